@@ -1,0 +1,145 @@
+"""Every error chatfmt raises on purpose.
+
+ChatfmtError                 message, hint, at (file, row, message), code
+├── DataProblem                `check`, `verify` or a reject budget says the data is not good enough   exit 1
+├── UsageError                 the command or recipe asks for something impossible                    exit 2
+│   ├── RecipeError              all problems of a recipe, each `text @ key.path`
+│   ├── UnknownName              no such dialect, template, format, executor, subset …
+│   ├── NoDialect                none fits, or two do: which columns there are and what to map
+│   └── MissingExtra             an optional dependency is not installed
+├── InputError                 cannot be read: not found, gated, empty, damaged                       exit 3
+├── RowError                   one row cannot be converted; `at` says which                           exit 4
+│   ├── DialectError             its columns do not spell a conversation
+│   ├── CheckError               a check named by the user refuses it
+│   └── RenderError              the chat template refuses it; `__cause__` is what Jinja raised
+├── OutputError                exists, disk full, fingerprint differs, locked                         exit 5
+└── TemplateError              does not compile, forbidden construct, over a limit, loses messages    exit 6
+
+Errors cross process boundaries, so every constructor is (message, **optional).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where in the input: a file as the user named it, and zero-based positions in it.
+
+    `row` counts the records of the file from 0. Inside a stage that sees only a batch, `row` is the index in that
+    batch and `file` is empty; `located` turns it into the number of the source row.
+    `line` counts from 1, `byte` from 0; both only where the reader knows them.
+    """
+
+    file: str = ""
+    row: int | None = None
+    message: int | None = None
+    line: int | None = None
+    byte: int | None = None
+
+    def __str__(self) -> str:
+        parts = [self.file] if self.file else []
+        for name in ("row", "message", "line", "byte"):
+            value = getattr(self, name)
+            if value is not None:
+                parts.append(f"{name} {value}")
+        return " ".join(parts)
+
+
+NOWHERE = Location()
+
+
+class ChatfmtError(Exception):
+    """The root: `message` in lower case without a full stop, `hint` says what to type next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "", at: Location = NOWHERE, code: str = "") -> None:
+        super().__init__(message)
+        self.message, self.hint, self.at, self.code = message, hint, at, code
+
+    def __str__(self) -> str:
+        where = str(self.at)
+        return f"{where}: {self.message}" if where else self.message
+
+
+class DataProblem(ChatfmtError):
+    exit_code = 1
+
+
+class UsageError(ChatfmtError):
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    pass
+
+
+class UnknownName(UsageError):
+    @classmethod
+    def of(cls, kind: str, name: str, known: Iterable[str]) -> UnknownName:
+        """The error for a name that is not in a registry, with the nearest known name as the hint."""
+        names = sorted(known)
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else f"one of: {', '.join(names)}"
+        return cls(f"unknown {kind} `{name}`", hint=hint)
+
+
+class NoDialect(UsageError):
+    pass
+
+
+class MissingExtra(UsageError):
+    @classmethod
+    def of(cls, package: str, extra: str) -> MissingExtra:
+        return cls(f"the package `{package}` is not installed", hint=f'pip install "chatfmt[{extra}]"')
+
+
+class InputError(ChatfmtError):
+    exit_code = 3
+
+
+class RowError(ChatfmtError):
+    """One row cannot be converted; `code` is its stable reason (`msg.role`, `json.duplicate_key`, …)."""
+
+    exit_code = 4
+
+
+class DialectError(RowError):
+    pass
+
+
+class CheckError(RowError):
+    pass
+
+
+class RenderError(RowError):
+    pass
+
+
+class OutputError(ChatfmtError):
+    exit_code = 5
+
+
+class TemplateError(ChatfmtError):
+    exit_code = 6
+
+
+@contextmanager
+def located(file: str, rows: Sequence[int] | None = None) -> Iterator[None]:
+    """Stamp `file` on a ChatfmtError raised inside, and turn its row of the batch into the source row `rows[row]`.
+
+    An error that already names its file is left alone, so the innermost boundary wins.
+    """
+    try:
+        yield
+    except ChatfmtError as error:
+        if not error.at.file:
+            row = error.at.row
+            source_row = rows[row] if rows is not None and row is not None else row
+            error.at = replace(error.at, file=file, row=source_row)
+        raise

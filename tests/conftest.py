@@ -1,0 +1,60 @@
+"""What every test can count on: where the shared data lies, the templates of TRL's wheel, and chatfmt as a command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).parent.parent
+_shared = Path(os.environ.get("CHATFMT_SHARED", ROOT.parent / "shared"))
+SHARED = _shared if (_shared / "data").is_dir() else None
+needs_shared = pytest.mark.skipif(
+    SHARED is None, reason="the shared data sets are not beside this checkout (CHATFMT_SHARED)"
+)
+TRL_VERSION = "1.16.0"
+
+settings.register_profile("chatfmt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("chatfmt")
+
+
+def run_cli(
+    *arguments: str | Path, stdin: str | bytes | None = None, env: dict[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `python -m chatfmt …` as a user would and return what it did (stdout and stderr as bytes)."""
+    given = stdin.encode() if isinstance(stdin, str) else stdin
+    return subprocess.run(
+        [sys.executable, "-m", "chatfmt", *map(str, arguments)],
+        input=given if given is not None else b"",
+        capture_output=True,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        timeout=300,
+    )
+
+
+def _trl_templates() -> Path | None:
+    """The folder of TRL's chat templates: CHATFMT_TRL_TEMPLATES, else fetched once as a wheel (not installed)."""
+    if given := os.environ.get("CHATFMT_TRL_TEMPLATES"):
+        return Path(given)
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "chatfmt-tests" / f"trl-{TRL_VERSION}"
+    folder = cache / "trl" / "chat_templates"
+    if not folder.is_dir():
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", f"trl=={TRL_VERSION}", "-d", str(cache)]
+        if subprocess.run(command, capture_output=True).returncode:
+            return None
+        for wheel in cache.glob("trl-*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(cache)
+    return folder if folder.is_dir() else None
+
+
+TRL_TEMPLATES = _trl_templates()
+needs_trl = pytest.mark.skipif(
+    TRL_TEMPLATES is None, reason="TRL's wheel is neither cached nor downloadable (CHATFMT_TRL_TEMPLATES)"
+)
