@@ -1,0 +1,27 @@
+"""`python -m chatfmt` and the `chatfmt` command."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+
+def main() -> None:
+    """Run chatfmt and leave with its exit code.
+
+    While modules are being imported Ctrl-C ends the process without a traceback; afterwards it is handled.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.argv[1:] == ["--version"]:
+        from . import __version__
+
+        print(f"chatfmt {__version__}")  # noqa: T201
+        return
+    from .cli import main as run
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The commands, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from .. import __version__
+from ..errors import ChatfmtError, UsageError
+from . import show
+
+EXIT_BUG = 70
+EXIT_PIPE = 141
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Turn any chat or instruction data set into training-ready files, byte-identical to transformers.",
+    epilog="Start with: chatfmt inspect data.jsonl · chatfmt convert data.jsonl -t chatml -o out/",
+)
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        show.print_out(f"chatfmt {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; every way to fail ends here, with a line and a code."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = app(arguments, prog_name="chatfmt", standalone_mode=False)
+        _flush()
+        return code if isinstance(code, int) else 0
+    except typer.TyperException as error:
+        return _fail(UsageError(_usage(error), hint="chatfmt --help"))
+    except ChatfmtError as error:
+        return _fail(error)
+    except BrokenPipeError:
+        return _reader_gone()
+    except _Terminated:
+        show.say("error: stopped by SIGTERM")
+        return EXIT_TERMINATED
+    except (KeyboardInterrupt, typer.Abort):
+        show.say("error: interrupted")
+        return EXIT_INTERRUPTED
+    except Exception:
+        show.say(traceback.format_exc().rstrip())
+        show.say("error: this is a bug in chatfmt: please report the lines above")
+        return EXIT_BUG
+
+
+class _Terminated(BaseException):
+    """SIGTERM, raised where the main thread is, so that what is half-done is cleaned up on the way out."""
+
+
+def _terminate(signum: int, frame: object) -> None:
+    raise _Terminated
+
+
+def _usage(error: Exception) -> str:
+    message: Callable[[], str] = getattr(error, "format_message", lambda: str(error))
+    text = message().removesuffix(".")
+    return text[:1].lower() + text[1:]
+
+
+def _fail(error: ChatfmtError) -> int:
+    show.say_error(error)
+    return error.exit_code
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _reader_gone() -> int:
+    """Quiet: whoever read stdout had enough (`| head`); stdout is pointed elsewhere, or Python complains at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    return EXIT_PIPE
+
+
+def command(name: str) -> Any:
+    """Register a command under that name."""
+    return app.command(name, no_args_is_help=False)

@@ -1,0 +1,109 @@
+"""What reaches a terminal: untrusted text made visible, messages on stderr, tables and progress through rich.
+
+Data files keep every character. Here control, bidi, zero-width and unassigned characters become `\\xNN` or `\\uNNNN`,
+since a terminal obeys them, and rich is no sanitiser (it passes ESC, OSC and C1 on).
+"""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ChatfmtError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    """The text with every character that a terminal would obey or hide written out; `lines` keeps newlines and tabs."""
+    kept = "\n\t" if lines else ""
+    return "".join(c if c in kept or unicodedata.category(c) not in _HIDDEN else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    named = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    if character in named:
+        return named[character]
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def say(text: str) -> None:
+    """One line on stderr, made visible; quiet where stderr is closed."""
+    try:
+        sys.stderr.write(visible(text, lines=True) + "\n")
+        sys.stderr.flush()
+    except (OSError, AttributeError, ValueError):
+        pass
+
+
+def say_error(error: ChatfmtError) -> None:
+    """`error: …` and, if there is one, `hint: …` on stderr."""
+    say(f"error: {visible(str(error))}")
+    if error.hint:
+        say(f"hint: {visible(error.hint)}")
+
+
+def print_out(text: str) -> None:
+    """A report on stdout; the text is the caller's, already visible."""
+    sys.stdout.write(text + "\n")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """The console of a stream; colour as `NO_COLOR`, `FORCE_COLOR` and the terminal say, width 100 in a pipe."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream is not None and stream.isatty() else 100
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> Table:
+    """A plain table of untrusted cells; the columns numbered in `right` are aligned to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for place, title in enumerate(titles):
+        made.add_column(Text(title), justify="right" if place in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(visible(str(cell))) for cell in row))
+    return made
+
+
+@contextmanager
+def progress(total: int | None, *, quiet: bool) -> Iterator[Any]:
+    """A function to call with the rows done so far; draws on stderr only if that is a terminal.
+
+    Rich's own capture of stdout is off: it would swallow the data.
+    """
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda rows: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("converting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        redirect_stdout=False,
+        redirect_stderr=False,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("rows", total=total, speed="")
+
+        def advance(rows: int) -> None:
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=rows, speed=f"{speed:,.0f} rows/s" if speed else "")
+
+        yield advance

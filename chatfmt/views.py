@@ -1,0 +1,357 @@
+"""The shapes that training reads (`--to`): conversations, rendered or not, as the columns of one data set type.
+
+The types and their columns are TRL's (docs, "Dataset formats and types"): language modelling `text` or `messages`,
+`prompt`, `prompt` + `completion`, `prompt` + `chosen` + `rejected`, `prompt` + `completion` + `label`, segments
+`[{text, label}]` (axolotl's template-free format) and stepwise `prompt` + `completions` + `labels`.
+
+A view never loses a turn silently: what it leaves out (`rejected` of a pair seen as text) the user asked for by name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .errors import Location, RowError, UnknownName, UsageError
+from .schema import decode_conversations, encode_conversations, json_array
+
+Fields = dict[str, pa.Array]
+Turns = list[dict[str, Any]]
+
+
+class Rendered(Protocol):
+    """What a renderer gives: the text of each row, and its trained spans where they were asked for."""
+
+    @property
+    def text(self) -> pa.StringArray: ...
+    @property
+    def spans(self) -> pa.ListArray | None: ...
+
+
+class Renderer(Protocol):
+    """Conversations to text: `tools`, `documents` and `template_kwargs` are JSON columns of the same length or None."""
+
+    def __call__(
+        self,
+        messages: pa.ListArray,
+        tools: pa.Array | None = None,
+        documents: pa.Array | None = None,
+        template_kwargs: pa.Array | None = None,
+        *,
+        generation_prompt: bool | None = None,
+        spans: bool = False,
+    ) -> Rendered: ...
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A CONVERSATIONS batch and how to render it; `renderer` is None where no template was asked for."""
+
+    batch: pa.RecordBatch
+    renderer: Renderer | None
+    mask: bool = False
+
+    def column(self, name: str) -> pa.Array | None:
+        """The column of that name, or None where the data has none."""
+        place = self.batch.schema.get_field_index(name)
+        return None if place < 0 else self.batch.column(place)
+
+    def need(self, name: str) -> pa.Array:
+        """The column of that name; raises UsageError where the data has none."""
+        column = self.column(name)
+        if column is None:
+            raise UsageError(f"the data has no `{name}`", hint=f"--map {name}=COLUMN")
+        return column
+
+    def take(self, rows: pa.Array) -> Rows:
+        return Rows(self.batch.take(rows), self.renderer, self.mask)
+
+    def render(self, messages: pa.ListArray, *, generation_prompt: bool | None = None, spans: bool = False) -> Rendered:
+        """Text of `messages` with the rows' tools, documents and variables; raises UsageError without a template."""
+        if self.renderer is None:
+            raise UsageError("this view is text, and no template was given", hint="-t chatml")
+        extra = [self.column(name) for name in ("tools", "documents", "template_kwargs")]
+        return self.renderer(messages, *extra, generation_prompt=generation_prompt, spans=spans)
+
+
+def join(first: pa.ListArray, second: pa.ListArray) -> pa.ListArray:
+    """Row by row the turns of `first`, then those of `second`; null where either is null."""
+    pairs = zip(decode_conversations(first), decode_conversations(second), strict=True)
+    return encode_conversations([None if a is None or b is None else [*a, *b] for a, b in pairs])
+
+
+def cut_last(rows: Rows, messages: pa.ListArray) -> tuple[pa.ListArray, pa.ListArray]:
+    """The turns before the last one, and the last one, which must be the assistant's.
+
+    Raises RowError `view.completion` for a row that does not end with an assistant turn.
+    """
+    lengths = messages.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    flat = messages.flatten()
+    ends = np.cumsum(lengths)
+    roles = pc.struct_field(flat, "role").to_pylist() if len(flat) else []
+    for row, (length, end) in enumerate(zip(lengths.tolist(), ends.tolist(), strict=True)):
+        if length < 2 or roles[end - 1] != "assistant":
+            raise RowError(
+                "the conversation does not end with an answer to a prompt",
+                code="view.completion",
+                at=Location(row=row),
+                hint="--on-error skip leaves such rows out, --to text keeps them whole",
+            )
+    last = np.zeros(len(flat), dtype=bool)
+    last[ends - 1] = True
+    return _regroup(flat.filter(pa.array(~last)), lengths - 1), _regroup(flat.filter(pa.array(last)), lengths * 0 + 1)
+
+
+def _regroup(flat: pa.StructArray, lengths: np.ndarray[Any, Any]) -> pa.ListArray:
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), flat)
+
+
+def last_roles(messages: pa.ListArray) -> list[str | None]:
+    """The role of the last turn of each row; None where there is no turn."""
+    roles = pc.struct_field(messages.flatten(), "role").to_pylist()
+    lengths = messages.value_lengths().fill_null(0).to_pylist()
+    ends = np.cumsum(lengths).tolist()
+    return [roles[end - 1] if length else None for end, length in zip(ends, lengths, strict=True)]
+
+
+def text(rows: Rows) -> Fields:
+    """`text`: the whole conversation rendered; with the mask also `assistant_spans`, lists of [start, end)."""
+    if (ready := rows.column("text")) is not None and rows.column("messages") is None:
+        return {"text": ready}
+    rendered = rows.render(whole(rows), spans=rows.mask)
+    return {"text": rendered.text, **({"assistant_spans": rendered.spans} if rows.mask else {})}
+
+
+def messages(rows: Rows) -> Fields:
+    """`messages`: the whole conversation, with `tools` and `chat_template_kwargs` where the data has them."""
+    return {"messages": whole(rows), **conversational_extras(rows)}
+
+
+def whole(rows: Rows) -> pa.ListArray:
+    """The conversation as one list of turns: `messages`, else the prompt and its completion or chosen answer."""
+    for name in ("messages", "completion", "chosen", "prompt"):
+        column = rows.column(name)
+        if column is not None:
+            before = rows.column("prompt") if name in ("completion", "chosen") else None
+            return column if before is None else join(before, column)
+    return rows.need("messages")
+
+
+def conversational_extras(rows: Rows) -> Fields:
+    """`tools`, `documents` and `chat_template_kwargs`, which a conversational row needs to be rendered later."""
+    names = {"tools": "tools", "documents": "documents", "template_kwargs": "chat_template_kwargs"}
+    found = {shown: rows.column(name) for name, shown in names.items()}
+    return {shown: column for shown, column in found.items() if column is not None}
+
+
+def prompt_completion(rows: Rows) -> Fields:
+    """`prompt` and `completion`; rendered, the two together are exactly the render of the whole conversation."""
+    before, after = prompt_and_completion(rows)
+    if rows.renderer is None:
+        return {"prompt": before, "completion": after, **conversational_extras(rows)}
+    prompts, (completions,) = cut_texts(rows, before, [after])
+    return {"prompt": prompts, "completion": completions}
+
+
+def prompt_and_completion(rows: Rows) -> tuple[pa.ListArray, pa.ListArray]:
+    """The turns of prompt and completion: the data's own, or those before and of the last assistant turn."""
+    if rows.column("prompt") is not None:
+        name = "completion" if rows.column("completion") is not None else "chosen"
+        return rows.need("prompt"), rows.need(name)
+    return cut_last(rows, rows.need("messages"))
+
+
+def prompt(rows: Rows) -> Fields:
+    """`prompt`: the data's own, or the conversation without the last answer, ready for the model to go on."""
+    turns = rows.column("prompt")
+    if turns is None:
+        whole_turns = rows.need("messages")
+        answered = rows.column("completion") is None and set(last_roles(whole_turns)) == {"assistant"}
+        turns = cut_last(rows, whole_turns)[0] if answered else whole_turns
+    if rows.renderer is None:
+        return {"prompt": turns, **conversational_extras(rows)}
+    return {"prompt": pa.array(open_texts(rows, turns), pa.string())}
+
+
+def preference(rows: Rows) -> Fields:
+    """`prompt`, `chosen`, `rejected`; the prompt that both answers share is taken out where the data repeats it."""
+    before, chosen, rejected = pair(rows)
+    if rows.renderer is None:
+        return {"prompt": before, "chosen": chosen, "rejected": rejected, **conversational_extras(rows)}
+    prompts, (good, bad) = cut_texts(rows, before, [chosen, rejected])
+    return {"prompt": prompts, "chosen": good, "rejected": bad}
+
+
+def pair(rows: Rows) -> tuple[pa.ListArray, pa.ListArray, pa.ListArray]:
+    """Prompt, chosen and rejected turns; without a `prompt` column it is the longest run of turns both begin with."""
+    chosen, rejected = rows.need("chosen"), rows.need("rejected")
+    given = rows.column("prompt")
+    better, worse = decode_conversations(chosen), decode_conversations(rejected)
+    prompts = decode_conversations(given) if given is not None else [None] * len(better)
+    parts = [_split_pair(row, *turns) for row, turns in enumerate(zip(prompts, better, worse, strict=True))]
+    before, good, bad = zip(*parts, strict=True) if parts else ((), (), ())
+    return encode_conversations(before), encode_conversations(good), encode_conversations(bad)
+
+
+def _split_pair(row: int, given: Turns | None, chosen: Turns | None, rejected: Turns | None) -> tuple[Turns, ...]:
+    if chosen is None or rejected is None:
+        raise RowError("one side of the pair is missing", code="view.pair", at=Location(row=row))
+    if given is not None and not (_starts(chosen, given) and _starts(rejected, given)):
+        return given, chosen, rejected
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
+        shared += 1
+    return chosen[:shared], chosen[shared:], rejected[shared:]
+
+
+def _starts(turns: Turns, prompt: Turns) -> bool:
+    return len(turns) > len(prompt) and turns[: len(prompt)] == prompt
+
+
+def unpaired_preference(rows: Rows) -> Fields:
+    """`prompt`, `completion`, `label`: one row an answer; a pair becomes two rows, the chosen one first."""
+    if rows.column("label") is None and rows.column("chosen") is not None:
+        return _unpair(rows)
+    return {**prompt_completion(rows), "label": rows.need("label")}
+
+
+def _unpair(rows: Rows) -> Fields:
+    sides = preference(rows)
+    order = pa.array(np.arange(2 * len(rows.batch)).reshape(2, -1).T.ravel())
+    twice = pa.array(np.repeat(np.arange(len(rows.batch)), 2))
+    shared = {name: column.take(twice) for name, column in sides.items() if name not in ("chosen", "rejected")}
+    both = _either(sides["chosen"], sides["rejected"]).take(order)
+    label = pa.array(np.tile([True, False], len(rows.batch)))
+    return {"prompt": shared.pop("prompt"), "completion": both, "label": label, **shared}
+
+
+def _either(first: pa.Array, second: pa.Array) -> pa.Array:
+    if first.type == second.type:
+        return pa.concat_arrays([first, second])
+    return encode_conversations(decode_conversations(first) + decode_conversations(second))
+
+
+def segments(rows: Rows) -> Fields:
+    """`segments`: the rendered text cut into `{text, label}`, label true for what the model is trained on."""
+    if (ready := rows.column("segments")) is not None:
+        return {"segments": ready}
+    rendered = rows.render(whole(rows), spans=True)
+    assert rendered.spans is not None
+    pairs = zip(rendered.text.to_pylist(), rendered.spans.to_pylist(), strict=True)
+    return {"segments": json_array([cut_segments(text, spans) for text, spans in pairs])}
+
+
+def cut_segments(text: str, spans: list[list[int]]) -> list[dict[str, Any]]:
+    """The text in order as `{text, label}`, label true inside `spans`; the texts together are `text`."""
+    found, at = [], 0
+    for start, end in spans:
+        found += [{"text": text[at:start], "label": False}, {"text": text[start:end], "label": True}]
+        at = end
+    return [segment for segment in [*found, {"text": text[at:], "label": False}] if segment["text"]]
+
+
+def stepwise(rows: Rows) -> Fields:
+    """`prompt`, `completions`, `labels`: process supervision, a label a step."""
+    turns = rows.need("prompt")
+    shown = turns if rows.renderer is None else pa.array(open_texts(rows, turns), pa.string())
+    return {"prompt": shown, "completions": rows.need("completions"), "labels": rows.need("labels")}
+
+
+def open_texts(rows: Rows, prompts: pa.ListArray) -> list[str]:
+    """Each prompt rendered for the model to go on: with the generation prompt unless an assistant turn ends it.
+
+    TRL renders prompts in the same way (`data_utils.apply_chat_template`), but for its trimming of a final assistant
+    turn, which stays closed here.
+    """
+    roles = last_roles(prompts)
+    texts: list[str] = [""] * len(roles)
+    for asks in (True, False):
+        places = [row for row, role in enumerate(roles) if (role != "assistant") is asks]
+        if places:
+            chosen = pa.array(places)
+            part = rows.take(chosen).render(prompts.take(chosen), generation_prompt=asks).text.to_pylist()
+            for row, text in zip(places, part, strict=True):
+                texts[row] = text
+    return texts
+
+
+def cut_texts(rows: Rows, prompts: pa.ListArray, answers: list[pa.ListArray]) -> tuple[pa.Array, list[pa.Array]]:
+    """The rendered prompt, and what of each whole render follows it, so that prompt + answer is the whole render.
+
+    The cut lies after the generation prompt, or, where a whole render does not begin with it, before it. Raises
+    RowError `view.boundary` where neither is the beginning of the whole render.
+    """
+    wholes = [rows.render(join(prompts, answer)).text.to_pylist() for answer in answers]
+    opened = open_texts(rows, prompts)
+    closed: list[str] | None = None
+    for row, text in enumerate(opened):
+        if not all(whole[row].startswith(text) for whole in wholes):
+            closed = rows.render(prompts, generation_prompt=False).text.to_pylist() if closed is None else closed
+            opened[row] = _closed_prompt(row, closed[row], [whole[row] for whole in wholes])
+    after = [
+        pa.array([text[len(start) :] for text, start in zip(whole, opened, strict=True)], pa.string())
+        for whole in wholes
+    ]
+    return pa.array(opened, pa.string()), after
+
+
+def _closed_prompt(row: int, prompt: str, wholes: list[str]) -> str:
+    if all(whole.startswith(prompt) for whole in wholes):
+        return prompt
+    raise RowError(
+        "the template renders the prompt differently when an answer follows, so the text cannot be cut there",
+        code="view.boundary",
+        at=Location(row=row),
+        hint="--to segments or --to text --mask mark the answer inside the whole text",
+    )
+
+
+VIEWS: dict[str, Callable[[Rows], Fields]] = {
+    "text": text,
+    "messages": messages,
+    "prompt-completion": prompt_completion,
+    "prompt": prompt,
+    "preference": preference,
+    "unpaired-preference": unpaired_preference,
+    "segments": segments,
+    "stepwise": stepwise,
+}
+
+OWN_VIEW: Mapping[str, str] = {
+    "prompt-only": "prompt",
+    "prompt-completion": "prompt-completion",
+    "preference": "preference",
+    "unpaired-preference": "unpaired-preference",
+    "segments": "segments",
+    "stepwise": "stepwise",
+    "text": "text",
+}
+"""The view of each data set type but language modelling, which is `text` with a template and `messages` without."""
+
+
+def choose(to: str, data_type: str, *, rendered: bool) -> str:
+    """The name of the view that `--to` means for data of that type; raises UnknownName for a view that is none."""
+    if to == "auto":
+        return OWN_VIEW.get(data_type, "text" if rendered else "messages")
+    if to not in VIEWS:
+        raise UnknownName.of("view", to, ["auto", *VIEWS])
+    return to
+
+
+def repeats(view: str, batch: pa.RecordBatch) -> int:
+    """How many output rows the view makes of one row of the batch."""
+    pairs = batch.schema.get_field_index("label") < 0 and batch.schema.get_field_index("chosen") >= 0
+    return 2 if view == "unpaired-preference" and pairs else 1
+
+
+def count_by_role(messages: pa.ListArray) -> Counter[str]:
+    """How many turns each role has."""
+    counted = pc.value_counts(pc.struct_field(messages.flatten(), "role"))
+    return Counter({item["values"]: item["counts"] for item in counted.to_pylist()})
