@@ -1,0 +1,110 @@
+"""Which rows, by what they say: hashes of conversations, and splits, fractions and orders that hang on them alone.
+
+Nothing here depends on the order of the rows, on how they were cut into batches, or on who does the work.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import abc
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from ..schema import CONVERSATIONS, JSON, KEYS, TEXT, dumps, is_turns, loads, to_json
+from .paths import lengths_and_starts, list_array
+
+Hashes = abc.Sequence[bytes]
+Numbers = np.ndarray[Any, np.dtype[np.uint64]]
+_MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+
+
+def row_hash(batch: pa.RecordBatch) -> list[bytes]:
+    """The xxh3_128 (16 bytes) of each row's conversation: equal for equal conversations, in any batch, of any source.
+
+    Counted in: every column that CONVERSATIONS names but `row`, with what each turn says. Not counted in: kept
+    columns, the order of a turn's keys, and whether a key is null or absent.
+    """
+    names = [name for name in CONVERSATIONS if name != "row" and name in batch.schema.names]
+    parts = [_tagged(name, _row_texts(batch.column(name))) for name in names]
+    texts = pc.binary_join_element_wise(*parts, "") if parts else pa.repeat(pa.scalar("", TEXT), len(batch))
+    return [xxhash.xxh3_128_digest(text) for text in texts.cast(pa.large_binary()).to_pylist()]
+
+
+def _row_texts(column: pa.Array) -> pa.Array:
+    """One text a row that says what its value is, null where there is none: turns as the texts of their fields."""
+    if not is_turns(column.type):
+        return _value_texts(column)
+    turns = column.flatten()
+    fields = {field.name: turns.field(place) for place, field in enumerate(turns.type)}
+    parts = [_tagged(name, _value_texts(fields[name])) for name in sorted(fields) if name != KEYS]
+    said = pc.binary_join_element_wise(*parts, ";", "") if parts else pa.repeat(pa.scalar(";", TEXT), len(turns))
+    ends = np.concatenate([[0], np.cumsum(lengths_and_starts(column)[0])])
+    return pc.binary_join(list_array(ends, said, column.is_null()), "")
+
+
+def _value_texts(column: pa.Array) -> pa.Array:
+    """Each value as `t` and its text or `j` and its JSON, so that text hashes the same in a text and a JSON column."""
+    if column.type == TEXT:
+        return pc.binary_join_element_wise("t", column, "")
+    texts = (column if column.type == JSON else to_json(column)).to_pylist()
+    return pa.array([None if text in (None, "null") else _kind(text) for text in texts], TEXT)
+
+
+def _kind(text: str) -> str:
+    return "t" + loads(text) if text.startswith('"') else "j" + text
+
+
+def _tagged(name: str, texts: pa.Array) -> pa.Array:
+    """Each text after its name and length, nothing where it is null: what is joined can be told apart again."""
+    lengths = pc.utf8_length(texts).cast(TEXT)
+    return pc.fill_null(pc.binary_join_element_wise(dumps(name), lengths, ":", texts, ""), "")
+
+
+def split_of(key: bytes, fractions: abc.Mapping[str, float], *, seed: int = 0) -> str:
+    """The name of the split that a conversation belongs to; equal conversations always share a split.
+
+    `fractions` are parts of 1 in order; what they leave over goes to the last.
+    """
+    place, end = _place(key, seed, b"split"), 0.0
+    for name, fraction in fractions.items():
+        end += fraction
+        if place < end:
+            return name
+    return list(fractions)[-1]
+
+
+def fraction_mask(hashes: Hashes, fraction: float, *, seed: int = 0) -> pa.BooleanArray:
+    """Which rows are in this part of all conversations; a larger fraction holds all of a smaller one."""
+    return pa.array([_place(key, seed, b"fraction") < fraction for key in hashes], pa.bool_())
+
+
+def lowest(hashes: abc.Iterable[bytes], count: int, *, seed: int = 0) -> frozenset[bytes]:
+    """The hashes of `count` conversations taken at random, or of all there are: a sample of exact size."""
+    return frozenset(heapq.nsmallest(count, set(hashes), key=lambda key: (_place(key, seed, b"sample"), key)))
+
+
+def _place(key: bytes, seed: int, purpose: bytes) -> float:
+    """A number in [0, 1) for a conversation; another purpose draws another one, so that choices are independent."""
+    return (xxhash.xxh3_64_intdigest(key + purpose, seed & (2**64 - 1)) >> 11) / 2**53
+
+
+def shuffle_keys(ids: abc.Sequence[int] | np.ndarray[Any, Any], seed: int) -> Numbers:
+    """A random number for each row id (splitmix64 of id and seed, Steele et al. 2014): sorted by it, rows are shuffled.
+
+    An id has the same number in any batch; different ids never have the same one.
+    """
+    value = np.asarray(ids).astype(np.uint64) + np.uint64(seed & (2**64 - 1)) * _MIX[1]
+    with np.errstate(over="ignore"):
+        value = value + _MIX[0]
+        value = (value ^ (value >> np.uint64(30))) * _MIX[1]
+        value = (value ^ (value >> np.uint64(27))) * _MIX[2]
+    return value ^ (value >> np.uint64(31))
+
+
+def shuffle_order(count: int, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """A permutation of `range(count)`, fixed by the seed alone."""
+    return np.argsort(shuffle_keys(np.arange(count), seed), kind="stable")
