@@ -1,0 +1,350 @@
+"""Which characters of a rendered text the model is trained on, for any chat template.
+
+The ladder, first that holds:
+
+1. **generation**: the template's own `{% generation %}` blocks, exactly as transformers tracks them.
+2. **marks**: the conversation is rendered once more with private-use marks around each text; where that text without
+   marks equals the real one, the marks show where each answer stands. The span of a turn runs from the first
+   character of the assistant (its text, or what the template prints to open its reasoning or tool call) to the end of its stop token.
+3. **prefix**: the text of the conversation up to the turn, with the generation prompt, is how the text begins.
+4. Refused: a RenderError with code `mask.refused` that says why.
+
+A thinking block that the template adds to an answer without reasoning is not the assistant's, so it is not trained on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from ..errors import Location, RenderError
+from ..schema import decode_conversations, json_values
+from .cuts import Cuts
+from .environment import Span
+from .marks import CONTENT, REASONING, Piece, Plan, Reading, mark, read
+from .voice import Chat, Turns, Voice, refusal
+
+Method = Literal["generation", "marks", "prefix"]
+SPANS = pa.list_(pa.list_(pa.int32()))
+"""The type of a column of spans: a list of `[start, end]` a row."""
+FLAGS = ("train", "weight", "loss", "loss_weight", "training", "trainable")
+"""The keys of a message that say whether it is trained on: a boolean, or a number of which 0 means no."""
+PLANS = (
+    Plan(),
+    Plan(others=False),
+    Plan(others=False, calls=False),
+    Plan(others=False, reasoning=False),
+    Plan(others=False, calls=False, reasoning=False),
+)
+_WHOLE = Plan(blank=True)
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """What belongs to the trained text."""
+
+    stop_token: bool = True
+    """What follows an answer, up to and including its stop token."""
+    reasoning: bool = True
+    last_turn: bool = False
+    """Only the last message of the assistant."""
+    flags: bool = True
+    """Whether `FLAGS` of a message are heeded."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether the spans of a whole turn are wanted, as a template's own tags give them."""
+        return self.stop_token and self.reasoning
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A rendered text, its trained spans in code points, the message that each belongs to, and how they were found."""
+
+    text: str
+    spans: tuple[Span, ...]
+    turns: tuple[int, ...]
+    method: Method
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Where one turn of the assistant stands: its own text, and the end of the stop token after it."""
+
+    message: int
+    start: int
+    text_end: int
+    stop_end: int
+
+
+def trained(message: Mapping[str, Any], key: str = "") -> bool:
+    """Whether the data wants this message trained on: its first flag of `FLAGS` that is there, else yes.
+
+    Raises RenderError (`mask.flag`) for a flag that is neither a boolean nor a number.
+    """
+    for name in (key,) if key else FLAGS:
+        value = message.get(name)
+        if isinstance(value, str):
+            value = _SPELLED.get(value, value)
+        if isinstance(value, (bool, int, float)):
+            return bool(value)
+        if value is not None:
+            raise RenderError(f"`{name}` of a message is {value!r}, not a boolean or a number", code="mask.flag")
+    return True
+
+
+_SPELLED: Mapping[str, Any] = {"true": True, "false": False, "0": 0, "1": 1, "0.0": 0.0, "1.0": 1.0}
+
+
+class Masker:
+    """The trained spans of conversations under one template; what it learns of the template never depends on rows."""
+
+    def __init__(self, voice: Voice, options: MaskOptions = MaskOptions()) -> None:
+        self.voice, self.options = voice, options
+        self._cuts: dict[str, Cuts] = {}
+
+    def cuts(self, tools: Any = None) -> Cuts:
+        """What is known of the literals of the template that these tools choose."""
+        source = self.voice.template.choose(tools)
+        if source not in self._cuts:
+            self._cuts[source] = Cuts(self.voice.chosen(tools))
+        return self._cuts[source]
+
+    def mask(self, chat: Chat) -> Mask:
+        """The text of a conversation and its trained spans.
+
+        Raises RenderError: `template.raised`, `template.error`, or `mask.refused` where no way to tell them held.
+        """
+        try:
+            text, spans = self._rendered(chat)
+        except RenderError:
+            raise
+        except Exception as error:
+            raise refusal(error) from error
+        wanted = wanted_turns(chat.messages, self.options)
+        if not wanted:
+            return Mask(text, (), (), "marks")
+        if spans is not None:
+            return self._tagged(chat, text, spans, wanted)
+        found = self._marked(chat, text) or self._prefixed(chat, text, wanted)
+        return self._chosen(text, *found, wanted)
+
+    def _rendered(self, chat: Chat) -> tuple[str, list[Span] | None]:
+        if self.voice.has_generation_tag(chat.tools):
+            return self.voice.tracked(chat)
+        return self.voice.text(chat), None
+
+    def _chosen(self, text: str, turns: Sequence[Turn], method: Method, wanted: Sequence[int]) -> Mask:
+        kept = [turn for turn in turns if turn.message in wanted]
+        spans = [(turn.start, turn.stop_end if self.options.stop_token else turn.text_end) for turn in kept]
+        pairs = [(span, turn.message) for span, turn in zip(spans, kept, strict=True) if span[0] < span[1]]
+        return Mask(text, tuple(span for span, _ in pairs), tuple(message for _, message in pairs), method)
+
+    def _tagged(self, chat: Chat, text: str, spans: Sequence[Span], wanted: Sequence[int]) -> Mask:
+        """The spans of generation blocks, as they are or, where an option wants less, cut down to it."""
+        spoken = wanted_turns(chat.messages, MaskOptions(flags=False))
+        if self.options.plain and list(wanted) == spoken:
+            return Mask(text, tuple(spans), _owners(spans, spoken), "generation")
+        if self.options.plain and len(spans) == len(spoken):
+            pairs = [(span, message) for span, message in zip(spans, spoken, strict=True) if message in wanted]
+            return Mask(text, tuple(span for span, _ in pairs), tuple(owner for _, owner in pairs), "generation")
+        found = self._marked(chat, text) or self._prefixed(chat, text, wanted)
+        mask = self._chosen(text, *found, wanted)
+        inside = [
+            (max(start, low), min(end, high), owner)
+            for (start, end), owner in zip(mask.spans, mask.turns, strict=True)
+            for low, high in spans
+            if max(start, low) < min(end, high)
+        ]
+        kept = tuple((start, end) for start, end, _ in inside)
+        return Mask(text, kept, tuple(owner for *_, owner in inside), "generation")
+
+    def _marked(self, chat: Chat, text: str) -> tuple[list[Turn], Method] | None:
+        """The turns by marks, None where no plan of marking leaves the text as it is."""
+        reading = self.layout(chat, text)
+        if reading is None:
+            return None
+        turns = self._turns(reading, chat)
+        return None if turns is None else (turns, "marks")
+
+    def layout(self, chat: Chat, text: str) -> Reading | None:
+        """Where the assistant's texts stand in `text`, the rendered text of `chat`; None where marks disturb it."""
+        for plan in self._plans(chat.messages):
+            marked = mark(chat, plan)
+            said = self.voice.attempt(marked.chat) if marked else None
+            if marked is None or said is None:
+                continue
+            reading = read(said, marked)
+            if reading.text == text and not any(_is_spoken(chat.messages, slot.message) for slot in reading.torn):
+                return reading
+        return None
+
+    def _plans(self, messages: Turns) -> Iterator[Plan]:
+        """The plans to try: one with blank texts first where an answer is blank; none that would leave calls out."""
+        spoken = [message for message in messages if message.get("role") == "assistant"]
+        if any(_is_blank(message) for message in spoken):
+            yield _WHOLE
+        called = any(message.get("tool_calls") for message in spoken)
+        yield from (plan for plan in PLANS if plan.calls or not called)
+
+    def _turns(self, reading: Reading, chat: Chat) -> list[Turn] | None:
+        """The assistant's turns in a reading; None where a cut cannot be told."""
+        cuts, pieces, turns = self.cuts(chat.tools), reading.pieces, list[Turn]()
+        place = 0
+        for message, group in groupby(pieces, key=lambda piece: piece.slot.message):
+            own = list(group)
+            before = pieces[place - 1] if place else None
+            place += len(own)
+            after = pieces[place].start if place < len(pieces) else len(reading.text)
+            if message is None or not _is_spoken(chat.messages, message):
+                continue
+            turn = self._turn(reading, chat.messages, cuts, own, before, after)
+            if turn is None:
+                return None
+            turns += turn
+        return turns
+
+    def _turn(
+        self, reading: Reading, messages: Turns, cuts: Cuts, own: list[Piece], before: Piece | None, after: int
+    ) -> list[Turn] | None:
+        """The turn whose texts are `own`, between the text `before` and whatever begins at `after`."""
+        message = own[0].slot.message
+        assert message is not None
+        kept = own if self.options.reasoning else [piece for piece in own if piece.slot.field != REASONING]
+        if not kept:
+            return []
+        previous = own[own.index(kept[0]) - 1] if kept[0] is not own[0] else before
+        start = self._start(reading.text, messages, cuts, kept[0], previous)
+        final = message == len(messages) - 1
+        cut = cuts.closing(reading.text[own[-1].end : after], own[-1].slot, final=final)
+        if start is None or cut is None:
+            return None
+        return [Turn(message, start, own[-1].end + cut.text, own[-1].end + cut.stop)]
+
+    def _start(self, text: str, messages: Turns, cuts: Cuts, first: Piece, previous: Piece | None) -> int | None:
+        """Where the assistant's part begins, of which `first` is the first text."""
+        floor = previous.end if previous else 0
+        inside = previous is not None and previous.slot.message == first.slot.message
+        if first.slot.field == CONTENT and (not first.slot.lead or inside):
+            return first.start
+        if inside:
+            return _after_tag(text, floor, first.start)
+        index = first.slot.message or 0
+        role = messages[index - 1].get("role") if index else None
+        offset = cuts.opening(text[floor : first.start], previous.slot if previous else None, role)
+        if offset is not None:
+            return floor + offset
+        return first.start if first.slot.field == CONTENT else None
+
+    def _prefixed(self, chat: Chat, text: str, wanted: Sequence[int]) -> tuple[list[Turn], Method]:
+        """The turns by the difference of prefixes; raises RenderError where the text does not grow turn by turn."""
+        if not self.options.plain:
+            raise _refused("the text of the answer cannot be told from what the template adds to it", wanted[0])
+        turns = []
+        for message in wanted:
+            before = self.voice.attempt(chat.saying(chat.messages[:message]), generation_prompt=True) if message else ""
+            upto = self.voice.attempt(chat.saying(chat.messages[: message + 1]))
+            if before is None or upto is None or not text.startswith(before) or not text.startswith(upto.rstrip()):
+                raise _refused("the template changes what it printed before when a turn is added", message)
+            end = len(upto.rstrip())
+            turns.append(Turn(message, len(before), end, end))
+        return turns, "prefix"
+
+    def __call__(
+        self,
+        messages: pa.ListArray,
+        tools: pa.Array | None = None,
+        documents: pa.Array | None = None,
+        template_kwargs: pa.Array | None = None,
+    ) -> tuple[pa.StringArray, pa.ListArray]:
+        """The texts and spans (`SPANS`) of a messages column; null where the conversation is null.
+
+        Raises RenderError at the first row that the template or the mask refuses.
+        """
+        masks = list(self.masks(messages, tools, documents, template_kwargs))
+        texts = pa.array([mask and mask.text for mask in masks], pa.string())
+        return texts, pa.array([mask and [list(span) for span in mask.spans] for mask in masks], SPANS)
+
+    def masks(
+        self,
+        messages: pa.ListArray,
+        tools: pa.Array | None = None,
+        documents: pa.Array | None = None,
+        template_kwargs: pa.Array | None = None,
+    ) -> Iterator[Mask | None]:
+        """The masks of a messages column, row by row; None where the conversation is null."""
+        for row, chat in enumerate(chats(messages, tools, documents, template_kwargs)):
+            try:
+                yield None if chat is None else self.mask(chat)
+            except RenderError as error:
+                error.at = Location(row=row, message=error.at.message)
+                raise
+
+
+def chats(
+    messages: pa.ListArray,
+    tools: pa.Array | None = None,
+    documents: pa.Array | None = None,
+    template_kwargs: pa.Array | None = None,
+) -> list[Chat | None]:
+    """The conversations of a batch with what belongs to each; None where the messages are null."""
+    count = len(messages)
+    others = [json_values(column) if column is not None else [None] * count for column in (tools, documents)]
+    kwargs = json_values(template_kwargs) if template_kwargs is not None else [None] * count
+    rows = zip(decode_conversations(messages), *others, kwargs, strict=True)
+    return [None if said is None else Chat(said, tool, document, extra or {}) for said, tool, document, extra in rows]
+
+
+def wanted_turns(messages: Turns, options: MaskOptions) -> list[int]:
+    """The indices of the assistant's messages that are trained on."""
+    spoken = [index for index, message in enumerate(messages) if message.get("role") == "assistant"]
+    if options.last_turn:
+        spoken = spoken[-1:]
+    return [index for index in spoken if not options.flags or trained(messages[index])]
+
+
+def segments(text: str, spans: Iterable[Span]) -> list[dict[str, Any]]:
+    """The text cut at the spans: `{"text", "label"}`, label true where it is trained; joined they give the text."""
+    parts: list[dict[str, Any]] = []
+    last = 0
+    for start, end in spans:
+        parts += [{"text": text[last:start], "label": False}, {"text": text[start:end], "label": True}]
+        last = end
+    return [part for part in [*parts, {"text": text[last:], "label": False}] if part["text"]]
+
+
+def _owners(spans: Sequence[Span], spoken: Sequence[int]) -> tuple[int, ...]:
+    """The message of each generation block, -1 where there are more or fewer blocks than turns."""
+    return tuple(spoken) if len(spans) == len(spoken) else (-1,) * len(spans)
+
+
+def _is_spoken(messages: Turns, index: int | None) -> bool:
+    return index is not None and messages[index].get("role") == "assistant"
+
+
+def _is_blank(message: Mapping[str, Any]) -> bool:
+    content = message.get("content")
+    return isinstance(content, str) and not content.strip() and not message.get("tool_calls")
+
+
+def _after_tag(text: str, start: int, end: int) -> int:
+    """Where a tool call opens after the reasoning before it: behind the last closing tag or token that ends it."""
+    closing = list(_CLOSING.finditer(text, start, end))
+    return closing[0].end() if closing else end
+
+
+_CLOSING = re.compile(r"</[^<>]{1,40}>\s*|<\|[^<>|]{1,40}\|>\s*|<[a-z_]+\|>\s*")
+
+
+def _refused(reason: str, message: int | None = None) -> RenderError:
+    return RenderError(
+        f"it cannot be told which text is the assistant's: {reason}",
+        hint="use a template with `{% generation %}` blocks, or leave `--mask` out",
+        code="mask.refused",
+        at=Location(message=message),
+    )
