@@ -58,8 +58,9 @@ class Cuts:
     """What one template prints around the assistant's texts: learnt once, the same ever after."""
 
     def __init__(self, voice: Voice) -> None:
-        self.voice = voice
-        special = [token for token in voice.template.special_tokens.values() if isinstance(token, str) and token]
+        self.voice, self._parts = voice, False
+        special = filter(None, voice.special_tokens.values())
+        self._parts = self._literal([_USER, _SAID], 1) is None
         self._token = re.compile("|".join([*map(re.escape, sorted(special, key=len, reverse=True)), TOKEN]))
         self._openings = {role: self._before(role) for role in _LEADING}
         self._ending = self._literal([_USER], 0) or ""
@@ -85,11 +86,12 @@ class Cuts:
     def _last_header(self, literal: str, header: str, prompt: str) -> int | None:
         """After the last assistant header in the literal, where what stands before it is not what was learnt."""
         for known in (header, prompt):
-            own = known[len(shared(known, self._ending)) :]
-            if own.strip() and own in literal:
-                return literal.rindex(own) + len(own)
+            for match in self._token.finditer(known):
+                own = known[match.start() :]
+                if own in literal:
+                    return literal.rindex(own) + len(own)
         common = self.whole_tokens(shared(literal, header), literal)
-        return len(common) or None
+        return len(common) if self._token.search(common) else None
 
     def closing(self, literal: str, slot: Slot, *, final: bool) -> Cut | None:
         """Where the text and its stop token end in the `literal` after the last text of an assistant's turn.
@@ -101,8 +103,20 @@ class Cuts:
     def _after_text(self, literal: str, slot: Slot, final: bool) -> Cut:
         other = self._said[1] if final else self._said[0]
         start = len(slot.trail) if self._prints(literal, slot.trail, other) else 0
-        length = self._stop(literal[start:], other)
-        return Cut(start, start + length)
+        rest = literal[start:]
+        if not self._follows(rest, other) and (stop := self._first_stop(rest)):
+            return Cut(start, start + stop[1])
+        return Cut(start, start + self._stop(rest, other))
+
+    def _follows(self, literal: str, other: str) -> bool:
+        """Whether the literal goes on as it was learnt, at least with a stop token that was learnt."""
+        known = literal.lstrip().startswith(self.stops) if self.stops else True
+        return known or bool(shared(literal, other).strip() and self._run(shared(literal, other)))
+
+    def _first_stop(self, literal: str) -> tuple[int, int] | None:
+        """Where the first known stop token in the literal begins and ends."""
+        places = [(literal.find(stop), stop) for stop in self.stops if stop in literal]
+        return (min(places)[0], min(places)[0] + len(min(places)[1])) if places else None
 
     def _prints(self, literal: str, trail: str, other: str) -> bool:
         """Whether the template printed the whitespace after a text, and did not trim it."""
@@ -133,10 +147,8 @@ class Cuts:
 
     def _after_other(self, literal: str, final: bool) -> Cut | None:
         """After tool calls, and after reasoning that nothing follows."""
-        places = [(literal.find(stop), stop) for stop in self.stops if stop in literal]
-        if places:
-            place, stop = min(places)
-            return Cut(len(literal[:place].rstrip()), place + len(stop))
+        if place := self._first_stop(literal):
+            return Cut(len(literal[: place[0]].rstrip()), place[1])
         if final:
             return Cut(len(literal.rstrip()), len(literal.rstrip()))
         end, going = self._calls or self._said
@@ -193,7 +205,7 @@ class Cuts:
         return text[pieces[place].end : following]
 
     def _pieces(self, turns: Turns, generation_prompt: bool) -> tuple[tuple[Piece, ...], str]:
-        marked = mark(Chat(turns))
+        marked = mark(Chat([_in_parts(turn) for turn in turns] if self._parts else turns))
         said = self.voice.attempt(marked.chat, generation_prompt=generation_prompt) if marked else None
         if marked is None or said is None:
             return (), ""
@@ -211,6 +223,11 @@ class Cuts:
     def _first(self) -> str | None:
         pieces, text = self._pieces([_SAID], False)
         return text[: pieces[0].start] if pieces else None
+
+
+def _in_parts(turn: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The message with its content as a list of one part, for templates that print nothing else."""
+    return {**turn, "content": [{"type": "text", "text": turn["content"]}]} if turn["content"] else turn
 
 
 _LEADING: Mapping[object, tuple[Turns, ...]] = {

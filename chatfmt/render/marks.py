@@ -39,6 +39,9 @@ class Slot:
     """The whitespace before and after it, which a template may print or trim."""
 
 
+ECHO = Slot(None, CALLS)
+
+
 @dataclass(frozen=True)
 class Piece:
     """Where a marked text stands in the rendered text, `[start, end)` in code points."""
@@ -76,7 +79,8 @@ class Marked:
 class Reading:
     """A rendered text without its marks: where each marked text stands, and which were lost or torn.
 
-    `torn` are slots whose text was cut in two or printed more than once.
+    `torn` are slots whose text was cut in two, or printed more than once. A name of a tool that is printed again
+    with the result is no tear but an **echo**: a piece that belongs to no message.
     """
 
     text: str
@@ -104,7 +108,7 @@ class Marker:
 
     def content(self, text: str, message: int, role: object) -> str:
         """The content with its marks, cut at `<think>` tags where an assistant says it."""
-        if role != "assistant" or not _THINK.search(text):
+        if role != "assistant" or not _THINK.search(text) or not _THINK.sub("", text).strip():
             return self.wrap(text, message, CONTENT)
         pieces, inside = _THINK.split(text), "</think" in text and not text.lstrip().startswith("<think")
         for place, piece in enumerate(pieces):
@@ -202,7 +206,7 @@ def read(text: str, marked: Marked) -> Reading:
     """
     plain: list[str] = []
     opened: dict[int, int] = {}
-    found: dict[int, tuple[int, int]] = {}
+    found: list[tuple[int, int, int]] = []
     torn: set[int] = set()
     last = length = 0
     for match in _MARK.finditer(text):
@@ -212,20 +216,26 @@ def read(text: str, marked: Marked) -> Reading:
         plain.append(text[last : match.start()])
         length += match.start() - last
         last = match.end()
-        if not closing:
-            torn.update({number} if number in opened else ())
-            opened[number] = length
-        elif number in found or number not in opened:
+        if closing and number in opened:
+            found.append((opened.pop(number), length, number))
+        elif closing or number in opened:
             torn.add(number)
-        else:
-            found[number] = (opened[number], length)
+        if not closing:
+            opened[number] = length
     plain.append(text[last:])
-    torn |= opened.keys() - found.keys()
-    return _reading("".join(plain), found, torn, marked.slots)
+    return _reading("".join(plain), sorted(found), torn | opened.keys(), marked.slots)
 
 
-def _reading(text: str, found: Mapping[int, tuple[int, int]], torn: set[int], slots: tuple[Slot, ...]) -> Reading:
-    whole = sorted((found[number], number) for number in found.keys() - torn)
-    lost = [slot for number, slot in enumerate(slots) if number not in found and number not in torn]
-    pieces = tuple(Piece(start, end, slots[number]) for (start, end), number in whole)
-    return Reading(text, pieces, tuple(lost), tuple(slots[number] for number in sorted(torn)))
+def _reading(text: str, found: list[tuple[int, int, int]], torn: set[int], slots: tuple[Slot, ...]) -> Reading:
+    pieces: list[Piece] = []
+    seen: set[int] = set()
+    for start, end, number in found:
+        slot = slots[number]
+        if number in seen and slot.field == CALLS:
+            slot = ECHO
+        elif number in seen:
+            torn.add(number)
+        seen.add(number)
+        pieces.append(Piece(start, end, slot))
+    lost = tuple(slot for number, slot in enumerate(slots) if number not in seen and number not in torn)
+    return Reading(text, tuple(pieces), lost, tuple(slots[number] for number in sorted(torn)))

@@ -4,8 +4,8 @@ The ladder, first that holds:
 
 1. **generation**: the template's own `{% generation %}` blocks, exactly as transformers tracks them.
 2. **marks**: the conversation is rendered once more with private-use marks around each text; where that text without
-   marks equals the real one, the marks show where each answer stands. The span of a turn runs from the first
-   character of the assistant (its text, or what the template prints to open its reasoning or tool call) to the end of its stop token.
+   marks equals the real one, the marks show where each answer stands. The span of a turn runs from the assistant's
+   first character (its text, or what opens its reasoning or tool call) to the end of its stop token.
 3. **prefix**: the text of the conversation up to the turn, with the generation prompt, is how the text begins.
 4. Refused: a RenderError with code `mask.refused` that says why.
 
@@ -106,14 +106,14 @@ class Masker:
 
     def __init__(self, voice: Voice, options: MaskOptions = MaskOptions()) -> None:
         self.voice, self.options = voice, options
-        self._cuts: dict[str, Cuts] = {}
+        self._cuts: dict[tuple[str, str], Cuts] = {}
 
-    def cuts(self, tools: Any = None) -> Cuts:
-        """What is known of the literals of the template that these tools choose."""
-        source = self.voice.template.choose(tools)
-        if source not in self._cuts:
-            self._cuts[source] = Cuts(self.voice.chosen(tools))
-        return self._cuts[source]
+    def cuts(self, chat: Chat) -> Cuts:
+        """What is known of the literals of the template, as the tools and variables of this row choose it."""
+        key = (self.voice.template.choose(chat.tools), repr(chat.variables))
+        if key not in self._cuts:
+            self._cuts[key] = Cuts(self.voice.chosen(chat))
+        return self._cuts[key]
 
     def mask(self, chat: Chat) -> Mask:
         """The text of a conversation and its trained spans.
@@ -131,8 +131,11 @@ class Masker:
             return Mask(text, (), (), "marks")
         if spans is not None:
             return self._tagged(chat, text, spans, wanted)
-        found = self._marked(chat, text) or self._prefixed(chat, text, wanted)
-        return self._chosen(text, *found, wanted)
+        return self._chosen(text, *self._found(chat, text, wanted), wanted)
+
+    def _found(self, chat: Chat, text: str, wanted: Sequence[int]) -> tuple[Sequence[Turn], Method]:
+        turns = self.turns(chat, text)
+        return (turns, "marks") if turns is not None else (self._prefixed(chat, text, wanted), "prefix")
 
     def _rendered(self, chat: Chat) -> tuple[str, list[Span] | None]:
         if self.voice.has_generation_tag(chat.tools):
@@ -153,8 +156,7 @@ class Masker:
         if self.options.plain and len(spans) == len(spoken):
             pairs = [(span, message) for span, message in zip(spans, spoken, strict=True) if message in wanted]
             return Mask(text, tuple(span for span, _ in pairs), tuple(owner for _, owner in pairs), "generation")
-        found = self._marked(chat, text) or self._prefixed(chat, text, wanted)
-        mask = self._chosen(text, *found, wanted)
+        mask = self._chosen(text, *self._found(chat, text, wanted), wanted)
         inside = [
             (max(start, low), min(end, high), owner)
             for (start, end), owner in zip(mask.spans, mask.turns, strict=True)
@@ -164,16 +166,15 @@ class Masker:
         kept = tuple((start, end) for start, end, _ in inside)
         return Mask(text, kept, tuple(owner for *_, owner in inside), "generation")
 
-    def _marked(self, chat: Chat, text: str) -> tuple[list[Turn], Method] | None:
-        """The turns by marks, None where no plan of marking leaves the text as it is."""
+    def turns(self, chat: Chat, text: str) -> list[Turn] | None:
+        """The assistant's turns in `text`, the rendered text of `chat`, by marks; None where they cannot be told."""
         reading = self.layout(chat, text)
-        if reading is None:
-            return None
-        turns = self._turns(reading, chat)
-        return None if turns is None else (turns, "marks")
+        return None if reading is None else self._turns(reading, chat)
 
     def layout(self, chat: Chat, text: str) -> Reading | None:
         """Where the assistant's texts stand in `text`, the rendered text of `chat`; None where marks disturb it."""
+        if any(_is_spoken(chat.messages, n) and _is_no_text(message) for n, message in enumerate(chat.messages)):
+            return None
         for plan in self._plans(chat.messages):
             marked = mark(chat, plan)
             said = self.voice.attempt(marked.chat) if marked else None
@@ -194,7 +195,7 @@ class Masker:
 
     def _turns(self, reading: Reading, chat: Chat) -> list[Turn] | None:
         """The assistant's turns in a reading; None where a cut cannot be told."""
-        cuts, pieces, turns = self.cuts(chat.tools), reading.pieces, list[Turn]()
+        cuts, pieces, turns = self.cuts(chat), reading.pieces, list[Turn]()
         place = 0
         for message, group in groupby(pieces, key=lambda piece: piece.slot.message):
             own = list(group)
@@ -241,19 +242,19 @@ class Masker:
             return floor + offset
         return first.start if first.slot.field == CONTENT else None
 
-    def _prefixed(self, chat: Chat, text: str, wanted: Sequence[int]) -> tuple[list[Turn], Method]:
+    def _prefixed(self, chat: Chat, text: str, wanted: Sequence[int]) -> list[Turn]:
         """The turns by the difference of prefixes; raises RenderError where the text does not grow turn by turn."""
         if not self.options.plain:
-            raise _refused("the text of the answer cannot be told from what the template adds to it", wanted[0])
+            raise refused("the text of the answer cannot be told from what the template adds to it", wanted[0])
         turns = []
         for message in wanted:
             before = self.voice.attempt(chat.saying(chat.messages[:message]), generation_prompt=True) if message else ""
             upto = self.voice.attempt(chat.saying(chat.messages[: message + 1]))
             if before is None or upto is None or not text.startswith(before) or not text.startswith(upto.rstrip()):
-                raise _refused("the template changes what it printed before when a turn is added", message)
+                raise refused("the template changes what it printed before when a turn is added", message)
             end = len(upto.rstrip())
             turns.append(Turn(message, len(before), end, end))
-        return turns, "prefix"
+        return turns
 
     def __call__(
         self,
@@ -332,6 +333,11 @@ def _is_blank(message: Mapping[str, Any]) -> bool:
     return isinstance(content, str) and not content.strip() and not message.get("tool_calls")
 
 
+def _is_no_text(message: Mapping[str, Any]) -> bool:
+    """Whether the content is a number or a boolean, which a template may print but nothing can mark."""
+    return isinstance(message.get("content"), (bool, int, float))
+
+
 def _after_tag(text: str, start: int, end: int) -> int:
     """Where a tool call opens after the reasoning before it: behind the last closing tag or token that ends it."""
     closing = list(_CLOSING.finditer(text, start, end))
@@ -341,7 +347,8 @@ def _after_tag(text: str, start: int, end: int) -> int:
 _CLOSING = re.compile(r"</[^<>]{1,40}>\s*|<\|[^<>|]{1,40}\|>\s*|<[a-z_]+\|>\s*")
 
 
-def _refused(reason: str, message: int | None = None) -> RenderError:
+def refused(reason: str, message: int | None = None) -> RenderError:
+    """The RenderError of the last rung of the ladder."""
     return RenderError(
         f"it cannot be told which text is the assistant's: {reason}",
         hint="use a template with `{% generation %}` blocks, or leave `--mask` out",

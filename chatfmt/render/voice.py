@@ -85,10 +85,16 @@ class Voice:
         except (Exception, RecursionError):
             return None
 
-    def chosen(self, tools: Any = None) -> Voice:
-        """The voice of the one text that the template chooses for these tools."""
-        one = OneText(self.template.name, self.template.choose(tools), self.template.special_tokens)
-        return replace(self, template=one)
+    def chosen(self, chat: Chat) -> Voice:
+        """The voice of the one text that the template chooses for this row, with the row's variables."""
+        one = OneText(self.template.name, self.template.choose(chat.tools), self.template.special_tokens)
+        return replace(self, template=one, variables={**self.variables, **chat.variables})
+
+    @property
+    def special_tokens(self) -> dict[str, str]:
+        """The special tokens by name, as the variables of the run may override them."""
+        given = {**self.template.special_tokens, **self.variables}
+        return {name: value for name, value in given.items() if name.endswith("_token") and isinstance(value, str)}
 
     def has_generation_tag(self, tools: Any = None) -> bool:
         """Whether the template marks what the assistant says, as transformers looks for it."""

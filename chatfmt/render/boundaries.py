@@ -1,0 +1,90 @@
+"""Where a rendered conversation is cut into prompt and completion, so that the two joined are the whole text again.
+
+The cut is the end of the prompt as the model will get it (the messages before the answer, with the generation prompt)
+where the whole text begins with that. For one template in six it does not: then the cut is where the answer's own text
+begins. It never falls inside a control token, and nothing is trimmed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from ..errors import Location, RenderError
+from .masks import Masker, chats, refused
+from .voice import Chat, Turns, refusal
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A rendered text and the code point where its completion begins."""
+
+    text: str
+    cut: int
+    prefix: bool
+    """Whether `prompt` is what the template prints for the messages before the answer, generation prompt included."""
+
+    @property
+    def prompt(self) -> str:
+        return self.text[: self.cut]
+
+    @property
+    def completion(self) -> str:
+        return self.text[self.cut :]
+
+
+def boundary(masker: Masker, chat: Chat, first: int | None = None) -> Boundary:
+    """The cut of a conversation before message `first` (default: the last message of the assistant).
+
+    Raises RenderError: `template.…` where the template refuses the conversation, `mask.refused` where it has no
+    assistant's message, or where it cannot be told where its text begins.
+    """
+    first = last_spoken(chat.messages) if first is None else first
+    try:
+        text = masker.voice.text(chat)
+    except Exception as error:
+        raise refusal(error) from error
+    prompt = masker.voice.attempt(chat.saying(chat.messages[:first]), generation_prompt=True) if first else None
+    cuts = masker.cuts(chat)
+    if prompt is not None and text.startswith(prompt) and not cuts.inside_token(text, len(prompt)):
+        return Boundary(text, len(prompt), True)
+    return Boundary(text, _text_start(masker, chat, text, first), False)
+
+
+def _text_start(masker: Masker, chat: Chat, text: str, first: int) -> int:
+    """Where the part of message `first` begins, by the marks of its texts."""
+    whole = replace(masker.options, flags=False, last_turn=False, stop_token=True, reasoning=True)
+    found = Masker(masker.voice, whole).turns(chat, text)
+    starts = [turn.start for turn in found or () if turn.message >= first]
+    if not starts:
+        raise refused("the template prints the prompt otherwise once the answer is there", first)
+    return min(starts)
+
+
+def last_spoken(messages: Turns) -> int:
+    """The index of the last message of the assistant; raises RenderError where there is none."""
+    for index in range(len(messages) - 1, -1, -1):
+        if messages[index].get("role") == "assistant":
+            return index
+    raise refused("no message of the assistant")
+
+
+def boundaries(
+    masker: Masker,
+    messages: pa.ListArray,
+    first: Sequence[int | None] | None = None,
+    tools: pa.Array | None = None,
+    documents: pa.Array | None = None,
+    template_kwargs: pa.Array | None = None,
+) -> list[Boundary | None]:
+    """The cut of each conversation of a messages column, before message `first[row]`; None where it is null."""
+    found: list[Boundary | None] = []
+    for row, chat in enumerate(chats(messages, tools, documents, template_kwargs)):
+        try:
+            found.append(None if chat is None else boundary(masker, chat, first[row] if first else None))
+        except RenderError as error:
+            error.at = Location(row=row, message=error.at.message)
+            raise
+    return found
