@@ -1,0 +1,126 @@
+"""Transforms: conversations → conversations, policy that somebody asked for, each change counted in rows.
+
+None is on unless named. They apply in the order of `TRANSFORMS`, whatever the order of the settings. A row that a
+transform does not concern keeps its bytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from ..errors import UnknownName, UsageError
+from .answers import drop_calculations, final_answer, socratic_steps
+from .edit import Changed
+from .reasoning import change_reasoning, empty_think
+from .system import default_system, developer_to_system, later_system, override_system, rename_roles, system_turns
+from .tools import change_arguments, change_tools, split_parallel_calls
+from .turns import (
+    drop_empty_turns,
+    drop_leading_assistant,
+    drop_trailing_user,
+    flatten_parts,
+    merge_consecutive,
+    split_turns,
+)
+
+Kind = Literal["choice", "text", "flag", "names"]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """One entry of TRANSFORMS: what it does, and the values that its setting takes.
+
+    `choices` of a choice begin with the one that changes nothing; a text is any text, a flag true or false, names an
+    object of old names and new ones.
+    """
+
+    function: Callable[[pa.RecordBatch, Any], Changed]
+    summary: str
+    kind: Kind
+    choices: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> str:
+        """The values as help shows them."""
+        return {"choice": "|".join(self.choices), "text": "TEXT", "flag": "true|false", "names": '{"OLD": "NEW"}'}[
+            self.kind
+        ]
+
+
+def _choice(function: Callable[[pa.RecordBatch, Any], Changed], summary: str, *choices: str) -> Transform:
+    return Transform(function, summary, "choice", choices)
+
+
+TRANSFORMS: dict[str, Transform] = {
+    "roles": Transform(rename_roles, "role names replaced by others", "names"),
+    "developer": _choice(developer_to_system, "developer turns as system turns", "keep", "system"),
+    "parts": _choice(flatten_parts, "content made of text parts alone as text", "keep", "flatten"),
+    "empty_turns": _choice(drop_empty_turns, "turns that say nothing", "keep", "drop", "drop-blank"),
+    "leading_assistant": _choice(drop_leading_assistant, "assistant turns before the first user turn", "keep", "drop"),
+    "trailing_user": _choice(drop_trailing_user, "user turns after the last assistant turn", "keep", "drop"),
+    "socratic": _choice(socratic_steps, "socratic gsm8k answers as one turn or a turn a step", "turn", "steps"),
+    "calculator": _choice(drop_calculations, "`<<48/2=24>>` in gsm8k answers", "keep", "remove"),
+    "final_answer": _choice(final_answer, "the line `#### 72` of gsm8k answers", "keep", "remove", "column", "boxed"),
+    "reasoning": _choice(
+        change_reasoning, "what assistants thought before they spoke", "keep", "last", "drop", "inline", "split"
+    ),
+    "empty_think": _choice(empty_think, "the empty think block before answers", "keep", "add", "strip"),
+    "arguments": _choice(change_arguments, "arguments of calls as object or as text", "keep", "object", "text"),
+    "parallel_calls": _choice(split_parallel_calls, "several calls of one turn", "keep", "split"),
+    "tools": _choice(change_tools, "tool specs bare or wrapped as functions", "keep", "bare", "wrapped"),
+    "system": Transform(default_system, "system message for rows that have none", "text"),
+    "system_override": Transform(override_system, "system message for every row, in place of its own", "text"),
+    "later_system": _choice(later_system, "system turns amid the conversation", "keep", "fold", "drop"),
+    "system_turns": _choice(system_turns, "all system turns", "keep", "fold", "drop"),
+    "merge": Transform(merge_consecutive, "turns of one role in a row become one, joined by TEXT", "text"),
+    "split_turns": Transform(split_turns, "one row an assistant turn, with what came before it", "flag"),
+}
+"""The transforms by name, in the order in which they apply."""
+
+
+def apply(batch: pa.RecordBatch, settings: Mapping[str, Any]) -> tuple[pa.RecordBatch, Counter[str]]:
+    """The batch after the transforms that `settings` names, and how many rows each changed.
+
+    Counts have the name of the transform; `arguments.unparsable` counts calls, `split_turns` rows added. Names without
+    a change are absent. Raises UsageError as `check_settings` does.
+    """
+    check_settings(settings)
+    counts: Counter[str] = Counter()
+    for name, transform in TRANSFORMS.items():
+        if name in settings and not is_off(name, settings[name]):
+            batch, changed = transform.function(batch, settings[name])
+            counts.update(changed)
+    return batch, +counts
+
+
+def is_off(name: str, value: Any) -> bool:
+    """Whether this value of the setting asks for nothing."""
+    transform = TRANSFORMS[name]
+    return value is None or value is False or (transform.kind == "choice" and value == transform.choices[0])
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that no transform knows; raises UnknownName for a name, UsageError for a value."""
+    for name, value in settings.items():
+        if name not in TRANSFORMS:
+            raise UnknownName.of("transform", name, TRANSFORMS)
+        if value is not None and not _fits(TRANSFORMS[name], value):
+            raise UsageError(
+                f"`{value}` is no value of the transform `{name}`", hint=f"{name}={TRANSFORMS[name].values}"
+            )
+
+
+def _fits(transform: Transform, value: Any) -> bool:
+    if transform.kind == "choice":
+        return isinstance(value, str) and value in transform.choices
+    if transform.kind == "names":
+        return isinstance(value, Mapping) and all(isinstance(item, str) for pair in value.items() for item in pair)
+    return isinstance(value, str if transform.kind == "text" else bool)
+
+
+__all__ = ["TRANSFORMS", "Changed", "Transform", "apply", "check_settings", "is_off"]

@@ -1,0 +1,171 @@
+"""The answers of gsm8k (Cobbe et al. 2021, github.com/openai/grade-school-math): annotations, final answer, steps.
+
+An answer is lines of working, then `#### ` and the result. A calculation is followed by what a calculator would say,
+`<<48/2=24>>`, with the result again right after it. In the socratic files a line is `Sub-question? ** working`.
+Every answer of the set ends with exactly one final line; results may be negative or hold thousands commas, which stay.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import UsageError
+from ..schema import TEXT
+from .edit import (
+    TAILS,
+    Changed,
+    Conversation,
+    Mask,
+    any_turn,
+    edit_rows,
+    field,
+    flags,
+    lengths_of,
+    message_columns,
+    role_is,
+    with_column,
+    with_field,
+)
+
+CALCULATION = r"<<[^<>=\n]*=[^<>=\n]*>>"
+"""One annotation; the `=` and the line keep shifts and streams of C++ out."""
+FINAL = r"\n#### ([^\n]*)\z"
+FINAL_COLUMN = "final_answer"
+_STEP = re.compile(r"(?P<question>[^\n]*?) \*\* (?P<step>[^\n]*)")
+
+
+def drop_calculations(batch: pa.RecordBatch, value: str) -> Changed:
+    """`remove`: annotations go from assistant turns, with not one other character; counts rows.
+
+    "48/2 = <<48/2=24>>24 clips"   →   "48/2 = 24 clips"
+    """
+    changed = np.zeros(len(batch), np.bool_)
+    for name in message_columns(batch):
+        column = batch.column(name)
+        turns = column.flatten()
+        content = field(turns, "content")
+        if content.type != TEXT:
+            continue
+        found = flags(pc.match_substring_regex(content, CALCULATION)) & role_is(turns, "assistant")
+        if found.any():
+            without = pc.replace_substring_regex(content, CALCULATION, "")
+            batch = with_column(batch, name, with_field(column, "content", _where(found, without, content)))
+            changed |= any_turn(column, found)
+    return batch, Counter(calculator=int(changed.sum()))
+
+
+def _where(chosen: Mask, one: pa.Array, other: pa.Array) -> pa.Array:
+    return pc.if_else(pa.array(chosen), one, other)
+
+
+def final_answer(batch: pa.RecordBatch, value: str) -> Changed:
+    r"""The last line `#### 72` of the last turn, where that is the assistant's; counts rows.
+
+        remove   "…\n#### 72"  →  "…"
+        column   as `remove`, and the column `final_answer` has "72" (null where there is no such line)
+        boxed    "…\n#### 72"  →  "…\n\boxed{72}"
+
+    Raises UsageError where a kept column has the name `final_answer` already.
+    """
+    changed = np.zeros(len(batch), np.bool_)
+    results = pa.nulls(len(batch), TEXT)
+    replacement = "\n" + r"\\boxed{\1}" if value == "boxed" else ""
+    for name in message_columns(batch, TAILS):
+        column = batch.column(name)
+        content = field(column.flatten(), "content")
+        found = _final_turns(column, content)
+        if found.any():
+            results = pc.coalesce(results, _results(column, found, content))
+            without = _where(found, pc.replace_substring_regex(content, FINAL, replacement), content)
+            batch = with_column(batch, name, with_field(column, "content", without))
+            changed |= any_turn(column, found)
+    if value == "column":
+        batch = _with_results(batch, results)
+    return batch, Counter(final_answer=int(changed.sum()))
+
+
+def _final_turns(column: pa.ListArray, content: pa.Array) -> Mask:
+    lengths = lengths_of(column)
+    last = np.zeros(len(content), np.bool_)
+    last[(np.cumsum(lengths) - 1)[lengths > 0]] = True
+    if content.type != TEXT or not last.any():
+        return np.zeros(len(content), np.bool_)
+    return last & role_is(column.flatten(), "assistant") & flags(pc.match_substring_regex(content, FINAL))
+
+
+def _results(column: pa.ListArray, found: Mask, content: pa.Array) -> pa.Array:
+    """The result of each row, null where it has none."""
+    texts = pc.struct_field(
+        pc.extract_regex(content.filter(pa.array(found)), r"(?s)\A.*\n#### (?P<result>[^\n]*)\z"), 0
+    )
+    rows = any_turn(column, found)
+    places = np.where(rows, np.cumsum(rows) - 1, 0)
+    return texts.take(pa.array(places, mask=~rows))
+
+
+def _with_results(batch: pa.RecordBatch, results: pa.Array) -> pa.RecordBatch:
+    if FINAL_COLUMN in batch.schema.names:
+        raise UsageError(
+            f"there is a column `{FINAL_COLUMN}` already", hint="keep other columns, or `final_answer=remove`"
+        )
+    return with_column(batch, FINAL_COLUMN, results)
+
+
+def socratic_steps(batch: pa.RecordBatch, value: str) -> Changed:
+    r"""`steps`: a socratic answer becomes a turn a step, its sub-question the user's; counts rows.
+
+        user       A robe takes 2 bolts … How many in total?      user       A robe takes 2 bolts … How many in total?
+        assistant  How many bolts of white? ** It takes 1      →             How many bolts of white?
+                   How many in total? ** 2+1=3                    assistant  It takes 1
+                   #### 3                                         user       How many in total?
+                                                                  assistant  2+1=3
+                                                                             #### 3
+
+    The first sub-question stands on a line of its own below the question, so that turns alternate. The final line
+    stays with the last step. Only ` ** ` and line breaks between steps go: sub-questions and steps as
+    `question ** step` lines are the answer again. An answer with any other line stays as it is.
+    Of `messages` in which the answer is the last turn and follows a user turn.
+    """
+    for name in message_columns(batch, ("messages",)):
+        column = batch.column(name)
+        turns = column.flatten()
+        content = field(turns, "content")
+        if content.type != TEXT:
+            continue
+        marked = flags(pc.match_substring(content, " ** ")) & role_is(turns, "assistant")
+        column, rows = edit_rows(column, any_turn(column, marked), _stepped)
+        return with_column(batch, name, column), Counter(socratic=int(rows.sum()))
+    return batch, Counter(socratic=0)
+
+
+def _stepped(turns: Conversation) -> Conversation:
+    if len(turns) < 2 or [turn.get("role") for turn in turns[-2:]] != ["user", "assistant"]:
+        return turns
+    before, asked, answer = turns[:-2], turns[-2], turns[-1]
+    steps = to_steps(answer.get("content"))
+    if not steps or not isinstance(asked.get("content"), str):
+        return turns
+    told: Conversation = [*before, {**asked, "content": f"{asked['content']}\n{steps[0][0]}"}]
+    told.append({**answer, "content": steps[0][1]})
+    for question, step in steps[1:]:
+        told += [{**asked, "content": question}, {**answer, "content": step}]
+    return told
+
+
+def to_steps(answer: object) -> list[tuple[str, str]]:
+    """The (sub-question, step) pairs of a socratic answer, the final line with the last step; none if it is not one."""
+    if not isinstance(answer, str):
+        return []
+    lines = answer.split("\n")
+    final = [lines.pop()] if lines[-1].startswith("#### ") else []
+    found = [_STEP.fullmatch(line) for line in lines]
+    steps = [(match["question"], match["step"]) for match in found if match]
+    if not steps or len(steps) != len(lines):
+        return []
+    steps[-1] = (steps[-1][0], "\n".join([steps[-1][1], *final]))
+    return steps

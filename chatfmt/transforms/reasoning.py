@@ -1,0 +1,152 @@
+r"""What an assistant thought before it spoke: in a field of its own, or inline as `<think>…</think>`.
+
+The inline form is the one of DeepSeek-R1 and Qwen3: `<think>\n` reasoning `\n</think>\n\n` answer. Read, the line
+breaks may be missing; a text that only closes the tag, at the end of a line, began inside of it. A field is
+`reasoning_content`, or `reasoning` or `thinking`, which mean the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeGuard
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..schema import JSON, TEXT
+from .edit import Changed, Conversation, Mask, any_turn, edit_rows, field, flags, message_columns, role_is, with_column
+
+FIELDS = ("reasoning_content", "reasoning", "thinking")
+EMPTY_BLOCK = "<think>\n\n</think>\n\n"
+_INLINE = re.compile(r"<think>\n?(?P<thought>.*?)\n?</think>\n{0,2}", re.DOTALL)
+_UNOPENED = re.compile(r"(?P<thought>(?:(?!<think>).)*?)\n?</think>\n{1,2}", re.DOTALL)
+_EMPTY = re.compile(r"<think>\s*</think>\n{0,2}")
+
+Turn = dict[str, Any]
+
+
+def change_reasoning(batch: pa.RecordBatch, value: str) -> Changed:
+    r"""Reasoning of assistant turns; counts rows.
+
+        drop     neither field nor inline block stays
+        last     as `drop`, but for the turns after the last user turn
+        inline   reasoning_content "r", content "a"   →   content "<think>\nr\n</think>\n\na"
+        split    content "<think>\nr\n</think>\n\na"   →   content "a", reasoning_content "r"
+
+    A turn that has both a field and an inline block stays as it is under `inline` and `split`.
+    """
+    return _on_assistants(batch, "reasoning", _CHANGES[value], _may_reason)
+
+
+def _may_reason(turns: pa.StructArray) -> Mask:
+    content = field(turns, "content")
+    thinks = flags(pc.match_substring(content, "</think>")) if content.type in (TEXT, JSON) else role_is(turns)
+    for name in FIELDS:
+        thinks = thinks | flags(field(turns, name).is_valid())
+    return thinks & role_is(turns, "assistant")
+
+
+def _on_assistants(
+    batch: pa.RecordBatch,
+    label: str,
+    change: Callable[[Conversation], Conversation],
+    concerned: Callable[[pa.StructArray], Mask],
+) -> Changed:
+    changed = np.zeros(len(batch), np.bool_)
+    for name in message_columns(batch):
+        column = batch.column(name)
+        rows = any_turn(column, concerned(column.flatten()))
+        if rows.any():
+            column, rows = edit_rows(column, rows, change)
+            batch, changed = with_column(batch, name, column), changed | rows
+    return batch, Counter({label: int(changed.sum())})
+
+
+def split_inline(content: object) -> tuple[str, str] | None:
+    """The reasoning and the answer of text with an inline block; None where it has none."""
+    if not isinstance(content, str):
+        return None
+    found = _INLINE.match(content) if content.startswith("<think>") else _UNOPENED.match(content)
+    return (found["thought"], content[found.end() :]) if found else None
+
+
+def _each_assistant(change: Callable[[Turn], Turn]) -> Callable[[Conversation], Conversation]:
+    return lambda turns: [change(turn) if turn.get("role") == "assistant" else turn for turn in turns]
+
+
+def _drop(turn: Turn) -> Turn:
+    kept = {key: value for key, value in turn.items() if key not in FIELDS}
+    inline = split_inline(turn.get("content"))
+    return {**kept, "content": inline[1]} if inline else kept
+
+
+def _keep_last(turns: Conversation) -> Conversation:
+    users = [place for place, turn in enumerate(turns) if turn.get("role") == "user"]
+    last = users[-1] if users else -1
+    return _each_assistant(_drop)(turns[: last + 1]) + turns[last + 1 :]
+
+
+def thought_of(turn: Turn) -> str | None:
+    """The text of the turn's reasoning field, the first there is; None where it has none."""
+    return next((turn[name] for name in FIELDS if isinstance(turn.get(name), str)), None)
+
+
+def _inline(turn: Turn) -> Turn:
+    thought, content = thought_of(turn), turn.get("content")
+    if thought is None or not isinstance(content, (str, type(None))) or split_inline(content):
+        return turn
+    kept = {key: value for key, value in turn.items() if key not in FIELDS}
+    return {**kept, "content": f"<think>\n{thought}\n</think>\n\n{content or ''}"}
+
+
+def _split(turn: Turn) -> Turn:
+    inline = split_inline(turn.get("content"))
+    if inline is None or thought_of(turn) is not None:
+        return turn
+    return {**turn, "content": inline[1], "reasoning_content": inline[0]}
+
+
+_CHANGES: dict[str, Callable[[Conversation], Conversation]] = {
+    "drop": _each_assistant(_drop),
+    "last": _keep_last,
+    "inline": _each_assistant(_inline),
+    "split": _each_assistant(_split),
+}
+
+
+def empty_think(batch: pa.RecordBatch, value: str) -> Changed:
+    r"""The empty block `<think>\n\n</think>\n\n` before answers that were not thought over; counts rows.
+
+    add     goes before the text of every assistant turn without reasoning
+    strip   goes from every assistant turn, and so does a reasoning field with nothing but white space
+    """
+    change = _each_assistant(_add_empty if value == "add" else _strip_empty)
+    return _on_assistants(batch, "empty_think", change, _speaks if value == "add" else _may_reason)
+
+
+def _speaks(turns: pa.StructArray) -> Mask:
+    return role_is(turns, "assistant")
+
+
+def _add_empty(turn: Turn) -> Turn:
+    content = turn.get("content")
+    if not isinstance(content, str) or thought_of(turn) is not None or split_inline(content):
+        return turn
+    return {**turn, "content": EMPTY_BLOCK + content}
+
+
+def _strip_empty(turn: Turn) -> Turn:
+    kept = {key: value for key, value in turn.items() if key not in FIELDS or not _is_blank(value)}
+    content = turn.get("content")
+    return {**kept, "content": _EMPTY.sub("", content, count=1)} if _begins_empty(content) else kept
+
+
+def _begins_empty(content: object) -> TypeGuard[str]:
+    return isinstance(content, str) and _EMPTY.match(content) is not None
+
+
+def _is_blank(value: object) -> bool:
+    return isinstance(value, str) and not value.strip()

@@ -1,0 +1,256 @@
+"""Which turns a conversation has: merged, dropped, cut into rows, their parts flattened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..schema import JSON, TEXT
+from .edit import (
+    TAILS,
+    Changed,
+    Conversation,
+    Mask,
+    any_turn,
+    edit_rows,
+    field,
+    heads,
+    lengths_of,
+    list_of,
+    message_columns,
+    pick_turns,
+    ranges,
+    role_is,
+    rows_of_turns,
+    text_where_all_text,
+    with_column,
+)
+from .system import SYSTEM, is_joinable, join
+
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+
+
+def merge_consecutive(batch: pa.RecordBatch, joint: str) -> Changed:
+    """Turns of one role that follow each other become one, their texts joined by `joint`; counts rows.
+
+        user "a", user "b", assistant "c"   →   user "a\\n\\nb", assistant "c"     (joint "\\n\\n")
+
+    Left apart: tool turns, unless they answer the same call; turns whose other keys disagree (`name`, `weight`); what
+    would change the order of text, reasoning and calls within the merged turn.
+    """
+    changed = np.zeros(len(batch), np.bool_)
+    for name in message_columns(batch):
+        column = batch.column(name)
+        rows = any_turn(column, repeated_role(column))
+        if rows.any():
+            column, rows = edit_rows(column, rows, lambda turns: merged(turns, joint))
+            batch, changed = with_column(batch, name, column), changed | rows
+    return batch, Counter(merge=int(changed.sum()))
+
+
+def repeated_role(column: pa.ListArray) -> Mask:
+    """Which turns have the role of the turn before them in their conversation."""
+    role, row = field(column.flatten(), "role"), rows_of_turns(column)
+    repeated = np.zeros(len(row), np.bool_)
+    if len(row) > 1:
+        same = pc.fill_null(pc.equal(role.slice(1), role.slice(0, len(role) - 1)), False)
+        repeated[1:] = np.asarray(same.to_numpy(zero_copy_only=False), np.bool_) & (row[1:] == row[:-1])
+    return repeated
+
+
+def merged(turns: Conversation, joint: str) -> Conversation:
+    """The conversation with consecutive turns of one role as one, where they can be."""
+    result: Conversation = []
+    for turn in turns:
+        if result and _can_follow(result[-1], turn):
+            result[-1] = _merge(result[-1], turn, joint)
+        else:
+            result.append(turn)
+    return result
+
+
+def _can_follow(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    if first.get("role") != second.get("role") or (first["role"] == "tool" and not first.get("tool_call_id")):
+        return False
+    joined = ("role", "content", "tool_calls", *_REASONING)
+    if any(first.get(key) != second.get(key) for key in {*first, *second} - {*joined}):
+        return False
+    if not all(is_joinable(turn["content"]) for turn in (first, second) if turn.get("content") is not None):
+        return False
+    speaks_after_call = first.get("tool_calls") and second.get("content")
+    thinks_late = any(second.get(key) for key in _REASONING) and (first.get("content") or first.get("tool_calls"))
+    return not (speaks_after_call or thinks_late)
+
+
+def _merge(first: dict[str, Any], second: dict[str, Any], joint: str) -> dict[str, Any]:
+    turn = {**first, **{key: value for key, value in second.items() if first.get(key) is None}}
+    for key in ("content", *_REASONING):
+        if first.get(key) is not None and second.get(key) is not None:
+            turn[key] = join([first[key], second[key]], joint)
+    if first.get("tool_calls") and second.get("tool_calls"):
+        turn["tool_calls"] = [*first["tool_calls"], *second["tool_calls"]]
+    return turn
+
+
+def drop_leading_assistant(batch: pa.RecordBatch, value: str) -> Changed:
+    """`drop`: assistant and tool turns before the first user turn go; counts rows.
+
+    A conversation without a user turn stays as it is.
+    """
+    changed = np.zeros(len(batch), np.bool_)
+    for name, begins in heads(batch):
+        column = batch.column(name)
+        turns = column.flatten()
+        user = role_is(turns, "user")
+        early = ~_seen_before(column, user) & role_is(turns, "assistant", "tool")
+        early &= (any_turn(column, user) & begins)[rows_of_turns(column)]
+        if early.any():
+            changed |= any_turn(column, early)
+            batch = with_column(batch, name, pick_turns(column, ~early))
+    return batch, Counter(leading_assistant=int(changed.sum()))
+
+
+def _seen_before(column: pa.ListArray, turns: Mask) -> Mask:
+    """Which turns have one of `turns` before them, or are one, in their conversation."""
+    lengths = lengths_of(column)
+    total = np.cumsum(turns)
+    before = np.concatenate([[0], total])[np.cumsum(lengths) - lengths]
+    return np.asarray(total > np.repeat(before, lengths), np.bool_)
+
+
+def drop_trailing_user(batch: pa.RecordBatch, value: str) -> Changed:
+    """`drop`: what follows the last assistant or tool turn goes (user turns, mostly); counts rows.
+
+    A conversation without an assistant turn is a prompt and stays as it is.
+    """
+    changed = np.zeros(len(batch), np.bool_)
+    for name in message_columns(batch, TAILS):
+        column = batch.column(name)
+        turns = column.flatten()
+        late = _seen_none_after(column, role_is(turns, "assistant", "tool"))
+        late &= any_turn(column, role_is(turns, "assistant"))[rows_of_turns(column)] & role_is(turns, "user", *SYSTEM)
+        late &= any_turn(column, late & role_is(turns, "user"))[rows_of_turns(column)]
+        if late.any():
+            changed |= any_turn(column, late)
+            batch = with_column(batch, name, pick_turns(column, ~late))
+    return batch, Counter(trailing_user=int(changed.sum()))
+
+
+def _seen_none_after(column: pa.ListArray, turns: Mask) -> Mask:
+    lengths = lengths_of(column)
+    total = np.cumsum(turns)
+    at_end = np.concatenate([[0], total])[np.cumsum(lengths)]
+    return np.asarray(total == np.repeat(at_end, lengths), np.bool_) & ~turns
+
+
+def drop_empty_turns(batch: pa.RecordBatch, value: str) -> Changed:
+    """Turns that say nothing go: no content or empty content, no call, no reasoning; counts rows.
+
+    With `drop-blank` also content of nothing but white space. Tool turns stay, since an empty result is a result.
+    """
+    changed = np.zeros(len(batch), np.bool_)
+    for name in message_columns(batch):
+        column = batch.column(name)
+        empty = says_nothing(column.flatten(), blank=value == "drop-blank")
+        if empty.any():
+            changed |= any_turn(column, empty)
+            batch = with_column(batch, name, pick_turns(column, ~empty))
+    return batch, Counter(empty_turns=int(changed.sum()))
+
+
+def says_nothing(turns: pa.StructArray, *, blank: bool = False) -> Mask:
+    """Which turns, tool turns apart, have no content, calls or reasoning; blank text counts as none if asked."""
+    silent = ~role_is(turns, "tool")
+    for name in ("content", "tool_calls", "function_call", *_REASONING):
+        silent &= _is_empty(field(turns, name), blank)
+    return silent
+
+
+def _is_empty(values: pa.Array, blank: bool) -> Mask:
+    empty = values.is_null()
+    if values.type == TEXT:
+        nothing = pc.utf8_trim_whitespace(values) if blank else values
+        empty = pc.or_(empty, pc.fill_null(pc.equal(nothing, ""), False))
+    elif values.type == JSON:
+        pattern = r'^(""|\[\]|null)$' if not blank else r'^("(\s|\\[nrt])*"|\[\]|null)$'
+        empty = pc.or_(empty, pc.fill_null(pc.match_substring_regex(values, pattern), False))
+    return np.asarray(empty.to_numpy(zero_copy_only=False), np.bool_)
+
+
+def flatten_parts(batch: pa.RecordBatch, value: str) -> Changed:
+    """Content made of text parts alone becomes their text, joined by nothing; counts rows.
+
+        [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]   →   "ab"
+
+    Parts with a key more (`cache_control`) or of another type stay parts.
+    """
+    return edit_contents(batch, "parts", lambda turn: _flat(turn), '"text"')
+
+
+def edit_contents(
+    batch: pa.RecordBatch, label: str, change: Callable[[dict[str, Any]], dict[str, Any]], sign: str
+) -> Changed:
+    """`change` on each turn of the rows whose JSON content holds `sign`; content is text again where all of it is."""
+    changed = np.zeros(len(batch), np.bool_)
+    for name in message_columns(batch):
+        column = batch.column(name)
+        content = field(column.flatten(), "content")
+        if content.type == TEXT:
+            continue
+        held = pc.match_substring(content, sign) if content.type == JSON else content.is_valid()
+        column, rows = edit_rows(column, any_turn(column, _flags(held)), lambda turns: [change(turn) for turn in turns])
+        if rows.any():
+            batch, changed = with_column(batch, name, text_where_all_text(column, "content")), changed | rows
+    return batch, Counter({label: int(changed.sum())})
+
+
+def _flags(array: pa.Array) -> Mask:
+    return np.asarray(pc.fill_null(array, False).to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _flat(turn: dict[str, Any]) -> dict[str, Any]:
+    parts = turn.get("content")
+    if not isinstance(parts, list) or not parts or not all(map(_is_text_part, parts)):
+        return turn
+    return {**turn, "content": "".join(part["text"] for part in parts)}
+
+
+def _is_text_part(part: Any) -> bool:
+    return (
+        isinstance(part, dict)
+        and part.keys() == {"type", "text"}
+        and part["type"] == "text"
+        and type(part["text"]) is str
+    )
+
+
+def split_turns(batch: pa.RecordBatch, value: bool) -> Changed:
+    """One row an assistant turn: the conversation up to it and with it; counts the rows added.
+
+        u1 a1 u2 a2   →   u1 a1   and   u1 a1 u2 a2
+
+    Of `messages` only; every other column repeats. A row with at most one assistant turn, last, stays as it is; so
+    does a row without any.
+    """
+    if "messages" not in batch.schema.names or not value:
+        return batch, Counter()
+    column = batch.column("messages")
+    answers = role_is(column.flatten(), "assistant")
+    answered = any_turn(column, answers)
+    lengths = lengths_of(column)
+    starts = np.cumsum(lengths) - lengths
+    rows = np.concatenate([rows_of_turns(column)[answers], np.flatnonzero(~answered)])
+    upto = np.concatenate([np.flatnonzero(answers) + 1, (starts + lengths)[~answered]])
+    order = np.lexsort((upto, rows))
+    rows, upto = rows[order], upto[order]
+    if len(rows) == len(batch) and (upto - starts[rows] == lengths[rows]).all():
+        return batch, Counter()
+    wide = batch.take(pa.array(rows))
+    turns = column.flatten().take(pa.array(ranges(starts[rows], upto - starts[rows])))
+    split = list_of(wide.column("messages"), upto - starts[rows], turns)
+    return with_column(wide, "messages", split), Counter(split_turns=len(rows) - len(batch))
