@@ -1,0 +1,285 @@
+"""Which column plays which part, and how a part is read from a batch or from one record of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .. import schema
+from ..errors import DialectError, Location
+
+Record = Mapping[str, Any]
+
+MESSAGES = (
+    "messages", "conversation", "conversations", "messages_json", "conversations_json", "conversation_json",
+)  # fmt: skip
+"""Columns that hold a whole conversation, in the order they are looked for."""
+SYSTEM = ("system", "system_prompt", "system_message")
+TOOLS = ("tools", "tools_json", "functions")
+TEMPLATE_KWARGS = ("chat_template_kwargs", "template_kwargs")
+SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents"})
+"""Parts that any dialect may have beside its own."""
+
+_ALIASES = {"user": "prompt", "assistant": "completion", "chat_template_kwargs": "template_kwargs"}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What plays which part; plain data, so that it crosses process boundaries.
+
+    `fields` maps a part to a column or a path into one (`a.b[0].c`), and `messages.role`, `messages.content`,
+    `tool_calls.name` … to the key inside each turn or call. `roles` maps role names that the data uses, `turn_roles`
+    are the roles in turn where turns carry none. `options` are settings of one dialect. `keep` names the columns that
+    are carried through.
+    """
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    turn_roles: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    keep: tuple[str, ...] | Literal["all"] = ()
+
+    def path(self, part: str) -> str | None:
+        """The column or path of `part`; `user` and `assistant` are other names of `prompt` and `completion`."""
+        if part in self.fields:
+            return self.fields[part]
+        return next(
+            (self.fields[name] for name, real in _ALIASES.items() if real == part and name in self.fields), None
+        )
+
+    def parts(self) -> frozenset[str]:
+        """The parts that are mapped, without the keys inside turns."""
+        return frozenset(_ALIASES.get(name, name) for name in self.fields if "." not in name)
+
+    def adding(self, found: Mapping[str, str]) -> Columns:
+        """These columns and, for parts that are not mapped yet, those that were `found`."""
+        return replace(self, fields={**found, **self.fields})
+
+    def option(self, name: str, default: str, *choices: str) -> str:
+        """The option as text, or its default; raises DialectError for what is not one of `choices`."""
+        value = str(self.options.get(name, default))
+        if choices and value not in choices:
+            raise DialectError(f"`{name}` cannot be `{value}`", hint=f"one of: {', '.join(choices)}", code="col.option")
+        return value
+
+
+def first_text(record: Record, names: Sequence[str], columns: Columns, part: str) -> str | None:
+    """The path of `part` in this record if it holds text: the mapped one, else the first of `names`, best not blank.
+
+    Names are compared exactly first, then without regard to case.
+    """
+    mapped = columns.path(part)
+    if mapped is not None:
+        return mapped if isinstance(value_at(record, mapped), str) else None
+    texts = text_columns(record, names)
+    return next((name for name in texts if record[name].strip()), texts[0] if texts else None)
+
+
+def text_columns(record: Record, names: Sequence[str]) -> list[str]:
+    """The columns of the record called one of `names` that hold text, in the order of `names`."""
+    exact = [name for name in names if isinstance(record.get(name), str)]
+    if exact:
+        return exact
+    lower = {key.lower(): key for key in reversed(list(record))}
+    found = [lower[name] for name in names if name in lower]
+    return [name for name in found if isinstance(record.get(name), str)]
+
+
+def first_present(record: Record, names: Sequence[str], columns: Columns, part: str) -> str | None:
+    """The path of `part` in this record if it has a value: the mapped one, else the first of `names`."""
+    mapped = columns.path(part)
+    candidates = names if mapped is None else (mapped,)
+    return next((name for name in candidates if value_at(record, name) is not None), None)
+
+
+def side_parts(record: Record, columns: Columns) -> dict[str, str]:
+    """The parts beside the conversation that this record has: system, tools, template_kwargs, documents."""
+    found: dict[str, str | None] = {
+        "system": first_text(record, SYSTEM, columns, "system"),
+        "tools": first_present(record, TOOLS, columns, "tools"),
+        "template_kwargs": first_present(record, TEMPLATE_KWARGS, columns, "template_kwargs"),
+        "documents": first_present(record, ("documents",), columns, "documents"),
+    }
+    if found["documents"] and not _is_list(value_at(record, found["documents"])):
+        found["documents"] = None
+    if found["template_kwargs"] and not isinstance(value_at(record, found["template_kwargs"]), dict):
+        found["template_kwargs"] = None
+    return {part: path for part, path in found.items() if path is not None}
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+_STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d*)\]")
+
+
+def steps_of(path: str) -> list[str | int | None]:
+    """The steps of a path: keys as text, indexes as numbers, None for `[]` (each element)."""
+    steps: list[str | int | None] = []
+    for match in _STEP.finditer(path):
+        key, index = match.groups()
+        steps.append(key if key is not None else int(index) if index else None)
+    return steps
+
+
+def value_at(record: Any, path: str) -> Any:
+    """The value at a path of a record, None where there is none; a column may itself be called `a.b`."""
+    if isinstance(record, Mapping) and path in record:
+        return record[path]
+    return _walk(record, steps_of(path)) if "." in path or "[" in path else None
+
+
+def _walk(value: Any, steps: Sequence[str | int | None]) -> Any:
+    for place, step in enumerate(steps):
+        if step is None:
+            rest = steps[place + 1 :]
+            return [_walk(item, rest) for item in value] if isinstance(value, list) else None
+        if isinstance(step, int):
+            value = value[step] if isinstance(value, list) and step < len(value) else None
+        else:
+            value = value.get(step) if isinstance(value, Mapping) else None
+    return value
+
+
+def top_level(path: str, names: Sequence[str]) -> str:
+    """The column that a path starts in."""
+    if path in names:
+        return path
+    first = steps_of(path)[:1]
+    return str(first[0]) if first else path
+
+
+def column(batch: pa.RecordBatch, path: str | None) -> pa.Array | None:
+    """The column at a path, None where the batch has none; structs are entered without making Python objects."""
+    if path is None or path in batch.schema.names:
+        return None if path is None else _unless_null(batch.column(path))
+    head, *rest = steps_of(path) or [None]
+    if not rest or head not in batch.schema.names:
+        return None
+    values = batch.column(head)
+    while rest and isinstance(rest[0], str) and pa.types.is_struct(values.type):
+        if values.type.get_field_index(rest[0]) < 0:
+            return None
+        values = pc.struct_field(values, rest.pop(0))
+    if not rest:
+        return _unless_null(values)
+    found = [_walk(value, rest) for value in schema.decode_values(values)]
+    return None if all(value is None for value in found) else schema.encode_values(found)
+
+
+def _unless_null(values: pa.Array) -> pa.Array | None:
+    return None if pa.types.is_null(values.type) else values
+
+
+def text_part(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringArray:
+    """The text of a part that every row must have.
+
+    Raises DialectError `col.missing`, `col.null` or `col.type` at the first row that lacks it.
+    """
+    path = columns.path(part)
+    values = optional_text(batch, columns, part)
+    if values is None:
+        raise DialectError(
+            f"no column for `{part}`" if path is None else f"column `{path}` is missing",
+            hint=f"map it with --map {part}=COLUMN",
+            at=Location(row=0),
+            code="col.missing",
+        )
+    if values.null_count:
+        row = first_true(values.is_null())
+        raise DialectError(
+            f"column `{path}` is null",
+            hint=f"it is the `{part}` of the row, which needs text",
+            at=Location(row=row),
+            code="col.null",
+        )
+    return values
+
+
+def optional_text(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringArray | None:
+    """The text of a part, null where a row has none, or None if no row has it; raises DialectError `col.type`."""
+    values = column(batch, columns.path(part))
+    return None if values is None else to_text(values, columns.path(part) or part, part)
+
+
+def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
+    """A column as text: text as it is, JSON if each value is a string or null; raises DialectError `col.type`."""
+    if values.type == schema.TEXT:
+        return values
+    found = schema.decode_values(values)
+    for row, value in enumerate(found):
+        if isinstance(value, str) or value is None or value is schema._ABSENT:
+            continue
+        raise DialectError(
+            f"column `{name}` holds {kind_of(value)}, not text",
+            hint=f"build the text with --map {part}='{{{{ {name} }}}}'",
+            at=Location(row=row),
+            code="col.type",
+        )
+    return pa.array([value if isinstance(value, str) else None for value in found], schema.TEXT)
+
+
+def truth_part(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.BooleanArray:
+    """The truth values of a part that every row must have; raises DialectError as `text_part` does."""
+    path = columns.path(part)
+    values = column(batch, path)
+    if values is None:
+        raise DialectError(f"column `{path or part}` is missing", at=Location(row=0), code="col.missing")
+    if pa.types.is_boolean(values.type) and not values.null_count:
+        return values
+    found = schema.decode_values(values)
+    for row, value in enumerate(found):
+        if value is None or value is schema._ABSENT:
+            raise DialectError(f"column `{path}` is null", at=Location(row=row), code="col.null")
+        if not isinstance(value, bool):
+            raise DialectError(
+                f"column `{path}` holds {kind_of(value)}, not a truth value", at=Location(row=row), code="col.type"
+            )
+    return pa.array(found, pa.bool_())
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, in the words of JSON."""
+    kinds = {bool: "a truth value", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    return "null" if value is None else kinds.get(type(value), type(value).__name__)
+
+
+def first_true(flags: pa.Array) -> int:
+    """The index of the first true value; there must be one."""
+    return int(pc.index(flags, pa.scalar(True)).as_py())
+
+
+def records_of(batch: pa.RecordBatch, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The rows as Python records: of the columns `names`, or of all but the row number."""
+    fields = {name: batch.column(name) for name in batch.schema.names if name != schema.ROW}
+    if names is not None:
+        fields = {name: values for name, values in fields.items() if name in names}
+    return schema.decode_objects(fields) if fields else [{} for _ in range(batch.num_rows)]
+
+
+def used_names(batch: pa.RecordBatch, columns: Columns) -> Iterator[str]:
+    """The top-level columns of the batch that the mapped parts lie in."""
+    names = batch.schema.names
+    for part, path in columns.fields.items():
+        if "." not in part and (name := top_level(path, names)) in names:
+            yield name
+
+
+_LABELS = frozenset({
+    "id", "source", "category", "type", "language", "lang", "model", "task", "dataset", "subset", "split", "topic",
+    "domain", "subject", "url", "date", "timestamp", "created", "meta", "metadata", "uuid", "generator", "name",
+    "difficulty", "tag", "tags", "ability", "data_source", "ground_truth", "level", "license", "author", "title", "path",
+    "file", "origin", "reference", "idx", "index", "key", "hash", "filename", "version",
+})  # fmt: skip
+
+
+def is_label(name: str) -> bool:
+    """Whether a column says something about the row (`id`, `source`, `user_id`, …) by its name."""
+    lower = name.lower().replace("-", "_")
+    return lower in _LABELS or lower.endswith(("_id", "_source", "_type", "_model", "_date", "_hash", "_url", "_name"))

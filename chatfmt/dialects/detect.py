@@ -1,0 +1,213 @@
+"""Which dialect a data set speaks, found by looking at its rows, or why that cannot be said."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from .. import schema
+from ..errors import NoDialect, UnknownName
+from .columns import SIDE_PARTS, Columns, Record, records_of, top_level
+from .refusal import no_dialect
+
+Fits = Callable[[Record, Columns], Mapping[str, str] | None]
+"""The parts of one record, each with its column (or the key inside turns), None if the dialect cannot read it."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One way to spell a conversation: how it is converted, which records it fits, what it is in a few words.
+
+    `parts` are the parts that `--map` can give it, beside system, tools, template_kwargs and documents. `kind` is the
+    type of data set it makes. `covers` are the dialects whose rows it reads too. A dialect with `asked` set is never
+    found by itself, since another one reads the same rows; `whole_file` asks for all rows of a file in one batch.
+    """
+
+    convert: Callable[[pa.RecordBatch, Columns], pa.RecordBatch]
+    fits: Fits
+    summary: str
+    parts: frozenset[str] = frozenset({"messages"})
+    kind: str = "language-modeling"
+    covers: frozenset[str] = frozenset()
+    asked: bool = False
+    whole_file: bool = False
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The dialect of a data set, the complete columns for its `convert`, and what else was seen.
+
+    `others` are other readings that were possible, each with the reason why it was not taken. `type` is one of
+    `language-modeling`, `prompt-only`, `prompt-completion`, `preference`, `unpaired-preference`, `segments`,
+    `stepwise`, `text`.
+    """
+
+    dialect: str
+    columns: Columns
+    rows_seen: int
+    rows_fit: int
+    reason: str
+    used: tuple[str, ...]
+    unused: tuple[str, ...]
+    others: Mapping[str, str] = field(default_factory=dict)
+    type: str = "language-modeling"
+    whole_file: bool = False
+
+
+Reading = tuple[str, Mapping[str, str]]
+
+
+def find(
+    registry: Mapping[str, Dialect], batches: Sequence[pa.RecordBatch], columns: Columns, name: str = "auto"
+) -> Detection:
+    """The dialect of the rows in `batches`, or how the dialect `name` reads them.
+
+    Raises NoDialect if none fits or two do, UnknownName for a name that is not in the registry.
+    """
+    if name != "auto" and name not in registry:
+        raise UnknownName.of("dialect", name, [*registry, "auto"])
+    records = [record for batch in batches for record in records_of(batch)]
+    names = tuple(
+        dict.fromkeys(key for batch in batches for key in batch.schema.names if key not in (schema.ROW, schema.KEYS))
+    )
+    candidates = admissible(registry, columns) if name == "auto" else {name: registry[name]}
+    readings = [reading_of(record, candidates, columns) for record in records]
+    found = [reading for reading in readings if reading is not None]
+    if not found or 2 * len(found) < len(records):
+        raise no_dialect(names, records, columns, name, len(found))
+    dialect, parts = settle(found, candidates)
+    return _detection(registry, dialect, columns.adding(parts), readings, names, records)
+
+
+def admissible(registry: Mapping[str, Dialect], columns: Columns) -> dict[str, Dialect]:
+    """The dialects that `auto` may choose: those that read every part which is mapped."""
+    asked = columns.parts() - SIDE_PARTS
+    return {name: dialect for name, dialect in registry.items() if not dialect.asked and asked <= dialect.parts}
+
+
+def reading_of(record: Record, candidates: Mapping[str, Dialect], columns: Columns) -> Reading | None:
+    """The first dialect that fits one record, with its parts; raises NoDialect where two columns could be one part."""
+    for name, dialect in candidates.items():
+        parts = dialect.fits(record, columns)
+        if parts is not None:
+            return name, parts
+    return None
+
+
+def settle(found: Sequence[Reading], candidates: Mapping[str, Dialect]) -> tuple[str, dict[str, str]]:
+    """The one dialect and the joint parts of all readings, or `mixed`."""
+    names = {name for name, _ in found}
+    for name in names:
+        if names <= {name} | candidates[name].covers and (parts := joint(parts for _, parts in found)) is not None:
+            return name, parts
+    return "mixed", {}
+
+
+def joint(all_parts: object) -> dict[str, str] | None:
+    """All parts together, None if two rows have one part in different columns."""
+    out: dict[str, str] = {}
+    for parts in all_parts:  # type: ignore[attr-defined]
+        for part, path in parts.items():
+            if out.setdefault(part, path) != path:
+                return None
+    return out
+
+
+def _detection(
+    registry: Mapping[str, Dialect],
+    dialect: str,
+    columns: Columns,
+    readings: Sequence[Reading | None],
+    names: tuple[str, ...],
+    records: Sequence[Record],
+) -> Detection:
+    fit = sum(reading is not None for reading in readings)
+    used = tuple(dict.fromkeys(_used(columns, readings, names)))
+    kept = names if columns.keep == "all" else columns.keep
+    return Detection(
+        dialect=dialect,
+        columns=columns,
+        rows_seen=len(records),
+        rows_fit=fit,
+        reason=_reason(registry, dialect, columns, readings),
+        used=used,
+        unused=tuple(name for name in names if name not in used and name not in kept),
+        others=_others(registry, dialect, columns, records),
+        type=_type(registry, dialect, columns, readings),
+        whole_file=dialect != "mixed" and registry[dialect].whole_file,
+    )
+
+
+def _used(columns: Columns, readings: Sequence[Reading | None], names: Sequence[str]) -> list[str]:
+    paths = [path for part, path in columns.fields.items() if "." not in part]
+    if not paths:
+        paths = [path for _, parts in filter(None, readings) for part, path in parts.items() if "." not in part]
+    return [name for name in (top_level(path.removesuffix("[]"), names) for path in paths) if name in names]
+
+
+def _reason(registry: Mapping[str, Dialect], dialect: str, columns: Columns, readings: Sequence[Reading | None]) -> str:
+    fit = [reading[0] for reading in readings if reading is not None]
+    seen = f"{len(fit)} of {len(readings)} rows" if len(fit) < len(readings) else f"all {len(fit)} rows looked at"
+    if dialect == "mixed":
+        counts = ", ".join(f"{count} {name}" for name, count in Counter(fit).most_common())
+        return f"the rows speak different dialects: {counts}"
+    parts = ", ".join(f"`{path}` is the {part}" for part, path in columns.fields.items() if "." not in part)
+    return f"{registry[dialect].summary}: {parts} ({seen})"
+
+
+def _others(
+    registry: Mapping[str, Dialect], dialect: str, columns: Columns, records: Sequence[Record]
+) -> dict[str, str]:
+    """Other dialects that read at least half of the rows, with the reason why they were not taken."""
+    if dialect == "mixed":
+        return {}
+    plain = replace(columns, fields={})
+    order = list(registry)
+    out: dict[str, str] = {}
+    for name, other in registry.items():
+        if name in (dialect, "mixed") or (other.convert is registry[dialect].convert and not other.asked):
+            continue
+        if 2 * sum(_fits(other, record, plain) for record in records) >= len(records):
+            why = (
+                "only when asked for"
+                if other.asked
+                else "less specific"
+                if order.index(name) > order.index(dialect)
+                else "not with this mapping"
+            )
+            out[name] = f"{other.summary}; {why}: --dialect {name}"
+    return out
+
+
+def _fits(dialect: Dialect, record: Record, columns: Columns) -> bool:
+    try:
+        return dialect.fits(record, columns) is not None
+    except NoDialect:
+        return False
+
+
+def _type(registry: Mapping[str, Dialect], dialect: str, columns: Columns, readings: Sequence[Reading | None]) -> str:
+    if dialect == "mixed":
+        kinds = {registry[reading[0]].kind for reading in readings if reading is not None}
+        return kinds.pop() if len(kinds) == 1 else "language-modeling"
+    kind = registry[dialect].kind
+    if columns.path("label") is not None and kind != "stepwise":
+        return "unpaired-preference"
+    if kind == "prompt-only" and columns.path("completion") is not None:
+        return "prompt-completion"
+    flat = (columns.path("prompt"), columns.path("completion")) == ("prompt", "completion")
+    return "prompt-completion" if flat and dialect == "prompt-completion" else kind
+
+
+def used_columns(detection: Detection) -> tuple[str, ...]:
+    """The source columns that `convert` must get: those of the parts and those that are kept.
+
+    An empty tuple means all columns: the rows speak different dialects, or all are kept.
+    """
+    columns = detection.columns
+    if columns.keep == "all" or detection.dialect == "mixed":
+        return ()
+    return tuple(dict.fromkeys((*detection.used, *columns.keep)))

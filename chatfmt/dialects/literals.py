@@ -1,0 +1,37 @@
+"""Lists and objects that a column holds as text: JSON, or the print of a Python value."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Any
+
+from .. import schema
+
+_BETWEEN_OBJECTS = re.compile(r"\}\s*\n\s*\{")
+
+
+def read_literal(text: str) -> Any:
+    """The list or object that `text` writes as JSON or as a Python literal (numpy's print of one too), else `text`.
+
+    A Python string literal holds no raw line break, so that one between two objects is numpy's missing comma.
+    """
+    if text.lstrip()[:1] not in ("[", "{"):
+        return text
+    try:
+        return schema.loads(text)
+    except ValueError:
+        pass
+    for source in (text, _BETWEEN_OBJECTS.sub("}, {", text)):
+        try:
+            return _plain(ast.literal_eval(source.strip()))
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+    return text
+
+
+def _plain(value: Any) -> Any:
+    """The value with tuples as lists; raises TypeError for what JSON cannot hold."""
+    value = schema.to_plain(value)
+    schema.dumps(value)
+    return value

@@ -1,0 +1,167 @@
+"""The CONVERSATIONS batch that a dialect returns: its own columns, those beside them, those that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .. import schema
+from ..errors import DialectError, UsageError
+from .columns import Columns, Record, column, optional_text, records_of, used_names
+from .lists import fields_of, lengths_of, prepend
+from .tools import specs_of
+
+RowReader = Callable[[Record, Columns], Mapping[str, Any]]
+"""One record to the columns of its conversation, as Python values; a column that is absent or None is not there."""
+
+_JSON_COLUMNS = ("tools", "documents", "template_kwargs", "segments")
+
+
+def conversation_batch(
+    batch: pa.RecordBatch, columns: Columns, own: Mapping[str, pa.Array], rows: pa.Array | None = None
+) -> pa.RecordBatch:
+    """The CONVERSATIONS batch of a dialect's `own` columns.
+
+    Adds `row`, the system turn of a `system` column, `tools`, `documents`, `template_kwargs` and the kept columns.
+    `rows` are the indexes in `batch` that the own columns belong to, where they are not all rows in order.
+    """
+    source = batch if rows is None else batch.take(rows)
+    out = dict(own)
+    for name, values in side_columns(source, columns).items():
+        out.setdefault(name, values)
+    system = optional_text(source, columns, "system")
+    out = out if system is None else with_system(out, system)
+    fields = {"row": source.column(schema.ROW)}
+    fields |= {name: out[name] for name in schema.CONVERSATIONS if name in out}
+    fields |= kept_columns(source, columns, fields)
+    return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
+
+
+def with_system(own: Mapping[str, pa.Array], system: pa.StringArray) -> dict[str, pa.Array]:
+    """The columns with a system turn before the first turn of each row whose `system` is not blank.
+
+    Rows that begin with the very same system turn do not get it twice.
+    """
+    there = pc.not_equal(pc.utf8_trim_whitespace(system), "")
+    system = pc.if_else(there, system, pa.scalar(None, schema.TEXT))
+    out = dict(own)
+    prompt = own.get("prompt")
+    for name in ("messages", "prompt", "chosen", "rejected"):
+        if name not in own or not pa.types.is_list(own[name].type):
+            continue
+        first = _unless_same(system, own[name])
+        if name in ("chosen", "rejected") and prompt is not None:
+            first = pc.if_else(prompt.is_valid(), pa.scalar(None, schema.TEXT), first)
+        out[name] = prepend(first, "system", own[name])
+    return out
+
+
+def _unless_same(system: pa.StringArray, lists: pa.ListArray) -> pa.StringArray:
+    fields = fields_of(lists.flatten())
+    if "content" not in fields or fields["content"].type != schema.TEXT:
+        return system
+    lengths = lengths_of(lists).fill_null(0)
+    starts = pc.subtract(pc.cumulative_sum(lengths), lengths)
+    index = pc.if_else(pc.greater(lengths, 0), starts, pa.scalar(None, starts.type))
+    same = pc.and_(pc.equal(fields["role"].take(index), "system"), pc.equal(fields["content"].take(index), system))
+    return pc.if_else(same.fill_null(False), pa.scalar(None, schema.TEXT), system)
+
+
+def side_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]:
+    """The columns `tools`, `documents` and `template_kwargs` as JSON, null where a row has none."""
+    found: dict[str, pa.Array] = {}
+    if (tools := column(batch, columns.path("tools"))) is not None:
+        found["tools"] = specs_of(tools)
+    for name in ("documents", "template_kwargs"):
+        if (values := column(batch, columns.path(name))) is not None:
+            found[name] = to_json(values)
+    return found
+
+
+def to_json(values: pa.Array) -> pa.Array:
+    """A column as JSON, null where there is nothing; keys that Arrow filled with null are gone."""
+    if values.type == schema.JSON:
+        return pc.if_else(pc.equal(values, "null").fill_null(True), pa.scalar(None, schema.JSON), values)
+    if not pa.types.is_struct(values.type) and not schema.is_turns(values.type):
+        return schema.to_json(values)
+    found = [None if value is schema._ABSENT else schema.without_nulls(value) for value in schema.decode_values(values)]
+    return schema.json_array(map(schema.to_plain, found), [value is not None for value in found])
+
+
+def kept_columns(batch: pa.RecordBatch, columns: Columns, taken: Mapping[str, Any]) -> dict[str, pa.Array]:
+    """The columns to carry through; with `all` those that the dialect does not read.
+
+    Raises UsageError for a column that the batch lacks altogether, or whose name the output needs.
+    """
+    names = [name for name in batch.schema.names if name not in (schema.ROW, schema.KEYS)]
+    if columns.keep == "all":
+        used = set(used_names(batch, columns))
+        kept = [name for name in names if name not in used and name not in schema.CONVERSATIONS]
+    else:
+        kept = [name for name in columns.keep if name in names]
+        for name in kept:
+            if name in schema.CONVERSATIONS:
+                raise UsageError(
+                    f"the column `{name}` cannot be kept: the output needs the name",
+                    hint=f"rename it with --map, or leave out --keep {name}",
+                )
+    fields = {name: batch.column(name) for name in kept}
+    return {**fields, **_kept_keys(batch, kept)}
+
+
+def _kept_keys(batch: pa.RecordBatch, kept: Sequence[str]) -> dict[str, pa.Array]:
+    """`#keys` of the records, with the kept columns alone."""
+    if schema.KEYS not in batch.schema.names or not kept:
+        return {}
+    texts = [
+        None if text is None else schema.dumps([key for key in schema.loads(text) if key in kept])
+        for text in batch.column(schema.KEYS).to_pylist()
+    ]
+    return {schema.KEYS: pa.array(texts, schema.TEXT)}
+
+
+def by_row(batch: pa.RecordBatch, columns: Columns, read: RowReader) -> pa.RecordBatch:
+    """The CONVERSATIONS batch of a dialect that reads one record at a time; errors say which row."""
+    found: list[Mapping[str, Any]] = []
+    for row, record in enumerate(records_of(batch)):
+        with in_row(row):
+            found.append(read(record, columns))
+    return conversation_batch(batch, columns, encode_rows(found))
+
+
+class in_row:
+    """Stamps the row on a DialectError raised inside."""
+
+    def __init__(self, row: int) -> None:
+        self.row = row
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, DialectError) and error.at.row is None:
+            error.at = replace(error.at, row=self.row)
+
+
+def encode_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
+    """The columns of conversations that are Python values."""
+    names = [name for name in schema.CONVERSATIONS if any(row.get(name) is not None for row in rows)]
+    return {name: _encode(name, [row.get(name) for row in rows]) for name in names}
+
+
+def _encode(name: str, values: list[Any]) -> pa.Array:
+    if name in schema.CONVERSATION_COLUMNS:
+        return schema.encode_conversations(values)
+    if name in _JSON_COLUMNS:
+        return schema.json_array(values, [value is not None for value in values])
+    types = {
+        "label": pa.bool_(),
+        "text": schema.TEXT,
+        "completions": pa.list_(schema.TEXT),
+        "labels": pa.list_(pa.bool_()),
+    }
+    return pa.array(values, types[name])

@@ -1,0 +1,145 @@
+"""Two answers to one prompt, a better and a worse one, and what else trainers learn preferences from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .. import schema
+from ..errors import DialectError, Location
+from .columns import MESSAGES, Columns, Record, column, first_present, first_true, side_parts, value_at
+from .flat import context_parts, prompt_part, prompt_text
+from .lists import fields_of, lengths_of, stack
+from .literals import read_literal
+from .output import conversation_batch
+from .roles import role_of
+from .turns import keys_of_turns, read_turns, required_turns, turns_at
+
+CHOSEN = ("chosen", "chosen_response", "response_chosen", "chosen_output", "chosen_messages")
+REJECTED = ("rejected", "rejected_response", "response_rejected", "rejected_output", "rejected_messages")
+_OPENING = pa.array(["system", "developer", "user"])
+
+
+def preference(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """The prompt, the chosen and the rejected answer as messages.
+
+    In:  `{"prompt": "Sky?", "chosen": "Blue.", "rejected": "Green."}`
+    or   `{"conversations": [{"from": "human", "value": "Sky?"}], "chosen": {"from": "gpt", "value": "Blue."}, …}`
+    Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
+           "rejected": [{"role": "assistant", "content": "Green."}]}`
+
+    An answer that is a whole conversation (it opens with a system or user turn) leaves the row without `prompt`: what
+    the two sides share is split off later, by the view. The same goes for two texts without a prompt column, each of
+    which becomes one assistant turn: no user turn is invented. Raises DialectError as `messages` does.
+    """
+    chosen, rejected = _answer(batch, columns, "chosen"), _answer(batch, columns, "rejected")
+    own = {"chosen": chosen, "rejected": rejected}
+    prompt = _prompt(batch, columns)
+    if prompt is not None:
+        whole = pc.or_(_opens(chosen), _opens(rejected))
+        lengths = pc.if_else(whole, pa.scalar(None, pa.int32()), lengths_of(prompt))
+        own["prompt"] = _only(prompt, lengths)
+    if prompt is None or own["prompt"].null_count == len(prompt):
+        own.pop("prompt", None)
+    return conversation_batch(batch, columns, own)
+
+
+def _only(lists: pa.ListArray, lengths: pa.Array) -> pa.ListArray:
+    """The lists without those whose new length is null."""
+    if not lengths.null_count:
+        return lists
+    return lists.take(pc.if_else(lengths.is_valid(), pa.array(range(len(lists))), pa.scalar(None, pa.int64())))
+
+
+def _answer(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
+    values = column(batch, columns.path(part))
+    if values is not None and values.type == schema.TEXT and not _written_turns(values):
+        if values.null_count:
+            raise DialectError(
+                f"column `{columns.path(part)}` is null",
+                hint=f"it holds the `{part}` answer",
+                at=Location(row=first_true(values.is_null())),
+                code="col.null",
+            )
+        return stack([("assistant", values)])
+    return required_turns(batch, columns, part)
+
+
+def _written_turns(values: pa.StringArray) -> bool:
+    """Whether a column of text writes turns out as lists of objects, by its first value."""
+    first = next((text for text in values.to_pylist() if text), "") if len(values) else ""
+    found = read_literal(first)
+    return isinstance(found, list) and bool(found) and all(isinstance(turn, dict) for turn in found)
+
+
+def _prompt(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray | None:
+    """The prompt of each row as turns: a list of them, or a text; None if there is no such column."""
+    path = columns.path("prompt")
+    values = column(batch, path)
+    if values is None or path is None:
+        return None
+    if values.type != schema.TEXT or _written_turns(values):
+        return read_turns(values, columns, path)
+    return stack([("user", prompt_text(batch, columns))])
+
+
+def _opens(lists: pa.ListArray) -> pa.BooleanArray:
+    """Whether each row begins a conversation: its first turn is of a system, developer or user."""
+    lengths = lengths_of(lists).fill_null(0)
+    starts = pc.subtract(pc.cumulative_sum(lengths), lengths)
+    first = fields_of(lists.flatten())["role"].take(
+        pc.if_else(pc.greater(lengths, 0), starts, pa.scalar(None, starts.type))
+    )
+    return pc.is_in(first, _OPENING)
+
+
+def preference_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a chosen and a rejected answer."""
+    chosen = first_present(record, CHOSEN, columns, "chosen")
+    rejected = first_present(record, REJECTED, columns, "rejected")
+    if chosen is None or rejected is None:
+        return None
+    answers = [_kind(record, path, columns) for path in (chosen, rejected)]
+    if None in answers or answers[0] != answers[1]:
+        return None
+    found = {"chosen": chosen, "rejected": rejected, **side_parts(record, columns)}
+    turns = turns_at(record, chosen)
+    found |= (keys_of_turns(turns, columns) or {}) if answers[0] == "turns" else {}
+    if answers[0] == "turns" and turns and _role(turns[0], columns) in _OPENING.to_pylist():
+        return found
+    return found | _prompt_parts(record, columns)
+
+
+def _kind(record: Record, path: str, columns: Columns) -> str | None:
+    value = value_at(record, path)
+    written = isinstance(value, (list, dict)) or (isinstance(value, str) and value.lstrip()[:1] in ("[", "{"))
+    if written and keys_of_turns(turns_at(record, path), columns):
+        return "turns"
+    return "text" if isinstance(value, str) else None
+
+
+def _role(turn: Mapping[str, Any], columns: Columns) -> str | None:
+    keys = keys_of_turns([turn], columns) or {}
+    name = turn.get(keys.get("messages.role", "role"))
+    return role_of(name, columns.roles) if isinstance(name, str) else None
+
+
+def _prompt_parts(record: Record, columns: Columns) -> dict[str, str]:
+    """The column that the prompt of both answers lies in: text, or turns."""
+    if columns.path("prompt") is None:
+        for name in (*MESSAGES, "prompt", "context", "input", "history"):
+            turns = turns_at(record, name) if isinstance(record.get(name), (list, str)) else None
+            if keys := keys_of_turns(turns, columns):
+                return {"prompt": name, **keys}
+    elif keys := keys_of_turns(turns_at(record, columns.path("prompt") or ""), columns):
+        return dict(keys)
+    path = prompt_part(record, columns) or first_present(record, ("history",), columns, "prompt")
+    if path is None or not isinstance(value_at(record, path), str):
+        return {}
+    return {
+        "prompt": path,
+        **{part: name for part, name in context_parts(record, columns, path).items() if part == "context"},
+    }

@@ -1,0 +1,87 @@
+"""The words for data that no dialect fits: what there is, and what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..errors import NoDialect
+from .columns import Columns, Record, is_label
+from .flat import COMPLETIONS, CONTEXTS, PROMPTS
+from .literals import read_literal
+from .turns import keys_of_turns
+
+
+def no_dialect(names: Sequence[str], records: Sequence[Record], columns: Columns, name: str, fit: int) -> NoDialect:
+    """The error for rows that the dialect `name`, or none at all, fits: names the columns, hints at the `--map`."""
+    if not records:
+        return NoDialect("there are no rows to find the dialect in", hint="check --split and --data-files")
+    listed = ", ".join(f"`{column}`" for column in names) or "none"
+    which = "no dialect fits" if name == "auto" else f"the dialect `{name}` does not fit"
+    some = f" more than {fit} of the {len(records)} rows looked at" if fit else ""
+    return NoDialect(f"{which}{some}: the columns are {listed}", hint=_hint(names, records, columns))
+
+
+def _hint(names: Sequence[str], records: Sequence[Record], columns: Columns) -> str:
+    nested = next(_nested_turns(records[0], columns), None)
+    if nested is not None:
+        return f"the turns could be in `{nested}`: --map messages={nested}"
+    texts = [name for name in names if any(isinstance(record.get(name), str) for record in records)]
+    prompt = _named(texts, PROMPTS) or columns.path("prompt")
+    completion = _named(texts, COMPLETIONS) or columns.path("completion")
+    values = [name for name in names if name not in texts and name.lower() in COMPLETIONS]
+    if prompt and values:
+        build = f"--map prompt={_quoted(prompt)} --map completion='{{{{ {values[0]} }}}}'"
+        return f"`{values[0]}` is not text; to make it text: {build}"
+    if prompt and not completion:
+        only = f"--map prompt={_quoted(prompt)} --dialect prompt-only"
+        return f"map the answer: {_pair(prompt, _rest(texts, prompt))}; or only prompts: {only}"
+    if completion and not prompt:
+        return f"map the question: {_pair(_rest(texts, completion), completion)}; {_plain(completion)}"
+    return _blind(texts)
+
+
+def _blind(texts: Sequence[str]) -> str:
+    """The hint where no name of a column says anything."""
+    if len(texts) == 1:
+        return f"map a column of turns with --map messages=COLUMN; {_plain(texts[0])}"
+    if texts:
+        return f"map question and answer, such as {_pair(texts[0], _rest(texts, texts[0]))}; {_plain(texts[0])}"
+    return "map a column of turns with --map messages=COLUMN, or texts with --map prompt=COLUMN --map completion=COLUMN"
+
+
+def _plain(name: str) -> str:
+    return f"or plain text: --map text={_quoted(name)}"
+
+
+def _pair(prompt: str, completion: str) -> str:
+    return f"--map prompt={_quoted(prompt)} --map completion={_quoted(completion)}"
+
+
+def _quoted(name: str) -> str:
+    return name if name.replace("_", "").replace("-", "").replace(".", "").isalnum() else f"'{name}'"
+
+
+def _named(names: Sequence[str], wanted: Sequence[str]) -> str | None:
+    return next((name for name in names if name.lower() in wanted), None)
+
+
+def _rest(texts: Sequence[str], taken: str) -> str:
+    """The first other column of text that is no context, or a placeholder."""
+    others = [name for name in texts if name != taken and not is_label(name)]
+    return next((name for name in others if name.lower() not in CONTEXTS), others[0] if others else "COLUMN")
+
+
+def _nested_turns(value: Any, columns: Columns, path: str = "", depth: int = 0) -> Iterator[str]:
+    """Paths inside a record where a list of turns lies."""
+    value = read_literal(value) if isinstance(value, str) else value
+    if (
+        isinstance(value, list)
+        and path
+        and all(isinstance(turn, dict) for turn in value)
+        and keys_of_turns(value, columns)
+    ):
+        yield path
+    elif isinstance(value, Mapping) and depth < 4:
+        for key, item in value.items():
+            yield from _nested_turns(item, columns, f"{path}.{key}" if path else key, depth + 1)
