@@ -209,7 +209,7 @@ def alias_reasoning(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_tools(tools: Any) -> Any:
-    """The tools as a plain list of their objects; None stays None and an empty list stays one."""
+    """The tools as a list; None stays None and an empty list stays one. Raises ValueError where one is no dict."""
     if tools is None:
         return None
     for tool in tools:
@@ -218,16 +218,21 @@ def check_tools(tools: Any) -> Any:
                 "Tools should either be a JSON schema, or a callable function with type hints "
                 "and a docstring suitable for auto-conversion to a schema."
             )
-    return [plain_data(tool) for tool in tools]
+    return list(tools)
 
 
 def check_documents(documents: Any) -> Any:
-    """The documents as plain data; None stays None."""
-    if documents is not None:
-        for document in documents:
-            if not isinstance(document, dict):
-                raise TypeError("Documents should be a list of dicts with 'title' and 'text' keys!")
-    return plain_data(documents)
+    """The documents as they are. Raises TypeError where one is no dict."""
+    for document in () if documents is None else documents:
+        if not isinstance(document, dict):
+            raise TypeError("Documents should be a list of dicts with 'title' and 'text' keys!")
+    return documents
+
+
+def context_values(tools: Any, documents: Any, variables: Mapping[str, Any] | None, now: Moment) -> dict[str, Any]:
+    """All that a template sees besides the messages and `add_generation_prompt`, checked, as plain data."""
+    tools, documents = plain_data(check_tools(tools)), plain_data(check_documents(documents))
+    return {"tools": tools, "documents": documents, **context(variables or {}, now)}
 
 
 def context(variables: Mapping[str, Any], now: Moment) -> dict[str, Any]:
@@ -260,7 +265,7 @@ def render_text(
     if continue_final_message and add_generation_prompt:
         raise ValueError(_NOT_COMPATIBLE)
     template = compile_template(text)
-    values = {"tools": check_tools(tools), "documents": check_documents(documents), **context(variables or {}, now)}
+    values = context_values(tools, documents, variables, now)
     if continue_final_message:
         return render_continued(template, text, chat, continue_final_message, values)
     return template.render(messages=chat, add_generation_prompt=add_generation_prompt, **values)
@@ -286,7 +291,7 @@ def render_spans(
     """The rendered text and the spans of its `{% generation %}` blocks, in the order in which they ended."""
     chat = normalise_messages(messages)
     template = compile_template(text)
-    values = {"tools": check_tools(tools), "documents": check_documents(documents), **context(variables or {}, now)}
+    values = context_values(tools, documents, variables, now)
     return render_tracked(template, {"messages": chat, "add_generation_prompt": add_generation_prompt, **values})
 
 

@@ -1,0 +1,159 @@
+"""The plain engine: one sandboxed Jinja call a conversation. It alone defines texts and errors."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from typing import Any
+
+import pyarrow as pa
+
+from .. import schema
+from ..errors import RenderError, UsageError
+from .environment import (
+    CONTEXT_NAMES,
+    REASONING_FIELDS,
+    Span,
+    alias_reasoning,
+    check_documents,
+    check_tools,
+    compile_template,
+    context,
+    drop_nulls,
+    normalise_messages,
+    plain_data,
+    render_continued,
+    render_tracked,
+)
+from .failures import NotReproducible, render_error
+from .options import SPANS, Rendered, RenderOptions
+from .reproducible import address
+from .template import ChatTemplate
+
+Message = dict[str, Any]
+Outcome = tuple[str | None, list[Span] | None]
+
+
+class JinjaRenderer:
+    """Renders each conversation of a column on its own; see `Renderer` for what a call takes and gives."""
+
+    engine = "jinja"
+
+    def __init__(self, template: ChatTemplate, options: RenderOptions, reason: str = "") -> None:
+        self.template, self.options, self.reason = template, options, reason
+        self._base = context({**template.special_tokens, **options.variables}, options.date)
+
+    def __call__(
+        self,
+        messages: pa.ListArray,
+        tools: pa.Array | None = None,
+        documents: pa.Array | None = None,
+        template_kwargs: pa.Array | None = None,
+        *,
+        generation_prompt: bool | None = None,
+        spans: bool = False,
+        failures: list[RenderError] | None = None,
+    ) -> Rendered:
+        if spans and self.options.continue_final:
+            raise UsageError("spans of trained text and `--continue-final` do not go together", hint="leave one out")
+        prompt = self.options.generation_prompt if generation_prompt is None else generation_prompt
+        render = functools.partial(self._render, normaliser(messages.type), prompt, spans)
+        columns = (_values(tools), _values(documents), _values(template_kwargs))
+        rows = zip(schema.decode_conversations(messages), *columns, strict=False)
+        outcomes = [self._outcome(render, row, values, failures) for row, values in enumerate(rows)]
+        spans_of = pa.array([found for _, found in outcomes], SPANS) if spans else None
+        return Rendered(pa.array([text for text, _ in outcomes], schema.TEXT), spans_of)
+
+    def _outcome(
+        self, render: Callable[..., Outcome], row: int, values: Sequence[Any], failures: list[RenderError] | None
+    ) -> Outcome:
+        """What one row gives; a failure is raised, or kept in `failures`."""
+        if values[0] is None:
+            return None, None
+        try:
+            return render(*values)
+        except Exception as error:  # a template is a stranger's program: it may raise anything
+            failure = render_error(error, self.template.name, row)
+            if failures is None:
+                raise failure from error
+            failure.__cause__ = error
+            failures.append(failure)
+            return None, None
+
+    def _render(
+        self,
+        normalise: Callable[[list[Message]], list[Message]],
+        generation_prompt: bool,
+        spans: bool,
+        messages: list[Message],
+        tools: Any,
+        documents: Any,
+        overrides: Any,
+    ) -> Outcome:
+        chat = normalise(messages)
+        source = self.template.select(tools)
+        template = compile_template(source)
+        inputs = {"tools": check_tools(tools), "documents": check_documents(documents)}
+        values = {**self._base, **_overrides(overrides), **inputs}
+        if self.options.continue_final:
+            text = render_continued(template, source, chat, self.options.continue_final, values)
+            return self._finished(text, None, chat, values)
+        values |= {"messages": chat, "add_generation_prompt": generation_prompt}
+        if spans:
+            return self._finished(*render_tracked(template, values), chat, values)
+        return self._finished(template.render(values), None, chat, values)
+
+    def _finished(self, text: str, spans: list[Span] | None, chat: list[Message], values: dict[str, Any]) -> Outcome:
+        """The text as it is written: encodable, the same on every run, without the first `bos_token` if so asked."""
+        if not text.isascii():
+            text.encode()  # a lone surrogate, which no file can hold
+        if printed := address(text, (chat, values)):
+            raise NotReproducible(f"the template prints {printed}, a memory address that differs from run to run")
+        bos = values.get("bos_token") if self.options.bos == "strip" else None
+        if not bos or not text.startswith(bos):
+            return text, spans
+        cut = len(bos)
+        shifted = None if spans is None else [(max(start - cut, 0), max(end - cut, 0)) for start, end in spans]
+        return text[cut:], shifted
+
+
+def normaliser(column: pa.DataType) -> Callable[[list[Message]], list[Message]]:
+    """`normalise_messages` for the conversations of a column of this type, without the steps that it makes needless."""
+    fields = list(column.value_type)
+    if any(field.type not in (schema.TEXT, schema.JSON) for field in fields):
+        return normalise_messages  # types beyond JSON: times, decimals, binary
+    names = {field.name for field in fields}
+    if names.isdisjoint((schema.KEYS, *REASONING_FIELDS)) and all(field.type == schema.TEXT for field in fields):
+        return _not_empty
+    return _normalise_json
+
+
+def _not_empty(messages: list[Message]) -> list[Message]:
+    return messages or normalise_messages(messages)
+
+
+def _normalise_json(messages: list[Message]) -> list[Message]:
+    return [alias_reasoning(drop_nulls(message)) for message in _not_empty(messages)]
+
+
+def _overrides(variables: Any) -> dict[str, Any]:
+    """The template variables of one row."""
+    if variables is None:
+        return {}
+    if not isinstance(variables, dict):
+        raise TypeError("`template_kwargs` is not an object")
+    for name in CONTEXT_NAMES:
+        if name in variables:
+            raise TypeError(f"`template_kwargs` may not set `{name}`")
+    return dict(plain_data(variables))
+
+
+def _values(column: pa.Array | None) -> Iterable[Any]:
+    """The values of a JSON column, None for null and for no column; a text that repeats is parsed once."""
+    if column is None:
+        return repeat(None)
+    if column.type != schema.JSON:
+        return [None if value is schema._ABSENT else value for value in schema.decode_values(column)]
+    parse = functools.lru_cache(maxsize=64)(schema.loads)
+    return (None if text is None else parse(text) for text in column.to_pylist())

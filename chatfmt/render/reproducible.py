@@ -1,0 +1,49 @@
+"""What makes a rendered text differ from run to run: chance, and the addresses of objects in memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+
+from .environment import sandbox
+
+ADDRESS = re.compile(r"<[^<>\n]{1,200} at 0x[0-9a-f]{6,16}>")
+
+
+@lru_cache(maxsize=128)
+def chance(text: str) -> tuple[str, ...]:
+    """The names of what a template draws by chance (`random`, `lipsum`); empty for text that does not compile."""
+    try:
+        tree = sandbox().parse(text)
+    except (jinja2.TemplateSyntaxError, RecursionError):
+        return ()
+    filters = {node.name for node in tree.find_all(nodes.Filter)} & {"random"}
+    names = {node.name for node in tree.find_all(nodes.Name)} & {"lipsum"}
+    return tuple(sorted(filters | names))
+
+
+def address(text: str, inputs: Any) -> str | None:
+    """The first memory address that a rendered text prints and none of the texts in `inputs` holds."""
+    if " at 0x" not in text:
+        return None
+    for match in ADDRESS.finditer(text):
+        if not any(match[0] in known for known in _texts(inputs)):
+            return match[0]
+    return None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(key)
+            yield from _texts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)
