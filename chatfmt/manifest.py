@@ -1,0 +1,343 @@
+"""What a conversion wrote and from what: one JSON file, written last, that `verify` can hold the folder to.
+
+```
+OUT/README.md                          card
+OUT/data/train-00000-of-00007.parquet  the shards
+OUT/.chatfmt/manifest.json             this; while it is absent the output is not complete
+OUT/.chatfmt/rejects.jsonl             the rows that were refused, each with its reason
+```
+
+The bytes of a manifest are a function of its content, and its last key `sha256` is the hash of all before it, so a
+change of any one byte is found.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import InputError, Location
+
+VERSION = 1
+SEMANTICS = "5.23"
+"""The transformers release whose chat template semantics this chatfmt has."""
+DATA = "data"
+STATE = ".chatfmt"
+MANIFEST = f"{STATE}/manifest.json"
+REJECTS = f"{STATE}/rejects.jsonl"
+RAW_LIMIT = 64 * 1024
+"""How many bytes of a rejected row are kept."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One output file. `rows_in + added = rows + rejected + filtered + duplicates + merged`, all counted on their own.
+
+    `name` is the path in the output folder. `rows_in` are the rows read; `merged` those that became a part of another
+    row, `added` those that one row gave beyond the first. `inputs` says which pieces of the input, as plain data;
+    `counts` are counters of transforms, warnings and engines. `reject_*` describe its rejects file, if there is one.
+    """
+
+    name: str
+    split: str = "train"
+    rows: int = 0
+    rejected: int = 0
+    filtered: int = 0
+    duplicates: int = 0
+    bytes: int = 0
+    sha256: str = ""
+    inputs: Sequence[Any] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    rows_in: int = 0
+    added: int = 0
+    merged: int = 0
+    reject_bytes: int = 0
+    reject_sha256: str = ""
+
+
+SUMS = ("rows_in", "rows", "rejected", "filtered", "duplicates", "added", "merged", "bytes")
+"""The fields of a Shard that `totals` adds up."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole of one conversion. `recipe` is resolved, plain data; `sources` have `id`, `revision` and file hashes.
+
+    `template` has `name` and `sha256`, `engine` says what rendered and behind which isolation; either may be empty.
+    `totals` and `rejects` (bytes and sha256 of the rejects file) are filled by `complete`.
+    """
+
+    fingerprint: str
+    shards: Sequence[Shard] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    sources: Sequence[Mapping[str, Any]] = ()
+    template: Mapping[str, Any] = field(default_factory=dict)
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    totals: Mapping[str, int] = field(default_factory=dict)
+    rejects: Mapping[str, Any] = field(default_factory=dict)
+    card_sha256: str = ""
+    chatfmt: str = ""
+    semantics: str = SEMANTICS
+    version: int = VERSION
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every row read is accounted for, in each shard."""
+        return all(balanced(shard) for shard in self.shards)
+
+    def to_json(self) -> str:
+        """The text of the file, always the same for the same content."""
+        data = asdict(self)
+        return _pretty({**data, "sha256": fingerprint(data)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """The manifest of the text of its file; raises InputError where a byte of it was changed."""
+        data = _object(text, "manifest")
+        digest = data.pop("sha256", None)
+        if data.get("version") != VERSION:
+            raise InputError(
+                f"the manifest has version `{data.get('version')}`, this chatfmt reads version `{VERSION}`",
+                hint="use the chatfmt that wrote it",
+            )
+        manifest = _of(cls, {**data, "shards": tuple(_of(Shard, shard) for shard in _shards(data))})
+        if digest != fingerprint(data) or manifest.to_json() != text:
+            raise InputError("the manifest was changed after it was written", hint="convert again with `--overwrite`")
+        return manifest
+
+
+@dataclass(frozen=True)
+class Reject:
+    """One refused row: its stable reason code, the reason in words, where it was read, and its raw bytes.
+
+    `row` counts from 0, `line` from 1, `byte` from 0. `raw` is the row as it stood in the file, or its JSON text for
+    sources that have no lines; None where it must not be kept. `id` is the row's own id column, if it has one.
+    """
+
+    code: str
+    detail: str
+    file: str = ""
+    row: int | None = None
+    message: int | None = None
+    line: int | None = None
+    byte: int | None = None
+    raw: bytes | None = None
+    id: Any = None
+    file_sha256: str = ""
+
+    def to_json(self) -> str:
+        """One line of the rejects file, without its end."""
+        places = {name: getattr(self, name) for name in ("file", "row", "message", "line", "byte")}
+        source = {**places, "sha256": self.file_sha256 or None}
+        kept = {name: value for name, value in source.items() if value is not None}
+        return _compact({
+            "v": VERSION, "code": self.code, "detail": self.detail, "source": kept,
+            "id": self.id, "raw": None if self.raw is None else _raw(self.raw),
+        })  # fmt: skip
+
+    @classmethod
+    def from_json(cls, line: str) -> Reject:
+        """The reject of one line of the file; raises InputError where it is not one."""
+        data = _object(line, "line of the rejects file")
+        if data.get("v") != VERSION or not isinstance(data.get("source"), dict):
+            raise InputError("this is not a rejects file of chatfmt", hint="name the `rejects.jsonl` of a conversion")
+        source, raw = dict(data["source"]), data.get("raw")
+        digest = source.pop("sha256", "")
+        bytes_ = None if raw is None else _raw_bytes(raw)
+        return cls(data["code"], data["detail"], **source, raw=bytes_, id=data.get("id"), file_sha256=digest)
+
+    @property
+    def at(self) -> Location:
+        return Location(self.file, self.row, self.message, self.line, self.byte)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that `verify` found: `manifest`, `missing`, `extra`, `size`, `sha256`, `rows`, `page` or `balance`."""
+
+    code: str
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+def fingerprint(data: Mapping[str, Any]) -> str:
+    """sha256 (hex) of the canonical JSON of plain data: keys sorted, compact, UTF-8."""
+    text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def balanced(shard: Shard) -> bool:
+    """Whether the rows of one shard add up."""
+    out = shard.rows + shard.rejected + shard.filtered + shard.duplicates + shard.merged
+    return shard.rows_in + shard.added == out
+
+
+def totals(shards: Sequence[Shard]) -> dict[str, int]:
+    """The sums over the shards, then the sums of their counts by name."""
+    sums = {name: sum(getattr(shard, name) for shard in shards) for name in SUMS}
+    for shard in shards:
+        for name, count in shard.counts.items():
+            sums[f"counts.{name}"] = sums.get(f"counts.{name}", 0) + count
+    return sums
+
+
+def shard_to_json(shard: Shard, **more: Any) -> str:
+    """The text of a receipt: the shard, the keys of `more`, and a hash of both."""
+    data = {**more, "shard": asdict(shard)}
+    return _pretty({**data, "sha256": fingerprint(data)})
+
+
+def shard_from_json(text: str, **expected: Any) -> Shard:
+    """The shard of a receipt; raises InputError where it was damaged or is not about `expected`."""
+    data = _object(text, "receipt")
+    digest = data.pop("sha256", None)
+    if digest != fingerprint(data) or any(data.get(name) != value for name, value in expected.items()):
+        raise InputError("the receipt is damaged or of another run", hint="run again with `--resume`")
+    return _of(Shard, data["shard"])
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an output folder; raises InputError where there is none or it is damaged."""
+    path = folder / MANIFEST
+    try:
+        return Manifest.from_json(path.read_bytes().decode())
+    except FileNotFoundError:
+        raise InputError(
+            f"`{folder}` holds no finished conversion: `{MANIFEST}` is missing",
+            hint="finish it with `chatfmt convert … --resume`",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"`{path}` cannot be read: {error}", hint="convert again with `--overwrite`") from None
+
+
+def verify(folder: Path) -> list[Problem]:
+    """Every difference between an output folder and its manifest; empty where every byte is as it was written.
+
+    Reads all of the data. The card may be edited and is not looked at. Raises nothing for damaged data.
+    """
+    try:
+        manifest = read_manifest(folder)
+    except InputError as error:
+        return [Problem("manifest", MANIFEST, error.message)]
+    return list(_problems(folder, manifest))
+
+
+def _problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+    for shard in manifest.shards:
+        yield from _shard_problems(folder, shard)
+    known = {shard.name for shard in manifest.shards}
+    for name in sorted(_data_files(folder) - known):
+        yield Problem("extra", name, "is not in the manifest")
+    if manifest.rejects:
+        record = manifest.rejects
+        yield from _file_problems(folder, REJECTS, int(record["bytes"]), str(record["sha256"]))
+    if not manifest.balanced:
+        yield Problem("balance", MANIFEST, "rows in differ from rows out + rejected + filtered + duplicates")
+    if dict(manifest.totals) != totals(manifest.shards):
+        yield Problem("balance", MANIFEST, "the totals differ from the sums over the shards")
+
+
+def _data_files(folder: Path) -> set[str]:
+    found = (folder / DATA).rglob("*")
+    return {path.relative_to(folder).as_posix() for path in found if path.is_symlink() or not path.is_dir()}
+
+
+def _shard_problems(folder: Path, shard: Shard) -> Iterator[Problem]:
+    found = list(_file_problems(folder, shard.name, shard.bytes, shard.sha256))
+    yield from found
+    if found:  # damaged: nothing in it can be trusted, and native readers may crash on it
+        return
+    if shard.name.endswith(".parquet"):
+        yield from _parquet_problems(folder / shard.name, shard)
+
+
+def _file_problems(folder: Path, name: str, size: int, digest: str) -> Iterator[Problem]:
+    path = folder / name
+    try:
+        actual = path.stat().st_size
+        if actual != size:
+            yield Problem("size", name, f"has {actual} bytes, the manifest says {size}")
+        elif file_sha256(path) != digest:
+            yield Problem("sha256", name, "its bytes differ from what was written")
+    except FileNotFoundError:
+        yield Problem("missing", name, "is missing")
+    except OSError as error:
+        yield Problem("missing", name, f"cannot be read: {error.strerror}")
+
+
+def _parquet_problems(path: Path, shard: Shard) -> Iterator[Problem]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            rows = sum(len(batch) for batch in file.iter_batches(1024, use_threads=False))
+    except (OSError, pa.ArrowException) as error:
+        yield Problem("page", shard.name, f"cannot be decoded: {error}")
+        return
+    if rows != shard.rows:
+        yield Problem("rows", shard.name, f"has {rows} rows, the manifest says {shard.rows}")
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _of(cls: Callable[..., T], data: Mapping[str, Any]) -> T:
+    known = {item.name for item in fields(cls)}  # type: ignore[arg-type]
+    try:
+        if unknown := data.keys() - known:
+            raise TypeError(f"unknown keys {sorted(unknown)}")
+        return cls(**data)
+    except TypeError:
+        raise InputError("the manifest was changed after it was written", hint="convert again") from None
+
+
+def _shards(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    shards = data.get("shards")
+    return [item for item in shards if isinstance(item, dict)] if isinstance(shards, list) else []
+
+
+def _object(text: str, what: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise InputError(f"the {what} is damaged", hint="convert again with `--overwrite`")
+    return data
+
+
+def _raw(raw: bytes) -> dict[str, Any]:
+    kept = raw[:RAW_LIMIT]
+    try:
+        text, encoding = kept.decode(), "utf-8"
+    except UnicodeDecodeError:
+        text, encoding = base64.b64encode(kept).decode(), "base64"
+    digest = hashlib.sha256(raw).hexdigest()
+    return {"enc": encoding, "data": text, "len": len(raw), "truncated": len(raw) > RAW_LIMIT, "sha256": digest}
+
+
+def _raw_bytes(raw: Mapping[str, Any]) -> bytes:
+    data = str(raw["data"])
+    return base64.b64decode(data) if raw["enc"] == "base64" else data.encode()
+
+
+def _compact(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _pretty(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False) + "\n"

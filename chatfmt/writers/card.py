@@ -1,0 +1,154 @@
+"""The card of an output folder: README.md, which tells the Hub and `load_dataset` what is in it.
+
+YAML front matter as in the Hub's documentation of dataset cards: `configs` names the files of each split,
+`dataset_info` has the features and the rows of each split, against which `load_dataset` checks what it reads.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from ..errors import UsageError
+from ..manifest import Manifest, Shard
+from .encoders import parquet_schema
+
+SPLIT = re.compile(r"\w+(\.\w+)*")
+"""Names of splits that `datasets` accepts."""
+
+
+def check_split(name: str) -> None:
+    """Raises UsageError for the name of a split that `load_dataset` could not open."""
+    if not SPLIT.fullmatch(name):
+        fixed = re.sub(r"\W+", "_", name).strip("_") or "train"
+        raise UsageError(
+            f"the split name `{name}` cannot be opened by `load_dataset`: only letters, digits, `_` and single `.`",
+            hint=f"--split {fixed}",
+        )
+
+
+def card(
+    manifest: Manifest, schema: pa.Schema | None = None, *, special_tokens_in_text: bool = False, title: str = ""
+) -> str:
+    """The text of README.md for a finished conversion.
+
+    `schema` is the one that the encoder was given; without it no features are declared. `special_tokens_in_text` says
+    that the text was rendered by a template, so a trainer must not add special tokens again.
+    """
+    front = {"configs": [_config(manifest.shards)], **_info(manifest.shards, schema)}
+    sections = [_head(manifest, title), _made(manifest), _use(special_tokens_in_text)]
+    return "---\n" + _yaml(front) + "---\n\n" + "\n".join(section for section in sections if section)
+
+
+def _config(shards: Sequence[Shard]) -> dict[str, Any]:
+    files = [{"split": split, "path": _pattern(group)} for split, group in _by_split(shards).items()]
+    return {"config_name": "default", "data_files": files}
+
+
+def _by_split(shards: Sequence[Shard]) -> dict[str, list[Shard]]:
+    splits: dict[str, list[Shard]] = {}
+    for shard in shards:
+        splits.setdefault(shard.split, []).append(shard)
+    return splits
+
+
+def _pattern(shards: Sequence[Shard]) -> str:
+    """`data/train-*.parquet`: the files of one split and of no other."""
+    path = PurePosixPath(shards[0].name)
+    ending = "".join(path.suffixes[-2:]) if ".jsonl" in path.suffixes else path.suffix
+    return str(path.parent / f"{shards[0].split}-*{ending}")
+
+
+def _info(shards: Sequence[Shard], schema: pa.Schema | None) -> dict[str, Any]:
+    splits = [
+        {"name": split, "num_bytes": sum(s.bytes for s in group), "num_examples": sum(s.rows for s in group)}
+        for split, group in _by_split(shards).items()
+    ]
+    size = sum(shard.bytes for shard in shards)
+    features = None if schema is None else _features(parquet_schema(schema))
+    info = {"features": features} if features is not None else {}
+    return {"dataset_info": {**info, "splits": splits, "download_size": size, "dataset_size": size}} if info else {}
+
+
+def _features(schema: pa.Schema) -> list[dict[str, Any]] | None:
+    """Features as cards spell them; None where a column has a type that is not spelled here."""
+    features = [_feature(field) for field in schema]
+    return None if None in features else [feature for feature in features if feature is not None]
+
+
+def _feature(field: pa.Field) -> dict[str, Any] | None:
+    kind = _kind(field.type)
+    return None if kind is None else {"name": field.name, **kind}
+
+
+def _kind(kind: pa.DataType) -> dict[str, Any] | None:
+    if pa.types.is_struct(kind):
+        inner = _features(pa.schema(list(kind)))
+        return None if inner is None else {"struct": inner}
+    if pa.types.is_list(kind):
+        item = _kind(kind.value_type)
+        return None if item is None else {"list": item.get("struct", item.get("dtype", item))}
+    name = _DTYPES.get(kind)
+    return None if name is None else {"dtype": name}
+
+
+_DTYPES = {
+    pa.string(): "string", pa.bool_(): "bool", pa.float32(): "float32", pa.float64(): "float64",
+    pa.int8(): "int8", pa.int16(): "int16", pa.int32(): "int32", pa.int64(): "int64",
+    pa.uint8(): "uint8", pa.uint16(): "uint16", pa.uint32(): "uint32", pa.uint64(): "uint64",
+}  # fmt: skip
+
+
+def _head(manifest: Manifest, title: str) -> str:
+    rows = sum(shard.rows for shard in manifest.shards)
+    return f"# {_inline(title) or 'Converted by chatfmt'}\n\n{rows:,} rows, made by chatfmt {manifest.chatfmt}.\n"
+
+
+def _made(manifest: Manifest) -> str:
+    lines = [f"- from {_source(source)}" for source in manifest.sources]
+    if manifest.template:
+        digest = str(manifest.template.get("sha256", ""))[:16]
+        lines.append(f"- chat template `{_inline(manifest.template.get('name', ''))}` (sha256 `{digest}…`)")
+    lines.append(f"- chat template semantics of transformers {manifest.semantics}")
+    lines.append("- `chatfmt verify DIR` compares every byte with `.chatfmt/manifest.json`")
+    return "## How it was made\n\n" + "\n".join(lines) + "\n"
+
+
+def _source(source: Mapping[str, Any]) -> str:
+    revision = f" at revision `{_inline(source['revision'])}`" if source.get("revision") else ""
+    licence = f", licence {_inline(source['license'])}" if source.get("license") else ""
+    return f"`{_inline(source.get('id', ''))}`{revision}{licence}"
+
+
+def _use(special_tokens_in_text: bool) -> str:
+    if not special_tokens_in_text:
+        return ""
+    return (
+        "## Training\n\nThe text holds the special tokens of its chat template already. "
+        "Tokenize it with `add_special_tokens=False`.\n"
+    )
+
+
+def _inline(value: object) -> str:
+    """Untrusted text on one line of Markdown, without a way out of it."""
+    text = "".join(char if char.isprintable() else " " for char in str(value))
+    return re.sub(r"([`<>\[\]|*_\\])", "", text) if "`" in text or "<" in text else text
+
+
+def _yaml(value: Any, indent: int = 0) -> str:
+    """Plain data as block YAML; every scalar is JSON, which YAML 1.2 contains."""
+    pad = "  " * indent
+    if isinstance(value, Mapping):
+        return "".join(f"{pad}{key}:{_value(item, indent)}" for key, item in value.items())
+    return "".join(f"{pad}- {_yaml(item, indent + 1)[len(pad) + 2 :]}" for item in value)
+
+
+def _value(item: Any, indent: int) -> str:
+    if isinstance(item, (Mapping, list)):
+        return "\n" + _yaml(item, indent + (isinstance(item, Mapping)))
+    return f" {json.dumps(item)}\n"

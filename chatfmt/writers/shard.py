@@ -1,0 +1,161 @@
+"""A file that appears under its name whole or not at all, and the shards and rejects written as such files."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+
+from ..errors import OutputError, UnknownName
+from ..manifest import Reject
+from . import fsops
+from .encoders import FORMATS
+from .pages import page_problem
+
+
+class AtomicFile:
+    """A sink whose bytes appear at `path` when the `with` block ends well; otherwise nothing is left of them.
+
+    Counts and hashes what is written: `bytes`, `sha256`. The name of the unfinished file begins with a dot.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.bytes = path, 0
+        self.part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
+        self._file, self._hash, self._given_up = fsops.OutputFile(self.part), hashlib.sha256(), False
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        if self._given_up:  # encoders may still flush when they are thrown away
+            return len(data)
+        size = self._file.write(data)
+        self._hash.update(data)
+        self.bytes += size
+        return size
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def sync(self) -> None:
+        """Make the bytes last, under the unfinished name."""
+        self._file.sync()
+        self._file.close()
+
+    def give_up(self) -> None:
+        """Remove what was written; later writes go nowhere."""
+        self._given_up = True
+        try:
+            self._file.close()
+        finally:
+            fsops.discard(self.part)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self.sync()
+                fsops.rename(self.part, self.path)
+                return
+        except BaseException:
+            self.give_up()
+            raise
+        self.give_up()
+
+
+class ShardWriter:
+    """Writes batches to `path` in a format of FORMATS. After the `with` block: `rows`, `bytes`, `sha256`.
+
+    The file appears at the end of a block that did not raise: encoded, synced, read back (Parquet: every page against
+    its checksum), renamed. Its folder must exist.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        format: str,
+        schema: pa.Schema,
+        compression: str | None = None,
+        *,
+        explicit_nulls: bool = False,
+    ) -> None:
+        if format not in FORMATS:
+            raise UnknownName.of("format", format, FORMATS)
+        self._format, self._file, self.rows = format, AtomicFile(path), 0
+        try:
+            self._encoder = FORMATS[format](self._file, schema, compression, explicit_nulls=explicit_nulls)
+        except BaseException:
+            self._file.give_up()
+            raise
+
+    @property
+    def bytes(self) -> int:
+        return self._file.bytes
+
+    @property
+    def sha256(self) -> str:
+        return self._file.sha256
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._encoder.write(batch)
+        self.rows += len(batch)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is not None:
+            self._file.give_up()
+            return
+        try:
+            self._finish()
+        except BaseException:
+            self._file.give_up()
+            raise
+
+    def _finish(self) -> None:
+        self._encoder.close()
+        self._file.sync()
+        if self._format == "parquet" and (problem := page_problem(self._file.part, self.rows)):
+            raise OutputError(
+                f"`{self._file.path.name}` was damaged while it was written: {problem}",
+                hint="check the disk and the memory, then run again with `--resume`",
+                code="output.readback",
+            )
+        fsops.rename(self._file.part, self._file.path)
+
+
+class RejectWriter:
+    """Writes the rejects of one shard to `path`, a line each; without a reject there is no file.
+
+    After the `with` block: `count`, `bytes`, `sha256` (empty without a file).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.count = path, 0
+        self._file: AtomicFile | None = None
+
+    @property
+    def bytes(self) -> int:
+        return self._file.bytes if self._file else 0
+
+    @property
+    def sha256(self) -> str:
+        return self._file.sha256 if self._file else ""
+
+    def add(self, reject: Reject) -> None:
+        self._file = self._file or AtomicFile(self.path)
+        self._file.write(reject.to_json().encode() + b"\n")
+        self.count += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._file:
+            self._file.__exit__(kind, error, at)

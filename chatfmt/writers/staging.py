@@ -1,0 +1,177 @@
+"""Where a run keeps its work until it is whole: a lock, who it is, finished shards and a receipt for each.
+
+```
+STATE/lock                    held while a run works here
+STATE/run.json                the fingerprint of the run
+STATE/staged/data/…           shards that are whole, under their final names
+STATE/staged/rejects/…        their rejects
+STATE/receipts/….json         written after its shard: name, rows, bytes, sha256, fingerprint
+```
+
+Shards and receipts may be written by other processes and machines: they need `staged_path` and `write_receipt` only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, OutputError
+from ..manifest import VERSION, Shard, file_sha256, shard_from_json, shard_to_json
+from . import fsops
+
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
+"""What `flock` answers on file systems that have no locks; there the user has to see to it."""
+
+
+def staged_path(state: Path, name: str) -> Path:
+    """Where the shard with the final name `name` is kept until the commit."""
+    return state / "staged" / name
+
+
+def rejects_path(state: Path, name: str) -> Path:
+    """Where the rejects of the shard `name` are kept until the commit."""
+    return state / "staged" / "rejects" / f"{_flat(name)}.jsonl"
+
+
+def receipt_path(state: Path, name: str) -> Path:
+    return state / "receipts" / f"{_flat(name)}.json"
+
+
+def _flat(name: str) -> str:
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
+def write_receipt(state: Path, shard: Shard, fingerprint: str) -> None:
+    """Record that a shard is whole. Only after its file and its rejects are in place."""
+    fsops.write_whole(receipt_path(state, shard.name), shard_to_json(shard, fingerprint=fingerprint).encode())
+
+
+def prepare(state: Path, fingerprint: str) -> None:
+    """Make the folders of a new run and record who it is, last."""
+    for name in ("receipts", "staged/data", "staged/rejects"):
+        fsops.make_folder(state / name)
+    text = json.dumps({"version": VERSION, "fingerprint": fingerprint}, sort_keys=True) + "\n"
+    fsops.write_whole(state / "run.json", text.encode())
+
+
+def run_fingerprint(state: Path) -> str | None:
+    """The fingerprint of the unfinished run that is kept here; None where there is none, empty where it is damaged."""
+    try:
+        data: Any = json.loads((state / "run.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return ""
+    return str(data.get("fingerprint", "")) if isinstance(data, dict) and data.get("version") == VERSION else ""
+
+
+def finished(state: Path, fingerprint: str) -> dict[str, Shard]:
+    """The shards that are whole, by name: each has a receipt of this run, and its bytes were read and agree.
+
+    Everything else that is staged is removed: unfinished files, shards without a receipt, receipts without a shard.
+    """
+    shards = {shard.name: shard for shard in _receipts(state, fingerprint)}
+    kept = {staged_path(state, name) for name in shards} | {rejects_path(state, name) for name in shards}
+    kept |= {receipt_path(state, name) for name in shards}
+    for folder in ("receipts", "staged"):
+        for path in sorted((state / folder).rglob("*")):
+            if path not in kept and (path.is_symlink() or not path.is_dir()):
+                fsops.unlink(path)
+    return shards
+
+
+def _receipts(state: Path, fingerprint: str) -> Iterator[Shard]:
+    for path in sorted((state / "receipts").glob("*.json")):
+        try:
+            shard = shard_from_json(path.read_bytes().decode(), fingerprint=fingerprint)
+        except (InputError, OSError, UnicodeDecodeError):
+            continue
+        if receipt_path(state, shard.name) == path and _whole(state, shard):
+            yield shard
+
+
+def _whole(state: Path, shard: Shard) -> bool:
+    files = [(staged_path(state, shard.name), shard.bytes, shard.sha256)]
+    if shard.reject_sha256:
+        files.append((rejects_path(state, shard.name), shard.reject_bytes, shard.reject_sha256))
+    try:
+        return all(path.stat().st_size == size and file_sha256(path) == digest for path, size, digest in files)
+    except OSError:
+        return False
+
+
+def worth_resuming(state: Path) -> bool:
+    """Whether a run that ends now leaves a whole shard, or a commit to finish."""
+    return (state / "commit.json").exists() or any((state / "receipts").glob("*.json"))
+
+
+def clear(state: Path) -> None:
+    """Remove the work of a run; who it is goes last, so that a crash here leaves a run that can be cleared again."""
+    for name in ("receipts", "staged"):
+        fsops.remove_folder(state / name)
+    fsops.unlink(state / "run.json")
+    fsops.sync_folder(state)
+
+
+class Lock:
+    """The one run that may work in a folder; released by `release` or the end of the process."""
+
+    def __init__(self, state: Path) -> None:
+        self._path = state / "lock"
+        self._fd = _locked(self._path)
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _locked(path: Path) -> int:
+    """An open descriptor that holds the lock; raises OutputError where another process holds it."""
+    with fsops.explained(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        try:
+            _flock(fd)
+            if not _same_file(fd, path):  # its holder removed it meanwhile
+                os.close(fd)
+                return _locked(path)
+            os.ftruncate(fd, 0)
+            os.write(fd, f"{os.getpid()} {socket.gethostname()}\n".encode())
+        except BlockingIOError:
+            owner = os.read(fd, 200).decode(errors="replace").strip()
+            os.close(fd)
+            raise _in_use(path, owner) from None
+    return fd
+
+
+def _in_use(path: Path, owner: str) -> OutputError:
+    return OutputError(
+        f"another run is writing to `{path.parent.parent}` (process and host: {owner or 'unknown'})",
+        hint="wait for it to end, or choose another place with `--out`",
+        code="output.locked",
+    )
+
+
+def _same_file(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _flock(fd: int) -> None:
+    with contextlib.suppress(ImportError):  # Windows: two runs at once are the user's to avoid
+        import fcntl
+
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
