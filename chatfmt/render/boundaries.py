@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from ..errors import Location, RenderError
+from .failures import render_error
 from .masks import Masker, chats, refused
-from .voice import Chat, Turns, refusal
+from .voice import Chat, Turns
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ def boundary(masker: Masker, chat: Chat, first: int | None = None) -> Boundary:
     """
     first = last_spoken(chat.messages) if first is None else first
     try:
-        text = masker.voice.text(chat)
+        text = masker.voice.text(chat, generation_prompt=False)
     except Exception as error:
-        raise refusal(error) from error
+        raise render_error(error, masker.voice.template.name) from error
     prompt = masker.voice.attempt(chat.saying(chat.messages[:first]), generation_prompt=True) if first else None
     cuts = masker.cuts(chat)
     if prompt is not None and text.startswith(prompt) and not cuts.inside_token(text, len(prompt)):

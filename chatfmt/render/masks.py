@@ -22,16 +22,15 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from ..errors import Location, RenderError
+from ..errors import ChatfmtError, Location, RenderError
 from ..schema import decode_conversations, json_values
 from .cuts import Cuts
 from .environment import Span
-from .marks import CONTENT, REASONING, Piece, Plan, Reading, mark, read
-from .voice import Chat, Turns, Voice, refusal
+from .failures import render_error
+from .marks import CONTENT, REASONING, Marked, Piece, Plan, Reading, mark, read
+from .voice import Chat, Turns, Voice
 
 Method = Literal["generation", "marks", "prefix"]
-SPANS = pa.list_(pa.list_(pa.int32()))
-"""The type of a column of spans: a list of `[start, end]` a row."""
 FLAGS = ("train", "weight", "loss", "loss_weight", "training", "trainable")
 """The keys of a message that say whether it is trained on: a boolean, or a number of which 0 means no."""
 PLANS = (
@@ -60,6 +59,10 @@ class MaskOptions:
     def plain(self) -> bool:
         """Whether the spans of a whole turn are wanted, as a template's own tags give them."""
         return self.stop_token and self.reasoning
+
+
+WHOLE_TURNS = MaskOptions()
+EVERY = MaskOptions(flags=False)
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ _SPELLED: Mapping[str, Any] = {"true": True, "false": False, "0": 0, "1": 1, "0.
 class Masker:
     """The trained spans of conversations under one template; what it learns of the template never depends on rows."""
 
-    def __init__(self, voice: Voice, options: MaskOptions = MaskOptions()) -> None:
+    def __init__(self, voice: Voice, options: MaskOptions = WHOLE_TURNS) -> None:
         self.voice, self.options = voice, options
         self._cuts: dict[tuple[str, str], Cuts] = {}
 
@@ -121,26 +124,36 @@ class Masker:
         Raises RenderError: `template.raised`, `template.error`, or `mask.refused` where no way to tell them held.
         """
         try:
-            text, spans = self._rendered(chat)
-        except RenderError:
+            tagged = self.voice.has_generation_tag(chat.tools)
+            text, blocks = self.voice.tracked(chat) if tagged else (self.voice.text(chat), None)
+        except ChatfmtError:
             raise
-        except Exception as error:
-            raise refusal(error) from error
+        except Exception as error:  # a template is a stranger's program: it may raise anything
+            raise render_error(error, self.voice.template.name) from error
+        return self.complete(chat, text, blocks)
+
+    def complete(
+        self, chat: Chat, text: str, blocks: Sequence[Span] | None, first: tuple[Marked, str] | None = None
+    ) -> Mask:
+        """The mask of a conversation whose text and generation blocks (None: the template has no such tag) are known.
+
+        `first` is the conversation as `first_plan` marks it, with its rendered text, where that is known too.
+        """
         wanted = wanted_turns(chat.messages, self.options)
+        if blocks is not None and (not wanted or self.is_plain(chat, blocks, wanted)):
+            return _from_blocks(text, blocks, wanted_turns(chat.messages, EVERY), wanted)
         if not wanted:
             return Mask(text, (), (), "marks")
-        if spans is not None:
-            return self._tagged(chat, text, spans, wanted)
-        return self._chosen(text, *self._found(chat, text, wanted), wanted)
+        turns = self.turns(chat, text, first)
+        method: Method = "marks" if turns is not None else "prefix"
+        found = turns if turns is not None else self._prefixed(chat, text, wanted)
+        mask = self._chosen(text, found, method, wanted)
+        return mask if blocks is None else _within(mask, blocks)
 
-    def _found(self, chat: Chat, text: str, wanted: Sequence[int]) -> tuple[Sequence[Turn], Method]:
-        turns = self.turns(chat, text)
-        return (turns, "marks") if turns is not None else (self._prefixed(chat, text, wanted), "prefix")
-
-    def _rendered(self, chat: Chat) -> tuple[str, list[Span] | None]:
-        if self.voice.has_generation_tag(chat.tools):
-            return self.voice.tracked(chat)
-        return self.voice.text(chat), None
+    def is_plain(self, chat: Chat, blocks: Sequence[Span], wanted: Sequence[int]) -> bool:
+        """Whether the generation blocks alone give the mask: whole turns, and which is whose can be told by number."""
+        spoken = wanted_turns(chat.messages, EVERY)
+        return self.options.plain and (list(wanted) == spoken or len(blocks) == len(spoken))
 
     def _chosen(self, text: str, turns: Sequence[Turn], method: Method, wanted: Sequence[int]) -> Mask:
         kept = [turn for turn in turns if turn.message in wanted]
@@ -148,42 +161,31 @@ class Masker:
         pairs = [(span, turn.message) for span, turn in zip(spans, kept, strict=True) if span[0] < span[1]]
         return Mask(text, tuple(span for span, _ in pairs), tuple(message for _, message in pairs), method)
 
-    def _tagged(self, chat: Chat, text: str, spans: Sequence[Span], wanted: Sequence[int]) -> Mask:
-        """The spans of generation blocks, as they are or, where an option wants less, cut down to it."""
-        spoken = wanted_turns(chat.messages, MaskOptions(flags=False))
-        if self.options.plain and list(wanted) == spoken:
-            return Mask(text, tuple(spans), _owners(spans, spoken), "generation")
-        if self.options.plain and len(spans) == len(spoken):
-            pairs = [(span, message) for span, message in zip(spans, spoken, strict=True) if message in wanted]
-            return Mask(text, tuple(span for span, _ in pairs), tuple(owner for _, owner in pairs), "generation")
-        mask = self._chosen(text, *self._found(chat, text, wanted), wanted)
-        inside = [
-            (max(start, low), min(end, high), owner)
-            for (start, end), owner in zip(mask.spans, mask.turns, strict=True)
-            for low, high in spans
-            if max(start, low) < min(end, high)
-        ]
-        kept = tuple((start, end) for start, end, _ in inside)
-        return Mask(text, kept, tuple(owner for *_, owner in inside), "generation")
-
-    def turns(self, chat: Chat, text: str) -> list[Turn] | None:
+    def turns(self, chat: Chat, text: str, first: tuple[Marked, str] | None = None) -> list[Turn] | None:
         """The assistant's turns in `text`, the rendered text of `chat`, by marks; None where they cannot be told."""
-        reading = self.layout(chat, text)
+        reading = self.layout(chat, text, first)
         return None if reading is None else self._turns(reading, chat)
 
-    def layout(self, chat: Chat, text: str) -> Reading | None:
+    def layout(self, chat: Chat, text: str, first: tuple[Marked, str] | None = None) -> Reading | None:
         """Where the assistant's texts stand in `text`, the rendered text of `chat`; None where marks disturb it."""
         if any(_is_spoken(chat.messages, n) and _is_no_text(message) for n, message in enumerate(chat.messages)):
             return None
-        for plan in self._plans(chat.messages):
-            marked = mark(chat, plan)
-            said = self.voice.attempt(marked.chat) if marked else None
+        for place, plan in enumerate(self._plans(chat.messages)):
+            if place or first is None:
+                marked = mark(chat, plan)
+                said = self.voice.attempt(marked.chat) if marked else None
+            else:
+                marked, said = first
             if marked is None or said is None:
                 continue
             reading = read(said, marked)
             if reading.text == text and not any(_is_spoken(chat.messages, slot.message) for slot in reading.torn):
                 return reading
         return None
+
+    def first_plan(self, chat: Chat) -> Marked | None:
+        """The conversation marked by the first plan that is tried; None where marks cannot be set."""
+        return mark(chat, next(self._plans(chat.messages)))
 
     def _plans(self, messages: Turns) -> Iterator[Plan]:
         """The plans to try: one with blank texts first where an answer is blank; none that would leave calls out."""
@@ -221,7 +223,7 @@ class Masker:
             return []
         previous = own[own.index(kept[0]) - 1] if kept[0] is not own[0] else before
         start = self._start(reading.text, messages, cuts, kept[0], previous)
-        final = message == len(messages) - 1
+        final = message == len(messages) - 1 and not self.voice.options.generation_prompt
         cut = cuts.closing(reading.text[own[-1].end : after], own[-1].slot, final=final)
         if start is None or cut is None:
             return None
@@ -256,36 +258,6 @@ class Masker:
             turns.append(Turn(message, len(before), end, end))
         return turns
 
-    def __call__(
-        self,
-        messages: pa.ListArray,
-        tools: pa.Array | None = None,
-        documents: pa.Array | None = None,
-        template_kwargs: pa.Array | None = None,
-    ) -> tuple[pa.StringArray, pa.ListArray]:
-        """The texts and spans (`SPANS`) of a messages column; null where the conversation is null.
-
-        Raises RenderError at the first row that the template or the mask refuses.
-        """
-        masks = list(self.masks(messages, tools, documents, template_kwargs))
-        texts = pa.array([mask and mask.text for mask in masks], pa.string())
-        return texts, pa.array([mask and [list(span) for span in mask.spans] for mask in masks], SPANS)
-
-    def masks(
-        self,
-        messages: pa.ListArray,
-        tools: pa.Array | None = None,
-        documents: pa.Array | None = None,
-        template_kwargs: pa.Array | None = None,
-    ) -> Iterator[Mask | None]:
-        """The masks of a messages column, row by row; None where the conversation is null."""
-        for row, chat in enumerate(chats(messages, tools, documents, template_kwargs)):
-            try:
-                yield None if chat is None else self.mask(chat)
-            except RenderError as error:
-                error.at = Location(row=row, message=error.at.message)
-                raise
-
 
 def chats(
     messages: pa.ListArray,
@@ -319,9 +291,25 @@ def segments(text: str, spans: Iterable[Span]) -> list[dict[str, Any]]:
     return [part for part in [*parts, {"text": text[last:], "label": False}] if part["text"]]
 
 
-def _owners(spans: Sequence[Span], spoken: Sequence[int]) -> tuple[int, ...]:
-    """The message of each generation block, -1 where there are more or fewer blocks than turns."""
-    return tuple(spoken) if len(spans) == len(spoken) else (-1,) * len(spans)
+def _from_blocks(text: str, blocks: Sequence[Span], spoken: Sequence[int], wanted: Sequence[int]) -> Mask:
+    """The mask that generation blocks give, without the blocks of turns that are not wanted."""
+    if len(blocks) != len(spoken):
+        return (
+            Mask(text, tuple(blocks), (-1,) * len(blocks), "generation") if wanted else Mask(text, (), (), "generation")
+        )
+    pairs = [(block, message) for block, message in zip(blocks, spoken, strict=True) if message in wanted]
+    return Mask(text, tuple(block for block, _ in pairs), tuple(message for _, message in pairs), "generation")
+
+
+def _within(mask: Mask, blocks: Sequence[Span]) -> Mask:
+    """What of a mask lies inside generation blocks."""
+    inside = [
+        ((max(start, low), min(end, high)), owner)
+        for (start, end), owner in zip(mask.spans, mask.turns, strict=True)
+        for low, high in blocks
+        if max(start, low) < min(end, high)
+    ]
+    return Mask(mask.text, tuple(span for span, _ in inside), tuple(owner for _, owner in inside), "generation")
 
 
 def _is_spoken(messages: Turns, index: int | None) -> bool:

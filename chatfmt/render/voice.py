@@ -7,13 +7,14 @@ texts in it. They do it through a `Voice`, so that they need not know options, s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from ..errors import Location, RenderError
-from .environment import UNDATED, Moment, Span, render_spans, render_text
+from .environment import Span, render_spans, render_text
+from .options import RenderOptions
 
+T = TypeVar("T")
 Turns = Sequence[Mapping[str, Any]]
 _GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
@@ -58,27 +59,35 @@ class OneText:
 
 @dataclass(frozen=True)
 class Voice:
-    """A chat template with the variables and the day of a run."""
+    """A chat template with the options of a run."""
 
     template: Source
-    variables: Mapping[str, Any] = field(default_factory=dict)
-    now: Moment = UNDATED
+    options: RenderOptions = field(default_factory=RenderOptions)
 
-    def text(self, chat: Chat, *, generation_prompt: bool = False) -> str:
-        """The rendered text; raises what Jinja, the template or Python raise."""
-        return render_text(
-            self.template.choose(chat.tools), chat.messages, chat.tools, chat.documents,
-            add_generation_prompt=generation_prompt, variables=self._variables(chat), now=self.now,
-        )  # fmt: skip
+    def text(self, chat: Chat, *, generation_prompt: bool | None = None) -> str:
+        """The rendered text; raises what Jinja, the template or Python raise. The options say the rest."""
+        return self.cut(self._render(render_text, chat, generation_prompt), chat)
 
     def tracked(self, chat: Chat) -> tuple[str, list[Span]]:
         """The rendered text and the spans of its `{% generation %}` blocks; raises as `text` does."""
-        return render_spans(
+        text, spans = self._render(render_spans, chat, None)
+        short = self.cut(text, chat)
+        gone = len(text) - len(short)
+        return short, [(max(start - gone, 0), max(end - gone, 0)) for start, end in spans]
+
+    def _render(self, render: Callable[..., T], chat: Chat, generation_prompt: bool | None) -> T:
+        prompt = self.options.generation_prompt if generation_prompt is None else generation_prompt
+        return render(
             self.template.choose(chat.tools), chat.messages, chat.tools, chat.documents,
-            variables=self._variables(chat), now=self.now,
+            add_generation_prompt=prompt, variables=self._variables(chat), now=self.options.date,
         )  # fmt: skip
 
-    def attempt(self, chat: Chat, *, generation_prompt: bool = False) -> str | None:
+    def cut(self, text: str, chat: Chat) -> str:
+        """The text without its first `bos_token`, if the options want it stripped."""
+        bos = self._variables(chat).get("bos_token") if self.options.bos == "strip" else None
+        return text.removeprefix(bos) if bos else text
+
+    def attempt(self, chat: Chat, *, generation_prompt: bool | None = None) -> str | None:
         """The rendered text, or None where the template refuses the conversation for whatever reason."""
         try:
             return self.text(chat, generation_prompt=generation_prompt)
@@ -88,12 +97,13 @@ class Voice:
     def chosen(self, chat: Chat) -> Voice:
         """The voice of the one text that the template chooses for this row, with the row's variables."""
         one = OneText(self.template.name, self.template.choose(chat.tools), self.template.special_tokens)
-        return replace(self, template=one, variables={**self.variables, **chat.variables})
+        variables = {**self.options.variables, **chat.variables}
+        return Voice(one, replace(self.options, variables=variables))
 
     @property
     def special_tokens(self) -> dict[str, str]:
         """The special tokens by name, as the variables of the run may override them."""
-        given = {**self.template.special_tokens, **self.variables}
+        given = {**self.template.special_tokens, **self.options.variables}
         return {name: value for name, value in given.items() if name.endswith("_token") and isinstance(value, str)}
 
     def has_generation_tag(self, tools: Any = None) -> bool:
@@ -101,10 +111,4 @@ class Voice:
         return bool(_GENERATION_TAG.search(self.template.choose(tools)))
 
     def _variables(self, chat: Chat) -> dict[str, Any]:
-        return {**self.template.special_tokens, **self.variables, **chat.variables}
-
-
-def refusal(error: Exception, row: int | None = None) -> RenderError:
-    """The RenderError for what a template raised; its `__cause__` is to be set by `raise … from error`."""
-    code = "template.raised" if type(error).__name__ == "TemplateError" else "template.error"
-    return RenderError(f"the template refuses it: {error}", code=code, at=Location(row=row))
+        return {**self.template.special_tokens, **self.options.variables, **chat.variables}
