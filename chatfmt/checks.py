@@ -1,0 +1,464 @@
+"""Checks: what is wrong, or looks wrong, with conversations, each finding with a stable code, its row and its turn.
+
+Two kinds. An *error* is what cannot be converted (an unknown role, content that is neither text nor parts). A
+*warning* is what merely looks bad (empty content, roles that do not alternate): it is converted as it stands, counted
+and reported, and refused only where `--strict` or its name asks for that. A check never changes anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .errors import CheckError, Location, UnknownName
+from .schema import CONVERSATION_COLUMNS, JSON, ROLES, TEXT, decode_conversations, dumps, is_turns, loads
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+Kind = Literal["error", "warning"]
+
+SYSTEM, DEVELOPER, USER, ASSISTANT, TOOL = range(5)
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+
+
+class Finding(NamedTuple):
+    """One thing found: `row` is the index in the batch, `message` the turn in its column, None for the whole row."""
+
+    code: str
+    row: int
+    message: int | None
+    detail: str
+    column: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the checks that need to be told something are told."""
+
+    literals: tuple[str, ...] = ()
+    """The special tokens and markup of the template, for `token.control`."""
+    max_chars: int | None = None
+    """The longest conversation, in characters of content, for `row.too_long`."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One messages column of a batch, flattened, with what several checks ask for computed once."""
+
+    name: str
+    column: pa.ListArray
+    prompted: Mask
+    """Rows whose conversation began in the column `prompt`."""
+    prompt: pa.ListArray | None = field(default=None, repr=False)
+
+    @cached_property
+    def turns(self) -> pa.StructArray:
+        return self.column.flatten()
+
+    @cached_property
+    def lengths(self) -> Numbers:
+        return np.asarray(pc.fill_null(self.column.value_lengths(), 0).to_numpy(zero_copy_only=False), np.int64)
+
+    @cached_property
+    def starts(self) -> Numbers:
+        return np.asarray(np.cumsum(self.lengths) - self.lengths, np.int64)
+
+    @cached_property
+    def rows(self) -> Numbers:
+        return np.repeat(np.arange(len(self.column)), self.lengths)
+
+    @cached_property
+    def roles(self) -> Numbers:
+        """The place of each turn's role in ROLES, -1 for another or none."""
+        role = self.values("role")
+        known: Iterable[str] = map(dumps, ROLES) if role.type == JSON else ROLES
+        if role.type not in (TEXT, JSON):
+            return np.full(len(self.turns), -1)
+        places = pc.index_in(role.cast(TEXT), value_set=pa.array(known, TEXT))
+        return np.asarray(pc.fill_null(places, -1).to_numpy(zero_copy_only=False), np.int64)
+
+    @cached_property
+    def content(self) -> pa.Array:
+        return self.values("content")
+
+    @cached_property
+    def silent(self) -> Mask:
+        """Turns without calls and reasoning: all they can say is their content."""
+        silent = np.ones(len(self.turns), np.bool_)
+        for name in ("tool_calls", "function_call", *_REASONING):
+            if self.turns.type.get_field_index(name) >= 0:
+                silent &= ~_says_something(self.values(name))
+        return silent
+
+    @cached_property
+    def begins(self) -> Mask:
+        """Rows whose conversation begins in this column."""
+        there = np.asarray(self.column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
+        return np.asarray(there & ~self.prompted & (self.name != "completion"), np.bool_)
+
+    def values(self, name: str) -> pa.Array:
+        """One field of the turns; nulls where no turn has it."""
+        found = self.turns.type.get_field_index(name) >= 0
+        return pc.struct_field(self.turns, name) if found else pa.nulls(len(self.turns), TEXT)
+
+    def has(self, turns: Mask) -> Mask:
+        """Which rows have one of these turns."""
+        found = np.zeros(len(self.column), np.bool_)
+        found[self.rows[turns]] = True
+        return found
+
+    def at(self, code: str, turns: Mask, detail: Callable[[int], str] | str) -> Iterator[Finding]:
+        """A finding for each of these turns."""
+        for place in np.flatnonzero(turns).tolist():
+            row = int(self.rows[place])
+            said = detail if isinstance(detail, str) else detail(place)
+            yield Finding(code, row, place - int(self.starts[row]), said, self.name)
+
+    def whole(self, code: str, rows: Mask, detail: str) -> Iterator[Finding]:
+        """A finding for each of these rows."""
+        return (Finding(code, row, None, detail, self.name) for row in np.flatnonzero(rows).tolist())
+
+
+Finder = Callable[[View, Limits], Iterator[Finding]]
+
+
+def views(batch: pa.RecordBatch) -> list[View]:
+    """The messages columns of a CONVERSATIONS batch."""
+    prompt = batch.column("prompt") if "prompt" in batch.schema.names else None
+    prompted = np.zeros(len(batch), np.bool_) if prompt is None else _flags(prompt.is_valid())
+    talks = prompt if prompt is not None and is_turns(prompt.type) else None
+    return [
+        View(name, batch.column(name), prompted & (name not in ("messages", "prompt")), talks)
+        for name in CONVERSATION_COLUMNS
+        if name in batch.schema.names and is_turns(batch.schema.field(name).type)
+    ]
+
+
+def _flags(array: pa.Array) -> Mask:
+    return np.asarray(pc.fill_null(array, False).to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _says_something(values: pa.Array) -> Mask:
+    if values.type == JSON:
+        return _flags(pc.invert(pc.is_in(values, value_set=pa.array(["null", "[]", "{}", '""'], JSON)))) & _flags(
+            values.is_valid()
+        )
+    return _flags(pc.not_equal(values, "")) if values.type == TEXT else _flags(values.is_valid())
+
+
+def unknown_role(view: View, limits: Limits) -> Iterator[Finding]:
+    """A role that is none of system, developer, user, assistant, tool; also none at all."""
+    unknown = view.roles < 0
+    if unknown.any():
+        values = view.values("role")
+        yield from view.at("msg.role", unknown & _flags(view.turns.is_valid()), lambda place: _role(values[place]))
+
+
+def _role(value: pa.Scalar) -> str:
+    role = value.as_py()
+    if role is not None and value.type == JSON:
+        role = loads(role)
+    return "the turn has no role" if role is None else f"role `{role}` is not known"
+
+
+def wrong_type(view: View, limits: Limits) -> Iterator[Finding]:
+    """A turn that is null, content that is neither text nor a list of parts, calls that are no list."""
+    if view.turns.null_count:
+        yield from view.at("msg.type", ~_flags(view.turns.is_valid()), "the turn is null")
+    content, calls = view.content, view.values("tool_calls")
+    if content.type == JSON:
+        odd = _flags(pc.match_substring_regex(content, r'^[^"\[n]')) & ~_is_result(view)
+        yield from view.at("msg.type", odd, lambda place: f"the content is {_kind_of(content[place].as_py())}")
+    elif content.type != TEXT and not pa.types.is_list(content.type) and content.null_count < len(content):
+        yield from view.at("msg.type", _flags(content.is_valid()), f"the content is of type {content.type}")
+    if calls.type == JSON:
+        odd = _flags(pc.match_substring_regex(calls, r"^[^\[n]"))
+        yield from view.at(
+            "msg.type", odd, lambda place: f"`tool_calls` is {_kind_of(calls[place].as_py())}, not a list"
+        )
+
+
+def _is_result(view: View) -> Mask:
+    """Objects as the content of tool turns, which templates print as JSON."""
+    return np.asarray((view.roles == TOOL) & _flags(pc.starts_with(view.content, "{")), np.bool_)
+
+
+def _kind_of(text: str) -> str:
+    kinds = {'"': "text", "[": "a list", "{": "an object", "t": "true", "f": "false"}
+    return kinds.get(text[0], f"the number {text}")
+
+
+def null_content(view: View, limits: Limits) -> Iterator[Finding]:
+    """A turn without content, calls and reasoning."""
+    missing = _flags(view.content.is_null()) if view.content.null_count else np.zeros(len(view.turns), np.bool_)
+    if view.content.type == JSON:
+        missing |= _flags(pc.equal(view.content, pa.scalar("null", JSON)))
+    if missing.any():
+        yield from view.at("msg.null", missing & view.silent & _flags(view.turns.is_valid()), "the turn has no content")
+
+
+def empty_content(view: View, limits: Limits) -> Iterator[Finding]:
+    """Content that is empty text or no parts, in a turn without calls and reasoning; a tool may return nothing."""
+    empty = _is_one_of(view.content, ('""', "[]"))
+    if empty.any():
+        yield from view.at("msg.empty", empty & view.silent & (view.roles != TOOL), "the content is empty")
+
+
+def _is_one_of(content: pa.Array, json_texts: tuple[str, ...]) -> Mask:
+    if content.type == JSON:
+        return _flags(pc.is_in(content, value_set=pa.array(json_texts, JSON)))
+    return _flags(pc.equal(content, "")) if content.type == TEXT else np.zeros(len(content), np.bool_)
+
+
+def blank_content(view: View, limits: Limits) -> Iterator[Finding]:
+    """Content of white space and nothing else, in a turn without calls and reasoning."""
+    blank = _is_blank(view.content)
+    if blank.any():
+        yield from view.at("msg.blank", blank & view.silent & (view.roles != TOOL), "the content is white space")
+
+
+def _is_blank(content: pa.Array) -> Mask:
+    if content.type == JSON:
+        return _flags(pc.match_substring_regex(content, r'^"(\s|\\[nrtf])+"$'))
+    return _flags(pc.utf8_is_space(content)) if content.type == TEXT else np.zeros(len(content), np.bool_)
+
+
+def order(view: View, limits: Limits) -> Iterator[Finding]:
+    """A role out of turn: user or assistant twice, an assistant first, a system turn amid, a tool result unasked."""
+    roles, before = view.roles, _roles_before(view)
+    first = before == _BEGIN
+    leading = first | (before == SYSTEM) | (before == DEVELOPER)
+    wrong = (roles == before) & ((roles == USER) | (roles == ASSISTANT))
+    wrong |= leading & ((roles == ASSISTANT) | (roles == TOOL))
+    wrong |= ~leading & (before != _UNSEEN) & ((roles == SYSTEM) | (roles == DEVELOPER))
+    wrong |= (before == USER) & (roles == TOOL)
+    if wrong.any():
+        yield from view.at("msg.order", wrong, lambda place: _out_of_turn(int(roles[place]), int(before[place])))
+
+
+_BEGIN, _UNSEEN = -2, -3
+
+
+def _roles_before(view: View) -> Numbers:
+    """The role before each turn; `_BEGIN` where the conversation begins, `_UNSEEN` where it goes on from a prompt."""
+    before = np.empty_like(view.roles)
+    before[1:] = view.roles[:-1]
+    firsts = view.starts[view.lengths > 0]
+    before[firsts] = np.where(view.begins[view.lengths > 0], _BEGIN, _UNSEEN)
+    return before
+
+
+def _out_of_turn(role: int, before: int) -> str:
+    if before == _BEGIN:
+        return f"the first turn is the {ROLES[role]}'s"
+    return f"a turn of the {ROLES[role]} follows one of the {ROLES[before]}"
+
+
+def no_user(view: View, limits: Limits) -> Iterator[Finding]:
+    """A conversation in which the user says nothing at all."""
+    yield from view.whole(
+        "msg.no_user", view.begins & (view.lengths > 0) & ~view.has(view.roles == USER), "no user turn"
+    )
+
+
+def ends_with_user(view: View, limits: Limits) -> Iterator[Finding]:
+    """A conversation, not a prompt, whose last turn is the user's, so that nothing is learnt from it."""
+    if view.name == "prompt":
+        return
+    rows = np.flatnonzero(view.lengths > 0)
+    last = (view.starts + view.lengths - 1)[rows]
+    ends = np.zeros(len(view.turns), np.bool_)
+    ends[last[view.roles[last] == USER]] = True
+    if ends.any():
+        yield from view.at("msg.ends_user", ends, "the last turn is the user's")
+
+
+def no_turns(view: View, limits: Limits) -> Iterator[Finding]:
+    """A conversation without a turn."""
+    yield from view.whole("row.empty", _flags(view.column.is_valid()) & (view.lengths == 0), "no turns")
+
+
+def blank_row(view: View, limits: Limits) -> Iterator[Finding]:
+    """A conversation with turns in which nobody says anything: all content is empty or white space."""
+    quiet = _is_blank(view.content) | _is_one_of(view.content, ('""', "[]", "null")) | _flags(view.content.is_null())
+    if quiet.any():
+        rows = (view.lengths > 0) & ~view.has(~(quiet & view.silent))
+        yield from view.whole("row.blank", rows, "nobody says anything")
+
+
+def orphan_result(view: View, limits: Limits) -> Iterator[Finding]:
+    """A tool turn that answers no call: none came before it, or none with its id."""
+    tool = view.roles == TOOL
+    if not tool.any():
+        return
+    rows = np.flatnonzero(view.has(tool))
+    chosen = pa.array(rows)
+    told = decode_conversations(view.column.take(chosen))
+    prompts = decode_conversations(view.prompt.take(chosen)) if view.prompt is not None else [None] * len(rows)
+    for row, turns, prompt in zip(rows.tolist(), told, prompts, strict=True):
+        earlier = prompt or [] if view.prompted[row] or view.name == "completion" else []
+        for place, detail in _orphans(earlier, turns or []):
+            yield Finding("tool.orphan", row, place, detail, view.name)
+
+
+def _orphans(earlier: list[dict[str, Any]], turns: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
+    open_calls, ids = 0, set()
+    for place, turn in enumerate([*earlier, *turns], -len(earlier)):
+        calls = turn.get("tool_calls")
+        if isinstance(calls, list):
+            open_calls += len(calls)
+            ids |= {call["id"] for call in calls if isinstance(call, dict) and isinstance(call.get("id"), str)}
+        open_calls += turn.get("function_call") is not None
+        if turn.get("role") != "tool" or place < 0:
+            continue
+        answered = turn.get("tool_call_id")
+        if isinstance(answered, str) and ids and answered not in ids:
+            yield place, f"no call has the id `{answered}`"
+        elif not open_calls:
+            yield place, "no call comes before the result"
+
+
+def unparsable_arguments(view: View, limits: Limits) -> Iterator[Finding]:
+    """Arguments of a call that are text, and not that of a JSON object."""
+    for name in ("tool_calls", "function_call"):
+        values = view.values(name)
+        if values.type != JSON or values.null_count == len(values):
+            continue
+        for place in np.flatnonzero(_flags(values.is_valid())).tolist():
+            row = int(view.rows[place])
+            for detail in _bad_arguments(loads(values[place].as_py())):
+                yield Finding("tool.arguments", row, place - int(view.starts[row]), detail, view.name)
+
+
+def _bad_arguments(calls: Any) -> Iterator[str]:
+    for place, call in enumerate(calls if isinstance(calls, list) else [calls]):
+        inner = call.get("function", call) if isinstance(call, dict) else None
+        arguments = inner.get("arguments") if isinstance(inner, dict) else None
+        if isinstance(arguments, str) and not _is_object(arguments):
+            yield f"the arguments of call {place} are not a JSON object"
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def control_tokens(view: View, limits: Limits) -> Iterator[Finding]:
+    """A special token, or other markup of the template, inside content, where a tokenizer would take it for real."""
+    if not limits.literals or view.content.type not in (TEXT, JSON):
+        return
+    found: dict[int, list[str]] = {}
+    for place, literal in find_literals(view.content, limits.literals):
+        found.setdefault(place, []).append(literal)
+    for place, literals in sorted(found.items()):
+        row = int(view.rows[place])
+        names = ", ".join(f"`{literal}`" for literal in dict.fromkeys(literals))
+        yield Finding("token.control", row, place - int(view.starts[row]), f"{names} in the content", view.name)
+
+
+def find_literals(column: pa.Array, literals: Collection[str]) -> Iterator[tuple[int, str]]:
+    """The index of each text or JSON value that holds a literal, with the literal, as often as it is there.
+
+    Looks at the bytes of the whole column at once, which costs next to nothing where there are none.
+    """
+    spelled = {(dumps(text)[1:-1] if column.type == JSON else text).encode(): text for text in literals if text}
+    data, ends = _bytes_of(column)
+    for pattern in _patterns(list(spelled)):
+        for match in re.finditer(pattern, data):
+            place = int(np.searchsorted(ends, match.start(), "right"))
+            if match.end() <= ends[place]:
+                yield place, spelled[match[0]]
+
+
+def _patterns(spelled: list[bytes]) -> Iterator[bytes]:
+    """A pattern for each first byte, so that the search skips to it as fast as memory is read."""
+    for first in sorted({text[:1] for text in spelled}):
+        rest = sorted((re.escape(text[1:]) for text in spelled if text[:1] == first), key=len, reverse=True)
+        yield re.escape(first) + b"(?:" + b"|".join(rest) + b")"
+
+
+def _bytes_of(column: pa.Array) -> tuple[memoryview, Numbers]:
+    """The bytes of a text column and where each value ends in them."""
+    width = np.dtype(np.int64 if column.type == JSON else np.int32)
+    _, offsets, data = column.buffers()
+    if len(column) == 0 or data is None:
+        return memoryview(b""), np.zeros(len(column), np.int64)
+    ends = np.frombuffer(offsets, width)[column.offset : column.offset + len(column) + 1].astype(np.int64)
+    return memoryview(data)[ends[0] : ends[-1]], ends[1:] - ends[0]
+
+
+def too_long(view: View, limits: Limits) -> Iterator[Finding]:
+    """A conversation with more characters of content than the limit (JSON content counts as its JSON text)."""
+    if limits.max_chars is None or view.content.type not in (TEXT, JSON):
+        return
+    lengths = pc.fill_null(pc.utf8_length(view.content), 0).to_numpy(zero_copy_only=False)
+    chars = np.bincount(view.rows, weights=lengths, minlength=len(view.column)).astype(np.int64)
+    for row in np.flatnonzero(chars > limits.max_chars).tolist():
+        yield Finding("row.too_long", row, None, f"{chars[row]} characters, over {limits.max_chars}", view.name)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One entry of CHECKS: what a code means, whether it stops the row, and what finds it."""
+
+    kind: Kind
+    function: Finder
+    summary: str
+    hint: str = ""
+
+
+CHECKS: dict[str, Check] = {
+    "msg.role": Check("error", unknown_role, "unknown role", "--role NAME=assistant"),
+    "msg.type": Check("error", wrong_type, "a turn, content or calls of the wrong type"),
+    "msg.null": Check("warning", null_content, "turn without content", "--transform empty_turns=drop"),
+    "msg.empty": Check("warning", empty_content, "empty content", "--transform empty_turns=drop"),
+    "msg.blank": Check("warning", blank_content, "content of white space", "--transform empty_turns=drop-blank"),
+    "msg.order": Check("warning", order, "roles that do not take turns", "--transform merge=' '"),
+    "msg.no_user": Check("warning", no_user, "no user turn", "--where, or --on-error skip"),
+    "msg.ends_user": Check("warning", ends_with_user, "ends with the user", "--transform trailing_user=drop"),
+    "row.empty": Check("warning", no_turns, "no turns"),
+    "row.blank": Check("warning", blank_row, "nothing but white space"),
+    "row.too_long": Check("warning", too_long, "longer than the limit"),
+    "tool.orphan": Check("warning", orphan_result, "tool result without its call"),
+    "tool.arguments": Check("warning", unparsable_arguments, "arguments that are not JSON"),
+    "token.control": Check("warning", control_tokens, "special token inside content", "--control-tokens escape"),
+}
+"""The checks by code."""
+
+
+def run(batch: pa.RecordBatch, codes: Collection[str] | None = None, limits: Limits | None = None) -> list[Finding]:
+    """What these checks (None: all of them) find in a CONVERSATIONS batch, by row, then turn.
+
+    Raises UnknownName for a code that no check has.
+    """
+    chosen = _chosen(CHECKS if codes is None else codes)
+    told = limits or Limits()
+    found = [finding for view in views(batch) for check in chosen for finding in check.function(view, told)]
+    return sorted(found, key=lambda each: (each.row, -1 if each.message is None else each.message))
+
+
+def _chosen(codes: Iterable[str]) -> list[Check]:
+    for code in codes:
+        if code not in CHECKS:
+            raise UnknownName.of("check", code, CHECKS)
+    return [CHECKS[code] for code in CHECKS if code in set(codes)]
+
+
+def refused(findings: Iterable[Finding], *, strict: bool = False, named: Collection[str] = ()) -> list[Finding]:
+    """The findings that refuse their row: errors, warnings whose code is named, with `strict` all of them."""
+    return [each for each in findings if strict or each.code in named or CHECKS[each.code].kind == "error"]
+
+
+def to_error(finding: Finding) -> CheckError:
+    """The error that stops a run at this finding; its row is the index in the batch."""
+    at = Location(row=finding.row, message=finding.message)
+    return CheckError(finding.detail, hint=CHECKS[finding.code].hint, at=at, code=finding.code)
