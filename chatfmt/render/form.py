@@ -1,6 +1,6 @@
 """The plain form of a chat template, as courses teach it: text with a Python-format field for each role.
 
-    <|system|>{system_message}\n<|user|>{user_message}\n<|assistant|>{assistant_message}
+    <|system|>{system_message}\\n<|user|>{user_message}\\n<|assistant|>{assistant_message}
 
 What it means, exactly. The form is cut behind each field into one **segment** a role; text behind the last field
 belongs to the last segment. A segment is its leading white space (the **separator**), the rest of the text before the
@@ -8,7 +8,8 @@ field, the field, and the text behind it. A conversation renders one segment a m
 so repeated turns repeat the segments; the first message is rendered without its separator. The first segment of the
 form has no separator to begin with: where a later message uses it, it takes the separator of the second segment,
 unless the form has text behind its last field, which then ends each round. The generation prompt is the assistant's
-segment up to its field. `{{` and `}}` are braces. A message whose role has no segment is an error.
+segment up to its field. A message whose role has no segment is an error. `{{` and `}}` are braces; `\\n`, `\\t` and
+`\\\\` stand for what they mean in Python, since shells hand them on as they are.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from string import Formatter
 from ..errors import UsageError
 from ..schema import ROLES
 
+ESCAPE = re.compile(r"\\[nt\\]")
+_ESCAPES = {"\\n": "\n", "\\t": "\t", "\\\\": "\\"}
 FIELD = re.compile(r"\{(\w+?)(?:_message)?\}")
 
 
@@ -44,21 +47,22 @@ def to_jinja(form: str) -> str:
     Raises UsageError for a form that cannot be read: an unknown or repeated field, a conversion, a single brace.
     """
     segments = parse(form)
-    cases = "".join(_case(segment, place) for place, segment in enumerate(segments))
-    known = ", ".join(f"{{{segment.role}_message}}" for segment in segments)
-    unknown = f"the plain template has no field for this role, only {known}: "
-    prompt = next((f"{s.separator}{s.before}" for s in segments if s.role == "assistant"), "")
+    cases = "".join(map(_case, segments))
+    prompt = next((segment.separator + segment.before for segment in segments if segment.role == "assistant"), "")
     return (
         "{%- for message in messages %}"
-        "{%- if message['content'] is not string %}{{- raise_exception('the plain template needs text as content') }}"
+        f"{{%- if message['content'] is not string %}}{{{{- raise_exception({_literal(_NOT_TEXT)}) }}}}"
         f"{cases}"
-        f"{{%- else %}}{{{{- raise_exception({_literal(unknown)} + message['role']|string) }}}}{{%- endif %}}"
-        "{%- endfor %}"
+        "{%- else %}{{- raise_exception('the plain template has no field {' + message['role']|string + '_message}') }}"
+        "{%- endif %}{%- endfor %}"
         f"{{%- if add_generation_prompt %}}{{{{- {_literal(prompt)} }}}}{{%- endif %}}"
     )
 
 
-def _case(segment: Segment, place: int) -> str:
+_NOT_TEXT = "the plain template writes text, and the content of a message is none"
+
+
+def _case(segment: Segment) -> str:
     separator = f"{{%- if not loop.first %}}{{{{- {_literal(segment.separator)} }}}}{{%- endif %}}"
     after = f" + {_literal(segment.after)}" if segment.after else ""
     return (
@@ -86,7 +90,7 @@ def parse(form: str) -> list[Segment]:
 
 def _pieces(form: str) -> list[tuple[str, str | None, str | None, str | None]]:
     try:
-        return list(Formatter().parse(form))
+        return list(Formatter().parse(ESCAPE.sub(lambda found: _ESCAPES[found[0]], form)))
     except ValueError as error:
         raise UsageError(f"the plain template `{form}` does not parse: {error}", hint=_HINT) from error
 
