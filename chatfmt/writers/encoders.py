@@ -21,6 +21,8 @@ from .lines import json_lines
 
 ROW_GROUP = 64 << 20
 """Bytes of Arrow data in a row group: enough to compress well, little enough to read in parallel and in flat memory."""
+GZIP_LEVEL = 4
+"""zlib at 6 takes twice the time for 5% fewer bytes of chat text."""
 LONG_TEXT = frozenset({"text", "content", "segments", "reasoning_content", "tool_calls", *CONVERSATION_COLUMNS})
 """Columns whose values hardly ever repeat: a dictionary costs time there and gains nothing."""
 
@@ -231,7 +233,7 @@ def _compressor(sink: Sink, name: str) -> Member:
 
 
 def _gz(sink: Any) -> Member:
-    return gzip.GzipFile(filename="", mode="wb", fileobj=sink, mtime=0, compresslevel=6)
+    return gzip.GzipFile(filename="", mode="wb", fileobj=sink, mtime=0, compresslevel=GZIP_LEVEL)
 
 
 def _zst(sink: Any) -> Member:

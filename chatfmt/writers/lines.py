@@ -17,8 +17,10 @@ from ..errors import Location, RowError
 from ..schema import CONVERSATIONS, JSON, KEYS, loads, to_json
 
 BYTES = pa.large_binary()
-SLICE = 32 << 20
-"""How many bytes of Arrow data become lines at a time, so that memory stays flat."""
+SHORT = 24
+"""Bytes of a value, offsets included, below which text is like `role`: few words, often repeated."""
+SLICE = 4 << 20
+"""Bytes of Arrow data that become lines at a time: what fits a cache is written faster, and memory stays flat."""
 
 
 def json_lines(batch: pa.RecordBatch, *, explicit_nulls: bool = False) -> Iterator[bytes | memoryview]:
@@ -59,7 +61,7 @@ def json_text(column: pa.Array) -> pa.Array:
     if kind == JSON:
         return column.cast(BYTES)
     if pa.types.is_string(kind):
-        return _mapped(column)
+        return _strings(column)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return column.cast(JSON).cast(BYTES)
     if pa.types.is_floating(kind):
@@ -69,6 +71,13 @@ def json_text(column: pa.Array) -> pa.Array:
     if pa.types.is_struct(kind):
         return _structs(column)
     return _others(column)
+
+
+def _strings(column: pa.StringArray) -> pa.Array:
+    if column.nbytes < SHORT * len(column):
+        words = column.dictionary_encode()
+        return _mapped(words.dictionary).take(words.indices)
+    return _mapped(column)
 
 
 def _mapped(column: pa.Array) -> pa.Array:

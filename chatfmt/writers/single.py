@@ -17,14 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-import pyarrow.parquet as pq
 
 from ..errors import OutputError, UsageError
 from ..manifest import Shard
 from . import fsops, staging
-from .encoders import COMPRESSIONS, PARQUET_COMPRESSIONS, Parquet
+from .encoders import COMPRESSIONS, PARQUET_COMPRESSIONS
 from .folder import copy
-from .pages import page_problem
+from .pages import join_parquet, page_problem
 from .shard import AtomicFile
 
 SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
@@ -115,7 +114,7 @@ class SingleFile:
             self._join_rejects(shards, rejects)
         with AtomicFile(self.path) as file:
             if format == "parquet":
-                join_parquet(parts, file, compression)
+                join_parquet(parts, file)
                 _check_pages(file, sum(shard.rows for shard in shards))
             else:
                 for part in parts:
@@ -183,19 +182,6 @@ def _settle(path: Path, state: Path, fingerprint: str, *, resume: bool, overwrit
             hint="start again with `--overwrite`, or choose another name with `--out`",
             code="output.fingerprint",
         )
-
-
-def join_parquet(parts: Sequence[Path], sink: AtomicFile, compression: str | None = None) -> None:
-    """Write the rows of Parquet files with one schema into one file, row group by row group."""
-    writer: Parquet | None = None
-    for part in parts:
-        with pq.ParquetFile(part, page_checksum_verification=True) as file:
-            writer = writer or Parquet(sink, file.schema_arrow, compression)
-            for group in range(file.num_row_groups):
-                for batch in file.read_row_group(group, use_threads=False).to_batches():
-                    writer.write(batch)
-    if writer is not None:
-        writer.close()
 
 
 def _check_pages(file: AtomicFile, rows: int) -> None:
