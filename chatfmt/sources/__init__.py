@@ -1,0 +1,18 @@
+"""SOURCE -> files by split -> input splits -> source batches.
+
+`resolve` finds the files, `plan_splits` cuts them into shards, `read` gives the records of one piece as Arrow batches,
+`sample` the first few of a source, `read_stream` those of stdin.
+"""
+
+from .model import DEFAULTS, Bytes, InputSplit, ReaderOptions, RowGroups, Source, SourceFile, Whole
+from .plan import plan_splits
+from .read import read
+from .resolve import resolve
+from .sample import fingerprint, sample
+from .spool import needs_spool, spool, spooled
+from .stream import read_stream
+
+__all__ = [
+    "DEFAULTS", "Bytes", "InputSplit", "ReaderOptions", "RowGroups", "Source", "SourceFile", "Whole", "fingerprint",
+    "needs_spool", "plan_splits", "read", "read_stream", "resolve", "sample", "spool", "spooled",
+]  # fmt: skip

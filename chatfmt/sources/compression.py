@@ -1,0 +1,167 @@
+"""Bytes of files: opened wherever they lie, decompressed in a stream, with proof that the stream ended as it should."""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import zstandard
+
+from ..errors import InputError, Location
+from .model import Compression
+
+CHUNK = 4 << 20
+"""Bytes asked of a file at a time."""
+_FED = 8 << 10  # 8 KiB of hostile zstd can be 256 MiB: all that may appear before the ratio is looked at
+_PIECE = 1 << 20
+_RATIO = 1000
+_RATIO_FROM = 64 << 20
+
+MAGIC: dict[bytes, Compression] = {
+    b"\x1f\x8b": "gz",
+    b"\x28\xb5\x2f\xfd": "zst",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\x00": "xz",
+}
+SUFFIXES: dict[str, Compression] = {
+    ".gz": "gz", ".gzip": "gz", ".zst": "zst", ".zstd": "zst", ".bz2": "bz2", ".xz": "xz",
+}  # fmt: skip
+
+
+def is_remote(uri: str) -> bool:
+    """Whether `uri` is a URL for fsspec, as against a path."""
+    return "://" in uri
+
+
+def open_binary(uri: str) -> IO[bytes]:
+    """The file of a path or an fsspec URL, opened to read. Raises InputError where that fails."""
+    try:
+        if not is_remote(uri):
+            return Path(uri).open("rb")
+        import fsspec
+
+        return fsspec.open(uri, "rb").open()  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        raise InputError(f"no such file `{uri}`", code="file.missing") from None
+    except (ImportError, ValueError) as error:
+        raise InputError(f"cannot open `{uri}`: {error}", code="file.missing") from None
+    except OSError as error:
+        raise InputError(f"cannot open `{uri}`: {error.strerror or error}", code="file.permission") from None
+
+
+def compression_of(head: bytes) -> Compression | None:
+    """The compression that the first bytes of a file show."""
+    return next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
+
+
+def file_chunks(uri: str, start: int = 0, stop: int | None = None, size: int = CHUNK) -> Iterator[bytes]:
+    """The bytes [start, stop) of a file as they lie on disk, `size` at a time."""
+    with open_binary(uri) as file:
+        if start:
+            file.seek(start)
+        at = start
+        while chunk := file.read(size if stop is None else min(size, stop - at)):
+            at += len(chunk)
+            yield chunk
+
+
+def decompressed(chunks: Iterable[bytes], compression: Compression | None, shown: str) -> Iterator[bytes]:
+    """The content of a stream, whatever the number of its members or frames.
+
+    Raises InputError where it is damaged or goes on with something else (`file.compressed`), stops before its end
+    (`file.truncated`), or unpacks to more than 1000 times its size (`file.compressed`).
+    """
+    return iter(chunks) if compression is None else _members(chunks, compression, shown)
+
+
+def _members(chunks: Iterable[bytes], compression: Compression, shown: str) -> Iterator[bytes]:
+    make, pump = _DECODERS[compression]
+    decoder, fed, came, data = None, 0, 0, b""
+    for chunk in _fed(chunks):
+        fed, data = fed + len(chunk), data + chunk
+        while data:
+            if decoder is None:
+                if len(data) < _LONGEST_MAGIC:
+                    break
+                decoder = _member(make, data, compression, shown)
+            try:
+                for content in pump(decoder, data):
+                    came += len(content)
+                    _check_ratio(came, fed, shown)
+                    yield content
+            except _DAMAGE as error:
+                raise _damaged(compression, str(error), shown) from None
+            data, decoder = _rest(decoder, compression)
+    if decoder is not None:
+        raise InputError(
+            f"the {compression} data stops before its end", code="file.truncated", at=Location(shown), hint=_AGAIN
+        )
+    if data:
+        raise _damaged(compression, "it goes on after its end", shown)
+
+
+def _fed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        for at in range(0, len(chunk), _FED):
+            yield chunk[at : at + _FED]
+
+
+def _member(make: Callable[[], Any], data: bytes, compression: Compression, shown: str) -> Any:
+    skippable = compression == "zst" and data[0] & 0xF0 == 0x50 and data[1:4] == b"\x2a\x4d\x18"
+    if compression_of(data) != compression and not skippable:
+        raise _damaged(compression, "it goes on after its end", shown)
+    return make()
+
+
+def _rest(decoder: Any, compression: Compression) -> tuple[bytes, Any]:
+    """The input behind the end of a member, and no decoder; or nothing and the decoder that wants more."""
+    if not decoder.eof:
+        return b"", decoder
+    rest: bytes = decoder.unused_data
+    return rest.lstrip(b"\0") if compression == "xz" else rest, None  # xz streams may be padded with zeros
+
+
+def _pump_zlib(decoder: Any, data: bytes) -> Iterator[bytes]:
+    while True:
+        content = decoder.decompress(data, _PIECE)
+        yield content
+        data = decoder.unconsumed_tail
+        if decoder.eof or (not data and len(content) < _PIECE):
+            return
+
+
+def _pump_blocks(decoder: Any, data: bytes) -> Iterator[bytes]:
+    yield decoder.decompress(data, _PIECE)
+    while not decoder.eof and not decoder.needs_input:
+        yield decoder.decompress(b"", _PIECE)
+
+
+def _pump_zstd(decoder: Any, data: bytes) -> Iterator[bytes]:
+    yield decoder.decompress(data)
+
+
+def _check_ratio(came: int, fed: int, shown: str) -> None:
+    if came > _RATIO_FROM and came > _RATIO * fed:
+        raise InputError(
+            f"unpacks to more than {_RATIO} times its size", code="file.compressed", at=Location(shown),
+            hint="decompress it first if this is meant",
+        )  # fmt: skip
+
+
+def _damaged(compression: Compression, why: str, shown: str) -> InputError:
+    return InputError(f"damaged {compression} data: {why}", code="file.compressed", at=Location(shown), hint=_AGAIN)
+
+
+_AGAIN = "fetch or write the file again"
+_LONGEST_MAGIC = max(map(len, MAGIC))
+_DAMAGE = (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError)
+_DECODERS: dict[Compression, tuple[Callable[[], Any], Callable[[Any, bytes], Iterator[bytes]]]] = {
+    "gz": (lambda: zlib.decompressobj(wbits=31), _pump_zlib),
+    "zst": (lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj(), _pump_zstd),
+    "bz2": (bz2.BZ2Decompressor, _pump_blocks),
+    "xz": (lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=1 << 30), _pump_blocks),
+}

@@ -1,0 +1,180 @@
+"""Delimited text (CSV, TSV): every cell stays the text it is; RFC 4180 with any delimiter.
+
+The first record is the header (`column1`, `column2`, … with `--no-header`), every record has as many fields as it,
+a quote is doubled inside quotes, records may span lines. A line with nothing on it is no record.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+
+from ..errors import InputError, Location, RowError, UsageError
+from ..schema import ROW, TEXT
+from .batches import SHOWN_BYTES, OnBad, Record, refuse
+from .jsonl import Start, line_blocks, without_bom
+from .model import Format, ReaderOptions
+
+Cells = tuple[list[str], Callable[[], Record]]
+"""The fields of a record, and what tells its bytes and place."""
+
+
+def read_cells(
+    chunks: Iterable[bytes], start: Start, *, format: Format, shown: str, options: ReaderOptions,
+    names: Sequence[str] | None = None, batch_rows: int, batch_bytes: int, on_bad: OnBad | None,
+) -> Iterator[pa.RecordBatch]:  # fmt: skip
+    """Source batches of the records, each column `string`; `names` are the columns where the chunks hold no header."""
+    if names is None and options.header:
+        start = replace(start, row=start.row - 1)
+    records = read_records(chunks, start, format=format, options=options, on_bad=on_bad)
+    if names is None:
+        names, records = take_header(records, options, shown)
+    rows: list[int] = []
+    held: list[list[str]] = []
+    size = 0
+    for cells, place in records:
+        record = place()
+        if len(cells) != len(names):
+            refuse(_wrong_count(len(cells), len(names)), record, on_bad)
+            continue
+        rows.append(record.row)
+        held.append(cells)
+        size += len(record.raw)
+        if len(held) >= batch_rows or size >= batch_bytes:
+            yield _batch(held, rows, names)
+            rows, held, size = [], [], 0
+    if held:
+        yield _batch(held, rows, names)
+
+
+def _batch(records: Sequence[list[str]], rows: Sequence[int], names: Sequence[str]) -> pa.RecordBatch:
+    columns = [pa.array(rows, pa.int64()), *(pa.array(column, TEXT) for column in zip(*records, strict=True))]
+    return pa.RecordBatch.from_arrays(columns, names=[ROW, *names])
+
+
+def _wrong_count(found: int, wanted: int) -> RowError:
+    return RowError(f"the record has {found} fields, the header {wanted}", code="csv.fields")
+
+
+def take_header(
+    records: Iterator[Cells], options: ReaderOptions, shown: str
+) -> tuple[tuple[str, ...], Iterator[Cells]]:
+    """The names of the columns, and the records that are left.
+
+    Raises InputError where a name appears twice or the file is empty.
+    """
+    first = next(records, None)
+    if first is None:
+        return (), iter(())
+    if not options.header:
+        return tuple(f"column{number}" for number in range(1, len(first[0]) + 1)), chain([first], records)
+    names = tuple(first[0])
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(
+            f"two columns are named `{twice}`", code="csv.header", at=Location(shown, line=1), hint=_RENAME
+        )
+    return names, records
+
+
+_RENAME = "rename one, or say `--no-header` if the first line is data"
+
+
+def read_records(
+    chunks: Iterable[bytes], start: Start, *, format: Format, options: ReaderOptions, on_bad: OnBad | None = None
+) -> Iterator[Cells]:
+    """The records of delimited text, a header among them: start at row -1 where there is one."""
+    if start.byte == 0:
+        chunks, bom = without_bom(chunks)
+        start = Start(start.row, start.line, bom)
+    csv.field_size_limit(2**31 - 1)
+    lines = _Lines(chunks, start, options)
+    reader = csv.reader(lines, strict=True, **_dialect(format, options))
+    while True:
+        lines.begin()
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            refuse(_explained(str(error)), lines.record(), on_bad)
+        except RowError as error:
+            refuse(error, lines.record(), on_bad)
+        else:
+            if cells is None:
+                return
+            if not cells:
+                lines.row -= 1
+                continue
+            yield cells, lines.record
+
+
+def delimiter(format: Format, options: ReaderOptions) -> str:
+    """What parts the fields: as asked for, else a tab in TSV and a comma in CSV. Raises UsageError."""
+    given = {"\\t": "\t", "tab": "\t"}.get(options.delimiter or "", options.delimiter)
+    if given is not None and (len(given) != 1 or given in '\r\n"'):
+        raise UsageError(f"`--delimiter {options.delimiter}` is not one character", hint="such as `--delimiter ';'`")
+    return given or ("\t" if format == "tsv" else ",")
+
+
+def _dialect(format: Format, options: ReaderOptions) -> dict[str, Any]:
+    quoting = {} if options.quote else {"quoting": csv.QUOTE_NONE, "quotechar": None}
+    return {"delimiter": delimiter(format, options), **quoting}
+
+
+def _explained(error: str) -> RowError:
+    if "end of data" in error:
+        return RowError("a quote is still open at the end of the file", code="csv.quote", hint=_NO_QUOTE)
+    if "expected after" in error:
+        return RowError("something follows a closing quote", code="csv.quote", hint=_NO_QUOTE)
+    return RowError("a line ends with a lone CR", code="csv.newline")
+
+
+_NO_QUOTE = "say `--no-quote` if quotes are plain text in this file"
+
+
+class _Lines:
+    """Decoded lines for `csv.reader`, remembering the bytes of the record that it is at."""
+
+    def __init__(self, chunks: Iterable[bytes], start: Start, options: ReaderOptions) -> None:
+        blocks = line_blocks(chunks, options.max_row_bytes)
+        self.lines = chain.from_iterable(_split(block) for block, _ in blocks)
+        self.row, self.line, self.byte = start.row - 1, start.line, start.byte
+        self.taken: list[bytes] = []
+        self.size, self.limit = 0, options.max_row_bytes
+
+    def begin(self) -> None:
+        self.row, self.line, self.byte = self.row + 1, self.line + len(self.taken), self.byte + self.size
+        self.taken, self.size = [], 0
+
+    def record(self) -> Record:
+        return Record(b"".join(self.taken).rstrip(b"\r\n"), self.row, self.line, self.byte)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self.lines)
+        self.taken.append(line)
+        self.size += len(line)
+        if self.size > self.limit:
+            self.taken = [b"".join(self.taken)[:SHOWN_BYTES]]
+            raise RowError(f"the record is longer than {self.limit} bytes", code="csv.too_large", hint=_LARGER)
+        if b"\0" in line:
+            raise RowError("a NUL character", code="csv.nul")
+        try:
+            return line.decode()
+        except UnicodeDecodeError as error:
+            raise RowError("bytes that are not UTF-8", code="csv.encoding", hint=_ENCODING) from error
+
+
+_LARGER = "raise `--max-row-bytes` if this is meant"
+_ENCODING = "name the encoding of the file, as in `--encoding latin-1`"
+
+
+def _split(block: bytes) -> list[bytes]:
+    lines = block.split(b"\n")
+    last = lines.pop()
+    return [line + b"\n" for line in lines] + ([last] if last else [])

@@ -1,0 +1,105 @@
+"""JSON Lines: one object a line, UTF-8; https://jsonlines.org.
+
+A line ends at `\\n` and nowhere else: U+2028, U+0085, U+000B and a lone CR do not end it. CRLF is fine, a byte order
+mark is at byte 0 only. A line of nothing but spaces, tabs and CR is no record, though it counts as a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import pyarrow as pa
+
+from .batches import SHOWN_BYTES, OnBad, Record, object_batch, refuse, too_large
+from .exact_json import BOM
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run of lines begins: record number, line (from 1) and byte in the file."""
+
+    row: int = 0
+    line: int = 1
+    byte: int = 0
+
+
+def read_lines(
+    chunks: Iterable[bytes], start: Start, *, batch_rows: int, max_row_bytes: int, on_bad: OnBad | None
+) -> Iterator[pa.RecordBatch]:
+    """Source batches of the lines in `chunks`, at most `batch_rows` lines each."""
+    chunks, bom = without_bom(chunks) if start.byte == 0 else (chunks, 0)
+    row, line, byte = start.row, start.line, start.byte + bom
+    for block, too_long in line_blocks(chunks, max_row_bytes):
+        if too_long:
+            refuse(too_large(max_row_bytes), Record(block, row, line, byte), on_bad)
+            row, line, byte = row + 1, line + 1, byte + too_long
+            continue
+        lines = block.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        for first in range(0, len(lines), batch_rows):
+            some = lines[first : first + batch_rows]
+            batch, records = _batch(some, Start(row, line, byte), max_row_bytes, on_bad)
+            row, line, byte = row + records, line + len(some), byte + sum(map(len, some)) + len(some)
+            if batch.num_rows:
+                yield batch
+
+
+def without_bom(chunks: Iterable[bytes]) -> tuple[Iterator[bytes], int]:
+    """The chunks without the byte order mark that they may begin with, and its length."""
+    rest, head = iter(chunks), b""
+    while len(head) < len(BOM) and (chunk := next(rest, b"")):
+        head += chunk
+    bom = len(BOM) if head.startswith(BOM) else 0
+    return chain([head[bom:]], rest), bom
+
+
+def _batch(
+    lines: Sequence[bytes], start: Start, max_row_bytes: int, on_bad: OnBad | None
+) -> tuple[pa.RecordBatch, int]:
+    places = [index for index, line in enumerate(lines) if not _is_blank(line)]
+    raws = lines if len(places) == len(lines) else [lines[index] for index in places]
+
+    def place(index: int) -> Record:
+        before = lines[: places[index]]
+        byte = start.byte + sum(map(len, before)) + len(before)
+        return Record(raws[index].removesuffix(b"\r"), start.row + index, start.line + len(before), byte)
+
+    rows = range(start.row, start.row + len(raws))
+    return object_batch(raws, rows, place, max_row_bytes, on_bad), len(raws)
+
+
+def _is_blank(line: bytes) -> bool:
+    return line[:1] in _BLANKS and not line.strip(b" \t\r")
+
+
+_BLANKS = (b"", b" ", b"\t", b"\r")
+
+
+def line_blocks(chunks: Iterable[bytes], max_row_bytes: int) -> Iterator[tuple[bytes, int]]:
+    """Whole lines out of `chunks`, many at a time, each block with 0; of a line that is too long its beginning, and
+    the number of its bytes."""
+    parts: list[bytes] = []
+    held = skipped = 0
+    for chunk in chunks:
+        if skipped:
+            end = chunk.find(b"\n") + 1
+            skipped += end or len(chunk)
+            if not end:
+                continue
+            yield parts[0], skipped
+            parts, held, skipped, chunk = [], 0, 0, chunk[end:]
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*parts, chunk[:end]]), 0
+            parts, held, chunk = [], 0, chunk[end:]
+        parts.append(chunk)
+        held += len(chunk)
+        if held > max_row_bytes:
+            parts, skipped = [b"".join(parts)[:SHOWN_BYTES]], held
+    if skipped:
+        yield parts[0], skipped
+    elif held:
+        yield b"".join(parts), 0

@@ -1,0 +1,115 @@
+"""What a source is made of: its files by split, the pieces they are read in, and how text in them is to be read.
+
+Everything here is frozen plain data: it crosses process boundaries inside a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Format = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow"]
+Compression = Literal["gz", "zst", "bz2", "xz"]
+FORMATS: tuple[Format, ...] = ("jsonl", "json", "csv", "tsv", "parquet", "arrow")
+
+
+@dataclass(frozen=True)
+class ReaderOptions:
+    """How the user asked the text of the files to be read; sizes in bytes."""
+
+    field: str | None = None
+    """Where the records lie in a JSON document: `data`, `data[].paragraphs[].qas[]`, `values(.)`."""
+    header: bool = True
+    quote: bool = True
+    delimiter: str | None = None
+    encoding: str | None = None
+    max_row_bytes: int = 64 << 20
+    allow_empty: bool = False
+
+
+DEFAULTS = ReaderOptions()
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file: `uri` is what to open (a path or an fsspec URL), `shown` its name in messages and manifests."""
+
+    uri: str
+    shown: str
+    format: Format
+    compression: Compression | None
+    size: int
+    """Bytes as they lie on disk, compressed or not."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What SOURCE turned out to be. `splits` holds the asked splits only, for the Hub, and all there are otherwise."""
+
+    shown: str
+    kind: Literal["hub", "files", "stdin"]
+    splits: Mapping[str, tuple[SourceFile, ...]] = field(default_factory=dict)
+    dataset_id: str | None = None
+    revision: str | None = None
+    """The commit (40 hex digits) that the files belong to."""
+    subset: str | None = None
+    licence: str | None = None
+    notes: tuple[str, ...] = ()
+    """What the user should know, such as that the Hub did not answer and the cache was used."""
+    options: ReaderOptions = DEFAULTS
+
+
+@dataclass(frozen=True)
+class RowGroups:
+    """Row groups [first, stop) of a Parquet file (record batches of an Arrow one), `take` rows of them after `skip`."""
+
+    first: int
+    stop: int
+    skip: int = 0
+    take: int | None = None
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Bytes [start, stop) of an uncompressed text file; both at the start of a record, `line` (from 1) is the first."""
+
+    start: int
+    stop: int
+    line: int = 1
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A file read from its beginning: `take` records (all if None) after `skip` of them."""
+
+    skip: int = 0
+    take: int | None = None
+
+
+Piece = RowGroups | Bytes | Whole
+
+
+@dataclass(frozen=True)
+class InputSplit:
+    """A run of records of one file, as planned from the input and the shard options alone.
+
+    `first_row` is the number of its first record in the file, `rows` how many there are, where that is known.
+    `split` is the name users know (`train`); `columns` are the names of delimited text whose piece has no header.
+    """
+
+    uri: str
+    shown: str
+    format: Format
+    compression: Compression | None
+    piece: Piece
+    first_row: int = 0
+    rows: int | None = None
+    split: str = "train"
+    options: ReaderOptions = DEFAULTS
+    columns: tuple[str, ...] | None = None
+
+
+def whole(file: SourceFile, split: str, options: ReaderOptions) -> InputSplit:
+    """All of `file` as one piece."""
+    return InputSplit(file.uri, file.shown, file.format, file.compression, Whole(), split=split, options=options)

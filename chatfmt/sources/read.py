@@ -1,0 +1,145 @@
+"""One input split as source batches, whatever its format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import RowError, located
+from ..schema import KEYS, ROW, dumps, loads, text_array
+from .batches import OnBad, Record, refuse, to_batch
+from .columnar import open_parquet, read_arrow, read_parquet
+from .content import content
+from .delimited import read_cells
+from .document import document_records
+from .json_array import read_elements
+from .jsonl import Start, read_lines
+from .model import Bytes, InputSplit, RowGroups, Whole
+
+BATCH_ROWS = 2048
+BATCH_BYTES = 32 << 20
+
+
+def read(
+    split: InputSplit, *, columns: Sequence[str] | None = None, on_bad: OnBad | None = None,
+    batch_rows: int = BATCH_ROWS, batch_bytes: int = BATCH_BYTES,
+) -> Iterator[pa.RecordBatch]:  # fmt: skip
+    """Source batches of `split`: `#row` first, then the columns, or those named in `columns` that there are.
+
+    A bad record is given to `on_bad` with its error and its bytes (its row number stays taken), or raised.
+    Raises RowError for a bad record without `on_bad`, InputError for a file that cannot be read on.
+    """
+    if split.format == "parquet":
+        return _read_parquet(split, columns, batch_rows, batch_bytes)
+    if split.format == "arrow":
+        return read_arrow(
+            split.uri, split.shown, split.first_row, split.rows, columns=columns,
+            batch_rows=batch_rows, batch_bytes=batch_bytes,
+        )  # fmt: skip
+    batches = _read_text(split, on_bad, batch_rows, batch_bytes)
+    return batches if columns is None else (_only(batch, columns) for batch in batches)
+
+
+def _read_parquet(
+    split: InputSplit, columns: Sequence[str] | None, batch_rows: int, batch_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    piece = split.piece
+    if not isinstance(piece, RowGroups):
+        with open_parquet(split.uri, split.shown) as file:
+            piece = RowGroups(0, file.num_row_groups, split.first_row, split.rows)
+    return read_parquet(
+        split.uri, split.shown, piece, split.first_row, columns=columns, batch_rows=batch_rows, batch_bytes=batch_bytes
+    )
+
+
+def _read_text(split: InputSplit, on_bad: OnBad | None, batch_rows: int, batch_bytes: int) -> Iterator[pa.RecordBatch]:
+    piece = split.piece
+    if isinstance(piece, Bytes):
+        chunks = content(split, split.options, piece.start, piece.stop)
+        start = Start(split.first_row, piece.line, piece.start)
+        return _located(parse(chunks, start, split, on_bad, batch_rows, batch_bytes), split.shown)
+    first, stop = _range(piece)
+    batches = parse(
+        content(split, split.options), Start(), split, _within(on_bad, first, stop), batch_rows, batch_bytes
+    )
+    return _located(_cut(batches, first, stop), split.shown)
+
+
+def _range(piece: Whole | RowGroups) -> tuple[int, float]:
+    skip, take = piece.skip, piece.take
+    return skip, float("inf") if take is None else skip + take
+
+
+def parse(
+    chunks: Iterable[bytes], start: Start, split: InputSplit, on_bad: OnBad | None, batch_rows: int, batch_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    options, shown = split.options, split.shown
+    longest = options.max_row_bytes
+    if split.format in ("csv", "tsv"):
+        return read_cells(
+            chunks, start, format=split.format, shown=shown, options=options, names=split.columns,
+            batch_rows=batch_rows, batch_bytes=batch_bytes, on_bad=on_bad,
+        )  # fmt: skip
+    if options.field is not None:
+        return _read_document(document_records(chunks, split, options.field), on_bad, batch_rows)
+    if split.format == "json":
+        return read_elements(
+            chunks, start, shown=shown, body=start.byte > 0, partial=isinstance(split.piece, Bytes),
+            batch_rows=batch_rows, batch_bytes=batch_bytes, max_row_bytes=longest, on_bad=on_bad,
+        )  # fmt: skip
+    return read_lines(chunks, start, batch_rows=batch_rows, max_row_bytes=longest, on_bad=on_bad)
+
+
+def _read_document(records: Iterable[object], on_bad: OnBad | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    numbered = enumerate(records)
+    while some := list(islice(numbered, batch_rows)):
+        good = [(row, value) for row, value in some if isinstance(value, dict)]
+        for row, value in some:
+            if not isinstance(value, dict):
+                error = RowError("the record is not an object", code="json.not_object")
+                refuse(error, Record(dumps(value).encode(), row, 1, 0), on_bad)
+        if good:
+            yield to_batch([value for _, value in good], [row for row, _ in good])
+
+
+def _within(on_bad: OnBad | None, first: int, stop: float) -> OnBad:
+    """`on_bad` (or raising) for the records [first, stop), silence for others: they are not of this split."""
+
+    def tell(error: RowError, raw: bytes) -> None:
+        if error.at.row is not None and first <= error.at.row < stop:
+            if on_bad is None:
+                raise error
+            on_bad(error, raw)
+
+    return tell
+
+
+def _cut(batches: Iterable[pa.RecordBatch], first: int, stop: float) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        rows = batch.column(0).to_numpy()
+        begin, end = int(np.searchsorted(rows, first)), int(np.searchsorted(rows, stop))
+        if end > begin:
+            yield batch.slice(begin, end - begin)
+        if end < len(rows):
+            return
+
+
+def _located(batches: Iterable[pa.RecordBatch], shown: str) -> Iterator[pa.RecordBatch]:
+    with located(shown):
+        yield from batches
+
+
+def _only(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+    names = batch.schema.names
+    kept = [name for name in columns if name in names]
+    only = batch.select([ROW, *kept])
+    return only.append_column(KEYS, _own_keys(batch.column(KEYS), set(kept))) if KEYS in names else only
+
+
+def _own_keys(keys: pa.Array, kept: set[str]) -> pa.Array:
+    """The keys of each object that are among `kept`."""
+    own = [None if text is None else [key for key in loads(text) if key in kept] for text in keys.to_pylist()]
+    return text_array([None if names is None else dumps(names) for names in own])

@@ -1,0 +1,97 @@
+"""SOURCE, as the user typed it, to a `Source`: its files by split."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import InputError, Location
+from .compression import SUFFIXES, is_remote
+from .folder import find_splits
+from .hub import resolve_hub
+from .model import DEFAULTS, ReaderOptions, Source, SourceFile
+from .remote import resolve_remote
+from .slices import asked_slices
+from .sniff import NAMED, look_at
+
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_WILD = re.compile(r"[*?\[]")
+
+
+def resolve(
+    source: str, *, name: str | None = None, split: str | None = None, revision: str | None = None,
+    data_files: Sequence[str] = (), data_dir: str | None = None, options: ReaderOptions = DEFAULTS,
+) -> Source:  # fmt: skip
+    """The files that `source` names: a file, folder, glob, URL, Hub id, or `-`; a path that exists is a path.
+
+    Of a Hub data set only the files of the asked split are fetched. Raises InputError for what is not there or cannot
+    be read, UsageError and UnknownName for a subset or split that is not there.
+    """
+    if source == "-":
+        return Source("-", "stdin", {"train": ()}, options=options)
+    if not is_remote(source) and not Path(source).expanduser().exists():
+        if _WILD.search(source):
+            return _of_files(source, _globbed(source), options)
+        if looks_like_hub_id(source):
+            return resolve_hub(
+                source, name=name, split=split, revision=revision, data_files=data_files, data_dir=data_dir,
+                options=options,
+            )  # fmt: skip
+        raise InputError(f"no such file `{source}`", code="file.missing", hint=_hint(source))
+    if is_remote(source):
+        return resolve_remote(source, options)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        found = find_splits(path, name=name, data_files=data_files, data_dir=data_dir)
+        splits = {key: tuple(local_file(file, options, path) for file in files) for key, files in found.splits.items()}
+        asked = {part.split for part in asked_slices(split, list(splits))} if split else splits.keys()
+        return Source(
+            source,
+            "files",
+            {k: f for k, f in splits.items() if k in asked},
+            subset=found.subset,
+            licence=found.licence,
+            options=options,
+        )
+    return _of_files(source, [path], options)
+
+
+def looks_like_hub_id(source: str) -> bool:
+    """Whether the text may be the id of a data set: `name` or `owner/name` without the suffix of a data file."""
+    suffix = Path(source).suffix.lower()
+    return (
+        bool(_ID.fullmatch(source))
+        and suffix not in NAMED
+        and suffix not in SUFFIXES
+        and suffix not in (".txt", ".zip", ".yaml", ".yml")
+    )
+
+
+def _hint(source: str) -> str:
+    parent = Path(source).expanduser().parent
+    return f"there is no folder `{parent}` either" if not parent.is_dir() else ""
+
+
+def _globbed(pattern: str) -> list[Path]:
+    found = sorted(Path(path) for path in glob.glob(str(Path(pattern).expanduser()), recursive=True))  # noqa: PTH207
+    return [path for path in found if path.is_file() and path.name[0] not in "._"]
+
+
+def _of_files(source: str, paths: Sequence[Path], options: ReaderOptions) -> Source:
+    if not paths:
+        raise InputError(f"no file matches `{source}`", code="file.missing")
+    return Source(source, "files", {"train": tuple(local_file(path, options) for path in paths)}, options=options)
+
+
+def local_file(path: Path, options: ReaderOptions, root: Path | None = None) -> SourceFile:
+    """The file at `path` with what it turns out to be; `shown` by its path below `root`. Raises InputError."""
+    shown = path.relative_to(root).as_posix() if root else str(path)
+    size = path.stat().st_size
+    if not path.is_file():
+        raise InputError(f"`{path}` is not a regular file", code="file.missing")
+    if size == 0 and not options.allow_empty:
+        raise InputError("the file is empty", code="file.empty", at=Location(shown))
+    format, compression = look_at(str(path), shown, options)
+    return SourceFile(str(path), shown, format, compression, size)

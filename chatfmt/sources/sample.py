@@ -1,0 +1,57 @@
+"""The first records of a source, to see what it is made of; and the fingerprint of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import xxhash
+
+from ..errors import RowError
+from .compression import file_chunks
+from .model import Source, SourceFile, whole
+from .read import read
+from .slices import asked_slices
+
+_FILES = 4
+_BATCH = 256
+
+
+def sample(source: Source, split: str | None = None, rows: int = 1000) -> list[pa.RecordBatch]:
+    """Source batches with the first records of the first file and of some others, `rows` of them at most.
+
+    Bad records are left out: whoever converts meets them. Raises RowError where all of them are bad.
+    """
+    names = dict.fromkeys(part.split for part in asked_slices(split, list(source.splits)))
+    files = [(file, name) for name in names for file in source.splits[name]]
+    some = files[:1] + files[1 :: max(1, len(files) // (_FILES - 1))][: _FILES - 1]
+    bad: list[RowError] = []
+    batches: list[pa.RecordBatch] = []
+    for number, (file, name) in enumerate(some):
+        left = rows - sum(batch.num_rows for batch in batches)
+        share = -(-left // (len(some) - number))
+        batches += _first(source, file, name, share, bad)
+    if not batches and bad:
+        raise bad[0]
+    return batches
+
+
+def _first(source: Source, file: SourceFile, name: str, rows: int, bad: list[RowError]) -> Iterator[pa.RecordBatch]:
+    size = min(rows, _BATCH)
+    for batch in read(whole(file, name, source.options), on_bad=lambda error, raw: bad.append(error), batch_rows=size):
+        yield batch.slice(0, rows)
+        rows -= batch.num_rows
+        if rows <= 0:
+            return
+
+
+def fingerprint(files: Sequence[SourceFile]) -> list[tuple[str, int, str]]:
+    """Name, size in bytes and XXH3-128 of the content (as it lies on disk, in hex) of each file."""
+    return [(file.shown, file.size, _hash(file.uri)) for file in files]
+
+
+def _hash(uri: str) -> str:
+    digest = xxhash.xxh3_128()
+    for chunk in file_chunks(uri):
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,61 @@
+"""Where JSON text has its structure: quotes, brackets and commas outside of strings, found for whole chunks at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Positions = npt.NDArray[np.int64]
+Octets = npt.NDArray[np.uint8]
+
+_QUOTE, _BACKSLASH = ord('"'), ord("\\")
+_STEP = np.zeros(256, np.int8)
+_STEP[list(b"[{")], _STEP[list(b"]}")] = 1, -1
+_STRUCTURE = np.zeros(256, np.bool_)
+_STRUCTURE[list(b"[]{},")] = True
+
+
+@dataclass(frozen=True)
+class State:
+    """What is open at the end of a chunk: a string, an escape (the next byte is escaped), `depth` brackets."""
+
+    in_string: bool = False
+    escaped: bool = False
+    depth: int = 0
+
+
+def quotes(octets: Octets, escaped: bool) -> tuple[Positions, bool]:
+    """The quotes that no backslash escapes, and whether the byte behind the chunk is escaped."""
+    found = np.flatnonzero(octets == _QUOTE)
+    slashes = np.flatnonzero(octets == _BACKSLASH)
+    if not len(slashes):
+        return (found[1:] if escaped and len(found) and not found[0] else found), escaped and not len(octets)
+    starts, ends = _runs(slashes)
+    odd = (ends - starts) % 2 == 1
+    if escaped:
+        odd[starts == 0] ^= True  # a run at the very beginning begins with an escaped backslash
+    behind = ends[odd]
+    if escaped and slashes[0] != 0:
+        behind = np.append(behind, 0)
+    return found[~np.isin(found, behind)], bool(len(behind) and (behind == len(octets)).any())
+
+
+def _runs(positions: Positions) -> tuple[Positions, Positions]:
+    """[start, end) of the runs of neighbouring positions."""
+    breaks = np.flatnonzero(np.diff(positions) != 1) + 1
+    starts = positions[np.concatenate([[0], breaks])]
+    ends = positions[np.concatenate([breaks - 1, [len(positions) - 1]])] + 1
+    return starts, ends
+
+
+def structure(octets: Octets, state: State) -> tuple[Positions, Positions, State]:
+    """Positions of brackets and commas outside strings, the depth behind each, and the state at the end."""
+    marks, escaped = quotes(octets, state.escaped)
+    found = np.flatnonzero(_STRUCTURE[octets])
+    inside = (np.searchsorted(marks, found) + state.in_string) % 2 == 1
+    found = found[~inside]
+    depths = state.depth + np.cumsum(_STEP[octets[found]], dtype=np.int64)
+    depth = int(depths[-1]) if len(depths) else state.depth
+    return found, depths, State(bool((len(marks) + state.in_string) % 2), escaped, depth)

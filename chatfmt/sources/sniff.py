@@ -1,0 +1,153 @@
+"""What a file is, by its first bytes; its name decides only where they leave it open."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from ..errors import InputError, Location, RowError
+from .compression import SUFFIXES, compression_of, decompressed, file_chunks
+from .exact_json import BOM, parse_object
+from .model import Compression, Format, ReaderOptions
+
+HEAD = 256 << 10
+"""Bytes of content looked at."""
+NAMED: dict[str, Format] = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".jl": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
+    ".tab": "tsv", ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
+}  # fmt: skip
+"""The format that the suffix of a name promises."""
+_JSON = "write it as JSON Lines or Parquet first"
+_PICKLE = "a Python pickle, which chatfmt never loads"
+_FOREIGN: tuple[tuple[bytes, str, str, str], ...] = (
+    (
+        b"version https://git-lfs.github.com/spec",
+        "file.pointer",
+        "a Git LFS pointer, not the file",
+        "run `git lfs pull`",
+    ),
+    (b"PK\x03\x04", "file.not_data", "a zip archive (or a PyTorch file)", "unpack it first"),
+    (b"\x80\x02", "file.not_data", _PICKLE, _JSON),
+    (b"\x80\x03", "file.not_data", _PICKLE, _JSON),
+    (b"\x80\x04", "file.not_data", _PICKLE, _JSON),
+    (b"\x80\x05", "file.not_data", _PICKLE, _JSON),
+    (b"\x93NUMPY", "file.not_data", "a NumPy array", _JSON),
+    (b"\x89HDF", "file.not_data", "an HDF5 file", _JSON),
+    (b"SQLite format 3\x00", "file.not_data", "an SQLite database", "write its rows as JSON Lines first"),
+    (b"7z\xbc\xaf", "file.not_data", "a 7z archive", "unpack it first"),
+    (b"Rar!", "file.not_data", "a RAR archive", "unpack it first"),
+    (b"Obj\x01", "file.not_data", "an Avro file", _JSON),
+    (b"ORC", "file.not_data", "an ORC file", _JSON),
+    (b"%PDF", "file.not_data", "a PDF", _JSON),
+    (b"\x89PNG", "file.not_data", "a picture", _JSON),
+    (b"\xff\xd8\xff", "file.not_data", "a picture", _JSON),
+)
+
+
+def look_at(uri: str, shown: str, options: ReaderOptions) -> tuple[Format, Compression | None]:
+    """The format and the compression of a file.
+
+    Raises InputError for what is no data (`file.not_data`, `file.pointer`), is empty or of another encoding.
+    """
+    head = next(file_chunks(uri, size=HEAD), b"")
+    compression = compression_of(head)
+    if compression:
+        head = _first(decompressed(file_chunks(uri, size=HEAD), compression, shown))
+    return format_of(head, shown, options), compression
+
+
+def _first(chunks: Iterator[bytes]) -> bytes:
+    head = b""
+    while len(head) < HEAD and (chunk := next(chunks, b"")):
+        head += chunk
+    return head
+
+
+def format_of(head: bytes, shown: str, options: ReaderOptions) -> Format:
+    """The format of content that begins with `head`; `shown` is its name. Raises InputError."""
+    named = named_format(shown)
+    if binary := _binary_format(head):
+        return binary
+    _refuse_foreign(head, shown)
+    text = head.decode(options.encoding, "ignore").encode() if options.encoding else _checked_text(head, shown)
+    return _text_format(text, named, options)
+
+
+def named_format(shown: str) -> Format | None:
+    """The format that a file's name promises, a compression suffix left aside."""
+    path = PurePosixPath(shown.lower())
+    if path.suffix in SUFFIXES:
+        path = path.with_suffix("")
+    return NAMED.get(path.suffix)
+
+
+def _binary_format(head: bytes) -> Format | None:
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    return "arrow" if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")) else None
+
+
+def _refuse_foreign(head: bytes, shown: str) -> None:
+    for magic, code, what, hint in _FOREIGN:
+        if head.startswith(magic):
+            raise InputError(f"this is {what}", code=code, at=Location(shown), hint=hint)
+    if head[257:262] == b"ustar":
+        raise InputError("this is a tar archive", code="file.not_data", at=Location(shown), hint="unpack it first")
+    if re.match(rb"\s*<(!doctype\b|html\b|\?xml\b)", head, re.IGNORECASE):
+        raise InputError(
+            "this is a web page or XML, not data", code="file.not_data", at=Location(shown),
+            hint="the download may have failed, look at the file",
+        )  # fmt: skip
+
+
+def _checked_text(head: bytes, shown: str) -> bytes:
+    wide = head.startswith((b"\xff\xfe", b"\xfe\xff")) or head[:2].count(0) == 1 or head[:4].count(0) == 3
+    if wide:
+        name = "UTF-32" if head[:4].count(0) >= 2 else "UTF-16"
+        raise InputError(
+            f"this is {name}, not UTF-8", code="file.encoding", at=Location(shown, byte=0),
+            hint=f"say `--encoding {name.lower()}`",
+        )  # fmt: skip
+    return head
+
+
+def _text_format(head: bytes, named: Format | None, options: ReaderOptions) -> Format:
+    text = head.removeprefix(BOM).lstrip(b" \t\r\n")
+    if named in ("csv", "tsv"):
+        return _json_lines_or(text, named)
+    if text.startswith(b"["):
+        return "json"
+    if text.startswith(b"{"):
+        return "jsonl" if _first_line_is_object(text) else _document_or_lines(text)
+    if named is None and (options.delimiter or not options.header or _looks_delimited(text)):
+        return "tsv" if b"\t" in text.split(b"\n", 1)[0] and not options.delimiter else "csv"
+    return "jsonl"
+
+
+def _json_lines_or(text: bytes, named: Format) -> Format:
+    """JSON under the name of delimited text: only where that is beyond doubt."""
+    if text.startswith(b"{") and _first_line_is_object(text):
+        return "jsonl"
+    return "json" if re.match(rb"\[\s*(\{\s*\"|\])", text) else named
+
+
+def _first_line_is_object(text: bytes) -> bool:
+    """Whether the first line is an object of its own, as far as it can be seen."""
+    line, end, _ = text.partition(b"\n")
+    try:
+        parse_object(line)
+    except RowError:
+        return not end and len(text) >= HEAD - len(BOM)
+    return True
+
+
+def _document_or_lines(text: bytes) -> Format:
+    """A document spread over lines, or lines of which the first is bad."""
+    line = text.split(b"\n", 1)[0].rstrip()
+    return "json" if re.fullmatch(rb"\{|\{.*[,:\[{]", line, re.DOTALL) else "jsonl"
+
+
+def _looks_delimited(text: bytes) -> bool:
+    line = text.split(b"\n", 1)[0]
+    return (b"," in line or b"\t" in line) and not re.search(rb"[{}\[\]]", line)

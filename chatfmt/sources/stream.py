@@ -1,0 +1,94 @@
+"""Records that come through a pipe: what they are is found from the first bytes, memory stays constant.
+
+Batches follow what the pipe has at the moment, so that the first rows come out before the last went in.
+"""
+
+from __future__ import annotations
+
+import select
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from ..errors import InputError, Location, located
+from .batches import OnBad
+from .compression import CHUNK, compression_of, decompressed
+from .content import recoded
+from .exact_json import BOM
+from .jsonl import Start
+from .model import DEFAULTS, InputSplit, ReaderOptions, Whole
+from .read import BATCH_BYTES, BATCH_ROWS, parse, read
+from .sniff import HEAD, format_of
+
+_FIRST = 64 << 10
+
+
+def read_stream(
+    stream: BinaryIO, shown: str = "-", options: ReaderOptions = DEFAULTS, *, on_bad: OnBad | None = None,
+    batch_rows: int = BATCH_ROWS, batch_bytes: int = BATCH_BYTES,
+) -> Iterator[pa.RecordBatch]:  # fmt: skip
+    """Source batches of the records in `stream`: JSON Lines, a JSON array or delimited text, compressed or not.
+
+    Parquet and Arrow are first written to a temporary file. Raises as `read` does, and InputError for no bytes at all.
+    """
+    head, raw = _peek(_available(stream))
+    compression = compression_of(head)
+    text = recoded(decompressed(raw, compression, shown), None, shown)
+    head, text = _peek(text)
+    if not head:
+        if options.allow_empty:
+            return
+        raise InputError("nothing came in", code="file.empty", at=Location(shown))
+    format = format_of(head, shown, options)
+    split = InputSplit(shown, shown, format, None, Whole(), options=options)
+    if format in ("parquet", "arrow"):
+        yield from _spooled(text, split, batch_rows, batch_bytes)
+        return
+    chunks = recoded(text, options.encoding, shown)
+    with located(shown):
+        yield from parse(chunks, Start(), split, on_bad, batch_rows, batch_bytes)
+
+
+def _peek(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """Enough of the beginning to tell what it is (a line, or `HEAD` bytes), and all of the chunks."""
+    head = b""
+    while len(head) < HEAD and b"\n" not in head.removeprefix(BOM).lstrip() and (chunk := next(chunks, b"")):
+        head += chunk
+    return head, chain([head], chunks)
+
+
+def _available(stream: BinaryIO) -> Iterator[bytes]:
+    """What the stream has, as soon as it has something: a little first, then as much as is there, up to 4 MiB."""
+    wanted = _FIRST
+    while parts := [part for part in [_read_some(stream, wanted)] if part]:
+        size = len(parts[0])
+        while size < wanted and _is_ready(stream) and (part := _read_some(stream, wanted - size)):
+            parts.append(part)
+            size += len(part)
+        yield b"".join(parts)
+        wanted = CHUNK
+
+
+def _read_some(stream: BinaryIO, size: int) -> bytes:
+    read1 = getattr(stream, "read1", None)
+    return bytes(read1(size) if read1 else stream.read(size))
+
+
+def _is_ready(stream: BinaryIO) -> bool:
+    try:
+        return bool(select.select([stream], [], [], 0)[0])
+    except (OSError, ValueError):  # not a pipe, or a system that cannot tell
+        return False
+
+
+def _spooled(chunks: Iterator[bytes], split: InputSplit, batch_rows: int, batch_bytes: int) -> Iterator[pa.RecordBatch]:
+    with tempfile.TemporaryDirectory(prefix="chatfmt-") as folder:
+        path = Path(folder, "stdin")
+        with path.open("wb") as file:
+            file.writelines(chunks)
+        yield from read(replace(split, uri=str(path)), batch_rows=batch_rows, batch_bytes=batch_bytes)
