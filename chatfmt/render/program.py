@@ -1,0 +1,201 @@
+"""What a chat template became for one shape of conversation: a program, as plain data.
+
+A program is a row of **pieces**: literals, and expressions over the texts of the conversation. Its **guards** are
+the questions that the template asked about those texts, with the answers it got. For any conversation of the same
+shape that answers every guard alike, the rendered text is the pieces, one after the other.
+
+    expression   ("leaf", path)                       a text (or number) of the conversation, such as messages[3].content
+                 (operation, expression, *constants)  an operation of `OPERATIONS` on it
+                 ("cat", (literal or expression, …))   texts, one after the other
+    guard        ((question, expression, *constants), answer)       a question of `QUESTIONS`
+
+Paths are tuples of keys and list indices that start with `messages`. Programs survive JSON, so another process may
+trace. What is not here: how programs come to be (`trace`), and how they run over columns (`replay`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2.filters import do_indent, do_title
+
+Path = tuple[str | int, ...]
+Expression = tuple[Any, ...]
+Piece = str | Expression
+Question = tuple[Any, ...]
+Leaves = Mapping[Path, Any]
+"""The text or number at each path of one conversation."""
+
+OPERATIONS: dict[str, Callable[..., str]] = {
+    "strip": str.strip,
+    "lstrip": str.lstrip,
+    "rstrip": str.rstrip,
+    "removeprefix": str.removeprefix,
+    "removesuffix": str.removesuffix,
+    "replace": str.replace,
+    "lower": str.lower,
+    "upper": str.upper,
+    "capitalize": str.capitalize,
+    "title": str.title,
+    "swapcase": str.swapcase,
+    "casefold": str.casefold,
+    "split": lambda text, separator, most, place: text.split(separator, most)[place],
+    "rsplit": lambda text, separator, most, place: text.rsplit(separator, most)[place],
+    "splitlines": lambda text, keep, place: text.splitlines(keep)[place],
+    "slice": lambda text, start, stop, step: text[start:stop:step],
+    "json": lambda value, ascii: json.dumps(value, ensure_ascii=ascii),
+    "str": str,
+    "titled": do_title,
+    "indent": lambda text, width, first, blank: do_indent(text, width, first, blank),
+}
+"""Operations that make a text of a text; `json` and `str` take a number too."""
+
+QUESTIONS: dict[str, Callable[..., Any]] = {
+    "true": bool,
+    "has": lambda text, part: part in text,
+    "within": lambda text, whole: text in whole,
+    "startswith": str.startswith,
+    "endswith": str.endswith,
+    "is": lambda value, other: value == other,
+    "length": len,
+    "length>": lambda text, number: len(text) > number,
+    "parts": lambda text, separator, most: len(text.split(separator, most)),
+    "rparts": lambda text, separator, most: len(text.rsplit(separator, most)),
+    "lines": lambda text, keep: len(text.splitlines(keep)),
+    "find": str.find,
+    "rfind": str.rfind,
+    "count": str.count,
+    "isdigit": str.isdigit,
+    "isalpha": str.isalpha,
+    "isalnum": str.isalnum,
+    "isspace": str.isspace,
+    "isupper": str.isupper,
+    "islower": str.islower,
+}
+"""Questions about a text; the answer is a truth value or a whole number."""
+
+
+@dataclass(frozen=True)
+class Untraceable:
+    """Why there is no program: `reason` in words; `whole` says that no other conversation would fare better."""
+
+    reason: str
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Program:
+    """Pieces and guards for one shape; `spans` are the `{% generation %}` blocks as `[start, end)` over the pieces.
+
+    `spans` is None where a block lies inside a macro or a `{% set %}` block, so that its place is not its text's.
+    `paths` are all texts that the conversation offered.
+    """
+
+    pieces: tuple[Piece, ...]
+    guards: tuple[tuple[Question, Any], ...] = ()
+    spans: tuple[tuple[int, int], ...] | None = ()
+    paths: tuple[Path, ...] = ()
+
+    def accepts(self, leaves: Leaves) -> bool:
+        """Whether a conversation of the shape answers every guard as the traced one did."""
+        try:
+            return all(same(ask(question, leaves), answer) for question, answer in self.guards)
+        except (IndexError, KeyError, TypeError, ValueError, AttributeError):
+            return False
+
+    def text(self, leaves: Leaves) -> str:
+        """The rendered text; only for conversations that `accepts` took."""
+        return "".join(piece if isinstance(piece, str) else evaluate(piece, leaves) for piece in self.pieces)
+
+    def rendered(self) -> frozenset[Path]:
+        """The paths whose text, or a part of it, the program prints."""
+        return frozenset(path for piece in self.pieces for path in leaves_of(piece))
+
+    def unrendered(self) -> tuple[Path, ...]:
+        """The paths that the conversation offered and the program never prints, in order."""
+        printed = self.rendered()
+        return tuple(path for path in self.paths if path not in printed)
+
+    def to_json(self) -> str:
+        """The program as JSON; `from_json` reads it back equal."""
+        return json.dumps([self.pieces, self.guards, self.spans, self.paths], ensure_ascii=False)
+
+    @staticmethod
+    def from_json(text: str) -> Program:
+        """The program that `to_json` wrote."""
+        pieces, guards, spans, paths = _tuples(json.loads(text))
+        return Program(pieces, guards, spans, paths)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def same(answer: Any, expected: Any) -> bool:
+    """Whether two answers are alike in value and kind."""
+    return type(answer) is type(expected) and bool(answer == expected)
+
+
+def evaluate(expression: Piece, leaves: Leaves) -> Any:
+    """The value of an expression over the texts of one conversation."""
+    if isinstance(expression, str):
+        return expression
+    name = expression[0]
+    if name == "leaf":
+        return leaves[expression[1]]
+    if name == "cat":
+        return "".join([evaluate(part, leaves) for part in expression[1]])
+    return OPERATIONS[name](evaluate(expression[1], leaves), *expression[2:])
+
+
+def ask(question: Question, leaves: Leaves) -> Any:
+    """The answer to a guard's question over the texts of one conversation."""
+    return QUESTIONS[question[0]](evaluate(question[1], leaves), *question[2:])
+
+
+def leaves_of(expression: Piece) -> Iterator[Path]:
+    """The paths that an expression reads, in order, with repeats."""
+    if isinstance(expression, str):
+        return
+    if expression[0] == "leaf":
+        yield expression[1]
+    elif expression[0] == "cat":
+        for part in expression[1]:
+            yield from leaves_of(part)
+    else:
+        yield from leaves_of(expression[1])
+
+
+def describe(program: Program) -> str:
+    """The program for a person to read: its guards, then a line for each piece."""
+    guards = [f"where {spell(question)} is {answer!r}" for question, answer in program.guards]
+    starts = {start for start, _ in program.spans or ()}
+    ends = {end for _, end in program.spans or ()}
+    lines = list[str]()
+    for place, piece in enumerate((*program.pieces, "")):
+        lines += ["end of generation"] if place in ends else []
+        lines += ["generation"] if place in starts else []
+        lines += [] if piece == "" else [f"print {spell(piece)}"]
+    return "\n".join([*guards, *lines])
+
+
+def spell(expression: Piece) -> str:
+    """An expression or a question in the words of a template, such as `messages[1].content.strip()`."""
+    if isinstance(expression, str):
+        return repr(expression)
+    name, subject, *constants = expression
+    if name == "leaf":
+        return _spell_path(subject)
+    if name == "cat":
+        return "(" + " + ".join(map(spell, subject)) + ")"
+    if name in ("split", "rsplit", "splitlines"):
+        return f"{spell(subject)}.{name}({', '.join(map(repr, constants[:-1]))})[{constants[-1]}]"
+    return f"{spell(subject)}.{name}({', '.join(map(repr, constants))})"
+
+
+def _spell_path(path: Path) -> str:
+    words = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
+    return "".join(words).removeprefix(".")

@@ -1,0 +1,361 @@
+"""The traced engine: conversations that share a shape share a program, which runs over Arrow columns.
+
+    shapes    which conversations are alike (`shapes`)
+    programs  for each shape, those known so far; rows whose guards agree are replayed (`tables`)
+    tracing   shapes with enough rows that no program takes get a new one (`trace`), checked against plain Jinja
+    the rest  goes through plain Jinja, which alone defines texts and errors
+
+What is not here: any way to a text that plain Jinja did not confirm for two rows of the same program.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from .. import schema
+from ..errors import RenderError, TemplateError
+from .kernels import Numbers
+from .options import SPANS, Rendered, RenderOptions
+from .plain import JinjaRenderer
+from .program import Program, Untraceable
+from .shapes import NO_SHAPE, Shapes, Turns, constants_of, dense, read_turns
+from .tables import KNOWN, Pieces, Tables, is_columnar
+from .template import ChatTemplate
+from .trace import Inputs, trace
+
+Tracer = Callable[..., Program | Untraceable]
+
+MIN_ROWS = 8
+"""A shape is traced once so many rows of it have been seen: a trace costs as much as some plain renders."""
+MAX_PROGRAMS = 32
+"""Programs a shape; answers with and without `<think>` double the paths with each turn."""
+MAX_TRACES = 2048
+FREE_TRACES = 64
+ROWS_PER_TRACE = 16
+"""After `FREE_TRACES`, a new trace needs so many replayed rows before it, or tracing does not pay."""
+CHECKS = 2
+"""Rows that plain Jinja must confirm before a program is believed."""
+
+
+@dataclass
+class Stats:
+    """How many rows each path rendered; `reasons` says why rows went through plain Jinja, `traces` are programs made."""
+
+    replayed: int = 0
+    python: int = 0
+    jinja: int = 0
+    traces: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def rows(self) -> int:
+        return self.replayed + self.python + self.jinja
+
+    @property
+    def share(self) -> float:
+        """The share of rows that did not need Jinja; 1 where there were none."""
+        return (self.replayed + self.python) / self.rows if self.rows else 1.0
+
+
+@dataclass
+class _Shape:
+    """What is known of one shape: its programs, best first, and why there will be no more of them."""
+
+    programs: list[int] = field(default_factory=list)
+    seen: int = 0
+    closed: str = ""
+
+
+@dataclass
+class _Batch:
+    """One call: the columns, and what is found out about their rows."""
+
+    messages: pa.ListArray
+    others: tuple[pa.Array | None, pa.Array | None, pa.Array | None]
+    generation_prompt: bool
+    spans: bool
+    turns: Turns
+    shape: Numbers
+    program: Numbers
+    """The program of each row, -1 where there is none (yet)."""
+    why: dict[int, str] = field(default_factory=dict)
+
+    def take(self, rows: Sequence[int] | Numbers) -> tuple[pa.Array | None, ...]:
+        """The columns of some rows, as a renderer takes them."""
+        places = pa.array(np.asarray(rows, np.int64))
+        return tuple(None if column is None else column.take(places) for column in (self.messages, *self.others))
+
+
+class TracedRenderer:
+    """Renders a column of conversations as `JinjaRenderer` does, replaying what it can; `stats` says how much.
+
+    One object keeps its programs from call to call, all of them bounded in number. With `options.engine` `trace` a row
+    that cannot be replayed raises TemplateError with the reason (or what Jinja raises for it).
+    """
+
+    engine = "trace"
+
+    def __init__(
+        self,
+        template: ChatTemplate,
+        options: RenderOptions,
+        fallback: JinjaRenderer,
+        *,
+        tracer: Tracer = trace,
+        reason: str = "",
+    ) -> None:
+        self.template, self.options, self.fallback, self.reason = template, options, fallback, reason
+        self.stats, self.off = Stats(), "the end of the final message is cut by Jinja" if options.continue_final else ""
+        self._tracer, self._strict = tracer, options.engine == "trace"
+        self._forget()
+
+    def _forget(self) -> None:
+        self._shapes, self._tables = Shapes(), Tables()
+        self._known: dict[int, _Shape] = {}
+        self._checked: Counter[int] = Counter()
+
+    def __call__(
+        self,
+        messages: pa.ListArray,
+        tools: pa.Array | None = None,
+        documents: pa.Array | None = None,
+        template_kwargs: pa.Array | None = None,
+        *,
+        generation_prompt: bool | None = None,
+        spans: bool = False,
+        failures: list[RenderError] | None = None,
+    ) -> Rendered:
+        """As `Renderer` says."""
+        prompt = self.options.generation_prompt if generation_prompt is None else generation_prompt
+        batch = self._read(messages, (tools, documents, template_kwargs), prompt, spans)
+        if not self.off:
+            self._replay_known(batch)
+            self._trace_new(batch)
+        return self._write(batch, failures)
+
+    def _read(self, messages: pa.ListArray, others: tuple[Any, Any, Any], prompt: bool, spans: bool) -> _Batch:
+        if self._shapes.full and self.stats.share > 0.5:
+            self._forget()
+        turns = read_turns(messages, self._shapes.classes)
+        nothing = np.full(len(messages), NO_SHAPE, np.int64)
+        batch = _Batch(messages, others, prompt, spans, turns, nothing, nothing.copy())
+        if not self.off:
+            batch.shape = self._shapes.of(turns, constants_of(others, prompt, len(messages), self._shapes.constants))
+            batch.shape[~messages.is_valid().to_numpy(zero_copy_only=False)] = NO_SHAPE
+        return batch
+
+    def _replay_known(self, batch: _Batch) -> None:
+        """Give each row the first of its shape's programs whose guards agree."""
+        present = np.unique(batch.shape[batch.shape != NO_SHAPE]).tolist()
+        deepest = max((len(self._known[shape].programs) for shape in present if shape in self._known), default=0)
+        for turn in range(deepest):
+            candidates = {
+                shape: self._known[shape].programs[turn]
+                for shape in present
+                if shape in self._known and len(self._known[shape].programs) > turn
+            }
+            self._try(batch, candidates)
+
+    def _try(self, batch: _Batch, candidates: Mapping[int, int]) -> None:
+        """Try one program for each shape on its rows that have none."""
+        of_shape = np.full(int(batch.shape.max(initial=0)) + 2, -1, np.int64)
+        for shape, number in candidates.items():
+            of_shape[shape] = number
+        rows = np.flatnonzero((batch.program < 0) & (of_shape[batch.shape] >= 0))
+        programs = of_shape[batch.shape[rows]]
+        good = self._tables.accepts(rows, programs, batch.turns)
+        batch.program[rows[good]] = programs[good]
+        for number in set(candidates.values()):
+            if self._checked[number] < CHECKS and not self.off:
+                self._check(batch, number)
+
+    def _check(self, batch: _Batch, number: int) -> None:
+        """Compare the first rows of a program with plain Jinja; a difference ends tracing for good."""
+        rows = np.flatnonzero(batch.program == number)[:CHECKS]
+        if not len(rows):
+            return
+        failures: list[RenderError] = []
+        wanted = self.fallback(
+            *batch.take(rows), generation_prompt=batch.generation_prompt, spans=batch.spans, failures=failures
+        )
+        found = self._rendered(batch, rows, np.full(len(rows), number), pa.array([], pa.string()))
+        if failures or not wanted.text.equals(found.text) or (batch.spans and not wanted.spans.equals(found.spans)):
+            self.off = "a replayed text differed from plain Jinja's, so nothing is replayed any more"
+            batch.program[:] = -1
+        self._checked[number] += len(rows)
+
+    def _trace_new(self, batch: _Batch) -> None:
+        """Trace shapes that have enough rows without a program, until none is left that would gain."""
+        fresh = True
+        while not self.off:
+            rows = np.flatnonzero((batch.program < 0) & (batch.shape != NO_SHAPE))
+            if not len(rows):
+                return
+            counts = np.bincount(batch.shape[rows])
+            _, first = dense(batch.shape[rows], len(counts))
+            traced = {
+                row: self._trace_one(batch, row, int(counts[batch.shape[row]]), fresh) for row in rows[first].tolist()
+            }
+            found = {row: number for row, number in traced.items() if number is not None}
+            if not found:
+                return
+            self._try(batch, {int(batch.shape[row]): number for row, number in found.items()})
+            for row in found:
+                if batch.program[row] < 0:
+                    self._known[int(batch.shape[row])].closed = "a guard does not hold for the row it came from"
+            fresh = False
+
+    def _trace_one(self, batch: _Batch, row: int, count: int, fresh: bool) -> int | None:
+        """The number of a new program for the shape of `row`, which `count` rows wait for; None if there is none."""
+        shape = self._known.setdefault(int(batch.shape[row]), _Shape())
+        shape.seen += count if fresh else 0
+        if shape.closed or not (self._strict or self._pays(shape, count)):
+            return None
+        self.stats.traces += 1
+        found = self._traced(batch, row)
+        if isinstance(found, Untraceable):
+            shape.closed = found.reason
+            self.off = found.reason if found.whole else ""
+            return None
+        shape.programs.append(self._tables.add(found))
+        return shape.programs[-1]
+
+    def _pays(self, shape: _Shape, count: int) -> bool:
+        """Whether a trace may be expected to earn what it costs."""
+        earned = FREE_TRACES + self.stats.replayed // ROWS_PER_TRACE
+        if len(shape.programs) >= MAX_PROGRAMS:
+            shape.closed = "its shape has too many paths through the template"
+        return count > 1 and shape.seen >= MIN_ROWS and not shape.closed and self.stats.traces < min(earned, MAX_TRACES)
+
+    def _traced(self, batch: _Batch, row: int) -> Program | Untraceable:
+        columns = batch.take([row])
+        try:
+            messages = schema.decode_conversations(columns[0])[0]
+            tools, documents, overrides = (None if column is None else _value(column) for column in columns[1:])
+            variables = {**self.template.special_tokens, **self.options.variables, **(overrides or {})}
+            source = self.template.select(tools)
+        except (ValueError, TypeError) as error:
+            return Untraceable(f"it raises {type(error).__name__}")
+        prompt, now = batch.generation_prompt, self.options.date
+        found = self._tracer(source, Inputs(messages or [], tools, documents, prompt, variables, now))
+        if isinstance(found, Program) and self.options.bos == "strip":
+            found = without_bos(found, variables.get("bos_token"))
+        if isinstance(found, Program) and not is_columnar(found):
+            return Untraceable("an expression reads several texts")
+        if isinstance(found, Program) and batch.spans and found.spans is None:
+            return Untraceable("a generation block lies inside another block")
+        return found
+
+    def _write(self, batch: _Batch, failures: list[RenderError] | None) -> Rendered:
+        left = np.flatnonzero(batch.program < 0)
+        self._count(batch, left)
+        if len(left) == len(batch.program):
+            return self._plain(batch, None, failures)
+        plain = self._plain(batch, left, failures) if len(left) else None
+        rows = np.arange(len(batch.program))
+        programs = np.where(batch.program < 0, KNOWN, batch.program)
+        known = pa.array([], pa.string()) if plain is None else plain.text
+        rendered = self._rendered(batch, rows, programs, known)
+        return rendered if plain is None else _merged(rendered, plain, left, batch.spans)
+
+    def _rendered(self, batch: _Batch, rows: Numbers, programs: Numbers, known: pa.StringArray) -> Rendered:
+        pieces = self._tables.assemble(rows, programs, batch.turns, known)
+        return Rendered(pieces.rows(), self._spans(programs, pieces) if batch.spans else None)
+
+    def _spans(self, programs: Numbers, pieces: Pieces) -> pa.ListArray:
+        owner, start, end = self._tables.spans(programs, pieces)
+        ends = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(programs)))])
+        values = pa.StructArray.from_arrays([pa.array(start), pa.array(end)], fields=list(SPANS.value_type))
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values, type=SPANS)
+
+    def _plain(self, batch: _Batch, rows: Numbers | None, failures: list[RenderError] | None) -> Rendered:
+        """Plain Jinja's texts of some rows (None: of all); errors name the row of the batch."""
+        columns = (batch.messages, *batch.others) if rows is None else batch.take(rows)
+        collected: list[RenderError] = []
+        if self._strict:
+            self._refuse(batch, columns, rows)
+        try:
+            found = self.fallback(
+                *columns, generation_prompt=batch.generation_prompt, spans=batch.spans,
+                failures=None if failures is None else collected,
+            )  # fmt: skip
+        except RenderError as error:
+            _relocate(error, rows)
+            raise
+        for error in collected:
+            _relocate(error, rows)
+        if failures is not None:
+            failures += collected
+        return found
+
+    def _refuse(self, batch: _Batch, columns: Sequence[Any], rows: Numbers | None) -> None:
+        """Raise for the first row left that plain Jinja would render; one that it would not render is its to raise."""
+        failed: list[RenderError] = []
+        texts = self.fallback(
+            *columns, generation_prompt=batch.generation_prompt, spans=batch.spans, failures=failed
+        ).text  # fmt: skip
+        for place in np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False)).tolist():
+            row = place if rows is None else int(rows[place])
+            message = f"`--engine trace` cannot render row {row}: {self._why(batch, row)}"
+            raise TemplateError(message, hint="leave `--engine` out, and plain Jinja renders such rows", code="trace")
+
+    def _count(self, batch: _Batch, left: Numbers) -> None:
+        self.stats.jinja += len(left)
+        self.stats.replayed += len(batch.program) - len(left)
+        _, first, counts = np.unique(batch.shape[left], return_index=True, return_counts=True)
+        for row, count in zip(left[first].tolist(), counts.tolist(), strict=True):
+            self.stats.reasons[self._why(batch, row)] += count
+
+    def _why(self, batch: _Batch, row: int) -> str:
+        """Why a row is not replayed."""
+        shape = int(batch.shape[row])
+        if self.off or shape == NO_SHAPE:
+            return self.off or "tool calls, parts or tools that differ from row to row, or a very long conversation"
+        known = self._known.get(shape)
+        return known.closed if known and known.closed else "too few rows of its shape"
+
+
+def _value(column: pa.Array) -> Any:
+    values = [None if value is schema._ABSENT else value for value in schema.decode_values(column)]
+    return values[0]
+
+
+def without_bos(program: Program, bos: Any) -> Program | Untraceable:
+    """The program whose text lacks one `bos` at its start."""
+    if not bos or not isinstance(bos, str) or not program.pieces:
+        return program
+    first = program.pieces[0]
+    if not isinstance(first, str) or (len(first) < len(bos) and bos.startswith(first)):
+        return Untraceable("`bos_token` may come from a text")
+    if not first.startswith(bos):
+        return program
+    if any(start == 0 for start, _ in program.spans or ()):
+        return Untraceable("`bos_token` is inside a generation block")
+    return replace(program, pieces=(first[len(bos) :], *program.pieces[1:]))
+
+
+def _relocate(error: RenderError, rows: Numbers | None) -> None:
+    if rows is not None and error.at.row is not None:
+        error.at = replace(error.at, row=int(rows[error.at.row]))
+
+
+def _merged(rendered: Rendered, plain: Rendered, left: Numbers, spans: bool) -> Rendered:
+    """The rendered column, null where plain Jinja gave no text, with plain Jinja's spans at the rows `left`."""
+    count = len(rendered.text)
+    absent = np.zeros(count, np.bool_)
+    absent[left[plain.text.is_null().to_numpy(zero_copy_only=False)]] = True
+    text = rendered.text
+    if absent.any():
+        _, offsets, data = text.buffers()
+        text = pa.Array.from_buffers(pa.string(), count, [pa.array(~absent).buffers()[1], offsets, data])
+    if not spans:
+        return Rendered(text)
+    places = np.arange(count)
+    places[left] = count + np.arange(len(left))
+    return Rendered(text, pa.concat_arrays([rendered.spans, plain.spans]).take(pa.array(places)))

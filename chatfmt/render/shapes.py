@@ -1,0 +1,270 @@
+"""The shape of every conversation of a batch, as a number, without a Python object a row.
+
+Two conversations have the same **shape** if their turns agree, one by one, in their **class**: which keys are there
+and in what order, the text of `role` and `type`, and the whole text of JSON fields (tool calls, parts) where few
+different ones repeat; and if tools, documents and template variables agree. What is left to differ are texts.
+The numbers stay the same from batch to batch. Everything here is bounded: past the bounds a conversation has no shape.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from .. import schema
+from .kernels import Numbers, Source, Texts, source_of
+from .trace import FIXED
+
+MAX_TURNS = 64
+MAX_CLASSES = 1024
+MAX_STATES = 1 << 14
+MAX_CELLS = 1 << 22
+NO_SHAPE = -1
+_FEW = 32
+"""So many different JSON texts are always few; more are, if each occurs `_OFTEN` times on average."""
+_OFTEN = 16
+_WIDE_KEY = 1 << 40
+
+
+@dataclass(frozen=True)
+class TextColumn:
+    """A text field of all turns of a batch."""
+
+    source: Source
+    offsets: Numbers
+
+    def at(self, turns: Numbers) -> Texts:
+        """The texts of some turns, which must have the field."""
+        return Texts(self.source, self.offsets[turns], self.offsets[turns + 1])
+
+
+@dataclass(frozen=True)
+class Turns:
+    """All turns of a batch, end to end: conversation `row` has those from `starts[row]`, `lengths[row]` of them."""
+
+    starts: Numbers
+    lengths: Numbers
+    columns: dict[str, TextColumn]
+    classes: Numbers
+    """The class of each turn, `NO_SHAPE` where it has none."""
+
+
+class Classes:
+    """Numbers for classes of turns, and for the constants of a row, in order of appearance."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self._numbers = limit, dict[Hashable, int]()
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def number(self, key: Hashable) -> int:
+        """The number of `key`, `NO_SHAPE` for a new one past the limit."""
+        found = self._numbers.get(key)
+        if found is None:
+            found = len(self._numbers) if len(self._numbers) < self.limit else NO_SHAPE
+            if found != NO_SHAPE:
+                self._numbers[key] = found
+        return found
+
+
+def read_turns(messages: pa.ListArray, classes: Classes) -> Turns:
+    """The turns of a messages column; null conversations have none."""
+    lengths = _numbers(messages.value_lengths().fill_null(0))
+    ends = np.cumsum(lengths)
+    turns = messages.flatten()
+    fields = dict(zip([field.name for field in turns.type], turns.flatten(), strict=True))
+    texts = {name: column for name, column in fields.items() if _is_slot(name, column)}
+    columns = {name: TextColumn(*source_of(column)) for name, column in texts.items()}
+    return Turns(ends - lengths, lengths, columns, _classes_of(len(turns), fields, texts, classes))
+
+
+def _is_slot(name: str, column: pa.Array) -> bool:
+    return bool(column.type == schema.TEXT) and name not in FIXED and name != schema.KEYS
+
+
+def _numbers(column: pa.Array) -> Numbers:
+    return np.asarray(column.to_numpy(zero_copy_only=False)).astype(np.int64)
+
+
+def _present(column: pa.Array) -> npt.NDArray[np.bool_]:
+    return np.asarray(column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _classes_of(count: int, fields: dict[str, pa.Array], texts: dict[str, pa.Array], classes: Classes) -> Numbers:
+    if not count:
+        return np.zeros(0, np.int64)
+    loose = np.zeros(count, np.bool_)
+    keys = [_present(column).astype(np.int64) for column in texts.values() if column.null_count]
+    for name, column in fields.items():
+        if name not in texts:
+            codes, diverse = _codes(column)
+            loose |= diverse
+            keys.append(codes)
+    inverse, first = _distinct(keys, count)
+    numbers = [NO_SHAPE if loose[turn] else classes.number(_class_key(fields, texts, turn)) for turn in first.tolist()]
+    found = np.array(numbers, np.int64)[inverse]
+    found[loose] = NO_SHAPE
+    return found
+
+
+def _class_key(fields: dict[str, pa.Array], texts: dict[str, pa.Array], turn: int) -> Hashable:
+    """What one turn has besides its texts."""
+    present = [(name, column[turn]) for name, column in fields.items() if column[turn].is_valid]
+    return tuple(
+        (name, None if name in texts else _digest(value.type == schema.JSON, value.as_py())) for name, value in present
+    )
+
+
+def _digest(is_json: bool, text: str) -> Hashable:
+    """The text and its kind, as a hash where the text is long, so that keys stay small."""
+    return is_json, text if len(text) < 64 else hashlib.sha256(text.encode()).digest()
+
+
+def constants_of(others: Sequence[pa.Array | None], prompt: bool, count: int, classes: Classes) -> Numbers:
+    """A number for what else each row has: the JSON columns `others` (tools, …) and the generation prompt.
+
+    `NO_SHAPE` where a column differs from row to row.
+    """
+    given = [column if column is not None and column.null_count < len(column) else None for column in others]
+    loose = np.zeros(count, np.bool_)
+    keys: list[Numbers] = []
+    for column in given:
+        if column is not None:
+            codes, diverse = _codes(column)
+            loose |= diverse
+            keys.append(codes)
+    inverse, first = _distinct(keys, count) if count else (np.zeros(0, np.int64), np.zeros(0, np.int64))
+    numbers = [
+        NO_SHAPE if loose[row] else classes.number((prompt, *(_constant(column, row) for column in given)))
+        for row in first.tolist()
+    ]
+    found = np.array(numbers, np.int64)[inverse]
+    found[loose] = NO_SHAPE
+    return found
+
+
+def _constant(column: pa.Array | None, row: int) -> Hashable:
+    if column is None or not column[row].is_valid:
+        return None
+    return _digest(column.type == schema.JSON, column[row].as_py())
+
+
+def _codes(column: pa.Array) -> tuple[Numbers, npt.NDArray[np.bool_]]:
+    """A number for each text of a column, 0 for null, and which of them are too diverse for that."""
+    none = np.zeros(len(column), np.bool_)
+    if column.null_count == len(column):
+        return np.zeros(len(column), np.int64), none
+    present = _present(column)
+    if column.type not in (schema.TEXT, schema.JSON):
+        return present.astype(np.int64), present
+    encoded = column.dictionary_encode()
+    distinct = len(encoded.dictionary)
+    if distinct > _FEW and distinct * _OFTEN > int(present.sum()):
+        return present.astype(np.int64), present
+    return _numbers(encoded.indices.fill_null(-1)) + 1, none
+
+
+def _distinct(keys: Sequence[Numbers], count: int) -> tuple[Numbers, Numbers]:
+    """A number for each position, equal where all keys are, and the first position of each number."""
+    combined = np.zeros(count, np.int64)
+    size = 1
+    for key in keys:
+        width = int(key.max()) + 1
+        combined = combined * width + key
+        size *= width
+        if size > _WIDE_KEY:
+            values, combined = np.unique(combined, return_inverse=True)
+            size = len(values)
+    return dense(combined, size)
+
+
+def dense(keys: Numbers, size: int) -> tuple[Numbers, Numbers]:
+    """Keys below `size` numbered from 0 without gaps, and the first position of each."""
+    if size > max(1 << 16, 4 * len(keys)):
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        return inverse.astype(np.int64), first.astype(np.int64)
+    at = np.full(size, -1, np.int64)
+    at[keys[::-1]] = np.arange(len(keys) - 1, -1, -1)
+    used = np.flatnonzero(at >= 0)
+    place = np.zeros(size, np.int64)
+    place[used] = np.arange(len(used))
+    return place[keys], at[used]
+
+
+class Shapes:
+    """A tree of turn classes: a conversation's shape is the node that its turns lead to from the node of its constants."""
+
+    def __init__(self) -> None:
+        self.classes = Classes(MAX_CLASSES)
+        self.constants = Classes(MAX_STATES)
+        self._roots: dict[int, int] = {}
+        self._next = np.full((256, 16), NO_SHAPE, np.int32)
+        self._states = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether new shapes find no room any more."""
+        return self._states >= MAX_STATES or len(self.classes) >= MAX_CLASSES or len(self.constants) >= MAX_STATES
+
+    def of(self, turns: Turns, constants: Numbers) -> Numbers:
+        """The shape of each conversation; `NO_SHAPE` for empty ones, very long ones and those with a class that has none.
+
+        `constants` is a number for what else the shape of each row depends on, or `NO_SHAPE`.
+        """
+        roots = {number: self._root(number) for number in np.unique(constants).tolist()}
+        state = np.array([roots[number] for number in constants.tolist()] if len(roots) > 1 else [*roots.values()])
+        state = np.broadcast_to(state, len(constants)).astype(np.int64)
+        state[(turns.lengths == 0) | (turns.lengths > MAX_TURNS)] = NO_SHAPE
+        active = np.flatnonzero(state != NO_SHAPE)
+        for place in range(int(turns.lengths[active].max(initial=0))):
+            active = active[turns.lengths[active] > place]
+            state[active] = self._step(state[active], turns.classes[turns.starts[active] + place])
+            active = active[state[active] != NO_SHAPE]
+        return state
+
+    def _root(self, constant: int) -> int:
+        if constant == NO_SHAPE:
+            return NO_SHAPE
+        if constant not in self._roots:
+            self._roots[constant] = self._new_state()
+        return self._roots[constant]
+
+    def _new_state(self) -> int:
+        if self._states >= MAX_STATES:
+            return NO_SHAPE
+        if self._states == len(self._next):
+            if 2 * self._next.size > MAX_CELLS:
+                return NO_SHAPE
+            self._next = np.concatenate([self._next, np.full_like(self._next, NO_SHAPE)])
+        self._states += 1
+        return self._states - 1
+
+    def _step(self, state: Numbers, classes: Numbers) -> Numbers:
+        if len(classes) and classes.max() >= self._next.shape[1]:
+            self._widen(int(classes.max()))
+        following = self._next[state, classes].astype(np.int64)
+        following[classes == NO_SHAPE] = NO_SHAPE
+        unknown = np.flatnonzero((following == NO_SHAPE) & (classes != NO_SHAPE))
+        if len(unknown):
+            pairs = state[unknown] * self._next.shape[1] + classes[unknown]
+            values, inverse = np.unique(pairs, return_inverse=True)
+            following[unknown] = np.array([self._follow(value) for value in values.tolist()])[inverse]
+        return following
+
+    def _follow(self, pair: int) -> int:
+        state, number = divmod(pair, self._next.shape[1])
+        found = self._new_state()
+        self._next[state, number] = found
+        return found
+
+    def _widen(self, number: int) -> None:
+        width = max(2 * self._next.shape[1], number + 1)
+        wider = np.full((len(self._next), width), NO_SHAPE, np.int32)
+        wider[:, : self._next.shape[1]] = self._next
+        self._next = wider

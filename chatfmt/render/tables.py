@@ -1,0 +1,187 @@
+"""Programs as tables of numbers, so that one pass of array operations runs all of them over a batch.
+
+A batch's rows name their program; `accepts` asks the guards of all rows at once, question by question, and `assemble`
+writes the text of all rows at once, in their order. Program 0 stands for a row whose text is known already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .kernels import Numbers, Source, Texts, View, answers, apply, from_views, leaf, source_of, texts_of, views_of
+from .program import Expression, Piece, Program, Question, leaves_of
+from .shapes import Turns
+
+KNOWN = 0
+"""The program of a row whose text is known: its one piece is that text."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The pieces of all rows of a batch, end to end: row `i` has those from `bounds[i]` to `bounds[i + 1]`."""
+
+    texts: pa.StringArray
+    bounds: Numbers
+
+    def rows(self) -> pa.StringArray:
+        """The pieces of each row as one text, sharing their bytes."""
+        _, offsets, data = self.texts.buffers()
+        ends = (
+            np.frombuffer(offsets, np.int32)[self.bounds] if len(self.texts) else np.zeros(len(self.bounds), np.int32)
+        )
+        buffers = [None, pa.py_buffer(np.ascontiguousarray(ends, np.int32)), data or pa.py_buffer(b"")]
+        return pa.Array.from_buffers(pa.string(), len(self.bounds) - 1, buffers)
+
+
+class _Ragged:
+    """Lists of numbers of different lengths, end to end; `columns` numbers an entry."""
+
+    def __init__(self, columns: int) -> None:
+        self._columns, self._rows, self._ends = columns, list[tuple[int, ...]](), [0]
+        self._built: tuple[Numbers, Numbers] | None = None
+
+    def append(self, entries: Sequence[tuple[int, ...]]) -> None:
+        self._rows += entries
+        self._ends.append(len(self._rows))
+        self._built = None
+
+    def expand(self, which: Numbers) -> tuple[Numbers, Numbers]:
+        """For each list named in `which`, its entries: the place in `which` of each, and the entries as columns."""
+        if self._built is None:
+            table = np.array(self._rows, np.int64).reshape(-1, self._columns).T.copy()
+            self._built = table, np.array(self._ends, np.int64)
+        table, ends = self._built
+        starts, counts = ends[which], ends[which + 1] - ends[which]
+        owner = np.repeat(np.arange(len(which)), counts)
+        places = np.arange(len(owner)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
+        return owner, table[:, places]
+
+
+class _Numbered:
+    """Distinct values and their numbers."""
+
+    def __init__(self) -> None:
+        self.values, self._numbers = list[Any](), dict[Hashable, int]()
+
+    def number(self, value: Hashable) -> int:
+        if value not in self._numbers:
+            self._numbers[value] = len(self.values)
+            self.values.append(value)
+        return self._numbers[value]
+
+
+class Tables:
+    """All programs known for a template, by number from 1."""
+
+    def __init__(self) -> None:
+        self.programs: list[Program] = [Program(())]
+        self._literals, self._expressions, self._questions = _Numbered(), _Numbered(), _Numbered()
+        self._expressions.number(("leaf", ""))
+        self._guards, self._pieces, self._spans = _Ragged(3), _Ragged(2), _Ragged(2)
+        self._guards.append([])
+        self._pieces.append([(-1, 0)])
+        self._spans.append([])
+        self._pool: tuple[Source, View] | None = None
+
+    def __len__(self) -> int:
+        return len(self.programs)
+
+    def add(self, program: Program) -> int:
+        """The number of a new program. Every expression of it must be over a single text of a message."""
+        guards = []
+        for question, answer in program.guards:
+            bare, turn = _bare(question)
+            guards.append((self._questions.number(bare), turn, int(answer)))
+        self._guards.append(guards)
+        self._pieces.append([self._piece(piece) for piece in program.pieces])
+        self._spans.append(list(program.spans or ()))
+        self.programs.append(program)
+        self._pool = None
+        return len(self.programs) - 1
+
+    def _piece(self, piece: Piece) -> tuple[int, int]:
+        """A literal by its number, an expression by -1 minus its number and the turn it reads."""
+        if isinstance(piece, str):
+            return self._literals.number(piece), 0
+        bare, turn = _bare(piece)
+        return -1 - self._expressions.number(bare), turn
+
+    def accepts(self, rows: Numbers, programs: Numbers, turns: Turns) -> npt.NDArray[np.bool_]:
+        """Whether each row answers the guards of its program as the traced row did."""
+        owner, (question, turn, expected) = self._guards.expand(programs)
+        places = turns.starts[rows][owner] + turn
+        good = np.ones(len(rows), np.bool_)
+        for number in np.flatnonzero(np.bincount(question, minlength=1)).tolist() if len(question) else ():
+            mine = np.flatnonzero(question == number)
+            bare = self._questions.values[number]
+            found = answers(bare, turns.columns[leaf(bare)].at(places[mine]))
+            good[owner[mine[found != expected[mine]]]] = False
+        return good
+
+    def assemble(self, rows: Numbers, programs: Numbers, turns: Turns, known: pa.StringArray) -> Pieces:
+        """The pieces of each row; `known` are the texts of the rows of program `KNOWN`, in order."""
+        owner, (kind, turn) = self._pieces.expand(programs)
+        pool, literal_views = self._literal_pool()
+        sources, views = [pool], np.zeros((len(kind), 4), np.int32)
+        literal = np.flatnonzero(kind >= 0)
+        views[literal] = literal_views[kind[literal]]
+        places = turns.starts[rows][owner] + turn
+        for number in np.unique(kind[kind < 0]).tolist():
+            mine = np.flatnonzero(kind == number)
+            texts = self._texts(-1 - number, places[mine], turns, known)
+            sources.append(texts.source)
+            views[mine] = views_of(texts, len(sources) - 1)
+        counts = np.bincount(owner, minlength=len(rows))
+        return Pieces(from_views(views, sources), np.concatenate([[0], np.cumsum(counts)]))
+
+    def _texts(self, number: int, places: Numbers, turns: Turns, known: pa.StringArray) -> Texts:
+        if number == 0:
+            source, offsets = source_of(known)
+            return Texts(source, offsets[:-1], offsets[1:])
+        bare = self._expressions.values[number]
+        return apply(bare, turns.columns[leaf(bare)].at(places))
+
+    def _literal_pool(self) -> tuple[Source, View]:
+        if self._pool is None:
+            texts = texts_of([str(value) for value in self._literals.values])
+            self._pool = texts.source, views_of(texts, 0)
+        return self._pool
+
+    def spans(self, programs: Numbers, pieces: Pieces) -> tuple[Numbers, Numbers, Numbers]:
+        """The generation spans of each row, in code points of its text: row, start, end."""
+        owner, (first, last) = self._spans.expand(programs)
+        lengths = pc.utf8_length(pieces.texts).to_numpy(zero_copy_only=False).astype(np.int64)
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        origin = pieces.bounds[owner]
+        return owner, ends[origin + first] - ends[origin], ends[origin + last] - ends[origin]
+
+
+def is_columnar(program: Program) -> bool:
+    """Whether each expression and question of a program reads one text of one message."""
+    subjects = [*program.pieces, *(question for question, _ in program.guards)]
+    paths = [set(leaves_of(subject)) for subject in subjects if not isinstance(subject, str)]
+    return all(len(found) == 1 and len(next(iter(found))) == 3 for found in paths)
+
+
+def _bare(subject: Expression | Question) -> tuple[Expression, int]:
+    """An expression or question with the field in place of the path of its text, and the turn of that text."""
+    _, turn, _ = next(leaves_of(subject))
+    return _without_turn(subject), int(turn)
+
+
+def _without_turn(subject: Piece) -> Piece:
+    if isinstance(subject, str):
+        return subject
+    name, below, *constants = subject
+    if name == "leaf":
+        return ("leaf", below[2])
+    if name == "cat":
+        return ("cat", tuple(map(_without_turn, below)))
+    return (name, _without_turn(below), *constants)
