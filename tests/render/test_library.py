@@ -1,0 +1,307 @@
+"""Built-in templates: their headers, and that each equals the model's own published template.
+
+Three oracles, none of them ours. TRL's wheel carries published templates: transformers renders them in the test. For
+every other model, `tests/goldens/templates/NAME.jsonl` holds what transformers 5.23 made of its published template
+(texts only; `conversations.jsonl` beside them was written for this test). Vicuna and Alpaca were published as Python,
+so their specification is written again below.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jinja2 import meta, nodes
+
+from chatfmt.errors import TemplateError
+from chatfmt.render import library
+from chatfmt.render.environment import compile_template, render_spans, render_text
+from tests.conftest import SHARED, TRL_TEMPLATES, needs_trl
+from tests.render.oracle import NOW, TOKENS, Outcome, expected, outcome
+
+GOLDENS = Path(__file__).parent.parent / "goldens" / "templates"
+OWN = [json.loads(line) for line in (GOLDENS / "conversations.jsonl").read_text(encoding="utf-8").split("\n") if line]
+BY_ID = {case["id"]: case for case in OWN}
+MODES = ("plain", "prompt", "continue")
+MANDATORY = [
+    "chatml",
+    "llama-2",
+    "llama-3",
+    "llama-3.1",
+    "mistral",
+    "gemma",
+    "phi-3",
+    "phi-4",
+    "zephyr",
+    "vicuna",
+    "alpaca",
+    "qwen2.5",
+    "qwen3",
+    "smollm2",
+    "smollm3",
+    "deepseek-v3",
+    "gpt-oss",
+    "command-r",
+]
+PUBLISHED_BY_TRL = {
+    "command-r": ("cohere",),
+    "deepseek-r1-distill": ("deepseek_r1_distill",),
+    "deepseek-v3": ("deepseekv3",),
+    "gemma": ("gemma",),
+    "gemma-3": ("gemma3",),
+    "glm-4.5": ("glm4moe",),
+    "gpt-oss": ("gptoss",),
+    "idefics3": ("idefics3",),
+    "lfm2": ("lfm2_v2",),
+    "llama-3": ("llama3",),
+    "llama-3.1": ("llama3_1",),
+    "llama-3.2": ("llama3_2",),
+    "phi-3": ("phi3",),
+    "phi-3.5": ("phi3_5",),
+    "qwen2.5": ("qwen2_5",),
+    "qwen3": ("qwen3",),
+    "qwen3-instruct-2507": ("qwen3_instruct_2507",),
+    "qwen3.5": ("qwen3_5_think",),
+    "qwen3.5-small": ("qwen3_5_nothink",),
+    "qwen3.6": ("qwen3_6",),
+    "smolvlm": ("smolvlm",),
+    "tiny-aya": ("cohere2",),
+}
+PYTHON_SPECIFICATIONS = ("vicuna", "alpaca")
+PARTS_ONLY = ("smolvlm", "idefics3")
+
+
+def rendered(name: str, case: Mapping[str, Any], mode: str) -> Outcome:
+    """What chatfmt makes of a case with a built-in template, as `oracle.expected` reports transformers."""
+    builtin = library.find(name)
+    assert builtin is not None
+    return outcome(
+        lambda: (
+            "text",
+            render_text(
+                builtin.text,
+                case["messages"],
+                case.get("tools"),
+                case.get("documents"),
+                add_generation_prompt=mode == "prompt",
+                continue_final_message=mode == "continue",
+                variables={**TOKENS, **(case.get("kwargs") or {})},
+                now=NOW,
+            ),
+        )
+    )
+
+
+def comparable(result: Outcome) -> Outcome:
+    """Texts and what a template raised are compared whole; of what Jinja or Python raised, only the class."""
+    kind, value = result
+    return result if kind in ("text", "TemplateError") else (kind, None)
+
+
+def cases() -> Iterator[Mapping[str, Any]]:
+    yield from OWN
+    if SHARED is not None:
+        with (SHARED / "oracle" / "conversations.jsonl").open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+
+
+def as_parts(case: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The case with every text as one text part: how the published template must be asked where it reads only parts."""
+    messages = [
+        {**turn, "content": [{"type": "text", "text": turn["content"]}]}
+        if isinstance(turn.get("content"), str)
+        else turn
+        for turn in case["messages"]
+    ]
+    return {**case, "messages": messages}
+
+
+# Headers
+
+
+def test_there_are_at_least_forty_and_all_that_the_issue_names() -> None:
+    assert len(library.names()) >= 40
+    assert [name for name in MANDATORY if library.find(name) is None] == []
+
+
+@pytest.mark.parametrize("name", library.names())
+def test_a_header_is_complete_and_renders_to_nothing(name: str) -> None:
+    builtin = library.find(name)
+    assert builtin is not None and builtin.name == name
+    assert re.fullmatch(r"[a-z0-9.-]+", name)
+    assert builtin.family and builtin.source and "://" not in builtin.source
+    assert builtin.supports[0] == "turns" and set(builtin.supports) <= set(library.SUPPORTS)
+    assert "eos_token" in builtin.special_tokens
+    header, _ = builtin.text.split("-#}\n", 1)
+    assert compile_template(header + "-#}\n").render() == ""
+
+
+@pytest.mark.parametrize("name", library.names())
+def test_every_variable_a_template_reads_is_named_in_its_header(name: str) -> None:
+    builtin = library.find(name)
+    assert builtin is not None
+    given = {"messages", "tools", "documents", "add_generation_prompt", "strftime_now", "raise_exception", "namespace"}
+    tree = compile_template("x").environment.parse(builtin.text)
+    own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"} - set(builtin.variables)
+    assert meta.find_undeclared_variables(tree) - own - given - set(builtin.special_tokens) == set(builtin.variables)
+
+
+def test_aliases_are_unique_and_no_names() -> None:
+    builtins = [builtin for name in library.names() if (builtin := library.find(name))]
+    counted = Counter(alias for builtin in builtins for alias in builtin.aliases)
+    assert counted and [alias for alias, times in counted.items() if times > 1] == []
+    assert set(counted).isdisjoint(library.names())
+    assert all(re.fullmatch(r"[a-z0-9.-]+", alias) for alias in counted)
+    assert dict(library.aliases()) == {alias: builtin.name for builtin in builtins for alias in builtin.aliases}
+
+
+def test_names_and_aliases_are_found_in_any_case() -> None:
+    for asked, name in {
+        "chatml": "chatml",
+        "Llama-3.3": "llama-3.1",
+        "MIXTRAL": "mistral-v1",
+        "nemo": "mistral-nemo",
+    }.items():
+        builtin = library.find(asked)
+        assert builtin is not None and builtin.name == name
+    assert library.find("no-such-template") is None
+    assert library.find("../errors") is None
+    assert library.close_to("lama-3")[0] == "llama-3"
+
+
+def test_listing_names_reads_no_template() -> None:
+    code = (
+        "from chatfmt.render import library; names = library.names(); "
+        "assert len(names) > 40 and library._read.cache_info().currsize == 0; "
+        "library.find(names[0]); assert library._read.cache_info().currsize == 1"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{{ 1 }}", "the built-in template `x` does not begin with a header comment"),
+        ("{#-\nfamily: a\nsource: b\n-#}\n", "the header of the built-in template `x` has no `supports`"),
+        ("{#-\nfamily: a\nfamily: b\n-#}\n", "the header of the built-in template `x` cannot be read: `family: b`"),
+        ("{#-\nwhat: a\n-#}\n", "the header of the built-in template `x` cannot be read: `what: a`"),
+        ("{#-\nfamily\n-#}\n", "the header of the built-in template `x` cannot be read: `family`"),
+        (
+            "{#-\nfamily: a\nsource: b\nsupports: turns\neos_token: 1\n-#}\n",
+            "the header of the built-in template `x` has a special token that is not text",
+        ),
+    ],
+)
+def test_a_bad_header_is_refused_in_words(text: str, message: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        library.parse("x", text)
+    assert str(caught.value) == message
+
+
+# Equal to what the models publish
+
+
+@needs_trl
+@pytest.mark.parametrize("name", sorted(PUBLISHED_BY_TRL))
+def test_a_template_equals_the_published_one(name: str) -> None:
+    assert TRL_TEMPLATES is not None
+    compared = 0
+    for file in PUBLISHED_BY_TRL[name]:
+        published = (TRL_TEMPLATES / f"{file}.jinja").read_text(encoding="utf-8")
+        for case in cases():
+            asked = as_parts(case) if name in PARTS_ONLY else case
+            for mode in MODES:
+                ours, theirs = rendered(name, case, mode), expected(published, asked, mode)
+                assert comparable(ours) == comparable(theirs), (name, case["id"], mode)
+                compared += 1
+    assert compared >= len(OWN) * len(MODES)
+    print(f"{name}: {compared} outcomes equal those of the published template")
+
+
+@pytest.mark.parametrize("name", [name for name in library.names() if name not in PYTHON_SPECIFICATIONS])
+def test_a_template_renders_its_goldens(name: str) -> None:
+    lines = (GOLDENS / f"{name}.jsonl").read_text(encoding="utf-8").split("\n")
+    goldens = [json.loads(line) for line in lines if line]
+    for golden in goldens:
+        kind, value = comparable(rendered(name, BY_ID[golden["conversation"]], golden["mode"]))
+        wanted = ("text", golden["text"]) if "text" in golden else (golden["error"], golden.get("message"))
+        assert (kind, value) == wanted, (name, golden["conversation"], golden["mode"])
+    assert len(goldens) >= 30
+    print(f"{name}: {len(goldens)} goldens")
+
+
+def vicuna(system: str | None, turns: list[tuple[str, str]], prompt: bool) -> str:
+    """FastChat's `Conversation.get_prompt` for `vicuna_v1.1`: `ADD_COLON_TWO`, `sep=" "`, `sep2="</s>"`."""
+    default = (
+        "A chat between a curious user and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the user's questions."
+    )
+    names, separators = {"user": "USER", "assistant": "ASSISTANT"}, (" ", "</s>")
+    told = "".join(f"{names[role]}: {text}{separators[index % 2]}" for index, (role, text) in enumerate(turns))
+    return (default if system is None else system) + " " + told + ("ASSISTANT:" if prompt else "")
+
+
+def alpaca(system: str | None, turns: list[tuple[str, str]], prompt: bool) -> str:
+    """Stanford Alpaca's prompt without input, repeated a turn: the answer stands below `### Response:`, then `</s>`."""
+    default = (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+    )
+    pieces = [default if system is None else system]
+    for role, text in turns:
+        pieces.append(f"### Instruction:\n{text}" if role == "user" else f"### Response:\n{text}</s>")
+    ends_open = bool(turns) and turns[-1][0] == "user"
+    if prompt:
+        return "\n\n".join([*pieces, "### Response:\n"])
+    return "\n\n".join([*pieces, ""]) if ends_open else "\n\n".join(pieces)
+
+
+@pytest.mark.parametrize(("name", "specification"), [("vicuna", vicuna), ("alpaca", alpaca)])
+def test_a_template_equals_its_specification_in_python(name: str, specification: Callable[..., str]) -> None:
+    compared = 0
+    for case in cases():
+        told = case["messages"]
+        if not all(isinstance(turn.get("content"), str) and "role" in turn for turn in told) or case.get("kwargs"):
+            continue
+        system = told[0]["content"] if told[0]["role"] == "system" else None
+        turns = [(turn["role"], turn["content"]) for turn in told[0 if system is None else 1 :]]
+        modes = ("plain", "prompt") if turns and turns[-1][0] == "user" else ("plain",)
+        for mode in modes:
+            compared += 1
+            if all(role == ("user", "assistant")[index % 2] for index, (role, _) in enumerate(turns)) and turns:
+                assert rendered(name, case, mode) == ("text", specification(system, turns, mode == "prompt")), case[
+                    "id"
+                ]
+            elif turns:
+                raised = ("TemplateError", "Conversation roles must alternate user/assistant/user/assistant/...")
+                assert rendered(name, case, mode) == raised, case["id"]
+    assert compared >= 20
+
+
+# The trained characters
+
+
+@pytest.mark.parametrize("name", library.names())
+def test_spans_hold_the_answers_and_their_stop_token(name: str) -> None:
+    builtin = library.find(name)
+    assert builtin is not None
+    case = BY_ID["four-turns" if "system" in builtin.supports else "answered"]
+    values = {"variables": {**TOKENS, **builtin.special_tokens}, "now": NOW}
+    text, spans = render_spans(builtin.text, case["messages"], **values)
+    answers = [turn["content"] for turn in case["messages"] if turn["role"] == "assistant"]
+    held = [text[start:end] for start, end in spans]
+    assert len(held) == len(answers)
+    assert all(answer in span for answer, span in zip(answers, held, strict=True))
+    assert not any(turn["content"] in span for turn in case["messages"] if turn["role"] == "user" for span in held)
+    assert text == render_text(builtin.text, case["messages"], **values)
+    assert [span.endswith((">", "]")) for span in held] == [name not in ENDLESS] * len(held)
+
+
+ENDLESS = {"glm-4", "glm-4.5"}
+"""Templates whose turns end where the next one begins: there is no stop token in the text."""
