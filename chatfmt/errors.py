@@ -21,9 +21,10 @@ Errors cross process boundaries, so every constructor is (message, **optional).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -130,16 +131,18 @@ class TemplateError(ChatfmtError):
 
 
 @contextmanager
-def located(file: str, rows: Sequence[int] | None = None) -> Iterator[None]:
+def located(file: str, rows: Any = None) -> Iterator[None]:
     """Stamp `file` on a ChatfmtError raised inside, and turn its row of the batch into the source row `rows[row]`.
 
-    An error that already names its file is left alone, so the innermost boundary wins.
+    `rows` is a sequence or an Arrow column of integers, looked at only if there is an error. An error that already
+    names its file is left alone, so the innermost boundary wins.
     """
     try:
         yield
     except ChatfmtError as error:
         if not error.at.file:
             row = error.at.row
-            source_row = rows[row] if rows is not None and row is not None else row
-            error.at = replace(error.at, file=file, row=source_row)
+            if rows is not None and row is not None:
+                row = int(rows[row].as_py() if hasattr(rows[row], "as_py") else rows[row])
+            error.at = replace(error.at, file=file, row=row)
         raise

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from .app import main
+from .app import app, main
+from .convert import convert
 
-__all__ = ["main"]
+app.command("convert", no_args_is_help=True)(convert)
+
+__all__ = ["app", "main"]

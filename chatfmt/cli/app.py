@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         _flush()
         return code if isinstance(code, int) else 0
     except typer.TyperException as error:
-        return _fail(UsageError(_usage(error), hint="chatfmt --help"))
+        text = _usage(error)
+        return _fail(UsageError(text, hint="chatfmt --help")) if text else UsageError.exit_code
     except ChatfmtError as error:
         return _fail(error)
     except BrokenPipeError:
@@ -93,8 +94,3 @@ def _reader_gone() -> int:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     return EXIT_PIPE
-
-
-def command(name: str) -> Any:
-    """Register a command under that name."""
-    return app.command(name, no_args_is_help=False)

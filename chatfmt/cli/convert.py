@@ -1,0 +1,146 @@
+"""`chatfmt convert`: the main job."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .. import recipe as recipes
+from ..errors import UsageError
+from . import options, show
+
+if TYPE_CHECKING:
+    from ..pipeline import Plan, Summary
+    from ..recipe import Recipe
+
+Sources = Annotated[
+    list[str], typer.Argument(metavar="SOURCE…", help="Recipe, Hub id, file, folder, glob, URL, or - for stdin.")
+]
+
+
+@options.takes(options.CONVERSION, options.RUN, options.REPORT)
+def convert(source: Sources, **given: Any) -> None:
+    """Turn a data set into training-ready files.
+
+    Without -t the conversations themselves are written; without -o JSON Lines go to stdout.
+    """
+    from .. import pipeline
+    from ..schema import without_pandas
+
+    without_pandas()
+    run = {key: given.pop(key) for key in (*options.RUN, *options.REPORT) if key in given}
+    keys = {key: run[key] for key in ("on_error", "max_bad") if run[key] is not None}
+    recipe, origins = to_recipe(source, {**given, **keys})
+    out: Path | None = run["out"]
+    target = pipeline.target_of(out, recipe.format, recipe.compression)
+    workers = run["workers"] or cores()
+    executor = run["executor"] or "processes"
+    plan = pipeline.plan(recipe, target, executor=executor, workers=workers)
+    for note in plan.notes:
+        show.say(f"note: {note}")
+    if run["dry_run"]:
+        report_plan(plan, origins, as_json=bool(run["json"]))
+        return
+    with show.progress(plan.rows, quiet=bool(run["quiet"]) or target.kind == "stream") as advance:
+        summary = pipeline.carry_out(
+            plan,
+            executor=executor,
+            workers=workers,
+            resume=bool(run["resume"]),
+            overwrite=bool(run["overwrite"]),
+            rejects=run["rejects"],
+            on_progress=advance,
+        )
+    if run["json"]:
+        text = json.dumps(summary.to_json(), ensure_ascii=False)
+        show.say(text) if target.kind == "stream" else show.print_out(text)
+    elif not run["quiet"]:
+        show.say(in_words(summary))
+
+
+def cores() -> int:
+    """How many processes may run at once."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def to_recipe(source: list[str], given: dict[str, Any]) -> tuple[Recipe, dict[str, str]]:
+    """The recipe that SOURCE and the options make together, and where each value came from."""
+    known = [one for one in source if recipes.is_recipe(one)]
+    if known and len(source) > 1:
+        raise UsageError(f"the recipe `{known[0]}` cannot be joined with other sources", hint="convert it by itself")
+    layers = [recipes.load(known[0])] if known else [recipes.Layer("argument", {"source": source})]
+    return recipes.build([*layers, recipes.Layer("flag", options.to_values(given))])
+
+
+def report_plan(plan: Plan, origins: dict[str, str], *, as_json: bool) -> None:
+    """Show what would be done: the recipe with the origin of each value, the shards, the engine."""
+    from ..render import choose_engine
+
+    rows = recipes.describe(plan.recipe, origins)
+    engine = choose_engine(plan.template, plan.parts[0].job.options) if plan.template else None
+    if as_json:
+        show.print_out(
+            json.dumps(
+                {
+                    "schema": 1,
+                    "recipe": {key: value for key, value, _ in rows},
+                    "origins": origins,
+                    "dialects": [part.job.dialect for part in plan.parts],
+                    "view": plan.parts[0].job.view,
+                    "engine": {"name": engine.engine, "reason": engine.reason} if engine else None,
+                    "rows": plan.rows,
+                    "shards": list(plan.names),
+                    "fingerprint": plan.fingerprint,
+                },
+                ensure_ascii=False,
+            )
+        )
+        return
+    told = [(key, json.dumps(value, ensure_ascii=False), origin) for key, value, origin in rows]
+    shown = [row for row in told if row[2] != "default" or row[0] in ("template", "to", "dialect", "date")]
+    screen = show.console()
+    screen.print(show.table(("key", "value", "from"), shown))
+    for part in plan.parts:
+        screen.print(show.visible(f"{part.source.shown}: {part.job.dialect} ({part.detection.reason})"))
+    count = "an unknown number of" if plan.rows is None else f"{plan.rows:,}"
+    view = plan.parts[0].job.view
+    screen.print(f"{count} rows become {len(plan.names)} shard(s) of `{view}`, {plan.names[0]} …")
+    if engine:
+        screen.print(f"engine: {engine.engine} ({engine.reason})")
+
+
+def in_words(summary: Summary) -> str:
+    """One or more lines on what was done; nothing that happened to a row is left out."""
+    if summary.complete:
+        return f"`{summary.out}` was complete already: {summary.rows:,} rows"
+    where = "stdout" if summary.out == "-" else f"`{summary.out}`"
+    splits = ", ".join(f"{split} {rows:,}" for split, rows in summary.splits.items())
+    parted = f" ({splits})" if len(summary.splits) > 1 else ""
+    lines = [f"wrote {summary.rows:,} rows{parted} to {where}, {size(summary.bytes)}"]
+    if summary.out != "-" and summary.shards > 1:
+        lines[0] += f" in {summary.shards} shards"
+    for label, count in (("left out by --where", summary.filtered), ("duplicates left out", summary.duplicates)):
+        if count:
+            lines.append(f"{label}: {count:,} rows")
+    if summary.rejected:
+        reasons = ", ".join(f"{code} {count:,}" for code, count in summary.reasons.items())
+        lines.append(f"rejected: {summary.rejected:,} of {summary.rows_in:,} rows ({reasons})")
+    for label, counts in (("changed", summary.changes), ("looks bad", summary.findings)):
+        if counts:
+            lines.append(f"{label}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    return "\n".join(lines)
+
+
+def size(count: int) -> str:
+    """The bytes in the unit that fits them, as in `4.2 MB`."""
+    number = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return ""

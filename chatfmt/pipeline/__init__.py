@@ -1,0 +1,19 @@
+"""The whole conversion: plan tasks, run each one, write the manifest.
+
+SOURCE ──plan──▶ Task, Task, … ──executor──▶ Shard, Shard, … ──▶ manifest.json (written last)
+"""
+
+from __future__ import annotations
+
+from .conversion import Conversion
+from .converter import Converter
+from .job import Job, Task
+from .planning import Part, Plan, plan
+from .run import Summary, carry_out, convert
+from .target import Target, target_of
+from .tasks import run_task
+
+__all__ = [
+    "Conversion", "Converter", "Job", "Part", "Plan", "Summary", "Target", "Task", "carry_out", "convert", "plan",
+    "run_task", "target_of",
+]  # fmt: skip

@@ -1,0 +1,199 @@
+"""The stages of a job on one batch after another: mapping, dialect, transforms, checks, render, view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .. import checks, dialects, mapping, render, transforms, views
+from ..errors import RowError, located
+from ..render.environment import expression, text_expression
+from ..render.guard import Guard
+from ..render.masked import MaskedRenderer
+from ..render.voice import Voice
+from ..schema import CONVERSATIONS, ROW, decode_objects, dumps, to_plain
+from .books import Books
+from .columns import typed
+from .job import Job
+
+OnReject = Callable[[RowError, bytes], None]
+"""Called with why a row was left out and its raw text."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named step on a batch; its errors count rows in the batch it was given, whose row numbers are in `rows`."""
+
+    rows: str
+    run: Callable[[pa.RecordBatch, Books], pa.RecordBatch]
+
+
+class Conversion:
+    """A job made ready once: expressions compiled, template compiled, programs and caches kept between batches."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._renderer = to_renderer(job)
+        self._dialect = dialects.DIALECTS[job.dialect]
+        self._mapper = _mapper(job)
+        self._stages = [
+            Stage(ROW, self._map),
+            Stage(ROW, self._to_conversations),
+            Stage("row", self._transform),
+            Stage("row", self._check),
+            Stage("row", self._view),
+        ]
+
+    def convert(
+        self, batch: pa.RecordBatch, file: str, books: Books, on_reject: OnReject | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Output batches for a source batch of `file`, in order of rows; `books` are kept.
+
+        Without `on_reject` the first bad row raises its RowError, located. With it, bad rows are handed over with
+        their raw text and the rest is converted as if they had never been there.
+        """
+        while True:
+            trial = Books(read=len(batch))
+            try:
+                made = self._run(batch, file, trial)
+            except RowError as error:
+                if on_reject is None:
+                    raise
+                place = _place_of(error, batch)
+                if place:
+                    yield from self.convert(batch.slice(0, place), file, books, on_reject)
+                books.reject(error.code)
+                on_reject(error, raw_row(batch, place))
+                batch = batch.slice(place + 1)
+                continue
+            books.add(trial)
+            if len(made):
+                yield made
+            return
+
+    def _run(self, batch: pa.RecordBatch, file: str, books: Books) -> pa.RecordBatch:
+        for stage in self._stages:
+            with located(file, batch.column(stage.rows)):
+                batch = stage.run(batch, books)
+        books.written += len(batch)
+        return batch
+
+    def report(self, books: Books) -> None:
+        """Add to the books how the rows since the last report were rendered."""
+
+    def _map(self, batch: pa.RecordBatch, books: Books) -> pa.RecordBatch:
+        if self._mapper is None:
+            return batch
+        mapped = self._mapper(batch)
+        counts = mapped.counts
+        books.filtered += counts["filtered"] + counts["unfilled"]
+        books.step(len(batch) - counts["unfilled"] - counts["filtered"], len(mapped.batch))
+        return mapped.batch
+
+    def _to_conversations(self, batch: pa.RecordBatch, books: Books) -> pa.RecordBatch:
+        conversations = self._dialect.convert(batch, self.job.columns)
+        books.step(len(batch), len(conversations))
+        return conversations
+
+    def _transform(self, batch: pa.RecordBatch, books: Books) -> pa.RecordBatch:
+        changed, counts = transforms.apply(batch, self.job.transforms)
+        books.changes.update(counts)
+        books.step(len(batch), len(changed))
+        return changed
+
+    def _check(self, batch: pa.RecordBatch, books: Books) -> pa.RecordBatch:
+        findings = checks.run(batch)
+        for finding in checks.refused(findings, strict=self.job.strict, named=self.job.fail_on):
+            raise checks.to_error(finding)
+        books.findings.update({code: len(rows) for code, rows in rows_by_code(findings).items()})
+        return batch
+
+    def _view(self, batch: pa.RecordBatch, books: Books) -> pa.RecordBatch:
+        rows = views.Rows(batch, self._renderer, self.job.mask is not None)
+        fields = views.VIEWS[self.job.view](rows) if self.job.view else {}
+        kept = {name: batch.column(name) for name in batch.schema.names if name not in CONVERSATIONS}
+        made = output_batch(fields, kept, len(batch))
+        books.step(len(batch), len(made))
+        return made if self.job.schema is None else typed(made, self.job.schema)
+
+
+@dataclass(frozen=True)
+class GuardedRenderer:
+    """Renders as `inner` does, and fails where a text of a conversation does not reach the output."""
+
+    inner: render.Renderer
+    guard: Guard
+    template: str
+
+    def __call__(
+        self,
+        messages: pa.ListArray,
+        tools: pa.Array | None = None,
+        documents: pa.Array | None = None,
+        template_kwargs: pa.Array | None = None,
+        *,
+        generation_prompt: bool | None = None,
+        spans: bool = False,
+    ) -> render.Rendered:
+        loss = self.guard.check(messages, tools, documents, template_kwargs)
+        if loss is not None:
+            raise loss.error(self.template)
+        extras = (tools, documents, template_kwargs)
+        return self.inner(messages, *extras, generation_prompt=generation_prompt, spans=spans)
+
+
+def to_renderer(job: Job) -> views.Renderer | None:
+    """The renderer of a job, with the masks and the guard that it asks for; None where nothing is rendered."""
+    if job.template is None:
+        return None
+    inner = render.compile(job.template, job.options)
+    if job.mask is not None:
+        inner = MaskedRenderer(inner, job.template, job.options, job.mask)
+    if "all" in job.allow_loss or job.options.continue_final:
+        return inner
+    return GuardedRenderer(inner, Guard(Voice(job.template, job.options), job.allow_loss), job.template.name)
+
+
+def rows_by_code(findings: Sequence[checks.Finding]) -> dict[str, set[int]]:
+    """The rows in which each code was found."""
+    rows: dict[str, set[int]] = {}
+    for finding in findings:
+        rows.setdefault(finding.code, set()).add(finding.row)
+    return rows
+
+
+def _mapper(job: Job) -> mapping.Mapper | None:
+    if job.mapping is None or job.mapping.is_empty:
+        return None
+    return mapping.mapper(job.mapping, text_expression, expression, nulls=job.nulls)
+
+
+def output_batch(fields: views.Fields, kept: views.Fields, rows: int) -> pa.RecordBatch:
+    """The view's own columns, then the kept ones, repeated where the view makes several rows of one."""
+    made = len(next(iter(fields.values()))) if fields else rows
+    if made != rows:
+        again = pa.array(np.repeat(np.arange(rows), made // rows))
+        kept = {name: column.take(again) for name, column in kept.items()}
+    columns = {**kept, **fields}
+    names = [*fields, *(name for name in kept if name not in fields)]
+    return pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)
+
+
+def _place_of(error: RowError, batch: pa.RecordBatch) -> int:
+    """The index in the batch of the row that the error names; raises the error again if it names none of them."""
+    place = -1 if error.at.row is None else pc.index(batch.column(ROW), pa.scalar(error.at.row, pa.int64())).as_py()
+    if place < 0:
+        raise error
+    return int(place)
+
+
+def raw_row(batch: pa.RecordBatch, place: int) -> bytes:
+    """The record at `place` as JSON, for the file of rejects."""
+    row = batch.slice(place, 1)
+    fields = {name: row.column(name) for name in row.schema.names if name != ROW}
+    (record,) = decode_objects(fields) if fields else [{}]
+    return dumps(to_plain(record)).encode()

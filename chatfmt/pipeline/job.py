@@ -1,0 +1,65 @@
+"""What a conversion is, by value: frozen data that any executor can carry to any process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ..dialects import Columns
+from ..mapping import Mapping as FieldMapping
+from ..render import RenderOptions
+from ..render.masks import MaskOptions
+from ..render.template import ChatTemplate
+from ..sources import InputSplit
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """All that turns rows of a source into rows of output, beside the rows.
+
+    `schema` is set where every shard must have the same columns (Parquet); JSON Lines describe themselves.
+    """
+
+    key: str
+    """Names the job in the processes that keep it ready: same key, same job."""
+    dialect: str
+    columns: Columns
+    view: str | None
+    """None makes the kept columns alone."""
+    mapping: FieldMapping | None = None
+    nulls: bool = False
+    """Whether a null of the source is a value (Parquet, Arrow) and not an absent key (JSON)."""
+    transforms: Mapping[str, Any] = field(default_factory=dict)
+    fail_on: tuple[str, ...] = ()
+    strict: bool = False
+    template: ChatTemplate | None = None
+    options: RenderOptions = field(default_factory=RenderOptions)
+    mask: MaskOptions | None = None
+    """What of a rendered text counts as trained; None where nobody asked."""
+    allow_loss: tuple[str, ...] = ()
+    read: tuple[str, ...] | None = None
+    """The source columns that are needed; None for all."""
+    whole_file: bool = False
+    """Whether the dialect must see all rows of a file at once."""
+    skip_bad: bool = False
+    format: str = "jsonl"
+    compression: str | None = None
+    schema: pa.Schema | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run of input splits to one output shard; same task, same bytes."""
+
+    job: Job
+    inputs: tuple[InputSplit, ...]
+    split: str
+    name: str
+    """The final name of the shard in the output, `data/train-00000-of-00007.parquet`."""
+    state: Path
+    """The folder of the run, where the shard waits until all are there."""
+    fingerprint: str

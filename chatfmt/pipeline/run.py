@@ -1,0 +1,276 @@
+"""A plan carried out: tasks to an executor, shards to their place, the manifest last."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from .. import __version__, executors, writers
+from ..errors import DataProblem, RowError, UsageError
+from ..manifest import Manifest, Shard
+from ..recipe import Recipe
+from ..writers import OutputFolder, RejectWriter, SingleFile, Stream
+from .books import Books, counted
+from .planning import Plan, plan
+from .target import target_of
+from .tasks import output_batches, ready, run_task, to_reject
+
+OnProgress = Callable[[int], None]
+"""Called with the number of rows read so far."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a conversion did, for people and for machines. `rows_in + added` is the sum of the other five counts."""
+
+    rows_in: int = 0
+    rows: int = 0
+    rejected: int = 0
+    filtered: int = 0
+    duplicates: int = 0
+    added: int = 0
+    merged: int = 0
+    bytes: int = 0
+    shards: int = 0
+    out: str = "-"
+    splits: Mapping[str, int] = field(default_factory=dict)
+    changes: Mapping[str, int] = field(default_factory=dict)
+    findings: Mapping[str, int] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    engine: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    complete: bool = False
+    """Whether the output was there already, finished by an earlier run."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, keys in order."""
+        return {"schema": 1, **asdict(self)}
+
+
+def convert(
+    recipe: Recipe,
+    out: Path | str | None = None,
+    *,
+    executor: str = "processes",
+    workers: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    rejects: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Summary:
+    """Convert what the recipe names and write it to `out`: a folder of shards, one file, or stdout (None, `-`).
+
+    Same recipe and input, same bytes, whatever the executor and the workers. A folder or file appears whole or not at
+    all; an interrupted run is continued with `resume`.
+
+    Raises ChatfmtError: UsageError, InputError, RowError for the first bad row (unless `on_error` is `skip`),
+    DataProblem over the budget `max_bad`, OutputError, TemplateError.
+    """
+    target = target_of(out, recipe.format, recipe.compression)
+    many = workers or os.cpu_count() or 1
+    return carry_out(
+        plan(recipe, target, executor=executor, workers=many),
+        executor=executor,
+        workers=many,
+        resume=resume,
+        overwrite=overwrite,
+        rejects=rejects,
+        on_progress=on_progress or (lambda rows: None),
+    )
+
+
+def carry_out(
+    plan: Plan,
+    *,
+    executor: str,
+    workers: int,
+    resume: bool = False,
+    overwrite: bool = False,
+    rejects: Path | None = None,
+    on_progress: OnProgress = lambda rows: None,
+) -> Summary:
+    """Do what the plan says; see `convert`."""
+    check_place(plan)
+    if plan.target.kind == "stream":
+        return to_stream(plan, Stream.stdout(), rejects, on_progress)
+    run = executors.executor(executor)
+    if plan.target.kind == "file":
+        return to_file(plan, run, workers, rejects, on_progress, resume=resume, overwrite=overwrite)
+    return to_folder(plan, run, workers, rejects, on_progress, resume=resume, overwrite=overwrite)
+
+
+def check_place(plan: Plan) -> None:
+    """Refuse an output that is one of the inputs, also through links; raises UsageError."""
+    if plan.target.kind == "stream":
+        return
+    out = plan.target.path.resolve()
+    for part in plan.parts:
+        for files in part.source.splits.values():
+            for file in files:
+                place = Path(file.uri).resolve()
+                if out == place or (plan.target.kind == "folder" and out / "data" in place.parents):
+                    raise UsageError(f"the output `{plan.target.path}` is its own input", hint="choose another OUT")
+
+
+def to_folder(
+    plan: Plan,
+    run: executors.Executor,
+    workers: int,
+    rejects: Path | None,
+    on_progress: OnProgress,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> Summary:
+    """A folder of shards with its card and manifest."""
+    with OutputFolder.open(plan.target.path, plan.fingerprint, resume=resume, overwrite=overwrite) as folder:
+        if folder.complete is not None:
+            return to_summary(plan, folder.complete.shards, complete=True)
+        shards = all_shards(plan, folder, run, workers, on_progress)
+        check_budget(plan.recipe, shards)
+        manifest = to_manifest(plan, shards)
+        schema = plan.parts[0].job.schema if plan.parts else None
+        rendered = plan.template is not None
+        folder.commit(manifest, writers.card(manifest, schema, special_tokens_in_text=rendered))
+    return to_summary(plan, shards)
+
+
+def to_file(
+    plan: Plan,
+    run: executors.Executor,
+    workers: int,
+    rejects: Path | None,
+    on_progress: OnProgress,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> Summary:
+    """One file, its parts staged beside it and joined at the end."""
+    target = plan.target
+    with SingleFile.open(target.path, plan.fingerprint, resume=resume, overwrite=overwrite) as file:
+        shards = all_shards(plan, file, run, workers, on_progress)
+        check_budget(plan.recipe, shards)
+        whole = file.commit(shards, target.format, target.compression, rejects)
+    return to_summary(plan, shards, size=whole.bytes)
+
+
+def all_shards(
+    plan: Plan, place: OutputFolder | SingleFile, run: executors.Executor, workers: int, on_progress: OnProgress
+) -> list[Shard]:
+    """Every shard in order: those an earlier try left whole, and those that are made now."""
+    tasks = plan.tasks(place.state)
+    found = place.finished()
+    left = [task for task in tasks if task.name not in found]
+    done = sum(shard.rows_in for shard in found.values())
+    on_progress(done)
+    made = run(run_task, left, workers) if workers > 1 and len(left) > 1 else executors.serial(run_task, left, 1)
+    for shard in made:
+        found[shard.name] = shard
+        done += shard.rows_in
+        on_progress(done)
+        check_count(plan.recipe, found.values())
+    return [found[task.name] for task in tasks]
+
+
+def to_stream(plan: Plan, stream: Stream, rejects: Path | None, on_progress: OnProgress) -> Summary:
+    """Rows to a stream as they come, in this process: constant memory, no promise of being whole."""
+    books = Books()
+    with reject_file(rejects) as refused:
+        on_reject = (lambda error, raw: refused(error, raw)) if plan.recipe.on_error == "skip" else None
+        for part in plan.parts:
+            encoder = writers.FORMATS[plan.target.format](
+                stream, pa.schema([]), plan.target.compression, explicit_nulls=part.job.nulls
+            )
+            conversion = ready(part.job)
+            for inputs in part.shards:
+                for batch in output_batches(inputs, conversion, books, on_reject):
+                    encoder.write(batch)
+                    stream.flush()
+                    on_progress(books.read)
+            conversion.report(books)
+            encoder.close()
+    books.balance()
+    shard = Shard(name="-", bytes=stream.bytes, **books.to_shard())
+    check_budget(plan.recipe, [shard])
+    return to_summary(plan, [shard])
+
+
+class reject_file:
+    """A function that writes rejects to a file, or nowhere; there is no file without a reject."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._writer = RejectWriter(path) if path is not None else None
+
+    def __enter__(self) -> Callable[[RowError, bytes], None]:
+        writer = self._writer
+        return (lambda error, raw: None) if writer is None else (lambda error, raw: writer.add(to_reject(error, raw)))
+
+    def __exit__(self, *error: Any) -> None:
+        if self._writer is not None:
+            self._writer.__exit__(*error)
+
+
+def check_count(recipe: Recipe, shards: Iterable[Shard]) -> None:
+    """Stop early where a budget in rows is overdrawn already; raises DataProblem."""
+    if not recipe.max_bad.endswith("%"):
+        check_budget(recipe, list(shards))
+
+
+def check_budget(recipe: Recipe, shards: Sequence[Shard]) -> None:
+    """Raises DataProblem where more rows were rejected than `--max-bad` allows, or all of them."""
+    bad, read = sum(shard.rejected for shard in shards), sum(shard.rows_in for shard in shards)
+    limit = recipe.max_bad
+    allowed = float(limit[:-1]) * read / 100 if limit.endswith("%") else float(limit)
+    if bad > allowed or (bad and bad == read):
+        reasons = ", ".join(f"{count} {code}" for code, count in counted(shards, "reject").items())
+        raise DataProblem(
+            f"{bad} of {read} rows were rejected, and `--max-bad` allows {limit}: {reasons}",
+            hint="`chatfmt check` lists them; --max-bad raises the budget",
+        )
+
+
+def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
+    """The manifest of a folder, to be completed by its commit."""
+    template = plan.template
+    return Manifest(
+        fingerprint=plan.fingerprint,
+        shards=tuple(shards),
+        recipe=plan.recipe.model_dump(mode="json"),
+        sources=[
+            {"id": part.source.dataset_id or part.source.shown, "revision": part.source.revision,
+             "subset": part.source.subset, "licence": part.source.licence, "dialect": part.job.dialect}
+            for part in plan.parts
+        ]
+        + [dict(file) for file in plan.files],
+        template={"name": template.name, "sha256": template.sha256, "origin": template.origin,
+                  "revision": template.revision} if template else {},
+        engine=counted(shards, "engine"),
+        chatfmt=__version__,
+    )  # fmt: skip
+
+
+def to_summary(plan: Plan, shards: Sequence[Shard], *, size: int | None = None, complete: bool = False) -> Summary:
+    """What the shards together say."""
+    splits: Counter[str] = Counter()
+    for shard in shards:
+        splits[shard.split] += shard.rows
+    names = ("rows_in", "rows", "rejected", "filtered", "duplicates", "added", "merged")
+    return Summary(
+        **{name: sum(getattr(shard, name) for shard in shards) for name in names},
+        bytes=sum(shard.bytes for shard in shards) if size is None else size,
+        shards=len(shards),
+        out=str(plan.target.path),
+        splits=dict(splits),
+        changes=counted(shards, "change"),
+        findings=counted(shards, "finding"),
+        reasons=counted(shards, "reject"),
+        engine=counted(shards, "engine"),
+        notes=plan.notes,
+        complete=complete,
+    )

@@ -1,0 +1,119 @@
+"""One task: read its input splits, convert them, write one shard with its rejects and its receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from .. import sources, writers
+from ..errors import RowError
+from ..manifest import Reject, Shard
+from ..schema import ROW, decode_objects, encode_objects
+from ..sources import InputSplit
+from .books import Books
+from .columns import Types, merge_types, types_of
+from .conversion import Conversion, OnReject
+from .job import Job, Task
+
+
+def run_task(task: Task) -> Shard:
+    """The shard that the task wrote, whole and with its receipt. Same task, same bytes: no clock, no chance."""
+    conversion, books = ready(task.job), Books()
+    with (
+        writers.RejectWriter(writers.rejects_path(task.state, task.name)) as rejects,
+        writers.ShardWriter(
+            writers.staged_path(task.state, task.name),
+            task.job.format,
+            task.job.schema or pa.schema([]),
+            task.job.compression,
+            explicit_nulls=task.job.nulls,
+        ) as writer,
+    ):
+        on_reject = (lambda error, raw: rejects.add(to_reject(error, raw))) if task.job.skip_bad else None
+        for batch in output_batches(task.inputs, conversion, books, on_reject):
+            writer.write(batch)
+    conversion.report(books)
+    books.balance()
+    shard = to_shard(task.name, task.split, books, writer, rejects)
+    writers.write_receipt(task.state, shard, task.fingerprint)
+    return shard
+
+
+def ready(job: Job) -> Conversion:
+    """The conversion of a job, made once in each process and kept with its programs and caches."""
+    if job.key not in _READY:
+        _READY[job.key] = Conversion(job)
+    return _READY[job.key]
+
+
+_READY: dict[str, Conversion] = {}
+
+
+def output_batches(
+    inputs: tuple[InputSplit, ...], conversion: Conversion, books: Books, on_reject: OnReject | None
+) -> Iterator[pa.RecordBatch]:
+    """Output batches of the input splits, in order; without `on_reject` the first bad row is raised."""
+    job = conversion.job
+
+    def on_bad(error: RowError, raw: bytes) -> None:
+        books.reject(error.code)
+        if on_reject is not None:
+            on_reject(error, raw)
+
+    for split in inputs:
+        batches = sources.read(split, columns=job.read, on_bad=on_bad if on_reject else None)
+        if job.whole_file:
+            batches = whole(batches)
+        for batch in batches:
+            yield from conversion.convert(batch, split.shown, books, on_reject)
+
+
+def whole(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """All rows of a file as one batch, for dialects whose conversations are spread over rows."""
+    found = list(batches)
+    if found:
+        yield pa.Table.from_batches(found).combine_chunks().to_batches()[0] if same(found) else rejoined(found)
+
+
+def same(batches: list[pa.RecordBatch]) -> bool:
+    """Whether the batches have one schema."""
+    return all(batch.schema == batches[0].schema for batch in batches)
+
+
+def rejoined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Batches of JSON objects as one, encoded anew: their columns differ."""
+    rows = [
+        row for batch in batches for row in decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
+    ]
+    numbers = pa.array([row.pop(ROW) for row in rows], pa.int64())
+    fields = {ROW: numbers, **encode_objects(rows)}
+    return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
+
+
+def survey_task(task: Task) -> Types:
+    """The types that the output columns of the task ask for; nothing is written, nothing rendered."""
+    conversion, types = ready(task.job), Types()
+    ignore: OnReject | None = (lambda error, raw: None) if task.job.skip_bad else None
+    for batch in output_batches(task.inputs, conversion, Books(), ignore):
+        types = merge_types(types, types_of(batch))
+    return types
+
+
+def to_reject(error: RowError, raw: bytes) -> Reject:
+    """The line of the rejects file for a row that was left out."""
+    at = error.at
+    return Reject(error.code, error.message, at.file, at.row, at.message, at.line, at.byte, raw)
+
+
+def to_shard(name: str, split: str, books: Books, writer: writers.ShardWriter, rejects: writers.RejectWriter) -> Shard:
+    """What a task says of its shard."""
+    return Shard(
+        name=name,
+        split=split,
+        bytes=writer.bytes,
+        sha256=writer.sha256,
+        reject_bytes=rejects.bytes,
+        reject_sha256=rejects.sha256,
+        **books.to_shard(),
+    )
