@@ -76,36 +76,37 @@ def find(model: Repository) -> Found:
     """
     config = model.json(TOKENIZER_CONFIG)
     legacy = {} if "added_tokens_decoder" in config else model.json(LEGACY_TOKENS)
-    templates = _templates(model, {**config, **legacy})
+    templates = _templates(model, config, legacy)
     return Found(templates, _special_tokens(model, config, legacy, templates))
 
 
-def _templates(model: Repository, config: Mapping[str, Any]) -> str | dict[str, str]:
+def _templates(model: Repository, config: Mapping[str, Any], legacy: Mapping[str, Any]) -> str | dict[str, str]:
+    """The text, or the texts by name; never an empty dict."""
     own = _template_files(model)
-    if own:
-        return own["default"] if list(own) == ["default"] else own
-    given = config.get("chat_template")
-    if isinstance(given, str):
-        return given
+    given = config.get("chat_template") if own == {} else own
+    given = legacy.get("chat_template", given)  # nobody writes it there, but there it wins
     if isinstance(given, list):
         given = {item.get("name"): item.get("template") for item in given if isinstance(item, dict)}
-    if isinstance(given, dict) and all(isinstance(part, str) for item in given.items() for part in item):
+    if isinstance(given, str):
+        return given
+    if given and isinstance(given, dict) and all(isinstance(part, str) for item in given.items() for part in item):
         return given
     raise _no_template(model, given)
 
 
-def _template_files(model: Repository) -> dict[str, str]:
-    """The templates that are files of their own, by name; one in the folder wins over the file beside the weights."""
+def _template_files(model: Repository) -> str | dict[str, str]:
+    """The templates that are files of their own: text where there is but a default, which the folder may name too."""
     names = {"default": TEMPLATE_FILE} if TEMPLATE_FILE in model.files else {}
     for file in sorted(model.files):
         above, _, name = file.rpartition("/")
         if above == TEMPLATE_FOLDER and name.endswith(".jinja"):
             names[name.removesuffix(".jinja")] = file
-    return {name: model.text(file) or "" for name, file in names.items()}
+    texts = {name: model.text(file) or "" for name, file in names.items()}
+    return texts["default"] if list(texts) == ["default"] else texts
 
 
 def _no_template(model: Repository, given: object) -> InputError:
-    if given is not None:
+    if given:
         return InputError(f"`chat_template` in {model.name}/{TOKENIZER_CONFIG} is neither text nor a list of templates")
     if "chat_template.json" in model.files:
         return InputError(

@@ -1,0 +1,160 @@
+"""The sandbox, the library call and the plain engine give what transformers gives: same text, errors and spans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatfmt import schema
+from chatfmt.errors import RenderError, TemplateError
+from chatfmt.render import ChatTemplate, RenderOptions, compile
+from chatfmt.render.environment import render_spans
+from tests.render.oracle import NOW, TAG, TOKENS, Outcome, conversations, expected, outcome, templates
+from tests.render.samples import TEMPLATES
+
+MODES = ("plain", "prompt", "continue")
+
+
+def modes(text: str) -> tuple[str, ...]:
+    return (*MODES, "spans") if TAG.search(text) else MODES
+
+
+def chat_template(text: str) -> ChatTemplate:
+    return ChatTemplate("t", text, TOKENS, date=NOW)
+
+
+def ours(text: str, case: Mapping[str, Any], mode: str) -> Outcome:
+    if mode == "spans":
+        variables = {**TOKENS, **(case.get("kwargs") or {})}
+        inputs = (case["messages"], case.get("tools"), case.get("documents"))
+        return outcome(lambda: ("spans", render_spans(text, *inputs, variables=variables, now=NOW)))
+    try:
+        rendered = chat_template(text).render(
+            case["messages"],
+            tools=case.get("tools"),
+            documents=case.get("documents"),
+            add_generation_prompt=mode == "prompt",
+            continue_final_message=case.get("field", True) if mode == "continue" else False,
+            **case.get("kwargs") or {},
+        )
+        return "text", rendered
+    except RenderError as error:
+        cause = error.__cause__
+        assert str(cause) in (error.message, "")
+        return type(cause).__name__, str(cause)
+
+
+def json_column(cases: list[Mapping[str, Any]], key: str) -> Any:
+    return schema.json_array([case.get(key) for case in cases], [case.get(key) is not None for case in cases])
+
+
+def columns(cases: list[Mapping[str, Any]], text: str, mode: str) -> list[Outcome]:
+    """What the plain engine makes of the cases as one batch of Arrow columns."""
+    field = cases[0].get("field", True) if mode == "continue" else False
+    options = RenderOptions(generation_prompt=mode == "prompt", continue_final=field, date=NOW, engine="jinja")
+    failures: list[RenderError] = []
+    messages = schema.encode_conversations([case["messages"] for case in cases])
+    rest = [json_column(cases, key) for key in ("tools", "documents", "kwargs")]
+    try:
+        rendered = compile(chat_template(text), options)(messages, *rest, spans=mode == "spans", failures=failures)
+    except TemplateError as error:  # at once and for every row
+        wanted = [expected(text, case, mode) for case in cases]
+        assert (type(error.__cause__).__name__, str(error.__cause__)) in wanted
+        assert all(kind != "text" for kind, _ in wanted)
+        return wanted
+    found: list[Outcome] = [("text", value) for value in rendered.text.to_pylist()]
+    if rendered.spans is not None:
+        pairs = [[tuple(span) for span in spans] if spans is not None else [] for spans in rendered.spans.to_pylist()]
+        found = [("spans", (text, spans)) for (_, text), spans in zip(found, pairs, strict=True)]
+    for failure in failures:
+        assert failure.at.row is not None
+        found[failure.at.row] = (type(failure.__cause__).__name__, str(failure.__cause__))
+    return found
+
+
+def is_text(case: Mapping[str, Any]) -> bool:
+    try:
+        schema.encode_conversations([case["messages"]])
+    except UnicodeEncodeError:  # a lone surrogate: no Arrow column holds it
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", list(templates()))
+def test_every_conversation_renders_as_in_transformers(name: str):
+    text, compared, differences = templates()[name], 0, []
+    for mode in modes(text):
+        wanted = {case["id"]: expected(text, case, mode) for case in conversations()}
+        for case in conversations():
+            compared += 1
+            if (got := ours(text, case, mode)) != wanted[case["id"]]:
+                differences.append((mode, case["id"], wanted[case["id"]], got))
+        for field in {case.get("field", True) for case in conversations()}:
+            cases = [case for case in conversations() if case.get("field", True) == field and is_text(case)]
+            for case, got in zip(cases, columns(cases, text, mode), strict=True):
+                compared += 1
+                if got != wanted[case["id"]]:
+                    differences.append((f"{mode} in columns", case["id"], wanted[case["id"]], got))
+    print(f"{name}: {compared} outcomes compared with transformers")
+    assert differences == []
+    assert compared >= 2 * len(modes(text)) * 30
+
+
+def test_what_is_compared():
+    outcomes = sum(len(modes(text)) * len(conversations()) for text in templates().values())
+    print(f"{len(templates())} templates, {len(conversations())} conversations: {outcomes} outcomes of transformers")
+    assert len(TEMPLATES) >= 25
+    assert outcomes >= 2500
+
+
+ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool", "critic"])
+TEXTS = st.text(
+    st.characters(exclude_categories=("Cs",)) | st.sampled_from(list(" \n\t<>&\x1c\x85\u2028")), max_size=12
+)
+TEXTS |= st.sampled_from(["", " ", "<think>\na\n</think>\n\nb", "CONTINUE_FINAL_MESSAGE_TAG ", "<|im_end|>"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+CALLS = st.lists(st.fixed_dictionaries({"function": st.fixed_dictionaries({"arguments": VALUES})}), max_size=2)
+MESSAGES = st.fixed_dictionaries(
+    {"role": ROLES, "content": TEXTS | VALUES},
+    optional={
+        "reasoning_content": TEXTS | st.none(),
+        "thinking": TEXTS,
+        "reasoning": VALUES,
+        "name": TEXTS,
+        "tool_calls": st.lists(
+            st.fixed_dictionaries({"function": st.fixed_dictionaries({"arguments": VALUES})}), max_size=2
+        ),
+    },
+)
+CASES = st.fixed_dictionaries(
+    {"messages": st.lists(MESSAGES, max_size=5)},
+    optional={
+        "tools": st.none() | st.lists(st.dictionaries(TEXTS, VALUES, max_size=2), max_size=2),
+        "documents": st.lists(st.dictionaries(TEXTS, VALUES, max_size=2), max_size=2),
+        "kwargs": st.dictionaries(st.sampled_from(["enable_thinking", "bos_token", "date_string"]), VALUES, max_size=2),
+        "field": st.sampled_from(["content", "reasoning", "thinking", "reasoning_content", "name"]),
+    },
+)
+CHOSEN = [
+    name
+    for name in templates()
+    if name.removeprefix("own/") in ("chatml", "tools", "reasoning", "parts", "generation", "markup", "python-text")
+    or name.rpartition("/")[2] in ("qwen3.jinja", "gptoss.jinja", "llama3_1.jinja", "deepseekv3.jinja")
+]
+
+
+@given(name=st.sampled_from(CHOSEN), case=CASES)
+def test_any_conversation_renders_as_in_transformers(name: str, case: dict[str, Any]):
+    text = templates()[name]
+    for mode in modes(text):
+        wanted = expected(text, case, mode)
+        assert ours(text, case, mode) == wanted
+        assert columns([case], text, mode) == [wanted]
