@@ -130,6 +130,10 @@ class TemplateError(ChatfmtError):
     exit_code = 6
 
 
+class ReaderGone(BaseException):
+    """The reader of a pipe went away (`| head`): no error, the run ends quietly with exit code 141."""
+
+
 @contextmanager
 def located(file: str, rows: Any = None) -> Iterator[None]:
     """Stamp `file` on a ChatfmtError raised inside, and turn its row of the batch into the source row `rows[row]`.

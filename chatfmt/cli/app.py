@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..errors import ChatfmtError, UsageError
+from ..errors import ChatfmtError, ReaderGone, UsageError
 from . import show
 
 EXIT_BUG = 70
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(UsageError(text, hint="chatfmt --help")) if text else UsageError.exit_code
     except ChatfmtError as error:
         return _fail(error)
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         return _reader_gone()
     except _Terminated:
         show.say("error: stopped by SIGTERM")
@@ -91,6 +91,5 @@ def _flush() -> None:
 
 def _reader_gone() -> int:
     """Quiet: whoever read stdout had enough (`| head`); stdout is pointed elsewhere, or Python complains at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return EXIT_PIPE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,36 +37,38 @@ def convert(source: Sources, **given: Any) -> None:
     recipe, origins = to_recipe(source, {**given, **keys})
     out: Path | None = run["out"]
     target = pipeline.target_of(out, recipe.format, recipe.compression)
-    workers = run["workers"] or cores()
+    workers = run["workers"] or pipeline.cores()
     executor = run["executor"] or "processes"
-    plan = pipeline.plan(recipe, target, executor=executor, workers=workers)
-    for note in plan.notes:
-        show.say(f"note: {note}")
-    if run["dry_run"]:
-        report_plan(plan, origins, as_json=bool(run["json"]))
+    if pipeline.is_piped(recipe, target) and not run["dry_run"]:
+        report(pipeline.pipe(recipe, target, run["rejects"]), run)
         return
-    with show.progress(plan.rows, quiet=bool(run["quiet"]) or target.kind == "stream") as advance:
-        summary = pipeline.carry_out(
-            plan,
-            executor=executor,
-            workers=workers,
-            resume=bool(run["resume"]),
-            overwrite=bool(run["overwrite"]),
-            rejects=run["rejects"],
-            on_progress=advance,
-        )
+    with pipeline.Scratch() as scratch:
+        plan = pipeline.plan(recipe, target, scratch, executor=executor, workers=workers)
+        for note in plan.notes:
+            show.say(f"note: {note}")
+        if run["dry_run"]:
+            report_plan(plan, origins, as_json=bool(run["json"]))
+            return
+        with show.progress(plan.rows, quiet=bool(run["quiet"]) or target.kind == "stream") as advance:
+            summary = pipeline.carry_out(
+                plan,
+                executor=executor,
+                workers=workers,
+                resume=bool(run["resume"]),
+                overwrite=bool(run["overwrite"]),
+                rejects=run["rejects"],
+                on_progress=advance,
+            )
+    report(summary, run)
+
+
+def report(summary: Summary, run: Mapping[str, Any]) -> None:
+    """Say what was done: on stdout as JSON if nothing else went there, else on stderr."""
     if run["json"]:
         text = json.dumps(summary.to_json(), ensure_ascii=False)
-        show.say(text) if target.kind == "stream" else show.print_out(text)
+        show.say(text) if summary.out == "-" else show.print_out(text)
     elif not run["quiet"]:
         show.say(in_words(summary))
-
-
-def cores() -> int:
-    """How many processes may run at once."""
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def to_recipe(source: list[str], given: dict[str, Any]) -> tuple[Recipe, dict[str, str]]:

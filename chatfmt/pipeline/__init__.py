@@ -9,11 +9,12 @@ from .conversion import Conversion
 from .converter import Converter
 from .job import Job, Task
 from .planning import Part, Plan, plan
-from .run import Summary, carry_out, convert
+from .run import Summary, carry_out, convert, cores, is_piped, pipe
+from .scratch import Scratch
 from .target import Target, target_of
 from .tasks import run_task
 
 __all__ = [
-    "Conversion", "Converter", "Job", "Part", "Plan", "Summary", "Target", "Task", "carry_out", "convert", "plan",
-    "run_task", "target_of",
+    "Conversion", "Converter", "Job", "Part", "Plan", "Scratch", "Summary", "Target", "Task", "carry_out", "convert",
+    "cores", "is_piped", "pipe", "plan", "run_task", "target_of",
 ]  # fmt: skip

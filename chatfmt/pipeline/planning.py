@@ -25,6 +25,7 @@ from .books import Books
 from .columns import Types, merge_types, schema_of, types_of
 from .conversion import Conversion
 from .job import Job, Task
+from .scratch import Scratch, from_stdin, read_more_than_once
 from .target import Target
 from .tasks import survey_task
 
@@ -83,14 +84,14 @@ def _rank(split: str, pairs: Sequence[tuple[Job, tuple[InputSplit, ...]]]) -> in
     return list(dict.fromkeys(_split_names(pairs))).index(split)
 
 
-def plan(recipe: Recipe, target: Target, *, executor: str = "serial", workers: int = 1) -> Plan:
-    """The plan of a conversion; reads a sample of the rows, writes nothing.
+def plan(recipe: Recipe, target: Target, scratch: Scratch, *, executor: str = "serial", workers: int = 1) -> Plan:
+    """The plan of a conversion; reads a sample of the rows, writes nothing but `scratch`, which must outlive the run.
 
     Raises whatever speaks against the run: UsageError, InputError, TemplateError, NoDialect.
     """
     transforms.check_settings(recipe.transforms)
     template = load_template(recipe)
-    parts = tuple(to_part(recipe, spec, template, target) for spec in recipe.source)
+    parts = tuple(to_part(recipe, spec, template, target, scratch) for spec in recipe.source)
     check_views(parts)
     files = tuple(file for part in parts for file in hashes(part.source))
     made = Plan(recipe, target, parts, template, run_fingerprint(recipe, parts, template, files, target), files)
@@ -140,14 +141,19 @@ def asked_split(recipe: Recipe, spec: SourceSpec, source: Source) -> str | None:
     return "+".join(f"{name}[{recipe.skip or ''}:{stop}]" for name in names)
 
 
-def to_part(recipe: Recipe, spec: SourceSpec, template: ChatTemplate | None, target: Target) -> Part:
+def to_part(recipe: Recipe, spec: SourceSpec, template: ChatTemplate | None, target: Target, scratch: Scratch) -> Part:
     """A source found, looked at and cut into shards."""
     source = resolve(recipe, spec)
+    if source.kind == "stdin":
+        source = from_stdin(source, scratch)
     split = asked_split(recipe, spec, source)
     with located(source.shown):
         sample = sources.sample(source, split, rows=SAMPLE_ROWS)
         job, detection = to_job(recipe, sample, template, target, nulls=has_nulls(source))
-    shards = sources.plan_splits(source, split, rows_per_shard=recipe.rows_per_shard, shard_bytes=recipe.shard_size)
+    cut = {"rows_per_shard": recipe.rows_per_shard, "shard_bytes": recipe.shard_size}
+    shards = sources.plan_splits(source, split, **cut)
+    if read_more_than_once(source, shards):
+        shards = sources.plan_splits(sources.spooled(source, scratch.folder), split, **cut)
     return Part(source, job, detection, tuple(shards))
 
 

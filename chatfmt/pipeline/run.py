@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from ..manifest import Manifest, Shard
 from ..recipe import Recipe
 from ..writers import OutputFolder, RejectWriter, SingleFile, Stream
 from .books import Books, counted
+from .piped import convert_piped
 from .planning import Plan, plan
-from .target import target_of
+from .scratch import Scratch
+from .target import STDOUT, Target, target_of
 from .tasks import output_batches, ready, run_task, to_reject
 
 OnProgress = Callable[[int], None]
@@ -73,16 +75,37 @@ def convert(
     DataProblem over the budget `max_bad`, OutputError, TemplateError.
     """
     target = target_of(out, recipe.format, recipe.compression)
-    many = workers or os.cpu_count() or 1
-    return carry_out(
-        plan(recipe, target, executor=executor, workers=many),
-        executor=executor,
-        workers=many,
-        resume=resume,
-        overwrite=overwrite,
-        rejects=rejects,
-        on_progress=on_progress or (lambda rows: None),
-    )
+    if is_piped(recipe, target):
+        return pipe(recipe, target, rejects)
+    many = workers or cores()
+    with Scratch() as scratch:
+        return carry_out(
+            plan(recipe, target, scratch, executor=executor, workers=many),
+            executor=executor,
+            workers=many,
+            resume=resume,
+            overwrite=overwrite,
+            rejects=rejects,
+            on_progress=on_progress or (lambda rows: None),
+        )
+
+
+def cores() -> int:
+    """How many processes may run at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_piped(recipe: Recipe, target: Target) -> bool:
+    """Whether rows go from stdin straight to a stream."""
+    return target.kind == "stream" and [spec.source for spec in recipe.source] == ["-"]
+
+
+def pipe(recipe: Recipe, target: Target, rejects: Path | None) -> Summary:
+    """Convert stdin to stdout; see `piped`."""
+    books, stream = Books(), open_stream(target)
+    with reject_file(rejects) as refused:
+        convert_piped(recipe, target, stream, refused if recipe.on_error == "skip" else None, books)
+    return settle(recipe, books, stream, ())
 
 
 def carry_out(
@@ -98,7 +121,7 @@ def carry_out(
     """Do what the plan says; see `convert`."""
     check_place(plan)
     if plan.target.kind == "stream":
-        return to_stream(plan, Stream.stdout(), rejects, on_progress)
+        return to_stream(plan, open_stream(plan.target), rejects, on_progress)
     run = executors.executor(executor)
     if plan.target.kind == "file":
         return to_file(plan, run, workers, rejects, on_progress, resume=resume, overwrite=overwrite)
@@ -182,7 +205,7 @@ def to_stream(plan: Plan, stream: Stream, rejects: Path | None, on_progress: OnP
     """Rows to a stream as they come, in this process: constant memory, no promise of being whole."""
     books = Books()
     with reject_file(rejects) as refused:
-        on_reject = (lambda error, raw: refused(error, raw)) if plan.recipe.on_error == "skip" else None
+        on_reject = refused if plan.recipe.on_error == "skip" else None
         for part in plan.parts:
             encoder = writers.FORMATS[plan.target.format](
                 stream, pa.schema([]), plan.target.compression, explicit_nulls=part.job.nulls
@@ -195,10 +218,22 @@ def to_stream(plan: Plan, stream: Stream, rejects: Path | None, on_progress: OnP
                     on_progress(books.read)
             conversion.report(books)
             encoder.close()
+    return settle(plan.recipe, books, stream, plan.notes)
+
+
+def open_stream(target: Target) -> Stream:
+    """The stream of a target: stdout, or a device or named pipe."""
+    if target.path == STDOUT:
+        return Stream.stdout()
+    return Stream(target.path.open("wb"), str(target.path))
+
+
+def settle(recipe: Recipe, books: Books, stream: Stream, notes: Sequence[str]) -> Summary:
+    """The summary of what went to a stream; raises DataProblem over the budget."""
     books.balance()
     shard = Shard(name="-", bytes=stream.bytes, **books.to_shard())
-    check_budget(plan.recipe, [shard])
-    return to_summary(plan, [shard])
+    check_budget(recipe, [shard])
+    return summary_of([shard], "-", notes)
 
 
 class reject_file:
@@ -256,21 +291,25 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
 
 
 def to_summary(plan: Plan, shards: Sequence[Shard], *, size: int | None = None, complete: bool = False) -> Summary:
-    """What the shards together say."""
+    """What the shards of a plan together say."""
+    made = summary_of(shards, str(plan.target.path), plan.notes)
+    return replace(made, bytes=made.bytes if size is None else size, complete=complete)
+
+
+def summary_of(shards: Sequence[Shard], out: str, notes: Sequence[str]) -> Summary:
+    """The sums over the shards."""
     splits: Counter[str] = Counter()
     for shard in shards:
         splits[shard.split] += shard.rows
-    names = ("rows_in", "rows", "rejected", "filtered", "duplicates", "added", "merged")
+    names = ("rows_in", "rows", "rejected", "filtered", "duplicates", "added", "merged", "bytes")
     return Summary(
         **{name: sum(getattr(shard, name) for shard in shards) for name in names},
-        bytes=sum(shard.bytes for shard in shards) if size is None else size,
         shards=len(shards),
-        out=str(plan.target.path),
+        out=out,
         splits=dict(splits),
         changes=counted(shards, "change"),
         findings=counted(shards, "finding"),
         reasons=counted(shards, "reject"),
         engine=counted(shards, "engine"),
-        notes=plan.notes,
-        complete=complete,
+        notes=notes,
     )

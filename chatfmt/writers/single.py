@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 
-from ..errors import OutputError, UsageError
+from ..errors import OutputError, ReaderGone, UsageError
 from ..manifest import Shard
 from . import fsops, staging
 from .encoders import COMPRESSIONS, PARQUET_COMPRESSIONS
@@ -28,10 +28,6 @@ from .shard import AtomicFile
 
 SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 """Endings of file names and the formats they ask for."""
-
-
-class ReaderGone(BaseException):
-    """The reader of a pipe went away (`| head`): the run ends quietly, with exit code 141."""
 
 
 def format_of(name: str) -> tuple[str, str | None] | None:

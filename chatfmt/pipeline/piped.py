@@ -1,0 +1,60 @@
+"""stdin to stdout: rows as they come, in constant memory; the first row leaves before the last has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+import pyarrow as pa
+
+from .. import sources, writers
+from ..errors import RowError, UsageError
+from ..recipe import Recipe
+from ..writers import Stream
+from .books import Books
+from .conversion import Conversion, OnReject
+from .planning import load_template, reader_options, to_job
+from .scratch import stdin_bytes
+from .target import Target
+
+
+def convert_piped(recipe: Recipe, target: Target, stream: Stream, on_reject: OnReject | None, books: Books) -> str:
+    """Convert stdin to `stream` and keep the `books`; returns the dialect, found from the first rows that came."""
+    if recipe.split not in (None, "train"):
+        raise UsageError("stdin has no splits", hint="leave --split out; --limit takes the first rows")
+
+    def on_bad(error: RowError, raw: bytes) -> None:
+        books.reject(error.code)
+        if on_reject is not None:
+            on_reject(error, raw)
+
+    options = reader_options(recipe)
+    read = sources.read_stream(stdin_bytes(), "-", options, on_bad=on_bad if on_reject else None)
+    batches = _window(read, recipe.skip, recipe.limit)
+    first = next(batches, None)
+    if first is None:
+        return "none"
+    job, detection = to_job(recipe, [first], load_template(recipe), target, nulls=False)
+    conversion = Conversion(job)
+    encoder = writers.FORMATS[target.format](stream, pa.schema([]), target.compression)
+    for batch in chain([first], batches):
+        for made in conversion.convert(batch, "-", books, on_reject):
+            encoder.write(made)
+        stream.flush()
+    encoder.close()
+    conversion.report(books)
+    return detection.dialect
+
+
+def _window(batches: Iterator[pa.RecordBatch], skip: int, limit: int | None) -> Iterator[pa.RecordBatch]:
+    """The rows of the batches from `skip` on, `limit` of them; reads no further than it must."""
+    left = limit
+    for batch in batches:
+        kept = batch.slice(skip)
+        skip -= len(batch) - len(kept)
+        kept = kept if left is None else kept.slice(0, left)
+        left = None if left is None else left - len(kept)
+        if len(kept):
+            yield kept
+        if left == 0:
+            return
