@@ -10,13 +10,26 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from . import flat, mixture, preference, shapes, turns
+from . import (
+    blocks,
+    brackets,
+    choices,
+    exports,
+    flat,
+    functions,
+    mixture,
+    pairs,
+    preference,
+    reasoning,
+    rendered,
+    shapes,
+    trees,
+    turns,
+)  # fmt: skip
 from .columns import Columns
 from .detect import Detection, Dialect, find, used_columns
 
 __all__ = ["DIALECTS", "Columns", "Detection", "Dialect", "detect", "used_columns"]
-
-_FLAT = frozenset({"prompt", "completion", "context", "history"})
 
 
 def detect(batches: Sequence[pa.RecordBatch], columns: Columns, dialect: str = "auto") -> Detection:
@@ -27,36 +40,86 @@ def detect(batches: Sequence[pa.RecordBatch], columns: Columns, dialect: str = "
     return find(DIALECTS, batches, columns, dialect)
 
 
+_TURNS = frozenset({"messages"})
+_LABELLED = frozenset({"messages", "label"})
+_FLAT = frozenset({"prompt", "completion", "context", "history"})
+_PAIR = frozenset({"prompt", "chosen", "rejected", "context"})
+_ALSO = frozenset({"messages", "sharegpt"})
+
 DIALECTS: dict[str, Dialect] = {
     "segments": Dialect(shapes.segments, shapes.segments_parts, "pieces of text, each trained or not",
                         frozenset({"segments"}), "segments"),
     "stepwise": Dialect(shapes.stepwise, shapes.stepwise_parts, "a prompt and the steps of an answer, right or wrong",
                         frozenset({"prompt", "completions", "labels"}), "stepwise"),
-    "preference": Dialect(preference.preference, preference.preference_parts, "a better and a worse answer",
-                          frozenset({"prompt", "chosen", "rejected", "context"}), "preference"),
-    "messages": Dialect(turns.messages, turns.openai_parts, "turns with a role and a content each",
-                        frozenset({"messages", "label"})),
-    "sharegpt": Dialect(turns.messages, turns.sharegpt_parts, "turns with `from` and `value` each",
-                        frozenset({"messages", "label"})),
-    "speakers": Dialect(turns.messages, turns.speaker_parts, "turns with a speaker and a text each",
-                        frozenset({"messages", "label"})),
+    "oasst-trees": Dialect(trees.oasst_trees, trees.oasst_trees_parts, "trees of messages (OpenAssistant)",
+                           frozenset({"tree"})),
+    "oasst-rows": Dialect(trees.oasst_rows, trees.oasst_rows_parts, "messages of trees, one a row (OpenAssistant)",
+                          frozenset({"text"}), whole_file=True),
+    "arena": Dialect(pairs.arena, pairs.arena_parts, "two conversations and who won (Chatbot Arena)", frozenset(),
+                     "preference"),
+    "ultrainteract": Dialect(pairs.ultrainteract, pairs.ultrainteract_parts, "a trajectory and two ways to go on",
+                             frozenset(), "preference"),
+    "hh": Dialect(rendered.hh, rendered.hh_parts, "chosen and rejected dialogues in one text each (hh-rlhf)",
+                  frozenset({"chosen", "rejected"}), "preference"),
+    "rejected-response": Dialect(pairs.rejected_response, pairs.rejected_response_parts,
+                                 "a conversation and a worse answer to it (ms-swift)", _TURNS, "preference"),
+    "preference": Dialect(preference.preference, preference.preference_parts, "a better and a worse answer", _PAIR,
+                          "preference"),
+    "compared": Dialect(pairs.compared, pairs.compared_parts, "two answers and which is better", frozenset(),
+                        "preference"),
+    "scored": Dialect(pairs.scored, pairs.scored_parts, "answers with scores or ranks",
+                      frozenset({"prompt", "answers", "ratings"}), "preference"),
+    "bfcl": Dialect(functions.bfcl, functions.bfcl_parts, "questions of turns and functions to call",
+                    frozenset({"prompt", "specs"}), "prompt-only"),
+    "xlam": Dialect(functions.xlam, functions.xlam_parts, "a query, tools and calls (xLAM)",
+                    frozenset({"prompt", "specs", "answers"})),
+    "glaive": Dialect(functions.glaive, functions.glaive_parts, "a system text and a chat text with calls (Glaive)",
+                      frozenset({"chat", "preamble"})),
+    "chatgpt-export": Dialect(exports.chatgpt_export, exports.chatgpt_parts, "trees of a ChatGPT data export",
+                              frozenset({"mapping"})),
+    "gemini": Dialect(exports.gemini, exports.gemini_parts, "contents of parts (Gemini)", _TURNS),
+    "anthropic": Dialect(blocks.anthropic, blocks.anthropic_parts, "messages of blocks (Anthropic)", _TURNS,
+                         covers=frozenset({"messages"})),
+    "responses": Dialect(blocks.responses, blocks.responses_parts, "items of OpenAI's Responses API", _TURNS,
+                         covers=frozenset({"messages"})),
+    "llamafactory": Dialect(blocks.llamafactory, blocks.llamafactory_parts, "messages of typed values (LLaMA-Factory)",
+                            frozenset({"messages", "chosen", "rejected"})),
+    "messages": Dialect(turns.messages, turns.openai_parts, "turns with a role and a content each", _LABELLED),
+    "sharegpt": Dialect(turns.messages, turns.sharegpt_parts, "turns with `from` and `value` each", _LABELLED),
+    "speakers": Dialect(turns.messages, turns.speaker_parts, "turns with a speaker and a text each", _LABELLED),
     "pair-turns": Dialect(shapes.pair_turns, shapes.pair_turns_parts, "turns with a question and an answer each"),
     "string-turns": Dialect(shapes.string_turns, shapes.string_turns_parts, "texts, the roles in turn"),
     "user-turns": Dialect(shapes.user_turns, shapes.user_turns_parts, "texts that the user says in turn",
                           frozenset({"prompt"}), "prompt-only"),
-    "zipped": Dialect(shapes.zipped, shapes.zipped_parts, "two lists of texts, of the user and the assistant",
-                      frozenset({"prompt", "completion"})),
     "conversational": Dialect(turns.conversational, turns.conversational_parts, "a prompt of turns, an answer of turns",
                               frozenset({"prompt", "completion", "label"}), "prompt-only"),
     "answered-turns": Dialect(turns.answered_turns, turns.answered_turns_parts, "turns and a text that answers them",
                               frozenset({"prompt", "completion"})),
+    "multiple-choice": Dialect(choices.multiple_choice, choices.multiple_choice_parts, "a question and its choices",
+                               frozenset({"prompt", "choices", "answer"})),
+    "squad": Dialect(choices.squad, choices.squad_parts, "a text, a question and answers in it (SQuAD)",
+                     frozenset({"prompt", "context", "answers"})),
+    "reasoning": Dialect(reasoning.reasoning_column, reasoning.reasoning_column_parts,
+                         "a question, its reasoning and its answer", _FLAT | {"reasoning"}),
     "unpaired-preference": Dialect(flat.prompt_completion_label, flat.labelled_parts, "an answer that is good or not",
-                                   frozenset({"prompt", "completion", "label", "context"}), "unpaired-preference"),
+                                   _FLAT | {"label"}, "unpaired-preference"),
     "alpaca": Dialect(flat.question_answer, flat.alpaca_parts, "an instruction, an input and an output", _FLAT),
     "dolly": Dialect(flat.question_answer, flat.dolly_parts, "an instruction, a context and a response", _FLAT),
     "prompt-completion": Dialect(flat.question_answer, flat.question_answer_parts, "a question and an answer", _FLAT),
     "prompt-only": Dialect(flat.prompt_only, flat.prompt_only_parts, "a prompt", frozenset({"prompt", "context"}),
                            "prompt-only"),
+    "transcript": Dialect(rendered.transcript, rendered.transcript_parts, "text with the marks of a chat template",
+                          frozenset({"text", "messages"})),
     "text": Dialect(flat.rendered_text, flat.text_parts, "text that is complete as it is", frozenset({"text"}), "text"),
+    "hermes": Dialect(functions.hermes, functions.hermes_parts, "calls in `<tool_call>` tags (Hermes)", _TURNS,
+                      covers=_ALSO, asked=True),
+    "toolace": Dialect(brackets.toolace, brackets.toolace_parts, "calls in brackets (ToolACE)", _TURNS,
+                       covers=_ALSO, asked=True),
+    "react": Dialect(brackets.react, brackets.react_parts, "thoughts and actions (ReAct)", _TURNS,
+                     covers=_ALSO, asked=True),
+    "reasoning-tags": Dialect(reasoning.reasoning_tags, reasoning.reasoning_tags_parts, "reasoning between tags",
+                              _TURNS, covers=_ALSO, asked=True),
 }  # fmt: skip
+"""Every dialect by its name, the most specific first; `mixed` reads each row by the first that fits it."""
+
 DIALECTS["mixed"] = mixture.mixed(DIALECTS)

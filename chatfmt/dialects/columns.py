@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import schema
-from ..errors import DialectError, Location
+from ..errors import DialectError, Location, UsageError
 
 Record = Mapping[str, Any]
 
@@ -61,10 +61,10 @@ class Columns:
         return replace(self, fields={**found, **self.fields})
 
     def option(self, name: str, default: str, *choices: str) -> str:
-        """The option as text, or its default; raises DialectError for what is not one of `choices`."""
+        """The option as text, or its default; raises UsageError for what is not one of `choices`."""
         value = str(self.options.get(name, default))
         if choices and value not in choices:
-            raise DialectError(f"`{name}` cannot be `{value}`", hint=f"one of: {', '.join(choices)}", code="col.option")
+            raise UsageError(f"the dialect option `{name}` cannot be `{value}`", hint=f"one of: {', '.join(choices)}")
         return value
 
 
@@ -273,8 +273,8 @@ def used_names(batch: pa.RecordBatch, columns: Columns) -> Iterator[str]:
 
 _LABELS = frozenset({
     "id", "source", "category", "type", "language", "lang", "model", "task", "dataset", "subset", "split", "topic",
-    "domain", "subject", "url", "date", "timestamp", "created", "meta", "metadata", "uuid", "generator", "name",
-    "difficulty", "tag", "tags", "ability", "data_source", "ground_truth", "level", "license", "author", "title", "path",
+    "domain", "subject", "url", "date", "path", "timestamp", "created", "meta", "metadata", "uuid", "generator", "name",
+    "difficulty", "tag", "tags", "ability", "data_source", "ground_truth", "level", "license", "author", "title",
     "file", "origin", "reference", "idx", "index", "key", "hash", "filename", "version",
 })  # fmt: skip
 

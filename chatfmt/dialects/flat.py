@@ -39,11 +39,11 @@ CONTEXTS = ("input", "context", "article")
 
 
 def question_answer(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """One user turn and one assistant turn from a column each, after an own `history` and a system column.
+    r"""One user turn and one assistant turn from a column each, after an own `history` and a system column.
 
     In:  `{"instruction": "Add.", "input": "1 2", "output": "3", "history": [["hi", "hello"]]}`
     Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"},
-           {"role": "user", "content": "Add.\\n1 2"}, {"role": "assistant", "content": "3"}]}`
+           {"role": "user", "content": "Add.\n1 2"}, {"role": "assistant", "content": "3"}]}`
 
     An input (Alpaca), context (dolly) or article that is not blank follows the instruction after one line break; the
     option `join` is another text between them. Nothing is stripped. Raises DialectError `col.missing`, `col.null`,

@@ -15,21 +15,23 @@ from .columns import Columns, Record, column, optional_text, records_of, used_na
 from .lists import fields_of, lengths_of, prepend
 from .tools import specs_of
 
-RowReader = Callable[[Record, Columns], Mapping[str, Any]]
-"""One record to the columns of its conversation, as Python values; a column that is absent or None is not there."""
+Row = Mapping[str, Any]
+"""The columns of one conversation as Python values; a column that is None is not there."""
+RowReader = Callable[[Record, Columns], Row | Sequence[Row] | None]
+"""One record to its conversation, to several of them, or to none (a tie)."""
 
 _JSON_COLUMNS = ("tools", "documents", "template_kwargs", "segments")
 
 
 def conversation_batch(
-    batch: pa.RecordBatch, columns: Columns, own: Mapping[str, pa.Array], rows: pa.Array | None = None
+    batch: pa.RecordBatch, columns: Columns, own: Mapping[str, pa.Array], rows: Sequence[int] | None = None
 ) -> pa.RecordBatch:
     """The CONVERSATIONS batch of a dialect's `own` columns.
 
     Adds `row`, the system turn of a `system` column, `tools`, `documents`, `template_kwargs` and the kept columns.
     `rows` are the indexes in `batch` that the own columns belong to, where they are not all rows in order.
     """
-    source = batch if rows is None else batch.take(rows)
+    source = batch if rows is None else batch.take(pa.array(rows, pa.int64()))
     out = dict(own)
     for name, values in side_columns(source, columns).items():
         out.setdefault(name, values)
@@ -127,10 +129,24 @@ def _kept_keys(batch: pa.RecordBatch, kept: Sequence[str]) -> dict[str, pa.Array
 def by_row(batch: pa.RecordBatch, columns: Columns, read: RowReader) -> pa.RecordBatch:
     """The CONVERSATIONS batch of a dialect that reads one record at a time; errors say which row."""
     found: list[Mapping[str, Any]] = []
+    rows: list[int] = []
     for row, record in enumerate(records_of(batch)):
         with in_row(row):
-            found.append(read(record, columns))
-    return conversation_batch(batch, columns, encode_rows(found))
+            made = read(record, columns)
+        made = [made] if isinstance(made, Mapping) else made or []
+        found += made
+        rows += [row] * len(made)
+    return from_rows(batch, columns, found, rows)
+
+
+def from_rows(
+    batch: pa.RecordBatch, columns: Columns, found: Sequence[Mapping[str, Any]], rows: Sequence[int]
+) -> pa.RecordBatch:
+    """The CONVERSATIONS batch of conversations that are Python values, each made of the row of `batch` in `rows`."""
+    own = encode_rows(found)
+    if not own:
+        own = {"messages": schema.encode_conversations([None] * len(found))}
+    return conversation_batch(batch, columns, own, None if list(rows) == list(range(len(batch))) else rows)
 
 
 class in_row:
@@ -145,6 +161,20 @@ class in_row:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, DialectError) and error.at.row is None:
             error.at = replace(error.at, row=self.row)
+
+
+class in_message:
+    """Stamps the number of the turn on a DialectError raised inside."""
+
+    def __init__(self, message: int) -> None:
+        self.message = message
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, DialectError) and error.at.message is None:
+            error.at = replace(error.at, message=self.message)
 
 
 def encode_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:

@@ -84,40 +84,6 @@ def _alternating(record: Record, columns: Columns, part: str, roles: Sequence[st
     return turns
 
 
-def zipped(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """Two lists of texts side by side, one of the user and one of the assistant.
-
-    In:  `{"input": ["hi", "bye"], "output": ["hello", "see you"]}` with `user=input[]`, `assistant=output[]`
-    Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"},
-           {"role": "user", "content": "bye"}, {"role": "assistant", "content": "see you"}]}`
-
-    The user may have the last word. Raises DialectError `col.null`, `col.type`, `msg.type`.
-    """
-    return by_row(batch, columns, _zipped)
-
-
-def _zipped(record: Record, columns: Columns) -> dict[str, Any]:
-    users, assistants = list_of(record, columns, "prompt"), list_of(record, columns, "completion")
-    if len(users) - len(assistants) not in (0, 1):
-        raise DialectError(
-            f"{len(users)} turns of the user and {len(assistants)} of the assistant do not alternate", code="col.type"
-        )
-    texts = [text for pair in zip(users, assistants, strict=False) for text in pair] + users[len(assistants) :]
-    return {
-        "messages": [
-            turn
-            for message, text in enumerate(texts)
-            for turn in _said(("user", "assistant")[message % 2], text, message)
-        ]
-    }
-
-
-def _said(role: str, text: Any, message: int) -> list[dict[str, Any]]:
-    if not isinstance(text, str):
-        raise DialectError(f"the turn is {kind_of(text)}, not text", at=Location(message=message), code="msg.type")
-    return [{"role": role, "content": text}]
-
-
 def segments(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     """Pieces of text, each with whether it is trained on (axolotl): the text is complete as it is.
 
@@ -219,17 +185,6 @@ def user_turns_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     if found is None or not all(isinstance(text, str) for text in found[1]):
         return None
     return {"prompt": found[0], **side_parts(record, columns)}
-
-
-def zipped_parts(record: Record, columns: Columns) -> dict[str, str] | None:
-    if columns.path("prompt") is None or columns.path("completion") is None:
-        return None
-    lists = [_listed(record, columns, part, ()) for part in ("prompt", "completion")]
-    if not all(found and all(isinstance(text, str) for text in found[1]) for found in lists):
-        return None
-    return {part: found[0] for part, found in zip(("prompt", "completion"), lists, strict=True) if found} | side_parts(
-        record, columns
-    )
 
 
 def segments_parts(record: Record, columns: Columns) -> dict[str, str] | None:
