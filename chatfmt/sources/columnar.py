@@ -228,7 +228,7 @@ def arrow_rows(file: SourceFile) -> int:
 
 
 def check_schemas(files: Sequence[SourceFile]) -> None:
-    """Raises InputError where a Parquet or Arrow file has not the columns of the first, in any order, with its types."""
+    """Raises InputError where a Parquet or Arrow file has not the columns and types of the first, in any order."""
     columnar = [file for file in files if file.format in ("parquet", "arrow")]
     if len(columnar) < 2:
         return

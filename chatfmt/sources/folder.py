@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, Location, UnknownName, UsageError
+from ..errors import InputError, Location, UsageError
+from .slices import unknown
 from .sniff import NAMED, named_format
 
 Splits = dict[str, list[Path]]
@@ -183,7 +184,7 @@ def choose_config(configs: Sequence[Mapping[str, Any]], name: str | None) -> Map
     known = {str(config.get("config_name", "default")): config for config in configs if isinstance(config, dict)}
     if name is not None:
         if name not in known:
-            raise UnknownName.of("subset", name, known)
+            raise unknown("subset", name, known)
         return known[name]
     default = [key for key, config in known.items() if config.get("default")] or [
         key for key in known if key == "default"

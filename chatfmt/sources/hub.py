@@ -1,16 +1,178 @@
-"""Data sets of the Hugging Face Hub."""
+"""Data sets of the Hugging Face Hub: one call finds the data set and pins its commit, `datasets` says which files
+belong to the subset and split, and only those are fetched, to be read like any other file.
+
+Of a data set that was resolved before, the list of its files is kept (`$XDG_CACHE_HOME/chatfmt/hub`), so that it can be
+read from the cache of `huggingface_hub` when the Hub does not answer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, Location
+from .files import local_file
+from .folder import named_globs
+from .hub_errors import Asked, Unreachable, first_line, said_in_words
 from .model import ReaderOptions, Source
+from .slices import asked_slices
+
+_SECONDS = 15
+_AT_ONCE = 4
 
 
-def resolve_hub(
-    source: str, *, name: str | None, split: str | None, revision: str | None, data_files: Sequence[str],
-    data_dir: str | None, options: ReaderOptions,
-) -> Source:  # fmt: skip
-    """The files of the asked split of a Hub data set."""
-    raise InputError(f"no such file or data set `{source}`")
+@dataclass(frozen=True)
+class Resolved:
+    """What the Hub answers: the canonical id, the commit, the subset and the paths of its files by split."""
+
+    id: str
+    sha: str
+    subset: str | None
+    licence: str | None
+    files: dict[str, list[str]] = field(default_factory=dict)
+
+
+def resolve_hub(asked: Asked, options: ReaderOptions) -> Source:
+    """The data set with the files of the asked split, fetched.
+
+    Raises InputError for one that is not there, not accessible or not reachable, UsageError and UnknownName for a
+    subset, split or revision that it does not have.
+    """
+    _quiet()
+    notes: tuple[str, ...] = ()
+    try:
+        resolved = _ask(asked)
+        _remember(asked, resolved)
+    except Unreachable as error:
+        resolved = _recalled(asked, error)
+        notes = (f"{error.why}: using commit {resolved.sha[:12]} of `{resolved.id}` from the cache",)
+    return _fetched(asked, resolved, options, notes)
+
+
+def _fetched(asked: Asked, resolved: Resolved, options: ReaderOptions, notes: tuple[str, ...]) -> Source:
+    paths = [(split, path) for split, files in resolved.files.items() for path in files]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        local = list(pool.map(lambda pair: _fetch(resolved, pair[1], offline=bool(notes)), paths))
+    found = [local_file(path, options, shown) for path, (_, shown) in zip(local, paths, strict=True)]
+    splits = {
+        split: tuple(file for file, (name, _) in zip(found, paths, strict=True) if name == split)
+        for split in resolved.files
+    }
+    return Source(
+        asked.source, "hub", splits, dataset_id=resolved.id, revision=resolved.sha, subset=resolved.subset,
+        licence=resolved.licence, notes=notes, options=options,
+    )  # fmt: skip
+
+
+def _quiet() -> None:
+    """Silence the libraries of the Hub, which print to stderr; only before anyone else has imported them."""
+    if "datasets" in sys.modules:
+        return
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    import datasets
+    import huggingface_hub
+
+    datasets.logging.set_verbosity_error()
+    huggingface_hub.logging.set_verbosity_error()
+
+
+def _ask(asked: Asked) -> Resolved:
+    info = _dataset_info(asked)
+    with said_in_words(asked, info.id):
+        builder = _builder(asked, info)
+    files = _paths_by_split(builder, info.id, info.sha)
+    wanted = {part.split for part in asked_slices(asked.split, list(files))}
+    card = info.card_data.to_dict() if info.card_data else {}
+    licence = card.get("license")
+    return Resolved(
+        info.id, info.sha, builder.config.name, ", ".join(licence) if isinstance(licence, list) else licence,
+        {split: paths for split, paths in files.items() if split in wanted},
+    )  # fmt: skip
+
+
+def _dataset_info(asked: Asked) -> Any:
+    """The one call before all others: the canonical id (of `gsm8k` too) and the commit.
+
+    `load_dataset` retries a Hub that is gone for 23 seconds, and fails on names without an owner.
+    """
+    from huggingface_hub import HfApi
+
+    with said_in_words(asked, asked.source):
+        return HfApi().dataset_info(asked.source, revision=asked.revision, timeout=_SECONDS)
+
+
+def _builder(asked: Asked, info: Any) -> Any:
+    import datasets
+
+    files = named_globs(asked.data_files) or None
+    return datasets.load_dataset_builder(
+        info.id, asked.name, revision=info.sha, data_files=files, data_dir=asked.data_dir
+    )
+
+
+def _paths_by_split(builder: Any, id: str, sha: str) -> dict[str, list[str]]:
+    prefix = f"hf://datasets/{id}@{sha}/"
+    files = {str(split): [str(url) for url in urls] for split, urls in (builder.config.data_files or {}).items()}
+    foreign = next((url for urls in files.values() for url in urls if not url.startswith(prefix)), None)
+    if foreign:
+        raise InputError(
+            f"the card of `{id}` leads to `{foreign}`", code="file.outside", hint="give that URL as SOURCE"
+        )
+    return {split: [url.removeprefix(prefix) for url in urls] for split, urls in files.items()}
+
+
+def _fetch(resolved: Resolved, path: str, *, offline: bool) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            hf_hub_download(
+                resolved.id, path, repo_type="dataset", revision=resolved.sha, local_files_only=offline,
+                etag_timeout=_SECONDS,
+            )
+        )  # fmt: skip
+    except LocalEntryNotFoundError:
+        raise InputError(
+            f"the Hub does not answer, and `{path}` is not in the cache", at=Location(resolved.id), hint=_OFFLINE
+        ) from None
+    except (HfHubHTTPError, OSError) as error:
+        raise InputError(f"cannot fetch `{path}`: {first_line(error)}", at=Location(resolved.id)) from None
+
+
+_OFFLINE = "check the connection, HF_ENDPOINT and HF_HUB_OFFLINE"
+
+
+def _remember(asked: Asked, resolved: Resolved) -> None:
+    """Keep what the Hub answered for the day it does not; a disk that refuses is no reason to stop."""
+    record = _record(asked)
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        new = record.with_name(f".{record.name}.{os.getpid()}")
+        new.write_text(json.dumps(asdict(resolved)))
+        new.replace(record)
+    except OSError:
+        return
+
+
+def _recalled(asked: Asked, error: Unreachable) -> Resolved:
+    try:
+        return Resolved(**json.loads(_record(asked).read_text()))
+    except (OSError, ValueError, TypeError):
+        raise InputError(
+            f"{error.why}, and `{asked.source}` is neither a file here nor was it read before", code="hub.unreachable",
+            hint=_OFFLINE,
+        ) from None  # fmt: skip
+
+
+def _record(asked: Asked) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    key = json.dumps([asdict(asked), os.environ.get("HF_ENDPOINT", "")], sort_keys=True)
+    return cache / "chatfmt" / "hub" / f"{sha256(key.encode()).hexdigest()}.json"

@@ -7,14 +7,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import InputError, Location
+from ..errors import InputError
 from .compression import SUFFIXES, is_remote
-from .folder import find_splits
+from .files import local_file
+from .folder import Found, find_splits
 from .hub import resolve_hub
-from .model import DEFAULTS, ReaderOptions, Source, SourceFile
+from .hub_errors import Asked
+from .model import DEFAULTS, ReaderOptions, Source
 from .remote import resolve_remote
 from .slices import asked_slices
-from .sniff import NAMED, look_at
+from .sniff import NAMED
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _WILD = re.compile(r"[*?\[]")
@@ -35,25 +37,14 @@ def resolve(
         if _WILD.search(source):
             return _of_files(source, _globbed(source), options)
         if looks_like_hub_id(source):
-            return resolve_hub(
-                source, name=name, split=split, revision=revision, data_files=data_files, data_dir=data_dir,
-                options=options,
-            )  # fmt: skip
+            return resolve_hub(Asked(source, name, split, revision, tuple(data_files), data_dir), options)
         raise InputError(f"no such file `{source}`", code="file.missing", hint=_hint(source))
     if is_remote(source):
         return resolve_remote(source, options)
     path = Path(source).expanduser()
     if path.is_dir():
-        found = find_splits(path, name=name, data_files=data_files, data_dir=data_dir)
-        splits = {key: tuple(local_file(file, options, path) for file in files) for key, files in found.splits.items()}
-        asked = {part.split for part in asked_slices(split, list(splits))} if split else splits.keys()
-        return Source(
-            source,
-            "files",
-            {k: f for k, f in splits.items() if k in asked},
-            subset=found.subset,
-            licence=found.licence,
-            options=options,
+        return _of_folder(
+            source, path, find_splits(path, name=name, data_files=data_files, data_dir=data_dir), split, options
         )
     return _of_files(source, [path], options)
 
@@ -85,13 +76,10 @@ def _of_files(source: str, paths: Sequence[Path], options: ReaderOptions) -> Sou
     return Source(source, "files", {"train": tuple(local_file(path, options) for path in paths)}, options=options)
 
 
-def local_file(path: Path, options: ReaderOptions, root: Path | None = None) -> SourceFile:
-    """The file at `path` with what it turns out to be; `shown` by its path below `root`. Raises InputError."""
-    shown = path.relative_to(root).as_posix() if root else str(path)
-    size = path.stat().st_size
-    if not path.is_file():
-        raise InputError(f"`{path}` is not a regular file", code="file.missing")
-    if size == 0 and not options.allow_empty:
-        raise InputError("the file is empty", code="file.empty", at=Location(shown))
-    format, compression = look_at(str(path), shown, options)
-    return SourceFile(str(path), shown, format, compression, size)
+def _of_folder(source: str, root: Path, found: Found, split: str | None, options: ReaderOptions) -> Source:
+    wanted = dict.fromkeys(part.split for part in asked_slices(split, list(found.splits))) if split else found.splits
+    files = {
+        key: tuple(local_file(path, options, path.relative_to(root).as_posix()) for path in found.splits[key])
+        for key in wanted
+    }
+    return Source(source, "files", files, subset=found.subset, licence=found.licence, options=options)

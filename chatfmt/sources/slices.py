@@ -6,7 +6,7 @@ train   all   train[:100]   train[10%:20%]   train[-5%:](pct1_dropremainder)   t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import UnknownName, UsageError
@@ -82,8 +82,17 @@ def asked_slices(split: str | None, names: Sequence[str]) -> list[Slice]:
     slices = parse_slices(split)
     for part in slices:
         if part.split not in names:
-            raise UnknownName.of("split", part.split, names)
+            raise unknown("split", part.split, names)
     return slices
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
+    """The error for a split or subset that is not there, with the nearest and all that are."""
+    names = list(known)
+    error = UnknownName.of(kind, name, names)
+    if error.hint.startswith("did you mean"):
+        error.hint += f" There are: {', '.join(names)}"
+    return error
 
 
 def default_split(names: Sequence[str]) -> str:

@@ -1,0 +1,23 @@
+"""A file on this machine as a `SourceFile`: what it holds is found from its content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import InputError, Location
+from .model import ReaderOptions, SourceFile
+from .sniff import look_at
+
+
+def local_file(path: Path, options: ReaderOptions, shown: str | None = None) -> SourceFile:
+    """The file at `path`, named `shown` in messages. Raises InputError where it is missing, empty or no data."""
+    shown = str(path) if shown is None else shown
+    if not path.is_file():
+        raise InputError(f"`{path}` is not a regular file", code="file.missing")
+    size = path.stat().st_size
+    if size == 0 and not options.allow_empty:
+        raise InputError(
+            "the file is empty", code="file.empty", at=Location(shown), hint="`--allow-empty` if this is meant"
+        )
+    format, compression = look_at(str(path), shown, options)
+    return SourceFile(str(path), shown, format, compression, size)

@@ -1,0 +1,42 @@
+"""Resolves sources as another process would, for tests of the Hub: questions as JSON on stdin, answers on stdout.
+
+A question holds the arguments of `resolve`, and `plan` for `plan_splits`; an answer either what was found, or the
+error's class, message, hint, code and exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from chatfmt.errors import ChatfmtError
+from chatfmt.schema import decode_objects
+from chatfmt.sources import plan_splits, read, resolve
+
+
+def answer(question: dict[str, object]) -> dict[str, object]:
+    began = time.monotonic()
+    try:
+        plan = question.pop("plan", {})
+        source = resolve(**question)
+        shards = plan_splits(source, question.get("split"), **plan)
+    except ChatfmtError as error:
+        kind = type(error).__name__
+        words = {"message": error.message, "hint": error.hint, "code": error.code, "exit": error.exit_code}
+        return {"error": kind, **words, "seconds": time.monotonic() - began}
+    rows = [row for shard in shards for piece in shard for row in rows_of(piece)]
+    return {
+        "id": source.dataset_id, "revision": source.revision, "subset": source.subset, "licence": source.licence,
+        "notes": source.notes, "files": {split: [file.shown for file in files] for split, files in source.splits.items()},
+        "rows": rows, "shards": len(shards), "seconds": time.monotonic() - began,
+    }  # fmt: skip
+
+
+def rows_of(piece: object) -> list[dict[str, object]]:
+    batches = read(piece)
+    return [row for batch in batches for row in decode_objects(dict(zip(batch.schema.names[1:], batch.columns[1:])))]
+
+
+if __name__ == "__main__":
+    json.dump([answer(question) for question in json.load(sys.stdin)], sys.stdout)
