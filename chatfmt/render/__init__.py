@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import UnknownName, UsageError
+from ..errors import TemplateError, UnknownName, UsageError
 from .environment import CONTEXT_NAMES
 from .options import ENGINES, SPANS, Rendered, Renderer, RenderOptions
 from .plain import JinjaRenderer
+from .replay import TracedRenderer
+from .reproducible import chance
 from .template import ChatTemplate
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "RenderOptions",
     "Rendered",
     "Renderer",
+    "TracedRenderer",
     "choose_engine",
     "compile",
 ]
@@ -41,21 +44,28 @@ def choose_engine(template: ChatTemplate, options: RenderOptions) -> Choice:
     if options.engine == "jinja":
         return Choice("jinja", "asked for with `--engine jinja`")
     if options.continue_final:
-        return Choice("jinja", "`--continue-final` needs Jinja")
-    return Choice("jinja", "the traced engine is not there yet")
+        return Choice("jinja", "the end of the final message is found by Jinja")
+    if options.engine == "trace":
+        return Choice("trace", "asked for with `--engine trace`")
+    return Choice("trace", "rows of a shape that was traced are replayed, Jinja renders the rest")
 
 
 def compile(template: ChatTemplate, options: RenderOptions = DEFAULTS) -> Renderer:
-    """The renderer of a template.
+    """The renderer of a template, as `choose_engine` says.
 
-    Raises TemplateError where the template does not compile, UsageError for options that exclude each other.
+    Raises TemplateError where the template does not compile or draws by chance, UsageError for options that exclude
+    each other.
     """
     check_options(options)
     template.check()
+    check_chance(template)
     choice = choose_engine(template, options)
-    if options.engine == "trace" and choice.engine != "trace":
+    plain = JinjaRenderer(template, options, choice.reason)
+    if choice.engine == "trace":
+        return TracedRenderer(template, options, plain, reason=choice.reason)
+    if options.engine == "trace":
         raise UsageError(f"`--engine trace` cannot render this: {choice.reason}", hint="leave `--engine` out")
-    return JinjaRenderer(template, options, choice.reason)
+    return plain
 
 
 def check_options(options: RenderOptions) -> None:
@@ -68,3 +78,10 @@ def check_options(options: RenderOptions) -> None:
     for name in CONTEXT_NAMES:
         if name in options.variables:
             raise UsageError(f"`{name}` is no template variable: it comes from the data", hint="use another name")
+
+
+def check_chance(template: ChatTemplate) -> None:
+    """Raise TemplateError for a template whose text differs from run to run by design."""
+    if drawn := [name for text in template.texts for name in chance(text)]:
+        message = f"the template `{template.name}` draws by chance (`{drawn[0]}`), so no run gives the same text twice"
+        raise TemplateError(message, hint="take that out of a copy of it", code="template.unprintable")

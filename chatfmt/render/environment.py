@@ -271,7 +271,7 @@ def render_text(
     values = context_values(tools, documents, variables, now)
     if continue_final_message:
         return render_continued(template, text, chat, continue_final_message, values)
-    return template.render(messages=chat, add_generation_prompt=add_generation_prompt, **values)
+    return render_values(template, {"messages": chat, "add_generation_prompt": add_generation_prompt, **values})
 
 
 _NOT_COMPATIBLE = (
@@ -296,6 +296,14 @@ def render_spans(
     template = compile_template(text)
     values = context_values(tools, documents, variables, now)
     return render_tracked(template, {"messages": chat, "add_generation_prompt": add_generation_prompt, **values})
+
+
+def render_values(template: jinja2.Template, values: dict[str, Any]) -> str:
+    """The rendered text of a template over `values`, which Jinja keeps.
+
+    As `template.render`, without its copy of the values and its rewriting of tracebacks, which costs some renders.
+    """
+    return "".join(template.root_render_func(template.new_context(values)))
 
 
 def render_tracked(template: jinja2.Template, values: Mapping[str, Any]) -> tuple[str, list[Span]]:
@@ -327,7 +335,7 @@ def render_continued(
     """
     name = field if isinstance(field, str) else "content"
     final, wanted = _tagged(plain_data(chat[-1]), name, text)
-    rendered = template.render({**values, "messages": [*chat[:-1], final], "add_generation_prompt": False})
+    rendered = render_values(template, {**values, "messages": [*chat[:-1], final], "add_generation_prompt": False})
     if wanted.strip() not in rendered or CONTINUE_TAG.strip() not in rendered:
         raise ValueError(
             "continue_final_message is set but the final message does not appear in the chat after applying the chat "

@@ -25,6 +25,7 @@ from .environment import (
     plain_data,
     render_continued,
     render_tracked,
+    render_values,
 )
 from .failures import NotReproducible, render_error
 from .options import SPANS, Rendered, RenderOptions
@@ -102,7 +103,7 @@ class JinjaRenderer:
         values |= {"messages": chat, "add_generation_prompt": generation_prompt}
         if spans:
             return self._finished(*render_tracked(template, values), chat, values)
-        return self._finished(template.render(values), None, chat, values)
+        return self._finished(render_values(template, values), None, chat, values)
 
     def _finished(self, text: str, spans: list[Span] | None, chat: list[Message], values: dict[str, Any]) -> Outcome:
         """The text as it is written: encodable, the same on every run, without the first `bos_token` if so asked."""
