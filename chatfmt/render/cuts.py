@@ -17,7 +17,7 @@ from .marks import CONTENT, Piece, Slot, mark, read
 from .voice import Chat, Turns, Voice
 
 TOKEN = (
-    r"<\|[^<>|\s]{1,60}\|>|<｜[^<>｜\s]{1,60}｜>|</?s>|<(?:eos|bos)>|<(?:start|end)_of_[a-z_]+>|<\|[a-z_]+>|<[a-z_]+\|>"
+    r"<\|[^<>|\s]{1,60}\|>|\[\|[^|\[\]\s]{1,60}\|\]|<｜[^<>｜\s]{1,60}｜>|</?s>|<(?:eos|bos)>|<(?:start|end)_of_[a-z_]+>|<\|[a-z_]+>|<[a-z_]+\|>"
     r"|\[/?[A-Z][A-Z_]+\]|<\|[A-Z_]+_TOKEN\|>"
 )
 """What control tokens look like; a template's own special tokens are added to it."""

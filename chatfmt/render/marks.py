@@ -37,6 +37,8 @@ class Slot:
     lead: str = ""
     trail: str = ""
     """The whitespace before and after it, which a template may print or trim."""
+    inline: bool = False
+    """Whether it is reasoning inside the content, between `<think>` tags."""
 
 
 ECHO = Slot(None, CALLS)
@@ -63,7 +65,7 @@ class Plan:
     """Texts of nothing but whitespace."""
     reasoning: bool = True
     tools: bool = False
-    """Names and descriptions of the tools, and the documents."""
+    """The names of the tools, and the documents."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Marker:
     def __init__(self, base: int, plan: Plan) -> None:
         self.base, self.plan, self.slots = base, plan, list[Slot]()
 
-    def wrap(self, text: str, message: int | None, field: str) -> str:
+    def wrap(self, text: str, message: int | None, field: str, *, inline: bool = False) -> str:
         """The text with marks inside its outer whitespace."""
         core = text.strip()
         if not core and not self.plan.blank:
@@ -103,7 +105,7 @@ class Marker:
         lead = text[: len(text) - len(text.lstrip())] if core else text
         trail = text[len(lead) + len(core) :]
         place = self.base + 2 * len(self.slots)
-        self.slots.append(Slot(message, field, lead, trail))
+        self.slots.append(Slot(message, field, lead, trail, inline))
         return f"{lead}{chr(place)}{core}{chr(place + 1)}{trail}"
 
     def content(self, text: str, message: int, role: object) -> str:
@@ -115,7 +117,7 @@ class Marker:
             if place % 2:
                 inside = not piece.startswith("</")
             elif piece.strip():
-                pieces[place] = self.wrap(piece, message, REASONING if inside else CONTENT)
+                pieces[place] = self.wrap(piece, message, REASONING if inside else CONTENT, inline=inside)
         return "".join(pieces)
 
     def deep(self, value: Any, message: int | None, field: str) -> Any:
@@ -165,16 +167,15 @@ class Marker:
         return value
 
     def tool(self, tool: Any) -> Any:
-        """A tool with its name and description marked."""
+        """A tool with its name marked."""
         if not isinstance(tool, Mapping):
             return tool
         if isinstance(tool.get("function"), Mapping):
             return {**tool, "function": self.tool(tool["function"])}
-        return {key: self.deep(tool[key], None, TOOLS) if key in _TOOL_KEYS else tool[key] for key in tool}
+        return {key: self.deep(tool[key], None, TOOLS) if key == "name" else tool[key] for key in tool}
 
 
 _CALL_KEYS = frozenset(("name", "arguments", "parameters"))
-_TOOL_KEYS = frozenset(("name", "description"))
 
 
 def mark(chat: Chat, plan: Plan = Plan()) -> Marked | None:
@@ -190,6 +191,22 @@ def mark(chat: Chat, plan: Plan = Plan()) -> Marked | None:
         documents = marker.deep(documents, None, DOCUMENTS)
     marked = replace(chat, messages=messages, tools=tools, documents=documents)
     return Marked(marked, tuple(marker.slots), base) if len(marker.slots) <= ROOM else None
+
+
+def only(marked: Marked, number: int) -> Chat:
+    """The marked conversation with no other marks than those of slot `number`."""
+    kept = {chr(marked.base + 2 * number), chr(marked.base + 2 * number + 1)}
+    last = marked.base + 2 * len(marked.slots)
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, str):
+            return _MARK.sub(lambda m: m[0] if m[0] in kept or not marked.base <= ord(m[0]) < last else "", value)
+        if isinstance(value, Mapping):
+            return {key: bare(item) for key, item in value.items()}
+        return [bare(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    chat = marked.chat
+    return replace(chat, messages=bare(chat.messages), tools=bare(chat.tools), documents=bare(chat.documents))
 
 
 def _free_plane(chat: Chat) -> int | None:

@@ -294,9 +294,8 @@ def segments(text: str, spans: Iterable[Span]) -> list[dict[str, Any]]:
 def _from_blocks(text: str, blocks: Sequence[Span], spoken: Sequence[int], wanted: Sequence[int]) -> Mask:
     """The mask that generation blocks give, without the blocks of turns that are not wanted."""
     if len(blocks) != len(spoken):
-        return (
-            Mask(text, tuple(blocks), (-1,) * len(blocks), "generation") if wanted else Mask(text, (), (), "generation")
-        )
+        kept = tuple(blocks) if list(wanted) == list(spoken) else ()
+        return Mask(text, kept, (-1,) * len(kept), "generation")
     pairs = [(block, message) for block, message in zip(blocks, spoken, strict=True) if message in wanted]
     return Mask(text, tuple(block for block, _ in pairs), tuple(message for _, message in pairs), "generation")
 
