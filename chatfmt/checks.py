@@ -98,6 +98,15 @@ class View:
         return silent
 
     @cached_property
+    def blank(self) -> Mask:
+        """Turns whose content is white space and nothing else, not even nothing."""
+        if self.content.type == JSON:
+            return _flags(pc.match_substring_regex(self.content, r'^"(\s|\\[nrtf])+"$'))
+        return (
+            _flags(pc.utf8_is_space(self.content)) if self.content.type == TEXT else np.zeros(len(self.rows), np.bool_)
+        )
+
+    @cached_property
     def begins(self) -> Mask:
         """Rows whose conversation begins in this column."""
         there = np.asarray(self.column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
@@ -219,15 +228,8 @@ def _is_one_of(content: pa.Array, json_texts: tuple[str, ...]) -> Mask:
 
 def blank_content(view: View, limits: Limits) -> Iterator[Finding]:
     """Content of white space and nothing else, in a turn without calls and reasoning."""
-    blank = _is_blank(view.content)
-    if blank.any():
-        yield from view.at("msg.blank", blank & view.silent & (view.roles != TOOL), "the content is white space")
-
-
-def _is_blank(content: pa.Array) -> Mask:
-    if content.type == JSON:
-        return _flags(pc.match_substring_regex(content, r'^"(\s|\\[nrtf])+"$'))
-    return _flags(pc.utf8_is_space(content)) if content.type == TEXT else np.zeros(len(content), np.bool_)
+    if view.blank.any():
+        yield from view.at("msg.blank", view.blank & view.silent & (view.roles != TOOL), "the content is white space")
 
 
 def order(view: View, limits: Limits) -> Iterator[Finding]:
@@ -287,7 +289,7 @@ def no_turns(view: View, limits: Limits) -> Iterator[Finding]:
 
 def blank_row(view: View, limits: Limits) -> Iterator[Finding]:
     """A conversation with turns in which nobody says anything: all content is empty or white space."""
-    quiet = _is_blank(view.content) | _is_one_of(view.content, ('""', "[]", "null")) | _flags(view.content.is_null())
+    quiet = view.blank | _is_one_of(view.content, ('""', "[]", "null")) | _flags(view.content.is_null())
     if quiet.any():
         rows = (view.lengths > 0) & ~view.has(~(quiet & view.silent))
         yield from view.whole("row.blank", rows, "nobody says anything")

@@ -230,7 +230,9 @@ def _is_text_part(part: Any) -> bool:
 
 
 def split_turns(batch: pa.RecordBatch, value: bool) -> Changed:
-    """One row an assistant turn: the conversation up to it and with it; counts the rows added.
+    """One row an assistant turn: the conversation up to it and with it.
+
+    Counts the rows added, and as `split_turns.cut` the rows with turns after their last assistant turn, which go.
 
         u1 a1 u2 a2   →   u1 a1   and   u1 a1 u2 a2
 
@@ -248,9 +250,13 @@ def split_turns(batch: pa.RecordBatch, value: bool) -> Changed:
     upto = np.concatenate([np.flatnonzero(answers) + 1, (starts + lengths)[~answered]])
     order = np.lexsort((upto, rows))
     rows, upto = rows[order], upto[order]
-    if len(rows) == len(batch) and (upto - starts[rows] == lengths[rows]).all():
+    last = np.append(rows[1:] != rows[:-1], True)
+    cut = int((upto - starts[rows] < lengths[rows])[last].sum())
+    if len(rows) == len(batch) and not cut:
         return batch, Counter()
     wide = batch.take(pa.array(rows))
     turns = column.flatten().take(pa.array(ranges(starts[rows], upto - starts[rows])))
     split = list_of(wide.column("messages"), upto - starts[rows], turns)
-    return with_column(wide, "messages", split), Counter(split_turns=len(rows) - len(batch))
+    return with_column(wide, "messages", split), Counter(
+        {"split_turns": len(rows) - len(batch), "split_turns.cut": cut}
+    )
