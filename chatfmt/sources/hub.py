@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -19,7 +20,7 @@ from typing import Any
 from ..errors import InputError, Location
 from .files import local_file
 from .folder import named_globs
-from .hub_errors import Asked, Unreachable, first_line, said_in_words
+from .hub_errors import Asked, Unreachable, first_line, is_of_transport, said_in_words
 from .model import ReaderOptions, Source
 from .slices import asked_slices
 
@@ -129,22 +130,29 @@ def _paths_by_split(builder: Any, id: str, sha: str) -> dict[str, list[str]]:
 
 
 def _fetch(resolved: Resolved, path: str, *, offline: bool) -> Path:
+    """The file in the cache, fetched if need be; a Hub that stumbles is asked again, twice."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    try:
-        return Path(
-            hf_hub_download(
-                resolved.id, path, repo_type="dataset", revision=resolved.sha, local_files_only=offline,
-                etag_timeout=_SECONDS,
-            )
-        )  # fmt: skip
-    except LocalEntryNotFoundError:
-        raise InputError(
-            f"the Hub does not answer, and `{path}` is not in the cache", at=Location(resolved.id), hint=_OFFLINE
-        ) from None
-    except (HfHubHTTPError, OSError) as error:
-        raise InputError(f"cannot fetch `{path}`: {first_line(error)}", at=Location(resolved.id)) from None
+    for pause in (0.5, 2.0, None):
+        try:
+            return Path(
+                hf_hub_download(
+                    resolved.id, path, repo_type="dataset", revision=resolved.sha, local_files_only=offline,
+                    etag_timeout=_SECONDS,
+                )
+            )  # fmt: skip
+        except Exception as error:
+            if pause is None or offline or not is_of_transport(error):
+                raise _not_fetched(resolved, path, error) from None
+            time.sleep(pause)
+    raise AssertionError
+
+
+def _not_fetched(resolved: Resolved, path: str, error: Exception) -> InputError:
+    why = first_line(error)
+    if type(error).__name__ in ("LocalEntryNotFoundError", "OfflineModeIsEnabled"):
+        why = "the Hub does not answer, and it is not in the cache"
+    return InputError(f"cannot fetch `{path}`: {why}", at=Location(resolved.id), code="hub.unreachable", hint=_OFFLINE)
 
 
 _OFFLINE = "check the connection, HF_ENDPOINT and HF_HUB_OFFLINE"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +46,7 @@ def said_in_words(asked: Asked, id: str) -> Iterator[None]:
 def _in_words(error: Exception, asked: Asked, id: str) -> Exception:
     kinds = {kind.__name__ for kind in type(error).__mro__}
     text = str(error)
-    if "GatedRepoError" in kinds or "gated" in text:
+    if "GatedRepoError" in kinds or ("DatasetNotFoundError" in kinds and "gated" in text):
         return _gated(id, text)
     if "RevisionNotFoundError" in kinds or ("doesn't exist on the Hub" in text and "Revision" in text):
         return _no_revision(asked, id)
@@ -61,7 +60,7 @@ def _in_words(error: Exception, asked: Asked, id: str) -> Exception:
         return _script(asked, id)
     if known := _known_subsets(text):
         return _no_subset(asked, id, known)
-    if _is_of_transport(error):
+    if is_of_transport(error):
         return Unreachable("the Hub does not answer")
     return InputError(f"the Hub says about `{id}`: {first_line(error)}", code="hub.error")
 
@@ -71,7 +70,8 @@ def first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _is_of_transport(error: BaseException | None) -> bool:
+def is_of_transport(error: BaseException | None) -> bool:
+    """Whether the connection failed or the server stumbled, so that asking again may help."""
     while error is not None:
         root = type(error).__module__.partition(".")[0]
         status = getattr(getattr(error, "response", None), "status_code", None)
@@ -79,7 +79,7 @@ def _is_of_transport(error: BaseException | None) -> bool:
             root in ("httpx", "httpx2", "httpcore", "requests") or isinstance(error, (ConnectionError, TimeoutError))
         ):
             return True
-        if isinstance(status, int) and status >= 500:
+        if isinstance(status, int) and (status >= 500 or status == 429):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -100,8 +100,7 @@ def _gated(id: str, text: str) -> InputError:
 
 def _no_revision(asked: Asked, id: str) -> UsageError:
     names = _references(id)
-    near = difflib.get_close_matches(asked.revision or "", names, n=1)
-    hint = f"did you mean `{near[0]}`?" if near else f"one of: {', '.join(names)}" if names else ""
+    hint = unknown("revision", asked.revision or "", names).hint if names else ""
     return UsageError(f"`{id}` has no revision `{asked.revision}`", hint=hint)
 
 

@@ -28,8 +28,8 @@ def answer(question: dict[str, object]) -> dict[str, object]:
     rows = [row for shard in shards for piece in shard for row in rows_of(piece)]
     return {
         "id": source.dataset_id, "revision": source.revision, "subset": source.subset, "licence": source.licence,
-        "notes": source.notes, "files": {split: [file.shown for file in files] for split, files in source.splits.items()},
-        "rows": rows, "shards": len(shards), "seconds": time.monotonic() - began,
+        "notes": source.notes, "seconds": time.monotonic() - began, "rows": rows, "shards": len(shards),
+        "files": {split: [file.shown for file in files] for split, files in source.splits.items()},
     }  # fmt: skip
 
 

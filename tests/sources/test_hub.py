@@ -62,7 +62,9 @@ def test_the_two_exercises(filled: StandInHub, tmp_path: Path) -> None:
 
 def test_only_the_files_of_the_asked_split_are_fetched(filled: StandInHub, tmp_path: Path) -> None:
     filled.calls.clear()
-    (found,) = ask(filled, tmp_path, {"source": SMOLTALK, "name": "all", "split": "train[2:25]", "plan": {"rows_per_shard": 4}})
+    (found,) = ask(
+        filled, tmp_path, {"source": SMOLTALK, "name": "all", "split": "train[2:25]", "plan": {"rows_per_shard": 4}}
+    )
     names = [f"data/all/train-{number:05d}-of-00009.parquet" for number in range(9)]
     assert found["files"] == {"train": names}
     assert filled.fetched() == names
@@ -70,7 +72,9 @@ def test_only_the_files_of_the_asked_split_are_fetched(filled: StandInHub, tmp_p
     assert len(everything) == 9 * ROWS
     assert found["rows"] == everything[2:25]
     assert found["shards"] == 6
-    asked = [path for method, path, _ in filled.calls if method == "GET" and path.startswith(f"/api/datasets/{SMOLTALK}?")]
+    asked = [
+        path for method, path, _ in filled.calls if method == "GET" and path.startswith(f"/api/datasets/{SMOLTALK}?")
+    ]
     assert len(asked) + sum(path == f"/api/datasets/{SMOLTALK}" for _, path, _ in filled.calls) == 1
 
 
@@ -95,10 +99,95 @@ def test_errors_say_what_to_type(filled: StandInHub, tmp_path: Path) -> None:
         "files": {"source": GSM8K, "data_files": ["nope/*.parquet"]},
     }
     answers = dict(zip(questions, ask(filled, tmp_path, *questions.values()), strict=True))
-    said = {key: (found.get("error"), found.get("exit"), found.get("message"), found.get("hint")) for key, found in answers.items()}
-    assert said == ERRORS
+    said = {
+        key: (found.get("error"), found.get("exit"), found.get("message"), found.get("hint"))
+        for key, found in answers.items()
+    }
+    assert said == ERRORS, said
     assert all(found["seconds"] < 5 for found in answers.values())
 
 
 _CARD_OUTSIDE = b"---\nconfigs:\n- config_name: default\n  data_files: ../../etc/passwd\n---\n"
-ERRORS: dict[str, tuple[str, int, str, str]] = {}
+ERRORS: dict[str, tuple[str, int, str, str]] = {
+    "missing": (
+        "InputError", 3, "there is no file and no data set `acme/nothing-here`, or it is private",
+        "if it is private: `hf auth login`, or set HF_TOKEN",
+    ),
+    "private": (
+        "InputError", 3, "there is no file and no data set `acme/secret`, or it is private",
+        "if it is private: `hf auth login`, or set HF_TOKEN",
+    ),
+    "gated": (
+        "InputError", 3, "the data set `acme/gated` is gated",
+        "ask for access at https://huggingface.co/datasets/acme/gated, then `hf auth login`",
+    ),
+    "script": (
+        "InputError", 3, "`acme/script` is a script, and chatfmt runs no code of a data set",
+        "try `--revision refs/convert/parquet`",
+    ),
+    "none": (
+        "InputError", 3, "there are no data files in `acme/none`",
+        "look at https://huggingface.co/datasets/acme/none/tree/main",
+    ),
+    "outside": (
+        "InputError", 3, "there are no data files in `acme/outside`",
+        "look at https://huggingface.co/datasets/acme/outside/tree/main",
+    ),
+    "subset": (
+        "UsageError", 2, "`openai/gsm8k` has several subsets: `main`, `socratic`", "name one, such as `--name main`",
+    ),
+    "wrong subset": (
+        "UnknownName", 2, "unknown subset `socratc`", "did you mean `socratic`? There are: main, socratic",
+    ),
+    "wrong split": ("UnknownName", 2, "unknown split `tets`", "did you mean `test`? There are: train, test"),
+    "revision": ("UsageError", 2, "`openai/gsm8k` has no revision `v3`", "one of: main, v2"),
+    "files": (
+        "InputError", 3, "no file of `openai/gsm8k` matches `nope/*.parquet`",
+        "look at https://huggingface.co/datasets/openai/gsm8k/tree/main",
+    ),
+}  # fmt: skip
+
+
+def test_json_of_the_hub_goes_through_the_exact_reader(filled: StandInHub, tmp_path: Path) -> None:
+    rows = [{"a": "2024-01-01", "n": 18446744073709551617}, {"n": None, "a": "007"}, {"a": ["x", 1.0]}]
+    lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    filled.commit("datasets/acme/exact", {"data/train.jsonl": lines, "more/dev.json": json.dumps(rows[:1]).encode()})
+    whole, part, globbed = ask(
+        filled, tmp_path, {"source": "acme/exact", "split": "train"}, {"source": "acme/exact", "data_dir": "more"},
+        {"source": "acme/exact", "data_files": ["test=data/*.jsonl"], "split": "test"},
+    )  # fmt: skip
+    assert whole["rows"] == rows
+    assert part["rows"] == rows[:1]
+    assert (globbed["rows"], globbed["files"]) == (rows, {"test": ["data/train.jsonl"]})
+
+
+def test_when_the_hub_is_gone(tmp_path: Path) -> None:
+    question = {"source": "acme/chat", "split": "train"}
+    with StandInHub() as hub:
+        sha = hub.commit("datasets/acme/chat", {"train.jsonl": b'{"a":1}\n'})
+        (before,) = ask(hub, tmp_path, question)
+        (switched_off,) = ask(hub, tmp_path, question, HF_HUB_OFFLINE="1")
+    gone = "http://127.0.0.1:9"
+    hub.url = gone
+    (never_seen, other_split) = ask(hub, tmp_path, {"source": "acme/other"}, {**question, "split": "test"})
+    assert before["notes"] == []
+    assert switched_off["rows"] == before["rows"] == [{"a": 1}]
+    assert switched_off["notes"] == [
+        f"the Hub is switched off (HF_HUB_OFFLINE): using commit {sha[:12]} of `acme/chat` from the cache"
+    ]
+    for found, name in ((never_seen, "acme/other"), (other_split, "acme/chat")):
+        assert found["message"] == (
+            f"the Hub does not answer, and `{name}` is neither a file here nor was it read before"
+        )
+        assert (found["exit"], found["hint"]) == (3, "check the connection, HF_ENDPOINT and HF_HUB_OFFLINE")
+        assert found["seconds"] < 5
+
+
+@pytest.mark.parametrize("what", [503, "drop", "cut"])
+def test_faults_on_the_way_are_overcome(what: int | str, tmp_path: Path) -> None:
+    rows = b'{"a": "x"}\n' * 1000
+    with StandInHub() as hub:
+        hub.commit("datasets/acme/chat", {"train.jsonl": rows})
+        hub.fail("GET .*/resolve/.*train.jsonl", what)
+        (found,) = ask(hub, tmp_path, {"source": "acme/chat"})
+    assert len(found.get("rows", [])) == 1000, found
