@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from . import library, look
 from .app import app, main
 from .convert import convert
 
 app.command("convert", no_args_is_help=True)(convert)
+app.command("inspect", no_args_is_help=True)(look.inspect)
+app.command("preview", no_args_is_help=True)(look.preview)
+app.command("check", no_args_is_help=True)(look.check)
+app.add_typer(library.templates, name="templates")
+app.add_typer(library.known, name="recipes")
+app.command("transforms")(library.list_transforms)
+app.command("verify", no_args_is_help=True)(library.verify)
 
 __all__ = ["app", "main"]

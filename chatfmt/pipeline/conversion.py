@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import checks, dialects, mapping, render, transforms, views
-from ..errors import RowError, located
+from ..errors import Location, RowError, located
 from ..render.environment import expression, text_expression
 from ..render.guard import Guard
 from ..render.masked import MaskedRenderer
@@ -22,6 +22,8 @@ from .job import Job
 
 OnReject = Callable[[RowError, bytes], None]
 """Called with why a row was left out and its raw text."""
+OnFinding = Callable[[checks.Finding, Location], None]
+"""Called with what a check found and where."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class Stage:
 class Conversion:
     """A job made ready once: expressions compiled, template compiled, programs and caches kept between batches."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, on_finding: OnFinding | None = None) -> None:
+        self.job, self._on_finding, self._file = job, on_finding, ""
         self._renderer = to_renderer(job)
         self._dialect = dialects.DIALECTS[job.dialect]
         self._mapper = _mapper(job)
@@ -76,6 +78,7 @@ class Conversion:
             return
 
     def _run(self, batch: pa.RecordBatch, file: str, books: Books) -> pa.RecordBatch:
+        self._file = file
         for stage in self._stages:
             with located(file, batch.column(stage.rows)):
                 batch = stage.run(batch, books)
@@ -110,6 +113,10 @@ class Conversion:
         for finding in checks.refused(findings, strict=self.job.strict, named=self.job.fail_on):
             raise checks.to_error(finding)
         books.findings.update({code: len(rows) for code, rows in rows_by_code(findings).items()})
+        if self._on_finding is not None:
+            for finding in findings:
+                row = int(batch.column("row")[finding.row].as_py())
+                self._on_finding(finding, Location(self._file, row, finding.message))
         return batch
 
     def _view(self, batch: pa.RecordBatch, books: Books) -> pa.RecordBatch:

@@ -1,0 +1,227 @@
+"""`chatfmt inspect`, `preview` and `check`: looking before converting."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import DataProblem, NoDialect
+from . import options, show
+from .convert import Sources, to_recipe
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from ..pipeline.look import Inspection, Shown, Spread, Trouble
+
+CELL = 60
+"""Characters of a value that a table shows."""
+SHOWN_PROBLEMS = 100
+"""Problems that the table of `check` lists; the counts above it are of all."""
+
+
+@options.takes(options.SELECTION, {"template": options.TEMPLATE["template"]}, {"json": options.REPORT["json"]})
+def inspect(source: Sources, **given: Any) -> None:
+    """Show what is in a data set and how chatfmt reads it: columns, dialect and why, roles, lengths, problems.
+
+    Judged by up to 1000 rows; prints the command that converts all of them.
+    """
+    from ..pipeline import Scratch, look
+    from ..schema import without_pandas
+
+    without_pandas()
+    as_json = given.pop("json")
+    recipe, _ = to_recipe(source, given)
+    with Scratch() as scratch:
+        found = look.inspect(recipe, scratch)
+    for inspection in found:
+        if as_json:
+            show.print_out(json.dumps(inspection.to_json(), ensure_ascii=False))
+        else:
+            print_inspection(inspection)
+        if inspection.problem:
+            raise NoDialect(f"{inspection.source}: {inspection.problem}", hint=inspection.hint or "")
+
+
+def print_inspection(found: Inspection) -> None:
+    """A report for people."""
+    screen = show.console()
+    screen.print(show.visible(f"{found.source} ({found.kind}, {in_splits(found.splits)})"))
+    for label, value in (("data set", found.dataset), ("commit", found.revision), ("licence", found.licence)):
+        if value:
+            screen.print(show.visible(f"  {label}: {value}"))
+    detection = found.detection
+    used = set(detection["used"]) if detection else set()
+    screen.print(
+        show.table(
+            ("column", "type", "rows", "used", "first value"),
+            [
+                (column["name"], column["type"], f"{column['filled']}/{found.rows_seen}",
+                 "yes" if column["name"] in used else "", short(column["example"]))
+                for column in found.columns
+            ],
+            right=(2,),
+        )
+    )  # fmt: skip
+    if detection is None:
+        return
+    screen.print(show.visible(f"dialect: {detection['dialect']} ({detection['type']}), {detection['reason']}"))
+    for name, why in detection["others"].items():
+        screen.print(show.visible(f"  also possible: {name}: {why}"))
+    if found.roles:
+        screen.print("roles: " + show.visible(", ".join(f"{name} {count:,}" for name, count in found.roles.items())))
+    for label, spread in (("turns a row", found.turns), ("characters a row", found.characters)):
+        if spread:
+            screen.print(f"{label}: {in_numbers(spread)}")
+    problems = ", ".join(f"{code} in {count} rows" for code, count in found.findings.items())
+    screen.print(show.visible(f"problems: {problems or 'none'}"))
+    screen.print(show.visible(f"convert it with:\n  {found.command}", lines=True), soft_wrap=True)
+
+
+def in_splits(splits: Mapping[str, int]) -> str:
+    """The splits with their numbers of files."""
+    return ", ".join(f"{name}: {count} file{'s' if count != 1 else ''}" for name, count in splits.items())
+
+
+def in_numbers(spread: Spread) -> str:
+    """Smallest, middle and largest in words."""
+    return f"{spread.smallest:,} to {spread.largest:,}, half of them up to {spread.median:,}"
+
+
+def short(value: Any) -> str:
+    """The beginning of a value, on one line."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = show.visible(text)
+    return text if len(text) <= CELL else text[: CELL - 1] + "…"
+
+
+@options.takes(
+    options.SELECTION,
+    options.CHANGES,
+    options.TEMPLATE,
+    {"to": options.OUTPUT["to"]},
+    count=Annotated[int | None, typer.Option("-n", "--rows", help="How many rows; default 3.", metavar="N")],
+    json={**options.REPORT}["json"],
+)
+def preview(source: Sources, **given: Any) -> None:
+    """Show rows before and after, with special tokens and trained text marked."""
+    from ..pipeline import Scratch, look
+    from ..schema import without_pandas
+
+    without_pandas()
+    as_json, count = given.pop("json"), given.pop("count") or 3
+    recipe, _ = to_recipe(source, given)
+    with Scratch() as scratch:
+        rows = look.preview(recipe, count, scratch)
+    for row in rows:
+        if as_json:
+            show.print_out(json.dumps(vars(row), ensure_ascii=False))
+        else:
+            print_preview(row)
+
+
+def print_preview(shown: Shown) -> None:
+    """One row before and after, for people."""
+    from rich.rule import Rule
+    from rich.text import Text
+
+    screen = show.console()
+    screen.print(Rule(Text(f"row {shown.row}"), align="left"))
+    screen.print(Text(show.visible(json.dumps(shown.record, ensure_ascii=False)), style="dim"))
+    if shown.problem:
+        screen.print(Text(f"cannot be converted: {show.visible(shown.problem)}", style="bold red"))
+    for output in shown.output:
+        for name, value in output.items():
+            screen.print(Text(f"{name}:", style="bold"))
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+            screen.print(marked(text, shown.spans if name == "text" else None))
+
+
+def marked(text: str, spans: Sequence[Sequence[int]] | None) -> Text:
+    """The text with trained parts green and what looks like special tokens in magenta, made visible."""
+    import re
+
+    from rich.text import Text
+
+    trained = [False] * len(text)
+    for start, end in spans or ():
+        trained[start:end] = [True] * (end - start)
+    special = [False] * len(text)
+    for found in re.finditer(r"<\|[^|<>]{1,40}\|>|</?[a-z_]{1,30}>|\[/?[A-Z_]{2,20}\]|<[|｜][^<>]{1,40}[|｜]>", text):
+        special[found.start() : found.end()] = [True] * (found.end() - found.start())
+    made = Text()
+    for character, is_trained, is_special in zip(text, trained, special, strict=True):
+        style = ("green " if is_trained else "") + ("bold magenta" if is_special else "")
+        made.append(show.visible(character, lines=True), style=style.strip() or "default")
+    return made
+
+
+@options.takes(
+    options.SELECTION, options.CHANGES, options.TEMPLATE, {"to": options.OUTPUT["to"]}, {"json": options.REPORT["json"]}
+)
+def check(source: Sources, **given: Any) -> None:
+    """List every problem that converting the whole data set would meet, by reason, with rows.
+
+    Exit code 1 if a row cannot be converted, or, with --strict, if anything was found at all.
+    """
+    from ..pipeline import Scratch, look
+    from ..schema import without_pandas
+
+    without_pandas()
+    as_json = given.pop("json")
+    recipe, _ = to_recipe(source, given)
+    with Scratch() as scratch:
+        troubles, books = look.check(recipe.model_copy(update={"on_error": "skip", "strict": False}), scratch)
+    rows = len({(trouble.at.file, trouble.at.row) for trouble in troubles})
+    if as_json:
+        show.print_out(json.dumps(to_json(troubles, books.read), ensure_ascii=False))
+    else:
+        print_troubles(troubles, books.read)
+    wrong = [trouble for trouble in troubles if trouble.kind == "error" or trouble.code in recipe.fail_on]
+    if wrong or (recipe.strict and troubles):
+        raise DataProblem(f"{rows} of {books.read} rows have problems", hint="--on-error skip leaves out what is wrong")
+
+
+def to_json(troubles: Sequence[Trouble], rows: int) -> dict[str, Any]:
+    """The report for machines."""
+    return {
+        "schema": 1,
+        "rows": rows,
+        "counts": dict(Counter(trouble.code for trouble in troubles).most_common()),
+        "problems": [
+            {
+                "code": trouble.code,
+                "kind": trouble.kind,
+                "file": trouble.at.file,
+                "row": trouble.at.row,
+                "message": trouble.at.message,
+                "line": trouble.at.line,
+                "byte": trouble.at.byte,
+                "detail": trouble.detail,
+            }
+            for trouble in troubles
+        ],
+    }
+
+
+def print_troubles(troubles: Sequence[Trouble], rows: int) -> None:
+    """The report for people: how often each reason, then where."""
+    screen = show.console()
+    if not troubles:
+        screen.print(f"{rows:,} rows, no problems")
+        return
+    kinds = {trouble.code: (trouble.kind, trouble.hint) for trouble in troubles}
+    counts = Counter(trouble.code for trouble in troubles).most_common()
+    screen.print(
+        show.table(
+            ("code", "kind", "found", "what helps"), [(c, kinds[c][0], n, kinds[c][1]) for c, n in counts], right=(2,)
+        )
+    )
+    listed = [(str(trouble.at), trouble.code, trouble.detail) for trouble in troubles[:SHOWN_PROBLEMS]]
+    screen.print(show.table(("where", "code", "what"), listed))
+    if len(troubles) > SHOWN_PROBLEMS:
+        screen.print(f"… and {len(troubles) - SHOWN_PROBLEMS:,} more: --json lists all of them")

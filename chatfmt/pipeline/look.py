@@ -1,0 +1,283 @@
+"""Looking before converting: what a source holds, rows before and after, every problem a conversion would meet."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .. import checks, sources, views
+from ..errors import ChatfmtError, Location, NoDialect, RowError
+from ..recipe import Recipe
+from ..render.masks import WHOLE_TURNS
+from ..schema import CONVERSATION_COLUMNS, JSON, KEYS, ROW, decode_objects, is_turns, to_plain
+from ..sources import Source
+from .books import Books
+from .conversion import Conversion
+from .planning import (
+    SAMPLE_ROWS,
+    asked_split,
+    check_views,
+    has_nulls,
+    load_template,
+    resolve,
+    to_job,
+    to_part,
+    to_plain_detection,
+)
+from .scratch import Scratch, from_stdin
+from .target import target_of
+from .tasks import output_batches
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The smallest, middle and largest of some numbers."""
+
+    smallest: int
+    median: int
+    largest: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a sample of a source holds and how it is read; `problem` says why it cannot be, then `detection` is None."""
+
+    source: str
+    kind: str
+    dataset: str | None
+    revision: str | None
+    subset: str | None
+    licence: str | None
+    splits: Mapping[str, int]
+    """How many files each split has."""
+    rows_seen: int
+    columns: Sequence[Mapping[str, Any]]
+    detection: Mapping[str, Any] | None = None
+    problem: str | None = None
+    hint: str | None = None
+    roles: Mapping[str, int] = field(default_factory=dict)
+    turns: Spread | None = None
+    characters: Spread | None = None
+    findings: Mapping[str, int] = field(default_factory=dict)
+    command: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, keys in order."""
+        return {"schema": 1, **asdict(self)}
+
+
+def inspect(recipe: Recipe, scratch: Scratch) -> list[Inspection]:
+    """What each source of the recipe holds, judged by up to 1000 of its rows."""
+    found = []
+    for spec in recipe.source:
+        source = resolve(recipe, spec)
+        if source.kind == "stdin":
+            source = from_stdin(source, scratch)
+        sample = sources.sample(source, asked_split(recipe, spec, source), rows=SAMPLE_ROWS)
+        found.append(inspect_source(recipe, source, sample))
+    return found
+
+
+def inspect_source(recipe: Recipe, source: Source, sample: Sequence[pa.RecordBatch]) -> Inspection:
+    """What the sample says of the source."""
+    plain = Inspection(
+        source=source.shown,
+        kind=source.kind,
+        dataset=source.dataset_id,
+        revision=source.revision,
+        subset=source.subset,
+        licence=source.licence,
+        splits={split: len(files) for split, files in source.splits.items()},
+        rows_seen=sum(len(batch) for batch in sample),
+        columns=describe_columns(sample),
+    )
+    try:
+        job, detection = to_job(recipe, sample, None, target_of(None, "jsonl", None), nulls=has_nulls(source))
+    except NoDialect as error:
+        return replace(plain, problem=error.message, hint=error.hint)
+    found: list[checks.Finding] = []
+    conversion, books = Conversion(job, lambda finding, at: found.append(finding)), Books()
+    made = [
+        output for batch in sample for output in conversion.convert(batch, source.shown, books, lambda error, raw: None)
+    ]
+    return replace(
+        plain,
+        detection=to_plain_detection(detection),
+        roles=dict(sum((roles(batch) for batch in made), Counter[str]()).most_common()),
+        turns=spread(length for batch in made for length in lengths(batch)),
+        characters=spread(count for batch in made for count in characters(batch)),
+        findings={**books.findings, **books.reasons},
+        command=command(recipe, source, job.dialect),
+    )
+
+
+def describe_columns(sample: Sequence[pa.RecordBatch]) -> list[dict[str, Any]]:
+    """Name, type in words, how many rows have it, and the first value, of each column."""
+    names = dict.fromkeys(name for batch in sample for name in batch.schema.names if name not in (ROW, KEYS))
+    described = []
+    for name in names:
+        columns = [batch.column(name) for batch in sample if name in batch.schema.names]
+        filled = sum(len(column) - column.null_count for column in columns)
+        kinds = dict.fromkeys(type_in_words(column.type) for column in columns if column.null_count < len(column))
+        described.append(
+            {"name": name, "type": " or ".join(kinds) or "null", "filled": filled, "example": example(columns)}
+        )
+    return described
+
+
+def type_in_words(kind: pa.DataType) -> str:
+    """The type of a column as people call it."""
+    if kind == JSON:
+        return "JSON"
+    if is_turns(kind):
+        return "list of {" + ", ".join(item.name for item in kind.value_type if item.name != KEYS) + "}"
+    return "text" if kind == pa.string() else str(kind)
+
+
+def example(columns: Sequence[pa.Array]) -> Any:
+    """The first value there is, as plain data."""
+    for column in columns:
+        valid = column.drop_null() if not pa.types.is_null(column.type) else column.slice(0, 0)
+        if len(valid):
+            return to_plain(decode_objects({"value": valid.slice(0, 1)})[0].get("value"))
+    return None
+
+
+def turns_of(batch: pa.RecordBatch) -> Iterator[pa.ListArray]:
+    """The messages columns of an output batch."""
+    for name in CONVERSATION_COLUMNS:
+        if name in batch.schema.names and is_turns(batch.column(name).type):
+            yield batch.column(name)
+
+
+def roles(batch: pa.RecordBatch) -> Counter[str]:
+    """How many turns each role has in the batch."""
+    return sum((views.count_by_role(column) for column in turns_of(batch)), Counter[str]())
+
+
+def lengths(batch: pa.RecordBatch) -> list[int]:
+    """The turns of each row, of all its messages columns together."""
+    counts = [column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False) for column in turns_of(batch)]
+    return [int(count) for count in sum(counts, np.zeros(len(batch), int))] if counts else []
+
+
+def characters(batch: pa.RecordBatch) -> list[int]:
+    """The characters of the text content of each row."""
+    total = np.zeros(len(batch), int)
+    for column in turns_of(batch):
+        flat = column.flatten()
+        if flat.type.get_field_index("content") < 0 or flat.field("content").type == JSON:
+            continue
+        sizes = pc.utf8_length(pc.struct_field(flat, "content")).fill_null(0).to_numpy(zero_copy_only=False)
+        rows = np.repeat(np.arange(len(batch)), column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
+        np.add.at(total, rows, sizes)
+    return [int(count) for count in total]
+
+
+def spread(numbers: Iterator[int]) -> Spread | None:
+    """The spread of the numbers, None of none."""
+    ordered = sorted(numbers)
+    return Spread(ordered[0], ordered[len(ordered) // 2], ordered[-1]) if ordered else None
+
+
+def command(recipe: Recipe, source: Source, dialect: str) -> str:
+    """The command that converts the source as it was inspected."""
+    given = recipe.source[0].source
+    words = ["chatfmt", "convert", given]
+    for key in ("name", "split", "revision", "data_dir", "field"):
+        value = getattr(recipe, key)
+        words += [f"--{key.replace('_', '-')}", str(value)] if value is not None else []
+    if source.subset and recipe.name is None and source.kind == "hub":
+        words += ["--name", source.subset]
+    words += ["--dialect", dialect] if recipe.dialect != "auto" else []
+    for part, column in recipe.map.items():
+        words += ["--map", f"{part}={column}"]
+    for old, new in recipe.role.items():
+        words += ["--role", f"{old}={new}"]
+    stem = (source.dataset_id or given).rstrip("/").split("/")[-1].split(".")[0] or "stdin"
+    template = recipe.template or "chatml"
+    return shlex.join([*words, "-t", template, "-o", f"{'stdin' if stem == '-' else stem}-{template.split('/')[-1]}/"])
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One row before and after: the record, the output columns, and the spans of trained text in `text`."""
+
+    row: int
+    record: Mapping[str, Any]
+    output: Sequence[Mapping[str, Any]]
+    spans: Sequence[Sequence[int]] | None = None
+    problem: str | None = None
+
+
+def preview(recipe: Recipe, count: int, scratch: Scratch) -> list[Shown]:
+    """The first `count` rows of the first source, each converted by itself; a row that fails says why."""
+    template = load_template(recipe)
+    part = to_part(
+        recipe.model_copy(update={"limit": count}), recipe.source[0], template, target_of(None, "jsonl", None), scratch
+    )
+    job = part.job
+    masked = template is not None and job.view == "text"
+    conversion = Conversion(replace(job, mask=WHOLE_TURNS) if masked else job)
+    shown: list[Shown] = []
+    for split in (split for shard in part.shards for split in shard):
+        for batch in sources.read(split, columns=None):
+            for place in range(min(len(batch), count - len(shown))):
+                shown.append(preview_row(conversion, batch.slice(place, 1), split.shown))
+    return shown
+
+
+def preview_row(conversion: Conversion, row: pa.RecordBatch, file: str) -> Shown:
+    """One row before and after."""
+    number = int(row.column(ROW)[0].as_py())
+    record = to_plain(decode_objects({name: row.column(name) for name in row.schema.names if name != ROW})[0])
+    try:
+        made = list(conversion.convert(row, file, Books()))
+    except ChatfmtError as error:
+        return Shown(number, record, (), problem=f"{error}" + (f" (hint: {error.hint})" if error.hint else ""))
+    output = [
+        out for batch in made for out in decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
+    ]
+    spans = output[0].pop("assistant_spans", None) if output else None
+    return Shown(number, record, output, spans)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One thing that a conversion would meet: `kind` is `error` (the row cannot be converted) or `warning`."""
+
+    code: str
+    kind: str
+    at: Location
+    detail: str
+    hint: str = ""
+
+
+def check(recipe: Recipe, scratch: Scratch) -> tuple[list[Trouble], Books]:
+    """Everything that converting all rows would meet, in order, and what became of the rows; nothing is written."""
+    troubles: list[Trouble] = []
+    books = Books()
+    template, target = load_template(recipe), target_of(None, "jsonl", None)
+    parts = [to_part(recipe, spec, template, target, scratch) for spec in recipe.source]
+    check_views(parts)
+
+    def on_finding(finding: checks.Finding, at: Location) -> None:
+        known = checks.CHECKS[finding.code]
+        troubles.append(Trouble(finding.code, known.kind, at, finding.detail, known.hint))
+
+    def on_reject(error: RowError, raw: bytes) -> None:
+        troubles.append(Trouble(error.code, "error", error.at, error.message, error.hint))
+
+    for part in parts:
+        conversion = Conversion(part.job, on_finding)
+        for shard in part.shards:
+            for _ in output_batches(shard, conversion, books, on_reject):
+                pass
+    return troubles, books
