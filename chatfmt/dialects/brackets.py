@@ -21,7 +21,7 @@ Turn = dict[str, Any]
 
 
 def toolace(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    r"""Turns whose assistant calls functions in brackets, their specifications a JSON list in the system text (ToolACE).
+    r"""Turns whose assistant calls functions in brackets, specified as JSON in the system text (ToolACE).
 
     In:  `{"system": "Functions:\n[{\"name\": \"Get Rain\"}]", "conversations": [{"from": "user", "value": "Rain?"},
            {"from": "assistant", "value": "[Get Rain(city=\"Oslo\", days=2)]"}]}`

@@ -53,9 +53,7 @@ def call_of(value: Any, columns: Columns) -> dict[str, Any] | None:
 
 def calls_in(text: str, columns: Columns) -> list[dict[str, Any]] | None:
     """The calls that `text` writes out: an object, a list of them, or Glaive's form; None if it does not."""
-    value = read_literal(text)
-    if isinstance(value, str):
-        value = _glaive(text)
+    value = _glaive(text) or read_literal(text)
     calls = [call_of(item, columns) for item in (value if isinstance(value, list) else [value])]
     return calls if calls and all(calls) else None  # type: ignore[return-value]
 
@@ -69,10 +67,12 @@ def _glaive(text: str) -> Any:
     if match is None:
         return None
     name, arguments = match.groups()
-    try:
-        return {"name": schema.loads(name), "arguments": schema.loads(arguments)}
-    except ValueError:
-        return {"name": schema.loads(name), "arguments": arguments}
+    for written in (arguments, arguments.replace("\\'", "'")):
+        try:
+            return {"name": schema.loads(name), "arguments": schema.loads(written)}
+        except ValueError:
+            continue
+    return {"name": schema.loads(name), "arguments": arguments}
 
 
 def _named_keys(columns: Columns) -> dict[str, str]:

@@ -194,6 +194,8 @@ def _type(registry: Mapping[str, Dialect], dialect: str, columns: Columns, readi
         kinds = {registry[reading[0]].kind for reading in readings if reading is not None}
         return kinds.pop() if len(kinds) == 1 else "language-modeling"
     kind = registry[dialect].kind
+    if columns.path("chosen") is not None or columns.options.get("paths") == "pairs":
+        return "preference"
     if columns.path("label") is not None and kind != "stepwise":
         return "unpaired-preference"
     if kind == "prompt-only" and columns.path("completion") is not None:

@@ -24,7 +24,8 @@ def gemini(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
            {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"rain": false}}}]}]}`
     Out: `{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Rain?"},
            {"role": "assistant", "tool_calls": [{"type": "function",
-           "function": {"name": "f", "arguments": {"a": 1}}}]}, {"role": "tool", "name": "f", "content": {"rain": false}}]}`
+           "function": {"name": "f", "arguments": {"a": 1}}}]},
+           {"role": "tool", "name": "f", "content": {"rain": false}}]}`
 
     Parts that are thoughts become `reasoning_content`; other parts (images) stay parts. The names are read in
     camelCase and in snake_case. Function declarations become `tools`. Raises DialectError `msg.role`, `msg.type`.
@@ -184,6 +185,8 @@ def chatgpt_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a tree of nodes by name."""
     nodes = value_at(record, columns.path("mapping") or "mapping")
     nodes = nodes if isinstance(nodes, Mapping) else {}
-    fits = bool(nodes) and all(isinstance(node, Mapping) and "parent" in node for node in nodes.values())
+    fits = bool(nodes) and all(
+        isinstance(node, Mapping) and {"parent", "message", "children"} & set(node) for node in nodes.values()
+    )
     last = {"current_node": "current_node"} if "current_node" in record else {}
     return {"mapping": columns.path("mapping") or "mapping", **last} if fits else None

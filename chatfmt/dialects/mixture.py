@@ -82,9 +82,7 @@ def _records(batch: pa.RecordBatch) -> list[dict[str, Any]]:
 
 def _together(records: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
     """One CONVERSATIONS batch of records that have different columns."""
-    names = [name for name in schema.CONVERSATIONS if any(name in record for record in records)]
     kept = list(dict.fromkeys(name for record in records for name in record if name not in schema.CONVERSATIONS))
-    own = encode_rows(records) | {"row": pa.array([record["row"] for record in records], pa.int64())}
-    fields = {name: own[name] for name in names if name in own}
+    fields = {"row": pa.array([record["row"] for record in records], pa.int64()), **encode_rows(records)}
     fields |= schema.encode_objects([{name: record[name] for name in kept if name in record} for record in records])
     return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))

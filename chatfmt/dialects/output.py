@@ -179,7 +179,7 @@ class in_message:
 
 def encode_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
     """The columns of conversations that are Python values."""
-    names = [name for name in schema.CONVERSATIONS if any(row.get(name) is not None for row in rows)]
+    names = [name for name in schema.CONVERSATIONS[1:] if any(row.get(name) is not None for row in rows)]
     return {name: _encode(name, [row.get(name) for row in rows]) for name in names}
 
 

@@ -23,12 +23,16 @@ Turn = dict[str, Any]
 
 @dataclass(frozen=True)
 class Format:
-    """A rendered form: `start` matches where a turn begins (group 1 is its role), `end` what closes one."""
+    """A rendered form: `start` matches where a turn begins (group 1 is its role), `end` what closes one.
+
+    With `preamble` a text before the first turn is what the system says.
+    """
 
     start: re.Pattern[str]
     end: re.Pattern[str] | None = None
     bos: str = ""
     roles: Mapping[str, str] | None = None
+    preamble: bool = False
 
 
 def transcript(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -73,11 +77,13 @@ def turns_of(text: str, columns: Columns) -> list[Turn] | None:
 def _cut(form: Format, text: str) -> list[Turn] | None:
     """The turns of a text in one format; None if the text does not begin with one, or has an end before a start."""
     body = text.removeprefix(form.bos)
-    if form.start.match(body.lstrip("\n")) is None:
-        return None
     found = list(form.start.finditer(body))
+    before = body[: found[0].start()] if found else body
+    if not found or (before.strip("\n") and (not form.preamble or len(found) < 2)):
+        return None
     ends = [match.start() for match in found[1:]] + [len(body)]
-    return [
+    first = [{"role": "system", "content": before.removesuffix(" ")}] if before.strip("\n") else []
+    return first + [
         {"role": _named(form, match.group(1)), "content": _inner(form, body[match.end() : end])}
         for match, end in zip(found, ends, strict=True)
     ]
@@ -135,7 +141,7 @@ _USR = {"usr": "user", "bot": "assistant", "sys": "system"}
 FORMATS: dict[str, Format] = {
     "chatml": Format(re.compile(r"<\|im_start\|>[ \t]*([\w-]+)[ \t]*\n?"), re.compile(r"<\|im_end\|>")),
     "llama-3": Format(re.compile(r"<\|start_header_id\|>\s*(\w+)\s*<\|end_header_id\|>(?:\n\n|\s)?"),
-                      re.compile(r"<\|e[om]t_id\|>"), "<|begin_of_text|>"),
+                      re.compile(r"<\|(?:eot|eom)_id\|>"), "<|begin_of_text|>"),
     "gemma": Format(re.compile(r"<start_of_turn>[ \t]*(\w+)\n?"), re.compile(r"<end_of_turn>"), "<bos>",
                     {"model": "assistant"}),
     "phi": Format(re.compile(r"<\|(system|user|assistant)\|>\n?(?=.*?<\|end\|>)", re.DOTALL),
@@ -145,7 +151,7 @@ FORMATS: dict[str, Format] = {
     "usr-bot": Format(re.compile(r"<(usr|bot|sys)>[ \t]?"), re.compile(r"(?:</(?:usr|bot|sys)>)?\n?\Z"), "", _USR),
     "guanaco": Format(re.compile(r"### ?(Human|Assistant|System) ?:[ \t]?"), re.compile(r"\n?\Z"), "", _TURNS),
     "vicuna": Format(re.compile(r"(?:(?<=\n)|(?<=</s>)|(?<= )|^)(USER|ASSISTANT|SYSTEM): ?"),
-                     re.compile(r" ?(?:</s>)?\n?\Z"), "<s>", _TURNS),
+                     re.compile(r" ?(?:</s>)?\n?\Z"), "<s>", _TURNS, preamble=True),
     "hh": Format(re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?"), None, "", _TURNS),
 }  # fmt: skip
 """Formats whose turns all look alike; sources: the chat templates of those models and the cards of their data sets."""
@@ -202,7 +208,7 @@ def _hh(record: Record, columns: Columns) -> dict[str, Any]:
     chosen, rejected = (_hh_turns(record, columns.path(part) or part) for part in ("chosen", "rejected"))
     most = min(len(chosen), len(rejected)) - 1
     shared = next((place for place in range(most) if chosen[place] != rejected[place]), most)
-    return {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:]}
+    return {"prompt": chosen[:shared] or None, "chosen": chosen[shared:], "rejected": rejected[shared:]}
 
 
 def _hh_turns(record: Record, path: str) -> list[Turn]:

@@ -1,0 +1,41 @@
+"""Source batches for dialects, as the readers make them, and conversations back as Python values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from chatfmt import schema
+from chatfmt.dialects import DIALECTS, Columns, Detection, detect
+
+
+def to_batch(rows: Sequence[Mapping[str, Any]], start: int = 0) -> pa.RecordBatch:
+    """The source batch that a JSON reader makes of `rows`, numbered from `start`."""
+    fields = {schema.ROW: pa.array(range(start, start + len(rows)), pa.int64()), **schema.encode_objects(rows)}
+    return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
+
+
+def to_native(rows: Sequence[Mapping[str, Any]], start: int = 0) -> pa.RecordBatch:
+    """The source batch that a Parquet reader makes of `rows`: nested Arrow types, keys filled with null."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    table = pa.table({name: [row.get(name) for row in rows] for name in names})
+    numbers = pa.array(range(start, start + len(rows)), pa.int64())
+    arrays = [column.combine_chunks() for column in table.columns]
+    return pa.RecordBatch.from_arrays([numbers, *arrays], names=[schema.ROW, *table.column_names])
+
+
+def conversations(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows of a CONVERSATIONS batch as Python values."""
+    found = schema.decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
+    return [{key: value for key, value in row.items() if value is not None} for row in found]
+
+
+def convert(rows: Sequence[Mapping[str, Any]] | pa.RecordBatch, columns: Columns = Columns(), dialect: str = "auto",
+            ) -> tuple[list[dict[str, Any]], Detection]:  # fmt: skip
+    """The conversations of rows by the dialect that is found for them, without `row`, and what was found."""
+    batch = rows if isinstance(rows, pa.RecordBatch) else to_batch(rows)
+    detection = detect([batch], columns, dialect)
+    made = conversations(DIALECTS[detection.dialect].convert(batch, detection.columns))
+    return [{key: value for key, value in row.items() if key != "row"} for row in made], detection
