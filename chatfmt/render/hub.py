@@ -40,14 +40,29 @@ def _download(model_id: str, name: str, commit: str) -> Path:
 
 
 def _cached(model_id: str, revision: str | None) -> Repository:
-    from huggingface_hub import snapshot_download
+    """The files of the model that lie in the local cache."""
+    from huggingface_hub import constants
 
-    try:
-        path = Path(snapshot_download(model_id, revision=revision, local_files_only=True))
-    except Exception as error:
-        raise _in_words(error, model_id, revision) from error
+    folder = Path(constants.HF_HUB_CACHE, f"models--{model_id.replace('/', '--')}")
+    path = _snapshot(folder, revision)
+    if path is None:
+        what = f"the model `{model_id}`" if revision is None else f"revision `{revision}` of the model `{model_id}`"
+        raise InputError(f"{what} is not in the local cache", hint="unset HF_HUB_OFFLINE to download it")
     names = frozenset(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
     return Repository(model_id, names, lambda name: path / name, path.name)
+
+
+def _snapshot(folder: Path, revision: str | None) -> Path | None:
+    """The folder of a commit in the cache: that of the branch, tag or commit, by default the one that came last.
+
+    The layout is that of huggingface_hub's page on its cache: `refs/NAME` holds a commit, `snapshots/COMMIT` its files.
+    """
+    named = folder / "refs" / (revision or "main")
+    commit = named.read_text().strip() if named.is_file() else revision
+    if commit:
+        path = folder / "snapshots" / commit
+        return path if path.is_dir() else None
+    return max((folder / "snapshots").glob("*"), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _in_words(error: Exception, model_id: str, revision: str | None) -> InputError:
@@ -61,9 +76,6 @@ def _in_words(error: Exception, model_id: str, revision: str | None) -> InputErr
     if "RepositoryNotFoundError" in kinds:
         hint = "check the spelling; for a private model `hf auth login`; a path starts with `./`"
         return InputError(f"the Hub has no model `{model_id}`, or it is private", hint=hint)
-    if "LocalEntryNotFoundError" in kinds or "OfflineModeIsEnabled" in kinds:
-        hint = "unset HF_HUB_OFFLINE to download it"
-        return InputError(f"the model `{model_id}` is not in the local cache", hint=hint)
     return InputError(f"the Hub cannot be reached for `{model_id}`: {_first_line(error)}", hint=_UNREACHABLE)
 
 

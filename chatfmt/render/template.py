@@ -199,8 +199,8 @@ def _find(reference: str, revision: str | None) -> ChatTemplate:
 
 
 def _unknown(reference: str) -> UnknownName:
-    close = " or ".join(f"`{name}`" for name in library.close_to(reference))
-    meant = f"did you mean {close}? " if close else ""
+    close = library.close_to(reference)
+    meant = f"did you mean `{close[0]}`? " if close else ""
     hint = f"{meant}`chatfmt templates list` has the names; a path or a Hub model id has a `/`"
     return UnknownName(f"unknown template `{reference}`", hint=hint)
 
