@@ -97,9 +97,9 @@ def shuffle_keys(ids: abc.Sequence[int] | np.ndarray[Any, Any], seed: int) -> Nu
 
     An id has the same number in any batch; different ids never have the same one.
     """
-    value = np.asarray(ids).astype(np.uint64) + np.uint64(seed & (2**64 - 1)) * _MIX[1]
+    start = (int(_MIX[0]) + seed * int(_MIX[1])) & (2**64 - 1)
     with np.errstate(over="ignore"):
-        value = value + _MIX[0]
+        value = np.asarray(ids).astype(np.uint64) + np.uint64(start)
         value = (value ^ (value >> np.uint64(30))) * _MIX[1]
         value = (value ^ (value >> np.uint64(27))) * _MIX[2]
     return value ^ (value >> np.uint64(31))

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import DialectError, Location
-from ..schema import JSON, TEXT, decode_objects, encode_conversations
+from ..schema import TEXT, decode_objects, encode_conversations
 from .paths import lengths_and_starts, list_array
 from .plan import PREAMBLE
 
@@ -89,12 +89,10 @@ def cut_transcripts(column: pa.Array, markers: Markers) -> pa.ListArray:
     character is lost. Text before the first marker needs the marker `^`, which names its role.
     Raises DialectError: `col.type` for what is not text, `msg.role` for a text without a marker, or with text before.
     """
-    if column.type == JSON or not (column.type == TEXT or pa.types.is_null(column.type)):
-        raise DialectError("the transcript is not text", code="col.type", at=Location(row=0))
     start = dict(markers).get(PREAMBLE)
     cuts = {marker: role for marker, role in markers if marker != PREAMBLE}
     pattern = marker_pattern(list(cuts))
-    texts = column.to_pylist()
+    texts = [row.get("") for row in decode_objects({"": column})]
     return encode_conversations(
         [None if text is None else _cut(text, pattern, cuts, start, row) for row, text in enumerate(texts)]
     )
@@ -118,6 +116,8 @@ def _before(marker: str) -> str:
 def _cut(
     text: str, pattern: re.Pattern[str], cuts: dict[str, str], start: str | None, row: int
 ) -> list[dict[str, Any]]:
+    if not isinstance(text, str):
+        raise DialectError("the transcript is not text", code="col.type", at=Location(row=row))
     found = list(pattern.finditer(text))
     if not found and start is None:
         raise _unmarked("no marker starts a line of the transcript", "--marker 'Human:=user'", row)

@@ -1,0 +1,101 @@
+"""Rows are chosen by what they say, and by nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+
+from chatfmt import schema
+from chatfmt.mapping import fraction_mask, lowest, row_hash, shuffle_keys, shuffle_order, split_of
+from tests.transforms.conversations import ROWS, to_batch
+
+
+def canonical(row: dict[str, Any]) -> str:
+    """What a row says: keys of turns in one order, nulls left out."""
+    said = {
+        name: [dict(sorted((k, v) for k, v in turn.items() if v is not None)) for turn in turns]
+        for name, turns in sorted(row.items())
+        if turns is not None
+    }
+    return schema.dumps(said)
+
+
+@given(rows=ROWS, more=ROWS)
+def test_equal_hashes_are_equal_conversations(rows: list[Any], more: list[Any]) -> None:
+    everything = [*rows, *more]
+    hashes = row_hash(to_batch(everything))
+    for one, first in zip(everything, hashes, strict=True):
+        for other, second in zip(everything, hashes, strict=True):
+            assert (canonical(one) == canonical(other)) == (first == second)
+
+
+@given(rows=ROWS)
+def test_a_hash_does_not_hang_on_the_batch(rows: list[Any]) -> None:
+    whole = row_hash(to_batch(rows))
+    assert [each for row in rows for each in row_hash(to_batch([row]))] == whole
+    assert row_hash(to_batch(rows).slice(1)) == whole[1:]
+    assert row_hash(to_batch(list(reversed(rows)), first=90)) == whole[::-1]
+
+
+def test_a_hash_is_the_same_for_parquet_and_json_and_without_what_is_kept() -> None:
+    turns = [{"content": "é", "role": "user"}, {"content": None, "role": "assistant"}]
+    native = pa.RecordBatch.from_arrays([pa.array([3]), pa.array([turns])], names=["row", "messages"])
+    swapped = [{"role": "user", "content": "é"}, {"role": "assistant"}]
+    assert row_hash(native) == row_hash(to_batch([{"messages": swapped, "id": "kept"}]))
+    assert row_hash(native)[0].hex() == "fadd136f4673a8fb92e444b3258a32e3"
+    assert row_hash(native) != row_hash(to_batch([{"messages": swapped, "tools": []}]))
+
+
+def test_texts_that_run_together_are_told_apart() -> None:
+    said = [["a", "b"], ["ab", ""], ["", "ab"], ["ab"], ['t1:"'], ["a\x1fb"]]
+    hashes = row_hash(to_batch([{"messages": [{"role": "user", "content": text} for text in texts]} for texts in said]))
+    assert len(set(hashes)) == len(said)
+
+
+HASHES = [number.to_bytes(16, "big") for number in range(4000)]
+
+
+def test_splits_have_their_fractions_and_do_not_hang_on_order() -> None:
+    parts = {"train": 0.8, "validation": 0.1, "test": 0.1}
+    found = Counter(split_of(key, parts, seed=1) for key in HASHES)
+    assert {name: round(found[name] / 4000, 1) for name in parts} == parts
+    assert [split_of(key, parts, seed=1) for key in reversed(HASHES)] == [split_of(k, parts, seed=1) for k in HASHES][
+        ::-1
+    ]
+    assert [split_of(key, parts, seed=2) for key in HASHES] != [split_of(key, parts, seed=1) for key in HASHES]
+    assert {split_of(key, {"train": 1.0, "test": 0.0}) for key in HASHES} == {"train"}
+
+
+def test_a_fraction_is_about_right_and_independent_of_the_split() -> None:
+    tenth, third = (np.asarray(fraction_mask(HASHES, part)) for part in (0.1, 0.3))
+    assert (300 < tenth.sum() < 500) and (1050 < third.sum() < 1350)
+    assert not (tenth & ~third).any()
+    test = np.array([split_of(key, {"train": 0.9, "test": 0.1}) == "test" for key in HASHES])
+    assert 10 < (tenth & test).sum() < 90
+    assert fraction_mask(HASHES, 1.0).true_count == 4000
+
+
+def test_a_sample_has_its_exact_size_whatever_the_order() -> None:
+    sample = lowest(HASHES, 17, seed=3)
+    assert len(sample) == 17 and sample == lowest(reversed(HASHES), 17, seed=3)
+    assert sample < lowest(HASHES, 18, seed=3) and sample != lowest(HASHES, 17, seed=4)
+    assert lowest(HASHES[:3], 9) == set(HASHES[:3])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**64 + 5, -1])
+def test_an_order_is_a_permutation_fixed_by_its_seed(seed: int) -> None:
+    order = shuffle_order(5000, seed)
+    assert sorted(order.tolist()) == list(range(5000))
+    assert order.tolist() == shuffle_order(5000, seed).tolist() != list(range(5000))
+    assert np.abs(np.corrcoef(order, np.arange(5000))[0, 1]) < 0.05
+    keys = shuffle_keys(range(5000), seed)
+    assert len(set(keys.tolist())) == 5000 and keys[7:9].tolist() == shuffle_keys([7, 8], seed).tolist()
+
+
+def test_other_seeds_give_other_orders() -> None:
+    assert len({tuple(shuffle_order(50, seed)) for seed in range(100)}) == 100
