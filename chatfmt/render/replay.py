@@ -31,14 +31,21 @@ from .trace import Inputs, trace
 
 Tracer = Callable[..., Program | Untraceable]
 
-MIN_ROWS = 8
-"""A shape is traced once so many rows of it have been seen: a trace costs as much as some plain renders."""
-MAX_PROGRAMS = 32
-"""Programs a shape; answers with and without `<think>` double the paths with each turn."""
-MAX_TRACES = 2048
-FREE_TRACES = 64
-ROWS_PER_TRACE = 16
-"""After `FREE_TRACES`, a new trace needs so many replayed rows before it, or tracing does not pay."""
+
+@dataclass(frozen=True)
+class Limits:
+    """When tracing pays, and how much is remembered."""
+
+    rows: int = 8
+    """A shape is traced once so many rows of it have been seen: a trace costs as much as some plain renders."""
+    programs: int = 32
+    """Programs a shape; answers with and without `<think>` double the paths with each turn."""
+    traces: int = 2048
+    free: int = 64
+    """Traces before they have to earn the next one, which takes `rows_per_trace` replayed rows."""
+    rows_per_trace: int = 16
+
+
 CHECKS = 2
 """Rows that plain Jinja must confirm before a program is believed."""
 
@@ -108,11 +115,12 @@ class TracedRenderer:
         fallback: JinjaRenderer,
         *,
         tracer: Tracer = trace,
+        limits: Limits = Limits(),
         reason: str = "",
     ) -> None:
         self.template, self.options, self.fallback, self.reason = template, options, fallback, reason
         self.stats, self.off = Stats(), "the end of the final message is cut by Jinja" if options.continue_final else ""
-        self._tracer, self._strict = tracer, options.engine == "trace"
+        self.limits, self._tracer, self._strict = limits, tracer, options.engine == "trace"
         self._forget()
 
     def _forget(self) -> None:
@@ -185,7 +193,8 @@ class TracedRenderer:
             *batch.take(rows), generation_prompt=batch.generation_prompt, spans=batch.spans, failures=failures
         )
         found = self._rendered(batch, rows, np.full(len(rows), number), pa.array([], pa.string()))
-        if failures or not wanted.text.equals(found.text) or (batch.spans and not wanted.spans.equals(found.spans)):
+        alike = wanted.text.equals(found.text) and (found.spans is None or found.spans.equals(wanted.spans))
+        if failures or not alike:
             self.off = "a replayed text differed from plain Jinja's, so nothing is replayed any more"
             batch.program[:] = -1
         self._checked[number] += len(rows)
@@ -228,10 +237,12 @@ class TracedRenderer:
 
     def _pays(self, shape: _Shape, count: int) -> bool:
         """Whether a trace may be expected to earn what it costs."""
-        earned = FREE_TRACES + self.stats.replayed // ROWS_PER_TRACE
-        if len(shape.programs) >= MAX_PROGRAMS:
+        limits = self.limits
+        earned = limits.free + self.stats.replayed // limits.rows_per_trace
+        if len(shape.programs) >= limits.programs:
             shape.closed = "its shape has too many paths through the template"
-        return count > 1 and shape.seen >= MIN_ROWS and not shape.closed and self.stats.traces < min(earned, MAX_TRACES)
+        enough = shape.seen >= limits.rows and count >= min(limits.rows, CHECKS)
+        return enough and not shape.closed and self.stats.traces < min(earned, limits.traces)
 
     def _traced(self, batch: _Batch, row: int) -> Program | Untraceable:
         columns = batch.take([row])
@@ -271,8 +282,9 @@ class TracedRenderer:
     def _spans(self, programs: Numbers, pieces: Pieces) -> pa.ListArray:
         owner, start, end = self._tables.spans(programs, pieces)
         ends = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(programs)))])
-        values = pa.StructArray.from_arrays([pa.array(start), pa.array(end)], fields=list(SPANS.value_type))
-        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values, type=SPANS)
+        pairs = np.stack([start, end], axis=1).astype(np.int32).ravel()
+        bounds = pa.ListArray.from_arrays(pa.array(np.arange(0, len(pairs) + 1, 2, dtype=np.int32)), pa.array(pairs))
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), bounds, type=SPANS)
 
     def _plain(self, batch: _Batch, rows: Numbers | None, failures: list[RenderError] | None) -> Rendered:
         """Plain Jinja's texts of some rows (None: of all); errors name the row of the batch."""
@@ -288,8 +300,8 @@ class TracedRenderer:
         except RenderError as error:
             _relocate(error, rows)
             raise
-        for error in collected:
-            _relocate(error, rows)
+        for failure in collected:
+            _relocate(failure, rows)
         if failures is not None:
             failures += collected
         return found

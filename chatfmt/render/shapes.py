@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .. import schema
 from .kernels import Numbers, Source, Texts, source_of
@@ -73,19 +74,34 @@ class Classes:
         return found
 
 
+@dataclass(frozen=True)
+class _Field:
+    """A field of all turns: its texts, and its other values, each null where the other one speaks; None if it has none."""
+
+    name: str
+    texts: pa.StringArray | None
+    values: pa.Array | None
+
+
 def read_turns(messages: pa.ListArray, classes: Classes) -> Turns:
     """The turns of a messages column; null conversations have none."""
     lengths = _numbers(messages.value_lengths().fill_null(0))
-    ends = np.cumsum(lengths)
     turns = messages.flatten()
-    fields = dict(zip([field.name for field in turns.type], turns.flatten(), strict=True))
-    texts = {name: column for name, column in fields.items() if _is_slot(name, column)}
-    columns = {name: TextColumn(*source_of(column)) for name, column in texts.items()}
-    return Turns(ends - lengths, lengths, columns, _classes_of(len(turns), fields, texts, classes))
+    fields = [_field(field.name, column) for field, column in zip(turns.type, turns.flatten(), strict=True)]
+    columns = {field.name: TextColumn(*source_of(field.texts)) for field in fields if field.texts is not None}
+    return Turns(np.cumsum(lengths) - lengths, lengths, columns, _classes_of(len(turns), fields, classes))
 
 
-def _is_slot(name: str, column: pa.Array) -> bool:
-    return bool(column.type == schema.TEXT) and name not in FIXED and name != schema.KEYS
+def _field(name: str, column: pa.Array) -> _Field:
+    if name in FIXED or name == schema.KEYS or column.type not in (schema.TEXT, schema.JSON):
+        return _Field(name, None, column)
+    if column.type == schema.TEXT:
+        return _Field(name, column, None)
+    spoken = pc.starts_with(column, '"')
+    if not pc.any(spoken).as_py():
+        return _Field(name, None, column)
+    texts = [None if text is None else schema.loads(text) for text in pc.if_else(spoken, column, None).to_pylist()]
+    return _Field(name, schema.text_array(texts), pc.if_else(spoken, None, column))
 
 
 def _numbers(column: pa.Array) -> Numbers:
@@ -96,29 +112,34 @@ def _present(column: pa.Array) -> npt.NDArray[np.bool_]:
     return np.asarray(column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
 
 
-def _classes_of(count: int, fields: dict[str, pa.Array], texts: dict[str, pa.Array], classes: Classes) -> Numbers:
+def _classes_of(count: int, fields: Sequence[_Field], classes: Classes) -> Numbers:
     if not count:
         return np.zeros(0, np.int64)
     loose = np.zeros(count, np.bool_)
-    keys = [_present(column).astype(np.int64) for column in texts.values() if column.null_count]
-    for name, column in fields.items():
-        if name not in texts:
-            codes, diverse = _codes(column)
+    keys = [
+        _present(field.texts).astype(np.int64) for field in fields if field.texts is not None and field.texts.null_count
+    ]
+    for field in fields:
+        if field.values is not None:
+            codes, diverse = _codes(field.values)
             loose |= diverse
             keys.append(codes)
     inverse, first = _distinct(keys, count)
-    numbers = [NO_SHAPE if loose[turn] else classes.number(_class_key(fields, texts, turn)) for turn in first.tolist()]
+    numbers = [NO_SHAPE if loose[turn] else classes.number(_class_key(fields, turn)) for turn in first.tolist()]
     found = np.array(numbers, np.int64)[inverse]
     found[loose] = NO_SHAPE
     return found
 
 
-def _class_key(fields: dict[str, pa.Array], texts: dict[str, pa.Array], turn: int) -> Hashable:
-    """What one turn has besides its texts."""
-    present = [(name, column[turn]) for name, column in fields.items() if column[turn].is_valid]
-    return tuple(
-        (name, None if name in texts else _digest(value.type == schema.JSON, value.as_py())) for name, value in present
-    )
+def _class_key(fields: Sequence[_Field], turn: int) -> Hashable:
+    """What one turn has besides its texts: its keys in order, and the values that are not texts."""
+    key: list[Hashable] = []
+    for field in fields:
+        if field.texts is not None and field.texts[turn].is_valid:
+            key.append(field.name)
+        elif field.values is not None and field.values[turn].is_valid:
+            key.append((field.name, _digest(field.values.type == schema.JSON, field.values[turn].as_py())))
+    return tuple(key)
 
 
 def _digest(is_json: bool, text: str) -> Hashable:
@@ -213,7 +234,7 @@ class Shapes:
         return self._states >= MAX_STATES or len(self.classes) >= MAX_CLASSES or len(self.constants) >= MAX_STATES
 
     def of(self, turns: Turns, constants: Numbers) -> Numbers:
-        """The shape of each conversation; `NO_SHAPE` for empty ones, very long ones and those with a class that has none.
+        """The shape of each conversation; `NO_SHAPE` for empty and very long ones, and where a turn has no class.
 
         `constants` is a number for what else the shape of each row depends on, or `NO_SHAPE`.
         """

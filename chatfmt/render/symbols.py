@@ -12,6 +12,8 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
+from jinja2 import Undefined
+
 from .program import OPERATIONS, QUESTIONS, Expression, Path, Piece, Question
 
 POISON = f"\ue123\ue456{secrets.token_hex(8)}\ue789"
@@ -208,6 +210,27 @@ for _name in ("find", "rfind", "count", "isdigit", "isalpha", "isalnum", "isspac
 _close(Symbol, str)
 
 
+class Character(Symbol):
+    """Any one character of a text: known to be a string, and nothing else may be done with it."""
+
+    def __new__(cls, tape: Tape) -> Character:
+        return super().__new__(cls, ("character",), "", tape)  # type: ignore[return-value]
+
+    def _chatfmt_make(self, name: str, *arguments: Any) -> Symbol:
+        raise Refused("a loop over the characters of a text")
+
+    def _chatfmt_ask(self, name: str, *arguments: Any) -> Any:
+        raise Refused("a loop over the characters of a text")
+
+    def __bool__(self) -> bool:
+        return True
+
+
+for _name in ("__eq__", "__ne__", "__add__", "__radd__", "__contains__", "__getitem__", "strip", "lstrip", "rstrip",
+              "split", "rsplit", "splitlines", "startswith", "endswith", "join"):  # fmt: skip
+    setattr(Character, _name, refuser(_name))
+
+
 def parts_of(text: str) -> list[str]:
     """The literals and symbols that a text is the concatenation of, in order."""
     if not isinstance(text, Symbol):
@@ -247,6 +270,8 @@ def joined(parts: Iterable[Any], tape: Tape) -> str:
 
 
 def _append(pieces: list[Piece], texts: list[str], part: str) -> None:
+    if isinstance(part, Character):
+        raise Refused("a loop over the characters of a text")
     if isinstance(part, Symbol):
         pieces.append(part._chatfmt_expression)
         texts.append(part._chatfmt_text)
@@ -488,4 +513,4 @@ def symbolic(value: Any, depth: int = 0) -> bool:
         return any(symbolic(item, depth + 1) for item in value.values())
     if isinstance(value, (list, tuple)):
         return any(symbolic(item, depth + 1) for item in value)
-    return not getattr(type(value), "_chatfmt_plain", False)
+    return not isinstance(value, Undefined)

@@ -42,6 +42,7 @@ from .symbols import (
     POISON,
     POISONED_NUMBER,
     SYMBOLIC,
+    Character,
     Fraction,
     Length,
     Parts,
@@ -137,6 +138,7 @@ def _program(blocks: list[str], spans: list[tuple[int, str]], tape: Tape, paths:
         ranges = None if ranges is None or found is None else [*ranges, found]
     for piece in pieces:
         _refuse_leaks(piece)
+    _guard_addresses(pieces, tape)
     known = None if ranges is None else tuple(ranges)
     return Program(tuple(pieces), tuple(tape.guards.items()), known, tuple(paths))
 
@@ -169,6 +171,29 @@ def _range(pieces: list[Piece], starts: dict[int, int], place: int, body: str) -
 
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}>")
+_OPEN, _CLOSE = re.compile(r"<[^<>\n]*$"), re.compile(r"[^<>\n]*>")
+
+
+def _guard_addresses(pieces: Sequence[Piece], tape: Tape) -> None:
+    """Leave to Jinja what looks like an object's memory address once literal and text stand side by side.
+
+    Plain Jinja refuses a printed `<… at 0x…>` that no text of the conversation holds, so a text that may be the middle
+    or the end of one must not have `0x` in it.
+    """
+    for place, piece in enumerate(pieces):
+        if isinstance(piece, str):
+            continue
+        before = pieces[place - 1] if place else "\n"
+        behind = pieces[place + 1] if place + 1 < len(pieces) else "\n"
+        apart = isinstance(before, str) and isinstance(behind, str) and not _has_literal(piece)
+        if not apart or _OPEN.search(str(before)) or _CLOSE.match(str(behind)):
+            tape.guards.setdefault(("has", piece, "0x"), False)
+
+
+def _has_literal(expression: Piece) -> bool:
+    return not isinstance(expression, str) and (
+        expression[0] == "cat" or (expression[0] != "leaf" and _has_literal(expression[1]))
+    )
 
 
 def _refuse_leaks(piece: Piece) -> None:
@@ -198,6 +223,56 @@ class _InAsTest(NodeTransformer):
         return negated.set_environment(node.environment)
 
 
+class _SilentLoops(NodeTransformer):
+    """Lets loops run over a text if they print nothing for a character, as templates for parts of content do.
+
+    Only for loops that cannot tell one character from another and leave nothing behind: no `loop`, no `else`, no
+    condition, no calls, no assignment to a namespace. Such a loop is run for one `Character`, and must print nothing.
+    """
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        if node.test or node.else_ or node.recursive or not isinstance(node.target, nodes.Name):
+            return node
+        if next((found for part in node.body for found in _within(part) if _tells(found)), None):
+            return node
+        node.iter = _filter(node.iter, "chatfmt characters", node)
+        block = nodes.FilterBlock([node], _filter(None, "chatfmt silent", node))
+        return block.set_lineno(node.lineno).set_environment(node.environment)
+
+
+def _within(node: nodes.Node) -> Iterable[nodes.Node]:
+    return [node, *node.find_all(nodes.Node)]
+
+
+def _tells(node: nodes.Node) -> bool:
+    if isinstance(node, nodes.Name):
+        return node.name == "loop"
+    return isinstance(node, (nodes.Call, nodes.CallBlock, nodes.NSRef, nodes.Break, nodes.Continue, nodes.Macro))
+
+
+def _filter(subject: Any, name: str, node: nodes.Node) -> nodes.Filter:
+    found = nodes.Filter(subject, name, [], [], None, None).set_lineno(node.lineno)
+    return found.set_environment(node.environment)  # type: ignore[no-any-return]
+
+
+class _Loops:
+    """The loops under way that `_SilentLoops` watches, and which of them run over a text."""
+
+    def __init__(self) -> None:
+        self.over_text: list[bool] = []
+
+    def characters(self, value: Any) -> Any:
+        text = isinstance(value, Symbol)
+        self.over_text.append(text)
+        return ([Character(value._chatfmt_tape)] if value else []) if text else value
+
+    def silent(self, printed: str) -> str:
+        if self.over_text.pop() and parts_of(printed):
+            raise Refused("a loop over the characters of a text")
+        return printed
+
+
 class SymbolicSandbox(ImmutableSandboxedEnvironment):
     """The sandbox in which symbols are safe."""
 
@@ -209,16 +284,22 @@ class SymbolicSandbox(ImmutableSandboxedEnvironment):
         tree = super()._parse(source, name, filename)
         if next(tree.find_all((nodes.EvalContextModifier, nodes.Include, nodes.Import, nodes.FromImport)), None):
             raise Refused("`autoescape`, `include` or `import`", whole=True)
-        return _InAsTest().visit(tree)  # type: ignore[no-any-return]
+        return _SilentLoops().visit(_InAsTest().visit(tree))  # type: ignore[no-any-return]
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         if symbolic(argument):
             raise Refused("a text or number is used as a key")
+        if isinstance(obj, Character):
+            return self.getattr(obj, str(argument))
         return super().getitem(obj, argument)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, SYMBOLIC) and not isinstance(obj, Symbol) and not attribute.startswith("_"):
             raise Refused(f"`{attribute}` of a number or of the parts of a text")
+        if isinstance(obj, Character):
+            if hasattr(str, attribute):
+                raise Refused(f"`{attribute}` of a character")
+            return self.undefined(obj="", name=attribute)
         return super().getattr(obj, attribute)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -237,7 +318,7 @@ class SymbolicSandbox(ImmutableSandboxedEnvironment):
             raise Refused(f"`{operator}` before a text or number")
         return super().call_unop(context, operator, arg)
 
-    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         if __obj is _LIPSUM:
             raise Refused("it prints random text", whole=True)
         named = {name: value for name, value in kwargs.items() if name not in _FOR_CONTEXT}
@@ -276,7 +357,9 @@ class _Compiled:
     """One template, compiled for tracing."""
 
     def __init__(self, text: str) -> None:
-        self.environment = _symbolic_sandbox()
+        self.environment, self.loops = _symbolic_sandbox(), _Loops()
+        self.environment.filters["chatfmt characters"] = self.loops.characters
+        self.environment.filters["chatfmt silent"] = self.loops.silent
         self.template = self.environment.from_string(text)
         own = self.template.root_render_func.__globals__
         own["str_join"] = own["markup_join"] = lambda parts: joined_any([str(part) for part in parts])
@@ -285,6 +368,7 @@ class _Compiled:
         """What the template yields at top level, and the generation blocks: after how many of those, and their body."""
         blocks: list[str] = []
         spans: list[tuple[int, str]] = []
+        self.loops.over_text.clear()
 
         def note(caller: Macro) -> str:
             body = caller()

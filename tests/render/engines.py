@@ -1,0 +1,60 @@
+"""Both engines over the same rows, and whether they agree in texts, spans and errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from chatfmt import schema
+from chatfmt.errors import RenderError
+from chatfmt.render.options import RenderOptions
+from chatfmt.render.plain import JinjaRenderer
+from chatfmt.render.replay import Limits, TracedRenderer
+from chatfmt.render.template import ChatTemplate
+
+EAGER = Limits(rows=1, free=100_000)
+TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+
+
+_ADDRESS = re.compile("0x[0-9a-f]+")
+
+
+def template(text: str) -> ChatTemplate:
+    return ChatTemplate("test", text, TOKENS)
+
+
+def traced(text: str, options: RenderOptions = RenderOptions(), limits: Limits = EAGER) -> TracedRenderer:
+    return TracedRenderer(template(text), options, JinjaRenderer(template(text), options), limits=limits)
+
+
+def columns(rows: Sequence[Mapping[str, Any]]) -> tuple[pa.Array, ...]:
+    """The four columns of a render for rows with `messages`, `tools`, `documents` and `kwargs`."""
+    others = [
+        schema.json_array([row.get(name) for row in rows], [row.get(name) is not None for row in rows])
+        for name in ("tools", "documents", "kwargs")
+    ]
+    return schema.encode_conversations([row["messages"] for row in rows]), *others
+
+
+def outcome(renderer: Any, arrays: tuple[pa.Array, ...], **options: Any) -> tuple[Any, ...]:
+    """Texts, spans and errors, as something that can be compared and read."""
+    failures: list[RenderError] = []
+    rendered = renderer(*arrays, failures=failures, **options)
+    rendered.text.validate(full=True)
+    spans = None if rendered.spans is None else rendered.spans.to_pylist()
+    errors = [(failure.at.row, failure.code, _ADDRESS.sub("0x…", failure.message)) for failure in failures]
+    return rendered.text.to_pylist(), spans, errors
+
+
+def assert_same(text: str, rows: Sequence[Mapping[str, Any]], **options: Any) -> TracedRenderer:
+    """The traced renderer, after both engines gave the same for all rows, three times over."""
+    arrays = columns(rows)
+    plain, replaying = JinjaRenderer(template(text), RenderOptions()), traced(text)
+    wanted = outcome(plain, arrays, **options)
+    for _ in range(2):
+        assert outcome(replaying, arrays, **options) == wanted
+    assert not replaying.off, replaying.off
+    return replaying

@@ -1,0 +1,241 @@
+"""Tracing: random templates over random chats on both engines, leaks past a symbol, what is refused, programs as data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatfmt.render.program import Program, Untraceable, describe
+from chatfmt.render.symbols import POISON
+from chatfmt.render.trace import Inputs, trace
+from tests.render.engines import assert_same
+
+TEXTS = (
+    "", " ", "a", "Hello", " \n padded \t", "x</think>y", "<think>\nhm\n</think>\n\nyes", "</think></think>", "\x1c\x85 \u00a0edge\u3000\u2028",
+    "\u200b\ufeffkept\u200b", "é😀\n\n\nß", '"quoted" \\ {"a": 1}', "<tool_response>r</tool_response>", "user", "0", "None",
+    "long " * 40, "<|im_end|>", "\n\n", "aaa", "ends with \r\n", "İı Straße",
+)  # fmt: skip
+ROLES = ("system", "user", "assistant", "tool")
+TEXT = st.sampled_from(TEXTS)
+TURN = st.fixed_dictionaries(
+    {"role": st.sampled_from(ROLES), "content": TEXT}, optional={"name": TEXT, "reasoning_content": TEXT}
+)
+CHAT = st.lists(TURN, min_size=1, max_size=4)
+CONSTANT = st.sampled_from(
+    ("'a'", "'</think>'", "'\\n'", "''", "'x'", "' '", "'aa'", "'Hello'", "'é'", "'<think>'", "'\\n\\n'")
+)
+STRIP = st.sampled_from(("", "'\\n'", "' \\n'", "'ax'", "'é'"))
+
+
+def expressions(names: tuple[str, ...]) -> st.SearchStrategy[str]:
+    """Text-valued expressions over the names."""
+    return st.recursive(st.sampled_from(names), _longer_expressions, max_leaves=4)
+
+
+def _longer_expressions(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.one_of(
+        st.builds("({} + {})".format, inner, CONSTANT),
+        st.builds("({} + {})".format, CONSTANT, inner),
+        st.builds("({} ~ {})".format, inner, inner),
+        st.builds("{}.{}({})".format, inner, st.sampled_from(("strip", "lstrip", "rstrip")), STRIP),
+        st.builds(
+            "({}|{})".format,
+            inner,
+            st.sampled_from(
+                (
+                    "trim",
+                    "lower",
+                    "upper",
+                    "capitalize",
+                    "title",
+                    "tojson",
+                    "string",
+                    "safe",
+                    "e",
+                    "default('d')",
+                    "default('d', true)",
+                    "first",
+                    "last",
+                    "reverse",
+                    "list|join('-')",
+                    "indent(2)",
+                    "length",
+                    "wordcount",
+                    "replace('a', 'b')",
+                    "replace('\\n', '')",
+                    "truncate(9)",
+                    "center(9)",
+                    "int",
+                    "urlencode",
+                    "tojson(indent=2)",
+                )
+            ),
+        ),  # fmt: skip
+        st.builds("{}.split({})[{}]".format, inner, CONSTANT, st.sampled_from(("0", "-1", "1", "-2"))),
+        st.builds(
+            "{}.{}".format,
+            inner,
+            st.sampled_from(
+                (
+                    "upper()",
+                    "lower()",
+                    "title()",
+                    "replace('a', '<')",
+                    "split()|join(',')",
+                    "rsplit('a', 1)[0]",
+                    "partition('a')[2]",
+                    "splitlines()|join('|')",
+                    "removeprefix('a')",
+                    "removesuffix('a')",
+                    "format(1)",
+                    "zfill(9)",
+                    "encode()",
+                    "join(['1', '2'])",
+                    "center(3)",
+                    "find('a')",
+                    "count('a')",
+                    "isdigit()",
+                    "nothing",
+                    "__class__",
+                )
+            ),
+        ),  # fmt: skip
+        st.builds("{}[{}]".format, inner, st.sampled_from(("0", "-1", "1:", ":2", "::-1", "99", "'key'"))),
+        st.builds("('%s|%s' % ({}, {}))".format, inner, inner),
+        st.builds("','.join([{}, {}])".format, inner, inner),
+        st.builds("({}|format({}))".format, st.sampled_from(("'<%s>'", "'%10s'")), inner),
+        st.builds("[{}, 'k']|join({})".format, inner, inner),
+        st.builds("{{'k': {}}}|tojson".format, inner),
+        st.builds("[{}]|string".format, inner),
+        st.builds("dict(k={}).k".format, inner),
+        st.builds("f({})".format, inner),
+        st.builds("({} if {} else {})".format, inner, _conditions(inner), inner),
+    )
+
+
+def _conditions(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.one_of(
+        inner,
+        st.builds("not {}".format, inner),
+        st.builds("{} in {}".format, CONSTANT, inner),
+        st.builds("{} not in {}".format, CONSTANT, inner),
+        st.builds(
+            "{} in {}".format,
+            inner,
+            st.sampled_from(("'Hello a'", "['a', 'Hello']", "('x', '0')", "{'a': 1}", "messages")),
+        ),
+        st.builds("{}.{}({})".format, inner, st.sampled_from(("startswith", "endswith")), CONSTANT),
+        st.builds("{} {} {}".format, inner, st.sampled_from(("==", "!=", "<", ">=")), CONSTANT),
+        st.builds("{} == {}".format, inner, inner),
+        st.builds("{}|length {} {}".format, inner, st.sampled_from((">", "<=", "==", "!=")), st.integers(0, 6)),
+        st.builds(
+            "{} is {}".format,
+            inner,
+            st.sampled_from(
+                (
+                    "string",
+                    "none",
+                    "defined",
+                    "mapping",
+                    "iterable",
+                    "sequence",
+                    "number",
+                    "lower",
+                    "upper",
+                    "undefined",
+                    "boolean",
+                    "in 'Hello'",
+                    "eq 'a'",
+                    "sameas 'a'",
+                    "callable",
+                    "escaped",
+                    "true",
+                )
+            ),
+        ),  # fmt: skip
+        st.builds("{}.split({})|length == 2".format, inner, CONSTANT),
+    )
+
+
+VALUE = expressions(
+    (
+        "message.content",
+        "message['content']",
+        "message.name",
+        "message.reasoning_content",
+        "messages[0].content",
+        "x",
+        "message.role",
+    )
+)
+CONDITION = st.one_of(
+    _conditions(VALUE),
+    st.sampled_from((
+        "message.role == 'user'", "loop.first", "loop.last", "loop.index0 % 2 == 0", "'name' in message", "message.name is defined", "ns.seen",
+        "message is mapping", "messages|length > 2", "message.role in ['user', 'system']", "loop.previtem is defined",
+        "add_generation_prompt", "tools", "message.tool_calls is not defined",
+    )),
+)  # fmt: skip
+
+
+def statements(depth: int = 2) -> st.SearchStrategy[str]:
+    """Template text for the body of the loop over messages."""
+    simple = st.one_of(
+        st.builds("{{{{ {} }}}}".format, VALUE),
+        st.builds("{{{{- {} -}}}}".format, VALUE),
+        st.sampled_from(("<|x|>", "\n", "{{ message.role }}", "{{ loop.index }}", "{{ message|tojson }}", "{{ message }}", "{{ bos_token }}")),
+        st.builds("{{% set x = {} %}}".format, VALUE),
+        st.builds("{{% set x %}}[{{{{ {} }}}}]{{% endset %}}".format, VALUE),
+        st.builds("{{% set ns.seen = {} %}}".format, VALUE),
+        st.builds("{{% if {} %}}{{% break %}}{{% endif %}}".format, CONDITION),
+        st.builds("{{% if {} %}}{{% continue %}}{{% endif %}}".format, CONDITION),
+        st.builds("{{% generation %}}{{{{ {} }}}}{{% endgeneration %}}".format, VALUE),
+        st.builds("{{% for part in {} %}}{{% if part.type == 't' %}}{{{{ part.text }}}}{{% endif %}}{{% endfor %}}".format, VALUE),
+        st.builds("{{% for part in {} %}}-{{{{ part }}}}{{% endfor %}}".format, VALUE),
+        st.builds("{{% filter trim %}} {{{{ {} }}}} {{% endfilter %}}".format, VALUE),
+        st.sampled_from(("{{ raise_exception('no') }}", "{% for m in messages|selectattr('content') %}{{ m.content|trim }}{% endfor %}",
+                         "{{ messages|map(attribute='content')|join('+') }}", "{% for k, v in message.items() %}{{ k }}={{ v }}{% endfor %}",
+                         "{{ (messages|last).content }}", "{% for m in messages[1:] %}{{ m.content }}{% endfor %}",
+                         "{{ loop.cycle('a', message.content) }}", "{% if loop.changed(message.content) %}c{% endif %}",
+                         "{{ messages|map(attribute='content')|map('upper')|list|tojson }}", "{{ message.content is string }}")),
+    )  # fmt: skip
+    if not depth:
+        return simple
+    inner = st.lists(statements(depth - 1), max_size=2).map("".join)
+    return st.one_of(
+        simple,
+        simple,
+        st.builds(
+            "{{% if {} %}}{}{{% elif {} %}}{}{{% else %}}{}{{% endif %}}".format,
+            CONDITION,
+            inner,
+            CONDITION,
+            inner,
+            inner,
+        ),
+    )
+
+
+BODY = st.lists(statements(), min_size=1, max_size=4).map("".join)
+TEMPLATE = st.builds(
+    "{{% macro f(v) %}}({{{{ v }}}}){{% endmacro %}}{{% set ns = namespace(seen='') %}}{{% set x = 'x' %}}{{% for message in messages %}}{}{{% endfor %}}{}".format,
+    BODY,
+    st.sampled_from(("", "{{ ns.seen }}", "{% if add_generation_prompt %}<go>{% endif %}")),
+)
+
+
+@settings(max_examples=200)
+@given(TEMPLATE, st.lists(CHAT, min_size=1, max_size=5), st.booleans(), st.booleans())
+def test_random_templates_render_random_chats_alike_on_both_engines(
+    text: str, chats: list[list[dict[str, Any]]], generation_prompt: bool, spans: bool
+) -> None:
+    others = [
+        [{**turn, "content": TEXTS[(place + 7 * len(chat)) % len(TEXTS)]} for place, turn in enumerate(chat)]
+        for chat in chats
+    ]
+    rows = [{"messages": chat} for chat in [*chats, *others, *chats]]
+    renderer = assert_same(text, rows, generation_prompt=generation_prompt, spans=spans)
+    assert renderer.stats.rows == 2 * len(rows)
