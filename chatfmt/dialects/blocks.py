@@ -164,7 +164,8 @@ def content_of(parts: Sequence[Mapping[str, Any]]) -> Any:
 
 def anthropic_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     """The parts of a record in whose messages there is a block that only Anthropic has."""
-    return _with_blocks(record, columns, lambda block: block.get("type") in ANTHROPIC or _source(block))
+    found = _with_blocks(record, columns, lambda block: block.get("type") in ANTHROPIC or _source(block))
+    return found and {**found, **({"system_blocks": "system"} if isinstance(record.get("system"), list) else {})}
 
 
 def _source(block: Mapping[str, Any]) -> bool:

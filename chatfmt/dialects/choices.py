@@ -114,6 +114,8 @@ def multiple_choice_parts(record: Record, columns: Columns) -> dict[str, str] | 
     if question is None or choices is None or answer is None:
         return None
     found = {"prompt": question, "choices": choices, "answer": answer, **side_parts(record, columns)}
+    if choices == "A":
+        found |= {f"choice_{letter}": letter for letter, _ in _lettered(record) or []}
     listed = choices_of(record, columns.adding(found))
     return found if listed and isinstance(value_at(record, answer), (str, int)) else None
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import schema
-from ..errors import DialectError, Location, UsageError
+from ..errors import DialectError, Location, NoDialect, UsageError
 
 Record = Mapping[str, Any]
 
@@ -88,6 +88,19 @@ def text_columns(record: Record, names: Sequence[str]) -> list[str]:
     lower = {key.lower(): key for key in reversed(list(record))}
     found = [lower[name] for name in names if name in lower]
     return [name for name in found if isinstance(record.get(name), str)]
+
+
+def two_fit(names: Sequence[str], part: str) -> NoDialect:
+    """The error for two columns that could each play one part."""
+    both = " and ".join(f"`{name}`" for name in names)
+    choices = " or ".join(f"--map {part}={quoted(name)}" for name in names)
+    return NoDialect(f"the columns {both} could each be the {part}", hint=f"choose with {choices}")
+
+
+def quoted(name: str) -> str:
+    """The name of a column as a shell takes it for one word."""
+    plain = name.translate({ord(sign): None for sign in "_-.[]"})
+    return name if plain.isalnum() else f"'{name}'"
 
 
 def first_present(record: Record, names: Sequence[str], columns: Columns, part: str) -> str | None:

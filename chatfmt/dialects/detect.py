@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pyarrow as pa
 from .. import schema
 from ..errors import NoDialect, UnknownName
 from .columns import SIDE_PARTS, Columns, Record, records_of, top_level
-from .refusal import no_dialect
+from .refusal import no_dialect, rows_differ
 
 Fits = Callable[[Record, Columns], Mapping[str, str] | None]
 """The parts of one record, each with its column (or the key inside turns), None if the dialect cannot read it."""
@@ -74,11 +74,13 @@ def find(
         dict.fromkeys(key for batch in batches for key in batch.schema.names if key not in (schema.ROW, schema.KEYS))
     )
     candidates = admissible(registry, columns) if name == "auto" else {name: registry[name]}
-    readings = [reading_of(record, candidates, columns) for record in records]
+    readings = without_results([reading_of(record, candidates, columns) for record in records])
     found = [reading for reading in readings if reading is not None]
     if not found or 2 * len(found) < len(records):
         raise no_dialect(names, records, columns, name, len(found))
     dialect, parts = settle(found, candidates)
+    if dialect == "mixed" and name != "auto":
+        raise rows_differ([parts for _, parts in found])
     return _detection(registry, dialect, columns.adding(parts), readings, names, records)
 
 
@@ -97,19 +99,31 @@ def reading_of(record: Record, candidates: Mapping[str, Dialect], columns: Colum
     return None
 
 
+def without_results(readings: Sequence[Reading | None]) -> list[Reading | None]:
+    """The readings without rows whose worked `solution` is missing, so that only its result, `answer`, is there."""
+    solved = {
+        parts.get("prompt") for _, parts in filter(None, readings) if parts.get("completion", "").lower() == "solution"
+    }
+    return [
+        None if reading and reading[1].get("completion", "").lower() == "answer" and reading[1]["prompt"] in solved
+        else reading
+        for reading in readings
+    ]  # fmt: skip
+
+
 def settle(found: Sequence[Reading], candidates: Mapping[str, Dialect]) -> tuple[str, dict[str, str]]:
     """The one dialect and the joint parts of all readings, or `mixed`."""
-    names = {name for name, _ in found}
+    names = dict.fromkeys(name for name, _ in found)
     for name in names:
-        if names <= {name} | candidates[name].covers and (parts := joint(parts for _, parts in found)) is not None:
+        if set(names) <= {name} | candidates[name].covers and (parts := joint(parts for _, parts in found)) is not None:
             return name, parts
     return "mixed", {}
 
 
-def joint(all_parts: object) -> dict[str, str] | None:
+def joint(all_parts: Iterable[Mapping[str, str]]) -> dict[str, str] | None:
     """All parts together, None if two rows have one part in different columns."""
     out: dict[str, str] = {}
-    for parts in all_parts:  # type: ignore[attr-defined]
+    for parts in all_parts:
         for part, path in parts.items():
             if out.setdefault(part, path) != path:
                 return None

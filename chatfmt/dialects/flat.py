@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import schema
-from ..errors import DialectError, Location, NoDialect
+from ..errors import DialectError, Location
 from .columns import (
     Columns,
     Record,
@@ -165,10 +165,7 @@ def _one_of(record: Record, names: Sequence[str], columns: Columns, part: str) -
     if columns.path(part) is None:
         filled = [name for name in text_columns(record, names) if record[name].strip()]
         if len({record[name] for name in filled}) > 1:
-            both = " and ".join(f"`{name}`" for name in filled)
-            raise NoDialect(
-                f"the columns {both} could each be the {part}", hint=f"choose with --map {part}={filled[0]}"
-            )
+            raise two_fit(filled, part)
     return first_text(record, names, columns, part)
 
 

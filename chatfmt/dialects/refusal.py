@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import NoDialect
-from .columns import Columns, Record, is_label
+from .columns import Columns, Record, is_label, quoted, two_fit
 from .flat import COMPLETIONS, CONTEXTS, PROMPTS
 from .literals import read_literal
 from .turns import keys_of_turns
@@ -23,22 +23,42 @@ def no_dialect(names: Sequence[str], records: Sequence[Record], columns: Columns
 
 
 def _hint(names: Sequence[str], records: Sequence[Record], columns: Columns) -> str:
-    nested = next(_nested_turns(records[0], columns), None)
+    return _turns_hint(names, records[0], columns) or _texts_hint(names, records, columns)
+
+
+def _turns_hint(names: Sequence[str], record: Record, columns: Columns) -> str | None:
+    """The hint where turns lie deeper in the record, or have keys of other names."""
+    nested = next(_nested_turns(record, columns), None)
     if nested is not None:
         return f"the turns could be in `{nested}`: --map messages={nested}"
+    if objects := next((name for name in names if _objects(record.get(name))), None):
+        keys = ", ".join(f"`{key}`" for key in record[objects][0])
+        return (
+            f"`{objects}` holds objects with the keys {keys}: name them with --map messages={quoted(objects)} "
+            "--map messages.role=KEY --map messages.content=KEY, or give roles in turn with --roles user,assistant"
+        )
+    return None
+
+
+def _texts_hint(names: Sequence[str], records: Sequence[Record], columns: Columns) -> str:
+    """The hint where a question and an answer may lie in columns of their own."""
     texts = [name for name in names if any(isinstance(record.get(name), str) for record in records)]
     prompt = _named(texts, PROMPTS) or columns.path("prompt")
     completion = _named(texts, COMPLETIONS) or columns.path("completion")
     values = [name for name in names if name not in texts and name.lower() in COMPLETIONS]
     if prompt and values:
-        build = f"--map prompt={_quoted(prompt)} --map completion='{{{{ {values[0]} }}}}'"
+        build = f"--map prompt={quoted(prompt)} --map completion='{{{{ {values[0]} }}}}'"
         return f"`{values[0]}` is not text; to make it text: {build}"
     if prompt and not completion:
-        only = f"--map prompt={_quoted(prompt)} --dialect prompt-only"
+        only = f"--map prompt={quoted(prompt)} --dialect prompt-only"
         return f"map the answer: {_pair(prompt, _rest(texts, prompt))}; or only prompts: {only}"
     if completion and not prompt:
         return f"map the question: {_pair(_rest(texts, completion), completion)}; {_plain(completion)}"
     return _blind(texts)
+
+
+def _objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
 
 
 def _blind(texts: Sequence[str]) -> str:
@@ -51,15 +71,11 @@ def _blind(texts: Sequence[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    return f"or plain text: --map text={_quoted(name)}"
+    return f"or plain text: --map text={quoted(name)}"
 
 
 def _pair(prompt: str, completion: str) -> str:
-    return f"--map prompt={_quoted(prompt)} --map completion={_quoted(completion)}"
-
-
-def _quoted(name: str) -> str:
-    return name if name.replace("_", "").replace("-", "").replace(".", "").isalnum() else f"'{name}'"
+    return f"--map prompt={quoted(prompt)} --map completion={quoted(completion)}"
 
 
 def _named(names: Sequence[str], wanted: Sequence[str]) -> str | None:
@@ -85,3 +101,12 @@ def _nested_turns(value: Any, columns: Columns, path: str = "", depth: int = 0) 
     elif isinstance(value, Mapping) and depth < 4:
         for key, item in value.items():
             yield from _nested_turns(item, columns, f"{path}.{key}" if path else key, depth + 1)
+
+
+def rows_differ(readings: Sequence[Mapping[str, str]]) -> NoDialect:
+    """The error for rows that have one part in different columns."""
+    found: dict[str, dict[str, None]] = {}
+    for part, path in (item for parts in readings for item in parts.items()):
+        found.setdefault(part, {})[path] = None
+    part, paths = next((part, list(paths)) for part, paths in found.items() if len(paths) > 1)
+    return two_fit(paths, part)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import schema
-from ..errors import DialectError, Location, NoDialect
+from ..errors import DialectError, Location
 from .calls import read_calls
 from .columns import (
     MESSAGES,
@@ -304,8 +304,7 @@ def messages_parts(record: Record, columns: Columns) -> dict[str, str] | None:
         return None
     path, turns = next(iter(found.items()))
     if any(other != turns for other in found.values()):
-        both = " and ".join(f"`{name}`" for name in found)
-        raise NoDialect(f"the columns {both} could each be the messages", hint=f"choose with --map messages={path}")
+        raise two_fit(list(found), "messages")
     label = {"label": "label"} if isinstance(record.get("label"), bool) else {}
     return {"messages": path, **(keys_of_turns(turns, columns) or {}), **label, **side_parts(record, columns)}
 
