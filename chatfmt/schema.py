@@ -130,6 +130,7 @@ def encode_objects(objects: Sequence[Mapping[str, Any]], *, turns: bool = True) 
     """The fields of `objects` as columns of the same length, keys in order of first appearance, `#keys` last if needed.
 
     With `turns=False` lists of objects become JSON text too, as everything nested inside a turn does.
+    Raises ValueError for a number that is not finite, and for a key of a record or of a turn named `#keys`.
     """
     if not objects:
         return {}
@@ -139,6 +140,8 @@ def encode_objects(objects: Sequence[Mapping[str, Any]], *, turns: bool = True) 
     else:
         names = tuple(dict.fromkeys(chain.from_iterable(objects)))
         columns = [[item.get(name, _ABSENT) for item in objects] for name in names]
+    if KEYS in names:
+        raise ValueError(f"a key is named {KEYS}")
     fields = {name: encode_values(values, turns=turns) for name, values in zip(names, columns, strict=True)}
     keys = _own_keys(objects, names, fields)
     return fields if keys is None else {**fields, KEYS: keys}
@@ -212,13 +215,11 @@ def encode_conversations(conversations: Sequence[Sequence[Mapping[str, Any]] | N
     """A messages column of `conversations`; None becomes null."""
     turns = list(chain.from_iterable(turns for turns in conversations if turns))
     fields = encode_objects(turns, turns=False)
-    struct = pa.StructArray.from_arrays(list(fields.values()), names=list(fields)) if fields else _NO_TURNS
+    fields = fields or {name: pa.nulls(len(turns), TEXT) for name in ("role", "content")}
+    struct = pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
     ends = list(accumulate((len(turns) if turns else 0 for turns in conversations), initial=0))
     absent = [turns is None for turns in conversations]
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), struct, mask=pa.array(absent) if any(absent) else None)
-
-
-_NO_TURNS = pa.nulls(0, pa.struct([("role", TEXT), ("content", TEXT)]))
 
 
 def decode_conversations(column: pa.ListArray) -> list[list[dict[str, Any]] | None]:

@@ -10,7 +10,7 @@ import jiter
 import pyarrow as pa
 
 from ..errors import RowError
-from ..schema import ROW, encode_objects
+from ..schema import KEYS, ROW, encode_objects
 from .exact_json import check_value, is_plain, parse_object
 
 OnBad = Callable[[RowError, bytes], None]
@@ -55,9 +55,18 @@ def _good(records: Iterable[Record], max_bytes: int, on_bad: OnBad | None) -> It
         try:
             if len(record.raw) > max_bytes:
                 raise too_large(max_bytes)
-            yield parse_object(record.raw), record.row
+            value = parse_object(record.raw)
+            _check_names(value)
+            yield value, record.row
         except RowError as error:
             refuse(error, record, on_bad)
+
+
+def _check_names(value: dict[str, Any]) -> None:
+    turns = [item for list_ in value.values() if type(list_) is list for item in list_ if type(item) is dict]
+    for name in (ROW, KEYS):
+        if name in value or (name == KEYS and any(KEYS in turn for turn in turns)):
+            raise RowError(f"a key is named `{name}`, which chatfmt needs for itself", code="json.key")
 
 
 def too_large(max_bytes: int) -> RowError:
@@ -79,5 +88,8 @@ def refuse(error: RowError, record: Record, on_bad: OnBad | None) -> None:
 
 def to_batch(objects: Sequence[dict[str, Any]], rows: Sequence[int]) -> pa.RecordBatch:
     """The source batch of JSON objects. Raises ValueError where one holds a number that is not finite."""
-    columns = {ROW: pa.array(rows, pa.int64()), **encode_objects(objects)}
+    fields = encode_objects(objects)
+    if ROW in fields:
+        raise ValueError(f"a key is named {ROW}")
+    columns = {ROW: pa.array(rows, pa.int64()), **fields}
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))

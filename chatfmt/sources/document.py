@@ -74,8 +74,24 @@ def _kind(value: Any) -> str:
     return {"list": "a list", "str": "text", "dict": "an object"}.get(type(value).__name__, "a plain value")
 
 
-def where_records_may_be(document: Any) -> str:
-    """A hint for a document that is one object: which `--field` to type."""
+def check_is_list(file: SourceFile, chunks: Iterable[bytes], whole: Iterable[bytes]) -> None:
+    """Raises InputError where a JSON document is one object, and says which `--field` to type.
+
+    `chunks` and `whole` are its text twice, of which `whole` is read only to look into the object.
+    """
+    head, _ = without_bom(chunks)
+    if next((text[:1] for text in (part.lstrip() for part in head) if text), b"") != b"{":
+        return
+    try:
+        parts, _ = without_bom(whole)
+        hint = _where_records_may_be(parse_value(b"".join(parts)))
+    except RowError as error:
+        at = Location(file.shown, line=error.at.line, byte=error.at.byte)
+        raise InputError(error.message, code=error.code, at=at) from None
+    raise InputError("this is one JSON object, not records", code="json.document", at=Location(file.shown), hint=hint)
+
+
+def _where_records_may_be(document: Any) -> str:
     lists = [key for key, value in document.items() if type(value) is list and any(type(i) is dict for i in value)]
     if lists:
         return " or ".join(f"`--field {key}`" for key in lists[:3])

@@ -51,10 +51,11 @@ def is_plain(raw: bytes) -> bool:
 def check_value(value: Any) -> None:
     """Raises RowError for a number that is not finite, or for values nested deeper than 128 levels."""
     level = [value]
-    for _ in range(DEPTH + 1):
-        if any(type(item) is float and not math.isfinite(item) for item in level):
+    for _ in range(DEPTH):
+        items = [inner for item in level for inner in _inner(item)]
+        if any(type(item) is float and not math.isfinite(item) for item in items):
             raise RowError("a number beyond what a double can hold", code="json.number")
-        level = [inner for item in level for inner in _inner(item)]
+        level = [item for item in items if type(item) in (dict, list)]
         if not level:
             return
     raise RowError(f"nested deeper than {DEPTH} levels", code="json.depth")

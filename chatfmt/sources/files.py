@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InputError, Location
+from .content import content
+from .document import check_is_list
 from .model import ReaderOptions, SourceFile
 from .sniff import look_at
 
@@ -20,4 +22,7 @@ def local_file(path: Path, options: ReaderOptions, shown: str | None = None) -> 
             "the file is empty", code="file.empty", at=Location(shown), hint="`--allow-empty` if this is meant"
         )
     format, compression = look_at(str(path), shown, options)
-    return SourceFile(str(path), shown, format, compression, size)
+    file = SourceFile(str(path), shown, format, compression, size)
+    if format == "json" and options.field is None:
+        check_is_list(file, content(file, options), content(file, options))
+    return file

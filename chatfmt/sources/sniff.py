@@ -104,12 +104,15 @@ def _refuse_foreign(head: bytes, shown: str) -> None:
 def _checked_text(head: bytes, shown: str) -> bytes:
     wide = head.startswith((b"\xff\xfe", b"\xfe\xff")) or head[:2].count(0) == 1 or head[:4].count(0) == 3
     if wide:
-        name = "UTF-32" if head[:4].count(0) >= 2 else "UTF-16"
+        name = "UTF-32" if head.startswith(_UTF_32) or head[:4].count(0) == 3 else "UTF-16"
         raise InputError(
             f"this is {name}, not UTF-8", code="file.encoding", at=Location(shown, byte=0),
             hint=f"say `--encoding {name.lower()}`",
         )  # fmt: skip
     return head
+
+
+_UTF_32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 
 
 def _text_format(head: bytes, named: Format | None, options: ReaderOptions) -> Format:
