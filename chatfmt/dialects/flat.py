@@ -22,6 +22,7 @@ from .columns import (
     text_columns,
     text_part,
     truth_part,
+    two_fit,
     value_at,
 )  # fmt: skip
 from .lists import concat, stack

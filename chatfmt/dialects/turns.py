@@ -27,6 +27,7 @@ from .columns import (
     text_columns,
     text_part,
     truth_part,
+    two_fit,
     value_at,
 )  # fmt: skip
 from .lists import concat, fields_of, lengths_of, numbers_in_row, place, stack, struct, to_lists
