@@ -168,6 +168,16 @@ class Cuts:
             found += [match[0] for match in matches[-1:] if not any(stop and stop in common for stop in found)]
         return tuple(dict.fromkeys(stop for stop in found if stop))
 
+    def stop_after_answer(self, *, final: bool) -> str:
+        """The stop token after an answer, at the end of a conversation or before another turn; empty if none."""
+        end, going = self._said
+        mine, other = (end, going) if final else (going, end)
+        return mine[: self._stop(mine, other)].strip()
+
+    def words(self, text: str) -> list[str]:
+        """The words of a literal that are no control tokens."""
+        return re.findall(r"\w+", re.sub(r"<[^<>\s]+>|\[[^\[\]\s]+\]", " ", self._token.sub(" ", text)))
+
     def whole_tokens(self, prefix: str, literal: str) -> str:
         """The prefix of a literal without a control token that it cuts in two."""
         for match in self._token.finditer(literal):
@@ -205,7 +215,7 @@ class Cuts:
         return text[pieces[place].end : following]
 
     def _pieces(self, turns: Turns, generation_prompt: bool) -> tuple[tuple[Piece, ...], str]:
-        marked = mark(Chat([_in_parts(turn) for turn in turns] if self._parts else turns))
+        marked = mark(Chat([in_parts(turn) for turn in turns] if self._parts else turns))
         said = self.voice.attempt(marked.chat, generation_prompt=generation_prompt) if marked else None
         if marked is None or said is None:
             return (), ""
@@ -225,9 +235,10 @@ class Cuts:
         return text[: pieces[0].start] if pieces else None
 
 
-def _in_parts(turn: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The message with its content as a list of one part, for templates that print nothing else."""
-    return {**turn, "content": [{"type": "text", "text": turn["content"]}]} if turn["content"] else turn
+def in_parts(turn: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The message with its text as a list of one part, for templates that print nothing else."""
+    text = turn.get("content")
+    return {**turn, "content": [{"type": "text", "text": text}]} if text and isinstance(text, str) else turn
 
 
 _LEADING: Mapping[object, tuple[Turns, ...]] = {
