@@ -14,6 +14,7 @@ invent `null` keys in nested structs.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
 import importlib.abc
@@ -130,7 +131,7 @@ def encode_objects(objects: Sequence[Mapping[str, Any]], *, turns: bool = True) 
     """The fields of `objects` as columns of the same length, keys in order of first appearance, `#keys` last if needed.
 
     With `turns=False` lists of objects become JSON text too, as everything nested inside a turn does.
-    Raises ValueError for a number that is not finite, and for a key of a record or of a turn named `#keys`.
+    Raises ValueError for a number that is not finite, and for a key named `#keys`.
     """
     if not objects:
         return {}
@@ -156,7 +157,8 @@ def encode_values(values: Sequence[Any], *, turns: bool = True) -> pa.Array:
     if kinds == {str}:
         return text_array([value if type(value) is str else None for value in values])
     if turns and kinds == {list} and _are_turns(values):
-        return encode_conversations([value if type(value) is list else None for value in values])
+        with contextlib.suppress(ValueError):  # a key `#keys` in a turn
+            return encode_conversations([value if type(value) is list else None for value in values])
     return json_array(values, [value is not _ABSENT for value in values])
 
 

@@ -63,9 +63,8 @@ def _good(records: Iterable[Record], max_bytes: int, on_bad: OnBad | None) -> It
 
 
 def _check_names(value: dict[str, Any]) -> None:
-    turns = [item for list_ in value.values() if type(list_) is list for item in list_ if type(item) is dict]
     for name in (ROW, KEYS):
-        if name in value or (name == KEYS and any(KEYS in turn for turn in turns)):
+        if name in value:
             raise RowError(f"a key is named `{name}`, which chatfmt needs for itself", code="json.key")
 
 
