@@ -234,12 +234,11 @@ def blank_content(view: View, limits: Limits) -> Iterator[Finding]:
 
 def order(view: View, limits: Limits) -> Iterator[Finding]:
     """A role out of turn: user or assistant twice, an assistant first, a system turn amid, a tool result unasked."""
-    roles, before = view.roles, _roles_before(view)
-    first = before == _BEGIN
-    leading = first | (before == SYSTEM) | (before == DEVELOPER)
+    roles, before, opening = view.roles, _roles_before(view), _is_opening(view)
+    system = (roles == SYSTEM) | (roles == DEVELOPER)
     wrong = (roles == before) & ((roles == USER) | (roles == ASSISTANT))
-    wrong |= leading & ((roles == ASSISTANT) | (roles == TOOL))
-    wrong |= ~leading & (before != _UNSEEN) & ((roles == SYSTEM) | (roles == DEVELOPER))
+    wrong |= opening & view.begins[view.rows] & ((roles == ASSISTANT) | (roles == TOOL))
+    wrong |= ~opening & system
     wrong |= (before == USER) & (roles == TOOL)
     if wrong.any():
         yield from view.at("msg.order", wrong, lambda place: _out_of_turn(int(roles[place]), int(before[place])))
@@ -255,6 +254,15 @@ def _roles_before(view: View) -> Numbers:
     firsts = view.starts[view.lengths > 0]
     before[firsts] = np.where(view.begins[view.lengths > 0], _BEGIN, _UNSEEN)
     return before
+
+
+def _is_opening(view: View) -> Mask:
+    """Which turns have none but system and developer turns before them in their column."""
+    others = np.cumsum((view.roles != SYSTEM) & (view.roles != DEVELOPER))
+    before = np.concatenate([[0], others[:-1]])
+    return np.asarray(
+        before == np.repeat(before[view.starts[view.lengths > 0]], view.lengths[view.lengths > 0]), np.bool_
+    )
 
 
 def _out_of_turn(role: int, before: int) -> str:
@@ -399,13 +407,24 @@ def _bytes_of(column: pa.Array) -> tuple[memoryview, Numbers]:
 
 
 def too_long(view: View, limits: Limits) -> Iterator[Finding]:
-    """A conversation with more characters of content than the limit (JSON content counts as its JSON text)."""
+    """A conversation with more characters of text in its content than the limit."""
     if limits.max_chars is None or view.content.type not in (TEXT, JSON):
         return
-    lengths = pc.fill_null(pc.utf8_length(view.content), 0).to_numpy(zero_copy_only=False)
-    chars = np.bincount(view.rows, weights=lengths, minlength=len(view.column)).astype(np.int64)
+    chars = np.bincount(view.rows, weights=_chars(view.content), minlength=len(view.column)).astype(np.int64)
     for row in np.flatnonzero(chars > limits.max_chars).tolist():
         yield Finding("row.too_long", row, None, f"{chars[row]} characters, over {limits.max_chars}", view.name)
+
+
+def _chars(content: pa.Array) -> Numbers:
+    if content.type == TEXT:
+        return np.asarray(pc.fill_null(pc.utf8_length(content), 0).to_numpy(zero_copy_only=False), np.int64)
+    return np.array([0 if text is None else _chars_of(loads(text)) for text in content.to_pylist()], np.int64)
+
+
+def _chars_of(content: Any) -> int:
+    if isinstance(content, list):
+        return sum(_chars_of(part.get("text")) for part in content if isinstance(part, dict))
+    return len(content) if isinstance(content, str) else 0
 
 
 @dataclass(frozen=True)

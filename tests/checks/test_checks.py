@@ -1,0 +1,317 @@
+"""Every check finds what it says, with row and turn, and nothing in what is well."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatfmt import checks
+from chatfmt.errors import CheckError, Location, UnknownName
+from chatfmt.schema import ROLES
+from tests.conftest import SHARED, needs_shared
+from tests.transforms.conversations import ROWS, to_batch
+
+LITERALS = ("</s>", "<|im_start|>", "<|im_end|>", "[INST]", 'a"b\n')
+LIMITS = checks.Limits(literals=LITERALS, max_chars=30)
+
+
+def turn(role: Any, content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+def call(arguments: Any, **more: Any) -> dict[str, Any]:
+    return {"type": "function", **more, "function": {"name": "f", "arguments": arguments}}
+
+
+def found(*turns: Any, codes: Any = None, column: str = "messages", **others: Any) -> list[tuple[Any, ...]]:
+    """(code, message, detail) of all that is found in one row."""
+    findings = checks.run(to_batch([{column: list(turns), **others}]), codes, LIMITS)
+    assert {finding.row for finding in findings} <= {0}
+    return [(finding.code, finding.message, finding.detail) for finding in findings if finding.column == column]
+
+
+U, A = turn("user", "hi"), turn("assistant", "hello")
+CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
+    "well": ([turn("system", "s"), U, A, U, A], []),
+    "unknown role": ([U, turn("robot", "x")], [("msg.role", 1, "role `robot` is not known")]),
+    "no role": ([U, {"content": "x"}], [("msg.role", 1, "the turn has no role")]),
+    "role that is no text": (
+        [turn(3, "x"), A],
+        [("msg.no_user", None, "no user turn"), ("msg.role", 0, "role `3` is not known")],
+    ),
+    "content of the wrong type": (
+        [turn("user", 3), turn("assistant", {"a": 1}), turn("user", True), A],
+        [
+            ("msg.type", 0, "the content is the number 3"),
+            ("msg.type", 1, "the content is an object"),
+            ("msg.type", 2, "the content is true"),
+        ],
+    ),
+    "an object as a result": ([U, turn("assistant", None, tool_calls=[call({})]), turn("tool", {"t": 3}), A], []),
+    "calls that are no list": (
+        [U, turn("assistant", "x", tool_calls={"name": "f"})],
+        [("msg.type", 1, "`tool_calls` is an object, not a list")],
+    ),
+    "no content": ([U, turn("assistant", None)], [("msg.null", 1, "the turn has no content")]),
+    "no key content": ([U, {"role": "assistant"}], [("msg.null", 1, "the turn has no content")]),
+    "no content but a call": ([U, turn("assistant", None, tool_calls=[call({})])], []),
+    "no calls after all": ([U, turn("assistant", None, tool_calls=[])], [("msg.null", 1, "the turn has no content")]),
+    "no content but reasoning": ([U, turn("assistant", "", reasoning_content="hm")], []),
+    "empty": (
+        [turn("system", ""), U, turn("assistant", [])],
+        [("msg.empty", 0, "the content is empty"), ("msg.empty", 2, "the content is empty")],
+    ),
+    "empty result": ([U, turn("assistant", None, tool_calls=[call({})]), turn("tool", ""), A], []),
+    "white space": ([U, turn("assistant", " \n\u00a0")], [("msg.blank", 1, "the content is white space")]),
+    "white space beside parts": (
+        [turn("user", [{"type": "text", "text": "x"}]), turn("assistant", " \n")],
+        [("msg.blank", 1, "the content is white space")],
+    ),
+    "twice the user": ([U, U, A], [("msg.order", 1, "a turn of the user follows one of the user")]),
+    "twice the assistant": ([U, A, A], [("msg.order", 2, "a turn of the assistant follows one of the assistant")]),
+    "assistant first": ([A, U, A], [("msg.order", 0, "the first turn is the assistant's")]),
+    "assistant after system": (
+        [turn("system", "s"), A, U, A],
+        [("msg.order", 1, "a turn of the assistant follows one of the system")],
+    ),
+    "system amid": ([U, turn("system", "s"), A], [("msg.order", 1, "a turn of the system follows one of the user")]),
+    "system and developer": ([turn("system", "s"), turn("developer", "d"), U, A], []),
+    "no user": ([turn("system", "s")], [("msg.no_user", None, "no user turn")]),
+    "user last": ([U, A, U], [("msg.ends_user", 2, "the last turn is the user's")]),
+    "no turns": ([], [("row.empty", None, "no turns")]),
+    "nothing said": (
+        [turn("user", ""), turn("assistant", " ")],
+        [
+            ("row.blank", None, "nobody says anything"),
+            ("msg.empty", 0, "the content is empty"),
+            ("msg.blank", 1, "the content is white space"),
+        ],
+    ),
+    "result without a call": (
+        [U, turn("tool", "r"), A],
+        [
+            ("msg.order", 1, "a turn of the tool follows one of the user"),
+            ("tool.orphan", 1, "no call comes before the result"),
+        ],
+    ),
+    "result of another call": (
+        [
+            U,
+            turn("assistant", "x", tool_calls=[call({}, id="1")]),
+            turn("tool", "r", tool_call_id="2"),
+            turn("tool", "r", tool_call_id="1"),
+            A,
+        ],
+        [("tool.orphan", 2, "no call has the id `2`")],
+    ),
+    "legacy call": (
+        [U, turn("assistant", None, function_call={"name": "f", "arguments": "{}"}), turn("tool", "r"), A],
+        [],
+    ),
+    "arguments": (
+        [U, turn("assistant", None, tool_calls=[call("{a"), call('{"a": 1}'), call("[1]"), call({"a": 1})])],
+        [
+            ("tool.arguments", 1, "the arguments of call 0 are not a JSON object"),
+            ("tool.arguments", 1, "the arguments of call 2 are not a JSON object"),
+        ],
+    ),
+    "legacy arguments": (
+        [U, turn("assistant", None, function_call={"name": "f", "arguments": ""})],
+        [("tool.arguments", 1, "the arguments of call 0 are not a JSON object")],
+    ),
+    "control tokens": (
+        [turn("user", "a</s>b</s>"), turn("assistant", "[INST] <|im_end|>")],
+        [("token.control", 0, "`</s>` in the content"), ("token.control", 1, "`<|im_end|>`, `[INST]` in the content")],
+    ),
+    "control tokens in parts": (
+        [turn("user", [{"type": "text", "text": 'x</s>a"b\n'}]), A],
+        [("token.control", 0, '`</s>`, `a"b\n` in the content')],
+    ),
+    "too long in parts": (
+        [
+            turn("user", [{"type": "text", "text": "é" * 20}, {"type": "image"}, {"type": "text", "text": "b"}]),
+            turn("assistant", "x" * 10),
+        ],
+        [("row.too_long", None, "31 characters, over 30")],
+    ),
+    "too long": ([turn("user", "é" * 26), A], [("row.too_long", None, "31 characters, over 30")]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_found(name: str) -> None:
+    turns, expected = CASES[name]
+    assert sorted(found(*turns), key=str) == sorted(expected, key=str)
+
+
+def test_every_check_has_a_case_and_finds_alone_what_it_finds_among_all() -> None:
+    shown = {code for _, expected in CASES.values() for code, _, _ in expected}
+    assert shown == set(checks.CHECKS)
+    for turns, expected in CASES.values():
+        for code in checks.CHECKS:
+            assert found(*turns, codes=[code]) == sorted(
+                (e for e in expected if e[0] == code), key=lambda e: (e[1] or -1, e[2])
+            )
+
+
+def test_a_turn_that_is_null() -> None:
+    type = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array([0]), pa.array([[turn("user", "q"), None]], type)], names=["row", "messages"]
+    )
+    assert [(each.code, each.message, each.detail) for each in checks.run(batch)] == [
+        ("msg.type", 1, "the turn is null")
+    ]
+
+
+def test_a_conversation_may_begin_in_the_prompt() -> None:
+    prompt = [turn("system", "s"), U]
+    assert found(A, column="completion", prompt=prompt) == []
+    assert found(*prompt, column="prompt", completion=[A]) == []
+    assert found(A, column="chosen", prompt=prompt, rejected=[A]) == []
+    assert found(A, column="chosen", rejected=[A]) == [
+        ("msg.no_user", None, "no user turn"),
+        ("msg.order", 0, "the first turn is the assistant's"),
+    ]
+    asked = [U, turn("assistant", None, tool_calls=[call({}, id="1")])]
+    result = turn("tool", "r", tool_call_id="1")
+    assert found(result, A, column="completion", prompt=asked) == []
+    assert found(result, A, column="completion", prompt=prompt) == [
+        ("tool.orphan", 0, "no call comes before the result")
+    ]
+
+
+def test_findings_come_by_row_and_turn() -> None:
+    rows = [{"messages": [U, A]}, {"messages": None}, {"messages": [turn("x", ""), turn("y", "z")]}, {"messages": []}]
+    findings = checks.run(to_batch(rows), ["msg.role", "row.empty", "msg.empty"])
+    assert [(f.row, f.message, f.code, f.column) for f in findings] == [
+        (2, 0, "msg.role", "messages"),
+        (2, 0, "msg.empty", "messages"),
+        (2, 1, "msg.role", "messages"),
+        (3, None, "row.empty", "messages"),
+    ]
+
+
+def test_errors_refuse_and_warnings_do_when_named_or_strict() -> None:
+    findings = checks.run(to_batch([{"messages": [turn("robot", ""), U]}]))
+    codes = [finding.code for finding in findings]
+    assert codes == ["msg.role", "msg.empty", "msg.ends_user"]
+    assert [f.code for f in checks.refused(findings)] == ["msg.role"]
+    assert [f.code for f in checks.refused(findings, named=["msg.empty"])] == ["msg.role", "msg.empty"]
+    assert checks.refused(findings, strict=True) == findings
+
+
+def test_a_finding_as_the_error_that_stops_a_run() -> None:
+    error = checks.to_error(checks.run(to_batch([{"messages": [U, turn("robot", "x")]}]))[0])
+    assert isinstance(error, CheckError)
+    assert (error.message, error.hint, error.at, error.code) == (
+        "role `robot` is not known", "--role NAME=assistant", Location(row=0, message=1), "msg.role",
+    )  # fmt: skip
+
+
+def test_an_unknown_code_is_named_with_the_nearest() -> None:
+    with pytest.raises(UnknownName) as caught:
+        checks.run(to_batch([{"messages": [U]}]), ["msg.rol"])
+    assert (str(caught.value), caught.value.hint) == ("unknown check `msg.rol`", "did you mean `msg.role`?")
+
+
+def naive(code: str, name: str, row: Any) -> list[int | None]:
+    """Where a loop would find it."""
+    turns = row[name] or []
+    roles = [each["role"] for each in turns]
+    says = [bool(each.get("tool_calls") or each.get("reasoning_content")) for each in turns]
+    content = [each["content"] for each in turns]
+    places = range(len(turns))
+    is_head = name != "completion" and (name in ("messages", "prompt") or row.get("prompt") is None)
+    if code == "msg.role":
+        return [i for i in places if roles[i] not in ROLES]
+    if code == "msg.null":
+        return [i for i in places if content[i] is None and not says[i]]
+    if code == "msg.empty":
+        return [i for i in places if content[i] in ("", []) and not says[i] and roles[i] != "tool"]
+    if code == "msg.blank":
+        return [
+            i
+            for i in places
+            if isinstance(content[i], str) and content[i].isspace() and not says[i] and roles[i] != "tool"
+        ]
+    if code == "msg.no_user":
+        return [None] if turns and is_head and "user" not in roles else []
+    if code == "msg.ends_user":
+        return [len(turns) - 1] if turns and name != "prompt" and roles[-1] == "user" else []
+    if code == "row.empty":
+        return [None] if row[name] == [] else []
+    if code == "row.blank":
+        return (
+            [None]
+            if turns and not any(says) and all(not c or (isinstance(c, str) and c.isspace()) for c in content)
+            else []
+        )
+    raise AssertionError(code)
+
+
+@given(rows=ROWS)
+def test_kernels_find_what_a_loop_would(rows: list[Any]) -> None:
+    codes = ["msg.role", "msg.null", "msg.empty", "msg.blank", "msg.no_user", "msg.ends_user", "row.empty", "row.blank"]
+    findings = checks.run(to_batch(rows), codes)
+    made = {(f.code, f.row, f.message, f.column) for f in findings}
+    assert len(made) == len(findings)
+    assert made == {
+        (code, place, message, name)
+        for code in codes
+        for place, row in enumerate(rows)
+        for name in row
+        for message in naive(code, name, row)
+    }
+
+
+@given(rows=ROWS)
+def test_slices_of_a_batch_are_a_batch_of_slices(rows: list[Any]) -> None:
+    batch = to_batch(rows)
+    parts = [f._replace(row=f.row + i) for i in range(len(rows)) for f in checks.run(batch.slice(i, 1), limits=LIMITS)]
+    assert parts == checks.run(batch, limits=LIMITS)
+
+
+@given(
+    texts=st.lists(st.one_of(st.none(), st.text('a</s>[INST]|im_start"\n', max_size=30)), min_size=1),
+    json_text=st.booleans(),
+)
+def test_literals_are_found_in_any_column(texts: list[str | None], json_text: bool) -> None:
+    literals = ("</s>", "s>", "[I", "a", 'n"', "\n")
+    type = pa.large_string() if json_text else pa.string()
+    column = pa.array(
+        [None if t is None else json.dumps(t, ensure_ascii=False) if json_text else t for t in texts], type
+    )
+    places = {place for place, _ in checks.find_literals(column, literals)}
+    assert places == {i for i, text in enumerate(texts) if text and any(literal in text for literal in literals)}
+    cut = len(texts) // 2
+    assert {place for place, _ in checks.find_literals(column.slice(cut), literals)} == {
+        p - cut for p in places if p >= cut
+    }
+
+
+@needs_shared
+def test_the_invalid_row_of_the_toy_file_is_reported() -> None:
+    assert SHARED is not None
+    lines = (SHARED / "data" / "messages_toy_invalid.jsonl").read_text(encoding="utf-8").splitlines()
+    findings = checks.run(to_batch([json.loads(line) for line in lines]))
+    assert [(f.code, f.row, f.message) for f in findings if f.code == "msg.no_user"] == [("msg.no_user", 3, None)]
+
+
+@needs_shared
+def test_control_tokens_of_the_kto_file_are_found_where_they_are() -> None:
+    assert SHARED is not None
+    rows = json.loads((SHARED / "data" / "kto_messages.json").read_text(encoding="utf-8"))
+    batch = to_batch([{"messages": row["messages"]} for row in rows])
+    limits = checks.Limits(literals=("</s>", "<|user|>"))
+    expected = [
+        (i, j) for i, row in enumerate(rows) for j, message in enumerate(row["messages"])
+        if "</s>" in message["content"] or "<|user|>" in message["content"]
+    ]  # fmt: skip
+    assert expected
+    assert [(f.row, f.message) for f in checks.run(batch, ["token.control"], limits)] == expected
