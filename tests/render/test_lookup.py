@@ -56,6 +56,7 @@ TOKENS: dict[str, dict[str, Any]] = {
     "llama of phi3": {TC: LLAMA, MC: {"model_type": "phi3"}},
     "llama of unknown": {TC: LLAMA, MC: {"model_type": "zzz"}},
     "llama by bytes": {TC: LLAMA, "tokenizer.json": "ByteLevel"},
+    "llama by bytes of qwen2": {TC: LLAMA, MC: {"model_type": "qwen2"}, "tokenizer.json": "ByteLevel"},
     "llama by bytes, all given": {TC: {**LLAMA, "bos_token": "a", "eos_token": "b", "unk_token": "c"}, "tokenizer.json": "ByteLevel"},
     "llama by bytes, own code": {
         TC: {**LLAMA, "auto_map": {"AutoTokenizer": ["a.B", None]}}, "tokenizer.json": "ByteLevel"
