@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ..errors import DialectError
 from .calls import calls_in
-from .columns import Columns, Record, kind_of, side_parts, value_at
+from .columns import MESSAGES, Columns, Record, kind_of, side_parts, value_at
 from .literals import read_literal
 from .output import by_row, in_message
 from .roles import known_role
@@ -175,14 +175,14 @@ def _source(block: Mapping[str, Any]) -> bool:
 def _with_blocks(
     record: Record, columns: Columns, wanted: Callable[[Mapping[str, Any]], bool]
 ) -> dict[str, str] | None:
-    found = messages_parts(record, columns)
-    turns = turns_at(record, found["messages"]) if found else None
-    if found is None or turns is None or found.get("messages.role") != "role":
-        return None
+    names = [columns.path("messages")] if columns.path("messages") else [name for name in MESSAGES if name in record]
+    turns = next((turns for name in names if name and (turns := turns_at(record, name))), [])
     contents = [content for turn in turns if isinstance(content := turn.get("content"), list)]
     blocks = [block for content in contents for block in content]
-    there = any(isinstance(block, Mapping) and wanted(block) for block in blocks)
-    return {part: path for part, path in found.items() if "." not in part} if there else None
+    if not any(isinstance(block, Mapping) and wanted(block) for block in blocks):
+        return None
+    found = messages_parts(record, columns)
+    return {part: path for part, path in found.items() if "." not in part} if found else None
 
 
 def responses(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:

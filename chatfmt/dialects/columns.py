@@ -221,6 +221,14 @@ def optional_text(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.Stri
     return None if values is None else to_text(values, columns.path(part) or part, part)
 
 
+_NOT_SPACE = r"[^\p{Z}\x09-\x0d\x1c-\x20\x{85}]"
+
+
+def not_blank(values: pa.StringArray) -> pa.BooleanArray:
+    """Whether each text has a character that is not white space, as Python sees it; false for null."""
+    return pc.match_substring_regex(values, _NOT_SPACE).fill_null(False)
+
+
 def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
     """A column as text: text as it is, JSON if each value is a string or null; raises DialectError `col.type`."""
     if values.type == schema.TEXT:

@@ -79,7 +79,7 @@ def find(
     if not found or 2 * len(found) < len(records):
         raise no_dialect(names, records, columns, name, len(found))
     dialect, parts = settle(found, candidates)
-    if dialect == "mixed" and name != "auto":
+    if dialect == "mixed" != name != "auto":
         raise rows_differ([parts for _, parts in found])
     return _detection(registry, dialect, columns.adding(parts), readings, names, records)
 
@@ -172,10 +172,15 @@ def _reason(registry: Mapping[str, Dialect], dialect: str, columns: Columns, rea
     return f"{registry[dialect].summary}: {parts} ({seen})"
 
 
+_FEW = 50
+"""Rows that are enough to name other readings."""
+
+
 def _others(
     registry: Mapping[str, Dialect], dialect: str, columns: Columns, records: Sequence[Record]
 ) -> dict[str, str]:
-    """Other dialects that read at least half of the rows, with the reason why they were not taken."""
+    """Other dialects that read at least half of the first rows, with the reason why they were not taken."""
+    records = records[:_FEW]
     if dialect == "mixed":
         return {}
     plain = replace(columns, fields={})

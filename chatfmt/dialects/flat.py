@@ -17,6 +17,7 @@ from .columns import (
     first_present,
     first_text,
     is_label,
+    not_blank,
     optional_text,
     side_parts,
     text_columns,
@@ -101,7 +102,7 @@ def prompt_text(batch: pa.RecordBatch, columns: Columns) -> pa.StringArray:
     context = optional_text(batch, columns, "context")
     if context is None:
         return prompt
-    there = pc.not_equal(pc.utf8_trim_whitespace(context), "").fill_null(False)
+    there = not_blank(context)
     joined = pc.binary_join_element_wise(prompt, context.fill_null(""), columns.option("join", "\n"))
     return pc.if_else(there, pc.if_else(pc.equal(prompt, ""), context, joined), prompt)
 

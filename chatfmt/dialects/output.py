@@ -48,8 +48,7 @@ def with_system(own: Mapping[str, pa.Array], system: pa.StringArray) -> dict[str
 
     Rows that begin with the very same system turn do not get it twice.
     """
-    there = pc.not_equal(pc.utf8_trim_whitespace(system), "")
-    system = pc.if_else(there, system, pa.scalar(None, schema.TEXT))
+    system = pc.if_else(not_blank(system), system, pa.scalar(None, schema.TEXT))
     out = dict(own)
     prompt = own.get("prompt")
     for name in ("messages", "prompt", "chosen", "rejected"):
