@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from .. import schema
 from ..errors import DialectError, UsageError
-from .columns import Columns, Record, column, optional_text, records_of, used_names
+from .columns import Columns, Record, column, not_blank, optional_text, records_of, used_names
 from .lists import fields_of, lengths_of, prepend
 from .tools import specs_of
 
