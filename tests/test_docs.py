@@ -1,0 +1,112 @@
+"""The README tells the truth: its checked examples are run, its commands are what CI runs, its facts are the code's.
+
+`python -m tests.test_docs` writes the output of the checked examples into the README.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT
+
+README = ROOT / "README.md"
+BLOCK = re.compile(r"<!-- checked -->\n```console\n(.*?)```", re.DOTALL)
+
+
+def blocks(text: str) -> list[str]:
+    return BLOCK.findall(text)
+
+
+def commands(block: str) -> list[str]:
+    return [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+
+
+def replay(block: str, folder: Path) -> str:
+    """The block with each command followed by what it prints now, stderr after stdout."""
+    scripts = sysconfig.get_path("scripts")
+    environment = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
+    shown = []
+    for command in commands(block):
+        run = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
+        lines = [line.rstrip() for line in (run.stdout + run.stderr).splitlines()]
+        shown += [f"$ {command}", *lines]
+    return "\n".join(shown) + "\n"
+
+
+def checkout(folder: Path) -> Path:
+    shutil.copytree(ROOT / "tests" / "data", folder / "tests" / "data")
+    return folder
+
+
+@pytest.mark.parametrize("number", range(len(blocks(README.read_text(encoding="utf-8")))))
+def test_examples_print_what_the_readme_shows(number, tmp_path):
+    block = blocks(README.read_text(encoding="utf-8"))[number]
+    assert commands(block)
+    assert replay(block, checkout(tmp_path)) == block
+
+
+def test_there_are_examples():
+    assert len(blocks(README.read_text(encoding="utf-8"))) >= 6
+
+
+def test_ci_runs_the_readmes_test_command():
+    assert "<!-- tests -->" in README.read_text(encoding="utf-8")
+    assert "README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_every_dependency_is_explained():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = {re.split(r"[<>=]", requirement)[0] for requirement in project["dependencies"]}
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert len(named) > 5
+    assert [name for name in sorted(named) if f"`{name}`" not in contributing] == []
+
+
+def test_exit_codes_are_those_of_the_errors():
+    from chatfmt import errors
+
+    readme = README.read_text(encoding="utf-8")
+    kinds = (errors.DataProblem, errors.UsageError, errors.InputError, errors.RowError, errors.OutputError)
+    for kind in (*kinds, errors.TemplateError):
+        assert f"| {kind.exit_code} |" in readme
+
+
+def test_no_host_names_and_no_machine_paths():
+    wrong = []
+    files = [
+        path for path in ROOT.rglob("*") if path.suffix in {".py", ".md", ".toml", ".yaml", ".jinja"} and path.is_file()
+    ]
+    files = [path for path in files if not {".venv", ".git", "build"} & set(path.relative_to(ROOT).parts)]
+    assert len(files) > 100
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        if (
+            re.search(r"pypi\.org|registry\.npm|files\.pythonhosted|/work/(main|shared|venv)", text)
+            and path.name != "test_docs.py"
+        ):
+            wrong.append(str(path.relative_to(ROOT)))
+    assert wrong == []
+
+
+def main() -> None:
+    text = README.read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as name:
+        folder = checkout(Path(name))
+        for block in blocks(text):
+            text = text.replace(block, replay(block, folder))
+    README.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
