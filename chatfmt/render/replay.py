@@ -11,7 +11,7 @@ What is not here: any way to a text that plain Jinja did not confirm for two row
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,11 +20,13 @@ import pyarrow as pa
 
 from .. import schema
 from ..errors import RenderError, TemplateError
+from .environment import Span
 from .kernels import Numbers
 from .options import SPANS, Rendered, RenderOptions
 from .plain import JinjaRenderer
 from .program import Program, Untraceable
-from .shapes import NO_SHAPE, Shapes, Turns, constants_of, dense, read_turns
+from .rows import RowReplay, Text
+from .shapes import MAX_TURNS, NO_SHAPE, Shapes, Turns, constants_of, dense, read_turns
 from .tables import KNOWN, Pieces, Tables, is_columnar
 from .template import ChatTemplate
 from .trace import Inputs, trace
@@ -44,8 +46,11 @@ class Limits:
     free: int = 64
     """Traces before they have to earn the next one, which takes `rows_per_trace` replayed rows."""
     rows_per_trace: int = 16
+    different: int = 32
+    """So many different JSON values of a key always count as few, which makes them part of the shape."""
 
 
+SEVERAL = "an expression reads several texts"
 CHECKS = 2
 """Rows that plain Jinja must confirm before a program is believed."""
 
@@ -91,7 +96,10 @@ class _Batch:
     shape: Numbers
     program: Numbers
     """The program of each row, -1 where there is none (yet)."""
+    texts: dict[int, Text] = field(default_factory=dict)
+    """The text and spans of rows that were replayed one by one."""
     why: dict[int, str] = field(default_factory=dict)
+    """Why rows could not be replayed one by one."""
 
     def take(self, rows: Sequence[int] | Numbers) -> tuple[pa.Array | None, ...]:
         """The columns of some rows, as a renderer takes them."""
@@ -127,6 +135,7 @@ class TracedRenderer:
         self._shapes, self._tables = Shapes(), Tables()
         self._known: dict[int, _Shape] = {}
         self._checked: Counter[int] = Counter()
+        self._rows = RowReplay(1 if self._strict else self.limits.rows, self.limits.programs)
 
     def __call__(
         self,
@@ -145,16 +154,19 @@ class TracedRenderer:
         if not self.off:
             self._replay_known(batch)
             self._trace_new(batch)
+            self._replay_rows(batch)
         return self._write(batch, failures)
 
     def _read(self, messages: pa.ListArray, others: tuple[Any, Any, Any], prompt: bool, spans: bool) -> _Batch:
         if self._shapes.full and self.stats.share > 0.5:
             self._forget()
-        turns = read_turns(messages, self._shapes.classes)
+        turns = read_turns(messages, self._shapes.classes, self.limits.different)
         nothing = np.full(len(messages), NO_SHAPE, np.int64)
         batch = _Batch(messages, others, prompt, spans, turns, nothing, nothing.copy())
         if not self.off:
-            batch.shape = self._shapes.of(turns, constants_of(others, prompt, len(messages), self._shapes.constants))
+            batch.shape = self._shapes.of(
+                turns, constants_of(others, (prompt, spans), len(messages), self._shapes.constants)
+            )
             batch.shape[~messages.is_valid().to_numpy(zero_copy_only=False)] = NO_SHAPE
         return batch
 
@@ -244,7 +256,7 @@ class TracedRenderer:
         enough = shape.seen >= limits.rows and count >= min(limits.rows, CHECKS)
         return enough and not shape.closed and self.stats.traces < min(earned, limits.traces)
 
-    def _traced(self, batch: _Batch, row: int) -> Program | Untraceable:
+    def _traced(self, batch: _Batch, row: int, deep: bool = False) -> Program | Untraceable:
         columns = batch.take([row])
         try:
             messages = schema.decode_conversations(columns[0])[0]
@@ -254,26 +266,71 @@ class TracedRenderer:
         except (ValueError, TypeError) as error:
             return Untraceable(f"it raises {type(error).__name__}")
         prompt, now = batch.generation_prompt, self.options.date
-        found = self._tracer(source, Inputs(messages or [], tools, documents, prompt, variables, now))
+        found = self._tracer(source, Inputs(messages or [], tools, documents, prompt, variables, now), deep=deep)
         if isinstance(found, Program) and self.options.bos == "strip":
             found = without_bos(found, variables.get("bos_token"))
-        if isinstance(found, Program) and not is_columnar(found):
-            return Untraceable("an expression reads several texts")
+        if isinstance(found, Program) and not deep and not is_columnar(found):
+            return Untraceable(SEVERAL)
         if isinstance(found, Program) and batch.spans and found.spans is None:
             return Untraceable("a generation block lies inside another block")
         return found
 
+    def _replay_rows(self, batch: _Batch) -> None:
+        """Replay one by one the rows that have tool calls or parts, or an expression over several texts."""
+        several = [number for number, shape in self._known.items() if shape.closed == SEVERAL]
+        apart = (batch.turns.lengths > 0) & (batch.turns.lengths <= MAX_TURNS) & (batch.shape == NO_SHAPE)
+        rows = np.flatnonzero((batch.program < 0) & (apart | np.isin(batch.shape, several)))
+        if self.off or self._rows.off or not len(rows):
+            return
+        messages, *others = batch.take(rows)
+        columns = [[None] * len(rows) if column is None else column.to_pylist() for column in others]
+        keys = zip(*columns, strict=True)
+        for row, turns, key in zip(rows.tolist(), schema.decode_conversations(messages), keys, strict=True):
+            if turns and not self.off:
+                self._replay_row(batch, row, turns, (batch.generation_prompt, batch.spans, *map(str, key)))
+
+    def _replay_row(self, batch: _Batch, row: int, turns: list[dict[str, Any]], key: Hashable) -> None:
+        if self._rows.off:
+            batch.why[row] = self._rows.off
+            return
+        found = self._rows.render(
+            key,
+            turns,
+            row,
+            lambda one: self._traced(batch, one, deep=True),
+            lambda one, text: self._confirm(batch, one, text),
+        )
+        if isinstance(found, tuple):
+            batch.texts[row] = found
+        else:
+            batch.why[row] = found
+
+    def _confirm(self, batch: _Batch, row: int, found: Text) -> bool:
+        """Whether plain Jinja renders a row so."""
+        failures: list[RenderError] = []
+        wanted = self.fallback(
+            *batch.take([row]), generation_prompt=batch.generation_prompt, spans=batch.spans, failures=failures
+        )
+        text, spans = found
+        alike = wanted.text[0].as_py() == text and (wanted.spans is None or wanted.spans.equals(_spans_of([spans])))
+        if not alike:
+            self.off = "a replayed text differed from plain Jinja's, so nothing is replayed any more"
+            batch.texts.clear()
+            batch.program[:] = -1
+        return alike
+
     def _write(self, batch: _Batch, failures: list[RenderError] | None) -> Rendered:
-        left = np.flatnonzero(batch.program < 0)
+        known = np.flatnonzero(batch.program < 0)
+        left = np.array([row for row in known.tolist() if row not in batch.texts], np.int64)
         self._count(batch, left)
         if len(left) == len(batch.program):
             return self._plain(batch, None, failures)
         plain = self._plain(batch, left, failures) if len(left) else None
-        rows = np.arange(len(batch.program))
+        given = _together(plain, left, batch) if len(known) else None
         programs = np.where(batch.program < 0, KNOWN, batch.program)
-        known = pa.array([], pa.string()) if plain is None else plain.text
-        rendered = self._rendered(batch, rows, programs, known)
-        return rendered if plain is None else _merged(rendered, plain, left, batch.spans)
+        texts = pa.array([], pa.string()) if given is None else given.text
+        rendered = self._rendered(batch, np.arange(len(programs)), programs, texts)
+        return rendered if given is None else _merged(rendered, given, known, batch.spans)
 
     def _rendered(self, batch: _Batch, rows: Numbers, programs: Numbers, known: pa.StringArray) -> Rendered:
         pieces = self._tables.assemble(rows, programs, batch.turns, known)
@@ -319,16 +376,21 @@ class TracedRenderer:
 
     def _count(self, batch: _Batch, left: Numbers) -> None:
         self.stats.jinja += len(left)
-        self.stats.replayed += len(batch.program) - len(left)
-        _, first, counts = np.unique(batch.shape[left], return_index=True, return_counts=True)
-        for row, count in zip(left[first].tolist(), counts.tolist(), strict=True):
+        self.stats.python += len(batch.texts)
+        self.stats.replayed += len(batch.program) - len(left) - len(batch.texts)
+        self.stats.reasons.update(batch.why.values())
+        others = left[[row not in batch.why for row in left.tolist()]]
+        _, first, counts = np.unique(batch.shape[others], return_index=True, return_counts=True)
+        for row, count in zip(others[first].tolist(), counts.tolist(), strict=True):
             self.stats.reasons[self._why(batch, row)] += count
 
     def _why(self, batch: _Batch, row: int) -> str:
         """Why a row is not replayed."""
         shape = int(batch.shape[row])
-        if self.off or shape == NO_SHAPE:
-            return self.off or "tool calls, parts or tools that differ from row to row, or a very long conversation"
+        if row in batch.why or self.off:
+            return self.off or batch.why[row]
+        if shape == NO_SHAPE:
+            return self._rows.off or "an empty or very long conversation"
         known = self._known.get(shape)
         return known.closed if known and known.closed else "too few rows of its shape"
 
@@ -350,6 +412,22 @@ def without_bos(program: Program, bos: Any) -> Program | Untraceable:
     if any(start == 0 for start, _ in program.spans or ()):
         return Untraceable("`bos_token` is inside a generation block")
     return replace(program, pieces=(first[len(bos) :], *program.pieces[1:]))
+
+
+def _spans_of(spans: Sequence[Sequence[Span]]) -> pa.ListArray:
+    return pa.array([[list(span) for span in found] for found in spans], SPANS)
+
+
+def _together(plain: Rendered | None, left: Numbers, batch: _Batch) -> Rendered:
+    """Plain Jinja's texts of the rows `left` and those replayed one by one, in the order of their rows."""
+    rows = np.array(list(batch.texts), np.int64)
+    order = pa.array(np.argsort(np.concatenate([left, rows])))
+    own = list(batch.texts.values())
+    texts, spans = pa.array([text for text, _ in own], pa.string()), _spans_of([found for _, found in own])
+    if plain is not None:
+        texts = pa.concat_arrays([plain.text, texts])
+        spans = pa.concat_arrays([plain.spans, spans]) if plain.spans is not None else spans
+    return Rendered(texts.take(order), spans.take(order) if batch.spans else None)
 
 
 def _relocate(error: RenderError, rows: Numbers | None) -> None:

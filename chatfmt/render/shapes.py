@@ -26,9 +26,9 @@ MAX_CLASSES = 1024
 MAX_STATES = 1 << 14
 MAX_CELLS = 1 << 22
 NO_SHAPE = -1
-_FEW = 32
-"""So many different JSON texts are always few; more are, if each occurs `_OFTEN` times on average."""
-_OFTEN = 16
+FEW = 32
+OFTEN = 16
+"""More than `FEW` different JSON values are few too if each occurs so often on average."""
 _WIDE_KEY = 1 << 40
 
 
@@ -83,13 +83,13 @@ class _Field:
     values: pa.Array | None
 
 
-def read_turns(messages: pa.ListArray, classes: Classes) -> Turns:
-    """The turns of a messages column; null conversations have none."""
+def read_turns(messages: pa.ListArray, classes: Classes, few: int = FEW) -> Turns:
+    """The turns of a messages column; null conversations have none. `few` is a number of different JSON values."""
     lengths = _numbers(messages.value_lengths().fill_null(0))
     turns = messages.flatten()
     fields = [_field(field.name, column) for field, column in zip(turns.type, turns.flatten(), strict=True)]
     columns = {field.name: TextColumn(*source_of(field.texts)) for field in fields if field.texts is not None}
-    return Turns(np.cumsum(lengths) - lengths, lengths, columns, _classes_of(len(turns), fields, classes))
+    return Turns(np.cumsum(lengths) - lengths, lengths, columns, _classes_of(len(turns), fields, classes, few))
 
 
 def _field(name: str, column: pa.Array) -> _Field:
@@ -112,7 +112,7 @@ def _present(column: pa.Array) -> npt.NDArray[np.bool_]:
     return np.asarray(column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
 
 
-def _classes_of(count: int, fields: Sequence[_Field], classes: Classes) -> Numbers:
+def _classes_of(count: int, fields: Sequence[_Field], classes: Classes, few: int) -> Numbers:
     if not count:
         return np.zeros(0, np.int64)
     loose = np.zeros(count, np.bool_)
@@ -121,7 +121,7 @@ def _classes_of(count: int, fields: Sequence[_Field], classes: Classes) -> Numbe
     ]
     for field in fields:
         if field.values is not None:
-            codes, diverse = _codes(field.values)
+            codes, diverse = _codes(field.values, few if field.values.type == schema.JSON else FEW)
             loose |= diverse
             keys.append(codes)
     inverse, first = _distinct(keys, count)
@@ -147,8 +147,8 @@ def _digest(is_json: bool, text: str) -> Hashable:
     return is_json, text if len(text) < 64 else hashlib.sha256(text.encode()).digest()
 
 
-def constants_of(others: Sequence[pa.Array | None], prompt: bool, count: int, classes: Classes) -> Numbers:
-    """A number for what else each row has: the JSON columns `others` (tools, …) and the generation prompt.
+def constants_of(others: Sequence[pa.Array | None], call: Hashable, count: int, classes: Classes) -> Numbers:
+    """A number for what else each row has: the JSON columns `others` (tools, …) and what the `call` asks for.
 
     `NO_SHAPE` where a column differs from row to row.
     """
@@ -162,7 +162,7 @@ def constants_of(others: Sequence[pa.Array | None], prompt: bool, count: int, cl
             keys.append(codes)
     inverse, first = _distinct(keys, count) if count else (np.zeros(0, np.int64), np.zeros(0, np.int64))
     numbers = [
-        NO_SHAPE if loose[row] else classes.number((prompt, *(_constant(column, row) for column in given)))
+        NO_SHAPE if loose[row] else classes.number((call, *(_constant(column, row) for column in given)))
         for row in first.tolist()
     ]
     found = np.array(numbers, np.int64)[inverse]
@@ -176,7 +176,7 @@ def _constant(column: pa.Array | None, row: int) -> Hashable:
     return _digest(column.type == schema.JSON, column[row].as_py())
 
 
-def _codes(column: pa.Array) -> tuple[Numbers, npt.NDArray[np.bool_]]:
+def _codes(column: pa.Array, few: int = FEW) -> tuple[Numbers, npt.NDArray[np.bool_]]:
     """A number for each text of a column, 0 for null, and which of them are too diverse for that."""
     none = np.zeros(len(column), np.bool_)
     if column.null_count == len(column):
@@ -186,7 +186,7 @@ def _codes(column: pa.Array) -> tuple[Numbers, npt.NDArray[np.bool_]]:
         return present.astype(np.int64), present
     encoded = column.dictionary_encode()
     distinct = len(encoded.dictionary)
-    if distinct > _FEW and distinct * _OFTEN > int(present.sum()):
+    if distinct > few and (few < 0 or distinct * OFTEN > int(present.sum())):
         return present.astype(np.int64), present
     return _numbers(encoded.indices.fill_null(-1)) + 1, none
 

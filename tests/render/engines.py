@@ -49,10 +49,10 @@ def outcome(renderer: Any, arrays: tuple[pa.Array, ...], **options: Any) -> tupl
     return rendered.text.to_pylist(), spans, errors
 
 
-def assert_same(text: str, rows: Sequence[Mapping[str, Any]], **options: Any) -> TracedRenderer:
+def assert_same(text: str, rows: Sequence[Mapping[str, Any]], limits: Limits = EAGER, **options: Any) -> TracedRenderer:
     """The traced renderer, after both engines gave the same for all rows, three times over."""
     arrays = columns(rows)
-    plain, replaying = JinjaRenderer(template(text), RenderOptions()), traced(text)
+    plain, replaying = JinjaRenderer(template(text), RenderOptions()), traced(text, limits=limits)
     wanted = outcome(plain, arrays, **options)
     for _ in range(2):
         assert outcome(replaying, arrays, **options) == wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from chatfmt.render.program import Program, Untraceable, describe
 from chatfmt.render.symbols import POISON
 from chatfmt.render.trace import Inputs, trace
-from tests.render.engines import assert_same
+from tests.render.engines import EAGER, assert_same
 
 TEXTS = (
     "", " ", "a", "Hello", " \n padded \t", "x</think>y", "<think>\nhm\n</think>\n\nyes", "</think></think>", "\x1c\x85 \u00a0edge\u3000\u2028",
@@ -20,8 +21,25 @@ TEXTS = (
 )  # fmt: skip
 ROLES = ("system", "user", "assistant", "tool")
 TEXT = st.sampled_from(TEXTS)
+ARGUMENTS = st.dictionaries(
+    st.sampled_from(("a", "city", "type", "é")),
+    st.one_of(
+        TEXT, st.integers(-3, 10**20), st.sampled_from((0.5, 1e22, -0.0, True, None)), st.lists(TEXT, max_size=2)
+    ),
+    max_size=2,
+)
+CALL = st.fixed_dictionaries(
+    {"type": st.just("function"), "function": st.fixed_dictionaries({"name": TEXT, "arguments": ARGUMENTS})}
+)
+PART = st.one_of(st.fixed_dictionaries({"type": st.just("text"), "text": TEXT}), st.just({"type": "image"}))
 TURN = st.fixed_dictionaries(
-    {"role": st.sampled_from(ROLES), "content": TEXT}, optional={"name": TEXT, "reasoning_content": TEXT}
+    {"role": st.sampled_from(ROLES), "content": st.one_of(TEXT, TEXT, TEXT, st.lists(PART, max_size=2), st.none())},
+    optional={
+        "name": TEXT,
+        "reasoning_content": TEXT,
+        "tool_calls": st.lists(CALL, max_size=2),
+        "weight": st.integers(0, 2),
+    },
 )
 CHAT = st.lists(TURN, min_size=1, max_size=4)
 CONSTANT = st.sampled_from(
@@ -199,6 +217,14 @@ def statements(depth: int = 2) -> st.SearchStrategy[str]:
         st.sampled_from(("{{ raise_exception('no') }}", "{% for m in messages|selectattr('content') %}{{ m.content|trim }}{% endfor %}",
                          "{{ messages|map(attribute='content')|join('+') }}", "{% for k, v in message.items() %}{{ k }}={{ v }}{% endfor %}",
                          "{{ (messages|last).content }}", "{% for m in messages[1:] %}{{ m.content }}{% endfor %}",
+                         "{% for c in message.tool_calls %}{{ c.function.name }}({{ c.function.arguments|tojson }}){% endfor %}",
+                         "{% for c in message.tool_calls %}{% for k, v in c.function.arguments|items %}{{ k }}:{{ v if v is string else v|tojson }},{% endfor %}{% endfor %}",
+                         "{% for c in message.tool_calls %}{% for k, v in c.function.arguments|dictsort %}{{ k ~ v }}{% endfor %}{{ c.function|tojson(indent=2) }}{% endfor %}",
+                         "{% for p in message.content %}{{ p.text if p.type == 'text' else '<img>' }}{% endfor %}", "{{ message.weight }}",
+                         "{{ message.tool_calls[0].function.arguments.a + 1 }}", "{{ message.tool_calls|length }}", "{{ message.content[0].text|trim }}",
+                         "{{ message.tool_calls[0].function.arguments|string }}", "{{ message.tool_calls[0].function.arguments.a|int }}",
+                         "{{ message.tool_calls[0].function.arguments.a == 3 }}", "{{ range(message.tool_calls[0].function.arguments.a)|list }}",
+                         "{{ messages[message.tool_calls[0].function.arguments.a] }}", "{{ '%d' % message.tool_calls[0].function.arguments.a }}",
                          "{{ loop.cycle('a', message.content) }}", "{% if loop.changed(message.content) %}c{% endif %}",
                          "{{ messages|map(attribute='content')|map('upper')|list|tojson }}", "{{ message.content is string }}")),
     )  # fmt: skip
@@ -228,14 +254,15 @@ TEMPLATE = st.builds(
 
 
 @settings(max_examples=200)
-@given(TEMPLATE, st.lists(CHAT, min_size=1, max_size=5), st.booleans(), st.booleans())
+@given(TEMPLATE, st.lists(CHAT, min_size=1, max_size=5), st.booleans(), st.booleans(), st.booleans())
 def test_random_templates_render_random_chats_alike_on_both_engines(
-    text: str, chats: list[list[dict[str, Any]]], generation_prompt: bool, spans: bool
+    text: str, chats: list[list[dict[str, Any]]], generation_prompt: bool, spans: bool, by_row: bool
 ) -> None:
     others = [
         [{**turn, "content": TEXTS[(place + 7 * len(chat)) % len(TEXTS)]} for place, turn in enumerate(chat)]
         for chat in chats
     ]
     rows = [{"messages": chat} for chat in [*chats, *others, *chats]]
-    renderer = assert_same(text, rows, generation_prompt=generation_prompt, spans=spans)
+    limits = replace(EAGER, different=-1) if by_row else EAGER
+    renderer = assert_same(text, rows, limits, generation_prompt=generation_prompt, spans=spans)
     assert renderer.stats.rows == 2 * len(rows)

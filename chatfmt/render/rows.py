@@ -1,0 +1,141 @@
+"""Replay row by row, in Python: for conversations whose shape lies in lists and objects, such as tool calls and parts.
+
+Here the shape covers everything in a message but texts, and numbers inside lists and objects; those are what a program
+reads. A row costs a walk over its data and some string operations. Where shapes hardly repeat, as in the trajectories
+of agents, the walk is given up soon, for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .environment import Span, drop_nulls, plain_data
+from .program import Leaves, Program, Untraceable, evaluate
+from .trace import is_slot
+
+Trace = Callable[[int], Program | Untraceable]
+Text = tuple[str, list[Span]]
+Confirm = Callable[[int, Text], bool]
+"""Whether plain Jinja gives a row this text and these spans."""
+
+MAX_SHAPES = 4096
+PATIENCE = 512
+"""Rows without a replay after which it is given up, if fewer than a fifth of all rows were replayed."""
+CHECKS = 2
+
+
+@dataclass
+class _Known:
+    program: Program
+    checked: int = 0
+
+
+@dataclass
+class _Shape:
+    programs: list[_Known] = field(default_factory=list)
+    seen: int = 0
+    closed: str = ""
+
+
+class RowReplay:
+    """What is known of such shapes; `off` says why it was given up."""
+
+    def __init__(self, rows: int, programs: int) -> None:
+        self.enough, self.most = rows, programs
+        self.off = ""
+        self.tried = self.replayed = self.misses = 0
+        self._shapes: dict[Hashable, _Shape] = {}
+
+    def render(self, key: Hashable, messages: Sequence[Any], row: int, trace: Trace, confirm: Confirm) -> Text | str:
+        """The text and spans of a row, or why it has to go through plain Jinja.
+
+        `key` is what else the shape depends on. `trace` makes a program of a row, `confirm` asks plain Jinja.
+        """
+        tokens: list[Hashable] = []
+        leaves: list[Any] = []
+        for message in messages:
+            _walk(plain_data(drop_nulls(message)), False, tokens, leaves)
+        shape = self._shape((key, tuple(tokens)))
+        self.tried += 1
+        found = "too many different shapes" if shape is None else self._replay(shape, leaves, row, trace, confirm)
+        self._tally(isinstance(found, tuple))
+        return found
+
+    def _shape(self, key: Hashable) -> _Shape | None:
+        if key not in self._shapes and len(self._shapes) < MAX_SHAPES:
+            self._shapes[key] = _Shape()
+        return self._shapes.get(key)
+
+    def _tally(self, hit: bool) -> None:
+        self.replayed += hit
+        self.misses = 0 if hit else self.misses + 1
+        if self.misses >= PATIENCE and self.replayed * 5 < self.tried:
+            self.off, self._shapes = "shapes of tool calls and parts that hardly repeat", {}
+
+    def _replay(self, shape: _Shape, leaves: list[Any], row: int, trace: Trace, confirm: Confirm) -> Text | str:
+        shape.seen += 1
+        for known in shape.programs:
+            if text := self._run(known, leaves, row, confirm):
+                return text
+        if not shape.closed and shape.seen >= self.enough:
+            return self._new(shape, leaves, row, trace, confirm)
+        return self.off or shape.closed or "too few rows of its shape"
+
+    def _new(self, shape: _Shape, leaves: list[Any], row: int, trace: Trace, confirm: Confirm) -> Text | str:
+        found = trace(row)
+        if isinstance(found, Untraceable):
+            shape.closed = found.reason
+        elif len(shape.programs) >= self.most:
+            shape.closed = "its shape has too many paths through the template"
+        else:
+            shape.programs.append(_Known(found))
+            return (
+                self._run(shape.programs[-1], leaves, row, confirm) or self.off or "a guard does not hold for its row"
+            )
+        return shape.closed
+
+    def _run(self, known: _Known, leaves: list[Any], row: int, confirm: Confirm) -> Text | None:
+        program = known.program
+        if self.off or len(program.paths) != len(leaves):
+            return None
+        values = dict(zip(program.paths, leaves, strict=True))
+        if not program.accepts(values):
+            return None
+        text = run(program, values)
+        if known.checked < CHECKS:
+            if not confirm(row, text):
+                self.off = "a replayed text differed from plain Jinja's, so nothing is replayed any more"
+                return None
+            known.checked += 1
+        return text
+
+
+def run(program: Program, leaves: Leaves) -> Text:
+    """The text of a program for one conversation, and its generation spans in code points."""
+    pieces = [piece if isinstance(piece, str) else evaluate(piece, leaves) for piece in program.pieces]
+    if not program.spans:
+        return "".join(pieces), []
+    ends = [0]
+    for piece in pieces:
+        ends.append(ends[-1] + len(piece))
+    return "".join(pieces), [(ends[start], ends[end]) for start, end in program.spans]
+
+
+def _walk(value: Mapping[Any, Any] | list[Any], nested: bool, tokens: list[Hashable], leaves: list[Any]) -> None:
+    """Add the shape of a dict or list to `tokens` and what a program reads to `leaves`, in the order of `trace`."""
+    if isinstance(value, list):
+        tokens.append(len(value))
+        items: Any = enumerate(value)
+    else:
+        tokens.append(tuple(value))
+        items = value.items()
+    for key, item in items:
+        if isinstance(item, (dict, list)):
+            _walk(item, True, tokens, leaves)
+        elif is_slot(key, item, nested):
+            tokens.append(type(item))
+            leaves.append(item)
+        else:
+            tokens.append((type(item), item))
