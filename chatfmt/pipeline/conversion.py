@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,9 @@ class Conversion:
 
     def __init__(self, job: Job, on_finding: OnFinding | None = None) -> None:
         self.job, self._on_finding, self._file = job, on_finding, ""
-        self._renderer = to_renderer(job)
+        self._engine = render.compile(job.template, job.options) if job.template is not None else None
+        self._renderer = guarded(self._engine, job) if self._engine is not None else None
+        self._reported: Counter[str] = Counter()
         self._dialect = dialects.DIALECTS[job.dialect]
         self._mapper = _mapper(job)
         self._stages = [
@@ -86,7 +89,13 @@ class Conversion:
         return batch
 
     def report(self, books: Books) -> None:
-        """Add to the books how the rows since the last report were rendered."""
+        """Add to the books how the rows since the last report were rendered, and what the guard let go."""
+        if isinstance(self._engine, render.TracedRenderer):
+            stats = self._engine.stats
+            now = Counter({"replayed": stats.replayed + stats.python, "jinja": stats.jinja})
+            now.update({f"jinja: {reason}": count for reason, count in stats.reasons.items()})
+            books.engine.update(now - self._reported)
+            self._reported = now
 
     def _map(self, batch: pa.RecordBatch, books: Books) -> pa.RecordBatch:
         if self._mapper is None:
@@ -153,13 +162,10 @@ class GuardedRenderer:
         return self.inner(messages, *extras, generation_prompt=generation_prompt, spans=spans)
 
 
-def to_renderer(job: Job) -> views.Renderer | None:
-    """The renderer of a job, with the masks and the guard that it asks for; None where nothing is rendered."""
-    if job.template is None:
-        return None
-    inner = render.compile(job.template, job.options)
-    if job.mask is not None:
-        inner = MaskedRenderer(inner, job.template, job.options, job.mask)
+def guarded(engine: render.Renderer, job: Job) -> views.Renderer:
+    """The engine with the masks and the content-loss guard that the job asks for."""
+    assert job.template is not None
+    inner = engine if job.mask is None else MaskedRenderer(engine, job.template, job.options, job.mask)
     if "all" in job.allow_loss or job.options.continue_final:
         return inner
     return GuardedRenderer(inner, Guard(Voice(job.template, job.options), job.allow_loss), job.template.name)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from .. import __version__, executors, writers
+from .. import __version__, executors, render, writers
 from ..errors import DataProblem, RowError, UsageError
 from ..manifest import Manifest, Shard
 from ..recipe import Recipe
@@ -271,11 +271,15 @@ def check_budget(recipe: Recipe, shards: Sequence[Shard]) -> None:
 
 
 def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
-    """The manifest of a folder, to be completed by its commit."""
+    """The manifest of a folder, to be completed by its commit.
+
+    It tells which engine renders, not how many rows each way took: that depends on what a process had seen before.
+    """
     template = plan.template
+    choice = render.choose_engine(template, plan.parts[0].job.options) if template else None
     return Manifest(
         fingerprint=plan.fingerprint,
-        shards=tuple(shards),
+        shards=tuple(map(without_engine, shards)),
         recipe=plan.recipe.model_dump(mode="json"),
         sources=[
             {"id": part.source.dataset_id or part.source.shown, "revision": part.source.revision,
@@ -285,9 +289,15 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
         + [dict(file) for file in plan.files],
         template={"name": template.name, "sha256": template.sha256, "origin": template.origin,
                   "revision": template.revision} if template else {},
-        engine=counted(shards, "engine"),
+        engine={"name": choice.engine, "reason": choice.reason} if choice else {},
         chatfmt=__version__,
     )  # fmt: skip
+
+
+def without_engine(shard: Shard) -> Shard:
+    """The shard without the counters of the engine."""
+    counts = {name: count for name, count in shard.counts.items() if not name.startswith("engine.")}
+    return replace(shard, counts=counts)
 
 
 def to_summary(plan: Plan, shards: Sequence[Shard], *, size: int | None = None, complete: bool = False) -> Summary:
