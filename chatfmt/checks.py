@@ -22,6 +22,7 @@ from .schema import CONVERSATION_COLUMNS, JSON, ROLES, TEXT, decode_conversation
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
+Roles = np.ndarray[Any, np.dtype[np.int8]]
 Kind = Literal["error", "warning"]
 
 SYSTEM, DEVELOPER, USER, ASSISTANT, TOOL = range(5)
@@ -75,14 +76,14 @@ class View:
         return np.repeat(np.arange(len(self.column)), self.lengths)
 
     @cached_property
-    def roles(self) -> Numbers:
+    def roles(self) -> Roles:
         """The place of each turn's role in ROLES, -1 for another or none."""
         role = self.values("role")
         known: Iterable[str] = map(dumps, ROLES) if role.type == JSON else ROLES
         if role.type not in (TEXT, JSON):
-            return np.full(len(self.turns), -1)
+            return np.full(len(self.turns), -1, np.int8)
         places = pc.index_in(role.cast(TEXT), value_set=pa.array(known, TEXT))
-        return np.asarray(pc.fill_null(places, -1).to_numpy(zero_copy_only=False), np.int64)
+        return np.asarray(pc.fill_null(places, -1).to_numpy(zero_copy_only=False), np.int8)
 
     @cached_property
     def content(self) -> pa.Array:
@@ -107,6 +108,23 @@ class View:
         )
 
     @cached_property
+    def empty(self) -> Mask:
+        """Turns whose content is empty text or a list without parts."""
+        if self.content.type == JSON:
+            return _flags(pc.is_in(self.content, value_set=pa.array(['""', "[]"], JSON)))
+        if self.content.type != TEXT:
+            return np.zeros(len(self.rows), np.bool_)
+        return _flags(pc.equal(pc.binary_length(self.content), 0))
+
+    @cached_property
+    def missing(self) -> Mask:
+        """Turns without content, or whose content is null."""
+        missing = _flags(self.content.is_null()) if self.content.null_count else np.zeros(len(self.rows), np.bool_)
+        if self.content.type == JSON:
+            missing |= _flags(pc.equal(self.content, pa.scalar("null", JSON)))
+        return missing
+
+    @cached_property
     def begins(self) -> Mask:
         """Rows whose conversation begins in this column."""
         there = np.asarray(self.column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
@@ -119,9 +137,8 @@ class View:
 
     def has(self, turns: Mask) -> Mask:
         """Which rows have one of these turns."""
-        found = np.zeros(len(self.column), np.bool_)
-        found[self.rows[turns]] = True
-        return found
+        total = np.concatenate([[0], np.cumsum(turns, dtype=np.int32)])
+        return np.asarray(total[self.starts + self.lengths] > total[self.starts], np.bool_)
 
     def at(self, code: str, turns: Mask, detail: Callable[[int], str] | str) -> Iterator[Finding]:
         """A finding for each of these turns."""
@@ -151,7 +168,8 @@ def views(batch: pa.RecordBatch) -> list[View]:
 
 
 def _flags(array: pa.Array) -> Mask:
-    return np.asarray(pc.fill_null(array, False).to_numpy(zero_copy_only=False), np.bool_)
+    known = pc.fill_null(array, False) if array.null_count else array
+    return np.asarray(known.to_numpy(zero_copy_only=False), np.bool_)
 
 
 def _says_something(values: pa.Array) -> Mask:
@@ -206,24 +224,15 @@ def _kind_of(text: str) -> str:
 
 def null_content(view: View, limits: Limits) -> Iterator[Finding]:
     """A turn without content, calls and reasoning."""
-    missing = _flags(view.content.is_null()) if view.content.null_count else np.zeros(len(view.turns), np.bool_)
-    if view.content.type == JSON:
-        missing |= _flags(pc.equal(view.content, pa.scalar("null", JSON)))
-    if missing.any():
-        yield from view.at("msg.null", missing & view.silent & _flags(view.turns.is_valid()), "the turn has no content")
+    if view.missing.any():
+        turns = view.missing & view.silent & _flags(view.turns.is_valid())
+        yield from view.at("msg.null", turns, "the turn has no content")
 
 
 def empty_content(view: View, limits: Limits) -> Iterator[Finding]:
     """Content that is empty text or no parts, in a turn without calls and reasoning; a tool may return nothing."""
-    empty = _is_one_of(view.content, ('""', "[]"))
-    if empty.any():
-        yield from view.at("msg.empty", empty & view.silent & (view.roles != TOOL), "the content is empty")
-
-
-def _is_one_of(content: pa.Array, json_texts: tuple[str, ...]) -> Mask:
-    if content.type == JSON:
-        return _flags(pc.is_in(content, value_set=pa.array(json_texts, JSON)))
-    return _flags(pc.equal(content, "")) if content.type == TEXT else np.zeros(len(content), np.bool_)
+    if view.empty.any():
+        yield from view.at("msg.empty", view.empty & view.silent & (view.roles != TOOL), "the content is empty")
 
 
 def blank_content(view: View, limits: Limits) -> Iterator[Finding]:
@@ -247,7 +256,7 @@ def order(view: View, limits: Limits) -> Iterator[Finding]:
 _BEGIN, _UNSEEN = -2, -3
 
 
-def _roles_before(view: View) -> Numbers:
+def _roles_before(view: View) -> Roles:
     """The role before each turn; `_BEGIN` where the conversation begins, `_UNSEEN` where it goes on from a prompt."""
     before = np.empty_like(view.roles)
     before[1:] = view.roles[:-1]
@@ -258,7 +267,7 @@ def _roles_before(view: View) -> Numbers:
 
 def _is_opening(view: View) -> Mask:
     """Which turns have none but system and developer turns before them in their column."""
-    others = np.cumsum((view.roles != SYSTEM) & (view.roles != DEVELOPER))
+    others = np.cumsum((view.roles != SYSTEM) & (view.roles != DEVELOPER), dtype=np.int32)
     before = np.concatenate([[0], others[:-1]])
     return np.asarray(
         before == np.repeat(before[view.starts[view.lengths > 0]], view.lengths[view.lengths > 0]), np.bool_
@@ -297,7 +306,7 @@ def no_turns(view: View, limits: Limits) -> Iterator[Finding]:
 
 def blank_row(view: View, limits: Limits) -> Iterator[Finding]:
     """A conversation with turns in which nobody says anything: all content is empty or white space."""
-    quiet = view.blank | _is_one_of(view.content, ('""', "[]", "null")) | _flags(view.content.is_null())
+    quiet = view.blank | view.empty | view.missing
     if quiet.any():
         rows = (view.lengths > 0) & ~view.has(~(quiet & view.silent))
         yield from view.whole("row.blank", rows, "nobody says anything")

@@ -5,11 +5,27 @@ plain columns. Pure; no expression is compiled here: who calls passes the compil
 from __future__ import annotations
 
 from .apply import Compile, Mapped, Mapper, mapper
-from .paths import Every, Path
+from .paths import Every, FieldPath
 from .plan import Constant, Mapping, Part, Template, check_columns, plan
 from .selection import fraction_mask, lowest, row_hash, shuffle_keys, shuffle_order, split_of
 
 __all__ = [
-    "Compile", "Constant", "Every", "Mapped", "Mapper", "Mapping", "Part", "Path", "Template", "check_columns",
-    "fraction_mask", "lowest", "mapper", "plan", "row_hash", "shuffle_keys", "shuffle_order", "split_of",
+    "Compile",
+    "Constant",
+    "Every",
+    "FieldPath",
+    "Mapped",
+    "Mapper",
+    "Mapping",
+    "Part",
+    "Template",
+    "check_columns",
+    "fraction_mask",
+    "lowest",
+    "mapper",
+    "plan",
+    "row_hash",
+    "shuffle_keys",
+    "shuffle_order",
+    "split_of",
 ]  # fmt: skip

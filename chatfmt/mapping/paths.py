@@ -42,14 +42,14 @@ _NEXT = re.compile(r'\.([^.\[\]"]+)|\."([^"]+)"|\[(-?\d+)\]|\[\]')
 
 
 @dataclass(frozen=True)
-class Path:
+class FieldPath:
     """A parsed path; `text` is what the user wrote."""
 
     text: str
     steps: tuple[Step, ...]
 
     @classmethod
-    def parse(cls, text: str) -> Path:
+    def parse(cls, text: str) -> FieldPath:
         """The path that `text` spells; raises UsageError where it stops making sense."""
         inner = re.fullmatch(r"values\((.*)\)(.*)", text, re.DOTALL)
         if inner is None:

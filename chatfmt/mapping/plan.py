@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import RecipeError, UnknownName, UsageError
-from .paths import Path
+from .paths import FieldPath
 
 TURN_FIELDS = ("system", "developer", "user", "assistant", "tool")
 """The fields that parallel lists may fill, each a role."""
@@ -31,7 +31,7 @@ class Template:
     text: str
 
 
-Part = Path | Constant | Template
+Part = FieldPath | Constant | Template
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Mapping:
     fields: tuple[tuple[str, Part], ...] = ()
     keys: tuple[tuple[str, str], ...] = ()
     markers: tuple[tuple[str, str], ...] = ()
-    explode: Path | None = None
+    explode: FieldPath | None = None
     where: str | None = None
 
     @property
@@ -54,9 +54,9 @@ class Mapping:
         return not (self.fields or self.explode or self.where)
 
     @property
-    def zipped(self) -> tuple[tuple[str, Path], ...]:
+    def zipped(self) -> tuple[tuple[str, FieldPath], ...]:
         """The fields of parallel lists, which together become `messages`."""
-        return tuple((n, p) for n, p in self.fields if n in TURN_FIELDS and isinstance(p, Path) and p.is_many)
+        return tuple((n, p) for n, p in self.fields if n in TURN_FIELDS and isinstance(p, FieldPath) and p.is_many)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ class Mapping:
     @property
     def roots(self) -> tuple[str, ...]:
         """The source columns that paths begin with, which have found their use."""
-        paths = [part for _, part in self.fields if isinstance(part, Path)]
+        paths = [part for _, part in self.fields if isinstance(part, FieldPath)]
         return tuple(dict.fromkeys(path.root for path in paths if path.root is not None))
 
 
@@ -98,7 +98,7 @@ def plan(
     if problems:
         raise RecipeError("; ".join(problems), hint="--map transcript=COLUMN --marker 'Human:=user'" if cuts else "")
     keys = tuple((name, value) for name, value in fields.items() if "." in name)
-    return Mapping(tuple(found), keys, cuts, Path.parse(explode) if explode else None, where)
+    return Mapping(tuple(found), keys, cuts, FieldPath.parse(explode) if explode else None, where)
 
 
 def _transcript_problems(fields: abc.Mapping[str, str], cuts: tuple[tuple[str, str], ...]) -> list[str]:
@@ -118,7 +118,7 @@ def to_part(value: str) -> Part:
             return Constant(json.loads(value))
         except ValueError:
             raise UsageError(f"`{value}` is not JSON") from None
-    return Path.parse(value)
+    return FieldPath.parse(value)
 
 
 def unescape(text: str) -> str:
@@ -140,10 +140,10 @@ def check_columns(mapping: Mapping, columns: abc.Collection[str]) -> None:
         _check(mapping.explode, columns)
         return
     for _, part in mapping.fields:
-        if isinstance(part, Path):
+        if isinstance(part, FieldPath):
             _check(part, columns)
 
 
-def _check(path: Path, columns: abc.Collection[str]) -> None:
+def _check(path: FieldPath, columns: abc.Collection[str]) -> None:
     if path.root is not None and path.root not in columns and path.text not in columns:
         raise UnknownName.of("column", path.root, [name for name in columns if not name.startswith("#")])

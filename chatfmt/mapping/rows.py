@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ..errors import Location, RowError
 from ..schema import JSON, KEYS, ROW, TEXT, decode_objects, dumps, encode_objects, loads, without_nulls
-from .paths import Path, lengths_and_starts
+from .paths import FieldPath, lengths_and_starts
 
 Row = abc.Mapping[str, Any]
 
@@ -63,7 +63,7 @@ def _call(function: abc.Callable[[Row], Any], row: Row, index: int) -> Any:
         raise
 
 
-def explode(batch: pa.RecordBatch, path: Path) -> tuple[pa.RecordBatch, np.ndarray[Any, Any]]:
+def explode(batch: pa.RecordBatch, path: FieldPath) -> tuple[pa.RecordBatch, np.ndarray[Any, Any]]:
     """One row for each element of the list that `path` leads to, and the index of the row each came from.
 
         #row  topic  faqs                                   #row  topic  q    a

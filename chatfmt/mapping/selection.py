@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import abc
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,9 @@ def row_hash(batch: pa.RecordBatch) -> list[bytes]:
     names = [name for name in CONVERSATIONS if name != "row" and name in batch.schema.names]
     parts = [_tagged(name, _row_texts(batch.column(name))) for name in names]
     texts = pc.binary_join_element_wise(*parts, "") if parts else pa.repeat(pa.scalar("", TEXT), len(batch))
-    return [xxhash.xxh3_128_digest(text) for text in texts.cast(pa.large_binary()).to_pylist()]
+    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1].tolist()
+    data = memoryview(texts.buffers()[2] or b"")
+    return [xxhash.xxh3_128_digest(data[start:end]) for start, end in pairwise(offsets)]
 
 
 def _row_texts(column: pa.Array) -> pa.Array:

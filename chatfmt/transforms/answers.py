@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import UsageError
-from ..schema import TEXT
+from ..schema import KEYS, TEXT, dumps, loads
 from .edit import (
     TAILS,
     Changed,
@@ -113,6 +113,9 @@ def _with_results(batch: pa.RecordBatch, results: pa.Array) -> pa.RecordBatch:
         raise UsageError(
             f"there is a column `{FINAL_COLUMN}` already", hint="keep other columns, or `final_answer=remove`"
         )
+    if KEYS in batch.schema.names:
+        keys = [None if own is None else dumps([*loads(own), FINAL_COLUMN]) for own in batch.column(KEYS).to_pylist()]
+        batch = with_column(batch, KEYS, pa.array(keys, TEXT))
     return with_column(batch, FINAL_COLUMN, results)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatfmt.errors import UsageError
-from chatfmt.mapping import Every, Path
+from chatfmt.mapping import Every, FieldPath
 
 from .sources import from_arrow, from_json, values
 
@@ -48,7 +48,7 @@ PLACES = {
 @pytest.mark.parametrize(("text", "expected"), PLACES.items())
 @pytest.mark.parametrize("source", [from_arrow, from_json])
 def test_where_a_path_leads(source: Any, text: str, expected: Any) -> None:
-    found = Path.parse(text).column(source([ROW, {}]))
+    found = FieldPath.parse(text).column(source([ROW, {}]))
     batch = pa.RecordBatch.from_arrays([found], names=["found"])
     assert values(batch, "found") == [expected, None]
     assert len(found) == 2
@@ -56,25 +56,25 @@ def test_where_a_path_leads(source: Any, text: str, expected: Any) -> None:
 
 def test_text_and_lists_of_text_stay_arrow_types() -> None:
     batch = from_arrow([ROW])
-    assert Path.parse("a.b[].c").column(batch).type == pa.list_(pa.string())
-    assert Path.parse("a.b[0].c").column(batch).type == pa.string()
-    assert Path.parse("a.b").column(from_json([ROW])).type.value_type.field("c").type == pa.string()
+    assert FieldPath.parse("a.b[].c").column(batch).type == pa.list_(pa.string())
+    assert FieldPath.parse("a.b[0].c").column(batch).type == pa.string()
+    assert FieldPath.parse("a.b").column(from_json([ROW])).type.value_type.field("c").type == pa.string()
 
 
 def test_a_column_wins_over_the_path_of_its_name() -> None:
-    assert Path.parse("dotted.name[0]").column(from_json([ROW])).to_pylist() == ["as it is"]
+    assert FieldPath.parse("dotted.name[0]").column(from_json([ROW])).to_pylist() == ["as it is"]
 
 
 def test_the_values_of_a_row() -> None:
     batch = from_json([{"x": {"q": "1"}, "y": {"q": "2"}}, {"x": {"q": "3"}}])
-    found = Path.parse("values(.).q").column(batch)
+    found = FieldPath.parse("values(.).q").column(batch)
     assert values(pa.RecordBatch.from_arrays([found], names=["v"]), "v") == [["1", "2"], ["3"]]
 
 
 @pytest.mark.parametrize("text", ["", ".a", "a..b", "a[", "a[x]", "a.b[0]c", "[0]", 'a."', "values(.)x", "a."])
 def test_what_is_no_path(text: str) -> None:
     with pytest.raises(UsageError) as caught:
-        Path.parse(text)
+        FieldPath.parse(text)
     assert str(caught.value).startswith(f"`{text}` is not a path from `")
     assert caught.value.hint == "a path is like `a.b[0].c` or `a[]`"
 
@@ -109,7 +109,7 @@ def slowly(value: Any, steps: list[str]) -> Any:
 
 @given(rows=st.lists(st.dictionaries(st.just("x"), DATA), min_size=1, max_size=4), steps=STEPS)
 def test_any_path_over_any_json(rows: list[dict[str, Any]], steps: list[str]) -> None:
-    path = Path.parse("x" + "".join(steps))
+    path = FieldPath.parse("x" + "".join(steps))
     expected = [slowly(row.get("x", ...), steps) for row in rows]
     plain = [None if found is ... else found for found in expected]
     assert [path.find(row) for row in rows] == plain
@@ -124,11 +124,11 @@ def test_kernels_and_plain_data_agree(rows: list[Any]) -> None:
     type = pa.list_(pa.struct([("a", pa.list_(pa.string()))]))
     batch = pa.RecordBatch.from_arrays([pa.array(rows, type)], names=["x"])
     for text in ("x[].a", "x[].a[]", "x[0].a[-1]", "x[-1].a", "x[].a[0]"):
-        path = Path.parse(text)
+        path = FieldPath.parse(text)
         assert path.column(batch).to_pylist() == [path.find({"x": row}) for row in rows]
         assert path.column(batch.slice(len(rows) // 2)).to_pylist() == path.column(batch).to_pylist()[len(rows) // 2 :]
 
 
 def test_the_words_of_a_path() -> None:
-    path = Path.parse("a.b[0][]")
+    path = FieldPath.parse("a.b[0][]")
     assert (path.steps, path.root, path.is_many) == (("a", "b", 0, Every.ITEM), "a", True)

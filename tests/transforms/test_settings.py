@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 from chatfmt import transforms
@@ -35,3 +36,11 @@ def test_a_column_of_the_data_is_not_overwritten() -> None:
     batch = to_batch([{"messages": [{"role": "assistant", "content": "\n#### 1"}], "final_answer": "2"}])
     with pytest.raises(UsageError, match="there is a column `final_answer` already"):
         transforms.apply(batch, {"final_answer": "column"})
+
+
+def test_the_new_column_stands_in_the_keys_of_rows_that_have_their_own() -> None:
+    batch = to_batch([{"messages": [{"role": "assistant", "content": "a\n#### 1"}]}] * 2)
+    batch = batch.append_column("a", pa.array(["x", None])).append_column("#keys", pa.array([None, '["a"]']))
+    after, _ = transforms.apply(batch, {"final_answer": "column"})
+    assert after.column("#keys").to_pylist() == [None, '["a","final_answer"]']
+    assert after.column("final_answer").to_pylist() == ["1", "1"]
