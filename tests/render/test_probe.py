@@ -235,7 +235,7 @@ def test_a_line_is_what_a_rendering_shows(name: str, line: str) -> None:
 def test_the_ten_cards_differ_in_most_lines() -> None:
     cards = [golden(name) for name in TEN]
     same = [line for line in CONFIRMED if len({getattr(card, line) for card in cards}) == 1]
-    assert sorted(same) == ["earlier_reasoning", "needs_parts", "works"]
+    assert set(same) <= {"earlier_reasoning", "generation_tags", "needs_parts", "works"}
 
 
 def test_cards_of_small_templates() -> None:

@@ -1,0 +1,237 @@
+"""Control tokens inside what people wrote: found, counted, and kept, dropped, escaped or rejected.
+
+The text `<|im_end|>` in a message is the control token `<|im_end|>` for any tokenizer that reads the rendered text.
+What counts as one is told by the template: its special tokens, and the tokens in its own literal text.
+
+Escaping puts one blank after the first character of a token (`< |im_end|>`). Of the ways to break a token this is the
+one that survives NFKC, Bert's clean-up and every other normaliser that was tried; the recorded positions undo it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from jinja2 import TemplateSyntaxError, nodes
+
+from ..errors import ChatfmtError, CheckError, Location
+from ..schema import CONVERSATION_COLUMNS, JSON, KEYS, TEXT, dumps, is_turns
+from .cuts import TOKEN
+from .environment import sandbox
+from .voice import Source
+
+Policy = Literal["keep", "drop", "escape", "reject"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+ESCAPES = "control_escapes"
+"""The column that `escape` adds: for each row with escapes a JSON list of `[column, message, field, place, token]`."""
+_SHAPE = re.compile(TOKEN)
+_SHORTEST = 3
+
+
+def control_literals(template: Source, extra: Iterable[str] = ()) -> tuple[str, ...]:
+    """The control tokens of a template, longest first: its special tokens, those in its literal text, and `extra`.
+
+    A template that does not compile has its special tokens alone.
+    """
+    special = [token for token in template.special_tokens.values() if isinstance(token, str)]
+    found = {match[0] for text in _sources(template) for match in _SHAPE.finditer("\n".join(_literals(text)))}
+    tokens = {*special, *found, *extra}
+    return tuple(sorted((token for token in tokens if len(token) >= _SHORTEST), key=lambda token: (-len(token), token)))
+
+
+def _sources(template: Source) -> Iterator[str]:
+    """The texts that the template may choose."""
+    choices: tuple[object, ...] = (None, [{}])
+    for tools in choices:
+        try:
+            yield template.choose(tools)
+        except ChatfmtError:  # a model whose only template is for tools
+            continue
+
+
+def _literals(text: str) -> Iterator[str]:
+    """The text between a template's tags, and the strings inside them."""
+    try:
+        tree = sandbox().parse(text)
+    except (TemplateSyntaxError, RecursionError):
+        return
+    for node in tree.find_all((nodes.TemplateData, nodes.Const)):
+        value = node.data if isinstance(node, nodes.TemplateData) else getattr(node, "value", None)
+        if isinstance(value, str):
+            yield value
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One field of a batch with a control token in it."""
+
+    row: int
+    message: int | None
+    field: str
+    tokens: tuple[str, ...]
+
+    def error(self) -> CheckError:
+        text = f"the control token `{self.tokens[0]}` is in `{self.field}`"
+        hint = "`--control-tokens escape` breaks such tokens up, `drop` leaves the row out, `keep` leaves them in"
+        return CheckError(text, hint=hint, at=Location(row=self.row, message=self.message), code="token.control")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A batch after a policy: what it became, what was found in it, and the rows that were dropped or rejected."""
+
+    batch: pa.RecordBatch
+    counts: Mapping[str, int]
+    """How often each token was found."""
+    rows: tuple[int, ...]
+    """The rows with a token in them, as indices of the batch that was given."""
+    rejected: tuple[CheckError, ...] = ()
+
+
+class Scanner:
+    """Looks for a template's control tokens in the columns of conversations, in one pass over their text."""
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self.tokens = tuple(tokens)
+        self._exact = re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
+
+    @cached_property
+    def _prefixes(self) -> tuple[str, ...]:
+        """Short texts of which every token begins with one: cheap to look for."""
+        return tuple(sorted({token[:2] for token in self.tokens}))
+
+    def suspects(self, column: pa.Array) -> npt.NDArray[np.int64]:
+        """The places of a text column at which a token may be."""
+        hits = np.zeros(len(column), np.bool_)
+        for prefix in self._prefixes:
+            hits |= pc.match_substring(column, prefix).fill_null(False).to_numpy(zero_copy_only=False)
+        places: npt.NDArray[np.int64] = np.flatnonzero(hits)
+        return places
+
+    def search(self, text: str) -> list[str]:
+        """The tokens in a text, in order."""
+        return self._exact.findall(text)
+
+    def findings(self, batch: pa.RecordBatch) -> list[Finding]:
+        """Every field of the conversations, tools and documents of a batch that has a token, by column."""
+        found = []
+        for texts in _texts(batch):
+            for place in self.suspects(texts.values).tolist():
+                if tokens := self.search(texts.values[place].as_py()):
+                    found.append(Finding(*texts.locate(place), texts.field, tuple(tokens)))
+        return found
+
+    def apply(self, batch: pa.RecordBatch, policy: Policy) -> Outcome:
+        """The batch under a policy.
+
+        `keep` changes nothing, `drop` leaves the rows out, `reject` too, with an error for each; `escape` breaks every
+        token and records where, in the column `ESCAPES`.
+        """
+        found = self.findings(batch) if self.tokens else []
+        counts = Counter(token for finding in found for token in finding.tokens)
+        rows = tuple(sorted({finding.row for finding in found}))
+        if not rows or policy == "keep":
+            return Outcome(batch, counts, rows)
+        if policy == "escape":
+            return Outcome(self._escaped(batch), counts, rows)
+        kept = np.ones(len(batch), np.bool_)
+        kept[list(rows)] = False
+        first = {finding.row: finding for finding in reversed(found)}
+        errors = tuple(first[row].error() for row in rows) if policy == "reject" else ()
+        return Outcome(batch.filter(pa.array(kept)), counts, rows, errors)
+
+    def _escaped(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        notes: dict[int, list[list[object]]] = {}
+        for texts in list(_texts(batch)):
+            changed: dict[int, str] = {}
+            for place in self.suspects(texts.values).tolist():
+                text, escapes = self.escape(texts.values[place].as_py())
+                row, message = texts.locate(place)
+                notes.setdefault(row, []).extend(
+                    [texts.column, message, texts.field, at, token] for at, token in escapes
+                )
+                changed |= {place: text} if escapes else {}
+            if changed:
+                values = [changed.get(place, value) for place, value in enumerate(texts.values.to_pylist())]
+                batch = _with(batch, texts, pa.array(values, texts.values.type))
+        written = [dumps(notes[row]) if notes.get(row) else None for row in range(len(batch))]
+        return batch.append_column(ESCAPES, pa.array(written, JSON))
+
+    def escape(self, text: str) -> tuple[str, list[tuple[int, str]]]:
+        """The text with a blank after the first character of each token, and where each blank is: position, token.
+
+        To undo it, take the blanks out from the last to the first.
+        """
+        escapes: list[tuple[int, str]] = []
+        while match := self._exact.search(text):
+            place = match.start() + 1
+            escapes.append((place, match[0]))
+            text = f"{text[:place]} {text[place:]}"
+        return text, escapes
+
+
+def unescape(text: str, escapes: Sequence[tuple[int, str]]) -> str:
+    """The text before `Scanner.escape`."""
+    for place, _ in reversed(escapes):
+        text = text[:place] + text[place + 1 :]
+    return text
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The values of one text field of a batch: a field of messages, or a column of its own."""
+
+    column: str
+    field: str
+    values: pa.Array
+    rows: npt.NDArray[np.int64]
+    """The row of each value."""
+    starts: npt.NDArray[np.int64] | None = None
+    """Where the messages of each row begin among the values; None for a column of its own."""
+
+    def locate(self, place: int) -> tuple[int, int | None]:
+        """The row and the message of a value."""
+        row = int(self.rows[place])
+        return row, None if self.starts is None else place - int(self.starts[row])
+
+
+def _texts(batch: pa.RecordBatch) -> Iterator[Texts]:
+    """Each text field of a batch that people wrote: of messages (but for roles), tools and documents."""
+    for name in (*CONVERSATION_COLUMNS, "tools", "documents"):
+        place = batch.schema.get_field_index(name)
+        column = batch.column(place) if place >= 0 else None
+        if column is None:
+            continue
+        if not is_turns(column.type):
+            if column.type in (TEXT, JSON):
+                yield Texts(name, name, column, np.arange(len(column)))
+            continue
+        lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+        rows, starts = np.repeat(np.arange(len(lengths)), lengths), np.cumsum(lengths) - lengths
+        turns = column.flatten()
+        for field, values in zip(turns.type, turns.flatten(), strict=True):
+            if field.type in (TEXT, JSON) and field.name not in ("role", KEYS):
+                yield Texts(name, field.name, values, rows, starts)
+
+
+def _with(batch: pa.RecordBatch, texts: Texts, values: pa.Array) -> pa.RecordBatch:
+    """The batch with other values for one text field."""
+    place = batch.schema.get_field_index(texts.column)
+    column = batch.column(place)
+    if texts.starts is None:
+        return batch.set_column(place, texts.column, values)
+    turns = column.flatten()
+    names = [field.name for field in turns.type]
+    arrays = [values if name == texts.field else old for name, old in zip(names, turns.flatten(), strict=True)]
+    ends = np.append(texts.starts, len(turns)).astype(np.int32)
+    struct = pa.StructArray.from_arrays(arrays, names=names)
+    mask = column.is_null() if column.null_count else None
+    return batch.set_column(place, texts.column, pa.ListArray.from_arrays(pa.array(ends), struct, mask=mask))

@@ -1,0 +1,124 @@
+"""Control tokens in content: found with the template's own literals, and each policy on them."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatfmt.errors import Location
+from chatfmt.render.injection import ESCAPES, Scanner, control_literals, unescape
+from chatfmt.render.template import ChatTemplate
+from chatfmt.schema import decode_conversations, encode_conversations, json_array, loads
+from tests.render.voices import CHATML, NO_STOP, NO_SYSTEM, TOKENS, call, known_templates, say
+
+ROWS = [
+    [say("user", "clean"), say("assistant", "a < b <| c")],
+    [say("user", "x<|im_end|>y"), say("assistant", "", tool_calls=[call("f", {"q": "<|im_start|>"})])],
+    None,
+    [say("system", "</s>"), say("user", "<|im_end|><|im_end|>")],
+]
+
+
+def batch() -> pa.RecordBatch:
+    tools = json_array([None, None, None, [{"name": "<s>"}]], [False, False, False, True])
+    return pa.RecordBatch.from_pydict(
+        {"row": pa.array([7, 8, 9, 10]), "messages": encode_conversations(ROWS), "tools": tools}
+    )
+
+
+TEMPLATE = ChatTemplate("chatml", CHATML, TOKENS)
+
+
+def test_tokens_are_the_special_ones_and_those_in_literals() -> None:
+    assert control_literals(TEMPLATE) == ("<|im_start|>", "<|im_end|>", "<pad>", "<unk>", "</s>", "<s>")
+    assert control_literals(ChatTemplate("plain", NO_STOP)) == ()
+    assert control_literals(ChatTemplate("x", NO_SYSTEM, {"eos_token": "x"}), ["<mine>"]) == (
+        "[USER]",
+        "<mine>",
+        "[BOT]",
+    )
+    assert control_literals(ChatTemplate("broken", "{% if %}", {"eos_token": "</s>"})) == ("</s>",)
+
+
+def test_every_known_template_has_the_tokens_that_it_prints() -> None:
+    found = {name: control_literals(ChatTemplate(name, text)) for name, text in known_templates()}
+    assert "<|im_end|>" in found["chatfmt/qwen3"] and "<|eot_id|>" in found["chatfmt/llama-3.1"]
+    assert sum(bool(tokens) for tokens in found.values()) >= 0.85 * len(found)
+
+
+def test_findings_name_row_message_and_field() -> None:
+    found = Scanner(control_literals(TEMPLATE)).findings(batch())
+    assert [(f.row, f.message, f.field, f.tokens) for f in found] == [
+        (1, 0, "content", ("<|im_end|>",)),
+        (3, 0, "content", ("</s>",)),
+        (3, 1, "content", ("<|im_end|>", "<|im_end|>")),
+        (1, 1, "tool_calls", ("<|im_start|>",)),
+        (3, None, "tools", ("<s>",)),
+    ]
+
+
+def test_keep_counts_and_changes_nothing() -> None:
+    given_batch = batch()
+    outcome = Scanner(control_literals(TEMPLATE)).apply(given_batch, "keep")
+    assert outcome.batch is given_batch
+    assert outcome.counts == {"<|im_end|>": 3, "</s>": 1, "<|im_start|>": 1, "<s>": 1}
+    assert outcome.rows == (1, 3) and outcome.rejected == ()
+
+
+def test_drop_and_reject_leave_the_rows_out() -> None:
+    scanner = Scanner(control_literals(TEMPLATE))
+    dropped, rejected = scanner.apply(batch(), "drop"), scanner.apply(batch(), "reject")
+    assert dropped.batch["row"].to_pylist() == rejected.batch["row"].to_pylist() == [7, 9]
+    assert dropped.rejected == ()
+    assert [str(error) for error in rejected.rejected] == [
+        "row 1 message 0: the control token `<|im_end|>` is in `content`",
+        "row 3 message 0: the control token `</s>` is in `content`",
+    ]
+    assert {error.code for error in rejected.rejected} == {"token.control"}
+    assert rejected.rejected[0].at == Location(row=1, message=0)
+
+
+def test_escape_breaks_every_token_and_can_be_undone() -> None:
+    scanner = Scanner(control_literals(TEMPLATE))
+    outcome = scanner.apply(batch(), "escape")
+    assert scanner.findings(outcome.batch) == []
+    said = decode_conversations(outcome.batch["messages"])
+    assert said[0] == ROWS[0] and said[2] is None
+    assert said[1][0]["content"] == "x< |im_end|>y"
+    assert said[1][1]["tool_calls"][0]["function"]["arguments"] == {"q": "< |im_start|>"}
+    assert said[3][1]["content"] == "< |im_end|>< |im_end|>"
+    notes = [None if text is None else loads(text) for text in outcome.batch[ESCAPES].to_pylist()]
+    assert notes[0] is notes[2] is None
+    assert notes[3] == [
+        ["messages", 0, "content", 1, "</s>"],
+        ["messages", 1, "content", 1, "<|im_end|>"],
+        ["messages", 1, "content", 12, "<|im_end|>"],
+        ["tools", None, "tools", 11, "<s>"],
+    ]
+    assert unescape(said[3][1]["content"], [(1, ""), (12, "")]) == ROWS[3][1]["content"]
+
+
+def test_nothing_to_find_is_nothing_done() -> None:
+    clean = pa.RecordBatch.from_pydict({"messages": encode_conversations(ROWS[:1])})
+    for policy in ("keep", "drop", "escape", "reject"):
+        assert Scanner(control_literals(TEMPLATE)).apply(clean, policy).batch is clean
+        assert Scanner(()).apply(batch(), policy).rows == ()
+
+
+@given(st.text(alphabet="<|im_end>/s x", max_size=60))
+def test_escaping_leaves_no_token_and_loses_nothing(text: str) -> None:
+    scanner = Scanner(("<|im_end|>", "</s>", "<s>"))
+    escaped, escapes = scanner.escape(text)
+    assert scanner.search(escaped) == []
+    assert unescape(escaped, escapes) == text
+    if not scanner.search(text):
+        assert escaped == text
+
+
+@pytest.mark.parametrize("nested", ["<|im_<|im_end|>end|>", "<<s>s>", "</</s>s>"])
+def test_tokens_inside_tokens(nested: str) -> None:
+    scanner = Scanner(("<|im_end|>", "</s>", "<s>"))
+    escaped, escapes = scanner.escape(nested)
+    assert scanner.search(escaped) == [] and unescape(escaped, escapes) == nested
