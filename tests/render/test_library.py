@@ -26,6 +26,7 @@ from chatfmt.errors import TemplateError
 from chatfmt.render import library
 from chatfmt.render.environment import compile_template, render_spans, render_text
 from tests.conftest import SHARED, TRL_TEMPLATES, needs_trl
+from tests.render.engines import assert_same
 from tests.render.oracle import NOW, TOKENS, Outcome, expected, outcome
 
 GOLDENS = Path(__file__).parent.parent / "goldens" / "templates"
@@ -343,6 +344,29 @@ def test_a_template_equals_its_specification_in_python(name: str, specification:
                 raised = ("TemplateError", "Conversation roles must alternate user/assistant/user/assistant/...")
                 assert rendered(name, case, mode) == raised, case["id"]
     assert compared >= 20
+
+
+# The engines
+
+
+@pytest.mark.parametrize("name", library.names())
+def test_both_engines_agree_and_fall_back_only_where_it_is_known(name: str) -> None:
+    builtin = library.find(name)
+    assert builtin is not None
+    for spans in (False, True):
+        replaying = assert_same(builtin.text, OWN, spans=spans)
+        reasons = {reason for reason in replaying.stats.reasons if not reason.startswith("it raises ")}
+        assert reasons == set(FALL_BACKS.get(name, ())), name
+    print(f"{name}: {replaying.stats.replayed + replaying.stats.python} of {replaying.stats.rows} rows replayed")
+
+
+FALL_BACKS = {
+    "glm-4": ("`__iter__` of a text or number is not traced",),
+    "mistral": ("two texts are compared",),
+    "mistral-nemo": ("two texts are compared",),
+    "tiny-aya": ("two texts are compared",),
+}
+"""Why conversations of `conversations.jsonl` go through plain Jinja, beside those that raise: pinned here."""
 
 
 # The trained characters
