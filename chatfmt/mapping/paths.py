@@ -141,17 +141,28 @@ def _parsed(text: str) -> Any:
 
 def _walk(column: pa.Array, steps: Sequence[Step]) -> pa.Array:
     """The column after the steps: by kernels over structs and lists, in Python for JSON and what else there is."""
-    if not steps:
+    if not steps or (len(steps) == 1 and steps[0] is Every.ITEM and pa.types.is_list(column.type)):
         return column
     step, type = steps[0], column.type
-    if isinstance(step, str) and pa.types.is_struct(type) and KEYS not in [field.name for field in type]:
+    if isinstance(step, str) and pa.types.is_struct(type):
         found = type.get_field_index(step) >= 0
         return _walk(pc.struct_field(column, step), steps[1:]) if found else pa.nulls(len(column), TEXT)
-    if isinstance(step, int) and pa.types.is_list(type):
-        return _walk(_items_at(column, step), steps[1:])
-    if step is Every.ITEM and pa.types.is_list(type):
-        return _walk_items(column, steps[1:])
+    if pa.types.is_list(type) and (_names_key(steps) or not _holds_json(type)):
+        if isinstance(step, int):
+            return _walk(_items_at(column, step), steps[1:])
+        if step is Every.ITEM:
+            return _walk_items(column, steps[1:])
     return _encode([_follow(value, steps) for value in _decode(column)])
+
+
+def _holds_json(type: pa.ListType) -> bool:
+    """Whether the turns of a list have JSON fields, whose meaning a struct by itself would lose."""
+    turn = type.value_type
+    return pa.types.is_struct(turn) and any(field.type == JSON or field.name == KEYS for field in turn)
+
+
+def _names_key(steps: Sequence[Step]) -> bool:
+    return len(steps) > 1 and isinstance(steps[1], str)
 
 
 def _items_at(column: pa.ListArray, index: int) -> pa.Array:
@@ -166,7 +177,7 @@ def _walk_items(column: pa.ListArray, rest: Sequence[Step]) -> pa.Array:
     lengths, _ = lengths_and_starts(column)
     ends = np.concatenate([[0], np.cumsum(lengths)])
     if any(isinstance(step, Every) for step in rest):
-        if items.type == JSON:
+        if not pa.types.is_list(items.type):
             return _encode([_follow(value, (Every.ITEM, *rest)) for value in _decode(column)])
         inner, _ = lengths_and_starts(items)
         ends, items = np.concatenate([[0], np.cumsum(inner)])[ends], items.flatten()
