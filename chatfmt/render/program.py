@@ -4,9 +4,9 @@ A program is a row of **pieces**: literals, and expressions over the texts of th
 the questions that the template asked about those texts, with the answers it got. For any conversation of the same
 shape that answers every guard alike, the rendered text is the pieces, one after the other.
 
-    expression   ("leaf", path)                       a text (or number) of the conversation, such as messages[3].content
+    expression   ("leaf", path)                       a text (or number) of the conversation
                  (operation, expression, *constants)  an operation of `OPERATIONS` on it
-                 ("cat", (literal or expression, …))   texts, one after the other
+                 ("cat", (literal or expression, …))  texts, one after the other
     guard        ((question, expression, *constants), answer)       a question of `QUESTIONS`
 
 Paths are tuples of keys and list indices that start with `messages`. Programs survive JSON, so another process may

@@ -20,14 +20,14 @@ import pyarrow as pa
 
 from .. import schema
 from ..errors import RenderError, TemplateError
-from .environment import Span
+from .batches import Batch, Others, merged, spans_of, together
 from .kernels import Numbers
 from .options import SPANS, Rendered, RenderOptions
 from .plain import JinjaRenderer
-from .program import Program, Untraceable
+from .program import Path, Program, Untraceable
 from .rows import RowReplay, Text
-from .shapes import MAX_TURNS, NO_SHAPE, Shapes, Turns, constants_of, dense, read_turns
-from .tables import KNOWN, Pieces, Tables, is_columnar
+from .shapes import MAX_TURNS, NO_SHAPE, Shapes, constants_of, dense, read_turns
+from .tables import KNOWN, Pieces, Slots, Tables, is_columnar
 from .template import ChatTemplate
 from .trace import Inputs, trace
 
@@ -57,7 +57,7 @@ CHECKS = 2
 
 @dataclass
 class Stats:
-    """How many rows each path rendered; `reasons` says why rows went through plain Jinja, `traces` are programs made."""
+    """How many rows each path rendered, why rows went through plain Jinja, and how many traces were made."""
 
     replayed: int = 0
     python: int = 0
@@ -75,6 +75,20 @@ class Stats:
         return (self.replayed + self.python) / self.rows if self.rows else 1.0
 
 
+@dataclass(frozen=True)
+class Explained:
+    """A rendered column and what became of the texts of its rows.
+
+    `program` names the program of each row, 0 where there is none: such a row says nothing about its texts.
+    `unrendered` are the paths of texts (`("messages", 2, "content")`) that a program never prints.
+    """
+
+    rendered: Rendered
+    program: Numbers
+    slots: Slots
+    unrendered: Mapping[int, tuple[Path, ...]]
+
+
 @dataclass
 class _Shape:
     """What is known of one shape: its programs, best first, and why there will be no more of them."""
@@ -82,29 +96,6 @@ class _Shape:
     programs: list[int] = field(default_factory=list)
     seen: int = 0
     closed: str = ""
-
-
-@dataclass
-class _Batch:
-    """One call: the columns, and what is found out about their rows."""
-
-    messages: pa.ListArray
-    others: tuple[pa.Array | None, pa.Array | None, pa.Array | None]
-    generation_prompt: bool
-    spans: bool
-    turns: Turns
-    shape: Numbers
-    program: Numbers
-    """The program of each row, -1 where there is none (yet)."""
-    texts: dict[int, Text] = field(default_factory=dict)
-    """The text and spans of rows that were replayed one by one."""
-    why: dict[int, str] = field(default_factory=dict)
-    """Why rows could not be replayed one by one."""
-
-    def take(self, rows: Sequence[int] | Numbers) -> tuple[pa.Array | None, ...]:
-        """The columns of some rows, as a renderer takes them."""
-        places = pa.array(np.asarray(rows, np.int64))
-        return tuple(None if column is None else column.take(places) for column in (self.messages, *self.others))
 
 
 class TracedRenderer:
@@ -150,19 +141,49 @@ class TracedRenderer:
     ) -> Rendered:
         """As `Renderer` says."""
         prompt = self.options.generation_prompt if generation_prompt is None else generation_prompt
-        batch = self._read(messages, (tools, documents, template_kwargs), prompt, spans)
+        return self._write(self._replayed(messages, (tools, documents, template_kwargs), prompt, spans), failures)
+
+    def explain(
+        self,
+        messages: pa.ListArray,
+        tools: pa.Array | None = None,
+        documents: pa.Array | None = None,
+        template_kwargs: pa.Array | None = None,
+        *,
+        generation_prompt: bool | None = None,
+        failures: list[RenderError] | None = None,
+    ) -> Explained:
+        """The rendered column, and for replayed rows where each text went and which texts were never printed."""
+        prompt = self.options.generation_prompt if generation_prompt is None else generation_prompt
+        batch = self._replayed(messages, (tools, documents, template_kwargs), prompt, False)
+        rendered = self._write(batch, failures)
+        programs = np.where(batch.program < 0, KNOWN, batch.program)
+        rows = np.flatnonzero(programs != KNOWN)
+        pieces = self._tables.assemble(rows, programs[rows], batch.turns, pa.array([], pa.string()))
+        slots = self._tables.slots(programs[rows], pieces)
+        used = {number: self._tables.programs[number].unrendered() for number in np.unique(programs[rows]).tolist()}
+        return Explained(rendered, programs, replace(slots, row=rows[slots.row]), used)
+
+    def _replayed(self, messages: pa.ListArray, others: Others, prompt: bool, spans: bool) -> Batch:
+        """The batch, with a program or a text for each row that can be replayed."""
+        batch = self._read(messages, others, prompt, spans)
         if not self.off:
             self._replay_known(batch)
             self._trace_new(batch)
             self._replay_rows(batch)
-        return self._write(batch, failures)
+        return batch
 
-    def _read(self, messages: pa.ListArray, others: tuple[Any, Any, Any], prompt: bool, spans: bool) -> _Batch:
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """The programs that run over columns, in the order in which they were traced."""
+        return tuple(self._tables.programs[1:])
+
+    def _read(self, messages: pa.ListArray, others: Others, prompt: bool, spans: bool) -> Batch:
         if self._shapes.full and self.stats.share > 0.5:
             self._forget()
         turns = read_turns(messages, self._shapes.classes, self.limits.different)
         nothing = np.full(len(messages), NO_SHAPE, np.int64)
-        batch = _Batch(messages, others, prompt, spans, turns, nothing, nothing.copy())
+        batch = Batch(messages, others, prompt, spans, turns, nothing, nothing.copy())
         if not self.off:
             batch.shape = self._shapes.of(
                 turns, constants_of(others, (prompt, spans), len(messages), self._shapes.constants)
@@ -170,7 +191,7 @@ class TracedRenderer:
             batch.shape[~messages.is_valid().to_numpy(zero_copy_only=False)] = NO_SHAPE
         return batch
 
-    def _replay_known(self, batch: _Batch) -> None:
+    def _replay_known(self, batch: Batch) -> None:
         """Give each row the first of its shape's programs whose guards agree."""
         present = np.unique(batch.shape[batch.shape != NO_SHAPE]).tolist()
         deepest = max((len(self._known[shape].programs) for shape in present if shape in self._known), default=0)
@@ -182,7 +203,7 @@ class TracedRenderer:
             }
             self._try(batch, candidates)
 
-    def _try(self, batch: _Batch, candidates: Mapping[int, int]) -> None:
+    def _try(self, batch: Batch, candidates: Mapping[int, int]) -> None:
         """Try one program for each shape on its rows that have none."""
         of_shape = np.full(int(batch.shape.max(initial=0)) + 2, -1, np.int64)
         for shape, number in candidates.items():
@@ -195,7 +216,7 @@ class TracedRenderer:
             if self._checked[number] < CHECKS and not self.off:
                 self._check(batch, number)
 
-    def _check(self, batch: _Batch, number: int) -> None:
+    def _check(self, batch: Batch, number: int) -> None:
         """Compare the first rows of a program with plain Jinja; a difference ends tracing for good."""
         rows = np.flatnonzero(batch.program == number)[:CHECKS]
         if not len(rows):
@@ -211,7 +232,7 @@ class TracedRenderer:
             batch.program[:] = -1
         self._checked[number] += len(rows)
 
-    def _trace_new(self, batch: _Batch) -> None:
+    def _trace_new(self, batch: Batch) -> None:
         """Trace shapes that have enough rows without a program, until none is left that would gain."""
         fresh = True
         while not self.off:
@@ -232,7 +253,7 @@ class TracedRenderer:
                     self._known[int(batch.shape[row])].closed = "a guard does not hold for the row it came from"
             fresh = False
 
-    def _trace_one(self, batch: _Batch, row: int, count: int, fresh: bool) -> int | None:
+    def _trace_one(self, batch: Batch, row: int, count: int, fresh: bool) -> int | None:
         """The number of a new program for the shape of `row`, which `count` rows wait for; None if there is none."""
         shape = self._known.setdefault(int(batch.shape[row]), _Shape())
         shape.seen += count if fresh else 0
@@ -256,7 +277,7 @@ class TracedRenderer:
         enough = shape.seen >= limits.rows and count >= min(limits.rows, CHECKS)
         return enough and not shape.closed and self.stats.traces < min(earned, limits.traces)
 
-    def _traced(self, batch: _Batch, row: int, deep: bool = False) -> Program | Untraceable:
+    def _traced(self, batch: Batch, row: int, deep: bool = False) -> Program | Untraceable:
         columns = batch.take([row])
         try:
             messages = schema.decode_conversations(columns[0])[0]
@@ -275,7 +296,7 @@ class TracedRenderer:
             return Untraceable("a generation block lies inside another block")
         return found
 
-    def _replay_rows(self, batch: _Batch) -> None:
+    def _replay_rows(self, batch: Batch) -> None:
         """Replay one by one the rows that have tool calls or parts, or an expression over several texts."""
         several = [number for number, shape in self._known.items() if shape.closed == SEVERAL]
         apart = (batch.turns.lengths > 0) & (batch.turns.lengths <= MAX_TURNS) & (batch.shape == NO_SHAPE)
@@ -289,7 +310,7 @@ class TracedRenderer:
             if turns and not self.off:
                 self._replay_row(batch, row, turns, (batch.generation_prompt, batch.spans, *map(str, key)))
 
-    def _replay_row(self, batch: _Batch, row: int, turns: list[dict[str, Any]], key: Hashable) -> None:
+    def _replay_row(self, batch: Batch, row: int, turns: list[dict[str, Any]], key: Hashable) -> None:
         if self._rows.off:
             batch.why[row] = self._rows.off
             return
@@ -305,34 +326,34 @@ class TracedRenderer:
         else:
             batch.why[row] = found
 
-    def _confirm(self, batch: _Batch, row: int, found: Text) -> bool:
+    def _confirm(self, batch: Batch, row: int, found: Text) -> bool:
         """Whether plain Jinja renders a row so."""
         failures: list[RenderError] = []
         wanted = self.fallback(
             *batch.take([row]), generation_prompt=batch.generation_prompt, spans=batch.spans, failures=failures
         )
         text, spans = found
-        alike = wanted.text[0].as_py() == text and (wanted.spans is None or wanted.spans.equals(_spans_of([spans])))
+        alike = wanted.text[0].as_py() == text and (wanted.spans is None or wanted.spans.equals(spans_of([spans])))
         if not alike:
             self.off = "a replayed text differed from plain Jinja's, so nothing is replayed any more"
             batch.texts.clear()
             batch.program[:] = -1
         return alike
 
-    def _write(self, batch: _Batch, failures: list[RenderError] | None) -> Rendered:
+    def _write(self, batch: Batch, failures: list[RenderError] | None) -> Rendered:
         known = np.flatnonzero(batch.program < 0)
         left = np.array([row for row in known.tolist() if row not in batch.texts], np.int64)
         self._count(batch, left)
         if len(left) == len(batch.program):
             return self._plain(batch, None, failures)
         plain = self._plain(batch, left, failures) if len(left) else None
-        given = _together(plain, left, batch) if len(known) else None
+        given = together(plain, left, batch) if len(known) else None
         programs = np.where(batch.program < 0, KNOWN, batch.program)
         texts = pa.array([], pa.string()) if given is None else given.text
         rendered = self._rendered(batch, np.arange(len(programs)), programs, texts)
-        return rendered if given is None else _merged(rendered, given, known, batch.spans)
+        return rendered if given is None else merged(rendered, given, known, batch.spans)
 
-    def _rendered(self, batch: _Batch, rows: Numbers, programs: Numbers, known: pa.StringArray) -> Rendered:
+    def _rendered(self, batch: Batch, rows: Numbers, programs: Numbers, known: pa.StringArray) -> Rendered:
         pieces = self._tables.assemble(rows, programs, batch.turns, known)
         return Rendered(pieces.rows(), self._spans(programs, pieces) if batch.spans else None)
 
@@ -343,7 +364,7 @@ class TracedRenderer:
         bounds = pa.ListArray.from_arrays(pa.array(np.arange(0, len(pairs) + 1, 2, dtype=np.int32)), pa.array(pairs))
         return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), bounds, type=SPANS)
 
-    def _plain(self, batch: _Batch, rows: Numbers | None, failures: list[RenderError] | None) -> Rendered:
+    def _plain(self, batch: Batch, rows: Numbers | None, failures: list[RenderError] | None) -> Rendered:
         """Plain Jinja's texts of some rows (None: of all); errors name the row of the batch."""
         columns = (batch.messages, *batch.others) if rows is None else batch.take(rows)
         collected: list[RenderError] = []
@@ -363,7 +384,7 @@ class TracedRenderer:
             failures += collected
         return found
 
-    def _refuse(self, batch: _Batch, columns: Sequence[Any], rows: Numbers | None) -> None:
+    def _refuse(self, batch: Batch, columns: Sequence[Any], rows: Numbers | None) -> None:
         """Raise for the first row left that plain Jinja would render; one that it would not render is its to raise."""
         failed: list[RenderError] = []
         texts = self.fallback(
@@ -374,7 +395,7 @@ class TracedRenderer:
             message = f"`--engine trace` cannot render row {row}: {self._why(batch, row)}"
             raise TemplateError(message, hint="leave `--engine` out, and plain Jinja renders such rows", code="trace")
 
-    def _count(self, batch: _Batch, left: Numbers) -> None:
+    def _count(self, batch: Batch, left: Numbers) -> None:
         self.stats.jinja += len(left)
         self.stats.python += len(batch.texts)
         self.stats.replayed += len(batch.program) - len(left) - len(batch.texts)
@@ -384,7 +405,7 @@ class TracedRenderer:
         for row, count in zip(others[first].tolist(), counts.tolist(), strict=True):
             self.stats.reasons[self._why(batch, row)] += count
 
-    def _why(self, batch: _Batch, row: int) -> str:
+    def _why(self, batch: Batch, row: int) -> str:
         """Why a row is not replayed."""
         shape = int(batch.shape[row])
         if row in batch.why or self.off:
@@ -414,38 +435,6 @@ def without_bos(program: Program, bos: Any) -> Program | Untraceable:
     return replace(program, pieces=(first[len(bos) :], *program.pieces[1:]))
 
 
-def _spans_of(spans: Sequence[Sequence[Span]]) -> pa.ListArray:
-    return pa.array([[list(span) for span in found] for found in spans], SPANS)
-
-
-def _together(plain: Rendered | None, left: Numbers, batch: _Batch) -> Rendered:
-    """Plain Jinja's texts of the rows `left` and those replayed one by one, in the order of their rows."""
-    rows = np.array(list(batch.texts), np.int64)
-    order = pa.array(np.argsort(np.concatenate([left, rows])))
-    own = list(batch.texts.values())
-    texts, spans = pa.array([text for text, _ in own], pa.string()), _spans_of([found for _, found in own])
-    if plain is not None:
-        texts = pa.concat_arrays([plain.text, texts])
-        spans = pa.concat_arrays([plain.spans, spans]) if plain.spans is not None else spans
-    return Rendered(texts.take(order), spans.take(order) if batch.spans else None)
-
-
 def _relocate(error: RenderError, rows: Numbers | None) -> None:
     if rows is not None and error.at.row is not None:
         error.at = replace(error.at, row=int(rows[error.at.row]))
-
-
-def _merged(rendered: Rendered, plain: Rendered, left: Numbers, spans: bool) -> Rendered:
-    """The rendered column, null where plain Jinja gave no text, with plain Jinja's spans at the rows `left`."""
-    count = len(rendered.text)
-    absent = np.zeros(count, np.bool_)
-    absent[left[plain.text.is_null().to_numpy(zero_copy_only=False)]] = True
-    text = rendered.text
-    if absent.any():
-        _, offsets, data = text.buffers()
-        text = pa.Array.from_buffers(pa.string(), count, [pa.array(~absent).buffers()[1], offsets, data])
-    if not spans:
-        return Rendered(text)
-    places = np.arange(count)
-    places[left] = count + np.arange(len(left))
-    return Rendered(text, pa.concat_arrays([rendered.spans, plain.spans]).take(pa.array(places)))

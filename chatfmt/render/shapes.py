@@ -76,7 +76,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class _Field:
-    """A field of all turns: its texts, and its other values, each null where the other one speaks; None if it has none."""
+    """A field of all turns: its texts and its other values, null where the other one speaks, None if it has none."""
 
     name: str
     texts: pa.StringArray | None
@@ -219,7 +219,7 @@ def dense(keys: Numbers, size: int) -> tuple[Numbers, Numbers]:
 
 
 class Shapes:
-    """A tree of turn classes: a conversation's shape is the node that its turns lead to from the node of its constants."""
+    """A tree of turn classes: a shape is the node that the turns lead to, from the node of the row's constants."""
 
     def __init__(self) -> None:
         self.classes = Classes(MAX_CLASSES)

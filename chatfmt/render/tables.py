@@ -40,6 +40,12 @@ class Pieces:
         return pa.Array.from_buffers(pa.string(), len(self.bounds) - 1, buffers)
 
 
+def _ends(pieces: Pieces) -> Numbers:
+    """Where each piece ends, in code points from the start of the first; one more than there are pieces."""
+    lengths = pc.utf8_length(pieces.texts).to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.concatenate([[0], np.cumsum(lengths)])
+
+
 class _Ragged:
     """Lists of numbers of different lengths, end to end; `columns` numbers an entry."""
 
@@ -154,13 +160,43 @@ class Tables:
             self._pool = texts.source, views_of(texts, 0)
         return self._pool
 
+    def slots(self, programs: Numbers, pieces: Pieces) -> Slots:
+        """Where the texts of messages stand in the rows' texts; rows of program `KNOWN` have none."""
+        owner, (kind, turn) = self._pieces.expand(programs)
+        mine = np.flatnonzero(kind < -1)
+        ends = _ends(pieces)
+        origin = ends[pieces.bounds[owner[mine]]]
+        fields = [leaf(bare) for bare in self._expressions.values]
+        names = tuple(dict.fromkeys(fields))
+        field = np.array([names.index(name) for name in fields], np.int64)
+        whole = np.array([bare[0] == "leaf" for bare in self._expressions.values], np.bool_)
+        number = -1 - kind[mine]
+        start, end = ends[mine] - origin, ends[mine + 1] - origin
+        return Slots(owner[mine], turn[mine], start, end, whole[number], field[number], names)
+
     def spans(self, programs: Numbers, pieces: Pieces) -> tuple[Numbers, Numbers, Numbers]:
         """The generation spans of each row, in code points of its text: row, start, end."""
         owner, (first, last) = self._spans.expand(programs)
-        lengths = pc.utf8_length(pieces.texts).to_numpy(zero_copy_only=False).astype(np.int64)
-        ends = np.concatenate([[0], np.cumsum(lengths)])
+        ends = _ends(pieces)
         origin = pieces.bounds[owner]
         return owner, ends[origin + first] - ends[origin], ends[origin + last] - ends[origin]
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Every place where a text of a message was printed: row, turn, field, `[start, end)` in code points of the row.
+
+    `whole` says that the text was printed as it is; otherwise a part of it or something made of it (stripped, split).
+    """
+
+    row: Numbers
+    turn: Numbers
+    start: Numbers
+    end: Numbers
+    whole: npt.NDArray[np.bool_]
+    field: npt.NDArray[np.int64]
+    """An index into `fields`."""
+    fields: tuple[str, ...]
 
 
 def is_columnar(program: Program) -> bool:

@@ -1,0 +1,73 @@
+"""One call of the traced engine: its columns, what is found out about its rows, and its answer put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from .environment import Span
+from .kernels import Numbers
+from .options import SPANS, Rendered
+from .rows import Text
+from .shapes import Turns
+
+Others = tuple[pa.Array | None, pa.Array | None, pa.Array | None]
+"""Tools, documents and template variables."""
+
+
+@dataclass
+class Batch:
+    """One call: the columns, and what is found out about their rows."""
+
+    messages: pa.ListArray
+    others: Others
+    generation_prompt: bool
+    spans: bool
+    turns: Turns
+    shape: Numbers
+    program: Numbers
+    """The program of each row, -1 where there is none (yet)."""
+    texts: dict[int, Text] = field(default_factory=dict)
+    """The text and spans of rows that were replayed one by one."""
+    why: dict[int, str] = field(default_factory=dict)
+    """Why rows could not be replayed one by one."""
+
+    def take(self, rows: Sequence[int] | Numbers) -> tuple[pa.Array | None, ...]:
+        """The columns of some rows, as a renderer takes them."""
+        places = pa.array(np.asarray(rows, np.int64))
+        return tuple(None if column is None else column.take(places) for column in (self.messages, *self.others))
+
+
+def spans_of(spans: Sequence[Sequence[Span]]) -> pa.ListArray:
+    return pa.array([[list(span) for span in found] for found in spans], SPANS)
+
+
+def together(plain: Rendered | None, left: Numbers, batch: Batch) -> Rendered:
+    """Plain Jinja's texts of the rows `left` and those replayed one by one, in the order of their rows."""
+    rows = np.array(list(batch.texts), np.int64)
+    order = pa.array(np.argsort(np.concatenate([left, rows])))
+    own = list(batch.texts.values())
+    texts, spans = pa.array([text for text, _ in own], pa.string()), spans_of([found for _, found in own])
+    if plain is not None:
+        texts = pa.concat_arrays([plain.text, texts])
+        spans = pa.concat_arrays([plain.spans, spans]) if plain.spans is not None else spans
+    return Rendered(texts.take(order), spans.take(order) if batch.spans else None)
+
+
+def merged(rendered: Rendered, plain: Rendered, left: Numbers, spans: bool) -> Rendered:
+    """The rendered column, null where plain Jinja gave no text, with plain Jinja's spans at the rows `left`."""
+    count = len(rendered.text)
+    absent = np.zeros(count, np.bool_)
+    absent[left[plain.text.is_null().to_numpy(zero_copy_only=False)]] = True
+    text = rendered.text
+    if absent.any():
+        _, offsets, data = text.buffers()
+        text = pa.Array.from_buffers(pa.string(), count, [pa.array(~absent).buffers()[1], offsets, data])
+    if not spans:
+        return Rendered(text)
+    places = np.arange(count)
+    places[left] = count + np.arange(len(left))
+    return Rendered(text, pa.concat_arrays([rendered.spans, plain.spans]).take(pa.array(places)))

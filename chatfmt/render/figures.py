@@ -1,0 +1,145 @@
+"""Numbers that write down what is done to them, as `symbols` does for texts, and how to tell what may hold a symbol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Undefined
+
+from .program import Path
+from .symbols import POISONED_NUMBER, Parts, Refused, Symbol, Tape, close
+
+
+class Length(int):
+    """The length of a text: comparing it with a constant asks only that, anything else pins the number."""
+
+    _chatfmt_symbol: Symbol
+
+    def __new__(cls, symbol: Symbol) -> Length:
+        self = int.__new__(cls, POISONED_NUMBER)
+        self._chatfmt_symbol = symbol
+        return self
+
+    def _chatfmt_pinned(self) -> int:
+        return len(self._chatfmt_symbol)
+
+    def _chatfmt_above(self, number: object) -> bool:
+        if type(number) is not int:
+            raise Refused("a length is compared with what is not a whole number")
+        return number < 0 or bool(self._chatfmt_symbol._chatfmt_ask("length>", number))
+
+    def __gt__(self, other: object) -> bool:
+        return self._chatfmt_above(other)
+
+    def __ge__(self, other: object) -> bool:
+        return self._chatfmt_above(other - 1 if type(other) is int else other)
+
+    def __lt__(self, other: object) -> bool:
+        return not self >= other  # type: ignore[operator]
+
+    def __le__(self, other: object) -> bool:
+        return not self._chatfmt_above(other)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not int:
+            return self._chatfmt_pinned() == other
+        return self._chatfmt_above(other - 1) and not self._chatfmt_above(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __bool__(self) -> bool:
+        return bool(self._chatfmt_symbol)
+
+    def __str__(self) -> str:
+        return str(self._chatfmt_pinned())
+
+    __repr__ = __str__
+
+    def __hash__(self) -> int:
+        return hash(self._chatfmt_pinned())
+
+    def __add__(self, other: Any) -> Any:
+        return self._chatfmt_pinned() + other
+
+    def __radd__(self, other: Any) -> Any:
+        return other + self._chatfmt_pinned()
+
+    def __sub__(self, other: Any) -> Any:
+        return self._chatfmt_pinned() - other
+
+    def __rsub__(self, other: Any) -> Any:
+        return other - self._chatfmt_pinned()
+
+
+close(Length, int)
+
+
+class WholeNumber(int):
+    """A whole number of the traced conversation, which can be printed, written as JSON and compared with constants."""
+
+    _chatfmt_symbol: Symbol
+
+    def __eq__(self, other: object) -> bool:
+        return number_is(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not number_is(self, other)
+
+    def __bool__(self) -> bool:
+        return bool(self._chatfmt_symbol._chatfmt_ask("true"))
+
+    def __str__(self) -> str:
+        return self._chatfmt_symbol._chatfmt_make("str")
+
+
+class Fraction(float):
+    """A floating point number of the traced conversation, with the same powers."""
+
+    _chatfmt_symbol: Symbol
+    __eq__ = WholeNumber.__eq__  # type: ignore[assignment]
+    __ne__ = WholeNumber.__ne__  # type: ignore[assignment]
+    __bool__ = WholeNumber.__bool__  # type: ignore[assignment]
+    __str__ = WholeNumber.__str__  # type: ignore[assignment]
+
+
+close(WholeNumber, int)
+close(Fraction, float)
+
+
+def number_is(number: WholeNumber, other: object) -> bool:
+    """Whether a traced number equals a constant, asked on the tape."""
+    if isinstance(other, (Symbol, WholeNumber, Fraction, Length)):
+        raise Refused("two values are compared")
+    if isinstance(other, (int, float)) and not isinstance(other, bool):
+        if type(other) is not int:
+            raise Refused("a number is compared with a fraction")
+        return bool(number._chatfmt_symbol._chatfmt_ask("is", other))
+    return False if not isinstance(other, bool) else bool(number._chatfmt_symbol._chatfmt_ask("is", other))
+
+
+SYMBOLIC = (Symbol, WholeNumber, Fraction, Length, Parts)
+
+
+def symbol_for(path: Path, value: Any, tape: Tape) -> Any:
+    """What stands for the text or number `value` at `path` in a trace; numbers become poisoned numbers."""
+    if type(value) is str:
+        return Symbol(("leaf", path), value, tape)
+    number: Any = WholeNumber(POISONED_NUMBER) if type(value) is int else Fraction(float(POISONED_NUMBER))
+    number._chatfmt_symbol = Symbol(("leaf", path), value, tape)
+    return number
+
+
+def symbolic(value: Any, depth: int = 0) -> bool:
+    """Whether a symbol is in a value, or may be: generators and unknown objects count, very deep data too."""
+    if isinstance(value, SYMBOLIC):
+        return True
+    if isinstance(value, (str, int, float, type(None), slice)):
+        return isinstance(value, slice) and any(map(symbolic, (value.start, value.stop, value.step)))
+    if depth > 30:
+        return True
+    if isinstance(value, dict):
+        return any(symbolic(item, depth + 1) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(symbolic(item, depth + 1) for item in value)
+    return not isinstance(value, Undefined)
