@@ -8,6 +8,7 @@ from typing import Any
 
 from .cuts import shared
 from .options import RenderOptions
+from .probe import AGAIN, ANSWER, ARGUMENTS, INLINE, LAST, RESULT, SYSTEM, THOUGHT, TOOL, USER, calling
 from .voice import Chat, Source, Voice
 
 EXAMPLES = 3
@@ -93,8 +94,6 @@ def _example(row: int, one: str, two: str, *, failed: bool) -> Example:
 
 def usual_conversations() -> list[Chat]:
     """Conversations of every ordinary kind, for a comparison without data of one's own."""
-    from .probe import AGAIN, ANSWER, ARGUMENTS, INLINE, LAST, RESULT, SYSTEM, THOUGHT, TOOL, USER, calling
-
     called = (USER, calling(ARGUMENTS), RESULT, LAST)
     plain = [(USER, ANSWER), (SYSTEM, USER, ANSWER), (USER, ANSWER, AGAIN, LAST), (SYSTEM, USER, ANSWER, AGAIN, LAST)]
     thought = [(USER, THOUGHT), (USER, INLINE), (USER, THOUGHT, AGAIN, LAST)]

@@ -34,11 +34,8 @@ TEMPLATE = ChatTemplate("chatml", CHATML, TOKENS)
 def test_tokens_are_the_special_ones_and_those_in_literals() -> None:
     assert control_literals(TEMPLATE) == ("<|im_start|>", "<|im_end|>", "<pad>", "<unk>", "</s>", "<s>")
     assert control_literals(ChatTemplate("plain", NO_STOP)) == ()
-    assert control_literals(ChatTemplate("x", NO_SYSTEM, {"eos_token": "x"}), ["<mine>"]) == (
-        "[USER]",
-        "<mine>",
-        "[BOT]",
-    )
+    tokens = control_literals(ChatTemplate("x", NO_SYSTEM, {"eos_token": "x"}), ["<mine>"])
+    assert tokens == ("<mine>", "[USER]", "[BOT]")
     assert control_literals(ChatTemplate("broken", "{% if %}", {"eos_token": "</s>"})) == ("</s>",)
 
 

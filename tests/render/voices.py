@@ -70,6 +70,7 @@ WEATHER = {
         "parameters": {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
     },
 }
+RESULT = say("tool", "dry", name="forecast", tool_call_id="call00001")
 ASKED = [say("user", "Will it rain in Turin?"), say("assistant", "", tool_calls=[call("forecast", {"place": "Turin"})])]
 CONVERSATIONS: dict[str, Chat] = {
     "one turn": Chat([say("user", "Name a colour."), say("assistant", "Green, like moss.")]),
@@ -78,9 +79,7 @@ CONVERSATIONS: dict[str, Chat] = {
     "whitespace": Chat([say("user", "  in \n"), say("assistant", "\n  kept?  \n")]),
     "thought in content": Chat([say("user", "1+1"), say("assistant", "<think>\ncount\n</think>\n\nTwo.")]),
     "thought": Chat([say("user", "1+1"), say("assistant", "Two.", reasoning_content="Count on fingers.")]),
-    "call": Chat(
-        [*ASKED, say("tool", "dry", name="forecast", tool_call_id="call00001"), say("assistant", "No.")], [WEATHER]
-    ),
+    "call": Chat([*ASKED, RESULT, say("assistant", "No.")], [WEATHER]),
     "last call": Chat(ASKED, [WEATHER]),
     "blank": Chat([say("user", "Say nothing."), say("assistant", "")]),
     "unicode": Chat([say("user", "日本\u2028?"), say("assistant", "はい、\u00a0🙂 é")]),

@@ -1,0 +1,160 @@
+"""Token counts, labels and masks; the masks against transformers."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from chatfmt.errors import InputError, MissingExtra
+from chatfmt.render.masks import Masker
+from chatfmt.render.voice import Chat
+from chatfmt.tokens import load, mask_as_transformers, over_length, split_turns, token_mask
+from tests.render.voices import CHATML, CONVERSATIONS, TOKENS, known_templates, say, voice
+
+tokenizers = pytest.importorskip("tokenizers")
+CORPUS = [
+    "Name a colour. Green, like moss.",
+    "<|im_start|>user\nWhy? Because.<|im_end|>\n",
+    "日本 🙂 é line number 3",
+] * 20
+
+
+@pytest.fixture(scope="session")
+def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small byte-level BPE tokenizer, trained here."""
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=alphabet, special_tokens=[*TOKENS.values(), "<|im_start|>", "<|im_end|>"]
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer.save(str(file))
+    return file
+
+
+@pytest.fixture(scope="session")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer of whole words that has no token for whitespace, and one for all unknown words."""
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<unk>": 0, "Green": 1}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(list(TOKENS.values()))
+    file = tmp_path_factory.mktemp("words") / "tokenizer.json"
+    tokenizer.save(str(file))
+    return file
+
+
+def test_counts_add_no_special_tokens(byte_level: Path) -> None:
+    tokenizer = load(str(byte_level))
+    counts = tokenizer.count(pa.array(["<|im_start|>", None, "", "<s></s>"]))
+    assert counts.to_pylist() == [1, None, 0, 2]
+    assert load(str(byte_level.parent)).count(pa.array(["<|im_end|>"])).to_pylist() == [1]
+
+
+def test_labels_are_the_ids_of_trained_tokens(byte_level: Path) -> None:
+    tokenizer = load(str(byte_level))
+    mask = Masker(voice(CHATML)).mask(CONVERSATIONS["turns"])
+    texts, spans = pa.array([mask.text, None]), pa.array([[list(span) for span in mask.spans], None])
+    columns = {name: column.to_pylist() for name, column in tokenizer.columns(texts, spans).items()}
+    assert [rows[1] for rows in columns.values()] == [None] * 3
+    ids, labels, trained = (columns[name][0] for name in ("input_ids", "labels", "assistant_masks"))
+    assert len(ids) == len(labels) == len(trained) == tokenizer.count(texts).to_pylist()[0]
+    assert labels == [i if on else -100 for i, on in zip(ids, trained, strict=True)]
+    inner = tokenizers.Tokenizer.from_file(str(byte_level))
+    kept = [label for label in labels if label != -100]
+    assert inner.decode(kept, skip_special_tokens=False) == "".join(mask.text[start:end] for start, end in mask.spans)
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "words"])
+def test_masks_equal_those_of_transformers(kind: str, request: pytest.FixtureRequest) -> None:
+    transformers = pytest.importorskip("transformers")
+    file = request.getfixturevalue(kind)
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(file), **TOKENS)
+    ours, compared = load(str(file)), 0
+    for name, text in known_templates()[::6]:
+        masker = Masker(voice(text, name))
+        if not masker.voice.has_generation_tag() or "strftime_now" in text:
+            continue
+        for id, chat in CONVERSATIONS.items():
+            asked: dict[str, Any] = {"tools": chat.tools, "chat_template": text, "return_assistant_tokens_mask": True}
+            try:
+                expected = theirs.apply_chat_template(list(chat.messages), **asked, return_dict=True)
+            except Exception:
+                continue
+            mask = masker.mask(chat)
+            spans = pa.array([[list(span) for span in mask.spans]])
+            columns = ours.columns(pa.array([mask.text]), spans, as_transformers=True)
+            assert columns["input_ids"].to_pylist() == [expected["input_ids"]], (name, id)
+            assert columns["assistant_masks"].to_pylist() == [expected["assistant_masks"]], (name, id)
+            compared += 1
+    assert compared >= 20
+
+
+def test_a_span_that_ends_between_tokens_does_not_run_on(words: Path) -> None:
+    encoding = load(str(words)).encode(["Green \n red blue"])[0]
+    assert token_mask(encoding, [(0, 7)]) == [1, 0, 0]
+    assert mask_as_transformers(encoding, [(0, 7)]) == [1, 1, 1]
+    assert token_mask(encoding, [(6, 12)]) == [0, 1, 0]
+    assert mask_as_transformers(encoding, [(5, 12)]) == [0, 0, 0]
+    assert token_mask(encoding, []) == [0, 0, 0] and token_mask(encoding, [(3, 3)]) == [0, 0, 0]
+
+
+def test_every_token_of_a_character_is_trained(byte_level: Path) -> None:
+    encoding = load(str(byte_level)).encode(["a🦉"])[0]
+    assert len(encoding.ids) > 2
+    assert token_mask(encoding, [(1, 2)]) == [0] + [1] * (len(encoding.ids) - 1)
+    assert sum(mask_as_transformers(encoding, [(1, 2)])) == 1
+
+
+def test_rows_that_are_too_long_are_errors_with_their_row() -> None:
+    errors = over_length(pa.array([3, None, 5, 4]), 4)
+    assert [str(error) for error in errors] == ["row 2: 5 tokens are more than 4"]
+    assert errors[0].code == "token.length"
+
+
+def test_turns_are_split_where_a_user_begins() -> None:
+    system, tool = say("system", "s"), say("tool", "r")
+    users, answers = [say("user", f"q{n}") for n in range(4)], [say("assistant", f"a{n}") for n in range(4)]
+    chat = [system, users[0], answers[0], users[1], answers[1], tool, answers[2], users[2], users[3], answers[3]]
+    short = split_turns(chat, lambda turns: len(turns) <= 5)
+    assert short == [[system, *chat[1:3]], [system, *chat[3:7]], [system, *chat[7:]]]
+    assert split_turns(chat, lambda turns: len(turns) <= 7) == [[system, *chat[1:7]], [system, *chat[7:]]]
+    assert split_turns(chat, lambda turns: True) == [chat]
+    assert split_turns(chat, lambda turns: len(turns) <= 4) is None
+    assert split_turns(chat[3:5], lambda turns: True) == [chat[3:5]]
+    assert split_turns([], lambda turns: True) == []
+
+
+def test_what_is_no_tokenizer_says_so(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match="is no tokenizer: "):
+        load(str(tmp_path))
+    with pytest.raises(InputError) as caught:
+        load(str(tmp_path / "none.json"))
+    assert caught.value.hint == "--tokenizer takes a tokenizer.json, a folder with one, or a Hub model id"
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, byte_level: Path) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "tokenizers":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(MissingExtra) as caught:
+        load(str(byte_level))
+    assert caught.value.hint == 'pip install "chatfmt[tokens]"'
+
+
+def test_a_blank_answer_has_its_stop_token_trained(byte_level: Path) -> None:
+    mask = Masker(voice(CHATML)).mask(Chat([say("user", "x"), say("assistant", "")]))
+    columns = load(str(byte_level)).columns(pa.array([mask.text]), pa.array([[list(span) for span in mask.spans]]))
+    assert sum(columns["assistant_masks"].to_pylist()[0]) == 1
