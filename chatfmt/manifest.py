@@ -14,10 +14,13 @@ change of any one byte is found.
 from __future__ import annotations
 
 import base64
+import bz2
+import gzip
 import hashlib
 import json
+import lzma
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,7 +110,8 @@ class Manifest:
                 f"the manifest has version `{data.get('version')}`, this chatfmt reads version `{VERSION}`",
                 hint="use the chatfmt that wrote it",
             )
-        manifest = _of(cls, {**data, "shards": tuple(_of(Shard, shard) for shard in _shards(data))})
+        shards = tuple(_shard(shard) for shard in _lists(data, "shards"))
+        manifest = _of(cls, {**data, "shards": shards, "sources": tuple(_lists(data, "sources"))})
         if digest != fingerprint(data) or manifest.to_json() != text:
             raise InputError("the manifest was changed after it was written", hint="convert again with `--overwrite`")
         return manifest
@@ -203,7 +207,7 @@ def shard_from_json(text: str, **expected: Any) -> Shard:
     digest = data.pop("sha256", None)
     if digest != fingerprint(data) or any(data.get(name) != value for name, value in expected.items()):
         raise InputError("the receipt is damaged or of another run", hint="run again with `--resume`")
-    return _of(Shard, data["shard"])
+    return _shard(data["shard"])
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -257,8 +261,14 @@ def _shard_problems(folder: Path, shard: Shard) -> Iterator[Problem]:
     yield from found
     if found:  # damaged: nothing in it can be trusted, and native readers may crash on it
         return
-    if shard.name.endswith(".parquet"):
-        yield from _parquet_problems(folder / shard.name, shard)
+    read = _parquet_rows if shard.name.endswith(".parquet") else _lines
+    try:
+        rows = read(folder / shard.name)
+    except (OSError, EOFError, ValueError) as error:  # damaged before it was hashed
+        yield Problem("page", shard.name, f"cannot be decoded: {error}")
+        return
+    if rows != shard.rows:
+        yield Problem("rows", shard.name, f"has {rows} rows, the manifest says {shard.rows}")
 
 
 def _file_problems(folder: Path, name: str, size: int, digest: str) -> Iterator[Problem]:
@@ -275,18 +285,30 @@ def _file_problems(folder: Path, name: str, size: int, digest: str) -> Iterator[
         yield Problem("missing", name, f"cannot be read: {error.strerror}")
 
 
-def _parquet_problems(path: Path, shard: Shard) -> Iterator[Problem]:
+def _parquet_rows(path: Path) -> int:
+    """The rows of a Parquet file, all of them decoded, every page compared with its checksum."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            rows = sum(len(batch) for batch in file.iter_batches(1024, use_threads=False))
-    except (OSError, pa.ArrowException) as error:
-        yield Problem("page", shard.name, f"cannot be decoded: {error}")
-        return
-    if rows != shard.rows:
-        yield Problem("rows", shard.name, f"has {rows} rows, the manifest says {shard.rows}")
+            return sum(len(batch) for batch in file.iter_batches(1024, use_threads=False))
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from error
+
+
+def _lines(path: Path) -> int:
+    """The lines of a file, which may be compressed."""
+    with _opened(path) as file:
+        return sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
+
+
+def _opened(path: Path) -> Any:
+    if path.suffix == ".zst":
+        import zstandard
+
+        return zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True)
+    return {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(path.suffix, open)(path, "rb")
 
 
 def file_sha256(path: Path) -> str:
@@ -305,9 +327,14 @@ def _of(cls: Callable[..., T], data: Mapping[str, Any]) -> T:
         raise InputError("the manifest was changed after it was written", hint="convert again") from None
 
 
-def _shards(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    shards = data.get("shards")
-    return [item for item in shards if isinstance(item, dict)] if isinstance(shards, list) else []
+def _shard(data: Mapping[str, Any]) -> Shard:
+    shard = _of(Shard, data)
+    return replace(shard, inputs=tuple(shard.inputs))
+
+
+def _lists(data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    items = data.get(name)
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def _object(text: str, what: str) -> dict[str, Any]:

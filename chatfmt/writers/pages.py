@@ -32,8 +32,8 @@ COPY = 4 << 20
 def page_problem(path: Path, rows: int) -> str:
     """What is wrong with a Parquet file that should have `rows` rows, in words; empty where all is right.
 
-    Every byte is looked at: pages against their checksums, the number of values, pages that lie one after the other
-    from the start to the footer. Nothing is decompressed.
+    Looks at the bytes of each page against their checksum, the number of values, and that pages lie one after the
+    other from the start to the footer. Nothing is decompressed; page headers and footer have no checksum of their own.
     """
     try:
         with _mapped(path) as data:
@@ -132,8 +132,9 @@ def _moved_group(group: Struct, shift: int, ordinal: int) -> Struct:
     moved = _moved(
         {**group, COLUMNS: (LIST, (kind, [_moved_chunk(chunk, shift) for chunk in chunks]))}, shift, GROUP_OFFSET
     )
-    moved.pop(ORDINAL, None)
-    return {**moved, ORDINAL: (I16, ordinal)} if ordinal < MOST_ORDINALS else moved
+    if ORDINAL in moved and ordinal < MOST_ORDINALS:
+        return {**moved, ORDINAL: (I16, ordinal)}
+    return {key: value for key, value in moved.items() if key != ORDINAL}
 
 
 def _moved_chunk(chunk: Struct, shift: int) -> Struct:

@@ -1,0 +1,117 @@
+"""What executors run in their tests: functions at the top of a module, so that workers can import them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from chatfmt.errors import DialectError, Location, OutputError, RenderError
+
+
+@dataclass(frozen=True)
+class Named:
+    name: str
+    flag: Path
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def slow_first(number: int) -> int:
+    time.sleep(0.3 if number == 0 else 0)
+    return number
+
+
+def who(number: int) -> int:
+    time.sleep(0.03)
+    return os.getpid()
+
+
+def large(number: int) -> bytes:
+    return bytes([number]) * 3_000_000
+
+
+def fail(number: int) -> int:
+    if number in (5, 7):
+        raise DialectError(f"row {number} is bad", hint="look", at=Location("a.jsonl", number, 2), code="msg.role")
+    return number
+
+
+def fail_with_cause(number: int) -> None:
+    try:
+        raise jinja2.TemplateError("no such thing")
+    except jinja2.TemplateError as error:
+        raise RenderError("no such thing", code="template.raised") from error
+
+
+def bug(number: int) -> None:
+    raise KeyError("missing")
+
+
+class Unpicklable(Exception):
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first)
+
+
+def fail_unpicklable(number: int) -> None:
+    raise Unpicklable("a", "b")
+
+
+def no_memory(number: int) -> None:
+    raise MemoryError
+
+
+def die_once(task: Named) -> str:
+    if not task.flag.exists():
+        task.flag.write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task.name
+
+
+def die(task: Named) -> None:
+    os.kill(os.getpid(), getattr(signal, task.flag.name))
+
+
+def leave(number: int) -> None:
+    os._exit(3)
+
+
+def stop_once(task: Named) -> str:
+    if not task.flag.exists():
+        task.flag.write_text("")
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return task.name
+
+
+def chatter(number: int) -> int:
+    print("noise on stdout")
+    sys.stdout.flush()
+    os.write(1, b"more noise")
+    return number
+
+
+def read_stdin(number: int) -> str:
+    return sys.stdin.read() if sys.stdin else ""
+
+
+def environment(number: int) -> tuple[str, bool, bool]:
+    import pyarrow as pa
+
+    pa.array([1])
+    return os.environ["OPENBLAS_NUM_THREADS"], "pandas" in sys.modules, "datasets" in sys.modules
+
+
+def mark_and_wait(folder: Path) -> None:
+    (folder / str(os.getpid())).write_text("")
+    time.sleep(60)
+
+
+def full(number: int) -> None:
+    raise OutputError("the disk is full", hint="free some", code="output.enospc")

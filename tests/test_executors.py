@@ -1,0 +1,247 @@
+"""The contract that every executor keeps, and what the processes do when one of them dies."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+
+from chatfmt import executors
+from chatfmt.errors import DialectError, InputError, Location, MissingExtra, OutputError, RenderError, UnknownName
+
+from . import executor_tasks as work
+
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed (chatfmt[ray])")
+EXECUTORS = [pytest.param(name, marks=needs_ray if name == "ray" else ()) for name in executors.EXECUTORS]
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def children(pid: int | None = None) -> set[int]:
+    """The processes below a process of this machine, zombies aside."""
+    found, todo = set[int](), [pid or os.getpid()]
+    while todo:
+        parent = todo.pop()
+        for thread in Path(f"/proc/{parent}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                fresh = {int(child) for child in thread.read_text().split()} - found
+                found |= fresh
+                todo += fresh
+    return found
+
+
+def run(name: str, fn: Any, tasks: list[Any], workers: int = 2) -> list[Any]:
+    return list(executors.executor(name)(fn, tasks, workers))
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+class TestContract:
+    def test_results_come_in_task_order(self, name: str) -> None:
+        assert run(name, work.square, list(range(50)), 3) == [number * number for number in range(50)]
+        assert run(name, work.slow_first, list(range(12))) == list(range(12))
+
+    def test_no_tasks(self, name: str) -> None:
+        assert run(name, work.square, []) == []
+
+    def test_more_workers_than_tasks_and_none(self, name: str) -> None:
+        assert run(name, work.square, [3], 8) == [9]
+        assert run(name, work.square, [3, 4], 0) == [9, 16]
+
+    def test_large_results(self, name: str) -> None:
+        assert run(name, work.large, list(range(6))) == [bytes([number]) * 3_000_000 for number in range(6)]
+
+    def test_an_error_arrives_as_it_was_and_the_first_in_order_wins(self, name: str) -> None:
+        got: list[int] = []
+        with pytest.raises(DialectError) as caught:
+            for number in executors.executor(name)(work.fail, list(range(20)), 3):
+                got.append(number)
+        error = caught.value
+        assert got == [0, 1, 2, 3, 4]
+        assert (error.message, error.hint, error.code) == ("row 5 is bad", "look", "msg.role")
+        assert error.at == Location("a.jsonl", 5, 2)
+
+    def test_its_cause_arrives_too(self, name: str) -> None:
+        with pytest.raises(RenderError) as caught:
+            run(name, work.fail_with_cause, [1])
+        assert type(caught.value.__cause__) is jinja2.TemplateError
+        assert str(caught.value.__cause__) == "no such thing"
+
+    def test_a_bug_keeps_its_class(self, name: str) -> None:
+        with pytest.raises(KeyError, match="missing"):
+            run(name, work.bug, [1, 2])
+
+    def test_closing_early_ends_it(self, name: str) -> None:
+        results = executors.executor(name)(work.square, list(range(100)), 2)
+        assert [next(results), next(results)] == [0, 1]
+        results.close()
+        assert list(results) == []
+
+
+def test_unknown_executors() -> None:
+    with pytest.raises(UnknownName) as caught:
+        executors.executor("proceses")
+    assert str(caught.value) == "unknown executor `proceses`"
+    assert caught.value.hint == "did you mean `processes`?"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="ray is installed")
+def test_ray_is_an_extra() -> None:
+    with pytest.raises(MissingExtra) as caught:
+        run("ray", work.square, [1])
+    assert caught.value.hint == 'pip install "chatfmt[ray]"'
+
+
+def test_workers_are_started_once_and_share_the_tasks() -> None:
+    found = run("processes", work.who, list(range(20)), 2)
+    assert len(set(found)) == 2
+    assert os.getpid() not in found
+
+
+def test_a_bug_in_a_worker_shows_its_traceback() -> None:
+    with pytest.raises(KeyError) as caught:
+        run("processes", work.bug, [1])
+    (note,) = caught.value.__notes__
+    assert note.startswith("in a worker:\nTraceback")
+    assert 'raise KeyError("missing")' in note
+
+
+def test_an_error_that_does_not_pickle_is_told() -> None:
+    with pytest.raises(RuntimeError, match="Unpicklable in a worker, which does not pickle"):
+        run("processes", work.fail_unpicklable, [1])
+
+
+def test_a_function_that_a_worker_cannot_import() -> None:
+    with pytest.raises(Exception, match="pickle|lambda"):
+        run("processes", lambda number: number, [1])
+
+
+def test_out_of_memory_in_a_worker() -> None:
+    with pytest.raises(OutputError) as caught:
+        run("processes", work.no_memory, [1])
+    assert (caught.value.message, caught.value.code) == ("a task ran out of memory", "worker.memory")
+
+
+def test_workers_have_one_thread_and_no_pandas() -> None:
+    assert run("processes", work.environment, [1]) == [("1", False, False)]
+
+
+def test_what_workers_print_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("processes", work.chatter, [1, 2]) == [1, 2]
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("noise on stdout") == err.count("more noise") == 2
+
+
+def test_workers_do_not_read_our_stdin() -> None:
+    assert run("processes", work.read_stdin, [1]) == [""]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+class TestDeath:
+    def test_a_killed_worker_is_named_and_its_task_done_again(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tasks = [work.Named(f"data/{place}", tmp_path / ("flag" if place == 3 else ".")) for place in range(8)]
+        with caplog.at_level(logging.WARNING):
+            assert run("processes", work.die_once, tasks) == [task.name for task in tasks]
+        pid = (tmp_path / "flag").read_text()
+        assert caplog.messages == [
+            f"worker {pid} was killed by SIGKILL (out of memory?) while it did task 3 (`data/3`); doing it again"
+        ]
+
+    @pytest.mark.parametrize(
+        ("name", "error", "message"),
+        [
+            (
+                "SIGKILL",
+                OutputError,
+                r"two workers died at task 0 \(`data/x`\): worker \d+ was killed by SIGKILL \(out of m.*",
+            ),
+            (
+                "SIGSEGV",
+                InputError,
+                r"native code crashed twice on task 0 \(`data/x`\): worker \d+ was killed by SIGSEGV",
+            ),
+        ],
+    )
+    def test_the_second_time_it_is_an_error(self, tmp_path: Path, name: str, error: type, message: str) -> None:
+        with pytest.raises(error, match=message) as caught:
+            run("processes", work.die, [work.Named("data/x", tmp_path / name)])
+        assert caught.value.code == "worker.lost"
+        assert caught.value.hint
+
+    def test_a_worker_that_leaves(self) -> None:
+        with pytest.raises(OutputError, match=r"two workers died at task 0: worker \d+ ended with exit code 3"):
+            run("processes", work.leave, [1])
+
+    @needs_linux
+    def test_a_stopped_worker_is_replaced(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(executors, "PATIENCE", 0.2)
+        assert run("processes", work.stop_once, [work.Named("data/x", tmp_path / "flag")], 1) == ["data/x"]
+        assert "was killed by SIGKILL" in caplog.text
+
+
+def wait_for(condition: Any, seconds: float = 20) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+    return found
+
+
+@needs_linux
+class TestNoOrphans:
+    def test_when_it_ends_fails_or_is_closed(self) -> None:
+        before = children()
+        run("processes", work.square, [1, 2])
+        with pytest.raises(DialectError):
+            run("processes", work.fail, list(range(20)))
+        results = executors.processes(work.who, list(range(100)), 2)
+        next(results)
+        assert len(children() - before) == 2
+        results.close()
+        assert children() == before
+
+    def test_when_it_was_warmed_for_nothing(self) -> None:
+        before = children()
+        executors.warm(2)
+        executors.cool()
+        assert children() == before
+
+    def test_warm_workers_are_the_ones_that_work(self) -> None:
+        before = children()
+        executors.warm(2, "chatfmt.manifest")
+        warm = wait_for(lambda: len(children() - before) == 2 and children() - before)
+        assert set(run("processes", work.who, list(range(8)))) == warm
+        assert children() == before
+
+    @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+    def test_when_the_parent_is_ended(self, tmp_path: Path, name: str) -> None:
+        program = (
+            "import sys; from pathlib import Path; from chatfmt import executors; from tests import executor_tasks as work\n"
+            "try: list(executors.processes(work.mark_and_wait, [Path(sys.argv[1])] * 4, 2))\n"
+            "except KeyboardInterrupt: sys.exit(130)"
+        )
+        command = [sys.executable, "-c", program, str(tmp_path)]
+        root = Path(__file__).parent.parent
+        parent = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, start_new_session=True)
+        pids = wait_for(lambda: len(list(tmp_path.iterdir())) == 2 and [int(path.name) for path in tmp_path.iterdir()])
+        if name == "SIGINT":
+            os.killpg(parent.pid, signal.SIGINT)  # as Ctrl-C does: to all of them
+        else:
+            os.kill(parent.pid, getattr(signal, name))
+        _, err = parent.communicate(timeout=20)
+        assert parent.returncode == (130 if name == "SIGINT" else -getattr(signal, name))
+        assert err == b""
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))

@@ -1,0 +1,92 @@
+"""Batches as the pipeline makes them, and slow, plain ways to say what must come out of a writer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from chatfmt import schema
+from chatfmt.manifest import Manifest, Reject, Shard
+from chatfmt.writers import OutputFolder, RejectWriter, ShardWriter, card, rejects_path, staged_path, write_receipt
+
+TEXTS = [
+    "plain",
+    "",
+    'quote " and \\ back',
+    "line\nbreak\ttab\r\x00\x1f",
+    "\u2028\u2029\x85\x7f",
+    "é漢😀",
+    ",",
+    "a" * 5000,
+]
+SCHEMA = pa.schema([("text", pa.string()), ("tools", schema.JSON), ("n", pa.int64())])
+
+
+def objects_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    """A batch of JSON objects, in the encoding of JSON sources."""
+    return pa.RecordBatch.from_pydict(schema.encode_objects(rows))
+
+
+def dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def batch(start: int = 0, rows: int = 8) -> pa.RecordBatch:
+    """A batch of SCHEMA with a null and JSON text in it."""
+    texts = [f"{start + place} {TEXTS[(start + place) % len(TEXTS)]}" for place in range(rows)]
+    tools = [None if place % 3 else dumps([{"name": f"f{place}", "x": None}]) for place in range(rows)]
+    columns = [pa.array(texts), pa.array(tools, schema.JSON), pa.array(range(start, start + rows))]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def write_shard(
+    state: Path, name: str, fingerprint: str, number: int, format: str, compression: str | None = None
+) -> Shard:
+    """What a task does: a shard of 8 rows and two rejects, then its receipt."""
+    with (
+        ShardWriter(staged_path(state, name), format, SCHEMA, compression) as writer,
+        RejectWriter(rejects_path(state, name)) as rejects,
+    ):
+        writer.write(batch(number * 8))
+        for row in range(number % 2 * 2):
+            rejects.add(Reject("msg.role", "role `robot` is not known", "in.jsonl", row=row, raw=b'{"a":\xff}'))
+    shard = Shard(
+        name, name.split("/")[-1].split("-")[0], rows=8, rejected=rejects.count, rows_in=8 + rejects.count,
+        bytes=writer.bytes, sha256=writer.sha256, reject_bytes=rejects.bytes, reject_sha256=rejects.sha256,
+        inputs=(number,), counts={"merged_turns": number},
+    )  # fmt: skip
+    write_receipt(state, shard, fingerprint)
+    return shard
+
+
+def names(format: str = "parquet", compression: str | None = None, shards: int = 4) -> list[str]:
+    """The names of `shards` train shards and one test shard."""
+    ending = f"{format}.{compression}" if compression else format
+    train = [f"data/train-{place:05d}-of-{shards:05d}.{ending}" for place in range(shards)]
+    return [*train, f"data/test-00000-of-00001.{ending}"]
+
+
+def convert(
+    out: Path, *, fingerprint: str = "f1", format: str = "jsonl", compression: str | None = None, resume: bool = False,
+    overwrite: bool = False, shards: int = 4,
+) -> Manifest:  # fmt: skip
+    """A whole conversion into a folder, as the pipeline does it."""
+    with OutputFolder.open(out, fingerprint, resume=resume, overwrite=overwrite) as folder:
+        if folder.complete:
+            return folder.complete
+        done = folder.finished() if resume else {}
+        made = [
+            done.get(name) or write_shard(folder.state, name, fingerprint, number, format, compression)
+            for number, name in enumerate(names(format, compression, shards))
+        ]
+        manifest = Manifest(fingerprint, tuple(made), sources=({"id": "test"},), chatfmt="0.1.0")
+        return folder.commit(manifest, card(manifest, SCHEMA))
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, with its bytes; locks, whose text is a process id, as empty."""
+    files = (path for path in sorted(folder.rglob("*")) if not path.is_dir())
+    return {path.relative_to(folder).as_posix(): b"" if path.name == "lock" else path.read_bytes() for path in files}

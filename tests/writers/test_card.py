@@ -1,0 +1,171 @@
+"""The card of a folder, and what `datasets.load_dataset` makes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import yaml
+
+from chatfmt import schema
+from chatfmt.errors import UsageError
+from chatfmt.manifest import Manifest, Shard
+from chatfmt.writers import card, check_split
+
+from .samples import SCHEMA, batch, convert
+
+TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string()), ("tool_calls", schema.JSON)]))
+SPANS = pa.list_(pa.list_(pa.int32()))
+WIDE = pa.schema([
+    ("messages", TURNS), ("tools", schema.JSON), ("label", pa.bool_()), ("assistant_spans", SPANS),
+    ("labels", pa.list_(pa.bool_())), ("score", pa.float64()), ("n", pa.int8()), (schema.KEYS, pa.string()),
+])  # fmt: skip
+SHARDS = tuple(
+    Shard(f"data/{split}-{place:05d}-of-00002.parquet", split, rows=3, bytes=10)
+    for split in ("train", "test_sft") for place in range(2)
+)  # fmt: skip
+MANIFEST = Manifest(
+    "f", SHARDS, sources=({"id": "HuggingFaceTB/smoltalk", "revision": "abc", "license": "apache-2.0"},),
+    template={"name": "chatml", "sha256": "12" * 32}, chatfmt="0.1.0",
+)  # fmt: skip
+
+
+def front(text: str) -> dict[str, object]:
+    assert text.startswith("---\n")
+    return dict(yaml.safe_load(text.split("---\n")[1]))
+
+
+def test_the_whole_card() -> None:
+    assert (
+        card(MANIFEST, pa.schema([("text", pa.string())]), special_tokens_in_text=True, title="smoltalk")
+        == """\
+---
+configs:
+- config_name: "default"
+  data_files:
+  - split: "train"
+    path: "data/train-*.parquet"
+  - split: "test_sft"
+    path: "data/test_sft-*.parquet"
+dataset_info:
+  features:
+  - name: "text"
+    dtype: "string"
+  splits:
+  - name: "train"
+    num_bytes: 20
+    num_examples: 6
+  - name: "test_sft"
+    num_bytes: 20
+    num_examples: 6
+  download_size: 40
+  dataset_size: 40
+---
+
+# smoltalk
+
+12 rows, made by chatfmt 0.1.0.
+
+## How it was made
+
+- from `HuggingFaceTB/smoltalk` at revision `abc`, licence apache-2.0
+- chat template `chatml` (sha256 `1212121212121212…`)
+- chat template semantics of transformers 5.23
+- `chatfmt verify DIR` compares every byte with `.chatfmt/manifest.json`
+
+## Training
+
+The text holds the special tokens of its chat template already. Tokenize it with `add_special_tokens=False`.
+"""
+    )
+
+
+def test_names_from_outside_cannot_leave_their_place() -> None:
+    nasty = "x`\n---\n# <script>*a*"
+    manifest = Manifest("f", SHARDS[:1], sources=({"id": nasty, "revision": nasty},), template={"name": nasty})
+    text = card(manifest, title=nasty)
+    assert text.count("---\n") == 2
+    assert "<" not in text
+    assert "\n# <" not in text
+    assert front(text)["configs"]
+
+
+@pytest.mark.parametrize("name", ["train", "test_sft", "a.b", "2024"])
+def test_split_names_that_datasets_opens(name: str) -> None:
+    check_split(name)
+
+
+def test_split_names_that_datasets_does_not_open() -> None:
+    with pytest.raises(UsageError) as caught:
+        check_split("train-sft")
+    assert caught.value.hint == "--split train_sft"
+    assert caught.value.message.startswith("the split name `train-sft` cannot be opened by `load_dataset`")
+
+
+LOAD = """
+import json, sys
+import datasets
+datasets.disable_progress_bars()
+found = datasets.load_dataset(sys.argv[1])
+features = {split: rows.features.to_dict() for split, rows in found.items()}
+print(json.dumps([{split: rows.to_list() for split, rows in found.items()}, features]))
+"""
+
+
+def load(folder: Path, home: Path) -> tuple[dict[str, list[dict[str, object]]], dict[str, object]]:
+    """What `load_dataset(folder)` gives, in a process of its own with a cache of its own."""
+    env = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", LOAD, str(folder)], capture_output=True, text=True, env=env, timeout=120
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    rows, features = json.loads(run.stdout)
+    return rows, features
+
+
+def expected() -> dict[str, list[dict[str, object]]]:
+    rows = [batch(number * 8).cast(pa.schema([("text", pa.string()), ("tools", pa.string()), ("n", pa.int64())])).to_pylist()
+            for number in range(5)]  # fmt: skip
+    return {"train": rows[0] + rows[1] + rows[2] + rows[3], "test": rows[4]}
+
+
+def test_load_dataset_gives_the_same_rows_and_splits(tmp_path: Path) -> None:
+    convert(tmp_path / "out", format="parquet")
+    rows, features = load(tmp_path / "out", tmp_path / "home")
+    assert rows == expected()
+    assert list(features) == ["train", "test"]
+    assert features["train"] == {name: {"dtype": kind, "_type": "Value"} for name, kind in
+                                 [("text", "string"), ("tools", "string"), ("n", "int64")]}  # fmt: skip
+
+
+def test_load_dataset_sees_a_missing_shard(tmp_path: Path) -> None:
+    convert(tmp_path / "out", format="parquet")
+    next((tmp_path / "out/data").iterdir()).unlink()
+    with pytest.raises(AssertionError, match="NonMatchingSplitsSizesError|DataFilesNotFoundError|FileNotFoundError"):
+        load(tmp_path / "out", tmp_path / "home")
+
+
+def test_features_are_spelled_as_datasets_spells_them() -> None:
+    program = (
+        "import pickle, sys, datasets, pyarrow, json\n"
+        "schema = pyarrow.ipc.read_schema(pyarrow.py_buffer(sys.stdin.buffer.read()))\n"
+        "print(json.dumps(datasets.Features.from_arrow_schema(schema)._to_yaml_list()))"
+    )
+    from chatfmt.writers import parquet_schema
+
+    stored = parquet_schema(WIDE).serialize().to_pybytes()
+    run = subprocess.run([sys.executable, "-c", program], input=stored, capture_output=True, timeout=120)
+    info = front(card(MANIFEST, WIDE))["dataset_info"]
+    assert isinstance(info, dict)
+    assert info["features"] == json.loads(run.stdout)
+
+
+def test_types_without_a_spelling_leave_the_features_out() -> None:
+    assert "dataset_info" not in front(card(MANIFEST, pa.schema([("d", pa.decimal128(5, 2))])))
+    assert "dataset_info" not in front(card(MANIFEST))
+    assert SCHEMA.names == ["text", "tools", "n"]

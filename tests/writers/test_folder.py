@@ -1,0 +1,273 @@
+"""An output folder: what is refused, what is resumed, what a commit leaves, and what is never touched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chatfmt.errors import OutputError
+from chatfmt.manifest import Reject, Shard, read_manifest, verify
+from chatfmt.writers import FORMATS, OutputFolder, staged_path, staging
+
+from .samples import convert, listing, names, write_shard
+
+STATE = {".chatfmt/lock", ".chatfmt/manifest.json", ".chatfmt/rejects.jsonl"}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_finished_folder(tmp_path: Path, format: str) -> None:
+    out = tmp_path / "deep" / "out"
+    manifest = convert(out, format=format)
+    assert set(listing(out)) == {"README.md", *names(format), *STATE}
+    assert read_manifest(out) == manifest
+    assert verify(out) == []
+    assert manifest.totals == {
+        "rows_in": 44, "rows": 40, "rejected": 4, "filtered": 0, "duplicates": 0, "added": 0, "merged": 0,
+        "bytes": sum(len(data) for name, data in listing(out).items() if name.startswith("data/")),
+        "counts.merged_turns": 10,
+    }  # fmt: skip
+    rejects = (out / ".chatfmt/rejects.jsonl").read_text().splitlines()
+    assert [Reject.from_json(line).row for line in rejects] == [0, 1, 0, 1]
+    assert manifest.rejects["rows"] == 4
+
+
+def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:
+    convert(tmp_path / "a")
+    convert(tmp_path / "b")
+    assert listing(tmp_path / "a") == listing(tmp_path / "b")
+
+
+def refused(out: Path, *, fingerprint: str = "f1", **options: bool) -> OutputError:
+    before = listing(out)
+    with pytest.raises(OutputError) as caught:
+        OutputFolder.open(out, fingerprint, **options)
+    assert listing(out) == before
+    return caught.value
+
+
+def test_a_finished_folder_is_not_touched(tmp_path: Path) -> None:
+    convert(tmp_path / "out")
+    error = refused(tmp_path / "out")
+    assert error.message == f"`{tmp_path / 'out'}` holds a finished conversion already"
+    assert error.hint == "replace it with `--overwrite`, or choose another place with `--out`"
+    error = refused(tmp_path / "out", fingerprint="f2", resume=True)
+    assert error.code == "output.fingerprint"
+    assert error.message.endswith("is from a run with other input, options or versions, so it cannot be continued")
+
+
+def test_a_finished_folder_is_complete_when_resumed(tmp_path: Path) -> None:
+    manifest = convert(tmp_path / "out")
+    before = listing(tmp_path / "out")
+    assert convert(tmp_path / "out", resume=True) == manifest
+    assert listing(tmp_path / "out") == before
+
+
+def interrupted(out: Path, shards: int = 2) -> None:
+    """A run that was killed after some shards."""
+    folder = OutputFolder.open(out, "f1")
+    for number, name in enumerate(names("jsonl")[:shards]):
+        write_shard(folder.state, name, "f1", number, "jsonl")
+    folder.close()
+
+
+def test_an_interrupted_folder_wants_to_know_what_to_do(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    interrupted(out)
+    assert not (out / "data").exists()
+    error = refused(out)
+    assert error.message == f"`{out}` holds a conversion that was interrupted"
+    assert error.hint == "continue it with `--resume`, or start again with `--overwrite`"
+    assert refused(out, fingerprint="f2", resume=True).code == "output.fingerprint"
+
+
+def test_a_resume_keeps_whole_shards_and_removes_the_rest(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    interrupted(out, 4)
+    first, second, third, fourth = (staged_path(out / ".chatfmt", name) for name in names("jsonl")[:4])
+    second.write_bytes(second.read_bytes()[:-1])  # torn
+    third.write_bytes(third.read_bytes().replace(b"0", b"1"))  # changed
+    staging.receipt_path(out / ".chatfmt", names("jsonl")[3]).unlink()  # killed between shard and receipt
+    (first.parent / ".train-00002.x.part").write_bytes(b"torn")
+    with OutputFolder.open(out, "f1", resume=True) as folder:
+        assert list(folder.finished()) == [names("jsonl")[0]]
+        assert [path.name for path in first.parent.iterdir()] == [first.name]
+    convert(out, resume=True)
+    convert(tmp_path / "other")
+    assert listing(out) == listing(tmp_path / "other")
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"fingerprint":"f1","shard":{}}'])
+def test_receipts_are_not_trusted(tmp_path: Path, damage: bytes) -> None:
+    interrupted(tmp_path / "out", 1)
+    (receipt,) = (tmp_path / "out/.chatfmt/receipts").iterdir()
+    receipt.write_bytes(damage)
+    with OutputFolder.open(tmp_path / "out", "f1", resume=True) as folder:
+        assert folder.finished() == {}
+
+
+def test_a_receipt_cannot_point_elsewhere(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    interrupted(out, 1)
+    state, victim = out / ".chatfmt", tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    staging.write_receipt(state, Shard("../../../victim", bytes=4), "f1")
+    with OutputFolder.open(out, "f1", resume=True) as folder:
+        assert list(folder.finished()) == [names("jsonl")[0]]
+    assert victim.read_bytes() == b"mine"
+
+
+def test_overwriting_an_interrupted_run_starts_again(tmp_path: Path) -> None:
+    interrupted(tmp_path / "out")
+    convert(tmp_path / "out", fingerprint="f2", overwrite=True)
+    convert(tmp_path / "other", fingerprint="f2")
+    assert listing(tmp_path / "out") == listing(tmp_path / "other")
+
+
+def test_overwriting_keeps_the_old_result_until_the_commit(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    convert(out, shards=6)
+    old = {name: data for name, data in listing(out).items() if not name.startswith(".")}
+    with OutputFolder.open(out, "f2", overwrite=True) as folder:
+        write_shard(folder.state, names("parquet")[0], "f2", 0, "parquet")
+        assert {name: data for name, data in listing(out).items() if not name.startswith(".")} == old
+        assert verify(out) == []
+    convert(out, fingerprint="f2", overwrite=True, format="parquet")
+    convert(tmp_path / "other", fingerprint="f2", format="parquet")
+    assert listing(out) == listing(tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["data/mine.jsonl", "data/sub/mine.txt", "data/train-00000-of-00004.jsonl"])
+def test_overwriting_refuses_files_that_are_not_ours(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    convert(out)
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_bytes(b"my own work")
+    error = refused(out, fingerprint="f2", overwrite=True)
+    assert error.message == f"`{out / name}` is not as chatfmt wrote it, so it is not replaced"
+    assert error.hint == "move it away, or choose another place with `--out`"
+
+
+def test_overwriting_refuses_an_edited_card_and_links(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    convert(out)
+    (out / "README.md").write_text("# My notes")
+    assert f"`{out / 'README.md'}` is not as chatfmt wrote it" in refused(out, overwrite=True).message
+    (out / "README.md").unlink()
+    (out / "data").rename(tmp_path / "elsewhere")
+    (out / "data").symlink_to(tmp_path / "elsewhere")
+    assert f"`{out / 'data'}` is not as chatfmt wrote it" in refused(out, overwrite=True).message
+
+
+def test_other_files_beside_the_data_stay(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    convert(out)
+    (out / "notes.txt").write_text("mine")
+    (out / ".git").mkdir()
+    convert(out, fingerprint="f2", overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert (out / ".git").is_dir()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, overwrite: bool, resume: bool) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    error = refused(tmp_path, overwrite=overwrite, resume=resume)
+    assert error.message == f"`{tmp_path}` is not empty, and its files are not from chatfmt"
+    assert listing(tmp_path) == {"thesis.tex": b"mine"}
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(OutputError, match=r"`.*out` is a file"):
+        OutputFolder.open(tmp_path / "out", "f1")
+
+
+def test_a_clone_with_nothing_but_hidden_files_is_empty(tmp_path: Path) -> None:
+    (tmp_path / ".gitattributes").write_text("*.parquet lfs")
+    convert(tmp_path)
+    assert (tmp_path / ".gitattributes").exists()
+
+
+def test_a_damaged_manifest_vouches_for_nothing(tmp_path: Path) -> None:
+    convert(tmp_path / "out")
+    path = tmp_path / "out/.chatfmt/manifest.json"
+    path.write_bytes(path.read_bytes().replace(b"train", b"trein", 1))
+    error = refused(tmp_path / "out", overwrite=True)
+    assert "so chatfmt cannot tell which files are its own" in error.message
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    with OutputFolder.open(tmp_path / "out", "f1"):
+        for options in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(OutputError) as caught:
+                OutputFolder.open(tmp_path / "out", "f1", **options)
+            assert caught.value.code == "output.locked"
+            assert caught.value.message.startswith(
+                f"another run is writing to `{tmp_path / 'out'}` (process and host: "
+            )
+    OutputFolder.open(tmp_path / "out", "f1", resume=True).close()
+
+
+def test_a_run_that_fails_at_once_leaves_the_place_as_it_was(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), OutputFolder.open(tmp_path / "out", "f1") as folder:
+        staged_path(folder.state, ".train.part").write_bytes(b"torn")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    convert(tmp_path / "out")
+    before = listing(tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt), OutputFolder.open(tmp_path / "out", "f2", overwrite=True):
+        raise KeyboardInterrupt
+    assert listing(tmp_path / "out") == before
+
+
+def test_a_run_that_fails_later_can_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), OutputFolder.open(tmp_path / "out", "f1") as folder:
+        write_shard(folder.state, names("jsonl")[0], "f1", 0, "jsonl")
+        raise KeyboardInterrupt
+    with OutputFolder.open(tmp_path / "out", "f1", resume=True) as folder:
+        assert list(folder.finished()) == [names("jsonl")[0]]
+
+
+def test_a_commit_wants_every_shard(tmp_path: Path) -> None:
+    folder = OutputFolder.open(tmp_path / "out", "f1")
+    shard = write_shard(folder.state, names("jsonl")[0], "f1", 0, "jsonl")
+    from chatfmt.manifest import Manifest
+
+    with pytest.raises(OutputError, match=r"the shard `data/x.jsonl` is missing or not whole"):
+        folder.commit(Manifest("f1", (shard, Shard("data/x.jsonl", bytes=1))), "card")
+    folder.close()
+    assert not (tmp_path / "out/data").exists()
+
+
+def test_names_may_be_known_at_the_end_only(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from chatfmt.manifest import Manifest
+
+    with OutputFolder.open(tmp_path / "out", "f1") as folder:
+        shards = [write_shard(folder.state, f"data/train-{place}.jsonl", "f1", place, "jsonl") for place in range(2)]
+        finals = {shard.name: f"data/train-0000{place}-of-00002.jsonl" for place, shard in enumerate(shards)}
+        renamed = tuple(replace(shard, name=finals[shard.name]) for shard in shards)
+        folder.commit(Manifest("f1", renamed), "card", names=finals)
+    assert set(listing(tmp_path / "out")) == {"README.md", *finals.values(), *STATE}
+    assert verify(tmp_path / "out") == []
+
+
+def test_the_decision_of_a_commit_is_finished_later(tmp_path: Path) -> None:
+    """A crash right after the decision: the next run, whichever it is, finishes it first."""
+    out = tmp_path / "out"
+    convert(out)
+    convert(tmp_path / "new", fingerprint="f2", format="parquet")
+    wanted = listing(tmp_path / "new")
+    (out / ".chatfmt/staged").mkdir()
+    (tmp_path / "new/data").rename(out / ".chatfmt/staged/data")
+    (tmp_path / "new/.chatfmt/rejects.jsonl").rename(out / ".chatfmt/staged/rejects.jsonl")
+    decision = {"manifest": wanted[".chatfmt/manifest.json"].decode(), "card": wanted["README.md"].decode()}
+    (out / ".chatfmt/commit.json").write_text(json.dumps(decision))
+    assert refused(out).code == "output.exists"
+    with OutputFolder.open(out, "f2", resume=True) as folder:
+        assert folder.complete
+    assert listing(out) == wanted

@@ -1,0 +1,171 @@
+"""A shard is there whole or not at all, whatever fails."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatfmt.errors import OutputError, RowError, UnknownName
+from chatfmt.manifest import Reject
+from chatfmt.writers import FORMATS, AtomicFile, RejectWriter, ShardWriter, pages
+
+from .samples import SCHEMA, batch, listing
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_shard_appears_at_the_end(tmp_path: Path, format: str) -> None:
+    path = tmp_path / f"x.{format}"
+    with ShardWriter(path, format, SCHEMA) as writer:
+        writer.write(batch())
+        assert not path.exists()
+        assert [name.startswith(".") for name in listing(tmp_path)] == [True]
+    data = path.read_bytes()
+    assert list(listing(tmp_path)) == [path.name]
+    assert (writer.rows, writer.bytes, writer.sha256) == (8, len(data), hashlib.sha256(data).hexdigest())
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("error", [RowError("bad", code="msg.role"), KeyboardInterrupt(), MemoryError()])
+def test_a_failed_shard_leaves_nothing(tmp_path: Path, format: str, error: BaseException) -> None:
+    (tmp_path / f"x.{format}").write_bytes(b"old")
+    with pytest.raises(type(error)), ShardWriter(tmp_path / f"x.{format}", format, SCHEMA) as writer:
+        writer.write(batch())
+        raise error
+    assert listing(tmp_path) == {f"x.{format}": b"old"}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("call", ["write", "fsync", "replace", "close"])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EIO, "the disk reports an error"),
+        (errno.EDQUOT, "the disk quota is used up"),
+    ],
+)
+def test_a_disk_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, call: str, number: int, words: str
+) -> None:
+    def fail(*arguments: Any, **named: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(OutputError) as caught, ShardWriter(tmp_path / f"x.{format}", format, SCHEMA) as writer:
+        writer.write(batch())
+        monkeypatch.setattr(os, call, fail)
+        writer.write(batch())
+    monkeypatch.undo()
+    assert (caught.value.exit_code, caught.value.code) == (5, f"output.{errno.errorcode[number].lower()}")
+    assert f"x.{format}" in caught.value.message
+    assert caught.value.message.endswith(f": {words}")
+    assert caught.value.hint
+    assert listing(tmp_path) == {}
+
+
+def test_a_write_that_takes_only_some_bytes_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: whole(fd, bytes(data)[:7]))
+    with AtomicFile(tmp_path / "x") as file:
+        file.write(b"0123456789" * 10)
+    monkeypatch.undo()
+    assert (tmp_path / "x").read_bytes() == b"0123456789" * 10
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_disk_that_is_really_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+    monkeypatch.setattr(os, "open", lambda path, *rest: opened("/dev/full" if "x.jsonl" in str(path) else path, *rest))
+    with pytest.raises(OutputError, match=r"cannot write `.*x\.jsonl.*`: the disk is full"):
+        with ShardWriter(tmp_path / "x.jsonl", "jsonl", SCHEMA) as writer:
+            writer.write(batch())
+
+
+def test_too_many_open_files_and_folders_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot write"):
+        ShardWriter(tmp_path / "no" / "x.jsonl", "jsonl", SCHEMA)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="a part of the path is a file, not a folder"):
+        ShardWriter(tmp_path / "file" / "x.jsonl", "jsonl", SCHEMA)
+
+
+def test_an_unknown_format(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="unknown format `parket`") as caught:
+        ShardWriter(tmp_path / "x", "parket", SCHEMA)
+    assert caught.value.hint == "did you mean `parquet`?"
+    assert listing(tmp_path) == {}
+
+
+def test_an_unknown_compression_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName):
+        ShardWriter(tmp_path / "x", "jsonl", SCHEMA, "zip")
+    assert listing(tmp_path) == {}
+
+
+def test_pages_that_were_damaged_on_the_way_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: whole(fd, bytes(data).replace(b"plain", b"plaim")))
+    with pytest.raises(OutputError) as caught, ShardWriter(tmp_path / "x.parquet", "parquet", SCHEMA, "none") as writer:
+        writer.write(batch())
+    assert caught.value.code == "output.readback"
+    assert (
+        caught.value.message
+        == "`x.parquet` was damaged while it was written: the page at byte 4 differs from its checksum"
+    )
+    assert listing(tmp_path) == {}
+
+
+def page_bytes(data: memoryview, start: int, end: int) -> set[int]:
+    """The places of a file that lie in a page and not in its header."""
+    inside: set[int] = set()
+    while start < end:
+        reader = pages.Reader(data, start)
+        size = reader.struct()[pages.PAGE_SIZE][1]
+        inside |= set(range(reader.place, reader.place + size))
+        start = reader.place + size
+    return inside
+
+
+def test_every_damaged_page_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    with ShardWriter(path, "parquet", SCHEMA) as writer:
+        for start in range(0, 4000, 500):
+            writer.write(batch(start, 500))
+    data = path.read_bytes()
+    with pages._mapped(path) as view:
+        inside = page_bytes(view, 4, pages.read_footer(view)[1])
+    assert pages.page_problem(path, 4000) == ""
+    assert pages.page_problem(path, 3999) == "it has 4000 rows, not 3999"
+    assert len(inside) > 3000
+    for place in sorted(inside)[:: len(inside) // 300]:
+        damaged = bytearray(data)
+        damaged[place] ^= 0x10
+        path.write_bytes(damaged)
+        assert pages.page_problem(path, 4000), place
+    for size in range(0, len(data), len(data) // 50):
+        path.write_bytes(data[:size])
+        assert pages.page_problem(path, 4000), size
+
+
+def test_rejects_are_a_file_only_when_there_are_some(tmp_path: Path) -> None:
+    with RejectWriter(tmp_path / "none.jsonl") as none:
+        pass
+    with RejectWriter(tmp_path / "one.jsonl") as one:
+        one.add(Reject("msg.role", "role `robot`", "a.jsonl", row=3))
+    data = (
+        b'{"v":1,"code":"msg.role","detail":"role `robot`","source":{"file":"a.jsonl","row":3},"id":null,"raw":null}\n'
+    )
+    assert listing(tmp_path) == {"one.jsonl": data}
+    assert (none.count, none.bytes, none.sha256) == (0, 0, "")
+    assert (one.count, one.bytes, one.sha256) == (1, len(data), hashlib.sha256(data).hexdigest())
+
+
+def test_rejects_of_a_failed_shard_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), RejectWriter(tmp_path / "one.jsonl") as writer:
+        writer.add(Reject("a", "b"))
+        raise KeyboardInterrupt
+    assert listing(tmp_path) == {}
