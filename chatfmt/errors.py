@@ -43,12 +43,13 @@ class Location:
     byte: int | None = None
 
     def __str__(self) -> str:
-        parts = [self.file] if self.file else []
-        for name in ("row", "message", "line", "byte"):
-            value = getattr(self, name)
-            if value is not None:
-                parts.append(f"{name} {value}")
-        return " ".join(parts)
+        return " ".join([*([self.file] if self.file else []), *([] if self.row is None else [f"row {self.row}"])])
+
+    @property
+    def detail(self) -> str:
+        """The finer place, as in `message 2` or `line 4, byte 812`; empty where none is known."""
+        finer = {"message": self.message, "line": self.line, "byte": self.byte}
+        return ", ".join(f"{name} {value}" for name, value in finer.items() if value is not None)
 
 
 NOWHERE = Location()
@@ -64,8 +65,8 @@ class ChatfmtError(Exception):
         self.message, self.hint, self.at, self.code = message, hint, at, code
 
     def __str__(self) -> str:
-        where = str(self.at)
-        return f"{where}: {self.message}" if where else self.message
+        where, finer = str(self.at), self.at.detail
+        return (f"{where}: " if where else "") + self.message + (f" ({finer})" if finer else "")
 
 
 class DataProblem(ChatfmtError):

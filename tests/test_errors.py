@@ -26,7 +26,7 @@ def test_errors_survive_pickling(kind):
     error = kind("no", hint="do this", at=Location("f.jsonl", row=3, message=1), code="msg.role")
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), again.hint, again.at, again.code) == (
-        kind, "f.jsonl row 3 message 1: no", "do this", error.at, "msg.role",
+        kind, "f.jsonl row 3: no (message 1)", "do this", error.at, "msg.role",
     )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def test_errors_are_drawn_in_the_tree_with_their_exit_code(kind):
 def test_located_turns_the_row_of_a_batch_into_the_source_row():
     with pytest.raises(RowError) as caught, located("b.jsonl", [40, 42, 43]):
         raise RowError("no", at=Location(row=1, message=2))
-    assert str(caught.value) == "b.jsonl row 42 message 2: no"
+    assert str(caught.value) == "b.jsonl row 42: no (message 2)"
 
 
 def test_the_innermost_location_wins():

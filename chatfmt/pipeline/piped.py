@@ -8,7 +8,7 @@ from itertools import chain
 import pyarrow as pa
 
 from .. import sources, writers
-from ..errors import RowError, UsageError
+from ..errors import UsageError
 from ..recipe import Recipe
 from ..writers import Stream
 from .books import Books
@@ -16,20 +16,16 @@ from .conversion import Conversion, OnReject
 from .planning import load_template, reader_options, to_job
 from .scratch import stdin_bytes
 from .target import Target
+from .tasks import Refused
 
 
 def convert_piped(recipe: Recipe, target: Target, stream: Stream, on_reject: OnReject | None, books: Books) -> str:
     """Convert stdin to `stream` and keep the `books`; returns the dialect, found from the first rows that came."""
     if recipe.split not in (None, "train"):
         raise UsageError("stdin has no splits", hint="leave --split out; --limit takes the first rows")
-
-    def on_bad(error: RowError, raw: bytes) -> None:
-        books.reject(error.code)
-        if on_reject is not None:
-            on_reject(error, raw)
-
+    refused = Refused(on_reject, books)
     options = reader_options(recipe)
-    read = sources.read_stream(stdin_bytes(), "-", options, on_bad=on_bad if on_reject else None)
+    read = sources.read_stream(stdin_bytes(), "-", options, on_bad=refused.read if on_reject else None)
     batches = _window(read, recipe.skip, recipe.limit)
     first = next(batches, None)
     if first is None:
@@ -38,9 +34,11 @@ def convert_piped(recipe: Recipe, target: Target, stream: Stream, on_reject: OnR
     conversion = Conversion(job)
     encoder = writers.FORMATS[target.format](stream, pa.schema([]), target.compression)
     for batch in chain([first], batches):
-        for made in conversion.convert(batch, "-", books, on_reject):
+        for made in conversion.convert(batch, "-", books, refused.add if on_reject else None):
             encoder.write(made)
+        refused.hand_over()
         stream.flush()
+    refused.hand_over()
     encoder.close()
     conversion.report(books)
     return detection.dialect

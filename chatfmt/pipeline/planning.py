@@ -182,7 +182,7 @@ def to_job(
         options=render_options(recipe),
         mask=mask_options(recipe),
         allow_loss=recipe.allow_loss,
-        read=needed_columns(detection, fields),
+        read=None if recipe.on_error == "skip" else needed_columns(detection, fields),  # rejects are kept whole
         whole_file=detection.whole_file,
         skip_bad=recipe.on_error == "skip",
         format=target.format,

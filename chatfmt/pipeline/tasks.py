@@ -54,19 +54,36 @@ def output_batches(
     inputs: tuple[InputSplit, ...], conversion: Conversion, books: Books, on_reject: OnReject | None
 ) -> Iterator[pa.RecordBatch]:
     """Output batches of the input splits, in order; without `on_reject` the first bad row is raised."""
-    job = conversion.job
-
-    def on_bad(error: RowError, raw: bytes) -> None:
-        books.reject(error.code)
-        if on_reject is not None:
-            on_reject(error, raw)
-
     for split in inputs:
-        batches = sources.read(split, columns=job.read, on_bad=on_bad if on_reject else None)
-        if job.whole_file:
-            batches = whole(batches)
-        for batch in batches:
-            yield from conversion.convert(batch, split.shown, books, on_reject)
+        refused = Refused(on_reject, books)
+        on_bad = refused.read if on_reject is not None else None
+        batches = sources.read(split, columns=conversion.job.read, on_bad=on_bad)
+        for batch in whole(batches) if conversion.job.whole_file else batches:
+            yield from conversion.convert(batch, split.shown, books, refused.add if on_reject is not None else None)
+            refused.hand_over()
+        refused.hand_over()
+
+
+class Refused:
+    """Bad rows, handed over in the order of the source: a batch is read whole before its first row is converted."""
+
+    def __init__(self, on_reject: OnReject | None, books: Books) -> None:
+        self._on_reject, self._books = on_reject, books
+        self._waiting: list[tuple[RowError, bytes]] = []
+
+    def read(self, error: RowError, raw: bytes) -> None:
+        """Take a row that the reader could not read, which no batch holds."""
+        self._books.reject(error.code)
+        self.add(error, raw)
+
+    def add(self, error: RowError, raw: bytes) -> None:
+        self._waiting.append((error, raw))
+
+    def hand_over(self) -> None:
+        for error, raw in sorted(self._waiting, key=lambda item: -1 if item[0].at.row is None else item[0].at.row):
+            assert self._on_reject is not None
+            self._on_reject(error, raw)
+        self._waiting.clear()
 
 
 def whole(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
