@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,5 +90,9 @@ def to_batch(objects: Sequence[dict[str, Any]], rows: Sequence[int]) -> pa.Recor
     fields = encode_objects(objects)
     if ROW in fields:
         raise ValueError(f"a key is named {ROW}")
-    columns = {ROW: pa.array(rows, pa.int64()), **fields}
-    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+    return field_batch(fields, rows)
+
+
+def field_batch(fields: Mapping[str, pa.Array], rows: Sequence[int]) -> pa.RecordBatch:
+    """The source batch of columns, with the numbers of the records before them."""
+    return pa.RecordBatch.from_arrays([pa.array(rows, pa.int64()), *fields.values()], names=[ROW, *fields])

@@ -47,31 +47,27 @@ def find_escapes(slashes: Positions) -> Positions:
 
 
 def undo(octets: Octets, escapes: Positions) -> Cuts | None:
-    """The text with these escapes undone; None if one of them is not JSON, or half of a surrogate pair."""
+    """The text with these escapes undone, in place; None, and the text spoilt, if one is not JSON or half a pair."""
     if not len(escapes):
         return Cuts(octets, escapes, escapes)
-    if escapes[-1] + 1 >= len(octets):
-        return None
     behind = octets[escapes + 1]
     meant = _PLAIN[behind]
-    text = octets.copy()
-    text[escapes + 1] = meant
-    if meant.all():
-        return Cuts(text, escapes, escapes + 1)
-    units = escapes[behind == _U]
-    simple = escapes[meant != 0]
-    if len(units) + len(simple) != len(escapes) or units[-1] + _UNIT > len(octets):
+    units, simple = escapes[behind == _U], escapes[meant != 0]
+    if len(units) + len(simple) != len(escapes):
         return None
-    spelled = _undo_units(octets, text, units)
+    if not len(units):
+        octets[escapes + 1] = meant
+        return Cuts(octets, escapes, escapes + 1)
+    spelled = _undo_units(octets, units) if units[-1] + _UNIT <= len(octets) else None
     if spelled is None:
         return None
-    starts = np.concatenate([simple, spelled[0]])
-    ends = np.concatenate([simple + 1, spelled[1]])
+    octets[simple + 1] = meant[meant != 0]
+    starts, ends = np.concatenate([simple, spelled[0]]), np.concatenate([simple + 1, spelled[1]])
     order = np.argsort(starts)
-    return Cuts(text, starts[order], ends[order])
+    return Cuts(octets, starts[order], ends[order])
 
 
-def _undo_units(octets: Octets, text: Octets, units: Positions) -> tuple[Positions, Positions] | None:
+def _undo_units(octets: Octets, units: Positions) -> tuple[Positions, Positions] | None:
     """Write the UTF-8 of `\\uXXXX` at `units` over their ends; the ranges before it are to be cut."""
     digits = _DIGIT[octets[units[:, None] + np.arange(2, _UNIT)]]
     if (digits == _NO_DIGIT).any():
@@ -86,17 +82,17 @@ def _undo_units(octets: Octets, text: Octets, units: Positions) -> tuple[Positio
     stops = units + _UNIT
     stops[first] += _UNIT
     kept = ~low
-    return _write(text, units[kept], stops[kept], codes[kept])
+    return _write(octets, units[kept], stops[kept], codes[kept])
 
 
-def _write(text: Octets, starts: Positions, stops: Positions, codes: Positions) -> tuple[Positions, Positions]:
+def _write(octets: Octets, starts: Positions, stops: Positions, codes: Positions) -> tuple[Positions, Positions]:
     sizes = 1 + (codes >= 0x80) + (codes >= 0x800) + (codes >= 0x10000)
     for size, lead in ((1, 0), (2, 0xC0), (3, 0xE0), (4, 0xF0)):
         some = sizes == size
         code, stop = codes[some], stops[some]
         for place in range(size - 1):
-            text[stop - 1 - place] = 0x80 | ((code >> (6 * place)) & 0x3F)
-        text[stop - size] = lead | (code >> (6 * (size - 1)))
+            octets[stop - 1 - place] = 0x80 | ((code >> (6 * place)) & 0x3F)
+        octets[stop - size] = lead | (code >> (6 * (size - 1)))
     return starts, stops - sizes
 
 

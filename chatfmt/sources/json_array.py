@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import InputError, Location
-from .batches import OnBad, Record, object_batch
+from .batches import OnBad, Record, field_batch, object_batch
 from .jsonl import Start, without_bom
 from .scan import State, structure
+from .uniform import uniform_fields
 
 _SPACE = b" \t\r\n"
 
@@ -37,6 +38,12 @@ def read_elements(
 
 def _batches(records: Sequence[Record], max_row_bytes: int, on_bad: OnBad | None) -> Iterator[pa.RecordBatch]:
     rows = [record.row for record in records]
+    lines = b"\n".join([*(record.raw for record in records), b""])
+    alike = lines.count(b"\n") == len(records) and len(lines) <= max_row_bytes
+    found = uniform_fields(lines) if alike and records else None
+    if found and found[1] == len(records):
+        yield field_batch(found[0], rows)
+        return
     batch = object_batch([record.raw for record in records], rows, records.__getitem__, max_row_bytes, on_bad)
     if batch.num_rows:
         yield batch

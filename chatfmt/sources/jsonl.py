@@ -6,14 +6,16 @@ mark is at byte 0 only. A line of nothing but spaces, tabs and CR is no record, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
+import numpy as np
 import pyarrow as pa
 
-from .batches import SHOWN_BYTES, OnBad, Record, object_batch, refuse, too_large
+from .batches import SHOWN_BYTES, OnBad, Record, field_batch, object_batch, refuse, too_large
 from .exact_json import BOM
+from .uniform import uniform_fields
 
 
 @dataclass(frozen=True)
@@ -31,20 +33,38 @@ def read_lines(
     """Source batches of the lines in `chunks`, at most `batch_rows` lines each."""
     chunks, bom = without_bom(chunks) if start.byte == 0 else (chunks, 0)
     row, line, byte = start.row, start.line, start.byte + bom
+    misses = 0
     for block, too_long in line_blocks(chunks, max_row_bytes):
         if too_long:
             refuse(too_large(max_row_bytes), Record(block, row, line, byte), on_bad)
             row, line, byte = row + 1, line + 1, byte + too_long
             continue
-        lines = block.split(b"\n")
-        if not lines[-1]:
-            lines.pop()
-        for first in range(0, len(lines), batch_rows):
-            some = lines[first : first + batch_rows]
-            batch, records = _batch(some, Start(row, line, byte), max_row_bytes, on_bad)
-            row, line, byte = row + records, line + len(some), byte + sum(map(len, some)) + len(some)
+        for part in _parts(block, batch_rows):
+            found = uniform_fields(part) if misses < _MISSES and len(part) <= max_row_bytes else None
+            misses = 0 if found else misses + 1
+            if found:
+                batch, lines = field_batch(found[0], range(row, row + found[1])), found[1]
+                records = lines
+            else:
+                batch, records, lines = _batch(part, Start(row, line, byte), max_row_bytes, on_bad)
+            row, line, byte = row + records, line + lines, byte + len(part)
             if batch.num_rows:
                 yield batch
+
+
+_MISSES = 3
+"""After so many parts that are not of one shape no more are tried: the strict parser is the faster of the two then."""
+
+
+def _parts(block: bytes, lines: int) -> Iterator[bytes]:
+    """The block in parts of at most so many lines."""
+    if block.count(b"\n") < lines:
+        yield block
+        return
+    ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))[lines - 1 :: lines] + 1
+    for start, end in pairwise([0, *ends.tolist(), len(block)]):
+        if start < end:
+            yield block[start:end]
 
 
 def without_bom(chunks: Iterable[bytes]) -> tuple[Iterator[bytes], int]:
@@ -56,9 +76,11 @@ def without_bom(chunks: Iterable[bytes]) -> tuple[Iterator[bytes], int]:
     return chain([head[bom:]], rest), bom
 
 
-def _batch(
-    lines: Sequence[bytes], start: Start, max_row_bytes: int, on_bad: OnBad | None
-) -> tuple[pa.RecordBatch, int]:
+def _batch(part: bytes, start: Start, max_row_bytes: int, on_bad: OnBad | None) -> tuple[pa.RecordBatch, int, int]:
+    """The batch of some lines, the number of records and the number of lines."""
+    lines = part.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
     places = [index for index, line in enumerate(lines) if not _is_blank(line)]
     raws = lines if len(places) == len(lines) else [lines[index] for index in places]
 
@@ -68,7 +90,7 @@ def _batch(
         return Record(raws[index].removesuffix(b"\r"), start.row + index, start.line + len(before), byte)
 
     rows = range(start.row, start.row + len(raws))
-    return object_batch(raws, rows, place, max_row_bytes, on_bad), len(raws)
+    return object_batch(raws, rows, place, max_row_bytes, on_bad), len(raws), len(lines)
 
 
 def _is_blank(line: bytes) -> bool:

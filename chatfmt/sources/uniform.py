@@ -1,9 +1,9 @@
 """JSON lines that all have one shape, read for whole blocks at once: the speed of the readers.
 
 The shape: every line is an object with the same keys in the same order, each value a string or a list of objects
-(turns) that are alike in turn, with strings only. Then the text between the strings is one of a few short runs of brackets,
-commas and colons, which is checked for every string, so that what is accepted here is exactly what the strict parser
-accepts, with the same result; anything else gives None and is left to it.
+(turns) that are alike in turn, with strings only. Then what lies between the strings is one of a few short runs of
+brackets, commas and colons. That is checked for every string, so that what is accepted here is exactly what the strict
+parser accepts, with the same result; anything else gives None and is left to it.
 
 Python objects are made for the block, not for its records.
 """
@@ -23,7 +23,9 @@ from .scan import Octets, Positions
 
 Flags = npt.NDArray[np.bool_]
 
-_LONGEST_GAP = 7
+_WORD = 8
+_LONGEST_GAP = _WORD - 1
+_TILE = 64 << 10  # bytes whose temporary arrays stay in the cache, and in memory that is there already
 _PAIR = 4  # quotes of the shortest record, a key and its text
 COLON, INTO, COMMA, TURN, OUT, LAST, NEXT = range(7)
 _GAPS: dict[bytes, int] = {
@@ -53,10 +55,10 @@ class Strings:
 
 def uniform_fields(block: bytes) -> tuple[dict[str, pa.Array], int] | None:
     """The columns of the records in `block`, whole lines, and how many there are; None where they differ in shape."""
-    octets = np.frombuffer(block, np.uint8)
-    if np.count_nonzero(octets < ord(" ")) != np.count_nonzero(octets == ord("\n")) or not _is_utf8(block):
+    octets = _writable(block)
+    found = _marks(octets[: len(block)])
+    if found is None or not _is_utf8(block):
         return None
-    found = np.flatnonzero((octets == ord('"')) | (octets == ord("\\")))
     is_quote = octets[found] == ord('"')
     escapes = find_escapes(found[~is_quote])
     marks = _unescaped(octets, found[is_quote], escapes)
@@ -67,9 +69,28 @@ def uniform_fields(block: bytes) -> tuple[dict[str, pa.Array], int] | None:
     return _fields(strings, cuts) if strings and cuts else None
 
 
+def _writable(block: bytes) -> Octets:
+    """The bytes of the block and a word of zeros, in memory from a pool: fresh pages would cost more than all else."""
+    octets = np.frombuffer(pa.allocate_buffer(len(block) + _WORD), np.uint8)
+    octets[: len(block)] = np.frombuffer(block, np.uint8)
+    octets[len(block) :] = 0
+    return octets
+
+
+def _marks(octets: Octets) -> Positions | None:
+    """Where quotes and backslashes are; None if there are control characters other than line ends."""
+    found = [np.zeros(0, np.int64)]
+    for start in range(0, len(octets), _TILE):
+        tile = octets[start : start + _TILE]
+        if np.count_nonzero(tile < ord(" ")) != np.count_nonzero(tile == ord("\n")):
+            return None
+        found.append(np.flatnonzero((tile == ord('"')) | (tile == ord("\\"))) + start)
+    return np.concatenate(found)
+
+
 def _unescaped(octets: Octets, found: Positions, escapes: Positions) -> Positions:
     """The quotes `found` that are not escaped."""
-    behind = escapes[escapes + 1 < len(octets)] + 1
+    behind = escapes + 1
     escaped = behind[octets[behind] == ord('"')]
     if not len(escaped):
         return found
@@ -91,6 +112,8 @@ def _checked(octets: Octets, block: bytes, texts: Texts) -> Strings | None:
     """The strings, if all that is between them is JSON of the shape."""
     head, tail = block[: texts.starts[0] - 1], block[texts.ends[-1] + 1 :]
     gaps = _gaps(octets, texts)
+    if b"\n" in tail and not tail.endswith(b"\n"):
+        return None
     if gaps is None or head.replace(b" ", b"") != b"{" or tail.replace(b" ", b"") not in _TAILS:
         return None
     is_key = np.ones(len(texts.starts), np.bool_)
@@ -104,7 +127,8 @@ def _checked(octets: Octets, block: bytes, texts: Texts) -> Strings | None:
         ((gaps == NEXT) | (gaps == INTO)) & (before == 1)
     )
     ends_inside = bool(level[-1]) == (b"]" in tail)
-    if (leads_on != is_key).any() or wrong.any() or not ends_inside:
+    line_ends = np.count_nonzero((gaps == LAST) | (gaps == NEXT)) + tail.count(b"\n")
+    if (leads_on != is_key).any() or wrong.any() or not ends_inside or block.count(b"\n") != line_ends:
         return None
     return Strings(octets, texts, gaps, level, is_key)
 
@@ -115,10 +139,7 @@ def _gaps(octets: Octets, texts: Texts) -> npt.NDArray[np.int8] | None:
     lengths = texts.starts[1:] - 1 - starts
     if lengths.min(initial=1) < 1 or lengths.max(initial=1) > _LONGEST_GAP:
         return None
-    words = np.lib.stride_tricks.sliding_window_view(octets, 8)
-    padded = np.minimum(starts, len(words) - 1)
-    if (padded != starts).any():
-        return None
+    words = np.lib.stride_tricks.sliding_window_view(octets, _WORD)
     codes = words[starts].view("<u8")[:, 0] & ((np.uint64(1) << (8 * lengths).astype(np.uint64)) - np.uint64(1))
     return _known(codes, lengths)
 
@@ -127,7 +148,7 @@ def _known(codes: npt.NDArray[np.uint64], lengths: Positions) -> npt.NDArray[np.
     kinds = np.full(len(codes), -1, np.int8)
     at = 0
     while at < len(kinds):
-        text = int(codes[at]).to_bytes(8, "little")[: int(lengths[at])]
+        text = int(codes[at]).to_bytes(_WORD, "little")[: int(lengths[at])]
         kind = _GAPS.get(text.replace(b" ", b""))
         if kind is None:
             return None
