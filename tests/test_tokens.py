@@ -114,7 +114,7 @@ def test_every_token_of_a_character_is_trained(byte_level: Path) -> None:
 
 def test_rows_that_are_too_long_are_errors_with_their_row() -> None:
     errors = over_length(pa.array([3, None, 5, 4]), 4)
-    assert [str(error) for error in errors] == ["row 2: 5 tokens are more than 4"]
+    assert [(error.at.row, error.message) for error in errors] == [(2, "5 tokens are more than 4")]
     assert errors[0].code == "token.length"
 
 

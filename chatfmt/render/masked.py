@@ -14,7 +14,7 @@ from ..errors import Location, RenderError
 from ..schema import encode_conversations
 from .environment import Span
 from .marks import Marked
-from .masks import WHOLE_TURNS, Mask, Masker, MaskOptions, chats, wanted_turns
+from .masks import FLAGS, WHOLE_TURNS, Mask, Masker, MaskOptions, chats, wanted_turns
 from .options import SPANS, Rendered, Renderer, RenderOptions
 from .voice import Chat, Source, Voice
 
@@ -46,6 +46,10 @@ class MaskedRenderer:
         extras = (tools, documents, template_kwargs)
         if not spans:
             return self.inner(messages, *extras, generation_prompt=generation_prompt, failures=failures)
+        if self._tags_suffice(messages):
+            rendered = self.inner(messages, *extras, generation_prompt=generation_prompt, spans=True, failures=failures)
+            self._count("generation", len(rendered.text) - rendered.text.null_count)
+            return rendered
         rows = chats(messages, *extras)
         tagged = any(row is not None and self.masker.voice.has_generation_tag(row.tools) for row in rows)
         rendered = self.inner(messages, *extras, generation_prompt=generation_prompt, spans=tagged, failures=failures)
@@ -57,6 +61,18 @@ class MaskedRenderer:
         ]
         found = pa.array([None if mask is None else [list(span) for span in mask.spans] for mask in masks], SPANS)
         return Rendered(pa.array([mask and mask.text for mask in masks], pa.string()), found)
+
+    def _tags_suffice(self, messages: pa.ListArray) -> bool:
+        """Whether the template's own tags give every mask, so that no row need be looked at."""
+        options = self.masker.options
+        if not options.plain or options.last_turn:
+            return False
+        names = {field.name for field in messages.type.value_type}
+        flagged = options.flags and not names.isdisjoint(FLAGS)
+        return not flagged and all(map(self.masker.voice.has_generation_tag, (None, [{}])))
+
+    def _count(self, method: str, rows: int) -> None:
+        self.methods[method] = self.methods.get(method, 0) + rows
 
     def _blocks(self, rows: Sequence[Chat | None], spans: pa.ListArray | None) -> list[list[Span] | None]:
         """The generation blocks of each row, None where its template has no such tag."""
@@ -117,5 +133,5 @@ class MaskedRenderer:
                 raise
             failures.append(error)
             return None
-        self.methods[mask.method] = self.methods.get(mask.method, 0) + 1
+        self._count(mask.method, 1)
         return mask

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
+from ..errors import ChatfmtError
 from .environment import Span, render_spans, render_text
 from .options import RenderOptions
 
@@ -108,7 +109,10 @@ class Voice:
 
     def has_generation_tag(self, tools: Any = None) -> bool:
         """Whether the template marks what the assistant says, as transformers looks for it."""
-        return bool(_GENERATION_TAG.search(self.template.choose(tools)))
+        try:
+            return bool(_GENERATION_TAG.search(self.template.choose(tools)))
+        except ChatfmtError:  # a model whose only template is for tools
+            return False
 
     def _variables(self, chat: Chat) -> dict[str, Any]:
         return {**self.template.special_tokens, **self.options.variables, **chat.variables}

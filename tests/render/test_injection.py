@@ -69,12 +69,11 @@ def test_drop_and_reject_leave_the_rows_out() -> None:
     dropped, rejected = scanner.apply(batch(), "drop"), scanner.apply(batch(), "reject")
     assert dropped.batch["row"].to_pylist() == rejected.batch["row"].to_pylist() == [7, 9]
     assert dropped.rejected == ()
-    assert [str(error) for error in rejected.rejected] == [
-        "row 1 message 0: the control token `<|im_end|>` is in `content`",
-        "row 3 message 0: the control token `</s>` is in `content`",
+    assert [(error.at, error.message) for error in rejected.rejected] == [
+        (Location(row=1, message=0), "the control token `<|im_end|>` is in `content`"),
+        (Location(row=3, message=0), "the control token `</s>` is in `content`"),
     ]
     assert {error.code for error in rejected.rejected} == {"token.control"}
-    assert rejected.rejected[0].at == Location(row=1, message=0)
 
 
 def test_escape_breaks_every_token_and_can_be_undone() -> None:
