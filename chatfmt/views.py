@@ -10,15 +10,16 @@ A view never loses a turn silently: what it leaves out (`rejected` of a pair see
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .errors import Location, RowError, UnknownName, UsageError
+from .errors import ChatfmtError, Location, RowError, UnknownName, UsageError
 from .schema import decode_conversations, encode_conversations, json_array
 
 Fields = dict[str, pa.Array]
@@ -127,6 +128,13 @@ def text(rows: Rows) -> Fields:
         return {"text": ready}
     rendered = rows.render(whole(rows), spans=rows.mask)
     return {"text": rendered.text, **({"assistant_spans": rendered.spans} if rows.mask else {})}
+
+
+def token_rows(rows: Rows) -> Fields:
+    """`text` with `assistant_spans`, from which a tokenizer makes `input_ids`, `labels` and `assistant_masks`."""
+    rendered = rows.render(whole(rows), spans=True)
+    assert rendered.spans is not None
+    return {"text": rendered.text, "assistant_spans": rendered.spans}
 
 
 def messages(rows: Rows) -> Fields:
@@ -276,10 +284,22 @@ def open_texts(rows: Rows, prompts: pa.ListArray) -> list[str]:
         places = [row for row, role in enumerate(roles) if (role != "assistant") is asks]
         if places:
             chosen = pa.array(places)
-            part = rows.take(chosen).render(prompts.take(chosen), generation_prompt=asks).text.to_pylist()
+            with _subset(places):
+                part = rows.take(chosen).render(prompts.take(chosen), generation_prompt=asks).text.to_pylist()
             for row, text in zip(places, part, strict=True):
                 texts[row] = text
     return texts
+
+
+@contextmanager
+def _subset(places: list[int]) -> Iterator[None]:
+    """Turn the row of a RowError raised inside, which counts some rows only, into its index in the batch."""
+    try:
+        yield
+    except ChatfmtError as error:
+        if error.at.row is not None:
+            error.at = replace(error.at, row=places[error.at.row])
+        raise
 
 
 def cut_texts(rows: Rows, prompts: pa.ListArray, answers: list[pa.ListArray]) -> tuple[pa.Array, list[pa.Array]]:
@@ -322,6 +342,7 @@ VIEWS: dict[str, Callable[[Rows], Fields]] = {
     "unpaired-preference": unpaired_preference,
     "segments": segments,
     "stepwise": stepwise,
+    "tokens": token_rows,
 }
 
 OWN_VIEW: Mapping[str, str] = {

@@ -10,16 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .. import checks, dialects, mapping, render, transforms, views
+from .. import checks, dialects, mapping, render, tokens, transforms, views
 from ..errors import Location, RowError, located
 from ..render.environment import expression, text_expression
 from ..render.guard import Guard
+from ..render.injection import Scanner, control_literals
 from ..render.masked import MaskedRenderer
 from ..render.voice import Voice
 from ..schema import CONVERSATIONS, ROW, decode_objects, dumps, to_plain
 from .books import Books
 from .columns import typed
 from .job import Job
+from .length import within
 
 OnReject = Callable[[RowError, bytes], None]
 """Called with why a row was left out and its raw text."""
@@ -42,6 +44,8 @@ class Conversion:
         self.job, self._on_finding, self._file = job, on_finding, ""
         self._engine = render.compile(job.template, job.options) if job.template is not None else None
         self._renderer = guarded(self._engine, job) if self._engine is not None else None
+        self._scanner = Scanner(control_literals(job.template)) if job.template is not None else None
+        self._tokenizer = tokens.load(job.tokenizer) if job.tokenizer is not None else None
         self._reported: Counter[str] = Counter()
         self._dialect = dialects.DIALECTS[job.dialect]
         self._mapper = _mapper(job)
@@ -50,6 +54,8 @@ class Conversion:
             Stage(ROW, self._to_conversations),
             Stage("row", self._transform),
             Stage("row", self._check),
+            Stage("row", self._control_tokens),
+            Stage("row", self._length),
             Stage("row", self._view),
         ]
 
@@ -128,13 +134,43 @@ class Conversion:
                 self._on_finding(finding, Location(self._file, row, finding.message))
         return batch
 
+    def _control_tokens(self, batch: pa.RecordBatch, books: Books) -> pa.RecordBatch:
+        if self._scanner is None:
+            return batch
+        outcome = self._scanner.apply(batch, self.job.control_tokens)
+        for error in outcome.rejected:
+            raise error
+        if self.job.control_tokens == "keep":
+            books.findings.update({"token.control": len(outcome.rows)} if outcome.rows else {})
+        elif outcome.rows:
+            books.changes[f"control_tokens.{self.job.control_tokens}"] += len(outcome.rows)
+            books.filtered += len(batch) - len(outcome.batch)
+        return outcome.batch
+
+    def _length(self, batch: pa.RecordBatch, books: Books) -> pa.RecordBatch:
+        if self._tokenizer is None or self.job.max_tokens is None:
+            return batch
+        rows = views.Rows(batch, self._renderer)
+        made = within(rows, self._tokenizer, self.job.max_tokens, self.job.over_length, books)
+        books.added += max(0, len(made) - len(batch))
+        return made
+
     def _view(self, batch: pa.RecordBatch, books: Books) -> pa.RecordBatch:
         rows = views.Rows(batch, self._renderer, self.job.mask is not None)
         fields = views.VIEWS[self.job.view](rows) if self.job.view else {}
+        if self._tokenizer is not None and "text" in fields:
+            fields = self._counted(fields)
         kept = {name: batch.column(name) for name in batch.schema.names if name not in CONVERSATIONS}
         made = output_batch(fields, kept, len(batch))
         books.step(len(batch), len(made))
         return made if self.job.schema is None else typed(made, self.job.schema)
+
+    def _counted(self, fields: views.Fields) -> views.Fields:
+        """The columns with `num_tokens`, or with ids, labels and masks in the place of the text."""
+        assert self._tokenizer is not None
+        if self.job.view == "tokens":
+            return self._tokenizer.columns(fields["text"], fields["assistant_spans"])
+        return {**fields, "num_tokens": self._tokenizer.count(fields["text"])}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from ..dialects import Columns
 from ..mapping import Mapping as FieldMapping
 from ..render import RenderOptions
+from ..render.injection import Policy
 from ..render.masks import MaskOptions
 from ..render.template import ChatTemplate
 from ..sources import InputSplit
@@ -41,6 +42,10 @@ class Job:
     mask: MaskOptions | None = None
     """What of a rendered text counts as trained; None where nobody asked."""
     allow_loss: tuple[str, ...] = ()
+    control_tokens: Policy = "keep"
+    tokenizer: str | None = None
+    max_tokens: int | None = None
+    over_length: str = "error"
     read: tuple[str, ...] | None = None
     """The source columns that are needed; None for all."""
     whole_file: bool = False

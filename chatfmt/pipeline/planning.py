@@ -18,6 +18,7 @@ from ..manifest import SEMANTICS, fingerprint
 from ..recipe import Recipe, SourceSpec
 from ..render.environment import expression, text_expression
 from ..render.masks import MaskOptions
+from ..render.probe import probe
 from ..render.template import ChatTemplate
 from ..sources import InputSplit, ReaderOptions, Source
 from ..sources.slices import default_split
@@ -90,6 +91,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, *, executor: str = "s
     Raises whatever speaks against the run: UsageError, InputError, TemplateError, NoDialect.
     """
     transforms.check_settings(recipe.transforms)
+    check_tokens(recipe)
     template = load_template(recipe)
     parts = tuple(to_part(recipe, spec, template, target, scratch) for spec in recipe.source)
     check_views(parts)
@@ -97,6 +99,23 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, *, executor: str = "s
     made = Plan(recipe, target, parts, template, run_fingerprint(recipe, parts, template, files, target), files)
     made = replace(made, names=tuple(shard_names(made)), notes=tuple(notes(made)))
     return with_schema(made, executor, workers) if target.format == "parquet" else made
+
+
+def fitted(recipe: Recipe, template: ChatTemplate | None) -> dict[str, Any]:
+    """The transforms to apply: with `--fit` those that the template needs, under those that the user named."""
+    if not recipe.fit or template is None:
+        return dict(recipe.transforms)
+    card = probe(template, recipe.var)
+    return {**{change.name: change.value for change in card.changes}, **recipe.transforms}
+
+
+def check_tokens(recipe: Recipe) -> None:
+    """Refuse options about tokens without a tokenizer; raises UsageError."""
+    if recipe.tokenizer is None and (recipe.max_tokens is not None or recipe.to == "tokens"):
+        asked = "--max-tokens" if recipe.max_tokens is not None else "--to tokens"
+        raise UsageError(f"`{asked}` needs a tokenizer to count with", hint="--tokenizer FILE, folder or Hub model id")
+    if recipe.tokenizer is not None and recipe.template in (None, "none"):
+        raise UsageError("tokens are counted in rendered text, and no template was given", hint="-t chatml")
 
 
 def load_template(recipe: Recipe) -> ChatTemplate | None:
@@ -175,13 +194,17 @@ def to_job(
         view=views.choose(recipe.to, detection.type, rendered=template is not None),
         mapping=None if fields.is_empty else fields,
         nulls=nulls,
-        transforms=recipe.transforms,
+        transforms=fitted(recipe, template),
         fail_on=recipe.fail_on,
         strict=recipe.strict,
         template=template,
         options=render_options(recipe),
         mask=mask_options(recipe),
         allow_loss=recipe.allow_loss,
+        control_tokens=recipe.control_tokens,
+        tokenizer=recipe.tokenizer,
+        max_tokens=recipe.max_tokens,
+        over_length=recipe.over_length,
         read=None if recipe.on_error == "skip" else needed_columns(detection, fields),  # rejects are kept whole
         whole_file=detection.whole_file,
         skip_bad=recipe.on_error == "skip",
@@ -229,7 +252,7 @@ def render_options(recipe: Recipe) -> render.RenderOptions:
 
 def mask_options(recipe: Recipe) -> MaskOptions | None:
     """What the recipe counts as trained text, None where no spans were asked for."""
-    if not recipe.mask and recipe.to != "segments":
+    if not recipe.mask and recipe.to not in ("segments", "tokens"):
         return None
     return MaskOptions(recipe.mask_stop_token, recipe.mask_reasoning, recipe.mask_last)
 
