@@ -27,8 +27,9 @@ def to_native(rows: Sequence[Mapping[str, Any]], start: int = 0) -> pa.RecordBat
 
 
 def conversations(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """The rows of a CONVERSATIONS batch as Python values."""
-    found = schema.decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
+    """The rows of a CONVERSATIONS batch as Python values; what is null is not there."""
+    columns = zip(batch.schema.names, batch.columns, strict=True)
+    found = schema.decode_objects({name: column for name, column in columns if name != schema.KEYS})
     return [{key: value for key, value in row.items() if value is not None} for row in found]
 
 

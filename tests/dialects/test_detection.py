@@ -1,0 +1,165 @@
+"""What is found out about a data set: its columns, its type, what else it could be, what is not used."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from chatfmt import schema
+from chatfmt.dialects import DIALECTS, Columns, detect, used_columns
+from chatfmt.errors import UsageError
+
+from .batches import conversations, convert, to_batch
+from .test_goldens import GOLDENS, read_golden
+
+USER, ASSISTANT = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+
+
+def test_a_detection_says_what_and_why() -> None:
+    found = detect(
+        [to_batch([{"id": 1, "conversations": [{"from": "human", "value": "a"}], "system": "s"}] * 3)], Columns()
+    )
+    assert found.dialect == "sharegpt"
+    assert found.columns.fields == {
+        "messages": "conversations", "messages.role": "from", "messages.content": "value", "system": "system",
+    }  # fmt: skip
+    assert found.reason == (
+        "turns with `from` and `value` each: `conversations` is the messages, `system` is the system "
+        "(all 3 rows looked at)"
+    )
+    assert (found.used, found.unused) == (("conversations", "system"), ("id",))
+    assert (found.rows_seen, found.rows_fit, found.type) == (3, 3, "language-modeling")
+
+
+def test_preference_goes_before_messages() -> None:
+    pair = {"prompt": "a", "messages": [USER, ASSISTANT], "chosen": [USER, ASSISTANT], "rejected": [USER, ASSISTANT]}
+    found = detect([to_batch([pair])], Columns())
+    assert (found.dialect, found.type) == ("preference", "preference")
+    assert found.others["messages"] == ("turns with a role and a content each; less specific: --dialect messages")
+    made, named = convert([pair], dialect="messages")
+    assert (named.type, made) == ("language-modeling", [{"messages": [USER, ASSISTANT]}])
+
+
+def test_calls_in_text_stay_text_unless_asked_for() -> None:
+    text = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+    rows = [{"messages": [USER, {"role": "assistant", "content": text}]}]
+    made, found = convert(rows)
+    assert made == rows
+    assert found.others == {"hermes": "calls in `<tool_call>` tags (Hermes); only when asked for: --dialect hermes"}
+
+
+def test_a_mapping_adds_to_what_is_found() -> None:
+    rows = [{"question": "q", "answer": "a", "persona": "You are terse."}]
+    made, found = convert(rows, Columns(fields={"system": "persona"}))
+    assert made[0]["messages"][0] == {"role": "system", "content": "You are terse."}
+    assert found.columns.fields == {"prompt": "question", "completion": "answer", "system": "persona"}
+
+
+def test_a_mapping_decides_between_two() -> None:
+    rows = [{"prompt": "p", "response": "a", "output": "b", "messages": [USER, ASSISTANT]}]
+    made, found = convert(rows, Columns(fields={"prompt": "prompt", "completion": "response"}))
+    assert made == [{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}]}]
+    assert found.unused == ("output", "messages")
+
+
+def test_user_and_assistant_are_names_of_prompt_and_completion() -> None:
+    made, _ = convert([{"q": "x", "a": "y"}], Columns(fields={"user": "q", "assistant": "a"}))
+    assert made == [{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}]
+
+
+def test_paths_into_columns() -> None:
+    row = {"body": {"messages": [USER, ASSISTANT]}, "meta": {"sys": ["s0", "s1"]}}
+    made, found = convert([row], Columns(fields={"messages": "body.messages", "system": "meta.sys[1]"}))
+    assert made == [{"messages": [{"role": "system", "content": "s1"}, USER, ASSISTANT]}]
+    assert used_columns(found) == ("body", "meta")
+
+
+def test_keys_inside_turns() -> None:
+    row = {"dialog": [{"who": "user", "said": "a"}, {"who": "assistant", "said": "b"}]}
+    fields = {"messages": "dialog", "messages.role": "who", "messages.content": "said"}
+    assert convert([row], Columns(fields=fields))[0] == [{"messages": [USER, ASSISTANT]}]
+
+
+def test_roles_in_turn() -> None:
+    row = {"messages": [{"content": "a"}, {"content": "b"}]}
+    assert convert([row], Columns(turn_roles=("user", "assistant")))[0] == [
+        {"messages": [{"content": "a", "role": "user"}, {"content": "b", "role": "assistant"}]}
+    ]
+
+
+def test_a_role_that_the_user_maps() -> None:
+    row = {"messages": [{"role": "Robot", "content": "a"}, {"role": "gpt", "content": "b"}]}
+    made, _ = convert([row], Columns(roles={"robot": "assistant", "gpt": "user"}))
+    assert [turn["role"] for turn in made[0]["messages"]] == ["assistant", "user"]
+
+
+def test_an_answer_beside_a_solution_is_its_result() -> None:
+    rows: list[dict[str, Any]] = [
+        {"problem": "p", "solution": "s", "answer": "1"}, {"problem": "q", "solution": None, "answer": "2"},
+    ]  # fmt: skip
+    found = detect([to_batch(rows)], Columns())
+    assert (found.dialect, found.rows_fit, found.columns.fields["completion"]) == ("prompt-completion", 1, "solution")
+    assert found.unused == ("answer",)
+
+
+def test_rows_of_different_dialects() -> None:
+    rows = [{"messages": [USER]}, {"instruction": "i", "output": "o"}, {"messages": [USER]}]
+    found = detect([to_batch(rows)], Columns())
+    assert (found.dialect, found.reason) == ("mixed", "the rows speak different dialects: 2 messages, 1 alpaca")
+    assert used_columns(found) == ()
+
+
+@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
+def test_the_used_columns_are_enough(path: Any) -> None:
+    head, rows, expected = read_golden(path)
+    batch = to_batch(rows)
+    found = detect([batch], Columns(options=head.get("options", {})), head["dialect"])
+    needed = [schema.ROW, *(used_columns(found) or batch.schema.names[1:])]
+    keys = [schema.KEYS] if schema.KEYS in batch.schema.names else []
+    assert (
+        conversations(DIALECTS[found.dialect].convert(batch.select(dict.fromkeys(needed + keys)), found.columns))
+        == expected
+    )
+
+
+def test_kept_columns() -> None:
+    rows = [{"id": "1", "n": 2, "question": "q", "answer": "a"}, {"id": None, "question": "q", "answer": "a"}]
+    for keep in (("n", "id"), "all"):
+        made, found = convert(rows, Columns(keep=keep))
+        talk = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+        assert made == [{"messages": talk, "id": "1", "n": 2}, {"messages": talk}]
+        assert found.unused == ()
+    batch = to_batch(rows)
+    kept = DIALECTS["prompt-completion"].convert(batch, detect([batch], Columns(keep="all")).columns)
+    assert kept.column(schema.KEYS).to_pylist() == [None, '["id"]']
+
+
+def test_a_column_with_a_taken_name_cannot_be_kept() -> None:
+    rows = [{"messages": [USER, ASSISTANT], "prompt": "a"}]
+    with pytest.raises(UsageError) as caught:
+        convert(rows, Columns(keep=("prompt",)))
+    assert caught.value.message == "the column `prompt` cannot be kept: the output needs the name"
+    assert convert(rows, Columns(keep="all"))[0] == [{"messages": [USER, ASSISTANT]}]
+
+
+def test_what_a_task_carries_pickles() -> None:
+    for path in GOLDENS:
+        found = detect([to_batch(read_golden(path)[1])], Columns(), read_golden(path)[0]["dialect"])
+        assert pickle.loads(pickle.dumps(found)) == found
+
+
+def test_only_the_rows_of_trees_need_the_whole_file() -> None:
+    assert [name for name, dialect in DIALECTS.items() if dialect.whole_file] == ["oasst-rows"]
+
+
+def test_batches_of_different_columns() -> None:
+    """A column that a later batch of JSON lacks, or that is null in all of it, is absent there."""
+    first, second = to_batch([{"messages": [USER], "system": "s"}]), to_batch([{"messages": [USER], "system": None}])
+    columns = detect([first], Columns()).columns
+    assert conversations(DIALECTS["messages"].convert(second, columns)) == [{"row": 0, "messages": [USER]}]
+    third = to_batch([{"messages": [USER]}])
+    assert conversations(DIALECTS["messages"].convert(third, columns)) == [{"row": 0, "messages": [USER]}]
+    assert pa.types.is_int64(third.schema.field(0).type)

@@ -1,0 +1,199 @@
+"""Laws of every dialect: nothing is added, nothing is lost, and where a batch is cut makes no difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatfmt import schema
+from chatfmt.dialects import DIALECTS, Columns, detect
+from chatfmt.dialects.columns import not_blank
+
+from .batches import conversations, to_batch, to_native
+from .test_goldens import GOLDENS, read_golden
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
+ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool"])
+VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | TEXT,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2), max_leaves=4,
+)  # fmt: skip
+CALLS = st.lists(
+    st.fixed_dictionaries({"function": st.fixed_dictionaries({"name": TEXT, "arguments": VALUE})}), max_size=2
+)
+TURN = st.fixed_dictionaries(
+    {"role": ROLES, "content": TEXT},
+    optional={"name": TEXT, "tool_calls": CALLS, "reasoning_content": TEXT, "weight": VALUE, "extra": VALUE},
+)  # fmt: skip
+CONVERSATION = st.lists(TURN, min_size=1, max_size=4)
+SHAREGPT = {"human": "user", "gpt": "assistant", "system": "system", "observation": "tool", "Function-Response": "tool"}
+
+
+@given(st.lists(CONVERSATION, min_size=1, max_size=5))
+def test_messages_are_what_they_were(rows: list[list[dict[str, Any]]]) -> None:
+    batch = to_batch([{"messages": turns} for turns in rows])
+    made = DIALECTS["messages"].convert(batch, Columns())
+    assert schema.decode_conversations(made.column("messages")) == rows
+    assert [list(turn) for turns in schema.decode_conversations(made.column("messages")) for turn in turns or []] == [
+        list(turn) for turns in rows for turn in turns
+    ]
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.sampled_from(sorted(SHAREGPT)), TEXT), min_size=1, max_size=4), min_size=1, max_size=5
+    )
+)
+def test_sharegpt_only_renames(rows: list[list[tuple[str, str]]]) -> None:
+    batch = to_batch([{"conversations": [{"from": role, "value": text} for role, text in turns]} for turns in rows])
+    made = conversations(DIALECTS["sharegpt"].convert(batch, Columns()))
+    assert [row["messages"] for row in made] == [
+        [{"role": SHAREGPT[role], "content": text} for role, text in turns] for turns in rows
+    ]
+
+
+@given(st.lists(st.tuples(TEXT, TEXT | st.none(), TEXT, TEXT | st.none()), min_size=1, max_size=6))
+def test_flat_columns_become_turns(rows: list[tuple[str, str | None, str, str | None]]) -> None:
+    fields = {"prompt": "instruction", "context": "input", "completion": "output", "system": "system"}
+    names = ("instruction", "input", "output", "system")
+    batch = to_batch([dict(zip(names, row, strict=True)) for row in rows])
+    made = conversations(DIALECTS["alpaca"].convert(batch, Columns(fields=fields)))
+    assert [row["messages"] for row in made] == [expected_flat(*row) for row in rows]
+
+
+def expected_flat(instruction: str, context: str | None, output: str, system: str | None) -> list[dict[str, str]]:
+    there = context is not None and context.strip() != ""
+    asked = f"{instruction}\n{context}" if there and instruction else context if there else instruction
+    first = [{"role": "system", "content": system}] if system is not None and system.strip() else []
+    return [*first, {"role": "user", "content": asked or ""}, {"role": "assistant", "content": output}]
+
+
+@given(st.lists(CONVERSATION, min_size=2, max_size=8), st.data())
+def test_slices_of_a_batch(rows: list[list[dict[str, Any]]], data: st.DataObject) -> None:
+    """A slice (whose arrays start at an offset) gives the rows of the slice, with their own numbers."""
+    batch = to_batch([{"messages": turns, "system": str(number)} for number, turns in enumerate(rows)], start=7)
+    start = data.draw(st.integers(0, len(rows) - 1))
+    length = data.draw(st.integers(1, len(rows) - start))
+    columns = Columns(fields={"messages": "messages", "system": "system"}, keep=("system",))
+    whole = conversations(DIALECTS["messages"].convert(batch, columns))
+    part = conversations(DIALECTS["messages"].convert(batch.slice(start, length), columns))
+    assert part == whole[start : start + length]
+    assert [row["row"] for row in part] == list(range(7 + start, 7 + start + length))
+
+
+@given(st.lists(st.lists(st.tuples(ROLES, TEXT), max_size=3) | st.none(), min_size=1, max_size=6))
+@settings(max_examples=50)
+def test_a_prompt_that_some_rows_lack(rows: list[list[tuple[str, str]] | None]) -> None:
+    """Native Arrow lists: null lists stay null, empty ones empty, whatever lies under a null."""
+    turns = [None if row is None else [{"role": role, "content": text} for role, text in row] for row in rows]
+    type = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    prompt = garbage_under_nulls(pa.array(turns, type))
+    answer = pa.array([[{"role": "assistant", "content": "a"}]] * len(rows), type)
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array(range(len(rows)), pa.int64()), prompt, answer, answer],
+        names=[schema.ROW, "prompt", "chosen", "rejected"],
+    )
+    columns = Columns(fields={name: name for name in ("prompt", "chosen", "rejected")})
+    made = DIALECTS["preference"].convert(batch, columns)
+    found = schema.decode_conversations(made.column("prompt")) if "prompt" in made.schema.names else [None] * len(rows)
+    assert found == turns
+
+
+def garbage_under_nulls(lists: pa.ListArray) -> pa.ListArray:
+    """The same lists, with one turn of an unknown role lying under each null."""
+    if not lists.null_count:
+        return lists
+    bad = pa.array([{"role": "robot", "content": None}], lists.type.value_type)
+    pieces, offsets = [], [0]
+    for value in lists:
+        pieces.append(bad if not value.is_valid else pa.array(value.as_py(), lists.type.value_type))
+        offsets.append(offsets[-1] + len(pieces[-1]))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.concat_arrays(pieces), mask=lists.is_null())
+
+
+def texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+
+
+PARSED = ("multiple-choice", "squad", "alpaca", "dolly", "transcript-alpaca", "preference-alpaca")
+"""Golden files whose dialect joins texts; there each line of the content is in the source."""
+
+
+def test_every_content_is_in_the_source() -> None:
+    checked = 0
+    for path in GOLDENS:
+        head, rows, _ = read_golden(path)
+        batch = to_batch(rows)
+        columns = Columns(options=head.get("options", {}))
+        found = detect([batch], columns, head["dialect"])
+        for row in conversations(DIALECTS[found.dialect].convert(batch, found.columns)):
+            whole = rows if found.whole_file else [rows[row["row"]]]
+            source = [text for record in whole for text in texts(record)] + list(
+                map(str, head.get("options", {}).values())
+            )
+            for name in schema.CONVERSATION_COLUMNS:
+                for turn in row.get(name, []):
+                    checked += contents_are_in(turn.get("content"), source, path.stem)
+    assert checked > 200
+
+
+def contents_are_in(content: Any, source: list[str], name: str) -> int:
+    lines = content.split("\n") if isinstance(content, str) and name.startswith(PARSED) else [content]
+    for line in lines:
+        plain = line[3:] if name.startswith("multiple-choice") and isinstance(line, str) and line[1:2] == "." else line
+        letter = name.startswith("multiple-choice") and isinstance(plain, str) and len(plain) == 1
+        unescaped = [text.replace("\\'", "'") for text in source]
+        assert letter or not isinstance(plain, str) or any(plain in text for text in [*source, *unescaped]), (
+            name,
+            plain,
+        )
+    return 1
+
+
+def test_arrow_input_makes_no_python_objects(monkeypatch: Any) -> None:
+    """The columnar dialects never ask a column for its Python values: neither from JSON nor from Parquet."""
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("a column was turned into Python objects")
+
+    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    told = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+    cases: list[tuple[str, dict[str, Any], dict[str, str]]] = [
+        ("messages", {"messages": talk, "system": "s"}, {"messages": "messages", "system": "system"}),
+        ("sharegpt", {"conversations": told}, {"messages": "conversations"}),
+        ("alpaca", {"instruction": "a", "input": "b", "output": "c"},
+         {"prompt": "instruction", "context": "input", "completion": "output"}),
+        ("prompt-completion", {"question": "a", "answer": "b"}, {"prompt": "question", "completion": "answer"}),
+        ("preference", {"chosen": talk, "rejected": talk}, {"chosen": "chosen", "rejected": "rejected"}),
+        ("conversational", {"prompt": talk[:1], "completion": talk[1:]},
+         {"prompt": "prompt", "completion": "completion"}),
+    ]  # fmt: skip
+    batches = [
+        (name, make([row] * 50), Columns(fields=fields))
+        for name, row, fields in cases
+        for make in (to_batch, to_native)
+    ]
+    for module in ("decode_values", "decode_objects", "decode_conversations"):
+        monkeypatch.setattr(schema, module, refuse)
+    for name, batch, columns in batches:
+        assert DIALECTS[name].convert(batch, columns).num_rows == 50
+    assert len(batches) == 12
+
+
+def test_blank_is_what_python_calls_blank() -> None:
+    every = [chr(number) for number in range(0x110000) if not 0xD800 <= number < 0xE000]
+    found = not_blank(pa.array(every)).to_numpy(zero_copy_only=False)
+    assert not np.array([char.isspace() for char in every])[found].any()
+    assert np.array([char.isspace() for char in every])[~found].all()

@@ -1,0 +1,114 @@
+"""Rows that cannot be converted: the code, the row and the message of each, the same from JSON and from Arrow types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from chatfmt.dialects import DIALECTS, Columns
+from chatfmt.errors import DialectError, Location
+
+from .batches import to_batch, to_native
+
+GOOD = {"messages": [{"role": "user", "content": "a"}]}
+BAD: dict[str, tuple[str, list[dict[str, Any]], str, Location, str]] = {
+    "unknown role": (
+        "messages", [GOOD, {"messages": [GOOD["messages"][0], {"role": "robot", "content": "b"}]}],
+        "msg.role", Location(row=1, message=1), 'role "robot" is not known',
+    ),
+    "no role": (
+        "messages", [GOOD, {"messages": []}, {"messages": [{"role": None, "content": "b"}]}],
+        "msg.role", Location(row=2, message=0), "the turn has no role",
+    ),
+    "no content": (
+        "messages", [GOOD, {"messages": [GOOD["messages"][0], {"role": "assistant", "content": None}]}],
+        "msg.content", Location(row=1, message=1), "the turn has no content",
+    ),
+    "content that is a number": (
+        "messages", [GOOD, {"messages": [{"role": "user", "content": 7}]}],
+        "msg.type", Location(row=1, message=0), "the content is a number, not text",
+    ),
+    "content that is an object": (
+        "messages", [{"messages": [{"role": "user", "content": {"a": 1}}]}],
+        "msg.type", Location(row=0, message=0), "the content is an object, not text",
+    ),
+    "no messages": ("messages", [GOOD, {"messages": None}], "col.null", Location(row=1), "column `messages` is null"),
+    "messages that are text": (
+        "messages", [{"messages": '[{"role": "user", "content": "a"}]'}, {"messages": "hello"}],
+        "col.type", Location(row=1), "column `messages` holds text, not turns",
+    ),
+    "no answer": (
+        "prompt-completion", [{"question": "q", "answer": "a"}, {"question": "q", "answer": None}],
+        "col.null", Location(row=1), "column `answer` is null",
+    ),
+    "a label that is null": (
+        "unpaired-preference",
+        [{"prompt": "p", "completion": "c", "label": True}, {"prompt": "p", "completion": "c", "label": None}],
+        "col.null", Location(row=1), "column `label` is null",
+    ),
+    "turns that are no pairs": (
+        "pair-turns", [{"conversation": [{"input": "a", "output": "b"}]}, {"conversation": [{"input": "a"}]}],
+        "msg.type", Location(row=1, message=0), "the turn is not a question and an answer",
+    ),
+    "a wrong answer": (
+        "multiple-choice",
+        [{"question": "q", "choices": ["a", "b"], "answer": 0}, {"question": "q", "choices": ["a", "b"], "answer": 5}],
+        "col.type", Location(row=1), "the answer `5` is none of the 2 choices",
+    ),
+    "a tool that is no object": (
+        "messages", [{**GOOD, "tools": '[{"name": "f"}]'}, {**GOOD, "tools": "[1]"}],
+        "col.type", Location(row=1), "a specification in `tools` is a number, not an object",
+    ),
+}  # fmt: skip
+
+COLUMNS = {
+    "messages": {"messages": "messages", "tools": "tools"},
+    "prompt-completion": {"prompt": "question", "completion": "answer"},
+    "unpaired-preference": {"prompt": "prompt", "completion": "completion", "label": "label"},
+    "pair-turns": {"messages": "conversation"},
+    "multiple-choice": {"prompt": "question", "choices": "choices", "answer": "answer"},
+}
+
+
+@pytest.mark.parametrize("make", [to_batch, to_native], ids=["json", "native"])
+@pytest.mark.parametrize("name", BAD)
+def test_bad_row(name: str, make: Callable[..., pa.RecordBatch]) -> None:
+    dialect, rows, code, at, message = BAD[name]
+    try:
+        batch = make(rows)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        pytest.skip("Arrow cannot hold these rows")
+    with pytest.raises(DialectError) as caught:
+        DIALECTS[dialect].convert(batch, Columns(fields=COLUMNS[dialect]))
+    assert (caught.value.code, caught.value.at, caught.value.message) == (code, at, message)
+
+
+def test_the_hint_maps_the_role() -> None:
+    with pytest.raises(DialectError) as caught:
+        DIALECTS["messages"].convert(to_batch([{"messages": [{"role": "robot", "content": "a"}]}]), Columns())
+    assert caught.value.hint == "map it with --role robot=assistant"
+
+
+def test_a_column_that_is_missing() -> None:
+    with pytest.raises(DialectError) as caught:
+        DIALECTS["alpaca"].convert(
+            to_batch([{"instruction": "a"}]), Columns(fields={"prompt": "instruction", "completion": "output"})
+        )
+    assert (caught.value.code, caught.value.message) == ("col.missing", "column `output` is missing")
+
+
+def test_a_row_that_no_dialect_fits_in_a_mixed_file() -> None:
+    rows = [GOOD, {"instruction": "i", "output": "o"}, {"x": "y"}]
+    with pytest.raises(DialectError) as caught:
+        DIALECTS["mixed"].convert(to_batch(rows), Columns())
+    assert (caught.value.code, caught.value.at) == ("col.missing", Location(row=2))
+
+
+def test_an_error_inside_a_mixed_file_names_its_row() -> None:
+    rows = [{"instruction": "i", "output": "o"}, GOOD, {"messages": [{"role": "robot", "content": "a"}]}]
+    with pytest.raises(DialectError) as caught:
+        DIALECTS["mixed"].convert(to_batch(rows), Columns())
+    assert (caught.value.code, caught.value.at) == ("msg.role", Location(row=2, message=0))
