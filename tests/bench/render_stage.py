@@ -65,7 +65,8 @@ def measure(template: ChatTemplate, batches: list[pa.ListArray], repeat: int) ->
     return {
         "template": template.name, "rows": rows, "megabytes": round(size / 1e6, 1),
         **{f"{name}_us": round(value, 2) for name, value in medians.items()},
-        "ratio_cold": round(medians["jinja"] / medians["cold"], 1), "ratio": round(medians["jinja"] / medians["warm"], 1),
+        "ratio_cold": round(medians["jinja"] / medians["cold"], 1),
+        "ratio": round(medians["jinja"] / medians["warm"], 1),
         "gigabytes_a_second": round(size / (medians["warm"] * rows) / 1e3, 2), "replayed": round(warm.stats.share, 4),
     }  # fmt: skip
 
@@ -86,7 +87,9 @@ def main() -> None:
     if given.json:
         print(json.dumps(found, indent=1))
         return
-    print(f"{'template':14}{'jinja µs':>10}{'cold µs':>9}{'warm µs':>9}{'cold ×':>8}{'warm ×':>8}{'GB/s':>7}{'replayed':>10}")
+    print(
+        f"{'template':14}{'jinja µs':>10}{'cold µs':>9}{'warm µs':>9}{'cold ×':>8}{'warm ×':>8}{'GB/s':>7}{'replayed':>10}"
+    )
     for row in found:
         times = f"{row['jinja_us']:10.1f}{row['cold_us']:9.2f}{row['warm_us']:9.2f}"
         ratios = f"{row['ratio_cold']:8.1f}{row['ratio']:8.1f}{row['gigabytes_a_second']:7.2f}{row['replayed']:10.1%}"

@@ -1,42 +1,58 @@
-"""The traced engine against plain Jinja: equal texts, equal spans, equal errors, on every template and shape there is."""
+"""The traced engine against plain Jinja: equal texts, spans and errors, on every template and shape there is."""
 
 from __future__ import annotations
 
 import json
+import time
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from chatfmt import schema
+from chatfmt.errors import RenderError, TemplateError
+from chatfmt.render import replay
+from chatfmt.render.kernels import answers, apply, find_all, source_of, texts_of
+from chatfmt.render.options import RenderOptions
+from chatfmt.render.plain import JinjaRenderer
+from chatfmt.render.program import OPERATIONS, QUESTIONS
+from chatfmt.render.replay import Limits
 from tests.conftest import SHARED, TRL_TEMPLATES, needs_shared, needs_trl
-from tests.render.engines import assert_same
+from tests.render.engines import assert_same, columns, outcome, template, traced
+from tests.render.test_trace import TEXTS
 
 NAMES = sorted(path.name for path in TRL_TEMPLATES.glob("*.jinja")) if TRL_TEMPLATES else []
+CHATML = "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<e>\n{% endfor %}"
+THINK = (
+    "{% for m in messages %}"
+    "{{ m.content.split('</think>')[-1]|trim if '</think>' in m.content else m.content }}\n{% endfor %}"
+    ""
+)
+
+
+def chat(*texts: str) -> dict[str, Any]:
+    roles = ("user", "assistant")
+    return {"messages": [{"role": roles[place % 2], "content": text} for place, text in enumerate(texts)]}
 
 
 def variants(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The row three times, with other texts of the same shape the second time, and texts with tags in them the third."""
-    return [
-        row,
-        {**row, "messages": changed(row["messages"], " Ünd\n")},
-        {**row, "messages": changed(row["messages"], "</think> x")},
-    ]
+    """The row, and the row with other texts of the same shape."""
+    return [row, {**row, "messages": [changed(turn, " Ünd</think> x\n") for turn in row["messages"]]}]
 
 
-def changed(messages: list[dict[str, Any]], tail: str) -> list[dict[str, Any]]:
-    return [
-        {
-            key: value + tail if type(value) is str and key in ("content", "reasoning_content") else value
-            for key, value in turn.items()
-        }
-        for turn in messages
-    ]
+def changed(turn: dict[str, Any], tail: str) -> dict[str, Any]:
+    texts = ("content", "reasoning_content")
+    return {key: value + tail if type(value) is str and key in texts else value for key, value in turn.items()}
 
 
+@lru_cache(maxsize=1)
 def oracle_rows() -> list[dict[str, Any]]:
     assert SHARED
     lines = (SHARED / "oracle" / "conversations.jsonl").read_text("utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    usable = [row for row in rows if encodable(row)]
+    usable = [row for row in map(json.loads, lines) if encodable(row)]
     assert len(usable) >= 80
     return [variant for row in usable for variant in variants(row)]
 
@@ -49,15 +65,308 @@ def encodable(row: dict[str, Any]) -> bool:
         return False
 
 
+@lru_cache(maxsize=1)
+def oracle_columns() -> tuple[pa.Array, ...]:
+    return columns(oracle_rows())
+
+
 @needs_shared
 @needs_trl
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("generation_prompt", [False, True])
-def test_every_conversation_of_the_oracle_renders_alike_on_both_engines(name: str, generation_prompt: bool) -> None:
+def test_every_conversation_of_the_oracle_renders_alike_on_both_engines(name: str) -> None:
     assert TRL_TEMPLATES
-    rows = oracle_rows()
-    assert len(rows) >= 240
-    text = (TRL_TEMPLATES / name).read_text("utf-8")
-    renderer = assert_same(text, rows, generation_prompt=generation_prompt)
-    print(name, generation_prompt, renderer.stats)
-    assert renderer.stats.rows == 2 * len(rows)
+    text, compared = (TRL_TEMPLATES / name).read_text("utf-8"), 0
+    plain, replaying = JinjaRenderer(template(text), RenderOptions()), traced(text)
+    by_row = traced(text, limits=Limits(rows=1, free=10_000, different=-1))
+    for prompt in (False, True):
+        wanted = outcome(plain, oracle_columns(), generation_prompt=prompt, spans=not prompt)
+        for renderer in (replaying, replaying, by_row):
+            assert outcome(renderer, oracle_columns(), generation_prompt=prompt, spans=not prompt) == wanted
+            compared += len(wanted[0])
+    print(f"{name}: {compared} outcomes compared, {replaying.stats}, {by_row.stats}")
+    assert compared == 6 * len(oracle_rows()) and not replaying.off and not by_row.off
+    assert replaying.stats.replayed and by_row.stats.python
+
+
+@needs_shared
+@needs_trl
+def test_ordinary_chats_replay_on_nearly_every_template() -> None:
+    assert SHARED and TRL_TEMPLATES
+    messages = pq.read_table(SHARED / "data" / "smoltalk_like_2k.parquet")["messages"].combine_chunks()
+    shares: dict[str, float] = {}
+    for name in NAMES:
+        renderer = traced((TRL_TEMPLATES / name).read_text("utf-8"), limits=Limits())
+        failures: list[RenderError] = []
+        renderer(messages, failures=failures)
+        renderable = renderer.stats.rows - len(failures)
+        shares[name] = renderer.stats.replayed / renderable if renderable else 1.0
+    low = {name: share for name, share in shares.items() if share < 0.95}
+    print(f"{len(shares)} templates, below 95%: {low}")
+    assert len(shares) >= 70 and len(low) <= len(shares) // 20
+
+
+def test_rows_that_fail_raise_what_jinja_raises_for_the_first_of_them() -> None:
+    text = (
+        "{% for m in messages %}"
+        "{{ raise_exception('bad ' + m.content) if 'x' in m.content else m.content }}{% endfor %}"
+    )
+    rows = [chat("a", "b"), chat("c", "d"), chat("e", "x1"), chat("f"), chat("x2", "g"), chat("h", "i")]
+    for engine in (traced(text), JinjaRenderer(template(text), RenderOptions())):
+        with pytest.raises(RenderError, match="bad x1") as caught:
+            engine(*columns(rows))
+        assert (caught.value.at.row, caught.value.code) == (2, "template.raised")
+    renderer = assert_same(text, rows)
+    assert renderer.stats.jinja == 4 and renderer.stats.replayed == 8
+
+
+def test_absent_conversations_have_no_text_and_empty_ones_are_jinjas_to_refuse() -> None:
+    messages = schema.encode_conversations([chat("a")["messages"], None, [], chat("b")["messages"]])
+    failures: list[RenderError] = []
+    found = traced(CHATML)(messages, failures=failures)
+    assert found.text.to_pylist() == ["<|user|>\na<e>\n", None, None, "<|user|>\nb<e>\n"]
+    assert [(failure.at.row, failure.code) for failure in failures] == [(2, "template.error")]
+
+
+def test_an_empty_batch_and_a_slice_of_a_batch() -> None:
+    messages = columns([chat("a"), chat("b", "c"), chat("d"), chat("é", "f")])[0]
+    renderer = traced(CHATML)
+    assert renderer(messages[:0]).text.to_pylist() == []
+    assert renderer(messages[1:]).text.to_pylist() == renderer(messages).text.to_pylist()[1:]
+    assert renderer(messages[2:3]).text.to_pylist() == ["<|user|>\nd<e>\n"]
+
+
+def test_spans_of_replayed_rows_count_code_points_and_agree_with_jinja() -> None:
+    text = (
+        "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}{% generation %}"
+        "{{ m.content }}<e>{% endgeneration %}{% endif %}{% endfor %}"
+    )
+    rows = [chat("a", "é😀", "b", ""), chat("c", "dd", "e", "ff"), chat("g"), chat("h", "i", "j", "\u3000")]
+    renderer = assert_same(text, rows, spans=True)
+    assert renderer.stats.jinja == 0
+    assert renderer(*columns(rows), spans=True).spans.to_pylist()[0] == [[17, 22], [39, 42]]
+
+
+def test_spans_inside_a_block_are_left_to_jinja() -> None:
+    text = "{% set s %}pre{% generation %}{{ messages[0].content }}{% endgeneration %}{% endset %}A{{ s }}"
+    renderer = assert_same(text, [chat("b"), chat("c"), chat("d")], spans=True)
+    assert renderer.stats.replayed == 0
+    assert renderer(*columns([chat("b"), chat("c")])).text.to_pylist() == ["Apreb", "Aprec"]
+    assert renderer.stats.replayed == 2
+
+
+def test_engine_trace_never_falls_back() -> None:
+    options = RenderOptions(engine="trace")
+    assert traced(CHATML, options)(*columns([chat("a")])).text.to_pylist() == ["<|user|>\na<e>\n"]
+    with pytest.raises(TemplateError) as caught:
+        traced("{{ messages[0].content|safe }}", options)(*columns([chat("a")]))
+    assert str(caught.value) == "`--engine trace` cannot render row 0: `|safe` with a text"
+    with pytest.raises(RenderError, match="no"):
+        traced("{{ raise_exception('no') }}", options)(*columns([chat("a")]))
+
+
+def test_one_bos_is_stripped_as_jinja_does() -> None:
+    for text in (
+        "{{ bos_token }}" + CHATML,
+        "<s><s>" + CHATML,
+        CHATML,
+        "{{ bos_token + messages[0].content }}",
+        "<{{ messages[0].content }}",
+    ):
+        options = RenderOptions(bos="strip")
+        rows = columns([chat("a"), chat("s>b"), chat("<s>c"), chat("")])
+        plain, replaying = JinjaRenderer(template(text), options), traced(text, options)
+        assert outcome(replaying, rows) == outcome(plain, rows)
+        assert not replaying.off
+
+
+def test_a_program_that_disagrees_with_jinja_is_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(replay.Tables.assemble.__globals__, "apply", lambda bare, texts: texts)
+    renderer = traced("{% for m in messages %}{{ m.content|trim }}{% endfor %}")
+    assert renderer(*columns([chat(" a "), chat("b "), chat("c")])).text.to_pylist() == ["a", "b", "c"]
+    assert renderer.off == "a replayed text differed from plain Jinja's, so nothing is replayed any more"
+    assert (renderer.stats.replayed, renderer.stats.jinja) == (0, 3)
+
+
+def test_absent_null_and_empty_are_three_things() -> None:
+    text = (
+        "{% for m in messages %}"
+        "{{ 'content' in m }}{{ m.content is defined }}{{ m.content is none }}[{{ m.content }}]{{ m.keys()|list }}{% endfor %}"
+        ""
+    )
+    turns = [
+        {"role": "user"},
+        {"role": "user", "content": None},
+        {"role": "user", "content": ""},
+        {"content": "", "role": "user"},
+    ]
+    renderer = assert_same(text, [{"messages": [turn]} for turn in turns * 2])
+    assert len(set(renderer(*columns([{"messages": [turn]} for turn in turns])).text.to_pylist())) == 3
+
+
+def test_tools_and_variables_are_part_of_the_shape() -> None:
+    text = "{{ tools|tojson if tools else 'none' }}{{ documents }}{{ extra|default('-') }}{{ messages[0].content }}"
+    tool = {"type": "function", "function": {"name": "f"}}
+    rows = [
+        {**chat(words), "tools": tools, "kwargs": kwargs, "documents": documents}
+        for words in ("a", "b", "c")
+        for tools in (None, [], [tool])
+        for kwargs in (None, {"extra": 1}, {"extra": "x"}, {"messages": []}, [1])
+        for documents in (None, [{"title": "t"}], ["no"])
+    ]  # fmt: skip
+    renderer = assert_same(text, rows)
+    assert renderer.stats.replayed == 2 * 3 * 3 * 3 * 2
+
+
+def test_shapes_and_programs_are_bounded_and_rows_past_the_bounds_go_through_jinja() -> None:
+    limits = Limits(rows=1, programs=3, free=5)
+    rows = [chat(*("x</think>y" if word & 1 << bit else "x" for bit in range(4))) for word in range(16)] * 2
+    renderer = assert_same(THINK, rows, limits)
+    assert len(renderer.programs) == 3
+    assert renderer.stats.reasons == {"its shape has too many paths through the template": renderer.stats.jinja}
+    rows = [chat(*["x"] * turns) for turns in range(1, 20)] * 3
+    assert assert_same(CHATML, rows, limits).stats.traces == 5
+    assert assert_same(CHATML, [chat(*["x"] * 65)] * 4).stats.jinja == 8
+
+
+def test_shapes_that_hardly_repeat_are_given_up() -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": "go"}, {"role": "assistant", "tool_calls": [{"a": ["x"] * place}]}]}
+        for place in range(700)
+    ]
+    renderer = traced(CHATML, limits=Limits())
+    plain = JinjaRenderer(template(CHATML), RenderOptions())
+    assert outcome(renderer, columns(rows)) == outcome(plain, columns(rows))
+    assert renderer.stats.traces == 0
+    assert renderer.stats.reasons["shapes of tool calls and parts that hardly repeat"] == 700 - 512
+
+
+def test_tool_calls_with_other_arguments_replay_row_by_row() -> None:
+    text = (
+        "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}"
+        "{{ c.function.name }}{{ c.function.arguments|tojson }}{% endfor %}{% endfor %}"
+    )
+    rows = []
+    for place in range(60):
+        call = {
+            "type": "function",
+            "function": {"name": "weather", "arguments": {"city": f'c{place}"é', "days": place, "hot": 0.5 * place}},
+        }
+        rows.append(
+            {"messages": [{"role": "user", "content": str(place)}, {"role": "assistant", "tool_calls": [call]}]}
+        )
+    renderer = traced(text, limits=Limits())
+    assert outcome(renderer, columns(rows)) == outcome(JinjaRenderer(template(text), RenderOptions()), columns(rows))
+    assert (renderer.stats.python, renderer.stats.jinja) == (53, 7)
+
+
+def test_explain_says_where_each_text_went_and_which_were_lost() -> None:
+    text = (
+        "{% for m in messages %}{% if m.role == 'user' %}<{{ m.content|trim }}>{{ m.content }}{% endif %}{% endfor %}"
+    )
+    renderer = traced(text)
+    found = renderer.explain(*columns([chat(" é ", "lost"), chat("b", "x")]))
+    slots = found.slots
+    places = zip(
+        slots.row,
+        slots.turn,
+        (slots.fields[field] for field in slots.field),
+        slots.start,
+        slots.end,
+        slots.whole,
+        strict=True,
+    )
+    assert found.rendered.text.to_pylist() == ["<é> é ", "<b>b"]
+    assert [tuple(map(str, place)) for place in places] == [
+        ("0", "0", "content", "1", "2", "False"), ("0", "0", "content", "3", "6", "True"),
+        ("1", "0", "content", "1", "2", "False"), ("1", "0", "content", "3", "4", "True"),
+    ]  # fmt: skip
+    assert [found.unrendered[number] for number in found.program.tolist()] == [(("messages", 1, "content"),)] * 2
+
+
+OPERATION_CASES = [
+    *((name, characters) for name in ("strip", "lstrip", "rstrip") for characters in (None, "\n", "a ", "é", "")),
+    *(("split", part, -1, place) for part in ("</think>", "\n", "aa", "a", "é") for place in (0, -1, 1, -2, 5)),
+    ("split", None, -1, 0), ("rsplit", "a", 1, -1), ("replace", "a", "é", -1), ("replace", "zz", "", -1),
+    ("removeprefix", "x"),
+    ("removesuffix", "a"), ("lower",), ("slice", 1, None, None), ("json", False), ("json", True), ("title",),
+    ("indent", 2, False, False),
+]  # fmt: skip
+QUESTION_CASES = [
+    ("true",), ("length",), *(("length>", number) for number in (0, 1, 2, 5)),
+    *(("has", part) for part in ("", "a", "</think>", "é", "aa", "\n\n")),
+    *(("parts", part, -1) for part in ("a", "aa", "\n", "</think>")), ("startswith", "<think>"),
+    ("startswith", ("a", "x")), ("startswith", ""),
+    ("endswith", "a"), ("endswith", ("\n", "é")), ("is", ""), ("is", "aaa"), ("within", "aaa Hello"), ("count", "a"),
+    ("count", "aa"), ("isspace",),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("operation", OPERATION_CASES)
+def test_an_operation_on_a_column_is_pythons(operation: tuple[Any, ...]) -> None:
+    name, *constants = operation
+    texts = [
+        *TEXTS,
+        *(text + "\x85" for text in TEXTS),
+        *("\u2003" + text for text in TEXTS),
+        " " * 200 + "x" + "\x1f" * 99,
+    ]
+    expected = [attempt(OPERATIONS[name], text, constants) for text in texts]
+    found = apply((name, ("leaf", "f"), *constants), texts_of(texts)).strings()
+    assert len(texts) > 60
+    assert [(got if want is not None else None) for got, want in zip(found, expected, strict=True)] == expected
+
+
+def attempt(operation: Any, text: str, constants: list[Any]) -> str | None:
+    try:
+        return operation(text, *constants)
+    except IndexError:
+        return None
+
+
+@pytest.mark.parametrize("question", QUESTION_CASES)
+def test_a_question_on_a_column_is_pythons(question: tuple[Any, ...]) -> None:
+    name, *constants = question
+    found = answers((name, ("leaf", "f"), *constants), texts_of(TEXTS))
+    assert found.tolist() == [int(QUESTIONS[name](text, *constants)) for text in TEXTS]
+
+
+def test_a_pattern_across_two_texts_is_in_neither() -> None:
+    texts = texts_of(["x</thi", "nk>y", "a</think>", "</think>b"])
+    assert answers(("has", ("leaf", "f"), "</think>"), texts).tolist() == [0, 0, 1, 1]
+
+
+def test_patterns_are_found_in_slices_and_across_blocks() -> None:
+    data = np.frombuffer(("é" * 70_000 + "</think>" + "ab" * 70_000 + "</think>").encode(), np.uint8)
+    assert find_all(data, b"</think>").tolist() == [140_000, 280_008]
+    array = pa.array(["</think>", "x", "a</think>"])[1:]
+    source, offsets = source_of(array)
+    assert source.find(b"</think>").tolist() == [10] and offsets.tolist() == [8, 9, 18]
+
+
+def test_white_space_is_pythons_and_not_arrows() -> None:
+    every = [chr(code) for code in range(0x3002) if not 0xD800 <= code < 0xE000]
+    texts = texts_of([f"{character}x{character}" for character in every])
+    found = apply(("strip", ("leaf", "f"), None), texts).strings()
+    assert found == [f"{character}x{character}".strip() for character in every]
+
+
+@needs_trl
+def test_trajectories_with_a_new_shape_in_every_row_cost_little_more_than_plain_jinja() -> None:
+    assert TRL_TEMPLATES
+    text = (TRL_TEMPLATES / "qwen3.jinja").read_text("utf-8")
+    roles = ("system", "user", "assistant", "tool")
+    rows = []
+    for place in range(300):
+        order = np.random.default_rng(place).integers(0, 4, 20)
+        rows.append({"messages": [{"role": roles[number], "content": f"text {number}"} for number in order.tolist()]})
+    arrays = columns(rows)
+    plain, renderer = JinjaRenderer(template(text), RenderOptions()), traced(text, limits=Limits())
+    best = {"plain": 9e9, "traced": 9e9}
+    for _ in range(4):
+        for name, engine in (("plain", plain), ("traced", renderer)):
+            start = time.process_time()
+            engine(*arrays, failures=[])
+            best[name] = min(best[name], time.process_time() - start)
+    print(best, renderer.stats)
+    assert renderer.stats.traces == 0
+    assert best["traced"] < 1.15 * best["plain"]
