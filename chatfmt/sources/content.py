@@ -20,12 +20,12 @@ def content(
 
 def is_seekable(file: SourceFile | InputSplit, options: ReaderOptions) -> bool:
     """Whether the records of a text file can be entered in the middle of it."""
-    return file.compression is None and not _recodes(options.encoding) and options.field is None
+    return file.compression is None and not recodes(options.encoding) and options.field is None
 
 
 def recoded(chunks: Iterable[bytes], encoding: str | None, shown: str) -> Iterator[bytes]:
     """The chunks as UTF-8. Raises UsageError for an unknown encoding, InputError for bytes that do not belong to it."""
-    return _recoded(chunks, encoding, shown) if encoding and _recodes(encoding) else iter(chunks)
+    return _recoded(chunks, encoding, shown) if encoding and recodes(encoding) else iter(chunks)
 
 
 def _recoded(chunks: Iterable[bytes], encoding: str, shown: str) -> Iterator[bytes]:
@@ -45,7 +45,8 @@ def _recoded(chunks: Iterable[bytes], encoding: str, shown: str) -> Iterator[byt
 _HINT = "name the encoding of the file, as in `--encoding latin-1`"
 
 
-def _recodes(encoding: str | None) -> bool:
+def recodes(encoding: str | None) -> bool:
+    """Whether text in that encoding must be recoded to UTF-8. Raises UsageError for an unknown one."""
     if encoding is None:
         return False
     try:

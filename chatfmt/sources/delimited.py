@@ -7,6 +7,7 @@ a quote is doubled inside quotes, records may span lines. A line with nothing on
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -78,6 +79,10 @@ def take_header(
         raise InputError(
             f"two columns are named `{twice}`", code="csv.header", at=Location(shown, line=1), hint=_RENAME
         )
+    if len(names) == 1 and options.delimiter is None and (other := re.search(r"[;\t|]", names[0])):
+        shown_delimiter = repr(other[0])
+        hint = f"say `--delimiter {shown_delimiter}`, or `--delimiter ,` if it is right"
+        raise InputError("the header has one column", code="csv.delimiter", at=Location(shown, line=1), hint=hint)
     return names, records
 
 
@@ -143,11 +148,12 @@ class _Lines:
         self.lines = chain.from_iterable(_split(block) for block, _ in blocks)
         self.row, self.line, self.byte = start.row - 1, start.line, start.byte
         self.taken: list[bytes] = []
-        self.size, self.limit = 0, options.max_row_bytes
+        self.size = self.lines_taken = 0
+        self.limit = options.max_row_bytes
 
     def begin(self) -> None:
-        self.row, self.line, self.byte = self.row + 1, self.line + len(self.taken), self.byte + self.size
-        self.taken, self.size = [], 0
+        self.row, self.line, self.byte = self.row + 1, self.line + self.lines_taken, self.byte + self.size
+        self.taken, self.size, self.lines_taken = [], 0, 0
 
     def record(self) -> Record:
         return Record(b"".join(self.taken).rstrip(b"\r\n"), self.row, self.line, self.byte)
@@ -158,7 +164,7 @@ class _Lines:
     def __next__(self) -> str:
         line = next(self.lines)
         self.taken.append(line)
-        self.size += len(line)
+        self.size, self.lines_taken = self.size + len(line), self.lines_taken + 1
         if self.size > self.limit:
             self.taken = [b"".join(self.taken)[:SHOWN_BYTES]]
             raise RowError(f"the record is longer than {self.limit} bytes", code="csv.too_large", hint=_LARGER)

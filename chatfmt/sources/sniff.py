@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from ..errors import InputError, Location, RowError
 from .compression import SUFFIXES, compression_of, decompressed, file_chunks
+from .content import recodes
 from .exact_json import BOM, parse_object
 from .model import Compression, Format, ReaderOptions
 
@@ -70,7 +71,8 @@ def format_of(head: bytes, shown: str, options: ReaderOptions) -> Format:
     if binary := _binary_format(head):
         return binary
     _refuse_foreign(head, shown)
-    text = head.decode(options.encoding, "ignore").encode() if options.encoding else _checked_text(head, shown)
+    recode = options.encoding if recodes(options.encoding) else None
+    text = head.decode(recode, "ignore").encode() if recode else _checked_text(head, shown)
     return _text_format(text, named, options)
 
 

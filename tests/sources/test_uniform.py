@@ -49,9 +49,7 @@ def check(block: bytes) -> bool:
 
 
 text = st.text(alphabet=st.sampled_from('ab"\\/\n\t\b é日😀\u2028\x7f{}[],:')) | st.text()
-names = st.lists(
-    st.sampled_from(["messages", "source", "id", "x", "text", ""]), unique=True, min_size=1, max_size=3
-)
+names = st.lists(st.sampled_from(["messages", "source", "id", "x", "text", ""]), unique=True, min_size=1, max_size=3)
 fields = st.lists(st.sampled_from(["role", "content", "name"]), unique=True, min_size=1, max_size=3)
 
 
