@@ -308,7 +308,8 @@ def _opened(path: Path) -> Any:
         import zstandard
 
         return zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True)
-    return {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(path.suffix, open)(path, "rb")
+    openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    return openers.get(path.suffix, open)(path, "rb")
 
 
 def file_sha256(path: Path) -> str:

@@ -146,6 +146,19 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
     def _too_wide(self) -> NoReturn:
         raise OverLimit(f"the template makes more than {self.limits.string:,} characters")
 
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """`str.format` comes out of the sandbox wrapped; the measure stands before it."""
+        wrapped = super().wrap_str_format(value)
+        if wrapped is None:
+            return None
+        safe = wrapped
+
+        def measured(*values: Any, **named: Any) -> str:
+            self.check_format(value.__self__, (*values, *named.values()))
+            return safe(*values, **named)
+
+        return measured
+
     def call(self, context: Context, function: Any, *arguments: Any, **named: Any) -> Any:
         self.tick()
         owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
@@ -201,7 +214,6 @@ def _format(env: LimitedSandbox, text: Any, *values: Any, **named: Any) -> None:
 _METHODS: dict[str, Callable[..., None]] = {
     "center": _width, "ljust": _width, "rjust": _width, "zfill": _width, "to_bytes": _width,
     "expandtabs": _expandtabs, "replace": _replace, "join": _join, "translate": _translate,
-    "format": _format, "format_map": _format,
 }  # fmt: skip
 """Methods of texts and numbers that can make much of little, and what measures them."""
 

@@ -11,6 +11,7 @@ import builtins
 import contextlib
 import datetime
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -39,6 +40,8 @@ ROWS = 64
 """Rows in a request: enough that the way there and back costs nothing, few enough to find a bad one soon."""
 GROWTH = 1000
 """How many times longer than its text a traced expression may be; beyond it, the locked process computes it."""
+NEEDED = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+"""What an interpreter may need of the environment to start; tokens and keys stay outside."""
 BOOT = """
 import json, sys, types
 path, package = json.loads(sys.argv[1])
@@ -68,8 +71,9 @@ class RenderProcess:
         package = str(Path(__file__).resolve().parent.parent)
         argument = json.dumps([[str(Path(entry).resolve()) for entry in sys.path], package])
         command = [sys.executable, "-I", "-S", "-B", "-c", BOOT, argument]
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0)
+        env = {name: os.environ[name] for name in NEEDED if name in os.environ}
+        pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, env=env, bufsize=0)
         try:
             (self.state,) = self.request(json.dumps(setup).encode(), 1)
         except Gone:
@@ -291,10 +295,7 @@ def _render_error(name: str, error: Sequence[Any], row: int) -> tuple[RenderErro
     if kind == "OverLimit":
         return RenderError(message, hint=_LIMIT_HINT, at=Location(row=row), code="template.limit"), None
     cause = _rebuilt(kind, message)
-    failure = render_error(cause, name, row)
-    if kind == "UnicodeEncodeError":  # cannot be rebuilt from its text
-        failure.code = "template.surrogate"
-    return failure, cause
+    return render_error(cause, name, row), cause
 
 
 def _rebuilt(kind: str, message: str) -> Exception:
@@ -319,7 +320,7 @@ def _vetted(program: Program) -> Program | Untraceable:
     try:
         known = all(question[0] in QUESTIONS for question in questions)
         growth = [_growth(item) for item in (*expressions, *(question[1] for question in questions))]
-    except (IndexError, TypeError, KeyError):
+    except (IndexError, TypeError, KeyError, ValueError):
         known, growth = False, []
     if not known or max(growth, default=0) > GROWTH:
         return Untraceable("an operation on a text could make it very long")

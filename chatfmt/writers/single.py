@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-
 from ..errors import OutputError, ReaderGone, UsageError
 from ..manifest import Shard
 from . import fsops, staging

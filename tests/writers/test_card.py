@@ -129,8 +129,8 @@ def load(folder: Path, home: Path) -> tuple[dict[str, list[dict[str, object]]], 
 
 
 def expected() -> dict[str, list[dict[str, object]]]:
-    rows = [batch(number * 8).cast(pa.schema([("text", pa.string()), ("tools", pa.string()), ("n", pa.int64())])).to_pylist()
-            for number in range(5)]  # fmt: skip
+    stored = pa.schema([("text", pa.string()), ("tools", pa.string()), ("n", pa.int64())])
+    rows = [batch(number * 8).cast(stored).to_pylist() for number in range(5)]
     return {"train": rows[0] + rows[1] + rows[2] + rows[3], "test": rows[4]}
 
 

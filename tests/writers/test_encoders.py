@@ -199,7 +199,8 @@ def test_same_bytes_whatever_the_executor(tmp_path: Path, executor: str, format:
     ("name", "found"),
     [
         ("x.jsonl", ("jsonl", None)), ("x.jsonl.zst", ("jsonl", "zst")), ("a.b/x.ndjson.gz", ("jsonl", "gz")),
-        ("x.json.xz", ("jsonl", "xz")), ("x.parquet", ("parquet", None)), ("out", None), ("out.v1", None), ("x.gz", None),
+        ("x.json.xz", ("jsonl", "xz")), ("x.parquet", ("parquet", None)), ("out", None), ("out.v1", None),
+        ("x.gz", None),
     ],
 )  # fmt: skip
 def test_the_name_of_a_file_says_its_format(name: str, found: tuple[str, str | None] | None) -> None:

@@ -80,9 +80,9 @@ def test_a_write_that_takes_only_some_bytes_is_continued(tmp_path: Path, monkeyp
 def test_a_disk_that_is_really_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = os.open
     monkeypatch.setattr(os, "open", lambda path, *rest: opened("/dev/full" if "x.jsonl" in str(path) else path, *rest))
-    with pytest.raises(OutputError, match=r"cannot write `.*x\.jsonl.*`: the disk is full"):
-        with ShardWriter(tmp_path / "x.jsonl", "jsonl", SCHEMA) as writer:
-            writer.write(batch())
+    full = pytest.raises(OutputError, match=r"cannot write `.*x\.jsonl.*`: the disk is full")
+    with full, ShardWriter(tmp_path / "x.jsonl", "jsonl", SCHEMA) as writer:
+        writer.write(batch())
 
 
 def test_too_many_open_files_and_folders_that_are_not_there(tmp_path: Path) -> None:
