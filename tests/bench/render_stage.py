@@ -87,9 +87,16 @@ def main() -> None:
     if given.json:
         print(json.dumps(found, indent=1))
         return
-    print(
-        f"{'template':14}{'jinja µs':>10}{'cold µs':>9}{'warm µs':>9}{'cold ×':>8}{'warm ×':>8}{'GB/s':>7}{'replayed':>10}"
+    heads = (
+        ("jinja µs", 10),
+        ("cold µs", 9),
+        ("warm µs", 9),
+        ("cold ×", 8),
+        ("warm ×", 8),
+        ("GB/s", 7),
+        ("replayed", 10),
     )
+    print("template      " + "".join(name.rjust(width) for name, width in heads))
     for row in found:
         times = f"{row['jinja_us']:10.1f}{row['cold_us']:9.2f}{row['warm_us']:9.2f}"
         ratios = f"{row['ratio_cold']:8.1f}{row['ratio']:8.1f}{row['gigabytes_a_second']:7.2f}{row['replayed']:10.1%}"

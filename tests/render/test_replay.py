@@ -190,7 +190,8 @@ def test_a_program_that_disagrees_with_jinja_is_never_used(monkeypatch: pytest.M
 def test_absent_null_and_empty_are_three_things() -> None:
     text = (
         "{% for m in messages %}"
-        "{{ 'content' in m }}{{ m.content is defined }}{{ m.content is none }}[{{ m.content }}]{{ m.keys()|list }}{% endfor %}"
+        "{{ 'content' in m }}{{ m.content is defined }}{{ m.content is none }}"
+        "[{{ m.content }}]{{ m.keys()|list }}{% endfor %}"
         ""
     )
     turns = [
