@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .. import recipe as recipes
 from ..errors import DataProblem
-from . import show
+from . import options, show
+from .options import to_values
+
+if TYPE_CHECKING:
+    from ..render.template import ChatTemplate
 
 AsJson = Annotated[bool, typer.Option("--json", help="The report as JSON.")]
 
@@ -36,14 +40,21 @@ def list_templates(as_json: AsJson = False) -> None:
     show.console().print(show.table(("name", "other names", "family", "supports"), cells))
 
 
+Name = Annotated[str, typer.Argument(help="Built-in name, .jinja file, model folder or Hub model id.")]
+
+
 @templates.command("show")
 def show_template(
-    name: Annotated[str, typer.Argument(help="Built-in name, .jinja file, model folder or Hub id.")],
+    name: Name,
+    program: Annotated[bool, typer.Option("--program", help="What the traced engine makes of it.")] = False,
 ) -> None:
-    """The text of a template, highlighted on a terminal."""
+    """The text of a template, highlighted on a terminal, or the programs that it becomes."""
     from ..render.template import ChatTemplate
 
     template = ChatTemplate.load(name)
+    if program:
+        print_programs(template)
+        return
     for part, text in (template.named or {"": template.text}).items():
         if part:
             show.console().print(f"{{# {show.visible(part)} #}}")
@@ -60,6 +71,87 @@ def print_jinja(text: str) -> None:
     from rich.syntax import Syntax
 
     show.console().print(Syntax(show.visible(text, lines=True), "jinja", background_color="default", word_wrap=True))
+
+
+def print_programs(template: ChatTemplate) -> None:
+    """For each ordinary kind of conversation the literals and slots that its text is made of."""
+    from ..pipeline import look
+    from ..render import RenderOptions
+
+    for said, program in look.programs(template, RenderOptions()):
+        show.print_out(show.visible(f"{said}:"))
+        show.print_out("\n".join(f"  {show.visible(line)}" for line in program.splitlines()))
+
+
+@templates.command("probe")
+def probe_template(
+    name: Name,
+    var: Annotated[list[str] | None, typer.Option("--var", help="Template variable, a JSON value.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a template does with system messages, tools, reasoning and the rest, and the flags to use with it."""
+    from ..render.probe import probe
+    from ..render.template import ChatTemplate
+
+    card = probe(ChatTemplate.load(name), to_values({"var": var}).get("var", {}))
+    if as_json:
+        show.print_out(json.dumps({"schema": 1, **card.as_json()}, ensure_ascii=False))
+        return
+    screen = show.console()
+    told = [(key.replace("_", " "), in_words(value)) for key, value in card.as_json().items() if key != "flags"]
+    screen.print(show.table(("what", "outcome"), told))
+    if card.flags:
+        screen.print(show.visible("with data of every kind, add --fit, or:"))
+        for flag in card.flags:
+            screen.print(show.visible(f"  {flag}"))
+
+
+def in_words(value: object) -> str:
+    """An outcome for people: yes and no for truth values, texts quoted where they are not one word."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = str(value)
+    return text if text.replace(" ", "").isalnum() else json.dumps(text, ensure_ascii=False) if text else "none"
+
+
+@templates.command("diff")
+@options.takes(options.SELECTION, {"var": options.TEMPLATE["var"], "date": options.TEMPLATE["date"]})
+def diff_templates(
+    first: Annotated[str, typer.Argument(metavar="A", help="A template.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="The template to compare it with.")],
+    source: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SOURCE]", help="A data set; without it a few built-in conversations."),
+    ] = None,
+    as_json: AsJson = False,
+    **given: Any,
+) -> None:
+    """Where two templates render conversations differently; exit code 1 if they do."""
+    from ..pipeline import Scratch, look
+    from ..render.difference import compare, usual_conversations
+    from ..render.template import ChatTemplate
+    from ..schema import without_pandas
+    from .convert import to_recipe
+
+    without_pandas()
+    pair = (ChatTemplate.load(first), ChatTemplate.load(second))
+    if source:
+        with Scratch() as scratch:
+            found = look.difference(to_recipe(source, given)[0], *pair, scratch)
+    else:
+        found = compare(*pair, usual_conversations())
+    if as_json:
+        show.print_out(json.dumps({"schema": 1, **found.as_json()}, ensure_ascii=False))
+    else:
+        for example in found.examples:
+            where = "" if example.character is None else f", character {example.character}"
+            show.print_out(f"row {example.row}{where}")
+            show.print_out(f"  {show.visible(first)}: {show.visible(example.first)}")
+            show.print_out(f"  {show.visible(second)}: {show.visible(example.second)}")
+    if not found.same:
+        raise DataProblem(f"{found.differing} of {found.rows} conversations differ")
+    if not as_json:
+        show.print_out(f"{found.rows} conversations, the same text from both")
 
 
 @known.command("list")

@@ -119,7 +119,7 @@ def preview(source: Sources, **given: Any) -> None:
         rows = look.preview(recipe, count, scratch)
     for row in rows:
         if as_json:
-            show.print_out(json.dumps(vars(row), ensure_ascii=False))
+            show.print_out(json.dumps({"schema": 1, **vars(row)}, ensure_ascii=False))
         else:
             print_preview(row)
 
@@ -138,11 +138,11 @@ def print_preview(shown: Shown) -> None:
         for name, value in output.items():
             screen.print(Text(f"{name}:", style="bold"))
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
-            screen.print(marked(text, shown.spans if name == "text" else None))
+            screen.print(marked(text, shown.spans if name == "text" else None, shown.tokens))
 
 
-def marked(text: str, spans: Sequence[Sequence[int]] | None) -> Text:
-    """The text with trained parts green and what looks like special tokens in magenta, made visible."""
+def marked(text: str, spans: Sequence[Sequence[int]] | None, tokens: Sequence[str]) -> Text:
+    """The text with trained parts green and the template's control tokens in magenta, made visible."""
     import re
 
     from rich.text import Text
@@ -151,7 +151,7 @@ def marked(text: str, spans: Sequence[Sequence[int]] | None) -> Text:
     for start, end in spans or ():
         trained[start:end] = [True] * (end - start)
     special = [False] * len(text)
-    for found in re.finditer(r"<\|[^|<>]{1,40}\|>|</?[a-z_]{1,30}>|\[/?[A-Z_]{2,20}\]|<[|｜][^<>]{1,40}[|｜]>", text):
+    for found in re.finditer("|".join(map(re.escape, tokens)) or r"(?!)", text):
         special[found.start() : found.end()] = [True] * (found.end() - found.start())
     made = Text()
     for character, is_trained, is_special in zip(text, trained, special, strict=True):

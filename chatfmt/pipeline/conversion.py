@@ -86,12 +86,20 @@ class Conversion:
                 yield made
             return
 
+    def conversations(self, batch: pa.RecordBatch, file: str) -> pa.RecordBatch:
+        """The CONVERSATIONS batch of a source batch, transformed and checked but not rendered; raises as `convert`."""
+        return self._staged(batch, file, Books(), self._stages[:4])
+
     def _run(self, batch: pa.RecordBatch, file: str, books: Books) -> pa.RecordBatch:
+        made = self._staged(batch, file, books, self._stages)
+        books.written += len(made)
+        return made
+
+    def _staged(self, batch: pa.RecordBatch, file: str, books: Books, stages: Sequence[Stage]) -> pa.RecordBatch:
         self._file = file
-        for stage in self._stages:
+        for stage in stages:
             with located(file, batch.column(stage.rows)):
                 batch = stage.run(batch, books)
-        books.written += len(batch)
         return batch
 
     def report(self, books: Books) -> None:

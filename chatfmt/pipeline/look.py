@@ -15,7 +15,14 @@ import pyarrow.compute as pc
 from .. import checks, sources, views
 from ..errors import ChatfmtError, Location, NoDialect, RowError
 from ..recipe import Recipe
-from ..render.masks import WHOLE_TURNS
+from ..render import RenderOptions
+from ..render.difference import Difference, compare, usual_conversations
+from ..render.injection import control_literals
+from ..render.masks import WHOLE_TURNS, chats
+from ..render.program import Untraceable, describe
+from ..render.template import ChatTemplate
+from ..render.trace import Inputs, trace
+from ..render.voice import Chat
 from ..schema import CONVERSATION_COLUMNS, JSON, KEYS, ROW, decode_objects, is_turns, to_plain
 from ..sources import Source
 from .books import Books
@@ -26,6 +33,7 @@ from .planning import (
     check_views,
     has_nulls,
     load_template,
+    render_options,
     resolve,
     to_job,
     to_part,
@@ -215,6 +223,8 @@ class Shown:
     output: Sequence[Mapping[str, Any]]
     spans: Sequence[Sequence[int]] | None = None
     problem: str | None = None
+    tokens: Sequence[str] = ()
+    """The control tokens of the template."""
 
 
 def preview(recipe: Recipe, count: int, scratch: Scratch) -> list[Shown]:
@@ -246,7 +256,8 @@ def preview_row(conversion: Conversion, row: pa.RecordBatch, file: str) -> Shown
         out for batch in made for out in decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
     ]
     spans = output[0].pop("assistant_spans", None) if output else None
-    return Shown(number, record, output, spans)
+    template = conversion.job.template
+    return Shown(number, record, output, spans, tokens=control_literals(template) if template else ())
 
 
 @dataclass(frozen=True)
@@ -281,3 +292,32 @@ def check(recipe: Recipe, scratch: Scratch) -> tuple[list[Trouble], Books]:
             for _ in output_batches(shard, conversion, books, on_reject):
                 pass
     return troubles, books
+
+
+def conversations(recipe: Recipe, scratch: Scratch) -> Iterator[Chat]:
+    """The conversations of the recipe's sources, transformed but not rendered, with what belongs to each."""
+    for spec in recipe.source:
+        part = to_part(recipe, spec, None, target_of(None, "jsonl", None), scratch)
+        conversion = Conversion(part.job)
+        for split in (split for shard in part.shards for split in shard):
+            for batch in sources.read(split, columns=part.job.read):
+                rows = views.Rows(conversion.conversations(batch, split.shown), None)
+                extras = [rows.column(name) for name in ("tools", "documents", "template_kwargs")]
+                yield from (chat for chat in chats(views.whole(rows), *extras) if chat is not None)
+
+
+def difference(recipe: Recipe, first: ChatTemplate, second: ChatTemplate, scratch: Scratch) -> Difference:
+    """How two templates render the conversations of the recipe."""
+    return compare(first, second, conversations(recipe, scratch), render_options(recipe))
+
+
+def programs(template: ChatTemplate, options: RenderOptions) -> list[tuple[str, str]]:
+    """What the traced engine makes of ordinary conversations: their roles, and the program or why there is none."""
+    shown = []
+    for chat in usual_conversations():
+        variables = {**template.special_tokens, **options.variables}
+        given = Inputs(chat.messages, chat.tools, None, options.generation_prompt, variables, options.date)
+        found = trace(template.choose(chat.tools), given, deep=True)
+        said = " ".join(str(turn["role"]) for turn in chat.messages) + (" with tools" if chat.tools else "")
+        shown.append((said, found.reason if isinstance(found, Untraceable) else describe(found)))
+    return shown
