@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from .. import schema
 from ..errors import DialectError, Location, NoDialect, UsageError
+from .literals import read_literal
 
 Record = Mapping[str, Any]
 
@@ -112,21 +113,28 @@ def first_present(record: Record, names: Sequence[str], columns: Columns, part: 
 
 def side_parts(record: Record, columns: Columns) -> dict[str, str]:
     """The parts beside the conversation that this record has: system, tools, template_kwargs, documents."""
-    found: dict[str, str | None] = {
-        "system": first_text(record, SYSTEM, columns, "system"),
-        "tools": first_present(record, TOOLS, columns, "tools"),
-        "template_kwargs": first_present(record, TEMPLATE_KWARGS, columns, "template_kwargs"),
-        "documents": first_present(record, ("documents",), columns, "documents"),
-    }
-    if found["documents"] and not _is_list(value_at(record, found["documents"])):
-        found["documents"] = None
-    if found["template_kwargs"] and not isinstance(value_at(record, found["template_kwargs"]), dict):
-        found["template_kwargs"] = None
+    found: dict[str, str | None] = {"system": first_text(record, SYSTEM, columns, "system")}
+    for part, (names, fits) in _SIDES.items():
+        path = first_present(record, names, columns, part)
+        found[part] = path if columns.path(part) or fits(value_at(record, path or part)) else None
     return {part: path for part, path in found.items() if path is not None}
 
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _are_tools(value: Any) -> bool:
+    """Whether a value could be specifications of tools, so that a column of another sense is not taken for them."""
+    value = read_literal(value) if isinstance(value, str) else value
+    return isinstance(value, (list, dict))
+
+
+_SIDES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
+    "tools": (TOOLS, _are_tools),
+    "template_kwargs": (TEMPLATE_KWARGS, lambda value: isinstance(value, dict)),
+    "documents": (("documents",), _is_list),
+}
 
 
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d*)\]")

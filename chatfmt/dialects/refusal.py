@@ -31,7 +31,8 @@ def _turns_hint(names: Sequence[str], record: Record, columns: Columns) -> str |
     nested = next(_nested_turns(record, columns), None)
     if nested is not None:
         return f"the turns could be in `{nested}`: --map messages={nested}"
-    if objects := next((name for name in names if _objects(record.get(name))), None):
+    objects = next((name for name in names if _objects(record.get(name))), None)
+    if objects and not any(name.lower() in PROMPTS for name in names):
         keys = ", ".join(f"`{key}`" for key in record[objects][0])
         return (
             f"`{objects}` holds objects with the keys {keys}: name them with --map messages={quoted(objects)} "
