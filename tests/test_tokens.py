@@ -127,6 +127,7 @@ def test_turns_are_split_where_a_user_begins() -> None:
     assert split_turns(chat, lambda turns: len(turns) <= 7) == [[system, *chat[1:7]], [system, *chat[7:]]]
     assert split_turns(chat, lambda turns: True) == [chat]
     assert split_turns(chat, lambda turns: len(turns) <= 4) is None
+    assert split_turns(chat[7:], lambda turns: len(turns) <= 2) is None
     assert split_turns(chat[3:5], lambda turns: True) == [chat[3:5]]
     assert split_turns([], lambda turns: True) == []
 

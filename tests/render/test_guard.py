@@ -74,6 +74,9 @@ def test_earlier_reasoning_is_lost_by_design_where_the_last_is_printed() -> None
     assert names(THINKER, say("user", "1+1"), thought, *more) == [(1, "assistant", "reasoning", True)]
     assert names(CHATML, say("user", "1+1"), thought) == [(1, "assistant", "reasoning", False)]
     assert names(CHATML, say("user", "1+1"), thought, *more) == [(1, "assistant", "reasoning", False)]
+    picky = THINKER.replace("loop.index0 > ns.last", "loop.index0 > ns.last and not m.tool_calls")
+    asked = {**ASKED[1], "reasoning_content": "Look it up."}
+    assert names(picky, ASKED[0], asked) == [(1, "assistant", "reasoning", False)]
     inline = say("assistant", "<think>\nCount.\n</think>\n\nTwo.")
     cutting = CHATML.replace("m.content", "m.content.split('</think>')[-1]")
     assert names(cutting, say("user", "1+1"), inline) == [(1, "assistant", "reasoning", False)]

@@ -26,6 +26,7 @@ from tests.render.voices import (
     CONVERSATIONS,
     NO_STOP,
     NO_SYSTEM,
+    RESULT,
     THINKER,
     TOKENS,
     call,
@@ -93,6 +94,29 @@ def test_a_span_is_what_the_assistant_says_with_its_stop_token(
     assert under(template, messages) == expected
 
 
+HEADERS = (
+    "{% for m in messages %}{{ '<|head|>' + m.role + '<|/head|>' + m.content + '<|over|><|eot|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|head|>assistant<|/head|>' }}{% endif %}"
+)
+
+
+def test_control_tokens_that_follow_each_other_are_told_apart() -> None:
+    assert under(HEADERS, HELLO) == ["Hello<|over|><|eot|>", " See you \n<|over|><|eot|>"]
+    prompting = Masker(voice(HEADERS, generation_prompt=True)).mask(Chat(HELLO))
+    assert texts(prompting) == ["Hello<|over|><|eot|>", " See you \n<|over|><|eot|>"]
+    always = HEADERS.replace("<|over|>", "").replace("{% if add_generation_prompt %}", "{% if true %}")
+    assert under(always, HELLO) == ["Hello<|eot|>", " See you \n<|eot|>"]
+
+
+def test_the_name_of_a_tool_that_is_printed_with_its_result_is_not_trained() -> None:
+    name = "(messages[1].tool_calls[0].function.name if m.role == 'tool')"
+    echoing = THINKER.replace("{{ m.content }}", f"{{{{ m.content ~ {name} }}}}")
+    mask = Masker(voice(echoing)).mask(Chat([*ASKED, RESULT, say("assistant", "No.")]))
+    assert (mask.method, mask.turns) == ("marks", (1, 3))
+    assert mask.text.count("forecast") == 2
+    assert "dry" not in "".join(texts(mask)) and texts(mask)[1] == "No.<|im_end|>"
+
+
 def test_options_leave_out_the_stop_token_the_reasoning_and_all_but_the_last_turn() -> None:
     assert under(CHATML, HELLO, stop_token=False) == ["Hello", " See you \n"]
     assert under(NO_SYSTEM, HELLO, stop_token=False) == ["Hello", "See you"]
@@ -127,6 +151,13 @@ def test_tags_are_cut_down_by_the_same_options() -> None:
     assert under(tagged, HELLO) == ["Hello<|im_end|>\n", " See you \n<|im_end|>\n"]
     assert under(tagged, HELLO, stop_token=False) == ["Hello", " See you \n"]
     assert under(tagged, HELLO, last_turn=True) == [" See you \n<|im_end|>\n"]
+    source, options = ChatTemplate("tagged", tagged), RenderOptions()
+    for mask, expected in ((MaskOptions(), 2), (MaskOptions(last_turn=True), 1), (MaskOptions(stop_token=False), 2)):
+        renderer = MaskedRenderer(compile(source, options), source, options, mask)
+        found = renderer(encode_conversations([HELLO]), spans=True)
+        row = Masker(Voice(source, options), mask).mask(Chat(HELLO))
+        assert found.spans is not None and found.spans.to_pylist() == [[list(span) for span in row.spans]]
+        assert len(row.spans) == expected and renderer.methods == {"generation": 1}
     assert under(tagged, [HELLO[0], {**HELLO[1], "train": False}, *HELLO[2:]]) == [" See you \n<|im_end|>\n"]
 
 
