@@ -17,8 +17,8 @@ TALK = {"messages": [U, A]}
 PAIR = {"prompt": [U], "chosen": [A], "rejected": [{"role": "assistant", "content": "b"}]}
 WHOLE = {"chosen": [U, A], "rejected": [U, {"role": "assistant", "content": "b"}]}
 DAY = datetime.datetime(2024, 5, 1, tzinfo=datetime.UTC)
-WILD = {"country": "NO", "hashed_ip": "x", "header": {"accept-language": "en"}, "language": "English", "redacted": False,
-        "state": None, "timestamp": DAY, "toxic": False, "turn_identifier": 7}  # fmt: skip
+WILD = {"country": "NO", "hashed_ip": "x", "header": {"accept-language": "en"}, "language": "English",
+        "redacted": False, "state": None, "timestamp": DAY, "toxic": False, "turn_identifier": 7}  # fmt: skip
 
 DATASETS: dict[str, tuple[dict[str, Any], str, str, dict[str, Any]]] = {
     "HuggingFaceTB/smoltalk": ({**TALK, "source": "s"}, "messages", "language-modeling", TALK),
@@ -143,7 +143,8 @@ DATASETS: dict[str, tuple[dict[str, Any], str, str, dict[str, Any]]] = {
     "cais/mmlu": (
         {"question": "q", "subject": "s", "choices": ["x", "y", "z", "w"], "answer": 3},
         "multiple-choice", "language-modeling",
-        {"messages": [{"role": "user", "content": "q\n\nA. x\nB. y\nC. z\nD. w"}, {"role": "assistant", "content": "D"}]},
+        {"messages": [{"role": "user", "content": "q\n\nA. x\nB. y\nC. z\nD. w"},
+                      {"role": "assistant", "content": "D"}]},
     ),
     "stanfordnlp/imdb": ({"text": "A film.", "label": 1}, "text", "text", {"text": "A film."}),
 }  # fmt: skip
