@@ -1,4 +1,4 @@
-"""The two exercises that teach this field, as the README gives them, over HTTP, and what `load_dataset` makes of them."""
+"""The two exercises that teach this field, as the README gives them, over HTTP, and opened with `load_dataset`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every row of gsm8k through the command line, against transformers on the same messages and the models' own templates."""
+"""Every row of gsm8k through the command line, against transformers and the models' own templates."""
 
 from __future__ import annotations
 

@@ -1,0 +1,215 @@
+"""The commands as a user meets them: whole outputs, whole errors, exit codes, and nothing on stdout but data."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..conftest import ROOT, run_cli
+
+EVERYDAY = ROOT / "tests" / "data" / "everyday.jsonl"
+BAD = (
+    '{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}\n'
+    '{"messages": [{"role": "user", "content": "hi"}, {"role": "user", "content": ""}]}\n'
+    '{"messages": [{"role": "robot", "content": "x"}]}\n'
+)
+
+
+def said(run: subprocess.CompletedProcess[bytes]) -> list[str]:
+    return run.stderr.decode().splitlines()
+
+
+def test_version():
+    for arguments in (["--version"], ["templates", "--help"]):
+        assert run_cli(*arguments).returncode == 0
+    assert run_cli("--version").stdout == b"chatfmt 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "lines"),
+    [
+        (["convert", "nowhere.jsonl"], 3, ["error: no such file `nowhere.jsonl`"]),
+        (["convert", str(EVERYDAY), "-t", "chatmll"], 2, ["error: unknown template `chatmll`"]),
+        (["convert", str(EVERYDAY), "--split", "test"], 2, [f"error: {EVERYDAY}: unknown split `test`", "hint: one of: train"]),
+        (["convert", str(EVERYDAY), "--map", "messages"], 2, [
+            "error: `--map messages` is not of the form NAME=VALUE", "hint: --map NAME=VALUE",
+        ]),
+        (["convert", str(EVERYDAY), "--transform", "mrge=x"], 2, [
+            "error: unknown transform `mrge`", "hint: did you mean `merge`?",
+        ]),
+        (["convert", str(EVERYDAY), "-o", "out.csv"], 2, [
+            "error: `out.csv` is no format that chatfmt writes", "hint: name it .jsonl or .parquet, or a folder",
+        ]),
+        (["convert", str(EVERYDAY), "-t", "chatml", "--generation-prompt", "--continue-final"], 2, [
+            "error: `generation_prompt` and `continue_final` exclude each other",
+        ]),
+        (["convert", str(EVERYDAY), "--zzz"], 2, ["error: no such option: --zzz", "hint: chatfmt --help"]),
+        (["convrt"], 2, ["error: no such command 'convrt'. Did you mean 'convert'?", "hint: chatfmt --help"]),
+        (["recipes", "show", "gsm9k"], 2, ["error: unknown recipe `gsm9k`", "hint: did you mean `gsm8k`?"]),
+        (["verify", "nowhere"], 1, []),
+        (["templates", "diff", "chatml", "smollm2"], 1, []),
+    ],
+)  # fmt: skip
+def test_errors_are_a_line_and_a_hint(arguments, code, lines, tmp_path):
+    run = run_cli(*arguments, cwd=tmp_path)
+    found = said(run)
+    assert run.returncode == code, found
+    assert found[: len(lines)] == lines
+    assert len(found) <= 2 and found[0].startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_alone_goes_to_stdout():
+    run = run_cli("convert", EVERYDAY, "-t", "chatml", "--limit", "2")
+    rows = [json.loads(line) for line in run.stdout.decode().split("\n") if line]
+    assert [list(row) for row in rows] == [["text"], ["text"]]
+    assert said(run) == [f"wrote 2 rows to stdout, {len(run.stdout)} B"]
+    assert said(run_cli("convert", EVERYDAY, "-t", "chatml", "-q")) == []
+
+
+def test_stdin_gives_what_the_file_gives():
+    expected = run_cli("convert", EVERYDAY, "-t", "qwen3").stdout
+    assert expected and run_cli("convert", "-", "-t", "qwen3", stdin=EVERYDAY.read_bytes()).stdout == expected
+
+
+def test_a_pipe_ends_quietly_and_streams():
+    feed = f'{sys.executable} -c "import sys\nd = open(sys.argv[1]).read()\nwhile True: sys.stdout.write(d)" {EVERYDAY}'
+    command = f"{feed} 2>/dev/null | {sys.executable} -m chatfmt convert - -t chatml | head -5; echo ${{PIPESTATUS[1]}}"
+    run = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
+    lines = run.stdout.decode().splitlines()
+    assert (len(lines), lines[-1], run.stderr) == (6, "141", b"")
+
+
+def test_a_summary_for_machines(tmp_path):
+    run = run_cli("convert", EVERYDAY, "-t", "chatml", "--system", "Hi.", "-o", tmp_path / "out.jsonl", "--json")
+    summary = json.loads(run.stdout)
+    assert {key: summary[key] for key in ("schema", "rows_in", "rows", "changes", "splits", "shards")} == {
+        "schema": 1, "rows_in": 12, "rows": 12, "changes": {"system": 8}, "splits": {"train": 12}, "shards": 1,
+    }  # fmt: skip
+    assert run.stderr == b""
+
+
+def test_dry_run_shows_the_recipe_with_the_origin_of_each_value(tmp_path):
+    (tmp_path / "r.yaml").write_text(f"source: {EVERYDAY}\ntemplate: chatml\nrows_per_shard: 5\n")
+    run = run_cli("convert", tmp_path / "r.yaml", "-t", "qwen3", "-o", tmp_path / "out", "--dry-run", "--json")
+    plan = json.loads(run.stdout)
+    assert (plan["recipe"]["template"], plan["recipe"]["rows_per_shard"]) == ("qwen3", 5)
+    assert plan["origins"] == {"source": "recipe r", "template": "flag", "rows_per_shard": "recipe r"}
+    assert (plan["dialects"], plan["view"], plan["rows"]) == (["messages"], "text", 12)
+    assert plan["shards"] == [f"data/train-{index:05d}-of-00003.parquet" for index in range(3)]
+    assert plan["engine"]["name"] == "trace" and sorted(path.name for path in tmp_path.iterdir()) == ["r.yaml"]
+
+
+def test_a_recipe_reports_all_its_problems(tmp_path):
+    (tmp_path / "r.yaml").write_text("sorce: x\nengine: fast\nlimit: -1\n")
+    run = run_cli("convert", tmp_path / "r.yaml")
+    assert run.returncode == 2
+    for problem in ("missing key @ source", "unknown key @ sorce", "@ engine", "@ limit"):
+        assert problem in said(run)[0]
+    assert said(run)[1] == "hint: did you mean `source`?"
+
+
+def test_check_lists_every_problem_with_its_row(tmp_path):
+    (tmp_path / "in.jsonl").write_text(BAD)
+    run = run_cli("check", "in.jsonl", "--json", cwd=tmp_path)
+    report = json.loads(run.stdout)
+    assert (run.returncode, report["rows"]) == (1, 3)
+    assert [(p["code"], p["kind"], p["row"], p["message"]) for p in report["problems"]] == [
+        ("msg.empty", "warning", 1, 1), ("msg.order", "warning", 1, 1), ("msg.ends_user", "warning", 1, 1),
+        ("msg.role", "error", 2, 0),
+    ]  # fmt: skip
+    table = run_cli("check", "in.jsonl", cwd=tmp_path)
+    assert "in.jsonl row 2" in table.stdout.decode() and table.returncode == 1
+    clean = run_cli("check", EVERYDAY)
+    assert (clean.returncode, clean.stdout) == (0, b"12 rows, no problems\n")
+
+
+def test_inspect_for_machines():
+    report = json.loads(run_cli("inspect", EVERYDAY, "--json").stdout)
+    assert report["detection"]["dialect"] == "messages" and report["detection"]["used"] == ["messages"]
+    assert report["roles"] == {"user": 16, "assistant": 16, "system": 4}
+    assert report["turns"] == {"smallest": 2, "median": 3, "largest": 6}
+    assert report["command"].endswith("-t chatml -o everyday-chatml/")
+
+
+def test_inspect_says_what_to_map(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"a": "x", "b": "y"}\n' * 3)
+    run = run_cli("inspect", "in.jsonl", cwd=tmp_path)
+    assert run.returncode == 2 and "`a`" in said(run)[0] and "--map" in said(run)[1]
+    assert " a " in run.stdout.decode()
+
+
+def test_preview_shows_before_and_after():
+    shown = run_cli("preview", EVERYDAY, "-t", "chatml", "-n", "1").stdout.decode()
+    assert '"topic": "cooking"' in shown and "<|im_start|>user\nHow long do I boil an egg" in shown
+
+
+def test_untrusted_text_cannot_reach_the_terminal(tmp_path):
+    row = {
+        "messages": [
+            {"role": "user", "content": "a\x1b]0;pwned\x07\u202eb[bold]c[/bold]"},
+            {"role": "r\x1b[31m", "content": "x"},
+        ]
+    }
+    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    for command in (["preview", "-t", "chatml"], ["check"], ["inspect"], ["convert", "-o", str(tmp_path / "o.jsonl")]):
+        run = run_cli(command[0], "in.jsonl", *command[1:], cwd=tmp_path)
+        assert b"\x1b" not in run.stdout + run.stderr and "\u202e" not in (run.stdout + run.stderr).decode(), command
+    assert "[bold]c[/bold]" in run_cli("preview", "in.jsonl", cwd=tmp_path).stdout.decode()
+
+
+def test_progress_on_a_terminal_leaves_the_data_alone(tmp_path):
+    """Rich's own progress would swallow stdout; here stderr is a terminal and stdout a file."""
+    expected = run_cli("convert", EVERYDAY, "-t", "chatml").stdout
+    parent, child = pty.openpty()
+    with (tmp_path / "out").open("wb") as out:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "chatfmt", "convert", str(EVERYDAY), "-t", "chatml", "-o", "-"],
+            stdout=out, stderr=child, cwd=ROOT,
+        )  # fmt: skip
+        os.close(child)
+        shown = b""
+        try:
+            while chunk := os.read(parent, 4096):
+                shown += chunk
+        except OSError:
+            pass
+        assert run.wait(60) == 0
+    assert (tmp_path / "out").read_bytes() == expected and b"wrote 12 rows" in shown
+
+
+def test_lists():
+    names = {row["name"] for row in json.loads(run_cli("templates", "list", "--json").stdout)}
+    needed = (
+        "chatml llama-2 llama-3 llama-3.1 mistral gemma phi-3 phi-4 zephyr vicuna alpaca qwen2.5 qwen3 smollm2 smollm3 "
+        "deepseek-v3 gpt-oss command-r"
+    )
+    assert set(needed.split()) <= names and len(names) >= 40
+    assert {"gsm8k", "smoltalk"} <= {row["name"] for row in json.loads(run_cli("recipes", "list", "--json").stdout)}
+    assert "calculator" in run_cli("transforms").stdout.decode()
+
+
+def test_every_recipe_key_has_its_flag_and_every_flag_its_place():
+    from chatfmt.cli import options
+    from chatfmt.recipe import Recipe
+
+    flags = {*options.CONVERSION, "on_error", "max_bad"}
+    joined = {"system", "calculator", "final_answer", "socratic", "transform", "dialect_option"}
+    assert flags - joined | {"source", "about", "transforms", "dialect_options"} == set(Recipe.model_fields)
+
+
+def test_verify_finds_a_changed_byte(tmp_path: Path):
+    run_cli("convert", EVERYDAY, "-t", "chatml", "-o", tmp_path / "out")
+    assert run_cli("verify", tmp_path / "out").returncode == 0
+    shard = next((tmp_path / "out" / "data").iterdir())
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(bytes(data))
+    run = run_cli("verify", tmp_path / "out")
+    assert run.returncode == 1 and shard.name in said(run)[0]
