@@ -1,0 +1,226 @@
+"""Whole conversions, process by process: chatfmt against what a user would run instead, with medians and ratios.
+
+    python tests/bench/convert.py DATA [--make 100000] [--kinds parquet-parquet,…] [--templates chatml,…]
+                                       [--subjects chatfmt,copy,jinja,transformers] [--repeat 3] [--workers N] [--json]
+
+DATA is a folder that holds `parquet/` and `jsonl/`, each with files of rows that have `messages`; `--make N` fills it
+first, from `shared/bench/make_smoltalk_like.py` (CHATFMT_SHARED). Subjects, in turns so that a busy machine is fair:
+
+    chatfmt       chatfmt convert SOURCE -t TEMPLATE -o OUT --workers N
+    transformers  datasets.load_dataset, map(apply_chat_template, num_proc=N), to_parquet or to_json
+    jinja         one process: read, a loop over the compiled template, write
+    copy          the bare copy: read the input and write the same rows with pyarrow, zstd, N processes, no rendering
+                  (lines are copied as bytes; parquet-jsonl has no copy)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+KINDS = ("parquet-parquet", "jsonl-jsonl", "parquet-jsonl")
+TEMPLATES = ("chatml", "llama-3.1", "qwen3", "gpt-oss")
+SUBJECTS = ("chatfmt", "copy", "jinja", "transformers")
+Result = dict[str, Any]
+
+
+def make_data(folder: Path, rows: int) -> None:
+    """Fill `folder` with the same rows as Parquet and as JSON Lines, four files each."""
+    shared = Path(os.environ.get("CHATFMT_SHARED", ROOT.parent / "shared"))
+    maker = shared / "bench" / "make_smoltalk_like.py"
+    parquet, lines = folder / "parquet", folder / "jsonl"
+    command = [sys.executable, str(maker), "--rows", str(rows), "--shards", "4", "--out", str(parquet)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    lines.mkdir(parents=True, exist_ok=True)
+    for file in sorted(parquet.glob("*.parquet")):
+        with (lines / f"{file.stem}.jsonl").open("w", encoding="utf-8") as out:
+            out.writelines(json.dumps({"messages": row}, ensure_ascii=False) + "\n" for row in read_messages(file))
+
+
+def read_messages(file: Path) -> Iterator[list[dict[str, str]]]:
+    """The conversations of one file."""
+    import pyarrow.parquet as pq
+
+    if file.suffix == ".parquet":
+        for batch in pq.ParquetFile(file).iter_batches(1000, columns=["messages"]):
+            yield from batch.column(0).to_pylist()
+    else:
+        with file.open(encoding="utf-8") as source:
+            yield from (json.loads(line)["messages"] for line in source)
+
+
+def inputs_of(folder: Path, kind: str) -> list[Path]:
+    source = kind.partition("-")[0]
+    return sorted((folder / source).glob(f"*.{source}"))
+
+
+def run_chatfmt(folder: Path, kind: str, template: str, out: Path, workers: int) -> list[str]:
+    """The command that a user would type."""
+    source, _, target = kind.partition("-")
+    command = [sys.executable, "-m", "chatfmt", "convert", str(folder / source), "-t", template, "-o", str(out)]
+    return [*command, "--format", target, "--workers", str(workers), "--quiet"]
+
+
+def run_copy(folder: Path, kind: str, out: Path, workers: int) -> None:
+    files = [(file, out / file.name) for file in inputs_of(folder, kind)]
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        pool.map(copy_file, files)
+
+
+def copy_file(pair: tuple[Path, Path]) -> None:
+    import pyarrow.parquet as pq
+
+    source, target = pair
+    if source.suffix != ".parquet":
+        shutil.copyfile(source, target)
+        return
+    file = pq.ParquetFile(source)
+    with pq.ParquetWriter(target, file.schema_arrow, compression="zstd") as writer:
+        for batch in file.iter_batches(1000):
+            writer.write_batch(batch)
+
+
+def run_jinja(folder: Path, kind: str, template: str, out: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from chatfmt.render.environment import UNDATED, compile_template, context
+    from chatfmt.render.template import ChatTemplate
+
+    chosen = ChatTemplate.load(template)
+    compiled, values = compile_template(chosen.text), context(chosen.special_tokens, UNDATED)
+    extra = {"tools": None, "documents": None, "add_generation_prompt": False, **values}
+    for file in inputs_of(folder, kind):
+        texts = [compiled.render(messages=messages, **extra) for messages in read_messages(file)]
+        if kind.endswith("-parquet"):
+            pq.write_table(pa.table({"text": texts}), out / f"{file.stem}.parquet", compression="zstd")
+        else:
+            lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+            with (out / f"{file.stem}.jsonl").open("w", encoding="utf-8") as sink:
+                sink.writelines(lines)
+
+
+def run_transformers(folder: Path, kind: str, template: str, out: Path, workers: int) -> None:
+    import datasets
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    from chatfmt.render.template import ChatTemplate
+
+    chosen = ChatTemplate.load(template)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>")))
+    for name, token in chosen.special_tokens.items():
+        tokenizer.add_special_tokens({name: token})
+    tokenizer.chat_template = chosen.text
+    files = [str(file) for file in inputs_of(folder, kind)]
+    builder = "parquet" if kind.startswith("parquet") else "json"
+    data = datasets.load_dataset(builder, data_files=files, split="train", cache_dir=str(out / "cache"))
+    render = lambda row: {"text": tokenizer.apply_chat_template(row["messages"], tokenize=False)}  # noqa: E731
+    data = data.map(render, num_proc=workers, remove_columns=data.column_names)
+    if kind.endswith("-parquet"):
+        data.to_parquet(str(out / "out.parquet"))
+    else:
+        data.to_json(str(out / "out.jsonl"), force_ascii=False)
+
+
+def command_of(subject: str, given: argparse.Namespace, kind: str, template: str, out: Path) -> list[str]:
+    if subject == "chatfmt":
+        return run_chatfmt(given.data, kind, template, out / "out", given.workers)
+    own = [sys.executable, __file__, str(given.data), "--run", subject, "--kinds", kind, "--templates", template]
+    return [*own, "--out", str(out), "--workers", str(given.workers)]
+
+
+def timed(command: list[str]) -> tuple[float, float]:
+    """Seconds of a whole process, and the peak memory of the largest process in it, in megabytes."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"failed: {' '.join(command)}")
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def measure(given: argparse.Namespace, kind: str, template: str) -> Result:
+    """Medians of all subjects for one kind and template, and how they compare with chatfmt."""
+    subjects = [name for name in given.subjects.split(",") if (kind, name) != ("parquet-jsonl", "copy")]
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in subjects}
+    for _ in range(given.repeat):
+        for name in subjects:
+            with tempfile.TemporaryDirectory(dir=given.scratch) as scratch:
+                runs[name].append(timed(command_of(name, given, kind, template, Path(scratch))))
+    seconds = {name: round(statistics.median(time for time, _ in found), 2) for name, found in runs.items()}
+    memory = {name: round(max(peak for _, peak in found)) for name, found in runs.items()}
+    base = seconds.get("chatfmt", 0)
+    ratios = {name: round(value / base, 2) for name, value in seconds.items() if base}
+    return {"kind": kind, "template": template, "seconds": seconds, "megabytes": memory, "times_chatfmt": ratios}
+
+
+def show(results: list[Result], subjects: list[str]) -> None:
+    print(f"{'kind':17}{'template':12}" + "".join(f"{name:>26}" for name in subjects))
+    for result in results:
+        cells = "".join(f"{cell(result, name):>26}" for name in subjects)
+        print(f"{result['kind']:17}{result['template']:12}{cells}")
+
+
+def cell(result: Result, name: str) -> str:
+    if name not in result["seconds"]:
+        return "-"
+    ratio, memory = result["times_chatfmt"].get(name, 0), result["megabytes"][name]
+    return f"{result['seconds'][name]:8.2f} s {ratio:6.2f}× {memory:5d} MB"
+
+
+def run_one(given: argparse.Namespace) -> None:
+    kind, template, out = given.kinds, given.templates, given.out
+    if given.run == "copy":
+        run_copy(given.data, kind, out, given.workers)
+    elif given.run == "jinja":
+        run_jinja(given.data, kind, template, out)
+    else:
+        run_transformers(given.data, kind, template, out, given.workers)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--make", type=int, metavar="ROWS")
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--templates", default=",".join(TEMPLATES))
+    parser.add_argument("--subjects", default=",".join(SUBJECTS))
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--scratch", type=Path, help="where outputs go for a while")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--run", choices=SUBJECTS[1:], help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
+    if given.run:
+        run_one(given)
+        return
+    if given.make:
+        make_data(given.data, given.make)
+    pairs = [(kind, template) for kind in given.kinds.split(",") for template in given.templates.split(",")]
+    results = [measure(given, kind, template) for kind, template in pairs]
+    if given.json:
+        print(json.dumps(results, indent=1))
+    else:
+        show(results, given.subjects.split(","))
+
+
+if __name__ == "__main__":
+    main()
