@@ -127,7 +127,7 @@ def normalised(batch: pa.RecordBatch, shown: str) -> pa.RecordBatch:
 
 
 def _cast(column: pa.Array) -> pa.Array:
-    wanted = normal_type(column.type)
+    wanted = TEXT if pa.types.is_null(column.type) else normal_type(column.type)
     if wanted == column.type:
         return column
     if _holds_json(column.type) and not (wanted == JSON or is_turns(wanted)):
@@ -135,7 +135,7 @@ def _cast(column: pa.Array) -> pa.Array:
     if _holds_view(column.type):  # pyarrow 26 casts these to wrong offsets
         return pa.array(column.to_pylist(), wanted)
     stored = column.storage if isinstance(column.type, pa.BaseExtensionType) else column
-    return stored.cast(TEXT if pa.types.is_null(wanted) else wanted)
+    return stored.cast(wanted)
 
 
 def _parsed_json(value: Any) -> Any:
