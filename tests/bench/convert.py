@@ -145,10 +145,13 @@ def command_of(subject: str, given: argparse.Namespace, kind: str, template: str
 def timed(command: list[str]) -> tuple[float, float]:
     """Seconds of a whole process, and the peak memory of the largest process in it, in megabytes."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"failed: {' '.join(command)}")
+    with tempfile.TemporaryFile() as said:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            said.seek(0)
+            raise SystemExit(f"failed: {' '.join(command)}\n{said.read().decode()}")
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 

@@ -208,7 +208,8 @@ def statements(depth: int = 2) -> st.SearchStrategy[str]:
     simple = st.one_of(
         st.builds("{{{{ {} }}}}".format, VALUE),
         st.builds("{{{{- {} -}}}}".format, VALUE),
-        st.sampled_from(("<|x|>", "\n", "{{ message.role }}", "{{ loop.index }}", "{{ message|tojson }}", "{{ message }}",
+        st.sampled_from(("<|x|>", "\n", "{{ message.role }}",
+                         "{{ loop.index }}", "{{ message|tojson }}", "{{ message }}",
                          "{{ bos_token }}")),
         st.builds("{{% set x = {} %}}".format, VALUE),
         st.builds("{{% set x %}}[{{{{ {} }}}}]{{% endset %}}".format, VALUE),
@@ -217,7 +218,8 @@ def statements(depth: int = 2) -> st.SearchStrategy[str]:
         st.builds("{{% if {} %}}{{% continue %}}{{% endif %}}".format, CONDITION),
         st.builds("{{% generation %}}{{{{ {} }}}}{{% endgeneration %}}".format, VALUE),
         st.builds(
-            "{{% for part in {} %}}{{% if part.type == 't' %}}{{{{ part.text }}}}{{% endif %}}{{% endfor %}}".format, VALUE
+            "{{% for part in {} %}}{{% if part.type == 't' %}}{{{{ part.text }}}}{{% endif %}}{{% endfor %}}".format,
+            VALUE,
         ),
         st.builds("{{% for part in {} %}}-{{{{ part }}}}{{% endfor %}}".format, VALUE),
         st.builds("{{% filter trim %}} {{{{ {} }}}} {{% endfilter %}}".format, VALUE),
