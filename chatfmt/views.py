@@ -10,7 +10,7 @@ A view never loses a turn silently: what it leaves out (`rejected` of a pair see
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -50,6 +50,19 @@ class Renderer(Protocol):
     ) -> Rendered: ...
 
 
+class Cutter(Protocol):
+    """The code point at which message `first[row]` begins in the text of each conversation."""
+
+    def __call__(
+        self,
+        messages: pa.ListArray,
+        first: Sequence[int],
+        tools: pa.Array | None,
+        documents: pa.Array | None,
+        template_kwargs: pa.Array | None,
+    ) -> list[int]: ...
+
+
 @dataclass(frozen=True)
 class Rows:
     """A CONVERSATIONS batch and how to render it; `renderer` is None where no template was asked for."""
@@ -57,6 +70,8 @@ class Rows:
     batch: pa.RecordBatch
     renderer: Renderer | None
     mask: bool = False
+    cutter: Cutter | None = None
+    """Finds where an answer begins inside a whole text, for templates whose prompts are no prefix of it."""
 
     def column(self, name: str) -> pa.Array | None:
         """The column of that name, or None where the data has none."""
@@ -71,14 +86,18 @@ class Rows:
         return column
 
     def take(self, rows: pa.Array) -> Rows:
-        return Rows(self.batch.take(rows), self.renderer, self.mask)
+        return replace(self, batch=self.batch.take(rows))
 
     def render(self, messages: pa.ListArray, *, generation_prompt: bool | None = None, spans: bool = False) -> Rendered:
         """Text of `messages` with the rows' tools, documents and variables; raises UsageError without a template."""
         if self.renderer is None:
             raise UsageError("this view is text, and no template was given", hint="-t chatml")
-        extra = [self.column(name) for name in ("tools", "documents", "template_kwargs")]
-        return self.renderer(messages, *extra, generation_prompt=generation_prompt, spans=spans)
+        return self.renderer(messages, *self.extras, generation_prompt=generation_prompt, spans=spans)
+
+    @property
+    def extras(self) -> tuple[pa.Array | None, pa.Array | None, pa.Array | None]:
+        """What a template sees beside the messages: tools, documents, variables."""
+        return self.column("tools"), self.column("documents"), self.column("template_kwargs")
 
 
 def join(first: pa.ListArray, second: pa.ListArray) -> pa.ListArray:
@@ -305,16 +324,15 @@ def _subset(places: list[int]) -> Iterator[None]:
 def cut_texts(rows: Rows, prompts: pa.ListArray, answers: list[pa.ListArray]) -> tuple[pa.Array, list[pa.Array]]:
     """The rendered prompt, and what of each whole render follows it, so that prompt + answer is the whole render.
 
-    The cut lies after the generation prompt, or, where a whole render does not begin with it, before it. Raises
-    RowError `view.boundary` where neither is the beginning of the whole render.
+    The cut lies after the generation prompt, or, where a whole render does not begin with it, where the answer's own
+    text begins. Raises RowError `view.boundary` where two answers do not share the text before them.
     """
-    wholes = [rows.render(join(prompts, answer)).text.to_pylist() for answer in answers]
+    joined = [join(prompts, answer) for answer in answers]
+    wholes = [rows.render(turns).text.to_pylist() for turns in joined]
     opened = open_texts(rows, prompts)
-    closed: list[str] | None = None
-    for row, text in enumerate(opened):
-        if not all(whole[row].startswith(text) for whole in wholes):
-            closed = rows.render(prompts, generation_prompt=False).text.to_pylist() if closed is None else closed
-            opened[row] = _closed_prompt(row, closed[row], [whole[row] for whole in wholes])
+    torn = [row for row, text in enumerate(opened) if not all(whole[row].startswith(text) for whole in wholes)]
+    for row, text in zip(torn, _torn_prompts(rows, prompts, joined, wholes, torn), strict=True):
+        opened[row] = text
     after = [
         pa.array([text[len(start) :] for text, start in zip(whole, opened, strict=True)], pa.string())
         for whole in wholes
@@ -322,11 +340,31 @@ def cut_texts(rows: Rows, prompts: pa.ListArray, answers: list[pa.ListArray]) ->
     return pa.array(opened, pa.string()), after
 
 
-def _closed_prompt(row: int, prompt: str, wholes: list[str]) -> str:
-    if all(whole.startswith(prompt) for whole in wholes):
-        return prompt
-    raise RowError(
-        "the template renders the prompt differently when an answer follows, so the text cannot be cut there",
+def _torn_prompts(
+    rows: Rows, prompts: pa.ListArray, joined: list[pa.ListArray], wholes: list[list[str]], torn: list[int]
+) -> list[str]:
+    """For the rows `torn`, whose prompt is no prefix, the text before the answer in the whole render."""
+    if not torn:
+        return []
+    places = pa.array(torn)
+    some, first = rows.take(places), prompts.take(places).value_lengths().to_pylist()
+    if some.cutter is None:
+        raise _no_boundary(torn[0])
+    with _subset(torn):
+        cuts = [some.cutter(turns.take(places), first, *some.extras) for turns in joined]
+    texts = [
+        [whole[row][:cut] for row, cut in zip(torn, found, strict=True)]
+        for whole, found in zip(wholes, cuts, strict=True)
+    ]
+    for place, row in enumerate(torn):
+        if len({column[place] for column in texts}) > 1:
+            raise _no_boundary(row)
+    return texts[0]
+
+
+def _no_boundary(row: int) -> RowError:
+    return RowError(
+        "the template renders the prompt differently for each answer, so the text cannot be cut there",
         code="view.boundary",
         at=Location(row=row),
         hint="--to segments or --to text --mask mark the answer inside the whole text",

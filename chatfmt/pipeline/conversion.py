@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 
 from .. import checks, dialects, mapping, render, tokens, transforms, views
 from ..errors import Location, RowError, located
+from ..render.boundaries import boundaries
 from ..render.environment import expression, text_expression
 from ..render.guard import Guard
 from ..render.injection import Scanner, control_literals
 from ..render.masked import MaskedRenderer
+from ..render.masks import WHOLE_TURNS, Masker
 from ..render.voice import Voice
 from ..schema import CONVERSATIONS, ROW, decode_objects, dumps, to_plain
 from .books import Books
@@ -46,6 +48,7 @@ class Conversion:
         self._renderer = guarded(self._engine, job) if self._engine is not None else None
         self._scanner = Scanner(control_literals(job.template)) if job.template is not None else None
         self._tokenizer = tokens.load(job.tokenizer) if job.tokenizer is not None else None
+        self._cutter = Boundaries(job.template, job.options) if job.template is not None else None
         self._reported: Counter[str] = Counter()
         self._dialect = dialects.DIALECTS[job.dialect]
         self._mapper = _mapper(job)
@@ -164,7 +167,7 @@ class Conversion:
         return made
 
     def _view(self, batch: pa.RecordBatch, books: Books) -> pa.RecordBatch:
-        rows = views.Rows(batch, self._renderer, self.job.mask is not None)
+        rows = views.Rows(batch, self._renderer, self.job.mask is not None, self._cutter)
         fields = views.VIEWS[self.job.view](rows) if self.job.view else {}
         if self._tokenizer is not None and "text" in fields:
             fields = self._counted(fields)
@@ -177,7 +180,8 @@ class Conversion:
         """The columns with `num_tokens`, or with ids, labels and masks in the place of the text."""
         assert self._tokenizer is not None
         if self.job.view == "tokens":
-            return self._tokenizer.columns(fields["text"], fields["assistant_spans"])
+            tagged = self.job.template is not None and self.job.template.has_generation_tags
+            return self._tokenizer.columns(fields["text"], fields["assistant_spans"], as_transformers=tagged)
         return {**fields, "num_tokens": self._tokenizer.count(fields["text"])}
 
 
@@ -204,6 +208,24 @@ class GuardedRenderer:
             raise loss.error(self.template)
         extras = (tools, documents, template_kwargs)
         return self.inner(messages, *extras, generation_prompt=generation_prompt, spans=spans)
+
+
+class Boundaries:
+    """Finds where answers begin in rendered text, by the marks of `render.boundaries`; see `views.Cutter`."""
+
+    def __init__(self, template: render.ChatTemplate, options: render.RenderOptions) -> None:
+        self._masker = Masker(Voice(template, options), WHOLE_TURNS)
+
+    def __call__(
+        self,
+        messages: pa.ListArray,
+        first: Sequence[int],
+        tools: pa.Array | None,
+        documents: pa.Array | None,
+        template_kwargs: pa.Array | None,
+    ) -> list[int]:
+        found = boundaries(self._masker, messages, first, tools, documents, template_kwargs)
+        return [cut.cut if cut is not None else 0 for cut in found]
 
 
 def guarded(engine: render.Renderer, job: Job) -> views.Renderer:

@@ -36,7 +36,9 @@ def test_version():
     [
         (["convert", "nowhere.jsonl"], 3, ["error: no such file `nowhere.jsonl`"]),
         (["convert", str(EVERYDAY), "-t", "chatmll"], 2, ["error: unknown template `chatmll`"]),
-        (["convert", str(EVERYDAY), "--split", "test"], 2, [f"error: {EVERYDAY}: unknown split `test`", "hint: one of: train"]),
+        (["convert", str(EVERYDAY), "--split", "test"], 2, [
+            f"error: {EVERYDAY}: unknown split `test`", "hint: one of: train",
+        ]),
         (["convert", str(EVERYDAY), "--map", "messages"], 2, [
             "error: `--map messages` is not of the form NAME=VALUE", "hint: --map NAME=VALUE",
         ]),
