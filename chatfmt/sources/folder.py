@@ -13,13 +13,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import InputError, Location, UsageError
 from .slices import unknown
 from .sniff import NAMED, named_format
 
 Splits = dict[str, list[Path]]
+T = TypeVar("T")
 
 KEYWORDS = {
     "train": ("train", "training"),
@@ -55,7 +56,7 @@ def find_splits(
         return Found(_by_config(root, config), str(config.get("config_name", "default")), _licence(card))
     if name is not None:
         raise UsageError(f"`{root}` has no subsets, so `--name {name}` is not one", hint="leave `--name` out")
-    return Found(_by_names(base, _listed(base)), licence=_licence(card))
+    return Found(_by_names(base), licence=_licence(card))
 
 
 def named_globs(data_files: Sequence[str]) -> dict[str, list[str]]:
@@ -95,19 +96,24 @@ def _is_data(name: str) -> bool:
     return name[0] not in "._" and name not in _NO_DATA and named_format(name) is not None
 
 
-def _by_names(root: Path, files: Sequence[Path]) -> Splits:
-    """The splits that the names of the files and folders tell, in the order train, validation, test, others."""
-    names = {path: path.relative_to(root).as_posix() for path in files}
+def _by_names(root: Path) -> Splits:
+    """The visible data files below `root` by split."""
+    names = {path: path.relative_to(root).as_posix() for path in _listed(root)}
     if not names:
         raise InputError(f"there are no data files in `{root}`", code="file.missing", hint=f"files named {_SUFFIXES}")
+    return splits_by_name(names)
+
+
+def splits_by_name(names: Mapping[T, str]) -> dict[str, list[T]]:
+    """The keys by the split that their names (below the root) tell: train, validation, test, others; else all train."""
     for splits_of in (_sharded, _in_folders, _in_name):
-        splits: Splits = {}
-        for path, name in names.items():
+        splits: dict[str, list[T]] = {}
+        for key, name in names.items():
             for split in splits_of(name):
-                splits.setdefault(split, []).append(path)
+                splits.setdefault(split, []).append(key)
         if splits:
             return {split: splits[split] for split in sorted(splits, key=_rank)}
-    return {"train": list(files)}
+    return {"train": list(names)}
 
 
 _SUFFIXES = ", ".join(f"`*{suffix}`" for suffix in NAMED)
@@ -200,7 +206,7 @@ def _by_config(root: Path, config: Mapping[str, Any]) -> Splits:
     base = inside(root, root / str(config["data_dir"])) if config.get("data_dir") else root
     given = config.get("data_files")
     if given is None:
-        return _by_names(base, _listed(base))
+        return _by_names(base)
     globs: dict[str, list[str]] = {}
     for entry in given if isinstance(given, list) else [given]:
         split, paths = (

@@ -6,32 +6,38 @@ import re
 from typing import Any
 
 from ..errors import InputError, Location, MissingExtra
+from .folder import splits_by_name
 from .model import ReaderOptions, Source, SourceFile
+from .slices import asked_slices
 from .sniff import look_at, named_format
 
 _WILD = re.compile(r"[*?\[]")
 
 
-def resolve_remote(url: str, options: ReaderOptions) -> Source:
-    """The file at `url`, or those that match it as a glob, or the data files of it as a folder, as one split."""
-    names = _names(url)
-    if not names:
+def resolve_remote(url: str, options: ReaderOptions, split: str | None = None) -> Source:
+    """The file at `url` or those that match it as a glob, as one split, or the data files of a folder by split.
+
+    With `split` only the files of that are looked at. Raises InputError, UnknownName.
+    """
+    found = _found(url)
+    if not any(found.values()):
         raise InputError(f"no file matches `{url}`", code="file.missing")
-    return Source(url, "files", {"train": tuple(_file(name, options) for name in names)}, options=options)
+    wanted = dict.fromkeys(part.split for part in asked_slices(split, list(found))) if split else found
+    files = {name: tuple(_file(file, options) for file in found[name]) for name in wanted}
+    return Source(url, "files", files, options=options)
 
 
-def _names(url: str) -> list[str]:
+def _found(url: str) -> dict[str, list[str]]:
     import fsspec
 
     try:
         system, path = fsspec.core.url_to_fs(url)
         if _WILD.search(url) and "://" not in path:
-            found = sorted(system.glob(path))
-        elif system.isdir(path):
-            found = sorted(name for name in system.find(path) if _is_data(name[len(path) :]))
-        else:
-            return [url]
-        return [system.unstrip_protocol(name) for name in found]
+            return {"train": [system.unstrip_protocol(name) for name in sorted(system.glob(path))]}
+        if not system.isdir(path):
+            return {"train": [url]}
+        names = {name: name[len(path) :].strip("/") for name in sorted(system.find(path))}
+        return splits_by_name({system.unstrip_protocol(key): name for key, name in names.items() if _is_data(name)})
     except ImportError as error:
         raise MissingExtra(f"`{url.split('://')[0]}://` needs another package: {error}", hint="install it") from None
     except (OSError, ValueError) as error:
@@ -39,7 +45,7 @@ def _names(url: str) -> list[str]:
 
 
 def _is_data(below: str) -> bool:
-    parts = below.strip("/").split("/")
+    parts = below.split("/")
     return all(part[:1] not in ("", ".", "_") for part in parts) and named_format(parts[-1]) is not None
 
 

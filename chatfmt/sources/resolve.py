@@ -19,6 +19,7 @@ from .slices import asked_slices
 from .sniff import NAMED
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_HUB_URL = re.compile(r"hf://datasets/(?P<id>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/?")
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -40,7 +41,10 @@ def resolve(
             return resolve_hub(Asked(source, name, split, revision, tuple(data_files), data_dir), options)
         raise InputError(f"no such file `{source}`", code="file.missing", hint=_hint(source))
     if is_remote(source):
-        return resolve_remote(source, options)
+        if found := _HUB_URL.fullmatch(source):
+            pinned = revision or found["revision"]
+            return resolve_hub(Asked(found["id"], name, split, pinned, tuple(data_files), data_dir), options)
+        return resolve_remote(source, options, split)
     path = Path(source).expanduser()
     if path.is_dir():
         return _of_folder(

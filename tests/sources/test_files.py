@@ -252,7 +252,13 @@ def test_urls_go_through_fsspec() -> None:
         file.write(as_parquet(pa.table({"a": ["x", "y"]})))
     assert len(read_all("memory://chatfmt/d/x.jsonl", rows_per_shard=1000)) == 3000
     assert read_all("memory://chatfmt/d/*.parquet") == [{"a": "x"}, {"a": "y"}]
-    assert len(resolve("memory://chatfmt/d").splits["train"]) == 2
+    with fsspec.open("memory://chatfmt/d/test.jsonl", "wb") as file:
+        file.write(ROW)
+    assert splits_of(resolve("memory://chatfmt/d")) == {"test": ["memory:///chatfmt/d/test.jsonl"]}
+    with fsspec.open("memory://chatfmt/d/train.jsonl", "wb") as file:
+        file.write(LINES)
+    assert read_all("memory://chatfmt/d") == read_all("memory://chatfmt/d/train.jsonl")
+    assert splits_of(resolve("memory://chatfmt/d", split="test")) == {"test": ["memory:///chatfmt/d/test.jsonl"]}
     with pytest.raises(InputError) as caught:
         resolve("memory://chatfmt/z.jsonl")
     assert caught.value.message == "no such file `memory://chatfmt/z.jsonl`"

@@ -154,7 +154,7 @@ def test_json_of_the_hub_goes_through_the_exact_reader(filled: StandInHub, tmp_p
     filled.commit("datasets/acme/exact", {"data/train.jsonl": lines, "more/dev.json": json.dumps(rows[:1]).encode()})
     whole, part, globbed = ask(
         filled, tmp_path, {"source": "acme/exact", "split": "train"}, {"source": "acme/exact", "data_dir": "more"},
-        {"source": "acme/exact", "data_files": ["test=data/*.jsonl"], "split": "test"},
+        {"source": "hf://datasets/acme/exact@main", "data_files": ["test=data/*.jsonl"], "split": "test"},
     )  # fmt: skip
     assert whole["rows"] == rows
     assert part["rows"] == rows[:1]
