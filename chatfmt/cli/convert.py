@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import recipe as recipes
 from ..errors import UsageError
 from . import options, show
 
@@ -28,10 +27,9 @@ def convert(source: Sources, **given: Any) -> None:
 
     Without -t the conversations themselves are written; without -o JSON Lines go to stdout.
     """
+    light()
     from .. import pipeline
-    from ..schema import without_pandas
 
-    without_pandas()
     run = {key: given.pop(key) for key in (*options.RUN, *options.REPORT) if key in given}
     keys = {key: run[key] for key in ("on_error", "max_bad") if run[key] is not None}
     recipe, origins = to_recipe(source, {**given, **keys})
@@ -71,8 +69,17 @@ def report(summary: Summary, run: Mapping[str, Any]) -> None:
         show.say(in_words(summary))
 
 
+def light() -> None:
+    """Keep pandas out of this process; to be called before the modules that make Arrow values are imported."""
+    from ..schema import without_pandas
+
+    without_pandas()
+
+
 def to_recipe(source: list[str], given: dict[str, Any]) -> tuple[Recipe, dict[str, str]]:
     """The recipe that SOURCE and the options make together, and where each value came from."""
+    from .. import recipe as recipes
+
     known = [one for one in source if recipes.is_recipe(one)]
     if known and len(source) > 1:
         raise UsageError(f"the recipe `{known[0]}` cannot be joined with other sources", hint="convert it by itself")
@@ -82,9 +89,10 @@ def to_recipe(source: list[str], given: dict[str, Any]) -> tuple[Recipe, dict[st
 
 def report_plan(plan: Plan, origins: dict[str, str], *, as_json: bool) -> None:
     """Show what would be done: the recipe with the origin of each value, the shards, the engine."""
+    from ..recipe import describe
     from ..render import choose_engine
 
-    rows = recipes.describe(plan.recipe, origins)
+    rows = describe(plan.recipe, origins)
     engine = choose_engine(plan.template, plan.parts[0].job.options) if plan.template else None
     if as_json:
         show.print_out(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import recipe as recipes
 from ..errors import DataProblem
 from . import options, show
 from .options import to_values
@@ -127,13 +126,13 @@ def diff_templates(
     **given: Any,
 ) -> None:
     """Where two templates render conversations differently; exit code 1 if they do."""
+    from .convert import light, to_recipe
+
+    light()
     from ..pipeline import Scratch, look
     from ..render.difference import compare, usual_conversations
     from ..render.template import ChatTemplate
-    from ..schema import without_pandas
-    from .convert import to_recipe
 
-    without_pandas()
     pair = (ChatTemplate.load(first), ChatTemplate.load(second))
     if source:
         with Scratch() as scratch:
@@ -157,6 +156,8 @@ def diff_templates(
 @known.command("list")
 def list_recipes(as_json: AsJson = False) -> None:
     """The recipes of known data sets."""
+    from .. import recipe as recipes
+
     rows = []
     for name in recipes.names():
         values = recipes.load(name).values
@@ -174,6 +175,8 @@ def list_recipes(as_json: AsJson = False) -> None:
 @known.command("show")
 def show_recipe(name: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file.")]) -> None:
     """A recipe as it is written, checked."""
+    from .. import recipe as recipes
+
     layer = recipes.load(name)
     recipes.build([layer])
     path = Path(name) if name.endswith((".yaml", ".yml")) else recipes.configs() / f"{name}.yaml"

@@ -11,7 +11,7 @@ import typer
 
 from ..errors import DataProblem, NoDialect
 from . import options, show
-from .convert import Sources, to_recipe
+from .convert import Sources, light, to_recipe
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -30,10 +30,9 @@ def inspect(source: Sources, **given: Any) -> None:
 
     Judged by up to 1000 rows; prints the command that converts all of them.
     """
+    light()
     from ..pipeline import Scratch, look
-    from ..schema import without_pandas
 
-    without_pandas()
     as_json = given.pop("json")
     recipe, _ = to_recipe(source, given)
     with Scratch() as scratch:
@@ -109,10 +108,9 @@ def short(value: Any) -> str:
 )
 def preview(source: Sources, **given: Any) -> None:
     """Show rows before and after, with special tokens and trained text marked."""
+    light()
     from ..pipeline import Scratch, look
-    from ..schema import without_pandas
 
-    without_pandas()
     as_json, count = given.pop("json"), given.pop("count") or 3
     recipe, _ = to_recipe(source, given)
     with Scratch() as scratch:
@@ -168,10 +166,9 @@ def check(source: Sources, **given: Any) -> None:
 
     Exit code 1 if a row cannot be converted, or, with --strict, if anything was found at all.
     """
+    light()
     from ..pipeline import Scratch, look
-    from ..schema import without_pandas
 
-    without_pandas()
     as_json = given.pop("json")
     recipe, _ = to_recipe(source, given)
     with Scratch() as scratch:

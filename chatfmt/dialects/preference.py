@@ -20,7 +20,7 @@ from .turns import keys_of_turns, read_turns, required_turns, turns_at
 
 CHOSEN = ("chosen", "chosen_response", "response_chosen", "chosen_output", "chosen_messages")
 REJECTED = ("rejected", "rejected_response", "response_rejected", "rejected_output", "rejected_messages")
-_OPENING = pa.array(["system", "developer", "user"])
+_OPENING = ("system", "developer", "user")
 
 
 def preference(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -93,7 +93,7 @@ def _opens(lists: pa.ListArray) -> pa.BooleanArray:
     first = fields_of(lists.flatten())["role"].take(
         pc.if_else(pc.greater(lengths, 0), starts, pa.scalar(None, starts.type))
     )
-    return pc.is_in(first, _OPENING)
+    return pc.is_in(first, pa.array(_OPENING))
 
 
 def preference_parts(record: Record, columns: Columns) -> dict[str, str] | None:
@@ -108,7 +108,7 @@ def preference_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     found = {"chosen": chosen, "rejected": rejected, **side_parts(record, columns)}
     turns = turns_at(record, chosen)
     found |= (keys_of_turns(turns, columns) or {}) if answers[0] == "turns" else {}
-    if answers[0] == "turns" and turns and _role(turns[0], columns) in _OPENING.to_pylist():
+    if answers[0] == "turns" and turns and _role(turns[0], columns) in _OPENING:
         return found
     return found | _prompt_parts(record, columns)
 
