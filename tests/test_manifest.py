@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatfmt.errors import InputError
+from chatfmt.errors import InputError, Location
 from chatfmt.manifest import (
     RAW_LIMIT,
     Manifest,
@@ -91,7 +91,7 @@ def test_the_line_of_a_reject() -> None:
         '"data":"eyJpZCI6/30=","len":8,"truncated":false,'
         '"sha256":"c1e2fe8ac4fcd2b8b79f2c1ba19d67f1aa1ce0cb1d90f2d5ba01c8a5aa9c0bd8"}}'
     ).replace("c1e2fe8ac4fcd2b8b79f2c1ba19d67f1aa1ce0cb1d90f2d5ba01c8a5aa9c0bd8", _sha(b'{"id":\xff}'))
-    assert str(reject.at) == "data.jsonl row 3 line 4 byte 812"
+    assert reject.at == Location("data.jsonl", 3, None, 4, 812)
 
 
 def _sha(data: bytes) -> str:

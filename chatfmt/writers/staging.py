@@ -6,6 +6,8 @@ STATE/run.json                the fingerprint of the run
 STATE/staged/data/…           shards that are whole, under their final names
 STATE/staged/rejects/…        their rejects
 STATE/receipts/….json         written after its shard: name, rows, bytes, sha256, fingerprint
+STATE/parts/                  the same again for rows that wait for another order (see `parts`)
+STATE/spool/, plan.json       of a run whose tasks are done one by one: input that came through a pipe, and the plan
 ```
 
 Shards and receipts may be written by other processes and machines: they need `staged_path` and `write_receipt` only.
@@ -26,6 +28,7 @@ from ..errors import InputError, OutputError
 from ..manifest import VERSION, Shard, file_sha256, shard_from_json, shard_to_json
 from . import fsops
 
+PARTS, SPOOL, PLAN = "parts", "spool", "plan.json"
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 """What `flock` answers on file systems that have no locks; there the user has to see to it."""
 
@@ -89,12 +92,21 @@ def finished(state: Path, fingerprint: str) -> dict[str, Shard]:
 
 def _receipts(state: Path, fingerprint: str) -> Iterator[Shard]:
     for path in sorted((state / "receipts").glob("*.json")):
-        try:
-            shard = shard_from_json(path.read_bytes().decode(), fingerprint=fingerprint)
-        except (InputError, OSError, UnicodeDecodeError):
-            continue
-        if receipt_path(state, shard.name) == path and _whole(state, shard):
+        if shard := _read_receipt(state, path, fingerprint):
             yield shard
+
+
+def _read_receipt(state: Path, path: Path, fingerprint: str) -> Shard | None:
+    try:
+        shard = shard_from_json(path.read_bytes().decode(), fingerprint=fingerprint)
+    except (InputError, OSError, UnicodeDecodeError):
+        return None
+    return shard if receipt_path(state, shard.name) == path and _whole(state, shard) else None
+
+
+def receipt(state: Path, name: str, fingerprint: str) -> Shard | None:
+    """The shard of that name if it is whole; nothing is removed, so others may be at work here."""
+    return _read_receipt(state, receipt_path(state, name), fingerprint)
 
 
 def _whole(state: Path, shard: Shard) -> bool:
@@ -109,46 +121,62 @@ def _whole(state: Path, shard: Shard) -> bool:
 
 def worth_resuming(state: Path) -> bool:
     """Whether a run that ends now leaves a whole shard, or a commit to finish."""
-    return (state / "commit.json").exists() or any((state / "receipts").glob("*.json"))
+    receipts = (*(state / "receipts").glob("*.json"), *(state / PARTS / "receipts").glob("*.json"))
+    return (state / "commit.json").exists() or any(receipts)
 
 
 def clear(state: Path) -> None:
     """Remove the work of a run; who it is goes last, so that a crash here leaves a run that can be cleared again."""
-    for name in ("receipts", "staged"):
+    for name in ("receipts", "staged", PARTS, SPOOL):
         fsops.remove_folder(state / name)
+    fsops.unlink(state / PLAN)
     fsops.unlink(state / "run.json")
     fsops.sync_folder(state)
 
 
 class Lock:
-    """The one run that may work in a folder; released by `release` or the end of the process."""
+    """The one run that may work in a folder; released by `release` or the end of the process.
 
-    def __init__(self, state: Path) -> None:
+    Those that do tasks of a plan for it are `shared`: many at once, while nobody begins, resumes or commits.
+    """
+
+    def __init__(self, state: Path, *, shared: bool = False) -> None:
         self._path = state / "lock"
-        self._fd = _locked(self._path)
+        self._fd = _locked(self._path, shared)
 
     def release(self) -> None:
         if self._fd >= 0:
-            os.close(self._fd)
+            with contextlib.suppress(OSError):  # nothing was written through it that could be lost
+                os.close(self._fd)
             self._fd = -1
 
 
-def _locked(path: Path) -> int:
+def _locked(path: Path, shared: bool = False) -> int:
     """An open descriptor that holds the lock; raises OutputError where another process holds it."""
-    with fsops.explained(path):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
-        try:
-            _flock(fd)
-            if not _same_file(fd, path):  # its holder removed it meanwhile
-                os.close(fd)
-                return _locked(path)
-            os.ftruncate(fd, 0)
-            os.write(fd, f"{os.getpid()} {socket.gethostname()}\n".encode())
-        except BlockingIOError:
-            owner = os.read(fd, 200).decode(errors="replace").strip()
-            os.close(fd)
-            raise _in_use(path, owner) from None
-    return fd
+    while True:
+        with fsops.explained(path):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+            claimed = False
+            try:
+                claimed = _claimed(fd, path, shared)
+            finally:
+                if not claimed:
+                    os.close(fd)
+        if claimed:
+            return fd
+
+
+def _claimed(fd: int, path: Path, shared: bool) -> bool:
+    """Whether the lock is ours; False where its last holder removed the file before we had it."""
+    try:
+        _flock(fd, shared)
+    except BlockingIOError:
+        raise _in_use(path, os.read(fd, 200).decode(errors="replace").strip()) from None
+    if not _same_file(fd, path):
+        return False
+    os.ftruncate(fd, 0)
+    os.write(fd, f"{os.getpid()} {socket.gethostname()}\n".encode())
+    return True
 
 
 def _in_use(path: Path, owner: str) -> OutputError:
@@ -166,12 +194,12 @@ def _same_file(fd: int, path: Path) -> bool:
         return False
 
 
-def _flock(fd: int) -> None:
+def _flock(fd: int, shared: bool) -> None:
     with contextlib.suppress(ImportError):  # Windows: two runs at once are the user's to avoid
         import fcntl
 
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise

@@ -1,0 +1,155 @@
+"""Every fault at every place, with counts: `python -m tests.faults.storm [--kills 60] [--power 300] [--damages 2000]`.
+
+kill -9 at random moments of a real process; a death before each call of a run; each call failing with ENOSPC and EIO at
+each of its places; random power losses; a killed worker in each task; one-spot damages against `verify`; and the same
+with single protections taken out, which must do harm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from chatfmt.manifest import verify
+from chatfmt.writers import fsops
+from tests.test_manifest import damage
+from tests.writers.samples import convert, listing
+
+from .scenarios import Outcome, Workshop, check_names, states
+
+CHILD = """
+import sys
+from pathlib import Path
+from tests.writers.samples import convert
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    convert(Path(sys.argv[1]), fingerprint="f2", resume=True, shards=40)
+except Exception as error:
+    print(type(error).__name__, error, flush=True)
+    sys.exit(5)
+"""
+
+
+def report(name: str, outcomes: Iterable[Outcome], *, harm: bool = False) -> bool:
+    found = list(outcomes)
+    wrong = [outcome for outcome in found if outcome.wrong]
+    good = bool(found) and bool(wrong) is harm
+    print(
+        f"{'ok  ' if good else 'FAIL'} {name}: {len(found)} faults, {len(wrong)} wrong{' (as it must be)' if harm else ''}"
+    )
+    for outcome in wrong[: 0 if harm else 5]:
+        print(f"       {outcome.fault}: {outcome.wrong}")
+    return good
+
+
+def real_kills(folder: Path, number: int, seed: int) -> Iterable[Outcome]:
+    """SIGKILL at random moments, again and again on the same folder, until a run ends by itself."""
+    chance = random.Random(seed)
+    convert(folder / "wanted", fingerprint="f2", shards=40)
+    wanted, out = listing(folder / "wanted"), folder / "out"
+    killed = 0
+    while killed < number:
+        shutil.rmtree(out, ignore_errors=True)
+        ended = False
+        while not ended:
+            ended = not _kill_one(out, chance)
+            killed += not ended
+            if not ended:
+                yield Outcome(f"kill -9 {killed}", states(out) or check_names(out, [wanted]) if out.exists() else "")
+        yield Outcome(f"result after {killed} kills", "" if listing(out) == wanted else "differs")
+
+
+def _kill_one(out: Path, chance: random.Random) -> bool:
+    """Whether the run was killed before it ended."""
+    command = [sys.executable, "-c", CHILD, str(out)]
+    run = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert run.stdin and run.stdout
+    run.stdout.readline()
+    run.stdin.write("go\n")
+    run.stdin.flush()
+    time.sleep(chance.uniform(0, 0.35))
+    run.kill()
+    said = run.stdout.read()
+    assert run.wait() in (0, -9), said
+    return run.returncode == -9
+
+
+def damages(folder: Path, number: int, seed: int) -> Iterable[Outcome]:
+    """One spot of a Parquet or JSONL folder is changed; `verify` must say so."""
+    chance = random.Random(seed)
+    for format in ("parquet", "jsonl"):
+        out = folder / format
+        convert(out, format=format)
+        files = [*sorted((out / "data").iterdir()), out / ".chatfmt/manifest.json", out / ".chatfmt/rejects.jsonl"]
+        for place in range(number // 2):
+            path = chance.choice(files)
+            whole = path.read_bytes()
+            while (broken := damage(whole, chance)) == whole:
+                pass
+            path.write_bytes(broken)
+            yield Outcome(f"damage {format} {place} in {path.name}", "" if verify(out) else "verify found nothing")
+            path.write_bytes(whole)
+
+
+def nothing(*arguments: object) -> None:
+    return None
+
+
+def write_in_place(path: Path, data: bytes) -> None:
+    with fsops.OutputFile(path) as file:
+        file.write(data)
+        file.sync()
+
+
+ABLATIONS: dict[str, tuple[Any, str, Any, Callable[[Workshop], Iterable[Outcome]]]] = {
+    "no sync of files": (fsops.OutputFile, "sync", nothing, lambda shop: shop.power_losses(100, 5)),
+    "no sync of folders": (fsops, "sync_folder", nothing, lambda shop: shop.power_losses(100, 6)),
+    "no temporary file for state": (fsops, "write_whole", write_in_place, lambda shop: shop.kills()),
+    "no look at what receipts say": (
+        "chatfmt.writers.staging",
+        "_whole",
+        lambda *_: True,
+        lambda shop: _without_both(shop),
+    ),
+}
+
+
+def _without_both(shop: Workshop) -> Iterable[Outcome]:
+    with mock.patch.object(fsops.OutputFile, "sync", nothing):
+        yield from shop.power_losses(100, 7)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, default in (("kills", 60), ("power", 300), ("damages", 2000), ("seed", 1), ("step", 1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shop = Workshop(folder / "shop")
+        good = [
+            report("death before every call", shop.kills(step=asked.step)),
+            report("every call fails", shop.failures(step=asked.step)),
+            report("power losses", shop.power_losses(asked.power, asked.seed)),
+            report("kill -9 of a real run", real_kills(folder / "kills", asked.kills, asked.seed)),
+            report("one-spot damages", damages(folder / "damages", asked.damages, asked.seed)),
+        ]
+        for title, (place, attribute, replacement, faults) in ABLATIONS.items():
+            target = sys.modules[place] if isinstance(place, str) else place
+            with mock.patch.object(target, attribute, replacement):
+                good.append(report(title, faults(shop), harm=True))
+    return 0 if all(good) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

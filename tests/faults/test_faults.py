@@ -1,0 +1,66 @@
+"""A short form of `storm.py`: each kind of fault, at some of its places. The whole is run by hand and before a release."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from chatfmt.writers import fsops, staging
+
+from .scenarios import Outcome, Workshop
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path)
+
+
+def wrong(outcomes: Iterable[Outcome], at_least: int) -> list[Outcome]:
+    found = list(outcomes)
+    assert len(found) >= at_least
+    return [outcome for outcome in found if outcome.wrong]
+
+
+def test_killed_anywhere_nothing_is_torn_and_a_resume_gives_the_same_bytes(workshop: Workshop) -> None:
+    assert wrong(workshop.kills(step=9), 40) == []
+
+
+def test_any_call_may_fail(workshop: Workshop) -> None:
+    assert wrong(workshop.failures(step=11), 60) == []
+
+
+def test_power_may_be_lost(workshop: Workshop) -> None:
+    assert wrong(workshop.power_losses(30, 1), 30) == []
+
+
+def no_sync(*arguments: object) -> None:
+    return None
+
+
+class TestProtectionsMatter:
+    """With a protection taken out, the same faults do harm."""
+
+    def test_syncing_files(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fsops.OutputFile, "sync", no_sync)
+        assert wrong(workshop.power_losses(30, 2), 30)
+
+    def test_syncing_folders(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fsops, "sync_folder", no_sync)
+        assert wrong(workshop.power_losses(60, 3), 60)
+
+    def test_whole_writes(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+        def write_in_place(path: Path, data: bytes) -> None:
+            with fsops.OutputFile(path) as file:
+                file.write(data)
+                file.sync()
+
+        monkeypatch.setattr(fsops, "write_whole", write_in_place)
+        assert wrong(workshop.kills(step=5), 40)
+
+    def test_reading_what_a_receipt_vouches_for(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fsops.OutputFile, "sync", no_sync)
+        with_reading = wrong(workshop.power_losses(40, 4), 40)
+        monkeypatch.setattr(staging, "_whole", lambda state, shard: True)
+        assert len(wrong(workshop.power_losses(40, 4), 40)) > len(with_reading)
