@@ -36,7 +36,7 @@ def test_the_wheel_holds_recipes_templates_and_types(wheel):
 
 def test_a_normal_install_finds_its_recipes(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    code = "import sys; sys.path[:0] = ['site']; from chatfmt.recipe import configs, names as n; print(configs(), len(n()))"
+    code = "import sys; sys.path[:0] = ['site']\nfrom chatfmt import recipe as r\nprint(r.configs(), len(r.names()))"
     run = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert run.stderr == ""
     place, count = run.stdout.split()

@@ -1,0 +1,106 @@
+"""Views: TRL's dataset types, rendered as TRL renders them, cut so that the parts are the whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import chatfmt
+from chatfmt import ChatTemplate, views
+from chatfmt.errors import RowError, UnknownName, UsageError
+from chatfmt.recipe import Recipe
+from chatfmt.schema import decode_conversations, encode_conversations
+
+U, A, S = ({"role": role, "content": f"{role} says"} for role in ("user", "assistant", "system"))
+A2 = {"role": "assistant", "content": "another"}
+CHATML = ChatTemplate.load("chatml")
+
+
+def convert(tmp_path: Path, rows: list[dict[str, object]], **recipe: object) -> list[dict[str, object]]:
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    chatfmt.convert(Recipe(source=str(tmp_path / "in.jsonl"), **recipe), out=tmp_path / "out.jsonl", overwrite=True)
+    return [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+
+
+def text(*turns: dict[str, str], prompt: bool = False) -> str:
+    return CHATML.render(list(turns), add_generation_prompt=prompt)
+
+
+CHAT = [{"messages": [S, U, A, U, A2]}, {"messages": [U, A]}]
+PAIR = [{"prompt": [S, U], "chosen": [A], "rejected": [A2]}]
+IMPLICIT = [{"chosen": [S, U, A], "rejected": [S, U, A2]}]
+
+
+@pytest.mark.parametrize("template", [None, "chatml"])
+@pytest.mark.parametrize(
+    ("rows", "to", "plain", "rendered"),
+    [
+        (CHAT, "auto", CHAT, [{"text": text(S, U, A, U, A2)}, {"text": text(U, A)}]),
+        (CHAT, "prompt-completion",
+         [{"prompt": [S, U, A, U], "completion": [A2]}, {"prompt": [U], "completion": [A]}],
+         [{"prompt": text(S, U, A, U, prompt=True), "completion": "another<|im_end|>\n"},
+          {"prompt": text(U, prompt=True), "completion": "assistant says<|im_end|>\n"}]),
+        (CHAT, "prompt", [{"prompt": [S, U, A, U]}, {"prompt": [U]}],
+         [{"prompt": text(S, U, A, U, prompt=True)}, {"prompt": text(U, prompt=True)}]),
+        (PAIR, "auto", PAIR, [{"prompt": text(S, U, prompt=True), "chosen": "assistant says<|im_end|>\n",
+                               "rejected": "another<|im_end|>\n"}]),
+        (IMPLICIT, "auto", PAIR, [{"prompt": text(S, U, prompt=True), "chosen": "assistant says<|im_end|>\n",
+                                   "rejected": "another<|im_end|>\n"}]),
+        (PAIR, "unpaired-preference",
+         [{"prompt": [S, U], "completion": [A], "label": True}, {"prompt": [S, U], "completion": [A2], "label": False}],
+         [{"prompt": text(S, U, prompt=True), "completion": "assistant says<|im_end|>\n", "label": True},
+          {"prompt": text(S, U, prompt=True), "completion": "another<|im_end|>\n", "label": False}]),
+        (PAIR, "messages", [{"messages": [S, U, A]}], [{"messages": [S, U, A]}]),
+        ([{"prompt": [U, A, U]}], "auto", [{"prompt": [U, A, U]}], [{"prompt": text(U, A, U, prompt=True)}]),
+        ([{"prompt": [U], "completion": [A], "label": False}], "auto",
+         [{"prompt": [U], "completion": [A], "label": False}],
+         [{"prompt": text(U, prompt=True), "completion": "assistant says<|im_end|>\n", "label": False}]),
+        ([{"text": "done"}], "auto", [{"text": "done"}], [{"text": "done"}]),
+    ],
+)  # fmt: skip
+def test_views(tmp_path, rows, to, plain, rendered, template):
+    assert convert(tmp_path, rows, to=to, template=template) == (plain if template is None else rendered)
+
+
+def test_segments_are_the_text_in_order(tmp_path):
+    made = convert(tmp_path, CHAT, to="segments", template="chatml")
+    assert ["".join(part["text"] for part in row["segments"]) for row in made] == [text(S, U, A, U, A2), text(U, A)]
+    assert [part["text"] for part in made[1]["segments"] if part["label"]] == ["assistant says<|im_end|>"]
+
+
+def test_spans_lie_on_the_trained_text(tmp_path):
+    (row, _) = convert(tmp_path, CHAT, mask=True, template="chatml")
+    assert [row["text"][start:end] for start, end in row["assistant_spans"]] == [
+        "assistant says<|im_end|>", "another<|im_end|>",
+    ]  # fmt: skip
+    (row, _) = convert(tmp_path, CHAT, mask=True, template="chatml", mask_stop_token=False, mask_last=True)
+    assert [row["text"][start:end] for start, end in row["assistant_spans"]] == ["another"]
+
+
+def test_what_has_no_answer_cannot_be_cut(tmp_path):
+    with pytest.raises(RowError, match="row 1: the conversation does not end with an answer to a prompt"):
+        convert(tmp_path, [CHAT[0], {"messages": [U, A, U]}], to="prompt-completion")
+    with pytest.raises(UsageError, match="this view is text, and no template was given"):
+        convert(tmp_path, CHAT, to="text")
+    with pytest.raises(UnknownName, match="unknown view `txt`"):
+        convert(tmp_path, CHAT, to="txt")
+    with pytest.raises(UsageError, match="the data has no `chosen`"):
+        convert(tmp_path, CHAT, to="preference")
+
+
+def test_parts_of_a_batch_are_parts_of_its_views():
+    rows = [[S, U, A], [U, A2], [U, A, U, A]]
+    batch = pa.RecordBatch.from_pydict({"row": pa.array([0, 1, 2]), "messages": encode_conversations(rows)})
+    whole = views.prompt_completion(views.Rows(batch, None))
+    for start in range(3):
+        part = views.prompt_completion(views.Rows(batch.slice(start), None))
+        for name in ("prompt", "completion"):
+            assert decode_conversations(part[name]) == decode_conversations(whole[name])[start:]
+
+
+def test_every_view_is_documented_and_reachable():
+    assert len(views.VIEWS) >= 8 and all(view.__doc__ for view in views.VIEWS.values())
+    assert set(views.OWN_VIEW.values()) <= set(views.VIEWS)
