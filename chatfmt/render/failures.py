@@ -24,5 +24,7 @@ def render_error(error: Exception, template: str, row: int | None = None) -> Ren
         code = "template.surrogate"
     elif isinstance(error, NotReproducible):
         code = "template.unprintable"
-    hint = f"`chatfmt templates probe {template}` says what the template takes"
+    hint = f"--fit adapts the data where it can; `chatfmt templates probe {template}` says what the template takes"
+    if "_message}" in template:  # the plain form is its own name
+        hint = "write a field for that role into the template, or give --fit, which adapts the data where it can"
     return RenderError(str(error) or type(error).__name__, hint=hint, at=Location(row=row), code=code)

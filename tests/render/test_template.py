@@ -248,7 +248,9 @@ def test_what_a_template_raises_is_the_cause(text: str, code: str, message: str,
         of(text).render(MESSAGES)
     error = raised.value
     assert (error.message, error.code, type(error.__cause__)) == (message, code, cause)
-    assert error.hint == "`chatfmt templates probe t` says what the template takes"
+    assert error.hint == (
+        "--fit adapts the data where it can; `chatfmt templates probe t` says what the template takes"
+    )
     assert pickle.loads(pickle.dumps(error)).message == message
 
 
