@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ..errors import RowError
 from ..schema import KEYS, ROW, encode_objects
-from .exact_json import check_value, is_plain, parse_object
+from .exact_json import as_record, check_value, is_plain, parse_object
 
 OnBad = Callable[[RowError, bytes], None]
 
@@ -43,11 +43,12 @@ def object_batch(
 
 def _parse(raw: bytes, max_bytes: int) -> dict[str, Any]:
     value = jiter.from_json(raw, catch_duplicate_keys=True, allow_inf_nan=False)
-    if type(value) is not dict or len(raw) > max_bytes:
+    record = as_record(value)
+    if record is None or len(raw) > max_bytes:
         raise ValueError
     if not is_plain(raw):
         check_value(value)
-    return value
+    return record
 
 
 def _good(records: Iterable[Record], max_bytes: int, on_bad: OnBad | None) -> Iterator[tuple[dict[str, Any], int]]:

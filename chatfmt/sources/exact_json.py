@@ -21,11 +21,25 @@ BOM = b"\xef\xbb\xbf"
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """The object that `raw` spells; `at.byte` and `at.line` of an error count from its beginning (byte 0, line 1)."""
+    """The object that `raw` spells; `at.byte` and `at.line` of an error count from its beginning (byte 0, line 1).
+
+    A list of objects is a conversation without a name: it is the object `{"messages": […]}`.
+    """
     value = parse_value(raw)
     if type(value) is not dict:
-        raise _not_object(value)
+        named = as_record(value)
+        if named is None:
+            raise _not_object(value)
+        return named
     return value
+
+
+def as_record(value: Any) -> dict[str, Any] | None:
+    """The record that a value of JSON is: an object itself, a list of objects as its `messages`; None for the rest."""
+    if type(value) is dict:
+        return value
+    turns = type(value) is list and value and all(type(item) is dict for item in value)
+    return {"messages": value} if turns else None
 
 
 def parse_value(raw: bytes) -> Any:
@@ -68,7 +82,7 @@ def _inner(value: Any) -> Any:
 
 
 def _not_object(value: Any) -> RowError:
-    kind = _KINDS.get(type(value), "a number")
+    kind = "an empty list" if value == [] else _KINDS.get(type(value), "a number")
     return RowError(f"the record is {kind}, not an object", code="json.not_object", at=Location(line=1, byte=0))
 
 

@@ -15,6 +15,7 @@ from .columnar import open_parquet, read_arrow, read_parquet
 from .content import content
 from .delimited import read_cells
 from .document import document_records
+from .exact_json import as_record
 from .json_array import read_elements
 from .jsonl import Start, read_lines
 from .model import Bytes, InputSplit, RowGroups, Whole
@@ -96,13 +97,14 @@ def parse(
 def _read_document(records: Iterable[object], on_bad: OnBad | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
     numbered = enumerate(records)
     while some := list(islice(numbered, batch_rows)):
-        good = [(row, value) for row, value in some if isinstance(value, dict)]
+        found = [(row, as_record(value)) for row, value in some]
         for row, value in some:
-            if not isinstance(value, dict):
+            if as_record(value) is None:
                 error = RowError("the record is not an object", code="json.not_object")
                 refuse(error, Record(dumps(value).encode(), row, 1, 0), on_bad)
+        good = [(row, record) for row, record in found if record is not None]
         if good:
-            yield to_batch([value for _, value in good], [row for row, _ in good])
+            yield to_batch([record for _, record in good], [row for row, _ in good])
 
 
 def _within(on_bad: OnBad | None, first: int, stop: float) -> OnBad:

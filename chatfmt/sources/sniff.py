@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from ..errors import InputError, Location, RowError
 from .compression import SUFFIXES, compression_of, decompressed, file_chunks
 from .content import recodes
-from .exact_json import BOM, parse_object
+from .exact_json import BOM, parse_object, parse_value
 from .model import Compression, Format, ReaderOptions
 
 HEAD = 256 << 10
@@ -122,7 +122,7 @@ def _text_format(head: bytes, named: Format | None, options: ReaderOptions) -> F
     if named in ("csv", "tsv"):
         return _json_lines_or(text, named)
     if text.startswith(b"["):
-        return "json"
+        return "jsonl" if _lines_are_lists(text) else "json"
     if text.startswith(b"{"):
         return "jsonl" if _first_line_is_object(text) else _document_or_lines(text)
     if named is None and (options.delimiter or not options.header or _looks_delimited(text)):
@@ -145,6 +145,17 @@ def _first_line_is_object(text: bytes) -> bool:
     except RowError:
         return not end and len(text) >= HEAD - len(BOM)
     return True
+
+
+def _lines_are_lists(text: bytes) -> bool:
+    """Whether the first line is a list of its own and another one follows; a list alone is an array of records."""
+    line, _, rest = text.partition(b"\n")
+    if not rest.lstrip(b" \t\r\n").startswith(b"["):
+        return False
+    try:
+        return type(parse_value(line)) is list
+    except RowError:
+        return False
 
 
 def _document_or_lines(text: bytes) -> Format:
