@@ -1,17 +1,21 @@
 """Every recipe of `configs/` is sound, and reads a miniature of its data set to the very output beside it.
 
 A miniature lies in `tests/recipes/`: `NAME.jsonl` or `NAME.json` where the Hub holds JSON, `NAME.parquet.jsonl` (rows
-that are written to Parquet here) or `NAME.py` (a `TABLE` with its own types) where it holds Parquet. Its columns and
-nesting are those of the data set, its text is our own. `NAME.expected.jsonl` is what comes out, whole.
+that are written to Parquet here) or `NAME.py` (a `TABLE` with its own types) where it holds Parquet; `NAME@SUBSET…` is
+one of a subset with other columns. Columns and nesting are those of the data set, the text is our own.
+`NAME.expected.jsonl` is what comes out, whole; `commands.golden` holds the same for each command of a recipe that
+renders nothing.
 """
 
 from __future__ import annotations
 
-import io
+import gzip
 import json
 import re
 import runpy
 import shlex
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +38,12 @@ SUFFIXES = (".parquet.jsonl", ".jsonl", ".json", ".py")
 NAMES = recipes.names()
 ON_THE_HUB = ("name", "split", "revision", "data_dir", "data_files")
 COMMANDS = [(name, command) for name in NAMES for command in recipes.load(name).values["about"]["commands"]]
+GOLDEN = FOLDER / "commands.golden"
+IDS = [f"{name}-{number}" for number, (name, _) in enumerate(COMMANDS)]
 
 
-def fixtures() -> dict[str, Path]:
-    """The miniatures by the name of their recipe."""
+def miniatures() -> dict[str, Path]:
+    """The miniatures by the name of their recipe, or by `NAME@SUBSET`."""
     found = {}
     for path in FOLDER.iterdir():
         suffix = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
@@ -46,12 +52,12 @@ def fixtures() -> dict[str, Path]:
     return found
 
 
-FIXTURES = fixtures()
+MINIATURES = miniatures()
 
 
 def write_source(name: str, folder: Path) -> Path:
     """The miniature as a file of the format that the Hub holds."""
-    path = FIXTURES[name]
+    path = MINIATURES[name]
     if path.name.endswith(".parquet.jsonl"):
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return write_parquet(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
@@ -70,7 +76,7 @@ def built(name: str, source: Path, flags: dict[str, Any] | None = None) -> chatf
     """The recipe with what `flags` add, reading `source` in place of its data set."""
     made, _ = recipes.build([recipes.load(name), recipes.Layer("flag", flags or {})])
     fields = made.model_dump(exclude={"about", *ON_THE_HUB})
-    return chatfmt.Recipe.model_validate({**fields, "source": str(source)})
+    return chatfmt.Recipe.model_validate({**fields, "source": str(source), "max_bad": "100%"})
 
 
 def converted(recipe: chatfmt.Recipe, out: Path) -> str:
@@ -79,29 +85,46 @@ def converted(recipe: chatfmt.Recipe, out: Path) -> str:
     return out.read_text(encoding="utf-8")
 
 
+@cache
+def convert_command() -> Any:
+    """`chatfmt convert` as the command line declares it."""
+    return typer.main.get_command(app).commands["convert"]
+
+
 def flags_of(command: str) -> dict[str, Any]:
     """The options of a `chatfmt convert …` command, as the command line reads them; a flag it does not know fails."""
     program, verb, *arguments = shlex.split(command)
     assert (program, verb) == ("chatfmt", "convert")
-    convert = typer.main.get_command(app).commands["convert"]  # type: ignore[attr-defined]
-    with convert.make_context("convert", arguments) as context:
+    with convert_command().make_context("convert", arguments) as context:
         return {key: value for key, value in context.params.items() if value not in (None, [], ())}
 
 
-def test_recipes_are_all_found() -> None:
-    files = sorted((ROOT / "configs").iterdir())
+def command_output(name: str, command: str, folder: Path) -> str:
+    """What a command writes, given the miniature (of the subset that it names, if there is one) as its data set."""
+    given = flags_of(command)
+    assert given.pop("source") == [name]
+    assert given.pop("out")
+    subset = f"{name}@{given.get('name')}"
+    source = write_source(subset if subset in MINIATURES else name, folder)
+    values = options.to_values({key: value for key, value in given.items() if key not in ON_THE_HUB})
+    return converted(built(name, source, values), folder / "out.jsonl")
+
+
+def test_all_recipes_are_found():
+    files = sorted((ROOT / "configs").iterdir(), key=lambda path: path.stem)
     assert [path.suffix for path in files] == [".yaml"] * len(files)
+    assert [path.stem for path in files] == list(NAMES)
     assert len(files) >= 85
-    assert [path.stem for path in files] == sorted(NAMES)
 
 
-def test_each_recipe_has_a_miniature_and_what_comes_of_it() -> None:
-    assert set(FIXTURES) == set(NAMES)
+def test_each_recipe_has_a_miniature_and_what_comes_of_it():
+    assert {name.partition("@")[0] for name in MINIATURES} == set(NAMES)
+    assert {name for name in MINIATURES if "@" not in name} == set(NAMES)
     assert {path.name.removesuffix(".expected.jsonl") for path in FOLDER.glob("*.expected.jsonl")} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_says_what_its_data_set_is(name: str) -> None:
+def test_a_recipe_says_what_its_data_set_is(name):
     assert re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name)
     recipe, _ = recipes.build([recipes.load(name)])
     about = recipe.about
@@ -109,42 +132,166 @@ def test_a_recipe_says_what_its_data_set_is(name: str) -> None:
     for text in (about.title, about.licence, about.summary, about.verified):
         assert text
         assert text == text.strip()
-    assert about.summary.endswith(".")
+    assert about.summary.endswith(".")  # a ` #` in plain YAML begins a comment and eats the rest
     assert about.splits
     assert len(set(about.splits)) == len(about.splits)
     assert 1 <= len(about.commands) <= 4
     assert all(re.fullmatch(r"[\w.-]+/[\w.-]+", spec.source) for spec in recipe.source)
-    assert recipe.name is None or about.subsets[0] == "all" or recipe.name in about.subsets
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_asks_for_a_split_where_there_is_no_train(name: str) -> None:
+def test_the_subset_and_split_of_a_recipe_are_among_those_it_names(name):
     recipe, _ = recipes.build([recipes.load(name)])
-    assert recipe.about is not None
-    assert recipe.split == "all" or (recipe.split or "train") in recipe.about.splits
+    about = recipe.about
+    assert about is not None
+    assert recipe.split == "all" or (recipe.split or "train") in about.splits
+    assert recipe.name is None or any(subset.startswith(recipe.name) for subset in about.subsets)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_is_written_in_one_order_without_defaults(name: str) -> None:
+def test_a_recipe_is_written_as_the_others(name):
     text = (ROOT / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
-    values = yaml.safe_load(text)
-    assert list(values)[:2] == ["about", "source"]
-    assert max(map(len, text.splitlines())) <= 130
-    assert text.endswith("\n") and not text.endswith("\n\n")
+    keys = list(yaml.safe_load(text))
+    assert keys == [key for key in chatfmt.Recipe.model_fields if key in keys]
+    assert max(map(len, text.splitlines())) <= 120
+    assert re.search(r"\S\n\Z", text)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_reads_its_miniature(name: str, tmp_path: Path) -> None:
+def test_a_recipe_reads_its_miniature(name, tmp_path):
     expected = (FOLDER / f"{name}.expected.jsonl").read_text(encoding="utf-8")
-    assert expected.count("\n") >= 1
+    assert expected.count("\n") >= 2
     assert converted(built(name, write_source(name, tmp_path)), tmp_path / "out.jsonl") == expected
 
 
-@pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[f"{n}-{i}" for i, (n, _) in enumerate(COMMANDS)])
-def test_a_command_converts_the_miniature(name: str, command: str, tmp_path: Path) -> None:
-    given = flags_of(command)
-    assert given.pop("source") == [name]
-    assert given.pop("out")
-    values = options.to_values({key: value for key, value in given.items() if key not in ON_THE_HUB})
-    text = converted(built(name, write_source(name, tmp_path), values), tmp_path / "out.jsonl")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_conversion_says_nothing_that_its_source_does_not(name):
+    """Each text lies in the miniature as it is; where two columns are joined or choices are listed, each line of it."""
+    said = list(strings(source_rows(name)))
+    rows = [json.loads(line) for line in (FOLDER / f"{name}.expected.jsonl").read_text("utf-8").splitlines()]
+    foreign = [text for text in contents(rows) if not any(text in own for own in said)]
+    assert name in JOINED or not foreign
+    lines = [re.sub(r"^[A-Z0-9]\. ", "", line) for text in foreign for line in text.split("\n")]
+    assert [line for line in lines if not any(line in own for own in said)] == JOINED.get(name, [])
+
+
+JOINED: dict[str, list[str]] = {
+    "alpaca": [], "alpaca-cleaned": [], "arc": [], "codealpaca-20k": [], "dolly-15k": [], "function-calling-chatml": [],
+    "hellaswag": [], "mmlu": ["B", "D"], "open-platypus": [], "sql-create-context": [], "squad": [],
+    "squad-v2": ["The text does not say."],
+}  # fmt: skip
+"""Recipes that join columns in one text, with the lines that they say themselves."""
+
+
+def source_rows(name: str) -> Any:
+    """The miniature as plain data."""
+    path = MINIATURES[name]
+    if path.suffix == ".py":
+        return runpy.run_path(str(path))["TABLE"].to_pylist()
+    text = path.read_text(encoding="utf-8")
+    return json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+
+
+def strings(value: Any) -> Iterator[str]:
+    """All texts in plain data, also those inside a text that is JSON."""
+    if isinstance(value, str):
+        yield value
+        value = json.loads(value) if value.startswith("[{") and value.endswith("}]") else None
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from strings(item)
+
+
+def contents(value: Any) -> Iterator[str]:
+    """All texts under `content` in plain data."""
+    if isinstance(value, dict) and isinstance(value.get("content"), str):
+        yield value["content"]
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from contents(item)
+
+
+def test_the_golden_file_holds_the_commands_that_render_nothing():
+    plain = [command for _, command in COMMANDS if "template" not in flags_of(command)]
+    assert [json.loads(line)["command"] for line in GOLDEN.read_text(encoding="utf-8").splitlines()] == plain
+    assert len(plain) >= 50
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS, ids=IDS)
+def test_a_command_converts_the_miniature(name, command, tmp_path):
+    text = command_output(name, command, tmp_path)
     assert text.count("\n") >= 1
+    if "template" not in flags_of(command):
+        assert [json.loads(line) for line in text.splitlines()] == golden()[command]
+
+
+@cache
+def golden() -> dict[str, Any]:
+    """The rows that each command of the golden file gives."""
+    lines = map(json.loads, GOLDEN.read_text(encoding="utf-8").splitlines())
+    return {line["command"]: line["rows"] for line in lines}
+
+
+CARD = "---\nlicense: mit\n{configs}---\n"
+SMOLTALK2 = """configs:
+- config_name: SFT
+  data_files:
+  - {split: OpenThoughts3_1.2M_think, path: SFT/OpenThoughts3_1.2M_think-*}
+  - {split: lamps_no_think, path: SFT/lamps_no_think-*}
+- config_name: Mid
+  data_files:
+  - {split: other, path: Mid/other-*}
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hub")
+    dialogues = gzip.compress(MINIATURES["hh-rlhf"].read_bytes(), mtime=0)
+    parts = {f"{part}/{split}.jsonl.gz": dialogues for part in ("harmless-base", "helpful-base")
+             for split in ("train", "test")}  # fmt: skip
+    rows = write_source("smoltalk2", folder).read_bytes()
+    with StandInHub() as hub:
+        hub.commit("datasets/Anthropic/hh-rlhf", {
+            "README.md": CARD.format(configs="").encode(), "red-team-attempts/red_team_attempts.jsonl.gz": b"", **parts,
+        })  # fmt: skip
+        hub.commit("datasets/HuggingFaceTB/smoltalk2", {
+            "README.md": CARD.format(configs=SMOLTALK2).encode(),
+            "SFT/OpenThoughts3_1.2M_think-00000-of-00001.parquet": rows,
+            "SFT/lamps_no_think-00000-of-00001.parquet": rows,
+            "Mid/other-00000-of-00001.parquet": b"not read",
+        })  # fmt: skip
+        hub.commit("datasets/openai/webgpt_comparisons", {"webgpt_comparisons.py": b"raise SystemExit"})
+        hub.commit(
+            "datasets/openai/webgpt_comparisons",
+            {"default/train/0000.parquet": write_source("webgpt-comparisons", folder).read_bytes()},
+            ref="refs/convert/parquet",
+        )
+        yield hub
+
+
+def run(hub: StandInHub, folder: Path, *arguments: str) -> str:
+    """What `chatfmt convert` writes to stdout, with the stand-in as its Hub."""
+    done = run_cli("convert", *arguments, "-q", cwd=folder, env=hub.env(folder / "home"))
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+def expected(name: str) -> str:
+    return (FOLDER / f"{name}.expected.jsonl").read_text(encoding="utf-8")
+
+
+def test_hh_rlhf_from_the_hub_reads_one_folder(hub, tmp_path):
+    assert run(hub, tmp_path, "hh-rlhf", "--data-dir", "harmless-base", "--split", "test") == expected("hh-rlhf")
+    assert [path for path in hub.fetched() if path.endswith(".gz")] == ["harmless-base/test.jsonl.gz"]
+
+
+def test_smoltalk2_from_the_hub_has_all_parts_of_its_subset(hub, tmp_path):
+    assert run(hub, tmp_path, "smoltalk2", "-o", "out/") == ""
+    written = sorted((tmp_path / "out" / "data").iterdir())
+    assert [path.name.partition("-0")[0] for path in written] == ["OpenThoughts3_1.2M_think", "lamps_no_think"]
+    rows = [json.loads(line) for line in expected("smoltalk2").splitlines()]
+    messages = [[row["messages"] for row in pq.read_table(path).to_pylist()] for path in written]
+    assert messages == [[row["messages"] for row in rows]] * 2
+
+
+def test_webgpt_from_the_hub_reads_the_copy_and_runs_no_script(hub, tmp_path):
+    assert run(hub, tmp_path, "webgpt-comparisons") == expected("webgpt-comparisons")
