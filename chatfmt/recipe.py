@@ -33,7 +33,7 @@ def parse_size(text: object) -> object:
 
 
 def _as_list(value: object) -> object:
-    return [value] if isinstance(value, (str, Mapping)) else value
+    return [value] if isinstance(value, (str, Mapping, BaseModel)) else value
 
 
 def _as_sources(value: object) -> object:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from .apply import Compile, Mapped, Mapper, mapper
 from .paths import Every, FieldPath
 from .plan import Constant, Mapping, Part, Template, check_columns, plan
-from .selection import fraction_mask, lowest, row_hash, shuffle_keys, shuffle_order, split_of
+from .selection import fraction_mask, lowest, places, row_hash, shuffle_keys, shuffle_order, split_of
 
 __all__ = [
     "Compile",
@@ -23,6 +23,7 @@ __all__ = [
     "fraction_mask",
     "lowest",
     "mapper",
+    "places",
     "plan",
     "row_hash",
     "shuffle_keys",

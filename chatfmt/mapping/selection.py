@@ -90,6 +90,11 @@ def lowest(hashes: abc.Iterable[bytes], count: int, *, seed: int = 0) -> frozens
     return frozenset(heapq.nsmallest(count, set(hashes), key=lambda key: (_place(key, seed, b"sample"), key)))
 
 
+def places(hashes: abc.Iterable[bytes], purpose: str, *, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """A number in [0, 1) for each conversation: `split` draws what `split_of` goes by, `sample` what `lowest` does."""
+    return np.fromiter((_place(key, seed, purpose.encode()) for key in hashes), np.float64)
+
+
 def _place(key: bytes, seed: int, purpose: bytes) -> float:
     """A number in [0, 1) for a conversation; another purpose draws another one, so that choices are independent."""
     return (xxhash.xxh3_64_intdigest(key + purpose, seed & (2**64 - 1)) >> 11) / 2**53

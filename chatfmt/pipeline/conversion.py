@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .. import checks, dialects, mapping, render, tokens, transforms, views
-from ..errors import Location, RowError, located
+from .. import checks, dialects, mapping, render, tokens, transforms, views, writers
+from ..errors import Location, RowError, UsageError, located
 from ..render.boundaries import boundaries
 from ..render.environment import expression, text_expression
 from ..render.guard import Guard
@@ -55,6 +56,7 @@ class Conversion:
         self._stages = [
             Stage(ROW, self._map),
             Stage(ROW, self._to_conversations),
+            Stage("row", self._choose),
             Stage("row", self._transform),
             Stage("row", self._check),
             Stage("row", self._control_tokens),
@@ -127,6 +129,17 @@ class Conversion:
         conversations = self._dialect.convert(batch, self.job.columns)
         books.step(len(batch), len(conversations))
         return conversations
+
+    def _choose(self, batch: pa.RecordBatch, books: Books) -> pa.RecordBatch:
+        if self.job.fraction == 1 and not self.job.tagged:
+            return batch
+        hashes = mapping.row_hash(batch)
+        if self.job.fraction < 1:
+            kept = mapping.fraction_mask(hashes, self.job.fraction, seed=self.job.seed)
+            hashes = list(compress(hashes, kept.to_pylist()))
+            books.filtered += len(batch) - len(hashes)
+            batch = batch.filter(kept)
+        return tagged(batch, hashes) if self.job.tagged else batch
 
     def _transform(self, batch: pa.RecordBatch, books: Books) -> pa.RecordBatch:
         changed, counts = transforms.apply(batch, self.job.transforms)
@@ -235,6 +248,17 @@ def guarded(engine: render.Renderer, job: Job) -> views.Renderer:
     if "all" in job.allow_loss or job.options.continue_final:
         return inner
     return GuardedRenderer(inner, Guard(Voice(job.template, job.options), job.allow_loss), job.template.name)
+
+
+def tagged(batch: pa.RecordBatch, hashes: Sequence[bytes]) -> pa.RecordBatch:
+    """The batch with one column more, which goes the way of kept ones: the hash and the place of each conversation."""
+    if writers.TAG in batch.schema.names:
+        raise UsageError(f"a column is named `{writers.TAG}`, which chatfmt needs", hint="leave it out of --keep")
+    table = np.empty((len(batch), 20), np.uint8)
+    table[:, :16] = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 16)
+    table[:, 16:] = np.arange(len(batch), dtype=np.uint32).view(np.uint8).reshape(-1, 4)
+    tags = pa.Array.from_buffers(writers.TAG_TYPE, len(batch), [None, pa.py_buffer(table)])
+    return batch.append_column(writers.TAG, tags)
 
 
 def rows_by_code(findings: Sequence[checks.Finding]) -> dict[str, set[int]]:

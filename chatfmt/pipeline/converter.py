@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from ..errors import UsageError
 from ..recipe import Recipe
 from ..schema import JSON, ROW, TEXT, is_turns
 from .books import Books
 from .conversion import Conversion
 from .planning import load_template, to_job
+from .select import is_global
 from .target import Target, target_of
 
 
@@ -16,10 +18,13 @@ class Converter:
     """Converts record batches as `chatfmt convert` would convert a Parquet file of the same columns.
 
     The dialect is found from the first batch unless the recipe names it; the recipe's own source is not read.
-    `books` counts what became of the rows. Raises RowError for the first bad row, its number that in the batch.
+    `books` counts what became of the rows. Raises RowError for the first bad row, its number that in the batch, and
+    UsageError for recipes that compare rows (`dedup`, `shuffle`, `test_fraction`, weights).
     """
 
     def __init__(self, recipe: Recipe) -> None:
+        if is_global(recipe):
+            raise UsageError("a converter sees one batch, and the recipe compares rows", hint="use `chatfmt.convert`")
         self.recipe, self.books = recipe, Books()
         self._template = load_template(recipe)
         self._target: Target = target_of(None, "jsonl", None)

@@ -46,6 +46,11 @@ class Job:
     tokenizer: str | None = None
     max_tokens: int | None = None
     over_length: str = "error"
+    fraction: float = 1.0
+    """The part of the conversations to take, chosen by their hashes and `seed`."""
+    seed: int = 0
+    tagged: bool = False
+    """Whether each row carries the hash of its conversation, for `select`."""
     read: tuple[str, ...] | None = None
     """The source columns that are needed; None for all."""
     whole_file: bool = False
@@ -68,3 +73,5 @@ class Task:
     state: Path
     """The folder of the run, where the shard waits until all are there."""
     fingerprint: str
+    source: int = 0
+    """The number of the source in the recipe."""

@@ -27,6 +27,7 @@ from .columns import Types, merge_types, schema_of, types_of
 from .conversion import Conversion
 from .job import Job, Task
 from .scratch import Scratch, from_stdin, read_more_than_once
+from .select import check_selection
 from .target import Target
 from .tasks import survey_task
 
@@ -70,9 +71,10 @@ class Plan:
     def tasks(self, state: Path) -> list[Task]:
         """The tasks, in the order of the output; `state` is the folder of the run."""
         pairs = [(part.job, shard) for part in self.parts for shard in part.shards]
+        sources = {id(part.job): number for number, part in enumerate(self.parts)}
         ordered = sorted(zip(pairs, _split_names(pairs), strict=True), key=lambda item: _rank(item[1], pairs))
         return [
-            Task(job, shard, split, name, state, self.fingerprint)
+            Task(job, shard, split, name, state, self.fingerprint, sources[id(job)])
             for ((job, shard), split), name in zip(ordered, self.names, strict=True)
         ]
 
@@ -92,6 +94,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, *, executor: str = "s
     """
     transforms.check_settings(recipe.transforms)
     check_tokens(recipe)
+    check_selection(recipe, target)
     template = load_template(recipe)
     parts = tuple(to_part(recipe, spec, template, target, scratch) for spec in recipe.source)
     check_views(parts)
@@ -187,11 +190,12 @@ def to_job(
     """What is to be done with rows like those of the sample."""
     fields = mapping.plan(recipe.map, markers=recipe.marker, explode=recipe.explode, where=recipe.where)
     detection = detect(recipe, sample, fields, nulls=nulls)
+    view = views.choose(recipe.to, detection.type, rendered=template is not None)
     job = Job(
-        key=fingerprint({"recipe": bytes_of(recipe), "columns": plain(detection.columns)}),
+        key=job_key(recipe, detection, view, template, nulls=nulls),
         dialect=detection.dialect,
         columns=detection.columns,
-        view=views.choose(recipe.to, detection.type, rendered=template is not None),
+        view=view,
         mapping=None if fields.is_empty else fields,
         nulls=nulls,
         transforms=fitted(recipe, template),
@@ -205,6 +209,8 @@ def to_job(
         tokenizer=recipe.tokenizer,
         max_tokens=recipe.max_tokens,
         over_length=recipe.over_length,
+        fraction=recipe.fraction,
+        seed=recipe.seed,
         read=None if recipe.on_error == "skip" else needed_columns(detection, fields),  # rejects are kept whole
         whole_file=detection.whole_file,
         skip_bad=recipe.on_error == "skip",
@@ -212,6 +218,17 @@ def to_job(
         compression=target.compression,
     )
     return job, detection
+
+
+def job_key(recipe: Recipe, detection: Detection, view: str, template: ChatTemplate | None, *, nulls: bool) -> str:
+    """The name of a job: two jobs of one process that differ in anything have different ones."""
+    read = [detection.dialect, plain(detection.columns), view, nulls]
+    return fingerprint({"recipe": bytes_of(recipe), "read": read, "template": identity(template)})
+
+
+def identity(template: ChatTemplate | None) -> list[Any] | None:
+    """What tells a template from others, whatever its name."""
+    return None if template is None else [template.sha256, dict(template.special_tokens)]
 
 
 def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Mapping, *, nulls: bool) -> Detection:
@@ -311,7 +328,7 @@ def run_fingerprint(
             "recipe": bytes_of(recipe),
             "files": [{**file, "file": Path(file["file"]).name} for file in files],
             "columns": [[part.job.dialect, part.job.view, plain(part.detection.columns)] for part in parts],
-            "template": template and [template.sha256, dict(template.special_tokens)],
+            "template": identity(template),
             "format": [target.format, target.compression, target.kind == "file"],
             "pyarrow": pa.__version__ if target.format == "parquet" else "",
             "python": platform.python_version_tuple()[:2],
@@ -339,7 +356,10 @@ def with_schema(plan: Plan, executor: str, workers: int) -> Plan:
     if any(needs_survey(part) for part in plan.parts):
         types = reduce(merge_types, survey(plan, executor, workers), types)
     schema = schema_of(types)
-    parts = tuple(replace(part, job=replace(part.job, schema=schema)) for part in plan.parts)
+    name = fingerprint({"schema": str(schema)})
+    parts = tuple(
+        replace(part, job=replace(part.job, schema=schema, key=f"{part.job.key}-{name}")) for part in plan.parts
+    )
     return replace(plan, parts=parts)
 
 

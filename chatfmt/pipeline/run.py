@@ -13,15 +13,17 @@ import pyarrow as pa
 
 from .. import __version__, executors, render, writers
 from ..errors import DataProblem, RowError, UsageError
-from ..manifest import Manifest, Shard
+from ..manifest import REJECTS, Manifest, Shard
 from ..recipe import Recipe
 from ..writers import OutputFolder, RejectWriter, SingleFile, Stream
 from .books import Books, counted
+from .gather import first_tasks, gathered
 from .piped import convert_piped
 from .planning import Plan, plan
 from .scratch import Scratch
+from .select import is_global
 from .target import STDOUT, Target, target_of
-from .tasks import output_batches, ready, run_task, to_reject
+from .tasks import every, output_batches, ready, run_task, to_reject
 
 OnProgress = Callable[[int], None]
 """Called with the number of rows read so far."""
@@ -97,7 +99,7 @@ def cores() -> int:
 
 def is_piped(recipe: Recipe, target: Target) -> bool:
     """Whether rows go from stdin straight to a stream."""
-    return target.kind == "stream" and [spec.source for spec in recipe.source] == ["-"]
+    return target.kind == "stream" and [spec.source for spec in recipe.source] == ["-"] and not is_global(recipe)
 
 
 def pipe(recipe: Recipe, target: Target, rejects: Path | None) -> Summary:
@@ -120,9 +122,12 @@ def carry_out(
 ) -> Summary:
     """Do what the plan says; see `convert`."""
     check_place(plan)
-    if plan.target.kind == "stream":
-        return to_stream(plan, open_stream(plan.target), rejects, on_progress)
     run = executors.executor(executor)
+    if plan.target.kind == "stream":
+        stream = open_stream(plan.target)
+        if is_global(plan.recipe):
+            return to_stream_gathered(plan, stream, run, workers, rejects, on_progress)
+        return to_stream(plan, stream, rejects, on_progress)
     if plan.target.kind == "file":
         return to_file(plan, run, workers, rejects, on_progress, resume=resume, overwrite=overwrite)
     return to_folder(plan, run, workers, rejects, on_progress, resume=resume, overwrite=overwrite)
@@ -154,9 +159,9 @@ def to_folder(
     """A folder of shards with its card and manifest."""
     with OutputFolder.open(plan.target.path, plan.fingerprint, resume=resume, overwrite=overwrite) as folder:
         if folder.complete is not None:
+            keep_published(plan.target.path, folder.complete, rejects)
             return to_summary(plan, folder.complete.shards, complete=True)
-        shards = all_shards(plan, folder, run, workers, on_progress)
-        check_budget(plan.recipe, shards)
+        shards = all_shards(plan, folder.state, run, workers, on_progress, rejects)
         manifest = to_manifest(plan, shards)
         schema = plan.parts[0].job.schema if plan.parts else None
         rendered = plan.template is not None
@@ -177,28 +182,50 @@ def to_file(
     """One file, its parts staged beside it and joined at the end."""
     target = plan.target
     with SingleFile.open(target.path, plan.fingerprint, resume=resume, overwrite=overwrite) as file:
-        shards = all_shards(plan, file, run, workers, on_progress)
-        check_budget(plan.recipe, shards)
-        whole = file.commit(shards, target.format, target.compression, rejects)
+        shards = all_shards(plan, file.state, run, workers, on_progress, rejects)
+        whole = file.commit(shards, target.format, target.compression)
     return to_summary(plan, shards, size=whole.bytes)
 
 
 def all_shards(
-    plan: Plan, place: OutputFolder | SingleFile, run: executors.Executor, workers: int, on_progress: OnProgress
+    plan: Plan, state: Path, run: executors.Executor, workers: int, on_progress: OnProgress, rejects: Path | None
 ) -> list[Shard]:
-    """Every shard in order: those an earlier try left whole, and those that are made now."""
-    tasks = plan.tasks(place.state)
-    found = place.finished()
-    left = [task for task in tasks if task.name not in found]
-    done = sum(shard.rows_in for shard in found.values())
-    on_progress(done)
-    made = run(run_task, left, workers) if workers > 1 and len(left) > 1 else executors.serial(run_task, left, 1)
-    for shard in made:
-        found[shard.name] = shard
-        done += shard.rows_in
-        on_progress(done)
-        check_count(plan.recipe, found.values())
-    return [found[task.name] for task in tasks]
+    """Every shard in order: those an earlier try left whole, and those that are made now; then the rejects, if asked.
+
+    Raises DataProblem over the budget; the rejects so far are kept then, too.
+    """
+    tasks, folder = first_tasks(plan, state)
+    made: list[Shard] = []
+    done = 0
+    try:
+        for shard in every(run_task, tasks, writers.finished(folder, plan.fingerprint), run, workers):
+            made.append(shard)
+            on_progress(done := done + shard.rows_in)
+            check_count(plan.recipe, made)
+        check_budget(plan.recipe, made)
+    except DataProblem:
+        keep_rejects(folder, made, rejects)
+        raise
+    keep_rejects(folder, made, rejects)
+    return made if folder == state else gathered(plan, state, made, run, workers)
+
+
+def keep_published(out: Path, manifest: Manifest, path: Path | None) -> None:
+    """Write the rejects of a folder that was complete already to the file that the user named."""
+    if path is not None:
+        with writers.AtomicFile(path) as file:
+            if manifest.rejects:
+                writers.copy(out / REJECTS, file)
+
+
+def keep_rejects(state: Path, shards: Sequence[Shard], path: Path | None) -> None:
+    """Write the rejects of the shards to the file that the user named, in order."""
+    if path is None:
+        return
+    with writers.AtomicFile(path) as file:
+        for shard in shards:
+            if shard.reject_sha256:
+                writers.copy(writers.rejects_path(state, shard.name), file)
 
 
 def to_stream(plan: Plan, stream: Stream, rejects: Path | None, on_progress: OnProgress) -> Summary:
@@ -219,6 +246,19 @@ def to_stream(plan: Plan, stream: Stream, rejects: Path | None, on_progress: OnP
             conversion.report(books)
             encoder.close()
     return settle(plan.recipe, books, stream, plan.notes)
+
+
+def to_stream_gathered(
+    plan: Plan, stream: Stream, run: executors.Executor, workers: int, rejects: Path | None, on_progress: OnProgress
+) -> Summary:
+    """Rows to a stream once all of them are known; until then they wait in a temporary folder."""
+    with Scratch() as scratch:
+        writers.prepare(scratch.folder, plan.fingerprint)
+        shards = all_shards(plan, scratch.folder, run, workers, on_progress, rejects)
+        for shard in shards:
+            writers.copy(writers.staged_path(scratch.folder, shard.name), stream)
+        stream.flush()
+    return to_summary(plan, shards)
 
 
 def open_stream(target: Target) -> Stream:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
-from .. import sources, writers
+from .. import executors, sources, writers
 from ..errors import RowError
 from ..manifest import Reject, Shard
 from ..schema import ROW, decode_objects, encode_objects
@@ -15,6 +17,16 @@ from .books import Books
 from .columns import Types, merge_types, types_of
 from .conversion import Conversion, OnReject
 from .job import Job, Task
+
+
+class Named(Protocol):
+    """A task that makes one shard."""
+
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=Named)
 
 
 def run_task(task: Task) -> Shard:
@@ -38,6 +50,17 @@ def run_task(task: Task) -> Shard:
     shard = to_shard(task.name, task.split, books, writer, rejects)
     writers.write_receipt(task.state, shard, task.fingerprint)
     return shard
+
+
+def every(
+    fn: Callable[[T], Shard], tasks: Sequence[T], found: Mapping[str, Shard], run: executors.Executor, workers: int
+) -> Iterator[Shard]:
+    """The shards of the tasks, in order: those that an earlier try left whole (`found`), and those made now."""
+    left = [task for task in tasks if task.name not in found]
+    made = run(fn, left, workers) if workers > 1 and len(left) > 1 else executors.serial(fn, left, 1)
+    with closing(made):  # type: ignore[type-var]
+        for task in tasks:
+            yield found[task.name] if task.name in found else next(made)
 
 
 def ready(job: Job) -> Conversion:

@@ -3,17 +3,32 @@
 from ..errors import ReaderGone
 from .card import card, check_split
 from .encoders import COMPRESSIONS, FORMATS, PARQUET_COMPRESSIONS, Encoder, Sink, parquet_schema
-from .folder import OutputFolder
+from .folder import OutputFolder, copy
+from .parts import PARTS, TAG, TAG_TYPE, read_part
 from .shard import AtomicFile, RejectWriter, ShardWriter
 from .single import SingleFile, Stream, check_compression, file_ending, format_of, is_stream
-from .staging import prepare, rejects_path, staged_path, write_receipt
+from .staging import (
+    Lock,
+    finished,
+    parts_folder,
+    prepare,
+    receipt,
+    rejects_path,
+    run_fingerprint,
+    staged_path,
+    write_receipt,
+)
 
 __all__ = [
     "COMPRESSIONS",
     "FORMATS",
     "PARQUET_COMPRESSIONS",
+    "PARTS",
+    "TAG",
+    "TAG_TYPE",
     "AtomicFile",
     "Encoder",
+    "Lock",
     "OutputFolder",
     "ReaderGone",
     "RejectWriter",
@@ -24,12 +39,18 @@ __all__ = [
     "card",
     "check_compression",
     "check_split",
+    "copy",
     "file_ending",
+    "finished",
     "format_of",
     "is_stream",
     "parquet_schema",
+    "parts_folder",
     "prepare",
+    "read_part",
+    "receipt",
     "rejects_path",
+    "run_fingerprint",
     "staged_path",
     "write_receipt",
 ]

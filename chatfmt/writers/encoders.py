@@ -82,7 +82,7 @@ class Parquet:
         self._schema = schema
         stored = parquet_schema(schema)
         self._writer = pq.ParquetWriter(
-            pa.PythonFile(_Pyarrow(sink), mode="w"),
+            pa.PythonFile(ArrowSink(sink), mode="w"),
             stored,
             compression=compression or "zstd",
             use_dictionary=_repeating(stored),
@@ -109,7 +109,7 @@ class Parquet:
                 self._writer.write_table(table, row_group_size=len(table))
 
 
-class _Pyarrow:
+class ArrowSink:
     """A sink as pyarrow wants a file: it asks for more than it uses."""
 
     closed = False

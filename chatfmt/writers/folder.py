@@ -28,6 +28,7 @@ from typing import Self
 from ..errors import InputError, OutputError
 from ..manifest import DATA, MANIFEST, REJECTS, STATE, Manifest, Shard, read_manifest, totals
 from . import fsops, staging
+from .encoders import Sink
 from .shard import AtomicFile
 
 CARD = "README.md"
@@ -232,7 +233,7 @@ def join_rejects(state: Path, shards: Iterable[Shard]) -> dict[str, int | str]:
     return {"rows": sum(shard.rejected for shard in parts), "bytes": file.bytes, "sha256": file.sha256}
 
 
-def copy(path: Path, sink: AtomicFile) -> None:
+def copy(path: Path, sink: Sink) -> None:
     """Append the bytes of a file to a sink, a piece at a time."""
     with path.open("rb") as part:
         while piece := part.read(COPY):

@@ -17,6 +17,8 @@ from ..errors import Location, RowError
 from ..schema import CONVERSATIONS, JSON, KEYS, loads, to_json
 
 BYTES = pa.large_binary()
+LINE = "#line"
+"""The one column of a batch whose rows are lines already."""
 SHORT = 24
 """Bytes of a value, offsets included, below which text is like `role`: few words, often repeated."""
 SLICE = 4 << 20
@@ -29,6 +31,9 @@ def json_lines(batch: pa.RecordBatch, *, explicit_nulls: bool = False) -> Iterat
     With `explicit_nulls` a null of a kept column that is not JSON text is written as `null`: Parquet sources mean that.
     Raises RowError for values that JSON does not have: NaN, infinities, binary.
     """
+    if batch.schema.names == [LINE]:
+        yield _data(batch.column(LINE))
+        return
     rows = max(1, SLICE * len(batch) // max(1, batch.nbytes))
     for start in range(0, len(batch), rows):
         yield _lines(batch.slice(start, rows), explicit_nulls)

@@ -15,6 +15,7 @@ from ..manifest import Reject
 from . import fsops
 from .encoders import FORMATS
 from .pages import page_problem
+from .parts import PARTS
 
 
 class AtomicFile:
@@ -69,7 +70,7 @@ class AtomicFile:
 
 
 class ShardWriter:
-    """Writes batches to `path` in a format of FORMATS. After the `with` block: `rows`, `bytes`, `sha256`.
+    """Writes batches to `path` in a format of FORMATS or PARTS. After the `with` block: `rows`, `bytes`, `sha256`.
 
     The file appears at the end of a block that did not raise: encoded, synced, read back (Parquet: every page against
     its checksum), renamed. Its folder must exist.
@@ -84,11 +85,12 @@ class ShardWriter:
         *,
         explicit_nulls: bool = False,
     ) -> None:
-        if format not in FORMATS:
+        encoders = {**FORMATS, **PARTS}
+        if format not in encoders:
             raise UnknownName.of("format", format, FORMATS)
         self._format, self._file, self.rows = format, AtomicFile(path), 0
         try:
-            self._encoder = FORMATS[format](self._file, schema, compression, explicit_nulls=explicit_nulls)
+            self._encoder = encoders[format](self._file, schema, compression, explicit_nulls=explicit_nulls)
         except BaseException:
             self._file.give_up()
             raise

@@ -51,6 +51,11 @@ def _flat(name: str) -> str:
     return name.replace("%", "%25").replace("/", "%2F")
 
 
+def parts_folder(state: Path) -> Path:
+    """The folder, made like this one, of rows that wait for another order."""
+    return state / PARTS
+
+
 def write_receipt(state: Path, shard: Shard, fingerprint: str) -> None:
     """Record that a shard is whole. Only after its file and its rejects are in place."""
     fsops.write_whole(receipt_path(state, shard.name), shard_to_json(shard, fingerprint=fingerprint).encode())
