@@ -42,9 +42,9 @@ ASKED = datetime.datetime(2023, 4, 9, 0, 2, 53, tzinfo=datetime.UTC)
 def asked(content: str, language: str) -> dict[str, object]:
     """A turn of the user, with all that is known of it."""
     return {
-        "content": content, "country": "Fiji", "hashed_ip": "0a", "language": language, "redacted": False, "role": "user",
-        "header": {"accept-language": "en", "user-agent": None}, "state": None, "timestamp": None, "toxic": False,
-        "turn_identifier": 102,
+        "content": content, "country": "Fiji", "hashed_ip": "0a", "language": language, "redacted": False,
+        "role": "user", "header": {"accept-language": "en", "user-agent": None}, "state": None, "timestamp": None,
+        "toxic": False, "turn_identifier": 102,
     }  # fmt: skip
 
 
