@@ -176,7 +176,7 @@ def test_a_conversion_says_nothing_that_its_source_does_not(name):
 
 
 JOINED: dict[str, list[str]] = {
-    "alpaca": [], "alpaca-cleaned": [], "arc": [], "codealpaca-20k": [], "dolly-15k": [], "function-calling-chatml": [],
+    "alpaca": [], "alpaca-cleaned": [], "arc": [], "codealpaca-20k": [], "dolly-15k": [],
     "hellaswag": [], "mmlu": ["B", "D"], "open-platypus": [], "sql-create-context": [], "squad": [],
     "squad-v2": ["The text does not say."],
 }  # fmt: skip

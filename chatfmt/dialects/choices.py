@@ -8,13 +8,14 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import DialectError
-from .columns import Columns, Record, kind_of, side_parts, value_at
+from .columns import Columns, Record, first_text, kind_of, side_parts, value_at
 from .literals import read_literal
 from .output import by_row
 
 QUESTIONS = ("question", "question_stem", "ctx", "query", "prompt", "problem")
 CHOICES = ("choices", "options", "endings")
 ANSWERS = ("answer", "answerKey", "answer_key", "label", "answer_idx", "correct_answer", "correct", "answer_index")
+EXPLANATIONS = ("solution", "explanation")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -27,7 +28,8 @@ def multiple_choice(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
            {"role": "assistant", "content": "B"}]}`
 
     The option `mc_answer` is `letter` (B), `text` (blue) or `both` (B. blue). The answer is an index from 0, a label,
-    or the text of a choice. Raises DialectError `col.type`, `col.null`.
+    or the text of a choice. Without one a `solution` or `explanation` in words is the answer.
+    Raises DialectError `col.type`, `col.null`.
     """
     return by_row(batch, columns, _multiple_choice)
 
@@ -39,17 +41,24 @@ def _multiple_choice(record: Record, columns: Columns) -> dict[str, Any]:
     choices = choices_of(record, columns)
     if choices is None:
         raise DialectError("there are no choices", code="col.null")
+    lines = "\n".join(f"{label}. {text}" for label, text in choices)
+    said = _explanation(record, columns) or _right_answer(record, columns, choices)
+    return {"messages": [{"role": "user", "content": f"{question}\n\n{lines}"}, {"role": "assistant", "content": said}]}
+
+
+def _explanation(record: Record, columns: Columns) -> str | None:
+    """The answer in words, of data that has no choice of an answer."""
+    path = columns.path("explanation")
+    value = value_at(record, path) if path else None
+    return value if isinstance(value, str) else None
+
+
+def _right_answer(record: Record, columns: Columns, choices: Sequence[tuple[str, str]]) -> str:
     given = value_at(record, columns.path("answer") or "answer")
     right = which(given, choices)
     if right is None:
         raise DialectError(f"the answer {_shown(given)} is none of the {len(choices)} choices", code="col.type")
-    lines = "\n".join(f"{label}. {text}" for label, text in choices)
-    return {
-        "messages": [
-            {"role": "user", "content": f"{question}\n\n{lines}"},
-            {"role": "assistant", "content": _answer(choices[right], columns)},
-        ]
-    }
+    return _answer(choices[right], columns)
 
 
 def _shown(value: Any) -> str:
@@ -111,13 +120,15 @@ def multiple_choice_parts(record: Record, columns: Columns) -> dict[str, str] | 
     if choices is None and _lettered(record):
         choices = "A"
     answer = columns.path("answer") or next((name for name in ANSWERS if record.get(name) is not None), None)
-    if question is None or choices is None or answer is None:
+    words = first_text(record, EXPLANATIONS, columns, "explanation") if answer is None else None
+    if question is None or choices is None or (answer is None and words is None):
         return None
-    found = {"prompt": question, "choices": choices, "answer": answer, **side_parts(record, columns)}
+    found = {"prompt": question, "choices": choices, **side_parts(record, columns)}
+    found |= {"answer": answer} if answer else {"explanation": words or ""}
     if choices == "A":
         found |= {f"choice_{letter}": letter for letter, _ in _lettered(record) or []}
     listed = choices_of(record, columns.adding(found))
-    return found if listed and isinstance(value_at(record, answer), (str, int)) else None
+    return found if listed and (words or isinstance(value_at(record, answer or ""), (str, int))) else None
 
 
 def squad(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:

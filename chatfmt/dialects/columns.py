@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from .. import schema
 from ..errors import DialectError, Location, NoDialect, UsageError
-from .literals import read_literal
+from .literals import read_objects
 
 Record = Mapping[str, Any]
 
@@ -21,7 +21,7 @@ MESSAGES = (
 )  # fmt: skip
 """Columns that hold a whole conversation, in the order they are looked for."""
 SYSTEM = ("system", "system_prompt", "system_message")
-TOOLS = ("tools", "tools_json", "functions")
+TOOLS = ("tools", "tools_json", "functions", "function_description")
 TEMPLATE_KWARGS = ("chat_template_kwargs", "template_kwargs")
 SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents"})
 """Parts that any dialect may have beside its own."""
@@ -126,7 +126,7 @@ def _is_list(value: Any) -> bool:
 
 def _are_tools(value: Any) -> bool:
     """Whether a value could be specifications of tools, so that a column of another sense is not taken for them."""
-    value = read_literal(value) if isinstance(value, str) else value
+    value = read_objects(value) if isinstance(value, str) else value
     return isinstance(value, (list, dict))
 
 

@@ -222,7 +222,7 @@ def prompt_only_parts(record: Record, columns: Columns) -> dict[str, str] | None
     if prompt is None or not isinstance(value_at(record, prompt), str):
         return None
     found = {"prompt": prompt, **side_parts(record, columns)}
-    return found if columns.path("prompt") or not _unexplained(record, found) else None
+    return found if columns.path("prompt") or not unexplained(record, found) else None
 
 
 def text_parts(record: Record, columns: Columns) -> dict[str, str] | None:
@@ -231,10 +231,10 @@ def text_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     if not isinstance(value_at(record, path), str):
         return None
     found = {"text": path}
-    return found if columns.path("text") or not _unexplained(record, found) else None
+    return found if columns.path("text") or not unexplained(record, found) else None
 
 
-def _unexplained(record: Record, parts: Mapping[str, str]) -> list[str]:
+def unexplained(record: Record, parts: Mapping[str, str]) -> list[str]:
     """The columns of text, or of several values, that neither play a part nor describe the row by their name."""
     return [
         name

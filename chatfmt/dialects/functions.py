@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ..errors import DialectError
 from .calls import call_of, calls_in
-from .columns import Columns, Record, kind_of, value_at
+from .columns import Columns, Record, first_text, kind_of, value_at
 from .literals import read_literal
 from .output import by_row, in_message
 from .roles import known_role
@@ -33,6 +33,23 @@ def plain_turns(record: Record, columns: Columns) -> list[Turn]:
     return turns
 
 
+def with_question(turns: Sequence[Turn], record: Record, columns: Columns) -> list[Turn]:
+    """The turns with the user turn that they lack, behind those of the system, where a column holds it."""
+    path = columns.path("question")
+    question = value_at(record, path) if path else None
+    if not isinstance(question, str) or any(turn["role"] == "user" for turn in turns):
+        return list(turns)
+    place = next((n for n, turn in enumerate(turns) if turn["role"] not in ("system", "developer")), len(turns))
+    return [*turns[:place], {"role": "user", "content": question}, *turns[place:]]
+
+
+def question_part(record: Record, columns: Columns) -> dict[str, str]:
+    """The part `question` of a record whose user turn may be missing."""
+    path = first_text(record, QUESTIONS, columns, "question")
+    return {"question": path} if path else {}
+
+
+QUESTIONS = ("original_question",)
 _CALL = re.compile(r"\s*<tool_call>\s*(.*?)\s*</tool_call>\s*", re.DOTALL)
 _RESPONSE = re.compile(r"\s*<tool_response>\n?(.*?)\n?</tool_response>\s*", re.DOTALL)
 _TOOLS = re.compile(r"<tools>(.*?)</tools>", re.DOTALL)
@@ -49,14 +66,15 @@ def hermes(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
            {"role": "tool", "content": "{\"rain\": false}"}],
            "tools": [{"type": "function", "function": {"name": "f"}}]}`
 
-    The system turn stays as it is. A turn in which one call cannot be read stays text. Each response is a turn.
+    The system turn stays as it is. A turn in which one call cannot be read stays text. Each response is a turn. A
+    question in a column of its own is put in as `traces` does.
     Raises DialectError `msg.role`.
     """
     return by_row(batch, columns, _hermes)
 
 
 def _hermes(record: Record, columns: Columns) -> dict[str, Any]:
-    turns = plain_turns(record, columns)
+    turns = with_question(plain_turns(record, columns), record, columns)
     tools = [] if columns.path("tools") else _hermes_tools(turns)
     made = [new for turn in turns for new in _hermes_turn(turn, columns)]
     return {"messages": made, "tools": tools or None}
@@ -93,7 +111,8 @@ def _hermes_turn(turn: Turn, columns: Columns) -> list[Turn]:
 
 def hermes_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     """The parts of a record whose assistant writes a `<tool_call>`."""
-    return written_by_assistant(record, columns, "<tool_call>")
+    found = written_by_assistant(record, columns, "<tool_call>")
+    return None if found is None else {**found, **question_part(record, columns)}
 
 
 def written_by_assistant(record: Record, columns: Columns, mark: str) -> dict[str, str] | None:

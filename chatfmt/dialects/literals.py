@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from typing import Any
 
@@ -28,6 +29,22 @@ def read_literal(text: str) -> Any:
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
     return text
+
+
+def read_objects(text: str) -> Any:
+    """As `read_literal`, and several JSON objects one after another (as Glaive lists functions) as a list."""
+    found = read_literal(text)
+    if not isinstance(found, str) or not text.lstrip().startswith("{"):
+        return found
+    rest, objects = text.strip(), []
+    try:
+        while rest:
+            _, end = json.JSONDecoder().raw_decode(rest)
+            objects.append(schema.loads(rest[:end]))
+            rest = rest[end:].lstrip()
+    except ValueError:
+        return text
+    return objects
 
 
 def _plain(value: Any) -> Any:

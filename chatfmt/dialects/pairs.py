@@ -8,6 +8,7 @@ default), `first` (the first answer counts as better) or `error`.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,9 +100,16 @@ def arena(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 def _arena(record: Record, columns: Columns) -> list[Row]:
     a, b = (value_at(record, name) for name in ("conversation_a", "conversation_b"))
-    sides = {"model_a": ((1, a), (0, b)), "model_b": ((1, b), (0, a))}.get(record.get("winner", ""), ((0, a), (0, b)))
-    rows = _pair([], *sides, columns)
+    winner = record.get("winner")
+    known = {"model_a": ((1, a), (0, b)), "model_b": ((1, b), (0, a)), **dict.fromkeys(TIES, ((0, a), (0, b)))}
+    if winner not in known:
+        raise DialectError(f"the winner `{winner}` is none of {', '.join(f'`{name}`' for name in known)}",
+                           code="col.type")  # fmt: skip
+    rows = _pair([], *known[winner], columns)
     return [{"chosen": row["chosen"], "rejected": row["rejected"]} for row in rows]
+
+
+TIES = ("tie", "tie (bothbad)", "both_bad")
 
 
 def arena_parts(record: Record, columns: Columns) -> dict[str, str] | None:
@@ -138,8 +146,9 @@ def scored(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
            "rejected": [{"role": "assistant", "content": "Green."}]}`
 
-    A `rank` is better when it is lower, any score when it is higher; of equal `fine-grained_score` the
-    `overall_score` decides. Which pairs are made is the option `pairs`, what ties do the option `ties`.
+    A `rank` is better when it is lower, any score when it is higher. The answers of a row are compared by the first of
+    SCORES that any of them has, and where that is equal by the next; one without it is left out.
+    Which pairs are made is the option `pairs`, what ties do the option `ties`.
     Raises DialectError `col.type`.
     """
     return by_row(batch, columns, _scored)
@@ -152,31 +161,39 @@ def _scored(record: Record, columns: Columns) -> list[Row]:
     if not isinstance(items, list):
         raise DialectError(f"column `{path}` is {kind_of(items)}, not a list of answers", code="col.type")
     if isinstance(ratings, list) and not any(isinstance(item, Mapping) for item in items):
-        answers = [(_number(rating), item) for rating, item in zip(ratings, items, strict=False)]
+        answers = [(number_of(rating), item) for rating, item in zip(ratings, items, strict=False)]
         return pairs_of(prompt, [(None if score is None else (score,), item) for score, item in answers], columns)
-    return pairs_of(prompt, [(score_of(item), _text_of(item)) for item in items], columns)
+    return pairs_of(prompt, list(zip(scores_of(items), map(_text_of, items), strict=True)), columns)
 
 
-def score_of(item: Mapping[str, Any]) -> tuple[float, ...] | None:
-    """How good an answer is, more is better; None if it has neither score nor rank."""
-    rank = _number(item.get("rank"))
-    if rank is not None:
-        return (-rank,)
-    scores = [_number(item.get(name)) for name in SCORES]
-    return tuple(score for score in scores if score is not None) or None
+def scores_of(items: Sequence[Mapping[str, Any]]) -> list[tuple[float, ...] | None]:
+    """How good each answer is, more is better; None for one without the score that decides."""
+    scores = [[_score(item, name) for name in SCORES] for item in items]
+    first = next((place for place in range(len(SCORES)) if any(own[place] is not None for own in scores)), 0)
+    return [
+        None if own[first] is None else tuple(-math.inf if score is None else score for score in own[first:])
+        for own in scores
+    ]
 
 
-SCORES = ("fine-grained_score", "overall_score", "score", "rating", "reward")
+def _score(item: Mapping[str, Any], name: str) -> float | None:
+    number = number_of(item.get(name))
+    return -number if number is not None and name == "rank" else number
 
 
-def _number(value: Any) -> float | None:
-    """A number, also one written as text; None for anything else (`N/A`)."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    try:
-        return float(value) if isinstance(value, str) else None
-    except ValueError:
+SCORES = ("rank", "fine-grained_score", "overall_score", "score", "rating", "reward")
+"""Keys of an answer that say how good it is, the one that decides first; of a rank less is better."""
+
+
+def number_of(value: Any) -> float | None:
+    """A number, also one written as text; None for anything else (`N/A`, `nan`)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return None if math.isnan(number) else number
 
 
 TEXTS = ("response", "answer", "completion", "text", "output", "content")
@@ -196,7 +213,7 @@ def scored_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     items, ratings = value_at(record, path), record.get("ratings", record.get("rating"))
     found = {"prompt": prompt, "answers": path, **side_parts(record, columns)}
     if all(isinstance(item, Mapping) for item in items):
-        return found if all(_text_of(item) is not None for item in items) and any(map(score_of, items)) else None
+        return found if all(_text_of(item) is not None for item in items) and any(scores_of(items)) else None
     name = "ratings" if "ratings" in record else "rating"
     return {**found, "ratings": name} if isinstance(ratings, list) and all(isinstance(i, str) for i in items) else None
 
@@ -219,13 +236,13 @@ Comparison = tuple[str, str, str, Any]
 
 
 def _one_better(name: str, second: Any) -> Any:
-    """Scores where the column `name` says which is better, the second where it equals `second`."""
-    return lambda record: None if record.get(name) is None else ((0, 1) if record[name] == second else (1, 0))
+    """Scores where the column `name` says which is better, 0 or 1, the second where it equals `second`."""
+    return lambda record: None if record.get(name) not in (0, 1) else ((0, 1) if record[name] == second else (1, 0))
 
 
 def _two_scores(first: str, second: str) -> Any:
     def scores(record: Record) -> tuple[float, float] | None:
-        both = _number(record.get(first)), _number(record.get(second))
+        both = number_of(record.get(first)), number_of(record.get(second))
         return None if both[0] is None or both[1] is None else (both[0], both[1])
 
     return scores
@@ -233,7 +250,7 @@ def _two_scores(first: str, second: str) -> Any:
 
 def _overall(record: Record) -> tuple[float, float] | None:
     """HelpSteer3: below 0 the first answer is better, above it the second, 0 is a tie."""
-    preference = _number(record.get("overall_preference"))
+    preference = number_of(record.get("overall_preference"))
     return None if preference is None else (-preference, preference)
 
 
@@ -251,7 +268,7 @@ COMPARISONS: dict[str, Comparison] = {
 def _form(record: Record, columns: Columns) -> tuple[Comparison, tuple[float, float]] | None:
     prefer = columns.option("prefer", "better", "better", "safer")
     for name, form in COMPARISONS.items():
-        if name == "safer" and prefer != "safer":
+        if name in ("safer", "better") and name != prefer:
             continue
         prompt, first, second, scores = form
         values = [value_at(record, path) for path in (prompt, first, second)]

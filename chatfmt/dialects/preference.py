@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from .. import schema
 from ..errors import DialectError, Location
 from .columns import MESSAGES, Columns, Record, column, first_present, first_true, side_parts, value_at
-from .flat import context_parts, prompt_part, prompt_text
+from .flat import context_parts, prompt_part, prompt_text, unexplained
 from .lists import fields_of, lengths_of, stack
 from .literals import read_literal
 from .output import conversation_batch
@@ -28,13 +28,19 @@ def preference(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     In:  `{"prompt": "Sky?", "chosen": "Blue.", "rejected": "Green."}`
     or   `{"conversations": [{"from": "human", "value": "Sky?"}], "chosen": {"from": "gpt", "value": "Blue."}, …}`
+    or   `{"chosen": "Sky?Blue.", "rejected": "Sky?Green."}`
     Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
            "rejected": [{"role": "assistant", "content": "Green."}]}`
 
     An answer that is a whole conversation (it opens with a system or user turn) leaves the row without `prompt`: what
-    the two sides share is split off later, by the view. The same goes for two texts without a prompt column, each of
-    which becomes one assistant turn: no user turn is invented. Raises DialectError as `messages` does.
+    the two sides share is split off later, by the view. Of two texts without a prompt column what both begin with is
+    the prompt, cut as TRL's `extract_prompt` cuts it (see `shared_length`); where they share nothing, both are answers
+    to no prompt. Beside texts that could be the prompt this is done only when the option `prompt` is `shared`.
+    Raises DialectError as `messages` does.
     """
+    texts = _both_texts(batch, columns) if columns.path("prompt") is None else None
+    if texts is not None:
+        return conversation_batch(batch, columns, shared_prompt(*texts))
     chosen, rejected = _answer(batch, columns, "chosen"), _answer(batch, columns, "rejected")
     own = {"chosen": chosen, "rejected": rejected}
     prompt = _prompt(batch, columns)
@@ -52,6 +58,42 @@ def _only(lists: pa.ListArray, lengths: pa.Array) -> pa.ListArray:
     if not lengths.null_count:
         return lists
     return lists.take(pc.if_else(lengths.is_valid(), pa.array(range(len(lists))), pa.scalar(None, pa.int64())))
+
+
+def _both_texts(batch: pa.RecordBatch, columns: Columns) -> tuple[pa.StringArray, pa.StringArray] | None:
+    """Both answers where they are texts, none of them null."""
+    chosen, rejected = (column(batch, columns.path(part)) for part in ("chosen", "rejected"))
+    plain = all(
+        values is not None and values.type == schema.TEXT and not values.null_count and not _written_turns(values)
+        for values in (chosen, rejected)
+    )
+    return (chosen, rejected) if plain else None
+
+
+def shared_prompt(chosen: pa.StringArray, rejected: pa.StringArray) -> dict[str, pa.ListArray]:
+    """Prompt, chosen and rejected turns of two texts each; without any shared text the prompt has no turn."""
+    pairs = list(zip(chosen.to_pylist(), rejected.to_pylist(), strict=True))
+    cuts = [shared_length(*pair) for pair in pairs]
+    texts = {
+        "prompt": [pair[0][:cut] or None for pair, cut in zip(pairs, cuts, strict=True)],
+        "chosen": [pair[0][cut:] for pair, cut in zip(pairs, cuts, strict=True)],
+        "rejected": [pair[1][cut:] for pair, cut in zip(pairs, cuts, strict=True)],
+    }
+    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+    return {part: stack([(roles[part], schema.text_array(values))]) for part, values in texts.items()}
+
+
+def shared_length(chosen: str, rejected: str) -> int:
+    """How many characters of two texts are their prompt: those that both begin with, as TRL 1.16 counts them.
+
+    A space before the first difference belongs to the answers, and so does the last character of a text that the
+    other one begins with. Unlike there, nothing is a prompt where the first characters differ or one text is empty.
+    """
+    shorter = min(len(chosen), len(rejected))
+    shared = next((n for n, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), shorter)
+    if shared == shorter:
+        return max(shared - 1, 0)
+    return shared - 1 if chosen[:shared].endswith(" ") else shared
 
 
 def _answer(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
@@ -110,7 +152,11 @@ def preference_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     found |= (keys_of_turns(turns, columns) or {}) if answers[0] == "turns" else {}
     if answers[0] == "turns" and turns and _role(turns[0], columns) in _OPENING:
         return found
-    return found | _prompt_parts(record, columns)
+    found |= _prompt_parts(record, columns)
+    implied = answers[0] == "turns" or "prompt" in found or columns.path("prompt")
+    if not implied and columns.option("prompt", "auto", "auto", "shared") == "auto" and unexplained(record, found):
+        return None
+    return found
 
 
 def _kind(record: Record, path: str, columns: Columns) -> str | None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from .. import schema
 from ..errors import DialectError, Location
 from .columns import kind_of
-from .literals import read_literal
+from .literals import read_literal, read_objects
 
 
 def specs_of(values: pa.Array) -> pa.Array:
@@ -36,7 +36,7 @@ def specs_from(value: Any, row: int | None = None) -> list[Any] | None:
     """The specifications in one value, None if there are none."""
     if value is None or value is schema._ABSENT or (isinstance(value, str) and not value.strip()):
         return None
-    items = read_literal(value) if isinstance(value, str) else value
+    items = read_objects(value) if isinstance(value, str) else value
     items = [items] if isinstance(items, Mapping) else items
     if not isinstance(items, list):
         raise DialectError(

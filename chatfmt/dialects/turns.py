@@ -199,7 +199,17 @@ def _roles(
     if values.type != schema.TEXT:
         found = [value if isinstance(value, str) else None for value in schema.decode_values(values)]
         values = pa.array(found, schema.TEXT)
+    if key == "from" and "input" not in columns.roles:
+        values = _opened(values, lengths)
     return map_roles(values, columns.roles, lengths)
+
+
+def _opened(names: pa.StringArray, lengths: pa.Array) -> pa.StringArray:
+    """The roles with `system` for an `input` that opens a conversation, as KoAlpaca's ShareGPT files have it."""
+    opens = pc.equal(names, "input").fill_null(False)
+    if not pc.any(opens).as_py():
+        return names
+    return pc.if_else(pc.and_(opens, pa.array(numbers_in_row(lengths) == 0)), "system", names)
 
 
 def _field(values: pa.Array, name: str) -> pa.Array:
@@ -334,19 +344,34 @@ def speaker_parts(record: Record, columns: Columns) -> dict[str, str] | None:
 
 
 def openai_parts(record: Record, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record whose turns say `role`."""
-    found = messages_parts(record, columns)
+    """The parts of a record whose turns say `role`, unless their answer is in a column of its own."""
+    found = messages_parts(record, columns) if columns.path("messages") or not _has_target(record) else None
     return found if found and found.get("messages.role") == "role" else None
+
+
+TARGETS = {"conversation_json": "target_json", "conversations_json": "target_json", "messages_json": "target_json"}
+"""Columns of turns written as JSON, and the column of the answer to them, text or turns."""
+
+
+def _has_target(record: Record) -> bool:
+    """Whether turns written as JSON have their answer beside them."""
+    return any(record.get(turns) is not None and record.get(target) is not None for turns, target in TARGETS.items())
+
+
+def _prompt_and_answer(record: Record, columns: Columns) -> tuple[str, str]:
+    """The columns of a prompt of turns and of the turns that answer it."""
+    found = next(((turns, target) for turns, target in TARGETS.items() if record.get(turns)), ("", ""))
+    named = found if _has_target(record) else ("prompt", "completion")
+    return columns.path("prompt") or named[0], columns.path("completion") or named[1]
 
 
 def conversational_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a prompt of turns and, at most, an answer of turns."""
-    prompt = columns.path("prompt") or "prompt"
+    prompt, completion = _prompt_and_answer(record, columns)
     keys = keys_of_turns(turns_at(record, prompt), columns)
     if keys is None or any(name in record for name in ("chosen", "rejected")):
         return None
     found = {"prompt": prompt, **keys, **side_parts(record, columns)}
-    completion = columns.path("completion") or "completion"
     if value_at(record, completion) is None:
         return found if not text_columns(record, ANSWERS) else None
     if keys_of_turns(turns_at(record, completion), columns) is None:
@@ -355,13 +380,13 @@ def conversational_parts(record: Record, columns: Columns) -> dict[str, str] | N
     return {**found, "completion": completion, **label}
 
 
-ANSWERS = ("output", "response", "completion", "target", "answer")
+ANSWERS = ("output", "response", "completion", "target", "answer", "target_json")
 
 
 def answered_turns_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a prompt of turns and an answer of text."""
     mapped = columns.path("prompt")
-    names = (mapped,) if mapped else ("prompt", "input", "context", "question")
+    names = (mapped,) if mapped else ("prompt", "input", "context", "question", *TARGETS)
     prompt = next((name for name in names if keys_of_turns(turns_at(record, name), columns)), None)
     completion = columns.path("completion") or next(iter(text_columns(record, ANSWERS)), None)
     if prompt is None or completion is None or not isinstance(value_at(record, completion), str):

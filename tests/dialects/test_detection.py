@@ -147,12 +147,13 @@ def test_a_column_with_a_taken_name_cannot_be_kept() -> None:
 
 def test_what_a_task_carries_pickles() -> None:
     for path in GOLDENS:
-        found = detect([to_batch(read_golden(path)[1])], Columns(), read_golden(path)[0]["dialect"])
+        head, rows, _ = read_golden(path)
+        found = detect([to_batch(rows)], Columns(options=head.get("options", {})), head["dialect"])
         assert pickle.loads(pickle.dumps(found)) == found
 
 
-def test_only_the_rows_of_trees_need_the_whole_file() -> None:
-    assert [name for name, dialect in DIALECTS.items() if dialect.whole_file] == ["oasst-rows"]
+def test_only_rows_that_belong_together_need_the_whole_file() -> None:
+    assert [name for name, dialect in DIALECTS.items() if dialect.whole_file] == ["oasst-rows", "rated-rows"]
 
 
 def test_batches_of_different_columns() -> None:

@@ -67,9 +67,21 @@ def as_is(*names: str) -> Callable[[Row], Row]:
 
 
 def standard(row: Row) -> Row:
+    if "chosen" in row and "prompt" not in row:
+        row = implicit(row)
     out = {"prompt": [user(row["prompt"])]} if "prompt" in row else {}
     out |= {name: [assistant(row[name])] for name in ("chosen", "rejected", "completion") if name in row}
     return {**out, **{name: row[name] for name in ("label", "completions", "labels") if name in row}}
+
+
+def implicit(row: Row) -> Row:
+    """The row with the prompt that both texts begin with; a space before the first difference is theirs."""
+    chosen, rejected = row["chosen"], row["rejected"]
+    place = 0
+    while chosen[place] == rejected[place]:
+        place += 1
+    place -= chosen[place - 1] == " "
+    return {"prompt": chosen[:place], "chosen": chosen[place:], "rejected": rejected[place:]}
 
 
 def tree(row: Row) -> Row:
