@@ -93,6 +93,7 @@ class Recipe(BaseModel):
     delimiter: str | None = None
     encoding: str = "utf-8"
     allow_empty: bool = False
+    from_rejects: bool = False
 
     dialect: str = "auto"
     dialect_options: Mapping[str, Any] = {}

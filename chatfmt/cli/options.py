@@ -51,6 +51,7 @@ INPUT = _group(
         "delimiter": (str, "C", "What parts the cells of delimited text."),
         "encoding": (str, "NAME", "Encoding of delimited text."),
         "allow_empty": (bool, None, "Take an input without rows as it is, instead of failing.", "--allow-empty"),
+        "from_rejects": (bool, None, "SOURCE is a file of rejects: convert the rows it holds.", "--from-rejects"),
     },
 )
 
@@ -157,7 +158,6 @@ RUN = _group(
         "max_bad": (str, "N|P%", "How many rows may be left out."),
         "resume": (bool, None, "Continue an interrupted run.", "--resume"),
         "overwrite": (bool, None, "Replace the output of an earlier run.", "--overwrite"),
-        "from_rejects": (bool, None, "SOURCE is a file of rejects: convert the rows it holds.", "--from-rejects"),
         "dry_run": (bool, None, "Show the plan and write nothing.", "--dry-run"),
     },
 )

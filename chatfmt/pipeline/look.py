@@ -31,15 +31,15 @@ from .planning import (
     SAMPLE_ROWS,
     asked_split,
     check_views,
+    find,
     has_nulls,
     load_template,
     render_options,
-    resolve,
     to_job,
     to_part,
     to_plain_detection,
 )
-from .scratch import Scratch, from_stdin
+from .scratch import Scratch
 from .target import target_of
 from .tasks import output_batches
 
@@ -85,9 +85,7 @@ def inspect(recipe: Recipe, scratch: Scratch) -> list[Inspection]:
     """What each source of the recipe holds, judged by up to 1000 of its rows."""
     found = []
     for spec in recipe.source:
-        source = resolve(recipe, spec)
-        if source.kind == "stdin":
-            source = from_stdin(source, scratch)
+        source = find(recipe, spec, scratch)
         sample = sources.sample(source, asked_split(recipe, spec, source), rows=SAMPLE_ROWS)
         found.append(inspect_source(recipe, source, sample))
     return found

@@ -26,6 +26,7 @@ from .books import Books
 from .columns import Types, merge_types, schema_of, types_of
 from .conversion import Conversion
 from .job import Job, Task
+from .rejected import from_rejects
 from .scratch import Scratch, from_stdin, read_more_than_once
 from .select import check_selection
 from .target import Target
@@ -128,6 +129,8 @@ def load_template(recipe: Recipe) -> ChatTemplate | None:
 
 def reader_options(recipe: Recipe) -> ReaderOptions:
     """How the recipe wants text to be read."""
+    if recipe.from_rejects:
+        return ReaderOptions(allow_empty=recipe.allow_empty)
     return ReaderOptions(
         field=recipe.field,
         header=recipe.header,
@@ -138,8 +141,24 @@ def reader_options(recipe: Recipe) -> ReaderOptions:
     )
 
 
+def find(recipe: Recipe, spec: SourceSpec, scratch: Scratch) -> Source:
+    """The source that `spec` names as files: what stdin or a file of rejects holds is written to `scratch`."""
+    source = resolve(recipe, spec)
+    if source.kind == "stdin":
+        source = from_stdin(source, scratch)
+    return from_rejects(source, plain_split(recipe, spec), scratch.folder) if recipe.from_rejects else source
+
+
+def plain_split(recipe: Recipe, spec: SourceSpec) -> str:
+    """The split that rejects came from, as far as the recipe says."""
+    split = spec.split or recipe.split or "train"
+    return split if split.isidentifier() and split != "all" else "train"
+
+
 def resolve(recipe: Recipe, spec: SourceSpec) -> Source:
     """The source that `spec` names, with the recipe's own subset, split and revision where it has none."""
+    if recipe.from_rejects:
+        return sources.resolve(spec.source, options=reader_options(recipe))
     return sources.resolve(
         spec.source,
         name=spec.name or recipe.name,
@@ -165,9 +184,7 @@ def asked_split(recipe: Recipe, spec: SourceSpec, source: Source) -> str | None:
 
 def to_part(recipe: Recipe, spec: SourceSpec, template: ChatTemplate | None, target: Target, scratch: Scratch) -> Part:
     """A source found, looked at and cut into shards."""
-    source = resolve(recipe, spec)
-    if source.kind == "stdin":
-        source = from_stdin(source, scratch)
+    source = find(recipe, spec, scratch)
     split = asked_split(recipe, spec, source)
     with located(source.shown):
         sample = sources.sample(source, split, rows=SAMPLE_ROWS)
@@ -389,7 +406,7 @@ def survey(plan: Plan, executor: str, workers: int) -> Iterable[Types]:
     """The types of the columns that are not rendered, of every task."""
     tasks = [replace(task, job=survey_job(task.job)) for task in plan.tasks(Path())]
     run: Callable[..., Iterable[Types]] = executors.executor(executor)
-    return run(survey_task, tasks, workers)
+    return run(survey_task, tasks, workers) if workers > 1 and len(tasks) > 1 else map(survey_task, tasks)
 
 
 def survey_job(job: Job) -> Job:

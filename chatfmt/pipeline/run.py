@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from .. import __version__, executors, render, writers
 from ..errors import DataProblem, RowError, UsageError
-from ..manifest import REJECTS, Manifest, Shard
+from ..manifest import DATA, REJECTS, Manifest, Shard
 from ..recipe import Recipe
 from ..writers import OutputFolder, RejectWriter, SingleFile, Stream
 from .books import Books, counted
@@ -99,7 +99,8 @@ def cores() -> int:
 
 def is_piped(recipe: Recipe, target: Target) -> bool:
     """Whether rows go from stdin straight to a stream."""
-    return target.kind == "stream" and [spec.source for spec in recipe.source] == ["-"] and not is_global(recipe)
+    at_once = not is_global(recipe) and not recipe.from_rejects
+    return at_once and target.kind == "stream" and [spec.source for spec in recipe.source] == ["-"]
 
 
 def pipe(recipe: Recipe, target: Target, rejects: Path | None) -> Summary:
@@ -121,7 +122,7 @@ def carry_out(
     on_progress: OnProgress = lambda rows: None,
 ) -> Summary:
     """Do what the plan says; see `convert`."""
-    check_place(plan)
+    check_place(plan, rejects)
     run = executors.executor(executor)
     if plan.target.kind == "stream":
         stream = open_stream(plan.target)
@@ -133,17 +134,19 @@ def carry_out(
     return to_folder(plan, run, workers, rejects, on_progress, resume=resume, overwrite=overwrite)
 
 
-def check_place(plan: Plan) -> None:
+def check_place(plan: Plan, rejects: Path | None) -> None:
     """Refuse an output that is one of the inputs, also through links; raises UsageError."""
+    found = [file.uri for part in plan.parts for files in part.source.splits.values() for file in files]
+    named = [spec.source for spec in plan.recipe.source] if plan.recipe.from_rejects else []
+    inputs = {Path(name).resolve() for name in (*found, *named)}
+    if rejects is not None and rejects.resolve() in inputs:
+        raise UsageError(f"`{rejects}` is an input", hint="choose another file for --rejects")
     if plan.target.kind == "stream":
         return
     out = plan.target.path.resolve()
-    for part in plan.parts:
-        for files in part.source.splits.values():
-            for file in files:
-                place = Path(file.uri).resolve()
-                if out == place or (plan.target.kind == "folder" and out / "data" in place.parents):
-                    raise UsageError(f"the output `{plan.target.path}` is its own input", hint="choose another OUT")
+    owned = out if plan.recipe.from_rejects else out / DATA
+    if out in inputs or (plan.target.kind == "folder" and any(owned in place.parents for place in inputs)):
+        raise UsageError(f"the output `{plan.target.path}` is its own input", hint="choose another OUT")
 
 
 def to_folder(

@@ -1,0 +1,182 @@
+"""Rows that were left out: kept with their reasons where the user wants them, and converted once they are put right."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+import chatfmt
+from chatfmt import manifest
+from chatfmt.errors import DataProblem, InputError, RowError, UsageError
+from chatfmt.recipe import Recipe
+
+from ..conftest import run_cli
+from .test_convert import ROWS, chatml, read, write_jsonl
+
+GOOD = [json.dumps(row) for row in ROWS[:40]]
+ROBOT = '{"id":5,"messages":[{"role":"robot","content":"x\\n"}]}'
+TWICE = '{"id":9,"id":9,"messages":[{"role":"user","content":"é"}]}'
+LINES = [*GOOD[:5], ROBOT, *GOOD[6:9], TWICE, *GOOD[10:]]
+
+
+def first_run(tmp_path: Path, out: str = "out", **keys: object) -> Path:
+    """A run that leaves out two rows, and where their rejects are."""
+    (tmp_path / "in.jsonl").write_text("\n".join(LINES), encoding="utf-8")
+    recipe = Recipe.model_validate(
+        {"source": str(tmp_path / "in.jsonl"), "template": "chatml", "on_error": "skip", "keep": "id", **keys}
+    )
+    chatfmt.convert(recipe, out=tmp_path / out, rejects=tmp_path / "bad.jsonl", workers=1)
+    return tmp_path / "bad.jsonl"
+
+
+def again(rejects: Path, **keys: object) -> Recipe:
+    return Recipe.model_validate(
+        {"source": str(rejects), "from_rejects": True, "template": "chatml", "keep": "id", **keys}
+    )
+
+
+@pytest.mark.parametrize("out", ["out", "out.jsonl", "out.parquet"])
+def test_rejects_are_kept_where_the_user_wants_them(tmp_path, out):
+    rejects = first_run(tmp_path, out)
+    found = [json.loads(line) for line in rejects.read_text().splitlines()]
+    assert [(line["code"], line["source"]["row"], line["raw"]["data"]) for line in found] == [
+        ("msg.role", 5, ROBOT), ("json.duplicate_key", 9, TWICE),
+    ]  # fmt: skip
+    if out == "out":
+        assert rejects.read_bytes() == (tmp_path / "out/.chatfmt/rejects.jsonl").read_bytes()
+        rejects.unlink()
+        recipe = Recipe(source=str(tmp_path / "in.jsonl"), template="chatml", on_error="skip", keep="id")
+        assert chatfmt.convert(recipe, out=tmp_path / "out", resume=True, rejects=rejects).complete
+        assert rejects.read_bytes() == (tmp_path / "out/.chatfmt/rejects.jsonl").read_bytes()
+
+
+def test_no_rejects_are_an_empty_file_and_never_those_of_an_earlier_run(tmp_path):
+    rejects = first_run(tmp_path)
+    source = write_jsonl(tmp_path / "good.jsonl", ROWS[:3])
+    chatfmt.convert(Recipe(source=source, on_error="skip"), out=tmp_path / "good", rejects=rejects)
+    assert rejects.read_bytes() == b""
+
+
+@pytest.mark.parametrize(("budget", "kept"), [("1", 2), ("1%", 2), ("0", 1)])
+@pytest.mark.parametrize("out", ["out", "out.jsonl"])
+def test_a_run_over_its_budget_still_keeps_the_rejects(tmp_path, out, budget, kept):
+    with pytest.raises(DataProblem):
+        first_run(tmp_path, out, max_bad=budget, rows_per_shard=8)
+    assert len((tmp_path / "bad.jsonl").read_text().splitlines()) == kept
+
+
+def test_rows_that_were_put_right_are_converted(tmp_path):
+    rejects = first_run(tmp_path)
+    rejects.write_text(rejects.read_text().replace('\\"id\\":9,\\"id\\":9', '\\"id\\":9'), encoding="utf-8")
+    summary = chatfmt.convert(again(rejects, role={"robot": "assistant"}), out=tmp_path / "more.jsonl")
+    assert (summary.rows_in, summary.rows) == (2, 2)
+    assert read(tmp_path / "more.jsonl") == [
+        {"text": chatml([{"role": "assistant", "content": "x\n"}]), "id": 5},
+        {"text": chatml([{"role": "user", "content": "é"}]), "id": 9},
+    ]
+
+
+def test_rows_that_are_still_wrong_are_named_or_left_out_again(tmp_path):
+    rejects = first_run(tmp_path)
+    with pytest.raises(RowError) as caught:
+        chatfmt.convert(again(rejects, role={"robot": "assistant"}), out=tmp_path / "more.jsonl")
+    assert str(caught.value).startswith(f"{rejects} row 1: ")
+    recipe = again(rejects, role={"robot": "assistant"}, on_error="skip", max_bad="1")
+    chatfmt.convert(recipe, out=tmp_path / "more.jsonl", rejects=tmp_path / "still.jsonl")
+    (left,) = [json.loads(line) for line in (tmp_path / "still.jsonl").read_text().splitlines()]
+    assert (left["code"], left["source"]["row"], left["raw"]["data"]) == ("json.duplicate_key", 1, TWICE)
+
+
+def reject(raw: object, **more: object) -> str:
+    source = {"file": "in.jsonl", "row": 7}
+    return json.dumps({"v": 1, "code": "x", "detail": "y", "source": source, "id": None, "raw": raw, **more})
+
+
+ROW = '{"messages":[{"role":"user","content":"é"}]}'
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"enc": "base64", "data": base64.b64encode(ROW.encode()).decode(), "truncated": False},
+        {"enc": "utf-8", "data": ROW},
+        {"enc": "utf-8", "data": json.dumps(json.loads(ROW), indent=2, ensure_ascii=False) + "\r\n"},
+    ],
+)
+def test_raw_rows_are_read_as_they_were_written(tmp_path, raw):
+    (tmp_path / "bad.jsonl").write_text(reject(raw) + "\n")
+    chatfmt.convert(again(tmp_path / "bad.jsonl", template=None, keep=()), out=tmp_path / "out.jsonl")
+    assert (tmp_path / "out.jsonl").read_text() == ROW + "\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        (
+            reject({"enc": "utf-8", "data": ROW, "truncated": True}),
+            "the text of `in.jsonl` row 7 was cut when it was kept",
+            "convert it from its own file, or put the whole row into `raw.data` and false into `raw.truncated`",
+        ),
+        (reject(None), "the text of `in.jsonl` row 7 was not kept", "convert it from its own file"),
+        (
+            reject({"enc": "base64", "data": "é"}),
+            "`raw.data` is not base64",
+            "write text and `utf-8` into `raw.enc`",
+        ),
+        (
+            reject({"enc": "utf-8", "data": '{"a":"x\ny"}'}),
+            "the row is not JSON and has several lines",
+            "put it right first",
+        ),
+        (
+            reject({"enc": "utf-8", "data": " \n"}),
+            "the row is blank",
+            "put the row into `raw.data`, or remove the line",
+        ),
+        (
+            reject({"enc": "utf-8", "data": ROW}, v=2),
+            "this is not a line of a rejects file",
+            "leave --from-rejects out",
+        ),
+        (ROW, "this is not a line of a rejects file", "leave --from-rejects out"),
+    ],
+)
+def test_rejects_that_hold_no_row_are_refused_in_words(tmp_path, line, message, hint):
+    good = reject({"enc": "utf-8", "data": ROW})
+    (tmp_path / "bad.jsonl").write_text(f"{good}\n{line}\n", encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        chatfmt.convert(again(tmp_path / "bad.jsonl"), out=tmp_path / "out")
+    assert (str(caught.value), caught.value.hint) == (f"{tmp_path}/bad.jsonl row 1: {message}", hint)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.jsonl"]
+
+
+def test_the_output_is_not_where_the_rejects_are(tmp_path):
+    rejects = first_run(tmp_path)
+    inside = tmp_path / "out/.chatfmt/rejects.jsonl"
+    recipe = again(inside, role={"robot": "assistant"}, on_error="skip", max_bad="1")
+    for source, out in ((inside, "out"), (rejects, "bad.jsonl")):
+        with pytest.raises(UsageError, match="is its own input"):
+            chatfmt.convert(recipe.model_copy(update={"source": again(source).source}), tmp_path / out, overwrite=True)
+    with pytest.raises(UsageError, match="bad.jsonl` is an input"):
+        update = {"source": again(rejects).source}
+        chatfmt.convert(recipe.model_copy(update=update), tmp_path / "more", rejects=rejects)
+    assert manifest.verify(tmp_path / "out") == []
+
+
+def test_the_command_line(tmp_path):
+    rejects = first_run(tmp_path)
+    run = run_cli(
+        "convert", rejects, "--from-rejects", "--role", "robot=assistant", "--on-error", "skip", "--max-bad", "1"
+    )
+    assert run.stdout.decode() == '{"messages":[{"role":"assistant","content":"x\\n"}]}\n'
+    assert run.stderr.decode().splitlines()[1] == "rejected: 1 of 2 rows (json.duplicate_key 1)"
+    piped = run_cli(
+        "convert", "-", "--from-rejects", "--role", "robot=assistant", "--on-error", "skip", "--max-bad", "1", "-q",
+        stdin=rejects.read_bytes(),
+    )  # fmt: skip
+    assert piped.stdout == run.stdout
+    shown = json.loads(run_cli("inspect", rejects, "--from-rejects", "--role", "robot=assistant", "--json").stdout)
+    assert shown["detection"]["dialect"] == "messages" and shown["source"] == str(rejects)
