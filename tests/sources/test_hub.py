@@ -104,7 +104,6 @@ def test_errors_say_what_to_type(filled: StandInHub, tmp_path: Path) -> None:
         for key, found in answers.items()
     }
     assert said == ERRORS, said
-    assert all(found["seconds"] < 5 for found in answers.values())
 
 
 _CARD_OUTSIDE = b"---\nconfigs:\n- config_name: default\n  data_files: ../../etc/passwd\n---\n"
@@ -180,7 +179,6 @@ def test_when_the_hub_is_gone(tmp_path: Path) -> None:
             f"the Hub does not answer, and `{name}` is neither a file here nor was it read before"
         )
         assert (found["exit"], found["hint"]) == (3, "check the connection, HF_ENDPOINT and HF_HUB_OFFLINE")
-        assert found["seconds"] < 5
 
 
 @pytest.mark.parametrize("what", [503, "drop", "cut"])
