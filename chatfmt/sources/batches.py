@@ -9,7 +9,7 @@ from typing import Any
 import jiter
 import pyarrow as pa
 
-from ..errors import RowError
+from ..errors import Location, RowError
 from ..schema import KEYS, ROW, encode_objects
 from .exact_json import as_record, check_value, is_plain, parse_object
 
@@ -24,6 +24,10 @@ class Record:
     row: int
     line: int
     byte: int
+
+    def at(self, file: str) -> Location:
+        """Where it begins, for what is wrong with the whole file."""
+        return Location(file, line=self.line, byte=self.byte)
 
 
 SHOWN_BYTES = 64 << 10

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import InputError, Location
-from ..schema import JSON, ROW, TEXT, is_turns, json_array
+from ..schema import JSON, KEYS, ROW, TEXT, is_turns, json_array
 from .compression import is_remote, open_binary
 from .exact_json import parse_value
 from .model import RowGroups, SourceFile
@@ -103,9 +103,10 @@ def _wanted(schema: pa.Schema, columns: Sequence[str] | None, shown: str) -> lis
     twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"two columns are named `{twice}`", code="file.schema", at=Location(shown))
-    if ROW in schema.names:
+    ours = next((name for name in (ROW, KEYS) if name in schema.names), None)
+    if ours is not None:
         raise InputError(
-            f"a column is named `{ROW}`, which chatfmt needs for itself", code="file.schema", at=Location(shown)
+            f"a column is named `{ours}`, which chatfmt needs for itself", code="file.schema", at=Location(shown)
         )
     return None if columns is None else [name for name in columns if name in schema.names]
 

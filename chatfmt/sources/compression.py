@@ -55,7 +55,14 @@ def open_binary(uri: str) -> IO[bytes]:
 
 def compression_of(head: bytes) -> Compression | None:
     """The compression that the first bytes of a file show."""
+    if _is_skippable(head):
+        return "zst"
     return next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
+
+
+def _is_skippable(head: bytes) -> bool:
+    """Whether a frame begins that zstd skips (RFC 8878, 3.1.2); it may come first."""
+    return head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
 
 
 def file_chunks(uri: str, start: int = 0, stop: int | None = None, size: int = CHUNK) -> Iterator[bytes]:
@@ -111,8 +118,7 @@ def _fed(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _member(make: Callable[[], Any], data: bytes, compression: Compression, shown: str) -> Any:
-    skippable = compression == "zst" and data[0] & 0xF0 == 0x50 and data[1:4] == b"\x2a\x4d\x18"
-    if compression_of(data) != compression and not skippable:
+    if compression_of(data) != compression:
         raise _damaged(compression, "it goes on after its end", shown)
     return make()
 

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import InputError, Location, RowError, UsageError
-from ..schema import ROW, TEXT
+from ..schema import KEYS, ROW, TEXT
 from .batches import SHOWN_BYTES, OnBad, Record, refuse
 from .jsonl import Start, line_blocks, without_bom
 from .model import Format, ReaderOptions
@@ -67,7 +67,7 @@ def take_header(
 ) -> tuple[tuple[str, ...], Iterator[Cells]]:
     """The names of the columns, and the records that are left.
 
-    Raises InputError where a name appears twice or the file is empty.
+    Raises InputError where a name appears twice, is one of ours, or the header is none.
     """
     first = next(records, None)
     if first is None:
@@ -75,15 +75,20 @@ def take_header(
     if not options.header:
         return tuple(f"column{number}" for number in range(1, len(first[0]) + 1)), chain([first], records)
     names = tuple(first[0])
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InputError(
-            f"two columns are named `{twice}`", code="csv.header", at=Location(shown, line=1), hint=_RENAME
-        )
+    for name in names:
+        if names.count(name) > 1:
+            raise _bad_name(f"two columns are named `{name}`", first[1]().at(shown))
+        if name in (ROW, KEYS):
+            raise _bad_name(f"a column is named `{name}`, which chatfmt needs for itself", first[1]().at(shown))
     if len(names) == 1 and options.delimiter is None and (other := re.search(r"[;\t|]", names[0])):
         shown_delimiter = repr(other[0])
         hint = f"say `--delimiter {shown_delimiter}`, or `--delimiter ,` if it is right"
         raise InputError("the header has one column", code="csv.delimiter", at=Location(shown, line=1), hint=hint)
     return names, records
+
+
+def _bad_name(message: str, at: Location) -> InputError:
+    return InputError(message, code="csv.header", at=at, hint=_RENAME)
 
 
 _RENAME = "rename one, or say `--no-header` if the first line is data"
@@ -103,10 +108,13 @@ def read_records(
         lines.begin()
         try:
             cells = next(reader, None)
-        except csv.Error as error:
-            refuse(_explained(str(error)), lines.record(), on_bad)
-        except RowError as error:
-            refuse(error, lines.record(), on_bad)
+        except (csv.Error, RowError) as error:
+            bad = error if isinstance(error, RowError) else _explained(str(error))
+            if lines.row < 0:
+                raise InputError(
+                    f"the header: {bad.message}", code=bad.code, hint=bad.hint, at=lines.record().at("")
+                ) from None
+            refuse(bad, lines.record(), on_bad)
         else:
             if cells is None:
                 return

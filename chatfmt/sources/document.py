@@ -54,6 +54,7 @@ def _walk(value: Any, steps: list[str], path: str, shown: str) -> Iterable[Any]:
         wanted = {"[]": "a list", "{}": "an object"}.get(step, f"`{step}`")
         raise InputError(
             f"`--field {path}`: no {wanted.removeprefix('a ').removeprefix('an ')} there",
+            code="json.field",
             at=Location(shown),
             hint=f"there is {there}",
         )

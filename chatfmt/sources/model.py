@@ -108,8 +108,12 @@ class InputSplit:
     split: str = "train"
     options: ReaderOptions = DEFAULTS
     columns: tuple[str, ...] | None = None
+    size: int | None = None
+    """Bytes of the file when it was planned; one that has others when it is read has changed."""
 
 
 def whole(file: SourceFile, split: str, options: ReaderOptions) -> InputSplit:
     """All of `file` as one piece."""
-    return InputSplit(file.uri, file.shown, file.format, file.compression, Whole(), split=split, options=options)
+    return InputSplit(
+        file.uri, file.shown, file.format, file.compression, Whole(), split=split, options=options, size=file.size
+    )

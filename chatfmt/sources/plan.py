@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 
-from ..errors import InputError, Location, RowError
+from ..errors import RowError
 from .columnar import check_schemas, open_parquet
 from .content import is_seekable
 from .index import Index, index, locate
 from .jsonl import Start
 from .model import Bytes, InputSplit, RowGroups, Source, SourceFile, Whole, whole
 from .read import read
+from .sample import no_records
 from .slices import Slice, asked_slices
 
 SHARD_BYTES = 128 << 20
@@ -52,11 +53,8 @@ def plan_splits(
         cut = _by_rows(units, rows_per_shard) if rows_per_shard else _by_bytes(units, shard_bytes or SHARD_BYTES)
         shards += [tuple(planner.pieces(group, part.split)) for group in cut]
     if not source.options.allow_empty and not any(map(planner.has_rows, shards)):
-        raise InputError("there is not one record in it", code="file.empty", at=Location(source.shown), hint=_ALLOW)
+        raise no_records(source)
     return shards
-
-
-_ALLOW = "say `--allow-empty` if this is meant"
 
 
 def _by_rows(units: Iterable[Unit], rows: int) -> Iterator[list[Unit]]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from ..errors import RowError, located
+from ..errors import InputError, Location, RowError, located
 from ..schema import KEYS, ROW, dumps, loads, text_array
 from .batches import OnBad, Record, refuse, to_batch
 from .columnar import open_parquet, read_arrow, read_parquet
+from .compression import is_remote
 from .content import content
 from .delimited import read_cells
 from .document import document_records
@@ -31,8 +33,46 @@ def read(
     """Source batches of `split`: `#row` first, then the columns, or those named in `columns` that there are.
 
     A bad record is given to `on_bad` with its error and its bytes (its row number stays taken), or raised.
-    Raises RowError for a bad record without `on_bad`, InputError for a file that cannot be read on.
+    Raises RowError for a bad record without `on_bad`, InputError for a file that cannot be read on or has changed since
+    it was planned.
     """
+    return _unchanged(split, _read(split, columns, on_bad, batch_rows, batch_bytes))
+
+
+def _unchanged(split: InputSplit, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches of a file that is the one that was planned, and stays so while it is read."""
+    before = _stamp(split)
+    if before is not None and split.size not in (None, before[0]):
+        raise _changed(split)
+    try:
+        yield from batches
+    except (InputError, RowError):
+        if _stamp(split) != before:
+            raise _changed(split) from None
+        raise
+    if _stamp(split) != before:
+        raise _changed(split)
+
+
+def _stamp(split: InputSplit) -> tuple[int, int] | None:
+    """The size and the time of the last change of a local file."""
+    if is_remote(split.uri):
+        return None
+    try:
+        status = Path(split.uri).stat()
+    except OSError:  # the reader says what is wrong
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _changed(split: InputSplit) -> InputError:
+    hint = "wait until nobody writes to it, or convert a copy"
+    return InputError("the file changed while it was read", code="file.changed", at=Location(split.shown), hint=hint)
+
+
+def _read(
+    split: InputSplit, columns: Sequence[str] | None, on_bad: OnBad | None, batch_rows: int, batch_bytes: int
+) -> Iterator[pa.RecordBatch]:
     if split.format == "parquet":
         return _read_parquet(split, columns, batch_rows, batch_bytes)
     if split.format == "arrow":

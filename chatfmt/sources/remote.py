@@ -39,9 +39,19 @@ def _found(url: str) -> dict[str, list[str]]:
         names = {name: name[len(path) :].strip("/") for name in sorted(system.find(path))}
         return splits_by_name({system.unstrip_protocol(key): name for key, name in names.items() if _is_data(name)})
     except ImportError as error:
-        raise MissingExtra(f"`{url.split('://')[0]}://` needs another package: {error}", hint="install it") from None
+        raise _missing_package(url.split("://")[0], error) from None
     except (OSError, ValueError) as error:
         raise _unreachable(url, error) from None
+
+
+def _missing_package(scheme: str, error: ImportError) -> MissingExtra:
+    import fsspec
+
+    known = fsspec.registry.known_implementations.get(scheme, {})
+    package = str(known.get("class", "")).split(".")[0]
+    named = package not in ("", "fsspec")
+    message = f"`{scheme}://` needs the package `{package}`" if named else f"`{scheme}://` needs a package: {error}"
+    return MissingExtra(message, hint=f"pip install {package}" if named else "install it")
 
 
 def _is_data(below: str) -> bool:

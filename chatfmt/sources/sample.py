@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import xxhash
 
-from ..errors import RowError
+from ..errors import InputError, Location, RowError
 from .compression import file_chunks
 from .model import Source, SourceFile, whole
 from .read import read
@@ -20,7 +20,8 @@ _BATCH = 256
 def sample(source: Source, split: str | None = None, rows: int = 1000) -> list[pa.RecordBatch]:
     """Source batches with the first records of the first file and of some others, `rows` of them at most.
 
-    Bad records are left out: whoever converts meets them. Raises RowError where all of them are bad.
+    Bad records are left out: whoever converts meets them. Raises RowError where all of them are bad, InputError where
+    there is none at all.
     """
     names = dict.fromkeys(part.split for part in asked_slices(split, list(source.splits)))
     files = [(file, name) for name in names for file in source.splits[name]]
@@ -33,7 +34,15 @@ def sample(source: Source, split: str | None = None, rows: int = 1000) -> list[p
         batches += _first(source, file, name, share, bad)
     if not batches and bad:
         raise bad[0]
+    if not batches and not source.options.allow_empty:
+        raise no_records(source)
     return batches
+
+
+def no_records(source: Source) -> InputError:
+    """The error for a source without a record, good or bad."""
+    hint = "say `--allow-empty` if this is meant"
+    return InputError("there is not one record in it", code="file.empty", at=Location(source.shown), hint=hint)
 
 
 def _first(source: Source, file: SourceFile, name: str, rows: int, bad: list[RowError]) -> Iterator[pa.RecordBatch]:

@@ -55,7 +55,22 @@ def look_at(uri: str, shown: str, options: ReaderOptions) -> tuple[Format, Compr
     compression = compression_of(head)
     if compression:
         head = _first(decompressed(file_chunks(uri, size=HEAD), compression, shown))
+        _refuse_packed(head, compression, shown)
     return format_of(head, shown, options), compression
+
+
+def _refuse_packed(head: bytes, compression: Compression, shown: str) -> None:
+    """Raises InputError for compressed content that is compressed itself."""
+    inner = _binary_format(head) or compression_of(head)
+    if inner is not None:
+        named = {"parquet": "a Parquet file, which is compressed inside already", "arrow": "an Arrow file"}
+        raise InputError(
+            f"this is {compression} data of {named.get(inner, f'{inner} data')}", code="file.compressed",
+            at=Location(shown), hint=f"decompress it first: {_TOOLS[compression]}",
+        )  # fmt: skip
+
+
+_TOOLS: dict[Compression, str] = {"gz": "gunzip -k", "zst": "zstd -d", "bz2": "bunzip2 -k", "xz": "unxz -k"}
 
 
 def _first(chunks: Iterator[bytes]) -> bytes:
@@ -104,17 +119,29 @@ def _refuse_foreign(head: bytes, shown: str) -> None:
 
 
 def _checked_text(head: bytes, shown: str) -> bytes:
-    wide = head.startswith((b"\xff\xfe", b"\xfe\xff")) or head[:2].count(0) == 1 or head[:4].count(0) == 3
-    if wide:
-        name = "UTF-32" if head.startswith(_UTF_32) or head[:4].count(0) == 3 else "UTF-16"
+    if encoding := _wide_encoding(head):
         raise InputError(
-            f"this is {name}, not UTF-8", code="file.encoding", at=Location(shown, byte=0),
-            hint=f"say `--encoding {name.lower()}`",
+            f"this is {encoding[:6].upper()}, not UTF-8", code="file.encoding", at=Location(shown, byte=0),
+            hint=f"say `--encoding {encoding}`",
         )  # fmt: skip
     return head
 
 
-_UTF_32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
+def _wide_encoding(head: bytes) -> str | None:
+    """The encoding of two or four bytes a character that text shows: by its mark, or by where most of its zeros lie."""
+    for encoding, mark in _MARKS:
+        if head.startswith(mark):
+            return encoding
+    start = head[: 4096 - 4096 % 4]
+    zeros = [2 * start[place::4].count(0) > len(start) // 4 for place in range(4)]
+    return _ZEROS.get("".join("0" if is_zero else "x" for is_zero in zeros)) if start.count(0) else None
+
+
+_MARKS = (
+    ("utf-32", b"\xff\xfe\0\0"), ("utf-32", b"\0\0\xfe\xff"), ("utf-16", b"\xff\xfe"), ("utf-16", b"\xfe\xff"),
+)  # fmt: skip
+_ZEROS = {"x000": "utf-32-le", "000x": "utf-32-be", "x0x0": "utf-16-le", "0x0x": "utf-16-be"}
+"""Which of four bytes are mostly zero in text of mostly Latin letters."""
 
 
 def _text_format(head: bytes, named: Format | None, options: ReaderOptions) -> Format:

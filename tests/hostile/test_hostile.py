@@ -1,0 +1,184 @@
+"""Hostile inputs of our own, each with the one outcome that is right; see `case`.
+
+Of each case: the outcome, no traceback and no bug, nothing half-written in the whole folder, and rows out that a slow
+reader finds in the input. All in a child with 1.5 GB of memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..conftest import run_cli
+from . import (
+    arrow_cases,
+    compression_cases,
+    csv_cases,
+    fault_cases,
+    file_cases,
+    json_cases,
+    parquet_cases,
+    path_cases,
+    row_cases,
+    template_cases,
+    terminal_cases,
+    token_cases,
+)  # fmt: skip
+from .case import Bad, Case, Error, Kept, Rows, Told
+from .child import MEMORY
+from .oracle import exact, rows_of
+from .pool import Child, Outcome
+
+TABLES = {
+    "json": json_cases.CASES, "csv": csv_cases.CASES, "compression": compression_cases.CASES,
+    "parquet": parquet_cases.CASES, "arrow": arrow_cases.CASES, "file": file_cases.CASES, "row": row_cases.CASES,
+    "template": template_cases.CASES, "token": token_cases.CASES, "terminal": terminal_cases.CASES,
+    "path": path_cases.CASES, "fault": fault_cases.CASES,
+}  # fmt: skip
+CASES: dict[str, Case] = {f"{table}: {case.name}": case for table, cases in TABLES.items() for case in cases}
+
+
+@pytest.fixture(scope="session")
+def child() -> Iterator[Child]:
+    one = Child()
+    yield one
+    one.close()
+
+
+def test_there_are_enough_and_each_has_a_name_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = {table: len(cases) for table, cases in TABLES.items()}
+    with capsys.disabled():
+        print(f"\nhostile inputs: {sum(counts.values())} ({', '.join(f'{k} {n}' for k, n in counts.items())})")
+    assert len(CASES) == sum(counts.values()) >= 400
+    assert min(counts.values()) >= 10 and counts["template"] >= 40
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hostile(name: str, child: Child, tmp_path: Path) -> None:
+    case = CASES[name]
+    work = made(case, tmp_path / "work")
+    before = listing(work)
+    outcome = run(child, case, work, tmp_path)
+    no_accident(outcome)
+    check(case, outcome, work)
+    added = set(listing(work)) - set(before) - {"out.jsonl", *case.leaves}
+    assert not added, f"left behind: {sorted(added)}"
+    assert all(listing(work).get(path) == kind for path, kind in before.items()), "an input was changed"
+    if isinstance(case.expected, Bad):
+        check_skipped(case, child, work, tmp_path)
+
+
+def made(case: Case, work: Path) -> Path:
+    work.mkdir()
+    for name, content in case.files.items():
+        path = work / os.fsdecode(name.encode("utf-8", "surrogateescape"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content) if isinstance(content, bytes) else content(path)
+    return work
+
+
+def listing(work: Path) -> dict[str, Any]:
+    """Everything in the folder, links not followed, with what it is and how long."""
+    found = {}
+    for path in sorted(work.rglob("*")):
+        status = path.lstat()
+        found[str(path.relative_to(work))] = (status.st_mode, status.st_size if path.is_file() else 0)
+    return found
+
+
+def run(child: Child, case: Case, work: Path, tmp_path: Path, *more: str) -> Outcome:
+    stdin = None
+    if case.stdin is not None:
+        stdin = tmp_path / "stdin"
+        stdin.write_bytes(case.stdin)
+    return child.run((*case.command, *more), work, stdin=stdin, stdout=case.stdout, limits=case.limits)
+
+
+def no_accident(outcome: Outcome) -> None:
+    accident = outcome.exit == 70 or "Traceback" in outcome.stderr or "MemoryError" in outcome.stderr
+    assert not accident, outcome.stderr[-800:]
+    assert outcome.memory <= MEMORY
+    for character in outcome.stderr:
+        assert character == "\n" or character.isprintable() or character == "\t", ascii(outcome.stderr)
+
+
+def check(case: Case, outcome: Outcome, work: Path) -> None:
+    expected = case.expected
+    if isinstance(expected, Told):
+        assert outcome.exit == expected.exit, outcome.stderr
+        for wanted, found in ((expected.stdout, outcome.stdout), (expected.stderr, outcome.stderr)):
+            assert all(text in found for text in wanted), found
+    elif isinstance(expected, (Error, Bad)):
+        wanted_exit = expected.exit if isinstance(expected, Error) else 4
+        assert outcome.errors, (outcome.exit, outcome.stdout[:500], outcome.stderr[:500])
+        ((_, code, text, message),) = outcome.errors
+        assert (outcome.exit, code, message[: len(expected.says)]) == (wanted_exit, expected.code, expected.says)
+        assert outcome.stderr.startswith("error: ") and outcome.stderr.count("\n") <= 2
+        if isinstance(expected, Bad):
+            assert f" row {expected.row}: " in text, text
+        assert not (work / "out.jsonl").exists() or "out.jsonl" in case.files
+    else:
+        assert outcome.exit == 0, outcome.stderr
+        assert rows_out(case, outcome, work) == rows_wanted(case)
+
+
+def rows_out(case: Case, outcome: Outcome, work: Path) -> list[Any]:
+    out = work / "out.jsonl"
+    text = out.read_bytes() if out.exists() else outcome.stdout.encode()
+    assert text.endswith(b"\n") or not text
+    return [exact(line) for line in text.split(b"\n")[:-1]]
+
+
+def rows_wanted(case: Case) -> list[Any]:
+    if isinstance(case.expected, Rows):
+        return [exact(json.dumps(row)) for row in case.expected.rows]
+    assert isinstance(case.expected, Kept)
+    content = case.files[case.command[1]] if case.stdin is None else case.stdin
+    assert isinstance(content, bytes)
+    return rows_of(content)
+
+
+def check_skipped(case: Case, child: Child, work: Path, tmp_path: Path) -> None:
+    """With `--on-error skip` the bad row goes to the rejects, and every other row comes out as it is."""
+    assert isinstance(case.expected, Bad)
+    skip = ("--on-error", "skip", "--max-bad", "99%", "--rejects", "rejects.jsonl")
+    outcome = run(child, case, work, tmp_path, *skip)
+    no_accident(outcome)
+    assert outcome.exit == 0, outcome.stderr
+    rejects = [json.loads(line) for line in (work / "rejects.jsonl").read_bytes().splitlines()]
+    assert [(reject["code"], reject["source"]["row"]) for reject in rejects] == [
+        (case.expected.code, case.expected.row)
+    ]
+    good = b"\n".join(line for number, line in enumerate(kept_lines(case)) if number != case.expected.row)
+    assert rows_out(case, outcome, work) == rows_of(good)
+
+
+def kept_lines(case: Case) -> list[bytes]:
+    content = case.files[case.command[1]]
+    assert isinstance(content, bytes)
+    return content.removesuffix(b"\n").split(b"\n")
+
+
+@pytest.mark.parametrize("name", list(CASES)[::14])
+def test_the_same_in_a_process_of_its_own(name: str, child: Child, tmp_path: Path) -> None:
+    case = CASES[name]
+    if case.stdout != "file" or case.limits:
+        pytest.skip("its streams or limits are special")
+    there, here = made(case, tmp_path / "work"), made(case, tmp_path / "other")
+    wanted = run(child, case, there, tmp_path)
+    found = run_cli(*case.command, stdin=case.stdin, cwd=here)
+    assert (found.returncode, found.stdout.decode(), found.stderr.decode()) == (
+        wanted.exit, wanted.stdout, wanted.stderr,
+    )  # fmt: skip
+    assert listing(here) == listing(there)
+
+
+def test_the_tables_cover_every_way_to_end() -> None:
+    kinds = Counter(type(case.expected) for case in CASES.values())
+    assert {Error, Bad, Rows, Kept, Told} == set(kinds) and min(kinds.values()) >= 10, kinds
