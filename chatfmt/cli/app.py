@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..errors import ChatfmtError, ReaderGone, UsageError
+from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError
 from . import show
 
 EXIT_BUG = 70
@@ -53,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(error)
     except (BrokenPipeError, ReaderGone):
         return _reader_gone()
+    except MemoryError:
+        return _fail(OutputError("out of memory", hint="use fewer `--workers`, or a machine with more of it"))
     except _Terminated:
         show.say("error: stopped by SIGTERM")
         return EXIT_TERMINATED
