@@ -22,6 +22,10 @@ from .sample import no_records
 from .slices import Slice, asked_slices
 
 SHARD_BYTES = 128 << 20
+_MULTIPLE = 4
+"""Several shards are so many times some number, so that two or four workers have the same to do."""
+_NEAR = 8
+"""A file that differs from the size of a shard by less than this part of it is a shard, and need not be counted."""
 _UNPACKED = 4
 """How much larger compressed text is taken to be."""
 
@@ -41,16 +45,17 @@ def plan_splits(
 ) -> list[tuple[InputSplit, ...]]:
     """The shards of what `split` asks for, each the pieces that make it up, in the order of the input.
 
-    With `rows_per_shard` every shard but the last of a split has so many records, else about `shard_bytes` (128 MiB)
-    of uncompressed input. Raises UsageError and UnknownName for the split, InputError for files that do not go
-    together or hold no record at all.
+    With `rows_per_shard` every shard but the last of a split has so many records, else about `shard_bytes` of
+    uncompressed input (by default at most 128 MiB, in a multiple of four shards if there are several). Raises
+    UsageError and UnknownName for the split, InputError for files that do not go together or hold no record at all.
     """
     planner = Planner(source)
     shards: list[tuple[InputSplit, ...]] = []
     for part in asked_slices(split, list(source.splits)):
         check_schemas(source.splits[part.split])
-        units = planner.units(part, every_row=rows_per_shard is not None, shard_bytes=shard_bytes or SHARD_BYTES)
-        cut = _by_rows(units, rows_per_shard) if rows_per_shard else _by_bytes(units, shard_bytes or SHARD_BYTES)
+        size = shard_bytes or planner.usual_size(part)
+        units = planner.units(part, every_row=rows_per_shard is not None, shard_bytes=size)
+        cut = _by_rows(units, rows_per_shard) if rows_per_shard else _by_bytes(units, size)
         shards += [tuple(planner.pieces(group, part.split)) for group in cut]
     if not source.options.allow_empty and not any(map(planner.has_rows, shards)):
         raise no_records(source)
@@ -98,6 +103,13 @@ class Planner:
         found = self.known[file.uri, limit] = index(file, self.options, limit)
         return found
 
+    def usual_size(self, part: Slice) -> int:
+        """The bytes of a shard where nobody asked for a size."""
+        total = sum(map(self._size, self.splits[part.split]))
+        if total <= SHARD_BYTES:
+            return SHARD_BYTES
+        return -(-total // (_MULTIPLE * -(-total // (_MULTIPLE * SHARD_BYTES))))
+
     def units(self, part: Slice, *, every_row: bool, shard_bytes: int) -> list[Unit]:
         """What may be put together to shards of the slice."""
         files = self.splits[part.split]
@@ -125,7 +137,9 @@ class Planner:
     def _fine(self, file: SourceFile, cut: bool, shard_bytes: int) -> list[Unit]:
         if cut and file.format == "parquet":
             return _row_groups(file)
-        if cut and file.format != "arrow" and file.size > shard_bytes // 4 and is_seekable(file, self.options):
+        alone = abs(file.size - shard_bytes) * _NEAR < shard_bytes
+        large = file.size > shard_bytes // 4 and not alone
+        if cut and file.format != "arrow" and large and is_seekable(file, self.options):
             return self._between_marks(file)
         return [Unit(file, 0, None, self._size(file))]
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from chatfmt.errors import InputError, UnknownName, UsageError
 from chatfmt.sources import ReaderOptions, plan_splits, read, resolve, sample, spooled
 from chatfmt.sources.compression import CHUNK
+from chatfmt.sources.plan import Planner
 from chatfmt.sources.slices import asked_slices, parse_slices
 
 from .reading import numbers_of, read_all, rows_of, written
@@ -221,3 +222,23 @@ def test_schemas_that_differ_are_said_before_the_first_row(tmp_path: Path) -> No
         "c.parquet: has other columns than `a.parquet`: `a` is int64, there string, `b` is not there, there string, "
         "`c` is string, there not",
     )
+
+
+@pytest.mark.parametrize("limit", [200, 500, 1000, 3000, 100_000])
+def test_several_usual_shards_are_a_multiple_of_four_none_larger_than_the_limit(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr("chatfmt.sources.plan.SHARD_BYTES", limit)
+    raw = as_jsonl(ROWS)
+    size = Planner(resolve(written(tmp_path, raw))).usual_size(asked_slices(None, ["train"])[0])
+    shards = -(-len(raw) // size)
+    assert size <= limit and (shards == 1 if len(raw) <= limit else shards % 4 == 0), (size, len(raw))
+
+
+def test_files_of_about_the_size_of_a_shard_are_the_shards_and_are_not_counted(tmp_path, monkeypatch):
+    raw = as_jsonl(ROWS)
+    for name in "abcd":
+        (tmp_path / f"train-{name}.jsonl").write_bytes(raw)
+    monkeypatch.setattr("chatfmt.sources.plan.SHARD_BYTES", len(raw) * 3 // 2)
+    shards = plan_splits(resolve(str(tmp_path)))
+    assert [[(Path(piece.uri).stem, piece.rows) for piece in shard] for shard in shards] == [
+        [(f"train-{name}", None)] for name in "abcd"
+    ]
