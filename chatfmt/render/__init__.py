@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import TemplateError, UnknownName, UsageError
+from .doors import LockedDoors
 from .environment import CONTEXT_NAMES
+from .locked import Isolation, LockedRenderer
 from .options import ENGINES, SPANS, Rendered, Renderer, RenderOptions
 from .plain import JinjaRenderer
 from .replay import TracedRenderer
@@ -18,13 +20,18 @@ __all__ = [
     "SPANS",
     "ChatTemplate",
     "Choice",
+    "Isolation",
     "JinjaRenderer",
+    "LockedDoors",
+    "LockedRenderer",
     "RenderOptions",
     "Rendered",
     "Renderer",
     "TracedRenderer",
     "choose_engine",
     "compile",
+    "doors_of",
+    "is_locked",
 ]
 
 
@@ -50,22 +57,41 @@ def choose_engine(template: ChatTemplate, options: RenderOptions) -> Choice:
     return Choice("trace", "rows of a shape that was traced are replayed, Jinja renders the rest")
 
 
-def compile(template: ChatTemplate, options: RenderOptions = DEFAULTS) -> Renderer:
-    """The renderer of a template, as `choose_engine` says.
+def is_locked(template: ChatTemplate, isolation: Isolation) -> bool:
+    """Whether a template runs behind the locked door: it is a stranger's, and the user did not say `off`."""
+    return isolation != "off" and template.origin not in ("built-in", "plain")
+
+
+def doors_of(template: ChatTemplate, isolation: Isolation) -> LockedDoors | None:
+    """Where a `Voice` of the template speaks: behind the locked door, or in this process (None)."""
+    return LockedDoors(template, isolation) if is_locked(template, isolation) else None
+
+
+def compile(template: ChatTemplate, options: RenderOptions = DEFAULTS, isolation: Isolation = "off") -> Renderer:
+    """The renderer of a template, as `choose_engine` says; a stranger's template runs behind the locked door.
 
     Raises TemplateError where the template does not compile or draws by chance, UsageError for options that exclude
     each other.
     """
     check_options(options)
-    template.check()
     check_chance(template)
     choice = choose_engine(template, options)
+    if is_locked(template, isolation):
+        return _behind_the_door(template, options, choice, isolation)
+    template.check()
     plain = JinjaRenderer(template, options, choice.reason)
     if choice.engine == "trace":
         return TracedRenderer(template, options, plain, reason=choice.reason)
     if options.engine == "trace":
         raise UsageError(f"`--engine trace` cannot render this: {choice.reason}", hint="leave `--engine` out")
     return plain
+
+
+def _behind_the_door(template: ChatTemplate, options: RenderOptions, choice: Choice, isolation: Isolation) -> Renderer:
+    locked = LockedRenderer(template, options, isolation=isolation, reason=choice.reason)
+    if choice.engine != "trace":
+        return locked
+    return TracedRenderer(template, options, locked, tracer=locked.trace, reason=choice.reason)
 
 
 def check_options(options: RenderOptions) -> None:

@@ -35,7 +35,7 @@ class Length(int):
         return self._chatfmt_above(other - 1 if type(other) is int else other)
 
     def __lt__(self, other: object) -> bool:
-        return not self >= other  # type: ignore[operator]
+        return not self >= other
 
     def __le__(self, other: object) -> bool:
         return not self._chatfmt_above(other)
@@ -97,10 +97,10 @@ class Fraction(float):
     """A floating point number of the traced conversation, with the same powers."""
 
     _chatfmt_symbol: Symbol
-    __eq__ = WholeNumber.__eq__  # type: ignore[assignment]
-    __ne__ = WholeNumber.__ne__  # type: ignore[assignment]
-    __bool__ = WholeNumber.__bool__  # type: ignore[assignment]
-    __str__ = WholeNumber.__str__  # type: ignore[assignment]
+    __eq__ = WholeNumber.__eq__
+    __ne__ = WholeNumber.__ne__
+    __bool__ = WholeNumber.__bool__
+    __str__ = WholeNumber.__str__
 
 
 close(WholeNumber, int)

@@ -363,7 +363,8 @@ def _is(texts: Texts, other: Any) -> Numbers | None:
     if not isinstance(other, str):
         return None
     encoded = other.encode()
-    return _alike(texts, texts.start, encoded) & (texts.stop - texts.start == len(encoded))
+    same: Numbers = _alike(texts, texts.start, encoded) & (texts.stop - texts.start == len(encoded))
+    return same
 
 
 def _longer(texts: Texts, number: int) -> Numbers:

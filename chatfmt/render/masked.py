@@ -16,7 +16,7 @@ from .environment import Span
 from .marks import Marked
 from .masks import FLAGS, WHOLE_TURNS, Mask, Masker, MaskOptions, chats, wanted_turns
 from .options import SPANS, Rendered, Renderer, RenderOptions
-from .voice import Chat, Source, Voice
+from .voice import Chat, Doors, Source, Voice
 
 Extras = tuple[pa.Array | None, pa.Array | None, pa.Array | None]
 
@@ -25,10 +25,15 @@ class MaskedRenderer:
     """Renders as `inner` does; with `spans=True` its spans are those of `Masker`, whatever tags the template has."""
 
     def __init__(
-        self, inner: Renderer, template: Source, options: RenderOptions, mask: MaskOptions = WHOLE_TURNS
+        self,
+        inner: Renderer,
+        template: Source,
+        options: RenderOptions,
+        mask: MaskOptions = WHOLE_TURNS,
+        doors: Doors | None = None,
     ) -> None:
         self.inner, self.engine, self.reason = inner, inner.engine, inner.reason
-        self.masker = Masker(Voice(template, options), mask)
+        self.masker = Masker(Voice(template, options, doors), mask)
         self.methods: dict[str, int] = {}
         """How many rows each rung of the ladder served."""
 

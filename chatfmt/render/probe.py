@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from .cuts import Cuts, in_parts, shared
 from .options import RenderOptions
-from .voice import Chat, Source, Voice
+from .voice import Chat, Doors, Source, Voice
 
 Fate = Literal["kept", "dropped", "refused"]
 DAYS = (datetime.date(2021, 2, 3), datetime.date(2022, 11, 25))
@@ -142,9 +142,9 @@ def _changes(card: ProbeCard) -> tuple[Change, ...]:
     )
 
 
-def probe(template: Source, variables: Mapping[str, Any] | None = None) -> ProbeCard:
+def probe(template: Source, variables: Mapping[str, Any] | None = None, doors: Doors | None = None) -> ProbeCard:
     """The card of a template, rendered with its special tokens and `variables`; a template that fails gets one too."""
-    return _Probe(Voice(template, RenderOptions(variables=variables or {}))).card()
+    return _Probe(Voice(template, RenderOptions(variables=variables or {}), doors)).card()
 
 
 USER: Mapping[str, Any] = {"role": "user", "content": "qzuser"}
@@ -372,7 +372,8 @@ class _Probe:
         return preamble if len(self.cuts.words(preamble)) > 1 else ""
 
     def reads_date(self) -> bool:
-        voices = [Voice(self.voice.template, replace(self.voice.options, date=day)) for day in DAYS]
+        options = [replace(self.voice.options, date=day) for day in DAYS]
+        voices = [Voice(self.voice.template, each, self.voice.doors) for each in options]
         turns = [in_parts(turn) if self.in_parts else turn for turn in (USER, ANSWER)]
         texts = [voice.attempt(Chat(turns)) for voice in voices]
         return texts[0] != texts[1]

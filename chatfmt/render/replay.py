@@ -22,8 +22,7 @@ from .. import schema
 from ..errors import RenderError, TemplateError
 from .batches import Batch, Others, merged, spans_of, together
 from .kernels import Numbers
-from .options import SPANS, Rendered, RenderOptions
-from .plain import JinjaRenderer
+from .options import SPANS, Rendered, Renderer, RenderOptions
 from .program import Path, Program, Untraceable
 from .rows import RowReplay, Text
 from .shapes import MAX_TURNS, NO_SHAPE, Shapes, constants_of, dense, read_turns
@@ -111,7 +110,7 @@ class TracedRenderer:
         self,
         template: ChatTemplate,
         options: RenderOptions,
-        fallback: JinjaRenderer,
+        fallback: Renderer,
         *,
         tracer: Tracer = trace,
         limits: Limits = Limits(),

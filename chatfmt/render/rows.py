@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from .environment import Span, drop_nulls, plain_data
 from .program import Leaves, Program, Untraceable, evaluate
@@ -135,7 +135,7 @@ def _walk(value: Mapping[Any, Any] | list[Any], nested: bool, tokens: list[Hasha
         if isinstance(item, (dict, list)):
             _walk(item, True, tokens, leaves)
         elif is_slot(key, item, nested):
-            tokens.append(type(item))
+            tokens.append(cast(Hashable, type(item)))
             leaves.append(item)
         else:
             tokens.append((type(item), item))

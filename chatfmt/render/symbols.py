@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, SupportsIndex
 
 from .program import OPERATIONS, QUESTIONS, Expression, Piece, Question
 
@@ -136,7 +136,7 @@ class Symbol(str):
     def rstrip(self, characters: str | None = None, /) -> str:
         return strip_end(self, "rstrip", characters)
 
-    def replace(self, old: str, new: str, count: int = -1, /) -> str:
+    def replace(self, old: str, new: str, count: SupportsIndex = -1, /) -> str:
         return self._chatfmt_make("replace", old, new, count)
 
     def startswith(self, prefix: Any, /, *span: Any) -> bool:
@@ -151,10 +151,10 @@ class Symbol(str):
             return last[0].endswith(suffix)
         return bool(self._chatfmt_ask("endswith", suffix, *span))
 
-    def split(self, sep: str | None = None, maxsplit: int = -1) -> Any:
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> Any:
         return Parts(self, "split", "parts", (sep, maxsplit))
 
-    def rsplit(self, sep: str | None = None, maxsplit: int = -1) -> Any:
+    def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> Any:
         return Parts(self, "rsplit", "rparts", (sep, maxsplit))
 
     def splitlines(self, keepends: bool = False) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -209,7 +209,7 @@ def is_columnar(program: Program) -> bool:
 def _bare(subject: Expression | Question) -> tuple[Expression, int]:
     """An expression or question with the field in place of the path of its text, and the turn of that text."""
     _, turn, _ = next(leaves_of(subject))
-    return _without_turn(subject), int(turn)
+    return cast(Expression, _without_turn(subject)), int(turn)
 
 
 def _without_turn(subject: Piece) -> Piece:

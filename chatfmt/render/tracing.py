@@ -11,10 +11,10 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import Environment, nodes
 from jinja2.runtime import LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
@@ -35,11 +35,11 @@ class _InAsTest(NodeTransformer):
         if len(kinds) > 1:
             raise Refused("`in` inside a chained comparison", whole=True)
         test = nodes.Test(node.expr, "in", [node.ops[0].expr], [], None, None).set_lineno(node.lineno)
-        test.set_environment(node.environment)
+        test.set_environment(cast(Environment, node.environment))
         if kinds == ["in"]:
             return test
         negated = nodes.Not(test).set_lineno(node.lineno)
-        return negated.set_environment(node.environment)
+        return negated.set_environment(cast(Environment, node.environment))
 
 
 class _SilentLoops(NodeTransformer):
@@ -57,7 +57,7 @@ class _SilentLoops(NodeTransformer):
             return node
         node.iter = _filter(node.iter, "chatfmt characters", node)
         block = nodes.FilterBlock([node], _filter(None, "chatfmt silent", node))
-        return block.set_lineno(node.lineno).set_environment(node.environment)
+        return block.set_lineno(node.lineno).set_environment(cast(Environment, node.environment))
 
 
 def _within(node: nodes.Node) -> Iterable[nodes.Node]:
@@ -72,7 +72,7 @@ def _tells(node: nodes.Node) -> bool:
 
 def _filter(subject: Any, name: str, node: nodes.Node) -> nodes.Filter:
     found = nodes.Filter(subject, name, [], [], None, None).set_lineno(node.lineno)
-    return found.set_environment(node.environment)  # type: ignore[no-any-return]
+    return cast(nodes.Filter, found.set_environment(cast(Environment, node.environment)))
 
 
 class _Loops:
@@ -103,7 +103,7 @@ class SymbolicSandbox(ImmutableSandboxedEnvironment):
         tree = super()._parse(source, name, filename)
         if next(tree.find_all((nodes.EvalContextModifier, nodes.Include, nodes.Import, nodes.FromImport)), None):
             raise Refused("`autoescape`, `include` or `import`", whole=True)
-        return _SilentLoops().visit(_InAsTest().visit(tree))  # type: ignore[no-any-return]
+        return cast(nodes.Template, _SilentLoops().visit(_InAsTest().visit(tree)))
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         if symbolic(argument):
@@ -196,7 +196,7 @@ class Compiled:
 
         note._chatfmt_sound = True  # type: ignore[attr-defined]
         self.environment.extensions[GenerationTag.identifier]._generation_support = note  # type: ignore[attr-defined]
-        for block in self.template.root_render_func(self.template.new_context(values)):
+        for block in self.template.root_render_func(self.template.new_context(dict(values))):
             blocks.append(block)
         return blocks, spans
 
@@ -225,9 +225,9 @@ def _symbolic_sandbox() -> ImmutableSandboxedEnvironment:
     for name, function in list(environment.filters.items()):
         if name not in _SOUND_FILTERS:
             environment.filters[name] = _guarded(f"|{name}", function, refused=name in _RANDOM)
-    for name, function in list(environment.tests.items()):
+    for name, test in list(environment.tests.items()):
         if name not in _SOUND_TESTS:
-            environment.tests[name] = _guarded(f"is {name}", function)
+            environment.tests[name] = _guarded(f"is {name}", cast(Callable[..., Any], test))
     environment.filters.update(
         tojson=_tojson, join=_join, length=_length, count=_length, dictsort=_dictsort, title=_title, indent=_indent
     )

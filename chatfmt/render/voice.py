@@ -58,12 +58,21 @@ class OneText:
         return self.text
 
 
+class Doors(Protocol):
+    """Renders a text of a stranger's template somewhere else (see `doors`), with its spans if they are wanted."""
+
+    def __call__(
+        self, text: str, chat: Chat, variables: Mapping[str, Any], options: RenderOptions, prompt: bool, spans: bool
+    ) -> Any: ...
+
+
 @dataclass(frozen=True)
 class Voice:
-    """A chat template with the options of a run."""
+    """A chat template with the options of a run; without `doors` the template runs in this process."""
 
     template: Source
     options: RenderOptions = field(default_factory=RenderOptions)
+    doors: Doors | None = None
 
     def text(self, chat: Chat, *, generation_prompt: bool | None = None) -> str:
         """The rendered text; raises what Jinja, the template or Python raise. The options say the rest."""
@@ -78,8 +87,12 @@ class Voice:
 
     def _render(self, render: Callable[..., T], chat: Chat, generation_prompt: bool | None) -> T:
         prompt = self.options.generation_prompt if generation_prompt is None else generation_prompt
+        text = self.template.choose(chat.tools)
+        if self.doors is not None:
+            found: T = self.doors(text, chat, self._variables(chat), self.options, prompt, render is render_spans)
+            return found
         return render(
-            self.template.choose(chat.tools), chat.messages, chat.tools, chat.documents,
+            text, chat.messages, chat.tools, chat.documents,
             add_generation_prompt=prompt, variables=self._variables(chat), now=self.options.date,
         )  # fmt: skip
 
@@ -99,7 +112,7 @@ class Voice:
         """The voice of the one text that the template chooses for this row, with the row's variables."""
         one = OneText(self.template.name, self.template.choose(chat.tools), self.template.special_tokens)
         variables = {**self.options.variables, **chat.variables}
-        return Voice(one, replace(self.options, variables=variables))
+        return Voice(one, replace(self.options, variables=variables), self.doors)
 
     @property
     def special_tokens(self) -> dict[str, str]:

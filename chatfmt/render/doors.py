@@ -1,0 +1,63 @@
+"""Single conversations behind the locked door: for guard, masks, cuts and probe, which ask a stranger's template a lot.
+
+A process is kept for each text and day that is asked for; the variables travel with each question.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import RenderError
+from ..schema import encode_conversations, json_array
+from .environment import Moment
+from .locked import Isolation, LockedRenderer
+from .options import RenderOptions
+from .template import ChatTemplate
+from .voice import Chat
+
+PROCESSES = 4
+"""Processes kept at a time; the oldest ends when one more is needed."""
+
+
+class LockedDoors:
+    """Answers a `Voice` from locked processes; raises what the template raised there."""
+
+    def __init__(self, template: ChatTemplate, isolation: Isolation) -> None:
+        self._template, self._isolation = template, isolation
+        self._open: dict[tuple[str, Moment], LockedRenderer] = {}
+
+    def __call__(
+        self, text: str, chat: Chat, variables: Mapping[str, Any], options: RenderOptions, prompt: bool, spans: bool
+    ) -> Any:
+        """The rendered text, with `spans` together with its generation spans."""
+        tools, documents = (None if value is None else json_array([value]) for value in (chat.tools, chat.documents))
+        try:
+            rendered = self._renderer(text, options.date)(
+                encode_conversations([chat.messages]),
+                tools,
+                documents,
+                json_array([dict(variables)]),
+                generation_prompt=prompt,
+                spans=spans,
+            )
+        except RenderError as error:
+            raise error.__cause__ or error from None
+        said = rendered.text[0].as_py()
+        return said if rendered.spans is None else (said, [tuple(span) for span in rendered.spans[0].as_py()])
+
+    def _renderer(self, text: str, date: Moment) -> LockedRenderer:
+        if (text, date) not in self._open:
+            if len(self._open) == PROCESSES:
+                self._open.pop(next(iter(self._open))).close()
+            one = ChatTemplate(self._template.name, text, self._template.special_tokens, origin=self._template.origin)
+            self._open[text, date] = LockedRenderer(one, RenderOptions(date=date), isolation=self._isolation)
+        return self._open[text, date]
+
+    def close(self) -> None:
+        """End the processes."""
+        for renderer in self._open.values():
+            with contextlib.suppress(OSError):
+                renderer.close()
+        self._open.clear()
