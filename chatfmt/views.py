@@ -294,13 +294,15 @@ def stepwise(rows: Rows) -> Fields:
 def open_texts(rows: Rows, prompts: pa.ListArray) -> list[str]:
     """Each prompt rendered for the model to go on: with the generation prompt unless an assistant turn ends it.
 
+    A prompt without turns is the empty text.
+
     TRL renders prompts in the same way (`data_utils.apply_chat_template`), but for its trimming of a final assistant
     turn, which stays closed here.
     """
     roles = last_roles(prompts)
     texts: list[str] = [""] * len(roles)
     for asks in (True, False):
-        places = [row for row, role in enumerate(roles) if (role != "assistant") is asks]
+        places = [row for row, role in enumerate(roles) if role is not None and (role != "assistant") is asks]
         if places:
             chosen = pa.array(places)
             with _subset(places):

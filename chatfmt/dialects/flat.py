@@ -172,8 +172,9 @@ def _one_of(record: Record, names: Sequence[str], columns: Columns, part: str) -
 
 
 def context_parts(record: Record, columns: Columns, prompt: str) -> dict[str, str]:
-    """The parts `context` and `history` of a record."""
-    names = tuple(name for name in CONTEXTS if name != prompt.lower())
+    """The parts `context` and `history` of a record; a prompt that the user mapped is whole as it is."""
+    mapped = columns.path("prompt") is not None
+    names = () if mapped else tuple(name for name in CONTEXTS if name != prompt.lower())
     found = {"context": _one_of(record, names, columns, "context"), "history": _history(record, columns)}
     return {part: path for part, path in found.items() if path is not None and path != prompt}
 

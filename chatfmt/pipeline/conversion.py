@@ -103,6 +103,8 @@ class Conversion:
     def _staged(self, batch: pa.RecordBatch, file: str, books: Books, stages: Sequence[Stage]) -> pa.RecordBatch:
         self._file = file
         for stage in stages:
+            if not len(batch):
+                return batch
             with located(file, batch.column(stage.rows)):
                 batch = stage.run(batch, books)
         return batch
