@@ -6,7 +6,7 @@ and its `fits`, and give it a line in DIALECTS, before the dialects that would a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -34,12 +34,19 @@ from .detect import Detection, Dialect, find, used_columns
 __all__ = ["DIALECTS", "Columns", "Detection", "Dialect", "detect", "used_columns"]
 
 
-def detect(batches: Sequence[pa.RecordBatch], columns: Columns, dialect: str = "auto") -> Detection:
+def detect(
+    batches: Sequence[pa.RecordBatch],
+    columns: Columns,
+    dialect: str = "auto",
+    *,
+    shown: Mapping[str, str] | None = None,
+) -> Detection:
     """How the rows of `batches`, a sample, are to be read: by the one dialect that fits, or by the one named.
 
-    Raises NoDialect if none fits or two do (the hint says what to map), UnknownName for a name not in DIALECTS.
+    `shown` are words for columns that a mapping made. Raises NoDialect if none fits or two do (the hint says what to
+    map), UnknownName for a name not in DIALECTS or for a kept column that is not in the sample.
     """
-    return find(DIALECTS, batches, columns, dialect)
+    return find(DIALECTS, batches, columns, dialect, shown)
 
 
 _TURNS = frozenset({"messages"})

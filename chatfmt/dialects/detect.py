@@ -61,11 +61,16 @@ Reading = tuple[str, Mapping[str, str]]
 
 
 def find(
-    registry: Mapping[str, Dialect], batches: Sequence[pa.RecordBatch], columns: Columns, name: str = "auto"
+    registry: Mapping[str, Dialect],
+    batches: Sequence[pa.RecordBatch],
+    columns: Columns,
+    name: str = "auto",
+    shown: Mapping[str, str] | None = None,
 ) -> Detection:
-    """The dialect of the rows in `batches`, or how the dialect `name` reads them.
+    """The dialect of the rows in `batches`, or how the dialect `name` reads them; `shown` are words for columns.
 
-    Raises NoDialect if none fits or two do, UnknownName for a name that is not in the registry.
+    Raises NoDialect if none fits or two do, UnknownName for a name that is not in the registry, or a kept column that
+    no row has.
     """
     if name != "auto" and name not in registry:
         raise UnknownName.of("dialect", name, [*registry, "auto"])
@@ -73,6 +78,7 @@ def find(
     names = tuple(
         dict.fromkeys(key for batch in batches for key in batch.schema.names if key not in (schema.ROW, schema.KEYS))
     )
+    _check_kept(columns, names if records else ())
     candidates = admissible(registry, columns) if name == "auto" else {name: registry[name]}
     readings = without_results([reading_of(record, candidates, columns) for record in records])
     found = [reading for reading in readings if reading is not None]
@@ -81,7 +87,13 @@ def find(
     dialect, parts = settle(found, candidates)
     if dialect == "mixed" != name != "auto":
         raise rows_differ([parts for _, parts in found])
-    return _detection(registry, dialect, columns.adding(parts), readings, names, records)
+    return _detection(registry, dialect, columns.adding(parts), readings, names, records, shown or {})
+
+
+def _check_kept(columns: Columns, names: Sequence[str]) -> None:
+    missing = [name for name in columns.keep if name not in names] if names and columns.keep != "all" else []
+    if missing:
+        raise UnknownName.of("column", missing[0], names)
 
 
 def admissible(registry: Mapping[str, Dialect], columns: Columns) -> dict[str, Dialect]:
@@ -137,6 +149,7 @@ def _detection(
     readings: Sequence[Reading | None],
     names: tuple[str, ...],
     records: Sequence[Record],
+    shown: Mapping[str, str],
 ) -> Detection:
     fit = sum(reading is not None for reading in readings)
     used = tuple(dict.fromkeys(_used(columns, readings, names)))
@@ -146,7 +159,7 @@ def _detection(
         columns=columns,
         rows_seen=len(records),
         rows_fit=fit,
-        reason=_reason(registry, dialect, columns, readings),
+        reason=_reason(registry, dialect, columns, readings, shown),
         used=used,
         unused=tuple(name for name in names if name not in used and name not in kept),
         others=_others(registry, dialect, columns, records),
@@ -162,13 +175,20 @@ def _used(columns: Columns, readings: Sequence[Reading | None], names: Sequence[
     return [name for name in (top_level(path.removesuffix("[]"), names) for path in paths) if name in names]
 
 
-def _reason(registry: Mapping[str, Dialect], dialect: str, columns: Columns, readings: Sequence[Reading | None]) -> str:
+def _reason(
+    registry: Mapping[str, Dialect],
+    dialect: str,
+    columns: Columns,
+    readings: Sequence[Reading | None],
+    shown: Mapping[str, str],
+) -> str:
     fit = [reading[0] for reading in readings if reading is not None]
     seen = f"{len(fit)} of {len(readings)} rows" if len(fit) < len(readings) else f"all {len(fit)} rows looked at"
     if dialect == "mixed":
         counts = ", ".join(f"{count} {name}" for name, count in Counter(fit).most_common())
         return f"the rows speak different dialects: {counts}"
-    parts = ", ".join(f"`{path}` is the {part}" for part, path in columns.fields.items() if "." not in part)
+    paths = {part: shown.get(path, path) for part, path in columns.fields.items() if "." not in part}
+    parts = ", ".join(f"`{path}` is the {part}" for part, path in paths.items())
     return f"{registry[dialect].summary}: {parts} ({seen})"
 
 

@@ -67,9 +67,18 @@ class Mapping:
 
     @property
     def roots(self) -> tuple[str, ...]:
-        """The source columns that paths begin with, which have found their use."""
+        """The source columns that paths begin with, which have found their use; a column may be called `a.b` itself."""
         paths = [part for _, part in self.fields if isinstance(part, FieldPath)]
-        return tuple(dict.fromkeys(path.root for path in paths if path.root is not None))
+        names = [name for path in paths for name in (path.root, path.text if "." in path.text else None)]
+        return tuple(dict.fromkeys(name for name in names if name is not None))
+
+    def reads(self, names: abc.Sequence[str]) -> tuple[str, ...]:
+        """Those of the source columns `names` that paths begin with, or that a template or an expression names."""
+        texts = [part.text for _, part in self.fields if isinstance(part, Template)]
+        tags = [tag for text in texts for tag in re.findall(r"\{\{.*?\}\}|\{%.*?%\}", text, flags=re.DOTALL)]
+        words = set(re.findall(r"\w+", " ".join([*tags, self.where or ""])))
+        exploded = {self.explode.root} if self.explode is not None else set()
+        return tuple(name for name in names if name in words or name in self.roots or name in exploded)
 
 
 def plan(

@@ -20,7 +20,7 @@ from ..render.environment import expression, text_expression
 from ..render.masks import MaskOptions
 from ..render.probe import probe
 from ..render.template import ChatTemplate
-from ..sources import InputSplit, ReaderOptions, Source
+from ..sources import InputSplit, ReaderOptions, Source, SourceFile
 from ..sources.slices import default_split
 from .books import Books
 from .columns import Types, merge_types, schema_of, types_of
@@ -99,7 +99,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, *, executor: str = "s
     template = load_template(recipe)
     parts = tuple(to_part(recipe, spec, template, target, scratch) for spec in recipe.source)
     check_views(parts)
-    files = tuple(file for part in parts for file in hashes(part.source))
+    files = tuple(file for part in parts for file in hashes(files_of(part.source)))
     made = Plan(recipe, target, parts, template, run_fingerprint(recipe, parts, template, files, target), files)
     made = replace(made, names=tuple(shard_names(made)), notes=tuple(notes(made)))
     return with_schema(made, executor, workers) if target.format == "parquet" else made
@@ -252,6 +252,7 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Map
     """The dialect of the sample after mapping; mapped fields are columns of their own names by then."""
     if sample and not recipe.explode:
         mapping.check_columns(fields, dict.fromkeys(name for batch in sample for name in batch.schema.names))
+    names = tuple(dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#")))
     if not fields.is_empty:
         mapper = mapping.mapper(replace(fields, where=None), text_expression, expression, nulls=nulls)
         sample = [mapper(batch).batch for batch in sample]
@@ -262,7 +263,16 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Map
         options=recipe.dialect_options,
         keep="all" if "all" in recipe.keep else recipe.keep,
     )
-    return dialects.detect(sample, columns, recipe.dialect)
+    found = dialects.detect(sample, columns, recipe.dialect, shown=recipe.map)
+    return found if fields.is_empty else in_source(found, fields, names)
+
+
+def in_source(found: Detection, fields: mapping.Mapping, names: Sequence[str]) -> Detection:
+    """The detection with the source columns that a mapping reads, in the place of those that it makes."""
+    own = [name for name in found.used if name not in fields.columns]
+    used = tuple(dict.fromkeys((*fields.reads(names), *own)))
+    unused = [name for name in (*names, *found.unused) if name in found.unused or name in fields.columns]
+    return replace(found, used=used, unused=tuple(name for name in dict.fromkeys(unused) if name not in used))
 
 
 def needed_columns(detection: Detection, fields: mapping.Mapping) -> tuple[str, ...] | None:
@@ -324,9 +334,13 @@ def shard_names(plan: Plan) -> list[str]:
     ]
 
 
-def hashes(source: Source) -> list[dict[str, Any]]:
-    """Name, size and hash of each file of the source."""
-    files = [file for group in source.splits.values() for file in group]
+def files_of(source: Source) -> list[SourceFile]:
+    """The files of all splits of the source."""
+    return [file for group in source.splits.values() for file in group]
+
+
+def hashes(files: Sequence[SourceFile]) -> list[dict[str, Any]]:
+    """Name, size and hash of each file."""
     return [{"file": shown, "bytes": size, "xxh3_128": digest} for shown, size, digest in sources.fingerprint(files)]
 
 
@@ -372,7 +386,11 @@ def with_schema(plan: Plan, executor: str, workers: int) -> Plan:
     types = reduce(merge_types, (sample_types(part) for part in plan.parts), Types())
     if any(needs_survey(part) for part in plan.parts):
         types = reduce(merge_types, survey(plan, executor, workers), types)
-    schema = schema_of(types)
+    return of_schema(plan, schema_of(types))
+
+
+def of_schema(plan: Plan, schema: pa.Schema) -> Plan:
+    """The plan with that schema for its shards."""
     name = fingerprint({"schema": str(schema)})
     parts = tuple(
         replace(part, job=replace(part.job, schema=schema, key=f"{part.job.key}-{name}")) for part in plan.parts

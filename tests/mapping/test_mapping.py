@@ -279,3 +279,13 @@ def test_slices_of_a_batch_are_a_batch_of_slices(source: Any, cut: int) -> None:
         whole = run(batch, fields, **plan).batch
         parts = [run(part, fields, **plan).batch for part in (batch.slice(0, cut), batch.slice(cut)) if len(part)]
         assert [row for part in parts for row in part.to_pylist()] == whole.to_pylist()
+
+
+def test_a_plan_tells_which_columns_it_reads() -> None:
+    plan = mapping.plan(
+        {"user": "a.b[0]", "assistant": "Said: {{ c | upper }}{% if d %}!{% endif %}", "system": '"e"'},
+        where="f > 1",
+    )
+    names = ("a", "a.b[0]", "b", "c", "d", "e", "f", "Said", "upper")
+    assert plan.reads(names) == ("a", "a.b[0]", "c", "d", "f", "upper")
+    assert mapping.plan({}, explode="turns[].x").reads(("turns", "x")) == ("turns",)
