@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from . import library, look
+from . import array, library, look
 from .app import app, main
 from .convert import convert
 
 app.command("convert", no_args_is_help=True)(convert)
+app.command("plan", no_args_is_help=True)(array.plan)
+app.command("run", no_args_is_help=True)(array.run)
+app.command("commit", no_args_is_help=True)(array.commit)
 app.command("inspect", no_args_is_help=True)(look.inspect)
 app.command("preview", no_args_is_help=True)(look.preview)
 app.command("check", no_args_is_help=True)(look.check)

@@ -5,6 +5,7 @@ SOURCE ──plan──▶ Task, Task, … ──executor──▶ Shard, Shard,
 
 from __future__ import annotations
 
+from .array import commit, find_plan, run_part, write_plan
 from .conversion import Conversion
 from .converter import Converter
 from .job import Job, Task
@@ -15,6 +16,6 @@ from .target import Target, target_of
 from .tasks import run_task
 
 __all__ = [
-    "Conversion", "Converter", "Job", "Part", "Plan", "Scratch", "Summary", "Target", "Task", "carry_out", "convert",
-    "cores", "is_piped", "pipe", "plan", "run_task", "target_of",
+    "Conversion", "Converter", "Job", "Part", "Plan", "Scratch", "Summary", "Target", "Task", "carry_out", "commit",
+    "convert", "cores", "find_plan", "is_piped", "pipe", "plan", "run_part", "run_task", "target_of", "write_plan",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from ..writers import OutputFolder, RejectWriter, SingleFile, Stream
 from .books import Books, counted
 from .gather import first_tasks, gathered
 from .piped import convert_piped
-from .planning import Plan, plan
+from .planning import Plan, files_of, plan
 from .scratch import Scratch
 from .select import is_global
 from .target import STDOUT, Target, target_of
@@ -136,16 +136,15 @@ def carry_out(
 
 def check_place(plan: Plan, rejects: Path | None) -> None:
     """Refuse an output that is one of the inputs, also through links; raises UsageError."""
-    found = [file.uri for part in plan.parts for files in part.source.splits.values() for file in files]
-    named = [spec.source for spec in plan.recipe.source] if plan.recipe.from_rejects else []
-    inputs = {Path(name).resolve() for name in (*found, *named)}
-    if rejects is not None and rejects.resolve() in inputs:
+    found = {Path(file.uri).resolve() for part in plan.parts for file in files_of(part.source)}
+    rejected = {Path(spec.source).resolve() for spec in plan.recipe.source if plan.recipe.from_rejects}
+    if rejects is not None and rejects.resolve() in found | rejected:
         raise UsageError(f"`{rejects}` is an input", hint="choose another file for --rejects")
     if plan.target.kind == "stream":
         return
     out = plan.target.path.resolve()
-    owned = out if plan.recipe.from_rejects else out / DATA
-    if out in inputs or (plan.target.kind == "folder" and any(owned in place.parents for place in inputs)):
+    inside = {out / DATA: found, out: rejected} if plan.target.kind == "folder" else {}
+    if out in found | rejected or any(folder in place.parents for folder in inside for place in inside[folder]):
         raise UsageError(f"the output `{plan.target.path}` is its own input", hint="choose another OUT")
 
 
@@ -332,9 +331,15 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
         + [dict(file) for file in plan.files],
         template={"name": template.name, "sha256": template.sha256, "origin": template.origin,
                   "revision": template.revision} if template else {},
-        engine={"name": choice.engine, "reason": choice.reason} if choice else {},
+        engine={"name": choice.engine, "reason": choice.reason, "isolation": isolation(shards)} if choice else {},
         chatfmt=__version__,
     )  # fmt: skip
+
+
+def isolation(shards: Sequence[Shard]) -> str:
+    """The level of the lock that the template ran behind, `none` in this process."""
+    levels = [name.removeprefix("isolation: ") for name in counted(shards, "engine") if name.startswith("isolation: ")]
+    return ", ".join(levels) or "none"
 
 
 def without_engine(shard: Shard) -> Shard:

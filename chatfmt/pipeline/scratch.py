@@ -24,6 +24,11 @@ class Scratch:
         self._folder: Path | None = None
 
     @property
+    def made(self) -> bool:
+        """Whether anything was put there."""
+        return self._folder is not None
+
+    @property
     def folder(self) -> Path:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="chatfmt-"))

@@ -4,17 +4,21 @@ from ..errors import ReaderGone
 from .card import card, check_split
 from .encoders import COMPRESSIONS, FORMATS, PARQUET_COMPRESSIONS, Encoder, Sink, parquet_schema
 from .folder import OutputFolder, copy
+from .fsops import make_folder, write_whole
 from .parts import PARTS, TAG, TAG_TYPE, read_part
 from .shard import AtomicFile, RejectWriter, ShardWriter
-from .single import SingleFile, Stream, check_compression, file_ending, format_of, is_stream
+from .single import SingleFile, Stream, check_compression, file_ending, format_of, is_stream, staging_folder
 from .staging import (
     Lock,
     finished,
     parts_folder,
+    plan_path,
     prepare,
     receipt,
+    receipt_path,
     rejects_path,
     run_fingerprint,
+    spool_folder,
     staged_path,
     write_receipt,
 )
@@ -44,13 +48,19 @@ __all__ = [
     "finished",
     "format_of",
     "is_stream",
+    "make_folder",
     "parquet_schema",
     "parts_folder",
+    "plan_path",
     "prepare",
     "read_part",
     "receipt",
+    "receipt_path",
     "rejects_path",
     "run_fingerprint",
+    "spool_folder",
     "staged_path",
+    "staging_folder",
     "write_receipt",
+    "write_whole",
 ]

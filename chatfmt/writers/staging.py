@@ -56,6 +56,16 @@ def parts_folder(state: Path) -> Path:
     return state / PARTS
 
 
+def plan_path(state: Path) -> Path:
+    """Where the plan of a run is whose tasks are done one by one."""
+    return state / PLAN
+
+
+def spool_folder(state: Path) -> Path:
+    """Where such a run keeps input that lies nowhere else."""
+    return state / SPOOL
+
+
 def write_receipt(state: Path, shard: Shard, fingerprint: str) -> None:
     """Record that a shard is whole. Only after its file and its rejects are in place."""
     fsops.write_whole(receipt_path(state, shard.name), shard_to_json(shard, fingerprint=fingerprint).encode())

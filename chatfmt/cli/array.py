@@ -1,0 +1,117 @@
+"""`chatfmt plan`, `run` and `commit`: a conversion in parts, for job arrays."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UsageError
+from . import options, show
+from .convert import Sources, light, report, to_recipe
+
+RUN = {key: options.RUN[key] for key in ("out", "workers", "executor", "on_error", "max_bad", "resume", "overwrite")}
+PART = {key: options.RUN[key] for key in ("workers", "executor")}
+PLAN_FILE = Annotated[Path | None, typer.Option("--plan", help="Write the plan to this file, too.", metavar="FILE")]
+TASK = Annotated[
+    str | None,
+    typer.Option("--task", metavar="I/N", help="Which part: 1/8 to 8/8; from SLURM's variables if not given."),
+]
+ARRAY = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX", "SLURM_ARRAY_TASK_COUNT")
+
+
+@options.takes(options.CONVERSION, RUN, options.REPORT, plan=PLAN_FILE)
+def plan(source: Sources, **given: Any) -> None:
+    """Write the plan of a conversion, for `chatfmt run` to do in parts and `chatfmt commit` to publish.
+
+    chatfmt plan data/ -t chatml -o out/ · chatfmt run out/ --task 1/8 … 8/8 · chatfmt commit out/
+    """
+    light()
+    from .. import pipeline
+
+    own = {key: given.pop(key) for key in (*RUN, *options.REPORT, "plan")}
+    keys = {key: own[key] for key in ("on_error", "max_bad") if own[key] is not None}
+    recipe, _ = to_recipe(source, {**given, **keys})
+    target = pipeline.target_of(own["out"], recipe.format, recipe.compression)
+    if target.kind == "stream":
+        raise UsageError("the parts of a plan need a place to write to", hint="name a folder or a file with -o")
+    workers, executor = own["workers"] or pipeline.cores(), own["executor"] or "processes"
+    with pipeline.Scratch() as scratch:
+        made = pipeline.plan(recipe, target, scratch, executor=executor, workers=workers)
+        for note in made.notes:
+            show.say(f"note: {note}")
+        resume, overwrite = bool(own["resume"]), bool(own["overwrite"])
+        path = pipeline.write_plan(made, scratch, resume=resume, overwrite=overwrite, copy=own["plan"])
+    tell(path, len(made.names), made.fingerprint, own)
+
+
+def tell(path: Path, shards: int, fingerprint: str, own: Mapping[str, Any]) -> None:
+    """Say what was planned and how to go on."""
+    if own["json"]:
+        found = {"schema": 1, "plan": str(path), "shards": shards, "fingerprint": fingerprint}
+        show.print_out(json.dumps(found, ensure_ascii=False))
+    elif not own["quiet"]:
+        show.say(f"planned {shards} shards in `{path}`")
+        show.say(f"do them with: chatfmt run {own['out']} --task 1/{shards}")
+
+
+@options.takes(PART, options.REPORT, task=TASK)
+def run(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="The file of the plan, or the output it is for.")],
+    **given: Any,
+) -> None:
+    """Do one part of a plan: shards I, I+N, I+2N, …; what is done already is left alone.
+
+    Parts may run at the same time, on machines that share the disk.
+    """
+    light()
+    from .. import pipeline
+
+    index, count = to_part(given["task"], os.environ)
+    workers, executor = given["workers"] or pipeline.cores(), given["executor"] or "processes"
+    with show.progress(None, quiet=bool(given["quiet"])) as advance:
+        done = pipeline.run_part(
+            pipeline.find_plan(plan), index, count, executor=executor, workers=workers, on_progress=advance
+        )
+    if given["json"]:
+        show.print_out(json.dumps({**done.to_json(), "part": [index, count]}, ensure_ascii=False))
+    elif not given["quiet"]:
+        show.say(f"part {index} of {count}: {done.shards} shards, {done.rows:,} rows")
+
+
+def to_part(task: str | None, environment: Mapping[str, str]) -> tuple[int, int]:
+    """The part that `--task I/N` names, that of this job of a Slurm array, else the whole."""
+    if task is not None:
+        found = re.fullmatch(r"(\d+)/(\d+)", task)
+        if found is None:
+            raise UsageError(f"`--task {task}` is not of the form I/N", hint="--task 1/8")
+        return int(found[1]), int(found[2])
+    if not all(environment.get(name, "").isdigit() for name in ARRAY):
+        return 1, 1
+    number, first, last, count = (int(environment[name]) for name in ARRAY)
+    step = int(environment.get("SLURM_ARRAY_TASK_STEP", "1"))
+    if (last - first) // step + 1 != count:
+        raise UsageError("the numbers of this Slurm array have gaps", hint="say which part with --task I/N")
+    return (number - first) // step + 1, count
+
+
+@options.takes({**PART, "rejects": options.RUN["rejects"]}, options.REPORT)
+def commit(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The output of a plan whose parts are done.")],
+    **given: Any,
+) -> None:
+    """Check that every part of a plan is done, and publish the output."""
+    light()
+    from .. import pipeline
+
+    workers, executor = given["workers"] or pipeline.cores(), given["executor"] or "processes"
+    with show.progress(None, quiet=bool(given["quiet"])) as advance:
+        summary = pipeline.commit(
+            out, executor=executor, workers=workers, rejects=given["rejects"], on_progress=advance
+        )
+    report(summary, given)

@@ -1,0 +1,295 @@
+"""A conversion whose tasks run one by one, on machines that share the disk (job arrays), to the bytes of `convert`.
+
+write_plan ──▶ STATE/plan.json ──▶ run_part 1/N … N/N, at once, again, in any order ──▶ commit
+
+The plan is plain JSON: the recipe, where the output goes, how the input is cut, the schema, and a hash of all that.
+What follows from these (dialect, template, jobs) is found again by each part and held to the plan's fingerprint.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
+
+from .. import executors, sources, writers
+from ..errors import InputError, OutputError, UsageError
+from ..manifest import MANIFEST, STATE, Manifest, fingerprint, read_manifest
+from ..recipe import Recipe, SourceSpec
+from ..render.template import ChatTemplate
+from ..sources import InputSplit, Source, SourceFile
+from .gather import first_tasks
+from .job import Task
+from .planning import (
+    SAMPLE_ROWS,
+    Part,
+    Plan,
+    asked_split,
+    files_of,
+    has_nulls,
+    hashes,
+    load_template,
+    of_schema,
+    run_fingerprint,
+    to_job,
+)
+from .run import OnProgress, Summary, carry_out, check_place, summary_of, to_summary
+from .scratch import Scratch
+from .target import Target
+from .tasks import every, run_task
+
+VERSION = 1
+AGAIN = "make a new plan with `chatfmt plan … --overwrite`"
+SHOWN = 3
+"""Names of missing shards in a message."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A source and its shards, as they lie in the file of a plan."""
+
+    source: Source
+    shards: tuple[tuple[InputSplit, ...], ...]
+
+
+CUTS = TypeAdapter(tuple[Cut, ...])
+TARGET = TypeAdapter(Target)
+Stamp = tuple[int, int]
+
+
+def write_plan(
+    plan: Plan, scratch: Scratch, *, resume: bool = False, overwrite: bool = False, copy: Path | None = None
+) -> Path:
+    """The file of the plan, in the output, which is made ready for its parts; also written to `copy`, if given.
+
+    What lies in `scratch` is moved into the output. Raises UsageError for a stream, OutputError as `convert` does.
+    """
+    if plan.target.kind == "stream":
+        raise UsageError("the parts of a plan need a place to write to", hint="name a folder or a file with -o")
+    check_place(plan, None)
+    with opened(plan, resume=resume, overwrite=overwrite) as place:
+        if getattr(place, "complete", None):
+            raise OutputError(f"`{plan.target.path}` is complete already", hint="replace it with `--overwrite`")
+        kept = moved(plan, scratch, writers.spool_folder(place.state))
+        first_tasks(kept, place.state)
+        text = to_text(kept).encode()
+        for path in (writers.plan_path(place.state), *([copy] if copy else [])):
+            writers.write_whole(path, text)
+    return writers.plan_path(place.state)
+
+
+def opened(plan: Plan, *, resume: bool, overwrite: bool) -> writers.OutputFolder | writers.SingleFile:
+    """The output of the plan, locked."""
+    kind = writers.OutputFolder if plan.target.kind == "folder" else writers.SingleFile
+    return kind.open(plan.target.path, plan.fingerprint, resume=resume, overwrite=overwrite)
+
+
+def moved(plan: Plan, scratch: Scratch, folder: Path) -> Plan:
+    """The plan with its temporary files in `folder`, and with absolute paths."""
+    if scratch.made:
+        writers.make_folder(folder)
+        for path in sorted(scratch.folder.iterdir()):
+            shutil.move(path, folder / path.name)
+    place = absolute(lambda path: folder / path.name if scratch.made and path.parent == scratch.folder else path)
+    return replace(plan, target=replace(plan.target, path=plan.target.path.absolute()), parts=tuple(
+        replace(part, source=at(part.source, place), shards=tuple(
+            tuple(replace(split, uri=place(split.uri)) for split in shard) for shard in part.shards
+        ))
+        for part in plan.parts
+    ))  # fmt: skip
+
+
+def absolute(place: Callable[[Path], Path]) -> Callable[[str], str]:
+    """A function from the place of a file, if it is local, to its new place."""
+    return lambda uri: uri if "://" in uri else str(place(Path(uri)).absolute())
+
+
+def at(source: Source, place: Callable[[str], str]) -> Source:
+    """The source with its files in other places."""
+    splits = {
+        split: tuple(replace(file, uri=place(file.uri)) for file in files) for split, files in source.splits.items()
+    }
+    return replace(source, splits=splits)
+
+
+def to_text(plan: Plan) -> str:
+    """The file of the plan."""
+    cuts = tuple(Cut(part.source, part.shards) for part in plan.parts)
+    schema = plan.parts[0].job.schema if plan.parts else None
+    data = {
+        "version": VERSION,
+        "fingerprint": plan.fingerprint,
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "target": TARGET.dump_python(plan.target, mode="json"),
+        "names": list(plan.names),
+        "files": [dict(file) for file in plan.files],
+        "stamps": {file.uri: stamp(file) for part in plan.parts for file in files_of(part.source)},
+        "sources": CUTS.dump_python(cuts, mode="json"),
+        "schema": None if schema is None else base64.b64encode(schema.serialize().to_pybytes()).decode(),
+        "notes": list(plan.notes),
+    }
+    return json.dumps({**data, "sha256": fingerprint(data)}, ensure_ascii=False, indent=1) + "\n"
+
+
+def stamp(file: SourceFile) -> Stamp | None:
+    """Size and time of change of a local file: as long as they stay, its content is taken to stay."""
+    try:
+        found = Path(file.uri).stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def find_plan(place: Path) -> Path:
+    """The file of the plan that `place` names: itself, or the output that it is for. Raises OutputError."""
+    for path in (writers.plan_path(place / STATE), writers.plan_path(writers.staging_folder(place.resolve()))):
+        if path.is_file():
+            return path
+    if place.is_file():
+        return place
+    raise OutputError(f"there is no plan in `{place}`", hint=f"chatfmt plan SOURCE … -o {place}", code="output.plan")
+
+
+def read_data(path: Path) -> dict[str, Any]:
+    """The content of the file of a plan; raises InputError where a byte of it was changed."""
+    try:
+        data = json.loads(path.read_bytes())
+        digest = data.pop("sha256")
+        good = digest == fingerprint(data) and data["version"] == VERSION
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        good = False
+    if not good:
+        raise InputError(f"`{path}` is no plan of this chatfmt, or was changed after it was written", hint=AGAIN)
+    return dict(data)
+
+
+def read_plan(path: Path) -> tuple[Plan, dict[str, Stamp | None]]:
+    """The plan of a file, and the stamps of its input files.
+
+    Raises InputError where the file was changed, OutputError where what the plan was made of gives another plan now.
+    """
+    data = read_data(path)
+    try:
+        recipe, target = Recipe.model_validate(data["recipe"]), TARGET.validate_python(data["target"])
+        cuts = CUTS.validate_python(data["sources"])
+    except ValidationError as error:
+        raise InputError(f"`{path}` is no plan of this chatfmt", hint=AGAIN) from error
+    check_sizes(cuts, path)
+    template = load_template(recipe)
+    parts = tuple(to_part(recipe, spec, cut, template, target) for spec, cut in zip(recipe.source, cuts, strict=True))
+    files, names = tuple(data["files"]), tuple(data["names"])
+    now = run_fingerprint(recipe, parts, template, files, target)
+    if now != data["fingerprint"]:
+        raise changed(path, "its template, its options or chatfmt")
+    plan = Plan(recipe, target, parts, template, now, files, tuple(data["notes"]), names)
+    stamps = {uri: None if known is None else (known[0], known[1]) for uri, known in data["stamps"].items()}
+    if data["schema"] is None:
+        return plan, stamps
+    return of_schema(plan, pa.ipc.read_schema(pa.py_buffer(base64.b64decode(data["schema"])))), stamps
+
+
+def check_sizes(cuts: Sequence[Cut], path: Path) -> None:
+    """Refuse input files that are longer or shorter than they were; raises OutputError."""
+    for file in (file for cut in cuts for file in files_of(cut.source)):
+        if (found := stamp(file)) is not None and found[0] != file.size:
+            raise changed(path, f"`{file.shown}`")
+
+
+def to_part(recipe: Recipe, spec: SourceSpec, cut: Cut, template: ChatTemplate | None, target: Target) -> Part:
+    """A source as it was cut, looked at again."""
+    sample = sources.sample(cut.source, asked_split(recipe, spec, cut.source), rows=SAMPLE_ROWS)
+    job, detection = to_job(recipe, sample, template, target, nulls=has_nulls(cut.source))
+    return Part(cut.source, job, detection, cut.shards)
+
+
+def changed(path: Path, what: str) -> OutputError:
+    return OutputError(f"{what} changed since `{path}` was written", hint=AGAIN, code="output.fingerprint")
+
+
+def check_files(plan: Plan, tasks: Sequence[Task], stamps: dict[str, Stamp | None], path: Path) -> None:
+    """Refuse input files of these tasks that are not what they were; raises OutputError."""
+    shown = {split.shown for task in tasks for split in task.inputs}
+    used = [file for part in plan.parts for file in files_of(part.source) if file.shown in shown]
+    suspect = [file for file in used if stamps.get(file.uri) is None or stamp(file) != stamps[file.uri]]
+    for file, found in zip(suspect, hashes(suspect), strict=True):
+        if found["xxh3_128"] not in [known["xxh3_128"] for known in plan.files if known["file"] == file.shown]:
+            raise changed(path, f"`{file.shown}`")
+
+
+def run_part(
+    path: Path, index: int, count: int, *, executor: str = "processes", workers: int = 1,
+    on_progress: OnProgress = lambda rows: None,
+) -> Summary:  # fmt: skip
+    """Do the tasks `index`, `index + count`, … of the plan, counted from 1; those that are done already are left alone.
+
+    Parts may run at the same time. Raises UsageError for parts that there are not, and what `convert` raises.
+    """
+    if not 1 <= index <= count:
+        raise UsageError(f"there is no part {index} of {count}", hint=f"parts are 1/{count} to {count}/{count}")
+    plan, stamps = read_plan(path)
+    state = state_of(plan.target)
+    if writers.run_fingerprint(state) != plan.fingerprint:
+        raise OutputError(f"`{plan.target.path}` does not wait for this plan", hint=AGAIN, code="output.fingerprint")
+    lock = writers.Lock(state, shared=True)
+    try:
+        tasks, folder = first_tasks(plan, state)
+        mine = tasks[index - 1 :: count]
+        check_files(plan, mine, stamps, path)
+        receipts = [writers.receipt(folder, task.name, plan.fingerprint) for task in mine]
+        found = {shard.name: shard for shard in receipts if shard is not None}
+        shards, done = [], 0
+        for shard in every(run_task, mine, found, executors.executor(executor), workers):
+            shards.append(shard)
+            on_progress(done := done + shard.rows_in)
+    finally:
+        lock.release()
+    return to_summary(plan, shards)
+
+
+def state_of(target: Target) -> Path:
+    """Where the run that writes the target keeps its work."""
+    return target.path / STATE if target.kind == "folder" else writers.staging_folder(target.path.resolve())
+
+
+def commit(
+    out: Path, *, executor: str = "processes", workers: int = 1, rejects: Path | None = None,
+    on_progress: OnProgress = lambda rows: None,
+) -> Summary:  # fmt: skip
+    """Publish the output of a plan whose parts are all done; rows that were to be compared are compared now.
+
+    Raises OutputError that names what is missing, DataProblem over the budget.
+    """
+    if (out / MANIFEST).is_file() and not writers.plan_path(out / STATE).is_file():
+        return published(out)
+    path = find_plan(out)
+    plan, _ = read_plan(path)
+    tasks, folder = first_tasks(plan, state_of(plan.target))
+    missing = [number for number, task in enumerate(tasks, 1) if not writers.receipt_path(folder, task.name).is_file()]
+    if missing:
+        raise not_all(path, [tasks[number - 1].name for number in missing], missing, len(tasks))
+    return carry_out(plan, executor=executor, workers=workers, resume=True, rejects=rejects, on_progress=on_progress)
+
+
+def published(out: Path) -> Summary:
+    """The summary of a folder that is complete, also where its commit was interrupted."""
+    manifest: Manifest = read_manifest(out)
+    with writers.OutputFolder.open(out, manifest.fingerprint, resume=True):
+        return replace(summary_of(manifest.shards, str(out), ()), complete=True)
+
+
+def not_all(path: Path, names: Sequence[str], numbers: Sequence[int], total: int) -> OutputError:
+    """The error for shards that nobody wrote yet."""
+    listed = ", ".join(f"`{name}`" for name in names[:SHOWN])
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return OutputError(
+        f"{len(names)} of {total} shards are missing: {listed}{more}",
+        hint=f"chatfmt run {path} --task {numbers[0]}/{total}",
+        code="output.missing",
+    )
