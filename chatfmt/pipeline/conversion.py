@@ -45,11 +45,13 @@ class Conversion:
 
     def __init__(self, job: Job, on_finding: OnFinding | None = None) -> None:
         self.job, self._on_finding, self._file = job, on_finding, ""
-        self._engine = render.compile(job.template, job.options) if job.template is not None else None
-        self._renderer = guarded(self._engine, job) if self._engine is not None else None
-        self._scanner = Scanner(control_literals(job.template)) if job.template is not None else None
+        self._engine: render.Renderer | None = None
+        self._renderer: views.Renderer | None = None
+        self._scanner: Scanner | None = None
+        self._cutter: Boundaries | None = None
+        if job.template is not None:
+            self._prepare(job, job.template)
         self._tokenizer = tokens.load(job.tokenizer) if job.tokenizer is not None else None
-        self._cutter = Boundaries(job.template, job.options) if job.template is not None else None
         self._reported: Counter[str] = Counter()
         self._dialect = dialects.DIALECTS[job.dialect]
         self._mapper = _mapper(job)
@@ -63,6 +65,14 @@ class Conversion:
             Stage("row", self._length),
             Stage("row", self._view),
         ]
+
+    def _prepare(self, job: Job, template: render.ChatTemplate) -> None:
+        """Make ready what renders and what watches over it; a stranger's template runs behind the locked door."""
+        voice = Voice(template, job.options, render.doors_of(template, job.isolation))
+        self._engine = render.compile(template, job.options, job.isolation)
+        self._renderer = guarded(self._engine, job, voice)
+        self._scanner = Scanner(control_literals(template))
+        self._cutter = Boundaries(voice)
 
     def convert(
         self, batch: pa.RecordBatch, file: str, books: Books, on_reject: OnReject | None = None
@@ -117,6 +127,8 @@ class Conversion:
             now.update({f"jinja: {reason}": count for reason, count in stats.reasons.items()})
             books.engine.update(now - self._reported)
             self._reported = now
+        if self._engine is not None and (level := render.level_of(self._engine)):
+            books.engine[f"isolation: {level}"] += books.written
 
     def _map(self, batch: pa.RecordBatch, books: Books) -> pa.RecordBatch:
         if self._mapper is None:
@@ -228,8 +240,8 @@ class GuardedRenderer:
 class Boundaries:
     """Finds where answers begin in rendered text, by the marks of `render.boundaries`; see `views.Cutter`."""
 
-    def __init__(self, template: render.ChatTemplate, options: render.RenderOptions) -> None:
-        self._masker = Masker(Voice(template, options), WHOLE_TURNS)
+    def __init__(self, voice: Voice) -> None:
+        self._masker = Masker(voice, WHOLE_TURNS)
 
     def __call__(
         self,
@@ -243,13 +255,12 @@ class Boundaries:
         return [cut.cut if cut is not None else 0 for cut in found]
 
 
-def guarded(engine: render.Renderer, job: Job) -> views.Renderer:
+def guarded(engine: render.Renderer, job: Job, voice: Voice) -> views.Renderer:
     """The engine with the masks and the content-loss guard that the job asks for."""
-    assert job.template is not None
-    inner = engine if job.mask is None else MaskedRenderer(engine, job.template, job.options, job.mask)
+    inner = engine if job.mask is None else MaskedRenderer(engine, voice, job.mask)
     if "all" in job.allow_loss or job.options.continue_final:
         return inner
-    return GuardedRenderer(inner, Guard(Voice(job.template, job.options), job.allow_loss), job.template.name)
+    return GuardedRenderer(inner, Guard(voice, job.allow_loss), voice.template.name)
 
 
 def tagged(batch: pa.RecordBatch, hashes: Sequence[bytes]) -> pa.RecordBatch:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ..dialects import Columns
 from ..mapping import Mapping as FieldMapping
-from ..render import RenderOptions
+from ..render import Isolation, RenderOptions
 from ..render.injection import Policy
 from ..render.masks import MaskOptions
 from ..render.template import ChatTemplate
@@ -39,6 +39,8 @@ class Job:
     strict: bool = False
     template: ChatTemplate | None = None
     options: RenderOptions = field(default_factory=RenderOptions)
+    isolation: Isolation = "auto"
+    """Whether a stranger's template runs in a locked process."""
     mask: MaskOptions | None = None
     """What of a rendered text counts as trained; None where nobody asked."""
     allow_loss: tuple[str, ...] = ()

@@ -109,7 +109,7 @@ def fitted(recipe: Recipe, template: ChatTemplate | None) -> dict[str, Any]:
     """The transforms to apply: with `--fit` those that the template needs, under those that the user named."""
     if not recipe.fit or template is None:
         return dict(recipe.transforms)
-    card = probe(template, recipe.var)
+    card = probe(template, recipe.var, render.doors_of(template, recipe.template_isolation))
     return {**{change.name: change.value for change in card.changes}, **recipe.transforms}
 
 
@@ -220,6 +220,7 @@ def to_job(
         strict=recipe.strict,
         template=template,
         options=render_options(recipe),
+        isolation=recipe.template_isolation,
         mask=mask_options(recipe),
         allow_loss=recipe.allow_loss,
         control_tokens=recipe.control_tokens,

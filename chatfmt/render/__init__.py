@@ -32,6 +32,7 @@ __all__ = [
     "compile",
     "doors_of",
     "is_locked",
+    "level_of",
 ]
 
 
@@ -85,6 +86,12 @@ def compile(template: ChatTemplate, options: RenderOptions = DEFAULTS, isolation
     if options.engine == "trace":
         raise UsageError(f"`--engine trace` cannot render this: {choice.reason}", hint="leave `--engine` out")
     return plain
+
+
+def level_of(renderer: Renderer) -> str:
+    """How well the process of a stranger's template is locked (`cage.LEVELS`); empty where it runs in this process."""
+    inner = renderer.fallback if isinstance(renderer, TracedRenderer) else renderer
+    return inner.level if isinstance(inner, LockedRenderer) else ""
 
 
 def _behind_the_door(template: ChatTemplate, options: RenderOptions, choice: Choice, isolation: Isolation) -> Renderer:

@@ -15,8 +15,8 @@ from ..schema import encode_conversations
 from .environment import Span
 from .marks import Marked
 from .masks import FLAGS, WHOLE_TURNS, Mask, Masker, MaskOptions, chats, wanted_turns
-from .options import SPANS, Rendered, Renderer, RenderOptions
-from .voice import Chat, Doors, Source, Voice
+from .options import SPANS, Rendered, Renderer
+from .voice import Chat, Voice
 
 Extras = tuple[pa.Array | None, pa.Array | None, pa.Array | None]
 
@@ -24,16 +24,9 @@ Extras = tuple[pa.Array | None, pa.Array | None, pa.Array | None]
 class MaskedRenderer:
     """Renders as `inner` does; with `spans=True` its spans are those of `Masker`, whatever tags the template has."""
 
-    def __init__(
-        self,
-        inner: Renderer,
-        template: Source,
-        options: RenderOptions,
-        mask: MaskOptions = WHOLE_TURNS,
-        doors: Doors | None = None,
-    ) -> None:
+    def __init__(self, inner: Renderer, voice: Voice, mask: MaskOptions = WHOLE_TURNS) -> None:
         self.inner, self.engine, self.reason = inner, inner.engine, inner.reason
-        self.masker = Masker(Voice(template, options, doors), mask)
+        self.masker = Masker(voice, mask)
         self.methods: dict[str, int] = {}
         """How many rows each rung of the ladder served."""
 

@@ -153,7 +153,7 @@ def test_tags_are_cut_down_by_the_same_options() -> None:
     assert under(tagged, HELLO, last_turn=True) == [" See you \n<|im_end|>\n"]
     source, options = ChatTemplate("tagged", tagged), RenderOptions()
     for mask, expected in ((MaskOptions(), 2), (MaskOptions(last_turn=True), 1), (MaskOptions(stop_token=False), 2)):
-        renderer = MaskedRenderer(compile(source, options), source, options, mask)
+        renderer = MaskedRenderer(compile(source, options), Voice(source, options), mask)
         found = renderer(encode_conversations([HELLO]), spans=True)
         row = Masker(Voice(source, options), mask).mask(Chat(HELLO))
         assert found.spans is not None and found.spans.to_pylist() == [[list(span) for span in row.spans]]
@@ -318,7 +318,7 @@ def column(chats: list[Chat]) -> tuple[pa.ListArray, pa.Array]:
 def test_a_column_has_the_masks_of_its_rows(template: str, bos: Any, prompt: bool) -> None:
     options = RenderOptions(bos=bos, generation_prompt=prompt)
     source, chats = ChatTemplate("test", template, TOKENS), list(CONVERSATIONS.values())
-    masker, renderer = Masker(Voice(source, options)), MaskedRenderer(compile(source, options), source, options)
+    masker, renderer = Masker(Voice(source, options)), MaskedRenderer(compile(source, options), Voice(source, options))
     failures: list[RenderError] = []
     rendered = renderer(*column(chats), spans=True, failures=failures)
     expected = [_mask_or_code(masker, chat) for chat in chats]
@@ -334,7 +334,7 @@ def test_a_column_has_the_masks_of_its_rows(template: str, bos: Any, prompt: boo
 
 def test_a_bad_row_of_a_column_is_named() -> None:
     options, source = RenderOptions(), ChatTemplate("shout", SHOUT)
-    renderer = MaskedRenderer(compile(source, options), source, options)
+    renderer = MaskedRenderer(compile(source, options), Voice(source, options))
     good, bad = Chat([say("user", "x")]), Chat([say("user", "abc"), say("assistant", "def"), say("user", "ghi")])
     with pytest.raises(RenderError) as caught:
         renderer(*column([good, bad]), spans=True)
