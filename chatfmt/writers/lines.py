@@ -21,7 +21,7 @@ LINE = "#line"
 """The one column of a batch whose rows are lines already."""
 SHORT = 24
 """Bytes of a value, offsets included, below which text is like `role`: few words, often repeated."""
-SLICE = 4 << 20
+SLICE = 1 << 20
 """Bytes of Arrow data that become lines at a time: what fits a cache is written faster, and memory stays flat."""
 
 
