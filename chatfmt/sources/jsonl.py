@@ -58,10 +58,11 @@ _MISSES = 3
 
 def _parts(block: bytes, lines: int) -> Iterator[bytes]:
     """The block in parts of at most so many lines."""
-    if block.count(b"\n") < lines:
+    is_end = np.frombuffer(block, np.uint8) == ord("\n")
+    if np.count_nonzero(is_end) < lines:
         yield block
         return
-    ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))[lines - 1 :: lines] + 1
+    ends = np.flatnonzero(is_end)[lines - 1 :: lines] + 1
     for start, end in pairwise([0, *ends.tolist(), len(block)]):
         if start < end:
             yield block[start:end]
@@ -115,7 +116,7 @@ def line_blocks(chunks: Iterable[bytes], max_row_bytes: int) -> Iterator[tuple[b
             parts, held, skipped, chunk = [], 0, 0, chunk[end:]
         end = chunk.rfind(b"\n") + 1
         if end:
-            yield b"".join([*parts, chunk[:end]]), 0
+            yield b"".join([*parts, memoryview(chunk)[:end]]), 0
             parts, held, chunk = [], 0, chunk[end:]
         parts.append(chunk)
         held += len(chunk)

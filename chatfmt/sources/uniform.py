@@ -56,15 +56,16 @@ class Strings:
 def uniform_fields(block: bytes) -> tuple[dict[str, pa.Array], int] | None:
     """The columns of the records in `block`, whole lines, and how many there are; None where they differ in shape."""
     octets = _writable(block)
-    found = _marks(octets[: len(block)])
-    if found is None or not _is_utf8(block):
+    marked = _marks(octets[: len(block)])
+    if marked is None or not _is_utf8(block):
         return None
+    found, lines = marked
     is_quote = octets[found] == ord('"')
     escapes = find_escapes(found[~is_quote])
     marks = _unescaped(octets, found[is_quote], escapes)
     if len(marks) < _PAIR or len(marks) % 2:
         return None
-    strings = _checked(octets, block, Texts(marks[0::2] + 1, marks[1::2]))
+    strings = _checked(octets, block, lines, Texts(marks[0::2] + 1, marks[1::2]))
     cuts = undo(octets, escapes) if strings else None
     return _fields(strings, cuts) if strings and cuts else None
 
@@ -77,15 +78,17 @@ def _writable(block: bytes) -> Octets:
     return octets
 
 
-def _marks(octets: Octets) -> Positions | None:
-    """Where quotes and backslashes are; None if there are control characters other than line ends."""
-    found = [np.zeros(0, np.int64)]
+def _marks(octets: Octets) -> tuple[Positions, int] | None:
+    """Where quotes and backslashes are, and how many line ends; None if there are other control characters."""
+    found, lines = [np.zeros(0, np.int64)], 0
     for start in range(0, len(octets), _TILE):
         tile = octets[start : start + _TILE]
-        if np.count_nonzero(tile < ord(" ")) != np.count_nonzero(tile == ord("\n")):
+        ends = np.count_nonzero(tile == ord("\n"))
+        if np.count_nonzero(tile < ord(" ")) != ends:
             return None
+        lines += ends
         found.append(np.flatnonzero((tile == ord('"')) | (tile == ord("\\"))) + start)
-    return np.concatenate(found)
+    return np.concatenate(found), lines
 
 
 def _unescaped(octets: Octets, found: Positions, escapes: Positions) -> Positions:
@@ -108,8 +111,8 @@ def _is_utf8(block: bytes) -> bool:
     return True
 
 
-def _checked(octets: Octets, block: bytes, texts: Texts) -> Strings | None:
-    """The strings, if all that is between them is JSON of the shape."""
+def _checked(octets: Octets, block: bytes, lines: int, texts: Texts) -> Strings | None:
+    """The strings of a block of so many lines, if all that is between them is JSON of the shape."""
     head, tail = block[: texts.starts[0] - 1], block[texts.ends[-1] + 1 :]
     gaps = _gaps(octets, texts)
     if b"\n" in tail and not tail.endswith(b"\n"):
@@ -128,7 +131,7 @@ def _checked(octets: Octets, block: bytes, texts: Texts) -> Strings | None:
     )
     ends_inside = bool(level[-1]) == (b"]" in tail)
     line_ends = np.count_nonzero((gaps == LAST) | (gaps == NEXT)) + tail.count(b"\n")
-    if (leads_on != is_key).any() or wrong.any() or not ends_inside or block.count(b"\n") != line_ends:
+    if (leads_on != is_key).any() or wrong.any() or not ends_inside or lines != line_ends:
         return None
     return Strings(octets, texts, gaps, level, is_key)
 
