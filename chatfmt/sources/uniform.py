@@ -83,7 +83,7 @@ def _marks(octets: Octets) -> tuple[Positions, int] | None:
     found, lines = [np.zeros(0, np.int64)], 0
     for start in range(0, len(octets), _TILE):
         tile = octets[start : start + _TILE]
-        ends = np.count_nonzero(tile == ord("\n"))
+        ends = int(np.count_nonzero(tile == ord("\n")))
         if np.count_nonzero(tile < ord(" ")) != ends:
             return None
         lines += ends
