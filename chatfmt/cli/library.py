@@ -113,6 +113,32 @@ def in_words(value: object) -> str:
     return text if text.replace(" ", "").isalnum() else json.dumps(text, ensure_ascii=False) if text else "none"
 
 
+@templates.command("audit")
+def audit_template(name: Name, as_json: AsJson = False) -> None:
+    """What a stranger's template could do: literals, conditions on what people say, what it never prints."""
+    from ..render import LockedRenderer, RenderOptions, is_locked
+    from ..render.audit import audit
+    from ..render.template import ChatTemplate
+    from ..render.trace import trace
+
+    template = ChatTemplate.load(name)
+    locked = LockedRenderer(template, RenderOptions()) if is_locked(template, "auto") else None
+    found = audit(template, locked.trace if locked else trace)
+    if as_json:
+        show.print_out(json.dumps({"schema": 1, **found.as_json()}, ensure_ascii=False))
+        return
+    screen = show.console()
+    for title, value in found.as_json().items():
+        told = value if isinstance(value, list) else [value]
+        screen.print(show.visible(f"{title}: " + ("none" if not told or told == [""] else "")), end="")
+        screen.print(
+            show.visible(
+                "\n  ".join(["", *map(show.visible, told)]) if len(told) > 1 else "".join(map(show.visible, told)),
+                lines=True,
+            )
+        )
+
+
 @templates.command("diff")
 @options.takes(options.SELECTION, {"var": options.TEMPLATE["var"], "date": options.TEMPLATE["date"]})
 def diff_templates(
