@@ -14,13 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import InputError, Location
+from ..errors import InputError, Location, RowError, located
 from ..schema import JSON, KEYS, ROW, TEXT, is_turns, json_array
+from .claims import Count, check_alone, chunks_of
 from .compression import is_remote, open_binary
 from .exact_json import parse_value
 from .model import RowGroups, SourceFile
 
-_DICTIONARY_LIMIT = 512 << 20
+_DICTIONARY_LIMIT = 128 << 20
 
 
 @contextmanager
@@ -28,7 +29,12 @@ def damage(shown: str) -> Iterator[None]:
     """What pyarrow raises for a damaged file, as InputError."""
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+    except MemoryError as error:
+        raise InputError(
+            f"needs more memory than there is: {str(error) or 'no more to be had'}", code="file.memory",
+            at=Location(shown), hint="if the file is whole: use fewer `--workers`, or a machine with more memory",
+        ) from None  # fmt: skip
+    except (pa.ArrowException, OSError, ValueError) as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         code = "file.checksum" if "CRC" in text or "checksum" in text else "file.damaged"
         raise InputError(
@@ -45,6 +51,12 @@ def open_parquet(uri: str, shown: str) -> pq.ParquetFile:
         return pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=is_remote(uri))
 
 
+def check_parquet(path: str, shown: str) -> None:
+    """Raises InputError for a local Parquet file that is damaged at its end, or is several joined."""
+    with open_parquet(path, shown) as file, damage(shown):
+        check_alone(path, file, shown)
+
+
 def read_parquet(
     uri: str, shown: str, piece: RowGroups, first_row: int, *, columns: Sequence[str] | None,
     batch_rows: int, batch_bytes: int,
@@ -55,16 +67,23 @@ def read_parquet(
         row = first_row - piece.skip
         stop = None if piece.take is None else first_row + piece.take
         for group in range(piece.first, piece.stop):
-            size = batch_size(file.metadata.row_group(group), batch_rows, batch_bytes)
+            if stop is not None and row >= stop:
+                return
             with damage(shown):
+                chunks = chunks_of(file, group)
+                metadata = file.metadata.row_group(group)
+                size = batch_size(metadata, chunks, batch_rows, batch_bytes)
                 batches = file.iter_batches(size, row_groups=[group], columns=names, use_threads=False)
+            count = Count(file.schema_arrow, chunks, metadata.num_rows)
             while (batch := _next(batches, shown)) is not None:
                 start, row = row, row + batch.num_rows
+                count.add(batch)
                 piece_of = _between(batch, start, first_row, stop)
                 if piece_of.num_rows:
-                    yield numbered(normalised(piece_of, shown), max(start, first_row))
-                if stop is not None and row >= stop:
+                    yield _source_batch(piece_of, shown, max(start, first_row))
+                if stop is not None and row >= stop and count.left:
                     return
+            count.check(shown, file.schema_arrow.names if names is None else names)
 
 
 def _next(batches: Iterator[pa.RecordBatch], shown: str) -> pa.RecordBatch | None:
@@ -81,13 +100,12 @@ def _between(batch: pa.RecordBatch, start: int, first: int, stop: int | None) ->
     return batch.slice(begin, min(end, batch.num_rows) - min(begin, batch.num_rows))
 
 
-def batch_size(group: Any, batch_rows: int, batch_bytes: int) -> int:
-    """Rows to decode at once of a row group, so that about `batch_bytes` come of it.
+def batch_size(group: Any, chunks: Sequence[Any], batch_rows: int, batch_bytes: int) -> int:
+    """Rows to decode at once of a row group, so that about `batch_bytes` come of it; `chunks` are those of `chunks_of`.
 
     A column kept as a dictionary may repeat one long value without end, which no size in the footer shows; the size of
     the dictionary bounds every value of it.
     """
-    chunks = [group.column(index) for index in range(group.num_columns)]
     largest = max((chunk.total_uncompressed_size for chunk in chunks if _is_mostly_dictionary(chunk)), default=0)
     average = batch_bytes * max(group.num_rows, 1) // max(group.total_byte_size, 1)
     return int(max(1, min(batch_rows, average, _DICTIONARY_LIMIT // max(largest, 1))))
@@ -111,6 +129,11 @@ def _wanted(schema: pa.Schema, columns: Sequence[str] | None, shown: str) -> lis
     return None if columns is None else [name for name in columns if name in schema.names]
 
 
+def _source_batch(batch: pa.RecordBatch, shown: str, first_row: int) -> pa.RecordBatch:
+    with located(shown, range(first_row, first_row + batch.num_rows)):
+        return numbered(normalised(batch, shown), first_row)
+
+
 def numbered(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
     """The batch with `#row` as its first column, counting from `first_row`."""
     rows = pa.array(range(first_row, first_row + batch.num_rows), pa.int64())
@@ -120,7 +143,7 @@ def numbered(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
 def normalised(batch: pa.RecordBatch, shown: str) -> pa.RecordBatch:
     """The batch with text as `string`, lists as `list`, JSON as `schema.JSON` and extension types as what they store.
 
-    Raises InputError where a dictionary or a large type cannot be cast.
+    Raises InputError where a dictionary or a large type cannot be cast, RowError for what is no JSON in a JSON column.
     """
     with damage(shown):
         columns = [_cast(column) for column in batch.columns]
@@ -131,12 +154,21 @@ def _cast(column: pa.Array) -> pa.Array:
     wanted = TEXT if pa.types.is_null(column.type) else normal_type(column.type)
     if wanted == column.type:
         return column
-    if _holds_json(column.type) and not (wanted == JSON or is_turns(wanted)):
-        return json_array(map(_parsed_json, column.to_pylist()), column.is_valid().to_pylist())
+    if _holds_json(column.type) and not is_turns(wanted):
+        return json_array(_parsed_rows(column), column.is_valid().to_pylist())
     if _holds_view(column.type):  # pyarrow 26 casts these to wrong offsets
         return pa.array(column.to_pylist(), wanted)
     stored = column.storage if isinstance(column.type, pa.BaseExtensionType) else column
     return stored.cast(wanted)
+
+
+def _parsed_rows(column: pa.Array) -> Iterator[Any]:
+    for row, value in enumerate(column.to_pylist()):
+        try:
+            yield _parsed_json(value)
+        except RowError as error:
+            error.at = Location(row=row)
+            raise
 
 
 def _parsed_json(value: Any) -> Any:
@@ -191,7 +223,7 @@ def read_arrow(
             part = _between(batch, start, first_row, stop).select(names)
             rows = min(batch_rows, max(1, batch_bytes * max(part.num_rows, 1) // max(part.nbytes, 1)))
             for at in range(0, part.num_rows, rows):
-                yield numbered(normalised(part.slice(at, rows), shown), max(start, first_row) + at)
+                yield _source_batch(part.slice(at, rows), shown, max(start, first_row) + at)
             if stop is not None and row >= stop:
                 return
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InputError, Location
+from .columnar import check_parquet
 from .content import content
 from .document import check_is_list
 from .model import ReaderOptions, SourceFile
@@ -23,6 +24,8 @@ def local_file(path: Path, options: ReaderOptions, shown: str | None = None) -> 
         )
     format, compression = look_at(str(path), shown, options)
     file = SourceFile(str(path), shown, format, compression, size)
+    if format == "parquet":
+        check_parquet(str(path), shown)
     if format == "json" and options.field is None:
         check_is_list(file, content(file, options), content(file, options))
     return file

@@ -15,10 +15,11 @@ from .slices import asked_slices
 
 _FILES = 4
 _BATCH = 256
+_BYTES = 16 << 20  # of a file
 
 
 def sample(source: Source, split: str | None = None, rows: int = 1000) -> list[pa.RecordBatch]:
-    """Source batches with the first records of the first file and of some others, `rows` of them at most.
+    """Source batches with the first records of the first file and of some others, `rows` of them or 64 MiB at most.
 
     Bad records are left out: whoever converts meets them. Raises RowError where all of them are bad, InputError where
     there is none at all.
@@ -47,10 +48,11 @@ def no_records(source: Source) -> InputError:
 
 def _first(source: Source, file: SourceFile, name: str, rows: int, bad: list[RowError]) -> Iterator[pa.RecordBatch]:
     size = min(rows, _BATCH)
+    left = _BYTES
     for batch in read(whole(file, name, source.options), on_bad=lambda error, raw: bad.append(error), batch_rows=size):
         yield batch.slice(0, rows)
-        rows -= batch.num_rows
-        if rows <= 0:
+        rows, left = rows - batch.num_rows, left - batch.nbytes
+        if rows <= 0 or left <= 0:
             return
 
 

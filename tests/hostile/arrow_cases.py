@@ -1,3 +1,59 @@
-from .case import Case
+# ruff: noqa: E501
+"""Arrow files and streams that are damaged, or built to lead a reader outside of its buffers."""
 
-CASES: list[Case] = []
+from __future__ import annotations
+
+import gzip
+import struct
+
+import pyarrow as pa
+
+from .case import GOOD, Case, Content, Damaged, Error, Expected, Rows
+from .tables import ROW, arrow, bent, messages, table
+
+FILE, STREAM = arrow(table()), arrow(table(), stream=True)
+BROKEN = Error(3, "file.damaged", "damaged: ")
+
+
+def file(name: str, content: Content, expected: Expected) -> Case:
+    return Case(name, {"in.arrow": content}, expected, ("convert", "in.arrow", "-o", "out.jsonl", "--keep", "all"))
+
+
+def patched(data: bytes, was: tuple[int, ...], now: tuple[int, ...]) -> bytes:
+    """The bytes with a run of int32 numbers in the place of another."""
+    found = struct.pack(f"<{len(was)}i", *was)
+    assert found in data
+    return data.replace(found, struct.pack(f"<{len(now)}i", *now), 1)
+
+
+def offsets(*numbers: int) -> bytes:
+    """A messages column whose three lists begin and end where these numbers say."""
+    return patched(FILE, (0, 2, 4, 6), numbers)
+
+
+def text(*numbers: int) -> bytes:
+    """A column of text whose three values begin and end where these numbers say, in ten bytes."""
+    return patched(arrow(table(v=pa.array(["01234", "567", "89"]))), (0, 5, 8, 10), numbers)
+
+
+def of_dictionary(*indices: int) -> bytes:
+    made = pa.DictionaryArray.from_arrays(pa.array([1, 0, 1], pa.int32()), pa.array(["a", "b"]))
+    return patched(arrow(table(v=made)), (1, 0, 1, 0), (*indices, 0))
+
+
+CASES: list[Case] = [
+    file("whole", FILE, Rows([ROW] * 3)), file("a stream", STREAM, Rows([ROW] * 3)), file("packed inside", arrow(table(), options=pa.ipc.IpcWriteOptions(compression="zstd")), Rows([ROW] * 3)),
+    file("a stream, half of it", STREAM[: len(STREAM) // 2], BROKEN), file("a file, half of it", FILE[: len(FILE) // 2], BROKEN), file("a byte short", FILE[:-1], BROKEN), file("only the magic", b"ARROW1", BROKEN),
+    file("only a mark", b"\xff\xff\xff\xff", BROKEN), file("a message of 2 GB", b"\xff\xff\xff\xff\xff\xff\xff\x7f", BROKEN), file("a message of -1", b"\xff" * 8, BROKEN),
+    file("zeros", b"ARROW1\0\0" + b"\0" * 512, BROKEN), file("no batches", arrow(table(0)), Error(3, "file.empty", "there is not one record in it")), file("a stream, no batches", arrow(table(0), stream=True), Error(3, "file.empty", "there is not one record in it")),
+    file("two columns of a name", arrow(pa.Table.from_arrays([messages(), messages()], names=["messages", "messages"])), Error(3, "file.schema", "two columns are named `messages`")),
+    file("a column of ours", arrow(table(**{"#row": pa.array([1, 2, 3])})), Error(3, "file.schema", "a column is named `#row`")),
+    file("lists beyond the end", offsets(0, 2, 4, 1_000_000), BROKEN), file("lists that go back", offsets(0, 4, 2, 6), BROKEN), file("lists before the beginning", offsets(-2, 2, 4, 6), BROKEN), file("lists to 2^31", offsets(0, 2, 4, 2**31 - 1), BROKEN),
+    file("text beyond the end", text(0, 5, 8, 1_000_000), BROKEN), file("text that goes back", text(0, 5, 3, 10), BROKEN), file("text before the beginning", text(-4, 5, 8, 10), BROKEN), file("text cut in a character", arrow(table(1, v=pa.array([b"\xe2\x82"]).view(pa.string()))), BROKEN),
+    file("a dictionary without that entry", of_dictionary(0, 7, 1), BROKEN), file("a dictionary and -1", of_dictionary(0, -1, 1), BROKEN), file("text under its name", GOOD + b"\n", Rows([ROW])),
+    Case("compressed", {"in.arrow.gz": gzip.compress(FILE)}, Error(3, "file.compressed", "this is gz data of an Arrow file"), ("convert", "in.arrow.gz", "-o", "out.jsonl")),
+    Case("through a pipe", {}, Rows([ROW] * 3), ("convert", "-", "-o", "out.jsonl"), stdin=STREAM),
+    Case("through a pipe, half of it", {}, BROKEN, ("convert", "-", "-o", "out.jsonl"), stdin=STREAM[: len(STREAM) // 2]),
+    *(file(f"a byte changed at {place}", bent(FILE, place), Damaged(None)) for place in range(0, len(FILE), len(FILE) // 40)),
+    *(file(f"a stream, a byte changed at {place}", bent(STREAM, place), Damaged(None)) for place in range(0, len(STREAM), len(STREAM) // 40)),
+]  # fmt: skip

@@ -45,6 +45,14 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Damaged:
+    """A byte of a file was changed: an error that says so, or the rows as they were; None where no checksum holds
+    them, so that the output may have another text, but no accident happens."""
+
+    rows: list[Any] | None
+
+
+@dataclass(frozen=True)
 class Told:
     """The command ends with an exit code; stdout and stderr hold these texts."""
 
@@ -53,7 +61,7 @@ class Told:
     stderr: tuple[str, ...] = ()
 
 
-Expected = Error | Bad | Rows | Kept | Told
+Expected = Error | Bad | Rows | Kept | Damaged | Told
 
 
 @dataclass(frozen=True)

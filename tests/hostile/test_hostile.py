@@ -30,7 +30,7 @@ from . import (
     terminal_cases,
     token_cases,
 )  # fmt: skip
-from .case import Bad, Case, Error, Kept, Rows, Told
+from .case import Bad, Case, Damaged, Error, Kept, Rows, Told
 from .child import MEMORY
 from .oracle import exact, rows_of
 from .pool import Child, Outcome
@@ -114,6 +114,10 @@ def check(case: Case, outcome: Outcome, work: Path) -> None:
         assert outcome.exit == expected.exit, outcome.stderr
         for wanted, found in ((expected.stdout, outcome.stdout), (expected.stderr, outcome.stderr)):
             assert all(text in found for text in wanted), found
+    elif isinstance(expected, Damaged) and outcome.exit:
+        assert outcome.exit in (2, 3, 4) and len(outcome.errors) == 1, outcome
+    elif isinstance(expected, Damaged) and expected.rows is None:
+        assert (work / "out.jsonl").exists()
     elif isinstance(expected, (Error, Bad)):
         wanted_exit = expected.exit if isinstance(expected, Error) else 4
         assert outcome.errors, (outcome.exit, outcome.stdout[:500], outcome.stderr[:500])
@@ -136,8 +140,8 @@ def rows_out(case: Case, outcome: Outcome, work: Path) -> list[Any]:
 
 
 def rows_wanted(case: Case) -> list[Any]:
-    if isinstance(case.expected, Rows):
-        return [exact(json.dumps(row)) for row in case.expected.rows]
+    if isinstance(case.expected, (Rows, Damaged)):
+        return [exact(json.dumps(row)) for row in case.expected.rows or []]
     assert isinstance(case.expected, Kept)
     content = case.files[case.command[1]] if case.stdin is None else case.stdin
     assert isinstance(content, bytes)
