@@ -36,7 +36,8 @@ class Columns:
     `fields` maps a part to a column or a path into one (`a.b[0].c`), and `messages.role`, `messages.content`,
     `tool_calls.name` … to the key inside each turn or call. `roles` maps role names that the data uses, `turn_roles`
     are the roles in turn where turns carry none. `options` are settings of one dialect. `keep` names the columns that
-    are carried through.
+    are carried through. `late` are columns of parts that no row of the sample has, in case a later row does; `watched`
+    are further columns that no row of the sample fills, and the part that each would play.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -44,14 +45,15 @@ class Columns:
     turn_roles: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     keep: tuple[str, ...] | Literal["all"] = ()
+    late: Mapping[str, str] = field(default_factory=dict)
+    watched: Mapping[str, str] = field(default_factory=dict)
 
     def path(self, part: str) -> str | None:
         """The column or path of `part`; `user` and `assistant` are other names of `prompt` and `completion`."""
         if part in self.fields:
             return self.fields[part]
-        return next(
-            (self.fields[name] for name, real in _ALIASES.items() if real == part and name in self.fields), None
-        )
+        aliases = (name for name, real in _ALIASES.items() if real == part and name in self.fields)
+        return next((self.fields[name] for name in aliases), self.late.get(part))
 
     def parts(self) -> frozenset[str]:
         """The parts that are mapped, without the keys inside turns."""
@@ -295,7 +297,7 @@ def records_of(batch: pa.RecordBatch, names: Sequence[str] | None = None) -> lis
 def used_names(batch: pa.RecordBatch, columns: Columns) -> Iterator[str]:
     """The top-level columns of the batch that the mapped parts lie in."""
     names = batch.schema.names
-    for part, path in columns.fields.items():
+    for part, path in {**columns.late, **columns.fields}.items():
         if "." not in part and (name := top_level(path, names)) in names:
             yield name
 

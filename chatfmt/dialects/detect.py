@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from .. import schema
 from ..errors import NoDialect, UnknownName
-from .columns import SIDE_PARTS, Columns, Record, records_of, top_level
+from .columns import SIDE_PARTS, SYSTEM, TEMPLATE_KWARGS, TOOLS, Columns, Record, records_of, top_level
+from .flat import COMPLETIONS, CONTEXTS
 from .refusal import no_dialect, rows_differ
 
 Fits = Callable[[Record, Columns], Mapping[str, str] | None]
@@ -156,7 +157,7 @@ def _detection(
     kept = names if columns.keep == "all" else columns.keep
     return Detection(
         dialect=dialect,
-        columns=columns,
+        columns=columns if dialect == "mixed" else _with_late(registry[dialect], columns, used, names, records),
         rows_seen=len(records),
         rows_fit=fit,
         reason=_reason(registry, dialect, columns, readings, shown),
@@ -166,6 +167,42 @@ def _detection(
         type=_type(registry, dialect, columns, readings),
         whole_file=dialect != "mixed" and registry[dialect].whole_file,
     )
+
+
+LATE: dict[str, Sequence[str]] = {
+    "system": SYSTEM, "tools": TOOLS, "template_kwargs": TEMPLATE_KWARGS, "context": CONTEXTS, "history": ("history",),
+    "documents": ("documents",), "completion": COMPLETIONS,
+}  # fmt: skip
+"""Names of the columns that only some rows may fill, by the part they play."""
+_WATCHED = ("documents", "completion")
+"""Parts that a later row cannot bring in: other rows, or columns of another sense, would be read wrongly."""
+
+
+def _with_late(
+    dialect: Dialect, columns: Columns, used: Sequence[str], names: Sequence[str], records: Sequence[Record]
+) -> Columns:
+    """The columns with those that no record fills and a later row may: read, or watched so that none is lost unseen."""
+    if dialect.kind in ("text", "segments") or columns.option("late", "read", "read", "ignore") == "ignore":
+        return columns
+    filled = {name for record in records for name, value in record.items() if value not in _NOTHING}
+    taken = {*used, *filled, *(() if columns.keep == "all" else columns.keep)}
+    late: dict[str, str] = {}
+    watched: dict[str, str] = {}
+    for part in _open_parts(dialect, columns):
+        free = sorted((name for name in LATE[part] if name not in taken), key=lambda name: name not in names)
+        late |= {part: free.pop(0)} if free and part not in _WATCHED else {}
+        watched |= dict.fromkeys(free, part)
+    return replace(columns, late=late, watched=watched)
+
+
+def _open_parts(dialect: Dialect, columns: Columns) -> list[str]:
+    """The parts that the dialect reads and no row has, as far as they may be missing."""
+    optional = SIDE_PARTS | (dialect.parts & {"context", "history"})
+    optional |= {"completion"} if dialect.kind == "prompt-only" else frozenset()
+    return [part for part in LATE if part in optional and columns.path(part) is None]
+
+
+_NOTHING: tuple[object, ...] = (None, "", [], {}, "[]", "{}")
 
 
 def _used(columns: Columns, readings: Sequence[Reading | None], names: Sequence[str]) -> list[str]:
@@ -244,11 +281,11 @@ def _type(registry: Mapping[str, Dialect], dialect: str, columns: Columns, readi
 
 
 def used_columns(detection: Detection) -> tuple[str, ...]:
-    """The source columns that `convert` must get: those of the parts and those that are kept.
+    """The source columns that `convert` must get where there are any: those of the parts, kept ones, late ones.
 
     An empty tuple means all columns: the rows speak different dialects, or all are kept.
     """
     columns = detection.columns
     if columns.keep == "all" or detection.dialect == "mixed":
         return ()
-    return tuple(dict.fromkeys((*detection.used, *columns.keep)))
+    return tuple(dict.fromkeys((*detection.used, *columns.keep, *columns.late.values(), *columns.watched)))

@@ -75,7 +75,7 @@ def hermes(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 def _hermes(record: Record, columns: Columns) -> dict[str, Any]:
     turns = with_question(plain_turns(record, columns), record, columns)
-    tools = [] if columns.path("tools") else _hermes_tools(turns)
+    tools = [] if value_at(record, columns.path("tools") or "") else _hermes_tools(turns)
     made = [new for turn in turns for new in _hermes_turn(turn, columns)]
     return {"messages": made, "tools": tools or None}
 

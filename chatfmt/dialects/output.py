@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import schema
-from ..errors import DialectError, UsageError
-from .columns import Columns, Record, column, not_blank, optional_text, records_of, used_names
+from ..errors import DialectError, Location, UsageError
+from .columns import Columns, Record, column, first_true, not_blank, optional_text, records_of, used_names
 from .lists import fields_of, lengths_of, prepend
 from .tools import specs_of
 
@@ -31,6 +31,7 @@ def conversation_batch(
     Adds `row`, the system turn of a `system` column, `tools`, `documents`, `template_kwargs` and the kept columns.
     `rows` are the indexes in `batch` that the own columns belong to, where they are not all rows in order.
     """
+    check_watched(batch, columns)
     source = batch if rows is None else batch.take(pa.array(rows, pa.int64()))
     out = dict(own)
     for name, values in side_columns(source, columns).items():
@@ -41,6 +42,39 @@ def conversation_batch(
     fields |= {name: out[name] for name in schema.CONVERSATIONS if name in out}
     fields |= kept_columns(source, columns, fields)
     return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
+
+
+def check_watched(batch: pa.RecordBatch, columns: Columns) -> None:
+    """Raises DialectError `col.late` at a row that fills a watched column, whose text would be lost unseen."""
+    for name in batch.schema.names:
+        part = columns.watched.get(name)
+        filled = is_filled(batch.column(name)) if part is not None else None
+        if filled is not None and pc.any(filled).as_py():
+            raise DialectError(
+                f"column `{name}` is filled here for the first time, and could be the {part}",
+                hint="--dialect-option late=ignore leaves it out",
+                at=Location(row=first_true(filled)),
+                code="col.late",
+            )
+
+
+_EMPTY = pa.array(["null", "[]", "{}", '""'], schema.JSON)
+
+
+def is_filled(values: pa.Array) -> pa.BooleanArray:
+    """Whether each row says something: text that is not blank, a list or an object with something in it."""
+    if pa.types.is_null(values.type):
+        return pa.nulls(len(values), pa.bool_()).fill_null(False)
+    if values.type == schema.TEXT:
+        return pc.and_(not_blank(values), pc.invert(pc.is_in(pc.utf8_trim_whitespace(values), _NO_TOOLS)))
+    if values.type == schema.JSON:
+        return pc.and_(values.is_valid(), pc.invert(pc.is_in(values, _EMPTY)))
+    if pa.types.is_list(values.type):
+        return pc.greater(values.value_lengths().fill_null(0), 0)
+    return values.is_valid()
+
+
+_NO_TOOLS = pa.array(["[]", "{}", "null"], schema.TEXT)
 
 
 def with_system(own: Mapping[str, pa.Array], system: pa.StringArray) -> dict[str, pa.Array]:

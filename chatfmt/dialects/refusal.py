@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import NoDialect
-from .columns import Columns, Record, is_label, quoted, two_fit
+from .columns import MESSAGES, Columns, Record, is_label, quoted, two_fit
 from .flat import COMPLETIONS, CONTEXTS, PROMPTS
 from .literals import read_literal
-from .turns import keys_of_turns
+from .preference import CHOSEN, REJECTED
+from .turns import CONTENT_KEYS, ROLE_KEYS, keys_of_turns
 
 
 def no_dialect(names: Sequence[str], records: Sequence[Record], columns: Columns, name: str, fit: int) -> NoDialect:
@@ -23,14 +24,33 @@ def no_dialect(names: Sequence[str], records: Sequence[Record], columns: Columns
 
 
 def _hint(names: Sequence[str], records: Sequence[Record], columns: Columns) -> str:
-    return _turns_hint(names, records[0], columns) or _texts_hint(names, records, columns)
+    by_shape = _turns_hint(names, records, columns) or _pair_hint(names, columns)
+    return by_shape or _texts_hint(names, records, columns)
 
 
-def _turns_hint(names: Sequence[str], record: Record, columns: Columns) -> str | None:
-    """The hint where turns lie deeper in the record, or have keys of other names."""
-    nested = next(_nested_turns(record, columns), None)
-    if nested is not None:
-        return f"the turns could be in `{nested}`: --map messages={nested}"
+def _pair_hint(names: Sequence[str], columns: Columns) -> str | None:
+    """The hint where two answers are there, and which text is the prompt is not clear."""
+    lower = {name.lower() for name in names}
+    if not (lower & set(CHOSEN) and lower & set(REJECTED)):
+        return None
+    return (
+        "map the prompt of both answers with --map prompt=COLUMN; "
+        "or --dialect-option prompt=shared where both begin with it"
+    )
+
+
+def _turns_hint(names: Sequence[str], records: Sequence[Record], columns: Columns) -> str | None:
+    """The hint where turns lie deeper in the record, have keys of other names, or are the records themselves."""
+    record = records[0]
+    if keys_of_turns(records[:2], columns) and set(names) <= {*ROLE_KEYS, *CONTENT_KEYS, "name", "tool_calls"}:
+        return "each row is one turn: put the turns of a conversation on one line, as a list or as `messages`"
+    nested = list(_nested_turns(record, columns))
+    if nested:
+        return _nested_hint(nested)
+    listed = next((name for name in names if _are_records(record.get(name))), None)
+    if listed:
+        lies = f"--field {quoted(listed)}" if len(records) == 1 else f"--explode {quoted(listed)}"
+        return f"the records could be those in `{listed}`: {lies}"
     objects = next((name for name in names if _objects(record.get(name))), None)
     if objects and not any(name.lower() in PROMPTS for name in names):
         keys = ", ".join(f"`{key}`" for key in record[objects][0])
@@ -55,19 +75,40 @@ def _texts_hint(names: Sequence[str], records: Sequence[Record], columns: Column
         return f"map the answer: {_pair(prompt, _rest(texts, prompt))}; or only prompts: {only}"
     if completion and not prompt:
         return f"map the question: {_pair(_rest(texts, completion), completion)}; {_plain(completion)}"
-    return _blind(texts)
+    return _blind(texts, records)
+
+
+def _nested_hint(found: Sequence[tuple[str, str | None]]) -> str:
+    """The hint for turns at paths: a whole conversation, or a prompt and the answer of an assistant elsewhere."""
+    path, last = found[0]
+    answer = next((other for other, role in found[1:] if role == "assistant"), None)
+    if last != "assistant" and answer is not None:
+        return (
+            f"the turns could be in `{path}` and `{answer}`: "
+            f"--map prompt={quoted(path)} --map completion={quoted(answer)}"
+        )
+    return f"the turns could be in `{path}`: --map messages={quoted(path)}"
+
+
+def _are_records(value: Any) -> bool:
+    """Whether a value is a list of objects that look like rows: their keys are names of columns, not those of turns."""
+    if not _objects(value):
+        return False
+    keys = {key.lower() for key in value[0]}
+    return bool(keys & {*MESSAGES, *PROMPTS} or keys >= {"input", "output"}) and not keys & set(ROLE_KEYS)
 
 
 def _objects(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
 
 
-def _blind(texts: Sequence[str]) -> str:
+def _blind(texts: Sequence[str], records: Sequence[Record]) -> str:
     """The hint where no name of a column says anything."""
     if len(texts) == 1:
         return f"map a column of turns with --map messages=COLUMN; {_plain(texts[0])}"
     if texts:
-        return f"map question and answer, such as {_pair(texts[0], _rest(texts, texts[0]))}; {_plain(texts[0])}"
+        longest = max(texts, key=lambda name: sum(len(str(record.get(name, ""))) for record in records))
+        return f"map question and answer, such as {_pair(texts[0], _rest(texts, texts[0]))}; {_plain(longest)}"
     return "map a column of turns with --map messages=COLUMN, or texts with --map prompt=COLUMN --map completion=COLUMN"
 
 
@@ -89,19 +130,25 @@ def _rest(texts: Sequence[str], taken: str) -> str:
     return next((name for name in others if name.lower() not in CONTEXTS), others[0] if others else "COLUMN")
 
 
-def _nested_turns(value: Any, columns: Columns, path: str = "", depth: int = 0) -> Iterator[str]:
-    """Paths inside a record where a list of turns lies."""
+def _nested_turns(value: Any, columns: Columns, path: str = "", depth: int = 0) -> Iterator[tuple[str, str | None]]:
+    """Paths inside a record where a turn or a list of turns lies, each with the role of the last turn."""
     value = read_literal(value) if isinstance(value, str) else value
-    if (
-        isinstance(value, list)
-        and path
-        and all(isinstance(turn, dict) for turn in value)
-        and keys_of_turns(value, columns)
-    ):
-        yield path
-    elif isinstance(value, Mapping) and depth < 4:
-        for key, item in value.items():
-            yield from _nested_turns(item, columns, f"{path}.{key}" if path else key, depth + 1)
+    turns = [value] if isinstance(value, dict) else value
+    listed = isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns)
+    keys = keys_of_turns(turns, columns) if path and listed else None
+    if keys and (isinstance(value, list) or len(keys) == 2):
+        yield path, turns[-1].get(keys["messages.role"])
+    elif depth < 5:
+        for key, item in _inside(value):
+            yield from _nested_turns(item, columns, f"{path}{key}".removeprefix("."), depth + 1)
+
+
+def _inside(value: Any) -> Iterator[tuple[str, Any]]:
+    """The values of an object, or the first one of a list, each with its step of a path."""
+    if isinstance(value, Mapping):
+        yield from ((f".{key}", item) for key, item in value.items())
+    elif isinstance(value, list) and value:
+        yield "[0]", value[0]
 
 
 def rows_differ(readings: Sequence[Mapping[str, str]]) -> NoDialect:

@@ -257,6 +257,17 @@ def _check_json_content(content: pa.Array, roles: pa.StringArray, lengths: pa.Ar
         bad = first_true(pc.invert(fine))
         value = schema.loads(content[bad].as_py())
         raise DialectError(f"the content is {kind_of(value)}, not text", at=place(lengths, bad), code="msg.type")
+    blocks = pc.match_substring_regex(content, _BLOCKS).fill_null(False)
+    if pc.any(blocks).as_py():
+        raise DialectError(
+            "the content has blocks for tools, as Anthropic's API writes them",
+            hint="--dialect anthropic",
+            at=place(lengths, first_true(blocks)),
+            code="msg.type",
+        )
+
+
+_BLOCKS = r'"type":"tool_(use|result)"'
 
 
 def _with_keys(fields: dict[str, pa.Array], renames: Mapping[str, str]) -> dict[str, pa.Array]:

@@ -13,6 +13,7 @@ from chatfmt.errors import NoDialect, UnknownName, UsageError
 from .batches import convert
 
 TURN = {"role": "user", "content": "hi"}
+ANSWER = {"role": "assistant", "content": "hello"}
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "plain text in a column of its own": (
         {"content": "def f(): ...", "path": "a.py", "size": 3},
@@ -29,8 +30,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "code": (
         {"func_name": "f", "code": "def f(): ...", "docstring": "d", "language": "python"},
         "no dialect fits: the columns are `func_name`, `code`, `docstring`, `language`",
-        "map question and answer, such as --map prompt=func_name --map completion=code; "
-        "or plain text: --map text=func_name",
+        "map question and answer, such as --map prompt=func_name --map completion=code; or plain text: --map text=code",
     ),
     "code beside a text": (
         {"task_id": 1, "text": "Write a function.", "code": "def f(): ..."},
@@ -41,6 +41,33 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         {"method": "POST", "status": 200, "request": {"messages": [TURN]}, "response": {"id": "1"}},
         "no dialect fits: the columns are `method`, `status`, `request`, `response`",
         "the turns could be in `request.messages`: --map messages=request.messages",
+    ),
+    "log of an API, answers too": (
+        {"request": {"model": "m", "messages": [TURN]}, "response": {"choices": [{"message": ANSWER}]}},
+        "no dialect fits: the columns are `request`, `response`",
+        "the turns could be in `request.messages` and `response.choices[0].message`: "
+        "--map prompt=request.messages --map completion=response.choices[0].message",
+    ),
+    "records inside a column": (
+        {"version": "1", "data": [{"question": "q", "answer": "a"}]},
+        "no dialect fits: the columns are `version`, `data`",
+        "the records could be those in `data`: --explode data",
+    ),
+    "one turn a row": (
+        TURN,
+        "no dialect fits: the columns are `role`, `content`",
+        "each row is one turn: put the turns of a conversation on one line, as a list or as `messages`",
+    ),
+    "two answers without their prompt": (
+        {"persona": "You are kind.", "chosen": "The sky is blue.", "rejected": "The sky is green."},
+        "no dialect fits: the columns are `persona`, `chosen`, `rejected`",
+        "map the prompt of both answers with --map prompt=COLUMN; "
+        "or --dialect-option prompt=shared where both begin with it",
+    ),
+    "data for embeddings": (
+        {"messages": [TURN], "positive_messages": [[TURN]], "negative_messages": [[TURN]], "conversations": [ANSWER]},
+        "the columns `messages` and `conversations` could each be the messages",
+        "choose with --map messages=messages or --map messages=conversations",
     ),
     "an answer alone": (
         {"response": "hi", "id": 1},
@@ -112,11 +139,23 @@ def test_the_mapping_of_the_hint_is_taken(name: str) -> None:
     """What the hint says to type is read, where it names columns and builds nothing."""
     row, _, hint = REFUSED[name]
     first = re.split(r"; or | or --", hint)[0]
-    fields = {part: path.strip("'") for part, path in re.findall(r"--map ([\w.]+)=('[^']*'|[\w.]+)", first)}
+    fields = {part: path.strip("'") for part, path in re.findall(r"--map ([\w.]+)=('[^']*'|[\w.\[\]]+)", first)}
     if "COLUMN" in fields.values() or "KEY" in fields.values() or "{{" in hint or not fields:
         pytest.skip("the hint leaves a name open")
     made, _ = convert([row], Columns(fields=fields))
     assert len(made) == 1
+
+
+def test_the_records_of_one_document() -> None:
+    with pytest.raises(NoDialect) as caught:
+        convert([{"version": "1", "data": [{"question": "q", "answer": "a"}]}])
+    assert caught.value.hint == "the records could be those in `data`: --field data"
+
+
+def test_a_kept_column_that_is_not_there() -> None:
+    with pytest.raises(UnknownName) as caught:
+        convert([{"messages": [TURN], "topic": "t"}], Columns(keep=("topci",)))
+    assert (caught.value.message, caught.value.hint) == ("unknown column `topci`", "did you mean `topic`?")
 
 
 def test_no_rows() -> None:

@@ -86,6 +86,48 @@ def test_bad_row(name: str, make: Callable[..., pa.RecordBatch]) -> None:
     assert (caught.value.code, caught.value.at, caught.value.message) == (code, at, message)
 
 
+REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
+    "a winner that is none": (
+        "arena", {"conversation_a": GOOD["messages"], "conversation_b": GOOD["messages"], "winner": "model_c"},
+        "col.type", "the winner `model_c` is none of `model_a`, `model_b`, `tie`, `tie (bothbad)`, `both_bad`",
+    ),
+    "better, where the safer one is asked for": (
+        "compared", {"prompt": "p", "response_0": "a", "response_1": "b", "better_response_id": 1},
+        "col.null", "there are not two answers and which is better",
+    ),
+    "a label that is neither": (
+        "compared", {"history": "p", "human_ref_A": "a", "human_ref_B": "b", "labels": 2},
+        "col.null", "there are not two answers and which is better",
+    ),
+    "no prompt of a rated answer": (
+        "rated-rows", {"prompt": None, "response": "a", "helpfulness": 1}, "col.null",
+        "column `prompt` is null, not text",
+    ),
+    "good answers that are text": (
+        "positive-negative", {"messages": GOOD["messages"], "positive_messages": "x", "negative_messages": []},
+        "col.type", "column `positive_messages` is text, not lists of turns",
+    ),
+    "blocks for tools": (
+        "messages",
+        {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "x"}]}]},
+        "msg.type", "the content has blocks for tools, as Anthropic's API writes them",
+    ),
+    "an input that does not open": (
+        "sharegpt", {"conversations": [{"from": "human", "value": "a"}, {"from": "input", "value": "b"}]},
+        "msg.role", 'role "input" is not known',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_row_that_is_refused(name: str) -> None:
+    dialect, row, code, message = REFUSED[name]
+    columns = Columns(options={"prefer": "safer"})
+    with pytest.raises(DialectError) as caught:
+        DIALECTS[dialect].convert(to_batch([row]), columns)
+    assert (caught.value.code, caught.value.at.row, caught.value.message) == (code, 0, message)
+
+
 def test_the_hint_maps_the_role() -> None:
     with pytest.raises(DialectError) as caught:
         DIALECTS["messages"].convert(to_batch([{"messages": [{"role": "robot", "content": "a"}]}]), Columns())

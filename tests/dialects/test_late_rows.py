@@ -1,0 +1,72 @@
+"""Rows behind the sample: what they bring that no row of the sample had is read, or is an error, never lost unseen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chatfmt.dialects import DIALECTS, Columns, detect, used_columns
+from chatfmt.errors import DialectError, Location
+
+from .batches import conversations, to_batch
+
+QA = {"question": "q", "answer": "a"}
+TALK = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+SPEC = {"type": "function", "function": {"name": "f"}}
+READ: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "system": (QA, {"system": "s"}, {"messages": [{"role": "system", "content": "s"}, *TALK]}),
+    "system that was null": (
+        {**QA, "system_prompt": None}, {"system_prompt": "s"},
+        {"messages": [{"role": "system", "content": "s"}, *TALK]},
+    ),
+    "context": (QA, {"input": "c"}, {"messages": [{"role": "user", "content": "q\nc"}, TALK[1]]}),
+    "history": (QA, {"history": [["x", "y"]]}, {"messages": [
+        {"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}, *TALK]}),
+    "tools": ({"messages": TALK}, {"tools": [{"name": "f"}]}, {"messages": TALK, "tools": [SPEC]}),
+    "tools that were empty": (
+        {"messages": TALK, "tools": "[]"}, {"tools": '[{"name": "f"}]'}, {"messages": TALK, "tools": [SPEC]}),
+    "template_kwargs": (
+        {"messages": TALK}, {"chat_template_kwargs": {"x": 1}}, {"messages": TALK, "template_kwargs": {"x": 1}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_part_that_comes_late_is_read(name: str) -> None:
+    first, more, expected = READ[name]
+    found = detect([to_batch([first])], Columns())
+    batch = to_batch([first, {**first, **more}], start=5000)
+    made = conversations(DIALECTS[found.dialect].convert(batch, found.columns))
+    assert made[1] == {"row": 5001, **expected}
+    assert made[0]["row"] == 5000 and len(made) == 2
+    assert set(more) <= set(used_columns(found))
+
+
+WATCHED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "an answer to prompts": ({"prompt": "p"}, {"completion": "c"}, "column `completion` is filled here for the first "
+                             "time, and could be the completion"),
+    "a second system": (QA, {"system_prompt": "s"}, "column `system_prompt` is filled here for the first time, and "
+                        "could be the system"),
+    "documents": ({"messages": TALK}, {"documents": [{"text": "d"}]}, "column `documents` is filled here for the first "
+                  "time, and could be the documents"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WATCHED)
+def test_a_part_that_comes_too_late_is_an_error(name: str) -> None:
+    first, more, message = WATCHED[name]
+    found = detect([to_batch([first])], Columns())
+    rows = [first, {**first, **dict.fromkeys(more)}, {**first, **more}]
+    with pytest.raises(DialectError) as caught:
+        DIALECTS[found.dialect].convert(to_batch(rows, start=5000), found.columns)
+    assert (caught.value.code, caught.value.at, caught.value.message) == ("col.late", Location(row=2), message)
+    assert caught.value.hint == "--dialect-option late=ignore leaves it out"
+    left = detect([to_batch([first])], Columns(options={"late": "ignore"}))
+    assert DIALECTS[left.dialect].convert(to_batch(rows), left.columns).num_rows == 3
+
+
+def test_columns_of_another_sense_stay_out() -> None:
+    first = {**QA, "tools": "hammer", "documents": "none"}
+    found = detect([to_batch([first])], Columns())
+    made = conversations(DIALECTS[found.dialect].convert(to_batch([{**first, "documents": "two"}]), found.columns))
+    assert made == [{"row": 0, "messages": TALK}]
