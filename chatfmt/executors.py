@@ -78,6 +78,22 @@ def cool() -> None:
         _warm.pop().close()
 
 
+@contextlib.contextmanager
+def warmed(workers: int, module: str = "") -> Iterator[None]:
+    """A block with warm workers for the next `processes` in it; those that nobody needed end with it. 0 is none."""
+    if workers:
+        warm(workers, module)
+    try:
+        yield
+    finally:
+        cool()
+
+
+def cores() -> int:
+    """How many processes may run at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def ray(fn: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[R]:
     """The results of the tasks, run on a Ray cluster (`RAY_ADDRESS`), else on a local one of `workers` processes.
 

@@ -219,6 +219,14 @@ class TestNoOrphans:
         executors.cool()
         assert children() == before
 
+    def test_when_a_block_that_warmed_them_ends_without_using_them(self) -> None:
+        before = children()
+        with executors.warmed(2):
+            wait_for(lambda: len(children() - before) == 2)
+        assert children() == before
+        with executors.warmed(0):
+            assert children() == before
+
     def test_warm_workers_are_the_ones_that_work(self) -> None:
         before = children()
         executors.warm(2, "chatfmt.manifest")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .. import executors
 from ..errors import UsageError
 from . import options, show
 
@@ -27,15 +29,21 @@ def convert(source: Sources, **given: Any) -> None:
 
     Without -t the conversations themselves are written; without -o JSON Lines go to stdout.
     """
+    run = {key: given.pop(key) for key in (*options.RUN, *options.REPORT) if key in given}
+    with executors.warmed(0 if given.get("limit") else crew(source, run), "chatfmt.pipeline.tasks"):
+        carry_out(source, run, given)
+
+
+def carry_out(source: list[str], run: Mapping[str, Any], given: dict[str, Any]) -> None:
+    """Convert, or show the plan, and report."""
     light()
     from .. import pipeline
 
-    run = {key: given.pop(key) for key in (*options.RUN, *options.REPORT) if key in given}
     keys = {key: run[key] for key in ("on_error", "max_bad") if run[key] is not None}
     recipe, origins = to_recipe(source, {**given, **keys})
     out: Path | None = run["out"]
     target = pipeline.target_of(out, recipe.format, recipe.compression)
-    workers = run["workers"] or pipeline.cores()
+    workers = run["workers"] or executors.cores()
     executor = run["executor"] or "processes"
     if pipeline.is_piped(recipe, target) and not run["dry_run"]:
         report(pipeline.pipe(recipe, target, run["rejects"]), run)
@@ -58,6 +66,28 @@ def convert(source: Sources, **given: Any) -> None:
                 on_progress=advance,
             )
     report(summary, run)
+
+
+LARGE = 128 << 20
+"""Bytes of input that are several shards for sure, unless a size was asked for."""
+FILES = 10_000
+
+
+def crew(source: Sequence[str], run: Mapping[str, Any]) -> int:
+    """How many workers to start before anything else, so that they start beside this process; 0 if they may idle."""
+    size = sum(bytes_at(Path(one)) for one in source)
+    streamed = run["out"] is None or str(run["out"]) == "-"
+    if size <= LARGE or streamed or run["dry_run"] or run["executor"] not in (None, "processes"):
+        return 0
+    workers: int = run["workers"] or executors.cores()
+    return min(workers, 4 * (size // (4 * LARGE) + 1)) if workers > 1 else 0
+
+
+def bytes_at(path: Path) -> int:
+    """The size of a local file, or of those in a folder; 0 for what is neither."""
+    if path.is_dir():
+        return sum(one.stat().st_size for one in islice(path.rglob("*"), FILES) if one.is_file())
+    return path.stat().st_size if path.is_file() else 0
 
 
 def report(summary: Summary, run: Mapping[str, Any]) -> None:

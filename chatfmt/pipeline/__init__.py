@@ -5,12 +5,13 @@ SOURCE ──plan──▶ Task, Task, … ──executor──▶ Shard, Shard,
 
 from __future__ import annotations
 
+from ..executors import cores
 from .array import commit, find_plan, run_part, write_plan
 from .conversion import Conversion
 from .converter import Converter
 from .job import Job, Task
 from .planning import Part, Plan, plan
-from .run import Summary, carry_out, convert, cores, is_piped, pipe
+from .run import Summary, carry_out, convert, is_piped, pipe
 from .scratch import Scratch
 from .target import Target, target_of
 from .tasks import run_task

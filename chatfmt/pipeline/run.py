@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,6 +12,7 @@ import pyarrow as pa
 
 from .. import __version__, executors, render, writers
 from ..errors import DataProblem, RowError, UsageError
+from ..executors import cores
 from ..manifest import DATA, REJECTS, Manifest, Shard
 from ..recipe import Recipe
 from ..writers import OutputFolder, RejectWriter, SingleFile, Stream
@@ -90,11 +90,6 @@ def convert(
             rejects=rejects,
             on_progress=on_progress or (lambda rows: None),
         )
-
-
-def cores() -> int:
-    """How many processes may run at once."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_piped(recipe: Recipe, target: Target) -> bool:
