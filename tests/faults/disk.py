@@ -180,7 +180,7 @@ def recorded(disk: Disk, stop_at: int, stop: type[BaseException]) -> Iterator[No
         def call(path: Any, *arguments: Any, dir_fd: int | None = None) -> Any:
             step()
             extra = {"dir_fd": dir_fd} if dir_fd is not None else {}
-            full = Path(os.readlink(f"/proc/self/fd/{dir_fd}")) / path if dir_fd is not None else Path(path)
+            full = Path(f"/proc/self/fd/{dir_fd}").readlink() / path if dir_fd is not None else Path(path)
             real[name](path, *arguments, **extra)
             if there := inside(full):
                 note(there, *(Path(item) for item in arguments if isinstance(item, (str, os.PathLike))))

@@ -8,9 +8,10 @@ with single protections taken out, which must do harm.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -26,27 +27,15 @@ from tests.writers.samples import convert, listing
 
 from .scenarios import Outcome, Workshop, check_names, states
 
-CHILD = """
-import sys
-from pathlib import Path
-from tests.writers.samples import convert
-print("ready", flush=True)
-sys.stdin.readline()
-try:
-    convert(Path(sys.argv[1]), fingerprint="f2", resume=True, shards=40)
-except Exception as error:
-    print(type(error).__name__, error, flush=True)
-    sys.exit(5)
-"""
+SHARDS = 20
 
 
 def report(name: str, outcomes: Iterable[Outcome], *, harm: bool = False) -> bool:
     found = list(outcomes)
     wrong = [outcome for outcome in found if outcome.wrong]
     good = bool(found) and bool(wrong) is harm
-    print(
-        f"{'ok  ' if good else 'FAIL'} {name}: {len(found)} faults, {len(wrong)} wrong{' (as it must be)' if harm else ''}"
-    )
+    verdict, remark = "ok  " if good else "FAIL", " (as it must be)" if harm else ""
+    print(f"{verdict} {name}: {len(found)} faults, {len(wrong)} wrong{remark}", flush=True)
     for outcome in wrong[: 0 if harm else 5]:
         print(f"       {outcome.fault}: {outcome.wrong}")
     return good
@@ -55,33 +44,38 @@ def report(name: str, outcomes: Iterable[Outcome], *, harm: bool = False) -> boo
 def real_kills(folder: Path, number: int, seed: int) -> Iterable[Outcome]:
     """SIGKILL at random moments, again and again on the same folder, until a run ends by itself."""
     chance = random.Random(seed)
-    convert(folder / "wanted", fingerprint="f2", shards=40)
+    convert(folder / "warm", fingerprint="f2", shards=SHARDS)
+    begun = time.monotonic()
+    convert(folder / "wanted", fingerprint="f2", shards=SHARDS)
+    longest = 1.2 * (time.monotonic() - begun)
     wanted, out = listing(folder / "wanted"), folder / "out"
     killed = 0
     while killed < number:
         shutil.rmtree(out, ignore_errors=True)
         ended = False
         while not ended:
-            ended = not _kill_one(out, chance)
+            ended = not _kill_one(out, chance.uniform(0, longest))
             killed += not ended
             if not ended:
                 yield Outcome(f"kill -9 {killed}", states(out) or check_names(out, [wanted]) if out.exists() else "")
         yield Outcome(f"result after {killed} kills", "" if listing(out) == wanted else "differs")
 
 
-def _kill_one(out: Path, chance: random.Random) -> bool:
-    """Whether the run was killed before it ended."""
-    command = [sys.executable, "-c", CHILD, str(out)]
-    run = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert run.stdin and run.stdout
-    run.stdout.readline()
-    run.stdin.write("go\n")
-    run.stdin.flush()
-    time.sleep(chance.uniform(0, 0.35))
-    run.kill()
-    said = run.stdout.read()
-    assert run.wait() in (0, -9), said
-    return run.returncode == -9
+def _kill_one(out: Path, after: float) -> bool:
+    """Whether the run, in a process of its own, was killed before it ended."""
+    pid = os.fork()
+    if not pid:
+        code = 5
+        try:
+            convert(out, fingerprint="f2", resume=True, shards=SHARDS)
+            code = 0
+        finally:
+            os._exit(code)
+    time.sleep(after)
+    os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL)
+    return os.WIFSIGNALED(status)
 
 
 def damages(folder: Path, number: int, seed: int) -> Iterable[Outcome]:

@@ -1,4 +1,4 @@
-"""A short form of `storm.py`: each kind of fault, at some of its places. The whole is run by hand and before a release."""
+"""A short form of `storm.py`: each kind of fault, at some of its places; the whole is run before a release."""
 
 from __future__ import annotations
 
