@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from chatfmt import schema
 from chatfmt.dialects import DIALECTS, Columns, detect
 from chatfmt.dialects.columns import not_blank
+from chatfmt.dialects.roles import role_of
 
 from .batches import conversations, to_batch, to_native
 from .test_goldens import GOLDENS, read_golden
@@ -161,6 +162,42 @@ def test_every_content_is_in_the_source() -> None:
                 for turn in row.get(name, []):
                     checked += contents_are_in(turn.get("content"), source, path.stem)
     assert checked > 200
+
+
+CHOOSE = frozenset({
+    "arena", "compared", "scored", "rated-rows", "positive-negative", "oasst-trees", "oasst-rows", "chatgpt-export",
+})  # fmt: skip
+"""Dialects that are defined to choose among answers or branches."""
+PARSE = frozenset({
+    "anthropic", "responses", "llamafactory", "bfcl", "xlam", "glaive", "hermes", "hh", "react", "reasoning-tags",
+    "tail-calls", "toolace", "transcript", "multiple-choice",
+})  # fmt: skip
+"""Dialects that are defined to take texts apart, or to name what they hold in other words."""
+
+
+def test_nothing_of_the_used_columns_is_lost() -> None:
+    """Every text of a used column is in the conversation, whole or in pieces, but for the names of roles."""
+    checked = 0
+    for path in GOLDENS:
+        head, rows, _ = read_golden(path)
+        if head["dialect"] in CHOOSE | PARSE:
+            continue
+        columns = Columns(options=head.get("options", {}))
+        found = detect([to_batch(rows)], columns, head["dialect"])
+        made = conversations(DIALECTS[found.dialect].convert(to_batch(rows), found.columns))
+        assert [row["row"] for row in made] == list(range(len(rows)))
+        for row, source in zip(made, rows, strict=True):
+            said = list(texts(row))
+            sides = ["".join(turn.get("content", "") for turn in row["prompt"] + row[side])
+                     for side in ("chosen", "rejected") if found.dialect == "preference" and row.get("prompt")
+                     and isinstance(row["prompt"][-1].get("content"), str)]  # fmt: skip
+            for name in found.used or source:
+                for text in texts(source.get(name)):
+                    known = role_of(text, {}) or text in ("input", "Tool")
+                    whole = any(text in own for own in [*said, *sides])
+                    assert known or not text.strip() or text[:1] in "[{" or whole, (path.stem, text)
+                    checked += whole
+    assert checked > 100
 
 
 def contents_are_in(content: Any, source: list[str], name: str) -> int:
