@@ -45,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = app(arguments, prog_name="chatfmt", standalone_mode=False)
         _flush()
+        if code == EXIT_INTERRUPTED:  # Typer took the KeyboardInterrupt
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except typer.TyperException as error:
         text = _usage(error)

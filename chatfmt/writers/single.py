@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeVar
 
 from ..errors import OutputError, ReaderGone, UsageError
 from ..manifest import Shard
@@ -25,6 +25,7 @@ from .folder import copy
 from .pages import join_parquet, page_problem
 from .shard import AtomicFile
 
+T = TypeVar("T")
 SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 """Endings of file names and the formats they ask for."""
 
@@ -205,16 +206,18 @@ class Stream:
         return cls(sys.stdout.buffer if sys.stdout is not None else None)
 
     def write(self, data: bytes | memoryview, /) -> int:
-        self._call(lambda: self._stream.write(data))
+        left = memoryview(data).cast("B")
+        while left:  # unbuffered (PYTHONUNBUFFERED) it may take a part, and say so in a number only
+            left = left[self._call(lambda: self._stream.write(left)) or 0 :]  # noqa: B023
         self.bytes += len(data)
         return len(data)
 
     def flush(self) -> None:
         self._call(self._stream.flush)
 
-    def _call(self, action: Callable[[], object]) -> None:
+    def _call(self, action: Callable[[], T]) -> T:
         try:
-            action()
+            return action()
         except BrokenPipeError:
             self._silence()
             raise ReaderGone from None
