@@ -73,7 +73,7 @@ class RenderProcess:
         command = [sys.executable, "-I", "-S", "-B", "-c", BOOT, argument]
         env = {name: os.environ[name] for name in NEEDED if name in os.environ}
         pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, env=env, bufsize=0)
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, env=env)
         try:
             (self.state,) = self.request(json.dumps(setup).encode(), 1)
         except Gone:
@@ -116,9 +116,8 @@ class RenderProcess:
 
 
 def _send(pipe: BinaryIO, body: bytes) -> None:
-    view = memoryview(LENGTH.pack(len(body)) + body)
-    while view:
-        view = view[pipe.write(view) :]
+    pipe.write(LENGTH.pack(len(body)) + body)
+    pipe.flush()
 
 
 class LockedRenderer:

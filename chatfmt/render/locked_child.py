@@ -49,6 +49,8 @@ from .program import Untraceable
 from .reproducible import address
 
 LENGTH = struct.Struct("<Q")
+FLUSH = 1 << 16
+"""Bytes of answers that are worth a system call."""
 Answer = Any
 
 
@@ -77,10 +79,15 @@ def main() -> None:
     compiled = _Templates(setup.limits)
     texts = [setup.named["tool_use"]] if setup.named.keys() == {"tool_use"} else [setup.text]
     errors = [error for text in texts if (error := _attempt(partial(_compile, compiled, text)))]
-    send({"level": level, "errors": errors})
+    write(packed({"level": level, "errors": errors}))
     while (request := receive()) is not None:
+        waiting = bytearray()
         for answer in ANSWERS[request["do"]](setup, compiled, request):
-            send(answer)
+            waiting += packed(answer)
+            if len(waiting) > FLUSH:
+                write(waiting)
+                waiting = bytearray()
+        write(waiting)
 
 
 def _compile(compiled: _Templates, text: str) -> None:
@@ -266,12 +273,16 @@ def _exactly(size: int) -> bytes:
     return b"".join(pieces)
 
 
-def send(message: Any) -> None:
-    """Answer; lone surrogates, which only error messages can hold, go as escapes."""
+def packed(message: Any) -> bytes:
+    """An answer with its length; lone surrogates, which only error messages can hold, go as escapes."""
     try:
         body = json.dumps(message, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         body = json.dumps(message).encode()
-    view = memoryview(LENGTH.pack(len(body)) + body)
+    return LENGTH.pack(len(body)) + body
+
+
+def write(data: bytes | bytearray) -> None:
+    view = memoryview(data)
     while view:
         view = view[os.write(1, view) :]
