@@ -264,6 +264,9 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Map
         options=recipe.dialect_options,
         keep="all" if "all" in recipe.keep else recipe.keep,
     )
+    if not sample and recipe.allow_empty:
+        named = "messages" if recipe.dialect == "auto" else recipe.dialect
+        return Detection(named, columns, 0, 0, "there are no rows to look at", (), ())
     found = dialects.detect(sample, columns, recipe.dialect, shown=recipe.map)
     return found if fields.is_empty else in_source(found, fields, names)
 

@@ -6,14 +6,15 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from .. import sources
-from ..errors import InputError, Location
+from ..errors import ChatfmtError, InputError, Location
 from ..sources import InputSplit, Source
 
 
@@ -56,9 +57,20 @@ def from_stdin(source: Source, scratch: Scratch) -> Source:
         shutil.copyfileobj(stdin_bytes(), file, 1 << 20)
     if not path.stat().st_size and not source.options.allow_empty:
         raise InputError("nothing came in", code="file.empty", at=Location("-"))
-    found = sources.resolve(str(path), options=source.options)
+    with _shown_as(str(path), "-"):
+        found = sources.resolve(str(path), options=source.options)
     renamed = {split: tuple(replace(file, shown="-") for file in files) for split, files in found.splits.items()}
     return replace(found, shown="-", kind="stdin", splits=renamed)
+
+
+@contextmanager
+def _shown_as(path: str, shown: str) -> Iterator[None]:
+    """Errors raised inside name a file as the user did."""
+    try:
+        yield
+    except ChatfmtError as error:
+        error.at = replace(error.at, file=error.at.file.replace(path, shown))
+        raise
 
 
 def read_more_than_once(source: Source, shards: Sequence[Sequence[InputSplit]]) -> bool:
