@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ..errors import InputError, Location
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 _JOINT = b"PAR1PAR1"
 _SEARCHED = 64 << 20

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..errors import InputError, Location, RowError, located
 from ..schema import JSON, KEYS, ROW, TEXT, is_turns, json_array
@@ -20,6 +19,9 @@ from .claims import Count, check_alone, chunks_of
 from .compression import is_remote, open_binary
 from .exact_json import parse_value
 from .model import RowGroups, SourceFile
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 _DICTIONARY_LIMIT = 128 << 20
 
@@ -44,6 +46,8 @@ def damage(shown: str) -> Iterator[None]:
 
 def open_parquet(uri: str, shown: str) -> pq.ParquetFile:
     """The opened Parquet file, checksums verified as it is read. Raises InputError."""
+    import pyarrow.parquet as pq  # takes ssl and file systems with it, which other formats have no use for
+
     source = open_binary(uri) if is_remote(uri) else uri
     if not is_remote(uri) and not Path(uri).exists():
         raise InputError(f"no such file `{uri}`", code="file.missing")

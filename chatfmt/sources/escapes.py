@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ..schema import TEXT
+from ..schema import TEXT, integers
 from .scan import Octets, Positions
 
 _U = ord("u")
@@ -129,6 +129,6 @@ def _joined(octets: Octets, starts: Positions, ends: Positions, lengths: Positio
     bounds[0::2], bounds[1::2] = starts, ends
     buffers = [None, pa.py_buffer(bounds), pa.py_buffer(octets)]
     every = pa.Array.from_buffers(pa.binary(), len(bounds) - 1, buffers)
-    data = every.take(pa.array(np.arange(0, len(bounds) - 1, 2))).buffers()[2]
+    data = every.take(integers(np.arange(0, len(bounds) - 1, 2))).buffers()[2]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.Array.from_buffers(TEXT, len(lengths), [None, pa.py_buffer(offsets), data])

@@ -170,11 +170,13 @@ def read_card(root: Path) -> dict[str, Any]:
 
 def card_metadata(text: str, shown: str) -> dict[str, Any]:
     """The YAML between the `---` lines that a card begins with."""
+    found = re.match(r"---[ \t]*\r?\n(.*?)\r?\n---", text, re.DOTALL)
+    if not found:
+        return {}
     import yaml
 
-    found = re.match(r"---[ \t]*\r?\n(.*?)\r?\n---", text, re.DOTALL)
     try:
-        data = yaml.safe_load(found[1]) if found else {}
+        data = yaml.safe_load(found[1])
     except yaml.YAMLError as error:
         raise InputError(f"the metadata of the card is not YAML: {error}", at=Location(shown)) from None
     return data if isinstance(data, dict) else {}

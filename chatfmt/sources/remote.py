@@ -45,9 +45,9 @@ def _found(url: str) -> dict[str, list[str]]:
 
 
 def _missing_package(scheme: str, error: ImportError) -> MissingExtra:
-    import fsspec
+    from fsspec.registry import known_implementations
 
-    known = fsspec.registry.known_implementations.get(scheme, {})
+    known = known_implementations.get(scheme, {})
     package = str(known.get("class", "")).split(".")[0]
     named = package not in ("", "fsspec")
     message = f"`{scheme}://` needs the package `{package}`" if named else f"`{scheme}://` needs a package: {error}"

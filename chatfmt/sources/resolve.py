@@ -32,9 +32,11 @@ def resolve(
     Of a Hub data set only the files of the asked split are fetched. Raises InputError for what is not there or cannot
     be read, UsageError and UnknownName for a subset or split that is not there.
     """
+    if not source:
+        raise InputError("no such file ``", code="file.missing", hint="name a file, a folder or a data set")
     if source == "-":
         return Source("-", "stdin", {"train": ()}, options=options)
-    if not is_remote(source) and not Path(source).expanduser().exists():
+    if not is_remote(source) and not _exists(source):
         if _WILD.search(source):
             return _of_files(source, _globbed(source), options)
         if looks_like_hub_id(source):
@@ -53,6 +55,13 @@ def resolve(
     return _of_files(source, [path], options)
 
 
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # a name that is too long, or `~nobody`
+        return False
+
+
 def looks_like_hub_id(source: str) -> bool:
     """Whether the text may be the id of a data set: `name` or `owner/name` without the suffix of a data file."""
     suffix = Path(source).suffix.lower()
@@ -65,8 +74,8 @@ def looks_like_hub_id(source: str) -> bool:
 
 
 def _hint(source: str) -> str:
-    parent = Path(source).expanduser().parent
-    return f"there is no folder `{parent}` either" if not parent.is_dir() else ""
+    parent = str(Path(source).parent)
+    return f"there is no folder `{parent}` either" if not _exists(parent) else ""
 
 
 def _globbed(pattern: str) -> list[Path]:

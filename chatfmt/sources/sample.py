@@ -36,14 +36,14 @@ def sample(source: Source, split: str | None = None, rows: int = 1000) -> list[p
     if not batches and bad:
         raise bad[0]
     if not batches and not source.options.allow_empty:
-        raise no_records(source)
+        raise no_records(source.shown)
     return batches
 
 
-def no_records(source: Source) -> InputError:
+def no_records(shown: str) -> InputError:
     """The error for a source without a record, good or bad."""
     hint = "say `--allow-empty` if this is meant"
-    return InputError("there is not one record in it", code="file.empty", at=Location(source.shown), hint=hint)
+    return InputError("there is not one record in it", code="file.empty", at=Location(shown), hint=hint)
 
 
 def _first(source: Source, file: SourceFile, name: str, rows: int, bad: list[RowError]) -> Iterator[pa.RecordBatch]:

@@ -43,6 +43,14 @@ _FOREIGN: tuple[tuple[bytes, str, str, str], ...] = (
     (b"%PDF", "file.not_data", "a PDF", _JSON),
     (b"\x89PNG", "file.not_data", "a picture", _JSON),
     (b"\xff\xd8\xff", "file.not_data", "a picture", _JSON),
+    (b"GIF8", "file.not_data", "a picture", _JSON),
+    (b"\x7fELF", "file.not_data", "a program", "name the data instead"),
+    (b"GGUF", "file.not_data", "a GGUF model", "name the data instead"),
+    (b"\xd0\xcf\x11\xe0", "file.not_data", "an old Office file", "save it as CSV first"),
+    (b"\x04\x22\x4d\x18", "file.not_data", "lz4 data", "unpack it first: lz4 -d"),
+    (b"LZIP", "file.not_data", "lzip data", "unpack it first: lzip -d"),
+    (b"\xff\x06\0\0sNaPpY", "file.not_data", "snappy data", "unpack it first"),
+    (b"\x1f\x9d", "file.not_data", "compress (.Z) data", "unpack it first: gunzip"),
 )
 
 
@@ -109,6 +117,10 @@ def _refuse_foreign(head: bytes, shown: str) -> None:
     for magic, code, what, hint in _FOREIGN:
         if head.startswith(magic):
             raise InputError(f"this is {what}", code=code, at=Location(shown), hint=hint)
+    if head[4:10] == b"\0\0\0\0{\"":
+        raise InputError(
+            "this is a safetensors file", code="file.not_data", at=Location(shown), hint="name the data instead"
+        )
     if head[257:262] == b"ustar":
         raise InputError("this is a tar archive", code="file.not_data", at=Location(shown), hint="unpack it first")
     if re.match(rb"\s*<(!doctype\b|html\b|\?xml\b)", head, re.IGNORECASE):

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from ..errors import InputError, Location, located
+from ..errors import InputError, Location, RowError, located
 from .batches import OnBad
 from .compression import CHUNK, compression_of, decompressed
 from .content import recoded
@@ -23,6 +23,7 @@ from .exact_json import BOM
 from .jsonl import Start
 from .model import DEFAULTS, InputSplit, ReaderOptions, Whole
 from .read import BATCH_BYTES, BATCH_ROWS, parse, read
+from .sample import no_records
 from .sniff import HEAD, format_of
 
 _FIRST = 64 << 10
@@ -50,8 +51,25 @@ def read_stream(
         yield from _spooled(text, split, batch_rows, batch_bytes)
         return
     chunks = recoded(text, options.encoding, shown)
+    bad = Counted(on_bad)
     with located(shown):
-        yield from parse(chunks, Start(), split, on_bad, batch_rows, batch_bytes)
+        some = None
+        for some in parse(chunks, Start(), split, bad if on_bad else None, batch_rows, batch_bytes):
+            yield some
+        if some is None and not bad.count and not options.allow_empty:
+            raise no_records(shown)
+
+
+class Counted:
+    """`on_bad`, counting the bad records."""
+
+    def __init__(self, on_bad: OnBad | None) -> None:
+        self._on_bad, self.count = on_bad, 0
+
+    def __call__(self, error: RowError, raw: bytes) -> None:
+        self.count += 1
+        if self._on_bad is not None:
+            self._on_bad(error, raw)
 
 
 def _peek(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..schema import KEYS, ROW, TEXT
+from ..schema import KEYS, ROW, TEXT, integers
 from .escapes import Cuts, find_escapes, text_column, undo
 from .scan import Octets, Positions
 
@@ -223,7 +223,7 @@ def _turns(strings: Strings, cuts: Cuts, table: Positions, place: int) -> pa.Lis
         return None
     columns = [_column(strings, cuts, turns[:, number] + 1) for number in range(len(names))]
     offsets = np.append(np.searchsorted(begins, table[:, place]), len(begins)).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(columns, names=names))
+    return pa.ListArray.from_arrays(integers(offsets), pa.StructArray.from_arrays(columns, names=names))
 
 
 def _ends(strings: Strings, table: Positions, place: int) -> Positions:
