@@ -25,6 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, chain, repeat
 from typing import Any, Literal, TypedDict
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
@@ -108,6 +109,12 @@ def loads(text: str) -> Any:
 
 
 _LONG_NUMBER = re.compile(r"\d{19}")  # orjson reads an integer beyond 64 bits as a float, silently
+
+
+def integers(values: np.ndarray[Any, np.dtype[Any]]) -> pa.Array:
+    """A column of integers that shares their memory; `pa.array` would import numpy.ma for it (40 ms), once."""
+    values = np.ascontiguousarray(values)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
 
 
 def text_array(values: Sequence[str | None]) -> pa.StringArray:

@@ -34,7 +34,7 @@ def place(lengths: pa.Array, turn: int) -> Location:
 
 def to_lists(lengths: pa.Array, turns: pa.StructArray) -> pa.ListArray:
     """A messages column of flattened `turns`; rows whose length is null stay null."""
-    offsets = pa.array(offsets_of(lengths), pa.int32())
+    offsets = schema.integers(offsets_of(lengths))
     return pa.ListArray.from_arrays(offsets, turns, mask=lengths.is_null() if lengths.null_count else None)
 
 

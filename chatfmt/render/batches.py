@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from ..schema import integers
 from .environment import Span
 from .kernels import Numbers
 from .options import SPANS, Rendered
@@ -37,7 +38,7 @@ class Batch:
 
     def take(self, rows: Sequence[int] | Numbers) -> tuple[pa.Array | None, ...]:
         """The columns of some rows, as a renderer takes them."""
-        places = pa.array(np.asarray(rows, np.int64))
+        places = integers(np.asarray(rows, np.int64))
         return tuple(None if column is None else column.take(places) for column in (self.messages, *self.others))
 
 
@@ -48,7 +49,7 @@ def spans_of(spans: Sequence[Sequence[Span]]) -> pa.ListArray:
 def together(plain: Rendered | None, left: Numbers, batch: Batch) -> Rendered:
     """Plain Jinja's texts of the rows `left` and those replayed one by one, in the order of their rows."""
     rows = np.array(list(batch.texts), np.int64)
-    order = pa.array(np.argsort(np.concatenate([left, rows])))
+    order = integers(np.argsort(np.concatenate([left, rows])))
     own = list(batch.texts.values())
     texts, spans = pa.array([text for text, _ in own], pa.string()), spans_of([found for _, found in own])
     if plain is not None:
@@ -70,4 +71,4 @@ def merged(rendered: Rendered, plain: Rendered, left: Numbers, spans: bool) -> R
         return Rendered(text)
     places = np.arange(count)
     places[left] = count + np.arange(len(left))
-    return Rendered(text, pa.concat_arrays([rendered.spans, plain.spans]).take(pa.array(places)))
+    return Rendered(text, pa.concat_arrays([rendered.spans, plain.spans]).take(integers(places)))

@@ -101,6 +101,15 @@ def _pairs(data: Bytes, pair: bytes, origin: int) -> Numbers:
     return np.concatenate(found) * 2 + origin
 
 
+def distinct(numbers: Numbers) -> list[int]:
+    """The different numbers, ascending; `np.unique` would import numpy.ma for it (40 ms)."""
+    ordered = np.sort(numbers)
+    first = np.ones(len(ordered), np.bool_)
+    first[1:] = ordered[1:] != ordered[:-1]
+    found: list[int] = ordered[first].tolist()
+    return found
+
+
 View = npt.NDArray[np.int32]
 """Rows of four numbers: a text of a string view array (length, then 12 bytes, or prefix, source and place)."""
 _INLINE = 12

@@ -21,7 +21,7 @@ import pyarrow as pa
 from .. import schema
 from ..errors import RenderError, TemplateError
 from .batches import Batch, Others, merged, spans_of, together
-from .kernels import Numbers
+from .kernels import Numbers, distinct
 from .options import SPANS, Rendered, Renderer, RenderOptions
 from .program import Path, Program, Untraceable
 from .rows import RowReplay, Text
@@ -160,7 +160,7 @@ class TracedRenderer:
         rows = np.flatnonzero(programs != KNOWN)
         pieces = self._tables.assemble(rows, programs[rows], batch.turns, pa.array([], pa.string()))
         slots = self._tables.slots(programs[rows], pieces)
-        used = {number: self._tables.programs[number].unrendered() for number in np.unique(programs[rows]).tolist()}
+        used = {number: self._tables.programs[number].unrendered() for number in distinct(programs[rows])}
         return Explained(rendered, programs, replace(slots, row=rows[slots.row]), used)
 
     def _replayed(self, messages: pa.ListArray, others: Others, prompt: bool, spans: bool) -> Batch:
@@ -192,7 +192,7 @@ class TracedRenderer:
 
     def _replay_known(self, batch: Batch) -> None:
         """Give each row the first of its shape's programs whose guards agree."""
-        present = np.unique(batch.shape[batch.shape != NO_SHAPE]).tolist()
+        present = distinct(batch.shape[batch.shape != NO_SHAPE])
         deepest = max((len(self._known[shape].programs) for shape in present if shape in self._known), default=0)
         for turn in range(deepest):
             candidates = {

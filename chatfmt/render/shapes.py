@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import schema
-from .kernels import Numbers, Source, Texts, source_of
+from .kernels import Numbers, Source, Texts, distinct, source_of
 from .trace import FIXED
 
 MAX_TURNS = 64
@@ -238,7 +238,7 @@ class Shapes:
 
         `constants` is a number for what else the shape of each row depends on, or `NO_SHAPE`.
         """
-        roots = {number: self._root(number) for number in np.unique(constants).tolist()}
+        roots = {number: self._root(number) for number in distinct(constants)}
         state = np.array([roots[number] for number in constants.tolist()] if len(roots) > 1 else [*roots.values()])
         state = np.broadcast_to(state, len(constants)).astype(np.int64)
         state[(turns.lengths == 0) | (turns.lengths > MAX_TURNS)] = NO_SHAPE

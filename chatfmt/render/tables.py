@@ -15,7 +15,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .kernels import Numbers, Source, Texts, View, answers, apply, from_views, leaf, source_of, texts_of, views_of
+from .kernels import (
+    Numbers,
+    Source,
+    Texts,
+    View,
+    answers,
+    apply,
+    distinct,
+    from_views,
+    leaf,
+    source_of,
+    texts_of,
+    views_of,
+)
 from .program import Expression, Piece, Program, Question, leaves_of
 from .shapes import Turns
 
@@ -139,7 +152,7 @@ class Tables:
         literal = np.flatnonzero(kind >= 0)
         views[literal] = literal_views[kind[literal]]
         places = turns.starts[rows][owner] + turn
-        for number in np.unique(kind[kind < 0]).tolist():
+        for number in distinct(kind[kind < 0]):
             mine = np.flatnonzero(kind == number)
             texts = self._texts(-1 - number, places[mine], turns, known)
             sources.append(texts.source)

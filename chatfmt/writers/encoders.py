@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..errors import OutputError, UnknownName
 from ..schema import CONVERSATION_COLUMNS, JSON, KEYS, to_json
@@ -79,6 +78,8 @@ class Parquet:
     def __init__(
         self, sink: Sink, schema: pa.Schema, compression: str | None = None, *, explicit_nulls: bool = False
     ) -> None:
+        import pyarrow.parquet as pq  # takes ssl and file systems with it, which JSON Lines have no use for
+
         self._schema = schema
         stored = parquet_schema(schema)
         self._writer = pq.ParquetWriter(
