@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import executors
 from ..errors import UsageError
 from . import options, show
 
@@ -30,6 +29,8 @@ def convert(source: Sources, **given: Any) -> None:
     Without -t the conversations themselves are written; without -o JSON Lines go to stdout.
     """
     run = {key: given.pop(key) for key in (*options.RUN, *options.REPORT) if key in given}
+    from .. import executors
+
     with executors.warmed(0 if given.get("limit") else crew(source, run), "chatfmt.pipeline.tasks"):
         carry_out(source, run, given)
 
@@ -43,7 +44,7 @@ def carry_out(source: list[str], run: Mapping[str, Any], given: dict[str, Any]) 
     recipe, origins = to_recipe(source, {**given, **keys})
     out: Path | None = run["out"]
     target = pipeline.target_of(out, recipe.format, recipe.compression)
-    workers = run["workers"] or executors.cores()
+    workers = run["workers"] or pipeline.cores()
     executor = run["executor"] or "processes"
     if pipeline.is_piped(recipe, target) and not run["dry_run"]:
         report(pipeline.pipe(recipe, target, run["rejects"]), run)
@@ -79,7 +80,9 @@ def crew(source: Sequence[str], run: Mapping[str, Any]) -> int:
     streamed = run["out"] is None or str(run["out"]) == "-"
     if size <= LARGE or streamed or run["dry_run"] or run["executor"] not in (None, "processes"):
         return 0
-    workers: int = run["workers"] or executors.cores()
+    from ..executors import cores
+
+    workers: int = run["workers"] or cores()
     return min(workers, 4 * (size // (4 * LARGE) + 1)) if workers > 1 else 0
 
 
