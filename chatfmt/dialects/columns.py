@@ -26,6 +26,8 @@ TEMPLATE_KWARGS = ("chat_template_kwargs", "template_kwargs")
 SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents"})
 """Parts that any dialect may have beside its own."""
 
+LEFT_OUT = "--dialect mixed reads each row by its own dialect, --on-error skip leaves such rows out"
+"""The hint for a row that lacks what the others have."""
 _ALIASES = {"user": "prompt", "assistant": "completion", "chat_template_kwargs": "template_kwargs"}
 
 
@@ -37,7 +39,8 @@ class Columns:
     `tool_calls.name` … to the key inside each turn or call. `roles` maps role names that the data uses, `turn_roles`
     are the roles in turn where turns carry none. `options` are settings of one dialect. `keep` names the columns that
     are carried through. `late` are columns of parts that no row of the sample has, in case a later row does; `watched`
-    are further columns that no row of the sample fills, and the part that each would play.
+    are further columns that no row of the sample fills, and the part that each would play. `type` is the type of data
+    set that rows of different dialects must be of.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -47,6 +50,7 @@ class Columns:
     keep: tuple[str, ...] | Literal["all"] = ()
     late: Mapping[str, str] = field(default_factory=dict)
     watched: Mapping[str, str] = field(default_factory=dict)
+    type: str = ""
 
     def path(self, part: str) -> str | None:
         """The column or path of `part`; `user` and `assistant` are other names of `prompt` and `completion`."""
@@ -218,7 +222,7 @@ def text_part(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringAr
         row = first_true(values.is_null())
         raise DialectError(
             f"column `{path}` is null",
-            hint=f"it is the `{part}` of the row, which needs text",
+            hint=LEFT_OUT,
             at=Location(row=row),
             code="col.null",
         )

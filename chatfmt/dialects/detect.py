@@ -12,7 +12,7 @@ from .. import schema
 from ..errors import NoDialect, UnknownName
 from .columns import SIDE_PARTS, SYSTEM, TEMPLATE_KWARGS, TOOLS, Columns, Record, records_of, top_level
 from .flat import COMPLETIONS, CONTEXTS
-from .refusal import no_dialect, rows_differ
+from .refusal import no_dialect, rows_differ, types_differ
 
 Fits = Callable[[Record, Columns], Mapping[str, str] | None]
 """The parts of one record, each with its column (or the key inside turns), None if the dialect cannot read it."""
@@ -80,15 +80,24 @@ def find(
         dict.fromkeys(key for batch in batches for key in batch.schema.names if key not in (schema.ROW, schema.KEYS))
     )
     _check_kept(columns, names if records else ())
-    candidates = admissible(registry, columns) if name == "auto" else {name: registry[name]}
+    candidates = admissible(registry, columns) if name in ("auto", "mixed") else {name: registry[name]}
     readings = without_results([reading_of(record, candidates, columns) for record in records])
     found = [reading for reading in readings if reading is not None]
     if not found or 2 * len(found) < len(records):
         raise no_dialect(names, records, columns, name, len(found))
-    dialect, parts = settle(found, candidates)
+    dialect, parts = settle(found, candidates) if name != "mixed" else (name, {})
     if dialect == "mixed" != name != "auto":
         raise rows_differ([parts for _, parts in found])
+    types = types_of(registry, found, columns) if dialect == "mixed" and name == "auto" else ()
+    if len(types) > 1:
+        raise types_differ(types)
     return _detection(registry, dialect, columns.adding(parts), readings, names, records, shown or {})
+
+
+def types_of(registry: Mapping[str, Dialect], found: Sequence[Reading], columns: Columns) -> Counter[str]:
+    """How many rows are of each type of data set; a prompt with its completion is a conversation."""
+    types = (type_of(registry[name], name, columns.adding(parts)) for name, parts in found)
+    return Counter("language-modeling" if type == "prompt-completion" else type for type in types)
 
 
 def _check_kept(columns: Columns, names: Sequence[str]) -> None:
@@ -155,16 +164,22 @@ def _detection(
     fit = sum(reading is not None for reading in readings)
     used = tuple(dict.fromkeys(_used(columns, readings, names)))
     kept = names if columns.keep == "all" else columns.keep
+    if dialect == "mixed":
+        type = types_of(registry, [reading for reading in readings if reading], columns).most_common(1)[0][0]
+    else:
+        type = type_of(registry[dialect], dialect, columns)
     return Detection(
         dialect=dialect,
-        columns=columns if dialect == "mixed" else _with_late(registry[dialect], columns, used, names, records),
+        columns=replace(columns, type=type)
+        if dialect == "mixed"
+        else _with_late(registry[dialect], columns, used, names, records),
         rows_seen=len(records),
         rows_fit=fit,
         reason=_reason(registry, dialect, columns, readings, shown),
         used=used,
         unused=tuple(name for name in names if name not in used and name not in kept),
         others=_others(registry, dialect, columns, records),
-        type=_type(registry, dialect, columns, readings),
+        type=type,
         whole_file=dialect != "mixed" and registry[dialect].whole_file,
     )
 
@@ -265,11 +280,9 @@ def _fits(dialect: Dialect, record: Record, columns: Columns) -> bool:
         return False
 
 
-def _type(registry: Mapping[str, Dialect], dialect: str, columns: Columns, readings: Sequence[Reading | None]) -> str:
-    if dialect == "mixed":
-        kinds = {registry[reading[0]].kind for reading in readings if reading is not None}
-        return kinds.pop() if len(kinds) == 1 else "language-modeling"
-    kind = registry[dialect].kind
+def type_of(dialect: Dialect, name: str, columns: Columns) -> str:
+    """The type of data set that a dialect of this name makes of these columns."""
+    kind = dialect.kind
     if columns.path("chosen") is not None or columns.options.get("paths") == "pairs":
         return "preference"
     if columns.path("label") is not None and kind != "stepwise":
@@ -277,7 +290,7 @@ def _type(registry: Mapping[str, Dialect], dialect: str, columns: Columns, readi
     if kind == "prompt-only" and columns.path("completion") is not None:
         return "prompt-completion"
     flat = (columns.path("prompt"), columns.path("completion")) == ("prompt", "completion")
-    return "prompt-completion" if flat and dialect == "prompt-completion" else kind
+    return "prompt-completion" if flat and name == "prompt-completion" else kind
 
 
 def used_columns(detection: Detection) -> tuple[str, ...]:

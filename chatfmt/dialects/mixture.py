@@ -13,6 +13,7 @@ from .. import schema
 from ..errors import DialectError, Location, NoDialect
 from .columns import Columns, Record, records_of
 from .detect import Dialect, Reading, admissible, reading_of
+from .lists import concat
 from .output import encode_rows
 
 Parts = tuple[tuple[str, str], ...]
@@ -32,15 +33,54 @@ def by_fit(registry: Mapping[str, Dialect], batch: pa.RecordBatch, columns: Colu
         name, found_parts = _reading(record, candidates, columns, row)
         groups.setdefault((name, tuple(sorted(found_parts.items()))), []).append(row)
     if len(groups) == 1:
-        (name, parts), _ = next(iter(groups.items()))
-        return registry[name].convert(batch, columns.adding(dict(parts)))
+        (name, parts), rows = next(iter(groups.items()))
+        return _as_type(registry[name].convert(batch, columns.adding(dict(parts))), columns.type, rows[0])
     found: dict[int, list[dict[str, Any]]] = {}
     for (name, parts), rows in groups.items():
-        converted = _convert(registry[name], batch.take(pa.array(rows)), columns.adding(dict(parts)), rows)
+        converted = _convert(registry[name], _rows_of(batch, rows), columns.adding(dict(parts)), rows)
+        converted = _as_type(converted, columns.type, rows[0])
         numbers = dict(zip(batch.column(schema.ROW).take(pa.array(rows)).to_pylist(), rows, strict=True))
         for record in _records(converted):
             found.setdefault(numbers[record["row"]], []).append(record)
     return _together([record for row in sorted(found) for record in found[row]])
+
+
+def _rows_of(batch: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:
+    """Some rows of a batch; columns that are JSON because of other rows are text or turns again."""
+    some = batch.take(pa.array(rows))
+    fields = {
+        name: schema.encode_values(schema.decode_values(values)) if values.type == schema.JSON else values
+        for name, values in zip(some.schema.names, some.columns, strict=True)
+    }
+    return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
+
+
+def _as_type(batch: pa.RecordBatch, wanted: str, row: int) -> pa.RecordBatch:
+    """The conversations as data of the type `wanted` (of any, where it is empty), a prompt and its completion joined.
+
+    Raises DialectError `row.type` for rows of another type, of which `row` is the first.
+    """
+    names = set(batch.schema.names)
+    found = next((type for name, type in TYPES.items() if name in names), "language-modeling")
+    if wanted and found != wanted and len(batch):
+        raise DialectError(
+            f"the row is {found} data, the others are {wanted} data",
+            hint="--on-error skip leaves such rows out",
+            at=Location(row=row),
+            code="row.type",
+        )
+    if wanted != "language-modeling" or "messages" in names or not {"prompt", "completion"} <= names:
+        return batch
+    fields = dict(zip(batch.schema.names, batch.columns, strict=True))
+    joined = {"row": fields.pop("row"), "messages": concat(fields.pop("prompt"), fields.pop("completion")), **fields}
+    return pa.RecordBatch.from_arrays(list(joined.values()), names=list(joined))
+
+
+TYPES = {
+    "chosen": "preference", "label": "unpaired-preference", "completions": "stepwise", "segments": "segments",
+    "messages": "language-modeling", "completion": "language-modeling", "prompt": "prompt-only", "text": "text",
+}  # fmt: skip
+"""The type of a batch by the first of these columns that it has."""
 
 
 def _any(registry: Mapping[str, Dialect], record: Record, columns: Columns) -> Mapping[str, str] | None:

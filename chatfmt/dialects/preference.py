@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from .. import schema
 from ..errors import DialectError, Location
-from .columns import MESSAGES, Columns, Record, column, first_present, first_true, side_parts, value_at
+from .columns import LEFT_OUT, MESSAGES, Columns, Record, column, first_present, first_true, side_parts, value_at
 from .flat import context_parts, prompt_part, prompt_text, unexplained
 from .lists import fields_of, lengths_of, stack
 from .literals import read_literal
@@ -102,7 +102,7 @@ def _answer(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
         if values.null_count:
             raise DialectError(
                 f"column `{columns.path(part)}` is null",
-                hint=f"it holds the `{part}` answer",
+                hint=LEFT_OUT,
                 at=Location(row=first_true(values.is_null())),
                 code="col.null",
             )

@@ -158,3 +158,13 @@ def rows_differ(readings: Sequence[Mapping[str, str]]) -> NoDialect:
         found.setdefault(part, {})[path] = None
     part, paths = next((part, list(paths)) for part, paths in found.items() if len(paths) > 1)
     return two_fit(paths, part)
+
+
+def types_differ(types: Mapping[str, int]) -> NoDialect:
+    """The error for rows of which some are conversations and some preferences, or the like."""
+    counts = ", ".join(f"{count} {name}" for name, count in types.items())
+    first = max(types, key=lambda name: types[name])
+    return NoDialect(
+        f"the rows are of different types: {counts}",
+        hint=f"--dialect mixed --on-error skip keeps those of the type {first}",
+    )

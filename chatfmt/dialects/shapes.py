@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import DialectError, Location
-from .columns import MESSAGES, Columns, Record, kind_of, side_parts, value_at
+from .columns import LEFT_OUT, MESSAGES, Columns, Record, kind_of, side_parts, value_at
 from .literals import read_literal
 from .output import by_row
 
@@ -140,7 +140,7 @@ def list_of(record: Record, columns: Columns, part: str) -> list[Any]:
     value = value_at(record, path.removesuffix("[]"))
     value = read_literal(value) if isinstance(value, str) else value
     if value is None:
-        raise DialectError(f"column `{path}` is null", hint=f"it holds the `{part}` of the row", code="col.null")
+        raise DialectError(f"column `{path}` is null", hint=LEFT_OUT, code="col.null")
     if not isinstance(value, list):
         raise DialectError(f"column `{path}` holds {kind_of(value)}, not a list", code="col.type")
     return value

@@ -17,6 +17,7 @@ from .. import schema
 from ..errors import DialectError, Location
 from .calls import read_calls
 from .columns import (
+    LEFT_OUT,
     MESSAGES,
     Columns,
     Record,
@@ -104,7 +105,7 @@ def required_turns(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.Lis
     if lists.null_count:
         raise DialectError(
             f"column `{path}` is null",
-            hint=f"it holds the `{part}` of the row",
+            hint=LEFT_OUT,
             at=Location(row=first_true(lists.is_null())),
             code="col.null",
         )

@@ -10,7 +10,7 @@ import pytest
 
 from chatfmt import schema
 from chatfmt.dialects import DIALECTS, Columns, detect, used_columns
-from chatfmt.errors import UsageError
+from chatfmt.errors import DialectError, NoDialect, UsageError
 
 from .batches import conversations, convert, to_batch
 from .test_goldens import GOLDENS, read_golden
@@ -110,6 +110,25 @@ def test_rows_of_different_dialects() -> None:
     found = detect([to_batch(rows)], Columns())
     assert (found.dialect, found.reason) == ("mixed", "the rows speak different dialects: 2 messages, 1 alpaca")
     assert used_columns(found) == ()
+
+
+def test_rows_of_different_types() -> None:
+    """Conversations and preferences do not stand in one output; whoever names `mixed` gets the more common ones."""
+    pair = {"prompt": "p", "chosen": "c", "rejected": "r"}
+    rows = [{"messages": [USER]}, {"prompt": [USER], "completion": [ASSISTANT]}, pair]
+    with pytest.raises(NoDialect) as caught:
+        detect([to_batch(rows)], Columns())
+    assert caught.value.message == "the rows are of different types: 2 language-modeling, 1 preference"
+    assert caught.value.hint == "--dialect mixed --on-error skip keeps those of the type language-modeling"
+    found = detect([to_batch(rows)], Columns(), "mixed")
+    assert (found.type, found.columns.type) == ("language-modeling", "language-modeling")
+    for batch, place in ((to_batch(rows), 2), (to_batch([pair]), 0)):
+        with pytest.raises(DialectError) as error:
+            DIALECTS["mixed"].convert(batch, found.columns)
+        assert (error.value.code, error.value.at.row) == ("row.type", place)
+        assert error.value.message == "the row is preference data, the others are language-modeling data"
+    made = conversations(DIALECTS["mixed"].convert(to_batch(rows[:2]), found.columns))
+    assert made == [{"row": 0, "messages": [USER]}, {"row": 1, "messages": [USER, ASSISTANT]}]
 
 
 @pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
