@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -195,10 +196,11 @@ def all_shards(
     made: list[Shard] = []
     done = 0
     try:
-        for shard in every(run_task, tasks, writers.finished(folder, plan.fingerprint), run, workers):
-            made.append(shard)
-            on_progress(done := done + shard.rows_in)
-            check_count(plan.recipe, made)
+        with closing(every(run_task, tasks, writers.finished(folder, plan.fingerprint), run, workers)) as shards:
+            for shard in shards:
+                made.append(shard)
+                on_progress(done := done + shard.rows_in)
+                check_count(plan.recipe, made)
         check_budget(plan.recipe, made)
     except DataProblem:
         keep_rejects(folder, made, rejects)

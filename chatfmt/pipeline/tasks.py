@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Protocol, TypeVar
 
@@ -54,7 +54,7 @@ def run_task(task: Task) -> Shard:
 
 def every(
     fn: Callable[[T], Shard], tasks: Sequence[T], found: Mapping[str, Shard], run: executors.Executor, workers: int
-) -> Iterator[Shard]:
+) -> Generator[Shard, None, None]:
     """The shards of the tasks, in order: those that an earlier try left whole (`found`), and those made now."""
     left = [task for task in tasks if task.name not in found]
     made = run(fn, left, workers) if workers > 1 and len(left) > 1 else executors.serial(fn, left, 1)

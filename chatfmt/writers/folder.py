@@ -245,8 +245,15 @@ def publish(path: Path) -> None:
     state = path / STATE
     if not (state / COMMIT).exists():
         return
-    decision = json.loads((state / COMMIT).read_bytes())
-    text = decision["manifest"].encode()
+    try:
+        decision = json.loads((state / COMMIT).read_bytes())
+        text = decision["manifest"].encode()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"`{state / COMMIT}` is damaged, so the commit it decided cannot be finished",
+            hint="remove that file and convert again with `--overwrite`",
+            code="output.commit",
+        ) from None
     if not (path / MANIFEST).exists() or (path / MANIFEST).read_bytes() != text:
         fsops.unlink(path / MANIFEST)
         fsops.sync_folder(state)
