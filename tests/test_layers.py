@@ -102,16 +102,45 @@ def test_pure_stages_touch_no_files():
     assert wrong == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["convert", "--help"], ["recipes", "list"]])
-def test_light_commands_import_nothing_heavy(arguments):
+def imported_by(*arguments: str) -> set[str]:
+    """The modules that a process has imported when the command has ended."""
     code = (
         "import sys\n"
-        f"sys.argv = ['chatfmt', *{arguments!r}]\n"
+        f"sys.argv = ['chatfmt', *{list(arguments)!r}]\n"
         "from chatfmt.__main__ import main\n"
         "try: main()\n"
-        "except SystemExit: pass\n"
-        "print(sorted({'datasets', 'pandas', 'pyarrow', 'huggingface_hub', 'transformers', 'ray'} & set(sys.modules)),"
-        " file=sys.stderr)"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print(*sys.modules, file=sys.stderr)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.stderr.splitlines()[-1:] == ["[]"], run.stderr
+    assert run.returncode == 0, run.stderr
+    return set(run.stderr.splitlines()[-1].split())
+
+
+NEVER = {"datasets", "pandas", "huggingface_hub", "transformers", "ray", "tokenizers", "pyarrow.dataset"}
+"""No command without a Hub data set, a tokenizer or a cluster needs these."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["convert", "--help"], ["recipes", "list"], ["templates", "list"]],
+)
+def test_light_commands_import_nothing_heavy(arguments):
+    found = imported_by(*arguments)
+    assert found & (NEVER | {"pyarrow", "numpy", "jinja2", "chatfmt.executors"}) == set()
+
+
+def test_json_lines_are_converted_without_what_other_formats_need(tmp_path):
+    source = tmp_path / "x.jsonl"
+    turns = '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]'
+    source.write_text(f'{{"messages": {turns}}}\n' * 10)
+    found = imported_by("convert", str(source), "-t", "chatml", "-q")
+    assert {"pyarrow", "jinja2", "chatfmt.render.replay"} <= found
+    assert found & (NEVER | {"pyarrow.parquet", "pyarrow.fs", "numpy.ma", "ssl", "yaml"}) == set()
+
+
+def test_every_name_of_render_has_a_home():
+    from chatfmt import render
+
+    assert set(render.__all__) == set(render._HOME)
+    assert all(getattr(render, name) is not None for name in render.__all__)

@@ -1,19 +1,21 @@
-"""Conversations to text: a template, options, and the engine that renders a column of conversations with them."""
+"""Conversations to text: a template, options, and the engine that renders a column of conversations with them.
+
+Its names are imported when they are first used: the list of templates needs no engine, a locked process no Arrow.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from ..errors import TemplateError, UnknownName, UsageError
-from .doors import LockedDoors
-from .environment import CONTEXT_NAMES
-from .locked import Isolation, LockedRenderer
-from .options import ENGINES, SPANS, Rendered, Renderer, RenderOptions
-from .plain import JinjaRenderer
-from .replay import TracedRenderer
-from .reproducible import chance
-from .template import ChatTemplate
+if TYPE_CHECKING:
+    from .doors import LockedDoors
+    from .engine import Choice, choose_engine, compile, doors_of, is_locked, level_of
+    from .locked import Isolation, LockedRenderer
+    from .options import ENGINES, SPANS, Rendered, Renderer, RenderOptions
+    from .plain import JinjaRenderer
+    from .replay import TracedRenderer
+    from .template import ChatTemplate
 
 __all__ = [
     "ENGINES",
@@ -35,86 +37,20 @@ __all__ = [
     "level_of",
 ]
 
-
-DEFAULTS = RenderOptions()
-
-
-@dataclass(frozen=True)
-class Choice:
-    """An engine and why it was chosen."""
-
-    engine: Literal["trace", "jinja"]
-    reason: str
-
-
-def choose_engine(template: ChatTemplate, options: RenderOptions) -> Choice:
-    """The engine for a template and options, the one decision there is."""
-    if options.engine == "jinja":
-        return Choice("jinja", "asked for with `--engine jinja`")
-    if options.continue_final:
-        return Choice("jinja", "the end of the final message is found by Jinja")
-    if options.engine == "trace":
-        return Choice("trace", "asked for with `--engine trace`")
-    return Choice("trace", "rows of a shape that was traced are replayed, Jinja renders the rest")
+_HOMES = {
+    "doors": ("LockedDoors",),
+    "engine": ("Choice", "choose_engine", "compile", "doors_of", "is_locked", "level_of"),
+    "locked": ("Isolation", "LockedRenderer"),
+    "options": ("ENGINES", "SPANS", "RenderOptions", "Rendered", "Renderer"),
+    "plain": ("JinjaRenderer",),
+    "replay": ("TracedRenderer",),
+    "template": ("ChatTemplate",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
-def is_locked(template: ChatTemplate, isolation: Isolation) -> bool:
-    """Whether a template runs behind the locked door: it is a stranger's, and the user did not say `off`."""
-    return isolation != "off" and template.origin not in ("built-in", "plain")
-
-
-def doors_of(template: ChatTemplate, isolation: Isolation) -> LockedDoors | None:
-    """Where a `Voice` of the template speaks: behind the locked door, or in this process (None)."""
-    return LockedDoors(template, isolation) if is_locked(template, isolation) else None
-
-
-def compile(template: ChatTemplate, options: RenderOptions = DEFAULTS, isolation: Isolation = "off") -> Renderer:
-    """The renderer of a template, as `choose_engine` says; a stranger's template runs behind the locked door.
-
-    Raises TemplateError where the template does not compile or draws by chance, UsageError for options that exclude
-    each other.
-    """
-    check_options(options)
-    check_chance(template)
-    choice = choose_engine(template, options)
-    if is_locked(template, isolation):
-        return _behind_the_door(template, options, choice, isolation)
-    template.check()
-    plain = JinjaRenderer(template, options, choice.reason)
-    if choice.engine == "trace":
-        return TracedRenderer(template, options, plain, reason=choice.reason)
-    if options.engine == "trace":
-        raise UsageError(f"`--engine trace` cannot render this: {choice.reason}", hint="leave `--engine` out")
-    return plain
-
-
-def level_of(renderer: Renderer) -> str:
-    """How well the process of a stranger's template is locked (`cage.LEVELS`); empty where it runs in this process."""
-    inner = renderer.fallback if isinstance(renderer, TracedRenderer) else renderer
-    return inner.level if isinstance(inner, LockedRenderer) else ""
-
-
-def _behind_the_door(template: ChatTemplate, options: RenderOptions, choice: Choice, isolation: Isolation) -> Renderer:
-    locked = LockedRenderer(template, options, isolation=isolation, reason=choice.reason)
-    if choice.engine != "trace":
-        return locked
-    return TracedRenderer(template, options, locked, tracer=locked.trace, reason=choice.reason)
-
-
-def check_options(options: RenderOptions) -> None:
-    """Raise UsageError for options that no render accepts."""
-    if options.engine not in ENGINES:
-        raise UnknownName.of("engine", options.engine, ENGINES)
-    if options.generation_prompt and options.continue_final:
-        hint = "leave one out: the prompt opens a new answer, the other goes on with the last one"
-        raise UsageError("`--generation-prompt` and `--continue-final` exclude each other", hint=hint)
-    for name in CONTEXT_NAMES:
-        if name in options.variables:
-            raise UsageError(f"`{name}` is no template variable: it comes from the data", hint="use another name")
-
-
-def check_chance(template: ChatTemplate) -> None:
-    """Raise TemplateError for a template whose text differs from run to run by design."""
-    if drawn := [name for text in template.texts for name in chance(text)]:
-        message = f"the template `{template.name}` draws by chance (`{drawn[0]}`), so no run gives the same text twice"
-        raise TemplateError(message, hint="take that out of a copy of it", code="template.unprintable")
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module `chatfmt.render` has no attribute `{name}`")
+    value = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    return value
