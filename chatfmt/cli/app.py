@@ -56,6 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(error)
     except (BrokenPipeError, ReaderGone):
         return _reader_gone()
+    except OSError as error:  # what the system refuses: too many open files, a name that is too long
+        named = f" (`{error.filename}`)" if error.filename else ""
+        return _fail(OutputError(f"the system refuses: {error.strerror or error}{named}"))
     except MemoryError:
         return _fail(OutputError("out of memory", hint="use fewer `--workers`, or a machine with more of it"))
     except _Terminated:

@@ -88,9 +88,12 @@ def crew(source: Sequence[str], run: Mapping[str, Any]) -> int:
 
 def bytes_at(path: Path) -> int:
     """The size of a local file, or of those in a folder; 0 for what is neither."""
-    if path.is_dir():
-        return sum(one.stat().st_size for one in islice(path.rglob("*"), FILES) if one.is_file())
-    return path.stat().st_size if path.is_file() else 0
+    try:
+        if path.is_dir():
+            return sum(one.stat().st_size for one in islice(path.rglob("*"), FILES) if one.is_file())
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:  # a name that is too long, a file that is gone: the plan will say so
+        return 0
 
 
 def report(summary: Summary, run: Mapping[str, Any]) -> None:
@@ -168,7 +171,7 @@ def in_words(summary: Summary) -> str:
     lines = [f"wrote {summary.rows:,} rows{parted} to {where}, {size(summary.bytes)}"]
     if summary.out != "-" and summary.shards > 1:
         lines[0] += f" in {summary.shards} shards"
-    for label, count in (("left out by --where", summary.filtered), ("duplicates left out", summary.duplicates)):
+    for label, count in (("filtered out", summary.filtered), ("duplicates left out", summary.duplicates)):
         if count:
             lines.append(f"{label}: {count:,} rows")
     if summary.rejected:

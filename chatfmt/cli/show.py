@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ChatfmtError
+from ..errors import ChatfmtError, OutputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,14 +52,23 @@ def say_error(error: ChatfmtError) -> None:
 
 
 def print_out(text: str) -> None:
-    """A report on stdout; the text is the caller's, already visible."""
+    """A report on stdout; the text is the caller's, already visible. Raises OutputError where stdout is closed."""
+    check_stdout()
     sys.stdout.write(text + "\n")
+
+
+def check_stdout() -> None:
+    """Raise OutputError where the process has no stdout."""
+    if sys.stdout is None:
+        raise OutputError("stdout is closed", hint="send it somewhere, as in `> report.txt`", code="output.closed")
 
 
 def console(*, stderr: bool = False) -> Console:
     """The console of a stream; colour as `NO_COLOR`, `FORCE_COLOR` and the terminal say, width 100 in a pipe."""
     from rich.console import Console
 
+    if not stderr:
+        check_stdout()
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream is not None and stream.isatty() else 100
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
