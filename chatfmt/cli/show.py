@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ChatfmtError, OutputError
+from ..errors import ChatfmtError, OutputError, ReaderGone
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,9 +52,13 @@ def say_error(error: ChatfmtError) -> None:
 
 
 def print_out(text: str) -> None:
-    """A report on stdout; the text is the caller's, already visible. Raises OutputError where stdout is closed."""
+    """A report on stdout; the text is the caller's, already visible. Raises OutputError where stdout is closed, ReaderGone."""
     check_stdout()
-    sys.stdout.write(text + "\n")
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # Click would end the process with exit code 1
+        raise ReaderGone from None
 
 
 def check_stdout() -> None:
@@ -71,7 +75,13 @@ def console(*, stderr: bool = False) -> Console:
         check_stdout()
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream is not None and stream.isatty() else 100
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    made = Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    made.on_broken_pipe = _reader_gone  # type: ignore[method-assign]  # rich's own ends the process with exit code 1
+    return made
+
+
+def _reader_gone() -> None:
+    raise ReaderGone
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> Table:

@@ -142,6 +142,8 @@ def check_place(plan: Plan, rejects: Path | None) -> None:
     inside = {out / DATA: found, out: rejected} if plan.target.kind == "folder" else {}
     if out in found | rejected or any(folder in place.parents for folder in inside for place in inside[folder]):
         raise UsageError(f"the output `{plan.target.path}` is its own input", hint="choose another OUT")
+    if rejects is not None and rejects.resolve() == out:
+        raise UsageError(f"`{rejects}` is the output", hint="choose another file for --rejects")
 
 
 def to_folder(

@@ -50,7 +50,8 @@ def open_binary(uri: str) -> IO[bytes]:
     except (ImportError, ValueError) as error:
         raise InputError(f"cannot open `{uri}`: {error}", code="file.missing") from None
     except OSError as error:
-        raise InputError(f"cannot open `{uri}`: {error.strerror or error}", code="file.permission") from None
+        code = "file.permission" if isinstance(error, PermissionError) else "file.unreadable"
+        raise InputError(f"cannot open `{uri}`: {error.strerror or error}", code=code) from None
 
 
 def compression_of(head: bytes) -> Compression | None:

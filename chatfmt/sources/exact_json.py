@@ -124,6 +124,15 @@ def _reason(raw: bytes, text: str, byte: int) -> tuple[str, str]:
         return "json.number", f"`{shown}` is not JSON"
     for pattern, code, message in _REASONS:
         if found := re.fullmatch(pattern, text):
-            key = found.groupdict().get("key", "")
-            return code, message.format(error=text, key=f"`{key[1:-1]}`")
+            key = _UNUSUAL.sub(_character, found.groupdict().get("key", "")[1:-1])
+            return code, message.format(error=text, key=f"`{key}`")
     return "json.syntax", f"not JSON: {text}"
+
+
+_UNUSUAL = re.compile(r"\\(?:u\{([0-9a-f]+)\}|(.))")
+_NAMED = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
+
+
+def _character(escape: re.Match[str]) -> str:
+    """The character that jiter spells in the way of Rust."""
+    return chr(int(escape[1], 16)) if escape[1] else _NAMED.get(escape[2], escape[2])

@@ -14,7 +14,7 @@ from .sniff import look_at
 
 def local_file(path: Path, options: ReaderOptions, shown: str | None = None) -> SourceFile:
     """The file at `path`, named `shown` in messages. Raises InputError where it is missing, empty or no data."""
-    shown = str(path) if shown is None else shown
+    shown = (str(path) if shown is None else shown).encode(errors="backslashreplace").decode()
     if not path.is_file():
         raise InputError(f"`{path}` is not a regular file", code="file.missing")
     size = path.stat().st_size

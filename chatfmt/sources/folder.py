@@ -178,7 +178,9 @@ def card_metadata(text: str, shown: str) -> dict[str, Any]:
     try:
         data = yaml.safe_load(found[1])
     except yaml.YAMLError as error:
-        raise InputError(f"the metadata of the card is not YAML: {error}", at=Location(shown)) from None
+        raise InputError(
+            f"the metadata of the card is not YAML: {error}", code="file.card", at=Location(shown)
+        ) from None
     return data if isinstance(data, dict) else {}
 
 
@@ -221,7 +223,7 @@ def _by_config(root: Path, config: Mapping[str, Any]) -> Splits:
 def _saved(root: Path) -> Splits | None:
     """The splits that `save_to_disk` left in `root`."""
     if (root / "dataset_dict.json").is_file():
-        names = _json_object(root / "dataset_dict.json").get("splits", [])
+        names = _list_in(root / "dataset_dict.json", "splits")
         return {str(name): _saved_files(inside(root, root / str(name))) for name in names}
     if (root / "state.json").is_file() and (root / "dataset_info.json").is_file():
         return {"train": _saved_files(root)}
@@ -229,7 +231,7 @@ def _saved(root: Path) -> Splits | None:
 
 
 def _saved_files(root: Path) -> list[Path]:
-    entries = _json_object(root / "state.json").get("_data_files", [])
+    entries = _list_in(root / "state.json", "_data_files")
     files = [inside(root, root / str(entry.get("filename"))) for entry in entries if isinstance(entry, dict)]
     missing = next((path for path in files if not path.is_file()), None)
     if missing:
@@ -237,9 +239,13 @@ def _saved_files(root: Path) -> list[Path]:
     return files
 
 
-def _json_object(path: Path) -> dict[str, Any]:
+def _list_in(path: Path, key: str) -> list[Any]:
+    """The list under a key of a JSON file."""
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read: {error}", at=Location(str(path))) from None
-    return value if isinstance(value, dict) else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"cannot read: {error}", code="file.damaged", at=Location(str(path))) from None
+    found = value.get(key, []) if isinstance(value, dict) else None
+    if not isinstance(found, list):
+        raise InputError(f"there is no list `{key}` in it", code="file.damaged", at=Location(str(path)))
+    return found

@@ -47,7 +47,7 @@ def resolve(
             pinned = revision or found["revision"]
             return resolve_hub(Asked(found["id"], name, split, pinned, tuple(data_files), data_dir), options)
         return resolve_remote(source, options, split)
-    path = Path(source).expanduser()
+    path = _path(source)
     if path.is_dir():
         return _of_folder(
             source, path, find_splits(path, name=name, data_files=data_files, data_dir=data_dir), split, options
@@ -55,9 +55,15 @@ def resolve(
     return _of_files(source, [path], options)
 
 
+def _path(source: str) -> Path:
+    """The path, `~` undone where that is no file's own name."""
+    path = Path(source)
+    return path.expanduser() if source.startswith("~") and not path.exists() else path
+
+
 def _exists(path: str) -> bool:
     try:
-        return Path(path).expanduser().exists()
+        return _path(path).exists()
     except (OSError, RuntimeError, ValueError):  # a name that is too long, or `~nobody`
         return False
 
@@ -79,7 +85,7 @@ def _hint(source: str) -> str:
 
 
 def _globbed(pattern: str) -> list[Path]:
-    found = sorted(Path(path) for path in glob.glob(str(Path(pattern).expanduser()), recursive=True))  # noqa: PTH207
+    found = sorted(Path(path) for path in glob.glob(str(_path(pattern)), recursive=True))  # noqa: PTH207
     return [path for path in found if path.is_file() and path.name[0] not in "._"]
 
 

@@ -19,6 +19,7 @@ NAMED: dict[str, Format] = {
     ".tab": "tsv", ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
 }  # fmt: skip
 """The format that the suffix of a name promises."""
+_DATA = "name the data instead"
 _JSON = "write it as JSON Lines or Parquet first"
 _PICKLE = "a Python pickle, which chatfmt never loads"
 _FOREIGN: tuple[tuple[bytes, str, str, str], ...] = (
@@ -44,8 +45,8 @@ _FOREIGN: tuple[tuple[bytes, str, str, str], ...] = (
     (b"\x89PNG", "file.not_data", "a picture", _JSON),
     (b"\xff\xd8\xff", "file.not_data", "a picture", _JSON),
     (b"GIF8", "file.not_data", "a picture", _JSON),
-    (b"\x7fELF", "file.not_data", "a program", "name the data instead"),
-    (b"GGUF", "file.not_data", "a GGUF model", "name the data instead"),
+    (b"\x7fELF", "file.not_data", "a program", _DATA),
+    (b"GGUF", "file.not_data", "a GGUF model", _DATA),
     (b"\xd0\xcf\x11\xe0", "file.not_data", "an old Office file", "save it as CSV first"),
     (b"\x04\x22\x4d\x18", "file.not_data", "lz4 data", "unpack it first: lz4 -d"),
     (b"LZIP", "file.not_data", "lzip data", "unpack it first: lzip -d"),
@@ -90,6 +91,8 @@ def _first(chunks: Iterator[bytes]) -> bytes:
 
 def format_of(head: bytes, shown: str, options: ReaderOptions) -> Format:
     """The format of content that begins with `head`; `shown` is its name. Raises InputError."""
+    if shown.lower().endswith(_CODE):
+        raise InputError("this is code, which chatfmt never runs", code="file.script", at=Location(shown), hint=_DATA)
     named = named_format(shown)
     if binary := _binary_format(head):
         return binary
@@ -97,6 +100,9 @@ def format_of(head: bytes, shown: str, options: ReaderOptions) -> Format:
     recode = options.encoding if recodes(options.encoding) else None
     text = head.decode(recode, "ignore").encode() if recode else _checked_text(head, shown)
     return _text_format(text, named, options)
+
+
+_CODE = (".py", ".pyc", ".sh")
 
 
 def named_format(shown: str) -> Format | None:
@@ -117,10 +123,8 @@ def _refuse_foreign(head: bytes, shown: str) -> None:
     for magic, code, what, hint in _FOREIGN:
         if head.startswith(magic):
             raise InputError(f"this is {what}", code=code, at=Location(shown), hint=hint)
-    if head[4:10] == b"\0\0\0\0{\"":
-        raise InputError(
-            "this is a safetensors file", code="file.not_data", at=Location(shown), hint="name the data instead"
-        )
+    if head[4:10] == b'\0\0\0\0{"':
+        raise InputError("this is a safetensors file", code="file.not_data", at=Location(shown), hint=_DATA)
     if head[257:262] == b"ustar":
         raise InputError("this is a tar archive", code="file.not_data", at=Location(shown), hint="unpack it first")
     if re.match(rb"\s*<(!doctype\b|html\b|\?xml\b)", head, re.IGNORECASE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def spool(file: SourceFile, folder: Path, options: ReaderOptions) -> SourceFile:
     Compressed or recoded text is written as UTF-8 text of the same format, byte for byte; the records of a JSON
     document (`--field`) as JSON Lines, so that errors count lines of that. Read it with `spooled_options`.
     """
-    target = folder / xxhash.xxh3_128_hexdigest(file.uri.encode())
+    target = folder / xxhash.xxh3_128_hexdigest(os.fsencode(file.uri))
     chunks = content(file, options)
     with target.open("wb") as out:
         if options.field is None:

@@ -90,6 +90,8 @@ class SingleFile:
         try:
             _settle(path, state, fingerprint, resume=resume, overwrite=overwrite)
         except BaseException:
+            if staging.run_fingerprint(state) is None:
+                fsops.remove_folder(state)
             lock.release()
             raise
         return cls(path, fingerprint, lock)

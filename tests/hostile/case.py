@@ -45,6 +45,11 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """The system refuses something on the way: an error of input or output and nothing written, or all is well."""
+
+
+@dataclass(frozen=True)
 class Damaged:
     """A byte of a file was changed: an error that says so, or the rows as they were; None where no checksum holds
     them, so that the output may have another text, but no accident happens."""
@@ -61,7 +66,7 @@ class Told:
     stderr: tuple[str, ...] = ()
 
 
-Expected = Error | Bad | Rows | Kept | Damaged | Told
+Expected = Error | Bad | Rows | Kept | Refused | Damaged | Told
 
 
 @dataclass(frozen=True)

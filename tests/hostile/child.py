@@ -25,6 +25,8 @@ SECONDS = 20
 
 def main() -> None:
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY)):
+        os.dup2(os.open(os.devnull, flags), number)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     from chatfmt.schema import without_pandas
 
@@ -116,9 +118,9 @@ def streams(request: Mapping[str, Any], out: int, err: int) -> Iterator[None]:
     try:
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr):
+        for stream in (sys.stdout, sys.stderr, sys.stdin):
             with contextlib.suppress(OSError, AttributeError, ValueError):
-                stream.flush()
+                stream.close()  # or what it could not write goes to the next that has its descriptor
         for number, old in enumerate(kept):
             os.dup2(old, number)
             os.close(old)

@@ -30,7 +30,7 @@ from . import (
     terminal_cases,
     token_cases,
 )  # fmt: skip
-from .case import Bad, Case, Damaged, Error, Kept, Rows, Told
+from .case import Bad, Case, Damaged, Error, Kept, Refused, Rows, Told
 from .child import MEMORY
 from .oracle import exact, rows_of
 from .pool import Child, Outcome
@@ -64,12 +64,14 @@ def test_hostile(name: str, child: Child, tmp_path: Path) -> None:
     case = CASES[name]
     work = made(case, tmp_path / "work")
     before = listing(work)
+    allowed = {"out.jsonl", *case.leaves}
     outcome = run(child, case, work, tmp_path)
     no_accident(outcome)
     check(case, outcome, work)
-    added = set(listing(work)) - set(before) - {"out.jsonl", *case.leaves}
-    assert not added, f"left behind: {sorted(added)}"
-    assert all(listing(work).get(path) == kind for path, kind in before.items()), "an input was changed"
+    added = [path for path in listing(work) if path not in before and path.split("/")[0] not in allowed]
+    assert not added, f"left behind: {added}"
+    kept = {path: kind for path, kind in before.items() if path not in case.leaves}
+    assert all(listing(work).get(path) == kind for path, kind in kept.items()), "an input was changed"
     if isinstance(case.expected, Bad):
         check_skipped(case, child, work, tmp_path)
 
@@ -88,7 +90,7 @@ def listing(work: Path) -> dict[str, Any]:
     found = {}
     for path in sorted(work.rglob("*")):
         status = path.lstat()
-        found[str(path.relative_to(work))] = (status.st_mode, status.st_size if path.is_file() else 0)
+        found[str(path.relative_to(work))] = (status.st_mode, status.st_size if not path.is_dir() else 0)
     return found
 
 
@@ -114,6 +116,9 @@ def check(case: Case, outcome: Outcome, work: Path) -> None:
         assert outcome.exit == expected.exit, outcome.stderr
         for wanted, found in ((expected.stdout, outcome.stdout), (expected.stderr, outcome.stderr)):
             assert all(text in found for text in wanted), found
+    elif isinstance(expected, Refused):
+        assert outcome.exit in (0, 3, 5) and len(outcome.errors) == (outcome.exit > 0), outcome
+        assert (work / "out.jsonl").exists() == (not outcome.exit)
     elif isinstance(expected, Damaged) and outcome.exit:
         assert outcome.exit in (2, 3, 4) and len(outcome.errors) == 1, outcome
     elif isinstance(expected, Damaged) and expected.rows is None:
