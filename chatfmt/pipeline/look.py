@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -197,19 +198,37 @@ def command(recipe: Recipe, source: Source, dialect: str) -> str:
     """The command that converts the source as it was inspected."""
     given = recipe.source[0].source
     words = ["chatfmt", "convert", given]
-    for key in ("name", "split", "revision", "data_dir", "field"):
-        value = getattr(recipe, key)
-        words += [f"--{key.replace('_', '-')}", str(value)] if value is not None else []
     if source.subset and recipe.name is None and source.kind == "hub":
         words += ["--name", source.subset]
     words += ["--dialect", dialect] if recipe.dialect != "auto" else []
-    for part, column in recipe.map.items():
-        words += ["--map", f"{part}={column}"]
-    for old, new in recipe.role.items():
-        words += ["--role", f"{old}={new}"]
+    words += [word for key, flag in READING.items() for word in flags(flag, getattr(recipe, key), key)]
     stem = (source.dataset_id or given).rstrip("/").split("/")[-1].split(".")[0] or "stdin"
     template = recipe.template or "chatml"
     return shlex.join([*words, "-t", template, "-o", f"{'stdin' if stem == '-' else stem}-{template.split('/')[-1]}/"])
+
+
+READING = {
+    **{key: "--" + key.replace("_", "-") for key in (
+        "name", "split", "revision", "data_files", "data_dir", "field", "header", "quote", "delimiter", "encoding",
+        "map", "role", "roles", "marker", "explode", "where", "keep",
+    )},
+    "dialect_options": "--dialect-option", "transforms": "--transform", "from_rejects": "--from-rejects",
+}  # fmt: skip
+"""The keys of a recipe that say how a source is read, and their flags."""
+
+
+def flags(flag: str, value: Any, key: str) -> list[str]:
+    """The words that spell a value of a recipe on the command line, none for its default."""
+    if value == Recipe.model_fields[key].default:
+        return []
+    if isinstance(value, Mapping):
+        texts = {name: item if isinstance(item, str) else json.dumps(item) for name, item in value.items()}
+        return [word for name, text in texts.items() for word in (flag, f"{name}={text}")]
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    if key == "roles":
+        return [flag, ",".join(value)]
+    return [word for item in (value if isinstance(value, tuple) else (value,)) for word in (flag, str(item))]
 
 
 @dataclass(frozen=True)

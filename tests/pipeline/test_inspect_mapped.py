@@ -1,0 +1,48 @@
+"""`inspect` on mapped data: the source columns that are used, and a command that converts what was inspected."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ..conftest import run_cli
+
+ROWS = [{"ask": f"q{n}", "reply": f"a{n}", "n": n, "prompt": "other", "topic": "t"} for n in range(3)]
+CSV = "q0|a0|x\nq1|a1|y\n"
+
+
+def inspected(*arguments: str, cwd: Path) -> dict[str, object]:
+    run = run_cli("inspect", *arguments, "--json", cwd=cwd)
+    assert run.returncode == 0, run.stderr
+    return dict(json.loads(run.stdout))
+
+
+def test_the_columns_that_a_mapping_reads_are_used(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    flags = ("--map", "prompt=ask", "--map", "completion={{ reply }}!", "--where", "n > 0")
+    found = inspected("in.jsonl", *flags, cwd=tmp_path)["detection"]
+    assert isinstance(found, dict)
+    assert (found["used"], found["unused"]) == (["ask", "reply", "n"], ["prompt", "topic"])
+    assert "`ask` is the prompt, `{{ reply }}!` is the completion" in found["reason"]
+
+
+CASES = {
+    "in.jsonl": ("--map", "user=ask", "--map", "assistant={{ reply }}", "--where", "n > 0", "--keep", "topic"),
+    "in.csv": ("--no-header", "--delimiter", "|", "--no-quote", "--map", "user=column1", "--map", "assistant=column2"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_command_converts_what_was_inspected(name: str, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (tmp_path / "in.csv").write_text(CSV)
+    printed = inspected(name, *CASES[name], cwd=tmp_path)["command"]
+    words = shlex.split(str(printed))
+    assert words[:3] == ["chatfmt", "convert", name] and words[-4:-1] == ["-t", "chatml", "-o"]
+    assert words[3:-4] == list(CASES[name]) or sorted(words[3:-4]) == sorted(CASES[name])
+    asked = run_cli("convert", name, *CASES[name], "-t", "chatml", cwd=tmp_path)
+    again = run_cli(*words[1:-2], cwd=tmp_path)
+    assert (again.returncode, again.stdout) == (0, asked.stdout) and asked.stdout.count(b"\n") == 2
