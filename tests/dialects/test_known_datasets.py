@@ -146,6 +146,30 @@ DATASETS: dict[str, tuple[dict[str, Any], str, str, dict[str, Any]]] = {
         {"messages": [{"role": "user", "content": "q\n\nA. x\nB. y\nC. z\nD. w"},
                       {"role": "assistant", "content": "D"}]},
     ),
+    "axolotl jeopardy": (
+        {"category": "c", "question": "q", "answer": "a"}, "prompt-completion", "language-modeling", TALK),
+    "axolotl metharme": (
+        {"prompt": "q", "generation": "a"}, "prompt-completion", "language-modeling", TALK),
+    "axolotl gpteacher": (
+        {"instruction": "q", "input": "c", "response": "a"}, "prompt-completion", "language-modeling",
+        {"messages": [{"role": "user", "content": "q\nc"}, A]},
+    ),
+    "axolotl context_qa": (
+        {"article": "c", "question": "q", "answer": "a"}, "prompt-completion", "language-modeling",
+        {"messages": [{"role": "user", "content": "q\nc"}, A]},
+    ),
+    "axolotl concisechoice": (
+        {"question": "q", "choices": ["x", "y"], "solution": "a"}, "multiple-choice", "language-modeling",
+        {"messages": [{"role": "user", "content": "q\n\nA. x\nB. y"}, A]},
+    ),
+    "KoAlpaca as ShareGPT": (
+        {"conversations": [{"from": "input", "value": "s"}, H, G]}, "sharegpt", "language-modeling",
+        {"messages": [{"role": "system", "content": "s"}, U, A]},
+    ),
+    "smolagents traces": (
+        {"messages": [{"role": "system", "content": "s"}, A], "original_question": "q", "source": "x"},
+        "traces", "language-modeling", {"messages": [{"role": "system", "content": "s"}, U, A]},
+    ),
     "stanfordnlp/imdb": ({"text": "A film.", "label": 1}, "text", "text", {"text": "A film."}),
 }  # fmt: skip
 
