@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -139,8 +140,19 @@ def test_json_lines_are_converted_without_what_other_formats_need(tmp_path):
     assert found & (NEVER | {"pyarrow.parquet", "pyarrow.fs", "numpy.ma", "ssl", "yaml"}) == set()
 
 
-def test_every_name_of_render_has_a_home():
-    from chatfmt import render
+@pytest.mark.parametrize("name", ["render", "pipeline"])
+def test_every_name_of_a_lazy_package_has_a_home(name):
+    package = import_module(f"chatfmt.{name}")
 
-    assert set(render.__all__) == set(render._HOME)
-    assert all(getattr(render, name) is not None for name in render.__all__)
+    assert set(package.__all__) == set(package._HOME)
+    assert all(getattr(package, one) is not None for one in package.__all__)
+
+
+def test_a_worker_imports_no_recipe_and_no_command_line():
+    code = (
+        "import sys; from chatfmt.schema import without_pandas; without_pandas();"
+        "import chatfmt.pipeline.tasks; print(*sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    never = NEVER | {"pydantic", "typer", "chatfmt.recipe", "chatfmt.pipeline.planning", "numpy.ma"}
+    assert set(run.stdout.split()) & never == set()
