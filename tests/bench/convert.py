@@ -4,7 +4,8 @@
                                        [--subjects chatfmt,copy,jinja,transformers] [--repeat 3] [--workers N] [--json]
 
 DATA is a folder that holds `parquet/` and `jsonl/`, each with files of rows that have `messages`; `--make N` fills it
-first, from `shared/bench/make_smoltalk_like.py` (CHATFMT_SHARED). Subjects, in turns so that a busy machine is fair:
+first, from `shared/bench/make_smoltalk_like.py` (CHATFMT_SHARED). Subjects, in turns so that a busy machine is fair; on
+one that others use too, compare the CPU seconds (`cpu`, of all processes of a run), for those hardly change:
 
     chatfmt       chatfmt convert SOURCE -t TEMPLATE -o OUT --workers N
     transformers  datasets.load_dataset, map(apply_chat_template, num_proc=N), to_parquet or to_json
@@ -142,8 +143,8 @@ def command_of(subject: str, given: argparse.Namespace, kind: str, template: str
     return [*own, "--out", str(out), "--workers", str(given.workers)]
 
 
-def timed(command: list[str]) -> tuple[float, float]:
-    """Seconds of a whole process, and the peak memory of the largest process in it, in megabytes."""
+def timed(command: list[str]) -> tuple[float, float, float]:
+    """Seconds of a whole process and of all its CPUs, and the memory of the largest process in it, in megabytes."""
     start = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -152,36 +153,38 @@ def timed(command: list[str]) -> tuple[float, float]:
         if status:
             said.seek(0)
             raise SystemExit(f"failed: {' '.join(command)}\n{said.read().decode()}")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def measure(given: argparse.Namespace, kind: str, template: str) -> Result:
     """Medians of all subjects for one kind and template, and how they compare with chatfmt."""
     subjects = [name for name in given.subjects.split(",") if (kind, name) != ("parquet-jsonl", "copy")]
-    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in subjects}
+    runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in subjects}
     for _ in range(given.repeat):
         for name in subjects:
             with tempfile.TemporaryDirectory(dir=given.scratch) as scratch:
                 runs[name].append(timed(command_of(name, given, kind, template, Path(scratch))))
-    seconds = {name: round(statistics.median(time for time, _ in found), 2) for name, found in runs.items()}
-    memory = {name: round(max(peak for _, peak in found)) for name, found in runs.items()}
+    seconds = {name: round(statistics.median(time for time, _, _ in found), 2) for name, found in runs.items()}
+    cpu = {name: round(statistics.median(used for _, used, _ in found), 2) for name, found in runs.items()}
+    memory = {name: round(max(peak for _, _, peak in found)) for name, found in runs.items()}
     base = seconds.get("chatfmt", 0)
     ratios = {name: round(value / base, 2) for name, value in seconds.items() if base}
-    return {"kind": kind, "template": template, "seconds": seconds, "megabytes": memory, "times_chatfmt": ratios}
+    told = {"seconds": seconds, "cpu_seconds": cpu, "megabytes": memory, "times_chatfmt": ratios}
+    return {"kind": kind, "template": template, **told}
 
 
 def show(results: list[Result], subjects: list[str]) -> None:
-    print(f"{'kind':17}{'template':12}" + "".join(f"{name:>26}" for name in subjects))
+    print(f"{'kind':17}{'template':12}" + "".join(f"{name:>38}" for name in subjects))
     for result in results:
-        cells = "".join(f"{cell(result, name):>26}" for name in subjects)
+        cells = "".join(f"{cell(result, name):>38}" for name in subjects)
         print(f"{result['kind']:17}{result['template']:12}{cells}")
 
 
 def cell(result: Result, name: str) -> str:
     if name not in result["seconds"]:
         return "-"
-    ratio, memory = result["times_chatfmt"].get(name, 0), result["megabytes"][name]
-    return f"{result['seconds'][name]:8.2f} s {ratio:6.2f}× {memory:5d} MB"
+    ratio, memory, cpu = result["times_chatfmt"].get(name, 0), result["megabytes"][name], result["cpu_seconds"][name]
+    return f"{result['seconds'][name]:7.2f} s {cpu:7.2f} cpu {ratio:6.2f}× {memory:5d} MB"
 
 
 def run_one(given: argparse.Namespace) -> None:

@@ -18,7 +18,9 @@ MANY = [ROW] * 777
 
 
 def file(name: str, content: Content, expected: Expected, *options: str) -> Case:
-    return Case(name, {"in.parquet": content}, expected, ("convert", "in.parquet", "-o", "out.jsonl", "--keep", "all", *options))
+    return Case(
+        name, {"in.parquet": content}, expected, ("convert", "in.parquet", "-o", "out.jsonl", "--keep", "all", *options)
+    )
 
 
 def kept(name: str, column: pa.Array, values: list[Any]) -> Case:

@@ -12,11 +12,21 @@ OUTSIDE = Error(3, "file.outside", "")
 
 def card(name: str, data_files: str, expected: Expected, **files: Content) -> Case:
     text = f"---\nconfigs:\n- config_name: default\n  {data_files}\n---\n".encode()
-    return Case(f"card, {name}", {"secret.jsonl": DATA, "d/README.md": text, "d/in.jsonl": DATA, **files}, expected, ("convert", "d", "-o", "out.jsonl"))
+    return Case(
+        f"card, {name}",
+        {"secret.jsonl": DATA, "d/README.md": text, "d/in.jsonl": DATA, **files},
+        expected,
+        ("convert", "d", "-o", "out.jsonl"),
+    )
 
 
 def given(name: str, source: str, expected: Expected, *options: str, **files: Content) -> Case:
-    return Case(name, {"secret.jsonl": DATA, "d/in.jsonl": DATA, **files}, expected, ("convert", source, "-o", "out.jsonl", *options))
+    return Case(
+        name,
+        {"secret.jsonl": DATA, "d/in.jsonl": DATA, **files},
+        expected,
+        ("convert", source, "-o", "out.jsonl", *options),
+    )
 
 
 def named(name: str, file: str, source: str | None = None) -> Case:

@@ -30,7 +30,9 @@ def inspect(name: str, text: str, shown: str) -> Case:
 
 def preview(name: str, text: str, shown: str) -> Case:
     row = json.dumps({"messages": [{"role": "user", "content": text}]}, ensure_ascii=False).encode()
-    return Case(f"preview, {name}", {"in.jsonl": lines(row)}, Told(0, stdout=(shown,)), ("preview", "in.jsonl", "-t", "chatml"))
+    return Case(
+        f"preview, {name}", {"in.jsonl": lines(row)}, Told(0, stdout=(shown,)), ("preview", "in.jsonl", "-t", "chatml")
+    )
 
 
 def column(name: str, text: str, shown: str) -> Case:
@@ -40,12 +42,22 @@ def column(name: str, text: str, shown: str) -> Case:
 
 def raised(name: str, text: str, shown: str) -> Case:
     files = {"in.jsonl": lines(GOOD), "t.jinja": b"{{ raise_exception(" + json.dumps(text).encode() + b") }}"}
-    return Case(f"template error, {name}", files, Told(4, stderr=(shown,)), ("convert", "in.jsonl", "-t", "t.jinja", "-o", "out.jsonl"))
+    return Case(
+        f"template error, {name}",
+        files,
+        Told(4, stderr=(shown,)),
+        ("convert", "in.jsonl", "-t", "t.jinja", "-o", "out.jsonl"),
+    )
 
 
 def named(name: str, text: str, shown: str) -> Case:
     file = f"{text}.jsonl"
-    return Case(f"file name, {name}", {file: b"not json\n"}, Told(4, stderr=(f"error: ./{shown}",)), ("convert", f"./{file}", "-o", "out.jsonl"))
+    return Case(
+        f"file name, {name}",
+        {file: b"not json\n"},
+        Told(4, stderr=(f"error: ./{shown}",)),
+        ("convert", f"./{file}", "-o", "out.jsonl"),
+    )
 
 
 FILE_NAMES = {name: pair for name, pair in HIDDEN.items() if "/" not in pair[0]}

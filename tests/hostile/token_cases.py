@@ -11,7 +11,10 @@ TOKENS = ("<|im_start|>", "<|im_end|>")
 
 
 def content(text: str) -> bytes:
-    return json.dumps({"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "yo"}]}).encode() + b"\n"
+    return (
+        json.dumps({"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "yo"}]}).encode()
+        + b"\n"
+    )
 
 
 def rendered(text: str) -> str:
