@@ -52,7 +52,7 @@ def say_error(error: ChatfmtError) -> None:
 
 
 def print_out(text: str) -> None:
-    """A report on stdout; the text is the caller's, already visible. Raises OutputError for a closed stdout, ReaderGone."""
+    """A report on stdout, already visible. Raises OutputError for a closed stdout, ReaderGone for a reader who left."""
     check_stdout()
     try:
         sys.stdout.write(text + "\n")
