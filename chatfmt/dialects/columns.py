@@ -56,6 +56,8 @@ class Columns:
         """The column or path of `part`; `user` and `assistant` are other names of `prompt` and `completion`."""
         if part in self.fields:
             return self.fields[part]
+        if not self.fields:  # asked for each part of each record that is looked at
+            return self.late.get(part)
         aliases = (name for name, real in _ALIASES.items() if real == part and name in self.fields)
         return next((self.fields[name] for name in aliases), self.late.get(part))
 
@@ -157,7 +159,7 @@ def steps_of(path: str) -> list[str | int | None]:
 
 def value_at(record: Any, path: str) -> Any:
     """The value at a path of a record, None where there is none; a column may itself be called `a.b`."""
-    if isinstance(record, Mapping) and path in record:
+    if (type(record) is dict or isinstance(record, Mapping)) and path in record:
         return record[path]
     return _walk(record, steps_of(path)) if "." in path or "[" in path else None
 
