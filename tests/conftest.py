@@ -23,6 +23,15 @@ settings.register_profile("chatfmt", deadline=None, suppress_health_check=[Healt
 settings.load_profile("chatfmt")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--templates", metavar="DIR", help="compare every .jinja file under DIR with transformers, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if folder := config.getoption("--templates"):
+        os.environ["CHATFMT_TEMPLATES"] = str(Path(folder).resolve())
+
+
 def run_cli(
     *arguments: str | Path, stdin: str | bytes | None = None, env: dict[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[bytes]:
