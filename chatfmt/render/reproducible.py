@@ -12,18 +12,21 @@ from jinja2 import nodes
 
 from .environment import sandbox
 
-ADDRESS = re.compile(r"<[^<>\n]{1,200} at 0x[0-9a-f]{6,16}>")
+ADDRESS = re.compile(r"<(?:[^<>\n]|<locals>){1,200} at 0x[0-9a-f]{6,16}>")
 
 
 @lru_cache(maxsize=128)
 def chance(text: str) -> tuple[str, ...]:
-    """The names of what a template draws by chance (`random`, `lipsum`); empty for text that does not compile."""
+    """The names of what a template draws by chance (`random`, `lipsum`).
+
+    Empty for text that does not compile, or is nested so deeply that the locked process refuses it.
+    """
     try:
         tree = sandbox().parse(text)
+        filters = {node.name for node in tree.find_all(nodes.Filter)} & {"random"}
+        names = {node.name for node in tree.find_all(nodes.Name)} & {"lipsum"}
     except (jinja2.TemplateSyntaxError, RecursionError):
         return ()
-    filters = {node.name for node in tree.find_all(nodes.Filter)} & {"random"}
-    names = {node.name for node in tree.find_all(nodes.Name)} & {"lipsum"}
     return tuple(sorted(filters | names))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,9 @@ TABLES = {
     "path": path_cases.CASES, "fault": fault_cases.CASES,
 }  # fmt: skip
 CASES: dict[str, Case] = {f"{table}: {case.name}": case for table, cases in TABLES.items() for case in cases}
+
+
+ADDRESS = re.compile("0x[0-9a-f]+")
 
 
 @pytest.fixture(scope="session")
@@ -174,7 +178,7 @@ def kept_lines(case: Case) -> list[bytes]:
     return content.removesuffix(b"\n").split(b"\n")
 
 
-@pytest.mark.parametrize("name", list(CASES)[::14])
+@pytest.mark.parametrize("name", list(CASES)[::37])
 def test_the_same_in_a_process_of_its_own(name: str, child: Child, tmp_path: Path) -> None:
     case = CASES[name]
     if case.stdout != "file" or case.limits:
@@ -182,9 +186,8 @@ def test_the_same_in_a_process_of_its_own(name: str, child: Child, tmp_path: Pat
     there, here = made(case, tmp_path / "work"), made(case, tmp_path / "other")
     wanted = run(child, case, there, tmp_path)
     found = run_cli(*case.command, stdin=case.stdin, cwd=here)
-    assert (found.returncode, found.stdout.decode(), found.stderr.decode()) == (
-        wanted.exit, wanted.stdout, wanted.stderr,
-    )  # fmt: skip
+    assert (found.returncode, found.stdout.decode()) == (wanted.exit, wanted.stdout)
+    assert ADDRESS.sub("0x", found.stderr.decode()) == ADDRESS.sub("0x", wanted.stderr)
     assert listing(here) == listing(there)
 
 
