@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -36,16 +37,16 @@ def read(
     Raises RowError for a bad record without `on_bad`, InputError for a file that cannot be read on or has changed since
     it was planned.
     """
-    return _unchanged(split, _read(split, columns, on_bad, batch_rows, batch_bytes))
+    return _unchanged(split, partial(_read, split, columns, on_bad, batch_rows, batch_bytes))
 
 
-def _unchanged(split: InputSplit, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _unchanged(split: InputSplit, batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
     """The batches of a file that is the one that was planned, and stays so while it is read."""
     before = _stamp(split)
     if before is not None and split.size not in (None, before[0]):
         raise _changed(split)
     try:
-        yield from batches
+        yield from batches()
     except (InputError, RowError):
         if _stamp(split) != before:
             raise _changed(split) from None

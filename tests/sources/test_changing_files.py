@@ -1,0 +1,65 @@
+"""Files that are not the same any more when they are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from chatfmt.errors import InputError
+from chatfmt.sources import read
+
+from .reading import pieces, written
+
+LINES = b'{"a":"x"}\n' * 5000
+
+
+def grown(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + LINES)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize("change", [grown, cut])
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.csv", "x.parquet"])
+def test_a_file_that_changes_between_plan_and_read(change: Callable[[Path], None], name: str, tmp_path: Path) -> None:
+    content = {"x.json": b"[" + LINES.replace(b"\n", b",", 4999) + b"]", "x.csv": b"a,b\n" + b"x,y\n" * 5000}.get(
+        name, LINES
+    )
+    path = Path(written(tmp_path, content, name))
+    if name == "x.parquet":
+        pq.write_table(pa.table({"a": [str(n) for n in range(5000)]}), path)
+    for rows in ({}, {"rows_per_shard": 1000}):
+        planned = pieces(str(path), **rows)
+        before = path.read_bytes()
+        change(path)
+        with pytest.raises(InputError) as caught:
+            list(read(planned[-1]))
+        path.write_bytes(before)
+        assert (caught.value.code, str(caught.value)) == ("file.changed", f"{path}: the file changed while it was read")
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
+    path = Path(written(tmp_path, LINES))
+    (piece,) = pieces(str(path))
+    batches = read(piece, batch_rows=100)
+    next(batches)
+    os.utime(path, (1, 1))
+    with pytest.raises(InputError) as caught:
+        list(batches)
+    assert caught.value.code == "file.changed"
+
+
+def test_a_file_that_is_gone(tmp_path: Path) -> None:
+    path = Path(written(tmp_path, LINES))
+    (piece,) = pieces(str(path))
+    path.unlink()
+    with pytest.raises(InputError) as caught:
+        list(read(piece))
+    assert (caught.value.code, caught.value.message) == ("file.missing", f"no such file `{path}`")
