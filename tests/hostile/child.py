@@ -89,8 +89,8 @@ def forget_peak() -> None:
 def limited(limits: Mapping[str, int]) -> Iterator[None]:
     """Soft limits for a while."""
     before = {name: resource.getrlimit(getattr(resource, name)) for name in limits}
-    for name, value in limits.items():
-        resource.setrlimit(getattr(resource, name), (value, before[name][1]))
+    for name, soft in limits.items():
+        resource.setrlimit(getattr(resource, name), (soft, before[name][1]))
     try:
         yield
     finally:
@@ -114,11 +114,11 @@ def streams(request: Mapping[str, Any], out: int, err: int) -> Iterator[None]:
     sys.stdout = _text(1, "w")
     if request["stdout"] == "closed":
         os.close(1)
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
     try:
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr, sys.stdin):
+        for stream in filter(None, (sys.stdout, sys.stderr, sys.stdin)):
             with contextlib.suppress(OSError, AttributeError, ValueError):
                 stream.close()  # or what it could not write goes to the next that has its descriptor
         for number, old in enumerate(kept):
@@ -129,7 +129,7 @@ def streams(request: Mapping[str, Any], out: int, err: int) -> Iterator[None]:
 
 def _text(number: int, mode: str) -> Any:
     raw = open(number, f"{mode}b", closefd=False)  # noqa: PTH123, SIM115
-    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace")  # type: ignore[type-var]
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace")
 
 
 def _stdout(kind: str, out: int) -> int:

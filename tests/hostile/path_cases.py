@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .case import GOOD, Case, Content, Error, Expected, Rows, Told, lines, link
 
 ROW = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}
@@ -34,7 +36,14 @@ def named(name: str, file: str, source: str | None = None) -> Case:
     return Case(f"name, {name}", {file: DATA}, Rows([ROW]), ("convert", source or f"./{file}", "-o", "out.jsonl"))
 
 
-def out(name: str, target: str, expected: Expected, *options: str, source: str = "in.jsonl", **files: Content) -> Case:
+def out(
+    name: str,
+    target: str,
+    expected: Expected,
+    *options: str,
+    source: str = "in.jsonl",
+    files: Mapping[str, Content] = {},
+) -> Case:
     return Case(f"out, {name}", {"in.jsonl": DATA, **files}, expected, ("convert", source, "-o", target, *options))
 
 
@@ -55,10 +64,10 @@ CASES: list[Case] = [
     named("a semicolon", "a;touch pwned.jsonl"), named("a pipe", "a|b.jsonl"), named("quotes", "a'b\"c.jsonl"), named("a backslash", "a\\b.jsonl"), named("a percent", "a%20b.jsonl"), named("a hash", "a#b.jsonl"), named("an at", "a@b.jsonl"), named("a colon", "a:b.jsonl"), named("a plus", "a+b.jsonl"),
     named("a dash first", "-a.jsonl"), named("a tilde first", "~a.jsonl"), named("a dot first", ".a.jsonl"), named("an underscore first", "_a.jsonl"), named("unicode", "é日本👩‍👩‍👧.jsonl"), named("not composed", "e\u0301.jsonl"), named("capitals", "A.JSONL"), named("200 letters", "x" * 200 + ".jsonl"), named("Jinja", "{{ x }}.jsonl"),
     named("the name of a recipe", "gsm8k", "./gsm8k"), named("a name like a Hub id", "org/name", "org/name"), Case("name, a dash first and nothing before", {"-a.jsonl": DATA}, Rows([ROW]), ("convert", "-o", "out.jsonl", "--", "-a.jsonl")), named("bytes that are no text", "a\udcff.jsonl"),
-    out("the input", "in.jsonl", Error(2, "", "the output `in.jsonl` is its own input"), "--overwrite"), out("the input, spelled otherwise", "./x/../in.jsonl", Error(2, "", "the output `x/../in.jsonl` is its own input"), "--overwrite", **{"x/y": b""}), out("a link to the input", "link.jsonl", Error(2, "", "the output `link.jsonl` is its own input"), "--overwrite", **{"link.jsonl": link("in.jsonl")}),
-    out("the input through a link", "in.jsonl", Error(2, "", "the output `in.jsonl` is its own input"), "--overwrite", source="link.jsonl", **{"link.jsonl": link("in.jsonl")}), Case("out, a hard link of the input", {"in.jsonl": DATA, "hard.jsonl": lambda path: path.hardlink_to(path.with_name("in.jsonl"))}, Told(0), ("convert", "in.jsonl", "-o", "hard.jsonl", "--overwrite"), leaves=("hard.jsonl",)),
-    out("a folder that is the input", "d", Error(2, "", "the output `d` is its own input"), "--overwrite", source="d", **{"d/data/train-00000-of-00001.jsonl": DATA}), out("a folder of other things", "d", Error(5, "output.exists", ""), **{"d/mine.txt": b"x"}), out("a folder of other things, overwritten", "d", Error(5, "output.exists", ""), "--overwrite", **{"d/mine.txt": b"x"}),
-    out("a file that is there", "there.jsonl", Error(5, "output.exists", ""), **{"there.jsonl": b"mine"}), out("no such folder", "no/out.jsonl", Error(5, "output.enoent", "the folder `/")),
+    out("the input", "in.jsonl", Error(2, "", "the output `in.jsonl` is its own input"), "--overwrite"), out("the input, spelled otherwise", "./x/../in.jsonl", Error(2, "", "the output `x/../in.jsonl` is its own input"), "--overwrite", files={"x/y": b""}), out("a link to the input", "link.jsonl", Error(2, "", "the output `link.jsonl` is its own input"), "--overwrite", files={"link.jsonl": link("in.jsonl")}),
+    out("the input through a link", "in.jsonl", Error(2, "", "the output `in.jsonl` is its own input"), "--overwrite", source="link.jsonl", files={"link.jsonl": link("in.jsonl")}), Case("out, a hard link of the input", {"in.jsonl": DATA, "hard.jsonl": lambda path: path.hardlink_to(path.with_name("in.jsonl"))}, Told(0), ("convert", "in.jsonl", "-o", "hard.jsonl", "--overwrite"), leaves=("hard.jsonl",)),
+    out("a folder that is the input", "d", Error(2, "", "the output `d` is its own input"), "--overwrite", source="d", files={"d/data/train-00000-of-00001.jsonl": DATA}), out("a folder of other things", "d", Error(5, "output.exists", ""), files={"d/mine.txt": b"x"}), out("a folder of other things, overwritten", "d", Error(5, "output.exists", ""), "--overwrite", files={"d/mine.txt": b"x"}),
+    out("a file that is there", "there.jsonl", Error(5, "output.exists", ""), files={"there.jsonl": b"mine"}), out("no such folder", "no/out.jsonl", Error(5, "output.enoent", "the folder `/")),
     out("below a file", "in.jsonl/out.jsonl", Error(5, "output.enoent", "")), out("a foreign name", "out.csv", Error(2, "", "`out.csv` is no format that chatfmt writes")), out("an empty name", "", Error(5, "output.exists", "")), out("a name that is too long", "x" * 300 + ".jsonl", Error(5, "", "the system refuses: File name too long")),
     Case("out, a link to nothing", {"in.jsonl": DATA, "out.jsonl": link("target.jsonl")}, Rows([ROW]), ("convert", "in.jsonl", "-o", "out.jsonl"), leaves=("target.jsonl",)), out("rejects over the input", "out.jsonl", Error(2, "", ""), "--on-error", "skip", "--rejects", "in.jsonl"), out("rejects over the output", "out.jsonl", Error(2, "", ""), "--on-error", "skip", "--rejects", "out.jsonl"),
     Case("a recipe that leads up", {"r/r.yaml": b"source: ../in.jsonl\n", "in.jsonl": DATA}, Told(3, stderr=("no such file `../in.jsonl`",)), ("convert", "r/r.yaml", "-o", "out.jsonl")), Case("a recipe of objects", {"r.yaml": b"source: !!python/object/apply:os.system ['touch pwned']\n"}, Told(2, stderr=("`r.yaml` is not valid YAML",)), ("convert", "r.yaml")),

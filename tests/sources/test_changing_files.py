@@ -35,8 +35,7 @@ def test_a_file_that_changes_between_plan_and_read(change: Callable[[Path], None
     path = Path(written(tmp_path, content, name))
     if name == "x.parquet":
         pq.write_table(pa.table({"a": [str(n) for n in range(5000)]}), path)
-    for rows in ({}, {"rows_per_shard": 1000}):
-        planned = pieces(str(path), **rows)
+    for planned in (pieces(str(path)), pieces(str(path), rows_per_shard=1000)):
         before = path.read_bytes()
         change(path)
         with pytest.raises(InputError) as caught:
