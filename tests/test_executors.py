@@ -237,8 +237,9 @@ class TestNoOrphans:
     @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
     def test_when_the_parent_is_ended(self, tmp_path: Path, name: str) -> None:
         program = (
-            "import sys; from pathlib import Path; from chatfmt import executors\n"
+            "import signal, sys; from pathlib import Path; from chatfmt import executors\n"
             "from tests import executor_tasks as work\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
             "try: list(executors.processes(work.mark_and_wait, [Path(sys.argv[1])] * 4, 2))\n"
             "except KeyboardInterrupt: sys.exit(130)"
         )
