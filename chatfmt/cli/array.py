@@ -13,7 +13,7 @@ import typer
 
 from ..errors import UsageError
 from . import options, show
-from .convert import Sources, light, report, to_recipe
+from .convert import Sources, light, report, template_needs, to_recipe
 
 RUN = {key: options.RUN[key] for key in ("out", "workers", "executor", "on_error", "max_bad", "resume", "overwrite")}
 PART = {key: options.RUN[key] for key in ("workers", "executor")}
@@ -43,7 +43,8 @@ def plan(source: Sources, **given: Any) -> None:
     workers, executor = own["workers"] or pipeline.cores(), own["executor"] or "processes"
     with pipeline.Scratch() as scratch:
         made = pipeline.plan(recipe, target, scratch, executor=executor, workers=workers)
-        for note in made.notes:
+        notes = [*made.notes, *(f"data of every kind needs {flag} (or --fit)" for flag in template_needs(made))]
+        for note in notes:
             show.say(f"note: {note}")
         resume, overwrite = bool(own["resume"]), bool(own["overwrite"])
         path = pipeline.write_plan(made, scratch, resume=resume, overwrite=overwrite, copy=own["plan"])

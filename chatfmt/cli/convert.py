@@ -140,6 +140,7 @@ def report_plan(plan: Plan, origins: dict[str, str], *, as_json: bool) -> None:
                     "dialects": [part.job.dialect for part in plan.parts],
                     "view": plan.parts[0].job.view,
                     "engine": {"name": engine.engine, "reason": engine.reason} if engine else None,
+                    "template_needs": template_needs(plan),
                     "rows": plan.rows,
                     "shards": list(plan.names),
                     "fingerprint": plan.fingerprint,
@@ -159,6 +160,19 @@ def report_plan(plan: Plan, origins: dict[str, str], *, as_json: bool) -> None:
     screen.print(f"{count} rows become {len(plan.names)} shard(s) of `{view}`, {plan.names[0]} …")
     if engine:
         screen.print(f"engine: {engine.engine} ({engine.reason})")
+    for flag in template_needs(plan):
+        screen.print(show.visible(f"data of every kind needs, with this template: {flag} (or --fit)"))
+
+
+def template_needs(plan: Plan) -> list[str]:
+    """The flags that the probe of the plan's template found necessary for data of every kind."""
+    from ..render import doors_of
+    from ..render.probe import probe
+
+    if plan.template is None:
+        return []
+    doors = doors_of(plan.template, plan.recipe.template_isolation)
+    return list(probe(plan.template, plan.recipe.var, doors).flags)
 
 
 def in_words(summary: Summary) -> str:

@@ -329,7 +329,7 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
         ]
         + [dict(file) for file in plan.files],
         template={"name": template.name, "sha256": template.sha256, "origin": template.origin,
-                  "revision": template.revision} if template else {},
+                  "revision": template.revision, "add_special_tokens": False} if template else {},
         engine={"name": choice.engine, "reason": choice.reason, "isolation": isolation(shards)} if choice else {},
         chatfmt=__version__,
     )  # fmt: skip
