@@ -406,12 +406,6 @@ def choose(to: str, data_type: str, *, rendered: bool) -> str:
     return to
 
 
-def repeats(view: str, batch: pa.RecordBatch) -> int:
-    """How many output rows the view makes of one row of the batch."""
-    pairs = batch.schema.get_field_index("label") < 0 and batch.schema.get_field_index("chosen") >= 0
-    return 2 if view == "unpaired-preference" and pairs else 1
-
-
 def count_by_role(messages: pa.ListArray) -> Counter[str]:
     """How many turns each role has."""
     counted = pc.value_counts(pc.struct_field(messages.flatten(), "role"))

@@ -112,12 +112,6 @@ def required_turns(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.Lis
     return lists
 
 
-def optional_turns(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray | None:
-    """The messages column of a part, null where a row has none, or None if no row has it."""
-    values = column(batch, columns.path(part))
-    return None if values is None else read_turns(values, columns, columns.path(part) or part)
-
-
 def read_turns(values: pa.Array, columns: Columns, name: str) -> pa.ListArray:
     """The messages column that a column of turns stands for; null rows stay null.
 
@@ -284,14 +278,6 @@ def _with_keys(fields: dict[str, pa.Array], renames: Mapping[str, str]) -> dict[
         ]
         keys = pa.array(texts, schema.TEXT).take(encoded.indices)
     return {**fields, schema.KEYS: keys}
-
-
-def is_turn(value: Any, roles: Sequence[str], contents: Sequence[str]) -> bool:
-    return (
-        isinstance(value, dict)
-        and any(key in value for key in roles)
-        and any(key in value for key in (*contents, *INSTEAD_OF_CONTENT))
-    )
 
 
 def turns_at(record: Record, path: str) -> list[dict[str, Any]] | None:
