@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,16 @@ Group = Mapping[str, Option]
 
 
 def _option(type: Any, *names: str, help: str, panel: str, metavar: str | None = None) -> Option:
-    return Annotated[type | None, typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)]
+    parser = type if inspect.isfunction(type) else None  # which says in its own words what it refuses
+    shown = typer.Option(*names, parser=parser, help=help, rich_help_panel=panel, metavar=metavar)
+    return Annotated[Any if parser else type | None, shown]
+
+
+def _processes(text: str) -> int:
+    """The number that `--workers` says; raises UsageError for what is no number of processes."""
+    if not re.fullmatch(r"0*[1-9][0-9]{0,5}", text):
+        raise UsageError(f"`--workers {text}` is no number of processes", hint="--workers 2, or none for one a core")
+    return int(text)
 
 
 def _group(panel: str, rows: Mapping[str, tuple[Any, ...]]) -> Group:
@@ -151,7 +161,7 @@ RUN = _group(
     "Run",
     {
         "out": (Path, "OUT", "Folder (shards), file (x.jsonl, x.parquet, x.jsonl.zst) or - .", "-o", "--out"),
-        "workers": (int, "N", "Processes to use; default one a core."),
+        "workers": (_processes, "N", "Processes to use; default one a core."),
         "executor": (str, "serial|processes|ray", "What runs the tasks."),
         "on_error": (str, "stop|skip", "Stop at the first bad row, or count and keep such rows."),
         "rejects": (Path, "FILE", "Where rows that were left out go, each with its reason."),

@@ -77,6 +77,8 @@ def convert(
     Raises ChatfmtError: UsageError, InputError, RowError for the first bad row (unless `on_error` is `skip`),
     DataProblem over the budget `max_bad`, OutputError, TemplateError.
     """
+    if workers is not None and workers < 1:
+        raise UsageError(f"`workers={workers}` is no number of processes", hint="workers=2, or none for one a core")
     target = target_of(out, recipe.format, recipe.compression)
     if is_piped(recipe, target):
         return pipe(recipe, target, rejects)

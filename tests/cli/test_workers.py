@@ -1,0 +1,62 @@
+"""`--workers`: a number of processes, or a plain word about what is none, from every command that takes it."""
+
+from __future__ import annotations
+
+import pytest
+
+import chatfmt
+from chatfmt.errors import RecipeError, UsageError
+
+from ..conftest import ROOT, run_cli
+
+EVERYDAY = ROOT / "tests" / "data" / "everyday.jsonl"
+COMMANDS = {
+    "convert": ["convert", str(EVERYDAY), "-t", "chatml", "-o", "out"],
+    "convert to stdout": ["convert", str(EVERYDAY), "-t", "chatml"],
+    "convert stdin": ["convert", "-", "-t", "chatml"],
+    "dry run": ["convert", str(EVERYDAY), "-o", "out", "--dry-run"],
+    "plan": ["plan", str(EVERYDAY), "-o", "out"],
+    "run": ["run", "nowhere"],
+    "commit": ["commit", "nowhere"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_none_and_less_than_none_are_no_workers(command, tmp_path):
+    run = run_cli(*COMMANDS[command], "--workers", "0", cwd=tmp_path)
+    assert (run.returncode, run.stdout) == (2, b"")
+    assert run.stderr.decode().splitlines() == [
+        "error: `--workers 0` is no number of processes",
+        "hint: --workers 2, or none for one a core",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["-3", "-1", "00", "+2", "1.5", "two", "", "٣", "10000000", "2 "])
+def test_what_is_no_number_of_processes(text, tmp_path):
+    run = run_cli("convert", EVERYDAY, "-o", "out", f"--workers={text}", cwd=tmp_path)
+    assert run.returncode == 2
+    assert run.stderr.decode().splitlines()[0] == f"error: `--workers {text}` is no number of processes"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+@pytest.mark.parametrize("out", ["out", "out.jsonl", None])
+def test_convert_in_python(workers, out, tmp_path):
+    recipe = chatfmt.Recipe(source=str(EVERYDAY), template="chatml")
+    with pytest.raises(UsageError) as caught:
+        chatfmt.convert(recipe, tmp_path / out if out else None, workers=workers)
+    assert caught.value.message == f"`workers={workers}` is no number of processes"
+    assert caught.value.hint == "workers=2, or none for one a core"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recipe_says_nothing_of_workers(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"source: {EVERYDAY}\nworkers: 0\n")
+    run = run_cli("convert", path, "-o", tmp_path / "out")
+    assert (run.returncode, run.stderr.decode().splitlines()[0]) == (2, "error: unknown key @ workers")
+    with pytest.raises(RecipeError):
+        from chatfmt.recipe import Layer, build
+
+        build([Layer("x", {"source": str(EVERYDAY), "workers": 0})])
