@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "chatfmt"
 LAYERS = [
     {"errors"},
     {"schema"},
-    {"recipe", "manifest"},
+    {"recipe", "manifest", "paths"},
     {"sources", "dialects", "mapping", "transforms", "checks", "views", "render", "tokens", "writers", "executors"},
     {"pipeline"},
     {"cli"},
@@ -24,7 +24,7 @@ LAYERS = [
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 DATA = {"templates", "configs", "__pycache__"}
 HEAVY = {"datasets", "huggingface_hub", "tokenizers", "ray", "pandas", "transformers"}
-PURE = {"dialects", "mapping", "transforms", "checks", "views"}
+PURE = {"paths", "dialects", "mapping", "transforms", "checks", "views"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import DialectError
+from ..paths import value_at
 from .calls import calls_in
-from .columns import MESSAGES, Columns, Record, kind_of, side_parts, value_at
+from .columns import MESSAGES, Columns, Record, kind_of, side_parts
 from .literals import read_literal
 from .output import by_row, in_message
 from .roles import known_role

@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from .columns import Columns, Record, value_at
+from ..paths import value_at
+from .columns import Columns, Record
 from .functions import plain_turns, written_by_assistant
 from .literals import read_literal
 from .output import by_row

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 
 from .. import schema
 from ..errors import DialectError, Location, NoDialect, UsageError
+from ..paths import path_of, top_level, value_at
 from .literals import read_objects
 
 Record = Mapping[str, Any]
@@ -145,61 +145,14 @@ _SIDES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
 }
 
 
-_STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d*)\]")
-
-
-def steps_of(path: str) -> list[str | int | None]:
-    """The steps of a path: keys as text, indexes as numbers, None for `[]` (each element)."""
-    steps: list[str | int | None] = []
-    for match in _STEP.finditer(path):
-        key, index = match.groups()
-        steps.append(key if key is not None else int(index) if index else None)
-    return steps
-
-
-def value_at(record: Any, path: str) -> Any:
-    """The value at a path of a record, None where there is none; a column may itself be called `a.b`."""
-    if (type(record) is dict or isinstance(record, Mapping)) and path in record:
-        return record[path]
-    return _walk(record, steps_of(path)) if "." in path or "[" in path else None
-
-
-def _walk(value: Any, steps: Sequence[str | int | None]) -> Any:
-    for place, step in enumerate(steps):
-        if step is None:
-            rest = steps[place + 1 :]
-            return [_walk(item, rest) for item in value] if isinstance(value, list) else None
-        if isinstance(step, int):
-            value = value[step] if isinstance(value, list) and step < len(value) else None
-        else:
-            value = value.get(step) if isinstance(value, Mapping) else None
-    return value
-
-
-def top_level(path: str, names: Sequence[str]) -> str:
-    """The column that a path starts in."""
-    if path in names:
-        return path
-    first = steps_of(path)[:1]
-    return str(first[0]) if first else path
-
-
 def column(batch: pa.RecordBatch, path: str | None) -> pa.Array | None:
-    """The column at a path, None where the batch has none; structs are entered without making Python objects."""
+    """The column at a path, null where a row has nothing there; None where the batch lacks the column itself."""
     if path is None or path in batch.schema.names:
         return None if path is None else _unless_null(batch.column(path))
-    head, *rest = steps_of(path) or [None]
-    if not rest or head not in batch.schema.names:
+    parsed = path_of(path)
+    if parsed is None or parsed.root not in batch.schema.names:
         return None
-    values = batch.column(head)
-    while rest and isinstance(rest[0], str) and pa.types.is_struct(values.type):
-        if values.type.get_field_index(rest[0]) < 0:
-            return None
-        values = pc.struct_field(values, rest.pop(0))
-    if not rest:
-        return _unless_null(values)
-    found = [_walk(value, rest) for value in schema.decode_values(values)]
-    return None if all(value is None for value in found) else schema.encode_values(found)
+    return _unless_null(parsed.column(batch))
 
 
 def _unless_null(values: pa.Array) -> pa.Array | None:

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from .. import schema
 from ..errors import NoDialect, UnknownName
-from .columns import SIDE_PARTS, SYSTEM, TEMPLATE_KWARGS, TOOLS, Columns, Record, records_of, top_level
+from ..paths import top_level
+from .columns import SIDE_PARTS, SYSTEM, TEMPLATE_KWARGS, TOOLS, Columns, Record, records_of
 from .flat import COMPLETIONS, CONTEXTS
 from .refusal import no_dialect, rows_differ, types_differ
 

@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import DialectError
+from ..paths import value_at
 from .blocks import Turn, content_of
-from .columns import Columns, Record, kind_of, value_at
+from .columns import Columns, Record, kind_of
 from .literals import read_literal
 from .output import by_row, in_message
 from .roles import known_role

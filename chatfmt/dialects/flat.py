@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from .. import schema
 from ..errors import DialectError, Location
+from ..paths import value_at
 from .columns import (
     Columns,
     Record,
@@ -24,7 +25,6 @@ from .columns import (
     text_part,
     truth_part,
     two_fit,
-    value_at,
 )  # fmt: skip
 from .lists import concat, stack
 from .literals import read_literal

@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import DialectError
+from ..paths import value_at
 from .calls import call_of, calls_in
-from .columns import Columns, Record, first_text, kind_of, value_at
+from .columns import Columns, Record, first_text, kind_of
 from .literals import read_literal
 from .output import by_row, in_message
 from .roles import known_role

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import DialectError, Location
-from .columns import Columns, Record, first_present, kind_of, records_of, side_parts, value_at
+from ..paths import value_at
+from .columns import Columns, Record, first_present, kind_of, records_of, side_parts
 from .flat import question_answer_parts
 from .output import Row, by_row, from_rows, in_row
 from .pairs import number_of, pairs_of, to_turns

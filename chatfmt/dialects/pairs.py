@@ -15,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import DialectError
-from .columns import Columns, Record, kind_of, side_parts, value_at
+from ..paths import value_at
+from .columns import Columns, Record, kind_of, side_parts
 from .literals import read_literal
 from .output import Row, by_row, in_message
 from .rendered import hh_turns

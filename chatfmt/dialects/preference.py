@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from .. import schema
 from ..errors import DialectError, Location
-from .columns import LEFT_OUT, MESSAGES, Columns, Record, column, first_present, first_true, side_parts, value_at
+from ..paths import value_at
+from .columns import LEFT_OUT, MESSAGES, Columns, Record, column, first_present, first_true, side_parts
 from .flat import context_parts, prompt_part, prompt_text, unexplained
 from .lists import fields_of, lengths_of, stack
 from .literals import read_literal

@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from .columns import Columns, Record, side_parts, text_part, value_at
+from ..paths import value_at
+from .columns import Columns, Record, side_parts, text_part
 from .flat import prompt_part, prompt_text
 from .functions import Turn, plain_turns
 from .lists import fields_of, lengths_of, stack, struct, to_lists

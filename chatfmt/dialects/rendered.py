@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import DialectError
-from .columns import MESSAGES, Columns, Record, kind_of, side_parts, value_at
+from ..paths import value_at
+from .columns import MESSAGES, Columns, Record, kind_of, side_parts
 from .output import by_row
 from .roles import known_role
 

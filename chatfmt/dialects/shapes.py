@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import DialectError, Location
-from .columns import LEFT_OUT, MESSAGES, Columns, Record, kind_of, side_parts, value_at
+from ..paths import value_at
+from .columns import LEFT_OUT, MESSAGES, Columns, Record, kind_of, side_parts
 from .literals import read_literal
 from .output import by_row
 

@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import DialectError
-from .columns import Columns, Record, kind_of, records_of, value_at
+from ..paths import value_at
+from .columns import Columns, Record, kind_of, records_of
 from .output import Row, by_row, from_rows, in_row
 from .roles import known_role
 

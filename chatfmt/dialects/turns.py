@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from .. import schema
 from ..errors import DialectError, Location
+from ..paths import value_at
 from .calls import read_calls
 from .columns import (
     LEFT_OUT,
@@ -29,7 +30,6 @@ from .columns import (
     text_part,
     truth_part,
     two_fit,
-    value_at,
 )  # fmt: skip
 from .lists import concat, fields_of, lengths_of, numbers_in_row, place, stack, struct, to_lists
 from .literals import read_literal

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import RecipeError, UnknownName, UsageError
-from .paths import FieldPath
+from ..paths import FieldPath
 
 TURN_FIELDS = ("system", "developer", "user", "assistant", "tool")
 """The fields that parallel lists may fill, each a role."""

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import Location, RowError
+from ..paths import FieldPath, lengths_and_starts
 from ..schema import JSON, KEYS, ROW, TEXT, decode_objects, dumps, encode_objects, loads, without_nulls
-from .paths import FieldPath, lengths_and_starts
 
 Row = abc.Mapping[str, Any]
 

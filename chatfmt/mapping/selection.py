@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from ..paths import lengths_and_starts, list_array
 from ..schema import CONVERSATIONS, JSON, KEYS, TEXT, dumps, is_turns, loads, to_json
-from .paths import lengths_and_starts, list_array
 
 Hashes = abc.Sequence[bytes]
 Numbers = np.ndarray[Any, np.dtype[np.uint64]]

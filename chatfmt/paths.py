@@ -14,9 +14,10 @@ A path that leads nowhere in a row gives null. Text that a path leads into is re
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -24,8 +25,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import UsageError
-from ..schema import JSON, KEYS, ROW, TEXT, decode_objects, encode_objects, loads
+from .errors import UsageError
+from .schema import JSON, KEYS, ROW, TEXT, decode_objects, encode_objects, loads
 
 
 class Every(Enum):
@@ -84,6 +85,31 @@ class FieldPath:
         return _walk(batch.column(self.root), self.steps[1:])
 
 
+@lru_cache(maxsize=1024)
+def path_of(text: str) -> FieldPath | None:
+    """The path that `text` spells; None where it can only be the name of a column."""
+    if "." not in text and "[" not in text and not text.startswith("values("):
+        return None
+    try:
+        return FieldPath.parse(text)
+    except UsageError:
+        return None
+
+
+def value_at(record: Any, text: str) -> Any:
+    """What the column or path `text` holds in a record, None where it leads nowhere; a column may be called `a.b`."""
+    if (type(record) is dict or isinstance(record, Mapping)) and text in record:
+        return record[text]
+    path = path_of(text)
+    return None if path is None else path.find(record)
+
+
+def top_level(text: str, names: Collection[str]) -> str:
+    """The column that a path starts in; `names` are the columns that there are."""
+    path = None if text in names else path_of(text)
+    return text if path is None or path.root is None else path.root
+
+
 def _steps(text: str) -> tuple[Step, ...]:
     first = _FIRST.match(text)
     if first is None:
@@ -114,7 +140,7 @@ def _follow(value: Any, steps: Sequence[Step]) -> Any:
         if isinstance(step, Every):
             return _follow_all(value, step, steps[place + 1 :])
         if isinstance(step, str):
-            value = value.get(step, _ABSENT) if isinstance(value, dict) else _ABSENT
+            value = value.get(step, _ABSENT) if isinstance(value, (dict, Mapping)) else _ABSENT
         else:
             there = isinstance(value, list) and -len(value) <= step < len(value)
             value = value[step] if there else _ABSENT

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatfmt.dialects.columns import column
 from chatfmt.errors import UsageError
-from chatfmt.mapping import Every, FieldPath
+from chatfmt.paths import Every, FieldPath, top_level, value_at
 
-from .sources import from_arrow, from_json, values
+from .mapping.sources import from_arrow, from_json, values
 
 ROW = {
     "q": "why",
@@ -132,3 +133,37 @@ def test_kernels_and_plain_data_agree(rows: list[Any]) -> None:
 def test_the_words_of_a_path() -> None:
     path = FieldPath.parse("a.b[0][]")
     assert (path.steps, path.root, path.is_many) == (("a", "b", 0, Every.ITEM), "a", True)
+
+
+@pytest.mark.parametrize(("text", "expected"), PLACES.items())
+def test_the_value_of_a_record(text: str, expected: Any) -> None:
+    assert value_at(ROW, text) == expected
+    assert value_at({}, text) is None
+    assert value_at(None, text) is None
+
+
+def test_dialects_find_in_columns_what_they_find_in_records() -> None:
+    rows = [ROW, {}]
+    for batch in (from_arrow(rows), from_json(rows)):
+        for text, expected in PLACES.items():
+            found = column(batch, text)
+            there = [None, None] if found is None else values(pa.RecordBatch.from_arrays([found], names=["v"]), "v")
+            assert there == [expected, None], text
+
+
+@pytest.mark.parametrize("text", ["plain", "Question [en]", "a..b", "v. 1"])
+def test_the_name_of_a_column_that_is_no_path(text: str) -> None:
+    assert value_at({text: "here"}, text) == "here"
+    assert value_at({"a": {"b": 1}}, text) is None
+    assert top_level(text, [text]) == text
+
+
+def test_the_column_that_a_path_begins_with() -> None:
+    assert [top_level(text, ["a.b"]) for text in ("a.b", "a.c[0]", "x[]", "values(a).b", "values(.)", "q")] == [
+        "a.b",
+        "a",
+        "x",
+        "a",
+        "values(.)",
+        "q",
+    ]
