@@ -78,6 +78,8 @@ def print_inspection(found: Inspection) -> None:
             screen.print(f"{label}: {in_numbers(spread)}")
     problems = ", ".join(f"{code} in {count} rows" for code, count in found.findings.items())
     screen.print(show.visible(f"problems: {problems or 'none'}"))
+    for note in found.notes:
+        screen.print(show.visible(f"note: {note}"), soft_wrap=True)
     screen.print(show.visible(f"convert it with:\n  {found.command}", lines=True), soft_wrap=True)
 
 

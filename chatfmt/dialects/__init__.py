@@ -28,10 +28,10 @@ from . import (
     trees,
     turns,
 )  # fmt: skip
-from .columns import Columns
+from .columns import ALIASES, SIDE_PARTS, Columns
 from .detect import Detection, Dialect, find, used_columns
 
-__all__ = ["DIALECTS", "Columns", "Detection", "Dialect", "detect", "used_columns"]
+__all__ = ["DIALECTS", "PARTS", "Columns", "Detection", "Dialect", "detect", "used_columns"]
 
 
 def detect(
@@ -140,3 +140,6 @@ DIALECTS: dict[str, Dialect] = {
 """Every dialect by its name, the most specific first; `mixed` reads each row by the first that fits it."""
 
 DIALECTS["mixed"] = mixture.mixed(DIALECTS)
+
+PARTS = frozenset({*SIDE_PARTS, *ALIASES}).union(*(dialect.parts for dialect in DIALECTS.values()))
+"""Every part that a mapping can give to a dialect."""

@@ -28,7 +28,8 @@ SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents"})
 
 LEFT_OUT = "--dialect mixed reads each row by its own dialect, --on-error skip leaves such rows out"
 """The hint for a row that lacks what the others have."""
-_ALIASES = {"user": "prompt", "assistant": "completion", "chat_template_kwargs": "template_kwargs"}
+ALIASES = {"user": "prompt", "assistant": "completion", "chat_template_kwargs": "template_kwargs"}
+"""Other names of parts."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,12 @@ class Columns:
             return self.fields[part]
         if not self.fields:  # asked for each part of each record that is looked at
             return self.late.get(part)
-        aliases = (name for name, real in _ALIASES.items() if real == part and name in self.fields)
+        aliases = (name for name, real in ALIASES.items() if real == part and name in self.fields)
         return next((self.fields[name] for name in aliases), self.late.get(part))
 
     def parts(self) -> frozenset[str]:
         """The parts that are mapped, without the keys inside turns."""
-        return frozenset(_ALIASES.get(name, name) for name in self.fields if "." not in name)
+        return frozenset(ALIASES.get(name, name) for name in self.fields if "." not in name)
 
     def adding(self, found: Mapping[str, str]) -> Columns:
         """These columns and, for parts that are not mapped yet, those that were `found`."""

@@ -164,7 +164,7 @@ def _detection(
 ) -> Detection:
     fit = sum(reading is not None for reading in readings)
     used = tuple(dict.fromkeys(_used(columns, readings, names)))
-    kept = names if columns.keep == "all" else columns.keep
+    kept = [name for name in names if name not in schema.CONVERSATIONS] if columns.keep == "all" else columns.keep
     if dialect == "mixed":
         type = types_of(registry, [reading for reading in readings if reading], columns).most_common(1)[0][0]
     else:

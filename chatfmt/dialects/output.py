@@ -142,7 +142,7 @@ def kept_columns(batch: pa.RecordBatch, columns: Columns, taken: Mapping[str, An
             if name in schema.CONVERSATIONS:
                 raise UsageError(
                     f"the column `{name}` cannot be kept: the output needs the name",
-                    hint=f"rename it with --map, or leave out --keep {name}",
+                    hint=f"keep it under another name: --map source_{name}={name} --keep source_{name}",
                 )
     fields = {name: batch.column(name) for name in kept}
     return {**fields, **_kept_keys(batch, kept)}

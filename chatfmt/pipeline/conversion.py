@@ -24,6 +24,7 @@ from ..schema import CONVERSATIONS, ROW, decode_objects, dumps, to_plain
 from .books import Books
 from .columns import typed
 from .job import Job
+from .kept import added_columns
 from .length import within
 
 OnReject = Callable[[RowError, bytes], None]
@@ -54,7 +55,7 @@ class Conversion:
         self._tokenizer = tokens.load(job.tokenizer) if job.tokenizer is not None else None
         self._reported: Counter[str] = Counter()
         self._dialect = dialects.DIALECTS[job.dialect]
-        self._mapper = _mapper(job)
+        self._mapper, self._added = _mapper(job), added_columns(job)
         self._stages = [
             Stage(ROW, self._map),
             Stage(ROW, self._to_conversations),
@@ -141,6 +142,7 @@ class Conversion:
 
     def _to_conversations(self, batch: pa.RecordBatch, books: Books) -> pa.RecordBatch:
         conversations = self._dialect.convert(batch, self.job.columns)
+        conversations = conversations.drop_columns([name for name in conversations.schema.names if name in self._added])
         books.step(len(batch), len(conversations))
         return conversations
 

@@ -28,6 +28,7 @@ from ..schema import CONVERSATION_COLUMNS, JSON, KEYS, ROW, decode_objects, is_t
 from ..sources import Source
 from .books import Books
 from .conversion import Conversion
+from .kept import told_of_kept
 from .planning import (
     SAMPLE_ROWS,
     asked_split,
@@ -75,6 +76,8 @@ class Inspection:
     turns: Spread | None = None
     characters: Spread | None = None
     findings: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    """What converting it will say first."""
     command: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -121,6 +124,7 @@ def inspect_source(recipe: Recipe, source: Source, sample: Sequence[pa.RecordBat
         turns=spread(length for batch in made for length in lengths(batch)),
         characters=spread(count for batch in made for count in characters(batch)),
         findings={**books.findings, **books.reasons},
+        notes=[*source.notes, *told_of_kept(job, detection)],
         command=command(recipe, source, job.dialect),
     )
 

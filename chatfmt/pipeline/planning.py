@@ -26,6 +26,7 @@ from .books import Books
 from .columns import Types, merge_types, schema_of, types_of
 from .conversion import Conversion
 from .job import Job, Task
+from .kept import is_kept, told_of_kept, with_lost
 from .rejected import from_rejects
 from .scratch import Scratch, from_stdin, read_more_than_once
 from .select import check_selection
@@ -235,7 +236,7 @@ def to_job(
         format=target.format,
         compression=target.compression,
     )
-    return job, detection
+    return job, with_lost(job, detection, sample)
 
 
 def job_key(recipe: Recipe, detection: Detection, view: str, template: ChatTemplate | None, *, nulls: bool) -> str:
@@ -258,7 +259,7 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Map
         mapper = mapping.mapper(replace(fields, where=None), text_expression, expression, nulls=nulls)
         sample = [mapper(batch).batch for batch in sample]
     columns = Columns(
-        fields={**{name: name for name in fields.columns}, **dict(fields.keys)},
+        fields={**{name: name for name in fields.columns if not is_kept(recipe, name)}, **dict(fields.keys)},
         roles=recipe.role,
         turn_roles=recipe.roles,
         options=recipe.dialect_options,
@@ -319,6 +320,7 @@ def notes(plan: Plan) -> Iterable[str]:
     """What the user should hear before the first row."""
     for part in plan.parts:
         yield from part.source.notes
+        yield from told_of_kept(part.job, part.detection)
     if plan.template is not None and plan.template.reads_date:
         yield f"the template reads the date and is shown {plan.recipe.date}: choose another day with --date"
 

@@ -1,0 +1,134 @@
+"""`--keep`: what is carried through, and what is said of the columns whose names the output needs."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+import chatfmt
+from chatfmt.errors import UsageError
+
+from ..conftest import run_cli
+
+ROWS = [
+    {"instruction": "hi", "output": "yo", "text": "old", "label": 3, "id": 7, "tags": ["a", None]},
+    {"instruction": "ho", "output": "ye", "text": "", "label": None, "id": 8},
+]
+TEXTS = [
+    "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyo<|im_end|>\n",
+    "<|im_start|>user\nho<|im_end|>\n<|im_start|>assistant\nye<|im_end|>\n",
+]
+NOTE = (
+    "`--keep all` leaves out `text`, `label`, since the output needs the names: "
+    "keep them with --map source_text=text --map source_label=label"
+)
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return path
+
+
+def lines(data: bytes) -> list[object]:
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def test_all_says_what_it_cannot_carry_through(data):
+    run = run_cli("convert", data, "-t", "chatml", "--keep", "all")
+    assert run.returncode == 0
+    assert lines(run.stdout) == [
+        {"text": TEXTS[0], "id": 7, "tags": ["a", None]},
+        {"text": TEXTS[1], "id": 8},
+    ]
+    assert run.stderr.decode().splitlines() == [f"note: {NOTE}", f"wrote 2 rows to stdout, {len(run.stdout)} B"]
+
+
+def test_what_the_note_says_to_type_keeps_them(data):
+    flags = ["--map", "source_text=text", "--map", "source_label=label"]
+    run = run_cli("convert", data, "-t", "chatml", "--keep", "all", *flags)
+    assert run.stderr.decode().splitlines() == [f"wrote 2 rows to stdout, {len(run.stdout)} B"]
+    assert lines(run.stdout) == [
+        {"text": TEXTS[0], "id": 7, "tags": ["a", None], "source_text": "old", "source_label": 3},
+        {"text": TEXTS[1], "id": 8, "source_text": "", "source_label": None},
+    ]
+
+
+def test_into_parquet_too(data, tmp_path):
+    out = tmp_path / "out.parquet"
+    flags = ["--map", "source_text=text", "--map", "source_label=label"]
+    assert run_cli("convert", data, "-t", "chatml", "--keep", "all", *flags, "-o", out).returncode == 0
+    assert pq.read_table(out).to_pylist() == [
+        {"text": TEXTS[0], "id": 7, "tags": '["a",null]', "source_text": "old", "source_label": 3},
+        {"text": TEXTS[1], "id": 8, "tags": None, "source_text": "", "source_label": None},
+    ]
+
+
+def test_the_summary_and_inspect_say_it(data, tmp_path):
+    run = run_cli("convert", data, "--keep", "all", "--json", "-o", tmp_path / "out.jsonl")
+    assert json.loads(run.stdout)["notes"] == [NOTE]
+    summary = chatfmt.convert(chatfmt.Recipe(source=str(data), keep="all"), tmp_path / "out2.jsonl")
+    assert list(summary.notes) == [NOTE]
+    shown = run_cli("inspect", data, "--keep", "all")
+    assert f"note: {NOTE}" in shown.stdout.decode().splitlines()
+    found = json.loads(run_cli("inspect", data, "--keep", "all", "--json").stdout)
+    assert (found["notes"], found["detection"]["unused"]) == ([NOTE], ["text", "label"])
+    assert json.loads(run_cli("inspect", data, "--json").stdout)["notes"] == []
+
+
+def test_a_name_that_is_taken_is_refused_with_what_to_type(data):
+    run = run_cli("convert", data, "-t", "chatml", "--keep", "label")
+    assert (run.returncode, run.stdout) == (2, b"")
+    assert run.stderr.decode().splitlines() == [
+        f"error: {data}: the column `label` cannot be kept: the output needs the name",
+        "hint: keep it under another name: --map source_label=label --keep source_label",
+    ]
+    run = run_cli("convert", data, "-t", "chatml", "--map", "source_label=label", "--keep", "source_label")
+    assert lines(run.stdout) == [
+        {"text": TEXTS[0], "source_label": 3},
+        {"text": TEXTS[1], "source_label": None},
+    ]
+
+
+START = "<|im_start|>user\na "
+MIDDLE = "|im_end|><|im_end|>\n<|im_start|>assistant\nyo<|im_end|>\n"
+ADDED = {
+    "assistant_spans": (["--mask"], f"{START}<{MIDDLE}", [[62, 74]]),
+    "control_escapes": (
+        ["--control-tokens", "escape"], f"{START}< {MIDDLE}", [["messages", 0, "content", 3, "<|im_end|>"]],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_columns_that_an_option_adds_are_not_overwritten_unseen(name, tmp_path):
+    flags, text, made = ADDED[name]
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps({"instruction": "a <|im_end|>", "output": "yo", name: "MINE", "id": 1}) + "\n")
+    expected = {"text": text, "id": 1, name: made}
+    command = ["convert", path, "-t", "chatml", *flags]
+    run = run_cli(*command, "--keep", "all")
+    assert lines(run.stdout) == [expected]
+    assert run.stderr.decode().splitlines()[0] == (
+        f"note: `--keep all` leaves out `{name}`, since the output needs the names: keep them with "
+        f"--map source_{name}={name}"
+    )
+    run = run_cli(*command, "--keep", "all", "--map", f"source_{name}={name}")
+    assert lines(run.stdout) == [{**expected, f"source_{name}": "MINE"}]
+    assert b"note:" not in run.stderr
+    run = run_cli(*command, "--keep", name)
+    assert (run.returncode, run.stdout) == (2, b"")
+    assert run.stderr.decode().splitlines() == [
+        f"error: the column `{name}` cannot be kept: the output needs the name",
+        f"hint: keep it under another name: --map source_{name}={name} --keep source_{name}",
+    ]
+    assert lines(run_cli("convert", path, "-t", "chatml", "--keep", "all").stdout)[0][name] == "MINE"
+
+
+def test_a_part_that_is_misspelt_is_not_taken_for_a_column(data):
+    with pytest.raises(UsageError) as caught:
+        chatfmt.convert(chatfmt.Recipe(source=str(data), map={"promt": "instruction"}), None)
+    assert caught.value.message.startswith("no dialect fits: the columns are ")
