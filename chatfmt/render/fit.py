@@ -92,6 +92,7 @@ def _concerned(change: Change, card: ProbeCard, found: Features) -> bool:
         "reasoning": found.reasoning,
         "arguments": found.text_arguments if change.value == "object" else found.object_arguments,
         "parallel_calls": found.parallel_calls,
+        "call_ids": found.object_arguments or found.text_arguments,
         "system_turns": found.system or found.later_system or told,
         "later_system": found.later_system,
         "merge": found.consecutive,

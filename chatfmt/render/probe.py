@@ -130,16 +130,25 @@ def _changes(card: ProbeCard) -> tuple[Change, ...]:
     worst = next((fate for fate in (card.consecutive_users, card.consecutive_answers) if fate in bad), "")
     split = card.tool_calls == "kept" and card.parallel_calls in bad
     later = not folded and card.later_system in bad
+    ids, why = _ids_wanted(card)
     return (
         Change("developer", "system" * (card.developer in bad), f"the role `developer` is {card.developer}"),
         Change("parts", "flatten" * parts, f"content that is a list of parts is {card.text_parts}"),
         Change("reasoning", "inline" * (card.reasoning in bad and inline), f"`reasoning_content` is {card.reasoning}"),
         Change("arguments", card.arguments if asked else "", asked),
         Change("parallel_calls", "split" * split, f"the second of several calls is {card.parallel_calls}"),
+        Change("call_ids", ids, why),
         Change("system_turns", "fold" * folded, f"a system message is {card.system}"),
         Change("later_system", "fold" * later, f"a system message amid the conversation is {card.later_system}"),
         Change("merge", "\n\n" * bool(worst), f"turns of one role in a row are {worst}"),
     )
+
+
+def _ids_wanted(card: ProbeCard) -> tuple[str, str]:
+    return {
+        "nine characters": ("nine", "ids of calls that are not nine characters long are refused"),
+        "required": ("fill", "calls without an id are refused"),
+    }.get(card.tool_ids, ("", ""))
 
 
 def probe(template: Source, variables: Mapping[str, Any] | None = None, doors: Doors | None = None) -> ProbeCard:

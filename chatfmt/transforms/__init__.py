@@ -16,6 +16,7 @@ import pyarrow as pa
 from ..errors import UnknownName, UsageError
 from .answers import drop_calculations, final_answer, socratic_steps
 from .edit import Changed
+from .ids import call_ids
 from .reasoning import change_reasoning, empty_think
 from .system import default_system, developer_to_system, later_system, override_system, rename_roles, system_turns
 from .tools import change_arguments, change_tools, split_parallel_calls
@@ -72,6 +73,9 @@ TRANSFORMS: dict[str, Transform] = {
     "empty_think": _choice(empty_think, "the empty think block before answers", "keep", "add", "strip"),
     "arguments": _choice(change_arguments, "arguments of calls as object or as text", "keep", "object", "text"),
     "parallel_calls": _choice(split_parallel_calls, "several calls of one turn", "keep", "split"),
+    "call_ids": _choice(
+        call_ids, "ids of calls and results that lack one or are not of nine signs", "keep", "fill", "nine"
+    ),
     "tools": _choice(change_tools, "tool specs bare or wrapped as functions", "keep", "bare", "wrapped"),
     "system": Transform(default_system, "system message for rows that have none", "text"),
     "system_override": Transform(override_system, "system message for every row, in place of its own", "text"),
