@@ -187,7 +187,7 @@ class TestDeath:
     def test_a_stopped_worker_is_replaced(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(executors, "PATIENCE", 0.2)
+        monkeypatch.setattr("chatfmt.executors.worker.PATIENCE", 0.2)
         assert run("processes", work.stop_once, [work.Named("data/x", tmp_path / "flag")], 1) == ["data/x"]
         assert "was killed by SIGKILL" in caplog.text
 
@@ -211,27 +211,6 @@ class TestNoOrphans:
         next(results)
         assert len(children() - before) == 2
         results.close()
-        assert children() == before
-
-    def test_when_it_was_warmed_for_nothing(self) -> None:
-        before = children()
-        executors.warm(2)
-        executors.cool()
-        assert children() == before
-
-    def test_when_a_block_that_warmed_them_ends_without_using_them(self) -> None:
-        before = children()
-        with executors.warmed(2):
-            wait_for(lambda: len(children() - before) == 2)
-        assert children() == before
-        with executors.warmed(0):
-            assert children() == before
-
-    def test_warm_workers_are_the_ones_that_work(self) -> None:
-        before = children()
-        executors.warm(2, "chatfmt.manifest")
-        warm = wait_for(lambda: len(children() - before) == 2 and children() - before)
-        assert set(run("processes", work.who, list(range(8)))) == warm
         assert children() == before
 
     @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])

@@ -13,7 +13,7 @@ import typer
 
 from ..errors import UsageError
 from . import options, show
-from .convert import Sources, light, report, template_needs, to_recipe
+from .convert import Sources, apart, report, template_needs, to_recipe
 
 RUN = {key: options.RUN[key] for key in ("out", "workers", "executor", "on_error", "max_bad", "resume", "overwrite")}
 PART = {key: options.RUN[key] for key in ("workers", "executor")}
@@ -26,12 +26,12 @@ ARRAY = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX", 
 
 
 @options.takes(options.CONVERSION, RUN, options.REPORT, plan=PLAN_FILE)
+@apart()
 def plan(source: Sources, **given: Any) -> None:
     """Write the plan of a conversion, for `chatfmt run` to do in parts and `chatfmt commit` to publish.
 
     chatfmt plan data/ -t chatml -o out/ · chatfmt run out/ --task 1/8 … 8/8 · chatfmt commit out/
     """
-    light()
     from .. import pipeline
 
     own = {key: given.pop(key) for key in (*RUN, *options.REPORT, "plan")}
@@ -62,6 +62,7 @@ def tell(path: Path, shards: int, fingerprint: str, own: Mapping[str, Any]) -> N
 
 
 @options.takes(PART, options.REPORT, task=TASK)
+@apart()
 def run(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="The file of the plan, or the output it is for.")],
     **given: Any,
@@ -70,7 +71,6 @@ def run(
 
     Parts may run at the same time, on machines that share the disk.
     """
-    light()
     from .. import pipeline
 
     index, count = to_part(given["task"], os.environ)
@@ -102,12 +102,12 @@ def to_part(task: str | None, environment: Mapping[str, str]) -> tuple[int, int]
 
 
 @options.takes({**PART, "rejects": options.RUN["rejects"]}, options.REPORT)
+@apart()
 def commit(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The output of a plan whose parts are done.")],
     **given: Any,
 ) -> None:
     """Check that every part of a plan is done, and publish the output."""
-    light()
     from .. import pipeline
 
     workers, executor = given["workers"] or pipeline.cores(), given["executor"] or "processes"

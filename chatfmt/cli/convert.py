@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,15 +29,12 @@ def convert(source: Sources, **given: Any) -> None:
     Without -t the conversations themselves are written; without -o JSON Lines go to stdout.
     """
     run = {key: given.pop(key) for key in (*options.RUN, *options.REPORT) if key in given}
-    from .. import executors
-
-    with executors.warmed(0 if given.get("limit") else crew(source, run), "chatfmt.pipeline.tasks"):
+    with apart(run["executor"]):
         carry_out(source, run, given)
 
 
 def carry_out(source: list[str], run: Mapping[str, Any], given: dict[str, Any]) -> None:
     """Convert, or show the plan, and report."""
-    light()
     from .. import pipeline
 
     keys = {key: run[key] for key in ("on_error", "max_bad") if run[key] is not None}
@@ -69,33 +66,6 @@ def carry_out(source: list[str], run: Mapping[str, Any], given: dict[str, Any]) 
     report(summary, run)
 
 
-LARGE = 128 << 20
-"""Bytes of input that are several shards for sure, unless a size was asked for."""
-FILES = 10_000
-
-
-def crew(source: Sequence[str], run: Mapping[str, Any]) -> int:
-    """How many workers to start before anything else, so that they start beside this process; 0 if they may idle."""
-    size = sum(bytes_at(Path(one)) for one in source)
-    streamed = run["out"] is None or str(run["out"]) == "-"
-    if size <= LARGE or streamed or run["dry_run"] or run["executor"] not in (None, "processes"):
-        return 0
-    from ..executors import cores
-
-    workers: int = run["workers"] or cores()
-    return min(workers, 4 * (size // (4 * LARGE) + 1)) if workers > 1 else 0
-
-
-def bytes_at(path: Path) -> int:
-    """The size of a local file, or of those in a folder; 0 for what is neither."""
-    try:
-        if path.is_dir():
-            return sum(one.stat().st_size for one in islice(path.rglob("*"), FILES) if one.is_file())
-        return path.stat().st_size if path.is_file() else 0
-    except OSError:  # a name that is too long, a file that is gone: the plan will say so
-        return 0
-
-
 def report(summary: Summary, run: Mapping[str, Any]) -> None:
     """Say what was done: on stdout as JSON if nothing else went there, else on stderr."""
     if run["json"]:
@@ -105,11 +75,21 @@ def report(summary: Summary, run: Mapping[str, Any]) -> None:
         show.say(in_words(summary))
 
 
-def light() -> None:
-    """Keep pandas out of this process; to be called before the modules that make Arrow values are imported."""
+@contextmanager
+def apart(executor: str | None = None) -> Iterator[None]:
+    """A block in which data is read in processes apart, unless another executor is asked for.
+
+    Imports what reads it, and keeps pandas out of all of them.
+    """
+    from .. import executors
     from ..schema import without_pandas
 
     without_pandas()
+    if executor in (None, "processes"):
+        with executors.opened("chatfmt.pipeline.run"):
+            yield
+    else:
+        yield
 
 
 def to_recipe(source: list[str], given: dict[str, Any]) -> tuple[Recipe, dict[str, str]]:

@@ -10,6 +10,7 @@ import typer
 
 from ..errors import DataProblem
 from . import options, show
+from .convert import apart, to_recipe
 from .options import to_values
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def audit_template(name: Name, as_json: AsJson = False) -> None:
 
 @templates.command("diff")
 @options.takes(options.SELECTION, {"var": options.TEMPLATE["var"], "date": options.TEMPLATE["date"]})
+@apart()
 def diff_templates(
     first: Annotated[str, typer.Argument(metavar="A", help="A template.")],
     second: Annotated[str, typer.Argument(metavar="B", help="The template to compare it with.")],
@@ -152,9 +154,6 @@ def diff_templates(
     **given: Any,
 ) -> None:
     """Where two templates render conversations differently; exit code 1 if they do."""
-    from .convert import light, to_recipe
-
-    light()
     from ..pipeline import Scratch, look
     from ..render.difference import compare, usual_conversations
     from ..render.template import ChatTemplate

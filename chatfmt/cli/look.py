@@ -11,7 +11,7 @@ import typer
 
 from ..errors import DataProblem, NoDialect
 from . import options, show
-from .convert import Sources, light, to_recipe
+from .convert import Sources, apart, to_recipe
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -25,12 +25,12 @@ SHOWN_PROBLEMS = 100
 
 
 @options.takes(options.SELECTION, {"template": options.TEMPLATE["template"]}, {"json": options.REPORT["json"]})
+@apart()
 def inspect(source: Sources, **given: Any) -> None:
     """Show what is in a data set and how chatfmt reads it: columns, dialect and why, roles, lengths, problems.
 
     Judged by up to 1000 rows; prints the command that converts all of them.
     """
-    light()
     from ..pipeline import Scratch, look
 
     as_json = given.pop("json")
@@ -108,9 +108,9 @@ def short(value: Any) -> str:
     count=Annotated[int | None, typer.Option("-n", "--rows", help="How many rows; default 3.", metavar="N")],
     json={**options.REPORT}["json"],
 )
+@apart()
 def preview(source: Sources, **given: Any) -> None:
     """Show rows before and after, with special tokens and trained text marked."""
-    light()
     from ..pipeline import Scratch, look
 
     as_json, count = given.pop("json"), given.pop("count") or 3
@@ -163,12 +163,12 @@ def marked(text: str, spans: Sequence[Sequence[int]] | None, tokens: Sequence[st
 @options.takes(
     options.SELECTION, options.CHANGES, options.TEMPLATE, {"to": options.OUTPUT["to"]}, {"json": options.REPORT["json"]}
 )
+@apart()
 def check(source: Sources, **given: Any) -> None:
     """List every problem that converting the whole data set would meet, by reason, with rows.
 
     Exit code 1 if a row cannot be converted, or, with --strict, if anything was found at all.
     """
-    light()
     from ..pipeline import Scratch, look
 
     as_json = given.pop("json")

@@ -12,6 +12,7 @@ import base64
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,27 +20,16 @@ from typing import Any
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
-from .. import executors, sources, writers
+from .. import executors, writers
 from ..errors import InputError, OutputError, UsageError
 from ..manifest import MANIFEST, STATE, Manifest, fingerprint, read_manifest
 from ..recipe import Recipe, SourceSpec
 from ..render.template import ChatTemplate
 from ..sources import InputSplit, Source, SourceFile
 from .gather import first_tasks
+from .inputs import Look, files_of, hashes
 from .job import Task
-from .planning import (
-    SAMPLE_ROWS,
-    Part,
-    Plan,
-    asked_split,
-    files_of,
-    has_nulls,
-    hashes,
-    load_template,
-    of_schema,
-    run_fingerprint,
-    to_job,
-)
+from .planning import Part, Plan, has_nulls, load_template, of_schema, run_fingerprint, to_job
 from .run import OnProgress, Summary, carry_out, check_place, summary_of, to_summary
 from .scratch import Scratch
 from .target import Target
@@ -97,7 +87,7 @@ def moved(plan: Plan, scratch: Scratch, folder: Path) -> Plan:
         writers.make_folder(folder)
         for path in sorted(scratch.folder.iterdir()):
             shutil.move(path, folder / path.name)
-    place = absolute(lambda path: folder / path.name if scratch.made and path.parent == scratch.folder else path)
+    place = absolute(lambda path: folder / path.name if path.parent == scratch.folder else path)
     return replace(plan, target=replace(plan.target, path=plan.target.path.absolute()), parts=tuple(
         replace(part, source=at(part.source, place), shards=tuple(
             tuple(replace(split, uri=place(split.uri)) for split in shard) for shard in part.shards
@@ -204,7 +194,8 @@ def check_sizes(cuts: Sequence[Cut], path: Path) -> None:
 
 def to_part(recipe: Recipe, spec: SourceSpec, cut: Cut, template: ChatTemplate | None, target: Target) -> Part:
     """A source as it was cut, looked at again."""
-    sample = sources.sample(cut.source, asked_split(recipe, spec, cut.source), rows=SAMPLE_ROWS)
+    with Scratch() as scratch, closing(Look(recipe, spec, scratch, cut.source)) as look:
+        sample = look.sample()
     job, detection = to_job(recipe, sample, template, target, nulls=has_nulls(cut.source))
     return Part(cut.source, job, detection, cut.shards)
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import checks, dialects, mapping, render, tokens, transforms, views, writers
-from ..errors import Location, RowError, UsageError, located
+from ..errors import ChatfmtError, Location, RowError, UsageError, located
 from ..render.boundaries import boundaries
 from ..render.environment import expression, text_expression
-from ..render.guard import Guard
+from ..render.guard import Guard, Loss
 from ..render.injection import Scanner, control_literals
 from ..render.masked import MaskedRenderer
 from ..render.masks import WHOLE_TURNS, Masker
@@ -232,11 +232,18 @@ class GuardedRenderer:
         generation_prompt: bool | None = None,
         spans: bool = False,
     ) -> render.Rendered:
-        loss = self.guard.check(messages, tools, documents, template_kwargs)
+        extras = (tools, documents, template_kwargs)
+        try:
+            rendered = self.inner(messages, *extras, generation_prompt=generation_prompt, spans=spans)
+        except ChatfmtError:  # a text that is lost ends the run, whatever else is wrong with a row
+            self._raise(self.guard.check(messages, *extras))
+            raise
+        self._raise(self.guard.check(messages, *extras, rendered.whole))
+        return rendered
+
+    def _raise(self, loss: Loss | None) -> None:
         if loss is not None:
             raise loss.error(self.template)
-        extras = (tools, documents, template_kwargs)
-        return self.inner(messages, *extras, generation_prompt=generation_prompt, spans=spans)
 
 
 class Boundaries:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,26 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Rows [first, stop) of a file that a task is at work on; `stop` is None while it reads them."""
+
+    file: str
+    first: int
+    stop: int | None = None
+
+    def __str__(self) -> str:
+        if self.stop is None:
+            return f"`{self.file}`, while reading it from row {self.first} on"
+        return f"`{self.file}` row{'s' if self.stop - self.first > 1 else ''} {self.rows}"
+
+    @property
+    def rows(self) -> str:
+        """`7`, or `0 to 999`."""
+        last = (self.stop or 0) - 1
+        return str(self.first) if last <= self.first else f"{self.first} to {last}"
+
+
+@dataclass(frozen=True)
 class Task:
     """A run of input splits to one output shard; same task, same bytes."""
 
@@ -77,3 +97,9 @@ class Task:
     fingerprint: str
     source: int = 0
     """The number of the source in the recipe."""
+    suspect: Place | None = None
+    """Where to go row by row, to find the one that ends the process; nothing is written then."""
+
+    def closer(self, place: Place) -> Task:
+        """The task that tells more exactly than `place` where it ends the process; see `executors`."""
+        return replace(self, suspect=place)

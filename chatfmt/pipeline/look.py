@@ -6,14 +6,16 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .. import checks, sources, views
+from .. import checks, executors, sources, views
 from ..errors import ChatfmtError, Location, NoDialect, RowError
 from ..recipe import Recipe
 from ..render import RenderOptions
@@ -28,22 +30,12 @@ from ..schema import CONVERSATION_COLUMNS, JSON, KEYS, ROW, decode_objects, is_t
 from ..sources import Source
 from .books import Books
 from .conversion import Conversion
+from .inputs import Look
 from .kept import told_of_kept
-from .planning import (
-    SAMPLE_ROWS,
-    asked_split,
-    check_views,
-    find,
-    has_nulls,
-    load_template,
-    render_options,
-    to_job,
-    to_part,
-    to_plain_detection,
-)
+from .planning import Part, check_views, has_nulls, load_template, render_options, to_job, to_part, to_plain_detection
 from .scratch import Scratch
 from .target import target_of
-from .tasks import output_batches
+from .tasks import output_batches, told
 
 
 @dataclass(frozen=True)
@@ -89,9 +81,8 @@ def inspect(recipe: Recipe, scratch: Scratch) -> list[Inspection]:
     """What each source of the recipe holds, judged by up to 1000 of its rows."""
     found = []
     for spec in recipe.source:
-        source = find(recipe, spec, scratch)
-        sample = sources.sample(source, asked_split(recipe, spec, source), rows=SAMPLE_ROWS)
-        found.append(inspect_source(recipe, source, sample))
+        with closing(Look(recipe, spec, scratch)) as look:
+            found.append(inspect_source(recipe, look.source, look.sample()))
     return found
 
 
@@ -254,15 +245,17 @@ def preview(recipe: Recipe, count: int, scratch: Scratch) -> list[Shown]:
     part = to_part(
         recipe.model_copy(update={"limit": count}), recipe.source[0], template, target_of(None, "jsonl", None), scratch
     )
-    job = part.job
-    masked = template is not None and job.view == "text"
-    conversion = Conversion(replace(job, mask=WHOLE_TURNS) if masked else job)
-    shown: list[Shown] = []
+    with closing(executors.apart(_previewed, part)) as rows:
+        return list(islice(rows, count))
+
+
+def _previewed(part: Part) -> Iterator[Shown]:
+    masked = part.job.template is not None and part.job.view == "text"
+    conversion = Conversion(replace(part.job, mask=WHOLE_TURNS) if masked else part.job)
     for split in (split for shard in part.shards for split in shard):
-        for batch in sources.read(split, columns=None):
-            for place in range(min(len(batch), count - len(shown))):
-                shown.append(preview_row(conversion, batch.slice(place, 1), split.shown))
-    return shown
+        for batch in told(sources.read(split, columns=None), split):
+            for place in range(len(batch)):
+                yield preview_row(conversion, batch.slice(place, 1), split.shown)
 
 
 def preview_row(conversion: Conversion, row: pa.RecordBatch, file: str) -> Shown:
@@ -299,6 +292,17 @@ def check(recipe: Recipe, scratch: Scratch) -> tuple[list[Trouble], Books]:
     template, target = load_template(recipe), target_of(None, "jsonl", None)
     parts = [to_part(recipe, spec, template, target, scratch) for spec in recipe.source]
     check_views(parts)
+    for part in parts:
+        with closing(executors.apart(_checked, part)) as found:
+            for more, kept in found:
+                troubles += more
+                books.add(kept)
+    return troubles, books
+
+
+def _checked(part: Part) -> Iterator[tuple[list[Trouble], Books]]:
+    troubles: list[Trouble] = []
+    books = Books()
 
     def on_finding(finding: checks.Finding, at: Location) -> None:
         known = checks.CHECKS[finding.code]
@@ -307,12 +311,11 @@ def check(recipe: Recipe, scratch: Scratch) -> tuple[list[Trouble], Books]:
     def on_reject(error: RowError, raw: bytes) -> None:
         troubles.append(Trouble(error.code, "error", error.at, error.message, error.hint))
 
-    for part in parts:
-        conversion = Conversion(part.job, on_finding)
-        for shard in part.shards:
-            for _ in output_batches(shard, conversion, books, on_reject):
-                pass
-    return troubles, books
+    conversion = Conversion(part.job, on_finding)
+    for shard in part.shards:
+        for _ in output_batches(shard, conversion, books, on_reject):
+            pass
+    yield troubles, books
 
 
 def conversations(recipe: Recipe, scratch: Scratch) -> Iterator[Chat]:

@@ -13,7 +13,8 @@ from ..recipe import Recipe
 from ..writers import Stream
 from .books import Books
 from .conversion import Conversion, OnReject
-from .planning import load_template, reader_options, to_job
+from .inputs import reader_options
+from .planning import load_template, to_job
 from .scratch import stdin_bytes
 from .target import Target
 from .tasks import Refused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -11,29 +12,29 @@ from typing import Any
 
 import pyarrow as pa
 
-from .. import __version__, dialects, executors, mapping, render, sources, transforms, views, writers
+from .. import __version__, dialects, executors, mapping, render, transforms, views, writers
 from ..dialects import Columns, Detection
-from ..errors import ChatfmtError, UsageError, located
+from ..errors import UsageError, located
 from ..manifest import SEMANTICS, fingerprint
 from ..recipe import Recipe, SourceSpec
 from ..render.environment import expression, text_expression
 from ..render.masks import MaskOptions
 from ..render.probe import probe
 from ..render.template import ChatTemplate
-from ..sources import InputSplit, ReaderOptions, Source, SourceFile
-from ..sources.slices import default_split
+from ..sources import InputSplit, Source
 from .books import Books
 from .columns import Types, merge_types, schema_of, types_of
 from .conversion import Conversion
+from .inputs import Look
 from .job import Job, Task
 from .kept import is_kept, told_of_kept, with_lost
-from .rejected import from_rejects
-from .scratch import Scratch, from_stdin, read_more_than_once
+from .scratch import Scratch
 from .select import check_selection
 from .target import Target
 from .tasks import survey_task
 
-SAMPLE_ROWS = 1000
+FEW = 50
+"""Rows that show the types of fixed columns."""
 RUN_ONLY = {"about", "workers", "max_bad"}
 """Keys of the recipe that change no byte of a shard."""
 
@@ -46,6 +47,10 @@ class Part:
     job: Job
     detection: Detection
     shards: tuple[tuple[InputSplit, ...], ...] = ()
+    files: tuple[Mapping[str, Any], ...] = ()
+    """Name, size and content hash of each of its files."""
+    first: pa.RecordBatch | None = None
+    """The first few rows of the source, where it has any and somebody looked."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +103,9 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, *, executor: str = "s
     check_tokens(recipe)
     check_selection(recipe, target)
     template = load_template(recipe)
-    parts = tuple(to_part(recipe, spec, template, target, scratch) for spec in recipe.source)
+    parts = tuple(to_part(recipe, spec, template, target, scratch, hashed=True) for spec in recipe.source)
     check_views(parts)
-    files = tuple(file for part in parts for file in hashes(files_of(part.source)))
+    files = tuple(file for part in parts for file in part.files)
     made = Plan(recipe, target, parts, template, run_fingerprint(recipe, parts, template, files, target), files)
     made = replace(made, names=tuple(shard_names(made)), notes=tuple(notes(made)))
     return with_schema(made, executor, workers) if target.format == "parquet" else made
@@ -128,73 +133,22 @@ def load_template(recipe: Recipe) -> ChatTemplate | None:
     return None if recipe.template in (None, "none") else ChatTemplate.load(str(recipe.template))
 
 
-def reader_options(recipe: Recipe) -> ReaderOptions:
-    """How the recipe wants text to be read."""
-    if recipe.from_rejects:
-        return ReaderOptions(allow_empty=recipe.allow_empty)
-    return ReaderOptions(
-        field=recipe.field,
-        header=recipe.header,
-        quote=recipe.quote,
-        delimiter=recipe.delimiter,
-        encoding=recipe.encoding,
-        allow_empty=recipe.allow_empty,
-    )
-
-
-def find(recipe: Recipe, spec: SourceSpec, scratch: Scratch) -> Source:
-    """The source that `spec` names as files: what stdin or a file of rejects holds is written to `scratch`."""
-    source = resolve(recipe, spec)
-    if source.kind == "stdin":
-        source = from_stdin(source, scratch)
-    return from_rejects(source, plain_split(recipe, spec), scratch.folder) if recipe.from_rejects else source
-
-
-def plain_split(recipe: Recipe, spec: SourceSpec) -> str:
-    """The split that rejects came from, as far as the recipe says."""
-    split = spec.split or recipe.split or "train"
-    return split if split.isidentifier() and split != "all" else "train"
-
-
-def resolve(recipe: Recipe, spec: SourceSpec) -> Source:
-    """The source that `spec` names, with the recipe's own subset, split and revision where it has none."""
-    if recipe.from_rejects:
-        return sources.resolve(spec.source, options=reader_options(recipe))
-    return sources.resolve(
-        spec.source,
-        name=spec.name or recipe.name,
-        split=spec.split or recipe.split,
-        revision=spec.revision or recipe.revision,
-        data_files=recipe.data_files,
-        data_dir=recipe.data_dir,
-        options=reader_options(recipe),
-    )
-
-
-def asked_split(recipe: Recipe, spec: SourceSpec, source: Source) -> str | None:
-    """The split to read, cut to `--skip` and `--limit`."""
-    asked = spec.split or recipe.split
-    if recipe.limit is None and not recipe.skip:
-        return asked
-    names = list(source.splits) if asked == "all" else [asked or default_split(list(source.splits))]
-    if any("[" in name or "+" in name for name in names):
-        raise UsageError("`--limit` and `--skip` do not go with a split that is a slice", hint="write it in the slice")
-    stop = "" if recipe.limit is None else recipe.skip + recipe.limit
-    return "+".join(f"{name}[{recipe.skip or ''}:{stop}]" for name in names)
-
-
-def to_part(recipe: Recipe, spec: SourceSpec, template: ChatTemplate | None, target: Target, scratch: Scratch) -> Part:
-    """A source found, looked at and cut into shards."""
-    source = find(recipe, spec, scratch)
-    split = asked_split(recipe, spec, source)
-    with located(source.shown):
-        sample = sources.sample(source, split, rows=SAMPLE_ROWS)
-        job, detection = to_job(recipe, sample, template, target, nulls=has_nulls(source))
-    cut = {"rows_per_shard": recipe.rows_per_shard, "shard_bytes": recipe.shard_size}
-    shards = sources.plan_splits(source, split, **cut)
-    if read_more_than_once(source, shards):
-        shards = sources.plan_splits(sources.spooled(source, scratch.folder), split, **cut)
-    return Part(source, job, detection, tuple(shards))
+def to_part(
+    recipe: Recipe,
+    spec: SourceSpec,
+    template: ChatTemplate | None,
+    target: Target,
+    scratch: Scratch,
+    *,
+    hashed: bool = False,
+) -> Part:
+    """A source found, looked at and cut into shards; with the hashes of its files, if asked."""
+    with closing(Look(recipe, spec, scratch)) as look:
+        source, sample = look.source, look.sample()
+        with located(source.shown):
+            job, detection = to_job(recipe, sample, template, target, nulls=has_nulls(source))
+        shards, first = look.shards(), sample[0].slice(0, FEW) if sample else None
+        return Part(source, job, detection, shards, look.files() if hashed else (), first)
 
 
 def has_nulls(source: Source) -> bool:
@@ -340,16 +294,6 @@ def shard_names(plan: Plan) -> list[str]:
     ]
 
 
-def files_of(source: Source) -> list[SourceFile]:
-    """The files of all splits of the source."""
-    return [file for group in source.splits.values() for file in group]
-
-
-def hashes(files: Sequence[SourceFile]) -> list[dict[str, Any]]:
-    """Name, size and hash of each file."""
-    return [{"file": shown, "bytes": size, "xxh3_128": digest} for shown, size, digest in sources.fingerprint(files)]
-
-
 def run_fingerprint(
     recipe: Recipe,
     parts: Sequence[Part],
@@ -406,18 +350,10 @@ def of_schema(plan: Plan, schema: pa.Schema) -> Plan:
 
 def sample_types(part: Part) -> Types:
     """The types of the output columns for the first rows of a source."""
-    first = next((split for shard in part.shards for split in shard), None)
-    if first is None:
+    if part.first is None:
         return Types()
-    conversion, types = Conversion(part.job), Types()
-    for batch in sources.read(first, columns=part.job.read, batch_rows=50, on_bad=lambda error, raw: None):
-        try:
-            for made in conversion.convert(batch, first.shown, Books(), lambda error, raw: None):
-                types = merge_types(types, types_of(made))
-        except ChatfmtError:
-            raise
-        break
-    return types
+    made = Conversion(part.job).convert(part.first, part.source.shown, Books(), lambda error, raw: None)
+    return reduce(merge_types, map(types_of, made), Types())
 
 
 def needs_survey(part: Part) -> bool:

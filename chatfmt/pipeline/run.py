@@ -6,25 +6,26 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from .. import __version__, executors, render, writers
 from ..errors import DataProblem, RowError, UsageError
 from ..executors import cores
-from ..manifest import DATA, REJECTS, Manifest, Shard
+from ..manifest import DATA, REJECTS, Manifest, Reject, Shard
 from ..recipe import Recipe
 from ..writers import OutputFolder, RejectWriter, SingleFile, Stream
 from .books import Books, counted
 from .gather import first_tasks, gathered
+from .inputs import files_of
 from .piped import convert_piped
-from .planning import Plan, files_of, plan
+from .planning import Plan, plan
 from .scratch import Scratch
 from .select import is_global
+from .streamed import Piece, Streaming, streamed
 from .target import STDOUT, Target, target_of
-from .tasks import every, output_batches, ready, run_task, to_reject
+from .tasks import every, run_task, to_reject
 
 OnProgress = Callable[[int], None]
 """Called with the number of rows read so far."""
@@ -104,8 +105,9 @@ def is_piped(recipe: Recipe, target: Target) -> bool:
 def pipe(recipe: Recipe, target: Target, rejects: Path | None) -> Summary:
     """Convert stdin to stdout; see `piped`."""
     books, stream = Books(), open_stream(target)
-    with reject_file(rejects) as refused:
-        convert_piped(recipe, target, stream, refused if recipe.on_error == "skip" else None, books)
+    with reject_file(rejects) as refuse:
+        skip = partial(refuse_row, refuse) if recipe.on_error == "skip" else None
+        convert_piped(recipe, target, stream, skip, books)
     return settle(recipe, books, stream, ())
 
 
@@ -232,23 +234,39 @@ def keep_rejects(state: Path, shards: Sequence[Shard], path: Path | None) -> Non
 
 
 def to_stream(plan: Plan, stream: Stream, rejects: Path | None, on_progress: OnProgress) -> Summary:
-    """Rows to a stream as they come, in this process: constant memory, no promise of being whole."""
+    """Rows to a stream as they come: constant memory, no promise of being whole."""
     books = Books()
-    with reject_file(rejects) as refused:
-        on_reject = refused if plan.recipe.on_error == "skip" else None
+    with reject_file(rejects) as refuse:
         for part in plan.parts:
-            encoder = writers.FORMATS[plan.target.format](
-                stream, pa.schema([]), plan.target.compression, explicit_nulls=part.job.nulls
-            )
-            conversion = ready(part.job)
-            for inputs in part.shards:
-                for batch in output_batches(inputs, conversion, books, on_reject):
-                    encoder.write(batch)
-                    stream.flush()
-                    on_progress(books.read)
-            conversion.report(books)
-            encoder.close()
+            asked = Streaming(part.job, part.shards, plan.target.format, plan.target.compression)
+            with closing(streamed(asked)) as pieces:
+                books.add(passed_on(pieces, stream, refuse, partial(further, on_progress, books.read)))
     return settle(plan.recipe, books, stream, plan.notes)
+
+
+def refuse_row(refuse: Callable[[Reject], None], error: RowError, raw: bytes) -> None:
+    """Give a row that was left out to `refuse`."""
+    refuse(to_reject(error, raw))
+
+
+def further(on_progress: OnProgress, before: int, rows: int) -> None:
+    """Report rows that come after others."""
+    on_progress(before + rows)
+
+
+def passed_on(
+    pieces: Iterable[Piece], stream: Stream, refuse: Callable[[Reject], None], on_progress: OnProgress
+) -> Books:
+    """Write the pieces of a stream where they belong; their books at the end."""
+    books = Books()
+    for piece in pieces:
+        for reject in piece.rejects:
+            refuse(reject)
+        stream.write(piece.data)
+        stream.flush()
+        books = piece.books
+        on_progress(books.read)
+    return books
 
 
 def to_stream_gathered(
@@ -285,9 +303,8 @@ class reject_file:
     def __init__(self, path: Path | None) -> None:
         self._writer = RejectWriter(path) if path is not None else None
 
-    def __enter__(self) -> Callable[[RowError, bytes], None]:
-        writer = self._writer
-        return (lambda error, raw: None) if writer is None else (lambda error, raw: writer.add(to_reject(error, raw)))
+    def __enter__(self) -> Callable[[Reject], None]:
+        return (lambda reject: None) if self._writer is None else self._writer.add
 
     def __exit__(self, *error: Any) -> None:
         if self._writer is not None:

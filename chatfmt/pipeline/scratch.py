@@ -27,7 +27,7 @@ class Scratch:
     @property
     def made(self) -> bool:
         """Whether anything was put there."""
-        return self._folder is not None
+        return self._folder is not None and any(self._folder.iterdir())
 
     @property
     def folder(self) -> Path:

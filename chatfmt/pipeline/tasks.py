@@ -16,7 +16,7 @@ from ..sources import InputSplit
 from .books import Books
 from .columns import Types, merge_types, types_of
 from .conversion import Conversion, OnReject
-from .job import Job, Task
+from .job import Job, Place, Task
 
 
 class Named(Protocol):
@@ -32,6 +32,8 @@ T = TypeVar("T", bound=Named)
 def run_task(task: Task) -> Shard:
     """The shard that the task wrote, whole and with its receipt. Same task, same bytes: no clock, no chance."""
     conversion, books = ready(task.job), Books()
+    if task.suspect is not None:
+        return search(task, conversion)
     with (
         writers.RejectWriter(writers.rejects_path(task.state, task.name)) as rejects,
         writers.ShardWriter(
@@ -52,12 +54,21 @@ def run_task(task: Task) -> Shard:
     return shard
 
 
+def search(task: Task, conversion: Conversion) -> Shard:
+    """Do the task without writing, row by row where it is suspect; the worker that this ends says where it was."""
+    ignore: OnReject | None = (lambda error, raw: None) if task.job.skip_bad else None
+    for _ in output_batches(task.inputs, conversion, Books(), ignore, task.suspect):
+        pass
+    return Shard(task.name)
+
+
 def every(
     fn: Callable[[T], Shard], tasks: Sequence[T], found: Mapping[str, Shard], run: executors.Executor, workers: int
 ) -> Generator[Shard, None, None]:
     """The shards of the tasks, in order: those that an earlier try left whole (`found`), and those made now."""
     left = [task for task in tasks if task.name not in found]
-    made = run(fn, left, workers) if workers > 1 and len(left) > 1 else executors.serial(fn, left, 1)
+    apart = executors.is_apart() or (workers > 1 and len(left) > 1)
+    made = run(fn, left, workers) if apart else executors.serial(fn, left, 1)
     with closing(made):  # type: ignore[type-var]
         for task in tasks:
             yield found[task.name] if task.name in found else next(made)
@@ -74,17 +85,51 @@ _READY: dict[str, Conversion] = {}
 
 
 def output_batches(
-    inputs: tuple[InputSplit, ...], conversion: Conversion, books: Books, on_reject: OnReject | None
+    inputs: tuple[InputSplit, ...],
+    conversion: Conversion,
+    books: Books,
+    on_reject: OnReject | None,
+    suspect: Place | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Output batches of the input splits, in order; without `on_reject` the first bad row is raised."""
     for split in inputs:
         refused = Refused(on_reject, books)
         on_bad = refused.read if on_reject is not None else None
         batches = sources.read(split, columns=conversion.job.read, on_bad=on_bad)
-        for batch in whole(batches) if conversion.job.whole_file else batches:
+        for batch in told(whole(batches) if conversion.job.whole_file else batches, split, suspect):
             yield from conversion.convert(batch, split.shown, books, refused.add if on_reject is not None else None)
             refused.hand_over()
         refused.hand_over()
+
+
+def told(
+    batches: Iterator[pa.RecordBatch], split: InputSplit, suspect: Place | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The batches; before each is read and given on, the process that watches over this one is told its rows.
+
+    Those of the suspect place come row by row.
+    """
+    row = split.first_row
+    while True:
+        executors.at(Place(split.shown, row))
+        batch = next(batches, None)
+        if batch is None:
+            return
+        looked_at = suspect is not None and suspect.file == split.shown and row_at(batch, 0) == suspect.first
+        for piece in singly(batch) if looked_at else (batch,):
+            first, row = row_at(piece, 0), row_at(piece, -1) + 1
+            executors.at(Place(split.shown, first, row))
+            yield piece
+
+
+def singly(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """The rows of a batch, each as a batch."""
+    return (batch.slice(row, 1) for row in range(len(batch)))
+
+
+def row_at(batch: pa.RecordBatch, index: int) -> int:
+    """The number in its file of a row of a source batch."""
+    return int(batch.column(ROW)[index].as_py())
 
 
 class Refused:

@@ -62,8 +62,10 @@ def wait_for(run: subprocess.Popen[bytes], out: Path, receipts: int) -> None:
 
 
 def children(pid: int) -> list[int]:
+    """The processes below a process, with theirs."""
     found = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for path in found for child in path.read_text().split()]
+    own = [int(child) for path in found for child in path.read_text().split()]
+    return [*own, *(below for child in own for below in children(child))]
 
 
 def gone(pids: list[int]) -> bool:
@@ -123,7 +125,7 @@ def test_a_signal_ends_it_with_one_line_and_a_folder_to_resume(tmp_path, source,
     run.send_signal(number)
     stdout, stderr = run.communicate(timeout=30)
     assert (run.returncode, stdout, stderr.decode()) == (code, b"", line)
-    assert len(workers) == 2 and gone(workers)
+    assert len(workers) == 3 and gone(workers)  # two, and the process that forks them
     again = run_cli("convert", source, *OPTIONS, *more, "-o", out)
     assert (again.returncode, again.stderr.decode().splitlines()) == (5, [
         f"error: `{out}` holds a conversion that was interrupted",

@@ -1,0 +1,62 @@
+"""Executors run independent tasks and yield their results in task order. They know nothing of chat.
+
+An executor is `(fn, tasks, workers) -> Iterator[result]`. `fn` is a function at the top of a module; tasks and results
+pickle. What `fn` raises is raised by the iterator, as it was, and the first in task order wins. A worker that dies is
+replaced and its task run once more; the second time an error with `code="worker.lost"` names the task: InputError for a
+crash in native code, OutputError for a kill. Where `fn` tells its places with `at`, the error names the last; if the
+task has a method `closer(place)`, `fn` is called once more with its result, to tell places finely and change nothing.
+When the iterator ends, raises or is closed, no worker is left: wrap it in `contextlib.closing` where the loop around it
+may raise.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+from ..errors import UnknownName
+from .cluster import ray
+from .nursery import nursery, opened
+from .pool import apart as _apart
+from .pool import processes
+from .work import at
+
+__all__ = ["EXECUTORS", "Executor", "apart", "at", "cores", "executor", "is_apart", "opened", "processes", "serial"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Executor(Protocol):
+    def __call__(self, fn: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[R]: ...
+
+
+def serial(fn: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[R]:
+    """The results of the tasks, run one after the other in this process."""
+    yield from map(fn, tasks)
+
+
+def is_apart() -> bool:
+    """Whether another process costs next to nothing here, because a nursery is open."""
+    return nursery() is not None
+
+
+def apart(fn: Callable[[T], Iterator[R]], task: T) -> Generator[R, None, None]:
+    """What the generator `fn(task)` yields: from a worker where a nursery is open, else run in this process."""
+    yield from _apart(fn, task) if is_apart() else fn(task)
+
+
+def cores() -> int:
+    """How many processes may run at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+EXECUTORS: dict[str, Executor] = {"serial": serial, "processes": processes, "ray": ray}
+
+
+def executor(name: str) -> Executor:
+    """The executor with that name; raises UnknownName."""
+    if name not in EXECUTORS:
+        raise UnknownName.of("executor", name, EXECUTORS)
+    return EXECUTORS[name]

@@ -1,0 +1,184 @@
+"""Worker processes that share tasks, and what is said when one of them dies."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..errors import ChatfmtError, InputError, OutputError
+from .wire import FAILED, ITEM
+from .work import each, result
+from .worker import Lost, Worker, payload_of
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AHEAD = 4
+"""Tasks in flight a worker, so that one slow task does not leave the other workers without any."""
+_log = logging.getLogger("chatfmt")
+
+
+def processes(fn: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[R]:
+    """The results of the tasks, run by up to `workers` processes that are started once and last for all of them."""
+    pool = Pool(max(1, min(workers, len(tasks))))
+    try:
+        yield from pool.run(fn, tasks)
+    finally:
+        pool.close()
+
+
+def apart(fn: Callable[[T], Iterator[R]], task: T) -> Iterator[R]:
+    """What the generator `fn(task)` yields, run in a worker, so that a crash in native code is an error here.
+
+    Raises what `fn` raises, and `worker.lost` errors as `processes` does; nothing is run twice.
+    """
+    worker = Worker()
+    try:
+        for message in worker.messages(payload_of(each, (fn, task))):
+            value = result(message)
+            if message[:1] == ITEM:
+                yield value
+    except Lost as lost:
+        raise _lost(lost, "this conversion", times="") from None
+    finally:
+        worker.end()
+
+
+@dataclass
+class Job:
+    """A call in flight: its place in the order, what to call with which task, and how often its worker died."""
+
+    index: int
+    fn: Callable[[Any], Any]
+    task: Any
+    payload: bytes
+    lost: int = 0
+
+
+class Pool:
+    """Worker processes, each served by a thread of its own that waits for its answers."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers, self._closing = workers, False
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[int, bytes | BaseException]] = queue.SimpleQueue()
+        self._alive: set[Worker] = set()
+        self._guard = threading.Lock()
+        self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def run(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
+        """The results in task order; at most `AHEAD` tasks a worker are in flight or waiting to be yielded."""
+        done: dict[int, bytes | BaseException] = {}
+        sent, end = 0, len(tasks)
+        for index in range(len(tasks)):
+            while index not in done:
+                while sent < min(end, index + AHEAD * self._workers):
+                    self._jobs.put(Job(sent, fn, tasks[sent], payload_of(fn, tasks[sent])))
+                    sent += 1
+                place, value = self._next()
+                done[place] = value
+                if isinstance(value, BaseException) or value[:1] == FAILED:
+                    end = min(end, place)  # what comes after it will not be asked for
+            answer = done.pop(index)
+            if isinstance(answer, BaseException):
+                raise answer
+            yield result(answer)
+
+    def _next(self) -> tuple[int, bytes | BaseException]:
+        while True:
+            with contextlib.suppress(queue.Empty):  # wakes up so that Ctrl-C works everywhere
+                return self._done.get(timeout=0.5)
+
+    def close(self) -> None:
+        """End all workers, at once where they are at work, and wait for them."""
+        with self._guard:
+            self._closing = True
+            for worker in self._alive:
+                worker.end()
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self) -> None:
+        """One thread: start a worker, hand it jobs, replace it when it dies."""
+        if hasattr(signal, "pthread_sigmask"):  # inherited: Ctrl-C is for the parent, also while a worker is starting
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        worker = self._start()
+        while worker and (job := self._jobs.get()) is not None:
+            worker = self._do(worker, job)
+        if worker:
+            self._forget(worker)
+
+    def _do(self, worker: Worker, job: Job) -> Worker | None:
+        """Run a job; the worker for the next one, None when the pool is closing."""
+        while True:
+            try:
+                self._done.put((job.index, worker.call(job.payload)))
+                return worker
+            except Lost as lost:
+                fresh = self._replaced(worker)
+                if fresh is None:
+                    return None
+                worker, job.lost = fresh, job.lost + 1
+                if job.lost > 1:
+                    return self._narrow(worker, job, lost)
+                _log.warning("%s while it did %s; doing it again", lost, name_of(job.index, job.task))
+            except BaseException as error:  # a thread that dies silently would hang the run
+                self._done.put((job.index, error))
+                return worker
+
+    def _narrow(self, worker: Worker, job: Job, lost: Lost) -> Worker | None:
+        """Give a job up; where its task can be looked at more closely, that is done first to say where it dies."""
+        if lost.place is not None and hasattr(job.task, "closer"):
+            try:
+                worker.call(payload_of(job.fn, job.task.closer(lost.place)))
+            except Lost as again:
+                lost.place = again.place or lost.place
+                fresh = self._replaced(worker)
+                if fresh is None:
+                    return None
+                worker = fresh
+        self._done.put((job.index, _lost(lost, name_of(job.index, job.task))))
+        return worker
+
+    def _replaced(self, worker: Worker) -> Worker | None:
+        self._forget(worker)
+        return self._start()
+
+    def _start(self) -> Worker | None:
+        with self._guard:
+            if self._closing:
+                return None
+            worker = Worker()
+            self._alive.add(worker)
+            return worker
+
+    def _forget(self, worker: Worker) -> None:
+        with self._guard:
+            self._alive.discard(worker)
+        worker.end()
+
+
+def _lost(lost: Lost, what: str, times: str = " twice") -> ChatfmtError:
+    where = "" if lost.place is None else f", at {lost.place}"
+    if lost.crash:
+        hint = "its input may be damaged: read it with another tool, or leave it out"
+        return InputError(f"native code crashed{times} on {what}: {lost}{where}", hint=hint, code="worker.lost")
+    hint = "use fewer `--workers`, then run again with `--resume`"
+    said = f"two workers died at {what}" if times else f"a worker died at {what}"
+    return OutputError(f"{said}: {lost}{where}", hint=hint, code="worker.lost")
+
+
+def name_of(index: int, task: object) -> str:
+    """What a task is called in messages."""
+    name = getattr(task, "name", "")
+    return f"task {index} (`{name}`)" if name else f"task {index}"

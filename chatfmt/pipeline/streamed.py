@@ -1,0 +1,67 @@
+"""Rows for a stream, encoded where they are converted: in a process apart, so that a crash there is an error here."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+
+import pyarrow as pa
+
+from .. import executors, writers
+from ..errors import ChatfmtError
+from ..manifest import Reject
+from ..sources import InputSplit
+from .books import Books
+from .job import Job
+from .tasks import output_batches, ready, to_reject
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """A job, the input of each of its shards, and what the stream shall be."""
+
+    job: Job
+    shards: tuple[tuple[InputSplit, ...], ...]
+    format: str
+    compression: str | None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The next bytes of the stream, the rows refused since the last, and the books so far."""
+
+    data: bytes
+    books: Books
+    rejects: list[Reject] = field(default_factory=list)
+
+
+def streamed(streaming: Streaming) -> Generator[Piece, None, None]:
+    """The pieces of a stream, in order; raises what the conversion raises, after what came before it."""
+    return executors.apart(_pieces, streaming)
+
+
+def _pieces(streaming: Streaming) -> Iterator[Piece]:
+    job, sink, books, rejects = streaming.job, BytesIO(), Books(), list[Reject]()
+    conversion = ready(job)
+    on_reject = (lambda error, raw: rejects.append(to_reject(error, raw))) if job.skip_bad else None
+    encoder = writers.FORMATS[streaming.format](sink, pa.schema([]), streaming.compression, explicit_nulls=job.nulls)
+
+    def piece() -> Piece:
+        made = Piece(sink.getvalue(), books, rejects.copy())
+        sink.seek(0)
+        sink.truncate()
+        rejects.clear()
+        return made
+
+    try:
+        for inputs in streaming.shards:
+            for batch in output_batches(inputs, conversion, books, on_reject):
+                encoder.write(batch)
+                yield piece()
+    except ChatfmtError:
+        yield piece()
+        raise
+    conversion.report(books)
+    encoder.close()
+    yield piece()
