@@ -14,6 +14,7 @@ from .kernels import Numbers
 from .options import SPANS, Rendered
 from .rows import Text
 from .shapes import Turns
+from .tables import Pieces
 
 Others = tuple[pa.Array | None, pa.Array | None, pa.Array | None]
 """Tools, documents and template variables."""
@@ -40,6 +41,20 @@ class Batch:
         """The columns of some rows, as a renderer takes them."""
         places = integers(np.asarray(rows, np.int64))
         return tuple(None if column is None else column.take(places) for column in (self.messages, *self.others))
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """The answer to one call, and how its rows came to their texts.
+
+    `program` is the program of each row, `KNOWN` where there is none; `pieces` are its pieces, row by row, None where
+    no row has a program.
+    """
+
+    rendered: Rendered
+    program: Numbers
+    pieces: Pieces | None
+    turns: Turns
 
 
 def spans_of(spans: Sequence[Sequence[Span]]) -> pa.ListArray:

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import Location, TemplateError
-from ..schema import JSON
+from ..schema import JSON, integers
 from .marks import CALLS, CONTENT, REASONING, Marked, Plan, Slot, mark, only, read
 from .masks import chats
 from .voice import Chat, Turns, Voice
@@ -136,9 +136,15 @@ class Guard:
         tools: pa.Array | None = None,
         documents: pa.Array | None = None,
         template_kwargs: pa.Array | None = None,
+        whole: npt.NDArray[np.bool_] | None = None,
     ) -> Loss | None:
-        """The first loss in a messages column that is not allowed, with its row, or None."""
-        rows = self._unseen(messages, tools, documents)
+        """The first loss in a messages column that is not allowed, with its row, or None.
+
+        `whole` are the rows that are known to print every text (`Rendered.whole`), which need no look.
+        """
+        rows = self._unseen(messages, tools, documents, whole)
+        if not rows:
+            return None
         places = pa.array(rows, pa.int64())
         columns = (messages, tools, documents, template_kwargs)
         taken = [None if column is None else column.take(places) for column in columns]
@@ -156,16 +162,29 @@ class Guard:
             self.notes[f"{loss.field} of earlier answers" if loss.by_design else _name(loss)] += 1
         return None
 
-    def _unseen(self, messages: pa.ListArray, tools: pa.Array | None, documents: pa.Array | None) -> list[int]:
+    def _unseen(
+        self,
+        messages: pa.ListArray,
+        tools: pa.Array | None,
+        documents: pa.Array | None,
+        whole: npt.NDArray[np.bool_] | None,
+    ) -> list[int]:
         """The rows to check: those of the first rows, and the first row of each shape that is new."""
         count = min(self._left, len(messages))
         self._left -= count
+        doubted = np.arange(len(messages)) if whole is None else np.flatnonzero(~whole)
+        if not len(doubted):
+            return []
+        if len(doubted) < len(messages):
+            messages, tools, documents = (
+                None if column is None else column.take(integers(doubted)) for column in (messages, tools, documents)
+            )
         rows, shapes = message_shapes(messages, (tools, documents))
         unique, first = np.unique(shapes, return_index=True)
         pairs = zip(unique.tolist(), first.tolist(), strict=True)
-        new = {shape: int(rows[place]) for shape, place in pairs if shape not in self._seen}
+        new = {shape: int(doubted[rows[place]]) for shape, place in pairs if shape not in self._seen}
         self._seen.update(new)
-        return sorted({*range(count), *new.values()})
+        return sorted({*doubted[doubted < count].tolist(), *new.values()})
 
 
 def message_shapes(

@@ -15,11 +15,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..schema import JSON
 from .program import OPERATIONS, QUESTIONS, Expression, Question, evaluate
 
 Numbers = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 _NO_BYTES: Bytes = np.zeros(0, np.uint8)
+
+
+_OFTEN = b" \n.,'etaoinshrdlcumETAOINSHRDLCUM"
+_RARITY = [0 if byte in _OFTEN else 1 if chr(byte).isalnum() or byte > 127 else 2 for byte in range(256)]
+"""How rare each byte is in what people write, roughly."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,21 @@ class Source:
     def find(self, pattern: bytes) -> Numbers:
         """Where `pattern` occurs, overlaps included, ascending."""
         if pattern not in self.found:
-            self.found[pattern] = find_all(self.data[self.low : self.high], pattern) + self.low
+            self.found[pattern] = self._find(pattern) if pattern else np.zeros(0, np.int64)
         return self.found[pattern]
+
+    def _find(self, pattern: bytes) -> Numbers:
+        """Looks for the rarest byte of a pattern, then for it and the next, which patterns share, then for the rest."""
+        if len(pattern) == 1:
+            return np.flatnonzero(self.data[self.low : self.high] == pattern[0]) + self.low
+        rare = max(range(len(pattern) - 1), key=lambda place: _RARITY[pattern[place]])
+        core = pattern[rare : rare + min(2, len(pattern) - 1)]
+        places = self.find(core) - rare
+        places = places[(places >= self.low) & (places <= self.high - len(pattern))]
+        for step in (*range(rare), *range(rare + len(core), len(pattern))):
+            if len(places):
+                places = places[self.data.take(places + step) == pattern[step]]
+        return places
 
 
 @dataclass(frozen=True)
@@ -58,12 +77,13 @@ class Texts:
         return [data[a:b].tobytes().decode() for a, b in zip(self.start.tolist(), self.stop.tolist(), strict=True)]
 
 
-def source_of(array: pa.StringArray) -> tuple[Source, Numbers]:
-    """The buffer of a string array and its offsets, one more than its length."""
+def source_of(array: pa.Array) -> tuple[Source, Numbers]:
+    """The buffer of a text or JSON array and its offsets, one more than its length."""
     _, offsets_buffer, buffer = array.buffers()
     if len(array) == 0 or buffer is None or offsets_buffer is None:
         return Source(pa.py_buffer(b""), _NO_BYTES, 0, 0), np.zeros(len(array) + 1, np.int64)
-    offsets = np.frombuffer(offsets_buffer, np.int32)[array.offset : array.offset + len(array) + 1].astype(np.int64)
+    width = np.int64 if array.type == JSON else np.int32
+    offsets = np.frombuffer(offsets_buffer, width)[array.offset : array.offset + len(array) + 1].astype(np.int64)
     return Source(buffer, np.frombuffer(buffer, np.uint8), int(offsets[0]), int(offsets[-1])), offsets
 
 
@@ -71,34 +91,6 @@ def texts_of(strings: Sequence[str]) -> Texts:
     """Python texts as a source of their own."""
     source, offsets = source_of(pa.array(strings, pa.string()))
     return Texts(source, offsets[:-1], offsets[1:])
-
-
-def find_all(data: Bytes, pattern: bytes) -> Numbers:
-    """Where `pattern` occurs in `data`, overlaps included, ascending."""
-    if not pattern or len(pattern) > len(data):
-        return np.zeros(0, np.int64)
-    if len(pattern) == 1:
-        return np.flatnonzero(data == pattern[0])
-    places = np.concatenate([_pairs(data, pattern[:2], 0), _pairs(data, pattern[:2], 1)])
-    places = places[places <= len(data) - len(pattern)]
-    for step in range(2, len(pattern)):
-        places = places[data[places + step] == pattern[step]]
-    return np.sort(places)
-
-
-_BLOCK = 1 << 16
-
-
-def _pairs(data: Bytes, pair: bytes, origin: int) -> Numbers:
-    """Where two bytes stand side by side at an even distance from `origin`; few places match, so blocks go by fast."""
-    words = data[origin : origin + (len(data) - origin) // 2 * 2].view(np.uint16)
-    wanted = int(np.frombuffer(pair, np.uint16)[0])
-    found = [np.zeros(0, np.int64)]
-    for low in range(0, len(words), _BLOCK):
-        hits = words[low : low + _BLOCK] == wanted
-        if hits.any():
-            found.append(np.flatnonzero(hits) + low)
-    return np.concatenate(found) * 2 + origin
 
 
 def distinct(numbers: Numbers) -> list[int]:
@@ -110,8 +102,9 @@ def distinct(numbers: Numbers) -> list[int]:
     return found
 
 
-View = npt.NDArray[np.int32]
-"""Rows of four numbers: a text of a string view array (length, then 12 bytes, or prefix, source and place)."""
+View = npt.NDArray[np.void]
+"""Texts of a string view array, 16 bytes each: the length, then 12 bytes of text, or its prefix, source and place."""
+_VIEW = "V16"
 _INLINE = 12
 """Texts up to so many bytes lie in the view itself (Arrow columnar format, variable-size binary view layout)."""
 
@@ -124,7 +117,7 @@ def views_of(texts: Texts, source: int) -> View:
     short = np.flatnonzero(size <= _INLINE)
     if len(short):
         views[short, 1:] = _inlined(texts.pick(short))
-    return views
+    return views.view(_VIEW)[:, 0]
 
 
 def _inlined(texts: Texts) -> View:

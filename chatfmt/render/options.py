@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import RenderError
@@ -38,6 +40,8 @@ class Rendered:
 
     text: pa.StringArray
     spans: pa.ListArray | None = None
+    whole: npt.NDArray[np.bool_] | None = None
+    """Which rows are known to print every text of their conversation; None where nothing is known."""
 
 
 class Renderer(Protocol):

@@ -20,13 +20,14 @@ import pyarrow as pa
 
 from .. import schema
 from ..errors import RenderError, TemplateError
-from .batches import Batch, Others, merged, spans_of, together
+from .batches import Batch, Others, Replayed, merged, spans_of, together
 from .kernels import Numbers, distinct
 from .options import SPANS, Rendered, Renderer, RenderOptions
-from .program import Path, Program, Untraceable
+from .program import Program, Untraceable
 from .rows import RowReplay, Text
 from .shapes import MAX_TURNS, NO_SHAPE, Shapes, constants_of, dense, read_turns
-from .tables import KNOWN, Pieces, Slots, Tables, is_columnar
+from .slots import is_only_said
+from .tables import KNOWN, Pieces, Tables, is_columnar
 from .template import ChatTemplate
 from .trace import Inputs, trace
 
@@ -72,20 +73,6 @@ class Stats:
     def share(self) -> float:
         """The share of rows that did not need Jinja; 1 where there were none."""
         return (self.replayed + self.python) / self.rows if self.rows else 1.0
-
-
-@dataclass(frozen=True)
-class Explained:
-    """A rendered column and what became of the texts of its rows.
-
-    `program` names the program of each row, 0 where there is none: such a row says nothing about its texts.
-    `unrendered` are the paths of texts (`("messages", 2, "content")`) that a program never prints.
-    """
-
-    rendered: Rendered
-    program: Numbers
-    slots: Slots
-    unrendered: Mapping[int, tuple[Path, ...]]
 
 
 @dataclass
@@ -139,31 +126,24 @@ class TracedRenderer:
         failures: list[RenderError] | None = None,
     ) -> Rendered:
         """As `Renderer` says."""
-        prompt = self.options.generation_prompt if generation_prompt is None else generation_prompt
-        return self._write(self._replayed(messages, (tools, documents, template_kwargs), prompt, spans), failures)
+        return self.replay(
+            messages, (tools, documents, template_kwargs), generation_prompt, spans=spans, failures=failures
+        ).rendered
 
-    def explain(
+    def replay(
         self,
         messages: pa.ListArray,
-        tools: pa.Array | None = None,
-        documents: pa.Array | None = None,
-        template_kwargs: pa.Array | None = None,
-        *,
+        others: Others,
         generation_prompt: bool | None = None,
+        *,
+        spans: bool = False,
         failures: list[RenderError] | None = None,
-    ) -> Explained:
-        """The rendered column, and for replayed rows where each text went and which texts were never printed."""
+    ) -> Replayed:
+        """The rendered column, as a call gives it, and the program of each row with its pieces."""
         prompt = self.options.generation_prompt if generation_prompt is None else generation_prompt
-        batch = self._replayed(messages, (tools, documents, template_kwargs), prompt, False)
-        rendered = self._write(batch, failures)
-        programs = np.where(batch.program < 0, KNOWN, batch.program)
-        rows = np.flatnonzero(programs != KNOWN)
-        pieces = self._tables.assemble(rows, programs[rows], batch.turns, pa.array([], pa.string()))
-        slots = self._tables.slots(programs[rows], pieces)
-        used = {number: self._tables.programs[number].unrendered() for number in distinct(programs[rows])}
-        return Explained(rendered, programs, replace(slots, row=rows[slots.row]), used)
+        return self._write(self._matched(messages, others, prompt, spans), failures)
 
-    def _replayed(self, messages: pa.ListArray, others: Others, prompt: bool, spans: bool) -> Batch:
+    def _matched(self, messages: pa.ListArray, others: Others, prompt: bool, spans: bool) -> Batch:
         """The batch, with a program or a text for each row that can be replayed."""
         batch = self._read(messages, others, prompt, spans)
         if not self.off:
@@ -224,7 +204,9 @@ class TracedRenderer:
         wanted = self.fallback(
             *batch.take(rows), generation_prompt=batch.generation_prompt, spans=batch.spans, failures=failures
         )
-        found = self._rendered(batch, rows, np.full(len(rows), number), pa.array([], pa.string()))
+        programs = np.full(len(rows), number)
+        pieces = self._tables.assemble(rows, programs, batch.turns, pa.array([], pa.string()))
+        found = self._rendered(batch, programs, pieces)
         alike = wanted.text.equals(found.text) and (found.spans is None or found.spans.equals(wanted.spans))
         if failures or not alike:
             self.off = "a replayed text differed from plain Jinja's, so nothing is replayed any more"
@@ -339,21 +321,25 @@ class TracedRenderer:
             batch.program[:] = -1
         return alike
 
-    def _write(self, batch: Batch, failures: list[RenderError] | None) -> Rendered:
+    def _write(self, batch: Batch, failures: list[RenderError] | None) -> Replayed:
         known = np.flatnonzero(batch.program < 0)
         left = np.array([row for row in known.tolist() if row not in batch.texts], np.int64)
         self._count(batch, left)
-        if len(left) == len(batch.program):
-            return self._plain(batch, None, failures)
+        programs = np.where(batch.program < 0, KNOWN, batch.program)
+        if len(left) == len(programs):
+            return Replayed(self._plain(batch, None, failures), programs, None, batch.turns)
         plain = self._plain(batch, left, failures) if len(left) else None
         given = together(plain, left, batch) if len(known) else None
-        programs = np.where(batch.program < 0, KNOWN, batch.program)
         texts = pa.array([], pa.string()) if given is None else given.text
-        rendered = self._rendered(batch, np.arange(len(programs)), programs, texts)
-        return rendered if given is None else merged(rendered, given, known, batch.spans)
+        pieces = self._tables.assemble(np.arange(len(programs)), programs, batch.turns, texts)
+        rendered = self._rendered(batch, programs, pieces)
+        if given is not None:
+            rendered = merged(rendered, given, known, batch.spans)
+        if is_only_said(batch.messages, batch.others[:2]):
+            rendered = replace(rendered, whole=self._tables.whole(programs))
+        return Replayed(rendered, programs, pieces, batch.turns)
 
-    def _rendered(self, batch: Batch, rows: Numbers, programs: Numbers, known: pa.StringArray) -> Rendered:
-        pieces = self._tables.assemble(rows, programs, batch.turns, known)
+    def _rendered(self, batch: Batch, programs: Numbers, pieces: Pieces) -> Rendered:
         return Rendered(pieces.rows(), self._spans(programs, pieces) if batch.spans else None)
 
     def _spans(self, programs: Numbers, pieces: Pieces) -> pa.ListArray:

@@ -243,10 +243,12 @@ class Shapes:
         state = np.broadcast_to(state, len(constants)).astype(np.int64)
         state[(turns.lengths == 0) | (turns.lengths > MAX_TURNS)] = NO_SHAPE
         active = np.flatnonzero(state != NO_SHAPE)
-        for place in range(int(turns.lengths[active].max(initial=0))):
-            active = active[turns.lengths[active] > place]
-            state[active] = self._step(state[active], turns.classes[turns.starts[active] + place])
-            active = active[state[active] != NO_SHAPE]
+        active = active[np.argsort(-turns.lengths[active], kind="stable")]
+        lengths, starts, reached = turns.lengths[active], turns.starts[active], state[active]
+        ends = np.searchsorted(-lengths, -np.arange(int(lengths.max(initial=0))), "left")
+        for place, end in enumerate(ends.tolist()):
+            reached[:end] = self._step(reached[:end], turns.classes.take(starts[:end] + place))
+        state[active] = reached
         return state
 
     def _root(self, constant: int) -> int:
@@ -270,8 +272,9 @@ class Shapes:
         if len(classes) and classes.max() >= self._next.shape[1]:
             self._widen(int(classes.max()))
         following = self._next[state, classes].astype(np.int64)
-        following[classes == NO_SHAPE] = NO_SHAPE
-        unknown = np.flatnonzero((following == NO_SHAPE) & (classes != NO_SHAPE))
+        lost = (state == NO_SHAPE) | (classes == NO_SHAPE)
+        following[lost] = NO_SHAPE
+        unknown = np.flatnonzero((following == NO_SHAPE) & ~lost)
         if len(unknown):
             pairs = state[unknown] * self._next.shape[1] + classes[unknown]
             values, inverse = np.unique(pairs, return_inverse=True)

@@ -31,6 +31,7 @@ from .kernels import (
 )
 from .program import Expression, Piece, Program, Question, leaves_of
 from .shapes import Turns
+from .slots import prints_all
 
 KNOWN = 0
 """The program of a row whose text is known: its one piece is that text."""
@@ -77,10 +78,12 @@ class _Ragged:
             table = np.array(self._rows, np.int64).reshape(-1, self._columns).T.copy()
             self._built = table, np.array(self._ends, np.int64)
         table, ends = self._built
-        starts, counts = ends[which], ends[which + 1] - ends[which]
+        starts = ends.take(which)
+        counts = ends.take(which + 1) - starts
         owner = np.repeat(np.arange(len(which)), counts)
-        places = np.arange(len(owner)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
-        return owner, table[:, places]
+        places = np.repeat(starts - np.cumsum(counts) + counts, counts)
+        places += np.arange(len(owner))
+        return owner, table.take(places, axis=1)
 
 
 class _Numbered:
@@ -107,6 +110,7 @@ class Tables:
         self._guards.append([])
         self._pieces.append([(-1, 0)])
         self._spans.append([])
+        self._whole = [False]
         self._pool: tuple[Source, View] | None = None
 
     def __len__(self) -> int:
@@ -122,6 +126,7 @@ class Tables:
         self._pieces.append([self._piece(piece) for piece in program.pieces])
         self._spans.append(list(program.spans or ()))
         self.programs.append(program)
+        self._whole.append(prints_all(program))
         self._pool = None
         return len(self.programs) - 1
 
@@ -135,7 +140,7 @@ class Tables:
     def accepts(self, rows: Numbers, programs: Numbers, turns: Turns) -> npt.NDArray[np.bool_]:
         """Whether each row answers the guards of its program as the traced row did."""
         owner, (question, turn, expected) = self._guards.expand(programs)
-        places = turns.starts[rows][owner] + turn
+        places = turns.starts.take(rows).take(owner) + turn
         good = np.ones(len(rows), np.bool_)
         for number in np.flatnonzero(np.bincount(question, minlength=1)).tolist() if len(question) else ():
             mine = np.flatnonzero(question == number)
@@ -147,14 +152,12 @@ class Tables:
     def assemble(self, rows: Numbers, programs: Numbers, turns: Turns, known: pa.StringArray) -> Pieces:
         """The pieces of each row; `known` are the texts of the rows of program `KNOWN`, in order."""
         owner, (kind, turn) = self._pieces.expand(programs)
-        pool, literal_views = self._literal_pool()
-        sources, views = [pool], np.zeros((len(kind), 4), np.int32)
-        literal = np.flatnonzero(kind >= 0)
-        views[literal] = literal_views[kind[literal]]
-        places = turns.starts[rows][owner] + turn
+        pool, literals = self._literal_pool()
+        sources, views = [pool], literals.take(np.maximum(kind, 0))
+        starts = turns.starts.take(rows)
         for number in distinct(kind[kind < 0]):
             mine = np.flatnonzero(kind == number)
-            texts = self._texts(-1 - number, places[mine], turns, known)
+            texts = self._texts(-1 - number, starts.take(owner.take(mine)) + turn.take(mine), turns, known)
             sources.append(texts.source)
             views[mine] = views_of(texts, len(sources) - 1)
         counts = np.bincount(owner, minlength=len(rows))
@@ -169,23 +172,13 @@ class Tables:
 
     def _literal_pool(self) -> tuple[Source, View]:
         if self._pool is None:
-            texts = texts_of([str(value) for value in self._literals.values])
+            texts = texts_of([str(value) for value in self._literals.values] or [""])
             self._pool = texts.source, views_of(texts, 0)
         return self._pool
 
-    def slots(self, programs: Numbers, pieces: Pieces) -> Slots:
-        """Where the texts of messages stand in the rows' texts; rows of program `KNOWN` have none."""
-        owner, (kind, turn) = self._pieces.expand(programs)
-        mine = np.flatnonzero(kind < -1)
-        ends = _ends(pieces)
-        origin = ends[pieces.bounds[owner[mine]]]
-        fields = [leaf(bare) for bare in self._expressions.values]
-        names = tuple(dict.fromkeys(fields))
-        field = np.array([names.index(name) for name in fields], np.int64)
-        whole = np.array([bare[0] == "leaf" for bare in self._expressions.values], np.bool_)
-        number = -1 - kind[mine]
-        start, end = ends[mine] - origin, ends[mine + 1] - origin
-        return Slots(owner[mine], turn[mine], start, end, whole[number], field[number], names)
+    def whole(self, programs: Numbers) -> npt.NDArray[np.bool_]:
+        """Which rows print everything that is said in them, told from their programs; see `slots.prints_all`."""
+        return np.array(self._whole, np.bool_)[programs]
 
     def spans(self, programs: Numbers, pieces: Pieces) -> tuple[Numbers, Numbers, Numbers]:
         """The generation spans of each row, in code points of its text: row, start, end."""
@@ -193,23 +186,6 @@ class Tables:
         ends = _ends(pieces)
         origin = pieces.bounds[owner]
         return owner, ends[origin + first] - ends[origin], ends[origin + last] - ends[origin]
-
-
-@dataclass(frozen=True)
-class Slots:
-    """Every place where a text of a message was printed: row, turn, field, `[start, end)` in code points of the row.
-
-    `whole` says that the text was printed as it is; otherwise a part of it or something made of it (stripped, split).
-    """
-
-    row: Numbers
-    turn: Numbers
-    start: Numbers
-    end: Numbers
-    whole: npt.NDArray[np.bool_]
-    field: npt.NDArray[np.int64]
-    """An index into `fields`."""
-    fields: tuple[str, ...]
 
 
 def is_columnar(program: Program) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from chatfmt import schema
 from chatfmt.errors import RenderError, TemplateError
 from chatfmt.render import replay
-from chatfmt.render.kernels import answers, apply, find_all, source_of, texts_of
+from chatfmt.render.kernels import answers, apply, source_of, texts_of
 from chatfmt.render.options import RenderOptions
 from chatfmt.render.plain import JinjaRenderer
 from chatfmt.render.program import OPERATIONS, QUESTIONS
@@ -260,28 +260,30 @@ def test_tool_calls_with_other_arguments_replay_row_by_row() -> None:
     assert (renderer.stats.python, renderer.stats.jinja) == (53, 7)
 
 
-def test_explain_says_where_each_text_went_and_which_were_lost() -> None:
-    text = (
-        "{% for m in messages %}{% if m.role == 'user' %}<{{ m.content|trim }}>{{ m.content }}{% endif %}{% endfor %}"
-    )
-    renderer = traced(text)
-    found = renderer.explain(*columns([chat(" é ", "lost"), chat("b", "x")]))
-    slots = found.slots
-    places = zip(
-        slots.row,
-        slots.turn,
-        (slots.fields[field] for field in slots.field),
-        slots.start,
-        slots.end,
-        slots.whole,
-        strict=True,
-    )
-    assert found.rendered.text.to_pylist() == ["<é> é ", "<b>b"]
-    assert [tuple(map(str, place)) for place in places] == [
-        ("0", "0", "content", "1", "2", "False"), ("0", "0", "content", "3", "6", "True"),
-        ("1", "0", "content", "1", "2", "False"), ("1", "0", "content", "3", "4", "True"),
-    ]  # fmt: skip
-    assert [found.unrendered[number] for number in found.program.tolist()] == [(("messages", 1, "content"),)] * 2
+@pytest.mark.parametrize(
+    ("printed", "whole"),
+    [
+        ("{{ m.content }}", True),
+        ("{{ m.content|trim }}", True),
+        ("{{ m.content.rstrip('\\n ') }}", True),
+        ("{{ m.content.strip('<') }}", False),
+        ("{{ m.content.split('x')[0] }}", False),
+        ("{% if m.role == 'user' %}{{ m.content }}{% endif %}", False),
+        ("{{ m.role }}", False),
+    ],
+)
+def test_rows_are_known_to_print_what_is_said(printed: str, whole: bool) -> None:
+    renderer = traced("{% for m in messages %}" + printed + "|{% endfor %}")
+    found = renderer(*columns([chat(" é ", "lost"), chat("b", "x")])).whole
+    assert found is not None and found.tolist() == [whole, whole]
+
+
+def test_rows_with_more_than_texts_are_not_known_to_print_it() -> None:
+    renderer = traced("{% for m in messages %}{{ m.content }}|{% endfor %}")
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    assert renderer(*columns([{**chat("a", "b"), "tools": [tool]}] * 2)).whole is None
+    parts = {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}
+    assert renderer(*columns([parts] * 2)).whole is None
 
 
 OPERATION_CASES = [
@@ -337,8 +339,10 @@ def test_a_pattern_across_two_texts_is_in_neither() -> None:
 
 
 def test_patterns_are_found_in_slices_and_across_blocks() -> None:
-    data = np.frombuffer(("é" * 70_000 + "</think>" + "ab" * 70_000 + "</think>").encode(), np.uint8)
-    assert find_all(data, b"</think>").tolist() == [140_000, 280_008]
+    source, _ = source_of(pa.array(["é" * 70_000 + "</think>" + "ab" * 70_000, "</think>", "aaa</thin"]))
+    assert source.find(b"</think>").tolist() == [140_000, 280_008]
+    assert source.find(b"aa").tolist() == [280_016, 280_017] and source.find("é</t".encode()).tolist() == [139_998]
+    assert source.find(b"").tolist() == source.find(b"</think>aaa</think>").tolist() == []
     array = pa.array(["</think>", "x", "a</think>"])[1:]
     source, offsets = source_of(array)
     assert source.find(b"</think>").tolist() == [10] and offsets.tolist() == [8, 9, 18]
