@@ -76,9 +76,8 @@ def _check_names(value: dict[str, Any]) -> None:
 def too_large(max_bytes: int) -> RowError:
     """The error for a record of more than `max_bytes`."""
     return RowError(
-        f"the record is longer than {max_bytes} bytes", code="json.too_large",
-        hint="raise `--max-row-bytes` if this is meant",
-    )  # fmt: skip
+        f"the record is longer than {max_bytes} bytes", code="json.too_large", hint="`--on-error skip` leaves it out"
+    )
 
 
 def refuse(error: RowError, record: Record, on_bad: OnBad | None) -> None:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from ..errors import InputError, Location, RowError, UsageError
 from ..schema import KEYS, ROW, TEXT
 from .batches import SHOWN_BYTES, OnBad, Record, refuse
+from .exact_json import PLAIN_TEXT
 from .jsonl import Start, line_blocks, without_bom
 from .model import Format, ReaderOptions
 
@@ -59,7 +60,12 @@ def _batch(records: Sequence[list[str]], rows: Sequence[int], names: Sequence[st
 
 
 def _wrong_count(found: int, wanted: int) -> RowError:
-    return RowError(f"the record has {found} fields, the header {wanted}", code="csv.fields")
+    hint = f"say `--delimiter` if another sign parts the fields; {PLAIN_TEXT}"
+    return RowError(f"the record has {_fields(found)}, the header {wanted}", code="csv.fields", hint=hint)
+
+
+def _fields(count: int) -> str:
+    return f"{count} field" if count == 1 else f"{count} fields"
 
 
 def take_header(
@@ -125,8 +131,9 @@ def read_records(
 
 
 def delimiter(format: Format, options: ReaderOptions) -> str:
-    """What parts the fields: as asked for, else a tab in TSV and a comma in CSV. Raises UsageError."""
-    given = {"\\t": "\t", "tab": "\t"}.get(options.delimiter or "", options.delimiter)
+    """What parts the fields: as asked for, else a tab in TSV and a comma in CSV; `none` for nothing, so that a line is
+    one field. Raises UsageError."""
+    given = {"\\t": "\t", "tab": "\t", "none": "\0"}.get(options.delimiter or "", options.delimiter)
     if given is not None and (len(given) != 1 or given in '\r\n"'):
         raise UsageError(f"`--delimiter {options.delimiter}` is not one character", hint="such as `--delimiter ';'`")
     return given or ("\t" if format == "tsv" else ",")
@@ -184,7 +191,7 @@ class _Lines:
             raise RowError("bytes that are not UTF-8", code="csv.encoding", hint=_ENCODING) from error
 
 
-_LARGER = "raise `--max-row-bytes` if this is meant"
+_LARGER = "`--on-error skip` leaves it out"
 _ENCODING = "name the encoding of the file, as in `--encoding latin-1`"
 
 

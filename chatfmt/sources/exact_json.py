@@ -96,7 +96,13 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
     (r"invalid number|number out of range", "json.number", "{error}"),
     (r"trailing characters", "json.syntax", "something follows the end of the value"),
     (r"control character.*", "json.syntax", "a control character inside a string"),
+    (r"expected value", "json.syntax", "not JSON: no value begins here"),
+    (r"expected ident", "json.syntax", "not JSON: a word that is not `true`, `false` or `null`"),
+    (r"EOF while parsing .*", "json.syntax", "not JSON: it ends too early"),
+    (r"key must be a string", "json.syntax", "not JSON: a key without double quotes"),
 )
+_LEAVE_OUT = "`--on-error skip` leaves out such rows and keeps them in a file of rejects"
+PLAIN_TEXT = "for lines of plain text: `--no-header --no-quote --delimiter none --map text=column1`"
 
 
 def _explained(raw: bytes, error: str) -> RowError:
@@ -106,7 +112,14 @@ def _explained(raw: bytes, error: str) -> RowError:
     text = error[: place.start()] if place else error
     byte = _offset(raw, line, column)
     code, message = _reason(raw, text, byte)
-    return RowError(message, code=code, at=Location(line=line, byte=byte))
+    hint = PLAIN_TEXT if byte == 0 and _is_plain_text(raw) else _LEAVE_OUT
+    return RowError(message, code=code, hint=hint, at=Location(line=line, byte=byte))
+
+
+def _is_plain_text(raw: bytes) -> bool:
+    """Whether the record looks like a line that somebody wrote, and not like JSON or like no text at all."""
+    head = raw[:200].decode(errors="ignore")
+    return head[:1] not in ("", "{", "[", '"', "'") and head.replace("\t", "").rstrip("\r").isprintable()
 
 
 def _offset(raw: bytes, line: int, column: int) -> int:

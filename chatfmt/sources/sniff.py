@@ -168,7 +168,7 @@ def _text_format(head: bytes, named: Format | None, options: ReaderOptions) -> F
         return "jsonl" if _lines_are_lists(text) else "json"
     if text.startswith(b"{"):
         return "jsonl" if _first_line_is_object(text) else _document_or_lines(text)
-    if named is None and (options.delimiter or not options.header or _looks_delimited(text)):
+    if options.delimiter or not options.header or (named is None and _looks_delimited(text)):
         return "tsv" if b"\t" in text.split(b"\n", 1)[0] and not options.delimiter else "csv"
     return "jsonl"
 

@@ -310,7 +310,7 @@ def test_stdin_of_every_kind() -> None:
     assert caught.value.message == "nothing came in"
     with pytest.raises(RowError) as bad:
         list(read_stream(io.BytesIO(b'{"a":"x"}\n{"a":}\n')))
-    assert str(bad.value) == "- row 1: not JSON: expected value (line 2, byte 15)"
+    assert str(bad.value) == "- row 1: not JSON: no value begins here (line 2, byte 15)"
 
 
 def test_stdin_answers_before_it_ends() -> None:

@@ -228,3 +228,20 @@ def test_a_record_that_is_too_long(name: str, tmp_path: Path) -> None:
     good, bad = bad_rows(written(tmp_path, raw, name), ReaderOptions(max_row_bytes=100))
     assert good == [{"a": 1}, {"a": 2}]
     assert [(code, place[0]) for code, place, _ in bad] == [("json.too_large", 1), ("json.too_large", 3)]
+
+
+@pytest.mark.parametrize(
+    ("raw", "message", "hint"),
+    [
+        (b"hello", "not JSON: no value begins here", "plain text"),
+        (b"nothing", "not JSON: a word that is not `true`, `false` or `null`", "skip"),
+        (b"{'a': 1}", "not JSON: a key without double quotes", "skip"),
+        (b'{"a": ', "not JSON: it ends too early", "skip"),
+        (b"\x00\x01", "not JSON: no value begins here", "skip"),
+    ],
+)
+def test_what_is_said_of_a_line_that_is_no_json(raw: bytes, message: str, hint: str) -> None:
+    with pytest.raises(RowError) as caught:
+        parse_object(raw)
+    assert (caught.value.message, caught.value.code) == (message, "json.syntax")
+    assert hint in caught.value.hint

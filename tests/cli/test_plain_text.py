@@ -1,0 +1,40 @@
+"""Plain text where JSON is expected: the error says what to type, and what it says works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ..conftest import run_cli
+
+LINES = ['He said "hi"', "a\tb, then", "  c ; d"]
+HINT = "hint: for lines of plain text: `--no-header --no-quote --delimiter none --map text=column1`\n"
+
+
+@pytest.mark.parametrize("name", ["plain.txt", "plain.jsonl", "-"])
+def test_what_the_hint_says_to_type_reads_each_line_as_it_is(tmp_path: Path, name: str) -> None:
+    text = "".join(line + "\n" for line in LINES)
+    source = name if name == "-" else str(tmp_path / name)
+    if name != "-":
+        Path(source).write_text(text)
+    stdin = text if name == "-" else None
+    failed = run_cli("convert", source, stdin=stdin)
+    assert failed.returncode == 4
+    assert failed.stderr.decode() == f"error: {source} row 0: not JSON: no value begins here (line 1, byte 0)\n{HINT}"
+    typed = re.search(r"`(.*)`", failed.stderr.decode())
+    assert typed is not None
+    done = run_cli("convert", source, *shlex.split(typed[1]), "-q", stdin=stdin)
+    assert done.stdout == b'{"text":"He said \\"hi\\""}\n{"text":"a\\tb, then"}\n{"text":"  c ; d"}\n'
+
+
+def test_text_with_commas_says_the_same(tmp_path: Path) -> None:
+    source = tmp_path / "plain.txt"
+    source.write_text("Well, yes\nno\n")
+    failed = run_cli("convert", source)
+    assert failed.stderr.decode() == (
+        f"error: {source} row 0: the record has 1 field, the header 2 (line 2, byte 10)\n"
+        "hint: say `--delimiter` if another sign parts the fields; " + HINT.removeprefix("hint: ")
+    )
