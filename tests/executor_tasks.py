@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jinja2
 
 from chatfmt.errors import DialectError, Location, OutputError, RenderError
+from chatfmt.executors import at
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,50 @@ def die_once(task: Named) -> str:
 
 def die(task: Named) -> None:
     os.kill(os.getpid(), getattr(signal, task.flag.name))
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A task in steps of ten that dies at one number; looked at closely, in steps of one from where it died on."""
+
+    name: str
+    deadly: int
+    signal: str
+    start: int = 0
+    width: int = 10
+
+    def closer(self, place: range) -> Steps:
+        return replace(self, start=place.start, width=1)
+
+
+def step(task: Steps) -> int:
+    for first in range(task.start, 100, task.width):
+        at(range(first, first + task.width))
+        if task.deadly in range(first, first + task.width):
+            os.kill(os.getpid(), getattr(signal, task.signal))
+    return task.start
+
+
+def steps(task: Steps) -> Iterator[int]:
+    for first in range(task.start, 100, task.width):
+        at(range(first, first + task.width))
+        if task.deadly in range(first, first + task.width):
+            os.kill(os.getpid(), getattr(signal, task.signal))
+        yield first
+
+
+def parent(number: int) -> tuple[int, str, bool]:
+    time.sleep(0.02)
+    return os.getppid(), os.environ["OPENBLAS_NUM_THREADS"], "chatfmt.manifest" in sys.modules
+
+
+def pids(number: int) -> Iterator[int]:
+    yield os.getpid()
+
+
+def count(number: int) -> Iterator[int]:
+    yield from range(number)
+    raise DialectError("that was the last", code="msg.role")
 
 
 def leave(number: int) -> None:

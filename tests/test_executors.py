@@ -9,7 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,15 @@ def children(pid: int | None = None) -> set[int]:
                 found |= fresh
                 todo += fresh
     return found
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[None]:
+    """A nursery, also where the test runner has a thread of its own: it waits for this one meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chatfmt.executors.nursery.can_fork", lambda: True)
+        with executors.opened("chatfmt.manifest"):
+            yield
 
 
 def run(name: str, fn: Any, tasks: list[Any], workers: int = 2) -> list[Any]:
@@ -179,6 +190,18 @@ class TestDeath:
         assert caught.value.code == "worker.lost"
         assert caught.value.hint
 
+    @pytest.mark.parametrize(
+        ("name", "error", "message"),
+        [
+            ("SIGKILL", OutputError, r"two workers died at task 1 \(`b`\): worker \d+ was killed by SIGKILL \(out .*"),
+            ("SIGSEGV", InputError, r"native code crashed twice on task 1 \(`b`\): worker \d+ was killed by SIGSEGV"),
+        ],
+    )  # fmt: skip
+    def test_then_the_task_is_looked_at_closely(self, name: str, error: type, message: str) -> None:
+        with pytest.raises(error, match=message + r", at range\(67, 68\)") as caught:
+            run("processes", work.step, [work.Steps("a", -1, name), work.Steps("b", 67, name)])
+        assert caught.value.code == "worker.lost"
+
     def test_a_worker_that_leaves(self) -> None:
         with pytest.raises(OutputError, match=r"two workers died at task 0: worker \d+ ended with exit code 3"):
             run("processes", work.leave, [1])
@@ -190,6 +213,74 @@ class TestDeath:
         monkeypatch.setattr("chatfmt.executors.worker.PATIENCE", 0.2)
         assert run("processes", work.stop_once, [work.Named("data/x", tmp_path / "flag")], 1) == ["data/x"]
         assert "was killed by SIGKILL" in caplog.text
+
+
+@needs_linux
+class TestNursery:
+    def test_workers_are_forked_from_a_process_that_has_imported_the_module(self) -> None:
+        before = children()
+        with opened():
+            (nursery,) = children() - before
+            found = set(run("processes", work.parent, list(range(8))))
+            assert found == {(nursery, "1", True)}
+        assert children() == before
+
+    def test_generators_run_apart(self) -> None:
+        with opened():
+            got: list[int] = []
+            with pytest.raises(DialectError, match="that was the last") as caught:
+                got.extend(executors.apart(work.count, 3))
+        assert got == [0, 1, 2] and caught.value.code == "msg.role"
+        with opened():
+            items = executors.apart(work.count, 3)
+            assert [next(items), next(items)] == [0, 1]
+            items.close()
+
+    def test_without_one_they_run_here(self) -> None:
+        assert not executors.is_apart()
+        with contextlib.closing(executors.apart(work.pids, 1)) as items:
+            assert next(items) == os.getpid()
+
+    @pytest.mark.parametrize(
+        ("name", "error", "message"),
+        [
+            ("SIGKILL", OutputError, r"a worker died: worker \d+ was killed by SIGKILL .*, at range\(60, 70\)"),
+            ("SIGSEGV", InputError, r"native code crashed: worker \d+ was killed by SIGSEGV, at range\(60, 70\)"),
+        ],
+    )  # fmt: skip
+    def test_a_generator_that_dies_is_an_error_after_what_it_gave(self, name: str, error: type, message: str) -> None:
+        got: list[int] = []
+        with opened(), pytest.raises(error, match=message) as caught:
+            for item in executors.apart(work.steps, work.Steps("b", 67, name)):
+                got.append(item)
+        assert got == [0, 10, 20, 30, 40, 50] and caught.value.code == "worker.lost"
+
+    def test_when_it_is_killed_workers_are_fresh_interpreters(self) -> None:
+        before = children()
+        with opened():
+            (nursery,) = children() - before
+            os.kill(nursery, signal.SIGKILL)
+            assert run("processes", work.square, [1, 2, 3]) == [1, 4, 9]
+        assert children() == before
+
+    def test_its_death_is_that_of_its_workers(self) -> None:
+        before = children()
+        with opened():
+            (nursery,) = children() - before
+            results = executors.processes(work.who, list(range(100)), 2)
+            next(results)
+            os.kill(nursery, signal.SIGKILL)
+            assert len(list(results)) == 99
+        assert children() == before
+
+    def test_a_process_with_threads_forks_none(self) -> None:
+        wait = threading.Event()
+        thread = threading.Thread(target=wait.wait)
+        thread.start()
+        with executors.opened("chatfmt.manifest"):
+            assert not executors.is_apart()
+        wait.set()
+        thread.join()
 
 
 def wait_for(condition: Any, seconds: float = 20) -> Any:

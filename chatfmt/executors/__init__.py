@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 from ..errors import UnknownName
 from .cluster import ray
-from .nursery import nursery, opened
+from .nursery import current, opened
 from .pool import apart as _apart
 from .pool import processes
 from .work import at
@@ -39,7 +39,7 @@ def serial(fn: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[R
 
 def is_apart() -> bool:
     """Whether another process costs next to nothing here, because a nursery is open."""
-    return nursery() is not None
+    return current() is not None
 
 
 def apart(fn: Callable[[T], Iterator[R]], task: T) -> Generator[R, None, None]:

@@ -62,7 +62,7 @@ class Nursery:
 _open: list[Nursery] = []
 
 
-def nursery() -> Nursery | None:
+def current() -> Nursery | None:
     """The nursery of this process, None where workers are fresh interpreters."""
     return _open[-1] if _open else None
 

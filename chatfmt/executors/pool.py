@@ -45,7 +45,7 @@ def apart(fn: Callable[[T], Iterator[R]], task: T) -> Iterator[R]:
             if message[:1] == ITEM:
                 yield value
     except Lost as lost:
-        raise _lost(lost, "this conversion", times="") from None
+        raise _lost(lost) from None
     finally:
         worker.end()
 
@@ -168,13 +168,15 @@ class Pool:
         worker.end()
 
 
-def _lost(lost: Lost, what: str, times: str = " twice") -> ChatfmtError:
+def _lost(lost: Lost, task: str = "") -> ChatfmtError:
+    """The error for a task that was lost twice, or for what was not tried again."""
     where = "" if lost.place is None else f", at {lost.place}"
     if lost.crash:
+        said = f"native code crashed twice on {task}" if task else "native code crashed"
         hint = "its input may be damaged: read it with another tool, or leave it out"
-        return InputError(f"native code crashed{times} on {what}: {lost}{where}", hint=hint, code="worker.lost")
+        return InputError(f"{said}: {lost}{where}", hint=hint, code="worker.lost")
+    said = f"two workers died at {task}" if task else "a worker died"
     hint = "use fewer `--workers`, then run again with `--resume`"
-    said = f"two workers died at {what}" if times else f"a worker died at {what}"
     return OutputError(f"{said}: {lost}{where}", hint=hint, code="worker.lost")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-from .nursery import ONE_THREAD, Nursery, nursery
+from .nursery import ONE_THREAD, Nursery, current
 from .wire import ITEM, PLACE, receive, send
 
 PATIENCE = 10.0
@@ -96,7 +96,7 @@ class Forked:
 
 def start() -> Process:
     """A new process for a worker."""
-    parent = nursery()
+    parent = current()
     if parent is not None:
         with contextlib.suppress(OSError):
             return Forked(parent)

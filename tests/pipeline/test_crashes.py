@@ -1,0 +1,113 @@
+"""Crashes in native code: each is one line that says where, never the end without a word, never half an output."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ..conftest import run_cli
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+
+ROWS = 5000
+HINT = "hint: its input may be damaged: read it with another tool, or leave it out\n"
+BREAK = """
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+
+def deadly(fn):
+    def call(batch, *rest):
+        if "DEADLY" in str(batch.to_pylist()):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return fn(batch, *rest)
+    return call
+
+class Breaker(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == MODULE:
+            sys.meta_path.remove(self)
+            from importlib.util import find_spec
+            spec = find_spec(name)
+            run = spec.loader.exec_module
+            def broken(module):
+                run(module)
+                setattr(module, FUNCTION, deadly(getattr(module, FUNCTION)))
+            spec.loader.exec_module = broken
+            return spec
+
+sys.meta_path.insert(0, Breaker())
+"""
+
+
+def broken(folder: Path, module: str, function: str) -> dict[str, str]:
+    """An environment in which `function` of `module` crashes on a batch that holds the word DEADLY."""
+    folder.mkdir()
+    text = BREAK.replace("MODULE", repr(module)).replace("FUNCTION", repr(function))
+    (folder / "sitecustomize.py").write_text(text)
+    return {"PYTHONPATH": str(folder)}
+
+
+def write(path: Path, deadly: int) -> Path:
+    turns = [[{"role": "user", "content": "DEADLY" if row == deadly else f"say {row}"}] for row in range(ROWS)]
+    pq.write_table(pa.table({"messages": turns}), path, row_group_size=1000)
+    return path
+
+
+def text(row: int) -> str:
+    return json.dumps({"text": f"<|im_start|>user\nsay {row}<|im_end|>\n"}, separators=(",", ":")) + "\n"
+
+
+def said(stderr: bytes) -> str:
+    """What was said, numbers of processes aside."""
+    return re.sub(r"worker \d+", "worker N", stderr.decode())
+
+
+def test_a_crash_in_a_task_is_narrowed_to_its_row(tmp_path):
+    source, out = write(tmp_path / "x.parquet", 3217), tmp_path / "out"
+    env = broken(tmp_path / "site", "chatfmt.checks", "run")
+    run = run_cli("convert", source, "-t", "chatml", "-o", out, "--rows-per-shard", "2500", "--workers", "2", env=env)
+    name = "data/train-00001-of-00002.parquet"
+    assert said(run.stderr).splitlines() == [
+        f"worker N was killed by SIGSEGV while it did task 1 (`{name}`); doing it again",
+        f"error: native code crashed twice on task 1 (`{name}`): worker N was killed by SIGSEGV, "
+        f"at `{source}` row 3217",
+        HINT.strip(),
+    ]
+    assert run.returncode == 3
+    assert sorted(path.name for path in out.iterdir()) == [".chatfmt"]
+    again = run_cli("convert", source, "-t", "chatml", "-o", out, "--rows-per-shard", "2500", "--resume", "-q")
+    assert (again.returncode, again.stderr) == (0, b"")
+
+
+def test_a_crash_on_the_way_to_stdout_comes_after_the_rows_before_it(tmp_path):
+    source = write(tmp_path / "x.parquet", 3217)
+    run = run_cli("convert", source, "-t", "chatml", env=broken(tmp_path / "site", "chatfmt.checks", "run"))
+    assert run.stdout.decode() == "".join(map(text, range(3000)))
+    where = f"at `{source}` rows 3000 to 3999"
+    assert said(run.stderr) == f"error: native code crashed: worker N was killed by SIGSEGV, {where}\n{HINT}"
+    assert run.returncode == 3
+
+
+@pytest.mark.parametrize("command", [["convert", "-t", "chatml"], ["inspect"], ["preview"], ["check"]])
+def test_a_crash_while_the_first_rows_are_read(tmp_path, command):
+    source = write(tmp_path / "x.parquet", 3)
+    run = run_cli(*command, source, env=broken(tmp_path / "site", "chatfmt.sources.columnar", "numbered"))
+    where = f"at the first rows of `{source}`"
+    assert said(run.stderr) == f"error: native code crashed: worker N was killed by SIGSEGV, {where}\n{HINT}"
+    assert (run.returncode, run.stdout) == (3, b"")
+
+
+def test_a_crash_of_a_reader_later_on(tmp_path):
+    source = write(tmp_path / "x.parquet", 3217)
+    env = broken(tmp_path / "site", "chatfmt.sources.columnar", "numbered")
+    for command, before in ((["convert", "-t", "chatml"], "".join(map(text, range(3000)))), (["check"], "")):
+        run = run_cli(*command, source, env=env)
+        where = f"at `{source}`, while reading it from row 3000 on"
+        assert said(run.stderr) == f"error: native code crashed: worker N was killed by SIGSEGV, {where}\n{HINT}"
+        assert (run.returncode, run.stdout.decode()) == (3, before)
