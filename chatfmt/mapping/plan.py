@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import RecipeError, UnknownName, UsageError
 from ..paths import FieldPath
+from .names import names_needed
 
 TURN_FIELDS = ("system", "developer", "user", "assistant", "tool")
 """The fields that parallel lists may fill, each a role."""
@@ -141,9 +142,10 @@ def _unescaped_outside_tags(text: str) -> str:
 
 
 def check_columns(mapping: Mapping, columns: abc.Collection[str]) -> None:
-    """Refuse a path that begins with a column the source does not have; raises UnknownName.
+    """Refuse a path, a template or `--where` that reads a column the source does not have; raises UnknownName.
 
-    `columns` are those of the source before anything is exploded. After `explode` any column may appear.
+    `columns` are those of the source before anything is exploded. After `explode` any column may appear. A name whose
+    presence the text itself asks for (`x is defined`) may be missing.
     """
     if mapping.explode is not None:
         _check(mapping.explode, columns)
@@ -151,6 +153,20 @@ def check_columns(mapping: Mapping, columns: abc.Collection[str]) -> None:
     for _, part in mapping.fields:
         if isinstance(part, FieldPath):
             _check(part, columns)
+        if isinstance(part, Template):
+            _check_names(part.text, columns, expression=False)
+    if mapping.where is not None:
+        _check_names(mapping.where, columns, expression=True)
+
+
+def _check_names(text: str, columns: abc.Collection[str], *, expression: bool) -> None:
+    for name in sorted(names_needed(text, expression=expression)):
+        if name not in columns:
+            error = UnknownName.of("column", name, [known for known in columns if not known.startswith("#")])
+            raise UnknownName(
+                f"`{text}` reads the column `{name}`, which no row looked at has",
+                hint=f"{error.hint} (or, where only some rows have it, ask first: `{name} is defined`)",
+            )
 
 
 def _check(path: FieldPath, columns: abc.Collection[str]) -> None:

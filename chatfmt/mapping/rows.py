@@ -12,21 +12,27 @@ import pyarrow as pa
 from ..errors import Location, RowError
 from ..paths import FieldPath, lengths_and_starts
 from ..schema import JSON, KEYS, ROW, TEXT, decode_objects, dumps, encode_objects, loads, without_nulls
+from .names import ROW_NAME
 
 Row = abc.Mapping[str, Any]
 
 
 def read_rows(batch: pa.RecordBatch, expression: str, *, nulls: bool = False) -> list[dict[str, Any]]:
-    """The rows as plain data, with the columns whose names stand in `expression` (all where it says `row`).
+    """The rows as plain data, with the columns whose names stand in `expression`.
+
+    Where it says `row`, all columns, and the row itself under that name, unless a column is called so.
 
     A null is an absent key, as it is in JSON; with `nulls` it is None, as it is in Parquet and CSV.
     """
     words = set(re.findall(r"\w+", expression))
-    wanted = [name for name in batch.schema.names if name != ROW and ("row" in words or name in words or name == KEYS)]
+    is_read = batch.schema.names if ROW_NAME in words else {*words, KEYS}
+    wanted = [name for name in batch.schema.names if name != ROW and name in is_read]
     if wanted in ([], [KEYS]):
         return [{} for _ in range(len(batch))]
     rows = _own_rows({name: batch.column(name) for name in wanted})
-    return [{name: row.get(name) for name in wanted if name != KEYS} for row in rows] if nulls else rows
+    if nulls:
+        rows = [{name: row.get(name) for name in wanted if name != KEYS} for row in rows]
+    return [{ROW_NAME: row, **row} for row in rows] if ROW_NAME in words else rows
 
 
 def _own_rows(columns: dict[str, pa.Array]) -> list[dict[str, Any]]:

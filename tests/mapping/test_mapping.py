@@ -256,7 +256,7 @@ def test_all_problems_of_a_plan_are_told_at_once() -> None:
 
 
 def test_columns_that_are_not_there_are_named() -> None:
-    plan = mapping.plan({"user": "qestion.x", "system": '"s"', "prompt": "{{ y }}"})
+    plan = mapping.plan({"user": "qestion.x", "system": '"s"', "prompt": "{{ answer }}"})
     with pytest.raises(UnknownName) as caught:
         mapping.check_columns(plan, ["#row", "question", "answer"])
     assert (str(caught.value), caught.value.hint) == ("unknown column `qestion`", "did you mean `question`?")
@@ -265,6 +265,48 @@ def test_columns_that_are_not_there_are_named() -> None:
     with pytest.raises(UnknownName, match="unknown column `rows`"):
         mapping.check_columns(mapping.plan({"user": "q"}, explode="rows"), ["data"])
     mapping.check_columns(mapping.plan({"user": "q"}, explode="data"), ["data"])
+
+
+HALF = " (or, where only some rows have it, ask first: `{} is defined`)"
+
+
+@pytest.mark.parametrize(
+    ("fields", "where", "missing", "hint"),
+    [
+        ({"user": "{{ qestion }}"}, None, "{{ qestion }}|qestion", "did you mean `question`?"),
+        ({"user": "{% for x in lines %}{{ x }}{% endfor %}"}, None, None, "one of: answer, question"),
+        ({}, "scor > 3", "scor > 3|scor", "one of: answer, question"),
+        ({}, "answer == '1' and qestion", "answer == '1' and qestion|qestion", "did you mean `question`?"),
+    ],
+)
+def test_names_that_no_column_has(fields: Any, where: str | None, missing: str | None, hint: str) -> None:
+    with pytest.raises(UnknownName) as caught:
+        mapping.check_columns(mapping.plan(fields, where=where), ["#row", "question", "answer"])
+    text, name = (missing or f"{fields.get('user')}|lines").split("|")
+    assert str(caught.value) == f"`{text}` reads the column `{name}`, which no row looked at has"
+    assert caught.value.hint == hint + HALF.format(name)
+
+
+@pytest.mark.parametrize(
+    ("template", "where"),
+    [
+        ("{{ question }}{% if late %}{{ late }}{% endif %}", "late is defined and late > 3"),
+        ("{{ late | default('') }}", "late is none or question"),
+        ("{{ late if late else question }}", "row['late'] == 1"),
+        ("{% for i in range(2) %}{{ loop.index }}{% endfor %}", "(question, {'a': 1})"),
+        ("{{ question", "question ="),
+    ],
+)
+def test_names_that_are_asked_for_first_may_be_missing(template: str, where: str) -> None:
+    plan = mapping.plan({"user": template}, where=where) if template != "{{ question" else mapping.plan({}, where=where)
+    mapping.check_columns(plan, ["#row", "question"])
+
+
+@both
+def test_a_column_whose_name_is_no_word(source: Any) -> None:
+    batch = source([{"first name": "Ada", "n": "1"}, {"first name": "Bob", "n": "2"}])
+    found = run(batch, {"user": "{{ row['first name'] }} {{ n }}"}, where="row['first name'] != 'Bob'")
+    assert values(found.batch, "user") == ["Ada 1"]
 
 
 @both
