@@ -8,10 +8,11 @@ beginning once a shard: `spool` such a file first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 
-from ..errors import RowError
+from ..errors import ChatfmtError, RowError
 from .columnar import check_schemas, open_parquet
 from .content import is_seekable
 from .index import Index, index, locate
@@ -26,6 +27,8 @@ _MULTIPLE = 4
 """Several shards are so many times some number, so that two or four workers have the same to do."""
 _NEAR = 8
 """A file that differs from the size of a shard by less than this part of it is a shard, and need not be counted."""
+_COUNTED = 8 << 20
+"""Plain text of no more bytes than this is counted, so that people can be told how many rows there are."""
 _UNPACKED = 4
 """How much larger compressed text is taken to be."""
 
@@ -95,6 +98,7 @@ class Planner:
     def __init__(self, source: Source) -> None:
         self.options, self.splits = source.options, source.splits
         self.known: dict[tuple[str, int | None], Index] = {}
+        self.groups: dict[str, list[Unit]] = {}
 
     def index(self, file: SourceFile, limit: int | None = None) -> Index:
         for key in ((file.uri, None), (file.uri, limit)):
@@ -115,7 +119,8 @@ class Planner:
         files = self.splits[part.split]
         if part.is_all and not every_row:
             total = sum(map(self._size, files))
-            return [unit for file in files for unit in self._fine(file, total > shard_bytes, shard_bytes)]
+            units = [unit for file in files for unit in self._fine(file, total > shard_bytes, shard_bytes)]
+            return [self._counted(unit, total) for unit in units]
         needed = _rows_needed(part)
         counts: list[int] = []
         for file in files:
@@ -131,17 +136,32 @@ class Planner:
 
     def _size(self, file: SourceFile) -> int:
         if file.format == "parquet":
-            return sum(unit.size for unit in _row_groups(file))
+            return sum(unit.size for unit in self._row_groups(file))
         return file.size * (_UNPACKED if file.compression else 1)
 
     def _fine(self, file: SourceFile, cut: bool, shard_bytes: int) -> list[Unit]:
         if cut and file.format == "parquet":
-            return _row_groups(file)
+            return self._row_groups(file)
         alone = abs(file.size - shard_bytes) * _NEAR < shard_bytes
         large = file.size > shard_bytes // 4 and not alone
         if cut and file.format != "arrow" and large and is_seekable(file, self.options):
             return self._between_marks(file)
         return [Unit(file, 0, None, self._size(file))]
+
+    def _counted(self, unit: Unit, total: int) -> Unit:
+        """The unit with its end, where that costs next to nothing; its reader says what is wrong with a file."""
+        cheap = total <= _COUNTED and unit.file.compression is None and self.options.field is None
+        if unit.stop is None and (cheap or unit.file.format == "parquet"):
+            with suppress(ChatfmtError):
+                return replace(unit, stop=self.index(unit.file).rows)
+        return unit
+
+    def _row_groups(self, file: SourceFile) -> list[Unit]:
+        """The row groups of a Parquet file, whose footer is read once."""
+        if file.uri not in self.groups:
+            self.groups[file.uri] = found = _row_groups(file)
+            self.known[file.uri, None] = Index((), (found[-1].stop or 0) if found else 0)
+        return self.groups[file.uri]
 
     def _between_marks(self, file: SourceFile) -> list[Unit]:
         found = self.index(file)
@@ -163,11 +183,11 @@ class Planner:
             return plain
         rows = stop - first
         counted = replace(plain, first_row=first, rows=rows)
-        if file.format == "parquet":
-            return replace(counted, piece=_covering(file, first, stop))
         found = self.known.get((file.uri, None))
         if first == 0 and found and stop == found.rows:
             return counted
+        if file.format == "parquet":
+            return replace(counted, piece=_covering(self._row_groups(file), first, stop))
         if file.format == "arrow" or not is_seekable(file, self.options):
             return replace(counted, piece=Whole(first, rows))
         found = found or self.index(file)
@@ -204,9 +224,8 @@ def _row_groups(file: SourceFile) -> list[Unit]:
     ]
 
 
-def _covering(file: SourceFile, first: int, stop: int) -> RowGroups:
-    """The row groups that hold rows [first, stop), and what to leave out of them."""
-    units = _row_groups(file)
+def _covering(units: Sequence[Unit], first: int, stop: int) -> RowGroups:
+    """Those of a file's row groups that hold rows [first, stop), and what to leave out of them."""
     inside = [number for number, unit in enumerate(units) if unit.stop and unit.first < stop and unit.stop > first]
     if not inside:
         return RowGroups(0, 0)

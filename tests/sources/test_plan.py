@@ -238,7 +238,29 @@ def test_files_of_about_the_size_of_a_shard_are_the_shards_and_are_not_counted(t
     for name in "abcd":
         (tmp_path / f"train-{name}.jsonl").write_bytes(raw)
     monkeypatch.setattr("chatfmt.sources.plan.SHARD_BYTES", len(raw) * 3 // 2)
+    monkeypatch.setattr("chatfmt.sources.plan._COUNTED", len(raw))
     shards = plan_splits(resolve(str(tmp_path)))
     assert [[(Path(piece.uri).stem, piece.rows) for piece in shard] for shard in shards] == [
         [(f"train-{name}", None)] for name in "abcd"
     ]
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.json", "in.csv", "in.parquet"])
+def test_what_is_counted_at_no_cost_is_counted(tmp_path, monkeypatch, name):
+    """Small text that is not compressed; Parquet of any size, whose footer says it."""
+    makers = {".jsonl": as_jsonl, ".json": json.dumps, ".csv": as_csv, ".parquet": as_parquet}
+    made = makers[Path(name).suffix](ROWS)
+    raw = made.encode() if isinstance(made, str) else made
+    source = resolve(written(tmp_path, raw, name))
+    assert [[piece.rows for piece in shard] for shard in plan_splits(source)] == [[len(ROWS)]]
+    monkeypatch.setattr("chatfmt.sources.plan._COUNTED", 0)
+    counted = len(ROWS) if name == "in.parquet" else None
+    assert [[piece.rows for piece in shard] for shard in plan_splits(source)] == [[counted]]
+    assert sum(len(batch) for shard in plan_splits(source) for piece in shard for batch in read(piece)) == len(ROWS)
+
+
+def test_a_file_that_cannot_be_counted_is_planned_all_the_same(tmp_path):
+    source = resolve(written(tmp_path, as_jsonl(ROWS)[:-1] + b"\n[{", "in.json"))
+    packed = resolve(written(tmp_path, gzip.compress(as_jsonl(ROWS)), "in.jsonl.gz"))
+    assert [[piece.rows for piece in shard] for shard in plan_splits(source)] == [[len(ROWS) + 1]]
+    assert [[piece.rows for piece in shard] for shard in plan_splits(packed)] == [[None]]
