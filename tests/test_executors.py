@@ -222,7 +222,7 @@ class TestNursery:
         with opened():
             (nursery,) = children() - before
             found = set(run("processes", work.parent, list(range(8))))
-            assert found == {(nursery, "1", True)}
+            assert found == {(nursery, True)}
         assert children() == before
 
     def test_generators_run_apart(self) -> None:

@@ -73,8 +73,6 @@ def opened(module: str) -> Iterator[None]:
     if not can_fork():
         yield
         return
-    for name, value in ONE_THREAD.items():
-        os.environ.setdefault(name, value)
     importlib.import_module(module)
     _open.append(_started())
     try:

@@ -23,11 +23,13 @@ _KINDS = {
 _INTEGER = re.compile(r"-?\d+")
 
 
-def types_of(batch: pa.RecordBatch) -> Types:
-    """The type that each column of an output batch asks for; null where it holds nothing."""
-    return {
-        name: type_of(column) for name, column in zip(batch.schema.names, batch.columns, strict=True) if name != KEYS
-    }
+def types_of(batch: pa.RecordBatch, *, typed: bool = False) -> Types:
+    """The type that each column of an output batch asks for; null where it holds nothing.
+
+    Those of a `typed` source (Parquet, Arrow) are the same in each batch, whatever it holds.
+    """
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    return {name: column.type if typed else type_of(column) for name, column in columns.items() if name != KEYS}
 
 
 def type_of(column: pa.Array) -> pa.DataType:

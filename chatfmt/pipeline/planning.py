@@ -349,11 +349,19 @@ def of_schema(plan: Plan, schema: pa.Schema) -> Plan:
 
 
 def sample_types(part: Part) -> Types:
-    """The types of the output columns for the first rows of a source."""
+    """The types of the output columns for the first rows of a source; rendered ones are those of any good row."""
+    types = Types()
     if part.first is None:
-        return Types()
-    made = Conversion(part.job).convert(part.first, part.source.shown, Books(), lambda error, raw: None)
-    return reduce(merge_types, map(types_of, made), Types())
+        return types
+    conversion, rows = Conversion(part.job), len(part.first)
+    step = 1 if part.job.template is not None and not part.job.whole_file else rows
+    for row in range(0, rows, step):
+        piece = part.first.slice(row, step)
+        for made in conversion.convert(piece, part.source.shown, Books(), lambda error, raw: None):
+            types = merge_types(types, types_of(made, typed=part.job.nulls))
+        if types:
+            break
+    return types
 
 
 def needs_survey(part: Part) -> bool:

@@ -245,3 +245,34 @@ def test_converter_converts_batches_as_the_command_does(tmp_path):
         {"text": text, "id": row["id"]} for text, row in zip(TEXTS[3:20], ROWS[3:20], strict=True)
     ]
     assert (converter.books.read, converter.books.written) == (17, 17)
+
+
+def test_kept_columns_of_a_typed_source_keep_their_types_whatever_the_first_rows_hold(tmp_path):
+    count = 1200
+    columns = {
+        "messages": [[{"role": "user", "content": f"say {row}"}] for row in range(count)],
+        "id": pa.array([None] * 1100 + list(range(100)), pa.int64()),
+        "score": pa.nulls(count, pa.float64()),
+        "tags": pa.array([None] * 1199 + [["x"]], pa.list_(pa.string())),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet", row_group_size=300)
+    for template in ("chatml", None):
+        out = tmp_path / f"out-{template}"
+        recipe = Recipe(source=str(tmp_path / "in.parquet"), template=template, keep="all", format="parquet")
+        chatfmt.convert(recipe, out=out)
+        found = pq.read_table(out / "data/train-00000-of-00001.parquet")
+        kept = pa.schema([("id", pa.int64()), ("score", pa.float64()), ("tags", pa.list_(pa.string()))])
+        assert pa.schema([found.schema.field(name) for name in kept.names]) == kept
+        assert [found[name].to_pylist() for name in kept.names] == [
+            pa.array(columns[name]).to_pylist() for name in kept.names
+        ]
+
+
+def test_a_bad_first_row_does_not_hide_the_columns(tmp_path):
+    turns = [[{"role": "no such role", "content": "x"}]] * 3 + [[{"role": "user", "content": "y"}]]
+    pq.write_table(pa.table({"messages": turns}), tmp_path / "in.parquet")
+    recipe = Recipe(
+        source=str(tmp_path / "in.parquet"), template="chatml", format="parquet", on_error="skip", max_bad="3"
+    )
+    assert chatfmt.convert(recipe, out=tmp_path / "out").rows == 1
+    assert pq.read_table(tmp_path / "out/data/train-00000-of-00001.parquet").to_pylist() == [{"text": chatml(turns[3])}]
