@@ -1,0 +1,197 @@
+"""Same recipe and input, same bytes of every file: for any workers, executor, hash seed, locale, zone, folder, day."""
+
+from __future__ import annotations
+
+import ast
+import json
+import locale
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import chatfmt
+
+from ..conftest import ROOT, run_cli
+
+TEMPLATE = """{{ strftime_now("%d %B %Y %A %H:%M %Z") }}
+{%- for m in messages %}<|im_start|>{{ m.role }}
+{% if m.tool_calls %}{{ m.tool_calls | tojson }}{% endif %}{{ m.content }}<|im_end|>
+{% endfor %}{% if tools %}{{ tools | tojson }}{% endif %}"""
+FLAGS = [
+    "--keep", "id", "--dedup", "--shuffle", "--seed", "3", "--test-fraction", "0.2", "--rows-per-shard", "30",
+    "--on-error", "skip", "--quiet",
+]  # fmt: skip
+
+
+def called(number: int) -> dict[str, Any]:
+    arguments = {"n": number, "ü": ["é", None, 1.0], "big": 2**70}
+    call = [{"type": "function", "function": {"name": "f", "arguments": arguments}}]
+    parameters = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    spec = {"type": "function", "function": {"name": "f", "description": "İıß", "parameters": parameters}}
+    turns = [
+        {"role": "user", "content": f"q {number} İ"},
+        {"role": "assistant", "content": "", "tool_calls": call},
+        {"role": "tool", "name": "f", "content": "ok"},
+        {"role": "assistant", "content": f"a {number}"},
+    ]
+    return {"messages": turns, "tools": [spec], "id": number}
+
+
+def make(folder: Path) -> None:
+    """A folder of three JSON Lines files with tools, some rows twice and some bad, a Parquet file, and a template."""
+    data = folder / "data"
+    data.mkdir(parents=True)
+    for place, name in enumerate(["b", "a İ", "ç"]):
+        rows = [called(number) for number in range(place * 30, place * 30 + 45)]
+        rows[7]["messages"][0]["role"] = "robot"
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (data / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    turns = [[{"role": "user", "content": f"p{n}"}, {"role": "assistant", "content": "x" * (n % 7)}] for n in range(70)]
+    pq.write_table(pa.table({"messages": turns * 2, "id": range(140)}), folder / "p.parquet", row_group_size=20)
+    (folder / "day.jinja").write_text(TEMPLATE)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def convert(
+    where: Path, *flags: str, env: dict[str, str] | None = None, out: str = "out", **how: Any
+) -> dict[str, bytes]:
+    run = run_cli("convert", "data", "p.parquet", "-t", "day.jinja", "-o", out, *FLAGS, *flags, cwd=where, env=env)
+    assert run.returncode == 0, run.stderr.decode()
+    return files(where / out)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("here")
+    make(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(place: Path) -> dict[str, bytes]:
+    env = {"PYTHONHASHSEED": "0", "TZ": "UTC", "LC_ALL": "C"}
+    return convert(place, "--executor", "serial", env=env, out="first")
+
+
+def test_the_example_has_something_of_everything(first):
+    manifest = json.loads(first[".chatfmt/manifest.json"])
+    totals = manifest["totals"]
+    counts = {name: totals[name] for name in ("rows_in", "rows", "rejected", "duplicates")}
+    assert counts == {"rows_in": 275, "rows": 174, "rejected": 3, "duplicates": 98}
+    names = [shard["name"] for shard in manifest["shards"]]
+    assert len(names) == 7 and {name.split("-")[0] for name in names} == {"data/train", "data/test"}
+    assert sorted(first) == sorted(
+        [*names, ".chatfmt/lock", ".chatfmt/manifest.json", ".chatfmt/rejects.jsonl", "README.md"]
+    )
+
+
+TURKISH = next((name for name in ("tr_TR.UTF-8", "tr_TR.utf8", "tr_TR") if name in locale.locale_alias.values()), "C")
+RUNS: dict[str, tuple[list[str], dict[str, str]]] = {
+    "one worker": (["--workers", "1"], {}),
+    "two workers": (["--workers", "2"], {}),
+    "three workers, another hash seed": (["--workers", "3"], {"PYTHONHASHSEED": "1"}),
+    "a random hash seed": (["--workers", "2"], {"PYTHONHASHSEED": "random"}),
+    "another zone": (["--executor", "serial"], {"TZ": "Pacific/Auckland", "PYTHONHASHSEED": "random"}),
+    "a zone in workers": (["--workers", "2"], {"TZ": "America/St_Johns"}),
+    "a locale with UTF-8": (["--workers", "2"], {"LC_ALL": "C.UTF-8"}),
+    "a Turkish locale, if it is there": (["--workers", "2"], {"LC_ALL": TURKISH, "LANG": "tr_TR.UTF-8"}),
+    "the locale of POSIX": (["--workers", "2"], {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0"}),
+    "fewer threads": (["--workers", "2"], {"OMP_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"}),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_byte_is_the_same(name, place, first):
+    flags, env = RUNS[name]
+    out = name.replace(" ", "-").replace(",", "")
+    assert convert(place, *flags, env=env, out=out) == first
+    shutil.rmtree(place / out)
+
+
+def test_in_another_folder_too(first, tmp_path):
+    elsewhere = tmp_path / "a b" / "İ"
+    make(elsewhere)
+    assert convert(elsewhere, "--workers", "2", out="deep/er") == first
+
+
+def test_absolute_paths_change_only_what_was_typed(place, first):
+    sources = [str(place / "data"), str(place / "p.parquet")]
+    run = run_cli("convert", *sources, "-t", place / "day.jinja", "-o", place / "absolute", *FLAGS, cwd=ROOT)
+    assert run.returncode == 0, run.stderr.decode()
+    found = files(place / "absolute")
+    typed = {".chatfmt/manifest.json", "README.md", ".chatfmt/rejects.jsonl"}
+    assert {name for name in first if found[name] != first[name]} <= typed
+    for name in typed:
+        text = found[name].decode().replace(f"{place}/", "")
+        assert untold(text) == untold(first[name].decode()), name
+    shutil.rmtree(place / "absolute")
+
+
+HASHED = (' "card_sha256"', ' "sha256"')
+
+
+def untold(text: str) -> list[str]:
+    """The lines of a manifest without the hashes of what names a path."""
+    return [line for line in text.splitlines() if not line.startswith(HASHED)]
+
+
+def test_from_python_as_from_the_command_line(place, first, monkeypatch):
+    monkeypatch.chdir(place)
+    recipe = chatfmt.Recipe(
+        source=["data", "p.parquet"], template="day.jinja", keep="id", dedup=True, shuffle=True, seed=3,
+        test_fraction=0.2, rows_per_shard=30, on_error="skip",
+    )  # fmt: skip
+    chatfmt.convert(recipe, "python", executor="serial")
+    assert files(place / "python") == first
+    shutil.rmtree(place / "python")
+
+
+def test_templates_see_the_day_that_the_manifest_names(place, first):
+    texts = [text for name in first if name.endswith(".parquet") for text in texts_of(place / "first" / name)]
+    assert texts and {text.split("\n")[0].split("<")[0] for text in texts} == {"26 July 2024 Friday 00:00 "}
+
+
+def texts_of(path: Path) -> list[str]:
+    return pq.read_table(path).column("text").to_pylist()
+
+
+CLOCKS = {"now", "today", "utcnow", "time", "time_ns", "localtime", "gmtime", "ctime", "monotonic", "perf_counter"}
+CHANCE = {"random", "randint", "shuffle", "getrandbits", "token_hex", "urandom", "uuid1", "uuid4", "getpid"}
+KNOWN = {
+    "executors": "the workers of a run",
+    "render/environment.py datetime.time": "midnight of the day that was named",
+    "render/locked.py datetime.time": "midnight of the day that was named",
+    "render/locked_child.py datetime.datetime.now": "what it gives is thrown away: it loads the names of months",
+    "render/template.py datetime.datetime.now": "one conversation, as transformers does it; a conversion names its day",
+    "render/symbols.py secrets.token_hex": "marks that no data can hold, which no text keeps",
+    "render/tracing.py secrets.token_hex": "marks that no data can hold, which no text keeps",
+    "sources/hub.py os.getpid": "the name of a file that is renamed, in the cache",
+    "writers/shard.py secrets.token_hex": "the name of a file that is renamed",
+    "writers/staging.py os.getpid": "who holds the lock; gone with it",
+}
+
+
+def test_clocks_and_chance_have_no_way_into_the_output():
+    """Every call in the code that asks a clock, chance or the process has its reason here."""
+    found = set()
+    for path in sorted((ROOT / "chatfmt").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in CLOCKS | CHANCE
+            ):
+                found.add(f"{path.relative_to(ROOT / 'chatfmt').as_posix()} {ast.unparse(node.func)}")
+    assert {call for call in found if call not in KNOWN and not call.startswith("executors")} == set()
+    assert "writers/staging.py os.getpid" in found
+
+
+def test_a_finished_output_does_not_say_who_made_it(first):
+    assert first[".chatfmt/lock"] == b""
