@@ -5,6 +5,7 @@ Rendered text has its special tokens in it already, so none are added. Nothing i
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -100,6 +101,11 @@ def load(reference: str, *, revision: str | None = None) -> Tokenizer:
     inner.no_truncation()
     inner.no_padding()
     return Tokenizer(inner, reference)
+
+
+def content(reference: str, *, revision: str | None = None) -> str:
+    """The sha256 (hex) of the `tokenizer.json` that the reference names; raises InputError where there is none."""
+    return hashlib.sha256(_find(reference, revision).read_bytes()).hexdigest()
 
 
 def _find(reference: str, revision: str | None) -> Path:

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from chatfmt.errors import InputError, MissingExtra
+from chatfmt import Recipe, convert
+from chatfmt.errors import InputError, MissingExtra, OutputError
 from chatfmt.render.masks import Masker
 from chatfmt.render.voice import Chat
 from chatfmt.tokens import load, mask_as_transformers, over_length, split_turns, token_mask
@@ -159,3 +160,20 @@ def test_a_blank_answer_has_its_stop_token_trained(byte_level: Path) -> None:
     mask = Masker(voice(CHATML)).mask(Chat([say("user", "x"), say("assistant", "")]))
     columns = load(str(byte_level)).columns(pa.array([mask.text]), pa.array([[list(span) for span in mask.spans]]))
     assert sum(columns["assistant_masks"].to_pylist()[0]) == 1
+
+
+def test_a_run_is_not_continued_with_another_tokenizer(byte_level: Path, words: Path, tmp_path: Path) -> None:
+    data, tokenizer, out = tmp_path / "in.jsonl", tmp_path / "tokenizer.json", tmp_path / "out"
+    data.write_text('{"messages":[{"role":"user","content":"Green"},{"role":"assistant","content":"moss"}]}\n')
+    tokenizer.write_bytes(byte_level.read_bytes())
+    recipe = Recipe(source=str(data), template="chatml", tokenizer=str(tokenizer))
+    assert not convert(recipe, out, workers=1).complete
+    assert convert(recipe, out, workers=1, resume=True).complete
+    (tmp_path / "copy").mkdir()
+    copy = tmp_path / "copy" / "tokenizer.json"
+    copy.write_bytes(byte_level.read_bytes())
+    moved = recipe.model_copy(update={"tokenizer": str(copy)})
+    assert convert(moved, out, workers=1, resume=True).complete
+    tokenizer.write_bytes(words.read_bytes())
+    with pytest.raises(OutputError):
+        convert(recipe, out, workers=1, resume=True)

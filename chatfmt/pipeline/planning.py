@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from .. import __version__, dialects, executors, mapping, render, transforms, views, writers
+from .. import __version__, dialects, executors, mapping, render, tokens, transforms, views, writers
 from ..dialects import Columns, Detection
 from ..errors import UsageError, located
 from ..manifest import SEMANTICS, fingerprint
@@ -306,10 +306,11 @@ def run_fingerprint(
         {
             "chatfmt": __version__,
             "semantics": SEMANTICS,
-            "recipe": bytes_of(recipe),
+            "recipe": {**bytes_of(recipe), "template": "", "tokenizer": ""},
             "files": [{**file, "file": Path(file["file"]).name} for file in files],
             "columns": [[part.job.dialect, part.job.view, plain(part.detection.columns)] for part in parts],
             "template": identity(template),
+            "tokenizer": "" if recipe.tokenizer is None else tokens.content(recipe.tokenizer),
             "format": [target.format, target.compression, target.kind == "file"],
             "pyarrow": pa.__version__ if target.format == "parquet" else "",
             "python": platform.python_version_tuple()[:2],
