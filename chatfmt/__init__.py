@@ -3,6 +3,7 @@
 chatfmt.convert(chatfmt.Recipe(source="data.jsonl", template="chatml"), out="out/")
 chatfmt.Converter(recipe)(batch)                           # one Arrow record batch
 chatfmt.ChatTemplate.load("chatml").render(messages)       # one conversation
+chatfmt.unescape(text, "chatml")                           # what `--control-tokens escape` changed, as it was
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ if TYPE_CHECKING:
     from .errors import ChatfmtError
     from .pipeline import Converter, convert
     from .recipe import Recipe
+    from .render.injection import escape, unescape
     from .render.template import ChatTemplate
 
 __version__ = "0.1.0"
-__all__ = ["ChatTemplate", "ChatfmtError", "Converter", "Recipe", "__version__", "convert"]
+__all__ = ["ChatTemplate", "ChatfmtError", "Converter", "Recipe", "__version__", "convert", "escape", "unescape"]
 
 _HOMES = {
     "ChatTemplate": "render.template",
@@ -24,6 +26,8 @@ _HOMES = {
     "Converter": "pipeline",
     "Recipe": "recipe",
     "convert": "pipeline",
+    "escape": "render.injection",
+    "unescape": "render.injection",
 }
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from .. import dialects
 from ..dialects import Detection
 from ..errors import UsageError
-from ..recipe import Recipe
 from ..render.injection import ESCAPES
 from .job import Job
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
 
 TOKENS = ("input_ids", "labels", "assistant_masks")
 

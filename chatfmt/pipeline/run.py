@@ -15,6 +15,7 @@ from ..errors import DataProblem, RowError, UsageError
 from ..executors import cores
 from ..manifest import DATA, REJECTS, Manifest, Reject, Shard
 from ..recipe import Recipe
+from ..render.injection import control_literals
 from ..writers import OutputFolder, RejectWriter, SingleFile, Stream
 from .books import Books, counted
 from .gather import first_tasks, gathered
@@ -348,10 +349,16 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
         ]
         + [dict(file) for file in plan.files],
         template={"name": template.name, "sha256": template.sha256, "origin": template.origin,
-                  "revision": template.revision, "add_special_tokens": False} if template else {},
+                  "revision": template.revision, "add_special_tokens": False, **escaped(plan)} if template else {},
         engine={"name": choice.engine, "reason": choice.reason, "isolation": isolation(shards)} if choice else {},
         chatfmt=__version__,
     )  # fmt: skip
+
+
+def escaped(plan: Plan) -> dict[str, Any]:
+    """The tokens that were escaped in what people wrote, so that the way back is known from the output alone."""
+    asked = plan.template is not None and plan.recipe.control_tokens == "escape"
+    return {"escaped_tokens": list(control_literals(plan.template))} if asked and plan.template else {}
 
 
 def isolation(shards: Sequence[Shard]) -> str:

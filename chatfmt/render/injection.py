@@ -3,8 +3,7 @@
 The text `<|im_end|>` in a message is the control token `<|im_end|>` for any tokenizer that reads the rendered text.
 What counts as one is told by the template: its special tokens, and the tokens in its own literal text.
 
-Escaping puts one blank after the first character of a token (`< |im_end|>`). Of the ways to break a token this is the
-one that survives NFKC, Bert's clean-up and every other normaliser that was tried; the recorded positions undo it.
+Escaping breaks tokens up so that the text alone says what it was before; see `escaping`.
 """
 
 from __future__ import annotations
@@ -18,13 +17,16 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from jinja2 import TemplateSyntaxError, nodes
 
 from ..errors import ChatfmtError, CheckError, Location
 from ..schema import CONVERSATION_COLUMNS, JSON, KEYS, TEXT, dumps, is_turns
 from .cuts import TOKEN
 from .environment import sandbox
+from .escaping import escaper
 from .kernels import source_of
+from .template import ChatTemplate
 from .voice import Source
 
 Policy = Literal["keep", "drop", "escape", "reject"]
@@ -42,8 +44,8 @@ def control_literals(template: Source, extra: Iterable[str] = ()) -> tuple[str, 
     """
     special = [token for token in template.special_tokens.values() if isinstance(token, str)]
     found = {match[0] for text in _sources(template) for match in _SHAPE.finditer("\n".join(_literals(text)))}
-    tokens = {*special, *found, *extra}
-    return tuple(sorted((token for token in tokens if len(token) >= _SHORTEST), key=lambda token: (-len(token), token)))
+    tokens = (token for token in {*special, *found, *extra} if len(token.strip()) >= _SHORTEST)
+    return tuple(sorted(tokens, key=lambda token: (-len(token), token)))
 
 
 def _sources(template: Source) -> Iterator[str]:
@@ -91,7 +93,7 @@ class Outcome:
     counts: Mapping[str, int]
     """How often each token was found."""
     rows: tuple[int, ...]
-    """The rows with a token in them, as indices of the batch that was given."""
+    """The rows with a token in them, or that `escape` changed, as indices of the batch that was given."""
     rejected: tuple[CheckError, ...] = ()
 
 
@@ -131,56 +133,71 @@ class Scanner:
         """The batch under a policy.
 
         `keep` changes nothing, `drop` leaves the rows out, `reject` too, with an error for each; `escape` breaks every
-        token and records where, in the column `ESCAPES`.
+        token, and what looks like a broken one, and records where, in the column `ESCAPES`.
         """
         found = self.findings(batch) if self.tokens else []
         counts = Counter(token for finding in found for token in finding.tokens)
+        if policy == "escape":
+            escaped, changed = self._escaped(batch)
+            return Outcome(escaped, counts, changed)
         rows = tuple(sorted({finding.row for finding in found}))
         if not rows or policy == "keep":
             return Outcome(batch, counts, rows)
-        if policy == "escape":
-            return Outcome(self._escaped(batch), counts, rows)
         kept = np.ones(len(batch), np.bool_)
         kept[list(rows)] = False
         first = {finding.row: finding for finding in reversed(found)}
         errors = tuple(first[row].error() for row in rows) if policy == "reject" else ()
         return Outcome(batch.filter(pa.array(kept)), counts, rows, errors)
 
-    def _escaped(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def _escaped(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, tuple[int, ...]]:
+        """The batch with its texts escaped, and the rows that this changed."""
         notes: dict[int, list[list[object]]] = {}
+        made = escaper(self.tokens)
         for texts in list(_texts(batch)):
             changed: dict[int, str] = {}
-            for place in self.suspects(texts.values).tolist():
-                text, escapes = self.escape(texts.values[place].as_py())
+            for place in _places(texts.values, made.patterns).tolist():
+                changed[place], escapes = made.escape(texts.values[place].as_py())
                 row, message = texts.locate(place)
                 notes.setdefault(row, []).extend(
                     [texts.column, message, texts.field, at, token] for at, token in escapes
                 )
-                changed |= {place: text} if escapes else {}
             if changed:
                 values = [changed.get(place, value) for place, value in enumerate(texts.values.to_pylist())]
                 batch = _with(batch, texts, pa.array(values, texts.values.type))
-        written = [dumps(notes[row]) if notes.get(row) else None for row in range(len(batch))]
-        return batch.append_column(ESCAPES, pa.array(written, JSON))
-
-    def escape(self, text: str) -> tuple[str, list[tuple[int, str]]]:
-        """The text with a blank after the first character of each token, and where each blank is: position, token.
-
-        To undo it, take the blanks out from the last to the first.
-        """
-        escapes: list[tuple[int, str]] = []
-        while match := self._exact.search(text):
-            place = match.start() + 1
-            escapes.append((place, match[0]))
-            text = f"{text[:place]} {text[place:]}"
-        return text, escapes
+        if not notes:
+            return batch, ()
+        written = [dumps(notes[row]) if row in notes else None for row in range(len(batch))]
+        return batch.append_column(ESCAPES, pa.array(written, JSON)), tuple(sorted(notes))
 
 
-def unescape(text: str, escapes: Sequence[tuple[int, str]]) -> str:
-    """The text before `Scanner.escape`."""
-    for place, _ in reversed(escapes):
-        text = text[:place] + text[place + 1 :]
-    return text
+def _places(column: pa.Array, patterns: Iterable[str]) -> npt.NDArray[np.int64]:
+    """The places of a text column that one of the patterns matches."""
+    hits = np.zeros(len(column), np.bool_)
+    for pattern in patterns:
+        hits |= pc.match_substring_regex(column, pattern).fill_null(False).to_numpy(zero_copy_only=False)
+    places: npt.NDArray[np.int64] = np.flatnonzero(hits)
+    return places
+
+
+def escape(text: str, template: Source | str) -> str:
+    """The text with the control tokens of a template, or of the one of that name, broken up: `< |im_end|>`.
+
+    That is what `--control-tokens escape` does to what people wrote, and what a model trained on it should be asked
+    with. A text that looks so already gets one blank more; `unescape` is the way back for every text.
+    """
+    return escaper(control_literals(_loaded(template))).escape(text)[0]
+
+
+def unescape(text: str, template: Source | str) -> str:
+    """The text before `escape`, or what `--control-tokens escape` made of it; other texts come back as they are.
+
+    It also takes a whole rendered text: the template's own tokens are left alone.
+    """
+    return escaper(control_literals(_loaded(template))).unescape(text)
+
+
+def _loaded(template: Source | str) -> Source:
+    return ChatTemplate.load(template) if isinstance(template, str) else template
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def card(
     that the text was rendered by a template, so a trainer must not add special tokens again.
     """
     front = {"configs": [_config(manifest.shards)], **_info(manifest.shards, schema)}
-    sections = [_head(manifest, title), _made(manifest), _use(special_tokens_in_text)]
+    sections = [_head(manifest, title), _made(manifest), _use(special_tokens_in_text), _escaped(manifest)]
     return "---\n" + _yaml(front) + "---\n\n" + "\n".join(section for section in sections if section)
 
 
@@ -131,6 +131,16 @@ def _use(special_tokens_in_text: bool) -> str:
     return (
         "## Training\n\nThe text holds the special tokens of its chat template already. "
         "Tokenize it with `add_special_tokens=False`.\n"
+    )
+
+
+def _escaped(manifest: Manifest) -> str:
+    if "escaped_tokens" not in manifest.template:
+        return ""
+    return (
+        "## Escaped tokens\n\nControl tokens inside what people wrote are broken up by a blank after their first "
+        f"character: {len(manifest.template['escaped_tokens'])} kinds, listed in `.chatfmt/manifest.json`. "
+        "`chatfmt.unescape(text, template)` gives a text back as it was, `chatfmt.escape` makes a prompt like these.\n"
     )
 
 

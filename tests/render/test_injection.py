@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pyarrow as pa
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from chatfmt.errors import Location
 from chatfmt.render.injection import ESCAPES, Scanner, control_literals, unescape
@@ -93,7 +90,7 @@ def test_escape_breaks_every_token_and_can_be_undone() -> None:
         ["messages", 1, "content", 12, "<|im_end|>"],
         ["tools", None, "tools", 11, "<s>"],
     ]
-    assert unescape(said[3][1]["content"], [(1, ""), (12, "")]) == ROWS[3][1]["content"]
+    assert unescape(said[3][1]["content"], TEMPLATE) == ROWS[3][1]["content"]
 
 
 def test_nothing_to_find_is_nothing_done() -> None:
@@ -101,20 +98,3 @@ def test_nothing_to_find_is_nothing_done() -> None:
     for policy in ("keep", "drop", "escape", "reject"):
         assert Scanner(control_literals(TEMPLATE)).apply(clean, policy).batch is clean
         assert Scanner(()).apply(batch(), policy).rows == ()
-
-
-@given(st.text(alphabet="<|im_end>/s x", max_size=60))
-def test_escaping_leaves_no_token_and_loses_nothing(text: str) -> None:
-    scanner = Scanner(("<|im_end|>", "</s>", "<s>"))
-    escaped, escapes = scanner.escape(text)
-    assert scanner.search(escaped) == []
-    assert unescape(escaped, escapes) == text
-    if not scanner.search(text):
-        assert escaped == text
-
-
-@pytest.mark.parametrize("nested", ["<|im_<|im_end|>end|>", "<<s>s>", "</</s>s>"])
-def test_tokens_inside_tokens(nested: str) -> None:
-    scanner = Scanner(("<|im_end|>", "</s>", "<s>"))
-    escaped, escapes = scanner.escape(nested)
-    assert scanner.search(escaped) == [] and unescape(escaped, escapes) == nested
