@@ -29,7 +29,8 @@ from . import (
     turns,
 )  # fmt: skip
 from .columns import ALIASES, SIDE_PARTS, Columns
-from .detect import Detection, Dialect, find, used_columns
+from .detect import Detection, find, used_columns
+from .kind import Dialect
 
 __all__ = ["DIALECTS", "PARTS", "Columns", "Detection", "Dialect", "detect", "used_columns"]
 

@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from .. import schema
-from ..errors import NoDialect, UnknownName
+from ..errors import UnknownName
 from ..paths import top_level
 from .columns import SIDE_PARTS, SYSTEM, TEMPLATE_KWARGS, TOOLS, Columns, Record, records_of
 from .flat import COMPLETIONS, CONTEXTS
+from .kind import Dialect
+from .others import left_as_text, others
 from .refusal import no_dialect, rows_differ, types_differ
-
-Fits = Callable[[Record, Columns], Mapping[str, str] | None]
-"""The parts of one record, each with its column (or the key inside turns), None if the dialect cannot read it."""
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """One way to spell a conversation: how it is converted, which records it fits, what it is in a few words.
-
-    `parts` are the parts that `--map` can give it, beside system, tools, template_kwargs and documents. `kind` is the
-    type of data set it makes. `covers` are the dialects whose rows it reads too. A dialect with `asked` set is never
-    found by itself, since another one reads the same rows; `whole_file` asks for all rows of a file in one batch.
-    """
-
-    convert: Callable[[pa.RecordBatch, Columns], pa.RecordBatch]
-    fits: Fits
-    summary: str
-    parts: frozenset[str] = frozenset({"messages"})
-    kind: str = "language-modeling"
-    covers: frozenset[str] = frozenset()
-    asked: bool = False
-    whole_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +37,8 @@ class Detection:
     others: Mapping[str, str] = field(default_factory=dict)
     type: str = "language-modeling"
     whole_file: bool = False
+    left: tuple[str, ...] = ()
+    """What stays text though it could be read, each with what to type for that."""
 
 
 Reading = tuple[str, Mapping[str, str]]
@@ -179,7 +161,8 @@ def _detection(
         reason=_reason(registry, dialect, columns, readings, shown),
         used=used,
         unused=tuple(name for name in names if name not in used and name not in kept),
-        others=_others(registry, dialect, columns, records),
+        others={} if dialect == "mixed" else others(registry, dialect, columns, records),
+        left=left_as_text(registry, dialect, columns, records),
         type=type,
         whole_file=dialect != "mixed" and registry[dialect].whole_file,
     )
@@ -243,42 +226,6 @@ def _reason(
     paths = {part: shown.get(path, path) for part, path in columns.fields.items() if "." not in part}
     parts = ", ".join(f"`{path}` is the {part}" for part, path in paths.items())
     return f"{registry[dialect].summary}: {parts} ({seen})"
-
-
-_FEW = 50
-"""Rows that are enough to name other readings."""
-
-
-def _others(
-    registry: Mapping[str, Dialect], dialect: str, columns: Columns, records: Sequence[Record]
-) -> dict[str, str]:
-    """Other dialects that read at least half of the first rows, with the reason why they were not taken."""
-    records = records[:_FEW]
-    if dialect == "mixed":
-        return {}
-    plain = replace(columns, fields={})
-    order = list(registry)
-    out: dict[str, str] = {}
-    for name, other in registry.items():
-        if name in (dialect, "mixed") or (other.convert is registry[dialect].convert and not other.asked):
-            continue
-        if 2 * sum(_fits(other, record, plain) for record in records) >= len(records):
-            why = (
-                "only when asked for"
-                if other.asked
-                else "less specific"
-                if order.index(name) > order.index(dialect)
-                else "not with this mapping"
-            )
-            out[name] = f"{other.summary}; {why}: --dialect {name}"
-    return out
-
-
-def _fits(dialect: Dialect, record: Record, columns: Columns) -> bool:
-    try:
-        return dialect.fits(record, columns) is not None
-    except NoDialect:
-        return False
 
 
 def type_of(dialect: Dialect, name: str, columns: Columns) -> str:

@@ -12,7 +12,8 @@ import pyarrow as pa
 from .. import schema
 from ..errors import DialectError, Location, NoDialect
 from .columns import Columns, Record, records_of
-from .detect import Dialect, Reading, admissible, reading_of
+from .detect import Reading, admissible, reading_of
+from .kind import Dialect
 from .lists import concat
 from .output import encode_rows
 

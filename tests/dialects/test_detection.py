@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +15,7 @@ from chatfmt import schema
 from chatfmt.dialects import DIALECTS, Columns, detect, used_columns
 from chatfmt.errors import DialectError, NoDialect, UsageError
 
+from ..conftest import run_cli
 from .batches import conversations, convert, to_batch
 from .test_goldens import GOLDENS, read_golden
 
@@ -48,7 +52,33 @@ def test_calls_in_text_stay_text_unless_asked_for() -> None:
     rows = [{"messages": [USER, {"role": "assistant", "content": text}]}]
     made, found = convert(rows)
     assert made == rows
-    assert found.others == {"hermes": "calls in `<tool_call>` tags (Hermes); only when asked for: --dialect hermes"}
+    assert found.others == {}
+    assert found.left == ("calls in `<tool_call>` tags (Hermes): left as text, `--dialect hermes` reads it",)
+    asked, named = convert(rows, dialect="hermes")
+    assert asked != rows and named.left == ()
+
+
+def test_one_row_with_reasoning_is_enough_to_name_what_reads_it() -> None:
+    plain = {"messages": [USER, ASSISTANT]}
+    tagged = {"messages": [USER, {"role": "assistant", "content": "<think>\nhm\n</think>\n\nso"}]}
+    _, found = convert([plain, plain, tagged])
+    assert found.left == ("reasoning between tags: left as text, `--dialect reasoning-tags` reads it",)
+    assert convert([plain])[1].left == ()
+
+
+def test_turns_marked_in_a_prompt_are_named_with_the_flags_that_cut_them(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "a\n<extra_id_1>Assistant\nb\n<extra_id_1>User\nc", "response": "d"},
+        {"prompt": "e", "response": "f"},
+    ]
+    (said,) = convert(rows)[1].left
+    assert said.startswith("turns that `<extra_id_1>` marks in `prompt`: left as one text, cut them with --map ")
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = shlex.split(said.partition("cut them with ")[2])
+    done = run_cli("convert", source, *flags, "-q")
+    turns = [[turn["content"] for turn in json.loads(line)["messages"]] for line in done.stdout.splitlines()]
+    assert turns == [["a", "b", "c", "d"], ["e", "f"]]
 
 
 def test_a_mapping_adds_to_what_is_found() -> None:
