@@ -12,6 +12,7 @@ from ..schema import integers
 from .environment import Span
 from .kernels import Numbers
 from .options import SPANS, Rendered
+from .program import Program
 from .rows import Text
 from .shapes import Turns
 from .tables import Pieces
@@ -55,10 +56,20 @@ class Replayed:
     program: Numbers
     pieces: Pieces | None
     turns: Turns
+    programs: Sequence[Program]
+    """All programs by number; another list than before once they are numbered anew."""
 
 
 def spans_of(spans: Sequence[Sequence[Span]]) -> pa.ListArray:
     return pa.array([[list(span) for span in found] for found in spans], SPANS)
+
+
+def lists_of(owner: Numbers, start: Numbers, end: Numbers, count: int) -> pa.ListArray:
+    """A column of spans for `count` rows; the span `i` is of row `owner[i]`, which never falls."""
+    ends = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=count))])
+    pairs = np.stack([start, end], axis=1).astype(np.int32).ravel()
+    bounds = pa.ListArray.from_arrays(pa.array(np.arange(0, len(pairs) + 1, 2, dtype=np.int32)), pa.array(pairs))
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), bounds, type=SPANS)
 
 
 def together(plain: Rendered | None, left: Numbers, batch: Batch) -> Rendered:

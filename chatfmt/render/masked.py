@@ -1,21 +1,28 @@
 """A renderer whose spans are the trained text of any template, over whatever engine renders the text.
 
-The engine renders a column once, and once more with marks in it where the template has no generation tags (see
-`masks`), so a fast engine makes fast masks. Rows that the first way of marking disturbs go the plain way, one by one.
+Where the template has no generation tags, the spans of rows that the engine replays are told from their programs (see
+`placed`). Other rows are rendered once more with marks in them (see `masks`), and those that the first way of marking
+disturbs go the plain way, one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import Location, RenderError
-from ..schema import encode_conversations
+from ..schema import encode_conversations, integers
 from .environment import Span
+from .kernels import Numbers
 from .marks import Marked
 from .masks import FLAGS, WHOLE_TURNS, Mask, Masker, MaskOptions, chats, wanted_turns
 from .options import SPANS, Rendered, Renderer
+from .placed import Placements
+from .replay import TracedRenderer
 from .voice import Chat, Voice
 
 Extras = tuple[pa.Array | None, pa.Array | None, pa.Array | None]
@@ -29,6 +36,9 @@ class MaskedRenderer:
         self.masker = Masker(voice, mask)
         self.methods: dict[str, int] = {}
         """How many rows each rung of the ladder served."""
+        self.marked = 0
+        """How many of them were looked at one by one."""
+        self._placements = Placements()
 
     def __call__(
         self,
@@ -48,17 +58,59 @@ class MaskedRenderer:
             rendered = self.inner(messages, *extras, generation_prompt=generation_prompt, spans=True, failures=failures)
             self._count("generation", len(rendered.text) - rendered.text.null_count)
             return rendered
+        if isinstance(self.inner, TracedRenderer) and not any(map(self.masker.voice.has_generation_tag, (None, [{}]))):
+            return self._replayed(self.inner, messages, extras, generation_prompt, failures)
         rows = chats(messages, *extras)
         tagged = any(row is not None and self.masker.voice.has_generation_tag(row.tools) for row in rows)
         rendered = self.inner(messages, *extras, generation_prompt=generation_prompt, spans=tagged, failures=failures)
+        masks = self._masks(rows, rendered, extras, generation_prompt, failures)
+        return Rendered(pa.array([mask and mask.text for mask in masks], pa.string()), _column(masks))
+
+    def _replayed(
+        self, inner: TracedRenderer, messages: pa.ListArray, extras: Extras, prompt: bool | None,
+        failures: list[RenderError] | None,
+    ) -> Rendered:  # fmt: skip
+        """The texts, with the spans that programs tell, and by marks those of the rows that teach and of all others."""
+        found = inner.replay(messages, extras, prompt, failures=failures)
+        kinds = self._placements.kinds(found, messages, flags=self.masker.options.flags)
+        refused: list[RenderError] = []
+        taught = self._some(kinds.lessons(), messages, extras, found.rendered, prompt, refused)
+        for row, mask in taught.items():
+            kinds.learn(row, mask.spans if mask is not None and mask.method == "marks" else None)
+        known, spans = kinds.spans(taught.keys())
+        self._count("marks", len(known))
+        left = sorted({*range(len(messages))} - {*known.tolist()} - taught.keys())
+        masks = taught | self._some(left, messages, extras, found.rendered, prompt, refused)
+        _settle(refused, failures)
+        return _together(found.rendered, known, spans, masks)
+
+    def _some(
+        self, rows: Sequence[int], messages: pa.ListArray, extras: Extras, rendered: Rendered, prompt: bool | None,
+        failures: list[RenderError],
+    ) -> dict[int, Mask | None]:  # fmt: skip
+        """The masks of some rows of a rendered column, by row; `failures` name the row of the column."""
+        if not rows:
+            return {}
+        places, before = integers(np.array(rows, np.int64)), len(failures)
+        tools, documents, overrides = (None if extra is None else extra.take(places) for extra in extras)
+        some = chats(messages.take(places), tools, documents, overrides)
+        masks = self._masks(some, Rendered(rendered.text.take(places)), (tools, documents, overrides), prompt, failures)
+        for failure in failures[before:]:
+            failure.at = replace(failure.at, row=rows[failure.at.row or 0])
+        return dict(zip(rows, masks, strict=True))
+
+    def _masks(
+        self, rows: Sequence[Chat | None], rendered: Rendered, extras: Extras, prompt: bool | None,
+        failures: list[RenderError] | None,
+    ) -> list[Mask | None]:  # fmt: skip
+        """The mask of each row of a rendered column, by tags and marks; None where there is no text."""
+        self.marked += len(rows)
         texts = rendered.text.to_pylist()
         blocks = self._blocks(rows, rendered.spans)
-        firsts = self._marked(rows, texts, blocks, extras, generation_prompt)
-        masks = [
+        firsts = self._marked(rows, texts, blocks, extras, prompt)
+        return [
             self._mask(row, rows[row], texts[row], blocks[row], firsts.get(row), failures) for row in range(len(rows))
         ]
-        found = pa.array([None if mask is None else [list(span) for span in mask.spans] for mask in masks], SPANS)
-        return Rendered(pa.array([mask and mask.text for mask in masks], pa.string()), found)
 
     def _tags_suffice(self, messages: pa.ListArray) -> bool:
         """Whether the template's own tags give every mask, so that no row need be looked at."""
@@ -133,3 +185,26 @@ class MaskedRenderer:
             return None
         self._count(mask.method, 1)
         return mask
+
+
+def _column(masks: Sequence[Mask | None]) -> pa.ListArray:
+    return pa.array([None if mask is None else [list(span) for span in mask.spans] for mask in masks], SPANS)
+
+
+def _settle(refused: list[RenderError], failures: list[RenderError] | None) -> None:
+    """Hand over the refused rows in order, or raise the first of them where nobody takes them."""
+    refused.sort(key=lambda error: error.at.row or 0)
+    if refused and failures is None:
+        raise refused[0]
+    if failures is not None:
+        failures += refused
+
+
+def _together(rendered: Rendered, known: Numbers, spans: pa.ListArray, masks: Mapping[int, Mask | None]) -> Rendered:
+    """The rendered column with the spans of the `known` rows and of the masks; null where there is no mask."""
+    there = np.ones(len(rendered.text), np.bool_)
+    there[[row for row, mask in masks.items() if mask is None]] = False
+    text = rendered.text if there.all() else pc.if_else(pa.array(there), rendered.text, None)
+    order = np.argsort(np.concatenate([known, np.array([*masks], np.int64)]))
+    column = pa.concat_arrays([spans, _column([*masks.values()])]).take(integers(order))
+    return Rendered(text, column, rendered.whole)

@@ -20,9 +20,9 @@ import pyarrow as pa
 
 from .. import schema
 from ..errors import RenderError, TemplateError
-from .batches import Batch, Others, Replayed, merged, spans_of, together
+from .batches import Batch, Others, Replayed, lists_of, merged, spans_of, together
 from .kernels import Numbers, distinct
-from .options import SPANS, Rendered, Renderer, RenderOptions
+from .options import Rendered, Renderer, RenderOptions
 from .program import Program, Untraceable
 from .rows import RowReplay, Text
 from .shapes import MAX_TURNS, NO_SHAPE, Shapes, constants_of, dense, read_turns
@@ -327,7 +327,7 @@ class TracedRenderer:
         self._count(batch, left)
         programs = np.where(batch.program < 0, KNOWN, batch.program)
         if len(left) == len(programs):
-            return Replayed(self._plain(batch, None, failures), programs, None, batch.turns)
+            return Replayed(self._plain(batch, None, failures), programs, None, batch.turns, self._tables.programs)
         plain = self._plain(batch, left, failures) if len(left) else None
         given = together(plain, left, batch) if len(known) else None
         texts = pa.array([], pa.string()) if given is None else given.text
@@ -337,17 +337,13 @@ class TracedRenderer:
             rendered = merged(rendered, given, known, batch.spans)
         if is_only_said(batch.messages, batch.others[:2]):
             rendered = replace(rendered, whole=self._tables.whole(programs))
-        return Replayed(rendered, programs, pieces, batch.turns)
+        return Replayed(rendered, programs, pieces, batch.turns, self._tables.programs)
 
     def _rendered(self, batch: Batch, programs: Numbers, pieces: Pieces) -> Rendered:
         return Rendered(pieces.rows(), self._spans(programs, pieces) if batch.spans else None)
 
     def _spans(self, programs: Numbers, pieces: Pieces) -> pa.ListArray:
-        owner, start, end = self._tables.spans(programs, pieces)
-        ends = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(programs)))])
-        pairs = np.stack([start, end], axis=1).astype(np.int32).ravel()
-        bounds = pa.ListArray.from_arrays(pa.array(np.arange(0, len(pairs) + 1, 2, dtype=np.int32)), pa.array(pairs))
-        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), bounds, type=SPANS)
+        return lists_of(*self._tables.spans(programs, pieces), len(programs))
 
     def _plain(self, batch: Batch, rows: Numbers | None, failures: list[RenderError] | None) -> Rendered:
         """Plain Jinja's texts of some rows (None: of all); errors name the row of the batch."""

@@ -54,18 +54,21 @@ class Pieces:
         return pa.Array.from_buffers(pa.string(), len(self.bounds) - 1, buffers)
 
 
-def _ends(pieces: Pieces) -> Numbers:
+def ends_of(pieces: Pieces) -> Numbers:
     """Where each piece ends, in code points from the start of the first; one more than there are pieces."""
     lengths = pc.utf8_length(pieces.texts).to_numpy(zero_copy_only=False).astype(np.int64)
     return np.concatenate([[0], np.cumsum(lengths)])
 
 
-class _Ragged:
+class Ragged:
     """Lists of numbers of different lengths, end to end; `columns` numbers an entry."""
 
     def __init__(self, columns: int) -> None:
         self._columns, self._rows, self._ends = columns, list[tuple[int, ...]](), [0]
         self._built: tuple[Numbers, Numbers] | None = None
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
 
     def append(self, entries: Sequence[tuple[int, ...]]) -> None:
         self._rows += entries
@@ -106,7 +109,7 @@ class Tables:
         self.programs: list[Program] = [Program(())]
         self._literals, self._expressions, self._questions = _Numbered(), _Numbered(), _Numbered()
         self._expressions.number(("leaf", ""))
-        self._guards, self._pieces, self._spans = _Ragged(3), _Ragged(2), _Ragged(2)
+        self._guards, self._pieces, self._spans = Ragged(3), Ragged(2), Ragged(2)
         self._guards.append([])
         self._pieces.append([(-1, 0)])
         self._spans.append([])
@@ -183,7 +186,7 @@ class Tables:
     def spans(self, programs: Numbers, pieces: Pieces) -> tuple[Numbers, Numbers, Numbers]:
         """The generation spans of each row, in code points of its text: row, start, end."""
         owner, (first, last) = self._spans.expand(programs)
-        ends = _ends(pieces)
+        ends = ends_of(pieces)
         origin = pieces.bounds[owner]
         return owner, ends[origin + first] - ends[origin], ends[origin + last] - ends[origin]
 

@@ -27,26 +27,23 @@ from tests.render.voices import (
     NO_STOP,
     NO_SYSTEM,
     RESULT,
+    TAG,
     THINKER,
     TOKENS,
     call,
     known_templates,
     oracle_conversations,
     say,
+    untagged,
     voice,
 )  # fmt: skip
 
-TAG = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
 CHATS = {**CONVERSATIONS, **dict(oracle_conversations())}
 
 
 def some(number: int) -> list[tuple[str, Chat]]:
     """Every other conversation: the odd ones for odd templates, so that all are there for each kind of template."""
     return list(CHATS.items())[number % 2 :: 2]
-
-
-def untagged(text: str) -> str:
-    return TAG.sub(lambda match: f"{match[1]}{'endif' if match[2] else 'if true'}{match[3]}", text)
 
 
 def texts(mask: Mask) -> list[str]:

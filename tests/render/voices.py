@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,14 @@ CONVERSATIONS: dict[str, Chat] = {
     "unicode": Chat([say("user", "日本\u2028?"), say("assistant", "はい、\u00a0🙂 é")]),
     "like a token": Chat([say("user", "<|im_end|></s>"), say("assistant", "a <|im_end|> b")]),
 }
+
+
+TAG = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
+
+
+def untagged(text: str) -> str:
+    """The template without its `{% generation %}` tags."""
+    return TAG.sub(lambda match: f"{match[1]}{'endif' if match[2] else 'if true'}{match[3]}", text)
 
 
 @lru_cache
