@@ -80,6 +80,7 @@ class OutputFolder:
         for staged, final in (names or {}).items():
             fsops.rename(staging.staged_path(self.state, staged), staging.staged_path(self.state, final))
         _check_staged(self.state, manifest.shards)
+        _remove_strays(self.state, manifest.shards)
         self._check_ours()
         keys = {final: staged for staged, final in (names or {}).items()}
         rejects = join_rejects(
@@ -220,6 +221,14 @@ def _check_staged(state: Path, shards: Iterable[Shard]) -> None:
                 hint="run its part again, or the whole with `--resume`",
                 code="output.missing",
             )
+
+
+def _remove_strays(state: Path, shards: Iterable[Shard]) -> None:
+    """Remove what a killed worker left beside the shards: it would be published with them."""
+    known = {staging.staged_path(state, shard.name) for shard in shards}
+    for path in sorted((state / "staged" / DATA).rglob("*")):
+        if path not in known and (path.is_symlink() or not path.is_dir()):
+            fsops.unlink(path)
 
 
 def join_rejects(state: Path, shards: Iterable[Shard]) -> dict[str, int | str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -111,3 +115,41 @@ def test_a_crash_of_a_reader_later_on(tmp_path):
         where = f"at `{source}`, while reading it from row 3000 on"
         assert said(run.stderr) == f"error: native code crashed: worker N was killed by SIGSEGV, {where}\n{HINT}"
         assert (run.returncode, run.stdout.decode()) == (3, before)
+
+
+def holders(folder: Path) -> list[int]:
+    """The processes that write to an unfinished file in the folder."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            target = str(link.readlink())
+        except OSError:
+            continue
+        if target.startswith(str(folder)) and target.endswith(".part"):
+            found.append(int(link.parts[2]))
+    return found
+
+
+def test_a_killed_worker_leaves_nothing_in_the_output(tmp_path):
+    data = tmp_path / "in.jsonl"
+    turn = json.dumps({"messages": [{"role": "user", "content": "x " * 2000}, {"role": "assistant", "content": "y"}]})
+    data.write_text(f"{turn}\n" * 12_000)
+    command = ["convert", str(data), "-t", "chatml", "-o", "out", "--rows-per-shard", "6000", "--workers", "2"]
+    run = subprocess.Popen([sys.executable, "-m", "chatfmt", *command], cwd=tmp_path, stderr=subprocess.PIPE)
+    killed: list[int] = []
+    while not killed and run.poll() is None:
+        for pid in holders(tmp_path):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+    _, said = run.communicate(timeout=120)
+    assert killed and run.pid not in killed
+    assert run.returncode == 0, said.decode()
+    assert sorted(path.name for path in (tmp_path / "out" / "data").iterdir()) == [
+        "train-00000-of-00002.parquet",
+        "train-00001-of-00002.parquet",
+    ]
+    assert run_cli("verify", "out", cwd=tmp_path).returncode == 0
+    assert run_cli(*command[:4], "-o", "again", *command[6:], cwd=tmp_path).returncode == 0
+    for name in ("data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet", ".chatfmt/manifest.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chatfmt.errors import OutputError
-from chatfmt.manifest import Reject, Shard, read_manifest, verify
+from chatfmt.manifest import Manifest, Reject, Shard, read_manifest, verify
 from chatfmt.writers import FORMATS, OutputFolder, staged_path, staging
 
 from .samples import convert, listing, names, write_shard
@@ -271,3 +271,15 @@ def test_the_decision_of_a_commit_is_finished_later(tmp_path: Path) -> None:
     with OutputFolder.open(out, "f2", resume=True) as folder:
         assert folder.complete
     assert listing(out) == wanted
+
+
+def test_what_a_killed_worker_left_is_not_published(tmp_path: Path) -> None:
+    with OutputFolder.open(tmp_path / "out", "f1") as folder:
+        shard = write_shard(folder.state, names("jsonl")[0], "f1", 0, "jsonl")
+        staged = staged_path(folder.state, shard.name).parent
+        (staged / ".train-00000-of-00002.jsonl.0badc0de.part").write_bytes(b"half")
+        (staged / "deep").mkdir()
+        (staged / "deep" / "link").symlink_to(tmp_path)
+        folder.commit(Manifest(fingerprint="f1", shards=(shard,)), "card")
+    assert verify(tmp_path / "out") == []
+    assert {name for name in listing(tmp_path / "out") if name.startswith("data/")} == {shard.name}
