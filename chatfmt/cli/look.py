@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 CELL = 60
 """Characters of a value that a table shows."""
-SHOWN_PROBLEMS = 100
-"""Problems that the table of `check` lists; the counts above it are of all."""
+SHOWN_PROBLEMS = 50
+"""Kinds of problems that the table of `check` lists in a file."""
+SHOWN_PLACES = 5
+"""Places of one kind of problem that the table lists."""
 
 
 @options.takes(options.SELECTION, {"template": options.TEMPLATE["template"]}, {"json": options.REPORT["json"]})
@@ -71,12 +73,15 @@ def print_inspection(found: Inspection) -> None:
     screen.print(show.visible(f"dialect: {detection['dialect']} ({detection['type']}), {detection['reason']}"))
     for name, why in detection["others"].items():
         screen.print(show.visible(f"  also possible: {name}: {why}"))
+    for said in detection["left"]:
+        screen.print(show.visible(said), soft_wrap=True)
     if found.roles:
         screen.print("roles: " + show.visible(", ".join(f"{name} {count:,}" for name, count in found.roles.items())))
+    joint = " (of prompt, chosen and rejected together)" if detection["type"] == "preference" else ""
     for label, spread in (("turns a row", found.turns), ("characters a row", found.characters)):
         if spread:
-            screen.print(f"{label}: {in_numbers(spread)}")
-    problems = ", ".join(f"{code} in {count} rows" for code, count in found.findings.items())
+            screen.print(f"{label}: {in_numbers(spread)}{joint}")
+    problems = ", ".join(f"{code} in {show.counted(count, 'row')}" for code, count in found.findings.items())
     screen.print(show.visible(f"problems: {problems or 'none'}"))
     for note in found.notes:
         screen.print(show.visible(f"note: {note}"), soft_wrap=True)
@@ -85,17 +90,19 @@ def print_inspection(found: Inspection) -> None:
 
 def in_splits(splits: Mapping[str, int]) -> str:
     """The splits with their numbers of files."""
-    return ", ".join(f"{name}: {count} file{'s' if count != 1 else ''}" for name, count in splits.items())
+    return ", ".join(f"{name}: {show.counted(count, 'file')}" for name, count in splits.items())
 
 
 def in_numbers(spread: Spread) -> str:
     """Smallest, middle and largest in words."""
+    if spread.smallest == spread.largest:
+        return f"{spread.smallest:,}"
     return f"{spread.smallest:,} to {spread.largest:,}, half of them up to {spread.median:,}"
 
 
 def short(value: Any) -> str:
-    """The beginning of a value, on one line."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """The beginning of a value, on one line; empty text in quotes, since nothing would be seen of it."""
+    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
     text = show.visible(text)
     return text if len(text) <= CELL else text[: CELL - 1] + "…"
 
@@ -125,20 +132,29 @@ def preview(source: Sources, **given: Any) -> None:
 
 
 def print_preview(shown: Shown) -> None:
-    """One row before and after, for people."""
+    """One row before and after, for people; lines are as long as they are, so that a line break is one of the text."""
     from rich.rule import Rule
     from rich.text import Text
 
     screen = show.console()
-    screen.print(Rule(Text(f"row {shown.row}"), align="left"))
-    screen.print(Text(show.visible(json.dumps(shown.record, ensure_ascii=False)), style="dim"))
+    screen.print(Rule(Text(f"row {shown.row}{of_many(shown.rows)}"), align="left"))
+    before = json.dumps(shown.record, ensure_ascii=False) if shown.raw is None else shown.raw
+    screen.print(Text(show.visible(before), style="dim"), soft_wrap=True)
     if shown.problem:
-        screen.print(Text(f"cannot be converted: {show.visible(shown.problem)}", style="bold red"))
+        screen.print(Text(f"cannot be converted: {show.visible(shown.problem)}", style="bold red"), soft_wrap=True)
     for output in shown.output:
         for name, value in output.items():
             screen.print(Text(f"{name}:", style="bold"))
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
-            screen.print(marked(text, shown.spans if name == "text" else None, shown.tokens))
+            screen.print(marked(text, shown.spans if name == "text" else None, shown.tokens), soft_wrap=True)
+    if shown.spans:
+        places = ", ".join(f"{start} to {end}" for start, end in shown.spans)
+        screen.print(Text(f"trained (green): characters {places}", style="bold"), soft_wrap=True)
+
+
+def of_many(rows: int) -> str:
+    """What a heading adds where a conversation is made of several rows."""
+    return f", one of the {rows:,} rows that were put together" if rows > 1 else ""
 
 
 def marked(text: str, spans: Sequence[Sequence[int]] | None, tokens: Sequence[str]) -> Text:
@@ -211,16 +227,32 @@ def print_troubles(troubles: Sequence[Trouble], rows: int) -> None:
     """The report for people: how often each reason, then where."""
     screen = show.console()
     if not troubles:
-        screen.print(f"{rows:,} rows, no problems")
+        screen.print(f"{show.counted(rows, 'row')}, no problems")
         return
     kinds = {trouble.code: (trouble.kind, trouble.hint) for trouble in troubles}
     counts = Counter(trouble.code for trouble in troubles).most_common()
-    screen.print(
-        show.table(
-            ("code", "kind", "found", "what helps"), [(c, kinds[c][0], n, kinds[c][1]) for c, n in counts], right=(2,)
-        )
-    )
-    listed = [(str(trouble.at), trouble.code, trouble.detail) for trouble in troubles[:SHOWN_PROBLEMS]]
-    screen.print(show.table(("where", "code", "what"), listed))
-    if len(troubles) > SHOWN_PROBLEMS:
-        screen.print(f"… and {len(troubles) - SHOWN_PROBLEMS:,} more: --json lists all of them")
+    listed = [(c, kinds[c][0], f"{n:,}", kinds[c][1]) for c, n in counts]
+    screen.print(show.table(("code", "kind", "found", "what helps"), listed, right=(2,)))
+    alike: dict[str, dict[tuple[str, str], list[Trouble]]] = {}
+    for trouble in troubles:
+        alike.setdefault(trouble.at.file, {}).setdefault((trouble.code, trouble.detail), []).append(trouble)
+    for file, kept in alike.items():
+        screen.print(show.visible(f"in {file}:"), soft_wrap=True)
+        shown = [(*key, in_places(several)) for key, several in list(kept.items())[:SHOWN_PROBLEMS]]
+        screen.print(show.table(("code", "what", "where"), shown))
+        if len(kept) > len(shown):
+            screen.print(f"… and {len(kept) - len(shown):,} more kinds: --json lists all of them")
+
+
+def in_places(troubles: Sequence[Trouble]) -> str:
+    """Where problems of one kind are: the first of their rows, and how many more."""
+    first = ", ".join(in_file(trouble) for trouble in troubles[:SHOWN_PLACES])
+    more = len(troubles) - SHOWN_PLACES
+    return f"{first} and {more:,} more" if more > 0 else first
+
+
+def in_file(trouble: Trouble) -> str:
+    """The row and the turn of a problem, or the line where the row cannot be read."""
+    at = trouble.at
+    inside = f" message {at.message}" if at.message is not None else f" line {at.line}" if at.line is not None else ""
+    return f"row {at.row}{inside}" if at.row is not None else inside.strip() or "the file"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from heapq import merge
 from itertools import islice
 from typing import Any
 
@@ -16,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import checks, executors, sources, views
-from ..errors import ChatfmtError, Location, NoDialect, RowError
+from ..errors import ChatfmtError, Location, NoDialect, RowError, TemplateError
 from ..recipe import Recipe
 from ..render import RenderOptions
 from ..render.difference import Difference, compare, usual_conversations
@@ -35,7 +37,7 @@ from .kept import told_of_kept
 from .planning import Part, check_views, has_nulls, load_template, render_options, to_job, to_part, to_plain_detection
 from .scratch import Scratch
 from .target import target_of
-from .tasks import output_batches, told
+from .tasks import output_batches, told, whole
 
 
 @dataclass(frozen=True)
@@ -127,20 +129,36 @@ def describe_columns(sample: Sequence[pa.RecordBatch]) -> list[dict[str, Any]]:
     for name in names:
         columns = [batch.column(name) for batch in sample if name in batch.schema.names]
         filled = sum(len(column) - column.null_count for column in columns)
-        kinds = dict.fromkeys(type_in_words(column.type) for column in columns if column.null_count < len(column))
+        kinds = dict.fromkeys(
+            kind for column in columns if column.null_count < len(column) for kind in types_in_words(column)
+        )
         described.append(
             {"name": name, "type": " or ".join(kinds) or "null", "filled": filled, "example": example(columns)}
         )
     return described
 
 
+def types_in_words(column: pa.Array) -> list[str]:
+    """The type of a column as people call it; of JSON those of its values, nulls left aside."""
+    if column.type != JSON:
+        return [type_in_words(column.type)]
+    starts = [
+        start for start in pc.unique(pc.utf8_slice_codeunits(column, 0, 1)).to_pylist() if start not in (None, "n")
+    ]
+    return list(dict.fromkeys(_STARTS.get(start, "number") for start in starts)) or ["null"]
+
+
+_STARTS = {"{": "object", "[": "list", '"': "text", "t": "true/false", "f": "true/false"}
+"""What JSON text is by its first character; the rest are numbers."""
+
+
 def type_in_words(kind: pa.DataType) -> str:
-    """The type of a column as people call it."""
-    if kind == JSON:
-        return "JSON"
-    if is_turns(kind):
-        return "list of {" + ", ".join(item.name for item in kind.value_type if item.name != KEYS) + "}"
-    return "text" if kind == pa.string() else str(kind)
+    """A type of Arrow as people call it: the names of an object's keys, but not what is in them."""
+    if pa.types.is_struct(kind):
+        return "{" + ", ".join(item.name for item in kind if item.name != KEYS) + "}"
+    if pa.types.is_list(kind):
+        return f"list of {type_in_words(kind.value_type)}"
+    return {pa.string(): "text", JSON: "JSON", pa.bool_(): "true/false"}.get(kind, str(kind))
 
 
 def example(columns: Sequence[pa.Array]) -> Any:
@@ -171,16 +189,26 @@ def lengths(batch: pa.RecordBatch) -> list[int]:
 
 
 def characters(batch: pa.RecordBatch) -> list[int]:
-    """The characters of the text content of each row."""
+    """The characters of the text of each row: of what its turns say, and of text outside of turns."""
     total = np.zeros(len(batch), int)
     for column in turns_of(batch):
         flat = column.flatten()
-        if flat.type.get_field_index("content") < 0 or flat.field("content").type == JSON:
-            continue
-        sizes = pc.utf8_length(pc.struct_field(flat, "content")).fill_null(0).to_numpy(zero_copy_only=False)
-        rows = np.repeat(np.arange(len(batch)), column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
-        np.add.at(total, rows, sizes)
+        if flat.type.get_field_index("content") >= 0 and flat.field("content").type != JSON:
+            add_characters(total, column, pc.struct_field(flat, "content"))
+    for name in ("text", "completions"):
+        column = batch.column(name) if name in batch.schema.names else pa.nulls(len(batch))
+        if pa.types.is_list(column.type) and column.type.value_type == pa.string():
+            add_characters(total, column, column.flatten())
+        elif column.type == pa.string():
+            total += pc.utf8_length(column).fill_null(0).to_numpy(zero_copy_only=False)
     return [int(count) for count in total]
+
+
+def add_characters(total: np.ndarray[Any, Any], lists: pa.ListArray, texts: pa.StringArray) -> None:
+    """Add to the `total` of each row the characters of its `texts`, the items of its list."""
+    sizes = pc.utf8_length(texts).fill_null(0).to_numpy(zero_copy_only=False)
+    rows = np.repeat(np.arange(len(lists)), lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
+    np.add.at(total, rows, sizes)
 
 
 def spread(numbers: Iterator[int]) -> Spread | None:
@@ -237,14 +265,22 @@ class Shown:
     problem: str | None = None
     tokens: Sequence[str] = ()
     """The control tokens of the template."""
+    raw: str | None = None
+    """The text of a record that cannot be read; `record` is empty then."""
+    rows: int = 1
+    """How many rows of the source the output was made of together, all of which were read; `record` is one of them."""
 
 
 def preview(recipe: Recipe, count: int, scratch: Scratch) -> list[Shown]:
-    """The first `count` rows of the first source, each converted by itself; a row that fails says why."""
-    template = load_template(recipe)
-    part = to_part(
-        recipe.model_copy(update={"limit": count}), recipe.source[0], template, target_of(None, "jsonl", None), scratch
-    )
+    """The first `count` rows of the first source, each converted by itself; a row that fails says why.
+
+    Where conversations are spread over the rows of a file the file is read whole, and `count` conversations are shown.
+    """
+    template, target = load_template(recipe), target_of(None, "jsonl", None)
+    few = recipe.model_copy(update={"limit": count})
+    part = to_part(few, recipe.source[0], template, target, scratch)
+    if part.job.whole_file:
+        part = to_part(recipe, recipe.source[0], template, target, scratch)
     with closing(executors.apart(_previewed, part)) as rows:
         return list(islice(rows, count))
 
@@ -253,25 +289,72 @@ def _previewed(part: Part) -> Iterator[Shown]:
     masked = part.job.template is not None and part.job.view == "text"
     conversion = Conversion(replace(part.job, mask=WHOLE_TURNS) if masked else part.job)
     for split in (split for shard in part.shards for split in shard):
-        for batch in told(sources.read(split, columns=None), split):
-            for place in range(len(batch)):
-                yield preview_row(conversion, batch.slice(place, 1), split.shown)
+        bad: list[Shown] = []
+        batches = sources.read(split, columns=None, on_bad=partial(keep_unreadable, bad))
+        if part.job.whole_file:
+            for batch in told(whole(batches), split):
+                yield from preview_whole(conversion, batch, split.shown)
+            continue
+        for batch in told(batches, split):
+            good = (preview_row(conversion, batch.slice(place, 1), split.shown) for place in range(len(batch)))
+            yield from merge(bad[:], good, key=lambda shown: shown.row)
+            bad.clear()
+        yield from bad
+
+
+def keep_unreadable(kept: list[Shown], error: RowError, raw: bytes) -> None:
+    """Keep a record that cannot be read, with the reason."""
+    text = raw.decode(errors="backslashreplace")
+    kept.append(Shown(error.at.row or 0, {}, (), problem=in_words(error), raw=text))
+
+
+def in_words(error: ChatfmtError) -> str:
+    """An error and its hint on one line."""
+    return f"{error}" + (f" (hint: {error.hint})" if error.hint else "")
 
 
 def preview_row(conversion: Conversion, row: pa.RecordBatch, file: str) -> Shown:
     """One row before and after."""
     number = int(row.column(ROW)[0].as_py())
-    record = to_plain(decode_objects({name: row.column(name) for name in row.schema.names if name != ROW})[0])
     try:
         made = list(conversion.convert(row, file, Books()))
     except ChatfmtError as error:
-        return Shown(number, record, (), problem=f"{error}" + (f" (hint: {error.hint})" if error.hint else ""))
-    output = [
-        out for batch in made for out in decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
-    ]
+        return Shown(number, record_of(row), (), problem=in_words(error))
+    return shown_as(conversion, number, record_of(row), [out for batch in made for out in outputs_of(batch)])
+
+
+def preview_whole(conversion: Conversion, batch: pa.RecordBatch, file: str) -> Iterator[Shown]:
+    """The conversations that the rows of a file make together, each beside the row that it is counted under."""
+    try:
+        numbers = conversion.conversations(batch, file).column("row")
+        made = [out for each in conversion.convert(batch, file, Books()) for out in outputs_of(each)]
+    except ChatfmtError as error:
+        place = pc.index(batch.column(ROW), pa.scalar(error.at.row, pa.int64())).as_py()
+        row = batch.slice(max(place, 0), 1)
+        yield Shown(int(row.column(ROW)[0].as_py()), record_of(row), (), problem=in_words(error), rows=len(batch))
+        return
+    for place, output in enumerate(made):
+        number = int(numbers[place * len(numbers) // len(made)].as_py())
+        row = batch.slice(pc.index(batch.column(ROW), pa.scalar(number, pa.int64())).as_py(), 1)
+        yield replace(shown_as(conversion, number, record_of(row), [output]), rows=len(batch))
+
+
+def shown_as(conversion: Conversion, number: int, record: Mapping[str, Any], output: Sequence[dict[str, Any]]) -> Shown:
+    """A row that was converted, the spans of its text apart."""
     spans = output[0].pop("assistant_spans", None) if output else None
     template = conversion.job.template
     return Shown(number, record, output, spans, tokens=control_literals(template) if template else ())
+
+
+def record_of(row: pa.RecordBatch) -> dict[str, Any]:
+    """The record of a batch of one row."""
+    fields = {name: row.column(name) for name in row.schema.names if name != ROW}
+    return dict(to_plain(decode_objects(fields)[0])) if fields else {}
+
+
+def outputs_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows of an output batch as plain data."""
+    return decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -301,6 +384,15 @@ def check(recipe: Recipe, scratch: Scratch) -> tuple[list[Trouble], Books]:
 
 
 def _checked(part: Part) -> Iterator[tuple[list[Trouble], Books]]:
+    try:
+        yield _looked_through(part)
+    except TemplateError as error:  # a text that the template loses ends a conversion; here it is one problem of many
+        troubles, books = _looked_through(replace(part, job=replace(part.job, allow_loss=("all",))))
+        detail = f"{error.message}; later rows may lose more"
+        yield [Trouble(error.code or "template.loss", "error", error.at, detail, error.hint), *troubles], books
+
+
+def _looked_through(part: Part) -> tuple[list[Trouble], Books]:
     troubles: list[Trouble] = []
     books = Books()
 
@@ -308,14 +400,24 @@ def _checked(part: Part) -> Iterator[tuple[list[Trouble], Books]]:
         known = checks.CHECKS[finding.code]
         troubles.append(Trouble(finding.code, known.kind, at, finding.detail, known.hint))
 
-    def on_reject(error: RowError, raw: bytes) -> None:
-        troubles.append(Trouble(error.code, "error", error.at, error.message, error.hint))
-
     conversion = Conversion(part.job, on_finding)
-    for shard in part.shards:
-        for _ in output_batches(shard, conversion, books, on_reject):
+    for split in (split for shard in part.shards for split in shard):
+
+        def on_reject(error: RowError, raw: bytes, file: str = split.shown) -> None:
+            at = replace(error.at, file=error.at.file or file)
+            troubles.append(Trouble(error.code, "error", at, error.message, error.hint))
+
+        for _ in output_batches((split,), conversion, books, on_reject):
             pass
-    yield troubles, books
+    return [*troubles, *unplaced(books, {trouble.code for trouble in troubles}, part.source.shown)], books
+
+
+def unplaced(books: Books, placed: Collection[str], source: str) -> Iterator[Trouble]:
+    """What was counted without its rows."""
+    for code, count in books.findings.items():
+        if code not in placed and code in checks.CHECKS:
+            known = checks.CHECKS[code]
+            yield Trouble(code, known.kind, Location(source), f"in {count} of the rows", known.hint)
 
 
 def conversations(recipe: Recipe, scratch: Scratch) -> Iterator[Chat]:

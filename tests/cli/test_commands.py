@@ -127,7 +127,8 @@ def test_check_lists_every_problem_with_its_row(tmp_path):
         ("msg.role", "error", 2, 0),
     ]  # fmt: skip
     table = run_cli("check", "in.jsonl", cwd=tmp_path)
-    assert "in.jsonl row 2" in table.stdout.decode() and table.returncode == 1
+    assert "in in.jsonl:" in table.stdout.decode() and "row 2 message 0" in table.stdout.decode()
+    assert table.returncode == 1
     clean = run_cli("check", EVERYDAY)
     assert (clean.returncode, clean.stdout) == (0, b"12 rows, no problems\n")
 
