@@ -14,6 +14,7 @@ import typer
 from .. import __version__
 from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError
 from . import show
+from .help import PLAIN
 
 EXIT_BUG = 70
 EXIT_PIPE = 141
@@ -23,6 +24,7 @@ EXIT_TERMINATED = 143
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    **PLAIN,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Turn any chat or instruction data set into training-ready files, byte-identical to transformers.",
     epilog="Start with: chatfmt inspect data.jsonl · chatfmt convert data.jsonl -t chatml -o out/",
@@ -51,6 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except typer.TyperException as error:
         text = _usage(error)
+        if text.startswith("usage: "):  # nothing was typed after the command: the text is its help
+            show.say(str(getattr(error, "message", text)))
+            return UsageError.exit_code
         return _fail(UsageError(text, hint="chatfmt --help")) if text else UsageError.exit_code
     except ChatfmtError as error:
         return _fail(error)

@@ -11,6 +11,7 @@ import typer
 from ..errors import DataProblem
 from . import options, show
 from .convert import apart, to_recipe
+from .help import PLAIN, Command
 from .options import to_values
 
 if TYPE_CHECKING:
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="The report as JSON.")]
 
-templates = typer.Typer(no_args_is_help=True, help="Chat templates: list, show, probe, diff.")
-known = typer.Typer(no_args_is_help=True, help="Recipes of known data sets: list, show.")
+templates = typer.Typer(no_args_is_help=True, help="Chat templates: list, show, probe, audit, diff.", **PLAIN)
+known = typer.Typer(no_args_is_help=True, help="Recipes of known data sets: list, show.", **PLAIN)
 
 
-@templates.command("list")
+@templates.command("list", cls=Command)
 def list_templates(as_json: AsJson = False) -> None:
     """The built-in templates by name, with their other names and what they support."""
     from ..render import library
@@ -43,7 +44,7 @@ def list_templates(as_json: AsJson = False) -> None:
 Name = Annotated[str, typer.Argument(help="Built-in name, .jinja file, model folder or Hub model id.")]
 
 
-@templates.command("show")
+@templates.command("show", cls=Command)
 def show_template(
     name: Name,
     program: Annotated[bool, typer.Option("--program", help="What the traced engine makes of it.")] = False,
@@ -83,7 +84,7 @@ def print_programs(template: ChatTemplate) -> None:
         show.print_out("\n".join(f"  {show.visible(line)}" for line in program.splitlines()))
 
 
-@templates.command("probe")
+@templates.command("probe", cls=Command)
 def probe_template(
     name: Name,
     var: Annotated[list[str] | None, typer.Option("--var", help="Template variable, a JSON value.")] = None,
@@ -114,7 +115,7 @@ def in_words(value: object) -> str:
     return text if text.replace(" ", "").isalnum() else json.dumps(text, ensure_ascii=False) if text else "none"
 
 
-@templates.command("audit")
+@templates.command("audit", cls=Command)
 def audit_template(name: Name, as_json: AsJson = False) -> None:
     """What a stranger's template could do: literals, conditions on what people say, what it never prints."""
     from ..render import LockedRenderer, RenderOptions, is_locked
@@ -140,7 +141,7 @@ def audit_template(name: Name, as_json: AsJson = False) -> None:
         )
 
 
-@templates.command("diff")
+@templates.command("diff", cls=Command)
 @options.takes(options.SELECTION, {"var": options.TEMPLATE["var"], "date": options.TEMPLATE["date"]})
 @apart()
 def diff_templates(
@@ -169,16 +170,18 @@ def diff_templates(
     else:
         for example in found.examples:
             where = "" if example.character is None else f", character {example.character}"
-            show.print_out(f"row {example.row}{where}")
+            show.print_out(f"{'row' if source else 'conversation'} {example.row}{where}")
             show.print_out(f"  {show.visible(first)}: {show.visible(example.first)}")
             show.print_out(f"  {show.visible(second)}: {show.visible(example.second)}")
     if not found.same:
-        raise DataProblem(f"{found.differing} of {found.rows} conversations differ")
+        left = found.differing - len(found.examples)
+        said = f" (the first {len(found.examples)} are shown)" if left and not as_json else ""
+        raise DataProblem(f"{found.differing} of {found.rows} conversations differ{said}")
     if not as_json:
         show.print_out(f"{found.rows} conversations, the same text from both")
 
 
-@known.command("list")
+@known.command("list", cls=Command)
 def list_recipes(as_json: AsJson = False) -> None:
     """The recipes of known data sets."""
     from .. import recipe as recipes
@@ -197,7 +200,7 @@ def list_recipes(as_json: AsJson = False) -> None:
     show.console().print(show.table(("name", "data set", "licence", "title"), cells))
 
 
-@known.command("show")
+@known.command("show", cls=Command)
 def show_recipe(name: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file.")]) -> None:
     """A recipe as it is written, checked."""
     from .. import recipe as recipes
@@ -230,5 +233,5 @@ def verify(
         raise DataProblem(f"{folder}: " + "; ".join(map(str, problems)), hint="convert again with --overwrite")
     if not as_json:
         shards = manifest.read_manifest(folder).shards
-        rows = sum(shard.rows for shard in shards)
-        show.print_out(f"{folder}: {rows:,} rows in {len(shards)} shard(s), every byte as it was written")
+        counts = f"{show.counted(sum(shard.rows for shard in shards), 'row')} in {show.counted(len(shards), 'shard')}"
+        show.print_out(f"{folder}: {counts}, every byte as it was written")

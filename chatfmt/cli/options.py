@@ -58,7 +58,7 @@ INPUT = _group(
         "field": (str, "PATH", "Where the records lie in a JSON document: data, data[].paragraphs[].qas[], values(.)"),
         "header": (bool, None, "Whether delimited text begins with the names of its columns.", "--header/--no-header"),
         "quote": (bool, None, "Whether cells of delimited text may be quoted.", "--quote/--no-quote"),
-        "delimiter": (str, "C", "What parts the cells of delimited text."),
+        "delimiter": (str, "C", "What parts the cells of delimited text; none takes a line as one cell."),
         "encoding": (str, "NAME", "Encoding of delimited text."),
         "allow_empty": (bool, None, "Take an input without rows as it is, instead of failing.", "--allow-empty"),
         "from_rejects": (bool, None, "SOURCE is a file of rejects: convert the rows it holds.", "--from-rejects"),
@@ -131,7 +131,8 @@ OUTPUT = _group(
         "to": (
             str,
             "VIEW",
-            "auto, text, messages, prompt-completion, prompt, preference, unpaired-preference, segments.",
+            "auto, text, messages, prompt-completion, prompt, preference, unpaired-preference, segments, stepwise, "
+            "tokens.",
         ),
         "mask": (
             bool,

@@ -1,0 +1,41 @@
+"""Help: every option by its whole name at any width, in sections; and what a command without arguments says."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatfmt.cli import options
+from chatfmt.views import VIEWS
+
+from ..conftest import run_cli
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+def test_every_option_stands_in_full_under_the_heading_of_its_group(columns: str) -> None:
+    text = run_cli("convert", "--help", env={"COLUMNS": columns}).stdout.decode()
+    assert "…" not in text.replace("SOURCE…", "") and "..." not in text
+    places = [text.index(f"\n{title}:\n") for title in ("Arguments", "Input", "Columns", "Rows", "Template", "Output")]
+    assert places == sorted(places)
+    keys = [*options.CONVERSION, *options.RUN, *options.REPORT]
+    assert len(keys) > 40 and [key for key in keys if f"--{key.replace('_', '-')} " not in text] == []
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_the_help_of_a_view_names_every_view() -> None:
+    text = " ".join(run_cli("convert", "--help").stdout.decode().split())
+    said = text[text.index("--to VIEW") :].split("--mask")[0]
+    assert set(said.removeprefix("--to VIEW ").rstrip(". ").split(", ")) == {"auto", *VIEWS}
+
+
+@pytest.mark.parametrize("command", [["convert"], ["check"], []])
+def test_a_command_alone_shows_its_help_and_fails(command: list[str]) -> None:
+    run, asked = run_cli(*command), run_cli(*command, "--help")
+    assert (run.returncode, run.stdout) == (2, b"")
+    assert run.stderr.decode().rstrip() == asked.stdout.decode().rstrip()
+
+
+def test_commands_are_told_in_whole_sentences() -> None:
+    text = " ".join(run_cli("--help").stdout.decode().split())
+    assert "Compare every byte and count of an output folder with its manifest; exit code 1 for any difference." in text
+    usage = run_cli("templates", "diff", "--help").stdout.decode().splitlines()[0]
+    assert usage == "Usage: chatfmt templates diff [OPTIONS] A B [SOURCE]"
