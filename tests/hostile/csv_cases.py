@@ -40,7 +40,7 @@ GOOD = b"a,b,c\n"
 BAD: dict[str, tuple[bytes, str, str]] = {
     "a field too many": (b"a,b,c,d\n", "csv.fields", "the record has 4 fields, the header 3"), "a field too few": (b"a,b\n", "csv.fields", "the record has 2 fields, the header 3"),
     "one field": (b"abc\n", "csv.fields", "the record has 1 field, the header 3"), "a comma last": (b"a,b,c,\n", "csv.fields", "the record has 4 fields, the header 3"),
-    "spaces alone": (b"   \n", "csv.fields", "the record has 1 field,"), "another delimiter": (b"a;b;c\n", "csv.fields", "the record has 1 fields"),
+    "spaces alone": (b"   \n", "csv.fields", "the record has 1 field,"), "another delimiter": (b"a;b;c\n", "csv.fields", "the record has 1 field,"),
     "something behind a quote": (b'"a"x,b,c\n', "csv.quote", "something follows a closing quote"), "a space behind a quote": (b'"a" ,b,c\n', "csv.quote", "something follows a closing quote"),
     "backslash for a quote": (b'"a\\"b",b,c\n', "csv.quote", "something follows a closing quote"), "a NUL": (b"a\0,b,c\n", "csv.nul", "a NUL character"),
     "Latin-1": (b"caf\xe9,b,c\n", "csv.encoding", "bytes that are not UTF-8"), "half a character": (b"a\xe2\x82,b,c\n", "csv.encoding", "bytes that are not UTF-8"),
