@@ -1,7 +1,8 @@
 """Takes from this process, for good, what rendering does not need: files, network, processes, memory without end.
 
 Linux: resource limits, `no_new_privs` and a seccomp filter (seccomp(2), Documentation/userspace-api/seccomp_filter)
-that lets through some thirty system calls and answers EPERM to the rest. Elsewhere: resource limits as far as they go.
+that lets through some thirty system calls and answers EPERM to the rest; before it Landlock (landlock(7)), where the
+kernel has it, which by itself forbids every file, address and signal. Elsewhere: resource limits as far as they go.
 """
 
 from __future__ import annotations
@@ -37,15 +38,23 @@ LOAD, EQUAL, ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06
 NUMBER, ARCHITECTURE, THIRD_ARGUMENT = 0, 4, 32  # offsets in struct seccomp_data
 PROT_EXEC = 4
 
-LEVELS = ("process", "rlimits", "seccomp")
+CREATE_RULESET, RESTRICT_SELF = 444, 446
+"""Landlock's system calls, the same on every machine."""
+LANDLOCK_FILES = (13, 14, 15, 15, 16)
+"""How many of the rights to files (LANDLOCK_ACCESS_FS_*) the first versions know; later ones know the last."""
+LANDLOCK_NET_SINCE, LANDLOCK_SCOPE_SINCE = 4, 6
+
+LEVELS = ("process", "rlimits", "seccomp", "seccomp+landlock")
 """What holds a template, from least to most."""
 
 
 def close_the_door(memory: int) -> str:
     """The level of LEVELS now in force; there is no way back. `memory` is in bytes of address space."""
     limited = _limit(memory)
-    if sys.platform == "linux" and _no_new_calls():
-        return "seccomp"
+    if sys.platform == "linux":
+        alone = _no_files()
+        if _no_new_calls():
+            return "seccomp+landlock" if alone else "seccomp"
     return "rlimits" if limited else "process"
 
 
@@ -68,6 +77,20 @@ def _limit(memory: int) -> bool:
         except (AttributeError, ValueError, OSError):  # macOS has no RLIMIT_AS
             done = False
     return done
+
+
+def _no_files() -> bool:
+    """Give up every right that Landlock can take, by a set of rules without a rule; whether the kernel did so."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    version = libc.syscall(CREATE_RULESET, None, 0, 1)
+    if version < 1 or libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        return False
+    files = (1 << LANDLOCK_FILES[min(version, len(LANDLOCK_FILES)) - 1]) - 1
+    network, scope = (3 if version >= since else 0 for since in (LANDLOCK_NET_SINCE, LANDLOCK_SCOPE_SINCE))
+    # struct landlock_ruleset_attr { __u64 handled_access_fs, handled_access_net, scoped; }, shorter in old kernels
+    size = 24 if scope else 16 if network else 8
+    rules = libc.syscall(CREATE_RULESET, struct.pack("QQQ", files, network, scope), size, 0)
+    return rules >= 0 and not libc.syscall(RESTRICT_SELF, rules, 0)
 
 
 def _no_new_calls() -> bool:

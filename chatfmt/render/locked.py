@@ -144,7 +144,7 @@ class LockedRenderer:
         self.limits, self.isolation = limits, isolation
         self._process = self._start()
         self.level = str(self._process.state["level"])
-        if isolation == "required" and self.level != "seccomp":
+        if isolation == "required" and not self.level.startswith("seccomp"):
             self.close()
             raise TemplateError(
                 f"this machine cannot lock a template in (level in force: `{self.level}`)",
