@@ -39,6 +39,8 @@ class Found:
     splits: Splits
     subset: str | None = None
     licence: str | None = None
+    left: tuple[str, ...] = ()
+    """Data files whose names tell no split where those of others do: `datasets` leaves them out, and so do we."""
 
 
 def find_splits(
@@ -56,7 +58,8 @@ def find_splits(
         return Found(_by_config(root, config), str(config.get("config_name", "default")), _licence(card))
     if name is not None:
         raise UsageError(f"`{root}` has no subsets, so `--name {name}` is not one", hint="leave `--name` out")
-    return Found(_by_names(base), licence=_licence(card))
+    splits, left = _by_names(base)
+    return Found(splits, licence=_licence(card), left=left)
 
 
 def named_globs(data_files: Sequence[str]) -> dict[str, list[str]]:
@@ -96,12 +99,14 @@ def _is_data(name: str) -> bool:
     return name[0] not in "._" and name not in _NO_DATA and named_format(name) is not None
 
 
-def _by_names(root: Path) -> Splits:
-    """The visible data files below `root` by split."""
+def _by_names(root: Path) -> tuple[Splits, tuple[str, ...]]:
+    """The visible data files below `root` by split, and the names of those in none."""
     names = {path: path.relative_to(root).as_posix() for path in _listed(root)}
     if not names:
         raise InputError(f"there are no data files in `{root}`", code="file.missing", hint=f"files named {_SUFFIXES}")
-    return splits_by_name(names)
+    splits = splits_by_name(names)
+    taken = {path for paths in splits.values() for path in paths}
+    return splits, tuple(name for path, name in names.items() if path not in taken)
 
 
 def splits_by_name(names: Mapping[T, str]) -> dict[str, list[T]]:
@@ -210,7 +215,7 @@ def _by_config(root: Path, config: Mapping[str, Any]) -> Splits:
     base = inside(root, root / str(config["data_dir"])) if config.get("data_dir") else root
     given = config.get("data_files")
     if given is None:
-        return _by_names(base)
+        return _by_names(base)[0]
     globs: dict[str, list[str]] = {}
     for entry in given if isinstance(given, list) else [given]:
         split, paths = (

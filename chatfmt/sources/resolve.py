@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import re
 from collections.abc import Sequence
@@ -80,8 +81,19 @@ def looks_like_hub_id(source: str) -> bool:
 
 
 def _hint(source: str) -> str:
-    parent = str(Path(source).parent)
-    return f"there is no folder `{parent}` either" if not _exists(parent) else ""
+    parent = _path(source).parent
+    if not _exists(str(parent)):
+        return f"there is no folder `{parent}` either"
+    close = difflib.get_close_matches(Path(source).name, _names_in(parent), n=1)
+    return f"did you mean `{Path(source).with_name(close[0])}`?" if close else ""
+
+
+def _names_in(folder: Path) -> list[str]:
+    """The names of what is in a folder, as far as it may be read; links that lead nowhere are left out."""
+    try:
+        return sorted(path.name for path in folder.iterdir() if path.exists())
+    except OSError:
+        return []
 
 
 def _globbed(pattern: str) -> list[Path]:
@@ -101,4 +113,15 @@ def _of_folder(source: str, root: Path, found: Found, split: str | None, options
         key: tuple(local_file(path, options, path.relative_to(root).as_posix()) for path in found.splits[key])
         for key in wanted
     }
-    return Source(source, "files", files, subset=found.subset, licence=found.licence, options=options)
+    return Source(
+        source, "files", files, subset=found.subset, licence=found.licence, notes=_left(source, found), options=options
+    )
+
+
+def _left(source: str, found: Found) -> tuple[str, ...]:
+    """What to say of data files that are in no split."""
+    if not found.left:
+        return ()
+    count = "1 data file" if len(found.left) == 1 else f"{len(found.left)} data files"
+    said = f"{count} of `{source}` in no split (`{found.left[0]}` …): not read; --data-files names what to read"
+    return (said.replace(" …", "") if len(found.left) == 1 else said,)

@@ -368,3 +368,27 @@ def test_shared_json_is_read_as_by_the_slow_reader(name: str) -> None:
         json.loads(text) if name.endswith(".json") else [json.loads(line) for line in text.split(b"\n") if line.strip()]
     )
     assert repr(read_all(str(path))) == repr(want)
+
+
+def test_a_file_that_is_not_there_is_looked_for_among_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "talks.jsonl").write_bytes(b"{}\n")
+    (tmp_path / "talks.json").symlink_to("nowhere")
+    hints = {"talk.jsonl": f"did you mean `{tmp_path / 'talks.jsonl'}`?", "zzz": "", "talks.jsonl/x.jsonl": ""}
+    hints |= {"no/x.jsonl": f"there is no folder `{tmp_path / 'no'}` either"}
+    for name, hint in hints.items():
+        with pytest.raises(InputError) as caught:
+            resolve(str(tmp_path / name))
+        assert caught.value.hint == hint, name
+
+
+def test_files_of_a_folder_that_are_in_no_split_are_named(tmp_path: Path) -> None:
+    for name in ("train.jsonl", "test.jsonl"):
+        written(tmp_path, b'{"a": "x"}\n', name)
+    assert resolve(str(tmp_path)).notes == ()
+    written(tmp_path, b'{"a": "x"}\n', "more.jsonl")
+    said = f"1 data file of `{tmp_path}` in no split (`more.jsonl`): not read; --data-files names what to read"
+    assert resolve(str(tmp_path)).notes == (said,)
+    written(tmp_path, b'{"a": "x"}\n', "deep/some.csv")
+    said = f"2 data files of `{tmp_path}` in no split (`deep/some.csv` …): not read; --data-files names what to read"
+    assert resolve(str(tmp_path)).notes == (said,)
+    assert resolve(str(tmp_path), data_files=["*.jsonl"]).notes == ()
