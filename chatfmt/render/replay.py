@@ -24,7 +24,7 @@ from .batches import Batch, Others, Replayed, lists_of, merged, spans_of, togeth
 from .kernels import Numbers, distinct
 from .options import Rendered, Renderer, RenderOptions
 from .program import Program, Untraceable
-from .rows import RowReplay, Text
+from .rows import TRIAL, RowReplay, Text
 from .shapes import MAX_TURNS, NO_SHAPE, Shapes, constants_of, dense, read_turns
 from .slots import is_only_said
 from .tables import KNOWN, Pieces, Tables, is_columnar
@@ -284,6 +284,13 @@ class TracedRenderer:
         rows = np.flatnonzero((batch.program < 0) & (apart | np.isin(batch.shape, several)))
         if self.off or self._rows.off or not len(rows):
             return
+        for some in np.split(rows, range(TRIAL, len(rows), TRIAL)):
+            if self.off or self._rows.off:
+                batch.why.update(dict.fromkeys(some.tolist(), self._rows.off))
+            else:
+                self._replay_some(batch, some)
+
+    def _replay_some(self, batch: Batch, rows: Numbers) -> None:
         messages, *others = batch.take(rows)
         columns = [[None] * len(rows) if column is None else column.to_pylist() for column in others]
         keys = zip(*columns, strict=True)

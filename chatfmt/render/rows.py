@@ -21,6 +21,9 @@ Confirm = Callable[[int, Text], bool]
 """Whether plain Jinja gives a row this text and these spans."""
 
 MAX_SHAPES = 4096
+TRIAL = 48
+"""Rows after which it is given up if hardly any of them had the shape of one before: less than one in `RARELY`."""
+RARELY = 8
 PATIENCE = 512
 """Rows without a replay after which it is given up, if fewer than a fifth of all rows were replayed."""
 CHECKS = 2
@@ -45,7 +48,7 @@ class RowReplay:
     def __init__(self, rows: int, programs: int) -> None:
         self.enough, self.most = rows, programs
         self.off = ""
-        self.tried = self.replayed = self.misses = 0
+        self.tried = self.replayed = self.misses = self.repeated = 0
         self._shapes: dict[Hashable, _Shape] = {}
 
     def render(self, key: Hashable, messages: Sequence[Any], row: int, trace: Trace, confirm: Confirm) -> Text | str:
@@ -64,14 +67,17 @@ class RowReplay:
         return found
 
     def _shape(self, key: Hashable) -> _Shape | None:
-        if key not in self._shapes and len(self._shapes) < MAX_SHAPES:
-            self._shapes[key] = _Shape()
-        return self._shapes.get(key)
+        known = self._shapes.get(key)
+        self.repeated += known is not None
+        if known is None and len(self._shapes) < MAX_SHAPES:
+            known = self._shapes[key] = _Shape()
+        return known
 
     def _tally(self, hit: bool) -> None:
         self.replayed += hit
         self.misses = 0 if hit else self.misses + 1
-        if self.misses >= PATIENCE and self.replayed * 5 < self.tried:
+        rare = self.enough > 1 and self.tried == TRIAL and self.repeated * RARELY < TRIAL
+        if rare or (self.misses >= PATIENCE and self.replayed * 5 < self.tried):
             self.off, self._shapes = "shapes of tool calls and parts that hardly repeat", {}
 
     def _replay(self, shape: _Shape, leaves: list[Any], row: int, trace: Trace, confirm: Confirm) -> Text | str:

@@ -184,11 +184,19 @@ def _codes(column: pa.Array, few: int = FEW) -> tuple[Numbers, npt.NDArray[np.bo
     present = _present(column)
     if column.type not in (schema.TEXT, schema.JSON):
         return present.astype(np.int64), present
+    filled = int(present.sum())
+    if len(column) > 8 * FEW and _is_diverse(column.slice(0, len(column) // 8).unique(), few, filled):
+        return present.astype(np.int64), present
     encoded = column.dictionary_encode()
-    distinct = len(encoded.dictionary)
-    if distinct > few and (few < 0 or distinct * OFTEN > int(present.sum())):
+    if _is_diverse(encoded.dictionary, few, filled):
         return present.astype(np.int64), present
     return _numbers(encoded.indices.fill_null(-1)) + 1, none
+
+
+def _is_diverse(values: pa.Array, few: int, filled: int) -> bool:
+    """Whether there are too many different values (null counts for none) among so many that are filled."""
+    count = len(values) - values.null_count
+    return count > few and (few < 0 or count * OFTEN > filled)
 
 
 def _distinct(keys: Sequence[Numbers], count: int) -> tuple[Numbers, Numbers]:
@@ -242,6 +250,8 @@ class Shapes:
         state = np.array([roots[number] for number in constants.tolist()] if len(roots) > 1 else [*roots.values()])
         state = np.broadcast_to(state, len(constants)).astype(np.int64)
         state[(turns.lengths == 0) | (turns.lengths > MAX_TURNS)] = NO_SHAPE
+        loose = np.flatnonzero(turns.classes == NO_SHAPE)
+        state[np.searchsorted(turns.starts + turns.lengths, loose, "right")] = NO_SHAPE
         active = np.flatnonzero(state != NO_SHAPE)
         active = active[np.argsort(-turns.lengths[active], kind="stable")]
         lengths, starts, reached = turns.lengths[active], turns.starts[active], state[active]
@@ -272,9 +282,8 @@ class Shapes:
         if len(classes) and classes.max() >= self._next.shape[1]:
             self._widen(int(classes.max()))
         following = self._next[state, classes].astype(np.int64)
-        lost = (state == NO_SHAPE) | (classes == NO_SHAPE)
-        following[lost] = NO_SHAPE
-        unknown = np.flatnonzero((following == NO_SHAPE) & ~lost)
+        following[state == NO_SHAPE] = NO_SHAPE
+        unknown = np.flatnonzero((following == NO_SHAPE) & (state != NO_SHAPE))
         if len(unknown):
             pairs = state[unknown] * self._next.shape[1] + classes[unknown]
             values, inverse = np.unique(pairs, return_inverse=True)

@@ -1,15 +1,19 @@
 """How long rendering alone takes: plain Jinja against the traced engine, on columns that lie in memory.
 
-    python tests/bench/render_stage.py DATA.parquet [--rows 20000] [--batch 1000] [--templates DIR] [--json]
+    python tests/bench/render_stage.py DATA.parquet [--rows 20000] [--batch 1000] [--agent 2000] [--json]
 
 DATA has a column `messages`; smoltalk-like data comes from `shared/bench/make_smoltalk_like.py`. Each engine renders
 all batches `--repeat` times, in turns; the table gives the median. `cold` includes the traces, `warm` does not.
+
+The lines `agent` are long trajectories with tool calls, made here, of which no two have one shape, so that nothing can
+be replayed: `cold ×` says what the attempt costs, in CPU time, of each batch the best of all repeats.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -24,6 +28,7 @@ from chatfmt.render import ChatTemplate, JinjaRenderer, RenderOptions
 from chatfmt.render.replay import TracedRenderer
 
 NAMES = ("chatml", "llama-3.1", "qwen3", "gpt-oss")
+AGENTS = ("qwen3", "qwen2.5", "gpt-oss", "llama-3.1")
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
@@ -71,6 +76,94 @@ def measure(template: ChatTemplate, batches: list[pa.ListArray], repeat: int) ->
     }  # fmt: skip
 
 
+WORDS = (
+    "run",
+    "list",
+    "file",
+    "open",
+    "result",
+    "error",
+    "search",
+    "user",
+    "order",
+    "weather",
+    "city",
+    "flight",
+    "price",
+)
+
+
+def words(chance: random.Random, count: int) -> str:
+    return " ".join(chance.choices(WORDS, k=count))
+
+
+def step(chance: random.Random, number: int) -> list[dict[str, Any]]:
+    """A tool call with arguments of some shape, its result, and now and then a word between."""
+    kinds: tuple[Callable[[], Any], ...] = (
+        lambda: words(chance, 4),
+        lambda: chance.randint(0, 999),
+        lambda: True,
+        lambda: [words(chance, 2)] * chance.randint(1, 3),
+    )
+    arguments = {name: chance.choice(kinds)() for name in chance.sample(WORDS, chance.randint(1, 4))}
+    call = {
+        "id": f"call{number:05}",
+        "type": "function",
+        "function": {"name": words(chance, 1), "arguments": arguments},
+    }
+    turns = [
+        {"role": "assistant", "content": words(chance, chance.choice((0, 12))), "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": call["id"], "name": call["function"]["name"], "content": words(chance, 30)},
+    ]
+    said = [{"role": "assistant", "content": words(chance, 15)}, {"role": "user", "content": words(chance, 15)}]
+    return turns + said * (chance.random() < 0.3)
+
+
+def trajectory(chance: random.Random) -> list[dict[str, Any]]:
+    asked = [{"role": "system", "content": words(chance, 40)}, {"role": "user", "content": words(chance, 20)}]
+    steps = [turn for number in range(chance.randint(6, 20)) for turn in step(chance, number)]
+    return [*asked, *steps, {"role": "assistant", "content": words(chance, 30)}]
+
+
+def trajectories(rows: int, batch: int) -> list[tuple[pa.ListArray, pa.Array]]:
+    """Columns of trajectories and of the tools that all of them have."""
+    chance = random.Random(7)
+    tools = [{"type": "function", "function": {"name": name, "description": name, "parameters": {}}} for name in WORDS]
+    chats = [trajectory(chance) for _ in range(rows)]
+    parts = [chats[start : start + batch] for start in range(0, rows, batch)]
+    return [(schema.encode_conversations(part), schema.json_array([tools] * len(part))) for part in parts]
+
+
+def best_of(times: list[list[float]]) -> float:
+    """The CPU time of all batches, of each the best that was measured."""
+    return sum(map(min, zip(*times, strict=True)))
+
+
+def measure_agent(template: ChatTemplate, batches: list[tuple[pa.ListArray, pa.Array]], repeat: int) -> dict[str, Any]:
+    """Microseconds a row of each engine, and their ratio, where no shape repeats."""
+    options, times = RenderOptions(), {"jinja": [], "cold": []}  # type: ignore[var-annotated]
+    for turn in range(repeat + 1):
+        plain, cold = (
+            JinjaRenderer(template, options),
+            TracedRenderer(template, options, JinjaRenderer(template, options)),
+        )
+        taken: dict[str, list[float]] = {"jinja": [], "cold": []}
+        for number, columns in enumerate(batches):
+            for name, renderer in sorted((("jinja", plain), ("cold", cold)), reverse=bool((turn + number) % 2)):
+                start = time.process_time()
+                renderer(*columns)
+                taken[name].append(time.process_time() - start)
+        for name in times if turn else ():
+            times[name].append(taken[name])
+    rows = sum(len(messages) for messages, _ in batches)
+    medians = {name: best_of(values) / rows * 1e6 for name, values in times.items()}
+    return {
+        "template": f"agent {template.name}", "rows": rows, "replayed": round(cold.stats.share, 4),
+        **{f"{name}_us": round(value, 2) for name, value in medians.items()},
+        "ratio_cold": round(medians["jinja"] / medians["cold"], 3),
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("data", type=Path)
@@ -79,11 +172,14 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--templates", type=Path, help="a folder of .jinja files, instead of the built-in ones")
     parser.add_argument("--names", default=",".join(NAMES))
+    parser.add_argument("--agent", type=int, default=2000, help="trajectories of agents, 0 for none")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     schema.without_pandas()
     batches = batches_of(given.data, given.rows, given.batch)
     found = [measure(template_of(name, given.templates), batches, given.repeat) for name in given.names.split(",")]
+    turns = trajectories(given.agent, 200)
+    found += [measure_agent(ChatTemplate.load(name), turns, given.repeat) for name in AGENTS if turns]
     if given.json:
         print(json.dumps(found, indent=1))
         return
@@ -96,11 +192,18 @@ def main() -> None:
         ("GB/s", 7),
         ("replayed", 10),
     )
-    print("template      " + "".join(name.rjust(width) for name, width in heads))
+    print("template         " + "".join(name.rjust(width) for name, width in heads))
     for row in found:
-        times = f"{row['jinja_us']:10.1f}{row['cold_us']:9.2f}{row['warm_us']:9.2f}"
-        ratios = f"{row['ratio_cold']:8.1f}{row['ratio']:8.1f}{row['gigabytes_a_second']:7.2f}{row['replayed']:10.1%}"
-        print(f"{row['template']:14}{times}{ratios}")
+        print(f"{row['template']:17}" + line(row))
+
+
+def line(row: dict[str, Any]) -> str:
+    if "warm_us" not in row:
+        return (
+            f"{row['jinja_us']:10.1f}{row['cold_us']:9.1f}{'':9}{row['ratio_cold']:8.2f}{'':15}{row['replayed']:10.1%}"
+        )
+    times = f"{row['jinja_us']:10.1f}{row['cold_us']:9.2f}{row['warm_us']:9.2f}"
+    return times + f"{row['ratio_cold']:8.1f}{row['ratio']:8.1f}{row['gigabytes_a_second']:7.2f}{row['replayed']:10.1%}"
 
 
 if __name__ == "__main__":
