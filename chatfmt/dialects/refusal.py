@@ -9,6 +9,7 @@ from ..errors import NoDialect
 from .columns import MESSAGES, Columns, Record, is_label, quoted, two_fit
 from .flat import COMPLETIONS, CONTEXTS, PROMPTS
 from .literals import read_literal
+from .marked import transcript_hint
 from .preference import CHOSEN, REJECTED
 from .turns import CONTENT_KEYS, ROLE_KEYS, keys_of_turns
 
@@ -25,7 +26,8 @@ def no_dialect(names: Sequence[str], records: Sequence[Record], columns: Columns
 
 def _hint(names: Sequence[str], records: Sequence[Record], columns: Columns) -> str:
     by_shape = _turns_hint(names, records, columns) or _pair_hint(names, columns)
-    return by_shape or _texts_hint(names, records, columns)
+    texts = [name for name in names if isinstance(records[0].get(name), str)]
+    return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns)
 
 
 def _pair_hint(names: Sequence[str], columns: Columns) -> str | None:

@@ -175,14 +175,14 @@ def pair_turns_parts(record: Record, columns: Columns) -> dict[str, str] | None:
 
 
 def string_turns_parts(record: Record, columns: Columns) -> dict[str, str] | None:
-    found = _listed(record, columns, "messages", MESSAGES)
+    found = _listed(record, columns, "messages", (*MESSAGES, "turns") if columns.turn_roles else MESSAGES)
     if found is None or not all(isinstance(text, str) for text in found[1]):
         return None
     return {"messages": found[0], **side_parts(record, columns)}
 
 
 def user_turns_parts(record: Record, columns: Columns) -> dict[str, str] | None:
-    found = _listed(record, columns, "prompt", ("turns",))
+    found = None if columns.turn_roles else _listed(record, columns, "prompt", ("turns",))
     if found is None or not all(isinstance(text, str) for text in found[1]):
         return None
     return {"prompt": found[0], **side_parts(record, columns)}

@@ -210,3 +210,31 @@ def test_batches_of_different_columns() -> None:
     third = to_batch([{"messages": [USER]}])
     assert conversations(DIALECTS["messages"].convert(third, columns)) == [{"row": 0, "messages": [USER]}]
     assert pa.types.is_int64(third.schema.field(0).type)
+
+
+def test_roles_in_turn_are_those_that_were_given() -> None:
+    rows = [{"turns": ["a", "b"]}]
+    assert convert(rows)[0] == [{"prompt": [USER, {"role": "user", "content": "b"}]}]
+    made, found = convert(rows, Columns(turn_roles=("user", "assistant")))
+    assert (made, found.dialect) == ([{"messages": [USER, ASSISTANT]}], "string-turns")
+
+
+TRANSCRIPTS = {
+    "Human: hi\nAssistant: yo\nHuman: more": "--marker 'Human:=user' --marker 'Assistant:=assistant'",
+    "Patient: hi\nDoctor: yo": "--marker 'Patient:=user' --marker 'Doctor:=assistant'",
+    "# System: s\n# User: a\n# Bot: b": "--marker '# System:=system' --marker '# User:=user' --marker '# Bot:=assistant'",
+}
+
+
+@pytest.mark.parametrize("text", TRANSCRIPTS)
+def test_a_conversation_in_one_text_is_named_with_its_marks(text: str) -> None:
+    with pytest.raises(NoDialect) as caught:
+        convert([{"n": "1", "log": text}] * 3)
+    assert caught.value.hint == f"`log` looks like a transcript: --map transcript=log {TRANSCRIPTS[text]}"
+
+
+@pytest.mark.parametrize("text", ["Note: one thing", "a plain text\nNote: x\nSee: y", "Dear Ada,\nyes"])
+def test_other_texts_are_no_conversations(text: str) -> None:
+    with pytest.raises(NoDialect) as caught:
+        convert([{"n": "1", "log": text}] * 3)
+    assert "transcript" not in (caught.value.hint or "")
