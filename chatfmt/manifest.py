@@ -236,6 +236,15 @@ def verify(folder: Path) -> list[Problem]:
     return list(_problems(folder, manifest))
 
 
+def damage(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+    """Each file of the manifest that is missing or has other bytes; all are read, none is decoded."""
+    for shard in manifest.shards:
+        yield from _file_problems(folder, shard.name, shard.bytes, shard.sha256)
+    if manifest.rejects:
+        record = manifest.rejects
+        yield from _file_problems(folder, REJECTS, int(record["bytes"]), str(record["sha256"]))
+
+
 def _problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
     for shard in manifest.shards:
         yield from _shard_problems(folder, shard)

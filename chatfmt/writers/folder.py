@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Self
 
 from ..errors import InputError, OutputError
-from ..manifest import DATA, MANIFEST, REJECTS, STATE, Manifest, Shard, read_manifest, totals
+from ..manifest import DATA, MANIFEST, REJECTS, STATE, Manifest, Shard, damage, read_manifest, totals
 from . import fsops, staging
 from .encoders import Sink
 from .shard import AtomicFile
@@ -152,7 +152,19 @@ def _settle(path: Path, fingerprint: str, *, resume: bool, overwrite: bool) -> M
         return None
     if (run if run is not None else old.fingerprint if old else None) != fingerprint:
         raise _other_run(path)
-    return old if run is None else None
+    return _whole(path, old) if run is None and old is not None else None
+
+
+def _whole(path: Path, manifest: Manifest) -> Manifest:
+    """The manifest of a finished folder, whose files are as it says; raises OutputError where one is not."""
+    problem = next(damage(path, manifest), None)
+    if problem is not None:
+        raise OutputError(
+            f"`{path}` was finished and is damaged: {problem}",
+            hint="convert again with `--overwrite`",
+            code="output.damaged",
+        )
+    return manifest
 
 
 def _old_manifest(path: Path) -> Manifest | None:
@@ -263,7 +275,8 @@ def publish(path: Path) -> None:
             hint="remove that file and convert again with `--overwrite`",
             code="output.commit",
         ) from None
-    if not (path / MANIFEST).exists() or (path / MANIFEST).read_bytes() != text:
+    waiting = (state / "staged" / DATA).exists()  # also where the same was there before: it may be damaged
+    if waiting or not (path / MANIFEST).exists() or (path / MANIFEST).read_bytes() != text:
         fsops.unlink(path / MANIFEST)
         fsops.sync_folder(state)
         _publish_data(path)

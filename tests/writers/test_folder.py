@@ -283,3 +283,32 @@ def test_what_a_killed_worker_left_is_not_published(tmp_path: Path) -> None:
         folder.commit(Manifest(fingerprint="f1", shards=(shard,)), "card")
     assert verify(tmp_path / "out") == []
     assert {name for name in listing(tmp_path / "out") if name.startswith("data/")} == {shard.name}
+
+
+def test_what_was_damaged_is_made_anew_although_it_should_be_the_same(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    convert(out)
+    before = listing(out)
+    name = names("jsonl")[0]
+    damaged = bytearray(before[name])
+    damaged[len(damaged) // 2] ^= 1
+    (out / name).write_bytes(damaged)
+    assert [str(problem) for problem in verify(out)] == [f"{name}: its bytes differ from what was written"]
+
+    error = refused(out, resume=True)
+    assert error.code == "output.damaged"
+    assert error.message == f"`{out}` was finished and is damaged: {name}: its bytes differ from what was written"
+    assert error.hint == "convert again with `--overwrite`"
+    convert(out, overwrite=True)
+    assert listing(out) == before and verify(out) == []
+
+
+def test_a_finished_folder_that_lacks_a_shard_is_not_complete(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    convert(out)
+    before = listing(out)
+    (out / names("jsonl")[1]).unlink()
+    error = refused(out, resume=True)
+    assert error.message == f"`{out}` was finished and is damaged: {names('jsonl')[1]}: is missing"
+    convert(out, overwrite=True)
+    assert listing(out) == before and verify(out) == []
