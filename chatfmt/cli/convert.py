@@ -44,7 +44,7 @@ def carry_out(source: list[str], run: Mapping[str, Any], given: dict[str, Any]) 
     workers = run["workers"] or pipeline.cores()
     executor = run["executor"] or "processes"
     if pipeline.is_piped(recipe, target) and not run["dry_run"]:
-        report(pipeline.pipe(recipe, target, run["rejects"]), run)
+        report(pipeline.pipe(recipe, target, run["rejects"], lambda note: show.say(f"note: {note}")), run)
         return
     with pipeline.Scratch() as scratch:
         plan = pipeline.plan(recipe, target, scratch, executor=executor, workers=workers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 
 import pyarrow as pa
@@ -14,24 +14,35 @@ from ..writers import Stream
 from .books import Books
 from .conversion import Conversion, OnReject
 from .inputs import reader_options
-from .planning import load_template, to_job
+from .kept import told_of_kept
+from .planning import load_template, to_job, told_of_date
 from .scratch import stdin_bytes
 from .target import Target
 from .tasks import Refused
 
+OnNote = Callable[[str], None]
 
-def convert_piped(recipe: Recipe, target: Target, stream: Stream, on_reject: OnReject | None, books: Books) -> str:
-    """Convert stdin to `stream` and keep the `books`; returns the dialect, found from the first rows that came."""
+
+def convert_piped(
+    recipe: Recipe, target: Target, stream: Stream, on_reject: OnReject | None, books: Books, on_note: OnNote
+) -> str:
+    """Convert stdin to `stream` and keep the `books`; returns the dialect, found from the first rows that came.
+
+    `on_note` is told what the user should hear before the first row leaves.
+    """
     if recipe.split not in (None, "train"):
         raise UsageError("stdin has no splits", hint="leave --split out; --limit takes the first rows")
-    refused = Refused(on_reject, books)
+    refused = Refused(on_reject, books, "-")
     options = reader_options(recipe)
     read = sources.read_stream(stdin_bytes(), "-", options, on_bad=refused.read if on_reject else None)
     batches = _window(read, recipe.skip, recipe.limit)
     first = next(batches, None)
     if first is None:
         return "none"
-    job, detection = to_job(recipe, [first], load_template(recipe), target, nulls=False)
+    template = load_template(recipe)
+    job, detection = to_job(recipe, [first], template, target, nulls=False)
+    for note in (*told_of_kept(job, detection), *told_of_date(recipe, template)):
+        on_note(note)
     conversion = Conversion(job)
     encoder = writers.FORMATS[target.format](stream, pa.schema([]), target.compression)
     for batch in chain([first], batches):

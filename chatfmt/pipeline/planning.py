@@ -275,8 +275,13 @@ def notes(plan: Plan) -> Iterable[str]:
     for part in plan.parts:
         yield from part.source.notes
         yield from told_of_kept(part.job, part.detection)
-    if plan.template is not None and plan.template.reads_date:
-        yield f"the template reads the date and is shown {plan.recipe.date}: choose another day with --date"
+    yield from told_of_date(plan.recipe, plan.template)
+
+
+def told_of_date(recipe: Recipe, template: ChatTemplate | None) -> Iterable[str]:
+    """What the user should hear of a template that reads the date."""
+    if template is not None and template.reads_date:
+        yield f"the template reads the date and is shown {recipe.date}: choose another day with --date"
 
 
 def shard_names(plan: Plan) -> list[str]:

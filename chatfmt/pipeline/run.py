@@ -103,13 +103,21 @@ def is_piped(recipe: Recipe, target: Target) -> bool:
     return at_once and target.kind == "stream" and [spec.source for spec in recipe.source] == ["-"]
 
 
-def pipe(recipe: Recipe, target: Target, rejects: Path | None) -> Summary:
+def pipe(
+    recipe: Recipe, target: Target, rejects: Path | None, on_note: Callable[[str], None] = lambda note: None
+) -> Summary:
     """Convert stdin to stdout; see `piped`."""
     books, stream = Books(), open_stream(target)
+    notes: list[str] = []
+
+    def note(text: str) -> None:
+        notes.append(text)
+        on_note(text)
+
     with reject_file(rejects) as refuse:
         skip = partial(refuse_row, refuse) if recipe.on_error == "skip" else None
-        convert_piped(recipe, target, stream, skip, books)
-    return settle(recipe, books, stream, ())
+        convert_piped(recipe, target, stream, skip, books, note)
+    return settle(recipe, books, stream, notes)
 
 
 def carry_out(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
@@ -93,7 +94,7 @@ def output_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Output batches of the input splits, in order; without `on_reject` the first bad row is raised."""
     for split in inputs:
-        refused = Refused(on_reject, books)
+        refused = Refused(on_reject, books, split.shown)
         on_bad = refused.read if on_reject is not None else None
         batches = sources.read(split, columns=conversion.job.read, on_bad=on_bad)
         for batch in told(whole(batches) if conversion.job.whole_file else batches, split, suspect):
@@ -135,13 +136,14 @@ def row_at(batch: pa.RecordBatch, index: int) -> int:
 class Refused:
     """Bad rows, handed over in the order of the source: a batch is read whole before its first row is converted."""
 
-    def __init__(self, on_reject: OnReject | None, books: Books) -> None:
-        self._on_reject, self._books = on_reject, books
+    def __init__(self, on_reject: OnReject | None, books: Books, file: str) -> None:
+        self._on_reject, self._books, self._file = on_reject, books, file
         self._waiting: list[tuple[RowError, bytes]] = []
 
     def read(self, error: RowError, raw: bytes) -> None:
         """Take a row that the reader could not read, which no batch holds."""
         self._books.reject(error.code)
+        error.at = replace(error.at, file=error.at.file or self._file)
         self.add(error, raw)
 
     def add(self, error: RowError, raw: bytes) -> None:

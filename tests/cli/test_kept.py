@@ -47,6 +47,14 @@ def test_all_says_what_it_cannot_carry_through(data):
     assert run.stderr.decode().splitlines() == [f"note: {NOTE}", f"wrote 2 rows to stdout, {len(run.stdout)} B"]
 
 
+def test_stdin_says_it_too(data):
+    run = run_cli("convert", "-", "-t", "chatml", "--keep", "all", "--json", stdin=data.read_bytes())
+    assert lines(run.stdout) == [{"text": TEXTS[0], "id": 7, "tags": ["a", None]}, {"text": TEXTS[1], "id": 8}]
+    note, summary = run.stderr.decode().splitlines()
+    assert note == f"note: {NOTE}"
+    assert json.loads(summary)["notes"] == [NOTE]
+
+
 def test_what_the_note_says_to_type_keeps_them(data):
     flags = ["--map", "source_text=text", "--map", "source_label=label"]
     run = run_cli("convert", data, "-t", "chatml", "--keep", "all", *flags)

@@ -45,6 +45,7 @@ def test_rejects_are_kept_where_the_user_wants_them(tmp_path, out):
     assert [(line["code"], line["source"]["row"], line["raw"]["data"]) for line in found] == [
         ("msg.role", 5, ROBOT), ("json.duplicate_key", 9, TWICE),
     ]  # fmt: skip
+    assert [line["source"]["file"] for line in found] == [str(tmp_path / "in.jsonl")] * 2
     if out == "out":
         assert rejects.read_bytes() == (tmp_path / "out/.chatfmt/rejects.jsonl").read_bytes()
         rejects.unlink()
