@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -15,7 +16,11 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         from . import __version__
 
-        print(f"chatfmt {__version__}")  # noqa: T201
+        try:
+            print(f"chatfmt {__version__}", flush=True)  # noqa: T201
+        except OSError as error:
+            print(f"error: cannot write to stdout: {error.strerror}", file=sys.stderr)  # noqa: T201
+            os._exit(5)  # or Python would try again, and complain
         return
     from .cli import main as run
 

@@ -66,8 +66,9 @@ def print_jinja(text: str) -> None:
     """Jinja in colour on a terminal, as it is in a pipe."""
     import sys
 
+    show.check_stdout()
     if not sys.stdout.isatty():
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        show.print_out(text.removesuffix("\n"))
         return
     from rich.syntax import Syntax
 
