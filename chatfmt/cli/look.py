@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -169,10 +170,12 @@ def marked(text: str, spans: Sequence[Sequence[int]] | None, tokens: Sequence[st
     special = [False] * len(text)
     for found in re.finditer("|".join(map(re.escape, tokens)) or r"(?!)", text):
         special[found.start() : found.end()] = [True] * (found.end() - found.start())
-    made = Text()
-    for character, is_trained, is_special in zip(text, trained, special, strict=True):
+    made, start = Text(), 0
+    for (is_trained, is_special), run in groupby(zip(trained, special, strict=True)):
+        end = start + sum(1 for _ in run)
         style = ("green " if is_trained else "") + ("bold magenta" if is_special else "")
-        made.append(show.visible(character, lines=True), style=style.strip() or "default")
+        made.append(show.visible(text[start:end], lines=True), style=style.strip() or "default")
+        start = end
     return made
 
 

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from chatfmt.cli.look import marked
+
 from ..conftest import run_cli
 
 TALK = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
@@ -121,3 +123,14 @@ def test_inspect_says_what_stays_text(tmp_path: Path) -> None:
     tagged = {"messages": [TALK["messages"][0], {"role": "assistant", "content": "<think>\nhm\n</think>\n\nso"}]}
     said = shown("inspect", written(tmp_path, [TALK, tagged]))
     assert "reasoning between tags: left as text, `--dialect reasoning-tags` reads it\n" in said
+
+
+def test_marked_text_changes_its_style_only_where_it_must() -> None:
+    made = marked("<s>ab\x1bc</s>", [[3, 6]], ["<s>", "</s>"])
+    assert made.plain == "<s>ab\\x1bc</s>"
+    assert [(span.start, span.end, str(span.style)) for span in made.spans] == [
+        (0, 3, "bold magenta"),
+        (3, 9, "green"),
+        (9, 10, "default"),
+        (10, 14, "bold magenta"),
+    ]

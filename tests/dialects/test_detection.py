@@ -222,7 +222,9 @@ def test_roles_in_turn_are_those_that_were_given() -> None:
 TRANSCRIPTS = {
     "Human: hi\nAssistant: yo\nHuman: more": "--marker 'Human:=user' --marker 'Assistant:=assistant'",
     "Patient: hi\nDoctor: yo": "--marker 'Patient:=user' --marker 'Doctor:=assistant'",
-    "# System: s\n# User: a\n# Bot: b": "--marker '# System:=system' --marker '# User:=user' --marker '# Bot:=assistant'",
+    "# System: s\n# User: a\n# Bot: b": (
+        "--marker '# System:=system' --marker '# User:=user' --marker '# Bot:=assistant'"
+    ),
 }
 
 
