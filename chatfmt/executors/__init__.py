@@ -17,9 +17,9 @@ from typing import Protocol, TypeVar
 
 from ..errors import UnknownName
 from .cluster import ray
-from .nursery import current, opened
+from .nursery import current
 from .pool import apart as _apart
-from .pool import processes
+from .pool import opened, processes
 from .work import at
 
 __all__ = ["EXECUTORS", "Executor", "apart", "at", "cores", "executor", "is_apart", "opened", "processes", "serial"]

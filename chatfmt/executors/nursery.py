@@ -69,7 +69,7 @@ def current() -> Nursery | None:
 
 @contextlib.contextmanager
 def opened(module: str) -> Iterator[None]:
-    """A block in which workers are forked where that is safe; they have imported `module`, as this process has."""
+    """A block with a nursery, where that is safe; what it forks has imported `module`, as this process has."""
     if not can_fork():
         yield
         return

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ..errors import ChatfmtError, InputError, OutputError
+from . import nursery
 from .wire import FAILED, ITEM
 from .work import each, result
 from .worker import Lost, Worker, payload_of
@@ -38,16 +39,40 @@ def apart(fn: Callable[[T], Iterator[R]], task: T) -> Iterator[R]:
 
     Raises what `fn` raises, and `worker.lost` errors as `processes` does; nothing is run twice.
     """
-    worker = Worker()
+    worker, ended = hire(), False
     try:
         for message in worker.messages(payload_of(each, (fn, task))):
             value = result(message)
             if message[:1] == ITEM:
                 yield value
+        ended = True
     except Lost as lost:
         raise _lost(lost) from None
     finally:
-        worker.end()
+        if ended:
+            _idle.append(worker)
+        else:
+            worker.end()
+
+
+_idle: list[Worker] = []
+"""Workers that ended what they did, with all that they have imported."""
+
+
+def hire() -> Worker:
+    """A worker that is idle, else a new one."""
+    return _idle.pop() if _idle else Worker()
+
+
+@contextlib.contextmanager
+def opened(module: str) -> Iterator[None]:
+    """A block in which workers are forked where that is safe; they have imported `module`, as this process has."""
+    with nursery.opened(module):
+        try:
+            yield
+        finally:
+            while _idle:
+                _idle.pop().end()
 
 
 @dataclass
@@ -158,7 +183,7 @@ class Pool:
         with self._guard:
             if self._closing:
                 return None
-            worker = Worker()
+            worker = hire()
             self._alive.add(worker)
             return worker
 

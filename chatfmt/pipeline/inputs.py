@@ -58,7 +58,9 @@ class Look:
 
     def files(self) -> tuple[Mapping[str, Any], ...]:
         """Name, size and hash of each of its files."""
-        return tuple(next(self._answers))
+        found = tuple(next(self._answers))
+        next(self._answers, None)  # there is no more: the process may do something else
+        return found
 
     def close(self) -> None:
         """Look no further."""
