@@ -22,12 +22,15 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, chain, repeat
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Protocol, TypedDict
 
 import numpy as np
 import orjson
 import pyarrow as pa
+
+from .errors import RenderError
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
@@ -270,3 +273,39 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
     return str(value) if isinstance(value, (decimal.Decimal, datetime.timedelta)) else value
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The text of each conversation, null where there is none, and its spans where they were asked for.
+
+    Spans are lists of `[start, end)` in code points of the text.
+    """
+
+    text: pa.StringArray
+    spans: pa.ListArray | None = None
+    whole: np.ndarray[Any, np.dtype[np.bool_]] | None = None
+    """Which rows are known to print every text of their conversation; None where nothing is known."""
+
+
+class Renderer(Protocol):
+    """Conversations to text: whatever renders, masks or guards is called like this."""
+
+    def __call__(
+        self,
+        messages: pa.ListArray,
+        tools: pa.Array | None = None,
+        documents: pa.Array | None = None,
+        template_kwargs: pa.Array | None = None,
+        *,
+        generation_prompt: bool | None = None,
+        spans: bool = False,
+        failures: list[RenderError] | None = None,
+    ) -> Rendered:
+        """The text of each conversation of a messages column, null for null.
+
+        `tools`, `documents` and `template_kwargs` are JSON columns of the same length. `generation_prompt` overrules
+        the options for one call; `spans` asks for the spans of what a model is trained on. A row that fails raises
+        RenderError with its index in the column; with `failures` the error is appended there and the text is null.
+        """
+        ...

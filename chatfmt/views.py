@@ -20,34 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .errors import ChatfmtError, Location, RowError, UnknownName, UsageError
-from .schema import decode_conversations, encode_conversations, json_array
+from .schema import Rendered, Renderer, decode_conversations, encode_conversations, json_array
 
 Fields = dict[str, pa.Array]
 Turns = list[dict[str, Any]]
-
-
-class Rendered(Protocol):
-    """What a renderer gives: the text of each row, and its trained spans where they were asked for."""
-
-    @property
-    def text(self) -> pa.StringArray: ...
-    @property
-    def spans(self) -> pa.ListArray | None: ...
-
-
-class Renderer(Protocol):
-    """Conversations to text: `tools`, `documents` and `template_kwargs` are JSON columns of the same length or None."""
-
-    def __call__(
-        self,
-        messages: pa.ListArray,
-        tools: pa.Array | None = None,
-        documents: pa.Array | None = None,
-        template_kwargs: pa.Array | None = None,
-        *,
-        generation_prompt: bool | None = None,
-        spans: bool = False,
-    ) -> Rendered: ...
 
 
 class Cutter(Protocol):

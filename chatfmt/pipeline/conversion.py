@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import checks, dialects, mapping, render, tokens, transforms, views, writers
-from ..errors import ChatfmtError, Location, RowError, UsageError, located
+from ..errors import ChatfmtError, Location, RenderError, RowError, UsageError, located
 from ..render.boundaries import boundaries
 from ..render.environment import expression, text_expression
 from ..render.guard import Guard, Loss
@@ -20,7 +20,7 @@ from ..render.injection import Scanner, control_literals
 from ..render.masked import MaskedRenderer
 from ..render.masks import WHOLE_TURNS, Masker
 from ..render.voice import Voice
-from ..schema import CONVERSATIONS, ROW, decode_objects, dumps, to_plain
+from ..schema import CONVERSATIONS, ROW, Rendered, Renderer, decode_objects, dumps, to_plain
 from .books import Books
 from .columns import typed
 from .job import Job
@@ -47,7 +47,7 @@ class Conversion:
     def __init__(self, job: Job, on_finding: OnFinding | None = None) -> None:
         self.job, self._on_finding, self._file = job, on_finding, ""
         self._engine: render.Renderer | None = None
-        self._renderer: views.Renderer | None = None
+        self._renderer: Renderer | None = None
         self._scanner: Scanner | None = None
         self._cutter: Boundaries | None = None
         if job.template is not None:
@@ -69,8 +69,8 @@ class Conversion:
 
     def _prepare(self, job: Job, template: render.ChatTemplate) -> None:
         """Make ready what renders and what watches over it; a stranger's template runs behind the locked door."""
-        voice = Voice(template, job.options, render.doors_of(template, job.isolation))
         self._engine = render.compile(template, job.options, job.isolation)
+        voice = Voice(template, job.options, render.doors_of(template, job.isolation, self._engine))
         self._renderer = guarded(self._engine, job, voice)
         self._scanner = Scanner(control_literals(template))
         self._cutter = Boundaries(voice)
@@ -218,7 +218,7 @@ class Conversion:
 class GuardedRenderer:
     """Renders as `inner` does, and fails where a text of a conversation does not reach the output."""
 
-    inner: render.Renderer
+    inner: Renderer
     guard: Guard
     template: str
 
@@ -231,10 +231,13 @@ class GuardedRenderer:
         *,
         generation_prompt: bool | None = None,
         spans: bool = False,
-    ) -> render.Rendered:
+        failures: list[RenderError] | None = None,
+    ) -> Rendered:
         extras = (tools, documents, template_kwargs)
         try:
-            rendered = self.inner(messages, *extras, generation_prompt=generation_prompt, spans=spans)
+            rendered = self.inner(
+                messages, *extras, generation_prompt=generation_prompt, spans=spans, failures=failures
+            )
         except ChatfmtError:  # a text that is lost ends the run, whatever else is wrong with a row
             self._raise(self.guard.check(messages, *extras))
             raise
@@ -264,7 +267,7 @@ class Boundaries:
         return [cut.cut if cut is not None else 0 for cut in found]
 
 
-def guarded(engine: render.Renderer, job: Job, voice: Voice) -> views.Renderer:
+def guarded(engine: render.Renderer, job: Job, voice: Voice) -> Renderer:
     """The engine with the masks and the content-loss guard that the job asks for."""
     inner = engine if job.mask is None else MaskedRenderer(engine, voice, job.mask)
     if "all" in job.allow_loss or job.options.continue_final:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .doors import LockedDoors
     from .engine import Choice, choose_engine, compile, doors_of, is_locked, level_of
     from .locked import Isolation, LockedRenderer
-    from .options import ENGINES, SPANS, Rendered, Renderer, RenderOptions
+    from .options import ENGINES, SPANS, Renderer, RenderOptions
     from .plain import JinjaRenderer
     from .replay import TracedRenderer
     from .template import ChatTemplate
@@ -27,7 +27,6 @@ __all__ = [
     "LockedDoors",
     "LockedRenderer",
     "RenderOptions",
-    "Rendered",
     "Renderer",
     "TracedRenderer",
     "choose_engine",
@@ -41,7 +40,7 @@ _HOMES = {
     "doors": ("LockedDoors",),
     "engine": ("Choice", "choose_engine", "compile", "doors_of", "is_locked", "level_of"),
     "locked": ("Isolation", "LockedRenderer"),
-    "options": ("ENGINES", "SPANS", "RenderOptions", "Rendered", "Renderer"),
+    "options": ("ENGINES", "SPANS", "RenderOptions", "Renderer"),
     "plain": ("JinjaRenderer",),
     "replay": ("TracedRenderer",),
     "template": ("ChatTemplate",),

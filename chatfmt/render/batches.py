@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from ..schema import integers
+from ..schema import Rendered, integers
 from .environment import Span
 from .kernels import Numbers
-from .options import SPANS, Rendered
+from .options import SPANS
 from .program import Program
 from .rows import Text
 from .shapes import Turns

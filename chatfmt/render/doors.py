@@ -1,6 +1,7 @@
 """Single conversations behind the locked door: for guard, masks, cuts and probe, which ask a stranger's template a lot.
 
-A process is kept for each text and day that is asked for; the variables travel with each question.
+A process is kept for each text and day that is asked for; the variables travel with each question. The process in which
+the engine renders serves too, if it was given.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ PROCESSES = 4
 class LockedDoors:
     """Answers a `Voice` from locked processes; raises what the template raised there."""
 
-    def __init__(self, template: ChatTemplate, isolation: Isolation) -> None:
-        self._template, self._isolation = template, isolation
+    def __init__(self, template: ChatTemplate, isolation: Isolation, shared: LockedRenderer | None = None) -> None:
+        self._template, self._isolation, self._shared = template, isolation, shared
         self._open: dict[tuple[str, Moment], LockedRenderer] = {}
 
     def __call__(
@@ -48,6 +49,8 @@ class LockedDoors:
         return said if rendered.spans is None else (said, [tuple(span) for span in rendered.spans[0].as_py()])
 
     def _renderer(self, text: str, date: Moment) -> LockedRenderer:
+        if self._shared is not None and _speaks(self._shared, text, date):
+            return self._shared
         if (text, date) not in self._open:
             if len(self._open) == PROCESSES:
                 self._open.pop(next(iter(self._open))).close()
@@ -56,8 +59,15 @@ class LockedDoors:
         return self._open[text, date]
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes that were started here."""
         for renderer in self._open.values():
             with contextlib.suppress(OSError):
                 renderer.close()
         self._open.clear()
+
+
+def _speaks(renderer: LockedRenderer, text: str, date: Moment) -> bool:
+    """Whether a renderer gives what this text and nothing else gives; variables are part of each question."""
+    template, options = renderer.template, renderer.options
+    alone = template.text == text and not template.named
+    return alone and options.date == date and options.bos == "keep" and not options.continue_final

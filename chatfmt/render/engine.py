@@ -42,9 +42,15 @@ def is_locked(template: ChatTemplate, isolation: Isolation) -> bool:
     return isolation != "off" and template.origin not in ("built-in", "plain")
 
 
-def doors_of(template: ChatTemplate, isolation: Isolation) -> LockedDoors | None:
-    """Where a `Voice` of the template speaks: behind the locked door, or in this process (None)."""
-    return LockedDoors(template, isolation) if is_locked(template, isolation) else None
+def doors_of(template: ChatTemplate, isolation: Isolation, engine: Renderer | None = None) -> LockedDoors | None:
+    """Where a `Voice` of the template speaks: behind the locked door, or in this process (None).
+
+    It shares the process of the `engine` that renders the template, where that gives the same texts.
+    """
+    if not is_locked(template, isolation):
+        return None
+    inner = engine.fallback if isinstance(engine, TracedRenderer) else engine
+    return LockedDoors(template, isolation, inner if isinstance(inner, LockedRenderer) else None)
 
 
 def compile(template: ChatTemplate, options: RenderOptions = DEFAULTS, isolation: Isolation = "off") -> Renderer:

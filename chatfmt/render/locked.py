@@ -25,11 +25,12 @@ import pyarrow as pa
 
 from .. import schema
 from ..errors import Location, RenderError, TemplateError, UnknownName, UsageError
+from ..schema import Rendered
 from .environment import plain_data
 from .failures import NotReproducible, render_error
 from .limits import Limits
 from .locked_child import LENGTH
-from .options import SPANS, Rendered, RenderOptions
+from .options import SPANS, RenderOptions
 from .program import OPERATIONS, QUESTIONS, Program, Untraceable
 from .template import ChatTemplate
 from .trace import Inputs

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import Location, RenderError
-from ..schema import encode_conversations, integers
+from ..schema import Rendered, encode_conversations, integers
 from .environment import Span
 from .kernels import Numbers
 from .marks import Marked
 from .masks import FLAGS, WHOLE_TURNS, Mask, Masker, MaskOptions, chats, wanted_turns
-from .options import SPANS, Rendered, Renderer
+from .options import SPANS, Renderer
 from .placed import Placements
 from .replay import TracedRenderer
 from .voice import Chat, Voice

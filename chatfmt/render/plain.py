@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from .. import schema
 from ..errors import RenderError, UsageError
+from ..schema import Rendered
 from .environment import (
     CONTEXT_NAMES,
     REASONING_FIELDS,
@@ -28,7 +29,7 @@ from .environment import (
     render_values,
 )
 from .failures import NotReproducible, render_error
-from .options import SPANS, Rendered, RenderOptions
+from .options import SPANS, RenderOptions
 from .reproducible import address
 from .template import ChatTemplate
 

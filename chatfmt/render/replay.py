@@ -20,9 +20,10 @@ import pyarrow as pa
 
 from .. import schema
 from ..errors import RenderError, TemplateError
+from ..schema import Rendered
 from .batches import Batch, Others, Replayed, lists_of, merged, spans_of, together
 from .kernels import Numbers, distinct
-from .options import Rendered, Renderer, RenderOptions
+from .options import Renderer, RenderOptions
 from .program import Program, Untraceable
 from .rows import TRIAL, RowReplay, Text
 from .shapes import MAX_TURNS, NO_SHAPE, Shapes, constants_of, dense, read_turns

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from chatfmt import schema
+from chatfmt import render, schema
 from chatfmt.errors import RenderError, TemplateError, UnknownName
 from chatfmt.render import ChatTemplate, JinjaRenderer, RenderOptions
 from chatfmt.render import locked as locked_module
@@ -25,6 +25,7 @@ from chatfmt.render.locked import LockedRenderer
 from chatfmt.render.program import Program, Untraceable
 from chatfmt.render.replay import TracedRenderer
 from chatfmt.render.trace import Inputs, trace
+from chatfmt.render.voice import Chat, Voice
 from tests.conftest import TRL_TEMPLATES, needs_trl
 
 ADDRESS = re.compile("0x[0-9a-f]+")
@@ -473,3 +474,20 @@ class TestTrace:
         assert isinstance(
             locked_module._vetted(replace(good, guards=((("nonsense", ("leaf", ())), True),))), Untraceable
         )
+
+
+@pytest.mark.parametrize(
+    ("options", "shares"), [({}, True), ({"bos": "strip"}, False), ({"variables": {"v": "w"}}, True)]
+)
+def test_voices_share_the_process_of_the_engine(options: dict[str, Any], shares: bool) -> None:
+    text = "{{ bos_token }}{{ v }}{% for m in messages %}{{ m.content }}|{% endfor %}"
+    source, given = ChatTemplate("x", text, {"bos_token": "<s>"}, origin="file"), RenderOptions(**options)
+    engine = render.compile(source, given, "auto")
+    doors = render.doors_of(source, "auto", engine)
+    assert isinstance(engine, TracedRenderer) and doors is not None
+    chat = Chat([{"role": "user", "content": "a"}], variables={"v": "u"} if "variables" in options else {})
+    assert Voice(source, given, doors).text(chat) == Voice(source, given).text(chat)
+    assert (doors._renderer(text, given.date) is engine.fallback) is shares
+    assert doors._renderer("other", given.date) is not engine.fallback
+    doors.close()
+    assert engine.fallback(schema.encode_conversations([chat.messages])).text.to_pylist()[0].endswith("a|")
