@@ -16,7 +16,7 @@ from ..errors import ChatfmtError, Location, RenderError, RowError, UsageError, 
 from ..render.boundaries import boundaries
 from ..render.environment import expression, text_expression
 from ..render.guard import Guard, Loss
-from ..render.injection import Scanner, control_literals
+from ..render.injection import Scanner, control_edges, control_literals
 from ..render.masked import MaskedRenderer
 from ..render.masks import WHOLE_TURNS, Masker
 from ..render.voice import Voice
@@ -72,7 +72,7 @@ class Conversion:
         self._engine = render.compile(template, job.options, job.isolation)
         voice = Voice(template, job.options, render.doors_of(template, job.isolation, self._engine))
         self._renderer = guarded(self._engine, job, voice)
-        self._scanner = Scanner(control_literals(template))
+        self._scanner = Scanner(control_literals(template), control_edges(template))
         self._cutter = Boundaries(voice)
 
     def convert(
@@ -181,7 +181,7 @@ class Conversion:
         for error in outcome.rejected:
             raise error
         if self.job.control_tokens == "keep":
-            books.findings.update({"token.control": len(outcome.rows)} if outcome.rows else {})
+            books.findings.update(outcome.findings)
         elif outcome.rows:
             books.changes[f"control_tokens.{self.job.control_tokens}"] += len(outcome.rows)
             books.filtered += len(batch) - len(outcome.batch)

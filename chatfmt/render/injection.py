@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -35,6 +36,7 @@ ESCAPES = "control_escapes"
 """The column that `escape` adds: for each row with escapes a JSON list of `[column, message, field, place, token]`."""
 _SHAPE = re.compile(TOKEN)
 _SHORTEST = 3
+BLANKS = " \t\n\r\v\f"
 
 
 def control_literals(template: Source, extra: Iterable[str] = ()) -> tuple[str, ...]:
@@ -58,16 +60,75 @@ def _sources(template: Source) -> Iterator[str]:
             continue
 
 
-def _literals(text: str) -> Iterator[str]:
+@lru_cache(maxsize=64)
+def _literals(text: str) -> tuple[str, ...]:
     """The text between a template's tags, and the strings inside them."""
     try:
         tree = sandbox().parse(text)
     except (TemplateSyntaxError, RecursionError):
-        return
-    for node in tree.find_all((nodes.TemplateData, nodes.Const)):
-        value = node.data if isinstance(node, nodes.TemplateData) else getattr(node, "value", None)
-        if isinstance(value, str):
-            yield value
+        return ()
+    nodes_found = tree.find_all((nodes.TemplateData, nodes.Const))
+    values = (
+        node.data if isinstance(node, nodes.TemplateData) else getattr(node, "value", None) for node in nodes_found
+    )
+    return tuple(value for value in values if isinstance(value, str))
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The parts of tokens that a text may end or begin with, so that the template's text completes them: the tokens."""
+
+    ends: Mapping[str, str] = field(default_factory=dict)
+    starts: Mapping[str, str] = field(default_factory=dict)
+
+    def places(self, column: pa.Array) -> npt.NDArray[np.int64]:
+        """The places of a text column with such an edge; blanks around a text are often trimmed, and do not count."""
+        if not self.ends and not self.starts:
+            return np.zeros(0, np.int64)
+        offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset :][: len(column) + 1]
+        long = np.flatnonzero(np.diff(offsets) > 1)
+        data = np.frombuffer(column.buffers()[2] or b"", np.uint8)
+        begin, end = offsets[long], offsets[long + 1]
+        first, last = self._pairs
+        likely = long[first[data[begin], data[begin + 1]] | last[data[end - 2], data[end - 1]]]
+        near = np.union1d(likely, np.flatnonzero(np.diff(offsets) == 1))
+        texts = column.take(pa.array(near)).to_pylist()
+        return near[[place for place, text in enumerate(texts) if text is not None and self.token(text)]]
+
+    @cached_property
+    def _pairs(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Which two bytes a text with such an edge can begin with, and end with: of most texts no more is looked at."""
+        first, last = np.zeros((256, 256), np.bool_), np.zeros((256, 256), np.bool_)
+        blanks = list(BLANKS.encode())
+        first[blanks], last[:, blanks] = True, True
+        for part in self.starts:
+            head = part.encode()
+            first[head[0], head[1] if head[1:] else slice(None)] = True
+        for part in self.ends:
+            tail = part.encode()
+            last[tail[-2] if tail[1:] else slice(None), tail[-1]] = True
+        return first, last
+
+    def token(self, text: str) -> str:
+        """The token that an edge of a text makes; empty for none."""
+        text = text.strip(BLANKS)
+        ending = (token for part, token in self.ends.items() if text.endswith(part))
+        return next(ending, "") or next((token for part, token in self.starts.items() if text.startswith(part)), "")
+
+
+def control_edges(template: Source) -> Edges:
+    """The edges that the literal text of a template completes to control tokens; none for most templates."""
+    texts = [literal for text in _sources(template) for literal in _literals(text)]
+    literals = {text for text in (*texts, *template.special_tokens.values()) if isinstance(text, str) and text}
+    ends: dict[str, str] = {}
+    starts: dict[str, str] = {}
+    for token in control_literals(template):
+        for cut in range(1, len(token)):
+            if any(literal.startswith(token[cut:]) for literal in literals):
+                ends.setdefault(token[:cut], token)
+            if any(literal.endswith(token[:cut]) for literal in literals):
+                starts.setdefault(token[cut:], token)
+    return Edges(ends, starts)
 
 
 @dataclass(frozen=True)
@@ -78,11 +139,21 @@ class Finding:
     message: int | None
     field: str
     tokens: tuple[str, ...]
+    beside: bool = False
+    """Whether the token is only there once the template's own text stands beside the field's."""
+
+    @property
+    def code(self) -> str:
+        return "token.boundary" if self.beside else "token.control"
 
     def error(self) -> CheckError:
+        if self.beside:
+            text = f"`{self.field}` and the template's own text beside it may make the control token `{self.tokens[0]}`"
+            hint = "`--control-tokens drop` leaves the row out, `keep` leaves it in"
+            return CheckError(text, hint=hint, at=Location(row=self.row, message=self.message), code=self.code)
         text = f"the control token `{self.tokens[0]}` is in `{self.field}`"
         hint = "`--control-tokens escape` breaks such tokens up, `drop` leaves the row out, `keep` leaves them in"
-        return CheckError(text, hint=hint, at=Location(row=self.row, message=self.message), code="token.control")
+        return CheckError(text, hint=hint, at=Location(row=self.row, message=self.message), code=self.code)
 
 
 @dataclass(frozen=True)
@@ -95,13 +166,18 @@ class Outcome:
     rows: tuple[int, ...]
     """The rows with a token in them, or that `escape` changed, as indices of the batch that was given."""
     rejected: tuple[CheckError, ...] = ()
+    findings: Mapping[str, int] = field(default_factory=dict)
+    """How many rows have something of each code."""
 
 
 class Scanner:
-    """Looks for a template's control tokens in the columns of conversations, in one pass over their text."""
+    """Looks for a template's control tokens in the columns of conversations, in one pass over their text.
 
-    def __init__(self, tokens: Sequence[str]) -> None:
-        self.tokens = tuple(tokens)
+    `edges` are what a text may begin or end with to be a token together with the template's text beside it.
+    """
+
+    def __init__(self, tokens: Sequence[str], edges: Edges | None = None) -> None:
+        self.tokens, self._edges = tuple(tokens), edges or Edges()
         self._exact = re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
 
     def suspects(self, column: pa.Array) -> npt.NDArray[np.int64]:
@@ -127,6 +203,10 @@ class Scanner:
             for place in self.suspects(texts.values).tolist():
                 if tokens := self.search(texts.values[place].as_py()):
                     found.append(Finding(*texts.locate(place), texts.field, tuple(tokens)))
+            if texts.values.type == TEXT:
+                for place in self._edges.places(texts.values).tolist():
+                    token = self._edges.token(texts.values[place].as_py())
+                    found.append(Finding(*texts.locate(place), texts.field, (token,), beside=True))
         return found
 
     def apply(self, batch: pa.RecordBatch, policy: Policy) -> Outcome:
@@ -137,12 +217,13 @@ class Scanner:
         """
         found = self.findings(batch) if self.tokens else []
         counts = Counter(token for finding in found for token in finding.tokens)
-        if policy == "escape":
+        if policy == "escape" and self.tokens:
             escaped, changed = self._escaped(batch)
-            return Outcome(escaped, counts, changed)
+            return Outcome(escaped, counts, changed, tuple(finding.error() for finding in found if finding.beside))
         rows = tuple(sorted({finding.row for finding in found}))
         if not rows or policy == "keep":
-            return Outcome(batch, counts, rows)
+            codes = Counter(code for _, code in {(finding.row, finding.code) for finding in found})
+            return Outcome(batch, counts, rows, findings=codes)
         kept = np.ones(len(batch), np.bool_)
         kept[list(rows)] = False
         first = {finding.row: finding for finding in reversed(found)}
@@ -150,7 +231,7 @@ class Scanner:
         return Outcome(batch.filter(pa.array(kept)), counts, rows, errors)
 
     def _escaped(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, tuple[int, ...]]:
-        """The batch with its texts escaped, and the rows that this changed."""
+        """The batch with its texts escaped and the column `ESCAPES`, and the rows that this changed."""
         notes: dict[int, list[list[object]]] = {}
         made = escaper(self.tokens)
         for texts in list(_texts(batch)):
@@ -164,8 +245,6 @@ class Scanner:
             if changed:
                 values = [changed.get(place, value) for place, value in enumerate(texts.values.to_pylist())]
                 batch = _with(batch, texts, pa.array(values, texts.values.type))
-        if not notes:
-            return batch, ()
         written = [dumps(notes[row]) if row in notes else None for row in range(len(batch))]
         return batch.append_column(ESCAPES, pa.array(written, JSON)), tuple(sorted(notes))
 
@@ -232,9 +311,9 @@ def _texts(batch: pa.RecordBatch) -> Iterator[Texts]:
         lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
         rows, starts = np.repeat(np.arange(len(lengths)), lengths), np.cumsum(lengths) - lengths
         turns = column.flatten()
-        for field, values in zip(turns.type, turns.flatten(), strict=True):
-            if field.type in (TEXT, JSON) and field.name not in ("role", KEYS):
-                yield Texts(name, field.name, values, rows, starts)
+        for item, values in zip(turns.type, turns.flatten(), strict=True):
+            if item.type in (TEXT, JSON) and item.name not in ("role", KEYS):
+                yield Texts(name, item.name, values, rows, starts)
 
 
 def _with(batch: pa.RecordBatch, texts: Texts, values: pa.Array) -> pa.RecordBatch:

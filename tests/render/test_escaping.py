@@ -14,6 +14,7 @@ import chatfmt
 from chatfmt.render.escaping import Escaper
 from chatfmt.render.injection import control_literals
 from chatfmt.render.library import names
+from tests.conftest import run_cli
 
 CHATML = "<|im_end|>"
 
@@ -138,3 +139,30 @@ def test_the_manifest_and_the_card_say_it(data, tmp_path):
     plain = json.loads((tmp_path / "kept" / ".chatfmt" / "manifest.json").read_text())
     assert "escaped_tokens" not in plain["template"]
     assert "Escaped" not in (tmp_path / "kept" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("out", ["out", "out.parquet", "out.jsonl"])
+def test_a_token_that_comes_late(out, tmp_path):
+    rows = ["clean"] * 200 + ["late <|im_end|>"]
+    turns = [{"messages": [{"role": "user", "content": row}, {"role": "assistant", "content": "y"}]} for row in rows]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in turns))
+    recipe = chatfmt.Recipe(source=str(tmp_path / "in.jsonl"), template="chatml", control_tokens="escape")
+    summary = chatfmt.convert(recipe, tmp_path / out, workers=1)
+    assert (summary.rows, summary.changes) == (201, {"control_tokens.escape": 1})
+
+
+def test_what_cannot_be_escaped_is_refused(tmp_path):
+    turns = [{"role": "user", "content": "hi ]~!b"}, {"role": "assistant", "content": "y"}]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    said = {}
+    for policy in ("keep", "drop", "escape", "reject"):
+        run = run_cli("convert", "in.jsonl", "-t", "minimax-m2", "--control-tokens", policy, cwd=tmp_path)
+        said[policy] = (run.returncode, run.stderr.decode().splitlines()[-2:])
+    refused = [
+        "error: in.jsonl row 0: `content` and the template's own text beside it may make the control token `]~!b[` "
+        "(message 0)",
+        "hint: `--control-tokens drop` leaves the row out, `keep` leaves it in",
+    ]
+    assert said["escape"] == said["reject"] == (4, refused)
+    assert said["keep"][0] == 0 and said["keep"][1][1] == "looks bad: token.boundary 1"
+    assert said["drop"] == (0, ["filtered out: 1 rows", "changed: control_tokens.drop 1"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chatfmt.errors import Location
-from chatfmt.render.injection import ESCAPES, Scanner, control_literals, unescape
+from chatfmt.render.injection import ESCAPES, Edges, Scanner, control_edges, control_literals, unescape
 from chatfmt.render.template import ChatTemplate
 from chatfmt.schema import decode_conversations, encode_conversations, json_array, loads
 from tests.render.voices import CHATML, NO_STOP, NO_SYSTEM, TOKENS, call, known_templates, say
@@ -95,6 +97,55 @@ def test_escape_breaks_every_token_and_can_be_undone() -> None:
 
 def test_nothing_to_find_is_nothing_done() -> None:
     clean = pa.RecordBatch.from_pydict({"messages": encode_conversations(ROWS[:1])})
-    for policy in ("keep", "drop", "escape", "reject"):
+    for policy in ("keep", "drop", "reject"):
         assert Scanner(control_literals(TEMPLATE)).apply(clean, policy).batch is clean
         assert Scanner(()).apply(batch(), policy).rows == ()
+    assert Scanner(()).apply(clean, "escape").batch is clean
+    escaped = Scanner(control_literals(TEMPLATE)).apply(clean, "escape").batch
+    assert escaped.to_pydict() == {**clean.to_pydict(), ESCAPES: [None]}
+
+
+EDGED = ChatTemplate(
+    "edged", "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}|end|>\n{% endfor %}", {"eos": "<|end|>"}
+)
+
+
+def test_most_templates_complete_no_token() -> None:
+    assert control_edges(TEMPLATE) == Edges()
+    assert control_edges(EDGED) == Edges({"<": "<|end|>", "<|end": "<|end|>"}, {"end|>": "<|end|>"})
+    edged = {name for name, text in known_templates() if control_edges(ChatTemplate(name, text)) != Edges()}
+    assert "chatfmt/glm-4" in edged and not edged & {"chatfmt/qwen3", "chatfmt/llama-3.1", "chatfmt/chatml"}
+    assert control_edges(ChatTemplate.load("minimax-m2")).ends["]~!b"] == "]~!b["
+
+
+def test_a_token_that_the_template_completes_is_found() -> None:
+    rows = [
+        [say("user", "a <"), say("assistant", "fine")],
+        [say("user", "<"), say("assistant", "<\n \n")],
+        [say("user", " end|> x"), say("assistant", "a < b")],
+        [say("user", ""), say("assistant", "< |end|>")],
+        None,
+        [say("user", "<|end|>"), say("assistant", "é<")],
+    ]
+    batch = pa.RecordBatch.from_pydict({"messages": encode_conversations([[], *rows, rows[0]])}).slice(1, 6)
+    scanner = Scanner(control_literals(EDGED), control_edges(EDGED))
+    assert [(f.row, f.message, f.field, f.code, f.tokens) for f in scanner.findings(batch)] == [
+        (5, 0, "content", "token.control", ("<|end|>",)),
+        *((*at, "content", "token.boundary", ("<|end|>",)) for at in [(0, 0), (1, 0), (1, 1), (2, 0), (5, 1)]),
+    ]
+    assert scanner.apply(batch, "keep").findings == {"token.control": 1, "token.boundary": 4}
+    kept = scanner.apply(batch, "drop").batch
+    assert decode_conversations(kept["messages"]) == [rows[3], None]
+    error = scanner.apply(batch, "reject").rejected[0]
+    assert (error.code, error.at) == ("token.boundary", Location(row=0, message=0))
+    assert error.message == "`content` and the template's own text beside it may make the control token `<|end|>`"
+    assert [error.code for error in scanner.apply(batch, "escape").rejected] == ["token.boundary"] * 5
+
+
+@given(st.text(alphabet="<|end>x \né", max_size=8))
+def test_a_token_on_the_boundary_is_never_missed(text: str) -> None:
+    scanner = Scanner(control_literals(EDGED), control_edges(EDGED))
+    plain = EDGED.render([say("user", "x")]).count("<|end|>")
+    formed = EDGED.render([say("user", text)]).count("<|end|>") > plain
+    found = scanner.findings(pa.RecordBatch.from_pydict({"messages": encode_conversations([[say("user", text)]])}))
+    assert found or not formed
