@@ -26,7 +26,6 @@ from ..schema import CONVERSATION_COLUMNS, JSON, KEYS, TEXT, dumps, is_turns
 from .cuts import TOKEN
 from .environment import sandbox
 from .escaping import escaper
-from .kernels import source_of
 from .template import ChatTemplate
 from .voice import Source
 
@@ -180,16 +179,19 @@ class Scanner:
         self.tokens, self._edges = tuple(tokens), edges or Edges()
         self._exact = re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
 
+    @cached_property
+    def _patterns(self) -> tuple[str, ...]:
+        """A pattern for the tokens of each first character, which is looked for ten times as fast as several are."""
+        return tuple(
+            "|".join(re.escape(token) for token in self.tokens if token[:1] == first)
+            for first in dict.fromkeys(token[:1] for token in self.tokens)
+        )
+
     def suspects(self, column: pa.Array) -> npt.NDArray[np.int64]:
         """The places of a text or JSON column at which a token is."""
-        source, offsets = source_of(column)
         hits = np.zeros(len(column), np.bool_)
-        for token in map(str.encode, self.tokens):
-            starts = source.find(token)
-            owners = np.searchsorted(offsets, starts, "right") - 1
-            hits[owners[starts + len(token) <= offsets[owners + 1]]] = True
-        if column.null_count:
-            hits &= column.is_valid().to_numpy(zero_copy_only=False)
+        for pattern in self._patterns:
+            hits |= pc.match_substring_regex(column, pattern).fill_null(False).to_numpy(zero_copy_only=False)
         return np.flatnonzero(hits)
 
     def search(self, text: str) -> list[str]:

@@ -15,7 +15,7 @@ A thinking block that the template adds to an answer without reasoning is not th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
@@ -279,16 +279,6 @@ def wanted_turns(messages: Turns, options: MaskOptions) -> list[int]:
     if options.last_turn:
         spoken = spoken[-1:]
     return [index for index in spoken if not options.flags or trained(messages[index])]
-
-
-def segments(text: str, spans: Iterable[Span]) -> list[dict[str, Any]]:
-    """The text cut at the spans: `{"text", "label"}`, label true where it is trained; joined they give the text."""
-    parts: list[dict[str, Any]] = []
-    last = 0
-    for start, end in spans:
-        parts += [{"text": text[last:start], "label": False}, {"text": text[start:end], "label": True}]
-        last = end
-    return [part for part in [*parts, {"text": text[last:], "label": False}] if part["text"]]
 
 
 def _from_blocks(text: str, blocks: Sequence[Span], spoken: Sequence[int], wanted: Sequence[int]) -> Mask:

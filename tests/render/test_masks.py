@@ -16,7 +16,7 @@ from chatfmt.render import RenderOptions, compile
 from chatfmt.render.boundaries import boundaries, boundary
 from chatfmt.render.environment import UNDATED
 from chatfmt.render.masked import MaskedRenderer
-from chatfmt.render.masks import Mask, Masker, MaskOptions, segments, trained
+from chatfmt.render.masks import Mask, Masker, MaskOptions, trained
 from chatfmt.render.template import ChatTemplate
 from chatfmt.render.voice import Chat, Voice
 from chatfmt.schema import encode_conversations, json_array
@@ -377,14 +377,3 @@ def test_boundaries_of_a_column_name_the_row_that_has_none() -> None:
         boundaries(masker, encode_conversations([HELLO, [say("user", "x")]]))
     assert caught.value.message == "it cannot be told which text is the assistant's: no message of the assistant"
     assert caught.value.at == Location(row=1)
-
-
-def test_segments_join_to_the_text() -> None:
-    mask = Masker(voice(CHATML)).mask(Chat(HELLO[:2]))
-    parts = segments(mask.text, mask.spans)
-    assert parts == [
-        {"text": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", "label": False},
-        {"text": "Hello<|im_end|>", "label": True},
-        {"text": "\n", "label": False},
-    ]
-    assert segments("", []) == []
