@@ -110,7 +110,7 @@ def _head(manifest: Manifest, title: str) -> str:
 
 
 def _made(manifest: Manifest) -> str:
-    lines = [f"- from {_source(source)}" for source in manifest.sources]
+    lines = [f"- from {_source(source)}" for source in manifest.sources if source.get("id")]
     if manifest.template:
         digest = str(manifest.template.get("sha256", ""))[:16]
         lines.append(f"- chat template `{_inline(manifest.template.get('name', ''))}` (sha256 `{digest}…`)")
@@ -121,7 +121,7 @@ def _made(manifest: Manifest) -> str:
 
 def _source(source: Mapping[str, Any]) -> str:
     revision = f" at revision `{_inline(source['revision'])}`" if source.get("revision") else ""
-    licence = f", licence {_inline(source['license'])}" if source.get("license") else ""
+    licence = f", licence {_inline(source['licence'])}" if source.get("licence") else ""
     return f"`{_inline(source.get('id', ''))}`{revision}{licence}"
 
 

@@ -17,6 +17,7 @@ from chatfmt.errors import UsageError
 from chatfmt.manifest import Manifest, Shard
 from chatfmt.writers import card, check_split
 
+from ..conftest import run_cli
 from .samples import SCHEMA, batch, convert
 
 TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string()), ("tool_calls", schema.JSON)]))
@@ -30,7 +31,7 @@ SHARDS = tuple(
     for split in ("train", "test_sft") for place in range(2)
 )  # fmt: skip
 MANIFEST = Manifest(
-    "f", SHARDS, sources=({"id": "HuggingFaceTB/smoltalk", "revision": "abc", "license": "apache-2.0"},),
+    "f", SHARDS, sources=({"id": "HuggingFaceTB/smoltalk", "revision": "abc", "licence": "apache-2.0"},),
     template={"name": "chatml", "sha256": "12" * 32}, chatfmt="0.1.0",
 )  # fmt: skip
 
@@ -105,6 +106,16 @@ def test_split_names_that_datasets_does_not_open() -> None:
         check_split("train-sft")
     assert caught.value.hint == "--split train_sft"
     assert caught.value.message.startswith("the split name `train-sft` cannot be opened by `load_dataset`")
+
+
+def test_the_card_names_the_source_and_its_licence_once(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "README.md").write_text("---\nlicense: mit\n---\n# data\n")
+    (tmp_path / "data" / "train.jsonl").write_text('{"messages":[{"role":"user","content":"hi"}]}\n')
+    run = run_cli("convert", "data", "-t", "chatml", "-o", "out", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr.decode()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert [line for line in card.splitlines() if line.startswith("- from ")] == ["- from `data`, licence mit"]
 
 
 LOAD = """
