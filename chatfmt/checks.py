@@ -82,8 +82,9 @@ class View:
         known: Iterable[str] = map(dumps, ROLES) if role.type == JSON else ROLES
         if role.type not in (TEXT, JSON):
             return np.full(len(self.turns), -1, np.int8)
-        places = pc.index_in(role.cast(TEXT), value_set=pa.array(known, TEXT))
-        return np.asarray(pc.fill_null(places, -1).to_numpy(zero_copy_only=False), np.int8)
+        places = pc.index_in(role if role.type == TEXT else role.cast(TEXT), value_set=pa.array(known, TEXT))
+        whole = pc.fill_null(places, -1) if places.null_count else places
+        return np.asarray(whole.to_numpy(zero_copy_only=False), np.int8)
 
     @cached_property
     def content(self) -> pa.Array:

@@ -78,7 +78,12 @@ def outcome(render: Callable[[], Outcome]) -> Outcome:
     try:
         return render()
     except Exception as error:
-        return type(error).__name__, str(error)
+        return told(error)
+
+
+def told(error: BaseException | None) -> Outcome:
+    """The kind of an error and its text; how Python words a recursion depends on where it ran out of frames."""
+    return type(error).__name__, "" if isinstance(error, RecursionError) else str(error)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from chatfmt import schema
 from chatfmt.errors import RenderError, TemplateError
 from chatfmt.render import ChatTemplate, RenderOptions, compile
 from chatfmt.render.environment import render_spans
-from tests.render.oracle import NOW, TAG, TOKENS, Outcome, conversations, expected, outcome, templates
+from tests.render.oracle import NOW, TAG, TOKENS, Outcome, conversations, expected, outcome, templates, told
 from tests.render.samples import TEMPLATES
 
 MODES = ("plain", "prompt", "continue")
@@ -45,7 +45,7 @@ def ours(text: str, case: Mapping[str, Any], mode: str) -> Outcome:
     except RenderError as error:
         cause = error.__cause__
         assert str(cause) in (error.message, "")
-        return type(cause).__name__, str(cause)
+        return told(cause)
 
 
 def json_column(cases: list[Mapping[str, Any]], key: str) -> Any:
@@ -63,7 +63,7 @@ def columns(cases: list[Mapping[str, Any]], text: str, mode: str) -> list[Outcom
         rendered = compile(chat_template(text), options)(messages, *rest, spans=mode == "spans", failures=failures)
     except TemplateError as error:  # at once and for every row
         wanted = [expected(text, case, mode) for case in cases]
-        assert (type(error.__cause__).__name__, str(error.__cause__)) in wanted
+        assert told(error.__cause__) in wanted
         assert all(kind != "text" for kind, _ in wanted)
         return wanted
     found: list[Outcome] = [("text", value) for value in rendered.text.to_pylist()]
@@ -72,7 +72,7 @@ def columns(cases: list[Mapping[str, Any]], text: str, mode: str) -> list[Outcom
         found = [("spans", (text, spans)) for (_, text), spans in zip(found, pairs, strict=True)]
     for failure in failures:
         assert failure.at.row is not None
-        found[failure.at.row] = (type(failure.__cause__).__name__, str(failure.__cause__))
+        found[failure.at.row] = told(failure.__cause__)
     return found
 
 
