@@ -191,6 +191,8 @@ def _problem(detail: Mapping[str, Any]) -> str:
         return f"unknown key @ {path}"
     if detail["type"] == "missing":
         return f"missing key @ {path}"
+    if detail["type"].startswith("date_"):
+        text = f"`{detail['input']}` is no day such as `{DEFAULT_DATE}`"
     return f"{text} @ {path}" if path else text
 
 

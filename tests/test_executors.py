@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import logging
 import os
@@ -325,3 +326,32 @@ class TestNoOrphans:
         assert parent.returncode == (130 if name == "SIGINT" else -getattr(signal, name))
         assert err == b""
         wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+@needs_linux
+def test_where_no_worker_can_start_it_is_an_error_and_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> Any:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr("chatfmt.executors.worker.start", refuse)
+    with pytest.raises(OSError, match="too many open files"):
+        run("processes", work.square, [1, 2, 3])
+
+
+@needs_linux
+def test_fewer_workers_than_asked_for_do_all_of_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from chatfmt.executors import worker
+
+    started, start = [], worker.start
+
+    def once() -> Any:
+        started.append(1)
+        if len(started) > 1:
+            raise OSError(errno.EMFILE, "too many open files")
+        return start()
+
+    monkeypatch.setattr(worker, "start", once)
+    assert run("processes", work.square, list(range(20)), 2) == [number * number for number in range(20)]
+    assert caplog.messages == ["going on with one worker fewer: [Errno 24] too many open files"]

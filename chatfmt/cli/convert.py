@@ -135,9 +135,9 @@ def report_plan(plan: Plan, origins: dict[str, str], *, as_json: bool) -> None:
     screen.print(show.table(("key", "value", "from"), shown))
     for part in plan.parts:
         screen.print(show.visible(f"{part.source.shown}: {part.job.dialect} ({part.detection.reason})"))
-    count = "an unknown number of" if plan.rows is None else f"{plan.rows:,}"
+    count = "an unknown number of rows" if plan.rows is None else show.counted(plan.rows, "row")
     view = plan.parts[0].job.view
-    screen.print(f"{count} rows become {len(plan.names)} shard(s) of `{view}`, {plan.names[0]} …")
+    screen.print(f"{count} in {show.counted(len(plan.names), 'shard')} of `{view}`: {plan.names[0]} …")
     if engine:
         screen.print(f"engine: {engine.engine} ({engine.reason})")
     for flag in template_needs(plan):
@@ -162,7 +162,7 @@ def in_words(summary: Summary) -> str:
     where = "stdout" if summary.out == "-" else f"`{summary.out}`"
     splits = ", ".join(f"{split} {rows:,}" for split, rows in summary.splits.items())
     parted = f" ({splits})" if len(summary.splits) > 1 else ""
-    lines = [f"wrote {summary.rows:,} rows{parted} to {where}, {size(summary.bytes)}"]
+    lines = [f"wrote {show.counted(summary.rows, 'row')}{parted} to {where}, {size(summary.bytes)}"]
     if summary.out != "-" and summary.shards > 1:
         lines[0] += f" in {summary.shards} shards"
     for label, count in (("filtered out", summary.filtered), ("duplicates left out", summary.duplicates)):

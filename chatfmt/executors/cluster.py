@@ -29,18 +29,20 @@ def ray(fn: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[R]:
         engine.init(log_to_driver=False, logging_level=logging.ERROR, **local)
     remote = engine.remote(max_retries=1, num_cpus=1)(outcome)
     refs: dict[int, Any] = {}
-    for index, task in enumerate(tasks):
-        for ahead in range(index, min(index + AHEAD * workers, len(tasks))):
-            refs.setdefault(ahead, remote.remote(fn, tasks[ahead]))
-        yield _result(engine, refs, index, task)
+    try:
+        for index, task in enumerate(tasks):
+            for ahead in range(index + len(refs), min(index + AHEAD * max(workers, 1), len(tasks))):
+                refs[ahead] = remote.remote(fn, tasks[ahead])
+            yield _result(engine, refs, index, task)
+    finally:
+        for ref in refs.values():  # what nobody will ask for must not write any more
+            engine.cancel(ref, force=True)
 
 
 def _result(engine: Any, refs: dict[int, Any], index: int, task: object) -> Any:
     try:
         return result(engine.get(refs.pop(index)))
     except engine.exceptions.RayError as error:
-        for ref in refs.values():
-            engine.cancel(ref, force=True)
         raise _lost(name_of(index, task), type(error).__name__) from error
 
 

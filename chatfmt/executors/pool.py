@@ -94,6 +94,7 @@ class Pool:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[int, bytes | BaseException]] = queue.SimpleQueue()
         self._alive: set[Worker] = set()
+        self._refused = 0
         self._guard = threading.Lock()
         self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
         for thread in self._threads:
@@ -137,11 +138,29 @@ class Pool:
         """One thread: start a worker, hand it jobs, replace it when it dies."""
         if hasattr(signal, "pthread_sigmask"):  # inherited: Ctrl-C is for the parent, also while a worker is starting
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        worker = self._start()
+        worker = self._first()
         while worker and (job := self._jobs.get()) is not None:
-            worker = self._do(worker, job)
+            try:
+                worker = self._do(worker, job)
+            except OSError as error:  # no worker can take the place of one that died
+                self._done.put((job.index, error))
+                worker = None
         if worker:
             self._forget(worker)
+
+    def _first(self) -> Worker | None:
+        """The first worker of a thread; None where the system refuses it, and the others have to do."""
+        try:
+            return self._start()
+        except OSError as error:
+            with self._guard:
+                self._refused += 1
+                none = self._refused == len(self._threads)
+            if none and (job := self._jobs.get()) is not None:  # nobody else would say it, and the run would hang
+                self._done.put((job.index, error))
+            else:
+                _log.warning("going on with one worker fewer: %s", error)
+            return None
 
     def _do(self, worker: Worker, job: Job) -> Worker | None:
         """Run a job; the worker for the next one, None when the pool is closing."""

@@ -11,11 +11,11 @@ from .. import sources, writers
 from ..errors import UsageError
 from ..recipe import Recipe
 from ..writers import Stream
+from . import notes
 from .books import Books
 from .conversion import Conversion, OnReject
 from .inputs import reader_options
-from .kept import told_of_kept
-from .planning import load_template, to_job, told_of_date
+from .planning import load_template, to_job
 from .scratch import stdin_bytes
 from .target import Target
 from .tasks import Refused
@@ -41,7 +41,7 @@ def convert_piped(
         return "none"
     template = load_template(recipe)
     job, detection = to_job(recipe, [first], template, target, nulls=False)
-    for note in (*told_of_kept(job, detection), *told_of_date(recipe, template)):
+    for note in (*notes.of_job(job, detection), *notes.of_template(template, recipe)):
         on_note(note)
     conversion = Conversion(job)
     encoder = writers.FORMATS[target.format](stream, pa.schema([]), target.compression)

@@ -22,12 +22,13 @@ from ..render.masks import MaskOptions
 from ..render.probe import probe
 from ..render.template import ChatTemplate
 from ..sources import InputSplit, Source
+from . import notes
 from .books import Books
 from .columns import Types, merge_types, schema_of, types_of
 from .conversion import Conversion
 from .inputs import Look
 from .job import Job, Task
-from .kept import is_kept, told_of_kept, with_lost
+from .kept import is_kept, with_lost
 from .scratch import Scratch
 from .select import check_selection
 from .target import Target
@@ -107,7 +108,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, *, executor: str = "s
     check_views(parts)
     files = tuple(file for part in parts for file in part.files)
     made = Plan(recipe, target, parts, template, run_fingerprint(recipe, parts, template, files, target), files)
-    made = replace(made, names=tuple(shard_names(made)), notes=tuple(notes(made)))
+    made = replace(made, names=tuple(shard_names(made)), notes=tuple(told(made)))
     return with_schema(made, executor, workers) if target.format == "parquet" else made
 
 
@@ -206,7 +207,7 @@ def identity(template: ChatTemplate | None) -> list[Any] | None:
 
 def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Mapping, *, nulls: bool) -> Detection:
     """The dialect of the sample after mapping; mapped fields are columns of their own names by then."""
-    if sample and not recipe.explode:
+    if sample:
         mapping.check_columns(fields, dict.fromkeys(name for batch in sample for name in batch.schema.names))
     names = tuple(dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#")))
     if not fields.is_empty:
@@ -270,18 +271,12 @@ def check_views(parts: Sequence[Part]) -> None:
         )
 
 
-def notes(plan: Plan) -> Iterable[str]:
+def told(plan: Plan) -> Iterable[str]:
     """What the user should hear before the first row."""
     for part in plan.parts:
         yield from part.source.notes
-        yield from told_of_kept(part.job, part.detection)
-    yield from told_of_date(plan.recipe, plan.template)
-
-
-def told_of_date(recipe: Recipe, template: ChatTemplate | None) -> Iterable[str]:
-    """What the user should hear of a template that reads the date."""
-    if template is not None and template.reads_date:
-        yield f"the template reads the date and is shown {recipe.date}: choose another day with --date"
+        yield from notes.of_job(part.job, part.detection)
+    yield from notes.of_template(plan.template, plan.recipe)
 
 
 def shard_names(plan: Plan) -> list[str]:

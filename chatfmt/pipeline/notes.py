@@ -1,0 +1,43 @@
+"""What the user should hear before the first row: what is left out, what is guessed, what has no effect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..errors import UnknownName
+from .kept import told_of_kept
+
+if TYPE_CHECKING:
+    from ..dialects import Detection
+    from ..recipe import Recipe
+    from ..render.template import ChatTemplate
+    from .job import Job
+
+ONE_SIDED = frozenset({"text", "messages", "prompt", "prompt-completion", "segments", "tokens"})
+"""The views that take one conversation of a row."""
+BESIDE = {"preference": "rejected", "unpaired-preference": "label", "stepwise": "labels"}
+"""What the rows of a data set type hold beside one conversation."""
+
+
+def of_job(job: Job, detection: Detection) -> Iterator[str]:
+    """What there is to say of how rows are read and what is made of them."""
+    yield from told_of_kept(job, detection)
+    yield from detection.left
+    beside = BESIDE.get(detection.type)
+    if beside is not None and job.view in ONE_SIDED:
+        yield f"the rows are of type {detection.type}, and `--to {job.view}` leaves out their `{beside}`"
+
+
+def of_template(template: ChatTemplate | None, recipe: Recipe) -> Iterator[str]:
+    """What there is to say of the template and what it is given."""
+    if template is None:
+        return
+    if template.reads_date:
+        yield f"the template reads the date and is shown {recipe.date}: choose another day with --date"
+    words = dict.fromkeys(word for text in template.texts for word in re.findall(r"\w+", text))
+    for name in recipe.var:
+        if name not in words:
+            meant = UnknownName.of("variable", name, words).hint
+            yield f"the template reads no variable `{name}`" + (f": {meant}" if meant.startswith("did you") else "")
