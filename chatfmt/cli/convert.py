@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,14 +82,13 @@ def apart(executor: str | None = None) -> Iterator[None]:
 
     Imports what reads it, and keeps pandas out of all of them.
     """
+    gc.disable()  # imports make no garbage, and looking for it would be a tenth of their time
     from .. import executors
     from ..schema import without_pandas
 
     without_pandas()
-    if executor in (None, "processes"):
-        with executors.opened("chatfmt.pipeline.run"):
-            yield
-    else:
+    with executors.opened("chatfmt.pipeline.run") if executor in (None, "processes") else nullcontext():
+        gc.enable()
         yield
 
 

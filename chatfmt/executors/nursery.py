@@ -106,6 +106,7 @@ def _serve(wire: socket.socket, parent: int) -> None:
         die_with(parent)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         gc.freeze()  # what is there now will not be collected, so that forks can share its pages
+        gc.enable()
         while True:
             data, pipes, _, _ = socket.recv_fds(wire, NUMBER.size, 2)
             if not data:

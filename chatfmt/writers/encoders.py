@@ -18,8 +18,9 @@ from ..errors import OutputError, UnknownName
 from ..schema import CONVERSATION_COLUMNS, JSON, KEYS, to_json
 from .lines import json_lines
 
-ROW_GROUP = 64 << 20
-"""Bytes of Arrow data in a row group: enough to compress well, little enough to read in parallel and in flat memory."""
+ROW_GROUP = 16 << 20
+"""Bytes of Arrow data in a row group: enough to compress well, little enough to be in the processor's cache still when
+they are compressed (at 64 MB a conversion takes a tenth longer), and to be read in parallel and in flat memory."""
 GZIP_LEVEL = 4
 """zlib at 6 takes twice the time for 5% fewer bytes of chat text."""
 LONG_TEXT = frozenset({"text", "content", "segments", "reasoning_content", "tool_calls", *CONVERSATION_COLUMNS})
@@ -71,7 +72,7 @@ class Parquet:
     """Parquet 2.6 (parquet-format), page checksums always, zstd unless told otherwise, rows in order.
 
     JSON columns become text columns that hold JSON text; `#keys` fields are left out, so an object's own key order and
-    the difference between a null and an absent key end here, as Parquet has neither. Row groups hold about 64 MB.
+    the difference between a null and an absent key end here, as Parquet has neither. Row groups hold about 16 MB.
     Batches that lack a column of `schema` get nulls there; one that has a column more is refused.
     """
 
