@@ -20,6 +20,7 @@ from .conftest import ROOT
 
 README = ROOT / "README.md"
 BLOCK = re.compile(r"<!-- checked -->\n```console\n(.*?)```", re.DOTALL)
+SPEED = re.compile(r"<!-- speed -->\n(.*?)<!-- end -->", re.DOTALL)
 
 
 def blocks(text: str) -> list[str]:
@@ -56,6 +57,15 @@ def test_examples_print_what_the_readme_shows(number, tmp_path):
 
 def test_there_are_examples():
     assert len(blocks(README.read_text(encoding="utf-8"))) >= 6
+
+
+def test_the_table_of_speed_is_that_of_the_results():
+    from .bench.convert import load, table
+
+    (shown,) = SPEED.findall(README.read_text(encoding="utf-8"))
+    results = load(ROOT / "tests" / "bench" / "results.json")
+    assert len(results) > 5
+    assert shown == table(results)
 
 
 def test_ci_runs_the_readmes_test_command():
@@ -100,11 +110,15 @@ def test_no_host_names_and_no_machine_paths():
 
 
 def main() -> None:
+    from .bench.convert import load, table
+
     text = README.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as name:
         folder = checkout(Path(name))
         for block in blocks(text):
             text = text.replace(block, replay(block, folder))
+    found = table(load(ROOT / "tests" / "bench" / "results.json"))
+    text = SPEED.sub(lambda match: f"<!-- speed -->\n{found}<!-- end -->", text)
     README.write_text(text, encoding="utf-8")
 
 

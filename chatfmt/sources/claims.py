@@ -34,12 +34,12 @@ def chunks_of(file: pq.ParquetFile, group: int) -> list[Any]:
 
 
 class Count:
-    """Counts what a row group gives, for `check` against what the footer says of it."""
+    """Counts what a run of row groups gives, for `check` against what the footer says of them."""
 
-    def __init__(self, schema: pa.Schema, chunks: Sequence[Any], rows: int) -> None:
+    def __init__(self, schema: pa.Schema, groups: Sequence[Sequence[Any]], rows: int) -> None:
         self._rows, self.left = rows, rows
         firsts = dict(zip(schema.names, _first_leaves(schema), strict=True))
-        self._entries = {name: chunks[leaf].num_values for name, leaf in firsts.items()}
+        self._entries = {name: sum(chunks[leaf].num_values for chunks in groups) for name, leaf in firsts.items()}
 
     def add(self, batch: pa.RecordBatch) -> None:
         self.left -= batch.num_rows
@@ -50,7 +50,7 @@ class Count:
                 self._entries[name] -= count
 
     def check(self, shown: str, names: Sequence[str]) -> None:
-        """Raises InputError where the row group had more or less than claimed; `names` are the columns read."""
+        """Raises InputError where the groups had more or less than claimed; `names` are the columns read."""
         if self.left or any(self._entries.get(name) for name in names):
             raise InputError(
                 f"damaged: the footer claims {self._rows} rows, which do not fit what is there", code="file.damaged",

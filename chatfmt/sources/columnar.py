@@ -6,8 +6,9 @@ never another text. A batch holds about `batch_bytes` at most, whatever the foot
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,20 +66,21 @@ def read_parquet(
     uri: str, shown: str, piece: RowGroups, first_row: int, *, columns: Sequence[str] | None,
     batch_rows: int, batch_bytes: int,
 ) -> Iterator[pa.RecordBatch]:  # fmt: skip
-    """Source batches of some row groups, in order."""
+    """Source batches of some row groups, in order; small groups are read together."""
     with open_parquet(uri, shown) as file:
         names = _wanted(file.schema_arrow, columns, shown)
         row = first_row - piece.skip
         stop = None if piece.take is None else first_row + piece.take
-        for group in range(piece.first, piece.stop):
+        batch_rows = batch_rows if piece.take is None else min(batch_rows, max(1, piece.skip + piece.take))
+        groups = _groups(file, shown, range(piece.first, piece.stop), batch_rows, batch_bytes)
+        for run in _runs(groups):
             if stop is not None and row >= stop:
                 return
             with damage(shown):
-                chunks = chunks_of(file, group)
-                metadata = file.metadata.row_group(group)
-                size = batch_size(metadata, chunks, batch_rows, batch_bytes)
-                batches = file.iter_batches(size, row_groups=[group], columns=names, use_threads=False)
-            count = Count(file.schema_arrow, chunks, metadata.num_rows)
+                batches = file.iter_batches(
+                    _size(run), row_groups=[group.number for group in run], columns=names, use_threads=False
+                )
+            count = Count(file.schema_arrow, [group.chunks for group in run], sum(group.rows for group in run))
             while (batch := _next(batches, shown)) is not None:
                 start, row = row, row + batch.num_rows
                 count.add(batch)
@@ -88,6 +90,43 @@ def read_parquet(
                 if stop is not None and row >= stop and count.left:
                     return
             count.check(shown, file.schema_arrow.names if names is None else names)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A row group with the metadata of its column chunks, and how many rows of it to decode at once."""
+
+    number: int
+    rows: int
+    size: int
+    chunks: Sequence[Any]
+
+
+def _groups(
+    file: pq.ParquetFile, shown: str, numbers: Iterable[int], batch_rows: int, batch_bytes: int
+) -> Iterator[_Group]:
+    for number in numbers:
+        with damage(shown):
+            chunks, metadata = chunks_of(file, number), file.metadata.row_group(number)
+            size = batch_size(metadata, chunks, batch_rows, batch_bytes)
+            group = _Group(number, metadata.num_rows, size, chunks)
+        yield group
+
+
+def _runs(groups: Iterable[_Group]) -> Iterator[list[_Group]]:
+    """The groups in runs, each of which is one batch; or a single group, of any size."""
+    run: list[_Group] = []
+    for group in groups:
+        if run and sum(one.rows for one in run) + group.rows > _size([*run, group]):
+            yield run
+            run = []
+        run.append(group)
+    if run:
+        yield run
+
+
+def _size(run: Sequence[_Group]) -> int:
+    return min(group.size for group in run)
 
 
 def _next(batches: Iterator[pa.RecordBatch], shown: str) -> pa.RecordBatch | None:

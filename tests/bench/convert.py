@@ -2,6 +2,8 @@
 
     python tests/bench/convert.py DATA [--make 100000] [--kinds parquet-parquet,…] [--templates chatml,…]
                                        [--subjects chatfmt,copy,jinja,transformers] [--repeat 3] [--workers N] [--json]
+                                       [--save FILE]
+    python tests/bench/convert.py --table FILE
 
 DATA is a folder that holds `parquet/` and `jsonl/`, each with files of rows that have `messages`; `--make N` fills it
 first, from `shared/bench/make_smoltalk_like.py` (CHATFMT_SHARED). Subjects, in turns so that a busy machine is fair; on
@@ -12,6 +14,8 @@ one that others use too, compare the CPU seconds (`cpu`, of all processes of a r
     jinja         one process: read, a loop over the compiled template, write
     copy          the bare copy: read the input and write the same rows with pyarrow, zstd, N processes, no rendering
                   (lines are copied as bytes; parquet-jsonl has no copy)
+
+`--save` adds the results to FILE, where `--table` finds what the README shows.
 """
 
 from __future__ import annotations
@@ -169,8 +173,49 @@ def measure(given: argparse.Namespace, kind: str, template: str) -> Result:
     memory = {name: round(max(peak for _, _, peak in found)) for name, found in runs.items()}
     base = seconds.get("chatfmt", 0)
     ratios = {name: round(value / base, 2) for name, value in seconds.items() if base}
-    told = {"seconds": seconds, "cpu_seconds": cpu, "megabytes": memory, "times_chatfmt": ratios}
+    rows = sum(count_rows(file) for file in inputs_of(given.data, kind))
+    told = {"rows": rows, "seconds": seconds, "cpu_seconds": cpu, "megabytes": memory, "times_chatfmt": ratios}
     return {"kind": kind, "template": template, **told}
+
+
+def count_rows(file: Path) -> int:
+    import pyarrow.parquet as pq
+
+    if file.suffix == ".parquet":
+        return int(pq.ParquetFile(file).metadata.num_rows)
+    with file.open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
+def save(results: list[Result], path: Path) -> None:
+    """Put the results into the file, in the place of older ones of the same kind, template and rows."""
+    same = {place_of(result) for result in results}
+    kept = [result for result in load(path) if place_of(result) not in same] if path.exists() else []
+    path.write_text(json.dumps([*kept, *results], indent=1) + "\n")
+
+
+def load(path: Path) -> list[Result]:
+    found: list[Result] = json.loads(path.read_text())
+    return found
+
+
+def place_of(result: Result) -> tuple[int, int, int]:
+    return result["rows"], KINDS.index(result["kind"]), TEMPLATES.index(result["template"])
+
+
+def table(results: list[Result]) -> str:
+    """The results in Markdown: seconds of chatfmt, and how many times as long each other subject took."""
+    names = {"copy": "bare copy", "jinja": "Jinja in a loop", "transformers": "datasets + transformers"}
+    lines = [
+        "| rows | from → to | template | chatfmt | " + " | ".join(names.values()) + " | memory |",
+        "|---:|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for result in sorted(results, key=place_of):
+        times = [f"{result['times_chatfmt'][name]:.2f}×" if name in result["times_chatfmt"] else "" for name in names]
+        kind = result["kind"].replace("parquet", "Parquet").replace("jsonl", "JSON Lines").replace("-", " → ")
+        cells = [f"{result['rows']:,}", kind, result["template"], f"{result['seconds']['chatfmt']:.1f} s", *times]
+        lines.append("| " + " | ".join([*cells, f"{result['megabytes']['chatfmt']} MB"]) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def show(results: list[Result], subjects: list[str]) -> None:
@@ -199,7 +244,7 @@ def run_one(given: argparse.Namespace) -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--make", type=int, metavar="ROWS")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--templates", default=",".join(TEMPLATES))
@@ -208,6 +253,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--scratch", type=Path, help="where outputs go for a while")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--save", type=Path, metavar="FILE")
+    parser.add_argument("--table", type=Path, metavar="FILE")
     parser.add_argument("--run", choices=SUBJECTS[1:], help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -218,10 +265,15 @@ def main() -> None:
     if given.run:
         run_one(given)
         return
+    if given.table:
+        print(table(load(given.table)), end="")
+        return
     if given.make:
         make_data(given.data, given.make)
     pairs = [(kind, template) for kind in given.kinds.split(",") for template in given.templates.split(",")]
     results = [measure(given, kind, template) for kind, template in pairs]
+    if given.save:
+        save(results, given.save)
     if given.json:
         print(json.dumps(results, indent=1))
     else:
