@@ -62,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (BrokenPipeError, ReaderGone):
         return _reader_gone()
     except OSError as error:  # what the system refuses: too many open files, a name that is too long
+        _leave_stdout()
         named = f" (`{error.filename}`)" if error.filename else ""
         return _fail(OutputError(f"the system refuses: {error.strerror or error}{named}"))
     except MemoryError:
@@ -103,6 +104,11 @@ def _flush() -> None:
 
 
 def _reader_gone() -> int:
-    """Quiet: whoever read stdout had enough (`| head`); stdout is pointed elsewhere, or Python complains at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    """Quiet: whoever read stdout had enough (`| head`)."""
+    _leave_stdout()
     return EXIT_PIPE
+
+
+def _leave_stdout() -> None:
+    """Point stdout elsewhere: Python writes at exit what it still holds, and complains where that fails again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

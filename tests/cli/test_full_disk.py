@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,8 +23,9 @@ COMMANDS = [
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_full_disk(command, tmp_path):
     run = subprocess.run(
-        f"{sys.executable} -m chatfmt {command} > /dev/full", shell=True, capture_output=True, cwd=tmp_path, text=True
-    )
+        f"{sys.executable} -m chatfmt {command} > /dev/full", shell=True, capture_output=True, cwd=tmp_path, text=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+    )  # fmt: skip
     assert run.returncode == 5, run.stderr
     assert run.stderr.startswith("error: ") and len(run.stderr.splitlines()) <= 2, run.stderr
 
