@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -111,4 +112,5 @@ def _reader_gone() -> int:
 
 def _leave_stdout() -> None:
     """Point stdout elsewhere: Python writes at exit what it still holds, and complains where that fails again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    with contextlib.suppress(OSError):  # too many open files
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

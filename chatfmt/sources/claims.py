@@ -21,16 +21,16 @@ _JOINT = b"PAR1PAR1"
 _SEARCHED = 64 << 20
 
 
-def chunks_of(file: pq.ParquetFile, group: int) -> list[Any]:
-    """The metadata of the column chunks of a row group.
+def chunks_of(file: pq.ParquetFile, *groups: int) -> list[list[Any]]:
+    """The metadata of the column chunks of each of the row groups.
 
     Raises what pyarrow raises for damage; without the look through a reader, `column` would end the process there.
     """
-    metadata = file.metadata.row_group(group)
-    if metadata.num_columns:  # it divides by their number
-        for _ in file.reader.iter_batches(0, [group], None, use_threads=False):
+    found = [file.metadata.row_group(group) for group in groups]
+    if filled := [group for group, metadata in zip(groups, found, strict=True) if metadata.num_columns]:
+        for _ in file.reader.iter_batches(0, filled, None, use_threads=False):  # it divides by their number
             break
-    return [metadata.column(index) for index in range(metadata.num_columns)]
+    return [[metadata.column(index) for index in range(metadata.num_columns)] for metadata in found]
 
 
 class Count:
@@ -95,7 +95,7 @@ def _is_flat(type: pa.DataType) -> bool:
 def check_alone(path: str, file: pq.ParquetFile, shown: str) -> None:
     """Raises InputError for Parquet files that were joined byte by byte: readers see the last of them only."""
     size = Path(path).stat().st_size
-    last = chunks_of(file, file.num_row_groups - 1) if file.num_row_groups else []
+    (last,) = chunks_of(file, file.num_row_groups - 1) if file.num_row_groups else ([],)
     footer = size - 8 - file.metadata.serialized_size
     begin = max(max(map(_end, last), default=4) - len(_JOINT), 4)
     if begin < footer:

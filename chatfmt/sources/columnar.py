@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _DICTIONARY_LIMIT = 128 << 20
+_LOOKED_AT = 32
+"""Row groups whose metadata are checked at once."""
 
 
 @contextmanager
@@ -103,14 +105,17 @@ class _Group:
 
 
 def _groups(
-    file: pq.ParquetFile, shown: str, numbers: Iterable[int], batch_rows: int, batch_bytes: int
+    file: pq.ParquetFile, shown: str, numbers: Sequence[int], batch_rows: int, batch_bytes: int
 ) -> Iterator[_Group]:
-    for number in numbers:
+    for start in range(0, len(numbers), _LOOKED_AT):
+        some = numbers[start : start + _LOOKED_AT]
         with damage(shown):
-            chunks, metadata = chunks_of(file, number), file.metadata.row_group(number)
-            size = batch_size(metadata, chunks, batch_rows, batch_bytes)
-            group = _Group(number, metadata.num_rows, size, chunks)
-        yield group
+            groups = [
+                _Group(number, metadata.num_rows, batch_size(metadata, chunks, batch_rows, batch_bytes), chunks)
+                for number, chunks in zip(some, chunks_of(file, *some), strict=True)
+                for metadata in (file.metadata.row_group(number),)
+            ]
+        yield from groups
 
 
 def _runs(groups: Iterable[_Group]) -> Iterator[list[_Group]]:
