@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -313,15 +314,23 @@ def output_batch(fields: views.Fields, kept: views.Fields, rows: int) -> pa.Reco
 
 def _place_of(error: RowError, batch: pa.RecordBatch) -> int:
     """The index in the batch of the row that the error names; raises the error again if it names none of them."""
-    place = -1 if error.at.row is None else pc.index(batch.column(ROW), pa.scalar(error.at.row, pa.int64())).as_py()
+    place = -1 if error.at.row is None else place_of(error.at.row, batch)
     if place < 0:
         raise error
-    return int(place)
+    return place
+
+
+def place_of(row: int, batch: pa.RecordBatch) -> int:
+    """The index in a source batch of the row with that number, -1 where there is none."""
+    return int(pc.index(batch.column(ROW), pa.scalar(row, pa.int64())).as_py())
 
 
 def raw_row(batch: pa.RecordBatch, place: int) -> bytes:
     """The record at `place` as JSON, for the file of rejects."""
-    row = batch.slice(place, 1)
+    return dumps(record_of(batch.slice(place, 1))).encode()
+
+
+def record_of(row: pa.RecordBatch) -> dict[str, Any]:
+    """The record of a source batch of one row."""
     fields = {name: row.column(name) for name in row.schema.names if name != ROW}
-    (record,) = decode_objects(fields) if fields else [{}]
-    return dumps(to_plain(record)).encode()
+    return dict(to_plain(decode_objects(fields)[0])) if fields else {}

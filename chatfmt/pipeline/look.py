@@ -31,13 +31,13 @@ from ..render.voice import Chat
 from ..schema import CONVERSATION_COLUMNS, JSON, KEYS, ROW, decode_objects, is_turns, to_plain
 from ..sources import Source
 from .books import Books
-from .conversion import Conversion
+from .conversion import Conversion, place_of, record_of
 from .inputs import Look
 from .kept import told_of_kept
 from .planning import Part, check_views, has_nulls, load_template, render_options, to_job, to_part, to_plain_detection
 from .scratch import Scratch
 from .target import target_of
-from .tasks import output_batches, told, whole
+from .tasks import output_batches, row_at, singly, told, whole
 
 
 @dataclass(frozen=True)
@@ -296,7 +296,7 @@ def _previewed(part: Part) -> Iterator[Shown]:
                 yield from preview_whole(conversion, batch, split.shown)
             continue
         for batch in told(batches, split):
-            good = (preview_row(conversion, batch.slice(place, 1), split.shown) for place in range(len(batch)))
+            good = (preview_row(conversion, row, split.shown) for row in singly(batch))
             yield from merge(bad[:], good, key=lambda shown: shown.row)
             bad.clear()
         yield from bad
@@ -315,7 +315,7 @@ def in_words(error: ChatfmtError) -> str:
 
 def preview_row(conversion: Conversion, row: pa.RecordBatch, file: str) -> Shown:
     """One row before and after."""
-    number = int(row.column(ROW)[0].as_py())
+    number = row_at(row, 0)
     try:
         made = list(conversion.convert(row, file, Books()))
     except ChatfmtError as error:
@@ -329,13 +329,12 @@ def preview_whole(conversion: Conversion, batch: pa.RecordBatch, file: str) -> I
         numbers = conversion.conversations(batch, file).column("row")
         made = [out for each in conversion.convert(batch, file, Books()) for out in outputs_of(each)]
     except ChatfmtError as error:
-        place = pc.index(batch.column(ROW), pa.scalar(error.at.row, pa.int64())).as_py()
-        row = batch.slice(max(place, 0), 1)
-        yield Shown(int(row.column(ROW)[0].as_py()), record_of(row), (), problem=in_words(error), rows=len(batch))
+        row = batch.slice(0 if error.at.row is None else max(place_of(error.at.row, batch), 0), 1)
+        yield Shown(row_at(row, 0), record_of(row), (), problem=in_words(error), rows=len(batch))
         return
     for place, output in enumerate(made):
         number = int(numbers[place * len(numbers) // len(made)].as_py())
-        row = batch.slice(pc.index(batch.column(ROW), pa.scalar(number, pa.int64())).as_py(), 1)
+        row = batch.slice(place_of(number, batch), 1)
         yield replace(shown_as(conversion, number, record_of(row), [output]), rows=len(batch))
 
 
@@ -344,12 +343,6 @@ def shown_as(conversion: Conversion, number: int, record: Mapping[str, Any], out
     spans = output[0].pop("assistant_spans", None) if output else None
     template = conversion.job.template
     return Shown(number, record, output, spans, tokens=control_literals(template) if template else ())
-
-
-def record_of(row: pa.RecordBatch) -> dict[str, Any]:
-    """The record of a batch of one row."""
-    fields = {name: row.column(name) for name in row.schema.names if name != ROW}
-    return dict(to_plain(decode_objects(fields)[0])) if fields else {}
 
 
 def outputs_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:

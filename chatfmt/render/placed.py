@@ -99,7 +99,9 @@ class Placements:
 class Kinds:
     """The kinds of the rows of one column."""
 
-    def __init__(self, known: Placements, found: Replayed, usable: npt.NDArray[np.bool_], blanks: Mapping[int, Blanks]):
+    def __init__(
+        self, known: Placements, found: Replayed, usable: npt.NDArray[np.bool_], blanks: Mapping[int, Blanks]
+    ) -> None:
         self._known, self._found, self._blanks = known, found, blanks
         rows = np.flatnonzero(usable)
         plain = rows[~np.isin(rows, np.fromiter(blanks, np.int64, len(blanks)))]

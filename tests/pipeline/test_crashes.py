@@ -118,14 +118,14 @@ def test_a_crash_of_a_reader_later_on(tmp_path):
 
 
 def holders(folder: Path) -> list[int]:
-    """The processes that write to an unfinished file in the folder."""
+    """The processes that write to an unfinished shard in the folder."""
     found = []
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             target = str(link.readlink())
         except OSError:
             continue
-        if target.startswith(str(folder)) and target.endswith(".part"):
+        if target.startswith(str(folder / "out" / ".chatfmt" / "staged" / "data")) and target.endswith(".part"):
             found.append(int(link.parts[2]))
     return found
 
