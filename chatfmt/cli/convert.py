@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,8 +30,15 @@ def convert(source: Sources, **given: Any) -> None:
     Without -t the conversations themselves are written; without -o JSON Lines go to stdout.
     """
     run = {key: given.pop(key) for key in (*options.RUN, *options.REPORT) if key in given}
-    with apart(run["executor"]):
+    with apart(run["executor"], *imports(source, run["out"], given["format"])):
         carry_out(source, run, given)
+
+
+def imports(source: Iterable[str], out: Path | None, format: str | None) -> Iterator[str]:
+    """The large modules that workers will want, as far as the names tell."""
+    parquet = out is not None and not out.suffix and format != "jsonl"
+    if parquet or any(name.endswith(".parquet") for name in (*source, str(out))):
+        yield "pyarrow.parquet"
 
 
 def carry_out(source: list[str], run: Mapping[str, Any], given: dict[str, Any]) -> None:
@@ -77,17 +84,18 @@ def report(summary: Summary, run: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def apart(executor: str | None = None) -> Iterator[None]:
+def apart(executor: str | None = None, *modules: str) -> Iterator[None]:
     """A block in which data is read in processes apart, unless another executor is asked for.
 
-    Imports what reads it, and keeps pandas out of all of them.
+    Imports what reads it, in those processes `modules` besides, and keeps pandas out of all of them.
     """
     gc.disable()  # imports make no garbage, and looking for it would be a tenth of their time
     from .. import executors
     from ..schema import without_pandas
 
     without_pandas()
-    with executors.opened("chatfmt.pipeline.run") if executor in (None, "processes") else nullcontext():
+    forks = executor in (None, "processes")
+    with executors.opened("chatfmt.pipeline.run", *modules) if forks else nullcontext():
         gc.enable()
         yield
 

@@ -68,13 +68,16 @@ def current() -> Nursery | None:
 
 
 @contextlib.contextmanager
-def opened(module: str) -> Iterator[None]:
-    """A block with a nursery, where that is safe; what it forks has imported `module`, as this process has."""
+def opened(module: str, *more: str) -> Iterator[None]:
+    """A block with a nursery, where that is safe; what it forks has imported `module`, as this process has, and `more`.
+
+    Those are imported while this process goes on.
+    """
     if not can_fork():
         yield
         return
     importlib.import_module(module)
-    _open.append(_started())
+    _open.append(_started(more))
     try:
         yield
     finally:
@@ -86,7 +89,7 @@ def can_fork() -> bool:
     return sys.platform == "linux" and threading.active_count() == 1
 
 
-def _started() -> Nursery:
+def _started(modules: Sequence[str]) -> Nursery:
     ours, theirs = socket.socketpair()
     parent = os.getpid()
     with warnings.catch_warnings():  # Python warns of any thread; jemalloc's own one is made to be forked
@@ -94,17 +97,19 @@ def _started() -> Nursery:
         pid = os.fork()
     if pid == 0:
         ours.close()
-        _serve(theirs, parent)
+        _serve(theirs, parent, modules)
     theirs.close()
     return Nursery(pid, ours)
 
 
-def _serve(wire: socket.socket, parent: int) -> None:
+def _serve(wire: socket.socket, parent: int, modules: Sequence[str]) -> None:
     """Be the nursery until its parent is gone."""
     try:
         keep_to_itself()
         die_with(parent)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for module in modules:
+            importlib.import_module(module)
         gc.freeze()  # what is there now will not be collected, so that forks can share its pages
         gc.enable()
         while True:

@@ -65,9 +65,9 @@ def hire() -> Worker:
 
 
 @contextlib.contextmanager
-def opened(module: str) -> Iterator[None]:
-    """A block in which workers are forked where that is safe; they have imported `module`, as this process has."""
-    with nursery.opened(module):
+def opened(module: str, *more: str) -> Iterator[None]:
+    """A block in which workers are forked where that is safe; see `nursery.opened` for the modules they start with."""
+    with nursery.opened(module, *more):
         try:
             yield
         finally:

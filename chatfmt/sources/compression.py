@@ -6,8 +6,9 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import zstandard
 
@@ -37,7 +38,7 @@ def is_remote(uri: str) -> bool:
     return "://" in uri
 
 
-def open_binary(uri: str) -> IO[bytes]:
+def open_binary(uri: str) -> BufferedIOBase:
     """The file of a path or an fsspec URL, opened to read. Raises InputError where that fails."""
     try:
         if not is_remote(uri):

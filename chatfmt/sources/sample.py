@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import xxhash
 
 from ..errors import InputError, Location, RowError
-from .compression import file_chunks
+from .compression import open_binary
 from .model import Source, SourceFile, whole
 from .read import read
 from .slices import asked_slices
@@ -62,7 +63,5 @@ def fingerprint(files: Sequence[SourceFile]) -> list[tuple[str, int, str]]:
 
 
 def _hash(uri: str) -> str:
-    digest = xxhash.xxh3_128()
-    for chunk in file_chunks(uri):
-        digest.update(chunk)
-    return digest.hexdigest()
+    with open_binary(uri) as file:
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()

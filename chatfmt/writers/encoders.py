@@ -24,7 +24,8 @@ they are compressed (at 64 MB a conversion takes a tenth longer), and to be read
 GZIP_LEVEL = 4
 """zlib at 6 takes twice the time for 5% fewer bytes of chat text."""
 LONG_TEXT = frozenset({"text", "content", "segments", "reasoning_content", "tool_calls", *CONVERSATION_COLUMNS})
-"""Columns whose values hardly ever repeat: a dictionary costs time there and gains nothing."""
+"""Columns whose values hardly ever repeat: a dictionary costs time there and gains nothing, and nobody looks for the
+least and the greatest of them, which would be written into the footer in full."""
 
 
 class Sink(Protocol):
@@ -87,7 +88,8 @@ class Parquet:
             pa.PythonFile(ArrowSink(sink), mode="w"),
             stored,
             compression=compression or "zstd",
-            use_dictionary=_repeating(stored),
+            use_dictionary=[path for path, kind in _short(stored) if not pa.types.is_floating(kind)],
+            write_statistics=[path for path, _ in _short(stored)],
             write_page_checksum=True,
         )
         self._waiting: list[pa.RecordBatch] = []
@@ -212,20 +214,20 @@ def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return column.cast(kind)
 
 
-def _repeating(schema: pa.Schema) -> list[str]:
-    """The Parquet paths of the columns that get a dictionary: not the long text."""
-    return [path for field in schema for path in _paths(field, "")]
+def _short(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
+    """The Parquet paths and types of the columns that do not hold long text."""
+    return [leaf for field in schema for leaf in _leaves(field, "")]
 
 
-def _paths(field: pa.Field, above: str) -> Iterator[str]:
+def _leaves(field: pa.Field, above: str) -> Iterator[tuple[str, pa.DataType]]:
     path, kind = above + field.name, field.type
     if pa.types.is_list(kind):
-        yield from _paths(pa.field("element", kind.value_type), f"{path}.list.")
+        yield from _leaves(pa.field("element", kind.value_type), f"{path}.list.")
     elif pa.types.is_struct(kind):
         for item in kind:
-            yield from _paths(item, f"{path}.")
-    elif field.name not in LONG_TEXT and not pa.types.is_floating(kind):
-        yield path
+            yield from _leaves(item, f"{path}.")
+    elif field.name not in LONG_TEXT:
+        yield path, kind
 
 
 def _compressor(sink: Sink, name: str) -> Member:
