@@ -36,6 +36,10 @@ def who(number: int) -> int:
     return os.getpid()
 
 
+def has_imported(module: str) -> bool:
+    return module in sys.modules
+
+
 def large(number: int) -> bytes:
     return bytes([number]) * 3_000_000
 

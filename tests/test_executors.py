@@ -43,11 +43,11 @@ def children(pid: int | None = None) -> set[int]:
 
 
 @contextlib.contextmanager
-def opened() -> Iterator[None]:
+def opened(*modules: str) -> Iterator[None]:
     """A nursery, also where the test runner has a thread of its own: it waits for this one meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("chatfmt.executors.nursery.can_fork", lambda: True)
-        with executors.opened("chatfmt.manifest"):
+        with executors.opened("chatfmt.manifest", *modules):
             yield
 
 
@@ -273,6 +273,11 @@ class TestNursery:
             os.kill(nursery, signal.SIGKILL)
             assert len(list(results)) == 99
         assert children() == before
+
+    def test_workers_start_with_the_modules_that_were_named(self) -> None:
+        with opened("colorsys"):
+            assert run("processes", work.has_imported, ["colorsys", "chatfmt.manifest", "wave"]) == [True, True, False]
+        assert not work.has_imported("colorsys")
 
     def test_a_process_with_threads_forks_none(self) -> None:
         wait = threading.Event()

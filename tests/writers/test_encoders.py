@@ -148,13 +148,14 @@ def test_parquet_refuses_a_key_of_a_turn_that_its_schema_lacks() -> None:
         encoded("parquet", [objects_batch([{"m": [{"role": "a"}]}]), objects_batch([{"m": [{"name": "a"}]}])])
 
 
-def test_long_text_has_no_dictionary_and_roles_have_one() -> None:
+def test_long_text_has_no_dictionary_and_no_statistics_and_roles_have_both() -> None:
     rows = objects_batch([{"text": "x", "source": "s", "messages": [{"role": "user", "content": "y"}]}] * 50)
     metadata = pq.ParquetFile(io.BytesIO(encoded("parquet", [rows]))).metadata.row_group(0)
     chunks = (metadata.column(place) for place in range(metadata.num_columns))
-    found = {chunk.path_in_schema: chunk.has_dictionary_page for chunk in chunks}
+    found = {chunk.path_in_schema: (chunk.has_dictionary_page, chunk.is_stats_set) for chunk in chunks}
+    both, neither = (True, True), (False, False)
     assert found == {
-        "text": False, "source": True, "messages.list.element.role": True, "messages.list.element.content": False,
+        "text": neither, "source": both, "messages.list.element.role": both, "messages.list.element.content": neither,
     }  # fmt: skip
 
 
