@@ -19,7 +19,6 @@ from ..manifest import SEMANTICS, fingerprint
 from ..recipe import Recipe, SourceSpec
 from ..render.environment import expression, text_expression
 from ..render.masks import MaskOptions
-from ..render.probe import probe
 from ..render.template import ChatTemplate
 from ..sources import InputSplit, Source
 from . import notes
@@ -116,6 +115,8 @@ def fitted(recipe: Recipe, template: ChatTemplate | None) -> dict[str, Any]:
     """The transforms to apply: with `--fit` those that the template needs, under those that the user named."""
     if not recipe.fit or template is None:
         return dict(recipe.transforms)
+    from ..render.probe import probe
+
     card = probe(template, recipe.var, render.doors_of(template, recipe.template_isolation))
     return {**{change.name: change.value for change in card.changes}, **recipe.transforms}
 

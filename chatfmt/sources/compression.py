@@ -10,8 +10,6 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
-import zstandard
-
 from ..errors import InputError, Location
 from .model import Compression
 
@@ -148,8 +146,19 @@ def _pump_blocks(decoder: Any, data: bytes) -> Iterator[bytes]:
         yield decoder.decompress(b"", _PIECE)
 
 
+def _zstd() -> Any:
+    import zstandard  # slow to import, and for such files only
+
+    return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+
+
 def _pump_zstd(decoder: Any, data: bytes) -> Iterator[bytes]:
-    yield decoder.decompress(data)
+    from zstandard import ZstdError
+
+    try:
+        yield decoder.decompress(data)
+    except ZstdError as error:
+        raise OSError(str(error)) from None
 
 
 def _check_ratio(came: int, fed: int, shown: str) -> None:
@@ -166,10 +175,10 @@ def _damaged(compression: Compression, why: str, shown: str) -> InputError:
 
 _AGAIN = "fetch or write the file again"
 _LONGEST_MAGIC = max(map(len, MAGIC))
-_DAMAGE = (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError)
+_DAMAGE = (zlib.error, OSError, EOFError, lzma.LZMAError)
 _DECODERS: dict[Compression, tuple[Callable[[], Any], Callable[[Any, bytes], Iterator[bytes]]]] = {
     "gz": (lambda: zlib.decompressobj(wbits=31), _pump_zlib),
-    "zst": (lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj(), _pump_zstd),
+    "zst": (_zstd, _pump_zstd),
     "bz2": (bz2.BZ2Decompressor, _pump_blocks),
     "xz": (lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=1 << 30), _pump_blocks),
 }
