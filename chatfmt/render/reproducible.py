@@ -12,7 +12,7 @@ from jinja2 import nodes
 
 from .environment import sandbox
 
-ADDRESS = re.compile(r"<(?:[^<>\n]|<locals>){1,200} at 0x[0-9a-f]{6,16}>")
+ADDRESS = re.compile(r"<(?:[^<>\n]|<locals>){1,200} at (0x[0-9a-f]{6,16})>")
 
 
 @lru_cache(maxsize=128)
@@ -31,11 +31,11 @@ def chance(text: str) -> tuple[str, ...]:
 
 
 def address(text: str, inputs: Any) -> str | None:
-    """The first memory address that a rendered text prints and none of the texts in `inputs` holds."""
+    """The first object with its memory address that a rendered text prints; an address in `inputs` is data."""
     if " at 0x" not in text:
         return None
     for match in ADDRESS.finditer(text):
-        if not any(match[0] in known for known in _texts(inputs)):
+        if not any(match[1] in known for known in _texts(inputs)):
             return match[0]
     return None
 

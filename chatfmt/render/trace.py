@@ -132,28 +132,32 @@ def _range(pieces: list[Piece], starts: dict[int, int], place: int, body: str) -
 
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}>")
-_OPEN, _CLOSE = re.compile(r"<[^<>\n]*$"), re.compile(r"[^<>\n]*>")
+_OPEN, _CLOSE = re.compile(r" at 0x?[0-9a-f]*\Z"), re.compile(r"(x[0-9a-f]*|[0-9a-f]+)(>|\Z)")
+_REWRITE = frozenset(("replace", "lower", "upper", "capitalize", "title", "titled", "swapcase", "casefold"))
 
 
 def _guard_addresses(pieces: Sequence[Piece], tape: Tape) -> None:
     """Leave to Jinja what looks like an object's memory address once literal and text stand side by side.
 
-    Plain Jinja refuses a printed `<… at 0x…>` that no text of the conversation holds, so a text that may be the middle
-    or the end of one must not have `0x` in it.
+    Plain Jinja refuses a printed `<… at 0x…>` whose number no text of the conversation holds, so what may print a part
+    of such a number, or another than its text has, must not have `0x` in it.
     """
     for place, piece in enumerate(pieces):
         if isinstance(piece, str):
             continue
-        before = pieces[place - 1] if place else "\n"
+        before = pieces[place - 1] if place else ""
         behind = pieces[place + 1] if place + 1 < len(pieces) else "\n"
-        apart = isinstance(before, str) and isinstance(behind, str) and not _has_literal(piece)
-        if not apart or _OPEN.search(str(before)) or _CLOSE.match(str(behind)):
+        apart = isinstance(before, str) and isinstance(behind, str) and not _is_made(piece)
+        if _OPEN.search(str(before)):
+            raise Refused("it prints a memory address")
+        if not apart or _CLOSE.match(str(behind)):
             tape.guards.setdefault(("has", piece, "0x"), False)
 
 
-def _has_literal(expression: Piece) -> bool:
+def _is_made(expression: Piece) -> bool:
+    """Whether an expression may print a number that none of its texts holds."""
     return not isinstance(expression, str) and (
-        expression[0] == "cat" or (expression[0] != "leaf" and _has_literal(expression[1]))
+        expression[0] == "cat" or expression[0] in _REWRITE or (expression[0] != "leaf" and _is_made(expression[1]))
     )
 
 

@@ -228,6 +228,8 @@ def test_an_address_counts_only_where_no_input_holds_it():
     assert address(printed, [{"content": f"it printed {printed} once"}]) is None
     assert address("see <object object at 0x7f0011223344>", [{"k": "<object object at 0x7f0011223344>!"}]) is None
     assert address("no address at 0x12 <b>", MESSAGES) is None
+    assert address('"<a \\"b\\" at 0x7f0011223344>"', [{"content": '<a "b" at 0x7f0011223344>'}]) is None
+    assert address("<b turn at 0x7f0011223344> end", [{"content": "<b"}, {"content": "at 0x7f0011223344> end"}]) is None
 
 
 def test_chance_is_seen():

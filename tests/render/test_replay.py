@@ -186,6 +186,27 @@ def test_a_program_that_disagrees_with_jinja_is_never_used(monkeypatch: pytest.M
     assert (renderer.stats.replayed, renderer.stats.jinja) == (0, 3)
 
 
+ADDRESSES = (
+    "<a at 0x7f0011>", "<b", " at 0x7f0011> c", "<a at 0X7F0011>", "0x7f0011> d", "7f0011>", "<d at 0x7f00", "11>",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "{{ m.content }}", "{{ m.content }}|", "{{ m.content|tojson }}", "{{ m.content|lower }}", "<{{ m.content }}>",
+        "{{ m.content.replace('a', 'x') }}", "{{ m.content.replace('7', '8') }};", "<c at {{ m.content }}",
+        "<c at 0x{{ m.content }}", "{{ m.content }}22>", "{{ m.content ~ 'at 0x' ~ m.content }}",
+        "{{ m.content[3:] }};",
+    ],
+)  # fmt: skip
+def test_addresses_in_texts_are_data_on_both_engines(printed: str) -> None:
+    text = "{% for m in messages %}" + printed + "{% endfor %}"
+    rows = [chat(first, second) for first in ADDRESSES for second in ADDRESSES]
+    for warm in (rows, [chat("a", "b"), chat("c", "d"), *rows]):
+        assert assert_same(text, warm).stats.replayed or printed == "<c at 0x{{ m.content }}"
+
+
 def test_absent_null_and_empty_are_three_things() -> None:
     text = (
         "{% for m in messages %}"
