@@ -44,8 +44,8 @@ class Limits:
     programs: int = 32
     """Programs a shape; answers with and without `<think>` double the paths with each turn."""
     traces: int = 2048
-    free: int = 64
-    """Traces before they have to earn the next one, which takes `rows_per_trace` replayed rows."""
+    free: int = 16
+    """Traces before they have to earn the next one, which takes `rows_per_trace` replayed or waiting rows."""
     rows_per_trace: int = 16
     different: int = 32
     """So many different JSON values of a key always count as few, which makes them part of the shape."""
@@ -82,6 +82,8 @@ class _Shape:
 
     programs: list[int] = field(default_factory=list)
     seen: int = 0
+    taken: int = 0
+    """Rows that its programs took."""
     closed: str = ""
 
 
@@ -107,6 +109,7 @@ class TracedRenderer:
         self.template, self.options, self.fallback, self.reason = template, options, fallback, reason
         self.stats, self.off = Stats(), "the end of the final message is cut by Jinja" if options.continue_final else ""
         self.limits, self._tracer, self._strict = limits, tracer, options.engine == "trace"
+        self._taken = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -192,6 +195,10 @@ class TracedRenderer:
         programs = of_shape[batch.shape[rows]]
         good = self._tables.accepts(rows, programs, batch.turns)
         batch.program[rows[good]] = programs[good]
+        self._taken += int(good.sum())
+        taken = np.bincount(batch.shape[rows[good]], minlength=len(of_shape))
+        for shape in candidates:
+            self._known[shape].taken += int(taken[shape])
         for number in set(candidates.values()):
             if self._checked[number] < CHECKS and not self.off:
                 self._check(batch, number)
@@ -253,11 +260,12 @@ class TracedRenderer:
     def _pays(self, shape: _Shape, count: int) -> bool:
         """Whether a trace may be expected to earn what it costs."""
         limits = self.limits
-        earned = limits.free + self.stats.replayed // limits.rows_per_trace
+        earned = limits.free + (self._taken + count) // limits.rows_per_trace
         if len(shape.programs) >= limits.programs:
             shape.closed = "its shape has too many paths through the template"
         enough = shape.seen >= limits.rows and count >= min(limits.rows, CHECKS)
-        return enough and not shape.closed and self.stats.traces < min(earned, limits.traces)
+        fruitful = shape.taken >= limits.rows * len(shape.programs)
+        return enough and fruitful and not shape.closed and self.stats.traces < min(earned, limits.traces)
 
     def _traced(self, batch: Batch, row: int, deep: bool = False) -> Program | Untraceable:
         columns = batch.take([row])

@@ -78,7 +78,7 @@ class RowReplay:
         self.misses = 0 if hit else self.misses + 1
         rare = self.enough > 1 and self.tried == TRIAL and self.repeated * RARELY < TRIAL
         if rare or (self.misses >= PATIENCE and self.replayed * 5 < self.tried):
-            self.off, self._shapes = "shapes of tool calls and parts that hardly repeat", {}
+            self.off, self._shapes = "shapes that hardly repeat", {}
 
     def _replay(self, shape: _Shape, leaves: list[Any], row: int, trace: Trace, confirm: Confirm) -> Text | str:
         shape.seen += 1

@@ -245,8 +245,18 @@ def test_shapes_and_programs_are_bounded_and_rows_past_the_bounds_go_through_jin
     assert len(renderer.programs) == 3
     assert renderer.stats.reasons == {"its shape has too many paths through the template": renderer.stats.jinja}
     rows = [chat(*["x"] * turns) for turns in range(1, 20)] * 3
-    assert assert_same(CHATML, rows, limits).stats.traces == 5
+    assert assert_same(CHATML, rows, limits).stats.traces == 5 + (7 * 3 + 5 * 3 + 3) // 16
     assert assert_same(CHATML, [chat(*["x"] * 65)] * 4).stats.jinja == 8
+
+
+def test_a_shape_whose_programs_take_few_rows_gets_no_more_of_them() -> None:
+    masks = np.random.default_rng(1).integers(0, 1 << 12, 300).tolist()
+    rows = [chat(*("x</think>y" if mask & 1 << bit else "x" for bit in range(12))) for mask in masks]
+    renderer = assert_same(THINK, rows, Limits())
+    assert (renderer.stats.traces, renderer.stats.replayed) == (1, 2)
+    few = [chat(*("x</think>y" if place & 1 << bit else "x" for bit in range(3))) for place in range(300)]
+    renderer = assert_same(THINK, few, Limits())
+    assert (renderer.stats.traces, renderer.stats.replayed) == (8, 600)
 
 
 def calling(place: int, size: int) -> dict[str, Any]:
@@ -261,11 +271,11 @@ def test_shapes_that_hardly_repeat_are_given_up() -> None:
     plain = JinjaRenderer(template(CHATML), RenderOptions())
     assert outcome(renderer, columns(rows)) == outcome(plain, columns(rows))
     assert renderer.stats.traces == 0
-    assert renderer.stats.reasons["shapes of tool calls and parts that hardly repeat"] == 700 - 48
+    assert renderer.stats.reasons["shapes that hardly repeat"] == 700 - 48
     some = [calling(place, place % 45) for place in range(700)]
     renderer = traced(CHATML, limits=Limits())
     assert outcome(renderer, columns(some)) == outcome(plain, columns(some))
-    assert renderer.stats.reasons["shapes of tool calls and parts that hardly repeat"] == 700 - 48
+    assert renderer.stats.reasons["shapes that hardly repeat"] == 700 - 48
     some = [calling(place, place % 30) for place in range(700)]
     renderer = traced(CHATML, limits=Limits())
     assert outcome(renderer, columns(some)) == outcome(plain, columns(some))
