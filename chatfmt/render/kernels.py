@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..schema import JSON
-from .program import OPERATIONS, QUESTIONS, Expression, Question, evaluate
+from .program import OPERATIONS, QUESTIONS, Expression, Piece, Question, evaluate
 
 Numbers = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -152,7 +152,7 @@ def apply(expression: Expression, texts: Texts) -> Texts:
         return texts
     if name == "cat":
         field = leaf(expression)
-        return texts_of([evaluate(expression, {field: text}) for text in texts.strings()])  # type: ignore[dict-item]
+        return texts_of([_or_empty(evaluate, expression, ({field: text},)) for text in texts.strings()])
     below = apply(subject, texts)
     kernel = _OPERATIONS.get(name)
     found = kernel(below, *constants) if kernel else None
@@ -163,10 +163,10 @@ def _one_by_one(texts: Texts, name: str, constants: Sequence[Any]) -> Texts:
     return texts_of([_or_empty(OPERATIONS[name], text, constants) for text in texts.strings()])
 
 
-def _or_empty(operation: Callable[..., str], text: str, constants: Sequence[Any]) -> str:
+def _or_empty(operation: Callable[..., str], subject: Piece, constants: Sequence[Any]) -> str:
     """The operation's result; empty where it fails, which happens only to texts that another guard refuses."""
     try:
-        return operation(text, *constants)
+        return operation(subject, *constants)
     except IndexError:
         return ""
 

@@ -20,7 +20,7 @@ from chatfmt.render.plain import JinjaRenderer
 from chatfmt.render.program import OPERATIONS, QUESTIONS
 from chatfmt.render.replay import Limits
 from tests.conftest import SHARED, TRL_TEMPLATES, needs_shared, needs_trl
-from tests.render.engines import assert_same, columns, outcome, template, traced
+from tests.render.engines import EAGER, assert_same, columns, outcome, template, traced
 from tests.render.test_trace import TEXTS
 
 NAMES = sorted(path.name for path in TRL_TEMPLATES.glob("*.jinja")) if TRL_TEMPLATES else []
@@ -186,6 +186,39 @@ def test_a_program_that_disagrees_with_jinja_is_never_used(monkeypatch: pytest.M
     assert (renderer.stats.replayed, renderer.stats.jinja) == (0, 3)
 
 
+def test_a_program_whose_spans_disagree_with_jinja_is_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
+    none = np.zeros(0, np.int64)
+    monkeypatch.setattr(replay.Tables, "spans", lambda self, programs, pieces: (none, none, none))
+    renderer = traced(text)
+    assert renderer(*columns([chat("a"), chat("bb")]), spans=True).spans.to_pylist() == [[[0, 1]], [[0, 2]]]
+    assert renderer.off == "a replayed text differed from plain Jinja's, so nothing is replayed any more"
+
+
+@pytest.mark.parametrize("by_row", [False, True])
+def test_one_renderer_tells_what_its_calls_ask_for(by_row: bool) -> None:
+    text = (
+        "{% for m in messages %}{% generation %}{{ m.content }}{{ m.tool_calls|tojson if m.tool_calls }}"
+        "{% endgeneration %}{% endfor %}{{ '<go>' if add_generation_prompt }}{{ tools|length if tools }}{{ extra }}"
+    )
+    rows = [{**row, "tools": tools, "kwargs": {"extra": extra}} for tools in ([], [{"a": 1}]) for extra in (1, 2)
+            for row in ([calling(1, 1), calling(2, 1)] if by_row else [chat("a"), chat("b")])]  # fmt: skip
+    plain = JinjaRenderer(template(text), RenderOptions())
+    renderer = traced(text, limits=Limits(rows=1, free=10_000, different=-1) if by_row else EAGER)
+    for prompt, spans in ((True, True), (False, True), (True, False), (False, False), (True, True)):
+        asked = {"generation_prompt": prompt, "spans": spans}
+        assert outcome(renderer, columns(rows), **asked) == outcome(plain, columns(rows), **asked)
+    assert not renderer.off and renderer.stats.jinja == 0
+
+
+@pytest.mark.parametrize(
+    "expression", ["(m.content.split('x')|join('-'))|upper", "'A' if '-a' in m.content.split('x')|join('-') else 'B'"]
+)
+def test_rows_with_fewer_parts_than_a_program_joins_are_left_to_another(expression: str) -> None:
+    rows = [chat("axaxb"), chat("bxaxa"), chat("a"), chat(""), chat("x"), chat("xxxx"), chat("c")]
+    assert assert_same("{% for m in messages %}{{ " + expression + " }}{% endfor %}", rows).stats.jinja == 0
+
+
 ADDRESSES = (
     "<a at 0x7f0011>", "<b", " at 0x7f0011> c", "<a at 0X7F0011>", "0x7f0011> d", "7f0011>", "<d at 0x7f00", "11>",
 )  # fmt: skip
@@ -330,7 +363,8 @@ def test_rows_with_more_than_texts_are_not_known_to_print_it() -> None:
 OPERATION_CASES = [
     *((name, characters) for name in ("strip", "lstrip", "rstrip") for characters in (None, "\n", "a ", "é", "")),
     *(("split", part, -1, place) for part in ("</think>", "\n", "aa", "a", "é") for place in (0, -1, 1, -2, 5)),
-    ("split", None, -1, 0), ("rsplit", "a", 1, -1), ("replace", "a", "é", -1), ("replace", "zz", "", -1),
+    *((name, "a", 1, place) for name in ("split", "rsplit") for place in (0, -1, 1)),
+    ("split", None, -1, 0), ("replace", "a", "é", -1), ("replace", "zz", "", -1),
     ("removeprefix", "x"),
     ("removesuffix", "a"), ("lower",), ("slice", 1, None, None), ("json", False), ("json", True), ("title",),
     ("indent", 2, False, False),
@@ -341,7 +375,7 @@ QUESTION_CASES = [
     *(("parts", part, -1) for part in ("a", "aa", "\n", "</think>")), ("startswith", "<think>"),
     ("startswith", ("a", "x")), ("startswith", ""),
     ("endswith", "a"), ("endswith", ("\n", "é")), ("is", ""), ("is", "aaa"), ("within", "aaa Hello"), ("count", "a"),
-    ("count", "aa"), ("isspace",),
+    ("count", "aa"), ("isspace",), ("parts", "a", 1), ("rparts", "a", 1),
 ]  # fmt: skip
 
 
@@ -370,13 +404,15 @@ def attempt(operation: Any, text: str, constants: list[Any]) -> str | None:
 @pytest.mark.parametrize("question", QUESTION_CASES)
 def test_a_question_on_a_column_is_pythons(question: tuple[Any, ...]) -> None:
     name, *constants = question
-    found = answers((name, ("leaf", "f"), *constants), texts_of(TEXTS))
-    assert found.tolist() == [int(QUESTIONS[name](text, *constants)) for text in TEXTS]
+    texts = [*TEXTS, "😀😀", "banana", "a😀a"]
+    found = answers((name, ("leaf", "f"), *constants), texts_of(texts))
+    assert found.tolist() == [int(QUESTIONS[name](text, *constants)) for text in texts]
 
 
 def test_a_pattern_across_two_texts_is_in_neither() -> None:
     texts = texts_of(["x</thi", "nk>y", "a</think>", "</think>b"])
     assert answers(("has", ("leaf", "f"), "</think>"), texts).tolist() == [0, 0, 1, 1]
+    assert answers(("parts", ("leaf", "f"), "aa", -1), texts_of(["xa", "", "ax"])).tolist() == [1, 1, 1]
 
 
 def test_patterns_are_found_in_slices_and_across_blocks() -> None:
