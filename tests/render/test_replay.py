@@ -334,6 +334,56 @@ def test_tool_calls_with_other_arguments_replay_row_by_row() -> None:
     assert (renderer.stats.python, renderer.stats.jinja) == (53, 7)
 
 
+ARGUMENTS: list[Any] = [
+    {"a": "x"}, {"a": "1"}, {"a": 1}, {"a": 1.0}, {"a": True}, {"a": None}, {"a": []}, {"a": ["x"]}, {"a": {}},
+    {"b": "x"}, {"a": "x", "b": 2}, {"b": 2, "a": "x"}, {"type": "x"}, {"type": "y"}, {"a": 0}, {"a": 0.0},
+    {"a": False}, "x", "", 1, None,
+]  # fmt: skip
+
+
+def test_rows_whose_calls_differ_in_more_than_texts_share_no_program() -> None:
+    text = (
+        "{% for m in messages %}{{ m.weight }}{% for c in m.tool_calls %}{{ c|tojson }}"
+        "{% if c is mapping %}{% for k, v in c.items() %}{{ k }}={{ v }}{{ v is string }}{% endfor %}{% endif %}"
+        "{% endfor %}{% endfor %}"
+    )
+    rows = [
+        {"messages": [{"role": "assistant", "content": "", "tool_calls": [call], "weight": weight}]}
+        for call in ARGUMENTS
+        for weight in (1, True, 1.0)
+        for _ in range(2)
+    ]
+    renderer = assert_same(text, rows, Limits(rows=1, free=10_000, different=-1))
+    assert renderer.stats.python > renderer.stats.jinja
+
+
+def test_a_role_that_is_a_number_has_another_shape_than_its_digits() -> None:
+    text = "{% for m in messages %}{{ m.role }}{{ m.role is string }}{{ m.content }}{% endfor %}"
+    renderer, plain = traced(text), JinjaRenderer(template(text), RenderOptions())
+    for role in ("1", 1, "1", 1):
+        arrays = columns([{"messages": [{"role": role, "content": words}]} for words in ("a", "b")])
+        assert outcome(renderer, arrays) == outcome(plain, arrays)
+    assert not renderer.off
+
+
+def test_a_row_that_disagrees_with_jinja_ends_the_replay_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatfmt.render.rows.evaluate", lambda piece, leaves: "wrong")
+    renderer = traced("{{ messages[1].tool_calls|tojson }}")
+    many = [calling(place, 1) for place in range(40)]
+    assert renderer(*columns(many)).text[7].as_py() == '[{"a": ["x"], "b": "7"}]'
+    assert renderer.off == "a replayed text differed from plain Jinja's, so nothing is replayed any more"
+
+
+def test_shapes_are_learnt_anew_where_there_is_no_room_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatfmt.render.shapes.MAX_STATES", 5)
+    renderer = traced(CHATML)
+    late = {"messages": [{"role": "late", "content": "b"}]}
+    for rows, replayed, python in (([chat("a")] * 9 + [chat("a", "b", "c", "d")], 10, 0), ([late], 11, 0)):
+        texts = renderer(*columns(rows)).text.to_pylist()
+        assert texts == JinjaRenderer(template(CHATML), RenderOptions())(*columns(rows)).text.to_pylist()
+        assert (renderer.stats.replayed, renderer.stats.python, renderer.stats.jinja) == (replayed, python, 0)
+
+
 @pytest.mark.parametrize(
     ("printed", "whole"),
     [

@@ -342,7 +342,8 @@ def traced(text: str, messages: list[dict[str, Any]] = CHAT_OF_TWO, **options: A
         "'a'|replace('a', content)", "content|trim(content)", "'x' ~ content|length", "content in ['secret']",
         "content in {'secret': 1}",
         "content not in 'a secret'", "'a' < content < 'z'", "messages[content]", "content|abs", "content.__add__('x')",
-        "content.isalpha()",
+        "content.isalpha()", "content[-1]", "content[-2]", "content.split()[0]", "content.split()[-1]",
+        "content.splitlines()[0]",
     ],
 )  # fmt: skip
 def test_no_operation_leaks_what_stands_behind_a_symbol(expression: str) -> None:
