@@ -24,8 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import Location, TemplateError
-from ..schema import JSON, integers
-from .marks import CALLS, CONTENT, REASONING, Marked, Plan, Slot, mark, only, read
+from ..schema import JSON, TEXT, integers
+from .marks import CALLS, CONTENT, REASONING, TAG, Marked, Plan, Slot, mark, only, read
 from .masks import chats
 from .voice import Chat, Turns, Voice
 
@@ -117,8 +117,9 @@ class _Finder:
 class Guard:
     """Watches the conversations of one task: the first rows in full, then a row of each new shape.
 
-    A shape is what a message is (role, which fields, empty or not), what the message before it is, and whether it is
-    the first or the last. It is told from the columns alone, so that a row of a known shape costs next to nothing.
+    A shape is what a message is (role, which fields, empty or not, with tags of reasoning), what the message before it
+    is, and whether it is the first or the last. It is told from the columns alone, so that a row of a known shape costs
+    next to nothing.
     """
 
     def __init__(self, voice: Voice, allow: Collection[str] = (), first_rows: int = FIRST_ROWS) -> None:
@@ -192,19 +193,30 @@ def message_shapes(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
     """For each message of a column, the index of its row and a number for its shape and its neighbour's.
 
-    Equal numbers mean the same role, fields and emptiness, the same of the message before, the same place (first, last)
-    and the same presence of each of `extras`.
+    Equal numbers mean the same role, fields, emptiness and tags of reasoning, the same of the message before, the same
+    place (first, last) and the same presence of each of `extras`.
     """
     lengths = messages.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     rows = np.repeat(np.arange(len(lengths)), lengths)
     turns = messages.flatten()
-    codes = _mixed(_roles(turns), [_named(field.name, turns.field(place)) for place, field in enumerate(turns.type)])
+    fills = [_named(field.name, turns.field(place)) for place, field in enumerate(turns.type)]
+    codes = _mixed(_roles(turns), [_tagged(turns), *fills])
     begins = np.cumsum(lengths) - lengths
     starts = np.arange(len(rows)) == begins[rows]
     ends = np.arange(len(rows)) == (begins + lengths - 1)[rows]
     before = np.where(starts, np.uint64(0), np.roll(codes, 1))
     there = [_fill(column)[rows] for column in extras if column is not None]
     return rows, _mixed(codes, [before, ends.astype(np.uint64), *there])
+
+
+def _tagged(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
+    """1 where reasoning stands in the content of a turn, between tags, which templates cut out; else 0."""
+    place = turns.type.get_field_index("content")
+    if place < 0 or turns.type[place].type not in (TEXT, JSON):
+        return np.zeros(len(turns), np.uint64)
+    column = turns.field(place).cast(pa.large_string())
+    found: npt.NDArray[np.uint64] = pc.match_substring_regex(column, TAG).fill_null(False).cast(pa.uint64()).to_numpy()
+    return found
 
 
 def _roles(turns: pa.StructArray) -> npt.NDArray[np.uint64]:

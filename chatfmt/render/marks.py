@@ -23,7 +23,8 @@ PLANES = (0xF0000, 0x100000)
 """Where the two private-use planes begin; each has room for `ROOM` marks."""
 ROOM = 32_766
 _MARK = re.compile("[\U000f0000-\U0010ffff]")
-_THINK = re.compile(r"(</?think(?:ing)?>)")
+TAG = r"</?think(?:ing)?>"
+_THINK = re.compile(f"({TAG})")
 
 CONTENT, REASONING, CALLS, TOOLS, DOCUMENTS = "content", "reasoning", "tool_calls", "tools", "documents"
 

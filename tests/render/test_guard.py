@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -138,6 +139,21 @@ def test_a_new_shape_amid_a_long_column_is_found() -> None:
     assert guard.checked < 220
 
 
+def test_reasoning_between_tags_makes_a_new_shape() -> None:
+    cuts = "{% for m in messages %}{{ m.role }}: {{ m.content.split('</think>')[-1] }}\n{% endfor %}"
+    thought = [SAID[0], say("assistant", "<think>\nhm\n</think>\n\nyes")]
+    column = encode_conversations([SAID] * 500 + [thought] + [SAID] * 10)
+    assert Guard(voice(cuts)).check(column) == Loss(1, "assistant", "reasoning", row=500)
+
+
+def test_rows_that_are_known_to_print_everything_need_no_look() -> None:
+    column = encode_conversations([SAID, SAID, TOLD, SAID])
+    guard = Guard(voice(NO_SYSTEM))
+    assert guard.check(column, whole=np.ones(4, np.bool_)) is None and guard.checked == 0
+    assert guard.check(column, whole=np.array([True, True, False, True])) == Loss(0, "system", "content", row=2)
+    assert guard.checked == 1
+
+
 def test_tools_and_documents_of_a_row_make_a_new_shape() -> None:
     guard, messages = Guard(voice(CHATML), first_rows=1), encode_conversations([SAID] * 3)
     assert guard.check(messages, json_array([None, None, [WEATHER]], [False, False, True])) == Loss(
@@ -154,6 +170,10 @@ def test_shapes_are_the_same_in_other_batches_and_with_other_columns() -> None:
     blank = message_shapes(encode_conversations([[SAID[0], say("assistant", "")]]))[1].tolist()
     assert blank[0] == plain[0] and blank[1] != plain[1]
     assert message_shapes(encode_conversations([None, []]))[1].tolist() == []
+    asked, told = message_shapes(encode_conversations([[SAID[0], SAID[0]], [SAID[1], SAID[0]]]))[1][[1, 3]].tolist()
+    assert asked != told
+    thought = [{"role": "user", "reasoning_content": "x"}, SAID[1]]
+    assert message_shapes(encode_conversations([thought]))[1].tolist()[0] != plain[0]
 
 
 def test_no_false_alarm_on_plain_conversations_of_known_templates() -> None:
