@@ -125,6 +125,8 @@ def _longer_expressions(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]
             ),
         ),  # fmt: skip
         st.builds("{}[{}]".format, inner, st.sampled_from(("0", "-1", "1:", ":2", "::-1", "99", "'key'"))),
+        st.builds("({}.split({})|join({}))".format, inner, CONSTANT, CONSTANT),
+        st.builds("({}.split({})|map('trim')|join({}))".format, inner, CONSTANT, CONSTANT),
         st.builds("('%s|%s' % ({}, {}))".format, inner, inner),
         st.builds("','.join([{}, {}])".format, inner, inner),
         st.builds("({}|format({}))".format, st.sampled_from(("'<%s>'", "'%10s'")), inner),
@@ -178,6 +180,8 @@ def _conditions(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
             ),
         ),  # fmt: skip
         st.builds("{}.split({})|length == 2".format, inner, CONSTANT),
+        st.builds("{}.startswith({})".format, inner, CONSTANT),
+        st.builds("{}.endswith(({}, {}))".format, inner, CONSTANT, CONSTANT),
     )
 
 
@@ -223,6 +227,8 @@ def statements(depth: int = 2) -> st.SearchStrategy[str]:
         ),
         st.builds("{{% for part in {} %}}-{{{{ part }}}}{{% endfor %}}".format, VALUE),
         st.builds("{{% filter trim %}} {{{{ {} }}}} {{% endfilter %}}".format, VALUE),
+        st.builds("{{%- for line in {}.split('\\n') -%}}{{{{ line|trim }}}}|{{% endfor %}}".format, VALUE),
+        st.builds("{{% with z = {} %}}{{{{ z ~ z }}}}{{% endwith %}}".format, VALUE),
         st.sampled_from(("{{ raise_exception('no') }}",
                          "{% for m in messages|selectattr('content') %}{{ m.content|trim }}{% endfor %}",
                          "{{ messages|map(attribute='content')|join('+') }}",
@@ -235,7 +241,9 @@ def statements(depth: int = 2) -> st.SearchStrategy[str]:
                          "{% for c in message.tool_calls %}{% for k, v in c.function.arguments|dictsort %}"
                          "{{ k ~ v }}{% endfor %}{{ c.function|tojson(indent=2) }}{% endfor %}",
                          "{% for p in message.content %}{{ p.text if p.type == 'text' else '<img>' }}{% endfor %}",
-                         "{{ message.weight }}",
+                         "{{ message.weight }}", "{{ strftime_now('%Y') }}",
+                         "{% for m in messages|rejectattr('role', 'equalto', 'user') %}{{ m.content }}{% endfor %}",
+                         "{{ messages[loop.index0 - 1].content }}", "{{ messages[::-1][0]['content'] }}",
                          "{{ message.tool_calls[0].function.arguments.a + 1 }}", "{{ message.tool_calls|length }}",
                          "{{ message.content[0].text|trim }}",
                          "{{ message.tool_calls[0].function.arguments|string }}",
