@@ -144,4 +144,4 @@ def _walk(value: Mapping[Any, Any] | list[Any], nested: bool, tokens: list[Hasha
             tokens.append(cast(Hashable, type(item)))
             leaves.append(item)
         else:
-            tokens.append((type(item), item))
+            tokens.append((type(item), repr(item)))  # 0.0 equals -0.0

@@ -127,7 +127,7 @@ def test_a_token_that_the_template_completes_is_found() -> None:
         None,
         [say("user", "<|end|>"), say("assistant", "é<")],
     ]
-    batch = pa.RecordBatch.from_pydict({"messages": encode_conversations([[], *rows, rows[0]])}).slice(1, 6)
+    batch = pa.RecordBatch.from_pydict({"messages": encode_conversations([rows[0], *rows, rows[0]])}).slice(1, 6)
     scanner = Scanner(control_literals(EDGED), control_edges(EDGED))
     assert [(f.row, f.message, f.field, f.code, f.tokens) for f in scanner.findings(batch)] == [
         (5, 0, "content", "token.control", ("<|end|>",)),

@@ -350,7 +350,7 @@ def test_rows_whose_calls_differ_in_more_than_texts_share_no_program() -> None:
     rows = [
         {"messages": [{"role": "assistant", "content": "", "tool_calls": [call], "weight": weight}]}
         for call in ARGUMENTS
-        for weight in (1, True, 1.0)
+        for weight in (1, True, 1.0, 0.0, -0.0)
         for _ in range(2)
     ]
     renderer = assert_same(text, rows, Limits(rows=1, free=10_000, different=-1))
