@@ -19,6 +19,7 @@ import datetime
 import decimal
 import importlib.abc
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -273,6 +274,17 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
     return str(value) if isinstance(value, (decimal.Decimal, datetime.timedelta)) else value
+
+
+def for_people(value: Any) -> Any:
+    """The value as JSON data to be looked at: as `to_plain`, bytes by their number, NaN and infinities as text."""
+    if isinstance(value, dict):
+        return {str(key): for_people(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [for_people(item) for item in value]
+    if isinstance(value, bytes):
+        return f"(binary, {len(value):,} B)"
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else to_plain(value)
 
 
 @dataclass(frozen=True)

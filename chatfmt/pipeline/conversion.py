@@ -28,7 +28,7 @@ from .job import Job
 from .kept import added_columns
 from .length import within
 
-OnReject = Callable[[RowError, bytes], None]
+OnReject = Callable[[RowError, bytes | None], None]
 """Called with why a row was left out and its raw text."""
 OnFinding = Callable[[checks.Finding, Location], None]
 """Called with what a check found and where."""
@@ -325,12 +325,15 @@ def place_of(row: int, batch: pa.RecordBatch) -> int:
     return int(pc.index(batch.column(ROW), pa.scalar(row, pa.int64())).as_py())
 
 
-def raw_row(batch: pa.RecordBatch, place: int) -> bytes:
-    """The record at `place` as JSON, for the file of rejects."""
-    return dumps(record_of(batch.slice(place, 1))).encode()
+def raw_row(batch: pa.RecordBatch, place: int) -> bytes | None:
+    """The record at `place` as JSON, for the file of rejects; None where it has what JSON cannot hold: bytes, NaN."""
+    try:
+        return dumps(to_plain(record_of(batch.slice(place, 1)))).encode()
+    except (TypeError, ValueError):
+        return None
 
 
 def record_of(row: pa.RecordBatch) -> dict[str, Any]:
-    """The record of a source batch of one row."""
+    """The record of a source batch of one row, its values as Python has them."""
     fields = {name: row.column(name) for name in row.schema.names if name != ROW}
-    return dict(to_plain(decode_objects(fields)[0])) if fields else {}
+    return decode_objects(fields)[0] if fields else {}

@@ -28,7 +28,7 @@ from ..render.program import Untraceable, describe
 from ..render.template import ChatTemplate
 from ..render.trace import Inputs, trace
 from ..render.voice import Chat
-from ..schema import CONVERSATION_COLUMNS, JSON, KEYS, ROW, decode_objects, is_turns, to_plain
+from ..schema import CONVERSATION_COLUMNS, JSON, KEYS, ROW, decode_objects, for_people, is_turns
 from ..sources import Source
 from .books import Books
 from .conversion import Conversion, place_of, record_of
@@ -166,7 +166,7 @@ def example(columns: Sequence[pa.Array]) -> Any:
     for column in columns:
         valid = column.drop_null() if not pa.types.is_null(column.type) else column.slice(0, 0)
         if len(valid):
-            return to_plain(decode_objects({"value": valid.slice(0, 1)})[0].get("value"))
+            return for_people(decode_objects({"value": valid.slice(0, 1)})[0].get("value"))
     return None
 
 
@@ -319,7 +319,7 @@ def preview_row(conversion: Conversion, row: pa.RecordBatch, file: str) -> Shown
     try:
         made = list(conversion.convert(row, file, Books()))
     except ChatfmtError as error:
-        return Shown(number, record_of(row), (), problem=in_words(error))
+        return Shown(number, for_people(record_of(row)), (), problem=in_words(error))
     return shown_as(conversion, number, record_of(row), [out for batch in made for out in outputs_of(batch)])
 
 
@@ -330,7 +330,7 @@ def preview_whole(conversion: Conversion, batch: pa.RecordBatch, file: str) -> I
         made = [out for each in conversion.convert(batch, file, Books()) for out in outputs_of(each)]
     except ChatfmtError as error:
         row = batch.slice(0 if error.at.row is None else max(place_of(error.at.row, batch), 0), 1)
-        yield Shown(row_at(row, 0), record_of(row), (), problem=in_words(error), rows=len(batch))
+        yield Shown(row_at(row, 0), for_people(record_of(row)), (), problem=in_words(error), rows=len(batch))
         return
     for place, output in enumerate(made):
         number = int(numbers[place * len(numbers) // len(made)].as_py())
@@ -342,12 +342,13 @@ def shown_as(conversion: Conversion, number: int, record: Mapping[str, Any], out
     """A row that was converted, the spans of its text apart."""
     spans = output[0].pop("assistant_spans", None) if output else None
     template = conversion.job.template
-    return Shown(number, record, output, spans, tokens=control_literals(template) if template else ())
+    return Shown(number, for_people(record), output, spans, tokens=control_literals(template) if template else ())
 
 
 def outputs_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """The rows of an output batch as plain data."""
-    return decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
+    """The rows of an output batch as data to be looked at."""
+    rows = decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
+    return [for_people(row) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -396,7 +397,7 @@ def _looked_through(part: Part) -> tuple[list[Trouble], Books]:
     conversion = Conversion(part.job, on_finding)
     for split in (split for shard in part.shards for split in shard):
 
-        def on_reject(error: RowError, raw: bytes, file: str = split.shown) -> None:
+        def on_reject(error: RowError, raw: bytes | None, file: str = split.shown) -> None:
             at = replace(error.at, file=error.at.file or file)
             troubles.append(Trouble(error.code, "error", at, error.message, error.hint))
 

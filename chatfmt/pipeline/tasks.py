@@ -138,7 +138,7 @@ class Refused:
 
     def __init__(self, on_reject: OnReject | None, books: Books, file: str) -> None:
         self._on_reject, self._books, self._file = on_reject, books, file
-        self._waiting: list[tuple[RowError, bytes]] = []
+        self._waiting: list[tuple[RowError, bytes | None]] = []
 
     def read(self, error: RowError, raw: bytes) -> None:
         """Take a row that the reader could not read, which no batch holds."""
@@ -146,7 +146,7 @@ class Refused:
         error.at = replace(error.at, file=error.at.file or self._file)
         self.add(error, raw)
 
-    def add(self, error: RowError, raw: bytes) -> None:
+    def add(self, error: RowError, raw: bytes | None) -> None:
         self._waiting.append((error, raw))
 
     def hand_over(self) -> None:
@@ -187,7 +187,7 @@ def survey_task(task: Task) -> Types:
     return types
 
 
-def to_reject(error: RowError, raw: bytes) -> Reject:
+def to_reject(error: RowError, raw: bytes | None) -> Reject:
     """The line of the rejects file for a row that was left out."""
     at = error.at
     return Reject(error.code, error.message, at.file, at.row, at.message, at.line, at.byte, raw)

@@ -134,3 +134,21 @@ def test_marked_text_changes_its_style_only_where_it_must() -> None:
         (9, 10, "default"),
         (10, 14, "bold magenta"),
     ]
+
+
+def test_values_that_json_cannot_hold_are_shown(tmp_path: Path) -> None:
+    turns = [{"role": "robot", "content": "x"}]
+    images = pa.array([{"bytes": b"\xff\x00", "path": "a.png"}] * 20)
+    rows = [TALK["messages"], turns, *[TALK["messages"]] * 18]
+    table = pa.table({"messages": rows, "image": images, "score": [float("nan")] * 20})
+    pq.write_table(table, source := tmp_path / "in.parquet")
+    found = {each["name"]: each["example"] for each in json.loads(shown("inspect", source, "--json"))["columns"]}
+    others = {"image": {"bytes": "(binary, 2 B)", "path": "a.png"}, "score": "nan"}
+    assert found == {"messages": TALK["messages"], **others}
+    preview = json.loads(shown("preview", source, "--keep", "all", "-n", "1", "--json"))
+    assert (preview["record"], preview["output"]) == ({**TALK, **others}, [{**TALK, **others}])
+    assert json.loads(shown("check", source, "--json"))["problems"][0]["code"] == "msg.role"
+    skipped = run_cli("convert", source, "--on-error", "skip", "--rejects", tmp_path / "bad.jsonl")
+    assert (skipped.returncode, len(skipped.stdout.splitlines())) == (0, 19)
+    (reject,) = map(json.loads, (tmp_path / "bad.jsonl").read_text().splitlines())
+    assert (reject["source"]["row"], reject["code"], reject["raw"]) == (1, "msg.role", None)
