@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 
 from chatfmt.errors import DialectError, Location, OutputError, RenderError
-from chatfmt.executors import at
+from chatfmt.executors import at, wire, work
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,16 @@ def leave(number: int) -> None:
 def stop_once(task: Named) -> str:
     if not task.flag.exists():
         task.flag.write_text("")
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return task.name
+
+
+def stop_midway(task: Named) -> str:
+    """Stops once in the middle of its answer."""
+    if not task.flag.exists():
+        task.flag.write_text("")
+        assert work._answers is not None
+        work._answers.write(wire.LENGTH.pack(1000) + wire.WORKED)
         os.kill(os.getpid(), signal.SIGSTOP)
     return task.name
 

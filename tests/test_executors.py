@@ -21,6 +21,7 @@ import pytest
 
 from chatfmt import executors
 from chatfmt.errors import DialectError, InputError, Location, MissingExtra, OutputError, RenderError, UnknownName
+from chatfmt.executors.worker import Lost, Worker, payload_of
 
 from . import executor_tasks as work
 
@@ -208,12 +209,24 @@ class TestDeath:
             run("processes", work.leave, [1])
 
     @needs_linux
+    @pytest.mark.parametrize("stop", [work.stop_once, work.stop_midway])
     def test_a_stopped_worker_is_replaced(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, stop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr("chatfmt.executors.worker.PATIENCE", 0.2)
-        assert run("processes", work.stop_once, [work.Named("data/x", tmp_path / "flag")], 1) == ["data/x"]
+        monkeypatch.setattr("chatfmt.executors.wire.PATIENCE", 0.2)
+        assert run("processes", stop, [work.Named("data/x", tmp_path / "flag")], 1) == ["data/x"]
         assert "was killed by SIGKILL" in caplog.text
+
+    @needs_linux
+    def test_a_worker_that_is_stopped_before_it_has_its_task(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("chatfmt.executors.wire.PATIENCE", 0.2)
+        before = children()
+        worker = Worker()
+        (pid,) = children() - before
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(Lost, match=f"worker {pid} was killed by SIGKILL"):
+            worker.call(payload_of(work.chatter, "x" * 1_000_000))
+        worker.end()
 
 
 @needs_linux
@@ -224,6 +237,15 @@ class TestNursery:
             (nursery,) = children() - before
             found = set(run("processes", work.parent, list(range(8))))
             assert found == {(nursery, True)}
+        assert children() == before
+
+    def test_one_that_is_stopped_is_done_without(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("chatfmt.executors.wire.PATIENCE", 0.2)
+        before = children()
+        with opened():
+            (nursery,) = children() - before
+            os.kill(nursery, signal.SIGSTOP)
+            assert set(run("processes", work.parent, [1, 2])) == {(os.getpid(), False)}
         assert children() == before
 
     def test_generators_run_apart(self) -> None:

@@ -20,6 +20,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 
+from .wire import watch
 from .work import die_with, keep_to_itself, work
 
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -46,6 +47,7 @@ class Nursery:
     def _ask(self, number: int, pipes: Sequence[int]) -> int:
         with self._guard:
             socket.send_fds(self._wire, [NUMBER.pack(number)], pipes)
+            watch(self._pid, self._kill, reads=self._wire)
             answer = self._wire.recv(NUMBER.size, socket.MSG_WAITALL)
         if len(answer) < NUMBER.size:
             raise BrokenPipeError("the process that forks workers is gone")
@@ -53,10 +55,13 @@ class Nursery:
 
     def close(self) -> None:
         """End it and what it forked, and wait for it."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
+        self._kill()
         os.waitpid(self._pid, 0)
         self._wire.close()
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
 
 
 _open: list[Nursery] = []

@@ -6,19 +6,17 @@ import contextlib
 import json
 import os
 import pickle
-import select
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from .nursery import ONE_THREAD, Nursery, current
-from .wire import ITEM, PLACE, receive, send
+from .wire import ITEM, PLACE, receive, send, watch
 
-PATIENCE = 10.0
-"""Seconds without an answer after which a worker is looked at: one that is stopped counts as lost."""
 BOOT = "import json,sys;sys.path[:]=json.loads(sys.argv[1]);from chatfmt.executors.work import spawned;spawned()"
 CRASHES = {
     getattr(signal, name) for name in ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE") if hasattr(signal, name)
@@ -118,8 +116,9 @@ class Worker:
         """What a pickled call yields, and its outcome last; raises Lost when the worker dies or is stopped."""
         place: object = None
         try:
-            send(self._process.tasks, payload)
-            while (message := receive(self._process.answers, self._wait)) is not None:
+            send(self._process.tasks, payload, partial(self._watch, writes=self._process.tasks))
+            heard = partial(self._watch, reads=self._process.answers)
+            while (message := receive(self._process.answers, heard)) is not None:
                 if message[:1] == PLACE:
                     place = pickle.loads(memoryview(message)[1:])
                     continue
@@ -130,15 +129,8 @@ class Worker:
             pass
         raise self._obituary(place)
 
-    def _wait(self) -> None:
-        """Return when there is something to read; kills a worker that somebody stopped."""
-        if os.name == "nt":
-            return
-        stopped = 0
-        while not select.select([self._process.answers], [], [], PATIENCE if not stopped else 1.0)[0]:
-            stopped = stopped + 1 if _is_stopped(self._process.pid) else 0
-            if stopped > 1:
-                self._process.kill()
+    def _watch(self, **ends: BinaryIO) -> None:
+        watch(self._process.pid, self._process.kill, **ends)
 
     def _obituary(self, place: object) -> Lost:
         code = self._process.wait()
@@ -161,10 +153,3 @@ class Worker:
 def payload_of(fn: Callable[[Any], Any], task: object) -> bytes:
     """The call `fn(task)` in bytes."""
     return pickle.dumps((fn, task), 5)
-
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"T", b"t")
-    except (OSError, IndexError):
-        return False
