@@ -51,6 +51,8 @@ def recodes(encoding: str | None) -> bool:
         return False
     try:
         " ".encode(encoding)  # a codec that is no encoding of text (`base64`) says so only here
-        return codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig")
+        if (name := codecs.lookup(encoding).name) in ("idna", "punycode"):
+            raise LookupError("it writes host names, not files")
+        return name not in ("utf-8", "utf-8-sig")
     except (LookupError, ValueError):
         raise UsageError(f"unknown encoding `{encoding}`", hint="such as `utf-16`, `latin-1` or `cp1252`") from None

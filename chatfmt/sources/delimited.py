@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -81,8 +82,9 @@ def take_header(
     if not options.header:
         return tuple(f"column{number}" for number in range(1, len(first[0]) + 1)), chain([first], records)
     names = tuple(first[0])
+    counts = Counter(names)
     for name in names:
-        if names.count(name) > 1:
+        if counts[name] > 1:
             raise _bad_name(f"two columns are named `{name}`", first[1]().at(shown))
         if name in (ROW, KEYS):
             raise _bad_name(f"a column is named `{name}`, which chatfmt needs for itself", first[1]().at(shown))
@@ -114,6 +116,7 @@ def read_records(
         lines.begin()
         try:
             cells = next(reader, None)
+            lines.check_end()
         except (csv.Error, RowError) as error:
             bad = error if isinstance(error, RowError) else _explained(str(error))
             if lines.row < 0:
@@ -149,6 +152,10 @@ def _explained(error: str) -> RowError:
         return RowError("a quote is still open at the end of the file", code="csv.quote", hint=_NO_QUOTE)
     if "expected after" in error:
         return RowError("something follows a closing quote", code="csv.quote", hint=_NO_QUOTE)
+    return _lone_cr()
+
+
+def _lone_cr() -> RowError:
     return RowError("a line ends with a lone CR", code="csv.newline")
 
 
@@ -172,6 +179,12 @@ class _Lines:
 
     def record(self) -> Record:
         return Record(b"".join(self.taken).rstrip(b"\r\n"), self.row, self.line, self.byte)
+
+    def check_end(self) -> None:
+        """Raises RowError where the record ends with a CR that is no part of a CRLF; `csv` drops it silently."""
+        last = self.taken[-1] if self.taken else b""
+        if last.removesuffix(b"\r\n").endswith((b"\r", b"\r\n")):
+            raise _lone_cr()
 
     def __iter__(self) -> Iterator[str]:
         return self

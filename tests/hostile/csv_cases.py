@@ -45,6 +45,7 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "backslash for a quote": (b'"a\\"b",b,c\n', "csv.quote", "something follows a closing quote"), "a NUL": (b"a\0,b,c\n", "csv.nul", "a NUL character"),
     "Latin-1": (b"caf\xe9,b,c\n", "csv.encoding", "bytes that are not UTF-8"), "half a character": (b"a\xe2\x82,b,c\n", "csv.encoding", "bytes that are not UTF-8"),
     "a surrogate": (b"\xed\xa0\x80,b,c\n", "csv.encoding", "bytes that are not UTF-8"), "a lone CR": (b"a,b,c\rd,e,f\n", "csv.newline", "a line ends with a lone CR"),
+    "two CRs and a line end": (b"a,b,c\r\r\n", "csv.newline", "a line ends with a lone CR"), "CRs alone": (b"\r\r\n", "csv.newline", "a line ends with a lone CR"),
 }  # fmt: skip
 TWO = [row("a", "b", v="c")] * 2
 
@@ -71,6 +72,8 @@ CASES: list[Case] = [
     table("UTF-16 cut in half", "prompt,completion\na,é\n".encode("utf-16")[:-1], Error(3, "file.encoding", "not utf-16: "), "--encoding", "utf-16"),
     table("an encoding that is none", HEAD + GOOD, Error(2, "", "unknown encoding `klingon`"), "--encoding", "klingon"),
     table("an encoding that is a codec", HEAD + GOOD, Error(2, "", "unknown encoding `base64`"), "--encoding", "base64"),
+    table("an encoding of host names", HEAD + GOOD, Error(2, "", "unknown encoding `idna`"), "--encoding", "idna"), table("another one", b"prompt,completion\na,\xff\n", Error(2, "", "unknown encoding `punycode`"), "--encoding", "punycode"),
+    table("a lone CR last", HEAD + b"a,b,c\r", Error(4, "csv.newline", "a line ends with a lone CR")), table("200,000 columns", b"prompt,completion" + b",".join(b"c%d" % n for n in range(200_000)) + b"\na\n", Error(4, "csv.fields", "the record has 1 field, the header 200001")),
     table("a BOM", b"\xef\xbb\xbf" + HEAD + GOOD, Rows(TWO[:1])), table("CRLF everywhere", (HEAD + GOOD).replace(b"\n", b"\r\n"), Rows(TWO[:1])),
     table("no line end last", (HEAD + GOOD)[:-1], Rows(TWO[:1])), table("blank lines", b"\n\n" + HEAD + b"\n" + GOOD + b"\n\r\n" + GOOD + b"\n", Rows(TWO)),
     table("only CR", (HEAD + GOOD).replace(b"\n", b"\r"), Error(3, "csv.newline", "the header: a line ends with a lone CR")),
