@@ -107,6 +107,7 @@ def pipe(
     recipe: Recipe, target: Target, rejects: Path | None, on_note: Callable[[str], None] = lambda note: None
 ) -> Summary:
     """Convert stdin to stdout; see `piped`."""
+    check_rejects(rejects)
     books, stream = Books(), open_stream(target)
     notes: list[str] = []
 
@@ -145,6 +146,7 @@ def carry_out(
 
 def check_place(plan: Plan, rejects: Path | None) -> None:
     """Refuse an output that is one of the inputs, also through links; raises UsageError."""
+    check_rejects(rejects)
     found = {Path(file.uri).resolve() for part in plan.parts for file in files_of(part.source)}
     rejected = {Path(spec.source).resolve() for spec in plan.recipe.source if plan.recipe.from_rejects}
     if rejects is not None and rejects.resolve() in found | rejected:
@@ -157,6 +159,12 @@ def check_place(plan: Plan, rejects: Path | None) -> None:
         raise UsageError(f"the output `{plan.target.path}` is its own input", hint="choose another OUT")
     if rejects is not None and rejects.resolve() == out:
         raise UsageError(f"`{rejects}` is the output", hint="choose another file for --rejects")
+
+
+def check_rejects(path: Path | None) -> None:
+    """Refuse a file of rejects that cannot be one; raises UsageError for a folder, a device or a pipe."""
+    if path is not None and path.exists() and not path.is_file():
+        raise UsageError(f"`{path}` is not a regular file", hint="choose another file for --rejects")
 
 
 def to_folder(

@@ -156,6 +156,7 @@ class Lock:
     """
 
     def __init__(self, state: Path, *, shared: bool = False) -> None:
+        _check_links(state)
         self._path = state / "lock"
         self._fd = _locked(self._path, shared)
 
@@ -167,6 +168,17 @@ class Lock:
             with contextlib.suppress(OSError):
                 os.close(self._fd)
             self._fd = -1
+
+
+def _check_links(state: Path) -> None:
+    """Refuse a link where a run keeps its work: what is written and removed there would lie elsewhere."""
+    for path in (state, *sorted(state.glob("*"))):
+        if path.is_symlink():
+            raise OutputError(
+                f"`{path}` is a link, which chatfmt did not make",
+                hint="remove it, or choose another place with `--out`",
+                code="output.foreign",
+            )
 
 
 def _locked(path: Path, shared: bool = False) -> int:

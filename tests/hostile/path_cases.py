@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .case import GOOD, Case, Content, Error, Expected, Rows, Told, lines, link
+from .case import GOOD, Case, Content, Error, Expected, Rows, Told, fifo, lines, link
 
 ROW = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}
 DATA = lines(GOOD)
@@ -69,6 +69,12 @@ CASES: list[Case] = [
     out("a folder that is the input", "d", Error(2, "", "the output `d` is its own input"), "--overwrite", source="d", files={"d/data/train-00000-of-00001.jsonl": DATA}), out("a folder of other things", "d", Error(5, "output.exists", ""), files={"d/mine.txt": b"x"}), out("a folder of other things, overwritten", "d", Error(5, "output.exists", ""), "--overwrite", files={"d/mine.txt": b"x"}),
     out("a file that is there", "there.jsonl", Error(5, "output.exists", ""), files={"there.jsonl": b"mine"}), out("no such folder", "no/out.jsonl", Error(5, "output.enoent", "the folder `/")),
     out("below a file", "in.jsonl/out.jsonl", Error(5, "output.enoent", "")), out("a foreign name", "out.csv", Error(2, "", "`out.csv` is no format that chatfmt writes")), out("an empty name", "", Error(5, "output.exists", "")), out("a name that is too long", "x" * 300 + ".jsonl", Error(5, "", "the system refuses: File name too long")),
+    out("a lock that is a link", "o", Error(5, "output.foreign", "`o/.chatfmt/lock` is a link, which chatfmt did not make"), files={"mine": b"mine", "o/.chatfmt/lock": link("../../mine")}),
+    out("a lock beside it that is a link", "out.jsonl", Error(5, "output.foreign", ""), files={"mine": b"mine", ".out.jsonl.chatfmt/lock": link("../mine")}),
+    out("work that is a link", "o", Error(5, "output.foreign", "`o/.chatfmt` is a link"), "--overwrite", files={"mine/staged/x": b"mine", "mine/run.json": b"{}", "o/.chatfmt": link("../mine")}),
+    out("shards that are a link", "o", Error(5, "output.foreign", "`o/.chatfmt/staged` is a link"), "--resume", files={"mine/x": b"mine", "o/.chatfmt/run.json": b"{}", "o/.chatfmt/staged": link("../../mine")}),
+    out("rejects into a pipe", "out.jsonl", Error(2, "", "`pipe` is not a regular file"), "--on-error", "skip", "--rejects", "pipe", files={"pipe": fifo}), out("rejects into a folder", "out.jsonl", Error(2, "", "`d` is not a regular file"), "--rejects", "d", files={"d/x": b""}),
+    Case("out, rejects of a pipe into a pipe", {"pipe": fifo}, Error(2, "", "`pipe` is not a regular file"), ("convert", "-", "--on-error", "skip", "--rejects", "pipe"), stdin=DATA),
     Case("out, a link to nothing", {"in.jsonl": DATA, "out.jsonl": link("target.jsonl")}, Rows([ROW]), ("convert", "in.jsonl", "-o", "out.jsonl"), leaves=("target.jsonl",)), out("rejects over the input", "out.jsonl", Error(2, "", ""), "--on-error", "skip", "--rejects", "in.jsonl"), out("rejects over the output", "out.jsonl", Error(2, "", ""), "--on-error", "skip", "--rejects", "out.jsonl"),
     Case("a recipe that leads up", {"r/r.yaml": b"source: ../in.jsonl\n", "in.jsonl": DATA}, Told(3, stderr=("no such file `../in.jsonl`",)), ("convert", "r/r.yaml", "-o", "out.jsonl")), Case("a recipe of objects", {"r.yaml": b"source: !!python/object/apply:os.system ['touch pwned']\n"}, Told(2, stderr=("`r.yaml` is not valid YAML",)), ("convert", "r.yaml")),
     Case("a recipe with a key twice", {"r.yaml": b"source: a.jsonl\nsource: b.jsonl\n"}, Told(2, stderr=("key `source` appears twice",)), ("convert", "r.yaml")), Case("a recipe that is none", {"r.yaml": b"- a\n- b\n"}, Told(2, stderr=("`r.yaml` is not a recipe",)), ("convert", "r.yaml")), Case("a recipe that is no text", {"r.yaml": b"\xff\xfe\0"}, Told(2, stderr=("`r.yaml` is not UTF-8 text",)), ("convert", "r.yaml")),
