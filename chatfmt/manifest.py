@@ -19,6 +19,7 @@ import gzip
 import hashlib
 import json
 import lzma
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -112,7 +113,8 @@ class Manifest:
             )
         shards = tuple(_shard(shard) for shard in _lists(data, "shards"))
         manifest = _of(cls, {**data, "shards": shards, "sources": tuple(_lists(data, "sources"))})
-        if digest != fingerprint(data) or manifest.to_json() != text:
+        whole = not manifest.rejects or {"bytes", "sha256"} <= manifest.rejects.keys()
+        if digest != fingerprint(data) or manifest.to_json() != text or not whole:
             raise InputError("the manifest was changed after it was written", hint="convert again with `--overwrite`")
         return manifest
 
@@ -207,7 +209,8 @@ def shard_from_json(text: str, **expected: Any) -> Shard:
     digest = data.pop("sha256", None)
     if digest != fingerprint(data) or any(data.get(name) != value for name, value in expected.items()):
         raise InputError("the receipt is damaged or of another run", hint="run again with `--resume`")
-    return _shard(data["shard"])
+    shard = data.get("shard")
+    return _shard(shard if isinstance(shard, dict) else {})
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -308,8 +311,13 @@ def _parquet_rows(path: Path) -> int:
 
 def _lines(path: Path) -> int:
     """The lines of a file, which may be compressed."""
-    with _opened(path) as file:
-        return sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
+    import zstandard
+
+    try:
+        with _opened(path) as file:
+            return sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
+    except (zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _opened(path: Path) -> Any:
@@ -332,9 +340,23 @@ def _of(cls: Callable[..., T], data: Mapping[str, Any]) -> T:
     try:
         if unknown := data.keys() - known:
             raise TypeError(f"unknown keys {sorted(unknown)}")
-        return cls(**data)
+        made = cls(**data)
+        _check_kinds(made)
+        return made
     except TypeError:
         raise InputError("the manifest was changed after it was written", hint="convert again") from None
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "Sequence": (list, tuple), "Mapping": dict}
+
+
+def _check_kinds(made: Any) -> None:
+    """Raises TypeError where a field is not of the kind that its annotation says: JSON may hold anything."""
+    for item in fields(made):
+        value = getattr(made, item.name)
+        counts = value.values() if item.type == "Mapping[str, int]" and isinstance(value, dict) else ()
+        if not isinstance(value, _KINDS[str(item.type).partition("[")[0]]) or any(type(n) is not int for n in counts):
+            raise TypeError(f"`{item.name}` is {value!r}")
 
 
 def _shard(data: Mapping[str, Any]) -> Shard:
@@ -350,6 +372,7 @@ def _lists(data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 def _object(text: str, what: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
+        _compact(data)  # NaN and infinities, which no manifest holds, are read without a word
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
@@ -372,7 +395,7 @@ def _raw_bytes(raw: Mapping[str, Any]) -> bytes:
     return base64.b64decode(data) if raw["enc"] == "base64" else data.encode()
 
 
-def _compact(data: Mapping[str, Any]) -> str:
+def _compact(data: Any) -> str:
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import asdict, fields, replace
+from itertools import product
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatfmt.errors import InputError, Location
+from chatfmt.manifest import MANIFEST as MANIFEST_FILE
 from chatfmt.manifest import (
     RAW_LIMIT,
     Manifest,
@@ -21,6 +26,7 @@ from chatfmt.manifest import (
     balanced,
     fingerprint,
     read_manifest,
+    shard_from_json,
     totals,
     verify,
 )
@@ -48,7 +54,19 @@ def test_a_change_of_any_byte_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", "null", "[" * 5000, '{"version":1}', '{"version":2}', '{"version":1,"shards":5}']
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "[" * 5000,
+        '{"version":1}',
+        '{"version":2}',
+        '{"version":1,"shards":5}',
+        '{"version":NaN}',
+        '{"version":1e400}',
+    ],
 )
 def test_what_is_no_manifest(text: str) -> None:
     with pytest.raises(InputError) as caught:
@@ -184,6 +202,50 @@ def test_a_manifest_that_lies(out: Path) -> None:
     assert codes == ["rows", "balance"]
     rewrite(out, replace(manifest, shards=(replace(first, rejected=9), *rest)))
     assert [problem.code for problem in verify(out)] == ["balance", "balance"]
+
+
+ODD = [None, 5, "x", [], {}, [None], {"a": None}, 10**30, 1.5, True]
+
+
+def odd_manifests() -> Iterator[str]:
+    """Manifests with a value of another kind somewhere, and the hash that belongs to it."""
+    data = json.loads(replace(MANIFEST, rejects={"bytes": 1, "sha256": "x"}).to_json())
+    del data["sha256"]
+    for inside in (False, True):
+        for name, value in product(data["shards"][0] if inside else data, ODD):
+            changed = {**data, "shards": [{**data["shards"][0], name: value}]} if inside else {**data, name: value}
+            yield json.dumps({**changed, "sha256": fingerprint(changed)}, ensure_ascii=False, indent=1) + "\n"
+
+
+def test_a_manifest_of_other_kinds_is_read_or_refused(tmp_path: Path) -> None:
+    (tmp_path / ".chatfmt").mkdir()
+    texts = list(odd_manifests())
+    for text in texts:
+        (tmp_path / MANIFEST_FILE).write_text(text)
+        assert verify(tmp_path)
+    assert len(texts) > 200
+
+
+@pytest.mark.parametrize("key", [field.name for field in fields(Shard)])
+def test_a_receipt_of_other_kinds_is_refused(key: str) -> None:
+    for value in [None, 1.5, [[]], "x" if isinstance(getattr(SHARD, key), int) else 5]:
+        data = {"shard": {**asdict(SHARD), key: value}}
+        if not (key == "inputs" and isinstance(value, list)):
+            with pytest.raises(InputError):
+                shard_from_json(json.dumps({**data, "sha256": fingerprint(data)}))
+
+
+@pytest.mark.parametrize("compression", ["gz", "zst", "bz2", "xz"])
+def test_lines_that_were_wrong_when_they_were_hashed(tmp_path: Path, compression: str) -> None:
+    convert(tmp_path / "out", format="jsonl", compression=compression)
+    (shard, *_) = read_manifest(tmp_path / "out").shards
+    data = bytearray((tmp_path / "out" / shard.name).read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    (tmp_path / "out" / shard.name).write_bytes(data)
+    claimed = replace(shard, sha256=hashlib.sha256(data).hexdigest())
+    text = Manifest("f", (claimed,), totals=totals([claimed])).to_json()
+    (tmp_path / "out" / MANIFEST_FILE).write_text(text)
+    assert Problem("page", shard.name, "") in [replace(each, message="") for each in verify(tmp_path / "out")]
 
 
 def test_pages_that_were_wrong_when_they_were_hashed(tmp_path: Path) -> None:

@@ -268,8 +268,9 @@ def publish(path: Path) -> None:
         return
     try:
         decision = json.loads((state / COMMIT).read_bytes())
-        text = decision["manifest"].encode()
-    except (ValueError, KeyError, TypeError, AttributeError):
+        text, card = decision["manifest"].encode(), decision["card"].encode()
+        Manifest.from_json(decision["manifest"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError):
         raise InputError(
             f"`{state / COMMIT}` is damaged, so the commit it decided cannot be finished",
             hint="remove that file and convert again with `--overwrite`",
@@ -280,7 +281,7 @@ def publish(path: Path) -> None:
         fsops.unlink(path / MANIFEST)
         fsops.sync_folder(state)
         _publish_data(path)
-        fsops.write_whole(path / CARD, decision["card"].encode())
+        fsops.write_whole(path / CARD, card)
         _publish_rejects(path)
         fsops.write_whole(path / MANIFEST, text)
     _clean(state)

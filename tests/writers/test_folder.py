@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chatfmt.errors import OutputError
+from chatfmt.errors import InputError, OutputError
 from chatfmt.manifest import Manifest, Reject, Shard, read_manifest, verify
 from chatfmt.writers import FORMATS, OutputFolder, staged_path, staging
 
@@ -271,6 +271,18 @@ def test_the_decision_of_a_commit_is_finished_later(tmp_path: Path) -> None:
     with OutputFolder.open(out, "f2", resume=True) as folder:
         assert folder.complete
     assert listing(out) == wanted
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "[" * 100_000, '{"manifest":"{}","card":"x"}', '{"manifest":1,"card":"x"}', '{"manifest":"{}"}']
+)
+def test_a_damaged_decision_changes_nothing(tmp_path: Path, text: str) -> None:
+    convert(out := tmp_path / "out")
+    (out / ".chatfmt/commit.json").write_text(text)
+    before = listing(out)
+    with pytest.raises(InputError, match="is damaged, so the commit it decided cannot be finished"):
+        OutputFolder.open(out, "f1", resume=True)
+    assert listing(out) == before
 
 
 def test_what_a_killed_worker_left_is_not_published(tmp_path: Path) -> None:
