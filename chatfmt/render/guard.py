@@ -29,7 +29,7 @@ from .marks import CALLS, CONTENT, REASONING, TAG, Marked, Plan, Slot, mark, onl
 from .masks import chats
 from .voice import Chat, Turns, Voice
 
-PLAN = Plan(tools=True)
+PLAN = Plan(tools=True, values=True)
 FIRST_ROWS = 200
 """Rows of a guard's life that are checked in full; after them a row is checked where its shape is new."""
 _THOUGHTS: tuple[Turns, ...] = (
@@ -60,8 +60,11 @@ class Loss:
 
     def error(self, template: str) -> TemplateError:
         """The error that ends a run; its location has the row in the batch and the message."""
-        where = f"of message {self.message} (role `{self.role}`)"
-        what = f"{_KINDS[self.field]} {where}" if self.message is not None else f"the {self.field} of the row"
+        what = (
+            f"{_KINDS[self.field]} of role `{self.role}`"
+            if self.message is not None
+            else f"the {self.field} of the row"
+        )
         name = self.role if self.field == CONTENT else self.field
         hint = f"`--fit` adapts the data where it can, `--allow-loss {name}` lets it go"
         at = Location(row=self.row, message=self.message)
@@ -232,11 +235,11 @@ def _roles(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
 
 def _named(name: str, column: pa.Array) -> npt.NDArray[np.uint64]:
     """How a field is filled, told apart from other fields: batches of one file may have different ones."""
-    return _fill(column) + np.uint64(crc32(name.encode()) << 2)
+    return _fill(column) + np.uint64(crc32(name.encode()) << 3)
 
 
 def _fill(column: pa.Array) -> npt.NDArray[np.uint64]:
-    """0 where a field is absent, 1 where it is empty, else 2; of content as JSON text, 3 where it is a list."""
+    """0 where a field is absent, 1 where it is empty, else 2; of JSON text, 3 where it is a list, 4 an object."""
     if not (pa.types.is_string(column.type) or column.type == JSON):
         there: npt.NDArray[np.uint64] = pc.is_valid(column).to_numpy(zero_copy_only=False).astype(np.uint64)
         return there * np.uint64(2)
@@ -244,7 +247,9 @@ def _fill(column: pa.Array) -> npt.NDArray[np.uint64]:
     length: npt.NDArray[np.int64] = pc.binary_length(column).fill_null(-1).to_numpy(zero_copy_only=False)
     filled: npt.NDArray[np.uint64] = np.where(length < 0, 0, np.where(length <= empty, 1, 2)).astype(np.uint64)
     if column.type == JSON:
-        filled += pc.starts_with(column, "[").fill_null(False).to_numpy(zero_copy_only=False).astype(np.uint64)
+        for more, bracket in enumerate("[{", start=1):
+            begins = pc.starts_with(column, bracket).fill_null(False).to_numpy(zero_copy_only=False)
+            filled += begins.astype(np.uint64) * np.uint64(more)
     return filled
 
 

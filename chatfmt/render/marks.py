@@ -67,6 +67,8 @@ class Plan:
     reasoning: bool = True
     tools: bool = False
     """The names of the tools, and the documents."""
+    values: bool = False
+    """The numbers and truth values in content that is an object, which become text."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,10 @@ class Marker:
             return self.wrap(value, message, field)
         if isinstance(value, Mapping):
             return {key: self.deep(item, message, field) for key, item in value.items()}
-        return [self.deep(item, message, field) for item in value] if isinstance(value, (list, tuple)) else value
+        if isinstance(value, (list, tuple)):
+            return [self.deep(item, message, field) for item in value]
+        marked = self.plan.values and field == CONTENT and value is not None
+        return self.wrap(json.dumps(value), message, field) if marked else value
 
     def call(self, call: Any, message: int) -> Any:
         """A tool call with its name and arguments marked, whether it is nested under `function` or flat."""
@@ -138,9 +143,11 @@ class Marker:
         return {key: self.deep(call[key], message, CALLS) if key in _CALL_KEYS else call[key] for key in call}
 
     def part(self, part: Any, message: int) -> Any:
-        """A part of list-shaped content with its text marked."""
+        """A part of list-shaped content with its text marked; an object that names no type is data, and all text."""
         if isinstance(part, Mapping) and isinstance(part.get("text"), str):
             return {**part, "text": self.wrap(part["text"], message, CONTENT)}
+        if isinstance(part, Mapping) and "type" not in part:
+            return self.deep(part, message, CONTENT)
         return self.wrap(part, message, CONTENT) if isinstance(part, str) else part
 
     def message(self, message: Mapping[str, Any], index: int) -> Mapping[str, Any]:

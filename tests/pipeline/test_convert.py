@@ -229,7 +229,7 @@ def test_what_cannot_be_converted_is_refused_in_words(tmp_path, rows, error, mes
 def test_a_template_that_loses_a_message_stops_the_run_before_anything_is_written(tmp_path):
     (tmp_path / "t.jinja").write_text("{% for m in messages if m.role != 'system' %}{{ m.content }}|{% endfor %}")
     recipe = Recipe(source=write_jsonl(tmp_path / "in.jsonl"), template=str(tmp_path / "t.jinja"))
-    with pytest.raises(TemplateError, match="loses the text of message 0 \\(role `system`\\)") as caught:
+    with pytest.raises(TemplateError, match="loses the text of role `system`") as caught:
         chatfmt.convert(recipe, out=tmp_path / "out")
     assert "--allow-loss system" in caught.value.hint
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "t.jinja"]

@@ -106,9 +106,9 @@ def test_what_may_vanish(allow: str) -> None:
 @pytest.mark.parametrize(
     ("loss", "message", "flag"),
     [
-        (Loss(0, "system", "content"), "template `x` loses the text of message 0 (role `system`)", "system"),
-        (Loss(2, "bot", "reasoning"), "template `x` loses the reasoning of message 2 (role `bot`)", "reasoning"),
-        (Loss(1, "bot", "tool_calls"), "template `x` loses a tool call of message 1 (role `bot`)", "tool_calls"),
+        (Loss(0, "system", "content"), "template `x` loses the text of role `system`", "system"),
+        (Loss(2, "bot", "reasoning"), "template `x` loses the reasoning of role `bot`", "reasoning"),
+        (Loss(1, "bot", "tool_calls"), "template `x` loses a tool call of role `bot`", "tool_calls"),
         (Loss(None, "tools", "tools"), "template `x` loses the tools of the row", "tools"),
     ],
 )
@@ -152,6 +152,18 @@ def test_rows_that_are_known_to_print_everything_need_no_look() -> None:
     assert guard.check(column, whole=np.ones(4, np.bool_)) is None and guard.checked == 0
     assert guard.check(column, whole=np.array([True, True, False, True])) == Loss(0, "system", "content", row=2)
     assert guard.checked == 1
+
+
+def test_data_in_place_of_text_is_lost_where_a_template_prints_text_alone() -> None:
+    template = "{% for m in messages %}[{{ m.role }}]{% if m.content is string %}{{ m.content }}{% endif %}{% endfor %}"
+    for data in ({"degrees": 3}, {"rain": False}, [{"degrees": 3}]):
+        assert names(template, *SAID, {"role": "tool", "content": data}) == [(2, "tool", "content", False)]
+        assert names("{{ messages | tojson }}", *SAID, {"role": "tool", "content": data}) == []
+
+
+def test_data_in_place_of_text_makes_a_new_shape() -> None:
+    turns: list[Any] = [[*SAID, {"role": "tool", "content": data}] for data in ("3", {"degrees": 3}, [{"degrees": 3}])]
+    assert len({int(shape) for shape in message_shapes(encode_conversations(turns))[1][2::3]}) == 3
 
 
 def test_tools_and_documents_of_a_row_make_a_new_shape() -> None:
