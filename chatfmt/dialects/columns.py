@@ -23,6 +23,7 @@ MESSAGES = (
 SYSTEM = ("system", "system_prompt", "system_message")
 TOOLS = ("tools", "tools_json", "functions", "function_description")
 TEMPLATE_KWARGS = ("chat_template_kwargs", "template_kwargs")
+LABELS = ("label", "kto_tag")
 SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents"})
 """Parts that any dialect may have beside its own."""
 
@@ -118,6 +119,12 @@ def first_present(record: Record, names: Sequence[str], columns: Columns, part: 
     mapped = columns.path(part)
     candidates = names if mapped is None else (mapped,)
     return next((name for name in candidates if value_at(record, name) is not None), None)
+
+
+def label_of(record: Record, columns: Columns) -> str | None:
+    """The path of the truth value that says whether the answer of this record is good."""
+    path = first_present(record, LABELS, columns, "label")
+    return path if path is not None and isinstance(value_at(record, path), bool) else None
 
 
 def side_parts(record: Record, columns: Columns) -> dict[str, str]:

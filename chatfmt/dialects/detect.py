@@ -144,7 +144,7 @@ def _detection(
     records: Sequence[Record],
     shown: Mapping[str, str],
 ) -> Detection:
-    fit = sum(reading is not None for reading in readings)
+    fitting = [record for record, reading in zip(records, readings, strict=True) if reading is not None]
     used = tuple(dict.fromkeys(_used(columns, readings, names)))
     kept = [name for name in names if name not in schema.CONVERSATIONS] if columns.keep == "all" else columns.keep
     if dialect == "mixed":
@@ -155,9 +155,9 @@ def _detection(
         dialect=dialect,
         columns=replace(columns, type=type)
         if dialect == "mixed"
-        else _with_late(registry[dialect], columns, used, names, records),
+        else _with_late(registry[dialect], columns, used, names, fitting),
         rows_seen=len(records),
-        rows_fit=fit,
+        rows_fit=len(fitting),
         reason=_reason(registry, dialect, columns, readings, shown),
         used=used,
         unused=tuple(name for name in names if name not in used and name not in kept),
@@ -180,7 +180,7 @@ _WATCHED = ("documents", "completion")
 def _with_late(
     dialect: Dialect, columns: Columns, used: Sequence[str], names: Sequence[str], records: Sequence[Record]
 ) -> Columns:
-    """The columns with those that no record fills and a later row may: read, or watched so that none is lost unseen."""
+    """The columns with those that no record which fits fills and another row may: read, or watched for what is lost."""
     if dialect.kind in ("text", "segments") or columns.option("late", "read", "read", "ignore") == "ignore":
         return columns
     filled = {name for record in records for name, value in record.items() if value not in _NOTHING}

@@ -18,6 +18,7 @@ from .columns import (
     first_present,
     first_text,
     is_label,
+    label_of,
     not_blank,
     optional_text,
     side_parts,
@@ -205,13 +206,11 @@ def _names(parts: Mapping[str, str]) -> tuple[str, str]:
 
 def labelled_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a question, an answer and whether the answer is good."""
-    label = first_present(record, ("label", "kto_tag"), columns, "label")
-    if label is None or not isinstance(value_at(record, label), bool):
+    label = label_of(record, columns)
+    found = question_answer_parts(record, columns) if label is not None else None
+    if found is None or label is None:
         return None
-    found = question_answer_parts(record, columns)
-    return (
-        None if found is None else {**{part: path for part, path in found.items() if part != "history"}, "label": label}
-    )
+    return {**{part: path for part, path in found.items() if part != "history"}, "label": label}
 
 
 def prompt_only_parts(record: Record, columns: Columns) -> dict[str, str] | None:

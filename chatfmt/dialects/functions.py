@@ -15,7 +15,7 @@ from .calls import call_of, calls_in
 from .columns import Columns, Record, first_text, kind_of
 from .literals import read_literal
 from .output import by_row, in_message
-from .roles import known_role
+from .roles import is_call, known_role
 from .tools import spec_of, specs_from
 from .turns import messages_parts, turns_at
 
@@ -23,15 +23,26 @@ Turn = dict[str, Any]
 
 
 def plain_turns(record: Record, columns: Columns) -> list[Turn]:
-    """The turns of a record with the keys `role` and `content` and known roles, whatever they are called in it."""
+    """The turns of a record with the keys `role` and `content` and known roles, whatever they are called in it.
+
+    A turn whose role says that its content is a call (`function_call`) has `tool_calls` in its place.
+    """
     role, content = (columns.fields.get(f"messages.{key}", key) for key in ("role", "content"))
     names = {role: "role", content: "content"}
     turns = []
     for message, turn in enumerate(turns_at(record, columns.path("messages") or "messages") or []):
         with in_message(message):
             renamed = {names.get(key, key): value for key, value in turn.items()}
-            turns.append({**renamed, "role": known_role(str(renamed.get("role")), columns.roles)})
+            turns.append(_read_call({**renamed, "role": str(renamed.get("role"))}, columns))
     return turns
+
+
+def _read_call(turn: Turn, columns: Columns) -> Turn:
+    """The turn with a known role, and with its call where the role says that the content writes one out."""
+    role, text = turn["role"], turn.get("content")
+    calls = calls_in(text, columns) if isinstance(text, str) and is_call(role, columns.roles) else None
+    known = {**turn, "role": known_role(role, columns.roles)}
+    return known if calls is None else {**{key: known[key] for key in known if key != "content"}, "tool_calls": calls}
 
 
 def with_question(turns: Sequence[Turn], record: Record, columns: Columns) -> list[Turn]:

@@ -25,6 +25,7 @@ from .columns import (
     column,
     first_true,
     kind_of,
+    label_of,
     side_parts,
     text_columns,
     text_part,
@@ -314,7 +315,7 @@ def messages_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     path, turns = next(iter(found.items()))
     if any(other != turns for other in found.values()):
         raise two_fit(list(found), "messages")
-    label = {"label": "label"} if isinstance(record.get("label"), bool) else {}
+    label = {"label": named} if (named := label_of(record, columns)) else {}
     return {"messages": path, **(keys_of_turns(turns, columns) or {}), **label, **side_parts(record, columns)}
 
 
@@ -374,7 +375,7 @@ def conversational_parts(record: Record, columns: Columns) -> dict[str, str] | N
         return found if not text_columns(record, ANSWERS) else None
     if keys_of_turns(turns_at(record, completion), columns) is None:
         return None
-    label = {"label": "label"} if isinstance(record.get("label"), bool) else {}
+    label = {"label": named} if (named := label_of(record, columns)) else {}
     return {**found, "completion": completion, **label}
 
 

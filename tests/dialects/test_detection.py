@@ -58,6 +58,41 @@ def test_calls_in_text_stay_text_unless_asked_for() -> None:
     assert asked != rows and named.left == ()
 
 
+def test_what_rows_of_another_dialect_say_is_kept_by_a_dialect_that_is_named() -> None:
+    call = '{"name": "f", "arguments": {}}'
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    rows = [
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": call}], "tools": tools},
+        {
+            "conversations": [
+                {"from": "human", "value": "q"},
+                {"from": "gpt", "value": f"<tool_call>{call}</tool_call>"},
+            ]
+        },
+    ]
+    called = {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}]}
+    turns = [{"role": "user", "content": "q"}, called]
+    assert convert(rows, dialect="hermes")[0] == [{"messages": turns, "tools": tools}, {"messages": turns}]
+    thought = [
+        *rows[:1],
+        {"conversations": [rows[1]["conversations"][0], {"from": "gpt", "value": "<think>a</think>b"}]},
+    ]
+    answer = {"role": "assistant", "reasoning_content": "a", "content": "b"}
+    made, _ = convert(thought, dialect="reasoning-tags")
+    assert made == [{"messages": turns, "tools": tools}, {"messages": [turns[0], answer]}]
+
+
+@pytest.mark.parametrize("name", ["label", "kto_tag"])
+def test_conversations_with_a_truth_value_are_good_or_not(name: str) -> None:
+    made, found = convert([{"messages": [USER, ASSISTANT], name: False}])
+    assert (found.type, made) == ("unpaired-preference", [{"messages": [USER, ASSISTANT], "label": False}])
+    made, found = convert([{"prompt": [USER], "completion": [ASSISTANT], name: True}])
+    assert (found.type, made) == (
+        "unpaired-preference",
+        [{"prompt": [USER], "completion": [ASSISTANT], "label": True}],
+    )
+
+
 def test_one_row_with_reasoning_is_enough_to_name_what_reads_it() -> None:
     plain = {"messages": [USER, ASSISTANT]}
     tagged = {"messages": [USER, {"role": "assistant", "content": "<think>\nhm\n</think>\n\nso"}]}
