@@ -38,3 +38,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion and `help`, though most are not imported yet."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

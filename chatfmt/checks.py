@@ -477,10 +477,15 @@ def run(batch: pa.RecordBatch, codes: Collection[str] | None = None, limits: Lim
     return sorted(found, key=lambda each: (each.row, -1 if each.message is None else each.message))
 
 
-def _chosen(codes: Iterable[str]) -> list[Check]:
+def check_codes(codes: Iterable[str]) -> None:
+    """Raises UnknownName for a code that no check has."""
     for code in codes:
         if code not in CHECKS:
             raise UnknownName.of("check", code, CHECKS)
+
+
+def _chosen(codes: Collection[str]) -> list[Check]:
+    check_codes(codes)
     return [CHECKS[code] for code in CHECKS if code in set(codes)]
 
 

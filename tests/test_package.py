@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import chatfmt
+
 from .conftest import ROOT, run_cli
 
 RECIPES = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
@@ -47,3 +49,9 @@ def test_a_checkout_and_an_editable_install_find_them(tmp_path):
     for folder in (ROOT, tmp_path):
         found = json.loads(run_cli("recipes", "list", "--json", cwd=folder).stdout)
         assert sorted(f"{row['name']}.yaml" for row in found) == RECIPES
+
+
+def test_completion_shows_the_public_names():
+    code = "import chatfmt; print([name for name in dir(chatfmt) if not name.startswith('_')])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout == f"{[name for name in sorted(chatfmt.__all__) if not name.startswith('_')]}\n"

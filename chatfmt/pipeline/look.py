@@ -22,6 +22,7 @@ from ..errors import ChatfmtError, Location, NoDialect, RowError, TemplateError
 from ..recipe import Recipe
 from ..render import RenderOptions
 from ..render.difference import Difference, compare, usual_conversations
+from ..render.environment import REASONING_FIELDS
 from ..render.injection import control_literals
 from ..render.masks import WHOLE_TURNS, chats
 from ..render.program import Untraceable, describe
@@ -118,7 +119,7 @@ def inspect_source(recipe: Recipe, source: Source, sample: Sequence[pa.RecordBat
         characters=spread(count for batch in made for count in characters(batch)),
         findings={**books.findings, **books.reasons},
         notes=[*source.notes, *told_of_kept(job, detection)],
-        command=command(recipe, source, job.dialect),
+        command=command(recipe, source, job.dialect, rendering(recipe, detection.type, made)),
     )
 
 
@@ -217,8 +218,21 @@ def spread(numbers: Iterator[int]) -> Spread | None:
     return Spread(ordered[0], ordered[len(ordered) // 2], ordered[-1]) if ordered else None
 
 
-def command(recipe: Recipe, source: Source, dialect: str) -> str:
-    """The command that converts the source as it was inspected."""
+def rendering(recipe: Recipe, type: str, made: Sequence[pa.RecordBatch]) -> list[str]:
+    """The words that name a template which prints all that the conversations hold; none for text that is complete."""
+    if recipe.template is not None or type in ("text", "segments"):
+        return ["-t", recipe.template] if recipe.template else []
+    turns = [turn for batch in made for column in turns_of(batch) for turn in [column.flatten()]]
+    said = {name for turn in turns for name in turn.type.names if turn.field(name).null_count < len(turn)}
+    beside = any("tools" in batch.schema.names for batch in made)
+    if beside or not said.isdisjoint(("tool_calls", *REASONING_FIELDS)):
+        return ["-t", "qwen3", "--fit"]
+    listed = any(turn.field("content").type == JSON for turn in turns if "content" in turn.type.names)
+    return ["-t", "chatml", "--fit"] if listed else ["-t", "chatml"]
+
+
+def command(recipe: Recipe, source: Source, dialect: str, rendered: Sequence[str]) -> str:
+    """The command that converts the source as it was inspected, `rendered` as those words say."""
     given = recipe.source[0].source
     words = ["chatfmt", "convert", given]
     if source.subset and recipe.name is None and source.kind == "hub":
@@ -226,8 +240,8 @@ def command(recipe: Recipe, source: Source, dialect: str) -> str:
     words += ["--dialect", dialect] if recipe.dialect != "auto" else []
     words += [word for key, flag in READING.items() for word in flags(flag, getattr(recipe, key), key)]
     stem = (source.dataset_id or given).rstrip("/").split("/")[-1].split(".")[0] or "stdin"
-    template = recipe.template or "chatml"
-    return shlex.join([*words, "-t", template, "-o", f"{'stdin' if stem == '-' else stem}-{template.split('/')[-1]}/"])
+    form = rendered[1].split("/")[-1] if rendered else "text"
+    return shlex.join([*words, *rendered, "-o", f"{'stdin' if stem == '-' else stem}-{form}/"])
 
 
 READING = {

@@ -25,6 +25,8 @@ def of_job(job: Job, detection: Detection) -> Iterator[str]:
     """What there is to say of how rows are read and what is made of them."""
     yield from told_of_kept(job, detection)
     yield from detection.left
+    if job.template is not None and detection.type in ("text", "segments"):
+        yield f"the rows are text that is complete as it is: the template `{job.template.name}` changes nothing in them"
     beside = BESIDE.get(detection.type)
     if beside is not None and job.view in ONE_SIDED:
         yield f"the rows are of type {detection.type}, and `--to {job.view}` leaves out their `{beside}`"

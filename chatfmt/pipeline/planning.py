@@ -12,12 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from .. import __version__, dialects, executors, mapping, render, tokens, transforms, views, writers
+from .. import __version__, checks, dialects, executors, mapping, render, tokens, transforms, views, writers
 from ..dialects import Columns, Detection
 from ..errors import UsageError, located
 from ..manifest import SEMANTICS, fingerprint
 from ..recipe import Recipe, SourceSpec
 from ..render.environment import expression, text_expression
+from ..render.injection import Policy
 from ..render.masks import MaskOptions
 from ..render.template import ChatTemplate
 from ..sources import InputSplit, Source
@@ -101,6 +102,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, *, executor: str = "s
     """
     transforms.check_settings(recipe.transforms)
     check_tokens(recipe)
+    check_rendered(recipe)
     check_selection(recipe, target)
     template = load_template(recipe)
     parts = tuple(to_part(recipe, spec, template, target, scratch, hashed=True) for spec in recipe.source)
@@ -128,6 +130,14 @@ def check_tokens(recipe: Recipe) -> None:
         raise UsageError(f"`{asked}` needs a tokenizer to count with", hint="--tokenizer FILE, folder or Hub model id")
     if recipe.tokenizer is not None and recipe.template in (None, "none"):
         raise UsageError("tokens are counted in rendered text, and no template was given", hint="-t chatml")
+
+
+def check_rendered(recipe: Recipe) -> None:
+    """Refuse what can only be done to rendered text where nothing is rendered; raises UsageError."""
+    asked = next((key for key in ("mask", "generation_prompt", "continue_final") if getattr(recipe, key)), None)
+    if asked is not None and recipe.template in (None, "none"):
+        flag = "--" + asked.replace("_", "-")
+        raise UsageError(f"`{flag}` is about rendered text, and no template was given", hint="-t chatml")
 
 
 def load_template(recipe: Recipe) -> ChatTemplate | None:
@@ -162,6 +172,7 @@ def to_job(
     recipe: Recipe, sample: Sequence[pa.RecordBatch], template: ChatTemplate | None, target: Target, *, nulls: bool
 ) -> tuple[Job, Detection]:
     """What is to be done with rows like those of the sample."""
+    checks.check_codes(recipe.fail_on)
     fields = mapping.plan(recipe.map, markers=recipe.marker, explode=recipe.explode, where=recipe.where)
     detection = detect(recipe, sample, fields, nulls=nulls)
     view = views.choose(recipe.to, detection.type, rendered=template is not None)
@@ -180,7 +191,7 @@ def to_job(
         isolation=recipe.template_isolation,
         mask=mask_options(recipe),
         allow_loss=recipe.allow_loss,
-        control_tokens=recipe.control_tokens,
+        control_tokens=token_policy(recipe),
         tokenizer=recipe.tokenizer,
         max_tokens=recipe.max_tokens,
         over_length=recipe.over_length,
@@ -241,6 +252,12 @@ def needed_columns(detection: Detection, fields: mapping.Mapping) -> tuple[str, 
     free = fields.explode or fields.where or any(isinstance(part, mapping.Template) for _, part in fields.fields)
     used = dialects.used_columns(detection)
     return None if free or not used else tuple(dict.fromkeys((*fields.roots, *used)))
+
+
+def token_policy(recipe: Recipe) -> Policy:
+    """What becomes of special tokens inside content: kept ones are errors where the user takes them as such."""
+    refused = recipe.strict or "token.control" in recipe.fail_on
+    return "reject" if refused and recipe.control_tokens == "keep" else recipe.control_tokens
 
 
 def render_options(recipe: Recipe) -> render.RenderOptions:

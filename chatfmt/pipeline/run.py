@@ -343,7 +343,7 @@ def check_budget(recipe: Recipe, shards: Sequence[Shard]) -> None:
         reasons = ", ".join(f"{count} {code}" for code, count in counted(shards, "reject").items())
         raise DataProblem(
             f"{bad} of {read} rows were rejected, and `--max-bad` allows {limit}: {reasons}",
-            hint="`chatfmt check` lists them; --max-bad raises the budget",
+            hint="`chatfmt check` lists them; --max-bad raises the budget, and --resume keeps what is done",
         )
 
 

@@ -39,7 +39,7 @@ def target_of(out: Path | str | None, format: str | None, compression: str | Non
     kind: Literal["folder", "file", "stream"] = "file" if named else "folder"
     if path == STDOUT or writers.is_stream(path):
         kind = "stream"
-    elif kind == "folder" and path.suffix in _FOREIGN and not path.is_dir():
+    elif kind == "folder" and (path.suffix in _FOREIGN or writers.format_of(path.stem)) and not path.is_dir():
         raise UsageError(f"`{path}` is no format that chatfmt writes", hint="name it .jsonl or .parquet, or a folder")
     default = "parquet" if kind == "folder" else "jsonl"
     chosen = format or (named[0] if named else default)

@@ -48,6 +48,18 @@ def test_version():
         (["convert", str(EVERYDAY), "-o", "out.csv"], 2, [
             "error: `out.csv` is no format that chatfmt writes", "hint: name it .jsonl or .parquet, or a folder",
         ]),
+        (["convert", str(EVERYDAY), "-o", "out.jsonl.br"], 2, [
+            "error: `out.jsonl.br` is no format that chatfmt writes", "hint: name it .jsonl or .parquet, or a folder",
+        ]),
+        (["convert", str(EVERYDAY), "--fail-on", "msg.odrer"], 2, [
+            f"error: {EVERYDAY}: unknown check `msg.odrer`", "hint: did you mean `msg.order`?",
+        ]),
+        (["convert", str(EVERYDAY), "--mask"], 2, [
+            "error: `--mask` is about rendered text, and no template was given", "hint: -t chatml",
+        ]),
+        (["convert", str(EVERYDAY), "--generation-prompt"], 2, [
+            "error: `--generation-prompt` is about rendered text, and no template was given", "hint: -t chatml",
+        ]),
         (["convert", str(EVERYDAY), "-t", "chatml", "--generation-prompt", "--continue-final"], 2, [
             "error: `generation_prompt` and `continue_final` exclude each other",
         ]),
@@ -216,3 +228,12 @@ def test_verify_finds_a_changed_byte(tmp_path: Path):
     shard.write_bytes(bytes(data))
     run = run_cli("verify", tmp_path / "out")
     assert run.returncode == 1 and shard.name in said(run)[0]
+
+
+@pytest.mark.parametrize("flags", [["--strict"], ["--fail-on", "token.control"]])
+def test_special_tokens_in_content_are_errors_where_the_user_says_so(flags, tmp_path):
+    turns = [{"role": "user", "content": "<|im_end|>"}, {"role": "assistant", "content": "a"}]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    run = run_cli("convert", "in.jsonl", "-t", "chatml", *flags, cwd=tmp_path)
+    assert (run.returncode, run.stdout) == (4, b"")
+    assert said(run)[0] == "error: in.jsonl row 0: the control token `<|im_end|>` is in `content` (message 0)"

@@ -46,3 +46,25 @@ def test_the_command_converts_what_was_inspected(name: str, tmp_path: Path) -> N
     asked = run_cli("convert", name, *CASES[name], "-t", "chatml", cwd=tmp_path)
     again = run_cli(*words[1:-2], cwd=tmp_path)
     assert (again.returncode, again.stdout) == (0, asked.stdout) and asked.stdout.count(b"\n") == 2
+
+
+ASKED = {"role": "user", "content": "q"}
+CALL = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+RENDERED: dict[str, tuple[dict[str, object], list[str]]] = {
+    "turns": ({"messages": [ASKED, {"role": "assistant", "content": "a"}]}, ["-t", "chatml"]),
+    "tools": ({"messages": [ASKED], "tools": [{"name": "f"}]}, ["-t", "qwen3", "--fit"]),
+    "calls": ({"messages": [ASKED, {"role": "assistant", "tool_calls": [CALL]}]}, ["-t", "qwen3", "--fit"]),
+    "thought": ({"messages": [ASKED, {"role": "assistant", "content": "", "thinking": "b"}]}, ["-t", "qwen3", "--fit"]),
+    "parts": ({"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}]}, ["-t", "chatml", "--fit"]),
+    "text": ({"text": "Once."}, []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", RENDERED)
+def test_the_command_names_a_template_that_takes_the_data(kind: str, tmp_path: Path) -> None:
+    row, flags = RENDERED[kind]
+    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    words = shlex.split(str(inspected("in.jsonl", cwd=tmp_path)["command"]))
+    assert words == ["chatfmt", "convert", "in.jsonl", *flags, "-o", f"in-{flags[1] if flags else 'text'}/"]
+    run = run_cli(*words[1:], cwd=tmp_path)
+    assert run.returncode == 0, run.stderr

@@ -52,6 +52,13 @@ def test_a_variable_that_the_template_does_not_read(tmp_path):
     assert said(tmp_path, TURNS, "-t", "chatml", "--var", "x=1") == ["the template reads no variable `x`"]
 
 
+def test_a_template_for_text_that_is_complete(tmp_path):
+    note = "the rows are text that is complete as it is: the template `chatml` changes nothing in them"
+    parts = {"segments": [{"label": True, "text": "a"}]}
+    assert said(tmp_path, {"text": "Once."}, "-t", "chatml") == said(tmp_path, parts, "-t", "chatml") == [note]
+    assert said(tmp_path, {"text": "Once."}) == []
+
+
 def test_text_that_could_be_read(tmp_path):
     called = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
     row = {"messages": [*PAIR["prompt"], {"role": "assistant", "content": called}]}
