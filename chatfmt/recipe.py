@@ -155,6 +155,21 @@ class Recipe(BaseModel):
         return self
 
 
+SHORT = ("system", "calculator", "final_answer", "socratic")
+"""Transforms that have a flag of their own, and so a key of their own in a recipe file."""
+RUN = ("out", "workers", "executor", "rejects", "resume", "overwrite", "dry_run", "quiet", "json")
+"""Flags that say where and how to run: no part of what a recipe makes."""
+
+
+def with_transforms(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the keys of `SHORT` among the `transforms`."""
+    short = {key: values[key] for key in SHORT if key in values}
+    named = values.get("transforms", {})
+    if not short or not isinstance(named, Mapping):
+        return dict(values)
+    return {**{key: value for key, value in values.items() if key not in short}, "transforms": {**named, **short}}
+
+
 @dataclass(frozen=True)
 class Layer:
     """Values that one place gave: `origin` names it to the user (`recipe gsm8k`, `flag`, …)."""
@@ -193,12 +208,27 @@ def _problem(detail: Mapping[str, Any]) -> str:
         return f"missing key @ {path}"
     if detail["type"].startswith("date_"):
         text = f"`{detail['input']}` is no day such as `{DEFAULT_DATE}`"
+    elif path and detail["type"] != "value_error":
+        text = f"`{detail['input']}` is not {_WORDS.get(detail['type'], text.lower())}"
     return f"{text} @ {path}" if path else text
+
+
+_WORDS = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "dict_type": "a mapping of keys to values",
+    "string_pattern_mismatch": "a number of rows or a share such as 5%",
+}
 
 
 def _hint(error: ValidationError) -> str:
     unknown = [str(item["loc"][-1]) for item in error.errors() if item["type"] == "extra_forbidden"]
-    return UnknownName.of("key", unknown[0], Recipe.model_fields).hint if unknown else ""
+    if not unknown:
+        return ""
+    flag = unknown[0].replace("_", "-")
+    if unknown[0] in RUN:
+        return f"--{flag} is said on the command line: it changes nothing of what a recipe makes"
+    return UnknownName.of("key", unknown[0], Recipe.model_fields).hint
 
 
 def is_recipe(source: str) -> bool:
@@ -214,7 +244,7 @@ def load(source: str) -> Layer:
     path = Path(source) if source.endswith((".yaml", ".yml")) else configs() / f"{source}.yaml"
     if not path.is_file():
         raise UnknownName.of("recipe", source, names())
-    return Layer(f"recipe {path.stem}", read_yaml(path))
+    return Layer(f"recipe {path.stem}", with_transforms(read_yaml(path)))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

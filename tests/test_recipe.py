@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from chatfmt.errors import RecipeError, UnknownName
 from chatfmt.recipe import DEFAULT_DATE, Layer, Recipe, build, load, names, parse_size
+
+from .conftest import run_cli
 
 
 def test_layers_add_up_and_the_last_wins():
@@ -81,3 +84,33 @@ def test_the_recipes_of_configs_are_found():
     assert {"gsm8k", "smoltalk"} <= set(names())
     with pytest.raises(UnknownName):
         load("gsm9k")
+
+
+def test_a_recipe_says_what_the_flags_say(tmp_path):
+    rows = [{"question": "q", "answer": "1+1=<<1+1=2>>2\n#### 2"}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = ["source: in.jsonl", "system: Be brief", "calculator: remove", "final_answer: remove"]
+    (tmp_path / "r.yaml").write_text("\n".join([*lines, "transforms: {trailing_user: drop}"]))
+    flags = ["--system", "Be brief", "--calculator", "remove", "--final-answer", "remove"]
+    written = run_cli("convert", "r.yaml", cwd=tmp_path)
+    typed = run_cli("convert", "in.jsonl", *flags, "--transform", "trailing_user=drop", cwd=tmp_path)
+    assert (written.returncode, written.stdout, written.stderr) == (0, typed.stdout, typed.stderr)
+    assert b"Be brief" in typed.stdout and b"<<" not in typed.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "problem", "hint"),
+    [
+        ("limit: -1", "`-1` is not greater than or equal to 0 @ limit", None),
+        ("shard_size: 5XB", "`5XB` is not a whole number @ shard_size", None),
+        ("format: csv", "`csv` is not 'jsonl' or 'parquet' @ format", None),
+        ("max_bad: few", "`few` is not a number of rows or a share such as 5% @ max_bad", None),
+        ("workers: 2", "unknown key @ workers",
+         "--workers is said on the command line: it changes nothing of what a recipe makes"),
+    ],
+)  # fmt: skip
+def test_a_problem_names_what_was_said(line, problem, hint, tmp_path):
+    (tmp_path / "r.yaml").write_text(f"source: in.jsonl\n{line}\n")
+    run = run_cli("convert", "r.yaml", cwd=tmp_path)
+    expected = [f"error: {problem}"] + ([f"hint: {hint}"] if hint else [])
+    assert (run.returncode, run.stderr.decode().splitlines()) == (2, expected)

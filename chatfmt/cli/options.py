@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
+from ..recipe import with_transforms
 
 Option = Any
 Group = Mapping[str, Option]
@@ -214,12 +215,9 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
     for key, target in (("var", "var"), ("dialect_option", "dialect_options"), ("transform", "transforms")):
         if key in values:
             values[target] = {name: _json(text) for name, text in (_pair(text, key) for text in values.pop(key))}
-    for key in ("system", "calculator", "final_answer", "socratic"):
-        if key in values:
-            values.setdefault("transforms", {})[key] = values.pop(key)
     if "roles" in values:
         values["roles"] = values["roles"].split(",")
-    return values
+    return with_transforms(values)
 
 
 def _pair(text: str, key: str) -> tuple[str, str]:
