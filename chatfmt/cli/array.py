@@ -43,7 +43,10 @@ def plan(source: Sources, **given: Any) -> None:
     workers, executor = own["workers"] or pipeline.cores(), own["executor"] or "processes"
     with pipeline.Scratch() as scratch:
         made = pipeline.plan(recipe, target, scratch, executor=executor, workers=workers)
-        notes = [*made.notes, *(f"data of every kind needs {flag} (or --fit)" for flag in template_needs(made))]
+        notes = [
+            *made.notes,
+            *(f"data that is not plain text may need {flag} (or --fit)" for flag in template_needs(made)),
+        ]
         for note in notes:
             show.say(f"note: {note}")
         resume, overwrite = bool(own["resume"]), bool(own["overwrite"])
@@ -57,7 +60,7 @@ def tell(path: Path, shards: int, fingerprint: str, own: Mapping[str, Any]) -> N
         found = {"schema": 1, "plan": str(path), "shards": shards, "fingerprint": fingerprint}
         show.print_out(json.dumps(found, ensure_ascii=False))
     elif not own["quiet"]:
-        show.say(f"planned {shards} shards in `{path}`")
+        show.say(f"planned {show.counted(shards, 'shard')} in `{path}`")
         show.say(f"do them with: chatfmt run {own['out']} --task 1/{shards}")
 
 

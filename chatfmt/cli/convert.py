@@ -149,7 +149,7 @@ def report_plan(plan: Plan, origins: dict[str, str], *, as_json: bool) -> None:
     if engine:
         screen.print(f"engine: {engine.engine} ({engine.reason})")
     for flag in template_needs(plan):
-        screen.print(show.visible(f"data of every kind needs, with this template: {flag} (or --fit)"))
+        screen.print(show.visible(f"data that is not plain text may need, with this template: {flag} (or --fit)"))
 
 
 def template_needs(plan: Plan) -> list[str]:

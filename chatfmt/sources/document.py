@@ -88,14 +88,16 @@ def check_is_list(file: SourceFile, chunks: Iterable[bytes], whole: Iterable[byt
         hint = _where_records_may_be(parse_value(b"".join(parts)))
     except RowError as error:
         at = Location(file.shown, line=error.at.line, byte=error.at.byte)
-        raise InputError(error.message, code=error.code, at=at) from None
+        several = "follows the end" in error.message
+        hint = f"several values go on a line each: jq -c . {file.shown}" if several else ""
+        raise InputError(error.message, hint=hint, code=error.code, at=at) from None
     raise InputError("this is one JSON object, not records", code="json.document", at=Location(file.shown), hint=hint)
 
 
 def _where_records_may_be(document: Any) -> str:
     lists = [key for key, value in document.items() if type(value) is list and any(type(i) is dict for i in value)]
     if lists:
-        return " or ".join(f"`--field {key}`" for key in lists[:3])
+        return f"{' or '.join(f'`--field {key}`' for key in lists[:3])}, or `--field .` if it is a record itself"
     if document and all(type(value) is dict for value in document.values()):
         return "`--field 'values(.)'`"
     return "say where they lie with `--field`"

@@ -24,7 +24,7 @@ from chatfmt.sources import ReaderOptions, Source, fingerprint, plan_splits, rea
 from chatfmt.sources.claims import chunks_of
 from chatfmt.sources.columnar import batch_size
 
-from ..conftest import SHARED, needs_shared
+from ..conftest import SHARED, needs_shared, run_cli
 from .reading import numbers_of, read_all, rows_of, written
 
 LINES = b"".join(b'{"a": "%d %s"}\n' % (n, b"xyz"[n % 3 : n % 3 + 1] * (n % 50)) for n in range(3000))
@@ -292,7 +292,10 @@ def test_fields_of_a_document(field: str, indent: int | None, tmp_path: Path) ->
 def test_a_document_without_a_field_says_which_to_type(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         resolve(written(tmp_path, json.dumps({"v": "1", "data": [{"a": 1}]}, indent=1).encode(), "x.json"))
-    assert (caught.value.code, caught.value.hint) == ("json.document", "`--field data`")
+    assert (caught.value.code, caught.value.hint) == (
+        "json.document",
+        "`--field data`, or `--field .` if it is a record itself",
+    )
 
 
 def test_stdin_of_every_kind() -> None:
@@ -392,3 +395,15 @@ def test_files_of_a_folder_that_are_in_no_split_are_named(tmp_path: Path) -> Non
     said = f"2 data files of `{tmp_path}` in no split (`deep/some.csv` …): not read; --data-files names what to read"
     assert resolve(str(tmp_path)).notes == (said,)
     assert resolve(str(tmp_path), data_files=["*.jsonl"]).notes == ()
+
+
+def test_values_one_behind_the_other_are_named_with_the_way_to_lines(tmp_path: Path) -> None:
+    (tmp_path / "in.json").write_text('{\n "a": 1\n}\n{\n "a": 2\n}\n')
+    run = run_cli("inspect", "in.json", cwd=tmp_path)
+    assert (run.returncode, run.stderr.decode().splitlines()) == (
+        3,
+        [
+            "error: in.json: something follows the end of the value (line 4, byte 12)",
+            "hint: several values go on a line each: jq -c . in.json",
+        ],
+    )
