@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from .. import __version__, checks, dialects, executors, mapping, render, tokens, transforms, views, writers
 from ..dialects import Columns, Detection
-from ..errors import UsageError, located
+from ..errors import RowError, UsageError, located
 from ..manifest import SEMANTICS, fingerprint
 from ..recipe import Recipe, SourceSpec
 from ..render.environment import expression, text_expression
@@ -223,8 +223,7 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Map
         mapping.check_columns(fields, dict.fromkeys(name for batch in sample for name in batch.schema.names))
     names = tuple(dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#")))
     if not fields.is_empty:
-        mapper = mapping.mapper(replace(fields, where=None), text_expression, expression, nulls=nulls)
-        sample = [mapper(batch).batch for batch in sample]
+        sample = mapped_sample(sample, fields, nulls=nulls)
     columns = Columns(
         fields={**{name: name for name in fields.columns if not is_kept(recipe, name)}, **dict(fields.keys)},
         roles=recipe.role,
@@ -237,6 +236,20 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Map
         return Detection(named, columns, 0, 0, "there are no rows to look at", (), ())
     found = dialects.detect(sample, columns, recipe.dialect, shown=recipe.map)
     return found if fields.is_empty else in_source(found, fields, names)
+
+
+def mapped_sample(
+    sample: Sequence[pa.RecordBatch], fields: mapping.Mapping, *, nulls: bool
+) -> Sequence[pa.RecordBatch]:
+    """The sample after mapping: the rows that `--where` keeps, or all where it keeps none or cannot be asked."""
+    free = mapping.mapper(replace(fields, where=None), text_expression, expression, nulls=nulls)
+    if fields.where is not None:
+        mapper = mapping.mapper(fields, text_expression, expression, nulls=nulls)
+        with suppress(RowError):
+            kept = [mapper(batch).batch for batch in sample]
+            if any(len(batch) for batch in kept):
+                return kept
+    return [free(batch).batch for batch in sample]
 
 
 def in_source(found: Detection, fields: mapping.Mapping, names: Sequence[str]) -> Detection:

@@ -48,6 +48,14 @@ def test_the_command_converts_what_was_inspected(name: str, tmp_path: Path) -> N
     assert (again.returncode, again.stdout) == (0, asked.stdout) and asked.stdout.count(b"\n") == 2
 
 
+def test_the_dialect_is_that_of_the_rows_that_are_kept(tmp_path: Path) -> None:
+    rows = [{"question": "q", "answer": "a"}, *({"question": f"q{n}", "answer": None} for n in range(5))]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = run_cli("convert", "in.jsonl", "--where", "answer is not none", "-q", cwd=tmp_path)
+    turns = b'[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]'
+    assert (run.returncode, run.stdout, run.stderr) == (0, b'{"messages":' + turns + b"}\n", b"")
+
+
 ASKED = {"role": "user", "content": "q"}
 CALL = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
 RENDERED: dict[str, tuple[dict[str, object], list[str]]] = {
