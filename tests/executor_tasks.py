@@ -113,12 +113,29 @@ def step(task: Steps) -> int:
     return task.start
 
 
-def steps(task: Steps) -> Iterator[int]:
-    for first in range(task.start, 100, task.width):
-        at(range(first, first + task.width))
-        if task.deadly in range(first, first + task.width):
-            os.kill(os.getpid(), getattr(signal, task.signal))
-        yield first
+@dataclass(frozen=True)
+class Items:
+    """Steps of ten that are yielded, and die at one number, or once only where there is a flag to leave behind."""
+
+    deadly: int
+    signal: str
+    flag: Path | None = None
+    close: range = range(0)
+
+    def closer(self, place: range) -> Items:
+        return replace(self, close=place)
+
+
+def items(task: Items) -> Iterator[int]:
+    for ten in range(0, 100, 10):
+        width = 1 if ten in task.close else 10
+        for first in range(ten, ten + 10, width):
+            at(range(first, first + width))
+            if task.deadly in range(first, first + width) and not (task.flag and task.flag.exists()):
+                if task.flag:
+                    task.flag.touch()
+                os.kill(os.getpid(), getattr(signal, task.signal))
+            yield first
 
 
 def parent(number: int) -> tuple[int, bool]:

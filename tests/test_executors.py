@@ -7,6 +7,7 @@ import errno
 import importlib.util
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -267,16 +268,29 @@ class TestNursery:
     @pytest.mark.parametrize(
         ("name", "error", "message"),
         [
-            ("SIGKILL", OutputError, r"a worker died: worker \d+ was killed by SIGKILL .*, at range\(60, 70\)"),
-            ("SIGSEGV", InputError, r"native code crashed: worker \d+ was killed by SIGSEGV, at range\(60, 70\)"),
+            ("SIGKILL", OutputError, r"two workers died: worker \d+ was killed by SIGKILL .*, at range\(67, 68\)"),
+            ("SIGSEGV", InputError, r"native code crashed twice: worker \d+ was killed by SIGSEGV, at range\(67, 68\)"),
         ],
     )  # fmt: skip
-    def test_a_generator_that_dies_is_an_error_after_what_it_gave(self, name: str, error: type, message: str) -> None:
+    def test_a_generator_that_dies_twice_is_an_error_after_what_it_gave(
+        self, name: str, error: type, message: str
+    ) -> None:
         got: list[int] = []
         with opened(), pytest.raises(error, match=message) as caught:
-            for item in executors.apart(work.steps, work.Steps("b", 67, name)):
+            for item in executors.apart(work.items, work.Items(67, name)):
                 got.append(item)
-        assert got == [0, 10, 20, 30, 40, 50] and caught.value.code == "worker.lost"
+        assert got == [0, 10, 20, 30, 40, 50, *range(60, 67)] and caught.value.code == "worker.lost"
+
+    def test_a_generator_that_dies_once_goes_on_where_it_was(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        before = children()
+        with opened():
+            got = list(executors.apart(work.items, work.Items(67, "SIGKILL", tmp_path / "died")))
+        assert got == [0, 10, 20, 30, 40, 50, *range(60, 70), 70, 80, 90]
+        (said,) = caplog.messages
+        assert re.fullmatch(r"worker \d+ was killed by SIGKILL .*, at range\(60, 70\); doing it again", said)
+        assert children() == before
 
     def test_when_it_is_killed_workers_are_fresh_interpreters(self) -> None:
         before = children()

@@ -43,7 +43,7 @@ def is_apart() -> bool:
 
 
 def apart(fn: Callable[[T], Iterator[R]], task: T) -> Generator[R, None, None]:
-    """What the generator `fn(task)` yields: from a worker where a nursery is open, else run in this process."""
+    """What the generator `fn(task)` yields, always the same: from a worker where a nursery is open, else from here."""
     yield from _apart(fn, task) if is_apart() else fn(task)
 
 

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 from ..errors import ChatfmtError, InputError, OutputError
@@ -37,8 +38,23 @@ def processes(fn: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterato
 def apart(fn: Callable[[T], Iterator[R]], task: T) -> Iterator[R]:
     """What the generator `fn(task)` yields, run in a worker, so that a crash in native code is an error here.
 
-    Raises what `fn` raises, and `worker.lost` errors as `processes` does; nothing is run twice.
+    Raises what `fn` raises, and `worker.lost` errors as `processes` does. A worker that dies is replaced once: `fn`
+    must yield the same again, and what was yielded before is passed over.
     """
+    given = 0
+    try:
+        for value in _yielded(fn, task):
+            given += 1
+            yield value
+    except Lost as lost:
+        _log.warning("%s%s; doing it again", lost, _where(lost))
+        try:
+            yield from islice(_yielded(fn, _closer(task, lost.place)), given, None)
+        except Lost as again:
+            raise _lost(again) from None
+
+
+def _yielded(fn: Callable[[T], Iterator[R]], task: T) -> Iterator[R]:
     worker, ended = hire(), False
     try:
         for message in worker.messages(payload_of(each, (fn, task))):
@@ -46,13 +62,16 @@ def apart(fn: Callable[[T], Iterator[R]], task: T) -> Iterator[R]:
             if message[:1] == ITEM:
                 yield value
         ended = True
-    except Lost as lost:
-        raise _lost(lost) from None
     finally:
         if ended:
             _idle.append(worker)
         else:
             worker.end()
+
+
+def _closer(task: Any, place: object) -> Any:
+    """The task that tells its places finely about `place`, where it can."""
+    return task.closer(place) if place is not None and hasattr(task, "closer") else task
 
 
 _idle: list[Worker] = []
@@ -182,9 +201,10 @@ class Pool:
 
     def _narrow(self, worker: Worker, job: Job, lost: Lost) -> Worker | None:
         """Give a job up; where its task can be looked at more closely, that is done first to say where it dies."""
-        if lost.place is not None and hasattr(job.task, "closer"):
+        closer = _closer(job.task, lost.place)
+        if closer is not job.task:
             try:
-                worker.call(payload_of(job.fn, job.task.closer(lost.place)))
+                worker.call(payload_of(job.fn, closer))
             except Lost as again:
                 lost.place = again.place or lost.place
                 fresh = self._replaced(worker)
@@ -213,15 +233,17 @@ class Pool:
 
 
 def _lost(lost: Lost, task: str = "") -> ChatfmtError:
-    """The error for a task that was lost twice, or for what was not tried again."""
-    where = "" if lost.place is None else f", at {lost.place}"
+    """The error for what was lost twice."""
     if lost.crash:
-        said = f"native code crashed twice on {task}" if task else "native code crashed"
+        said = f"native code crashed twice{task and ' on '}{task}: {lost}{_where(lost)}"
         hint = "its input may be damaged: read it with another tool, or leave it out"
-        return InputError(f"{said}: {lost}{where}", hint=hint, code="worker.lost")
-    said = f"two workers died at {task}" if task else "a worker died"
+        return InputError(said, hint=hint, code="worker.lost")
     hint = "use fewer `--workers`, then run again with `--resume`"
-    return OutputError(f"{said}: {lost}{where}", hint=hint, code="worker.lost")
+    return OutputError(f"two workers died{task and ' at '}{task}: {lost}{_where(lost)}", hint=hint, code="worker.lost")
+
+
+def _where(lost: Lost) -> str:
+    return "" if lost.place is None else f", at {lost.place}"
 
 
 def name_of(index: int, task: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ from ..errors import ChatfmtError
 from ..manifest import Reject
 from ..sources import InputSplit
 from .books import Books
-from .job import Job
+from .job import Job, Place
 from .tasks import output_batches, ready, to_reject
 
 
@@ -25,6 +25,12 @@ class Streaming:
     shards: tuple[tuple[InputSplit, ...], ...]
     format: str
     compression: str | None
+    suspect: Place | None = None
+    """Where to go row by row, to find the one that ends the process."""
+
+    def closer(self, place: Place) -> Streaming:
+        """The same stream, in pieces of one row where it ended the process."""
+        return replace(self, suspect=place)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ def _pieces(streaming: Streaming) -> Iterator[Piece]:
 
     try:
         for inputs in streaming.shards:
-            for batch in output_batches(inputs, conversion, books, on_reject):
+            for batch in output_batches(inputs, conversion, books, on_reject, streaming.suspect):
                 encoder.write(batch)
                 yield piece()
     except ChatfmtError:

@@ -16,7 +16,8 @@ def local_file(path: Path, options: ReaderOptions, shown: str | None = None) -> 
     """The file at `path`, named `shown` in messages. Raises InputError where it is missing, empty or no data."""
     shown = (str(path) if shown is None else shown).encode(errors="backslashreplace").decode()
     if not path.is_file():
-        raise InputError(f"`{path}` is not a regular file", code="file.missing")
+        hint = "a file is read more than once: pipe rows in instead, `… | chatfmt convert -`"
+        raise InputError(f"`{path}` is not a regular file", code="file.missing", hint=hint)
     size = path.stat().st_size
     if size == 0 and not options.allow_empty:
         raise InputError(

@@ -72,6 +72,12 @@ def said(stderr: bytes) -> str:
     return re.sub(r"worker \d+", "worker N", stderr.decode())
 
 
+def crashed(first: str, second: str) -> str:
+    """What is said of two crashes of one task."""
+    killed = "worker N was killed by SIGSEGV"
+    return f"{killed}, {first}; doing it again\nerror: native code crashed twice: {killed}, {second}\n{HINT}"
+
+
 def test_a_crash_in_a_task_is_narrowed_to_its_row(tmp_path):
     source, out = write(tmp_path / "x.parquet", 3217), tmp_path / "out"
     env = broken(tmp_path / "site", "chatfmt.checks", "run")
@@ -92,9 +98,8 @@ def test_a_crash_in_a_task_is_narrowed_to_its_row(tmp_path):
 def test_a_crash_on_the_way_to_stdout_comes_after_the_rows_before_it(tmp_path):
     source = write(tmp_path / "x.parquet", 3217)
     run = run_cli("convert", source, "-t", "chatml", env=broken(tmp_path / "site", "chatfmt.checks", "run"))
-    assert run.stdout.decode() == "".join(map(text, range(2000)))
-    where = f"at `{source}` rows 2000 to 3999"
-    assert said(run.stderr) == f"error: native code crashed: worker N was killed by SIGSEGV, {where}\n{HINT}"
+    assert run.stdout.decode() == "".join(map(text, range(3217)))
+    assert said(run.stderr) == crashed(f"at `{source}` rows 2000 to 3999", f"at `{source}` row 3217")
     assert run.returncode == 3
 
 
@@ -103,7 +108,7 @@ def test_a_crash_while_the_first_rows_are_read(tmp_path, command):
     source = write(tmp_path / "x.parquet", 3)
     run = run_cli(*command, source, env=broken(tmp_path / "site", "chatfmt.sources.columnar", "numbered"))
     where = f"at the first rows of `{source}`"
-    assert said(run.stderr) == f"error: native code crashed: worker N was killed by SIGSEGV, {where}\n{HINT}"
+    assert said(run.stderr) == crashed(where, where)
     assert (run.returncode, run.stdout) == (3, b"")
 
 
@@ -113,7 +118,7 @@ def test_a_crash_of_a_reader_later_on(tmp_path):
     for command, before in ((["convert", "-t", "chatml"], "".join(map(text, range(2000)))), (["check"], "")):
         run = run_cli(*command, source, env=env)
         where = f"at `{source}`, while reading it from row 2000 on"
-        assert said(run.stderr) == f"error: native code crashed: worker N was killed by SIGSEGV, {where}\n{HINT}"
+        assert said(run.stderr) == crashed(where, where)
         assert (run.returncode, run.stdout.decode()) == (3, before)
 
 
