@@ -9,14 +9,23 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
-from .errors import RecipeError, UnknownName
+from .errors import RecipeError, UnknownName, UsageError
 
 DEFAULT_DATE = datetime.date(2024, 7, 26)
 """The day that templates see when nobody names one: fixed, so that a run gives the same bytes on any day."""
@@ -154,11 +163,44 @@ class Recipe(BaseModel):
             raise ValueError("`rows_per_shard` and `shard_size` exclude each other")
         return self
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _or_told(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            raise _told(error) from None
+
+
+def required(recipe: object, call: str) -> None:
+    """Raise UsageError where a call was given something else than a Recipe, such as the path of the data."""
+    if not isinstance(recipe, Recipe):
+        source = recipe if isinstance(recipe, str) else "data.jsonl"
+        hint = f'chatfmt.{call}(chatfmt.Recipe(source="{source}", template="chatml"))'
+        raise UsageError(f"`chatfmt.{call}` takes a `Recipe`, not a `{type(recipe).__name__}`", hint=hint)
+
 
 SHORT = ("system", "calculator", "final_answer", "socratic")
 """Transforms that have a flag of their own, and so a key of their own in a recipe file."""
-RUN = ("out", "workers", "executor", "rejects", "resume", "overwrite", "dry_run", "quiet", "json")
-"""Flags that say where and how to run: no part of what a recipe makes."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how to run: what a recipe file may say beside the recipe, and what is no part of what it makes."""
+
+    out: Path | None = None
+    workers: Annotated[int, Field(gt=0)] | None = None
+    executor: str = "processes"
+    rejects: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+    dry_run: bool = False
+    quiet: bool = False
+    json: bool = False
+
+
+RUN = TypeAdapter(Run)
+RUN_KEYS = tuple(field.name for field in fields(Run))
 
 
 def with_transforms(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,8 +220,8 @@ class Layer:
     values: Mapping[str, Any]
 
 
-def build(layers: Iterable[Layer]) -> tuple[Recipe, dict[str, str]]:
-    """The recipe of all layers, later ones winning and maps adding up, and the origin of each value given.
+def build(layers: Iterable[Layer]) -> tuple[Recipe, Run, dict[str, str]]:
+    """The recipe of all layers, how to run it, and the origin of each value given; later layers win, maps add up.
 
     Raises RecipeError with all problems, each as `text @ key.path`.
     """
@@ -189,10 +231,27 @@ def build(layers: Iterable[Layer]) -> tuple[Recipe, dict[str, str]]:
         for key, value in layer.values.items():
             merged = {**values[key], **value} if _both_maps(values.get(key), value) else value
             values[key], origins[key] = merged, layer.origin
-    try:
-        return Recipe.model_validate(values), origins
-    except ValidationError as error:
-        raise RecipeError("; ".join(map(_problem, error.errors())), hint=_hint(error)) from None
+    own = {key: values.pop(key) for key in RUN_KEYS if key in values}
+    return *_checked(values, own), origins
+
+
+def _checked(values: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Recipe, Run]:
+    wrong: list[RecipeError] = []
+    made: list[Any] = []
+    for check, given in ((Recipe.model_validate, values), (RUN.validate_python, own)):
+        try:
+            made.append(check(given))
+        except ValidationError as error:
+            wrong.append(_told(error))
+        except RecipeError as error:
+            wrong.append(error)
+    if wrong:
+        raise RecipeError("; ".join(map(str, wrong)), hint=wrong[0].hint)
+    return made[0], made[1]
+
+
+def _told(error: ValidationError) -> RecipeError:
+    return RecipeError("; ".join(map(_problem, error.errors())), hint=_hint(error))
 
 
 def _both_maps(first: object, second: object) -> bool:
@@ -200,7 +259,7 @@ def _both_maps(first: object, second: object) -> bool:
 
 
 def _problem(detail: Mapping[str, Any]) -> str:
-    path = ".".join(str(part) for part in detail["loc"] if part != "function-wrap[_combinations]")
+    path = ".".join(map(str, detail["loc"]))
     text = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if detail["type"] == "extra_forbidden":
         return f"unknown key @ {path}"
@@ -225,10 +284,9 @@ def _hint(error: ValidationError) -> str:
     unknown = [str(item["loc"][-1]) for item in error.errors() if item["type"] == "extra_forbidden"]
     if not unknown:
         return ""
-    flag = unknown[0].replace("_", "-")
-    if unknown[0] in RUN:
-        return f"--{flag} is said on the command line: it changes nothing of what a recipe makes"
-    return UnknownName.of("key", unknown[0], Recipe.model_fields).hint
+    if unknown[0] in RUN_KEYS:  # only in Python: a recipe file may say it
+        return f"`{unknown[0]}` says how to run, which is said to `chatfmt.convert` or on the command line"
+    return UnknownName.of("key", unknown[0], (*Recipe.model_fields, *RUN_KEYS)).hint
 
 
 def is_recipe(source: str) -> bool:
@@ -301,7 +359,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in configs().glob("*.yaml")))
 
 
-def describe(recipe: Recipe, origins: Mapping[str, str]) -> list[tuple[str, Any, str]]:
-    """Each key of the recipe with its value as plain data and where the value came from; `default` for the rest."""
-    values = recipe.model_dump(mode="json", exclude={"about"})
+def describe(recipe: Recipe, run: Run, origins: Mapping[str, str]) -> list[tuple[str, Any, str]]:
+    """Each key of both with its value as plain data and where the value came from; `default` for the rest."""
+    values = {**recipe.model_dump(mode="json", exclude={"about"}), **RUN.dump_python(run, mode="json")}
     return [(key, value, origins.get(key, "default")) for key, value in values.items()]

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from chatfmt.errors import RecipeError, UnknownName
+import chatfmt
+from chatfmt.errors import RecipeError, UnknownName, UsageError
 from chatfmt.recipe import DEFAULT_DATE, Layer, Recipe, build, load, names, parse_size
 
-from .conftest import run_cli
+from .conftest import ROOT, run_cli
+
+EVERYDAY = ROOT / "tests" / "data" / "everyday.jsonl"
 
 
 def test_layers_add_up_and_the_last_wins():
-    recipe, origins = build(
+    recipe, _, origins = build(
         [
             Layer("recipe x", {"source": "a", "map": {"user": "q"}, "template": "chatml", "var": {"a": 1}}),
             Layer("flag", {"map": {"assistant": "r"}, "template": "qwen3", "var": {"a": 2}}),
@@ -53,7 +56,7 @@ def test_a_file_that_is_no_recipe(tmp_path: Path, text, problem):
 
 def test_yes_and_no_are_words(tmp_path):
     (tmp_path / "r.yaml").write_text("source: no\nmap: {user: yes, assistant: off}\nheader: false\n")
-    recipe, _ = build([load(str(tmp_path / "r.yaml"))])
+    recipe, _, _ = build([load(str(tmp_path / "r.yaml"))])
     assert (recipe.source[0].source, recipe.map, recipe.header) == ("no", {"user": "yes", "assistant": "off"}, False)
 
 
@@ -105,8 +108,11 @@ def test_a_recipe_says_what_the_flags_say(tmp_path):
         ("shard_size: 5XB", "`5XB` is not a whole number @ shard_size", None),
         ("format: csv", "`csv` is not 'jsonl' or 'parquet' @ format", None),
         ("max_bad: few", "`few` is not a number of rows or a share such as 5% @ max_bad", None),
-        ("workers: 2", "unknown key @ workers",
-         "--workers is said on the command line: it changes nothing of what a recipe makes"),
+        ("workers: 0", "`0` is not greater than 0 @ workers", None),
+        ("workrs: 2\nlimit: -1\nresume: maybe",
+         "`-1` is not greater than or equal to 0 @ limit; unknown key @ workrs; "
+         "`maybe` is not a valid boolean, unable to interpret input @ resume",
+         "did you mean `workers`?"),
     ],
 )  # fmt: skip
 def test_a_problem_names_what_was_said(line, problem, hint, tmp_path):
@@ -114,3 +120,72 @@ def test_a_problem_names_what_was_said(line, problem, hint, tmp_path):
     run = run_cli("convert", "r.yaml", cwd=tmp_path)
     expected = [f"error: {problem}"] + ([f"hint: {hint}"] if hint else [])
     assert (run.returncode, run.stderr.decode().splitlines()) == (2, expected)
+
+
+def run_recipe(folder: Path, text: str, *flags: str) -> tuple[int, str, list[str]]:
+    (folder / "r.yaml").write_text(f"source: {EVERYDAY}\n{text}\n")
+    run = run_cli(*(flags or ("convert", "r.yaml")), cwd=folder)
+    return run.returncode, run.stdout.decode(), run.stderr.decode().splitlines()
+
+
+def test_a_recipe_says_how_to_run_and_a_flag_wins(tmp_path):
+    text = "limit: 2\nout: made.jsonl\nworkers: 1\nexecutor: serial\noverwrite: true"
+    assert run_recipe(tmp_path, text) == (0, "", ["wrote 2 rows to `made.jsonl`, 810 B"])
+    assert run_recipe(tmp_path, text + "\nquiet: true") == (0, "", [])
+    code, out, said = run_recipe(tmp_path, text, "convert", "r.yaml", "--no-overwrite")
+    assert (code, out, said[0]) == (5, "", f"error: `{tmp_path / 'made.jsonl'}` exists already")
+    code, out, said = run_recipe(tmp_path, text + "\nquiet: true\njson: true", "convert", "r.yaml", "-o", "-")
+    assert (code, out) == (0, (tmp_path / "made.jsonl").read_text())
+    assert json.loads(said[0])["rows"] == 2
+    code, out, said = run_recipe(tmp_path, text + "\ndry_run: true\njson: true", "convert", "r.yaml", "-o", "x.jsonl")
+    plan = json.loads(out)
+    assert (code, said, plan["recipe"]["out"], plan["recipe"]["workers"]) == (0, [], "x.jsonl", 1)
+    assert (plan["origins"]["out"], plan["origins"]["workers"], plan["origins"]["json"]) == ("flag", *["recipe r"] * 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made.jsonl", "r.yaml"]
+
+
+def test_a_recipe_says_what_becomes_of_bad_rows(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"messages": [{"role": "user", "content": "a"}]}\n[]\n')
+    text = "source: in.jsonl\non_error: skip\nmax_bad: 1\nrejects: bad.jsonl\nout: made.jsonl\n"
+    (tmp_path / "r.yaml").write_text(text)
+    run = run_cli("convert", "r.yaml", cwd=tmp_path)
+    assert run.returncode == 0
+    assert [json.loads(line)["code"] for line in (tmp_path / "bad.jsonl").open()] == ["json.not_object"]
+
+
+def test_how_a_recipe_runs_is_no_part_of_what_it_makes(tmp_path):
+    assert run_recipe(tmp_path, "out: made\nworkers: 1\nexecutor: serial\nquiet: true")[0] == 0
+    manifest = json.loads((tmp_path / "made" / ".chatfmt" / "manifest.json").read_text())
+    assert not {"out", "workers", "executor", "quiet"} & set(manifest["recipe"])
+    again = run_recipe(tmp_path, "out: made\nworkers: 2\nresume: true")
+    assert again == (0, "", ["`made` was complete already: 12 rows"])
+
+
+def test_plan_and_check_honour_what_they_have_of_it(tmp_path):
+    code, out, _ = run_recipe(tmp_path, "out: made\nworkers: 1\njson: true", "plan", "r.yaml")
+    assert (code, json.loads(out)["plan"]) == (0, "made/.chatfmt/plan.json")
+    code, out, _ = run_recipe(tmp_path, "out: made\nrejects: x\njson: true", "check", "r.yaml")
+    assert (code, json.loads(out)) == (0, {"schema": 1, "rows": 12, "counts": {}, "problems": []})
+
+
+@pytest.mark.parametrize(
+    ("values", "problem", "hint"),
+    [
+        ({"source": "a", "tempate": "chatml"}, "unknown key @ tempate", "did you mean `template`?"),
+        ({"limit": -1}, "missing key @ source; `-1` is not greater than or equal to 0 @ limit", ""),
+        ({"source": "a", "workers": 2}, "unknown key @ workers",
+         "`workers` says how to run, which is said to `chatfmt.convert` or on the command line"),
+    ],
+)  # fmt: skip
+def test_a_recipe_in_python_is_refused_as_a_file_is(values, problem, hint):
+    with pytest.raises(RecipeError) as caught:
+        Recipe(**values)
+    assert (str(caught.value), caught.value.hint) == (problem, hint)
+
+
+@pytest.mark.parametrize("call", ["convert", "Converter"])
+def test_what_is_no_recipe(call):
+    with pytest.raises(UsageError) as caught:
+        getattr(chatfmt, call)("a.jsonl")
+    assert str(caught.value) == f"`chatfmt.{call}` takes a `Recipe`, not a `str`"
+    assert caught.value.hint == f'chatfmt.{call}(chatfmt.Recipe(source="a.jsonl", template="chatml"))'

@@ -74,7 +74,7 @@ def write_parquet(table: pa.Table, path: Path) -> Path:
 
 def built(name: str, source: Path, flags: dict[str, Any] | None = None) -> chatfmt.Recipe:
     """The recipe with what `flags` add, reading `source` in place of its data set."""
-    made, _ = recipes.build([recipes.load(name), recipes.Layer("flag", flags or {})])
+    made, _, _ = recipes.build([recipes.load(name), recipes.Layer("flag", flags or {})])
     fields = made.model_dump(exclude={"about", *ON_THE_HUB})
     return chatfmt.Recipe.model_validate({**fields, "source": str(source), "max_bad": "100%"})
 
@@ -126,7 +126,7 @@ def test_each_recipe_has_a_miniature_and_what_comes_of_it():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_says_what_its_data_set_is(name):
     assert re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name)
-    recipe, _ = recipes.build([recipes.load(name)])
+    recipe, _, _ = recipes.build([recipes.load(name)])
     about = recipe.about
     assert about is not None
     for text in (about.title, about.licence, about.summary, about.verified):
@@ -141,7 +141,7 @@ def test_a_recipe_says_what_its_data_set_is(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_subset_and_split_of_a_recipe_are_among_those_it_names(name):
-    recipe, _ = recipes.build([recipes.load(name)])
+    recipe, _, _ = recipes.build([recipes.load(name)])
     about = recipe.about
     assert about is not None
     assert recipe.split == "all" or (recipe.split or "train") in about.splits

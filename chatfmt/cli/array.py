@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
+from ..recipe import RUN as RUN_OPTIONS
+from ..recipe import Run
 from . import options, show
 from .convert import Sources, apart, report, template_needs, to_recipe
 
@@ -34,34 +36,32 @@ def plan(source: Sources, **given: Any) -> None:
     """
     from .. import pipeline
 
-    own = {key: given.pop(key) for key in (*RUN, *options.REPORT, "plan")}
-    keys = {key: own[key] for key in ("on_error", "max_bad") if own[key] is not None}
-    recipe, _ = to_recipe(source, {**given, **keys})
-    target = pipeline.target_of(own["out"], recipe.format, recipe.compression)
+    copy = given.pop("plan")
+    recipe, run, _ = to_recipe(source, given)
+    target = pipeline.target_of(run.out, recipe.format, recipe.compression)
     if target.kind == "stream":
         raise UsageError("the parts of a plan need a place to write to", hint="name a folder or a file with -o")
-    workers, executor = own["workers"] or pipeline.cores(), own["executor"] or "processes"
+    workers = run.workers or pipeline.cores()
     with pipeline.Scratch() as scratch:
-        made = pipeline.plan(recipe, target, scratch, executor=executor, workers=workers)
+        made = pipeline.plan(recipe, target, scratch, executor=run.executor, workers=workers)
         notes = [
             *made.notes,
             *(f"data that is not plain text may need {flag} (or --fit)" for flag in template_needs(made)),
         ]
         for note in notes:
             show.say(f"note: {note}")
-        resume, overwrite = bool(own["resume"]), bool(own["overwrite"])
-        path = pipeline.write_plan(made, scratch, resume=resume, overwrite=overwrite, copy=own["plan"])
-    tell(path, len(made.names), made.fingerprint, own)
+        path = pipeline.write_plan(made, scratch, resume=run.resume, overwrite=run.overwrite, copy=copy)
+    tell(path, len(made.names), made.fingerprint, run)
 
 
-def tell(path: Path, shards: int, fingerprint: str, own: Mapping[str, Any]) -> None:
+def tell(path: Path, shards: int, fingerprint: str, run: Run) -> None:
     """Say what was planned and how to go on."""
-    if own["json"]:
+    if run.json:
         found = {"schema": 1, "plan": str(path), "shards": shards, "fingerprint": fingerprint}
         show.print_out(json.dumps(found, ensure_ascii=False))
-    elif not own["quiet"]:
+    elif not run.quiet:
         show.say(f"planned {show.counted(shards, 'shard')} in `{path}`")
-        show.say(f"do them with: chatfmt run {own['out']} --task 1/{shards}")
+        show.say(f"do them with: chatfmt run {run.out} --task 1/{shards}")
 
 
 @options.takes(PART, options.REPORT, task=TASK)
@@ -76,16 +76,22 @@ def run(
     """
     from .. import pipeline
 
-    index, count = to_part(given["task"], os.environ)
-    workers, executor = given["workers"] or pipeline.cores(), given["executor"] or "processes"
-    with show.progress(None, quiet=bool(given["quiet"])) as advance:
+    index, count = to_part(given.pop("task"), os.environ)
+    how = to_run(given)
+    workers = how.workers or pipeline.cores()
+    with show.progress(None, quiet=how.quiet) as advance:
         done = pipeline.run_part(
-            pipeline.find_plan(plan), index, count, executor=executor, workers=workers, on_progress=advance
+            pipeline.find_plan(plan), index, count, executor=how.executor, workers=workers, on_progress=advance
         )
-    if given["json"]:
+    if how.json:
         show.print_out(json.dumps({**done.to_json(), "part": [index, count]}, ensure_ascii=False))
-    elif not given["quiet"]:
+    elif not how.quiet:
         show.say(f"part {index} of {count}: {done.shards} shards, {done.rows:,} rows")
+
+
+def to_run(given: Mapping[str, Any]) -> Run:
+    """How to run, as the options say."""
+    return RUN_OPTIONS.validate_python({key: value for key, value in given.items() if value is not None})
 
 
 def to_part(task: str | None, environment: Mapping[str, str]) -> tuple[int, int]:
@@ -113,9 +119,8 @@ def commit(
     """Check that every part of a plan is done, and publish the output."""
     from .. import pipeline
 
-    workers, executor = given["workers"] or pipeline.cores(), given["executor"] or "processes"
-    with show.progress(None, quiet=bool(given["quiet"])) as advance:
-        summary = pipeline.commit(
-            out, executor=executor, workers=workers, rejects=given["rejects"], on_progress=advance
-        )
-    report(summary, given)
+    how = to_run(given)
+    workers = how.workers or pipeline.cores()
+    with show.progress(None, quiet=how.quiet) as advance:
+        summary = pipeline.commit(out, executor=how.executor, workers=workers, rejects=how.rejects, on_progress=advance)
+    report(summary, how)

@@ -16,7 +16,7 @@ from . import options, show
 
 if TYPE_CHECKING:
     from ..pipeline import Plan, Summary
-    from ..recipe import Recipe
+    from ..recipe import Recipe, Run
 
 Sources = Annotated[
     list[str], typer.Argument(metavar="SOURCE…", help="Recipe, Hub id, file, folder, glob, URL, or - for stdin.")
@@ -29,9 +29,9 @@ def convert(source: Sources, **given: Any) -> None:
 
     Without -t the conversations themselves are written; without -o JSON Lines go to stdout.
     """
-    run = {key: given.pop(key) for key in (*options.RUN, *options.REPORT) if key in given}
-    with apart(run["executor"], *imports(source, run["out"], given["format"])):
-        carry_out(source, run, given)
+    recipe, run, origins = to_recipe(source, given)
+    with apart(run.executor, *imports((spec.source for spec in recipe.source), run.out, recipe.format)):
+        carry_out(recipe, run, origins)
 
 
 def imports(source: Iterable[str], out: Path | None, format: str | None) -> Iterator[str]:
@@ -41,50 +41,46 @@ def imports(source: Iterable[str], out: Path | None, format: str | None) -> Iter
         yield "pyarrow.parquet"
 
 
-def carry_out(source: list[str], run: Mapping[str, Any], given: dict[str, Any]) -> None:
+def carry_out(recipe: Recipe, run: Run, origins: Mapping[str, str]) -> None:
     """Convert, or show the plan, and report."""
     from .. import pipeline
 
-    keys = {key: run[key] for key in ("on_error", "max_bad") if run[key] is not None}
-    recipe, origins = to_recipe(source, {**given, **keys})
-    out: Path | None = run["out"]
-    target = pipeline.target_of(out, recipe.format, recipe.compression)
-    workers = run["workers"] or pipeline.cores()
-    executor = run["executor"] or "processes"
-    if pipeline.is_piped(recipe, target) and not run["dry_run"]:
-        report(pipeline.pipe(recipe, target, run["rejects"], lambda note: show.say(f"note: {note}")), run)
+    target = pipeline.target_of(run.out, recipe.format, recipe.compression)
+    workers = run.workers or pipeline.cores()
+    if pipeline.is_piped(recipe, target) and not run.dry_run:
+        report(pipeline.pipe(recipe, target, run.rejects, lambda note: show.say(f"note: {note}")), run)
         return
     with pipeline.Scratch() as scratch:
-        plan = pipeline.plan(recipe, target, scratch, executor=executor, workers=workers)
+        plan = pipeline.plan(recipe, target, scratch, executor=run.executor, workers=workers)
         for note in plan.notes:
             show.say(f"note: {note}")
-        if run["dry_run"]:
-            report_plan(plan, origins, as_json=bool(run["json"]))
+        if run.dry_run:
+            report_plan(plan, run, origins)
             return
-        with show.progress(plan.rows, quiet=bool(run["quiet"]) or target.kind == "stream") as advance:
+        with show.progress(plan.rows, quiet=run.quiet or target.kind == "stream") as advance:
             summary = pipeline.carry_out(
                 plan,
-                executor=executor,
+                executor=run.executor,
                 workers=workers,
-                resume=bool(run["resume"]),
-                overwrite=bool(run["overwrite"]),
-                rejects=run["rejects"],
+                resume=run.resume,
+                overwrite=run.overwrite,
+                rejects=run.rejects,
                 on_progress=advance,
             )
     report(summary, run)
 
 
-def report(summary: Summary, run: Mapping[str, Any]) -> None:
+def report(summary: Summary, run: Run) -> None:
     """Say what was done: on stdout as JSON if nothing else went there, else on stderr."""
-    if run["json"]:
+    if run.json:
         text = json.dumps(summary.to_json(), ensure_ascii=False)
         show.say(text) if summary.out == "-" else show.print_out(text)
-    elif not run["quiet"]:
+    elif not run.quiet:
         show.say(in_words(summary))
 
 
 @contextmanager
-def apart(executor: str | None = None, *modules: str) -> Iterator[None]:
+def apart(executor: str = "processes", *modules: str) -> Iterator[None]:
     """A block in which data is read in processes apart, unless another executor is asked for.
 
     Imports what reads it, in those processes `modules` besides, and keeps pandas out of all of them.
@@ -94,14 +90,14 @@ def apart(executor: str | None = None, *modules: str) -> Iterator[None]:
     from ..schema import without_pandas
 
     without_pandas()
-    forks = executor in (None, "processes")
+    forks = executor == "processes"
     with executors.opened("chatfmt.pipeline.run", *modules) if forks else nullcontext():
         gc.enable()
         yield
 
 
-def to_recipe(source: list[str], given: dict[str, Any]) -> tuple[Recipe, dict[str, str]]:
-    """The recipe that SOURCE and the options make together, and where each value came from."""
+def to_recipe(source: list[str], given: dict[str, Any]) -> tuple[Recipe, Run, dict[str, str]]:
+    """The recipe that SOURCE and the options make together, how to run it, and where each value came from."""
     from .. import recipe as recipes
 
     known = [one for one in source if recipes.is_recipe(one)]
@@ -111,14 +107,14 @@ def to_recipe(source: list[str], given: dict[str, Any]) -> tuple[Recipe, dict[st
     return recipes.build([*layers, recipes.Layer("flag", options.to_values(given))])
 
 
-def report_plan(plan: Plan, origins: dict[str, str], *, as_json: bool) -> None:
+def report_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
     """Show what would be done: the recipe with the origin of each value, the shards, the engine."""
     from ..recipe import describe
     from ..render import choose_engine
 
-    rows = describe(plan.recipe, origins)
+    rows = describe(plan.recipe, run, origins)
     engine = choose_engine(plan.template, plan.parts[0].job.options) if plan.template else None
-    if as_json:
+    if run.json:
         show.print_out(
             json.dumps(
                 {

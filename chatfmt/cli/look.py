@@ -36,12 +36,11 @@ def inspect(source: Sources, **given: Any) -> None:
     """
     from ..pipeline import Scratch, look
 
-    as_json = given.pop("json")
-    recipe, _ = to_recipe(source, given)
+    recipe, run, _ = to_recipe(source, given)
     with Scratch() as scratch:
         found = look.inspect(recipe, scratch)
     for inspection in found:
-        if as_json:
+        if run.json:
             show.print_out(json.dumps(inspection.to_json(), ensure_ascii=False))
         else:
             print_inspection(inspection)
@@ -121,12 +120,12 @@ def preview(source: Sources, **given: Any) -> None:
     """Show rows before and after, with special tokens and trained text marked."""
     from ..pipeline import Scratch, look
 
-    as_json, count = given.pop("json"), given.pop("count") or 3
-    recipe, _ = to_recipe(source, given)
+    count = given.pop("count") or 3
+    recipe, run, _ = to_recipe(source, given)
     with Scratch() as scratch:
         rows = look.preview(recipe, count, scratch)
     for row in rows:
-        if as_json:
+        if run.json:
             show.print_out(json.dumps({"schema": 1, **vars(row)}, ensure_ascii=False))
         else:
             print_preview(row)
@@ -190,12 +189,11 @@ def check(source: Sources, **given: Any) -> None:
     """
     from ..pipeline import Scratch, look
 
-    as_json = given.pop("json")
-    recipe, _ = to_recipe(source, given)
+    recipe, run, _ = to_recipe(source, given)
     with Scratch() as scratch:
         troubles, books = look.check(recipe.model_copy(update={"on_error": "skip", "strict": False}), scratch)
     rows = len({(trouble.at.file, trouble.at.row) for trouble in troubles})
-    if as_json:
+    if run.json:
         show.print_out(json.dumps(to_json(troubles, books.read), ensure_ascii=False))
     else:
         print_troubles(troubles, books.read)

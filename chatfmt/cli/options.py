@@ -1,7 +1,7 @@
 """The options of the commands, one place each: name, type, help and panel; a command takes the groups it needs.
 
 An option that is not given is None, so that what the user typed can be told from a default; the defaults are the
-recipe's own. Every option of the groups INPUT to OUTPUT is a key of the recipe under the same name.
+recipe's own. Every option is a key of a recipe file under the same name.
 """
 
 from __future__ import annotations
@@ -168,17 +168,17 @@ RUN = _group(
         "on_error": (str, "stop|skip", "Stop at the first bad row, or count and keep such rows."),
         "rejects": (Path, "FILE", "Where rows that were left out go, each with its reason."),
         "max_bad": (str, "N|P%", "How many rows may be left out."),
-        "resume": (bool, None, "Continue an interrupted run.", "--resume"),
-        "overwrite": (bool, None, "Replace the output of an earlier run.", "--overwrite"),
-        "dry_run": (bool, None, "Show the plan and write nothing.", "--dry-run"),
+        "resume": (bool, None, "Continue an interrupted run.", "--resume/--no-resume"),
+        "overwrite": (bool, None, "Replace the output of an earlier run.", "--overwrite/--no-overwrite"),
+        "dry_run": (bool, None, "Show the plan and write nothing.", "--dry-run/--no-dry-run"),
     },
 )
 
 REPORT = _group(
     "Report",
     {
-        "quiet": (bool, None, "No progress and no summary.", "-q", "--quiet"),
-        "json": (bool, None, "The report as JSON.", "--json"),
+        "quiet": (bool, None, "No progress and no summary.", "-q", "--quiet/--no-quiet"),
+        "json": (bool, None, "The report as JSON.", "--json/--no-json"),
     },
 )
 

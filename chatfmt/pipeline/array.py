@@ -21,7 +21,7 @@ import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
 from .. import executors, writers
-from ..errors import InputError, OutputError, UsageError
+from ..errors import InputError, OutputError, RecipeError, UsageError
 from ..manifest import MANIFEST, STATE, Manifest, fingerprint, read_manifest
 from ..recipe import Recipe, SourceSpec
 from ..render.template import ChatTemplate
@@ -169,7 +169,7 @@ def read_plan(path: Path) -> tuple[Plan, dict[str, Stamp | None]]:
     try:
         recipe, target = Recipe.model_validate(data["recipe"]), TARGET.validate_python(data["target"])
         cuts = CUTS.validate_python(data["sources"])
-    except ValidationError as error:
+    except (ValidationError, RecipeError) as error:
         raise InputError(f"`{path}` is no plan of this chatfmt", hint=AGAIN) from error
     check_sizes(cuts, path)
     template = load_template(recipe)

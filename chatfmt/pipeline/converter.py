@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from ..errors import UsageError
-from ..recipe import Recipe
+from ..recipe import Recipe, required
 from ..schema import JSON, ROW, TEXT, is_turns
 from .books import Books
 from .conversion import Conversion
@@ -23,6 +23,7 @@ class Converter:
     """
 
     def __init__(self, recipe: Recipe) -> None:
+        required(recipe, "Converter")
         if is_global(recipe):
             raise UsageError("a converter sees one batch, and the recipe compares rows", hint="use `chatfmt.convert`")
         self.recipe, self.books = recipe, Books()

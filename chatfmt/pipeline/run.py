@@ -14,7 +14,7 @@ from .. import __version__, executors, render, writers
 from ..errors import DataProblem, RowError, UsageError
 from ..executors import cores
 from ..manifest import DATA, REJECTS, Manifest, Reject, Shard
-from ..recipe import Recipe
+from ..recipe import Recipe, required
 from ..render.injection import control_literals
 from ..writers import OutputFolder, RejectWriter, SingleFile, Stream
 from .books import Books, counted
@@ -79,6 +79,7 @@ def convert(
     Raises ChatfmtError: UsageError, InputError, RowError for the first bad row (unless `on_error` is `skip`),
     DataProblem over the budget `max_bad`, OutputError, TemplateError.
     """
+    required(recipe, "convert")
     if workers is not None and workers < 1:
         raise UsageError(f"`workers={workers}` is no number of processes", hint="workers=2, or none for one a core")
     target = target_of(out, recipe.format, recipe.compression)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import chatfmt
-from chatfmt.errors import RecipeError, UsageError
+from chatfmt.errors import UsageError
 
 from ..conftest import ROOT, run_cli
 
@@ -49,14 +49,3 @@ def test_convert_in_python(workers, out, tmp_path):
     assert caught.value.message == f"`workers={workers}` is no number of processes"
     assert caught.value.hint == "workers=2, or none for one a core"
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_recipe_says_nothing_of_workers(tmp_path):
-    path = tmp_path / "r.yaml"
-    path.write_text(f"source: {EVERYDAY}\nworkers: 0\n")
-    run = run_cli("convert", path, "-o", tmp_path / "out")
-    assert (run.returncode, run.stderr.decode().splitlines()[0]) == (2, "error: unknown key @ workers")
-    with pytest.raises(RecipeError):
-        from chatfmt.recipe import Layer, build
-
-        build([Layer("x", {"source": str(EVERYDAY), "workers": 0})])
