@@ -19,8 +19,13 @@ from .output import conversation_batch
 from .roles import role_of
 from .turns import keys_of_turns, read_turns, required_turns, turns_at
 
-CHOSEN = ("chosen", "chosen_response", "response_chosen", "chosen_output", "chosen_messages")
-REJECTED = ("rejected", "rejected_response", "response_rejected", "rejected_output", "rejected_messages")
+CHOSEN = ("chosen", "chosen_response", "response_chosen", "chosen_output", "chosen_messages", "preferred_output")
+REJECTED = (
+    "rejected", "rejected_response", "response_rejected", "rejected_output", "rejected_messages",
+    "non_preferred_output",
+)  # fmt: skip
+INPUT = {"prompt": "input.messages", "tools": "input.tools"}
+"""Where OpenAI's preference fine-tuning has them, the tools also where no row of the sample has any."""
 _OPENING = ("system", "developer", "user")
 
 
@@ -29,6 +34,8 @@ def preference(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     In:  `{"prompt": "Sky?", "chosen": "Blue.", "rejected": "Green."}`
     or   `{"conversations": [{"from": "human", "value": "Sky?"}], "chosen": {"from": "gpt", "value": "Blue."}, …}`
+    or   `{"input": {"messages": [{"role": "user", "content": "Sky?"}], "tools": […]}, "preferred_output":
+           [{"role": "assistant", "content": "Blue."}], "non_preferred_output": […]}`
     or   `{"chosen": "Sky?Blue.", "rejected": "Sky?Green."}`
     Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
            "rejected": [{"role": "assistant", "content": "Green."}]}`
@@ -181,6 +188,8 @@ def _prompt_parts(record: Record, columns: Columns) -> dict[str, str]:
             turns = turns_at(record, name) if isinstance(record.get(name), (list, str)) else None
             if keys := keys_of_turns(turns, columns):
                 return {"prompt": name, **keys}
+        if keys := keys_of_turns(turns_at(record, INPUT["prompt"]), columns):
+            return {**INPUT, **keys}
     elif keys := keys_of_turns(turns_at(record, columns.path("prompt") or ""), columns):
         return dict(keys)
     path = prompt_part(record, columns) or first_present(record, ("history",), columns, "prompt")

@@ -26,6 +26,10 @@ READ: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "tools": ({"messages": TALK}, {"tools": [{"name": "f"}]}, {"messages": TALK, "tools": [SPEC]}),
     "tools that were empty": (
         {"messages": TALK, "tools": "[]"}, {"tools": '[{"name": "f"}]'}, {"messages": TALK, "tools": [SPEC]}),
+    "tools of OpenAI's preference fine-tuning": (
+        {"input": {"messages": TALK[:1]}, "preferred_output": TALK[1:], "non_preferred_output": TALK[1:]},
+        {"input": {"messages": TALK[:1], "tools": [{"name": "f"}]}},
+        {"prompt": TALK[:1], "chosen": TALK[1:], "rejected": TALK[1:], "tools": [SPEC]}),
     "template_kwargs": (
         {"messages": TALK}, {"chat_template_kwargs": {"x": 1}}, {"messages": TALK, "template_kwargs": {"x": 1}}),
 }  # fmt: skip
