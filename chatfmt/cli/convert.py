@@ -149,11 +149,11 @@ def report_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
 
 
 def template_needs(plan: Plan) -> list[str]:
-    """The flags that the probe of the plan's template found necessary for data of every kind."""
+    """The flags that the probe of the plan's template found necessary for data of every kind; none with `--fit`."""
     from ..render import doors_of
     from ..render.probe import probe
 
-    if plan.template is None:
+    if plan.template is None or plan.recipe.fit:
         return []
     doors = doors_of(plan.template, plan.recipe.template_isolation)
     return list(probe(plan.template, plan.recipe.var, doors).flags)

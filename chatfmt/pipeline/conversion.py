@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import compress
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..render.guard import Guard, Loss
 from ..render.injection import Scanner, control_edges, control_literals
 from ..render.masked import MaskedRenderer
 from ..render.masks import WHOLE_TURNS, Masker
+from ..render.probe import encodes_twice
 from ..render.voice import Voice
 from ..schema import CONVERSATIONS, ROW, Rendered, Renderer, decode_objects, dumps, to_plain
 from .books import Books
@@ -51,6 +53,7 @@ class Conversion:
         self._renderer: Renderer | None = None
         self._scanner: Scanner | None = None
         self._cutter: Boundaries | None = None
+        self._limits = checks.Limits()
         if job.template is not None:
             self._prepare(job, job.template)
         self._tokenizer = tokens.load(job.tokenizer) if job.tokenizer is not None else None
@@ -75,6 +78,7 @@ class Conversion:
         self._renderer = guarded(self._engine, job, voice)
         self._scanner = Scanner(control_literals(template), control_edges(template))
         self._cutter = Boundaries(voice)
+        self._limits = checks.Limits(encodes_twice=cache(partial(encodes_twice, voice)))
 
     def convert(
         self, batch: pa.RecordBatch, file: str, books: Books, on_reject: OnReject | None = None
@@ -165,7 +169,7 @@ class Conversion:
         return changed
 
     def _check(self, batch: pa.RecordBatch, books: Books) -> pa.RecordBatch:
-        findings = checks.run(batch)
+        findings = checks.run(batch, limits=self._limits)
         for finding in checks.refused(findings, strict=self.job.strict, named=self.job.fail_on):
             raise checks.to_error(finding)
         books.findings.update({code: len(rows) for code, rows in rows_by_code(findings).items()})
@@ -222,6 +226,7 @@ class GuardedRenderer:
     inner: Renderer
     guard: Guard
     template: str
+    fitted: bool
 
     def __call__(
         self,
@@ -247,7 +252,7 @@ class GuardedRenderer:
 
     def _raise(self, loss: Loss | None) -> None:
         if loss is not None:
-            raise loss.error(self.template)
+            raise loss.error(self.template, fitted=self.fitted)
 
 
 class Boundaries:
@@ -273,7 +278,7 @@ def guarded(engine: render.Renderer, job: Job, voice: Voice) -> Renderer:
     inner = engine if job.mask is None else MaskedRenderer(engine, voice, job.mask)
     if "all" in job.allow_loss or job.options.continue_final:
         return inner
-    return GuardedRenderer(inner, Guard(voice, job.allow_loss), voice.template.name)
+    return GuardedRenderer(inner, Guard(voice, job.allow_loss), voice.template.name, job.options.fitted)
 
 
 def tagged(batch: pa.RecordBatch, hashes: Sequence[bytes]) -> pa.RecordBatch:

@@ -282,6 +282,7 @@ def render_options(recipe: Recipe) -> render.RenderOptions:
         date=recipe.date,
         engine=recipe.engine,
         bos=recipe.bos,
+        fitted=recipe.fit,
     )
 
 

@@ -46,7 +46,8 @@ def boundary(masker: Masker, chat: Chat, first: int | None = None) -> Boundary:
     try:
         text = masker.voice.text(chat, generation_prompt=False)
     except Exception as error:
-        raise render_error(error, masker.voice.template.name) from error
+        voice = masker.voice
+        raise render_error(error, voice.template.name, fitted=voice.options.fitted) from error
     prompt = masker.voice.attempt(chat.saying(chat.messages[:first]), generation_prompt=True) if first else None
     cuts = masker.cuts(chat)
     if prompt is not None and text.startswith(prompt) and not cuts.inside_token(text, len(prompt)):

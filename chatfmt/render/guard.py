@@ -58,7 +58,7 @@ class Loss:
         names = {self.field, "all"} | ({self.role} if self.field == CONTENT else set())
         return not names.isdisjoint(allow)
 
-    def error(self, template: str) -> TemplateError:
+    def error(self, template: str, *, fitted: bool = False) -> TemplateError:
         """The error that ends a run; its location has the row in the batch and the message."""
         what = (
             f"{_KINDS[self.field]} of role `{self.role}`"
@@ -66,7 +66,8 @@ class Loss:
             else f"the {self.field} of the row"
         )
         name = self.role if self.field == CONTENT else self.field
-        hint = f"`--fit` adapts the data where it can, `--allow-loss {name}` lets it go"
+        adapt = "" if fitted else "`--fit` adapts the data where it can, "
+        hint = f"{adapt}`--allow-loss {name}` lets it go"
         at = Location(row=self.row, message=self.message)
         return TemplateError(f"template `{template}` loses {what}", hint=hint, at=at, code="template.loss")
 

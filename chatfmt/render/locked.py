@@ -217,7 +217,7 @@ class LockedRenderer:
             return None, None
         if not isinstance(answer, dict):
             return answer[0], answer[1]
-        failure, cause = _render_error(self.template.name, answer["error"], row)
+        failure, cause = _render_error(self.template.name, answer["error"], row, fitted=self.options.fitted)
         if failures is None:
             raise failure from cause
         failure.__cause__ = cause
@@ -289,13 +289,13 @@ def _template_error(name: str, error: Sequence[Any]) -> TemplateError:
 _LIMIT_HINT = "look at it with `chatfmt templates show`; one you trust runs with `--template-isolation off`"
 
 
-def _render_error(name: str, error: Sequence[Any], row: int) -> tuple[RenderError, Exception | None]:
+def _render_error(name: str, error: Sequence[Any], row: int, *, fitted: bool) -> tuple[RenderError, Exception | None]:
     """The error of a row and its cause, as the plain engine would have raised them."""
     kind, message, _ = error
     if kind == "OverLimit":
         return RenderError(message, hint=_LIMIT_HINT, at=Location(row=row), code="template.limit"), None
     cause = _rebuilt(kind, message)
-    return render_error(cause, name, row), cause
+    return render_error(cause, name, row, fitted=fitted), cause
 
 
 def _rebuilt(kind: str, message: str) -> Exception:

@@ -129,7 +129,7 @@ class Masker:
         except ChatfmtError:
             raise
         except Exception as error:  # a template is a stranger's program: it may raise anything
-            raise render_error(error, self.voice.template.name) from error
+            raise render_error(error, self.voice.template.name, fitted=self.voice.options.fitted) from error
         return self.complete(chat, text, blocks)
 
     def complete(

@@ -30,6 +30,8 @@ class RenderOptions:
     engine: Engine = "auto"
     bos: Literal["keep", "strip"] = "keep"
     """`strip` takes one `bos_token` from the start of each text that has it there: for trainers that add their own."""
+    fitted: bool = False
+    """Whether conversations were adapted to the template already (`--fit`): then no hint advises it."""
 
 
 class Renderer(schema.Renderer, Protocol):

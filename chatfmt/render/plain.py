@@ -76,7 +76,7 @@ class JinjaRenderer:
         try:
             return render(*values)
         except Exception as error:  # a template is a stranger's program: it may raise anything
-            failure = render_error(error, self.template.name, row)
+            failure = render_error(error, self.template.name, row, fitted=self.options.fitted)
             if failures is None:
                 raise failure from error
             failure.__cause__ = error

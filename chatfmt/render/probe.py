@@ -156,6 +156,11 @@ def probe(template: Source, variables: Mapping[str, Any] | None = None, doors: D
     return _Probe(Voice(template, RenderOptions(variables=variables or {}), doors)).card()
 
 
+def encodes_twice(voice: Voice) -> bool:
+    """Whether the template prints arguments of calls that are text as a JSON string, quotes escaped."""
+    return _Probe(voice).encodes_twice()
+
+
 USER: Mapping[str, Any] = {"role": "user", "content": "qzuser"}
 ANSWER: Mapping[str, Any] = {"role": "assistant", "content": "qzanswer"}
 AGAIN: Mapping[str, Any] = {"role": "user", "content": "qzagain"}
@@ -264,19 +269,22 @@ class _Probe:
         shape: Any = ARGUMENTS_TEXT if arguments == "text" else ARGUMENTS
         result = {**RESULT}
         tools = self.say(USER, ANSWER, tools=[TOOL])
-        text = self.say(USER, calling(ARGUMENTS_TEXT), result, LAST, tools=[TOOL])
         none = self.say(USER, ANSWER, tools=None)
         return {
             "tools": "refused" if tools is None else "printed" if "qztool" in tools else "ignored",
             "empty_tools": none is not None and self.say(USER, ANSWER, tools=[]) != none,
             "tool_calls": self.called(USER, calling(shape), result, LAST),
             "arguments": arguments,
-            "double_encodes": text is not None and json.dumps(ARGUMENTS_TEXT)[1:-1] in text,
+            "double_encodes": self.encodes_twice(),
             "parallel_calls": self.parallel(shape),
             "tool_ids": self.ids(shape),
             "tool_results": self.fate("qzresult", USER, calling(shape), result, LAST, tools=[TOOL]),
             "orphan_results": self.fate("qzresult", USER, result, LAST),
         }
+
+    def encodes_twice(self) -> bool:
+        text = self.say(USER, calling(ARGUMENTS_TEXT), RESULT, LAST, tools=[TOOL])
+        return text is not None and json.dumps(ARGUMENTS_TEXT)[1:-1] in text
 
     def called(self, *turns: Mapping[str, Any]) -> Fate:
         """What becomes of a call, by its arguments: the tool's name is printed with the tools as well."""

@@ -17,7 +17,7 @@ from tests.conftest import SHARED, needs_shared
 from tests.transforms.conversations import ROWS, to_batch
 
 LITERALS = ("</s>", "<|im_start|>", "<|im_end|>", "[INST]", 'a"b\n')
-LIMITS = checks.Limits(literals=LITERALS, max_chars=30)
+LIMITS = checks.Limits(literals=LITERALS, max_chars=30, encodes_twice=lambda: True)
 
 
 def turn(role: Any, content: Any, **more: Any) -> dict[str, Any]:
@@ -110,7 +110,7 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
         [("tool.orphan", 2, "no call has the id `2`")],
     ),
     "legacy call": (
-        [U, turn("assistant", None, function_call={"name": "f", "arguments": "{}"}), turn("tool", "r"), A],
+        [U, turn("assistant", None, function_call={"name": "f", "arguments": {}}), turn("tool", "r"), A],
         [],
     ),
     "arguments": (
@@ -118,6 +118,7 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
         [
             ("tool.arguments", 1, "the arguments of call 0 are not a JSON object"),
             ("tool.arguments", 1, "the arguments of call 2 are not a JSON object"),
+            ("tool.encoded", 1, "the template prints the arguments of call 1, which are JSON text, as text in quotes"),
         ],
     ),
     "legacy arguments": (

@@ -9,176 +9,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .errors import CheckError, Location, UnknownName
-from .schema import CONVERSATION_COLUMNS, JSON, ROLES, TEXT, decode_conversations, dumps, is_turns, loads
+from ..errors import CheckError, Location, UnknownName
+from ..schema import JSON, ROLES, TEXT, decode_conversations, dumps, loads
+from .view import Finding, Limits, Mask, Numbers, Roles, View, flags, views
 
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
-Numbers = np.ndarray[Any, np.dtype[np.int64]]
-Roles = np.ndarray[Any, np.dtype[np.int8]]
+__all__ = ["CHECKS", "Check", "Finding", "Limits", "check_codes", "find_literals", "refused", "run", "to_error"]
+
 Kind = Literal["error", "warning"]
 
-SYSTEM, DEVELOPER, USER, ASSISTANT, TOOL = range(5)
-_REASONING = ("reasoning_content", "reasoning", "thinking")
-
-
-class Finding(NamedTuple):
-    """One thing found: `row` is the index in the batch, `message` the turn in its column, None for the whole row."""
-
-    code: str
-    row: int
-    message: int | None
-    detail: str
-    column: str
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the checks that need to be told something are told."""
-
-    literals: tuple[str, ...] = ()
-    """The special tokens and markup of the template, for `token.control`."""
-    max_chars: int | None = None
-    """The longest conversation, in characters of content, for `row.too_long`."""
-
-
-@dataclass(frozen=True)
-class View:
-    """One messages column of a batch, flattened, with what several checks ask for computed once."""
-
-    name: str
-    column: pa.ListArray
-    prompted: Mask
-    """Rows whose conversation began in the column `prompt`."""
-    prompt: pa.ListArray | None = field(default=None, repr=False)
-
-    @cached_property
-    def turns(self) -> pa.StructArray:
-        return self.column.flatten()
-
-    @cached_property
-    def lengths(self) -> Numbers:
-        return np.asarray(pc.fill_null(self.column.value_lengths(), 0).to_numpy(zero_copy_only=False), np.int64)
-
-    @cached_property
-    def starts(self) -> Numbers:
-        return np.asarray(np.cumsum(self.lengths) - self.lengths, np.int64)
-
-    @cached_property
-    def rows(self) -> Numbers:
-        return np.repeat(np.arange(len(self.column)), self.lengths)
-
-    @cached_property
-    def roles(self) -> Roles:
-        """The place of each turn's role in ROLES, -1 for another or none."""
-        role = self.values("role")
-        known: Iterable[str] = map(dumps, ROLES) if role.type == JSON else ROLES
-        if role.type not in (TEXT, JSON):
-            return np.full(len(self.turns), -1, np.int8)
-        places = pc.index_in(role if role.type == TEXT else role.cast(TEXT), value_set=pa.array(known, TEXT))
-        whole = pc.fill_null(places, -1) if places.null_count else places
-        return np.asarray(whole.to_numpy(zero_copy_only=False), np.int8)
-
-    @cached_property
-    def content(self) -> pa.Array:
-        return self.values("content")
-
-    @cached_property
-    def silent(self) -> Mask:
-        """Turns without calls and reasoning: all they can say is their content."""
-        silent = np.ones(len(self.turns), np.bool_)
-        for name in ("tool_calls", "function_call", *_REASONING):
-            if self.turns.type.get_field_index(name) >= 0:
-                silent &= ~_says_something(self.values(name))
-        return silent
-
-    @cached_property
-    def blank(self) -> Mask:
-        """Turns whose content is white space and nothing else, not even nothing."""
-        if self.content.type == JSON:
-            return _flags(pc.match_substring_regex(self.content, r'^"(\s|\\[nrtf])+"$'))
-        return (
-            _flags(pc.utf8_is_space(self.content)) if self.content.type == TEXT else np.zeros(len(self.rows), np.bool_)
-        )
-
-    @cached_property
-    def empty(self) -> Mask:
-        """Turns whose content is empty text or a list without parts."""
-        if self.content.type == JSON:
-            return _flags(pc.is_in(self.content, value_set=pa.array(['""', "[]"], JSON)))
-        if self.content.type != TEXT:
-            return np.zeros(len(self.rows), np.bool_)
-        return _flags(pc.equal(pc.binary_length(self.content), 0))
-
-    @cached_property
-    def missing(self) -> Mask:
-        """Turns without content, or whose content is null."""
-        missing = _flags(self.content.is_null()) if self.content.null_count else np.zeros(len(self.rows), np.bool_)
-        if self.content.type == JSON:
-            missing |= _flags(pc.equal(self.content, pa.scalar("null", JSON)))
-        return missing
-
-    @cached_property
-    def begins(self) -> Mask:
-        """Rows whose conversation begins in this column."""
-        there = np.asarray(self.column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
-        return np.asarray(there & ~self.prompted & (self.name != "completion"), np.bool_)
-
-    def values(self, name: str) -> pa.Array:
-        """One field of the turns; nulls where no turn has it."""
-        found = self.turns.type.get_field_index(name) >= 0
-        return pc.struct_field(self.turns, name) if found else pa.nulls(len(self.turns), TEXT)
-
-    def has(self, turns: Mask) -> Mask:
-        """Which rows have one of these turns."""
-        total = np.concatenate([[0], np.cumsum(turns, dtype=np.int32)])
-        return np.asarray(total[self.starts + self.lengths] > total[self.starts], np.bool_)
-
-    def at(self, code: str, turns: Mask, detail: Callable[[int], str] | str) -> Iterator[Finding]:
-        """A finding for each of these turns."""
-        for place in np.flatnonzero(turns).tolist():
-            row = int(self.rows[place])
-            said = detail if isinstance(detail, str) else detail(place)
-            yield Finding(code, row, place - int(self.starts[row]), said, self.name)
-
-    def whole(self, code: str, rows: Mask, detail: str) -> Iterator[Finding]:
-        """A finding for each of these rows."""
-        return (Finding(code, row, None, detail, self.name) for row in np.flatnonzero(rows).tolist())
-
-
 Finder = Callable[[View, Limits], Iterator[Finding]]
-
-
-def views(batch: pa.RecordBatch) -> list[View]:
-    """The messages columns of a CONVERSATIONS batch."""
-    prompt = batch.column("prompt") if "prompt" in batch.schema.names else None
-    prompted = np.zeros(len(batch), np.bool_) if prompt is None else _flags(prompt.is_valid())
-    talks = prompt if prompt is not None and is_turns(prompt.type) else None
-    return [
-        View(name, batch.column(name), prompted & (name not in ("messages", "prompt")), talks)
-        for name in CONVERSATION_COLUMNS
-        if name in batch.schema.names and is_turns(batch.schema.field(name).type)
-    ]
-
-
-def _flags(array: pa.Array) -> Mask:
-    known = pc.fill_null(array, False) if array.null_count else array
-    return np.asarray(known.to_numpy(zero_copy_only=False), np.bool_)
-
-
-def _says_something(values: pa.Array) -> Mask:
-    if values.type == JSON:
-        return _flags(pc.invert(pc.is_in(values, value_set=pa.array(["null", "[]", "{}", '""'], JSON)))) & _flags(
-            values.is_valid()
-        )
-    return _flags(pc.not_equal(values, "")) if values.type == TEXT else _flags(values.is_valid())
+SYSTEM, DEVELOPER, USER, ASSISTANT, TOOL = range(5)
 
 
 def unknown_role(view: View, limits: Limits) -> Iterator[Finding]:
@@ -186,7 +33,7 @@ def unknown_role(view: View, limits: Limits) -> Iterator[Finding]:
     unknown = view.roles < 0
     if unknown.any():
         values = view.values("role")
-        yield from view.at("msg.role", unknown & _flags(view.turns.is_valid()), lambda place: _role(values[place]))
+        yield from view.at("msg.role", unknown & flags(view.turns.is_valid()), lambda place: _role(values[place]))
 
 
 def _role(value: pa.Scalar) -> str:
@@ -199,15 +46,15 @@ def _role(value: pa.Scalar) -> str:
 def wrong_type(view: View, limits: Limits) -> Iterator[Finding]:
     """A turn that is null, content that is neither text nor a list of parts, calls that are no list."""
     if view.turns.null_count:
-        yield from view.at("msg.type", ~_flags(view.turns.is_valid()), "the turn is null")
+        yield from view.at("msg.type", ~flags(view.turns.is_valid()), "the turn is null")
     content, calls = view.content, view.values("tool_calls")
     if content.type == JSON:
-        odd = _flags(pc.match_substring_regex(content, r'^[^"\[n]')) & ~_is_result(view)
+        odd = flags(pc.match_substring_regex(content, r'^[^"\[n]')) & ~_is_result(view)
         yield from view.at("msg.type", odd, lambda place: f"the content is {_kind_of(content[place].as_py())}")
     elif content.type != TEXT and not pa.types.is_list(content.type) and content.null_count < len(content):
-        yield from view.at("msg.type", _flags(content.is_valid()), f"the content is of type {content.type}")
+        yield from view.at("msg.type", flags(content.is_valid()), f"the content is of type {content.type}")
     if calls.type == JSON:
-        odd = _flags(pc.match_substring_regex(calls, r"^[^\[n]"))
+        odd = flags(pc.match_substring_regex(calls, r"^[^\[n]"))
         yield from view.at(
             "msg.type", odd, lambda place: f"`tool_calls` is {_kind_of(calls[place].as_py())}, not a list"
         )
@@ -215,7 +62,7 @@ def wrong_type(view: View, limits: Limits) -> Iterator[Finding]:
 
 def _is_result(view: View) -> Mask:
     """Objects as the content of tool turns, which templates print as JSON."""
-    return np.asarray((view.roles == TOOL) & _flags(pc.starts_with(view.content, "{")), np.bool_)
+    return np.asarray((view.roles == TOOL) & flags(pc.starts_with(view.content, "{")), np.bool_)
 
 
 def _kind_of(text: str) -> str:
@@ -226,7 +73,7 @@ def _kind_of(text: str) -> str:
 def null_content(view: View, limits: Limits) -> Iterator[Finding]:
     """A turn without content, calls and reasoning."""
     if view.missing.any():
-        turns = view.missing & view.silent & _flags(view.turns.is_valid())
+        turns = view.missing & view.silent & flags(view.turns.is_valid())
         yield from view.at("msg.null", turns, "the turn has no content")
 
 
@@ -302,7 +149,7 @@ def ends_with_user(view: View, limits: Limits) -> Iterator[Finding]:
 
 def no_turns(view: View, limits: Limits) -> Iterator[Finding]:
     """A conversation without a turn."""
-    yield from view.whole("row.empty", _flags(view.column.is_valid()) & (view.lengths == 0), "no turns")
+    yield from view.whole("row.empty", flags(view.column.is_valid()) & (view.lengths == 0), "no turns")
 
 
 def blank_row(view: View, limits: Limits) -> Iterator[Finding]:
@@ -347,22 +194,34 @@ def _orphans(earlier: list[dict[str, Any]], turns: list[dict[str, Any]]) -> Iter
 
 def unparsable_arguments(view: View, limits: Limits) -> Iterator[Finding]:
     """Arguments of a call that are text, and not that of a JSON object."""
+    for turn, place, text in _written_arguments(view):
+        if not _is_object(text):
+            yield view.finding("tool.arguments", turn, f"the arguments of call {place} are not a JSON object")
+
+
+def encoded_twice(view: View, limits: Limits) -> Iterator[Finding]:
+    """Arguments of a call that are the text of a JSON object, where the template prints text as a JSON string."""
+    for turn, place, text in _written_arguments(view):
+        if not limits.encodes_twice():
+            return
+        if _is_object(text):
+            detail = f"the template prints the arguments of call {place}, which are JSON text, as text in quotes"
+            yield view.finding("tool.encoded", turn, detail)
+
+
+def _written_arguments(view: View) -> Iterator[tuple[int, int, str]]:
+    """Of each call whose arguments are text: the turn, its place in it, and the text."""
     for name in ("tool_calls", "function_call"):
         values = view.values(name)
         if values.type != JSON or values.null_count == len(values):
             continue
-        for place in np.flatnonzero(_flags(values.is_valid())).tolist():
-            row = int(view.rows[place])
-            for detail in _bad_arguments(loads(values[place].as_py())):
-                yield Finding("tool.arguments", row, place - int(view.starts[row]), detail, view.name)
-
-
-def _bad_arguments(calls: Any) -> Iterator[str]:
-    for place, call in enumerate(calls if isinstance(calls, list) else [calls]):
-        inner = call.get("function", call) if isinstance(call, dict) else None
-        arguments = inner.get("arguments") if isinstance(inner, dict) else None
-        if isinstance(arguments, str) and not _is_object(arguments):
-            yield f"the arguments of call {place} are not a JSON object"
+        for turn in np.flatnonzero(flags(values.is_valid())).tolist():
+            calls = loads(values[turn].as_py())
+            for place, call in enumerate(calls if isinstance(calls, list) else [calls]):
+                inner = call.get("function", call) if isinstance(call, dict) else None
+                arguments = inner.get("arguments") if isinstance(inner, dict) else None
+                if isinstance(arguments, str):
+                    yield turn, place, arguments
 
 
 def _is_object(text: str) -> bool:
@@ -380,9 +239,8 @@ def control_tokens(view: View, limits: Limits) -> Iterator[Finding]:
     for place, literal in find_literals(view.content, limits.literals):
         found.setdefault(place, []).append(literal)
     for place, literals in sorted(found.items()):
-        row = int(view.rows[place])
         names = ", ".join(f"`{literal}`" for literal in dict.fromkeys(literals))
-        yield Finding("token.control", row, place - int(view.starts[row]), f"{names} in the content", view.name)
+        yield view.finding("token.control", place, f"{names} in the content")
 
 
 def find_literals(column: pa.Array, literals: Collection[str]) -> Iterator[tuple[int, str]]:
@@ -461,8 +319,10 @@ CHECKS: dict[str, Check] = {
     "row.too_long": Check("warning", too_long, "longer than the limit"),
     "tool.orphan": Check("warning", orphan_result, "tool result without its call"),
     "tool.arguments": Check("warning", unparsable_arguments, "arguments that are not JSON"),
+    "tool.encoded": Check("warning", encoded_twice, "arguments that the template encodes twice",
+                          "--transform arguments=object"),
     "token.control": Check("warning", control_tokens, "special token inside content", "--control-tokens escape"),
-}
+}  # fmt: skip
 """The checks by code."""
 
 

@@ -1,0 +1,86 @@
+"""What a template makes of the data, told by `check` and `convert`: arguments encoded twice, and hints that help."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..conftest import run_cli
+
+TOOLS = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]
+
+
+def source(folder: Path, *arguments: Any) -> Path:
+    with (folder / "in.jsonl").open("w") as file:
+        for one in arguments:
+            call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": one}}
+            turns = [
+                {"role": "user", "content": "q"},
+                {"role": "assistant", "content": "", "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "c1", "content": "r"},
+                {"role": "assistant", "content": "a"},
+            ]
+            file.write(json.dumps({"messages": turns, "tools": TOOLS}) + "\n")
+    return folder / "in.jsonl"
+
+
+def test_arguments_that_the_template_encodes_twice_are_found(tmp_path):
+    data = source(tmp_path, {"a": 1}, '{"a": 1}')
+    run = run_cli("check", data, "-t", "llama-3.1", "--json")
+    detail = "the template prints the arguments of call 0, which are JSON text, as text in quotes"
+    problem = {"code": "tool.encoded", "kind": "warning", "file": str(data), "row": 1, "message": 1, "line": None}
+    assert (run.returncode, json.loads(run.stdout)) == (0, {
+        "schema": 1, "rows": 2, "counts": {"tool.encoded": 1},
+        "problems": [{**problem, "byte": None, "detail": detail}],
+    })  # fmt: skip
+    run = run_cli("check", data, "-t", "llama-3.1", "--fail-on", "tool.encoded")
+    assert run.returncode == 1 and b"--transform arguments=object" in run.stdout
+
+
+@pytest.mark.parametrize("template", ["llama-3.1", "own.jinja"])
+def test_a_conversion_counts_them_and_the_advice_helps(template, tmp_path):
+    data = source(tmp_path, '{"a": 1}', {"a": 1})
+    shown = run_cli("templates", "show", "llama-3.1").stdout
+    (tmp_path / "own.jinja").write_bytes(shown)
+    flags = ["-t", template, "--json", "-o", "out.jsonl", "--overwrite"]
+    run = run_cli("convert", data, *flags, cwd=tmp_path)
+    assert json.loads(run.stdout)["findings"] == {"tool.encoded": 1}
+    run = run_cli("convert", data, *flags, "--transform", "arguments=object", cwd=tmp_path)
+    assert json.loads(run.stdout)["findings"] == {}
+    first, second = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert first == second
+
+
+@pytest.mark.parametrize("flags", [[], ["-t", "qwen3"], ["-t", "llama-3.1", "--fit"]])
+def test_arguments_that_come_out_well_are_no_problem(flags, tmp_path):
+    run = run_cli("check", source(tmp_path, '{"a": 1}'), *flags)
+    assert (run.returncode, run.stdout) == (0, b"1 row, no problems\n")
+
+
+PROBE = "`chatfmt templates probe no.jinja` says what the template takes"
+
+
+@pytest.mark.parametrize(
+    ("template", "problem", "adapt", "hint"),
+    [
+        ("chatml", "template `chatml` loses a tool call of role `assistant` (message 1)",
+         "`--fit` adapts the data where it can, ", "`--allow-loss tool_calls` lets it go"),
+        ("no.jinja", "never", "--fit adapts the data where it can; ", PROBE),
+    ],
+)  # fmt: skip
+def test_fit_is_not_advised_to_who_gave_it(template, problem, adapt, hint, tmp_path):
+    (tmp_path / "no.jinja").write_text("{{ raise_exception('never') }}")
+    data = source(tmp_path, {"a": 1})
+    for flags, expected in (([], adapt + hint), (["--fit"], hint)):
+        run = run_cli("convert", data, "-t", template, *flags, cwd=tmp_path)
+        assert run.stderr.decode().splitlines() == [f"error: {data} row 0: {problem}", f"hint: {expected}"]
+
+
+def test_a_plan_advises_no_fit_to_who_gave_it(tmp_path):
+    data = source(tmp_path, {"a": 1})
+    for flags, found in (([], True), (["--fit"], False)):
+        shown = run_cli("convert", data, "-t", "gemma", *flags, "--allow-loss", "all", "--dry-run").stdout.decode()
+        assert ("(or --fit)" in shown) is found
