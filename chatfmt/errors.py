@@ -81,12 +81,30 @@ class RecipeError(UsageError):
     pass
 
 
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """Those of the `known` names that look like `name`, the one that takes the fewest slips of a finger first."""
+    return sorted(difflib.get_close_matches(name, list(known), n=5), key=lambda other: slips(name, other))
+
+
+def slips(one: str, other: str) -> int:
+    """How many letters to add, leave out, replace or swap with the next one make `other` of `one`."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for place, letter in enumerate(one, 1):
+        earlier, before, row = before, row, [place]
+        for end, wanted in enumerate(other, 1):
+            row.append(min(before[end] + 1, row[-1] + 1, before[end - 1] + (letter != wanted)))
+            if end > 1 < place and letter == other[end - 2] and one[place - 2] == wanted:
+                row[-1] = min(row[-1], earlier[end - 2] + 1)
+    return row[-1]
+
+
 class UnknownName(UsageError):
     @classmethod
     def of(cls, kind: str, name: str, known: Iterable[str]) -> UnknownName:
         """The error for a name that is not in a registry, with the nearest known name as the hint."""
         names = sorted(known)
-        close = difflib.get_close_matches(name, names, n=1)
+        close = nearest(name, names)
         hint = f"did you mean `{close[0]}`?" if close else f"one of: {', '.join(names)}"
         return cls(f"unknown {kind} `{name}`", hint=hint)
 

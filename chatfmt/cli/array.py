@@ -86,7 +86,8 @@ def run(
     if how.json:
         show.print_out(json.dumps({**done.to_json(), "part": [index, count]}, ensure_ascii=False))
     elif not how.quiet:
-        show.say(f"part {index} of {count}: {done.shards} shards, {done.rows:,} rows")
+        shards, rows = show.counted(done.shards, "shard"), show.counted(done.rows, "row")
+        show.say(f"part {index} of {count}: {shards}, {rows}")
 
 
 def to_run(given: Mapping[str, Any]) -> Run:

@@ -126,7 +126,7 @@ def report_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
                     "engine": {"name": engine.engine, "reason": engine.reason} if engine else None,
                     "template_needs": template_needs(plan),
                     "rows": plan.rows,
-                    "shards": list(plan.names),
+                    "shards": places(plan),
                     "fingerprint": plan.fingerprint,
                 },
                 ensure_ascii=False,
@@ -141,11 +141,19 @@ def report_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
         screen.print(show.visible(f"{part.source.shown}: {part.job.dialect} ({part.detection.reason})"))
     count = "an unknown number of rows" if plan.rows is None else show.counted(plan.rows, "row")
     view = plan.parts[0].job.view
-    screen.print(f"{count} in {show.counted(len(plan.names), 'shard')} of `{view}`: {plan.names[0]} …")
+    first, *others = places(plan)
+    parted = f" in {show.counted(len(plan.names), 'shard')}" if plan.target.kind == "folder" else ""
+    screen.print(show.visible(f"{count}{parted} of `{view}`: {first}{' …' if others else ''}"))
     if engine:
         screen.print(f"engine: {engine.engine} ({engine.reason})")
     for flag in template_needs(plan):
         screen.print(show.visible(f"data that is not plain text may need, with this template: {flag} (or --fit)"))
+
+
+def places(plan: Plan) -> list[str]:
+    """The files that the plan writes: shards by their names in the folder, or the one file, or `stdout`."""
+    target = plan.target
+    return list(plan.names) if target.kind == "folder" else [str(target.path) if str(target.path) != "-" else "stdout"]
 
 
 def template_needs(plan: Plan) -> list[str]:

@@ -265,7 +265,8 @@ def commit(
     missing = [number for number, task in enumerate(tasks, 1) if not writers.receipt_path(folder, task.name).is_file()]
     if missing:
         raise not_all(path, [tasks[number - 1].name for number in missing], missing, len(tasks))
-    return carry_out(plan, executor=executor, workers=workers, resume=True, rejects=rejects, on_progress=on_progress)
+    done = carry_out(plan, executor=executor, workers=workers, resume=True, rejects=rejects, on_progress=on_progress)
+    return replace(done, out=str(out)) if out.resolve() == plan.target.path.resolve() else done
 
 
 def published(out: Path) -> Summary:

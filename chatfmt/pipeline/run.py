@@ -311,7 +311,7 @@ def settle(recipe: Recipe, books: Books, stream: Stream, notes: Sequence[str]) -
     """The summary of what went to a stream; raises DataProblem over the budget."""
     books.balance()
     shard = Shard(name="-", bytes=stream.bytes, **books.to_shard())
-    check_budget(recipe, [shard])
+    check_budget(recipe, [shard], resumable=False)
     return summary_of([shard], "-", notes)
 
 
@@ -335,16 +335,19 @@ def check_count(recipe: Recipe, shards: Iterable[Shard]) -> None:
         check_budget(recipe, list(shards))
 
 
-def check_budget(recipe: Recipe, shards: Sequence[Shard]) -> None:
+def check_budget(recipe: Recipe, shards: Sequence[Shard], *, resumable: bool = True) -> None:
     """Raises DataProblem where more rows were rejected than `--max-bad` allows, or all of them."""
     bad, read = sum(shard.rejected for shard in shards), sum(shard.rows_in for shard in shards)
     limit = recipe.max_bad
     allowed = float(limit[:-1]) * read / 100 if limit.endswith("%") else float(limit)
     if bad > allowed or (bad and bad == read):
         reasons = ", ".join(f"{count} {code}" for code, count in counted(shards, "reject").items())
+        if bad == read:
+            raise DataProblem(f"all of the {read} rows were rejected: {reasons}", hint="`chatfmt check` lists them")
+        kept = ", and --resume keeps what is done" if resumable else ""
         raise DataProblem(
             f"{bad} of {read} rows were rejected, and `--max-bad` allows {limit}: {reasons}",
-            hint="`chatfmt check` lists them; --max-bad raises the budget, and --resume keeps what is done",
+            hint=f"`chatfmt check` lists them; --max-bad raises the budget{kept}",
         )
 
 

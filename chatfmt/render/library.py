@@ -16,7 +16,6 @@ a template: listing the names reads no file but the folder.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 
-from ..errors import TemplateError
+from ..errors import TemplateError, nearest
 
 SUPPORTS: Mapping[str, str] = MappingProxyType(
     {
@@ -90,8 +89,8 @@ def find(name_or_alias: str) -> Builtin | None:
 
 
 def close_to(name: str) -> tuple[str, ...]:
-    """Up to three names or aliases that look like `name`, the nearest first."""
-    return tuple(difflib.get_close_matches(name.lower(), [*names(), *aliases()], n=3))
+    """The names and aliases that look like `name`, the nearest first."""
+    return tuple(nearest(name.lower(), [*names(), *aliases()]))
 
 
 @cache

@@ -61,7 +61,7 @@ def plan_splits(
         cut = _by_rows(units, rows_per_shard) if rows_per_shard else _by_bytes(units, size)
         shards += [tuple(planner.pieces(group, part.split)) for group in cut]
     if not source.options.allow_empty and not any(map(planner.has_rows, shards)):
-        raise no_records(source.shown)
+        raise no_records(source.shown, split)
     return shards
 
 

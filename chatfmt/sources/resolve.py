@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, nearest
 from .compression import SUFFIXES, is_remote
 from .files import local_file
 from .folder import Found, find_splits
@@ -22,6 +22,8 @@ from .sniff import NAMED
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_URL = re.compile(r"hf://datasets/(?P<id>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/?")
 _WILD = re.compile(r"[*?\[]")
+SHOWN = 5
+"""Names that a hint lists."""
 
 
 def resolve(
@@ -84,7 +86,7 @@ def _hint(source: str) -> str:
     parent = _path(source).parent
     if not _exists(str(parent)):
         return f"there is no folder `{parent}` either"
-    close = difflib.get_close_matches(Path(source).name, _names_in(parent), n=1)
+    close = nearest(Path(source).name, _names_in(parent))
     return f"did you mean `{Path(source).with_name(close[0])}`?" if close else ""
 
 
@@ -103,8 +105,22 @@ def _globbed(pattern: str) -> list[Path]:
 
 def _of_files(source: str, paths: Sequence[Path], options: ReaderOptions) -> Source:
     if not paths:
-        raise InputError(f"no file matches `{source}`", code="file.missing")
+        raise InputError(f"no file matches `{source}`", code="file.missing", hint=_what_is_there(source))
     return Source(source, "files", {"train": tuple(local_file(path, options) for path in paths)}, options=options)
+
+
+def _what_is_there(pattern: str) -> str:
+    """What a glob without a match could have named: the names in the folder before its first wild part."""
+    path = _path(pattern)
+    parts = list(takewhile(lambda part: not _WILD.search(part), path.parts[:-1]))
+    folder = Path(*parts)
+    if not folder.is_dir():
+        return f"there is no folder `{folder}`"
+    names = [name for name in _names_in(folder) if name[0] not in "._"]
+    if not names:
+        return f"there is nothing in `{folder.resolve()}`"
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"in `{folder}` there is " + ", ".join(f"`{name}`" for name in names[:SHOWN]) + more
 
 
 def _of_folder(source: str, root: Path, found: Found, split: str | None, options: ReaderOptions) -> Source:

@@ -41,10 +41,13 @@ def sample(source: Source, split: str | None = None, rows: int = 1000) -> list[p
     return batches
 
 
-def no_records(shown: str) -> InputError:
-    """The error for a source without a record, good or bad."""
-    hint = "say `--allow-empty` if this is meant"
-    return InputError("there is not one record in it", code="file.empty", at=Location(shown), hint=hint)
+def no_records(shown: str, split: str | None = None) -> InputError:
+    """The error for a source without a record, good or bad, or without one in the slice that was asked for."""
+    meant = "say `--allow-empty` if this is meant"
+    if split is None or "[" not in split:
+        return InputError("there is not one record in it", code="file.empty", at=Location(shown), hint=meant)
+    hint = f"choose other rows with `--skip`, `--limit` or `--split`, or {meant}"
+    return InputError(f"not one of its rows is in `{split}`", code="file.empty", at=Location(shown), hint=hint)
 
 
 def _first(source: Source, file: SourceFile, name: str, rows: int, bad: list[RowError]) -> Iterator[pa.RecordBatch]:

@@ -120,6 +120,8 @@ def _binary_format(head: bytes) -> Format | None:
 
 
 def _refuse_foreign(head: bytes, shown: str) -> None:
+    if head.startswith(b"PK\x03\x04") and re.search(rb"xl/\w+|opendocument\.spreadsheet", head):
+        raise InputError("this is a spreadsheet", code="file.not_data", at=Location(shown), hint="save it as CSV first")
     for magic, code, what, hint in _FOREIGN:
         if head.startswith(magic):
             raise InputError(f"this is {what}", code=code, at=Location(shown), hint=hint)

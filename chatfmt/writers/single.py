@@ -82,13 +82,14 @@ class SingleFile:
         Raises OutputError where the file exists (without `overwrite`), an unfinished run is in the way (without
         `resume` or `overwrite`), it is of another run, or at work.
         """
+        shown = path.resolve() if path.is_symlink() else path
         path = path.resolve()
         state = staging_folder(path)
-        _check_file(path, state, resume=resume, overwrite=overwrite)
+        _check_file(shown, state, resume=resume, overwrite=overwrite)
         fsops.make_folder(state)
         lock = staging.Lock(state)
         try:
-            _settle(path, state, fingerprint, resume=resume, overwrite=overwrite)
+            _settle(shown, state, fingerprint, resume=resume, overwrite=overwrite)
         except BaseException:
             if staging.run_fingerprint(state) is None:
                 fsops.remove_folder(state)

@@ -1,0 +1,101 @@
+"""What errors and reports call things: by the names that the user gave them, with a hint that says what to type."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from chatfmt.errors import slips
+
+from ..conftest import ROOT, run_cli
+
+EVERYDAY = ROOT / "tests" / "data" / "everyday.jsonl"
+ROWS = "choose other rows with `--skip`, `--limit` or `--split`, or say `--allow-empty` if this is meant"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "e.jsonl").write_bytes(EVERYDAY.read_bytes())
+    (tmp_path / "deep").mkdir()
+    for name, inside in (("a.xlsx", "xl/workbook.xml"), ("b.zip", "a.jsonl")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr(inside, "x")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "error", "hint"),
+    [
+        ("convert e.jsonl --limit 0", 3, "e.jsonl: not one of its rows is in `train[:0]`", ROWS),
+        ("check e.jsonl --skip 12", 3, "e.jsonl: not one of its rows is in `train[12:]`", ROWS),
+        ("convert e.jsonl -t chatlm", 2, "unknown template `chatlm`",
+         "did you mean `chatml`? `chatfmt templates list` has the names; a path or a Hub model id has a `/`"),
+        ("convert a.xlsx", 3, "a.xlsx: this is a spreadsheet", "save it as CSV first"),
+        ("convert b.zip", 3, "b.zip: this is a zip archive (or a PyTorch file)", "unpack it first"),
+        ("convert *.parquet", 3, "no file matches `*.parquet`",
+         "in `.` there is `a.xlsx`, `b.zip`, `deep`, `e.jsonl`"),
+        ("convert none/*.jsonl", 3, "no file matches `none/*.jsonl`", "there is no folder `none`"),
+        ("verify none", 3, "`none` does not exist", "name a folder that chatfmt wrote"),
+        ("verify e.jsonl", 3, "`e.jsonl` is a file, and only folders have a manifest",
+         "name a folder that chatfmt wrote"),
+        ("convert e.jsonl -o e.jsonl --role user=x", 2, "the output `e.jsonl` is its own input", "choose another OUT"),
+        ("convert e.jsonl -o none/x.jsonl", 5, "the folder `none` does not exist", "mkdir -p none"),
+        ("convert e.jsonl --role user=x --on-error skip --max-bad 100%", 1,
+         "all of the 12 rows were rejected: 12 msg.role", "`chatfmt check` lists them"),
+    ],
+)  # fmt: skip
+def test_errors(command, code, error, hint, folder):
+    run = run_cli(*command.split(), cwd=folder)
+    assert (run.returncode, run.stdout) == (code, b"")
+    assert run.stderr.decode().splitlines() == [f"error: {error}", f"hint: {hint}"]
+
+
+def test_the_budget_of_a_stream_is_raised_without_resuming(folder):
+    (folder / "in.jsonl").write_text('{"messages": [{"role": "user", "content": "a"}]}\n[]\n')
+    for out, kept in (("-", ""), ("x.jsonl", ", and --resume keeps what is done")):
+        run = run_cli("convert", "in.jsonl", "--on-error", "skip", "-o", out, cwd=folder)
+        assert run.stderr.decode().splitlines() == [
+            "error: 1 of 2 rows were rejected, and `--max-bad` allows 10%: 1 json.not_object",
+            f"hint: `chatfmt check` lists them; --max-bad raises the budget{kept}",
+        ]
+
+
+def test_a_file_is_called_as_it_was_named(folder):
+    assert run_cli("convert", "e.jsonl", "-o", "x.jsonl", cwd=folder).returncode == 0
+    (folder / "link.jsonl").symlink_to("x.jsonl")
+    for name, shown in (("x.jsonl", "x.jsonl"), ("link.jsonl", folder / "x.jsonl")):
+        run = run_cli("convert", "e.jsonl", "-o", name, cwd=folder)
+        assert run.stderr.decode().splitlines()[0] == f"error: `{shown}` exists already"
+
+
+@pytest.mark.parametrize(
+    ("flags", "line", "shards"),
+    [
+        (["-o", "x.jsonl"], "12 rows of `messages`: x.jsonl", ["x.jsonl"]),
+        ([], "12 rows of `messages`: stdout", ["stdout"]),
+        (["-o", "x"], "12 rows in 1 shard of `messages`: data/train-00000-of-00001.parquet",
+         ["data/train-00000-of-00001.parquet"]),
+    ],
+)  # fmt: skip
+def test_a_plan_names_the_file_that_is_written(flags, line, shards, folder):
+    run = run_cli("convert", "e.jsonl", *flags, "--dry-run", cwd=folder)
+    assert run.stdout.decode().splitlines()[-1] == line
+    run = run_cli("convert", "e.jsonl", *flags, "--dry-run", "--json", cwd=folder)
+    assert json.loads(run.stdout)["shards"] == shards
+
+
+def test_the_parts_of_a_plan_are_told_by_the_names_that_were_given(folder):
+    assert run_cli("plan", "e.jsonl", "-o", "out", cwd=folder).returncode == 0
+    assert run_cli("run", "out", cwd=folder).stderr == b"part 1 of 1: 1 shard, 12 rows\n"
+    assert run_cli("commit", "out", cwd=folder).stderr == b"wrote 12 rows to `out`, 2.5 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "count"),
+    [("chatlm", "chatml", 1), ("chatlm", "chatglm4", 2), ("", "abc", 3), ("abc", "abc", 0), ("kitten", "sitting", 3)],
+)
+def test_slips_of_a_finger(one, other, count):
+    assert slips(one, other) == slips(other, one) == count
