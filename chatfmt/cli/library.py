@@ -38,7 +38,7 @@ def list_templates(as_json: AsJson = False) -> None:
         show.print_out(json.dumps(rows, ensure_ascii=False))
         return
     cells = [(row["name"], ", ".join(row["aliases"]), row["family"], ", ".join(row["supports"])) for row in rows]
-    show.console().print(show.table(("name", "other names", "family", "supports"), cells))
+    show.console().print(show.table(("name", "other names", "family", "supports"), cells, whole=(0,)))
 
 
 Name = Annotated[str, typer.Argument(help="Built-in name, .jinja file, model folder or Hub model id.")]
@@ -198,7 +198,7 @@ def list_recipes(as_json: AsJson = False) -> None:
         show.print_out(json.dumps(rows, ensure_ascii=False))
         return
     cells = [(row["name"], row["source"], row["licence"], row["title"]) for row in rows]
-    show.console().print(show.table(("name", "data set", "licence", "title"), cells))
+    show.console().print(show.table(("name", "data set", "licence", "title"), cells, whole=(0,)))
 
 
 @known.command("show", cls=Command)

@@ -149,7 +149,8 @@ def print_preview(shown: Shown) -> None:
             screen.print(marked(text, shown.spans if name == "text" else None, shown.tokens), soft_wrap=True)
     if shown.spans:
         places = ", ".join(f"{start} to {end}" for start, end in shown.spans)
-        screen.print(Text(f"trained (green): characters {places}", style="bold"), soft_wrap=True)
+        green = " (green)" if screen.color_system and not screen.no_color else ""
+        screen.print(Text(f"trained{green}: characters {places}", style="bold"), soft_wrap=True)
 
 
 def of_many(rows: int) -> str:

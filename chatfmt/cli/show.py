@@ -89,15 +89,19 @@ def _reader_gone() -> None:
     raise ReaderGone
 
 
-def table(titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> Table:
-    """A plain table of untrusted cells; the columns numbered in `right` are aligned to the right."""
+def table(
+    titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = (), whole: Sequence[int] = ()
+) -> Table:
+    """A plain table of untrusted cells; columns in `right` are aligned to the right, those in `whole` never folded."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     made = Table(box=SIMPLE_HEAD, pad_edge=False)
     for place, title in enumerate(titles):
-        made.add_column(Text(title), justify="right" if place in right else "left", overflow="fold")
+        made.add_column(
+            Text(title), justify="right" if place in right else "left", overflow="fold", no_wrap=place in whole
+        )
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(visible(str(cell))) for cell in row))
     return made

@@ -72,7 +72,7 @@ def test_preview_breaks_no_line_and_says_what_is_trained(tmp_path: Path) -> None
     source = written(tmp_path, [{"messages": [TALK["messages"][0], {"role": "assistant", "content": said}]}])
     lines = shown("preview", source, "-t", "chatml").splitlines()
     assert said + "<|im_end|>" in lines
-    assert lines[-1] == "trained (green): characters 51 to 361"
+    assert lines[-1] == "trained: characters 51 to 361"
 
 
 NODES = [

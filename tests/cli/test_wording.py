@@ -99,3 +99,10 @@ def test_the_parts_of_a_plan_are_told_by_the_names_that_were_given(folder):
 )
 def test_slips_of_a_finger(one, other, count):
     assert slips(one, other) == slips(other, one) == count
+
+
+@pytest.mark.parametrize("kind", ["recipes", "templates"])
+def test_names_in_a_list_are_whole(kind):
+    names = {row["name"] for row in json.loads(run_cli(kind, "list", "--json").stdout)}
+    lines = run_cli(kind, "list").stdout.decode().splitlines()
+    assert len(names) > 50 and names <= {word for line in lines for word in line.split()[:1]}
