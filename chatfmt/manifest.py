@@ -230,12 +230,11 @@ def read_manifest(folder: Path) -> Manifest:
 def verify(folder: Path) -> list[Problem]:
     """Every difference between an output folder and its manifest; empty where every byte is as it was written.
 
-    Reads all of the data. The card may be edited and is not looked at. Raises nothing for damaged data, InputError
-    where there is no such folder.
+    Reads all of the data. The card may be edited and is not looked at. Raises nothing for damaged data.
     """
     if not folder.is_dir():
-        what = "is a file, and only folders have a manifest" if folder.exists() else "does not exist"
-        raise InputError(f"`{folder}` {what}", code="file.missing", hint="name a folder that chatfmt wrote")
+        what = "it is a file, and only folders have a manifest" if folder.exists() else "there is no such folder"
+        return [Problem("manifest", "", what)]
     try:
         manifest = read_manifest(folder)
     except InputError as error:

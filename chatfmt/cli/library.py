@@ -231,7 +231,8 @@ def verify(
         found = [{"code": problem.code, "path": problem.path, "message": problem.message} for problem in problems]
         show.print_out(json.dumps({"schema": 1, "problems": found}, ensure_ascii=False))
     if problems:
-        raise DataProblem(f"{folder}: " + "; ".join(map(str, problems)), hint="convert again with --overwrite")
+        hint = "convert again with --overwrite" if folder.is_dir() else "name a folder that chatfmt wrote"
+        raise DataProblem(f"{folder}: " + "; ".join(map(str, problems)), hint=hint)
     if not as_json:
         shards = manifest.read_manifest(folder).shards
         counts = f"{show.counted(sum(shard.rows for shard in shards), 'row')} in {show.counted(len(shards), 'shard')}"

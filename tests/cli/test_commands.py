@@ -66,7 +66,9 @@ def test_version():
         (["convert", str(EVERYDAY), "--zzz"], 2, ["error: no such option: --zzz", "hint: chatfmt --help"]),
         (["convrt"], 2, ["error: no such command 'convrt'. Did you mean 'convert'?", "hint: chatfmt --help"]),
         (["recipes", "show", "gsm9k"], 2, ["error: unknown recipe `gsm9k`", "hint: did you mean `gsm8k`?"]),
-        (["verify", "nowhere"], 1, []),
+        (["verify", "nowhere"], 1, [
+            "error: nowhere: there is no such folder", "hint: name a folder that chatfmt wrote",
+        ]),
         (["templates", "diff", "chatml", "smollm2"], 1, []),
     ],
 )  # fmt: skip
