@@ -22,7 +22,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, repeat
 from typing import Any, Literal, Protocol, TypedDict
@@ -300,24 +300,57 @@ class Rendered:
     """Which rows are known to print every text of their conversation; None where nothing is known."""
 
 
+@dataclass(frozen=True)
+class Chats:
+    """Conversations to render: a messages column, and JSON columns of its length with what else a template sees."""
+
+    messages: pa.ListArray
+    tools: pa.Array | None = None
+    documents: pa.Array | None = None
+    template_kwargs: pa.Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    @property
+    def others(self) -> tuple[pa.Array | None, pa.Array | None, pa.Array | None]:
+        """All but the messages."""
+        return self.tools, self.documents, self.template_kwargs
+
+    def take(self, rows: pa.Array) -> Chats:
+        """Some of the rows, in that order."""
+        return self._each(lambda column: column.take(rows))
+
+    def slice(self, start: int, length: int) -> Chats:
+        """At most `length` rows from `start` on."""
+        return self._each(lambda column: column.slice(start, length))
+
+    def _each(self, change: Callable[[pa.Array], pa.Array]) -> Chats:
+        return Chats(*(None if column is None else change(column) for column in (self.messages, *self.others)))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one call of a renderer asks for."""
+
+    generation_prompt: bool | None = None
+    """Overrules the options of the run, unless None."""
+    spans: bool = False
+    """Whether the spans of what a model is trained on are wanted."""
+
+
+JUST_TEXT = Asked()
+Failures = list[RenderError] | None
+"""Where the errors of rows are collected; None has the first one raised."""
+
+
 class Renderer(Protocol):
     """Conversations to text: whatever renders, masks or guards is called like this."""
 
-    def __call__(
-        self,
-        messages: pa.ListArray,
-        tools: pa.Array | None = None,
-        documents: pa.Array | None = None,
-        template_kwargs: pa.Array | None = None,
-        *,
-        generation_prompt: bool | None = None,
-        spans: bool = False,
-        failures: list[RenderError] | None = None,
-    ) -> Rendered:
-        """The text of each conversation of a messages column, null for null.
+    def __call__(self, chats: Chats, asked: Asked = JUST_TEXT, failures: Failures = None) -> Rendered:
+        """The text of each conversation, null for null.
 
-        `tools`, `documents` and `template_kwargs` are JSON columns of the same length. `generation_prompt` overrules
-        the options for one call; `spans` asks for the spans of what a model is trained on. A row that fails raises
-        RenderError with its index in the column; with `failures` the error is appended there and the text is null.
+        A row that fails raises RenderError with its index; with `failures` the error is appended there and the text is
+        null.
         """
         ...

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .errors import ChatfmtError, Location, RowError, UnknownName, UsageError
-from .schema import Rendered, Renderer, decode_conversations, encode_conversations, json_array
+from .schema import Asked, Chats, Rendered, Renderer, decode_conversations, encode_conversations, json_array
 
 Fields = dict[str, pa.Array]
 Turns = list[dict[str, Any]]
@@ -29,14 +29,7 @@ Turns = list[dict[str, Any]]
 class Cutter(Protocol):
     """The code point at which message `first[row]` begins in the text of each conversation."""
 
-    def __call__(
-        self,
-        messages: pa.ListArray,
-        first: Sequence[int],
-        tools: pa.Array | None,
-        documents: pa.Array | None,
-        template_kwargs: pa.Array | None,
-    ) -> list[int]: ...
+    def __call__(self, chats: Chats, first: Sequence[int]) -> list[int]: ...
 
 
 @dataclass(frozen=True)
@@ -68,12 +61,11 @@ class Rows:
         """Text of `messages` with the rows' tools, documents and variables; raises UsageError without a template."""
         if self.renderer is None:
             raise UsageError("this view is text, and no template was given", hint="-t chatml")
-        return self.renderer(messages, *self.extras, generation_prompt=generation_prompt, spans=spans)
+        return self.renderer(self.chats(messages), Asked(generation_prompt, spans))
 
-    @property
-    def extras(self) -> tuple[pa.Array | None, pa.Array | None, pa.Array | None]:
-        """What a template sees beside the messages: tools, documents, variables."""
-        return self.column("tools"), self.column("documents"), self.column("template_kwargs")
+    def chats(self, messages: pa.ListArray) -> Chats:
+        """`messages` with the rows' tools, documents and variables, which is what a template sees."""
+        return Chats(messages, self.column("tools"), self.column("documents"), self.column("template_kwargs"))
 
 
 def join(first: pa.ListArray, second: pa.ListArray) -> pa.ListArray:
@@ -329,7 +321,7 @@ def _torn_prompts(
     if some.cutter is None:
         raise _no_boundary(torn[0])
     with _subset(torn):
-        cuts = [some.cutter(turns.take(places), first, *some.extras) for turns in joined]
+        cuts = [some.cutter(some.chats(turns.take(places)), first) for turns in joined]
     texts = [
         [whole[row][:cut] for row, cut in zip(torn, found, strict=True)]
         for whole, found in zip(wholes, cuts, strict=True)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import checks, dialects, mapping, render, tokens, transforms, views, writers
-from ..errors import ChatfmtError, Location, RenderError, RowError, UsageError, located
+from ..errors import ChatfmtError, Location, RowError, UsageError, located
 from ..render.boundaries import boundaries
 from ..render.environment import expression, text_expression
 from ..render.guard import Guard, Loss
@@ -23,7 +23,19 @@ from ..render.masked import MaskedRenderer
 from ..render.masks import WHOLE_TURNS, Masker
 from ..render.probe import encodes_twice
 from ..render.voice import Voice
-from ..schema import CONVERSATIONS, ROW, Rendered, Renderer, decode_objects, dumps, to_plain
+from ..schema import (
+    CONVERSATIONS,
+    JUST_TEXT,
+    ROW,
+    Asked,
+    Chats,
+    Failures,
+    Rendered,
+    Renderer,
+    decode_objects,
+    dumps,
+    to_plain,
+)
 from .books import Books
 from .columns import typed
 from .job import Job
@@ -228,26 +240,13 @@ class GuardedRenderer:
     template: str
     fitted: bool
 
-    def __call__(
-        self,
-        messages: pa.ListArray,
-        tools: pa.Array | None = None,
-        documents: pa.Array | None = None,
-        template_kwargs: pa.Array | None = None,
-        *,
-        generation_prompt: bool | None = None,
-        spans: bool = False,
-        failures: list[RenderError] | None = None,
-    ) -> Rendered:
-        extras = (tools, documents, template_kwargs)
+    def __call__(self, chats: Chats, asked: Asked = JUST_TEXT, failures: Failures = None) -> Rendered:
         try:
-            rendered = self.inner(
-                messages, *extras, generation_prompt=generation_prompt, spans=spans, failures=failures
-            )
+            rendered = self.inner(chats, asked, failures)
         except ChatfmtError:  # a text that is lost ends the run, whatever else is wrong with a row
-            self._raise(self.guard.check(messages, *extras))
+            self._raise(self.guard.check(chats))
             raise
-        self._raise(self.guard.check(messages, *extras, rendered.whole))
+        self._raise(self.guard.check(chats, rendered.whole))
         return rendered
 
     def _raise(self, loss: Loss | None) -> None:
@@ -261,16 +260,8 @@ class Boundaries:
     def __init__(self, voice: Voice) -> None:
         self._masker = Masker(voice, WHOLE_TURNS)
 
-    def __call__(
-        self,
-        messages: pa.ListArray,
-        first: Sequence[int],
-        tools: pa.Array | None,
-        documents: pa.Array | None,
-        template_kwargs: pa.Array | None,
-    ) -> list[int]:
-        found = boundaries(self._masker, messages, first, tools, documents, template_kwargs)
-        return [cut.cut if cut is not None else 0 for cut in found]
+    def __call__(self, chats: Chats, first: Sequence[int]) -> list[int]:
+        return [cut.cut if cut is not None else 0 for cut in boundaries(self._masker, chats, first)]
 
 
 def guarded(engine: render.Renderer, job: Job, voice: Voice) -> Renderer:

@@ -24,7 +24,7 @@ from ..render import RenderOptions
 from ..render.difference import Difference, compare, usual_conversations
 from ..render.environment import REASONING_FIELDS
 from ..render.injection import control_literals
-from ..render.masks import WHOLE_TURNS, chats
+from ..render.masks import WHOLE_TURNS, to_chats
 from ..render.program import Untraceable, describe
 from ..render.template import ChatTemplate
 from ..render.trace import Inputs, trace
@@ -436,8 +436,7 @@ def conversations(recipe: Recipe, scratch: Scratch) -> Iterator[Chat]:
         for split in (split for shard in part.shards for split in shard):
             for batch in sources.read(split, columns=part.job.read):
                 rows = views.Rows(conversion.conversations(batch, split.shown), None)
-                extras = [rows.column(name) for name in ("tools", "documents", "template_kwargs")]
-                yield from (chat for chat in chats(views.whole(rows), *extras) if chat is not None)
+                yield from (chat for chat in to_chats(rows.chats(views.whole(rows))) if chat is not None)
 
 
 def difference(recipe: Recipe, first: ChatTemplate, second: ChatTemplate, scratch: Scratch) -> Difference:

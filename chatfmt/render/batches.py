@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from ..schema import Rendered, integers
+from ..schema import Asked, Chats, Rendered, integers
 from .environment import Span
 from .kernels import Numbers
 from .options import SPANS
@@ -17,18 +17,13 @@ from .rows import Text
 from .shapes import Turns
 from .tables import Pieces
 
-Others = tuple[pa.Array | None, pa.Array | None, pa.Array | None]
-"""Tools, documents and template variables."""
-
 
 @dataclass
 class Batch:
-    """One call: the columns, and what is found out about their rows."""
+    """One call: the conversations, what is asked, and what is found out about their rows."""
 
-    messages: pa.ListArray
-    others: Others
-    generation_prompt: bool
-    spans: bool
+    chats: Chats
+    asked: Asked
     turns: Turns
     shape: Numbers
     program: Numbers
@@ -38,10 +33,9 @@ class Batch:
     why: dict[int, str] = field(default_factory=dict)
     """Why rows could not be replayed one by one."""
 
-    def take(self, rows: Sequence[int] | Numbers) -> tuple[pa.Array | None, ...]:
-        """The columns of some rows, as a renderer takes them."""
-        places = integers(np.asarray(rows, np.int64))
-        return tuple(None if column is None else column.take(places) for column in (self.messages, *self.others))
+    def take(self, rows: Sequence[int] | Numbers) -> Chats:
+        """The conversations of some rows."""
+        return self.chats.take(integers(np.asarray(rows, np.int64)))
 
 
 @dataclass(frozen=True)
@@ -81,7 +75,7 @@ def together(plain: Rendered | None, left: Numbers, batch: Batch) -> Rendered:
     if plain is not None:
         texts = pa.concat_arrays([plain.text, texts])
         spans = pa.concat_arrays([plain.spans, spans]) if plain.spans is not None else spans
-    return Rendered(texts.take(order), spans.take(order) if batch.spans else None)
+    return Rendered(texts.take(order), spans.take(order) if batch.asked.spans else None)
 
 
 def merged(rendered: Rendered, plain: Rendered, left: Numbers, spans: bool) -> Rendered:

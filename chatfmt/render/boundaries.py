@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import pyarrow as pa
-
 from ..errors import Location, RenderError
+from ..schema import Chats
 from .failures import render_error
-from .masks import Masker, chats, refused
+from .masks import Masker, refused, to_chats
 from .voice import Chat, Turns
 
 
@@ -73,17 +72,10 @@ def last_spoken(messages: Turns) -> int:
     raise refused("no message of the assistant")
 
 
-def boundaries(
-    masker: Masker,
-    messages: pa.ListArray,
-    first: Sequence[int | None] | None = None,
-    tools: pa.Array | None = None,
-    documents: pa.Array | None = None,
-    template_kwargs: pa.Array | None = None,
-) -> list[Boundary | None]:
-    """The cut of each conversation of a messages column, before message `first[row]`; None where it is null."""
+def boundaries(masker: Masker, chats: Chats, first: Sequence[int | None] | None = None) -> list[Boundary | None]:
+    """The cut of each conversation of a column, before message `first[row]`; None where it is null."""
     found: list[Boundary | None] = []
-    for row, chat in enumerate(chats(messages, tools, documents, template_kwargs)):
+    for row, chat in enumerate(to_chats(chats)):
         try:
             found.append(None if chat is None else boundary(masker, chat, first[row] if first else None))
         except RenderError as error:

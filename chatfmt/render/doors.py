@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import RenderError
-from ..schema import encode_conversations, json_array
+from ..schema import Asked, Chats, encode_conversations, json_array
 from .environment import Moment
 from .locked import Isolation, LockedRenderer
 from .options import RenderOptions
@@ -35,14 +35,8 @@ class LockedDoors:
         """The rendered text, with `spans` together with its generation spans."""
         tools, documents = (None if value is None else json_array([value]) for value in (chat.tools, chat.documents))
         try:
-            rendered = self._renderer(text, options.date)(
-                encode_conversations([chat.messages]),
-                tools,
-                documents,
-                json_array([dict(variables)]),
-                generation_prompt=prompt,
-                spans=spans,
-            )
+            one = Chats(encode_conversations([chat.messages]), tools, documents, json_array([dict(variables)]))
+            rendered = self._renderer(text, options.date)(one, Asked(prompt, spans))
         except RenderError as error:
             raise error.__cause__ or error from None
         said = rendered.text[0].as_py()

@@ -24,9 +24,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import Location, TemplateError
-from ..schema import JSON, TEXT, integers
+from ..schema import JSON, TEXT, Chats, integers
 from .marks import CALLS, CONTENT, REASONING, TAG, Marked, Plan, Slot, mark, only, read
-from .masks import chats
+from .masks import to_chats
 from .voice import Chat, Turns, Voice
 
 PLAN = Plan(tools=True, values=True)
@@ -135,25 +135,15 @@ class Guard:
         self._seen: set[int] = set()
         self._finder = _Finder(voice)
 
-    def check(
-        self,
-        messages: pa.ListArray,
-        tools: pa.Array | None = None,
-        documents: pa.Array | None = None,
-        template_kwargs: pa.Array | None = None,
-        whole: npt.NDArray[np.bool_] | None = None,
-    ) -> Loss | None:
-        """The first loss in a messages column that is not allowed, with its row, or None.
+    def check(self, chats: Chats, whole: npt.NDArray[np.bool_] | None = None) -> Loss | None:
+        """The first loss in a column that is not allowed, with its row, or None.
 
         `whole` are the rows that are known to print every text (`Rendered.whole`), which need no look.
         """
-        rows = self._unseen(messages, tools, documents, whole)
+        rows = self._unseen(chats, whole)
         if not rows:
             return None
-        places = pa.array(rows, pa.int64())
-        columns = (messages, tools, documents, template_kwargs)
-        taken = [None if column is None else column.take(places) for column in columns]
-        for row, chat in zip(rows, chats(*taken), strict=True):
+        for row, chat in zip(rows, to_chats(chats.take(pa.array(rows, pa.int64()))), strict=True):
             loss = None if chat is None else self._first(chat)
             if loss is not None:
                 return replace(loss, row=row)
@@ -167,24 +157,16 @@ class Guard:
             self.notes[f"{loss.field} of earlier answers" if loss.by_design else _name(loss)] += 1
         return None
 
-    def _unseen(
-        self,
-        messages: pa.ListArray,
-        tools: pa.Array | None,
-        documents: pa.Array | None,
-        whole: npt.NDArray[np.bool_] | None,
-    ) -> list[int]:
+    def _unseen(self, chats: Chats, whole: npt.NDArray[np.bool_] | None) -> list[int]:
         """The rows to check: those of the first rows, and the first row of each shape that is new."""
-        count = min(self._left, len(messages))
+        count = min(self._left, len(chats))
         self._left -= count
-        doubted = np.arange(len(messages)) if whole is None else np.flatnonzero(~whole)
+        doubted = np.arange(len(chats)) if whole is None else np.flatnonzero(~whole)
         if not len(doubted):
             return []
-        if len(doubted) < len(messages):
-            messages, tools, documents = (
-                None if column is None else column.take(integers(doubted)) for column in (messages, tools, documents)
-            )
-        rows, shapes = message_shapes(messages, (tools, documents))
+        if len(doubted) < len(chats):
+            chats = chats.take(integers(doubted))
+        rows, shapes = message_shapes(chats.messages, (chats.tools, chats.documents))
         unique, first = np.unique(shapes, return_index=True)
         pairs = zip(unique.tolist(), first.tolist(), strict=True)
         new = {shape: int(doubted[rows[place]]) for shape, place in pairs if shape not in self._seen}

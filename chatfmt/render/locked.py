@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from .. import schema
 from ..errors import Location, RenderError, TemplateError, UnknownName, UsageError
-from ..schema import Rendered
+from ..schema import JUST_TEXT, Asked, Chats, Failures, Rendered
 from .environment import plain_data
 from .failures import NotReproducible, render_error
 from .limits import Limits
@@ -173,46 +173,30 @@ class LockedRenderer:
         with contextlib.suppress(AttributeError):
             self._process.close()
 
-    def __call__(
-        self,
-        messages: pa.ListArray,
-        tools: pa.Array | None = None,
-        documents: pa.Array | None = None,
-        template_kwargs: pa.Array | None = None,
-        *,
-        generation_prompt: bool | None = None,
-        spans: bool = False,
-        failures: list[RenderError] | None = None,
-    ) -> Rendered:
+    def __call__(self, chats: Chats, asked: Asked = JUST_TEXT, failures: Failures = None) -> Rendered:
         """As `Renderer` says."""
-        if spans and self.options.continue_final:
+        if asked.spans and self.options.continue_final:
             raise UsageError("spans of trained text and `--continue-final` do not go together", hint="leave one out")
-        prompt = self.options.generation_prompt if generation_prompt is None else generation_prompt
-        ask = {"do": "render", "prompt": prompt, "spans": spans}
+        ask = {"do": "render", "prompt": self.options.resolved(asked).generation_prompt, "spans": asked.spans}
         answers: list[Any] = []
-        for start in range(0, len(messages), ROWS):
-            columns = [
-                None if c is None else c.slice(start, ROWS) for c in (messages, tools, documents, template_kwargs)
-            ]
-            answers += self._answers(ask, columns)
+        for start in range(0, len(chats), ROWS):
+            answers += self._answers(ask, chats.slice(start, ROWS))
         outcomes = [self._outcome(row, answer, failures) for row, answer in enumerate(answers)]
-        found = pa.array([pairs for _, pairs in outcomes], SPANS) if spans else None
+        found = pa.array([pairs for _, pairs in outcomes], SPANS) if asked.spans else None
         return Rendered(pa.array([text for text, _ in outcomes], schema.TEXT), found)
 
-    def _answers(self, ask: dict[str, Any], columns: Sequence[pa.Array | None]) -> list[Any]:
+    def _answers(self, ask: dict[str, Any], chats: Chats) -> list[Any]:
         """An answer a row; where the process dies, it is started anew and asked row by row."""
-        size = len(cast(pa.Array, columns[0]))
         try:
-            return self._process.request(_rows_request(ask, columns), size)
+            return self._process.request(_rows_request(ask, chats), len(chats))
         except Gone:
             self._process.close()
             self._process = self._start()
-        if size == 1:
+        if len(chats) == 1:
             return [{"error": ["OverLimit", "the template takes too long or too much memory", None]}]
-        rows = ([None if column is None else column.slice(row, 1) for column in columns] for row in range(size))
-        return [answer for row in rows for answer in self._answers(ask, row)]
+        return [answer for row in range(len(chats)) for answer in self._answers(ask, chats.slice(row, 1))]
 
-    def _outcome(self, row: int, answer: Any, failures: list[RenderError] | None) -> tuple[str | None, Any]:
+    def _outcome(self, row: int, answer: Any, failures: Failures) -> tuple[str | None, Any]:
         if answer is None:
             return None, None
         if not isinstance(answer, dict):
@@ -253,12 +237,11 @@ def _setup(template: ChatTemplate, options: RenderOptions, limits: Limits, isola
     }  # fmt: skip
 
 
-def _rows_request(ask: dict[str, Any], columns: Sequence[pa.Array | None]) -> bytes:
+def _rows_request(ask: dict[str, Any], chats: Chats) -> bytes:
     """The request for some rows; tools and the like, which repeat, are sent once each and named by their number."""
-    messages = cast(pa.ListArray, columns[0])
-    shared, numbers = zip(*(_shared(column, len(messages)) for column in columns[1:]), strict=True)
-    rows = [list(row) for row in zip(schema.decode_conversations(messages), *numbers, strict=True)]
-    if _is_json(messages.type):
+    shared, numbers = zip(*(_shared(column, len(chats)) for column in chats.others), strict=True)
+    rows = [list(row) for row in zip(schema.decode_conversations(chats.messages), *numbers, strict=True)]
+    if _is_json(chats.messages.type):
         with contextlib.suppress(TypeError):  # an integer beyond 64 bits
             return orjson.dumps({**ask, "rows": rows, "shared": shared})
     return json.dumps(plain_data({**ask, "rows": rows, "shared": shared})).encode()

@@ -15,17 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import Location, RenderError
-from ..schema import Rendered, encode_conversations, integers
+from ..schema import JUST_TEXT, Asked, Chats, Failures, Rendered, encode_conversations, integers
 from .environment import Span
 from .kernels import Numbers
 from .marks import Marked
-from .masks import FLAGS, WHOLE_TURNS, Mask, Masker, MaskOptions, chats, wanted_turns
+from .masks import FLAGS, WHOLE_TURNS, Mask, Masker, MaskOptions, to_chats, wanted_turns
 from .options import SPANS, Renderer
 from .placed import Placements
 from .replay import TracedRenderer
 from .voice import Chat, Voice
-
-Extras = tuple[pa.Array | None, pa.Array | None, pa.Array | None]
 
 
 class MaskedRenderer:
@@ -40,74 +38,58 @@ class MaskedRenderer:
         """How many of them were looked at one by one."""
         self._placements = Placements()
 
-    def __call__(
-        self,
-        messages: pa.ListArray,
-        tools: pa.Array | None = None,
-        documents: pa.Array | None = None,
-        template_kwargs: pa.Array | None = None,
-        *,
-        generation_prompt: bool | None = None,
-        spans: bool = False,
-        failures: list[RenderError] | None = None,
-    ) -> Rendered:
-        extras = (tools, documents, template_kwargs)
-        if not spans:
-            return self.inner(messages, *extras, generation_prompt=generation_prompt, failures=failures)
-        if self._tags_suffice(messages):
-            rendered = self.inner(messages, *extras, generation_prompt=generation_prompt, spans=True, failures=failures)
+    def __call__(self, chats: Chats, asked: Asked = JUST_TEXT, failures: Failures = None) -> Rendered:
+        if not asked.spans:
+            return self.inner(chats, asked, failures)
+        if self._tags_suffice(chats.messages):
+            rendered = self.inner(chats, asked, failures)
             self._count("generation", len(rendered.text) - rendered.text.null_count)
             return rendered
+        unmasked = replace(asked, spans=False)
         if isinstance(self.inner, TracedRenderer) and not any(map(self.masker.voice.has_generation_tag, (None, [{}]))):
-            return self._replayed(self.inner, messages, extras, generation_prompt, failures)
-        rows = chats(messages, *extras)
+            return self._replayed(self.inner, chats, unmasked, failures)
+        rows = to_chats(chats)
         tagged = any(row is not None and self.masker.voice.has_generation_tag(row.tools) for row in rows)
-        rendered = self.inner(messages, *extras, generation_prompt=generation_prompt, spans=tagged, failures=failures)
-        masks = self._masks(rows, rendered, extras, generation_prompt, failures)
+        rendered = self.inner(chats, replace(asked, spans=tagged), failures)
+        masks = self._masks(rows, rendered, chats, unmasked, failures)
         return Rendered(pa.array([mask and mask.text for mask in masks], pa.string()), _column(masks))
 
-    def _replayed(
-        self, inner: TracedRenderer, messages: pa.ListArray, extras: Extras, prompt: bool | None,
-        failures: list[RenderError] | None,
-    ) -> Rendered:  # fmt: skip
+    def _replayed(self, inner: TracedRenderer, chats: Chats, asked: Asked, failures: Failures) -> Rendered:
         """The texts, with the spans that programs tell, and by marks those of the rows that teach and of all others."""
-        found = inner.replay(messages, extras, prompt, failures=failures)
-        kinds = self._placements.kinds(found, messages, flags=self.masker.options.flags)
+        found = inner.replay(chats, asked, failures)
+        kinds = self._placements.kinds(found, chats.messages, flags=self.masker.options.flags)
         refused: list[RenderError] = []
-        taught = self._some(kinds.lessons(), messages, extras, found.rendered, prompt, refused)
+        taught = self._some(kinds.lessons(), chats, found.rendered, asked, refused)
         for row, mask in taught.items():
             kinds.learn(row, mask.spans if mask is not None and mask.method == "marks" else None)
         known, spans = kinds.spans(taught.keys())
         self._count("marks", len(known))
-        left = sorted({*range(len(messages))} - {*known.tolist()} - taught.keys())
-        masks = taught | self._some(left, messages, extras, found.rendered, prompt, refused)
+        left = sorted({*range(len(chats))} - {*known.tolist()} - taught.keys())
+        masks = taught | self._some(left, chats, found.rendered, asked, refused)
         _settle(refused, failures)
         return _together(found.rendered, known, spans, masks)
 
     def _some(
-        self, rows: Sequence[int], messages: pa.ListArray, extras: Extras, rendered: Rendered, prompt: bool | None,
-        failures: list[RenderError],
-    ) -> dict[int, Mask | None]:  # fmt: skip
+        self, rows: Sequence[int], chats: Chats, rendered: Rendered, asked: Asked, failures: list[RenderError]
+    ) -> dict[int, Mask | None]:
         """The masks of some rows of a rendered column, by row; `failures` name the row of the column."""
         if not rows:
             return {}
         places, before = integers(np.array(rows, np.int64)), len(failures)
-        tools, documents, overrides = (None if extra is None else extra.take(places) for extra in extras)
-        some = chats(messages.take(places), tools, documents, overrides)
-        masks = self._masks(some, Rendered(rendered.text.take(places)), (tools, documents, overrides), prompt, failures)
+        some = chats.take(places)
+        masks = self._masks(to_chats(some), Rendered(rendered.text.take(places)), some, asked, failures)
         for failure in failures[before:]:
             failure.at = replace(failure.at, row=rows[failure.at.row or 0])
         return dict(zip(rows, masks, strict=True))
 
     def _masks(
-        self, rows: Sequence[Chat | None], rendered: Rendered, extras: Extras, prompt: bool | None,
-        failures: list[RenderError] | None,
-    ) -> list[Mask | None]:  # fmt: skip
+        self, rows: Sequence[Chat | None], rendered: Rendered, chats: Chats, asked: Asked, failures: Failures
+    ) -> list[Mask | None]:
         """The mask of each row of a rendered column, by tags and marks; None where there is no text."""
         self.marked += len(rows)
         texts = rendered.text.to_pylist()
         blocks = self._blocks(rows, rendered.spans)
-        firsts = self._marked(rows, texts, blocks, extras, prompt)
+        firsts = self._marked(rows, texts, blocks, chats, asked)
         return [
             self._mask(row, rows[row], texts[row], blocks[row], firsts.get(row), failures) for row in range(len(rows))
         ]
@@ -139,8 +121,8 @@ class MaskedRenderer:
         rows: Sequence[Chat | None],
         texts: Sequence[str | None],
         blocks: Sequence[list[Span] | None],
-        extras: Extras,
-        generation_prompt: bool | None,
+        chats: Chats,
+        asked: Asked,
     ) -> Mapping[int, tuple[Marked, str]]:
         """The rows that need marks, as the first plan marks them, with their rendered texts."""
         marked: dict[int, Marked] = {}
@@ -151,9 +133,8 @@ class MaskedRenderer:
         if not marked:
             return {}
         column = encode_conversations([item.chat.messages for item in marked.values()])
-        places = pa.array(list(marked), pa.int64())
-        taken = [None if extra is None else extra.take(places) for extra in extras]
-        said = self.inner(column, *taken, generation_prompt=generation_prompt, failures=[]).text.to_pylist()
+        same = replace(chats.take(pa.array(list(marked), pa.int64())), messages=column)
+        said = self.inner(same, asked, []).text.to_pylist()
         pairs = zip(marked.items(), said, strict=True)
         return {place: (item, text) for (place, item), text in pairs if text is not None}
 
@@ -171,7 +152,7 @@ class MaskedRenderer:
         text: str | None,
         blocks: Sequence[Span] | None,
         first: tuple[Marked, str] | None,
-        failures: list[RenderError] | None,
+        failures: Failures,
     ) -> Mask | None:
         if row is None or text is None:
             return None
@@ -191,7 +172,7 @@ def _column(masks: Sequence[Mask | None]) -> pa.ListArray:
     return pa.array([None if mask is None else [list(span) for span in mask.spans] for mask in masks], SPANS)
 
 
-def _settle(refused: list[RenderError], failures: list[RenderError] | None) -> None:
+def _settle(refused: list[RenderError], failures: Failures) -> None:
     """Hand over the refused rows in order, or raise the first of them where nobody takes them."""
     refused.sort(key=lambda error: error.at.row or 0)
     if refused and failures is None:

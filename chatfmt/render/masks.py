@@ -20,10 +20,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
-import pyarrow as pa
-
 from ..errors import ChatfmtError, Location, RenderError
-from ..schema import decode_conversations, json_values
+from ..schema import Chats, decode_conversations, json_values
 from .cuts import Cuts
 from .environment import Span
 from .failures import render_error
@@ -259,17 +257,10 @@ class Masker:
         return turns
 
 
-def chats(
-    messages: pa.ListArray,
-    tools: pa.Array | None = None,
-    documents: pa.Array | None = None,
-    template_kwargs: pa.Array | None = None,
-) -> list[Chat | None]:
-    """The conversations of a batch with what belongs to each; None where the messages are null."""
-    count = len(messages)
-    others = [json_values(column) if column is not None else [None] * count for column in (tools, documents)]
-    kwargs = json_values(template_kwargs) if template_kwargs is not None else [None] * count
-    rows = zip(decode_conversations(messages), *others, kwargs, strict=True)
+def to_chats(column: Chats) -> list[Chat | None]:
+    """The conversations of a column with what belongs to each; None where the messages are null."""
+    others = [[None] * len(column) if other is None else json_values(other) for other in column.others]
+    rows = zip(decode_conversations(column.messages), *others, strict=True)
     return [None if said is None else Chat(said, tool, document, extra or {}) for said, tool, document, extra in rows]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, get_args
 
 import pyarrow as pa
 
 from .. import schema
+from ..schema import Asked
 from .environment import UNDATED, Moment
 
 Engine = Literal["auto", "trace", "jinja"]
@@ -32,6 +33,10 @@ class RenderOptions:
     """`strip` takes one `bos_token` from the start of each text that has it there: for trainers that add their own."""
     fitted: bool = False
     """Whether conversations were adapted to the template already (`--fit`): then no hint advises it."""
+
+    def resolved(self, asked: Asked) -> Asked:
+        """What a call asks for, with the generation prompt of the run where the call leaves it open."""
+        return replace(asked, generation_prompt=self.generation_prompt) if asked.generation_prompt is None else asked
 
 
 class Renderer(schema.Renderer, Protocol):

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from .. import schema
-from ..errors import RenderError, UsageError
-from ..schema import Rendered
+from ..errors import UsageError
+from ..schema import JUST_TEXT, Asked, Chats, Failures, Rendered
 from .environment import (
     CONTEXT_NAMES,
     REASONING_FIELDS,
@@ -46,30 +46,17 @@ class JinjaRenderer:
         self.template, self.options, self.reason = template, options, reason
         self._base = context({**template.special_tokens, **options.variables}, options.date)
 
-    def __call__(
-        self,
-        messages: pa.ListArray,
-        tools: pa.Array | None = None,
-        documents: pa.Array | None = None,
-        template_kwargs: pa.Array | None = None,
-        *,
-        generation_prompt: bool | None = None,
-        spans: bool = False,
-        failures: list[RenderError] | None = None,
-    ) -> Rendered:
-        if spans and self.options.continue_final:
+    def __call__(self, chats: Chats, asked: Asked = JUST_TEXT, failures: Failures = None) -> Rendered:
+        if asked.spans and self.options.continue_final:
             raise UsageError("spans of trained text and `--continue-final` do not go together", hint="leave one out")
-        prompt = self.options.generation_prompt if generation_prompt is None else generation_prompt
-        render = functools.partial(self._render, normaliser(messages.type), prompt, spans)
-        columns = (_values(tools), _values(documents), _values(template_kwargs))
-        rows = zip(schema.decode_conversations(messages), *columns, strict=False)
+        asked = self.options.resolved(asked)
+        render = functools.partial(self._render, normaliser(chats.messages.type), asked)
+        rows = zip(schema.decode_conversations(chats.messages), *map(_values, chats.others), strict=False)
         outcomes = [self._outcome(render, row, values, failures) for row, values in enumerate(rows)]
-        spans_of = pa.array([found for _, found in outcomes], SPANS) if spans else None
-        return Rendered(pa.array([text for text, _ in outcomes], schema.TEXT), spans_of)
+        spans = pa.array([found for _, found in outcomes], SPANS) if asked.spans else None
+        return Rendered(pa.array([text for text, _ in outcomes], schema.TEXT), spans)
 
-    def _outcome(
-        self, render: Callable[..., Outcome], row: int, values: Sequence[Any], failures: list[RenderError] | None
-    ) -> Outcome:
+    def _outcome(self, render: Callable[..., Outcome], row: int, values: Sequence[Any], failures: Failures) -> Outcome:
         """What one row gives; a failure is raised, or kept in `failures`."""
         if values[0] is None:
             return None, None
@@ -86,8 +73,7 @@ class JinjaRenderer:
     def _render(
         self,
         normalise: Callable[[list[Message]], list[Message]],
-        generation_prompt: bool,
-        spans: bool,
+        asked: Asked,
         messages: list[Message],
         tools: Any,
         documents: Any,
@@ -101,8 +87,8 @@ class JinjaRenderer:
         if self.options.continue_final:
             text = render_continued(template, source, chat, self.options.continue_final, values)
             return self._finished(text, None, chat, values)
-        values |= {"messages": chat, "add_generation_prompt": generation_prompt}
-        if spans:
+        values |= {"messages": chat, "add_generation_prompt": asked.generation_prompt}
+        if asked.spans:
             return self._finished(*render_tracked(template, values), chat, values)
         return self._finished(render_values(template, values), None, chat, values)
 

@@ -11,7 +11,7 @@ What is not here: any way to a text that plain Jinja did not confirm for two row
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from .. import schema
 from ..errors import RenderError, TemplateError
-from ..schema import Rendered
-from .batches import Batch, Others, Replayed, lists_of, merged, spans_of, together
+from ..schema import JUST_TEXT, Asked, Chats, Failures, Rendered
+from .batches import Batch, Replayed, lists_of, merged, spans_of, together
 from .kernels import Numbers, distinct
 from .options import Renderer, RenderOptions
 from .program import Program, Untraceable
@@ -118,38 +118,17 @@ class TracedRenderer:
         self._checked: Counter[int] = Counter()
         self._rows = RowReplay(1 if self._strict else self.limits.rows, self.limits.programs)
 
-    def __call__(
-        self,
-        messages: pa.ListArray,
-        tools: pa.Array | None = None,
-        documents: pa.Array | None = None,
-        template_kwargs: pa.Array | None = None,
-        *,
-        generation_prompt: bool | None = None,
-        spans: bool = False,
-        failures: list[RenderError] | None = None,
-    ) -> Rendered:
+    def __call__(self, chats: Chats, asked: Asked = JUST_TEXT, failures: Failures = None) -> Rendered:
         """As `Renderer` says."""
-        return self.replay(
-            messages, (tools, documents, template_kwargs), generation_prompt, spans=spans, failures=failures
-        ).rendered
+        return self.replay(chats, asked, failures).rendered
 
-    def replay(
-        self,
-        messages: pa.ListArray,
-        others: Others,
-        generation_prompt: bool | None = None,
-        *,
-        spans: bool = False,
-        failures: list[RenderError] | None = None,
-    ) -> Replayed:
+    def replay(self, chats: Chats, asked: Asked = JUST_TEXT, failures: Failures = None) -> Replayed:
         """The rendered column, as a call gives it, and the program of each row with its pieces."""
-        prompt = self.options.generation_prompt if generation_prompt is None else generation_prompt
-        return self._write(self._matched(messages, others, prompt, spans), failures)
+        return self._write(self._matched(chats, self.options.resolved(asked)), failures)
 
-    def _matched(self, messages: pa.ListArray, others: Others, prompt: bool, spans: bool) -> Batch:
+    def _matched(self, chats: Chats, asked: Asked) -> Batch:
         """The batch, with a program or a text for each row that can be replayed."""
-        batch = self._read(messages, others, prompt, spans)
+        batch = self._read(chats, asked)
         if not self.off:
             self._replay_known(batch)
             self._trace_new(batch)
@@ -161,17 +140,15 @@ class TracedRenderer:
         """The programs that run over columns, in the order in which they were traced."""
         return tuple(self._tables.programs[1:])
 
-    def _read(self, messages: pa.ListArray, others: Others, prompt: bool, spans: bool) -> Batch:
+    def _read(self, chats: Chats, asked: Asked) -> Batch:
         if self._shapes.full and self.stats.share > 0.5:
             self._forget()
-        turns = read_turns(messages, self._shapes.classes, self.limits.different)
-        nothing = np.full(len(messages), NO_SHAPE, np.int64)
-        batch = Batch(messages, others, prompt, spans, turns, nothing, nothing.copy())
+        turns = read_turns(chats.messages, self._shapes.classes, self.limits.different)
+        nothing = np.full(len(chats), NO_SHAPE, np.int64)
+        batch = Batch(chats, asked, turns, nothing, nothing.copy())
         if not self.off:
-            batch.shape = self._shapes.of(
-                turns, constants_of(others, (prompt, spans), len(messages), self._shapes.constants)
-            )
-            batch.shape[~messages.is_valid().to_numpy(zero_copy_only=False)] = NO_SHAPE
+            batch.shape = self._shapes.of(turns, constants_of(chats, asked, self._shapes.constants))
+            batch.shape[~chats.messages.is_valid().to_numpy(zero_copy_only=False)] = NO_SHAPE
         return batch
 
     def _replay_known(self, batch: Batch) -> None:
@@ -209,9 +186,7 @@ class TracedRenderer:
         if not len(rows):
             return
         failures: list[RenderError] = []
-        wanted = self.fallback(
-            *batch.take(rows), generation_prompt=batch.generation_prompt, spans=batch.spans, failures=failures
-        )
+        wanted = self.fallback(batch.take(rows), batch.asked, failures)
         programs = np.full(len(rows), number)
         pieces = self._tables.assemble(rows, programs, batch.turns, pa.array([], pa.string()))
         found = self._rendered(batch, programs, pieces)
@@ -268,21 +243,22 @@ class TracedRenderer:
         return enough and fruitful and not shape.closed and self.stats.traces < min(earned, limits.traces)
 
     def _traced(self, batch: Batch, row: int, deep: bool = False) -> Program | Untraceable:
-        columns = batch.take([row])
+        chats = batch.take([row])
         try:
-            messages = schema.decode_conversations(columns[0])[0]
-            tools, documents, overrides = (None if column is None else _value(column) for column in columns[1:])
+            messages = schema.decode_conversations(chats.messages)[0]
+            tools, documents, overrides = (None if column is None else _value(column) for column in chats.others)
             variables = {**self.template.special_tokens, **self.options.variables, **(overrides or {})}
             source = self.template.select(tools)
         except (ValueError, TypeError) as error:
             return Untraceable(f"it raises {type(error).__name__}")
-        prompt, now = batch.generation_prompt, self.options.date
-        found = self._tracer(source, Inputs(messages or [], tools, documents, prompt, variables, now), deep=deep)
+        prompt = bool(batch.asked.generation_prompt)
+        inputs = Inputs(messages or [], tools, documents, prompt, variables, self.options.date)
+        found = self._tracer(source, inputs, deep=deep)
         if isinstance(found, Program) and self.options.bos == "strip":
             found = without_bos(found, variables.get("bos_token"))
         if isinstance(found, Program) and not deep and not is_columnar(found):
             return Untraceable(SEVERAL)
-        if isinstance(found, Program) and batch.spans and found.spans is None:
+        if isinstance(found, Program) and batch.asked.spans and found.spans is None:
             return Untraceable("a generation block lies inside another block")
         return found
 
@@ -300,12 +276,12 @@ class TracedRenderer:
                 self._replay_some(batch, some)
 
     def _replay_some(self, batch: Batch, rows: Numbers) -> None:
-        messages, *others = batch.take(rows)
-        columns = [[None] * len(rows) if column is None else column.to_pylist() for column in others]
+        chats = batch.take(rows)
+        columns = [[None] * len(rows) if column is None else column.to_pylist() for column in chats.others]
         keys = zip(*columns, strict=True)
-        for row, turns, key in zip(rows.tolist(), schema.decode_conversations(messages), keys, strict=True):
+        for row, turns, key in zip(rows.tolist(), schema.decode_conversations(chats.messages), keys, strict=True):
             if turns and not self.off:
-                self._replay_row(batch, row, turns, (batch.generation_prompt, batch.spans, *map(str, key)))
+                self._replay_row(batch, row, turns, (batch.asked, *map(str, key)))
 
     def _replay_row(self, batch: Batch, row: int, turns: list[dict[str, Any]], key: Hashable) -> None:
         if self._rows.off:
@@ -326,9 +302,7 @@ class TracedRenderer:
     def _confirm(self, batch: Batch, row: int, found: Text) -> bool:
         """Whether plain Jinja renders a row so."""
         failures: list[RenderError] = []
-        wanted = self.fallback(
-            *batch.take([row]), generation_prompt=batch.generation_prompt, spans=batch.spans, failures=failures
-        )
+        wanted = self.fallback(batch.take([row]), batch.asked, failures)
         text, spans = found
         alike = wanted.text[0].as_py() == text and (wanted.spans is None or wanted.spans.equals(spans_of([spans])))
         if not alike:
@@ -337,7 +311,7 @@ class TracedRenderer:
             batch.program[:] = -1
         return alike
 
-    def _write(self, batch: Batch, failures: list[RenderError] | None) -> Replayed:
+    def _write(self, batch: Batch, failures: Failures) -> Replayed:
         known = np.flatnonzero(batch.program < 0)
         left = np.array([row for row in known.tolist() if row not in batch.texts], np.int64)
         self._count(batch, left)
@@ -350,28 +324,25 @@ class TracedRenderer:
         pieces = self._tables.assemble(np.arange(len(programs)), programs, batch.turns, texts)
         rendered = self._rendered(batch, programs, pieces)
         if given is not None:
-            rendered = merged(rendered, given, known, batch.spans)
-        if is_only_said(batch.messages, batch.others[:2]):
+            rendered = merged(rendered, given, known, batch.asked.spans)
+        if is_only_said(batch.chats):
             rendered = replace(rendered, whole=self._tables.whole(programs))
         return Replayed(rendered, programs, pieces, batch.turns, self._tables.programs)
 
     def _rendered(self, batch: Batch, programs: Numbers, pieces: Pieces) -> Rendered:
-        return Rendered(pieces.rows(), self._spans(programs, pieces) if batch.spans else None)
+        return Rendered(pieces.rows(), self._spans(programs, pieces) if batch.asked.spans else None)
 
     def _spans(self, programs: Numbers, pieces: Pieces) -> pa.ListArray:
         return lists_of(*self._tables.spans(programs, pieces), len(programs))
 
-    def _plain(self, batch: Batch, rows: Numbers | None, failures: list[RenderError] | None) -> Rendered:
+    def _plain(self, batch: Batch, rows: Numbers | None, failures: Failures) -> Rendered:
         """Plain Jinja's texts of some rows (None: of all); errors name the row of the batch."""
-        columns = (batch.messages, *batch.others) if rows is None else batch.take(rows)
+        chats = batch.chats if rows is None else batch.take(rows)
         collected: list[RenderError] = []
         if self._strict:
-            self._refuse(batch, columns, rows)
+            self._refuse(batch, chats, rows)
         try:
-            found = self.fallback(
-                *columns, generation_prompt=batch.generation_prompt, spans=batch.spans,
-                failures=None if failures is None else collected,
-            )  # fmt: skip
+            found = self.fallback(chats, batch.asked, None if failures is None else collected)
         except RenderError as error:
             _relocate(error, rows)
             raise
@@ -381,12 +352,10 @@ class TracedRenderer:
             failures += collected
         return found
 
-    def _refuse(self, batch: Batch, columns: Sequence[Any], rows: Numbers | None) -> None:
+    def _refuse(self, batch: Batch, chats: Chats, rows: Numbers | None) -> None:
         """Raise for the first row left that plain Jinja would render; one that it would not render is its to raise."""
         failed: list[RenderError] = []
-        texts = self.fallback(
-            *columns, generation_prompt=batch.generation_prompt, spans=batch.spans, failures=failed
-        ).text  # fmt: skip
+        texts = self.fallback(chats, batch.asked, failed).text
         for place in np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False)).tolist():
             row = place if rows is None else int(rows[place])
             message = f"`--engine trace` cannot render row {row}: {self._why(batch, row)}"

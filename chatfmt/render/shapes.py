@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import schema
+from ..schema import Asked, Chats
 from .kernels import Numbers, Source, Texts, distinct, source_of
 from .trace import FIXED
 
@@ -147,12 +148,13 @@ def _digest(is_json: bool, text: str) -> Hashable:
     return is_json, text if len(text) < 64 else hashlib.sha256(text.encode()).digest()
 
 
-def constants_of(others: Sequence[pa.Array | None], call: Hashable, count: int, classes: Classes) -> Numbers:
-    """A number for what else each row has: the JSON columns `others` (tools, …) and what the `call` asks for.
+def constants_of(chats: Chats, asked: Asked, classes: Classes) -> Numbers:
+    """A number for what each row has besides its messages (tools, …), and for what is asked of it.
 
     `NO_SHAPE` where a column differs from row to row.
     """
-    given = [column if column is not None and column.null_count < len(column) else None for column in others]
+    count = len(chats)
+    given = [column if column is not None and column.null_count < count else None for column in chats.others]
     loose = np.zeros(count, np.bool_)
     keys: list[Numbers] = []
     for column in given:
@@ -162,7 +164,7 @@ def constants_of(others: Sequence[pa.Array | None], call: Hashable, count: int, 
             keys.append(codes)
     inverse, first = _distinct(keys, count) if count else (np.zeros(0, np.int64), np.zeros(0, np.int64))
     numbers = [
-        NO_SHAPE if loose[row] else classes.number((call, *(_constant(column, row) for column in given)))
+        NO_SHAPE if loose[row] else classes.number((asked, *(_constant(column, row) for column in given)))
         for row in first.tolist()
     ]
     found = np.array(numbers, np.int64)[inverse]

@@ -6,12 +6,10 @@ that a text was printed. A text of which a program prints a part or something ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from .. import schema
+from ..schema import Chats
 from .environment import REASONING_FIELDS
 from .program import Expression, Program, leaves_of
 
@@ -48,9 +46,11 @@ def prints_all(program: Program) -> bool:
     return printed.issuperset(path for path in program.paths if path[-1] in SAID)
 
 
-def is_only_said(messages: pa.ListArray, others: Sequence[pa.Array | None]) -> bool:
+def is_only_said(chats: Chats) -> bool:
     """Whether conversations hold nothing but texts that are said: no calls, parts, tools or documents."""
     lists = any(
-        field.type != schema.TEXT and field.name not in ("role", schema.KEYS) for field in messages.type.value_type
+        field.type != schema.TEXT and field.name not in ("role", schema.KEYS)
+        for field in chats.messages.type.value_type
     )
+    others = (chats.tools, chats.documents)
     return not lists and all(column is None or column.null_count == len(column) for column in others)

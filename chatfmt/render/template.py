@@ -164,7 +164,7 @@ def _render_traced(
 
     options = RenderOptions(*asked, variables=variables, date=now, engine="trace")
     columns = [None if value is None else schema.json_array([value]) for value in (tools, documents)]
-    rendered = compile(template, options)(schema.encode_conversations([messages]), *columns)
+    rendered = compile(template, options)(schema.Chats(schema.encode_conversations([messages]), *columns))
     return str(rendered.text[0].as_py())
 
 

@@ -20,23 +20,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chatfmt import schema
 from chatfmt.render import ChatTemplate, JinjaRenderer, RenderOptions
 from chatfmt.render.replay import TracedRenderer
+from chatfmt.schema import Chats
 
 NAMES = ("chatml", "llama-3.1", "qwen3", "gpt-oss")
 AGENTS = ("qwen3", "qwen2.5", "gpt-oss", "llama-3.1")
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
-def batches_of(path: Path, rows: int, batch: int) -> list[pa.ListArray]:
-    """The messages columns of the first `rows` rows."""
-    found: list[pa.ListArray] = []
+def batches_of(path: Path, rows: int, batch: int) -> list[Chats]:
+    """The conversations of the first `rows` rows."""
+    found: list[Chats] = []
     for part in pq.ParquetFile(path).iter_batches(batch, columns=["messages"]):
-        found.append(part.column(0))
+        found.append(Chats(part.column(0)))
         if sum(map(len, found)) >= rows:
             break
     return found
@@ -54,7 +54,7 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def measure(template: ChatTemplate, batches: list[pa.ListArray], repeat: int) -> dict[str, Any]:
+def measure(template: ChatTemplate, batches: list[Chats], repeat: int) -> dict[str, Any]:
     """Microseconds a row of each engine, their ratio, and the share of rows that replayed."""
     options = RenderOptions()
     plain, warm = JinjaRenderer(template, options), TracedRenderer(template, options, JinjaRenderer(template, options))
@@ -125,13 +125,13 @@ def trajectory(chance: random.Random) -> list[dict[str, Any]]:
     return [*asked, *steps, {"role": "assistant", "content": words(chance, 30)}]
 
 
-def trajectories(rows: int, batch: int) -> list[tuple[pa.ListArray, pa.Array]]:
-    """Columns of trajectories and of the tools that all of them have."""
+def trajectories(rows: int, batch: int) -> list[Chats]:
+    """Trajectories, and the tools that all of them have."""
     chance = random.Random(7)
     tools = [{"type": "function", "function": {"name": name, "description": name, "parameters": {}}} for name in WORDS]
     chats = [trajectory(chance) for _ in range(rows)]
     parts = [chats[start : start + batch] for start in range(0, rows, batch)]
-    return [(schema.encode_conversations(part), schema.json_array([tools] * len(part))) for part in parts]
+    return [Chats(schema.encode_conversations(part), schema.json_array([tools] * len(part))) for part in parts]
 
 
 def best_of(times: list[list[float]]) -> float:
@@ -139,7 +139,7 @@ def best_of(times: list[list[float]]) -> float:
     return sum(map(min, zip(*times, strict=True)))
 
 
-def measure_agent(template: ChatTemplate, batches: list[tuple[pa.ListArray, pa.Array]], repeat: int) -> dict[str, Any]:
+def measure_agent(template: ChatTemplate, batches: list[Chats], repeat: int) -> dict[str, Any]:
     """Microseconds a row of each engine, and their ratio, where no shape repeats."""
     options, times = RenderOptions(), {"jinja": [], "cold": []}  # type: ignore[var-annotated]
     for turn in range(repeat + 1):
@@ -148,14 +148,14 @@ def measure_agent(template: ChatTemplate, batches: list[tuple[pa.ListArray, pa.A
             TracedRenderer(template, options, JinjaRenderer(template, options)),
         )
         taken: dict[str, list[float]] = {"jinja": [], "cold": []}
-        for number, columns in enumerate(batches):
+        for number, chats in enumerate(batches):
             for name, renderer in sorted((("jinja", plain), ("cold", cold)), reverse=bool((turn + number) % 2)):
                 start = time.process_time()
-                renderer(*columns)
+                renderer(chats)
                 taken[name].append(time.process_time() - start)
         for name in times if turn else ():
             times[name].append(taken[name])
-    rows = sum(len(messages) for messages, _ in batches)
+    rows = sum(map(len, batches))
     medians = {name: best_of(values) / rows * 1e6 for name, values in times.items()}
     return {
         "template": f"agent {template.name}", "rows": rows, "replayed": round(cold.stats.share, 4),

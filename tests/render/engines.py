@@ -6,14 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from chatfmt import schema
 from chatfmt.errors import RenderError
 from chatfmt.render.options import RenderOptions
 from chatfmt.render.plain import JinjaRenderer
 from chatfmt.render.replay import Limits, TracedRenderer
 from chatfmt.render.template import ChatTemplate
+from chatfmt.schema import Asked, Chats
 
 EAGER = Limits(rows=1, free=100_000)
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
@@ -30,31 +29,31 @@ def traced(text: str, options: RenderOptions = RenderOptions(), limits: Limits =
     return TracedRenderer(template(text), options, JinjaRenderer(template(text), options), limits=limits)
 
 
-def columns(rows: Sequence[Mapping[str, Any]]) -> tuple[pa.Array, ...]:
-    """The four columns of a render for rows with `messages`, `tools`, `documents` and `kwargs`."""
+def columns(rows: Sequence[Mapping[str, Any]]) -> Chats:
+    """What a renderer takes, for rows with `messages`, `tools`, `documents` and `kwargs`."""
     others = [
         schema.json_array([row.get(name) for row in rows], [row.get(name) is not None for row in rows])
         for name in ("tools", "documents", "kwargs")
     ]
-    return schema.encode_conversations([row["messages"] for row in rows]), *others
+    return Chats(schema.encode_conversations([row["messages"] for row in rows]), *others)
 
 
-def outcome(renderer: Any, arrays: tuple[pa.Array, ...], **options: Any) -> tuple[Any, ...]:
+def outcome(renderer: Any, chats: Chats, **asked: Any) -> tuple[Any, ...]:
     """Texts, spans and errors, as something that can be compared and read."""
     failures: list[RenderError] = []
-    rendered = renderer(*arrays, failures=failures, **options)
+    rendered = renderer(chats, Asked(**asked), failures)
     rendered.text.validate(full=True)
     spans = None if rendered.spans is None else rendered.spans.to_pylist()
     errors = [(failure.at.row, failure.code, _ADDRESS.sub("0x…", failure.message)) for failure in failures]
     return rendered.text.to_pylist(), spans, errors
 
 
-def assert_same(text: str, rows: Sequence[Mapping[str, Any]], limits: Limits = EAGER, **options: Any) -> TracedRenderer:
+def assert_same(text: str, rows: Sequence[Mapping[str, Any]], limits: Limits = EAGER, **asked: Any) -> TracedRenderer:
     """The traced renderer, after both engines gave the same for all rows, three times over."""
-    arrays = columns(rows)
+    chats = columns(rows)
     plain, replaying = JinjaRenderer(template(text), RenderOptions()), traced(text, limits=limits)
-    wanted = outcome(plain, arrays, **options)
+    wanted = outcome(plain, chats, **asked)
     for _ in range(2):
-        assert outcome(replaying, arrays, **options) == wanted
+        assert outcome(replaying, chats, **asked) == wanted
     assert not replaying.off, replaying.off
     return replaying

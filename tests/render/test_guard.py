@@ -11,7 +11,7 @@ import pytest
 from chatfmt.errors import Location, TemplateError
 from chatfmt.render.guard import Guard, Loss, lost, message_shapes
 from chatfmt.render.voice import Chat
-from chatfmt.schema import encode_conversations, json_array
+from chatfmt.schema import Chats, encode_conversations, json_array
 from tests.render.voices import (
     ASKED,
     CHATML,
@@ -96,9 +96,9 @@ def test_a_template_that_refuses_loses_nothing() -> None:
 @pytest.mark.parametrize("allow", ["system", "content", "all"])
 def test_what_may_vanish(allow: str) -> None:
     guard = Guard(voice(NO_SYSTEM), [allow])
-    assert guard.check(encode_conversations([TOLD])) is None
+    assert guard.check(Chats(encode_conversations([TOLD]))) is None
     assert guard.notes == {"system": 1}
-    assert Guard(voice(NO_SYSTEM), ["user", "reasoning"]).check(encode_conversations([TOLD])) is not None
+    assert Guard(voice(NO_SYSTEM), ["user", "reasoning"]).check(Chats(encode_conversations([TOLD]))) is not None
     assert not Loss(1, "assistant", "reasoning").allowed(["assistant"])
     assert Loss(1, "assistant", "reasoning").allowed(["reasoning"])
 
@@ -122,20 +122,21 @@ def test_the_error_names_template_message_role_and_flag(loss: Loss, message: str
 
 def test_the_first_rows_are_checked_then_each_new_shape_once() -> None:
     guard = Guard(voice(NO_SYSTEM), first_rows=3)
-    assert guard.check(encode_conversations([SAID] * 10)) is None
+    assert guard.check(Chats(encode_conversations([SAID] * 10))) is None
     assert guard.checked == 3
-    assert guard.check(encode_conversations([SAID] * 10)) is None
+    assert guard.check(Chats(encode_conversations([SAID] * 10))) is None
     assert guard.checked == 3
     other = [*SAID, say("user", "x"), say("assistant", "y")]
-    assert guard.check(encode_conversations([SAID, other, other, SAID])) is None
+    assert guard.check(Chats(encode_conversations([SAID, other, other, SAID]))) is None
     assert guard.checked == 4
-    assert guard.check(encode_conversations([SAID, other, None, TOLD, TOLD])) == Loss(0, "system", "content", row=3)
+    chats = Chats(encode_conversations([SAID, other, None, TOLD, TOLD]))
+    assert guard.check(chats) == Loss(0, "system", "content", row=3)
 
 
 def test_a_new_shape_amid_a_long_column_is_found() -> None:
     guard = Guard(voice(NO_SYSTEM))
     column = encode_conversations([SAID] * 5000 + [TOLD] + [SAID] * 10)
-    assert guard.check(column) == Loss(0, "system", "content", row=5000)
+    assert guard.check(Chats(column)) == Loss(0, "system", "content", row=5000)
     assert guard.checked < 220
 
 
@@ -143,14 +144,14 @@ def test_reasoning_between_tags_makes_a_new_shape() -> None:
     cuts = "{% for m in messages %}{{ m.role }}: {{ m.content.split('</think>')[-1] }}\n{% endfor %}"
     thought = [SAID[0], say("assistant", "<think>\nhm\n</think>\n\nyes")]
     column = encode_conversations([SAID] * 500 + [thought] + [SAID] * 10)
-    assert Guard(voice(cuts)).check(column) == Loss(1, "assistant", "reasoning", row=500)
+    assert Guard(voice(cuts)).check(Chats(column)) == Loss(1, "assistant", "reasoning", row=500)
 
 
 def test_rows_that_are_known_to_print_everything_need_no_look() -> None:
     column = encode_conversations([SAID, SAID, TOLD, SAID])
     guard = Guard(voice(NO_SYSTEM))
-    assert guard.check(column, whole=np.ones(4, np.bool_)) is None and guard.checked == 0
-    assert guard.check(column, whole=np.array([True, True, False, True])) == Loss(0, "system", "content", row=2)
+    assert guard.check(Chats(column), whole=np.ones(4, np.bool_)) is None and guard.checked == 0
+    assert guard.check(Chats(column), whole=np.array([True, True, False, True])) == Loss(0, "system", "content", row=2)
     assert guard.checked == 1
 
 
@@ -168,11 +169,10 @@ def test_data_in_place_of_text_makes_a_new_shape() -> None:
 
 def test_tools_and_documents_of_a_row_make_a_new_shape() -> None:
     guard, messages = Guard(voice(CHATML), first_rows=1), encode_conversations([SAID] * 3)
-    assert guard.check(messages, json_array([None, None, [WEATHER]], [False, False, True])) == Loss(
-        None, "tools", "tools", row=2
-    )
+    tools = json_array([None, None, [WEATHER]], [False, False, True])
+    assert guard.check(Chats(messages, tools)) == Loss(None, "tools", "tools", row=2)
     none: pa.Array = json_array([[], [], []])
-    assert Guard(voice(CHATML)).check(messages, none) is None
+    assert Guard(voice(CHATML)).check(Chats(messages, none)) is None
 
 
 def test_shapes_are_the_same_in_other_batches_and_with_other_columns() -> None:

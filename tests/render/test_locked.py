@@ -26,6 +26,7 @@ from chatfmt.render.program import Program, Untraceable
 from chatfmt.render.replay import TracedRenderer
 from chatfmt.render.trace import Inputs, trace
 from chatfmt.render.voice import Chat, Voice
+from chatfmt.schema import Asked, Chats
 from tests.conftest import TRL_TEMPLATES, needs_trl
 
 ADDRESS = re.compile("0x[0-9a-f]+")
@@ -40,17 +41,17 @@ CHAT = [
     [{"role": "assistant", "content": "x", "reasoning_content": "because"}],
 ]  # fmt: skip
 TOOLS = [None, [{"type": "function", "function": {"name": "pow", "parameters": {}}}], None, None, [{"name": "b"}]]
-COLUMNS = (schema.encode_conversations(CHAT), schema.json_array(TOOLS, [tools is not None for tools in TOOLS]))
+COLUMNS = Chats(schema.encode_conversations(CHAT), schema.json_array(TOOLS, [tools is not None for tools in TOOLS]))
 
 
 def template(text: str, **named: str) -> ChatTemplate:
     return ChatTemplate("stranger", text, {"bos_token": "<s>", "eos_token": "</s>"}, named)
 
 
-def outcomes(renderer: Any, *columns: pa.Array | None, **options: Any) -> tuple[Any, Any, list[Any]]:
+def outcomes(renderer: Any, chats: Chats, **asked: Any) -> tuple[Any, Any, list[Any]]:
     """Texts, spans and errors, down to the cause."""
     failures: list[RenderError] = []
-    rendered = renderer(*columns, failures=failures, **options)
+    rendered = renderer(chats, Asked(**asked), failures)
     errors = [
         (
             ADDRESS.sub("0x", e.message),
@@ -65,10 +66,10 @@ def outcomes(renderer: Any, *columns: pa.Array | None, **options: Any) -> tuple[
     return rendered.text.to_pylist(), rendered.spans and rendered.spans.to_pylist(), errors
 
 
-def both(template: ChatTemplate, options: RenderOptions, *columns: pa.Array | None, **more: Any) -> tuple[Any, ...]:
+def both(template: ChatTemplate, options: RenderOptions, chats: Chats, **asked: Any) -> tuple[Any, ...]:
     locked = LockedRenderer(template, options)
     try:
-        return outcomes(locked, *columns, **more), outcomes(JinjaRenderer(template, options), *columns, **more)
+        return outcomes(locked, chats, **asked), outcomes(JinjaRenderer(template, options), chats, **asked)
     finally:
         locked.close()
 
@@ -113,32 +114,32 @@ def test_texts_and_errors_are_those_of_plain_jinja(name: str) -> None:
         RenderOptions(),
         RenderOptions(generation_prompt=True, bos="strip", variables={"extra": [1, None]}),
     ):
-        found, wanted = both(template(TEMPLATES[name]), options, *COLUMNS)
+        found, wanted = both(template(TEMPLATES[name]), options, COLUMNS)
         assert found == wanted
         assert len(found[0]) == len(CHAT)
 
 
 def test_spans() -> None:
-    found, wanted = both(template(CHATML), RenderOptions(), *COLUMNS, spans=True)
+    found, wanted = both(template(CHATML), RenderOptions(), COLUMNS, spans=True)
     assert found == wanted
     assert found[1][0] == [[22, 31], [59, 73]]
 
 
 def test_the_final_message_is_continued() -> None:
     for field in (True, "content", "reasoning_content"):
-        found, wanted = both(template(CHATML), RenderOptions(continue_final=field), *COLUMNS)
+        found, wanted = both(template(CHATML), RenderOptions(continue_final=field), COLUMNS)
         assert found == wanted
 
 
 def test_named_templates() -> None:
     for names in ({"default": "d", "tool_use": "t"}, {"default": "d"}, {"rag": "r", "default": "x"}, {"tool_use": "t"}):
-        found, wanted = both(template(names.get("default", ""), **names), RenderOptions(), *COLUMNS)
+        found, wanted = both(template(names.get("default", ""), **names), RenderOptions(), COLUMNS)
         assert found == wanted
 
 
 def test_row_variables() -> None:
     kwargs = schema.json_array([{"extra": "é", "bos_token": "B"}, {"messages": 1}, 5, None, {}], [True] * 5)
-    found, wanted = both(template(TEMPLATES["kwargs"]), RenderOptions(), *COLUMNS, None, kwargs)
+    found, wanted = both(template(TEMPLATES["kwargs"]), RenderOptions(), replace(COLUMNS, template_kwargs=kwargs))
     assert found == wanted
     assert len(found[2]) == 2  # `messages` may not be set, and the empty conversation
 
@@ -150,14 +151,14 @@ def test_native_values_are_what_jinja_sees() -> None:
     kind = pa.list_(
         pa.struct([("role", pa.string()), ("content", pa.string()), ("when", pa.date32()), ("score", pa.float64())])
     )
-    found, wanted = both(template("{{ messages }}"), RenderOptions(), pa.array(rows, kind))
+    found, wanted = both(template("{{ messages }}"), RenderOptions(), Chats(pa.array(rows, kind)))
     assert found == wanted
     assert found[0] == ["[{'role': 'user', 'content': 'a', 'when': '<date>', 'score': nan}]"]
 
 
 def test_more_rows_than_a_request_holds() -> None:
     column = schema.encode_conversations([[{"role": "user", "content": f"{place}"}] for place in range(500)])
-    found, wanted = both(template(CHATML), RenderOptions(), column)
+    found, wanted = both(template(CHATML), RenderOptions(), Chats(column))
     assert found == wanted
     assert len(found[0]) == 500
 
@@ -168,14 +169,14 @@ def test_real_templates(engines_sample: int = 4) -> None:
     paths = sorted(TRL_TEMPLATES.glob("*.jinja"))
     assert len(paths) > 50
     for path in paths[:: len(paths) // engines_sample]:
-        found, wanted = both(template(path.read_text()), RenderOptions(generation_prompt=True), *COLUMNS)
+        found, wanted = both(template(path.read_text()), RenderOptions(generation_prompt=True), COLUMNS)
         assert found == wanted, path.name
 
 
 def test_without_a_list_of_failures_the_first_is_raised_with_its_cause() -> None:
     renderer = LockedRenderer(template("{{ raise_exception('no') }}"), RenderOptions())
     with pytest.raises(RenderError) as caught:
-        renderer(*COLUMNS)
+        renderer(COLUMNS)
     assert (str(caught.value), caught.value.code) == ("row 0: no", "template.raised")
     assert str(caught.value.__cause__) == "no"
     renderer.close()
@@ -213,7 +214,7 @@ COSTLY = {
     "sort in loops": "{% set l = range(9999) | list %}{% for i in range(9999) %}{% for j in range(99) %}{% set x = l | sort %}{% endfor %}{% endfor %}",
 }  # fmt: skip
 CHEAP = Limits(seconds=2, steps=100_000)
-ONE = (schema.encode_conversations(CHAT[:1]),)
+ONE = Chats(schema.encode_conversations(CHAT[:1]))
 PROCESS = ("lists", "sort in loops", "filter join", "macro", "text")
 """Templates that the counters alone do not stop (and two that they do): for the limits of the process."""
 
@@ -229,7 +230,7 @@ def test_what_costs_too_much_is_refused_by_counting(name: str) -> None:
 @pytest.mark.parametrize("name", PROCESS)
 def test_what_costs_too_much_is_an_error_of_its_row(name: str) -> None:
     renderer = LockedRenderer(template(COSTLY[name]), RenderOptions(), limits=CHEAP)
-    texts, _, errors = outcomes(renderer, *ONE)
+    texts, _, errors = outcomes(renderer, ONE)
     renderer.close()
     assert texts == [None]
     assert [error[2] for error in errors] == ["template.limit"]
@@ -247,7 +248,7 @@ def test_what_costs_too_much_is_an_error_of_its_row(name: str) -> None:
 def test_nothing_is_computed_at_compile_time(text: str) -> None:
     begun = time.process_time()
     renderer = LockedRenderer(template(text), RenderOptions())
-    assert renderer(*ONE).text.to_pylist() == ["ok"]
+    assert renderer(ONE).text.to_pylist() == ["ok"]
     renderer.close()
     assert time.process_time() - begun < 1
 
@@ -274,7 +275,7 @@ def test_a_row_that_is_too_slow_is_found_and_the_others_are_rendered() -> None:
     )
     rows = [[{"role": "user", "content": "slow" if place == 3 else str(place)}] for place in range(6)]
     renderer = LockedRenderer(template(slow), RenderOptions(), limits=Limits(seconds=1.5))
-    texts, _, errors = outcomes(renderer, schema.encode_conversations(rows))
+    texts, _, errors = outcomes(renderer, Chats(schema.encode_conversations(rows)))
     renderer.close()
     assert texts == ["0", "1", "2", None, "4", "5"]
     (error,) = errors
@@ -299,7 +300,7 @@ def test_required_isolation_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> 
     assert caught.value.code == "template.isolation"
     assert caught.value.message == "this machine cannot lock a template in (level in force: `rlimits`)"
     renderer = LockedRenderer(template("x"), RenderOptions(), isolation="auto")
-    assert (renderer.level, renderer(*ONE).text.to_pylist()) == ("rlimits", ["x"])
+    assert (renderer.level, renderer(ONE).text.to_pylist()) == ("rlimits", ["x"])
     renderer.close()
 
 
@@ -440,11 +441,12 @@ class TestTrace:
         renderer.close()
 
     def test_the_traced_engine_runs_on_it(self) -> None:
-        column = schema.encode_conversations([[{"role": "user", "content": f"{place}\n"}] for place in range(100)])
+        turns = [[{"role": "user", "content": f"{place}\n"}] for place in range(100)]
+        chats = Chats(schema.encode_conversations(turns))
         options = RenderOptions()
         locked = LockedRenderer(template(CHATML), options)
         traced = TracedRenderer(locked.template, options, locked, tracer=locked.trace)  # type: ignore[arg-type]
-        assert traced(column).text.equals(JinjaRenderer(locked.template, options)(column).text)
+        assert traced(chats).text.equals(JinjaRenderer(locked.template, options)(chats).text)
         assert traced.stats.replayed > 80
         locked.close()
 
@@ -461,7 +463,7 @@ class TestTrace:
     def test_programs_that_could_blow_up_are_refused(self, text: str) -> None:
         renderer = LockedRenderer(template(text), RenderOptions(), limits=CHEAP)
         assert isinstance(renderer.trace(text, Inputs([{"role": "user", "content": "a" * 50}])), Untraceable)
-        texts, _, _ = outcomes(renderer, *ONE)  # still there
+        texts, _, _ = outcomes(renderer, ONE)  # still there
         assert len(texts) == 1
         renderer.close()
 
@@ -490,4 +492,4 @@ def test_voices_share_the_process_of_the_engine(options: dict[str, Any], shares:
     assert (doors._renderer(text, given.date) is engine.fallback) is shares
     assert doors._renderer("other", given.date) is not engine.fallback
     doors.close()
-    assert engine.fallback(schema.encode_conversations([chat.messages])).text.to_pylist()[0].endswith("a|")
+    assert engine.fallback(Chats(schema.encode_conversations([chat.messages]))).text.to_pylist()[0].endswith("a|")

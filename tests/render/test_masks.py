@@ -8,7 +8,6 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from chatfmt.errors import Location, RenderError
@@ -19,7 +18,7 @@ from chatfmt.render.masked import MaskedRenderer
 from chatfmt.render.masks import Mask, Masker, MaskOptions, trained
 from chatfmt.render.template import ChatTemplate
 from chatfmt.render.voice import Chat, Voice
-from chatfmt.schema import encode_conversations, json_array
+from chatfmt.schema import Asked, Chats, encode_conversations, json_array
 from tests.render.voices import (
     ASKED,
     CHATML,
@@ -151,7 +150,7 @@ def test_tags_are_cut_down_by_the_same_options() -> None:
     source, options = ChatTemplate("tagged", tagged), RenderOptions()
     for mask, expected in ((MaskOptions(), 2), (MaskOptions(last_turn=True), 1), (MaskOptions(stop_token=False), 2)):
         renderer = MaskedRenderer(compile(source, options), Voice(source, options), mask)
-        found = renderer(encode_conversations([HELLO]), spans=True)
+        found = renderer(Chats(encode_conversations([HELLO])), Asked(spans=True))
         row = Masker(Voice(source, options), mask).mask(Chat(HELLO))
         assert found.spans is not None and found.spans.to_pylist() == [[list(span) for span in row.spans]]
         assert len(row.spans) == expected and renderer.methods == {"generation": 1}
@@ -304,9 +303,10 @@ def test_a_template_that_refuses_a_row_is_the_rows_error() -> None:
     assert (caught.value.message, caught.value.code) == ("no system here", "template.raised")
 
 
-def column(chats: list[Chat]) -> tuple[pa.ListArray, pa.Array]:
+def column(chats: list[Chat]) -> Chats:
     there = [chat.tools is not None for chat in chats]
-    return encode_conversations([chat.messages for chat in chats]), json_array([chat.tools for chat in chats], there)
+    tools = json_array([chat.tools for chat in chats], there)
+    return Chats(encode_conversations([chat.messages for chat in chats]), tools)
 
 
 @pytest.mark.parametrize("template", [CHATML, NO_SYSTEM, NO_STOP, THINKER])
@@ -317,7 +317,7 @@ def test_a_column_has_the_masks_of_its_rows(template: str, bos: Any, prompt: boo
     source, chats = ChatTemplate("test", template, TOKENS), list(CONVERSATIONS.values())
     masker, renderer = Masker(Voice(source, options)), MaskedRenderer(compile(source, options), Voice(source, options))
     failures: list[RenderError] = []
-    rendered = renderer(*column(chats), spans=True, failures=failures)
+    rendered = renderer(column(chats), Asked(spans=True), failures)
     expected = [_mask_or_code(masker, chat) for chat in chats]
     assert sum(isinstance(mask, Mask) for mask in expected) >= 6
     assert rendered.spans is not None
@@ -334,9 +334,9 @@ def test_a_bad_row_of_a_column_is_named() -> None:
     renderer = MaskedRenderer(compile(source, options), Voice(source, options))
     good, bad = Chat([say("user", "x")]), Chat([say("user", "abc"), say("assistant", "def"), say("user", "ghi")])
     with pytest.raises(RenderError) as caught:
-        renderer(*column([good, bad]), spans=True)
+        renderer(column([good, bad]), Asked(spans=True))
     assert caught.value.at == Location(row=1, message=1)
-    assert renderer(*column([good, bad])).spans is None
+    assert renderer(column([good, bad])).spans is None
 
 
 @pytest.mark.parametrize("template", [CHATML, NO_SYSTEM, NO_STOP, THINKER])
@@ -371,9 +371,9 @@ def test_a_cut_never_falls_inside_a_control_token() -> None:
 
 def test_boundaries_of_a_column_name_the_row_that_has_none() -> None:
     masker = Masker(voice(CHATML))
-    cuts = boundaries(masker, encode_conversations([HELLO, None]))
+    cuts = boundaries(masker, Chats(encode_conversations([HELLO, None])))
     assert cuts[0] is not None and cuts[0].completion == " See you \n<|im_end|>\n" and cuts[1] is None
     with pytest.raises(RenderError) as caught:
-        boundaries(masker, encode_conversations([HELLO, [say("user", "x")]]))
+        boundaries(masker, Chats(encode_conversations([HELLO, [say("user", "x")]])))
     assert caught.value.message == "it cannot be told which text is the assistant's: no message of the assistant"
     assert caught.value.at == Location(row=1)

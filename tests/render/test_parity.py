@@ -13,6 +13,7 @@ from chatfmt import schema
 from chatfmt.errors import RenderError, TemplateError
 from chatfmt.render import ChatTemplate, RenderOptions, compile
 from chatfmt.render.environment import render_spans
+from chatfmt.schema import Asked, Chats
 from tests.render.oracle import NOW, TAG, TOKENS, Outcome, conversations, expected, outcome, templates, told
 from tests.render.samples import TEMPLATES
 
@@ -60,7 +61,7 @@ def columns(cases: list[Mapping[str, Any]], text: str, mode: str) -> list[Outcom
     messages = schema.encode_conversations([case["messages"] for case in cases])
     rest = [json_column(cases, key) for key in ("tools", "documents", "kwargs")]
     try:
-        rendered = compile(chat_template(text), options)(messages, *rest, spans=mode == "spans", failures=failures)
+        rendered = compile(chat_template(text), options)(Chats(messages, *rest), Asked(spans=mode == "spans"), failures)
     except TemplateError as error:  # at once and for every row
         wanted = [expected(text, case, mode) for case in cases]
         assert told(error.__cause__) in wanted

@@ -17,10 +17,11 @@ from chatfmt.render.replay import TracedRenderer
 from chatfmt.render.template import ChatTemplate
 from chatfmt.render.trace import Inputs, trace
 from chatfmt.render.voice import Chat, Voice
-from chatfmt.schema import encode_conversations, json_array
+from chatfmt.schema import Asked, Chats, encode_conversations, json_array
 from tests.render.engines import EAGER
 from tests.render.voices import CHATML, CONVERSATIONS, TOKENS, known_templates, oracle_conversations, say, untagged
 
+SPANS = Asked(spans=True)
 MASKS = (MaskOptions(), MaskOptions(stop_token=False), MaskOptions(reasoning=False), MaskOptions(last_turn=True))
 TEXTS = (
     "Hello", "Green is a colour.", "  indented", "ends\n", "\n\nboth \u00a0", "é ü 漢字 😀", "a < b", "<tool_call> x",
@@ -41,12 +42,10 @@ def varied(chat: Chat, chance: random.Random) -> Chat:
     return chat.saying([{k: other(v) if k in said else v for k, v in turn.items()} for turn in chat.messages])
 
 
-def columns(chats: list[Chat]) -> tuple[Any, ...]:
+def columns(chats: list[Chat]) -> Chats:
     messages = encode_conversations([chat.messages for chat in chats])
-    return messages, *(
-        json_array(values)
-        for values in zip(*((c.tools, c.documents, dict(c.variables) or None) for c in chats), strict=True)
-    )
+    others = zip(*((c.tools, c.documents, dict(c.variables) or None) for c in chats), strict=True)
+    return Chats(messages, *map(json_array, others))
 
 
 def masked(source: ChatTemplate, mask: MaskOptions, *, traced: bool, **given: Any) -> MaskedRenderer:
@@ -57,9 +56,9 @@ def masked(source: ChatTemplate, mask: MaskOptions, *, traced: bool, **given: An
     )
 
 
-def outcome(renderer: MaskedRenderer, given: tuple[Any, ...]) -> tuple[Any, ...]:
+def outcome(renderer: MaskedRenderer, given: Chats) -> tuple[Any, ...]:
     failures: list[RenderError] = []
-    found = renderer(*given, spans=True, failures=failures)
+    found = renderer(given, SPANS, failures)
     assert found.spans is not None
     errors = [(error.at, error.code, error.message) for error in failures]
     return found.text.to_pylist(), found.spans.to_pylist(), sorted(errors, key=lambda error: error[0].row or 0)
@@ -83,12 +82,12 @@ def test_spans_are_those_of_marks_on_all_templates() -> None:
 def test_two_rows_of_a_kind_are_marked_and_no_more() -> None:
     renderer = masked(ChatTemplate("chatml", CHATML, TOKENS), MaskOptions(), traced=True)
     rows = [Chat([say("user", f"q{n}"), say("assistant", f"a{n}" if n % 2 else f"a{n}\n")]) for n in range(100)]
-    found = renderer(*columns(rows), spans=True)
+    found = renderer(columns(rows), SPANS)
     assert found.spans is not None and renderer.methods == {"marks": 100} and renderer.marked == 4
     starts = [text.index("assistant\n") + len("assistant\n") for text in found.text.to_pylist()]
     ends = [text.rindex("<|im_end|>") + len("<|im_end|>") for text in found.text.to_pylist()]
     assert found.spans.to_pylist() == [[[start, end]] for start, end in zip(starts, ends, strict=True)]
-    assert renderer(*columns(rows[:10]), spans=True).spans == found.spans[:10] and renderer.marked == 4
+    assert renderer(columns(rows[:10]), SPANS).spans == found.spans[:10] and renderer.marked == 4
 
 
 @pytest.mark.parametrize(
@@ -97,7 +96,7 @@ def test_two_rows_of_a_kind_are_marked_and_no_more() -> None:
 )
 def test_texts_that_marks_treat_differently_go_the_way_of_marks(text: str) -> None:
     renderer = masked(ChatTemplate("chatml", CHATML, TOKENS), MaskOptions(), traced=True)
-    renderer(*columns([Chat([say("user", "q"), say("assistant", text)])] * 9), spans=True)
+    renderer(columns([Chat([say("user", "q"), say("assistant", text)])] * 9), SPANS)
     assert renderer.marked == 9
 
 
@@ -127,5 +126,5 @@ def test_the_first_row_that_is_refused_is_raised() -> None:
     told, marked = (outcome(masked(source, MASKS[1], traced=traced), columns(rows)) for traced in (True, False))
     assert told == marked and len(told[2]) == 3
     with pytest.raises(RenderError) as caught:
-        masked(source, MASKS[1], traced=True)(*columns(rows), spans=True)
+        masked(source, MASKS[1], traced=True)(columns(rows), SPANS)
     assert caught.value.at.row == 0

@@ -19,6 +19,7 @@ from chatfmt.render.options import RenderOptions
 from chatfmt.render.plain import JinjaRenderer
 from chatfmt.render.program import OPERATIONS, QUESTIONS
 from chatfmt.render.replay import Limits
+from chatfmt.schema import Asked, Chats
 from tests.conftest import SHARED, TRL_TEMPLATES, needs_shared, needs_trl
 from tests.render.engines import EAGER, assert_same, columns, outcome, template, traced
 from tests.render.test_trace import TEXTS
@@ -65,7 +66,7 @@ def encodable(row: dict[str, Any]) -> bool:
 
 
 @lru_cache(maxsize=1)
-def oracle_columns() -> tuple[pa.Array, ...]:
+def oracle_columns() -> Chats:
     return columns(oracle_rows())
 
 
@@ -96,7 +97,7 @@ def test_ordinary_chats_replay_on_nearly_every_template() -> None:
     for name in NAMES:
         renderer = traced((TRL_TEMPLATES / name).read_text("utf-8"), limits=Limits())
         failures: list[RenderError] = []
-        renderer(messages, failures=failures)
+        renderer(Chats(messages), failures=failures)
         renderable = renderer.stats.rows - len(failures)
         shares[name] = renderer.stats.replayed / renderable if renderable else 1.0
     low = {name: share for name, share in shares.items() if share < 0.95}
@@ -112,7 +113,7 @@ def test_rows_that_fail_raise_what_jinja_raises_for_the_first_of_them() -> None:
     rows = [chat("a", "b"), chat("c", "d"), chat("e", "x1"), chat("f"), chat("x2", "g"), chat("h", "i")]
     for engine in (traced(text), JinjaRenderer(template(text), RenderOptions())):
         with pytest.raises(RenderError, match="bad x1") as caught:
-            engine(*columns(rows))
+            engine(columns(rows))
         assert (caught.value.at.row, caught.value.code) == (2, "template.raised")
     renderer = assert_same(text, rows)
     assert renderer.stats.jinja == 4 and renderer.stats.replayed == 8
@@ -121,17 +122,17 @@ def test_rows_that_fail_raise_what_jinja_raises_for_the_first_of_them() -> None:
 def test_absent_conversations_have_no_text_and_empty_ones_are_jinjas_to_refuse() -> None:
     messages = schema.encode_conversations([chat("a")["messages"], None, [], chat("b")["messages"]])
     failures: list[RenderError] = []
-    found = traced(CHATML)(messages, failures=failures)
+    found = traced(CHATML)(Chats(messages), failures=failures)
     assert found.text.to_pylist() == ["<|user|>\na<e>\n", None, None, "<|user|>\nb<e>\n"]
     assert [(failure.at.row, failure.code) for failure in failures] == [(2, "template.error")]
 
 
 def test_an_empty_batch_and_a_slice_of_a_batch() -> None:
-    messages = columns([chat("a"), chat("b", "c"), chat("d"), chat("é", "f")])[0]
+    chats = columns([chat("a"), chat("b", "c"), chat("d"), chat("é", "f")])
     renderer = traced(CHATML)
-    assert renderer(messages[:0]).text.to_pylist() == []
-    assert renderer(messages[1:]).text.to_pylist() == renderer(messages).text.to_pylist()[1:]
-    assert renderer(messages[2:3]).text.to_pylist() == ["<|user|>\nd<e>\n"]
+    assert renderer(chats.slice(0, 0)).text.to_pylist() == []
+    assert renderer(chats.slice(1, 3)).text.to_pylist() == renderer(chats).text.to_pylist()[1:]
+    assert renderer(chats.slice(2, 1)).text.to_pylist() == ["<|user|>\nd<e>\n"]
 
 
 def test_spans_of_replayed_rows_count_code_points_and_agree_with_jinja() -> None:
@@ -142,25 +143,25 @@ def test_spans_of_replayed_rows_count_code_points_and_agree_with_jinja() -> None
     rows = [chat("a", "é😀", "b", ""), chat("c", "dd", "e", "ff"), chat("g"), chat("h", "i", "j", "\u3000")]
     renderer = assert_same(text, rows, spans=True)
     assert renderer.stats.jinja == 0
-    assert renderer(*columns(rows), spans=True).spans.to_pylist()[0] == [[17, 22], [39, 42]]
+    assert renderer(columns(rows), Asked(spans=True)).spans.to_pylist()[0] == [[17, 22], [39, 42]]
 
 
 def test_spans_inside_a_block_are_left_to_jinja() -> None:
     text = "{% set s %}pre{% generation %}{{ messages[0].content }}{% endgeneration %}{% endset %}A{{ s }}"
     renderer = assert_same(text, [chat("b"), chat("c"), chat("d")], spans=True)
     assert renderer.stats.replayed == 0
-    assert renderer(*columns([chat("b"), chat("c")])).text.to_pylist() == ["Apreb", "Aprec"]
+    assert renderer(columns([chat("b"), chat("c")])).text.to_pylist() == ["Apreb", "Aprec"]
     assert renderer.stats.replayed == 2
 
 
 def test_engine_trace_never_falls_back() -> None:
     options = RenderOptions(engine="trace")
-    assert traced(CHATML, options)(*columns([chat("a")])).text.to_pylist() == ["<|user|>\na<e>\n"]
+    assert traced(CHATML, options)(columns([chat("a")])).text.to_pylist() == ["<|user|>\na<e>\n"]
     with pytest.raises(TemplateError) as caught:
-        traced("{{ messages[0].content|safe }}", options)(*columns([chat("a")]))
+        traced("{{ messages[0].content|safe }}", options)(columns([chat("a")]))
     assert str(caught.value) == "`--engine trace` cannot render row 0: `|safe` with a text"
     with pytest.raises(RenderError, match="no"):
-        traced("{{ raise_exception('no') }}", options)(*columns([chat("a")]))
+        traced("{{ raise_exception('no') }}", options)(columns([chat("a")]))
 
 
 def test_one_bos_is_stripped_as_jinja_does() -> None:
@@ -181,7 +182,7 @@ def test_one_bos_is_stripped_as_jinja_does() -> None:
 def test_a_program_that_disagrees_with_jinja_is_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(replay.Tables.assemble.__globals__, "apply", lambda bare, texts: texts)
     renderer = traced("{% for m in messages %}{{ m.content|trim }}{% endfor %}")
-    assert renderer(*columns([chat(" a "), chat("b "), chat("c")])).text.to_pylist() == ["a", "b", "c"]
+    assert renderer(columns([chat(" a "), chat("b "), chat("c")])).text.to_pylist() == ["a", "b", "c"]
     assert renderer.off == "a replayed text differed from plain Jinja's, so nothing is replayed any more"
     assert (renderer.stats.replayed, renderer.stats.jinja) == (0, 3)
 
@@ -191,7 +192,7 @@ def test_a_program_whose_spans_disagree_with_jinja_is_never_used(monkeypatch: py
     none = np.zeros(0, np.int64)
     monkeypatch.setattr(replay.Tables, "spans", lambda self, programs, pieces: (none, none, none))
     renderer = traced(text)
-    assert renderer(*columns([chat("a"), chat("bb")]), spans=True).spans.to_pylist() == [[[0, 1]], [[0, 2]]]
+    assert renderer(columns([chat("a"), chat("bb")]), Asked(spans=True)).spans.to_pylist() == [[[0, 1]], [[0, 2]]]
     assert renderer.off == "a replayed text differed from plain Jinja's, so nothing is replayed any more"
 
 
@@ -254,7 +255,7 @@ def test_absent_null_and_empty_are_three_things() -> None:
         {"content": "", "role": "user"},
     ]
     renderer = assert_same(text, [{"messages": [turn]} for turn in turns * 2])
-    assert len(set(renderer(*columns([{"messages": [turn]} for turn in turns])).text.to_pylist())) == 3
+    assert len(set(renderer(columns([{"messages": [turn]} for turn in turns])).text.to_pylist())) == 3
 
 
 def test_tools_and_variables_are_part_of_the_shape() -> None:
@@ -361,8 +362,8 @@ def test_a_role_that_is_a_number_has_another_shape_than_its_digits() -> None:
     text = "{% for m in messages %}{{ m.role }}{{ m.role is string }}{{ m.content }}{% endfor %}"
     renderer, plain = traced(text), JinjaRenderer(template(text), RenderOptions())
     for role in ("1", 1, "1", 1):
-        arrays = columns([{"messages": [{"role": role, "content": words}]} for words in ("a", "b")])
-        assert outcome(renderer, arrays) == outcome(plain, arrays)
+        chats = columns([{"messages": [{"role": role, "content": words}]} for words in ("a", "b")])
+        assert outcome(renderer, chats) == outcome(plain, chats)
     assert not renderer.off
 
 
@@ -370,7 +371,7 @@ def test_a_row_that_disagrees_with_jinja_ends_the_replay_of_rows(monkeypatch: py
     monkeypatch.setattr("chatfmt.render.rows.evaluate", lambda piece, leaves: "wrong")
     renderer = traced("{{ messages[1].tool_calls|tojson }}")
     many = [calling(place, 1) for place in range(40)]
-    assert renderer(*columns(many)).text[7].as_py() == '[{"a": ["x"], "b": "7"}]'
+    assert renderer(columns(many)).text[7].as_py() == '[{"a": ["x"], "b": "7"}]'
     assert renderer.off == "a replayed text differed from plain Jinja's, so nothing is replayed any more"
 
 
@@ -379,8 +380,8 @@ def test_shapes_are_learnt_anew_where_there_is_no_room_for_more(monkeypatch: pyt
     renderer = traced(CHATML)
     late = {"messages": [{"role": "late", "content": "b"}]}
     for rows, replayed, python in (([chat("a")] * 9 + [chat("a", "b", "c", "d")], 10, 0), ([late], 11, 0)):
-        texts = renderer(*columns(rows)).text.to_pylist()
-        assert texts == JinjaRenderer(template(CHATML), RenderOptions())(*columns(rows)).text.to_pylist()
+        texts = renderer(columns(rows)).text.to_pylist()
+        assert texts == JinjaRenderer(template(CHATML), RenderOptions())(columns(rows)).text.to_pylist()
         assert (renderer.stats.replayed, renderer.stats.python, renderer.stats.jinja) == (replayed, python, 0)
 
 
@@ -398,16 +399,16 @@ def test_shapes_are_learnt_anew_where_there_is_no_room_for_more(monkeypatch: pyt
 )
 def test_rows_are_known_to_print_what_is_said(printed: str, whole: bool) -> None:
     renderer = traced("{% for m in messages %}" + printed + "|{% endfor %}")
-    found = renderer(*columns([chat(" é ", "lost"), chat("b", "x")])).whole
+    found = renderer(columns([chat(" é ", "lost"), chat("b", "x")])).whole
     assert found is not None and found.tolist() == [whole, whole]
 
 
 def test_rows_with_more_than_texts_are_not_known_to_print_it() -> None:
     renderer = traced("{% for m in messages %}{{ m.content }}|{% endfor %}")
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
-    assert renderer(*columns([{**chat("a", "b"), "tools": [tool]}] * 2)).whole is None
+    assert renderer(columns([{**chat("a", "b"), "tools": [tool]}] * 2)).whole is None
     parts = {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}
-    assert renderer(*columns([parts] * 2)).whole is None
+    assert renderer(columns([parts] * 2)).whole is None
 
 
 OPERATION_CASES = [

@@ -15,6 +15,7 @@ from chatfmt import schema
 from chatfmt.errors import InputError, RenderError, TemplateError, UnknownName, UsageError
 from chatfmt.render import ChatTemplate, JinjaRenderer, RenderOptions, choose_engine, compile
 from chatfmt.render.form import parse
+from chatfmt.schema import Asked, Chats
 
 MESSAGES = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
 SYSTEM = [{"role": "system", "content": "S"}]
@@ -26,8 +27,8 @@ def of(text: str, **fields: Any) -> ChatTemplate:
     return ChatTemplate("t", text, **fields)
 
 
-def column(*conversations: list[dict[str, Any]] | None) -> Any:
-    return schema.encode_conversations(conversations)
+def column(*conversations: list[dict[str, Any]] | None, **others: Any) -> Chats:
+    return Chats(schema.encode_conversations(conversations), **others)
 
 
 def plain(text: str, *conversations: Any, tokens: dict[str, str] | None = None, **options: Any) -> list[str]:
@@ -266,7 +267,7 @@ def test_the_engines_of_a_single_render():
 
 
 def test_a_null_conversation_gives_a_null_text():
-    rendered = compile(of(ECHO), RenderOptions(engine="jinja"))(column(MESSAGES, None, MESSAGES), spans=True)
+    rendered = compile(of(ECHO), RenderOptions(engine="jinja"))(column(MESSAGES, None, MESSAGES), Asked(spans=True))
     assert rendered.text.to_pylist() == ["hiyo", None, "hiyo"]
     assert rendered.spans is not None and rendered.spans.to_pylist() == [[], None, []]
 
@@ -288,7 +289,7 @@ def test_template_kwargs_of_a_row_win_over_variables_and_tokens():
         of("{{ bos_token }}{{ x }}", special_tokens={"bos_token": "<s>"}), RenderOptions(variables={"x": 1})
     )
     kwargs = schema.json_array([{"x": 2}, {}, {"bos_token": None}, None], [True, True, True, False])
-    assert renderer(column(*[MESSAGES] * 4), template_kwargs=kwargs).text.to_pylist() == [
+    assert renderer(column(*[MESSAGES] * 4, template_kwargs=kwargs)).text.to_pylist() == [
         "<s>2",
         "<s>1",
         "None1",
@@ -305,14 +306,14 @@ def test_template_kwargs_of_a_row_win_over_variables_and_tokens():
 )
 def test_template_kwargs_that_no_template_may_have(kwargs: Any, message: str):
     with pytest.raises(RenderError) as raised:
-        compile(of(ECHO), RenderOptions(engine="jinja"))(column(MESSAGES), template_kwargs=schema.json_array([kwargs]))
+        compile(of(ECHO), RenderOptions(engine="jinja"))(column(MESSAGES, template_kwargs=schema.json_array([kwargs])))
     assert str(raised.value) == message
 
 
 def test_rows_choose_among_named_templates_by_their_tools():
     template = of("D", named={"default": "D{{ tools }}", "tool_use": "T{{ tools }}"})
     tools = schema.json_array([None, [], [{"name": "f"}]], [False, True, True])
-    rendered = compile(template, RenderOptions(engine="jinja"))(column(*[MESSAGES] * 3), tools)
+    rendered = compile(template, RenderOptions(engine="jinja"))(column(*[MESSAGES] * 3, tools=tools))
     assert rendered.text.to_pylist() == ["DNone", "T[]", "T[{'name': 'f'}]"]
 
 
@@ -328,13 +329,13 @@ def test_rows_choose_among_named_templates_by_their_tools():
 )
 def test_one_bos_is_stripped(text: str, bos: str | None, kept: str, spans: Any):
     template = of(text, special_tokens={} if bos is None else {"bos_token": bos})
-    rendered = compile(template, RenderOptions(engine="jinja", bos="strip"))(column(MESSAGES), spans=True)
+    rendered = compile(template, RenderOptions(engine="jinja", bos="strip"))(column(MESSAGES), Asked(spans=True))
     assert (rendered.text.to_pylist(), rendered.spans.to_pylist()) == ([kept], [spans])
 
 
 def test_the_generation_prompt_of_a_call_overrules_the_options():
     renderer = compile(of("{{ add_generation_prompt }}"), RenderOptions(engine="jinja", generation_prompt=True))
-    texts = [renderer(column(MESSAGES), generation_prompt=value).text[0].as_py() for value in (None, True, False)]
+    texts = [renderer(column(MESSAGES), Asked(value)).text[0].as_py() for value in (None, True, False)]
     assert texts == ["True", "True", "False"]
 
 
@@ -400,7 +401,7 @@ def test_spans_and_continuing_do_not_go_together():
     renderer = compile(of(ECHO), RenderOptions(continue_final=True))
     assert renderer(column(MESSAGES)).text.to_pylist() == ["hiyo"]
     with pytest.raises(UsageError, match="do not go together"):
-        renderer(column(MESSAGES), spans=True)
+        renderer(column(MESSAGES), Asked(spans=True))
 
 
 @pytest.mark.parametrize(
