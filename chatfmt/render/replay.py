@@ -25,8 +25,8 @@ from .batches import Batch, Replayed, lists_of, merged, spans_of, together
 from .kernels import Numbers, distinct
 from .options import Renderer, RenderOptions
 from .program import Program, Untraceable
-from .rows import TRIAL, RowReplay, Text
-from .shapes import MAX_TURNS, NO_SHAPE, Shapes, constants_of, dense, read_turns
+from .rows import RARE, TRIAL, RowReplay, Text
+from .shapes import MAX_TURNS, NO_SHAPE, NO_TURNS, Shapes, constants_of, dense, read_turns
 from .slots import is_only_said
 from .tables import KNOWN, Pieces, Tables, is_columnar
 from .template import ChatTemplate
@@ -41,10 +41,12 @@ class Limits:
 
     rows: int = 8
     """A shape is traced once so many rows of it have been seen: a trace costs as much as some plain renders."""
+    rare: int = 256
+    """Of a shape that one row in more than so many has, up to eight times as many rows must have been seen."""
     programs: int = 32
     """Programs a shape; answers with and without `<think>` double the paths with each turn."""
     traces: int = 2048
-    free: int = 16
+    free: int = 4
     """Traces before they have to earn the next one, which takes `rows_per_trace` replayed or waiting rows."""
     rows_per_trace: int = 16
     different: int = 32
@@ -52,6 +54,10 @@ class Limits:
 
 
 SEVERAL = "an expression reads several texts"
+WINDOW = 500
+"""Rows after which the search for shapes pauses if fewer than one in `HARDLY` was replayed."""
+HARDLY = 16
+LONGEST = 16 * WINDOW
 CHECKS = 2
 """Rows that plain Jinja must confirm before a program is believed."""
 
@@ -87,6 +93,29 @@ class _Shape:
     closed: str = ""
 
 
+@dataclass
+class _Patience:
+    """Where hardly a row is replayed, the search for shapes pauses, each time twice as long: it costs, too."""
+
+    tried: int = 0
+    replayed: int = 0
+    length: int = 0
+    left: int = 0
+    """Rows of the pause that are to come."""
+
+    def takes(self, rows: int) -> bool:
+        """Whether the next rows are to be looked at."""
+        self.left -= rows
+        return self.left < 0
+
+    def learn(self, rows: int, replayed: int) -> None:
+        self.tried, self.replayed = self.tried + rows, self.replayed + replayed
+        if self.tried >= WINDOW:
+            rare = self.replayed * HARDLY < self.tried
+            self.length = self.left = min(2 * self.length or WINDOW, LONGEST) if rare else 0
+            self.tried = self.replayed = 0
+
+
 class TracedRenderer:
     """Renders a column of conversations as `JinjaRenderer` does, replaying what it can; `stats` says how much.
 
@@ -109,7 +138,7 @@ class TracedRenderer:
         self.template, self.options, self.fallback, self.reason = template, options, fallback, reason
         self.stats, self.off = Stats(), "the end of the final message is cut by Jinja" if options.continue_final else ""
         self.limits, self._tracer, self._strict = limits, tracer, options.engine == "trace"
-        self._taken = 0
+        self._taken, self._looked, self._patience = 0, 0, _Patience()
         self._forget()
 
     def _forget(self) -> None:
@@ -128,11 +157,14 @@ class TracedRenderer:
 
     def _matched(self, chats: Chats, asked: Asked) -> Batch:
         """The batch, with a program or a text for each row that can be replayed."""
-        batch = self._read(chats, asked)
-        if not self.off:
+        nothing = np.full(len(chats), NO_SHAPE, np.int64)
+        batch = Batch(chats, asked, NO_TURNS, nothing, nothing.copy())
+        if not self.off and (self._strict or self._patience.takes(len(chats))):
+            self._read(batch)
             self._replay_known(batch)
             self._trace_new(batch)
             self._replay_rows(batch)
+            self._patience.learn(len(chats), int((batch.program >= 0).sum()) + len(batch.texts))
         return batch
 
     @property
@@ -140,16 +172,14 @@ class TracedRenderer:
         """The programs that run over columns, in the order in which they were traced."""
         return tuple(self._tables.programs[1:])
 
-    def _read(self, chats: Chats, asked: Asked) -> Batch:
+    def _read(self, batch: Batch) -> None:
         if self._shapes.full and self.stats.share > 0.5:
             self._forget()
-        turns = read_turns(chats.messages, self._shapes.classes, self.limits.different)
-        nothing = np.full(len(chats), NO_SHAPE, np.int64)
-        batch = Batch(chats, asked, turns, nothing, nothing.copy())
-        if not self.off:
-            batch.shape = self._shapes.of(turns, constants_of(chats, asked, self._shapes.constants))
-            batch.shape[~chats.messages.is_valid().to_numpy(zero_copy_only=False)] = NO_SHAPE
-        return batch
+        chats = batch.chats
+        self._looked += len(chats)
+        batch.turns = read_turns(chats.messages, self._shapes.classes, self.limits.different)
+        batch.shape = self._shapes.of(batch.turns, constants_of(chats, batch.asked, self._shapes.constants))
+        batch.shape[~chats.messages.is_valid().to_numpy(zero_copy_only=False)] = NO_SHAPE
 
     def _replay_known(self, batch: Batch) -> None:
         """Give each row the first of its shape's programs whose guards agree."""
@@ -238,7 +268,8 @@ class TracedRenderer:
         earned = limits.free + (self._taken + count) // limits.rows_per_trace
         if len(shape.programs) >= limits.programs:
             shape.closed = "its shape has too many paths through the template"
-        enough = shape.seen >= limits.rows and count >= min(limits.rows, CHECKS)
+        needed = min(max(limits.rows, self._looked // limits.rare), 8 * limits.rows)
+        enough = shape.seen >= needed and count >= min(limits.rows, CHECKS)
         fruitful = shape.taken >= limits.rows * len(shape.programs)
         return enough and fruitful and not shape.closed and self.stats.traces < min(earned, limits.traces)
 
@@ -269,6 +300,7 @@ class TracedRenderer:
         rows = np.flatnonzero((batch.program < 0) & (apart | np.isin(batch.shape, several)))
         if self.off or self._rows.off or not len(rows):
             return
+        self._rows.expect(batch.turns.of(row).tobytes() for row in rows[:TRIAL].tolist())
         for some in np.split(rows, range(TRIAL, len(rows), TRIAL)):
             if self.off or self._rows.off:
                 batch.why.update(dict.fromkeys(some.tolist(), self._rows.off))
@@ -376,6 +408,8 @@ class TracedRenderer:
         shape = int(batch.shape[row])
         if row in batch.why or self.off:
             return self.off or batch.why[row]
+        if batch.turns is NO_TURNS:
+            return RARE
         if shape == NO_SHAPE:
             return self._rows.off or "an empty or very long conversation"
         known = self._known.get(shape)

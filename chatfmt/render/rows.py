@@ -7,7 +7,7 @@ of agents, the walk is given up soon, for good.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ MAX_SHAPES = 4096
 TRIAL = 48
 """Rows after which it is given up if hardly any of them had the shape of one before: less than one in `RARELY`."""
 RARELY = 8
+RARE = "shapes that hardly repeat"
 PATIENCE = 512
 """Rows without a replay after which it is given up, if fewer than a fifth of all rows were replayed."""
 CHECKS = 2
@@ -66,6 +67,19 @@ class RowReplay:
         self._tally(isinstance(found, tuple))
         return found
 
+    def expect(self, kinds: Iterable[Hashable]) -> None:
+        """Give up before the trial where the `kinds` of its rows, which tell less than their shapes, hardly repeat."""
+        if self.tried == 0:
+            seen = list(kinds)
+            self._give_up(self._is_rare(len(seen), len(seen) - len(set(seen))))
+
+    def _is_rare(self, tried: int, repeated: int) -> bool:
+        return self.enough > 1 and tried == TRIAL and repeated * RARELY < TRIAL
+
+    def _give_up(self, yes: bool) -> None:
+        if yes:
+            self.off, self._shapes = RARE, {}
+
     def _shape(self, key: Hashable) -> _Shape | None:
         known = self._shapes.get(key)
         self.repeated += known is not None
@@ -76,9 +90,8 @@ class RowReplay:
     def _tally(self, hit: bool) -> None:
         self.replayed += hit
         self.misses = 0 if hit else self.misses + 1
-        rare = self.enough > 1 and self.tried == TRIAL and self.repeated * RARELY < TRIAL
-        if rare or (self.misses >= PATIENCE and self.replayed * 5 < self.tried):
-            self.off, self._shapes = "shapes that hardly repeat", {}
+        rare = self._is_rare(self.tried, self.repeated)
+        self._give_up(rare or (self.misses >= PATIENCE and self.replayed * 5 < self.tried))
 
     def _replay(self, shape: _Shape, leaves: list[Any], row: int, trace: Trace, confirm: Confirm) -> Text | str:
         shape.seen += 1

@@ -54,6 +54,17 @@ class Turns:
     columns: dict[str, TextColumn]
     classes: Numbers
     """The class of each turn, `NO_SHAPE` where it has none."""
+    kinds: Numbers
+    """Numbers of this batch that differ where classes do, but for JSON values that differ from turn to turn."""
+
+    def of(self, row: int) -> Numbers:
+        """The kinds of the turns of one conversation."""
+        return self.kinds[self.starts[row] : self.starts[row] + self.lengths[row]]
+
+
+_NONE = np.zeros(0, np.int64)
+NO_TURNS = Turns(_NONE, _NONE, {}, _NONE, _NONE)
+"""Stands for turns that nobody looked at."""
 
 
 class Classes:
@@ -90,7 +101,7 @@ def read_turns(messages: pa.ListArray, classes: Classes, few: int = FEW) -> Turn
     turns = messages.flatten()
     fields = [_field(field.name, column) for field, column in zip(turns.type, turns.flatten(), strict=True)]
     columns = {field.name: TextColumn(*source_of(field.texts)) for field in fields if field.texts is not None}
-    return Turns(np.cumsum(lengths) - lengths, lengths, columns, _classes_of(len(turns), fields, classes, few))
+    return Turns(np.cumsum(lengths) - lengths, lengths, columns, *_classes_of(len(turns), fields, classes, few))
 
 
 def _field(name: str, column: pa.Array) -> _Field:
@@ -113,9 +124,10 @@ def _present(column: pa.Array) -> npt.NDArray[np.bool_]:
     return np.asarray(column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
 
 
-def _classes_of(count: int, fields: Sequence[_Field], classes: Classes, few: int) -> Numbers:
+def _classes_of(count: int, fields: Sequence[_Field], classes: Classes, few: int) -> tuple[Numbers, Numbers]:
+    """The class and the kind of each turn."""
     if not count:
-        return np.zeros(0, np.int64)
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     loose = np.zeros(count, np.bool_)
     keys = [
         _present(field.texts).astype(np.int64) for field in fields if field.texts is not None and field.texts.null_count
@@ -129,7 +141,7 @@ def _classes_of(count: int, fields: Sequence[_Field], classes: Classes, few: int
     numbers = [NO_SHAPE if loose[turn] else classes.number(_class_key(fields, turn)) for turn in first.tolist()]
     found = np.array(numbers, np.int64)[inverse]
     found[loose] = NO_SHAPE
-    return found
+    return found, inverse
 
 
 def _class_key(fields: Sequence[_Field], turn: int) -> Hashable:
@@ -267,18 +279,18 @@ class Shapes:
         if constant == NO_SHAPE:
             return NO_SHAPE
         if constant not in self._roots:
-            self._roots[constant] = self._new_state()
+            self._roots[constant] = int(self._new_states(1)[0])
         return self._roots[constant]
 
-    def _new_state(self) -> int:
-        if self._states >= MAX_STATES:
-            return NO_SHAPE
-        if self._states == len(self._next):
-            if 2 * self._next.size > MAX_CELLS:
-                return NO_SHAPE
+    def _new_states(self, count: int) -> Numbers:
+        """The numbers of new states, `NO_SHAPE` for those that find no room."""
+        while self._states + count > len(self._next) and 2 * self._next.size <= MAX_CELLS:
             self._next = np.concatenate([self._next, np.full_like(self._next, NO_SHAPE)])
-        self._states += 1
-        return self._states - 1
+        room = min(count, MAX_STATES - self._states, len(self._next) - self._states)
+        found = np.full(count, NO_SHAPE, np.int64)
+        found[:room] = np.arange(self._states, self._states + room)
+        self._states += room
+        return found
 
     def _step(self, state: Numbers, classes: Numbers) -> Numbers:
         if len(classes) and classes.max() >= self._next.shape[1]:
@@ -289,14 +301,10 @@ class Shapes:
         if len(unknown):
             pairs = state[unknown] * self._next.shape[1] + classes[unknown]
             values, inverse = np.unique(pairs, return_inverse=True)
-            following[unknown] = np.array([self._follow(value) for value in values.tolist()])[inverse]
+            found = self._new_states(len(values))
+            self._next.ravel()[values] = found
+            following[unknown] = found[inverse]
         return following
-
-    def _follow(self, pair: int) -> int:
-        state, number = divmod(pair, self._next.shape[1])
-        found = self._new_state()
-        self._next[state, number] = found
-        return found
 
     def _widen(self, number: int) -> None:
         width = max(2 * self._next.shape[1], number + 1)

@@ -1,12 +1,12 @@
 """How long rendering alone takes: plain Jinja against the traced engine, on columns that lie in memory.
 
-    python tests/bench/render_stage.py DATA.parquet [--rows 20000] [--batch 1000] [--agent 2000] [--json]
+    python tests/bench/render_stage.py DATA.parquet [--rows 20000] [--batch 1000] [--odd 2000] [--json]
 
 DATA has a column `messages`; smoltalk-like data comes from `shared/bench/make_smoltalk_like.py`. Each engine renders
 all batches `--repeat` times, in turns; the table gives the median. `cold` includes the traces, `warm` does not.
 
-The lines `agent` are long trajectories with tool calls, made here, of which no two have one shape, so that nothing can
-be replayed: `cold ×` says what the attempt costs, in CPU time, of each batch the best of all repeats.
+The lines below are of conversations made here, of which hardly two have one shape, so that little can be replayed:
+`cold ×` says what the attempt costs, in CPU time, of each batch the best of all repeats.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from chatfmt.render.replay import TracedRenderer
 from chatfmt.schema import Chats
 
 NAMES = ("chatml", "llama-3.1", "qwen3", "gpt-oss")
-AGENTS = ("qwen3", "qwen2.5", "gpt-oss", "llama-3.1")
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
@@ -125,13 +124,60 @@ def trajectory(chance: random.Random) -> list[dict[str, Any]]:
     return [*asked, *steps, {"role": "assistant", "content": words(chance, 30)}]
 
 
-def trajectories(rows: int, batch: int) -> list[Chats]:
-    """Trajectories, and the tools that all of them have."""
+def few_calls(chance: random.Random) -> list[dict[str, Any]]:
+    """A short chat with a call or two, or none."""
+    steps = [turn for number in range(chance.randint(0, 2)) for turn in step(chance, number)]
+    return [{"role": "user", "content": words(chance, 20)}, *steps, {"role": "assistant", "content": words(chance, 30)}]
+
+
+def say(chance: random.Random, role: str, **fields: Any) -> dict[str, Any]:
+    return {"role": role, "content": words(chance, 20), **fields}
+
+
+def any_roles(chance: random.Random) -> list[dict[str, Any]]:
+    """A chat whose turns come in any order."""
+    roles = chance.choices(("user", "assistant", "tool", "assistant"), k=chance.randint(12, 40))
+    return [say(chance, role) for role in ("user", *roles)]
+
+
+def exchanges(chance: random.Random, answer: Callable[[], dict[str, Any]]) -> list[dict[str, Any]]:
+    return [turn for _ in range(chance.randint(4, 20)) for turn in (say(chance, "user"), answer())]
+
+
+def reasoned(chance: random.Random) -> list[dict[str, Any]]:
+    """A chat in which some answers have a reasoning."""
+
+    def answer() -> dict[str, Any]:
+        thought = {"reasoning_content": words(chance, 40)}
+        return say(chance, "assistant", **thought if chance.random() < 0.5 else {})
+
+    return exchanges(chance, answer)
+
+
+def thinking(chance: random.Random) -> list[dict[str, Any]]:
+    """A chat in which some answers have a reasoning in their content."""
+
+    def answer() -> dict[str, Any]:
+        thought = f"<think>{words(chance, 40)}</think>" if chance.random() < 0.5 else ""
+        return {"role": "assistant", "content": thought + words(chance, 20)}
+
+    return exchanges(chance, answer)
+
+
+ODD: dict[str, Callable[[random.Random], list[dict[str, Any]]]] = {
+    "agent": trajectory, "calls": few_calls, "roles": any_roles, "reasoned": reasoned, "think": thinking,
+}  # fmt: skip
+"""Rows of which hardly two have one shape."""
+
+
+def odd_rows(kind: str, rows: int, batch: int) -> list[Chats]:
+    """Conversations of a kind, with tools where they have calls."""
     chance = random.Random(7)
     tools = [{"type": "function", "function": {"name": name, "description": name, "parameters": {}}} for name in WORDS]
-    chats = [trajectory(chance) for _ in range(rows)]
-    parts = [chats[start : start + batch] for start in range(0, rows, batch)]
-    return [Chats(schema.encode_conversations(part), schema.json_array([tools] * len(part))) for part in parts]
+    chats = [ODD[kind](chance) for _ in range(rows)]
+    parts = [schema.encode_conversations(chats[start : start + batch]) for start in range(0, rows, batch)]
+    called = kind in ("agent", "calls")
+    return [Chats(part, schema.json_array([tools] * len(part)) if called else None) for part in parts]
 
 
 def best_of(times: list[list[float]]) -> float:
@@ -139,7 +185,7 @@ def best_of(times: list[list[float]]) -> float:
     return sum(map(min, zip(*times, strict=True)))
 
 
-def measure_agent(template: ChatTemplate, batches: list[Chats], repeat: int) -> dict[str, Any]:
+def measure_odd(kind: str, template: ChatTemplate, batches: list[Chats], repeat: int) -> dict[str, Any]:
     """Microseconds a row of each engine, and their ratio, where no shape repeats."""
     options, times = RenderOptions(), {"jinja": [], "cold": []}  # type: ignore[var-annotated]
     for turn in range(repeat + 1):
@@ -151,14 +197,14 @@ def measure_agent(template: ChatTemplate, batches: list[Chats], repeat: int) -> 
         for number, chats in enumerate(batches):
             for name, renderer in sorted((("jinja", plain), ("cold", cold)), reverse=bool((turn + number) % 2)):
                 start = time.process_time()
-                renderer(chats)
+                renderer(chats, failures=[])
                 taken[name].append(time.process_time() - start)
         for name in times if turn else ():
             times[name].append(taken[name])
     rows = sum(map(len, batches))
     medians = {name: best_of(values) / rows * 1e6 for name, values in times.items()}
     return {
-        "template": f"agent {template.name}", "rows": rows, "replayed": round(cold.stats.share, 4),
+        "template": f"{kind} {template.name}", "rows": rows, "replayed": round(cold.stats.share, 4),
         **{f"{name}_us": round(value, 2) for name, value in medians.items()},
         "ratio_cold": round(medians["jinja"] / medians["cold"], 3),
     }  # fmt: skip
@@ -172,14 +218,17 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--templates", type=Path, help="a folder of .jinja files, instead of the built-in ones")
     parser.add_argument("--names", default=",".join(NAMES))
-    parser.add_argument("--agent", type=int, default=2000, help="trajectories of agents, 0 for none")
+    parser.add_argument("--odd", type=int, default=2000, help="rows of each odd kind, 0 for none")
+    parser.add_argument("--odd-batch", type=int, default=500)
+    parser.add_argument("--kinds", default=",".join(ODD))
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     schema.without_pandas()
     batches = batches_of(given.data, given.rows, given.batch)
     found = [measure(template_of(name, given.templates), batches, given.repeat) for name in given.names.split(",")]
-    turns = trajectories(given.agent, 200)
-    found += [measure_agent(ChatTemplate.load(name), turns, given.repeat) for name in AGENTS if turns]
+    for kind in given.kinds.split(",") if given.odd else ():
+        odd = odd_rows(kind, given.odd, given.odd_batch)
+        found += [measure_odd(kind, ChatTemplate.load(name), odd, given.repeat) for name in NAMES]
     if given.json:
         print(json.dumps(found, indent=1))
         return

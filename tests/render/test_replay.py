@@ -293,6 +293,40 @@ def test_a_shape_whose_programs_take_few_rows_gets_no_more_of_them() -> None:
     assert (renderer.stats.traces, renderer.stats.replayed) == (8, 600)
 
 
+def in_order(number: int, turns: int) -> dict[str, Any]:
+    """A row like no other in the order of its roles, with a call like no other where `turns` is even."""
+    roles = [("user", "assistant")[number >> bit & 1] for bit in range(turns)]
+    last = {"tool_calls": [{"a": number}]} if turns % 2 == 0 else {}
+    return {
+        "messages": [*({"role": role, "content": "x"} for role in roles), {"role": "assistant", "content": "y", **last}]
+    }
+
+
+def test_the_trial_of_calls_is_saved_where_the_order_of_turns_hardly_repeats() -> None:
+    rows = [in_order(number, 12) for number in range(60)]
+    renderer = assert_same(CHATML, rows, Limits())
+    assert renderer.stats.reasons == {"shapes that hardly repeat": 120}
+
+
+def test_the_search_for_shapes_pauses_twice_as_long_each_time_it_finds_hardly_any() -> None:
+    renderer, plain = traced(CHATML, limits=Limits()), JinjaRenderer(template(CHATML), RenderOptions())
+    odd = columns([in_order(number, 13) for number in range(500)])
+    usual, replayed = columns([chat("a", "b")] * 500), []
+    for chats in (odd, usual, odd, usual, usual, usual, usual):
+        assert renderer(chats).text.equals(plain(chats).text)
+        replayed.append(renderer.stats.replayed)
+    assert replayed == [0, 0, 0, 0, 0, 500, 1000]
+    assert renderer.stats.reasons == {"too few rows of its shape": 1000, "shapes that hardly repeat": 1500}
+
+
+def test_a_shape_that_is_rare_is_traced_late() -> None:
+    rare, usual = chat("a", "b", "c"), chat("a", "b")
+    renderer = traced(CHATML, limits=Limits(rows=2, rare=4))
+    for rows, traces in (([usual] * 20, 1), ([rare] * 4, 1), ([rare] * 2, 2)):
+        renderer(columns(rows))
+        assert renderer.stats.traces == traces
+
+
 def calling(place: int, size: int) -> dict[str, Any]:
     """A row whose call is like no other's, and has the shape of all of its size."""
     call = {"a": ["x"] * size, "b": str(place)}
@@ -383,6 +417,13 @@ def test_shapes_are_learnt_anew_where_there_is_no_room_for_more(monkeypatch: pyt
         texts = renderer(columns(rows)).text.to_pylist()
         assert texts == JinjaRenderer(template(CHATML), RenderOptions())(columns(rows)).text.to_pylist()
         assert (renderer.stats.replayed, renderer.stats.python, renderer.stats.jinja) == (replayed, python, 0)
+
+
+def test_a_shape_that_finds_no_room_is_replayed_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatfmt.render.shapes.MAX_STATES", 5)
+    renderer = traced(CHATML)
+    renderer(columns([chat(*"abcdefgh"[:turns]) for turns in range(1, 9)]))
+    assert (renderer.stats.replayed, renderer.stats.python, renderer.stats.jinja) == (4, 4, 0)
 
 
 @pytest.mark.parametrize(
