@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -13,12 +14,13 @@ import pytest
 
 from chatfmt import schema
 from chatfmt.errors import RenderError, TemplateError
-from chatfmt.render import replay
+from chatfmt.render import library, replay
 from chatfmt.render.kernels import answers, apply, source_of, texts_of
 from chatfmt.render.options import RenderOptions
 from chatfmt.render.plain import JinjaRenderer
 from chatfmt.render.program import OPERATIONS, QUESTIONS
-from chatfmt.render.replay import Limits
+from chatfmt.render.replay import Limits, TracedRenderer
+from chatfmt.render.template import ChatTemplate
 from chatfmt.schema import Asked, Chats
 from tests.conftest import SHARED, TRL_TEMPLATES, needs_shared, needs_trl
 from tests.render.engines import EAGER, assert_same, columns, outcome, template, traced
@@ -88,21 +90,34 @@ def test_every_conversation_of_the_oracle_renders_alike_on_both_engines(name: st
     assert replaying.stats.replayed and by_row.stats.python
 
 
-@needs_shared
-@needs_trl
-def test_ordinary_chats_replay_on_nearly_every_template() -> None:
-    assert SHARED and TRL_TEMPLATES
+def ordinary_shares(templates: Mapping[str, ChatTemplate]) -> dict[str, float]:
+    """The share of smoltalk-like rows that each template replays, of those that it renders at all."""
+    assert SHARED
     messages = pq.read_table(SHARED / "data" / "smoltalk_like_2k.parquet")["messages"].combine_chunks()
     shares: dict[str, float] = {}
-    for name in NAMES:
-        renderer = traced((TRL_TEMPLATES / name).read_text("utf-8"), limits=Limits())
+    for name, source in templates.items():
+        renderer = TracedRenderer(source, RenderOptions(), JinjaRenderer(source, RenderOptions()))
         failures: list[RenderError] = []
         renderer(Chats(messages), failures=failures)
         renderable = renderer.stats.rows - len(failures)
         shares[name] = renderer.stats.replayed / renderable if renderable else 1.0
+    return shares
+
+
+@needs_shared
+@needs_trl
+def test_ordinary_chats_replay_on_nearly_every_template() -> None:
+    assert TRL_TEMPLATES
+    shares = ordinary_shares({name: template((TRL_TEMPLATES / name).read_text("utf-8")) for name in NAMES})
     low = {name: share for name, share in shares.items() if share < 0.95}
     print(f"{len(shares)} templates, below 95%: {low}")
     assert len(shares) >= 70 and len(low) <= len(shares) // 20
+
+
+@needs_shared
+def test_ordinary_chats_replay_on_every_built_in_template() -> None:
+    shares = ordinary_shares({name: ChatTemplate.load(name) for name in library.names()})
+    assert len(shares) >= 63 and {name: share for name, share in shares.items() if share < 0.95} == {}
 
 
 def test_rows_that_fail_raise_what_jinja_raises_for_the_first_of_them() -> None:
