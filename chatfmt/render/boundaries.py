@@ -8,7 +8,7 @@ begins. It never falls inside a control token, and nothing is trimmed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..errors import Location, RenderError
 from ..schema import Chats
@@ -56,8 +56,7 @@ def boundary(masker: Masker, chat: Chat, first: int | None = None) -> Boundary:
 
 def _text_start(masker: Masker, chat: Chat, text: str, first: int) -> int:
     """Where the part of message `first` begins, by the marks of its texts."""
-    whole = replace(masker.options, flags=False, last_turn=False, stop_token=True, reasoning=True)
-    found = Masker(masker.voice, whole).turns(chat, text)
+    found = Masker(masker.voice).turns(chat, text)
     starts = [turn.start for turn in found or () if turn.message >= first]
     if not starts:
         raise refused("the template prints the prompt otherwise once the answer is there", first)

@@ -303,6 +303,26 @@ def test_a_template_that_refuses_a_row_is_the_rows_error() -> None:
     assert (caught.value.message, caught.value.code) == ("no system here", "template.raised")
 
 
+TWO_BLOCKS = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}A:{% endgeneration %}{{ m.content }}"
+    "{% generation %}<e>{% endgeneration %}{% else %}{{ m.content }}<e>{% endif %}{% endfor %}"
+)
+
+
+def test_blocks_of_turns_that_are_not_wanted_are_not_trained_on() -> None:
+    chat = Chat([say("user", "q"), {**say("assistant", "a"), "train": False}])
+    assert Masker(voice(TWO_BLOCKS)).mask(Chat([say("user", "q"), say("assistant", "a")])).spans == ((4, 6), (7, 10))
+    assert Masker(voice(TWO_BLOCKS)).mask(chat).spans == ()
+
+
+def test_spans_without_characters_are_left_out() -> None:
+    chat = Chat([say("user", "q"), say("assistant", "a")])
+    assert Masker(voice(TWO_BLOCKS), MaskOptions(stop_token=False)).mask(chat).spans == ()
+    silent = Chat([say("user", "q"), say("assistant", "")])
+    assert Masker(voice(CHATML), MaskOptions(stop_token=False)).mask(silent).spans == ()
+    assert len(Masker(voice(CHATML)).mask(silent).spans) == 1
+
+
 def column(chats: list[Chat]) -> Chats:
     there = [chat.tools is not None for chat in chats]
     tools = json_array([chat.tools for chat in chats], there)
