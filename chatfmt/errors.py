@@ -21,7 +21,7 @@ Errors cross process boundaries, so every constructor is (message, **optional).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -127,6 +127,8 @@ class RowError(ChatfmtError):
     """One row cannot be converted; `code` is its stable reason (`msg.role`, `json.duplicate_key`, …)."""
 
     exit_code = 4
+    csv: Mapping[str, Any] | None = None
+    """How the raw text of a row is to be read that is no JSON; see `manifest.Reject`."""
 
 
 class DialectError(RowError):

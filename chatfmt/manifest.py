@@ -125,6 +125,9 @@ class Reject:
 
     `row` counts from 0, `line` from 1, `byte` from 0. `raw` is the row as it stood in the file, or its JSON text for
     sources that have no lines; None where it must not be kept. `id` is the row's own id column, if it has one.
+    `csv` says how `raw` is read where it is a record of delimited text and no JSON, `raw.csv` in the file:
+    `{"columns": ["user", "assistant"], "delimiter": ",", "quote": true}`. No columns are those of a file without a
+    header (`column1`, …, as many as the record has fields); `quote` is whether quotes enclose fields.
     """
 
     code: str
@@ -137,15 +140,17 @@ class Reject:
     raw: bytes | None = None
     id: Any = None
     file_sha256: str = ""
+    csv: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         """One line of the rejects file, without its end."""
         places = {name: getattr(self, name) for name in ("file", "row", "message", "line", "byte")}
         source = {**places, "sha256": self.file_sha256 or None}
         kept = {name: value for name, value in source.items() if value is not None}
+        more = {} if self.csv is None else {"csv": self.csv}
         return _compact({
             "v": VERSION, "code": self.code, "detail": self.detail, "source": kept,
-            "id": self.id, "raw": None if self.raw is None else _raw(self.raw),
+            "id": self.id, "raw": None if self.raw is None else {**_raw(self.raw), **more},
         })  # fmt: skip
 
     @classmethod
@@ -156,8 +161,8 @@ class Reject:
             raise InputError("this is not a rejects file of chatfmt", hint="name the `rejects.jsonl` of a conversion")
         source, raw = dict(data["source"]), data.get("raw")
         digest = source.pop("sha256", "")
-        bytes_ = None if raw is None else _raw_bytes(raw)
-        return cls(data["code"], data["detail"], **source, raw=bytes_, id=data.get("id"), file_sha256=digest)
+        more = {} if raw is None else {"raw": _raw_bytes(raw), "csv": raw.get("csv")}
+        return cls(data["code"], data["detail"], **source, id=data.get("id"), file_sha256=digest, **more)
 
     @property
     def at(self) -> Location:

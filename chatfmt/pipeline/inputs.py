@@ -6,7 +6,7 @@ Damaged files can crash a reader of native code, so that it is done in a process
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +16,6 @@ from ..errors import UsageError, located
 from ..recipe import Recipe, SourceSpec
 from ..sources import InputSplit, ReaderOptions, Source, SourceFile
 from ..sources.slices import default_split
-from .rejected import from_rejects
 from .scratch import Scratch, from_stdin, read_more_than_once
 
 SAMPLE_ROWS = 1000
@@ -92,7 +91,7 @@ def cut(recipe: Recipe, source: Source, split: str | None, scratch: Scratch) -> 
 def reader_options(recipe: Recipe) -> ReaderOptions:
     """How the recipe wants text to be read."""
     if recipe.from_rejects:
-        return ReaderOptions(allow_empty=recipe.allow_empty)
+        return ReaderOptions(allow_empty=recipe.allow_empty, rejects=True)
     return ReaderOptions(
         field=recipe.field,
         header=recipe.header,
@@ -104,11 +103,13 @@ def reader_options(recipe: Recipe) -> ReaderOptions:
 
 
 def find(recipe: Recipe, spec: SourceSpec, scratch: Scratch) -> Source:
-    """The source that `spec` names as files: what stdin or a file of rejects holds is written to `scratch`."""
+    """The source that `spec` names as files: what stdin holds is written to `scratch`."""
     source = resolve(recipe, spec)
     if source.kind == "stdin":
         source = from_stdin(source, scratch)
-    return from_rejects(source, plain_split(recipe, spec), scratch.folder) if recipe.from_rejects else source
+    return (
+        replace(source, splits={plain_split(recipe, spec): tuple(files_of(source))}) if recipe.from_rejects else source
+    )
 
 
 def plain_split(recipe: Recipe, spec: SourceSpec) -> str:

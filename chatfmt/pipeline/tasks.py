@@ -190,7 +190,7 @@ def survey_task(task: Task) -> Types:
 def to_reject(error: RowError, raw: bytes | None) -> Reject:
     """The line of the rejects file for a row that was left out."""
     at = error.at
-    return Reject(error.code, error.message, at.file, at.row, at.message, at.line, at.byte, raw)
+    return Reject(error.code, error.message, at.file, at.row, at.message, at.line, at.byte, raw, csv=error.csv)
 
 
 def to_shard(name: str, split: str, books: Books, writer: writers.ShardWriter, rejects: writers.RejectWriter) -> Shard:

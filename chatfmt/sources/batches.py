@@ -60,17 +60,18 @@ def _good(records: Iterable[Record], max_bytes: int, on_bad: OnBad | None) -> It
         try:
             if len(record.raw) > max_bytes:
                 raise too_large(max_bytes)
-            value = parse_object(record.raw)
-            _check_names(value)
-            yield value, record.row
+            yield to_object(record.raw), record.row
         except RowError as error:
             refuse(error, record, on_bad)
 
 
-def _check_names(value: dict[str, Any]) -> None:
+def to_object(raw: bytes) -> dict[str, Any]:
+    """The record that `raw` spells; raises RowError with its place from the beginning of `raw`."""
+    value = parse_object(raw)
     for name in (ROW, KEYS):
         if name in value:
             raise RowError(f"a key is named `{name}`, which chatfmt needs for itself", code="json.key")
+    return value
 
 
 def too_large(max_bytes: int) -> RowError:

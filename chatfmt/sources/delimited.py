@@ -32,9 +32,17 @@ def read_cells(
     names: Sequence[str] | None = None, batch_rows: int, batch_bytes: int, on_bad: OnBad | None,
 ) -> Iterator[pa.RecordBatch]:  # fmt: skip
     """Source batches of the records, each column `string`; `names` are the columns where the chunks hold no header."""
+
+    def described(error: RowError, raw: bytes) -> None:
+        """Tell of a bad record, and how its text is read again."""
+        error.csv = {"columns": list(names or ()), "delimiter": delimiter(format, options), "quote": options.quote}
+        if on_bad is None:
+            raise error
+        on_bad(error, raw)
+
     if names is None and options.header:
         start = replace(start, row=start.row - 1)
-    records = read_records(chunks, start, format=format, options=options, on_bad=on_bad)
+    records = read_records(chunks, start, format=format, options=options, on_bad=described)
     if names is None:
         names, records = take_header(records, options, shown)
     rows: list[int] = []
@@ -43,7 +51,7 @@ def read_cells(
     for cells, place in records:
         record = place()
         if len(cells) != len(names):
-            refuse(_wrong_count(len(cells), len(names)), record, on_bad)
+            refuse(_wrong_count(len(cells), len(names)), record, described)
             continue
         rows.append(record.row)
         held.append(cells)

@@ -26,6 +26,8 @@ class ReaderOptions:
     encoding: str | None = None
     max_row_bytes: int = 64 << 20
     allow_empty: bool = False
+    rejects: bool = False
+    """The records are lines of a rejects file: the rows to read are those they hold."""
 
 
 DEFAULTS = ReaderOptions()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ from .exact_json import as_record
 from .json_array import read_elements
 from .jsonl import Start, read_lines
 from .model import Bytes, InputSplit, RowGroups, Whole
+from .rejects import held_rows
 
 BATCH_ROWS = 2048
 BATCH_BYTES = 32 << 20
@@ -74,6 +76,10 @@ def _changed(split: InputSplit) -> InputError:
 def _read(
     split: InputSplit, columns: Sequence[str] | None, on_bad: OnBad | None, batch_rows: int, batch_bytes: int
 ) -> Iterator[pa.RecordBatch]:
+    if split.options.rejects:
+        lines = replace(split, options=replace(split.options, rejects=False))
+        batches = held_rows(_read(lines, None, None, batch_rows, batch_bytes), split.shown, on_bad)
+        return batches if columns is None else (_only(batch, columns) for batch in batches)
     if split.format == "parquet":
         return _read_parquet(split, columns, batch_rows, batch_bytes)
     if split.format == "arrow":

@@ -113,6 +113,14 @@ def test_raw_rows_are_read_as_they_were_written(tmp_path, raw):
     assert (tmp_path / "out.jsonl").read_text() == ROW + "\n"
 
 
+AS_CSV = {"columns": ["user", "assistant"], "delimiter": ",", "quote": True}
+BAD_CSV = [
+    {}, [], "csv", {**AS_CSV, "columns": None}, {**AS_CSV, "columns": ["a", "a"]}, {**AS_CSV, "columns": ["#row", "a"]},
+    {**AS_CSV, "columns": [1, "a"]}, {**AS_CSV, "delimiter": ",,"}, {**AS_CSV, "delimiter": "\n"},
+    {**AS_CSV, "delimiter": 5}, {**AS_CSV, "quote": 1}, {**AS_CSV, "more": 1},
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("line", "message", "hint"),
     [
@@ -127,10 +135,13 @@ def test_raw_rows_are_read_as_they_were_written(tmp_path, raw):
             "`raw.data` is not base64",
             "write text and `utf-8` into `raw.enc`",
         ),
-        (
-            reject({"enc": "utf-8", "data": '{"a":"x\ny"}'}),
-            "the row is not JSON and has several lines",
-            "put it right first",
+        *(
+            (
+                reject({"enc": "utf-8", "data": "a,b", "csv": csv}),
+                "this is not a line of a rejects file",
+                "leave --from-rejects out",
+            )
+            for csv in BAD_CSV
         ),
         (
             reject({"enc": "utf-8", "data": " \n"}),
@@ -181,3 +192,110 @@ def test_the_command_line(tmp_path):
     assert piped.stdout == run.stdout
     shown = json.loads(run_cli("inspect", rejects, "--from-rejects", "--role", "robot=assistant", "--json").stdout)
     assert shown["detection"]["dialect"] == "messages" and shown["source"] == str(rejects)
+
+
+CSV = 'user,assistant\nhi,yo\nonly\n"two\nlines",ok,more\n,empty\n"q ""x""" y,"fine, no"\nlast,one\n'
+CSV_TEXTS = [("csv.fields", "only"), ("csv.fields", '"two\nlines",ok,more'), ("csv.quote", '"q ""x""" y,"fine, no"')]
+
+
+def rejects_of(tmp_path: Path, name: str, content: str, *flags: str) -> Path:
+    """The rejects of a run over a file of delimited text."""
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    run = run_cli(
+        "convert", tmp_path / name, *flags, "--on-error", "skip", "--max-bad", "90%", "--strict", "--rejects",
+        tmp_path / "bad.jsonl", "-o", tmp_path / "first.jsonl",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    return tmp_path / "bad.jsonl"
+
+
+def mend(rejects: Path, mended: dict[str, str]) -> None:
+    """Write other text into `raw.data` where it is a key of `mended`, as a user does."""
+    lines = [json.loads(line) for line in rejects.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        line["raw"]["data"] = mended.get(line["raw"]["data"], line["raw"]["data"])
+    rejects.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def said(user: str, assistant: str) -> str:
+    turns = [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
+    return json.dumps({"messages": turns}, separators=(",", ":"), ensure_ascii=False) + "\n"
+
+
+def test_rejects_of_delimited_text_say_how_they_are_read(tmp_path):
+    rejects = rejects_of(tmp_path, "in.csv", CSV)
+    found = [json.loads(line) for line in rejects.read_text().splitlines()]
+    assert [(line["code"], line["raw"]["data"]) for line in found if "csv" in line["raw"]] == CSV_TEXTS
+    assert [line["raw"]["csv"] for line in found if "csv" in line["raw"]] == [AS_CSV] * 3
+    assert [(line["code"], line["raw"]["data"]) for line in found if "csv" not in line["raw"]] == [
+        ("msg.empty", '{"user":"","assistant":"empty"}')
+    ]
+
+
+def test_mended_rows_of_delimited_text_are_converted(tmp_path):
+    rejects = rejects_of(tmp_path, "in.csv", CSV)
+    mend(rejects, {
+        "only": "only,now", CSV_TEXTS[1][1]: '"two\nlines",ok\n', CSV_TEXTS[2][1]: '"q ""x"" y","fine, no"',
+        '{"user":"","assistant":"empty"}': '{"user":"é","assistant":"empty"}',
+    })  # fmt: skip
+    run = run_cli("convert", rejects, "--from-rejects", "-q")
+    assert (run.returncode, run.stderr) == (0, b"")
+    expected = said("only", "now") + said("two\nlines", "ok") + said("é", "empty") + said('q "x" y', "fine, no")
+    assert run.stdout.decode() == expected
+    assert run_cli("convert", "-", "--from-rejects", "-q", stdin=rejects.read_bytes()).stdout == run.stdout
+    for command in (("plan", rejects, "--from-rejects"), ("run", "--task", "1/1"), ("commit",)):
+        out = ("-o", tmp_path / "out.jsonl") if command[0] == "plan" else ()
+        made = run_cli(command[0], *(out or (tmp_path / "out.jsonl",)), *command[1:])
+        assert made.returncode == 0, made.stderr
+    assert (tmp_path / "out.jsonl").read_bytes() == run.stdout
+
+
+def test_rows_of_delimited_text_that_are_still_wrong_are_left_out_again(tmp_path):
+    rejects = rejects_of(tmp_path, "in.csv", CSV)
+    mend(rejects, {"only": "only,now", CSV_TEXTS[1][1]: "two,rows\nin,one"})
+    stopped = run_cli("convert", rejects, "--from-rejects", "-q")
+    assert (stopped.returncode, stopped.stderr.decode()) == (
+        4, f"error: {rejects} row 1: the text is 2 records\nhint: keep one row in `raw.data`\n"
+    )  # fmt: skip
+    skip = ("--on-error", "skip", "--max-bad", "90%", "-q", "--rejects")
+    run = run_cli("convert", rejects, "--from-rejects", *skip, tmp_path / "still.jsonl")
+    assert run.stdout.decode() == said("only", "now") + said("", "empty")
+    still = [json.loads(line) for line in (tmp_path / "still.jsonl").read_text().splitlines()]
+    assert [(line["source"]["row"], line["code"], line["raw"]["csv"]) for line in still] == [
+        (1, "csv.fields", AS_CSV), (3, "csv.quote", AS_CSV)
+    ]  # fmt: skip
+    mend(tmp_path / "still.jsonl", {"two,rows\nin,one": "two,rows", CSV_TEXTS[2][1]: "q,x"})
+    again = run_cli("convert", tmp_path / "still.jsonl", "--from-rejects", "-q")
+    assert again.stdout.decode() == said("two", "rows") + said("q", "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "flags", "row", "mended"),
+    [
+        ("in.tsv", "user\tassistant\na\tb\nc\n", (), "c", "c\td,e"),
+        ("in.csv", "user;assistant\na;b\nc\n", ("--delimiter", ";"), "c", "c;d,e"),
+        ("in.csv", "user|assistant\na|b\n\"c\n", ("--delimiter", "|", "--no-quote"), '"c', "c|d,e"),
+        (
+            "in.csv", "a,b\nc\n", ("--no-header", "--map", "user=column1", "--map", "assistant=column2"),
+            "c", 'c,"d,e"',
+        ),
+        (
+            "in.csv", '"a"b,c\na,b\n', ("--no-header", "--map", "user=column1", "--map", "assistant=column2"),
+            '"a"b,c', 'c,"d,e"',
+        ),
+    ],
+)  # fmt: skip
+def test_delimiter_quotes_and_columns_are_those_of_the_file(tmp_path, name, content, flags, row, mended):
+    rejects = rejects_of(tmp_path, name, content, *flags)
+    mend(rejects, {row: mended})
+    kept = flags[flags.index("--map") :] if "--map" in flags else ()
+    assert run_cli("convert", rejects, "--from-rejects", "-q", *kept).stdout.decode() == said("c", "d,e")
+
+
+def test_a_row_that_is_broken_over_lines_inside_of_text_is_a_bad_one(tmp_path):
+    (tmp_path / "bad.jsonl").write_text(reject({"enc": "utf-8", "data": '{"a":"x\ny"}'}))
+    run = run_cli("convert", tmp_path / "bad.jsonl", "--from-rejects")
+    assert (run.returncode, run.stderr.decode()) == (
+        4, f"error: {tmp_path}/bad.jsonl row 0: a control character inside a string\n"
+        "hint: `--on-error skip` leaves out such rows and keeps them in a file of rejects\n",
+    )  # fmt: skip
