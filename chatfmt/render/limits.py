@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from types import GeneratorType
 from typing import Any, NoReturn
 
 import jinja2
@@ -18,7 +19,8 @@ from jinja2.compiler import CodeGenerator, Frame
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from .environment import sandbox
+from .environment import TemplateNamespace, sandbox
+from .nesting import HOLDERS, Sizes
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Limits:
     range: int = 10_000
     string: int = 8_000_000
     items: int = 1_000_000
-    """Elements of a list."""
+    """Elements of a container, with those of the containers in it."""
     bits: int = 4096
     """Of a whole number."""
     output: int = 16_000_000
@@ -45,12 +47,17 @@ class Limits:
         return asdict(self)
 
 
+_LOOKS = 16
+"""So many containers are looked into in the time of a step."""
+
+
 class OverLimit(Exception):
     """A template asks for more than `Limits` allow; in words what."""
 
 
 class _Generator(CodeGenerator):
-    """Code that counts: steps, and the size of what `~` makes. Nothing but text is computed at compile time."""
+    """Code that counts: steps, the size of what `~` makes, and of what is built of values. Nothing but text is computed
+    at compile time."""
 
     def blockvisit(self, nodes: Iterable[nodes.Node], frame: Frame) -> None:
         self.writeline("environment.tick()")  # the body of each loop, macro, branch and block
@@ -62,6 +69,27 @@ class _Generator(CodeGenerator):
             self.visit(item, frame)
             self.write(", ")
         self.write("))")
+
+    def visit_List(self, node: nodes.List, frame: Frame) -> None:
+        self._built(super().visit_List, node, frame)
+
+    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
+        self._built(super().visit_Dict, node, frame)
+
+    def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:
+        self._built(super().visit_Tuple, node, frame)
+
+    def visit_Name(self, node: nodes.Name, frame: Frame) -> None:
+        visit = super().visit_Name
+        self._built(visit, node, frame) if node.name in ("varargs", "kwargs") else visit(node, frame)
+
+    def _built(self, visit: Callable[[Any, Frame], None], node: nodes.Expr, frame: Frame) -> None:
+        """Code that measures what an expression builds, unless it is of constants or a place to store something."""
+        named = isinstance(node, nodes.Name) or node.find(nodes.Name) is not None
+        measured = named and getattr(node, "ctx", "load") == "load"
+        self.write("environment.built(" if measured else "")
+        visit(node, frame)
+        self.write(")" if measured else "")
 
     def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
         if not isinstance(node, nodes.TemplateData):
@@ -77,11 +105,24 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
     limits = Limits()
     steps = 0
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._sizes = Sizes()
+
     def start_row(self) -> None:
         self.steps = 0
+        self._sizes.clear()
 
-    def tick(self) -> None:
-        self.steps += 1
+    def built(self, value: Any) -> Any:
+        """What a template made, measured with all that it holds where that may be held several times."""
+        if type(value) in HOLDERS:
+            size, looked = self._sizes.of(value, self.limits.items)
+            self.check_size(size, self.limits.items, "items")
+            self.tick(looked // _LOOKS)
+        return value
+
+    def tick(self, steps: int = 1) -> None:
+        self.steps += steps
         if self.steps > self.limits.steps:
             raise OverLimit(f"the template takes more than {self.limits.steps:,} steps")
 
@@ -113,7 +154,12 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         self._check_operator(operator, left, right)
-        return super().call_binop(context, operator, left, right)
+        made = super().call_binop(context, operator, left, right)
+        if type(made) not in HOLDERS:
+            return made
+        if operator == "+":
+            self._sizes.joined(made, self.built(left), self.built(right), self.limits.items)
+        return self.built(made)
 
     def _check_operator(self, operator: str, left: Any, right: Any) -> None:
         sized = (str, bytes, list, tuple)
@@ -164,7 +210,8 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
         owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
         if isinstance(owner, (str, bytes, int)) and name in _METHODS:
             _METHODS[name](self, owner, *arguments, **named)
-        return super().call(context, function, *arguments, **named)
+        made = super().call(context, function, *arguments, **named)
+        return self.built(made) if type(made) in HOLDERS else made
 
 
 _NUMBERS = re.compile(r"\d+")
@@ -224,7 +271,12 @@ def _checked_filters(env: LimitedSandbox) -> dict[str, Any]:
         "center": _width, "indent": _indent, "wordwrap": _indent, "replace": _filter_replace, "format": _format,
         "batch": _pieces, "slice": _pieces, "tojson": _tojson,
     }  # fmt: skip
+    measures |= dict.fromkeys(("dictsort", "groupby", "list", "reverse", "sort", "sum"), _nothing)
     return {name: _measured(env, measure, env.filters[name]) for name, measure in measures.items()}
+
+
+def _nothing(env: LimitedSandbox, *arguments: Any, **named: Any) -> None:
+    """No measure before a filter that builds a container: it is measured when it is built."""
 
 
 def _measured(env: LimitedSandbox, measure: Callable[..., None], filter: Callable[..., Any]) -> Callable[..., Any]:
@@ -234,7 +286,8 @@ def _measured(env: LimitedSandbox, measure: Callable[..., None], filter: Callabl
     def measured(*arguments: Any, **named: Any) -> Any:
         env.tick()
         measure(env, *(arguments[1:] if passed else arguments), **named)
-        return filter(*arguments, **named)
+        made = filter(*arguments, **named)
+        return (env.built(piece) for piece in made) if isinstance(made, GeneratorType) else env.built(made)
 
     if passed:
         measured.jinja_pass_arg = passed  # type: ignore[attr-defined]
@@ -288,8 +341,20 @@ def limited(limits: Limits) -> LimitedSandbox:
     env.limits, env.optimized, env.concat = limits, False, env.joined_output  # type: ignore[method-assign]
     env.filters.update(_checked_filters(env))
     env.filters["random"] = _refused("random")
-    env.globals.update(range=_ranges(limits), lipsum=_refused("lipsum"))
+    env.globals.update(range=_ranges(limits), lipsum=_refused("lipsum"), namespace=_namespaces(env))
     return env
+
+
+def _namespaces(env: LimitedSandbox) -> type[TemplateNamespace]:
+    """`namespace`, each counted when it is printed: they can hold one another, and what they hold changes."""
+
+    class Counted(TemplateNamespace):
+        def __repr__(self) -> str:
+            env.tick(_LOOKS)
+            return super().__repr__()
+
+    Counted.__module__, Counted.__qualname__ = TemplateNamespace.__module__, TemplateNamespace.__qualname__
+    return Counted
 
 
 def _ranges(limits: Limits) -> Callable[..., range]:

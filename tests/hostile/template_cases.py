@@ -156,6 +156,48 @@ CHANCE_: dict[str, tuple[str | bytes, Expected]] = {
     "hash of a set": ("{{ {'a': 1} | xmlattr }}", prints(' a="1"')),
     "random in a branch": ("{% if false %}{{ [1] | random }}{% endif %}ok", CHANCE),
 }
+SIXTY = "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(60) %}{% set ns.a = BUILT %}{% endfor %}"
+SHARED = {
+    "a list": "[ns.a, ns.a]",
+    "a tuple": "(ns.a, ns.a)",
+    "a dict": "{'x': ns.a, 'y': ns.a}",
+    "a list and plus": "[ns.a] + [ns.a]",
+    "a list and times": "[ns.a] * 2",
+    "dict": "dict(x=ns.a, y=ns.a)",
+    "fromkeys": "{}.fromkeys('ab', ns.a)",
+    "values": "{'x': ns.a, 'y': ns.a}.values()",
+    "cycler": "cycler(ns.a, ns.a).items",
+    "batch": "[1] | batch(3, ns.a) | first",
+    "slice": "[1] | slice(3, ns.a) | list",
+    "map and list": "['', ''] | map('default', ns.a, true) | list",
+    "map and batch": "['', ''] | map('default', ns.a, true) | batch(2) | first",
+    "map and sort": "[{}, {}] | map(attribute='x', default=ns.a) | sort",
+    "sum": "[[ns.a], [ns.a]] | sum(start=[])",
+}
+"""What holds `ns.a` twice."""
+NESTED: dict[str, tuple[str | bytes, Expected]] = {
+    **{f"nesting by {name}": (SIXTY.replace("BUILT", text) + "{{ ns.a }}", ITEMS) for name, text in SHARED.items()},
+    **{
+        f"nesting by {name}": (
+            "{% set ns = namespace(a=[1]) %}{% macro m() %}{% set ns.a = NAME %}{% endmacro %}".replace("NAME", name)
+            + "{% for i in range(60) %}{{ m(" + call + ") }}{% endfor %}{{ ns.a | tojson }}",
+            ITEMS,
+        )
+        for name, call in (("varargs", "ns.a, ns.a"), ("kwargs", "x=ns.a, y=ns.a"))
+    },
+    "nesting and comparing": (
+        SIXTY.replace("BUILT", "[ns.a, ns.a] %}{% set ns.b = [ns.b, ns.b]") + "{{ ns.a == ns.b }}", ITEMS,
+    ),
+    "nesting namespaces": (SIXTY.replace("BUILT", "namespace(x=ns.a, y=ns.a)") + "{{ ns.a }}", STEPS),
+    "nesting namespaces in lists": (
+        SIXTY.replace("BUILT", "namespace(x=[ns.a, ns.a])") + "{{ [ns.a] | string | length }}", STEPS,
+    ),
+    "a list that grows": (
+        "{% set ns = namespace(a=[]) %}{% for i in range(9999) %}{% set ns.a = ns.a + [{'x': [i, [i]]}] %}{% endfor %}{{ ns.a | length }}",
+        prints("9999"),
+    ),
+    "a deep list": (SIXTY.replace("BUILT", "[ns.a]") + "{{ ns.a | string | length }}", prints("123")),
+}  # fmt: skip
 COSTS: dict[str, tuple[str | bytes, Expected]] = {
     "text": ("{{ 'a' * 10**10 }}", CHARACTERS),
     "text, turned": ("{{ 10**10 * 'a' }}", CHARACTERS),
@@ -302,6 +344,6 @@ def content(name: str, text: str) -> Case:
 
 
 CASES: list[Case] = [
-    *(attack(f"{group}, {name}", text, expected) for group, table in (("escape", ESCAPE), ("load", LOAD), ("change", CHANGE), ("chance", CHANCE_), ("costs", COSTS), ("source", SOURCE)) for name, (text, expected) in table.items()),
+    *(attack(f"{group}, {name}", text, expected) for group, table in (("escape", ESCAPE), ("load", LOAD), ("change", CHANGE), ("chance", CHANCE_), ("costs", COSTS), ("costs", NESTED), ("source", SOURCE)) for name, (text, expected) in table.items()),
     *(content(name, text) for name, text in TEXTS.items()),
 ]  # fmt: skip
