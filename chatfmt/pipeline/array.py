@@ -11,14 +11,14 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import pyarrow as pa
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from .. import executors, writers
 from ..errors import InputError, OutputError, RecipeError, UsageError
@@ -46,12 +46,40 @@ class Cut:
     """A source and its shards, as they lie in the file of a plan."""
 
     source: Source
-    shards: tuple[tuple[InputSplit, ...], ...]
+    shards: tuple[Annotated[tuple[InputSplit, ...], Field(min_length=1)], ...]
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """An input file as it was when the plan was made."""
+
+    file: str
+    bytes: int
+    xxh3_128: str
+
+
+Stamp = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the file of a plan says; `stamps` by the uri of a file, `schema` the base64 of its Arrow message."""
+
+    version: Literal[1]
+    fingerprint: str
+    recipe: Recipe
+    target: Target
+    names: tuple[str, ...]
+    files: tuple[Hashed, ...]
+    stamps: Mapping[str, Stamp | None]
+    sources: tuple[Cut, ...]
+    schema: str | None
+    notes: tuple[str, ...]
 
 
 CUTS = TypeAdapter(tuple[Cut, ...])
 TARGET = TypeAdapter(Target)
-Stamp = tuple[int, int]
+WRITTEN = TypeAdapter(Written)
 
 
 def write_plan(
@@ -147,42 +175,50 @@ def find_plan(place: Path) -> Path:
     raise OutputError(f"there is no plan in `{place}`", hint=f"chatfmt plan SOURCE … -o {place}", code="output.plan")
 
 
-def read_data(path: Path) -> dict[str, Any]:
-    """The content of the file of a plan; raises InputError where a byte of it was changed."""
+def read_data(path: Path) -> Written:
+    """The content of the file of a plan; raises InputError where it was changed or is none."""
     try:
         data = json.loads(path.read_bytes())
         digest = data.pop("sha256")
-        good = digest == fingerprint(data) and data["version"] == VERSION
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        written = WRITTEN.validate_python(data)
+        shards = sum(len(cut.shards) for cut in written.sources)
+        known = len(written.recipe.source) == len(written.sources) and len(written.names) == shards
+        good = digest == fingerprint(data) and known
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RecipeError):
         good = False
     if not good:
-        raise InputError(f"`{path}` is no plan of this chatfmt, or was changed after it was written", hint=AGAIN)
-    return dict(data)
+        raise no_plan(path)
+    return written
 
 
-def read_plan(path: Path) -> tuple[Plan, dict[str, Stamp | None]]:
+def no_plan(path: Path) -> InputError:
+    return InputError(f"`{path}` is no plan of this chatfmt, or was changed after it was written", hint=AGAIN)
+
+
+def read_plan(path: Path) -> tuple[Plan, Mapping[str, Stamp | None]]:
     """The plan of a file, and the stamps of its input files.
 
     Raises InputError where the file was changed, OutputError where what the plan was made of gives another plan now.
     """
     data = read_data(path)
-    try:
-        recipe, target = Recipe.model_validate(data["recipe"]), TARGET.validate_python(data["target"])
-        cuts = CUTS.validate_python(data["sources"])
-    except (ValidationError, RecipeError) as error:
-        raise InputError(f"`{path}` is no plan of this chatfmt", hint=AGAIN) from error
-    check_sizes(cuts, path)
+    recipe, target, files = data.recipe, data.target, tuple(map(asdict, data.files))
+    check_sizes(data.sources, path)
     template = load_template(recipe)
-    parts = tuple(to_part(recipe, spec, cut, template, target) for spec, cut in zip(recipe.source, cuts, strict=True))
-    files, names = tuple(data["files"]), tuple(data["names"])
+    cuts = zip(recipe.source, data.sources, strict=True)
+    parts = tuple(to_part(recipe, spec, cut, template, target) for spec, cut in cuts)
     now = run_fingerprint(recipe, parts, template, files, target)
-    if now != data["fingerprint"]:
+    if now != data.fingerprint:
         raise changed(path, "its template, its options or chatfmt")
-    plan = Plan(recipe, target, parts, template, now, files, tuple(data["notes"]), names)
-    stamps = {uri: None if known is None else (known[0], known[1]) for uri, known in data["stamps"].items()}
-    if data["schema"] is None:
-        return plan, stamps
-    return of_schema(plan, pa.ipc.read_schema(pa.py_buffer(base64.b64decode(data["schema"])))), stamps
+    plan = Plan(recipe, target, parts, template, now, files, data.notes, data.names)
+    return (plan if data.schema is None else of_schema(plan, read_schema(data.schema, path))), data.stamps
+
+
+def read_schema(text: str, path: Path) -> pa.Schema:
+    """The schema that the file of a plan holds; raises InputError."""
+    try:
+        return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text, validate=True)))
+    except (ValueError, OSError, pa.ArrowException):
+        raise no_plan(path) from None
 
 
 def check_sizes(cuts: Sequence[Cut], path: Path) -> None:
@@ -204,7 +240,7 @@ def changed(path: Path, what: str) -> OutputError:
     return OutputError(f"{what} changed since `{path}` was written", hint=AGAIN, code="output.fingerprint")
 
 
-def check_files(plan: Plan, tasks: Sequence[Task], stamps: dict[str, Stamp | None], path: Path) -> None:
+def check_files(plan: Plan, tasks: Sequence[Task], stamps: Mapping[str, Stamp | None], path: Path) -> None:
     """Refuse input files of these tasks that are not what they were; raises OutputError."""
     shown = {split.shown for task in tasks for split in task.inputs}
     used = [file for part in plan.parts for file in files_of(part.source) if file.shown in shown]

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,61 @@ def test_a_plan_that_no_longer_holds_is_refused(planned, harm, error, message):
     with pytest.raises(error, match=message.replace("(", r"\(")) as caught:
         run_part(copy, 1, 2, executor="serial")
     assert caught.value.hint == "make a new plan with `chatfmt plan … --overwrite`"
+
+
+def places(value: object, path: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
+    """Every place inside a JSON value."""
+    if isinstance(value, (dict, list)):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield (*path, key)
+            yield from places(inner, (*path, key))
+
+
+def signed_again(path: Path, data: dict[str, object]) -> None:
+    """Write what a plan says with the hash that it then has."""
+    path.write_text(json.dumps({**data, "sha256": manifest.fingerprint(data)}))
+
+
+WRONG: tuple[object, ...] = (None, {}, [], "x", 5, [[]], {"a": {}})
+
+
+def test_a_plan_with_a_wrong_value_anywhere_is_an_error_in_words(planned):
+    data = json.loads(planned.read_bytes())
+    del data["sha256"]
+    found = [place for place in places(data) if place[0] not in ("recipe", "notes")]
+    assert len(found) > 60
+    for number, place in enumerate(found):
+        for wrong in ("gone", WRONG[number % len(WRONG)]):
+            changed = json.loads(json.dumps(data))
+            inner = changed
+            for key in place[:-1]:
+                inner = inner[key]
+            if wrong == "gone":
+                del inner[place[-1]]
+            else:
+                inner[place[-1]] = wrong
+            signed_again(Path("copy.json"), changed)
+            with suppress(ChatfmtError):  # what changes nothing is no error
+                pipeline.array.read_plan(Path("copy.json"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("stamps", None), ("stamps", []), ("schema", {}), ("schema", "x"), ("schema", "AAAA"), ("files", [1]),
+        ("files", [{"file": "x"}]), ("names", []), ("names", 5), ("notes", None), ("sources", []), ("target", "out"),
+        ("recipe", {}), ("recipe", []), ("fingerprint", 5), ("version", 2),
+    ],
+)  # fmt: skip
+def test_a_plan_of_wrong_types_is_one_line(planned, key, value):
+    data = json.loads(planned.read_bytes())
+    del data["sha256"]
+    signed_again(Path("copy.json"), {**data, key: value})
+    run = run_cli("run", "copy.json", "--task", "1/2")
+    assert (run.returncode, run.stderr.decode()) == (
+        3, "error: `copy.json` is no plan of this chatfmt, or was changed after it was written\n"
+        "hint: make a new plan with `chatfmt plan … --overwrite`\n",
+    )  # fmt: skip
 
 
 def test_a_file_that_was_only_touched_is_the_same(planned):
