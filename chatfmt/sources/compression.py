@@ -92,6 +92,7 @@ def _members(chunks: Iterable[bytes], compression: Compression, shown: str) -> I
         fed, data = fed + len(chunk), data + chunk
         while data:
             if decoder is None:
+                data = _unpadded(data, compression)
                 if len(data) < _LONGEST_MAGIC:
                     break
                 decoder = _member(make, data, compression, shown)
@@ -102,7 +103,7 @@ def _members(chunks: Iterable[bytes], compression: Compression, shown: str) -> I
                     yield content
             except _DAMAGE as error:
                 raise _damaged(compression, str(error), shown) from None
-            data, decoder = _rest(decoder, compression)
+            data, decoder = (decoder.unused_data, None) if decoder.eof else (b"", decoder)
     if decoder is not None:
         raise InputError(
             f"the {compression} data stops before its end", code="file.truncated", at=Location(shown), hint=_AGAIN
@@ -123,12 +124,10 @@ def _member(make: Callable[[], Any], data: bytes, compression: Compression, show
     return make()
 
 
-def _rest(decoder: Any, compression: Compression) -> tuple[bytes, Any]:
-    """The input behind the end of a member, and no decoder; or nothing and the decoder that wants more."""
-    if not decoder.eof:
-        return b"", decoder
-    rest: bytes = decoder.unused_data
-    return rest.lstrip(b"\0") if compression == "xz" else rest, None  # xz streams may be padded with zeros
+def _unpadded(data: bytes, compression: Compression) -> bytes:
+    """The input behind a member without the zeros that may follow it: those of xz, by fours (xz file format, 2.2)."""
+    zeros = len(data) - len(data.lstrip(b"\0")) if compression == "xz" else 0
+    return data[zeros - zeros % 4 :]
 
 
 def _pump_zlib(decoder: Any, data: bytes) -> Iterator[bytes]:

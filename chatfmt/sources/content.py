@@ -30,11 +30,12 @@ def recoded(chunks: Iterable[bytes], encoding: str | None, shown: str) -> Iterat
 
 def _recoded(chunks: Iterable[bytes], encoding: str, shown: str) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(encoding)("strict")
-    at = 0
+    read = at = 0
     try:
         for chunk in chunks:
             yield decoder.decode(chunk).encode()
-            at += len(chunk)
+            read += len(chunk)
+            at = read - len(decoder.getstate()[0])  # a character that has begun is decoded with the next chunk
         yield decoder.decode(b"", final=True).encode()
     except UnicodeError as error:
         byte = at + getattr(error, "start", 0)

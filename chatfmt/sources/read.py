@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ..errors import InputError, Location, RowError, located
+from ..errors import ChatfmtError, InputError, Location, RowError, located
 from ..schema import KEYS, ROW, dumps, loads, text_array
 from .batches import OnBad, Record, refuse, to_batch
 from .columnar import open_parquet, read_arrow, read_parquet
 from .compression import is_remote
-from .content import content
+from .content import content, recodes
 from .delimited import read_cells
 from .document import document_records
 from .exact_json import as_record
@@ -122,6 +122,31 @@ def _range(piece: Whole | RowGroups) -> tuple[int, float]:
 
 
 def parse(
+    chunks: Iterable[bytes], start: Start, split: InputSplit, on_bad: OnBad | None, batch_rows: int, batch_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    """Source batches of the records in `chunks`, which are UTF-8."""
+    if not recodes(split.options.encoding):
+        return _parse(chunks, start, split, on_bad, batch_rows, batch_bytes)
+    told = None if on_bad is None else partial(_tell_without_byte, on_bad)
+    return _without_bytes(_parse(chunks, start, split, told, batch_rows, batch_bytes))
+
+
+def _without_bytes(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches of a file in another encoding: a byte of the recoded text is none of the file."""
+    try:
+        yield from batches
+    except ChatfmtError as error:
+        if error.code != "file.encoding":
+            error.at = replace(error.at, byte=None)
+        raise
+
+
+def _tell_without_byte(on_bad: OnBad, error: RowError, raw: bytes) -> None:
+    error.at = replace(error.at, byte=None)
+    on_bad(error, raw)
+
+
+def _parse(
     chunks: Iterable[bytes], start: Start, split: InputSplit, on_bad: OnBad | None, batch_rows: int, batch_bytes: int
 ) -> Iterator[pa.RecordBatch]:
     options, shown = split.options, split.shown

@@ -43,7 +43,13 @@ def test_compressed_data_that_is_cut_or_damaged(kind: str, tmp_path: Path) -> No
         with pytest.raises(InputError) as cut:
             read_all(written(tmp_path, whole[:stop], f"x.jsonl.{kind}"))
         assert (cut.value.code, cut.value.message) == ("file.truncated", f"the {kind} data stops before its end")
-    for behind in (b"x", b"\0x", *([b"\0" * 64] if kind != "xz" else []), b'{"a": 1}\n', whole[:20]):
+    for behind in (
+        b"x",
+        b"\0x",
+        *([b"\0" * 64] if kind != "xz" else [b"\0", b"\0" * 63, b"\0" * 30_001]),
+        b'{"a": 1}\n',
+        whole[:20],
+    ):
         with pytest.raises(InputError) as more:
             read_all(written(tmp_path, whole + behind, f"x.jsonl.{kind}"))
         assert more.value.code in ("file.compressed", "file.truncated")
@@ -51,6 +57,33 @@ def test_compressed_data_that_is_cut_or_damaged(kind: str, tmp_path: Path) -> No
         damaged = whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :]
         with pytest.raises((InputError, RowError)):
             read_all(written(tmp_path, damaged, f"x.jsonl.{kind}"))
+
+
+def test_xz_streams_are_padded_by_fours(tmp_path: Path) -> None:
+    whole = PACKED["xz"]
+    for zeros in (4, 64, 8 << 10, 30_000):
+        padded = whole + b"\0" * zeros
+        assert len(read_all(written(tmp_path, padded * 2, "x.jsonl.xz"))) == 6000
+        for wrong in (padded + b"\0", whole + b"\0" * (zeros - 1) + whole):
+            with pytest.raises(InputError) as caught:
+                read_all(written(tmp_path, wrong, "x.jsonl.xz"))
+            assert caught.value.message == "damaged xz data: it goes on after its end"
+
+
+def test_a_byte_is_told_of_the_file_or_not_at_all(tmp_path: Path) -> None:
+    csv, hint = "user,assistant\né,yo\nétwo\n", "hint: name the encoding of the file, as in `--encoding latin-1`\n"
+    (tmp_path / "in.csv").write_bytes(csv.encode("latin-1"))
+    for source, given in (("in.csv", b""), ("-", csv.encode("latin-1"))):
+        run = run_cli("convert", source, "--encoding", "latin-1", cwd=tmp_path, stdin=given)
+        line = run.stderr.decode().splitlines()[0]
+        assert line == f"error: {source} row 1: the record has 1 field, the header 2 (line 3)"
+    skip = ("--on-error", "skip", "--max-bad", "90%", "--rejects", "bad.jsonl")
+    run_cli("convert", "in.csv", "--encoding", "latin-1", *skip, cwd=tmp_path)
+    assert json.loads((tmp_path / "bad.jsonl").read_text())["source"] == {"file": "in.csv", "row": 1, "line": 3}
+    (tmp_path / "in.csv").write_bytes(csv.encode("utf-16")[:-1])
+    run = run_cli("convert", "in.csv", "--encoding", "utf-16", cwd=tmp_path)
+    at = len(csv.encode("utf-16")) - 2
+    assert run.stderr.decode() == f"error: in.csv: not utf-16: truncated data (byte {at})\n{hint}"
 
 
 def test_a_bomb(tmp_path: Path) -> None:
