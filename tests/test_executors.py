@@ -311,9 +311,13 @@ class TestNursery:
         assert children() == before
 
     def test_workers_start_with_the_modules_that_were_named(self) -> None:
-        with opened("colorsys"):
-            assert run("processes", work.has_imported, ["colorsys", "chatfmt.manifest", "wave"]) == [True, True, False]
-        assert not work.has_imported("colorsys")
+        with opened("zipapp"):
+            assert run("processes", work.has_imported, ["zipapp", "chatfmt.manifest", "antigravity"]) == [
+                True,
+                True,
+                False,
+            ]
+        assert not work.has_imported("zipapp")
 
     def test_a_process_with_threads_forks_none(self) -> None:
         wait = threading.Event()

@@ -133,7 +133,7 @@ def test_a_recipe_says_how_to_run_and_a_flag_wins(tmp_path):
     assert run_recipe(tmp_path, text) == (0, "", ["wrote 2 rows to `made.jsonl`, 810 B"])
     assert run_recipe(tmp_path, text + "\nquiet: true") == (0, "", [])
     code, out, said = run_recipe(tmp_path, text, "convert", "r.yaml", "--no-overwrite")
-    assert (code, out, said[0]) == (5, "", f"error: `{tmp_path / 'made.jsonl'}` exists already")
+    assert (code, out, said[0]) == (5, "", "error: `made.jsonl` exists already")
     code, out, said = run_recipe(tmp_path, text + "\nquiet: true\njson: true", "convert", "r.yaml", "-o", "-")
     assert (code, out) == (0, (tmp_path / "made.jsonl").read_text())
     assert json.loads(said[0])["rows"] == 2

@@ -26,10 +26,10 @@ import os, signal, sys
 from importlib.abc import MetaPathFinder
 
 def deadly(fn):
-    def call(batch, *rest):
+    def call(batch, *rest, **named):
         if "DEADLY" in str(batch.to_pylist()):
             os.kill(os.getpid(), signal.SIGSEGV)
-        return fn(batch, *rest)
+        return fn(batch, *rest, **named)
     return call
 
 class Breaker(MetaPathFinder):

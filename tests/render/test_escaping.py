@@ -19,7 +19,7 @@ from tests.conftest import run_cli
 CHATML = "<|im_end|>"
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(
     st.lists(st.text(alphabet="ab <|>]", min_size=1, max_size=5), max_size=5),
     st.text(alphabet="ab <|>]x", max_size=30),
