@@ -21,7 +21,6 @@ from ..render.guard import Guard, Loss
 from ..render.injection import Scanner, control_edges, control_literals
 from ..render.masked import MaskedRenderer
 from ..render.masks import WHOLE_TURNS, Masker
-from ..render.probe import encodes_twice
 from ..render.voice import Voice
 from ..schema import (
     CONVERSATIONS,
@@ -90,7 +89,7 @@ class Conversion:
         self._renderer = guarded(self._engine, job, voice)
         self._scanner = Scanner(control_literals(template), control_edges(template))
         self._cutter = Boundaries(voice)
-        self._limits = checks.Limits(encodes_twice=cache(partial(encodes_twice, voice)))
+        self._limits = checks.Limits(encodes_twice=cache(partial(_encodes_twice, voice)))
 
     def convert(
         self, batch: pa.RecordBatch, file: str, books: Books, on_reject: OnReject | None = None
@@ -289,6 +288,12 @@ def rows_by_code(findings: Sequence[checks.Finding]) -> dict[str, set[int]]:
     for finding in findings:
         rows.setdefault(finding.code, set()).add(finding.row)
     return rows
+
+
+def _encodes_twice(voice: Voice) -> bool:
+    from ..render.probe import encodes_twice  # for rows with calls only
+
+    return encodes_twice(voice)
 
 
 def _mapper(job: Job) -> mapping.Mapper | None:
