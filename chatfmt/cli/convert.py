@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +17,7 @@ from . import options, show
 if TYPE_CHECKING:
     from ..pipeline import Plan, Summary
     from ..recipe import Recipe, Run
+    from ..render import Choice
 
 Sources = Annotated[
     list[str], typer.Argument(metavar="SOURCE…", help="Recipe, Hub id, file, folder, glob, URL, or - for stdin.")
@@ -115,24 +116,31 @@ def report_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
     rows = describe(plan.recipe, run, origins)
     engine = choose_engine(plan.template, plan.parts[0].job.options) if plan.template else None
     if run.json:
-        show.print_out(
-            json.dumps(
-                {
-                    "schema": 1,
-                    "recipe": {key: value for key, value, _ in rows},
-                    "origins": origins,
-                    "dialects": [part.job.dialect for part in plan.parts],
-                    "view": plan.parts[0].job.view,
-                    "engine": {"name": engine.engine, "reason": engine.reason} if engine else None,
-                    "template_needs": template_needs(plan),
-                    "rows": plan.rows,
-                    "shards": places(plan),
-                    "fingerprint": plan.fingerprint,
-                },
-                ensure_ascii=False,
-            )
-        )
-        return
+        show.print_out(json.dumps(plan_data(plan, rows, origins, engine), ensure_ascii=False))
+    else:
+        print_plan(plan, rows, engine)
+
+
+def plan_data(
+    plan: Plan, rows: Sequence[tuple[str, Any, str]], origins: Mapping[str, str], engine: Choice | None
+) -> dict[str, Any]:
+    """The plan for machines."""
+    return {
+        "schema": 1,
+        "recipe": {key: value for key, value, _ in rows},
+        "origins": origins,
+        "dialects": [part.job.dialect for part in plan.parts],
+        "view": plan.parts[0].job.view,
+        "engine": {"name": engine.engine, "reason": engine.reason} if engine else None,
+        "template_needs": template_needs(plan),
+        "rows": plan.rows,
+        "shards": places(plan),
+        "fingerprint": plan.fingerprint,
+    }
+
+
+def print_plan(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: Choice | None) -> None:
+    """The plan for people: of the defaults, only those that decide what is made."""
     told = [(key, json.dumps(value, ensure_ascii=False), origin) for key, value, origin in rows]
     shown = [row for row in told if row[2] != "default" or row[0] in ("template", "to", "dialect", "date")]
     screen = show.console()

@@ -222,7 +222,7 @@ def rendering(recipe: Recipe, type: str, made: Sequence[pa.RecordBatch]) -> list
     """The words that name a template which prints all that the conversations hold; none for text that is complete."""
     if recipe.template is not None or type in ("text", "segments"):
         return ["-t", recipe.template] if recipe.template else []
-    turns = [turn for batch in made for column in turns_of(batch) for turn in [column.flatten()]]
+    turns = [column.flatten() for batch in made for column in turns_of(batch)]
     said = {name for turn in turns for name in turn.type.names if turn.field(name).null_count < len(turn)}
     beside = any("tools" in batch.schema.names for batch in made)
     if beside or not said.isdisjoint(("tool_calls", *REASONING_FIELDS)):
