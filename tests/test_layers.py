@@ -106,12 +106,11 @@ def test_pure_stages_touch_no_files():
 def imported_by(*arguments: str) -> set[str]:
     """The modules that a process has imported when the command has ended."""
     code = (
-        "import sys\n"
+        "import atexit, sys\n"
         f"sys.argv = ['chatfmt', *{list(arguments)!r}]\n"
         "from chatfmt.__main__ import main\n"
-        "try: main()\n"
-        "except SystemExit as end: assert not end.code, end.code\n"
-        "print(*sys.modules, file=sys.stderr)"
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
+        "main()"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -86,7 +86,6 @@ def apart(executor: str = "processes", *modules: str) -> Iterator[None]:
 
     Imports what reads it, in those processes `modules` besides, and keeps pandas out of all of them.
     """
-    gc.disable()  # imports make no garbage, and looking for it would be a tenth of their time
     from .. import executors
     from ..schema import without_pandas
 
