@@ -15,6 +15,7 @@ from .columns import SIDE_PARTS, SYSTEM, TEMPLATE_KWARGS, TOOLS, Columns, Record
 from .flat import COMPLETIONS, CONTEXTS
 from .kind import Dialect
 from .others import left_as_text, others
+from .reading import Reader, Reading
 from .refusal import no_dialect, rows_differ, types_differ
 
 
@@ -41,9 +42,6 @@ class Detection:
     """What stays text though it could be read, each with what to type for that."""
 
 
-Reading = tuple[str, Mapping[str, str]]
-
-
 def find(
     registry: Mapping[str, Dialect],
     batches: Sequence[pa.RecordBatch],
@@ -64,7 +62,7 @@ def find(
     )
     _check_kept(columns, names if records else ())
     candidates = admissible(registry, columns) if name in ("auto", "mixed") else {name: registry[name]}
-    readings = without_results([reading_of(record, candidates, columns) for record in records])
+    readings = without_results(list(map(Reader(candidates, columns), records)))
     found = [reading for reading in readings if reading is not None]
     if not found or 2 * len(found) < len(records):
         raise no_dialect(names, records, columns, name, len(found))
@@ -93,15 +91,6 @@ def admissible(registry: Mapping[str, Dialect], columns: Columns) -> dict[str, D
     """The dialects that `auto` may choose: those that read every part which is mapped."""
     asked = columns.parts() - SIDE_PARTS
     return {name: dialect for name, dialect in registry.items() if not dialect.asked and asked <= dialect.parts}
-
-
-def reading_of(record: Record, candidates: Mapping[str, Dialect], columns: Columns) -> Reading | None:
-    """The first dialect that fits one record, with its parts; raises NoDialect where two columns could be one part."""
-    for name, dialect in candidates.items():
-        parts = dialect.fits(record, columns)
-        if parts is not None:
-            return name, parts
-    return None
 
 
 def without_results(readings: Sequence[Reading | None]) -> list[Reading | None]:

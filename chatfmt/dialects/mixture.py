@@ -12,10 +12,11 @@ import pyarrow as pa
 from .. import schema
 from ..errors import DialectError, Location, NoDialect
 from .columns import Columns, Record, records_of
-from .detect import Reading, admissible, reading_of
+from .detect import admissible
 from .kind import Dialect
 from .lists import concat
 from .output import encode_rows
+from .reading import Reader, Reading
 
 Parts = tuple[tuple[str, str], ...]
 
@@ -28,10 +29,10 @@ def mixed(registry: Mapping[str, Dialect]) -> Dialect:
 
 def by_fit(registry: Mapping[str, Dialect], batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     """Each row as the dialect that fits it makes it; raises DialectError `col.missing` where none does."""
-    candidates = admissible(registry, columns)
+    reader = Reader(admissible(registry, columns), columns)
     groups: dict[tuple[str, Parts], list[int]] = {}
     for row, record in enumerate(records_of(batch)):
-        name, found_parts = _reading(record, candidates, columns, row)
+        name, found_parts = _reading(reader, record, row)
         groups.setdefault((name, tuple(sorted(found_parts.items()))), []).append(row)
     if len(groups) == 1:
         (name, parts), rows = next(iter(groups.items()))
@@ -85,17 +86,16 @@ TYPES = {
 
 
 def _any(registry: Mapping[str, Dialect], record: Record, columns: Columns) -> Mapping[str, str] | None:
-    reading = reading_of(record, admissible(registry, columns), columns)
-    return None if reading is None else {}
+    return None if Reader(admissible(registry, columns), columns)(record) is None else {}
 
 
 def _all_parts(registry: Mapping[str, Dialect]) -> frozenset[str]:
     return frozenset().union(*(dialect.parts for dialect in registry.values()))
 
 
-def _reading(record: Record, candidates: Mapping[str, Dialect], columns: Columns, row: int) -> Reading:
+def _reading(reader: Reader, record: Record, row: int) -> Reading:
     try:
-        found = reading_of(record, candidates, columns)
+        found = reader(record)
     except NoDialect as error:
         raise DialectError(error.message, hint=error.hint, at=Location(row=row), code="col.ambiguous") from None
     if found is None:

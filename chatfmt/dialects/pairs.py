@@ -318,14 +318,11 @@ def _rejected_response(record: Record, columns: Columns) -> Row:
 
 
 def rejected_response_parts(record: Record, columns: Columns) -> dict[str, str] | None:
-    path = columns.path("messages") or "messages"
-    turns = value_at(record, path)
-    keys = (
-        keys_of_turns(turns, columns)
-        if isinstance(turns, list) and all(isinstance(t, Mapping) for t in turns)
-        else None
-    )
     names = [name for name in ("rejected_response", "rejected_messages") if record.get(name)]
-    if keys is None or not names:
+    path = columns.path("messages") or "messages"
+    turns = value_at(record, path) if names else None
+    are_turns = isinstance(turns, list) and all(isinstance(turn, Mapping) for turn in turns)
+    keys = keys_of_turns(turns, columns) if are_turns else None
+    if keys is None:
         return None
     return {"messages": path, **keys, "rejected": names[0], **side_parts(record, columns)}
