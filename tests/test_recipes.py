@@ -27,8 +27,7 @@ import yaml
 
 import chatfmt
 from chatfmt import recipe as recipes
-from chatfmt.cli import options
-from chatfmt.cli.app import app
+from chatfmt.cli import application, options
 
 from .conftest import ROOT, run_cli
 from .stand_in_hub import StandInHub
@@ -88,7 +87,7 @@ def converted(recipe: chatfmt.Recipe, out: Path) -> str:
 @cache
 def convert_command() -> Any:
     """`chatfmt convert` as the command line declares it."""
-    return typer.main.get_command(app).commands["convert"]
+    return typer.main.get_command(application()).commands["convert"]
 
 
 def flags_of(command: str) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -15,24 +16,55 @@ import typer
 from .. import __version__
 from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError
 from . import show
-from .help import PLAIN
+from .help import PLAIN, Command
 
 EXIT_BUG = 70
 EXIT_PIPE = 141
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    **PLAIN,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Turn any chat or instruction data set into training-ready files, byte-identical to transformers.",
-    epilog="Start with: chatfmt inspect data.jsonl · chatfmt convert data.jsonl -t chatml -o out/",
-)
+COMMANDS = {
+    "convert": "convert:convert",
+    "plan": "array:plan",
+    "run": "array:run",
+    "commit": "array:commit",
+    "inspect": "look:inspect",
+    "preview": "look:preview",
+    "check": "look:check",
+    "templates": "library:templates",
+    "recipes": "library:known",
+    "transforms": "library:list_transforms",
+    "verify": "library:verify",
+}
+"""The commands in the order of the help, each with the module and the name of what does it: a function or a group."""
+ALONE = {"transforms"}
+"""Commands that need no argument; the others show their help without any."""
 
 
-@app.callback()
+def application(arguments: Sequence[str] = ()) -> typer.Typer:
+    """The command line with the command that the first of `arguments` names, where it does, else with all of them.
+
+    Making one is quick; making all takes as long as the rest of the start.
+    """
+    app = typer.Typer(
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        **PLAIN,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Turn any chat or instruction data set into training-ready files, byte-identical to transformers.",
+        epilog="Start with: chatfmt inspect data.jsonl · chatfmt convert data.jsonl -t chatml -o out/",
+    )
+    app.callback()(root)
+    for name in [one for one in arguments[:1] if one in COMMANDS] or COMMANDS:
+        module, _, attribute = COMMANDS[name].partition(":")
+        found = getattr(import_module(f"{__package__}.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name, no_args_is_help=name not in ALONE, cls=Command)(found)
+    return app
+
+
 def root(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
@@ -47,7 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # or it looks through every installed package for some
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = app(arguments, prog_name="chatfmt", standalone_mode=False)
+        given = sys.argv[1:] if arguments is None else arguments
+        code = application(given)(given, prog_name="chatfmt", standalone_mode=False)
         _flush()
         if code == EXIT_INTERRUPTED:  # Typer took the KeyboardInterrupt
             raise KeyboardInterrupt

@@ -60,7 +60,10 @@ class _Watched(dict[str, Any]):
         return value
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self[key] if key in self else default
+        try:
+            return self[key]
+        except KeyError:
+            return default
 
     def __iter__(self) -> Iterator[str]:  # so that `dict(record)` and `{**record}` ask for each value as well
         return super().__iter__()
