@@ -6,25 +6,18 @@ that what can be typed can be written down. Known data sets have a recipe each i
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from msgspec import Meta
 
+from .checked import Checked, told
 from .errors import RecipeError, UnknownName, UsageError
 
 DEFAULT_DATE = datetime.date(2024, 7, 26)
@@ -41,40 +34,31 @@ def parse_size(text: object) -> object:
     return int(float(found[1]) * _SIZES[found[2].upper()])
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, (str, Mapping, BaseModel)) else value
-
-
 def _as_sources(value: object) -> object:
-    many = _as_list(value)
-    return [{"source": one} if isinstance(one, str) else one for one in many] if isinstance(many, Sequence) else many
+    many = value if isinstance(value, (list, tuple)) else [value]
+    return [{"source": one} if isinstance(one, str) else one for one in many] or [value]
 
 
-Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
-Budget = Annotated[str, BeforeValidator(lambda v: str(v)), Field(pattern=r"^\d+(\.\d+)?%?$")]
-
-FROZEN = ConfigDict(frozen=True, extra="forbid")
+NotNegative = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(gt=0)]
+Budget = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?%?$", description="a number of rows or a share such as 5%")]
 
 
-class SourceSpec(BaseModel):
+@dataclass(frozen=True, init=False)
+class SourceSpec(Checked):
     """One place that rows come from, with what differs from the recipe's own `name`, `split` and `revision`."""
 
-    model_config = FROZEN
     source: str
     name: str | None = None
     split: str | None = None
     revision: str | None = None
-    weight: float = Field(default=1.0, gt=0)
+    weight: Annotated[float, Meta(gt=0)] = 1.0
 
 
-Sources = Annotated[tuple[SourceSpec, ...], BeforeValidator(_as_sources), Field(min_length=1)]
-
-
-class About(BaseModel):
+@dataclass(frozen=True, init=False)
+class About(Checked):
     """What a recipe of `configs/` tells of its data set; changes no byte of the output."""
 
-    model_config = FROZEN
     title: str
     licence: str
     summary: str = ""
@@ -84,17 +68,26 @@ class About(BaseModel):
     verified: str = ""
 
 
-class Recipe(BaseModel):
+@dataclass(frozen=True, init=False, kw_only=True)
+class Recipe(Checked):
     """What the user asked for, whole: source, dialect and mapping, transforms, template and variables, output."""
 
-    model_config = FROZEN
+    spellings: ClassVar[Mapping[str, Callable[[Any], object]]] = {
+        "source": _as_sources,
+        "shard_size": parse_size,
+        "max_bad": str,
+    }
+    exclusive: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("generation_prompt", "continue_final"),
+        ("rows_per_shard", "shard_size"),
+    )
 
     about: About | None = None
-    source: Sources
+    source: tuple[SourceSpec, ...]
     name: str | None = None
     split: str | None = None
     revision: str | None = None
-    data_files: Names = ()
+    data_files: tuple[str, ...] = ()
     data_dir: str | None = None
     field: str | None = None
     header: bool = True
@@ -105,29 +98,29 @@ class Recipe(BaseModel):
     from_rejects: bool = False
 
     dialect: str = "auto"
-    dialect_options: Mapping[str, Any] = {}
-    map: Mapping[str, str] = {}
-    role: Mapping[str, str] = {}
-    roles: Names = ()
-    marker: Mapping[str, str] = {}
+    dialect_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    map: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    role: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    roles: tuple[str, ...] = ()
+    marker: Mapping[str, str] = dataclasses.field(default_factory=dict)
     explode: str | None = None
     where: str | None = None
-    keep: Names = ()
+    keep: tuple[str, ...] = ()
 
-    limit: int | None = Field(default=None, ge=0)
-    skip: int = Field(default=0, ge=0)
-    fraction: float = Field(default=1.0, gt=0, le=1)
+    limit: NotNegative | None = None
+    skip: NotNegative = 0
+    fraction: Annotated[float, Meta(gt=0, le=1)] = 1.0
     shuffle: bool = False
     seed: int = 0
     dedup: bool = False
-    test_fraction: float = Field(default=0.0, ge=0, lt=1)
+    test_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.0
 
-    transforms: Mapping[str, Any] = {}
+    transforms: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     strict: bool = False
-    fail_on: Names = ()
+    fail_on: tuple[str, ...] = ()
 
     template: str | None = None
-    var: Mapping[str, Any] = {}
+    var: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     date: datetime.date = DEFAULT_DATE
     generation_prompt: bool = False
     continue_final: bool | str = False
@@ -135,7 +128,7 @@ class Recipe(BaseModel):
     engine: Literal["auto", "trace", "jinja"] = "auto"
     template_isolation: Literal["auto", "required", "off"] = "auto"
     fit: bool = False
-    allow_loss: Names = ()
+    allow_loss: tuple[str, ...] = ()
     control_tokens: Literal["keep", "drop", "escape", "reject"] = "keep"
 
     to: str = "auto"
@@ -144,32 +137,23 @@ class Recipe(BaseModel):
     mask_reasoning: bool = True
     mask_last: bool = False
     tokenizer: str | None = None
-    max_tokens: int | None = Field(default=None, gt=0)
+    max_tokens: Positive | None = None
     over_length: Literal["drop", "split-turns", "error"] = "error"
 
     format: Literal["jsonl", "parquet"] | None = None
     compression: str | None = None
-    rows_per_shard: int | None = Field(default=None, gt=0)
-    shard_size: Size | None = None
+    rows_per_shard: Positive | None = None
+    shard_size: Positive | None = None
 
     on_error: Literal["stop", "skip"] = "stop"
     max_bad: Budget = "10%"
 
-    @model_validator(mode="after")
-    def _combinations(self) -> Self:
-        if self.generation_prompt and self.continue_final:
-            raise ValueError("`generation_prompt` and `continue_final` exclude each other")
-        if self.rows_per_shard and self.shard_size:
-            raise ValueError("`rows_per_shard` and `shard_size` exclude each other")
-        return self
-
-    @model_validator(mode="wrap")
     @classmethod
-    def _or_told(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            return handler(values)
-        except ValidationError as error:
-            raise _told(error) from None
+    def hint(cls, unknown: str) -> str:
+        """What to do about a key that a recipe does not have."""
+        if unknown in RUN_KEYS:  # only in Python: a recipe file may say it
+            return f"`{unknown}` says how to run, which is said to `chatfmt.convert` or on the command line"
+        return UnknownName.of("key", unknown, (*KEYS, *RUN_KEYS)).hint
 
 
 def required(recipe: object, call: str) -> None:
@@ -184,12 +168,12 @@ SHORT = ("system", "calculator", "final_answer", "socratic")
 """Transforms that have a flag of their own, and so a key of their own in a recipe file."""
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, init=False)
+class Run(Checked):
     """Where and how to run: what a recipe file may say beside the recipe, and what is no part of what it makes."""
 
     out: Path | None = None
-    workers: Annotated[int, Field(gt=0)] | None = None
+    workers: Positive | None = None
     executor: str = "processes"
     rejects: Path | None = None
     resume: bool = False
@@ -199,8 +183,8 @@ class Run:
     json: bool = False
 
 
-RUN = TypeAdapter(Run)
-RUN_KEYS = tuple(field.name for field in fields(Run))
+KEYS = tuple(key.name for key in fields(Recipe))
+RUN_KEYS = tuple(key.name for key in fields(Run))
 
 
 def with_transforms(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,61 +216,22 @@ def build(layers: Iterable[Layer]) -> tuple[Recipe, Run, dict[str, str]]:
             merged = {**values[key], **value} if _both_maps(values.get(key), value) else value
             values[key], origins[key] = merged, layer.origin
     own = {key: values.pop(key) for key in RUN_KEYS if key in values}
-    return *_checked(values, own), origins
-
-
-def _checked(values: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Recipe, Run]:
     wrong: list[RecipeError] = []
-    made: list[Any] = []
-    for check, given in ((Recipe.model_validate, values), (RUN.validate_python, own)):
-        try:
-            made.append(check(given))
-        except ValidationError as error:
-            wrong.append(_told(error))
-        except RecipeError as error:
-            wrong.append(error)
+    made = [_or_told(Recipe, values, wrong), _or_told(Run, own, wrong)]
     if wrong:
-        raise RecipeError("; ".join(map(str, wrong)), hint=wrong[0].hint)
-    return made[0], made[1]
+        raise told(wrong)
+    return made[0], made[1], origins
 
 
-def _told(error: ValidationError) -> RecipeError:
-    return RecipeError("; ".join(map(_problem, error.errors())), hint=_hint(error))
+def _or_told(kind: type[Checked], values: Mapping[str, Any], wrong: list[RecipeError]) -> Any:
+    try:
+        return kind(**values)
+    except RecipeError as error:
+        wrong.append(error)
 
 
 def _both_maps(first: object, second: object) -> bool:
     return isinstance(first, Mapping) and isinstance(second, Mapping)
-
-
-def _problem(detail: Mapping[str, Any]) -> str:
-    path = ".".join(map(str, detail["loc"]))
-    text = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if detail["type"] == "extra_forbidden":
-        return f"unknown key @ {path}"
-    if detail["type"] == "missing":
-        return f"missing key @ {path}"
-    if detail["type"].startswith("date_"):
-        text = f"`{detail['input']}` is no day such as `{DEFAULT_DATE}`"
-    elif path and detail["type"] != "value_error":
-        text = f"`{detail['input']}` is not {_WORDS.get(detail['type'], text.lower())}"
-    return f"{text} @ {path}" if path else text
-
-
-_WORDS = {
-    "int_parsing": "a whole number",
-    "int_type": "a whole number",
-    "dict_type": "a mapping of keys to values",
-    "string_pattern_mismatch": "a number of rows or a share such as 5%",
-}
-
-
-def _hint(error: ValidationError) -> str:
-    unknown = [str(item["loc"][-1]) for item in error.errors() if item["type"] == "extra_forbidden"]
-    if not unknown:
-        return ""
-    if unknown[0] in RUN_KEYS:  # only in Python: a recipe file may say it
-        return f"`{unknown[0]}` says how to run, which is said to `chatfmt.convert` or on the command line"
-    return UnknownName.of("key", unknown[0], (*Recipe.model_fields, *RUN_KEYS)).hint
 
 
 def is_recipe(source: str) -> bool:
@@ -361,5 +306,5 @@ def names() -> tuple[str, ...]:
 
 def describe(recipe: Recipe, run: Run, origins: Mapping[str, str]) -> list[tuple[str, Any, str]]:
     """Each key of both with its value as plain data and where the value came from; `default` for the rest."""
-    values = {**recipe.model_dump(mode="json", exclude={"about"}), **RUN.dump_python(run, mode="json")}
-    return [(key, value, origins.get(key, "default")) for key, value in values.items()]
+    values = {**recipe.plain(), **run.plain()}
+    return [(key, value, origins.get(key, "default")) for key, value in values.items() if key != "about"]

@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "chatfmt"
 LAYERS = [
     {"errors"},
-    {"schema"},
+    {"schema", "checked"},
     {"recipe", "manifest", "paths"},
     {"sources", "dialects", "mapping", "transforms", "checks", "views", "render", "tokens", "writers", "executors"},
     {"pipeline"},
@@ -117,7 +117,7 @@ def imported_by(*arguments: str) -> set[str]:
     return set(run.stderr.splitlines()[-1].split())
 
 
-NEVER = {"datasets", "pandas", "huggingface_hub", "transformers", "ray", "tokenizers", "pyarrow.dataset"}
+NEVER = {"datasets", "pandas", "pydantic", "huggingface_hub", "transformers", "ray", "tokenizers", "pyarrow.dataset"}
 """No command without a Hub data set, a tokenizer or a cluster needs these."""
 
 
@@ -155,5 +155,5 @@ def test_a_worker_imports_no_recipe_and_no_command_line():
         "import chatfmt.pipeline.tasks; print(*sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    never = NEVER | {"pydantic", "typer", "chatfmt.recipe", "chatfmt.pipeline.planning", "numpy.ma"}
+    never = NEVER | {"chatfmt.checked", "typer", "chatfmt.recipe", "chatfmt.pipeline.planning", "numpy.ma"}
     assert set(run.stdout.split()) & never == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,7 @@ def test_a_run_is_not_continued_with_another_tokenizer(byte_level: Path, words: 
     (tmp_path / "copy").mkdir()
     copy = tmp_path / "copy" / "tokenizer.json"
     copy.write_bytes(byte_level.read_bytes())
-    moved = recipe.model_copy(update={"tokenizer": str(copy)})
+    moved = replace(recipe, tokenizer=str(copy))
     assert convert(moved, out, workers=1, resume=True).complete
     tokenizer.write_bytes(words.read_bytes())
     with pytest.raises(OutputError):

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from ..recipe import RUN as RUN_OPTIONS
 from ..recipe import Run
 from . import options, show
 from .convert import Sources, apart, report, template_needs, to_recipe
@@ -92,7 +91,7 @@ def run(
 
 def to_run(given: Mapping[str, Any]) -> Run:
     """How to run, as the options say."""
-    return RUN_OPTIONS.validate_python({key: value for key, value in given.items() if value is not None})
+    return Run(**options.to_values(given))
 
 
 def to_part(task: str | None, environment: Mapping[str, str]) -> tuple[int, int]:

@@ -1,16 +1,53 @@
-"""Help that names every option in full, in sections, at any width: tables with a column a kind cut long names off."""
+"""Commands whose help names every option in full, in sections, at any width: tables cut long names off.
+
+They start sooner than Typer's own, too.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-PLAIN: dict[str, Any] = {"rich_markup_mode": None}
+
+class Quick:
+    """Parameters that are not there, or are text already, without the way through Typer's validators.
+
+    Typer makes one of pydantic for each parameter, typed or not, and imports pydantic for that (0.15 s).
+    """
+
+    get_params: Callable[[Any], list[Any]]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Read the arguments."""
+        for parameter in self.get_params(ctx):
+            if "process_value" not in vars(parameter):
+                vars(parameter)["process_value"] = partial(_processed, parameter, parameter.process_value)
+        return super().parse_args(ctx, args)  # type: ignore[misc]
+
+
+def _processed(parameter: Any, process: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
+    many = parameter.multiple or parameter.nargs == -1
+    type = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
+    if value is None and not parameter.required:
+        value = () if many else None
+        return value if parameter.callback is None else parameter.callback(ctx, parameter, value)
+    if parameter.callback is not None or not value:
+        return process(ctx, value)
+    return (list(value) if many else value) if type in (str, list[str]) else process(ctx, value)
+
+
+class Group(Quick, TyperGroup):
+    """A group of commands."""
+
+
+PLAIN: dict[str, Any] = {"rich_markup_mode": None, "cls": Group}
 """What an app is made with, so that its commands show their help in this way."""
 
 
-class Command(TyperCommand):
+class Command(Quick, TyperCommand):
     """A command whose options stand under the headings of their groups, and whose arguments are called as we say."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -192,7 +193,7 @@ def check(source: Sources, **given: Any) -> None:
 
     recipe, run, _ = to_recipe(source, given)
     with Scratch() as scratch:
-        troubles, books = look.check(recipe.model_copy(update={"on_error": "skip", "strict": False}), scratch)
+        troubles, books = look.check(replace(recipe, on_error="skip", strict=False), scratch)
     rows = len({(trouble.at.file, trouble.at.row) for trouble in troubles})
     if run.json:
         show.print_out(json.dumps(to_json(troubles, books.read), ensure_ascii=False))

@@ -10,7 +10,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,9 +22,7 @@ Group = Mapping[str, Option]
 
 
 def _option(type: Any, *names: str, help: str, panel: str, metavar: str | None = None) -> Option:
-    parser = type if inspect.isfunction(type) else None  # which says in its own words what it refuses
-    shown = typer.Option(*names, parser=parser, help=help, rich_help_panel=panel, metavar=metavar)
-    return Annotated[Any if parser else type | None, shown]
+    return Annotated[type | None, typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)]
 
 
 def _processes(text: str) -> int:
@@ -162,11 +159,11 @@ OUTPUT = _group(
 RUN = _group(
     "Run",
     {
-        "out": (Path, "OUT", "Folder (shards), file (x.jsonl, x.parquet, x.jsonl.zst) or - .", "-o", "--out"),
-        "workers": (_processes, "N", "Processes to use; default one a core."),
+        "out": (str, "OUT", "Folder (shards), file (x.jsonl, x.parquet, x.jsonl.zst) or - .", "-o", "--out"),
+        "workers": (str, "N", "Processes to use; default one a core."),
         "executor": (str, "serial|processes|ray", "What runs the tasks."),
         "on_error": (str, "stop|skip", "Stop at the first bad row, or count and keep such rows."),
-        "rejects": (Path, "FILE", "Where rows that were left out go, each with its reason."),
+        "rejects": (str, "FILE", "Where rows that were left out go, each with its reason."),
         "max_bad": (str, "N|P%", "How many rows may be left out."),
         "resume": (bool, None, "Continue an interrupted run.", "--resume/--no-resume"),
         "overwrite": (bool, None, "Replace the output of an earlier run.", "--overwrite/--no-overwrite"),
@@ -217,6 +214,8 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
             values[target] = {name: _json(text) for name, text in (_pair(text, key) for text in values.pop(key))}
     if "roles" in values:
         values["roles"] = values["roles"].split(",")
+    if "workers" in values:
+        values["workers"] = _processes(values["workers"])
     return with_transforms(values)
 
 

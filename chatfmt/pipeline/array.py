@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 import pyarrow as pa
-from pydantic import Field, TypeAdapter
 
 from .. import executors, writers
 from ..errors import InputError, OutputError, RecipeError, UsageError
@@ -46,7 +46,7 @@ class Cut:
     """A source and its shards, as they lie in the file of a plan."""
 
     source: Source
-    shards: tuple[Annotated[tuple[InputSplit, ...], Field(min_length=1)], ...]
+    shards: tuple[Annotated[tuple[InputSplit, ...], msgspec.Meta(min_length=1)], ...]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Written:
 
     version: Literal[1]
     fingerprint: str
-    recipe: Recipe
+    recipe: Mapping[str, Any]
     target: Target
     names: tuple[str, ...]
     files: tuple[Hashed, ...]
@@ -75,11 +75,6 @@ class Written:
     sources: tuple[Cut, ...]
     schema: str | None
     notes: tuple[str, ...]
-
-
-CUTS = TypeAdapter(tuple[Cut, ...])
-TARGET = TypeAdapter(Target)
-WRITTEN = TypeAdapter(Written)
 
 
 def write_plan(
@@ -144,12 +139,12 @@ def to_text(plan: Plan) -> str:
     data = {
         "version": VERSION,
         "fingerprint": plan.fingerprint,
-        "recipe": plan.recipe.model_dump(mode="json"),
-        "target": TARGET.dump_python(plan.target, mode="json"),
+        "recipe": plan.recipe.plain(),
+        "target": msgspec.to_builtins(plan.target, enc_hook=str),
         "names": list(plan.names),
         "files": [dict(file) for file in plan.files],
         "stamps": {file.uri: stamp(file) for part in plan.parts for file in files_of(part.source)},
-        "sources": CUTS.dump_python(cuts, mode="json"),
+        "sources": msgspec.to_builtins(cuts, enc_hook=str),
         "schema": None if schema is None else base64.b64encode(schema.serialize().to_pybytes()).decode(),
         "notes": list(plan.notes),
     }
@@ -175,20 +170,21 @@ def find_plan(place: Path) -> Path:
     raise OutputError(f"there is no plan in `{place}`", hint=f"chatfmt plan SOURCE … -o {place}", code="output.plan")
 
 
-def read_data(path: Path) -> Written:
-    """The content of the file of a plan; raises InputError where it was changed or is none."""
+def read_data(path: Path) -> tuple[Recipe, Written]:
+    """The recipe in the file of a plan, and all of it; raises InputError where it was changed or is none."""
     try:
         data = json.loads(path.read_bytes())
         digest = data.pop("sha256")
-        written = WRITTEN.validate_python(data)
+        written = msgspec.convert(data, Written, dec_hook=lambda kind, value: kind(value))
+        recipe = Recipe(**written.recipe)
         shards = sum(len(cut.shards) for cut in written.sources)
-        known = len(written.recipe.source) == len(written.sources) and len(written.names) == shards
+        known = len(recipe.source) == len(written.sources) and len(written.names) == shards
         good = digest == fingerprint(data) and known
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RecipeError):
         good = False
     if not good:
         raise no_plan(path)
-    return written
+    return recipe, written
 
 
 def no_plan(path: Path) -> InputError:
@@ -200,8 +196,8 @@ def read_plan(path: Path) -> tuple[Plan, Mapping[str, Stamp | None]]:
 
     Raises InputError where the file was changed, OutputError where what the plan was made of gives another plan now.
     """
-    data = read_data(path)
-    recipe, target, files = data.recipe, data.target, tuple(map(asdict, data.files))
+    recipe, data = read_data(path)
+    target, files = data.target, tuple(map(asdict, data.files))
     check_sizes(data.sources, path)
     template = load_template(recipe)
     cuts = zip(recipe.source, data.sources, strict=True)

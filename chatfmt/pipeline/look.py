@@ -7,7 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from heapq import merge
 from itertools import islice
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import checks, executors, sources, views
+from ..checked import default_of
 from ..errors import ChatfmtError, Location, NoDialect, RowError, TemplateError
 from ..recipe import Recipe
 from ..render import RenderOptions
@@ -254,9 +255,12 @@ READING = {
 """The keys of a recipe that say how a source is read, and their flags."""
 
 
+DEFAULTS = {key.name: default_of(key) for key in fields(Recipe)}
+
+
 def flags(flag: str, value: Any, key: str) -> list[str]:
     """The words that spell a value of a recipe on the command line, none for its default."""
-    if value == Recipe.model_fields[key].default:
+    if value == DEFAULTS[key]:
         return []
     if isinstance(value, Mapping):
         texts = {name: item if isinstance(item, str) else json.dumps(item) for name, item in value.items()}
@@ -291,7 +295,7 @@ def preview(recipe: Recipe, count: int, scratch: Scratch) -> list[Shown]:
     Where conversations are spread over the rows of a file the file is read whole, and `count` conversations are shown.
     """
     template, target = load_template(recipe), target_of(None, "jsonl", None)
-    few = recipe.model_copy(update={"limit": count})
+    few = replace(recipe, limit=count)
     part = to_part(few, recipe.source[0], template, target, scratch)
     if part.job.whole_file:
         part = to_part(recipe, recipe.source[0], template, target, scratch)

@@ -352,7 +352,7 @@ def run_fingerprint(
 
 def bytes_of(recipe: Recipe) -> dict[str, Any]:
     """The keys of a recipe that can change a byte of a shard, as plain data."""
-    values = recipe.model_dump(mode="json", exclude=RUN_ONLY)
+    values = {key: value for key, value in recipe.plain().items() if key not in RUN_ONLY}
     return {**values, "source": [{**spec, "source": ""} for spec in values["source"]]}
 
 

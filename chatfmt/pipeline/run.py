@@ -361,7 +361,7 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
     return Manifest(
         fingerprint=plan.fingerprint,
         shards=tuple(map(without_engine, shards)),
-        recipe=plan.recipe.model_dump(mode="json"),
+        recipe=plan.recipe.plain(),
         sources=[
             {"id": part.source.dataset_id or part.source.shown, "revision": part.source.revision,
              "subset": part.source.subset, "licence": part.source.licence, "dialect": part.job.dialect}

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from msgspec import Struct
+
 Format = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow"]
 Compression = Literal["gz", "zst", "bz2", "xz"]
 FORMATS: tuple[Format, ...] = ("jsonl", "json", "csv", "tsv", "parquet", "arrow")
@@ -62,8 +64,7 @@ class Source:
     options: ReaderOptions = DEFAULTS
 
 
-@dataclass(frozen=True)
-class RowGroups:
+class RowGroups(Struct, frozen=True, tag=True):
     """Row groups [first, stop) of a Parquet file (record batches of an Arrow one), `take` rows of them after `skip`."""
 
     first: int
@@ -72,8 +73,7 @@ class RowGroups:
     take: int | None = None
 
 
-@dataclass(frozen=True)
-class Bytes:
+class Bytes(Struct, frozen=True, tag=True):
     """Bytes [start, stop) of an uncompressed text file; both at the start of a record, `line` (from 1) is the first."""
 
     start: int
@@ -81,8 +81,7 @@ class Bytes:
     line: int = 1
 
 
-@dataclass(frozen=True)
-class Whole:
+class Whole(Struct, frozen=True, tag=True):
     """A file read from its beginning: `take` records (all if None) after `skip` of them."""
 
     skip: int = 0

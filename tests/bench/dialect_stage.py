@@ -95,7 +95,7 @@ def run(dialect: str, source: Path, template: str, out: Path) -> tuple[float, fl
     """Seconds of the whole conversion, seconds of the dialect stage, and rows."""
     clock = clocked(dialect)
     clock.seconds, clock.rows = 0.0, 0
-    recipe = Recipe.model_validate({"source": [str(source)], "template": template, "dialect": dialect, "to": "text"})
+    recipe = Recipe(source=[str(source)], template=template, dialect=dialect, to="text")
     start = time.perf_counter()
     chatfmt.convert(recipe, out=out, executor="serial", overwrite=True)
     return time.perf_counter() - start, clock.seconds, clock.rows

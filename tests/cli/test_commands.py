@@ -215,11 +215,11 @@ def test_lists():
 
 def test_every_recipe_key_has_its_flag_and_every_flag_its_place():
     from chatfmt.cli import options
-    from chatfmt.recipe import Recipe
+    from chatfmt.recipe import KEYS
 
     flags = {*options.CONVERSION, "on_error", "max_bad"}
     joined = {"system", "calculator", "final_answer", "socratic", "transform", "dialect_option"}
-    assert flags - joined | {"source", "about", "transforms", "dialect_options"} == set(Recipe.model_fields)
+    assert flags - joined | {"source", "about", "transforms", "dialect_options"} == set(KEYS)
 
 
 def test_verify_finds_a_changed_byte(tmp_path: Path):

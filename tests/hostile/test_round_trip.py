@@ -50,7 +50,7 @@ def test_any_rows_come_out_as_they_went_in(
     lines = [json.dumps(item, **form).encode() for item in rows]
     source, out = folder / "in.jsonl", folder / "out.jsonl"
     source.write_bytes(b"\n".join(lines) + b"\n")
-    recipe = chatfmt.Recipe.model_validate({"source": str(source), "keep": ["all"], "rows_per_shard": cut})
+    recipe = chatfmt.Recipe(source=str(source), keep=["all"], rows_per_shard=cut)
     summary = chatfmt.convert(recipe, out, executor="serial", overwrite=True)
     assert (summary.rows_in, summary.rows) == (len(rows), len(rows))
     assert [exact(line) for line in out.read_bytes().split(b"\n")[:-1]] == [exact(line) for line in lines]

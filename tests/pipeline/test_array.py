@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def plan(recipe: Recipe, out: str, **options: object) -> Path:
 
 def recipe_of(source: object, **keys: object) -> Recipe:
     given = {"source": source, "template": "chatml", "keep": "id", "rows_per_shard": 150, **keys}
-    return Recipe.model_validate(given)
+    return Recipe(**given)
 
 
 def whole(recipe: Recipe, out: str) -> dict[str, str]:
@@ -269,7 +270,7 @@ def test_the_budget_is_that_of_all_parts(tmp_path):
     with pytest.raises(DataProblem, match="3 of 23 rows were rejected"):
         commit(Path("out"), rejects=Path("bad.jsonl"))
     assert len(Path("bad.jsonl").read_text().splitlines()) == 3
-    plan(recipe.model_copy(update={"max_bad": "3"}), "out", resume=True)
+    plan(replace(recipe, max_bad="3"), "out", resume=True)
     assert commit(Path("out")).rejected == 3
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -134,9 +135,9 @@ def test_too_many_bad_rows_fail_the_run(tmp_path):
     hint = "`chatfmt check` lists them; --max-bad raises the budget, and --resume keeps what is done"
     assert caught.value.hint == hint
     assert not (tmp_path / "out/data").exists()
-    chatfmt.convert(recipe.model_copy(update={"max_bad": "2"}), out=tmp_path / "out", resume=True)
+    chatfmt.convert(replace(recipe, max_bad="2"), out=tmp_path / "out", resume=True)
     with pytest.raises(DataProblem):
-        chatfmt.convert(recipe.model_copy(update={"max_bad": "1"}), out=tmp_path / "other")
+        chatfmt.convert(replace(recipe, max_bad="1"), out=tmp_path / "other")
     assert not (tmp_path / "other/data").exists()
 
 
@@ -235,7 +236,7 @@ def test_a_template_that_loses_a_message_stops_the_run_before_anything_is_writte
         chatfmt.convert(recipe, out=tmp_path / "out")
     assert "--allow-loss system" in caught.value.hint
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "t.jinja"]
-    summary = chatfmt.convert(recipe.model_copy(update={"allow_loss": ("system",)}), out=tmp_path / "out.jsonl")
+    summary = chatfmt.convert(replace(recipe, allow_loss=("system",)), out=tmp_path / "out.jsonl")
     assert summary.rows == 900
 
 

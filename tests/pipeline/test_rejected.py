@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,17 +26,15 @@ LINES = [*GOOD[:5], ROBOT, *GOOD[6:9], TWICE, *GOOD[10:]]
 def first_run(tmp_path: Path, out: str = "out", **keys: object) -> Path:
     """A run that leaves out two rows, and where their rejects are."""
     (tmp_path / "in.jsonl").write_text("\n".join(LINES), encoding="utf-8")
-    recipe = Recipe.model_validate(
-        {"source": str(tmp_path / "in.jsonl"), "template": "chatml", "on_error": "skip", "keep": "id", **keys}
+    recipe = Recipe(
+        **{"source": str(tmp_path / "in.jsonl"), "template": "chatml", "on_error": "skip", "keep": "id", **keys}
     )
     chatfmt.convert(recipe, out=tmp_path / out, rejects=tmp_path / "bad.jsonl", workers=1)
     return tmp_path / "bad.jsonl"
 
 
 def again(rejects: Path, **keys: object) -> Recipe:
-    return Recipe.model_validate(
-        {"source": str(rejects), "from_rejects": True, "template": "chatml", "keep": "id", **keys}
-    )
+    return Recipe(**{"source": str(rejects), "from_rejects": True, "template": "chatml", "keep": "id", **keys})
 
 
 @pytest.mark.parametrize("out", ["out", "out.jsonl", "out.parquet"])
@@ -171,10 +170,10 @@ def test_the_output_is_not_where_the_rejects_are(tmp_path):
     recipe = again(inside, role={"robot": "assistant"}, on_error="skip", max_bad="1")
     for source, out in ((inside, "out"), (rejects, "bad.jsonl")):
         with pytest.raises(UsageError, match="is its own input"):
-            chatfmt.convert(recipe.model_copy(update={"source": again(source).source}), tmp_path / out, overwrite=True)
+            chatfmt.convert(replace(recipe, source=again(source).source), tmp_path / out, overwrite=True)
     with pytest.raises(UsageError, match="bad.jsonl` is an input"):
         update = {"source": again(rejects).source}
-        chatfmt.convert(recipe.model_copy(update=update), tmp_path / "more", rejects=rejects)
+        chatfmt.convert(replace(recipe, **update), tmp_path / "more", rejects=rejects)
     assert manifest.verify(tmp_path / "out") == []
 
 

@@ -77,9 +77,9 @@ def test_rows_keep_their_numbers(name: str, tmp_path: Path) -> None:
     options = {"pairs": "all"} if name == "scored" else {}
     asked = {"source": paths, "keep": kept, "dialect_options": options}
     with pytest.raises(RowError) as caught:
-        chatfmt.convert(Recipe.model_validate(asked), out=tmp_path / "a.jsonl", executor="serial")
+        chatfmt.convert(Recipe(**asked), out=tmp_path / "a.jsonl", executor="serial")
     assert (caught.value.code, caught.value.at.file, caught.value.at.row) == (code, paths[1], BAD)
-    recipe = Recipe.model_validate({**asked, "on_error": "skip"})
+    recipe = Recipe(**{**asked, "on_error": "skip"})
     chatfmt.convert(recipe, out=tmp_path / "b.jsonl", executor="serial", rejects=tmp_path / "bad.jsonl")
     (reject,) = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
     assert (reject["source"]["file"], reject["source"]["row"], reject["code"]) == (paths[1], BAD, code)

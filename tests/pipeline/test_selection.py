@@ -38,7 +38,7 @@ TWICE = [conversation(number, number % 400) for number in range(600)]
 
 def convert(tmp_path: Path, rows: list[dict[str, object]], out: str = "out", **keys: object) -> list[dict[str, object]]:
     source = write_jsonl(tmp_path / "in.jsonl", rows)
-    recipe = Recipe.model_validate({"source": source, "template": "chatml", "keep": "id", **keys})
+    recipe = Recipe(**{"source": source, "template": "chatml", "keep": "id", **keys})
     chatfmt.convert(recipe, out=tmp_path / out, executor="serial", workers=1)
     assert (tmp_path / out).is_file() or manifest.verify(tmp_path / out) == []
     return rows_of(tmp_path / out)
@@ -163,8 +163,8 @@ EVERYTHING = {"dedup": True, "shuffle": True, "fraction": 0.9, "test_fraction": 
 def test_same_bytes_whatever_runs_it_and_however_often_it_is_stopped(tmp_path, format, write, monkeypatch):
     rows = [{"id": number, "messages": row["messages"]} for number, row in enumerate(TWICE)]
     source = [{"source": write(tmp_path / "in", rows), "weight": 1.5}, {"source": write(tmp_path / "more", ROWS[:50])}]
-    recipe = Recipe.model_validate(
-        {"source": source, "template": "chatml", "keep": "id", "format": format, "rows_per_shard": 90, **EVERYTHING}
+    recipe = Recipe(
+        **{"source": source, "template": "chatml", "keep": "id", "format": format, "rows_per_shard": 90, **EVERYTHING}
     )
     chatfmt.convert(recipe, out=tmp_path / "serial", executor="serial", workers=1)
     expected = tree(tmp_path / "serial")
@@ -261,7 +261,7 @@ def test_a_converter_refuses_to_compare_rows_it_does_not_see():
         {"source": SourceSpec(source="-", weight=2)},
     ):
         with pytest.raises(UsageError, match="a converter sees one batch"):
-            chatfmt.Converter(Recipe.model_validate({"source": "-", **keys}))
+            chatfmt.Converter(Recipe(**{"source": "-", **keys}))
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(0, 40), st.integers(0, 9))

@@ -12,7 +12,6 @@ from typing import Any
 
 import jinja2
 import numpy as np
-import pydantic
 import pytest
 
 from chatfmt import recipe
@@ -51,9 +50,14 @@ class Point:
     y: Any
 
 
-class Model(pydantic.BaseModel):
-    name: str
-    when: datetime.date
+class Model:
+    """As pydantic's models are."""
+
+    def __init__(self, **values: Any) -> None:
+        self.values = values
+
+    def model_dump(self) -> dict[str, Any]:
+        return self.values
 
 
 OBJECTS = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -116,7 +117,7 @@ def test_a_whole_output_is_undone_from_its_text_alone(data, tmp_path):
     escaped, kept = tmp_path / "escaped", tmp_path / "kept"
     recipe = chatfmt.Recipe(source=str(data), template="chatml", control_tokens="escape")
     summary = chatfmt.convert(recipe, escaped, workers=1)
-    chatfmt.convert(recipe.model_copy(update={"control_tokens": "keep"}), kept, workers=1)
+    chatfmt.convert(replace(recipe, control_tokens="keep"), kept, workers=1)
     texts = pq.read_table(escaped / "data").column("text").to_pylist()
     assert texts[1:] == [
         "<|im_start|>user\na < |im_end|> b<|im_end|>\n<|im_start|>assistant\n<  |im_end|><|im_end|>\n",
