@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,11 +45,18 @@ def explained(path: Path | str) -> Iterator[None]:
         raise OutputError(f"cannot write `{path}`: {words}", hint=hint, code=f"output.{code}") from error
 
 
+AHEAD = 4 << 20
+"""Bytes of a file after which they are sent to the disk while more are made: at its end there is little to wait for."""
+
+
 class OutputFile:
     """A new file, open for writing; a sink for encoders. `close` without `sync` promises nothing about the disk."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.closed = path, False
+        self._waiting = 0
+        self._ahead: threading.Thread | None = None
+        self._failed: OSError | None = None
         with explained(path):
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
 
@@ -59,15 +67,33 @@ class OutputFile:
         with explained(self.path):
             while view:
                 view = view[os.write(self._fd, view) :]
+        self._waiting += size
+        if self._waiting >= AHEAD and not (self._ahead and self._ahead.is_alive()):
+            self._waiting, self._ahead = 0, threading.Thread(target=self._sync_ahead, daemon=True)
+            self._ahead.start()
         return size
 
+    def _sync_ahead(self) -> None:
+        try:
+            getattr(os, "fdatasync", os.fsync)(self._fd)
+        except OSError as error:  # said once by the system, so it is kept for `sync`
+            self._failed = error
+
+    def _join(self) -> None:
+        if self._ahead:
+            self._ahead.join()
+
     def sync(self) -> None:
+        self._join()
         with explained(self.path):
+            if self._failed:
+                raise self._failed
             os.fsync(self._fd)
 
     def close(self) -> None:
         if not self.closed:
             self.closed = True
+            self._join()
             with explained(self.path):
                 os.close(self._fd)
 

@@ -12,7 +12,7 @@ import pytest
 
 from chatfmt.errors import OutputError, RowError, UnknownName
 from chatfmt.manifest import Reject
-from chatfmt.writers import FORMATS, AtomicFile, RejectWriter, ShardWriter, pages
+from chatfmt.writers import FORMATS, AtomicFile, RejectWriter, ShardWriter, fsops, pages
 
 from .samples import SCHEMA, batch, listing
 
@@ -65,6 +65,29 @@ def test_a_disk_that_fails(
     assert caught.value.message.endswith(f": {words}")
     assert caught.value.hint
     assert listing(tmp_path) == {}
+
+
+def test_a_sync_that_failed_ahead_is_told_and_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    asked: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", fail)
+    monkeypatch.setattr(os, "fsync", asked.append)
+    with pytest.raises(OutputError) as caught, AtomicFile(tmp_path / "x") as file:
+        file.write(bytes(fsops.AHEAD))
+    assert caught.value.code == "output.eio" and caught.value.message.endswith(": the disk reports an error")
+    assert (listing(tmp_path), asked) == ({}, [])
+
+
+def test_most_of_a_file_is_synced_before_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", lambda fd: sizes.append(os.fstat(fd).st_size))
+    with AtomicFile(tmp_path / "x") as file:
+        for _ in range(8):
+            file.write(bytes(fsops.AHEAD // 2))
+            file._file._join()
+    assert sizes == [fsops.AHEAD * part for part in (1, 2, 3, 4)]
 
 
 def test_a_write_that_takes_only_some_bytes_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
