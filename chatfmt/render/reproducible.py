@@ -21,6 +21,8 @@ def chance(text: str) -> tuple[str, ...]:
 
     Empty for text that does not compile, or is nested so deeply that the locked process refuses it.
     """
+    if "random" not in text and "lipsum" not in text:  # names cannot be spelled otherwise
+        return ()
     try:
         tree = sandbox().parse(text)
         filters = {node.name for node in tree.find_all(nodes.Filter)} & {"random"}
