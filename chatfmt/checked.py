@@ -6,6 +6,8 @@ msgspec reads the values as the types that the fields are annotated with (https:
 from __future__ import annotations
 
 import datetime
+import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
@@ -16,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_
 import msgspec
 from msgspec import Meta
 
-from .errors import RecipeError, UnknownName
+from .errors import RecipeError, UnknownName, UsageError
 
 
 class Problem(NamedTuple):
@@ -87,9 +89,17 @@ def default_of(key: Field[Any]) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, Checked):
         return value.plain()
-    if isinstance(value, tuple):
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return msgspec.to_builtins(value, enc_hook=str)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, os.PathLike) else msgspec.to_builtins(value, enc_hook=_refused)
+
+
+def _refused(value: Any) -> Any:
+    raise UsageError(f"a recipe cannot hold `{type(value).__name__}`", hint="give it text, numbers, lists or mappings")
 
 
 def _read(hint: Any, value: Any, path: tuple[str, ...], wrong: list[Problem]) -> Any:
@@ -140,7 +150,7 @@ TRUTH = {"yes": True, "on": True, "no": False, "off": False}
 def _spelled(kind: Any, value: Any) -> Any:
     if isinstance(value, str):
         return TRUTH.get(value.lower(), value) if kind is bool else Path(value) if kind is Path else value
-    return value
+    return os.fspath(value) if kind is str and isinstance(value, os.PathLike) else value
 
 
 def _words(hint: Any, said: str = "") -> str:

@@ -36,7 +36,7 @@ def parse_size(text: object) -> object:
 
 def _as_sources(value: object) -> object:
     many = value if isinstance(value, (list, tuple)) else [value]
-    return [{"source": one} if isinstance(one, str) else one for one in many] or [value]
+    return [{"source": one} if isinstance(one, (str, Path)) else one for one in many] or [value]
 
 
 NotNegative = Annotated[int, Meta(ge=0)]

@@ -217,6 +217,18 @@ def test_every_kind_of_problem_is_told_in_words(values, problem):
     assert str(caught.value) == problem
 
 
+def test_its_json_is_json_whatever_it_holds():
+    recipe = Recipe(source=Path("a.jsonl"), template=Path("t.jinja"), var={"x": [float("nan"), {1: (2,)}], "y": None})
+    assert (recipe.source[0].source, recipe.template) == ("a.jsonl", "t.jinja")
+    assert recipe.plain()["var"] == {"x": [None, {"1": [2]}], "y": None}
+    with pytest.raises(UsageError) as caught:
+        Recipe(source="a", var={"x": object()}).plain()
+    assert (caught.value.message, caught.value.hint) == (
+        "a recipe cannot hold `object`",
+        "give it text, numbers, lists or mappings",
+    )
+
+
 def test_one_value_may_be_said_in_several_ways():
     recipe = Recipe(source=("a",), header="no", dedup="TRUE", limit="5", fraction="0.5", max_bad=3, keep=["a", "b"])
     assert (recipe.header, recipe.dedup, recipe.limit, recipe.fraction) == (False, True, 5, 0.5)

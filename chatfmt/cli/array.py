@@ -14,7 +14,7 @@ import typer
 from ..errors import UsageError
 from ..recipe import Run
 from . import options, show
-from .convert import Sources, apart, report, template_needs, to_recipe
+from .convert import Sources, apart, or_fit, report, template_needs, to_recipe
 
 RUN = {key: options.RUN[key] for key in ("out", "workers", "executor", "on_error", "max_bad", "resume", "overwrite")}
 PART = {key: options.RUN[key] for key in ("workers", "executor")}
@@ -45,7 +45,7 @@ def plan(source: Sources, **given: Any) -> None:
         made = pipeline.plan(recipe, target, scratch, executor=run.executor, workers=workers)
         notes = [
             *made.notes,
-            *(f"data that is not plain text may need {flag} (or --fit)" for flag in template_needs(made)),
+            *(f"data that is not plain text may need {or_fit(flag)}" for flag in template_needs(made)),
         ]
         for note in notes:
             show.say(f"note: {note}")

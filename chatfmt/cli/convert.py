@@ -154,7 +154,7 @@ def print_plan(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: Choice 
     if engine:
         screen.print(f"engine: {engine.engine} ({engine.reason})")
     for flag in template_needs(plan):
-        screen.print(show.visible(f"data that is not plain text may need, with this template: {flag} (or --fit)"))
+        screen.print(show.visible(f"data that is not plain text may need, with this template: {or_fit(flag)}"))
 
 
 def places(plan: Plan) -> list[str]:
@@ -172,6 +172,11 @@ def template_needs(plan: Plan) -> list[str]:
         return []
     doors = doors_of(plan.template, plan.recipe.template_isolation)
     return list(probe(plan.template, plan.recipe.var, doors).flags)
+
+
+def or_fit(flag: str) -> str:
+    """The flag, and `--fit` where that does the same."""
+    return f"{flag} (or --fit)" if flag.startswith("--transform") else flag
 
 
 def in_words(summary: Summary) -> str:
@@ -193,6 +198,8 @@ def in_words(summary: Summary) -> str:
     for label, counts in (("changed", summary.changes), ("looks bad", summary.findings)):
         if counts:
             lines.append(f"{label}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    if summary.left_out:
+        lines.append(f"left out by the template: {', '.join(summary.left_out)}")
     return "\n".join(lines)
 
 

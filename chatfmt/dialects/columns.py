@@ -129,6 +129,8 @@ def label_of(record: Record, columns: Columns) -> str | None:
 
 def side_parts(record: Record, columns: Columns) -> dict[str, str]:
     """The parts beside the conversation that this record has: system, tools, template_kwargs, documents."""
+    if not columns.fields and not columns.late and _SIDE_NAMES.isdisjoint(map(str.lower, record)):
+        return {}
     found: dict[str, str | None] = {"system": first_text(record, SYSTEM, columns, "system")}
     for part, (names, fits) in _SIDES.items():
         path = first_present(record, names, columns, part)
@@ -151,6 +153,7 @@ _SIDES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
     "template_kwargs": (TEMPLATE_KWARGS, lambda value: isinstance(value, dict)),
     "documents": (("documents",), _is_list),
 }
+_SIDE_NAMES = frozenset({*SYSTEM, *(name for names, _ in _SIDES.values() for name in names)})
 
 
 def column(batch: pa.RecordBatch, path: str | None) -> pa.Array | None:

@@ -309,14 +309,15 @@ def messages_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a conversation in one column; raises NoDialect for two different ones."""
     mapped = columns.path("messages")
     names = [mapped] if mapped else [name for name in MESSAGES if name in record] or _other_lists(record)
-    found = {name: turns for name in names if keys_of_turns(turns := turns_at(record, name), columns)}
+    many = {name: turns_at(record, name) for name in names}
+    found = {name: keys for name, turns in many.items() if (keys := keys_of_turns(turns, columns))}
     if not found:
         return None
-    path, turns = next(iter(found.items()))
-    if any(other != turns for other in found.values()):
+    path, keys = next(iter(found.items()))
+    if any(many[other] != many[path] for other in found):
         raise two_fit(list(found), "messages")
     label = {"label": named} if (named := label_of(record, columns)) else {}
-    return {"messages": path, **(keys_of_turns(turns, columns) or {}), **label, **side_parts(record, columns)}
+    return {"messages": path, **keys, **label, **side_parts(record, columns)}
 
 
 _NOT_CONVERSATIONS = frozenset({

@@ -32,6 +32,8 @@ class Books:
     """How many rows each check found something in."""
     engine: Counter[str] = field(default_factory=Counter)
     """How many rows each way of rendering took, and why the slow ones were taken."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """What the template left out of some row that it was given, by design or as allowed; not counted by rows."""
     reasons: Counter[str] = field(default_factory=Counter)
     """How many rows were rejected for each reason code."""
 
@@ -60,14 +62,20 @@ class Books:
 
     def to_shard(self) -> dict[str, Any]:
         """The fields of a Shard that these books fill; counters as `change.NAME`, `finding.CODE`, …"""
-        counters = {"change": self.changes, "finding": self.findings, "engine": self.engine, "reject": self.reasons}
+        counters = {
+            "change": self.changes,
+            "finding": self.findings,
+            "engine": self.engine,
+            "left_out": self.left_out,
+            "reject": self.reasons,
+        }
         counts = {f"{kind}.{name}": n for kind, found in counters.items() for name, n in sorted(found.items())}
         numbers = {name: value for name, value in vars(self).items() if not isinstance(value, Counter)}
         return {"rows_in": numbers.pop("read"), "rows": numbers.pop("written"), **numbers, "counts": counts}
 
 
 def counted(shards: Iterable[Shard], kind: str) -> dict[str, int]:
-    """The sums over the shards of the counters of one kind (`change`, `finding`, `engine`, `reject`)."""
+    """The sums over the shards of the counters of one kind (`change`, `finding`, `engine`, `left_out`, `reject`)."""
     sums: Counter[str] = Counter()
     for shard in shards:
         sums.update(

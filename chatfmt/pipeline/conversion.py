@@ -144,6 +144,8 @@ class Conversion:
             now.update({f"jinja: {reason}": count for reason, count in stats.reasons.items()})
             books.engine.update(now - self._reported)
             self._reported = now
+        if isinstance(self._renderer, GuardedRenderer):
+            books.left_out.update(dict.fromkeys(self._renderer.guard.notes, 1))
         if self._engine is not None and (level := render.level_of(self._engine)):
             books.engine[f"isolation: {level}"] += books.written
 

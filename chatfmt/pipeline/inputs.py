@@ -135,14 +135,21 @@ def resolve(recipe: Recipe, spec: SourceSpec) -> Source:
 
 def asked_split(recipe: Recipe, spec: SourceSpec, source: Source) -> str | None:
     """The split to read, cut to `--skip` and `--limit`."""
-    asked = spec.split or recipe.split
-    if recipe.limit is None and not recipe.skip:
+    asked, rows = spec.split or recipe.split, slice_of(recipe)
+    if not rows:
         return asked
     names = list(source.splits) if asked == "all" else [asked or default_split(list(source.splits))]
     if any("[" in name or "+" in name for name in names):
         raise UsageError("`--limit` and `--skip` do not go with a split that is a slice", hint="write it in the slice")
+    return "+".join(f"{name}{rows}" for name in names)
+
+
+def slice_of(recipe: Recipe) -> str:
+    """The rows that `--skip` and `--limit` leave, as `[12:20]`; empty for all."""
+    if recipe.limit is None and not recipe.skip:
+        return ""
     stop = "" if recipe.limit is None else recipe.skip + recipe.limit
-    return "+".join(f"{name}[{recipe.skip or ''}:{stop}]" for name in names)
+    return f"[{recipe.skip or ''}:{stop}]"
 
 
 def files_of(source: Source) -> list[SourceFile]:

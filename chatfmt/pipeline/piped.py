@@ -14,7 +14,7 @@ from ..writers import Stream
 from . import notes
 from .books import Books
 from .conversion import Conversion, OnReject
-from .inputs import reader_options
+from .inputs import reader_options, slice_of
 from .planning import load_template, to_job
 from .scratch import stdin_bytes
 from .target import Target
@@ -38,6 +38,9 @@ def convert_piped(
     batches = _window(read, recipe.skip, recipe.limit)
     first = next(batches, None)
     if first is None:
+        refused.hand_over()
+        if slice_of(recipe) and not books.rejected and not recipe.allow_empty:
+            raise sources.no_records("-", f"train{slice_of(recipe)}")
         return "none"
     template = load_template(recipe)
     job, detection = to_job(recipe, [first], template, target, nulls=False)

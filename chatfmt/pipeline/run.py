@@ -51,6 +51,8 @@ class Summary:
     findings: Mapping[str, int] = field(default_factory=dict)
     reasons: Mapping[str, int] = field(default_factory=dict)
     engine: Mapping[str, int] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
+    """What the template left out of some rows, by design or as `--allow-loss` says."""
     notes: Sequence[str] = ()
     complete: bool = False
     """Whether the output was there already, finished by an earlier run."""
@@ -388,8 +390,8 @@ def isolation(shards: Sequence[Shard]) -> str:
 
 
 def without_engine(shard: Shard) -> Shard:
-    """The shard without the counters of the engine."""
-    counts = {name: count for name, count in shard.counts.items() if not name.startswith("engine.")}
+    """The shard without what depends on the way its rows were rendered."""
+    counts = {name: count for name, count in shard.counts.items() if not name.startswith(("engine.", "left_out."))}
     return replace(shard, counts=counts)
 
 
@@ -414,5 +416,6 @@ def summary_of(shards: Sequence[Shard], out: str, notes: Sequence[str]) -> Summa
         findings=counted(shards, "finding"),
         reasons=counted(shards, "reject"),
         engine=counted(shards, "engine"),
+        left_out=tuple(counted(shards, "left_out")),
         notes=notes,
     )

@@ -8,11 +8,11 @@ from .model import DEFAULTS, Bytes, InputSplit, ReaderOptions, RowGroups, Source
 from .plan import plan_splits
 from .read import read
 from .resolve import resolve
-from .sample import fingerprint, sample
+from .sample import fingerprint, no_records, sample
 from .spool import needs_spool, spool, spooled
 from .stream import read_stream
 
 __all__ = [
     "DEFAULTS", "Bytes", "InputSplit", "ReaderOptions", "RowGroups", "Source", "SourceFile", "Whole", "fingerprint",
-    "needs_spool", "plan_splits", "read", "read_stream", "resolve", "sample", "spool", "spooled",
+    "needs_spool", "no_records", "plan_splits", "read", "read_stream", "resolve", "sample", "spool", "spooled",
 ]  # fmt: skip

@@ -1,0 +1,91 @@
+"""What the command line tells of what became of the data: nothing goes in silence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..conftest import run_cli
+
+ASKED = {"role": "user", "content": "Which?"}
+
+
+def write(path: Path, *conversations: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in conversations))
+
+
+THOUGHT = [
+    ASKED,
+    {"role": "assistant", "reasoning_content": "Hm.", "content": "This."},
+    ASKED,
+    {"role": "assistant", "reasoning_content": "So.", "content": "That."},
+]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_reasoning_that_a_template_leaves_out_by_design_is_told(workers, tmp_path):
+    write(tmp_path / "in.jsonl", *[THOUGHT] * 5, [ASKED, {"role": "assistant", "content": "This."}])
+    options = ("-t", "qwen3", "--workers", workers, "--rows-per-shard", "2")
+    run = run_cli("convert", "in.jsonl", *options, "-o", "out", cwd=tmp_path)
+    told = run.stderr.decode().splitlines()
+    assert (run.returncode, told[1:]) == (0, ["left out by the template: reasoning of earlier answers"])
+    texts = [json.loads(line)["text"] for shard in sorted(tmp_path.glob("out/data/*")) for line in shard.open()]
+    assert [("Hm." in text, "So." in text) for text in texts] == [(False, True)] * 5 + [(False, False)]
+    manifest = json.loads((tmp_path / "out/.chatfmt/manifest.json").read_text())
+    assert [shard["counts"] for shard in manifest["shards"]] == [{}] * 3
+    piped = run_cli("convert", "-", "-t", "qwen3", cwd=tmp_path, stdin=(tmp_path / "in.jsonl").read_bytes())
+    assert piped.stderr.decode().splitlines()[1:] == told[1:]
+    report = run_cli("convert", "in.jsonl", *options, "-o", "again", "--json", cwd=tmp_path)
+    assert json.loads(report.stdout)["left_out"] == ["reasoning of earlier answers"]
+
+
+def test_what_was_allowed_to_be_lost_is_told_only_where_it_was(tmp_path):
+    (tmp_path / "t.jinja").write_text("{% for m in messages if m.role != 'system' %}{{ m.content }}\n{% endfor %}")
+    write(tmp_path / "with.jsonl", [{"role": "system", "content": "Be kind."}, ASKED])
+    write(tmp_path / "without.jsonl", [ASKED])
+    told = {
+        name: run_cli("convert", f"{name}.jsonl", "-t", "t.jinja", "--allow-loss", "system", cwd=tmp_path).stderr
+        for name in ("with", "without")
+    }
+    assert told["with"].decode().splitlines()[1:] == ["left out by the template: system"]
+    assert told["without"].decode().splitlines()[1:] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [(["--skip", "2"], "train[2:]"), (["--limit", "0"], "train[:0]"), (["--skip", "9"], "train[9:]")],
+)
+def test_a_slice_without_rows_is_the_same_error_from_a_file_and_from_a_pipe(options, rows, tmp_path):
+    write(tmp_path / "in.jsonl", [ASKED], [ASKED])
+    hint = "hint: choose other rows with `--skip`, `--limit` or `--split`, or say `--allow-empty` if this is meant"
+    for source in ("in.jsonl", "-"):
+        data = (tmp_path / "in.jsonl").read_bytes() if source == "-" else b""
+        run = run_cli("convert", source, "-t", "chatml", *options, cwd=tmp_path, stdin=data)
+        assert (run.returncode, run.stdout) == (3, b"")
+        assert run.stderr.decode().splitlines() == [f"error: {source}: not one of its rows is in `{rows}`", hint]
+        empty = run_cli("convert", source, "-t", "chatml", *options, "--allow-empty", cwd=tmp_path, stdin=data)
+        assert (empty.returncode, empty.stdout) == (0, b"")
+
+
+def test_rejects_of_a_pipe_without_one_good_row_are_kept(tmp_path):
+    options = ("-t", "chatml", "--on-error", "skip", "--rejects", "bad.jsonl")
+    run = run_cli("convert", "-", *options, cwd=tmp_path, stdin=b"x\n[]\n")
+    assert (run.returncode, run.stdout) == (1, b"")
+    assert (
+        run.stderr.decode().splitlines()[0]
+        == "error: all of the 2 rows were rejected: 1 json.not_object, 1 json.syntax"
+    )
+    kept = [json.loads(line) for line in (tmp_path / "bad.jsonl").open()]
+    assert [(row["code"], row["raw"]["data"]) for row in kept] == [("json.syntax", "x"), ("json.not_object", "[]")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl"]
+
+
+def test_what_fit_does_not_do_is_not_said_of_it(tmp_path):
+    write(tmp_path / "in.jsonl", [ASKED, {"role": "assistant", "content": "This."}])
+    run = run_cli("convert", "in.jsonl", "-t", "gemma", "-o", "out", "--dry-run", cwd=tmp_path)
+    told = [line for line in run.stdout.decode().splitlines() if line.startswith("data that is not plain text")]
+    assert told[0] == "data that is not plain text may need, with this template: --transform parts=flatten (or --fit)"
+    assert told[-1] == "data that is not plain text may need, with this template: --bos strip"
