@@ -28,7 +28,7 @@ THOUGHT = [
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_reasoning_that_a_template_leaves_out_by_design_is_told(workers, tmp_path):
     write(tmp_path / "in.jsonl", *[THOUGHT] * 5, [ASKED, {"role": "assistant", "content": "This."}])
-    options = ("-t", "qwen3", "--workers", workers, "--rows-per-shard", "2")
+    options = ("-t", "qwen3", "--workers", workers, "--rows-per-shard", "2", "--format", "jsonl")
     run = run_cli("convert", "in.jsonl", *options, "-o", "out", cwd=tmp_path)
     told = run.stderr.decode().splitlines()
     assert (run.returncode, told[1:]) == (0, ["left out by the template: reasoning of earlier answers"])
@@ -44,8 +44,9 @@ def test_reasoning_that_a_template_leaves_out_by_design_is_told(workers, tmp_pat
 
 def test_what_was_allowed_to_be_lost_is_told_only_where_it_was(tmp_path):
     (tmp_path / "t.jinja").write_text("{% for m in messages if m.role != 'system' %}{{ m.content }}\n{% endfor %}")
-    write(tmp_path / "with.jsonl", [{"role": "system", "content": "Be kind."}, ASKED])
-    write(tmp_path / "without.jsonl", [ASKED])
+    said = [ASKED, {"role": "assistant", "content": "This."}]
+    write(tmp_path / "with.jsonl", [{"role": "system", "content": "Be kind."}, *said])
+    write(tmp_path / "without.jsonl", said)
     told = {
         name: run_cli("convert", f"{name}.jsonl", "-t", "t.jinja", "--allow-loss", "system", cwd=tmp_path).stderr
         for name in ("with", "without")
@@ -87,5 +88,7 @@ def test_what_fit_does_not_do_is_not_said_of_it(tmp_path):
     write(tmp_path / "in.jsonl", [ASKED, {"role": "assistant", "content": "This."}])
     run = run_cli("convert", "in.jsonl", "-t", "gemma", "-o", "out", "--dry-run", cwd=tmp_path)
     told = [line for line in run.stdout.decode().splitlines() if line.startswith("data that is not plain text")]
-    assert told[0] == "data that is not plain text may need, with this template: --transform parts=flatten (or --fit)"
+    assert (
+        told[0] == "data that is not plain text may need, with this template: --transform developer=system (or --fit)"
+    )
     assert told[-1] == "data that is not plain text may need, with this template: --bos strip"
