@@ -69,9 +69,14 @@ class OutputFile:
                 view = view[os.write(self._fd, view) :]
         self._waiting += size
         if self._waiting >= AHEAD and not (self._ahead and self._ahead.is_alive()):
-            self._waiting, self._ahead = 0, threading.Thread(target=self._sync_ahead, daemon=True)
-            self._ahead.start()
+            self._hurry()
         return size
+
+    def _hurry(self) -> None:
+        self._waiting, ahead = 0, threading.Thread(target=self._sync_ahead, daemon=True)
+        with suppress(RuntimeError):  # no thread is to be had: `sync` does it all
+            ahead.start()
+            self._ahead = ahead
 
     def _sync_ahead(self) -> None:
         try:

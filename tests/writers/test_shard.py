@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,16 @@ def test_a_sync_that_failed_ahead_is_told_and_not_tried_again(tmp_path: Path, mo
         file.write(bytes(fsops.AHEAD))
     assert caught.value.code == "output.eio" and caught.value.message.endswith(": the disk reports an error")
     assert (listing(tmp_path), asked) == ({}, [])
+
+
+def test_without_a_thread_a_file_is_synced_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with AtomicFile(tmp_path / "x") as file:
+        file.write(bytes(fsops.AHEAD))
+    assert listing(tmp_path) == {"x": bytes(fsops.AHEAD)}
 
 
 def test_most_of_a_file_is_synced_before_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
