@@ -92,7 +92,7 @@ def apart(executor: str = "processes", *modules: str) -> Iterator[None]:
     without_pandas()
     forks = executor == "processes"
     with executors.opened("chatfmt.pipeline.run", *modules) if forks else nullcontext():
-        gc.enable()
+        gc.enable()  # it was off while modules were imported (`__main__`)
         yield
 
 
