@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ONE_SIDED = frozenset({"text", "messages", "prompt", "prompt-completion", "segments", "tokens"})
 """The views that take one conversation of a row."""
+SHOWN = 70
+"""Characters of a template's own text that a note shows."""
 BESIDE = {"preference": "rejected", "unpaired-preference": "label", "stepwise": "labels"}
 """What the rows of a data set type hold beside one conversation."""
 
@@ -27,6 +29,8 @@ def of_job(job: Job, detection: Detection) -> Iterator[str]:
     yield from detection.left
     if job.template is not None and detection.type in ("text", "segments"):
         yield f"the rows are text that is complete as it is: the template `{job.template.name}` changes nothing in them"
+    elif job.template is not None and "system" not in job.transforms and (stand_in := system_of(job.template, job)):
+        yield f"rows without a system message get one of the template's own, `{stand_in}`: --system TEXT gives another"
     beside = BESIDE.get(detection.type)
     if beside is not None and job.view in ONE_SIDED:
         yield f"the rows are of type {detection.type}, and `--to {job.view}` leaves out their `{beside}`"
@@ -43,3 +47,13 @@ def of_template(template: ChatTemplate | None, recipe: Recipe) -> Iterator[str]:
         if name not in words:
             meant = UnknownName.of("variable", name, words).hint
             yield f"the template reads no variable `{name}`" + (f": {meant}" if meant.startswith("did you") else "")
+
+
+def system_of(template: ChatTemplate, job: Job) -> str:
+    """The first words of the system message that the template puts where a row has none."""
+    from ..render import doors_of
+    from ..render.probe import stand_in_system
+    from ..render.voice import Voice
+
+    said = " ".join(stand_in_system(Voice(template, job.options, doors_of(template, job.isolation))).split())
+    return said if len(said) <= SHOWN else f"{said[:SHOWN]}…"

@@ -109,7 +109,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, *, executor: str = "s
     check_views(parts)
     files = tuple(file for part in parts for file in part.files)
     made = Plan(recipe, target, parts, template, run_fingerprint(recipe, parts, template, files, target), files)
-    made = replace(made, names=tuple(shard_names(made)), notes=tuple(told(made)))
+    made = replace(made, names=tuple(shard_names(made)), notes=tuple(dict.fromkeys(told(made))))
     return with_schema(made, executor, workers) if target.format == "parquet" else made
 
 

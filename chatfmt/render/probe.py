@@ -156,6 +156,11 @@ def probe(template: Source, variables: Mapping[str, Any] | None = None, doors: D
     return _Probe(Voice(template, RenderOptions(variables=variables or {}), doors)).card()
 
 
+def stand_in_system(voice: Voice) -> str:
+    """The system message that a template puts where a conversation has none; empty for none of its own."""
+    return _Probe(voice).stand_in_system()
+
+
 def encodes_twice(voice: Voice) -> bool:
     """Whether the template prints arguments of calls that are text as a JSON string, quotes escaped."""
     return _Probe(voice).encodes_twice()
@@ -387,6 +392,12 @@ class _Probe:
         header = later.partition("qzanswer")[2].partition("qzagain")[0]
         preamble = opening[: len(opening) - _ending(opening, header)] if header else opening
         return preamble if len(self.cuts.words(preamble)) > 1 else ""
+
+    def stand_in_system(self) -> str:
+        """What of the default stands in the place of a system message, and not beside one."""
+        default, told = self.default_system(), (self.say(SYSTEM, USER, ANSWER) or "").partition("qzsystem")[0]
+        stand_in = default[len(shared(default, told)) :]
+        return stand_in.strip() if self.cuts.words(stand_in) else ""
 
     def reads_date(self) -> bool:
         options = [replace(self.voice.options, date=day) for day in DAYS]

@@ -52,6 +52,21 @@ def test_a_variable_that_the_template_does_not_read(tmp_path):
     assert said(tmp_path, TURNS, "-t", "chatml", "--var", "x=1") == ["the template reads no variable `x`"]
 
 
+def test_a_system_message_that_the_template_brings(tmp_path):
+    brought = "rows without a system message get one of the template's own, `{}`: --system TEXT gives another"
+    qwen = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+    assert said(tmp_path, TURNS, "-t", "qwen2.5") == [brought.format(qwen)]
+    assert said(tmp_path, TURNS, "-t", "qwen2.5", "--system", "Be brief.") == []
+    assert said(tmp_path, TURNS) == said(tmp_path, TURNS, "-t", "llama-3.1") == []
+    (tmp_path / "t.jinja").write_text(
+        "{% if messages[0].role != 'system' %}{{ 'be kind ' * 20 }}{% endif %}"
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    )
+    short = ("be kind " * 20)[:70] + "…"
+    assert said(tmp_path, TURNS, "-t", str(tmp_path / "t.jinja")) == [brought.format(short)]
+    assert "qwen2.5" not in "".join(said(tmp_path, {"text": "Once."}, "-t", "qwen2.5")[1:])
+
+
 def test_a_template_for_text_that_is_complete(tmp_path):
     note = "the rows are text that is complete as it is: the template `chatml` changes nothing in them"
     parts = {"segments": [{"label": True, "text": "a"}]}
