@@ -9,7 +9,7 @@ import datetime
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from types import NoneType
@@ -105,36 +105,28 @@ def _refused(value: Any) -> Any:
 def _read(hint: Any, value: Any, path: tuple[str, ...], wrong: list[Problem]) -> Any:
     """The value as its type; appends to `wrong` what cannot be read so."""
     kind = _kind(hint)
-    if value is None and NoneType in get_args(hint):
-        return None
+    nested = isinstance(kind, type) and issubclass(kind, Checked)
+    if (value is None and NoneType in get_args(hint)) or (nested and isinstance(value, kind)):
+        return value
     if get_origin(kind) is tuple:
         items = value if isinstance(value, (list, tuple)) else [value]
         inner = get_args(kind)[0]
         return tuple(_read(inner, item, (*path, str(place)), wrong) for place, item in enumerate(items))
+    if (nested or get_origin(kind) is Mapping) and not isinstance(value, Mapping):
+        wrong.append(Problem(f"`{value}` is not {_WORDS[Mapping]}", path))
+        return None
+    if nested:
+        made = object.__new__(kind)
+        wrong += made._take(value, path)
+        return made
     if get_origin(kind) is Mapping:
-        if not isinstance(value, Mapping):
-            wrong.append(Problem(f"`{value}` is not {_WORDS[Mapping]}", path))
-            return None
         wrong += [Problem(f"the key `{key}` is not {_WORDS[str]}", path) for key in value if not isinstance(key, str)]
         inner = get_args(kind)[1]
         return {key: _read(inner, item, (*path, str(key)), wrong) for key, item in value.items()}
-    if isinstance(kind, type) and issubclass(kind, Checked):
-        return _nested(kind, value, path, wrong)
     try:
         return msgspec.convert(_spelled(kind, value), hint, strict=False)
     except msgspec.ValidationError as error:
         wrong.append(Problem(f"`{value}` is not {_words(hint, str(error))}", path))
-
-
-def _nested(kind: type[Checked], value: Any, path: tuple[str, ...], wrong: list[Problem]) -> Checked | None:
-    if isinstance(value, kind):
-        return value
-    if not isinstance(value, Mapping):
-        wrong.append(Problem(f"`{value}` is not {_WORDS[Mapping]}", path))
-        return None
-    made = object.__new__(kind)
-    wrong += made._take(value, path)
-    return made
 
 
 def _kind(hint: Any) -> Any:
@@ -178,9 +170,3 @@ _WORDS: Mapping[Any, str] = {
     datetime.date: "a day such as `2024-07-26`",
     Path: "a path",
 }
-
-
-def told(problems: Iterable[RecipeError]) -> RecipeError:
-    """Several errors as one, with the hint of the first."""
-    many = list(problems)
-    return RecipeError("; ".join(map(str, many)), hint=many[0].hint)

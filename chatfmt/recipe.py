@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from .checked import Checked, told
+from .checked import Checked
 from .errors import RecipeError, UnknownName, UsageError
 
 DEFAULT_DATE = datetime.date(2024, 7, 26)
@@ -219,7 +219,7 @@ def build(layers: Iterable[Layer]) -> tuple[Recipe, Run, dict[str, str]]:
     wrong: list[RecipeError] = []
     made = [_or_told(Recipe, values, wrong), _or_told(Run, own, wrong)]
     if wrong:
-        raise told(wrong)
+        raise RecipeError("; ".join(map(str, wrong)), hint=wrong[0].hint)
     return made[0], made[1], origins
 
 

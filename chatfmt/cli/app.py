@@ -76,7 +76,6 @@ def root(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; every way to fail ends here, with a line and a code."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # or it looks through every installed package for some
     signal.signal(signal.SIGTERM, _terminate)
     try:
         given = sys.argv[1:] if arguments is None else arguments

@@ -36,9 +36,9 @@ class Reader:
 
     def _first(self, record: Record, shape: tuple[tuple[str, bool], ...]) -> Reading | None:
         """Read the first record of its shape, and learn which dialects such records need not be shown to."""
-        left, found = dict(self._candidates), None
+        left, found, watched = dict(self._candidates), None, _Watched(record)
         for name, dialect in self._candidates.items():
-            watched = _Watched(record)
+            watched.seen = False
             parts = dialect.fits(watched, self._columns)
             if parts is not None:
                 found = name, parts

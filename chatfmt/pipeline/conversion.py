@@ -238,8 +238,6 @@ class GuardedRenderer:
 
     inner: Renderer
     guard: Guard
-    template: str
-    fitted: bool
 
     def __call__(self, chats: Chats, asked: Asked = JUST_TEXT, failures: Failures = None) -> Rendered:
         try:
@@ -252,7 +250,8 @@ class GuardedRenderer:
 
     def _raise(self, loss: Loss | None) -> None:
         if loss is not None:
-            raise loss.error(self.template, fitted=self.fitted)
+            voice = self.guard.voice
+            raise loss.error(voice.template.name, fitted=voice.options.fitted)
 
 
 class Boundaries:
@@ -270,7 +269,7 @@ def guarded(engine: render.Renderer, job: Job, voice: Voice) -> Renderer:
     inner = engine if job.mask is None else MaskedRenderer(engine, voice, job.mask)
     if "all" in job.allow_loss or job.options.continue_final:
         return inner
-    return GuardedRenderer(inner, Guard(voice, job.allow_loss), voice.template.name, job.options.fitted)
+    return GuardedRenderer(inner, Guard(voice, job.allow_loss))
 
 
 def tagged(batch: pa.RecordBatch, hashes: Sequence[bytes]) -> pa.RecordBatch:

@@ -36,6 +36,7 @@ from .books import Books
 from .conversion import Conversion, place_of, record_of
 from .inputs import Look
 from .kept import told_of_kept
+from .notes import COMPLETE
 from .planning import Part, check_views, has_nulls, load_template, render_options, to_job, to_part, to_plain_detection
 from .scratch import Scratch
 from .target import target_of
@@ -221,7 +222,7 @@ def spread(numbers: Iterator[int]) -> Spread | None:
 
 def rendering(recipe: Recipe, type: str, made: Sequence[pa.RecordBatch]) -> list[str]:
     """The words that name a template which prints all that the conversations hold; none for text that is complete."""
-    if recipe.template is not None or type in ("text", "segments"):
+    if recipe.template is not None or type in COMPLETE:
         return ["-t", recipe.template] if recipe.template else []
     turns = [column.flatten() for batch in made for column in turns_of(batch)]
     said = {name for turn in turns for name in turn.type.names if turn.field(name).null_count < len(turn)}

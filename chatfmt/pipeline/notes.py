@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import UnknownName
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ONE_SIDED = frozenset({"text", "messages", "prompt", "prompt-completion", "segments", "tokens"})
 """The views that take one conversation of a row."""
+COMPLETE = frozenset({"text", "segments"})
+"""The types of data sets whose rows are text that a template does not change."""
 SHOWN = 70
 """Characters of a template's own text that a note shows."""
 BESIDE = {"preference": "rejected", "unpaired-preference": "label", "stepwise": "labels"}
@@ -27,13 +29,18 @@ def of_job(job: Job, detection: Detection) -> Iterator[str]:
     """What there is to say of how rows are read and what is made of them."""
     yield from told_of_kept(job, detection)
     yield from detection.left
-    if job.template is not None and detection.type in ("text", "segments"):
+    if job.template is not None and detection.type in COMPLETE:
         yield f"the rows are text that is complete as it is: the template `{job.template.name}` changes nothing in them"
-    elif job.template is not None and "system" not in job.transforms and (stand_in := system_of(job.template, job)):
-        yield f"rows without a system message get one of the template's own, `{stand_in}`: --system TEXT gives another"
     beside = BESIDE.get(detection.type)
     if beside is not None and job.view in ONE_SIDED:
         yield f"the rows are of type {detection.type}, and `--to {job.view}` leaves out their `{beside}`"
+
+
+def of_system(jobs: Iterable[tuple[Job, Detection]]) -> Iterator[str]:
+    """What there is to say of the system message that the one template of all jobs puts where a row has none."""
+    asked = [job for job, detection in jobs if detection.type not in COMPLETE and "system" not in job.transforms]
+    if asked and (said := system_of(asked[0])):
+        yield f"rows without a system message get one of the template's own, `{said}`: --system TEXT gives another"
 
 
 def of_template(template: ChatTemplate | None, recipe: Recipe) -> Iterator[str]:
@@ -49,11 +56,14 @@ def of_template(template: ChatTemplate | None, recipe: Recipe) -> Iterator[str]:
             yield f"the template reads no variable `{name}`" + (f": {meant}" if meant.startswith("did you") else "")
 
 
-def system_of(template: ChatTemplate, job: Job) -> str:
-    """The first words of the system message that the template puts where a row has none."""
+def system_of(job: Job) -> str:
+    """The first words of the system message that the template puts where a row has none; empty for none."""
+    if job.template is None:
+        return ""
     from ..render import doors_of
     from ..render.probe import stand_in_system
     from ..render.voice import Voice
 
-    said = " ".join(stand_in_system(Voice(template, job.options, doors_of(template, job.isolation))).split())
+    voice = Voice(job.template, job.options, doors_of(job.template, job.isolation))
+    said = " ".join(stand_in_system(voice).split())
     return said if len(said) <= SHOWN else f"{said[:SHOWN]}…"

@@ -44,7 +44,8 @@ def convert_piped(
         return "none"
     template = load_template(recipe)
     job, detection = to_job(recipe, [first], template, target, nulls=False)
-    for note in (*notes.of_job(job, detection), *notes.of_template(template, recipe)):
+    said = (notes.of_job(job, detection), notes.of_system([(job, detection)]), notes.of_template(template, recipe))
+    for note in chain.from_iterable(said):
         on_note(note)
     conversion = Conversion(job)
     encoder = writers.FORMATS[target.format](stream, pa.schema([]), target.compression)

@@ -308,6 +308,7 @@ def told(plan: Plan) -> Iterable[str]:
     for part in plan.parts:
         yield from part.source.notes
         yield from notes.of_job(part.job, part.detection)
+    yield from notes.of_system((part.job, part.detection) for part in plan.parts)
     yield from notes.of_template(plan.template, plan.recipe)
 
 
