@@ -37,6 +37,8 @@ def plan(source: Sources, **given: Any) -> None:
 
     copy = given.pop("plan")
     recipe, run, _ = to_recipe(source, given)
+    if run.dry_run:
+        raise UsageError("the recipe says `dry_run`, which writes no plan", hint="show it with `chatfmt convert`")
     target = pipeline.target_of(run.out, recipe.format, recipe.compression)
     if target.kind == "stream":
         raise UsageError("the parts of a plan need a place to write to", hint="name a folder or a file with -o")
@@ -46,6 +48,7 @@ def plan(source: Sources, **given: Any) -> None:
         notes = [
             *made.notes,
             *(f"data that is not plain text may need {or_fit(flag)}" for flag in template_needs(made)),
+            *([f"for the rejects: chatfmt commit {run.out} --rejects {run.rejects}"] if run.rejects else ()),
         ]
         for note in notes:
             show.say(f"note: {note}")

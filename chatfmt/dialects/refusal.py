@@ -25,7 +25,7 @@ def no_dialect(names: Sequence[str], records: Sequence[Record], columns: Columns
 
 
 def _hint(names: Sequence[str], records: Sequence[Record], columns: Columns) -> str:
-    by_shape = _turns_hint(names, records, columns) or _pair_hint(names, columns)
+    by_shape = _turns_hint(names, records, columns) or _empty_hint(names, records) or _pair_hint(names, columns)
     texts = [name for name in names if isinstance(records[0].get(name), str)]
     return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns)
 
@@ -61,6 +61,14 @@ def _turns_hint(names: Sequence[str], records: Sequence[Record], columns: Column
             "--map messages.role=KEY --map messages.content=KEY, or give roles in turn with --roles user,assistant"
         )
     return None
+
+
+def _empty_hint(names: Sequence[str], records: Sequence[Record]) -> str | None:
+    """The hint where the column of conversations is there, and all of them are empty."""
+    columns = [name for name in names if name.lower() in MESSAGES]
+    if not columns or any(record.get(name) for name in columns for record in records):
+        return None
+    return f"`{columns[0]}` holds no turn in any of the rows looked at"
 
 
 def _texts_hint(names: Sequence[str], records: Sequence[Record], columns: Columns) -> str:

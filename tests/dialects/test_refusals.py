@@ -21,6 +21,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "map question and answer, such as --map prompt=content --map completion=COLUMN; "
         "or plain text: --map text=content",
     ),
+    "no turn anywhere": (
+        {"id": "a", "messages": []},
+        "no dialect fits: the columns are `id`, `messages`",
+        "`messages` holds no turn in any of the rows looked at",
+    ),
     "natural language inference": (
         {"premise": "A", "hypothesis": "B", "label": 0},
         "no dialect fits: the columns are `premise`, `hypothesis`, `label`",

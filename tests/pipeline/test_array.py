@@ -296,6 +296,24 @@ def test_the_command_line(tmp_path):
     assert manifest.verify(tmp_path / "out") == []
 
 
+def test_what_a_recipe_says_beside_the_plan_is_not_passed_over(tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", ROWS[:30])
+    text = "source: in.jsonl\ntemplate: chatml\nout: out\nrejects: bad.jsonl\n"
+    (tmp_path / "recipe.yaml").write_text(text)
+    made = run_cli("plan", "recipe.yaml", cwd=tmp_path)
+    assert made.stderr.decode().splitlines()[-3:] == [
+        "note: for the rejects: chatfmt commit out --rejects bad.jsonl",
+        "planned 1 shard in `out/.chatfmt/plan.json`",
+        "do them with: chatfmt run out --task 1/1",
+    ]
+    (tmp_path / "recipe.yaml").write_text(text + "dry_run: true\n")
+    refused = run_cli("plan", "recipe.yaml", "--overwrite", cwd=tmp_path)
+    assert (refused.returncode, refused.stderr.decode().splitlines()) == (2, [
+        "error: the recipe says `dry_run`, which writes no plan",
+        "hint: show it with `chatfmt convert`",
+    ])  # fmt: skip
+
+
 def slurm(number: int, first: int, last: int, count: int, step: int = 1) -> dict[str, str]:
     values = {"ID": number, "MIN": first, "MAX": last, "COUNT": count, "STEP": step}
     return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
