@@ -23,12 +23,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
 
-@dataclass(frozen=True)
-class Location:
+
+class Location(Struct, frozen=True):
     """Where in the input: a file as the user named it, and zero-based positions in it.
 
     `row` counts the records of the file from 0. Inside a stage that sees only a batch, `row` is the index in that

@@ -21,9 +21,12 @@ import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct, field, to_builtins
+from msgspec.structs import asdict
 
 from .errors import InputError, Location
 
@@ -40,8 +43,7 @@ RAW_LIMIT = 64 * 1024
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Shard:
+class Shard(Struct, frozen=True, forbid_unknown_fields=True):
     """One output file. `rows_in + added = rows + rejected + filtered + duplicates + merged`, all counted on their own.
 
     `name` is the path in the output folder. `rows_in` are the rows read; `merged` those that became a part of another
@@ -57,7 +59,7 @@ class Shard:
     duplicates: int = 0
     bytes: int = 0
     sha256: str = ""
-    inputs: Sequence[Any] = ()
+    inputs: tuple[Any, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     rows_in: int = 0
     added: int = 0
@@ -70,8 +72,7 @@ SUMS = ("rows_in", "rows", "rejected", "filtered", "duplicates", "added", "merge
 """The fields of a Shard that `totals` adds up."""
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of one conversion. `recipe` is resolved, plain data; `sources` have `id`, `revision` and file hashes.
 
     `template` has `name` and `sha256`, `engine` says what rendered and behind which isolation; either may be empty.
@@ -79,9 +80,9 @@ class Manifest:
     """
 
     fingerprint: str
-    shards: Sequence[Shard] = ()
+    shards: tuple[Shard, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    sources: Sequence[Mapping[str, Any]] = ()
+    sources: tuple[Mapping[str, Any], ...] = ()
     template: Mapping[str, Any] = field(default_factory=dict)
     engine: Mapping[str, Any] = field(default_factory=dict)
     totals: Mapping[str, int] = field(default_factory=dict)
@@ -98,7 +99,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of the file, always the same for the same content."""
-        data = asdict(self)
+        data = to_builtins(self)
         return _pretty({**data, "sha256": fingerprint(data)})
 
     @classmethod
@@ -111,16 +112,14 @@ class Manifest:
                 f"the manifest has version `{data.get('version')}`, this chatfmt reads version `{VERSION}`",
                 hint="use the chatfmt that wrote it",
             )
-        shards = tuple(_shard(shard) for shard in _lists(data, "shards"))
-        manifest = _of(cls, {**data, "shards": shards, "sources": tuple(_lists(data, "sources"))})
+        manifest = _of(cls, data)
         whole = not manifest.rejects or {"bytes", "sha256"} <= manifest.rejects.keys()
         if digest != fingerprint(data) or manifest.to_json() != text or not whole:
             raise InputError("the manifest was changed after it was written", hint="convert again with `--overwrite`")
         return manifest
 
 
-@dataclass(frozen=True)
-class Reject:
+class Reject(Struct, frozen=True):
     """One refused row: its stable reason code, the reason in words, where it was read, and its raw bytes.
 
     `row` counts from 0, `line` from 1, `byte` from 0. `raw` is the row as it stood in the file, or its JSON text for
@@ -169,8 +168,7 @@ class Reject:
         return Location(self.file, self.row, self.message, self.line, self.byte)
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One thing that `verify` found: `manifest`, `missing`, `extra`, `size`, `sha256`, `rows`, `page` or `balance`."""
 
     code: str
@@ -214,8 +212,7 @@ def shard_from_json(text: str, **expected: Any) -> Shard:
     digest = data.pop("sha256", None)
     if digest != fingerprint(data) or any(data.get(name) != value for name, value in expected.items()):
         raise InputError("the receipt is damaged or of another run", hint="run again with `--resume`")
-    shard = data.get("shard")
-    return _shard(shard if isinstance(shard, dict) else {})
+    return _of(Shard, data.get("shard"))
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -343,38 +340,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _of(cls: Callable[..., T], data: Mapping[str, Any]) -> T:
-    known = {item.name for item in fields(cls)}  # type: ignore[arg-type]
+def _of(cls: type[T], data: Any) -> T:
     try:
-        if unknown := data.keys() - known:
-            raise TypeError(f"unknown keys {sorted(unknown)}")
-        made = cls(**data)
-        _check_kinds(made)
-        return made
-    except TypeError:
+        return msgspec.convert(data, cls)
+    except msgspec.ValidationError:
         raise InputError("the manifest was changed after it was written", hint="convert again") from None
-
-
-_KINDS: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "Sequence": (list, tuple), "Mapping": dict}
-
-
-def _check_kinds(made: Any) -> None:
-    """Raises TypeError where a field is not of the kind that its annotation says: JSON may hold anything."""
-    for item in fields(made):
-        value = getattr(made, item.name)
-        counts = value.values() if item.type == "Mapping[str, int]" and isinstance(value, dict) else ()
-        if not isinstance(value, _KINDS[str(item.type).partition("[")[0]]) or any(type(n) is not int for n in counts):
-            raise TypeError(f"`{item.name}` is {value!r}")
-
-
-def _shard(data: Mapping[str, Any]) -> Shard:
-    shard = _of(Shard, data)
-    return replace(shard, inputs=tuple(shard.inputs))
-
-
-def _lists(data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    items = data.get(name)
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def _object(text: str, what: str) -> dict[str, Any]:

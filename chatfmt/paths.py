@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from itertools import chain
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
 
 from .errors import UsageError
 from .schema import JSON, KEYS, ROW, TEXT, decode_objects, encode_objects, loads
@@ -42,8 +42,7 @@ _FIRST = re.compile(r'[^.\[\]"]+')
 _NEXT = re.compile(r'\.([^.\[\]"]+)|\."([^"]+)"|\[(-?\d+)\]|\[\]')
 
 
-@dataclass(frozen=True)
-class FieldPath:
+class FieldPath(Struct, frozen=True):
     """A parsed path; `text` is what the user wrote."""
 
     text: str

@@ -23,13 +23,13 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, chain, repeat
 from typing import Any, Literal, Protocol, TypedDict
 
 import numpy as np
 import orjson
 import pyarrow as pa
+from msgspec import Struct
 
 from .errors import RenderError
 
@@ -287,8 +287,7 @@ def for_people(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else to_plain(value)
 
 
-@dataclass(frozen=True)
-class Rendered:
+class Rendered(Struct, frozen=True):
     """The text of each conversation, null where there is none, and its spans where they were asked for.
 
     Spans are lists of `[start, end)` in code points of the text.
@@ -300,8 +299,7 @@ class Rendered:
     """Which rows are known to print every text of their conversation; None where nothing is known."""
 
 
-@dataclass(frozen=True)
-class Chats:
+class Chats(Struct, frozen=True):
     """Conversations to render: a messages column, and JSON columns of its length with what else a template sees."""
 
     messages: pa.ListArray
@@ -329,8 +327,7 @@ class Chats:
         return Chats(*(None if column is None else change(column) for column in (self.messages, *self.others)))
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What one call of a renderer asks for."""
 
     generation_prompt: bool | None = None

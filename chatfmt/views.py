@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .errors import ChatfmtError, Location, RowError, UnknownName, UsageError
 from .schema import Asked, Chats, Rendered, Renderer, decode_conversations, encode_conversations, json_array
@@ -32,8 +33,7 @@ class Cutter(Protocol):
     def __call__(self, chats: Chats, first: Sequence[int]) -> list[int]: ...
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(Struct, frozen=True):
     """A CONVERSATIONS batch and how to render it; `renderer` is None where no template was asked for."""
 
     batch: pa.RecordBatch

@@ -6,7 +6,6 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import asdict, fields, replace
 from itertools import product
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import asdict, fields, replace
 
 from chatfmt.errors import InputError, Location
 from chatfmt.manifest import MANIFEST as MANIFEST_FILE

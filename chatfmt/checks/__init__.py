@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
 
 from ..errors import CheckError, Location, UnknownName
 from ..schema import JSON, ROLES, TEXT, decode_conversations, dumps, loads
@@ -295,8 +295,7 @@ def _chars_of(content: Any) -> int:
     return len(content) if isinstance(content, str) else 0
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(Struct, frozen=True):
     """One entry of CHECKS: what a code means, whether it stops the row, and what finds it."""
 
     kind: Kind

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
 
 from ..schema import CONVERSATION_COLUMNS, JSON, ROLES, TEXT, dumps, is_turns
 
@@ -30,8 +30,7 @@ class Finding(NamedTuple):
     column: str
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What the checks that need to be told something are told."""
 
     literals: tuple[str, ...] = ()
@@ -42,15 +41,14 @@ class Limits:
     """The longest conversation, in characters of content, for `row.too_long`."""
 
 
-@dataclass(frozen=True)
-class View:
+class View(Struct, frozen=True, dict=True):
     """One messages column of a batch, flattened, with what several checks ask for computed once."""
 
     name: str
     column: pa.ListArray
     prompted: Mask
     """Rows whose conversation began in the column `prompt`."""
-    prompt: pa.ListArray | None = field(default=None, repr=False)
+    prompt: pa.ListArray | None = None
 
     @cached_property
     def turns(self) -> pa.StructArray:

@@ -92,7 +92,8 @@ def apart(executor: str = "processes", *modules: str) -> Iterator[None]:
     without_pandas()
     forks = executor == "processes"
     with executors.opened("chatfmt.pipeline.run", *modules) if forks else nullcontext():
-        gc.enable()  # it was off while modules were imported (`__main__`)
+        gc.freeze()  # modules stay: the search for garbage, off while they were imported (`__main__`), leaves them out
+        gc.enable()
         yield
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec.structs import asdict
 
 from ..errors import DataProblem, NoDialect
 from . import options, show
@@ -127,7 +128,7 @@ def preview(source: Sources, **given: Any) -> None:
         rows = look.preview(recipe, count, scratch)
     for row in rows:
         if run.json:
-            show.print_out(json.dumps({"schema": 1, **vars(row)}, ensure_ascii=False))
+            show.print_out(json.dumps({"schema": 1, **asdict(row)}, ensure_ascii=False))
         else:
             print_preview(row)
 
@@ -193,7 +194,7 @@ def check(source: Sources, **given: Any) -> None:
 
     recipe, run, _ = to_recipe(source, given)
     with Scratch() as scratch:
-        troubles, books = look.check(replace(recipe, on_error="skip", strict=False), scratch)
+        troubles, books = look.check(dataclasses.replace(recipe, on_error="skip", strict=False), scratch)
     rows = len({(trouble.at.file, trouble.at.row) for trouble in troubles})
     if run.json:
         show.print_out(json.dumps(to_json(troubles, books.read), ensure_ascii=False))

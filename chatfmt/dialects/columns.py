@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from .. import schema
 from ..errors import DialectError, Location, NoDialect, UsageError
@@ -33,8 +34,7 @@ ALIASES = {"user": "prompt", "assistant": "completion", "chat_template_kwargs": 
 """Other names of parts."""
 
 
-@dataclass(frozen=True)
-class Columns:
+class Columns(Struct, frozen=True):
     """What plays which part; plain data, so that it crosses process boundaries.
 
     `fields` maps a part to a column or a path into one (`a.b[0].c`), and `messages.role`, `messages.content`,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from .. import schema
 from ..errors import UnknownName
@@ -19,8 +20,7 @@ from .reading import Reader, Reading
 from .refusal import no_dialect, rows_differ, types_differ
 
 
-@dataclass(frozen=True)
-class Detection:
+class Detection(Struct, frozen=True):
     """The dialect of a data set, the complete columns for its `convert`, and what else was seen.
 
     `others` are other readings that were possible, each with the reason why it was not taken. `type` is one of

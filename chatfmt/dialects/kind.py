@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import pyarrow as pa
+from msgspec import Struct
 
 from .columns import Columns, Record
 
@@ -13,8 +13,7 @@ Fits = Callable[[Record, Columns], Mapping[str, str] | None]
 """The parts of one record, each with its column (or the key inside turns), None if the dialect cannot read it."""
 
 
-@dataclass(frozen=True)
-class Dialect:
+class Dialect(Struct, frozen=True):
     """One way to spell a conversation: how it is converted, which records it fits, what it is in a few words.
 
     `parts` are the parts that `--map` can give it, beside system, tools, template_kwargs and documents. `kind` is the

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from .. import schema
 from ..errors import DialectError, Location, NoDialect

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from msgspec import Struct
 
 from ..errors import DialectError
 from ..paths import value_at
@@ -22,8 +22,7 @@ from .roles import known_role
 Turn = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(Struct, frozen=True):
     """A rendered form: `start` matches where a turn begins (group 1 is its role), `end` what closes one.
 
     With `preamble` a text before the first turn is what the system says.

@@ -8,9 +8,10 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from ..errors import ChatfmtError, InputError, OutputError
 from . import nursery
@@ -94,8 +95,7 @@ def opened(module: str, *more: str) -> Iterator[None]:
                 _idle.pop().end()
 
 
-@dataclass
-class Job:
+class Job(Struct):
     """A call in flight: its place in the order, what to call with which task, and how often its worker died."""
 
     index: int
@@ -146,6 +146,8 @@ class Pool:
         """End all workers, at once where they are at work, and wait for them."""
         with self._guard:
             self._closing = True
+            for worker in self._alive:
+                worker.kill()  # all of them first: they take their memory down side by side
             for worker in self._alive:
                 worker.end()
         for _ in self._threads:

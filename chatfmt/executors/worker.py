@@ -141,9 +141,13 @@ class Worker:
         why = " (out of memory?)" if name == "SIGKILL" else ""
         return Lost(f"{who} was killed by {name}{why}", -code in CRASHES, place)
 
+    def kill(self) -> None:
+        """Kill the process, if it is there, without waiting for it."""
+        self._process.kill()
+
     def end(self) -> None:
         """Kill the process, if it is there, and wait for it."""
-        self._process.kill()
+        self.kill()
         self._process.wait()
         for pipe in (self._process.tasks, self._process.answers):
             with contextlib.suppress(OSError):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter, abc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ..errors import RowError
 from ..schema import TEXT, encode_objects
@@ -24,8 +25,7 @@ Mapper = abc.Callable[[pa.RecordBatch], "Mapped"]
 Origin = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
-class Mapped:
+class Mapped(Struct, frozen=True):
     """What a mapping made of a batch, and of how many rows it made none: `filtered` by `--where`, `unfilled` by
     `--explode` (an empty list); `exploded` counts the rows that came out of it.
     """

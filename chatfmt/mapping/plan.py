@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections import abc
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from ..errors import RecipeError, UnknownName, UsageError
 from ..paths import FieldPath
@@ -18,15 +19,13 @@ PREAMBLE = "^"
 """The marker that stands for the start of a transcript: the role of the text before the first marker."""
 
 
-@dataclass(frozen=True)
-class Constant:
+class Constant(Struct, frozen=True):
     """The same value in every row: text, a truth value, or a list or object of JSON."""
 
     value: Any
 
 
-@dataclass(frozen=True)
-class Template:
+class Template(Struct, frozen=True):
     """Text that a Jinja template builds from the row."""
 
     text: str
@@ -35,8 +34,7 @@ class Template:
 Part = FieldPath | Constant | Template
 
 
-@dataclass(frozen=True)
-class Mapping:
+class Mapping(Struct, frozen=True):
     """What plays which part in a source: plain frozen data, which pickles.
 
     `fields` fills a column each, in the order given; `keys` (`messages.role` and the like) name keys inside turns and

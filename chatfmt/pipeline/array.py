@@ -13,12 +13,13 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from .. import executors, writers
 from ..errors import InputError, OutputError, RecipeError, UsageError
@@ -41,16 +42,14 @@ SHOWN = 3
 """Names of missing shards in a message."""
 
 
-@dataclass(frozen=True)
-class Cut:
+class Cut(Struct, frozen=True):
     """A source and its shards, as they lie in the file of a plan."""
 
     source: Source
     shards: tuple[Annotated[tuple[InputSplit, ...], msgspec.Meta(min_length=1)], ...]
 
 
-@dataclass(frozen=True)
-class Hashed:
+class Hashed(Struct, frozen=True):
     """An input file as it was when the plan was made."""
 
     file: str
@@ -61,8 +60,7 @@ class Hashed:
 Stamp = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(Struct, frozen=True):
     """What the file of a plan says; `stamps` by the uri of a file, `schema` the base64 of its Arrow message."""
 
     version: Literal[1]

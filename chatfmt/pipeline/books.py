@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from ..errors import ChatfmtError
 from ..manifest import Shard
 
 
-@dataclass
-class Books:
+class Books(Struct):
     """Counts that must balance: `read + added = written + rejected + filtered + duplicates + merged`.
 
     `added` are rows that a step made of others (an exploded list, a split conversation), `merged` those that became
@@ -43,7 +44,7 @@ class Books:
         self.merged += max(0, before - after)
 
     def add(self, other: Books) -> None:
-        for name, value in vars(other).items():
+        for name, value in asdict(other).items():
             if isinstance(value, Counter):
                 getattr(self, name).update(value)
             else:
@@ -70,7 +71,7 @@ class Books:
             "reject": self.reasons,
         }
         counts = {f"{kind}.{name}": n for kind, found in counters.items() for name, n in sorted(found.items())}
-        numbers = {name: value for name, value in vars(self).items() if not isinstance(value, Counter)}
+        numbers = {name: value for name, value in asdict(self).items() if not isinstance(value, Counter)}
         return {"rows_in": numbers.pop("read"), "rows": numbers.pop("written"), **numbers, "counts": counts}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from itertools import compress
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
 
 from .. import checks, dialects, mapping, render, tokens, transforms, views, writers
 from ..errors import ChatfmtError, Location, RowError, UsageError, located
@@ -47,8 +47,7 @@ OnFinding = Callable[[checks.Finding, Location], None]
 """Called with what a check found and where."""
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(Struct, frozen=True):
     """A named step on a batch; its errors count rows in the batch it was given, whose row numbers are in `rows`."""
 
     rows: str
@@ -232,8 +231,7 @@ class Conversion:
         return {**fields, "num_tokens": self._tokenizer.count(fields["text"])}
 
 
-@dataclass(frozen=True)
-class GuardedRenderer:
+class GuardedRenderer(Struct, frozen=True):
     """Renders as `inner` does, and fails where a text of a conversation does not reach the output."""
 
     inner: Renderer

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .. import executors, writers
 from ..manifest import SUMS, Shard, totals
@@ -30,8 +31,7 @@ OPEN_PARTS = 200
 """Parts that are open at a time: each takes a file descriptor."""
 
 
-@dataclass(frozen=True, eq=False)
-class GatherTask:
+class GatherTask(Struct, frozen=True, eq=False):
     """Rows of parts to one output shard; same task, same bytes."""
 
     name: str

@@ -6,10 +6,11 @@ Damaged files can crash a reader of native code, so that it is done in a process
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .. import executors, sources
 from ..errors import UsageError, located
@@ -21,8 +22,7 @@ from .scratch import Scratch, from_stdin, read_more_than_once
 SAMPLE_ROWS = 1000
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(Struct, frozen=True):
     """What to look at; `scratch` must have its folder already, `source` is what was found before."""
 
     recipe: Recipe

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ..dialects import Columns
 from ..mapping import Mapping as FieldMapping
@@ -18,8 +19,7 @@ from ..render.template import ChatTemplate
 from ..sources import InputSplit
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
+class Job(Struct, frozen=True, eq=False):
     """All that turns rows of a source into rows of output, beside the rows.
 
     `schema` is set where every shard must have the same columns (Parquet); JSON Lines describe themselves.
@@ -63,8 +63,7 @@ class Job:
     schema: pa.Schema | None = None
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(Struct, frozen=True):
     """Rows [first, stop) of a file that a task is at work on; `stop` is None while it reads them."""
 
     file: str
@@ -83,8 +82,7 @@ class Place:
         return str(self.first) if last <= self.first else f"{self.first} to {last}"
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(Struct, frozen=True):
     """A run of input splits to one output shard; same task, same bytes."""
 
     job: Job

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from heapq import merge
 from itertools import islice
@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct, field, to_builtins
+from msgspec.structs import replace
 
 from .. import checks, executors, sources, views
 from ..checked import default_of
@@ -43,8 +45,7 @@ from .target import target_of
 from .tasks import output_batches, row_at, singly, told, whole
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(Struct, frozen=True):
     """The smallest, middle and largest of some numbers."""
 
     smallest: int
@@ -52,8 +53,7 @@ class Spread:
     largest: int
 
 
-@dataclass(frozen=True)
-class Inspection:
+class Inspection(Struct, frozen=True):
     """What a sample of a source holds and how it is read; `problem` says why it cannot be, then `detection` is None."""
 
     source: str
@@ -79,7 +79,7 @@ class Inspection:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, keys in order."""
-        return {"schema": 1, **asdict(self)}
+        return {"schema": 1, **to_builtins(self)}
 
 
 def inspect(recipe: Recipe, scratch: Scratch) -> list[Inspection]:
@@ -256,7 +256,7 @@ READING = {
 """The keys of a recipe that say how a source is read, and their flags."""
 
 
-DEFAULTS = {key.name: default_of(key) for key in fields(Recipe)}
+DEFAULTS = {key.name: default_of(key) for key in dataclasses.fields(Recipe)}
 
 
 def flags(flag: str, value: Any, key: str) -> list[str]:
@@ -273,8 +273,7 @@ def flags(flag: str, value: Any, key: str) -> list[str]:
     return [word for item in (value if isinstance(value, tuple) else (value,)) for word in (flag, str(item))]
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(Struct, frozen=True):
     """One row before and after: the record, the output columns, and the spans of trained text in `text`."""
 
     row: int
@@ -296,7 +295,7 @@ def preview(recipe: Recipe, count: int, scratch: Scratch) -> list[Shown]:
     Where conversations are spread over the rows of a file the file is read whole, and `count` conversations are shown.
     """
     template, target = load_template(recipe), target_of(None, "jsonl", None)
-    few = replace(recipe, limit=count)
+    few = dataclasses.replace(recipe, limit=count)
     part = to_part(few, recipe.source[0], template, target, scratch)
     if part.job.whole_file:
         part = to_part(recipe, recipe.source[0], template, target, scratch)
@@ -370,8 +369,7 @@ def outputs_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     return [for_people(row) for row in rows]
 
 
-@dataclass(frozen=True)
-class Trouble:
+class Trouble(Struct, frozen=True):
     """One thing that a conversion would meet: `kind` is `error` (the row cannot be converted) or `warning`."""
 
     code: str

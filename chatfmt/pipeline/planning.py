@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from msgspec import Struct, field
+from msgspec.structs import asdict, replace
 
 from .. import __version__, checks, dialects, executors, mapping, render, tokens, transforms, views, writers
 from ..dialects import Columns, Detection
@@ -40,8 +41,7 @@ RUN_ONLY = {"about", "workers", "max_bad"}
 """Keys of the recipe that change no byte of a shard."""
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(Struct, frozen=True):
     """One source of a conversion with how its rows are read."""
 
     source: Source
@@ -54,8 +54,7 @@ class Part:
     """The first few rows of the source, where it has any and somebody looked."""
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What a conversion will do, before anything is written."""
 
     recipe: Recipe
@@ -358,7 +357,7 @@ def bytes_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def plain(columns: Columns) -> dict[str, Any]:
-    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(columns).items()}
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in asdict(columns).items()}
 
 
 def with_schema(plan: Plan, executor: str, workers: int) -> Plan:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict, replace
 
 from .. import __version__, executors, render, writers
 from ..errors import DataProblem, RowError, UsageError
@@ -32,8 +34,7 @@ OnProgress = Callable[[int], None]
 """Called with the number of rows read so far."""
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(Struct, frozen=True):
     """What a conversion did, for people and for machines. `rows_in + added` is the sum of the other five counts."""
 
     rows_in: int = 0
@@ -364,12 +365,12 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
         fingerprint=plan.fingerprint,
         shards=tuple(map(without_engine, shards)),
         recipe=plan.recipe.plain(),
-        sources=[
-            {"id": part.source.dataset_id or part.source.shown, "revision": part.source.revision,
-             "subset": part.source.subset, "licence": part.source.licence, "dialect": part.job.dialect}
-            for part in plan.parts
-        ]
-        + [dict(file) for file in plan.files],
+        sources=(
+            *({"id": part.source.dataset_id or part.source.shown, "revision": part.source.revision,
+               "subset": part.source.subset, "licence": part.source.licence, "dialect": part.job.dialect}
+              for part in plan.parts),
+            *map(dict, plan.files),
+        ),
         template={"name": template.name, "sha256": template.sha256, "origin": template.origin,
                   "revision": template.revision, "add_special_tokens": False, **escaped(plan)} if template else {},
         engine={"name": choice.engine, "reason": choice.reason, "isolation": isolation(shards)} if choice else {},

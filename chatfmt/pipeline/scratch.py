@@ -8,10 +8,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
+
+from msgspec.structs import replace
 
 from .. import sources
 from ..errors import ChatfmtError, InputError, Location

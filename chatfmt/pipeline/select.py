@@ -12,11 +12,12 @@ Conversations are chosen, not rows: the rows that one conversation became stay o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from .. import mapping
 from ..errors import UsageError
@@ -30,8 +31,7 @@ CHUNK = 1 << 16
 """Hashes that are Python objects at a time."""
 
 
-@dataclass(frozen=True, eq=False)
-class Conversations:
+class Conversations(Struct, frozen=True, eq=False):
     """A row each: where its output rows begin among those of all parts, how many they are, and what it is chosen by."""
 
     start: Numbers
@@ -46,11 +46,10 @@ class Conversations:
         return len(self.start)
 
     def take(self, chosen: np.ndarray[Any, Any]) -> Conversations:
-        return Conversations(**{name: column[chosen] for name, column in vars(self).items()})
+        return Conversations(**{name: column[chosen] for name, column in asdict(self).items()})
 
 
-@dataclass(frozen=True, eq=False)
-class Selection:
+class Selection(Struct, frozen=True, eq=False):
     """The rows of each split, in order, by their numbers among those of all parts; `books` tell what that changed."""
 
     rows: Mapping[str, Numbers]
@@ -90,7 +89,9 @@ def to_conversations(tags: Sequence[pa.Array], first_row: int, split: int, sourc
 
 def joined(parts: Sequence[Conversations]) -> Conversations:
     """The conversations of all parts, in order."""
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in Conversations.__struct_fields__
+    }
     return Conversations(**columns)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field, replace
 from io import BytesIO
 
 import pyarrow as pa
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from .. import executors, writers
 from ..errors import ChatfmtError
@@ -17,8 +18,7 @@ from .job import Job, Place
 from .tasks import output_batches, ready, to_reject
 
 
-@dataclass(frozen=True)
-class Streaming:
+class Streaming(Struct, frozen=True):
     """A job, the input of each of its shards, and what the stream shall be."""
 
     job: Job
@@ -33,8 +33,7 @@ class Streaming:
         return replace(self, suspect=place)
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """The next bytes of the stream, the rows refused since the last, and the books so far."""
 
     data: bytes

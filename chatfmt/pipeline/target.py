@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 from .. import writers
 from ..errors import UsageError
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(Struct, frozen=True):
     """The output: a folder of shards, one file, or a stream (stdout, a device or a named pipe)."""
 
     kind: Literal["folder", "file", "stream"]

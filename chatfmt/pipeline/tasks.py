@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from .. import executors, sources, writers
 from ..errors import RowError

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from jinja2 import TemplateSyntaxError, nodes
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from . import library
 from .difference import usual_conversations
@@ -25,8 +26,7 @@ _HIDDEN = {"Cf", "Co", "Cn", "Cs"}
 Tracer = Callable[..., "Program | Untraceable"]
 
 
-@dataclass(frozen=True)
-class Audit:
+class Audit(Struct, frozen=True):
     """The findings, each a list of texts, empty where there is nothing to say."""
 
     template: str

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct, field
 
 from ..schema import Asked, Chats, Rendered, integers
 from .environment import Span
@@ -18,8 +18,7 @@ from .shapes import Turns
 from .tables import Pieces
 
 
-@dataclass
-class Batch:
+class Batch(Struct):
     """One call: the conversations, what is asked, and what is found out about their rows."""
 
     chats: Chats
@@ -38,8 +37,7 @@ class Batch:
         return self.chats.take(integers(np.asarray(rows, np.int64)))
 
 
-@dataclass(frozen=True)
-class Replayed:
+class Replayed(Struct, frozen=True):
     """The answer to one call, and how its rows came to their texts.
 
     `program` is the program of each row, `KNOWN` where there is none; `pieces` are its pieces, row by row, None where

@@ -8,7 +8,8 @@ begins. It never falls inside a control token, and nothing is trimmed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..errors import Location, RenderError
 from ..schema import Chats
@@ -17,8 +18,7 @@ from .masks import Masker, refused, to_chats
 from .voice import Chat, Turns
 
 
-@dataclass(frozen=True)
-class Boundary:
+class Boundary(Struct, frozen=True):
     """A rendered text and the code point where its completion begins."""
 
     text: str

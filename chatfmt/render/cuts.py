@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from .marks import CONTENT, Piece, Slot, mark, read
 from .voice import Chat, Turns, Voice
@@ -46,8 +47,7 @@ def shared(one: str, other: str) -> str:
     return min(one, other, key=len)
 
 
-@dataclass(frozen=True)
-class Cut:
+class Cut(Struct, frozen=True):
     """Offsets in a closing literal: where the assistant's own text ends, and where the stop token after it ends."""
 
     text: int

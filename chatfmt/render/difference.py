@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from .cuts import shared
 from .options import RenderOptions
@@ -15,8 +17,7 @@ EXAMPLES = 3
 _AROUND = 40
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(Struct, frozen=True):
     """One conversation that two templates render differently."""
 
     row: int
@@ -27,8 +28,7 @@ class Example:
     """What each prints around that place, or the error that it raised."""
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """What a comparison found; `as_json` gives it by name."""
 
     rows: int
@@ -48,7 +48,7 @@ class Difference:
             "differing": self.differing,
             "first_row": self.first_row,
             "first_character": self.first_character,
-            "examples": [vars(example) for example in self.examples],
+            "examples": [asdict(example) for example in self.examples],
         }
 
 

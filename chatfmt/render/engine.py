@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from ..errors import TemplateError, UnknownName, UsageError
 from .doors import LockedDoors
@@ -18,8 +19,7 @@ from .template import ChatTemplate
 DEFAULTS = RenderOptions()
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """An engine and why it was chosen."""
 
     engine: Literal["trace", "jinja"]

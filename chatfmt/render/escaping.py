@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from msgspec import Struct
 
-@dataclass(frozen=True)
-class Escaper:
+
+class Escaper(Struct, frozen=True, dict=True):
     """Escapes the tokens of one set, whatever they hold; tokens of fewer than two characters are left alone."""
 
     tokens: tuple[str, ...]

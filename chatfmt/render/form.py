@@ -15,8 +15,10 @@ segment up to its field. A message whose role has no segment is an error. `{{` a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from string import Formatter
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..errors import UsageError
 from ..schema import ROLES
@@ -26,8 +28,7 @@ _ESCAPES = {"\\n": "\n", "\\t": "\t", "\\\\": "\\"}
 FIELD = re.compile(r"\{(\w+?)(?:_message)?\}")
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(Struct, frozen=True):
     """How one role is written: `separator` (not before the first message), `before`, the content, `after`."""
 
     role: str

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 from zlib import crc32
@@ -22,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..errors import Location, TemplateError
 from ..schema import JSON, TEXT, Chats, integers
@@ -39,8 +40,7 @@ _THOUGHTS: tuple[Turns, ...] = (
 _KINDS = {CONTENT: "the text", REASONING: "the reasoning", CALLS: "a tool call"}
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(Struct, frozen=True):
     """A text of a conversation that its rendered text lacks."""
 
     message: int | None

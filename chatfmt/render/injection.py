@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Literal, get_args
 
@@ -20,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from jinja2 import TemplateSyntaxError, nodes
+from msgspec import Struct, field
 
 from ..errors import ChatfmtError, CheckError, Location
 from ..schema import CONVERSATION_COLUMNS, JSON, KEYS, TEXT, dumps, is_turns
@@ -73,8 +73,7 @@ def _literals(text: str) -> tuple[str, ...]:
     return tuple(value for value in values if isinstance(value, str))
 
 
-@dataclass(frozen=True)
-class Edges:
+class Edges(Struct, frozen=True, dict=True):
     """The parts of tokens that a text may end or begin with, so that the template's text completes them: the tokens."""
 
     ends: Mapping[str, str] = field(default_factory=dict)
@@ -130,8 +129,7 @@ def control_edges(template: Source) -> Edges:
     return Edges(ends, starts)
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One field of a batch with a control token in it."""
 
     row: int
@@ -155,8 +153,7 @@ class Finding:
         return CheckError(text, hint=hint, at=Location(row=self.row, message=self.message), code=self.code)
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """A batch after a policy: what it became, what was found in it, and the rows that were dropped or rejected."""
 
     batch: pa.RecordBatch
@@ -281,8 +278,7 @@ def _loaded(template: Source | str) -> Source:
     return ChatTemplate.load(template) if isinstance(template, str) else template
 
 
-@dataclass(frozen=True)
-class Texts:
+class Texts(Struct, frozen=True):
     """The values of one text field of a batch: a field of messages, or a column of its own."""
 
     column: str

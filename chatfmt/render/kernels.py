@@ -8,12 +8,12 @@ kernel runs in Python, text by text. Arrow's own trim kernels are not used: they
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from msgspec import Struct, field
 
 from ..schema import JSON
 from .program import OPERATIONS, QUESTIONS, Expression, Piece, Question, evaluate
@@ -28,8 +28,7 @@ _RARITY = [0 if byte in _OFTEN else 1 if chr(byte).isalnum() or byte > 127 else 
 """How rare each byte is in what people write, roughly."""
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Struct, frozen=True):
     """A buffer of UTF-8 text; `low` and `high` bound the part in use. Remembers where patterns occur in it."""
 
     buffer: pa.Buffer
@@ -58,8 +57,7 @@ class Source:
         return places
 
 
-@dataclass(frozen=True)
-class Texts:
+class Texts(Struct, frozen=True):
     """Texts as `[start, stop)` in bytes of one source."""
 
     source: Source

@@ -19,10 +19,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from ..errors import TemplateError, nearest
 
@@ -50,8 +51,7 @@ _PROSE = ("family", "source", "notes")
 _LISTS = ("aliases", "supports", "variables")
 
 
-@dataclass(frozen=True)
-class Builtin:
+class Builtin(Struct, frozen=True):
     """One built-in template: its Jinja text (the header is part of it, and renders to nothing) and its header."""
 
     name: str

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
 from types import GeneratorType
 from typing import Any, NoReturn
 
@@ -18,13 +17,14 @@ from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from .environment import TemplateNamespace, sandbox
 from .nesting import HOLDERS, Sizes
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What a template may use; sizes in characters, `seconds` of wall clock a request as the last resort."""
 
     source: int = 1_000_000

@@ -23,11 +23,11 @@ import json
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jinja2
+from msgspec import Struct
 
 from . import trace as tracing
 from .cage import close_the_door, die_with_parent
@@ -54,8 +54,7 @@ FLUSH = 1 << 16
 Answer = Any
 
 
-@dataclass(frozen=True)
-class Setup:
+class Setup(Struct, frozen=True):
     """What every render has in common; see `options.RenderOptions` and `template.ChatTemplate` for the fields."""
 
     text: str

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from ..errors import InputError
 from .tokens import NAMED, class_defaults, special_tokens, tokenizer_class
@@ -24,8 +25,7 @@ MODEL_CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 
 
-@dataclass(frozen=True)
-class Repository:
+class Repository(Struct, frozen=True):
     """The files of one model: their names, and where each lies on disk once it was asked for."""
 
     name: str
@@ -43,8 +43,7 @@ class Repository:
         return {} if text is None else _object(text, f"{self.name}/{name}")
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(Struct, frozen=True):
     """What a model says about its chats: one text, or texts by name, and the special tokens."""
 
     templates: str | Mapping[str, str]

@@ -13,8 +13,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .environment import REASONING_FIELDS
 from .voice import Chat
@@ -29,8 +31,7 @@ _THINK = re.compile(f"({TAG})")
 CONTENT, REASONING, CALLS, TOOLS, DOCUMENTS = "content", "reasoning", "tool_calls", "tools", "documents"
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """A text that was marked: of which message (None: of the tools or documents), and of which part of it."""
 
     message: int | None
@@ -45,8 +46,7 @@ class Slot:
 ECHO = Slot(None, CALLS)
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """Where a marked text stands in the rendered text, `[start, end)` in code points."""
 
     start: int
@@ -54,8 +54,7 @@ class Piece:
     slot: Slot
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What to mark. A template that reads a text (and not only prints it) may need a plan that leaves it alone."""
 
     others: bool = True
@@ -71,8 +70,10 @@ class Plan:
     """The numbers and truth values in content that is an object, which become text."""
 
 
-@dataclass(frozen=True)
-class Marked:
+USUAL = Plan()
+
+
+class Marked(Struct, frozen=True):
     """A conversation with marks; the mark of `slots[k]` is the characters `base + 2k` and `base + 2k + 1`."""
 
     chat: Chat
@@ -80,8 +81,7 @@ class Marked:
     base: int
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """A rendered text without its marks: where each marked text stands, and which were lost or torn.
 
     `torn` are slots whose text was cut in two, or printed more than once. A name of a tool that is printed again
@@ -186,7 +186,7 @@ class Marker:
 _CALL_KEYS = frozenset(("name", "arguments", "parameters"))
 
 
-def mark(chat: Chat, plan: Plan = Plan()) -> Marked | None:
+def mark(chat: Chat, plan: Plan = USUAL) -> Marked | None:
     """The conversation with marks, or None where its own text leaves no private-use plane free, or no room in one."""
     base = _free_plane(chat)
     if base is None:

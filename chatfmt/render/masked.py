@@ -8,11 +8,11 @@ disturbs go the plain way, one by one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import replace
 
 from ..errors import Location, RenderError
 from ..schema import JUST_TEXT, Asked, Chats, Failures, Rendered, encode_conversations, integers

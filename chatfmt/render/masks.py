@@ -16,23 +16,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from ..errors import ChatfmtError, Location, RenderError
 from ..schema import Chats, decode_conversations, json_values
 from .cuts import Cuts
 from .environment import Span
 from .failures import render_error
-from .marks import CONTENT, REASONING, Marked, Piece, Plan, Reading, mark, read
+from .marks import CONTENT, REASONING, USUAL, Marked, Piece, Plan, Reading, mark, read
 from .voice import Chat, Turns, Voice
 
 Method = Literal["generation", "marks", "prefix"]
 FLAGS = ("train", "weight", "loss", "loss_weight", "training", "trainable")
 """The keys of a message that say whether it is trained on: a boolean, or a number of which 0 means no."""
 PLANS = (
-    Plan(),
+    USUAL,
     Plan(others=False),
     Plan(others=False, calls=False),
     Plan(others=False, reasoning=False),
@@ -41,8 +42,7 @@ PLANS = (
 _WHOLE = Plan(blank=True)
 
 
-@dataclass(frozen=True)
-class MaskOptions:
+class MaskOptions(Struct, frozen=True):
     """What belongs to the trained text."""
 
     stop_token: bool = True
@@ -63,8 +63,7 @@ WHOLE_TURNS = MaskOptions()
 EVERY = MaskOptions(flags=False)
 
 
-@dataclass(frozen=True)
-class Mask:
+class Mask(Struct, frozen=True):
     """A rendered text, its trained spans in code points, the message that each belongs to, and how they were found."""
 
     text: str
@@ -73,8 +72,7 @@ class Mask:
     method: Method
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """Where one turn of the assistant stands: its own text, and the end of the stop token after it."""
 
     message: int

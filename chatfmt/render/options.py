@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, get_args
 
 import pyarrow as pa
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from .. import schema
 from ..schema import Asked
@@ -18,14 +19,13 @@ SPANS = pa.list_(pa.list_(pa.int32()))
 """The type of a column of spans: for each row a list of `[start, end]`, in code points of its text, end exclusive."""
 
 
-@dataclass(frozen=True)
-class RenderOptions:
+class RenderOptions(Struct, frozen=True):
     """How every conversation of a run is rendered."""
 
     generation_prompt: bool = False
     continue_final: bool | str = False
     """Cut the text where the last message's content (or the field of this name) ends, so that a model goes on."""
-    variables: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    variables: Mapping[str, Any] = field(default_factory=dict)
     """Template variables; they win over special tokens of the same name, and a row's `template_kwargs` over them."""
     date: Moment = UNDATED
     engine: Engine = "auto"

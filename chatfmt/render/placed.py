@@ -11,13 +11,13 @@ What is not here: rows whose texts hold `<think>` tags or private-use characters
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct, field
 
 from .. import schema
 from .batches import Replayed, lists_of
@@ -53,8 +53,7 @@ _NO = {
 """Answers that marks around a text leave as they are: what is not in a text is not in it with marks either."""
 
 
-@dataclass
-class _Kind:
+class _Kind(Struct):
     """What is known of the rows of a kind."""
 
     seen: int = 0
@@ -63,8 +62,7 @@ class _Kind:
     """Its number in the table of spans, once its rows agreed."""
 
 
-@dataclass
-class Placements:
+class Placements(Struct):
     """The kinds known for one mask of one template."""
 
     _programs: Sequence[Program] = ()

@@ -10,8 +10,10 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from .cuts import Cuts, in_parts, shared
 from .options import RenderOptions
@@ -21,8 +23,7 @@ Fate = Literal["kept", "dropped", "refused"]
 DAYS = (datetime.date(2021, 2, 3), datetime.date(2022, 11, 25))
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(Struct, frozen=True):
     """One transform that a template needs: its name and value (`--transform NAME=VALUE`), and why."""
 
     name: str
@@ -30,8 +31,7 @@ class Change:
     reason: str
 
 
-@dataclass(frozen=True)
-class ProbeCard:
+class ProbeCard(Struct, frozen=True):
     """What one template does. Every field is the outcome of a rendering; `as_json` gives them by name."""
 
     template: str

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from jinja2.filters import do_indent, do_title
+from msgspec import Struct
 
 Path = tuple[str | int, ...]
 Expression = tuple[Any, ...]
@@ -78,16 +78,14 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
 """Questions about a text; the answer is a truth value or a whole number."""
 
 
-@dataclass(frozen=True)
-class Untraceable:
+class Untraceable(Struct, frozen=True):
     """Why there is no program: `reason` in words; `whole` says that no other conversation would fare better."""
 
     reason: str
     whole: bool = False
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(Struct, frozen=True):
     """Pieces and guards for one shape; `spans` are the `{% generation %}` blocks as `[start, end)` over the pieces.
 
     `spans` is None where a block lies inside a macro or a `{% set %}` block, so that its place is not its text's.

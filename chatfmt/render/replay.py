@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from .. import schema
 from ..errors import RenderError, TemplateError
@@ -35,8 +36,7 @@ from .trace import Inputs, trace
 Tracer = Callable[..., Program | Untraceable]
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """When tracing pays, and how much is remembered."""
 
     rows: int = 8
@@ -53,6 +53,9 @@ class Limits:
     """So many different JSON values of a key always count as few, which makes them part of the shape."""
 
 
+LIMITS = Limits()
+
+
 SEVERAL = "an expression reads several texts"
 WINDOW = 500
 """Rows after which the search for shapes pauses if fewer than one in `HARDLY` was replayed."""
@@ -62,8 +65,7 @@ CHECKS = 2
 """Rows that plain Jinja must confirm before a program is believed."""
 
 
-@dataclass
-class Stats:
+class Stats(Struct):
     """How many rows each path rendered, why rows went through plain Jinja, and how many traces were made."""
 
     replayed: int = 0
@@ -82,8 +84,7 @@ class Stats:
         return (self.replayed + self.python) / self.rows if self.rows else 1.0
 
 
-@dataclass
-class _Shape:
+class _Shape(Struct):
     """What is known of one shape: its programs, best first, and why there will be no more of them."""
 
     programs: list[int] = field(default_factory=list)
@@ -93,8 +94,7 @@ class _Shape:
     closed: str = ""
 
 
-@dataclass
-class _Patience:
+class _Patience(Struct):
     """Where hardly a row is replayed, the search for shapes pauses, each time twice as long: it costs, too."""
 
     tried: int = 0
@@ -132,7 +132,7 @@ class TracedRenderer:
         fallback: Renderer,
         *,
         tracer: Tracer = trace,
-        limits: Limits = Limits(),
+        limits: Limits = LIMITS,
         reason: str = "",
     ) -> None:
         self.template, self.options, self.fallback, self.reason = template, options, fallback, reason

@@ -8,8 +8,9 @@ of agents, the walk is given up soon, for good.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, cast
+
+from msgspec import Struct, field
 
 from .environment import Span, drop_nulls, plain_data
 from .program import Leaves, Program, Untraceable, evaluate
@@ -30,14 +31,12 @@ PATIENCE = 512
 CHECKS = 2
 
 
-@dataclass
-class _Known:
+class _Known(Struct):
     program: Program
     checked: int = 0
 
 
-@dataclass
-class _Shape:
+class _Shape(Struct):
     programs: list[_Known] = field(default_factory=list)
     seen: int = 0
     closed: str = ""

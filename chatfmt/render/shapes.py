@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
 
 from .. import schema
 from ..schema import Asked, Chats
@@ -33,8 +33,7 @@ OFTEN = 16
 _WIDE_KEY = 1 << 40
 
 
-@dataclass(frozen=True)
-class TextColumn:
+class TextColumn(Struct, frozen=True):
     """A text field of all turns of a batch."""
 
     source: Source
@@ -45,8 +44,7 @@ class TextColumn:
         return Texts(self.source, self.offsets[turns], self.offsets[turns + 1])
 
 
-@dataclass(frozen=True)
-class Turns:
+class Turns(Struct, frozen=True):
     """All turns of a batch, end to end: conversation `row` has those from `starts[row]`, `lengths[row]` of them."""
 
     starts: Numbers
@@ -86,8 +84,7 @@ class Classes:
         return found
 
 
-@dataclass(frozen=True)
-class _Field:
+class _Field(Struct, frozen=True):
     """A field of all turns: its texts and its other values, null where the other one speaks, None if it has none."""
 
     name: str

@@ -6,7 +6,7 @@ that a text was printed. A text of which a program prints a part or something ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from .. import schema
 from ..schema import Chats
@@ -17,8 +17,7 @@ SAID = frozenset(("content", *REASONING_FIELDS))
 """The fields of a message that hold what is said."""
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """A text printed whole, but for whitespace at its start (`left`) or its end (`right`)."""
 
     turn: int

@@ -7,13 +7,13 @@ writes the text of all rows at once, in their order. Program 0 stands for a row 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
 
 from .kernels import (
     Numbers,
@@ -37,8 +37,7 @@ KNOWN = 0
 """The program of a row whose text is known: its one piece is that text."""
 
 
-@dataclass(frozen=True)
-class Pieces:
+class Pieces(Struct, frozen=True):
     """The pieces of all rows of a batch, end to end: row `i` has those from `bounds[i]` to `bounds[i + 1]`."""
 
     texts: pa.StringArray

@@ -8,11 +8,12 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import jinja2
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ..errors import ChatfmtError, InputError, TemplateError, UnknownName, UsageError
 from . import form, hub, library, lookup
@@ -24,8 +25,7 @@ GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 """A tag that marks trained text, as transformers looks for it (`{%+ generation %}` is not seen)."""
 
 
-@dataclass(frozen=True)
-class ChatTemplate:
+class ChatTemplate(Struct, frozen=True):
     """A template's text with what it is rendered with; plain data, so it travels inside tasks and pickles.
 
     `named` holds the texts of a model that has several (among them `default`, if there is one) and is empty for a
@@ -35,13 +35,16 @@ class ChatTemplate:
     name: str
     text: str
     """The template used without tools; empty where `named` has no `default`."""
-    special_tokens: Mapping[str, str] = field(default_factory=dict, hash=False)
-    named: Mapping[str, str] = field(default_factory=dict, hash=False)
+    special_tokens: Mapping[str, str] = field(default_factory=dict)
+    named: Mapping[str, str] = field(default_factory=dict)
     origin: Origin = "file"
     revision: str | None = None
     """The commit of a Hub model."""
     date: Moment | None = None
     """The day that `render` shows to the template; None is the moment of the call, as in transformers."""
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.text, self.origin, self.revision, self.date))
 
     @staticmethod
     def load(reference: str | os.PathLike[str], *, revision: str | None = None) -> ChatTemplate:

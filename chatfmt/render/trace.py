@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from .environment import UNDATED, Moment, alias_reasoning, check_documents, check_tools, context, drop_nulls, plain_data
 from .figures import symbol_for
@@ -22,8 +23,7 @@ FIXED = frozenset(("role", "type"))
 """Keys whose text is part of the shape: templates compare it, and it has few values."""
 
 
-@dataclass(frozen=True)
-class Inputs:
+class Inputs(Struct, frozen=True):
     """All that a render sees besides the template, as plain data, in the words of `apply_chat_template`."""
 
     messages: Sequence[Mapping[str, Any]]

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ..errors import ChatfmtError
 from .environment import Span, render_spans, render_text
@@ -32,8 +34,7 @@ class Source(Protocol):
     def choose(self, tools: Any = None) -> str: ...
 
 
-@dataclass(frozen=True)
-class Chat:
+class Chat(Struct, frozen=True):
     """A conversation and all else that a template sees of its row."""
 
     messages: Turns
@@ -46,8 +47,7 @@ class Chat:
         return replace(self, messages=messages)
 
 
-@dataclass(frozen=True)
-class OneText:
+class OneText(Struct, frozen=True):
     """A `Source` with a single template text, whatever the tools."""
 
     name: str
@@ -66,8 +66,7 @@ class Doors(Protocol):
     ) -> Any: ...
 
 
-@dataclass(frozen=True)
-class Voice:
+class Voice(Struct, frozen=True):
     """A chat template with the options of a run; without `doors` the template runs in this process."""
 
     template: Source

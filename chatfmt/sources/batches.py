@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import jiter
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..errors import Location, RowError
 from ..schema import KEYS, ROW, encode_objects
@@ -16,8 +17,7 @@ from .exact_json import as_record, check_value, is_plain, parse_object
 OnBad = Callable[[RowError, bytes], None]
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(Struct, frozen=True):
     """The bytes of one record and where they lie: `row` in its file, `line` from 1, `byte` of its first byte."""
 
     raw: bytes

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from msgspec import Struct
 
 from ..errors import InputError, Location, RowError, located
 from ..schema import JSON, KEYS, ROW, TEXT, is_turns, json_array
@@ -94,8 +94,7 @@ def read_parquet(
             count.check(shown, file.schema_arrow.names if names is None else names)
 
 
-@dataclass(frozen=True)
-class _Group:
+class _Group(Struct, frozen=True):
     """A row group with the metadata of its column chunks, and how many rows of it to decode at once."""
 
     number: int

@@ -10,11 +10,11 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from ..errors import InputError, Location, RowError, UsageError
 from ..schema import KEYS, ROW, TEXT

@@ -6,10 +6,9 @@ cut out when a string is put together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from ..schema import TEXT, integers
 from .scan import Octets, Positions
@@ -24,8 +23,7 @@ _DIGIT[list(b"ABCDEF")] = range(10, 16)
 _UNIT = 6  # bytes of \uXXXX
 
 
-@dataclass(frozen=True)
-class Cuts:
+class Cuts(Struct, frozen=True):
     """Text with its escapes undone, and the ranges [starts, ends) of it that belong to no string any more."""
 
     octets: Octets

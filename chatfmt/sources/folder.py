@@ -11,9 +11,10 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from ..errors import InputError, Location, UsageError
 from .slices import unknown
@@ -32,8 +33,7 @@ _SHARDED = re.compile(r"data/(?P<split>\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*\.[^/]*
 _NO_DATA = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(Struct, frozen=True):
     """Files by split, and what the card says."""
 
     splits: Splits

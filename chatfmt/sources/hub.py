@@ -12,10 +12,12 @@ import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from ..errors import InputError, Location
 from .files import local_file
@@ -28,8 +30,7 @@ _SECONDS = 15
 _AT_ONCE = 4
 
 
-@dataclass(frozen=True)
-class Resolved:
+class Resolved(Struct, frozen=True):
     """What the Hub answers: the canonical id, the commit, the subset and the paths of its files by split."""
 
     id: str

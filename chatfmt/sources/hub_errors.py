@@ -6,14 +6,14 @@ import ast
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..errors import ChatfmtError, InputError, UsageError
 from .slices import unknown
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What the user asks of the Hub, in the words of `load_dataset`."""
 
     source: str

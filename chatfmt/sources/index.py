@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from .columnar import arrow_rows, open_parquet
 from .compression import CHUNK
@@ -22,8 +22,7 @@ from .model import ReaderOptions, SourceFile
 _SPACES = np.isin(np.arange(256), list(b" \t\r\n"))
 
 
-@dataclass(frozen=True)
-class Index:
+class Index(Struct, frozen=True):
     """Some records of a file in order, by row, line and byte; `rows` in all, or up to where counting stopped.
 
     A file that cannot be entered in its middle (compressed, recoded, a document) has no marks.

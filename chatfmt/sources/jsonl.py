@@ -7,19 +7,18 @@ mark is at byte 0 only. A line of nothing but spaces, tabs and CR is no record, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, pairwise
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from .batches import SHOWN_BYTES, OnBad, Record, field_batch, object_batch, refuse, too_large
 from .exact_json import BOM
 from .uniform import uniform_fields
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(Struct, frozen=True):
     """Where a run of lines begins: record number, line (from 1) and byte in the file."""
 
     row: int = 0

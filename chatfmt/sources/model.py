@@ -6,18 +6,16 @@ Everything here is frozen plain data: it crosses process boundaries inside a tas
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 Format = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow"]
 Compression = Literal["gz", "zst", "bz2", "xz"]
 FORMATS: tuple[Format, ...] = ("jsonl", "json", "csv", "tsv", "parquet", "arrow")
 
 
-@dataclass(frozen=True)
-class ReaderOptions:
+class ReaderOptions(Struct, frozen=True):
     """How the user asked the text of the files to be read; sizes in bytes."""
 
     field: str | None = None
@@ -35,8 +33,7 @@ class ReaderOptions:
 DEFAULTS = ReaderOptions()
 
 
-@dataclass(frozen=True)
-class SourceFile:
+class SourceFile(Struct, frozen=True):
     """One file: `uri` is what to open (a path or an fsspec URL), `shown` its name in messages and manifests."""
 
     uri: str
@@ -47,8 +44,7 @@ class SourceFile:
     """Bytes as they lie on disk, compressed or not."""
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Struct, frozen=True):
     """What SOURCE turned out to be. `splits` holds the asked splits only, for the Hub, and all there are otherwise."""
 
     shown: str
@@ -91,8 +87,7 @@ class Whole(Struct, frozen=True, tag=True):
 Piece = RowGroups | Bytes | Whole
 
 
-@dataclass(frozen=True)
-class InputSplit:
+class InputSplit(Struct, frozen=True):
     """A run of records of one file, as planned from the input and the shard options alone.
 
     `first_row` is the number of its first record in the file, `rows` how many there are, where that is known.

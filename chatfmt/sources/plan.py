@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..errors import ChatfmtError, RowError
 from .columnar import check_schemas, open_parquet
@@ -33,8 +35,7 @@ _UNPACKED = 4
 """How much larger compressed text is taken to be."""
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(Struct, frozen=True):
     """Records that are not cut any further, [first, stop) of a file; `stop` is None for an uncounted rest."""
 
     file: SourceFile

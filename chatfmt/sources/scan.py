@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 Positions = npt.NDArray[np.int64]
 Octets = npt.NDArray[np.uint8]
@@ -17,8 +16,7 @@ _STRUCTURE = np.zeros(256, np.bool_)
 _STRUCTURE[list(b"[]{},")] = True
 
 
-@dataclass(frozen=True)
-class State:
+class State(Struct, frozen=True):
     """What is open at the end of a chunk: a string, an escape (the next byte is escaped), `depth` brackets."""
 
     in_string: bool = False

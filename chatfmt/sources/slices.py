@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..errors import UnknownName, UsageError
 
@@ -19,8 +20,7 @@ _SLICE = re.compile(
 _FULL = 100
 
 
-@dataclass(frozen=True)
-class Slice:
+class Slice(Struct, frozen=True):
     """A split and the part of it that is asked for; bounds in rows or, with `percent`, hundredths of its rows."""
 
     split: str

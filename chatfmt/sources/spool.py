@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import xxhash
+from msgspec.structs import replace
 
 from ..schema import dumps
 from .content import content, is_seekable

@@ -8,12 +8,12 @@ from __future__ import annotations
 import select
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from ..errors import InputError, Location, RowError, located
 from .batches import OnBad

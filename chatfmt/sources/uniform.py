@@ -10,12 +10,12 @@ Python objects are made for the block, not for its records.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from msgspec import Struct
 
 from ..schema import KEYS, ROW, TEXT, integers
 from .escapes import Cuts, find_escapes, text_column, undo
@@ -42,8 +42,7 @@ class Texts(NamedTuple):
     ends: Positions
 
 
-@dataclass(frozen=True)
-class Strings:
+class Strings(Struct, frozen=True):
     """All strings of a block: `level` 1 inside a turn, `is_key`, and what lies behind each (`gaps`, one less)."""
 
     octets: Octets

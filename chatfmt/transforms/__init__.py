@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
+from msgspec import Struct
 
 from ..errors import UnknownName, UsageError
 from .answers import drop_calculations, final_answer, socratic_steps
@@ -32,8 +32,7 @@ from .turns import (
 Kind = Literal["choice", "text", "flag", "names"]
 
 
-@dataclass(frozen=True)
-class Transform:
+class Transform(Struct, frozen=True):
     """One entry of TRANSFORMS: what it does, and the values that its setting takes.
 
     `choices` of a choice begin with the one that changes nothing; a text is any text, a flag true or false, names an

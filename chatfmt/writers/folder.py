@@ -20,10 +20,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from msgspec.structs import replace
 
 from ..errors import InputError, OutputError
 from ..manifest import DATA, MANIFEST, REJECTS, STATE, Manifest, Shard, damage, read_manifest, totals

@@ -8,12 +8,12 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from chatfmt import render, schema
 from chatfmt.errors import RenderError, TemplateError, UnknownName

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 import re
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from chatfmt.errors import Location, RenderError
 from chatfmt.render import RenderOptions, compile

@@ -6,11 +6,11 @@ import datetime
 import json
 import os
 from collections.abc import Callable
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import fields, replace
 
 from chatfmt.render.probe import Change, ProbeCard, probe
 from chatfmt.render.template import ChatTemplate

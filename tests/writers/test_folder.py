@@ -243,7 +243,7 @@ def test_a_commit_wants_every_shard(tmp_path: Path) -> None:
 
 
 def test_names_may_be_known_at_the_end_only(tmp_path: Path) -> None:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from chatfmt.manifest import Manifest
 
