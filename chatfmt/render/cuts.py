@@ -29,6 +29,17 @@ _RESULT: Mapping[str, Any] = {"role": "tool", "name": "x", "tool_call_id": "x123
 _SYSTEM: Mapping[str, Any] = {"role": "system", "content": "x"}
 
 
+def control_tokens(voice: Voice) -> re.Pattern[str]:
+    """What matches a control token that a template prints: its own special tokens, and what looks like one."""
+    special = sorted(filter(None, voice.special_tokens.values()), key=len, reverse=True)
+    return re.compile("|".join([*map(re.escape, special), TOKEN]))
+
+
+def words(text: str, tokens: re.Pattern[str]) -> list[str]:
+    """The words of a literal that are no control tokens."""
+    return re.findall(r"\w+", re.sub(r"<[^<>\s]+>|\[[^\[\]\s]+\]", " ", tokens.sub(" ", text)))
+
+
 def calling(arguments: object) -> dict[str, Any]:
     """An assistant message with one tool call and nothing else."""
     function = {"name": "x", "arguments": arguments}
@@ -59,9 +70,8 @@ class Cuts:
 
     def __init__(self, voice: Voice) -> None:
         self.voice, self._parts = voice, False
-        special = filter(None, voice.special_tokens.values())
         self._parts = self._literal([_USER, _SAID], 1) is None
-        self._token = re.compile("|".join([*map(re.escape, sorted(special, key=len, reverse=True)), TOKEN]))
+        self._token = control_tokens(voice)
         self._openings = {role: self._before(role) for role in _LEADING}
         self._ending = self._literal([_USER], 0) or ""
         self._said = self._after([_USER, _SAID], _USER)
@@ -173,10 +183,6 @@ class Cuts:
         end, going = self._said
         mine, other = (end, going) if final else (going, end)
         return mine[: self._stop(mine, other)].strip()
-
-    def words(self, text: str) -> list[str]:
-        """The words of a literal that are no control tokens."""
-        return re.findall(r"\w+", re.sub(r"<[^<>\s]+>|\[[^\[\]\s]+\]", " ", self._token.sub(" ", text)))
 
     def whole_tokens(self, prefix: str, literal: str) -> str:
         """The prefix of a literal without a control token that it cuts in two."""

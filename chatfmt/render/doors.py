@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import RenderError
+from ..errors import RenderError, TemplateError
 from ..schema import Asked, Chats, encode_conversations, json_array
 from .environment import Moment
 from .locked import Isolation, LockedRenderer
@@ -28,6 +28,7 @@ class LockedDoors:
     def __init__(self, template: ChatTemplate, isolation: Isolation, shared: LockedRenderer | None = None) -> None:
         self._template, self._isolation, self._shared = template, isolation, shared
         self._open: dict[tuple[str, Moment], LockedRenderer] = {}
+        self._refused: dict[tuple[str, Moment], TemplateError] = {}
 
     def __call__(
         self, text: str, chat: Chat, variables: Mapping[str, Any], options: RenderOptions, prompt: bool, spans: bool
@@ -45,12 +46,22 @@ class LockedDoors:
     def _renderer(self, text: str, date: Moment) -> LockedRenderer:
         if self._shared is not None and _speaks(self._shared, text, date):
             return self._shared
+        if (text, date) in self._refused:
+            raise self._refused[text, date]
         if (text, date) not in self._open:
             if len(self._open) == PROCESSES:
                 self._open.pop(next(iter(self._open))).close()
-            one = ChatTemplate(self._template.name, text, self._template.special_tokens, origin=self._template.origin)
-            self._open[text, date] = LockedRenderer(one, RenderOptions(date=date), isolation=self._isolation)
+            self._open[text, date] = self._started(text, date)
         return self._open[text, date]
+
+    def _started(self, text: str, date: Moment) -> LockedRenderer:
+        """A new process; a text that does not compile is not tried again."""
+        one = ChatTemplate(self._template.name, text, self._template.special_tokens, origin=self._template.origin)
+        try:
+            return LockedRenderer(one, RenderOptions(date=date), isolation=self._isolation)
+        except TemplateError as error:
+            self._refused[text, date] = error
+            raise
 
     def close(self) -> None:
         """End the processes that were started here."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from .cuts import Cuts, in_parts, shared
+from .cuts import Cuts, control_tokens, in_parts, shared, words
 from .options import RenderOptions
 from .voice import Chat, Doors, Source, Voice
 
@@ -197,11 +198,14 @@ class _Probe:
     """One template under questions; each method answers one line of the card."""
 
     def __init__(self, voice: Voice) -> None:
-        self.voice = voice
-        self.cuts = Cuts(voice)
+        self.voice, self.tokens = voice, control_tokens(voice)
         self.in_parts = False
         self.in_parts = not self.works() and self.works(parts=True)
         self.plain = self.say(USER, ANSWER) or ""
+
+    @cached_property
+    def cuts(self) -> Cuts:
+        return Cuts(self.voice)
 
     def works(self, *, parts: bool = False) -> bool:
         """Whether a question and an answer are both printed."""
@@ -391,13 +395,13 @@ class _Probe:
         opening, later = self.plain.partition("qzuser")[0], self.say(USER, ANSWER, AGAIN, LAST) or ""
         header = later.partition("qzanswer")[2].partition("qzagain")[0]
         preamble = opening[: len(opening) - _ending(opening, header)] if header else opening
-        return preamble if len(self.cuts.words(preamble)) > 1 else ""
+        return preamble if len(words(preamble, self.tokens)) > 1 else ""
 
     def stand_in_system(self) -> str:
         """What of the default stands in the place of a system message, and not beside one."""
         default, told = self.default_system(), (self.say(SYSTEM, USER, ANSWER) or "").partition("qzsystem")[0]
         stand_in = default[len(shared(default, told)) :]
-        return stand_in.strip() if self.cuts.words(stand_in) else ""
+        return stand_in.strip() if words(stand_in, self.tokens) else ""
 
     def reads_date(self) -> bool:
         options = [replace(self.voice.options, date=day) for day in DAYS]

@@ -493,3 +493,14 @@ def test_voices_share_the_process_of_the_engine(options: dict[str, Any], shares:
     assert doors._renderer("other", given.date) is not engine.fallback
     doors.close()
     assert engine.fallback(Chats(schema.encode_conversations([chat.messages]))).text.to_pylist()[0].endswith("a|")
+
+
+def test_a_template_that_does_not_compile_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    setups, start = [], locked_module.RenderProcess
+    monkeypatch.setattr(locked_module, "RenderProcess", lambda *setup: setups.append(setup) or start(*setup))
+    broken = template("{% break %}")
+    voice = Voice(broken, RenderOptions(), render.doors_of(broken, "auto"))
+    for _ in range(3):
+        with pytest.raises(TemplateError, match="does not compile"):
+            voice.text(Chat([{"role": "user", "content": "hi"}]))
+    assert len(setups) == 1
