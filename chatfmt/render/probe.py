@@ -399,6 +399,8 @@ class _Probe:
 
     def stand_in_system(self) -> str:
         """What of the default stands in the place of a system message, and not beside one."""
+        if not self.plain:
+            return ""
         default, told = self.default_system(), (self.say(SYSTEM, USER, ANSWER) or "").partition("qzsystem")[0]
         stand_in = default[len(shared(default, told)) :]
         return stand_in.strip() if words(stand_in, self.tokens) else ""
