@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from .warm import PATIENCE, Warm
+
 ROOT = Path(__file__).parent.parent
 _shared = Path(os.environ.get("CHATFMT_SHARED", ROOT.parent / "shared"))
 SHARED = _shared if (_shared / "data").is_dir() else None
@@ -18,6 +20,7 @@ needs_shared = pytest.mark.skipif(
     SHARED is None, reason="the shared data sets are not beside this checkout (CHATFMT_SHARED)"
 )
 TRL_VERSION = "1.16.0"
+WARM = Warm()
 
 settings.register_profile("chatfmt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("chatfmt")
@@ -35,15 +38,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def run_cli(
     *arguments: str | Path, stdin: str | bytes | None = None, env: dict[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `python -m chatfmt …` as a user would and return what it did (stdout and stderr as bytes)."""
-    given = stdin.encode() if isinstance(stdin, str) else stdin
+    """Run `chatfmt …` as a user would and return what it did (stdout and stderr as bytes)."""
+    given = stdin.encode() if isinstance(stdin, str) else stdin or b""
+    argv, more = list(map(str, arguments)), env or {}
+    if WARM.can_run(more):
+        return WARM.run(argv, stdin=given, env={**os.environ, **more}, cwd=cwd or Path.cwd())
+    command = [sys.executable, "-m", "chatfmt", *argv]
     return subprocess.run(
-        [sys.executable, "-m", "chatfmt", *map(str, arguments)],
-        input=given if given is not None else b"",
-        capture_output=True,
-        env={**os.environ, **(env or {})},
-        cwd=cwd,
-        timeout=300,
+        command, input=given, capture_output=True, env={**os.environ, **more}, cwd=cwd, timeout=PATIENCE
     )
 
 
