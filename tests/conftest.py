@@ -43,9 +43,20 @@ def run_cli(
     argv, more = list(map(str, arguments)), env or {}
     if WARM.can_run(more):
         return WARM.run(argv, stdin=given, env={**os.environ, **more}, cwd=cwd or Path.cwd())
-    command = [sys.executable, "-m", "chatfmt", *argv]
+    return run_fresh(*argv, stdin=given, env=more, cwd=cwd)
+
+
+def run_fresh(
+    *arguments: str | Path, stdin: bytes | None, env: dict[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `python -m chatfmt …` in an interpreter of its own."""
     return subprocess.run(
-        command, input=given, capture_output=True, env={**os.environ, **more}, cwd=cwd, timeout=PATIENCE
+        [sys.executable, "-m", "chatfmt", *map(str, arguments)],
+        input=stdin or b"",
+        capture_output=True,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        timeout=PATIENCE,
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 import pytest
 
-from ..conftest import run_cli
+from ..conftest import run_fresh
 from . import (
     arrow_cases,
     compression_cases,
@@ -185,7 +185,7 @@ def test_the_same_in_a_process_of_its_own(name: str, child: Child, tmp_path: Pat
         pytest.skip("its streams or limits are special")
     there, here = made(case, tmp_path / "work"), made(case, tmp_path / "other")
     wanted = run(child, case, there, tmp_path)
-    found = run_cli(*case.command, stdin=case.stdin, cwd=here)
+    found = run_fresh(*case.command, stdin=case.stdin, cwd=here)
     assert (found.returncode, found.stdout.decode()) == (wanted.exit, wanted.stdout)
     assert ADDRESS.sub("0x", found.stderr.decode()) == ADDRESS.sub("0x", wanted.stderr)
     assert listing(here) == listing(there)
