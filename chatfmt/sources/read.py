@@ -25,7 +25,8 @@ from .jsonl import Start, read_lines
 from .model import Bytes, InputSplit, RowGroups, Whole
 from .rejects import held_rows
 
-BATCH_ROWS = 2048
+BATCH_ROWS = 4096
+"""Rows read at once; of 3 kB each and with two workers, half as many cost 5% more and twice as many gain nothing."""
 BATCH_BYTES = 32 << 20
 
 

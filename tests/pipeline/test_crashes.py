@@ -96,10 +96,10 @@ def test_a_crash_in_a_task_is_narrowed_to_its_row(tmp_path):
 
 
 def test_a_crash_on_the_way_to_stdout_comes_after_the_rows_before_it(tmp_path):
-    source = write(tmp_path / "x.parquet", 3217)
+    source = write(tmp_path / "x.parquet", 4217)
     run = run_cli("convert", source, "-t", "chatml", env=broken(tmp_path / "site", "chatfmt.checks", "run"))
-    assert run.stdout.decode() == "".join(map(text, range(3217)))
-    assert said(run.stderr) == crashed(f"at `{source}` rows 2000 to 3999", f"at `{source}` row 3217")
+    assert run.stdout.decode() == "".join(map(text, range(4217)))
+    assert said(run.stderr) == crashed(f"at `{source}` rows 4000 to 4999", f"at `{source}` row 4217")
     assert run.returncode == 3
 
 
@@ -113,11 +113,11 @@ def test_a_crash_while_the_first_rows_are_read(tmp_path, command):
 
 
 def test_a_crash_of_a_reader_later_on(tmp_path):
-    source = write(tmp_path / "x.parquet", 3217)
+    source = write(tmp_path / "x.parquet", 4217)
     env = broken(tmp_path / "site", "chatfmt.sources.columnar", "numbered")
-    for command, before in ((["convert", "-t", "chatml"], "".join(map(text, range(2000)))), (["check"], "")):
+    for command, before in ((["convert", "-t", "chatml"], "".join(map(text, range(4000)))), (["check"], "")):
         run = run_cli(*command, source, env=env)
-        where = f"at `{source}`, while reading it from row 2000 on"
+        where = f"at `{source}`, while reading it from row 4000 on"
         assert said(run.stderr) == crashed(where, where)
         assert (run.returncode, run.stdout.decode()) == (3, before)
 
