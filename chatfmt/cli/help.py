@@ -5,15 +5,18 @@ They start sooner than Typer's own, too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+_NUMBER = re.compile("[0-9]{1,18}")
+
 
 class Quick:
-    """Parameters that are not there, or are text already, without the way through Typer's validators.
+    """Parameters that are not there, are text already or a plain number, without the way through Typer's validators.
 
     Typer makes one of pydantic for each parameter, typed or not, and imports pydantic for that (0.15 s).
     """
@@ -36,6 +39,8 @@ def _processed(parameter: Any, process: Callable[[Any, Any], Any], ctx: Any, val
         return value if parameter.callback is None else parameter.callback(ctx, parameter, value)
     if parameter.callback is not None or not value:
         return process(ctx, value)
+    if type is int and _NUMBER.fullmatch(value):
+        return int(value)
     return (list(value) if many else value) if type in (str, list[str]) else process(ctx, value)
 
 
