@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Struct, field, to_builtins
-from msgspec.structs import asdict
+from msgspec import Struct, field
 
 from .errors import InputError, Location
 
@@ -99,7 +98,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
 
     def to_json(self) -> str:
         """The text of the file, always the same for the same content."""
-        data = to_builtins(self)
+        data = msgspec.to_builtins(self)
         return _pretty({**data, "sha256": fingerprint(data)})
 
     @classmethod
@@ -202,7 +201,7 @@ def totals(shards: Sequence[Shard]) -> dict[str, int]:
 
 def shard_to_json(shard: Shard, **more: Any) -> str:
     """The text of a receipt: the shard, the keys of `more`, and a hash of both."""
-    data = {**more, "shard": asdict(shard)}
+    data = {**more, "shard": msgspec.to_builtins(shard)}
     return _pretty({**data, "sha256": fingerprint(data)})
 
 

@@ -112,14 +112,15 @@ def _command(request: Mapping[str, Any], stdin: int) -> None:
     for number, path in enumerate(request["files"][1:], 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     os.closerange(3, 64)
-    sys.stdin, sys.stdout, sys.stderr = _text(0, "r"), _text(1, "w"), _text(2, "w", "backslashreplace")
+    sys.stdin, sys.stdout, sys.stderr = standard(0, "r"), standard(1, "w"), standard(2, "w", "backslashreplace")
     sys.argv = ["chatfmt", *request["argv"]]
     from chatfmt.__main__ import main
 
     main()
 
 
-def _text(number: int, mode: str, errors: str = "strict") -> Any:
+def standard(number: int, mode: str, errors: str = "strict") -> Any:
+    """Text over a descriptor that is a standard stream of this process."""
     raw = open(number, f"{mode}b", closefd=False)  # noqa: PTH123, SIM115
     return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, line_buffering=number == 2)
 

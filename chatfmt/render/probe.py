@@ -200,18 +200,13 @@ class _Probe:
     def __init__(self, voice: Voice) -> None:
         self.voice, self.tokens = voice, control_tokens(voice)
         self.in_parts = False
-        self.in_parts = not self.works() and self.works(parts=True)
         self.plain = self.say(USER, ANSWER) or ""
+        if not _works(self.plain) and _works(parts := self.say(in_parts(USER), in_parts(ANSWER)) or ""):
+            self.in_parts, self.plain = True, parts
 
     @cached_property
     def cuts(self) -> Cuts:
         return Cuts(self.voice)
-
-    def works(self, *, parts: bool = False) -> bool:
-        """Whether a question and an answer are both printed."""
-        turns = (in_parts(USER), in_parts(ANSWER)) if parts else (USER, ANSWER)
-        text = self.say(*turns)
-        return text is not None and "qzuser" in text and "qzanswer" in text
 
     def say(self, *turns: Mapping[str, Any], tools: Any = None, prompt: bool = False) -> str | None:
         if self.in_parts:
@@ -225,7 +220,7 @@ class _Probe:
     def card(self) -> ProbeCard:
         return ProbeCard(
             template=self.voice.template.name,
-            works=self.works(),
+            works=_works(self.plain),
             needs_parts=self.in_parts,
             **self.roles(),
             **self.calls(),
@@ -427,6 +422,11 @@ class _Probe:
         if "qzuser" not in text:
             return "dropped"
         return "printed as code" if "'qzuser'" in text or '"qzuser"' in text else "kept"
+
+
+def _works(text: str) -> bool:
+    """Whether a question and an answer are both printed."""
+    return "qzuser" in text and "qzanswer" in text
 
 
 def _ending(one: str, other: str) -> int:

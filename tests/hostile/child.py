@@ -7,7 +7,6 @@ errors that were shown (class, reason code, text), and what went to stdout and s
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -17,6 +16,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from ..warm import standard
 
 MEMORY = 1_500_000_000
 SECONDS = 20
@@ -110,8 +111,8 @@ def streams(request: Mapping[str, Any], out: int, err: int) -> Iterator[None]:
     os.close(stdin)
     if target != out:
         os.close(target)
-    sys.stdin, sys.stderr = _text(0, "r"), _text(2, "w")
-    sys.stdout = _text(1, "w")
+    escaped = "backslashreplace"
+    sys.stdin, sys.stdout, sys.stderr = standard(0, "r", escaped), standard(1, "w", escaped), standard(2, "w", escaped)
     if request["stdout"] == "closed":
         os.close(1)
         sys.stdout = None
@@ -125,11 +126,6 @@ def streams(request: Mapping[str, Any], out: int, err: int) -> Iterator[None]:
             os.dup2(old, number)
             os.close(old)
         sys.stdin, sys.stdout, sys.stderr = objects
-
-
-def _text(number: int, mode: str) -> Any:
-    raw = open(number, f"{mode}b", closefd=False)  # noqa: PTH123, SIM115
-    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace")
 
 
 def _stdout(kind: str, out: int) -> int:
