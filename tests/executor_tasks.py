@@ -40,6 +40,17 @@ def has_imported(module: str) -> bool:
     return module in sys.modules
 
 
+def faults_of_more_arrays(megabytes: int) -> int:
+    """The pages that the system gives for an array of so many megabytes, after one as large and its end."""
+    import resource
+
+    before = 0
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        len(bytearray(megabytes << 20))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
 def large(number: int) -> bytes:
     return bytes([number]) * 3_000_000
 

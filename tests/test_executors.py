@@ -7,6 +7,7 @@ import errno
 import importlib.util
 import logging
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -318,6 +319,13 @@ class TestNursery:
                 False,
             ]
         assert not work.has_imported("zipapp")
+
+    @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are not asked to keep memory")
+    @pytest.mark.parametrize("kind", ["forked", "fresh"])
+    def test_workers_keep_the_memory_of_a_batch_for_the_next(self, kind: str) -> None:
+        with opened() if kind == "forked" else contextlib.nullcontext():
+            (faults,) = run("processes", work.faults_of_more_arrays, [12])
+        assert faults < 300  # of 3,072 pages
 
     def test_a_process_with_threads_forks_none(self) -> None:
         wait = threading.Event()

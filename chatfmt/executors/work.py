@@ -85,11 +85,28 @@ def spawned() -> None:
     """The main function of a worker that is a fresh interpreter: its tasks come on stdin, answers go to stdout."""
     tasks, answers = os.fdopen(os.dup(0), "rb", 0), os.fdopen(os.dup(1), "wb", 0)
     keep_to_itself()
+    keep_memory()
     die_with(int(sys.argv[2]))
     from ..schema import without_pandas
 
     without_pandas()
     work(tasks, answers)
+
+
+def keep_memory() -> None:
+    """Have glibc keep what was freed for the arrays of the next batch (mallopt(3)).
+
+    To give it back and ask for it again, page by page, is a twentieth of a long conversion. The most that is used at
+    once does not grow.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        m_trim_threshold, m_mmap_threshold, most = -1, -3, 32 << 20
+        with contextlib.suppress(AttributeError):  # another C library
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(m_mmap_threshold, most)
+            mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def keep_to_itself() -> None:
