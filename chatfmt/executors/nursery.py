@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 from .wire import watch
-from .work import die_with, keep_memory, keep_to_itself, work
+from .work import belong_to, die_with, work
 
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Each worker has one core: thread pools would only cost memory and start-up."""
@@ -110,9 +110,7 @@ def _started(modules: Sequence[str]) -> Nursery:
 def _serve(wire: socket.socket, parent: int, modules: Sequence[str]) -> None:
     """Be the nursery until its parent is gone."""
     try:
-        keep_to_itself()
-        keep_memory()
-        die_with(parent)
+        belong_to(parent)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for module in modules:
             importlib.import_module(module)

@@ -84,17 +84,22 @@ def _run(payload: bytes) -> Any:
 def spawned() -> None:
     """The main function of a worker that is a fresh interpreter: its tasks come on stdin, answers go to stdout."""
     tasks, answers = os.fdopen(os.dup(0), "rb", 0), os.fdopen(os.dup(1), "wb", 0)
-    keep_to_itself()
-    keep_memory()
-    die_with(int(sys.argv[2]))
+    belong_to(int(sys.argv[2]))
     from ..schema import without_pandas
 
     without_pandas()
     work(tasks, answers)
 
 
+def belong_to(parent: int) -> None:
+    """Make this process one that works for `parent` alone: it stays off its streams, keeps memory, ends with it."""
+    keep_to_itself()
+    keep_memory()
+    die_with(parent)
+
+
 def keep_memory() -> None:
-    """Have glibc keep what was freed for the arrays of the next batch (mallopt(3)).
+    """Have glibc keep what was freed for the arrays of the next batch (mallopt(3)); Arrow is told in `__main__`.
 
     To give it back and ask for it again, page by page, is a twentieth of a long conversion. The most that is used at
     once does not grow.
