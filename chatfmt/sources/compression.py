@@ -76,19 +76,43 @@ def file_chunks(uri: str, start: int = 0, stop: int | None = None, size: int = C
             yield chunk
 
 
-def decompressed(chunks: Iterable[bytes], compression: Compression | None, shown: str) -> Iterator[bytes]:
-    """The content of a stream, whatever the number of its members or frames.
+def decompressed(
+    chunks: Iterable[bytes], compression: Compression | None, shown: str, *, at_once: bool = False
+) -> Iterator[bytes]:
+    """The content of a stream, whatever the number of its members or frames, `CHUNK` bytes at a time.
 
-    Raises InputError where it is damaged or goes on with something else (`file.compressed`), stops before its end
-    (`file.truncated`), or unpacks to more than 1000 times its size (`file.compressed`).
+    With `at_once`, what comes of a chunk does not wait for the next. Raises InputError where the stream is damaged or
+    goes on with something else (`file.compressed`), stops before its end (`file.truncated`), or unpacks to more than
+    1000 times its size (`file.compressed`).
     """
-    return iter(chunks) if compression is None else _members(chunks, compression, shown)
+    return iter(chunks) if compression is None else _joined(_members(chunks, compression, shown), at_once)
+
+
+def _joined(pieces: Iterable[bytes], at_once: bool) -> Iterator[bytes]:
+    """The pieces in chunks as large as those of a file, for readers make a batch of each; an empty one ends a chunk."""
+    held = bytearray()
+    try:
+        for piece in pieces:
+            held += piece
+            while len(held) >= CHUNK or (held and at_once and not piece):
+                yield bytes(held[:CHUNK])
+                del held[:CHUNK]
+    except InputError:  # what came before it is whole
+        if held:
+            yield bytes(held)
+        raise
+    if held:
+        yield bytes(held)
 
 
 def _members(chunks: Iterable[bytes], compression: Compression, shown: str) -> Iterator[bytes]:
+    """The content in small pieces, with an empty one where no more comes of a chunk."""
     make, pump = _DECODERS[compression]
     decoder, fed, came, data = None, 0, 0, b""
     for chunk in _fed(chunks):
+        if not chunk:
+            yield b""
+            continue
         fed, data = fed + len(chunk), data + chunk
         while data:
             if decoder is None:
@@ -100,7 +124,8 @@ def _members(chunks: Iterable[bytes], compression: Compression, shown: str) -> I
                 for content in pump(decoder, data):
                     came += len(content)
                     _check_ratio(came, fed, shown)
-                    yield content
+                    if content:
+                        yield content
             except _DAMAGE as error:
                 raise _damaged(compression, str(error), shown) from None
             data, decoder = (decoder.unused_data, None) if decoder.eof else (b"", decoder)
@@ -113,9 +138,10 @@ def _members(chunks: Iterable[bytes], compression: Compression, shown: str) -> I
 
 
 def _fed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The chunks in pieces of `_FED` bytes, with an empty one after each chunk."""
     for chunk in chunks:
-        for at in range(0, len(chunk), _FED):
-            yield chunk[at : at + _FED]
+        yield from (chunk[at : at + _FED] for at in range(0, len(chunk), _FED))
+        yield b""
 
 
 def _member(make: Callable[[], Any], data: bytes, compression: Compression, shown: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import select
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -27,6 +28,7 @@ from .sample import no_records
 from .sniff import HEAD, format_of
 
 _FIRST = 64 << 10
+_PIPE = 1 << 20  # the most that Linux gives to everybody
 
 
 def read_stream(
@@ -39,7 +41,7 @@ def read_stream(
     """
     head, raw = _peek(_available(stream))
     compression = compression_of(head)
-    text = recoded(decompressed(raw, compression, shown), None, shown)
+    text = recoded(decompressed(raw, compression, shown, at_once=True), None, shown)
     head, text = _peek(text)
     if not head:
         if options.allow_empty:
@@ -73,15 +75,20 @@ class Counted:
 
 
 def _peek(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Enough of the beginning to tell what it is (a line, or `HEAD` bytes), and all of the chunks."""
+    """Enough of the beginning to tell what it is (a line, a mark, or `HEAD` bytes), and all of the chunks."""
     head = b""
-    while len(head) < HEAD and b"\n" not in head.removeprefix(BOM).lstrip() and (chunk := next(chunks, b"")):
+    while not _tells(head) and (chunk := next(chunks, b"")):
         head += chunk
     return head, chain([head], chunks)
 
 
+def _tells(head: bytes) -> bool:
+    return len(head) >= HEAD or compression_of(head) is not None or b"\n" in head.removeprefix(BOM).lstrip()
+
+
 def _available(stream: BinaryIO) -> Iterator[bytes]:
     """What the stream has, as soon as it has something: a little first, then as much as is there, up to 4 MiB."""
+    _widen(stream)
     wanted = _FIRST
     while parts := [part for part in [_read_some(stream, wanted)] if part]:
         size = len(parts[0])
@@ -90,6 +97,14 @@ def _available(stream: BinaryIO) -> Iterator[bytes]:
             size += len(part)
         yield b"".join(parts)
         wanted = CHUNK
+
+
+def _widen(stream: BinaryIO) -> None:
+    """Let a pipe hold more than the 64 KiB it begins with (pipe(7)): many small batches cost far more than a few."""
+    with suppress(ImportError, AttributeError, OSError, ValueError):  # no pipe, or a system without
+        import fcntl
+
+        fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def _read_some(stream: BinaryIO, size: int) -> bytes:

@@ -10,6 +10,7 @@ import lzma
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,25 @@ def test_compressed_data_that_is_cut_or_damaged(kind: str, tmp_path: Path) -> No
         damaged = whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :]
         with pytest.raises((InputError, RowError)):
             read_all(written(tmp_path, damaged, f"x.jsonl.{kind}"))
+
+
+def test_compressed_rows_come_as_many_at_a_time_as_plain_ones(tmp_path: Path) -> None:
+    lines = b"".join(b'{"a": "%s"}\n' % os.urandom(5000).hex().encode() for _ in range(1000))
+    packed = {
+        "gz": gzip.compress(lines, 1), "zst": zstandard.compress(lines), "bz2": bz2.compress(lines, 1),
+        "xz": lzma.compress(lines, preset=0),
+    }  # fmt: skip
+    assert packed.keys() == PACKED.keys()
+    expected = sizes(written(tmp_path, lines, "x.jsonl"))
+    assert len(expected) > 2 and sum(expected) == 1000
+    for kind, data in packed.items():
+        assert sizes(written(tmp_path, data, f"x.jsonl.{kind}")) == expected, kind
+
+
+def sizes(path: str) -> list[int]:
+    """The rows of each batch of a file that is one piece."""
+    ((piece,),) = plan_splits(resolve(path))
+    return [len(batch) for batch in read(piece)]
 
 
 def test_xz_streams_are_padded_by_fours(tmp_path: Path) -> None:
@@ -440,3 +460,30 @@ def test_values_one_behind_the_other_are_named_with_the_way_to_lines(tmp_path: P
             "hint: several values go on a line each: jq -c . in.json",
         ],
     )
+
+
+def test_what_came_through_a_compressed_pipe_waits_for_nothing() -> None:
+    out, into = os.pipe()
+    packer = zlib.compressobj(wbits=31)
+    with os.fdopen(out, "rb") as stream, os.fdopen(into, "wb", 0) as pipe:
+        batches = read_stream(stream)
+        for number in range(3):
+            pipe.write(packer.compress(b'{"a": %d}\n' % number) + packer.flush(zlib.Z_SYNC_FLUSH))
+            assert numbers_of([next(batches)]) == [number]
+        pipe.write(packer.flush())
+        pipe.close()
+        assert list(batches) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there can a pipe be made to hold more")
+def test_a_pipe_holds_many_rows_while_others_are_converted() -> None:
+    out, into = os.pipe()
+    os.set_blocking(into, False)
+    with os.fdopen(out, "rb") as stream:
+        batches = read_stream(stream)
+        os.write(into, b'{"a": "x"}\n')
+        assert len(next(batches)) == 1
+        lines = b'{"a": "%s"}\n' % (b"x" * 990) * 500
+        assert os.write(into, lines) == len(lines)
+        os.close(into)
+        assert [len(batch) for batch in batches] == [500]
