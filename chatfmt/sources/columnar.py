@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _DICTIONARY_LIMIT = 128 << 20
+_BUFFER = 1 << 20
+"""Bytes read at a time of each column of a row group, which without is read whole, though it may be the whole file."""
 _LOOKED_AT = 32
 """Row groups whose metadata are checked at once."""
 
@@ -55,7 +57,8 @@ def open_parquet(uri: str, shown: str) -> pq.ParquetFile:
     if not is_remote(uri) and not Path(uri).exists():
         raise InputError(f"no such file `{uri}`", code="file.missing")
     with damage(shown):
-        return pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=is_remote(uri))
+        ahead = {"pre_buffer": True} if is_remote(uri) else {"pre_buffer": False, "buffer_size": _BUFFER}
+        return pq.ParquetFile(source, page_checksum_verification=True, **ahead)
 
 
 def check_parquet(path: str, shown: str) -> None:

@@ -79,6 +79,35 @@ def sizes(path: str) -> list[int]:
     return [len(batch) for batch in read(piece)]
 
 
+MOST_MEMORY = """
+import re, sys
+from chatfmt.sources import plan_splits, read, resolve
+
+def read_all(path):
+    ((piece,),) = plan_splits(resolve(path))
+    return sum(len(batch) for batch in read(piece, batch_rows=100))
+
+def most():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) >> 10
+
+read_all(sys.argv[1])
+before = most()
+print(read_all(sys.argv[2]), most() - before)
+"""
+"""Reads a small file, then another: prints its rows and how many megabytes more than for the first it took."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_row_group_as_large_as_the_file_is_not_read_whole(tmp_path: Path) -> None:
+    rows, megabytes = [os.urandom(1 << 12).hex() for _ in range(12_800)], 100
+    for name, some in (("small", rows[:1]), ("large", rows)):
+        pq.write_table(pa.table({"text": some}), tmp_path / name, use_dictionary=False, write_batch_size=100)
+    assert pq.read_metadata(tmp_path / "large").num_row_groups == 1
+    command = [sys.executable, "-c", MOST_MEMORY, tmp_path / "small", tmp_path / "large"]
+    count, more = map(int, subprocess.run(command, capture_output=True, check=True).stdout.split())
+    assert count == len(rows) and more < megabytes // 2
+
+
 def test_xz_streams_are_padded_by_fours(tmp_path: Path) -> None:
     whole = PACKED["xz"]
     for zeros in (4, 64, 8 << 10, 30_000):
