@@ -26,6 +26,12 @@ def square(number: int) -> int:
     return number * number
 
 
+def tell_places(number: int) -> int:
+    for step in range(number):
+        at(f"step {step}")
+    return number
+
+
 def slow_first(number: int) -> int:
     time.sleep(0.3 if number == 0 else 0)
     return number

@@ -94,6 +94,19 @@ class TestContract:
         with pytest.raises(KeyError, match="missing"):
             run(name, work.bug, [1, 2])
 
+    def test_places_are_given_with_their_task_before_its_result(self, name: str) -> None:
+        given: list[tuple[int, object, int]] = []
+
+        def on_place(task: int, place: object) -> None:
+            given.append((task, place, threading.get_ident()))
+
+        for number in executors.executor(name)(work.tell_places, [2, 0, 3], 2, on_place):
+            steps = [] if name == "ray" else [f"step {step}" for step in range(number)]
+            assert [place for task, place, _ in given if task == number] == steps
+        assert {thread for _, _, thread in given} <= {threading.get_ident()}
+        executors.at("nowhere")
+        assert len(given) == (0 if name == "ray" else 5)
+
     def test_closing_early_ends_it(self, name: str) -> None:
         results = executors.executor(name)(work.square, list(range(100)), 2)
         assert [next(results), next(results)] == [0, 1]

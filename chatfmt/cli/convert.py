@@ -52,7 +52,8 @@ def carry_out(recipe: Recipe, run: Run, origins: Mapping[str, str]) -> None:
         report(pipeline.pipe(recipe, target, run.rejects, lambda note: show.say(f"note: {note}")), run)
         return
     with pipeline.Scratch() as scratch:
-        plan = pipeline.plan(recipe, target, scratch, executor=run.executor, workers=workers)
+        with show.looking(quiet=run.quiet):
+            plan = pipeline.plan(recipe, target, scratch, executor=run.executor, workers=workers)
         for note in plan.notes:
             show.say(f"note: {note}")
         if run.dry_run:

@@ -16,6 +16,7 @@ from ..errors import ChatfmtError, OutputError, ReaderGone
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
     from rich.table import Table
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -108,26 +109,28 @@ def table(
 
 
 @contextmanager
-def progress(total: int | None, *, quiet: bool) -> Iterator[Any]:
-    """A function to call with the rows done so far; draws on stderr only if that is a terminal.
+def looking(*, quiet: bool) -> Iterator[None]:
+    """A sign of life on stderr, if that is a terminal, until the first row can be converted."""
+    if not _is_drawn(quiet):
+        yield
+        return
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    Rich's own capture of stdout is off: it would swallow the data.
-    """
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
+    with _drawn(SpinnerColumn("line"), TextColumn("looking at the source"), TimeElapsedColumn()) as bar:
+        bar.add_task("look", total=None)
+        yield
+
+
+@contextmanager
+def progress(total: int | None, *, quiet: bool) -> Iterator[Any]:
+    """A function to call with the rows done so far; draws on stderr only if that is a terminal."""
+    if not _is_drawn(quiet):
         yield lambda rows: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("converting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
-    with Progress(
-        *columns,
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        redirect_stdout=False,
-        redirect_stderr=False,
-        transient=True,
-    ) as bar:
+    with _drawn(*columns, TimeRemainingColumn()) as bar:
         task = bar.add_task("rows", total=total, speed="")
 
         def advance(rows: int) -> None:
@@ -135,3 +138,17 @@ def progress(total: int | None, *, quiet: bool) -> Iterator[Any]:
             bar.update(task, completed=rows, speed=f"{speed:,.0f} rows/s" if speed else "")
 
         yield advance
+
+
+def _is_drawn(quiet: bool) -> bool:
+    return not quiet and sys.stderr is not None and sys.stderr.isatty()
+
+
+def _drawn(*columns: ProgressColumn) -> Progress:
+    """Columns on stderr that are gone at the end; rich's own capture of stdout is off: it would swallow the data."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    return Progress(
+        *columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False, transient=True
+    )

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from ..errors import ChatfmtError, MissingExtra, OutputError
-from .pool import AHEAD, name_of
+from .pool import AHEAD, OnPlace, name_of, nobody
 from .work import outcome, result
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ray(fn: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[R]:
+def ray(fn: Callable[[T], R], tasks: Sequence[T], workers: int, on_place: OnPlace[T] = nobody) -> Iterator[R]:
     """The results of the tasks, run on a Ray cluster (`RAY_ADDRESS`), else on a local one of `workers` processes.
 
-    chatfmt and its dependencies, and the files that the tasks name, must be there on each node.
+    chatfmt and its dependencies, and the files that the tasks name, must be there on each node. Places are not told.
     """
     try:
         import ray as engine

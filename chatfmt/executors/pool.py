@@ -8,6 +8,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -21,17 +22,23 @@ from .worker import Lost, Worker, payload_of
 
 T = TypeVar("T")
 R = TypeVar("R")
+OnPlace = Callable[[T, object], object]
+"""Called with a task and the place that it is at."""
 
 AHEAD = 4
 """Tasks in flight a worker, so that one slow task does not leave the other workers without any."""
 _log = logging.getLogger("chatfmt")
 
 
-def processes(fn: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[R]:
+def nobody(task: object, place: object) -> None:
+    """Nobody asks where tasks are."""
+
+
+def processes(fn: Callable[[T], R], tasks: Sequence[T], workers: int, on_place: OnPlace[T] = nobody) -> Iterator[R]:
     """The results of the tasks, run by up to `workers` processes that are started once and last for all of them."""
     pool = Pool(max(1, min(workers, len(tasks))))
     try:
-        yield from pool.run(fn, tasks)
+        yield from pool.run(fn, tasks, on_place)
     finally:
         pool.close()
 
@@ -105,13 +112,19 @@ class Job(Struct):
     lost: int = 0
 
 
+class Told(Struct, frozen=True):
+    """A place that a task is at."""
+
+    place: object
+
+
 class Pool:
     """Worker processes, each served by a thread of its own that waits for its answers."""
 
     def __init__(self, workers: int) -> None:
         self._workers, self._closing = workers, False
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[int, bytes | BaseException]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[int, bytes | BaseException | Told]] = queue.SimpleQueue()
         self._alive: set[Worker] = set()
         self._refused = 0
         self._guard = threading.Lock()
@@ -119,7 +132,7 @@ class Pool:
         for thread in self._threads:
             thread.start()
 
-    def run(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
+    def run(self, fn: Callable[[T], R], tasks: Sequence[T], on_place: OnPlace[T]) -> Iterator[R]:
         """The results in task order; at most `AHEAD` tasks a worker are in flight or waiting to be yielded."""
         done: dict[int, bytes | BaseException] = {}
         sent, end = 0, len(tasks)
@@ -128,16 +141,19 @@ class Pool:
                 while sent < min(end, index + AHEAD * self._workers):
                     self._jobs.put(Job(sent, fn, tasks[sent], payload_of(fn, tasks[sent])))
                     sent += 1
-                place, value = self._next()
-                done[place] = value
+                number, value = self._next()
+                if isinstance(value, Told):
+                    on_place(tasks[number], value.place)
+                    continue
+                done[number] = value
                 if isinstance(value, BaseException) or value[:1] == FAILED:
-                    end = min(end, place)  # what comes after it will not be asked for
+                    end = min(end, number)  # what comes after it will not be asked for
             answer = done.pop(index)
             if isinstance(answer, BaseException):
                 raise answer
             yield result(answer)
 
-    def _next(self) -> tuple[int, bytes | BaseException]:
+    def _next(self) -> tuple[int, bytes | BaseException | Told]:
         while True:
             with contextlib.suppress(queue.Empty):  # wakes up so that Ctrl-C works everywhere
                 return self._done.get(timeout=0.5)
@@ -187,7 +203,7 @@ class Pool:
         """Run a job; the worker for the next one, None when the pool is closing."""
         while True:
             try:
-                self._done.put((job.index, worker.call(job.payload)))
+                self._done.put((job.index, worker.call(job.payload, partial(self._tell, job.index))))
                 return worker
             except Lost as lost:
                 fresh = self._replaced(worker)
@@ -200,6 +216,9 @@ class Pool:
             except BaseException as error:  # a thread that dies silently would hang the run
                 self._done.put((job.index, error))
                 return worker
+
+    def _tell(self, index: int, place: object) -> None:
+        self._done.put((index, Told(place)))
 
     def _narrow(self, worker: Worker, job: Job, lost: Lost) -> Worker | None:
         """Give a job up; where its task can be looked at more closely, that is done first to say where it dies."""

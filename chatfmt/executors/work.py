@@ -16,12 +16,27 @@ from .wire import FAILED, ITEM, PLACE, WORKED, receive, send
 
 _answers: BinaryIO | None = None
 """The way back of this process, if it is a worker."""
+_listener: Callable[[object], object] | None = None
+"""Who hears of the places of a task that runs in this process."""
 
 
 def at(place: object) -> None:
-    """Say where the task of this process is, so that the death of a worker can be told exactly; elsewhere nothing."""
+    """Say where the task of this process is: progress can be shown, and the death of a worker told exactly."""
     if _answers is not None:
         send(_answers, PLACE + pickle.dumps(place, 5))
+    elif _listener is not None:
+        _listener(place)
+
+
+@contextlib.contextmanager
+def heard_by(listener: Callable[[object], object]) -> Iterator[None]:
+    """A block in which `listener` is told the places of what runs in this process."""
+    global _listener
+    before, _listener = _listener, listener
+    try:
+        yield
+    finally:
+        _listener = before
 
 
 def each(call: tuple[Callable[[Any], Iterator[Any]], Any]) -> None:

@@ -107,12 +107,12 @@ class Worker:
     def __init__(self) -> None:
         self._process = start()
 
-    def call(self, payload: bytes) -> bytes:
-        """The outcome of a pickled call; raises Lost when the worker dies or is stopped."""
-        *_, answer = self.messages(payload)
+    def call(self, payload: bytes, on_place: Callable[[object], object] = lambda place: None) -> bytes:
+        """The outcome of a pickled call, `on_place` told its places; raises Lost when the worker dies or is stopped."""
+        *_, answer = self.messages(payload, on_place)
         return answer
 
-    def messages(self, payload: bytes) -> Iterator[bytes]:
+    def messages(self, payload: bytes, on_place: Callable[[object], object] = lambda place: None) -> Iterator[bytes]:
         """What a pickled call yields, and its outcome last; raises Lost when the worker dies or is stopped."""
         place: object = None
         try:
@@ -121,6 +121,7 @@ class Worker:
             while (message := receive(self._process.answers, heard)) is not None:
                 if message[:1] == PLACE:
                     place = pickle.loads(memoryview(message)[1:])
+                    on_place(place)
                     continue
                 yield message
                 if message[:1] != ITEM:

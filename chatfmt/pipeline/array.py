@@ -31,7 +31,8 @@ from .gather import first_tasks
 from .inputs import Look, files_of, hashes
 from .job import Task
 from .planning import Part, Plan, has_nulls, load_template, of_schema, run_fingerprint, to_job
-from .run import OnProgress, Summary, carry_out, check_place, summary_of, to_summary
+from .progress import OnProgress, Progress
+from .run import Summary, carry_out, check_place, summary_of, to_summary
 from .scratch import Scratch
 from .target import Target
 from .tasks import every, run_task
@@ -265,10 +266,10 @@ def run_part(
         check_files(plan, mine, stamps, path)
         receipts = [writers.receipt(folder, task.name, plan.fingerprint) for task in mine]
         found = {shard.name: shard for shard in receipts if shard is not None}
-        shards, done = [], 0
-        for shard in every(run_task, mine, found, executors.executor(executor), workers):
+        shards, progress = [], Progress(on_progress)
+        for shard in every(run_task, mine, found, executors.executor(executor), workers, progress.on_place):
             shards.append(shard)
-            on_progress(done := done + shard.rows_in)
+            progress.ended(shard)
     finally:
         lock.release()
     return to_summary(plan, shards)

@@ -24,14 +24,12 @@ from .gather import first_tasks, gathered
 from .inputs import files_of
 from .piped import convert_piped
 from .planning import Plan, plan
+from .progress import OnProgress, Progress
 from .scratch import Scratch
 from .select import is_global
 from .streamed import Piece, Streaming, streamed
 from .target import STDOUT, Target, target_of
 from .tasks import every, run_task, to_reject
-
-OnProgress = Callable[[int], None]
-"""Called with the number of rows read so far."""
 
 
 class Summary(Struct, frozen=True):
@@ -221,12 +219,12 @@ def all_shards(
     """
     tasks, folder = first_tasks(plan, state)
     made: list[Shard] = []
-    done = 0
+    progress, found = Progress(on_progress), writers.finished(folder, plan.fingerprint)
     try:
-        with closing(every(run_task, tasks, writers.finished(folder, plan.fingerprint), run, workers)) as shards:
+        with closing(every(run_task, tasks, found, run, workers, progress.on_place)) as shards:
             for shard in shards:
                 made.append(shard)
-                on_progress(done := done + shard.rows_in)
+                progress.ended(shard)
                 check_count(plan.recipe, made)
         check_budget(plan.recipe, made)
     except DataProblem:

@@ -64,12 +64,17 @@ def search(task: Task, conversion: Conversion) -> Shard:
 
 
 def every(
-    fn: Callable[[T], Shard], tasks: Sequence[T], found: Mapping[str, Shard], run: executors.Executor, workers: int
+    fn: Callable[[T], Shard],
+    tasks: Sequence[T],
+    found: Mapping[str, Shard],
+    run: executors.Executor,
+    workers: int,
+    on_place: Callable[[T, object], object] = executors.nobody,
 ) -> Generator[Shard, None, None]:
     """The shards of the tasks, in order: those that an earlier try left whole (`found`), and those made now."""
     left = [task for task in tasks if task.name not in found]
     apart = executors.is_apart() or (workers > 1 and len(left) > 1)
-    made = run(fn, left, workers) if apart else executors.serial(fn, left, 1)
+    made = run(fn, left, workers, on_place) if apart else executors.serial(fn, left, 1, on_place)
     with closing(made):  # type: ignore[type-var]
         for task in tasks:
             yield found[task.name] if task.name in found else next(made)

@@ -1,0 +1,111 @@
+"""How far a conversion is, as a caller and a terminal see it."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import chatfmt
+from chatfmt import Recipe
+from chatfmt.manifest import Shard
+from chatfmt.pipeline.job import Place
+from chatfmt.pipeline.progress import Progress
+from chatfmt.sources import InputSplit
+from chatfmt.sources.model import Whole
+
+LINE = '{"messages":[{"role":"user","content":"%d?"},{"role":"assistant","content":"%d"}]}\n'
+
+
+def lines(first: int, stop: int) -> bytes:
+    return "".join(LINE % (number, number) for number in range(first, stop)).encode()
+
+
+def told(source: str, out: Path, executor: str = "processes", workers: int = 2, **given: Any) -> list[int]:
+    """What `on_progress` is called with."""
+    found: list[int] = []
+    recipe = Recipe(source=source, template="chatml", **given)
+    summary = chatfmt.convert(recipe, out=out, executor=executor, workers=workers, on_progress=found.append)
+    assert found == sorted(set(found)) and found[-1] == summary.rows_in
+    return found
+
+
+@pytest.mark.parametrize("executor", ["serial", "processes"])
+def test_rows_are_told_while_their_shard_is_made(executor: str, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines(0, 10_000))
+    source = str(tmp_path / "in.jsonl")
+    assert told(source, tmp_path / "out", executor) == [4096, 8192, 10_000]
+    assert told(source, tmp_path / "few", executor, split="train[1000:7000]") == [4096, 6000]
+    assert set(told(source, tmp_path / "many", executor, rows_per_shard=5000)) > {4096, 10_000}
+
+
+def test_pieces_of_one_shard_are_added_up(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        (tmp_path / "in" / f"{number}.jsonl.gz").write_bytes(gzip.compress(lines(0, 5000)))
+    expected = [4096, 5000, 9096, 10_000, 14_096, 15_000]
+    assert told(str(tmp_path / "in"), tmp_path / "out") == expected
+
+
+def test_row_groups(tmp_path: Path) -> None:
+    turns = [[{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": str(n)}] for n in range(3000)]
+    pq.write_table(pa.table({"messages": turns}), tmp_path / "in.parquet", row_group_size=1000)
+    assert told(str(tmp_path / "in.parquet"), tmp_path / "out", rows_per_shard=1500)[-1] == 3000
+
+
+def test_a_finished_shard_is_told_on_resume(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines(0, 6000) + b"x\n")
+    recipe = Recipe(source=str(tmp_path / "in.jsonl"), template="chatml", rows_per_shard=3000)
+    found: list[int] = []
+    for _ in range(2):
+        with pytest.raises(chatfmt.ChatfmtError):
+            chatfmt.convert(recipe, tmp_path / "out", workers=1, resume=True, on_progress=found.append)
+    assert found == [3000, 6000, 3000, 6000]
+
+
+def test_a_task_that_is_done_again_takes_nothing_back() -> None:
+    found: list[int] = []
+    progress = Progress(found.append)
+    splits = (InputSplit("a", "a", "jsonl", None, Whole()), InputSplit("b", "b", "jsonl", None, Whole(), first_row=10))
+    task: Any = SimpleNamespace(name="one", inputs=splits)
+    for _ in range(2):
+        for place in (Place("a", 0), Place("a", 0, 5), Place("a", 5), "elsewhere", Place("b", 10), Place("b", 14)):
+            progress.on_place(task, place)
+    progress.on_place(SimpleNamespace(name="two", inputs=splits), Place("a", 2))
+    progress.ended(Shard("one", rows_in=12))
+    assert found == [5, 9, 11, 14]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
+def test_a_terminal_shows_it_and_no_trace_of_it_stays(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines(0, 10_000))
+    seen = on_terminal("convert", "in.jsonl", "-t", "chatml", "-o", "out", cwd=tmp_path)
+    assert b"looking at the source" in seen and b"10000/10000" in seen
+    left = seen.rpartition(b"\x1b[2K")[2].decode()
+    assert left.startswith("wrote 10,000 rows to `out`, ") and left.count("\n") == 1
+    assert on_terminal("convert", "in.jsonl", "-t", "chatml", "-o", "more", "--quiet", cwd=tmp_path) == b""
+
+
+def on_terminal(*command: str, cwd: Path) -> bytes:
+    """What the command draws on stderr where that is a terminal."""
+    ours, theirs = os.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    with subprocess.Popen([sys.executable, "-m", "chatfmt", *command], stderr=theirs, cwd=cwd, env=environment) as run:
+        os.close(theirs)
+        seen = b""
+        try:
+            while piece := os.read(ours, 1 << 16):
+                seen += piece
+        except OSError:  # how Linux says that nobody holds the other end any more
+            pass
+    os.close(ours)
+    assert run.returncode == 0, seen
+    return seen
