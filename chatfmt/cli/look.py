@@ -39,7 +39,7 @@ def inspect(source: Sources, **given: Any) -> None:
     from ..pipeline import Scratch, look
 
     recipe, run, _ = to_recipe(source, given)
-    with Scratch() as scratch:
+    with Scratch() as scratch, show.looking():
         found = look.inspect(recipe, scratch)
     for inspection in found:
         if run.json:
@@ -124,7 +124,7 @@ def preview(source: Sources, **given: Any) -> None:
 
     count = given.pop("count") or 3
     recipe, run, _ = to_recipe(source, given)
-    with Scratch() as scratch:
+    with Scratch() as scratch, show.looking():
         rows = look.preview(recipe, count, scratch)
     for row in rows:
         if run.json:
@@ -193,7 +193,7 @@ def check(source: Sources, **given: Any) -> None:
     from ..pipeline import Scratch, look
 
     recipe, run, _ = to_recipe(source, given)
-    with Scratch() as scratch:
+    with Scratch() as scratch, show.looking():
         troubles, books = look.check(dataclasses.replace(recipe, on_error="skip", strict=False), scratch)
     rows = len({(trouble.at.file, trouble.at.row) for trouble in troubles})
     if run.json:

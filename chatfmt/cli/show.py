@@ -109,8 +109,8 @@ def table(
 
 
 @contextmanager
-def looking(*, quiet: bool) -> Iterator[None]:
-    """A sign of life on stderr, if that is a terminal, until the first row can be converted."""
+def looking(*, quiet: bool = False) -> Iterator[None]:
+    """A sign of life on stderr, if that is a terminal, while data are read that nobody sees yet."""
     if not _is_drawn(quiet):
         yield
         return

@@ -92,13 +92,17 @@ def test_a_terminal_shows_it_and_no_trace_of_it_stays(tmp_path: Path) -> None:
     left = seen.rpartition(b"\x1b[2K")[2].decode()
     assert left.startswith("wrote 10,000 rows to `out`, ") and left.count("\n") == 1
     assert on_terminal("convert", "in.jsonl", "-t", "chatml", "-o", "more", "--quiet", cwd=tmp_path) == b""
+    for command in ("inspect", "preview", "check"):
+        looked = on_terminal(command, "in.jsonl", cwd=tmp_path)
+        assert b"looking at the source" in looked and looked.rpartition(b"\x1b[2K")[2] == b""
 
 
 def on_terminal(*command: str, cwd: Path) -> bytes:
     """What the command draws on stderr where that is a terminal."""
     ours, theirs = os.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
-    with subprocess.Popen([sys.executable, "-m", "chatfmt", *command], stderr=theirs, cwd=cwd, env=environment) as run:
+    command = (sys.executable, "-m", "chatfmt", *command)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, cwd=cwd, env=environment) as run:
         os.close(theirs)
         seen = b""
         try:
