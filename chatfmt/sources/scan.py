@@ -37,7 +37,9 @@ def quotes(octets: Octets, escaped: bool) -> tuple[Positions, bool]:
     behind = ends[odd]
     if escaped and slashes[0] != 0:
         behind = np.append(behind, 0)
-    return found[~np.isin(found, behind)], bool(len(behind) and (behind == len(octets)).any())
+    is_escaped = np.zeros(len(octets) + 1, np.bool_)
+    is_escaped[behind] = True
+    return found[~is_escaped[found]], bool(is_escaped[-1])
 
 
 def _runs(positions: Positions) -> tuple[Positions, Positions]:
