@@ -190,11 +190,12 @@ def check(source: Sources, **given: Any) -> None:
 
     Exit code 1 if a row cannot be converted, or, with --strict, if anything was found at all.
     """
-    from ..pipeline import Scratch, look
+    from ..pipeline import Scratch, cores, look
 
     recipe, run, _ = to_recipe(source, given)
     with Scratch() as scratch, show.looking():
-        troubles, books = look.check(dataclasses.replace(recipe, on_error="skip", strict=False), scratch)
+        lenient = dataclasses.replace(recipe, on_error="skip", strict=False)
+        troubles, books = look.check(lenient, scratch, cores())
     rows = len({(trouble.at.file, trouble.at.row) for trouble in troubles})
     if run.json:
         show.print_out(json.dumps(to_json(troubles, books.read), ensure_ascii=False))

@@ -42,7 +42,7 @@ from .notes import COMPLETE
 from .planning import Part, check_views, has_nulls, load_template, render_options, to_job, to_part, to_plain_detection
 from .scratch import Scratch
 from .target import target_of
-from .tasks import output_batches, row_at, singly, told, whole
+from .tasks import output_batches, row_at, shared_out, singly, told, whole
 
 
 class Spread(Struct, frozen=True):
@@ -379,7 +379,7 @@ class Trouble(Struct, frozen=True):
     hint: str = ""
 
 
-def check(recipe: Recipe, scratch: Scratch) -> tuple[list[Trouble], Books]:
+def check(recipe: Recipe, scratch: Scratch, workers: int = 1) -> tuple[list[Trouble], Books]:
     """Everything that converting all rows would meet, in order, and what became of the rows; nothing is written."""
     troubles: list[Trouble] = []
     books = Books()
@@ -387,20 +387,40 @@ def check(recipe: Recipe, scratch: Scratch) -> tuple[list[Trouble], Books]:
     parts = [to_part(recipe, spec, template, target, scratch) for spec in recipe.source]
     check_views(parts)
     for part in parts:
-        with closing(executors.apart(_checked, part)) as found:
-            for more, kept in found:
-                troubles += more
-                books.add(kept)
+        met, kept = check_part(part, workers)
+        troubles += met
+        books.add(kept)
     return troubles, books
 
 
-def _checked(part: Part) -> Iterator[tuple[list[Trouble], Books]]:
+def check_part(part: Part, workers: int) -> tuple[list[Trouble], Books]:
+    """What the rows of a source would meet, shard by shard."""
+    troubles: list[Trouble] = []
+    books = Books()
+    tasks = [Checking(replace(part, shards=(shard,), first=None), shard[0].shown) for shard in part.shards]
+    with closing(shared_out(_checked, tasks, executors.processes, workers)) as found:
+        for more, kept in found:
+            troubles += more
+            books.add(kept)
+    return [*troubles, *unplaced(books, {trouble.code for trouble in troubles}, part.source.shown)], books
+
+
+class Checking(Struct, frozen=True):
+    """The rows of one shard, to be looked through."""
+
+    part: Part
+    name: str
+    """The file that they begin in."""
+
+
+def _checked(task: Checking) -> tuple[list[Trouble], Books]:
+    part = task.part
     try:
-        yield _looked_through(part)
+        return _looked_through(part)
     except TemplateError as error:  # a text that the template loses ends a conversion; here it is one problem of many
         troubles, books = _looked_through(replace(part, job=replace(part.job, allow_loss=("all",))))
         detail = f"{error.message}; later rows may lose more"
-        yield [Trouble(error.code or "template.loss", "error", error.at, detail, error.hint), *troubles], books
+        return [Trouble(error.code or "template.loss", "error", error.at, detail, error.hint), *troubles], books
 
 
 def _looked_through(part: Part) -> tuple[list[Trouble], Books]:
@@ -413,6 +433,7 @@ def _looked_through(part: Part) -> tuple[list[Trouble], Books]:
 
     conversion = Conversion(part.job, on_finding)
     for split in (split for shard in part.shards for split in shard):
+        before = len(troubles)
 
         def on_reject(error: RowError, raw: bytes | None, file: str = split.shown) -> None:
             at = replace(error.at, file=error.at.file or file)
@@ -420,7 +441,9 @@ def _looked_through(part: Part) -> tuple[list[Trouble], Books]:
 
         for _ in output_batches((split,), conversion, books, on_reject):
             pass
-    return [*troubles, *unplaced(books, {trouble.code for trouble in troubles}, part.source.shown)], books
+        # a batch is read whole before it is converted: records that cannot be read come after it
+        troubles[before:] = sorted(troubles[before:], key=lambda one: -1 if one.at.row is None else one.at.row)
+    return troubles, books
 
 
 def unplaced(books: Books, placed: Collection[str], source: str) -> Iterator[Trouble]:

@@ -28,6 +28,8 @@ class Named(Protocol):
 
 
 T = TypeVar("T", bound=Named)
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 def run_task(task: Task) -> Shard:
@@ -73,11 +75,21 @@ def every(
 ) -> Generator[Shard, None, None]:
     """The shards of the tasks, in order: those that an earlier try left whole (`found`), and those made now."""
     left = [task for task in tasks if task.name not in found]
-    apart = executors.is_apart() or (workers > 1 and len(left) > 1)
-    made = run(fn, left, workers, on_place) if apart else executors.serial(fn, left, 1, on_place)
-    with closing(made):  # type: ignore[type-var]
+    with closing(shared_out(fn, left, run, workers, on_place)) as made:
         for task in tasks:
             yield found[task.name] if task.name in found else next(made)
+
+
+def shared_out(
+    fn: Callable[[A], R],
+    tasks: Sequence[A],
+    run: executors.Executor,
+    workers: int,
+    on_place: Callable[[A, object], object] = executors.nobody,
+) -> Generator[R, None, None]:
+    """The results of the tasks, in order: from other processes where those cost little or there is enough to do."""
+    apart = executors.is_apart() or (workers > 1 and len(tasks) > 1)
+    yield from run(fn, tasks, workers, on_place) if apart else executors.serial(fn, tasks, 1, on_place)
 
 
 def ready(job: Job) -> Conversion:

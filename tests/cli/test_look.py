@@ -17,6 +17,7 @@ from ..conftest import run_cli
 TALK = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
 CALL = {**TALK, "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}
 TWO = {"messages": [*TALK["messages"], TALK["messages"][1]]}
+SPOILT = {"messages": [{"role": "user", "content": "<|im_start|>q"}, TALK["messages"][1]]}
 
 
 def written(folder: Path, rows: list[Any], name: str = "in.jsonl") -> Path:
@@ -41,10 +42,30 @@ def test_check_goes_on_after_a_text_that_the_template_loses(tmp_path: Path) -> N
 
 
 def test_check_names_what_is_counted_without_rows(tmp_path: Path) -> None:
-    spoilt = {"messages": [{"role": "user", "content": "<|im_start|>q"}, TALK["messages"][1]]}
-    source = written(tmp_path, [TALK, spoilt, spoilt])
+    source = written(tmp_path, [TALK, SPOILT, SPOILT])
     report = json.loads(shown("check", source, "-t", "chatml", "--json"))
     assert [(p["code"], p["detail"]) for p in report["problems"]] == [("token.control", "in 2 of the rows")]
+
+
+def test_check_says_the_same_of_rows_in_several_shards(tmp_path: Path) -> None:
+    source = written(tmp_path, [TALK, TWO, TALK, SPOILT, "{\n", TWO, SPOILT])
+    cut = tmp_path / "cut.yaml"
+    cut.write_text(f"source: {source}\nrows_per_shard: 2\n")
+    found = [run_cli("check", given, "-t", "chatml", "--json") for given in (source, cut)]
+    assert found[0].stdout == found[1].stdout and [run.returncode for run in found] == [1, 1]
+    problems = json.loads(found[0].stdout)["problems"]
+    assert [(each["code"], each["row"]) for each in problems] == [
+        ("msg.order", 1), ("json.syntax", 4), ("msg.order", 5), ("token.control", None),
+    ]  # fmt: skip
+
+
+def test_check_names_the_first_loss_of_each_shard(tmp_path: Path) -> None:
+    source = written(tmp_path, [CALL, CALL, TALK, TALK, TALK, CALL])
+    cut = tmp_path / "cut.yaml"
+    cut.write_text(f"source: {source}\nrows_per_shard: 2\n")
+    for given, rows in ((source, [0]), (cut, [0, 5])):
+        problems = json.loads(run_cli("check", given, "-t", "gemma", "--json").stdout)["problems"]
+        assert [(each["code"], each["row"]) for each in problems] == [("template.loss", row) for row in rows]
 
 
 def test_check_puts_problems_of_a_kind_on_one_line(tmp_path: Path) -> None:

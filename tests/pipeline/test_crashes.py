@@ -115,11 +115,17 @@ def test_a_crash_while_the_first_rows_are_read(tmp_path, command):
 def test_a_crash_of_a_reader_later_on(tmp_path):
     source = write(tmp_path / "x.parquet", 4217)
     env = broken(tmp_path / "site", "chatfmt.sources.columnar", "numbered")
-    for command, before in ((["convert", "-t", "chatml"], "".join(map(text, range(4000)))), (["check"], "")):
-        run = run_cli(*command, source, env=env)
-        where = f"at `{source}`, while reading it from row 4000 on"
-        assert said(run.stderr) == crashed(where, where)
-        assert (run.returncode, run.stdout.decode()) == (3, before)
+    where = f"at `{source}`, while reading it from row 4000 on"
+    run = run_cli("convert", "-t", "chatml", source, env=env)
+    assert said(run.stderr) == crashed(where, where)
+    assert (run.returncode, run.stdout.decode()) == (3, "".join(map(text, range(4000))))
+    run = run_cli("check", source, env=env)
+    killed, task = "worker N was killed by SIGSEGV", f"task 0 (`{source}`)"
+    assert said(run.stderr) == (
+        f"{killed} while it did {task}; doing it again\n"
+        f"error: native code crashed twice on {task}: {killed}, {where}\n{HINT}"
+    )
+    assert (run.returncode, run.stdout) == (3, b"")
 
 
 def holders(folder: Path) -> list[int]:
