@@ -1,8 +1,8 @@
 """Whole conversions, process by process: chatfmt against what a user would run instead, with medians and ratios.
 
     python tests/bench/convert.py DATA [--make 100000] [--kinds parquet-parquet,…] [--templates chatml,…]
-                                       [--subjects chatfmt,copy,jinja,transformers] [--repeat 3] [--workers N] [--json]
-                                       [--save FILE]
+                                       [--subjects chatfmt,copy,table,jinja,transformers] [--repeat 3] [--workers N]
+                                       [--json] [--save FILE]
     python tests/bench/convert.py --table FILE
 
 DATA is a folder that holds `parquet/` and `jsonl/`, each with files of rows that have `messages`; `--make N` fills it
@@ -12,8 +12,9 @@ one that others use too, compare the CPU seconds (`cpu`, of all processes of a r
     chatfmt       chatfmt convert SOURCE -t TEMPLATE -o OUT --workers N
     transformers  datasets.load_dataset, map(apply_chat_template, num_proc=N), to_parquet or to_json
     jinja         one process: read, a loop over the compiled template, write
-    copy          the bare copy: read the input and write the same rows with pyarrow, zstd, N processes, no rendering
-                  (lines are copied as bytes; parquet-jsonl has no copy)
+    copy          the bare copy: read the input and write the same rows with pyarrow, zstd, N processes, no rendering,
+                  a batch at a time (lines are copied as bytes; parquet-jsonl has no copy)
+    table         the same as most people write it, `write_table(read_table(…))` (parquet-parquet only)
 
 `--save` adds the results to FILE, where `--table` finds what the README shows.
 """
@@ -30,14 +31,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("parquet-parquet", "jsonl-jsonl", "parquet-jsonl")
 TEMPLATES = ("chatml", "llama-3.1", "qwen3", "gpt-oss")
-SUBJECTS = ("chatfmt", "copy", "jinja", "transformers")
+SUBJECTS = ("chatfmt", "copy", "table", "jinja", "transformers")
 Result = dict[str, Any]
 
 
@@ -78,10 +79,10 @@ def run_chatfmt(folder: Path, kind: str, template: str, out: Path, workers: int)
     return [*command, "--format", target, "--workers", str(workers), "--quiet"]
 
 
-def run_copy(folder: Path, kind: str, out: Path, workers: int) -> None:
+def run_copy(folder: Path, kind: str, out: Path, workers: int, copy: Callable[[tuple[Path, Path]], None]) -> None:
     files = [(file, out / file.name) for file in inputs_of(folder, kind)]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        pool.map(copy_file, files)
+        pool.map(copy, files)
 
 
 def copy_file(pair: tuple[Path, Path]) -> None:
@@ -95,6 +96,13 @@ def copy_file(pair: tuple[Path, Path]) -> None:
     with pq.ParquetWriter(target, file.schema_arrow, compression="zstd") as writer:
         for batch in file.iter_batches(1000):
             writer.write_batch(batch)
+
+
+def copy_table(pair: tuple[Path, Path]) -> None:
+    import pyarrow.parquet as pq
+
+    source, target = pair
+    pq.write_table(pq.read_table(source), target, compression="zstd")
 
 
 def run_jinja(folder: Path, kind: str, template: str, out: Path) -> None:
@@ -162,7 +170,8 @@ def timed(command: list[str]) -> tuple[float, float, float]:
 
 def measure(given: argparse.Namespace, kind: str, template: str) -> Result:
     """Medians of all subjects for one kind and template, and how they compare with chatfmt."""
-    subjects = [name for name in given.subjects.split(",") if (kind, name) != ("parquet-jsonl", "copy")]
+    none = {"parquet-jsonl": ("copy", "table"), "jsonl-jsonl": ("table",)}
+    subjects = [name for name in given.subjects.split(",") if name not in none.get(kind, ())]
     runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in subjects}
     for _ in range(given.repeat):
         for name in subjects:
@@ -205,10 +214,11 @@ def place_of(result: Result) -> tuple[int, int, int]:
 
 def table(results: list[Result]) -> str:
     """The results in Markdown: seconds of chatfmt, and how many times as long each other subject took."""
-    names = {"copy": "bare copy", "jinja": "Jinja in a loop", "transformers": "datasets + transformers"}
+    names = {"copy": "bare copy", "table": "`write_table(read_table)`", "jinja": "Jinja in a loop",
+             "transformers": "datasets + transformers"}  # fmt: skip
     lines = [
         "| rows | from → to | template | chatfmt | " + " | ".join(names.values()) + " | memory |",
-        "|---:|---|---|---:|---:|---:|---:|---:|",
+        "|---:|---|---|---:|" + "---:|" * len(names) + "---:|",
     ]
     for result in sorted(results, key=place_of):
         times = [f"{result['times_chatfmt'][name]:.2f}×" if name in result["times_chatfmt"] else "" for name in names]
@@ -234,8 +244,8 @@ def cell(result: Result, name: str) -> str:
 
 def run_one(given: argparse.Namespace) -> None:
     kind, template, out = given.kinds, given.templates, given.out
-    if given.run == "copy":
-        run_copy(given.data, kind, out, given.workers)
+    if given.run in ("copy", "table"):
+        run_copy(given.data, kind, out, given.workers, copy_file if given.run == "copy" else copy_table)
     elif given.run == "jinja":
         run_jinja(given.data, kind, template, out)
     else:
