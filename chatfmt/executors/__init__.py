@@ -28,7 +28,8 @@ from .pool import apart as _apart
 from .work import at, heard_by
 
 __all__ = [
-    "EXECUTORS", "Executor", "apart", "at", "cores", "executor", "is_apart", "nobody", "opened", "processes", "serial",
+    "EXECUTORS", "Executor", "OnPlace", "apart", "at", "cores", "executor", "is_apart", "nobody", "opened", "processes",
+    "serial",
 ]  # fmt: skip
 
 T = TypeVar("T")

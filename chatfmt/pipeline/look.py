@@ -42,7 +42,7 @@ from .notes import COMPLETE
 from .planning import Part, check_views, has_nulls, load_template, render_options, to_job, to_part, to_plain_detection
 from .scratch import Scratch
 from .target import target_of
-from .tasks import output_batches, row_at, shared_out, singly, told, whole
+from .tasks import order_of, output_batches, row_at, shared_out, singly, told, whole
 
 
 class Spread(Struct, frozen=True):
@@ -397,7 +397,7 @@ def check_part(part: Part, workers: int) -> tuple[list[Trouble], Books]:
     """What the rows of a source would meet, shard by shard."""
     troubles: list[Trouble] = []
     books = Books()
-    tasks = [Checking(replace(part, shards=(shard,), first=None), shard[0].shown) for shard in part.shards]
+    tasks = [Checking(replace(part, shards=(shard,), first=None)) for shard in part.shards]
     with closing(shared_out(_checked, tasks, executors.processes, workers)) as found:
         for more, kept in found:
             troubles += more
@@ -409,8 +409,11 @@ class Checking(Struct, frozen=True):
     """The rows of one shard, to be looked through."""
 
     part: Part
-    name: str
-    """The file that they begin in."""
+
+    @property
+    def name(self) -> str:
+        """The file that they begin in."""
+        return self.part.shards[0][0].shown
 
 
 def _checked(task: Checking) -> tuple[list[Trouble], Books]:
@@ -442,7 +445,7 @@ def _looked_through(part: Part) -> tuple[list[Trouble], Books]:
         for _ in output_batches((split,), conversion, books, on_reject):
             pass
         # a batch is read whole before it is converted: records that cannot be read come after it
-        troubles[before:] = sorted(troubles[before:], key=lambda one: -1 if one.at.row is None else one.at.row)
+        troubles[before:] = sorted(troubles[before:], key=lambda trouble: order_of(trouble.at))
     return troubles, books
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import reduce
 from pathlib import Path
@@ -33,7 +33,7 @@ from .kept import is_kept, with_lost
 from .scratch import Scratch
 from .select import check_selection
 from .target import Target
-from .tasks import survey_task
+from .tasks import shared_out, survey_task
 
 FEW = 50
 """Rows that show the types of fixed columns."""
@@ -406,8 +406,7 @@ def needs_survey(part: Part) -> bool:
 def survey(plan: Plan, executor: str, workers: int) -> Iterable[Types]:
     """The types of the columns that are not rendered, of every task."""
     tasks = [replace(task, job=survey_job(task.job)) for task in plan.tasks(Path())]
-    run: Callable[..., Iterable[Types]] = executors.executor(executor)
-    return run(survey_task, tasks, workers) if workers > 1 and len(tasks) > 1 else map(survey_task, tasks)
+    return shared_out(survey_task, tasks, executors.executor(executor), workers)
 
 
 def survey_job(job: Job) -> Job:

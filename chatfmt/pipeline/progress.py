@@ -23,7 +23,7 @@ class Progress:
         """A task is at a place, as it told its executor; one that is done again begins anew."""
         if isinstance(place, Place) and (number := piece_of(task, place)) is not None:
             pieces = self._pieces.setdefault(task.name, {})
-            pieces[number] = max(pieces.get(number, 0), place.first - task.inputs[number].first_row)
+            pieces[number] = place.first - task.inputs[number].first_row
             self._tell(task.name, sum(pieces.values()))
 
     def ended(self, shard: Shard) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from .. import executors, sources, writers
-from ..errors import RowError
+from ..errors import Location, RowError
 from ..manifest import Reject, Shard
 from ..schema import ROW, decode_objects, encode_objects
 from ..sources import InputSplit
@@ -71,7 +71,7 @@ def every(
     found: Mapping[str, Shard],
     run: executors.Executor,
     workers: int,
-    on_place: Callable[[T, object], object] = executors.nobody,
+    on_place: executors.OnPlace[T] = executors.nobody,
 ) -> Generator[Shard, None, None]:
     """The shards of the tasks, in order: those that an earlier try left whole (`found`), and those made now."""
     left = [task for task in tasks if task.name not in found]
@@ -85,7 +85,7 @@ def shared_out(
     tasks: Sequence[A],
     run: executors.Executor,
     workers: int,
-    on_place: Callable[[A, object], object] = executors.nobody,
+    on_place: executors.OnPlace[A] = executors.nobody,
 ) -> Generator[R, None, None]:
     """The results of the tasks, in order: from other processes where those cost little or there is enough to do."""
     apart = executors.is_apart() or (workers > 1 and len(tasks) > 1)
@@ -150,6 +150,11 @@ def row_at(batch: pa.RecordBatch, index: int) -> int:
     return int(batch.column(ROW)[index].as_py())
 
 
+def order_of(at: Location) -> int:
+    """What sorts places in a file by their rows, those of no row first."""
+    return -1 if at.row is None else at.row
+
+
 class Refused:
     """Bad rows, handed over in the order of the source: a batch is read whole before its first row is converted."""
 
@@ -167,7 +172,7 @@ class Refused:
         self._waiting.append((error, raw))
 
     def hand_over(self) -> None:
-        for error, raw in sorted(self._waiting, key=lambda item: -1 if item[0].at.row is None else item[0].at.row):
+        for error, raw in sorted(self._waiting, key=lambda item: order_of(item[0].at)):
             assert self._on_reject is not None
             self._on_reject(error, raw)
         self._waiting.clear()

@@ -105,6 +105,9 @@ def copy_table(pair: tuple[Path, Path]) -> None:
     pq.write_table(pq.read_table(source), target, compression="zstd")
 
 
+COPIES = {"copy": copy_file, "table": copy_table}
+
+
 def run_jinja(folder: Path, kind: str, template: str, out: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -244,8 +247,8 @@ def cell(result: Result, name: str) -> str:
 
 def run_one(given: argparse.Namespace) -> None:
     kind, template, out = given.kinds, given.templates, given.out
-    if given.run in ("copy", "table"):
-        run_copy(given.data, kind, out, given.workers, copy_file if given.run == "copy" else copy_table)
+    if given.run in COPIES:
+        run_copy(given.data, kind, out, given.workers, COPIES[given.run])
     elif given.run == "jinja":
         run_jinja(given.data, kind, template, out)
     else:
