@@ -241,8 +241,10 @@ _WIDE = np.array(
 def _wide_space(data: Bytes, start: Numbers, stop: Numbers, *, front: bool) -> list[int]:
     """Which texts begin (or end) with white space beyond ASCII."""
     found: list[int] = []
-    for width in (2, 3):
-        places = np.flatnonzero(stop - start >= width)
+    filled = np.flatnonzero(stop > start)
+    beyond = filled[data[start[filled] if front else stop[filled] - 1] >= 0x80]
+    for width in (2, 3) if len(beyond) else ():
+        places = beyond[stop[beyond] - start[beyond] >= width]
         first = start[places] if front else stop[places] - width
         bytes_ = [data[first + step].astype(np.int64) for step in range(width)]
         number = sum(byte << (8 * (width - 1 - step)) for step, byte in enumerate(bytes_))
