@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -104,12 +104,13 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, *, executor: str = "s
     check_rendered(recipe)
     check_selection(recipe, target)
     template = load_template(recipe)
-    parts = tuple(to_part(recipe, spec, template, target, scratch, hashed=True) for spec in recipe.source)
-    check_views(parts)
-    files = tuple(file for part in parts for file in part.files)
-    made = Plan(recipe, target, parts, template, run_fingerprint(recipe, parts, template, files, target), files)
-    made = replace(made, names=tuple(shard_names(made)), notes=tuple(dict.fromkeys(told(made))))
-    return with_schema(made, executor, workers) if target.format == "parquet" else made
+    with render.started_ahead(template, recipe.template_isolation) if template else nullcontext():
+        parts = tuple(to_part(recipe, spec, template, target, scratch, hashed=True) for spec in recipe.source)
+        check_views(parts)
+        files = tuple(file for part in parts for file in part.files)
+        made = Plan(recipe, target, parts, template, run_fingerprint(recipe, parts, template, files, target), files)
+        made = replace(made, names=tuple(shard_names(made)), notes=tuple(dict.fromkeys(told(made))))
+        return with_schema(made, executor, workers) if target.format == "parquet" else made
 
 
 def fitted(recipe: Recipe, template: ChatTemplate | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .doors import LockedDoors
-    from .engine import Choice, choose_engine, compile, doors_of, is_locked, level_of
+    from .engine import Choice, choose_engine, compile, doors_of, is_locked, level_of, started_ahead
     from .locked import Isolation, LockedRenderer
     from .options import ENGINES, SPANS, Renderer, RenderOptions
     from .plain import JinjaRenderer
@@ -34,11 +34,12 @@ __all__ = [
     "doors_of",
     "is_locked",
     "level_of",
+    "started_ahead",
 ]
 
 _HOMES = {
     "doors": ("LockedDoors",),
-    "engine": ("Choice", "choose_engine", "compile", "doors_of", "is_locked", "level_of"),
+    "engine": ("Choice", "choose_engine", "compile", "doors_of", "is_locked", "level_of", "started_ahead"),
     "locked": ("Isolation", "LockedRenderer"),
     "options": ("ENGINES", "SPANS", "RenderOptions", "Renderer"),
     "plain": ("JinjaRenderer",),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 from msgspec import Struct
 
 from ..errors import TemplateError, UnknownName, UsageError
+from . import locked
 from .doors import LockedDoors
 from .environment import CONTEXT_NAMES
 from .locked import Isolation, LockedRenderer
@@ -40,6 +42,11 @@ def choose_engine(template: ChatTemplate, options: RenderOptions) -> Choice:
 def is_locked(template: ChatTemplate, isolation: Isolation) -> bool:
     """Whether a template runs behind the locked door: it is a stranger's, and the user did not say `off`."""
     return isolation != "off" and template.origin not in ("built-in", "plain")
+
+
+def started_ahead(template: ChatTemplate, isolation: Isolation) -> AbstractContextManager[None]:
+    """A block in which the template will render: if it does that behind the locked door, its process starts now."""
+    return locked.started_ahead() if is_locked(template, isolation) else nullcontext()
 
 
 def doors_of(template: ChatTemplate, isolation: Isolation, engine: Renderer | None = None) -> LockedDoors | None:
@@ -80,10 +87,10 @@ def level_of(renderer: Renderer) -> str:
 
 
 def _behind_the_door(template: ChatTemplate, options: RenderOptions, choice: Choice, isolation: Isolation) -> Renderer:
-    locked = LockedRenderer(template, options, isolation=isolation, reason=choice.reason)
+    behind = LockedRenderer(template, options, isolation=isolation, reason=choice.reason)
     if choice.engine != "trace":
-        return locked
-    return TracedRenderer(template, options, locked, tracer=locked.trace, reason=choice.reason)
+        return behind
+    return TracedRenderer(template, options, behind, tracer=behind.trace, reason=choice.reason)
 
 
 def check_options(options: RenderOptions) -> None:

@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
@@ -69,12 +69,7 @@ class RenderProcess:
 
     def __init__(self, setup: dict[str, Any], seconds: float) -> None:
         self._seconds = seconds
-        package = str(Path(__file__).resolve().parent.parent)
-        argument = json.dumps([[str(Path(entry).resolve()) for entry in sys.path], package])
-        command = [sys.executable, "-I", "-S", "-B", "-c", BOOT, argument]
-        env = {name: os.environ[name] for name in NEEDED if name in os.environ}
-        pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, env=env)
+        self._process = _started_ahead.pop() if _started_ahead else _interpreter()
         try:
             (self.state,) = self.request(json.dumps(setup).encode(), 1)
         except Gone:
@@ -109,11 +104,40 @@ class RenderProcess:
         return b"".join(pieces)
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(OSError):
-                cast(BinaryIO, pipe).close()
+        _end(self._process)
+
+
+_started_ahead: list[subprocess.Popen[bytes]] = []
+
+
+@contextlib.contextmanager
+def started_ahead() -> Iterator[None]:
+    """A block whose first locked process starts now and imports what it needs while this one does other things."""
+    process = _interpreter()
+    _started_ahead.append(process)
+    try:
+        yield
+    finally:
+        if process in _started_ahead:
+            _started_ahead.remove(process)
+            _end(process)
+
+
+def _interpreter() -> subprocess.Popen[bytes]:
+    package = str(Path(__file__).resolve().parent.parent)
+    argument = json.dumps([[str(Path(entry).resolve()) for entry in sys.path], package])
+    command = [sys.executable, "-I", "-S", "-B", "-c", BOOT, argument]
+    env = {name: os.environ[name] for name in NEEDED if name in os.environ}
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, env=env)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+            cast(BinaryIO, pipe).close()
 
 
 def _send(pipe: BinaryIO, body: bytes) -> None:

@@ -504,3 +504,36 @@ def test_a_template_that_does_not_compile_is_tried_once(monkeypatch: pytest.Monk
         with pytest.raises(TemplateError, match="does not compile"):
             voice.text(Chat([{"role": "user", "content": "hi"}]))
     assert len(setups) == 1
+
+
+def test_a_process_that_was_started_ahead_is_the_first_that_renders_and_ends_where_nothing_did(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Kept(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            super().__init__(*arguments, **more)
+            started.append(self)
+
+    monkeypatch.setattr(locked_module.subprocess, "Popen", Kept)
+    stranger = template("{% for m in messages %}{{ m.content }}{% endfor %}")
+    with render.started_ahead(stranger, "auto"):
+        assert len(started) == 1
+        renderer = LockedRenderer(stranger, RenderOptions())
+        assert len(started) == 1 and started[0].poll() is None
+        assert renderer(COLUMNS.slice(0, 1)).text.to_pylist() == ["Be terse.Hé\u2028 <|im_end|>"]
+        second = LockedRenderer(stranger, RenderOptions())
+        assert len(started) == 2
+    assert started[0].poll() is None, "a process that somebody uses does not end with the block"
+    renderer.close()
+    second.close()
+    with pytest.raises(ZeroDivisionError), render.started_ahead(stranger, "auto"):
+        assert len(started) == 3 and started[2].poll() is None
+        raise ZeroDivisionError
+    assert started[2].returncode is not None
+    LockedRenderer(stranger, RenderOptions()).close()
+    assert len(started) == 4, "one that has ended is not taken"
+    for trusted, isolation in ((stranger, "off"), (ChatTemplate.load("chatml"), "auto")):
+        with render.started_ahead(trusted, isolation):
+            assert len(started) == 4
