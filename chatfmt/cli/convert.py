@@ -85,14 +85,14 @@ def report(summary: Summary, run: Run) -> None:
 def apart(executor: str = "processes", *modules: str) -> Iterator[None]:
     """A block in which data is read in processes apart, unless another executor is asked for.
 
-    Imports what reads it, in those processes `modules` besides, and keeps pandas out of all of them.
+    Imports what reads it, in those processes `modules` besides, and keeps pandas out of all of them. Warnings are said.
     """
     from .. import executors
     from ..schema import without_pandas
 
     without_pandas()
     forks = executor == "processes"
-    with executors.opened("chatfmt.pipeline.run", *modules) if forks else nullcontext():
+    with show.warnings_said(), executors.opened("chatfmt.pipeline.run", *modules) if forks else nullcontext():
         gc.freeze()  # modules stay: the search for garbage, off while they were imported (`__main__`), leaves them out
         gc.enable()
         yield

@@ -42,12 +42,33 @@ def counted(count: int, noun: str) -> str:
 
 
 def say(text: str) -> None:
-    """One line on stderr, made visible; quiet where stderr is closed."""
+    """One line on stderr, made visible, above what is drawn there; quiet where stderr is closed."""
+    line = visible(text, lines=True)
     try:
-        sys.stderr.write(visible(text, lines=True) + "\n")
+        if _drawing:
+            _drawing[-1].console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            return
+        sys.stderr.write(line + "\n")
         sys.stderr.flush()
     except (OSError, AttributeError, ValueError):
         pass
+
+
+@contextmanager
+def warnings_said() -> Iterator[None]:
+    """A block in which what chatfmt logs is said as everything else is."""
+    import logging
+
+    class Said(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage())
+
+    log, said = logging.getLogger("chatfmt"), Said()
+    log.addHandler(said)
+    try:
+        yield
+    finally:
+        log.removeHandler(said)
 
 
 def say_error(error: ChatfmtError) -> None:
@@ -144,11 +165,20 @@ def _is_drawn(quiet: bool) -> bool:
     return not quiet and sys.stderr is not None and sys.stderr.isatty()
 
 
-def _drawn(*columns: ProgressColumn) -> Progress:
+_drawing: list[Progress] = []
+"""What is drawn on stderr now, if anything."""
+
+
+@contextmanager
+def _drawn(*columns: ProgressColumn) -> Iterator[Progress]:
     """Columns on stderr that are gone at the end; rich's own capture of stdout is off: it would swallow the data."""
     from rich.console import Console
     from rich.progress import Progress
 
-    return Progress(
-        *columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False, transient=True
-    )
+    bar = Progress(*columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False, transient=True)
+    with bar:
+        _drawing.append(bar)
+        try:
+            yield bar
+        finally:
+            _drawing.remove(bar)

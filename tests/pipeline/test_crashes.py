@@ -112,6 +112,13 @@ def test_a_crash_while_the_first_rows_are_read(tmp_path, command):
     assert (run.returncode, run.stdout) == (3, b"")
 
 
+def test_a_name_that_a_terminal_would_obey_is_written_out_in_the_warning_too(tmp_path):
+    source = write(tmp_path / "\x1b[31mred.parquet", 3)
+    run = run_cli("inspect", source, env=broken(tmp_path / "site", "chatfmt.sources.columnar", "numbered"))
+    where = f"at the first rows of `{tmp_path}/\\x1b[31mred.parquet`"
+    assert said(run.stderr) == crashed(where, where)
+
+
 def test_a_crash_of_a_reader_later_on(tmp_path):
     source = write(tmp_path / "x.parquet", 4217)
     env = broken(tmp_path / "site", "chatfmt.sources.columnar", "numbered")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +23,8 @@ from chatfmt.pipeline.job import Place
 from chatfmt.pipeline.progress import Progress
 from chatfmt.sources import InputSplit
 from chatfmt.sources.model import Whole
+
+from .test_crashes import broken, write
 
 LINE = '{"messages":[{"role":"user","content":"%d?"},{"role":"assistant","content":"%d"}]}\n'
 
@@ -97,10 +101,22 @@ def test_a_terminal_shows_it_and_no_trace_of_it_stays(tmp_path: Path) -> None:
         assert b"looking at the source" in looked and looked.rpartition(b"\x1b[2K")[2] == b""
 
 
-def on_terminal(*command: str, cwd: Path) -> bytes:
-    """What the command draws on stderr where that is a terminal."""
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+def test_a_warning_stands_above_what_is_drawn(tmp_path: Path) -> None:
+    write(tmp_path / "x.parquet", 3217)
+    env = broken(tmp_path / "site", "chatfmt.checks", "run")
+    command = ("convert", "x.parquet", "-t", "chatml", "-o", "out", "--rows-per-shard", "2500", "--workers", "2")
+    seen = on_terminal(*command, cwd=tmp_path, env=env, code=3)
+    warning = re.compile(rb"\x1b\[2Kworker \d+ was killed by SIGSEGV while it did task 1 .*; doing it again\r\n")
+    (found,) = warning.finditer(seen)
+    assert b"converting" in seen[: found.start()] and b"converting" in seen[found.end() :]
+    assert seen.rpartition(b"\x1b[2K")[2].startswith(b"error: native code crashed twice on task 1 (")
+
+
+def on_terminal(*command: str, cwd: Path, env: Mapping[str, str] | None = None, code: int = 0) -> bytes:
+    """What the command draws on stderr where that is a terminal; it ends with `code`."""
     ours, theirs = os.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30", **(env or {})}
     command = (sys.executable, "-m", "chatfmt", *command)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, cwd=cwd, env=environment) as run:
         os.close(theirs)
@@ -111,5 +127,5 @@ def on_terminal(*command: str, cwd: Path) -> bytes:
         except OSError:  # how Linux says that nobody holds the other end any more
             pass
     os.close(ours)
-    assert run.returncode == 0, seen
+    assert run.returncode == code, seen
     return seen
