@@ -61,8 +61,21 @@ def _first(source: Source, file: SourceFile, name: str, rows: int, bad: list[Row
 
 
 def fingerprint(files: Sequence[SourceFile]) -> list[tuple[str, int, str]]:
-    """Name, size in bytes and XXH3-128 of the content (as it lies on disk, in hex) of each file."""
-    return [(file.shown, file.size, _hash(file.uri)) for file in files]
+    """Name, size in bytes and XXH3-128 of the content (as it lies on disk, in hex) of each file; several at a time."""
+    uris = [file.uri for file in files]
+    digests = list(map(_hash, uris)) if len(uris) < 2 else _side_by_side(uris)
+    return [(file.shown, file.size, digest) for file, digest in zip(files, digests, strict=True)]
+
+
+HASHED_AT_ONCE = 4
+"""Files that are hashed side by side: two cores are twice as fast, and a disk likes to be asked for more than one."""
+
+
+def _side_by_side(uris: Sequence[str]) -> list[str]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(HASHED_AT_ONCE) as hashers:
+        return list(hashers.map(_hash, uris))
 
 
 def _hash(uri: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 import zstandard
 
 from chatfmt.errors import InputError, RowError, UnknownName, UsageError
@@ -424,6 +425,18 @@ def test_samples_and_fingerprints(tmp_path: Path) -> None:
     assert (name, size, len(digest)) == ("a.jsonl", len(LINES), 32)
     written(tmp_path, LINES[:-2] + b"\n\n", "d/a.jsonl")
     assert fingerprint(source.splits["train"])[0][2] != digest
+
+
+def test_each_of_many_files_has_its_own_fingerprint_in_their_order(tmp_path: Path) -> None:
+    contents = {
+        f"{place:02}.jsonl": b'{"text":"%d"}\n' % place * (5000 if place % 3 == 0 else 1) for place in range(20)
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    found = fingerprint(resolve(str(tmp_path)).splits["train"])
+    assert [(Path(name).name, size, digest) for name, size, digest in found] == [
+        (name, len(content), xxhash.xxh3_128_hexdigest(content)) for name, content in contents.items()
+    ]
 
 
 @needs_shared
