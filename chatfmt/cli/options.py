@@ -81,8 +81,8 @@ COLUMNS = _group(
 ROWS = _group(
     "Rows",
     {
-        "limit": (int, "N", "Only the first N rows."),
-        "skip": (int, "N", "Not the first N rows."),
+        "limit": (int, "N", "Only the first N rows of each source and split."),
+        "skip": (int, "N", "Not the first N rows of each source and split."),
         "fraction": (float, "F", "Only this part of the rows, chosen by their content."),
         "shuffle": (bool, None, "Put the rows in another order, fixed by --seed.", "--shuffle/--no-shuffle"),
         "seed": (int, "N", "Seed of --shuffle and of what is chosen by content."),

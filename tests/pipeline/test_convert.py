@@ -164,6 +164,20 @@ def test_skip_and_limit(tmp_path):
     assert [row["text"] for row in read(tmp_path / "out.jsonl")] == TEXTS[10:15]
 
 
+def test_skip_and_limit_are_of_each_source_and_split(tmp_path):
+    folder = tmp_path / "named"
+    folder.mkdir()
+    write_jsonl(folder / "train.jsonl", ROWS[:20])
+    write_jsonl(folder / "test.jsonl", ROWS[20:40])
+    other = write_jsonl(tmp_path / "other.jsonl", ROWS[40:60])
+    recipe = Recipe(source=[folder, other], split="all", template="chatml", skip=3, limit=2)
+    chatfmt.convert(recipe, out=tmp_path / "out")
+    found = {file.name.split("-")[0]: [row["text"] for row in read(file)] for file in (tmp_path / "out/data").iterdir()}
+    assert found["test"] == TEXTS[23:25] and len(found) == 2
+    rows = [row["text"] for file in sorted((tmp_path / "out/data").glob("train-*")) for row in read(file)]
+    assert rows == TEXTS[3:5] + TEXTS[43:45]
+
+
 def test_where_keeps_rows_and_counts_the_others(tmp_path):
     recipe = Recipe(source=write_parquet(tmp_path / "in.parquet"), template="chatml", where="id >= 890")
     summary = chatfmt.convert(recipe, out=tmp_path / "out.jsonl")
