@@ -46,7 +46,7 @@ def say(text: str) -> None:
     line = visible(text, lines=True)
     try:
         if _drawing:
-            _drawing[-1].console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            _drawing[-1].console.print(line, soft_wrap=True)
             return
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
@@ -172,11 +172,10 @@ _drawing: list[Progress] = []
 @contextmanager
 def _drawn(*columns: ProgressColumn) -> Iterator[Progress]:
     """Columns on stderr that are gone at the end; rich's own capture of stdout is off: it would swallow the data."""
-    from rich.console import Console
     from rich.progress import Progress
 
-    bar = Progress(*columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False, transient=True)
-    with bar:
+    shown_on = console(stderr=True)
+    with Progress(*columns, console=shown_on, redirect_stdout=False, redirect_stderr=False, transient=True) as bar:
         _drawing.append(bar)
         try:
             yield bar

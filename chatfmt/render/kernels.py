@@ -243,7 +243,9 @@ def _wide_space(data: Bytes, start: Numbers, stop: Numbers, *, front: bool) -> l
     found: list[int] = []
     filled = np.flatnonzero(stop > start)
     beyond = filled[data[start[filled] if front else stop[filled] - 1] >= 0x80]
-    for width in (2, 3) if len(beyond) else ():
+    if not len(beyond):
+        return found
+    for width in (2, 3):
         places = beyond[stop[beyond] - start[beyond] >= width]
         first = start[places] if front else stop[places] - width
         bytes_ = [data[first + step].astype(np.int64) for step in range(width)]

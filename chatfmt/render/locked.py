@@ -69,7 +69,7 @@ class RenderProcess:
 
     def __init__(self, setup: dict[str, Any], seconds: float) -> None:
         self._seconds = seconds
-        self._process = _started_ahead.pop() if _started_ahead else _interpreter()
+        self._process = _next_interpreter()
         try:
             (self.state,) = self.request(json.dumps(setup).encode(), 1)
         except Gone:
@@ -118,9 +118,16 @@ def started_ahead() -> Iterator[None]:
     try:
         yield
     finally:
-        if process in _started_ahead:
+        with contextlib.suppress(ValueError):  # a renderer has taken it
             _started_ahead.remove(process)
             _end(process)
+
+
+def _next_interpreter() -> subprocess.Popen[bytes]:
+    try:
+        return _started_ahead.pop()  # one step, so that two threads never take the same
+    except IndexError:
+        return _interpreter()
 
 
 def _interpreter() -> subprocess.Popen[bytes]:
