@@ -17,8 +17,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from .checked import Checked
 from .errors import RecipeError, UnknownName, UsageError
+from .validation import Checked
 
 DEFAULT_DATE = datetime.date(2024, 7, 26)
 """The day that templates see when nobody names one: fixed, so that a run gives the same bytes on any day."""

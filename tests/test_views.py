@@ -11,8 +11,8 @@ import pytest
 import chatfmt
 from chatfmt import ChatTemplate, views
 from chatfmt.errors import RowError, UnknownName, UsageError
+from chatfmt.json_columns import decode_conversations, encode_conversations
 from chatfmt.recipe import Recipe
-from chatfmt.schema import decode_conversations, encode_conversations
 
 U, A, S = ({"role": role, "content": f"{role} says"} for role in ("user", "assistant", "system"))
 A2 = {"role": "assistant", "content": "another"}

@@ -62,11 +62,11 @@ class Warm:
 def serve() -> None:
     """Answer requests until there are no more."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    from chatfmt.cli import app, show  # noqa: F401
-    from chatfmt.schema import without_pandas
+    from chatfmt.cli import app, terminal  # noqa: F401
+    from chatfmt.executors.worker_main import without_pandas
 
     without_pandas()
-    import chatfmt.pipeline.run  # noqa: F401
+    import chatfmt.pipeline.running.run  # noqa: F401
 
     for line in requests:
         request = json.loads(line)

@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from ..errors import CheckError, Location, UnknownName
-from ..schema import JSON, ROLES, TEXT, decode_conversations, dumps, loads
-from .view import Finding, Limits, Mask, Numbers, Roles, View, flags, views
+from ..json_columns import JSON, TEXT, decode_conversations, dumps, loads
+from ..schema import ROLES
+from .column_view import Finding, Limits, Mask, Numbers, Roles, View, flags, views
 
 __all__ = ["CHECKS", "Check", "Finding", "Limits", "check_codes", "find_literals", "refused", "run", "to_error"]
 

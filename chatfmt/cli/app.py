@@ -15,7 +15,7 @@ import typer
 
 from .. import __version__
 from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError
-from . import show
+from . import terminal
 from .help import PLAIN, Command
 
 EXIT_BUG = 70
@@ -25,16 +25,16 @@ EXIT_TERMINATED = 143
 
 COMMANDS = {
     "convert": "convert:convert",
-    "plan": "array:plan",
-    "run": "array:run",
-    "commit": "array:commit",
-    "inspect": "look:inspect",
-    "preview": "look:preview",
-    "check": "look:check",
-    "templates": "library:templates",
-    "recipes": "library:known",
-    "transforms": "library:list_transforms",
-    "verify": "library:verify",
+    "plan": "job_array:plan",
+    "run": "job_array:run",
+    "commit": "job_array:commit",
+    "inspect": "inspect:inspect",
+    "preview": "inspect:preview",
+    "check": "inspect:check",
+    "templates": "templates:templates",
+    "recipes": "templates:known",
+    "transforms": "templates:list_transforms",
+    "verify": "templates:verify",
 }
 """The commands in the order of the help, each with the module and the name of what does it: a function or a group."""
 ALONE = {"transforms"}
@@ -69,7 +69,7 @@ def root(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     if version:
-        show.print_out(f"chatfmt {__version__}")
+        terminal.print_out(f"chatfmt {__version__}")
         raise typer.Exit
 
 
@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     except typer.TyperException as error:
         text = _usage(error)
         if text.startswith("usage: "):  # nothing was typed after the command: the text is its help
-            show.say(str(getattr(error, "message", text)))
+            terminal.say(str(getattr(error, "message", text)))
             return UsageError.exit_code
         return _fail(UsageError(text, hint="chatfmt --help")) if text else UsageError.exit_code
     except ChatfmtError as error:
@@ -101,14 +101,14 @@ def main(arguments: list[str] | None = None) -> int:
     except MemoryError:
         return _fail(OutputError("out of memory", hint="use fewer `--workers`, or a machine with more of it"))
     except _Terminated:
-        show.say("error: stopped by SIGTERM")
+        terminal.say("error: stopped by SIGTERM")
         return EXIT_TERMINATED
     except (KeyboardInterrupt, typer.Abort):
-        show.say("error: interrupted")
+        terminal.say("error: interrupted")
         return EXIT_INTERRUPTED
     except Exception:
-        show.say(traceback.format_exc().rstrip())
-        show.say("error: this is a bug in chatfmt: please report the lines above")
+        terminal.say(traceback.format_exc().rstrip())
+        terminal.say("error: this is a bug in chatfmt: please report the lines above")
         return EXIT_BUG
 
 
@@ -127,7 +127,7 @@ def _usage(error: Exception) -> str:
 
 
 def _fail(error: ChatfmtError) -> int:
-    show.say_error(error)
+    terminal.say_error(error)
     return error.exit_code
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
-from . import options, show
+from . import options, terminal
 
 if TYPE_CHECKING:
     from ..pipeline import Plan, Summary
@@ -31,7 +31,7 @@ def convert(source: Sources, **given: Any) -> None:
     Without -t the conversations themselves are written; without -o JSON Lines go to stdout.
     """
     recipe, run, origins = to_recipe(source, given)
-    with apart(run.executor, *imports((spec.source for spec in recipe.source), run.out, recipe.format)):
+    with worker_processes(run.executor, *imports((spec.source for spec in recipe.source), run.out, recipe.format)):
         carry_out(recipe, run, origins)
 
 
@@ -49,17 +49,17 @@ def carry_out(recipe: Recipe, run: Run, origins: Mapping[str, str]) -> None:
     target = pipeline.target_of(run.out, recipe.format, recipe.compression)
     workers = run.workers or pipeline.cores()
     if pipeline.is_piped(recipe, target) and not run.dry_run:
-        report(pipeline.pipe(recipe, target, run.rejects, lambda note: show.say(f"note: {note}")), run)
+        report(pipeline.pipe(recipe, target, run.rejects, lambda note: terminal.say(f"note: {note}")), run)
         return
     with pipeline.Scratch() as scratch:
-        with show.looking(quiet=run.quiet):
+        with terminal.looking(quiet=run.quiet):
             plan = pipeline.plan(recipe, target, scratch, executor=run.executor, workers=workers)
         for note in plan.notes:
-            show.say(f"note: {note}")
+            terminal.say(f"note: {note}")
         if run.dry_run:
             report_plan(plan, run, origins)
             return
-        with show.progress(plan.rows, quiet=run.quiet or target.kind == "stream") as advance:
+        with terminal.progress(plan.rows, quiet=run.quiet or target.kind == "stream") as advance:
             summary = pipeline.carry_out(
                 plan,
                 executor=run.executor,
@@ -76,23 +76,26 @@ def report(summary: Summary, run: Run) -> None:
     """Say what was done: on stdout as JSON if nothing else went there, else on stderr."""
     if run.json:
         text = json.dumps(summary.to_json(), ensure_ascii=False)
-        show.say(text) if summary.out == "-" else show.print_out(text)
+        terminal.say(text) if summary.out == "-" else terminal.print_out(text)
     elif not run.quiet:
-        show.say(in_words(summary))
+        terminal.say(in_words(summary))
 
 
 @contextmanager
-def apart(executor: str = "processes", *modules: str) -> Iterator[None]:
+def worker_processes(executor: str = "processes", *modules: str) -> Iterator[None]:
     """A block in which data is read in processes apart, unless another executor is asked for.
 
     Imports what reads it, in those processes `modules` besides, and keeps pandas out of all of them. Warnings are said.
     """
     from .. import executors
-    from ..schema import without_pandas
+    from ..executors.worker_main import without_pandas
 
     without_pandas()
     forks = executor == "processes"
-    with show.warnings_said(), executors.opened("chatfmt.pipeline.run", *modules) if forks else nullcontext():
+    with (
+        terminal.warnings_said(),
+        executors.opened("chatfmt.pipeline.running.run", *modules) if forks else nullcontext(),
+    ):
         gc.freeze()  # modules stay: the search for garbage, off while they were imported (`__main__`), leaves them out
         gc.enable()
         yield
@@ -117,7 +120,7 @@ def report_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
     rows = describe(plan.recipe, run, origins)
     engine = choose_engine(plan.template, plan.parts[0].job.options) if plan.template else None
     if run.json:
-        show.print_out(json.dumps(plan_data(plan, rows, origins, engine), ensure_ascii=False))
+        terminal.print_out(json.dumps(plan_data(plan, rows, origins, engine), ensure_ascii=False))
     else:
         print_plan(plan, rows, engine)
 
@@ -144,19 +147,19 @@ def print_plan(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: Choice 
     """The plan for people: of the defaults, only those that decide what is made."""
     told = [(key, json.dumps(value, ensure_ascii=False), origin) for key, value, origin in rows]
     shown = [row for row in told if row[2] != "default" or row[0] in ("template", "to", "dialect", "date")]
-    screen = show.console()
-    screen.print(show.table(("key", "value", "from"), shown))
+    screen = terminal.console()
+    screen.print(terminal.table(("key", "value", "from"), shown))
     for part in plan.parts:
-        screen.print(show.visible(f"{part.source.shown}: {part.job.dialect} ({part.detection.reason})"))
-    count = "an unknown number of rows" if plan.rows is None else show.counted(plan.rows, "row")
+        screen.print(terminal.visible(f"{part.source.shown}: {part.job.dialect} ({part.detection.reason})"))
+    count = "an unknown number of rows" if plan.rows is None else terminal.counted(plan.rows, "row")
     view = plan.parts[0].job.view
     first, *others = places(plan)
-    parted = f" in {show.counted(len(plan.names), 'shard')}" if plan.target.kind == "folder" else ""
-    screen.print(show.visible(f"{count}{parted} of `{view}`: {first}{' …' if others else ''}"))
+    parted = f" in {terminal.counted(len(plan.names), 'shard')}" if plan.target.kind == "folder" else ""
+    screen.print(terminal.visible(f"{count}{parted} of `{view}`: {first}{' …' if others else ''}"))
     if engine:
         screen.print(f"engine: {engine.engine} ({engine.reason})")
     for flag in template_needs(plan):
-        screen.print(show.visible(f"data that is not plain text may need, with this template: {or_fit(flag)}"))
+        screen.print(terminal.visible(f"data that is not plain text may need, with this template: {or_fit(flag)}"))
 
 
 def places(plan: Plan) -> list[str]:
@@ -167,13 +170,13 @@ def places(plan: Plan) -> list[str]:
 
 def template_needs(plan: Plan) -> list[str]:
     """The flags that the probe of the plan's template found necessary for data of every kind; none with `--fit`."""
-    from ..render import doors_of
-    from ..render.probe import probe
+    from ..render import sessions_of
+    from ..render.inspection.probe import probe
 
     if plan.template is None or plan.recipe.fit:
         return []
-    doors = doors_of(plan.template, plan.recipe.template_isolation)
-    return list(probe(plan.template, plan.recipe.var, doors).flags)
+    sessions = sessions_of(plan.template, plan.recipe.template_isolation)
+    return list(probe(plan.template, plan.recipe.var, sessions).flags)
 
 
 def or_fit(flag: str) -> str:
@@ -188,7 +191,7 @@ def in_words(summary: Summary) -> str:
     where = "stdout" if summary.out == "-" else f"`{summary.out}`"
     splits = ", ".join(f"{split} {rows:,}" for split, rows in summary.splits.items())
     parted = f" ({splits})" if len(summary.splits) > 1 else ""
-    lines = [f"wrote {show.counted(summary.rows, 'row')}{parted} to {where}, {size(summary.bytes)}"]
+    lines = [f"wrote {terminal.counted(summary.rows, 'row')}{parted} to {where}, {size(summary.bytes)}"]
     if summary.out != "-" and summary.shards > 1:
         lines[0] += f" in {summary.shards} shards"
     for label, count in (("filtered out", summary.filtered), ("duplicates left out", summary.duplicates)):

@@ -10,27 +10,14 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from . import (
-    agents,
-    blocks,
-    brackets,
-    choices,
-    exports,
-    flat,
-    functions,
-    groups,
-    mixture,
-    pairs,
-    preference,
-    reasoning,
-    rendered,
-    shapes,
-    trees,
-    turns,
-)  # fmt: skip
-from .columns import ALIASES, SIDE_PARTS, Columns
-from .detect import Detection, find, used_columns
-from .kind import Dialect
+from .chat import content_blocks, exports, messages, transcripts, trees, untagged_turns
+from .detection import mixed
+from .detection.detect import Detection, find, used_columns
+from .dialect import Dialect
+from .instruction import multiple_choice, prompt_completion, reasoning
+from .kit.columns import ALIASES, SIDE_PARTS, Columns
+from .preference import chosen_rejected, grouped, scored
+from .tool_use import agent_traces, calls_in_text, functions
 
 __all__ = ["DIALECTS", "PARTS", "Columns", "Detection", "Dialect", "detect", "used_columns"]
 
@@ -57,31 +44,31 @@ _PAIR = frozenset({"prompt", "chosen", "rejected", "context"})
 _ALSO = frozenset({"messages", "sharegpt"})
 
 DIALECTS: dict[str, Dialect] = {
-    "segments": Dialect(shapes.segments, shapes.segments_parts, "pieces of text, each trained or not",
+    "segments": Dialect(untagged_turns.segments, untagged_turns.segments_parts, "pieces of text, each trained or not",
                         frozenset({"segments"}), "segments"),
-    "stepwise": Dialect(shapes.stepwise, shapes.stepwise_parts, "a prompt and the steps of an answer, right or wrong",
+    "stepwise": Dialect(untagged_turns.stepwise, untagged_turns.stepwise_parts, "a prompt and the steps of an answer, right or wrong",
                         frozenset({"prompt", "completions", "labels"}), "stepwise"),
     "oasst-trees": Dialect(trees.oasst_trees, trees.oasst_trees_parts, "trees of messages (OpenAssistant)",
                            frozenset({"tree"})),
     "oasst-rows": Dialect(trees.oasst_rows, trees.oasst_rows_parts, "messages of trees, one a row (OpenAssistant)",
                           frozenset({"text"}), whole_file=True),
-    "arena": Dialect(pairs.arena, pairs.arena_parts, "two conversations and who won (Chatbot Arena)", frozenset(),
+    "arena": Dialect(scored.arena, scored.arena_parts, "two conversations and who won (Chatbot Arena)", frozenset(),
                      "preference"),
-    "ultrainteract": Dialect(pairs.ultrainteract, pairs.ultrainteract_parts, "a trajectory and two ways to go on",
+    "ultrainteract": Dialect(scored.ultrainteract, scored.ultrainteract_parts, "a trajectory and two ways to go on",
                              frozenset(), "preference"),
-    "hh": Dialect(rendered.hh, rendered.hh_parts, "chosen and rejected dialogues in one text each (hh-rlhf)",
+    "hh": Dialect(transcripts.hh, transcripts.hh_parts, "chosen and rejected dialogues in one text each (hh-rlhf)",
                   frozenset({"chosen", "rejected"}), "preference"),
-    "llamafactory": Dialect(blocks.llamafactory, blocks.llamafactory_parts, "messages of typed values (LLaMA-Factory)",
+    "llamafactory": Dialect(content_blocks.llamafactory, content_blocks.llamafactory_parts, "messages of typed values (LLaMA-Factory)",
                             frozenset({"messages", "chosen", "rejected"})),
-    "rejected-response": Dialect(pairs.rejected_response, pairs.rejected_response_parts,
+    "rejected-response": Dialect(scored.rejected_response, scored.rejected_response_parts,
                                  "a conversation and a worse answer to it (ms-swift)", _TURNS, "preference"),
-    "positive-negative": Dialect(groups.positive_negative, groups.positive_negative_parts,
+    "positive-negative": Dialect(grouped.positive_negative, grouped.positive_negative_parts,
                                  "a conversation, good and bad ways to go on (ms-swift)", _TURNS, "preference"),
-    "preference": Dialect(preference.preference, preference.preference_parts, "a better and a worse answer", _PAIR,
+    "preference": Dialect(chosen_rejected.preference, chosen_rejected.preference_parts, "a better and a worse answer", _PAIR,
                           "preference"),
-    "compared": Dialect(pairs.compared, pairs.compared_parts, "two answers and which is better", frozenset(),
+    "compared": Dialect(scored.compared, scored.compared_parts, "two answers and which is better", frozenset(),
                         "preference"),
-    "scored": Dialect(pairs.scored, pairs.scored_parts, "answers with scores or ranks",
+    "scored": Dialect(scored.scored, scored.scored_parts, "answers with scores or ranks",
                       frozenset({"prompt", "answers", "ratings"}), "preference"),
     "bfcl": Dialect(functions.bfcl, functions.bfcl_parts, "questions of turns and functions to call",
                     frozenset({"prompt", "specs"}), "prompt-only"),
@@ -92,55 +79,55 @@ DIALECTS: dict[str, Dialect] = {
     "chatgpt-export": Dialect(exports.chatgpt_export, exports.chatgpt_parts, "trees of a ChatGPT data export",
                               frozenset({"mapping"})),
     "gemini": Dialect(exports.gemini, exports.gemini_parts, "contents of parts (Gemini)", _TURNS),
-    "anthropic": Dialect(blocks.anthropic, blocks.anthropic_parts, "messages of blocks (Anthropic)", _TURNS,
+    "anthropic": Dialect(content_blocks.anthropic, content_blocks.anthropic_parts, "messages of blocks (Anthropic)", _TURNS,
                          covers=frozenset({"messages"})),
-    "responses": Dialect(blocks.responses, blocks.responses_parts, "items of OpenAI's Responses API", _TURNS,
+    "responses": Dialect(content_blocks.responses, content_blocks.responses_parts, "items of OpenAI's Responses API", _TURNS,
                          covers=frozenset({"messages"})),
-    "traces": Dialect(agents.traces, agents.traces_parts, "turns of an agent, the question in its own column",
+    "traces": Dialect(agent_traces.traces, agent_traces.traces_parts, "turns of an agent, the question in its own column",
                       frozenset({"messages", "question"}), covers=frozenset({"messages", "sharegpt"})),
-    "messages": Dialect(turns.messages, turns.openai_parts, "turns with a role and a content each", _LABELLED),
-    "sharegpt": Dialect(turns.messages, turns.sharegpt_parts, "turns with `from` and `value` each", _LABELLED),
-    "speakers": Dialect(turns.messages, turns.speaker_parts, "turns with a speaker and a text each", _LABELLED),
-    "pair-turns": Dialect(shapes.pair_turns, shapes.pair_turns_parts, "turns with a question and an answer each"),
-    "string-turns": Dialect(shapes.string_turns, shapes.string_turns_parts, "texts, the roles in turn"),
-    "user-turns": Dialect(shapes.user_turns, shapes.user_turns_parts, "texts that the user says in turn",
+    "messages": Dialect(messages.messages, messages.openai_parts, "turns with a role and a content each", _LABELLED),
+    "sharegpt": Dialect(messages.messages, messages.sharegpt_parts, "turns with `from` and `value` each", _LABELLED),
+    "speakers": Dialect(messages.messages, messages.speaker_parts, "turns with a speaker and a text each", _LABELLED),
+    "pair-turns": Dialect(untagged_turns.pair_turns, untagged_turns.pair_turns_parts, "turns with a question and an answer each"),
+    "string-turns": Dialect(untagged_turns.string_turns, untagged_turns.string_turns_parts, "texts, the roles in turn"),
+    "user-turns": Dialect(untagged_turns.user_turns, untagged_turns.user_turns_parts, "texts that the user says in turn",
                           frozenset({"prompt"}), "prompt-only"),
-    "conversational": Dialect(turns.conversational, turns.conversational_parts, "a prompt of turns, an answer of turns",
+    "conversational": Dialect(messages.conversational, messages.conversational_parts, "a prompt of turns, an answer of turns",
                               frozenset({"prompt", "completion", "label"}), "prompt-only"),
-    "answered-turns": Dialect(turns.answered_turns, turns.answered_turns_parts, "turns and a text that answers them",
+    "answered-turns": Dialect(messages.answered_turns, messages.answered_turns_parts, "turns and a text that answers them",
                               frozenset({"prompt", "completion"})),
-    "multiple-choice": Dialect(choices.multiple_choice, choices.multiple_choice_parts, "a question and its choices",
+    "multiple-choice": Dialect(multiple_choice.multiple_choice, multiple_choice.multiple_choice_parts, "a question and its choices",
                                frozenset({"prompt", "choices", "answer"})),
-    "squad": Dialect(choices.squad, choices.squad_parts, "a text, a question and answers in it (SQuAD)",
+    "squad": Dialect(multiple_choice.squad, multiple_choice.squad_parts, "a text, a question and answers in it (SQuAD)",
                      frozenset({"prompt", "context", "answers"})),
     "reasoning": Dialect(reasoning.reasoning_column, reasoning.reasoning_column_parts,
                          "a question, its reasoning and its answer", _FLAT | {"reasoning"}),
-    "unpaired-preference": Dialect(flat.prompt_completion_label, flat.labelled_parts, "an answer that is good or not",
+    "unpaired-preference": Dialect(prompt_completion.prompt_completion_label, prompt_completion.labelled_parts, "an answer that is good or not",
                                    _FLAT | {"label"}, "unpaired-preference"),
-    "alpaca": Dialect(flat.question_answer, flat.alpaca_parts, "an instruction, an input and an output", _FLAT),
-    "dolly": Dialect(flat.question_answer, flat.dolly_parts, "an instruction, a context and a response", _FLAT),
-    "prompt-completion": Dialect(flat.question_answer, flat.question_answer_parts, "a question and an answer", _FLAT),
-    "prompt-only": Dialect(flat.prompt_only, flat.prompt_only_parts, "a prompt", frozenset({"prompt", "context"}),
+    "alpaca": Dialect(prompt_completion.question_answer, prompt_completion.alpaca_parts, "an instruction, an input and an output", _FLAT),
+    "dolly": Dialect(prompt_completion.question_answer, prompt_completion.dolly_parts, "an instruction, a context and a response", _FLAT),
+    "prompt-completion": Dialect(prompt_completion.question_answer, prompt_completion.question_answer_parts, "a question and an answer", _FLAT),
+    "prompt-only": Dialect(prompt_completion.prompt_only, prompt_completion.prompt_only_parts, "a prompt", frozenset({"prompt", "context"}),
                            "prompt-only"),
-    "transcript": Dialect(rendered.transcript, rendered.transcript_parts, "text with the marks of a chat template",
+    "transcript": Dialect(transcripts.transcript, transcripts.transcript_parts, "text with the marks of a chat template",
                           frozenset({"text", "messages"})),
-    "text": Dialect(flat.rendered_text, flat.text_parts, "text that is complete as it is", frozenset({"text"}), "text"),
-    "rated-rows": Dialect(groups.rated_rows, groups.rated_rows_parts, "rated answers to one prompt, one a row",
+    "text": Dialect(prompt_completion.rendered_text, prompt_completion.text_parts, "text that is complete as it is", frozenset({"text"}), "text"),
+    "rated-rows": Dialect(grouped.rated_rows, grouped.rated_rows_parts, "rated answers to one prompt, one a row",
                           frozenset({"prompt", "completion", "ratings"}), "preference", asked=True, whole_file=True),
     "hermes": Dialect(functions.hermes, functions.hermes_parts, "calls in `<tool_call>` tags (Hermes)",
                       frozenset({"messages", "question"}), covers=_ALSO, asked=True),
-    "toolace": Dialect(brackets.toolace, brackets.toolace_parts, "calls in brackets (ToolACE)", _TURNS,
+    "toolace": Dialect(calls_in_text.toolace, calls_in_text.toolace_parts, "calls in brackets (ToolACE)", _TURNS,
                        covers=_ALSO, asked=True),
-    "react": Dialect(brackets.react, brackets.react_parts, "thoughts and actions (ReAct)", _TURNS,
+    "react": Dialect(calls_in_text.react, calls_in_text.react_parts, "thoughts and actions (ReAct)", _TURNS,
                      covers=_ALSO, asked=True),
-    "tail-calls": Dialect(agents.tail_calls, agents.tail_calls_parts, "calls in a last line `AI to=NAME: {…}`", _TURNS,
+    "tail-calls": Dialect(agent_traces.tail_calls, agent_traces.tail_calls_parts, "calls in a last line `AI to=NAME: {…}`", _TURNS,
                           covers=_ALSO, asked=True),
     "reasoning-tags": Dialect(reasoning.reasoning_tags, reasoning.reasoning_tags_parts, "reasoning between tags",
                               _TURNS, covers=_ALSO, asked=True),
 }  # fmt: skip
 """Every dialect by its name, the most specific first; `mixed` reads each row by the first that fits it."""
 
-DIALECTS["mixed"] = mixture.mixed(DIALECTS)
+DIALECTS["mixed"] = mixed.mixed(DIALECTS)
 
 PARTS = frozenset({*SIDE_PARTS, *ALIASES}).union(*(dialect.parts for dialect in DIALECTS.values()))
 """Every part that a mapping can give to a dialect."""

@@ -1,12 +1,12 @@
 """Executors run independent tasks and yield their results in task order. They know nothing of chat.
 
-An executor is `(fn, tasks, workers, on_place) -> Iterator[result]`. `fn` is a function at the top of a module; tasks
+An executor is `(fn, tasks, workers, on_position) -> Iterator[result]`. `fn` is a function at the top of a module; tasks
 and results pickle. What `fn` raises is raised by the iterator, as it was, and the first in task order wins. A worker
 that dies is replaced and its task run once more; the second time an error with `code="worker.lost"` names the task:
 InputError for a crash in native code, OutputError for a kill.
 
-Where `fn` tells its places with `at`, that error names the last; if the task has a method `closer(place)`, `fn` is
-called once more with its result, to tell places finely and change nothing. Every place is given to `on_place` too, with
+Where `fn` tells its places with `at`, that error names the last; if the task has a method `row_by_row(place)`, `fn` is
+called once more with its result, to tell places finely and change nothing. Every place is given to `on_position` too, with
 its task, in the thread that asks for results (Ray gives none).
 
 When the iterator ends, raises or is closed, no worker is left: wrap it in `contextlib.closing` where the loop around it
@@ -21,14 +21,14 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from ..errors import UnknownName
-from .cluster import ray
-from .nursery import current
-from .pool import OnPlace, nobody, opened, processes
-from .pool import apart as _apart
-from .work import at, heard_by
+from .fork_server import current
+from .pool import OnPosition, ignore_position, opened, processes
+from .pool import in_worker as _in_worker
+from .ray import ray
+from .worker_main import position_listener, report_position
 
 __all__ = [
-    "EXECUTORS", "Executor", "OnPlace", "apart", "at", "cores", "executor", "is_apart", "nobody", "opened", "processes",
+    "EXECUTORS", "Executor", "OnPosition", "in_worker", "report_position", "cores", "executor", "has_fork_server", "ignore_position", "opened", "processes",
     "serial",
 ]  # fmt: skip
 
@@ -38,26 +38,28 @@ R = TypeVar("R")
 
 class Executor(Protocol):
     def __call__(
-        self, fn: Callable[[T], R], tasks: Sequence[T], workers: int, on_place: OnPlace[T] = nobody
+        self, fn: Callable[[T], R], tasks: Sequence[T], workers: int, on_position: OnPosition[T] = ignore_position
     ) -> Iterator[R]: ...
 
 
-def serial(fn: Callable[[T], R], tasks: Sequence[T], workers: int, on_place: OnPlace[T] = nobody) -> Iterator[R]:
+def serial(
+    fn: Callable[[T], R], tasks: Sequence[T], workers: int, on_position: OnPosition[T] = ignore_position
+) -> Iterator[R]:
     """The results of the tasks, run one after the other in this process."""
     for task in tasks:
-        with heard_by(partial(on_place, task)):
+        with position_listener(partial(on_position, task)):
             made = fn(task)
         yield made
 
 
-def is_apart() -> bool:
+def has_fork_server() -> bool:
     """Whether another process costs next to nothing here, because a nursery is open."""
     return current() is not None
 
 
-def apart(fn: Callable[[T], Iterator[R]], task: T) -> Generator[R, None, None]:
+def in_worker(fn: Callable[[T], Iterator[R]], task: T) -> Generator[R, None, None]:
     """What the generator `fn(task)` yields, always the same: from a worker where a nursery is open, else from here."""
-    yield from _apart(fn, task) if is_apart() else fn(task)
+    yield from _in_worker(fn, task) if has_fork_server() else fn(task)
 
 
 def cores() -> int:

@@ -15,14 +15,14 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from ..errors import ChatfmtError, InputError, OutputError
-from . import nursery
-from .wire import FAILED, ITEM
-from .work import each, result
-from .worker import Lost, Worker, payload_of
+from . import fork_server
+from .messages import FAILED, ITEM
+from .worker_handle import Worker, WorkerDied, payload_of
+from .worker_main import each, result
 
 T = TypeVar("T")
 R = TypeVar("R")
-OnPlace = Callable[[T, object], object]
+OnPosition = Callable[[T, object], object]
 """Called with a task and the place that it is at."""
 
 AHEAD = 4
@@ -30,20 +30,22 @@ AHEAD = 4
 _log = logging.getLogger("chatfmt")
 
 
-def nobody(task: object, place: object) -> None:
+def ignore_position(task: object, place: object) -> None:
     """Nobody asks where tasks are."""
 
 
-def processes(fn: Callable[[T], R], tasks: Sequence[T], workers: int, on_place: OnPlace[T] = nobody) -> Iterator[R]:
+def processes(
+    fn: Callable[[T], R], tasks: Sequence[T], workers: int, on_position: OnPosition[T] = ignore_position
+) -> Iterator[R]:
     """The results of the tasks, run by up to `workers` processes that are started once and last for all of them."""
     pool = Pool(max(1, min(workers, len(tasks))))
     try:
-        yield from pool.run(fn, tasks, on_place)
+        yield from pool.run(fn, tasks, on_position)
     finally:
         pool.close()
 
 
-def apart(fn: Callable[[T], Iterator[R]], task: T) -> Iterator[R]:
+def in_worker(fn: Callable[[T], Iterator[R]], task: T) -> Iterator[R]:
     """What the generator `fn(task)` yields, run in a worker, so that a crash in native code is an error here.
 
     Raises what `fn` raises, and `worker.lost` errors as `processes` does. A worker that dies is replaced once: `fn`
@@ -54,16 +56,16 @@ def apart(fn: Callable[[T], Iterator[R]], task: T) -> Iterator[R]:
         for value in _yielded(fn, task):
             given += 1
             yield value
-    except Lost as lost:
+    except WorkerDied as lost:
         _log.warning("%s%s; doing it again", lost, _where(lost))
         try:
-            yield from islice(_yielded(fn, _closer(task, lost.place)), given, None)
-        except Lost as again:
+            yield from islice(_yielded(fn, _row_by_row(task, lost.place)), given, None)
+        except WorkerDied as again:
             raise _lost(again) from None
 
 
 def _yielded(fn: Callable[[T], Iterator[R]], task: T) -> Iterator[R]:
-    worker, ended = hire(), False
+    worker, ended = take_worker(), False
     try:
         for message in worker.messages(payload_of(each, (fn, task))):
             value = result(message)
@@ -77,16 +79,16 @@ def _yielded(fn: Callable[[T], Iterator[R]], task: T) -> Iterator[R]:
             worker.end()
 
 
-def _closer(task: Any, place: object) -> Any:
+def _row_by_row(task: Any, place: object) -> Any:
     """The task that tells its places finely about `place`, where it can."""
-    return task.closer(place) if place is not None and hasattr(task, "closer") else task
+    return task.row_by_row(place) if place is not None and hasattr(task, "row_by_row") else task
 
 
 _idle: list[Worker] = []
 """Workers that ended what they did, with all that they have imported."""
 
 
-def hire() -> Worker:
+def take_worker() -> Worker:
     """A worker that is idle, else a new one."""
     return _idle.pop() if _idle else Worker()
 
@@ -94,7 +96,7 @@ def hire() -> Worker:
 @contextlib.contextmanager
 def opened(module: str, *more: str) -> Iterator[None]:
     """A block in which workers are forked where that is safe; see `nursery.opened` for the modules they start with."""
-    with nursery.opened(module, *more):
+    with fork_server.opened(module, *more):
         try:
             yield
         finally:
@@ -132,7 +134,7 @@ class Pool:
         for thread in self._threads:
             thread.start()
 
-    def run(self, fn: Callable[[T], R], tasks: Sequence[T], on_place: OnPlace[T]) -> Iterator[R]:
+    def run(self, fn: Callable[[T], R], tasks: Sequence[T], on_position: OnPosition[T]) -> Iterator[R]:
         """The results in task order; at most `AHEAD` tasks a worker are in flight or waiting to be yielded."""
         done: dict[int, bytes | BaseException] = {}
         sent, end = 0, len(tasks)
@@ -143,7 +145,7 @@ class Pool:
                     sent += 1
                 number, value = self._next()
                 if isinstance(value, Told):
-                    on_place(tasks[number], value.place)
+                    on_position(tasks[number], value.place)
                     continue
                 done[number] = value
                 if isinstance(value, BaseException) or value[:1] == FAILED:
@@ -205,7 +207,7 @@ class Pool:
             try:
                 self._done.put((job.index, worker.call(job.payload, partial(self._tell, job.index))))
                 return worker
-            except Lost as lost:
+            except WorkerDied as lost:
                 fresh = self._replaced(worker)
                 if fresh is None:
                     return None
@@ -220,13 +222,13 @@ class Pool:
     def _tell(self, index: int, place: object) -> None:
         self._done.put((index, Told(place)))
 
-    def _narrow(self, worker: Worker, job: Job, lost: Lost) -> Worker | None:
+    def _narrow(self, worker: Worker, job: Job, lost: WorkerDied) -> Worker | None:
         """Give a job up; where its task can be looked at more closely, that is done first to say where it dies."""
-        closer = _closer(job.task, lost.place)
-        if closer is not job.task:
+        row_by_row = _row_by_row(job.task, lost.place)
+        if row_by_row is not job.task:
             try:
-                worker.call(payload_of(job.fn, closer))
-            except Lost as again:
+                worker.call(payload_of(job.fn, row_by_row))
+            except WorkerDied as again:
                 lost.place = again.place or lost.place
                 fresh = self._replaced(worker)
                 if fresh is None:
@@ -243,7 +245,7 @@ class Pool:
         with self._guard:
             if self._closing:
                 return None
-            worker = hire()
+            worker = take_worker()
             self._alive.add(worker)
             return worker
 
@@ -253,7 +255,7 @@ class Pool:
         worker.end()
 
 
-def _lost(lost: Lost, task: str = "") -> ChatfmtError:
+def _lost(lost: WorkerDied, task: str = "") -> ChatfmtError:
     """The error for what was lost twice."""
     if lost.crash:
         said = f"native code crashed twice{task and ' on '}{task}: {lost}{_where(lost)}"
@@ -263,7 +265,7 @@ def _lost(lost: Lost, task: str = "") -> ChatfmtError:
     return OutputError(f"two workers died{task and ' at '}{task}: {lost}{_where(lost)}", hint=hint, code="worker.lost")
 
 
-def _where(lost: Lost) -> str:
+def _where(lost: WorkerDied) -> str:
     return "" if lost.place is None else f", at {lost.place}"
 
 

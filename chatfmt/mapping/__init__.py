@@ -4,7 +4,7 @@ plain columns. Pure; no expression is compiled here: who calls passes the compil
 
 from __future__ import annotations
 
-from ..paths import Every, FieldPath
+from ..field_path import Every, FieldPath
 from .apply import Compile, Mapped, Mapper, mapper
 from .plan import Constant, Mapping, Part, Template, check_columns, plan
 from .selection import fraction_mask, lowest, places, row_hash, shuffle_keys, shuffle_order, split_of

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ..errors import RowError
-from ..schema import TEXT, encode_objects
+from ..json_columns import TEXT, encode_objects
 from . import rows as r
 from .plan import Constant, Mapping, Part, Template
 from .turns import cut_transcripts, zip_lists

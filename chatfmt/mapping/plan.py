@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from ..errors import RecipeError, UnknownName, UsageError
-from ..paths import FieldPath
+from ..field_path import FieldPath
 from .names import names_needed
 
 TURN_FIELDS = ("system", "developer", "user", "assistant", "tool")

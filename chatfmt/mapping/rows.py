@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import Location, RowError
-from ..paths import FieldPath, lengths_and_starts
-from ..schema import JSON, KEYS, ROW, TEXT, decode_objects, dumps, encode_objects, loads, without_nulls
+from ..field_path import FieldPath, lengths_and_starts
+from ..json_columns import JSON, TEXT, decode_objects, dumps, encode_objects, loads, without_nulls
+from ..schema import KEYS, ROW
 from .names import ROW_NAME
 
 Row = abc.Mapping[str, Any]

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ..paths import lengths_and_starts, list_array
-from ..schema import CONVERSATIONS, JSON, KEYS, TEXT, dumps, is_turns, loads, to_json
+from ..field_path import lengths_and_starts, list_array
+from ..json_columns import JSON, TEXT, dumps, is_turns, loads, to_json
+from ..schema import CONVERSATIONS, KEYS
 
 Hashes = abc.Sequence[bytes]
 Numbers = np.ndarray[Any, np.dtype[np.uint64]]

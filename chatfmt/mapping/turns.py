@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import DialectError, Location
-from ..paths import lengths_and_starts, list_array
-from ..schema import TEXT, decode_objects, encode_conversations
+from ..field_path import lengths_and_starts, list_array
+from ..json_columns import TEXT, decode_objects, encode_conversations
 from .plan import PREAMBLE
 
 Markers = abc.Sequence[tuple[str, str]]

@@ -2,48 +2,50 @@
 
 SOURCE ──plan──▶ Task, Task, … ──executor──▶ Shard, Shard, … ──▶ manifest.json (written last)
 
-Its names are imported when they are first used: a worker needs neither the recipe nor the plan.
+Names are imported on first use: a worker needs neither the recipe nor the plan.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import attach
 
 if TYPE_CHECKING:
-    from ..executors import cores
-    from .array import commit, find_plan, run_part, write_plan
-    from .conversion import Conversion
-    from .converter import Converter
-    from .job import Job, Task
-    from .planning import Part, Plan, plan
-    from .run import Summary, carry_out, convert, is_piped, pipe
-    from .scratch import Scratch
-    from .target import Target, target_of
-    from .tasks import run_task
+    from ..executors import cores as cores
+    from .conversion.job import Job as Job
+    from .conversion.job import Task as Task
+    from .conversion.stages import Conversion as Conversion
+    from .conversion.task import run_task as run_task
+    from .converter import Converter as Converter
+    from .job_array import commit as commit
+    from .job_array import find_plan as find_plan
+    from .job_array import run_part as run_part
+    from .job_array import write_plan as write_plan
+    from .planning.plan import Part as Part
+    from .planning.plan import Plan as Plan
+    from .planning.plan import plan as plan
+    from .planning.scratch import Scratch as Scratch
+    from .planning.target import Target as Target
+    from .planning.target import target_of as target_of
+    from .running.run import Summary as Summary
+    from .running.run import carry_out as carry_out
+    from .running.run import convert as convert
+    from .running.run import is_piped as is_piped
+    from .running.run import pipe as pipe
 
-__all__ = [
-    "Conversion", "Converter", "Job", "Part", "Plan", "Scratch", "Summary", "Target", "Task", "carry_out", "commit",
-    "convert", "cores", "find_plan", "is_piped", "pipe", "plan", "run_part", "run_task", "target_of", "write_plan",
-]  # fmt: skip
-
-_HOMES = {
-    "..executors": ("cores",),
-    ".array": ("commit", "find_plan", "run_part", "write_plan"),
-    ".conversion": ("Conversion",),
-    ".converter": ("Converter",),
-    ".job": ("Job", "Task"),
-    ".planning": ("Part", "Plan", "plan"),
-    ".run": ("Summary", "carry_out", "convert", "is_piped", "pipe"),
-    ".scratch": ("Scratch",),
-    ".target": ("Target", "target_of"),
-    ".tasks": ("run_task",),
-}
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module `chatfmt.pipeline` has no attribute `{name}`")
-    value = globals()[name] = getattr(import_module(_HOME[name], __name__), name)
-    return value
+__getattr__, __all__ = attach(
+    __name__,
+    {
+        "..executors": ("cores",),
+        ".conversion.job": ("Job", "Task"),
+        ".conversion.stages": ("Conversion",),
+        ".conversion.task": ("run_task",),
+        ".converter": ("Converter",),
+        ".job_array": ("commit", "find_plan", "run_part", "write_plan"),
+        ".planning.plan": ("Part", "Plan", "plan"),
+        ".planning.scratch": ("Scratch",),
+        ".planning.target": ("Target", "target_of"),
+        ".running.run": ("Summary", "carry_out", "convert", "is_piped", "pipe"),
+    },
+)

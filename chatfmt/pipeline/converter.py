@@ -5,13 +5,14 @@ from __future__ import annotations
 import pyarrow as pa
 
 from ..errors import UsageError
+from ..json_columns import JSON, TEXT, is_turns
 from ..recipe import Recipe, required
-from ..schema import JSON, ROW, TEXT, is_turns
-from .books import Books
-from .conversion import Conversion
-from .planning import load_template, to_job
-from .select import is_global
-from .target import Target, target_of
+from ..schema import ROW
+from .conversion.row_counts import RowCounts
+from .conversion.stages import Conversion
+from .planning.plan import load_template, to_job
+from .planning.target import Target, target_of
+from .reorder.selection import is_global
 
 
 class Converter:
@@ -26,7 +27,7 @@ class Converter:
         required(recipe, "Converter")
         if is_global(recipe):
             raise UsageError("a converter sees one batch, and the recipe compares rows", hint="use `chatfmt.convert`")
-        self.recipe, self.books = recipe, Books()
+        self.recipe, self.books = recipe, RowCounts()
         self._template = load_template(recipe)
         self._target: Target = target_of(None, "jsonl", None)
         self._conversion: Conversion | None = None

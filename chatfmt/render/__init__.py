@@ -1,56 +1,42 @@
 """Conversations to text: a template, options, and the engine that renders a column of conversations with them.
 
-Its names are imported when they are first used: the list of templates needs no engine, a locked process no Arrow.
+Names are imported on first use: listing templates needs no engine, and a sandbox process needs no Arrow.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import attach
 
 if TYPE_CHECKING:
-    from .doors import LockedDoors
-    from .engine import Choice, choose_engine, compile, doors_of, is_locked, level_of, started_ahead
-    from .locked import Isolation, LockedRenderer
-    from .options import ENGINES, SPANS, Renderer, RenderOptions
-    from .plain import JinjaRenderer
-    from .replay import TracedRenderer
-    from .template import ChatTemplate
+    from .engine import Choice as Choice
+    from .engine import choose_engine as choose_engine
+    from .engine import compile as compile
+    from .engine import level_of as level_of
+    from .engine import needs_sandbox as needs_sandbox
+    from .engine import sessions_of as sessions_of
+    from .engine import started_ahead as started_ahead
+    from .jinja_renderer import JinjaRenderer as JinjaRenderer
+    from .options import ENGINES as ENGINES
+    from .options import SPANS as SPANS
+    from .options import Renderer as Renderer
+    from .options import RenderOptions as RenderOptions
+    from .sandbox.renderer import Isolation as Isolation
+    from .sandbox.renderer import SandboxRenderer as SandboxRenderer
+    from .sandbox.sessions import SandboxSessions as SandboxSessions
+    from .template.chat_template import ChatTemplate as ChatTemplate
+    from .trace.renderer import TracedRenderer as TracedRenderer
 
-__all__ = [
-    "ENGINES",
-    "SPANS",
-    "ChatTemplate",
-    "Choice",
-    "Isolation",
-    "JinjaRenderer",
-    "LockedDoors",
-    "LockedRenderer",
-    "RenderOptions",
-    "Renderer",
-    "TracedRenderer",
-    "choose_engine",
-    "compile",
-    "doors_of",
-    "is_locked",
-    "level_of",
-    "started_ahead",
-]
-
-_HOMES = {
-    "doors": ("LockedDoors",),
-    "engine": ("Choice", "choose_engine", "compile", "doors_of", "is_locked", "level_of", "started_ahead"),
-    "locked": ("Isolation", "LockedRenderer"),
-    "options": ("ENGINES", "SPANS", "RenderOptions", "Renderer"),
-    "plain": ("JinjaRenderer",),
-    "replay": ("TracedRenderer",),
-    "template": ("ChatTemplate",),
-}
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module `chatfmt.render` has no attribute `{name}`")
-    value = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    return value
+__getattr__, __all__ = attach(
+    __name__,
+    {
+        ".engine": ("Choice", "choose_engine", "compile", "sessions_of", "needs_sandbox", "level_of", "started_ahead"),
+        ".jinja_renderer": ("JinjaRenderer",),
+        ".options": ("ENGINES", "SPANS", "RenderOptions", "Renderer"),
+        ".sandbox.renderer": ("Isolation", "SandboxRenderer"),
+        ".sandbox.sessions": ("SandboxSessions",),
+        ".template.chat_template": ("ChatTemplate",),
+        ".trace.renderer": ("TracedRenderer",),
+    },
+)

@@ -8,15 +8,15 @@ from typing import Literal
 from msgspec import Struct
 
 from ..errors import TemplateError, UnknownName, UsageError
-from . import locked
-from .doors import LockedDoors
-from .environment import CONTEXT_NAMES
-from .locked import Isolation, LockedRenderer
+from .jinja.determinism import chance
+from .jinja_renderer import JinjaRenderer
 from .options import ENGINES, Renderer, RenderOptions
-from .plain import JinjaRenderer
-from .replay import TracedRenderer
-from .reproducible import chance
-from .template import ChatTemplate
+from .sandbox.renderer import Isolation, SandboxRenderer
+from .sandbox.renderer import started_ahead as sandbox_started_ahead
+from .sandbox.sessions import SandboxSessions
+from .template.chat_template import ChatTemplate
+from .trace.renderer import TracedRenderer
+from .types import CONTEXT_NAMES
 
 DEFAULTS = RenderOptions()
 
@@ -39,25 +39,25 @@ def choose_engine(template: ChatTemplate, options: RenderOptions) -> Choice:
     return Choice("trace", "rows of a shape that was traced are replayed, Jinja renders the rest")
 
 
-def is_locked(template: ChatTemplate, isolation: Isolation) -> bool:
+def needs_sandbox(template: ChatTemplate, isolation: Isolation) -> bool:
     """Whether a template runs behind the locked door: it is a stranger's, and the user did not say `off`."""
     return isolation != "off" and template.origin not in ("built-in", "plain")
 
 
 def started_ahead(template: ChatTemplate, isolation: Isolation) -> AbstractContextManager[None]:
     """A block in which the template will render: if it does that behind the locked door, its process starts now."""
-    return locked.started_ahead() if is_locked(template, isolation) else nullcontext()
+    return sandbox_started_ahead() if needs_sandbox(template, isolation) else nullcontext()
 
 
-def doors_of(template: ChatTemplate, isolation: Isolation, engine: Renderer | None = None) -> LockedDoors | None:
-    """Where a `Voice` of the template speaks: behind the locked door, or in this process (None).
+def sessions_of(template: ChatTemplate, isolation: Isolation, engine: Renderer | None = None) -> SandboxSessions | None:
+    """Where a `TemplateRenderer` of the template speaks: behind the locked door, or in this process (None).
 
     It shares the process of the `engine` that renders the template, where that gives the same texts.
     """
-    if not is_locked(template, isolation):
+    if not needs_sandbox(template, isolation):
         return None
     inner = engine.fallback if isinstance(engine, TracedRenderer) else engine
-    return LockedDoors(template, isolation, inner if isinstance(inner, LockedRenderer) else None)
+    return SandboxSessions(template, isolation, inner if isinstance(inner, SandboxRenderer) else None)
 
 
 def compile(template: ChatTemplate, options: RenderOptions = DEFAULTS, isolation: Isolation = "off") -> Renderer:
@@ -69,7 +69,7 @@ def compile(template: ChatTemplate, options: RenderOptions = DEFAULTS, isolation
     check_options(options)
     check_chance(template)
     choice = choose_engine(template, options)
-    if is_locked(template, isolation):
+    if needs_sandbox(template, isolation):
         return _behind_the_door(template, options, choice, isolation)
     template.check()
     plain = JinjaRenderer(template, options, choice.reason)
@@ -83,11 +83,11 @@ def compile(template: ChatTemplate, options: RenderOptions = DEFAULTS, isolation
 def level_of(renderer: Renderer) -> str:
     """How well the process of a stranger's template is locked (`cage.LEVELS`); empty where it runs in this process."""
     inner = renderer.fallback if isinstance(renderer, TracedRenderer) else renderer
-    return inner.level if isinstance(inner, LockedRenderer) else ""
+    return inner.level if isinstance(inner, SandboxRenderer) else ""
 
 
 def _behind_the_door(template: ChatTemplate, options: RenderOptions, choice: Choice, isolation: Isolation) -> Renderer:
-    behind = LockedRenderer(template, options, isolation=isolation, reason=choice.reason)
+    behind = SandboxRenderer(template, options, isolation=isolation, reason=choice.reason)
     if choice.engine != "trace":
         return behind
     return TracedRenderer(template, options, behind, tracer=behind.trace, reason=choice.reason)

@@ -9,9 +9,9 @@ import pyarrow as pa
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from .. import schema
-from ..schema import Asked
-from .environment import UNDATED, Moment
+from .. import rendering
+from ..rendering import RenderRequest
+from .types import UNDATED, Moment
 
 Engine = Literal["auto", "trace", "jinja"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -34,12 +34,14 @@ class RenderOptions(Struct, frozen=True):
     fitted: bool = False
     """Whether conversations were adapted to the template already (`--fit`): then no hint advises it."""
 
-    def resolved(self, asked: Asked) -> Asked:
+    def resolved(self, request: RenderRequest) -> RenderRequest:
         """What a call asks for, with the generation prompt of the run where the call leaves it open."""
-        return replace(asked, generation_prompt=self.generation_prompt) if asked.generation_prompt is None else asked
+        return (
+            replace(request, generation_prompt=self.generation_prompt) if request.generation_prompt is None else request
+        )
 
 
-class Renderer(schema.Renderer, Protocol):
+class Renderer(rendering.Renderer, Protocol):
     """A renderer of a template; `engine` and `reason` say which engine it is and why it was chosen."""
 
     engine: str

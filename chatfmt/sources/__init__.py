@@ -4,12 +4,12 @@
 `sample` the first few of a source, `read_stream` those of stdin.
 """
 
+from .discovery.resolve import resolve
 from .model import DEFAULTS, Bytes, InputSplit, ReaderOptions, RowGroups, Source, SourceFile, Whole
-from .plan import plan_splits
 from .read import read
-from .resolve import resolve
 from .sample import fingerprint, no_records, sample
-from .spool import needs_spool, spool, spooled
+from .splitting.planner import plan_splits
+from .splitting.unpack import needs_spool, spool, spooled
 from .stream import read_stream
 
 __all__ = [

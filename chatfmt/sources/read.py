@@ -12,18 +12,19 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from ..errors import ChatfmtError, InputError, Location, RowError, located
-from ..schema import KEYS, ROW, dumps, loads, text_array
-from .batches import OnBad, Record, refuse, to_batch
-from .columnar import open_parquet, read_arrow, read_parquet
-from .compression import is_remote
-from .content import content, recodes
-from .delimited import read_cells
-from .document import document_records
-from .exact_json import as_record
-from .json_array import read_elements
-from .jsonl import Start, read_lines
+from ..json_columns import dumps, loads, text_array
+from ..schema import KEYS, ROW
+from .bytes.compression import is_remote
+from .bytes.text import content, recodes
+from .formats.columnar import open_parquet, read_arrow, read_parquet
+from .formats.csv import read_cells
+from .formats.json_array import read_elements
+from .formats.json_document import document_records
+from .formats.jsonl import Start, read_lines
+from .formats.rejects import held_rows
+from .json.record_batch import OnBad, Record, refuse, to_batch
+from .json.strict import as_record
 from .model import Bytes, InputSplit, RowGroups, Whole
-from .rejects import held_rows
 
 BATCH_ROWS = 4096
 """Rows read at once; of 3 kB each and with two workers, half as many cost 5% more and twice as many gain nothing."""

@@ -9,10 +9,10 @@ import pyarrow as pa
 import xxhash
 
 from ..errors import InputError, Location, RowError
-from .compression import open_binary
+from .bytes.compression import open_binary
+from .discovery.split_slices import asked_slices
 from .model import Source, SourceFile, whole
 from .read import read
-from .slices import asked_slices
 
 _FILES = 4
 _BATCH = 256

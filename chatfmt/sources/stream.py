@@ -17,15 +17,15 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from ..errors import InputError, Location, RowError, located
-from .batches import OnBad
-from .compression import CHUNK, compression_of, decompressed
-from .content import recoded
-from .exact_json import BOM
-from .jsonl import Start
+from .bytes.compression import CHUNK, compression_of, decompressed
+from .bytes.text import recoded
+from .discovery.sniff import HEAD, format_of
+from .formats.jsonl import Start
+from .json.record_batch import OnBad
+from .json.strict import BOM
 from .model import DEFAULTS, InputSplit, ReaderOptions, Whole
 from .read import BATCH_BYTES, BATCH_ROWS, parse, read
 from .sample import no_records
-from .sniff import HEAD, format_of
 
 _FIRST = 64 << 10
 _PIPE = 1 << 20  # the most that Linux gives to everybody

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import UsageError
-from ..schema import KEYS, TEXT, dumps, loads
+from ..json_columns import TEXT, dumps, loads
+from ..schema import KEYS
 from .edit import (
     TAILS,
     Changed,

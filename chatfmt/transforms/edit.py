@@ -13,18 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..schema import (
-    CONVERSATION_COLUMNS,
-    JSON,
-    KEYS,
-    TEXT,
-    decode_conversations,
-    encode_objects,
-    is_turns,
-    json_array,
-    loads,
-    to_json,
-)
+from ..json_columns import JSON, TEXT, decode_conversations, encode_objects, is_turns, json_array, loads, to_json
+from ..schema import CONVERSATION_COLUMNS, KEYS
 
 Changed = tuple[pa.RecordBatch, Counter[str]]
 Conversation = list[dict[str, Any]]

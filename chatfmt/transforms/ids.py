@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..schema import dumps
+from ..json_columns import dumps
 from .edit import Changed, Conversation, any_turn, edit_rows, field, flags, message_columns, role_is, with_column
 
 Turn = dict[str, Any]

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..schema import JSON, TEXT
+from ..json_columns import JSON, TEXT
 from .edit import Changed, Conversation, Mask, any_turn, edit_rows, field, flags, message_columns, role_is, with_column
 
 FIELDS = ("reasoning_content", "reasoning", "thinking")

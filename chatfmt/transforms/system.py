@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..schema import JSON, TEXT, dumps
+from ..json_columns import JSON, TEXT, dumps
 from .edit import (
     Changed,
     Conversation,

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pyarrow as pa
 
-from ..schema import JSON, json_array, loads
+from ..json_columns import JSON, json_array, loads
 from .edit import Changed, Conversation, any_turn, edit_rows, field, flags, message_columns, with_column
 
 Turn = dict[str, Any]

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..schema import JSON, TEXT
+from ..json_columns import JSON, TEXT
 from .edit import (
     TAILS,
     Changed,

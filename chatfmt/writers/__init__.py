@@ -2,12 +2,12 @@
 
 from ..errors import ReaderGone
 from .card import card, check_split
+from .durable import make_folder, write_whole
 from .encoders import COMPRESSIONS, FORMATS, PARQUET_COMPRESSIONS, Encoder, Sink, parquet_schema
 from .folder import OutputFolder, copy
-from .fsops import make_folder, write_whole
 from .parts import PARTS, TAG, TAG_TYPE, read_part
 from .shard import AtomicFile, RejectWriter, ShardWriter
-from .single import SingleFile, Stream, check_compression, file_ending, format_of, is_stream, staging_folder
+from .single_file import SingleFile, Stream, check_compression, file_ending, format_of, is_stream, staging_folder
 from .staging import (
     Lock,
     finished,

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from ..errors import OutputError, UnknownName
-from ..schema import CONVERSATION_COLUMNS, JSON, KEYS, to_json
-from .lines import json_lines
+from ..json_columns import JSON, to_json
+from ..schema import CONVERSATION_COLUMNS, KEYS
+from .json_lines import json_lines
 
 ROW_GROUP = 16 << 20
 """Bytes of Arrow data in a row group: enough to compress well, little enough to be in the processor's cache still when

@@ -28,7 +28,7 @@ from msgspec.structs import replace
 
 from ..errors import InputError, OutputError
 from ..manifest import DATA, MANIFEST, REJECTS, STATE, Manifest, Shard, damage, read_manifest, totals
-from . import fsops, staging
+from . import durable, staging
 from .encoders import Sink
 from .shard import AtomicFile
 
@@ -60,7 +60,7 @@ class OutputFolder:
         """
         _check_place(path)
         if not (path / STATE).exists():
-            fsops.make_folder(path / STATE)
+            durable.make_folder(path / STATE)
         lock = staging.Lock(path / STATE)
         try:
             complete = _settle(path, fingerprint, resume=resume, overwrite=overwrite)
@@ -79,7 +79,7 @@ class OutputFolder:
         Raises OutputError where a shard of the manifest is not staged, or files that are not ours are in the way.
         """
         for staged, final in (names or {}).items():
-            fsops.rename(staging.staged_path(self.state, staged), staging.staged_path(self.state, final))
+            durable.rename(staging.staged_path(self.state, staged), staging.staged_path(self.state, final))
         _check_staged(self.state, manifest.shards)
         _remove_strays(self.state, manifest.shards)
         self._check_ours()
@@ -95,7 +95,7 @@ class OutputFolder:
             fingerprint=self.fingerprint,
         )
         text = json.dumps({"manifest": done.to_json(), "card": card}, ensure_ascii=False)
-        fsops.write_whole(self.state / COMMIT, text.encode())
+        durable.write_whole(self.state / COMMIT, text.encode())
         publish(self.path)
         return done
 
@@ -119,9 +119,9 @@ class OutputFolder:
         """Leave the place as it was found: nothing here is worth a resume."""
         staging.clear(self.state)
         if not (self.path / MANIFEST).exists():
-            fsops.unlink(self.state / "lock")
-            fsops.remove_if_empty(self.state)
-            fsops.remove_if_empty(self.path)
+            durable.unlink(self.state / "lock")
+            durable.remove_if_empty(self.state)
+            durable.remove_if_empty(self.path)
 
 
 def _check_place(path: Path) -> None:
@@ -241,7 +241,7 @@ def _remove_strays(state: Path, shards: Iterable[Shard]) -> None:
     known = {staging.staged_path(state, shard.name) for shard in shards}
     for path in sorted((state / "staged" / DATA).rglob("*")):
         if path not in known and (path.is_symlink() or not path.is_dir()):
-            fsops.unlink(path)
+            durable.unlink(path)
 
 
 def join_rejects(state: Path, shards: Iterable[Shard]) -> dict[str, int | str]:
@@ -279,12 +279,12 @@ def publish(path: Path) -> None:
         ) from None
     waiting = (state / "staged" / DATA).exists()  # also where the same was there before: it may be damaged
     if waiting or not (path / MANIFEST).exists() or (path / MANIFEST).read_bytes() != text:
-        fsops.unlink(path / MANIFEST)
-        fsops.sync_folder(state)
+        durable.unlink(path / MANIFEST)
+        durable.sync_folder(state)
         _publish_data(path)
-        fsops.write_whole(path / CARD, card)
+        durable.write_whole(path / CARD, card)
         _publish_rejects(path)
-        fsops.write_whole(path / MANIFEST, text)
+        durable.write_whole(path / MANIFEST, text)
     _clean(state)
 
 
@@ -293,28 +293,28 @@ def _publish_data(path: Path) -> None:
     if not staged.exists():  # done before a crash
         return
     if data.exists():
-        fsops.remove_folder(old)
-        fsops.rename(data, old)
-        fsops.sync_folder(path)
-    fsops.rename(staged, data)
-    fsops.sync_folder(staged.parent)
+        durable.remove_folder(old)
+        durable.rename(data, old)
+        durable.sync_folder(path)
+    durable.rename(staged, data)
+    durable.sync_folder(staged.parent)
 
 
 def _publish_rejects(path: Path) -> None:
     staged = path / STATE / "staged" / "rejects.jsonl"
     manifest = Manifest.from_json(json.loads((path / STATE / COMMIT).read_bytes())["manifest"])
     if not manifest.rejects:
-        fsops.unlink(path / REJECTS)
+        durable.unlink(path / REJECTS)
     elif staged.exists():
-        fsops.rename(staged, path / REJECTS)
+        durable.rename(staged, path / REJECTS)
 
 
 def _clean(state: Path) -> None:
     """Remove the staging, then the decision, so that a crash here comes back here."""
     staging.clear(state)
-    fsops.remove_folder(state / "old")
-    fsops.unlink(state / COMMIT)
-    fsops.sync_folder(state)
+    durable.remove_folder(state / "old")
+    durable.unlink(state / COMMIT)
+    durable.sync_folder(state)
 
 
 def _digest(data: str | bytes) -> str:

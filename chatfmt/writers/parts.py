@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from .encoders import ArrowSink, Encoder, Sink, parquet_schema, to_parquet
-from .lines import BYTES, LINE, json_lines
+from .json_lines import BYTES, LINE, json_lines
 
 TAG = "#chatfmt.tag"
 """A column of 20 bytes a row: the hash of its conversation (16), then the place of that in its batch (4)."""

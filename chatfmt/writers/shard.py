@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from ..errors import OutputError, UnknownName
 from ..manifest import Reject
-from . import fsops
+from . import durable
 from .encoders import FORMATS
-from .pages import page_problem
+from .parquet_file import page_problem
 from .parts import PARTS
 
 
@@ -27,7 +27,7 @@ class AtomicFile:
     def __init__(self, path: Path) -> None:
         self.path, self.bytes = path, 0
         self.part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
-        self._file, self._hash, self._given_up = fsops.OutputFile(self.part), hashlib.sha256(), False
+        self._file, self._hash, self._given_up = durable.OutputFile(self.part), hashlib.sha256(), False
 
     def write(self, data: bytes | memoryview, /) -> int:
         if self._given_up:  # encoders may still flush when they are thrown away
@@ -52,7 +52,7 @@ class AtomicFile:
         try:
             self._file.close()
         finally:
-            fsops.discard(self.part)
+            durable.discard(self.part)
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +61,7 @@ class AtomicFile:
         try:
             if kind is None:
                 self.sync()
-                fsops.rename(self.part, self.path)
+                durable.rename(self.part, self.path)
                 return
         except BaseException:
             self.give_up()
@@ -129,7 +129,7 @@ class ShardWriter:
                 hint="check the disk and the memory, then run again with `--resume`",
                 code="output.readback",
             )
-        fsops.rename(self._file.part, self._file.path)
+        durable.rename(self._file.part, self._file.path)
 
 
 class RejectWriter:

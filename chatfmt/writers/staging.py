@@ -26,7 +26,7 @@ from typing import Any
 
 from ..errors import InputError, OutputError
 from ..manifest import VERSION, Shard, file_sha256, shard_from_json, shard_to_json
-from . import fsops
+from . import durable
 
 PARTS, SPOOL, PLAN = "parts", "spool", "plan.json"
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
@@ -68,15 +68,15 @@ def spool_folder(state: Path) -> Path:
 
 def write_receipt(state: Path, shard: Shard, fingerprint: str) -> None:
     """Record that a shard is whole. Only after its file and its rejects are in place."""
-    fsops.write_whole(receipt_path(state, shard.name), shard_to_json(shard, fingerprint=fingerprint).encode())
+    durable.write_whole(receipt_path(state, shard.name), shard_to_json(shard, fingerprint=fingerprint).encode())
 
 
 def prepare(state: Path, fingerprint: str) -> None:
     """Make the folders of a new run and record who it is, last."""
     for name in ("receipts", "staged/data", "staged/rejects"):
-        fsops.make_folder(state / name)
+        durable.make_folder(state / name)
     text = json.dumps({"version": VERSION, "fingerprint": fingerprint}, sort_keys=True) + "\n"
-    fsops.write_whole(state / "run.json", text.encode())
+    durable.write_whole(state / "run.json", text.encode())
 
 
 def run_fingerprint(state: Path) -> str | None:
@@ -101,7 +101,7 @@ def finished(state: Path, fingerprint: str) -> dict[str, Shard]:
     for folder in ("receipts", "staged"):
         for path in sorted((state / folder).rglob("*")):
             if path not in kept and (path.is_symlink() or not path.is_dir()):
-                fsops.unlink(path)
+                durable.unlink(path)
     return shards
 
 
@@ -143,10 +143,10 @@ def worth_resuming(state: Path) -> bool:
 def clear(state: Path) -> None:
     """Remove the work of a run; who it is goes last, so that a crash here leaves a run that can be cleared again."""
     for name in ("receipts", "staged", PARTS, SPOOL):
-        fsops.remove_folder(state / name)
-    fsops.unlink(state / PLAN)
-    fsops.unlink(state / "run.json")
-    fsops.sync_folder(state)
+        durable.remove_folder(state / name)
+    durable.unlink(state / PLAN)
+    durable.unlink(state / "run.json")
+    durable.sync_folder(state)
 
 
 class Lock:
@@ -184,7 +184,7 @@ def _check_links(state: Path) -> None:
 def _locked(path: Path, shared: bool = False) -> int:
     """An open descriptor that holds the lock; raises OutputError where another process holds it."""
     while True:
-        with fsops.explained(path):
+        with durable.explained(path):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
             claimed = False
             try:

@@ -112,8 +112,9 @@ def run_jinja(folder: Path, kind: str, template: str, out: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from chatfmt.render.environment import UNDATED, compile_template, context
-    from chatfmt.render.template import ChatTemplate
+    from chatfmt.render.jinja.environment import compile_template, context
+    from chatfmt.render.template.chat_template import ChatTemplate
+    from chatfmt.render.types import UNDATED
 
     chosen = ChatTemplate.load(template)
     compiled, values = compile_template(chosen.text), context(chosen.special_tokens, UNDATED)
@@ -133,7 +134,7 @@ def run_transformers(folder: Path, kind: str, template: str, out: Path, workers:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-    from chatfmt.render.template import ChatTemplate
+    from chatfmt.render.template.chat_template import ChatTemplate
 
     chosen = ChatTemplate.load(template)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>")))

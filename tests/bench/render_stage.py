@@ -22,20 +22,21 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from chatfmt import schema
+from chatfmt import json_columns
+from chatfmt.executors import worker_main
 from chatfmt.render import ChatTemplate, JinjaRenderer, RenderOptions
-from chatfmt.render.replay import TracedRenderer
-from chatfmt.schema import Chats
+from chatfmt.render.trace.renderer import TracedRenderer
+from chatfmt.rendering import ConversationBatch
 
 NAMES = ("chatml", "llama-3.1", "qwen3", "gpt-oss")
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
-def batches_of(path: Path, rows: int, batch: int) -> list[Chats]:
+def batches_of(path: Path, rows: int, batch: int) -> list[ConversationBatch]:
     """The conversations of the first `rows` rows."""
-    found: list[Chats] = []
+    found: list[ConversationBatch] = []
     for part in pq.ParquetFile(path).iter_batches(batch, columns=["messages"]):
-        found.append(Chats(part.column(0)))
+        found.append(ConversationBatch(part.column(0)))
         if sum(map(len, found)) >= rows:
             break
     return found
@@ -53,7 +54,7 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def measure(template: ChatTemplate, batches: list[Chats], repeat: int) -> dict[str, Any]:
+def measure(template: ChatTemplate, batches: list[ConversationBatch], repeat: int) -> dict[str, Any]:
     """Microseconds a row of each engine, their ratio, and the share of rows that replayed."""
     options = RenderOptions()
     plain, warm = JinjaRenderer(template, options), TracedRenderer(template, options, JinjaRenderer(template, options))
@@ -170,14 +171,14 @@ ODD: dict[str, Callable[[random.Random], list[dict[str, Any]]]] = {
 """Rows of which hardly two have one shape."""
 
 
-def odd_rows(kind: str, rows: int, batch: int) -> list[Chats]:
+def odd_rows(kind: str, rows: int, batch: int) -> list[ConversationBatch]:
     """Conversations of a kind, with tools where they have calls."""
     chance = random.Random(7)
     tools = [{"type": "function", "function": {"name": name, "description": name, "parameters": {}}} for name in WORDS]
     chats = [ODD[kind](chance) for _ in range(rows)]
-    parts = [schema.encode_conversations(chats[start : start + batch]) for start in range(0, rows, batch)]
+    parts = [json_columns.encode_conversations(chats[start : start + batch]) for start in range(0, rows, batch)]
     called = kind in ("agent", "calls")
-    return [Chats(part, schema.json_array([tools] * len(part)) if called else None) for part in parts]
+    return [ConversationBatch(part, json_columns.json_array([tools] * len(part)) if called else None) for part in parts]
 
 
 def best_of(times: list[list[float]]) -> float:
@@ -185,7 +186,7 @@ def best_of(times: list[list[float]]) -> float:
     return sum(map(min, zip(*times, strict=True)))
 
 
-def measure_odd(kind: str, template: ChatTemplate, batches: list[Chats], repeat: int) -> dict[str, Any]:
+def measure_odd(kind: str, template: ChatTemplate, batches: list[ConversationBatch], repeat: int) -> dict[str, Any]:
     """Microseconds a row of each engine, and their ratio, where no shape repeats."""
     options, times = RenderOptions(), {"jinja": [], "cold": []}  # type: ignore[var-annotated]
     for turn in range(repeat + 1):
@@ -223,7 +224,7 @@ def main() -> None:
     parser.add_argument("--kinds", default=",".join(ODD))
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    schema.without_pandas()
+    worker_main.without_pandas()
     batches = batches_of(given.data, given.rows, given.batch)
     found = [measure(template_of(name, given.templates), batches, given.repeat) for name in given.names.split(",")]
     for kind in given.kinds.split(",") if given.odd else ():

@@ -7,13 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from chatfmt import schema
+from chatfmt import json_columns, schema
 from chatfmt.dialects import DIALECTS, Columns, Detection, detect
 
 
 def to_batch(rows: Sequence[Mapping[str, Any]], start: int = 0) -> pa.RecordBatch:
     """The source batch that a JSON reader makes of `rows`, numbered from `start`."""
-    fields = {schema.ROW: pa.array(range(start, start + len(rows)), pa.int64()), **schema.encode_objects(rows)}
+    fields = {schema.ROW: pa.array(range(start, start + len(rows)), pa.int64()), **json_columns.encode_objects(rows)}
     return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
 
 
@@ -29,7 +29,7 @@ def to_native(rows: Sequence[Mapping[str, Any]], start: int = 0) -> pa.RecordBat
 def conversations(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """The rows of a CONVERSATIONS batch as Python values; what is null is not there."""
     columns = zip(batch.schema.names, batch.columns, strict=True)
-    found = schema.decode_objects({name: column for name, column in columns if name != schema.KEYS})
+    found = json_columns.decode_objects({name: column for name, column in columns if name != schema.KEYS})
     return [{key: value for key, value in row.items() if value is not None} for row in found]
 
 

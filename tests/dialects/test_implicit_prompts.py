@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chatfmt.dialects.preference import shared_length
+from chatfmt.dialects.preference.chosen_rejected import shared_length
 
 from ..conftest import TRL_TEMPLATES
 from .batches import convert

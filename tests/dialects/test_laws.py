@@ -13,10 +13,10 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatfmt import schema
+from chatfmt import json_columns, schema
 from chatfmt.dialects import DIALECTS, Columns, detect
-from chatfmt.dialects.columns import not_blank
-from chatfmt.dialects.roles import role_of
+from chatfmt.dialects.kit.columns import not_blank
+from chatfmt.dialects.kit.roles import role_of
 
 from .batches import conversations, to_batch, to_native
 from .test_goldens import GOLDENS, read_golden
@@ -42,10 +42,10 @@ SHAREGPT = {"human": "user", "gpt": "assistant", "system": "system", "observatio
 def test_messages_are_what_they_were(rows: list[list[dict[str, Any]]]) -> None:
     batch = to_batch([{"messages": turns} for turns in rows])
     made = DIALECTS["messages"].convert(batch, Columns())
-    assert schema.decode_conversations(made.column("messages")) == rows
-    assert [list(turn) for turns in schema.decode_conversations(made.column("messages")) for turn in turns or []] == [
-        list(turn) for turns in rows for turn in turns
-    ]
+    assert json_columns.decode_conversations(made.column("messages")) == rows
+    assert [
+        list(turn) for turns in json_columns.decode_conversations(made.column("messages")) for turn in turns or []
+    ] == [list(turn) for turns in rows for turn in turns]
 
 
 @given(
@@ -104,7 +104,11 @@ def test_a_prompt_that_some_rows_lack(rows: list[list[tuple[str, str]] | None]) 
     )
     columns = Columns(fields={name: name for name in ("prompt", "chosen", "rejected")})
     made = DIALECTS["preference"].convert(batch, columns)
-    found = schema.decode_conversations(made.column("prompt")) if "prompt" in made.schema.names else [None] * len(rows)
+    found = (
+        json_columns.decode_conversations(made.column("prompt"))
+        if "prompt" in made.schema.names
+        else [None] * len(rows)
+    )
     assert found == turns
 
 
@@ -233,7 +237,7 @@ def test_arrow_input_makes_no_python_objects(monkeypatch: Any) -> None:
         for make in (to_batch, to_native)
     ]
     for module in ("decode_values", "decode_objects", "decode_conversations"):
-        monkeypatch.setattr(schema, module, refuse)
+        monkeypatch.setattr(json_columns, module, refuse)
     for name, batch, columns in batches:
         assert DIALECTS[name].convert(batch, columns).num_rows == 50
     assert len(batches) == 12

@@ -21,7 +21,7 @@ from typing import Any
 from unittest import mock
 
 from chatfmt.manifest import verify
-from chatfmt.writers import AtomicFile, fsops
+from chatfmt.writers import AtomicFile, durable
 from tests.test_manifest import damage
 from tests.writers.samples import convert, listing
 
@@ -100,15 +100,15 @@ def nothing(*arguments: object) -> None:
 
 
 def write_in_place(path: Path, data: bytes) -> None:
-    with fsops.OutputFile(path) as file:
+    with durable.OutputFile(path) as file:
         file.write(data)
         file.sync()
 
 
 ABLATIONS: dict[str, tuple[Any, str, Any, Callable[[Workshop], Iterable[Outcome]]]] = {
-    "no sync of files": (fsops.OutputFile, "sync", nothing, lambda shop: shop.power_losses(100, 5)),
-    "no sync of folders": (fsops, "sync_folder", nothing, lambda shop: shop.power_losses(100, 6)),
-    "no temporary file for state": (fsops, "write_whole", write_in_place, lambda shop: shop.kills()),
+    "no sync of files": (durable.OutputFile, "sync", nothing, lambda shop: shop.power_losses(100, 5)),
+    "no sync of folders": (durable, "sync_folder", nothing, lambda shop: shop.power_losses(100, 6)),
+    "no temporary file for state": (durable, "write_whole", write_in_place, lambda shop: shop.kills()),
     "no look at what receipts say": (
         "chatfmt.writers.staging",
         "_whole",

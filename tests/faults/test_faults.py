@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chatfmt.writers import AtomicFile, fsops, staging
+from chatfmt.writers import AtomicFile, durable, staging
 
 from .scenarios import Outcome, Workshop
 
@@ -43,20 +43,20 @@ class TestProtectionsMatter:
     """With a protection taken out, the same faults do harm."""
 
     def test_syncing_files(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(fsops.OutputFile, "sync", no_sync)
+        monkeypatch.setattr(durable.OutputFile, "sync", no_sync)
         assert wrong(workshop.power_losses(30, 2), 30)
 
     def test_syncing_folders(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(fsops, "sync_folder", no_sync)
+        monkeypatch.setattr(durable, "sync_folder", no_sync)
         assert wrong(workshop.power_losses(60, 3), 60)
 
     def test_whole_writes(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
         def write_in_place(path: Path, data: bytes) -> None:
-            with fsops.OutputFile(path) as file:
+            with durable.OutputFile(path) as file:
                 file.write(data)
                 file.sync()
 
-        monkeypatch.setattr(fsops, "write_whole", write_in_place)
+        monkeypatch.setattr(durable, "write_whole", write_in_place)
         assert any(outcome.wrong for outcome in workshop.kills(first=60))
 
     def test_reading_what_a_receipt_vouches_for(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:

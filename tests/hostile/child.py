@@ -29,23 +29,23 @@ def main() -> None:
     for number, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY)):
         os.dup2(os.open(os.devnull, flags), number)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    from chatfmt.schema import without_pandas
+    from chatfmt.executors.worker_main import without_pandas
 
     without_pandas()
     from chatfmt import pipeline  # noqa: F401
     from chatfmt.cli import main as run
-    from chatfmt.cli import show
+    from chatfmt.cli import terminal
 
     most = MEMORY + kilobytes("VmSize") * 1024  # pyarrow's allocator has reserved 1 GB that nobody uses
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     shown: list[list[str]] = []
-    say = show.say_error
+    say = terminal.say_error
 
     def remember(error: Any) -> None:
         shown.append([type(error).__name__, error.code, str(error), error.message])
         say(error)
 
-    show.say_error = remember
+    terminal.say_error = remember
     for line in requests:
         shown.clear()
         answers.write(json.dumps({**answer(run, json.loads(line)), "errors": list(shown)}).encode() + b"\n")

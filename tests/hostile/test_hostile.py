@@ -30,7 +30,7 @@ from . import (
     template_cases,
     terminal_cases,
     token_cases,
-)  # fmt: skip
+)
 from .case import Bad, Case, Damaged, Error, Expected, Kept, Refused, Rows, Told
 from .child import MEMORY
 from .oracle import exact, rows_of

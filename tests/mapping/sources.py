@@ -8,12 +8,12 @@ from typing import Any
 import jinja2
 import pyarrow as pa
 
-from chatfmt import mapping, schema
+from chatfmt import json_columns, mapping, schema
 
 
 def from_json(rows: Sequence[Mapping[str, Any]], first: int = 0) -> pa.RecordBatch:
     """The batch of a JSON source: text, turns and JSON text."""
-    fields = schema.encode_objects(rows)
+    fields = json_columns.encode_objects(rows)
     numbers = pa.array(range(first, first + len(rows)), pa.int64())
     return pa.RecordBatch.from_arrays([numbers, *fields.values()], names=[schema.ROW, *fields])
 
@@ -39,4 +39,4 @@ def run(batch: pa.RecordBatch, fields: Mapping[str, str], **plan: Any) -> mappin
 
 def values(batch: pa.RecordBatch, name: str) -> list[Any]:
     """One column as plain data, None for null."""
-    return [row.get(name) for row in schema.decode_objects({name: batch.column(name)})]
+    return [row.get(name) for row in json_columns.decode_objects({name: batch.column(name)})]

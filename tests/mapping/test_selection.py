@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 
-from chatfmt import schema
+from chatfmt import json_columns
 from chatfmt.mapping import fraction_mask, lowest, row_hash, shuffle_keys, shuffle_order, split_of
 from tests.transforms.conversations import ROWS, to_batch
 
@@ -22,7 +22,7 @@ def canonical(row: dict[str, Any]) -> str:
         for name, turns in sorted(row.items())
         if turns is not None
     }
-    return schema.dumps(said)
+    return json_columns.dumps(said)
 
 
 @given(rows=ROWS, more=ROWS)

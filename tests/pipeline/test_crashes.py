@@ -106,7 +106,7 @@ def test_a_crash_on_the_way_to_stdout_comes_after_the_rows_before_it(tmp_path):
 @pytest.mark.parametrize("command", [["convert", "-t", "chatml"], ["inspect"], ["preview"], ["check"]])
 def test_a_crash_while_the_first_rows_are_read(tmp_path, command):
     source = write(tmp_path / "x.parquet", 3)
-    run = run_cli(*command, source, env=broken(tmp_path / "site", "chatfmt.sources.columnar", "numbered"))
+    run = run_cli(*command, source, env=broken(tmp_path / "site", "chatfmt.sources.formats.columnar", "numbered"))
     where = f"at the first rows of `{source}`"
     assert said(run.stderr) == crashed(where, where)
     assert (run.returncode, run.stdout) == (3, b"")
@@ -114,14 +114,14 @@ def test_a_crash_while_the_first_rows_are_read(tmp_path, command):
 
 def test_a_name_that_a_terminal_would_obey_is_written_out_in_the_warning_too(tmp_path):
     source = write(tmp_path / "\x1b[31mred.parquet", 3)
-    run = run_cli("inspect", source, env=broken(tmp_path / "site", "chatfmt.sources.columnar", "numbered"))
+    run = run_cli("inspect", source, env=broken(tmp_path / "site", "chatfmt.sources.formats.columnar", "numbered"))
     where = f"at the first rows of `{tmp_path}/\\x1b[31mred.parquet`"
     assert said(run.stderr) == crashed(where, where)
 
 
 def test_a_crash_of_a_reader_later_on(tmp_path):
     source = write(tmp_path / "x.parquet", 4217)
-    env = broken(tmp_path / "site", "chatfmt.sources.columnar", "numbered")
+    env = broken(tmp_path / "site", "chatfmt.sources.formats.columnar", "numbered")
     where = f"at `{source}`, while reading it from row 4000 on"
     run = run_cli("convert", "-t", "chatml", source, env=env)
     assert said(run.stderr) == crashed(where, where)

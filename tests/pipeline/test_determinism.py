@@ -166,13 +166,13 @@ CLOCKS = {"now", "today", "utcnow", "time", "time_ns", "localtime", "gmtime", "c
 CHANCE = {"random", "randint", "shuffle", "getrandbits", "token_hex", "urandom", "uuid1", "uuid4", "getpid"}
 KNOWN = {
     "executors": "the workers of a run",
-    "render/environment.py datetime.time": "midnight of the day that was named",
-    "render/locked.py datetime.time": "midnight of the day that was named",
-    "render/locked_child.py datetime.datetime.now": "what it gives is thrown away: it loads the names of months",
-    "render/template.py datetime.datetime.now": "one conversation, as transformers does it; a conversion names its day",
-    "render/symbols.py secrets.token_hex": "marks that no data can hold, which no text keeps",
-    "render/tracing.py secrets.token_hex": "marks that no data can hold, which no text keeps",
-    "sources/hub.py os.getpid": "the name of a file that is renamed, in the cache",
+    "render/jinja/environment.py datetime.time": "midnight of the day that was named",
+    "render/sandbox/renderer.py datetime.time": "midnight of the day that was named",
+    "render/sandbox/worker.py datetime.datetime.now": "what it gives is thrown away: it loads the names of months",
+    "render/template/chat_template.py datetime.datetime.now": "one conversation, as transformers does it; a conversion names its day",
+    "render/trace/symbols.py secrets.token_hex": "marks that no data can hold, which no text keeps",
+    "render/trace/symbolic_sandbox.py secrets.token_hex": "marks that no data can hold, which no text keeps",
+    "sources/discovery/hub.py os.getpid": "the name of a file that is renamed, in the cache",
     "writers/shard.py secrets.token_hex": "the name of a file that is renamed",
     "writers/staging.py os.getpid": "who holds the lock; gone with it",
 }

@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chatfmt import schema
+from chatfmt import json_columns
 from chatfmt.errors import RenderError
+from chatfmt.render.jinja_renderer import JinjaRenderer
 from chatfmt.render.options import RenderOptions
-from chatfmt.render.plain import JinjaRenderer
-from chatfmt.render.replay import Limits, TracedRenderer
-from chatfmt.render.template import ChatTemplate
-from chatfmt.schema import Asked, Chats
+from chatfmt.render.template.chat_template import ChatTemplate
+from chatfmt.render.trace.renderer import Limits, TracedRenderer
+from chatfmt.rendering import ConversationBatch, RenderRequest
 
 EAGER = Limits(rows=1, free=100_000)
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
@@ -29,19 +29,19 @@ def traced(text: str, options: RenderOptions = RenderOptions(), limits: Limits =
     return TracedRenderer(template(text), options, JinjaRenderer(template(text), options), limits=limits)
 
 
-def columns(rows: Sequence[Mapping[str, Any]]) -> Chats:
+def columns(rows: Sequence[Mapping[str, Any]]) -> ConversationBatch:
     """What a renderer takes, for rows with `messages`, `tools`, `documents` and `kwargs`."""
     others = [
-        schema.json_array([row.get(name) for row in rows], [row.get(name) is not None for row in rows])
+        json_columns.json_array([row.get(name) for row in rows], [row.get(name) is not None for row in rows])
         for name in ("tools", "documents", "kwargs")
     ]
-    return Chats(schema.encode_conversations([row["messages"] for row in rows]), *others)
+    return ConversationBatch(json_columns.encode_conversations([row["messages"] for row in rows]), *others)
 
 
-def outcome(renderer: Any, chats: Chats, **asked: Any) -> tuple[Any, ...]:
+def outcome(renderer: Any, chats: ConversationBatch, **asked: Any) -> tuple[Any, ...]:
     """Texts, spans and errors, as something that can be compared and read."""
     failures: list[RenderError] = []
-    rendered = renderer(chats, Asked(**asked), failures)
+    rendered = renderer(chats, RenderRequest(**asked), failures)
     rendered.text.validate(full=True)
     spans = None if rendered.spans is None else rendered.spans.to_pylist()
     errors = [(failure.at.row, failure.code, _ADDRESS.sub("0x…", failure.message)) for failure in failures]

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatfmt import schema
+from chatfmt import json_columns
 from chatfmt.errors import RenderError, TemplateError
 from chatfmt.render import ChatTemplate, RenderOptions, compile
-from chatfmt.render.environment import render_spans
-from chatfmt.schema import Asked, Chats
+from chatfmt.render.jinja.environment import render_spans
+from chatfmt.rendering import ConversationBatch, RenderRequest
 from tests.render.oracle import NOW, TAG, TOKENS, Outcome, conversations, expected, outcome, templates, told
 from tests.render.samples import TEMPLATES
 
@@ -50,7 +50,7 @@ def ours(text: str, case: Mapping[str, Any], mode: str) -> Outcome:
 
 
 def json_column(cases: list[Mapping[str, Any]], key: str) -> Any:
-    return schema.json_array([case.get(key) for case in cases], [case.get(key) is not None for case in cases])
+    return json_columns.json_array([case.get(key) for case in cases], [case.get(key) is not None for case in cases])
 
 
 def columns(cases: list[Mapping[str, Any]], text: str, mode: str) -> list[Outcome]:
@@ -58,10 +58,12 @@ def columns(cases: list[Mapping[str, Any]], text: str, mode: str) -> list[Outcom
     field = cases[0].get("field", True) if mode == "continue" else False
     options = RenderOptions(generation_prompt=mode == "prompt", continue_final=field, date=NOW, engine="jinja")
     failures: list[RenderError] = []
-    messages = schema.encode_conversations([case["messages"] for case in cases])
+    messages = json_columns.encode_conversations([case["messages"] for case in cases])
     rest = [json_column(cases, key) for key in ("tools", "documents", "kwargs")]
     try:
-        rendered = compile(chat_template(text), options)(Chats(messages, *rest), Asked(spans=mode == "spans"), failures)
+        rendered = compile(chat_template(text), options)(
+            ConversationBatch(messages, *rest), RenderRequest(spans=mode == "spans"), failures
+        )
     except TemplateError as error:  # at once and for every row
         wanted = [expected(text, case, mode) for case in cases]
         assert told(error.__cause__) in wanted
@@ -79,7 +81,7 @@ def columns(cases: list[Mapping[str, Any]], text: str, mode: str) -> list[Outcom
 
 def is_text(case: Mapping[str, Any]) -> bool:
     try:
-        schema.encode_conversations([case["messages"]])
+        json_columns.encode_conversations([case["messages"]])
     except UnicodeEncodeError:  # a lone surrogate: no Arrow column holds it
         return False
     return True

@@ -10,8 +10,8 @@ from typing import Any
 
 import chatfmt
 from chatfmt.render.options import RenderOptions
-from chatfmt.render.template import ChatTemplate
-from chatfmt.render.voice import Chat, Voice
+from chatfmt.render.single import Chat, TemplateRenderer
+from chatfmt.render.template.chat_template import ChatTemplate
 from tests.conftest import SHARED, TRL_TEMPLATES
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
@@ -42,8 +42,8 @@ THINKER = (
 )
 
 
-def voice(text: str, name: str = "test", **options: Any) -> Voice:
-    return Voice(ChatTemplate(name, text, TOKENS), RenderOptions(**options))
+def voice(text: str, name: str = "test", **options: Any) -> TemplateRenderer:
+    return TemplateRenderer(ChatTemplate(name, text, TOKENS), RenderOptions(**options))
 
 
 @lru_cache

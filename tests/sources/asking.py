@@ -11,7 +11,7 @@ import sys
 import time
 
 from chatfmt.errors import ChatfmtError
-from chatfmt.schema import decode_objects
+from chatfmt.json_columns import decode_objects
 from chatfmt.sources import plan_splits, read, resolve
 
 

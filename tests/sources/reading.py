@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from chatfmt.errors import RowError
-from chatfmt.schema import ROW, decode_objects
+from chatfmt.json_columns import decode_objects
+from chatfmt.schema import ROW
 from chatfmt.sources import DEFAULTS, InputSplit, ReaderOptions, plan_splits, read, resolve
 
 

@@ -21,10 +21,10 @@ import xxhash
 import zstandard
 
 from chatfmt.errors import InputError, RowError, UnknownName, UsageError
-from chatfmt.schema import JSON
+from chatfmt.json_columns import JSON
 from chatfmt.sources import ReaderOptions, Source, fingerprint, plan_splits, read, read_stream, resolve, sample
-from chatfmt.sources.claims import chunks_of
-from chatfmt.sources.columnar import batch_size
+from chatfmt.sources.formats.columnar import batch_size
+from chatfmt.sources.formats.parquet_footer import chunks_of
 
 from ..conftest import SHARED, needs_shared, run_cli
 from .reading import numbers_of, read_all, rows_of, written

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from chatfmt import schema
+from chatfmt import json_columns, schema
 
 Row = Mapping[str, Any]
 
@@ -20,11 +20,11 @@ def to_batch(rows: Sequence[Row], first: int = 0) -> pa.RecordBatch:
     for name in names:
         values = [row.get(name) for row in rows]
         if name in schema.CONVERSATION_COLUMNS and not all(isinstance(value, str) for value in values):
-            columns[name] = schema.encode_conversations(values)
+            columns[name] = json_columns.encode_conversations(values)
         elif name in ("tools", "documents", "template_kwargs"):
-            columns[name] = schema.json_array(values, [name in row for row in rows])
+            columns[name] = json_columns.json_array(values, [name in row for row in rows])
         else:
-            columns[name] = schema.encode_objects([{name: value} for value in values])[name]
+            columns[name] = json_columns.encode_objects([{name: value} for value in values])[name]
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
@@ -32,7 +32,7 @@ def to_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """The rows of a batch as plain data, without `row`; a null is an absent key."""
     names = [name for name in batch.schema.names if name != "row"]
     return (
-        schema.decode_objects({name: batch.column(name) for name in names})
+        json_columns.decode_objects({name: batch.column(name) for name in names})
         if names
         else [{} for _ in range(len(batch))]
     )

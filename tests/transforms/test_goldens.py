@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chatfmt import transforms
-from chatfmt.schema import dumps
+from chatfmt.json_columns import dumps
 
 from .conversations import to_batch, to_rows
 

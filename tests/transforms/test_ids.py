@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import chatfmt
 from chatfmt import transforms
-from chatfmt.render.probe import probe
+from chatfmt.render.inspection.probe import probe
 
 from .conversations import to_batch, to_rows
 

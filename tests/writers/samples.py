@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from chatfmt import schema
+from chatfmt import json_columns
 from chatfmt.manifest import Manifest, Reject, Shard
 from chatfmt.writers import OutputFolder, RejectWriter, ShardWriter, card, rejects_path, staged_path, write_receipt
 
@@ -22,12 +22,12 @@ TEXTS = [
     ",",
     "a" * 5000,
 ]
-SCHEMA = pa.schema([("text", pa.string()), ("tools", schema.JSON), ("n", pa.int64())])
+SCHEMA = pa.schema([("text", pa.string()), ("tools", json_columns.JSON), ("n", pa.int64())])
 
 
 def objects_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     """A batch of JSON objects, in the encoding of JSON sources."""
-    return pa.RecordBatch.from_pydict(schema.encode_objects(rows))
+    return pa.RecordBatch.from_pydict(json_columns.encode_objects(rows))
 
 
 def dumps(value: Any) -> str:
@@ -38,7 +38,7 @@ def batch(start: int = 0, rows: int = 8) -> pa.RecordBatch:
     """A batch of SCHEMA with a null and JSON text in it."""
     texts = [f"{start + place} {TEXTS[(start + place) % len(TEXTS)]}" for place in range(rows)]
     tools = [None if place % 3 else dumps([{"name": f"f{place}", "x": None}]) for place in range(rows)]
-    columns = [pa.array(texts), pa.array(tools, schema.JSON), pa.array(range(start, start + rows))]
+    columns = [pa.array(texts), pa.array(tools, json_columns.JSON), pa.array(range(start, start + rows))]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 

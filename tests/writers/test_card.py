@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from chatfmt import schema
+from chatfmt import json_columns, schema
 from chatfmt.errors import UsageError
 from chatfmt.manifest import Manifest, Shard
 from chatfmt.writers import card, check_split
@@ -20,10 +20,10 @@ from chatfmt.writers import card, check_split
 from ..conftest import run_cli
 from .samples import SCHEMA, batch, convert
 
-TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string()), ("tool_calls", schema.JSON)]))
+TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string()), ("tool_calls", json_columns.JSON)]))
 SPANS = pa.list_(pa.list_(pa.int32()))
 WIDE = pa.schema([
-    ("messages", TURNS), ("tools", schema.JSON), ("label", pa.bool_()), ("assistant_spans", SPANS),
+    ("messages", TURNS), ("tools", json_columns.JSON), ("label", pa.bool_()), ("assistant_spans", SPANS),
     ("labels", pa.list_(pa.bool_())), ("score", pa.float64()), ("n", pa.int8()), (schema.KEYS, pa.string()),
 ])  # fmt: skip
 SHARDS = tuple(

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from chatfmt import executors, schema
+from chatfmt import executors, json_columns, schema
 from chatfmt.errors import OutputError, UnknownName, UsageError
 from chatfmt.writers import (
     COMPRESSIONS,
@@ -103,7 +103,7 @@ def test_parquet_fills_what_a_batch_lacks() -> None:
 
 
 def test_parquet_takes_text_where_the_column_is_json() -> None:
-    first = pa.record_batch({"x": pa.array(["[1]"], schema.JSON)})
+    first = pa.record_batch({"x": pa.array(["[1]"], json_columns.JSON)})
     second = pa.record_batch({"x": pa.array(['say "hi"', None])})
     assert parquet(encoded("parquet", [first, second])).to_pylist() == [
         {"x": "[1]"},
@@ -113,7 +113,7 @@ def test_parquet_takes_text_where_the_column_is_json() -> None:
 
 
 def test_parquet_takes_turns_where_the_column_is_json() -> None:
-    first = pa.record_batch({"x": pa.array(['"t"'], schema.JSON)})
+    first = pa.record_batch({"x": pa.array(['"t"'], json_columns.JSON)})
     second = objects_batch([{"x": [{"role": "user", "content": "é"}]}])
     assert parquet(encoded("parquet", [first, second])).to_pylist()[1] == {"x": '[{"role":"user","content":"é"}]'}
 
@@ -131,7 +131,7 @@ def test_parquet_takes_turns_with_fewer_keys_also_from_a_slice() -> None:
     [
         ({"n": [1], "more": ["x"]}, "a row has the column `more`, which the rows that the schema was made from lack"),
         (
-            {"text": pa.array(["[1]"], schema.JSON)},
+            {"text": pa.array(["[1]"], json_columns.JSON)},
             "a column is `string` in some rows and another kind of JSON in others",
         ),
     ],
@@ -166,7 +166,7 @@ def test_row_groups_follow_bytes_and_not_batches() -> None:
 
 
 def test_parquet_schema_goes_all_the_way_down() -> None:
-    turns = pa.list_(pa.struct([("role", pa.string()), ("tool_calls", schema.JSON), (schema.KEYS, pa.string())]))
+    turns = pa.list_(pa.struct([("role", pa.string()), ("tool_calls", json_columns.JSON), (schema.KEYS, pa.string())]))
     found = parquet_schema(pa.schema([("m", turns), (schema.KEYS, pa.string()), ("n", pa.int8())]))
     wanted = pa.list_(pa.struct([("role", pa.string()), ("tool_calls", pa.string())]))
     assert found == pa.schema([("m", wanted), ("n", pa.int8())])

@@ -13,7 +13,7 @@ import pytest
 
 from chatfmt.errors import OutputError, RowError, UnknownName
 from chatfmt.manifest import Reject
-from chatfmt.writers import FORMATS, AtomicFile, RejectWriter, ShardWriter, fsops, pages
+from chatfmt.writers import FORMATS, AtomicFile, RejectWriter, ShardWriter, durable, parquet_file
 
 from .samples import SCHEMA, batch, listing
 
@@ -76,7 +76,7 @@ def test_a_sync_that_failed_ahead_is_told_and_not_tried_again(tmp_path: Path, mo
     monkeypatch.setattr(os, "fdatasync", fail)
     monkeypatch.setattr(os, "fsync", asked.append)
     with pytest.raises(OutputError) as caught, AtomicFile(tmp_path / "x") as file:
-        file.write(bytes(fsops.AHEAD))
+        file.write(bytes(durable.AHEAD))
     assert caught.value.code == "output.eio" and caught.value.message.endswith(": the disk reports an error")
     assert (listing(tmp_path), asked) == ({}, [])
 
@@ -87,8 +87,8 @@ def test_without_a_thread_a_file_is_synced_at_its_end(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with AtomicFile(tmp_path / "x") as file:
-        file.write(bytes(fsops.AHEAD))
-    assert listing(tmp_path) == {"x": bytes(fsops.AHEAD)}
+        file.write(bytes(durable.AHEAD))
+    assert listing(tmp_path) == {"x": bytes(durable.AHEAD)}
 
 
 def test_most_of_a_file_is_synced_before_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,9 +96,9 @@ def test_most_of_a_file_is_synced_before_its_end(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "fdatasync", lambda fd: sizes.append(os.fstat(fd).st_size))
     with AtomicFile(tmp_path / "x") as file:
         for _ in range(8):
-            file.write(bytes(fsops.AHEAD // 2))
+            file.write(bytes(durable.AHEAD // 2))
             file._file._join()
-    assert sizes == [fsops.AHEAD * part for part in (1, 2, 3, 4)]
+    assert sizes == [durable.AHEAD * part for part in (1, 2, 3, 4)]
 
 
 def test_a_write_that_takes_only_some_bytes_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,8 +157,8 @@ def page_bytes(data: memoryview, start: int, end: int) -> set[int]:
     """The places of a file that lie in a page and not in its header."""
     inside: set[int] = set()
     while start < end:
-        reader = pages.Reader(data, start)
-        size = reader.struct()[pages.PAGE_SIZE][1]
+        reader = parquet_file.Reader(data, start)
+        size = reader.struct()[parquet_file.PAGE_SIZE][1]
         inside |= set(range(reader.place, reader.place + size))
         start = reader.place + size
     return inside
@@ -170,19 +170,19 @@ def test_every_damaged_page_is_seen(tmp_path: Path) -> None:
         for start in range(0, 4000, 500):
             writer.write(batch(start, 500))
     data = path.read_bytes()
-    with pages._mapped(path) as view:
-        inside = page_bytes(view, 4, pages.read_footer(view)[1])
-    assert pages.page_problem(path, 4000) == ""
-    assert pages.page_problem(path, 3999) == "it has 4000 rows, not 3999"
+    with parquet_file._mapped(path) as view:
+        inside = page_bytes(view, 4, parquet_file.read_footer(view)[1])
+    assert parquet_file.page_problem(path, 4000) == ""
+    assert parquet_file.page_problem(path, 3999) == "it has 4000 rows, not 3999"
     assert len(inside) > 3000
     for place in sorted(inside)[:: len(inside) // 300]:
         damaged = bytearray(data)
         damaged[place] ^= 0x10
         path.write_bytes(damaged)
-        assert pages.page_problem(path, 4000), place
+        assert parquet_file.page_problem(path, 4000), place
     for size in range(0, len(data), len(data) // 50):
         path.write_bytes(data[:size])
-        assert pages.page_problem(path, 4000), size
+        assert parquet_file.page_problem(path, 4000), size
 
 
 def test_rejects_are_a_file_only_when_there_are_some(tmp_path: Path) -> None:

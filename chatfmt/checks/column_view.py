@@ -1,0 +1,173 @@
+"""What a check is given, a messages column of a batch taken apart, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import Struct
+
+from ..json_columns import JSON, TEXT, dumps, is_turns
+from ..schema import CONVERSATION_COLUMNS, ROLES
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+Roles = np.ndarray[Any, np.dtype[np.int8]]
+
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+
+
+class Finding(NamedTuple):
+    """One thing found: `row` is the index in the batch, `message` the turn in its column, None for the whole row."""
+
+    code: str
+    row: int
+    message: int | None
+    detail: str
+    column: str
+
+
+class Limits(Struct, frozen=True):
+    """What the checks that need to be told something are told."""
+
+    literals: tuple[str, ...] = ()
+    """The special tokens and markup of the template, for `token.control`."""
+    encodes_twice: Callable[[], bool] = lambda: False
+    """Whether the template prints arguments given as text as a JSON string, for `tool.encoded`; asked where one is."""
+    max_chars: int | None = None
+    """The longest conversation, in characters of content, for `row.too_long`."""
+
+
+class View(Struct, frozen=True, dict=True):
+    """One messages column of a batch, flattened, with what several checks ask for computed once."""
+
+    name: str
+    column: pa.ListArray
+    prompted: Mask
+    """Rows whose conversation began in the column `prompt`."""
+    prompt: pa.ListArray | None = None
+
+    @cached_property
+    def turns(self) -> pa.StructArray:
+        return self.column.flatten()
+
+    @cached_property
+    def lengths(self) -> Numbers:
+        return np.asarray(pc.fill_null(self.column.value_lengths(), 0).to_numpy(zero_copy_only=False), np.int64)
+
+    @cached_property
+    def starts(self) -> Numbers:
+        return np.asarray(np.cumsum(self.lengths) - self.lengths, np.int64)
+
+    @cached_property
+    def rows(self) -> Numbers:
+        return np.repeat(np.arange(len(self.column)), self.lengths)
+
+    @cached_property
+    def roles(self) -> Roles:
+        """The place of each turn's role in ROLES, -1 for another or none."""
+        role = self.values("role")
+        known: Iterable[str] = map(dumps, ROLES) if role.type == JSON else ROLES
+        if role.type not in (TEXT, JSON):
+            return np.full(len(self.turns), -1, np.int8)
+        places = pc.index_in(role if role.type == TEXT else role.cast(TEXT), value_set=pa.array(known, TEXT))
+        whole = pc.fill_null(places, -1) if places.null_count else places
+        return np.asarray(whole.to_numpy(zero_copy_only=False), np.int8)
+
+    @cached_property
+    def content(self) -> pa.Array:
+        return self.values("content")
+
+    @cached_property
+    def silent(self) -> Mask:
+        """Turns without calls and reasoning: all they can say is their content."""
+        silent = np.ones(len(self.turns), np.bool_)
+        for name in ("tool_calls", "function_call", *_REASONING):
+            if self.turns.type.get_field_index(name) >= 0:
+                silent &= ~_says_something(self.values(name))
+        return silent
+
+    @cached_property
+    def blank(self) -> Mask:
+        """Turns whose content is white space and nothing else, not even nothing."""
+        if self.content.type == JSON:
+            return flags(pc.match_substring_regex(self.content, r'^"(\s|\\[nrtf])+"$'))
+        return (
+            flags(pc.utf8_is_space(self.content)) if self.content.type == TEXT else np.zeros(len(self.rows), np.bool_)
+        )
+
+    @cached_property
+    def empty(self) -> Mask:
+        """Turns whose content is empty text or a list without parts."""
+        if self.content.type == JSON:
+            return flags(pc.is_in(self.content, value_set=pa.array(['""', "[]"], JSON)))
+        if self.content.type != TEXT:
+            return np.zeros(len(self.rows), np.bool_)
+        return flags(pc.equal(pc.binary_length(self.content), 0))
+
+    @cached_property
+    def missing(self) -> Mask:
+        """Turns without content, or whose content is null."""
+        missing = flags(self.content.is_null()) if self.content.null_count else np.zeros(len(self.rows), np.bool_)
+        if self.content.type == JSON:
+            missing |= flags(pc.equal(self.content, pa.scalar("null", JSON)))
+        return missing
+
+    @cached_property
+    def begins(self) -> Mask:
+        """Rows whose conversation begins in this column."""
+        there = np.asarray(self.column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
+        return np.asarray(there & ~self.prompted & (self.name != "completion"), np.bool_)
+
+    def values(self, name: str) -> pa.Array:
+        """One field of the turns; nulls where no turn has it."""
+        found = self.turns.type.get_field_index(name) >= 0
+        return pc.struct_field(self.turns, name) if found else pa.nulls(len(self.turns), TEXT)
+
+    def has(self, turns: Mask) -> Mask:
+        """Which rows have one of these turns."""
+        total = np.concatenate([[0], np.cumsum(turns, dtype=np.int32)])
+        return np.asarray(total[self.starts + self.lengths] > total[self.starts], np.bool_)
+
+    def at(self, code: str, turns: Mask, detail: Callable[[int], str] | str) -> Iterator[Finding]:
+        """A finding for each of these turns."""
+        for place in np.flatnonzero(turns).tolist():
+            yield self.finding(code, place, detail if isinstance(detail, str) else detail(place))
+
+    def finding(self, code: str, turn: int, detail: str) -> Finding:
+        """A finding for one turn."""
+        row = int(self.rows[turn])
+        return Finding(code, row, turn - int(self.starts[row]), detail, self.name)
+
+    def whole(self, code: str, rows: Mask, detail: str) -> Iterator[Finding]:
+        """A finding for each of these rows."""
+        return (Finding(code, row, None, detail, self.name) for row in np.flatnonzero(rows).tolist())
+
+
+def views(batch: pa.RecordBatch) -> list[View]:
+    """The messages columns of a CONVERSATIONS batch."""
+    prompt = batch.column("prompt") if "prompt" in batch.schema.names else None
+    prompted = np.zeros(len(batch), np.bool_) if prompt is None else flags(prompt.is_valid())
+    talks = prompt if prompt is not None and is_turns(prompt.type) else None
+    return [
+        View(name, batch.column(name), prompted & (name not in ("messages", "prompt")), talks)
+        for name in CONVERSATION_COLUMNS
+        if name in batch.schema.names and is_turns(batch.schema.field(name).type)
+    ]
+
+
+def flags(array: pa.Array) -> Mask:
+    known = pc.fill_null(array, False) if array.null_count else array
+    return np.asarray(known.to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _says_something(values: pa.Array) -> Mask:
+    if values.type == JSON:
+        return flags(pc.invert(pc.is_in(values, value_set=pa.array(["null", "[]", "{}", '""'], JSON)))) & flags(
+            values.is_valid()
+        )
+    return flags(pc.not_equal(values, "")) if values.type == TEXT else flags(values.is_valid())

@@ -1,0 +1,348 @@
+"""Conversations whose content is a list of typed blocks: Anthropic, OpenAI Responses, LLaMA-Factory v1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ...errors import DialectError
+from ...field_path import value_at
+from ..kit.columns import MESSAGES, Columns, Record, kind_of, side_parts
+from ..kit.literals import read_literal
+from ..kit.output import by_row, in_message
+from ..kit.roles import known_role
+from ..kit.tool_calls import calls_in
+from .messages import messages_parts, turns_at
+
+ANTHROPIC = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking"})
+RESPONSES = frozenset({"input_text", "output_text", "input_image", "input_audio", "input_file"})
+RESPONSES_ITEMS = frozenset({"message", "function_call", "function_call_output", "reasoning"})
+LLAMAFACTORY = frozenset({"text", "reasoning", "tool_call", "image_url", "video_url", "audio_url"})
+
+Turn = dict[str, Any]
+
+
+def anthropic(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Messages with blocks of text, thinking, tool use and tool results (Anthropic's Messages API).
+
+    In:  `{"system": "Be brief.", "messages": [{"role": "user", "content": "Rain?"}, {"role": "assistant", "content":
+           [{"type": "text", "text": "Let me see."}, {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}}]},
+           {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "no"}]}]}`
+    Out: `{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Rain?"},
+           {"role": "assistant", "content": "Let me see.", "tool_calls": [{"id": "t1", "type": "function",
+           "function": {"name": "f", "arguments": {"a": 1}}}]},
+           {"role": "tool", "tool_call_id": "t1", "content": "no"}]}`
+
+    Blocks keep their order: what comes after a call opens another message. A lone block of text becomes text, images
+    and other blocks stay parts. Thinking becomes `reasoning_content`, its signature is left out.
+    Raises DialectError `msg.role`, `msg.type`.
+    """
+    return by_row(
+        batch,
+        columns,
+        lambda record, columns: {"messages": _system(record) + _turns(record, columns, "messages", _anthropic_turn)},
+    )
+
+
+def _system(record: Record) -> list[Turn]:
+    """The system turn of a `system` that is a list of blocks; one that is text is read for every dialect."""
+    blocks = record.get("system")
+    return [{"role": "system", "content": content_of(blocks)}] if isinstance(blocks, list) and blocks else []
+
+
+def _turns(
+    record: Record, columns: Columns, part: str, read: Callable[[Mapping[str, Any], Columns], list[Turn]]
+) -> list[Turn]:
+    out: list[Turn] = []
+    path = columns.path(part) or part
+    for message, turn in enumerate(turns_at(record, path) or []):
+        with in_message(message):
+            out += read(turn, columns)
+    return out
+
+
+def _role(turn: Mapping[str, Any], columns: Columns) -> str:
+    name = turn.get("role")
+    if not isinstance(name, str):
+        raise DialectError("the turn has no role", code="msg.role")
+    return known_role(name, columns.roles)
+
+
+def _blocks(turn: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    """The blocks of a turn, None if its content is text; raises DialectError `msg.type` or `msg.content`."""
+    content = turn.get("content")
+    if isinstance(content, str):
+        return None
+    if content is None:
+        raise DialectError("the turn has no content", code="msg.content")
+    if not isinstance(content, list) or not all(isinstance(block, Mapping) for block in content):
+        raise DialectError(f"the content is {kind_of(content)}, not text or blocks", code="msg.type")
+    return content
+
+
+def _anthropic_turn(turn: Mapping[str, Any], columns: Columns) -> list[Turn]:
+    role = _role(turn, columns)
+    rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
+    blocks = _blocks(turn)
+    if blocks is None:
+        return [{**turn, "role": role}]
+    made = Gathered(role, rest)
+    for block in blocks:
+        made.add(_ANTHROPIC_BLOCKS.get(str(block.get("type")), "part"), block)
+    return made.done()
+
+
+_ANTHROPIC_BLOCKS = {
+    "tool_use": "call",
+    "tool_result": "result",
+    "thinking": "reasoning",
+    "redacted_thinking": "nothing",
+}
+
+
+class Gathered:
+    """The messages that the blocks of one turn become, gathered in the order of the blocks."""
+
+    def __init__(self, role: str, rest: Mapping[str, Any]) -> None:
+        self.role, self.rest = role, rest
+        self.out: list[Turn] = []
+        self.parts: list[Mapping[str, Any]] = []
+        self.calls: list[Turn] = []
+        self.reasoning: list[str] = []
+
+    def add(self, kind: str, block: Mapping[str, Any]) -> None:
+        """Add one block of a kind: `part`, `call`, `result`, `reasoning` or `nothing`."""
+        if kind in ("part", "reasoning", "result") and self.calls:
+            self.close()
+        if kind == "part":
+            self.parts.append(block)
+        elif kind == "call":
+            self.calls.append(dict(block) if "function" in block else _tool_use(block))
+        elif kind == "reasoning":
+            self.reasoning.append(block["thinking"])
+        elif kind == "result":
+            self.close()
+            self.out.append(_tool_result(block))
+
+    def close(self) -> None:
+        """End the message that is being gathered, if there is any."""
+        if self.parts or self.calls or self.reasoning:
+            turn: Turn = {"role": self.role}
+            turn |= {"reasoning_content": "\n\n".join(self.reasoning)} if self.reasoning else {}
+            turn |= {"content": content_of(self.parts)} if self.parts else {}
+            turn |= {"tool_calls": self.calls} if self.calls else {}
+            self.out.append({**turn, **self.rest})
+        self.parts, self.calls, self.reasoning = [], [], []
+
+    def done(self) -> list[Turn]:
+        """The messages; a turn without any block is one without text."""
+        self.close()
+        return self.out or [{"role": self.role, "content": "", **self.rest}]
+
+
+def _tool_use(block: Mapping[str, Any]) -> Turn:
+    named = {"id": block["id"]} if isinstance(block.get("id"), str) else {}
+    return {**named, "type": "function", "function": {"name": block.get("name"), "arguments": block.get("input", {})}}
+
+
+def _tool_result(block: Mapping[str, Any]) -> Turn:
+    content = block.get("content")
+    text = "" if content is None else content_of(content) if isinstance(content, list) else content
+    rest = {
+        key: value for key, value in block.items() if key not in ("type", "tool_use_id", "content", "cache_control")
+    }
+    return {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": text, **rest}
+
+
+def content_of(parts: Sequence[Mapping[str, Any]]) -> Any:
+    """The content that parts make: the text of a lone text part, else the parts, those of text called `text`."""
+    named = [{**part, "type": "text"} if isinstance(part.get("text"), str) else dict(part) for part in parts]
+    lone = len(named) == 1 and named[0].get("type") == "text"
+    return named[0]["text"] if lone else named
+
+
+def anthropic_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record in whose messages there is a block that only Anthropic has."""
+    found = _with_blocks(record, columns, lambda block: block.get("type") in ANTHROPIC or _source(block))
+    return found and {**found, **({"system_blocks": "system"} if isinstance(record.get("system"), list) else {})}
+
+
+def _source(block: Mapping[str, Any]) -> bool:
+    return block.get("type") in ("image", "document") and isinstance(block.get("source"), Mapping)
+
+
+def _with_blocks(
+    record: Record, columns: Columns, wanted: Callable[[Mapping[str, Any]], bool]
+) -> dict[str, str] | None:
+    names = [columns.path("messages")] if columns.path("messages") else [name for name in MESSAGES if name in record]
+    turns = next((turns for name in names if name and (turns := turns_at(record, name))), [])
+    contents = [content for turn in turns if isinstance(content := turn.get("content"), list)]
+    blocks = [block for content in contents for block in content]
+    if not any(isinstance(block, Mapping) and wanted(block) for block in blocks):
+        return None
+    found = messages_parts(record, columns)
+    return {part: path for part, path in found.items() if "." not in part} if found else None
+
+
+def responses(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Items of OpenAI's Responses API: messages with `input_text` and `output_text`, calls, results, reasoning.
+
+    In:  `{"instructions": "Be brief.", "input": [
+           {"role": "user", "content": [{"type": "input_text", "text": "Rain?"}]},
+           {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+           {"type": "function_call_output", "call_id": "c1", "output": "no"}]}`
+    Out: `{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Rain?"},
+           {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function",
+           "function": {"name": "f", "arguments": "{}"}}]}, {"role": "tool", "tool_call_id": "c1", "content": "no"}]}`
+
+    `output`, a list of items, follows. A reasoning item belongs to the message after it. Calls in a row are one
+    message. Raises DialectError `msg.role`, `msg.type`.
+    """
+    return by_row(batch, columns, _responses)
+
+
+def _responses(record: Record, columns: Columns) -> dict[str, Any]:
+    items = [item for part in ("messages", "output") for item in _items(record, columns.path(part))]
+    out: list[Turn] = []
+    for message, item in enumerate(items):
+        with in_message(message):
+            _add_item(out, item, columns)
+    return {"messages": out}
+
+
+def _items(record: Record, path: str | None) -> list[Any]:
+    value = value_at(record, path) if path else None
+    value = read_literal(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return [{"role": "user", "content": value}]
+    return value if isinstance(value, list) else []
+
+
+def _add_item(out: list[Turn], item: Any, columns: Columns) -> None:
+    if not isinstance(item, Mapping):
+        raise DialectError(f"the item is {kind_of(item)}, not an object", code="msg.type")
+    kind = item.get("type", "message")
+    last = out[-1] if out else {}
+    open_ = last.get("role") == "assistant" and "content" not in last
+    if kind == "function_call":
+        call = {
+            "id": item.get("call_id"),
+            "type": "function",
+            "function": {"name": item.get("name"), "arguments": item.get("arguments")},
+        }
+        if not open_:
+            out.append(last := {"role": "assistant"})
+        last.setdefault("tool_calls", []).append(call)
+    elif kind == "function_call_output":
+        out.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": _output(item.get("output"))})
+    elif kind == "reasoning":
+        out.append({"role": "assistant", "reasoning_content": _summary(item)})
+    else:
+        turn = {"role": _role(item, columns), "content": _content(item)}
+        if open_ and "tool_calls" not in last and turn["role"] == "assistant":
+            last.update(turn)
+        else:
+            out.append(turn)
+
+
+def _content(turn: Mapping[str, Any]) -> Any:
+    blocks = _blocks(turn)
+    return turn["content"] if blocks is None else content_of(blocks) if blocks else ""
+
+
+def _output(value: Any) -> Any:
+    return content_of(value) if isinstance(value, list) else value
+
+
+def _summary(item: Mapping[str, Any]) -> str:
+    parts = item.get("content") or item.get("summary") or []
+    return "\n\n".join(
+        part["text"] for part in parts if isinstance(part, Mapping) and isinstance(part.get("text"), str)
+    )
+
+
+def responses_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record whose items or content parts are those of the Responses API."""
+    names = (columns.path("messages"),) if columns.path("messages") else ("input", "messages", "conversation")
+    path = next((name for name in names if any(map(_is_responses, _listed(record, name)))), None)
+    if path is None:
+        return None
+    output = {"output": "output"} if any(map(_is_item, _listed(record, "output"))) else {}
+    system = {"system": "instructions"} if isinstance(record.get("instructions"), str) else {}
+    return {"messages": path, **output, **side_parts(record, columns), **system}
+
+
+def _listed(record: Record, name: str | None) -> list[Any]:
+    value = value_at(record, name) if name else None
+    value = read_literal(value) if isinstance(value, str) else value
+    return value if isinstance(value, list) else []
+
+
+def _is_item(item: Any) -> bool:
+    return isinstance(item, Mapping) and item.get("type") in RESPONSES_ITEMS
+
+
+def _is_responses(item: Any) -> bool:
+    blocks = item.get("content") if isinstance(item, Mapping) else None
+    typed = isinstance(blocks, list) and any(isinstance(b, Mapping) and b.get("type") in RESPONSES for b in blocks)
+    return typed or _is_item(item)
+
+
+def llamafactory(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Messages whose content is a list of `{"type", "value"}` (LLaMA-Factory v1), also as chosen and rejected ones.
+
+    In:  `{"messages": [{"role": "user", "content": [{"type": "text", "value": "hi"}], "loss_weight": 0.0},
+           {"role": "assistant", "content": [{"type": "reasoning", "value": "Hm."},
+           {"type": "text", "value": "hello"}]}]}`
+    Out: `{"messages": [{"role": "user", "content": "hi", "loss_weight": 0.0},
+           {"role": "assistant", "reasoning_content": "Hm.", "content": "hello"}]}`
+
+    A `tool_call` (JSON text) becomes one of `tool_calls`; one that is no call stays text. Other keys stay.
+    Raises DialectError `msg.role`, `msg.type`.
+    """
+    names = [name for name in ("messages", "chosen", "rejected") if columns.path(name)]
+    return by_row(
+        batch,
+        columns,
+        lambda record, columns: {name: _turns(record, columns, name, _llamafactory_turn) for name in names},
+    )
+
+
+def _llamafactory_turn(turn: Mapping[str, Any], columns: Columns) -> list[Turn]:
+    role = _role(turn, columns)
+    rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
+    made = Gathered(role, rest)
+    for block in _blocks(turn) or []:
+        kind, value = block.get("type"), block.get("value")
+        calls = calls_in(value, columns) if kind == "tool_call" and isinstance(value, str) else None
+        if calls:
+            for call in calls:
+                made.add("call", call)
+        elif kind == "reasoning":
+            made.add("reasoning", {"thinking": value})
+        else:
+            made.add("part", {"type": "text", "text": value} if kind in ("text", "tool_call") else block)
+    return made.done()
+
+
+def llamafactory_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record whose content is a list of typed values."""
+    if any(name in record for name in ("chosen_messages", "rejected_messages")):
+        found = {"chosen": "chosen_messages", "rejected": "rejected_messages"}
+    else:
+        found = {"messages": columns.path("messages") or "messages"}
+    turns = [turn for path in found.values() for turn in turns_at(record, path) or [{}]]
+    return {**found, **side_parts(record, columns)} if all(map(_has_values, turns)) else None
+
+
+def _has_values(turn: Mapping[str, Any]) -> bool:
+    content = turn.get("content")
+    return (
+        isinstance(content, list)
+        and bool(content)
+        and all(
+            isinstance(block, Mapping) and block.get("type") in LLAMAFACTORY and "value" in block for block in content
+        )
+    )

@@ -1,0 +1,193 @@
+"""Conversations as other products write them down: Gemini's contents, the export of ChatGPT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from ...errors import DialectError
+from ...field_path import value_at
+from ..kit.columns import Columns, Record, kind_of
+from ..kit.literals import read_literal
+from ..kit.output import by_row, in_message
+from ..kit.roles import known_role
+from .content_blocks import Turn, content_of
+
+
+def gemini(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Contents of parts (Gemini): texts, function calls and function responses.
+
+    In:  `{"systemInstruction": {"parts": [{"text": "Be brief."}]}, "contents": [
+           {"role": "user", "parts": [{"text": "Rain?"}]},
+           {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {"a": 1}}}]},
+           {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"rain": false}}}]}]}`
+    Out: `{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Rain?"},
+           {"role": "assistant", "tool_calls": [{"type": "function",
+           "function": {"name": "f", "arguments": {"a": 1}}}]},
+           {"role": "tool", "name": "f", "content": {"rain": false}}]}`
+
+    Parts that are thoughts become `reasoning_content`; other parts (images) stay parts. The names are read in
+    camelCase and in snake_case. Function declarations become `tools`. Raises DialectError `msg.role`, `msg.type`.
+    """
+    return by_row(batch, columns, _gemini)
+
+
+def _gemini(record: Record, columns: Columns) -> dict[str, Any]:
+    system = _either(record, "systemInstruction", "system_instruction")
+    first = [{"role": "system", "content": _texts(system)}] if system else []
+    contents = value_at(record, columns.path("messages") or "contents")
+    contents = read_literal(contents) if isinstance(contents, str) else contents
+    if not isinstance(contents, list):
+        raise DialectError(f"`contents` is {kind_of(contents)}, not a list", code="col.type")
+    turns: list[Turn] = []
+    for message, content in enumerate(contents):
+        with in_message(message):
+            turns += _gemini_turns(content, columns)
+    return {"messages": first + turns, "tools": _declarations(record)}
+
+
+def _either(value: Mapping[str, Any], camel: str, snake: str) -> Any:
+    return value.get(camel) if value.get(camel) is not None else value.get(snake)
+
+
+def _texts(system: Any) -> Any:
+    if isinstance(system, str):
+        return system
+    parts = system.get("parts") if isinstance(system, Mapping) else None
+    parts = [parts] if isinstance(parts, Mapping) else parts
+    if not isinstance(parts, list):
+        raise DialectError("`systemInstruction` has no parts", code="col.type")
+    return content_of(parts)
+
+
+def _gemini_turns(content: Any, columns: Columns) -> list[Turn]:
+    parts = content.get("parts") if isinstance(content, Mapping) else None
+    if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
+        raise DialectError("the turn has no list of parts", code="msg.type")
+    role = known_role(str(content.get("role", "user")), columns.roles)
+    thoughts = [part["text"] for part in parts if part.get("thought") is True and isinstance(part.get("text"), str)]
+    calls = [call for part in parts if (call := _either(part, "functionCall", "function_call"))]
+    results = [result for part in parts if (result := _either(part, "functionResponse", "function_response"))]
+    plain = [part for part in parts if part.get("thought") is not True and not _is_function(part)]
+    turn: Turn = {"role": role} | ({"reasoning_content": "".join(thoughts)} if thoughts else {})
+    turn |= {"content": content_of(plain)} if plain else {}
+    turn |= {"tool_calls": [_gemini_call(call) for call in calls]} if calls else {}
+    return [_gemini_result(result) for result in results] + ([turn] if len(turn) > 1 or not results else [])
+
+
+def _is_function(part: Mapping[str, Any]) -> bool:
+    return any(key in part for key in ("functionCall", "function_call", "functionResponse", "function_response"))
+
+
+def _gemini_call(call: Mapping[str, Any]) -> Turn:
+    named = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
+    return {**named, "type": "function", "function": {"name": call.get("name"), "arguments": call.get("args", {})}}
+
+
+def _gemini_result(result: Mapping[str, Any]) -> Turn:
+    return {"role": "tool", "name": result.get("name"), "content": result.get("response")}
+
+
+def _declarations(record: Record) -> list[Any] | None:
+    """The functions that Gemini's `tools` declare, as specifications; None if there are none."""
+    groups = read_literal(record["tools"]) if isinstance(record.get("tools"), str) else record.get("tools")
+    found = [
+        {"type": "function", "function": spec}
+        for group in (groups if isinstance(groups, list) else [])
+        for spec in (_either(group, "functionDeclarations", "function_declarations") or [])
+    ]
+    return found or None
+
+
+def gemini_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with contents of parts."""
+    path = columns.path("messages") or "contents"
+    contents = value_at(record, path)
+    contents = read_literal(contents) if isinstance(contents, str) else contents
+    if not isinstance(contents, list) or not contents:
+        return None
+    fits = all(isinstance(content, Mapping) and isinstance(content.get("parts"), list) for content in contents)
+    extra = {"tools": "tools"} if record.get("tools") else {}
+    instruction = next((name for name in ("systemInstruction", "system_instruction") if record.get(name)), None)
+    return {"messages": path, **extra, **({"instruction": instruction} if instruction else {})} if fits else None
+
+
+def chatgpt_export(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """A conversation of ChatGPT's data export: the path of the tree `mapping` that ends in `current_node`.
+
+    In:  `{"current_node": "b", "mapping": {"r": {"parent": null, "message": null}, "a": {"parent": "r", "message":
+           {"author": {"role": "user"}, "content": {"content_type": "text", "parts": ["hi"]}}}, "b": {"parent": "a",
+           "message": {"author": {"role": "assistant"}, "content": {"content_type": "text", "parts": ["hello"]}}}}}`
+    Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}`
+
+    Nodes without a message, and messages that the product hides, are no turns. What is sent to a tool becomes a tool
+    call with its text as arguments, thoughts become `reasoning_content`. Raises DialectError `msg.role`, `msg.type`.
+    """
+    return by_row(batch, columns, _chatgpt_export)
+
+
+def _chatgpt_export(record: Record, columns: Columns) -> dict[str, Any]:
+    nodes = value_at(record, columns.path("mapping") or "mapping")
+    turns: list[Turn] = []
+    for message, node in enumerate(_path(nodes, record.get("current_node"))):
+        with in_message(message):
+            turn = _chatgpt_turn(node["message"], columns)
+        if turns and turn and set(turns[-1]) == {"role", "reasoning_content"} and turn["role"] == "assistant":
+            turns[-1] = {**turns[-1], **turn}
+        elif turn:
+            turns.append(turn)
+    return {"messages": turns}
+
+
+def _path(nodes: Mapping[str, Any], last: Any) -> list[Mapping[str, Any]]:
+    """The nodes with a message from the root to `last`, or to the newest leaf where it is not given."""
+    name: Any = last if last in nodes else next(reversed(list(nodes)), None)
+    path: list[Mapping[str, Any]] = []
+    while name in nodes and len(path) <= len(nodes):
+        path.append(nodes[name])
+        name = nodes[name].get("parent")
+    return [node for node in reversed(path) if isinstance(node.get("message"), Mapping)]
+
+
+def _chatgpt_turn(message: Mapping[str, Any], columns: Columns) -> Turn | None:
+    author, content = message.get("author") or {}, message.get("content") or {}
+    if (message.get("metadata") or {}).get("is_visually_hidden_from_conversation"):
+        return None
+    if content.get("content_type") in ("user_editable_context", "model_editable_context", "reasoning_recap"):
+        return None
+    role = known_role(str(author.get("role")), columns.roles)
+    if content.get("content_type") == "thoughts":
+        thoughts = [thought.get("content") or "" for thought in content.get("thoughts") or []]
+        return {"role": role, "reasoning_content": "\n\n".join(thoughts)}
+    text = _chatgpt_content(content)
+    if role == "assistant" and message.get("recipient", "all") != "all":
+        call = {"type": "function", "function": {"name": message["recipient"], "arguments": text}}
+        return {"role": role, "tool_calls": [call]}
+    named = {"name": author["name"]} if role == "tool" and isinstance(author.get("name"), str) else {}
+    return {"role": role, **named, "content": text}
+
+
+def _chatgpt_content(content: Mapping[str, Any]) -> Any:
+    """The text of a message, or its parts where one is no text."""
+    parts = content.get("parts")
+    if not isinstance(parts, list):
+        text = next((content[key] for key in ("text", "result", "content") if isinstance(content.get(key), str)), None)
+        if text is None:
+            raise DialectError(f"the content of type `{content.get('content_type')}` has no text", code="msg.type")
+        return text
+    if all(isinstance(part, str) for part in parts):
+        return "".join(parts)
+    return [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
+
+
+def chatgpt_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a tree of nodes by name."""
+    nodes = value_at(record, columns.path("mapping") or "mapping")
+    nodes = nodes if isinstance(nodes, Mapping) else {}
+    fits = bool(nodes) and all(
+        isinstance(node, Mapping) and {"parent", "message", "children"} & set(node) for node in nodes.values()
+    )
+    last = {"current_node": "current_node"} if "current_node" in record else {}
+    return {"mapping": columns.path("mapping") or "mapping", **last} if fits else None

@@ -1,0 +1,395 @@
+"""Conversations as a list of turns with a role and a content each: OpenAI messages, ShareGPT and their kin.
+
+`read_turns` is the one reader of such lists, whatever column they lie in; on Arrow input it makes Python objects only
+for turns whose text is a tool call and for keys that are neither text nor small sets of values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ... import json_columns, schema
+from ...errors import DialectError, Location
+from ...field_path import value_at
+from ..kit.columns import (
+    LEFT_OUT,
+    MESSAGES,
+    Columns,
+    Record,
+    column,
+    first_true,
+    kind_of,
+    label_of,
+    side_parts,
+    text_columns,
+    text_part,
+    truth_part,
+    two_fit,
+)
+from ..kit.literals import read_literal
+from ..kit.output import conversation_batch
+from ..kit.roles import map_roles
+from ..kit.tool_calls import read_calls
+from ..kit.turn_lists import concat, fields_of, lengths_of, numbers_in_row, place, stack, struct, to_lists
+
+ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
+CONTENT_KEYS = ("content", "value", "text", "message", "utterance")
+INSTEAD_OF_CONTENT = (
+    "tool_calls", "function_call", "thinking", "reasoning_content", "reasoning", "refusal", "audio",
+)  # fmt: skip
+"""Keys that make a turn without content a whole one."""
+
+
+def messages(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Lists of turns, under any column name and any names of the two keys, as messages.
+
+    In:  `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}`
+    or   `{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]}`
+    Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}`
+
+    A list may be written as JSON or as a Python literal. Other keys of a turn stay as they are. A `function_call` turn
+    becomes an assistant turn with `tool_calls`; a message key `function_call` (OpenAI's older form) as well. Row
+    columns `system` and `tools` are read beside it, and a `label` that is true or false (unpaired preference).
+    Raises DialectError `msg.role`, `msg.content`, `msg.type`, `col.missing`, `col.null`.
+    """
+    own: dict[str, pa.Array] = {"messages": required_turns(batch, columns, "messages")}
+    if columns.path("label") is not None:
+        own["label"] = truth_part(batch, columns, "label")
+    return conversation_batch(batch, columns, own)
+
+
+def conversational(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """A prompt of turns, an answer of turns, and a label where there is one (TRL's conversational types).
+
+    In:  `{"prompt": [{"role": "user", "content": "Sky?"}], "completion": [{"role": "assistant", "content": "Blue."}]}`
+    Out: the same, as `prompt` and `completion`; with `label` it is an unpaired preference, without an answer prompts.
+
+    Raises DialectError as `messages` does.
+    """
+    own: dict[str, pa.Array] = {"prompt": required_turns(batch, columns, "prompt")}
+    if columns.path("completion") is not None:
+        own["completion"] = required_turns(batch, columns, "completion")
+    if columns.path("label") is not None:
+        own["label"] = truth_part(batch, columns, "label")
+    return conversation_batch(batch, columns, own)
+
+
+def answered_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Turns and, in a column of its own, the text that answers them (Llama-Nemotron).
+
+    In:  `{"input": [{"role": "user", "content": "Sky?"}], "output": "Blue."}`
+    Out: `{"messages": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "Blue."}]}`
+
+    Raises DialectError as `messages` does.
+    """
+    answer = stack([("assistant", text_part(batch, columns, "completion"))])
+    return conversation_batch(batch, columns, {"messages": concat(required_turns(batch, columns, "prompt"), answer)})
+
+
+def required_turns(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
+    """The messages column of a part that every row must have; raises DialectError `col.missing` or `col.null`."""
+    path = columns.path(part) or next((name for name in MESSAGES if name in batch.schema.names), None)
+    values = column(batch, path)
+    if values is None:
+        raise DialectError(
+            f"column `{path or part}` is missing",
+            hint=f"map it with --map {part}=COLUMN",
+            at=Location(row=0),
+            code="col.missing",
+        )
+    lists = read_turns(values, columns, path or part)
+    if lists.null_count:
+        raise DialectError(
+            f"column `{path}` is null",
+            hint=LEFT_OUT,
+            at=Location(row=first_true(lists.is_null())),
+            code="col.null",
+        )
+    return lists
+
+
+def read_turns(values: pa.Array, columns: Columns, name: str) -> pa.ListArray:
+    """The messages column that a column of turns stands for; null rows stay null.
+
+    `values` is a list of objects, one object, or either of them written as JSON or as a Python literal.
+    """
+    lists = to_turns(values, name)
+    lengths, turns = lengths_of(lists), lists.flatten()
+    if turns.null_count:
+        raise DialectError("the turn is null", at=place(lengths, first_true(turns.is_null())), code="msg.type")
+    fields = fields_of(turns)
+    if not len(turns):
+        return to_lists(lengths, json_columns.encode_conversations([]).flatten())
+    fields = {key: field for key, field in fields.items() if field.null_count < len(field) or key == schema.KEYS}
+    return to_lists(lengths, struct(read_fields(fields, lengths, columns)))
+
+
+def to_turns(values: pa.Array, name: str) -> pa.ListArray:
+    """A column of turns in any writing as `list<struct>`; one object is a list of one turn."""
+    if json_columns.is_turns(values.type):
+        return values
+    if pa.types.is_struct(values.type):
+        one = pc.if_else(values.is_valid(), pa.scalar(1, pa.int32()), pa.scalar(None, pa.int32()))
+        return to_lists(one, values.filter(values.is_valid()))
+    if values.type not in (json_columns.TEXT, json_columns.JSON):
+        raise DialectError(f"column `{name}` holds {values.type}, not turns", at=Location(row=0), code="col.type")
+    return json_columns.encode_conversations(
+        [None if value is None else _turns_value(value, name, row) for row, value in enumerate(plain_values(values))]
+    )
+
+
+def plain_values(values: pa.Array) -> list[Any]:
+    """The Python values of a column, None where absent; text that writes a list or an object is read."""
+    found = [None if value is json_columns._ABSENT else value for value in json_columns.decode_values(values)]
+    return [read_literal(value) if isinstance(value, str) else value for value in found]
+
+
+def _turns_value(value: Any, name: str, row: int) -> list[dict[str, Any]]:
+    turns = [value] if isinstance(value, dict) else value
+    if not isinstance(turns, list):
+        raise DialectError(f"column `{name}` holds {kind_of(value)}, not turns", at=Location(row=row), code="col.type")
+    for message, turn in enumerate(turns):
+        if not isinstance(turn, dict):
+            raise DialectError(
+                f"the turn is {kind_of(turn)}, not an object", at=Location(row=row, message=message), code="msg.type"
+            )
+    return turns
+
+
+def key_of(names: Sequence[str], wanted: Sequence[str], mapped: str | None) -> str | None:
+    """The key of a turn that plays a part: the mapped one, else the first of `wanted`."""
+    return mapped if mapped in names else next((name for name in wanted if name in names), None)
+
+
+def read_fields(fields: Mapping[str, pa.Array], lengths: pa.Array, columns: Columns) -> dict[str, pa.Array]:
+    """The fields of flattened turns as fields of messages: renamed, roles mapped, calls read, the rest as JSON."""
+    role_key = key_of(tuple(fields), ROLE_KEYS, columns.fields.get("messages.role"))
+    content_key = key_of(tuple(fields), CONTENT_KEYS, columns.fields.get("messages.content"))
+    roles, calls = _roles(fields, role_key, lengths, columns)
+    renames = {role_key: "role", content_key: "content"}
+    out = {} if role_key else {"role": roles}
+    for name, values in fields.items():
+        if name == role_key:
+            out["role"] = roles
+        elif name == schema.KEYS:
+            out[name] = values
+        elif renames.get(name, name) not in out:
+            out[renames.get(name, name)] = _field(values, name)
+    _check_content(out, calls, lengths)
+    return _with_keys(read_calls(out, calls, columns), {old: new for old, new in renames.items() if old})
+
+
+def _roles(
+    fields: Mapping[str, pa.Array], key: str | None, lengths: pa.Array, columns: Columns
+) -> tuple[pa.Array, pa.Array]:
+    if key is None or columns.turn_roles:
+        names = columns.turn_roles or (None,)
+        numbers = numbers_in_row(lengths) % len(names)
+        return map_roles(pa.array(names, json_columns.TEXT).take(pa.array(numbers)), columns.roles, lengths)
+    values = fields[key]
+    if values.type != json_columns.TEXT:
+        found = [value if isinstance(value, str) else None for value in json_columns.decode_values(values)]
+        values = pa.array(found, json_columns.TEXT)
+    if key == "from" and "input" not in columns.roles:
+        values = _opened(values, lengths)
+    return map_roles(values, columns.roles, lengths)
+
+
+def _opened(names: pa.StringArray, lengths: pa.Array) -> pa.StringArray:
+    """The roles with `system` for an `input` that opens a conversation, as KoAlpaca's ShareGPT files have it."""
+    opens = pc.equal(names, "input").fill_null(False)
+    if not pc.any(opens).as_py():
+        return names
+    return pc.if_else(pc.and_(opens, pa.array(numbers_in_row(lengths) == 0)), "system", names)
+
+
+def _field(values: pa.Array, name: str) -> pa.Array:
+    """A field of turns as text or JSON; small sets of values are written as JSON once each."""
+    if values.type in (json_columns.TEXT, json_columns.JSON):
+        return values
+    try:
+        if pa.types.is_nested(values.type):
+            return json_columns.to_json(values)
+        encoded = values.dictionary_encode()
+        return json_columns.to_json(encoded.dictionary).take(encoded.indices)
+    except TypeError as error:
+        raise DialectError(
+            f"the key `{name}` holds {values.type}, which JSON cannot hold", at=Location(row=0), code="msg.type"
+        ) from error
+
+
+def _check_content(fields: Mapping[str, pa.Array], calls: pa.Array, lengths: pa.Array) -> None:
+    """Raise DialectError for turns whose content is missing (`msg.content`) or neither text nor parts (`msg.type`)."""
+    content = fields.get("content")
+    none = pa.array(np.ones(len(calls), bool)) if content is None else content.is_null()
+    if content is not None and content.type == json_columns.JSON:
+        none = pc.or_(none, pc.equal(content, "null").fill_null(False))
+        _check_json_content(content, fields["role"], lengths)
+    if not pc.any(none).as_py():
+        return
+    whole = pc.invert(none)
+    for name in INSTEAD_OF_CONTENT:
+        if name in fields:
+            whole = pc.or_(whole, fields[name].is_valid())
+    if not pc.all(whole).as_py():
+        bad = first_true(pc.invert(whole))
+        raise DialectError(
+            "the turn has no content", hint='an empty text is "", not null', at=place(lengths, bad), code="msg.content"
+        )
+
+
+def _check_json_content(content: pa.Array, roles: pa.StringArray, lengths: pa.Array) -> None:
+    """Content is text or a list of parts; of a tool it may be any object (a result)."""
+    first = pc.utf8_slice_codeunits(content, 0, 1)
+    fine = pc.is_in(first, pa.array(['"', "["], first.type))
+    fine = pc.or_(fine, pc.and_(pc.equal(first, "{"), pc.equal(roles, "tool")))
+    fine = pc.or_(fine, pc.equal(content, "null")).fill_null(True)
+    if not pc.all(fine).as_py():
+        bad = first_true(pc.invert(fine))
+        value = json_columns.loads(content[bad].as_py())
+        raise DialectError(f"the content is {kind_of(value)}, not text", at=place(lengths, bad), code="msg.type")
+    blocks = pc.match_substring_regex(content, _BLOCKS).fill_null(False)
+    if pc.any(blocks).as_py():
+        raise DialectError(
+            "the content has blocks for tools, as Anthropic's API writes them",
+            hint="--dialect anthropic",
+            at=place(lengths, first_true(blocks)),
+            code="msg.type",
+        )
+
+
+_BLOCKS = r'"type":"tool_(use|result)"'
+
+
+def _with_keys(fields: dict[str, pa.Array], renames: Mapping[str, str]) -> dict[str, pa.Array]:
+    """The fields with the renamed keys in `#keys` too, last."""
+    keys = fields.pop(schema.KEYS, None)
+    if keys is None:
+        return fields
+    if any(old != new for old, new in renames.items()):
+        encoded = keys.dictionary_encode()
+        texts = [
+            json_columns.dumps([renames.get(key, key) for key in json_columns.loads(text)])
+            for text in encoded.dictionary.to_pylist()
+        ]
+        keys = pa.array(texts, json_columns.TEXT).take(encoded.indices)
+    return {**fields, schema.KEYS: keys}
+
+
+def turns_at(record: Record, path: str) -> list[dict[str, Any]] | None:
+    """The turns at a path of a record, read if they are written as text; None if there are none."""
+    value = value_at(record, path)
+    if isinstance(value, str):
+        value = read_literal(value)
+    if isinstance(value, dict):
+        value = [value]
+    return value if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value) else None
+
+
+def keys_of_turns(turns: Sequence[Mapping[str, Any]] | None, columns: Columns) -> dict[str, str] | None:
+    """The inner keys (`messages.role`, `messages.content`) of turns, None if they are not turns with roles."""
+    if not turns:
+        return None
+    names = tuple(dict.fromkeys(key for turn in turns for key in turn))
+    role = key_of(names, ROLE_KEYS, columns.fields.get("messages.role"))
+    content = key_of(names, CONTENT_KEYS, columns.fields.get("messages.content"))
+    if role is None and columns.turn_roles:
+        return {"messages.content": content} if content else None
+    if role is None or (content is None and not any(key in names for key in INSTEAD_OF_CONTENT)):
+        return None
+    return {"messages.role": role, **({"messages.content": content} if content else {})}
+
+
+def messages_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a conversation in one column; raises NoDialect for two different ones."""
+    mapped = columns.path("messages")
+    names = [mapped] if mapped else [name for name in MESSAGES if name in record] or _other_lists(record)
+    many = {name: turns_at(record, name) for name in names}
+    found = {name: keys for name, turns in many.items() if (keys := keys_of_turns(turns, columns))}
+    if not found:
+        return None
+    path, keys = next(iter(found.items()))
+    if any(many[other] != many[path] for other in found):
+        raise two_fit(list(found), "messages")
+    label = {"label": named} if (named := label_of(record, columns)) else {}
+    return {"messages": path, **keys, **label, **side_parts(record, columns)}
+
+
+_NOT_CONVERSATIONS = frozenset({
+    "prompt", "completion", "chosen", "rejected", "context", "input", "history", "tools", "documents", "completions",
+    "segments", "choices", "replies", "trajectory", "conversation_a", "conversation_b", "contents",
+})  # fmt: skip
+
+
+def _other_lists(record: Record) -> list[str]:
+    """Columns of any other name that could hold a conversation, by their type."""
+    return [name for name, value in record.items() if isinstance(value, list) and name not in _NOT_CONVERSATIONS]
+
+
+def sharegpt_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record whose turns say `from` and `value`."""
+    found = messages_parts(record, columns)
+    return found if found and found.get("messages.role") == "from" else None
+
+
+def speaker_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record whose turns name a speaker or carry no role (with --roles)."""
+    found = messages_parts(record, columns)
+    return found if found and found.get("messages.role") not in ("role", "from") else None
+
+
+def openai_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record whose turns say `role`, unless their answer is in a column of its own."""
+    found = messages_parts(record, columns) if columns.path("messages") or not _has_target(record) else None
+    return found if found and found.get("messages.role") == "role" else None
+
+
+TARGETS = {"conversation_json": "target_json", "conversations_json": "target_json", "messages_json": "target_json"}
+"""Columns of turns written as JSON, and the column of the answer to them, text or turns."""
+
+
+def _has_target(record: Record) -> bool:
+    """Whether turns written as JSON have their answer beside them."""
+    return any(record.get(turns) is not None and record.get(target) is not None for turns, target in TARGETS.items())
+
+
+def _prompt_and_answer(record: Record, columns: Columns) -> tuple[str, str]:
+    """The columns of a prompt of turns and of the turns that answer it."""
+    found = next(((turns, target) for turns, target in TARGETS.items() if record.get(turns)), ("", ""))
+    named = found if _has_target(record) else ("prompt", "completion")
+    return columns.path("prompt") or named[0], columns.path("completion") or named[1]
+
+
+def conversational_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a prompt of turns and, at most, an answer of turns."""
+    prompt, completion = _prompt_and_answer(record, columns)
+    keys = keys_of_turns(turns_at(record, prompt), columns)
+    if keys is None or any(name in record for name in ("chosen", "rejected")):
+        return None
+    found = {"prompt": prompt, **keys, **side_parts(record, columns)}
+    if value_at(record, completion) is None:
+        return found if not text_columns(record, ANSWERS) else None
+    if keys_of_turns(turns_at(record, completion), columns) is None:
+        return None
+    label = {"label": named} if (named := label_of(record, columns)) else {}
+    return {**found, "completion": completion, **label}
+
+
+ANSWERS = ("output", "response", "completion", "target", "answer", "target_json")
+
+
+def answered_turns_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a prompt of turns and an answer of text."""
+    mapped = columns.path("prompt")
+    names = (mapped,) if mapped else ("prompt", "input", "context", "question", *TARGETS)
+    prompt = next((name for name in names if keys_of_turns(turns_at(record, name), columns)), None)
+    completion = columns.path("completion") or next(iter(text_columns(record, ANSWERS)), None)
+    if prompt is None or completion is None or not isinstance(value_at(record, completion), str):
+        return None
+    keys = keys_of_turns(turns_at(record, prompt), columns) or {}
+    return {"prompt": prompt, "completion": completion, **keys, **side_parts(record, columns)}

@@ -1,0 +1,149 @@
+"""Conversations that branch: message trees of OpenAssistant, whole or one message a row.
+
+Which paths of a tree become conversations is the option `paths`: `best` (the reply of the lowest rank at each step,
+unranked ones last), `all` (each path from the root to a leaf), or `pairs` (the best and the worst reply at the
+deepest step with two ranked ones, as a preference). Deleted messages, and those that reviewers refused, are left out
+with all below them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ...errors import DialectError
+from ...field_path import value_at
+from ..kit.columns import Columns, Record, kind_of, records_of
+from ..kit.output import Row, by_row, from_rows, in_row
+from ..kit.roles import known_role
+
+Node = Mapping[str, Any]
+
+
+def oasst_trees(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """One tree a row, each message with its replies inside it.
+
+    In:  `{"message_tree_id": "t", "prompt": {"role": "prompter", "text": "hi", "replies": [
+           {"role": "assistant", "text": "hey", "rank": 1, "replies": []},
+           {"role": "assistant", "text": "hello", "rank": 0, "replies": []}]}}`
+    Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}`
+
+    A path may end with the user, where nobody has answered yet. Raises DialectError `msg.role`, `msg.type`.
+    """
+    return by_row(batch, columns, _tree)
+
+
+def _tree(record: Record, columns: Columns) -> Sequence[Row]:
+    path = columns.path("tree") or "prompt"
+    root = value_at(record, path)
+    if not isinstance(root, Mapping):
+        raise DialectError(f"column `{path}` is {kind_of(root)}, not a message with replies", code="col.type")
+    return _conversations(root, columns)
+
+
+def _conversations(root: Node, columns: Columns) -> list[Row]:
+    if not _stands(root):
+        return []
+    mode = columns.option("paths", "best", "best", "all", "pairs")
+    if mode == "pairs":
+        return list(_pair(_best(root), columns))
+    paths = [_best(root)] if mode == "best" else list(_paths(root, ()))
+    return [{"messages": _turns(path, columns)} for path in paths]
+
+
+def _stands(node: Node) -> bool:
+    return not node.get("deleted") and node.get("review_result") is not False
+
+
+def _replies(node: Node) -> list[Node]:
+    """The replies that stand, the best first; those without a rank last, in their order."""
+    found = [reply for reply in node.get("replies") or [] if _stands(reply)]
+    return sorted(found, key=lambda reply: (reply.get("rank") is None, reply.get("rank") or 0))
+
+
+def _best(root: Node) -> list[Node]:
+    path = [root]
+    while replies := _replies(path[-1]):
+        path.append(replies[0])
+    return path
+
+
+def _paths(node: Node, before: tuple[Node, ...]) -> Iterator[tuple[Node, ...]]:
+    """Each path from the root to a leaf, the best first; iterative, since threads may be deep."""
+    waiting = [(*before, node)]
+    while waiting:
+        path = waiting.pop()
+        replies = _replies(path[-1])
+        waiting += [(*path, reply) for reply in reversed(replies)]
+        if not replies:
+            yield path
+
+
+def _pair(path: Sequence[Node], columns: Columns) -> Iterator[Row]:
+    for place in range(len(path) - 1, -1, -1):
+        ranked = [reply for reply in _replies(path[place]) if reply.get("rank") is not None]
+        if len(ranked) > 1:
+            prompt, (best, *_, worst) = path[: place + 1], ranked
+            yield {
+                "prompt": _turns(prompt, columns),
+                "chosen": _turns([best], columns),
+                "rejected": _turns([worst], columns),
+            }
+            return
+
+
+def _turns(path: Sequence[Node], columns: Columns) -> list[dict[str, Any]]:
+    for message, node in enumerate(path):
+        if not isinstance(node.get("text"), str):
+            raise DialectError(f"the message of turn {message} has no text", code="msg.content")
+    return [{"role": known_role(str(node.get("role")), columns.roles), "content": node["text"]} for node in path]
+
+
+def oasst_trees_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The part of a record with a message that has replies."""
+    path = columns.path("tree") or "prompt"
+    root = value_at(record, path)
+    fits = isinstance(root, Mapping) and isinstance(root.get("text"), str) and "replies" in root
+    return {"tree": path} if fits else None
+
+
+ROW_PARTS = ("message_id", "parent_id", "text", "role")
+_ROW_EXTRA = ("message_tree_id", "rank", "deleted", "review_result")
+
+
+def oasst_rows(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """One message a row, `parent_id` naming the message it replies to; the trees are put together.
+
+    In:  `{"message_id": "a", "parent_id": null, "role": "prompter", "text": "hi"}`,
+         `{"message_id": "b", "parent_id": "a", "role": "assistant", "text": "hello"}`
+    Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}`
+
+    A conversation has the row number of its root. All messages of a tree must lie in one batch; the ones below a
+    message that is not there are no conversation. Raises DialectError `msg.role`, `msg.content`.
+    """
+    nodes: dict[str, dict[str, Any]] = {}
+    order: dict[str, int] = {}
+    for row, record in enumerate(records_of(batch)):
+        name = record.get("message_id")
+        if isinstance(name, str):
+            nodes[name], order[name] = {**record, "replies": []}, row
+    for node in nodes.values():
+        if isinstance(parent := node.get("parent_id"), str) and parent in nodes:
+            nodes[parent]["replies"].append(node)
+    found, rows = [], []
+    for name in (name for name, node in nodes.items() if node.get("parent_id") is None):
+        with in_row(order[name]):
+            made = _conversations(nodes[name], columns)
+        found += made
+        rows += [order[name]] * len(made)
+    return from_rows(batch, columns, found, rows)
+
+
+def oasst_rows_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record that is one message of a tree."""
+    fits = all(isinstance(record.get(name), str) for name in ("message_id", "text", "role"))
+    known = record.get("role") in ("prompter", "assistant") and ("message_tree_id" in record or "parent_id" in record)
+    extra = {name: name for name in _ROW_EXTRA if name in record}
+    return {**{name: name for name in ROW_PARTS}, **extra} if fits and known else None

@@ -1,0 +1,199 @@
+"""Conversations as pairs, as texts in turn, as segments or as steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ...errors import DialectError, Location
+from ...field_path import value_at
+from ..kit.columns import LEFT_OUT, MESSAGES, Columns, Record, kind_of, side_parts
+from ..kit.literals import read_literal
+from ..kit.output import by_row
+
+USER_KEYS = ("human", "user", "input", "instruction", "question", "prompt")
+ASSISTANT_KEYS = ("assistant", "gpt", "bot", "output", "response", "answer", "completion")
+
+
+def pair_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """A list of objects, each with a question and an answer (Capybara, ms-swift).
+
+    In:  `{"conversation": [{"input": "hi", "output": "hello"}, {"input": "bye", "output": ""}]}`
+    Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"},
+           {"role": "user", "content": "bye"}]}`
+
+    A side that is blank or null has no turn. Raises DialectError `col.null`, `msg.type`.
+    """
+    return by_row(batch, columns, _pairs)
+
+
+def _pairs(record: Record, columns: Columns) -> dict[str, Any]:
+    turns: list[dict[str, Any]] = []
+    for message, pair in enumerate(list_of(record, columns, "messages")):
+        keys = pair_keys([pair], columns) if isinstance(pair, Mapping) else None
+        if keys is None:
+            raise DialectError(
+                "the turn is not a question and an answer", at=Location(message=message), code="msg.type"
+            )
+        for role, key in zip(("user", "assistant"), keys, strict=True):
+            turns += _turn(role, pair.get(key), message)
+    return {"messages": turns}
+
+
+def _turn(role: str, text: Any, message: int) -> list[dict[str, Any]]:
+    if text is None or (isinstance(text, str) and not text.strip()):
+        return []
+    if not isinstance(text, str):
+        raise DialectError(f"the content is {kind_of(text)}, not text", at=Location(message=message), code="msg.type")
+    return [{"role": role, "content": text}]
+
+
+def string_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """A list of texts, the roles in turn (LIMA): user and assistant, or those of `--roles`.
+
+    In:  `{"conversations": ["hi", "hello", "bye"]}`
+    Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"},
+           {"role": "user", "content": "bye"}]}`
+
+    Raises DialectError `col.null`, `msg.type`.
+    """
+    return by_row(batch, columns, lambda record, columns: {"messages": _alternating(record, columns, "messages")})
+
+
+def user_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """A list of texts that are all said by the user (MT-Bench): a prompt without answers.
+
+    In:  `{"turns": ["Write a post.", "Rewrite it."]}`
+    Out: `{"prompt": [{"role": "user", "content": "Write a post."}, {"role": "user", "content": "Rewrite it."}]}`
+
+    Raises DialectError `col.null`, `msg.type`.
+    """
+    return by_row(
+        batch, columns, lambda record, columns: {"prompt": _alternating(record, columns, "prompt", ("user",))}
+    )
+
+
+def _alternating(record: Record, columns: Columns, part: str, roles: Sequence[str] = ()) -> list[dict[str, Any]]:
+    roles = roles or columns.turn_roles or ("user", "assistant")
+    turns = []
+    for message, text in enumerate(list_of(record, columns, part)):
+        if not isinstance(text, str):
+            raise DialectError(f"the turn is {kind_of(text)}, not text", at=Location(message=message), code="msg.type")
+        turns.append({"role": roles[message % len(roles)], "content": text})
+    return turns
+
+
+def segments(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Pieces of text, each with whether it is trained on (axolotl): the text is complete as it is.
+
+    In:  `{"segments": [{"label": false, "text": "<s>hi"}, {"label": true, "text": "hello</s>"}]}`
+    Out: `{"segments": [{"text": "<s>hi", "label": false}, {"text": "hello</s>", "label": true}]}`
+
+    Raises DialectError `col.null`, `col.type`.
+    """
+    return by_row(batch, columns, _segments)
+
+
+def _segments(record: Record, columns: Columns) -> dict[str, Any]:
+    pieces = list_of(record, columns, "segments")
+    for piece in pieces:
+        if not _is_segment(piece):
+            raise DialectError('a segment is not `{"label": true or false, "text": "…"}`', code="col.type")
+    return {"segments": [{"text": piece["text"], "label": piece["label"]} for piece in pieces]}
+
+
+def _is_segment(piece: Any) -> bool:
+    return isinstance(piece, Mapping) and isinstance(piece.get("text"), str) and isinstance(piece.get("label"), bool)
+
+
+def stepwise(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """A prompt, the steps of an answer and whether each step is right (TRL's stepwise supervision).
+
+    In:  `{"prompt": "1+1+1?", "completions": ["1+1=2", "2+1=4"], "labels": [true, false]}`
+    Out: `{"prompt": [{"role": "user", "content": "1+1+1?"}], "completions": ["1+1=2", "2+1=4"],
+           "labels": [true, false]}`
+
+    Raises DialectError `col.null`, `col.type`.
+    """
+    return by_row(batch, columns, _stepwise)
+
+
+def _stepwise(record: Record, columns: Columns) -> dict[str, Any]:
+    steps, labels = list_of(record, columns, "completions"), list_of(record, columns, "labels")
+    prompt = value_at(record, columns.path("prompt") or "prompt")
+    if not isinstance(prompt, str):
+        raise DialectError(f"the prompt is {kind_of(prompt)}, not text", code="col.type")
+    if not _is_steps(steps, labels):
+        raise DialectError("there is not one truth value in `labels` for each text in `completions`", code="col.type")
+    return {"prompt": [{"role": "user", "content": prompt}], "completions": steps, "labels": labels}
+
+
+def _is_steps(steps: Any, labels: Any) -> bool:
+    lists = isinstance(steps, list) and isinstance(labels, list) and len(steps) == len(labels)
+    return lists and all(isinstance(step, str) for step in steps) and all(isinstance(label, bool) for label in labels)
+
+
+def list_of(record: Record, columns: Columns, part: str) -> list[Any]:
+    """The list that a part holds, read if it is written as text; raises DialectError `col.null` or `col.type`."""
+    path = columns.path(part) or part
+    value = value_at(record, path.removesuffix("[]"))
+    value = read_literal(value) if isinstance(value, str) else value
+    if value is None:
+        raise DialectError(f"column `{path}` is null", hint=LEFT_OUT, code="col.null")
+    if not isinstance(value, list):
+        raise DialectError(f"column `{path}` holds {kind_of(value)}, not a list", code="col.type")
+    return value
+
+
+def pair_keys(pairs: Sequence[Any], columns: Columns) -> tuple[str, str] | None:
+    """The keys of the question and the answer in each pair of a conversation."""
+    if not pairs or not all(isinstance(pair, Mapping) for pair in pairs):
+        return None
+    mapped = (columns.fields.get("messages.user"), columns.fields.get("messages.assistant"))
+    names = [(own, *keys) for own, keys in zip(mapped, (USER_KEYS, ASSISTANT_KEYS), strict=True)]
+    user, assistant = (next((key for key in keys if all(key in pair for pair in pairs)), None) for keys in names)
+    return (user, assistant) if user is not None and assistant is not None else None
+
+
+def _listed(record: Record, columns: Columns, part: str, names: Sequence[str]) -> tuple[str, list[Any]] | None:
+    """The column of a part, and its list if it is one that is not empty."""
+    path = columns.path(part) or next((name for name in names if record.get(name) is not None), None)
+    value = value_at(record, path.removesuffix("[]")) if path else None
+    value = read_literal(value) if isinstance(value, str) else value
+    return (path, value) if path and isinstance(value, list) and value else None
+
+
+def pair_turns_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    found = _listed(record, columns, "messages", MESSAGES)
+    keys = pair_keys(found[1], columns) if found else None
+    if found is None or keys is None:
+        return None
+    inner = {"messages.user": keys[0], "messages.assistant": keys[1]}
+    return {"messages": found[0], **inner, **side_parts(record, columns)}
+
+
+def string_turns_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    found = _listed(record, columns, "messages", (*MESSAGES, "turns") if columns.turn_roles else MESSAGES)
+    if found is None or not all(isinstance(text, str) for text in found[1]):
+        return None
+    return {"messages": found[0], **side_parts(record, columns)}
+
+
+def user_turns_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    found = None if columns.turn_roles else _listed(record, columns, "prompt", ("turns",))
+    if found is None or not all(isinstance(text, str) for text in found[1]):
+        return None
+    return {"prompt": found[0], **side_parts(record, columns)}
+
+
+def segments_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    found = _listed(record, columns, "segments", ("segments",))
+    return {"segments": found[0]} if found and all(map(_is_segment, found[1])) else None
+
+
+def stepwise_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    paths = {part: columns.path(part) or part for part in ("prompt", "completions", "labels")}
+    prompt, steps, labels = (value_at(record, path) for path in paths.values())
+    return paths if isinstance(prompt, str) and _is_steps(steps, labels) else None

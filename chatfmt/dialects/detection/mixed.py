@@ -1,0 +1,133 @@
+"""Files whose rows speak different dialects: each row is read by the one that fits it, and the order is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+from msgspec.structs import replace
+
+from ... import json_columns, schema
+from ...errors import DialectError, Location, NoDialect
+from ..dialect import Dialect
+from ..kit.columns import Columns, Record, records_of
+from ..kit.output import encode_rows
+from ..kit.turn_lists import concat
+from .detect import admissible
+from .record_reader import Reader, Reading
+
+Parts = tuple[tuple[str, str], ...]
+
+
+def mixed(registry: Mapping[str, Dialect]) -> Dialect:
+    """The dialect that reads each row by the first of `registry` that fits it; errors name the row of the batch."""
+    summary = "rows that speak different dialects"
+    return Dialect(partial(by_fit, registry), partial(_any, registry), summary, _all_parts(registry), asked=True)
+
+
+def by_fit(registry: Mapping[str, Dialect], batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Each row as the dialect that fits it makes it; raises DialectError `col.missing` where none does."""
+    reader = Reader(admissible(registry, columns), columns)
+    groups: dict[tuple[str, Parts], list[int]] = {}
+    for row, record in enumerate(records_of(batch)):
+        name, found_parts = _reading(reader, record, row)
+        groups.setdefault((name, tuple(sorted(found_parts.items()))), []).append(row)
+    if len(groups) == 1:
+        (name, parts), rows = next(iter(groups.items()))
+        return _as_type(registry[name].convert(batch, columns.adding(dict(parts))), columns.type, rows[0])
+    found: dict[int, list[dict[str, Any]]] = {}
+    for (name, parts), rows in groups.items():
+        converted = _convert(registry[name], _rows_of(batch, rows), columns.adding(dict(parts)), rows)
+        converted = _as_type(converted, columns.type, rows[0])
+        numbers = dict(zip(batch.column(schema.ROW).take(pa.array(rows)).to_pylist(), rows, strict=True))
+        for record in _records(converted):
+            found.setdefault(numbers[record["row"]], []).append(record)
+    return _together([record for row in sorted(found) for record in found[row]])
+
+
+def _rows_of(batch: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:
+    """Some rows of a batch; columns that are JSON because of other rows are text or turns again."""
+    some = batch.take(pa.array(rows))
+    fields = {
+        name: json_columns.encode_values(json_columns.decode_values(values))
+        if values.type == json_columns.JSON
+        else values
+        for name, values in zip(some.schema.names, some.columns, strict=True)
+    }
+    return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
+
+
+def _as_type(batch: pa.RecordBatch, wanted: str, row: int) -> pa.RecordBatch:
+    """The conversations as data of the type `wanted` (of any, where it is empty), a prompt and its completion joined.
+
+    Raises DialectError `row.type` for rows of another type, of which `row` is the first.
+    """
+    names = set(batch.schema.names)
+    found = next((type for name, type in TYPES.items() if name in names), "language-modeling")
+    if wanted and found != wanted and len(batch):
+        raise DialectError(
+            f"the row is {found} data, the others are {wanted} data",
+            hint="--on-error skip leaves such rows out",
+            at=Location(row=row),
+            code="row.type",
+        )
+    if wanted != "language-modeling" or "messages" in names or not {"prompt", "completion"} <= names:
+        return batch
+    fields = dict(zip(batch.schema.names, batch.columns, strict=True))
+    joined = {"row": fields.pop("row"), "messages": concat(fields.pop("prompt"), fields.pop("completion")), **fields}
+    return pa.RecordBatch.from_arrays(list(joined.values()), names=list(joined))
+
+
+TYPES = {
+    "chosen": "preference", "label": "unpaired-preference", "completions": "stepwise", "segments": "segments",
+    "messages": "language-modeling", "completion": "language-modeling", "prompt": "prompt-only", "text": "text",
+}  # fmt: skip
+"""The type of a batch by the first of these columns that it has."""
+
+
+def _any(registry: Mapping[str, Dialect], record: Record, columns: Columns) -> Mapping[str, str] | None:
+    return None if Reader(admissible(registry, columns), columns)(record) is None else {}
+
+
+def _all_parts(registry: Mapping[str, Dialect]) -> frozenset[str]:
+    return frozenset().union(*(dialect.parts for dialect in registry.values()))
+
+
+def _reading(reader: Reader, record: Record, row: int) -> Reading:
+    try:
+        found = reader(record)
+    except NoDialect as error:
+        raise DialectError(error.message, hint=error.hint, at=Location(row=row), code="col.ambiguous") from None
+    if found is None:
+        raise DialectError(
+            "no dialect fits the row",
+            hint="map its columns with --map, or leave it out with --on-error skip",
+            at=Location(row=row),
+            code="col.missing",
+        )
+    return found
+
+
+def _convert(dialect: Dialect, batch: pa.RecordBatch, columns: Columns, rows: Sequence[int]) -> pa.RecordBatch:
+    try:
+        return dialect.convert(batch, columns)
+    except DialectError as error:
+        if error.at.row is not None:
+            error.at = replace(error.at, row=rows[error.at.row])
+        raise
+
+
+def _records(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    return json_columns.decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
+
+
+def _together(records: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
+    """One CONVERSATIONS batch of records that have different columns."""
+    kept = list(dict.fromkeys(name for record in records for name in record if name not in schema.CONVERSATIONS))
+    fields = {"row": pa.array([record["row"] for record in records], pa.int64()), **encode_rows(records)}
+    fields |= json_columns.encode_objects(
+        [{name: record[name] for name in kept if name in record} for record in records]
+    )
+    return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))

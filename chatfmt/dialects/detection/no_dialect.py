@@ -1,0 +1,217 @@
+"""The words for data that no dialect fits: what there is, and what to type."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ...errors import NoDialect
+from ..chat.messages import CONTENT_KEYS, ROLE_KEYS, keys_of_turns
+from ..instruction.prompt_completion import COMPLETIONS, CONTEXTS, PROMPTS
+from ..kit.columns import MESSAGES, Columns, Record, is_label, quoted, two_fit
+from ..kit.literals import read_literal
+from ..preference.chosen_rejected import CHOSEN, REJECTED
+
+_MARKER_ROWS = 50
+_MARK = re.compile(r"^(?:#{1,4} ?)?[A-Z][A-Za-z]{0,15}:", re.MULTILINE)
+_USERS = frozenset({"human", "user", "question", "q", "prompter", "customer", "patient", "student", "instruction"})
+_SYSTEMS = frozenset({"system", "context"})
+
+
+def no_dialect(names: Sequence[str], records: Sequence[Record], columns: Columns, name: str, fit: int) -> NoDialect:
+    """The error for rows that the dialect `name`, or none at all, fits: names the columns, hints at the `--map`."""
+    if not records:
+        return NoDialect("there are no rows to find the dialect in", hint="check --split and --data-files")
+    listed = ", ".join(f"`{column}`" for column in names) or "none"
+    which = "no dialect fits" if name == "auto" else f"the dialect `{name}` does not fit"
+    some = f" more than {fit} of the {len(records)} rows looked at" if fit else ""
+    return NoDialect(f"{which}{some}: the columns are {listed}", hint=_hint(names, records, columns))
+
+
+def _hint(names: Sequence[str], records: Sequence[Record], columns: Columns) -> str:
+    by_shape = _turns_hint(names, records, columns) or _empty_hint(names, records) or _pair_hint(names, columns)
+    texts = [name for name in names if isinstance(records[0].get(name), str)]
+    return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns)
+
+
+def _pair_hint(names: Sequence[str], columns: Columns) -> str | None:
+    """The hint where two answers are there, and which text is the prompt is not clear."""
+    lower = {name.lower() for name in names}
+    if not (lower & set(CHOSEN) and lower & set(REJECTED)):
+        return None
+    return (
+        "map the prompt of both answers with --map prompt=COLUMN; "
+        "or --dialect-option prompt=shared where both begin with it"
+    )
+
+
+def _turns_hint(names: Sequence[str], records: Sequence[Record], columns: Columns) -> str | None:
+    """The hint where turns lie deeper in the record, have keys of other names, or are the records themselves."""
+    record = records[0]
+    if keys_of_turns(records[:2], columns) and set(names) <= {*ROLE_KEYS, *CONTENT_KEYS, "name", "tool_calls"}:
+        return "each row is one turn: put the turns of a conversation on one line, as a list or as `messages`"
+    nested = list(_nested_turns(record, columns))
+    if nested:
+        return _nested_hint(nested)
+    listed = next((name for name in names if _are_records(record.get(name))), None)
+    if listed:
+        lies = f"--field {quoted(listed)}" if len(records) == 1 else f"--explode {quoted(listed)}"
+        return f"the records could be those in `{listed}`: {lies}"
+    objects = next((name for name in names if _objects(record.get(name))), None)
+    if objects and not any(name.lower() in PROMPTS for name in names):
+        keys = ", ".join(f"`{key}`" for key in record[objects][0])
+        return (
+            f"`{objects}` holds objects with the keys {keys}: name them with --map messages={quoted(objects)} "
+            "--map messages.role=KEY --map messages.content=KEY, or give roles in turn with --roles user,assistant"
+        )
+    return None
+
+
+def _empty_hint(names: Sequence[str], records: Sequence[Record]) -> str | None:
+    """The hint where the column of conversations is there, and all of them are empty."""
+    columns = [name for name in names if name.lower() in MESSAGES]
+    if not columns or any(record.get(name) for name in columns for record in records):
+        return None
+    return f"`{columns[0]}` holds no turn in any of the rows looked at"
+
+
+def _texts_hint(names: Sequence[str], records: Sequence[Record], columns: Columns) -> str:
+    """The hint where a question and an answer may lie in columns of their own."""
+    texts = [name for name in names if any(isinstance(record.get(name), str) for record in records)]
+    prompt = _named(texts, PROMPTS) or columns.path("prompt")
+    completion = _named(texts, COMPLETIONS) or columns.path("completion")
+    values = [name for name in names if name not in texts and name.lower() in COMPLETIONS]
+    if prompt and values:
+        build = f"--map prompt={quoted(prompt)} --map completion='{{{{ {values[0]} }}}}'"
+        return f"`{values[0]}` is not text; to make it text: {build}"
+    if prompt and not completion:
+        only = f"--map prompt={quoted(prompt)} --dialect prompt-only"
+        return f"map the answer: {_pair(prompt, _rest(texts, prompt))}; or only prompts: {only}"
+    if completion and not prompt:
+        return f"map the question: {_pair(_rest(texts, completion), completion)}; {_plain(completion)}"
+    return _blind(texts, records)
+
+
+def _nested_hint(found: Sequence[tuple[str, str | None]]) -> str:
+    """The hint for turns at paths: a whole conversation, or a prompt and the answer of an assistant elsewhere."""
+    path, last = found[0]
+    answer = next((other for other, role in found[1:] if role == "assistant"), None)
+    if last != "assistant" and answer is not None:
+        return (
+            f"the turns could be in `{path}` and `{answer}`: "
+            f"--map prompt={quoted(path)} --map completion={quoted(answer)}"
+        )
+    return f"the turns could be in `{path}`: --map messages={quoted(path)}"
+
+
+def _are_records(value: Any) -> bool:
+    """Whether a value is a list of objects that look like rows: their keys are names of columns, not those of turns."""
+    if not _objects(value):
+        return False
+    keys = {key.lower() for key in value[0]}
+    return bool(keys & {*MESSAGES, *PROMPTS} or keys >= {"input", "output"}) and not keys & set(ROLE_KEYS)
+
+
+def _objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
+
+
+def _blind(texts: Sequence[str], records: Sequence[Record]) -> str:
+    """The hint where no name of a column says anything."""
+    if len(texts) == 1:
+        return f"map a column of turns with --map messages=COLUMN; {_plain(texts[0])}"
+    if texts:
+        longest = max(texts, key=lambda name: sum(len(str(record.get(name, ""))) for record in records))
+        return f"map question and answer, such as {_pair(texts[0], _rest(texts, texts[0]))}; {_plain(longest)}"
+    return "map a column of turns with --map messages=COLUMN, or texts with --map prompt=COLUMN --map completion=COLUMN"
+
+
+def _plain(name: str) -> str:
+    return f"or plain text: --map text={quoted(name)}"
+
+
+def _pair(prompt: str, completion: str) -> str:
+    return f"--map prompt={quoted(prompt)} --map completion={quoted(completion)}"
+
+
+def _named(names: Sequence[str], wanted: Sequence[str]) -> str | None:
+    return next((name for name in names if name.lower() in wanted), None)
+
+
+def _rest(texts: Sequence[str], taken: str) -> str:
+    """The first other column of text that is no context, or a placeholder."""
+    others = [name for name in texts if name != taken and not is_label(name)]
+    return next((name for name in others if name.lower() not in CONTEXTS), others[0] if others else "COLUMN")
+
+
+def _nested_turns(value: Any, columns: Columns, path: str = "", depth: int = 0) -> Iterator[tuple[str, str | None]]:
+    """Paths inside a record where a turn or a list of turns lies, each with the role of the last turn."""
+    value = read_literal(value) if isinstance(value, str) else value
+    turns = [value] if isinstance(value, dict) else value
+    listed = isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns)
+    keys = keys_of_turns(turns, columns) if path and listed else None
+    if keys and (isinstance(value, list) or len(keys) == 2):
+        yield path, turns[-1].get(keys["messages.role"])
+    elif depth < 5:
+        for key, item in _inside(value):
+            yield from _nested_turns(item, columns, f"{path}{key}".removeprefix("."), depth + 1)
+
+
+def _inside(value: Any) -> Iterator[tuple[str, Any]]:
+    """The values of an object, or the first one of a list, each with its step of a path."""
+    if isinstance(value, Mapping):
+        yield from ((f".{key}", item) for key, item in value.items())
+    elif isinstance(value, list) and value:
+        yield "[0]", value[0]
+
+
+def rows_differ(readings: Sequence[Mapping[str, str]]) -> NoDialect:
+    """The error for rows that have one part in different columns."""
+    found: dict[str, dict[str, None]] = {}
+    for part, path in (item for parts in readings for item in parts.items()):
+        found.setdefault(part, {})[path] = None
+    part, paths = next((part, list(paths)) for part, paths in found.items() if len(paths) > 1)
+    return two_fit(paths, part)
+
+
+def types_differ(types: Mapping[str, int]) -> NoDialect:
+    """The error for rows of which some are conversations and some preferences, or the like."""
+    counts = ", ".join(f"{count} {name}" for name, count in types.items())
+    first = max(types, key=lambda name: types[name])
+    return NoDialect(
+        f"the rows are of different types: {counts}",
+        hint=f"--dialect mixed --on-error skip keeps those of the type {first}",
+    )
+
+
+def transcript_hint(texts: Sequence[str], records: Sequence[Record]) -> str | None:
+    """What to type for the first column of text whose lines begin with the same few marks, `Human:` and `Assistant:`
+    say; None where there is none. The first mark is the user's, unless a name says who it is."""
+    for name in texts:
+        marks = _marks([str(record[name]) for record in records[:_MARKER_ROWS] if isinstance(record.get(name), str)])
+        if len(marks) >= 2:
+            flags = " ".join(f"--marker '{mark}={role}'" for mark, role in _roles(marks).items())
+            return f"`{name}` looks like a transcript: --map transcript={quoted(name)} {flags}"
+    return None
+
+
+def _marks(texts: Sequence[str]) -> list[str]:
+    """The marks that begin lines in more than half of the texts, where most texts begin with one, as first seen."""
+    found = [_MARK.findall(text) for text in texts]
+    opened = sum(_MARK.match(text.lstrip()) is not None for text in texts)
+    if 2 * opened <= len(texts):
+        return []
+    rows = Counter(mark for marks in found for mark in set(marks))
+    return [mark for mark in dict.fromkeys(mark for marks in found for mark in marks) if 2 * rows[mark] > len(texts)]
+
+
+def _roles(marks: Sequence[str]) -> dict[str, str]:
+    words = {mark: mark.strip("#: ").lower() for mark in marks}
+    named = any(word in _USERS for word in words.values())
+    roles = {}
+    for place, (mark, word) in enumerate(words.items()):
+        is_user = word in _USERS or (not named and place == 0)
+        roles[mark] = "system" if word in _SYSTEMS else "user" if is_user else "assistant"
+    return roles

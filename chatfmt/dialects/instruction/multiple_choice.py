@@ -1,0 +1,183 @@
+"""Questions with an answer to choose or to find: multiple choice, SQuAD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ...errors import DialectError
+from ...field_path import value_at
+from ..kit.columns import Columns, Record, first_text, kind_of, side_parts
+from ..kit.literals import read_literal
+from ..kit.output import by_row
+
+QUESTIONS = ("question", "question_stem", "ctx", "query", "prompt", "problem")
+CHOICES = ("choices", "options", "endings")
+ANSWERS = ("answer", "answerKey", "answer_key", "label", "answer_idx", "correct_answer", "correct", "answer_index")
+EXPLANATIONS = ("solution", "explanation")
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def multiple_choice(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    r"""A question, its choices and which one is right (MMLU, ARC, HellaSwag, …).
+
+    In:  `{"question": "Sky?", "choices": ["red", "blue"], "answer": 1}`
+    or   `{"question": "Sky?", "choices": {"text": ["red", "blue"], "label": ["A", "B"]}, "answerKey": "B"}`
+    Out: `{"messages": [{"role": "user", "content": "Sky?\n\nA. red\nB. blue"},
+           {"role": "assistant", "content": "B"}]}`
+
+    The option `mc_answer` is `letter` (B), `text` (blue) or `both` (B. blue). The answer is an index from 0, a label,
+    or the text of a choice. Without one a `solution` or `explanation` in words is the answer.
+    Raises DialectError `col.type`, `col.null`.
+    """
+    return by_row(batch, columns, _multiple_choice)
+
+
+def _multiple_choice(record: Record, columns: Columns) -> dict[str, Any]:
+    question = value_at(record, columns.path("prompt") or "question")
+    if not isinstance(question, str):
+        raise DialectError(f"the question is {kind_of(question)}, not text", code="col.type")
+    choices = choices_of(record, columns)
+    if choices is None:
+        raise DialectError("there are no choices", code="col.null")
+    lines = "\n".join(f"{label}. {text}" for label, text in choices)
+    said = _explanation(record, columns) or _right_answer(record, columns, choices)
+    return {"messages": [{"role": "user", "content": f"{question}\n\n{lines}"}, {"role": "assistant", "content": said}]}
+
+
+def _explanation(record: Record, columns: Columns) -> str | None:
+    """The answer in words, of data that has no choice of an answer."""
+    path = columns.path("explanation")
+    value = value_at(record, path) if path else None
+    return value if isinstance(value, str) else None
+
+
+def _right_answer(record: Record, columns: Columns, choices: Sequence[tuple[str, str]]) -> str:
+    given = value_at(record, columns.path("answer") or "answer")
+    right = which(given, choices)
+    if right is None:
+        raise DialectError(f"the answer {_shown(given)} is none of the {len(choices)} choices", code="col.type")
+    return _answer(choices[right], columns)
+
+
+def _shown(value: Any) -> str:
+    return f"`{value}`" if isinstance(value, (str, int)) else kind_of(value)
+
+
+def _answer(choice: tuple[str, str], columns: Columns) -> str:
+    label, text = choice
+    return {"letter": label, "text": text, "both": f"{label}. {text}"}[
+        columns.option("mc_answer", "letter", "letter", "text", "both")
+    ]
+
+
+def choices_of(record: Record, columns: Columns) -> list[tuple[str, str]] | None:
+    """The label and the text of each choice; None if the record has none."""
+    path = columns.path("choices")
+    if path == "A" or (path is None and _lettered(record)):
+        return _lettered(record)
+    return _labelled(value_at(record, path or "choices"))
+
+
+def _lettered(record: Record) -> list[tuple[str, str]] | None:
+    """Choices that are in columns A, B, C, …"""
+    found = [(letter, record[letter]) for letter in LETTERS if isinstance(record.get(letter), str)]
+    return found if len(found) > 1 else None
+
+
+def _labelled(value: Any) -> list[tuple[str, str]] | None:
+    value = read_literal(value) if isinstance(value, str) else value
+    if isinstance(value, Mapping) and isinstance(value.get("text"), list):
+        labels = value.get("label") or LETTERS[: len(value["text"])]
+        pairs = list(zip(labels, value["text"], strict=False))
+    elif isinstance(value, Mapping):
+        pairs = list(value.items())
+    elif isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
+        pairs = [(item.get("label"), item.get("text")) for item in value]
+    else:
+        pairs = list(zip(LETTERS, value, strict=False)) if isinstance(value, list) else []
+    fine = all(isinstance(label, str) and isinstance(text, str) for label, text in pairs)
+    return pairs if len(pairs) > 1 and fine else None
+
+
+def which(answer: Any, choices: Sequence[tuple[str, str]]) -> int | None:
+    """The index of the right choice: an index, a label, a digit written out where labels are letters, or the text."""
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        return answer if 0 <= answer < len(choices) else None
+    labels, texts = [label for label, _ in choices], [text for _, text in choices]
+    for names in (labels, texts):
+        if answer in names:
+            return names.index(answer)
+    digits = isinstance(answer, str) and answer.isascii() and answer.isdigit() and not any(map(str.isdigit, labels))
+    return int(answer) if digits and int(answer) < len(choices) else None
+
+
+def multiple_choice_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a question, choices and an answer."""
+    question = columns.path("prompt") or next((name for name in QUESTIONS if isinstance(record.get(name), str)), None)
+    choices = columns.path("choices") or next((name for name in CHOICES if _labelled(record.get(name))), None)
+    if choices is None and _lettered(record):
+        choices = "A"
+    answer = columns.path("answer") or next((name for name in ANSWERS if record.get(name) is not None), None)
+    words = first_text(record, EXPLANATIONS, columns, "explanation") if answer is None else None
+    if question is None or choices is None or (answer is None and words is None):
+        return None
+    found = {"prompt": question, "choices": choices, **side_parts(record, columns)}
+    found |= {"answer": answer} if answer else {"explanation": words or ""}
+    if choices == "A":
+        found |= {f"choice_{letter}": letter for letter, _ in _lettered(record) or []}
+    listed = choices_of(record, columns.adding(found))
+    return found if listed and (words or isinstance(value_at(record, answer or ""), (str, int))) else None
+
+
+def squad(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    r"""A text, a question about it and the answers found in it (SQuAD): the first one is the answer.
+
+    In:  `{"context": "The sky is blue.", "question": "Which colour?",
+           "answers": {"text": ["blue"], "answer_start": [11]}}`
+    Out: `{"messages": [{"role": "user", "content": "The sky is blue.\n\nWhich colour?"},
+           {"role": "assistant", "content": "blue"}]}`
+
+    A question without an answer (version 2) gets the text of the option `unanswerable`, or is an error `col.null`.
+    Raises DialectError `col.type`, `col.null`.
+    """
+    return by_row(batch, columns, _squad)
+
+
+def _squad(record: Record, columns: Columns) -> dict[str, Any]:
+    context, question = (value_at(record, columns.path(part) or part) for part in ("context", "prompt"))
+    texts = _answer_texts(value_at(record, columns.path("answers") or "answers"))
+    if not isinstance(context, str) or not isinstance(question, str) or texts is None:
+        raise DialectError("the context, the question or the answers are not text", code="col.type")
+    answer = texts[0] if texts else columns.options.get("unanswerable")
+    if not isinstance(answer, str):
+        raise DialectError(
+            "the question has no answer",
+            code="col.null",
+            hint="set the dialect option `unanswerable` to what the model should say",
+        )
+    return {
+        "messages": [{"role": "user", "content": f"{context}\n\n{question}"}, {"role": "assistant", "content": answer}]
+    }
+
+
+def _answer_texts(value: Any) -> list[str] | None:
+    value = read_literal(value) if isinstance(value, str) else value
+    texts = value.get("text") if isinstance(value, Mapping) else None
+    if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
+        texts = [item.get("text") for item in value]
+    return texts if isinstance(texts, list) and all(isinstance(text, str) for text in texts) else None
+
+
+def squad_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a context, a question and answers that lie in the context."""
+    paths = {
+        "context": columns.path("context") or "context",
+        "prompt": columns.path("prompt") or "question",
+        "answers": columns.path("answers") or "answers",
+    }
+    context, question, answers = (value_at(record, path) for path in paths.values())
+    fits = isinstance(context, str) and isinstance(question, str) and _answer_texts(answers) is not None
+    return paths if fits else None

@@ -1,0 +1,243 @@
+"""Conversations of one question and one answer, each in a column of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ... import json_columns
+from ...errors import DialectError, Location
+from ...field_path import value_at
+from ..kit.columns import (
+    Columns,
+    Record,
+    column,
+    first_present,
+    first_text,
+    is_label,
+    label_of,
+    not_blank,
+    optional_text,
+    side_parts,
+    text_columns,
+    text_part,
+    truth_part,
+    two_fit,
+)
+from ..kit.literals import read_literal
+from ..kit.output import conversation_batch
+from ..kit.turn_lists import concat, stack
+
+PROMPTS = (
+    "instruction", "question", "prompt", "problem", "query", "inputs", "message_1", "user", "human",
+)  # fmt: skip
+COMPLETIONS = (
+    "output", "response", "completion", "solution", "answer", "generated_solution", "generation", "targets", "target",
+    "message_2", "assistant",
+)  # fmt: skip
+CONTEXTS = ("input", "context", "article")
+
+
+def question_answer(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    r"""One user turn and one assistant turn from a column each, after an own `history` and a system column.
+
+    In:  `{"instruction": "Add.", "input": "1 2", "output": "3", "history": [["hi", "hello"]]}`
+    Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"},
+           {"role": "user", "content": "Add.\n1 2"}, {"role": "assistant", "content": "3"}]}`
+
+    An input (Alpaca), context (dolly) or article that is not blank follows the instruction after one line break; the
+    option `join` is another text between them. Nothing is stripped. Raises DialectError `col.missing`, `col.null`,
+    `col.type`.
+    """
+    prompt = prompt_text(batch, columns)
+    turns = stack([("user", prompt), ("assistant", text_part(batch, columns, "completion"))])
+    history = column(batch, columns.path("history"))
+    return conversation_batch(batch, columns, {"messages": turns if history is None else concat(past(history), turns)})
+
+
+def prompt_only(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """One user turn without an answer.
+
+    In:  `{"prompt": "The sky is"}`
+    Out: `{"prompt": [{"role": "user", "content": "The sky is"}]}`
+
+    Raises DialectError `col.missing`, `col.null`, `col.type`.
+    """
+    return conversation_batch(batch, columns, {"prompt": stack([("user", prompt_text(batch, columns))])})
+
+
+def prompt_completion_label(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """A prompt, an answer and whether the answer is good, as text (TRL's standard unpaired preference).
+
+    In:  `{"prompt": "The sky is", "completion": " blue.", "label": true}`
+    Out: `{"prompt": [{"role": "user", "content": "The sky is"}],
+           "completion": [{"role": "assistant", "content": " blue."}], "label": true}`
+
+    Raises DialectError `col.missing`, `col.null`, `col.type`.
+    """
+    own = {
+        "prompt": stack([("user", prompt_text(batch, columns))]),
+        "completion": stack([("assistant", text_part(batch, columns, "completion"))]),
+        "label": truth_part(batch, columns, "label"),
+    }
+    return conversation_batch(batch, columns, own)
+
+
+def rendered_text(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Text that is complete as it is (TRL's standard language modelling): nothing is parsed and nothing rendered.
+
+    In:  `{"text": "The sky is blue."}`
+    Out: `{"text": "The sky is blue."}`
+
+    Raises DialectError `col.missing`, `col.null`, `col.type`.
+    """
+    return conversation_batch(batch, columns, {"text": text_part(batch, columns, "text")})
+
+
+def prompt_text(batch: pa.RecordBatch, columns: Columns) -> pa.StringArray:
+    """The text of the user turn: the prompt and, where there is one that is not blank, the context after it."""
+    prompt = text_part(batch, columns, "prompt")
+    context = optional_text(batch, columns, "context")
+    if context is None:
+        return prompt
+    there = not_blank(context)
+    joined = pc.binary_join_element_wise(prompt, context.fill_null(""), columns.option("join", "\n"))
+    return pc.if_else(there, pc.if_else(pc.equal(prompt, ""), context, joined), prompt)
+
+
+def past(values: pa.Array) -> pa.ListArray:
+    """The turns of a `history` column: pairs of texts, objects of two texts, turns, or one of them as text."""
+    rows = [
+        None if value is None or value is json_columns._ABSENT else past_turns(value, row)
+        for row, value in enumerate(json_columns.decode_values(values))
+    ]
+    return json_columns.encode_conversations(rows)
+
+
+def past_turns(value: Any, row: int | None = None) -> list[dict[str, Any]]:
+    """The turns of one `history`; raises DialectError `col.type`."""
+    items = read_literal(value) if isinstance(value, str) else value
+    if isinstance(items, str) and not items.strip():
+        return []
+    turns = [turn for item in items for turn in _past_turn(item)] if isinstance(items, list) else [None]
+    if any(turn is None for turn in turns):
+        raise DialectError("column `history` does not hold pairs of texts", at=Location(row=row), code="col.type")
+    return turns  # type: ignore[return-value]
+
+
+def _past_turn(item: Any) -> list[dict[str, Any] | None]:
+    if isinstance(item, Mapping) and isinstance(item.get("role"), str):
+        return [dict(item)]
+    texts = list(item.values()) if isinstance(item, Mapping) else item
+    if not isinstance(texts, list) or len(texts) != 2 or not all(isinstance(text, str) for text in texts):
+        return [None]
+    return [{"role": "user", "content": texts[0]}, {"role": "assistant", "content": texts[1]}]
+
+
+def question_answer_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a question and an answer; raises NoDialect if two columns could be one of them."""
+    prompt = prompt_part(record, columns)
+    completion = _completion_part(record, columns)
+    if prompt is None or completion is None or prompt == completion:
+        return None
+    return {
+        "prompt": prompt,
+        "completion": completion,
+        **context_parts(record, columns, prompt),
+        **side_parts(record, columns),
+    }
+
+
+def prompt_part(record: Record, columns: Columns) -> str | None:
+    """The column of the prompt; `input` is one where nothing else is. Raises NoDialect if two could be it."""
+    return _one_of(record, PROMPTS, columns, "prompt") or first_text(record, ("input",), columns, "prompt")
+
+
+def _completion_part(record: Record, columns: Columns) -> str | None:
+    """The column of the answer; beside a worked `solution` an `answer` is but its result."""
+    names: Sequence[str] = COMPLETIONS
+    if text_columns(record, ("solution",)):
+        names = tuple(name for name in COMPLETIONS if name != "answer")
+    return _one_of(record, names, columns, "completion")
+
+
+def _one_of(record: Record, names: Sequence[str], columns: Columns, part: str) -> str | None:
+    if columns.path(part) is None:
+        filled = [name for name in text_columns(record, names) if record[name].strip()]
+        if len({record[name] for name in filled}) > 1:
+            raise two_fit(filled, part)
+    return first_text(record, names, columns, part)
+
+
+def context_parts(record: Record, columns: Columns, prompt: str) -> dict[str, str]:
+    """The parts `context` and `history` of a record; a prompt that the user mapped is whole as it is."""
+    mapped = columns.path("prompt") is not None
+    names = () if mapped else tuple(name for name in CONTEXTS if name != prompt.lower())
+    found = {"context": _one_of(record, names, columns, "context"), "history": _history(record, columns)}
+    return {part: path for part, path in found.items() if path is not None and path != prompt}
+
+
+def _history(record: Record, columns: Columns) -> str | None:
+    path = first_present(record, ("history",), columns, "history")
+    value = value_at(record, path) if path else None
+    value = read_literal(value) if isinstance(value, str) else value
+    return path if isinstance(value, list) or value == "" else None
+
+
+def alpaca_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with an instruction and an output."""
+    found = question_answer_parts(record, columns)
+    return found if found and _names(found) == ("instruction", "output") else None
+
+
+def dolly_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with an instruction, a context and a response."""
+    found = question_answer_parts(record, columns)
+    named = found and _names(found) == ("instruction", "response") and found.get("context", "").lower() == "context"
+    return found if named else None
+
+
+def _names(parts: Mapping[str, str]) -> tuple[str, str]:
+    return parts["prompt"].lower(), parts["completion"].lower()
+
+
+def labelled_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a question, an answer and whether the answer is good."""
+    label = label_of(record, columns)
+    found = question_answer_parts(record, columns) if label is not None else None
+    if found is None or label is None:
+        return None
+    return {**{part: path for part, path in found.items() if part != "history"}, "label": label}
+
+
+def prompt_only_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a prompt and no column that could be its answer.
+
+    Without a mapping every other column of text must be one that describes the row (`id`, `source`, …).
+    """
+    prompt = columns.path("prompt") or _one_of(record, ("prompt",), columns, "prompt")
+    if prompt is None or not isinstance(value_at(record, prompt), str):
+        return None
+    found = {"prompt": prompt, **side_parts(record, columns)}
+    return found if columns.path("prompt") or not unexplained(record, found) else None
+
+
+def text_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The part of a record with a column `text` and no other text that could belong to a conversation."""
+    path = columns.path("text") or "text"
+    if not isinstance(value_at(record, path), str):
+        return None
+    found = {"text": path}
+    return found if columns.path("text") or not unexplained(record, found) else None
+
+
+def unexplained(record: Record, parts: Mapping[str, str]) -> list[str]:
+    """The columns of text, or of several values, that neither play a part nor describe the row by their name."""
+    return [
+        name
+        for name, value in record.items()
+        if isinstance(value, str) and name not in parts.values() and not is_label(name)
+    ]

@@ -1,0 +1,110 @@
+"""Answers with the reasoning before them: in a column of its own, or between tags in the answer."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pyarrow as pa
+
+from ...field_path import value_at
+from ..chat.messages import messages_parts, turns_at
+from ..kit.columns import Columns, Record, side_parts, text_part
+from ..kit.output import by_row, conversation_batch
+from ..kit.turn_lists import fields_of, lengths_of, stack, struct, to_lists
+from ..tool_use.functions import Turn, plain_turns
+from .prompt_completion import prompt_part, prompt_text
+
+COLUMNS = (
+    ("deepseek_thinking_trajectory", "deepseek_attempt"), ("deepseek_reasoning", "deepseek_solution"),
+    ("thinking_trajectory", "attempt"),
+)  # fmt: skip
+"""Columns of reasoning and of the answer after it, as data sets made with DeepSeek R1 have them."""
+
+
+def reasoning_column(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """A question, the reasoning and the answer, each in a column of its own (s1K, OpenThoughts' metadata).
+
+    In:  `{"question": "1+1?", "deepseek_thinking_trajectory": "One and one.", "deepseek_attempt": "2"}`
+    Out: `{"messages": [{"role": "user", "content": "1+1?"},
+           {"role": "assistant", "content": "2", "reasoning_content": "One and one."}]}`
+
+    A column that is only called `reasoning` may be a switch, so it is read when it is mapped: `--map reasoning=COLUMN`.
+    Raises DialectError `col.missing`, `col.null`, `col.type`.
+    """
+    turns = stack([("user", prompt_text(batch, columns)), ("assistant", text_part(batch, columns, "completion"))])
+    reasoning = text_part(batch, columns, "reasoning")
+    order = pa.array([place // 2 if place % 2 else None for place in range(2 * len(batch))], pa.int64())
+    fields = {**fields_of(turns.flatten()), "reasoning_content": reasoning.take(order)}
+    return conversation_batch(batch, columns, {"messages": to_lists(lengths_of(turns), struct(fields))})
+
+
+def reasoning_column_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a question, its reasoning and its answer."""
+    mapped = columns.path("reasoning"), columns.path("completion")
+    pairs = [(mapped[0], mapped[1])] if mapped[0] and mapped[1] else COLUMNS
+    found = next((pair for pair in pairs if all(isinstance(value_at(record, name or ""), str) for name in pair)), None)
+    if found is None:
+        return None
+    prompt = prompt_part(record, columns)
+    reasoning, completion = found
+    if prompt is None or reasoning is None or completion is None:
+        return None
+    return {"prompt": prompt, "completion": completion, "reasoning": reasoning, **side_parts(record, columns)}
+
+
+_TAGS = (
+    re.compile(r"\s*<think>\n?(.*?)\n?</think>\s*(.*)", re.DOTALL),
+    re.compile(r"\s*<reasoning>\n?(.*?)\n?</reasoning>\s*(.*)", re.DOTALL),
+    re.compile(
+        r"\s*<\|begin_of_thought\|>\s*(.*?)\s*<\|end_of_thought\|>\s*<\|begin_of_solution\|>\s*(.*?)\s*"
+        r"(?:<\|end_of_solution\|>\s*)?", re.DOTALL,
+    ),
+    re.compile(r"(.*?)\n?</think>\s*(.*)", re.DOTALL),
+)  # fmt: skip
+_ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>\s*", re.DOTALL)
+
+
+def reasoning_tags(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    r"""Turns whose assistant thinks between tags before it answers: the thinking becomes `reasoning_content`.
+
+    In:  `{"messages": [{"role": "user", "content": "1+1?"}, {"role": "assistant",
+           "content": "<think>\nOne and one.\n</think>\n\n2"}]}`
+    Out: `{"messages": [{"role": "user", "content": "1+1?"},
+           {"role": "assistant", "reasoning_content": "One and one.", "content": "2"}]}`
+
+    Tags are `<think>`, `<reasoning>`, OpenThoughts' `<|begin_of_thought|>` with `<|begin_of_solution|>`, and a closing
+    `</think>` alone; `<answer>` around the whole answer goes too. A turn without them stays as it is.
+    Raises DialectError `msg.role`.
+    """
+    return by_row(
+        batch, columns, lambda record, columns: {"messages": [_split(turn) for turn in plain_turns(record, columns)]}
+    )
+
+
+def _split(turn: Turn) -> Turn:
+    text = turn.get("content")
+    found = split_reasoning(text) if turn["role"] == "assistant" and isinstance(text, str) else None
+    if found is None:
+        return turn
+    rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
+    return {"role": turn["role"], "reasoning_content": found[0], "content": found[1], **rest}
+
+
+def split_reasoning(text: str) -> tuple[str, str] | None:
+    """The reasoning and the answer that tags divide, None where there are no tags."""
+    match = next((match for tags in _TAGS if (match := tags.fullmatch(text))), None)
+    if match is None:
+        return None
+    reasoning, answer = match.groups()
+    inner = _ANSWER.fullmatch(answer)
+    return reasoning, inner[1] if inner else answer
+
+
+def reasoning_tags_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record whose assistant closes a tag of reasoning."""
+    found = messages_parts(record, columns)
+    content = (found or {}).get("messages.content", "content")
+    turns: list[dict[str, Any]] = turns_at(record, found["messages"]) or [] if found else []
+    texts = [turn[content] for turn in turns if isinstance(turn.get(content), str)]
+    return found if any("</think>" in t or "</reasoning>" in t or "<|end_of_thought|>" in t for t in texts) else None

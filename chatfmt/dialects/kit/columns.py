@@ -1,0 +1,286 @@
+"""Which column plays which part, and how a part is read from a batch or from one record of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from ... import json_columns, schema
+from ...errors import DialectError, Location, NoDialect, UsageError
+from ...field_path import path_of, top_level, value_at
+from .literals import read_objects
+
+Record = Mapping[str, Any]
+
+MESSAGES = (
+    "messages", "conversation", "conversations", "messages_json", "conversations_json", "conversation_json",
+)  # fmt: skip
+"""Columns that hold a whole conversation, in the order they are looked for."""
+SYSTEM = ("system", "system_prompt", "system_message")
+TOOLS = ("tools", "tools_json", "functions", "function_description")
+TEMPLATE_KWARGS = ("chat_template_kwargs", "template_kwargs")
+LABELS = ("label", "kto_tag")
+SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents"})
+"""Parts that any dialect may have beside its own."""
+
+LEFT_OUT = "--dialect mixed reads each row by its own dialect, --on-error skip leaves such rows out"
+"""The hint for a row that lacks what the others have."""
+ALIASES = {"user": "prompt", "assistant": "completion", "chat_template_kwargs": "template_kwargs"}
+"""Other names of parts."""
+
+
+class Columns(Struct, frozen=True):
+    """What plays which part; plain data, so that it crosses process boundaries.
+
+    `fields` maps a part to a column or a path into one (`a.b[0].c`), and `messages.role`, `messages.content`,
+    `tool_calls.name` … to the key inside each turn or call. `roles` maps role names that the data uses, `turn_roles`
+    are the roles in turn where turns carry none. `options` are settings of one dialect. `keep` names the columns that
+    are carried through. `late` are columns of parts that no row of the sample has, in case a later row does; `watched`
+    are further columns that no row of the sample fills, and the part that each would play. `type` is the type of data
+    set that rows of different dialects must be of.
+    """
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    turn_roles: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    keep: tuple[str, ...] | Literal["all"] = ()
+    late: Mapping[str, str] = field(default_factory=dict)
+    watched: Mapping[str, str] = field(default_factory=dict)
+    type: str = ""
+
+    def path(self, part: str) -> str | None:
+        """The column or path of `part`; `user` and `assistant` are other names of `prompt` and `completion`."""
+        if part in self.fields:
+            return self.fields[part]
+        if not self.fields:  # asked for each part of each record that is looked at
+            return self.late.get(part)
+        aliases = (name for name, real in ALIASES.items() if real == part and name in self.fields)
+        return next((self.fields[name] for name in aliases), self.late.get(part))
+
+    def parts(self) -> frozenset[str]:
+        """The parts that are mapped, without the keys inside turns."""
+        return frozenset(ALIASES.get(name, name) for name in self.fields if "." not in name)
+
+    def adding(self, found: Mapping[str, str]) -> Columns:
+        """These columns and, for parts that are not mapped yet, those that were `found`."""
+        return replace(self, fields={**found, **self.fields})
+
+    def option(self, name: str, default: str, *choices: str) -> str:
+        """The option as text, or its default; raises UsageError for what is not one of `choices`."""
+        value = str(self.options.get(name, default))
+        if choices and value not in choices:
+            raise UsageError(f"the dialect option `{name}` cannot be `{value}`", hint=f"one of: {', '.join(choices)}")
+        return value
+
+
+def first_text(record: Record, names: Sequence[str], columns: Columns, part: str) -> str | None:
+    """The path of `part` in this record if it holds text: the mapped one, else the first of `names`, best not blank.
+
+    Names are compared exactly first, then without regard to case.
+    """
+    mapped = columns.path(part)
+    if mapped is not None:
+        return mapped if isinstance(value_at(record, mapped), str) else None
+    texts = text_columns(record, names)
+    return next((name for name in texts if record[name].strip()), texts[0] if texts else None)
+
+
+def text_columns(record: Record, names: Sequence[str]) -> list[str]:
+    """The columns of the record called one of `names` that hold text, in the order of `names`."""
+    exact = [name for name in names if isinstance(record.get(name), str)]
+    if exact:
+        return exact
+    lower = {key.lower(): key for key in reversed(list(record))}
+    found = [lower[name] for name in names if name in lower]
+    return [name for name in found if isinstance(record.get(name), str)]
+
+
+def two_fit(names: Sequence[str], part: str) -> NoDialect:
+    """The error for two columns that could each play one part."""
+    both = " and ".join(f"`{name}`" for name in names)
+    choices = " or ".join(f"--map {part}={quoted(name)}" for name in names)
+    return NoDialect(f"the columns {both} could each be the {part}", hint=f"choose with {choices}")
+
+
+def quoted(name: str) -> str:
+    """The name of a column as a shell takes it for one word."""
+    plain = name.translate({ord(sign): None for sign in "_-.[]"})
+    return name if plain.isalnum() else f"'{name}'"
+
+
+def first_present(record: Record, names: Sequence[str], columns: Columns, part: str) -> str | None:
+    """The path of `part` in this record if it has a value: the mapped one, else the first of `names`."""
+    mapped = columns.path(part)
+    candidates = names if mapped is None else (mapped,)
+    return next((name for name in candidates if value_at(record, name) is not None), None)
+
+
+def label_of(record: Record, columns: Columns) -> str | None:
+    """The path of the truth value that says whether the answer of this record is good."""
+    path = first_present(record, LABELS, columns, "label")
+    return path if path is not None and isinstance(value_at(record, path), bool) else None
+
+
+def side_parts(record: Record, columns: Columns) -> dict[str, str]:
+    """The parts beside the conversation that this record has: system, tools, template_kwargs, documents."""
+    if not columns.fields and not columns.late and _SIDE_NAMES.isdisjoint(map(str.lower, record)):
+        return {}
+    found: dict[str, str | None] = {"system": first_text(record, SYSTEM, columns, "system")}
+    for part, (names, fits) in _SIDES.items():
+        path = first_present(record, names, columns, part)
+        found[part] = path if columns.path(part) or fits(value_at(record, path or part)) else None
+    return {part: path for part, path in found.items() if path is not None}
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _are_tools(value: Any) -> bool:
+    """Whether a value could be specifications of tools, so that a column of another sense is not taken for them."""
+    value = read_objects(value) if isinstance(value, str) else value
+    return isinstance(value, (list, dict))
+
+
+_SIDES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
+    "tools": (TOOLS, _are_tools),
+    "template_kwargs": (TEMPLATE_KWARGS, lambda value: isinstance(value, dict)),
+    "documents": (("documents",), _is_list),
+}
+_SIDE_NAMES = frozenset({*SYSTEM, *(name for names, _ in _SIDES.values() for name in names)})
+
+
+def column(batch: pa.RecordBatch, path: str | None) -> pa.Array | None:
+    """The column at a path, null where a row has nothing there; None where the batch lacks the column itself."""
+    if path is None or path in batch.schema.names:
+        return None if path is None else _unless_null(batch.column(path))
+    parsed = path_of(path)
+    if parsed is None or parsed.root not in batch.schema.names:
+        return None
+    return _unless_null(parsed.column(batch))
+
+
+def _unless_null(values: pa.Array) -> pa.Array | None:
+    return None if pa.types.is_null(values.type) else values
+
+
+def text_part(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringArray:
+    """The text of a part that every row must have.
+
+    Raises DialectError `col.missing`, `col.null` or `col.type` at the first row that lacks it.
+    """
+    path = columns.path(part)
+    values = optional_text(batch, columns, part)
+    if values is None:
+        raise DialectError(
+            f"no column for `{part}`" if path is None else f"column `{path}` is missing",
+            hint=f"map it with --map {part}=COLUMN",
+            at=Location(row=0),
+            code="col.missing",
+        )
+    if values.null_count:
+        row = first_true(values.is_null())
+        raise DialectError(
+            f"column `{path}` is null",
+            hint=LEFT_OUT,
+            at=Location(row=row),
+            code="col.null",
+        )
+    return values
+
+
+def optional_text(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringArray | None:
+    """The text of a part, null where a row has none, or None if no row has it; raises DialectError `col.type`."""
+    values = column(batch, columns.path(part))
+    return None if values is None else to_text(values, columns.path(part) or part, part)
+
+
+_NOT_SPACE = r"[^\p{Z}\x09-\x0d\x1c-\x20\x{85}]"
+
+
+def not_blank(values: pa.StringArray) -> pa.BooleanArray:
+    """Whether each text has a character that is not white space, as Python sees it; false for null."""
+    return pc.match_substring_regex(values, _NOT_SPACE).fill_null(False)
+
+
+def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
+    """A column as text: text as it is, JSON if each value is a string or null; raises DialectError `col.type`."""
+    if values.type == json_columns.TEXT:
+        return values
+    found = json_columns.decode_values(values)
+    for row, value in enumerate(found):
+        if isinstance(value, str) or value is None or value is json_columns._ABSENT:
+            continue
+        raise DialectError(
+            f"column `{name}` holds {kind_of(value)}, not text",
+            hint=f"build the text with --map {part}='{{{{ {name} }}}}'",
+            at=Location(row=row),
+            code="col.type",
+        )
+    return pa.array([value if isinstance(value, str) else None for value in found], json_columns.TEXT)
+
+
+def truth_part(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.BooleanArray:
+    """The truth values of a part that every row must have; raises DialectError as `text_part` does."""
+    path = columns.path(part)
+    values = column(batch, path)
+    if values is None:
+        raise DialectError(f"column `{path or part}` is missing", at=Location(row=0), code="col.missing")
+    if pa.types.is_boolean(values.type) and not values.null_count:
+        return values
+    found = json_columns.decode_values(values)
+    for row, value in enumerate(found):
+        if value is None or value is json_columns._ABSENT:
+            raise DialectError(f"column `{path}` is null", at=Location(row=row), code="col.null")
+        if not isinstance(value, bool):
+            raise DialectError(
+                f"column `{path}` holds {kind_of(value)}, not a truth value", at=Location(row=row), code="col.type"
+            )
+    return pa.array(found, pa.bool_())
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, in the words of JSON."""
+    kinds = {bool: "a truth value", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    return "null" if value is None else kinds.get(type(value), type(value).__name__)
+
+
+def first_true(flags: pa.Array) -> int:
+    """The index of the first true value; there must be one."""
+    return int(pc.index(flags, pa.scalar(True)).as_py())
+
+
+def records_of(batch: pa.RecordBatch, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The rows as Python records: of the columns `names`, or of all but the row number."""
+    fields = {name: batch.column(name) for name in batch.schema.names if name != schema.ROW}
+    if names is not None:
+        fields = {name: values for name, values in fields.items() if name in names}
+    return json_columns.decode_objects(fields) if fields else [{} for _ in range(batch.num_rows)]
+
+
+def used_names(batch: pa.RecordBatch, columns: Columns) -> Iterator[str]:
+    """The top-level columns of the batch that the mapped parts lie in."""
+    names = batch.schema.names
+    for part, path in {**columns.late, **columns.fields}.items():
+        if "." not in part and (name := top_level(path, names)) in names:
+            yield name
+
+
+_LABELS = frozenset({
+    "id", "source", "category", "type", "language", "lang", "model", "task", "dataset", "subset", "split", "topic",
+    "domain", "subject", "url", "date", "path", "timestamp", "created", "meta", "metadata", "uuid", "generator", "name",
+    "difficulty", "tag", "tags", "ability", "data_source", "ground_truth", "level", "license", "author", "title",
+    "file", "origin", "reference", "idx", "index", "key", "hash", "filename", "version",
+})  # fmt: skip
+
+
+def is_label(name: str) -> bool:
+    """Whether a column says something about the row (`id`, `source`, `user_id`, …) by its name."""
+    lower = name.lower().replace("-", "_")
+    return lower in _LABELS or lower.endswith(("_id", "_source", "_type", "_model", "_date", "_hash", "_url", "_name"))

@@ -1,0 +1,233 @@
+"""The CONVERSATIONS batch that a dialect returns: its own columns, those beside them, those that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec.structs import replace
+
+from ... import json_columns, schema
+from ...errors import DialectError, Location, UsageError
+from .columns import Columns, Record, column, first_true, not_blank, optional_text, records_of, used_names
+from .tool_specs import specs_of
+from .turn_lists import fields_of, lengths_of, prepend
+
+Row = Mapping[str, Any]
+"""The columns of one conversation as Python values; a column that is None is not there."""
+RowReader = Callable[[Record, Columns], Row | Sequence[Row] | None]
+"""One record to its conversation, to several of them, or to none (a tie)."""
+
+_JSON_COLUMNS = ("tools", "documents", "template_kwargs", "segments")
+
+
+def conversation_batch(
+    batch: pa.RecordBatch, columns: Columns, own: Mapping[str, pa.Array], rows: Sequence[int] | None = None
+) -> pa.RecordBatch:
+    """The CONVERSATIONS batch of a dialect's `own` columns.
+
+    Adds `row`, the system turn of a `system` column, `tools`, `documents`, `template_kwargs` and the kept columns.
+    `rows` are the indexes in `batch` that the own columns belong to, where they are not all rows in order.
+    """
+    check_watched(batch, columns)
+    source = batch if rows is None else batch.take(pa.array(rows, pa.int64()))
+    out = dict(own)
+    for name, values in side_columns(source, columns).items():
+        out.setdefault(name, values)
+    system = optional_text(source, columns, "system")
+    out = out if system is None else with_system(out, system)
+    fields = {"row": source.column(schema.ROW)}
+    fields |= {name: out[name] for name in schema.CONVERSATIONS if name in out}
+    fields |= kept_columns(source, columns, fields)
+    return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
+
+
+def check_watched(batch: pa.RecordBatch, columns: Columns) -> None:
+    """Raises DialectError `col.late` at a row that fills a watched column, whose text would be lost unseen."""
+    for name in batch.schema.names:
+        part = columns.watched.get(name)
+        filled = is_filled(batch.column(name)) if part is not None else None
+        if filled is not None and pc.any(filled).as_py():
+            raise DialectError(
+                f"column `{name}` is filled here for the first time, and could be the {part}",
+                hint="--dialect-option late=ignore leaves it out",
+                at=Location(row=first_true(filled)),
+                code="col.late",
+            )
+
+
+_EMPTY = pa.array(["null", "[]", "{}", '""'], json_columns.JSON)
+
+
+def is_filled(values: pa.Array) -> pa.BooleanArray:
+    """Whether each row says something: text that is not blank, a list or an object with something in it."""
+    if pa.types.is_null(values.type):
+        return pa.nulls(len(values), pa.bool_()).fill_null(False)
+    if values.type == json_columns.TEXT:
+        return pc.and_(not_blank(values), pc.invert(pc.is_in(pc.utf8_trim_whitespace(values), _NO_TOOLS)))
+    if values.type == json_columns.JSON:
+        return pc.and_(values.is_valid(), pc.invert(pc.is_in(values, _EMPTY)))
+    if pa.types.is_list(values.type):
+        return pc.greater(values.value_lengths().fill_null(0), 0)
+    return values.is_valid()
+
+
+_NO_TOOLS = pa.array(["[]", "{}", "null"], json_columns.TEXT)
+
+
+def with_system(own: Mapping[str, pa.Array], system: pa.StringArray) -> dict[str, pa.Array]:
+    """The columns with a system turn before the first turn of each row whose `system` is not blank.
+
+    Rows that begin with the very same system turn do not get it twice.
+    """
+    system = pc.if_else(not_blank(system), system, pa.scalar(None, json_columns.TEXT))
+    out = dict(own)
+    prompt = own.get("prompt")
+    for name in ("messages", "prompt", "chosen", "rejected"):
+        if name not in own or not pa.types.is_list(own[name].type):
+            continue
+        first = _unless_same(system, own[name])
+        if name in ("chosen", "rejected") and prompt is not None:
+            first = pc.if_else(prompt.is_valid(), pa.scalar(None, json_columns.TEXT), first)
+        out[name] = prepend(first, "system", own[name])
+    return out
+
+
+def _unless_same(system: pa.StringArray, lists: pa.ListArray) -> pa.StringArray:
+    fields = fields_of(lists.flatten())
+    if "content" not in fields or fields["content"].type != json_columns.TEXT:
+        return system
+    lengths = lengths_of(lists).fill_null(0)
+    starts = pc.subtract(pc.cumulative_sum(lengths), lengths)
+    index = pc.if_else(pc.greater(lengths, 0), starts, pa.scalar(None, starts.type))
+    same = pc.and_(pc.equal(fields["role"].take(index), "system"), pc.equal(fields["content"].take(index), system))
+    return pc.if_else(same.fill_null(False), pa.scalar(None, json_columns.TEXT), system)
+
+
+def side_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]:
+    """The columns `tools`, `documents` and `template_kwargs` as JSON, null where a row has none."""
+    found: dict[str, pa.Array] = {}
+    if (tools := column(batch, columns.path("tools"))) is not None:
+        found["tools"] = specs_of(tools)
+    for name in ("documents", "template_kwargs"):
+        if (values := column(batch, columns.path(name))) is not None:
+            found[name] = to_json(values)
+    return found
+
+
+def to_json(values: pa.Array) -> pa.Array:
+    """A column as JSON, null where there is nothing; keys that Arrow filled with null are gone."""
+    if values.type == json_columns.JSON:
+        return pc.if_else(pc.equal(values, "null").fill_null(True), pa.scalar(None, json_columns.JSON), values)
+    if not pa.types.is_struct(values.type) and not json_columns.is_turns(values.type):
+        return json_columns.to_json(values)
+    found = [
+        None if value is json_columns._ABSENT else json_columns.without_nulls(value)
+        for value in json_columns.decode_values(values)
+    ]
+    return json_columns.json_array(map(json_columns.to_plain, found), [value is not None for value in found])
+
+
+def kept_columns(batch: pa.RecordBatch, columns: Columns, taken: Mapping[str, Any]) -> dict[str, pa.Array]:
+    """The columns to carry through; with `all` those that the dialect does not read.
+
+    Raises UsageError for a column that the batch lacks altogether, or whose name the output needs.
+    """
+    names = [name for name in batch.schema.names if name not in (schema.ROW, schema.KEYS)]
+    if columns.keep == "all":
+        used = set(used_names(batch, columns))
+        kept = [name for name in names if name not in used and name not in schema.CONVERSATIONS]
+    else:
+        kept = [name for name in columns.keep if name in names]
+        for name in kept:
+            if name in schema.CONVERSATIONS:
+                raise UsageError(
+                    f"the column `{name}` cannot be kept: the output needs the name",
+                    hint=f"keep it under another name: --map source_{name}={name} --keep source_{name}",
+                )
+    fields = {name: batch.column(name) for name in kept}
+    return {**fields, **_kept_keys(batch, kept)}
+
+
+def _kept_keys(batch: pa.RecordBatch, kept: Sequence[str]) -> dict[str, pa.Array]:
+    """`#keys` of the records, with the kept columns alone."""
+    if schema.KEYS not in batch.schema.names or not kept:
+        return {}
+    texts = [
+        None if text is None else json_columns.dumps([key for key in json_columns.loads(text) if key in kept])
+        for text in batch.column(schema.KEYS).to_pylist()
+    ]
+    return {schema.KEYS: pa.array(texts, json_columns.TEXT)}
+
+
+def by_row(batch: pa.RecordBatch, columns: Columns, read: RowReader) -> pa.RecordBatch:
+    """The CONVERSATIONS batch of a dialect that reads one record at a time; errors say which row."""
+    found: list[Mapping[str, Any]] = []
+    rows: list[int] = []
+    for row, record in enumerate(records_of(batch)):
+        with in_row(row):
+            made = read(record, columns)
+        made = [made] if isinstance(made, Mapping) else made or []
+        found += made
+        rows += [row] * len(made)
+    return from_rows(batch, columns, found, rows)
+
+
+def from_rows(
+    batch: pa.RecordBatch, columns: Columns, found: Sequence[Mapping[str, Any]], rows: Sequence[int]
+) -> pa.RecordBatch:
+    """The CONVERSATIONS batch of conversations that are Python values, each made of the row of `batch` in `rows`."""
+    own = encode_rows(found)
+    if not own:
+        own = {"messages": json_columns.encode_conversations([None] * len(found))}
+    return conversation_batch(batch, columns, own, None if list(rows) == list(range(len(batch))) else rows)
+
+
+class in_row:
+    """Stamps the row on a DialectError raised inside."""
+
+    def __init__(self, row: int) -> None:
+        self.row = row
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, DialectError) and error.at.row is None:
+            error.at = replace(error.at, row=self.row)
+
+
+class in_message:
+    """Stamps the number of the turn on a DialectError raised inside."""
+
+    def __init__(self, message: int) -> None:
+        self.message = message
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, DialectError) and error.at.message is None:
+            error.at = replace(error.at, message=self.message)
+
+
+def encode_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
+    """The columns of conversations that are Python values."""
+    names = [name for name in schema.CONVERSATIONS[1:] if any(row.get(name) is not None for row in rows)]
+    return {name: _encode(name, [row.get(name) for row in rows]) for name in names}
+
+
+def _encode(name: str, values: list[Any]) -> pa.Array:
+    if name in schema.CONVERSATION_COLUMNS:
+        return json_columns.encode_conversations(values)
+    if name in _JSON_COLUMNS:
+        return json_columns.json_array(values, [value is not None for value in values])
+    types = {
+        "label": pa.bool_(),
+        "text": json_columns.TEXT,
+        "completions": pa.list_(json_columns.TEXT),
+        "labels": pa.list_(pa.bool_()),
+    }
+    return pa.array(values, types[name])

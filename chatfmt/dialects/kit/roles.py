@@ -1,0 +1,77 @@
+"""The names that data sets give to the roles of a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...errors import DialectError, Location
+from .turn_lists import place
+
+ROLE_NAMES: dict[str, str] = {
+    **dict.fromkeys(("system",), "system"),
+    **dict.fromkeys(("developer",), "developer"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bard", "bing", "bot", "model", "ai"), "assistant"),
+    **dict.fromkeys(
+        ("tool", "function", "function_response", "tool_response", "observation", "observations", "ipython"), "tool"
+    ),
+    **dict.fromkeys(("function_call", "tool_call"), "assistant"),
+}
+"""Role names of public data sets (ShareGPT and its kin, OpenAI, ms-swift), lower case, `_` for `-`."""
+CALLS = frozenset({"function_call", "tool_call"})
+"""Roles whose text is a tool call written out, `{"name": …, "arguments": …}` or a list of them."""
+
+
+def role_of(name: str, roles: Mapping[str, str]) -> str | None:
+    """The role that `name` stands for, None if it is not known; `roles` (`--role`) go before the built-in names."""
+    if name in roles:
+        return roles[name]
+    lower = name.lower()
+    mapped = next((to for given, to in roles.items() if given.lower() == lower), None)
+    return mapped or ROLE_NAMES.get(lower.replace("-", "_"))
+
+
+def is_call(name: str, roles: Mapping[str, str]) -> bool:
+    """Whether turns of this role hold a call written out, unless the user maps the role."""
+    lower = name.lower()
+    return lower.replace("-", "_") in CALLS and not any(given.lower() == lower for given in roles)
+
+
+def known_role(name: str, roles: Mapping[str, str], message: int | None = None) -> str:
+    """The role that `name` stands for; raises DialectError `msg.role`."""
+    role = role_of(name, roles)
+    if role is None:
+        raise unknown_role(name, Location(message=message))
+    return role
+
+
+def unknown_role(name: str, at: Location) -> DialectError:
+    return DialectError(
+        f'role "{name}" is not known', hint=f"map it with --role {name}=assistant", at=at, code="msg.role"
+    )
+
+
+def map_roles(names: pa.StringArray, roles: Mapping[str, str], lengths: pa.Array) -> tuple[pa.StringArray, pa.Array]:
+    """The roles that `names` (one a turn) stand for, and which turns hold a call written out.
+
+    Raises DialectError `msg.role` at the first turn whose role is null or not known.
+    """
+    encoded = names.dictionary_encode()
+    values = encoded.dictionary.to_pylist()
+    found = pa.array([role_of(value, roles) for value in values], pa.string())
+    calls = pa.array([is_call(value, roles) for value in values], pa.bool_())
+    mapped = found.take(encoded.indices)
+    if mapped.null_count:
+        bad = int(pc.index(mapped.is_null(), pa.scalar(True)).as_py())
+        if not names[bad].is_valid:
+            raise DialectError(
+                "the turn has no role",
+                hint="give roles in turn with --roles user,assistant",
+                at=place(lengths, bad),
+                code="msg.role",
+            )
+        raise unknown_role(names[bad].as_py(), place(lengths, bad))
+    return mapped, calls.take(encoded.indices)

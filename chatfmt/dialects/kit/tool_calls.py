@@ -1,0 +1,149 @@
+"""Tool calls of turns: written out as text, in OpenAI's older key, or under keys of another name.
+
+A call is `{"type": "function", "function": {"name": …, "arguments": …}}`, with an `id` where the data has one.
+Arguments stay what they were, an object or text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ... import json_columns, schema
+from .columns import Columns
+from .literals import read_literal
+
+_ARGUMENTS = ("arguments", "parameters", "args", "input")
+
+
+def read_calls(fields: dict[str, pa.Array], written: pa.Array, columns: Columns) -> dict[str, pa.Array]:
+    """The fields of turns with their calls under `tool_calls`: also those that are `written` out as content.
+
+    A content that is not a call after all stays content.
+    """
+    if "function_call" in fields:
+        fields = _older_key(fields, columns)
+    if "tool_calls" in fields and _named_keys(columns):
+        calls = _each(fields["tool_calls"], lambda calls: _calls(calls, columns))
+        fields = {**fields, "tool_calls": calls}
+    return _written(fields, written, columns) if pc.any(written).as_py() else fields
+
+
+def call_of(value: Any, columns: Columns) -> dict[str, Any] | None:
+    """The call that an object spells, None if it spells none; mapped `tool_calls.name` … name its keys."""
+    if not isinstance(value, Mapping):
+        return None
+    if isinstance(value.get("function"), Mapping):
+        return dict(value)
+    keys = _named_keys(columns)
+    name = value.get(keys.get("name", "name"))
+    given = next((key for key in (keys.get("arguments"), *_ARGUMENTS) if key is not None and key in value), None)
+    if not isinstance(name, str):
+        return None
+    function = {"name": name} | ({"arguments": value[given]} if given else {})
+    return ({"id": value["id"]} if isinstance(value.get("id"), str) else {}) | {
+        "type": "function",
+        "function": function,
+    }
+
+
+def calls_in(text: str, columns: Columns) -> list[dict[str, Any]] | None:
+    """The calls that `text` writes out: an object, a list of them, or Glaive's form; None if it does not."""
+    value = _glaive(text) or read_literal(text)
+    calls = [call_of(item, columns) for item in (value if isinstance(value, list) else [value])]
+    return calls if calls and all(calls) else None  # type: ignore[return-value]
+
+
+_GLAIVE = re.compile(r"""\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*'(.*)'\s*\}\s*""", re.DOTALL)
+
+
+def _glaive(text: str) -> Any:
+    """The call in `{"name": "f", "arguments": '{"a": 1}'}`: JSON but for the quotes around the arguments."""
+    match = _GLAIVE.fullmatch(text)
+    if match is None:
+        return None
+    name, arguments = match.groups()
+    for written in (arguments, arguments.replace("\\'", "'")):
+        try:
+            return {"name": json_columns.loads(name), "arguments": json_columns.loads(written)}
+        except ValueError:
+            continue
+    return {"name": json_columns.loads(name), "arguments": arguments}
+
+
+def _named_keys(columns: Columns) -> dict[str, str]:
+    prefix = "tool_calls."
+    return {part[len(prefix) :]: key for part, key in columns.fields.items() if part.startswith(prefix)}
+
+
+def _calls(value: Any, columns: Columns) -> Any:
+    calls = value if isinstance(value, list) else [value]
+    return [call_of(call, columns) or call for call in calls]
+
+
+def _each(values: pa.Array, read: Callable[[Any], Any]) -> pa.Array:
+    """A JSON column with `read` applied to each value; an absent one and a null stay."""
+    found = json_columns.json_values(values)
+    return json_columns.json_array(
+        [None if value is None else read(value) for value in found], values.is_valid().to_pylist()
+    )
+
+
+def _older_key(fields: dict[str, pa.Array], columns: Columns) -> dict[str, pa.Array]:
+    """The fields with `function_call` (an object) as `tool_calls`; turns that have both keep their `tool_calls`."""
+    older = fields["function_call"]
+    if older.type == json_columns.TEXT:
+        texts = older.to_pylist()
+        older = json_columns.json_array(
+            [text and read_literal(text) for text in texts], [text is not None for text in texts]
+        )
+    calls = _each(older, lambda value: _calls(value, columns))
+    calls = pc.if_else(pc.equal(calls, "null").fill_null(True), pa.scalar(None, json_columns.JSON), calls)
+    if "tool_calls" in fields:
+        calls = pc.coalesce(fields["tool_calls"], calls)
+    kept = {
+        ("tool_calls" if name == "function_call" else name): values
+        for name, values in fields.items()
+        if name != "tool_calls"
+    }
+    return {**kept, "tool_calls": calls, **_keys(kept, pa.array([True] * len(calls)), "function_call")}
+
+
+def _written(fields: dict[str, pa.Array], written: pa.Array, columns: Columns) -> dict[str, pa.Array]:
+    turns = pc.indices_nonzero(written)
+    texts = json_columns.decode_values(fields["content"].take(turns))
+    read = {
+        turn: calls_in(text, columns) if isinstance(text, str) else None
+        for turn, text in zip(turns.to_pylist(), texts, strict=True)
+    }
+    found = {turn: calls for turn, calls in read.items() if calls is not None}
+    if not found:
+        return fields
+    values = [found.get(turn) for turn in range(len(written))]
+    calls = json_columns.json_array(values, [value is not None for value in values])
+    own = fields.get("tool_calls")
+    done = calls.is_valid()
+    content = fields["content"]
+    rest = {**fields, "content": pc.if_else(done, pa.scalar(None, content.type), content)}
+    return {**rest, "tool_calls": calls if own is None else pc.coalesce(own, calls), **_keys(rest, done, "content")}
+
+
+def _keys(fields: Mapping[str, pa.Array], turns: pa.Array, gone: str) -> dict[str, pa.Array]:
+    """`#keys` with `tool_calls` in the place of the key `gone`, for the given turns."""
+    if schema.KEYS not in fields:
+        return {}
+    texts = [
+        text if text is None or not there else json_columns.dumps(_replaced(json_columns.loads(text), gone))
+        for text, there in zip(fields[schema.KEYS].to_pylist(), turns.to_pylist(), strict=True)
+    ]
+    return {schema.KEYS: pa.array(texts, json_columns.TEXT)}
+
+
+def _replaced(keys: list[str], gone: str) -> list[str]:
+    if gone in keys and "tool_calls" not in keys:
+        return ["tool_calls" if key == gone else key for key in keys]
+    return [key for key in keys if key != gone]

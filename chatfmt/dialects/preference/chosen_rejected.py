@@ -1,0 +1,201 @@
+"""Two answers to one prompt, a better and a worse one, and what else trainers learn preferences from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ... import json_columns
+from ...errors import DialectError, Location
+from ...field_path import value_at
+from ..chat.messages import keys_of_turns, read_turns, required_turns, turns_at
+from ..instruction.prompt_completion import context_parts, prompt_part, prompt_text, unexplained
+from ..kit.columns import LEFT_OUT, MESSAGES, Columns, Record, column, first_present, first_true, side_parts
+from ..kit.literals import read_literal
+from ..kit.output import conversation_batch
+from ..kit.roles import role_of
+from ..kit.turn_lists import fields_of, lengths_of, stack
+
+CHOSEN = ("chosen", "chosen_response", "response_chosen", "chosen_output", "chosen_messages", "preferred_output")
+REJECTED = (
+    "rejected", "rejected_response", "response_rejected", "rejected_output", "rejected_messages",
+    "non_preferred_output",
+)  # fmt: skip
+INPUT = {"prompt": "input.messages", "tools": "input.tools"}
+"""Where OpenAI's preference fine-tuning has them, the tools also where no row of the sample has any."""
+_OPENING = ("system", "developer", "user")
+
+
+def preference(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """The prompt, the chosen and the rejected answer as messages.
+
+    In:  `{"prompt": "Sky?", "chosen": "Blue.", "rejected": "Green."}`
+    or   `{"conversations": [{"from": "human", "value": "Sky?"}], "chosen": {"from": "gpt", "value": "Blue."}, …}`
+    or   `{"input": {"messages": [{"role": "user", "content": "Sky?"}], "tools": […]}, "preferred_output":
+           [{"role": "assistant", "content": "Blue."}], "non_preferred_output": […]}`
+    or   `{"chosen": "Sky?Blue.", "rejected": "Sky?Green."}`
+    Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
+           "rejected": [{"role": "assistant", "content": "Green."}]}`
+
+    An answer that is a whole conversation (it opens with a system or user turn) leaves the row without `prompt`: what
+    the two sides share is split off later, by the view. Of two texts without a prompt column what both begin with is
+    the prompt, cut as TRL's `extract_prompt` cuts it (see `shared_length`); where they share nothing, both are answers
+    to no prompt. Beside texts that could be the prompt this is done only when the option `prompt` is `shared`.
+    Raises DialectError as `messages` does.
+    """
+    texts = _both_texts(batch, columns) if columns.path("prompt") is None else None
+    if texts is not None:
+        return conversation_batch(batch, columns, shared_prompt(*texts))
+    chosen, rejected = _answer(batch, columns, "chosen"), _answer(batch, columns, "rejected")
+    own = {"chosen": chosen, "rejected": rejected}
+    prompt = _prompt(batch, columns)
+    if prompt is not None:
+        whole = pc.or_(_opens(chosen), _opens(rejected))
+        lengths = pc.if_else(whole, pa.scalar(None, pa.int32()), lengths_of(prompt))
+        own["prompt"] = _only(prompt, lengths)
+    if prompt is None or own["prompt"].null_count == len(prompt):
+        own.pop("prompt", None)
+    return conversation_batch(batch, columns, own)
+
+
+def _only(lists: pa.ListArray, lengths: pa.Array) -> pa.ListArray:
+    """The lists without those whose new length is null."""
+    if not lengths.null_count:
+        return lists
+    return lists.take(pc.if_else(lengths.is_valid(), pa.array(range(len(lists))), pa.scalar(None, pa.int64())))
+
+
+def _both_texts(batch: pa.RecordBatch, columns: Columns) -> tuple[pa.StringArray, pa.StringArray] | None:
+    """Both answers where they are texts, none of them null."""
+    chosen, rejected = (column(batch, columns.path(part)) for part in ("chosen", "rejected"))
+    plain = all(
+        values is not None and values.type == json_columns.TEXT and not values.null_count and not _written_turns(values)
+        for values in (chosen, rejected)
+    )
+    return (chosen, rejected) if plain else None
+
+
+def shared_prompt(chosen: pa.StringArray, rejected: pa.StringArray) -> dict[str, pa.ListArray]:
+    """Prompt, chosen and rejected turns of two texts each; without any shared text the prompt has no turn."""
+    pairs = list(zip(chosen.to_pylist(), rejected.to_pylist(), strict=True))
+    cuts = [shared_length(*pair) for pair in pairs]
+    texts = {
+        "prompt": [pair[0][:cut] or None for pair, cut in zip(pairs, cuts, strict=True)],
+        "chosen": [pair[0][cut:] for pair, cut in zip(pairs, cuts, strict=True)],
+        "rejected": [pair[1][cut:] for pair, cut in zip(pairs, cuts, strict=True)],
+    }
+    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+    return {part: stack([(roles[part], json_columns.text_array(values))]) for part, values in texts.items()}
+
+
+def shared_length(chosen: str, rejected: str) -> int:
+    """How many characters of two texts are their prompt: those that both begin with, as TRL 1.16 counts them.
+
+    A space before the first difference belongs to the answers, and so does the last character of a text that the
+    other one begins with. Unlike there, nothing is a prompt where the first characters differ or one text is empty.
+    """
+    shorter = min(len(chosen), len(rejected))
+    shared = next((n for n, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), shorter)
+    if shared == shorter:
+        return max(shared - 1, 0)
+    return shared - 1 if chosen[:shared].endswith(" ") else shared
+
+
+def _answer(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
+    values = column(batch, columns.path(part))
+    if values is not None and values.type == json_columns.TEXT and not _written_turns(values):
+        if values.null_count:
+            raise DialectError(
+                f"column `{columns.path(part)}` is null",
+                hint=LEFT_OUT,
+                at=Location(row=first_true(values.is_null())),
+                code="col.null",
+            )
+        return stack([("assistant", values)])
+    return required_turns(batch, columns, part)
+
+
+def _written_turns(values: pa.StringArray) -> bool:
+    """Whether a column of text writes turns out as lists of objects, by its first value."""
+    first = next((text for text in values.to_pylist() if text), "") if len(values) else ""
+    found = read_literal(first)
+    return isinstance(found, list) and bool(found) and all(isinstance(turn, dict) for turn in found)
+
+
+def _prompt(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray | None:
+    """The prompt of each row as turns: a list of them, or a text; None if there is no such column."""
+    path = columns.path("prompt")
+    values = column(batch, path)
+    if values is None or path is None:
+        return None
+    if values.type != json_columns.TEXT or _written_turns(values):
+        return read_turns(values, columns, path)
+    return stack([("user", prompt_text(batch, columns))])
+
+
+def _opens(lists: pa.ListArray) -> pa.BooleanArray:
+    """Whether each row begins a conversation: its first turn is of a system, developer or user."""
+    lengths = lengths_of(lists).fill_null(0)
+    starts = pc.subtract(pc.cumulative_sum(lengths), lengths)
+    first = fields_of(lists.flatten())["role"].take(
+        pc.if_else(pc.greater(lengths, 0), starts, pa.scalar(None, starts.type))
+    )
+    return pc.is_in(first, pa.array(_OPENING))
+
+
+def preference_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a chosen and a rejected answer."""
+    chosen = first_present(record, CHOSEN, columns, "chosen")
+    rejected = first_present(record, REJECTED, columns, "rejected")
+    if chosen is None or rejected is None:
+        return None
+    answers = [_kind(record, path, columns) for path in (chosen, rejected)]
+    if None in answers or answers[0] != answers[1]:
+        return None
+    found = {"chosen": chosen, "rejected": rejected, **side_parts(record, columns)}
+    turns = turns_at(record, chosen)
+    found |= (keys_of_turns(turns, columns) or {}) if answers[0] == "turns" else {}
+    if answers[0] == "turns" and turns and _role(turns[0], columns) in _OPENING:
+        return found
+    found |= _prompt_parts(record, columns)
+    implied = answers[0] == "turns" or "prompt" in found or columns.path("prompt")
+    if not implied and columns.option("prompt", "auto", "auto", "shared") == "auto" and unexplained(record, found):
+        return None
+    return found
+
+
+def _kind(record: Record, path: str, columns: Columns) -> str | None:
+    value = value_at(record, path)
+    written = isinstance(value, (list, dict)) or (isinstance(value, str) and value.lstrip()[:1] in ("[", "{"))
+    if written and keys_of_turns(turns_at(record, path), columns):
+        return "turns"
+    return "text" if isinstance(value, str) else None
+
+
+def _role(turn: Mapping[str, Any], columns: Columns) -> str | None:
+    keys = keys_of_turns([turn], columns) or {}
+    name = turn.get(keys.get("messages.role", "role"))
+    return role_of(name, columns.roles) if isinstance(name, str) else None
+
+
+def _prompt_parts(record: Record, columns: Columns) -> dict[str, str]:
+    """The column that the prompt of both answers lies in: text, or turns."""
+    if columns.path("prompt") is None:
+        for name in (*MESSAGES, "prompt", "context", "input", "history"):
+            turns = turns_at(record, name) if isinstance(record.get(name), (list, str)) else None
+            if keys := keys_of_turns(turns, columns):
+                return {"prompt": name, **keys}
+        if keys := keys_of_turns(turns_at(record, INPUT["prompt"]), columns):
+            return {**INPUT, **keys}
+    elif keys := keys_of_turns(turns_at(record, columns.path("prompt") or ""), columns):
+        return dict(keys)
+    path = prompt_part(record, columns) or first_present(record, ("history",), columns, "prompt")
+    if path is None or not isinstance(value_at(record, path), str):
+        return {}
+    return {
+        "prompt": path,
+        **{part: name for part, name in context_parts(record, columns, path).items() if part == "context"},
+    }

@@ -1,0 +1,125 @@
+"""Preferences that several rows, or several lists of one row, make together."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from ...errors import DialectError, Location
+from ...field_path import value_at
+from ..chat.messages import keys_of_turns, messages_parts
+from ..instruction.prompt_completion import question_answer_parts
+from ..kit.columns import Columns, Record, first_present, kind_of, records_of, side_parts
+from ..kit.output import Row, by_row, from_rows, in_row
+from .scored import number_of, pairs_of, to_turns
+
+RATINGS = ("helpfulness", "rating", "score", "reward")
+
+
+def rated_rows(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Rows next to each other with one prompt, an answer and a rating each (HelpSteer2): a pair of every such group.
+
+    In:  `{"prompt": "Sky?", "response": "Green.", "helpfulness": 1}`,
+         `{"prompt": "Sky?", "response": "Blue.", "helpfulness": 4}`
+    Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
+           "rejected": [{"role": "assistant", "content": "Green."}]}`
+
+    The higher rating is better; `--map ratings=COLUMN` names another one. Which pairs are made is the option `pairs`,
+    what equal ratings do the option `ties`. The pair has the number, the system text and the kept columns of the first
+    row of its group. A prompt with one rated answer makes no pair. Raises DialectError `col.null`, `col.type`.
+    """
+    records = records_of(batch)
+    found: list[Mapping[str, Any]] = []
+    rows: list[int] = []
+    for prompt, group in itertools.groupby(range(len(records)), lambda row: _prompt(records[row], columns, row)):
+        first, *others = group
+        answers = [_answer(records[row], columns, row) for row in (first, *others)]
+        with in_row(first):
+            made = pairs_of(prompt, answers, columns)
+        found += made
+        rows += [first] * len(made)
+    return from_rows(batch, columns, found, rows)
+
+
+def _prompt(record: Record, columns: Columns, row: int) -> str:
+    return _text(record, columns.path("prompt") or "prompt", row)
+
+
+def _answer(record: Record, columns: Columns, row: int) -> tuple[Any, str]:
+    rating = number_of(value_at(record, columns.path("ratings") or RATINGS[0]))
+    return rating, _text(record, columns.path("completion") or "response", row)
+
+
+def _text(record: Record, path: str, row: int) -> str:
+    value = value_at(record, path)
+    if not isinstance(value, str):
+        code = "col.null" if value is None else "col.type"
+        raise DialectError(f"column `{path}` is {kind_of(value)}, not text", code=code, at=Location(row=row))
+    return value
+
+
+def rated_rows_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a question, an answer and a rating."""
+    found = question_answer_parts(record, columns)
+    ratings = first_present(record, RATINGS, columns, "ratings")
+    if found is None or ratings is None or number_of(value_at(record, ratings)) is None:
+        return None
+    return {**{part: path for part, path in found.items() if part not in ("context", "history")}, "ratings": ratings}
+
+
+def positive_negative(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Turns with lists of good and of bad ways to go on (ms-swift's data for rerankers).
+
+    In:  `{"messages": [{"role": "user", "content": "Sky?"}],
+           "positive_messages": [[{"role": "assistant", "content": "Blue."}]],
+           "negative_messages": [[{"role": "assistant", "content": "Green."}],
+           [{"role": "assistant", "content": "Red."}]]}`
+    Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
+           "rejected": [{"role": "assistant", "content": "Green."}]}`
+
+    The first of each list make the pair; with the option `pairs` set to `all` each good one and each bad one do. Data
+    for embeddings, whose lists hold user turns, is not read. Raises DialectError `msg.role`, `col.type`.
+    """
+    return by_row(batch, columns, _positive_negative)
+
+
+def _positive_negative(record: Record, columns: Columns) -> list[Row]:
+    prompt = to_turns(value_at(record, columns.path("messages") or "messages"), columns, "user")
+    sides = [[to_turns(turns, columns, "assistant") for turns in _lists(record, name)] for name in SIDES]
+    pairs = list(itertools.product(*sides))
+    wanted = pairs if columns.option("pairs", "first", "first", "all") == "all" else pairs[:1]
+    return [{"prompt": prompt, "chosen": good, "rejected": bad} for good, bad in wanted]
+
+
+SIDES = ("positive_messages", "negative_messages")
+
+
+def _lists(record: Record, name: str) -> list[Any]:
+    """The lists of turns in a column; one list of turns is a list of one."""
+    value = record.get(name)
+    if not isinstance(value, list):
+        raise DialectError(
+            f"column `{name}` is {kind_of(value)}, not lists of turns", code="col.null" if value is None else "col.type"
+        )
+    return [value] if value and isinstance(value[0], Mapping) else value
+
+
+def positive_negative_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a conversation and lists of good and bad answers of an assistant."""
+    if not all(isinstance(record.get(name), list) for name in SIDES):
+        return None
+    found = messages_parts(record, columns)
+    answers = [turns for name in SIDES for turns in _lists(record, name)]
+    fits = found and answers and all(_answers(turns, columns) for turns in answers)
+    return {**(found or {}), **dict(zip(SIDES, SIDES, strict=True)), **side_parts(record, columns)} if fits else None
+
+
+def _answers(turns: Any, columns: Columns) -> bool:
+    """Whether turns are those of an assistant that goes on."""
+    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
+        return False
+    keys = keys_of_turns(turns, columns) or {}
+    return bool(turns) and turns[0].get(keys.get("messages.role", "role")) not in ("user", "system", "human")

@@ -1,0 +1,328 @@
+"""Answers that are scored, ranked or compared, as pairs of a better and a worse one.
+
+What makes a pair is a named policy. Option `pairs`: `best-worst` (one pair a row, the default), `best-second`, or `all`
+(each two answers of different score). Option `ties`: `drop` (rows whose answers are equally good make no pair, the
+default), `first` (the first answer counts as better) or `error`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ...errors import DialectError
+from ...field_path import value_at
+from ..chat.messages import keys_of_turns
+from ..chat.transcripts import hh_turns
+from ..kit.columns import Columns, Record, kind_of, side_parts
+from ..kit.literals import read_literal
+from ..kit.output import Row, by_row, in_message
+from ..kit.roles import known_role
+
+Turn = dict[str, Any]
+Scored = tuple[Any, Any]
+"""How good an answer is (more is better), and the answer: text or turns."""
+
+
+def to_turns(value: Any, columns: Columns, role: str) -> list[Turn]:
+    """The turns of a prompt or an answer: one turn of `role` for a text, a dialogue of hh-rlhf's form, or turns."""
+    value = read_literal(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        dialogue = hh_turns(value) if role == "user" else None
+        if dialogue is None:
+            return [{"role": role, "content": value}]
+        return dialogue if dialogue[-1]["content"].strip() else dialogue[:-1]
+    turns = [value] if isinstance(value, Mapping) else value
+    keys = (
+        keys_of_turns(turns, columns)
+        if isinstance(turns, list) and all(isinstance(t, Mapping) for t in turns)
+        else None
+    )
+    if keys is None:
+        raise DialectError(f"the {'prompt' if role == 'user' else 'answer'} is {kind_of(value)}", code="col.type")
+    named = {path: part.removeprefix("messages.") for part, path in keys.items()}
+    out = []
+    for message, turn in enumerate(turns):
+        with in_message(message):
+            renamed = {named.get(key, key): item for key, item in turn.items()}
+            out.append({**renamed, "role": known_role(str(renamed.get("role")), columns.roles)})
+    return out
+
+
+def pairs_of(prompt: Any, answers: Sequence[Scored], columns: Columns) -> list[Row]:
+    """The preference rows of one prompt and its scored answers, by policy; answers without a score are left out."""
+    known = [answer for answer in answers if answer[0] is not None]
+    ranked = sorted(known, key=lambda answer: answer[0], reverse=True)
+    if len(ranked) < 2:
+        return []
+    mode = columns.option("pairs", "best-worst", "best-worst", "best-second", "all")
+    chosen = {
+        "best-worst": [(ranked[0], ranked[-1])],
+        "best-second": [(ranked[0], ranked[1])],
+        "all": list(itertools.combinations(ranked, 2)),
+    }[mode]
+    asked = to_turns(prompt, columns, "user")
+    return [row for better, worse in chosen for row in _pair(asked, better, worse, columns)]
+
+
+def _pair(prompt: list[Turn], better: Scored, worse: Scored, columns: Columns) -> list[Row]:
+    if better[0] == worse[0]:
+        ties = columns.option("ties", "drop", "drop", "first", "error")
+        if ties == "error":
+            raise DialectError(
+                "the answers are equally good",
+                code="pair.tie",
+                hint="set the dialect option `ties` to `drop` or `first`",
+            )
+        if ties == "drop":
+            return []
+    chosen, rejected = (to_turns(answer, columns, "assistant") for _, answer in (better, worse))
+    return [{"prompt": prompt, "chosen": chosen, "rejected": rejected}]
+
+
+def arena(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Two conversations with the same questions, and which model won (Chatbot Arena).
+
+    In:  `{"conversation_a": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "Blue."}],
+           "conversation_b": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "No."}],
+           "winner": "model_a"}`
+    Out: `{"chosen": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "Blue."}],
+           "rejected": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "No."}]}`
+
+    `tie` and `tie (bothbad)` go by the option `ties`. The shared prompt is split off by the view. Raises DialectError
+    `msg.role`, `col.type`.
+    """
+    return by_row(batch, columns, _arena)
+
+
+def _arena(record: Record, columns: Columns) -> list[Row]:
+    a, b = (value_at(record, name) for name in ("conversation_a", "conversation_b"))
+    winner = record.get("winner")
+    known = {"model_a": ((1, a), (0, b)), "model_b": ((1, b), (0, a)), **dict.fromkeys(TIES, ((0, a), (0, b)))}
+    if winner not in known:
+        raise DialectError(f"the winner `{winner}` is none of {', '.join(f'`{name}`' for name in known)}",
+                           code="col.type")  # fmt: skip
+    rows = _pair([], *known[winner], columns)
+    return [{"chosen": row["chosen"], "rejected": row["rejected"]} for row in rows]
+
+
+TIES = ("tie", "tie (bothbad)", "both_bad")
+
+
+def arena_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    names = ("conversation_a", "conversation_b", "winner")
+    return {name: name for name in names} if all(record.get(name) is not None for name in names) else None
+
+
+def ultrainteract(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """A trajectory of turns with two ways to go on (UltraInteract).
+
+    In:  `{"trajectory": [{"from": "user", "value": "Sky?"}], "chosen": "Blue.", "rejected": "Green."}`
+    Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
+           "rejected": [{"role": "assistant", "content": "Green."}]}`
+
+    Raises DialectError `msg.role`, `col.type`.
+    """
+    return by_row(batch, columns, lambda record, columns: {
+        "prompt": to_turns(record.get("trajectory"), columns, "user"),
+        "chosen": to_turns(record.get("chosen"), columns, "assistant"),
+        "rejected": to_turns(record.get("rejected"), columns, "assistant"),
+    })  # fmt: skip
+
+
+def ultrainteract_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    fits = isinstance(record.get("trajectory"), list) and isinstance(record.get("chosen"), str)
+    return {name: name for name in ("trajectory", "chosen", "rejected")} if fits and "rejected" in record else None
+
+
+def scored(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Several answers to one prompt, each with a score or a rank (UltraFeedback, Nectar, distilabel, NeMo-RL).
+
+    In:  `{"instruction": "Sky?", "completions": [{"response": "Blue.", "fine-grained_score": 4.5},
+           {"response": "Green.", "fine-grained_score": 1.0}]}`
+    Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
+           "rejected": [{"role": "assistant", "content": "Green."}]}`
+
+    A `rank` is better when it is lower, any score when it is higher. The answers of a row are compared by the first of
+    SCORES that any of them has, and where that is equal by the next; one without it is left out.
+    Which pairs are made is the option `pairs`, what ties do the option `ties`.
+    Raises DialectError `col.type`.
+    """
+    return by_row(batch, columns, _scored)
+
+
+def _scored(record: Record, columns: Columns) -> list[Row]:
+    path = columns.path("answers") or "completions"
+    items, ratings = value_at(record, path), value_at(record, columns.path("ratings") or "ratings")
+    prompt = value_at(record, columns.path("prompt") or "prompt")
+    if not isinstance(items, list):
+        raise DialectError(f"column `{path}` is {kind_of(items)}, not a list of answers", code="col.type")
+    if isinstance(ratings, list) and not any(isinstance(item, Mapping) for item in items):
+        answers = [(number_of(rating), item) for rating, item in zip(ratings, items, strict=False)]
+        return pairs_of(prompt, [(None if score is None else (score,), item) for score, item in answers], columns)
+    return pairs_of(prompt, list(zip(scores_of(items), map(_text_of, items), strict=True)), columns)
+
+
+def scores_of(items: Sequence[Mapping[str, Any]]) -> list[tuple[float, ...] | None]:
+    """How good each answer is, more is better; None for one without the score that decides."""
+    scores = [[_score(item, name) for name in SCORES] for item in items]
+    first = next((place for place in range(len(SCORES)) if any(own[place] is not None for own in scores)), 0)
+    return [
+        None if own[first] is None else tuple(-math.inf if score is None else score for score in own[first:])
+        for own in scores
+    ]
+
+
+def _score(item: Mapping[str, Any], name: str) -> float | None:
+    number = number_of(item.get(name))
+    return -number if number is not None and name == "rank" else number
+
+
+SCORES = ("rank", "fine-grained_score", "overall_score", "score", "rating", "reward")
+"""Keys of an answer that say how good it is, the one that decides first; of a rank less is better."""
+
+
+def number_of(value: Any) -> float | None:
+    """A number, also one written as text; None for anything else (`N/A`, `nan`)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return None if math.isnan(number) else number
+
+
+TEXTS = ("response", "answer", "completion", "text", "output", "content")
+
+
+def _text_of(item: Mapping[str, Any]) -> Any:
+    return next((item[name] for name in TEXTS if item.get(name) is not None), None)
+
+
+def scored_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    prompts = ("instruction", "prompt", "input", "question", "context")
+    prompt = columns.path("prompt") or next((name for name in prompts if record.get(name) is not None), None)
+    names = (columns.path("answers") or "completions", "answers", "responses", "generations", "generation")
+    path = next((name for name in names if isinstance(value_at(record, name), list) and value_at(record, name)), None)
+    if prompt is None or path is None:
+        return None
+    items, ratings = value_at(record, path), record.get("ratings", record.get("rating"))
+    found = {"prompt": prompt, "answers": path, **side_parts(record, columns)}
+    if all(isinstance(item, Mapping) for item in items):
+        return found if all(_text_of(item) is not None for item in items) and any(scores_of(items)) else None
+    name = "ratings" if "ratings" in record else "rating"
+    return {**found, "ratings": name} if isinstance(ratings, list) and all(isinstance(i, str) for i in items) else None
+
+
+def compared(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Two answers in columns of their own, and which is better (SHP, HelpSteer3, PKU-SafeRLHF, WebGPT, StackExchange).
+
+    In:  `{"prompt": "Sky?", "response_0": "Green.", "response_1": "Blue.", "better_response_id": 1}`
+    Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
+           "rejected": [{"role": "assistant", "content": "Green."}]}`
+
+    The forms are those of COMPARISONS. With the option `prefer` set to `safer`, PKU-SafeRLHF's `safer_response_id`
+    decides. Equal answers go by the option `ties`. Raises DialectError `col.type`.
+    """
+    return by_row(batch, columns, _compared)
+
+
+Comparison = tuple[str, str, str, Any]
+"""The columns of the prompt, of the two answers, and the scores of the two by the record."""
+
+
+def _one_better(name: str, second: Any) -> Any:
+    """Scores where the column `name` says which is better, 0 or 1, the second where it equals `second`."""
+    return lambda record: None if record.get(name) not in (0, 1) else ((0, 1) if record[name] == second else (1, 0))
+
+
+def _two_scores(first: str, second: str) -> Any:
+    def scores(record: Record) -> tuple[float, float] | None:
+        both = number_of(record.get(first)), number_of(record.get(second))
+        return None if both[0] is None or both[1] is None else (both[0], both[1])
+
+    return scores
+
+
+def _overall(record: Record) -> tuple[float, float] | None:
+    """HelpSteer3: below 0 the first answer is better, above it the second, 0 is a tie."""
+    preference = number_of(record.get("overall_preference"))
+    return None if preference is None else (-preference, preference)
+
+
+COMPARISONS: dict[str, Comparison] = {
+    "shp": ("history", "human_ref_A", "human_ref_B", _one_better("labels", 0)),
+    "helpsteer3": ("context", "response1", "response2", _overall),
+    "safer": ("prompt", "response_0", "response_1", _one_better("safer_response_id", 1)),
+    "better": ("prompt", "response_0", "response_1", _one_better("better_response_id", 1)),
+    "webgpt": ("question.full_text", "answer_0", "answer_1", _two_scores("score_0", "score_1")),
+    "stack-exchange": ("question", "response_j", "response_k", lambda record: (1, 0)),
+}
+"""Known forms: the prompt, the two answers, and the scores of both (None if the record has none)."""
+
+
+def _form(record: Record, columns: Columns) -> tuple[Comparison, tuple[float, float]] | None:
+    prefer = columns.option("prefer", "better", "better", "safer")
+    for name, form in COMPARISONS.items():
+        if name in ("safer", "better") and name != prefer:
+            continue
+        prompt, first, second, scores = form
+        values = [value_at(record, path) for path in (prompt, first, second)]
+        if all(value is not None for value in values) and (found := scores(record)) is not None:
+            return form, found
+    return None
+
+
+def _compared(record: Record, columns: Columns) -> list[Row]:
+    found = _form(record, columns)
+    if found is None:
+        raise DialectError("there are not two answers and which is better", code="col.null")
+    (prompt, first, second, _), scores = found
+    answers = list(zip(scores, (value_at(record, first), value_at(record, second)), strict=True))
+    return pairs_of(value_at(record, prompt), answers, columns)
+
+
+def compared_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    found = _form(record, columns)
+    if found is None:
+        return None
+    prompt, first, second, _ = found[0]
+    names = ("labels", "overall_preference", "safer_response_id", "better_response_id", "score_0", "score_1")
+    return {"prompt": prompt, "first": first, "second": second} | {name: name for name in names if name in record}
+
+
+def rejected_response(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """A conversation whose last turn is the better answer, and a worse one (ms-swift).
+
+    In:  `{"messages": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "Blue."}],
+           "rejected_response": "Green."}`
+    Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
+           "rejected": [{"role": "assistant", "content": "Green."}]}`
+
+    `rejected_messages` are a whole other conversation: then both sides are whole. Raises DialectError `msg.role`.
+    """
+    return by_row(batch, columns, _rejected_response)
+
+
+def _rejected_response(record: Record, columns: Columns) -> Row:
+    turns = to_turns(value_at(record, columns.path("messages") or "messages"), columns, "user")
+    if record.get("rejected_messages") is not None:
+        return {"chosen": turns, "rejected": to_turns(record["rejected_messages"], columns, "assistant")}
+    last = to_turns(record.get("rejected_response"), columns, "assistant")
+    return {"prompt": turns[:-1], "chosen": turns[-1:], "rejected": last}
+
+
+def rejected_response_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    names = [name for name in ("rejected_response", "rejected_messages") if record.get(name)]
+    path = columns.path("messages") or "messages"
+    turns = value_at(record, path) if names else None
+    are_turns = isinstance(turns, list) and all(isinstance(turn, Mapping) for turn in turns)
+    keys = keys_of_turns(turns, columns) if are_turns else None
+    if keys is None:
+        return None
+    return {"messages": path, **keys, "rejected": names[0], **side_parts(record, columns)}

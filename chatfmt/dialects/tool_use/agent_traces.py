@@ -1,0 +1,83 @@
+"""Conversations of agents: traces without the question they answer, calls written as a last line of text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from ..chat.messages import messages_parts, turns_at
+from ..kit.columns import Columns, Record
+from ..kit.literals import read_literal
+from ..kit.output import by_row
+from .functions import plain_turns, question_part, with_question, written_by_assistant
+
+Turn = dict[str, Any]
+
+
+def traces(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Turns of an agent without a user turn, and the question in a column of its own (smolagents).
+
+    In:  `{"messages": [{"role": "system", "content": "Solve it."}, {"role": "assistant", "content": "2"}],
+           "original_question": "1+1?"}`
+    Out: `{"messages": [{"role": "system", "content": "Solve it."}, {"role": "user", "content": "1+1?"},
+           {"role": "assistant", "content": "2"}]}`
+
+    The question stands behind the system turns. A row that has a user turn stays as it is. Calls in `<tool_call>` stay
+    text: `--dialect hermes` reads them, and puts the question in as well. Raises DialectError `msg.role`.
+    """
+    return by_row(
+        batch,
+        columns,
+        lambda record, columns: {"messages": with_question(plain_turns(record, columns), record, columns)},
+    )
+
+
+def traces_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record whose turns are not the user's, with a question beside them."""
+    question = question_part(record, columns)
+    found = messages_parts(record, columns) if question else None
+    if found is None:
+        return None
+    key = found.get("messages.role", "role")
+    roles = {turn.get(key) for turn in turns_at(record, found["messages"]) or []}
+    return None if roles & {"user", "human"} else {**found, **question}
+
+
+_TAIL = re.compile(r"(?:(.*?)\n)?AI to=([^\s:]+):[ \t]*(\{.*\})\s*", re.DOTALL)
+
+
+def tail_calls(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    r"""Turns whose assistant ends with a line that calls a function, `AI to=NAME: {…}`.
+
+    In:  `{"messages": [{"role": "user", "content": "Rain?"}, {"role": "assistant", "content":
+           "Let me look.\nAI to=weather: {\"city\": \"Oslo\"}"}]}`
+    Out: `{"messages": [{"role": "user", "content": "Rain?"}, {"role": "assistant", "content": "Let me look.",
+           "tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}]}]}`
+
+    A turn whose last line is not JSON stays text. Raises DialectError `msg.role`.
+    """
+    return by_row(
+        batch,
+        columns,
+        lambda record, columns: {"messages": [_tail_turn(turn) for turn in plain_turns(record, columns)]},
+    )
+
+
+def _tail_turn(turn: Turn) -> Turn:
+    text = turn.get("content")
+    match = _TAIL.fullmatch(text) if turn["role"] == "assistant" and isinstance(text, str) else None
+    arguments = read_literal(match[3]) if match else None
+    if match is None or not isinstance(arguments, Mapping):
+        return turn
+    said = {"content": match[1]} if match[1] is not None else {}
+    rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
+    call = {"type": "function", "function": {"name": match[2], "arguments": arguments}}
+    return {"role": turn["role"], **said, "tool_calls": [call], **rest}
+
+
+def tail_calls_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record whose assistant writes `AI to=`."""
+    return written_by_assistant(record, columns, "AI to=")

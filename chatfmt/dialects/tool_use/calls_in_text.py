@@ -1,0 +1,192 @@
+"""Tool calls that an assistant writes in the middle of text: brackets (ToolACE), thought and action (ReAct)."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ...field_path import value_at
+from ..chat.messages import messages_parts
+from ..kit.columns import Columns, Record
+from ..kit.literals import read_literal
+from ..kit.output import by_row
+from ..kit.tool_specs import spec_of
+from .functions import plain_turns, written_by_assistant
+
+Turn = dict[str, Any]
+
+
+def toolace(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    r"""Turns whose assistant calls functions in brackets, specified as JSON in the system text (ToolACE).
+
+    In:  `{"system": "Functions:\n[{\"name\": \"Get Rain\"}]", "conversations": [{"from": "user", "value": "Rain?"},
+           {"from": "assistant", "value": "[Get Rain(city=\"Oslo\", days=2)]"}]}`
+    Out: `{"messages": [{"role": "system", "content": "Functions:\n[{\"name\": \"Get Rain\"}]"}, {"role": "user",
+           "content": "Rain?"}, {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name":
+           "Get Rain", "arguments": {"city": "Oslo", "days": 2}}}]}],
+           "tools": [{"type": "function", "function": {"name": "Get Rain"}}]}`
+
+    Values are read as literals, never run; a turn that cannot be read as calls stays text. The system text stays.
+    Raises DialectError `msg.role`.
+    """
+    return by_row(batch, columns, _toolace)
+
+
+def _toolace(record: Record, columns: Columns) -> dict[str, Any]:
+    system = value_at(record, columns.path("system") or "system")
+    specs = _listed_specs(system) if isinstance(system, str) else []
+    names = sorted((spec["name"] for spec in specs if isinstance(spec.get("name"), str)), key=len, reverse=True)
+    turns = []
+    for turn in plain_turns(record, columns):
+        calls = bracket_calls(turn.get("content"), names) if turn["role"] == "assistant" else None
+        turns.append(turn if not calls else {"role": "assistant", "tool_calls": calls})
+    return {"messages": turns, "tools": [spec_of(spec) for spec in specs] or None}
+
+
+def _listed_specs(text: str) -> list[Any]:
+    """The first JSON list of objects in a text."""
+    decoder = json.JSONDecoder()
+    for match in re.finditer(r"\[\s*\{", text):
+        try:
+            found, _ = decoder.raw_decode(text, match.start())
+        except ValueError:
+            continue
+        return found if all(isinstance(spec, Mapping) for spec in found) else []
+    return []
+
+
+def bracket_calls(text: Any, names: Sequence[str]) -> list[Turn] | None:
+    """The calls in `[Name(a="b", n=1), Other()]`, the longest known name first; None if the text is something else."""
+    if not isinstance(text, str) or not (text.startswith("[") and text.rstrip().endswith("]")):
+        return None
+    rest = text.rstrip()[1:-1].strip()
+    calls: list[Turn] = []
+    while rest:
+        name = next((name for name in names if rest.startswith(f"{name}(")), None) or _identifier(rest)
+        end = _closing(rest, len(name)) if name else None
+        arguments = None if not name or end is None else _arguments(rest[len(name) + 1 : end])
+        if name is None or end is None or arguments is None:
+            return None
+        calls.append({"type": "function", "function": {"name": name, "arguments": arguments}})
+        rest = rest[end + 1 :].lstrip().removeprefix(",").lstrip()
+    return calls or None
+
+
+def _identifier(text: str) -> str | None:
+    match = re.match(r"[A-Za-z_][\w.]*(?=\()", text)
+    return match[0] if match else None
+
+
+def _closing(text: str, start: int) -> int | None:
+    """The index of the bracket that closes the one at `start`, quotes respected."""
+    depth, quote, place = 0, "", start
+    while place < len(text):
+        char = text[place]
+        if quote:
+            place += char == "\\"
+            quote = "" if char == quote else quote
+        elif char in "\"'":
+            quote = char
+        else:
+            depth += (char in "([{") - (char in ")]}")
+            if depth == 0:
+                return place
+        place += 1
+    return None
+
+
+_KEYWORD = re.compile(r"\s*,?\s*([$\w]+)\s*=\s*")
+
+
+def _arguments(text: str) -> dict[str, Any] | None:
+    """The keyword arguments of a call; keys may be words that Python reserves, or begin with `$`."""
+    out: dict[str, Any] = {}
+    while text.strip():
+        match = _KEYWORD.match(text)
+        if match is None:
+            return None
+        end = _value_end(text, match.end())
+        try:
+            out[match[1]] = _literal(text[match.end() : end].strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return None
+        text = text[end:]
+    return out
+
+
+def _value_end(text: str, start: int) -> int:
+    """Where the value that begins at `start` ends: at a comma outside of brackets and quotes."""
+    depth, quote, place = 0, "", start
+    while place < len(text):
+        char = text[place]
+        if quote:
+            place += char == "\\"
+            quote = "" if char == quote else quote
+        elif char in "\"'":
+            quote = char
+        elif char == "," and not depth:
+            return place
+        else:
+            depth += (char in "([{") - (char in ")]}")
+        place += 1
+    return len(text)
+
+
+def _literal(text: str) -> Any:
+    names = {"true": True, "false": False, "null": None}
+    value = names[text] if text in names else read_literal(text) if text[:1] in "[{" else ast.literal_eval(text)
+    if isinstance(value, (set, bytes, complex)) or value is text:
+        raise ValueError(text)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def toolace_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record whose system text lists functions and whose assistant calls them in brackets."""
+    found = messages_parts(record, columns)
+    system = record.get("system")
+    if found is None or not isinstance(system, str) or not _listed_specs(system):
+        return None
+    return {**found, "system": "system"}
+
+
+_REACT = re.compile(r"(.*?)\n?Action:[ \t]*([^\n]*)\n+Action Input:[ \t]*(.*)", re.DOTALL)
+
+
+def react(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    r"""Turns whose assistant thinks, names an action and gives its input (ReAct, ToolBench).
+
+    In:  `{"conversations": [{"from": "user", "value": "Rain?"}, {"from": "assistant", "value":
+           "Thought: look.\nAction: f\nAction Input: {\"a\": 1}"}, {"from": "function", "value": "no"}]}`
+    Out: `{"messages": [{"role": "user", "content": "Rain?"}, {"role": "assistant", "content": "Thought: look.",
+           "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]},
+           {"role": "tool", "content": "no"}]}`
+
+    An input that is not JSON stays text. `Finish` is a call as any other. Raises DialectError `msg.role`.
+    """
+    return by_row(
+        batch,
+        columns,
+        lambda record, columns: {"messages": [_react_turn(turn) for turn in plain_turns(record, columns)]},
+    )
+
+
+def _react_turn(turn: Turn) -> Turn:
+    text = turn.get("content")
+    match = _REACT.fullmatch(text) if turn["role"] == "assistant" and isinstance(text, str) else None
+    if match is None:
+        return turn
+    thought, name, given = match.groups()
+    function = {"name": name.strip(), "arguments": read_literal(given)}
+    said = {"content": thought} if thought else {}
+    rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
+    return {"role": turn["role"], **said, "tool_calls": [{"type": "function", "function": function}], **rest}
+
+
+def react_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record whose assistant writes an `Action Input:`."""
+    return written_by_assistant(record, columns, "\nAction Input:")

@@ -1,0 +1,327 @@
+"""Tool calling as data sets write it in text: Hermes, Glaive, xLAM, ToolACE, ReAct, BFCL."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ...errors import DialectError
+from ...field_path import value_at
+from ..chat.messages import messages_parts, turns_at
+from ..kit.columns import Columns, Record, first_text, kind_of
+from ..kit.literals import read_literal
+from ..kit.output import by_row, in_message
+from ..kit.roles import is_call, known_role
+from ..kit.tool_calls import call_of, calls_in
+from ..kit.tool_specs import spec_of, specs_from
+
+Turn = dict[str, Any]
+
+
+def plain_turns(record: Record, columns: Columns) -> list[Turn]:
+    """The turns of a record with the keys `role` and `content` and known roles, whatever they are called in it.
+
+    A turn whose role says that its content is a call (`function_call`) has `tool_calls` in its place.
+    """
+    role, content = (columns.fields.get(f"messages.{key}", key) for key in ("role", "content"))
+    names = {role: "role", content: "content"}
+    turns = []
+    for message, turn in enumerate(turns_at(record, columns.path("messages") or "messages") or []):
+        with in_message(message):
+            renamed = {names.get(key, key): value for key, value in turn.items()}
+            turns.append(_read_call({**renamed, "role": str(renamed.get("role"))}, columns))
+    return turns
+
+
+def _read_call(turn: Turn, columns: Columns) -> Turn:
+    """The turn with a known role, and with its call where the role says that the content writes one out."""
+    role, text = turn["role"], turn.get("content")
+    calls = calls_in(text, columns) if isinstance(text, str) and is_call(role, columns.roles) else None
+    known = {**turn, "role": known_role(role, columns.roles)}
+    return known if calls is None else {**{key: known[key] for key in known if key != "content"}, "tool_calls": calls}
+
+
+def with_question(turns: Sequence[Turn], record: Record, columns: Columns) -> list[Turn]:
+    """The turns with the user turn that they lack, behind those of the system, where a column holds it."""
+    path = columns.path("question")
+    question = value_at(record, path) if path else None
+    if not isinstance(question, str) or any(turn["role"] == "user" for turn in turns):
+        return list(turns)
+    place = next((n for n, turn in enumerate(turns) if turn["role"] not in ("system", "developer")), len(turns))
+    return [*turns[:place], {"role": "user", "content": question}, *turns[place:]]
+
+
+def question_part(record: Record, columns: Columns) -> dict[str, str]:
+    """The part `question` of a record whose user turn may be missing."""
+    path = first_text(record, QUESTIONS, columns, "question")
+    return {"question": path} if path else {}
+
+
+QUESTIONS = ("original_question",)
+_CALL = re.compile(r"\s*<tool_call>\s*(.*?)\s*</tool_call>\s*", re.DOTALL)
+_RESPONSE = re.compile(r"\s*<tool_response>\n?(.*?)\n?</tool_response>\s*", re.DOTALL)
+_TOOLS = re.compile(r"<tools>(.*?)</tools>", re.DOTALL)
+
+
+def hermes(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    r"""Turns with calls in `<tool_call>` and results in `<tool_response>`; tools in `<tools>` of the system turn.
+
+    In:  `{"conversations": [{"from": "system", "value": "Use <tools>[{\"name\": \"f\"}]</tools>"}, {"from": "gpt",
+           "value": "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>"},
+           {"from": "tool", "value": "<tool_response>\n{\"rain\": false}\n</tool_response>"}]}`
+    Out: `{"messages": [{"role": "system", "content": "Use <tools>[{\"name\": \"f\"}]</tools>"}, {"role": "assistant",
+           "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]},
+           {"role": "tool", "content": "{\"rain\": false}"}],
+           "tools": [{"type": "function", "function": {"name": "f"}}]}`
+
+    The system turn stays as it is. A turn in which one call cannot be read stays text. Each response is a turn. A
+    question in a column of its own is put in as `traces` does.
+    Raises DialectError `msg.role`.
+    """
+    return by_row(batch, columns, _hermes)
+
+
+def _hermes(record: Record, columns: Columns) -> dict[str, Any]:
+    turns = with_question(plain_turns(record, columns), record, columns)
+    tools = [] if value_at(record, columns.path("tools") or "") else _hermes_tools(turns)
+    made = [new for turn in turns for new in _hermes_turn(turn, columns)]
+    return {"messages": made, "tools": tools or None}
+
+
+def _hermes_tools(turns: Sequence[Turn]) -> list[Any]:
+    """The specifications between the tags of the first system turn; the first match may be a mere mention of them."""
+    text = turns[0]["content"] if turns and turns[0]["role"] == "system" else ""
+    for found in _TOOLS.findall(text) if isinstance(text, str) else []:
+        specs = read_literal(found.strip())
+        lines = [read_literal(line) for line in found.splitlines() if line.strip()]
+        specs = lines if isinstance(specs, str) else specs if isinstance(specs, list) else [specs]
+        if specs and all(isinstance(spec, Mapping) for spec in specs):
+            return [spec_of(spec) for spec in specs]
+    return []
+
+
+def _hermes_turn(turn: Turn, columns: Columns) -> list[Turn]:
+    text = turn.get("content")
+    if not isinstance(text, str):
+        return [turn]
+    if turn["role"] == "tool":
+        found = _RESPONSE.findall(text)
+        return [{**turn, "content": said} for said in found] if found and not _RESPONSE.sub("", text) else [turn]
+    blocks = _CALL.findall(text) if turn["role"] == "assistant" else []
+    calls = [calls_in(block, columns) for block in blocks]
+    if not calls or not all(calls):
+        return [turn]
+    rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
+    said = _CALL.sub("", text)
+    content = {"content": said} if said else {}
+    return [{"role": turn["role"], **content, "tool_calls": [c for some in calls for c in some or []], **rest}]
+
+
+def hermes_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record whose assistant writes a `<tool_call>`."""
+    found = written_by_assistant(record, columns, "<tool_call>")
+    return None if found is None else {**found, **question_part(record, columns)}
+
+
+def written_by_assistant(record: Record, columns: Columns, mark: str) -> dict[str, str] | None:
+    found = messages_parts(record, columns)
+    if found is None:
+        return None
+    content = found.get("messages.content", "content")
+    turns = turns_at(record, found["messages"]) or []
+    return found if any(mark in turn[content] for turn in turns if isinstance(turn.get(content), str)) else None
+
+
+_GLAIVE = re.compile(r"(?:^|\n)\s*(USER|ASSISTANT|FUNCTION RESPONSE):[ \t]?")
+_FUNCTION_CALL = re.compile(r"\s*<functioncall>\s*(\{.*\})\s*", re.DOTALL)
+_END = re.compile(r"\s*<\|endoftext\|>\s*\Z|\n+\Z")
+
+
+def glaive(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    r"""A system text with JSON objects and a chat written as one text (glaive-function-calling-v2).
+
+    In:  `{"system": "SYSTEM: Use these functions -\n{\"name\": \"f\"}", "chat": "USER: Rain?\n\n\nASSISTANT:
+           <functioncall> {\"name\": \"f\", \"arguments\": '{\"a\": 1}'} <|endoftext|>\n\n\nFUNCTION RESPONSE: no\n"}`
+    Out: `{"messages": [{"role": "user", "content": "Rain?"}, {"role": "assistant", "tool_calls": [{"type": "function",
+           "function": {"name": "f", "arguments": {"a": 1}}}]}, {"role": "tool", "name": "f", "content": "no"}],
+           "tools": [{"type": "function", "function": {"name": "f"}}]}`
+
+    The objects of the system text become `tools`; a system text without any stays a system turn. Line breaks between
+    turns and `<|endoftext|>` go. A call that cannot be read stays text. Raises DialectError `msg.type`.
+    """
+    return by_row(batch, columns, _glaive)
+
+
+def _glaive(record: Record, columns: Columns) -> dict[str, Any]:
+    path = columns.path("chat") or "chat"
+    chat, system = value_at(record, path), value_at(record, columns.path("preamble") or "system")
+    pieces = _GLAIVE.split(chat) if isinstance(chat, str) else []
+    if len(pieces) < 3:
+        raise DialectError(f"column `{path}` does not begin with `USER:`", code="msg.type")
+    tools, text = _glaive_tools(system) if isinstance(system, str) else ([], "")
+    turns: list[Turn] = [{"role": "system", "content": text}] if text and not tools else []
+    for name, said in zip(pieces[1::2], pieces[2::2], strict=True):
+        turns.append(_glaive_turn(name, _END.sub("", said), turns, columns))
+    return {"messages": turns, "tools": tools or None}
+
+
+def _glaive_turn(name: str, said: str, before: Sequence[Turn], columns: Columns) -> Turn:
+    if name == "USER":
+        return {"role": "user", "content": said}
+    if name == "FUNCTION RESPONSE":
+        calls = before[-1].get("tool_calls") if before else None
+        named = {"name": calls[-1]["function"]["name"]} if calls else {}
+        return {"role": "tool", **named, "content": said}
+    match = _FUNCTION_CALL.fullmatch(said)
+    calls = calls_in(match[1], columns) if match else None
+    return {"role": "assistant", "tool_calls": calls} if calls else {"role": "assistant", "content": said}
+
+
+def _glaive_tools(system: str) -> tuple[list[Any], str]:
+    """The JSON objects that follow one another in the system text, as specifications, and the text without mark."""
+    text = system.removeprefix("SYSTEM:").removeprefix(" ")
+    start = text.find("{")
+    specs: list[Any] = []
+    decoder = json.JSONDecoder()
+    while start >= 0:
+        try:
+            spec, end = decoder.raw_decode(text, start)
+        except ValueError:
+            break
+        specs.append(spec_of(spec))
+        start = text.find("{", end)
+    return specs, text
+
+
+def glaive_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a chat in Glaive's form."""
+    path = columns.path("chat") or "chat"
+    chat = value_at(record, path)
+    if not isinstance(chat, str) or not _GLAIVE.match(chat):
+        return None
+    return {"chat": path, **({"preamble": "system"} if isinstance(record.get("system"), str) else {})}
+
+
+_TYPES = {
+    "str": "string", "string": "string", "int": "integer", "integer": "integer", "float": "number", "number": "number",
+    "bool": "boolean", "boolean": "boolean", "list": "array", "array": "array", "set": "array", "tuple": "array",
+    "dict": "object", "object": "object",
+}  # fmt: skip
+
+
+def xlam(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    r"""A query, the tools and the calls that answer it, the last two written as JSON (xlam-function-calling-60k).
+
+    In:  `{"query": "Rain?", "tools": "[{\"name\": \"f\", \"description\": \"d\", \"parameters\": {\"a\": {\"type\":
+           \"int\", \"description\": \"x\"}}}]", "answers": "[{\"name\": \"f\", \"arguments\": {\"a\": 1}}]"}`
+    Out: `{"messages": [{"role": "user", "content": "Rain?"}, {"role": "assistant", "tool_calls": [{"type": "function",
+           "function": {"name": "f", "arguments": {"a": 1}}}]}], "tools": [{"type": "function", "function": {"name":
+           "f", "description": "d", "parameters": {"type": "object", "properties": {"a": {"type": "integer",
+           "description": "x"}}, "required": ["a"]}}}]}`
+
+    Python's names of types become those of JSON Schema; a parameter that is neither `optional` nor has a default is
+    required. Raises DialectError `col.type`.
+    """
+    return by_row(batch, columns, _xlam)
+
+
+def _xlam(record: Record, columns: Columns) -> dict[str, Any]:
+    query, tools, answers = (value_at(record, columns.path(part) or part) for part in ("prompt", "specs", "answers"))
+    if not isinstance(query, str):
+        raise DialectError(f"the query is {kind_of(query)}, not text", code="col.type")
+    calls = (
+        calls_in(answers, columns) if isinstance(answers, str) else [call_of(call, columns) for call in answers or []]
+    )
+    if not calls or not all(calls):
+        raise DialectError("the answers are not a list of calls", code="col.type")
+    specs = specs_from(tools)
+    said = [{"role": "user", "content": query}, {"role": "assistant", "tool_calls": calls}]
+    return {"messages": said, "tools": [_xlam_spec(spec) for spec in specs] if specs else None}
+
+
+def _xlam_spec(spec: Any) -> Any:
+    function = dict(spec.get("function", {}))
+    parameters = function.get("parameters")
+    if not isinstance(parameters, Mapping) or "properties" in parameters:
+        return spec
+    required = [name for name, param in parameters.items() if not _optional(param)]
+    schema = {"type": "object", "properties": {name: _json_schema(param) for name, param in parameters.items()}}
+    return {**spec, "function": {**function, "parameters": {**schema, "required": required}}}
+
+
+def _optional(param: Any) -> bool:
+    return not isinstance(param, Mapping) or "default" in param or "optional" in str(param.get("type", ""))
+
+
+def _json_schema(param: Any) -> Any:
+    if not isinstance(param, Mapping) or not isinstance(param.get("type"), str):
+        return param
+    name = param["type"].split(",")[0].strip()
+    base = name.split("[")[0].lower()
+    return {**param, "type": _TYPES.get(base, "string" if base.startswith("callable") else name)}
+
+
+def xlam_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a query, tools and calls for answers."""
+    prompt = columns.path("prompt") or "query"
+    answers = read_literal(record["answers"]) if isinstance(record.get("answers"), str) else record.get("answers")
+    calls = isinstance(answers, list) and answers and all(call_of(call, columns) for call in answers)
+    fits = isinstance(value_at(record, prompt), str) and "tools" in record and calls
+    return {"prompt": prompt, "specs": "tools", "answers": "answers"} if fits else None
+
+
+def bfcl(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """A question of messages and the functions it may call (Berkeley function calling leaderboard): prompts.
+
+    In:  `{"question": [[{"role": "user", "content": "Rain?"}]], "function": [{"name": "f", "parameters": {"type":
+           "dict", "properties": {"a": {"type": "float"}}}}]}`
+    Out: `{"prompt": [{"role": "user", "content": "Rain?"}], "tools": [{"type": "function", "function": {"name": "f",
+           "parameters": {"type": "object", "properties": {"a": {"type": "number"}}}}}]}`
+
+    The types `dict`, `float`, `tuple` and `any` of schemas become those of JSON Schema. Later turns of a question of
+    several turns follow. Raises DialectError `col.type`, `msg.role`.
+    """
+    return by_row(batch, columns, _bfcl)
+
+
+def _bfcl(record: Record, columns: Columns) -> dict[str, Any]:
+    question = value_at(record, columns.path("prompt") or "question")
+    specs = specs_from(value_at(record, columns.path("specs") or "function"))
+    turns = [turn for turns in question for turn in turns] if _is_bfcl(question) else None
+    if turns is None:
+        raise DialectError("the question is not a list of lists of turns", code="col.type")
+    named = [{**turn, "role": known_role(str(turn.get("role")), columns.roles)} for turn in turns]
+    return {"prompt": named, "tools": [_bfcl_schema(spec) for spec in specs] if specs else None}
+
+
+_BFCL_TYPES = {"dict": "object", "float": "number", "tuple": "array", "any": "string"}
+
+
+def _bfcl_schema(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_bfcl_schema(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        key: _BFCL_TYPES.get(item, item) if key == "type" and isinstance(item, str) else _bfcl_schema(item)
+        for key, item in value.items()
+    }
+
+
+def _is_bfcl(question: Any) -> bool:
+    return (
+        isinstance(question, list)
+        and bool(question)
+        and all(isinstance(turns, list) and all(isinstance(turn, Mapping) for turn in turns) for turns in question)
+    )
+
+
+def bfcl_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+    """The parts of a record with a question of lists of turns and functions."""
+    prompt = columns.path("prompt") or "question"
+    fits = _is_bfcl(value_at(record, prompt)) and "function" in record
+    return {"prompt": prompt, "specs": "function"} if fits else None

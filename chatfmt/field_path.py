@@ -1,0 +1,231 @@
+"""Paths: where a value lies in a row, as users write it, followed over Arrow columns or plain Python data.
+
+    question            a column (also one whose name holds dots or brackets, written as it is)
+    a.b                 the key `b` of the object `a`; a."b.c" is the key `b.c`
+    a[0]   a[-1]        the first, the last item of a list
+    a[]                 all items, a list
+    a[].b               `b` of every item, a list as long as `a`; null where an item lacks it
+    a[].b[]             the items of all those lists, one list
+    values(a)           the values of the object `a`, a list; `values(.)` of the row itself
+
+A path that leads nowhere in a row gives null. Text that a path leads into is read as JSON, where it is JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from enum import Enum
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import Struct
+
+from .errors import UsageError
+from .json_columns import JSON, TEXT, decode_objects, encode_objects, loads
+from .schema import KEYS, ROW
+
+
+class Every(Enum):
+    """The steps that turn one value into a list: all items of a list, all values of an object."""
+
+    ITEM = "[]"
+    VALUE = "values()"
+
+
+Step = str | int | Every
+_ABSENT: Any = object()
+_FIRST = re.compile(r'[^.\[\]"]+')
+_NEXT = re.compile(r'\.([^.\[\]"]+)|\."([^"]+)"|\[(-?\d+)\]|\[\]')
+
+
+class FieldPath(Struct, frozen=True):
+    """A parsed path; `text` is what the user wrote."""
+
+    text: str
+    steps: tuple[Step, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> FieldPath:
+        """The path that `text` spells; raises UsageError where it stops making sense."""
+        inner = re.fullmatch(r"values\((.*)\)(.*)", text, re.DOTALL)
+        if inner is None:
+            return cls(text, _steps(text))
+        before = () if inner[1] == "." else _steps(inner[1])
+        return cls(text, (*before, Every.VALUE, *_next_steps(inner[2], text)))
+
+    @property
+    def root(self) -> str | None:
+        """The column that the path begins with; None for `values(.)`."""
+        return self.steps[0] if isinstance(self.steps[0], str) else None
+
+    @property
+    def is_many(self) -> bool:
+        """Whether the path gives a list by its own words, as `a[]` does."""
+        return any(isinstance(step, Every) for step in self.steps)
+
+    def find(self, value: Any) -> Any:
+        """What the path leads to in plain data, None where it leads nowhere."""
+        found = _follow(value, self.steps)
+        return None if found is _ABSENT else found
+
+    def column(self, batch: pa.RecordBatch) -> pa.Array:
+        """What the path leads to in each row of a source batch, as a column; null where it leads nowhere."""
+        if self.text in batch.schema.names:
+            return batch.column(self.text)
+        if self.root is None:
+            names = [name for name in batch.schema.names if name != ROW]
+            return _encode([_follow(row, self.steps) for row in decode_objects({n: batch.column(n) for n in names})])
+        if self.root not in batch.schema.names:
+            return pa.nulls(len(batch), TEXT)
+        return _walk(batch.column(self.root), self.steps[1:])
+
+
+@lru_cache(maxsize=1024)
+def path_of(text: str) -> FieldPath | None:
+    """The path that `text` spells; None where it can only be the name of a column."""
+    if "." not in text and "[" not in text and not text.startswith("values("):
+        return None
+    try:
+        return FieldPath.parse(text)
+    except UsageError:
+        return None
+
+
+def value_at(record: Any, text: str) -> Any:
+    """What the column or path `text` holds in a record, None where it leads nowhere; a column may be called `a.b`."""
+    if (type(record) is dict or isinstance(record, Mapping)) and text in record:
+        return record[text]
+    path = path_of(text)
+    return None if path is None else path.find(record)
+
+
+def top_level(text: str, names: Collection[str]) -> str:
+    """The column that a path starts in; `names` are the columns that there are."""
+    path = None if text in names else path_of(text)
+    return text if path is None or path.root is None else path.root
+
+
+def _steps(text: str) -> tuple[Step, ...]:
+    first = _FIRST.match(text)
+    if first is None:
+        raise _unreadable(text, text)
+    return first[0], *_next_steps(text[first.end() :], text)
+
+
+def _next_steps(rest: str, whole: str) -> tuple[Step, ...]:
+    steps: list[Step] = []
+    while rest:
+        found = _NEXT.match(rest)
+        if found is None:
+            raise _unreadable(whole, rest)
+        name, quoted, index = found.groups()
+        steps.append(name or quoted or (int(index) if index else Every.ITEM))
+        rest = rest[found.end() :]
+    return tuple(steps)
+
+
+def _unreadable(whole: str, rest: str) -> UsageError:
+    return UsageError(f"`{whole}` is not a path from `{rest}` on", hint="a path is like `a.b[0].c` or `a[]`")
+
+
+def _follow(value: Any, steps: Sequence[Step]) -> Any:
+    for place, step in enumerate(steps):
+        if isinstance(value, str):
+            value = _parsed(value)
+        if isinstance(step, Every):
+            return _follow_all(value, step, steps[place + 1 :])
+        if isinstance(step, str):
+            value = value.get(step, _ABSENT) if isinstance(value, (dict, Mapping)) else _ABSENT
+        else:
+            there = isinstance(value, list) and -len(value) <= step < len(value)
+            value = value[step] if there else _ABSENT
+    return value
+
+
+def _follow_all(value: Any, step: Every, rest: Sequence[Step]) -> Any:
+    holder = list if step is Every.ITEM else dict
+    if not isinstance(value, holder):
+        return _ABSENT
+    items = value if isinstance(value, list) else list(value.values())
+    found = [None if item is _ABSENT else item for item in (_follow(item, rest) for item in items)]
+    if any(isinstance(later, Every) for later in rest):
+        return list(chain.from_iterable(item for item in found if item is not None))
+    return found
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return loads(text)
+    except ValueError:
+        return _ABSENT
+
+
+def _walk(column: pa.Array, steps: Sequence[Step]) -> pa.Array:
+    """The column after the steps: by kernels over structs and lists, in Python for JSON and what else there is."""
+    if not steps or (len(steps) == 1 and steps[0] is Every.ITEM and pa.types.is_list(column.type)):
+        return column
+    step, type = steps[0], column.type
+    if isinstance(step, str) and pa.types.is_struct(type):
+        found = type.get_field_index(step) >= 0
+        return _walk(pc.struct_field(column, step), steps[1:]) if found else pa.nulls(len(column), TEXT)
+    if pa.types.is_list(type) and (_names_key(steps) or not _holds_json(type)):
+        if isinstance(step, int):
+            return _walk(_items_at(column, step), steps[1:])
+        if step is Every.ITEM:
+            return _walk_items(column, steps[1:])
+    return _encode([_follow(value, steps) for value in _decode(column)])
+
+
+def _holds_json(type: pa.ListType) -> bool:
+    """Whether the turns of a list have JSON fields, whose meaning a struct by itself would lose."""
+    turn = type.value_type
+    return pa.types.is_struct(turn) and any(field.type == JSON or field.name == KEYS for field in turn)
+
+
+def _names_key(steps: Sequence[Step]) -> bool:
+    return len(steps) > 1 and isinstance(steps[1], str)
+
+
+def _items_at(column: pa.ListArray, index: int) -> pa.Array:
+    lengths, starts = lengths_and_starts(column)
+    there = lengths > index if index >= 0 else lengths >= -index
+    places = starts + (index if index >= 0 else lengths + index)
+    return column.flatten().take(pa.array(places, mask=~there))
+
+
+def _walk_items(column: pa.ListArray, rest: Sequence[Step]) -> pa.Array:
+    items = _walk(column.flatten(), rest)
+    lengths, _ = lengths_and_starts(column)
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    if any(isinstance(step, Every) for step in rest):
+        if not pa.types.is_list(items.type):
+            return _encode([_follow(value, (Every.ITEM, *rest)) for value in _decode(column)])
+        inner, _ = lengths_and_starts(items)
+        ends, items = np.concatenate([[0], np.cumsum(inner)])[ends], items.flatten()
+    return list_array(ends, items, column.is_null())
+
+
+def lengths_and_starts(column: pa.ListArray) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The length of each list (0 where null) and where it starts in `column.flatten()`."""
+    lengths = pc.fill_null(column.value_lengths(), 0).to_numpy().astype(np.int64)
+    return lengths, np.cumsum(lengths) - lengths
+
+
+def list_array(ends: np.ndarray[Any, Any], items: pa.Array, absent: pa.Array) -> pa.ListArray:
+    """Lists of `items` cut at `ends` (n + 1 of them, the first 0), null where `absent`."""
+    mask = absent if absent.true_count else None
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), items, mask=mask)
+
+
+def _decode(column: pa.Array) -> list[Any]:
+    return [row.get("", _ABSENT) for row in decode_objects({"": column})]
+
+
+def _encode(values: Sequence[Any]) -> pa.Array:
+    column = encode_objects([{} if value is _ABSENT else {"": value} for value in values]).get("")
+    return pa.nulls(len(values), TEXT) if column is None else column

@@ -1,0 +1,101 @@
+"""The one schema that all shards of a Parquet output share, found from every batch before the first is written.
+
+Text stays text. A JSON column whose values are all integers, all floating-point numbers or all truth values becomes a
+column of that type; any other mixture, and every list or object, stays JSON text, so nothing is changed to fit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import pyarrow as pa
+
+from ...json_columns import JSON, TEXT, is_turns
+from ...schema import KEYS
+
+Types = dict[str, pa.DataType]
+
+_KINDS = {
+    pa.bool_(): re.compile(r"true|false"),
+    pa.int64(): re.compile(r"-?\d{1,18}"),
+    pa.float64(): re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?"),
+}
+_INTEGER = re.compile(r"-?\d+")
+
+
+def types_of(batch: pa.RecordBatch, *, typed: bool = False) -> Types:
+    """The type that each column of an output batch asks for; null where it holds nothing.
+
+    Those of a `typed` source (Parquet, Arrow) are the same in each batch, whatever it holds.
+    """
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    return {name: column.type if typed else type_of(column) for name, column in columns.items() if name != KEYS}
+
+
+def type_of(column: pa.Array) -> pa.DataType:
+    """The narrowest type that holds every value of the column exactly."""
+    if column.null_count == len(column):
+        return pa.null()
+    if column.type == JSON:
+        return json_type(text for text in column.to_pylist() if text not in (None, "null"))
+    if is_turns(column.type):
+        fields = {field.name: field.type for field in column.type.value_type if field.name != KEYS}
+        return pa.list_(pa.struct(list(fields.items())))
+    return column.type
+
+
+def json_type(texts: Iterable[str]) -> pa.DataType:
+    """int64, double or bool where every JSON text is such a value, JSON otherwise; null for none."""
+    found: pa.DataType = pa.null()
+    for text in texts:
+        kind = next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(text)), JSON)
+        if kind == pa.float64() and _INTEGER.fullmatch(text):  # an integer that int64 may not hold
+            kind = JSON
+        found = merge_type(found, kind)
+        if found == JSON:
+            return found
+    return found
+
+
+def merge_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    """The type that holds the values of both; JSON where nothing narrower does."""
+    if first == second or pa.types.is_null(second):
+        return first
+    if pa.types.is_null(first):
+        return second
+    if is_turns(first) and is_turns(second):
+        fields = merge_types(*({field.name: field.type for field in kind.value_type} for kind in (first, second)))
+        return pa.list_(pa.struct(list(fields.items())))
+    return JSON
+
+
+def merge_types(first: Mapping[str, pa.DataType], second: Mapping[str, pa.DataType]) -> Types:
+    """The columns of both, in order of first appearance."""
+    names = dict.fromkeys((*first, *second))
+    return {name: merge_type(first.get(name, pa.null()), second.get(name, pa.null())) for name in names}
+
+
+def schema_of(types: Mapping[str, pa.DataType]) -> pa.Schema:
+    """The schema of the output; columns and fields that hold nothing at all become text."""
+    return pa.schema([(name, _filled(kind)) for name, kind in types.items()])
+
+
+def _filled(kind: pa.DataType) -> pa.DataType:
+    if is_turns(kind):
+        return pa.list_(pa.struct([(field.name, _filled(field.type)) for field in kind.value_type]))
+    return TEXT if pa.types.is_null(kind) else kind
+
+
+def typed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch with its JSON columns read as the numbers and truth values that the schema says they are."""
+    columns = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        kind = schema.field(name).type if name in schema.names else column.type
+        columns.append(_read(column, kind) if column.type == JSON and kind != JSON else column)
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _read(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    texts = [None if text == "null" else text for text in column.to_pylist()]
+    return pa.array(texts, TEXT).cast(kind)

@@ -1,0 +1,85 @@
+"""The books of a conversion: what became of every row, and what was changed on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
+
+from ...errors import ChatfmtError
+from ...manifest import Shard
+
+
+class RowCounts(Struct):
+    """Counts that must balance: `read + added = written + rejected + filtered + duplicates + merged`.
+
+    `added` are rows that a step made of others (an exploded list, a split conversation), `merged` those that became
+    part of another (the messages of a tree).
+    """
+
+    read: int = 0
+    added: int = 0
+    written: int = 0
+    rejected: int = 0
+    filtered: int = 0
+    duplicates: int = 0
+    merged: int = 0
+    changes: Counter[str] = field(default_factory=Counter)
+    """How many turns or rows each transform changed."""
+    findings: Counter[str] = field(default_factory=Counter)
+    """How many rows each check found something in."""
+    engine: Counter[str] = field(default_factory=Counter)
+    """How many rows each way of rendering took, and why the slow ones were taken."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """What the template left out of some row that it was given, by design or as allowed; not counted by rows."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """How many rows were rejected for each reason code."""
+
+    def step(self, before: int, after: int) -> None:
+        """Note that a step made `after` rows of `before`."""
+        self.added += max(0, after - before)
+        self.merged += max(0, before - after)
+
+    def add(self, other: RowCounts) -> None:
+        for name, value in asdict(other).items():
+            if isinstance(value, Counter):
+                getattr(self, name).update(value)
+            else:
+                setattr(self, name, getattr(self, name) + value)
+
+    def check_balance(self) -> None:
+        """Raises an error, which is a bug of chatfmt, where a row is unaccounted for."""
+        left = self.read + self.added
+        right = self.written + self.rejected + self.filtered + self.duplicates + self.merged
+        if left != right:
+            raise ChatfmtError(f"the books do not balance: {left} rows in, {right} accounted for", code="books")
+
+    def reject(self, code: str) -> None:
+        """Note a row that was read and left out."""
+        self.add(RowCounts(read=1, rejected=1, reasons=Counter([code])))
+
+    def to_shard(self) -> dict[str, Any]:
+        """The fields of a Shard that these books fill; counters as `change.NAME`, `finding.CODE`, …"""
+        counters = {
+            "change": self.changes,
+            "finding": self.findings,
+            "engine": self.engine,
+            "left_out": self.left_out,
+            "reject": self.reasons,
+        }
+        counts = {f"{kind}.{name}": n for kind, found in counters.items() for name, n in sorted(found.items())}
+        numbers = {name: value for name, value in asdict(self).items() if not isinstance(value, Counter)}
+        return {"rows_in": numbers.pop("read"), "rows": numbers.pop("written"), **numbers, "counts": counts}
+
+
+def counted(shards: Iterable[Shard], kind: str) -> dict[str, int]:
+    """The sums over the shards of the counters of one kind (`change`, `finding`, `engine`, `left_out`, `reject`)."""
+    sums: Counter[str] = Counter()
+    for shard in shards:
+        sums.update(
+            {name.removeprefix(kind + "."): n for name, n in shard.counts.items() if name.startswith(kind + ".")}
+        )
+    return dict(sorted(sums.items()))

@@ -1,0 +1,62 @@
+"""Where output goes and in what form, read off `--out`, `--format` and `--compression`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+from ... import writers
+from ...errors import UsageError
+from ...recipe import Recipe
+
+
+class Target(Struct, frozen=True):
+    """The output: a folder of shards, one file, or a stream (stdout, a device or a named pipe)."""
+
+    kind: Literal["folder", "file", "stream"]
+    path: Path
+    format: str
+    compression: str | None
+
+    @property
+    def ending(self) -> str:
+        """The ending of its files, `.jsonl.zst`."""
+        return writers.file_ending(self.format, self.compression)
+
+
+STDOUT = Path("-")
+_FOREIGN = {".csv", ".tsv", ".txt", ".arrow", ".yaml", ".md", ".gz", ".zst", ".bz2", ".xz"}
+
+
+def target_of(out: Path | str | None, format: str | None, compression: str | None) -> Target:
+    """The target that the options name; raises UsageError for a form that cannot be written.
+
+    No OUT and `-` are stdout. A name that ends like a data file is one file, any other name a folder.
+    """
+    path = STDOUT if out is None else Path(out)
+    named = None if path == STDOUT or path.is_dir() else writers.format_of(path.name)
+    kind: Literal["folder", "file", "stream"] = "file" if named else "folder"
+    if path == STDOUT or writers.is_stream(path):
+        kind = "stream"
+    elif kind == "folder" and (path.suffix in _FOREIGN or writers.format_of(path.stem)) and not path.is_dir():
+        raise UsageError(f"`{path}` is no format that chatfmt writes", hint="name it .jsonl or .parquet, or a folder")
+    default = "parquet" if kind == "folder" else "jsonl"
+    chosen = format or (named[0] if named else default)
+    packed = compression or (named[1] if named else None)
+    if named and format and named[0] != format:
+        raise UsageError(f"`--format {format}` does not go with the name `{path.name}`", hint="leave one of them out")
+    if kind == "stream" and chosen == "parquet":
+        raise UsageError("Parquet cannot be streamed: its index comes last", hint="name a file with -o x.parquet")
+    writers.check_compression(chosen, packed)
+    return Target(kind, path, chosen, packed)
+
+
+def check_selection(recipe: Recipe, target: Target) -> None:
+    """Refuse what needs another place for the rows; raises UsageError."""
+    if recipe.test_fraction and target.kind != "folder":
+        where = "a stream" if target.kind == "stream" else "one file"
+        raise UsageError(f"`--test-fraction` makes a second split, and {where} has none", hint="name a folder with -o")
+    if recipe.shuffle and target.kind == "stream" and "-" in [spec.source for spec in recipe.source]:
+        raise UsageError("`--shuffle` cannot write before the last row has come in", hint="name a file with -o")

@@ -1,0 +1,230 @@
+"""A chat template and where it comes from: built-in, `.jinja` file, model folder, Hub model, or the plain form."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from ... import json_columns, rendering
+from ...errors import ChatfmtError, InputError, TemplateError, UnknownName, UsageError
+from ..jinja.environment import compile_template, render_text
+from ..jinja.errors import render_error
+from ..types import Moment
+from . import builtin, hub, inline, model_files
+
+Origin = Literal["built-in", "file", "folder", "hub", "plain"]
+GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+"""A tag that marks trained text, as transformers looks for it (`{%+ generation %}` is not seen)."""
+
+
+class ChatTemplate(Struct, frozen=True):
+    """A template's text with what it is rendered with; plain data, so it travels inside tasks and pickles.
+
+    `named` holds the texts of a model that has several (among them `default`, if there is one) and is empty for a
+    model with one. Renders equal `tokenizer.apply_chat_template(messages, tokenize=False, …)` of transformers.
+    """
+
+    name: str
+    text: str
+    """The template used without tools; empty where `named` has no `default`."""
+    special_tokens: Mapping[str, str] = field(default_factory=dict)
+    named: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin = "file"
+    revision: str | None = None
+    """The commit of a Hub model."""
+    date: Moment | None = None
+    """The day that `render` shows to the template; None is the moment of the call, as in transformers."""
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.text, self.origin, self.revision, self.date))
+
+    @staticmethod
+    def load(reference: str | os.PathLike[str], *, revision: str | None = None) -> ChatTemplate:
+        """The template that `-t` names: built-in, `.jinja` file, model folder, Hub model id, or the plain form.
+
+        `MODEL#NAME` takes one of a model's named templates (`CohereForAI/c4ai-command-r-v01#rag`).
+        Raises UnknownName, UsageError for a plain form that cannot be read, InputError for what cannot be found or
+        read. The text is not compiled.
+        """
+        return load(os.fspath(reference), revision)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the text, that of its file; of a model with named templates, of all of them as JSON."""
+        text = json.dumps(dict(self.named), sort_keys=True) if self.named else self.text
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts that a render may use: with one template, that one."""
+        used = [self.named[name] for name in ("default", "tool_use") if name in self.named]
+        return tuple(used) if self.named else (self.text,)
+
+    @property
+    def reads_date(self) -> bool:
+        """Whether a text asks for the date, so that the day of a run shows in its output."""
+        return any("strftime_now" in text for text in self.texts)
+
+    @property
+    def has_generation_tags(self) -> bool:
+        """Whether a text marks what the model is trained on."""
+        return any(GENERATION.search(text) for text in self.texts)
+
+    def select(self, tools: Any) -> str:
+        """The text for a conversation with these tools: `tool_use` if tools are given (also an empty list), else
+        `default`. Raises ValueError, as transformers does, where there is neither."""
+        if not self.named:
+            return self.text
+        if tools is not None and "tool_use" in self.named:
+            return self.named["tool_use"]
+        if "default" in self.named:
+            return self.named["default"]
+        raise ValueError(
+            "This model has multiple chat templates with no default specified! Please either pass a chat template or "
+            "the name of the template you wish to use to the `chat_template` argument. Available template names are "
+            f"{sorted(self.named)}."
+        )
+
+    def choose(self, tools: Any = None) -> str:
+        """`select`, with a TemplateError in words where the model has no template to choose."""
+        try:
+            return self.select(tools)
+        except ValueError as error:
+            names = ", ".join(f"`{self.name}#{name}`" for name in sorted(self.named))
+            message = f"the model `{self.name}` has several chat templates and none is the default"
+            raise TemplateError(message, hint=f"name one: {names}") from error
+
+    def check(self) -> None:
+        """Raise TemplateError where the text that is used without tools does not compile."""
+        text = self.named["tool_use"] if self.named.keys() == {"tool_use"} else self.choose()
+        try:
+            compile_template(text)
+        except (jinja2.TemplateSyntaxError, RecursionError) as error:
+            line = f", line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
+            message = f"the template `{self.name}` does not compile{line}: {error}"
+            raise TemplateError(message, code="template.syntax") from error
+
+    def render(
+        self,
+        messages: Any,
+        *,
+        tools: Any = None,
+        documents: Any = None,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool | str = False,
+        engine: Literal["auto", "trace", "jinja"] = "auto",
+        **variables: Any,
+    ) -> str:
+        """The text of one conversation, equal to transformers' `apply_chat_template(tokenize=False)`.
+
+        `variables` are template variables and win over the special tokens (`bos_token`, …). `engine="trace"` renders
+        with the traced engine alone and fails where it cannot; the others use Jinja, one conversation being too few.
+        Raises RenderError with what Jinja or Python raised as its `__cause__`.
+        """
+        if engine not in ("auto", "trace", "jinja"):
+            raise UnknownName.of("engine", engine, ("auto", "trace", "jinja"))
+        now = self.date or datetime.datetime.now()
+        try:
+            if engine == "trace":
+                asked = (add_generation_prompt, continue_final_message)
+                return _render_traced(self, messages, tools, documents, asked, variables, now)
+            return render_text(
+                self.select(tools),
+                messages,
+                tools,
+                documents,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+                variables={**self.special_tokens, **variables},
+                now=now,
+            )
+        except ChatfmtError:
+            raise
+        except Exception as error:  # a template is a stranger's program: it may raise anything
+            raise render_error(error, self.name) from error
+
+
+def _render_traced(
+    template: ChatTemplate,
+    messages: Any,
+    tools: Any,
+    documents: Any,
+    asked: tuple[bool, bool | str],
+    variables: Mapping[str, Any],
+    now: Moment,
+) -> str:
+    """The text of one conversation by way of Arrow columns and the traced engine."""
+    from .. import RenderOptions, compile
+
+    options = RenderOptions(*asked, variables=variables, date=now, engine="trace")
+    columns = [None if value is None else json_columns.json_array([value]) for value in (tools, documents)]
+    rendered = compile(template, options)(
+        rendering.ConversationBatch(json_columns.encode_conversations([messages]), *columns)
+    )
+    return str(rendered.text[0].as_py())
+
+
+def load(reference: str, revision: str | None = None) -> ChatTemplate:
+    """The template of a name, path, Hub id or plain form; see `ChatTemplate.load`."""
+    if reference == "none":
+        raise UsageError("`none` is no template: it means that nothing is rendered", hint="leave `-t` out")
+    path = Path(reference)
+    if inline.is_form(reference) and not path.exists():
+        return ChatTemplate(reference, inline.to_jinja(reference), origin="plain")
+    if "{%" in reference or "{{" in reference:
+        raise UsageError("a template's text cannot stand where its name belongs", hint="save it as a .jinja file")
+    found, _, name = reference.partition("#") if not path.exists() else (reference, "", "")
+    template = _find(found, revision)
+    return _take(template, name) if name else template
+
+
+def _find(reference: str, revision: str | None) -> ChatTemplate:
+    path = Path(reference).expanduser()
+    named = "/" not in reference and os.sep not in reference and path.suffix != ".jinja"
+    if named and (known := builtin.find(reference)):
+        return ChatTemplate(known.name, known.text, dict(known.special_tokens), origin="built-in")
+    if path.is_dir():
+        return _of_model(model_files.folder(path), "folder")
+    if path.is_file():
+        return _of_file(path)
+    if named:
+        raise _unknown(reference)
+    if hub.MODEL_ID.fullmatch(reference) and not reference.startswith(".") and path.suffix != ".jinja":
+        return _of_model(hub.repository(reference, revision), "hub")
+    raise InputError(f"there is no template file or model folder `{reference}`", hint="check the path")
+
+
+def _unknown(reference: str) -> UnknownName:
+    close = builtin.close_to(reference)
+    meant = f"did you mean `{close[0]}`? " if close else ""
+    hint = f"{meant}`chatfmt templates list` has the names; a path or a Hub model id has a `/`"
+    return UnknownName(f"unknown template `{reference}`", hint=hint)
+
+
+def _of_file(path: Path) -> ChatTemplate:
+    if path.suffix == ".json":
+        raise InputError(f"`{path}` is not a template", hint=f"name its folder: `{path.parent}`")
+    return ChatTemplate(str(path), model_files.read_text(path), origin="file")
+
+
+def _of_model(model: model_files.Repository, origin: Origin) -> ChatTemplate:
+    found = model_files.find(model)
+    named = {} if isinstance(found.templates, str) else dict(found.templates)
+    text = found.templates if isinstance(found.templates, str) else named.get("default", "")
+    return ChatTemplate(model.name, text, dict(found.special_tokens), named, origin, model.revision)
+
+
+def _take(template: ChatTemplate, name: str) -> ChatTemplate:
+    if name not in template.named:
+        raise UnknownName.of(f"chat template of `{template.name}`", name, template.named or ("default",))
+    return replace(template, name=f"{template.name}#{name}", text=template.named[name], named={})

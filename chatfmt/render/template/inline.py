@@ -1,0 +1,117 @@
+"""The plain form of a chat template, as courses teach it: text with a Python-format field for each role.
+
+    <|system|>{system_message}\\n<|user|>{user_message}\\n<|assistant|>{assistant_message}
+
+What it means, exactly. The form is cut behind each field into one **segment** a role; text behind the last field
+belongs to the last segment. A segment is its leading white space (the **separator**), the rest of the text before the
+field, the field, and the text behind it. A conversation renders one segment a message, in the order of the messages,
+so repeated turns repeat the segments; the first message is rendered without its separator. The first segment of the
+form has no separator to begin with: where a later message uses it, it takes the separator of the second segment,
+unless the form has text behind its last field, which then ends each round. The generation prompt is the assistant's
+segment up to its field. A message whose role has no segment is an error. `{{` and `}}` are braces; `\\n`, `\\t` and
+`\\\\` stand for what they mean in Python, since shells hand them on as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from string import Formatter
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ...errors import UsageError
+from ...schema import ROLES
+
+ESCAPE = re.compile(r"\\[nt\\]")
+_ESCAPES = {"\\n": "\n", "\\t": "\t", "\\\\": "\\"}
+FIELD = re.compile(r"\{(\w+?)(?:_message)?\}")
+
+
+class Segment(Struct, frozen=True):
+    """How one role is written: `separator` (not before the first message), `before`, the content, `after`."""
+
+    role: str
+    separator: str
+    before: str
+    after: str = ""
+
+
+def is_form(text: str) -> bool:
+    """Whether the text has a field of a role, and so is a plain form and not a name or a path."""
+    return any(match[1] in ROLES for match in FIELD.finditer(text))
+
+
+def to_jinja(form: str) -> str:
+    """The Jinja template that says what a plain form says.
+
+    Raises UsageError for a form that cannot be read: an unknown or repeated field, a conversion, a single brace.
+    """
+    segments = parse(form)
+    cases = "".join(map(_case, segments))
+    prompt = next((segment.separator + segment.before for segment in segments if segment.role == "assistant"), "")
+    return (
+        "{%- for message in messages %}"
+        f"{{%- if message['content'] is not string %}}{{{{- raise_exception({_literal(_NOT_TEXT)}) }}}}"
+        f"{cases}"
+        "{%- else %}{{- raise_exception('the plain template has no field {' + message['role']|string + '_message}') }}"
+        "{%- endif %}{%- endfor %}"
+        f"{{%- if add_generation_prompt %}}{{{{- {_literal(prompt)} }}}}{{%- endif %}}"
+    )
+
+
+_NOT_TEXT = "the plain template writes text, and the content of a message is none"
+
+
+def _case(segment: Segment) -> str:
+    separator = f"{{%- if not loop.first %}}{{{{- {_literal(segment.separator)} }}}}{{%- endif %}}"
+    after = f" + {_literal(segment.after)}" if segment.after else ""
+    return (
+        f"{{%- elif message['role'] == {_literal(segment.role)} %}}"
+        f"{separator if segment.separator else ''}"
+        f"{{{{- {_literal(segment.before)} + message['content']{after} }}}}"
+    )
+
+
+def parse(form: str) -> list[Segment]:
+    """The segments of a plain form, in its order."""
+    segments: list[Segment] = []
+    literal = ""
+    for text, field, spec, conversion in _pieces(form):
+        literal += text
+        if field is not None:
+            segments.append(_segment(literal, field, bool(spec or conversion), segments))
+            literal = ""
+    if literal:
+        segments[-1] = replace(segments[-1], after=literal)
+    elif len(segments) > 1:
+        segments[0] = replace(segments[0], separator=segments[1].separator)
+    return segments
+
+
+def _pieces(form: str) -> list[tuple[str, str | None, str | None, str | None]]:
+    try:
+        return list(Formatter().parse(ESCAPE.sub(lambda found: _ESCAPES[found[0]], form)))
+    except ValueError as error:
+        raise UsageError(f"the plain template `{form}` does not parse: {error}", hint=_HINT) from error
+
+
+def _segment(literal: str, field: str, converts: bool, earlier: list[Segment]) -> Segment:
+    role = field.removesuffix("_message")
+    if role not in ROLES or converts:
+        raise UsageError(f"the plain template has a field `{field}` that is no role's", hint=_HINT)
+    if any(segment.role == role for segment in earlier):
+        raise UsageError(f"the plain template has the field `{field}` twice", hint=_HINT)
+    before = literal.lstrip() if earlier else literal
+    return Segment(role, literal.removesuffix(before), before)
+
+
+_HINT = (
+    f"fields are {', '.join(f'{{{role}_message}}' for role in ROLES)}, each at most once; `{{{{` and `}}}}` are braces"
+)
+
+
+def _literal(text: str) -> str:
+    """The text as a Jinja string, in ASCII."""
+    escaped = text.encode("unicode_escape").decode("ascii").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -1,0 +1,147 @@
+"""The chat templates and special tokens of a model: a folder on disk or a repository of the Hub.
+
+Which file wins is transformers 5.23's order. `chat_template.jinja` and `additional_chat_templates/*.jinja` replace
+what tokenizer_config.json has, entirely; `chat_template` there is text, or a list of `{"name", "template"}`.
+`chat_template.json` belongs to processors and is not read, as tokenizers do not read it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from ...errors import InputError
+from .special_tokens import NAMED, class_defaults, special_tokens, tokenizer_class
+
+TEMPLATE_FILE = "chat_template.jinja"
+TEMPLATE_FOLDER = "additional_chat_templates"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+LEGACY_TOKENS = "special_tokens_map.json"
+MODEL_CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+
+
+class Repository(Struct, frozen=True):
+    """The files of one model: their names, and where each lies on disk once it was asked for."""
+
+    name: str
+    files: frozenset[str]
+    fetch: Callable[[str], Path]
+    revision: str | None = None
+    """The commit (40 hex digits) of a Hub repository."""
+
+    def text(self, name: str) -> str | None:
+        return read_text(self.fetch(name)) if name in self.files else None
+
+    def json(self, name: str) -> dict[str, Any]:
+        """The object in a JSON file, empty where there is no such file."""
+        text = self.text(name)
+        return {} if text is None else _object(text, f"{self.name}/{name}")
+
+
+class Found(Struct, frozen=True):
+    """What a model says about its chats: one text, or texts by name, and the special tokens."""
+
+    templates: str | Mapping[str, str]
+    special_tokens: Mapping[str, str]
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file with `\\r\\n` and `\\r` read as `\\n`, as transformers opens templates; a BOM stays."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise InputError(f"`{path}` is not UTF-8: byte {error.start}", hint="save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"`{path}` cannot be read: {error.strerror or error}") from error
+
+
+def folder(path: Path) -> Repository:
+    """The model in a folder on disk."""
+    names = [entry.name for entry in path.iterdir() if entry.is_file()]
+    more = [f"{TEMPLATE_FOLDER}/{entry.name}" for entry in (path / TEMPLATE_FOLDER).glob("*.jinja")]
+    return Repository(str(path), frozenset(names + more), lambda name: path / name)
+
+
+def find(model: Repository) -> Found:
+    """The templates and special tokens of a model.
+
+    Raises InputError where it has no template, or a file is damaged.
+    """
+    config = model.json(TOKENIZER_CONFIG)
+    legacy = {} if "added_tokens_decoder" in config else model.json(LEGACY_TOKENS)
+    templates = _templates(model, config, legacy)
+    return Found(templates, _special_tokens(model, config, legacy, templates))
+
+
+def _templates(model: Repository, config: Mapping[str, Any], legacy: Mapping[str, Any]) -> str | dict[str, str]:
+    """The text, or the texts by name; never an empty dict."""
+    own = _template_files(model)
+    given = config.get("chat_template") if own == {} else own
+    given = legacy.get("chat_template", given)  # nobody writes it there, but there it wins
+    if isinstance(given, list):
+        given = {item.get("name"): item.get("template") for item in given if isinstance(item, dict)}
+    if isinstance(given, str):
+        return given
+    if given and isinstance(given, dict) and all(isinstance(part, str) for item in given.items() for part in item):
+        return given
+    raise _no_template(model, given)
+
+
+def _template_files(model: Repository) -> str | dict[str, str]:
+    """The templates that are files of their own: text where there is but a default, which the folder may name too."""
+    names = {"default": TEMPLATE_FILE} if TEMPLATE_FILE in model.files else {}
+    for file in sorted(model.files):
+        above, _, name = file.rpartition("/")
+        if above == TEMPLATE_FOLDER and name.endswith(".jinja"):
+            names[name.removesuffix(".jinja")] = file
+    texts = {name: model.text(file) or "" for name, file in names.items()}
+    return texts["default"] if list(texts) == ["default"] else texts
+
+
+def _no_template(model: Repository, given: object) -> InputError:
+    if given:
+        return InputError(f"`chat_template` in {model.name}/{TOKENIZER_CONFIG} is neither text nor a list of templates")
+    if "chat_template.json" in model.files:
+        return InputError(
+            f"`{model.name}` has only a chat_template.json, which processors read and tokenizers do not",
+            hint="save its `chat_template` as a .jinja file and name that file",
+        )
+    return InputError(
+        f"`{model.name}` has no chat template",
+        hint="a base model has none: name the instruct model, a .jinja file, or one of `chatfmt templates list`",
+    )
+
+
+def _special_tokens(
+    model: Repository, config: Mapping[str, Any], legacy: Mapping[str, Any], templates: str | Mapping[str, str]
+) -> dict[str, str]:
+    given = config.keys() | legacy.keys()
+
+    def byte_level() -> bool:
+        asked = any(name not in given for name in NAMED[:3])  # else the class's defaults decide nothing
+        return asked and '"ByteLevel"' in (model.text(TOKENIZER) or "")
+
+    kind = tokenizer_class(model.name, model.json(MODEL_CONFIG), config, byte_level)
+    defaults = class_defaults(kind)
+    tokens = special_tokens(config, legacy, defaults)
+    texts = [templates] if isinstance(templates, str) else templates.values()
+    if "pad_token" not in given | defaults.keys() and any("pad_token" in text for text in texts):
+        padding = model.json(TOKENIZER).get("padding") or {}
+        tokens |= {"pad_token": padding["pad_token"]} if "pad_token" in padding else {}
+    return tokens
+
+
+def _object(text: str, shown: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"`{shown}` is not JSON: {error}", hint="download it again") from error
+    if not isinstance(value, dict):
+        raise InputError(f"`{shown}` does not hold a JSON object")
+    return value

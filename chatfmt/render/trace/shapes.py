@@ -1,0 +1,312 @@
+"""The shape of every conversation of a batch, as a number, without a Python object a row.
+
+Two conversations have the same **shape** if their turns agree, one by one, in their **class**: which keys are there
+and in what order, the text of `role` and `type`, and the whole text of JSON fields (tool calls, parts) where few
+different ones repeat; and if tools, documents and template variables agree. What is left to differ are texts.
+The numbers stay the same from batch to batch. Everything here is bounded: past the bounds a conversation has no shape.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import Struct
+
+from ... import json_columns, schema
+from ...rendering import ConversationBatch, RenderRequest
+from .kernels import Numbers, Source, Texts, distinct, source_of
+from .tracer import FIXED
+
+MAX_TURNS = 64
+MAX_CLASSES = 1024
+MAX_STATES = 1 << 14
+MAX_CELLS = 1 << 22
+NO_SHAPE = -1
+FEW = 32
+OFTEN = 16
+"""More than `FEW` different JSON values are few too if each occurs so often on average."""
+_WIDE_KEY = 1 << 40
+
+
+class TextColumn(Struct, frozen=True):
+    """A text field of all turns of a batch."""
+
+    source: Source
+    offsets: Numbers
+
+    def at(self, turns: Numbers) -> Texts:
+        """The texts of some turns, which must have the field."""
+        return Texts(self.source, self.offsets[turns], self.offsets[turns + 1])
+
+
+class Turns(Struct, frozen=True):
+    """All turns of a batch, end to end: conversation `row` has those from `starts[row]`, `lengths[row]` of them."""
+
+    starts: Numbers
+    lengths: Numbers
+    columns: dict[str, TextColumn]
+    classes: Numbers
+    """The class of each turn, `NO_SHAPE` where it has none."""
+    kinds: Numbers
+    """Numbers of this batch that differ where classes do, but for JSON values that differ from turn to turn."""
+
+    def of(self, row: int) -> Numbers:
+        """The kinds of the turns of one conversation."""
+        return self.kinds[self.starts[row] : self.starts[row] + self.lengths[row]]
+
+
+_NONE = np.zeros(0, np.int64)
+NO_TURNS = Turns(_NONE, _NONE, {}, _NONE, _NONE)
+"""Stands for turns that nobody looked at."""
+
+
+class Classes:
+    """Numbers for classes of turns, and for the constants of a row, in order of appearance."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self._numbers = limit, dict[Hashable, int]()
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def number(self, key: Hashable) -> int:
+        """The number of `key`, `NO_SHAPE` for a new one past the limit."""
+        found = self._numbers.get(key)
+        if found is None:
+            found = len(self._numbers) if len(self._numbers) < self.limit else NO_SHAPE
+            if found != NO_SHAPE:
+                self._numbers[key] = found
+        return found
+
+
+class _Field(Struct, frozen=True):
+    """A field of all turns: its texts and its other values, null where the other one speaks, None if it has none."""
+
+    name: str
+    texts: pa.StringArray | None
+    values: pa.Array | None
+
+
+def read_turns(messages: pa.ListArray, classes: Classes, few: int = FEW) -> Turns:
+    """The turns of a messages column; null conversations have none. `few` is a number of different JSON values."""
+    lengths = _numbers(messages.value_lengths().fill_null(0))
+    turns = messages.flatten()
+    fields = [_field(field.name, column) for field, column in zip(turns.type, turns.flatten(), strict=True)]
+    columns = {field.name: TextColumn(*source_of(field.texts)) for field in fields if field.texts is not None}
+    return Turns(np.cumsum(lengths) - lengths, lengths, columns, *_classes_of(len(turns), fields, classes, few))
+
+
+def _field(name: str, column: pa.Array) -> _Field:
+    if name in FIXED or name == schema.KEYS or column.type not in (json_columns.TEXT, json_columns.JSON):
+        return _Field(name, None, column)
+    if column.type == json_columns.TEXT:
+        return _Field(name, column, None)
+    spoken = pc.starts_with(column, '"')
+    if not pc.any(spoken).as_py():
+        return _Field(name, None, column)
+    texts = [
+        None if text is None else json_columns.loads(text) for text in pc.if_else(spoken, column, None).to_pylist()
+    ]
+    return _Field(name, json_columns.text_array(texts), pc.if_else(spoken, None, column))
+
+
+def _numbers(column: pa.Array) -> Numbers:
+    return np.asarray(column.to_numpy(zero_copy_only=False)).astype(np.int64)
+
+
+def _present(column: pa.Array) -> npt.NDArray[np.bool_]:
+    return np.asarray(column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _classes_of(count: int, fields: Sequence[_Field], classes: Classes, few: int) -> tuple[Numbers, Numbers]:
+    """The class and the kind of each turn."""
+    if not count:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    loose = np.zeros(count, np.bool_)
+    keys = [
+        _present(field.texts).astype(np.int64) for field in fields if field.texts is not None and field.texts.null_count
+    ]
+    for field in fields:
+        if field.values is not None:
+            codes, diverse = _codes(field.values, few if field.values.type == json_columns.JSON else FEW)
+            loose |= diverse
+            keys.append(codes)
+    inverse, first = _distinct(keys, count)
+    numbers = [NO_SHAPE if loose[turn] else classes.number(_class_key(fields, turn)) for turn in first.tolist()]
+    found = np.array(numbers, np.int64)[inverse]
+    found[loose] = NO_SHAPE
+    return found, inverse
+
+
+def _class_key(fields: Sequence[_Field], turn: int) -> Hashable:
+    """What one turn has besides its texts: its keys in order, and the values that are not texts."""
+    key: list[Hashable] = []
+    for field in fields:
+        if field.texts is not None and field.texts[turn].is_valid:
+            key.append(field.name)
+        elif field.values is not None and field.values[turn].is_valid:
+            key.append((field.name, _digest(field.values.type == json_columns.JSON, field.values[turn].as_py())))
+    return tuple(key)
+
+
+def _digest(is_json: bool, text: str) -> Hashable:
+    """The text and its kind, as a hash where the text is long, so that keys stay small."""
+    return is_json, text if len(text) < 64 else hashlib.sha256(text.encode()).digest()
+
+
+def constants_of(chats: ConversationBatch, request: RenderRequest, classes: Classes) -> Numbers:
+    """A number for what each row has besides its messages (tools, …), and for what is asked of it.
+
+    `NO_SHAPE` where a column differs from row to row.
+    """
+    count = len(chats)
+    given = [column if column is not None and column.null_count < count else None for column in chats.others]
+    loose = np.zeros(count, np.bool_)
+    keys: list[Numbers] = []
+    for column in given:
+        if column is not None:
+            codes, diverse = _codes(column)
+            loose |= diverse
+            keys.append(codes)
+    inverse, first = _distinct(keys, count) if count else (np.zeros(0, np.int64), np.zeros(0, np.int64))
+    numbers = [
+        NO_SHAPE if loose[row] else classes.number((request, *(_constant(column, row) for column in given)))
+        for row in first.tolist()
+    ]
+    found = np.array(numbers, np.int64)[inverse]
+    found[loose] = NO_SHAPE
+    return found
+
+
+def _constant(column: pa.Array | None, row: int) -> Hashable:
+    if column is None or not column[row].is_valid:
+        return None
+    return _digest(column.type == json_columns.JSON, column[row].as_py())
+
+
+def _codes(column: pa.Array, few: int = FEW) -> tuple[Numbers, npt.NDArray[np.bool_]]:
+    """A number for each text of a column, 0 for null, and which of them are too diverse for that."""
+    none = np.zeros(len(column), np.bool_)
+    if column.null_count == len(column):
+        return np.zeros(len(column), np.int64), none
+    present = _present(column)
+    if column.type not in (json_columns.TEXT, json_columns.JSON):
+        return present.astype(np.int64), present
+    filled = int(present.sum())
+    if len(column) > 8 * FEW and _is_diverse(column.slice(0, len(column) // 8).unique(), few, filled):
+        return present.astype(np.int64), present
+    encoded = column.dictionary_encode()
+    if _is_diverse(encoded.dictionary, few, filled):
+        return present.astype(np.int64), present
+    return _numbers(encoded.indices.fill_null(-1)) + 1, none
+
+
+def _is_diverse(values: pa.Array, few: int, filled: int) -> bool:
+    """Whether there are too many different values (null counts for none) among so many that are filled."""
+    count = len(values) - values.null_count
+    return count > few and (few < 0 or count * OFTEN > filled)
+
+
+def _distinct(keys: Sequence[Numbers], count: int) -> tuple[Numbers, Numbers]:
+    """A number for each position, equal where all keys are, and the first position of each number."""
+    combined = np.zeros(count, np.int64)
+    size = 1
+    for key in keys:
+        width = int(key.max()) + 1
+        combined = combined * width + key
+        size *= width
+        if size > _WIDE_KEY:
+            values, combined = np.unique(combined, return_inverse=True)
+            size = len(values)
+    return dense(combined, size)
+
+
+def dense(keys: Numbers, size: int) -> tuple[Numbers, Numbers]:
+    """Keys below `size` numbered from 0 without gaps, and the first position of each."""
+    if size > max(1 << 16, 4 * len(keys)):
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        return inverse.astype(np.int64), first.astype(np.int64)
+    at = np.full(size, -1, np.int64)
+    at[keys[::-1]] = np.arange(len(keys) - 1, -1, -1)
+    used = np.flatnonzero(at >= 0)
+    place = np.zeros(size, np.int64)
+    place[used] = np.arange(len(used))
+    return place[keys], at[used]
+
+
+class Shapes:
+    """A tree of turn classes: a shape is the node that the turns lead to, from the node of the row's constants."""
+
+    def __init__(self) -> None:
+        self.classes = Classes(MAX_CLASSES)
+        self.constants = Classes(MAX_STATES)
+        self._roots: dict[int, int] = {}
+        self._next = np.full((256, 16), NO_SHAPE, np.int32)
+        self._states = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether new shapes find no room any more."""
+        return self._states >= MAX_STATES or len(self.classes) >= MAX_CLASSES or len(self.constants) >= MAX_STATES
+
+    def of(self, turns: Turns, constants: Numbers) -> Numbers:
+        """The shape of each conversation; `NO_SHAPE` for empty and very long ones, and where a turn has no class.
+
+        `constants` is a number for what else the shape of each row depends on, or `NO_SHAPE`.
+        """
+        roots = {number: self._root(number) for number in distinct(constants)}
+        state = np.array([roots[number] for number in constants.tolist()] if len(roots) > 1 else [*roots.values()])
+        state = np.broadcast_to(state, len(constants)).astype(np.int64)
+        state[(turns.lengths == 0) | (turns.lengths > MAX_TURNS)] = NO_SHAPE
+        loose = np.flatnonzero(turns.classes == NO_SHAPE)
+        state[np.searchsorted(turns.starts + turns.lengths, loose, "right")] = NO_SHAPE
+        active = np.flatnonzero(state != NO_SHAPE)
+        active = active[np.argsort(-turns.lengths[active], kind="stable")]
+        lengths, starts, reached = turns.lengths[active], turns.starts[active], state[active]
+        ends = np.searchsorted(-lengths, -np.arange(int(lengths.max(initial=0))), "left")
+        for place, end in enumerate(ends.tolist()):
+            reached[:end] = self._step(reached[:end], turns.classes.take(starts[:end] + place))
+        state[active] = reached
+        return state
+
+    def _root(self, constant: int) -> int:
+        if constant == NO_SHAPE:
+            return NO_SHAPE
+        if constant not in self._roots:
+            self._roots[constant] = int(self._new_states(1)[0])
+        return self._roots[constant]
+
+    def _new_states(self, count: int) -> Numbers:
+        """The numbers of new states, `NO_SHAPE` for those that find no room."""
+        while self._states + count > len(self._next) and 2 * self._next.size <= MAX_CELLS:
+            self._next = np.concatenate([self._next, np.full_like(self._next, NO_SHAPE)])
+        room = min(count, MAX_STATES - self._states, len(self._next) - self._states)
+        found = np.full(count, NO_SHAPE, np.int64)
+        found[:room] = np.arange(self._states, self._states + room)
+        self._states += room
+        return found
+
+    def _step(self, state: Numbers, classes: Numbers) -> Numbers:
+        if len(classes) and classes.max() >= self._next.shape[1]:
+            self._widen(int(classes.max()))
+        following = self._next[state, classes].astype(np.int64)
+        following[state == NO_SHAPE] = NO_SHAPE
+        unknown = np.flatnonzero((following == NO_SHAPE) & (state != NO_SHAPE))
+        if len(unknown):
+            pairs = state[unknown] * self._next.shape[1] + classes[unknown]
+            values, inverse = np.unique(pairs, return_inverse=True)
+            found = self._new_states(len(values))
+            self._next.ravel()[values] = found
+            following[unknown] = found[inverse]
+        return following
+
+    def _widen(self, number: int) -> None:
+        width = max(2 * self._next.shape[1], number + 1)
+        wider = np.full((len(self._next), width), NO_SHAPE, np.int32)
+        wider[:, : self._next.shape[1]] = self._next
+        self._next = wider

@@ -1,0 +1,171 @@
+"""A chat template and one conversation become a program, or the reason why they do not.
+
+The template runs in the sandbox of `tracing`, with a symbol in place of every text of the conversation. What it prints
+is the program's pieces, what it asks about a text becomes a guard. A program is a claim, which `replay` checks against
+plain Jinja before it believes it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct, field
+
+from ..jinja.environment import alias_reasoning, check_documents, check_tools, context, drop_nulls, plain_data
+from ..types import UNDATED, Moment
+from .program import Path, Piece, Program, Untraceable
+from .symbolic_numbers import symbol_for
+from .symbolic_sandbox import compiled
+from .symbols import POISON, POISONED_NUMBER, Refused, Symbol, Tape, parts_of
+
+FIXED = frozenset(("role", "type"))
+"""Keys whose text is part of the shape: templates compare it, and it has few values."""
+
+
+class Inputs(Struct, frozen=True):
+    """All that a render sees besides the template, as plain data, in the words of `apply_chat_template`."""
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Any = None
+    documents: Any = None
+    add_generation_prompt: bool = False
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    now: Moment = UNDATED
+
+
+def trace(template: str, inputs: Inputs, *, deep: bool = False) -> Program | Untraceable:
+    """The program of a template for conversations with the shape of `inputs.messages`, or why there is none.
+
+    Texts of messages (not their role) are symbols; with `deep` also texts and numbers in their lists and objects,
+    such as tool calls. Tools, documents, variables, the date and the generation prompt are constants.
+    """
+    try:
+        traced = compiled(template)
+        tape, paths = Tape(), list[Path]()
+        messages = [
+            alias_reasoning(_with_symbols(plain_data(drop_nulls(message)), ("messages", place), tape, paths, deep))
+            for place, message in enumerate(inputs.messages)
+        ]
+        blocks, spans = traced.run({"messages": messages, **_constants(inputs)})
+        return _program(blocks, spans, tape, paths)
+    except Refused as refusal:
+        return Untraceable(refusal.reason, refusal.whole)
+    except RecursionError:
+        return Untraceable("it nests too deeply")
+    except Exception as error:  # whatever a template raises, plain Jinja shall raise it
+        return Untraceable(f"it raises {type(error).__name__}")
+
+
+def _constants(inputs: Inputs) -> dict[str, Any]:
+    return {
+        "tools": check_tools(inputs.tools),
+        "documents": check_documents(inputs.documents),
+        "add_generation_prompt": inputs.add_generation_prompt,
+        **context(inputs.variables, inputs.now),
+    }
+
+
+def _with_symbols(value: Any, path: Path, tape: Tape, paths: list[Path], deep: bool) -> Any:
+    """The value with a symbol for each text that is not part of the shape; their paths are added to `paths`."""
+    if isinstance(value, dict):
+        return {key: _child(value, key, path, tape, paths, deep) for key in value}
+    if isinstance(value, list):
+        return [_child(value, place, path, tape, paths, deep) for place in range(len(value))]
+    paths.append(path)
+    return symbol_for(path, value, tape)
+
+
+def _child(parent: Any, key: Any, path: Path, tape: Tape, paths: list[Path], deep: bool) -> Any:
+    value = parent[key]
+    nested = len(path) > 2
+    if is_slot(key, value, nested) or (deep and isinstance(value, (dict, list))):
+        return _with_symbols(value, (*path, key), tape, paths, deep)
+    return value
+
+
+def is_slot(key: str | int, value: Any, nested: bool) -> bool:
+    """Whether a value under `key` of a message (or `nested` in one) is a slot of the shape and not part of it."""
+    if type(value) is str:
+        return key not in FIXED
+    return nested and type(value) in (int, float) and value == value
+
+
+def _program(blocks: list[str], spans: list[tuple[int, str]], tape: Tape, paths: list[Path]) -> Program:
+    pieces, starts = _pieces(blocks, {place for place, _ in spans})
+    ranges: list[tuple[int, int]] | None = []
+    for place, body in spans:
+        found = _range(pieces, starts, place, body)
+        ranges = None if ranges is None or found is None else [*ranges, found]
+    for piece in pieces:
+        _refuse_leaks(piece)
+    _guard_addresses(pieces, tape)
+    known = None if ranges is None else tuple(ranges)
+    return Program(tuple(pieces), tuple(tape.guards.items()), known, tuple(paths))
+
+
+def _pieces(blocks: list[str], cuts: set[int]) -> tuple[list[Piece], dict[int, int]]:
+    """Literals (merged, but cut before and after each block in `cuts`) and expressions; where each cut block starts."""
+    pieces: list[Piece] = []
+    starts: dict[int, int] = {}
+    fresh = True
+    for place, block in enumerate(blocks):
+        fresh = fresh or place in cuts or place - 1 in cuts
+        starts[place] = len(pieces)
+        for part in parts_of(block):
+            literal = not isinstance(part, Symbol)
+            if literal and not fresh and pieces and isinstance(pieces[-1], str):
+                pieces[-1] += part
+            else:
+                pieces.append(part if not isinstance(part, Symbol) else part._chatfmt_expression)
+            fresh = False
+    starts[len(blocks)] = len(pieces)
+    return pieces, starts
+
+
+def _range(pieces: list[Piece], starts: dict[int, int], place: int, body: str) -> tuple[int, int] | None:
+    """Where the body of a generation block stands in the pieces, if it is what was printed next at top level."""
+    start = starts[place]
+    wanted = [part._chatfmt_expression if isinstance(part, Symbol) else part for part in parts_of(body)]
+    found = pieces[start : start + len(wanted)]
+    return (start, start + len(wanted)) if found == wanted else None
+
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}>")
+_OPEN, _CLOSE = re.compile(r" at 0x?[0-9a-f]*\Z"), re.compile(r"(x[0-9a-f]*|[0-9a-f]+)(>|\Z)")
+_REWRITE = frozenset(("replace", "lower", "upper", "capitalize", "title", "titled", "swapcase", "casefold"))
+
+
+def _guard_addresses(pieces: Sequence[Piece], tape: Tape) -> None:
+    """Leave to Jinja what looks like an object's memory address once literal and text stand side by side.
+
+    Plain Jinja refuses a printed `<… at 0x…>` whose number no text of the conversation holds, so what may print a part
+    of such a number, or another than its text has, must not have `0x` in it.
+    """
+    for place, piece in enumerate(pieces):
+        if isinstance(piece, str):
+            continue
+        before = pieces[place - 1] if place else ""
+        behind = pieces[place + 1] if place + 1 < len(pieces) else "\n"
+        apart = isinstance(before, str) and isinstance(behind, str) and not _is_made(piece)
+        if _OPEN.search(str(before)):
+            raise Refused("it prints a memory address")
+        if not apart or _CLOSE.match(str(behind)):
+            tape.guards.setdefault(("has", piece, "0x"), False)
+
+
+def _is_made(expression: Piece) -> bool:
+    """Whether an expression may print a number that none of its texts holds."""
+    return not isinstance(expression, str) and (
+        expression[0] == "cat" or expression[0] in _REWRITE or (expression[0] != "leaf" and _is_made(expression[1]))
+    )
+
+
+def _refuse_leaks(piece: Piece) -> None:
+    if not isinstance(piece, str):
+        return
+    if POISON[:2] in piece or POISON[2:10] in piece or str(POISONED_NUMBER)[:12] in piece:
+        raise Refused("a text leaked past its symbol")
+    if _ADDRESS.search(piece):
+        raise Refused("it prints a memory address")

@@ -1,0 +1,209 @@
+"""Bytes of files: opened wherever they lie, decompressed in a stream, with proof that the stream ended as it should."""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError, Location
+from ..model import Compression
+
+CHUNK = 4 << 20
+"""Bytes asked of a file at a time."""
+_FED = 8 << 10  # 8 KiB of hostile zstd can be 256 MiB: all that may appear before the ratio is looked at
+_PIECE = 1 << 20
+_RATIO = 1000
+_RATIO_FROM = 64 << 20
+
+MAGIC: dict[bytes, Compression] = {
+    b"\x1f\x8b": "gz",
+    b"\x28\xb5\x2f\xfd": "zst",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\x00": "xz",
+}
+SUFFIXES: dict[str, Compression] = {
+    ".gz": "gz", ".gzip": "gz", ".zst": "zst", ".zstd": "zst", ".bz2": "bz2", ".xz": "xz",
+}  # fmt: skip
+
+
+def is_remote(uri: str) -> bool:
+    """Whether `uri` is a URL for fsspec, as against a path."""
+    return "://" in uri
+
+
+def open_binary(uri: str) -> BufferedIOBase:
+    """The file of a path or an fsspec URL, opened to read. Raises InputError where that fails."""
+    try:
+        if not is_remote(uri):
+            return Path(uri).open("rb")
+        import fsspec
+
+        return fsspec.open(uri, "rb").open()  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        raise InputError(f"no such file `{uri}`", code="file.missing") from None
+    except (ImportError, ValueError) as error:
+        raise InputError(f"cannot open `{uri}`: {error}", code="file.missing") from None
+    except OSError as error:
+        code = "file.permission" if isinstance(error, PermissionError) else "file.unreadable"
+        raise InputError(f"cannot open `{uri}`: {error.strerror or error}", code=code) from None
+
+
+def compression_of(head: bytes) -> Compression | None:
+    """The compression that the first bytes of a file show."""
+    if _is_skippable(head):
+        return "zst"
+    return next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
+
+
+def _is_skippable(head: bytes) -> bool:
+    """Whether a frame begins that zstd skips (RFC 8878, 3.1.2); it may come first."""
+    return head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
+
+
+def file_chunks(uri: str, start: int = 0, stop: int | None = None, size: int = CHUNK) -> Iterator[bytes]:
+    """The bytes [start, stop) of a file as they lie on disk, `size` at a time."""
+    with open_binary(uri) as file:
+        if start:
+            file.seek(start)
+        at = start
+        while chunk := file.read(size if stop is None else min(size, stop - at)):
+            at += len(chunk)
+            yield chunk
+
+
+def decompressed(
+    chunks: Iterable[bytes], compression: Compression | None, shown: str, *, at_once: bool = False
+) -> Iterator[bytes]:
+    """The content of a stream, whatever the number of its members or frames, `CHUNK` bytes at a time.
+
+    With `at_once`, what comes of a chunk does not wait for the next. Raises InputError where the stream is damaged or
+    goes on with something else (`file.compressed`), stops before its end (`file.truncated`), or unpacks to more than
+    1000 times its size (`file.compressed`).
+    """
+    return iter(chunks) if compression is None else _joined(_members(chunks, compression, shown), at_once)
+
+
+def _joined(pieces: Iterable[bytes], at_once: bool) -> Iterator[bytes]:
+    """The pieces in chunks as large as those of a file, for readers make a batch of each; an empty one ends a chunk."""
+    held = bytearray()
+    try:
+        for piece in pieces:
+            held += piece
+            while len(held) >= CHUNK or (held and at_once and not piece):
+                yield bytes(held[:CHUNK])
+                del held[:CHUNK]
+    except InputError:  # what came before it is whole
+        if held:
+            yield bytes(held)
+        raise
+    if held:
+        yield bytes(held)
+
+
+def _members(chunks: Iterable[bytes], compression: Compression, shown: str) -> Iterator[bytes]:
+    """The content in small pieces, with an empty one where no more comes of a chunk."""
+    make, pump = _DECODERS[compression]
+    decoder, fed, came, data = None, 0, 0, b""
+    for chunk in _fed(chunks):
+        if not chunk:
+            yield b""
+            continue
+        fed, data = fed + len(chunk), data + chunk
+        while data:
+            if decoder is None:
+                data = _unpadded(data, compression)
+                if len(data) < _LONGEST_MAGIC:
+                    break
+                decoder = _member(make, data, compression, shown)
+            try:
+                for content in pump(decoder, data):
+                    came += len(content)
+                    _check_ratio(came, fed, shown)
+                    if content:
+                        yield content
+            except _DAMAGE as error:
+                raise _damaged(compression, str(error), shown) from None
+            data, decoder = (decoder.unused_data, None) if decoder.eof else (b"", decoder)
+    if decoder is not None:
+        raise InputError(
+            f"the {compression} data stops before its end", code="file.truncated", at=Location(shown), hint=_AGAIN
+        )
+    if data:
+        raise _damaged(compression, "it goes on after its end", shown)
+
+
+def _fed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The chunks in pieces of `_FED` bytes, with an empty one after each chunk."""
+    for chunk in chunks:
+        yield from (chunk[at : at + _FED] for at in range(0, len(chunk), _FED))
+        yield b""
+
+
+def _member(make: Callable[[], Any], data: bytes, compression: Compression, shown: str) -> Any:
+    if compression_of(data) != compression:
+        raise _damaged(compression, "it goes on after its end", shown)
+    return make()
+
+
+def _unpadded(data: bytes, compression: Compression) -> bytes:
+    """The input behind a member without the zeros that may follow it: those of xz, by fours (xz file format, 2.2)."""
+    zeros = len(data) - len(data.lstrip(b"\0")) if compression == "xz" else 0
+    return data[zeros - zeros % 4 :]
+
+
+def _pump_zlib(decoder: Any, data: bytes) -> Iterator[bytes]:
+    while True:
+        content = decoder.decompress(data, _PIECE)
+        yield content
+        data = decoder.unconsumed_tail
+        if decoder.eof or (not data and len(content) < _PIECE):
+            return
+
+
+def _pump_blocks(decoder: Any, data: bytes) -> Iterator[bytes]:
+    yield decoder.decompress(data, _PIECE)
+    while not decoder.eof and not decoder.needs_input:
+        yield decoder.decompress(b"", _PIECE)
+
+
+def _zstd() -> Any:
+    import zstandard  # slow to import, and for such files only
+
+    return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+
+
+def _pump_zstd(decoder: Any, data: bytes) -> Iterator[bytes]:
+    from zstandard import ZstdError
+
+    try:
+        yield decoder.decompress(data)
+    except ZstdError as error:
+        raise OSError(str(error)) from None
+
+
+def _check_ratio(came: int, fed: int, shown: str) -> None:
+    if came > _RATIO_FROM and came > _RATIO * fed:
+        raise InputError(
+            f"unpacks to more than {_RATIO} times its size", code="file.compressed", at=Location(shown),
+            hint="decompress it first if this is meant",
+        )  # fmt: skip
+
+
+def _damaged(compression: Compression, why: str, shown: str) -> InputError:
+    return InputError(f"damaged {compression} data: {why}", code="file.compressed", at=Location(shown), hint=_AGAIN)
+
+
+_AGAIN = "fetch or write the file again"
+_LONGEST_MAGIC = max(map(len, MAGIC))
+_DAMAGE = (zlib.error, OSError, EOFError, lzma.LZMAError)
+_DECODERS: dict[Compression, tuple[Callable[[], Any], Callable[[Any, bytes], Iterator[bytes]]]] = {
+    "gz": (lambda: zlib.decompressobj(wbits=31), _pump_zlib),
+    "zst": (_zstd, _pump_zstd),
+    "bz2": (bz2.BZ2Decompressor, _pump_blocks),
+    "xz": (lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=1 << 30), _pump_blocks),
+}

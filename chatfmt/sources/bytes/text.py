@@ -1,0 +1,59 @@
+"""The text of a file as UTF-8 bytes: decompressed, and recoded where the user names another encoding."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator
+
+from ...errors import InputError, Location, UsageError
+from ..model import InputSplit, ReaderOptions, SourceFile
+from .compression import decompressed, file_chunks
+
+
+def content(
+    file: SourceFile | InputSplit, options: ReaderOptions, start: int = 0, stop: int | None = None
+) -> Iterator[bytes]:
+    """The text of a file; [start, stop) of its bytes where it is neither compressed nor recoded."""
+    chunks = decompressed(file_chunks(file.uri, start, stop), file.compression, file.shown)
+    return recoded(chunks, options.encoding, file.shown)
+
+
+def is_seekable(file: SourceFile | InputSplit, options: ReaderOptions) -> bool:
+    """Whether the records of a text file can be entered in the middle of it."""
+    return file.compression is None and not recodes(options.encoding) and options.field is None
+
+
+def recoded(chunks: Iterable[bytes], encoding: str | None, shown: str) -> Iterator[bytes]:
+    """The chunks as UTF-8. Raises UsageError for an unknown encoding, InputError for bytes that do not belong to it."""
+    return _recoded(chunks, encoding, shown) if encoding and recodes(encoding) else iter(chunks)
+
+
+def _recoded(chunks: Iterable[bytes], encoding: str, shown: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    read = at = 0
+    try:
+        for chunk in chunks:
+            yield decoder.decode(chunk).encode()
+            read += len(chunk)
+            at = read - len(decoder.getstate()[0])  # a character that has begun is decoded with the next chunk
+        yield decoder.decode(b"", final=True).encode()
+    except UnicodeError as error:
+        byte = at + getattr(error, "start", 0)
+        message = f"not {encoding}: {getattr(error, 'reason', error)}"
+        raise InputError(message, code="file.encoding", at=Location(shown, byte=byte), hint=_HINT) from None
+
+
+_HINT = "name the encoding of the file, as in `--encoding latin-1`"
+
+
+def recodes(encoding: str | None) -> bool:
+    """Whether text in that encoding must be recoded to UTF-8. Raises UsageError for an unknown one."""
+    if encoding is None:
+        return False
+    try:
+        " ".encode(encoding)  # a codec that is no encoding of text (`base64`) says so only here
+        if (name := codecs.lookup(encoding).name) in ("idna", "punycode"):
+            raise LookupError("it writes host names, not files")
+        return name not in ("utf-8", "utf-8-sig")
+    except (LookupError, ValueError):
+        raise UsageError(f"unknown encoding `{encoding}`", hint="such as `utf-16`, `latin-1` or `cp1252`") from None

@@ -1,0 +1,256 @@
+"""The data files of a folder by split, as `datasets` finds them, but never outside of the folder.
+
+First what `save_to_disk` wrote; then the `configs:` of the card (README.md); then `data/train-00000-of-00007.*` with
+any split name; then folders, then files named after a split (`train`, `dev`, `eval`, …); else all files are `train`.
+Names that begin with a dot or an underscore are no data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from ...errors import InputError, Location, UsageError
+from .sniff import NAMED, named_format
+from .split_slices import unknown
+
+Splits = dict[str, list[Path]]
+T = TypeVar("T")
+
+KEYWORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "dev", "val"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+"""The words in the names of files and folders that say which split they are."""
+_SHARDED = re.compile(r"data/(?P<split>\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*\.[^/]*")
+_NO_DATA = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+
+
+class Found(Struct, frozen=True):
+    """Files by split, and what the card says."""
+
+    splits: Splits
+    subset: str | None = None
+    licence: str | None = None
+    left: tuple[str, ...] = ()
+    """Data files whose names tell no split where those of others do: `datasets` leaves them out, and so do we."""
+
+
+def find_splits(
+    root: Path, *, name: str | None = None, data_files: Sequence[str] = (), data_dir: str | None = None
+) -> Found:
+    """The files of a folder by split. Raises InputError where there are none, UnknownName for an unknown subset."""
+    if data_files:
+        return Found(_by_patterns(root, named_globs(data_files)))
+    base = inside(root, root / data_dir) if data_dir else root
+    if saved := _saved(base):
+        return Found(saved)
+    card = read_card(root)
+    if (configs := card.get("configs")) and not data_dir:
+        config = choose_config(configs, name)
+        return Found(_by_config(root, config), str(config.get("config_name", "default")), _licence(card))
+    if name is not None:
+        raise UsageError(f"`{root}` has no subsets, so `--name {name}` is not one", hint="leave `--name` out")
+    splits, left = _by_names(base)
+    return Found(splits, licence=_licence(card), left=left)
+
+
+def named_globs(data_files: Sequence[str]) -> dict[str, list[str]]:
+    """`--data-files` by split: `GLOB` is `train`, `SPLIT=GLOB` says which."""
+    globs: dict[str, list[str]] = {}
+    for given in data_files:
+        found = re.fullmatch(r"(\w+(?:\.\w+)*)=(.+)", given)
+        split, pattern = (found[1], found[2]) if found else ("train", given)
+        globs.setdefault(split, []).append(pattern)
+    return globs
+
+
+def inside(root: Path, path: Path) -> Path:
+    """`path`, if it lies in `root` once all links are followed. Raises InputError (`file.outside`)."""
+    allowed = root.resolve()
+    if allowed.parent.name == "snapshots" and (allowed.parent.parent / "blobs").is_dir():
+        allowed = allowed.parent.parent  # the cache of the Hub: files are links into `blobs`
+    if not path.resolve().is_relative_to(allowed):
+        raise InputError(
+            f"`{path}` leads outside of `{root}`", code="file.outside", hint="give that path itself as SOURCE"
+        )
+    return path
+
+
+def _listed(root: Path) -> list[Path]:
+    """The visible data files below `root`, by name."""
+    files: list[Path] = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if name[0] not in "._")
+        for linked in (Path(folder, name) for name in folders if Path(folder, name).is_symlink()):
+            inside(root, linked)
+        files += [inside(root, Path(folder, name)) for name in names if _is_data(name)]
+    return sorted(files, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _is_data(name: str) -> bool:
+    return name[0] not in "._" and name not in _NO_DATA and named_format(name) is not None
+
+
+def _by_names(root: Path) -> tuple[Splits, tuple[str, ...]]:
+    """The visible data files below `root` by split, and the names of those in none."""
+    names = {path: path.relative_to(root).as_posix() for path in _listed(root)}
+    if not names:
+        raise InputError(f"there are no data files in `{root}`", code="file.missing", hint=f"files named {_SUFFIXES}")
+    splits = splits_by_name(names)
+    taken = {path for paths in splits.values() for path in paths}
+    return splits, tuple(name for path, name in names.items() if path not in taken)
+
+
+def splits_by_name(names: Mapping[T, str]) -> dict[str, list[T]]:
+    """The keys by the split that their names (below the root) tell: train, validation, test, others; else all train."""
+    for splits_of in (_sharded, _in_folders, _in_name):
+        splits: dict[str, list[T]] = {}
+        for key, name in names.items():
+            for split in splits_of(name):
+                splits.setdefault(split, []).append(key)
+        if splits:
+            return {split: splits[split] for split in sorted(splits, key=_rank)}
+    return {"train": list(names)}
+
+
+_SUFFIXES = ", ".join(f"`*{suffix}`" for suffix in NAMED)
+
+
+def _rank(split: str) -> tuple[int, str]:
+    known = list(KEYWORDS)
+    return (known.index(split) if split in known else len(known)), split
+
+
+def _sharded(name: str) -> list[str]:
+    found = _SHARDED.fullmatch(name)
+    return [found["split"]] if found else []
+
+
+def _in_folders(name: str) -> list[str]:
+    folders = name.split("/")[:-1]
+    return [split for split, words in KEYWORDS.items() if any(_says(part, words, "$") for part in folders)]
+
+
+def _in_name(name: str) -> list[str]:
+    return [split for split, words in KEYWORDS.items() if _says(name.rsplit("/", 1)[-1], words, "")]
+
+
+def _says(part: str, words: Iterable[str], end: str) -> bool:
+    """Whether a word stands in a name, apart from other letters; `end` is what may also follow it."""
+    behind = r"(?=[-._ 0-9]|$)" if end else r"(?=[-._ 0-9])"
+    return re.search(rf"(?:^|[-._ 0-9])(?:{'|'.join(words)}){behind}", part) is not None
+
+
+def _by_patterns(root: Path, globs: Mapping[str, Sequence[str]]) -> Splits:
+    return {split: [path for glob in patterns for path in _matching(root, glob)] for split, patterns in globs.items()}
+
+
+def _matching(root: Path, glob: str) -> list[Path]:
+    if ".." in Path(glob).parts or Path(glob).is_absolute():
+        raise InputError(
+            f"`{glob}` leads outside of `{root}`", code="file.outside", hint="give that path itself as SOURCE"
+        )
+    if (root / glob).is_file():
+        return [inside(root, root / glob)]
+    found = [inside(root, path) for path in sorted(root.glob(glob)) if path.is_file() and path.name[0] not in "._"]
+    if not found:
+        raise InputError(f"no file in `{root}` matches `{glob}`", code="file.missing")
+    return found
+
+
+def read_card(root: Path) -> dict[str, Any]:
+    """The metadata at the top of README.md; empty where there is none. Raises InputError for YAML that is none."""
+    card = root / "README.md"
+    text = inside(root, card).read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    return card_metadata(text, str(card))
+
+
+def card_metadata(text: str, shown: str) -> dict[str, Any]:
+    """The YAML between the `---` lines that a card begins with."""
+    found = re.match(r"---[ \t]*\r?\n(.*?)\r?\n---", text, re.DOTALL)
+    if not found:
+        return {}
+    import yaml
+
+    try:
+        data = yaml.safe_load(found[1])
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"the metadata of the card is not YAML: {error}", code="file.card", at=Location(shown)
+        ) from None
+    return data if isinstance(data, dict) else {}
+
+
+def _licence(card: Mapping[str, Any]) -> str | None:
+    given = card.get("license")
+    return ", ".join(map(str, given)) if isinstance(given, list) else str(given) if given else None
+
+
+def choose_config(configs: Sequence[Mapping[str, Any]], name: str | None) -> Mapping[str, Any]:
+    """The subset of that name, else the default or the only one. Raises UnknownName, UsageError."""
+    known = {str(config.get("config_name", "default")): config for config in configs if isinstance(config, dict)}
+    if name is not None:
+        if name not in known:
+            raise unknown("subset", name, known)
+        return known[name]
+    default = [key for key, config in known.items() if config.get("default")] or [
+        key for key in known if key == "default"
+    ]
+    if len(known) == 1 or default:
+        return known[default[0]] if default else next(iter(known.values()))
+    raise UsageError(
+        f"which subset: {', '.join(f'`{key}`' for key in known)}", hint=f"such as `--name {next(iter(known))}`"
+    )
+
+
+def _by_config(root: Path, config: Mapping[str, Any]) -> Splits:
+    base = inside(root, root / str(config["data_dir"])) if config.get("data_dir") else root
+    given = config.get("data_files")
+    if given is None:
+        return _by_names(base)[0]
+    globs: dict[str, list[str]] = {}
+    for entry in given if isinstance(given, list) else [given]:
+        split, paths = (
+            (entry.get("split", "train"), entry.get("path", [])) if isinstance(entry, dict) else ("train", entry)
+        )
+        globs.setdefault(str(split), []).extend(map(str, paths if isinstance(paths, list) else [paths]))
+    return _by_patterns(base, globs)
+
+
+def _saved(root: Path) -> Splits | None:
+    """The splits that `save_to_disk` left in `root`."""
+    if (root / "dataset_dict.json").is_file():
+        names = _list_in(root / "dataset_dict.json", "splits")
+        return {str(name): _saved_files(inside(root, root / str(name))) for name in names}
+    if (root / "state.json").is_file() and (root / "dataset_info.json").is_file():
+        return {"train": _saved_files(root)}
+    return None
+
+
+def _saved_files(root: Path) -> list[Path]:
+    entries = _list_in(root / "state.json", "_data_files")
+    files = [inside(root, root / str(entry.get("filename"))) for entry in entries if isinstance(entry, dict)]
+    missing = next((path for path in files if not path.is_file()), None)
+    if missing:
+        raise InputError(f"no such file `{missing}`", code="file.missing", at=Location(str(root / "state.json")))
+    return files
+
+
+def _list_in(path: Path, key: str) -> list[Any]:
+    """The list under a key of a JSON file."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"cannot read: {error}", code="file.damaged", at=Location(str(path))) from None
+    found = value.get(key, []) if isinstance(value, dict) else None
+    if not isinstance(found, list):
+        raise InputError(f"there is no list `{key}` in it", code="file.damaged", at=Location(str(path)))
+    return found

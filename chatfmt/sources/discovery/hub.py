@@ -1,0 +1,187 @@
+"""Data sets of the Hugging Face Hub: one call finds the data set and pins its commit, `datasets` says which files
+belong to the subset and split, and only those are fetched, to be read like any other file.
+
+Of a data set that was resolved before, the list of its files is kept (`$XDG_CACHE_HOME/chatfmt/hub`), so that it can be
+read from the cache of `huggingface_hub` when the Hub does not answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
+
+from ...errors import InputError, Location
+from ..model import ReaderOptions, Source
+from .data_files import named_globs
+from .hub_errors import HubRequest, Unreachable, first_line, is_of_transport, said_in_words
+from .local import local_file
+from .split_slices import asked_slices
+
+_SECONDS = 15
+_AT_ONCE = 4
+
+
+class Resolved(Struct, frozen=True):
+    """What the Hub answers: the canonical id, the commit, the subset and the paths of its files by split."""
+
+    id: str
+    sha: str
+    subset: str | None
+    licence: str | None
+    files: dict[str, list[str]] = field(default_factory=dict)
+
+
+def resolve_hub(asked: HubRequest, options: ReaderOptions) -> Source:
+    """The data set with the files of the asked split, fetched.
+
+    Raises InputError for one that is not there, not accessible or not reachable, UsageError and UnknownName for a
+    subset, split or revision that it does not have.
+    """
+    _quiet()
+    notes: tuple[str, ...] = ()
+    try:
+        resolved = _ask(asked)
+        _remember(asked, resolved)
+    except Unreachable as error:
+        resolved = _recalled(asked, error)
+        notes = (f"{error.why}: using commit {resolved.sha[:12]} of `{resolved.id}` from the cache",)
+    return _fetched(asked, resolved, options, notes)
+
+
+def _fetched(asked: HubRequest, resolved: Resolved, options: ReaderOptions, notes: tuple[str, ...]) -> Source:
+    paths = [(split, path) for split, files in resolved.files.items() for path in files]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        local = list(pool.map(lambda pair: _fetch(resolved, pair[1], offline=bool(notes)), paths))
+    found = [local_file(path, options, shown) for path, (_, shown) in zip(local, paths, strict=True)]
+    splits = {
+        split: tuple(file for file, (name, _) in zip(found, paths, strict=True) if name == split)
+        for split in resolved.files
+    }
+    return Source(
+        asked.source, "hub", splits, dataset_id=resolved.id, revision=resolved.sha, subset=resolved.subset,
+        licence=resolved.licence, notes=notes, options=options,
+    )  # fmt: skip
+
+
+def _quiet() -> None:
+    """Silence the libraries of the Hub, which print to stderr; only before anyone else has imported them."""
+    if "datasets" in sys.modules:
+        return
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    import datasets
+    import huggingface_hub
+
+    datasets.logging.set_verbosity_error()
+    huggingface_hub.logging.set_verbosity_error()
+
+
+def _ask(asked: HubRequest) -> Resolved:
+    info = _dataset_info(asked)
+    with said_in_words(asked, info.id):
+        builder = _builder(asked, info)
+    files = _paths_by_split(builder, info.id, info.sha)
+    wanted = {part.split for part in asked_slices(asked.split, list(files))}
+    card = info.card_data.to_dict() if info.card_data else {}
+    licence = card.get("license")
+    return Resolved(
+        info.id, info.sha, builder.config.name, ", ".join(licence) if isinstance(licence, list) else licence,
+        {split: paths for split, paths in files.items() if split in wanted},
+    )  # fmt: skip
+
+
+def _dataset_info(asked: HubRequest) -> Any:
+    """The one call before all others: the canonical id (of `gsm8k` too) and the commit.
+
+    `load_dataset` retries a Hub that is gone for 23 seconds, and fails on names without an owner.
+    """
+    from huggingface_hub import HfApi
+
+    with said_in_words(asked, asked.source):
+        return HfApi().dataset_info(asked.source, revision=asked.revision, timeout=_SECONDS)
+
+
+def _builder(asked: HubRequest, info: Any) -> Any:
+    import datasets
+
+    files = named_globs(asked.data_files) or None
+    return datasets.load_dataset_builder(
+        info.id, asked.name, revision=info.sha, data_files=files, data_dir=asked.data_dir
+    )
+
+
+def _paths_by_split(builder: Any, id: str, sha: str) -> dict[str, list[str]]:
+    prefix = f"hf://datasets/{id}@{sha}/"
+    files = {str(split): [str(url) for url in urls] for split, urls in (builder.config.data_files or {}).items()}
+    foreign = next((url for urls in files.values() for url in urls if not url.startswith(prefix)), None)
+    if foreign:
+        raise InputError(
+            f"the card of `{id}` leads to `{foreign}`", code="file.outside", hint="give that URL as SOURCE"
+        )
+    return {split: [url.removeprefix(prefix) for url in urls] for split, urls in files.items()}
+
+
+def _fetch(resolved: Resolved, path: str, *, offline: bool) -> Path:
+    """The file in the cache, fetched if need be; a Hub that stumbles is asked again, twice."""
+    from huggingface_hub import hf_hub_download
+
+    for pause in (0.5, 2.0, None):
+        try:
+            return Path(
+                hf_hub_download(
+                    resolved.id, path, repo_type="dataset", revision=resolved.sha, local_files_only=offline,
+                    etag_timeout=_SECONDS,
+                )
+            )  # fmt: skip
+        except Exception as error:
+            if pause is None or offline or not is_of_transport(error):
+                raise _not_fetched(resolved, path, error) from None
+            time.sleep(pause)
+    raise AssertionError
+
+
+def _not_fetched(resolved: Resolved, path: str, error: Exception) -> InputError:
+    why = first_line(error)
+    if type(error).__name__ in ("LocalEntryNotFoundError", "OfflineModeIsEnabled"):
+        why = "the Hub does not answer, and it is not in the cache"
+    return InputError(f"cannot fetch `{path}`: {why}", at=Location(resolved.id), code="hub.unreachable", hint=_OFFLINE)
+
+
+_OFFLINE = "check the connection, HF_ENDPOINT and HF_HUB_OFFLINE"
+
+
+def _remember(asked: HubRequest, resolved: Resolved) -> None:
+    """Keep what the Hub answered for the day it does not; a disk that refuses is no reason to stop."""
+    record = _record(asked)
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        new = record.with_name(f".{record.name}.{os.getpid()}")
+        new.write_text(json.dumps(asdict(resolved)))
+        new.replace(record)
+    except OSError:
+        return
+
+
+def _recalled(asked: HubRequest, error: Unreachable) -> Resolved:
+    try:
+        return Resolved(**json.loads(_record(asked).read_text()))
+    except (OSError, ValueError, TypeError):
+        raise InputError(
+            f"{error.why}, and `{asked.source}` is neither a file here nor was it read before", code="hub.unreachable",
+            hint=_OFFLINE,
+        ) from None  # fmt: skip
+
+
+def _record(asked: HubRequest) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    key = json.dumps([asdict(asked), os.environ.get("HF_ENDPOINT", "")], sort_keys=True)
+    return cache / "chatfmt" / "hub" / f"{sha256(key.encode()).hexdigest()}.json"

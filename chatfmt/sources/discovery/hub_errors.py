@@ -1,0 +1,141 @@
+"""What the libraries of the Hub raise, said in words."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from msgspec import Struct
+
+from ...errors import ChatfmtError, InputError, UsageError
+from .split_slices import unknown
+
+
+class HubRequest(Struct, frozen=True):
+    """What the user asks of the Hub, in the words of `load_dataset`."""
+
+    source: str
+    name: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    data_files: tuple[str, ...] = ()
+    data_dir: str | None = None
+
+
+class Unreachable(Exception):
+    """The Hub does not answer; `why` says so in a few words."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+@contextmanager
+def said_in_words(asked: HubRequest, id: str) -> Iterator[None]:
+    """Turn what is raised inside into InputError, UsageError or UnknownName, or into Unreachable."""
+    try:
+        yield
+    except ChatfmtError:
+        raise
+    except Exception as error:
+        raise _in_words(error, asked, id) from None
+
+
+def _in_words(error: Exception, asked: HubRequest, id: str) -> Exception:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    text = str(error)
+    if "GatedRepoError" in kinds or ("DatasetNotFoundError" in kinds and "gated" in text):
+        return _gated(id, text)
+    if "RevisionNotFoundError" in kinds or ("doesn't exist on the Hub" in text and "Revision" in text):
+        return _no_revision(asked, id)
+    if kinds & {"RepositoryNotFoundError", "DatasetNotFoundError", "HFValidationError"}:
+        return _not_found(asked)
+    if "OfflineModeIsEnabled" in kinds:
+        return Unreachable("the Hub is switched off (HF_HUB_OFFLINE)")
+    if kinds & {"EmptyDatasetError", "DataFilesNotFoundError", "FileNotFoundError"}:
+        return _no_files(error, asked, id)
+    if "Dataset scripts" in text:
+        return _script(asked, id)
+    if known := _known_subsets(text):
+        return _no_subset(asked, id, known)
+    if is_of_transport(error):
+        return Unreachable("the Hub does not answer")
+    return InputError(f"the Hub says about `{id}`: {first_line(error)}", code="hub.error")
+
+
+def first_line(error: Exception) -> str:
+    """The first line with something on it of an error's text."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def is_of_transport(error: BaseException | None) -> bool:
+    """Whether the connection failed or the server stumbled, so that asking again may help."""
+    while error is not None:
+        root = type(error).__module__.partition(".")[0]
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status is None and (
+            root in ("httpx", "httpx2", "httpcore", "requests") or isinstance(error, (ConnectionError, TimeoutError))
+        ):
+            return True
+        if isinstance(status, int) and (status >= 500 or status == 429):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _not_found(asked: HubRequest) -> InputError:
+    return InputError(
+        f"there is no file and no data set `{asked.source}`, or it is private", code="hub.missing",
+        hint="if it is private: `hf auth login`, or set HF_TOKEN",
+    )  # fmt: skip
+
+
+def _gated(id: str, text: str) -> InputError:
+    page = f"https://huggingface.co/datasets/{id}"
+    log_in = "" if "ask for access" in text or "403" in text else ", then `hf auth login`"
+    return InputError(f"the data set `{id}` is gated", code="hub.gated", hint=f"ask for access at {page}{log_in}")
+
+
+def _no_revision(asked: HubRequest, id: str) -> UsageError:
+    names = _references(id)
+    hint = unknown("revision", asked.revision or "", names).hint if names else ""
+    return UsageError(f"`{id}` has no revision `{asked.revision}`", hint=hint)
+
+
+def _references(id: str) -> list[str]:
+    from huggingface_hub import HfApi
+
+    try:
+        found = HfApi().list_repo_refs(id, repo_type="dataset")
+    except Exception:  # only for a hint
+        return []
+    return [reference.name for reference in [*found.branches, *found.tags]]
+
+
+def _no_files(error: Exception, asked: HubRequest, id: str) -> InputError:
+    what = f"no file of `{id}` matches " + ", ".join(f"`{glob}`" for glob in asked.data_files)
+    if not asked.data_files:
+        what = f"there are no data files in `{id}`" + (f" under `{asked.data_dir}`" if asked.data_dir else "")
+    return InputError(what, code="hub.no_files", hint=f"look at https://huggingface.co/datasets/{id}/tree/main")
+
+
+def _script(asked: HubRequest, id: str) -> InputError:
+    hint = "try `--revision refs/convert/parquet`" if asked.revision is None else ""
+    return InputError(f"`{id}` is a script, and chatfmt runs no code of a data set", code="file.script", hint=hint)
+
+
+def _known_subsets(text: str) -> list[str]:
+    found = re.search(r"(?:available configs|Available): *(\[.*?\])", text, re.DOTALL)
+    try:
+        return [str(name) for name in ast.literal_eval(found[1])] if found else []
+    except (ValueError, SyntaxError):
+        return []
+
+
+def _no_subset(asked: HubRequest, id: str, known: list[str]) -> UsageError:
+    if asked.name is not None:
+        return unknown("subset", asked.name, known)
+    names = ", ".join(f"`{name}`" for name in known)
+    return UsageError(f"`{id}` has several subsets: {names}", hint=f"name one, such as `--name {known[0]}`")

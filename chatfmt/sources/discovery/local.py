@@ -1,0 +1,32 @@
+"""A file on this machine as a `SourceFile`: what it holds is found from its content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import InputError, Location
+from ..bytes.text import content
+from ..formats.columnar import check_parquet
+from ..formats.json_document import check_is_list
+from ..model import ReaderOptions, SourceFile
+from .sniff import look_at
+
+
+def local_file(path: Path, options: ReaderOptions, shown: str | None = None) -> SourceFile:
+    """The file at `path`, named `shown` in messages. Raises InputError where it is missing, empty or no data."""
+    shown = (str(path) if shown is None else shown).encode(errors="backslashreplace").decode()
+    if not path.is_file():
+        hint = "a file is read more than once: pipe rows in instead, `… | chatfmt convert -`"
+        raise InputError(f"`{path}` is not a regular file", code="file.missing", hint=hint)
+    size = path.stat().st_size
+    if size == 0 and not options.allow_empty:
+        raise InputError(
+            "the file is empty", code="file.empty", at=Location(shown), hint="`--allow-empty` if this is meant"
+        )
+    format, compression = look_at(str(path), shown, options)
+    file = SourceFile(str(path), shown, format, compression, size)
+    if format == "parquet":
+        check_parquet(str(path), shown)
+    if format == "json" and options.field is None:
+        check_is_list(file, content(file, options), content(file, options))
+    return file

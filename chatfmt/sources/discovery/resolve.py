@@ -1,0 +1,143 @@
+"""SOURCE, as the user typed it, to a `Source`: its files by split."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+
+from ...errors import InputError, nearest
+from ..bytes.compression import SUFFIXES, is_remote
+from ..model import DEFAULTS, ReaderOptions, Source
+from .data_files import Found, find_splits
+from .hub import resolve_hub
+from .hub_errors import HubRequest
+from .local import local_file
+from .remote import resolve_remote
+from .sniff import NAMED
+from .split_slices import asked_slices
+
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_HUB_URL = re.compile(r"hf://datasets/(?P<id>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/?")
+_WILD = re.compile(r"[*?\[]")
+SHOWN = 5
+"""Names that a hint lists."""
+
+
+def resolve(
+    source: str, *, name: str | None = None, split: str | None = None, revision: str | None = None,
+    data_files: Sequence[str] = (), data_dir: str | None = None, options: ReaderOptions = DEFAULTS,
+) -> Source:  # fmt: skip
+    """The files that `source` names: a file, folder, glob, URL, Hub id, or `-`; a path that exists is a path.
+
+    Of a Hub data set only the files of the asked split are fetched. Raises InputError for what is not there or cannot
+    be read, UsageError and UnknownName for a subset or split that is not there.
+    """
+    if not source:
+        raise InputError("no such file ``", code="file.missing", hint="name a file, a folder or a data set")
+    if source == "-":
+        return Source("-", "stdin", {"train": ()}, options=options)
+    if not is_remote(source) and not _exists(source):
+        if _WILD.search(source):
+            return _of_files(source, _globbed(source), options)
+        if looks_like_hub_id(source):
+            return resolve_hub(HubRequest(source, name, split, revision, tuple(data_files), data_dir), options)
+        raise InputError(f"no such file `{source}`", code="file.missing", hint=_hint(source))
+    if is_remote(source):
+        if found := _HUB_URL.fullmatch(source):
+            pinned = revision or found["revision"]
+            return resolve_hub(HubRequest(found["id"], name, split, pinned, tuple(data_files), data_dir), options)
+        return resolve_remote(source, options, split)
+    path = _path(source)
+    if path.is_dir():
+        return _of_folder(
+            source, path, find_splits(path, name=name, data_files=data_files, data_dir=data_dir), split, options
+        )
+    return _of_files(source, [path], options)
+
+
+def _path(source: str) -> Path:
+    """The path, `~` undone where that is no file's own name."""
+    path = Path(source)
+    return path.expanduser() if source.startswith("~") and not path.exists() else path
+
+
+def _exists(path: str) -> bool:
+    try:
+        return _path(path).exists()
+    except (OSError, RuntimeError, ValueError):  # a name that is too long, or `~nobody`
+        return False
+
+
+def looks_like_hub_id(source: str) -> bool:
+    """Whether the text may be the id of a data set: `name` or `owner/name` without the suffix of a data file."""
+    suffix = Path(source).suffix.lower()
+    return (
+        bool(_ID.fullmatch(source))
+        and suffix not in NAMED
+        and suffix not in SUFFIXES
+        and suffix not in (".txt", ".zip", ".yaml", ".yml")
+    )
+
+
+def _hint(source: str) -> str:
+    parent = _path(source).parent
+    if not _exists(str(parent)):
+        return f"there is no folder `{parent}` either"
+    close = nearest(Path(source).name, _names_in(parent))
+    return f"did you mean `{Path(source).with_name(close[0])}`?" if close else ""
+
+
+def _names_in(folder: Path) -> list[str]:
+    """The names of what is in a folder, as far as it may be read; links that lead nowhere are left out."""
+    try:
+        return sorted(path.name for path in folder.iterdir() if path.exists())
+    except OSError:
+        return []
+
+
+def _globbed(pattern: str) -> list[Path]:
+    found = sorted(Path(path) for path in glob.glob(str(_path(pattern)), recursive=True))  # noqa: PTH207
+    return [path for path in found if path.is_file() and path.name[0] not in "._"]
+
+
+def _of_files(source: str, paths: Sequence[Path], options: ReaderOptions) -> Source:
+    if not paths:
+        raise InputError(f"no file matches `{source}`", code="file.missing", hint=_what_is_there(source))
+    return Source(source, "files", {"train": tuple(local_file(path, options) for path in paths)}, options=options)
+
+
+def _what_is_there(pattern: str) -> str:
+    """What a glob without a match could have named: the names in the folder before its first wild part."""
+    path = _path(pattern)
+    parts = list(takewhile(lambda part: not _WILD.search(part), path.parts[:-1]))
+    folder = Path(*parts)
+    if not folder.is_dir():
+        return f"there is no folder `{folder}`"
+    names = [name for name in _names_in(folder) if name[0] not in "._"]
+    if not names:
+        return f"there is nothing in `{folder.resolve()}`"
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"in `{folder}` there is " + ", ".join(f"`{name}`" for name in names[:SHOWN]) + more
+
+
+def _of_folder(source: str, root: Path, found: Found, split: str | None, options: ReaderOptions) -> Source:
+    wanted = dict.fromkeys(part.split for part in asked_slices(split, list(found.splits))) if split else found.splits
+    files = {
+        key: tuple(local_file(path, options, path.relative_to(root).as_posix()) for path in found.splits[key])
+        for key in wanted
+    }
+    return Source(
+        source, "files", files, subset=found.subset, licence=found.licence, notes=_left(source, found), options=options
+    )
+
+
+def _left(source: str, found: Found) -> tuple[str, ...]:
+    """What to say of data files that are in no split."""
+    if not found.left:
+        return ()
+    count = "1 data file" if len(found.left) == 1 else f"{len(found.left)} data files"
+    said = f"{count} of `{source}` in no split (`{found.left[0]}` …): not read; --data-files names what to read"
+    return (said.replace(" …", "") if len(found.left) == 1 else said,)

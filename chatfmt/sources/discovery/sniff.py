@@ -1,0 +1,214 @@
+"""What a file is, by its first bytes; its name decides only where they leave it open."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from ...errors import InputError, Location, RowError
+from ..bytes.compression import SUFFIXES, compression_of, decompressed, file_chunks
+from ..bytes.text import recodes
+from ..json.strict import BOM, parse_object, parse_value
+from ..model import Compression, Format, ReaderOptions
+
+HEAD = 256 << 10
+"""Bytes of content looked at."""
+NAMED: dict[str, Format] = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".jl": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
+    ".tab": "tsv", ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
+}  # fmt: skip
+"""The format that the suffix of a name promises."""
+_DATA = "name the data instead"
+_JSON = "write it as JSON Lines or Parquet first"
+_PICKLE = "a Python pickle, which chatfmt never loads"
+_FOREIGN: tuple[tuple[bytes, str, str, str], ...] = (
+    (
+        b"version https://git-lfs.github.com/spec",
+        "file.pointer",
+        "a Git LFS pointer, not the file",
+        "run `git lfs pull`",
+    ),
+    (b"PK\x03\x04", "file.not_data", "a zip archive (or a PyTorch file)", "unpack it first"),
+    (b"\x80\x02", "file.not_data", _PICKLE, _JSON),
+    (b"\x80\x03", "file.not_data", _PICKLE, _JSON),
+    (b"\x80\x04", "file.not_data", _PICKLE, _JSON),
+    (b"\x80\x05", "file.not_data", _PICKLE, _JSON),
+    (b"\x93NUMPY", "file.not_data", "a NumPy array", _JSON),
+    (b"\x89HDF", "file.not_data", "an HDF5 file", _JSON),
+    (b"SQLite format 3\x00", "file.not_data", "an SQLite database", "write its rows as JSON Lines first"),
+    (b"7z\xbc\xaf", "file.not_data", "a 7z archive", "unpack it first"),
+    (b"Rar!", "file.not_data", "a RAR archive", "unpack it first"),
+    (b"Obj\x01", "file.not_data", "an Avro file", _JSON),
+    (b"ORC", "file.not_data", "an ORC file", _JSON),
+    (b"%PDF", "file.not_data", "a PDF", _JSON),
+    (b"\x89PNG", "file.not_data", "a picture", _JSON),
+    (b"\xff\xd8\xff", "file.not_data", "a picture", _JSON),
+    (b"GIF8", "file.not_data", "a picture", _JSON),
+    (b"\x7fELF", "file.not_data", "a program", _DATA),
+    (b"GGUF", "file.not_data", "a GGUF model", _DATA),
+    (b"\xd0\xcf\x11\xe0", "file.not_data", "an old Office file", "save it as CSV first"),
+    (b"\x04\x22\x4d\x18", "file.not_data", "lz4 data", "unpack it first: lz4 -d"),
+    (b"LZIP", "file.not_data", "lzip data", "unpack it first: lzip -d"),
+    (b"\xff\x06\0\0sNaPpY", "file.not_data", "snappy data", "unpack it first"),
+    (b"\x1f\x9d", "file.not_data", "compress (.Z) data", "unpack it first: gunzip"),
+)
+
+
+def look_at(uri: str, shown: str, options: ReaderOptions) -> tuple[Format, Compression | None]:
+    """The format and the compression of a file.
+
+    Raises InputError for what is no data (`file.not_data`, `file.pointer`), is empty or of another encoding.
+    """
+    head = next(file_chunks(uri, size=HEAD), b"")
+    compression = compression_of(head)
+    if compression:
+        head = _first(decompressed(file_chunks(uri, size=HEAD), compression, shown))
+        _refuse_packed(head, compression, shown)
+    return format_of(head, shown, options), compression
+
+
+def _refuse_packed(head: bytes, compression: Compression, shown: str) -> None:
+    """Raises InputError for compressed content that is compressed itself."""
+    inner = _binary_format(head) or compression_of(head)
+    if inner is not None:
+        named = {"parquet": "a Parquet file, which is compressed inside already", "arrow": "an Arrow file"}
+        raise InputError(
+            f"this is {compression} data of {named.get(inner, f'{inner} data')}", code="file.compressed",
+            at=Location(shown), hint=f"decompress it first: {_TOOLS[compression]}",
+        )  # fmt: skip
+
+
+_TOOLS: dict[Compression, str] = {"gz": "gunzip -k", "zst": "zstd -d", "bz2": "bunzip2 -k", "xz": "unxz -k"}
+
+
+def _first(chunks: Iterator[bytes]) -> bytes:
+    head = b""
+    while len(head) < HEAD and (chunk := next(chunks, b"")):
+        head += chunk
+    return head
+
+
+def format_of(head: bytes, shown: str, options: ReaderOptions) -> Format:
+    """The format of content that begins with `head`; `shown` is its name. Raises InputError."""
+    if shown.lower().endswith(_CODE):
+        raise InputError("this is code, which chatfmt never runs", code="file.script", at=Location(shown), hint=_DATA)
+    named = named_format(shown)
+    if binary := _binary_format(head):
+        return binary
+    _refuse_foreign(head, shown)
+    recode = options.encoding if recodes(options.encoding) else None
+    text = head.decode(recode, "ignore").encode() if recode else _checked_text(head, shown)
+    return _text_format(text, named, options)
+
+
+_CODE = (".py", ".pyc", ".sh")
+
+
+def named_format(shown: str) -> Format | None:
+    """The format that a file's name promises, a compression suffix left aside."""
+    path = PurePosixPath(shown.lower())
+    if path.suffix in SUFFIXES:
+        path = path.with_suffix("")
+    return NAMED.get(path.suffix)
+
+
+def _binary_format(head: bytes) -> Format | None:
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    return "arrow" if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")) else None
+
+
+def _refuse_foreign(head: bytes, shown: str) -> None:
+    if head.startswith(b"PK\x03\x04") and re.search(rb"xl/\w+|opendocument\.spreadsheet", head):
+        raise InputError("this is a spreadsheet", code="file.not_data", at=Location(shown), hint="save it as CSV first")
+    for magic, code, what, hint in _FOREIGN:
+        if head.startswith(magic):
+            raise InputError(f"this is {what}", code=code, at=Location(shown), hint=hint)
+    if head[4:10] == b'\0\0\0\0{"':
+        raise InputError("this is a safetensors file", code="file.not_data", at=Location(shown), hint=_DATA)
+    if head[257:262] == b"ustar":
+        raise InputError("this is a tar archive", code="file.not_data", at=Location(shown), hint="unpack it first")
+    if re.match(rb"\s*<(!doctype\b|html\b|\?xml\b)", head, re.IGNORECASE):
+        raise InputError(
+            "this is a web page or XML, not data", code="file.not_data", at=Location(shown),
+            hint="the download may have failed, look at the file",
+        )  # fmt: skip
+
+
+def _checked_text(head: bytes, shown: str) -> bytes:
+    if encoding := _wide_encoding(head):
+        raise InputError(
+            f"this is {encoding[:6].upper()}, not UTF-8", code="file.encoding", at=Location(shown, byte=0),
+            hint=f"say `--encoding {encoding}`",
+        )  # fmt: skip
+    return head
+
+
+def _wide_encoding(head: bytes) -> str | None:
+    """The encoding of two or four bytes a character that text shows: by its mark, or by where most of its zeros lie."""
+    for encoding, mark in _MARKS:
+        if head.startswith(mark):
+            return encoding
+    start = head[: 4096 - 4096 % 4]
+    zeros = [2 * start[place::4].count(0) > len(start) // 4 for place in range(4)]
+    return _ZEROS.get("".join("0" if is_zero else "x" for is_zero in zeros)) if start.count(0) else None
+
+
+_MARKS = (
+    ("utf-32", b"\xff\xfe\0\0"), ("utf-32", b"\0\0\xfe\xff"), ("utf-16", b"\xff\xfe"), ("utf-16", b"\xfe\xff"),
+)  # fmt: skip
+_ZEROS = {"x000": "utf-32-le", "000x": "utf-32-be", "x0x0": "utf-16-le", "0x0x": "utf-16-be"}
+"""Which of four bytes are mostly zero in text of mostly Latin letters."""
+
+
+def _text_format(head: bytes, named: Format | None, options: ReaderOptions) -> Format:
+    text = head.removeprefix(BOM).lstrip(b" \t\r\n")
+    if named in ("csv", "tsv"):
+        return _json_lines_or(text, named)
+    if text.startswith(b"["):
+        return "jsonl" if _lines_are_lists(text) else "json"
+    if text.startswith(b"{"):
+        return "jsonl" if _first_line_is_object(text) else _document_or_lines(text)
+    if options.delimiter or not options.header or (named is None and _looks_delimited(text)):
+        return "tsv" if b"\t" in text.split(b"\n", 1)[0] and not options.delimiter else "csv"
+    return "jsonl"
+
+
+def _json_lines_or(text: bytes, named: Format) -> Format:
+    """JSON under the name of delimited text: only where that is beyond doubt."""
+    if text.startswith(b"{") and _first_line_is_object(text):
+        return "jsonl"
+    return "json" if re.match(rb"\[\s*(\{\s*\"|\])", text) else named
+
+
+def _first_line_is_object(text: bytes) -> bool:
+    """Whether the first line is an object of its own, as far as it can be seen."""
+    line, end, _ = text.partition(b"\n")
+    try:
+        parse_object(line)
+    except RowError:
+        return not end and len(text) >= HEAD - len(BOM)
+    return True
+
+
+def _lines_are_lists(text: bytes) -> bool:
+    """Whether the first line is a list of its own and another one follows; a list alone is an array of records."""
+    line, _, rest = text.partition(b"\n")
+    if not rest.lstrip(b" \t\r\n").startswith(b"["):
+        return False
+    try:
+        return type(parse_value(line)) is list
+    except RowError:
+        return False
+
+
+def _document_or_lines(text: bytes) -> Format:
+    """A document spread over lines, or lines of which the first is bad."""
+    line = text.split(b"\n", 1)[0].rstrip()
+    return "json" if re.fullmatch(rb"\{|\{.*[,:\[{]", line, re.DOTALL) else "jsonl"
+
+
+def _looks_delimited(text: bytes) -> bool:
+    line = text.split(b"\n", 1)[0]
+    return (b"," in line or b"\t" in line) and not re.search(rb"[{}\[\]]", line)

@@ -1,0 +1,345 @@
+"""Parquet and Arrow files as source batches: native types, with the many spellings of text and of lists made one.
+
+Page checksums are verified where the file has them, every batch is validated in full, so that damage is an error and
+never another text. A batch holds about `batch_bytes` at most, whatever the footer says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from msgspec import Struct
+
+from ...errors import InputError, Location, RowError, located
+from ...json_columns import JSON, TEXT, is_turns, json_array
+from ...schema import KEYS, ROW
+from ..bytes.compression import is_remote, open_binary
+from ..json.strict import parse_value
+from ..model import RowGroups, SourceFile
+from .parquet_footer import Count, check_alone, chunks_of
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+_DICTIONARY_LIMIT = 128 << 20
+_BUFFER = 1 << 20
+"""Bytes read at a time of each column of a row group, which without is read whole, though it may be the whole file."""
+_LOOKED_AT = 32
+"""Row groups whose metadata are checked at once."""
+
+
+@contextmanager
+def damage(shown: str) -> Iterator[None]:
+    """What pyarrow raises for a damaged file, as InputError."""
+    try:
+        yield
+    except MemoryError as error:
+        raise InputError(
+            f"needs more memory than there is: {str(error) or 'no more to be had'}", code="file.memory",
+            at=Location(shown), hint="if the file is whole: use fewer `--workers`, or a machine with more memory",
+        ) from None  # fmt: skip
+    except (pa.ArrowException, OSError, ValueError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        code = "file.checksum" if "CRC" in text or "checksum" in text else "file.damaged"
+        raise InputError(
+            f"damaged: {text}", code=code, at=Location(shown), hint="fetch or write the file again"
+        ) from None
+
+
+def open_parquet(uri: str, shown: str) -> pq.ParquetFile:
+    """The opened Parquet file, checksums verified as it is read. Raises InputError."""
+    import pyarrow.parquet as pq  # takes ssl and file systems with it, which other formats have no use for
+
+    source = open_binary(uri) if is_remote(uri) else uri
+    if not is_remote(uri) and not Path(uri).exists():
+        raise InputError(f"no such file `{uri}`", code="file.missing")
+    with damage(shown):
+        ahead = {"pre_buffer": True} if is_remote(uri) else {"pre_buffer": False, "buffer_size": _BUFFER}
+        return pq.ParquetFile(source, page_checksum_verification=True, **ahead)
+
+
+def check_parquet(path: str, shown: str) -> None:
+    """Raises InputError for a local Parquet file that is damaged at its end, or is several joined."""
+    with open_parquet(path, shown) as file, damage(shown):
+        check_alone(path, file, shown)
+
+
+def read_parquet(
+    uri: str, shown: str, piece: RowGroups, first_row: int, *, columns: Sequence[str] | None,
+    batch_rows: int, batch_bytes: int,
+) -> Iterator[pa.RecordBatch]:  # fmt: skip
+    """Source batches of some row groups, in order; small groups are read together."""
+    with open_parquet(uri, shown) as file:
+        names = _wanted(file.schema_arrow, columns, shown)
+        row = first_row - piece.skip
+        stop = None if piece.take is None else first_row + piece.take
+        batch_rows = batch_rows if piece.take is None else min(batch_rows, max(1, piece.skip + piece.take))
+        groups = _groups(file, shown, range(piece.first, piece.stop), batch_rows, batch_bytes)
+        for run in _runs(groups):
+            if stop is not None and row >= stop:
+                return
+            with damage(shown):
+                batches = file.iter_batches(
+                    _size(run), row_groups=[group.number for group in run], columns=names, use_threads=False
+                )
+            count = Count(file.schema_arrow, [group.chunks for group in run], sum(group.rows for group in run))
+            while (batch := _next(batches, shown)) is not None:
+                start, row = row, row + batch.num_rows
+                count.add(batch)
+                piece_of = _between(batch, start, first_row, stop)
+                if piece_of.num_rows:
+                    yield _source_batch(piece_of, shown, max(start, first_row))
+                if stop is not None and row >= stop and count.left:
+                    return
+            count.check(shown, file.schema_arrow.names if names is None else names)
+
+
+class _Group(Struct, frozen=True):
+    """A row group with the metadata of its column chunks, and how many rows of it to decode at once."""
+
+    number: int
+    rows: int
+    size: int
+    chunks: Sequence[Any]
+
+
+def _groups(
+    file: pq.ParquetFile, shown: str, numbers: Sequence[int], batch_rows: int, batch_bytes: int
+) -> Iterator[_Group]:
+    for start in range(0, len(numbers), _LOOKED_AT):
+        some = numbers[start : start + _LOOKED_AT]
+        with damage(shown):
+            groups = [
+                _Group(number, metadata.num_rows, batch_size(metadata, chunks, batch_rows, batch_bytes), chunks)
+                for number, chunks in zip(some, chunks_of(file, *some), strict=True)
+                for metadata in (file.metadata.row_group(number),)
+            ]
+        yield from groups
+
+
+def _runs(groups: Iterable[_Group]) -> Iterator[list[_Group]]:
+    """The groups in runs, each of which is one batch; or a single group, of any size."""
+    run: list[_Group] = []
+    for group in groups:
+        if run and sum(one.rows for one in run) + group.rows > _size([*run, group]):
+            yield run
+            run = []
+        run.append(group)
+    if run:
+        yield run
+
+
+def _size(run: Sequence[_Group]) -> int:
+    return min(group.size for group in run)
+
+
+def _next(batches: Iterator[pa.RecordBatch], shown: str) -> pa.RecordBatch | None:
+    with damage(shown):
+        batch = next(batches, None)
+        if batch is not None:
+            batch.validate(full=True)
+        return batch
+
+
+def _between(batch: pa.RecordBatch, start: int, first: int, stop: int | None) -> pa.RecordBatch:
+    begin = max(first - start, 0)
+    end = batch.num_rows if stop is None else max(stop - start, begin)
+    return batch.slice(begin, min(end, batch.num_rows) - min(begin, batch.num_rows))
+
+
+def batch_size(group: Any, chunks: Sequence[Any], batch_rows: int, batch_bytes: int) -> int:
+    """Rows to decode at once of a row group, so that about `batch_bytes` come of it; `chunks` are those of `chunks_of`.
+
+    A column kept as a dictionary may repeat one long value without end, which no size in the footer shows; the size of
+    the dictionary bounds every value of it.
+    """
+    largest = max((chunk.total_uncompressed_size for chunk in chunks if _is_mostly_dictionary(chunk)), default=0)
+    average = batch_bytes * max(group.num_rows, 1) // max(group.total_byte_size, 1)
+    return int(max(1, min(batch_rows, average, _DICTIONARY_LIMIT // max(largest, 1))))
+
+
+def _is_mostly_dictionary(chunk: Any) -> bool:
+    if not chunk.has_dictionary_page:
+        return False
+    return bool(chunk.total_compressed_size < 2 * (chunk.data_page_offset - chunk.dictionary_page_offset))
+
+
+def _wanted(schema: pa.Schema, columns: Sequence[str] | None, shown: str) -> list[str] | None:
+    twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"two columns are named `{twice}`", code="file.schema", at=Location(shown))
+    ours = next((name for name in (ROW, KEYS) if name in schema.names), None)
+    if ours is not None:
+        raise InputError(
+            f"a column is named `{ours}`, which chatfmt needs for itself", code="file.schema", at=Location(shown)
+        )
+    return None if columns is None else [name for name in columns if name in schema.names]
+
+
+def _source_batch(batch: pa.RecordBatch, shown: str, first_row: int) -> pa.RecordBatch:
+    with located(shown, range(first_row, first_row + batch.num_rows)):
+        return numbered(normalised(batch, shown), first_row)
+
+
+def numbered(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
+    """The batch with `#row` as its first column, counting from `first_row`."""
+    rows = pa.array(range(first_row, first_row + batch.num_rows), pa.int64())
+    return pa.RecordBatch.from_arrays([rows, *batch.columns], names=[ROW, *batch.schema.names])
+
+
+def normalised(batch: pa.RecordBatch, shown: str) -> pa.RecordBatch:
+    """The batch with text as `string`, lists as `list`, JSON as `schema.JSON` and extension types as what they store.
+
+    Raises InputError where a dictionary or a large type cannot be cast, RowError for what is no JSON in a JSON column.
+    """
+    with damage(shown):
+        columns = [_cast(column) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _cast(column: pa.Array) -> pa.Array:
+    wanted = TEXT if pa.types.is_null(column.type) else normal_type(column.type)
+    if wanted == column.type:
+        return column
+    if _holds_json(column.type) and not is_turns(wanted):
+        return json_array(_parsed_rows(column), column.is_valid().to_pylist())
+    if _holds_view(column.type):  # pyarrow 26 casts these to wrong offsets
+        return pa.array(column.to_pylist(), wanted)
+    stored = column.storage if isinstance(column.type, pa.BaseExtensionType) else column
+    return stored.cast(wanted)
+
+
+def _parsed_rows(column: pa.Array) -> Iterator[Any]:
+    for row, value in enumerate(column.to_pylist()):
+        try:
+            yield _parsed_json(value)
+        except RowError as error:
+            error.at = Location(row=row)
+            raise
+
+
+def _parsed_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _parsed_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_parsed_json(item) for item in value]
+    return parse_value(value.encode()) if isinstance(value, str) else value
+
+
+def normal_type(type: pa.DataType) -> pa.DataType:
+    """The one type that stands for `type` in source batches."""
+    if isinstance(type, pa.BaseExtensionType):
+        return JSON if type.extension_name == "arrow.json" else normal_type(type.storage_type)
+    if pa.types.is_large_string(type) or pa.types.is_string_view(type):
+        return TEXT
+    if pa.types.is_dictionary(type):
+        return normal_type(type.value_type)
+    if pa.types.is_struct(type):
+        return pa.struct([field.with_type(normal_type(field.type)) for field in type])
+    if _is_list(type):
+        return pa.list_(type.value_field.with_name("item").with_type(normal_type(type.value_type)))
+    return type
+
+
+def _is_list(type: pa.DataType) -> bool:
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
+    return any(kind(type) for kind in (*kinds, pa.types.is_large_list_view))
+
+
+def _holds_view(type: pa.DataType) -> bool:
+    inner = [type.field(index).type for index in range(type.num_fields)]
+    return pa.types.is_list_view(type) or pa.types.is_large_list_view(type) or any(map(_holds_view, inner))
+
+
+def _holds_json(type: pa.DataType) -> bool:
+    if isinstance(type, pa.BaseExtensionType):
+        return bool(type.extension_name == "arrow.json")
+    return any(_holds_json(type.field(index).type) for index in range(type.num_fields))
+
+
+def read_arrow(
+    uri: str, shown: str, first_row: int, take: int | None, *, columns: Sequence[str] | None,
+    batch_rows: int, batch_bytes: int,
+) -> Iterator[pa.RecordBatch]:  # fmt: skip
+    """Source batches of an Arrow file or stream, `take` rows from `first_row` on."""
+    row, stop = 0, None if take is None else first_row + take
+    with damage(shown), _open_arrow(uri, shown) as (schema, batches):
+        names = _wanted(schema, columns, shown) or schema.names
+        while (batch := _next(batches, shown)) is not None:
+            start, row = row, row + batch.num_rows
+            part = _between(batch, start, first_row, stop).select(names)
+            rows = min(batch_rows, max(1, batch_bytes * max(part.num_rows, 1) // max(part.nbytes, 1)))
+            for at in range(0, part.num_rows, rows):
+                yield _source_batch(part.slice(at, rows), shown, max(start, first_row) + at)
+            if stop is not None and row >= stop:
+                return
+
+
+@contextmanager
+def _open_arrow(uri: str, shown: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    source = open_binary(uri) if is_remote(uri) else pa.memory_map(uri)
+    with source:
+        is_file = source.read(6) == b"ARROW1"
+        source.seek(0)
+        reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+        yield reader.schema, _each_batch(reader) if is_file else iter(reader)
+
+
+def _each_batch(reader: Any) -> Iterator[pa.RecordBatch]:
+    return (reader.get_batch(index) for index in range(reader.num_record_batches))
+
+
+def columnar_schema(file: SourceFile) -> pa.Schema:
+    """The normal names and types of the columns of a Parquet or Arrow file."""
+    if file.format == "parquet":
+        with open_parquet(file.uri, file.shown) as opened:
+            schema = opened.schema_arrow
+    else:
+        with damage(file.shown), _open_arrow(file.uri, file.shown) as (schema, _):
+            pass
+    _wanted(schema, None, file.shown)
+    return pa.schema([(field.name, normal_type(field.type)) for field in schema])
+
+
+def arrow_rows(file: SourceFile) -> int:
+    """The number of rows of an Arrow file or stream."""
+    with damage(file.shown), _open_arrow(file.uri, file.shown) as (_, batches):
+        return sum(batch.num_rows for batch in batches)
+
+
+def check_schemas(files: Sequence[SourceFile]) -> None:
+    """Raises InputError where a Parquet or Arrow file has not the columns and types of the first, in any order."""
+    columnar = [file for file in files if file.format in ("parquet", "arrow")]
+    if len(columnar) < 2:
+        return
+    first = {field.name: field.type for field in columnar_schema(columnar[0])}
+    for file in columnar[1:]:
+        other = {field.name: field.type for field in columnar_schema(file)}
+        differ = sorted(name for name in first.keys() | other.keys() if not _agree(first.get(name), other.get(name)))
+        if differ:
+            raise InputError(
+                f"has other columns than `{columnar[0].shown}`: "
+                + ", ".join(_difference(name, first, other) for name in differ),
+                code="file.schema",
+                at=Location(file.shown),
+                hint="convert them apart, or name the files with `--data-files`",
+            )
+
+
+def _agree(one: pa.DataType | None, other: pa.DataType | None) -> bool:
+    if one is None or other is None:
+        return False
+    if pa.types.is_struct(one) and pa.types.is_struct(other):
+        fields, others = ({field.name: field.type for field in type} for type in (one, other))
+        return fields.keys() == others.keys() and all(_agree(fields[name], others[name]) for name in fields)
+    if pa.types.is_list(one) and pa.types.is_list(other):
+        return _agree(one.value_type, other.value_type)
+    return bool(one == other or pa.types.is_null(one) or pa.types.is_null(other))
+
+
+def _difference(name: str, first: dict[str, pa.DataType], other: dict[str, pa.DataType]) -> str:
+    return f"`{name}` is {other.get(name, 'not there')}, there {first.get(name, 'not')}"

@@ -1,0 +1,223 @@
+"""Delimited text (CSV, TSV): every cell stays the text it is; RFC 4180 with any delimiter.
+
+The first record is the header (`column1`, `column2`, … with `--no-header`), every record has as many fields as it,
+a quote is doubled inside quotes, records may span lines. A line with nothing on it is no record.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+from msgspec.structs import replace
+
+from ...errors import InputError, Location, RowError, UsageError
+from ...json_columns import TEXT
+from ...schema import KEYS, ROW
+from ..json.record_batch import SHOWN_BYTES, OnBad, Record, refuse
+from ..json.strict import PLAIN_TEXT
+from ..model import Format, ReaderOptions
+from .jsonl import Start, line_blocks, without_bom
+
+Cells = tuple[list[str], Callable[[], Record]]
+"""The fields of a record, and what tells its bytes and place."""
+
+
+def read_cells(
+    chunks: Iterable[bytes], start: Start, *, format: Format, shown: str, options: ReaderOptions,
+    names: Sequence[str] | None = None, batch_rows: int, batch_bytes: int, on_bad: OnBad | None,
+) -> Iterator[pa.RecordBatch]:  # fmt: skip
+    """Source batches of the records, each column `string`; `names` are the columns where the chunks hold no header."""
+
+    def described(error: RowError, raw: bytes) -> None:
+        """Tell of a bad record, and how its text is read again."""
+        error.csv = {"columns": list(names or ()), "delimiter": delimiter(format, options), "quote": options.quote}
+        if on_bad is None:
+            raise error
+        on_bad(error, raw)
+
+    if names is None and options.header:
+        start = replace(start, row=start.row - 1)
+    records = read_records(chunks, start, format=format, options=options, on_bad=described)
+    if names is None:
+        names, records = take_header(records, options, shown)
+    rows: list[int] = []
+    held: list[list[str]] = []
+    size = 0
+    for cells, place in records:
+        record = place()
+        if len(cells) != len(names):
+            refuse(_wrong_count(len(cells), len(names)), record, described)
+            continue
+        rows.append(record.row)
+        held.append(cells)
+        size += len(record.raw)
+        if len(held) >= batch_rows or size >= batch_bytes:
+            yield _batch(held, rows, names)
+            rows, held, size = [], [], 0
+    if held:
+        yield _batch(held, rows, names)
+
+
+def _batch(records: Sequence[list[str]], rows: Sequence[int], names: Sequence[str]) -> pa.RecordBatch:
+    columns = [pa.array(rows, pa.int64()), *(pa.array(column, TEXT) for column in zip(*records, strict=True))]
+    return pa.RecordBatch.from_arrays(columns, names=[ROW, *names])
+
+
+def _wrong_count(found: int, wanted: int) -> RowError:
+    hint = f"say `--delimiter` if another sign parts the fields; {PLAIN_TEXT}"
+    return RowError(f"the record has {_fields(found)}, the header {wanted}", code="csv.fields", hint=hint)
+
+
+def _fields(count: int) -> str:
+    return f"{count} field" if count == 1 else f"{count} fields"
+
+
+def take_header(
+    records: Iterator[Cells], options: ReaderOptions, shown: str
+) -> tuple[tuple[str, ...], Iterator[Cells]]:
+    """The names of the columns, and the records that are left.
+
+    Raises InputError where a name appears twice, is one of ours, or the header is none.
+    """
+    first = next(records, None)
+    if first is None:
+        return (), iter(())
+    if not options.header:
+        return tuple(f"column{number}" for number in range(1, len(first[0]) + 1)), chain([first], records)
+    names = tuple(first[0])
+    counts = Counter(names)
+    for name in names:
+        if counts[name] > 1:
+            raise _bad_name(f"two columns are named `{name}`", first[1]().at(shown))
+        if name in (ROW, KEYS):
+            raise _bad_name(f"a column is named `{name}`, which chatfmt needs for itself", first[1]().at(shown))
+    if len(names) == 1 and options.delimiter is None and (other := re.search(r"[;\t|]", names[0])):
+        shown_delimiter = repr(other[0])
+        hint = f"say `--delimiter {shown_delimiter}`, or `--delimiter ,` if it is right"
+        raise InputError("the header has one column", code="csv.delimiter", at=Location(shown, line=1), hint=hint)
+    return names, records
+
+
+def _bad_name(message: str, at: Location) -> InputError:
+    return InputError(message, code="csv.header", at=at, hint=_RENAME)
+
+
+_RENAME = "rename one, or say `--no-header` if the first line is data"
+
+
+def read_records(
+    chunks: Iterable[bytes], start: Start, *, format: Format, options: ReaderOptions, on_bad: OnBad | None = None
+) -> Iterator[Cells]:
+    """The records of delimited text, a header among them: start at row -1 where there is one."""
+    if start.byte == 0:
+        chunks, bom = without_bom(chunks)
+        start = Start(start.row, start.line, bom)
+    csv.field_size_limit(2**31 - 1)
+    lines = _Lines(chunks, start, options)
+    reader = csv.reader(lines, strict=True, **_dialect(format, options))
+    while True:
+        lines.begin()
+        try:
+            cells = next(reader, None)
+            lines.check_end()
+        except (csv.Error, RowError) as error:
+            bad = error if isinstance(error, RowError) else _explained(str(error))
+            if lines.row < 0:
+                raise InputError(
+                    f"the header: {bad.message}", code=bad.code, hint=bad.hint, at=lines.record().at("")
+                ) from None
+            refuse(bad, lines.record(), on_bad)
+        else:
+            if cells is None:
+                return
+            if not cells:
+                lines.row -= 1
+                continue
+            yield cells, lines.record
+
+
+def delimiter(format: Format, options: ReaderOptions) -> str:
+    """What parts the fields: as asked for, else a tab in TSV and a comma in CSV; `none` for nothing, so that a line is
+    one field. Raises UsageError."""
+    given = {"\\t": "\t", "tab": "\t", "none": "\0"}.get(options.delimiter or "", options.delimiter)
+    if given is not None and (len(given) != 1 or given in '\r\n"'):
+        raise UsageError(f"`--delimiter {options.delimiter}` is not one character", hint="such as `--delimiter ';'`")
+    return given or ("\t" if format == "tsv" else ",")
+
+
+def _dialect(format: Format, options: ReaderOptions) -> dict[str, Any]:
+    quoting = {} if options.quote else {"quoting": csv.QUOTE_NONE, "quotechar": None}
+    return {"delimiter": delimiter(format, options), **quoting}
+
+
+def _explained(error: str) -> RowError:
+    if "end of data" in error:
+        return RowError("a quote is still open at the end of the file", code="csv.quote", hint=_NO_QUOTE)
+    if "expected after" in error:
+        return RowError("something follows a closing quote", code="csv.quote", hint=_NO_QUOTE)
+    return _lone_cr()
+
+
+def _lone_cr() -> RowError:
+    return RowError("a line ends with a lone CR", code="csv.newline")
+
+
+_NO_QUOTE = "say `--no-quote` if quotes are plain text in this file"
+
+
+class _Lines:
+    """Decoded lines for `csv.reader`, remembering the bytes of the record that it is at."""
+
+    def __init__(self, chunks: Iterable[bytes], start: Start, options: ReaderOptions) -> None:
+        blocks = line_blocks(chunks, options.max_row_bytes)
+        self.lines = chain.from_iterable(_split(block) for block, _ in blocks)
+        self.row, self.line, self.byte = start.row - 1, start.line, start.byte
+        self.taken: list[bytes] = []
+        self.size = self.lines_taken = 0
+        self.limit = options.max_row_bytes
+
+    def begin(self) -> None:
+        self.row, self.line, self.byte = self.row + 1, self.line + self.lines_taken, self.byte + self.size
+        self.taken, self.size, self.lines_taken = [], 0, 0
+
+    def record(self) -> Record:
+        return Record(b"".join(self.taken).rstrip(b"\r\n"), self.row, self.line, self.byte)
+
+    def check_end(self) -> None:
+        """Raises RowError where the record ends with a CR that is no part of a CRLF; `csv` drops it silently."""
+        last = self.taken[-1] if self.taken else b""
+        if last.removesuffix(b"\r\n").endswith((b"\r", b"\r\n")):
+            raise _lone_cr()
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self.lines)
+        self.taken.append(line)
+        self.size, self.lines_taken = self.size + len(line), self.lines_taken + 1
+        if self.size > self.limit:
+            self.taken = [b"".join(self.taken)[:SHOWN_BYTES]]
+            raise RowError(f"the record is longer than {self.limit} bytes", code="csv.too_large", hint=_LARGER)
+        if b"\0" in line:
+            raise RowError("a NUL character", code="csv.nul")
+        try:
+            return line.decode()
+        except UnicodeDecodeError as error:
+            raise RowError("bytes that are not UTF-8", code="csv.encoding", hint=_ENCODING) from error
+
+
+_LARGER = "`--on-error skip` leaves it out"
+_ENCODING = "name the encoding of the file, as in `--encoding latin-1`"
+
+
+def _split(block: bytes) -> list[bytes]:
+    lines = block.split(b"\n")
+    last = lines.pop()
+    return [line + b"\n" for line in lines] + ([last] if last else [])

@@ -1,0 +1,127 @@
+"""A JSON array of objects, as long as the disk allows: cut into its elements in constant memory, each read exactly.
+
+The cutter only follows strings and brackets; whether an element is JSON is for the exact reader to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from ...errors import InputError, Location
+from ..json.record_batch import OnBad, Record, field_batch, object_batch
+from ..json.structure import State, structure
+from ..json.uniform_lines import uniform_fields
+from .jsonl import Start, without_bom
+
+_SPACE = b" \t\r\n"
+
+
+def read_elements(
+    chunks: Iterable[bytes], start: Start, *, shown: str, body: bool = False, partial: bool = False,
+    batch_rows: int, batch_bytes: int, max_row_bytes: int, on_bad: OnBad | None,
+) -> Iterator[pa.RecordBatch]:  # fmt: skip
+    """Source batches of the elements; with `body` the chunks begin at an element, with
+    `partial` they end behind a comma."""
+    held: list[Record] = []
+    size = 0
+    for record in elements(chunks, start, shown=shown, body=body, partial=partial, max_row_bytes=max_row_bytes):
+        held.append(record)
+        size += len(record.raw)
+        if len(held) >= batch_rows or size >= batch_bytes:
+            yield from _batches(held, max_row_bytes, on_bad)
+            held, size = [], 0
+    yield from _batches(held, max_row_bytes, on_bad)
+
+
+def _batches(records: Sequence[Record], max_row_bytes: int, on_bad: OnBad | None) -> Iterator[pa.RecordBatch]:
+    rows = [record.row for record in records]
+    lines = b"\n".join([*(record.raw for record in records), b""])
+    alike = lines.count(b"\n") == len(records) and len(lines) <= max_row_bytes
+    found = uniform_fields(lines) if alike and records else None
+    if found and found[1] == len(records):
+        yield field_batch(found[0], rows)
+        return
+    batch = object_batch([record.raw for record in records], rows, records.__getitem__, max_row_bytes, on_bad)
+    if batch.num_rows:
+        yield batch
+
+
+def elements(
+    chunks: Iterable[bytes], start: Start, *, shown: str, body: bool = False, partial: bool = False, max_row_bytes: int
+) -> Iterator[Record]:
+    """The elements of the array, of one longer than `max_row_bytes` no more than is needed to see that.
+
+    Raises InputError for what is before or behind the array, and where it does not end.
+    """
+    chunks, bom = without_bom(chunks) if start.byte == 0 else (chunks, 0)
+    pending = _Pending(start.row, start.line, start.byte + bom, max_row_bytes)
+    inside, ended = body, False
+    for text, mark in _pieces(chunks, int(body)):
+        pending.add(text)
+        if inside and mark:
+            inside, ended = mark == b",", mark == b"]"
+            if not (ended and pending.is_blank() and pending.is_first):
+                yield pending.take()
+        elif mark or (not inside and not pending.is_blank()):
+            if ended or mark != b"[" or not pending.is_blank():
+                raise InputError(_OUTSIDE, code="json.syntax", at=pending.place(shown))
+            inside = True
+        pending.skip(len(mark)) if mark else None
+    if not ended and not (partial and inside and pending.is_blank()):
+        raise InputError("the array does not end", code="file.truncated", at=pending.place(shown))
+
+
+_OUTSIDE = "something lies outside of the array of records"
+
+
+class _Pending:
+    """The bytes since the last mark, and where the next record begins."""
+
+    def __init__(self, row: int, line: int, byte: int, limit: int) -> None:
+        self.row, self.line, self.byte, self.limit = row, line, byte, limit
+        self.parts: list[bytes] = []
+        self.size = self.lines = 0
+        self.is_first = True
+
+    def add(self, text: bytes) -> None:
+        if self.size <= self.limit:
+            self.parts.append(text)
+        self.size += len(text)
+        self.lines += text.count(b"\n")
+
+    def is_blank(self) -> bool:
+        return not any(part.strip(_SPACE) for part in self.parts)
+
+    def take(self) -> Record:
+        raw = b"".join(self.parts)
+        text = raw.lstrip(_SPACE)
+        lead = len(raw) - len(text)
+        record = Record(text.rstrip(_SPACE), self.row, self.line + raw.count(b"\n", 0, lead), self.byte + lead)
+        self.row, self.is_first = self.row + 1, False
+        return record
+
+    def skip(self, mark: int) -> None:
+        self.byte, self.line = self.byte + self.size + mark, self.line + self.lines
+        self.parts, self.size, self.lines = [], 0, 0
+
+    def place(self, shown: str) -> Location:
+        return Location(shown, line=self.line + self.lines, byte=self.byte + self.size)
+
+
+def _pieces(chunks: Iterable[bytes], depth: int) -> Iterator[tuple[bytes, bytes]]:
+    """The text up to each mark of the outer level and that mark, the last of a chunk with no mark."""
+    state = State(depth=depth)
+    for chunk in chunks:
+        octets = np.frombuffer(chunk, np.uint8)
+        found, depths, state = structure(octets, state)
+        comma = octets[found] == ord(",")
+        opens = (octets[found] == ord("[")) | (octets[found] == ord("{"))
+        outer = found[(depths <= 0) | ((depths == 1) & (comma | opens))].tolist()
+        done = 0
+        for place in outer:
+            yield chunk[done:place], chunk[place : place + 1]
+            done = place + 1
+        yield chunk[done:], b""

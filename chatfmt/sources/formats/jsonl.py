@@ -1,0 +1,127 @@
+"""JSON Lines: one object a line, UTF-8; https://jsonlines.org.
+
+A line ends at `\\n` and nowhere else: U+2028, U+0085, U+000B and a lone CR do not end it. CRLF is fine, a byte order
+mark is at byte 0 only. A line of nothing but spaces, tabs and CR is no record, though it counts as a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, pairwise
+
+import numpy as np
+import pyarrow as pa
+from msgspec import Struct
+
+from ..json.record_batch import SHOWN_BYTES, OnBad, Record, field_batch, object_batch, refuse, too_large
+from ..json.strict import BOM
+from ..json.uniform_lines import uniform_fields
+
+
+class Start(Struct, frozen=True):
+    """Where a run of lines begins: record number, line (from 1) and byte in the file."""
+
+    row: int = 0
+    line: int = 1
+    byte: int = 0
+
+
+def read_lines(
+    chunks: Iterable[bytes], start: Start, *, batch_rows: int, max_row_bytes: int, on_bad: OnBad | None
+) -> Iterator[pa.RecordBatch]:
+    """Source batches of the lines in `chunks`, at most `batch_rows` lines each."""
+    chunks, bom = without_bom(chunks) if start.byte == 0 else (chunks, 0)
+    row, line, byte = start.row, start.line, start.byte + bom
+    misses = 0
+    for block, too_long in line_blocks(chunks, max_row_bytes):
+        if too_long:
+            refuse(too_large(max_row_bytes), Record(block, row, line, byte), on_bad)
+            row, line, byte = row + 1, line + 1, byte + too_long
+            continue
+        for part in _parts(block, batch_rows):
+            found = uniform_fields(part) if misses < _MISSES and len(part) <= max_row_bytes else None
+            misses = 0 if found else misses + 1
+            if found:
+                batch, lines = field_batch(found[0], range(row, row + found[1])), found[1]
+                records = lines
+            else:
+                batch, records, lines = _batch(part, Start(row, line, byte), max_row_bytes, on_bad)
+            row, line, byte = row + records, line + lines, byte + len(part)
+            if batch.num_rows:
+                yield batch
+
+
+_MISSES = 3
+"""After so many parts that are not of one shape no more are tried: the strict parser is the faster of the two then."""
+
+
+def _parts(block: bytes, lines: int) -> Iterator[bytes]:
+    """The block in parts of at most so many lines."""
+    is_end = np.frombuffer(block, np.uint8) == ord("\n")
+    if np.count_nonzero(is_end) < lines:
+        yield block
+        return
+    ends = np.flatnonzero(is_end)[lines - 1 :: lines] + 1
+    for start, end in pairwise([0, *ends.tolist(), len(block)]):
+        if start < end:
+            yield block[start:end]
+
+
+def without_bom(chunks: Iterable[bytes]) -> tuple[Iterator[bytes], int]:
+    """The chunks without the byte order mark that they may begin with, and its length."""
+    rest, head = iter(chunks), b""
+    while len(head) < len(BOM) and (chunk := next(rest, b"")):
+        head += chunk
+    bom = len(BOM) if head.startswith(BOM) else 0
+    return chain([head[bom:]], rest), bom
+
+
+def _batch(part: bytes, start: Start, max_row_bytes: int, on_bad: OnBad | None) -> tuple[pa.RecordBatch, int, int]:
+    """The batch of some lines, the number of records and the number of lines."""
+    lines = part.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    places = [index for index, line in enumerate(lines) if not _is_blank(line)]
+    raws = lines if len(places) == len(lines) else [lines[index] for index in places]
+
+    def place(index: int) -> Record:
+        before = lines[: places[index]]
+        byte = start.byte + sum(map(len, before)) + len(before)
+        return Record(raws[index].removesuffix(b"\r"), start.row + index, start.line + len(before), byte)
+
+    rows = range(start.row, start.row + len(raws))
+    return object_batch(raws, rows, place, max_row_bytes, on_bad), len(raws), len(lines)
+
+
+def _is_blank(line: bytes) -> bool:
+    return line[:1] in _BLANKS and not line.strip(b" \t\r")
+
+
+_BLANKS = (b"", b" ", b"\t", b"\r")
+
+
+def line_blocks(chunks: Iterable[bytes], max_row_bytes: int) -> Iterator[tuple[bytes, int]]:
+    """Whole lines out of `chunks`, many at a time, each block with 0; of a line that is too long its beginning, and
+    the number of its bytes."""
+    parts: list[bytes] = []
+    held = skipped = 0
+    for chunk in chunks:
+        if skipped:
+            end = chunk.find(b"\n") + 1
+            skipped += end or len(chunk)
+            if not end:
+                continue
+            yield parts[0], skipped
+            parts, held, skipped, chunk = [], 0, 0, chunk[end:]
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*parts, memoryview(chunk)[:end]]), 0
+            parts, held, chunk = [], 0, chunk[end:]
+        parts.append(chunk)
+        held += len(chunk)
+        if held > max_row_bytes:
+            parts, skipped = [b"".join(parts)[:SHOWN_BYTES]], held
+    if skipped:
+        yield parts[0], skipped
+    elif held:
+        yield b"".join(parts), 0

@@ -1,0 +1,151 @@
+"""JSON as it is written, or a reason why not: strict RFC 8259, nothing coerced, nothing lost.
+
+`jiter` reads the text with its strict flags; what it lets pass (numbers beyond a double, its own depth limit, values
+that are no objects) is checked here. Integers of any size (up to 4,300 digits) are exact, the order of keys is kept,
+a key that appears twice is an error, so are NaN and infinities, lone surrogates, invalid UTF-8, trailing commas, and
+anything nested deeper than 128 levels.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import jiter
+
+from ...errors import Location, RowError
+
+DEPTH = 128
+BOM = b"\xef\xbb\xbf"
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """The object that `raw` spells; `at.byte` and `at.line` of an error count from its beginning (byte 0, line 1).
+
+    A list of objects is a conversation without a name: it is the object `{"messages": […]}`.
+    """
+    value = parse_value(raw)
+    if type(value) is not dict:
+        named = as_record(value)
+        if named is None:
+            raise _not_object(value)
+        return named
+    return value
+
+
+def as_record(value: Any) -> dict[str, Any] | None:
+    """The record that a value of JSON is: an object itself, a list of objects as its `messages`; None for the rest."""
+    if type(value) is dict:
+        return value
+    turns = type(value) is list and value and all(type(item) is dict for item in value)
+    return {"messages": value} if turns else None
+
+
+def parse_value(raw: bytes) -> Any:
+    """The value that `raw` spells, whitespace around it allowed. Raises RowError with a `json.` code."""
+    value = parse_syntax(raw)
+    check_value(value)
+    return value
+
+
+def parse_syntax(raw: bytes) -> Any:
+    """The value that `raw` spells, not yet checked for numbers beyond a double and for depth."""
+    try:
+        return jiter.from_json(raw, catch_duplicate_keys=True, allow_inf_nan=False)
+    except ValueError as error:
+        raise _explained(raw, str(error)) from None
+
+
+def is_plain(raw: bytes) -> bool:
+    """Whether `raw` has too few brackets to be nested too deeply, so that its depth needs no look."""
+    return raw.count(b"[") + raw.count(b"{") <= DEPTH
+
+
+def check_value(value: Any) -> None:
+    """Raises RowError for a number that is not finite, or for values nested deeper than 128 levels."""
+    level = [value]
+    for _ in range(DEPTH):
+        items = [inner for item in level for inner in _inner(item)]
+        if any(type(item) is float and not math.isfinite(item) for item in items):
+            raise RowError("a number beyond what a double can hold", code="json.number")
+        level = [item for item in items if type(item) in (dict, list)]
+        if not level:
+            return
+    raise RowError(f"nested deeper than {DEPTH} levels", code="json.depth")
+
+
+def _inner(value: Any) -> Any:
+    if type(value) is dict:
+        return value.values()
+    return value if type(value) is list else ()
+
+
+def _not_object(value: Any) -> RowError:
+    kind = "an empty list" if value == [] else _KINDS.get(type(value), "a number")
+    return RowError(f"the record is {kind}, not an object", code="json.not_object", at=Location(line=1, byte=0))
+
+
+_KINDS: dict[type, str] = {list: "a list", str: "text", bool: "true or false", type(None): "null"}
+_PLACE = re.compile(r" at line (\d+) column (\d+)$")
+_REASONS: tuple[tuple[str, str, str], ...] = (
+    (r"Detected duplicate key (?P<key>.*)", "json.duplicate_key", "the key {key} appears twice"),
+    (r"unexpected end of hex escape|lone leading surrogate.*", "json.surrogate", "half of a surrogate pair"),
+    (r"invalid unicode code point", "json.encoding", "bytes that are not UTF-8"),
+    (r"recursion limit exceeded", "json.depth", f"nested deeper than {DEPTH} levels"),
+    (r"invalid number|number out of range", "json.number", "{error}"),
+    (r"trailing characters", "json.syntax", "something follows the end of the value"),
+    (r"control character.*", "json.syntax", "a control character inside a string"),
+    (r"expected value", "json.syntax", "not JSON: no value begins here"),
+    (r"expected ident", "json.syntax", "not JSON: a word that is not `true`, `false` or `null`"),
+    (r"EOF while parsing .*", "json.syntax", "not JSON: it ends too early"),
+    (r"key must be a string", "json.syntax", "not JSON: a key without double quotes"),
+)
+_LEAVE_OUT = "`--on-error skip` leaves out such rows and keeps them in a file of rejects"
+PLAIN_TEXT = "for lines of plain text: `--no-header --no-quote --delimiter none --map text=column1`"
+
+
+def _explained(raw: bytes, error: str) -> RowError:
+    """The RowError for what jiter says, with the place counted in `raw`."""
+    place = _PLACE.search(error)
+    line, column = (int(place[1]), int(place[2])) if place else (1, 1)
+    text = error[: place.start()] if place else error
+    byte = _offset(raw, line, column)
+    code, message = _reason(raw, text, byte)
+    hint = PLAIN_TEXT if byte == 0 and _is_plain_text(raw) else _LEAVE_OUT
+    return RowError(message, code=code, hint=hint, at=Location(line=line, byte=byte))
+
+
+def _is_plain_text(raw: bytes) -> bool:
+    """Whether the record looks like a line that somebody wrote, and not like JSON or like no text at all."""
+    head = raw[:200].decode(errors="ignore")
+    return head[:1] not in ("", "{", "[", '"', "'") and head.replace("\t", "").rstrip("\r").isprintable()
+
+
+def _offset(raw: bytes, line: int, column: int) -> int:
+    start = 0
+    for _ in range(line - 1):
+        start = raw.find(b"\n", start) + 1
+    return min(max(start + column - 1, 0), len(raw))
+
+
+def _reason(raw: bytes, text: str, byte: int) -> tuple[str, str]:
+    if raw[byte : byte + 3] == BOM:
+        return "json.encoding", "a byte order mark inside the file"
+    if (number := re.match(rb"-?(NaN|Infinity|inf|nan)", raw[byte:])) or raw[byte - 1 :].startswith(b"-I"):
+        shown = number[0].decode() if number else "-Infinity"
+        return "json.number", f"`{shown}` is not JSON"
+    for pattern, code, message in _REASONS:
+        if found := re.fullmatch(pattern, text):
+            key = _UNUSUAL.sub(_character, found.groupdict().get("key", "")[1:-1])
+            return code, message.format(error=text, key=f"`{key}`")
+    return "json.syntax", f"not JSON: {text}"
+
+
+_UNUSUAL = re.compile(r"\\(?:u\{([0-9a-f]+)\}|(.))")
+_NAMED = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
+
+
+def _character(escape: re.Match[str]) -> str:
+    """The character that jiter spells in the way of Rust."""
+    return chr(int(escape[1], 16)) if escape[1] else _NAMED.get(escape[2], escape[2])

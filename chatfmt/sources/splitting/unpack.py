@@ -1,0 +1,56 @@
+"""Files that cannot be entered in the middle, written out as text that can."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import xxhash
+from msgspec.structs import replace
+
+from ...json_columns import dumps
+from ..bytes.text import content, is_seekable
+from ..formats.json_document import document_records
+from ..model import ReaderOptions, Source, SourceFile
+
+
+def needs_spool(file: SourceFile, options: ReaderOptions) -> bool:
+    """Whether cutting the file into shards would read it from its beginning for each."""
+    return file.format not in ("parquet", "arrow") and not is_seekable(file, options)
+
+
+def spool(file: SourceFile, folder: Path, options: ReaderOptions) -> SourceFile:
+    """The same records in a plain file in `folder`, under the same `shown` name and row numbers.
+
+    Compressed or recoded text is written as UTF-8 text of the same format, byte for byte; the records of a JSON
+    document (`--field`) as JSON Lines, so that errors count lines of that. Read it with `spooled_options`.
+    """
+    target = folder / xxhash.xxh3_128_hexdigest(os.fsencode(file.uri))
+    chunks = content(file, options)
+    with target.open("wb") as out:
+        if options.field is None:
+            out.writelines(chunks)
+        else:
+            out.writelines(dumps(record).encode() + b"\n" for record in document_records(chunks, file, options.field))
+    format = file.format if options.field is None else "jsonl"
+    return SourceFile(str(target), file.shown, format, None, target.stat().st_size)
+
+
+def spooled_options(options: ReaderOptions) -> ReaderOptions:
+    """The options that read what `spool` wrote."""
+    return replace(options, field=None, encoding=None)
+
+
+def spooled(source: Source, folder: Path) -> Source:
+    """The source with every file in the way of cutting spooled to `folder`; the source itself if there is none."""
+    files = [file for split in source.splits.values() for file in split]
+    if not any(needs_spool(file, source.options) for file in files):
+        return source
+    plain = {
+        name: tuple(_plain(file, folder, source.options) for file in split) for name, split in source.splits.items()
+    }
+    return replace(source, splits=plain, options=spooled_options(source.options))
+
+
+def _plain(file: SourceFile, folder: Path, options: ReaderOptions) -> SourceFile:
+    return spool(file, folder, options) if needs_spool(file, options) else file

@@ -1,0 +1,175 @@
+"""What `inspect`, `preview` and `check` show of data that is not as simple as it could be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from chatfmt.cli.inspect import marked
+
+from ..conftest import run_cli
+
+TALK = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+CALL = {**TALK, "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}
+TWO = {"messages": [*TALK["messages"], TALK["messages"][1]]}
+SPOILT = {"messages": [{"role": "user", "content": "<|im_start|>q"}, TALK["messages"][1]]}
+
+
+def written(folder: Path, rows: list[Any], name: str = "in.jsonl") -> Path:
+    path = folder / name
+    path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def shown(*arguments: Any) -> str:
+    return run_cli(*arguments).stdout.decode()
+
+
+def test_check_goes_on_after_a_text_that_the_template_loses(tmp_path: Path) -> None:
+    source = written(tmp_path, [TALK, CALL, TWO, CALL, "{\n"])
+    run = run_cli("check", source, "-t", "gemma", "--json")
+    found = [(each["code"], each["row"], Path(each["file"]).name) for each in json.loads(run.stdout)["problems"]]
+    assert (run.returncode, found) == (
+        1,
+        [("template.loss", 1, "in.jsonl"), ("msg.order", 2, "in.jsonl"), ("template.raised", 2, "in.jsonl"),
+         ("json.syntax", 4, "in.jsonl")],
+    )  # fmt: skip
+
+
+def test_check_names_what_is_counted_without_rows(tmp_path: Path) -> None:
+    source = written(tmp_path, [TALK, SPOILT, SPOILT])
+    report = json.loads(shown("check", source, "-t", "chatml", "--json"))
+    assert [(p["code"], p["detail"]) for p in report["problems"]] == [("token.control", "in 2 of the rows")]
+
+
+def test_check_says_the_same_of_rows_in_several_shards(tmp_path: Path) -> None:
+    source = written(tmp_path, [TALK, TWO, TALK, SPOILT, "{\n", TWO, SPOILT])
+    cut = tmp_path / "cut.yaml"
+    cut.write_text(f"source: {source}\nrows_per_shard: 2\n")
+    found = [run_cli("check", given, "-t", "chatml", "--json") for given in (source, cut)]
+    assert found[0].stdout == found[1].stdout and [run.returncode for run in found] == [1, 1]
+    problems = json.loads(found[0].stdout)["problems"]
+    assert [(each["code"], each["row"]) for each in problems] == [
+        ("msg.order", 1), ("json.syntax", 4), ("msg.order", 5), ("token.control", None),
+    ]  # fmt: skip
+
+
+def test_check_names_the_first_loss_of_each_shard(tmp_path: Path) -> None:
+    source = written(tmp_path, [CALL, CALL, TALK, TALK, TALK, CALL])
+    cut = tmp_path / "cut.yaml"
+    cut.write_text(f"source: {source}\nrows_per_shard: 2\n")
+    for given, rows in ((source, [0]), (cut, [0, 5])):
+        problems = json.loads(run_cli("check", given, "-t", "gemma", "--json").stdout)["problems"]
+        assert [(each["code"], each["row"]) for each in problems] == [("template.loss", row) for row in rows]
+
+
+def test_check_puts_problems_of_a_kind_on_one_line(tmp_path: Path) -> None:
+    source = written(tmp_path, [TWO] * 7)
+    lines = shown("check", source).splitlines()
+    assert f"in {source}:" in lines
+    row = next(line for line in lines if line.startswith(" msg.order ") and "row 0" in line)
+    assert "row 0 message 2" in row and sum("msg.order" in line for line in lines) == 2
+    assert "and 2 more" in shown("check", source)
+
+
+def test_preview_shows_a_record_that_cannot_be_read_and_goes_on(tmp_path: Path) -> None:
+    source = written(tmp_path, [TALK, "oops\n", TALK])
+    rows = [json.loads(line) for line in shown("preview", source, "--json").splitlines()]
+    assert [(row["row"], row["raw"], bool(row["output"])) for row in rows] == [
+        (0, None, True),
+        (1, "oops", False),
+        (2, None, True),
+    ]
+    assert rows[1]["problem"].startswith("row 1: not JSON: no value begins here (line 2, byte ")
+
+
+def test_preview_breaks_no_line_and_says_what_is_trained(tmp_path: Path) -> None:
+    said = "word " * 60
+    source = written(tmp_path, [{"messages": [TALK["messages"][0], {"role": "assistant", "content": said}]}])
+    lines = shown("preview", source, "-t", "chatml").splitlines()
+    assert said + "<|im_end|>" in lines
+    assert lines[-1] == "trained: characters 51 to 361"
+
+
+NODES = [
+    {"message_id": "1", "parent_id": None, "text": "q", "role": "prompter"},
+    {"message_id": "4", "parent_id": None, "text": "Q", "role": "prompter"},
+    {"message_id": "2", "parent_id": "1", "text": "a", "role": "assistant"},
+    {"message_id": "3", "parent_id": "2", "text": "q2", "role": "prompter"},
+    {"message_id": "5", "parent_id": "4", "text": "A", "role": "assistant"},
+]
+
+
+def test_preview_puts_conversations_together_that_are_spread_over_rows(tmp_path: Path) -> None:
+    nodes = [{**node, "message_tree_id": node["message_id"], "lang": "en"} for node in NODES]
+    source = written(tmp_path, nodes)
+    asked = [json.loads(line) for line in run_cli("convert", source, "-q").stdout.splitlines()]
+    rows = [json.loads(line) for line in shown("preview", source, "-n", "1", "--json").splitlines()]
+    assert [row["output"] for row in rows] == [[asked[0]]] and len(asked[0]["messages"]) == 3
+    assert (rows[0]["row"], rows[0]["rows"], rows[0]["record"]["text"]) == (0, 5, "q")
+    assert "row 1, one of the 5 rows that were put together" in shown("preview", source)
+
+
+KINDS = [
+    ({"a": {"b": 1, "c": {"d": 2}}}, "object", "{b, c}"),
+    ({"a": [1.5]}, "list", "list of double"),
+    ({"a": True}, "true/false", "true/false"),
+    ({"a": 7}, "number", "int64"),
+    ({"a": "x"}, "text", "text"),
+    ({"a": [{"b": "x"}]}, "list of {b}", "list of {b}"),
+]
+
+
+@pytest.mark.parametrize(("row", "as_json", "as_parquet"), KINDS)
+def test_types_are_told_in_words(tmp_path: Path, row: Any, as_json: str, as_parquet: str) -> None:
+    source = written(tmp_path, [{**TALK, **row}])
+    pq.write_table(pa.Table.from_pylist([{**TALK, **row}]), tmp_path / "in.parquet")
+    for path, expected in ((source, as_json), (tmp_path / "in.parquet", as_parquet)):
+        columns = json.loads(shown("inspect", path, "--json"))["columns"]
+        assert {column["name"]: column["type"] for column in columns}["a"] == expected
+
+
+def test_inspect_counts_the_characters_of_plain_text(tmp_path: Path) -> None:
+    source = written(tmp_path, [{"text": "abc"}, {"text": "de"}, {"text": ""}])
+    said = shown("inspect", source)
+    assert "characters a row: 0 to 3, half of them up to 2" in said
+
+
+def test_inspect_says_what_stays_text(tmp_path: Path) -> None:
+    tagged = {"messages": [TALK["messages"][0], {"role": "assistant", "content": "<think>\nhm\n</think>\n\nso"}]}
+    said = shown("inspect", written(tmp_path, [TALK, tagged]))
+    assert "reasoning between tags: left as text, `--dialect reasoning-tags` reads it\n" in said
+
+
+def test_marked_text_changes_its_style_only_where_it_must() -> None:
+    made = marked("<s>ab\x1bc</s>", [[3, 6]], ["<s>", "</s>"])
+    assert made.plain == "<s>ab\\x1bc</s>"
+    assert [(span.start, span.end, str(span.style)) for span in made.spans] == [
+        (0, 3, "bold magenta"),
+        (3, 9, "green"),
+        (9, 10, "default"),
+        (10, 14, "bold magenta"),
+    ]
+
+
+def test_values_that_json_cannot_hold_are_shown(tmp_path: Path) -> None:
+    turns = [{"role": "robot", "content": "x"}]
+    images = pa.array([{"bytes": b"\xff\x00", "path": "a.png"}] * 20)
+    rows = [TALK["messages"], turns, *[TALK["messages"]] * 18]
+    table = pa.table({"messages": rows, "image": images, "score": [float("nan")] * 20})
+    pq.write_table(table, source := tmp_path / "in.parquet")
+    found = {each["name"]: each["example"] for each in json.loads(shown("inspect", source, "--json"))["columns"]}
+    others = {"image": {"bytes": "(binary, 2 B)", "path": "a.png"}, "score": "nan"}
+    assert found == {"messages": TALK["messages"], **others}
+    preview = json.loads(shown("preview", source, "--keep", "all", "-n", "1", "--json"))
+    assert (preview["record"], preview["output"]) == ({**TALK, **others}, [{**TALK, **others}])
+    assert json.loads(shown("check", source, "--json"))["problems"][0]["code"] == "msg.role"
+    skipped = run_cli("convert", source, "--on-error", "skip", "--rejects", tmp_path / "bad.jsonl")
+    assert (skipped.returncode, len(skipped.stdout.splitlines())) == (0, 19)
+    (reject,) = map(json.loads, (tmp_path / "bad.jsonl").read_text().splitlines())
+    assert (reject["source"]["row"], reject["code"], reject["raw"]) == (1, "msg.role", None)

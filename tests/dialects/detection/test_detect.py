@@ -1,0 +1,277 @@
+"""What is found out about a data set: its columns, its type, what else it could be, what is not used."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from chatfmt import schema
+from chatfmt.dialects import DIALECTS, Columns, detect, used_columns
+from chatfmt.errors import DialectError, NoDialect, UsageError
+
+from ...conftest import run_cli
+from ..batches import conversations, convert, to_batch
+from ..test_goldens import GOLDENS, read_golden
+
+USER, ASSISTANT = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+
+
+def test_a_detection_says_what_and_why() -> None:
+    found = detect(
+        [to_batch([{"id": 1, "conversations": [{"from": "human", "value": "a"}], "system": "s"}] * 3)], Columns()
+    )
+    assert found.dialect == "sharegpt"
+    assert found.columns.fields == {
+        "messages": "conversations", "messages.role": "from", "messages.content": "value", "system": "system",
+    }  # fmt: skip
+    assert found.reason == (
+        "turns with `from` and `value` each: `conversations` is the messages, `system` is the system "
+        "(all 3 rows looked at)"
+    )
+    assert (found.used, found.unused) == (("conversations", "system"), ("id",))
+    assert (found.rows_seen, found.rows_fit, found.type) == (3, 3, "language-modeling")
+
+
+def test_preference_goes_before_messages() -> None:
+    pair = {"prompt": "a", "messages": [USER, ASSISTANT], "chosen": [USER, ASSISTANT], "rejected": [USER, ASSISTANT]}
+    found = detect([to_batch([pair])], Columns())
+    assert (found.dialect, found.type) == ("preference", "preference")
+    assert found.others["messages"] == ("turns with a role and a content each; less specific: --dialect messages")
+    made, named = convert([pair], dialect="messages")
+    assert (named.type, made) == ("language-modeling", [{"messages": [USER, ASSISTANT]}])
+
+
+def test_calls_in_text_stay_text_unless_asked_for() -> None:
+    text = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+    rows = [{"messages": [USER, {"role": "assistant", "content": text}]}]
+    made, found = convert(rows)
+    assert made == rows
+    assert found.others == {}
+    assert found.left == ("calls in `<tool_call>` tags (Hermes): left as text, `--dialect hermes` reads it",)
+    asked, named = convert(rows, dialect="hermes")
+    assert asked != rows and named.left == ()
+
+
+def test_what_rows_of_another_dialect_say_is_kept_by_a_dialect_that_is_named() -> None:
+    call = '{"name": "f", "arguments": {}}'
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    rows = [
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": call}], "tools": tools},
+        {
+            "conversations": [
+                {"from": "human", "value": "q"},
+                {"from": "gpt", "value": f"<tool_call>{call}</tool_call>"},
+            ]
+        },
+    ]
+    called = {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}]}
+    turns = [{"role": "user", "content": "q"}, called]
+    assert convert(rows, dialect="hermes")[0] == [{"messages": turns, "tools": tools}, {"messages": turns}]
+    thought = [
+        *rows[:1],
+        {"conversations": [rows[1]["conversations"][0], {"from": "gpt", "value": "<think>a</think>b"}]},
+    ]
+    answer = {"role": "assistant", "reasoning_content": "a", "content": "b"}
+    made, _ = convert(thought, dialect="reasoning-tags")
+    assert made == [{"messages": turns, "tools": tools}, {"messages": [turns[0], answer]}]
+
+
+@pytest.mark.parametrize("name", ["label", "kto_tag"])
+def test_conversations_with_a_truth_value_are_good_or_not(name: str) -> None:
+    made, found = convert([{"messages": [USER, ASSISTANT], name: False}])
+    assert (found.type, made) == ("unpaired-preference", [{"messages": [USER, ASSISTANT], "label": False}])
+    made, found = convert([{"prompt": [USER], "completion": [ASSISTANT], name: True}])
+    assert (found.type, made) == (
+        "unpaired-preference",
+        [{"prompt": [USER], "completion": [ASSISTANT], "label": True}],
+    )
+
+
+def test_one_row_with_reasoning_is_enough_to_name_what_reads_it() -> None:
+    plain = {"messages": [USER, ASSISTANT]}
+    tagged = {"messages": [USER, {"role": "assistant", "content": "<think>\nhm\n</think>\n\nso"}]}
+    _, found = convert([plain, plain, tagged])
+    assert found.left == ("reasoning between tags: left as text, `--dialect reasoning-tags` reads it",)
+    assert convert([plain])[1].left == ()
+
+
+def test_turns_marked_in_a_prompt_are_named_with_the_flags_that_cut_them(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "a\n<extra_id_1>Assistant\nb\n<extra_id_1>User\nc", "response": "d"},
+        {"prompt": "e", "response": "f"},
+    ]
+    (said,) = convert(rows)[1].left
+    assert said.startswith("turns that `<extra_id_1>` marks in `prompt`: left as one text, cut them with --map ")
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = shlex.split(said.partition("cut them with ")[2])
+    done = run_cli("convert", source, *flags, "-q")
+    turns = [[turn["content"] for turn in json.loads(line)["messages"]] for line in done.stdout.splitlines()]
+    assert turns == [["a", "b", "c", "d"], ["e", "f"]]
+
+
+def test_a_mapping_adds_to_what_is_found() -> None:
+    rows = [{"question": "q", "answer": "a", "persona": "You are terse."}]
+    made, found = convert(rows, Columns(fields={"system": "persona"}))
+    assert made[0]["messages"][0] == {"role": "system", "content": "You are terse."}
+    assert found.columns.fields == {"prompt": "question", "completion": "answer", "system": "persona"}
+
+
+def test_a_mapping_decides_between_two() -> None:
+    rows = [{"prompt": "p", "response": "a", "output": "b", "messages": [USER, ASSISTANT]}]
+    made, found = convert(rows, Columns(fields={"prompt": "prompt", "completion": "response"}))
+    assert made == [{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}]}]
+    assert found.unused == ("output", "messages")
+
+
+def test_user_and_assistant_are_names_of_prompt_and_completion() -> None:
+    made, _ = convert([{"q": "x", "a": "y"}], Columns(fields={"user": "q", "assistant": "a"}))
+    assert made == [{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}]
+
+
+def test_paths_into_columns() -> None:
+    row = {"body": {"messages": [USER, ASSISTANT]}, "meta": {"sys": ["s0", "s1"]}}
+    made, found = convert([row], Columns(fields={"messages": "body.messages", "system": "meta.sys[1]"}))
+    assert made == [{"messages": [{"role": "system", "content": "s1"}, USER, ASSISTANT]}]
+    assert used_columns(found)[:2] == ("body", "meta")
+
+
+def test_keys_inside_turns() -> None:
+    row = {"dialog": [{"who": "user", "said": "a"}, {"who": "assistant", "said": "b"}]}
+    fields = {"messages": "dialog", "messages.role": "who", "messages.content": "said"}
+    assert convert([row], Columns(fields=fields))[0] == [{"messages": [USER, ASSISTANT]}]
+
+
+def test_roles_in_turn() -> None:
+    row = {"messages": [{"content": "a"}, {"content": "b"}]}
+    assert convert([row], Columns(turn_roles=("user", "assistant")))[0] == [
+        {"messages": [{"content": "a", "role": "user"}, {"content": "b", "role": "assistant"}]}
+    ]
+
+
+def test_a_role_that_the_user_maps() -> None:
+    row = {"messages": [{"role": "Robot", "content": "a"}, {"role": "gpt", "content": "b"}]}
+    made, _ = convert([row], Columns(roles={"robot": "assistant", "gpt": "user"}))
+    assert [turn["role"] for turn in made[0]["messages"]] == ["assistant", "user"]
+
+
+def test_an_answer_beside_a_solution_is_its_result() -> None:
+    rows: list[dict[str, Any]] = [
+        {"problem": "p", "solution": "s", "answer": "1"}, {"problem": "q", "solution": None, "answer": "2"},
+    ]  # fmt: skip
+    found = detect([to_batch(rows)], Columns())
+    assert (found.dialect, found.rows_fit, found.columns.fields["completion"]) == ("prompt-completion", 1, "solution")
+    assert found.unused == ("answer",)
+
+
+def test_rows_of_different_dialects() -> None:
+    rows = [{"messages": [USER]}, {"instruction": "i", "output": "o"}, {"messages": [USER]}]
+    found = detect([to_batch(rows)], Columns())
+    assert (found.dialect, found.reason) == ("mixed", "the rows speak different dialects: 2 messages, 1 alpaca")
+    assert used_columns(found) == ()
+
+
+def test_rows_of_different_types() -> None:
+    """Conversations and preferences do not stand in one output; whoever names `mixed` gets the more common ones."""
+    pair = {"prompt": "p", "chosen": "c", "rejected": "r"}
+    rows = [{"messages": [USER]}, {"prompt": [USER], "completion": [ASSISTANT]}, pair]
+    with pytest.raises(NoDialect) as caught:
+        detect([to_batch(rows)], Columns())
+    assert caught.value.message == "the rows are of different types: 2 language-modeling, 1 preference"
+    assert caught.value.hint == "--dialect mixed --on-error skip keeps those of the type language-modeling"
+    found = detect([to_batch(rows)], Columns(), "mixed")
+    assert (found.type, found.columns.type) == ("language-modeling", "language-modeling")
+    for batch, place in ((to_batch(rows), 2), (to_batch([pair]), 0)):
+        with pytest.raises(DialectError) as error:
+            DIALECTS["mixed"].convert(batch, found.columns)
+        assert (error.value.code, error.value.at.row) == ("row.type", place)
+        assert error.value.message == "the row is preference data, the others are language-modeling data"
+    made = conversations(DIALECTS["mixed"].convert(to_batch(rows[:2]), found.columns))
+    assert made == [{"row": 0, "messages": [USER]}, {"row": 1, "messages": [USER, ASSISTANT]}]
+
+
+@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
+def test_the_used_columns_are_enough(path: Any) -> None:
+    head, rows, expected = read_golden(path)
+    batch = to_batch(rows)
+    found = detect([batch], Columns(options=head.get("options", {})), head["dialect"])
+    needed = [schema.ROW, *(used_columns(found) or batch.schema.names[1:])]
+    own = [name for name in batch.schema.names if name in (*needed, schema.KEYS)]
+    assert conversations(DIALECTS[found.dialect].convert(batch.select(own), found.columns)) == expected
+
+
+def test_kept_columns() -> None:
+    rows = [{"id": "1", "n": 2, "question": "q", "answer": "a"}, {"id": None, "question": "q", "answer": "a"}]
+    for keep in (("n", "id"), "all"):
+        made, found = convert(rows, Columns(keep=keep))
+        talk = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+        assert made == [{"messages": talk, "id": "1", "n": 2}, {"messages": talk}]
+        assert found.unused == ()
+    batch = to_batch(rows)
+    kept = DIALECTS["prompt-completion"].convert(batch, detect([batch], Columns(keep="all")).columns)
+    assert kept.column(schema.KEYS).to_pylist() == [None, '["id"]']
+
+
+def test_a_column_with_a_taken_name_cannot_be_kept() -> None:
+    rows = [{"messages": [USER, ASSISTANT], "prompt": "a"}]
+    with pytest.raises(UsageError) as caught:
+        convert(rows, Columns(keep=("prompt",)))
+    assert caught.value.message == "the column `prompt` cannot be kept: the output needs the name"
+    assert convert(rows, Columns(keep="all"))[0] == [{"messages": [USER, ASSISTANT]}]
+
+
+def test_what_a_task_carries_pickles() -> None:
+    for path in GOLDENS:
+        head, rows, _ = read_golden(path)
+        found = detect([to_batch(rows)], Columns(options=head.get("options", {})), head["dialect"])
+        assert pickle.loads(pickle.dumps(found)) == found
+
+
+def test_only_rows_that_belong_together_need_the_whole_file() -> None:
+    assert [name for name, dialect in DIALECTS.items() if dialect.whole_file] == ["oasst-rows", "rated-rows"]
+
+
+def test_batches_of_different_columns() -> None:
+    """A column that a later batch of JSON lacks, or that is null in all of it, is absent there."""
+    first, second = to_batch([{"messages": [USER], "system": "s"}]), to_batch([{"messages": [USER], "system": None}])
+    columns = detect([first], Columns()).columns
+    assert conversations(DIALECTS["messages"].convert(second, columns)) == [{"row": 0, "messages": [USER]}]
+    third = to_batch([{"messages": [USER]}])
+    assert conversations(DIALECTS["messages"].convert(third, columns)) == [{"row": 0, "messages": [USER]}]
+    assert pa.types.is_int64(third.schema.field(0).type)
+
+
+def test_roles_in_turn_are_those_that_were_given() -> None:
+    rows = [{"turns": ["a", "b"]}]
+    assert convert(rows)[0] == [{"prompt": [USER, {"role": "user", "content": "b"}]}]
+    made, found = convert(rows, Columns(turn_roles=("user", "assistant")))
+    assert (made, found.dialect) == ([{"messages": [USER, ASSISTANT]}], "string-turns")
+
+
+TRANSCRIPTS = {
+    "Human: hi\nAssistant: yo\nHuman: more": "--marker 'Human:=user' --marker 'Assistant:=assistant'",
+    "Patient: hi\nDoctor: yo": "--marker 'Patient:=user' --marker 'Doctor:=assistant'",
+    "# System: s\n# User: a\n# Bot: b": (
+        "--marker '# System:=system' --marker '# User:=user' --marker '# Bot:=assistant'"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", TRANSCRIPTS)
+def test_a_conversation_in_one_text_is_named_with_its_marks(text: str) -> None:
+    with pytest.raises(NoDialect) as caught:
+        convert([{"n": "1", "log": text}] * 3)
+    assert caught.value.hint == f"`log` looks like a transcript: --map transcript=log {TRANSCRIPTS[text]}"
+
+
+@pytest.mark.parametrize("text", ["Note: one thing", "a plain text\nNote: x\nSee: y", "Dear Ada,\nyes"])
+def test_other_texts_are_no_conversations(text: str) -> None:
+    with pytest.raises(NoDialect) as caught:
+        convert([{"n": "1", "log": text}] * 3)
+    assert "transcript" not in (caught.value.hint or "")

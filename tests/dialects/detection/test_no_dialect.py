@@ -1,0 +1,189 @@
+"""Data that no dialect fits, or two: the message names the columns, the hint says what to type, and typing it works."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from chatfmt.dialects import Columns
+from chatfmt.errors import NoDialect, UnknownName, UsageError
+
+from ..batches import convert
+
+TURN = {"role": "user", "content": "hi"}
+ANSWER = {"role": "assistant", "content": "hello"}
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "plain text in a column of its own": (
+        {"content": "def f(): ...", "path": "a.py", "size": 3},
+        "no dialect fits: the columns are `content`, `path`, `size`",
+        "map question and answer, such as --map prompt=content --map completion=COLUMN; "
+        "or plain text: --map text=content",
+    ),
+    "no turn anywhere": (
+        {"id": "a", "messages": []},
+        "no dialect fits: the columns are `id`, `messages`",
+        "`messages` holds no turn in any of the rows looked at",
+    ),
+    "natural language inference": (
+        {"premise": "A", "hypothesis": "B", "label": 0},
+        "no dialect fits: the columns are `premise`, `hypothesis`, `label`",
+        "map question and answer, such as --map prompt=premise --map completion=hypothesis; "
+        "or plain text: --map text=premise",
+    ),
+    "code": (
+        {"func_name": "f", "code": "def f(): ...", "docstring": "d", "language": "python"},
+        "no dialect fits: the columns are `func_name`, `code`, `docstring`, `language`",
+        "map question and answer, such as --map prompt=func_name --map completion=code; or plain text: --map text=code",
+    ),
+    "code beside a text": (
+        {"task_id": 1, "text": "Write a function.", "code": "def f(): ..."},
+        "no dialect fits: the columns are `task_id`, `text`, `code`",
+        "map question and answer, such as --map prompt=text --map completion=code; or plain text: --map text=text",
+    ),
+    "log of an API": (
+        {"method": "POST", "status": 200, "request": {"messages": [TURN]}, "response": {"id": "1"}},
+        "no dialect fits: the columns are `method`, `status`, `request`, `response`",
+        "the turns could be in `request.messages`: --map messages=request.messages",
+    ),
+    "log of an API, answers too": (
+        {"request": {"model": "m", "messages": [TURN]}, "response": {"choices": [{"message": ANSWER}]}},
+        "no dialect fits: the columns are `request`, `response`",
+        "the turns could be in `request.messages` and `response.choices[0].message`: "
+        "--map prompt=request.messages --map completion=response.choices[0].message",
+    ),
+    "records inside a column": (
+        {"version": "1", "data": [{"question": "q", "answer": "a"}]},
+        "no dialect fits: the columns are `version`, `data`",
+        "the records could be those in `data`: --explode data",
+    ),
+    "one turn a row": (
+        TURN,
+        "no dialect fits: the columns are `role`, `content`",
+        "each row is one turn: put the turns of a conversation on one line, as a list or as `messages`",
+    ),
+    "two answers without their prompt": (
+        {"persona": "You are kind.", "chosen": "The sky is blue.", "rejected": "The sky is green."},
+        "no dialect fits: the columns are `persona`, `chosen`, `rejected`",
+        "map the prompt of both answers with --map prompt=COLUMN; "
+        "or --dialect-option prompt=shared where both begin with it",
+    ),
+    "data for embeddings": (
+        {"messages": [TURN], "positive_messages": [[TURN]], "negative_messages": [[TURN]], "conversations": [ANSWER]},
+        "the columns `messages` and `conversations` could each be the messages",
+        "choose with --map messages=messages or --map messages=conversations",
+    ),
+    "an answer alone": (
+        {"response": "hi", "id": 1},
+        "no dialect fits: the columns are `response`, `id`",
+        "map the question: --map prompt=COLUMN --map completion=response; or plain text: --map text=response",
+    ),
+    "a question alone": (
+        {"question": "q", "id": "1"},
+        "no dialect fits: the columns are `question`, `id`",
+        "map the answer: --map prompt=question --map completion=COLUMN; "
+        "or only prompts: --map prompt=question --dialect prompt-only",
+    ),
+    "a prompt and something that could answer it": (
+        {"prompt": "def f():", "canonical_solution": "return 1", "entry_point": "f"},
+        "no dialect fits: the columns are `prompt`, `canonical_solution`, `entry_point`",
+        "map the answer: --map prompt=prompt --map completion=canonical_solution; "
+        "or only prompts: --map prompt=prompt --dialect prompt-only",
+    ),
+    "two answers": (
+        {"prompt": "p", "response": "a", "output": "b"},
+        "the columns `output` and `response` could each be the completion",
+        "choose with --map completion=output or --map completion=response",
+    ),
+    "two questions": (
+        {"question": "p", "instruction": "q", "output": "b"},
+        "the columns `instruction` and `question` could each be the prompt",
+        "choose with --map prompt=instruction or --map prompt=question",
+    ),
+    "two conversations": (
+        {"messages": [TURN], "conversations": [{"from": "human", "value": "b"}]},
+        "the columns `messages` and `conversations` could each be the messages",
+        "choose with --map messages=messages or --map messages=conversations",
+    ),
+    "an answer that is a number": (
+        {"question": "q", "answer": 7},
+        "no dialect fits: the columns are `question`, `answer`",
+        "`answer` is not text; to make it text: --map prompt=question --map completion='{{ answer }}'",
+    ),
+    "turns with keys of other names": (
+        {"dialog": [{"who": "a", "said": "b"}]},
+        "no dialect fits: the columns are `dialog`",
+        "`dialog` holds objects with the keys `who`, `said`: name them with --map messages=dialog "
+        "--map messages.role=KEY --map messages.content=KEY, or give roles in turn with --roles user,assistant",
+    ),
+    "numbers": (
+        {"x": 1, "y": 2.5},
+        "no dialect fits: the columns are `x`, `y`",
+        "map a column of turns with --map messages=COLUMN, or texts with --map prompt=COLUMN --map completion=COLUMN",
+    ),
+    "names with blanks": (
+        {"My Question": "q", "The Reply": "r"},
+        "no dialect fits: the columns are `My Question`, `The Reply`",
+        "map question and answer, such as --map prompt='My Question' --map completion='The Reply'; "
+        "or plain text: --map text='My Question'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_in_words(name: str) -> None:
+    row, message, hint = REFUSED[name]
+    with pytest.raises(NoDialect) as caught:
+        convert([row, row])
+    assert (caught.value.message, caught.value.hint, caught.value.exit_code) == (message, hint, 2)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_mapping_of_the_hint_is_taken(name: str) -> None:
+    """What the hint says to type is read, where it names columns and builds nothing."""
+    row, _, hint = REFUSED[name]
+    first = re.split(r"; or | or --", hint)[0]
+    fields = {part: path.strip("'") for part, path in re.findall(r"--map ([\w.]+)=('[^']*'|[\w.\[\]]+)", first)}
+    if "COLUMN" in fields.values() or "KEY" in fields.values() or "{{" in hint or not fields:
+        pytest.skip("the hint leaves a name open")
+    made, _ = convert([row], Columns(fields=fields))
+    assert len(made) == 1
+
+
+def test_the_records_of_one_document() -> None:
+    with pytest.raises(NoDialect) as caught:
+        convert([{"version": "1", "data": [{"question": "q", "answer": "a"}]}])
+    assert caught.value.hint == "the records could be those in `data`: --field data"
+
+
+def test_a_kept_column_that_is_not_there() -> None:
+    with pytest.raises(UnknownName) as caught:
+        convert([{"messages": [TURN], "topic": "t"}], Columns(keep=("topci",)))
+    assert (caught.value.message, caught.value.hint) == ("unknown column `topci`", "did you mean `topic`?")
+
+
+def test_no_rows() -> None:
+    with pytest.raises(NoDialect) as caught:
+        convert([])
+    assert caught.value.message == "there are no rows to find the dialect in"
+
+
+def test_a_dialect_that_is_not_there() -> None:
+    with pytest.raises(UnknownName) as caught:
+        convert([{"messages": [TURN]}], dialect="sharegtp")
+    assert (caught.value.message, caught.value.hint) == ("unknown dialect `sharegtp`", "did you mean `sharegpt`?")
+
+
+def test_a_dialect_that_does_not_fit() -> None:
+    with pytest.raises(NoDialect) as caught:
+        convert([{"messages": [TURN]}], dialect="alpaca")
+    assert caught.value.message == "the dialect `alpaca` does not fit: the columns are `messages`"
+
+
+def test_an_option_that_does_not_exist() -> None:
+    rows = [{"question": "q", "choices": ["a", "b"], "answer": 0}]
+    with pytest.raises(UsageError) as caught:
+        convert(rows, Columns(options={"mc_answer": "number"}))
+    assert caught.value.message == "the dialect option `mc_answer` cannot be `number`"
+    assert caught.value.hint == "one of: letter, text, both"

@@ -1,0 +1,68 @@
+"""A record is read the same whatever was read before it, although most dialects are not asked about most records."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from chatfmt.dialects import DIALECTS, Columns
+from chatfmt.dialects.detection.detect import admissible
+from chatfmt.dialects.detection.record_reader import Reader
+from chatfmt.errors import NoDialect
+
+from ..test_goldens import GOLDENS, read_golden
+
+
+def records() -> Iterator[dict[str, Any]]:
+    """Every golden row, as it is and with values taken out, made null, emptied or taken from another row."""
+    chance = random.Random(7)
+    rows = [row for path in GOLDENS for row in read_golden(path)[1] if isinstance(row, dict) and row]
+    for row in rows:
+        yield row
+        for _ in range(4):
+            other = dict(row)
+            key = chance.choice(list(other))
+            change = chance.randrange(4)
+            if change == 0:
+                del other[key]
+            else:
+                other[key] = (None, "", chance.choice(list(chance.choice(rows).values())))[change - 1]
+            yield other
+
+
+def read_plainly(record: Mapping[str, Any], columns: Columns) -> Any:
+    for name, dialect in admissible(DIALECTS, columns).items():
+        parts = dialect.fits(record, columns)
+        if parts is not None:
+            return name, parts
+    return None
+
+
+def outcome(read: Any, *given: Any) -> Any:
+    try:
+        return read(*given)
+    except NoDialect as error:
+        return error.message
+
+
+def test_what_came_before_changes_no_reading():
+    many = list(records())
+    random.Random(3).shuffle(many)
+    found: Counter[str] = Counter()
+    for columns in (Columns(), Columns(fields={"messages": "turns"}), Columns(turn_roles=("user", "assistant"))):
+        reader = Reader(admissible(DIALECTS, columns), columns)
+        for record in [*many, *many]:
+            expected = outcome(read_plainly, record, columns)
+            assert outcome(reader, record) == expected, record
+            found[expected[0] if isinstance(expected, tuple) else str(expected)] += 1
+    assert len(found) > 30
+    assert sum(found.values()) > 5000
+
+
+def test_a_dialect_that_saw_a_value_is_asked_again():
+    reader = Reader(admissible(DIALECTS, Columns()), Columns())
+    assert reader({"text": "a", "label": True}) == outcome(read_plainly, {"text": "a", "label": True}, Columns())
+    for record in ({"messages": 1}, {"messages": []}, {"messages": [{"role": "user", "content": "a"}]}):
+        assert reader(record) == read_plainly(record, Columns())

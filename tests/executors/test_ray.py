@@ -1,0 +1,78 @@
+"""Ray, where it is installed: a whole conversion gives the bytes that processes give, and each task runs once."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import chatfmt
+from chatfmt import executors
+from chatfmt.errors import OutputError
+
+from . import tasks as work
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed (chatfmt[ray])")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """Nothing of Ray is left behind."""
+    yield
+    import ray
+
+    ray.shutdown()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_conversion_gives_the_bytes_that_processes_give(tmp_path: Path) -> None:
+    data = tmp_path / "in.jsonl"
+    rows = [
+        {
+            "messages": [{"role": "user", "content": f"q {n} é"}, {"role": "assistant", "content": "x" * (n % 9)}],
+            "id": n,
+        }
+        for n in range(600)
+    ]
+    rows[77]["messages"] = [{"role": "robot", "content": "?"}]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = chatfmt.Recipe(
+        source=str(data), template="chatml", keep="id", rows_per_shard=100, on_error="skip", dedup=True, shuffle=True,
+        test_fraction=0.2,
+    )  # fmt: skip
+    with_ray = chatfmt.convert(recipe, tmp_path / "ray", executor="ray", workers=2)
+    chatfmt.convert(recipe, tmp_path / "processes", executor="processes", workers=2)
+    assert (with_ray.rows_in, with_ray.rejected, with_ray.duplicates) == (600, 1, 0)
+    assert files(tmp_path / "ray") == files(tmp_path / "processes")
+
+
+def test_each_task_runs_once(tmp_path: Path) -> None:
+    tasks = [work.Named(f"task {n}", tmp_path / str(n)) for n in range(12)]
+    list(executors.executor("ray")(work.noted, tasks, 2))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {str(n): b"." for n in range(12)}
+
+
+def test_an_error_of_a_row_is_the_same(tmp_path: Path) -> None:
+    data = tmp_path / "in.jsonl"
+    data.write_text('{"messages":[{"role":"user","content":"hi"}]}\n{"messages":[{"role":"robot","content":"?"}]}\n')
+    recipe = chatfmt.Recipe(source=str(data), template="chatml", rows_per_shard=1)
+    said = []
+    for executor in ("ray", "processes"):
+        with pytest.raises(chatfmt.ChatfmtError) as caught:
+            chatfmt.convert(recipe, tmp_path / executor, executor=executor, workers=2)
+        said.append((str(caught.value), caught.value.hint, caught.value.exit_code))
+    assert said[0] == said[1]
+    assert said[0] == (f'{data} row 1: role "robot" is not known (message 0)', "map it with --role robot=assistant", 4)
+
+
+def test_a_task_that_kills_its_worker_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError) as caught:
+        list(executors.executor("ray")(work.die, [work.Named("deadly", Path("SIGKILL"))], 2))
+    assert caught.value.code == "worker.lost"
+    assert caught.value.message.startswith("two workers died at task 0 (`deadly`)")

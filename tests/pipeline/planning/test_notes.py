@@ -1,0 +1,81 @@
+"""What is said before the first row, of data and templates that would otherwise lose something without a word."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ...conftest import run_cli
+
+PAIR = {
+    "prompt": [{"role": "user", "content": "say a"}],
+    "chosen": [{"role": "assistant", "content": "a"}],
+    "rejected": [{"role": "assistant", "content": "b"}],
+}
+JUDGED = {**{key: PAIR[key] for key in ("prompt",)}, "completion": PAIR["chosen"], "label": True}
+TURNS = {"messages": [*PAIR["prompt"], *PAIR["chosen"]]}
+
+
+def said(tmp_path, row, *options):
+    """The notes that a conversion of one row begins with, from a file and from stdin alike."""
+    source = tmp_path / "in.jsonl"
+    source.write_text(json.dumps(row) + "\n")
+    run = run_cli("convert", source, *options)
+    piped = run_cli("convert", "-", *options, stdin=source.read_bytes())
+    assert (run.returncode, run.stdout, run.stderr) == (piped.returncode, piped.stdout, piped.stderr)
+    assert run.returncode == 0
+    return [line.removeprefix("note: ") for line in run.stderr.decode().splitlines() if line.startswith("note: ")]
+
+
+@pytest.mark.parametrize(
+    ("row", "view", "expected"),
+    [
+        (PAIR, "text", ["the rows are of type preference, and `--to text` leaves out their `rejected`"]),
+        (PAIR, "messages", ["the rows are of type preference, and `--to messages` leaves out their `rejected`"]),
+        (PAIR, "preference", []),
+        (PAIR, "unpaired-preference", []),
+        (JUDGED, "text", ["the rows are of type unpaired-preference, and `--to text` leaves out their `label`"]),
+        (JUDGED, "unpaired-preference", []),
+        (TURNS, "text", []),
+    ],
+)
+def test_a_view_that_leaves_a_side_out(tmp_path, row, view, expected):
+    assert said(tmp_path, row, "-t", "chatml", "--to", view) == expected
+
+
+def test_a_variable_that_the_template_does_not_read(tmp_path):
+    assert said(tmp_path, TURNS, "-t", "qwen3", "--var", "enable_thinking=false") == []
+    assert said(tmp_path, TURNS, "-t", "qwen3", "--var", "enable_thinkin=false") == [
+        "the template reads no variable `enable_thinkin`: did you mean `enable_thinking`?"
+    ]
+    assert said(tmp_path, TURNS, "-t", "chatml", "--var", "x=1") == ["the template reads no variable `x`"]
+
+
+def test_a_system_message_that_the_template_brings(tmp_path):
+    brought = "rows without a system message get one of the template's own, `{}`: --system TEXT gives another"
+    qwen = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+    assert said(tmp_path, TURNS, "-t", "qwen2.5") == [brought.format(qwen)]
+    assert said(tmp_path, TURNS, "-t", "qwen2.5", "--system", "Be brief.") == []
+    assert said(tmp_path, TURNS) == said(tmp_path, TURNS, "-t", "llama-3.1") == []
+    (tmp_path / "t.jinja").write_text(
+        "{% if messages[0].role != 'system' %}{{ 'be kind ' * 20 }}{% endif %}"
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    )
+    short = ("be kind " * 20)[:70] + "…"
+    assert said(tmp_path, TURNS, "-t", str(tmp_path / "t.jinja")) == [brought.format(short)]
+    assert "qwen2.5" not in "".join(said(tmp_path, {"text": "Once."}, "-t", "qwen2.5")[1:])
+
+
+def test_a_template_for_text_that_is_complete(tmp_path):
+    note = "the rows are text that is complete as it is: the template `chatml` changes nothing in them"
+    parts = {"segments": [{"label": True, "text": "a"}]}
+    assert said(tmp_path, {"text": "Once."}, "-t", "chatml") == said(tmp_path, parts, "-t", "chatml") == [note]
+    assert said(tmp_path, {"text": "Once."}) == []
+
+
+def test_text_that_could_be_read(tmp_path):
+    called = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+    row = {"messages": [*PAIR["prompt"], {"role": "assistant", "content": called}]}
+    (note,) = said(tmp_path, row, "-t", "chatml")
+    assert "--dialect hermes" in note

@@ -1,0 +1,138 @@
+"""How far a conversion is, as a caller and a terminal see it."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import chatfmt
+from chatfmt import Recipe
+from chatfmt.manifest import Shard
+from chatfmt.pipeline.conversion.job import RowRange
+from chatfmt.pipeline.running.progress import Progress
+from chatfmt.sources import InputSplit
+from chatfmt.sources.model import Whole
+
+from ..test_crashes import broken, write
+
+LINE = '{"messages":[{"role":"user","content":"%d?"},{"role":"assistant","content":"%d"}]}\n'
+
+
+def lines(first: int, stop: int) -> bytes:
+    return "".join(LINE % (number, number) for number in range(first, stop)).encode()
+
+
+def told(source: str, out: Path, executor: str = "processes", workers: int = 2, **given: Any) -> list[int]:
+    """What `on_progress` is called with."""
+    found: list[int] = []
+    recipe = Recipe(source=source, template="chatml", **given)
+    summary = chatfmt.convert(recipe, out=out, executor=executor, workers=workers, on_progress=found.append)
+    assert found == sorted(set(found)) and found[-1] == summary.rows_in
+    return found
+
+
+@pytest.mark.parametrize("executor", ["serial", "processes"])
+def test_rows_are_told_while_their_shard_is_made(executor: str, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines(0, 10_000))
+    source = str(tmp_path / "in.jsonl")
+    assert told(source, tmp_path / "out", executor) == [4096, 8192, 10_000]
+    assert told(source, tmp_path / "few", executor, split="train[1000:7000]") == [4096, 6000]
+    assert set(told(source, tmp_path / "many", executor, rows_per_shard=5000)) > {4096, 10_000}
+
+
+def test_pieces_of_one_shard_are_added_up(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        (tmp_path / "in" / f"{number}.jsonl.gz").write_bytes(gzip.compress(lines(0, 5000)))
+    expected = [4096, 5000, 9096, 10_000, 14_096, 15_000]
+    assert told(str(tmp_path / "in"), tmp_path / "out") == expected
+
+
+def test_row_groups(tmp_path: Path) -> None:
+    turns = [[{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": str(n)}] for n in range(3000)]
+    pq.write_table(pa.table({"messages": turns}), tmp_path / "in.parquet", row_group_size=1000)
+    assert told(str(tmp_path / "in.parquet"), tmp_path / "out", rows_per_shard=1500)[-1] == 3000
+
+
+def test_a_finished_shard_is_told_on_resume(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines(0, 6000) + b"x\n")
+    recipe = Recipe(source=str(tmp_path / "in.jsonl"), template="chatml", rows_per_shard=3000)
+    found: list[int] = []
+    for _ in range(2):
+        with pytest.raises(chatfmt.ChatfmtError):
+            chatfmt.convert(recipe, tmp_path / "out", workers=1, resume=True, on_progress=found.append)
+    assert found == [3000, 6000, 3000, 6000]
+
+
+def test_a_task_that_is_done_again_takes_nothing_back() -> None:
+    found: list[int] = []
+    progress = Progress(found.append)
+    splits = (InputSplit("a", "a", "jsonl", None, Whole()), InputSplit("b", "b", "jsonl", None, Whole(), first_row=10))
+    task: Any = SimpleNamespace(name="one", inputs=splits)
+    for _ in range(2):
+        for place in (
+            RowRange("a", 0),
+            RowRange("a", 0, 5),
+            RowRange("a", 5),
+            "elsewhere",
+            RowRange("b", 10),
+            RowRange("b", 14),
+        ):
+            progress.on_position(task, place)
+    progress.on_position(SimpleNamespace(name="two", inputs=splits), RowRange("a", 2))
+    progress.ended(Shard("one", rows_in=12))
+    assert found == [5, 9, 11, 14]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
+def test_a_terminal_shows_it_and_no_trace_of_it_stays(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines(0, 10_000))
+    seen = on_terminal("convert", "in.jsonl", "-t", "chatml", "-o", "out", cwd=tmp_path)
+    assert b"looking at the source" in seen and b"10000/10000" in seen
+    left = seen.rpartition(b"\x1b[2K")[2].decode()
+    assert left.startswith("wrote 10,000 rows to `out`, ") and left.count("\n") == 1
+    assert on_terminal("convert", "in.jsonl", "-t", "chatml", "-o", "more", "--quiet", cwd=tmp_path) == b""
+    for command in ("inspect", "preview", "check"):
+        looked = on_terminal(command, "in.jsonl", cwd=tmp_path)
+        assert b"looking at the source" in looked and looked.rpartition(b"\x1b[2K")[2] == b""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+def test_a_warning_stands_above_what_is_drawn(tmp_path: Path) -> None:
+    write(tmp_path / "x.parquet", 3217)
+    env = broken(tmp_path / "site", "chatfmt.checks", "run")
+    command = ("convert", "x.parquet", "-t", "chatml", "-o", "out", "--rows-per-shard", "2500", "--workers", "2")
+    seen = on_terminal(*command, cwd=tmp_path, env=env, code=3)
+    warning = re.compile(rb"\x1b\[2Kworker \d+ was killed by SIGSEGV while it did task 1 .*; doing it again\r\n")
+    (found,) = warning.finditer(seen)
+    assert b"converting" in seen[: found.start()] and b"converting" in seen[found.end() :]
+    assert seen.rpartition(b"\x1b[2K")[2].startswith(b"error: native code crashed twice on task 1 (")
+
+
+def on_terminal(*command: str, cwd: Path, env: Mapping[str, str] | None = None, code: int = 0) -> bytes:
+    """What the command draws on stderr where that is a terminal; it ends with `code`."""
+    ours, theirs = os.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30", **(env or {})}
+    command = (sys.executable, "-m", "chatfmt", *command)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, cwd=cwd, env=environment) as run:
+        os.close(theirs)
+        seen = b""
+        try:
+            while piece := os.read(ours, 1 << 16):
+                seen += piece
+        except OSError:  # how Linux says that nobody holds the other end any more
+            pass
+    os.close(ours)
+    assert run.returncode == code, seen
+    return seen

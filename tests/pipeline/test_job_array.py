@@ -1,0 +1,332 @@
+"""A conversion in parts: any order, any machine, again and again, and the bytes are those of `convert`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import chatfmt
+from chatfmt import manifest, pipeline, writers
+from chatfmt.cli.job_array import to_part
+from chatfmt.errors import ChatfmtError, DataProblem, InputError, OutputError, UsageError
+from chatfmt.pipeline import Scratch, commit, find_plan, run_part, target_of, write_plan
+from chatfmt.recipe import Recipe
+
+from ..conftest import run_cli
+from .test_convert import ROWS, tree, write_jsonl, write_parquet
+
+Sources = list[dict[str, object]]
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def plan(recipe: Recipe, out: str, **options: object) -> Path:
+    with Scratch() as scratch:
+        made = pipeline.plan(recipe, target_of(out, recipe.format, recipe.compression), scratch)
+        return write_plan(made, scratch, **options)
+
+
+def recipe_of(source: object, **keys: object) -> Recipe:
+    given = {"source": source, "template": "chatml", "keep": "id", "rows_per_shard": 150, **keys}
+    return Recipe(**given)
+
+
+def whole(recipe: Recipe, out: str) -> dict[str, str]:
+    """What `convert` makes of the recipe, at a place of its own."""
+    Path("whole").mkdir(exist_ok=True)
+    chatfmt.convert(recipe, out=Path("whole") / out, executor="serial", workers=1)
+    return tree(Path("whole"))
+
+
+def do(path: Path, *parts: int, of: int) -> None:
+    for part in parts:
+        run_part(path, part, of, executor="serial")
+
+
+SELECTING = {"dedup": True, "shuffle": True, "test_fraction": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("out", "write", "keys"),
+    [
+        ("out", write_jsonl, {}),
+        ("out", write_parquet, {"keep": "all"}),
+        ("out.jsonl.zst", write_jsonl, {}),
+        ("out.parquet", write_jsonl, {"keep": "all", "template": None}),
+        ("out", write_jsonl, SELECTING),
+        ("out.jsonl", write_parquet, {"shuffle": True}),
+    ],
+)
+def test_parts_make_the_bytes_of_the_whole(tmp_path, out, write, keys):
+    recipe = recipe_of(write(tmp_path / "in"), **keys)
+    path = plan(recipe, out)
+    assert path == find_plan(Path(out)) == find_plan(path)
+    do(path, 3, 1, 3, 2, of=3)
+    summary = commit(Path(out), executor="serial")
+    assert (summary.rows_in, summary.rows) == (900, 900)
+    Path("parts").mkdir()
+    shutil.move(out, "parts")
+    assert tree(Path("parts")) == whole(recipe, out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "parts", "whole"]
+
+
+def test_a_commit_names_what_is_missing(tmp_path):
+    path = plan(recipe_of(write_jsonl(tmp_path / "in.jsonl")), "out")
+    do(path, 2, of=2)
+    with pytest.raises(OutputError) as caught:
+        commit(Path("out"))
+    assert (str(caught.value), caught.value.hint) == (
+        "3 of 6 shards are missing: `data/train-00000-of-00006.parquet`, `data/train-00002-of-00006.parquet`, "
+        "`data/train-00004-of-00006.parquet`",
+        f"chatfmt run {path} --task 1/6",
+    )
+    do(path, 1, 3, of=6)
+    with pytest.raises(OutputError, match="1 of 6 shards are missing: `data/train-00004-of-00006.parquet`"):
+        commit(Path("out"))
+    do(path, 1, of=1)
+    assert commit(Path("out")).rows == 900 and manifest.verify(Path("out")) == []
+    assert commit(Path("out")).complete
+
+
+def test_what_is_done_is_not_done_again_and_what_was_damaged_is(tmp_path):
+    path = plan(recipe_of(write_jsonl(tmp_path / "in.jsonl")), "out")
+    do(path, 1, of=1)
+    staged = sorted((tmp_path / "out/.chatfmt/staged/data").iterdir())
+    before = [file.stat().st_mtime_ns for file in staged]
+    staged[1].write_bytes(b"damaged")
+    do(path, 1, of=1)
+    after = [file.stat().st_mtime_ns for file in staged]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True, True, True, True]
+    staged[2].write_bytes(b"damaged")
+    commit(Path("out"))
+    assert manifest.verify(Path("out")) == []
+
+
+def test_convert_finishes_what_was_planned(tmp_path):
+    recipe = recipe_of(write_jsonl(tmp_path / "in.jsonl"))
+    do(plan(recipe, "out"), 2, of=3)
+    chatfmt.convert(recipe, out="out", resume=True, workers=1)
+    assert tree(tmp_path / "out") == {name.removeprefix("out/"): data for name, data in whole(recipe, "out").items()}
+
+
+def test_input_that_lies_nowhere_else_is_kept_with_the_plan(tmp_path):
+    rows = write_jsonl(tmp_path / "rows", ROWS[:40])
+    subprocess.run(["gzip", rows], check=True)
+    recipe = recipe_of("rows.gz", rows_per_shard=10)
+    path = plan(recipe, "out")
+    assert len(list((tmp_path / "out/.chatfmt/spool").iterdir())) == 1
+    do(path, 2, 1, of=2)
+    assert commit(Path("out")).shards == 4
+    assert tree(tmp_path / "out") == {name.removeprefix("out/"): data for name, data in whole(recipe, "out").items()}
+    assert not (tmp_path / "out/.chatfmt/spool").exists()
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "t.jinja").write_text("{% for m in messages %}{{ m.role }}{{ m.content }}{% endfor %}")
+    write_jsonl(tmp_path / "in.jsonl")
+    yield plan(recipe_of("in.jsonl", template="t.jinja"), "out", copy=tmp_path / "copy.json")
+
+
+def edited(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"first_row": 150', b'"first_row": 151', 1))
+
+
+@pytest.mark.parametrize(
+    ("harm", "error", "message"),
+    [
+        (lambda path: edited(path), InputError, "is no plan of this chatfmt, or was changed after it was written"),
+        (lambda path: path.write_text("[]"), InputError, "is no plan of this chatfmt, or was changed"),
+        (
+            lambda path: Path("t.jinja").write_text("{% for m in messages %}{{ m.role }}:{{ m.content }}{% endfor %}"),
+            OutputError,
+            "its template, its options or chatfmt changed since",
+        ),
+        (lambda path: write_jsonl(Path("in.jsonl"), ROWS[1:]), OutputError, "`in.jsonl` changed since"),
+        (
+            lambda path: write_jsonl(Path("in.jsonl"), [ROWS[1], ROWS[0], *ROWS[2:]]),
+            OutputError,
+            "`in.jsonl` changed since",
+        ),
+        (lambda path: shutil.rmtree("out"), OutputError, "does not wait for this plan"),
+    ],
+)
+def test_a_plan_that_no_longer_holds_is_refused(planned, harm, error, message):
+    copy = Path("copy.json")
+    assert copy.read_bytes() == planned.read_bytes()
+    harm(copy)
+    with pytest.raises(error, match=message.replace("(", r"\(")) as caught:
+        run_part(copy, 1, 2, executor="serial")
+    assert caught.value.hint == "make a new plan with `chatfmt plan … --overwrite`"
+
+
+def places(value: object, path: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
+    """Every place inside a JSON value."""
+    if isinstance(value, (dict, list)):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield (*path, key)
+            yield from places(inner, (*path, key))
+
+
+def signed_again(path: Path, data: dict[str, object]) -> None:
+    """Write what a plan says with the hash that it then has."""
+    path.write_text(json.dumps({**data, "sha256": manifest.fingerprint(data)}))
+
+
+WRONG: tuple[object, ...] = (None, {}, [], "x", 5, [[]], {"a": {}})
+
+
+def test_a_plan_with_a_wrong_value_anywhere_is_an_error_in_words(planned):
+    data = json.loads(planned.read_bytes())
+    del data["sha256"]
+    found = [place for place in places(data) if place[0] not in ("recipe", "notes")]
+    assert len(found) > 60
+    for number, place in enumerate(found):
+        changed = json.loads(json.dumps(data))
+        inner = changed
+        for key in place[:-1]:
+            inner = inner[key]
+        if number % 2:
+            del inner[place[-1]]
+        else:
+            inner[place[-1]] = WRONG[number // 2 % len(WRONG)]
+        signed_again(Path("copy.json"), changed)
+        with suppress(ChatfmtError):  # what changes nothing is no error
+            pipeline.job_array.read_plan(Path("copy.json"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("stamps", None), ("stamps", []), ("schema", {}), ("schema", "x"), ("schema", "AAAA"), ("files", [1]),
+        ("files", [{"file": "x"}]), ("names", []), ("names", 5), ("notes", None), ("sources", []), ("target", "out"),
+        ("recipe", {}), ("recipe", []), ("fingerprint", 5), ("version", 2),
+    ],
+)  # fmt: skip
+def test_a_plan_of_wrong_types_is_one_line(planned, key, value):
+    data = json.loads(planned.read_bytes())
+    del data["sha256"]
+    signed_again(Path("copy.json"), {**data, key: value})
+    run = run_cli("run", "copy.json", "--task", "1/2")
+    assert (run.returncode, run.stderr.decode()) == (
+        3, "error: `copy.json` is no plan of this chatfmt, or was changed after it was written\n"
+        "hint: make a new plan with `chatfmt plan … --overwrite`\n",
+    )  # fmt: skip
+
+
+def test_a_file_that_was_only_touched_is_the_same(planned):
+    os.utime("in.jsonl", (1, 1))
+    assert run_part(planned, 1, 2, executor="serial").shards == 3
+
+
+def test_parts_run_at_once_but_not_while_somebody_commits(planned):
+    with pytest.raises(UsageError) as caught:
+        run_part(planned, 0, 2)
+    assert (str(caught.value), caught.value.hint) == ("there is no part 0 of 2", "parts are 1/2 to 2/2")
+    state = Path("out/.chatfmt")
+    shared = writers.Lock(state, shared=True)
+    do(planned, 1, of=1)
+    with pytest.raises(OutputError, match="another run is writing"):
+        commit(Path("out"))
+    shared.release()
+    alone = writers.Lock(state)
+    with pytest.raises(OutputError, match="another run is writing"):
+        do(planned, 1, of=1)
+    alone.release()
+    commit(Path("out"))
+
+
+def test_a_plan_does_not_replace_what_is_there(planned):
+    recipe = recipe_of("in.jsonl", template="t.jinja")
+    with pytest.raises(OutputError, match="interrupted"):
+        plan(recipe, "out")
+    do(planned, 1, of=2)
+    plan(recipe, "out", resume=True)
+    assert len(list(Path("out/.chatfmt/receipts").iterdir())) == 3
+    plan(recipe, "out", overwrite=True)
+    assert len(list(Path("out/.chatfmt/receipts").iterdir())) == 0
+    with pytest.raises(UsageError, match="need a place"):
+        plan(recipe, "-")
+    with pytest.raises(ChatfmtError, match="there is no plan in `nowhere`"):
+        commit(Path("nowhere"))
+
+
+def test_the_budget_is_that_of_all_parts(tmp_path):
+    rows = [*ROWS[:20], *({"messages": [{"role": "robot", "content": "x"}]} for _ in range(3))]
+    recipe = recipe_of(write_jsonl(tmp_path / "in.jsonl", rows), rows_per_shard=5, on_error="skip", keep=())
+    path = plan(recipe, "out")
+    do(path, 1, 2, of=2)
+    with pytest.raises(DataProblem, match="3 of 23 rows were rejected"):
+        commit(Path("out"), rejects=Path("bad.jsonl"))
+    assert len(Path("bad.jsonl").read_text().splitlines()) == 3
+    plan(replace(recipe, max_bad="3"), "out", resume=True)
+    assert commit(Path("out")).rejected == 3
+
+
+def test_the_command_line(tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", ROWS[:30])
+    given = ["in.jsonl", "-t", "chatml", "-o", "out", "--rows-per-shard", "10"]
+    made = run_cli("plan", *given, "--json", cwd=tmp_path)
+    assert {key: json.loads(made.stdout)[key] for key in ("plan", "shards")} == {
+        "plan": "out/.chatfmt/plan.json", "shards": 3,
+    }  # fmt: skip
+    env = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_MAX": "1"}
+    first = run_cli("run", "out", cwd=tmp_path, env={**env, "SLURM_ARRAY_TASK_COUNT": "2"})
+    assert first.stderr.decode() == "part 1 of 2: 2 shards, 20 rows\n"
+    early = run_cli("commit", "out", cwd=tmp_path)
+    assert (early.returncode, early.stderr.decode().splitlines()) == (5, [
+        "error: 1 of 3 shards are missing: `data/train-00001-of-00003.parquet`",
+        f"hint: chatfmt run {tmp_path}/out/.chatfmt/plan.json --task 2/3".replace(f"{tmp_path}/", ""),
+    ])  # fmt: skip
+    second = run_cli("run", "out/.chatfmt/plan.json", "--task", "2/2", "--json", cwd=tmp_path)
+    assert (json.loads(second.stdout)["part"], json.loads(second.stdout)["rows"]) == ([2, 2], 10)
+    done = run_cli("commit", "out", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr.startswith(b"wrote 30 rows to ")
+    assert manifest.verify(tmp_path / "out") == []
+
+
+def test_what_a_recipe_says_beside_the_plan_is_not_passed_over(tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", ROWS[:30])
+    text = "source: in.jsonl\ntemplate: chatml\nout: out\nrejects: bad.jsonl\n"
+    (tmp_path / "recipe.yaml").write_text(text)
+    made = run_cli("plan", "recipe.yaml", cwd=tmp_path)
+    assert made.stderr.decode().splitlines()[-3:] == [
+        "note: for the rejects: chatfmt commit out --rejects bad.jsonl",
+        "planned 1 shard in `out/.chatfmt/plan.json`",
+        "do them with: chatfmt run out --task 1/1",
+    ]
+    (tmp_path / "recipe.yaml").write_text(text + "dry_run: true\n")
+    refused = run_cli("plan", "recipe.yaml", "--overwrite", cwd=tmp_path)
+    assert (refused.returncode, refused.stderr.decode().splitlines()) == (2, [
+        "error: the recipe says `dry_run`, which writes no plan",
+        "hint: show it with `chatfmt convert`",
+    ])  # fmt: skip
+
+
+def slurm(number: int, first: int, last: int, count: int, step: int = 1) -> dict[str, str]:
+    values = {"ID": number, "MIN": first, "MAX": last, "COUNT": count, "STEP": step}
+    return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
+
+
+def test_which_part_a_job_does():
+    assert to_part("3/8", {}) == (3, 8)
+    assert to_part(None, {}) == (1, 1)
+    assert [to_part(None, slurm(number, 0, 3, 4)) for number in range(4)] == [(part, 4) for part in (1, 2, 3, 4)]
+    assert [to_part(None, slurm(number, 5, 9, 3, 2)) for number in (5, 7, 9)] == [(1, 3), (2, 3), (3, 3)]
+    assert to_part("1/2", slurm(3, 0, 3, 4)) == (1, 2)
+    with pytest.raises(UsageError, match="gaps"):
+        to_part(None, slurm(3, 3, 7, 2))
+    for text in ("3", "a/b", "3/", "-1/4"):
+        with pytest.raises(UsageError, match="is not of the form I/N"):
+            to_part(text, {})

@@ -1,0 +1,403 @@
+"""The trained text: by tags, marks or prefixes; checked against transformers, and against templates with their tags."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections import Counter
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from chatfmt.errors import Location, RenderError
+from chatfmt.json_columns import encode_conversations, json_array
+from chatfmt.render import RenderOptions, compile
+from chatfmt.render.masks.masker import Mask, Masker, MaskOptions, trained
+from chatfmt.render.masks.prompt_boundary import boundaries, boundary
+from chatfmt.render.masks.renderer import MaskedRenderer
+from chatfmt.render.single import Chat, TemplateRenderer
+from chatfmt.render.template.chat_template import ChatTemplate
+from chatfmt.render.types import UNDATED
+from chatfmt.rendering import ConversationBatch, RenderRequest
+from tests.render.voices import (
+    ASKED,
+    CHATML,
+    CONVERSATIONS,
+    NO_STOP,
+    NO_SYSTEM,
+    RESULT,
+    TAG,
+    THINKER,
+    TOKENS,
+    call,
+    known_templates,
+    oracle_conversations,
+    say,
+    untagged,
+    voice,
+)  # fmt: skip
+
+CHATS = {**CONVERSATIONS, **dict(oracle_conversations())}
+
+
+def some(number: int) -> list[tuple[str, Chat]]:
+    """Every other conversation: the odd ones for odd templates, so that all are there for each kind of template."""
+    return list(CHATS.items())[number % 2 :: 2]
+
+
+def texts(mask: Mask) -> list[str]:
+    return [mask.text[start:end] for start, end in mask.spans]
+
+
+def under(template: str, messages: list[dict[str, Any]], **options: Any) -> list[str]:
+    return texts(Masker(voice(template), MaskOptions(**options)).mask(Chat(messages)))
+
+
+HELLO = [say("user", "Hi"), say("assistant", "Hello"), say("user", "Bye"), say("assistant", " See you \n")]
+THOUGHT = [say("user", "1+1"), say("assistant", "Two.", reasoning_content="Count.")]
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "expected"),
+    [
+        (CHATML, HELLO, ["Hello<|im_end|>", " See you \n<|im_end|>"]),
+        (NO_SYSTEM, HELLO, ["Hello</s>", "See you</s>"]),
+        (NO_STOP, HELLO, ["Hello", " See you \n"]),
+        (THINKER, HELLO, ["Hello<|im_end|>", " See you \n<|im_end|>"]),
+        (THINKER, THOUGHT, ["<think>\nCount.\n</think>\n\nTwo.<|im_end|>"]),
+        (
+            THINKER,
+            ASKED,
+            ['\n<tool_call>\n{"name": "forecast", "arguments": {"place": "Turin"}}\n</tool_call><|im_end|>'],
+        ),
+        (
+            THINKER,
+            [say("user", "go"), say("assistant", "On it.", tool_calls=[call("f", {"n": 1}), call("g", {})])],
+            [
+                'On it.\n<tool_call>\n{"name": "f", "arguments": {"n": 1}}\n</tool_call>'
+                '\n<tool_call>\n{"name": "g", "arguments": {}}\n</tool_call><|im_end|>'
+            ],
+        ),
+        (CHATML, [say("user", "x"), say("assistant", "")], ["<|im_end|>"]),
+        (CHATML, [say("user", "x")], []),
+        (CHATML, [say("assistant", "a"), say("assistant", "b")], ["a<|im_end|>", "b<|im_end|>"]),
+        (CHATML, [say("user", "x"), say("assistant", "<|im_end|>y")], ["<|im_end|>y<|im_end|>"]),
+    ],
+)
+def test_a_span_is_what_the_assistant_says_with_its_stop_token(
+    template: str, messages: list[dict[str, Any]], expected: list[str]
+) -> None:
+    assert under(template, messages) == expected
+
+
+HEADERS = (
+    "{% for m in messages %}{{ '<|head|>' + m.role + '<|/head|>' + m.content + '<|over|><|eot|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|head|>assistant<|/head|>' }}{% endif %}"
+)
+
+
+def test_control_tokens_that_follow_each_other_are_told_apart() -> None:
+    assert under(HEADERS, HELLO) == ["Hello<|over|><|eot|>", " See you \n<|over|><|eot|>"]
+    prompting = Masker(voice(HEADERS, generation_prompt=True)).mask(Chat(HELLO))
+    assert texts(prompting) == ["Hello<|over|><|eot|>", " See you \n<|over|><|eot|>"]
+    always = HEADERS.replace("<|over|>", "").replace("{% if add_generation_prompt %}", "{% if true %}")
+    assert under(always, HELLO) == ["Hello<|eot|>", " See you \n<|eot|>"]
+
+
+def test_the_name_of_a_tool_that_is_printed_with_its_result_is_not_trained() -> None:
+    name = "(messages[1].tool_calls[0].function.name if m.role == 'tool')"
+    echoing = THINKER.replace("{{ m.content }}", f"{{{{ m.content ~ {name} }}}}")
+    mask = Masker(voice(echoing)).mask(Chat([*ASKED, RESULT, say("assistant", "No.")]))
+    assert (mask.method, mask.turns) == ("marks", (1, 3))
+    assert mask.text.count("forecast") == 2
+    assert "dry" not in "".join(texts(mask)) and texts(mask)[1] == "No.<|im_end|>"
+
+
+def test_options_leave_out_the_stop_token_the_reasoning_and_all_but_the_last_turn() -> None:
+    assert under(CHATML, HELLO, stop_token=False) == ["Hello", " See you \n"]
+    assert under(NO_SYSTEM, HELLO, stop_token=False) == ["Hello", "See you"]
+    assert under(THINKER, THOUGHT, reasoning=False) == ["Two.<|im_end|>"]
+    assert under(THINKER, THOUGHT, reasoning=False, stop_token=False) == ["Two."]
+    assert under(CHATML, HELLO, last_turn=True) == [" See you \n<|im_end|>"]
+    calls = '\n<tool_call>\n{"name": "forecast", "arguments": {"place": "Turin"}}\n</tool_call>'
+    assert under(THINKER, ASKED, stop_token=False) == [calls]
+
+
+@pytest.mark.parametrize("key", ["train", "weight", "loss", "loss_weight", "training", "trainable"])
+@pytest.mark.parametrize(("off", "on"), [(False, True), (0, 1), (0.0, 0.5), ("false", "true"), ("0", "1")])
+def test_flags_of_a_message_choose_the_turns(key: str, off: object, on: object) -> None:
+    messages = [HELLO[0], {**HELLO[1], key: off}, HELLO[2], {**HELLO[3], key: on}]
+    assert under(CHATML, messages) == [" See you \n<|im_end|>"]
+    assert under(CHATML, messages, flags=False) == ["Hello<|im_end|>", " See you \n<|im_end|>"]
+
+
+def test_a_flag_that_is_none_is_an_error() -> None:
+    with pytest.raises(RenderError, match=r"^`weight` of a message is 'much', not a boolean or a number$") as caught:
+        trained(say("assistant", "x", weight="much"))
+    assert caught.value.code == "mask.flag"
+
+
+def test_tags_are_cut_down_by_the_same_options() -> None:
+    said = "{{ m.content + '<|im_end|>\n' }}"
+    tagged = CHATML.replace(
+        "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}",
+        "{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}{% generation %}"
+        f"{said}{{% endgeneration %}}{{% else %}}{said}{{% endif %}}",
+    )
+    assert under(tagged, HELLO) == ["Hello<|im_end|>\n", " See you \n<|im_end|>\n"]
+    assert under(tagged, HELLO, stop_token=False) == ["Hello", " See you \n"]
+    assert under(tagged, HELLO, last_turn=True) == [" See you \n<|im_end|>\n"]
+    source, options = ChatTemplate("tagged", tagged), RenderOptions()
+    for mask, expected in ((MaskOptions(), 2), (MaskOptions(last_turn=True), 1), (MaskOptions(stop_token=False), 2)):
+        renderer = MaskedRenderer(compile(source, options), TemplateRenderer(source, options), mask)
+        found = renderer(ConversationBatch(encode_conversations([HELLO])), RenderRequest(spans=True))
+        row = Masker(TemplateRenderer(source, options), mask).mask(Chat(HELLO))
+        assert found.spans is not None and found.spans.to_pylist() == [[list(span) for span in row.spans]]
+        assert len(row.spans) == expected and renderer.methods == {"generation": 1}
+    assert under(tagged, [HELLO[0], {**HELLO[1], "train": False}, *HELLO[2:]]) == [" See you \n<|im_end|>\n"]
+
+
+class StoppedClock(datetime.datetime):
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> StoppedClock:
+        return cls(UNDATED.year, UNDATED.month, UNDATED.day)
+
+
+def test_spans_equal_those_of_transformers_where_a_template_has_tags(monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = pytest.importorskip("transformers.utils.chat_template_utils")
+    monkeypatch.setattr(tools, "datetime", StoppedClock)
+    compared = 0
+    for number, (name, text) in enumerate(known_templates()):
+        if not TAG.search(text):
+            continue
+        masker = Masker(voice(text, name))
+        for id, chat in some(number):
+            said = [{key: value for key, value in message.items() if value is not None} for message in chat.messages]
+            try:
+                rendered, spans = tools.render_jinja_template(
+                    [said], tools=chat.tools, documents=chat.documents, chat_template=text,
+                    return_assistant_tokens_mask=True, add_generation_prompt=False, **{**TOKENS, **chat.variables},
+                )  # fmt: skip
+            except Exception:
+                continue
+            mask = masker.mask(chat)
+            assert (mask.text, list(mask.spans), mask.method) == (rendered[0], spans[0], "generation"), (name, id)
+            compared += 1
+    assert compared > 100
+
+
+def test_marks_find_what_tags_mark() -> None:
+    """Templates without their tags: every span lies in a tagged block and ends where the block ends, but for spaces."""
+    outcome: Counter[str] = Counter()
+    for number, (name, text) in enumerate(known_templates()):
+        if not TAG.search(text):
+            continue
+        tagged, bare = Masker(voice(text, name)), Masker(voice(untagged(text), name))
+        for _, chat in some(number):
+            try:
+                block = tagged.mask(chat)
+            except RenderError:
+                continue
+            outcome[_agreement(block, bare, chat)] += 1
+    total = sum(outcome.values())
+    print(dict(outcome))
+    assert total > 100
+    assert outcome["exact"] >= 0.985 * total, outcome
+    assert outcome["refused"] <= 0.01 * total, outcome
+
+
+def _agreement(block: Mask, bare: Masker, chat: Chat) -> str:
+    try:
+        mask = bare.mask(chat)
+    except RenderError as error:
+        assert error.code == "mask.refused" and error.message
+        return "refused"
+    assert mask.text == block.text
+    text, inside = mask.text, set()
+    for start, end in block.spans:
+        inside.update(range(start, end))
+    stray = [span for span in mask.spans if any(place not in inside for place in range(*span))]
+    covered = {place for span in mask.spans for place in range(*span)}
+    words = [text[place] for place in sorted(inside - covered)]
+    said = re.sub(r"<[^<>]*>|\[[^\[\]]*\]|<\|?|\|?>|\s", "", "".join(words))
+    return "exact" if not stray and len(said) <= 60 * len(block.spans) else "other"
+
+
+def test_ordinary_tool_and_reasoning_conversations_are_exact_on_all_templates() -> None:
+    methods: Counter[str] = Counter()
+    for number, (name, text) in enumerate(known_templates()):
+        masker = Masker(voice(untagged(text), name))
+        for _, chat in some(number):
+            try:
+                mask = masker.mask(chat)
+            except RenderError as error:
+                if error.code == "mask.refused":
+                    methods["refused"] += 1
+                    assert error.message.startswith("it cannot be told which text is the assistant's: ")
+                continue
+            methods[mask.method] += 1
+            _check(name, masker.voice, chat, mask)
+    print(dict(methods))
+    assert methods.total() > 100
+    assert methods["marks"] + methods["prefix"] >= 0.99 * methods.total()
+
+
+def _check(name: str, voice: TemplateRenderer, chat: Chat, mask: Mask) -> None:
+    assert mask.text == voice.text(chat)
+    assert list(mask.spans) == sorted(mask.spans), name
+    for (start, end), owner in zip(mask.spans, mask.turns, strict=True):
+        assert 0 <= start < end <= len(mask.text)
+        message = chat.messages[owner]
+        content = message.get("content")
+        if isinstance(content, str) and content.strip() and "think" not in content and "calls" not in str(message):
+            assert content.strip() in mask.text[start:end], (name, owner)
+        others = [m.get("content") for m in chat.messages if m.get("role") in ("user", "system")]
+        for other in others:
+            if isinstance(other, str) and len(other.strip()) > 8:
+                assert other.strip() not in mask.text[start:end], (name, owner)
+
+
+def test_what_a_mask_is_does_not_depend_on_the_rows_before_it() -> None:
+    for template in (CHATML, NO_SYSTEM, THINKER):
+        fresh = [_mask_or_code(Masker(voice(template)), chat) for chat in CONVERSATIONS.values()]
+        masker = Masker(voice(template))
+        used = [_mask_or_code(masker, chat) for chat in reversed(CONVERSATIONS.values())]
+        assert fresh == used[::-1]
+
+
+def _mask_or_code(masker: Masker, chat: Chat) -> Mask | str:
+    try:
+        return masker.mask(chat)
+    except RenderError as error:
+        return error.code
+
+
+def test_private_use_characters_of_the_data_are_left_alone() -> None:
+    messages = [say("user", "\U000f0000\ue000"), say("assistant", "\U000f0001!\U000f0002")]
+    assert under(CHATML, messages) == ["\U000f0001!\U000f0002<|im_end|>"]
+    both = [say("user", "\U000f0000\U00100000"), say("assistant", "x\U000f0001")]
+    assert under(CHATML, both) == ["x\U000f0001<|im_end|>"]  # no plane is free: prefixes
+    assert Masker(voice(CHATML)).mask(Chat(both)).method == "prefix"
+
+
+SHOUT = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content[::-1] }};{% endfor %}{% if add_generation_prompt %}!{% endif %}"
+)
+
+
+def test_what_cannot_be_told_is_refused_with_a_reason() -> None:
+    with pytest.raises(RenderError) as caught:
+        Masker(voice(SHOUT)).mask(Chat([say("user", "abc"), say("assistant", "def"), say("user", "ghi")]))
+    assert caught.value.message == (
+        "it cannot be told which text is the assistant's: "
+        "the template changes what it printed before when a turn is added"
+    )
+    assert caught.value.at == Location(message=1)
+    assert caught.value.code == "mask.refused"
+    assert caught.value.hint == "use a template with `{% generation %}` blocks, or leave `--mask` out"
+
+
+def test_a_template_that_refuses_a_row_is_the_rows_error() -> None:
+    with pytest.raises(RenderError) as caught:
+        Masker(voice("{{ raise_exception('no system here') }}")).mask(Chat([say("user", "x"), say("assistant", "y")]))
+    assert (caught.value.message, caught.value.code) == ("no system here", "template.raised")
+
+
+TWO_BLOCKS = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}A:{% endgeneration %}{{ m.content }}"
+    "{% generation %}<e>{% endgeneration %}{% else %}{{ m.content }}<e>{% endif %}{% endfor %}"
+)
+
+
+def test_blocks_of_turns_that_are_not_wanted_are_not_trained_on() -> None:
+    chat = Chat([say("user", "q"), {**say("assistant", "a"), "train": False}])
+    assert Masker(voice(TWO_BLOCKS)).mask(Chat([say("user", "q"), say("assistant", "a")])).spans == ((4, 6), (7, 10))
+    assert Masker(voice(TWO_BLOCKS)).mask(chat).spans == ()
+
+
+def test_spans_without_characters_are_left_out() -> None:
+    chat = Chat([say("user", "q"), say("assistant", "a")])
+    assert Masker(voice(TWO_BLOCKS), MaskOptions(stop_token=False)).mask(chat).spans == ()
+    silent = Chat([say("user", "q"), say("assistant", "")])
+    assert Masker(voice(CHATML), MaskOptions(stop_token=False)).mask(silent).spans == ()
+    assert len(Masker(voice(CHATML)).mask(silent).spans) == 1
+
+
+def column(chats: list[Chat]) -> ConversationBatch:
+    there = [chat.tools is not None for chat in chats]
+    tools = json_array([chat.tools for chat in chats], there)
+    return ConversationBatch(encode_conversations([chat.messages for chat in chats]), tools)
+
+
+@pytest.mark.parametrize("template", [CHATML, NO_SYSTEM, NO_STOP, THINKER])
+@pytest.mark.parametrize("bos", ["keep", "strip"])
+@pytest.mark.parametrize("prompt", [False, True])
+def test_a_column_has_the_masks_of_its_rows(template: str, bos: Any, prompt: bool) -> None:
+    options = RenderOptions(bos=bos, generation_prompt=prompt)
+    source, chats = ChatTemplate("test", template, TOKENS), list(CONVERSATIONS.values())
+    masker, renderer = (
+        Masker(TemplateRenderer(source, options)),
+        MaskedRenderer(compile(source, options), TemplateRenderer(source, options)),
+    )
+    failures: list[RenderError] = []
+    rendered = renderer(column(chats), RenderRequest(spans=True), failures)
+    expected = [_mask_or_code(masker, chat) for chat in chats]
+    assert sum(isinstance(mask, Mask) for mask in expected) >= 6
+    assert rendered.spans is not None
+    assert rendered.text.to_pylist() == [mask.text if isinstance(mask, Mask) else None for mask in expected]
+    spans = [list(map(list, mask.spans)) if isinstance(mask, Mask) else None for mask in expected]
+    assert rendered.spans.to_pylist() == spans
+    assert [error.at.row for error in failures] == [row for row, mask in enumerate(expected) if isinstance(mask, str)]
+    plain = [mask for mask in expected if isinstance(mask, Mask)]
+    assert not any(mask.text.startswith("<s>") for mask in plain if bos == "strip")
+
+
+def test_a_bad_row_of_a_column_is_named() -> None:
+    options, source = RenderOptions(), ChatTemplate("shout", SHOUT)
+    renderer = MaskedRenderer(compile(source, options), TemplateRenderer(source, options))
+    good, bad = Chat([say("user", "x")]), Chat([say("user", "abc"), say("assistant", "def"), say("user", "ghi")])
+    with pytest.raises(RenderError) as caught:
+        renderer(column([good, bad]), RenderRequest(spans=True))
+    assert caught.value.at == Location(row=1, message=1)
+    assert renderer(column([good, bad])).spans is None
+
+
+@pytest.mark.parametrize("template", [CHATML, NO_SYSTEM, NO_STOP, THINKER])
+def test_prompt_and_completion_are_the_whole_text(template: str) -> None:
+    masker = Masker(voice(template))
+    for chat in CONVERSATIONS.values():
+        try:
+            cut = boundary(masker, chat)
+        except RenderError:
+            continue
+        assert cut.prompt + cut.completion == masker.voice.text(chat)
+        if cut.prefix:
+            assert cut.prompt == masker.voice.text(replace(chat, messages=chat.messages[:-1]), generation_prompt=True)
+    cut = boundary(masker, CONVERSATIONS["one turn"])
+    assert cut.completion.lstrip().startswith("Green" if template is not THINKER else "<think>")
+
+
+def test_a_prompt_that_is_no_prefix_is_cut_where_the_answer_begins() -> None:
+    odd = CHATML.replace("{% if add_generation_prompt %}{{ '", "{% if add_generation_prompt %}{{ '<|note|>")
+    cut = boundary(Masker(voice(odd)), Chat(HELLO))
+    assert not cut.prefix
+    assert cut.completion == " See you \n<|im_end|>\n" or cut.completion == "See you \n<|im_end|>\n"
+    earlier = boundary(Masker(voice(odd)), Chat(HELLO), first=1)
+    assert earlier.completion.startswith("Hello<|im_end|>\n<|im_start|>user\nBye")
+
+
+def test_a_cut_never_falls_inside_a_control_token() -> None:
+    sly = CHATML.replace("{{ '<|im_start|>assistant\n' }}", "<|im_st")
+    cut = boundary(Masker(voice(sly)), Chat(HELLO))
+    assert not cut.prompt.endswith("<|im_st") and not cut.prefix
+
+
+def test_boundaries_of_a_column_name_the_row_that_has_none() -> None:
+    masker = Masker(voice(CHATML))
+    cuts = boundaries(masker, ConversationBatch(encode_conversations([HELLO, None])))
+    assert cuts[0] is not None and cuts[0].completion == " See you \n<|im_end|>\n" and cuts[1] is None
+    with pytest.raises(RenderError) as caught:
+        boundaries(masker, ConversationBatch(encode_conversations([HELLO, [say("user", "x")]])))
+    assert caught.value.message == "it cannot be told which text is the assistant's: no message of the assistant"
+    assert caught.value.at == Location(row=1)

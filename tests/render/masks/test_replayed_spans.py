@@ -1,0 +1,133 @@
+"""Masks told from programs: every span as the marks give it, for texts of all kinds."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from chatfmt.errors import RenderError
+from chatfmt.json_columns import encode_conversations, json_array
+from chatfmt.render import JinjaRenderer, RenderOptions
+from chatfmt.render.masks.masker import MaskOptions
+from chatfmt.render.masks.renderer import MaskedRenderer
+from chatfmt.render.masks.replayed_spans import is_markable
+from chatfmt.render.single import Chat, TemplateRenderer
+from chatfmt.render.template.chat_template import ChatTemplate
+from chatfmt.render.trace.program import Program
+from chatfmt.render.trace.renderer import TracedRenderer
+from chatfmt.render.trace.tracer import Inputs, trace
+from chatfmt.rendering import ConversationBatch, RenderRequest
+from tests.render.engines import EAGER
+from tests.render.voices import CHATML, CONVERSATIONS, TOKENS, known_templates, oracle_conversations, say, untagged
+
+SPANS = RenderRequest(spans=True)
+MASKS = (MaskOptions(), MaskOptions(stop_token=False), MaskOptions(reasoning=False), MaskOptions(last_turn=True))
+TEXTS = (
+    "Hello", "Green is a colour.", "  indented", "ends\n", "\n\nboth \u00a0", "é ü 漢字 😀", "a < b", "<tool_call> x",
+    "multi\n\nline", "", " ", "<think>\nx\n</think>\n\ny", "plain </think> only", "private \U000f0001 use", "x",
+    "<|im_end|>", "assistant\n", "0x12", "user",
+)  # fmt: skip
+PLAIN = 9
+"""So many of the texts are such as people write most often."""
+
+
+def varied(chat: Chat, chance: random.Random) -> Chat:
+    """The conversation with other texts of all kinds, mostly plain ones."""
+
+    def other(value: Any) -> Any:
+        return chance.choice(TEXTS[:PLAIN] if chance.random() < 0.8 else TEXTS) if isinstance(value, str) else value
+
+    said = ("content", "reasoning_content", "thinking", "reasoning")
+    return chat.saying([{k: other(v) if k in said else v for k, v in turn.items()} for turn in chat.messages])
+
+
+def columns(chats: list[Chat]) -> ConversationBatch:
+    messages = encode_conversations([chat.messages for chat in chats])
+    others = zip(*((c.tools, c.documents, dict(c.variables) or None) for c in chats), strict=True)
+    return ConversationBatch(messages, *map(json_array, others))
+
+
+def masked(source: ChatTemplate, mask: MaskOptions, *, traced: bool, **given: Any) -> MaskedRenderer:
+    options = RenderOptions(**given)
+    plain = JinjaRenderer(source, options)
+    return MaskedRenderer(
+        TracedRenderer(source, options, plain, limits=EAGER) if traced else plain,
+        TemplateRenderer(source, options),
+        mask,
+    )
+
+
+def outcome(renderer: MaskedRenderer, given: ConversationBatch) -> tuple[Any, ...]:
+    failures: list[RenderError] = []
+    found = renderer(given, SPANS, failures)
+    assert found.spans is not None
+    errors = [(error.at, error.code, error.message) for error in failures]
+    return found.text.to_pylist(), found.spans.to_pylist(), sorted(errors, key=lambda error: error[0].row or 0)
+
+
+def test_spans_are_those_of_marks_on_all_templates() -> None:
+    chance, templates = random.Random(5), known_templates()[::3]
+    chats = [*CONVERSATIONS.values(), *(chat for _, chat in oracle_conversations())]
+    looked_up = 0
+    for number, (name, text) in enumerate(templates):
+        source, mask = ChatTemplate(name, untagged(text), TOKENS), MASKS[number % len(MASKS)]
+        rows = [varied(chat, chance) for chat in chance.sample(chats, 2) for _ in range(30)]
+        given = {"generation_prompt": number % 3 == 0, "bos": "strip" if number % 2 else "keep"}
+        told, marked = (masked(source, mask, traced=traced, **given) for traced in (True, False))
+        for part in (rows[:45], rows[45:]):
+            assert outcome(told, columns(part)) == outcome(marked, columns(part)), (name, mask, given)
+        looked_up += len(rows) - told.marked
+    assert looked_up > 5 * len(templates) > 5
+
+
+def test_two_rows_of_a_kind_are_marked_and_no_more() -> None:
+    renderer = masked(ChatTemplate("chatml", CHATML, TOKENS), MaskOptions(), traced=True)
+    rows = [Chat([say("user", f"q{n}"), say("assistant", f"a{n}" if n % 2 else f"a{n}\n")]) for n in range(100)]
+    found = renderer(columns(rows), SPANS)
+    assert found.spans is not None and renderer.methods == {"marks": 100} and renderer.marked == 4
+    starts = [text.index("assistant\n") + len("assistant\n") for text in found.text.to_pylist()]
+    ends = [text.rindex("<|im_end|>") + len("<|im_end|>") for text in found.text.to_pylist()]
+    assert found.spans.to_pylist() == [[[start, end]] for start, end in zip(starts, ends, strict=True)]
+    assert renderer(columns(rows[:10]), SPANS).spans == found.spans[:10] and renderer.marked == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<think>\nx\n</think>\n\ny", "\U000f0001", "a\U00100001b", "", " \n"],
+)
+def test_texts_that_marks_treat_differently_go_the_way_of_marks(text: str) -> None:
+    renderer = masked(ChatTemplate("chatml", CHATML, TOKENS), MaskOptions(), traced=True)
+    renderer(columns([Chat([say("user", "q"), say("assistant", text)])] * 9), SPANS)
+    assert renderer.marked == 9
+
+
+@pytest.mark.parametrize(
+    ("template", "markable"),
+    [
+        ("{{ m.content }}", True),
+        ("{% if m.content %}{{ m.content|trim }}{% endif %}", True),
+        ("{% if '</think>' in m.content %}x{% endif %}{{ m.content }}", True),
+        ("{% if m.content.startswith('H') %}x{% endif %}{{ m.content }}", False),
+        ("{% if m.content|length > 2 %}x{% endif %}{{ m.content }}", False),
+        ("{{ m.content.split('e')[0] }}", False),
+        ("{{ m.content|tojson }}", False),
+        ("{{ m.content }}{{ m.name }}", False),
+    ],
+)
+def test_a_program_is_markable_where_marks_change_no_answer(template: str, markable: bool) -> None:
+    messages = [{**say("user", "Hello"), "name": "n"}]
+    program = trace("{% for m in messages %}" + template + "{% endfor %}", Inputs(messages))
+    assert isinstance(program, Program) and is_markable(program) is markable
+
+
+def test_the_first_row_that_is_refused_is_raised() -> None:
+    twice = "{% for m in messages %}{{ m.role }}: {{ m.content }}/{{ m.content }};{% endfor %}"
+    rows = [Chat([say("user", text), say("assistant", "b"), say("user", text)]) for text in ("<think>", "ab", "cd")]
+    source = ChatTemplate("twice", twice, TOKENS)
+    told, marked = (outcome(masked(source, MASKS[1], traced=traced), columns(rows)) for traced in (True, False))
+    assert told == marked and len(told[2]) == 3
+    with pytest.raises(RenderError) as caught:
+        masked(source, MASKS[1], traced=True)(columns(rows), SPANS)
+    assert caught.value.at.row == 0

@@ -1,0 +1,110 @@
+"""Delimited text: cells are text, records are whole, and what is not is told with its reason and place."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatfmt.errors import InputError, UsageError
+from chatfmt.sources import ReaderOptions, read_stream
+
+from ..reading import bad_rows, read_all, rows_of, written
+
+BAD: dict[str, tuple[bytes, str, tuple[int, int, int], bytes]] = {
+    "a field too many": (b"1,2,3\n", "csv.fields", (1, 3, 8), b"1,2,3"),
+    "a field too few": (b"1\n", "csv.fields", (1, 3, 8), b"1"),
+    "text behind a quote": (b'"1"x,2\n', "csv.quote", (1, 3, 8), b'"1"x,2'),
+    "a backslash before a quote": (b'"a\\"b",2\n', "csv.quote", (1, 3, 8), b'"a\\"b",2'),
+    "NUL": (b"1,\x00\n", "csv.nul", (1, 3, 8), b"1,\x00"),
+    "latin-1": (b"caf\xe9,2\n", "csv.encoding", (1, 3, 8), b"caf\xe9,2"),
+    "a lone CR": (b"1\r2,3\n", "csv.newline", (1, 3, 8), b"1\r2,3"),
+    "too long": (b'"' + b"x" * 2000 + b'",2\n', "csv.too_large", (1, 3, 8), b'"' + b"x" * 2000 + b'",2'),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_records(name: str, tmp_path: Path) -> None:
+    raw, code, place, shown = BAD[name]
+    good, bad = bad_rows(written(tmp_path, b"a,b\n0,0\n" + raw + b"9,9\n", "x.csv"), ReaderOptions(max_row_bytes=1000))
+    assert good == [{"a": "0", "b": "0"}, {"a": "9", "b": "9"}]
+    assert bad == [(code, place, shown)]
+
+
+def test_a_quote_left_open(tmp_path: Path) -> None:
+    good, bad = bad_rows(written(tmp_path, b'a,b\n0,0\n"1,2\n3,4\n', "x.csv"))
+    assert (good, bad) == ([{"a": "0", "b": "0"}], [("csv.quote", (1, 3, 8), b'"1,2\n3,4')])
+
+
+GOOD: dict[str, tuple[bytes, str, ReaderOptions, list[dict[str, Any]]]] = {
+    "nothing is a number": (
+        b"id,a\n007,3.3\n1e5,TRUE\nNA,\n", "x.csv", ReaderOptions(),
+        [{"id": "007", "a": "3.3"}, {"id": "1e5", "a": "TRUE"}, {"id": "NA", "a": ""}],
+    ),
+    "lines in cells": (b'a,b\r\n"x\r\ny","""q"""\r\n', "x.csv", ReaderOptions(), [{"a": "x\r\ny", "b": '"q"'}]),
+    "spaces stay": (b"a,b\n x , y\t\n", "x.csv", ReaderOptions(), [{"a": " x ", "b": " y\t"}]),
+    "line ends of Unicode": (
+        "a,b\nx\u2028\u0085\x0b,y\n".encode(), "x.csv", ReaderOptions(),
+        [{"a": "x\u2028\u0085\x0b", "b": "y"}],
+    ),
+    "no header": (
+        b"1,2\n3,4\n", "x.csv", ReaderOptions(header=False),
+        [{"column1": "1", "column2": "2"}, {"column1": "3", "column2": "4"}],
+    ),
+    "no quotes": (b'a\tb\n"x\t"\n', "x.tsv", ReaderOptions(quote=False), [{"a": '"x', "b": '"'}]),
+    "another delimiter": (b"a;b\n1,5;2\n", "x.csv", ReaderOptions(delimiter=";"), [{"a": "1,5", "b": "2"}]),
+    "latin-1": (
+        "a,b\ncafé,ß\n".encode("latin-1"), "x.csv", ReaderOptions(encoding="latin-1"),
+        [{"a": "café", "b": "ß"}],
+    ),
+    "UTF-16": ("a,b\né,日\n".encode("utf-16"), "x.csv", ReaderOptions(encoding="utf-16"), [{"a": "é", "b": "日"}]),
+    "a name for the index": (b",a\n0,x\n", "x.csv", ReaderOptions(), [{"": "0", "a": "x"}]),
+    "JSON in cells": (b'a,b\n"[1, 2]","{""k"": 1}"\n', "x.csv", ReaderOptions(), [{"a": "[1, 2]", "b": '{"k": 1}'}]),
+    "one column": (b"text\nx\n\ny\n", "x.csv", ReaderOptions(), [{"text": "x"}, {"text": "y"}]),
+    "blank lines": (b"a,b\n\n1,2\n\r\n", "x.csv", ReaderOptions(), [{"a": "1", "b": "2"}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_files(name: str, tmp_path: Path) -> None:
+    raw, file, options, rows = GOOD[name]
+    assert read_all(written(tmp_path, raw, file), options) == rows
+
+
+def test_a_cell_of_any_size(tmp_path: Path) -> None:
+    cell = "x" * 3_000_000
+    assert read_all(written(tmp_path, f"a,b\n{cell},\n".encode(), "x.csv")) == [{"a": cell, "b": ""}]
+
+
+def test_headers_and_options_that_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read_all(written(tmp_path, b"a,b,a\n1,2,3\n", "x.csv"))
+    assert (caught.value.code, caught.value.message) == ("csv.header", "two columns are named `a`")
+    with pytest.raises(UsageError) as usage:
+        read_all(written(tmp_path, b"a,b\n1,2\n", "x.csv"), ReaderOptions(delimiter="ab"))
+    assert usage.value.message == "`--delimiter ab` is not one character"
+    with pytest.raises(UsageError) as unknown:
+        read_all(written(tmp_path, b"a,b\n1,2\n", "x.csv"), ReaderOptions(encoding="utf-99"))
+    assert unknown.value.message == "unknown encoding `utf-99`"
+    with pytest.raises(InputError) as one:
+        read_all(written(tmp_path, b"a;b\n1;2\n", "x.csv"))
+    assert (one.value.code, one.value.hint) == (
+        "csv.delimiter",
+        "say `--delimiter ';'`, or `--delimiter ,` if it is right",
+    )
+
+
+cell = st.text(st.characters(exclude_characters="\0\r", exclude_categories=["Cs"]))
+
+
+@given(rows=st.lists(st.tuples(cell, cell, cell), min_size=1, max_size=8), batch=st.integers(1, 4))
+def test_any_cells_come_back(rows: list[tuple[str, str, str]], batch: int) -> None:
+    sink = io.StringIO(newline="")
+    csv.writer(sink, quoting=csv.QUOTE_ALL).writerows([("x", "y", "z"), *rows])
+    got = rows_of(read_stream(io.BytesIO(sink.getvalue().encode()), "x.csv", batch_rows=batch))
+    assert [tuple(row.values()) for row in got] == rows

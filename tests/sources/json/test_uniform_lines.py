@@ -1,0 +1,119 @@
+"""The reader of whole blocks against the strict parser: what it accepts is the same, to the type of each column."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatfmt.errors import RowError
+from chatfmt.json_columns import encode_objects
+from chatfmt.sources.json.strict import parse_object
+from chatfmt.sources.json.uniform_lines import uniform_fields
+
+PIECES = [
+    b'"', b"\\", b"\\\\", b'\\"', b"\\n", b"\\u00e9", b"\\ud83d\\ude00", b"\\ud800", b"\\udc00", b"\\u12",
+    b"\\/", b"\\x",
+    b"{", b"}", b"[", b"]", b",", b":", b" ", b"\n", b"\r", b"\t", b"\0", b"\x7f", b"},{", b"}],", b"}]}", b": [{",
+    b"}\n{", b"[]", b"null", b"1", b"a", b'"a"', b'"role"', b'"content"', "é".encode(), "日".encode(), b"\xff",
+    b"\xed\xa0\x80", b"\xf0\x9f\x98\x80", b'"#keys"', b'"#row"', b"\xef\xbb\xbf",
+]  # fmt: skip
+
+
+def strictly(block: bytes) -> list[dict[str, Any]] | None:
+    """The records of the lines of `block`, None where one is bad."""
+    lines = block.split(b"\n")
+    try:
+        return [parse_object(line) for line in (lines[:-1] if not lines[-1] else lines)]
+    except RowError:
+        return None
+
+
+def check(block: bytes) -> bool:
+    """Whether the block was accepted; fails where that is wrong, or the result is another."""
+    found = uniform_fields(block)
+    if found is None:
+        return False
+    rows = strictly(block)
+    assert rows is not None, block
+    want = encode_objects(rows)
+    assert found[1] == len(rows) and list(found[0]) == list(want), block
+    for name, column in found[0].items():
+        column.validate(full=True)
+        assert column.type == want[name].type and column.equals(want[name]), (block, name)
+    return True
+
+
+text = st.text(alphabet=st.sampled_from('ab"\\/\n\t\b é日😀\u2028\x7f{}[],:')) | st.text()
+names = st.lists(st.sampled_from(["messages", "source", "id", "x", "text", ""]), unique=True, min_size=1, max_size=3)
+fields = st.lists(st.sampled_from(["role", "content", "name"]), unique=True, min_size=1, max_size=3)
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> bytes:
+    shape = {name: draw(st.none() | fields) for name in draw(names)}
+    rows = [
+        {
+            name: draw(text) if keys is None else [
+                {key: draw(text) for key in keys} for _ in range(draw(st.integers(1, 3)))
+            ]
+            for name, keys in shape.items()
+        }
+        for _ in range(draw(st.integers(1, 4)))
+    ]  # fmt: skip
+    form = draw(
+        st.sampled_from([{}, {"ensure_ascii": False}, {"separators": (",", ":")}, {"separators": (" , ", " : ")}])
+    )
+    end = draw(st.sampled_from(["", "\n"]))
+    return ("\n".join(json.dumps(row, **form) for row in rows) + end).encode()
+
+
+@given(block=blocks())
+def test_what_is_of_one_shape_is_accepted(block: bytes) -> None:
+    assert check(block)
+
+
+@given(block=blocks(), data=st.data())
+def test_what_is_changed_is_read_as_by_the_strict_parser(block: bytes, data: st.DataObject) -> None:
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(block)))
+        stop = data.draw(st.integers(place, min(len(block), place + 4)))
+        block = block[:place] + data.draw(st.sampled_from(PIECES)) + block[stop:]
+    check(block)
+
+
+def fuzz(rounds: int, seed: int) -> int:
+    """How many of the blocks, put together and damaged at random, were accepted."""
+    chance = random.Random(seed)
+    accepted = 0
+    for _ in range(rounds):
+        keys = chance.sample(["role", "content", "x"], chance.randint(1, 3))
+        pairs = [b", ".join(b'"%s": "%s"' % (key.encode(), some(chance)) for key in keys) for _ in "ab"]
+        turns = b", ".join(b"{%s}" % pair for pair in pairs[: chance.randint(1, 2)])
+        row = b'{"m": [%s], "s": "%s"}' % (turns, some(chance))
+        block = b"\n".join([row] * chance.randint(1, 3)) + b"\n" * chance.randint(0, 1)
+        for _ in range(chance.randint(0, 2)):
+            place = chance.randrange(len(block) + 1)
+            block = block[:place] + chance.choice(PIECES) + block[place + chance.randint(0, 3) :]
+        accepted += check(block)
+    return accepted
+
+
+def some(chance: random.Random) -> bytes:
+    return b"".join(chance.choice(PIECES + [b"x", b"yz", b"word "] * 8) for _ in range(chance.randint(0, 4)))
+
+
+def test_random_damage() -> None:
+    assert 100 < fuzz(3000, 1) < 2900
+
+
+@pytest.mark.parametrize(
+    "block",
+    [b"", b"\n", b"{}", b"{}\n", b'{"a":1}', b'{"a":"x"', b'"', b'""', b'{"a":"x"}}', b'{"a":"x\\"}', b'{"a":"\\'],
+)
+def test_what_is_left_to_the_strict_parser(block: bytes) -> None:
+    assert uniform_fields(block) is None

@@ -1,0 +1,238 @@
+"""One output file, staged beside its place, and streams."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from chatfmt.errors import OutputError
+from chatfmt.manifest import Shard
+from chatfmt.writers import ReaderGone, ShardWriter, SingleFile, Stream, is_stream, parquet_file, staged_path
+
+from .samples import SCHEMA, batch, listing, write_shard
+
+FORMATS = [("jsonl", None), ("jsonl", "gz"), ("jsonl", "zst"), ("parquet", None)]
+
+
+def convert(path: Path, format: str = "jsonl", compression: str | None = None, **options: bool) -> Shard:
+    with SingleFile.open(path, "f1", **options) as single:
+        done = single.finished()
+        names = [f"data/{number:05d}" for number in range(4)]
+        shards = [
+            done.get(name) or write_shard(single.state, name, "f1", number, format, compression)
+            for number, name in enumerate(names)
+        ]
+        return single.commit(shards, format, compression)
+
+
+def whole(tmp_path: Path, format: str, compression: str | None) -> bytes:
+    """The same rows, written by one writer."""
+    with ShardWriter(tmp_path / "whole", format, SCHEMA, compression) as writer:
+        for number in range(4):
+            writer.write(batch(number * 8))
+    return (tmp_path / "whole").read_bytes()
+
+
+@pytest.mark.parametrize(("format", "compression"), FORMATS)
+def test_one_file_and_nothing_beside_it(tmp_path: Path, format: str, compression: str | None) -> None:
+    (tmp_path / "out").mkdir()
+    shard = convert(tmp_path / "out/x", format, compression)
+    found = listing(tmp_path / "out")
+    assert list(found) == ["x"]
+    assert (shard.name, shard.rows, shard.bytes) == ("x", 32, len(found["x"]))
+    plain = whole(tmp_path, format, None)
+    if format == "parquet":
+        both = [
+            pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read() for data in (found["x"], plain)
+        ]
+        assert both[0].equals(both[1])
+    elif compression == "gz":
+        assert gzip.decompress(found["x"]) == plain
+    elif compression is None:
+        assert found["x"] == plain
+
+
+def test_a_file_that_exists_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"old")
+    for options in ({}, {"resume": True}):
+        with pytest.raises(OutputError) as caught:
+            SingleFile.open(tmp_path / "x", "f1", **options)
+        assert caught.value.message == f"`{tmp_path / 'x'}` exists already"
+        assert caught.value.hint == "replace it with `--overwrite`, or choose another name with `--out`"
+    assert listing(tmp_path) == {"x": b"old"}
+
+
+def test_the_old_file_stays_until_the_commit(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"old")
+    with SingleFile.open(tmp_path / "x", "f1", overwrite=True) as single:
+        shard = write_shard(single.state, "data/0", "f1", 0, "jsonl")
+        assert (tmp_path / "x").read_bytes() == b"old"
+        single.commit([shard], "jsonl")
+    assert list(listing(tmp_path)) == ["x"]
+    assert (tmp_path / "x").read_bytes() != b"old"
+
+
+def test_an_interrupted_file_is_resumed(tmp_path: Path) -> None:
+    single = SingleFile.open(tmp_path / "x", "f1")
+    write_shard(single.state, "data/00000", "f1", 0, "jsonl")
+    single.close()
+    for options, code in [({}, "output.exists"), ({"resume": True}, "output.fingerprint")]:
+        with pytest.raises(OutputError) as caught:
+            SingleFile.open(tmp_path / "x", "f2", **options)
+        assert caught.value.code == code
+    staged = staged_path(tmp_path / ".x.chatfmt", "data/00000")
+    inode = staged.stat().st_ino
+    with SingleFile.open(tmp_path / "x", "f1", resume=True) as single:
+        assert list(single.finished()) == ["data/00000"]
+        assert staged.stat().st_ino == inode
+    convert(tmp_path / "x", resume=True)
+    assert listing(tmp_path) == {"x": whole(tmp_path.parent, "jsonl", None)}
+
+
+def test_a_failed_file_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), SingleFile.open(tmp_path / "x", "f1"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rejects_go_where_they_are_wanted(tmp_path: Path) -> None:
+    with SingleFile.open(tmp_path / "x", "f1") as single:
+        shards = [write_shard(single.state, f"data/{number}", "f1", number, "jsonl") for number in range(4)]
+        single.commit(shards, "jsonl", rejects=tmp_path / "bad.jsonl")
+    assert (tmp_path / "bad.jsonl").read_bytes().count(b"\n") == 4
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/x").write_bytes(b"old")
+    (tmp_path / "x").symlink_to(tmp_path / "real/x")
+    convert(tmp_path / "x", overwrite=True)
+    assert (tmp_path / "x").is_symlink()
+    assert (tmp_path / "real/x").read_bytes() == whole(tmp_path, "jsonl", None)
+
+
+def test_places_where_no_file_can_be(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is a folder"):
+        SingleFile.open(tmp_path, "f1")
+    with pytest.raises(OutputError, match=r"the folder `.*no` does not exist"):
+        SingleFile.open(tmp_path / "no/x", "f1")
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    with SingleFile.open(tmp_path / "x", "f1"), pytest.raises(OutputError) as caught:
+        SingleFile.open(tmp_path / "x", "f1", resume=True)
+    assert caught.value.code == "output.locked"
+
+
+def parquet_part(path: Path, rows: pa.RecordBatch) -> Path:
+    with ShardWriter(path, "parquet", rows.schema) as writer:
+        writer.write(rows)
+    return path
+
+
+def test_parquet_parts_are_joined_without_being_decoded(tmp_path: Path) -> None:
+    parts = [parquet_part(tmp_path / f"{place}", batch(place * 500, 500)) for place in range(20)]
+    parts.append(parquet_part(tmp_path / "none", batch(0, 0)))
+    with (tmp_path / "x").open("wb") as sink:
+        parquet_file.join_parquet(parts, sink)
+    assert parquet_file.page_problem(tmp_path / "x", 10_000) == ""
+    file = pq.ParquetFile(tmp_path / "x", page_checksum_verification=True)
+    table = file.read()
+    table.validate(full=True)
+    assert table.equals(pa.concat_tables([pq.ParquetFile(part).read() for part in parts]))
+    assert file.schema_arrow.equals(pq.ParquetFile(parts[0]).schema_arrow)
+    assert file.num_row_groups == 20
+    bytes_of_pages = [parquet_file.read_footer(memoryview(part.read_bytes()))[1] - 4 for part in parts]
+    joined = (tmp_path / "x").read_bytes()
+    assert parquet_file.read_footer(memoryview(joined))[1] - 4 == sum(bytes_of_pages)
+    assert joined[4 : 4 + bytes_of_pages[0]] == parts[0].read_bytes()[4 : 4 + bytes_of_pages[0]]
+
+
+def test_one_part_joined_is_the_part(tmp_path: Path) -> None:
+    part = parquet_part(tmp_path / "part", batch(0, 100))
+    sink = io.BytesIO()
+    parquet_file.join_parquet([part], sink)
+    assert sink.getvalue() == part.read_bytes()
+
+
+def test_parts_with_other_columns_are_refused(tmp_path: Path) -> None:
+    parts = [parquet_part(tmp_path / "a", batch()), parquet_part(tmp_path / "b", pa.record_batch({"n": [1]}))]
+    with pytest.raises(OutputError, match="the part `b` has other columns than those before it"):
+        parquet_file.join_parquet(parts, io.BytesIO())
+
+
+class Pipe(io.BytesIO):
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+
+    def write(self, data: object) -> int:
+        raise OSError(self._number, os.strerror(self._number))
+
+
+def test_a_stream_passes_bytes_on() -> None:
+    inner = io.BytesIO()
+    stream = Stream(inner)
+    assert stream.write(memoryview(b"abc")) == 3
+    stream.flush()
+    assert (inner.getvalue(), stream.bytes) == (b"abc", 3)
+
+
+def test_a_stream_that_fails() -> None:
+    with pytest.raises(ReaderGone):
+        Stream(Pipe(errno.EPIPE)).write(b"x")
+    with pytest.raises(OutputError) as caught:
+        Stream(Pipe(errno.ENOSPC)).write(b"x")
+    assert caught.value.message == "cannot write `stdout`: the disk is full"
+    closed = io.BytesIO()
+    closed.close()
+    for stream in (closed, None):
+        with pytest.raises(OutputError, match="stdout is closed"):
+            Stream(stream).write(b"x")
+
+
+RUN = """
+import sys
+from chatfmt.errors import OutputError
+from chatfmt.writers import ReaderGone, Stream
+try:
+    stream = Stream.stdout()
+    for _ in range(1000):
+        stream.write(b"x" * 10000)
+    stream.flush()
+except ReaderGone:
+    sys.exit(141)
+except OutputError as error:
+    print(error, file=sys.stderr)
+    sys.exit(5)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of Unix")
+@pytest.mark.parametrize(
+    ("redirect", "code", "said"),
+    [
+        ("| head -c 5 > /dev/null; exit ${PIPESTATUS[0]}", 141, ""),
+        ("> /dev/full", 5, "cannot write `stdout`: the disk is full\n"),
+        (">&-", 5, "stdout is closed\n"),
+    ],
+)
+def test_real_streams(redirect: str, code: int, said: str) -> None:
+    command = ["bash", "-c", f'"$0" -c "$1" {redirect}', sys.executable, RUN]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (code, said)
+
+
+def test_devices_are_streams(tmp_path: Path) -> None:
+    assert is_stream(Path(os.devnull))
+    assert not is_stream(tmp_path)
+    assert not is_stream(tmp_path / "new")
