@@ -148,6 +148,12 @@ class Recipe(Checked):
     on_error: Literal["stop", "skip"] = "stop"
     max_bad: Budget = "10%"
 
+    @property
+    def reorders_rows(self) -> bool:
+        """Whether the place of a row depends on other rows, so that all are read before any is written."""
+        weighted = any(spec.weight != 1 for spec in self.source)
+        return self.dedup or self.shuffle or weighted or self.test_fraction > 0
+
     @classmethod
     def hint(cls, unknown: str) -> str:
         """What to do about a key that a recipe does not have."""

@@ -12,7 +12,6 @@ from .conversion.row_counts import RowCounts
 from .conversion.stages import Conversion
 from .planning.plan import load_template, to_job
 from .planning.target import Target, target_of
-from .reorder.selection import is_global
 
 
 class Converter:
@@ -25,7 +24,7 @@ class Converter:
 
     def __init__(self, recipe: Recipe) -> None:
         required(recipe, "Converter")
-        if is_global(recipe):
+        if recipe.reorders_rows:
             raise UsageError("a converter sees one batch, and the recipe compares rows", hint="use `chatfmt.convert`")
         self.recipe, self.books = recipe, RowCounts()
         self._template = load_template(recipe)

@@ -118,9 +118,11 @@ def inspect_source(recipe: Recipe, source: Source, sample: Sequence[pa.RecordBat
     except NoDialect as error:
         return replace(plain, problem=error.message, hint=error.hint)
     found: list[checks.Finding] = []
-    conversion, books = Conversion(job, lambda finding, at: found.append(finding)), RowCounts()
+    conversion, counts = Conversion(job, lambda finding, at: found.append(finding)), RowCounts()
     made = [
-        output for batch in sample for output in conversion.convert(batch, source.shown, books, lambda error, raw: None)
+        output
+        for batch in sample
+        for output in conversion.convert(batch, source.shown, counts, lambda error, raw: None)
     ]
     return replace(
         plain,
@@ -128,7 +130,7 @@ def inspect_source(recipe: Recipe, source: Source, sample: Sequence[pa.RecordBat
         roles=dict(sum((roles(batch) for batch in made), Counter[str]()).most_common()),
         turns=spread(length for batch in made for length in lengths(batch)),
         characters=spread(count for batch in made for count in characters(batch)),
-        findings={**books.findings, **books.reasons},
+        findings={**counts.findings, **counts.reasons},
         notes=[*source.notes, *kept_notes(job, detection)],
         command=command(recipe, source, job.dialect, rendering(recipe, detection.type, made)),
     )
@@ -391,27 +393,27 @@ class Trouble(Struct, frozen=True):
 def check(recipe: Recipe, scratch: Scratch, workers: int = 1) -> tuple[list[Trouble], RowCounts]:
     """Everything that converting all rows would meet, in order, and what became of the rows; nothing is written."""
     troubles: list[Trouble] = []
-    books = RowCounts()
+    counts = RowCounts()
     template, target = load_template(recipe), target_of(None, "jsonl", None)
     parts = [to_part(recipe, spec, template, target, scratch) for spec in recipe.source]
     check_views(parts)
     for part in parts:
         met, kept = check_part(part, workers)
         troubles += met
-        books.add(kept)
-    return troubles, books
+        counts.add(kept)
+    return troubles, counts
 
 
 def check_part(part: Part, workers: int) -> tuple[list[Trouble], RowCounts]:
     """What the rows of a source would meet, shard by shard."""
     troubles: list[Trouble] = []
-    books = RowCounts()
+    counts = RowCounts()
     tasks = [Checking(replace(part, shards=(shard,), first=None)) for shard in part.shards]
     with closing(run_tasks(_checked, tasks, executors.processes, workers)) as found:
         for more, kept in found:
             troubles += more
-            books.add(kept)
-    return [*troubles, *unplaced(books, {trouble.code for trouble in troubles}, part.source.shown)], books
+            counts.add(kept)
+    return [*troubles, *unplaced(counts, {trouble.code for trouble in troubles}, part.source.shown)], counts
 
 
 class Checking(Struct, frozen=True):
@@ -430,14 +432,14 @@ def _checked(task: Checking) -> tuple[list[Trouble], RowCounts]:
     try:
         return _looked_through(part)
     except TemplateError as error:  # a text that the template loses ends a conversion; here it is one problem of many
-        troubles, books = _looked_through(replace(part, job=replace(part.job, allow_loss=("all",))))
+        troubles, counts = _looked_through(replace(part, job=replace(part.job, allow_loss=("all",))))
         detail = f"{error.message}; later rows may lose more"
-        return [Trouble(error.code or "template.loss", "error", error.at, detail, error.hint), *troubles], books
+        return [Trouble(error.code or "template.loss", "error", error.at, detail, error.hint), *troubles], counts
 
 
 def _looked_through(part: Part) -> tuple[list[Trouble], RowCounts]:
     troubles: list[Trouble] = []
-    books = RowCounts()
+    counts = RowCounts()
 
     def on_finding(finding: checks.Finding, at: Location) -> None:
         known = checks.CHECKS[finding.code]
@@ -451,16 +453,16 @@ def _looked_through(part: Part) -> tuple[list[Trouble], RowCounts]:
             at = replace(error.at, file=error.at.file or file)
             troubles.append(Trouble(error.code, "error", at, error.message, error.hint))
 
-        for _ in output_batches((split,), conversion, books, on_reject):
+        for _ in output_batches((split,), conversion, counts, on_reject):
             pass
         # a batch is read whole before it is converted: records that cannot be read come after it
         troubles[before:] = sorted(troubles[before:], key=lambda trouble: order_of(trouble.at))
-    return troubles, books
+    return troubles, counts
 
 
-def unplaced(books: RowCounts, placed: Collection[str], source: str) -> Iterator[Trouble]:
+def unplaced(counts: RowCounts, placed: Collection[str], source: str) -> Iterator[Trouble]:
     """What was counted without its rows."""
-    for code, count in books.findings.items():
+    for code, count in counts.findings.items():
         if code not in placed and code in checks.CHECKS:
             known = checks.CHECKS[code]
             yield Trouble(code, known.kind, Location(source), f"in {count} of the rows", known.hint)

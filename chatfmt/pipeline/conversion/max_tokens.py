@@ -17,7 +17,7 @@ from .row_counts import RowCounts
 Turns = Sequence[Mapping[str, Any]]
 
 
-def within(rows: Rows, tokenizer: Tokenizer, limit: int, policy: str, books: RowCounts) -> pa.RecordBatch:
+def within(rows: Rows, tokenizer: Tokenizer, limit: int, policy: str, counts: RowCounts) -> pa.RecordBatch:
     """The batch without conversations of more than `limit` tokens, as `policy` (`--over-length`) asks.
 
     Raises CheckError for the first of them if the policy is `error`, and for an exchange that is too long by itself.
@@ -28,11 +28,11 @@ def within(rows: Rows, tokenizer: Tokenizer, limit: int, policy: str, books: Row
     if policy == "error":
         raise errors[0]
     places = [error.at.row for error in errors if error.at.row is not None]
-    books.changes[f"over_length.{policy}"] += len(places)
+    counts.changes[f"over_length.{policy}"] += len(places)
     if policy == "drop":
         kept = np.ones(len(rows.batch), bool)
         kept[places] = False
-        books.filtered += len(places)
+        counts.filtered += len(places)
         return rows.batch.filter(pa.array(kept))
     return _split(rows, tokenizer, limit, dict(zip(places, errors, strict=True)))
 

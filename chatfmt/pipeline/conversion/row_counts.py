@@ -1,4 +1,4 @@
-"""The books of a conversion: what became of every row, and what was changed on the way."""
+"""The counts of a conversion: what became of every row, and what was changed on the way."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ class RowCounts(Struct):
         left = self.read + self.added
         right = self.written + self.rejected + self.filtered + self.duplicates + self.merged
         if left != right:
-            raise ChatfmtError(f"the books do not balance: {left} rows in, {right} accounted for", code="books")
+            raise ChatfmtError(f"the row counts do not balance: {left} rows in, {right} accounted for", code="books")
 
     def reject(self, code: str) -> None:
         """Note a row that was read and left out."""
         self.add(RowCounts(read=1, rejected=1, reasons=Counter([code])))
 
     def to_shard(self) -> dict[str, Any]:
-        """The fields of a Shard that these books fill; counters as `change.NAME`, `finding.CODE`, …"""
+        """The fields of a Shard that these counts fill; counters as `change.NAME`, `finding.CODE`, …"""
         counters = {
             "change": self.changes,
             "finding": self.findings,

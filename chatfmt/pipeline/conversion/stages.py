@@ -81,9 +81,9 @@ class Conversion:
         self._limits = checks.Limits(encodes_twice=cache(partial(_encodes_twice, voice)))
 
     def convert(
-        self, batch: pa.RecordBatch, file: str, books: RowCounts, on_reject: OnReject | None = None
+        self, batch: pa.RecordBatch, file: str, counts: RowCounts, on_reject: OnReject | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Output batches for a source batch of `file`, in order of rows; `books` are kept.
+        """Output batches for a source batch of `file`, in order of rows; `counts` are kept.
 
         Without `on_reject` the first bad row raises its RowError, located. With it, bad rows are handed over with
         their raw text and the rest is converted as if they had never been there.
@@ -97,12 +97,12 @@ class Conversion:
                     raise
                 place = _place_of(error, batch)
                 if place:
-                    yield from self.convert(batch.slice(0, place), file, books, on_reject)
-                books.reject(error.code)
+                    yield from self.convert(batch.slice(0, place), file, counts, on_reject)
+                counts.reject(error.code)
                 on_reject(error, raw_row(batch, place))
                 batch = batch.slice(place + 1)
                 continue
-            books.add(trial)
+            counts.add(trial)
             if len(made):
                 yield made
             return
@@ -111,105 +111,105 @@ class Conversion:
         """The CONVERSATIONS batch of a source batch, transformed and checked but not rendered; raises as `convert`."""
         return self._staged(batch, file, RowCounts(), self._stages[:4])
 
-    def _run(self, batch: pa.RecordBatch, file: str, books: RowCounts) -> pa.RecordBatch:
-        made = self._staged(batch, file, books, self._stages)
-        books.written += len(made)
+    def _run(self, batch: pa.RecordBatch, file: str, counts: RowCounts) -> pa.RecordBatch:
+        made = self._staged(batch, file, counts, self._stages)
+        counts.written += len(made)
         return made
 
-    def _staged(self, batch: pa.RecordBatch, file: str, books: RowCounts, stages: Sequence[Stage]) -> pa.RecordBatch:
+    def _staged(self, batch: pa.RecordBatch, file: str, counts: RowCounts, stages: Sequence[Stage]) -> pa.RecordBatch:
         self._file = file
         for stage in stages:
             if not len(batch):
                 return batch
             with located(file, batch.column(stage.rows)):
-                batch = stage.run(batch, books)
+                batch = stage.run(batch, counts)
         return batch
 
-    def report(self, books: RowCounts) -> None:
-        """Add to the books how the rows since the last report were rendered, and what the guard let go."""
+    def report(self, counts: RowCounts) -> None:
+        """Add to the counts how the rows since the last report were rendered, and what the guard let go."""
         if isinstance(self._engine, render.TracedRenderer):
             stats = self._engine.stats
             now = Counter({"replayed": stats.replayed + stats.python, "jinja": stats.jinja})
             now.update({f"jinja: {reason}": count for reason, count in stats.reasons.items()})
-            books.engine.update(now - self._reported)
+            counts.engine.update(now - self._reported)
             self._reported = now
         if isinstance(self._renderer, GuardedRenderer):
-            books.left_out.update(dict.fromkeys(self._renderer.guard.notes, 1))
+            counts.left_out.update(dict.fromkeys(self._renderer.guard.notes, 1))
         if self._engine is not None and (level := render.level_of(self._engine)):
-            books.engine[f"isolation: {level}"] += books.written
+            counts.engine[f"isolation: {level}"] += counts.written
 
-    def _map(self, batch: pa.RecordBatch, books: RowCounts) -> pa.RecordBatch:
+    def _map(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         if self._mapper is None:
             return batch
         mapped = self._mapper(batch)
-        counts = mapped.counts
-        books.filtered += counts["filtered"] + counts["unfilled"]
-        books.step(len(batch) - counts["unfilled"] - counts["filtered"], len(mapped.batch))
+        dropped = mapped.counts["filtered"] + mapped.counts["unfilled"]
+        counts.filtered += dropped
+        counts.step(len(batch) - dropped, len(mapped.batch))
         return mapped.batch
 
-    def _to_conversations(self, batch: pa.RecordBatch, books: RowCounts) -> pa.RecordBatch:
+    def _to_conversations(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         conversations = self._dialect.convert(batch, self.job.columns)
         conversations = conversations.drop_columns([name for name in conversations.schema.names if name in self._added])
-        books.step(len(batch), len(conversations))
+        counts.step(len(batch), len(conversations))
         return conversations
 
-    def _choose(self, batch: pa.RecordBatch, books: RowCounts) -> pa.RecordBatch:
+    def _choose(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         if self.job.fraction == 1 and not self.job.tagged:
             return batch
         hashes = mapping.row_hash(batch)
         if self.job.fraction < 1:
             kept = mapping.fraction_mask(hashes, self.job.fraction, seed=self.job.seed)
             hashes = list(compress(hashes, kept.to_pylist()))
-            books.filtered += len(batch) - len(hashes)
+            counts.filtered += len(batch) - len(hashes)
             batch = batch.filter(kept)
         return tagged(batch, hashes) if self.job.tagged else batch
 
-    def _transform(self, batch: pa.RecordBatch, books: RowCounts) -> pa.RecordBatch:
-        changed, counts = transforms.apply(batch, self.job.transforms)
-        books.changes.update(counts)
-        books.step(len(batch), len(changed))
+    def _transform(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
+        changed, changes = transforms.apply(batch, self.job.transforms)
+        counts.changes.update(changes)
+        counts.step(len(batch), len(changed))
         return changed
 
-    def _check(self, batch: pa.RecordBatch, books: RowCounts) -> pa.RecordBatch:
+    def _check(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         findings = checks.run(batch, limits=self._limits)
         for finding in checks.refused(findings, strict=self.job.strict, named=self.job.fail_on):
             raise checks.to_error(finding)
-        books.findings.update({code: len(rows) for code, rows in rows_by_code(findings).items()})
+        counts.findings.update({code: len(rows) for code, rows in rows_by_code(findings).items()})
         if self._on_finding is not None:
             for finding in findings:
                 row = int(batch.column("row")[finding.row].as_py())
                 self._on_finding(finding, Location(self._file, row, finding.message))
         return batch
 
-    def _control_tokens(self, batch: pa.RecordBatch, books: RowCounts) -> pa.RecordBatch:
+    def _control_tokens(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         if self._scanner is None:
             return batch
         outcome = self._scanner.apply(batch, self.job.control_tokens)
         for error in outcome.rejected:
             raise error
         if self.job.control_tokens == "keep":
-            books.findings.update(outcome.findings)
+            counts.findings.update(outcome.findings)
         elif outcome.rows:
-            books.changes[f"control_tokens.{self.job.control_tokens}"] += len(outcome.rows)
-            books.filtered += len(batch) - len(outcome.batch)
+            counts.changes[f"control_tokens.{self.job.control_tokens}"] += len(outcome.rows)
+            counts.filtered += len(batch) - len(outcome.batch)
         return outcome.batch
 
-    def _length(self, batch: pa.RecordBatch, books: RowCounts) -> pa.RecordBatch:
+    def _length(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         if self._tokenizer is None or self.job.max_tokens is None:
             return batch
         rows = views.Rows(batch, self._renderer)
-        made = within(rows, self._tokenizer, self.job.max_tokens, self.job.over_length, books)
-        books.added += max(0, len(made) - len(batch))
+        made = within(rows, self._tokenizer, self.job.max_tokens, self.job.over_length, counts)
+        counts.added += max(0, len(made) - len(batch))
         return made
 
-    def _view(self, batch: pa.RecordBatch, books: RowCounts) -> pa.RecordBatch:
+    def _view(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         rows = views.Rows(batch, self._renderer, self.job.mask is not None, self._cutter)
         fields = views.VIEWS[self.job.view](rows) if self.job.view else {}
         if self._tokenizer is not None and "text" in fields:
             fields = self._counted(fields)
         kept = {name: batch.column(name) for name in batch.schema.names if name not in CONVERSATIONS}
         made = output_batch(fields, kept, len(batch))
-        books.step(len(batch), len(made))
+        counts.step(len(batch), len(made))
         return made if self.job.schema is None else typed(made, self.job.schema)
 
     def _counted(self, fields: views.Fields) -> views.Fields:

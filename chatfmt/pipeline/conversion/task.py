@@ -35,7 +35,7 @@ R = TypeVar("R")
 
 def run_task(task: Task) -> Shard:
     """The shard that the task wrote, whole and with its receipt. Same task, same bytes: no clock, no chance."""
-    conversion, books = ready(task.job), RowCounts()
+    conversion, counts = ready(task.job), RowCounts()
     if task.suspect is not None:
         return search(task, conversion)
     with (
@@ -49,11 +49,11 @@ def run_task(task: Task) -> Shard:
         ) as writer,
     ):
         on_reject = (lambda error, raw: rejects.add(to_reject(error, raw))) if task.job.skip_bad else None
-        for batch in output_batches(task.inputs, conversion, books, on_reject):
+        for batch in output_batches(task.inputs, conversion, counts, on_reject):
             writer.write(batch)
-    conversion.report(books)
-    books.check_balance()
-    shard = to_shard(task.name, task.split, books, writer, rejects)
+    conversion.report(counts)
+    counts.check_balance()
+    shard = to_shard(task.name, task.split, counts, writer, rejects)
     writers.write_receipt(task.state, shard, task.fingerprint)
     return shard
 
@@ -106,17 +106,17 @@ _READY: dict[str, Conversion] = {}
 def output_batches(
     inputs: tuple[InputSplit, ...],
     conversion: Conversion,
-    books: RowCounts,
+    counts: RowCounts,
     on_reject: OnReject | None,
     suspect: RowRange | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Output batches of the input splits, in order; without `on_reject` the first bad row is raised."""
     for split in inputs:
-        refused = RejectBuffer(on_reject, books, split.shown)
+        refused = RejectBuffer(on_reject, counts, split.shown)
         on_bad = refused.read if on_reject is not None else None
         batches = sources.read(split, columns=conversion.job.read, on_bad=on_bad)
         for batch in with_position(whole(batches) if conversion.job.whole_file else batches, split, suspect):
-            yield from conversion.convert(batch, split.shown, books, refused.add if on_reject is not None else None)
+            yield from conversion.convert(batch, split.shown, counts, refused.add if on_reject is not None else None)
             refused.hand_over()
         refused.hand_over()
 
@@ -159,13 +159,13 @@ def order_of(at: Location) -> int:
 class RejectBuffer:
     """Bad rows, handed over in the order of the source: a batch is read whole before its first row is converted."""
 
-    def __init__(self, on_reject: OnReject | None, books: RowCounts, file: str) -> None:
-        self._on_reject, self._books, self._file = on_reject, books, file
+    def __init__(self, on_reject: OnReject | None, counts: RowCounts, file: str) -> None:
+        self._on_reject, self._counts, self._file = on_reject, counts, file
         self._waiting: list[tuple[RowError, bytes | None]] = []
 
     def read(self, error: RowError, raw: bytes) -> None:
         """Take a row that the reader could not read, which no batch holds."""
-        self._books.reject(error.code)
+        self._counts.reject(error.code)
         error.at = replace(error.at, file=error.at.file or self._file)
         self.add(error, raw)
 
@@ -217,7 +217,7 @@ def to_reject(error: RowError, raw: bytes | None) -> Reject:
 
 
 def to_shard(
-    name: str, split: str, books: RowCounts, writer: writers.ShardWriter, rejects: writers.RejectWriter
+    name: str, split: str, counts: RowCounts, writer: writers.ShardWriter, rejects: writers.RejectWriter
 ) -> Shard:
     """What a task says of its shard."""
     return Shard(
@@ -227,5 +227,5 @@ def to_shard(
         sha256=writer.sha256,
         reject_bytes=rejects.bytes,
         reject_sha256=rejects.sha256,
-        **books.to_shard(),
+        **counts.to_shard(),
     )

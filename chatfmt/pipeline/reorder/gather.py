@@ -23,7 +23,7 @@ from ...manifest import SUMS, Shard, totals
 from ..conversion.job import Task
 from ..conversion.task import run_missing
 from ..planning.plan import Plan
-from .selection import Numbers, Selection, is_global, joined, select, to_conversations
+from .selection import Numbers, Selection, joined, select, to_conversations
 
 BLOCK_BYTES = 32 << 20
 BLOCK_ROWS = 1 << 14
@@ -54,7 +54,7 @@ class GatherTask(Struct, frozen=True, eq=False):
 
 def first_tasks(plan: Plan, state: Path) -> tuple[list[Task], Path]:
     """The tasks that read the input, and the folder where they leave what they wrote: the shards, or parts of them."""
-    if not is_global(plan.recipe):
+    if not plan.recipe.reorders_rows:
         return plan.tasks(state), state
     parts = writers.parts_folder(state)
     if writers.run_fingerprint(parts) != plan.fingerprint:
@@ -89,9 +89,9 @@ def gather_tasks(plan: Plan, state: Path, parts: Sequence[Shard]) -> list[Gather
         plan.target.format, plan.target.compression,
         writers.parquet_schema(plan.parts[0].job.schema or pa.schema([])), Shard(""),
     )  # fmt: skip
-    books = iter(booked([len(rows) for _, _, rows in cuts], total(parts, selection)))
+    counts = iter(booked([len(rows) for _, _, rows in cuts], total(parts, selection)))
     tasks = [
-        replace(shared, name=name, rows=rows, shard=replace(next(books), name=name, split=split))
+        replace(shared, name=name, rows=rows, shard=replace(next(counts), name=name, split=split))
         for name, split, rows in cuts
     ]
     rejects = tuple(writers.rejects_path(folder, part.name) for part in parts if part.reject_sha256)
@@ -142,14 +142,14 @@ def total(parts: Sequence[Shard], selection: Selection) -> Shard:
     """What became of all rows: the sums over the parts, and what the selection did."""
     sums = totals(parts)
     counts = {name.removeprefix("counts."): n for name, n in sums.items() if name.startswith("counts.")}
-    books = selection.books
-    added = {"added": books.added, "filtered": books.filtered, "duplicates": books.duplicates}
+    chosen = selection.counts
+    added = {"added": chosen.added, "filtered": chosen.filtered, "duplicates": chosen.duplicates}
     known: dict[str, Any] = {name: sums[name] + added.get(name, 0) for name in SUMS if name != "bytes"}
     return Shard("", counts=counts, **{**known, "rows": sum(map(len, selection.rows.values()))})
 
 
 def booked(rows: Sequence[int], whole: Shard) -> list[Shard]:
-    """The books of shards of so many rows: each has read what it holds, the first all that is in none of them."""
+    """The counts of shards of so many rows: each has read what it holds, the first all that is in none of them."""
     shards, read, added = [], whole.rows_in, whole.added
     for count in rows[1:]:
         own = min(count, read)

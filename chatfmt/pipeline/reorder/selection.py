@@ -48,16 +48,10 @@ class Conversations(Struct, frozen=True, eq=False):
 
 
 class Selection(Struct, frozen=True, eq=False):
-    """The rows of each split, in order, by their numbers among those of all parts; `books` tell what that changed."""
+    """The rows of each split, in order, by their numbers among those of all parts; `counts` tell what that changed."""
 
     rows: Mapping[str, Numbers]
-    books: RowCounts
-
-
-def is_global(recipe: Recipe) -> bool:
-    """Whether a row can only be placed once all rows are known."""
-    weighted = any(spec.weight != 1 for spec in recipe.source)
-    return recipe.dedup or recipe.shuffle or weighted or recipe.test_fraction > 0
+    counts: RowCounts
 
 
 def to_conversations(tags: Sequence[pa.Array], first_row: int, split: int, source: int) -> Conversations:
@@ -86,19 +80,19 @@ def joined(parts: Sequence[Conversations]) -> Conversations:
 
 def select(recipe: Recipe, splits: Sequence[str], found: Conversations) -> Selection:
     """What the recipe chooses of the conversations, which come in the order of the output; `splits` names theirs."""
-    books = RowCounts()
+    counts = RowCounts()
     kept = found.take(first_of_equal(found)) if recipe.dedup else found
-    books.duplicates = rows_of(found) - rows_of(kept)
-    counts = copies(recipe, kept)
-    books.filtered = int(kept.length[counts == 0].sum())
-    books.added = int((kept.length * np.maximum(counts - 1, 0)).sum())
-    taken = kept.take(weighted(recipe, kept, counts))
+    counts.duplicates = rows_of(found) - rows_of(kept)
+    copies = count_copies(recipe, kept)
+    counts.filtered = int(kept.length[copies == 0].sum())
+    counts.added = int((kept.length * np.maximum(copies - 1, 0)).sum())
+    taken = kept.take(weighted(recipe, kept, copies))
     names = list(splits)
     if recipe.test_fraction:
         names += [] if TEST in names else [TEST]
         chosen = np.concatenate([part < recipe.test_fraction for part in places(taken, "split", recipe.seed)])
         taken = replace(taken, split=np.where(chosen, names.index(TEST), taken.split))
-    return Selection({name: rows(recipe, taken, number) for number, name in enumerate(names)}, books)
+    return Selection({name: rows(recipe, taken, number) for number, name in enumerate(names)}, counts)
 
 
 def rows_of(found: Conversations) -> int:
@@ -114,9 +108,9 @@ def first_of_equal(found: Conversations) -> Numbers:
     return np.sort(order[new])
 
 
-def copies(recipe: Recipe, found: Conversations) -> Numbers:
+def count_copies(recipe: Recipe, found: Conversations) -> Numbers:
     """How often each conversation is taken."""
-    counts = np.ones(len(found), np.int64)
+    copies = np.ones(len(found), np.int64)
     for number, spec in enumerate(recipe.source):
         if spec.weight == 1:
             continue
@@ -125,17 +119,17 @@ def copies(recipe: Recipe, found: Conversations) -> Numbers:
             whole, rest = divmod(spec.weight, 1)
             drawn = np.concatenate([*places(found.take(mine), "sample", recipe.seed), np.empty(0)])
             again = np.argsort(drawn, kind="stable")[: round(rest * len(mine))]
-            counts[mine] = int(whole)
-            counts[mine[again]] += 1
-    return counts
+            copies[mine] = int(whole)
+            copies[mine[again]] += 1
+    return copies
 
 
-def weighted(recipe: Recipe, found: Conversations, counts: Numbers) -> Numbers:
+def weighted(recipe: Recipe, found: Conversations, copies: Numbers) -> Numbers:
     """The places of the conversations in the order in which they are taken, some several times, some never."""
     if all(spec.weight == 1 for spec in recipe.source):
         return np.arange(len(found))
-    taken = np.repeat(np.arange(len(found)), counts)
-    turn = np.arange(len(taken)) - np.repeat(np.cumsum(counts) - counts, counts)
+    taken = np.repeat(np.arange(len(found)), copies)
+    turn = np.arange(len(taken)) - np.repeat(np.cumsum(copies) - copies, copies)
     taken = taken[np.lexsort((taken, turn, found.source[taken], found.split[taken]))]
     return taken[np.lexsort((found.source[taken], progress(found, taken), found.split[taken]))]
 

@@ -26,7 +26,6 @@ from ..planning.plan import Plan, plan
 from ..planning.scratch import Scratch
 from ..planning.target import STDOUT, Target, target_of
 from ..reorder.gather import first_tasks, gathered
-from ..reorder.selection import is_global
 from .progress import OnProgress, Progress
 from .stdin_stdout import convert_piped
 from .stream import Piece, Streaming, streamed
@@ -101,7 +100,7 @@ def convert(
 
 def is_piped(recipe: Recipe, target: Target) -> bool:
     """Whether rows go from stdin straight to a stream."""
-    at_once = not is_global(recipe) and not recipe.from_rejects
+    at_once = not recipe.reorders_rows and not recipe.from_rejects
     return at_once and target.kind == "stream" and [spec.source for spec in recipe.source] == ["-"]
 
 
@@ -110,7 +109,7 @@ def pipe(
 ) -> Summary:
     """Convert stdin to stdout; see `piped`."""
     check_rejects(rejects)
-    books, stream = RowCounts(), open_stream(target)
+    counts, stream = RowCounts(), open_stream(target)
     notes: list[str] = []
 
     def note(text: str) -> None:
@@ -119,8 +118,8 @@ def pipe(
 
     with reject_file(rejects) as refuse:
         skip = partial(refuse_row, refuse) if recipe.on_error == "skip" else None
-        convert_piped(recipe, target, stream, skip, books, note)
-    return settle(recipe, books, stream, notes)
+        convert_piped(recipe, target, stream, skip, counts, note)
+    return settle(recipe, counts, stream, notes)
 
 
 def carry_out(
@@ -138,7 +137,7 @@ def carry_out(
     run = executors.executor(executor)
     if plan.target.kind == "stream":
         stream = open_stream(plan.target)
-        if is_global(plan.recipe):
+        if plan.recipe.reorders_rows:
             return to_stream_gathered(plan, stream, run, workers, rejects, on_progress)
         return to_stream(plan, stream, rejects, on_progress)
     if plan.target.kind == "file":
@@ -254,13 +253,13 @@ def keep_rejects(state: Path, shards: Sequence[Shard], path: Path | None) -> Non
 
 def to_stream(plan: Plan, stream: Stream, rejects: Path | None, on_progress: OnProgress) -> Summary:
     """Rows to a stream as they come: constant memory, no promise of being whole."""
-    books = RowCounts()
+    counts = RowCounts()
     with reject_file(rejects) as refuse:
         for part in plan.parts:
             asked = Streaming(part.job, part.shards, plan.target.format, plan.target.compression)
             with closing(streamed(asked)) as pieces:
-                books.add(passed_on(pieces, stream, refuse, partial(further, on_progress, books.read)))
-    return settle(plan.recipe, books, stream, plan.notes)
+                counts.add(passed_on(pieces, stream, refuse, partial(further, on_progress, counts.read)))
+    return settle(plan.recipe, counts, stream, plan.notes)
 
 
 def refuse_row(refuse: Callable[[Reject], None], error: RowError, raw: bytes) -> None:
@@ -276,16 +275,16 @@ def further(on_progress: OnProgress, before: int, rows: int) -> None:
 def passed_on(
     pieces: Iterable[Piece], stream: Stream, refuse: Callable[[Reject], None], on_progress: OnProgress
 ) -> RowCounts:
-    """Write the pieces of a stream where they belong; their books at the end."""
-    books = RowCounts()
+    """Write the pieces of a stream where they belong; their counts at the end."""
+    counts = RowCounts()
     for piece in pieces:
         for reject in piece.rejects:
             refuse(reject)
         stream.write(piece.data)
         stream.flush()
-        books = piece.books
-        on_progress(books.read)
-    return books
+        counts = piece.counts
+        on_progress(counts.read)
+    return counts
 
 
 def to_stream_gathered(
@@ -308,10 +307,10 @@ def open_stream(target: Target) -> Stream:
     return Stream(target.path.open("wb"), str(target.path))
 
 
-def settle(recipe: Recipe, books: RowCounts, stream: Stream, notes: Sequence[str]) -> Summary:
+def settle(recipe: Recipe, counts: RowCounts, stream: Stream, notes: Sequence[str]) -> Summary:
     """The summary of what went to a stream; raises DataProblem over the budget."""
-    books.check_balance()
-    shard = Shard(name="-", bytes=stream.bytes, **books.to_shard())
+    counts.check_balance()
+    shard = Shard(name="-", bytes=stream.bytes, **counts.to_shard())
     check_budget(recipe, [shard], resumable=False)
     return summary_of([shard], "-", notes)
 

@@ -24,22 +24,22 @@ OnNote = Callable[[str], None]
 
 
 def convert_piped(
-    recipe: Recipe, target: Target, stream: Stream, on_reject: OnReject | None, books: RowCounts, on_note: OnNote
+    recipe: Recipe, target: Target, stream: Stream, on_reject: OnReject | None, counts: RowCounts, on_note: OnNote
 ) -> str:
-    """Convert stdin to `stream` and keep the `books`; returns the dialect, found from the first rows that came.
+    """Convert stdin to `stream` and keep the `counts`; returns the dialect, found from the first rows that came.
 
     `on_note` is told what the user should hear before the first row leaves.
     """
     if recipe.split not in (None, "train"):
         raise UsageError("stdin has no splits", hint="leave --split out; --limit takes the first rows")
-    refused = RejectBuffer(on_reject, books, "-")
+    refused = RejectBuffer(on_reject, counts, "-")
     options = reader_options(recipe)
     read = sources.read_stream(stdin_bytes(), "-", options, on_bad=refused.read if on_reject else None)
     batches = _window(read, recipe.skip, recipe.limit)
     first = next(batches, None)
     if first is None:
         refused.hand_over()
-        if slice_of(recipe) and not books.rejected and not recipe.allow_empty:
+        if slice_of(recipe) and not counts.rejected and not recipe.allow_empty:
             raise sources.no_records("-", f"train{slice_of(recipe)}")
         return "none"
     template = load_template(recipe)
@@ -50,13 +50,13 @@ def convert_piped(
     conversion = Conversion(job)
     encoder = writers.FORMATS[target.format](stream, pa.schema([]), target.compression)
     for batch in chain([first], batches):
-        for made in conversion.convert(batch, "-", books, refused.add if on_reject else None):
+        for made in conversion.convert(batch, "-", counts, refused.add if on_reject else None):
             encoder.write(made)
         refused.hand_over()
         stream.flush()
     refused.hand_over()
     encoder.close()
-    conversion.report(books)
+    conversion.report(counts)
     return detection.dialect
 
 

@@ -34,10 +34,10 @@ class Streaming(Struct, frozen=True):
 
 
 class Piece(Struct, frozen=True):
-    """The next bytes of the stream, the rows refused since the last, and the books so far."""
+    """The next bytes of the stream, the rows refused since the last, and the counts so far."""
 
     data: bytes
-    books: RowCounts
+    counts: RowCounts
     rejects: list[Reject] = field(default_factory=list)
 
 
@@ -47,13 +47,13 @@ def streamed(streaming: Streaming) -> Generator[Piece, None, None]:
 
 
 def _pieces(streaming: Streaming) -> Iterator[Piece]:
-    job, sink, books, rejects = streaming.job, BytesIO(), RowCounts(), list[Reject]()
+    job, sink, counts, rejects = streaming.job, BytesIO(), RowCounts(), list[Reject]()
     conversion = ready(job)
     on_reject = (lambda error, raw: rejects.append(to_reject(error, raw))) if job.skip_bad else None
     encoder = writers.FORMATS[streaming.format](sink, pa.schema([]), streaming.compression, explicit_nulls=job.nulls)
 
     def piece() -> Piece:
-        made = Piece(sink.getvalue(), books, rejects.copy())
+        made = Piece(sink.getvalue(), counts, rejects.copy())
         sink.seek(0)
         sink.truncate()
         rejects.clear()
@@ -61,12 +61,12 @@ def _pieces(streaming: Streaming) -> Iterator[Piece]:
 
     try:
         for inputs in streaming.shards:
-            for batch in output_batches(inputs, conversion, books, on_reject, streaming.suspect):
+            for batch in output_batches(inputs, conversion, counts, on_reject, streaming.suspect):
                 encoder.write(batch)
                 yield piece()
     except ChatfmtError:
         yield piece()
         raise
-    conversion.report(books)
+    conversion.report(counts)
     encoder.close()
     yield piece()
