@@ -14,6 +14,7 @@ invent `null` keys in nested structs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
@@ -54,3 +55,17 @@ CONVERSATIONS = (
 
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 """Message keys that hold an assistant's reasoning, in the order in which transformers reads them."""
+
+
+def reasoning_field(message: Mapping[str, Any]) -> str | None:
+    """The key whose reasoning templates print: the first of REASONING_FIELDS that is not null; None without any."""
+    return next((name for name in REASONING_FIELDS if message.get(name) is not None), None)
+
+
+def reasoning_conflict(message: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The key whose reasoning templates print and one whose other reasoning is lost; None where nothing is lost."""
+    first = reasoning_field(message)
+    if first is None:
+        return None
+    others = [(name, message[name]) for name in REASONING_FIELDS if message.get(name) not in (None, message[first])]
+    return next(((first, name) for name, value in others if not isinstance(value, str) or value.strip()), None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +18,8 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from ..errors import CheckError, Location, UnknownName
-from ..json_columns import JSON, TEXT, decode_conversations, dumps, loads
-from ..schema import ROLES
+from ..json_columns import JSON, TEXT, decode_conversations, decode_objects, dumps, loads
+from ..schema import REASONING_FIELDS, ROLES, reasoning_conflict
 from .column_view import Finding, Limits, Mask, Numbers, Roles, View, flags, views
 
 __all__ = ["CHECKS", "Check", "Finding", "Limits", "check_codes", "find_literals", "refused", "run", "to_error"]
@@ -88,6 +89,23 @@ def blank_content(view: View, limits: Limits) -> Iterator[Finding]:
     """Content of white space and nothing else, in a turn without calls and reasoning."""
     if view.blank.any():
         yield from view.at("msg.blank", view.blank & view.silent & (view.roles != TOOL), "the content is white space")
+
+
+def differing_reasoning(view: View, limits: Limits) -> Iterator[Finding]:
+    """An assistant turn with different reasoning in two fields, of which templates print one."""
+    present = [view.values(name) for name in REASONING_FIELDS if view.turns.type.get_field_index(name) >= 0]
+    differs = np.zeros(len(view.turns), np.bool_)
+    for one, other in combinations(present, 2):
+        is_text = one.type == other.type == TEXT
+        differs |= flags(pc.not_equal(one, other) if is_text else pc.and_(one.is_valid(), other.is_valid()))
+    places = np.flatnonzero(differs & (view.roles == ASSISTANT))
+    if len(places):
+        turns = view.turns.take(pa.array(places))
+        messages = decode_objects(dict(zip([field.name for field in turns.type], turns.flatten(), strict=True)))
+        for place, message in zip(places.tolist(), messages, strict=True):
+            if names := reasoning_conflict(message):
+                detail = f"`{names[0]}` and `{names[1]}` differ, and templates print one of them"
+                yield view.finding("msg.reasoning_conflict", place, detail)
 
 
 def order(view: View, limits: Limits) -> Iterator[Finding]:
@@ -314,6 +332,8 @@ CHECKS: dict[str, Check] = {
     "msg.order": Check("warning", order, "roles that do not take turns", "--transform merge=' '"),
     "msg.no_user": Check("warning", no_user, "no user turn", "--where, or --on-error skip"),
     "msg.ends_user": Check("warning", ends_with_user, "ends with the user", "--transform trailing_user=drop"),
+    "msg.reasoning_conflict": Check("warning", differing_reasoning, "different reasoning in two fields",
+                                    "remove one of the fields, or both with --transform reasoning=drop"),
     "row.empty": Check("warning", no_turns, "no turns"),
     "row.blank": Check("warning", blank_row, "nothing but white space"),
     "row.too_long": Check("warning", too_long, "longer than the limit"),

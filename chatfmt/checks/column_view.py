@@ -12,13 +12,11 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from ..json_columns import JSON, TEXT, dumps, is_turns
-from ..schema import CONVERSATION_COLUMNS, ROLES
+from ..schema import CONVERSATION_COLUMNS, REASONING_FIELDS, ROLES
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 Roles = np.ndarray[Any, np.dtype[np.int8]]
-
-_REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
 class Finding(NamedTuple):
@@ -86,7 +84,7 @@ class View(Struct, frozen=True, dict=True):
     def silent(self) -> Mask:
         """Turns without calls and reasoning: all they can say is their content."""
         silent = np.ones(len(self.turns), np.bool_)
-        for name in ("tool_calls", "function_call", *_REASONING):
+        for name in ("tool_calls", "function_call", *REASONING_FIELDS):
             if self.turns.type.get_field_index(name) >= 0:
                 silent &= ~_says_something(self.values(name))
         return silent

@@ -1,8 +1,8 @@
-r"""What an assistant thought before it spoke: in a field of its own, or inline as `<think>…</think>`.
+r"""Reasoning of assistant turns, in a field of its own or inline as `<think>…</think>`.
 
-The inline form is the one of DeepSeek-R1 and Qwen3: `<think>\n` reasoning `\n</think>\n\n` answer. Read, the line
-breaks may be missing; a text that only closes the tag, at the end of a line, began inside of it. A field is
-`reasoning_content`, or `reasoning` or `thinking`, which mean the same.
+The inline form is that of DeepSeek-R1 and Qwen3: `<think>\n` reasoning `\n</think>\n\n` answer. On reading, the line
+breaks may be missing, and text that only closes the tag, at the end of a line, began inside it. The fields are
+`schema.REASONING_FIELDS`; where a turn has several, the first one counts, as in transformers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -17,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..json_columns import JSON, TEXT
+from ..schema import REASONING_FIELDS, reasoning_conflict, reasoning_field
 from .edit import Changed, Conversation, Mask, any_turn, edit_rows, field, flags, message_columns, role_is, with_column
 
-FIELDS = ("reasoning_content", "reasoning", "thinking")
 EMPTY_BLOCK = "<think>\n\n</think>\n\n"
 _INLINE = re.compile(r"<think>\n?(?P<thought>.*?)\n?</think>\n{0,2}", re.DOTALL)
 _UNOPENED = re.compile(r"(?P<thought>(?:(?!<think>).)*?)\n?</think>\n{1,2}", re.DOTALL)
@@ -29,22 +30,27 @@ Turn = dict[str, Any]
 
 
 def change_reasoning(batch: pa.RecordBatch, value: str) -> Changed:
-    r"""Reasoning of assistant turns; counts rows.
+    r"""Drop, inline or split the reasoning of assistant turns; counts rows.
 
         drop     neither field nor inline block stays
         last     as `drop`, but for the turns after the last user turn
         inline   reasoning_content "r", content "a"   →   content "<think>\nr\n</think>\n\na"
         split    content "<think>\nr\n</think>\n\na"   →   content "a", reasoning_content "r"
 
-    A turn that has both a field and an inline block stays as it is under `inline` and `split`.
+    A turn that has both a field and an inline block stays as it is under `inline` and `split`. Where fields differ,
+    `inline` writes the first; `reasoning.conflict` counts the turns that lose the text of another.
     """
-    return _on_assistants(batch, "reasoning", _CHANGES[value], _may_reason)
+    if value != "inline":
+        return _on_assistants(batch, "reasoning", _CHANGES[value], _may_reason)
+    conflicts: Counter[str] = Counter()
+    batch, counts = _on_assistants(batch, "reasoning", _each_assistant(partial(_inline, conflicts)), _may_reason)
+    return batch, counts + conflicts
 
 
 def _may_reason(turns: pa.StructArray) -> Mask:
     content = field(turns, "content")
     thinks = flags(pc.match_substring(content, "</think>")) if content.type in (TEXT, JSON) else role_is(turns)
-    for name in FIELDS:
+    for name in REASONING_FIELDS:
         thinks = thinks | flags(field(turns, name).is_valid())
     return thinks & role_is(turns, "assistant")
 
@@ -78,7 +84,7 @@ def _each_assistant(change: Callable[[Turn], Turn]) -> Callable[[Conversation], 
 
 
 def _drop(turn: Turn) -> Turn:
-    kept = {key: value for key, value in turn.items() if key not in FIELDS}
+    kept = {key: value for key, value in turn.items() if key not in REASONING_FIELDS}
     inline = split_inline(turn.get("content"))
     return {**kept, "content": inline[1]} if inline else kept
 
@@ -89,22 +95,21 @@ def _keep_last(turns: Conversation) -> Conversation:
     return _each_assistant(_drop)(turns[: last + 1]) + turns[last + 1 :]
 
 
-def thought_of(turn: Turn) -> str | None:
-    """The text of the turn's reasoning field, the first there is; None where it has none."""
-    return next((turn[name] for name in FIELDS if isinstance(turn.get(name), str)), None)
-
-
-def _inline(turn: Turn) -> Turn:
-    thought, content = thought_of(turn), turn.get("content")
-    if thought is None or not isinstance(content, (str, type(None))) or split_inline(content):
+def _inline(conflicts: Counter[str], turn: Turn) -> Turn:
+    name, content = reasoning_field(turn), turn.get("content")
+    if name is None or not isinstance(content, (str, type(None))) or split_inline(content):
         return turn
-    kept = {key: value for key, value in turn.items() if key not in FIELDS}
-    return {**kept, "content": f"<think>\n{thought}\n</think>\n\n{content or ''}"}
+    reasoning = turn[name]
+    if not isinstance(reasoning, str):
+        return turn
+    conflicts["reasoning.conflict"] += reasoning_conflict(turn) is not None
+    kept = {key: value for key, value in turn.items() if key not in REASONING_FIELDS}
+    return {**kept, "content": f"<think>\n{reasoning}\n</think>\n\n{content or ''}"}
 
 
 def _split(turn: Turn) -> Turn:
     inline = split_inline(turn.get("content"))
-    if inline is None or thought_of(turn) is not None:
+    if inline is None or reasoning_field(turn) is not None:
         return turn
     return {**turn, "content": inline[1], "reasoning_content": inline[0]}
 
@@ -112,7 +117,6 @@ def _split(turn: Turn) -> Turn:
 _CHANGES: dict[str, Callable[[Conversation], Conversation]] = {
     "drop": _each_assistant(_drop),
     "last": _keep_last,
-    "inline": _each_assistant(_inline),
     "split": _each_assistant(_split),
 }
 
@@ -133,13 +137,13 @@ def _speaks(turns: pa.StructArray) -> Mask:
 
 def _add_empty(turn: Turn) -> Turn:
     content = turn.get("content")
-    if not isinstance(content, str) or thought_of(turn) is not None or split_inline(content):
+    if not isinstance(content, str) or reasoning_field(turn) is not None or split_inline(content):
         return turn
     return {**turn, "content": EMPTY_BLOCK + content}
 
 
 def _strip_empty(turn: Turn) -> Turn:
-    kept = {key: value for key, value in turn.items() if key not in FIELDS or not _is_blank(value)}
+    kept = {key: value for key, value in turn.items() if key not in REASONING_FIELDS or not _is_blank(value)}
     content = turn.get("content")
     return {**kept, "content": _EMPTY.sub("", content, count=1)} if _begins_empty(content) else kept
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..json_columns import JSON, TEXT
+from ..schema import REASONING_FIELDS, reasoning_field
 from .edit import (
     TAILS,
     Changed,
@@ -32,16 +33,14 @@ from .edit import (
 )
 from .system import SYSTEM, is_joinable, join
 
-_REASONING = ("reasoning_content", "reasoning", "thinking")
-
 
 def merge_consecutive(batch: pa.RecordBatch, joint: str) -> Changed:
     """Turns of one role that follow each other become one, their texts joined by `joint`; counts rows.
 
         user "a", user "b", assistant "c"   →   user "a\\n\\nb", assistant "c"     (joint "\\n\\n")
 
-    Left apart: tool turns, unless they answer the same call; turns whose other keys disagree (`name`, `weight`); what
-    would change the order of text, reasoning and calls within the merged turn.
+    Not merged: tool turns, unless they answer the same call; turns whose other keys disagree (`name`, `weight`) or
+    whose reasoning is in different fields; what would change the order of text, reasoning and calls within the turn.
     """
     changed = np.zeros(len(batch), np.bool_)
     for name in message_columns(batch):
@@ -77,19 +76,22 @@ def merged(turns: Conversation, joint: str) -> Conversation:
 def _can_follow(first: dict[str, Any], second: dict[str, Any]) -> bool:
     if first.get("role") != second.get("role") or (first["role"] == "tool" and not first.get("tool_call_id")):
         return False
-    joined = ("role", "content", "tool_calls", *_REASONING)
+    joined = ("role", "content", "tool_calls", *REASONING_FIELDS)
     if any(first.get(key) != second.get(key) for key in {*first, *second} - {*joined}):
         return False
     if not all(is_joinable(turn["content"]) for turn in (first, second) if turn.get("content") is not None):
         return False
+    fields = {reasoning_field(first), reasoning_field(second)} - {None}
+    if len(fields) > 1:
+        return False
     speaks_after_call = first.get("tool_calls") and second.get("content")
-    thinks_late = any(second.get(key) for key in _REASONING) and (first.get("content") or first.get("tool_calls"))
+    thinks_late = any(second.get(key) for key in REASONING_FIELDS) and (first.get("content") or first.get("tool_calls"))
     return not (speaks_after_call or thinks_late)
 
 
 def _merge(first: dict[str, Any], second: dict[str, Any], joint: str) -> dict[str, Any]:
     turn = {**first, **{key: value for key, value in second.items() if first.get(key) is None}}
-    for key in ("content", *_REASONING):
+    for key in ("content", *REASONING_FIELDS):
         if first.get(key) is not None and second.get(key) is not None:
             turn[key] = join([first[key], second[key]], joint)
     if first.get("tool_calls") and second.get("tool_calls"):
@@ -166,7 +168,7 @@ def drop_empty_turns(batch: pa.RecordBatch, value: str) -> Changed:
 def says_nothing(turns: pa.StructArray, *, blank: bool = False) -> Mask:
     """Which turns, tool turns apart, have no content, calls or reasoning; blank text counts as none if asked."""
     silent = ~role_is(turns, "tool")
-    for name in ("content", "tool_calls", "function_call", *_REASONING):
+    for name in ("content", "tool_calls", "function_call", *REASONING_FIELDS):
         silent &= _is_empty(field(turns, name), blank)
     return silent
 

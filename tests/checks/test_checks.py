@@ -62,6 +62,30 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
     "no content but a call": ([U, turn("assistant", None, tool_calls=[call({})])], []),
     "no calls after all": ([U, turn("assistant", None, tool_calls=[])], [("msg.null", 1, "the turn has no content")]),
     "no content but reasoning": ([U, turn("assistant", "", reasoning_content="hm")], []),
+    "the same reasoning in two fields": (
+        [
+            U,
+            turn("assistant", "x", thinking="r", reasoning="r"),
+            U,
+            turn("assistant", "x", thinking="r", reasoning=" "),
+        ],
+        [],
+    ),
+    "different reasoning in two fields": (
+        [
+            turn("user", "x", thinking="r", reasoning="s"),
+            turn("assistant", "x", thinking="r", reasoning="s"),
+            U,
+            turn("assistant", "x", thinking="r", reasoning=["r"]),
+            U,
+            turn("assistant", "x", thinking="r", reasoning_content=""),
+        ],
+        [
+            ("msg.reasoning_conflict", 1, "`thinking` and `reasoning` differ, and templates print one of them"),
+            ("msg.reasoning_conflict", 3, "`thinking` and `reasoning` differ, and templates print one of them"),
+            ("msg.reasoning_conflict", 5, "`reasoning_content` and `thinking` differ, and templates print one of them"),
+        ],
+    ),
     "empty": (
         [turn("system", ""), U, turn("assistant", [])],
         [("msg.empty", 0, "the content is empty"), ("msg.empty", 2, "the content is empty")],
