@@ -1,4 +1,4 @@
-"""What every test can count on: where the shared data lies, the templates of TRL's wheel, and chatfmt as a command."""
+"""Shared by all tests: the shared datasets, the templates in TRL's wheel, and chatfmt run as a command."""
 
 from __future__ import annotations
 
@@ -17,22 +17,30 @@ ROOT = Path(__file__).parent.parent
 _shared = Path(os.environ.get("CHATFMT_SHARED", ROOT.parent / "shared"))
 SHARED = _shared if (_shared / "data").is_dir() else None
 needs_shared = pytest.mark.skipif(
-    SHARED is None, reason="the shared data sets are not beside this checkout (CHATFMT_SHARED)"
+    SHARED is None, reason="the shared datasets are not beside this checkout (CHATFMT_SHARED)"
 )
 TRL_VERSION = "1.16.0"
+OWN_VARIABLES = {"CHATFMT_SHARED", "CHATFMT_TRL_TEMPLATES", "CHATFMT_TEMPLATES"}
 WARM = Warm()
 
-settings.register_profile("chatfmt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("chatfmt")
+for name in [name for name in os.environ if name.startswith(("HF_", "CHATFMT_")) and name not in OWN_VARIABLES]:
+    del os.environ[name]  # what the caller has set for a hub must not decide what a test sees
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--templates", metavar="DIR", help="compare every .jinja file under DIR with transformers, too")
+    parser.addoption("--templates", metavar="DIR", help="also compare every .jinja file under DIR with transformers")
+    parser.addoption(
+        "--full", action="store_true", help="more random examples; every hostile input in worker processes"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if folder := config.getoption("--templates"):
         os.environ["CHATFMT_TEMPLATES"] = str(Path(folder).resolve())
+    examples = 200 if config.getoption("--full") else 25
+    quiet = [HealthCheck.too_slow]
+    settings.register_profile("chatfmt", max_examples=examples, deadline=None, suppress_health_check=quiet)
+    settings.load_profile("chatfmt")
 
 
 def run_cli(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatfmt import json_columns, schema
@@ -91,7 +91,6 @@ def test_slices_of_a_batch(rows: list[list[dict[str, Any]]], data: st.DataObject
 
 
 @given(st.lists(st.lists(st.tuples(ROLES, TEXT), max_size=3) | st.none(), min_size=1, max_size=6))
-@settings(max_examples=50)
 def test_a_prompt_that_some_rows_lack(rows: list[list[tuple[str, str]] | None]) -> None:
     """Native Arrow lists: null lists stay null, empty ones empty, whatever lies under a null."""
     turns = [None if row is None else [{"role": role, "content": text} for role, text in row] for row in rows]

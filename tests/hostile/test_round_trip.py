@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("round-trip")
 
 
-@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(rows=st.lists(row, min_size=1, max_size=6), form=st.sampled_from(FORMS), cut=st.none() | st.integers(1, 3))
 def test_any_rows_come_out_as_they_went_in(
     rows: list[Any], form: dict[str, Any], cut: int | None, folder: Path

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis.strategies import permutations
 
 from chatfmt import transforms
@@ -99,7 +99,6 @@ LAWS = (
 
 
 @pytest.mark.parametrize(("name", "value"), SETTINGS, ids=ids)
-@settings(max_examples=25)
 @given(rows=ROWS)
 def test_every_law_holds(name: str, value: Any, rows: list[Any]) -> None:
     for law in LAWS:

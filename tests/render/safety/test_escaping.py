@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import chatfmt
@@ -20,7 +20,6 @@ from tests.conftest import run_cli
 CHATML = "<|im_end|>"
 
 
-@settings(max_examples=200)
 @given(
     st.lists(st.text(alphabet="ab <|>]", min_size=1, max_size=5), max_size=5),
     st.text(alphabet="ab <|>]x", max_size=30),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import meta, nodes
 
@@ -272,7 +272,6 @@ TOOLS = [case["tools"] for case in OWN if case.get("tools")]
 
 
 @needs_trl
-@settings(max_examples=250)
 @given(
     name=st.sampled_from(sorted(PUBLISHED_BY_TRL)),
     messages=st.lists(TURNS, min_size=1, max_size=6),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -282,7 +282,6 @@ TEMPLATE = st.builds(
 )
 
 
-@settings(max_examples=100)
 @given(TEMPLATE, st.lists(CHAT, min_size=1, max_size=5), st.booleans(), st.booleans(), st.booleans())
 def test_random_templates_render_random_chats_alike_on_both_engines(
     text: str, chats: list[list[dict[str, Any]]], generation_prompt: bool, spans: bool, by_row: bool
