@@ -65,6 +65,28 @@ class ChatfmtError(Exception):
         super().__init__(message)
         self.message, self.hint, self.at, self.code = message, hint, at, code
 
+    def locate(
+        self, file: str = "", rows: Any = None, *, row: int | None = None, message: int | None = None,
+        line: int = 1, byte: int | None = None,
+    ) -> None:  # fmt: skip
+        """Add to `at` what the caller knows; the one place that stamps a location.
+
+        An error that names its file is left alone, so the innermost boundary wins. `rows` turns a row of the batch
+        into the source row `rows[row]`; it is a sequence or an Arrow column of integers. `row` and `message` fill in
+        what is unknown. `line` and `byte` are where the text begins in which the error counts its own.
+        """
+        if self.at.file:
+            return
+        at = self.at
+        if at.row is not None and rows is not None:
+            row = int(rows[at.row].as_py() if hasattr(rows[at.row], "as_py") else rows[at.row])
+        elif at.row is not None:
+            row = at.row
+        message = message if at.message is None else at.message
+        if byte is not None:
+            at = replace(at, line=line + (at.line or 1) - 1, byte=byte + (at.byte or 0))
+        self.at = replace(at, file=file, row=row, message=message)
+
     def __str__(self) -> str:
         where, finer = str(self.at), self.at.detail
         return (f"{where}: " if where else "") + self.message + (f" ({finer})" if finer else "")
@@ -157,18 +179,10 @@ class ReaderGone(BaseException):
 
 
 @contextmanager
-def located(file: str, rows: Any = None) -> Iterator[None]:
-    """Stamp `file` on a ChatfmtError raised inside, and turn its row of the batch into the source row `rows[row]`.
-
-    `rows` is a sequence or an Arrow column of integers, looked at only if there is an error. An error that already
-    names its file is left alone, so the innermost boundary wins.
-    """
+def located(file: str = "", rows: Any = None, *, row: int | None = None, message: int | None = None) -> Iterator[None]:
+    """Stamp a location on a ChatfmtError raised inside, as `ChatfmtError.locate` does."""
     try:
         yield
     except ChatfmtError as error:
-        if not error.at.file:
-            row = error.at.row
-            if rows is not None and row is not None:
-                row = int(rows[row].as_py() if hasattr(rows[row], "as_py") else rows[row])
-            error.at = replace(error.at, file=file, row=row)
+        error.locate(file, rows, row=row, message=message)
         raise

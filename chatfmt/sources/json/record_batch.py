@@ -8,7 +8,6 @@ from typing import Any
 import jiter
 import pyarrow as pa
 from msgspec import Struct
-from msgspec.structs import replace
 
 from ...errors import Location, RowError
 from ...json_columns import encode_objects
@@ -84,8 +83,7 @@ def too_large(max_bytes: int) -> RowError:
 
 def refuse(error: RowError, record: Record, on_bad: OnBad | None) -> None:
     """Tell `on_bad` of a bad record, or raise its error; either way with its place in the file."""
-    line = record.line + (error.at.line or 1) - 1
-    error.at = replace(error.at, row=record.row, line=line, byte=record.byte + (error.at.byte or 0))
+    error.locate(row=record.row, line=record.line, byte=record.byte)
     if on_bad is None:
         raise error
     on_bad(error, record.raw)
