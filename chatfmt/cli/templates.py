@@ -161,7 +161,8 @@ def diff_templates(
 ) -> None:
     """Where two templates render conversations differently; exit code 1 if they do."""
     from ..pipeline import Scratch, inspect
-    from ..render.inspection.diff import compare, usual_conversations
+    from ..render.inspection.diff import compare
+    from ..render.inspection.sample_conversations import usual_conversations
     from ..render.template.chat_template import ChatTemplate
 
     pair = (ChatTemplate.load(first), ChatTemplate.load(second))

@@ -24,7 +24,8 @@ from ..errors import ChatfmtError, Location, NoDialect, RowError, TemplateError
 from ..json_columns import JSON, decode_objects, for_people, is_turns
 from ..recipe import Recipe
 from ..render import RenderOptions
-from ..render.inspection.diff import Difference, compare, usual_conversations
+from ..render.inspection.diff import Difference, compare
+from ..render.inspection.sample_conversations import usual_conversations
 from ..render.masks.masker import WHOLE_TURNS, to_chats
 from ..render.safety.control_tokens import control_literals
 from ..render.single import Chat

@@ -119,7 +119,7 @@ def fitted(recipe: Recipe, template: ChatTemplate | None) -> dict[str, Any]:
     from ...render.inspection.probe import probe
 
     card = probe(template, recipe.var, render.sessions_of(template, recipe.template_isolation))
-    return {**{change.name: change.value for change in card.changes}, **recipe.transforms}
+    return {**{transform.name: transform.value for transform in card.transforms}, **recipe.transforms}
 
 
 def check_tokens(recipe: Recipe) -> None:

@@ -1,13 +1,13 @@
-"""What a stranger's template could do: a report to read before it is trusted. Nothing is run but traces of it.
+"""Report what an untrusted template could do, before you trust it. The template is traced, not rendered.
 
-A template alone can plant text under a condition on what people say; so the conditions that it asks about texts are
-listed, with all the literal text that it may print and whatever else makes its output hard to foresee.
+A template can plant text under a condition on the content of messages. So the audit lists the conditions that it tests
+on texts, all literal text that it may print, and whatever else makes its output hard to predict.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 from jinja2 import TemplateSyntaxError, nodes
@@ -16,68 +16,74 @@ from msgspec.structs import asdict
 
 from ..jinja.determinism import chance
 from ..jinja.environment import sandbox
+from ..single import Chat
 from ..template import builtin
 from ..template.chat_template import ChatTemplate
 from ..trace.program import Program, Untraceable, spell
+from ..trace.renderer import Tracer
 from ..trace.tracer import Inputs, trace
-from .diff import usual_conversations
+from .sample_conversations import usual_conversations
 
-_HIDDEN = {"Cf", "Co", "Cn", "Cs"}
-Tracer = Callable[..., "Program | Untraceable"]
+_INVISIBLE = {"Cf", "Co", "Cn", "Cs"}
+"""Unicode categories: format, private use, unassigned, surrogate."""
 
 
 class Audit(Struct, frozen=True):
-    """The findings, each a list of texts, empty where there is nothing to say."""
+    """The findings of an audit; each list is empty if there is nothing to report."""
 
     template: str
     sha256: str
     origin: str
     equals: str
-    """The built-in template with the same text, if there is one."""
+    """The built-in template with the same text, if any."""
     literals: tuple[str, ...]
     """The text between its tags and the strings inside them, longest first."""
     conditions: tuple[str, ...]
-    """What it asks about the texts of ordinary conversations."""
+    """The conditions that it tests on the texts of ordinary conversations."""
     untraceable: tuple[str, ...]
-    """Why some ordinary conversations cannot be followed, so that more conditions may lie there."""
+    """Why some ordinary conversations cannot be traced; these may hide more conditions."""
     unrendered: tuple[str, ...]
     """Texts of ordinary conversations that it never prints."""
     unreproducible: tuple[str, ...]
-    """Functions whose outcome differs from run to run, and the date."""
+    """Functions whose result differs between runs, and the date."""
     hidden: tuple[str, ...]
-    """Characters of its source that a screen does not show, as `U+202E at 17`."""
+    """Invisible characters in its source, as `U+202E at 17`."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data, keys in order."""
+        """Return the findings as plain data."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 def audit(template: ChatTemplate, tracer: Tracer = trace) -> Audit:
-    """The audit of a template; `tracer` traces it, behind the locked door where it is a stranger's."""
-    programs = [_traced(template, chat, tracer) for chat in usual_conversations()]
-    found = [program for program in programs if isinstance(program, Program)]
-    asked = dict.fromkeys(f"{spell(question)} is {answer!r}" for made in found for question, answer in made.guards)
-    lost = dict.fromkeys(".".join(map(str, path)) for program in found for path in program.unrendered())
-    drawn = [name for text in template.texts for name in chance(text)]
+    """Audit a template. Pass the sandbox's `tracer` for an untrusted one."""
+    traced = [_traced(template, chat, tracer) for chat in usual_conversations()]
+    programs = [program for program in traced if isinstance(program, Program)]
+    conditions = (f"{spell(question)} is {answer!r}" for program in programs for question, answer in program.guards)
+    unrendered = (".".join(map(str, path)) for program in programs for path in program.unrendered())
+    random = [name for text in template.texts for name in chance(text)]
     return Audit(
         template=template.name,
         sha256=template.sha256,
         origin=template.origin,
-        equals=_known(template),
-        literals=tuple(sorted({text for source in template.texts for text in _literals(source)}, key=_longest)),
-        conditions=tuple(asked),
-        untraceable=tuple(dict.fromkeys(made.reason for made in programs if isinstance(made, Untraceable))),
-        unrendered=tuple(lost),
-        unreproducible=tuple(dict.fromkeys([*drawn, *(["strftime_now"] if template.reads_date else [])])),
-        hidden=tuple(_hidden("".join(template.texts))),
+        equals=_same_builtin(template),
+        literals=tuple(
+            sorted(
+                {text for source in template.texts for text in _literals(source)}, key=lambda text: (-len(text), text)
+            )
+        ),
+        conditions=_distinct(conditions),
+        untraceable=_distinct(result.reason for result in traced if isinstance(result, Untraceable)),
+        unrendered=_distinct(unrendered),
+        unreproducible=_distinct([*random, *(["strftime_now"] if template.reads_date else [])]),
+        hidden=tuple(_invisible_characters("".join(template.texts))),
     )
 
 
-def _longest(text: str) -> tuple[int, str]:
-    return -len(text), text
+def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
 
 
-def _traced(template: ChatTemplate, chat: Any, tracer: Tracer) -> Program | Untraceable:
+def _traced(template: ChatTemplate, chat: Chat, tracer: Tracer) -> Program | Untraceable:
     inputs = Inputs(chat.messages, chat.tools, variables=template.special_tokens)
     return tracer(template.choose(chat.tools), inputs, deep=True)
 
@@ -92,11 +98,14 @@ def _literals(source: str) -> list[str]:
     return [text for text in texts if text.strip()]
 
 
-def _known(template: ChatTemplate) -> str:
+def _same_builtin(template: ChatTemplate) -> str:
     builtins = (builtin.find(name) for name in builtin.names())
     return next((one.name for one in builtins if one is not None and one.text == template.text), "")
 
 
-def _hidden(source: str) -> list[str]:
-    places = [(place, sign) for place, sign in enumerate(source) if unicodedata.category(sign) in _HIDDEN]
-    return [f"U+{ord(sign):04X} at {place}" for place, sign in places]
+def _invisible_characters(source: str) -> list[str]:
+    return [
+        f"U+{ord(character):04X} at {offset}"
+        for offset, character in enumerate(source)
+        if unicodedata.category(character) in _INVISIBLE
+    ]

@@ -50,7 +50,7 @@ def _call(function: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": "x12345678", "type": "function", "function": function}
 
 
-def shared(one: str, other: str) -> str:
+def common_prefix(one: str, other: str) -> str:
     """The longest text that both begin with."""
     for place, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
@@ -100,7 +100,7 @@ class TurnBoundaries:
                 own = known[match.start() :]
                 if own in literal:
                     return literal.rindex(own) + len(own)
-        common = self.whole_tokens(shared(literal, header), literal)
+        common = self.whole_tokens(common_prefix(literal, header), literal)
         return len(common) if self._token.search(common) else None
 
     def closing(self, literal: str, slot: Slot, *, final: bool) -> Cut | None:
@@ -121,7 +121,7 @@ class TurnBoundaries:
     def _follows(self, literal: str, other: str) -> bool:
         """Whether the literal goes on as it was learnt, at least with a stop token that was learnt."""
         known = literal.lstrip().startswith(self.stops) if self.stops else True
-        return known or bool(shared(literal, other).strip() and self._run(shared(literal, other)))
+        return known or bool(common_prefix(literal, other).strip() and self._run(common_prefix(literal, other)))
 
     def _first_stop(self, literal: str) -> tuple[int, int] | None:
         """Where the first known stop token in the literal begins and ends."""
@@ -132,12 +132,12 @@ class TurnBoundaries:
         """Whether the template printed the whitespace after a text, and did not trim it."""
         if not trail or not literal.startswith(trail):
             return False
-        kept, cut = (len(shared(rest, other)) for rest in (literal[len(trail) :], literal))
+        kept, cut = (len(common_prefix(rest, other)) for rest in (literal[len(trail) :], literal))
         return kept >= cut
 
     def _stop(self, literal: str, other: str) -> int:
         """The length of the stop token at the start of a literal; `other` is what follows in the other position."""
-        common = self.whole_tokens(shared(literal, other), literal)
+        common = self.whole_tokens(common_prefix(literal, other), literal)
         tokens = self._run(common)
         if tokens:
             return tokens[0] if self._repeats else tokens[-1]
@@ -162,7 +162,7 @@ class TurnBoundaries:
         if final:
             return Cut(len(literal.rstrip()), len(literal.rstrip()))
         end, going = self._calls or self._said
-        header = going[len(shared(end, going)) :]
+        header = going[len(common_prefix(end, going)) :]
         if header and literal.endswith(header):
             length = len(literal.removesuffix(header).rstrip())
             return Cut(length, length)
@@ -173,7 +173,7 @@ class TurnBoundaries:
         end, going = self._said
         found = [literal[: self._stop(literal, other)].strip() for literal, other in ((end, going), (going, end))]
         if self._calls:
-            common = shared(*self._calls)
+            common = common_prefix(*self._calls)
             matches = list(self._token.finditer(self.whole_tokens(common, self._calls[0])))
             found += [match[0] for match in matches[-1:] if not any(stop and stop in common for stop in found)]
         return tuple(dict.fromkeys(stop for stop in found if stop))
@@ -221,7 +221,7 @@ class TurnBoundaries:
         return text[pieces[place].end : following]
 
     def _pieces(self, turns: Turns, generation_prompt: bool) -> tuple[tuple[Piece, ...], str]:
-        marked = mark(Chat([in_parts(turn) for turn in turns] if self._parts else turns))
+        marked = mark(Chat([as_parts(turn) for turn in turns] if self._parts else turns))
         said = self.voice.text_or_none(marked.chat, generation_prompt=generation_prompt) if marked else None
         if marked is None or said is None:
             return (), ""
@@ -241,7 +241,7 @@ class TurnBoundaries:
         return text[: pieces[0].start] if pieces else None
 
 
-def in_parts(turn: Mapping[str, Any]) -> Mapping[str, Any]:
+def as_parts(turn: Mapping[str, Any]) -> Mapping[str, Any]:
     """The message with its text as a list of one part, for templates that print nothing else."""
     text = turn.get("content")
     return {**turn, "content": [{"type": "text", "text": text}]} if text and isinstance(text, str) else turn

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 
-from chatfmt.render.inspection.diff import Difference, Example, compare, usual_conversations
+from chatfmt.render.inspection.diff import Difference, Example, compare
+from chatfmt.render.inspection.sample_conversations import usual_conversations
 from chatfmt.render.options import RenderOptions
 from chatfmt.render.single import Chat
 from chatfmt.render.template.chat_template import ChatTemplate
