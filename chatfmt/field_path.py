@@ -28,6 +28,7 @@ from msgspec import Struct
 from .errors import UsageError
 from .json_columns import JSON, TEXT, decode_objects, encode_objects, loads
 from .schema import KEYS, ROW
+from .turn_columns import lengths_of, offsets_of, to_lists
 
 
 class Every(Enum):
@@ -192,34 +193,21 @@ def _names_key(steps: Sequence[Step]) -> bool:
 
 
 def _items_at(column: pa.ListArray, index: int) -> pa.Array:
-    lengths, starts = lengths_and_starts(column)
+    lengths = lengths_of(column)
     there = lengths > index if index >= 0 else lengths >= -index
-    places = starts + (index if index >= 0 else lengths + index)
+    places = offsets_of(lengths)[:-1] + (index if index >= 0 else lengths + index)
     return column.flatten().take(pa.array(places, mask=~there))
 
 
 def _walk_items(column: pa.ListArray, rest: Sequence[Step]) -> pa.Array:
     items = _walk(column.flatten(), rest)
-    lengths, _ = lengths_and_starts(column)
-    ends = np.concatenate([[0], np.cumsum(lengths)])
+    lengths = lengths_of(column)
     if any(isinstance(step, Every) for step in rest):
         if not pa.types.is_list(items.type):
             return _encode([_follow(value, (Every.ITEM, *rest)) for value in _decode(column)])
-        inner, _ = lengths_and_starts(items)
-        ends, items = np.concatenate([[0], np.cumsum(inner)])[ends], items.flatten()
-    return list_array(ends, items, column.is_null())
-
-
-def lengths_and_starts(column: pa.ListArray) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The length of each list (0 where null) and where it starts in `column.flatten()`."""
-    lengths = pc.fill_null(column.value_lengths(), 0).to_numpy().astype(np.int64)
-    return lengths, np.cumsum(lengths) - lengths
-
-
-def list_array(ends: np.ndarray[Any, Any], items: pa.Array, absent: pa.Array) -> pa.ListArray:
-    """Lists of `items` cut at `ends` (n + 1 of them, the first 0), null where `absent`."""
-    mask = absent if absent.true_count else None
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), items, mask=mask)
+        ends = offsets_of(lengths_of(items))[offsets_of(lengths)]
+        lengths, items = np.diff(ends), items.flatten()
+    return to_lists(items, lengths, column.is_null())
 
 
 def _decode(column: pa.Array) -> list[Any]:

@@ -15,13 +15,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from msgspec import Struct
 from msgspec.structs import replace
 
 from .errors import ChatfmtError, Location, RowError, UnknownName, UsageError
 from .json_columns import decode_conversations, encode_conversations, json_array
 from .rendering import ConversationBatch, Rendered, Renderer, RenderRequest
+from .turn_columns import concat, last_roles, lengths_of, offsets_of, pick_turns
 
 Fields = dict[str, pa.Array]
 Turns = list[dict[str, Any]]
@@ -71,7 +71,9 @@ class Rows(Struct, frozen=True):
 
 
 def join(first: pa.ListArray, second: pa.ListArray) -> pa.ListArray:
-    """Row by row the turns of `first`, then those of `second`; null where either is null."""
+    """The turns of `first`, then those of `second`, row by row; null where either is null."""
+    if first.type == second.type:
+        return concat(first, second, null="either")
     pairs = zip(decode_conversations(first), decode_conversations(second), strict=True)
     return encode_conversations([None if a is None or b is None else [*a, *b] for a, b in pairs])
 
@@ -81,34 +83,18 @@ def cut_last(rows: Rows, messages: pa.ListArray) -> tuple[pa.ListArray, pa.ListA
 
     Raises RowError `view.completion` for a row that does not end with an assistant turn.
     """
-    lengths = messages.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    flat = messages.flatten()
-    ends = np.cumsum(lengths)
-    roles = pc.struct_field(flat, "role").to_pylist() if len(flat) else []
-    for row, (length, end) in enumerate(zip(lengths.tolist(), ends.tolist(), strict=True)):
-        if length < 2 or roles[end - 1] != "assistant":
+    lengths = lengths_of(messages)
+    for row, (length, role) in enumerate(zip(lengths.tolist(), last_roles(messages), strict=True)):
+        if length < 2 or role != "assistant":
             raise RowError(
                 "the conversation does not end with an answer to a prompt",
                 code="view.completion",
                 at=Location(row=row),
                 hint="--on-error skip leaves such rows out, --to text keeps them whole",
             )
-    last = np.zeros(len(flat), dtype=bool)
-    last[ends - 1] = True
-    return _regroup(flat.filter(pa.array(~last)), lengths - 1), _regroup(flat.filter(pa.array(last)), lengths * 0 + 1)
-
-
-def _regroup(flat: pa.StructArray, lengths: np.ndarray[Any, Any]) -> pa.ListArray:
-    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(ends), flat)
-
-
-def last_roles(messages: pa.ListArray) -> list[str | None]:
-    """The role of the last turn of each row; None where there is no turn."""
-    roles = pc.struct_field(messages.flatten(), "role").to_pylist()
-    lengths = messages.value_lengths().fill_null(0).to_pylist()
-    ends = np.cumsum(lengths).tolist()
-    return [roles[end - 1] if length else None for end, length in zip(ends, lengths, strict=True)]
+    last = np.zeros(int(lengths.sum()), np.bool_)
+    last[offsets_of(lengths)[1:] - 1] = True
+    return pick_turns(messages, ~last), pick_turns(messages, last)
 
 
 def text(rows: Rows) -> Fields:

@@ -16,7 +16,8 @@ LAYERS = [
     {"errors", "lazy"},
     {"schema", "validation"},
     {"json_columns"},
-    {"rendering", "field_path", "recipe", "manifest"},
+    {"turn_columns", "recipe", "manifest"},
+    {"rendering", "field_path"},
     {"sources", "dialects", "mapping", "transforms", "checks", "views", "render", "tokens", "writers", "executors"},
     {"pipeline"},
     {"cli"},
@@ -82,7 +83,7 @@ INNER = {
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 DATA = {"templates", "configs", "__pycache__"}
 HEAVY = {"datasets", "huggingface_hub", "tokenizers", "ray", "pandas", "transformers"}
-PURE = {"paths", "dialects", "mapping", "transforms", "checks", "views"}
+PURE = {"paths", "dialects", "mapping", "transforms", "checks", "views", "turn_columns"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -20,7 +20,8 @@ from msgspec import Struct
 from ..errors import CheckError, Location, UnknownName
 from ..json_columns import JSON, TEXT, decode_conversations, decode_objects, dumps, loads
 from ..schema import REASONING_FIELDS, ROLES, reasoning_conflict
-from .column_view import Finding, Limits, Mask, Numbers, Roles, View, flags, views
+from ..turn_columns import BoolArray, IntArray, fields_of, to_bools
+from .column_view import Finding, Limits, Roles, View, views
 
 __all__ = ["CHECKS", "Check", "Finding", "Limits", "check_codes", "find_literals", "refused", "run", "to_error"]
 
@@ -35,7 +36,7 @@ def unknown_role(view: View, limits: Limits) -> Iterator[Finding]:
     unknown = view.roles < 0
     if unknown.any():
         values = view.values("role")
-        yield from view.at("msg.role", unknown & flags(view.turns.is_valid()), lambda place: _role(values[place]))
+        yield from view.at("msg.role", unknown & to_bools(view.turns.is_valid()), lambda place: _role(values[place]))
 
 
 def _role(value: pa.Scalar) -> str:
@@ -48,23 +49,23 @@ def _role(value: pa.Scalar) -> str:
 def wrong_type(view: View, limits: Limits) -> Iterator[Finding]:
     """A turn that is null, content that is neither text nor a list of parts, calls that are no list."""
     if view.turns.null_count:
-        yield from view.at("msg.type", ~flags(view.turns.is_valid()), "the turn is null")
+        yield from view.at("msg.type", ~to_bools(view.turns.is_valid()), "the turn is null")
     content, calls = view.content, view.values("tool_calls")
     if content.type == JSON:
-        odd = flags(pc.match_substring_regex(content, r'^[^"\[n]')) & ~_is_result(view)
+        odd = to_bools(pc.match_substring_regex(content, r'^[^"\[n]')) & ~_is_result(view)
         yield from view.at("msg.type", odd, lambda place: f"the content is {_kind_of(content[place].as_py())}")
     elif content.type != TEXT and not pa.types.is_list(content.type) and content.null_count < len(content):
-        yield from view.at("msg.type", flags(content.is_valid()), f"the content is of type {content.type}")
+        yield from view.at("msg.type", to_bools(content.is_valid()), f"the content is of type {content.type}")
     if calls.type == JSON:
-        odd = flags(pc.match_substring_regex(calls, r"^[^\[n]"))
+        odd = to_bools(pc.match_substring_regex(calls, r"^[^\[n]"))
         yield from view.at(
             "msg.type", odd, lambda place: f"`tool_calls` is {_kind_of(calls[place].as_py())}, not a list"
         )
 
 
-def _is_result(view: View) -> Mask:
+def _is_result(view: View) -> BoolArray:
     """Objects as the content of tool turns, which templates print as JSON."""
-    return np.asarray((view.roles == TOOL) & flags(pc.starts_with(view.content, "{")), np.bool_)
+    return np.asarray((view.roles == TOOL) & to_bools(pc.starts_with(view.content, "{")), np.bool_)
 
 
 def _kind_of(text: str) -> str:
@@ -75,7 +76,7 @@ def _kind_of(text: str) -> str:
 def null_content(view: View, limits: Limits) -> Iterator[Finding]:
     """A turn without content, calls and reasoning."""
     if view.missing.any():
-        turns = view.missing & view.silent & flags(view.turns.is_valid())
+        turns = view.missing & view.silent & to_bools(view.turns.is_valid())
         yield from view.at("msg.null", turns, "the turn has no content")
 
 
@@ -97,11 +98,10 @@ def differing_reasoning(view: View, limits: Limits) -> Iterator[Finding]:
     differs = np.zeros(len(view.turns), np.bool_)
     for one, other in combinations(present, 2):
         is_text = one.type == other.type == TEXT
-        differs |= flags(pc.not_equal(one, other) if is_text else pc.and_(one.is_valid(), other.is_valid()))
+        differs |= to_bools(pc.not_equal(one, other) if is_text else pc.and_(one.is_valid(), other.is_valid()))
     places = np.flatnonzero(differs & (view.roles == ASSISTANT))
     if len(places):
-        turns = view.turns.take(pa.array(places))
-        messages = decode_objects(dict(zip([field.name for field in turns.type], turns.flatten(), strict=True)))
+        messages = decode_objects(fields_of(view.turns.take(pa.array(places))))
         for place, message in zip(places.tolist(), messages, strict=True):
             if names := reasoning_conflict(message):
                 detail = f"`{names[0]}` and `{names[1]}` differ, and templates print one of them"
@@ -132,7 +132,7 @@ def _roles_before(view: View) -> Roles:
     return before
 
 
-def _is_opening(view: View) -> Mask:
+def _is_opening(view: View) -> BoolArray:
     """Which turns have none but system and developer turns before them in their column."""
     others = np.cumsum((view.roles != SYSTEM) & (view.roles != DEVELOPER), dtype=np.int32)
     before = np.concatenate([[0], others[:-1]])
@@ -168,7 +168,7 @@ def ends_with_user(view: View, limits: Limits) -> Iterator[Finding]:
 
 def no_turns(view: View, limits: Limits) -> Iterator[Finding]:
     """A conversation without a turn."""
-    yield from view.whole("row.empty", flags(view.column.is_valid()) & (view.lengths == 0), "no turns")
+    yield from view.whole("row.empty", to_bools(view.column.is_valid()) & (view.lengths == 0), "no turns")
 
 
 def blank_row(view: View, limits: Limits) -> Iterator[Finding]:
@@ -234,7 +234,7 @@ def _written_arguments(view: View) -> Iterator[tuple[int, int, str]]:
         values = view.values(name)
         if values.type != JSON or values.null_count == len(values):
             continue
-        for turn in np.flatnonzero(flags(values.is_valid())).tolist():
+        for turn in np.flatnonzero(to_bools(values.is_valid())).tolist():
             calls = loads(values[turn].as_py())
             for place, call in enumerate(calls if isinstance(calls, list) else [calls]):
                 inner = call.get("function", call) if isinstance(call, dict) else None
@@ -283,7 +283,7 @@ def _patterns(spelled: list[bytes]) -> Iterator[bytes]:
         yield re.escape(first) + b"(?:" + b"|".join(rest) + b")"
 
 
-def _bytes_of(column: pa.Array) -> tuple[memoryview, Numbers]:
+def _bytes_of(column: pa.Array) -> tuple[memoryview, IntArray]:
     """The bytes of a text column and where each value ends in them."""
     width = np.dtype(np.int64 if column.type == JSON else np.int32)
     _, offsets, data = column.buffers()
@@ -302,7 +302,7 @@ def too_long(view: View, limits: Limits) -> Iterator[Finding]:
         yield Finding("row.too_long", row, None, f"{chars[row]} characters, over {limits.max_chars}", view.name)
 
 
-def _chars(content: pa.Array) -> Numbers:
+def _chars(content: pa.Array) -> IntArray:
     if content.type == TEXT:
         return np.asarray(pc.fill_null(pc.utf8_length(content), 0).to_numpy(zero_copy_only=False), np.int64)
     return np.array([0 if text is None else _chars_of(loads(text)) for text in content.to_pylist()], np.int64)

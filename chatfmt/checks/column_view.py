@@ -13,9 +13,8 @@ from msgspec import Struct
 
 from ..json_columns import JSON, TEXT, dumps, is_turns
 from ..schema import CONVERSATION_COLUMNS, REASONING_FIELDS, ROLES
+from ..turn_columns import BoolArray, IntArray, any_turn, field, lengths_of, offsets_of, rows_of_turns, to_bools
 
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
-Numbers = np.ndarray[Any, np.dtype[np.int64]]
 Roles = np.ndarray[Any, np.dtype[np.int8]]
 
 
@@ -45,7 +44,7 @@ class View(Struct, frozen=True, dict=True):
 
     name: str
     column: pa.ListArray
-    prompted: Mask
+    prompted: BoolArray
     """Rows whose conversation began in the column `prompt`."""
     prompt: pa.ListArray | None = None
 
@@ -54,16 +53,16 @@ class View(Struct, frozen=True, dict=True):
         return self.column.flatten()
 
     @cached_property
-    def lengths(self) -> Numbers:
-        return np.asarray(pc.fill_null(self.column.value_lengths(), 0).to_numpy(zero_copy_only=False), np.int64)
+    def lengths(self) -> IntArray:
+        return lengths_of(self.column)
 
     @cached_property
-    def starts(self) -> Numbers:
-        return np.asarray(np.cumsum(self.lengths) - self.lengths, np.int64)
+    def starts(self) -> IntArray:
+        return offsets_of(self.lengths)[:-1]
 
     @cached_property
-    def rows(self) -> Numbers:
-        return np.repeat(np.arange(len(self.column)), self.lengths)
+    def rows(self) -> IntArray:
+        return rows_of_turns(self.column)
 
     @cached_property
     def roles(self) -> Roles:
@@ -81,7 +80,7 @@ class View(Struct, frozen=True, dict=True):
         return self.values("content")
 
     @cached_property
-    def silent(self) -> Mask:
+    def silent(self) -> BoolArray:
         """Turns without calls and reasoning: all they can say is their content."""
         silent = np.ones(len(self.turns), np.bool_)
         for name in ("tool_calls", "function_call", *REASONING_FIELDS):
@@ -90,48 +89,46 @@ class View(Struct, frozen=True, dict=True):
         return silent
 
     @cached_property
-    def blank(self) -> Mask:
+    def blank(self) -> BoolArray:
         """Turns whose content is white space and nothing else, not even nothing."""
         if self.content.type == JSON:
-            return flags(pc.match_substring_regex(self.content, r'^"(\s|\\[nrtf])+"$'))
-        return (
-            flags(pc.utf8_is_space(self.content)) if self.content.type == TEXT else np.zeros(len(self.rows), np.bool_)
-        )
-
-    @cached_property
-    def empty(self) -> Mask:
-        """Turns whose content is empty text or a list without parts."""
-        if self.content.type == JSON:
-            return flags(pc.is_in(self.content, value_set=pa.array(['""', "[]"], JSON)))
+            return to_bools(pc.match_substring_regex(self.content, r'^"(\s|\\[nrtf])+"$'))
         if self.content.type != TEXT:
             return np.zeros(len(self.rows), np.bool_)
-        return flags(pc.equal(pc.binary_length(self.content), 0))
+        return to_bools(pc.utf8_is_space(self.content))
 
     @cached_property
-    def missing(self) -> Mask:
-        """Turns without content, or whose content is null."""
-        missing = flags(self.content.is_null()) if self.content.null_count else np.zeros(len(self.rows), np.bool_)
+    def empty(self) -> BoolArray:
+        """Turns whose content is empty text or a list without parts."""
         if self.content.type == JSON:
-            missing |= flags(pc.equal(self.content, pa.scalar("null", JSON)))
+            return to_bools(pc.is_in(self.content, value_set=pa.array(['""', "[]"], JSON)))
+        if self.content.type != TEXT:
+            return np.zeros(len(self.rows), np.bool_)
+        return to_bools(pc.equal(pc.binary_length(self.content), 0))
+
+    @cached_property
+    def missing(self) -> BoolArray:
+        """Turns without content, or whose content is null."""
+        missing = to_bools(self.content.is_null()) if self.content.null_count else np.zeros(len(self.rows), np.bool_)
+        if self.content.type == JSON:
+            missing |= to_bools(pc.equal(self.content, pa.scalar("null", JSON)))
         return missing
 
     @cached_property
-    def begins(self) -> Mask:
+    def begins(self) -> BoolArray:
         """Rows whose conversation begins in this column."""
         there = np.asarray(self.column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
         return np.asarray(there & ~self.prompted & (self.name != "completion"), np.bool_)
 
     def values(self, name: str) -> pa.Array:
         """One field of the turns; nulls where no turn has it."""
-        found = self.turns.type.get_field_index(name) >= 0
-        return pc.struct_field(self.turns, name) if found else pa.nulls(len(self.turns), TEXT)
+        return field(self.turns, name)
 
-    def has(self, turns: Mask) -> Mask:
+    def has(self, turns: BoolArray) -> BoolArray:
         """Which rows have one of these turns."""
-        total = np.concatenate([[0], np.cumsum(turns, dtype=np.int32)])
-        return np.asarray(total[self.starts + self.lengths] > total[self.starts], np.bool_)
+        return any_turn(self.column, turns)
 
-    def at(self, code: str, turns: Mask, detail: Callable[[int], str] | str) -> Iterator[Finding]:
+    def at(self, code: str, turns: BoolArray, detail: Callable[[int], str] | str) -> Iterator[Finding]:
         """A finding for each of these turns."""
         for place in np.flatnonzero(turns).tolist():
             yield self.finding(code, place, detail if isinstance(detail, str) else detail(place))
@@ -141,7 +138,7 @@ class View(Struct, frozen=True, dict=True):
         row = int(self.rows[turn])
         return Finding(code, row, turn - int(self.starts[row]), detail, self.name)
 
-    def whole(self, code: str, rows: Mask, detail: str) -> Iterator[Finding]:
+    def whole(self, code: str, rows: BoolArray, detail: str) -> Iterator[Finding]:
         """A finding for each of these rows."""
         return (Finding(code, row, None, detail, self.name) for row in np.flatnonzero(rows).tolist())
 
@@ -149,7 +146,7 @@ class View(Struct, frozen=True, dict=True):
 def views(batch: pa.RecordBatch) -> list[View]:
     """The messages columns of a CONVERSATIONS batch."""
     prompt = batch.column("prompt") if "prompt" in batch.schema.names else None
-    prompted = np.zeros(len(batch), np.bool_) if prompt is None else flags(prompt.is_valid())
+    prompted = np.zeros(len(batch), np.bool_) if prompt is None else to_bools(prompt.is_valid())
     talks = prompt if prompt is not None and is_turns(prompt.type) else None
     return [
         View(name, batch.column(name), prompted & (name not in ("messages", "prompt")), talks)
@@ -158,14 +155,9 @@ def views(batch: pa.RecordBatch) -> list[View]:
     ]
 
 
-def flags(array: pa.Array) -> Mask:
-    known = pc.fill_null(array, False) if array.null_count else array
-    return np.asarray(known.to_numpy(zero_copy_only=False), np.bool_)
-
-
-def _says_something(values: pa.Array) -> Mask:
+def _says_something(values: pa.Array) -> BoolArray:
     if values.type == JSON:
-        return flags(pc.invert(pc.is_in(values, value_set=pa.array(["null", "[]", "{}", '""'], JSON)))) & flags(
+        return to_bools(pc.invert(pc.is_in(values, value_set=pa.array(["null", "[]", "{}", '""'], JSON)))) & to_bools(
             values.is_valid()
         )
-    return flags(pc.not_equal(values, "")) if values.type == TEXT else flags(values.is_valid())
+    return to_bools(pc.not_equal(values, "")) if values.type == TEXT else to_bools(values.is_valid())

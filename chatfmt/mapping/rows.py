@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import Location, RowError
-from ..field_path import FieldPath, lengths_and_starts
+from ..field_path import FieldPath
 from ..json_columns import JSON, TEXT, decode_objects, dumps, encode_objects, loads, without_nulls
 from ..schema import KEYS, ROW
+from ..turn_columns import lengths_of
 from .names import ROW_NAME
 
 Row = abc.Mapping[str, Any]
@@ -93,7 +94,7 @@ def explode(batch: pa.RecordBatch, path: FieldPath) -> tuple[pa.RecordBatch, np.
 
 def _elements(column: pa.Array) -> tuple[np.ndarray[Any, Any], pa.Array]:
     if pa.types.is_list(column.type):
-        return lengths_and_starts(column)[0], column.flatten()
+        return lengths_of(column), column.flatten()
     values = [row.get("") for row in decode_objects({"": column})] if column.type == JSON else [None] * len(column)
     lists = [value if isinstance(value, list) else [] for value in values]
     lengths = np.array([len(items) for items in lists], np.int64)

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ..field_path import lengths_and_starts, list_array
 from ..json_columns import JSON, TEXT, dumps, is_turns, loads, to_json
 from ..schema import CONVERSATIONS, KEYS
+from ..turn_columns import with_turns
 
 Hashes = abc.Sequence[bytes]
 Numbers = np.ndarray[Any, np.dtype[np.uint64]]
@@ -46,8 +46,7 @@ def _row_texts(column: pa.Array) -> pa.Array:
     fields = {field.name: turns.field(place) for place, field in enumerate(turns.type)}
     parts = [_tagged(name, _value_texts(fields[name])) for name in sorted(fields) if name != KEYS]
     said = pc.binary_join_element_wise(*parts, ";", "") if parts else pa.repeat(pa.scalar(";", TEXT), len(turns))
-    ends = np.concatenate([[0], np.cumsum(lengths_and_starts(column)[0])])
-    return pc.binary_join(list_array(ends, said, column.is_null()), "")
+    return pc.binary_join(with_turns(column, said), "")
 
 
 def _value_texts(column: pa.Array) -> pa.Array:

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import DialectError, Location
-from ..field_path import lengths_and_starts, list_array
 from ..json_columns import TEXT, decode_objects, encode_conversations
+from ..turn_columns import lengths_of, to_lists
 from .plan import PREAMBLE
 
 Markers = abc.Sequence[tuple[str, str]]
@@ -27,7 +27,7 @@ def zip_lists(lists: abc.Mapping[str, pa.Array]) -> pa.ListArray:
     """
     if not all(pa.types.is_list(column.type) and column.type.value_type == TEXT for column in lists.values()):
         return _zip_values(lists)
-    lengths = np.stack([lengths_and_starts(column)[0] for column in lists.values()])
+    lengths = np.stack([lengths_of(column) for column in lists.values()])
     _refuse_gaps(tuple(lists), lengths)
     rows = np.concatenate([np.repeat(np.arange(lengths.shape[1]), each) for each in lengths])
     items = np.concatenate([np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each) for each in lengths])
@@ -36,7 +36,7 @@ def zip_lists(lists: abc.Mapping[str, pa.Array]) -> pa.ListArray:
     content = pa.concat_arrays([column.flatten() for column in lists.values()]).take(pa.array(order))
     role = pa.array(list(lists), TEXT).take(pa.array(which[order]))
     turns = pa.StructArray.from_arrays([role, content], names=["role", "content"])
-    return list_array(np.concatenate([[0], np.cumsum(lengths.sum(axis=0))]), turns, _all_null(lists))
+    return to_lists(turns, lengths.sum(axis=0), _all_null(lists))
 
 
 def _all_null(lists: abc.Mapping[str, pa.Array]) -> pa.Array:

@@ -17,21 +17,8 @@ import pyarrow.compute as pc
 from ..errors import UsageError
 from ..json_columns import TEXT, dumps, loads
 from ..schema import KEYS
-from .edit import (
-    TAILS,
-    Changed,
-    Conversation,
-    Mask,
-    any_turn,
-    edit_rows,
-    field,
-    flags,
-    lengths_of,
-    message_columns,
-    role_is,
-    with_column,
-    with_field,
-)
+from ..turn_columns import BoolArray, any_turn, field, lengths_of, role_is, to_bools, with_field
+from .edit import TAILS, Changed, Conversation, edit_rows, message_columns, with_column
 
 CALCULATION = r"<<[^<>=\n]*=[^<>=\n]*>>"
 """One annotation; the `=` and the line keep shifts and streams of C++ out."""
@@ -52,7 +39,7 @@ def drop_calculations(batch: pa.RecordBatch, value: str) -> Changed:
         content = field(turns, "content")
         if content.type != TEXT:
             continue
-        found = flags(pc.match_substring_regex(content, CALCULATION)) & role_is(turns, "assistant")
+        found = to_bools(pc.match_substring_regex(content, CALCULATION)) & role_is(turns, "assistant")
         if found.any():
             without = pc.replace_substring_regex(content, CALCULATION, "")
             batch = with_column(batch, name, with_field(column, "content", _where(found, without, content)))
@@ -60,7 +47,7 @@ def drop_calculations(batch: pa.RecordBatch, value: str) -> Changed:
     return batch, Counter(calculator=int(changed.sum()))
 
 
-def _where(chosen: Mask, one: pa.Array, other: pa.Array) -> pa.Array:
+def _where(chosen: BoolArray, one: pa.Array, other: pa.Array) -> pa.Array:
     return pc.if_else(pa.array(chosen), one, other)
 
 
@@ -90,16 +77,16 @@ def final_answer(batch: pa.RecordBatch, value: str) -> Changed:
     return batch, Counter(final_answer=int(changed.sum()))
 
 
-def _final_turns(column: pa.ListArray, content: pa.Array) -> Mask:
+def _final_turns(column: pa.ListArray, content: pa.Array) -> BoolArray:
     lengths = lengths_of(column)
     last = np.zeros(len(content), np.bool_)
     last[(np.cumsum(lengths) - 1)[lengths > 0]] = True
     if content.type != TEXT or not last.any():
         return np.zeros(len(content), np.bool_)
-    return last & role_is(column.flatten(), "assistant") & flags(pc.match_substring_regex(content, FINAL))
+    return last & role_is(column.flatten(), "assistant") & to_bools(pc.match_substring_regex(content, FINAL))
 
 
-def _results(column: pa.ListArray, found: Mask, content: pa.Array) -> pa.Array:
+def _results(column: pa.ListArray, found: BoolArray, content: pa.Array) -> pa.Array:
     """The result of each row, null where it has none."""
     texts = pc.struct_field(
         pc.extract_regex(content.filter(pa.array(found)), r"(?s)\A.*\n#### (?P<result>[^\n]*)\z"), 0
@@ -141,7 +128,7 @@ def socratic_steps(batch: pa.RecordBatch, value: str) -> Changed:
         content = field(turns, "content")
         if content.type != TEXT:
             continue
-        marked = flags(pc.match_substring(content, " ** ")) & role_is(turns, "assistant")
+        marked = to_bools(pc.match_substring(content, " ** ")) & role_is(turns, "assistant")
         column, rows = edit_rows(column, any_turn(column, marked), _stepped)
         return with_column(batch, name, column), Counter(socratic=int(rows.sum()))
     return batch, Counter(socratic=0)

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from ..json_columns import dumps
-from .edit import Changed, Conversation, any_turn, edit_rows, field, flags, message_columns, role_is, with_column
+from ..turn_columns import any_turn, field, role_is, to_bools
+from .edit import Changed, Conversation, edit_rows, message_columns, with_column
 
 Turn = dict[str, Any]
 
@@ -34,7 +35,7 @@ def call_ids(batch: pa.RecordBatch, value: str) -> Changed:
     for name in message_columns(batch):
         column = batch.column(name)
         turns = column.flatten()
-        concerned = flags(field(turns, "tool_calls").is_valid()) | role_is(turns, "tool")
+        concerned = to_bools(field(turns, "tool_calls").is_valid()) | role_is(turns, "tool")
         if concerned.any():
             column, rows = edit_rows(column, any_turn(column, concerned), lambda told: _with_ids(told, value == "nine"))
             batch, changed = with_column(batch, name, column), changed | rows

@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 
 from ..json_columns import JSON, TEXT
 from ..schema import REASONING_FIELDS, reasoning_conflict, reasoning_field
-from .edit import Changed, Conversation, Mask, any_turn, edit_rows, field, flags, message_columns, role_is, with_column
+from ..turn_columns import BoolArray, any_turn, field, role_is, to_bools
+from .edit import Changed, Conversation, edit_rows, message_columns, with_column
 
 EMPTY_BLOCK = "<think>\n\n</think>\n\n"
 _INLINE = re.compile(r"<think>\n?(?P<thought>.*?)\n?</think>\n{0,2}", re.DOTALL)
@@ -47,11 +48,11 @@ def change_reasoning(batch: pa.RecordBatch, value: str) -> Changed:
     return batch, counts + conflicts
 
 
-def _may_reason(turns: pa.StructArray) -> Mask:
+def _may_reason(turns: pa.StructArray) -> BoolArray:
     content = field(turns, "content")
-    thinks = flags(pc.match_substring(content, "</think>")) if content.type in (TEXT, JSON) else role_is(turns)
+    thinks = to_bools(pc.match_substring(content, "</think>")) if content.type in (TEXT, JSON) else role_is(turns)
     for name in REASONING_FIELDS:
-        thinks = thinks | flags(field(turns, name).is_valid())
+        thinks = thinks | to_bools(field(turns, name).is_valid())
     return thinks & role_is(turns, "assistant")
 
 
@@ -59,7 +60,7 @@ def _on_assistants(
     batch: pa.RecordBatch,
     label: str,
     change: Callable[[Conversation], Conversation],
-    concerned: Callable[[pa.StructArray], Mask],
+    concerned: Callable[[pa.StructArray], BoolArray],
 ) -> Changed:
     changed = np.zeros(len(batch), np.bool_)
     for name in message_columns(batch):
@@ -131,7 +132,7 @@ def empty_think(batch: pa.RecordBatch, value: str) -> Changed:
     return _on_assistants(batch, "empty_think", change, _speaks if value == "add" else _may_reason)
 
 
-def _speaks(turns: pa.StructArray) -> Mask:
+def _speaks(turns: pa.StructArray) -> BoolArray:
     return role_is(turns, "assistant")
 
 

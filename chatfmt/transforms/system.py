@@ -11,26 +11,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..json_columns import JSON, TEXT, dumps
-from .edit import (
-    Changed,
-    Conversation,
-    Mask,
+from ..turn_columns import (
+    BoolArray,
     any_turn,
-    edit_rows,
     encode_like,
     field,
-    heads,
     lengths_of,
-    list_of,
-    message_columns,
     pick_turns,
-    ranges,
+    prepend,
     role_is,
     rows_of_turns,
-    unified,
-    with_column,
     with_field,
 )
+from .edit import Changed, Conversation, edit_rows, heads, message_columns, with_column
 
 SYSTEM = ("system", "developer")
 JOINT = "\n\n"
@@ -83,12 +76,12 @@ def override_system(batch: pa.RecordBatch, text: str) -> Changed:
         other = rows & (lengths_of(column) > 0) & ~_begins_with_only(column, text)
         if other.any():
             kept = pick_turns(column, ~(_leading(column) & other[rows_of_turns(column)]))
-            batch = with_column(batch, name, prepend(kept, other, {"role": "system", "content": text}))
+            batch = with_column(batch, name, _with_first(kept, other, text))
             changed |= other
     return batch, Counter(system_override=int(changed.sum()))
 
 
-def _begins_with_only(column: pa.ListArray, text: str) -> Mask:
+def _begins_with_only(column: pa.ListArray, text: str) -> BoolArray:
     turns = column.flatten()
     content = field(turns, "content")
     wanted = dumps(text) if content.type == JSON else text
@@ -99,7 +92,7 @@ def _begins_with_only(column: pa.ListArray, text: str) -> Mask:
     return np.asarray(any_turn(column, fits) & alone, np.bool_)
 
 
-def _leading(column: pa.ListArray) -> Mask:
+def _leading(column: pa.ListArray) -> BoolArray:
     """Which turns are system or developer turns with none but such before them."""
     turns = column.flatten()
     others = np.cumsum(~role_is(turns, *SYSTEM))
@@ -114,20 +107,14 @@ def _each_head(batch: pa.RecordBatch, name: str, text: str, concerned: Any) -> C
         column = batch.column(column_name)
         wanted = rows & (lengths_of(column) > 0) & concerned(column)
         if wanted.any():
-            batch = with_column(batch, column_name, prepend(column, wanted, {"role": "system", "content": text}))
+            batch = with_column(batch, column_name, _with_first(column, wanted, text))
             changed |= wanted
     return batch, Counter({name: int(changed.sum())})
 
 
-def prepend(column: pa.ListArray, rows: Mask, turn: Mapping[str, Any]) -> pa.ListArray:
-    """The messages column with this turn first in each of those rows."""
-    base = column.flatten()
-    first, second = unified(base, encode_like(base.type, [turn]))
-    lengths = lengths_of(column)
-    starts = np.cumsum(lengths) - lengths
-    places = ranges(starts, lengths)
-    places = np.insert(places, starts[rows], len(base))
-    return list_of(column, lengths + rows, pa.concat_arrays([first, second]).take(pa.array(places)))
+def _with_first(column: pa.ListArray, rows: BoolArray, text: str) -> pa.ListArray:
+    """The messages column with a system turn first in each marked row."""
+    return prepend(column, rows, encode_like(column.type.value_type, [{"role": "system", "content": text}]))
 
 
 def system_turns(batch: pa.RecordBatch, value: str) -> Changed:

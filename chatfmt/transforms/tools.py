@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from ..json_columns import JSON, json_array, loads
-from .edit import Changed, Conversation, any_turn, edit_rows, field, flags, message_columns, with_column
+from ..turn_columns import any_turn, field, to_bools
+from .edit import Changed, Conversation, edit_rows, message_columns, with_column
 
 Turn = dict[str, Any]
 
@@ -37,7 +38,7 @@ def _on_calls(batch: pa.RecordBatch, label: str, change: Callable[[Conversation]
     for name in message_columns(batch):
         column = batch.column(name)
         turns = column.flatten()
-        calls = flags(field(turns, "tool_calls").is_valid()) | flags(field(turns, "function_call").is_valid())
+        calls = to_bools(field(turns, "tool_calls").is_valid()) | to_bools(field(turns, "function_call").is_valid())
         if calls.any():
             column, rows = edit_rows(column, any_turn(column, calls), change)
             batch, changed = with_column(batch, name, column), changed | rows

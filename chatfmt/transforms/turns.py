@@ -12,25 +12,20 @@ import pyarrow.compute as pc
 
 from ..json_columns import JSON, TEXT
 from ..schema import REASONING_FIELDS, reasoning_field
-from .edit import (
-    TAILS,
-    Changed,
-    Conversation,
-    Mask,
+from ..turn_columns import (
+    BoolArray,
     any_turn,
-    edit_rows,
     field,
-    heads,
     lengths_of,
-    list_of,
-    message_columns,
     pick_turns,
     ranges,
     role_is,
     rows_of_turns,
     text_where_all_text,
-    with_column,
+    to_bools,
+    with_turns,
 )
+from .edit import TAILS, Changed, Conversation, edit_rows, heads, message_columns, with_column
 from .system import SYSTEM, is_joinable, join
 
 
@@ -52,7 +47,7 @@ def merge_consecutive(batch: pa.RecordBatch, joint: str) -> Changed:
     return batch, Counter(merge=int(changed.sum()))
 
 
-def repeated_role(column: pa.ListArray) -> Mask:
+def repeated_role(column: pa.ListArray) -> BoolArray:
     """Which turns have the role of the turn before them in their conversation."""
     role, row = field(column.flatten(), "role"), rows_of_turns(column)
     repeated = np.zeros(len(row), np.bool_)
@@ -117,7 +112,7 @@ def drop_leading_assistant(batch: pa.RecordBatch, value: str) -> Changed:
     return batch, Counter(leading_assistant=int(changed.sum()))
 
 
-def _seen_before(column: pa.ListArray, turns: Mask) -> Mask:
+def _seen_before(column: pa.ListArray, turns: BoolArray) -> BoolArray:
     """Which turns have one of `turns` before them, or are one, in their conversation."""
     lengths = lengths_of(column)
     total = np.cumsum(turns)
@@ -143,7 +138,7 @@ def drop_trailing_user(batch: pa.RecordBatch, value: str) -> Changed:
     return batch, Counter(trailing_user=int(changed.sum()))
 
 
-def _seen_none_after(column: pa.ListArray, turns: Mask) -> Mask:
+def _seen_none_after(column: pa.ListArray, turns: BoolArray) -> BoolArray:
     lengths = lengths_of(column)
     total = np.cumsum(turns)
     at_end = np.concatenate([[0], total])[np.cumsum(lengths)]
@@ -165,7 +160,7 @@ def drop_empty_turns(batch: pa.RecordBatch, value: str) -> Changed:
     return batch, Counter(empty_turns=int(changed.sum()))
 
 
-def says_nothing(turns: pa.StructArray, *, blank: bool = False) -> Mask:
+def says_nothing(turns: pa.StructArray, *, blank: bool = False) -> BoolArray:
     """Which turns, tool turns apart, have no content, calls or reasoning; blank text counts as none if asked."""
     silent = ~role_is(turns, "tool")
     for name in ("content", "tool_calls", "function_call", *REASONING_FIELDS):
@@ -173,7 +168,7 @@ def says_nothing(turns: pa.StructArray, *, blank: bool = False) -> Mask:
     return silent
 
 
-def _is_empty(values: pa.Array, blank: bool) -> Mask:
+def _is_empty(values: pa.Array, blank: bool) -> BoolArray:
     empty = values.is_null()
     if values.type == TEXT:
         nothing = pc.utf8_trim_whitespace(values) if blank else values
@@ -205,14 +200,12 @@ def edit_contents(
         if content.type == TEXT:
             continue
         held = pc.match_substring(content, sign) if content.type == JSON else content.is_valid()
-        column, rows = edit_rows(column, any_turn(column, _flags(held)), lambda turns: [change(turn) for turn in turns])
+        column, rows = edit_rows(
+            column, any_turn(column, to_bools(held)), lambda turns: [change(turn) for turn in turns]
+        )
         if rows.any():
             batch, changed = with_column(batch, name, text_where_all_text(column, "content")), changed | rows
     return batch, Counter({label: int(changed.sum())})
-
-
-def _flags(array: pa.Array) -> Mask:
-    return np.asarray(pc.fill_null(array, False).to_numpy(zero_copy_only=False), np.bool_)
 
 
 def _flat(turn: dict[str, Any]) -> dict[str, Any]:
@@ -258,7 +251,7 @@ def split_turns(batch: pa.RecordBatch, value: bool) -> Changed:
         return batch, Counter()
     wide = batch.take(pa.array(rows))
     turns = column.flatten().take(pa.array(ranges(starts[rows], upto - starts[rows])))
-    split = list_of(wide.column("messages"), upto - starts[rows], turns)
+    split = with_turns(wide.column("messages"), turns, upto - starts[rows])
     return with_column(wide, "messages", split), Counter(
         {"split_turns": len(rows) - len(batch), "split_turns.cut": cut}
     )
