@@ -5,7 +5,7 @@
 """
 
 from .discovery.resolve import resolve
-from .model import DEFAULTS, Bytes, InputSplit, ReaderOptions, RowGroups, Source, SourceFile, Whole
+from .model import DEFAULTS, Bytes, InputSplit, ParseOptions, RowGroups, Source, SourceFile, Whole
 from .read import read
 from .sample import fingerprint, no_records, sample
 from .splitting.planner import plan_splits
@@ -13,6 +13,6 @@ from .splitting.unpack import needs_spool, spool, spooled
 from .stream import read_stream
 
 __all__ = [
-    "DEFAULTS", "Bytes", "InputSplit", "ReaderOptions", "RowGroups", "Source", "SourceFile", "Whole", "fingerprint",
+    "DEFAULTS", "Bytes", "InputSplit", "ParseOptions", "RowGroups", "Source", "SourceFile", "Whole", "fingerprint",
     "needs_spool", "no_records", "plan_splits", "read", "read_stream", "resolve", "sample", "spool", "spooled",
 ]  # fmt: skip

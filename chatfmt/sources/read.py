@@ -22,18 +22,14 @@ from .formats.json_array import read_elements
 from .formats.json_document import document_records
 from .formats.jsonl import Start, read_lines
 from .formats.rejects import held_rows
-from .json.record_batch import OnBad, Record, refuse, to_batch
+from .json.record_batch import Record, refuse, to_batch
 from .json.strict import as_record
-from .model import Bytes, InputSplit, RowGroups, Whole
-
-BATCH_ROWS = 4096
-"""Rows read at once; of 3 kB each and with two workers, half as many cost 5% more and twice as many gain nothing."""
-BATCH_BYTES = 32 << 20
+from .model import DEFAULT_READ, Bytes, InputSplit, OnBad, ReadOptions, RowGroups, Whole
 
 
 def read(
     split: InputSplit, *, columns: Sequence[str] | None = None, on_bad: OnBad | None = None,
-    batch_rows: int = BATCH_ROWS, batch_bytes: int = BATCH_BYTES,
+    batch_rows: int = DEFAULT_READ.batch_rows, batch_bytes: int = DEFAULT_READ.batch_bytes,
 ) -> Iterator[pa.RecordBatch]:  # fmt: skip
     """Source batches of `split`: `#row` first, then the columns, or those named in `columns` that there are.
 
@@ -41,7 +37,8 @@ def read(
     Raises RowError for a bad record without `on_bad`, InputError for a file that cannot be read on or has changed since
     it was planned.
     """
-    return _unchanged(split, partial(_read, split, columns, on_bad, batch_rows, batch_bytes))
+    options = ReadOptions(columns, on_bad, batch_rows, batch_bytes, split.options.max_row_bytes)
+    return _unchanged(split, partial(_read, split, options))
 
 
 def _unchanged(split: InputSplit, batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
@@ -75,47 +72,37 @@ def _changed(split: InputSplit) -> InputError:
     return InputError("the file changed while it was read", code="file.changed", at=Location(split.shown), hint=hint)
 
 
-def _read(
-    split: InputSplit, columns: Sequence[str] | None, on_bad: OnBad | None, batch_rows: int, batch_bytes: int
-) -> Iterator[pa.RecordBatch]:
+def _read(split: InputSplit, options: ReadOptions) -> Iterator[pa.RecordBatch]:
     if split.options.rejects:
         lines = replace(split, options=replace(split.options, rejects=False))
-        batches = held_rows(_read(lines, None, None, batch_rows, batch_bytes), split.shown, on_bad)
-        return batches if columns is None else (_only(batch, columns) for batch in batches)
-    if split.format == "parquet":
-        return _read_parquet(split, columns, batch_rows, batch_bytes)
-    if split.format == "arrow":
-        return read_arrow(
-            split.uri, split.shown, split.first_row, split.rows, columns=columns,
-            batch_rows=batch_rows, batch_bytes=batch_bytes,
-        )  # fmt: skip
-    batches = _read_text(split, on_bad, batch_rows, batch_bytes)
-    return batches if columns is None else (_only(batch, columns) for batch in batches)
+        batches = held_rows(_read(lines, replace(options, columns=None, on_bad=None)), split.shown, options.on_bad)
+    elif split.format == "parquet":
+        return _read_parquet(split, options)
+    elif split.format == "arrow":
+        return read_arrow(split.uri, split.shown, split.first_row, split.rows, options)
+    else:
+        batches = _read_text(split, options)
+    return batches if options.columns is None else (_only(batch, options.columns) for batch in batches)
 
 
-def _read_parquet(
-    split: InputSplit, columns: Sequence[str] | None, batch_rows: int, batch_bytes: int
-) -> Iterator[pa.RecordBatch]:
+def _read_parquet(split: InputSplit, options: ReadOptions) -> Iterator[pa.RecordBatch]:
     piece = split.piece
     if not isinstance(piece, RowGroups):
         with open_parquet(split.uri, split.shown) as file:
             piece = RowGroups(0, file.num_row_groups, split.first_row, split.rows)
-    return read_parquet(
-        split.uri, split.shown, piece, split.first_row, columns=columns, batch_rows=batch_rows, batch_bytes=batch_bytes
-    )
+    return read_parquet(split.uri, split.shown, piece, split.first_row, options)
 
 
-def _read_text(split: InputSplit, on_bad: OnBad | None, batch_rows: int, batch_bytes: int) -> Iterator[pa.RecordBatch]:
+def _read_text(split: InputSplit, options: ReadOptions) -> Iterator[pa.RecordBatch]:
     piece = split.piece
-    if isinstance(piece, Bytes):
-        chunks = content(split, split.options, piece.start, piece.stop)
-        start = Start(split.first_row, piece.line, piece.start)
-        return _located(parse(chunks, start, split, on_bad, batch_rows, batch_bytes), split.shown)
-    first, stop = _range(piece)
-    batches = parse(
-        content(split, split.options), Start(), split, _within(on_bad, first, stop), batch_rows, batch_bytes
-    )
-    return _located(_cut(batches, first, stop), split.shown)
+    with located(split.shown):
+        if isinstance(piece, Bytes):
+            chunks = content(split, split.options, piece.start, piece.stop)
+            yield from parse(chunks, Start(split.first_row, piece.line, piece.start), split, options)
+        else:
+            first, stop = _range(piece)
+            inside = replace(options, on_bad=_within(options.on_bad, first, stop))
+            yield from _cut(parse(content(split, split.options), Start(), split, inside), first, stop)
 
 
 def _range(piece: Whole | RowGroups) -> tuple[int, float]:
@@ -123,18 +110,16 @@ def _range(piece: Whole | RowGroups) -> tuple[int, float]:
     return skip, float("inf") if take is None else skip + take
 
 
-def parse(
-    chunks: Iterable[bytes], start: Start, split: InputSplit, on_bad: OnBad | None, batch_rows: int, batch_bytes: int
-) -> Iterator[pa.RecordBatch]:
+def parse(chunks: Iterable[bytes], start: Start, split: InputSplit, options: ReadOptions) -> Iterator[pa.RecordBatch]:
     """Source batches of the records in `chunks`, which are UTF-8."""
     if not recodes(split.options.encoding):
-        return _parse(chunks, start, split, on_bad, batch_rows, batch_bytes)
-    told = None if on_bad is None else partial(_tell_without_byte, on_bad)
-    return _without_bytes(_parse(chunks, start, split, told, batch_rows, batch_bytes))
+        return _parse(chunks, start, split, options)
+    on_bad = None if options.on_bad is None else partial(_report_without_byte, options.on_bad)
+    return _without_bytes(_parse(chunks, start, split, replace(options, on_bad=on_bad)))
 
 
 def _without_bytes(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The batches of a file in another encoding: a byte of the recoded text is none of the file."""
+    """The batches of a recoded file: a byte offset in the UTF-8 text is not an offset in the file."""
     try:
         yield from batches
     except ChatfmtError as error:
@@ -143,39 +128,30 @@ def _without_bytes(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch
         raise
 
 
-def _tell_without_byte(on_bad: OnBad, error: RowError, raw: bytes) -> None:
+def _report_without_byte(on_bad: OnBad, error: RowError, raw: bytes) -> None:
     error.at = replace(error.at, byte=None)
     on_bad(error, raw)
 
 
-def _parse(
-    chunks: Iterable[bytes], start: Start, split: InputSplit, on_bad: OnBad | None, batch_rows: int, batch_bytes: int
-) -> Iterator[pa.RecordBatch]:
-    options, shown = split.options, split.shown
-    longest = options.max_row_bytes
+def _parse(chunks: Iterable[bytes], start: Start, split: InputSplit, options: ReadOptions) -> Iterator[pa.RecordBatch]:
+    text = split.options
     if split.format in ("csv", "tsv"):
-        return read_cells(
-            chunks, start, format=split.format, shown=shown, options=options, names=split.columns,
-            batch_rows=batch_rows, batch_bytes=batch_bytes, on_bad=on_bad,
-        )  # fmt: skip
-    if options.field is not None:
-        return _read_document(document_records(chunks, split, options.field), on_bad, batch_rows)
+        return read_cells(chunks, start, options, format=split.format, text=text, names=split.columns)
+    if text.field is not None:
+        return _read_document(document_records(chunks, split, text.field), options)
     if split.format == "json":
-        return read_elements(
-            chunks, start, shown=shown, body=start.byte > 0, partial=isinstance(split.piece, Bytes),
-            batch_rows=batch_rows, batch_bytes=batch_bytes, max_row_bytes=longest, on_bad=on_bad,
-        )  # fmt: skip
-    return read_lines(chunks, start, batch_rows=batch_rows, max_row_bytes=longest, on_bad=on_bad)
+        return read_elements(chunks, start, options, is_part=isinstance(split.piece, Bytes))
+    return read_lines(chunks, start, options)
 
 
-def _read_document(records: Iterable[object], on_bad: OnBad | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
+def _read_document(records: Iterable[object], options: ReadOptions) -> Iterator[pa.RecordBatch]:
     numbered = enumerate(records)
-    while some := list(islice(numbered, batch_rows)):
+    while some := list(islice(numbered, options.batch_rows)):
         found = [(row, as_record(value)) for row, value in some]
         for row, value in some:
             if as_record(value) is None:
                 error = RowError("the record is not an object", code="json.not_object")
-                refuse(error, Record(dumps(value).encode(), row, 1, 0), on_bad)
+                refuse(error, Record(dumps(value).encode(), row, 1, 0), options.on_bad)
         good = [(row, record) for row, record in found if record is not None]
         if good:
             yield to_batch([record for _, record in good], [row for row, _ in good])
@@ -201,11 +177,6 @@ def _cut(batches: Iterable[pa.RecordBatch], first: int, stop: float) -> Iterator
             yield batch.slice(begin, end - begin)
         if end < len(rows):
             return
-
-
-def _located(batches: Iterable[pa.RecordBatch], shown: str) -> Iterator[pa.RecordBatch]:
-    with located(shown):
-        yield from batches
 
 
 def _only(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:

@@ -21,10 +21,9 @@ from .bytes.compression import CHUNK, compression_of, decompressed
 from .bytes.text import recoded
 from .discovery.sniff import HEAD, format_of
 from .formats.jsonl import Start
-from .json.record_batch import OnBad
 from .json.strict import BOM
-from .model import DEFAULTS, InputSplit, ReaderOptions, Whole
-from .read import BATCH_BYTES, BATCH_ROWS, parse, read
+from .model import DEFAULT_READ, DEFAULTS, InputSplit, OnBad, ParseOptions, ReadOptions, Whole
+from .read import parse, read
 from .sample import no_records
 
 _FIRST = 64 << 10
@@ -32,8 +31,8 @@ _PIPE = 1 << 20  # the most that Linux gives to everybody
 
 
 def read_stream(
-    stream: BinaryIO, shown: str = "-", options: ReaderOptions = DEFAULTS, *, on_bad: OnBad | None = None,
-    batch_rows: int = BATCH_ROWS, batch_bytes: int = BATCH_BYTES,
+    stream: BinaryIO, shown: str = "-", options: ParseOptions = DEFAULTS, *, on_bad: OnBad | None = None,
+    batch_rows: int = DEFAULT_READ.batch_rows, batch_bytes: int = DEFAULT_READ.batch_bytes,
 ) -> Iterator[pa.RecordBatch]:  # fmt: skip
     """Source batches of the records in `stream`: JSON Lines, a JSON array or delimited text, compressed or not.
 
@@ -54,9 +53,10 @@ def read_stream(
         return
     chunks = recoded(text, options.encoding, shown)
     bad = Counted(on_bad)
+    reading = ReadOptions(None, bad if on_bad else None, batch_rows, batch_bytes, options.max_row_bytes)
     with located(shown):
         some = None
-        for some in parse(chunks, Start(), split, bad if on_bad else None, batch_rows, batch_bytes):
+        for some in parse(chunks, Start(), split, reading):
             yield some
         if some is None and not bad.count and not options.allow_empty:
             raise no_records(shown)

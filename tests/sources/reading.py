@@ -10,7 +10,7 @@ import pyarrow as pa
 from chatfmt.errors import RowError
 from chatfmt.json_columns import decode_objects
 from chatfmt.schema import ROW
-from chatfmt.sources import DEFAULTS, InputSplit, ReaderOptions, plan_splits, read, resolve
+from chatfmt.sources import DEFAULTS, InputSplit, ParseOptions, plan_splits, read, resolve
 
 
 def rows_of(batches: Any) -> list[dict[str, Any]]:
@@ -35,15 +35,15 @@ def written(folder: Path, content: bytes, name: str = "x.jsonl") -> str:
     return str(path)
 
 
-def pieces(path: str, split: str | None = None, options: ReaderOptions = DEFAULTS, **plan: int) -> list[InputSplit]:
+def pieces(path: str, split: str | None = None, options: ParseOptions = DEFAULTS, **plan: int) -> list[InputSplit]:
     return [piece for shard in plan_splits(resolve(path, options=options), split, **plan) for piece in shard]
 
 
-def read_all(path: str, options: ReaderOptions = DEFAULTS, **plan: int) -> list[dict[str, Any]]:
+def read_all(path: str, options: ParseOptions = DEFAULTS, **plan: int) -> list[dict[str, Any]]:
     return [row for piece in pieces(path, options=options, **plan) for row in rows_of(read(piece))]
 
 
-def bad_rows(path: str, options: ReaderOptions = DEFAULTS) -> tuple[list[dict[str, Any]], list[tuple[str, Any, bytes]]]:
+def bad_rows(path: str, options: ParseOptions = DEFAULTS) -> tuple[list[dict[str, Any]], list[tuple[str, Any, bytes]]]:
     """The good records of a file, and code, place and bytes of the bad ones."""
     bad: list[tuple[str, Any, bytes]] = []
 

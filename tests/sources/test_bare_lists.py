@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chatfmt.errors import RowError
-from chatfmt.sources import ReaderOptions
+from chatfmt.sources import ParseOptions
 
 from .reading import bad_rows, read_all, written
 
@@ -41,7 +41,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 def test_lists_inside_a_document(tmp_path: Path) -> None:
     path = written(tmp_path, json.dumps({"data": TALKS}).encode(), "x.json")
-    assert [_plain(row) for row in read_all(path, ReaderOptions(field="data"))] == WANT
+    assert [_plain(row) for row in read_all(path, ParseOptions(field="data"))] == WANT
 
 
 @pytest.mark.parametrize("file", ["x.json", "x.jsonl"])

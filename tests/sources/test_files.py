@@ -22,9 +22,10 @@ import zstandard
 
 from chatfmt.errors import InputError, RowError, UnknownName, UsageError
 from chatfmt.json_columns import JSON
-from chatfmt.sources import ReaderOptions, Source, fingerprint, plan_splits, read, read_stream, resolve, sample
+from chatfmt.sources import ParseOptions, Source, fingerprint, plan_splits, read, read_stream, resolve, sample
 from chatfmt.sources.formats.columnar import batch_size
 from chatfmt.sources.formats.parquet_footer import chunks_of
+from chatfmt.sources.model import ReadOptions
 
 from ..conftest import SHARED, needs_shared, run_cli
 from .reading import numbers_of, read_all, rows_of, written
@@ -212,7 +213,7 @@ def test_a_parquet_dictionary_that_explodes_comes_in_small_batches() -> None:
     assert len(bomb) < 20_000
     file = pq.ParquetFile(io.BytesIO(bomb))
     groups = range(file.num_row_groups)
-    rows = [batch_size(file.metadata.row_group(n), chunks_of(file, n)[0], 2048, 32 << 20) for n in groups]
+    rows = [batch_size(file.metadata.row_group(n), chunks_of(file, n)[0], ReadOptions(batch_rows=2048)) for n in groups]
     assert rows and max(rows) * len(value) <= 128 << 20
 
 
@@ -366,9 +367,9 @@ FIELDS: dict[str, tuple[Any, list[Any]]] = {
 def test_fields_of_a_document(field: str, indent: int | None, tmp_path: Path) -> None:
     document, rows = FIELDS[field]
     path = written(tmp_path, json.dumps(document, indent=indent).encode(), "x.json")
-    assert read_all(path, ReaderOptions(field=field)) == rows
+    assert read_all(path, ParseOptions(field=field)) == rows
     with pytest.raises(InputError) as caught:
-        read_all(path, ReaderOptions(field="no.such"))
+        read_all(path, ParseOptions(field="no.such"))
     assert caught.value.message == "`--field no.such`: no `no` there"
 
 

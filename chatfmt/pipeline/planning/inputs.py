@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from ... import executors, sources
 from ...errors import UsageError, located
 from ...recipe import Recipe, SourceSpec
-from ...sources import InputSplit, ReaderOptions, Source, SourceFile
+from ...sources import InputSplit, ParseOptions, Source, SourceFile
 from ...sources.discovery.split_slices import default_split
 from .scratch import Scratch, from_stdin, read_more_than_once
 
@@ -88,11 +88,11 @@ def cut(recipe: Recipe, source: Source, split: str | None, scratch: Scratch) -> 
     return tuple(shards)
 
 
-def reader_options(recipe: Recipe) -> ReaderOptions:
+def parse_options(recipe: Recipe) -> ParseOptions:
     """How the recipe wants text to be read."""
     if recipe.from_rejects:
-        return ReaderOptions(allow_empty=recipe.allow_empty, rejects=True)
-    return ReaderOptions(
+        return ParseOptions(allow_empty=recipe.allow_empty, rejects=True)
+    return ParseOptions(
         field=recipe.field,
         header=recipe.header,
         quote=recipe.quote,
@@ -121,7 +121,7 @@ def plain_split(recipe: Recipe, spec: SourceSpec) -> str:
 def resolve(recipe: Recipe, spec: SourceSpec) -> Source:
     """The source that `spec` names, with the recipe's own subset, split and revision where it has none."""
     if recipe.from_rejects:
-        return sources.resolve(spec.source, options=reader_options(recipe))
+        return sources.resolve(spec.source, options=parse_options(recipe))
     return sources.resolve(
         spec.source,
         name=spec.name or recipe.name,
@@ -129,7 +129,7 @@ def resolve(recipe: Recipe, spec: SourceSpec) -> Source:
         revision=spec.revision or recipe.revision,
         data_files=recipe.data_files,
         data_dir=recipe.data_dir,
-        options=reader_options(recipe),
+        options=parse_options(recipe),
     )
 
 

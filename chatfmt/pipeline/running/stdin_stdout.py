@@ -15,7 +15,7 @@ from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion, OnReject
 from ..conversion.task import RejectBuffer
 from ..planning import notes
-from ..planning.inputs import reader_options, slice_of
+from ..planning.inputs import parse_options, slice_of
 from ..planning.plan import load_template, to_job
 from ..planning.scratch import stdin_bytes
 from ..planning.target import Target
@@ -33,7 +33,7 @@ def convert_piped(
     if recipe.split not in (None, "train"):
         raise UsageError("stdin has no splits", hint="leave --split out; --limit takes the first rows")
     refused = RejectBuffer(on_reject, counts, "-")
-    options = reader_options(recipe)
+    options = parse_options(recipe)
     read = sources.read_stream(stdin_bytes(), "-", options, on_bad=refused.read if on_reject else None)
     batches = _window(read, recipe.skip, recipe.limit)
     first = next(batches, None)

@@ -6,19 +6,19 @@ import codecs
 from collections.abc import Iterable, Iterator
 
 from ...errors import InputError, Location, UsageError
-from ..model import InputSplit, ReaderOptions, SourceFile
+from ..model import InputSplit, ParseOptions, SourceFile
 from .compression import decompressed, file_chunks
 
 
 def content(
-    file: SourceFile | InputSplit, options: ReaderOptions, start: int = 0, stop: int | None = None
+    file: SourceFile | InputSplit, options: ParseOptions, start: int = 0, stop: int | None = None
 ) -> Iterator[bytes]:
     """The text of a file; [start, stop) of its bytes where it is neither compressed nor recoded."""
     chunks = decompressed(file_chunks(file.uri, start, stop), file.compression, file.shown)
     return recoded(chunks, options.encoding, file.shown)
 
 
-def is_seekable(file: SourceFile | InputSplit, options: ReaderOptions) -> bool:
+def is_seekable(file: SourceFile | InputSplit, options: ParseOptions) -> bool:
     """Whether the records of a text file can be entered in the middle of it."""
     return file.compression is None and not recodes(options.encoding) and options.field is None
 

@@ -20,7 +20,7 @@ from msgspec import Struct, field
 from msgspec.structs import asdict
 
 from ...errors import InputError, Location
-from ..model import ReaderOptions, Source
+from ..model import ParseOptions, Source
 from .data_files import named_globs
 from .hub_errors import HubRequest, Unreachable, first_line, is_of_transport, said_in_words
 from .local import local_file
@@ -40,7 +40,7 @@ class Resolved(Struct, frozen=True):
     files: dict[str, list[str]] = field(default_factory=dict)
 
 
-def resolve_hub(asked: HubRequest, options: ReaderOptions) -> Source:
+def resolve_hub(asked: HubRequest, options: ParseOptions) -> Source:
     """The data set with the files of the asked split, fetched.
 
     Raises InputError for one that is not there, not accessible or not reachable, UsageError and UnknownName for a
@@ -57,7 +57,7 @@ def resolve_hub(asked: HubRequest, options: ReaderOptions) -> Source:
     return _fetched(asked, resolved, options, notes)
 
 
-def _fetched(asked: HubRequest, resolved: Resolved, options: ReaderOptions, notes: tuple[str, ...]) -> Source:
+def _fetched(asked: HubRequest, resolved: Resolved, options: ParseOptions, notes: tuple[str, ...]) -> Source:
     paths = [(split, path) for split, files in resolved.files.items() for path in files]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         local = list(pool.map(lambda pair: _fetch(resolved, pair[1], offline=bool(notes)), paths))

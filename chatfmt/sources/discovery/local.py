@@ -8,11 +8,11 @@ from ...errors import InputError, Location
 from ..bytes.text import content
 from ..formats.columnar import check_parquet
 from ..formats.json_document import check_is_list
-from ..model import ReaderOptions, SourceFile
+from ..model import ParseOptions, SourceFile
 from .sniff import look_at
 
 
-def local_file(path: Path, options: ReaderOptions, shown: str | None = None) -> SourceFile:
+def local_file(path: Path, options: ParseOptions, shown: str | None = None) -> SourceFile:
     """The file at `path`, named `shown` in messages. Raises InputError where it is missing, empty or no data."""
     shown = (str(path) if shown is None else shown).encode(errors="backslashreplace").decode()
     if not path.is_file():

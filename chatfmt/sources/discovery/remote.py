@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from ...errors import InputError, Location, MissingExtra
-from ..model import ReaderOptions, Source, SourceFile
+from ..model import ParseOptions, Source, SourceFile
 from .data_files import splits_by_name
 from .sniff import look_at, named_format
 from .split_slices import asked_slices
@@ -14,7 +14,7 @@ from .split_slices import asked_slices
 _WILD = re.compile(r"[*?\[]")
 
 
-def resolve_remote(url: str, options: ReaderOptions, split: str | None = None) -> Source:
+def resolve_remote(url: str, options: ParseOptions, split: str | None = None) -> Source:
     """The file at `url` or those that match it as a glob, as one split, or the data files of a folder by split.
 
     With `split` only the files of that are looked at. Raises InputError, UnknownName.
@@ -59,7 +59,7 @@ def _is_data(below: str) -> bool:
     return all(part[:1] not in ("", ".", "_") for part in parts) and named_format(parts[-1]) is not None
 
 
-def _file(url: str, options: ReaderOptions) -> SourceFile:
+def _file(url: str, options: ParseOptions) -> SourceFile:
     import fsspec
 
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...errors import InputError, nearest
 from ..bytes.compression import SUFFIXES, is_remote
-from ..model import DEFAULTS, ReaderOptions, Source
+from ..model import DEFAULTS, ParseOptions, Source
 from .data_files import Found, find_splits
 from .hub import resolve_hub
 from .hub_errors import HubRequest
@@ -28,7 +28,7 @@ SHOWN = 5
 
 def resolve(
     source: str, *, name: str | None = None, split: str | None = None, revision: str | None = None,
-    data_files: Sequence[str] = (), data_dir: str | None = None, options: ReaderOptions = DEFAULTS,
+    data_files: Sequence[str] = (), data_dir: str | None = None, options: ParseOptions = DEFAULTS,
 ) -> Source:  # fmt: skip
     """The files that `source` names: a file, folder, glob, URL, Hub id, or `-`; a path that exists is a path.
 
@@ -103,7 +103,7 @@ def _globbed(pattern: str) -> list[Path]:
     return [path for path in found if path.is_file() and path.name[0] not in "._"]
 
 
-def _of_files(source: str, paths: Sequence[Path], options: ReaderOptions) -> Source:
+def _of_files(source: str, paths: Sequence[Path], options: ParseOptions) -> Source:
     if not paths:
         raise InputError(f"no file matches `{source}`", code="file.missing", hint=_what_is_there(source))
     return Source(source, "files", {"train": tuple(local_file(path, options) for path in paths)}, options=options)
@@ -123,7 +123,7 @@ def _what_is_there(pattern: str) -> str:
     return f"in `{folder}` there is " + ", ".join(f"`{name}`" for name in names[:SHOWN]) + more
 
 
-def _of_folder(source: str, root: Path, found: Found, split: str | None, options: ReaderOptions) -> Source:
+def _of_folder(source: str, root: Path, found: Found, split: str | None, options: ParseOptions) -> Source:
     wanted = dict.fromkeys(part.split for part in asked_slices(split, list(found.splits))) if split else found.splits
     files = {
         key: tuple(local_file(path, options, path.relative_to(root).as_posix()) for path in found.splits[key])

@@ -10,7 +10,7 @@ from ...errors import InputError, Location, RowError
 from ..bytes.compression import SUFFIXES, compression_of, decompressed, file_chunks
 from ..bytes.text import recodes
 from ..json.strict import BOM, parse_object, parse_value
-from ..model import Compression, Format, ReaderOptions
+from ..model import Compression, Format, ParseOptions
 
 HEAD = 256 << 10
 """Bytes of content looked at."""
@@ -55,7 +55,7 @@ _FOREIGN: tuple[tuple[bytes, str, str, str], ...] = (
 )
 
 
-def look_at(uri: str, shown: str, options: ReaderOptions) -> tuple[Format, Compression | None]:
+def look_at(uri: str, shown: str, options: ParseOptions) -> tuple[Format, Compression | None]:
     """The format and the compression of a file.
 
     Raises InputError for what is no data (`file.not_data`, `file.pointer`), is empty or of another encoding.
@@ -89,7 +89,7 @@ def _first(chunks: Iterator[bytes]) -> bytes:
     return head
 
 
-def format_of(head: bytes, shown: str, options: ReaderOptions) -> Format:
+def format_of(head: bytes, shown: str, options: ParseOptions) -> Format:
     """The format of content that begins with `head`; `shown` is its name. Raises InputError."""
     if shown.lower().endswith(_CODE):
         raise InputError("this is code, which chatfmt never runs", code="file.script", at=Location(shown), hint=_DATA)
@@ -162,7 +162,7 @@ _ZEROS = {"x000": "utf-32-le", "000x": "utf-32-be", "x0x0": "utf-16-le", "0x0x":
 """Which of four bytes are mostly zero in text of mostly Latin letters."""
 
 
-def _text_format(head: bytes, named: Format | None, options: ReaderOptions) -> Format:
+def _text_format(head: bytes, named: Format | None, options: ParseOptions) -> Format:
     text = head.removeprefix(BOM).lstrip(b" \t\r\n")
     if named in ("csv", "tsv"):
         return _json_lines_or(text, named)

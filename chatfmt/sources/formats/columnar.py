@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ...errors import InputError, Location, RowError, located
 from ...json_columns import JSON, TEXT, is_turns, json_array
 from ...schema import KEYS, ROW
 from ..bytes.compression import is_remote, open_binary
 from ..json.strict import parse_value
-from ..model import RowGroups, SourceFile
+from ..model import ReadOptions, RowGroups, SourceFile
 from .parquet_footer import Count, check_alone, chunks_of
 
 if TYPE_CHECKING:
@@ -69,16 +70,16 @@ def check_parquet(path: str, shown: str) -> None:
 
 
 def read_parquet(
-    uri: str, shown: str, piece: RowGroups, first_row: int, *, columns: Sequence[str] | None,
-    batch_rows: int, batch_bytes: int,
-) -> Iterator[pa.RecordBatch]:  # fmt: skip
+    uri: str, shown: str, piece: RowGroups, first_row: int, options: ReadOptions
+) -> Iterator[pa.RecordBatch]:
     """Source batches of some row groups, in order; small groups are read together."""
     with open_parquet(uri, shown) as file:
-        names = _wanted(file.schema_arrow, columns, shown)
+        names = _wanted(file.schema_arrow, options.columns, shown)
         row = first_row - piece.skip
         stop = None if piece.take is None else first_row + piece.take
-        batch_rows = batch_rows if piece.take is None else min(batch_rows, max(1, piece.skip + piece.take))
-        groups = _groups(file, shown, range(piece.first, piece.stop), batch_rows, batch_bytes)
+        if piece.take is not None:
+            options = replace(options, batch_rows=min(options.batch_rows, max(1, piece.skip + piece.take)))
+        groups = _groups(file, shown, range(piece.first, piece.stop), options)
         for run in _runs(groups):
             if stop is not None and row >= stop:
                 return
@@ -107,14 +108,12 @@ class _Group(Struct, frozen=True):
     chunks: Sequence[Any]
 
 
-def _groups(
-    file: pq.ParquetFile, shown: str, numbers: Sequence[int], batch_rows: int, batch_bytes: int
-) -> Iterator[_Group]:
+def _groups(file: pq.ParquetFile, shown: str, numbers: Sequence[int], options: ReadOptions) -> Iterator[_Group]:
     for start in range(0, len(numbers), _LOOKED_AT):
         some = numbers[start : start + _LOOKED_AT]
         with damage(shown):
             groups = [
-                _Group(number, metadata.num_rows, batch_size(metadata, chunks, batch_rows, batch_bytes), chunks)
+                _Group(number, metadata.num_rows, batch_size(metadata, chunks, options), chunks)
                 for number, chunks in zip(some, chunks_of(file, *some), strict=True)
                 for metadata in (file.metadata.row_group(number),)
             ]
@@ -151,15 +150,15 @@ def _between(batch: pa.RecordBatch, start: int, first: int, stop: int | None) ->
     return batch.slice(begin, min(end, batch.num_rows) - min(begin, batch.num_rows))
 
 
-def batch_size(group: Any, chunks: Sequence[Any], batch_rows: int, batch_bytes: int) -> int:
+def batch_size(group: Any, chunks: Sequence[Any], options: ReadOptions) -> int:
     """Rows to decode at once of a row group, so that about `batch_bytes` come of it; `chunks` are those of `chunks_of`.
 
     A column kept as a dictionary may repeat one long value without end, which no size in the footer shows; the size of
     the dictionary bounds every value of it.
     """
     largest = max((chunk.total_uncompressed_size for chunk in chunks if _is_mostly_dictionary(chunk)), default=0)
-    average = batch_bytes * max(group.num_rows, 1) // max(group.total_byte_size, 1)
-    return int(max(1, min(batch_rows, average, _DICTIONARY_LIMIT // max(largest, 1))))
+    average = options.batch_bytes * max(group.num_rows, 1) // max(group.total_byte_size, 1)
+    return int(max(1, min(options.batch_rows, average, _DICTIONARY_LIMIT // max(largest, 1))))
 
 
 def _is_mostly_dictionary(chunk: Any) -> bool:
@@ -262,17 +261,16 @@ def _holds_json(type: pa.DataType) -> bool:
 
 
 def read_arrow(
-    uri: str, shown: str, first_row: int, take: int | None, *, columns: Sequence[str] | None,
-    batch_rows: int, batch_bytes: int,
-) -> Iterator[pa.RecordBatch]:  # fmt: skip
+    uri: str, shown: str, first_row: int, take: int | None, options: ReadOptions
+) -> Iterator[pa.RecordBatch]:
     """Source batches of an Arrow file or stream, `take` rows from `first_row` on."""
     row, stop = 0, None if take is None else first_row + take
     with damage(shown), _open_arrow(uri, shown) as (schema, batches):
-        names = _wanted(schema, columns, shown) or schema.names
+        names = _wanted(schema, options.columns, shown) or schema.names
         while (batch := _next(batches, shown)) is not None:
             start, row = row, row + batch.num_rows
             part = _between(batch, start, first_row, stop).select(names)
-            rows = min(batch_rows, max(1, batch_bytes * max(part.num_rows, 1) // max(part.nbytes, 1)))
+            rows = min(options.batch_rows, max(1, options.batch_bytes * max(part.num_rows, 1) // max(part.nbytes, 1)))
             for at in range(0, part.num_rows, rows):
                 yield _source_batch(part.slice(at, rows), shown, max(start, first_row) + at)
             if stop is not None and row >= stop:

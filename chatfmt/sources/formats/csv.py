@@ -19,9 +19,9 @@ from msgspec.structs import replace
 from ...errors import InputError, Location, RowError, UsageError
 from ...json_columns import TEXT
 from ...schema import KEYS, ROW
-from ..json.record_batch import SHOWN_BYTES, OnBad, Record, refuse
+from ..json.record_batch import SHOWN_BYTES, Record, refuse
 from ..json.strict import PLAIN_TEXT
-from ..model import Format, ReaderOptions
+from ..model import Format, OnBad, ParseOptions, ReadOptions
 from .jsonl import Start, line_blocks, without_bom
 
 Cells = tuple[list[str], Callable[[], Record]]
@@ -29,35 +29,36 @@ Cells = tuple[list[str], Callable[[], Record]]
 
 
 def read_cells(
-    chunks: Iterable[bytes], start: Start, *, format: Format, shown: str, options: ReaderOptions,
-    names: Sequence[str] | None = None, batch_rows: int, batch_bytes: int, on_bad: OnBad | None,
+    chunks: Iterable[bytes], start: Start, options: ReadOptions, *, format: Format, text: ParseOptions,
+    names: Sequence[str] | None = None,
 ) -> Iterator[pa.RecordBatch]:  # fmt: skip
     """Source batches of the records, each column `string`; `names` are the columns where the chunks hold no header."""
+    sign = delimiter(format, text)
 
-    def described(error: RowError, raw: bytes) -> None:
-        """Tell of a bad record, and how its text is read again."""
-        error.csv = {"columns": list(names or ()), "delimiter": delimiter(format, options), "quote": options.quote}
-        if on_bad is None:
+    def describe(error: RowError, raw: bytes) -> None:
+        """Add to the error of a bad record how to read its text again."""
+        error.csv = {"columns": list(names or ()), "delimiter": sign, "quote": text.quote}
+        if options.on_bad is None:
             raise error
-        on_bad(error, raw)
+        options.on_bad(error, raw)
 
-    if names is None and options.header:
+    if names is None and text.header:
         start = replace(start, row=start.row - 1)
-    records = read_records(chunks, start, format=format, options=options, on_bad=described)
+    records = read_records(chunks, start, format=format, options=text, on_bad=describe)
     if names is None:
-        names, records = take_header(records, options, shown)
+        names, records = take_header(records, text)
     rows: list[int] = []
     held: list[list[str]] = []
     size = 0
     for cells, place in records:
         record = place()
         if len(cells) != len(names):
-            refuse(_wrong_count(len(cells), len(names)), record, described)
+            refuse(_wrong_count(len(cells), len(names)), record, describe)
             continue
         rows.append(record.row)
         held.append(cells)
         size += len(record.raw)
-        if len(held) >= batch_rows or size >= batch_bytes:
+        if len(held) >= options.batch_rows or size >= options.batch_bytes:
             yield _batch(held, rows, names)
             rows, held, size = [], [], 0
     if held:
@@ -78,9 +79,7 @@ def _fields(count: int) -> str:
     return f"{count} field" if count == 1 else f"{count} fields"
 
 
-def take_header(
-    records: Iterator[Cells], options: ReaderOptions, shown: str
-) -> tuple[tuple[str, ...], Iterator[Cells]]:
+def take_header(records: Iterator[Cells], options: ParseOptions) -> tuple[tuple[str, ...], Iterator[Cells]]:
     """The names of the columns, and the records that are left.
 
     Raises InputError where a name appears twice, is one of ours, or the header is none.
@@ -94,13 +93,13 @@ def take_header(
     counts = Counter(names)
     for name in names:
         if counts[name] > 1:
-            raise _bad_name(f"two columns are named `{name}`", first[1]().at(shown))
+            raise _bad_name(f"two columns are named `{name}`", first[1]().location())
         if name in (ROW, KEYS):
-            raise _bad_name(f"a column is named `{name}`, which chatfmt needs for itself", first[1]().at(shown))
+            raise _bad_name(f"a column is named `{name}`, which chatfmt needs for itself", first[1]().location())
     if len(names) == 1 and options.delimiter is None and (other := re.search(r"[;\t|]", names[0])):
         shown_delimiter = repr(other[0])
         hint = f"say `--delimiter {shown_delimiter}`, or `--delimiter ,` if it is right"
-        raise InputError("the header has one column", code="csv.delimiter", at=Location(shown, line=1), hint=hint)
+        raise InputError("the header has one column", code="csv.delimiter", at=Location(line=1), hint=hint)
     return names, records
 
 
@@ -112,7 +111,7 @@ _RENAME = "rename one, or say `--no-header` if the first line is data"
 
 
 def read_records(
-    chunks: Iterable[bytes], start: Start, *, format: Format, options: ReaderOptions, on_bad: OnBad | None = None
+    chunks: Iterable[bytes], start: Start, *, format: Format, options: ParseOptions, on_bad: OnBad | None = None
 ) -> Iterator[Cells]:
     """The records of delimited text, a header among them: start at row -1 where there is one."""
     if start.byte == 0:
@@ -130,7 +129,7 @@ def read_records(
             bad = error if isinstance(error, RowError) else _explained(str(error))
             if lines.row < 0:
                 raise InputError(
-                    f"the header: {bad.message}", code=bad.code, hint=bad.hint, at=lines.record().at("")
+                    f"the header: {bad.message}", code=bad.code, hint=bad.hint, at=lines.record().location()
                 ) from None
             refuse(bad, lines.record(), on_bad)
         else:
@@ -142,7 +141,7 @@ def read_records(
             yield cells, lines.record
 
 
-def delimiter(format: Format, options: ReaderOptions) -> str:
+def delimiter(format: Format, options: ParseOptions) -> str:
     """What parts the fields: as asked for, else a tab in TSV and a comma in CSV; `none` for nothing, so that a line is
     one field. Raises UsageError."""
     given = {"\\t": "\t", "tab": "\t", "none": "\0"}.get(options.delimiter or "", options.delimiter)
@@ -151,7 +150,7 @@ def delimiter(format: Format, options: ReaderOptions) -> str:
     return given or ("\t" if format == "tsv" else ",")
 
 
-def _dialect(format: Format, options: ReaderOptions) -> dict[str, Any]:
+def _dialect(format: Format, options: ParseOptions) -> dict[str, Any]:
     quoting = {} if options.quote else {"quoting": csv.QUOTE_NONE, "quotechar": None}
     return {"delimiter": delimiter(format, options), **quoting}
 
@@ -174,7 +173,7 @@ _NO_QUOTE = "say `--no-quote` if quotes are plain text in this file"
 class _Lines:
     """Decoded lines for `csv.reader`, remembering the bytes of the record that it is at."""
 
-    def __init__(self, chunks: Iterable[bytes], start: Start, options: ReaderOptions) -> None:
+    def __init__(self, chunks: Iterable[bytes], start: Start, options: ParseOptions) -> None:
         blocks = line_blocks(chunks, options.max_row_bytes)
         self.lines = chain.from_iterable(_split(block) for block, _ in blocks)
         self.row, self.line, self.byte = start.row - 1, start.line, start.byte

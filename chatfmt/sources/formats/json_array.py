@@ -11,55 +11,53 @@ import numpy as np
 import pyarrow as pa
 
 from ...errors import InputError, Location
-from ..json.record_batch import OnBad, Record, field_batch, object_batch
+from ..json.record_batch import Record, field_batch, object_batch
 from ..json.structure import State, structure
 from ..json.uniform_lines import uniform_fields
+from ..model import ReadOptions
 from .jsonl import Start, without_bom
 
 _SPACE = b" \t\r\n"
 
 
 def read_elements(
-    chunks: Iterable[bytes], start: Start, *, shown: str, body: bool = False, partial: bool = False,
-    batch_rows: int, batch_bytes: int, max_row_bytes: int, on_bad: OnBad | None,
-) -> Iterator[pa.RecordBatch]:  # fmt: skip
-    """Source batches of the elements; with `body` the chunks begin at an element, with
-    `partial` they end behind a comma."""
+    chunks: Iterable[bytes], start: Start, options: ReadOptions, *, is_part: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """Source batches of the elements; `start` and `is_part` are those of `elements`."""
     held: list[Record] = []
     size = 0
-    for record in elements(chunks, start, shown=shown, body=body, partial=partial, max_row_bytes=max_row_bytes):
+    for record in elements(chunks, start, options.max_row_bytes, is_part=is_part):
         held.append(record)
         size += len(record.raw)
-        if len(held) >= batch_rows or size >= batch_bytes:
-            yield from _batches(held, max_row_bytes, on_bad)
+        if len(held) >= options.batch_rows or size >= options.batch_bytes:
+            yield from _batches(held, options)
             held, size = [], 0
-    yield from _batches(held, max_row_bytes, on_bad)
+    yield from _batches(held, options)
 
 
-def _batches(records: Sequence[Record], max_row_bytes: int, on_bad: OnBad | None) -> Iterator[pa.RecordBatch]:
+def _batches(records: Sequence[Record], options: ReadOptions) -> Iterator[pa.RecordBatch]:
     rows = [record.row for record in records]
     lines = b"\n".join([*(record.raw for record in records), b""])
-    alike = lines.count(b"\n") == len(records) and len(lines) <= max_row_bytes
+    alike = lines.count(b"\n") == len(records) and len(lines) <= options.max_row_bytes
     found = uniform_fields(lines) if alike and records else None
     if found and found[1] == len(records):
         yield field_batch(found[0], rows)
         return
-    batch = object_batch([record.raw for record in records], rows, records.__getitem__, max_row_bytes, on_bad)
+    batch = object_batch([record.raw for record in records], rows, records.__getitem__, options)
     if batch.num_rows:
         yield batch
 
 
-def elements(
-    chunks: Iterable[bytes], start: Start, *, shown: str, body: bool = False, partial: bool = False, max_row_bytes: int
-) -> Iterator[Record]:
-    """The elements of the array, of one longer than `max_row_bytes` no more than is needed to see that.
+def elements(chunks: Iterable[bytes], start: Start, max_row_bytes: int, *, is_part: bool = False) -> Iterator[Record]:
+    """Yield the elements of the array; of an element longer than `max_row_bytes` only enough to see that.
 
-    Raises InputError for what is before or behind the array, and where it does not end.
+    From byte 0 the chunks begin before the array, from any other at an element of it. With `is_part` they may also end
+    after a comma. Raises InputError for anything before or after the array, and where it does not end.
     """
     chunks, bom = without_bom(chunks) if start.byte == 0 else (chunks, 0)
     pending = _Pending(start.row, start.line, start.byte + bom, max_row_bytes)
-    inside, ended = body, False
-    for text, mark in _pieces(chunks, int(body)):
+    inside, ended = start.byte > 0, False
+    for text, mark in _pieces(chunks, int(inside)):
         pending.add(text)
         if inside and mark:
             inside, ended = mark == b",", mark == b"]"
@@ -67,11 +65,11 @@ def elements(
                 yield pending.take()
         elif mark or (not inside and not pending.is_blank()):
             if ended or mark != b"[" or not pending.is_blank():
-                raise InputError(_OUTSIDE, code="json.syntax", at=pending.place(shown))
+                raise InputError(_OUTSIDE, code="json.syntax", at=pending.location())
             inside = True
         pending.skip(len(mark)) if mark else None
-    if not ended and not (partial and inside and pending.is_blank()):
-        raise InputError("the array does not end", code="file.truncated", at=pending.place(shown))
+    if not ended and not (is_part and inside and pending.is_blank()):
+        raise InputError("the array does not end", code="file.truncated", at=pending.location())
 
 
 _OUTSIDE = "something lies outside of the array of records"
@@ -107,8 +105,8 @@ class _Pending:
         self.byte, self.line = self.byte + self.size + mark, self.line + self.lines
         self.parts, self.size, self.lines = [], 0, 0
 
-    def place(self, shown: str) -> Location:
-        return Location(shown, line=self.line + self.lines, byte=self.byte + self.size)
+    def location(self) -> Location:
+        return Location(line=self.line + self.lines, byte=self.byte + self.size)
 
 
 def _pieces(chunks: Iterable[bytes], depth: int) -> Iterator[tuple[bytes, bytes]]:

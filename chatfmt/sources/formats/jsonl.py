@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
-from ..json.record_batch import SHOWN_BYTES, OnBad, Record, field_batch, object_batch, refuse, too_large
+from ..json.record_batch import SHOWN_BYTES, Record, field_batch, object_batch, refuse, too_large
 from ..json.strict import BOM
 from ..json.uniform_lines import uniform_fields
+from ..model import ReadOptions
 
 
 class Start(Struct, frozen=True):
@@ -26,26 +27,25 @@ class Start(Struct, frozen=True):
     byte: int = 0
 
 
-def read_lines(
-    chunks: Iterable[bytes], start: Start, *, batch_rows: int, max_row_bytes: int, on_bad: OnBad | None
-) -> Iterator[pa.RecordBatch]:
+def read_lines(chunks: Iterable[bytes], start: Start, options: ReadOptions) -> Iterator[pa.RecordBatch]:
     """Source batches of the lines in `chunks`, at most `batch_rows` lines each."""
+    longest = options.max_row_bytes
     chunks, bom = without_bom(chunks) if start.byte == 0 else (chunks, 0)
     row, line, byte = start.row, start.line, start.byte + bom
     misses = 0
-    for block, too_long in line_blocks(chunks, max_row_bytes):
+    for block, too_long in line_blocks(chunks, longest):
         if too_long:
-            refuse(too_large(max_row_bytes), Record(block, row, line, byte), on_bad)
+            refuse(too_large(longest), Record(block, row, line, byte), options.on_bad)
             row, line, byte = row + 1, line + 1, byte + too_long
             continue
-        for part in _parts(block, batch_rows):
-            found = uniform_fields(part) if misses < _MISSES and len(part) <= max_row_bytes else None
+        for part in _parts(block, options.batch_rows):
+            found = uniform_fields(part) if misses < _MISSES and len(part) <= longest else None
             misses = 0 if found else misses + 1
             if found:
                 batch, lines = field_batch(found[0], range(row, row + found[1])), found[1]
                 records = lines
             else:
-                batch, records, lines = _batch(part, Start(row, line, byte), max_row_bytes, on_bad)
+                batch, records, lines = _batch(part, Start(row, line, byte), options)
             row, line, byte = row + records, line + lines, byte + len(part)
             if batch.num_rows:
                 yield batch
@@ -76,7 +76,7 @@ def without_bom(chunks: Iterable[bytes]) -> tuple[Iterator[bytes], int]:
     return chain([head[bom:]], rest), bom
 
 
-def _batch(part: bytes, start: Start, max_row_bytes: int, on_bad: OnBad | None) -> tuple[pa.RecordBatch, int, int]:
+def _batch(part: bytes, start: Start, options: ReadOptions) -> tuple[pa.RecordBatch, int, int]:
     """The batch of some lines, the number of records and the number of lines."""
     lines = part.split(b"\n")
     if not lines[-1]:
@@ -90,7 +90,7 @@ def _batch(part: bytes, start: Start, max_row_bytes: int, on_bad: OnBad | None) 
         return Record(raws[index].removesuffix(b"\r"), start.row + index, start.line + len(before), byte)
 
     rows = range(start.row, start.row + len(raws))
-    return object_batch(raws, rows, place, max_row_bytes, on_bad), len(raws), len(lines)
+    return object_batch(raws, rows, place, options), len(raws), len(lines)
 
 
 def _is_blank(line: bytes) -> bool:

@@ -17,8 +17,8 @@ from ...errors import InputError, Location, RowError
 from ...json_columns import decode_objects
 from ...manifest import VERSION
 from ...schema import KEYS, ROW
-from ..json.record_batch import OnBad, to_batch, to_object
-from ..model import ReaderOptions
+from ..json.record_batch import to_batch, to_object
+from ..model import OnBad, ParseOptions, ReadOptions
 from .csv import read_cells
 from .jsonl import Start
 
@@ -101,10 +101,10 @@ def _is_csv(value: Any) -> bool:
 def _record(raw: bytes, csv: Mapping[str, Any]) -> dict[str, Any]:
     """The record of one row of delimited text; raises RowError."""
     inside = Start(byte=1)  # at byte 0 a byte order mark would be none of the text
+    text = ParseOptions(header=False, quote=csv["quote"], delimiter=csv["delimiter"])
     batches = read_cells(
-        [raw], inside, format="csv", shown="", names=csv["columns"] or None, batch_rows=2, batch_bytes=len(raw),
-        options=ReaderOptions(header=False, quote=csv["quote"], delimiter=csv["delimiter"]), on_bad=None,
-    )  # fmt: skip
+        [raw], inside, ReadOptions(batch_rows=2), format="csv", text=text, names=csv["columns"] or None
+    )
     records = [record for batch in batches for record in _records(batch)]
     if len(records) != 1:
         raise RowError(f"the text is {len(records)} records", code="csv.fields", hint="keep one row in `raw.data`")

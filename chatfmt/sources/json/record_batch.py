@@ -12,9 +12,8 @@ from msgspec import Struct
 from ...errors import Location, RowError
 from ...json_columns import encode_objects
 from ...schema import KEYS, ROW
+from ..model import OnBad, ReadOptions
 from .strict import as_record, check_value, is_plain, parse_object
-
-OnBad = Callable[[RowError, bytes], None]
 
 
 class Record(Struct, frozen=True):
@@ -25,9 +24,9 @@ class Record(Struct, frozen=True):
     line: int
     byte: int
 
-    def at(self, file: str) -> Location:
-        """Where it begins, for what is wrong with the whole file."""
-        return Location(file, line=self.line, byte=self.byte)
+    def location(self) -> Location:
+        """Where the record begins, for an error about the whole file."""
+        return Location(line=self.line, byte=self.byte)
 
 
 SHOWN_BYTES = 64 << 10
@@ -35,13 +34,13 @@ SHOWN_BYTES = 64 << 10
 
 
 def object_batch(
-    raws: Sequence[bytes], rows: Sequence[int], place: Callable[[int], Record], max_bytes: int, on_bad: OnBad | None
+    raws: Sequence[bytes], rows: Sequence[int], place: Callable[[int], Record], options: ReadOptions
 ) -> pa.RecordBatch:
     """The batch of `raws`, JSON text of one object each; `place` tells the whole record of an index when it is bad."""
     try:
-        return to_batch([_parse(raw, max_bytes) for raw in raws], rows)
+        return to_batch([_parse(raw, options.max_row_bytes) for raw in raws], rows)
     except (ValueError, RowError):
-        good = list(_good(map(place, range(len(raws))), max_bytes, on_bad))
+        good = list(_good(map(place, range(len(raws))), options))
         return to_batch([value for value, _ in good], [row for _, row in good])
 
 
@@ -55,14 +54,14 @@ def _parse(raw: bytes, max_bytes: int) -> dict[str, Any]:
     return record
 
 
-def _good(records: Iterable[Record], max_bytes: int, on_bad: OnBad | None) -> Iterator[tuple[dict[str, Any], int]]:
+def _good(records: Iterable[Record], options: ReadOptions) -> Iterator[tuple[dict[str, Any], int]]:
     for record in records:
         try:
-            if len(record.raw) > max_bytes:
-                raise too_large(max_bytes)
+            if len(record.raw) > options.max_row_bytes:
+                raise too_large(options.max_row_bytes)
             yield to_object(record.raw), record.row
         except RowError as error:
-            refuse(error, record, on_bad)
+            refuse(error, record, options.on_bad)
 
 
 def to_object(raw: bytes) -> dict[str, Any]:

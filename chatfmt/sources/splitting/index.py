@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from ...errors import located
 from ..bytes.compression import CHUNK
 from ..bytes.text import content, is_seekable
 from ..formats.columnar import arrow_rows, open_parquet
@@ -17,7 +18,7 @@ from ..formats.csv import read_records, take_header
 from ..formats.json_array import elements
 from ..formats.json_document import document_records
 from ..formats.jsonl import Start, line_blocks, without_bom
-from ..model import ReaderOptions, SourceFile
+from ..model import ParseOptions, SourceFile
 
 _SPACES = np.isin(np.arange(256), list(b" \t\r\n"))
 
@@ -33,7 +34,7 @@ class Index(Struct, frozen=True):
     columns: tuple[str, ...] | None = None
 
 
-def index(file: SourceFile, options: ReaderOptions, limit: int | None = None) -> Index:
+def index(file: SourceFile, options: ParseOptions, limit: int | None = None) -> Index:
     """The index of a text file, or the row count of any; counting may stop once there are `limit` rows."""
     if file.format == "parquet":
         with open_parquet(file.uri, file.shown) as opened:
@@ -43,41 +44,42 @@ def index(file: SourceFile, options: ReaderOptions, limit: int | None = None) ->
     if file.format == "jsonl" and options.field is None:
         marks, rows = _line_marks(content(file, options), options.max_row_bytes, limit)
         return Index(tuple(marks) if is_seekable(file, options) else (), rows)
-    starts, columns = _record_starts(file, options)
-    marks, rows = _sparse(islice(starts, limit))
+    with located(file.shown):
+        starts, columns = _record_starts(file, options)
+        marks, rows = _sparse(islice(starts, limit))
     return Index(tuple(marks) if is_seekable(file, options) else (), rows, columns)
 
 
-def locate(file: SourceFile, options: ReaderOptions, found: Index, row: int) -> Start:
+def locate(file: SourceFile, options: ParseOptions, found: Index, row: int) -> Start:
     """Where record `row` begins, which must be among those counted."""
     mark = found.marks[bisect_right(found.marks, row, key=lambda start: start.row) - 1]
     if mark.row == row:
         return mark
-    starts = _starts_from(file, options, mark)
-    return next(islice(starts, row - mark.row, None))
+    with located(file.shown):
+        return next(islice(_starts_from(file, options, mark), row - mark.row, None))
 
 
-def _starts_from(file: SourceFile, options: ReaderOptions, mark: Start) -> Iterator[Start]:
+def _starts_from(file: SourceFile, options: ParseOptions, mark: Start) -> Iterator[Start]:
     chunks = content(file, options, mark.byte)
     if file.format == "jsonl":
         return _line_starts(chunks, mark, options.max_row_bytes)
     if file.format == "json":
-        found = elements(chunks, mark, shown=file.shown, body=True, max_row_bytes=options.max_row_bytes)
+        found = elements(chunks, mark, options.max_row_bytes)
         return (Start(record.row, record.line, record.byte) for record in found)
     records = read_records(chunks, mark, format=file.format, options=options, on_bad=_ignore)
     return (Start(place.row, place.line, place.byte) for place in (place() for _, place in records))
 
 
-def _record_starts(file: SourceFile, options: ReaderOptions) -> tuple[Iterator[Start], tuple[str, ...] | None]:
+def _record_starts(file: SourceFile, options: ParseOptions) -> tuple[Iterator[Start], tuple[str, ...] | None]:
     if options.field is not None:
         return (Start(row) for row, _ in enumerate(document_records(content(file, options), file, options.field))), None
     chunks = content(file, options)
     if file.format == "json":
-        found = elements(chunks, Start(), shown=file.shown, max_row_bytes=options.max_row_bytes)
+        found = elements(chunks, Start(), options.max_row_bytes)
         return (Start(record.row, record.line, record.byte) for record in found), None
     start = Start(-1 if options.header else 0)
     records = read_records(chunks, start, format=file.format, options=options, on_bad=_ignore)
-    columns, records = take_header(records, options, file.shown)
+    columns, records = take_header(records, options)
     places = (place() for _, place in records)
     return (Start(place.row, place.line, place.byte) for place in places), columns
 

@@ -11,15 +11,15 @@ from msgspec.structs import replace
 from ...json_columns import dumps
 from ..bytes.text import content, is_seekable
 from ..formats.json_document import document_records
-from ..model import ReaderOptions, Source, SourceFile
+from ..model import ParseOptions, Source, SourceFile
 
 
-def needs_spool(file: SourceFile, options: ReaderOptions) -> bool:
+def needs_spool(file: SourceFile, options: ParseOptions) -> bool:
     """Whether cutting the file into shards would read it from its beginning for each."""
     return file.format not in ("parquet", "arrow") and not is_seekable(file, options)
 
 
-def spool(file: SourceFile, folder: Path, options: ReaderOptions) -> SourceFile:
+def spool(file: SourceFile, folder: Path, options: ParseOptions) -> SourceFile:
     """The same records in a plain file in `folder`, under the same `shown` name and row numbers.
 
     Compressed or recoded text is written as UTF-8 text of the same format, byte for byte; the records of a JSON
@@ -36,7 +36,7 @@ def spool(file: SourceFile, folder: Path, options: ReaderOptions) -> SourceFile:
     return SourceFile(str(target), file.shown, format, None, target.stat().st_size)
 
 
-def spooled_options(options: ReaderOptions) -> ReaderOptions:
+def spooled_options(options: ParseOptions) -> ParseOptions:
     """The options that read what `spool` wrote."""
     return replace(options, field=None, encoding=None)
 
@@ -52,5 +52,5 @@ def spooled(source: Source, folder: Path) -> Source:
     return replace(source, splits=plain, options=spooled_options(source.options))
 
 
-def _plain(file: SourceFile, folder: Path, options: ReaderOptions) -> SourceFile:
+def _plain(file: SourceFile, folder: Path, options: ParseOptions) -> SourceFile:
     return spool(file, folder, options) if needs_spool(file, options) else file

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatfmt.errors import InputError, UsageError
-from chatfmt.sources import ReaderOptions, read_stream
+from chatfmt.sources import ParseOptions, read_stream
 
 from ..reading import bad_rows, read_all, rows_of, written
 
@@ -31,7 +31,7 @@ BAD: dict[str, tuple[bytes, str, tuple[int, int, int], bytes]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_records(name: str, tmp_path: Path) -> None:
     raw, code, place, shown = BAD[name]
-    good, bad = bad_rows(written(tmp_path, b"a,b\n0,0\n" + raw + b"9,9\n", "x.csv"), ReaderOptions(max_row_bytes=1000))
+    good, bad = bad_rows(written(tmp_path, b"a,b\n0,0\n" + raw + b"9,9\n", "x.csv"), ParseOptions(max_row_bytes=1000))
     assert good == [{"a": "0", "b": "0"}, {"a": "9", "b": "9"}]
     assert bad == [(code, place, shown)]
 
@@ -41,32 +41,32 @@ def test_a_quote_left_open(tmp_path: Path) -> None:
     assert (good, bad) == ([{"a": "0", "b": "0"}], [("csv.quote", (1, 3, 8), b'"1,2\n3,4')])
 
 
-GOOD: dict[str, tuple[bytes, str, ReaderOptions, list[dict[str, Any]]]] = {
+GOOD: dict[str, tuple[bytes, str, ParseOptions, list[dict[str, Any]]]] = {
     "nothing is a number": (
-        b"id,a\n007,3.3\n1e5,TRUE\nNA,\n", "x.csv", ReaderOptions(),
+        b"id,a\n007,3.3\n1e5,TRUE\nNA,\n", "x.csv", ParseOptions(),
         [{"id": "007", "a": "3.3"}, {"id": "1e5", "a": "TRUE"}, {"id": "NA", "a": ""}],
     ),
-    "lines in cells": (b'a,b\r\n"x\r\ny","""q"""\r\n', "x.csv", ReaderOptions(), [{"a": "x\r\ny", "b": '"q"'}]),
-    "spaces stay": (b"a,b\n x , y\t\n", "x.csv", ReaderOptions(), [{"a": " x ", "b": " y\t"}]),
+    "lines in cells": (b'a,b\r\n"x\r\ny","""q"""\r\n', "x.csv", ParseOptions(), [{"a": "x\r\ny", "b": '"q"'}]),
+    "spaces stay": (b"a,b\n x , y\t\n", "x.csv", ParseOptions(), [{"a": " x ", "b": " y\t"}]),
     "line ends of Unicode": (
-        "a,b\nx\u2028\u0085\x0b,y\n".encode(), "x.csv", ReaderOptions(),
+        "a,b\nx\u2028\u0085\x0b,y\n".encode(), "x.csv", ParseOptions(),
         [{"a": "x\u2028\u0085\x0b", "b": "y"}],
     ),
     "no header": (
-        b"1,2\n3,4\n", "x.csv", ReaderOptions(header=False),
+        b"1,2\n3,4\n", "x.csv", ParseOptions(header=False),
         [{"column1": "1", "column2": "2"}, {"column1": "3", "column2": "4"}],
     ),
-    "no quotes": (b'a\tb\n"x\t"\n', "x.tsv", ReaderOptions(quote=False), [{"a": '"x', "b": '"'}]),
-    "another delimiter": (b"a;b\n1,5;2\n", "x.csv", ReaderOptions(delimiter=";"), [{"a": "1,5", "b": "2"}]),
+    "no quotes": (b'a\tb\n"x\t"\n', "x.tsv", ParseOptions(quote=False), [{"a": '"x', "b": '"'}]),
+    "another delimiter": (b"a;b\n1,5;2\n", "x.csv", ParseOptions(delimiter=";"), [{"a": "1,5", "b": "2"}]),
     "latin-1": (
-        "a,b\ncafé,ß\n".encode("latin-1"), "x.csv", ReaderOptions(encoding="latin-1"),
+        "a,b\ncafé,ß\n".encode("latin-1"), "x.csv", ParseOptions(encoding="latin-1"),
         [{"a": "café", "b": "ß"}],
     ),
-    "UTF-16": ("a,b\né,日\n".encode("utf-16"), "x.csv", ReaderOptions(encoding="utf-16"), [{"a": "é", "b": "日"}]),
-    "a name for the index": (b",a\n0,x\n", "x.csv", ReaderOptions(), [{"": "0", "a": "x"}]),
-    "JSON in cells": (b'a,b\n"[1, 2]","{""k"": 1}"\n', "x.csv", ReaderOptions(), [{"a": "[1, 2]", "b": '{"k": 1}'}]),
-    "one column": (b"text\nx\n\ny\n", "x.csv", ReaderOptions(), [{"text": "x"}, {"text": "y"}]),
-    "blank lines": (b"a,b\n\n1,2\n\r\n", "x.csv", ReaderOptions(), [{"a": "1", "b": "2"}]),
+    "UTF-16": ("a,b\né,日\n".encode("utf-16"), "x.csv", ParseOptions(encoding="utf-16"), [{"a": "é", "b": "日"}]),
+    "a name for the index": (b",a\n0,x\n", "x.csv", ParseOptions(), [{"": "0", "a": "x"}]),
+    "JSON in cells": (b'a,b\n"[1, 2]","{""k"": 1}"\n', "x.csv", ParseOptions(), [{"a": "[1, 2]", "b": '{"k": 1}'}]),
+    "one column": (b"text\nx\n\ny\n", "x.csv", ParseOptions(), [{"text": "x"}, {"text": "y"}]),
+    "blank lines": (b"a,b\n\n1,2\n\r\n", "x.csv", ParseOptions(), [{"a": "1", "b": "2"}]),
 }  # fmt: skip
 
 
@@ -86,10 +86,10 @@ def test_headers_and_options_that_are_refused(tmp_path: Path) -> None:
         read_all(written(tmp_path, b"a,b,a\n1,2,3\n", "x.csv"))
     assert (caught.value.code, caught.value.message) == ("csv.header", "two columns are named `a`")
     with pytest.raises(UsageError) as usage:
-        read_all(written(tmp_path, b"a,b\n1,2\n", "x.csv"), ReaderOptions(delimiter="ab"))
+        read_all(written(tmp_path, b"a,b\n1,2\n", "x.csv"), ParseOptions(delimiter="ab"))
     assert usage.value.message == "`--delimiter ab` is not one character"
     with pytest.raises(UsageError) as unknown:
-        read_all(written(tmp_path, b"a,b\n1,2\n", "x.csv"), ReaderOptions(encoding="utf-99"))
+        read_all(written(tmp_path, b"a,b\n1,2\n", "x.csv"), ParseOptions(encoding="utf-99"))
     assert unknown.value.message == "unknown encoding `utf-99`"
     with pytest.raises(InputError) as one:
         read_all(written(tmp_path, b"a;b\n1;2\n", "x.csv"))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatfmt.errors import InputError, RowError
-from chatfmt.sources import ReaderOptions, read, read_stream
+from chatfmt.sources import ParseOptions, read, read_stream
 from chatfmt.sources.json.strict import parse_object
 
 from ..reading import bad_rows, pieces, read_all, rows_of, written
@@ -158,7 +158,7 @@ style = st.sampled_from([{"ensure_ascii": True}, {"ensure_ascii": False}, {"sepa
 
 @given(rows=st.lists(row, max_size=12), batch=st.integers(1, 5), form=style)
 def test_any_rows_come_back_as_the_slow_reader_has_them(rows: list[Any], batch: int, form: dict[str, Any]) -> None:
-    options = ReaderOptions(allow_empty=True)
+    options = ParseOptions(allow_empty=True)
     array = json.dumps(rows, **form).encode()
     want = repr(json.loads(array))
     assert repr(rows_of(read_stream(io.BytesIO(array), options=options, batch_rows=batch))) == want
@@ -225,7 +225,7 @@ def test_elements_of_a_bad_array_are_told_apart(tmp_path: Path) -> None:
 def test_a_record_that_is_too_long(name: str, tmp_path: Path) -> None:
     rows = [b'{"a":1}', b'{"a":"' + b"x" * 10_000_000 + b'"}', b'{"a":2}', b'{"a":"' + b"y" * 200 + b'"}']
     raw = b"\n".join(rows) if name == "x.jsonl" else b"[" + b",".join(rows) + b"]"
-    good, bad = bad_rows(written(tmp_path, raw, name), ReaderOptions(max_row_bytes=100))
+    good, bad = bad_rows(written(tmp_path, raw, name), ParseOptions(max_row_bytes=100))
     assert good == [{"a": 1}, {"a": 2}]
     assert [(code, place[0]) for code, place, _ in bad] == [("json.too_large", 1), ("json.too_large", 3)]
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatfmt.errors import InputError, UnknownName, UsageError
-from chatfmt.sources import ReaderOptions, plan_splits, read, resolve, sample, spooled
+from chatfmt.sources import ParseOptions, plan_splits, read, resolve, sample, spooled
 from chatfmt.sources.bytes.compression import CHUNK
 from chatfmt.sources.discovery.split_slices import asked_slices, parse_slices
 from chatfmt.sources.splitting.planner import Planner
@@ -116,7 +116,7 @@ def test_spooled_files_have_the_same_rows(name: str, tmp_path: Path) -> None:
 
 
 def test_a_field_is_spooled_as_lines(tmp_path: Path) -> None:
-    options = ReaderOptions(field="data")
+    options = ParseOptions(field="data")
     source = resolve(written(tmp_path, json.dumps({"data": ROWS}).encode(), "x.json"), options=options)
     (tmp_path / "spool").mkdir()
     plain = spooled(source, tmp_path / "spool")
