@@ -91,7 +91,7 @@ def worker_processes(executor: str = "processes", *modules: str) -> Iterator[Non
     from ..executors.worker_main import without_pandas
 
     without_pandas()
-    forks = executor == "processes"
+    forks = executor in executors.EXECUTORS and executors.EXECUTORS[executor].forks
     with (
         terminal.warnings_said(),
         executors.opened("chatfmt.pipeline.running.run", *modules) if forks else nullcontext(),

@@ -69,6 +69,8 @@ class Command(Quick, TyperCommand):
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         others: list[tuple[str, str]] = []
         for parameter in self.get_params(ctx):
+            if callable(parameter.metavar):
+                parameter.metavar, parameter.help = parameter.metavar()
             if parameter.param_type_name == "argument":
                 sections["Arguments"].append((_called(parameter), getattr(parameter, "help", None) or ""))
             elif record := parameter.get_help_record(ctx):

@@ -21,8 +21,16 @@ Option = Any
 Group = Mapping[str, Option]
 
 
-def _option(type: Any, *names: str, help: str, panel: str, metavar: str | None = None) -> Option:
+def _option(type: Any, *names: str, help: str, panel: str, metavar: Any = None) -> Option:
     return Annotated[type | None, typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)]
+
+
+def _executor_help() -> tuple[str, str]:
+    """Return metavar and help of `--executor`; importing the executors is only worth it when help is shown."""
+    from ..executors import EXECUTORS
+
+    *most, last = [executor.summary for executor in EXECUTORS.values()]
+    return "|".join(EXECUTORS), f"Run tasks {', '.join(most)} or {last}."
 
 
 def _processes(text: str) -> int:
@@ -33,7 +41,10 @@ def _processes(text: str) -> int:
 
 
 def _group(panel: str, rows: Mapping[str, tuple[Any, ...]]) -> Group:
-    """Options from rows of (type, metavar, help, further names…); the first name follows from the key."""
+    """Options from rows of (type, metavar, help, further names…); the first name follows from the key.
+
+    A function in place of the metavar returns metavar and help when the help is shown.
+    """
     made = {}
     for key, (type, metavar, help, *names) in rows.items():
         flag = "--" + key.replace("_", "-")
@@ -161,7 +172,7 @@ RUN = _group(
     {
         "out": (str, "OUT", "Folder (shards), file (x.jsonl, x.parquet, x.jsonl.zst) or - .", "-o", "--out"),
         "workers": (str, "N", "Processes to use; default one a core."),
-        "executor": (str, "serial|processes|ray", "What runs the tasks."),
+        "executor": (str, _executor_help, ""),
         "on_error": (str, "stop|skip", "Stop at the first bad row, or count and keep such rows."),
         "rejects": (str, "FILE", "Where rows that were left out go, each with its reason."),
         "max_bad": (str, "N|P%", "How many rows may be left out."),

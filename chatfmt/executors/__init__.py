@@ -1,77 +1,52 @@
 """Executors run independent tasks and yield their results in task order. They know nothing of chat.
 
-An executor is `(fn, tasks, workers, on_position) -> Iterator[result]`. `fn` is a function at the top of a module; tasks
-and results pickle. What `fn` raises is raised by the iterator, as it was, and the first in task order wins. A worker
-that dies is replaced and its task run once more; the second time an error with `code="worker.lost"` names the task:
-InputError for a crash in native code, OutputError for a kill.
+An executor runs `(fn, tasks, workers, on_position) -> Iterator[result]`. `fn` is a function at the top of a module;
+tasks and results must pickle. An exception of `fn` is raised by the iterator, unchanged; if several tasks fail, the
+first in task order. A worker that dies is replaced and its task run once more; if it dies again, an error with
+`code="worker.lost"` names the task: InputError after a crash in native code, OutputError after a kill.
 
-Where `fn` tells its places with `at`, that error names the last; if the task has a method `row_by_row(place)`, `fn` is
-called once more with its result, to tell places finely and change nothing. Every place is given to `on_position` too, with
-its task, in the thread that asks for results (Ray gives none).
+If `fn` calls `report_position`, that error includes the last position; if the task has a method `row_by_row(position)`,
+`fn` is called once more with what it returns, which must report finer positions and change nothing. `on_position` is
+called with each task and its positions too, in the thread that iterates over the results (Ray reports none).
 
-When the iterator ends, raises or is closed, no worker is left: wrap it in `contextlib.closing` where the loop around it
+When the iterator ends, raises or is closed, no worker is left: wrap it in `contextlib.closing` if the loop around it
 may raise.
+
+Names outside the registry are imported on first use, so that the help can list the executors at no cost.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import partial
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from ..errors import UnknownName
-from .fork_server import current
-from .pool import OnPosition, ignore_position, opened, processes
-from .pool import in_worker as _in_worker
+from ..lazy import attach
+from .base import Executor as Executor
+from .base import OnPosition as OnPosition
+from .base import cores as cores
+from .base import ignore_position as ignore_position
+from .position import report_position as report_position
+from .processes import processes as processes
 from .ray import ray
-from .worker_main import position_listener, report_position
+from .serial import serial as serial
 
-__all__ = [
-    "EXECUTORS", "Executor", "OnPosition", "in_worker", "report_position", "cores", "executor", "has_fork_server", "ignore_position", "opened", "processes",
-    "serial",
-]  # fmt: skip
+if TYPE_CHECKING:
+    from .pool import has_fork_server as has_fork_server
+    from .pool import in_worker as in_worker
+    from .pool import opened as opened
 
-T = TypeVar("T")
-R = TypeVar("R")
+__getattr__, _ = attach(__name__, {".pool": ("has_fork_server", "in_worker", "opened")})
 
-
-class Executor(Protocol):
-    def __call__(
-        self, fn: Callable[[T], R], tasks: Sequence[T], workers: int, on_position: OnPosition[T] = ignore_position
-    ) -> Iterator[R]: ...
-
-
-def serial(
-    fn: Callable[[T], R], tasks: Sequence[T], workers: int, on_position: OnPosition[T] = ignore_position
-) -> Iterator[R]:
-    """The results of the tasks, run one after the other in this process."""
-    for task in tasks:
-        with position_listener(partial(on_position, task)):
-            made = fn(task)
-        yield made
-
-
-def has_fork_server() -> bool:
-    """Whether another process costs next to nothing here, because a nursery is open."""
-    return current() is not None
-
-
-def in_worker(fn: Callable[[T], Iterator[R]], task: T) -> Generator[R, None, None]:
-    """What the generator `fn(task)` yields, always the same: from a worker where a nursery is open, else from here."""
-    yield from _in_worker(fn, task) if has_fork_server() else fn(task)
-
-
-def cores() -> int:
-    """How many processes may run at once."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-EXECUTORS: dict[str, Executor] = {"serial": serial, "processes": processes, "ray": ray}
+EXECUTORS = {
+    "serial": Executor(serial, "in this process"),
+    "processes": Executor(processes, "in worker processes", forks=True),
+    "ray": Executor(ray, "on a Ray cluster"),
+}
+"""The executors by name; help, `--executor` and the fork server follow from an entry."""
 
 
 def executor(name: str) -> Executor:
-    """The executor with that name; raises UnknownName."""
+    """Return the executor with that name; raises UnknownName."""
     if name not in EXECUTORS:
         raise UnknownName.of("executor", name, EXECUTORS)
     return EXECUTORS[name]

@@ -7,7 +7,7 @@ import logging
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -16,41 +16,31 @@ from msgspec import Struct
 
 from ..errors import ChatfmtError, InputError, OutputError
 from . import fork_server
+from .base import TASKS_AHEAD, OnPosition, task_name
 from .messages import FAILED, ITEM
 from .worker_handle import Worker, WorkerDied, payload_of
 from .worker_main import each, result
 
 T = TypeVar("T")
 R = TypeVar("R")
-OnPosition = Callable[[T, object], object]
-"""Called with a task and the place that it is at."""
-
-AHEAD = 4
-"""Tasks in flight a worker, so that one slow task does not leave the other workers without any."""
 _log = logging.getLogger("chatfmt")
 
 
-def ignore_position(task: object, place: object) -> None:
-    """Nobody asks where tasks are."""
+def has_fork_server() -> bool:
+    """Return whether a fork server is open, so that another worker costs next to nothing."""
+    return fork_server.current() is not None
 
 
-def processes(
-    fn: Callable[[T], R], tasks: Sequence[T], workers: int, on_position: OnPosition[T] = ignore_position
-) -> Iterator[R]:
-    """The results of the tasks, run by up to `workers` processes that are started once and last for all of them."""
-    pool = Pool(max(1, min(workers, len(tasks))))
-    try:
-        yield from pool.run(fn, tasks, on_position)
-    finally:
-        pool.close()
+def in_worker(fn: Callable[[T], Iterator[R]], task: T) -> Generator[R, None, None]:
+    """Yield what the generator `fn(task)` yields: from a worker if a fork server is open, else from this process.
 
-
-def in_worker(fn: Callable[[T], Iterator[R]], task: T) -> Iterator[R]:
-    """What the generator `fn(task)` yields, run in a worker, so that a crash in native code is an error here.
-
-    Raises what `fn` raises, and `worker.lost` errors as `processes` does. A worker that dies is replaced once: `fn`
-    must yield the same again, and what was yielded before is passed over.
+    In a worker, a crash in native code becomes an error here: raises what `fn` raises, and `worker.lost` errors as
+    `processes` does. A worker that dies is replaced once: `fn` must yield the same again, and what was yielded before
+    is skipped.
     """
+    if not has_fork_server():
+        yield from fn(task)
+        return
     given = 0
     try:
         for value in _yielded(fn, task):
@@ -135,12 +125,12 @@ class Pool:
             thread.start()
 
     def run(self, fn: Callable[[T], R], tasks: Sequence[T], on_position: OnPosition[T]) -> Iterator[R]:
-        """The results in task order; at most `AHEAD` tasks a worker are in flight or waiting to be yielded."""
+        """The results in task order; at most `TASKS_AHEAD` tasks a worker are in flight or waiting to be yielded."""
         done: dict[int, bytes | BaseException] = {}
         sent, end = 0, len(tasks)
         for index in range(len(tasks)):
             while index not in done:
-                while sent < min(end, index + AHEAD * self._workers):
+                while sent < min(end, index + TASKS_AHEAD * self._workers):
                     self._jobs.put(Job(sent, fn, tasks[sent], payload_of(fn, tasks[sent])))
                     sent += 1
                 number, value = self._next()
@@ -214,7 +204,7 @@ class Pool:
                 worker, job.lost = fresh, job.lost + 1
                 if job.lost > 1:
                     return self._narrow(worker, job, lost)
-                _log.warning("%s while it did %s; doing it again", lost, name_of(job.index, job.task))
+                _log.warning("%s while it did %s; doing it again", lost, task_name(job.index, job.task))
             except BaseException as error:  # a thread that dies silently would hang the run
                 self._done.put((job.index, error))
                 return worker
@@ -234,7 +224,7 @@ class Pool:
                 if fresh is None:
                     return None
                 worker = fresh
-        self._done.put((job.index, _lost(lost, name_of(job.index, job.task))))
+        self._done.put((job.index, _lost(lost, task_name(job.index, job.task))))
         return worker
 
     def _replaced(self, worker: Worker) -> Worker | None:
@@ -267,9 +257,3 @@ def _lost(lost: WorkerDied, task: str = "") -> ChatfmtError:
 
 def _where(lost: WorkerDied) -> str:
     return "" if lost.place is None else f", at {lost.place}"
-
-
-def name_of(index: int, task: object) -> str:
-    """What a task is called in messages."""
-    name = getattr(task, "name", "")
-    return f"task {index} (`{name}`)" if name else f"task {index}"

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from ..errors import ChatfmtError, MissingExtra, OutputError
-from .pool import AHEAD, OnPosition, ignore_position, name_of
-from .worker_main import outcome, result
+from .base import TASKS_AHEAD, OnPosition, ignore_position, task_name
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,6 +25,8 @@ def ray(
         import ray as engine
     except ImportError:
         raise MissingExtra.of("ray", "ray") from None
+    from .worker_main import outcome
+
     if not engine.is_initialized():
         local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
         engine.init(log_to_driver=False, logging_level=logging.ERROR, **local)
@@ -33,7 +34,7 @@ def ray(
     refs: dict[int, Any] = {}
     try:
         for index, task in enumerate(tasks):
-            for ahead in range(index + len(refs), min(index + AHEAD * max(workers, 1), len(tasks))):
+            for ahead in range(index + len(refs), min(index + TASKS_AHEAD * max(workers, 1), len(tasks))):
                 refs[ahead] = remote.remote(fn, tasks[ahead])
             yield _result(engine, refs, index, task)
     finally:
@@ -42,10 +43,12 @@ def ray(
 
 
 def _result(engine: Any, refs: dict[int, Any], index: int, task: object) -> Any:
+    from .worker_main import result
+
     try:
         return result(engine.get(refs.pop(index)))
     except engine.exceptions.RayError as error:
-        raise _lost(name_of(index, task), type(error).__name__) from error
+        raise _lost(task_name(index, task), type(error).__name__) from error
 
 
 def _lost(name: str, how: str) -> ChatfmtError:

@@ -13,30 +13,10 @@ from typing import Any, BinaryIO
 
 from ..errors import ChatfmtError, OutputError
 from .messages import FAILED, ITEM, PLACE, WORKED, receive, send
+from .position import position_listener
 
 _answers: BinaryIO | None = None
 """The way back of this process, if it is a worker."""
-_listener: Callable[[object], object] | None = None
-"""Who hears of the places of a task that runs in this process."""
-
-
-def report_position(place: object) -> None:
-    """Say where the task of this process is: progress can be shown, and the death of a worker told exactly."""
-    if _answers is not None:
-        send(_answers, PLACE + pickle.dumps(place, 5))
-    elif _listener is not None:
-        _listener(place)
-
-
-@contextlib.contextmanager
-def position_listener(listener: Callable[[object], object]) -> Iterator[None]:
-    """A block in which `listener` is told the places of what runs in this process."""
-    global _listener
-    before, _listener = _listener, listener
-    try:
-        yield
-    finally:
-        _listener = before
 
 
 def each(call: tuple[Callable[[Any], Iterator[Any]], Any]) -> None:
@@ -86,8 +66,9 @@ def work(tasks: BinaryIO, answers: BinaryIO) -> None:
     """Be a worker until there are no more tasks, then leave the process."""
     global _answers
     _answers = answers
-    while (payload := receive(tasks)) is not None:
-        send(answers, outcome(_run, payload))
+    with position_listener(lambda position: send(answers, PLACE + pickle.dumps(position, 5))):
+        while (payload := receive(tasks)) is not None:
+            send(answers, outcome(_run, payload))
     os._exit(0)
 
 

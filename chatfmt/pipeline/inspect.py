@@ -410,7 +410,7 @@ def check_part(part: Part, workers: int) -> tuple[list[Trouble], RowCounts]:
     troubles: list[Trouble] = []
     counts = RowCounts()
     tasks = [Checking(replace(part, shards=(shard,), first=None)) for shard in part.shards]
-    with closing(run_tasks(_checked, tasks, executors.processes, workers)) as found:
+    with closing(run_tasks(_checked, tasks, executors.executor("processes"), workers)) as found:
         for more, kept in found:
             troubles += more
             counts.add(kept)

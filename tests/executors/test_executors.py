@@ -14,21 +14,28 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pytest
 
+import chatfmt
 from chatfmt import executors
+from chatfmt.cli.app import main
 from chatfmt.errors import DialectError, InputError, Location, MissingExtra, OutputError, RenderError, UnknownName
+from chatfmt.executors.position import position_listener
 from chatfmt.executors.worker_handle import Worker, WorkerDied, payload_of
 
 from . import tasks as work
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed (chatfmt[ray])")
-EXECUTORS = [pytest.param(name, marks=needs_ray if name == "ray" else ()) for name in executors.EXECUTORS]
+EXECUTORS = [
+    *(pytest.param(name, marks=needs_ray if name == "ray" else ()) for name in executors.EXECUTORS),
+    "threads",
+]
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
@@ -55,9 +62,33 @@ def opened(*modules: str) -> Iterator[None]:
 
 
 def run(name: str, fn: Any, tasks: list[Any], workers: int = 2) -> list[Any]:
-    return list(executors.executor(name)(fn, tasks, workers))
+    return list(executors.executor(name).run(fn, tasks, workers))
 
 
+def run_in_threads(
+    fn: Any, tasks: Sequence[Any], workers: int, on_position: executors.OnPosition[Any] = executors.ignore_position
+) -> Iterator[Any]:
+    """An executor of another package: the tasks of each worker in a thread, the positions kept for the caller."""
+
+    def call(task: Any) -> tuple[list[object], Any]:
+        positions: list[object] = []
+        with position_listener(positions.append):
+            return positions, fn(task)
+
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        for task, future in [(task, pool.submit(call, task)) for task in tasks]:
+            positions, result = future.result()
+            for position in positions:
+                on_position(task, position)
+            yield result
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(executors.EXECUTORS, "threads", executors.Executor(run_in_threads, "in threads"))
+
+
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("name", EXECUTORS)
 class TestContract:
     def test_results_come_in_task_order(self, name: str) -> None:
@@ -77,7 +108,7 @@ class TestContract:
     def test_an_error_arrives_as_it_was_and_the_first_in_order_wins(self, name: str) -> None:
         got: list[int] = []
         with pytest.raises(DialectError) as caught:
-            for number in executors.executor(name)(work.fail, list(range(20)), 3):
+            for number in executors.executor(name).run(work.fail, list(range(20)), 3):
                 got.append(number)
         error = caught.value
         assert got == [0, 1, 2, 3, 4]
@@ -100,7 +131,7 @@ class TestContract:
         def on_position(task: int, place: object) -> None:
             given.append((task, place, threading.get_ident()))
 
-        for number in executors.executor(name)(work.tell_places, [2, 0, 3], 2, on_position):
+        for number in executors.executor(name).run(work.tell_places, [2, 0, 3], 2, on_position):
             steps = [] if name == "ray" else [f"step {step}" for step in range(number)]
             assert [place for task, place, _ in given if task == number] == steps
         assert {thread for _, _, thread in given} <= {threading.get_ident()}
@@ -108,10 +139,42 @@ class TestContract:
         assert len(given) == (0 if name == "ray" else 5)
 
     def test_closing_early_ends_it(self, name: str) -> None:
-        results = executors.executor(name)(work.square, list(range(100)), 2)
+        results = executors.executor(name).run(work.square, list(range(100)), 2)
         assert [next(results), next(results)] == [0, 1]
         results.close()
         assert list(results) == []
+
+
+@pytest.mark.usefixtures("threads")
+class TestOneLineInTheRegistry:
+    """An entry of EXECUTORS is all that a new executor needs."""
+
+    def test_the_help_names_it(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["convert", "--help"]) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert (
+            "--executor serial|processes|ray|threads "
+            "Run tasks in this process, in worker processes, on a Ray cluster or in threads. --on-error"
+        ) in text
+
+    def test_a_conversion_runs_in_it(self, tmp_path: Path) -> None:
+        source = tmp_path / "in.jsonl"
+        source.write_text('{"messages": [{"role": "user", "content": "hi"}]}\n' * 40)
+        recipe = chatfmt.Recipe(source=str(source), template="chatml", rows_per_shard=10)
+        for name in ("serial", "threads"):
+            summary = chatfmt.convert(recipe, out=tmp_path / name, executor=name, workers=2)
+            assert (summary.rows, summary.shards) == (40, 4)
+        first, second = (
+            {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()}
+            for name in ("serial", "threads")
+        )
+        assert first == second
+
+    def test_the_command_line_takes_it(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        source = tmp_path / "in.jsonl"
+        source.write_text('{"messages": [{"role": "user", "content": "hi"}]}\n')
+        assert main(["convert", str(source), "-o", str(tmp_path / "out"), "--executor", "threads"]) == 0
+        assert "wrote 1 row" in capsys.readouterr().err
 
 
 def test_unknown_executors() -> None:

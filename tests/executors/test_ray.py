@@ -54,7 +54,7 @@ def test_a_conversion_gives_the_bytes_that_processes_give(tmp_path: Path) -> Non
 
 def test_each_task_runs_once(tmp_path: Path) -> None:
     tasks = [work.Named(f"task {n}", tmp_path / str(n)) for n in range(12)]
-    list(executors.executor("ray")(work.noted, tasks, 2))
+    list(executors.executor("ray").run(work.noted, tasks, 2))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {str(n): b"." for n in range(12)}
 
 
@@ -73,6 +73,6 @@ def test_an_error_of_a_row_is_the_same(tmp_path: Path) -> None:
 
 def test_a_task_that_kills_its_worker_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError) as caught:
-        list(executors.executor("ray")(work.die, [work.Named("deadly", Path("SIGKILL"))], 2))
+        list(executors.executor("ray").run(work.die, [work.Named("deadly", Path("SIGKILL"))], 2))
     assert caught.value.code == "worker.lost"
     assert caught.value.message.startswith("two workers died at task 0 (`deadly`)")

@@ -191,7 +191,7 @@ def test_same_bytes_whatever_the_executor(tmp_path: Path, executor: str, format:
         for folder in ("a", "b")
     }
     wanted = list(executors.serial(_write, tasks["a"], 1))
-    assert list(executors.executor(executor)(_write, tasks["b"], 3)) == wanted
+    assert list(executors.executor(executor).run(_write, tasks["b"], 3)) == wanted
     for number in range(5):
         assert (tmp_path / f"a/{number}.x").read_bytes() == (tmp_path / f"b/{number}.x").read_bytes()
 

@@ -70,13 +70,13 @@ def run_missing(
     fn: Callable[[T], Shard],
     tasks: Sequence[T],
     found: Mapping[str, Shard],
-    run: executors.Executor,
+    executor: executors.Executor,
     workers: int,
     on_position: executors.OnPosition[T] = executors.ignore_position,
 ) -> Generator[Shard, None, None]:
     """The shards of the tasks, in order: those that an earlier try left whole (`found`), and those made now."""
     left = [task for task in tasks if task.name not in found]
-    with closing(run_tasks(fn, left, run, workers, on_position)) as made:
+    with closing(run_tasks(fn, left, executor, workers, on_position)) as made:
         for task in tasks:
             yield found[task.name] if task.name in found else next(made)
 
@@ -84,13 +84,13 @@ def run_missing(
 def run_tasks(
     fn: Callable[[A], R],
     tasks: Sequence[A],
-    run: executors.Executor,
+    executor: executors.Executor,
     workers: int,
     on_position: executors.OnPosition[A] = executors.ignore_position,
 ) -> Generator[R, None, None]:
     """The results of the tasks, in order: from other processes where those cost little or there is enough to do."""
     apart = executors.has_fork_server() or (workers > 1 and len(tasks) > 1)
-    yield from run(fn, tasks, workers, on_position) if apart else executors.serial(fn, tasks, 1, on_position)
+    yield from (executor.run(fn, tasks, workers, on_position) if apart else executors.serial(fn, tasks, 1, on_position))
 
 
 def ready(job: Job) -> Conversion:

@@ -1,0 +1,23 @@
+"""Tasks one after the other in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
+
+from .base import OnPosition, ignore_position
+from .position import position_listener
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def serial(
+    fn: Callable[[T], R], tasks: Sequence[T], workers: int, on_position: OnPosition[T] = ignore_position
+) -> Iterator[R]:
+    """Yield the results of the tasks, run one after the other in this process."""
+    for task in tasks:
+        with position_listener(partial(on_position, task)):
+            result = fn(task)
+        yield result
