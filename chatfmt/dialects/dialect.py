@@ -1,4 +1,4 @@
-"""What a dialect is."""
+"""The `Dialect` type: an entry of the registry."""
 
 from __future__ import annotations
 
@@ -9,28 +9,40 @@ from msgspec import Struct
 
 from .kit.columns import Columns, Record
 
-Fits = Callable[[Record, Columns], Mapping[str, str] | None]
-"""The parts of one record, each with its column (or the key inside turns), None if the dialect cannot read it."""
+Convert = Callable[[pa.RecordBatch, Columns], pa.RecordBatch]
+"""Convert a batch of source rows to a CONVERSATIONS batch."""
+FindParts = Callable[[Record, Columns], Mapping[str, str] | None]
+"""Return the column (or the key inside a turn) of each part of a record, None if the dialect cannot read it."""
 
 
 class Dialect(Struct, frozen=True):
-    """One way to spell a conversation: how it is converted, which records it fits, what it is in a few words.
+    """One way in which datasets represent conversations: how to recognise it and how to convert it.
 
-    `parts` are the parts that `--map` can give it, beside system, tools, template_kwargs and documents. `kind` is the
-    type of data set it makes. `covers` are the dialects whose rows it reads too. A dialect with `asked` set is never
-    found by itself, since another one reads the same rows; `whole_file` asks for all rows of a file in one batch.
+    `summary` is a noun phrase for users. `rank` is the position in the registry, by which the first dialect that fits
+    a row is found; the hundreds are
+
+        100  rows with columns of their own: segments, trees, preferences
+        200  formats of providers and of tool-calling datasets
+        300  lists of turns
+        400  columns of text
+        500  dialects that are read only by name
+
+    `type` is the dataset type of its output. `parts` are the parts that `--map` can give it in addition to SIDE_PARTS.
+    `covers` names the dialects whose rows it reads too. With `opt_in` it is never detected, only used by name, because
+    another dialect reads the same rows. With `whole_file` it needs all rows of a file in one batch.
     """
 
-    convert: Callable[[pa.RecordBatch, Columns], pa.RecordBatch]
-    fits: Fits
+    convert: Convert
+    find_parts: FindParts
     summary: str
+    rank: int
+    type: str = "language-modeling"
     parts: frozenset[str] = frozenset({"messages"})
-    kind: str = "language-modeling"
     covers: frozenset[str] = frozenset()
-    asked: bool = False
+    opt_in: bool = False
     whole_file: bool = False
 
     @property
-    def reads_text(self) -> bool:
-        """Whether it reads, when it is asked for, what stays text in the dialects that it covers."""
-        return self.asked and bool(self.covers)
+    def parses_text(self) -> bool:
+        """Whether it parses, when used by name, what the dialects that it covers leave as text."""
+        return self.opt_in and bool(self.covers)

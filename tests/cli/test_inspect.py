@@ -143,7 +143,7 @@ def test_inspect_counts_the_characters_of_plain_text(tmp_path: Path) -> None:
 def test_inspect_says_what_stays_text(tmp_path: Path) -> None:
     tagged = {"messages": [TALK["messages"][0], {"role": "assistant", "content": "<think>\nhm\n</think>\n\nso"}]}
     said = shown("inspect", written(tmp_path, [TALK, tagged]))
-    assert "reasoning between tags: left as text, `--dialect reasoning-tags` reads it\n" in said
+    assert "reasoning between tags: left as text, --dialect reasoning-tags parses it\n" in said
 
 
 def test_marked_text_changes_its_style_only_where_it_must() -> None:

@@ -42,7 +42,7 @@ def test_the_drawing_is_true(name: str) -> None:
     assert inputs, f"no input is drawn for {name}"
     for rows in inputs:
         made, _ = convert(rows, Columns())
-        if DIALECTS[name].asked:
+        if DIALECTS[name].opt_in:
             made, _ = convert(rows, Columns(), name)
         if name == "conversational":
             expected = rows

@@ -41,8 +41,8 @@ def test_every_dialect_has_a_golden_file() -> None:
 def test_golden(path: Path) -> None:
     head, rows, expected = read_golden(path)
     columns = Columns(options=head.get("options", {}))
-    asked = DIALECTS[head["dialect"]].asked and head["dialect"] != "mixed"
-    found = detect([to_batch(rows)], columns, head["dialect"] if asked else "auto")
+    opt_in = DIALECTS[head["dialect"]].opt_in and head["dialect"] != "mixed"
+    found = detect([to_batch(rows)], columns, head["dialect"] if opt_in else "auto")
     assert (found.dialect, found.type) == (head["dialect"], head["type"])
     assert (found.rows_seen, found.rows_fit) == (len(rows), head.get("fit", len(rows)))
     made = DIALECTS[found.dialect].convert(to_batch(rows), found.columns)

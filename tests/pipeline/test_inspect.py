@@ -26,7 +26,7 @@ def test_the_columns_that_a_mapping_reads_are_used(tmp_path: Path) -> None:
     found = inspected("in.jsonl", *flags, cwd=tmp_path)["detection"]
     assert isinstance(found, dict)
     assert (found["used"], found["unused"]) == (["ask", "reply", "n"], ["prompt", "topic"])
-    assert "`ask` is the prompt, `{{ reply }}!` is the completion" in found["reason"]
+    assert "prompt: `ask`, completion: `{{ reply }}!`" in found["reason"]
 
 
 CASES = {

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from ...errors import DialectError
 from ...field_path import value_at
+from ..dialect import Dialect
 from ..kit.columns import MESSAGES, Columns, Record, kind_of, side_parts
 from ..kit.literals import read_literal
 from ..kit.output import by_row, in_message
@@ -346,3 +347,28 @@ def _has_values(turn: Mapping[str, Any]) -> bool:
             isinstance(block, Mapping) and block.get("type") in LLAMAFACTORY and "value" in block for block in content
         )
     )
+
+
+DIALECTS = {
+    "llamafactory": Dialect(
+        llamafactory,
+        llamafactory_parts,
+        "messages with typed content blocks (LLaMA-Factory v1)",
+        rank=135,
+        parts=frozenset({"messages", "chosen", "rejected"}),
+    ),
+    "anthropic": Dialect(
+        anthropic,
+        anthropic_parts,
+        "Anthropic messages with content blocks",
+        rank=250,
+        covers=frozenset({"messages"}),
+    ),
+    "responses": Dialect(
+        responses,
+        responses_parts,
+        "OpenAI Responses API items",
+        rank=260,
+        covers=frozenset({"messages"}),
+    ),
+}

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from ...errors import DialectError
 from ...field_path import value_at
+from ..dialect import Dialect
 from ..kit.columns import Columns, Record, kind_of
 from ..kit.literals import read_literal
 from ..kit.output import by_row, in_message
@@ -191,3 +192,20 @@ def chatgpt_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     )
     last = {"current_node": "current_node"} if "current_node" in record else {}
     return {"mapping": columns.path("mapping") or "mapping", **last} if fits else None
+
+
+DIALECTS = {
+    "chatgpt-export": Dialect(
+        chatgpt_export,
+        chatgpt_parts,
+        "conversation trees of a ChatGPT data export",
+        rank=230,
+        parts=frozenset({"mapping"}),
+    ),
+    "gemini": Dialect(
+        gemini,
+        gemini_parts,
+        "Gemini `contents` with parts",
+        rank=240,
+    ),
+}

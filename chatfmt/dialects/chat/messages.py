@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from ... import json_columns, schema
 from ...errors import DialectError, Location
 from ...field_path import value_at
+from ..dialect import Dialect
 from ..kit.columns import (
     LEFT_OUT,
     MESSAGES,
@@ -393,3 +394,43 @@ def answered_turns_parts(record: Record, columns: Columns) -> dict[str, str] | N
         return None
     keys = keys_of_turns(turns_at(record, prompt), columns) or {}
     return {"prompt": prompt, "completion": completion, **keys, **side_parts(record, columns)}
+
+
+DIALECTS = {
+    "messages": Dialect(
+        messages,
+        openai_parts,
+        "turns with `role` and `content`",
+        rank=300,
+        parts=frozenset({"messages", "label"}),
+    ),
+    "sharegpt": Dialect(
+        messages,
+        sharegpt_parts,
+        "turns with `from` and `value`",
+        rank=310,
+        parts=frozenset({"messages", "label"}),
+    ),
+    "speakers": Dialect(
+        messages,
+        speaker_parts,
+        "turns with a speaker and a text",
+        rank=320,
+        parts=frozenset({"messages", "label"}),
+    ),
+    "conversational": Dialect(
+        conversational,
+        conversational_parts,
+        "a prompt and a completion, each a list of messages",
+        rank=360,
+        parts=frozenset({"prompt", "completion", "label"}),
+        type="prompt-only",
+    ),
+    "answered-turns": Dialect(
+        answered_turns,
+        answered_turns_parts,
+        "a list of messages and a text that answers it",
+        rank=370,
+        parts=frozenset({"prompt", "completion"}),
+    ),
+}

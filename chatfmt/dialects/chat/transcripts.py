@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from ...errors import DialectError
 from ...field_path import value_at
+from ..dialect import Dialect
 from ..kit.columns import MESSAGES, Columns, Record, kind_of, side_parts
 from ..kit.output import by_row
 from ..kit.roles import known_role
@@ -232,3 +233,22 @@ def hh_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     """The parts of a record whose chosen and rejected texts are dialogues."""
     found = {part: columns.path(part) or part for part in ("chosen", "rejected")}
     return found if all(hh_turns(value_at(record, path)) for path in found.values()) else None
+
+
+DIALECTS = {
+    "hh": Dialect(
+        hh,
+        hh_parts,
+        "chosen and rejected dialogues as plain text (hh-rlhf)",
+        rank=130,
+        parts=frozenset({"chosen", "rejected"}),
+        type="preference",
+    ),
+    "transcript": Dialect(
+        transcript,
+        transcript_parts,
+        "text rendered with a chat template",
+        rank=480,
+        parts=frozenset({"text", "messages"}),
+    ),
+}

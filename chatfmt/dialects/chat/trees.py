@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from ...errors import DialectError
 from ...field_path import value_at
+from ..dialect import Dialect
 from ..kit.columns import Columns, Record, kind_of, records_of
 from ..kit.output import Row, by_row, from_rows, in_row
 from ..kit.roles import known_role
@@ -147,3 +148,22 @@ def oasst_rows_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     known = record.get("role") in ("prompter", "assistant") and ("message_tree_id" in record or "parent_id" in record)
     extra = {name: name for name in _ROW_EXTRA if name in record}
     return {**{name: name for name in ROW_PARTS}, **extra} if fits and known else None
+
+
+DIALECTS = {
+    "oasst-trees": Dialect(
+        oasst_trees,
+        oasst_trees_parts,
+        "OpenAssistant message trees",
+        rank=110,
+        parts=frozenset({"tree"}),
+    ),
+    "oasst-rows": Dialect(
+        oasst_rows,
+        oasst_rows_parts,
+        "OpenAssistant messages, one per row",
+        rank=115,
+        parts=frozenset({"text"}),
+        whole_file=True,
+    ),
+}

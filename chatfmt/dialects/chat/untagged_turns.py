@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from ...errors import DialectError, Location
 from ...field_path import value_at
+from ..dialect import Dialect
 from ..kit.columns import LEFT_OUT, MESSAGES, Columns, Record, kind_of, side_parts
 from ..kit.literals import read_literal
 from ..kit.output import by_row
@@ -197,3 +198,43 @@ def stepwise_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     paths = {part: columns.path(part) or part for part in ("prompt", "completions", "labels")}
     prompt, steps, labels = (value_at(record, path) for path in paths.values())
     return paths if isinstance(prompt, str) and _is_steps(steps, labels) else None
+
+
+DIALECTS = {
+    "segments": Dialect(
+        segments,
+        segments_parts,
+        "text segments, each marked as trained or not",
+        rank=100,
+        parts=frozenset({"segments"}),
+        type="segments",
+    ),
+    "stepwise": Dialect(
+        stepwise,
+        stepwise_parts,
+        "a prompt and answer steps labelled right or wrong",
+        rank=105,
+        parts=frozenset({"prompt", "completions", "labels"}),
+        type="stepwise",
+    ),
+    "pair-turns": Dialect(
+        pair_turns,
+        pair_turns_parts,
+        "a list of question and answer pairs",
+        rank=330,
+    ),
+    "string-turns": Dialect(
+        string_turns,
+        string_turns_parts,
+        "a list of texts in alternating roles",
+        rank=340,
+    ),
+    "user-turns": Dialect(
+        user_turns,
+        user_turns_parts,
+        "a list of user messages",
+        rank=350,
+        parts=frozenset({"prompt"}),
+        type="prompt-only",
+    ),
+}

@@ -28,12 +28,12 @@ def others(
     records, plain, order = records[:FEW], replace(columns, fields={}), list(registry)
     found: dict[str, str] = {}
     for name, other in registry.items():
-        same = other.convert is registry[dialect].convert and not other.asked
-        if name in (dialect, "mixed") or same or other.reads_text:
+        same = other.convert is registry[dialect].convert and not other.opt_in
+        if name in (dialect, "mixed") or same or other.parses_text:
             continue
         if 2 * sum(_fits(other, record, plain) for record in records) >= len(records):
             later = "less specific" if order.index(name) > order.index(dialect) else "not with this mapping"
-            found[name] = f"{other.summary}; {'only when asked for' if other.asked else later}: --dialect {name}"
+            found[name] = f"{other.summary}; {'only by name' if other.opt_in else later}: --dialect {name}"
     return found
 
 
@@ -43,19 +43,21 @@ def left_as_text(
     """What stays text in these rows though it could be read, each with what to type for that."""
     plain = replace(columns, fields={})
     told = [
-        f"{other.summary}: left as text, `--dialect {name}` reads it"
+        f"{other.summary}: left as text, --dialect {name} parses it"
         for name, other in registry.items()
-        if other.reads_text and dialect in other.covers and any(_fits(other, record, plain) for record in records[:FEW])
+        if other.parses_text
+        and dialect in other.covers
+        and any(_fits(other, record, plain) for record in records[:FEW])
     ]
     prompt, completion = columns.path("prompt"), columns.path("completion")
     if prompt and completion and any(_MARK in str(value_at(record, prompt)) for record in records):
         flags = _MARKED.format(prompt=prompt, completion=completion)
-        told.append(f"turns that `{_MARK}` marks in `{prompt}`: left as one text, cut them with {flags}")
+        told.append(f"turns marked with `{_MARK}` in `{prompt}`: left as one text, split it with {flags}")
     return tuple(told)
 
 
 def _fits(dialect: Dialect, record: Record, columns: Columns) -> bool:
     try:
-        return dialect.fits(record, columns) is not None
+        return dialect.find_parts(record, columns) is not None
     except NoDialect:
         return False

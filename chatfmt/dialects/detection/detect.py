@@ -42,7 +42,7 @@ class Detection(Struct, frozen=True):
     """What stays text though it could be read, each with what to type for that."""
 
 
-def find(
+def detect_dialect(
     registry: Mapping[str, Dialect],
     batches: Sequence[pa.RecordBatch],
     columns: Columns,
@@ -90,7 +90,7 @@ def _check_kept(columns: Columns, names: Sequence[str]) -> None:
 def admissible(registry: Mapping[str, Dialect], columns: Columns) -> dict[str, Dialect]:
     """The dialects that `auto` may choose: those that read every part which is mapped."""
     asked = columns.parts() - SIDE_PARTS
-    return {name: dialect for name, dialect in registry.items() if not dialect.asked and asked <= dialect.parts}
+    return {name: dialect for name, dialect in registry.items() if not dialect.opt_in and asked <= dialect.parts}
 
 
 def without_results(readings: Sequence[Reading | None]) -> list[Reading | None]:
@@ -170,7 +170,7 @@ def _with_late(
     dialect: Dialect, columns: Columns, used: Sequence[str], names: Sequence[str], records: Sequence[Record]
 ) -> Columns:
     """The columns with those that no record which fits fills and another row may: read, or watched for what is lost."""
-    if dialect.kind in ("text", "segments") or columns.option("late", "read", "read", "ignore") == "ignore":
+    if dialect.type in ("text", "segments") or columns.option("late", "read", "read", "ignore") == "ignore":
         return columns
     filled = {name for record in records for name, value in record.items() if value not in _NOTHING}
     taken = {*used, *filled, *(() if columns.keep == "all" else columns.keep)}
@@ -186,7 +186,7 @@ def _with_late(
 def _open_parts(dialect: Dialect, columns: Columns) -> list[str]:
     """The parts that the dialect reads and no row has, as far as they may be missing."""
     optional = SIDE_PARTS | (dialect.parts & {"context", "history"})
-    optional |= {"completion"} if dialect.kind == "prompt-only" else frozenset()
+    optional |= {"completion"} if dialect.type == "prompt-only" else frozenset()
     return [part for part in LATE if part in optional and columns.path(part) is None]
 
 
@@ -207,19 +207,19 @@ def _reason(
     readings: Sequence[Reading | None],
     shown: Mapping[str, str],
 ) -> str:
-    fit = [reading[0] for reading in readings if reading is not None]
-    seen = f"{len(fit)} of {len(readings)} rows" if len(fit) < len(readings) else f"all {len(fit)} rows looked at"
+    fit = [name for name, _ in filter(None, readings)]
     if dialect == "mixed":
         counts = ", ".join(f"{count} {name}" for name, count in Counter(fit).most_common())
-        return f"the rows speak different dialects: {counts}"
+        return f"rows in different dialects: {counts}"
     paths = {part: shown.get(path, path) for part, path in columns.fields.items() if "." not in part}
-    parts = ", ".join(f"`{path}` is the {part}" for part, path in paths.items())
-    return f"{registry[dialect].summary}: {parts} ({seen})"
+    parts = ", ".join(f"{part}: `{path}`" for part, path in paths.items())
+    seen = f"fits {len(fit)} of {len(readings)}" if len(fit) < len(readings) else f"checked {len(fit)}"
+    return f"{registry[dialect].summary}; {parts} ({seen} {'row' if len(readings) == 1 else 'rows'})"
 
 
 def type_of(dialect: Dialect, name: str, columns: Columns) -> str:
     """The type of data set that a dialect of this name makes of these columns."""
-    kind = dialect.kind
+    kind = dialect.type
     if columns.path("chosen") is not None or columns.options.get("paths") == "pairs":
         return "preference"
     if columns.path("label") is not None and kind != "stepwise":

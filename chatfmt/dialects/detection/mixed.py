@@ -23,8 +23,15 @@ Parts = tuple[tuple[str, str], ...]
 
 def mixed(registry: Mapping[str, Dialect]) -> Dialect:
     """The dialect that reads each row by the first of `registry` that fits it; errors name the row of the batch."""
-    summary = "rows that speak different dialects"
-    return Dialect(partial(by_fit, registry), partial(_any, registry), summary, _all_parts(registry), asked=True)
+    parts = frozenset[str]().union(*(dialect.parts for dialect in registry.values()))
+    return Dialect(
+        partial(by_fit, registry),
+        partial(_any, registry),
+        "rows in different dialects",
+        rank=600,
+        parts=parts,
+        opt_in=True,
+    )
 
 
 def by_fit(registry: Mapping[str, Dialect], batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -89,10 +96,6 @@ TYPES = {
 
 def _any(registry: Mapping[str, Dialect], record: Record, columns: Columns) -> Mapping[str, str] | None:
     return None if Reader(admissible(registry, columns), columns)(record) is None else {}
-
-
-def _all_parts(registry: Mapping[str, Dialect]) -> frozenset[str]:
-    return frozenset().union(*(dialect.parts for dialect in registry.values()))
 
 
 def _reading(reader: Reader, record: Record, row: int) -> Reading:

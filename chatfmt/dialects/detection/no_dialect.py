@@ -23,10 +23,10 @@ _SYSTEMS = frozenset({"system", "context"})
 def no_dialect(names: Sequence[str], records: Sequence[Record], columns: Columns, name: str, fit: int) -> NoDialect:
     """The error for rows that the dialect `name`, or none at all, fits: names the columns, hints at the `--map`."""
     if not records:
-        return NoDialect("there are no rows to find the dialect in", hint="check --split and --data-files")
+        return NoDialect("no rows to detect a dialect from", hint="check --split and --data-files")
     listed = ", ".join(f"`{column}`" for column in names) or "none"
     which = "no dialect fits" if name == "auto" else f"the dialect `{name}` does not fit"
-    some = f" more than {fit} of the {len(records)} rows looked at" if fit else ""
+    some = f" more than {fit} of the {len(records)} sampled rows" if fit else ""
     return NoDialect(f"{which}{some}: the columns are {listed}", hint=_hint(names, records, columns))
 
 
@@ -74,7 +74,7 @@ def _empty_hint(names: Sequence[str], records: Sequence[Record]) -> str | None:
     columns = [name for name in names if name.lower() in MESSAGES]
     if not columns or any(record.get(name) for name in columns for record in records):
         return None
-    return f"`{columns[0]}` holds no turn in any of the rows looked at"
+    return f"`{columns[0]}` is empty in all sampled rows"
 
 
 def _texts_hint(names: Sequence[str], records: Sequence[Record], columns: Columns) -> str:

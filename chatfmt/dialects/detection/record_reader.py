@@ -29,7 +29,7 @@ class Reader:
         if shape not in self._left:
             return self._first(record, shape)
         for name, dialect in self._left[shape].items():
-            parts = dialect.fits(record, self._columns)
+            parts = dialect.find_parts(record, self._columns)
             if parts is not None:
                 return name, parts
         return None
@@ -39,7 +39,7 @@ class Reader:
         left, found, watched = dict(self._candidates), None, _Watched(record)
         for name, dialect in self._candidates.items():
             watched.seen = False
-            parts = dialect.fits(watched, self._columns)
+            parts = dialect.find_parts(watched, self._columns)
             if parts is not None:
                 found = name, parts
                 break

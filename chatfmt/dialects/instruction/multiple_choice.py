@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from ...errors import DialectError
 from ...field_path import value_at
+from ..dialect import Dialect
 from ..kit.columns import Columns, Record, first_text, kind_of, side_parts
 from ..kit.literals import read_literal
 from ..kit.output import by_row
@@ -181,3 +182,21 @@ def squad_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     context, question, answers = (value_at(record, path) for path in paths.values())
     fits = isinstance(context, str) and isinstance(question, str) and _answer_texts(answers) is not None
     return paths if fits else None
+
+
+DIALECTS = {
+    "multiple-choice": Dialect(
+        multiple_choice,
+        multiple_choice_parts,
+        "a question with answer choices",
+        rank=400,
+        parts=frozenset({"prompt", "choices", "answer"}),
+    ),
+    "squad": Dialect(
+        squad,
+        squad_parts,
+        "a passage, a question and answers found in it (SQuAD)",
+        rank=410,
+        parts=frozenset({"prompt", "context", "answers"}),
+    ),
+}

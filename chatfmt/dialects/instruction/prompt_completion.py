@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from ... import json_columns
 from ...errors import DialectError, Location
 from ...field_path import value_at
+from ..dialect import Dialect
 from ..kit.columns import (
     Columns,
     Record,
@@ -241,3 +242,54 @@ def unexplained(record: Record, parts: Mapping[str, str]) -> list[str]:
         for name, value in record.items()
         if isinstance(value, str) and name not in parts.values() and not is_label(name)
     ]
+
+
+PARTS = frozenset({"prompt", "completion", "context", "history"})
+
+DIALECTS = {
+    "unpaired-preference": Dialect(
+        prompt_completion_label,
+        labelled_parts,
+        "a prompt and an answer labelled good or bad",
+        rank=430,
+        parts=PARTS | {"label"},
+        type="unpaired-preference",
+    ),
+    "alpaca": Dialect(
+        question_answer,
+        alpaca_parts,
+        "an instruction, an input and an output",
+        rank=440,
+        parts=PARTS,
+    ),
+    "dolly": Dialect(
+        question_answer,
+        dolly_parts,
+        "an instruction, a context and a response",
+        rank=450,
+        parts=PARTS,
+    ),
+    "prompt-completion": Dialect(
+        question_answer,
+        question_answer_parts,
+        "a question and an answer",
+        rank=460,
+        parts=PARTS,
+    ),
+    "prompt-only": Dialect(
+        prompt_only,
+        prompt_only_parts,
+        "a prompt without an answer",
+        rank=470,
+        parts=frozenset({"prompt", "context"}),
+        type="prompt-only",
+    ),
+    "text": Dialect(
+        rendered_text,
+        text_parts,
+        "text used as it is",
+        rank=490,
+        parts=frozenset({"text"}),
+        type="text",
+    ),
+}

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from ...field_path import value_at
 from ..chat.messages import messages_parts, turns_at
+from ..dialect import Dialect
 from ..kit.columns import Columns, Record, side_parts, text_part
 from ..kit.output import by_row, conversation_batch
 from ..kit.turn_lists import fields_of, lengths_of, stack, struct, to_lists
@@ -108,3 +109,22 @@ def reasoning_tags_parts(record: Record, columns: Columns) -> dict[str, str] | N
     turns: list[dict[str, Any]] = turns_at(record, found["messages"]) or [] if found else []
     texts = [turn[content] for turn in turns if isinstance(turn.get(content), str)]
     return found if any("</think>" in t or "</reasoning>" in t or "<|end_of_thought|>" in t for t in texts) else None
+
+
+DIALECTS = {
+    "reasoning": Dialect(
+        reasoning_column,
+        reasoning_column_parts,
+        "a question, its reasoning and its answer",
+        rank=420,
+        parts=frozenset({"prompt", "completion", "context", "history", "reasoning"}),
+    ),
+    "reasoning-tags": Dialect(
+        reasoning_tags,
+        reasoning_tags_parts,
+        "reasoning between tags",
+        rank=550,
+        covers=frozenset({"messages", "sharegpt"}),
+        opt_in=True,
+    ),
+}

@@ -103,9 +103,9 @@ def text_columns(record: Record, names: Sequence[str]) -> list[str]:
 
 def two_fit(names: Sequence[str], part: str) -> NoDialect:
     """The error for two columns that could each play one part."""
-    both = " and ".join(f"`{name}`" for name in names)
+    either = " or ".join(f"`{name}`" for name in names)
     choices = " or ".join(f"--map {part}={quoted(name)}" for name in names)
-    return NoDialect(f"the columns {both} could each be the {part}", hint=f"choose with {choices}")
+    return NoDialect(f"ambiguous {part}: column {either}", hint=f"choose with {choices}")
 
 
 def quoted(name: str) -> str:

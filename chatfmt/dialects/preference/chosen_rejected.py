@@ -12,6 +12,7 @@ from ... import json_columns
 from ...errors import DialectError, Location
 from ...field_path import value_at
 from ..chat.messages import keys_of_turns, read_turns, required_turns, turns_at
+from ..dialect import Dialect
 from ..instruction.prompt_completion import context_parts, prompt_part, prompt_text, unexplained
 from ..kit.columns import LEFT_OUT, MESSAGES, Columns, Record, column, first_present, first_true, side_parts
 from ..kit.literals import read_literal
@@ -199,3 +200,15 @@ def _prompt_parts(record: Record, columns: Columns) -> dict[str, str]:
         "prompt": path,
         **{part: name for part, name in context_parts(record, columns, path).items() if part == "context"},
     }
+
+
+DIALECTS = {
+    "preference": Dialect(
+        preference,
+        preference_parts,
+        "a chosen and a rejected answer",
+        rank=150,
+        parts=frozenset({"prompt", "chosen", "rejected", "context"}),
+        type="preference",
+    ),
+}

@@ -11,6 +11,7 @@ import pyarrow as pa
 from ...errors import DialectError, Location
 from ...field_path import value_at
 from ..chat.messages import keys_of_turns, messages_parts
+from ..dialect import Dialect
 from ..instruction.prompt_completion import question_answer_parts
 from ..kit.columns import Columns, Record, first_present, kind_of, records_of, side_parts
 from ..kit.output import Row, by_row, from_rows, in_row
@@ -123,3 +124,24 @@ def _answers(turns: Any, columns: Columns) -> bool:
         return False
     keys = keys_of_turns(turns, columns) or {}
     return bool(turns) and turns[0].get(keys.get("messages.role", "role")) not in ("user", "system", "human")
+
+
+DIALECTS = {
+    "positive-negative": Dialect(
+        positive_negative,
+        positive_negative_parts,
+        "a conversation with positive and negative continuations (ms-swift)",
+        rank=145,
+        type="preference",
+    ),
+    "rated-rows": Dialect(
+        rated_rows,
+        rated_rows_parts,
+        "rated answers to one prompt, one per row",
+        rank=500,
+        parts=frozenset({"prompt", "completion", "ratings"}),
+        type="preference",
+        opt_in=True,
+        whole_file=True,
+    ),
+}

@@ -18,6 +18,7 @@ from ...errors import DialectError
 from ...field_path import value_at
 from ..chat.messages import keys_of_turns
 from ..chat.transcripts import hh_turns
+from ..dialect import Dialect
 from ..kit.columns import Columns, Record, kind_of, side_parts
 from ..kit.literals import read_literal
 from ..kit.output import Row, by_row, in_message
@@ -326,3 +327,46 @@ def rejected_response_parts(record: Record, columns: Columns) -> dict[str, str] 
     if keys is None:
         return None
     return {"messages": path, **keys, "rejected": names[0], **side_parts(record, columns)}
+
+
+DIALECTS = {
+    "arena": Dialect(
+        arena,
+        arena_parts,
+        "two conversations and the winner (Chatbot Arena)",
+        rank=120,
+        parts=frozenset(),
+        type="preference",
+    ),
+    "ultrainteract": Dialect(
+        ultrainteract,
+        ultrainteract_parts,
+        "a trajectory with a chosen and a rejected continuation (UltraInteract)",
+        rank=125,
+        parts=frozenset(),
+        type="preference",
+    ),
+    "rejected-response": Dialect(
+        rejected_response,
+        rejected_response_parts,
+        "a conversation and a rejected response (ms-swift)",
+        rank=140,
+        type="preference",
+    ),
+    "compared": Dialect(
+        compared,
+        compared_parts,
+        "two answers and which one is better",
+        rank=155,
+        parts=frozenset(),
+        type="preference",
+    ),
+    "scored": Dialect(
+        scored,
+        scored_parts,
+        "several answers with scores or ranks",
+        rank=160,
+        parts=frozenset({"prompt", "answers", "ratings"}),
+        type="preference",
+    ),
+}

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..chat.messages import messages_parts, turns_at
+from ..dialect import Dialect
 from ..kit.columns import Columns, Record
 from ..kit.literals import read_literal
 from ..kit.output import by_row
@@ -81,3 +82,23 @@ def _tail_turn(turn: Turn) -> Turn:
 def tail_calls_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     """The parts of a record whose assistant writes `AI to=`."""
     return written_by_assistant(record, columns, "AI to=")
+
+
+DIALECTS = {
+    "traces": Dialect(
+        traces,
+        traces_parts,
+        "agent turns with the question in another column",
+        rank=270,
+        parts=frozenset({"messages", "question"}),
+        covers=frozenset({"messages", "sharegpt"}),
+    ),
+    "tail-calls": Dialect(
+        tail_calls,
+        tail_calls_parts,
+        "tool calls in a last line `AI to=NAME: {…}`",
+        rank=540,
+        covers=frozenset({"messages", "sharegpt"}),
+        opt_in=True,
+    ),
+}

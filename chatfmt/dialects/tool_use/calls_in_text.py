@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ...field_path import value_at
 from ..chat.messages import messages_parts
+from ..dialect import Dialect
 from ..kit.columns import Columns, Record
 from ..kit.literals import read_literal
 from ..kit.output import by_row
@@ -190,3 +191,23 @@ def _react_turn(turn: Turn) -> Turn:
 def react_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     """The parts of a record whose assistant writes an `Action Input:`."""
     return written_by_assistant(record, columns, "\nAction Input:")
+
+
+DIALECTS = {
+    "toolace": Dialect(
+        toolace,
+        toolace_parts,
+        "tool calls in brackets (ToolACE)",
+        rank=520,
+        covers=frozenset({"messages", "sharegpt"}),
+        opt_in=True,
+    ),
+    "react": Dialect(
+        react,
+        react_parts,
+        "thoughts and actions (ReAct)",
+        rank=530,
+        covers=frozenset({"messages", "sharegpt"}),
+        opt_in=True,
+    ),
+}

@@ -12,6 +12,7 @@ import pyarrow as pa
 from ...errors import DialectError
 from ...field_path import value_at
 from ..chat.messages import messages_parts, turns_at
+from ..dialect import Dialect
 from ..kit.columns import Columns, Record, first_text, kind_of
 from ..kit.literals import read_literal
 from ..kit.output import by_row, in_message
@@ -325,3 +326,38 @@ def bfcl_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     prompt = columns.path("prompt") or "question"
     fits = _is_bfcl(value_at(record, prompt)) and "function" in record
     return {"prompt": prompt, "specs": "function"} if fits else None
+
+
+DIALECTS = {
+    "bfcl": Dialect(
+        bfcl,
+        bfcl_parts,
+        "questions with callable functions (BFCL)",
+        rank=200,
+        parts=frozenset({"prompt", "specs"}),
+        type="prompt-only",
+    ),
+    "xlam": Dialect(
+        xlam,
+        xlam_parts,
+        "a query, tools and tool calls (xLAM)",
+        rank=210,
+        parts=frozenset({"prompt", "specs", "answers"}),
+    ),
+    "glaive": Dialect(
+        glaive,
+        glaive_parts,
+        "a system text and a chat text with function calls (Glaive)",
+        rank=220,
+        parts=frozenset({"chat", "preamble"}),
+    ),
+    "hermes": Dialect(
+        hermes,
+        hermes_parts,
+        "tool calls in `<tool_call>` tags (Hermes)",
+        rank=510,
+        parts=frozenset({"messages", "question"}),
+        covers=frozenset({"messages", "sharegpt"}),
+        opt_in=True,
+    ),
+}

@@ -22,7 +22,7 @@ TOKENS = ("input_ids", "labels", "assistant_masks")
 
 def is_kept(recipe: Recipe, name: str) -> bool:
     """Whether a column that a mapping makes plays no part in the conversation and is there to be carried through."""
-    return name not in dialects.PARTS and (name in recipe.keep or "all" in recipe.keep)
+    return name not in dialects.known_parts() and (name in recipe.keep or "all" in recipe.keep)
 
 
 def added_columns(job: Job) -> frozenset[str]:

@@ -31,8 +31,7 @@ def test_a_detection_says_what_and_why() -> None:
         "messages": "conversations", "messages.role": "from", "messages.content": "value", "system": "system",
     }  # fmt: skip
     assert found.reason == (
-        "turns with `from` and `value` each: `conversations` is the messages, `system` is the system "
-        "(all 3 rows looked at)"
+        "turns with `from` and `value`; messages: `conversations`, system: `system` (checked 3 rows)"
     )
     assert (found.used, found.unused) == (("conversations", "system"), ("id",))
     assert (found.rows_seen, found.rows_fit, found.type) == (3, 3, "language-modeling")
@@ -42,7 +41,7 @@ def test_preference_goes_before_messages() -> None:
     pair = {"prompt": "a", "messages": [USER, ASSISTANT], "chosen": [USER, ASSISTANT], "rejected": [USER, ASSISTANT]}
     found = detect([to_batch([pair])], Columns())
     assert (found.dialect, found.type) == ("preference", "preference")
-    assert found.others["messages"] == ("turns with a role and a content each; less specific: --dialect messages")
+    assert found.others["messages"] == "turns with `role` and `content`; less specific: --dialect messages"
     made, named = convert([pair], dialect="messages")
     assert (named.type, made) == ("language-modeling", [{"messages": [USER, ASSISTANT]}])
 
@@ -53,7 +52,7 @@ def test_calls_in_text_stay_text_unless_asked_for() -> None:
     made, found = convert(rows)
     assert made == rows
     assert found.others == {}
-    assert found.left == ("calls in `<tool_call>` tags (Hermes): left as text, `--dialect hermes` reads it",)
+    assert found.left == ("tool calls in `<tool_call>` tags (Hermes): left as text, --dialect hermes parses it",)
     asked, named = convert(rows, dialect="hermes")
     assert asked != rows and named.left == ()
 
@@ -97,7 +96,7 @@ def test_one_row_with_reasoning_is_enough_to_name_what_reads_it() -> None:
     plain = {"messages": [USER, ASSISTANT]}
     tagged = {"messages": [USER, {"role": "assistant", "content": "<think>\nhm\n</think>\n\nso"}]}
     _, found = convert([plain, plain, tagged])
-    assert found.left == ("reasoning between tags: left as text, `--dialect reasoning-tags` reads it",)
+    assert found.left == ("reasoning between tags: left as text, --dialect reasoning-tags parses it",)
     assert convert([plain])[1].left == ()
 
 
@@ -107,7 +106,7 @@ def test_turns_marked_in_a_prompt_are_named_with_the_flags_that_cut_them(tmp_pat
         {"prompt": "e", "response": "f"},
     ]
     (said,) = convert(rows)[1].left
-    assert said.startswith("turns that `<extra_id_1>` marks in `prompt`: left as one text, cut them with --map ")
+    assert said.startswith("turns marked with `<extra_id_1>` in `prompt`: left as one text, split it with --map ")
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     flags = shlex.split(said.partition("cut them with ")[2])
@@ -173,7 +172,7 @@ def test_an_answer_beside_a_solution_is_its_result() -> None:
 def test_rows_of_different_dialects() -> None:
     rows = [{"messages": [USER]}, {"instruction": "i", "output": "o"}, {"messages": [USER]}]
     found = detect([to_batch(rows)], Columns())
-    assert (found.dialect, found.reason) == ("mixed", "the rows speak different dialects: 2 messages, 1 alpaca")
+    assert (found.dialect, found.reason) == ("mixed", "rows in different dialects: 2 messages, 1 alpaca")
     assert used_columns(found) == ()
 
 

@@ -24,7 +24,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no turn anywhere": (
         {"id": "a", "messages": []},
         "no dialect fits: the columns are `id`, `messages`",
-        "`messages` holds no turn in any of the rows looked at",
+        "`messages` is empty in all sampled rows",
     ),
     "natural language inference": (
         {"premise": "A", "hypothesis": "B", "label": 0},
@@ -71,7 +71,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "data for embeddings": (
         {"messages": [TURN], "positive_messages": [[TURN]], "negative_messages": [[TURN]], "conversations": [ANSWER]},
-        "the columns `messages` and `conversations` could each be the messages",
+        "ambiguous messages: column `messages` or `conversations`",
         "choose with --map messages=messages or --map messages=conversations",
     ),
     "an answer alone": (
@@ -93,17 +93,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "two answers": (
         {"prompt": "p", "response": "a", "output": "b"},
-        "the columns `output` and `response` could each be the completion",
+        "ambiguous completion: column `output` or `response`",
         "choose with --map completion=output or --map completion=response",
     ),
     "two questions": (
         {"question": "p", "instruction": "q", "output": "b"},
-        "the columns `instruction` and `question` could each be the prompt",
+        "ambiguous prompt: column `instruction` or `question`",
         "choose with --map prompt=instruction or --map prompt=question",
     ),
     "two conversations": (
         {"messages": [TURN], "conversations": [{"from": "human", "value": "b"}]},
-        "the columns `messages` and `conversations` could each be the messages",
+        "ambiguous messages: column `messages` or `conversations`",
         "choose with --map messages=messages or --map messages=conversations",
     ),
     "an answer that is a number": (
@@ -166,7 +166,7 @@ def test_a_kept_column_that_is_not_there() -> None:
 def test_no_rows() -> None:
     with pytest.raises(NoDialect) as caught:
         convert([])
-    assert caught.value.message == "there are no rows to find the dialect in"
+    assert caught.value.message == "no rows to detect a dialect from"
 
 
 def test_a_dialect_that_is_not_there() -> None:

@@ -34,7 +34,7 @@ def records() -> Iterator[dict[str, Any]]:
 
 def read_plainly(record: Mapping[str, Any], columns: Columns) -> Any:
     for name, dialect in admissible(DIALECTS, columns).items():
-        parts = dialect.fits(record, columns)
+        parts = dialect.find_parts(record, columns)
         if parts is not None:
             return name, parts
     return None
