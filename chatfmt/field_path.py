@@ -1,4 +1,4 @@
-"""Paths: where a value lies in a row, as users write it, followed over Arrow columns or plain Python data.
+"""Paths to a value in a row or in a JSON document, as users write them, followed over Arrow columns or Python data.
 
     question            a column (also one whose name holds dots or brackets, written as it is)
     a.b                 the key `b` of the object `a`; a."b.c" is the key `b.c`
@@ -8,13 +8,17 @@
     a[].b[]             the items of all those lists, one list
     values(a)           the values of the object `a`, a list; `values(.)` of the row itself
 
-A path that leads nowhere in a row gives null. Text that a path leads into is read as JSON, where it is JSON.
+In a row (`--map`, `--explode`, …) a path that leads nowhere gives null, and text that a path leads into is read as
+JSON, where it is JSON.
+
+In a document (`--field`) a path starts at the document itself: `data`, `data[].paragraphs[].qas[]`, `[].items`,
+`values(data)`, `.` for the document. It has no indices and no quoted keys, and it must lead somewhere.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
 from itertools import chain
@@ -42,6 +46,7 @@ Step = str | int | Every
 _ABSENT: Any = object()
 _FIRST = re.compile(r'[^.\[\]"]+')
 _NEXT = re.compile(r'\.([^.\[\]"]+)|\."([^"]+)"|\[(-?\d+)\]|\[\]')
+_DOCUMENT_PART = re.compile(r"((?:.*[^\[\]])?)((?:\[\])*)", re.DOTALL)
 
 
 class FieldPath(Struct, frozen=True):
@@ -59,6 +64,20 @@ class FieldPath(Struct, frozen=True):
         before = () if inner[1] == "." else _steps(inner[1])
         return cls(text, (*before, Every.VALUE, *_next_steps(inner[2], text)))
 
+    @classmethod
+    def parse_in_document(cls, text: str) -> FieldPath:
+        """The path that `--field` names; raises UsageError."""
+        if inner := re.fullmatch(r"values\((.*)\)", text):
+            return cls(text, (*cls.parse_in_document(inner[1]).steps, Every.VALUE))
+        steps: list[Step] = []
+        for part in [] if text in ("", ".") else text.split("."):
+            found = _DOCUMENT_PART.fullmatch(part)
+            if not part or found is None:
+                raise UsageError(f"`--field {text}` is not a path", hint="write it as `data` or `data[].items[]`")
+            steps += [found[1]] if found[1] else []
+            steps += [Every.ITEM] * found[2].count("[]")
+        return cls(text, tuple(steps))
+
     @property
     def root(self) -> str | None:
         """The column that the path begins with; None for `values(.)`."""
@@ -74,6 +93,10 @@ class FieldPath(Struct, frozen=True):
         found = _follow(value, self.steps)
         return None if found is _ABSENT else found
 
+    def find_all(self, value: Any) -> Iterator[Any]:
+        """Yield the values that the path leads to, in order; raises NoSuchStep where it leads nowhere."""
+        return _find_all(value, self.steps)
+
     def column(self, batch: pa.RecordBatch) -> pa.Array:
         """What the path leads to in each row of a source batch, as a column; null where it leads nowhere."""
         if self.text in batch.schema.names:
@@ -84,6 +107,14 @@ class FieldPath(Struct, frozen=True):
         if self.root not in batch.schema.names:
             return pa.nulls(len(batch), TEXT)
         return _walk(batch.column(self.root), self.steps[1:])
+
+
+class NoSuchStep(LookupError):
+    """A `step` of a path does not lead on from `value`."""
+
+    def __init__(self, step: Step, value: Any) -> None:
+        super().__init__(step, value)
+        self.step, self.value = step, value
 
 
 @lru_cache(maxsize=1024)
@@ -140,19 +171,38 @@ def _follow(value: Any, steps: Sequence[Step]) -> Any:
             value = _parsed(value)
         if isinstance(step, Every):
             return _follow_all(value, step, steps[place + 1 :])
-        if isinstance(step, str):
-            value = value.get(step, _ABSENT) if isinstance(value, (dict, Mapping)) else _ABSENT
-        else:
-            there = isinstance(value, list) and -len(value) <= step < len(value)
-            value = value[step] if there else _ABSENT
+        value = _child(value, step)
     return value
 
 
+def _child(value: Any, step: str | int) -> Any:
+    if isinstance(step, str):
+        return value.get(step, _ABSENT) if isinstance(value, (dict, Mapping)) else _ABSENT
+    return value[step] if isinstance(value, list) and -len(value) <= step < len(value) else _ABSENT
+
+
+def _children(value: Any, step: Every) -> list[Any] | None:
+    if not isinstance(value, list if step is Every.ITEM else dict):
+        return None
+    return value if isinstance(value, list) else list(value.values())
+
+
+def _find_all(value: Any, steps: Sequence[Step]) -> Iterator[Any]:
+    if not steps:
+        yield value
+        return
+    step, rest = steps[0], steps[1:]
+    inner = _children(value, step) if isinstance(step, Every) else [_child(value, step)]
+    if inner is None or inner == [_ABSENT]:
+        raise NoSuchStep(step, value)
+    for item in inner:
+        yield from _find_all(item, rest)
+
+
 def _follow_all(value: Any, step: Every, rest: Sequence[Step]) -> Any:
-    holder = list if step is Every.ITEM else dict
-    if not isinstance(value, holder):
+    items = _children(value, step)
+    if items is None:
         return _ABSENT
-    items = value if isinstance(value, list) else list(value.values())
     found = [None if item is _ABSENT else item for item in (_follow(item, rest) for item in items)]
     if any(isinstance(later, Every) for later in rest):
         return list(chain.from_iterable(item for item in found if item is not None))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chatfmt.dialects.kit.columns import column
 from chatfmt.errors import UsageError
-from chatfmt.field_path import Every, FieldPath, top_level, value_at
+from chatfmt.field_path import Every, FieldPath, NoSuchStep, top_level, value_at
 
 from .mapping.sources import from_arrow, from_json, values
 
@@ -167,3 +167,31 @@ def test_the_column_that_a_path_begins_with() -> None:
         "values(.)",
         "q",
     ]
+
+
+DOCUMENT = {"a": {"b": [{"c": [1]}, {"c": [2, 3]}]}, "x[": 4}
+DOCUMENT_PATHS = {
+    ".": [DOCUMENT],
+    "": [DOCUMENT],
+    "a.b": [DOCUMENT["a"]["b"]],
+    "a.b[].c[]": [1, 2, 3],
+    "a.b.[].c": [[1], [2, 3]],
+    "values(a)": [DOCUMENT["a"]["b"]],
+    "values(values(a))": NoSuchStep,
+    "x[": [4],
+    "a.b[].d": NoSuchStep,
+    "a[]": NoSuchStep,
+    "a[0]": UsageError,
+    "a..b": UsageError,
+    "x]": UsageError,
+    "values(a).b": NoSuchStep,
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), DOCUMENT_PATHS.items())
+def test_where_a_path_in_a_document_leads(text: str, expected: Any) -> None:
+    if isinstance(expected, list):
+        assert list(FieldPath.parse_in_document(text).find_all(DOCUMENT)) == expected
+    else:
+        with pytest.raises(expected):
+            list(FieldPath.parse_in_document(text).find_all(DOCUMENT))

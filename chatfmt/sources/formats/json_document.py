@@ -1,74 +1,34 @@
-"""Records that lie somewhere inside a JSON document, found by a path.
-
-A path is names with dots between them: `data`, `data[].paragraphs[].qas[]`; `[]` goes into each element of a list,
-`values(data)` takes the values of the object at `data`, `values(.)` those of the document itself.
-"""
+"""Records inside a JSON document, found by a path (`--field`); `field_path` has its syntax."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ...errors import InputError, Location, RowError, UsageError
+from ...errors import InputError, Location, RowError
+from ...field_path import Every, FieldPath, NoSuchStep, Step
 from ..json.strict import parse_value
 from ..model import InputSplit, SourceFile
 from .jsonl import without_bom
 
-_VALUES = re.compile(r"values\((.*)\)")
-
-
-def parse_path(path: str) -> list[str]:
-    """The steps of a path: names, `[]` for each element, `{}` for each value. Raises UsageError."""
-    if found := _VALUES.fullmatch(path):
-        return [*parse_path(found[1]), "{}"]
-    if path in ("", "."):
-        return []
-    steps: list[str] = []
-    for part in path.split("."):
-        name = part.rstrip("[]")
-        lists = part[len(name) :]
-        if (not name and not lists) or lists.replace("[]", ""):
-            raise UsageError(f"`--field {path}` is not a path", hint="write it as `data` or `data[].items[]`")
-        steps += [name] if name else []
-        steps += ["[]"] * (len(lists) // 2)
-    return steps
-
 
 def find_records(document: Any, path: str, shown: str) -> Iterator[Any]:
-    """The records at `path`, in order; a list at its end stands for its elements.
+    """Yield the records at `path`, in order; a list at its end stands for its elements.
 
-    Raises InputError where a step does not lead on, naming what is there.
+    Raises UsageError for what is not a path, InputError where a step does not lead on, naming what is there.
     """
-    for value in _walk(document, parse_path(path), path, shown):
-        yield from value if type(value) is list else [value]
-
-
-def _walk(value: Any, steps: list[str], path: str, shown: str) -> Iterable[Any]:
-    if not steps:
-        return [value]
-    step, rest = steps[0], steps[1:]
-    inner = _step(value, step)
-    if inner is None:
-        there = ", ".join(f"`{key}`" for key in value) if type(value) is dict else _kind(value)
-        wanted = {"[]": "a list", "{}": "an object"}.get(step, f"`{step}`")
+    try:
+        for value in FieldPath.parse_in_document(path).find_all(document):
+            yield from value if type(value) is list else [value]
+    except NoSuchStep as error:
+        there = ", ".join(f"`{key}`" for key in error.value) if type(error.value) is dict else _kind(error.value)
+        wanted = _MISSING.get(error.step, f"`{error.step}`")
         raise InputError(
-            f"`--field {path}`: no {wanted.removeprefix('a ').removeprefix('an ')} there",
-            code="json.field",
-            at=Location(shown),
-            hint=f"there is {there}",
-        )
-    return (found for item in inner for found in _walk(item, rest, path, shown))
+            f"`--field {path}`: no {wanted} there", code="json.field", at=Location(shown), hint=f"there is {there}"
+        ) from None
 
 
-def _step(value: Any, step: str) -> Iterable[Any] | None:
-    if step == "[]":
-        return value if type(value) is list else None
-    if type(value) is not dict:
-        return None
-    if step == "{}":
-        return list(value.values())
-    return [value[step]] if step in value else None
+_MISSING: dict[Step, str] = {Every.ITEM: "list", Every.VALUE: "object"}
 
 
 def _kind(value: Any) -> str:
