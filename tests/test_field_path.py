@@ -169,7 +169,7 @@ def test_the_column_that_a_path_begins_with() -> None:
     ]
 
 
-DOCUMENT = {"a": {"b": [{"c": [1]}, {"c": [2, 3]}]}, "x[": 4}
+DOCUMENT = {"a": {"b": [{"c": [1]}, {"c": [2, 3]}]}, "x[y": 4}
 DOCUMENT_PATHS = {
     ".": [DOCUMENT],
     "": [DOCUMENT],
@@ -178,7 +178,8 @@ DOCUMENT_PATHS = {
     "a.b.[].c": [[1], [2, 3]],
     "values(a)": [DOCUMENT["a"]["b"]],
     "values(values(a))": NoSuchStep,
-    "x[": [4],
+    "x[y": [4],
+    "x[": UsageError,
     "a.b[].d": NoSuchStep,
     "a[]": NoSuchStep,
     "a[0]": UsageError,
