@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from .engine import compile as compile
     from .engine import level_of as level_of
     from .engine import needs_sandbox as needs_sandbox
+    from .engine import prestarted_sandbox as prestarted_sandbox
     from .engine import sessions_of as sessions_of
-    from .engine import started_ahead as started_ahead
     from .jinja_renderer import JinjaRenderer as JinjaRenderer
     from .options import ENGINES as ENGINES
     from .options import SPANS as SPANS
@@ -31,7 +31,15 @@ if TYPE_CHECKING:
 __getattr__, __all__ = attach(
     __name__,
     {
-        ".engine": ("Choice", "choose_engine", "compile", "sessions_of", "needs_sandbox", "level_of", "started_ahead"),
+        ".engine": (
+            "Choice",
+            "choose_engine",
+            "compile",
+            "sessions_of",
+            "needs_sandbox",
+            "level_of",
+            "prestarted_sandbox",
+        ),
         ".jinja_renderer": ("JinjaRenderer",),
         ".options": ("ENGINES", "SPANS", "RenderOptions", "Renderer"),
         ".sandbox.renderer": ("Isolation", "SandboxRenderer"),

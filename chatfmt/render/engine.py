@@ -11,8 +11,8 @@ from ..errors import TemplateError, UnknownName, UsageError
 from .jinja.determinism import chance
 from .jinja_renderer import JinjaRenderer
 from .options import ENGINES, Renderer, RenderOptions
+from .sandbox.process import prestarted_process
 from .sandbox.renderer import Isolation, SandboxRenderer
-from .sandbox.renderer import started_ahead as sandbox_started_ahead
 from .sandbox.sessions import SandboxSessions
 from .template.chat_template import ChatTemplate
 from .trace.renderer import TracedRenderer
@@ -44,9 +44,9 @@ def needs_sandbox(template: ChatTemplate, isolation: Isolation) -> bool:
     return isolation != "off" and template.origin not in ("built-in", "plain")
 
 
-def started_ahead(template: ChatTemplate, isolation: Isolation) -> AbstractContextManager[None]:
-    """A block in which the template will render: if it does that behind the locked door, its process starts now."""
-    return sandbox_started_ahead() if needs_sandbox(template, isolation) else nullcontext()
+def prestarted_sandbox(template: ChatTemplate, isolation: Isolation) -> AbstractContextManager[None]:
+    """Start the sandbox process of the template now, if it needs one, for the first renderer inside the block."""
+    return prestarted_process() if needs_sandbox(template, isolation) else nullcontext()
 
 
 def sessions_of(template: ChatTemplate, isolation: Isolation, engine: Renderer | None = None) -> SandboxSessions | None:

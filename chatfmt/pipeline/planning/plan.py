@@ -103,7 +103,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, *, executor: str = "s
     check_rendered(recipe)
     check_selection(recipe, target)
     template = load_template(recipe)
-    with render.started_ahead(template, recipe.template_isolation) if template else nullcontext():
+    with render.prestarted_sandbox(template, recipe.template_isolation) if template else nullcontext():
         parts = tuple(to_part(recipe, spec, template, target, scratch, hashed=True) for spec in recipe.source)
         check_views(parts)
         files = tuple(file for part in parts for file in part.files)

@@ -1,8 +1,8 @@
-"""The sandbox of `environment` with counters: a template that asks for too much is refused, alike on every machine.
+"""Jinja's sandbox with counters: a template that uses too much is refused, on every machine alike.
 
-Jinja's sandbox stops escapes, not cost, and the cost begins at compile time, where constants are folded. Here the
-code generator folds nothing but literal text, loops and macros count steps, and what can grow a text, a list or a
-number beyond all bounds is measured before it is done. What slips through meets the limits of the process.
+Jinja's sandbox stops escapes, not cost, and cost begins at compile time with constant folding. Here the code generator
+folds nothing but literal text, loops and macros count steps, and operations that can make a huge text, list or number
+are measured before they run. Whatever slips through meets the limits of the process.
 """
 
 from __future__ import annotations
@@ -24,40 +24,43 @@ from ..jinja.environment import TemplateNamespace, sandbox
 from .sizes import HOLDERS, Sizes
 
 
-class Limits(Struct, frozen=True):
-    """What a template may use; sizes in characters, `seconds` of wall clock a request as the last resort."""
+class SandboxLimits(Struct, frozen=True):
+    """The most that a template may use; text sizes are in characters."""
 
     source: int = 1_000_000
     depth: int = 100
-    """Nodes of the syntax tree above one another."""
+    """Levels of nested nodes in the syntax tree."""
     steps: int = 1_000_000
-    """Turns of loops and calls of macros a row."""
+    """Loop iterations, branches and calls per row."""
     range: int = 10_000
     string: int = 8_000_000
     items: int = 1_000_000
-    """Elements of a container, with those of the containers in it."""
+    """Elements of a container, including those of nested containers."""
     bits: int = 4096
-    """Of a whole number."""
+    """Bits of an integer."""
     output: int = 16_000_000
     memory: int = 512 << 20
     """Bytes of address space of the process."""
     seconds: float = 30.0
+    """Wall-clock seconds per request: the last resort."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-_LOOKS = 16
-"""So many containers are looked into in the time of a step."""
+_CONTAINERS_PER_STEP = 16
+"""How many containers are measured in the time of a step."""
 
 
 class OverLimit(Exception):
-    """A template asks for more than `Limits` allow; in words what."""
+    """A template uses more than its `SandboxLimits` allow; the message names the limit."""
 
 
 class _Generator(CodeGenerator):
-    """Code that counts: steps, the size of what `~` makes, and of what is built of values. Nothing but text is computed
-    at compile time."""
+    """Generate code that counts steps and measures the results of `~` and of list, dict and tuple displays.
+
+    Nothing but literal text is computed at compile time.
+    """
 
     def blockvisit(self, nodes: Iterable[nodes.Node], frame: Frame) -> None:
         self.writeline("environment.tick()")  # the body of each loop, macro, branch and block
@@ -71,23 +74,23 @@ class _Generator(CodeGenerator):
         self.write("))")
 
     def visit_List(self, node: nodes.List, frame: Frame) -> None:
-        self._built(super().visit_List, node, frame)
+        self._visit_measured(super().visit_List, node, frame)
 
     def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
-        self._built(super().visit_Dict, node, frame)
+        self._visit_measured(super().visit_Dict, node, frame)
 
     def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:
-        self._built(super().visit_Tuple, node, frame)
+        self._visit_measured(super().visit_Tuple, node, frame)
 
     def visit_Name(self, node: nodes.Name, frame: Frame) -> None:
         visit = super().visit_Name
-        self._built(visit, node, frame) if node.name in ("varargs", "kwargs") else visit(node, frame)
+        self._visit_measured(visit, node, frame) if node.name in ("varargs", "kwargs") else visit(node, frame)
 
-    def _built(self, visit: Callable[[Any, Frame], None], node: nodes.Expr, frame: Frame) -> None:
-        """Code that measures what an expression builds, unless it is of constants or a place to store something."""
+    def _visit_measured(self, visit: Callable[[Any, Frame], None], node: nodes.Expr, frame: Frame) -> None:
+        """Wrap an expression in `measured(…)`, unless it holds only constants or is an assignment target."""
         named = isinstance(node, nodes.Name) or node.find(nodes.Name) is not None
         measured = named and getattr(node, "ctx", "load") == "load"
-        self.write("environment.built(" if measured else "")
+        self.write("environment.measured(" if measured else "")
         visit(node, frame)
         self.write(")" if measured else "")
 
@@ -98,11 +101,11 @@ class _Generator(CodeGenerator):
 
 
 class LimitedSandbox(ImmutableSandboxedEnvironment):
-    """The sandbox with counters; `start_row` sets them back."""
+    """The sandbox with counters, which `start_row` resets."""
 
     code_generator_class = _Generator
     intercepted_binops = frozenset(("+", "*", "**", "%"))
-    limits = Limits()
+    limits = SandboxLimits()
     steps = 0
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -113,12 +116,12 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
         self.steps = 0
         self._sizes.clear()
 
-    def built(self, value: Any) -> Any:
-        """What a template made, measured with all that it holds where that may be held several times."""
+    def measured(self, value: Any) -> Any:
+        """Return `value` after measuring it with everything nested in it; raises OverLimit."""
         if type(value) in HOLDERS:
-            size, looked = self._sizes.of(value, self.limits.items)
+            size, visited = self._sizes.measure(value, self.limits.items)
             self.check_size(size, self.limits.items, "items")
-            self.tick(looked // _LOOKS)
+            self.tick(visited // _CONTAINERS_PER_STEP)
         return value
 
     def tick(self, steps: int = 1) -> None:
@@ -132,21 +135,19 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
         return tree
 
     def join_texts(self, values: Iterable[Any]) -> str:
-        """`a ~ b ~ …`"""
-        return self._sized("".join(map(str, values)), self.limits.string)
+        """Return the value of `a ~ b ~ …`."""
+        text = "".join(map(str, values))
+        self.check_size(len(text), self.limits.string, "characters")
+        return text
 
     def joined_output(self, pieces: Iterable[str]) -> str:
-        """What a template, a macro or a block printed."""
+        """Join the output of a template, a macro or a block."""
         kept, size = [], 0
         for piece in pieces:
             size += len(piece)
             self.check_size(size, self.limits.output, "characters of output")
             kept.append(piece)
         return "".join(kept)
-
-    def _sized(self, text: str, most: int) -> str:
-        self.check_size(len(text), most, "characters")
-        return text
 
     def check_size(self, size: float, most: int, unit: str) -> None:
         if size > most:
@@ -158,8 +159,8 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
         if type(made) not in HOLDERS:
             return made
         if operator == "+":
-            self._sizes.joined(made, self.built(left), self.built(right), self.limits.items)
-        return self.built(made)
+            self._sizes.add_concatenation(made, self.measured(left), self.measured(right), self.limits.items)
+        return self.measured(made)
 
     def _check_operator(self, operator: str, left: Any, right: Any) -> None:
         sized = (str, bytes, list, tuple)
@@ -184,7 +185,7 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
         self.check_size(size, self.limits.string if text else self.limits.items, "characters" if text else "items")
 
     def check_format(self, pattern: Any, values: Iterable[Any]) -> None:
-        """Refuse widths and precisions beyond the limit, in the pattern or among the values (`%*d`, `{:{}}`)."""
+        """Raise OverLimit for a width or precision that is too large, in the pattern or the values (`%*d`, `{:{}}`)."""
         widths = [int(digits) for digits in _NUMBERS.findall(str(pattern)) if len(digits) < 20 or self._too_wide()]
         widths += [value for value in _flat(values) if isinstance(value, int) and ("*" in pattern or "{}" in pattern)]
         self.check_size(sum(max(width, 0) for width in widths), self.limits.string, "characters")
@@ -193,17 +194,17 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
         raise OverLimit(f"the template makes more than {self.limits.string:,} characters")
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """`str.format` comes out of the sandbox wrapped; the measure stands before it."""
+        """Return the sandbox's wrapper of `str.format` with a check before it."""
         wrapped = super().wrap_str_format(value)
         if wrapped is None:
             return None
         safe = wrapped
 
-        def measured(*values: Any, **named: Any) -> str:
+        def checked(*values: Any, **named: Any) -> str:
             self.check_format(value.__self__, (*values, *named.values()))
             return safe(*values, **named)
 
-        return measured
+        return checked
 
     def call(self, context: Context, function: Any, *arguments: Any, **named: Any) -> Any:
         self.tick()
@@ -211,7 +212,7 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
         if isinstance(owner, (str, bytes, int)) and name in _METHODS:
             _METHODS[name](self, owner, *arguments, **named)
         made = super().call(context, function, *arguments, **named)
-        return self.built(made) if type(made) in HOLDERS else made
+        return self.measured(made) if type(made) in HOLDERS else made
 
 
 _NUMBERS = re.compile(r"\d+")
@@ -262,37 +263,37 @@ _METHODS: dict[str, Callable[..., None]] = {
     "center": _width, "ljust": _width, "rjust": _width, "zfill": _width, "to_bytes": _width,
     "expandtabs": _expandtabs, "replace": _replace, "join": _join, "translate": _translate,
 }  # fmt: skip
-"""Methods of texts and numbers that can make much of little, and what measures them."""
+"""Methods of str, bytes and int that can return far more than they get, and the check before each."""
 
 
 def _checked_filters(env: LimitedSandbox) -> dict[str, Any]:
-    """Filters that can make much of little, each measured before it runs."""
-    measures: dict[str, Callable[..., None]] = {
+    """Wrap the filters that can return far more than they get in a check."""
+    checks: dict[str, Callable[..., None]] = {
         "center": _width, "indent": _indent, "wordwrap": _indent, "replace": _filter_replace, "format": _format,
-        "batch": _pieces, "slice": _pieces, "tojson": _tojson,
+        "batch": _count, "slice": _count, "tojson": _tojson,
     }  # fmt: skip
-    measures |= dict.fromkeys(("dictsort", "groupby", "list", "reverse", "sort", "sum"), _nothing)
-    return {name: _measured(env, measure, env.filters[name]) for name, measure in measures.items()}
+    checks |= dict.fromkeys(("dictsort", "groupby", "list", "reverse", "sort", "sum"), _no_check)
+    return {name: _checked_filter(env, check, env.filters[name]) for name, check in checks.items()}
 
 
-def _nothing(env: LimitedSandbox, *arguments: Any, **named: Any) -> None:
-    """No measure before a filter that builds a container: it is measured when it is built."""
+def _no_check(env: LimitedSandbox, *arguments: Any, **named: Any) -> None:
+    """Check nothing before a filter that builds a container: its result is measured."""
 
 
-def _measured(env: LimitedSandbox, measure: Callable[..., None], filter: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter with a measure before it; how Jinja passes the environment to it stays as it is."""
+def _checked_filter(env: LimitedSandbox, check: Callable[..., None], filter: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the filter with a check before it; Jinja passes it the environment as before."""
     passed = getattr(filter, "jinja_pass_arg", None)
 
-    def measured(*arguments: Any, **named: Any) -> Any:
+    def checked(*arguments: Any, **named: Any) -> Any:
         env.tick()
-        measure(env, *(arguments[1:] if passed else arguments), **named)
+        check(env, *(arguments[1:] if passed else arguments), **named)
         made = filter(*arguments, **named)
-        return (env.built(piece) for piece in made) if isinstance(made, GeneratorType) else env.built(made)
+        return (env.measured(piece) for piece in made) if isinstance(made, GeneratorType) else env.measured(made)
 
     if passed:
-        measured.jinja_pass_arg = passed  # type: ignore[attr-defined]
-    measured.__name__, measured.__qualname__ = filter.__name__, filter.__qualname__
-    return measured
+        checked.jinja_pass_arg = passed  # type: ignore[attr-defined]
+    checked.__name__, checked.__qualname__ = filter.__name__, filter.__qualname__
+    return checked
 
 
 def _indent(env: LimitedSandbox, text: Any, width: Any = 4, *more: Any, **named: Any) -> None:
@@ -306,7 +307,7 @@ def _filter_replace(env: LimitedSandbox, text: Any, old: Any = "", new: Any = ""
     _replace(env, text, old, new)
 
 
-def _pieces(env: LimitedSandbox, values: Any, number: Any = 0, *more: Any, **named: Any) -> None:
+def _count(env: LimitedSandbox, values: Any, number: Any = 0, *more: Any, **named: Any) -> None:
     if isinstance(number, int):
         env.check_size(number, env.limits.range, "items")
 
@@ -317,7 +318,7 @@ def _tojson(env: LimitedSandbox, value: Any, *more: Any, **named: Any) -> None:
 
 
 def check_depth(tree: nodes.Node, most: int) -> None:
-    """Raises OverLimit for a syntax tree deeper than `most`; does not recurse."""
+    """Raise OverLimit for a syntax tree deeper than `most`. Does not recurse."""
     level: list[nodes.Node] = [tree]
     depth = 0
     while level:
@@ -329,35 +330,35 @@ def check_depth(tree: nodes.Node, most: int) -> None:
 
 def _refused(name: str) -> Callable[..., NoReturn]:
     def refuse(*arguments: Any, **named: Any) -> NoReturn:
-        raise OverLimit(f"the template uses `{name}`, which gives another text each time")
+        raise OverLimit(f"the template uses `{name}`, which returns a different text each time")
 
     return refuse
 
 
-def limited(limits: Limits) -> LimitedSandbox:
-    """A new environment as `environment.sandbox` makes it, with counters for `limits`."""
+def limited(limits: SandboxLimits) -> LimitedSandbox:
+    """Return a new environment like `environment.sandbox`, with counters for `limits`."""
     env = sandbox(LimitedSandbox)
     assert isinstance(env, LimitedSandbox)
     env.limits, env.optimized, env.concat = limits, False, env.joined_output  # type: ignore[method-assign]
     env.filters.update(_checked_filters(env))
     env.filters["random"] = _refused("random")
-    env.globals.update(range=_ranges(limits), lipsum=_refused("lipsum"), namespace=_namespaces(env))
+    env.globals.update(range=_limited_range(limits), lipsum=_refused("lipsum"), namespace=_counted_namespace(env))
     return env
 
 
-def _namespaces(env: LimitedSandbox) -> type[TemplateNamespace]:
-    """`namespace`, each counted when it is printed: they can hold one another, and what they hold changes."""
+def _counted_namespace(env: LimitedSandbox) -> type[TemplateNamespace]:
+    """Return a `namespace` class that counts steps when printed: namespaces can be nested, and they change."""
 
     class Counted(TemplateNamespace):
         def __repr__(self) -> str:
-            env.tick(_LOOKS)
+            env.tick(_CONTAINERS_PER_STEP)
             return super().__repr__()
 
     Counted.__module__, Counted.__qualname__ = TemplateNamespace.__module__, TemplateNamespace.__qualname__
     return Counted
 
 
-def _ranges(limits: Limits) -> Callable[..., range]:
+def _limited_range(limits: SandboxLimits) -> Callable[..., range]:
     def bounded_range(*bounds: int) -> range:
         numbers = range(*bounds)
         if (numbers.stop - numbers.start) // numbers.step > limits.range:
@@ -367,8 +368,8 @@ def _ranges(limits: Limits) -> Callable[..., range]:
     return bounded_range
 
 
-def compile_limited(text: str, limits: Limits) -> jinja2.Template:
-    """The compiled template of `text`; raises OverLimit, jinja2.TemplateSyntaxError, RecursionError or MemoryError."""
+def compile_limited(text: str, limits: SandboxLimits) -> jinja2.Template:
+    """Compile `text`; raises OverLimit, jinja2.TemplateSyntaxError, RecursionError or MemoryError."""
     if len(text) > limits.source:
         raise OverLimit(f"the template is longer than {limits.source:,} characters")
     return limited(limits).from_string(text)

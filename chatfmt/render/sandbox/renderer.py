@@ -1,8 +1,8 @@
-"""Renders a stranger's template behind a locked door: in a process that can compute and answer, and nothing else.
+"""Render an untrusted template in a sandbox process, which can compute and answer and do nothing else.
 
-The door has levels (`cage.LEVELS`); `SandboxRenderer.level` says which is in force. Answers come back as JSON, never as
-pickle. What a template may cost is counted (`limits.Limits`), so the verdict is the same on every machine; the clock is
-only the last resort, and a render that it ends is an error of its row (`template.limit`), never a shorter text.
+The isolation has levels (`seccomp.LEVELS`); `SandboxRenderer.level` is the one in force. Answers are JSON, never
+pickle. The cost of a template is counted (`limits.SandboxLimits`), so that it is refused on every machine alike. The
+time limit is a last resort: a render that exceeds it is an error of its row (`template.limit`), never a shorter text.
 """
 
 from __future__ import annotations
@@ -11,13 +11,8 @@ import builtins
 import contextlib
 import datetime
 import json
-import os
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from collections.abc import Sequence
+from typing import Any, Literal, cast
 
 import jinja2
 import orjson
@@ -32,131 +27,23 @@ from ..options import SPANS, RenderOptions
 from ..template.chat_template import ChatTemplate
 from ..trace.program import OPERATIONS, QUESTIONS, Program, Untraceable
 from ..trace.tracer import Inputs
-from .limits import Limits
-from .worker import LENGTH
+from .limits import SandboxLimits
+from .process import SandboxDied, SandboxProcess
 
 Isolation = Literal["auto", "required", "off"]
 ISOLATIONS: tuple[Isolation, ...] = ("auto", "required", "off")
 ROWS = 64
-"""Rows in a request: enough that the way there and back costs nothing, few enough to find a bad one soon."""
+"""Rows per request: enough to make the round trip cheap, few enough to find a failing row soon."""
 GROWTH = 1000
-"""How many times longer than its text a traced expression may be; beyond it, the locked process computes it."""
-NEEDED = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-"""What an interpreter may need of the environment to start; tokens and keys stay outside."""
-BOOT = """
-import json, sys, types
-path, package = json.loads(sys.argv[1])
-sys.path[:] = path
-for name in ("chatfmt", "chatfmt.render"):
-    sys.modules[name] = module = types.ModuleType(name)
-    module.__path__ = [package + name.removeprefix("chatfmt").replace(".", "/")]  # without the packages' own imports: pyarrow costs more than all the rest
-sys.modules["numpy"] = numpy = types.ModuleType("numpy")
-numpy.generic = type("generic", (), {})  # no numpy value comes through JSON
-from chatfmt.render.sandbox.worker import main
-main()
-"""
-
-
-DEFAULTS = Limits()
-
-
-class Gone(Exception):
-    """The render process died, or was ended by the clock, before it answered."""
-
-
-class RenderProcess:
-    """One locked process. `request` raises Gone when it dies; after that it is of no use."""
-
-    def __init__(self, setup: dict[str, Any], seconds: float) -> None:
-        self._seconds = seconds
-        self._process = _next_interpreter()
-        try:
-            (self.state,) = self.request(json.dumps(setup).encode(), 1)
-        except Gone:
-            self.close()
-            raise
-
-    def request(self, body: bytes, answers: int) -> list[Any]:
-        """The answers to a request."""
-        clock = threading.Timer(self._seconds, self._process.kill)
-        clock.daemon = True
-        clock.start()
-        try:
-            _send(cast(BinaryIO, self._process.stdin), body)
-            return [self._receive() for _ in range(answers)]
-        except (OSError, ValueError):
-            raise Gone from None
-        finally:
-            clock.cancel()
-
-    def _receive(self) -> Any:
-        (size,) = LENGTH.unpack(self._exactly(LENGTH.size))
-        return json.loads(self._exactly(size))
-
-    def _exactly(self, size: int) -> bytes:
-        pieces = []
-        while size:
-            piece = cast(BinaryIO, self._process.stdout).read(min(size, 1 << 20))
-            if not piece:
-                raise Gone
-            pieces.append(piece)
-            size -= len(piece)
-        return b"".join(pieces)
-
-    def close(self) -> None:
-        _end(self._process)
-
-
-_started_ahead: list[subprocess.Popen[bytes]] = []
-
-
-@contextlib.contextmanager
-def started_ahead() -> Iterator[None]:
-    """A block whose first locked process starts now and imports what it needs while this one does other things."""
-    process = _interpreter()
-    _started_ahead.append(process)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):  # a renderer has taken it
-            _started_ahead.remove(process)
-            _end(process)
-
-
-def _next_interpreter() -> subprocess.Popen[bytes]:
-    try:
-        return _started_ahead.pop()  # one step, so that two threads never take the same
-    except IndexError:
-        return _interpreter()
-
-
-def _interpreter() -> subprocess.Popen[bytes]:
-    package = str(Path(__file__).resolve().parents[2])
-    argument = json.dumps([[str(Path(entry).resolve()) for entry in sys.path], package])
-    command = [sys.executable, "-I", "-S", "-B", "-c", BOOT, argument]
-    env = {name: os.environ[name] for name in NEEDED if name in os.environ}
-    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, env=env)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):
-            cast(BinaryIO, pipe).close()
-
-
-def _send(pipe: BinaryIO, body: bytes) -> None:
-    pipe.write(LENGTH.pack(len(body)) + body)
-    pipe.flush()
+"""How many times longer than its input a traced expression may be; beyond that, the sandbox process computes it."""
+DEFAULTS = SandboxLimits()
 
 
 class SandboxRenderer:
-    """Renders as `JinjaRenderer` does, texts and errors alike, in a locked process; `trace` traces there.
+    """Render in a sandbox process, with the same texts and errors as `JinjaRenderer`; `trace` traces there.
 
-    Raises TemplateError for a template that does not compile or costs too much to compile (`template.limit`), and where
-    `isolation="required"` and this machine cannot lock (`template.isolation`).
+    Raises TemplateError for a template that does not compile (`template.syntax`) or costs too much to compile
+    (`template.limit`), and if `isolation="required"` is not available on this machine (`template.isolation`).
     """
 
     engine = "jinja"
@@ -166,7 +53,7 @@ class SandboxRenderer:
         template: ChatTemplate,
         options: RenderOptions,
         *,
-        limits: Limits = DEFAULTS,
+        limits: SandboxLimits = DEFAULTS,
         isolation: Isolation = "auto",
         reason: str = "",
     ) -> None:
@@ -179,25 +66,28 @@ class SandboxRenderer:
         if isolation == "required" and not self.level.startswith("seccomp"):
             self.close()
             raise TemplateError(
-                f"this machine cannot lock a template in (level in force: `{self.level}`)",
-                hint="--template-isolation auto, if you trust the template",
+                f"this machine cannot isolate the template (level in force: `{self.level}`)",
+                hint="if you trust the template: --template-isolation auto",
                 code="template.isolation",
             )
 
-    def _start(self) -> RenderProcess:
+    def _start(self) -> SandboxProcess:
+        setup = _setup(self.template, self.options, self.limits, self.isolation)
         try:
-            process = RenderProcess(
-                _setup(self.template, self.options, self.limits, self.isolation), self.limits.seconds
-            )
-        except Gone:
+            process = SandboxProcess(setup, self.limits.seconds)
+        except SandboxDied:
             raise _template_error(self.template.name, ["OverLimit", "it takes too long to compile", None]) from None
         for error in process.state["errors"]:
             process.close()
             raise _template_error(self.template.name, error["error"])
         return process
 
+    def _restart(self) -> None:
+        self._process.close()
+        self._process = self._start()
+
     def close(self) -> None:
-        """End the process; it ends with this one in any case."""
+        """End the process. It ends with this process in any case."""
         self._process.close()
 
     def __del__(self) -> None:
@@ -207,27 +97,25 @@ class SandboxRenderer:
     def __call__(
         self, chats: ConversationBatch, request: RenderRequest = TEXT_ONLY, failures: Failures = None
     ) -> Rendered:
-        """As `Renderer` says."""
         if request.spans and self.options.continue_final:
             raise UsageError("spans of trained text and `--continue-final` do not go together", hint="leave one out")
-        ask = {"do": "render", "prompt": self.options.resolved(request).generation_prompt, "spans": request.spans}
+        message = {"do": "render", "prompt": self.options.resolved(request).generation_prompt, "spans": request.spans}
         answers: list[Any] = []
         for start in range(0, len(chats), ROWS):
-            answers += self._answers(ask, chats.slice(start, ROWS))
+            answers += self._answers(message, chats.slice(start, ROWS))
         outcomes = [self._outcome(row, answer, failures) for row, answer in enumerate(answers)]
         found = pa.array([pairs for _, pairs in outcomes], SPANS) if request.spans else None
         return Rendered(pa.array([text for text, _ in outcomes], json_columns.TEXT), found)
 
-    def _answers(self, ask: dict[str, Any], chats: ConversationBatch) -> list[Any]:
-        """An answer a row; where the process dies, it is started anew and asked row by row."""
+    def _answers(self, message: dict[str, Any], chats: ConversationBatch) -> list[Any]:
+        """Return one answer per row; if the process dies, restart it and send the rows one by one."""
         try:
-            return self._process.request(_rows_request(ask, chats), len(chats))
-        except Gone:
-            self._process.close()
-            self._process = self._start()
+            return self._process.request(_rows_request(message, chats), len(chats))
+        except SandboxDied:
+            self._restart()
         if len(chats) == 1:
             return [{"error": ["OverLimit", "the template takes too long or too much memory", None]}]
-        return [answer for row in range(len(chats)) for answer in self._answers(ask, chats.slice(row, 1))]
+        return [answer for row in range(len(chats)) for answer in self._answers(message, chats.slice(row, 1))]
 
     def _outcome(self, row: int, answer: Any, failures: Failures) -> tuple[str | None, Any]:
         if answer is None:
@@ -242,25 +130,26 @@ class SandboxRenderer:
         return None, None
 
     def trace(self, source: str, inputs: Inputs, *, deep: bool = False) -> Program | Untraceable:
-        """As `trace.trace`, behind the door; refuses programs that could cost much to replay."""
-        ask = {
+        """Run `tracer.trace` in the sandbox process; programs that could cost much to replay count as untraceable."""
+        message = {
             "do": "trace", "text": source, "messages": inputs.messages, "tools": inputs.tools, "deep": deep,
             "documents": inputs.documents, "prompt": inputs.add_generation_prompt, "variables": inputs.variables,
         }  # fmt: skip
         try:
-            (answer,) = self._process.request(json.dumps(plain_data(ask)).encode(), 1)
-        except Gone:
-            self._process.close()
-            self._process = self._start()
+            (answer,) = self._process.request(json.dumps(plain_data(message)).encode(), 1)
+        except SandboxDied:
+            self._restart()
             return Untraceable("it takes too long or too much memory to trace", whole=True)
         if "program" in answer:
-            return _vetted(Program.from_json(answer["program"]))
+            return _checked(Program.from_json(answer["program"]))
         if "error" in answer:
             return Untraceable(f"it raises {answer['error'][0]}")
         return Untraceable(answer["reason"], answer["whole"])
 
 
-def _setup(template: ChatTemplate, options: RenderOptions, limits: Limits, isolation: Isolation) -> dict[str, Any]:
+def _setup(
+    template: ChatTemplate, options: RenderOptions, limits: SandboxLimits, isolation: Isolation
+) -> dict[str, Any]:
     date = options.date
     moment = date if isinstance(date, datetime.datetime) else datetime.datetime.combine(date, datetime.time())
     return {
@@ -270,14 +159,14 @@ def _setup(template: ChatTemplate, options: RenderOptions, limits: Limits, isola
     }  # fmt: skip
 
 
-def _rows_request(ask: dict[str, Any], chats: ConversationBatch) -> bytes:
-    """The request for some rows; tools and the like, which repeat, are sent once each and named by their number."""
+def _rows_request(message: dict[str, Any], chats: ConversationBatch) -> bytes:
+    """Encode the request for some rows; repeated values (tools, documents, variables) are sent once, as `shared`."""
     shared, numbers = zip(*(_shared(column, len(chats)) for column in chats.others), strict=True)
     rows = [list(row) for row in zip(json_columns.decode_conversations(chats.messages), *numbers, strict=True)]
     if _is_json(chats.messages.type):
         with contextlib.suppress(TypeError):  # an integer beyond 64 bits
-            return orjson.dumps({**ask, "rows": rows, "shared": shared})
-    return json.dumps(plain_data({**ask, "rows": rows, "shared": shared})).encode()
+            return orjson.dumps({**message, "rows": rows, "shared": shared})
+    return json.dumps(plain_data({**message, "rows": rows, "shared": shared})).encode()
 
 
 def _is_json(column: pa.DataType) -> bool:
@@ -285,7 +174,7 @@ def _is_json(column: pa.DataType) -> bool:
 
 
 def _shared(column: pa.Array | None, size: int) -> tuple[list[Any], list[int | None]]:
-    """The distinct values of a column, and for each row the number of its value."""
+    """Return the distinct values of a column, and for each row the index of its value."""
     if column is None:
         return [], [None] * size
     if column.type != json_columns.JSON:
@@ -302,11 +191,11 @@ def _template_error(name: str, error: Sequence[Any]) -> TemplateError:
     return TemplateError(f"the template `{name}` does not compile{where}: {message}", code="template.syntax")
 
 
-_LIMIT_HINT = "look at it with `chatfmt templates show`; one you trust runs with `--template-isolation off`"
+_LIMIT_HINT = "inspect it with `chatfmt templates show`; if you trust it: --template-isolation off"
 
 
 def _render_error(name: str, error: Sequence[Any], row: int, *, fitted: bool) -> tuple[RenderError, Exception | None]:
-    """The error of a row and its cause, as the plain engine would have raised them."""
+    """Return the error of a row and its cause, as `JinjaRenderer` would raise them."""
     kind, message, _ = error
     if kind == "OverLimit":
         return RenderError(message, hint=_LIMIT_HINT, at=Location(row=row), code="template.limit"), None
@@ -315,7 +204,7 @@ def _render_error(name: str, error: Sequence[Any], row: int, *, fitted: bool) ->
 
 
 def _rebuilt(kind: str, message: str) -> Exception:
-    """An exception of the class `kind` of Jinja or Python that prints `message`."""
+    """Return an exception of the Jinja or Python class named `kind` whose text is `message`."""
     if kind == "NotReproducible":
         return NotReproducible(message)
     found = getattr(jinja2.exceptions, kind, None) or getattr(builtins, kind, None)
@@ -329,8 +218,8 @@ def _rebuilt(kind: str, message: str) -> Exception:
     return cast(Exception, named())
 
 
-def _vetted(program: Program) -> Program | Untraceable:
-    """The program, unless an expression in it is not one, or could make much of little."""
+def _checked(program: Program) -> Program | Untraceable:
+    """Return the program, unless it holds a malformed expression or one whose value could be very long."""
     expressions = [piece for piece in program.pieces if not isinstance(piece, str)]
     questions = [question for question, _ in program.guards]
     try:
@@ -344,7 +233,7 @@ def _vetted(program: Program) -> Program | Untraceable:
 
 
 def _growth(expression: Sequence[Any]) -> int:
-    """How many times longer than the conversation's texts the value of an expression may be."""
+    """Return how many times longer than the texts of the conversation the value of an expression may be."""
     operation, *rest = expression
     if operation == "leaf":
         return 1

@@ -1,8 +1,8 @@
-"""Takes from this process, for good, what rendering does not need: files, network, processes, memory without end.
+"""Lock this process: irrevocably give up files, network, new processes and unlimited memory.
 
-Linux: resource limits, `no_new_privs` and a seccomp filter (seccomp(2), Documentation/userspace-api/seccomp_filter)
-that lets through some thirty system calls and answers EPERM to the rest; before it Landlock (landlock(7)), where the
-kernel has it, which by itself forbids every file, address and signal. Elsewhere: resource limits as far as they go.
+Linux: resource limits, then Landlock (landlock(7)) if the kernel has it, which by itself forbids access to files,
+addresses and signals, then `no_new_privs` and a seccomp filter (seccomp(2), Documentation/userspace-api/seccomp_filter)
+that allows some thirty system calls and answers EPERM to the rest. Elsewhere: whatever resource limits there are.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ALLOWED = {
         "mmap": 222, "mprotect": 226, "madvise": 233, "getrandom": 278,
     },
 }  # fmt: skip
-"""The system calls that an interpreter without files needs, by machine, with their numbers there."""
+"""The system calls that an interpreter without files needs, with their numbers, by machine."""
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
 SECCOMP_MODE_FILTER = 2
@@ -39,32 +39,32 @@ NUMBER, ARCHITECTURE, THIRD_ARGUMENT = 0, 4, 32  # offsets in struct seccomp_dat
 PROT_EXEC = 4
 
 CREATE_RULESET, RESTRICT_SELF = 444, 446
-"""Landlock's system calls, the same on every machine."""
+"""Landlock's system call numbers, the same on every machine."""
 LANDLOCK_FILES = (13, 14, 15, 15, 16)
-"""How many of the rights to files (LANDLOCK_ACCESS_FS_*) the first versions know; later ones know the last."""
+"""The number of file access rights (LANDLOCK_ACCESS_FS_*) in ABI versions 1 to 5; later ones have no fewer."""
 LANDLOCK_NET_SINCE, LANDLOCK_SCOPE_SINCE = 4, 6
 
 LEVELS = ("process", "rlimits", "seccomp", "seccomp+landlock")
-"""What holds a template, from least to most."""
+"""Isolation levels, weakest first."""
 
 
 def lock_process(memory: int) -> str:
-    """The level of LEVELS now in force; there is no way back. `memory` is in bytes of address space."""
-    limited = _limit(memory)
+    """Lock this process for good and return the level in force. `memory` is in bytes of address space."""
+    limited = _set_resource_limits(memory)
     if sys.platform == "linux":
-        alone = _no_files()
-        if _no_new_calls():
-            return "seccomp+landlock" if alone else "seccomp"
+        landlocked = _enforce_landlock()
+        if _install_filter():
+            return "seccomp+landlock" if landlocked else "seccomp"
     return "rlimits" if limited else "process"
 
 
 def die_with_parent() -> None:
-    """Have Linux kill this process when its parent is gone."""
+    """Ask Linux to kill this process when its parent dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 9)
 
 
-def _limit(memory: int) -> bool:
+def _set_resource_limits(memory: int) -> bool:
     try:
         import resource
     except ImportError:  # Windows
@@ -79,8 +79,8 @@ def _limit(memory: int) -> bool:
     return done
 
 
-def _no_files() -> bool:
-    """Give up every right that Landlock can take, by a set of rules without a rule; whether the kernel did so."""
+def _enforce_landlock() -> bool:
+    """Give up every right that Landlock handles, with an empty ruleset; return whether the kernel did so."""
     libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(CREATE_RULESET, None, 0, 1)
     if version < 1 or libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
@@ -93,7 +93,7 @@ def _no_files() -> bool:
     return rules >= 0 and not libc.syscall(RESTRICT_SELF, rules, 0)
 
 
-def _no_new_calls() -> bool:
+def _install_filter() -> bool:
     machine = platform.machine()
     if machine not in ALLOWED or struct.calcsize("P") != 8:
         return False
@@ -108,7 +108,7 @@ def _no_new_calls() -> bool:
 
 
 def build_filter(machine: str) -> bytes:
-    """The BPF program: another architecture dies, memory that can be executed is refused, then the list decides."""
+    """Return the BPF program: kill on another architecture, refuse executable memory, then apply the list of calls."""
     calls = ALLOWED[machine]
     code = [(LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, ARCHITECTURES[machine]), (RETURN, 0, 0, KILL)]
     code += [(LOAD, 0, 0, NUMBER)]

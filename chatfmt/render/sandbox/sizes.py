@@ -1,7 +1,7 @@
-"""How much a container holds, all that is inside of it counted each time that it would be printed or compared.
+"""Sizes of containers, with nested containers counted as often as they would be printed or compared.
 
-A template that writes `[a, a]` for `a` sixty times has sixty small lists, which nobody can print. What a template
-builds cannot be changed afterwards, so that a size once counted holds.
+A template that sets `a = [a, a]` sixty times has sixty small lists that are impossible to print. A container that a
+template has built cannot be changed, so its size is computed once.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ from jinja2.utils import Cycler
 
 _VIEWS = frozenset(map(type, ({}.keys(), {}.values(), {}.items())))
 HOLDERS = frozenset((list, tuple, dict, _GroupTuple, Cycler)) | _VIEWS
-"""The types of the containers whose sizes are counted."""
-_KNOWN = 256
-"""So many sizes are kept, those of the newest containers, which are kept alive by that."""
-
-
-_FEW = 4
-"""A container of no more than these is sooner counted again than remembered."""
+"""The types of containers that are measured."""
+_CACHE_SIZE = 256
+"""How many sizes are cached; the cache keeps their containers alive, so that no `id` is reused."""
+_SMALL = 4
+"""A container with no more containers in it than this is measured again faster than cached."""
 
 
 class Sizes:
-    """The sizes of the containers of one row, in elements."""
+    """The sizes, in elements, of the containers of one row."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[object, int]] = {}
@@ -31,29 +29,29 @@ class Sizes:
     def clear(self) -> None:
         self._known.clear()
 
-    def of(self, container: Any, most: int) -> tuple[int, int]:
-        """The size of a list, tuple or dict, or one over `most`; and how many containers were looked into for it."""
+    def measure(self, container: Any, most: int) -> tuple[int, int]:
+        """Return the size of a container, or some size over `most`, and how many containers were visited to find it."""
         if (known := self._known.get(id(container))) is not None:
             return known[1], 0
-        size, looked, waiting = 0, 0, [container]
+        size, visited, waiting = 0, 0, [container]
         while waiting and size <= most:
             item = waiting.pop()
             if (known := self._known.get(id(item))) is not None:
                 size += known[1]
                 continue
             held = _elements(item)
-            size, looked = size + len(held), looked + 1
+            size, visited = size + len(held), visited + 1
             waiting += [element for element in held if type(element) in HOLDERS]
-        if looked > _FEW:
+        if visited > _SMALL:
             self._keep(container, size)
-        return size, looked
+        return size, visited
 
-    def joined(self, made: Any, left: Any, right: Any, most: int) -> None:
-        """Take note of what was put together of two containers, so that it need not be looked through."""
-        self._keep(made, self.of(left, most)[0] + self.of(right, most)[0])
+    def add_concatenation(self, made: Any, left: Any, right: Any, most: int) -> None:
+        """Cache the size of `left + right`, so that it need not be measured."""
+        self._keep(made, self.measure(left, most)[0] + self.measure(right, most)[0])
 
     def _keep(self, container: Any, size: int) -> None:
-        if len(self._known) >= _KNOWN:
+        if len(self._known) >= _CACHE_SIZE:
             del self._known[next(iter(self._known))]
         self._known[id(container)] = (container, size)
 

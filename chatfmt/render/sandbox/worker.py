@@ -21,7 +21,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -43,10 +42,10 @@ from ..jinja.errors import NotReproducible
 from ..trace import tracer as tracing
 from ..trace.program import Untraceable
 from ..types import CONTEXT_NAMES, Moment, Span
-from .limits import LimitedSandbox, Limits, OverLimit, compile_limited
+from .framing import read_frame, to_frame
+from .limits import LimitedSandbox, OverLimit, SandboxLimits, compile_limited
 from .seccomp import die_with_parent, lock_process
 
-LENGTH = struct.Struct("<Q")
 FLUSH = 1 << 16
 """Bytes of answers that are worth a system call."""
 Answer = Any
@@ -61,7 +60,7 @@ class Setup(Struct, frozen=True):
     now: Moment
     continue_final: bool | str
     bos: str
-    limits: Limits
+    limits: SandboxLimits
 
 
 def main() -> None:
@@ -94,7 +93,7 @@ def _compile(compiled: _Templates, text: str) -> None:
 class _Templates:
     """The compiled templates, each compiled once."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: SandboxLimits) -> None:
         self._limits, self._known = limits, dict[str, jinja2.Template]()
 
     def __call__(self, text: str) -> jinja2.Template:
@@ -107,7 +106,7 @@ def _setup(data: Mapping[str, Any]) -> Setup:
     named = data["named"]
     now = datetime.datetime.fromisoformat(data["date"])
     text = named.get("default", data["text"]) if named else data["text"]
-    limits = Limits(**data["limits"])
+    limits = SandboxLimits(**data["limits"])
     return Setup(text, named, data["variables"], now, data["continue_final"], data["bos"], limits)
 
 
@@ -254,20 +253,8 @@ def _lines(error: Exception) -> int | None:
 
 def receive() -> Any:
     """The next message, None at the end of stdin."""
-    head = _exactly(LENGTH.size)
-    body = _exactly(LENGTH.unpack(head)[0]) if head else b""
+    body = read_frame(partial(os.read, 0))
     return json.loads(body) if body else None
-
-
-def _exactly(size: int) -> bytes:
-    pieces = []
-    while size:
-        piece = os.read(0, min(size, 1 << 20))
-        if not piece:
-            return b""
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
 
 
 def packed(message: Any) -> bytes:
@@ -276,7 +263,7 @@ def packed(message: Any) -> bytes:
         body = json.dumps(message, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         body = json.dumps(message).encode()
-    return LENGTH.pack(len(body)) + body
+    return to_frame(body)
 
 
 def write(data: bytes | bytearray) -> None:

@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""The locked render process: the same texts and errors as plain Jinja, and nothing for a hostile template to get at."""
+"""The sandbox process: the same texts and errors as plain Jinja, and nothing in reach of a hostile template."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from msgspec.structs import replace
 from chatfmt import json_columns, render
 from chatfmt.errors import RenderError, TemplateError, UnknownName
 from chatfmt.render import ChatTemplate, JinjaRenderer, RenderOptions
-from chatfmt.render.sandbox import renderer as locked_module
-from chatfmt.render.sandbox.limits import Limits, OverLimit, compile_limited
+from chatfmt.render.sandbox import process as process_module
+from chatfmt.render.sandbox import renderer as renderer_module
+from chatfmt.render.sandbox.limits import OverLimit, SandboxLimits, compile_limited
 from chatfmt.render.sandbox.renderer import SandboxRenderer
 from chatfmt.render.sandbox.seccomp import ALLOWED, LEVELS, build_filter
 from chatfmt.render.single import Chat, TemplateRenderer
@@ -47,13 +48,13 @@ COLUMNS = ConversationBatch(
 
 
 def template(text: str, **named: str) -> ChatTemplate:
-    return ChatTemplate("stranger", text, {"bos_token": "<s>", "eos_token": "</s>"}, named)
+    return ChatTemplate("untrusted", text, {"bos_token": "<s>", "eos_token": "</s>"}, named)
 
 
-def outcomes(renderer: Any, chats: ConversationBatch, **asked: Any) -> tuple[Any, Any, list[Any]]:
+def outcomes(renderer: Any, chats: ConversationBatch, **request: Any) -> tuple[Any, Any, list[Any]]:
     """Texts, spans and errors, down to the cause."""
     failures: list[RenderError] = []
-    rendered = renderer(chats, RenderRequest(**asked), failures)
+    rendered = renderer(chats, RenderRequest(**request), failures)
     errors = [
         (
             ADDRESS.sub("0x", e.message),
@@ -68,12 +69,12 @@ def outcomes(renderer: Any, chats: ConversationBatch, **asked: Any) -> tuple[Any
     return rendered.text.to_pylist(), rendered.spans and rendered.spans.to_pylist(), errors
 
 
-def both(template: ChatTemplate, options: RenderOptions, chats: ConversationBatch, **asked: Any) -> tuple[Any, ...]:
-    locked = SandboxRenderer(template, options)
+def both(template: ChatTemplate, options: RenderOptions, chats: ConversationBatch, **request: Any) -> tuple[Any, ...]:
+    sandboxed = SandboxRenderer(template, options)
     try:
-        return outcomes(locked, chats, **asked), outcomes(JinjaRenderer(template, options), chats, **asked)
+        return outcomes(sandboxed, chats, **request), outcomes(JinjaRenderer(template, options), chats, **request)
     finally:
-        locked.close()
+        sandboxed.close()
 
 
 CHATML = (
@@ -188,7 +189,7 @@ def test_a_template_that_does_not_compile() -> None:
     with pytest.raises(TemplateError) as caught:
         SandboxRenderer(template("a\n{% if %}"), RenderOptions())
     assert caught.value.code == "template.syntax"
-    assert caught.value.message.startswith("the template `stranger` does not compile, line 2: Expected an expression")
+    assert caught.value.message.startswith("the template `untrusted` does not compile, line 2: Expected an expression")
 
 
 COSTLY = {
@@ -215,14 +216,14 @@ COSTLY = {
     "words": "{{ ('a ' * 10**6) | wordwrap(1, wrapstring='b' * 10**6) }}", "lists": "{{ ([[0] * 999] * 10**6) | sum(start=[]) | length }}",
     "sort in loops": "{% set l = range(9999) | list %}{% for i in range(9999) %}{% for j in range(99) %}{% set x = l | sort %}{% endfor %}{% endfor %}",
 }  # fmt: skip
-CHEAP = Limits(seconds=2, steps=100_000)
+CHEAP = SandboxLimits(seconds=2, steps=100_000)
 ONE = ConversationBatch(json_columns.encode_conversations(CHAT[:1]))
 PROCESS = ("lists", "sort in loops", "filter join", "macro", "text")
 """Templates that the counters alone do not stop (and two that they do): for the limits of the process."""
 
 
 @pytest.mark.parametrize("name", [name for name in COSTLY if name not in PROCESS])
-def test_what_costs_too_much_is_refused_by_counting(name: str) -> None:
+def test_costly_templates_are_refused_by_counting(name: str) -> None:
     begun = time.process_time()
     with pytest.raises(OverLimit, match="the template "):
         compile_limited(COSTLY[name], CHEAP).render(messages=CHAT[0])
@@ -230,7 +231,7 @@ def test_what_costs_too_much_is_refused_by_counting(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROCESS)
-def test_what_costs_too_much_is_an_error_of_its_row(name: str) -> None:
+def test_a_costly_template_is_an_error_of_its_row(name: str) -> None:
     renderer = SandboxRenderer(template(COSTLY[name]), RenderOptions(), limits=CHEAP)
     texts, _, errors = outcomes(renderer, ONE)
     renderer.close()
@@ -276,7 +277,7 @@ def test_a_row_that_is_too_slow_is_found_and_the_others_are_rendered() -> None:
         "{% for j in range(99) %}{% set x = l | sort %}{% endfor %}{% endfor %}{% endif %}{{ messages[0].content }}"
     )
     rows = [[{"role": "user", "content": "slow" if place == 3 else str(place)}] for place in range(6)]
-    renderer = SandboxRenderer(template(slow), RenderOptions(), limits=Limits(seconds=1.5))
+    renderer = SandboxRenderer(template(slow), RenderOptions(), limits=SandboxLimits(seconds=1.5))
     texts, _, errors = outcomes(renderer, ConversationBatch(json_columns.encode_conversations(rows)))
     renderer.close()
     assert texts == ["0", "1", "2", None, "4", "5"]
@@ -292,15 +293,15 @@ def test_isolation_levels() -> None:
         SandboxRenderer(template("x"), RenderOptions(), isolation="on")  # type: ignore[arg-type]
 
 
-def test_required_isolation_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locked_module, "BOOT", locked_module.BOOT.replace(
+def test_required_isolation_is_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_module, "BOOT", process_module.BOOT.replace(
         "from chatfmt.render.sandbox.worker import main",
-        "from chatfmt.render.sandbox.worker import main\nimport chatfmt.render.sandbox.seccomp as cage\ncage._no_new_calls = lambda: False",
+        "from chatfmt.render.sandbox.worker import main\nimport chatfmt.render.sandbox.seccomp as seccomp\nseccomp._install_filter = lambda: False",
     ))  # fmt: skip
     with pytest.raises(TemplateError) as caught:
         SandboxRenderer(template("x"), RenderOptions(), isolation="required")
     assert caught.value.code == "template.isolation"
-    assert caught.value.message == "this machine cannot lock a template in (level in force: `rlimits`)"
+    assert caught.value.message == "this machine cannot isolate the template (level in force: `rlimits`)"
     renderer = SandboxRenderer(template("x"), RenderOptions(), isolation="auto")
     assert (renderer.level, renderer(ONE).text.to_pylist()) == ("rlimits", ["x"])
     renderer.close()
@@ -308,11 +309,11 @@ def test_required_isolation_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> 
 
 LANDLOCK = """
 import importlib.util, os, socket, sys
-spec = importlib.util.spec_from_file_location("cage", "chatfmt/render/sandbox/seccomp.py")
-cage = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(cage)
+spec = importlib.util.spec_from_file_location("seccomp", "chatfmt/render/sandbox/seccomp.py")
+seccomp = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(seccomp)
 listening = socket.create_server(("127.0.0.1", 0))
-if not cage._no_files():
+if not seccomp._enforce_landlock():
     sys.exit("no Landlock")
 attempts = [
     lambda: open("/etc/passwd"), lambda: open("/tmp/x", "w"), lambda: os.listdir("/"), lambda: os.mkdir("/tmp/xy"),
@@ -340,9 +341,9 @@ def test_landlock_alone_forbids_files() -> None:
 
 PROBE = """
 import importlib.util, json, os, resource, socket, sys, ctypes, subprocess, threading, mmap
-spec = importlib.util.spec_from_file_location("cage", "chatfmt/render/sandbox/seccomp.py")
-cage = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(cage)
+spec = importlib.util.spec_from_file_location("seccomp", "chatfmt/render/sandbox/seccomp.py")
+seccomp = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(seccomp)
 attempts = {
     "open to read": lambda: open("/etc/passwd"), "open to write": lambda: open("/tmp/x", "w"),
     "listdir": lambda: os.listdir("/"), "stat": lambda: os.stat("/"), "unlink": lambda: os.unlink("/tmp/x"),
@@ -355,7 +356,7 @@ attempts = {
     "ptrace": lambda: 1 / (ctypes.CDLL(None, use_errno=True).ptrace(0, 0, 0, 0) + 1),
     "memory": lambda: bytearray(1 << 30), "ioctl": lambda: os.get_terminal_size(0),
 }
-assert cage.lock_process(512 << 20).startswith("seccomp")
+assert seccomp.lock_process(512 << 20).startswith("seccomp")
 found = {}
 for name, attempt in attempts.items():
     try:
@@ -370,7 +371,7 @@ os._exit(0)
 
 
 @pytest.mark.skipif(not LINUX, reason="seccomp is Linux")
-def test_behind_the_door_nothing_can_be_had() -> None:
+def test_a_locked_process_has_no_access_to_anything() -> None:
     import json
 
     root = str(Path(__file__).parents[3])
@@ -386,7 +387,7 @@ def test_behind_the_door_nothing_can_be_had() -> None:
     }
 
 
-def test_the_filter_lets_through_what_is_listed_and_nothing_else() -> None:
+def test_the_filter_allows_the_listed_calls_and_nothing_else() -> None:
     """Runs the BPF program in Python, over every call number and both kinds of memory."""
     import struct
 
@@ -446,11 +447,11 @@ class TestTrace:
         turns = [[{"role": "user", "content": f"{place}\n"}] for place in range(100)]
         chats = ConversationBatch(json_columns.encode_conversations(turns))
         options = RenderOptions()
-        locked = SandboxRenderer(template(CHATML), options)
-        traced = TracedRenderer(locked.template, options, locked, tracer=locked.trace)  # type: ignore[arg-type]
-        assert traced(chats).text.equals(JinjaRenderer(locked.template, options)(chats).text)
+        sandboxed = SandboxRenderer(template(CHATML), options)
+        traced = TracedRenderer(sandboxed.template, options, sandboxed, tracer=sandboxed.trace)  # type: ignore[arg-type]
+        assert traced(chats).text.equals(JinjaRenderer(sandboxed.template, options)(chats).text)
         assert traced.stats.replayed > 80
-        locked.close()
+        sandboxed.close()
 
     @pytest.mark.parametrize(
         "text",
@@ -469,21 +470,21 @@ class TestTrace:
         assert len(texts) == 1
         renderer.close()
 
-    def test_a_program_that_is_none_is_refused(self) -> None:
+    def test_a_malformed_program_is_refused(self) -> None:
         good = trace(CHATML, Inputs([{"role": "user", "content": "x"}], variables={"bos_token": "<s>"}))
         assert isinstance(good, Program)
-        assert locked_module._vetted(good) == good
+        assert renderer_module._checked(good) == good
         for piece in (("nonsense", ("leaf", ())), (), ("replace",), ("cat", (("nonsense", 1),))):
-            assert isinstance(locked_module._vetted(replace(good, pieces=(piece,))), Untraceable)
+            assert isinstance(renderer_module._checked(replace(good, pieces=(piece,))), Untraceable)
         assert isinstance(
-            locked_module._vetted(replace(good, guards=((("nonsense", ("leaf", ())), True),))), Untraceable
+            renderer_module._checked(replace(good, guards=((("nonsense", ("leaf", ())), True),))), Untraceable
         )
 
 
 @pytest.mark.parametrize(
     ("options", "shares"), [({}, True), ({"bos": "strip"}, False), ({"variables": {"v": "w"}}, True)]
 )
-def test_voices_share_the_process_of_the_engine(options: dict[str, Any], shares: bool) -> None:
+def test_sessions_share_the_process_of_the_engine(options: dict[str, Any], shares: bool) -> None:
     text = "{{ bos_token }}{{ v }}{% for m in messages %}{{ m.content }}|{% endfor %}"
     source, given = ChatTemplate("x", text, {"bos_token": "<s>"}, origin="file"), RenderOptions(**options)
     engine = render.compile(source, given, "auto")
@@ -502,44 +503,44 @@ def test_voices_share_the_process_of_the_engine(options: dict[str, Any], shares:
 
 
 def test_a_template_that_does_not_compile_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    setups, start = [], locked_module.RenderProcess
-    monkeypatch.setattr(locked_module, "RenderProcess", lambda *setup: setups.append(setup) or start(*setup))
+    setups, start = [], renderer_module.SandboxProcess
+    monkeypatch.setattr(renderer_module, "SandboxProcess", lambda *setup: setups.append(setup) or start(*setup))
     broken = template("{% break %}")
-    voice = TemplateRenderer(broken, RenderOptions(), render.sessions_of(broken, "auto"))
+    renderer = TemplateRenderer(broken, RenderOptions(), render.sessions_of(broken, "auto"))
     for _ in range(3):
         with pytest.raises(TemplateError, match="does not compile"):
-            voice.text(Chat([{"role": "user", "content": "hi"}]))
+            renderer.text(Chat([{"role": "user", "content": "hi"}]))
     assert len(setups) == 1
 
 
-def test_a_process_that_was_started_ahead_is_the_first_that_renders_and_ends_where_nothing_did(
+def test_a_prestarted_process_serves_the_first_renderer_or_ends_with_the_block(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
 
-    class Kept(subprocess.Popen):  # type: ignore[type-arg]
+    class RecordedPopen(subprocess.Popen):  # type: ignore[type-arg]
         def __init__(self, *arguments: Any, **more: Any) -> None:
             super().__init__(*arguments, **more)
             started.append(self)
 
-    monkeypatch.setattr(locked_module.subprocess, "Popen", Kept)
-    stranger = template("{% for m in messages %}{{ m.content }}{% endfor %}")
-    with render.started_ahead(stranger, "auto"):
+    monkeypatch.setattr(process_module.subprocess, "Popen", RecordedPopen)
+    untrusted = template("{% for m in messages %}{{ m.content }}{% endfor %}")
+    with render.prestarted_sandbox(untrusted, "auto"):
         assert len(started) == 1
-        renderer = SandboxRenderer(stranger, RenderOptions())
+        renderer = SandboxRenderer(untrusted, RenderOptions())
         assert len(started) == 1 and started[0].poll() is None
         assert renderer(COLUMNS.slice(0, 1)).text.to_pylist() == ["Be terse.Hé\u2028 <|im_end|>"]
-        second = SandboxRenderer(stranger, RenderOptions())
+        second = SandboxRenderer(untrusted, RenderOptions())
         assert len(started) == 2
-    assert started[0].poll() is None, "a process that somebody uses does not end with the block"
+    assert started[0].poll() is None, "a process in use does not end with the block"
     renderer.close()
     second.close()
-    with pytest.raises(ZeroDivisionError), render.started_ahead(stranger, "auto"):
+    with pytest.raises(ZeroDivisionError), render.prestarted_sandbox(untrusted, "auto"):
         assert len(started) == 3 and started[2].poll() is None
         raise ZeroDivisionError
     assert started[2].returncode is not None
-    SandboxRenderer(stranger, RenderOptions()).close()
-    assert len(started) == 4, "one that has ended is not taken"
-    for trusted, isolation in ((stranger, "off"), (ChatTemplate.load("chatml"), "auto")):
-        with render.started_ahead(trusted, isolation):
+    SandboxRenderer(untrusted, RenderOptions()).close()
+    assert len(started) == 4, "an ended process is not used"
+    for trusted, isolation in ((untrusted, "off"), (ChatTemplate.load("chatml"), "auto")):
+        with render.prestarted_sandbox(trusted, isolation):
             assert len(started) == 4

@@ -1,0 +1,36 @@
+"""Frames: messages with their length in front (8 bytes, little endian), as the sandbox process exchanges them.
+
+Imports nothing beyond the standard library, since the sandbox process imports it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+_LENGTH = struct.Struct("<Q")
+_READ_SIZE = 1 << 20
+
+
+def to_frame(body: bytes) -> bytes:
+    return _LENGTH.pack(len(body)) + body
+
+
+def read_frame(read: Callable[[int], bytes]) -> bytes | None:
+    """Return the body of the next frame; None if the stream ends before the frame is complete.
+
+    `read(size)` returns at least one byte and at most `size`, or no bytes at the end of the stream.
+    """
+    head = _read_exactly(read, _LENGTH.size)
+    return None if head is None else _read_exactly(read, _LENGTH.unpack(head)[0])
+
+
+def _read_exactly(read: Callable[[int], bytes], size: int) -> bytes | None:
+    pieces = []
+    while size:
+        piece = read(min(size, _READ_SIZE))
+        if not piece:
+            return None
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
