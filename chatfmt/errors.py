@@ -73,10 +73,13 @@ class ChatfmtError(Exception):
 
         An error that names its file is left alone, so the innermost boundary wins. `rows` turns a row of the batch
         into the source row `rows[row]`; it is a sequence or an Arrow column of integers. `row` and `message` fill in
-        what is unknown. `line` and `byte` are where the text begins in which the error counts its own.
+        what is unknown, but not in a UsageError, which is about the command. `line` and `byte` are where the text begins
+        in which the error counts its own.
         """
         if self.at.file:
             return
+        if isinstance(self, UsageError):
+            row = message = None
         at = self.at
         if at.row is not None and rows is not None:
             row = int(rows[at.row].as_py() if hasattr(rows[at.row], "as_py") else rows[at.row])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from chatfmt import errors
-from chatfmt.errors import ChatfmtError, InputError, Location, MissingExtra, RowError, UnknownName, located
+from chatfmt.errors import ChatfmtError, InputError, Location, MissingExtra, RowError, UnknownName, UsageError, located
 
 
 def tree(root: type[ChatfmtError] = ChatfmtError) -> Iterator[type[ChatfmtError]]:
@@ -43,6 +43,21 @@ def test_located_turns_the_row_of_a_batch_into_the_source_row():
     with pytest.raises(RowError) as caught, located("b.jsonl", [40, 42, 43]):
         raise RowError("no", at=Location(row=1, message=2))
     assert str(caught.value) == "b.jsonl row 42: no (message 2)"
+
+
+def test_located_fills_in_an_unknown_row_and_message():
+    with pytest.raises(RowError) as caught, located(row=5), located(message=1):
+        raise RowError("no")
+    assert caught.value.at == Location(row=5, message=1)
+    with pytest.raises(RowError) as caught, located(row=5, message=1):
+        raise RowError("no", at=Location(row=0, message=2))
+    assert caught.value.at == Location(row=0, message=2)
+
+
+def test_an_error_about_the_command_gets_no_row():
+    with pytest.raises(UsageError) as caught, located("a.jsonl"), located(row=5, message=1):
+        raise UsageError("no")
+    assert caught.value.at == Location("a.jsonl")
 
 
 def test_the_innermost_location_wins():

@@ -7,12 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...errors import DialectError
+from ...errors import DialectError, located
 from ...field_path import value_at
 from ..dialect import Dialect
 from ..kit.columns import MESSAGES, Columns, Record, kind_of, side_parts
 from ..kit.literals import read_literal
-from ..kit.output import by_row, in_message
+from ..kit.output import by_row
 from ..kit.roles import known_role
 from ..kit.tool_calls import calls_in
 from .messages import messages_parts, turns_at
@@ -59,7 +59,7 @@ def _turns(
     out: list[Turn] = []
     path = columns.path(part) or part
     for message, turn in enumerate(turns_at(record, path) or []):
-        with in_message(message):
+        with located(message=message):
             out += read(turn, columns)
     return out
 
@@ -208,7 +208,7 @@ def _responses(record: Record, columns: Columns) -> dict[str, Any]:
     items = [item for part in ("messages", "output") for item in _items(record, columns.path(part))]
     out: list[Turn] = []
     for message, item in enumerate(items):
-        with in_message(message):
+        with located(message=message):
             _add_item(out, item, columns)
     return {"messages": out}
 

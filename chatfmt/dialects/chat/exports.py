@@ -7,12 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...errors import DialectError
+from ...errors import DialectError, located
 from ...field_path import value_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, Record, kind_of
 from ..kit.literals import read_literal
-from ..kit.output import by_row, in_message
+from ..kit.output import by_row
 from ..kit.roles import known_role
 from .content_blocks import Turn, content_of
 
@@ -44,7 +44,7 @@ def _gemini(record: Record, columns: Columns) -> dict[str, Any]:
         raise DialectError(f"`contents` is {kind_of(contents)}, not a list", code="col.type")
     turns: list[Turn] = []
     for message, content in enumerate(contents):
-        with in_message(message):
+        with located(message=message):
             turns += _gemini_turns(content, columns)
     return {"messages": first + turns, "tools": _declarations(record)}
 
@@ -133,7 +133,7 @@ def _chatgpt_export(record: Record, columns: Columns) -> dict[str, Any]:
     nodes = value_at(record, columns.path("mapping") or "mapping")
     turns: list[Turn] = []
     for message, node in enumerate(_path(nodes, record.get("current_node"))):
-        with in_message(message):
+        with located(message=message):
             turn = _chatgpt_turn(node["message"], columns)
         if turns and turn and set(turns[-1]) == {"role", "reasoning_content"} and turn["role"] == "assistant":
             turns[-1] = {**turns[-1], **turn}

@@ -13,11 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...errors import DialectError
+from ...errors import DialectError, located
 from ...field_path import value_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, Record, kind_of, records_of
-from ..kit.output import Row, by_row, from_rows, in_row
+from ..kit.output import Row, by_row, from_rows
 from ..kit.roles import known_role
 
 Node = Mapping[str, Any]
@@ -135,7 +135,7 @@ def oasst_rows(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
             nodes[parent]["replies"].append(node)
     found, rows = [], []
     for name in (name for name, node in nodes.items() if node.get("parent_id") is None):
-        with in_row(order[name]):
+        with located(row=order[name]):
             made = _conversations(nodes[name], columns)
         found += made
         rows += [order[name]] * len(made)

@@ -7,10 +7,9 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-from msgspec.structs import replace
 
 from ... import json_columns, schema
-from ...errors import DialectError, Location, NoDialect
+from ...errors import DialectError, Location, NoDialect, located
 from ..dialect import Dialect
 from ..kit.columns import Columns, Record, records_of
 from ..kit.output import encode_rows
@@ -46,7 +45,8 @@ def by_fit(registry: Mapping[str, Dialect], batch: pa.RecordBatch, columns: Colu
         return _as_type(registry[name].convert(batch, columns.adding(dict(parts))), columns.type, rows[0])
     found: dict[int, list[dict[str, Any]]] = {}
     for (name, parts), rows in groups.items():
-        converted = _convert(registry[name], _rows_of(batch, rows), columns.adding(dict(parts)), rows)
+        with located(rows=rows):
+            converted = registry[name].convert(_rows_of(batch, rows), columns.adding(dict(parts)))
         converted = _as_type(converted, columns.type, rows[0])
         numbers = dict(zip(batch.column(schema.ROW).take(pa.array(rows)).to_pylist(), rows, strict=True))
         for record in _records(converted):
@@ -111,15 +111,6 @@ def _reading(reader: Reader, record: Record, row: int) -> Reading:
             code="col.missing",
         )
     return found
-
-
-def _convert(dialect: Dialect, batch: pa.RecordBatch, columns: Columns, rows: Sequence[int]) -> pa.RecordBatch:
-    try:
-        return dialect.convert(batch, columns)
-    except DialectError as error:
-        if error.at.row is not None:
-            error.at = replace(error.at, row=rows[error.at.row])
-        raise
 
 
 def _records(batch: pa.RecordBatch) -> list[dict[str, Any]]:

@@ -7,10 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec.structs import replace
 
 from ... import json_columns, schema
-from ...errors import DialectError, Location, UsageError
+from ...errors import DialectError, Location, UsageError, located
 from .columns import Columns, Record, column, first_true, not_blank, optional_text, records_of, used_names
 from .tool_specs import specs_of
 from .turn_lists import fields_of, lengths_of, prepend
@@ -167,7 +166,7 @@ def by_row(batch: pa.RecordBatch, columns: Columns, read: RowReader) -> pa.Recor
     found: list[Mapping[str, Any]] = []
     rows: list[int] = []
     for row, record in enumerate(records_of(batch)):
-        with in_row(row):
+        with located(row=row):
             made = read(record, columns)
         made = [made] if isinstance(made, Mapping) else made or []
         found += made
@@ -183,34 +182,6 @@ def from_rows(
     if not own:
         own = {"messages": json_columns.encode_conversations([None] * len(found))}
     return conversation_batch(batch, columns, own, None if list(rows) == list(range(len(batch))) else rows)
-
-
-class in_row:
-    """Stamps the row on a DialectError raised inside."""
-
-    def __init__(self, row: int) -> None:
-        self.row = row
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, DialectError) and error.at.row is None:
-            error.at = replace(error.at, row=self.row)
-
-
-class in_message:
-    """Stamps the number of the turn on a DialectError raised inside."""
-
-    def __init__(self, message: int) -> None:
-        self.message = message
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, DialectError) and error.at.message is None:
-            error.at = replace(error.at, message=self.message)
 
 
 def encode_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...errors import DialectError, Location
+from ...errors import DialectError, Location, located
 from ...field_path import value_at
 from ..chat.messages import keys_of_turns, messages_parts
 from ..dialect import Dialect
 from ..instruction.prompt_completion import question_answer_parts
 from ..kit.columns import Columns, Record, first_present, kind_of, records_of, side_parts
-from ..kit.output import Row, by_row, from_rows, in_row
+from ..kit.output import Row, by_row, from_rows
 from .scored import number_of, pairs_of, to_turns
 
 RATINGS = ("helpfulness", "rating", "score", "reward")
@@ -38,7 +38,7 @@ def rated_rows(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     for prompt, group in itertools.groupby(range(len(records)), lambda row: _prompt(records[row], columns, row)):
         first, *others = group
         answers = [_answer(records[row], columns, row) for row in (first, *others)]
-        with in_row(first):
+        with located(row=first):
             made = pairs_of(prompt, answers, columns)
         found += made
         rows += [first] * len(made)

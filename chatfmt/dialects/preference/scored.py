@@ -14,14 +14,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...errors import DialectError
+from ...errors import DialectError, located
 from ...field_path import value_at
 from ..chat.messages import keys_of_turns
 from ..chat.transcripts import hh_turns
 from ..dialect import Dialect
 from ..kit.columns import Columns, Record, kind_of, side_parts
 from ..kit.literals import read_literal
-from ..kit.output import Row, by_row, in_message
+from ..kit.output import Row, by_row
 from ..kit.roles import known_role
 
 Turn = dict[str, Any]
@@ -48,7 +48,7 @@ def to_turns(value: Any, columns: Columns, role: str) -> list[Turn]:
     named = {path: part.removeprefix("messages.") for part, path in keys.items()}
     out = []
     for message, turn in enumerate(turns):
-        with in_message(message):
+        with located(message=message):
             renamed = {named.get(key, key): item for key, item in turn.items()}
             out.append({**renamed, "role": known_role(str(renamed.get("role")), columns.roles)})
     return out

@@ -9,13 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...errors import DialectError
+from ...errors import DialectError, located
 from ...field_path import value_at
 from ..chat.messages import messages_parts, turns_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, Record, first_text, kind_of
 from ..kit.literals import read_literal
-from ..kit.output import by_row, in_message
+from ..kit.output import by_row
 from ..kit.roles import is_call, known_role
 from ..kit.tool_calls import call_of, calls_in
 from ..kit.tool_specs import spec_of, specs_from
@@ -32,7 +32,7 @@ def plain_turns(record: Record, columns: Columns) -> list[Turn]:
     names = {role: "role", content: "content"}
     turns = []
     for message, turn in enumerate(turns_at(record, columns.path("messages") or "messages") or []):
-        with in_message(message):
+        with located(message=message):
             renamed = {names.get(key, key): value for key, value in turn.items()}
             turns.append(_read_call({**renamed, "role": str(renamed.get("role"))}, columns))
     return turns

@@ -109,7 +109,7 @@ def test_turns_marked_in_a_prompt_are_named_with_the_flags_that_cut_them(tmp_pat
     assert said.startswith("turns marked with `<extra_id_1>` in `prompt`: left as one text, split it with --map ")
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    flags = shlex.split(said.partition("cut them with ")[2])
+    flags = shlex.split(said.partition("split it with ")[2])
     done = run_cli("convert", source, *flags, "-q")
     turns = [[turn["content"] for turn in json.loads(line)["messages"]] for line in done.stdout.splitlines()]
     assert turns == [["a", "b", "c", "d"], ["e", "f"]]
