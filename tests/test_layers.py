@@ -53,7 +53,7 @@ INNER = {
         {"__init__"},
     ],
     "pipeline": [
-        {"conversion"},
+        {"conversion", "schedule"},
         {"planning"},
         {"reorder"},
         {"running"},

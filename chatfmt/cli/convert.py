@@ -43,32 +43,23 @@ def imports(source: Iterable[str], out: Path | None, format: str | None) -> Iter
 
 
 def carry_out(recipe: Recipe, run: Run, origins: Mapping[str, str]) -> None:
-    """Convert, or show the plan, and report."""
+    """Plan, run and report a conversion; with `--dry-run` show the plan."""
     from .. import pipeline
 
     target = pipeline.target_of(run.out, recipe.format, recipe.compression)
-    workers = run.workers or pipeline.cores()
     if pipeline.is_piped(recipe, target) and not run.dry_run:
-        report(pipeline.pipe(recipe, target, run.rejects, lambda note: terminal.say(f"note: {note}")), run)
+        report(pipeline.pipe(recipe, target, run, lambda note: terminal.say(f"note: {note}")), run)
         return
     with pipeline.Scratch() as scratch:
         with terminal.looking(quiet=run.quiet):
-            plan = pipeline.plan(recipe, target, scratch, executor=run.executor, workers=workers)
+            plan = pipeline.plan(recipe, target, scratch, run)
         for note in plan.notes:
             terminal.say(f"note: {note}")
         if run.dry_run:
             report_plan(plan, run, origins)
             return
         with terminal.progress(plan.rows, quiet=run.quiet or target.kind == "stream") as advance:
-            summary = pipeline.carry_out(
-                plan,
-                executor=run.executor,
-                workers=workers,
-                resume=run.resume,
-                overwrite=run.overwrite,
-                rejects=run.rejects,
-                on_progress=advance,
-            )
+            summary = pipeline.run_plan(plan, run, advance)
     report(summary, run)
 
 
@@ -118,7 +109,7 @@ def report_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
     from ..render import choose_engine
 
     rows = describe(plan.recipe, run, origins)
-    engine = choose_engine(plan.template, plan.parts[0].job.options) if plan.template else None
+    engine = choose_engine(plan.template, plan.sources[0].job.options) if plan.template else None
     if run.json:
         terminal.print_out(json.dumps(plan_data(plan, rows, origins, engine), ensure_ascii=False))
     else:
@@ -133,8 +124,8 @@ def plan_data(
         "schema": 1,
         "recipe": {key: value for key, value, _ in rows},
         "origins": origins,
-        "dialects": [part.job.dialect for part in plan.parts],
-        "view": plan.parts[0].job.view,
+        "dialects": [part.job.dialect for part in plan.sources],
+        "view": plan.sources[0].job.view,
         "engine": {"name": engine.engine, "reason": engine.reason} if engine else None,
         "template_needs": template_needs(plan),
         "rows": plan.rows,
@@ -149,10 +140,10 @@ def print_plan(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: Choice 
     shown = [row for row in told if row[2] != "default" or row[0] in ("template", "to", "dialect", "date")]
     screen = terminal.console()
     screen.print(terminal.table(("key", "value", "from"), shown))
-    for part in plan.parts:
+    for part in plan.sources:
         screen.print(terminal.visible(f"{part.source.shown}: {part.job.dialect} ({part.detection.reason})"))
     count = "an unknown number of rows" if plan.rows is None else terminal.counted(plan.rows, "row")
-    view = plan.parts[0].job.view
+    view = plan.sources[0].job.view
     first, *others = places(plan)
     parted = f" in {terminal.counted(len(plan.names), 'shard')}" if plan.target.kind == "folder" else ""
     screen.print(terminal.visible(f"{count}{parted} of `{view}`: {first}{' …' if others else ''}"))

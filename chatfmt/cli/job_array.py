@@ -42,9 +42,8 @@ def plan(source: Sources, **given: Any) -> None:
     target = pipeline.target_of(run.out, recipe.format, recipe.compression)
     if target.kind == "stream":
         raise UsageError("the parts of a plan need a place to write to", hint="name a folder or a file with -o")
-    workers = run.workers or pipeline.cores()
     with pipeline.Scratch() as scratch:
-        made = pipeline.plan(recipe, target, scratch, executor=run.executor, workers=workers)
+        made = pipeline.plan(recipe, target, scratch, run)
         notes = [
             *made.notes,
             *(f"data that is not plain text may need {or_fit(flag)}" for flag in template_needs(made)),
@@ -52,7 +51,7 @@ def plan(source: Sources, **given: Any) -> None:
         ]
         for note in notes:
             terminal.say(f"note: {note}")
-        path = pipeline.write_plan(made, scratch, resume=run.resume, overwrite=run.overwrite, copy=copy)
+        path = pipeline.write_plan(made, scratch, run, copy)
     tell(path, len(made.names), made.fingerprint, run)
 
 
@@ -80,11 +79,8 @@ def run(
 
     index, count = to_part(given.pop("task"), os.environ)
     how = to_run(given)
-    workers = how.workers or pipeline.cores()
     with terminal.progress(None, quiet=how.quiet) as advance:
-        done = pipeline.run_part(
-            pipeline.find_plan(plan), index, count, executor=how.executor, workers=workers, on_progress=advance
-        )
+        done = pipeline.run_part(pipeline.find_plan(plan), index, count, how, advance)
     if how.json:
         terminal.print_out(json.dumps({**done.to_json(), "part": [index, count]}, ensure_ascii=False))
     elif not how.quiet:
@@ -123,7 +119,6 @@ def commit(
     from .. import pipeline
 
     how = to_run(given)
-    workers = how.workers or pipeline.cores()
     with terminal.progress(None, quiet=how.quiet) as advance:
-        summary = pipeline.commit(out, executor=how.executor, workers=workers, rejects=how.rejects, on_progress=advance)
+        summary = pipeline.commit(out, how, advance)
     report(summary, how)

@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from .job_array import find_plan as find_plan
     from .job_array import run_part as run_part
     from .job_array import write_plan as write_plan
-    from .planning.plan import Part as Part
     from .planning.plan import Plan as Plan
     from .planning.plan import plan as plan
     from .planning.scratch import Scratch as Scratch
+    from .planning.source_plan import SourcePlan as SourcePlan
     from .planning.target import Target as Target
     from .planning.target import target_of as target_of
-    from .running.run import Summary as Summary
-    from .running.run import carry_out as carry_out
     from .running.run import convert as convert
-    from .running.run import is_piped as is_piped
-    from .running.run import pipe as pipe
+    from .running.run import run_plan as run_plan
+    from .running.stdin_stdout import is_piped as is_piped
+    from .running.stdin_stdout import pipe as pipe
+    from .running.summary import Summary as Summary
 
 __getattr__, __all__ = attach(
     __name__,
@@ -43,9 +43,12 @@ __getattr__, __all__ = attach(
         ".conversion.task": ("run_task",),
         ".converter": ("Converter",),
         ".job_array": ("commit", "find_plan", "run_part", "write_plan"),
-        ".planning.plan": ("Part", "Plan", "plan"),
+        ".planning.plan": ("Plan", "plan"),
         ".planning.scratch": ("Scratch",),
         ".planning.target": ("Target", "target_of"),
-        ".running.run": ("Summary", "carry_out", "convert", "is_piped", "pipe"),
+        ".planning.source_plan": ("SourcePlan",),
+        ".running.run": ("convert", "run_plan"),
+        ".running.stdin_stdout": ("is_piped", "pipe"),
+        ".running.summary": ("Summary",),
     },
 )

@@ -1,4 +1,4 @@
-"""A conversion for people who have their own engine: one Arrow record batch in, one out."""
+"""Convert Arrow record batches one by one, for data pipelines with an engine of their own."""
 
 from __future__ import annotations
 
@@ -10,52 +10,54 @@ from ..recipe import Recipe, required
 from ..schema import ROW
 from .conversion.row_counts import RowCounts
 from .conversion.stages import Conversion
-from .planning.plan import load_template, to_job
+from .planning.jobs import load_template, to_job
 from .planning.target import Target, target_of
 
 
 class Converter:
-    """Converts record batches as `chatfmt convert` would convert a Parquet file of the same columns.
+    """Convert record batches as `chatfmt convert` converts a Parquet file with the same columns.
 
-    The dialect is found from the first batch unless the recipe names it; the recipe's own source is not read.
-    `books` counts what became of the rows. Raises RowError for the first bad row, its number that in the batch, and
+    The dialect is detected from the first batch unless the recipe names it; the recipe's source is not read.
+    `books` has the row counts. Raises RowError for the first bad row, numbered by its position in the batch, and
     UsageError for recipes that compare rows (`dedup`, `shuffle`, `test_fraction`, weights).
     """
 
     def __init__(self, recipe: Recipe) -> None:
         required(recipe, "Converter")
         if recipe.reorders_rows:
-            raise UsageError("a converter sees one batch, and the recipe compares rows", hint="use `chatfmt.convert`")
+            raise UsageError(
+                "a converter sees one batch at a time, and this recipe compares all rows", hint="use `chatfmt.convert`"
+            )
         self.recipe, self.books = recipe, RowCounts()
         self._template = load_template(recipe)
         self._target: Target = target_of(None, "jsonl", None)
         self._conversion: Conversion | None = None
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The output rows of a batch, in order; columns that are JSON text by nature are `string`."""
-        source = with_rows(batch)
+        """Return the output rows of a batch, in order; JSON columns are `string`."""
+        source = to_source_batch(batch)
         if self._conversion is None:
             job, _ = to_job(self.recipe, [source], self._template, self._target, nulls=True)
             self._conversion = Conversion(job)
-        made = list(self._conversion.convert(source, "batch", self.books))
-        return stored(made[0]) if made else pa.RecordBatch.from_pydict({})
+        outputs = list(self._conversion.convert(source, "batch", self.books))
+        return with_json_as_text(outputs[0]) if outputs else pa.RecordBatch.from_pydict({})
 
 
-def with_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A source batch of any record batch: rows numbered, every kind of text as `string`."""
+def to_source_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a source batch with the columns of a record batch: rows numbered, every type of text as `string`."""
     columns = {name: as_text(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
     columns.pop(ROW, None)
     return pa.RecordBatch.from_pydict({ROW: pa.array(range(len(batch)), pa.int64()), **columns})
 
 
 def as_text(column: pa.Array) -> pa.Array:
-    """The column with each kind of Arrow text as `string`, also inside lists and structs."""
+    """Return the column with each type of text as `string`, also inside lists and structs."""
     kind = plain_type(column.type)
     return column if kind == column.type else column.cast(kind)
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type with each kind of text as `string` and each kind of list as `list`."""
+    """Return the type with each type of text as `string` and each type of list as `list`."""
     if pa.types.is_dictionary(kind):
         return plain_type(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
@@ -67,13 +69,15 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def stored(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with its JSON columns as text, for readers outside of chatfmt."""
-    columns = [column.cast(TEXT) if column.type == JSON else _stored_turns(column) for column in batch.columns]
+def with_json_as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the batch with its JSON columns as text, for readers outside chatfmt."""
+    columns = [
+        column.cast(TEXT) if column.type == JSON else _turns_with_json_as_text(column) for column in batch.columns
+    ]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _stored_turns(column: pa.Array) -> pa.Array:
+def _turns_with_json_as_text(column: pa.Array) -> pa.Array:
     if not is_turns(column.type):
         return column
     fields = [pa.field(field.name, TEXT if field.type == JSON else field.type) for field in column.type.value_type]

@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct, field, to_builtins
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from .. import checks, executors, sources, views
 from ..errors import ChatfmtError, Location, NoDialect, RowError, TemplateError
 from ..json_columns import JSON, decode_objects, for_people, is_turns
-from ..recipe import Recipe
+from ..recipe import Recipe, Run
 from ..render import RenderOptions
 from ..render.inspection.diff import Difference, compare
 from ..render.inspection.sample_conversations import usual_conversations
@@ -38,21 +38,15 @@ from ..validation import default_of
 from .conversion.kept_columns import kept_notes
 from .conversion.row_counts import RowCounts
 from .conversion.stages import Conversion, place_of, record_of
-from .conversion.task import order_of, output_batches, row_at, run_tasks, singly, whole, with_position
-from .planning.inputs import SourceReader
+from .conversion.task import merge_batches, output_batches, row_number, row_order, split_rows, with_position
+from .planning.fingerprint import columns_to_plain
+from .planning.inputs import open_source
+from .planning.jobs import has_nulls, load_template, render_options, to_job
 from .planning.notes import COMPLETE
-from .planning.plan import (
-    Part,
-    check_views,
-    has_nulls,
-    load_template,
-    render_options,
-    to_job,
-    to_part,
-    to_plain_detection,
-)
 from .planning.scratch import Scratch
+from .planning.source_plan import SourcePlan, check_views, plan_source
 from .planning.target import target_of
+from .schedule import run_tasks
 
 
 class Spread(Struct, frozen=True):
@@ -96,8 +90,8 @@ def inspect(recipe: Recipe, scratch: Scratch) -> list[Inspection]:
     """What each source of the recipe holds, judged by up to 1000 of its rows."""
     found = []
     for spec in recipe.source:
-        with closing(SourceReader(recipe, spec, scratch)) as look:
-            found.append(inspect_source(recipe, look.source, look.sample()))
+        with open_source(recipe, spec, scratch) as reader:
+            found.append(inspect_source(recipe, reader.source, reader.sample))
     return found
 
 
@@ -127,7 +121,7 @@ def inspect_source(recipe: Recipe, source: Source, sample: Sequence[pa.RecordBat
     ]
     return replace(
         plain,
-        detection=to_plain_detection(detection),
+        detection={**asdict(detection), "columns": columns_to_plain(detection.columns)},
         roles=dict(sum((roles(batch) for batch in made), Counter[str]()).most_common()),
         turns=spread(length for batch in made for length in lengths(batch)),
         characters=spread(count for batch in made for count in characters(batch)),
@@ -308,25 +302,25 @@ def preview(recipe: Recipe, count: int, scratch: Scratch) -> list[Shown]:
     """
     template, target = load_template(recipe), target_of(None, "jsonl", None)
     few = dataclasses.replace(recipe, limit=count)
-    part = to_part(few, recipe.source[0], template, target, scratch)
+    part = plan_source(few, recipe.source[0], template, target, scratch)
     if part.job.whole_file:
-        part = to_part(recipe, recipe.source[0], template, target, scratch)
+        part = plan_source(recipe, recipe.source[0], template, target, scratch)
     with closing(executors.in_worker(_previewed, part)) as rows:
         return list(islice(rows, count))
 
 
-def _previewed(part: Part) -> Iterator[Shown]:
+def _previewed(part: SourcePlan) -> Iterator[Shown]:
     masked = part.job.template is not None and part.job.view == "text"
     conversion = Conversion(replace(part.job, mask=WHOLE_TURNS) if masked else part.job)
     for split in (split for shard in part.shards for split in shard):
         bad: list[Shown] = []
         batches = sources.read(split, columns=None, on_bad=partial(keep_unreadable, bad))
         if part.job.whole_file:
-            for batch in with_position(whole(batches), split):
+            for batch in with_position(merge_batches(batches), split):
                 yield from preview_whole(conversion, batch, split.shown)
             continue
         for batch in with_position(batches, split):
-            good = (preview_row(conversion, row, split.shown) for row in singly(batch))
+            good = (preview_row(conversion, row, split.shown) for row in split_rows(batch))
             yield from merge(bad[:], good, key=lambda shown: shown.row)
             bad.clear()
         yield from bad
@@ -345,7 +339,7 @@ def in_words(error: ChatfmtError) -> str:
 
 def preview_row(conversion: Conversion, row: pa.RecordBatch, file: str) -> Shown:
     """One row before and after."""
-    number = row_at(row, 0)
+    number = row_number(row, 0)
     try:
         made = list(conversion.convert(row, file, RowCounts()))
     except ChatfmtError as error:
@@ -360,7 +354,7 @@ def preview_whole(conversion: Conversion, batch: pa.RecordBatch, file: str) -> I
         made = [out for each in conversion.convert(batch, file, RowCounts()) for out in outputs_of(each)]
     except ChatfmtError as error:
         row = batch.slice(0 if error.at.row is None else max(place_of(error.at.row, batch), 0), 1)
-        yield Shown(row_at(row, 0), for_people(record_of(row)), (), problem=in_words(error), rows=len(batch))
+        yield Shown(row_number(row, 0), for_people(record_of(row)), (), problem=in_words(error), rows=len(batch))
         return
     for place, output in enumerate(made):
         number = int(numbers[place * len(numbers) // len(made)].as_py())
@@ -396,7 +390,7 @@ def check(recipe: Recipe, scratch: Scratch, workers: int = 1) -> tuple[list[Trou
     troubles: list[Trouble] = []
     counts = RowCounts()
     template, target = load_template(recipe), target_of(None, "jsonl", None)
-    parts = [to_part(recipe, spec, template, target, scratch) for spec in recipe.source]
+    parts = [plan_source(recipe, spec, template, target, scratch) for spec in recipe.source]
     check_views(parts)
     for part in parts:
         met, kept = check_part(part, workers)
@@ -405,12 +399,12 @@ def check(recipe: Recipe, scratch: Scratch, workers: int = 1) -> tuple[list[Trou
     return troubles, counts
 
 
-def check_part(part: Part, workers: int) -> tuple[list[Trouble], RowCounts]:
+def check_part(part: SourcePlan, workers: int) -> tuple[list[Trouble], RowCounts]:
     """What the rows of a source would meet, shard by shard."""
     troubles: list[Trouble] = []
     counts = RowCounts()
-    tasks = [Checking(replace(part, shards=(shard,), first=None)) for shard in part.shards]
-    with closing(run_tasks(_checked, tasks, executors.executor("processes"), workers)) as found:
+    tasks = [Checking(replace(part, shards=(shard,), first_rows=None)) for shard in part.shards]
+    with closing(run_tasks(_checked, tasks, Run(workers=workers))) as found:
         for more, kept in found:
             troubles += more
             counts.add(kept)
@@ -420,7 +414,7 @@ def check_part(part: Part, workers: int) -> tuple[list[Trouble], RowCounts]:
 class Checking(Struct, frozen=True):
     """The rows of one shard, to be looked through."""
 
-    part: Part
+    part: SourcePlan
 
     @property
     def name(self) -> str:
@@ -438,7 +432,7 @@ def _checked(task: Checking) -> tuple[list[Trouble], RowCounts]:
         return [Trouble(error.code or "template.loss", "error", error.at, detail, error.hint), *troubles], counts
 
 
-def _looked_through(part: Part) -> tuple[list[Trouble], RowCounts]:
+def _looked_through(part: SourcePlan) -> tuple[list[Trouble], RowCounts]:
     troubles: list[Trouble] = []
     counts = RowCounts()
 
@@ -457,7 +451,7 @@ def _looked_through(part: Part) -> tuple[list[Trouble], RowCounts]:
         for _ in output_batches((split,), conversion, counts, on_reject):
             pass
         # a batch is read whole before it is converted: records that cannot be read come after it
-        troubles[before:] = sorted(troubles[before:], key=lambda trouble: order_of(trouble.at))
+        troubles[before:] = sorted(troubles[before:], key=lambda trouble: row_order(trouble.at))
     return troubles, counts
 
 
@@ -472,7 +466,7 @@ def unplaced(counts: RowCounts, placed: Collection[str], source: str) -> Iterato
 def conversations(recipe: Recipe, scratch: Scratch) -> Iterator[Chat]:
     """The conversations of the recipe's sources, transformed but not rendered, with what belongs to each."""
     for spec in recipe.source:
-        part = to_part(recipe, spec, None, target_of(None, "jsonl", None), scratch)
+        part = plan_source(recipe, spec, None, target_of(None, "jsonl", None), scratch)
         conversion = Conversion(part.job)
         for split in (split for shard in part.shards for split in shard):
             for batch in sources.read(split, columns=part.job.read):

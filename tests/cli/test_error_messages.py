@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
         ("convert e.jsonl -o e.jsonl --role user=x", 2, "the output `e.jsonl` is its own input", "choose another OUT"),
         ("convert e.jsonl -o none/x.jsonl", 5, "the folder `none` does not exist", "mkdir -p none"),
         ("convert e.jsonl --role user=x --on-error skip --max-bad 100%", 1,
-         "all of the 12 rows were rejected: 12 msg.role", "`chatfmt check` lists them"),
+         "all 12 rows were rejected: 12 msg.role", "`chatfmt check` lists them"),
     ],
 )  # fmt: skip
 def test_errors(command, code, error, hint, folder):
@@ -58,8 +58,8 @@ def test_the_budget_of_a_stream_is_raised_without_resuming(folder):
     for out, kept in (("-", ""), ("x.jsonl", ", and --resume keeps what is done")):
         run = run_cli("convert", "in.jsonl", "--on-error", "skip", "-o", out, cwd=folder)
         assert run.stderr.decode().splitlines() == [
-            "error: 1 of 2 rows were rejected, and `--max-bad` allows 10%: 1 json.not_object",
-            f"hint: `chatfmt check` lists them; --max-bad raises the budget{kept}",
+            "error: 1 of 2 rows was rejected, but `--max-bad` allows 10%: 1 json.not_object",
+            f"hint: `chatfmt check` lists them; --max-bad raises the limit{kept}",
         ]
 
 

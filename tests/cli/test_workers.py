@@ -46,6 +46,6 @@ def test_convert_in_python(workers, out, tmp_path):
     recipe = chatfmt.Recipe(source=str(EVERYDAY), template="chatml")
     with pytest.raises(UsageError) as caught:
         chatfmt.convert(recipe, tmp_path / out if out else None, workers=workers)
-    assert caught.value.message == f"`workers={workers}` is no number of processes"
-    assert caught.value.hint == "workers=2, or none for one a core"
+    assert caught.value.message == f"`workers` must be a positive integer, not `{workers}`"
+    assert caught.value.hint == "workers=2, or leave it out for one per core"
     assert list(tmp_path.iterdir()) == []

@@ -18,12 +18,13 @@ from chatfmt import manifest, pipeline, writers
 from chatfmt.cli.job_array import to_part
 from chatfmt.errors import ChatfmtError, DataProblem, InputError, OutputError, UsageError
 from chatfmt.pipeline import Scratch, commit, find_plan, run_part, target_of, write_plan
-from chatfmt.recipe import Recipe
+from chatfmt.recipe import Recipe, Run
 
 from ..conftest import run_cli
 from .test_convert import ROWS, tree, write_jsonl, write_parquet
 
 Sources = list[dict[str, object]]
+SERIAL = Run(executor="serial", workers=1)
 
 
 @pytest.fixture(autouse=True)
@@ -32,9 +33,10 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan(recipe: Recipe, out: str, **options: object) -> Path:
+    copy = options.pop("copy", None)
     with Scratch() as scratch:
-        made = pipeline.plan(recipe, target_of(out, recipe.format, recipe.compression), scratch)
-        return write_plan(made, scratch, **options)
+        made = pipeline.plan(recipe, target_of(out, recipe.format, recipe.compression), scratch, SERIAL)
+        return write_plan(made, scratch, Run(**options), copy)
 
 
 def recipe_of(source: object, **keys: object) -> Recipe:
@@ -51,7 +53,7 @@ def whole(recipe: Recipe, out: str) -> dict[str, str]:
 
 def do(path: Path, *parts: int, of: int) -> None:
     for part in parts:
-        run_part(path, part, of, executor="serial")
+        run_part(path, part, of, SERIAL)
 
 
 SELECTING = {"dedup": True, "shuffle": True, "test_fraction": 0.2}
@@ -73,7 +75,7 @@ def test_parts_make_the_bytes_of_the_whole(tmp_path, out, write, keys):
     path = plan(recipe, out)
     assert path == find_plan(Path(out)) == find_plan(path)
     do(path, 3, 1, 3, 2, of=3)
-    summary = commit(Path(out), executor="serial")
+    summary = commit(Path(out), SERIAL)
     assert (summary.rows_in, summary.rows) == (900, 900)
     Path("parts").mkdir()
     shutil.move(out, "parts")
@@ -85,18 +87,18 @@ def test_a_commit_names_what_is_missing(tmp_path):
     path = plan(recipe_of(write_jsonl(tmp_path / "in.jsonl")), "out")
     do(path, 2, of=2)
     with pytest.raises(OutputError) as caught:
-        commit(Path("out"))
+        commit(Path("out"), SERIAL)
     assert (str(caught.value), caught.value.hint) == (
         "3 of 6 shards are missing: `data/train-00000-of-00006.parquet`, `data/train-00002-of-00006.parquet`, "
         "`data/train-00004-of-00006.parquet`",
         f"chatfmt run {path} --task 1/6",
     )
     do(path, 1, 3, of=6)
-    with pytest.raises(OutputError, match="1 of 6 shards are missing: `data/train-00004-of-00006.parquet`"):
-        commit(Path("out"))
+    with pytest.raises(OutputError, match="1 of 6 shards is missing: `data/train-00004-of-00006.parquet`"):
+        commit(Path("out"), SERIAL)
     do(path, 1, of=1)
-    assert commit(Path("out")).rows == 900 and manifest.verify(Path("out")) == []
-    assert commit(Path("out")).complete
+    assert commit(Path("out"), SERIAL).rows == 900 and manifest.verify(Path("out")) == []
+    assert commit(Path("out"), SERIAL).complete
 
 
 def test_what_is_done_is_not_done_again_and_what_was_damaged_is(tmp_path):
@@ -109,7 +111,7 @@ def test_what_is_done_is_not_done_again_and_what_was_damaged_is(tmp_path):
     after = [file.stat().st_mtime_ns for file in staged]
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True, True, True, True]
     staged[2].write_bytes(b"damaged")
-    commit(Path("out"))
+    commit(Path("out"), SERIAL)
     assert manifest.verify(Path("out")) == []
 
 
@@ -127,7 +129,7 @@ def test_input_that_lies_nowhere_else_is_kept_with_the_plan(tmp_path):
     path = plan(recipe, "out")
     assert len(list((tmp_path / "out/.chatfmt/spool").iterdir())) == 1
     do(path, 2, 1, of=2)
-    assert commit(Path("out")).shards == 4
+    assert commit(Path("out"), SERIAL).shards == 4
     assert tree(tmp_path / "out") == {name.removeprefix("out/"): data for name, data in whole(recipe, "out").items()}
     assert not (tmp_path / "out/.chatfmt/spool").exists()
 
@@ -146,12 +148,12 @@ def edited(path: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "error", "message"),
     [
-        (lambda path: edited(path), InputError, "is no plan of this chatfmt, or was changed after it was written"),
-        (lambda path: path.write_text("[]"), InputError, "is no plan of this chatfmt, or was changed"),
+        (lambda path: edited(path), InputError, "is not a plan of this version of chatfmt, or it was changed"),
+        (lambda path: path.write_text("[]"), InputError, "is not a plan of this version of chatfmt, or it was changed"),
         (
             lambda path: Path("t.jinja").write_text("{% for m in messages %}{{ m.role }}:{{ m.content }}{% endfor %}"),
             OutputError,
-            "its template, its options or chatfmt changed since",
+            "the template, the options or chatfmt changed since",
         ),
         (lambda path: write_jsonl(Path("in.jsonl"), ROWS[1:]), OutputError, "`in.jsonl` changed since"),
         (
@@ -159,7 +161,7 @@ def edited(path: Path) -> None:
             OutputError,
             "`in.jsonl` changed since",
         ),
-        (lambda path: shutil.rmtree("out"), OutputError, "does not wait for this plan"),
+        (lambda path: shutil.rmtree("out"), OutputError, "is not waiting for this plan"),
     ],
 )
 def test_a_plan_that_no_longer_holds_is_refused(planned, harm, error, message):
@@ -167,7 +169,7 @@ def test_a_plan_that_no_longer_holds_is_refused(planned, harm, error, message):
     assert copy.read_bytes() == planned.read_bytes()
     harm(copy)
     with pytest.raises(error, match=message.replace("(", r"\(")) as caught:
-        run_part(copy, 1, 2, executor="serial")
+        run_part(copy, 1, 2, SERIAL)
     assert caught.value.hint == "make a new plan with `chatfmt plan … --overwrite`"
 
 
@@ -220,31 +222,31 @@ def test_a_plan_of_wrong_types_is_one_line(planned, key, value):
     signed_again(Path("copy.json"), {**data, key: value})
     run = run_cli("run", "copy.json", "--task", "1/2")
     assert (run.returncode, run.stderr.decode()) == (
-        3, "error: `copy.json` is no plan of this chatfmt, or was changed after it was written\n"
+        3, "error: `copy.json` is not a plan of this version of chatfmt, or it was changed\n"
         "hint: make a new plan with `chatfmt plan … --overwrite`\n",
     )  # fmt: skip
 
 
 def test_a_file_that_was_only_touched_is_the_same(planned):
     os.utime("in.jsonl", (1, 1))
-    assert run_part(planned, 1, 2, executor="serial").shards == 3
+    assert run_part(planned, 1, 2, SERIAL).shards == 3
 
 
 def test_parts_run_at_once_but_not_while_somebody_commits(planned):
     with pytest.raises(UsageError) as caught:
-        run_part(planned, 0, 2)
+        run_part(planned, 0, 2, SERIAL)
     assert (str(caught.value), caught.value.hint) == ("there is no part 0 of 2", "parts are 1/2 to 2/2")
     state = Path("out/.chatfmt")
     shared = writers.Lock(state, shared=True)
     do(planned, 1, of=1)
     with pytest.raises(OutputError, match="another run is writing"):
-        commit(Path("out"))
+        commit(Path("out"), SERIAL)
     shared.release()
     alone = writers.Lock(state)
     with pytest.raises(OutputError, match="another run is writing"):
         do(planned, 1, of=1)
     alone.release()
-    commit(Path("out"))
+    commit(Path("out"), SERIAL)
 
 
 def test_a_plan_does_not_replace_what_is_there(planned):
@@ -256,10 +258,10 @@ def test_a_plan_does_not_replace_what_is_there(planned):
     assert len(list(Path("out/.chatfmt/receipts").iterdir())) == 3
     plan(recipe, "out", overwrite=True)
     assert len(list(Path("out/.chatfmt/receipts").iterdir())) == 0
-    with pytest.raises(UsageError, match="need a place"):
+    with pytest.raises(UsageError, match="cannot write to a stream"):
         plan(recipe, "-")
     with pytest.raises(ChatfmtError, match="there is no plan in `nowhere`"):
-        commit(Path("nowhere"))
+        commit(Path("nowhere"), SERIAL)
 
 
 def test_the_budget_is_that_of_all_parts(tmp_path):
@@ -268,10 +270,10 @@ def test_the_budget_is_that_of_all_parts(tmp_path):
     path = plan(recipe, "out")
     do(path, 1, 2, of=2)
     with pytest.raises(DataProblem, match="3 of 23 rows were rejected"):
-        commit(Path("out"), rejects=Path("bad.jsonl"))
+        commit(Path("out"), Run(executor="serial", rejects=Path("bad.jsonl")))
     assert len(Path("bad.jsonl").read_text().splitlines()) == 3
     plan(replace(recipe, max_bad="3"), "out", resume=True)
-    assert commit(Path("out")).rejected == 3
+    assert commit(Path("out"), SERIAL).rejected == 3
 
 
 def test_the_command_line(tmp_path):
@@ -286,7 +288,7 @@ def test_the_command_line(tmp_path):
     assert first.stderr.decode() == "part 1 of 2: 2 shards, 20 rows\n"
     early = run_cli("commit", "out", cwd=tmp_path)
     assert (early.returncode, early.stderr.decode().splitlines()) == (5, [
-        "error: 1 of 3 shards are missing: `data/train-00001-of-00003.parquet`",
+        "error: 1 of 3 shards is missing: `data/train-00001-of-00003.parquet`",
         f"hint: chatfmt run {tmp_path}/out/.chatfmt/plan.json --task 2/3".replace(f"{tmp_path}/", ""),
     ])  # fmt: skip
     second = run_cli("run", "out/.chatfmt/plan.json", "--task", "2/2", "--json", cwd=tmp_path)

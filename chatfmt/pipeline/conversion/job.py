@@ -26,7 +26,7 @@ class Job(Struct, frozen=True, eq=False):
     """
 
     key: str
-    """Names the job in the processes that keep it ready: same key, same job."""
+    """Names the job in the processes that keep it get_conversion: same key, same job."""
     dialect: str
     columns: Columns
     view: str | None

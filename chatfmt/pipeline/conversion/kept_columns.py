@@ -33,7 +33,7 @@ def added_columns(job: Job) -> frozenset[str]:
     return frozenset(added | ({ESCAPES} if job.control_tokens == "escape" else set()))
 
 
-def with_lost(job: Job, detection: Detection, sample: Sequence[pa.RecordBatch]) -> Detection:
+def mark_overwritten_columns(job: Job, detection: Detection, sample: Sequence[pa.RecordBatch]) -> Detection:
     """The detection with those columns of the sample among the unused whose names the options of the job take."""
     added = added_columns(job) - {*detection.used, *detection.unused}
     names = dict.fromkeys(name for batch in sample for name in batch.schema.names if name in added)

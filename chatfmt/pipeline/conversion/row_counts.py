@@ -1,4 +1,4 @@
-"""The counts of a conversion: what became of every row, and what was changed on the way."""
+"""Count what happens to every row of a conversion, and what is changed on the way."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ...manifest import Shard
 class RowCounts(Struct):
     """Counts that must balance: `read + added = written + rejected + filtered + duplicates + merged`.
 
-    `added` are rows that a step made of others (an exploded list, a split conversation), `merged` those that became
-    part of another (the messages of a tree).
+    `added` are the rows that a step creates from others (an exploded list, a split conversation), `merged` those that
+    become part of another (the messages of a tree).
     """
 
     read: int = 0
@@ -28,18 +28,18 @@ class RowCounts(Struct):
     duplicates: int = 0
     merged: int = 0
     changes: Counter[str] = field(default_factory=Counter)
-    """How many turns or rows each transform changed."""
+    """The turns or rows that each transform changed."""
     findings: Counter[str] = field(default_factory=Counter)
-    """How many rows each check found something in."""
+    """The rows in which each check found something."""
     engine: Counter[str] = field(default_factory=Counter)
-    """How many rows each way of rendering took, and why the slow ones were taken."""
+    """The rows that each way of rendering took, and the reasons for the slow ones."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """What the template left out of some row that it was given, by design or as allowed; not counted by rows."""
+    """What the template left out of some rows, by design or because it is allowed; a set, not a count of rows."""
     reasons: Counter[str] = field(default_factory=Counter)
-    """How many rows were rejected for each reason code."""
+    """The rows that were rejected, by reason code."""
 
     def step(self, before: int, after: int) -> None:
-        """Note that a step made `after` rows of `before`."""
+        """Count a step that turned `before` rows into `after`."""
         self.added += max(0, after - before)
         self.merged += max(0, before - after)
 
@@ -51,18 +51,18 @@ class RowCounts(Struct):
                 setattr(self, name, getattr(self, name) + value)
 
     def check_balance(self) -> None:
-        """Raises an error, which is a bug of chatfmt, where a row is unaccounted for."""
+        """Raise ChatfmtError if a row is unaccounted for, which is a bug in chatfmt."""
         left = self.read + self.added
         right = self.written + self.rejected + self.filtered + self.duplicates + self.merged
         if left != right:
             raise ChatfmtError(f"the row counts do not balance: {left} rows in, {right} accounted for", code="books")
 
     def reject(self, code: str) -> None:
-        """Note a row that was read and left out."""
+        """Count a row that was read and left out."""
         self.add(RowCounts(read=1, rejected=1, reasons=Counter([code])))
 
     def to_shard(self) -> dict[str, Any]:
-        """The fields of a Shard that these counts fill; counters as `change.NAME`, `finding.CODE`, …"""
+        """Return the fields of a Shard that these counts fill; counters as `change.NAME`, `finding.CODE`, …"""
         counters = {
             "change": self.changes,
             "finding": self.findings,
@@ -75,8 +75,8 @@ class RowCounts(Struct):
         return {"rows_in": numbers.pop("read"), "rows": numbers.pop("written"), **numbers, "counts": counts}
 
 
-def counted(shards: Iterable[Shard], kind: str) -> dict[str, int]:
-    """The sums over the shards of the counters of one kind (`change`, `finding`, `engine`, `left_out`, `reject`)."""
+def sum_counters(shards: Iterable[Shard], kind: str) -> dict[str, int]:
+    """Sum the counters of one kind (`change`, `finding`, `engine`, `left_out`, `reject`) over the shards."""
     sums: Counter[str] = Counter()
     for shard in shards:
         sums.update(

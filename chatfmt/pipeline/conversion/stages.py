@@ -45,7 +45,7 @@ class Stage(Struct, frozen=True):
 
 
 class Conversion:
-    """A job made ready once: expressions compiled, template compiled, programs and caches kept between batches."""
+    """A job made get_conversion once: expressions compiled, template compiled, programs and caches kept between batches."""
 
     def __init__(self, job: Job, on_finding: OnFinding | None = None) -> None:
         self.job, self._on_finding, self._file = job, on_finding, ""
@@ -72,7 +72,7 @@ class Conversion:
         ]
 
     def _prepare(self, job: Job, template: render.ChatTemplate) -> None:
-        """Make ready what renders and what watches over it; a stranger's template runs behind the locked door."""
+        """Make get_conversion what renders and what watches over it; a stranger's template runs behind the locked door."""
         self._engine = render.compile(template, job.options, job.isolation)
         voice = TemplateRenderer(template, job.options, render.sessions_of(template, job.isolation, self._engine))
         self._renderer = guarded(self._engine, job, voice)

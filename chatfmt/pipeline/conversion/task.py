@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
-from typing import Protocol, TypeVar
+from collections.abc import Iterator
 
 import pyarrow as pa
 from msgspec.structs import replace
@@ -21,23 +19,11 @@ from .row_counts import RowCounts
 from .stages import Conversion, OnReject
 
 
-class Named(Protocol):
-    """A task that makes one shard."""
-
-    @property
-    def name(self) -> str: ...
-
-
-T = TypeVar("T", bound=Named)
-A = TypeVar("A")
-R = TypeVar("R")
-
-
 def run_task(task: Task) -> Shard:
-    """The shard that the task wrote, whole and with its receipt. Same task, same bytes: no clock, no chance."""
-    conversion, counts = ready(task.job), RowCounts()
+    """Write the shard of a task with its receipt, and return it. Same task, same bytes: no clock, no randomness."""
+    conversion, counts = get_conversion(task.job), RowCounts()
     if task.suspect is not None:
-        return search(task, conversion)
+        return convert_row_by_row(task, conversion)
     with (
         writers.RejectWriter(writers.rejects_path(task.state, task.name)) as rejects,
         writers.ShardWriter(
@@ -53,54 +39,51 @@ def run_task(task: Task) -> Shard:
             writer.write(batch)
     conversion.report(counts)
     counts.check_balance()
-    shard = to_shard(task.name, task.split, counts, writer, rejects)
+    shard = Shard(
+        name=task.name,
+        split=task.split,
+        bytes=writer.bytes,
+        sha256=writer.sha256,
+        reject_bytes=rejects.bytes,
+        reject_sha256=rejects.sha256,
+        **counts.to_shard(),
+    )
     writers.write_receipt(task.state, shard, task.fingerprint)
     return shard
 
 
-def search(task: Task, conversion: Conversion) -> Shard:
-    """Do the task without writing, row by row where it is suspect; the worker that this ends says where it was."""
-    ignore: OnReject | None = (lambda error, raw: None) if task.job.skip_bad else None
-    for _ in output_batches(task.inputs, conversion, RowCounts(), ignore, task.suspect):
+def convert_row_by_row(task: Task, conversion: Conversion) -> Shard:
+    """Convert without writing, the suspect rows one by one, so that the last position reported is the row that crashes.
+
+    Returns an empty shard if nothing crashes.
+    """
+    on_reject: OnReject | None = ignore_reject if task.job.skip_bad else None
+    for _ in output_batches(task.inputs, conversion, RowCounts(), on_reject, task.suspect):
         pass
     return Shard(task.name)
 
 
-def run_missing(
-    fn: Callable[[T], Shard],
-    tasks: Sequence[T],
-    found: Mapping[str, Shard],
-    executor: executors.Executor,
-    workers: int,
-    on_position: executors.OnPosition[T] = executors.ignore_position,
-) -> Generator[Shard, None, None]:
-    """The shards of the tasks, in order: those that an earlier try left whole (`found`), and those made now."""
-    left = [task for task in tasks if task.name not in found]
-    with closing(run_tasks(fn, left, executor, workers, on_position)) as made:
-        for task in tasks:
-            yield found[task.name] if task.name in found else next(made)
+def survey_task(task: Task) -> Types:
+    """Return the types of the output columns of a task; nothing is rendered or written."""
+    conversion, types = get_conversion(task.job), Types()
+    on_reject: OnReject | None = ignore_reject if task.job.skip_bad else None
+    for batch in output_batches(task.inputs, conversion, RowCounts(), on_reject):
+        types = merge_types(types, types_of(batch))
+    return types
 
 
-def run_tasks(
-    fn: Callable[[A], R],
-    tasks: Sequence[A],
-    executor: executors.Executor,
-    workers: int,
-    on_position: executors.OnPosition[A] = executors.ignore_position,
-) -> Generator[R, None, None]:
-    """The results of the tasks, in order: from other processes where those cost little or there is enough to do."""
-    apart = executors.has_fork_server() or (workers > 1 and len(tasks) > 1)
-    yield from (executor.run(fn, tasks, workers, on_position) if apart else executors.serial(fn, tasks, 1, on_position))
+def ignore_reject(error: RowError, raw: bytes | None) -> None:
+    """Drop a row that cannot be converted."""
 
 
-def ready(job: Job) -> Conversion:
-    """The conversion of a job, made once in each process and kept with its programs and caches."""
-    if job.key not in _READY:
-        _READY[job.key] = Conversion(job)
-    return _READY[job.key]
+def get_conversion(job: Job) -> Conversion:
+    """Return the conversion of a job, made once per process and kept with its programs and caches."""
+    if job.key not in _CONVERSIONS:
+        _CONVERSIONS[job.key] = Conversion(job)
+    return _CONVERSIONS[job.key]
 
 
-_READY: dict[str, Conversion] = {}
+_CONVERSIONS: dict[str, Conversion] = {}
 
 
 def output_batches(
@@ -110,23 +93,25 @@ def output_batches(
     on_reject: OnReject | None,
     suspect: RowRange | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Output batches of the input splits, in order; without `on_reject` the first bad row is raised."""
+    """Yield the output batches of the input splits, in order; without `on_reject` the first bad row is raised."""
     for split in inputs:
-        refused = RejectBuffer(on_reject, counts, split.shown)
-        on_bad = refused.read if on_reject is not None else None
+        rejects = RejectBuffer(on_reject, counts, split.shown)
+        on_bad = rejects.add_unreadable if on_reject is not None else None
         batches = sources.read(split, columns=conversion.job.read, on_bad=on_bad)
-        for batch in with_position(whole(batches) if conversion.job.whole_file else batches, split, suspect):
-            yield from conversion.convert(batch, split.shown, counts, refused.add if on_reject is not None else None)
-            refused.hand_over()
-        refused.hand_over()
+        if conversion.job.whole_file:
+            batches = merge_batches(batches)
+        for batch in with_position(batches, split, suspect):
+            yield from conversion.convert(batch, split.shown, counts, rejects.add if on_reject is not None else None)
+            rejects.flush()
+        rejects.flush()
 
 
 def with_position(
     batches: Iterator[pa.RecordBatch], split: InputSplit, suspect: RowRange | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """The batches; before each is read and given on, the process that watches over this one is told its rows.
+    """Yield the batches, reporting each row range to the parent process first so that a crash can be located.
 
-    Those of the suspect place come row by row.
+    The batch that starts at `suspect` is yielded row by row.
     """
     row = split.first_row
     while True:
@@ -134,65 +119,36 @@ def with_position(
         batch = next(batches, None)
         if batch is None:
             return
-        looked_at = suspect is not None and suspect.file == split.shown and row_at(batch, 0) == suspect.first
-        for piece in singly(batch) if looked_at else (batch,):
-            first, row = row_at(piece, 0), row_at(piece, -1) + 1
+        is_suspect = suspect is not None and suspect.file == split.shown and row_number(batch, 0) == suspect.first
+        for part in split_rows(batch) if is_suspect else (batch,):
+            first, row = row_number(part, 0), row_number(part, -1) + 1
             executors.report_position(RowRange(split.shown, first, row))
-            yield piece
+            yield part
 
 
-def singly(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """The rows of a batch, each as a batch."""
+def split_rows(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Yield each row of a batch as a batch."""
     return (batch.slice(row, 1) for row in range(len(batch)))
 
 
-def row_at(batch: pa.RecordBatch, index: int) -> int:
-    """The number in its file of a row of a source batch."""
+def row_number(batch: pa.RecordBatch, index: int) -> int:
+    """Return the number, in its file, of a row of a source batch."""
     return int(batch.column(ROW)[index].as_py())
 
 
-def order_of(at: Location) -> int:
-    """What sorts places in a file by their rows, those of no row first."""
-    return -1 if at.row is None else at.row
-
-
-class RejectBuffer:
-    """Bad rows, handed over in the order of the source: a batch is read whole before its first row is converted."""
-
-    def __init__(self, on_reject: OnReject | None, counts: RowCounts, file: str) -> None:
-        self._on_reject, self._counts, self._file = on_reject, counts, file
-        self._waiting: list[tuple[RowError, bytes | None]] = []
-
-    def read(self, error: RowError, raw: bytes) -> None:
-        """Take a row that the reader could not read, which no batch holds."""
-        self._counts.reject(error.code)
-        error.at = replace(error.at, file=error.at.file or self._file)
-        self.add(error, raw)
-
-    def add(self, error: RowError, raw: bytes | None) -> None:
-        self._waiting.append((error, raw))
-
-    def hand_over(self) -> None:
-        for error, raw in sorted(self._waiting, key=lambda item: order_of(item[0].at)):
-            assert self._on_reject is not None
-            self._on_reject(error, raw)
-        self._waiting.clear()
-
-
-def whole(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """All rows of a file as one batch, for dialects whose conversations are spread over rows."""
+def merge_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield all rows of a file as one batch, for dialects whose conversations span several rows."""
     found = list(batches)
-    if found:
-        yield pa.Table.from_batches(found).combine_chunks().to_batches()[0] if same(found) else rejoined(found)
+    if not found:
+        return
+    if all(batch.schema == found[0].schema for batch in found):
+        yield pa.Table.from_batches(found).combine_chunks().to_batches()[0]
+    else:
+        yield reencode_batches(found)
 
 
-def same(batches: list[pa.RecordBatch]) -> bool:
-    """Whether the batches have one schema."""
-    return all(batch.schema == batches[0].schema for batch in batches)
-
-
-def rejoined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """Batches of JSON objects as one, encoded anew: their columns differ."""
+def reencode_batches(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Join batches of JSON objects whose columns differ by encoding the objects again."""
     rows = [
         row for batch in batches for row in decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
     ]
@@ -201,31 +157,35 @@ def rejoined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
 
 
-def survey_task(task: Task) -> Types:
-    """The types that the output columns of the task ask for; nothing is written, nothing rendered."""
-    conversion, types = ready(task.job), Types()
-    ignore: OnReject | None = (lambda error, raw: None) if task.job.skip_bad else None
-    for batch in output_batches(task.inputs, conversion, RowCounts(), ignore):
-        types = merge_types(types, types_of(batch))
-    return types
+class RejectBuffer:
+    """Pass rejects on in the order of the source: a whole batch is read before its first row is converted."""
+
+    def __init__(self, on_reject: OnReject | None, counts: RowCounts, file: str) -> None:
+        self._on_reject, self._counts, self._file = on_reject, counts, file
+        self._waiting: list[tuple[RowError, bytes | None]] = []
+
+    def add_unreadable(self, error: RowError, raw: bytes) -> None:
+        """Add a row that the reader could not read and that is in no batch."""
+        self._counts.reject(error.code)
+        error.at = replace(error.at, file=error.at.file or self._file)
+        self.add(error, raw)
+
+    def add(self, error: RowError, raw: bytes | None) -> None:
+        self._waiting.append((error, raw))
+
+    def flush(self) -> None:
+        for error, raw in sorted(self._waiting, key=lambda reject: row_order(reject[0].at)):
+            assert self._on_reject is not None
+            self._on_reject(error, raw)
+        self._waiting.clear()
+
+
+def row_order(at: Location) -> int:
+    """Return a sort key for locations in one file: those without a row first."""
+    return -1 if at.row is None else at.row
 
 
 def to_reject(error: RowError, raw: bytes | None) -> Reject:
-    """The line of the rejects file for a row that was left out."""
+    """Return the entry of the rejects file for a row that was left out."""
     at = error.at
     return Reject(error.code, error.message, at.file, at.row, at.message, at.line, at.byte, raw, csv=error.csv)
-
-
-def to_shard(
-    name: str, split: str, counts: RowCounts, writer: writers.ShardWriter, rejects: writers.RejectWriter
-) -> Shard:
-    """What a task says of its shard."""
-    return Shard(
-        name=name,
-        split=split,
-        bytes=writer.bytes,
-        sha256=writer.sha256,
-        reject_bytes=rejects.bytes,
-        reject_sha256=rejects.sha256,
-        **counts.to_shard(),
-    )

@@ -1,12 +1,13 @@
-"""The sources of a recipe as files, with rows to judge them by and cut into shards: what is read before the first row.
+"""Find the files of each source, sample their rows, cut them into shards and hash them.
 
-Damaged files can crash a reader of native code, so that it is done in a process apart where that costs little.
+A damaged file can crash a native reader, so this happens in a worker process where one is cheap.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import closing, contextmanager
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from msgspec import Struct
@@ -23,64 +24,116 @@ SAMPLE_ROWS = 1000
 
 
 class SourceRequest(Struct, frozen=True):
-    """What to look at; `scratch` must have its folder already, `source` is what was found before."""
+    """A source to read; `scratch` has its folder already, and `source` is set if its files are known."""
 
     recipe: Recipe
     spec: SourceSpec
     scratch: Scratch
-    source: Source | None = None
+    source: Source | None
+
+
+class Found(Struct, frozen=True):
+    """The source and its files."""
+
+    source: Source
+
+
+class Sampled(Struct, frozen=True):
+    """The first rows of the source."""
+
+    batches: list[pa.RecordBatch]
+
+
+class Sharded(Struct, frozen=True):
+    """The input splits of each shard."""
+
+    shards: tuple[tuple[InputSplit, ...], ...]
+
+
+class Hashed(Struct, frozen=True):
+    """Name, size and hash of each file."""
+
+    files: tuple[Mapping[str, Any], ...]
+
+
+Result = Found | Sampled | Sharded | Hashed
+R = TypeVar("R", Found, Sampled, Sharded, Hashed)
 
 
 class SourceReader:
-    """A look at a source: what it is and some of its rows, then its shards, then the hashes of its files.
+    """The results of reading one source, each waited for when it is first asked for; the worker reads on meanwhile."""
 
-    To be asked in that order and closed; where it looks in a process apart, the answers are prepared meanwhile.
-    stdin, and what else cannot be cut where it is, is written to `scratch`.
+    def __init__(self, results: Iterator[Result]) -> None:
+        self._results = results
+        self._ready: dict[type[Result], Result] = {}
 
-    Raises UsageError, InputError, RowError where all rows of the sample are bad.
-    """
+    @property
+    def source(self) -> Source:
+        return self._wait_for(Found).source
 
-    def __init__(self, recipe: Recipe, spec: SourceSpec, scratch: Scratch, source: Source | None = None) -> None:
-        _ = scratch.folder  # made here, so that it is removed here
-        if source is None and spec.source == "-":  # which only this process can read
-            source = find(recipe, spec, scratch)
-        self._answers = executors.in_worker(_read_source, SourceRequest(recipe, spec, scratch, source))
-        self.source: Source = next(self._answers)
-
+    @property
     def sample(self) -> list[pa.RecordBatch]:
-        """Up to 1000 of its rows."""
-        return list(next(self._answers))
+        """Up to 1000 rows."""
+        return self._wait_for(Sampled).batches
 
+    @property
     def shards(self) -> tuple[tuple[InputSplit, ...], ...]:
-        """The pieces of which each shard is made."""
-        return tuple(next(self._answers))
+        """The input splits of each shard."""
+        return self._wait_for(Sharded).shards
 
+    @property
     def files(self) -> tuple[Mapping[str, Any], ...]:
-        """Name, size and hash of each of its files."""
-        found = tuple(next(self._answers))
-        next(self._answers, None)  # there is no more: the process may do something else
+        """Name, size and hash of each file."""
+        files = self._wait_for(Hashed).files
+        next(self._results, None)  # this was the last result: the worker is free for other work
+        return files
+
+    def _wait_for(self, kind: type[R]) -> R:
+        while kind not in self._ready:
+            result = next(self._results)
+            self._ready[type(result)] = result
+        found = self._ready[kind]
+        assert isinstance(found, kind)
         return found
 
-    def close(self) -> None:
-        """SourceReader no further."""
-        self._answers.close()
+
+@contextmanager
+def open_source(
+    recipe: Recipe, spec: SourceSpec, scratch: Scratch, source: Source | None = None
+) -> Iterator[SourceReader]:
+    """Start reading a source, or the known files of `source`; what is not asked for in the block is not read.
+
+    stdin, and files that cannot be cut where they are, are written to `scratch`.
+
+    Raises, where a result is asked for: UsageError, InputError, RowError if all rows of the sample are bad.
+    """
+    _ = scratch.folder  # created in this process, which also removes it
+    if source is None and spec.source == "-":  # only this process can read stdin
+        source = find_source(recipe, spec, scratch)
+    with closing(executors.in_worker(_read_source, SourceRequest(recipe, spec, scratch, source))) as results:
+        yield SourceReader(results)
 
 
-def _read_source(question: SourceRequest) -> Iterator[Any]:
-    recipe, scratch = question.recipe, question.scratch
-    source = question.source or find(recipe, question.spec, scratch)
-    yield source
+def _read_source(request: SourceRequest) -> Iterator[Result]:
+    recipe, spec, scratch = request.recipe, request.spec, request.scratch
+    source = request.source or find_source(recipe, spec, scratch)
+    yield Found(source)
     executors.report_position(f"the first rows of `{source.shown}`")
-    split = asked_split(recipe, question.spec, source)
+    split = split_to_read(recipe, spec, source)
     with located(source.shown):
-        yield sources.sample(source, split, rows=SAMPLE_ROWS)
+        yield Sampled(sources.sample(source, split, rows=SAMPLE_ROWS))
     executors.report_position(f"the structure of `{source.shown}`")
-    yield cut(recipe, source, split, scratch)
-    yield hashes(files_of(source))
+    yield Sharded(cut_into_shards(recipe, source, split, scratch))
+    yield Hashed(tuple(hash_files(source_files(source))))
 
 
-def cut(recipe: Recipe, source: Source, split: str | None, scratch: Scratch) -> tuple[tuple[InputSplit, ...], ...]:
-    """The pieces of each shard; a file that can only be read from its start is unpacked if several want of it."""
+def cut_into_shards(
+    recipe: Recipe, source: Source, split: str | None, scratch: Scratch
+) -> tuple[tuple[InputSplit, ...], ...]:
+    """Return the input splits of each shard.
+
+    A file that can only be read from its start is unpacked to `scratch` if several shards need it.
+    """
     sizes = {"rows_per_shard": recipe.rows_per_shard, "shard_bytes": recipe.shard_size}
     shards = sources.plan_splits(source, split, **sizes)
     if read_more_than_once(source, shards):
@@ -88,38 +141,18 @@ def cut(recipe: Recipe, source: Source, split: str | None, scratch: Scratch) -> 
     return tuple(shards)
 
 
-def parse_options(recipe: Recipe) -> ParseOptions:
-    """How the recipe wants text to be read."""
-    if recipe.from_rejects:
-        return ParseOptions(allow_empty=recipe.allow_empty, rejects=True)
-    return ParseOptions(
-        field=recipe.field,
-        header=recipe.header,
-        quote=recipe.quote,
-        delimiter=recipe.delimiter,
-        encoding=recipe.encoding,
-        allow_empty=recipe.allow_empty,
-    )
-
-
-def find(recipe: Recipe, spec: SourceSpec, scratch: Scratch) -> Source:
-    """The source that `spec` names as files: what stdin holds is written to `scratch`."""
-    source = resolve(recipe, spec)
+def find_source(recipe: Recipe, spec: SourceSpec, scratch: Scratch) -> Source:
+    """Return the source that `spec` names, as files: stdin is written to `scratch`."""
+    source = resolve_source(recipe, spec)
     if source.kind == "stdin":
         source = from_stdin(source, scratch)
-    return (
-        replace(source, splits={plain_split(recipe, spec): tuple(files_of(source))}) if recipe.from_rejects else source
-    )
+    if recipe.from_rejects:
+        return replace(source, splits={split_of_rejects(recipe, spec): tuple(source_files(source))})
+    return source
 
 
-def plain_split(recipe: Recipe, spec: SourceSpec) -> str:
-    """The split that rejects came from, as far as the recipe says."""
-    split = spec.split or recipe.split or "train"
-    return split if split.isidentifier() and split != "all" else "train"
-
-
-def resolve(recipe: Recipe, spec: SourceSpec) -> Source:
-    """The source that `spec` names, with the recipe's own subset, split and revision where it has none."""
+def resolve_source(recipe: Recipe, spec: SourceSpec) -> Source:
+    """Return the source that `spec` names, with the recipe's subset, split and revision where it has none."""
     if recipe.from_rejects:
         return sources.resolve(spec.source, options=parse_options(recipe))
     return sources.resolve(
@@ -133,30 +166,52 @@ def resolve(recipe: Recipe, spec: SourceSpec) -> Source:
     )
 
 
-def asked_split(recipe: Recipe, spec: SourceSpec, source: Source) -> str | None:
-    """The split to read, cut to `--skip` and `--limit`."""
-    asked, rows = spec.split or recipe.split, slice_of(recipe)
+def parse_options(recipe: Recipe) -> ParseOptions:
+    """Return the options that say how to read text files."""
+    if recipe.from_rejects:
+        return ParseOptions(allow_empty=recipe.allow_empty, rejects=True)
+    return ParseOptions(
+        field=recipe.field,
+        header=recipe.header,
+        quote=recipe.quote,
+        delimiter=recipe.delimiter,
+        encoding=recipe.encoding,
+        allow_empty=recipe.allow_empty,
+    )
+
+
+def split_of_rejects(recipe: Recipe, spec: SourceSpec) -> str:
+    """Return the split that rejects belong to, `train` unless the recipe names another."""
+    split = spec.split or recipe.split or "train"
+    return split if split.isidentifier() and split != "all" else "train"
+
+
+def split_to_read(recipe: Recipe, spec: SourceSpec, source: Source) -> str | None:
+    """Return the split to read, as a slice if `--skip` or `--limit` is given."""
+    split, rows = spec.split or recipe.split, row_slice(recipe)
     if not rows:
-        return asked
-    names = list(source.splits) if asked == "all" else [asked or default_split(list(source.splits))]
+        return split
+    names = list(source.splits) if split == "all" else [split or default_split(list(source.splits))]
     if any("[" in name or "+" in name for name in names):
-        raise UsageError("`--limit` and `--skip` do not go with a split that is a slice", hint="write it in the slice")
+        raise UsageError(
+            "`--limit` and `--skip` cannot be combined with a split that is a slice", hint="write it in the slice"
+        )
     return "+".join(f"{name}{rows}" for name in names)
 
 
-def slice_of(recipe: Recipe) -> str:
-    """The rows that `--skip` and `--limit` leave, as `[12:20]`; empty for all."""
+def row_slice(recipe: Recipe) -> str:
+    """Return the rows that `--skip` and `--limit` leave, as `[12:20]`; empty for all."""
     if recipe.limit is None and not recipe.skip:
         return ""
     stop = "" if recipe.limit is None else recipe.skip + recipe.limit
     return f"[{recipe.skip or ''}:{stop}]"
 
 
-def files_of(source: Source) -> list[SourceFile]:
-    """The files of all splits of the source."""
-    return [file for group in source.splits.values() for file in group]
+def source_files(source: Source) -> list[SourceFile]:
+    """Return the files of all splits of a source."""
+    return [file for files in source.splits.values() for file in files]
 
 
-def hashes(files: Sequence[SourceFile]) -> list[dict[str, Any]]:
-    """Name, size and hash of each file."""
+def hash_files(files: Sequence[SourceFile]) -> list[dict[str, Any]]:
+    """Return name, size and hash of each file."""
     return [{"file": shown, "bytes": size, "xxh3_128": digest} for shown, size, digest in sources.fingerprint(files)]

@@ -1,4 +1,4 @@
-"""What the user should hear before the first row: what is left out, what is guessed, what has no effect."""
+"""Notes printed before conversion starts: dropped columns, guesses, options without effect."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ONE_SIDED = frozenset({"text", "messages", "prompt", "prompt-completion", "segme
 COMPLETE = frozenset({"text", "segments"})
 """The types of data sets whose rows are text that a template does not change."""
 SHOWN = 70
-"""Characters of a template's own text that a note shows."""
+"""Maximum length of the template text that a note quotes."""
 BESIDE = {"preference": "rejected", "unpaired-preference": "label", "stepwise": "labels"}
 """What the rows of a data set type hold beside one conversation."""
 
 
-def of_job(job: Job, detection: Detection) -> Iterator[str]:
-    """What there is to say of how rows are read and what is made of them."""
+def job_notes(job: Job, detection: Detection) -> Iterator[str]:
+    """Yield notes on how rows are read and what is written."""
     yield from kept_notes(job, detection)
     yield from detection.left
     if job.template is not None and detection.type in COMPLETE:
@@ -36,19 +36,19 @@ def of_job(job: Job, detection: Detection) -> Iterator[str]:
         yield f"the rows are of type {detection.type}, and `--to {job.view}` leaves out their `{beside}`"
 
 
-def of_system(jobs: Iterable[tuple[Job, Detection]]) -> Iterator[str]:
-    """What there is to say of the system message that the one template of all jobs puts where a row has none."""
+def system_notes(jobs: Iterable[tuple[Job, Detection]]) -> Iterator[str]:
+    """Yield a note on the system message that the template adds to rows that have none."""
     asked = [job for job, detection in jobs if detection.type not in COMPLETE and "system" not in job.transforms]
-    if asked and (said := system_of(asked[0])):
+    if asked and (said := default_system(asked[0])):
         yield f"rows without a system message get one of the template's own, `{said}`: --system TEXT gives another"
 
 
-def of_template(template: ChatTemplate | None, recipe: Recipe) -> Iterator[str]:
-    """What there is to say of the template and what it is given."""
+def template_notes(template: ChatTemplate | None, recipe: Recipe) -> Iterator[str]:
+    """Yield notes on the date and the variables that the template reads."""
     if template is None:
         return
     if template.reads_date:
-        yield f"the template reads the date and is shown {recipe.date}: choose another day with --date"
+        yield f"the template reads the date and gets {recipe.date}: set another with --date"
     words = dict.fromkeys(word for text in template.texts for word in re.findall(r"\w+", text))
     for name in recipe.var:
         if name not in words:
@@ -56,8 +56,8 @@ def of_template(template: ChatTemplate | None, recipe: Recipe) -> Iterator[str]:
             yield f"the template reads no variable `{name}`" + (f": {meant}" if meant.startswith("did you") else "")
 
 
-def system_of(job: Job) -> str:
-    """The first words of the system message that the template puts where a row has none; empty for none."""
+def default_system(job: Job) -> str:
+    """Return the start of the system message that the template adds to a row without one; empty if it adds none."""
     if job.template is None:
         return ""
     from ...render import sessions_of

@@ -1,8 +1,8 @@
-"""Rows in an order that only all of them together decide: the tasks write parts, `select` chooses, shards gather.
+"""Second pass for dedup, shuffle, weights and the test split: collect the selected rows of part files into shards.
 
 tasks ──▶ STATE/parts/… ──select──▶ GatherTask, GatherTask, … ──▶ Shard, Shard, …
 
-Selecting needs 40 bytes of memory a row, gathering a few blocks of rows at a time.
+Selecting takes 40 bytes of memory per row, gathering a few blocks of rows at a time.
 """
 
 from __future__ import annotations
@@ -18,42 +18,43 @@ import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ... import executors, writers
+from ... import writers
 from ...manifest import SUMS, Shard, totals
+from ...recipe import Run
 from ..conversion.job import Task
-from ..conversion.task import run_missing
 from ..planning.plan import Plan
-from .selection import Numbers, Selection, joined, select, to_conversations
+from ..schedule import run_missing_tasks
+from .selection import Int64Array, Selection, concat_conversations, select, to_conversations
 
 BLOCK_BYTES = 32 << 20
 BLOCK_ROWS = 1 << 14
 OPEN_PARTS = 200
-"""Parts that are open at a time: each takes a file descriptor."""
+"""Part files open at a time: each takes a file descriptor."""
 
 
 class GatherTask(Struct, frozen=True, eq=False):
-    """Rows of parts to one output shard; same task, same bytes."""
+    """Rows of part files to write to one output shard; same task, same bytes."""
 
     name: str
     state: Path
     fingerprint: str
     parts: tuple[Path, ...]
-    starts: Numbers
-    """The number of the first row of each part."""
-    rows: Numbers
-    """The numbers of the rows to take, in the order of the output."""
+    starts: Int64Array
+    """The number of the first row of each part file."""
+    rows: Int64Array
+    """The numbers of the rows to write, in order."""
     block: int
     """Rows to hold in memory at a time."""
     format: str
     compression: str | None
     schema: pa.Schema
     shard: Shard
-    """What is known of the shard before it is written."""
+    """The shard as far as it is known before it is written."""
     rejects: tuple[Path, ...] = ()
 
 
 def first_tasks(plan: Plan, state: Path) -> tuple[list[Task], Path]:
-    """The tasks that read the input, and the folder where they leave what they wrote: the shards, or parts of them."""
+    """Return the tasks that read the input, and the folder they write to: shards, or part files to reorder."""
     if not plan.recipe.reorders_rows:
         return plan.tasks(state), state
     parts = writers.parts_folder(state)
@@ -63,83 +64,84 @@ def first_tasks(plan: Plan, state: Path) -> tuple[list[Task], Path]:
 
 
 def to_part_task(task: Task) -> Task:
-    """The task that writes a part instead of a shard."""
+    """Return the task, changed to write a part file instead of a shard."""
     job = task.job
     return replace(
         task, job=replace(job, key=job.key + "-part", tagged=True, format=f"{job.format}-part", compression=None)
     )
 
 
-def gathered(plan: Plan, state: Path, parts: Sequence[Shard], run: executors.Executor, workers: int) -> list[Shard]:
-    """The shards of the plan, made of the `parts` that its tasks wrote."""
+def gather_shards(plan: Plan, state: Path, parts: Sequence[Shard], run: Run) -> list[Shard]:
+    """Write the shards of a plan from the part files that its tasks have written."""
     tasks = gather_tasks(plan, state, parts)
-    return list(run_missing(run_gather, tasks, writers.finished(state, plan.fingerprint), run, workers))
+    return list(run_missing_tasks(run_gather_task, tasks, writers.finished(state, plan.fingerprint), run))
 
 
 def gather_tasks(plan: Plan, state: Path, parts: Sequence[Shard]) -> list[GatherTask]:
-    """The tasks that make shards of parts, in the order of the output; raises nothing for no parts."""
+    """Return the tasks that write shards from part files, in order; none without part files."""
     if not parts:
         return []
     folder = writers.parts_folder(state)
-    splits, selection = chosen(plan, folder, parts)
-    cuts = cut(plan, parts, splits, selection.rows)
+    splits, selection = select_rows(plan, folder, parts)
+    shards = cut_into_shards(plan, parts, splits, selection.rows)
     paths = tuple(writers.staged_path(folder, part.name) for part in parts)
     shared = GatherTask(
-        "", state, plan.fingerprint, paths, first_rows(parts), np.empty(0, np.int64), block_rows(parts),
+        "", state, plan.fingerprint, paths, part_starts(parts), np.empty(0, np.int64), rows_per_block(parts),
         plan.target.format, plan.target.compression,
-        writers.parquet_schema(plan.parts[0].job.schema or pa.schema([])), Shard(""),
+        writers.parquet_schema(plan.sources[0].job.schema or pa.schema([])), Shard(""),
     )  # fmt: skip
-    counts = iter(booked([len(rows) for _, _, rows in cuts], total(parts, selection)))
+    counted = iter(share_counts([len(rows) for _, _, rows in shards], total_counts(parts, selection)))
     tasks = [
-        replace(shared, name=name, rows=rows, shard=replace(next(counts), name=name, split=split))
-        for name, split, rows in cuts
+        replace(shared, name=name, rows=rows, shard=replace(next(counted), name=name, split=split))
+        for name, split, rows in shards
     ]
     rejects = tuple(writers.rejects_path(folder, part.name) for part in parts if part.reject_sha256)
     return [replace(tasks[0], rejects=rejects), *tasks[1:]]
 
 
-def chosen(plan: Plan, folder: Path, parts: Sequence[Shard]) -> tuple[list[str], Selection]:
-    """The splits of the parts, in order, and what the recipe chooses of their rows."""
+def select_rows(plan: Plan, folder: Path, parts: Sequence[Shard]) -> tuple[list[str], Selection]:
+    """Return the splits of the part files, in order, and the rows that the recipe selects."""
     splits = list(dict.fromkeys(part.split for part in parts))
     sources = {task.name: task.source for task in plan.tasks(folder)}
     found = []
-    for part, first in zip(parts, first_rows(parts), strict=True):
+    for part, first in zip(parts, part_starts(parts), strict=True):
         with writers.read_part(writers.staged_path(folder, part.name)) as batches:
             tags = [batch.column(writers.TAG) for batch in batches]
             found.append(to_conversations(tags, int(first), splits.index(part.split), sources[part.name]))
-    return splits, select(plan.recipe, splits, joined(found))
+    return splits, select(plan.recipe, splits, concat_conversations(found))
 
 
-def first_rows(parts: Sequence[Shard]) -> Numbers:
+def part_starts(parts: Sequence[Shard]) -> Int64Array:
+    """Return the number of the first row of each part file."""
     counts = [part.rows for part in parts]
     return np.cumsum([0, *counts[:-1]], dtype=np.int64)
 
 
-def block_rows(parts: Sequence[Shard]) -> int:
-    """How many rows are about BLOCK_BYTES."""
+def rows_per_block(parts: Sequence[Shard]) -> int:
+    """Return the number of rows that take about BLOCK_BYTES."""
     size = sum(part.bytes for part in parts) / max(1, sum(part.rows for part in parts))
     return max(1, min(BLOCK_ROWS, int(BLOCK_BYTES / max(size, 1))))
 
 
-def cut(
-    plan: Plan, parts: Sequence[Shard], splits: Sequence[str], rows: Mapping[str, Numbers]
-) -> list[tuple[str, str, Numbers]]:
-    """Name, split and rows of each shard: `--rows-per-shard`, or shards of about as many rows as the parts have."""
+def cut_into_shards(
+    plan: Plan, parts: Sequence[Shard], splits: Sequence[str], rows: Mapping[str, Int64Array]
+) -> list[tuple[str, str, Int64Array]]:
+    """Return name, split and rows of each shard, which has `--rows-per-shard` rows or about as many as a part file."""
     size = plan.recipe.rows_per_shard
-    usual = max(1.0, sum(part.rows for part in parts) / len(parts))
+    average = max(1.0, sum(part.rows for part in parts) / len(parts))
     found = []
     for split, numbers in rows.items():
         if not len(numbers) and split not in splits:
             continue
-        count = max(1, -(-len(numbers) // size) if size else round(len(numbers) / usual))
+        count = max(1, -(-len(numbers) // size) if size else round(len(numbers) / average))
         steps = np.arange(1, count) * size if size else np.arange(1, count) * len(numbers) // count
-        for index, piece in enumerate(np.split(numbers, steps)):
-            found.append((f"data/{split}-{index:05d}-of-{count:05d}{plan.target.ending}", split, piece))
+        for index, mine in enumerate(np.split(numbers, steps)):
+            found.append((f"data/{split}-{index:05d}-of-{count:05d}{plan.target.ending}", split, mine))
     return found
 
 
-def total(parts: Sequence[Shard], selection: Selection) -> Shard:
-    """What became of all rows: the sums over the parts, and what the selection did."""
+def total_counts(parts: Sequence[Shard], selection: Selection) -> Shard:
+    """Return the counts of the whole run, as a Shard: the sums over the part files, and what the selection changed."""
     sums = totals(parts)
     counts = {name.removeprefix("counts."): n for name, n in sums.items() if name.startswith("counts.")}
     chosen = selection.counts
@@ -148,8 +150,11 @@ def total(parts: Sequence[Shard], selection: Selection) -> Shard:
     return Shard("", counts=counts, **{**known, "rows": sum(map(len, selection.rows.values()))})
 
 
-def booked(rows: Sequence[int], whole: Shard) -> list[Shard]:
-    """The counts of shards of so many rows: each has read what it holds, the first all that is in none of them."""
+def share_counts(rows: Sequence[int], whole: Shard) -> list[Shard]:
+    """Divide the counts of a run among shards of that many rows, so that each balances.
+
+    Each shard has read the rows that it holds, the first one also those that are in no shard.
+    """
     shards, read, added = [], whole.rows_in, whole.added
     for count in rows[1:]:
         own = min(count, read)
@@ -158,10 +163,10 @@ def booked(rows: Sequence[int], whole: Shard) -> list[Shard]:
     return [replace(whole, rows=rows[0], rows_in=read, added=added), *shards]
 
 
-def run_gather(task: GatherTask) -> Shard:
-    """The shard that the task wrote, whole and with its receipt."""
+def run_gather_task(task: GatherTask) -> Shard:
+    """Write the shard of a task with its receipt, and return it."""
     writer = writers.ShardWriter(writers.staged_path(task.state, task.name), task.format, task.schema, task.compression)
-    with writer, Parts(task.parts, task.starts) as parts:
+    with writer, PartReader(task.parts, task.starts) as parts:
         for start in range(0, len(task.rows), task.block):
             for batch in parts.take(task.rows[start : start + task.block]):
                 writer.write(batch)
@@ -175,36 +180,36 @@ def run_gather(task: GatherTask) -> Shard:
     return shard
 
 
-class Parts:
-    """Parts mapped into memory, a limited number of them at a time."""
+class PartReader:
+    """Random access to the rows of part files, a limited number of them mapped into memory at a time."""
 
-    def __init__(self, paths: Sequence[Path], starts: Numbers) -> None:
+    def __init__(self, paths: Sequence[Path], starts: Int64Array) -> None:
         self._paths, self._starts = paths, starts
-        self._open: dict[int, tuple[ExitStack, list[pa.RecordBatch], Numbers]] = {}
+        self._open: dict[int, tuple[ExitStack, list[pa.RecordBatch], Int64Array]] = {}
 
-    def take(self, rows: Numbers) -> Iterator[pa.RecordBatch]:
-        """The rows with these numbers, in their order, without their tags; more than one batch where they are large."""
+    def take(self, rows: Int64Array) -> Iterator[pa.RecordBatch]:
+        """Yield the rows with these numbers, in this order, without their tags; in several batches if they are large."""
         order = np.argsort(rows, kind="stable")
-        pieces = list(self._pieces(rows[order]))
-        if sum(piece.nbytes for piece in pieces) > 8 * BLOCK_BYTES and len(rows) > 1:
+        batches = list(self._read_sorted(rows[order]))
+        if sum(batch.nbytes for batch in batches) > 8 * BLOCK_BYTES and len(rows) > 1:
             for half in np.array_split(rows, 2):
                 yield from self.take(half)
             return
         back = np.empty(len(rows), np.int64)
         back[order] = np.arange(len(rows))
-        whole = pa.Table.from_batches(pieces).drop_columns([writers.TAG]).combine_chunks()
-        yield whole.to_batches()[0].take(pa.array(back))
+        table = pa.Table.from_batches(batches).drop_columns([writers.TAG]).combine_chunks()
+        yield table.to_batches()[0].take(pa.array(back))
 
-    def _pieces(self, rows: Numbers) -> Iterator[pa.RecordBatch]:
-        """The rows, whose numbers rise, batch by batch of the parts they lie in."""
+    def _read_sorted(self, rows: Int64Array) -> Iterator[pa.RecordBatch]:
+        """Yield rows whose numbers ascend, one batch for each batch of a part file that holds some of them."""
         owners = np.searchsorted(self._starts, rows, side="right") - 1
         for part, mine in runs(owners, rows - self._starts[owners]):
-            batches, starts = self._part(part)
-            places = np.searchsorted(starts, mine, side="right") - 1
-            for number, inside in runs(places, mine - starts[places]):
+            batches, starts = self._open_part(part)
+            numbers = np.searchsorted(starts, mine, side="right") - 1
+            for number, inside in runs(numbers, mine - starts[numbers]):
                 yield batches[number].take(pa.array(inside))
 
-    def _part(self, number: int) -> tuple[list[pa.RecordBatch], Numbers]:
+    def _open_part(self, number: int) -> tuple[list[pa.RecordBatch], Int64Array]:
         if number not in self._open:
             if len(self._open) == OPEN_PARTS:
                 self._open.pop(next(iter(self._open)))[0].close()
@@ -222,8 +227,8 @@ class Parts:
             self._open.popitem()[1][0].close()
 
 
-def runs(keys: Numbers, values: Numbers) -> Iterator[tuple[int, Numbers]]:
-    """The values of each run of equal keys."""
+def runs(keys: Int64Array, values: Int64Array) -> Iterator[tuple[int, Int64Array]]:
+    """Yield each run of equal keys with its values."""
     ends = np.flatnonzero(np.diff(keys)) + 1
     for piece, found in zip(np.split(keys, ends), np.split(values, ends), strict=True):
         if len(piece):

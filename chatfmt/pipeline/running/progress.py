@@ -1,4 +1,4 @@
-"""How many rows have been read, told while tasks are at work and not only when their shards are whole."""
+"""Progress in rows, reported while tasks are running and not only when their shards are finished."""
 
 from __future__ import annotations
 
@@ -8,30 +8,34 @@ from ...manifest import Shard
 from ..conversion.job import RowRange, Task
 
 OnProgress = Callable[[int], None]
-"""Called with the number of rows read so far; it never falls."""
+"""Called with the number of rows read so far, which never decreases."""
+
+
+def ignore_progress(rows: int) -> None:
+    """Do nothing: nobody watches this run."""
 
 
 class Progress:
-    """Adds up what tasks say of their places."""
+    """Add up the positions that tasks report."""
 
     def __init__(self, on_progress: OnProgress) -> None:
         self._on_progress, self._total = on_progress, 0
         self._rows: dict[str, int] = {}
-        self._pieces: dict[str, dict[int, int]] = {}
+        self._rows_by_input: dict[str, dict[int, int]] = {}
 
-    def on_position(self, task: Task, place: object) -> None:
-        """A task is at a place, as it told its executor; one that is done again begins anew."""
-        if isinstance(place, RowRange) and (number := piece_of(task, place)) is not None:
-            pieces = self._pieces.setdefault(task.name, {})
-            pieces[number] = place.first - task.inputs[number].first_row
-            self._tell(task.name, sum(pieces.values()))
+    def on_position(self, task: Task, position: object) -> None:
+        """Count the rows of a task up to a position; a task that runs again counts only what is new."""
+        if isinstance(position, RowRange) and (number := find_input(task, position)) is not None:
+            rows = self._rows_by_input.setdefault(task.name, {})
+            rows[number] = position.first - task.inputs[number].first_row
+            self._report(task.name, sum(rows.values()))
 
-    def ended(self, shard: Shard) -> None:
-        """A shard is whole."""
-        self._pieces.pop(shard.name, None)
-        self._tell(shard.name, shard.rows_in)
+    def on_shard(self, shard: Shard) -> None:
+        """Count all rows of a finished shard."""
+        self._rows_by_input.pop(shard.name, None)
+        self._report(shard.name, shard.rows_in)
 
-    def _tell(self, name: str, rows: int) -> None:
+    def _report(self, name: str, rows: int) -> None:
         more = rows - self._rows.get(name, 0)
         if more > 0:
             self._rows[name] = rows
@@ -39,10 +43,10 @@ class Progress:
             self._on_progress(self._total)
 
 
-def piece_of(task: Task, place: RowRange) -> int | None:
-    """Which input of the task the place is in."""
+def find_input(task: Task, position: RowRange) -> int | None:
+    """Return the index of the task's input that the position lies in."""
     for number, split in enumerate(task.inputs):
         stop = float("inf") if split.rows is None else split.first_row + split.rows
-        if split.shown == place.file and split.first_row <= place.first <= stop:
+        if split.shown == position.file and split.first_row <= position.first <= stop:
             return number
     return None

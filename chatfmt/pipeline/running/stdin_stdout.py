@@ -1,4 +1,4 @@
-"""stdin to stdout: rows as they come, in constant memory; the first row leaves before the last has come."""
+"""Pipe stdin to a stream in constant memory: the first row is written before the last one has been read."""
 
 from __future__ import annotations
 
@@ -8,60 +8,95 @@ from itertools import chain
 import pyarrow as pa
 
 from ... import sources, writers
-from ...errors import UsageError
-from ...recipe import Recipe
+from ...errors import RowError, UsageError
+from ...manifest import Reject
+from ...recipe import Recipe, Run
 from ...writers import Stream
 from ..conversion.row_counts import RowCounts
-from ..conversion.stages import Conversion, OnReject
-from ..conversion.task import RejectBuffer
+from ..conversion.stages import Conversion
+from ..conversion.task import RejectBuffer, to_reject
 from ..planning import notes
-from ..planning.inputs import parse_options, slice_of
-from ..planning.plan import load_template, to_job
+from ..planning.inputs import parse_options, row_slice
+from ..planning.jobs import load_template, to_job
 from ..planning.scratch import stdin_bytes
 from ..planning.target import Target
+from .destinations import open_stream
+from .rejects import check_rejects, open_rejects
+from .stream import summarise_stream
+from .summary import Summary
 
 OnNote = Callable[[str], None]
 
 
-def convert_piped(
-    recipe: Recipe, target: Target, stream: Stream, on_reject: OnReject | None, counts: RowCounts, on_note: OnNote
-) -> str:
-    """Convert stdin to `stream` and keep the `counts`; returns the dialect, found from the first rows that came.
+def is_piped(recipe: Recipe, target: Target) -> bool:
+    """Return whether rows go from stdin straight to a stream."""
+    in_order = not recipe.reorders_rows and not recipe.from_rejects
+    return in_order and target.kind == "stream" and [spec.source for spec in recipe.source] == ["-"]
 
-    `on_note` is told what the user should hear before the first row leaves.
-    """
+
+def pipe(recipe: Recipe, target: Target, run: Run, on_note: OnNote = lambda note: None) -> Summary:
+    """Convert stdin to a stream; `on_note` receives each note before the first row is written."""
+    check_rejects(run.rejects)
+    counts, stream, noted = RowCounts(), open_stream(target), list[str]()
+
+    def add_note(note: str) -> None:
+        noted.append(note)
+        on_note(note)
+
+    with open_rejects(run.rejects) as add_reject:
+        _convert_stdin(recipe, target, stream, add_reject, counts, add_note)
+    return summarise_stream(recipe, counts, stream, noted)
+
+
+def _convert_stdin(
+    recipe: Recipe,
+    target: Target,
+    stream: Stream,
+    add_reject: Callable[[Reject], None],
+    counts: RowCounts,
+    on_note: OnNote,
+) -> None:
+    """Convert stdin to `stream`; the dialect is detected from the rows that arrive first."""
     if recipe.split not in (None, "train"):
         raise UsageError("stdin has no splits", hint="leave --split out; --limit takes the first rows")
-    refused = RejectBuffer(on_reject, counts, "-")
-    options = parse_options(recipe)
-    read = sources.read_stream(stdin_bytes(), "-", options, on_bad=refused.read if on_reject else None)
-    batches = _window(read, recipe.skip, recipe.limit)
+
+    def on_reject(error: RowError, raw: bytes | None) -> None:
+        add_reject(to_reject(error, raw))
+
+    skip_bad = recipe.on_error == "skip"
+    rejects = RejectBuffer(on_reject, counts, "-")
+    rows = sources.read_stream(
+        stdin_bytes(), "-", parse_options(recipe), on_bad=rejects.add_unreadable if skip_bad else None
+    )
+    batches = _slice_rows(rows, recipe.skip, recipe.limit)
     first = next(batches, None)
     if first is None:
-        refused.hand_over()
-        if slice_of(recipe) and not counts.rejected and not recipe.allow_empty:
-            raise sources.no_records("-", f"train{slice_of(recipe)}")
-        return "none"
+        rejects.flush()
+        if row_slice(recipe) and not counts.rejected and not recipe.allow_empty:
+            raise sources.no_records("-", f"train{row_slice(recipe)}")
+        return
     template = load_template(recipe)
     job, detection = to_job(recipe, [first], template, target, nulls=False)
-    said = (notes.of_job(job, detection), notes.of_system([(job, detection)]), notes.of_template(template, recipe))
-    for note in chain.from_iterable(said):
+    for note in chain(
+        notes.job_notes(job, detection),
+        notes.system_notes([(job, detection)]),
+        notes.template_notes(template, recipe),
+    ):
         on_note(note)
     conversion = Conversion(job)
     encoder = writers.FORMATS[target.format](stream, pa.schema([]), target.compression)
     for batch in chain([first], batches):
-        for made in conversion.convert(batch, "-", counts, refused.add if on_reject else None):
-            encoder.write(made)
-        refused.hand_over()
+        for output in conversion.convert(batch, "-", counts, rejects.add if skip_bad else None):
+            encoder.write(output)
+        rejects.flush()
         stream.flush()
-    refused.hand_over()
+    rejects.flush()
     encoder.close()
     conversion.report(counts)
-    return detection.dialect
 
 
-def _window(batches: Iterator[pa.RecordBatch], skip: int, limit: int | None) -> Iterator[pa.RecordBatch]:
-    """The rows of the batches from `skip` on, `limit` of them; reads no further than it must."""
+def _slice_rows(batches: Iterator[pa.RecordBatch], skip: int, limit: int | None) -> Iterator[pa.RecordBatch]:
+    """Yield the rows from `skip` on, at most `limit` of them; read no further than that takes."""
     left = limit
     for batch in batches:
         kept = batch.slice(skip)

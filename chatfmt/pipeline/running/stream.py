@@ -1,8 +1,13 @@
-"""Rows for a stream, encoded where they are converted: in a process apart, so that a crash there is an error here."""
+"""Stream rows to stdout, a device or a named pipe as they are converted: in constant memory, never resumed.
+
+Rows are converted and encoded in a worker process that sends their bytes back, so that a crash in native code becomes
+an error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from io import BytesIO
 
 import pyarrow as pa
@@ -11,62 +16,91 @@ from msgspec.structs import replace
 
 from ... import executors, writers
 from ...errors import ChatfmtError
-from ...manifest import Reject
+from ...manifest import Reject, Shard
+from ...recipe import Recipe, Run
 from ...sources import InputSplit
+from ...writers import Stream
 from ..conversion.job import Job, RowRange
 from ..conversion.row_counts import RowCounts
-from ..conversion.task import output_batches, ready, to_reject
+from ..conversion.task import get_conversion, output_batches, to_reject
+from ..planning.plan import Plan
+from .budget import check_budget
+from .destinations import open_stream
+from .progress import OnProgress
+from .rejects import open_rejects
+from .summary import Summary, summarise
 
 
-class Streaming(Struct, frozen=True):
-    """A job, the input of each of its shards, and what the stream shall be."""
+class StreamTask(Struct, frozen=True):
+    """A job, the inputs of each of its shards, and the form of the stream."""
 
     job: Job
     shards: tuple[tuple[InputSplit, ...], ...]
     format: str
     compression: str | None
     suspect: RowRange | None = None
-    """Where to go row by row, to find the one that ends the process."""
+    """The rows to convert one by one, to find the one that crashes the process."""
 
-    def row_by_row(self, place: RowRange) -> Streaming:
-        """The same stream, in pieces of one row where it ended the process."""
-        return replace(self, suspect=place)
+    def row_by_row(self, position: RowRange) -> StreamTask:
+        """Return the same task, with the rows at `position` converted one by one."""
+        return replace(self, suspect=position)
 
 
-class Piece(Struct, frozen=True):
-    """The next bytes of the stream, the rows refused since the last, and the counts so far."""
+class StreamChunk(Struct, frozen=True):
+    """The next bytes of the stream, the rows rejected since the last chunk, and the counts of the task so far."""
 
     data: bytes
     counts: RowCounts
     rejects: list[Reject] = field(default_factory=list)
 
 
-def streamed(streaming: Streaming) -> Generator[Piece, None, None]:
-    """The pieces of a stream, in order; raises what the conversion raises, after what came before it."""
-    return executors.in_worker(_pieces, streaming)
+def stream_rows(plan: Plan, run: Run, on_progress: OnProgress) -> Summary:
+    """Write the rows of a plan to its stream, in order."""
+    stream, counts = open_stream(plan.target), RowCounts()
+    with open_rejects(run.rejects) as add_reject:
+        for source in plan.sources:
+            task = StreamTask(source.job, source.shards, plan.target.format, plan.target.compression)
+            with closing(executors.in_worker(convert_to_chunks, task)) as chunks:
+                for chunk in chunks:
+                    for reject in chunk.rejects:
+                        add_reject(reject)
+                    stream.write(chunk.data)
+                    stream.flush()
+                    on_progress(counts.read + chunk.counts.read)
+            counts.add(chunk.counts)  # there is always one, the last with the counts of the whole task
+    return summarise_stream(plan.recipe, counts, stream, plan.notes)
 
 
-def _pieces(streaming: Streaming) -> Iterator[Piece]:
-    job, sink, counts, rejects = streaming.job, BytesIO(), RowCounts(), list[Reject]()
-    conversion = ready(job)
+def convert_to_chunks(task: StreamTask) -> Iterator[StreamChunk]:
+    """Yield the chunks of a stream, in order; what came before an error is yielded before it is raised."""
+    job, sink, counts, rejects = task.job, BytesIO(), RowCounts(), list[Reject]()
+    conversion = get_conversion(job)
     on_reject = (lambda error, raw: rejects.append(to_reject(error, raw))) if job.skip_bad else None
-    encoder = writers.FORMATS[streaming.format](sink, pa.schema([]), streaming.compression, explicit_nulls=job.nulls)
+    encoder = writers.FORMATS[task.format](sink, pa.schema([]), task.compression, explicit_nulls=job.nulls)
 
-    def piece() -> Piece:
-        made = Piece(sink.getvalue(), counts, rejects.copy())
+    def next_chunk() -> StreamChunk:
+        chunk = StreamChunk(sink.getvalue(), counts, rejects.copy())
         sink.seek(0)
         sink.truncate()
         rejects.clear()
-        return made
+        return chunk
 
     try:
-        for inputs in streaming.shards:
-            for batch in output_batches(inputs, conversion, counts, on_reject, streaming.suspect):
+        for inputs in task.shards:
+            for batch in output_batches(inputs, conversion, counts, on_reject, task.suspect):
                 encoder.write(batch)
-                yield piece()
+                yield next_chunk()
     except ChatfmtError:
-        yield piece()
+        yield next_chunk()
         raise
     conversion.report(counts)
     encoder.close()
-    yield piece()
+    yield next_chunk()
+
+
+def summarise_stream(recipe: Recipe, counts: RowCounts, stream: Stream, notes: Sequence[str]) -> Summary:
+    """Return the summary of what went to a stream; raises DataProblem if too many rows were rejected."""
+    counts.check_balance()
+    shard = Shard(name="-", bytes=stream.bytes, **counts.to_shard())
+    check_budget(recipe, [shard], resumable=False)
+    return summarise([shard], "-", notes)

@@ -269,7 +269,7 @@ def test_books_of_shards_always_balance(rows, rejected, added):
     out = sum(rows)
     read = max(out + rejected - added, 0)
     whole = manifest.Shard("", rows_in=read, rows=out, rejected=rejected, added=out + rejected - read)
-    made = gather.booked(rows, whole)
+    made = gather.share_counts(rows, whole)
     assert [shard.rows for shard in made] == rows and all(map(manifest.balanced, made))
     assert all(min(shard.rows_in, shard.added) >= 0 for shard in made)
     for name in ("rows_in", "added", "rejected"):

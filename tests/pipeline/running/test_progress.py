@@ -91,7 +91,7 @@ def test_a_task_that_is_done_again_takes_nothing_back() -> None:
         ):
             progress.on_position(task, place)
     progress.on_position(SimpleNamespace(name="two", inputs=splits), RowRange("a", 2))
-    progress.ended(Shard("one", rows_in=12))
+    progress.on_shard(Shard("one", rows_in=12))
     assert found == [5, 9, 11, 14]
 
 

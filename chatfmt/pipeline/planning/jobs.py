@@ -1,0 +1,177 @@
+"""From a recipe and a sample of rows to a job: which dialect, mapping, transforms, template and view apply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import pyarrow as pa
+from msgspec.structs import replace
+
+from ... import checks, dialects, mapping, render, views
+from ...dialects import Columns, Detection
+from ...errors import RowError, UsageError
+from ...recipe import Recipe
+from ...render.jinja.environment import expression, text_expression
+from ...render.masks.masker import MaskOptions
+from ...render.safety.control_tokens import Policy
+from ...render.template.chat_template import ChatTemplate
+from ...sources import Source
+from ..conversion.job import Job
+from ..conversion.kept_columns import is_kept, mark_overwritten_columns
+from .fingerprint import job_key
+from .target import Target
+
+
+def load_template(recipe: Recipe) -> ChatTemplate | None:
+    """Load the template of a recipe; None if nothing is rendered."""
+    return None if recipe.template in (None, "none") else ChatTemplate.load(str(recipe.template))
+
+
+def check_tokens(recipe: Recipe) -> None:
+    """Raise UsageError for options about tokens without a tokenizer, and for a tokenizer without a template."""
+    if recipe.tokenizer is None and (recipe.max_tokens is not None or recipe.to == "tokens"):
+        flag = "--max-tokens" if recipe.max_tokens is not None else "--to tokens"
+        raise UsageError(f"`{flag}` needs a tokenizer", hint="--tokenizer FILE, folder or Hub model id")
+    if recipe.tokenizer is not None and recipe.template in (None, "none"):
+        raise UsageError("`--tokenizer` needs a template: tokens are counted in rendered text", hint="-t chatml")
+
+
+def check_rendered(recipe: Recipe) -> None:
+    """Raise UsageError for options about rendered text without a template."""
+    key = next((key for key in ("mask", "generation_prompt", "continue_final") if getattr(recipe, key)), None)
+    if key is not None and recipe.template in (None, "none"):
+        flag = "--" + key.replace("_", "-")
+        raise UsageError(f"`{flag}` is about rendered text, and no template was given", hint="-t chatml")
+
+
+def to_job(
+    recipe: Recipe, sample: Sequence[pa.RecordBatch], template: ChatTemplate | None, target: Target, *, nulls: bool
+) -> tuple[Job, Detection]:
+    """Return the job for rows like those of the sample, and the detection of their dialect."""
+    checks.check_codes(recipe.fail_on)
+    fields = mapping.plan(recipe.map, markers=recipe.marker, explode=recipe.explode, where=recipe.where)
+    detection = detect(recipe, sample, fields, nulls=nulls)
+    view = views.choose(recipe.to, detection.type, rendered=template is not None)
+    job = Job(
+        key=job_key(recipe, detection, view, template, nulls=nulls),
+        dialect=detection.dialect,
+        columns=detection.columns,
+        view=view,
+        mapping=None if fields.is_empty else fields,
+        nulls=nulls,
+        transforms=effective_transforms(recipe, template),
+        fail_on=recipe.fail_on,
+        strict=recipe.strict,
+        template=template,
+        options=render_options(recipe),
+        isolation=recipe.template_isolation,
+        mask=mask_options(recipe),
+        allow_loss=recipe.allow_loss,
+        control_tokens=token_policy(recipe),
+        tokenizer=recipe.tokenizer,
+        max_tokens=recipe.max_tokens,
+        over_length=recipe.over_length,
+        fraction=recipe.fraction,
+        seed=recipe.seed,
+        read=None if recipe.on_error == "skip" else needed_columns(detection, fields),  # a reject is a whole record
+        whole_file=detection.whole_file,
+        skip_bad=recipe.on_error == "skip",
+        format=target.format,
+        compression=target.compression,
+    )
+    return job, mark_overwritten_columns(job, detection, sample)
+
+
+def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Mapping, *, nulls: bool) -> Detection:
+    """Detect the dialect of the sample after mapping, when each mapped field is a column of its own name."""
+    if sample:
+        mapping.check_columns(fields, dict.fromkeys(name for batch in sample for name in batch.schema.names))
+    names = tuple(dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#")))
+    if not fields.is_empty:
+        sample = mapped_sample(sample, fields, nulls=nulls)
+    columns = Columns(
+        fields={**{name: name for name in fields.columns if not is_kept(recipe, name)}, **dict(fields.keys)},
+        roles=recipe.role,
+        turn_roles=recipe.roles,
+        options=recipe.dialect_options,
+        keep="all" if "all" in recipe.keep else recipe.keep,
+    )
+    if not sample and recipe.allow_empty:
+        dialect = "messages" if recipe.dialect == "auto" else recipe.dialect
+        return Detection(dialect, columns, 0, 0, "there are no rows", (), ())
+    detection = dialects.detect(sample, columns, recipe.dialect, shown=recipe.map)
+    return detection if fields.is_empty else with_source_columns(detection, fields, names)
+
+
+def mapped_sample(
+    sample: Sequence[pa.RecordBatch], fields: mapping.Mapping, *, nulls: bool
+) -> Sequence[pa.RecordBatch]:
+    """Return the sample after mapping: the rows that `--where` keeps, or all if it keeps none or fails."""
+    unfiltered = mapping.mapper(replace(fields, where=None), text_expression, expression, nulls=nulls)
+    if fields.where is not None:
+        mapper = mapping.mapper(fields, text_expression, expression, nulls=nulls)
+        with suppress(RowError):
+            kept = [mapper(batch).batch for batch in sample]
+            if any(len(batch) for batch in kept):
+                return kept
+    return [unfiltered(batch).batch for batch in sample]
+
+
+def with_source_columns(detection: Detection, fields: mapping.Mapping, names: Sequence[str]) -> Detection:
+    """Return the detection with the source columns that a mapping reads instead of those that it creates."""
+    unmapped = [name for name in detection.used if name not in fields.columns]
+    used = tuple(dict.fromkeys((*fields.reads(names), *unmapped)))
+    unused = [name for name in (*names, *detection.unused) if name in detection.unused or name in fields.columns]
+    return replace(detection, used=used, unused=tuple(name for name in dict.fromkeys(unused) if name not in used))
+
+
+def needed_columns(detection: Detection, fields: mapping.Mapping) -> tuple[str, ...] | None:
+    """Return the source columns to read, None for all: an expression may use any column."""
+    has_expression = (
+        fields.explode or fields.where or any(isinstance(part, mapping.Template) for _, part in fields.fields)
+    )
+    used = dialects.used_columns(detection)
+    return None if has_expression or not used else tuple(dict.fromkeys((*fields.roots, *used)))
+
+
+def effective_transforms(recipe: Recipe, template: ChatTemplate | None) -> dict[str, Any]:
+    """Return the transforms to apply: with `--fit` those that the template needs, overridden by the recipe's own."""
+    if not recipe.fit or template is None:
+        return dict(recipe.transforms)
+    from ...render.inspection.probe import probe
+
+    card = probe(template, recipe.var, render.sessions_of(template, recipe.template_isolation))
+    return {**{transform.name: transform.value for transform in card.transforms}, **recipe.transforms}
+
+
+def token_policy(recipe: Recipe) -> Policy:
+    """Return what to do with special tokens in message content: `--strict` and `--fail-on` reject what is kept."""
+    rejected = recipe.strict or "token.control" in recipe.fail_on
+    return "reject" if rejected and recipe.control_tokens == "keep" else recipe.control_tokens
+
+
+def render_options(recipe: Recipe) -> render.RenderOptions:
+    """Return the options that say how to render conversations."""
+    return render.RenderOptions(
+        generation_prompt=recipe.generation_prompt,
+        continue_final=recipe.continue_final,
+        variables=recipe.var,
+        date=recipe.date,
+        engine=recipe.engine,
+        bos=recipe.bos,
+        fitted=recipe.fit,
+    )
+
+
+def mask_options(recipe: Recipe) -> MaskOptions | None:
+    """Return the options that say which text is trained, None if no spans are needed."""
+    if not recipe.mask and recipe.to not in ("segments", "tokens"):
+        return None
+    return MaskOptions(recipe.mask_stop_token, recipe.mask_reasoning, recipe.mask_last)
+
+
+def has_nulls(source: Source) -> bool:
+    """Return whether a null in the source is a value, as in columnar files, and not an absent key."""
+    return any(file.format in ("parquet", "arrow") for files in source.splits.values() for file in files)

@@ -1,0 +1,63 @@
+"""One source of a conversion: its files, how its rows are read, and its shards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+from msgspec import Struct
+
+from ...dialects import Detection
+from ...errors import UsageError, located
+from ...recipe import Recipe, SourceSpec
+from ...render.template.chat_template import ChatTemplate
+from ...sources import InputSplit, Source
+from ..conversion.job import Job
+from .inputs import open_source
+from .jobs import has_nulls, to_job
+from .scratch import Scratch
+from .target import Target
+
+FIRST_ROWS = 50
+"""Rows of a source that are kept to find the types of output columns that do not depend on the row."""
+
+
+class SourcePlan(Struct, frozen=True):
+    """One source of a conversion and how its rows are read."""
+
+    source: Source
+    job: Job
+    detection: Detection
+    shards: tuple[tuple[InputSplit, ...], ...] = ()
+    files: tuple[Mapping[str, Any], ...] = ()
+    """Name, size and content hash of each file."""
+    first_rows: pa.RecordBatch | None = None
+
+
+def plan_source(
+    recipe: Recipe,
+    spec: SourceSpec,
+    template: ChatTemplate | None,
+    target: Target,
+    scratch: Scratch,
+    *,
+    hashed: bool = False,
+) -> SourcePlan:
+    """Find a source, detect how its rows are read, and cut it into shards; hash its files if `hashed`."""
+    with open_source(recipe, spec, scratch) as reader:
+        source, sample = reader.source, reader.sample
+        with located(source.shown):
+            job, detection = to_job(recipe, sample, template, target, nulls=has_nulls(source))
+        first_rows = sample[0].slice(0, FIRST_ROWS) if sample else None
+        return SourcePlan(source, job, detection, reader.shards, reader.files if hashed else (), first_rows)
+
+
+def check_views(sources: Sequence[SourcePlan]) -> None:
+    """Raise UsageError for sources whose rows have different columns."""
+    views = {source.job.view: source.source.shown for source in sources}
+    if len(views) > 1:
+        listed = ", ".join(f"`{source}` gives {view}" for view, source in views.items())
+        raise UsageError(
+            f"the sources are of different types: {listed}", hint="--to text or --to messages gives them one type"
+        )

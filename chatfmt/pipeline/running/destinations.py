@@ -1,0 +1,166 @@
+"""Where the shards of a plan are published: an output folder, a single file, or a stream.
+
+A destination is open, and locked against other runs, for the length of a `with` block. Tasks stage their shards in
+`state`; `commit` publishes them. A block that is left without a commit publishes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from msgspec.structs import replace
+
+from ... import __version__, render, writers
+from ...manifest import Manifest, Shard
+from ...recipe import Run
+from ...render.safety.control_tokens import control_literals
+from ...writers import OutputFolder, SingleFile, Stream
+from ..conversion.row_counts import sum_counters
+from ..planning.plan import Plan
+from ..planning.scratch import Scratch
+from ..planning.target import STDOUT, Target
+
+
+class Destination(Protocol):
+    """An open destination."""
+
+    @property
+    def state(self) -> Path:
+        """The folder in which shards are staged."""
+
+    @property
+    def published(self) -> Manifest | None:
+        """The manifest of the same run, if it was finished before."""
+
+    def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
+        """Publish the shards, in order; return the size of the output in bytes."""
+
+    @classmethod
+    def open(cls, plan: Plan, run: Run) -> AbstractContextManager[Destination]:
+        """Open the destination of a plan. Raises OutputError if something else is in its place, or a run at work."""
+
+
+class FolderDestination:
+    """A folder of shards with its card and manifest."""
+
+    def __init__(self, folder: OutputFolder) -> None:
+        self._folder, self.state, self.published = folder, folder.state, folder.complete
+
+    @classmethod
+    @contextmanager
+    def open(cls, plan: Plan, run: Run) -> Iterator[FolderDestination]:
+        path, fingerprint = plan.target.path, plan.fingerprint
+        with OutputFolder.open(path, fingerprint, resume=run.resume, overwrite=run.overwrite) as folder:
+            yield cls(folder)
+
+    def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
+        manifest = to_manifest(plan, shards)
+        schema = plan.sources[0].job.schema if plan.sources else None
+        self._folder.commit(manifest, writers.card(manifest, schema, special_tokens_in_text=plan.template is not None))
+        return sum(shard.bytes for shard in shards)
+
+
+class FileDestination:
+    """One file, its shards staged beside it and joined by the commit."""
+
+    published = None
+
+    def __init__(self, file: SingleFile) -> None:
+        self._file, self.state = file, file.state
+
+    @classmethod
+    @contextmanager
+    def open(cls, plan: Plan, run: Run) -> Iterator[FileDestination]:
+        path, fingerprint = plan.target.path, plan.fingerprint
+        with SingleFile.open(path, fingerprint, resume=run.resume, overwrite=run.overwrite) as file:
+            yield cls(file)
+
+    def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
+        return self._file.commit(shards, plan.target.format, plan.target.compression).bytes
+
+
+class StreamDestination:
+    """A stream whose rows are reordered: shards wait in a temporary folder until all of them are there."""
+
+    published = None
+
+    def __init__(self, state: Path, stream: Stream) -> None:
+        self.state, self._stream = state, stream
+
+    @classmethod
+    @contextmanager
+    def open(cls, plan: Plan, run: Run) -> Iterator[StreamDestination]:
+        stream = open_stream(plan.target)
+        with Scratch() as scratch:
+            writers.prepare(scratch.folder, plan.fingerprint)
+            yield cls(scratch.folder, stream)
+
+    def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
+        for shard in shards:
+            writers.copy(writers.staged_path(self.state, shard.name), self._stream)
+        self._stream.flush()
+        return self._stream.bytes
+
+
+DESTINATIONS: dict[str, type[Destination]] = {
+    "folder": FolderDestination,
+    "file": FileDestination,
+    "stream": StreamDestination,
+}
+"""The destination of each kind of target."""
+
+
+def open_stream(target: Target) -> Stream:
+    """Open the stream of a target: stdout, or a device or named pipe."""
+    if target.path == STDOUT:
+        return Stream.stdout()
+    return Stream(target.path.open("wb"), str(target.path))
+
+
+def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
+    """Return the manifest of a folder, which its commit completes.
+
+    It names the engine, but does not count the rows that each way of rendering took: that depends on what a process
+    had rendered before.
+    """
+    template = plan.template
+    choice = render.choose_engine(template, plan.sources[0].job.options) if template else None
+    return Manifest(
+        fingerprint=plan.fingerprint,
+        shards=tuple(map(_without_engine, shards)),
+        recipe=plan.recipe.plain(),
+        sources=(
+            *({"id": part.source.dataset_id or part.source.shown, "revision": part.source.revision,
+               "subset": part.source.subset, "licence": part.source.licence, "dialect": part.job.dialect}
+              for part in plan.sources),
+            *map(dict, plan.files),
+        ),
+        template={"name": template.name, "sha256": template.sha256, "origin": template.origin,
+                  "revision": template.revision, "add_special_tokens": False, **_escaped_tokens(plan)}
+        if template else {},
+        engine={"name": choice.engine, "reason": choice.reason, "isolation": _isolation(shards)} if choice else {},
+        chatfmt=__version__,
+    )  # fmt: skip
+
+
+def _escaped_tokens(plan: Plan) -> dict[str, Any]:
+    """Return the tokens that were escaped in message content, so that it can be undone from the output alone."""
+    if plan.template is None or plan.recipe.control_tokens != "escape":
+        return {}
+    return {"escaped_tokens": list(control_literals(plan.template))}
+
+
+def _isolation(shards: Sequence[Shard]) -> str:
+    """Return the level of isolation that the template ran under, `none` in this process."""
+    prefix = "isolation: "
+    levels = [name.removeprefix(prefix) for name in sum_counters(shards, "engine") if name.startswith(prefix)]
+    return ", ".join(levels) or "none"
+
+
+def _without_engine(shard: Shard) -> Shard:
+    """Return the shard without the counters that depend on the way its rows were rendered."""
+    counts = {name: count for name, count in shard.counts.items() if not name.startswith(("engine.", "left_out."))}
+    return replace(shard, counts=counts)

@@ -1,0 +1,49 @@
+"""The file of rejected rows that `--rejects` names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ... import writers
+from ...errors import UsageError
+from ...manifest import REJECTS, Manifest, Reject, Shard
+
+
+def check_rejects(path: Path | None) -> None:
+    """Raise UsageError for a folder, a device or a pipe."""
+    if path is not None and path.exists() and not path.is_file():
+        raise UsageError(f"`{path}` is not a regular file", hint="choose another file for --rejects")
+
+
+@contextmanager
+def open_rejects(path: Path | None) -> Iterator[Callable[[Reject], None]]:
+    """Yield a function that appends a reject to the file; without `path` it ignores them.
+
+    The file is created with its first reject.
+    """
+    if path is None:
+        yield lambda reject: None
+        return
+    with writers.RejectWriter(path) as writer:
+        yield writer.add
+
+
+def join_rejects(state: Path, shards: Sequence[Shard], path: Path | None) -> None:
+    """Write the rejects of the shards staged in `state` to `path`, in order."""
+    if path is None:
+        return
+    with writers.AtomicFile(path) as file:
+        for shard in shards:
+            if shard.reject_sha256:
+                writers.copy(writers.rejects_path(state, shard.name), file)
+
+
+def copy_published_rejects(folder: Path, manifest: Manifest, path: Path | None) -> None:
+    """Copy the rejects of an output folder that an earlier run has published to `path`."""
+    if path is None:
+        return
+    with writers.AtomicFile(path) as file:
+        if manifest.rejects:
+            writers.copy(folder / REJECTS, file)

@@ -1,0 +1,69 @@
+"""The summary of a conversion: what was read, written, changed and left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict, replace
+
+from ...manifest import Shard
+from ..conversion.row_counts import sum_counters
+from ..planning.plan import Plan
+
+
+class Summary(Struct, frozen=True):
+    """What a conversion did. `rows_in + added = rows + rejected + filtered + duplicates + merged`."""
+
+    rows_in: int = 0
+    rows: int = 0
+    rejected: int = 0
+    filtered: int = 0
+    duplicates: int = 0
+    added: int = 0
+    merged: int = 0
+    bytes: int = 0
+    shards: int = 0
+    out: str = "-"
+    splits: Mapping[str, int] = field(default_factory=dict)
+    changes: Mapping[str, int] = field(default_factory=dict)
+    findings: Mapping[str, int] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    engine: Mapping[str, int] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
+    """What the template left out of some rows, by design or because `--allow-loss` permits it."""
+    notes: Sequence[str] = ()
+    complete: bool = False
+    """Whether an earlier run had finished the output, so that nothing was done."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, keys in order."""
+        return {"schema": 1, **asdict(self)}
+
+
+def summarise_plan(plan: Plan, shards: Sequence[Shard], *, size: int | None = None, complete: bool = False) -> Summary:
+    """Return the summary of shards of a plan; `size` is the size of the output where it is not that of the shards."""
+    summary = summarise(shards, str(plan.target.path), plan.notes)
+    return replace(summary, bytes=summary.bytes if size is None else size, complete=complete)
+
+
+def summarise(shards: Sequence[Shard], out: str, notes: Sequence[str]) -> Summary:
+    """Return the sums over the shards."""
+    splits: Counter[str] = Counter()
+    for shard in shards:
+        splits[shard.split] += shard.rows
+    names = ("rows_in", "rows", "rejected", "filtered", "duplicates", "added", "merged", "bytes")
+    return Summary(
+        **{name: sum(getattr(shard, name) for shard in shards) for name in names},
+        shards=len(shards),
+        out=out,
+        splits=dict(splits),
+        changes=sum_counters(shards, "change"),
+        findings=sum_counters(shards, "finding"),
+        reasons=sum_counters(shards, "reject"),
+        engine=sum_counters(shards, "engine"),
+        left_out=tuple(sum_counters(shards, "left_out")),
+        notes=notes,
+    )

@@ -1,0 +1,52 @@
+"""Run tasks on the executor and the workers that the user asked for; results come back in task order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from .. import executors
+from ..manifest import Shard
+
+if TYPE_CHECKING:
+    from ..recipe import Run
+
+
+class ShardTask(Protocol):
+    """A task that writes one shard."""
+
+    @property
+    def name(self) -> str: ...
+
+
+A = TypeVar("A")
+R = TypeVar("R")
+T = TypeVar("T", bound=ShardTask)
+
+
+def run_tasks(
+    fn: Callable[[A], R],
+    tasks: Sequence[A],
+    run: Run,
+    on_position: executors.OnPosition[A] = executors.ignore_position,
+) -> Generator[R, None, None]:
+    """Yield `fn(task)` for each task, in order; in this process where starting workers would cost more than it saves."""
+    execute, workers = executors.executor(run.executor).run, run.workers or executors.cores()
+    if not executors.has_fork_server() and (workers == 1 or len(tasks) < 2):
+        execute = executors.serial
+    yield from execute(fn, tasks, workers, on_position)
+
+
+def run_missing_tasks(
+    fn: Callable[[T], Shard],
+    tasks: Sequence[T],
+    finished: Mapping[str, Shard],
+    run: Run,
+    on_position: executors.OnPosition[T] = executors.ignore_position,
+) -> Generator[Shard, None, None]:
+    """Yield the shards of the tasks, in order, and reuse those that an earlier run has `finished`."""
+    missing = [task for task in tasks if task.name not in finished]
+    with closing(run_tasks(fn, missing, run, on_position)) as shards:
+        for task in tasks:
+            yield finished[task.name] if task.name in finished else next(shards)
