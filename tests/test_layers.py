@@ -70,10 +70,11 @@ INNER = {
         {"__init__"},
     ],
     "executors": [
-        {"base", "position", "messages"},
+        {"base", "position", "messages", "watchdog", "worker_died"},
         {"worker_main"},
         {"fork_server"},
         {"worker_handle"},
+        {"workers"},
         {"pool"},
         {"serial", "processes", "ray"},
         {"__init__"},

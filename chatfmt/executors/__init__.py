@@ -31,11 +31,11 @@ from .ray import ray
 from .serial import serial as serial
 
 if TYPE_CHECKING:
-    from .pool import has_fork_server as has_fork_server
-    from .pool import in_worker as in_worker
-    from .pool import opened as opened
+    from .workers import has_fork_server as has_fork_server
+    from .workers import in_worker as in_worker
+    from .workers import opened as opened
 
-__getattr__, _ = attach(__name__, {".pool": ("has_fork_server", "in_worker", "opened")})
+__getattr__, _ = attach(__name__, {".workers": ("has_fork_server", "in_worker", "opened")})
 
 EXECUTORS = {
     "serial": Executor(serial, "in this process"),

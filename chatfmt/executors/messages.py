@@ -1,69 +1,76 @@
-"""Messages between a process and its workers: eight bytes of length, little-endian, then that many bytes.
+"""Messages between a process and its workers: pickles on a pipe, each of which marks its own end.
 
-The first byte of a worker's message says what it is: an item of a generator, a place where the task is, or its end,
-good or bad. What follows is pickled. A parent waits before each piece that it sends or takes (`watch`): a worker may
-be stopped in the middle of a message.
+The value of a message is pickled by itself first, so that one that cannot be pickled fails before anything is written,
+and one that cannot be unpickled is not mistaken for a broken pipe.
 """
 
 from __future__ import annotations
 
-import os
-import select
-import struct
+import contextlib
+import pickle
+import traceback
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-LENGTH = struct.Struct("<Q")
-WORKED, FAILED, ITEM, PLACE = b"+", b"-", b">", b"@"
-PATIENCE = 10.0
-"""Seconds without a sign of life after which a process is looked at: one that is stopped counts as lost."""
-_ROOM = 4096  # PIPE_BUF: a pipe that takes anything takes as much at once
-Wait = Callable[[], None]
+from ..errors import ChatfmtError, OutputError
+
+RESULT, ERROR, ITEM, POSITION = "result", "error", "item", "position"
 
 
-def send(pipe: BinaryIO, data: bytes, wait: Wait | None = None) -> None:
-    """Write one message whole, however little the pipe takes at once."""
-    view = memoryview(LENGTH.pack(len(data)) + data)
-    while view:
-        if wait:
-            wait()
-        view = view[pipe.write(view[:_ROOM] if wait else view) :]
+class Message(NamedTuple):
+    """An answer of a worker: its result or error at the end, items of a generator and positions before."""
+
+    kind: str
+    data: bytes
 
 
-def receive(pipe: BinaryIO, wait: Wait = lambda: None) -> bytes | None:
-    """The next message; None at the end of the pipe, also in the middle of a message."""
-    head = _exactly(pipe, LENGTH.size, wait)
-    return None if head is None else _exactly(pipe, LENGTH.unpack(head)[0], wait)
+def send(pipe: BinaryIO, message: object) -> None:
+    """Write a message; raises OSError if the reader is gone."""
+    pickle.dump(message, pipe, 5)
+    pipe.flush()
 
 
-def watch(pid: int, kill: Callable[[], object], *, reads: Any = None, writes: Any = None) -> None:
-    """Return when there is something to read, or room to write; kills the process there if somebody stopped it."""
-    if os.name == "nt":
-        return
-    ends = [end for end in (reads,) if end], [end for end in (writes,) if end]
-    stopped = 0
-    while not any(select.select(*ends, [], PATIENCE if not stopped else 1.0)):
-        stopped = stopped + 1 if is_stopped(pid) else 0
-        if stopped > 1:
-            kill()
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether a process was stopped (SIGSTOP); False where the system does not tell."""
+def receive(pipe: BinaryIO) -> Any:
+    """Return the next message; None at the end of the pipe, also in the middle of a message."""
     try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"T", b"t")
-    except (OSError, IndexError):
-        return False
+        return pickle.load(pipe)
+    except (EOFError, pickle.UnpicklingError):
+        return None
 
 
-def _exactly(pipe: BinaryIO, size: int, wait: Wait) -> bytes | None:
-    pieces = []
-    while size:
-        wait()
-        piece = pipe.read(min(size, 1 << 20))
-        if not piece:
-            return None
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
+def call_data(fn: Callable[[Any], Any], task: object, *, is_generator: bool = False) -> bytes:
+    """Return the call `fn(task)` for a worker, which sends every item of a generator."""
+    return pickle.dumps((fn, task, is_generator), 5)
+
+
+def outcome(fn: Callable[[Any], Any], argument: Any) -> Message:
+    """Return the result of `fn(argument)` or the error that it raises."""
+    try:
+        return Message(RESULT, pickle.dumps(fn(argument), 5))
+    except MemoryError:
+        error = OutputError("a task ran out of memory", hint="use fewer `--workers`", code="worker.memory")
+        return Message(ERROR, pickle.dumps((error, None)))
+    except BaseException as error:
+        return Message(ERROR, _error_data(error))
+
+
+def value_of(message: Message) -> Any:
+    """Return the value of a message; raises the error that an ERROR holds, with its cause."""
+    value = pickle.loads(message.data)
+    if message.kind == ERROR:
+        error, cause = value
+        raise error from cause
+    return value
+
+
+def _error_data(error: BaseException) -> bytes:
+    cause = error.__cause__
+    if not isinstance(error, ChatfmtError):  # a bug: its traceback would be lost
+        error.add_note("in a worker:\n" + "".join(traceback.format_exception(error)).rstrip())
+    for pair in ((error, cause), (error, None)):
+        with contextlib.suppress(Exception):
+            data = pickle.dumps(pair)
+            pickle.loads(data)
+            return data
+    text = "".join(traceback.format_exception(error))
+    return pickle.dumps((RuntimeError(f"{type(error).__name__} in a worker, which does not pickle:\n{text}"), None))

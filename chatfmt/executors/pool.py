@@ -1,4 +1,4 @@
-"""Worker processes that share tasks, and what is said when one of them dies."""
+"""A pool of worker processes that share tasks."""
 
 from __future__ import annotations
 
@@ -7,253 +7,164 @@ import logging
 import queue
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import partial
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from ..errors import ChatfmtError, InputError, OutputError
-from . import fork_server
 from .base import TASKS_AHEAD, OnPosition, task_name
-from .messages import FAILED, ITEM
-from .worker_handle import Worker, WorkerDied, payload_of
-from .worker_main import each, result
+from .messages import ERROR, POSITION, Message, call_data, value_of
+from .worker_died import WorkerDied, lost_twice, row_by_row
+from .worker_handle import Worker
+from .workers import current_workers
 
 T = TypeVar("T")
 R = TypeVar("R")
+Answer = Message | BaseException
 _log = logging.getLogger("chatfmt")
 
 
-def has_fork_server() -> bool:
-    """Return whether a fork server is open, so that another worker costs next to nothing."""
-    return fork_server.current() is not None
-
-
-def in_worker(fn: Callable[[T], Iterator[R]], task: T) -> Generator[R, None, None]:
-    """Yield what the generator `fn(task)` yields: from a worker if a fork server is open, else from this process.
-
-    In a worker, a crash in native code becomes an error here: raises what `fn` raises, and `worker.lost` errors as
-    `processes` does. A worker that dies is replaced once: `fn` must yield the same again, and what was yielded before
-    is skipped.
-    """
-    if not has_fork_server():
-        yield from fn(task)
-        return
-    given = 0
-    try:
-        for value in _yielded(fn, task):
-            given += 1
-            yield value
-    except WorkerDied as lost:
-        _log.warning("%s%s; doing it again", lost, _where(lost))
-        try:
-            yield from islice(_yielded(fn, _row_by_row(task, lost.place)), given, None)
-        except WorkerDied as again:
-            raise _lost(again) from None
-
-
-def _yielded(fn: Callable[[T], Iterator[R]], task: T) -> Iterator[R]:
-    worker, ended = take_worker(), False
-    try:
-        for message in worker.messages(payload_of(each, (fn, task))):
-            value = result(message)
-            if message[:1] == ITEM:
-                yield value
-        ended = True
-    finally:
-        if ended:
-            _idle.append(worker)
-        else:
-            worker.end()
-
-
-def _row_by_row(task: Any, place: object) -> Any:
-    """The task that tells its places finely about `place`, where it can."""
-    return task.row_by_row(place) if place is not None and hasattr(task, "row_by_row") else task
-
-
-_idle: list[Worker] = []
-"""Workers that ended what they did, with all that they have imported."""
-
-
-def take_worker() -> Worker:
-    """A worker that is idle, else a new one."""
-    return _idle.pop() if _idle else Worker()
-
-
-@contextlib.contextmanager
-def opened(module: str, *more: str) -> Iterator[None]:
-    """A block in which workers are forked where that is safe; see `nursery.opened` for the modules they start with."""
-    with fork_server.opened(module, *more):
-        try:
-            yield
-        finally:
-            while _idle:
-                _idle.pop().end()
-
-
-class Job(Struct):
-    """A call in flight: its place in the order, what to call with which task, and how often its worker died."""
+class Call(Struct):
+    """A call in flight: its place in the order, the function, its task and both pickled, and dead workers so far."""
 
     index: int
     fn: Callable[[Any], Any]
     task: Any
-    payload: bytes
-    lost: int = 0
-
-
-class Told(Struct, frozen=True):
-    """A place that a task is at."""
-
-    place: object
+    data: bytes
+    deaths: int = 0
 
 
 class Pool:
     """Worker processes, each served by a thread of its own that waits for its answers."""
 
-    def __init__(self, workers: int) -> None:
-        self._workers, self._closing = workers, False
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[int, bytes | BaseException | Told]] = queue.SimpleQueue()
+    def __init__(self, size: int) -> None:
+        self._size, self._closing = size, False
+        self._workers = current_workers()
+        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[int, Answer]] = queue.SimpleQueue()
         self._alive: set[Worker] = set()
-        self._refused = 0
-        self._guard = threading.Lock()
-        self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
+        self._not_started = 0
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(size)]
         for thread in self._threads:
             thread.start()
 
     def run(self, fn: Callable[[T], R], tasks: Sequence[T], on_position: OnPosition[T]) -> Iterator[R]:
-        """The results in task order; at most `TASKS_AHEAD` tasks a worker are in flight or waiting to be yielded."""
-        done: dict[int, bytes | BaseException] = {}
+        """Yield the results in task order; at most `TASKS_AHEAD` tasks per worker are in flight or not yielded yet."""
+        answers: dict[int, Answer] = {}
         sent, end = 0, len(tasks)
         for index in range(len(tasks)):
-            while index not in done:
-                while sent < min(end, index + TASKS_AHEAD * self._workers):
-                    self._jobs.put(Job(sent, fn, tasks[sent], payload_of(fn, tasks[sent])))
+            while index not in answers:
+                while sent < min(end, index + TASKS_AHEAD * self._size):
+                    self._calls.put(Call(sent, fn, tasks[sent], call_data(fn, tasks[sent])))
                     sent += 1
-                number, value = self._next()
-                if isinstance(value, Told):
-                    on_position(tasks[number], value.place)
+                number, answer = self._next()
+                if isinstance(answer, Message) and answer.kind == POSITION:
+                    on_position(tasks[number], value_of(answer))
                     continue
-                done[number] = value
-                if isinstance(value, BaseException) or value[:1] == FAILED:
-                    end = min(end, number)  # what comes after it will not be asked for
-            answer = done.pop(index)
+                answers[number] = answer
+                if isinstance(answer, BaseException) or answer.kind == ERROR:
+                    end = min(end, number)  # the results after it will not be needed
+            answer = answers.pop(index)
             if isinstance(answer, BaseException):
                 raise answer
-            yield result(answer)
+            yield value_of(answer)
 
-    def _next(self) -> tuple[int, bytes | BaseException | Told]:
+    def _next(self) -> tuple[int, Answer]:
         while True:
             with contextlib.suppress(queue.Empty):  # wakes up so that Ctrl-C works everywhere
-                return self._done.get(timeout=0.5)
+                return self._answers.get(timeout=0.5)
 
     def close(self) -> None:
-        """End all workers, at once where they are at work, and wait for them."""
-        with self._guard:
+        """End all workers, busy ones too, and wait for them."""
+        with self._lock:
             self._closing = True
             for worker in self._alive:
-                worker.kill()  # all of them first: they take their memory down side by side
+                worker.kill()  # all of them first: they free their memory side by side
             for worker in self._alive:
                 worker.end()
         for _ in self._threads:
-            self._jobs.put(None)
+            self._calls.put(None)
         for thread in self._threads:
             thread.join()
 
     def _serve(self) -> None:
-        """One thread: start a worker, hand it jobs, replace it when it dies."""
+        """Start a worker, give it calls and replace it when it dies; the main function of a thread."""
         if hasattr(signal, "pthread_sigmask"):  # inherited: Ctrl-C is for the parent, also while a worker is starting
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        worker = self._first()
-        while worker and (job := self._jobs.get()) is not None:
+        worker = self._start_first()
+        while worker and (call := self._calls.get()) is not None:
             try:
-                worker = self._do(worker, job)
-            except OSError as error:  # no worker can take the place of one that died
-                self._done.put((job.index, error))
+                worker = self._run(worker, call)
+            except OSError as error:  # a dead worker could not be replaced
+                self._answers.put((call.index, error))
                 worker = None
         if worker:
-            self._forget(worker)
+            self._end(worker)
 
-    def _first(self) -> Worker | None:
-        """The first worker of a thread; None where the system refuses it, and the others have to do."""
+    def _start_first(self) -> Worker | None:
+        """Start the first worker of a thread; None if the system refuses and other threads have to do."""
         try:
             return self._start()
         except OSError as error:
-            with self._guard:
-                self._refused += 1
-                none = self._refused == len(self._threads)
-            if none and (job := self._jobs.get()) is not None:  # nobody else would say it, and the run would hang
-                self._done.put((job.index, error))
+            with self._lock:
+                self._not_started += 1
+                is_last = self._not_started == len(self._threads)
+            if is_last and (call := self._calls.get()) is not None:  # no thread is left to answer it
+                self._answers.put((call.index, error))
             else:
                 _log.warning("going on with one worker fewer: %s", error)
             return None
 
-    def _do(self, worker: Worker, job: Job) -> Worker | None:
-        """Run a job; the worker for the next one, None when the pool is closing."""
+    def _run(self, worker: Worker, call: Call) -> Worker | None:
+        """Run a call; return the worker for the next one, None if the pool is closing."""
         while True:
             try:
-                self._done.put((job.index, worker.call(job.payload, partial(self._tell, job.index))))
+                for message in worker.call(call.data):
+                    self._answers.put((call.index, message))
                 return worker
-            except WorkerDied as lost:
-                fresh = self._replaced(worker)
+            except WorkerDied as died:
+                fresh = self._replace(worker)
                 if fresh is None:
                     return None
-                worker, job.lost = fresh, job.lost + 1
-                if job.lost > 1:
-                    return self._narrow(worker, job, lost)
-                _log.warning("%s while it did %s; doing it again", lost, task_name(job.index, job.task))
-            except BaseException as error:  # a thread that dies silently would hang the run
-                self._done.put((job.index, error))
+                worker, call.deaths = fresh, call.deaths + 1
+                if call.deaths > 1:
+                    return self._give_up(worker, call, died)
+                _log.warning("%s while it did %s; doing it again", died, task_name(call.index, call.task))
+            except BaseException as error:  # a thread that died silently would hang the run
+                self._answers.put((call.index, error))
                 return worker
 
-    def _tell(self, index: int, place: object) -> None:
-        self._done.put((index, Told(place)))
-
-    def _narrow(self, worker: Worker, job: Job, lost: WorkerDied) -> Worker | None:
-        """Give a job up; where its task can be looked at more closely, that is done first to say where it dies."""
-        row_by_row = _row_by_row(job.task, lost.place)
-        if row_by_row is not job.task:
+    def _give_up(self, worker: Worker, call: Call, died: WorkerDied) -> Worker | None:
+        """Answer with an error; if the task can run row by row, do that first to find the row that kills workers."""
+        task = row_by_row(call.task, died.position)
+        if task is not call.task:
             try:
-                worker.call(payload_of(job.fn, row_by_row))
+                for _ in worker.call(call_data(call.fn, task)):
+                    pass
             except WorkerDied as again:
-                lost.place = again.place or lost.place
-                fresh = self._replaced(worker)
+                died.position = again.position or died.position
+                fresh = self._replace(worker)
                 if fresh is None:
                     return None
                 worker = fresh
-        self._done.put((job.index, _lost(lost, task_name(job.index, job.task))))
+        self._answers.put((call.index, lost_twice(died, task_name(call.index, call.task))))
         return worker
 
-    def _replaced(self, worker: Worker) -> Worker | None:
-        self._forget(worker)
+    def _replace(self, worker: Worker) -> Worker | None:
+        self._end(worker)
         return self._start()
 
     def _start(self) -> Worker | None:
-        with self._guard:
+        """Start a worker, unless the pool is closing."""
+        with self._lock:
             if self._closing:
                 return None
-            worker = take_worker()
+            worker = self._workers.take()
             self._alive.add(worker)
             return worker
 
-    def _forget(self, worker: Worker) -> None:
-        with self._guard:
+    def _end(self, worker: Worker) -> None:
+        with self._lock:
             self._alive.discard(worker)
         worker.end()
-
-
-def _lost(lost: WorkerDied, task: str = "") -> ChatfmtError:
-    """The error for what was lost twice."""
-    if lost.crash:
-        said = f"native code crashed twice{task and ' on '}{task}: {lost}{_where(lost)}"
-        hint = "its input may be damaged: read it with another tool, or leave it out"
-        return InputError(said, hint=hint, code="worker.lost")
-    hint = "use fewer `--workers`, then run again with `--resume`"
-    return OutputError(f"two workers died{task and ' at '}{task}: {lost}{_where(lost)}", hint=hint, code="worker.lost")
-
-
-def _where(lost: WorkerDied) -> str:
-    return "" if lost.place is None else f", at {lost.place}"

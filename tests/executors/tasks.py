@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import jinja2
 
 from chatfmt.errors import DialectError, Location, OutputError, RenderError
-from chatfmt.executors import messages, report_position, worker_main
+from chatfmt.executors import report_position, worker_main
 
 
 @dataclass(frozen=True)
@@ -181,12 +183,17 @@ def stop_once(task: Named) -> str:
 
 
 def stop_midway(task: Named) -> str:
-    """Stops once in the middle of its answer."""
+    """Stop once in the middle of a message."""
+
+    def send_half(pipe: BinaryIO, message: object) -> None:
+        pipe.write(pickle.dumps(message)[:-1])
+        pipe.flush()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
     if not task.flag.exists():
         task.flag.write_text("")
-        assert worker_main._answers is not None
-        worker_main._answers.write(messages.LENGTH.pack(1000) + messages.WORKED)
-        os.kill(os.getpid(), signal.SIGSTOP)
+        worker_main.send = send_half
+        report_position("a place")
     return task.name
 
 

@@ -26,8 +26,10 @@ import chatfmt
 from chatfmt import executors
 from chatfmt.cli.app import main
 from chatfmt.errors import DialectError, InputError, Location, MissingExtra, OutputError, RenderError, UnknownName
+from chatfmt.executors.messages import call_data
 from chatfmt.executors.position import position_listener
-from chatfmt.executors.worker_handle import Worker, WorkerDied, payload_of
+from chatfmt.executors.worker_died import WorkerDied
+from chatfmt.executors.worker_handle import Worker
 
 from . import tasks as work
 
@@ -59,6 +61,13 @@ def opened(*modules: str) -> Iterator[None]:
         patch.setattr("chatfmt.executors.fork_server.can_fork", lambda: True)
         with executors.opened("chatfmt.manifest", *modules):
             yield
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped processes are found within a tenth of a second."""
+    monkeypatch.setattr("chatfmt.executors.watchdog.CHECK_EVERY", 0.05)
+    monkeypatch.setattr("chatfmt.executors.watchdog.CHECK_AGAIN_AFTER", 0.05)
 
 
 def run(name: str, fn: Any, tasks: list[Any], workers: int = 2) -> list[Any]:
@@ -287,23 +296,21 @@ class TestDeath:
             run("processes", work.leave, [1])
 
     @needs_linux
+    @pytest.mark.usefixtures("impatient")
     @pytest.mark.parametrize("stop", [work.stop_once, work.stop_midway])
-    def test_a_stopped_worker_is_replaced(
-        self, stop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        monkeypatch.setattr("chatfmt.executors.messages.PATIENCE", 0.2)
+    def test_a_stopped_worker_is_replaced(self, stop: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         assert run("processes", stop, [work.Named("data/x", tmp_path / "flag")], 1) == ["data/x"]
         assert "was killed by SIGKILL" in caplog.text
 
     @needs_linux
-    def test_a_worker_that_is_stopped_before_it_has_its_task(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("chatfmt.executors.messages.PATIENCE", 0.2)
+    @pytest.mark.usefixtures("impatient")
+    def test_a_worker_that_is_stopped_before_it_has_its_task(self) -> None:
         before = children()
         worker = Worker()
         (pid,) = children() - before
         os.kill(pid, signal.SIGSTOP)
         with pytest.raises(WorkerDied, match=f"worker {pid} was killed by SIGKILL"):
-            worker.call(payload_of(work.chatter, "x" * 1_000_000))
+            list(worker.call(call_data(work.chatter, "x" * 1_000_000)))
         worker.end()
 
 
@@ -317,8 +324,8 @@ class TestNursery:
             assert found == {(nursery, True)}
         assert children() == before
 
-    def test_one_that_is_stopped_is_done_without(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("chatfmt.executors.messages.PATIENCE", 0.2)
+    @pytest.mark.usefixtures("impatient")
+    def test_one_that_is_stopped_is_done_without(self) -> None:
         before = children()
         with opened():
             (nursery,) = children() - before
@@ -459,7 +466,7 @@ class TestNoOrphans:
 
 @needs_linux
 def test_where_no_worker_can_start_it_is_an_error_and_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> Any:
+    def refuse(server: object) -> Any:
         raise OSError(errno.EMFILE, "too many open files")
 
     monkeypatch.setattr("chatfmt.executors.worker_handle.start", refuse)
@@ -475,11 +482,11 @@ def test_fewer_workers_than_asked_for_do_all_of_it(
 
     started, start = [], worker_handle.start
 
-    def once() -> Any:
+    def once(server: Any) -> Any:
         started.append(1)
         if len(started) > 1:
             raise OSError(errno.EMFILE, "too many open files")
-        return start()
+        return start(server)
 
     monkeypatch.setattr(worker_handle, "start", once)
     assert run("processes", work.square, list(range(20)), 2) == [number * number for number in range(20)]
