@@ -16,6 +16,17 @@ import pyarrow.compute as pc
 from ... import json_columns, schema
 from ...errors import DialectError, Location
 from ...field_path import value_at
+from ...turn_columns import (
+    concat,
+    fields_of,
+    location_of,
+    positions_of_turns,
+    stack,
+    struct_of,
+    to_bools,
+    to_lists,
+    with_turns,
+)
 from ..dialect import Dialect
 from ..kit.columns import (
     LEFT_OUT,
@@ -36,7 +47,6 @@ from ..kit.literals import read_literal
 from ..kit.output import conversation_batch
 from ..kit.roles import map_roles
 from ..kit.tool_calls import read_calls
-from ..kit.turn_lists import concat, fields_of, lengths_of, numbers_in_row, place, stack, struct, to_lists
 
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
 CONTENT_KEYS = ("content", "value", "text", "message", "utterance")
@@ -120,14 +130,14 @@ def read_turns(values: pa.Array, columns: Columns, name: str) -> pa.ListArray:
     `values` is a list of objects, one object, or either of them written as JSON or as a Python literal.
     """
     lists = to_turns(values, name)
-    lengths, turns = lengths_of(lists), lists.flatten()
+    turns = lists.flatten()
     if turns.null_count:
-        raise DialectError("the turn is null", at=place(lengths, first_true(turns.is_null())), code="msg.type")
-    fields = fields_of(turns)
+        raise DialectError("the turn is null", at=location_of(lists, first_true(turns.is_null())), code="msg.type")
     if not len(turns):
-        return to_lists(lengths, json_columns.encode_conversations([]).flatten())
+        return with_turns(lists, json_columns.encode_conversations([]).flatten())
+    fields = fields_of(turns)
     fields = {key: field for key, field in fields.items() if field.null_count < len(field) or key == schema.KEYS}
-    return to_lists(lengths, struct(read_fields(fields, lengths, columns)))
+    return with_turns(lists, struct_of(read_fields(fields, lists, columns)))
 
 
 def to_turns(values: pa.Array, name: str) -> pa.ListArray:
@@ -135,8 +145,8 @@ def to_turns(values: pa.Array, name: str) -> pa.ListArray:
     if json_columns.is_turns(values.type):
         return values
     if pa.types.is_struct(values.type):
-        one = pc.if_else(values.is_valid(), pa.scalar(1, pa.int32()), pa.scalar(None, pa.int32()))
-        return to_lists(one, values.filter(values.is_valid()))
+        there = values.is_valid()
+        return to_lists(values.filter(there), to_bools(there).astype(np.int64), values.is_null())
     if values.type not in (json_columns.TEXT, json_columns.JSON):
         raise DialectError(f"column `{name}` holds {values.type}, not turns", at=Location(row=0), code="col.type")
     return json_columns.encode_conversations(
@@ -167,11 +177,11 @@ def key_of(names: Sequence[str], wanted: Sequence[str], mapped: str | None) -> s
     return mapped if mapped in names else next((name for name in wanted if name in names), None)
 
 
-def read_fields(fields: Mapping[str, pa.Array], lengths: pa.Array, columns: Columns) -> dict[str, pa.Array]:
+def read_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, columns: Columns) -> dict[str, pa.Array]:
     """The fields of flattened turns as fields of messages: renamed, roles mapped, calls read, the rest as JSON."""
     role_key = key_of(tuple(fields), ROLE_KEYS, columns.fields.get("messages.role"))
     content_key = key_of(tuple(fields), CONTENT_KEYS, columns.fields.get("messages.content"))
-    roles, calls = _roles(fields, role_key, lengths, columns)
+    roles, calls = _roles(fields, role_key, lists, columns)
     renames = {role_key: "role", content_key: "content"}
     out = {} if role_key else {"role": roles}
     for name, values in fields.items():
@@ -181,32 +191,32 @@ def read_fields(fields: Mapping[str, pa.Array], lengths: pa.Array, columns: Colu
             out[name] = values
         elif renames.get(name, name) not in out:
             out[renames.get(name, name)] = _field(values, name)
-    _check_content(out, calls, lengths)
+    _check_content(out, calls, lists)
     return _with_keys(read_calls(out, calls, columns), {old: new for old, new in renames.items() if old})
 
 
 def _roles(
-    fields: Mapping[str, pa.Array], key: str | None, lengths: pa.Array, columns: Columns
+    fields: Mapping[str, pa.Array], key: str | None, lists: pa.ListArray, columns: Columns
 ) -> tuple[pa.Array, pa.Array]:
     if key is None or columns.turn_roles:
         names = columns.turn_roles or (None,)
-        numbers = numbers_in_row(lengths) % len(names)
-        return map_roles(pa.array(names, json_columns.TEXT).take(pa.array(numbers)), columns.roles, lengths)
+        numbers = positions_of_turns(lists) % len(names)
+        return map_roles(pa.array(names, json_columns.TEXT).take(pa.array(numbers)), columns.roles, lists)
     values = fields[key]
     if values.type != json_columns.TEXT:
         found = [value if isinstance(value, str) else None for value in json_columns.decode_values(values)]
         values = pa.array(found, json_columns.TEXT)
     if key == "from" and "input" not in columns.roles:
-        values = _opened(values, lengths)
-    return map_roles(values, columns.roles, lengths)
+        values = _opened(values, lists)
+    return map_roles(values, columns.roles, lists)
 
 
-def _opened(names: pa.StringArray, lengths: pa.Array) -> pa.StringArray:
+def _opened(names: pa.StringArray, lists: pa.ListArray) -> pa.StringArray:
     """The roles with `system` for an `input` that opens a conversation, as KoAlpaca's ShareGPT files have it."""
     opens = pc.equal(names, "input").fill_null(False)
     if not pc.any(opens).as_py():
         return names
-    return pc.if_else(pc.and_(opens, pa.array(numbers_in_row(lengths) == 0)), "system", names)
+    return pc.if_else(pc.and_(opens, pa.array(positions_of_turns(lists) == 0)), "system", names)
 
 
 def _field(values: pa.Array, name: str) -> pa.Array:
@@ -224,13 +234,13 @@ def _field(values: pa.Array, name: str) -> pa.Array:
         ) from error
 
 
-def _check_content(fields: Mapping[str, pa.Array], calls: pa.Array, lengths: pa.Array) -> None:
+def _check_content(fields: Mapping[str, pa.Array], calls: pa.Array, lists: pa.ListArray) -> None:
     """Raise DialectError for turns whose content is missing (`msg.content`) or neither text nor parts (`msg.type`)."""
     content = fields.get("content")
     none = pa.array(np.ones(len(calls), bool)) if content is None else content.is_null()
     if content is not None and content.type == json_columns.JSON:
         none = pc.or_(none, pc.equal(content, "null").fill_null(False))
-        _check_json_content(content, fields["role"], lengths)
+        _check_json_content(content, fields["role"], lists)
     if not pc.any(none).as_py():
         return
     whole = pc.invert(none)
@@ -240,11 +250,14 @@ def _check_content(fields: Mapping[str, pa.Array], calls: pa.Array, lengths: pa.
     if not pc.all(whole).as_py():
         bad = first_true(pc.invert(whole))
         raise DialectError(
-            "the turn has no content", hint='an empty text is "", not null', at=place(lengths, bad), code="msg.content"
+            "the turn has no content",
+            hint='an empty text is "", not null',
+            at=location_of(lists, bad),
+            code="msg.content",
         )
 
 
-def _check_json_content(content: pa.Array, roles: pa.StringArray, lengths: pa.Array) -> None:
+def _check_json_content(content: pa.Array, roles: pa.StringArray, lists: pa.ListArray) -> None:
     """Content is text or a list of parts; of a tool it may be any object (a result)."""
     first = pc.utf8_slice_codeunits(content, 0, 1)
     fine = pc.is_in(first, pa.array(['"', "["], first.type))
@@ -253,13 +266,13 @@ def _check_json_content(content: pa.Array, roles: pa.StringArray, lengths: pa.Ar
     if not pc.all(fine).as_py():
         bad = first_true(pc.invert(fine))
         value = json_columns.loads(content[bad].as_py())
-        raise DialectError(f"the content is {kind_of(value)}, not text", at=place(lengths, bad), code="msg.type")
+        raise DialectError(f"the content is {kind_of(value)}, not text", at=location_of(lists, bad), code="msg.type")
     blocks = pc.match_substring_regex(content, _BLOCKS).fill_null(False)
     if pc.any(blocks).as_py():
         raise DialectError(
             "the content has blocks for tools, as Anthropic's API writes them",
             hint="--dialect anthropic",
-            at=place(lengths, first_true(blocks)),
+            at=location_of(lists, first_true(blocks)),
             code="msg.type",
         )
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from ... import json_columns, schema
 from ...errors import DialectError, Location, NoDialect, located
+from ...turn_columns import concat
 from ..dialect import Dialect
 from ..kit.columns import Columns, Record, records_of
 from ..kit.output import encode_rows
-from ..kit.turn_lists import concat
 from .detect import admissible
 from .record_reader import Reader, Reading
 

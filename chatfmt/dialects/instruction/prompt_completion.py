@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from ... import json_columns
 from ...errors import DialectError, Location
 from ...field_path import value_at
+from ...turn_columns import concat, stack
 from ..dialect import Dialect
 from ..kit.columns import (
     Columns,
@@ -30,7 +31,6 @@ from ..kit.columns import (
 )
 from ..kit.literals import read_literal
 from ..kit.output import conversation_batch
-from ..kit.turn_lists import concat, stack
 
 PROMPTS = (
     "instruction", "question", "prompt", "problem", "query", "inputs", "message_1", "user", "human",

@@ -8,11 +8,11 @@ from typing import Any
 import pyarrow as pa
 
 from ...field_path import value_at
+from ...turn_columns import stack, with_field
 from ..chat.messages import messages_parts, turns_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, Record, side_parts, text_part
 from ..kit.output import by_row, conversation_batch
-from ..kit.turn_lists import fields_of, lengths_of, stack, struct, to_lists
 from ..tool_use.functions import Turn, plain_turns
 from .prompt_completion import prompt_part, prompt_text
 
@@ -36,8 +36,8 @@ def reasoning_column(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     turns = stack([("user", prompt_text(batch, columns)), ("assistant", text_part(batch, columns, "completion"))])
     reasoning = text_part(batch, columns, "reasoning")
     order = pa.array([place // 2 if place % 2 else None for place in range(2 * len(batch))], pa.int64())
-    fields = {**fields_of(turns.flatten()), "reasoning_content": reasoning.take(order)}
-    return conversation_batch(batch, columns, {"messages": to_lists(lengths_of(turns), struct(fields))})
+    made = with_field(turns, "reasoning_content", reasoning.take(order))
+    return conversation_batch(batch, columns, {"messages": made})
 
 
 def reasoning_column_parts(record: Record, columns: Columns) -> dict[str, str] | None:

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from ... import json_columns, schema
 from ...errors import DialectError, Location, UsageError, located
+from ...turn_columns import fields_of, lengths_of, offsets_of, prepend, struct_of, to_bools
 from .columns import Columns, Record, column, first_true, not_blank, optional_text, records_of, used_names
 from .tool_specs import specs_of
-from .turn_lists import fields_of, lengths_of, prepend
 
 Row = Mapping[str, Any]
 """The columns of one conversation as Python values; a column that is None is not there."""
@@ -90,19 +90,32 @@ def with_system(own: Mapping[str, pa.Array], system: pa.StringArray) -> dict[str
         first = _unless_same(system, own[name])
         if name in ("chosen", "rejected") and prompt is not None:
             first = pc.if_else(prompt.is_valid(), pa.scalar(None, json_columns.TEXT), first)
-        out[name] = prepend(first, "system", own[name])
+        out[name] = _with_system_turn(own[name], first)
     return out
+
+
+def _with_system_turn(lists: pa.ListArray, system: pa.StringArray) -> pa.ListArray:
+    rows = pc.and_(lists.is_valid(), system.is_valid())
+    contents = system.filter(rows)
+    if not len(contents):
+        return lists
+    roles = pa.array(["system"] * len(contents), json_columns.TEXT)
+    return prepend(lists, to_bools(rows), struct_of({"role": roles, "content": contents}))
 
 
 def _unless_same(system: pa.StringArray, lists: pa.ListArray) -> pa.StringArray:
     fields = fields_of(lists.flatten())
     if "content" not in fields or fields["content"].type != json_columns.TEXT:
         return system
-    lengths = lengths_of(lists).fill_null(0)
-    starts = pc.subtract(pc.cumulative_sum(lengths), lengths)
-    index = pc.if_else(pc.greater(lengths, 0), starts, pa.scalar(None, starts.type))
+    index = first_turns(lists)
     same = pc.and_(pc.equal(fields["role"].take(index), "system"), pc.equal(fields["content"].take(index), system))
     return pc.if_else(same.fill_null(False), pa.scalar(None, json_columns.TEXT), system)
+
+
+def first_turns(lists: pa.ListArray) -> pa.Int64Array:
+    """Return the number of each row's first turn among the flattened turns; null for a row without turns."""
+    lengths = lengths_of(lists)
+    return pa.array(offsets_of(lengths)[:-1], mask=lengths == 0)
 
 
 def side_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]:

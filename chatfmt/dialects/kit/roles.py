@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...errors import DialectError, Location
-from .turn_lists import place
+from ...turn_columns import location_of
 
 ROLE_NAMES: dict[str, str] = {
     **dict.fromkeys(("system",), "system"),
@@ -54,7 +54,7 @@ def unknown_role(name: str, at: Location) -> DialectError:
     )
 
 
-def map_roles(names: pa.StringArray, roles: Mapping[str, str], lengths: pa.Array) -> tuple[pa.StringArray, pa.Array]:
+def map_roles(names: pa.StringArray, roles: Mapping[str, str], lists: pa.ListArray) -> tuple[pa.StringArray, pa.Array]:
     """The roles that `names` (one a turn) stand for, and which turns hold a call written out.
 
     Raises DialectError `msg.role` at the first turn whose role is null or not known.
@@ -70,8 +70,8 @@ def map_roles(names: pa.StringArray, roles: Mapping[str, str], lengths: pa.Array
             raise DialectError(
                 "the turn has no role",
                 hint="give roles in turn with --roles user,assistant",
-                at=place(lengths, bad),
+                at=location_of(lists, bad),
                 code="msg.role",
             )
-        raise unknown_role(names[bad].as_py(), place(lengths, bad))
+        raise unknown_role(names[bad].as_py(), location_of(lists, bad))
     return mapped, calls.take(encoded.indices)

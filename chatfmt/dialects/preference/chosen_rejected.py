@@ -11,14 +11,14 @@ import pyarrow.compute as pc
 from ... import json_columns
 from ...errors import DialectError, Location
 from ...field_path import value_at
+from ...turn_columns import fields_of, stack
 from ..chat.messages import keys_of_turns, read_turns, required_turns, turns_at
 from ..dialect import Dialect
 from ..instruction.prompt_completion import context_parts, prompt_part, prompt_text, unexplained
 from ..kit.columns import LEFT_OUT, MESSAGES, Columns, Record, column, first_present, first_true, side_parts
 from ..kit.literals import read_literal
-from ..kit.output import conversation_batch
+from ..kit.output import conversation_batch, first_turns
 from ..kit.roles import role_of
-from ..kit.turn_lists import fields_of, lengths_of, stack
 
 CHOSEN = ("chosen", "chosen_response", "response_chosen", "chosen_output", "chosen_messages", "preferred_output")
 REJECTED = (
@@ -55,18 +55,17 @@ def preference(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     prompt = _prompt(batch, columns)
     if prompt is not None:
         whole = pc.or_(_opens(chosen), _opens(rejected))
-        lengths = pc.if_else(whole, pa.scalar(None, pa.int32()), lengths_of(prompt))
-        own["prompt"] = _only(prompt, lengths)
-    if prompt is None or own["prompt"].null_count == len(prompt):
-        own.pop("prompt", None)
+        prompt = _null_where(whole, prompt)
+        if prompt.null_count < len(prompt):
+            own["prompt"] = prompt
     return conversation_batch(batch, columns, own)
 
 
-def _only(lists: pa.ListArray, lengths: pa.Array) -> pa.ListArray:
-    """The lists without those whose new length is null."""
-    if not lengths.null_count:
+def _null_where(rows: pa.BooleanArray, lists: pa.ListArray) -> pa.ListArray:
+    """The lists, null in the marked rows."""
+    if not rows.true_count:
         return lists
-    return lists.take(pc.if_else(lengths.is_valid(), pa.array(range(len(lists))), pa.scalar(None, pa.int64())))
+    return lists.take(pc.if_else(rows, pa.scalar(None, pa.int64()), pa.array(range(len(lists)))))
 
 
 def _both_texts(batch: pa.RecordBatch, columns: Columns) -> tuple[pa.StringArray, pa.StringArray] | None:
@@ -139,11 +138,7 @@ def _prompt(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray | None:
 
 def _opens(lists: pa.ListArray) -> pa.BooleanArray:
     """Whether each row begins a conversation: its first turn is of a system, developer or user."""
-    lengths = lengths_of(lists).fill_null(0)
-    starts = pc.subtract(pc.cumulative_sum(lengths), lengths)
-    first = fields_of(lists.flatten())["role"].take(
-        pc.if_else(pc.greater(lengths, 0), starts, pa.scalar(None, starts.type))
-    )
+    first = fields_of(lists.flatten())["role"].take(first_turns(lists))
     return pc.is_in(first, pa.array(_OPENING))
 
 
