@@ -16,7 +16,7 @@ import typer
 from .. import __version__
 from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError
 from . import terminal
-from .help import PLAIN, Command
+from .command import Command, Group
 
 EXIT_BUG = 70
 EXIT_PIPE = 141
@@ -46,16 +46,19 @@ def application(arguments: Sequence[str] = ()) -> typer.Typer:
 
     Making one is quick; making all takes as long as the rest of the start.
     """
+    named = [one for one in arguments[:1] if one in COMMANDS]
     app = typer.Typer(
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        **PLAIN,
+        rich_markup_mode=None,
+        cls=Group,
+        add_completion=not named,
         context_settings={"help_option_names": ["-h", "--help"]},
         help="Turn any chat or instruction data set into training-ready files, byte-identical to transformers.",
         epilog="Start with: chatfmt inspect data.jsonl · chatfmt convert data.jsonl -t chatml -o out/",
     )
     app.callback()(root)
-    for name in [one for one in arguments[:1] if one in COMMANDS] or COMMANDS:
+    for name in named or COMMANDS:
         module, _, attribute = COMMANDS[name].partition(":")
         found = getattr(import_module(f"{__package__}.{module}"), attribute)
         if isinstance(found, typer.Typer):

@@ -116,15 +116,15 @@ def short(value: Any) -> str:
     options.CHANGES,
     options.TEMPLATE,
     {"to": options.OUTPUT["to"]},
-    count=Annotated[int | None, typer.Option("-n", "--rows", help="How many rows; default 3.", metavar="N")],
-    json={**options.REPORT}["json"],
+    count=Annotated[str | None, typer.Option("-n", "--rows", help="How many rows; default 3.", metavar="N")],
+    json=options.REPORT["json"],
 )
 @worker_processes()
 def preview(source: Sources, **given: Any) -> None:
     """Show rows before and after, with special tokens and trained text marked."""
     from ..pipeline import Scratch, inspect
 
-    count = given.pop("count") or 3
+    count = options.positive("--rows", given.pop("count") or "3")
     recipe, run, _ = to_recipe(source, given)
     with Scratch() as scratch, terminal.looking():
         rows = inspect.preview(recipe, count, scratch)

@@ -18,7 +18,7 @@ from .convert import Sources, or_fit, report, template_needs, to_recipe, worker_
 
 RUN = {key: options.RUN[key] for key in ("out", "workers", "executor", "on_error", "max_bad", "resume", "overwrite")}
 PART = {key: options.RUN[key] for key in ("workers", "executor")}
-PLAN_FILE = Annotated[Path | None, typer.Option("--plan", help="Write the plan to this file, too.", metavar="FILE")]
+PLAN_FILE = Annotated[str | None, typer.Option("--plan", help="Write the plan to this file, too.", metavar="FILE")]
 TASK = Annotated[
     str | None,
     typer.Option("--task", metavar="I/N", help="Which part: 1/8 to 8/8; from SLURM's variables if not given."),
@@ -51,7 +51,7 @@ def plan(source: Sources, **given: Any) -> None:
         ]
         for note in notes:
             terminal.say(f"note: {note}")
-        path = pipeline.write_plan(made, scratch, run, copy)
+        path = pipeline.write_plan(made, scratch, run, None if copy is None else Path(copy))
     tell(path, len(made.names), made.fingerprint, run)
 
 
@@ -68,7 +68,7 @@ def tell(path: Path, shards: int, fingerprint: str, run: Run) -> None:
 @options.takes(PART, options.REPORT, task=TASK)
 @worker_processes()
 def run(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="The file of the plan, or the output it is for.")],
+    plan: Annotated[str, typer.Argument(metavar="PLAN", help="The file of the plan, or the output it is for.")],
     **given: Any,
 ) -> None:
     """Do one part of a plan: shards I, I+N, I+2N, …; what is done already is left alone.
@@ -80,7 +80,7 @@ def run(
     index, count = to_part(given.pop("task"), os.environ)
     how = to_run(given)
     with terminal.progress(None, quiet=how.quiet) as advance:
-        done = pipeline.run_part(pipeline.find_plan(plan), index, count, how, advance)
+        done = pipeline.run_part(pipeline.find_plan(Path(plan)), index, count, how, advance)
     if how.json:
         terminal.print_out(json.dumps({**done.to_json(), "part": [index, count]}, ensure_ascii=False))
     elif not how.quiet:
@@ -112,7 +112,7 @@ def to_part(task: str | None, environment: Mapping[str, str]) -> tuple[int, int]
 @options.takes({**PART, "rejects": options.RUN["rejects"]}, options.REPORT)
 @worker_processes()
 def commit(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The output of a plan whose parts are done.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="The output of a plan whose parts are done.")],
     **given: Any,
 ) -> None:
     """Check that every part of a plan is done, and publish the output."""
@@ -120,5 +120,5 @@ def commit(
 
     how = to_run(given)
     with terminal.progress(None, quiet=how.quiet) as advance:
-        summary = pipeline.commit(out, how, advance)
+        summary = pipeline.commit(Path(out), how, advance)
     report(summary, how)

@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -21,30 +22,12 @@ Option = Any
 Group = Mapping[str, Option]
 
 
-def _option(type: Any, *names: str, help: str, panel: str, metavar: Any = None) -> Option:
+def _option(type: Any, *names: str, help: str, panel: str, metavar: str | None = None) -> Option:
     return Annotated[type | None, typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)]
 
 
-def _executor_help() -> tuple[str, str]:
-    """Return metavar and help of `--executor`; importing the executors is only worth it when help is shown."""
-    from ..executors import EXECUTORS
-
-    *most, last = [executor.summary for executor in EXECUTORS.values()]
-    return "|".join(EXECUTORS), f"Run tasks {', '.join(most)} or {last}."
-
-
-def _processes(text: str) -> int:
-    """The number that `--workers` says; raises UsageError for what is no number of processes."""
-    if not re.fullmatch(r"0*[1-9][0-9]{0,5}", text):
-        raise UsageError(f"`--workers {text}` is no number of processes", hint="--workers 2, or none for one a core")
-    return int(text)
-
-
 def _group(panel: str, rows: Mapping[str, tuple[Any, ...]]) -> Group:
-    """Options from rows of (type, metavar, help, further names…); the first name follows from the key.
-
-    A function in place of the metavar returns metavar and help when the help is shown.
-    """
+    """Options from rows of (type, metavar, help, further names…); the first name follows from the key."""
     made = {}
     for key, (type, metavar, help, *names) in rows.items():
         flag = "--" + key.replace("_", "-")
@@ -92,13 +75,13 @@ COLUMNS = _group(
 ROWS = _group(
     "Rows",
     {
-        "limit": (int, "N", "Only the first N rows of each source and split."),
-        "skip": (int, "N", "Not the first N rows of each source and split."),
-        "fraction": (float, "F", "Only this part of the rows, chosen by their content."),
+        "limit": (str, "N", "Only the first N rows of each source and split."),
+        "skip": (str, "N", "Not the first N rows of each source and split."),
+        "fraction": (str, "F", "Only this part of the rows, chosen by their content."),
         "shuffle": (bool, None, "Put the rows in another order, fixed by --seed.", "--shuffle/--no-shuffle"),
-        "seed": (int, "N", "Seed of --shuffle and of what is chosen by content."),
+        "seed": (str, "N", "Seed of --shuffle and of what is chosen by content."),
         "dedup": (bool, None, "Leave out rows whose conversation was there before.", "--dedup/--no-dedup"),
-        "test_fraction": (float, "F", "Put this part of the rows, chosen by content, into a split named test."),
+        "test_fraction": (str, "F", "Put this part of the rows, chosen by content, into a split named test."),
     },
 )
 
@@ -158,11 +141,11 @@ OUTPUT = _group(
         "mask_reasoning": (bool, None, "Whether spans take in reasoning.", "--mask-reasoning/--no-mask-reasoning"),
         "mask_last": (bool, None, "Only the last assistant turn is trained.", "--mask-last/--mask-all"),
         "tokenizer": (str, "FILE|DIR|ID", "Count tokens with this tokenizer."),
-        "max_tokens": (int, "N", "The longest row, in tokens."),
+        "max_tokens": (str, "N", "The longest row, in tokens."),
         "over_length": (str, "drop|split-turns|error", "What becomes of longer rows."),
         "format": (str, "jsonl|parquet", "Format of the output; default from its name."),
         "compression": (str, "NAME", "Compression of the output; default from its name."),
-        "rows_per_shard": (int, "N", "Rows of a shard."),
+        "rows_per_shard": (str, "N", "Rows of a shard."),
         "shard_size": (str, "SIZE", "Size of a shard, as in 500MB, measured on the input."),
     },
 )
@@ -172,7 +155,7 @@ RUN = _group(
     {
         "out": (str, "OUT", "Folder (shards), file (x.jsonl, x.parquet, x.jsonl.zst) or - .", "-o", "--out"),
         "workers": (str, "N", "Processes to use; default one a core."),
-        "executor": (str, _executor_help, ""),
+        "executor": (str, "NAME", "What runs the tasks."),
         "on_error": (str, "stop|skip", "Stop at the first bad row, or count and keep such rows."),
         "rejects": (str, "FILE", "Where rows that were left out go, each with its reason."),
         "max_bad": (str, "N|P%", "How many rows may be left out."),
@@ -189,6 +172,17 @@ REPORT = _group(
         "json": (bool, None, "The report as JSON.", "--json/--no-json"),
     },
 )
+
+
+def _executor_help() -> tuple[str, str]:
+    from ..executors import EXECUTORS
+
+    *most, last = [executor.summary for executor in EXECUTORS.values()]
+    return "|".join(EXECUTORS), f"Run tasks {', '.join(most)} or {last}."
+
+
+REGISTRY_HELP: Mapping[str, Callable[[], tuple[str, str]]] = {"executor": _executor_help}
+"""Metavar and help of options whose values come from a registry; a function each, since only help needs the import."""
 
 SELECTION = {**INPUT, **COLUMNS, **ROWS}
 CONVERSION = {**SELECTION, **CHANGES, **TEMPLATE, **OUTPUT}
@@ -214,6 +208,17 @@ def takes(*groups: Group, **own: Option) -> Callable[[Callable[..., None]], Call
     return declare
 
 
+NUMBERS = {"limit", "skip", "seed", "max_tokens", "rows_per_shard"}
+"""Options that are whole numbers."""
+
+
+def positive(flag: str, text: str) -> int:
+    """Return the number that `flag` was given; raises UsageError for anything but a positive integer."""
+    if not re.fullmatch(r"0*[1-9][0-9]{0,5}", text):
+        raise UsageError(f"`{flag}` must be a positive integer, not `{text}`", hint=f"{flag} 2")
+    return int(text)
+
+
 def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe keys that the options say: pairs as maps, transforms together, nothing that was not typed."""
     values = {key: value for key, value in given.items() if value is not None and value != []}
@@ -225,8 +230,11 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
             values[target] = {name: _json(text) for name, text in (_pair(text, key) for text in values.pop(key))}
     if "roles" in values:
         values["roles"] = values["roles"].split(",")
+    for key in values.keys() & NUMBERS:
+        with suppress(ValueError):  # the recipe reports it
+            values[key] = int(values[key])
     if "workers" in values:
-        values["workers"] = _processes(values["workers"])
+        values["workers"] = positive("--workers", values["workers"])
     return with_transforms(values)
 
 

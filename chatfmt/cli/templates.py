@@ -10,8 +10,8 @@ import typer
 
 from ..errors import DataProblem
 from . import options, terminal
+from .command import Command, Group
 from .convert import to_recipe, worker_processes
-from .help import PLAIN, Command
 from .options import to_values
 
 if TYPE_CHECKING:
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="The report as JSON.")]
 
-templates = typer.Typer(no_args_is_help=True, help="Chat templates: list, show, probe, audit, diff.", **PLAIN)
-known = typer.Typer(no_args_is_help=True, help="Recipes of known data sets: list, show.", **PLAIN)
+templates = typer.Typer(
+    no_args_is_help=True, help="Chat templates: list, show, probe, audit, diff.", cls=Group, rich_markup_mode=None
+)
+known = typer.Typer(
+    no_args_is_help=True, help="Recipes of known data sets: list, show.", cls=Group, rich_markup_mode=None
+)
 
 
 @templates.command("list", cls=Command)
@@ -226,19 +230,20 @@ def list_transforms() -> None:
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that chatfmt wrote.")], as_json: AsJson = False
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that chatfmt wrote.")], as_json: AsJson = False
 ) -> None:
     """Compare every byte and count of an output folder with its manifest; exit code 1 for any difference."""
     from .. import manifest
 
-    problems = manifest.verify(folder)
+    problems = manifest.verify(Path(folder))
     if as_json:
         found = [{"code": problem.code, "path": problem.path, "message": problem.message} for problem in problems]
         terminal.print_out(json.dumps({"schema": 1, "problems": found}, ensure_ascii=False))
     if problems:
-        hint = "convert again with --overwrite" if folder.is_dir() else "name a folder that chatfmt wrote"
+        hint = "convert again with --overwrite" if Path(folder).is_dir() else "name a folder that chatfmt wrote"
         raise DataProblem(f"{folder}: " + "; ".join(map(str, problems)), hint=hint)
     if not as_json:
-        shards = manifest.read_manifest(folder).shards
-        counts = f"{terminal.counted(sum(shard.rows for shard in shards), 'row')} in {terminal.counted(len(shards), 'shard')}"
+        shards = manifest.read_manifest(Path(folder)).shards
+        rows = terminal.counted(sum(shard.rows for shard in shards), "row")
+        counts = f"{rows} in {terminal.counted(len(shards), 'shard')}"
         terminal.print_out(f"{folder}: {counts}, every byte as it was written")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from chatfmt.cli import options
@@ -39,3 +42,12 @@ def test_commands_are_told_in_whole_sentences() -> None:
     assert "Compare every byte and count of an output folder with its manifest; exit code 1 for any difference." in text
     usage = run_cli("templates", "diff", "--help").stdout.decode().splitlines()[0]
     assert usage == "Usage: chatfmt templates diff [OPTIONS] A B [SOURCE]"
+
+
+@pytest.mark.parametrize(
+    "command", [["templates", "list"], ["transforms"], ["verify", "none"], ["run", "none"], ["check", "none.jsonl"]]
+)
+def test_values_are_read_without_typers_validators(command: list[str]) -> None:
+    code = f"import sys\nfrom chatfmt.cli import main\nmain({command})\nprint('pydantic' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.splitlines()[-1] == "False"

@@ -26,8 +26,8 @@ def test_none_and_less_than_none_are_no_workers(command, tmp_path):
     run = run_cli(*COMMANDS[command], "--workers", "0", cwd=tmp_path)
     assert (run.returncode, run.stdout) == (2, b"")
     assert run.stderr.decode().splitlines() == [
-        "error: `--workers 0` is no number of processes",
-        "hint: --workers 2, or none for one a core",
+        "error: `--workers` must be a positive integer, not `0`",
+        "hint: --workers 2",
     ]
     assert list(tmp_path.iterdir()) == []
 
@@ -36,7 +36,7 @@ def test_none_and_less_than_none_are_no_workers(command, tmp_path):
 def test_what_is_no_number_of_processes(text, tmp_path):
     run = run_cli("convert", EVERYDAY, "-o", "out", f"--workers={text}", cwd=tmp_path)
     assert run.returncode == 2
-    assert run.stderr.decode().splitlines()[0] == f"error: `--workers {text}` is no number of processes"
+    assert run.stderr.decode().splitlines()[0] == f"error: `--workers` must be a positive integer, not `{text}`"
     assert list(tmp_path.iterdir()) == []
 
 
