@@ -1,14 +1,14 @@
-"""What a conversion wrote and from what: one JSON file, written last, that `verify` can hold the folder to.
+"""The manifest of an output folder: what was written, and from what. It is written last; `verify` checks against it.
 
 ```
 OUT/README.md                          card
 OUT/data/train-00000-of-00007.parquet  the shards
-OUT/.chatfmt/manifest.json             this; while it is absent the output is not complete
-OUT/.chatfmt/rejects.jsonl             the rows that were refused, each with its reason
+OUT/.chatfmt/manifest.json             this file; without it the output is not complete
+OUT/.chatfmt/rejects.jsonl             the rejected rows, each with its reason
 ```
 
-The bytes of a manifest are a function of its content, and its last key `sha256` is the hash of all before it, so a
-change of any one byte is found.
+The bytes of a manifest are a function of its content, and its last key `sha256` is the hash of everything before it,
+so that a change of any byte is detected.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from .errors import InputError, Location
 
 VERSION = 1
 SEMANTICS = "5.23"
-"""The transformers release whose chat template semantics this chatfmt has."""
+"""The release of transformers whose chat template semantics are implemented."""
 DATA = "data"
 STATE = ".chatfmt"
 MANIFEST = f"{STATE}/manifest.json"
 REJECTS = f"{STATE}/rejects.jsonl"
 RAW_LIMIT = 64 * 1024
-"""How many bytes of a rejected row are kept."""
+"""Bytes of a rejected row that are kept."""
 
 T = TypeVar("T")
 
 
 class Shard(Struct, frozen=True, forbid_unknown_fields=True):
-    """One output file. `rows_in + added = rows + rejected + filtered + duplicates + merged`, all counted on their own.
+    """One output file. `rows_in + added = rows + rejected + filtered + duplicates + merged`, each counted separately.
 
-    `name` is the path in the output folder. `rows_in` are the rows read; `merged` those that became a part of another
-    row, `added` those that one row gave beyond the first. `inputs` says which pieces of the input, as plain data;
-    `counts` are counters of transforms, warnings and engines. `reject_*` describe its rejects file, if there is one.
+    `name` is the path in the output folder. `rows_in` are the rows read, `merged` those that became part of another
+    row, `added` those that one row gave beyond the first. `inputs` names the parts of the input, as plain data;
+    `counts` are counters of transforms, warnings and engines. `reject_*` describe its rejects file, if it has one.
     """
 
     name: str
@@ -68,14 +68,14 @@ class Shard(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 SUMS = ("rows_in", "rows", "rejected", "filtered", "duplicates", "added", "merged", "bytes")
-"""The fields of a Shard that `totals` adds up."""
+"""The fields of a Shard that `totals` sums."""
 
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole of one conversion. `recipe` is resolved, plain data; `sources` have `id`, `revision` and file hashes.
+    """One conversion. `recipe` is resolved, plain data; `sources` have `id`, `revision` and file hashes.
 
-    `template` has `name` and `sha256`, `engine` says what rendered and behind which isolation; either may be empty.
-    `totals` and `rejects` (bytes and sha256 of the rejects file) are filled by `complete`.
+    `template` has `name` and `sha256`, `engine` has the engine and the level of isolation; either may be empty.
+    `totals` and `rejects` (bytes and sha256 of the rejects file) are filled in by the commit of the output folder.
     """
 
     fingerprint: str
@@ -97,35 +97,35 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
         return all(balanced(shard) for shard in self.shards)
 
     def to_json(self) -> str:
-        """The text of the file, always the same for the same content."""
+        """Return the text of the file, the same for the same content."""
         data = msgspec.to_builtins(self)
         return _pretty({**data, "sha256": fingerprint(data)})
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """The manifest of the text of its file; raises InputError where a byte of it was changed."""
-        data = _object(text, "manifest")
+        """Return the manifest in the text of its file; raises InputError if a byte was changed."""
+        data = _parse_object(text, "manifest")
         digest = data.pop("sha256", None)
         if data.get("version") != VERSION:
             raise InputError(
-                f"the manifest has version `{data.get('version')}`, this chatfmt reads version `{VERSION}`",
-                hint="use the chatfmt that wrote it",
+                f"the manifest has version `{data.get('version')}`, and this version of chatfmt reads `{VERSION}`",
+                hint="use the version of chatfmt that wrote it",
             )
-        manifest = _of(cls, data)
-        whole = not manifest.rejects or {"bytes", "sha256"} <= manifest.rejects.keys()
-        if digest != fingerprint(data) or manifest.to_json() != text or not whole:
+        manifest = _convert(cls, data)
+        complete = not manifest.rejects or {"bytes", "sha256"} <= manifest.rejects.keys()
+        if digest != fingerprint(data) or manifest.to_json() != text or not complete:
             raise InputError("the manifest was changed after it was written", hint="convert again with `--overwrite`")
         return manifest
 
 
 class Reject(Struct, frozen=True):
-    """One refused row: its stable reason code, the reason in words, where it was read, and its raw bytes.
+    """One rejected row: its stable reason code, the reason in words, where it was read, and its raw bytes.
 
-    `row` counts from 0, `line` from 1, `byte` from 0. `raw` is the row as it stood in the file, or its JSON text for
-    sources that have no lines; None where it must not be kept. `id` is the row's own id column, if it has one.
-    `csv` says how `raw` is read where it is a record of delimited text and no JSON, `raw.csv` in the file:
-    `{"columns": ["user", "assistant"], "delimiter": ",", "quote": true}`. No columns are those of a file without a
-    header (`column1`, …, as many as the record has fields); `quote` is whether quotes enclose fields.
+    `row` counts from 0, `line` from 1, `byte` from 0. `raw` is the row as it is in the file, or its JSON text for
+    sources without lines; None if it must not be kept. `id` is the id column of the row, if it has one.
+    `csv` says how to read a `raw` that is a record of delimited text and not JSON (`raw.csv` in the file):
+    `{"columns": ["user", "assistant"], "delimiter": ",", "quote": true}`. Without a header there are no columns, and
+    the fields of the record are `column1`, …; `quote` says whether quotes enclose fields.
     """
 
     code: str
@@ -141,25 +141,25 @@ class Reject(Struct, frozen=True):
     csv: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
-        """One line of the rejects file, without its end."""
-        places = {name: getattr(self, name) for name in ("file", "row", "message", "line", "byte")}
-        source = {**places, "sha256": self.file_sha256 or None}
+        """Return one line of the rejects file, without the line feed."""
+        location = {name: getattr(self, name) for name in ("file", "row", "message", "line", "byte")}
+        source = {**location, "sha256": self.file_sha256 or None}
         kept = {name: value for name, value in source.items() if value is not None}
         more = {} if self.csv is None else {"csv": self.csv}
         return _compact({
             "v": VERSION, "code": self.code, "detail": self.detail, "source": kept,
-            "id": self.id, "raw": None if self.raw is None else {**_raw(self.raw), **more},
+            "id": self.id, "raw": None if self.raw is None else {**_encode_raw(self.raw), **more},
         })  # fmt: skip
 
     @classmethod
     def from_json(cls, line: str) -> Reject:
-        """The reject of one line of the file; raises InputError where it is not one."""
-        data = _object(line, "line of the rejects file")
+        """Return the reject in one line of the file; raises InputError for anything else."""
+        data = _parse_object(line, "line of the rejects file")
         if data.get("v") != VERSION or not isinstance(data.get("source"), dict):
             raise InputError("this is not a rejects file of chatfmt", hint="name the `rejects.jsonl` of a conversion")
         source, raw = dict(data["source"]), data.get("raw")
         digest = source.pop("sha256", "")
-        more = {} if raw is None else {"raw": _raw_bytes(raw), "csv": raw.get("csv")}
+        more = {} if raw is None else {"raw": _decode_raw(raw), "csv": raw.get("csv")}
         return cls(data["code"], data["detail"], **source, id=data.get("id"), file_sha256=digest, **more)
 
     @property
@@ -168,7 +168,10 @@ class Reject(Struct, frozen=True):
 
 
 class Problem(Struct, frozen=True):
-    """One thing that `verify` found: `manifest`, `missing`, `extra`, `size`, `sha256`, `rows`, `page` or `balance`."""
+    """One difference that `verify` found.
+
+    `code`: `manifest`, `missing`, `extra`, `size`, `sha256`, `rows`, `page` or `balance`.
+    """
 
     code: str
     path: str
@@ -179,19 +182,19 @@ class Problem(Struct, frozen=True):
 
 
 def fingerprint(data: Mapping[str, Any]) -> str:
-    """sha256 (hex) of the canonical JSON of plain data: keys sorted, compact, UTF-8."""
+    """Return the sha256 (hex) of the canonical JSON of plain data: keys sorted, compact, UTF-8."""
     text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def balanced(shard: Shard) -> bool:
-    """Whether the rows of one shard add up."""
+    """Return whether the row counts of one shard balance."""
     out = shard.rows + shard.rejected + shard.filtered + shard.duplicates + shard.merged
     return shard.rows_in + shard.added == out
 
 
 def totals(shards: Sequence[Shard]) -> dict[str, int]:
-    """The sums over the shards, then the sums of their counts by name."""
+    """Return the sums over the shards, then the sums of their counters by name."""
     sums = {name: sum(getattr(shard, name) for shard in shards) for name in SUMS}
     for shard in shards:
         for name, count in shard.counts.items():
@@ -200,22 +203,22 @@ def totals(shards: Sequence[Shard]) -> dict[str, int]:
 
 
 def shard_to_json(shard: Shard, **more: Any) -> str:
-    """The text of a receipt: the shard, the keys of `more`, and a hash of both."""
+    """Return the text of a receipt: the shard, the keys of `more`, and a hash of both."""
     data = {**more, "shard": msgspec.to_builtins(shard)}
     return _pretty({**data, "sha256": fingerprint(data)})
 
 
 def shard_from_json(text: str, **expected: Any) -> Shard:
-    """The shard of a receipt; raises InputError where it was damaged or is not about `expected`."""
-    data = _object(text, "receipt")
+    """Return the shard in a receipt; raises InputError if it is damaged or its keys differ from `expected`."""
+    data = _parse_object(text, "receipt")
     digest = data.pop("sha256", None)
     if digest != fingerprint(data) or any(data.get(name) != value for name, value in expected.items()):
-        raise InputError("the receipt is damaged or of another run", hint="run again with `--resume`")
-    return _of(Shard, data.get("shard"))
+        raise InputError("the receipt is damaged or belongs to another run", hint="run again with `--resume`")
+    return _convert(Shard, data.get("shard"))
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an output folder; raises InputError where there is none or it is damaged."""
+    """Return the manifest of an output folder; raises InputError if it is missing or damaged."""
     path = folder / MANIFEST
     try:
         return Manifest.from_json(path.read_bytes().decode())
@@ -229,12 +232,12 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def verify(folder: Path) -> list[Problem]:
-    """Every difference between an output folder and its manifest; empty where every byte is as it was written.
+    """Return every difference between an output folder and its manifest; none if all bytes are as written.
 
-    Reads all of the data. The card may be edited and is not looked at. Raises nothing for damaged data.
+    Reads all of the data. The card may be edited and is not checked. Damaged data raises nothing.
     """
     if not folder.is_dir():
-        what = "it is a file, and only folders have a manifest" if folder.exists() else "there is no such folder"
+        what = "it is a file; only folders have a manifest" if folder.exists() else "there is no such folder"
         return [Problem("manifest", "", what)]
     try:
         manifest = read_manifest(folder)
@@ -244,7 +247,7 @@ def verify(folder: Path) -> list[Problem]:
 
 
 def damage(folder: Path, manifest: Manifest) -> Iterator[Problem]:
-    """Each file of the manifest that is missing or has other bytes; all are read, none is decoded."""
+    """Yield each file of the manifest that is missing or whose bytes differ; all are read, none is decoded."""
     for shard in manifest.shards:
         yield from _file_problems(folder, shard.name, shard.bytes, shard.sha256)
     if manifest.rejects:
@@ -302,7 +305,7 @@ def _file_problems(folder: Path, name: str, size: int, digest: str) -> Iterator[
 
 
 def _parquet_rows(path: Path) -> int:
-    """The rows of a Parquet file, all of them decoded, every page compared with its checksum."""
+    """Count the rows of a Parquet file; decodes all of them and compares every page with its checksum."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -314,17 +317,17 @@ def _parquet_rows(path: Path) -> int:
 
 
 def _lines(path: Path) -> int:
-    """The lines of a file, which may be compressed."""
+    """Count the lines of a file, which may be compressed."""
     import zstandard
 
     try:
-        with _opened(path) as file:
-            return sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
+        with _open(path) as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
     except (zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
         raise ValueError(str(error)) from error
 
 
-def _opened(path: Path) -> Any:
+def _open(path: Path) -> Any:
     if path.suffix == ".zst":
         import zstandard
 
@@ -334,22 +337,22 @@ def _opened(path: Path) -> Any:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 (hex) of a file's bytes."""
+    """Return the sha256 (hex) of the bytes of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _of(cls: type[T], data: Any) -> T:
+def _convert(cls: type[T], data: Any) -> T:
     try:
         return msgspec.convert(data, cls)
     except msgspec.ValidationError:
         raise InputError("the manifest was changed after it was written", hint="convert again") from None
 
 
-def _object(text: str, what: str) -> dict[str, Any]:
+def _parse_object(text: str, what: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
-        _compact(data)  # NaN and infinities, which no manifest holds, are read without a word
+        _compact(data)  # raises for NaN and infinities, which `json.loads` accepts
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
@@ -357,7 +360,7 @@ def _object(text: str, what: str) -> dict[str, Any]:
     return data
 
 
-def _raw(raw: bytes) -> dict[str, Any]:
+def _encode_raw(raw: bytes) -> dict[str, Any]:
     kept = raw[:RAW_LIMIT]
     try:
         text, encoding = kept.decode(), "utf-8"
@@ -367,7 +370,7 @@ def _raw(raw: bytes) -> dict[str, Any]:
     return {"enc": encoding, "data": text, "len": len(raw), "truncated": len(raw) > RAW_LIMIT, "sha256": digest}
 
 
-def _raw_bytes(raw: Mapping[str, Any]) -> bytes:
+def _decode_raw(raw: Mapping[str, Any]) -> bytes:
     data = str(raw["data"])
     return base64.b64decode(data) if raw["enc"] == "base64" else data.encode()
 

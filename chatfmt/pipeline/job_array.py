@@ -108,7 +108,7 @@ def open_output(plan: Plan, run: Run) -> writers.OutputFolder | writers.SingleFi
 
 def with_scratch_moved(plan: Plan, scratch: Scratch, folder: Path) -> Plan:
     """Move the temporary files of a plan to `folder`; return the plan with absolute paths."""
-    if scratch.made:
+    if scratch.has_files:
         writers.make_folder(folder)
         for path in sorted(scratch.folder.iterdir()):
             shutil.move(path, folder / path.name)

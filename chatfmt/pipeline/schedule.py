@@ -31,7 +31,7 @@ def run_tasks(
     run: Run,
     on_position: executors.OnPosition[A] = executors.ignore_position,
 ) -> Generator[R, None, None]:
-    """Yield `fn(task)` for each task, in order; in this process where starting workers would cost more than it saves."""
+    """Yield `fn(task)` for each task, in order; in this process if starting workers costs more than it saves."""
     execute, workers = executors.executor(run.executor).run, run.workers or executors.cores()
     if not executors.has_fork_server() and (workers == 1 or len(tasks) < 2):
         execute = executors.serial

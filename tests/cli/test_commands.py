@@ -46,10 +46,10 @@ def test_version():
             "error: unknown transform `mrge`", "hint: did you mean `merge`?",
         ]),
         (["convert", str(EVERYDAY), "-o", "out.csv"], 2, [
-            "error: `out.csv` is no format that chatfmt writes", "hint: name it .jsonl or .parquet, or a folder",
+            "error: unsupported output format: `out.csv`", "hint: name a .jsonl or .parquet file, or a folder",
         ]),
         (["convert", str(EVERYDAY), "-o", "out.jsonl.br"], 2, [
-            "error: `out.jsonl.br` is no format that chatfmt writes", "hint: name it .jsonl or .parquet, or a folder",
+            "error: unsupported output format: `out.jsonl.br`", "hint: name a .jsonl or .parquet file, or a folder",
         ]),
         (["convert", str(EVERYDAY), "--fail-on", "msg.odrer"], 2, [
             f"error: {EVERYDAY}: unknown check `msg.odrer`", "hint: did you mean `msg.order`?",

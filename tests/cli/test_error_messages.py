@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
          "in `.` there is `a.xlsx`, `b.zip`, `deep`, `e.jsonl`"),
         ("convert none/*.jsonl", 3, "no file matches `none/*.jsonl`", "there is no folder `none`"),
         ("verify none", 1, "none: there is no such folder", "name a folder that chatfmt wrote"),
-        ("verify e.jsonl", 1, "e.jsonl: it is a file, and only folders have a manifest",
+        ("verify e.jsonl", 1, "e.jsonl: it is a file; only folders have a manifest",
          "name a folder that chatfmt wrote"),
         ("convert e.jsonl -o e.jsonl --role user=x", 2, "the output `e.jsonl` is its own input", "choose another OUT"),
         ("convert e.jsonl -o none/x.jsonl", 5, "the folder `none` does not exist", "mkdir -p none"),

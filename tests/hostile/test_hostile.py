@@ -69,7 +69,9 @@ def test_there_are_enough_and_each_has_a_name_of_its_own(capsys: pytest.CaptureF
 def in_one_process(name: str, case: Case) -> tuple[str, ...]:
     """Return the options that convert without worker processes: for nine in ten of these cases."""
     sampled = hashlib.sha256(name.encode()).digest()[0] % 10 == 0
-    return () if sampled or not name.startswith(ANY_PROCESS) or case.command[0] != "convert" else ("--executor", "serial")
+    return (
+        () if sampled or not name.startswith(ANY_PROCESS) or case.command[0] != "convert" else ("--executor", "serial")
+    )
 
 
 @pytest.mark.parametrize("name", CASES)

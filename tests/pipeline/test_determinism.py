@@ -169,7 +169,7 @@ KNOWN = {
     "render/jinja/environment.py datetime.time": "midnight of the day that was named",
     "render/sandbox/renderer.py datetime.time": "midnight of the day that was named",
     "render/sandbox/worker.py datetime.datetime.now": "what it gives is thrown away: it loads the names of months",
-    "render/template/chat_template.py datetime.datetime.now": "one conversation, as transformers does it; a conversion names its day",
+    "render/template/chat_template.py datetime.datetime.now": "one conversation, as in transformers",
     "render/trace/symbols.py secrets.token_hex": "marks that no data can hold, which no text keeps",
     "render/trace/symbolic_sandbox.py secrets.token_hex": "marks that no data can hold, which no text keeps",
     "sources/discovery/hub.py os.getpid": "the name of a file that is renamed, in the cache",

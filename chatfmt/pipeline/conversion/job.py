@@ -1,4 +1,4 @@
-"""What a conversion is, by value: frozen data that any executor can carry to any process."""
+"""Jobs and tasks: frozen data that any executor can send to any process."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ from ...sources import InputSplit
 
 
 class Job(Struct, frozen=True, eq=False):
-    """All that turns rows of a source into rows of output, beside the rows.
+    """Everything that turns rows of a source into rows of output, except the rows.
 
-    `schema` is set where every shard must have the same columns (Parquet); JSON Lines describe themselves.
+    `schema` is set if every shard must have the same columns (Parquet).
     """
 
     key: str
-    """Names the job in the processes that keep it get_conversion: same key, same job."""
+    """Identifies the job in a worker process that caches its conversion: same key, same job."""
     dialect: str
     columns: Columns
     view: str | None
-    """None makes the kept columns alone."""
+    """None writes only the pass-through columns."""
     mapping: FieldMapping | None = None
     nulls: bool = False
-    """Whether a null of the source is a value (Parquet, Arrow) and not an absent key (JSON)."""
+    """Whether a null in the source is a value (Parquet, Arrow) and not an absent key (JSON)."""
     transforms: Mapping[str, Any] = field(default_factory=dict)
     fail_on: tuple[str, ...] = ()
     strict: bool = False
     template: ChatTemplate | None = None
     options: RenderOptions = field(default_factory=RenderOptions)
     isolation: Isolation = "auto"
-    """Whether a stranger's template runs in a locked process."""
+    """Whether an untrusted template runs in the sandbox."""
     mask: MaskOptions | None = None
-    """What of a rendered text counts as trained; None where nobody asked."""
+    """Which text is trained; None if no spans are needed."""
     allow_loss: tuple[str, ...] = ()
     control_tokens: Policy = "keep"
     tokenizer: str | None = None
     max_tokens: int | None = None
     over_length: str = "error"
     fraction: float = 1.0
-    """The part of the conversations to take, chosen by their hashes and `seed`."""
+    """The fraction of the conversations to keep, chosen by their hashes and `seed`."""
     seed: int = 0
     tagged: bool = False
-    """Whether each row carries the hash of its conversation, for `select`."""
+    """Whether each row carries the hash of its conversation, to reorder rows afterwards."""
     read: tuple[str, ...] | None = None
-    """The source columns that are needed; None for all."""
+    """The source columns to read; None for all."""
     whole_file: bool = False
     """Whether the dialect must see all rows of a file at once."""
     skip_bad: bool = False
@@ -64,7 +64,7 @@ class Job(Struct, frozen=True, eq=False):
 
 
 class RowRange(Struct, frozen=True):
-    """Rows [first, stop) of a file that a task is at work on; `stop` is None while it reads them."""
+    """Rows [first, stop) of a file that a task is converting; `stop` is None while it reads them."""
 
     file: str
     first: int
@@ -83,7 +83,7 @@ class RowRange(Struct, frozen=True):
 
 
 class Task(Struct, frozen=True):
-    """A run of input splits to one output shard; same task, same bytes."""
+    """Input splits to convert into one output shard; same task, same bytes."""
 
     job: Job
     inputs: tuple[InputSplit, ...]
@@ -91,13 +91,13 @@ class Task(Struct, frozen=True):
     name: str
     """The final name of the shard in the output, `data/train-00000-of-00007.parquet`."""
     state: Path
-    """The folder of the run, where the shard waits until all are there."""
+    """The folder of the run, where shards are staged until the commit."""
     fingerprint: str
     source: int = 0
-    """The number of the source in the recipe."""
+    """The index of the source in the recipe."""
     suspect: RowRange | None = None
-    """Where to go row by row, to find the one that ends the process; nothing is written then."""
+    """The rows to convert one by one, to find the one that crashes the process; nothing is written then."""
 
-    def row_by_row(self, place: RowRange) -> Task:
-        """The task that tells more exactly than `place` where it ends the process; see `executors`."""
-        return replace(self, suspect=place)
+    def row_by_row(self, position: RowRange) -> Task:
+        """Return the task that finds the row in `position` that crashes the process; see `executors`."""
+        return replace(self, suspect=position)

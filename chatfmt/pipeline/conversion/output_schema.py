@@ -1,7 +1,7 @@
-"""The one schema that all shards of a Parquet output share, found from every batch before the first is written.
+"""The one schema that all shards of a Parquet output share, merged from the types of every batch.
 
-Text stays text. A JSON column whose values are all integers, all floating-point numbers or all truth values becomes a
-column of that type; any other mixture, and every list or object, stays JSON text, so nothing is changed to fit.
+Text stays text. A JSON column whose values are all integers, all floating-point numbers or all booleans becomes a
+column of that type; any other mixture, and every list or object, stays JSON text, so no value is changed to fit.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _INTEGER = re.compile(r"-?\d+")
 
 
 def types_of(batch: pa.RecordBatch, *, typed: bool = False) -> Types:
-    """The type that each column of an output batch asks for; null where it holds nothing.
+    """Return the type of each column of an output batch; null for a column without values.
 
-    Those of a `typed` source (Parquet, Arrow) are the same in each batch, whatever it holds.
+    Columns of a `typed` source (Parquet, Arrow) keep their types, whatever values they hold.
     """
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     return {name: column.type if typed else type_of(column) for name, column in columns.items() if name != KEYS}
 
 
 def type_of(column: pa.Array) -> pa.DataType:
-    """The narrowest type that holds every value of the column exactly."""
+    """Return the narrowest type that holds every value of the column exactly."""
     if column.null_count == len(column):
         return pa.null()
     if column.type == JSON:
@@ -46,7 +46,7 @@ def type_of(column: pa.Array) -> pa.DataType:
 
 
 def json_type(texts: Iterable[str]) -> pa.DataType:
-    """int64, double or bool where every JSON text is such a value, JSON otherwise; null for none."""
+    """Return int64, double or bool if every JSON text is such a value, otherwise JSON; null without texts."""
     found: pa.DataType = pa.null()
     for text in texts:
         kind = next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(text)), JSON)
@@ -59,7 +59,7 @@ def json_type(texts: Iterable[str]) -> pa.DataType:
 
 
 def merge_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
-    """The type that holds the values of both; JSON where nothing narrower does."""
+    """Return the narrowest type that holds the values of both types."""
     if first == second or pa.types.is_null(second):
         return first
     if pa.types.is_null(first):
@@ -71,31 +71,31 @@ def merge_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
 
 
 def merge_types(first: Mapping[str, pa.DataType], second: Mapping[str, pa.DataType]) -> Types:
-    """The columns of both, in order of first appearance."""
+    """Return the columns of both with their merged types, in order of first appearance."""
     names = dict.fromkeys((*first, *second))
     return {name: merge_type(first.get(name, pa.null()), second.get(name, pa.null())) for name in names}
 
 
 def schema_of(types: Mapping[str, pa.DataType]) -> pa.Schema:
-    """The schema of the output; columns and fields that hold nothing at all become text."""
-    return pa.schema([(name, _filled(kind)) for name, kind in types.items()])
+    """Return the schema of the output; columns and fields without any value become text."""
+    return pa.schema([(name, _null_to_text(kind)) for name, kind in types.items()])
 
 
-def _filled(kind: pa.DataType) -> pa.DataType:
+def _null_to_text(kind: pa.DataType) -> pa.DataType:
     if is_turns(kind):
-        return pa.list_(pa.struct([(field.name, _filled(field.type)) for field in kind.value_type]))
+        return pa.list_(pa.struct([(field.name, _null_to_text(field.type)) for field in kind.value_type]))
     return TEXT if pa.types.is_null(kind) else kind
 
 
-def typed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch with its JSON columns read as the numbers and truth values that the schema says they are."""
+def cast_to_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the batch with its JSON columns parsed as the numbers and booleans that the schema asks for."""
     columns = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         kind = schema.field(name).type if name in schema.names else column.type
-        columns.append(_read(column, kind) if column.type == JSON and kind != JSON else column)
+        columns.append(_parse_column(column, kind) if column.type == JSON and kind != JSON else column)
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _read(column: pa.Array, kind: pa.DataType) -> pa.Array:
+def _parse_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
     texts = [None if text == "null" else text for text in column.to_pylist()]
     return pa.array(texts, TEXT).cast(kind)

@@ -28,7 +28,7 @@ from ...schema import CONVERSATIONS, ROW
 from .job import Job
 from .kept_columns import added_columns
 from .max_tokens import within
-from .output_schema import typed
+from .output_schema import cast_to_schema
 from .row_counts import RowCounts
 
 OnReject = Callable[[RowError, bytes | None], None]
@@ -45,7 +45,7 @@ class Stage(Struct, frozen=True):
 
 
 class Conversion:
-    """A job made get_conversion once: expressions compiled, template compiled, programs and caches kept between batches."""
+    """A job with its expressions and template compiled, its programs and caches kept between batches."""
 
     def __init__(self, job: Job, on_finding: OnFinding | None = None) -> None:
         self.job, self._on_finding, self._file = job, on_finding, ""
@@ -72,7 +72,7 @@ class Conversion:
         ]
 
     def _prepare(self, job: Job, template: render.ChatTemplate) -> None:
-        """Make get_conversion what renders and what watches over it; a stranger's template runs behind the locked door."""
+        """Prepare the renderer, the loss guard and the scanner; an untrusted template runs in the sandbox."""
         self._engine = render.compile(template, job.options, job.isolation)
         voice = TemplateRenderer(template, job.options, render.sessions_of(template, job.isolation, self._engine))
         self._renderer = guarded(self._engine, job, voice)
@@ -210,7 +210,7 @@ class Conversion:
         kept = {name: batch.column(name) for name in batch.schema.names if name not in CONVERSATIONS}
         made = output_batch(fields, kept, len(batch))
         counts.step(len(batch), len(made))
-        return made if self.job.schema is None else typed(made, self.job.schema)
+        return made if self.job.schema is None else cast_to_schema(made, self.job.schema)
 
     def _counted(self, fields: views.Fields) -> views.Fields:
         """The columns with `num_tokens`, or with ids, labels and masks in the place of the text."""

@@ -1,4 +1,4 @@
-"""Input that must lie on disk before it can be cut: what came through a pipe, and compressed files of many shards."""
+"""Temporary files for input that cannot be cut where it is: stdin, and compressed files that several shards read."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ...sources import InputSplit, Source
 
 
 class Scratch:
-    """A temporary folder for the length of a run, made when it is first needed and removed at the end."""
+    """A temporary folder for the length of a run, created when it is first needed and removed at the end."""
 
     def __init__(self) -> None:
         self._folder: Path | None = None
 
     @property
-    def made(self) -> bool:
-        """Whether anything was put there."""
+    def has_files(self) -> bool:
+        """Whether anything was written to it."""
         return self._folder is not None and any(self._folder.iterdir())
 
     @property
@@ -45,14 +45,14 @@ class Scratch:
 
 
 def stdin_bytes() -> BinaryIO:
-    """The process's stdin; raises InputError where it is closed or a terminal that nobody types JSON into."""
+    """Return the stdin of the process; raises InputError if it is closed."""
     if sys.stdin is None or sys.stdin.buffer.closed:
         raise InputError("stdin is closed", hint="name a file, or pipe rows in: zcat x.jsonl.gz | chatfmt convert -")
     return sys.stdin.buffer
 
 
 def from_stdin(source: Source, scratch: Scratch) -> Source:
-    """What stdin holds as a file, shown as `-`."""
+    """Write stdin to a file in `scratch` and return it as a source, shown as `-`."""
     path = scratch.folder / "stdin"
     with path.open("wb") as file:
         shutil.copyfileobj(stdin_bytes(), file, 1 << 20)
@@ -75,7 +75,7 @@ def _shown_as(path: str, shown: str) -> Iterator[None]:
 
 
 def read_more_than_once(source: Source, shards: Sequence[Sequence[InputSplit]]) -> bool:
-    """Whether a file that can only be read from its beginning lies in several pieces."""
-    pieces = Counter(split.uri for shard in shards for split in shard)
+    """Return whether several input splits read a file that can only be read from its start."""
+    readers = Counter(split.uri for shard in shards for split in shard)
     files = [file for group in source.splits.values() for file in group]
-    return any(pieces[file.uri] > 1 and sources.needs_spool(file, source.options) for file in files)
+    return any(readers[file.uri] > 1 and sources.needs_spool(file, source.options) for file in files)

@@ -1,4 +1,4 @@
-"""Where output goes and in what form, read off `--out`, `--format` and `--compression`."""
+"""Where output goes and in which format: `--out`, `--format` and `--compression`."""
 
 from __future__ import annotations
 
@@ -22,41 +22,43 @@ class Target(Struct, frozen=True):
 
     @property
     def ending(self) -> str:
-        """The ending of its files, `.jsonl.zst`."""
+        """The suffix of its files, such as `.jsonl.zst`."""
         return writers.file_ending(self.format, self.compression)
 
 
 STDOUT = Path("-")
-_FOREIGN = {".csv", ".tsv", ".txt", ".arrow", ".yaml", ".md", ".gz", ".zst", ".bz2", ".xz"}
+_UNSUPPORTED = {".csv", ".tsv", ".txt", ".arrow", ".yaml", ".md", ".gz", ".zst", ".bz2", ".xz"}
 
 
 def target_of(out: Path | str | None, format: str | None, compression: str | None) -> Target:
-    """The target that the options name; raises UsageError for a form that cannot be written.
+    """Return the target that the options name; raises UsageError for a format that cannot be written.
 
-    No OUT and `-` are stdout. A name that ends like a data file is one file, any other name a folder.
+    No OUT and `-` are stdout. A name with the suffix of a data file is one file, any other name a folder.
     """
     path = STDOUT if out is None else Path(out)
     named = None if path == STDOUT or path.is_dir() else writers.format_of(path.name)
     kind: Literal["folder", "file", "stream"] = "file" if named else "folder"
     if path == STDOUT or writers.is_stream(path):
         kind = "stream"
-    elif kind == "folder" and (path.suffix in _FOREIGN or writers.format_of(path.stem)) and not path.is_dir():
-        raise UsageError(f"`{path}` is no format that chatfmt writes", hint="name it .jsonl or .parquet, or a folder")
+    elif kind == "folder" and (path.suffix in _UNSUPPORTED or writers.format_of(path.stem)) and not path.is_dir():
+        raise UsageError(f"unsupported output format: `{path}`", hint="name a .jsonl or .parquet file, or a folder")
     default = "parquet" if kind == "folder" else "jsonl"
     chosen = format or (named[0] if named else default)
-    packed = compression or (named[1] if named else None)
+    chosen_compression = compression or (named[1] if named else None)
     if named and format and named[0] != format:
-        raise UsageError(f"`--format {format}` does not go with the name `{path.name}`", hint="leave one of them out")
+        raise UsageError(f"`--format {format}` does not match the name `{path.name}`", hint="leave one of them out")
     if kind == "stream" and chosen == "parquet":
-        raise UsageError("Parquet cannot be streamed: its index comes last", hint="name a file with -o x.parquet")
-    writers.check_compression(chosen, packed)
-    return Target(kind, path, chosen, packed)
+        raise UsageError("Parquet cannot be streamed: its footer is written last", hint="name a file with -o x.parquet")
+    writers.check_compression(chosen, chosen_compression)
+    return Target(kind, path, chosen, chosen_compression)
 
 
 def check_selection(recipe: Recipe, target: Target) -> None:
-    """Refuse what needs another place for the rows; raises UsageError."""
+    """Raise UsageError for a selection of rows that needs another kind of target."""
     if recipe.test_fraction and target.kind != "folder":
-        where = "a stream" if target.kind == "stream" else "one file"
-        raise UsageError(f"`--test-fraction` makes a second split, and {where} has none", hint="name a folder with -o")
+        target_kind = "a stream" if target.kind == "stream" else "one file"
+        raise UsageError(
+            f"`--test-fraction` creates a second split, and {target_kind} holds only one", hint="name a folder with -o"
+        )
     if recipe.shuffle and target.kind == "stream" and "-" in [spec.source for spec in recipe.source]:
-        raise UsageError("`--shuffle` cannot write before the last row has come in", hint="name a file with -o")
+        raise UsageError("`--shuffle` cannot write before the last row has been read", hint="name a file with -o")

@@ -201,7 +201,7 @@ class PartReader:
         yield table.to_batches()[0].take(pa.array(back))
 
     def _read_sorted(self, rows: Int64Array) -> Iterator[pa.RecordBatch]:
-        """Yield rows whose numbers ascend, one batch for each batch of a part file that holds some of them."""
+        """Yield rows whose numbers ascend, one batch per batch of a part file that holds some of them."""
         owners = np.searchsorted(self._starts, rows, side="right") - 1
         for part, mine in runs(owners, rows - self._starts[owners]):
             batches, starts = self._open_part(part)

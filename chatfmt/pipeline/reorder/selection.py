@@ -58,7 +58,7 @@ class Selection(Struct, frozen=True, eq=False):
 
 
 def to_conversations(tags: Sequence[pa.Array], first_row: int, split: int, source: int) -> Conversations:
-    """Return the conversations of a part file from the tags of its batches; `first_row` is the number of its first row."""
+    """Return the conversations of a part file from the tags of its batches; its rows count from `first_row`."""
     octets = [np.frombuffer(tag.buffers()[1], np.uint8)[tag.offset * 20 :][: len(tag) * 20] for tag in tags]
     table = np.concatenate([*octets, np.empty(0, np.uint8)]).reshape(-1, 20)
     places = np.ascontiguousarray(table[:, 16:]).view(np.uint32).ravel()
@@ -138,7 +138,7 @@ def order_by_weight(recipe: Recipe, found: Conversations, copies: Int64Array) ->
 
 
 def relative_positions(found: Conversations, taken: Int64Array) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the position, from 0 to 1, of each conversation among those of its split and source, which are adjacent."""
+    """Return the position, from 0 to 1, of each conversation in its split and source, whose members are adjacent."""
     groups = np.stack([found.split[taken], found.source[taken]])
     begins = np.ones(len(taken), bool)
     begins[1:] = (groups[:, 1:] != groups[:, :-1]).any(axis=0)

@@ -237,12 +237,12 @@ def test_streams_wait_for_the_last_row(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["-", "--shuffle"], ["`--shuffle` cannot write before the last row has come in", "name a file with -o"]),
+        (["-", "--shuffle"], ["`--shuffle` cannot write before the last row has been read", "name a file with -o"]),
         (["-", "--test-fraction", "0.1"], [
-            "`--test-fraction` makes a second split, and a stream has none", "name a folder with -o",
+            "`--test-fraction` creates a second split, and a stream holds only one", "name a folder with -o",
         ]),
         (["in.jsonl", "--test-fraction", "0.1", "-o", "x.jsonl"], [
-            "`--test-fraction` makes a second split, and one file has none", "name a folder with -o",
+            "`--test-fraction` creates a second split, and one file holds only one", "name a folder with -o",
         ]),
     ],
 )  # fmt: skip
