@@ -1,7 +1,7 @@
-"""One conversation and one chat template together: the plain Jinja text, for modules that ask a template questions.
+"""Render single conversations with one chat template, for modules that study what a template does.
 
-Masks, the content-loss guard, the probe and the comparison render a conversation many times over, each time with other
-texts in it. They do it through a `TemplateRenderer`, so that they need not know options, special tokens or named templates.
+Masks, the loss guard, the probe and the diff render a conversation many times with different texts in it. They use a
+`TemplateRenderer` and need not know about options, special tokens or named templates.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from ..errors import ChatfmtError
 from .jinja.environment import render_spans, render_text
+from .jinja.row import strip_bos
 from .options import RenderOptions
 from .types import Span
 
@@ -24,7 +25,7 @@ _GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 class Source(Protocol):
-    """What a `TemplateRenderer` needs of a `ChatTemplate`."""
+    """The part of `ChatTemplate` that a `TemplateRenderer` uses."""
 
     @property
     def name(self) -> str: ...
@@ -36,15 +37,15 @@ class Source(Protocol):
 
 
 class Chat(Struct, frozen=True):
-    """A conversation and all else that a template sees of its row."""
+    """A conversation and everything else that a template sees of its row."""
 
     messages: Turns
     tools: Any = None
     documents: Any = None
     variables: Mapping[str, Any] = field(default_factory=dict)
 
-    def saying(self, messages: Turns) -> Chat:
-        """The same row with other messages."""
+    def with_messages(self, messages: Turns) -> Chat:
+        """Return the same row with other messages."""
         return replace(self, messages=messages)
 
 
@@ -60,7 +61,7 @@ class OneText(Struct, frozen=True):
 
 
 class ConversationRenderer(Protocol):
-    """Renders a text of a stranger's template somewhere else (see `sessions`), with its spans if they are wanted."""
+    """Render with an untrusted template in a sandbox process (see `sandbox.sessions`), with spans if requested."""
 
     def __call__(
         self, text: str, chat: Chat, variables: Mapping[str, Any], options: RenderOptions, prompt: bool, spans: bool
@@ -68,22 +69,21 @@ class ConversationRenderer(Protocol):
 
 
 class TemplateRenderer(Struct, frozen=True):
-    """A chat template with the options of a run; without `sessions` the template runs in this process."""
+    """A chat template with the options of a run; without `sessions`, the template runs in this process."""
 
     template: Source
     options: RenderOptions = field(default_factory=RenderOptions)
     sessions: ConversationRenderer | None = None
 
     def text(self, chat: Chat, *, generation_prompt: bool | None = None) -> str:
-        """The rendered text; raises what Jinja, the template or Python raise. The options say the rest."""
+        """Return the rendered text; raises whatever Jinja, the template or Python raises."""
         return self.cut(self._render(render_text, chat, generation_prompt), chat)
 
     def tracked(self, chat: Chat) -> tuple[str, list[Span]]:
-        """The rendered text and the spans of its `{% generation %}` blocks; raises as `text` does."""
+        """Return the rendered text and the spans of its `{% generation %}` blocks; raises as `text` does."""
         text, spans = self._render(render_spans, chat, None)
-        short = self.cut(text, chat)
-        gone = len(text) - len(short)
-        return short, [(max(start - gone, 0), max(end - gone, 0)) for start, end in spans]
+        text, moved = strip_bos(text, spans, self._bos(chat))
+        return text, moved or []
 
     def _render(self, render: Callable[..., T], chat: Chat, generation_prompt: bool | None) -> T:
         prompt = self.options.generation_prompt if generation_prompt is None else generation_prompt
@@ -97,31 +97,33 @@ class TemplateRenderer(Struct, frozen=True):
         )  # fmt: skip
 
     def cut(self, text: str, chat: Chat) -> str:
-        """The text without its first `bos_token`, if the options want it stripped."""
-        bos = self._variables(chat).get("bos_token") if self.options.bos == "strip" else None
-        return text.removeprefix(bos) if bos else text
+        """Return the text without `bos_token` at its start, if the options strip it."""
+        return strip_bos(text, None, self._bos(chat))[0]
+
+    def _bos(self, chat: Chat) -> str | None:
+        return self._variables(chat).get("bos_token") if self.options.bos == "strip" else None
 
     def text_or_none(self, chat: Chat, *, generation_prompt: bool | None = None) -> str | None:
-        """The rendered text, or None where the template refuses the conversation for whatever reason."""
+        """Return the rendered text, or None if the template rejects the conversation for any reason."""
         try:
             return self.text(chat, generation_prompt=generation_prompt)
         except (Exception, RecursionError):
             return None
 
     def chosen(self, chat: Chat) -> TemplateRenderer:
-        """The voice of the one text that the template chooses for this row, with the row's variables."""
+        """Return a renderer for the one text that the template selects for this row, with the row's variables."""
         one = OneText(self.template.name, self.template.choose(chat.tools), self.template.special_tokens)
         variables = {**self.options.variables, **chat.variables}
         return TemplateRenderer(one, replace(self.options, variables=variables), self.sessions)
 
     @property
     def special_tokens(self) -> dict[str, str]:
-        """The special tokens by name, as the variables of the run may override them."""
+        """Return the special tokens by name, with overrides from the variables of the run."""
         given = {**self.template.special_tokens, **self.options.variables}
         return {name: value for name, value in given.items() if name.endswith("_token") and isinstance(value, str)}
 
     def has_generation_tag(self, tools: Any = None) -> bool:
-        """Whether the template marks what the assistant says, as transformers looks for it."""
+        """Return whether the template has `{% generation %}` tags, found as transformers finds them."""
         try:
             return bool(_GENERATION_TAG.search(self.template.choose(tools)))
         except ChatfmtError:  # a model whose only template is for tools

@@ -256,9 +256,11 @@ class Masker:
         turns = []
         for message in wanted:
             before = (
-                self.voice.text_or_none(chat.saying(chat.messages[:message]), generation_prompt=True) if message else ""
+                self.voice.text_or_none(chat.with_messages(chat.messages[:message]), generation_prompt=True)
+                if message
+                else ""
             )
-            upto = self.voice.text_or_none(chat.saying(chat.messages[: message + 1]))
+            upto = self.voice.text_or_none(chat.with_messages(chat.messages[: message + 1]))
             if before is None or upto is None or not text.startswith(before) or not text.startswith(upto.rstrip()):
                 raise refused("the template changes what it printed before when a turn is added", message)
             end = len(upto.rstrip())

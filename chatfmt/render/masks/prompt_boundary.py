@@ -47,7 +47,9 @@ def boundary(masker: Masker, chat: Chat, first: int | None = None) -> Boundary:
     except Exception as error:
         voice = masker.voice
         raise render_error(error, voice.template.name, fitted=voice.options.fitted) from error
-    prompt = masker.voice.text_or_none(chat.saying(chat.messages[:first]), generation_prompt=True) if first else None
+    prompt = (
+        masker.voice.text_or_none(chat.with_messages(chat.messages[:first]), generation_prompt=True) if first else None
+    )
     cuts = masker.cuts(chat)
     if prompt is not None and text.startswith(prompt) and not cuts.inside_token(text, len(prompt)):
         return Boundary(text, len(prompt), True)

@@ -1,19 +1,19 @@
-"""The render process: compiles a stranger's template, renders and traces conversations, and can do nothing else.
+"""The sandbox process: compile an untrusted template, render and trace conversations, and nothing else.
 
-It speaks length-prefixed JSON (8 bytes, little endian, then UTF-8) over stdin and stdout. First the set-up:
+It speaks length-prefixed JSON (8 bytes, little endian, then UTF-8) over stdin and stdout. First the setup:
 
     {"texts", "named", "variables", "date", "continue_final", "bos", "limits", "isolation"}
         -> {"level", "errors": [error, …]}
 
-then requests, each answered by one message a row, so that no answer is larger than a row:
+then requests, each answered with one message per row, so that no answer is larger than a row:
 
     {"do": "render", "rows": [[messages, number or null × 3], …], "shared": [tools, documents, template_kwargs],
      "prompt", "spans"} -> [text, spans] or null
     {"do": "trace", "text", "messages", "tools", "documents", "prompt", "variables", "deep"}
         -> {"program"} or {"reason", "whole"}
 
-An error is `{"error": [class, message, code]}`. The order of checks is that of `plain.JinjaRenderer`, which cannot be
-imported here: pyarrow would take ten times as long to start and half of the memory.
+An error is `{"error": [class, message, line]}`. Rows are rendered by `jinja.row.RowRenderer`, as in the process of the
+conversion. Nothing here imports Arrow, which would take ten times as long to start and half of the memory.
 """
 
 from __future__ import annotations
@@ -28,31 +28,22 @@ from typing import Any
 import jinja2
 from msgspec import Struct
 
-from ..jinja.determinism import address
-from ..jinja.environment import (
-    check_documents,
-    check_tools,
-    context,
-    normalise_messages,
-    plain_data,
-    render_continued,
-    render_tracked,
-)
-from ..jinja.errors import NotReproducible
+from ..jinja.environment import context, normalise_messages
+from ..jinja.row import RowRenderer
 from ..trace import tracer as tracing
 from ..trace.program import Untraceable
-from ..types import CONTEXT_NAMES, Moment, Span
+from ..types import Moment
 from .framing import read_frame, to_frame
 from .limits import LimitedSandbox, OverLimit, SandboxLimits, compile_limited
 from .seccomp import die_with_parent, lock_process
 
 FLUSH = 1 << 16
-"""Bytes of answers that are worth a system call."""
+"""Bytes of answers to collect per system call."""
 Answer = Any
 
 
 class Setup(Struct, frozen=True):
-    """What every render has in common; see `options.RenderOptions` and `template.ChatTemplate` for the fields."""
+    """Everything that all renders share; `options.RenderOptions` and `ChatTemplate` explain the fields."""
 
     text: str
     named: Mapping[str, str]
@@ -64,13 +55,13 @@ class Setup(Struct, frozen=True):
 
 
 def main() -> None:
-    """Set up, close the door, and answer until stdin ends."""
+    """Set up, lock the process, and answer requests until stdin ends."""
     die_with_parent()
     data = receive()
     if data is None:
         return
     setup = _setup(data)
-    _load_what_is_lazy()
+    _import_lazy_modules()
     level = lock_process(setup.limits.memory) if data["isolation"] else "process"
     compiled = _Templates(setup.limits)
     texts = [setup.named["tool_use"]] if setup.named.keys() == {"tool_use"} else [setup.text]
@@ -91,7 +82,7 @@ def _compile(compiled: _Templates, text: str) -> None:
 
 
 class _Templates:
-    """The compiled templates, each compiled once."""
+    """Templates by their text, each compiled once."""
 
     def __init__(self, limits: SandboxLimits) -> None:
         self._limits, self._known = limits, dict[str, jinja2.Template]()
@@ -110,8 +101,8 @@ def _setup(data: Mapping[str, Any]) -> Setup:
     return Setup(text, named, data["variables"], now, data["continue_final"], data["bos"], limits)
 
 
-def _load_what_is_lazy() -> None:
-    """Import and run what Python and Jinja import at first use: behind the door nothing can be opened."""
+def _import_lazy_modules() -> None:
+    """Import what Python and Jinja import on first use: a locked process cannot open files."""
     import encodings.unicode_escape  # noqa: F401
     import linecache
     import pprint
@@ -131,90 +122,39 @@ def _load_what_is_lazy() -> None:
 
 
 def render_rows(setup: Setup, compiled: _Templates, request: Mapping[str, Any]) -> Iterator[Answer]:
-    """The text and the spans of each row, or its error."""
+    """Yield the text and spans of each row, or its error."""
+
+    def fresh(text: str) -> jinja2.Template:
+        template = compiled(text)
+        template.environment.start_row()  # type: ignore[attr-defined]
+        return template
+
     base = context(setup.variables, setup.now)
+    check = partial(_check_length, setup.limits.output)
+    render = RowRenderer(setup.text, setup.named, base, setup.continue_final, setup.bos == "strip", fresh, check)
+    how = {"generation_prompt": request["prompt"], "spans": request["spans"]}
     for messages, *numbers in request["rows"]:
         if messages is None:
             yield None
             continue
         values = [None if at is None else shared[at] for at, shared in zip(numbers, request["shared"], strict=True)]
-        yield _attempt(partial(_render, setup, compiled, base, request, messages, *values))
+        yield _attempt(partial(_render, render, messages, *values, **how))
 
 
-def _render(
-    setup: Setup,
-    compiled: _Templates,
-    base: Mapping[str, Any],
-    request: Mapping[str, Any],
-    messages: list[dict[str, Any]],
-    tools: Any,
-    documents: Any,
-    overrides: Any,
-) -> Answer:
-    chat = normalise_messages(messages)
-    source = _select(setup, tools)
-    template = compiled(source)
-    template.environment.start_row()  # type: ignore[attr-defined]
-    inputs = {"tools": check_tools(tools), "documents": check_documents(documents)}
-    values = {**base, **_overrides(overrides), **inputs}
-    if setup.continue_final:
-        return _finished(
-            setup, render_continued(template, source, chat, setup.continue_final, values), None, chat, values
-        )
-    values |= {"messages": chat, "add_generation_prompt": request["prompt"]}
-    text, spans = render_tracked(template, values) if request["spans"] else (template.render(values), None)
-    return _finished(setup, text, spans, chat, values)
+def _render(render: RowRenderer, messages: list[dict[str, Any]], *values: Any, **how: Any) -> Answer:
+    return render(normalise_messages(messages), *values, **how)
 
 
-def _select(setup: Setup, tools: Any) -> str:
-    """The text for a conversation, as `ChatTemplate.select` chooses it."""
-    if not setup.named:
-        return setup.text
-    if tools is not None and "tool_use" in setup.named:
-        return setup.named["tool_use"]
-    if "default" in setup.named:
-        return setup.named["default"]
-    raise ValueError(
-        "This model has multiple chat templates with no default specified! Please either pass a chat template or "
-        "the name of the template you wish to use to the `chat_template` argument. Available template names are "
-        f"{sorted(setup.named)}."
-    )
-
-
-def _overrides(variables: Any) -> dict[str, Any]:
-    if variables is None:
-        return {}
-    if not isinstance(variables, dict):
-        raise TypeError("`template_kwargs` is not an object")
-    for name in CONTEXT_NAMES:
-        if name in variables:
-            raise TypeError(f"`template_kwargs` may not set `{name}`")
-    return dict(plain_data(variables))
-
-
-def _finished(setup: Setup, text: str, spans: list[Span] | None, chat: Any, values: Mapping[str, Any]) -> Answer:
-    text.encode()  # a lone surrogate, which no file can hold
-    setup_output(setup, text)
-    if printed := address(text, (chat, dict(values))):
-        raise NotReproducible(f"the template prints {printed}, a memory address that differs from run to run")
-    bos = values.get("bos_token") if setup.bos == "strip" else None
-    if not bos or not text.startswith(bos):
-        return [text, spans]
-    cut = len(bos)
-    shifted = None if spans is None else [(max(start - cut, 0), max(end - cut, 0)) for start, end in spans]
-    return [text[cut:], shifted]
-
-
-def setup_output(setup: Setup, text: str) -> None:
-    if len(text) > setup.limits.output:
-        raise OverLimit(f"the template makes more than {setup.limits.output:,} characters of output")
+def _check_length(most: int, text: str) -> None:
+    if len(text) > most:
+        raise OverLimit(f"the template makes more than {most:,} characters of output")
 
 
 def trace_row(setup: Setup, compiled: _Templates, request: Mapping[str, Any]) -> Iterator[Answer]:
-    """The program of one conversation, or the reason why there is none."""
+    """Yield the program of one conversation, or the reason why there is none."""
 
     def answer() -> Answer:
-        compiled(request["text"])  # its limits hold for the tracer too, which compiles in its own way
+        compiled(request["text"])  # checks the limits for the tracer too, which compiles on its own
         inputs = tracing.Inputs(
             request["messages"],
             request["tools"],
@@ -238,7 +178,7 @@ ANSWERS: dict[str, Callable[[Setup, _Templates, Mapping[str, Any]], Iterator[Ans
 
 
 def _attempt(action: Callable[[], Answer]) -> Answer:
-    """What `action` returns, or its error as an answer; whatever a stranger's template raises."""
+    """Return the result of `action`, or any error that an untrusted template raises as an answer."""
     try:
         return action()
     except MemoryError:
@@ -252,13 +192,13 @@ def _lines(error: Exception) -> int | None:
 
 
 def receive() -> Any:
-    """The next message, None at the end of stdin."""
+    """Return the next message, or None at the end of stdin."""
     body = read_frame(partial(os.read, 0))
     return json.loads(body) if body else None
 
 
 def packed(message: Any) -> bytes:
-    """An answer with its length; lone surrogates, which only error messages can hold, go as escapes."""
+    """Return the frame of a message; lone surrogates, which only error messages can contain, are escaped."""
     try:
         body = json.dumps(message, ensure_ascii=False).encode()
     except UnicodeEncodeError:

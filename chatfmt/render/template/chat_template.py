@@ -15,10 +15,10 @@ import jinja2
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from ... import json_columns, rendering
 from ...errors import ChatfmtError, InputError, TemplateError, UnknownName, UsageError
 from ..jinja.environment import compile_template, render_text
 from ..jinja.errors import render_error
+from ..jinja.row import select_text
 from ..types import Moment
 from . import builtin, hub, inline, model_files
 
@@ -81,19 +81,8 @@ class ChatTemplate(Struct, frozen=True):
         return any(GENERATION.search(text) for text in self.texts)
 
     def select(self, tools: Any) -> str:
-        """The text for a conversation with these tools: `tool_use` if tools are given (also an empty list), else
-        `default`. Raises ValueError, as transformers does, where there is neither."""
-        if not self.named:
-            return self.text
-        if tools is not None and "tool_use" in self.named:
-            return self.named["tool_use"]
-        if "default" in self.named:
-            return self.named["default"]
-        raise ValueError(
-            "This model has multiple chat templates with no default specified! Please either pass a chat template or "
-            "the name of the template you wish to use to the `chat_template` argument. Available template names are "
-            f"{sorted(self.named)}."
-        )
+        """Return the text for a conversation with these tools; see `jinja.row.select_text`."""
+        return select_text(self.text, self.named, tools)
 
     def choose(self, tools: Any = None) -> str:
         """`select`, with a TemplateError in words where the model has no template to choose."""
@@ -122,22 +111,14 @@ class ChatTemplate(Struct, frozen=True):
         documents: Any = None,
         add_generation_prompt: bool = False,
         continue_final_message: bool | str = False,
-        engine: Literal["auto", "trace", "jinja"] = "auto",
         **variables: Any,
     ) -> str:
         """The text of one conversation, equal to transformers' `apply_chat_template(tokenize=False)`.
 
-        `variables` are template variables and win over the special tokens (`bos_token`, …). `engine="trace"` renders
-        with the traced engine alone and fails where it cannot; the others use Jinja, one conversation being too few.
-        Raises RenderError with what Jinja or Python raised as its `__cause__`.
+        `variables` are template variables and win over the special tokens (`bos_token`, …).
+        Raises RenderError; its `__cause__` is what Jinja or Python raised.
         """
-        if engine not in ("auto", "trace", "jinja"):
-            raise UnknownName.of("engine", engine, ("auto", "trace", "jinja"))
-        now = self.date or datetime.datetime.now()
         try:
-            if engine == "trace":
-                asked = (add_generation_prompt, continue_final_message)
-                return _render_traced(self, messages, tools, documents, asked, variables, now)
             return render_text(
                 self.select(tools),
                 messages,
@@ -146,32 +127,12 @@ class ChatTemplate(Struct, frozen=True):
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=continue_final_message,
                 variables={**self.special_tokens, **variables},
-                now=now,
+                now=self.date or datetime.datetime.now(),
             )
         except ChatfmtError:
             raise
-        except Exception as error:  # a template is a stranger's program: it may raise anything
+        except Exception as error:  # an untrusted template may raise anything
             raise render_error(error, self.name) from error
-
-
-def _render_traced(
-    template: ChatTemplate,
-    messages: Any,
-    tools: Any,
-    documents: Any,
-    asked: tuple[bool, bool | str],
-    variables: Mapping[str, Any],
-    now: Moment,
-) -> str:
-    """The text of one conversation by way of Arrow columns and the traced engine."""
-    from .. import RenderOptions, compile
-
-    options = RenderOptions(*asked, variables=variables, date=now, engine="trace")
-    columns = [None if value is None else json_columns.json_array([value]) for value in (tools, documents)]
-    rendered = compile(template, options)(
-        rendering.ConversationBatch(json_columns.encode_conversations([messages]), *columns)
-    )
-    return str(rendered.text[0].as_py())
 
 
 def load(reference: str, revision: str | None = None) -> ChatTemplate:

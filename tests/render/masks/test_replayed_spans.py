@@ -40,7 +40,7 @@ def varied(chat: Chat, chance: random.Random) -> Chat:
         return chance.choice(TEXTS[:PLAIN] if chance.random() < 0.8 else TEXTS) if isinstance(value, str) else value
 
     said = ("content", "reasoning_content", "thinking", "reasoning")
-    return chat.saying([{k: other(v) if k in said else v for k, v in turn.items()} for turn in chat.messages])
+    return chat.with_messages([{k: other(v) if k in said else v for k, v in turn.items()} for turn in chat.messages])
 
 
 def columns(chats: list[Chat]) -> ConversationBatch:

@@ -255,14 +255,6 @@ def test_what_a_template_raises_is_the_cause(text: str, code: str, message: str,
     assert pickle.loads(pickle.dumps(error)).message == message
 
 
-def test_the_engines_of_a_single_render():
-    for engine in ("auto", "jinja", "trace"):
-        assert of(ECHO).render(MESSAGES, engine=engine) == "hiyo"
-    with pytest.raises(UnknownName) as raised:
-        of(ECHO).render(MESSAGES, engine="jinjaa")
-    assert (str(raised.value), raised.value.hint) == ("unknown engine `jinjaa`", "did you mean `jinja`?")
-
-
 # columns
 
 
