@@ -34,6 +34,9 @@ class Message(TypedDict, total=False):
 
 Conversation = list[Message]
 
+Turn = dict[str, Any]
+"""A message under construction: a plain dict whose keys are not checked yet."""
+
 ROW = "#row"
 """The column of a source batch with the zero-based number of each record in its file (int64)."""
 KEYS = "#keys"

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 import pyarrow as pa
 from msgspec import Struct
 
-from .kit.columns import Columns, Record
+from .kit.columns import Columns, SourceRow
 
 Convert = Callable[[pa.RecordBatch, Columns], pa.RecordBatch]
 """Convert a batch of source rows to a CONVERSATIONS batch."""
-FindParts = Callable[[Record, Columns], Mapping[str, str] | None]
+FindParts = Callable[[SourceRow, Columns], Mapping[str, str] | None]
 """Return the column (or the key inside a turn) of each part of a record, None if the dialect cannot read it."""
 
 

@@ -27,12 +27,12 @@ VALUE = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | TEXT,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2), max_leaves=4,
 )  # fmt: skip
-CALLS = st.lists(
+CALL_ROLES = st.lists(
     st.fixed_dictionaries({"function": st.fixed_dictionaries({"name": TEXT, "arguments": VALUE})}), max_size=2
 )
 TURN = st.fixed_dictionaries(
     {"role": ROLES, "content": TEXT},
-    optional={"name": TEXT, "tool_calls": CALLS, "reasoning_content": TEXT, "weight": VALUE, "extra": VALUE},
+    optional={"name": TEXT, "tool_calls": CALL_ROLES, "reasoning_content": TEXT, "weight": VALUE, "extra": VALUE},
 )  # fmt: skip
 CONVERSATION = st.lists(TURN, min_size=1, max_size=4)
 SHAREGPT = {"human": "user", "gpt": "assistant", "system": "system", "observation": "tool", "Function-Response": "tool"}

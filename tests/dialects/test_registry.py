@@ -11,8 +11,8 @@ import pytest
 import chatfmt
 from chatfmt import dialects
 from chatfmt.dialects import DIALECTS, Columns, Dialect, detect
-from chatfmt.dialects.kit.columns import Record
-from chatfmt.dialects.kit.output import by_row
+from chatfmt.dialects.kit.columns import SourceRow
+from chatfmt.dialects.kit.output import convert_rows
 from chatfmt.errors import UnknownName
 from chatfmt.pipeline.inspect import inspect_source
 from chatfmt.sources import resolve
@@ -39,15 +39,15 @@ def test_ranks_are_distinct_and_opt_in_dialects_come_last() -> None:
 
 
 def to_haiku(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    def read(record: Record, columns: Columns) -> dict[str, object]:
+    def read(record: SourceRow, columns: Columns) -> dict[str, object]:
         return {
             "messages": [{"role": "assistant", "content": "\n".join(record[columns.path("lines") or "haiku"].values())}]
         }
 
-    return by_row(batch, columns, read)
+    return convert_rows(batch, columns, read)
 
 
-def haiku_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def haiku_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     path = columns.path("lines") or "haiku"
     lines = record.get(path)
     return {"lines": path} if isinstance(lines, dict) and len(lines) == 3 else None

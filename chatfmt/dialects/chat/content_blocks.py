@@ -9,20 +9,19 @@ import pyarrow as pa
 
 from ...errors import DialectError, located
 from ...field_path import value_at
+from ...schema import Turn
 from ..dialect import Dialect
-from ..kit.columns import MESSAGES, Columns, Record, kind_of, side_parts
+from ..kit.columns import MESSAGES, Columns, SourceRow, describe, find_side_parts
 from ..kit.literals import read_literal
-from ..kit.output import by_row
-from ..kit.roles import known_role
-from ..kit.tool_calls import calls_in
-from .messages import messages_parts, turns_at
+from ..kit.output import convert_rows
+from ..kit.roles import to_role
+from ..kit.tool_calls import parse_calls
+from .messages import find_messages_parts, turns_at
 
 ANTHROPIC = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking"})
 RESPONSES = frozenset({"input_text", "output_text", "input_image", "input_audio", "input_file"})
 RESPONSES_ITEMS = frozenset({"message", "function_call", "function_call_output", "reasoning"})
 LLAMAFACTORY = frozenset({"text", "reasoning", "tool_call", "image_url", "video_url", "audio_url"})
-
-Turn = dict[str, Any]
 
 
 def anthropic(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -40,21 +39,21 @@ def anthropic(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     and other blocks stay parts. Thinking becomes `reasoning_content`, its signature is left out.
     Raises DialectError `msg.role`, `msg.type`.
     """
-    return by_row(
+    return convert_rows(
         batch,
         columns,
         lambda record, columns: {"messages": _system(record) + _turns(record, columns, "messages", _anthropic_turn)},
     )
 
 
-def _system(record: Record) -> list[Turn]:
+def _system(record: SourceRow) -> list[Turn]:
     """The system turn of a `system` that is a list of blocks; one that is text is read for every dialect."""
     blocks = record.get("system")
-    return [{"role": "system", "content": content_of(blocks)}] if isinstance(blocks, list) and blocks else []
+    return [{"role": "system", "content": join_blocks(blocks)}] if isinstance(blocks, list) and blocks else []
 
 
 def _turns(
-    record: Record, columns: Columns, part: str, read: Callable[[Mapping[str, Any], Columns], list[Turn]]
+    record: SourceRow, columns: Columns, part: str, read: Callable[[Mapping[str, Any], Columns], list[Turn]]
 ) -> list[Turn]:
     out: list[Turn] = []
     path = columns.path(part) or part
@@ -68,7 +67,7 @@ def _role(turn: Mapping[str, Any], columns: Columns) -> str:
     name = turn.get("role")
     if not isinstance(name, str):
         raise DialectError("the turn has no role", code="msg.role")
-    return known_role(name, columns.roles)
+    return to_role(name, columns.roles)
 
 
 def _blocks(turn: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
@@ -79,7 +78,7 @@ def _blocks(turn: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
     if content is None:
         raise DialectError("the turn has no content", code="msg.content")
     if not isinstance(content, list) or not all(isinstance(block, Mapping) for block in content):
-        raise DialectError(f"the content is {kind_of(content)}, not text or blocks", code="msg.type")
+        raise DialectError(f"the content is {describe(content)}, not text or blocks", code="msg.type")
     return content
 
 
@@ -89,7 +88,7 @@ def _anthropic_turn(turn: Mapping[str, Any], columns: Columns) -> list[Turn]:
     blocks = _blocks(turn)
     if blocks is None:
         return [{**turn, "role": role}]
-    made = Gathered(role, rest)
+    made = TurnBuilder(role, rest)
     for block in blocks:
         made.add(_ANTHROPIC_BLOCKS.get(str(block.get("type")), "part"), block)
     return made.done()
@@ -103,7 +102,7 @@ _ANTHROPIC_BLOCKS = {
 }
 
 
-class Gathered:
+class TurnBuilder:
     """The messages that the blocks of one turn become, gathered in the order of the blocks."""
 
     def __init__(self, role: str, rest: Mapping[str, Any]) -> None:
@@ -132,7 +131,7 @@ class Gathered:
         if self.parts or self.calls or self.reasoning:
             turn: Turn = {"role": self.role}
             turn |= {"reasoning_content": "\n\n".join(self.reasoning)} if self.reasoning else {}
-            turn |= {"content": content_of(self.parts)} if self.parts else {}
+            turn |= {"content": join_blocks(self.parts)} if self.parts else {}
             turn |= {"tool_calls": self.calls} if self.calls else {}
             self.out.append({**turn, **self.rest})
         self.parts, self.calls, self.reasoning = [], [], []
@@ -150,21 +149,21 @@ def _tool_use(block: Mapping[str, Any]) -> Turn:
 
 def _tool_result(block: Mapping[str, Any]) -> Turn:
     content = block.get("content")
-    text = "" if content is None else content_of(content) if isinstance(content, list) else content
+    text = "" if content is None else join_blocks(content) if isinstance(content, list) else content
     rest = {
         key: value for key, value in block.items() if key not in ("type", "tool_use_id", "content", "cache_control")
     }
     return {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": text, **rest}
 
 
-def content_of(parts: Sequence[Mapping[str, Any]]) -> Any:
+def join_blocks(parts: Sequence[Mapping[str, Any]]) -> Any:
     """The content that parts make: the text of a lone text part, else the parts, those of text called `text`."""
     named = [{**part, "type": "text"} if isinstance(part.get("text"), str) else dict(part) for part in parts]
     lone = len(named) == 1 and named[0].get("type") == "text"
     return named[0]["text"] if lone else named
 
 
-def anthropic_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_anthropic_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record in whose messages there is a block that only Anthropic has."""
     found = _with_blocks(record, columns, lambda block: block.get("type") in ANTHROPIC or _source(block))
     return found and {**found, **({"system_blocks": "system"} if isinstance(record.get("system"), list) else {})}
@@ -175,7 +174,7 @@ def _source(block: Mapping[str, Any]) -> bool:
 
 
 def _with_blocks(
-    record: Record, columns: Columns, wanted: Callable[[Mapping[str, Any]], bool]
+    record: SourceRow, columns: Columns, wanted: Callable[[Mapping[str, Any]], bool]
 ) -> dict[str, str] | None:
     names = [columns.path("messages")] if columns.path("messages") else [name for name in MESSAGES if name in record]
     turns = next((turns for name in names if name and (turns := turns_at(record, name))), [])
@@ -183,7 +182,7 @@ def _with_blocks(
     blocks = [block for content in contents for block in content]
     if not any(isinstance(block, Mapping) and wanted(block) for block in blocks):
         return None
-    found = messages_parts(record, columns)
+    found = find_messages_parts(record, columns)
     return {part: path for part, path in found.items() if "." not in part} if found else None
 
 
@@ -201,10 +200,10 @@ def responses(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     `output`, a list of items, follows. A reasoning item belongs to the message after it. Calls in a row are one
     message. Raises DialectError `msg.role`, `msg.type`.
     """
-    return by_row(batch, columns, _responses)
+    return convert_rows(batch, columns, _responses)
 
 
-def _responses(record: Record, columns: Columns) -> dict[str, Any]:
+def _responses(record: SourceRow, columns: Columns) -> dict[str, Any]:
     items = [item for part in ("messages", "output") for item in _items(record, columns.path(part))]
     out: list[Turn] = []
     for message, item in enumerate(items):
@@ -213,7 +212,7 @@ def _responses(record: Record, columns: Columns) -> dict[str, Any]:
     return {"messages": out}
 
 
-def _items(record: Record, path: str | None) -> list[Any]:
+def _items(record: SourceRow, path: str | None) -> list[Any]:
     value = value_at(record, path) if path else None
     value = read_literal(value) if isinstance(value, str) else value
     if isinstance(value, str):
@@ -223,7 +222,7 @@ def _items(record: Record, path: str | None) -> list[Any]:
 
 def _add_item(out: list[Turn], item: Any, columns: Columns) -> None:
     if not isinstance(item, Mapping):
-        raise DialectError(f"the item is {kind_of(item)}, not an object", code="msg.type")
+        raise DialectError(f"the item is {describe(item)}, not an object", code="msg.type")
     kind = item.get("type", "message")
     last = out[-1] if out else {}
     open_ = last.get("role") == "assistant" and "content" not in last
@@ -250,11 +249,11 @@ def _add_item(out: list[Turn], item: Any, columns: Columns) -> None:
 
 def _content(turn: Mapping[str, Any]) -> Any:
     blocks = _blocks(turn)
-    return turn["content"] if blocks is None else content_of(blocks) if blocks else ""
+    return turn["content"] if blocks is None else join_blocks(blocks) if blocks else ""
 
 
 def _output(value: Any) -> Any:
-    return content_of(value) if isinstance(value, list) else value
+    return join_blocks(value) if isinstance(value, list) else value
 
 
 def _summary(item: Mapping[str, Any]) -> str:
@@ -264,7 +263,7 @@ def _summary(item: Mapping[str, Any]) -> str:
     )
 
 
-def responses_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_responses_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record whose items or content parts are those of the Responses API."""
     names = (columns.path("messages"),) if columns.path("messages") else ("input", "messages", "conversation")
     path = next((name for name in names if any(map(_is_responses, _listed(record, name)))), None)
@@ -272,10 +271,10 @@ def responses_parts(record: Record, columns: Columns) -> dict[str, str] | None:
         return None
     output = {"output": "output"} if any(map(_is_item, _listed(record, "output"))) else {}
     system = {"system": "instructions"} if isinstance(record.get("instructions"), str) else {}
-    return {"messages": path, **output, **side_parts(record, columns), **system}
+    return {"messages": path, **output, **find_side_parts(record, columns), **system}
 
 
-def _listed(record: Record, name: str | None) -> list[Any]:
+def _listed(record: SourceRow, name: str | None) -> list[Any]:
     value = value_at(record, name) if name else None
     value = read_literal(value) if isinstance(value, str) else value
     return value if isinstance(value, list) else []
@@ -304,7 +303,7 @@ def llamafactory(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Raises DialectError `msg.role`, `msg.type`.
     """
     names = [name for name in ("messages", "chosen", "rejected") if columns.path(name)]
-    return by_row(
+    return convert_rows(
         batch,
         columns,
         lambda record, columns: {name: _turns(record, columns, name, _llamafactory_turn) for name in names},
@@ -314,10 +313,10 @@ def llamafactory(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 def _llamafactory_turn(turn: Mapping[str, Any], columns: Columns) -> list[Turn]:
     role = _role(turn, columns)
     rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
-    made = Gathered(role, rest)
+    made = TurnBuilder(role, rest)
     for block in _blocks(turn) or []:
         kind, value = block.get("type"), block.get("value")
-        calls = calls_in(value, columns) if kind == "tool_call" and isinstance(value, str) else None
+        calls = parse_calls(value, columns) if kind == "tool_call" and isinstance(value, str) else None
         if calls:
             for call in calls:
                 made.add("call", call)
@@ -328,14 +327,14 @@ def _llamafactory_turn(turn: Mapping[str, Any], columns: Columns) -> list[Turn]:
     return made.done()
 
 
-def llamafactory_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_llamafactory_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record whose content is a list of typed values."""
     if any(name in record for name in ("chosen_messages", "rejected_messages")):
         found = {"chosen": "chosen_messages", "rejected": "rejected_messages"}
     else:
         found = {"messages": columns.path("messages") or "messages"}
     turns = [turn for path in found.values() for turn in turns_at(record, path) or [{}]]
-    return {**found, **side_parts(record, columns)} if all(map(_has_values, turns)) else None
+    return {**found, **find_side_parts(record, columns)} if all(map(_has_values, turns)) else None
 
 
 def _has_values(turn: Mapping[str, Any]) -> bool:
@@ -352,21 +351,21 @@ def _has_values(turn: Mapping[str, Any]) -> bool:
 DIALECTS = {
     "llamafactory": Dialect(
         llamafactory,
-        llamafactory_parts,
+        find_llamafactory_parts,
         "messages with typed content blocks (LLaMA-Factory v1)",
         rank=135,
         parts=frozenset({"messages", "chosen", "rejected"}),
     ),
     "anthropic": Dialect(
         anthropic,
-        anthropic_parts,
+        find_anthropic_parts,
         "Anthropic messages with content blocks",
         rank=250,
         covers=frozenset({"messages"}),
     ),
     "responses": Dialect(
         responses,
-        responses_parts,
+        find_responses_parts,
         "OpenAI Responses API items",
         rank=260,
         covers=frozenset({"messages"}),

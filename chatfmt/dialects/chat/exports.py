@@ -9,12 +9,13 @@ import pyarrow as pa
 
 from ...errors import DialectError, located
 from ...field_path import value_at
+from ...schema import Turn
 from ..dialect import Dialect
-from ..kit.columns import Columns, Record, kind_of
+from ..kit.columns import Columns, SourceRow, describe
 from ..kit.literals import read_literal
-from ..kit.output import by_row
-from ..kit.roles import known_role
-from .content_blocks import Turn, content_of
+from ..kit.output import convert_rows
+from ..kit.roles import to_role
+from .content_blocks import join_blocks
 
 
 def gemini(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -32,16 +33,16 @@ def gemini(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Parts that are thoughts become `reasoning_content`; other parts (images) stay parts. The names are read in
     camelCase and in snake_case. Function declarations become `tools`. Raises DialectError `msg.role`, `msg.type`.
     """
-    return by_row(batch, columns, _gemini)
+    return convert_rows(batch, columns, _gemini)
 
 
-def _gemini(record: Record, columns: Columns) -> dict[str, Any]:
+def _gemini(record: SourceRow, columns: Columns) -> dict[str, Any]:
     system = _either(record, "systemInstruction", "system_instruction")
     first = [{"role": "system", "content": _texts(system)}] if system else []
     contents = value_at(record, columns.path("messages") or "contents")
     contents = read_literal(contents) if isinstance(contents, str) else contents
     if not isinstance(contents, list):
-        raise DialectError(f"`contents` is {kind_of(contents)}, not a list", code="col.type")
+        raise DialectError(f"`contents` is {describe(contents)}, not a list", code="col.type")
     turns: list[Turn] = []
     for message, content in enumerate(contents):
         with located(message=message):
@@ -60,20 +61,20 @@ def _texts(system: Any) -> Any:
     parts = [parts] if isinstance(parts, Mapping) else parts
     if not isinstance(parts, list):
         raise DialectError("`systemInstruction` has no parts", code="col.type")
-    return content_of(parts)
+    return join_blocks(parts)
 
 
 def _gemini_turns(content: Any, columns: Columns) -> list[Turn]:
     parts = content.get("parts") if isinstance(content, Mapping) else None
     if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
         raise DialectError("the turn has no list of parts", code="msg.type")
-    role = known_role(str(content.get("role", "user")), columns.roles)
+    role = to_role(str(content.get("role", "user")), columns.roles)
     thoughts = [part["text"] for part in parts if part.get("thought") is True and isinstance(part.get("text"), str)]
     calls = [call for part in parts if (call := _either(part, "functionCall", "function_call"))]
     results = [result for part in parts if (result := _either(part, "functionResponse", "function_response"))]
     plain = [part for part in parts if part.get("thought") is not True and not _is_function(part)]
     turn: Turn = {"role": role} | ({"reasoning_content": "".join(thoughts)} if thoughts else {})
-    turn |= {"content": content_of(plain)} if plain else {}
+    turn |= {"content": join_blocks(plain)} if plain else {}
     turn |= {"tool_calls": [_gemini_call(call) for call in calls]} if calls else {}
     return [_gemini_result(result) for result in results] + ([turn] if len(turn) > 1 or not results else [])
 
@@ -91,7 +92,7 @@ def _gemini_result(result: Mapping[str, Any]) -> Turn:
     return {"role": "tool", "name": result.get("name"), "content": result.get("response")}
 
 
-def _declarations(record: Record) -> list[Any] | None:
+def _declarations(record: SourceRow) -> list[Any] | None:
     """The functions that Gemini's `tools` declare, as specifications; None if there are none."""
     groups = read_literal(record["tools"]) if isinstance(record.get("tools"), str) else record.get("tools")
     found = [
@@ -102,7 +103,7 @@ def _declarations(record: Record) -> list[Any] | None:
     return found or None
 
 
-def gemini_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_gemini_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with contents of parts."""
     path = columns.path("messages") or "contents"
     contents = value_at(record, path)
@@ -126,10 +127,10 @@ def chatgpt_export(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Nodes without a message, and messages that the product hides, are no turns. What is sent to a tool becomes a tool
     call with its text as arguments, thoughts become `reasoning_content`. Raises DialectError `msg.role`, `msg.type`.
     """
-    return by_row(batch, columns, _chatgpt_export)
+    return convert_rows(batch, columns, _chatgpt_export)
 
 
-def _chatgpt_export(record: Record, columns: Columns) -> dict[str, Any]:
+def _chatgpt_export(record: SourceRow, columns: Columns) -> dict[str, Any]:
     nodes = value_at(record, columns.path("mapping") or "mapping")
     turns: list[Turn] = []
     for message, node in enumerate(_path(nodes, record.get("current_node"))):
@@ -158,7 +159,7 @@ def _chatgpt_turn(message: Mapping[str, Any], columns: Columns) -> Turn | None:
         return None
     if content.get("content_type") in ("user_editable_context", "model_editable_context", "reasoning_recap"):
         return None
-    role = known_role(str(author.get("role")), columns.roles)
+    role = to_role(str(author.get("role")), columns.roles)
     if content.get("content_type") == "thoughts":
         thoughts = [thought.get("content") or "" for thought in content.get("thoughts") or []]
         return {"role": role, "reasoning_content": "\n\n".join(thoughts)}
@@ -183,7 +184,7 @@ def _chatgpt_content(content: Mapping[str, Any]) -> Any:
     return [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
 
 
-def chatgpt_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_chatgpt_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a tree of nodes by name."""
     nodes = value_at(record, columns.path("mapping") or "mapping")
     nodes = nodes if isinstance(nodes, Mapping) else {}
@@ -197,14 +198,14 @@ def chatgpt_parts(record: Record, columns: Columns) -> dict[str, str] | None:
 DIALECTS = {
     "chatgpt-export": Dialect(
         chatgpt_export,
-        chatgpt_parts,
+        find_chatgpt_parts,
         "conversation trees of a ChatGPT data export",
         rank=230,
         parts=frozenset({"mapping"}),
     ),
     "gemini": Dialect(
         gemini,
-        gemini_parts,
+        find_gemini_parts,
         "Gemini `contents` with parts",
         rank=240,
     ),

@@ -29,19 +29,19 @@ from ...turn_columns import (
 )
 from ..dialect import Dialect
 from ..kit.columns import (
-    LEFT_OUT,
     MESSAGES,
+    SKIP_HINT,
     Columns,
-    Record,
+    SourceRow,
+    ambiguous_part,
     column,
-    first_true,
-    kind_of,
-    label_of,
-    side_parts,
+    describe,
+    find_label,
+    find_side_parts,
+    index_of_true,
+    read_bools,
+    read_text,
     text_columns,
-    text_part,
-    truth_part,
-    two_fit,
 )
 from ..kit.literals import read_literal
 from ..kit.output import conversation_batch
@@ -68,9 +68,9 @@ def messages(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     columns `system` and `tools` are read beside it, and a `label` that is true or false (unpaired preference).
     Raises DialectError `msg.role`, `msg.content`, `msg.type`, `col.missing`, `col.null`.
     """
-    own: dict[str, pa.Array] = {"messages": required_turns(batch, columns, "messages")}
+    own: dict[str, pa.Array] = {"messages": read_required_turns(batch, columns, "messages")}
     if columns.path("label") is not None:
-        own["label"] = truth_part(batch, columns, "label")
+        own["label"] = read_bools(batch, columns, "label")
     return conversation_batch(batch, columns, own)
 
 
@@ -82,11 +82,11 @@ def conversational(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     Raises DialectError as `messages` does.
     """
-    own: dict[str, pa.Array] = {"prompt": required_turns(batch, columns, "prompt")}
+    own: dict[str, pa.Array] = {"prompt": read_required_turns(batch, columns, "prompt")}
     if columns.path("completion") is not None:
-        own["completion"] = required_turns(batch, columns, "completion")
+        own["completion"] = read_required_turns(batch, columns, "completion")
     if columns.path("label") is not None:
-        own["label"] = truth_part(batch, columns, "label")
+        own["label"] = read_bools(batch, columns, "label")
     return conversation_batch(batch, columns, own)
 
 
@@ -98,11 +98,13 @@ def answered_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     Raises DialectError as `messages` does.
     """
-    answer = stack([("assistant", text_part(batch, columns, "completion"))])
-    return conversation_batch(batch, columns, {"messages": concat(required_turns(batch, columns, "prompt"), answer)})
+    answer = stack([("assistant", read_text(batch, columns, "completion"))])
+    return conversation_batch(
+        batch, columns, {"messages": concat(read_required_turns(batch, columns, "prompt"), answer)}
+    )
 
 
-def required_turns(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
+def read_required_turns(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
     """The messages column of a part that every row must have; raises DialectError `col.missing` or `col.null`."""
     path = columns.path(part) or next((name for name in MESSAGES if name in batch.schema.names), None)
     values = column(batch, path)
@@ -117,8 +119,8 @@ def required_turns(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.Lis
     if lists.null_count:
         raise DialectError(
             f"column `{path}` is null",
-            hint=LEFT_OUT,
-            at=Location(row=first_true(lists.is_null())),
+            hint=SKIP_HINT,
+            at=Location(row=index_of_true(lists.is_null())),
             code="col.null",
         )
     return lists
@@ -132,12 +134,12 @@ def read_turns(values: pa.Array, columns: Columns, name: str) -> pa.ListArray:
     lists = to_turns(values, name)
     turns = lists.flatten()
     if turns.null_count:
-        raise DialectError("the turn is null", at=location_of(lists, first_true(turns.is_null())), code="msg.type")
+        raise DialectError("the turn is null", at=location_of(lists, index_of_true(turns.is_null())), code="msg.type")
     if not len(turns):
         return with_turns(lists, json_columns.encode_conversations([]).flatten())
     fields = fields_of(turns)
     fields = {key: field for key, field in fields.items() if field.null_count < len(field) or key == schema.KEYS}
-    return with_turns(lists, struct_of(read_fields(fields, lists, columns)))
+    return with_turns(lists, struct_of(to_message_fields(fields, lists, columns)))
 
 
 def to_turns(values: pa.Array, name: str) -> pa.ListArray:
@@ -163,24 +165,24 @@ def plain_values(values: pa.Array) -> list[Any]:
 def _turns_value(value: Any, name: str, row: int) -> list[dict[str, Any]]:
     turns = [value] if isinstance(value, dict) else value
     if not isinstance(turns, list):
-        raise DialectError(f"column `{name}` holds {kind_of(value)}, not turns", at=Location(row=row), code="col.type")
+        raise DialectError(f"column `{name}` holds {describe(value)}, not turns", at=Location(row=row), code="col.type")
     for message, turn in enumerate(turns):
         if not isinstance(turn, dict):
             raise DialectError(
-                f"the turn is {kind_of(turn)}, not an object", at=Location(row=row, message=message), code="msg.type"
+                f"the turn is {describe(turn)}, not an object", at=Location(row=row, message=message), code="msg.type"
             )
     return turns
 
 
-def key_of(names: Sequence[str], wanted: Sequence[str], mapped: str | None) -> str | None:
+def find_key(names: Sequence[str], wanted: Sequence[str], mapped: str | None) -> str | None:
     """The key of a turn that plays a part: the mapped one, else the first of `wanted`."""
     return mapped if mapped in names else next((name for name in wanted if name in names), None)
 
 
-def read_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, columns: Columns) -> dict[str, pa.Array]:
+def to_message_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, columns: Columns) -> dict[str, pa.Array]:
     """The fields of flattened turns as fields of messages: renamed, roles mapped, calls read, the rest as JSON."""
-    role_key = key_of(tuple(fields), ROLE_KEYS, columns.fields.get("messages.role"))
-    content_key = key_of(tuple(fields), CONTENT_KEYS, columns.fields.get("messages.content"))
+    role_key = find_key(tuple(fields), ROLE_KEYS, columns.fields.get("messages.role"))
+    content_key = find_key(tuple(fields), CONTENT_KEYS, columns.fields.get("messages.content"))
     roles, calls = _roles(fields, role_key, lists, columns)
     renames = {role_key: "role", content_key: "content"}
     out = {} if role_key else {"role": roles}
@@ -248,7 +250,7 @@ def _check_content(fields: Mapping[str, pa.Array], calls: pa.Array, lists: pa.Li
         if name in fields:
             whole = pc.or_(whole, fields[name].is_valid())
     if not pc.all(whole).as_py():
-        bad = first_true(pc.invert(whole))
+        bad = index_of_true(pc.invert(whole))
         raise DialectError(
             "the turn has no content",
             hint='an empty text is "", not null',
@@ -264,15 +266,15 @@ def _check_json_content(content: pa.Array, roles: pa.StringArray, lists: pa.List
     fine = pc.or_(fine, pc.and_(pc.equal(first, "{"), pc.equal(roles, "tool")))
     fine = pc.or_(fine, pc.equal(content, "null")).fill_null(True)
     if not pc.all(fine).as_py():
-        bad = first_true(pc.invert(fine))
+        bad = index_of_true(pc.invert(fine))
         value = json_columns.loads(content[bad].as_py())
-        raise DialectError(f"the content is {kind_of(value)}, not text", at=location_of(lists, bad), code="msg.type")
+        raise DialectError(f"the content is {describe(value)}, not text", at=location_of(lists, bad), code="msg.type")
     blocks = pc.match_substring_regex(content, _BLOCKS).fill_null(False)
     if pc.any(blocks).as_py():
         raise DialectError(
             "the content has blocks for tools, as Anthropic's API writes them",
             hint="--dialect anthropic",
-            at=location_of(lists, first_true(blocks)),
+            at=location_of(lists, index_of_true(blocks)),
             code="msg.type",
         )
 
@@ -295,7 +297,7 @@ def _with_keys(fields: dict[str, pa.Array], renames: Mapping[str, str]) -> dict[
     return {**fields, schema.KEYS: keys}
 
 
-def turns_at(record: Record, path: str) -> list[dict[str, Any]] | None:
+def turns_at(record: SourceRow, path: str) -> list[dict[str, Any]] | None:
     """The turns at a path of a record, read if they are written as text; None if there are none."""
     value = value_at(record, path)
     if isinstance(value, str):
@@ -305,13 +307,13 @@ def turns_at(record: Record, path: str) -> list[dict[str, Any]] | None:
     return value if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value) else None
 
 
-def keys_of_turns(turns: Sequence[Mapping[str, Any]] | None, columns: Columns) -> dict[str, str] | None:
+def find_turn_keys(turns: Sequence[Mapping[str, Any]] | None, columns: Columns) -> dict[str, str] | None:
     """The inner keys (`messages.role`, `messages.content`) of turns, None if they are not turns with roles."""
     if not turns:
         return None
     names = tuple(dict.fromkeys(key for turn in turns for key in turn))
-    role = key_of(names, ROLE_KEYS, columns.fields.get("messages.role"))
-    content = key_of(names, CONTENT_KEYS, columns.fields.get("messages.content"))
+    role = find_key(names, ROLE_KEYS, columns.fields.get("messages.role"))
+    content = find_key(names, CONTENT_KEYS, columns.fields.get("messages.content"))
     if role is None and columns.turn_roles:
         return {"messages.content": content} if content else None
     if role is None or (content is None and not any(key in names for key in INSTEAD_OF_CONTENT)):
@@ -319,19 +321,19 @@ def keys_of_turns(turns: Sequence[Mapping[str, Any]] | None, columns: Columns) -
     return {"messages.role": role, **({"messages.content": content} if content else {})}
 
 
-def messages_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_messages_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a conversation in one column; raises NoDialect for two different ones."""
     mapped = columns.path("messages")
     names = [mapped] if mapped else [name for name in MESSAGES if name in record] or _other_lists(record)
     many = {name: turns_at(record, name) for name in names}
-    found = {name: keys for name, turns in many.items() if (keys := keys_of_turns(turns, columns))}
+    found = {name: keys for name, turns in many.items() if (keys := find_turn_keys(turns, columns))}
     if not found:
         return None
     path, keys = next(iter(found.items()))
     if any(many[other] != many[path] for other in found):
-        raise two_fit(list(found), "messages")
-    label = {"label": named} if (named := label_of(record, columns)) else {}
-    return {"messages": path, **keys, **label, **side_parts(record, columns)}
+        raise ambiguous_part(list(found), "messages")
+    label = {"label": named} if (named := find_label(record, columns)) else {}
+    return {"messages": path, **keys, **label, **find_side_parts(record, columns)}
 
 
 _NOT_CONVERSATIONS = frozenset({
@@ -340,26 +342,26 @@ _NOT_CONVERSATIONS = frozenset({
 })  # fmt: skip
 
 
-def _other_lists(record: Record) -> list[str]:
+def _other_lists(record: SourceRow) -> list[str]:
     """Columns of any other name that could hold a conversation, by their type."""
     return [name for name, value in record.items() if isinstance(value, list) and name not in _NOT_CONVERSATIONS]
 
 
-def sharegpt_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_sharegpt_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record whose turns say `from` and `value`."""
-    found = messages_parts(record, columns)
+    found = find_messages_parts(record, columns)
     return found if found and found.get("messages.role") == "from" else None
 
 
-def speaker_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_speaker_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record whose turns name a speaker or carry no role (with --roles)."""
-    found = messages_parts(record, columns)
+    found = find_messages_parts(record, columns)
     return found if found and found.get("messages.role") not in ("role", "from") else None
 
 
-def openai_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_openai_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record whose turns say `role`, unless their answer is in a column of its own."""
-    found = messages_parts(record, columns) if columns.path("messages") or not _has_target(record) else None
+    found = find_messages_parts(record, columns) if columns.path("messages") or not _has_target(record) else None
     return found if found and found.get("messages.role") == "role" else None
 
 
@@ -367,73 +369,73 @@ TARGETS = {"conversation_json": "target_json", "conversations_json": "target_jso
 """Columns of turns written as JSON, and the column of the answer to them, text or turns."""
 
 
-def _has_target(record: Record) -> bool:
+def _has_target(record: SourceRow) -> bool:
     """Whether turns written as JSON have their answer beside them."""
     return any(record.get(turns) is not None and record.get(target) is not None for turns, target in TARGETS.items())
 
 
-def _prompt_and_answer(record: Record, columns: Columns) -> tuple[str, str]:
+def _prompt_and_answer(record: SourceRow, columns: Columns) -> tuple[str, str]:
     """The columns of a prompt of turns and of the turns that answer it."""
     found = next(((turns, target) for turns, target in TARGETS.items() if record.get(turns)), ("", ""))
     named = found if _has_target(record) else ("prompt", "completion")
     return columns.path("prompt") or named[0], columns.path("completion") or named[1]
 
 
-def conversational_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_conversational_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a prompt of turns and, at most, an answer of turns."""
     prompt, completion = _prompt_and_answer(record, columns)
-    keys = keys_of_turns(turns_at(record, prompt), columns)
+    keys = find_turn_keys(turns_at(record, prompt), columns)
     if keys is None or any(name in record for name in ("chosen", "rejected")):
         return None
-    found = {"prompt": prompt, **keys, **side_parts(record, columns)}
+    found = {"prompt": prompt, **keys, **find_side_parts(record, columns)}
     if value_at(record, completion) is None:
         return found if not text_columns(record, ANSWERS) else None
-    if keys_of_turns(turns_at(record, completion), columns) is None:
+    if find_turn_keys(turns_at(record, completion), columns) is None:
         return None
-    label = {"label": named} if (named := label_of(record, columns)) else {}
+    label = {"label": named} if (named := find_label(record, columns)) else {}
     return {**found, "completion": completion, **label}
 
 
 ANSWERS = ("output", "response", "completion", "target", "answer", "target_json")
 
 
-def answered_turns_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_answered_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a prompt of turns and an answer of text."""
     mapped = columns.path("prompt")
     names = (mapped,) if mapped else ("prompt", "input", "context", "question", *TARGETS)
-    prompt = next((name for name in names if keys_of_turns(turns_at(record, name), columns)), None)
+    prompt = next((name for name in names if find_turn_keys(turns_at(record, name), columns)), None)
     completion = columns.path("completion") or next(iter(text_columns(record, ANSWERS)), None)
     if prompt is None or completion is None or not isinstance(value_at(record, completion), str):
         return None
-    keys = keys_of_turns(turns_at(record, prompt), columns) or {}
-    return {"prompt": prompt, "completion": completion, **keys, **side_parts(record, columns)}
+    keys = find_turn_keys(turns_at(record, prompt), columns) or {}
+    return {"prompt": prompt, "completion": completion, **keys, **find_side_parts(record, columns)}
 
 
 DIALECTS = {
     "messages": Dialect(
         messages,
-        openai_parts,
+        find_openai_parts,
         "turns with `role` and `content`",
         rank=300,
         parts=frozenset({"messages", "label"}),
     ),
     "sharegpt": Dialect(
         messages,
-        sharegpt_parts,
+        find_sharegpt_parts,
         "turns with `from` and `value`",
         rank=310,
         parts=frozenset({"messages", "label"}),
     ),
     "speakers": Dialect(
         messages,
-        speaker_parts,
+        find_speaker_parts,
         "turns with a speaker and a text",
         rank=320,
         parts=frozenset({"messages", "label"}),
     ),
     "conversational": Dialect(
         conversational,
-        conversational_parts,
+        find_conversational_parts,
         "a prompt and a completion, each a list of messages",
         rank=360,
         parts=frozenset({"prompt", "completion", "label"}),
@@ -441,7 +443,7 @@ DIALECTS = {
     ),
     "answered-turns": Dialect(
         answered_turns,
-        answered_turns_parts,
+        find_answered_turns_parts,
         "a list of messages and a text that answers it",
         rank=370,
         parts=frozenset({"prompt", "completion"}),

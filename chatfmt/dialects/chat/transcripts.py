@@ -15,15 +15,14 @@ from msgspec import Struct
 
 from ...errors import DialectError
 from ...field_path import value_at
+from ...schema import Turn
 from ..dialect import Dialect
-from ..kit.columns import MESSAGES, Columns, Record, kind_of, side_parts
-from ..kit.output import by_row
-from ..kit.roles import known_role
-
-Turn = dict[str, Any]
+from ..kit.columns import MESSAGES, Columns, SourceRow, describe, find_side_parts
+from ..kit.output import convert_rows
+from ..kit.roles import to_role
 
 
-class Format(Struct, frozen=True):
+class TextFormat(Struct, frozen=True):
     """A rendered form: `start` matches where a turn begins (group 1 is its role), `end` what closes one.
 
     With `preamble` a text before the first turn is what the system says.
@@ -43,20 +42,20 @@ def transcript(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}`
 
     Exactly the delimiters are taken away: the marks, the line break that a format puts after a role, and the line
-    breaks between turns. The formats are those of FORMATS, the most specific first; the option `format` names one.
+    breaks between turns. The formats are those of TEXT_FORMATS, the most specific first; the option `format` names one.
     Raises DialectError `msg.role`, and `msg.type` for a text in none of the formats.
     """
-    return by_row(batch, columns, _transcript)
+    return convert_rows(batch, columns, _transcript)
 
 
-def _transcript(record: Record, columns: Columns) -> dict[str, Any]:
+def _transcript(record: SourceRow, columns: Columns) -> dict[str, Any]:
     path = columns.path("text") or "text"
     text = value_at(record, path)
     if not isinstance(text, str):
         raise DialectError(
-            f"column `{path}` is {kind_of(text)}, not text", code="col.null" if text is None else "col.type"
+            f"column `{path}` is {describe(text)}, not text", code="col.null" if text is None else "col.type"
         )
-    turns = turns_of(text, columns)
+    turns = parse_transcript(text, columns)
     if turns is None:
         raise DialectError(
             f"column `{path}` does not begin with a turn", hint="--dialect text leaves it as it is", code="msg.type"
@@ -64,18 +63,18 @@ def _transcript(record: Record, columns: Columns) -> dict[str, Any]:
     return {"messages": turns}
 
 
-def turns_of(text: str, columns: Columns) -> list[Turn] | None:
+def parse_transcript(text: str, columns: Columns) -> list[Turn] | None:
     """The messages in a rendered text, None if it is in none of the formats; raises DialectError `msg.role`."""
-    wanted = columns.option("format", "auto", "auto", *READERS)
-    names = READERS if wanted == "auto" else {wanted: READERS[wanted]}
+    wanted = columns.option("format", "auto", "auto", *PARSERS)
+    names = PARSERS if wanted == "auto" else {wanted: PARSERS[wanted]}
     for read in names.values():
         turns = read(text)
         if turns:
-            return [{**turn, "role": known_role(turn["role"], columns.roles)} for turn in turns]
+            return [{**turn, "role": to_role(turn["role"], columns.roles)} for turn in turns]
     return None
 
 
-def _cut(form: Format, text: str) -> list[Turn] | None:
+def _cut(form: TextFormat, text: str) -> list[Turn] | None:
     """The turns of a text in one format; None if the text does not begin with one, or has an end before a start."""
     body = text.removeprefix(form.bos)
     found = list(form.start.finditer(body))
@@ -90,11 +89,11 @@ def _cut(form: Format, text: str) -> list[Turn] | None:
     ]
 
 
-def _named(form: Format, role: str) -> str:
+def _named(form: TextFormat, role: str) -> str:
     return role if form.roles is None else form.roles.get(role.lower(), role)
 
 
-def _inner(form: Format, text: str) -> str:
+def _inner(form: TextFormat, text: str) -> str:
     """The content of a turn: up to what closes it; where nothing does, without the line breaks before the next turn."""
     if form.end is None:
         return text
@@ -139,35 +138,35 @@ def _alpaca(text: str) -> list[Turn] | None:
 
 _TURNS = {"human": "user", "user": "user", "assistant": "assistant", "ai": "assistant", "system": "system"}
 _USR = {"usr": "user", "bot": "assistant", "sys": "system"}
-FORMATS: dict[str, Format] = {
-    "chatml": Format(re.compile(r"<\|im_start\|>[ \t]*([\w-]+)[ \t]*\n?"), re.compile(r"<\|im_end\|>")),
-    "llama-3": Format(re.compile(r"<\|start_header_id\|>\s*(\w+)\s*<\|end_header_id\|>(?:\n\n|\s)?"),
+TEXT_FORMATS: dict[str, TextFormat] = {
+    "chatml": TextFormat(re.compile(r"<\|im_start\|>[ \t]*([\w-]+)[ \t]*\n?"), re.compile(r"<\|im_end\|>")),
+    "llama-3": TextFormat(re.compile(r"<\|start_header_id\|>\s*(\w+)\s*<\|end_header_id\|>(?:\n\n|\s)?"),
                       re.compile(r"<\|(?:eot|eom)_id\|>"), "<|begin_of_text|>"),
-    "gemma": Format(re.compile(r"<start_of_turn>[ \t]*(\w+)\n?"), re.compile(r"<end_of_turn>"), "<bos>",
+    "gemma": TextFormat(re.compile(r"<start_of_turn>[ \t]*(\w+)\n?"), re.compile(r"<end_of_turn>"), "<bos>",
                     {"model": "assistant"}),
-    "phi": Format(re.compile(r"<\|(system|user|assistant)\|>\n?(?=.*?<\|end\|>)", re.DOTALL),
+    "phi": TextFormat(re.compile(r"<\|(system|user|assistant)\|>\n?(?=.*?<\|end\|>)", re.DOTALL),
                   re.compile(r"<\|end\|>"), "<s>"),
-    "zephyr": Format(re.compile(r"<\|(system|user|assistant)\|>\n"), re.compile(r"(?:</s>|<\|endoftext\|>)?\n?\Z")),
-    "baize": Format(re.compile(r"\[\|(Human|AI)\|\] ?"), re.compile(r"\n?\Z"), "", _TURNS),
-    "usr-bot": Format(re.compile(r"<(usr|bot|sys)>[ \t]?"), re.compile(r"(?:</(?:usr|bot|sys)>)?\n?\Z"), "", _USR),
-    "guanaco": Format(re.compile(r"### ?(Human|Assistant|System) ?:[ \t]?"), re.compile(r"\n?\Z"), "", _TURNS),
-    "vicuna": Format(re.compile(r"(?:(?<=\n)|(?<=</s>)|(?<= )|^)(USER|ASSISTANT|SYSTEM): ?"),
+    "zephyr": TextFormat(re.compile(r"<\|(system|user|assistant)\|>\n"), re.compile(r"(?:</s>|<\|endoftext\|>)?\n?\Z")),
+    "baize": TextFormat(re.compile(r"\[\|(Human|AI)\|\] ?"), re.compile(r"\n?\Z"), "", _TURNS),
+    "usr-bot": TextFormat(re.compile(r"<(usr|bot|sys)>[ \t]?"), re.compile(r"(?:</(?:usr|bot|sys)>)?\n?\Z"), "", _USR),
+    "guanaco": TextFormat(re.compile(r"### ?(Human|Assistant|System) ?:[ \t]?"), re.compile(r"\n?\Z"), "", _TURNS),
+    "vicuna": TextFormat(re.compile(r"(?:(?<=\n)|(?<=</s>)|(?<= )|^)(USER|ASSISTANT|SYSTEM): ?"),
                      re.compile(r" ?(?:</s>)?\n?\Z"), "<s>", _TURNS, preamble=True),
-    "hh": Format(re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?"), None, "", _TURNS),
+    "hh": TextFormat(re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?"), None, "", _TURNS),
 }  # fmt: skip
 """Formats whose turns all look alike; sources: the chat templates of those models and the cards of their data sets."""
 
 
-def _reader(form: Format) -> Callable[[str], list[Turn] | None]:
+def _reader(form: TextFormat) -> Callable[[str], list[Turn] | None]:
     return lambda text: _cut(form, text)
 
 
-READERS: dict[str, Callable[[str], list[Turn] | None]] = {
-    **{name: _reader(form) for name, form in FORMATS.items()}, "llama-2": _llama2, "alpaca": _alpaca,
+PARSERS: dict[str, Callable[[str], list[Turn] | None]] = {
+    **{name: _reader(form) for name, form in TEXT_FORMATS.items()}, "llama-2": _llama2, "alpaca": _alpaca,
 }  # fmt: skip
 
 
-def transcript_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_transcript_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The part of a record with a column of rendered text, `text` or one of those for conversations."""
     mapped = columns.path("text") or columns.path("messages")
     names = (mapped,) if mapped else ("text", *MESSAGES)
@@ -176,14 +175,14 @@ def transcript_parts(record: Record, columns: Columns) -> dict[str, str] | None:
         if isinstance(text, str) and _speaks(text, columns):
             return {
                 "text": name,
-                **{part: path for part, path in side_parts(record, columns).items() if part == "tools"},
+                **{part: path for part, path in find_side_parts(record, columns).items() if part == "tools"},
             }
     return None
 
 
 def _speaks(text: str, columns: Columns) -> bool:
     try:
-        turns = turns_of(text, columns)
+        turns = parse_transcript(text, columns)
     except DialectError:
         return False
     return turns is not None and (len(turns) > 1 or turns[0]["role"] == "user")
@@ -202,24 +201,24 @@ def hh(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     The text is cut at `\n\nHuman:` and `\n\nAssistant:` and one blank after them, nowhere else. The prompt is all turns
     that both sides begin with, the last turn of each side left to it. Raises DialectError `msg.type`.
     """
-    return by_row(batch, columns, _hh)
+    return convert_rows(batch, columns, _hh)
 
 
-def _hh(record: Record, columns: Columns) -> dict[str, Any]:
+def _hh(record: SourceRow, columns: Columns) -> dict[str, Any]:
     chosen, rejected = (_hh_turns(record, columns.path(part) or part) for part in ("chosen", "rejected"))
     most = min(len(chosen), len(rejected)) - 1
     shared = next((place for place in range(most) if chosen[place] != rejected[place]), most)
     return {"prompt": chosen[:shared] or None, "chosen": chosen[shared:], "rejected": rejected[shared:]}
 
 
-def _hh_turns(record: Record, path: str) -> list[Turn]:
-    turns = hh_turns(value_at(record, path))
+def _hh_turns(record: SourceRow, path: str) -> list[Turn]:
+    turns = parse_hh(value_at(record, path))
     if turns is None:
         raise DialectError(f"column `{path}` does not begin with `\\n\\nHuman:`", code="msg.type")
     return turns
 
 
-def hh_turns(text: Any) -> list[Turn] | None:
+def parse_hh(text: Any) -> list[Turn] | None:
     """The turns of a dialogue in hh-rlhf's form, None if it is in another."""
     if not isinstance(text, str) or HH.match(text) is None:
         return None
@@ -229,16 +228,16 @@ def hh_turns(text: Any) -> list[Turn] | None:
     ]
 
 
-def hh_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_hh_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record whose chosen and rejected texts are dialogues."""
     found = {part: columns.path(part) or part for part in ("chosen", "rejected")}
-    return found if all(hh_turns(value_at(record, path)) for path in found.values()) else None
+    return found if all(parse_hh(value_at(record, path)) for path in found.values()) else None
 
 
 DIALECTS = {
     "hh": Dialect(
         hh,
-        hh_parts,
+        find_hh_parts,
         "chosen and rejected dialogues as plain text (hh-rlhf)",
         rank=130,
         parts=frozenset({"chosen", "rejected"}),
@@ -246,7 +245,7 @@ DIALECTS = {
     ),
     "transcript": Dialect(
         transcript,
-        transcript_parts,
+        find_transcript_parts,
         "text rendered with a chat template",
         rank=480,
         parts=frozenset({"text", "messages"}),

@@ -16,9 +16,9 @@ import pyarrow as pa
 from ...errors import DialectError, located
 from ...field_path import value_at
 from ..dialect import Dialect
-from ..kit.columns import Columns, Record, kind_of, records_of
-from ..kit.output import Row, by_row, from_rows
-from ..kit.roles import known_role
+from ..kit.columns import Columns, SourceRow, describe, records_of
+from ..kit.output import Row, convert_rows, to_batch
+from ..kit.roles import to_role
 
 Node = Mapping[str, Any]
 
@@ -33,14 +33,14 @@ def oasst_trees(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     A path may end with the user, where nobody has answered yet. Raises DialectError `msg.role`, `msg.type`.
     """
-    return by_row(batch, columns, _tree)
+    return convert_rows(batch, columns, _tree)
 
 
-def _tree(record: Record, columns: Columns) -> Sequence[Row]:
+def _tree(record: SourceRow, columns: Columns) -> Sequence[Row]:
     path = columns.path("tree") or "prompt"
     root = value_at(record, path)
     if not isinstance(root, Mapping):
-        raise DialectError(f"column `{path}` is {kind_of(root)}, not a message with replies", code="col.type")
+        raise DialectError(f"column `{path}` is {describe(root)}, not a message with replies", code="col.type")
     return _conversations(root, columns)
 
 
@@ -99,10 +99,10 @@ def _turns(path: Sequence[Node], columns: Columns) -> list[dict[str, Any]]:
     for message, node in enumerate(path):
         if not isinstance(node.get("text"), str):
             raise DialectError(f"the message of turn {message} has no text", code="msg.content")
-    return [{"role": known_role(str(node.get("role")), columns.roles), "content": node["text"]} for node in path]
+    return [{"role": to_role(str(node.get("role")), columns.roles), "content": node["text"]} for node in path]
 
 
-def oasst_trees_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_oasst_trees_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The part of a record with a message that has replies."""
     path = columns.path("tree") or "prompt"
     root = value_at(record, path)
@@ -139,10 +139,10 @@ def oasst_rows(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
             made = _conversations(nodes[name], columns)
         found += made
         rows += [order[name]] * len(made)
-    return from_rows(batch, columns, found, rows)
+    return to_batch(batch, columns, found, rows)
 
 
-def oasst_rows_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_oasst_rows_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record that is one message of a tree."""
     fits = all(isinstance(record.get(name), str) for name in ("message_id", "text", "role"))
     known = record.get("role") in ("prompter", "assistant") and ("message_tree_id" in record or "parent_id" in record)
@@ -153,14 +153,14 @@ def oasst_rows_parts(record: Record, columns: Columns) -> dict[str, str] | None:
 DIALECTS = {
     "oasst-trees": Dialect(
         oasst_trees,
-        oasst_trees_parts,
+        find_oasst_trees_parts,
         "OpenAssistant message trees",
         rank=110,
         parts=frozenset({"tree"}),
     ),
     "oasst-rows": Dialect(
         oasst_rows,
-        oasst_rows_parts,
+        find_oasst_rows_parts,
         "OpenAssistant messages, one per row",
         rank=115,
         parts=frozenset({"text"}),

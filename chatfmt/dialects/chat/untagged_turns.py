@@ -10,9 +10,9 @@ import pyarrow as pa
 from ...errors import DialectError, Location
 from ...field_path import value_at
 from ..dialect import Dialect
-from ..kit.columns import LEFT_OUT, MESSAGES, Columns, Record, kind_of, side_parts
+from ..kit.columns import MESSAGES, SKIP_HINT, Columns, SourceRow, describe, find_side_parts
 from ..kit.literals import read_literal
-from ..kit.output import by_row
+from ..kit.output import convert_rows
 
 USER_KEYS = ("human", "user", "input", "instruction", "question", "prompt")
 ASSISTANT_KEYS = ("assistant", "gpt", "bot", "output", "response", "answer", "completion")
@@ -27,13 +27,13 @@ def pair_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     A side that is blank or null has no turn. Raises DialectError `col.null`, `msg.type`.
     """
-    return by_row(batch, columns, _pairs)
+    return convert_rows(batch, columns, _pairs)
 
 
-def _pairs(record: Record, columns: Columns) -> dict[str, Any]:
+def _pairs(record: SourceRow, columns: Columns) -> dict[str, Any]:
     turns: list[dict[str, Any]] = []
-    for message, pair in enumerate(list_of(record, columns, "messages")):
-        keys = pair_keys([pair], columns) if isinstance(pair, Mapping) else None
+    for message, pair in enumerate(read_list(record, columns, "messages")):
+        keys = find_pair_keys([pair], columns) if isinstance(pair, Mapping) else None
         if keys is None:
             raise DialectError(
                 "the turn is not a question and an answer", at=Location(message=message), code="msg.type"
@@ -47,7 +47,7 @@ def _turn(role: str, text: Any, message: int) -> list[dict[str, Any]]:
     if text is None or (isinstance(text, str) and not text.strip()):
         return []
     if not isinstance(text, str):
-        raise DialectError(f"the content is {kind_of(text)}, not text", at=Location(message=message), code="msg.type")
+        raise DialectError(f"the content is {describe(text)}, not text", at=Location(message=message), code="msg.type")
     return [{"role": role, "content": text}]
 
 
@@ -60,7 +60,7 @@ def string_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     Raises DialectError `col.null`, `msg.type`.
     """
-    return by_row(batch, columns, lambda record, columns: {"messages": _alternating(record, columns, "messages")})
+    return convert_rows(batch, columns, lambda record, columns: {"messages": _alternating(record, columns, "messages")})
 
 
 def user_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -71,17 +71,17 @@ def user_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     Raises DialectError `col.null`, `msg.type`.
     """
-    return by_row(
+    return convert_rows(
         batch, columns, lambda record, columns: {"prompt": _alternating(record, columns, "prompt", ("user",))}
     )
 
 
-def _alternating(record: Record, columns: Columns, part: str, roles: Sequence[str] = ()) -> list[dict[str, Any]]:
+def _alternating(record: SourceRow, columns: Columns, part: str, roles: Sequence[str] = ()) -> list[dict[str, Any]]:
     roles = roles or columns.turn_roles or ("user", "assistant")
     turns = []
-    for message, text in enumerate(list_of(record, columns, part)):
+    for message, text in enumerate(read_list(record, columns, part)):
         if not isinstance(text, str):
-            raise DialectError(f"the turn is {kind_of(text)}, not text", at=Location(message=message), code="msg.type")
+            raise DialectError(f"the turn is {describe(text)}, not text", at=Location(message=message), code="msg.type")
         turns.append({"role": roles[message % len(roles)], "content": text})
     return turns
 
@@ -94,11 +94,11 @@ def segments(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     Raises DialectError `col.null`, `col.type`.
     """
-    return by_row(batch, columns, _segments)
+    return convert_rows(batch, columns, _segments)
 
 
-def _segments(record: Record, columns: Columns) -> dict[str, Any]:
-    pieces = list_of(record, columns, "segments")
+def _segments(record: SourceRow, columns: Columns) -> dict[str, Any]:
+    pieces = read_list(record, columns, "segments")
     for piece in pieces:
         if not _is_segment(piece):
             raise DialectError('a segment is not `{"label": true or false, "text": "…"}`', code="col.type")
@@ -118,14 +118,14 @@ def stepwise(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     Raises DialectError `col.null`, `col.type`.
     """
-    return by_row(batch, columns, _stepwise)
+    return convert_rows(batch, columns, _stepwise)
 
 
-def _stepwise(record: Record, columns: Columns) -> dict[str, Any]:
-    steps, labels = list_of(record, columns, "completions"), list_of(record, columns, "labels")
+def _stepwise(record: SourceRow, columns: Columns) -> dict[str, Any]:
+    steps, labels = read_list(record, columns, "completions"), read_list(record, columns, "labels")
     prompt = value_at(record, columns.path("prompt") or "prompt")
     if not isinstance(prompt, str):
-        raise DialectError(f"the prompt is {kind_of(prompt)}, not text", code="col.type")
+        raise DialectError(f"the prompt is {describe(prompt)}, not text", code="col.type")
     if not _is_steps(steps, labels):
         raise DialectError("there is not one truth value in `labels` for each text in `completions`", code="col.type")
     return {"prompt": [{"role": "user", "content": prompt}], "completions": steps, "labels": labels}
@@ -136,19 +136,19 @@ def _is_steps(steps: Any, labels: Any) -> bool:
     return lists and all(isinstance(step, str) for step in steps) and all(isinstance(label, bool) for label in labels)
 
 
-def list_of(record: Record, columns: Columns, part: str) -> list[Any]:
+def read_list(record: SourceRow, columns: Columns, part: str) -> list[Any]:
     """The list that a part holds, read if it is written as text; raises DialectError `col.null` or `col.type`."""
     path = columns.path(part) or part
     value = value_at(record, path.removesuffix("[]"))
     value = read_literal(value) if isinstance(value, str) else value
     if value is None:
-        raise DialectError(f"column `{path}` is null", hint=LEFT_OUT, code="col.null")
+        raise DialectError(f"column `{path}` is null", hint=SKIP_HINT, code="col.null")
     if not isinstance(value, list):
-        raise DialectError(f"column `{path}` holds {kind_of(value)}, not a list", code="col.type")
+        raise DialectError(f"column `{path}` holds {describe(value)}, not a list", code="col.type")
     return value
 
 
-def pair_keys(pairs: Sequence[Any], columns: Columns) -> tuple[str, str] | None:
+def find_pair_keys(pairs: Sequence[Any], columns: Columns) -> tuple[str, str] | None:
     """The keys of the question and the answer in each pair of a conversation."""
     if not pairs or not all(isinstance(pair, Mapping) for pair in pairs):
         return None
@@ -158,7 +158,7 @@ def pair_keys(pairs: Sequence[Any], columns: Columns) -> tuple[str, str] | None:
     return (user, assistant) if user is not None and assistant is not None else None
 
 
-def _listed(record: Record, columns: Columns, part: str, names: Sequence[str]) -> tuple[str, list[Any]] | None:
+def _listed(record: SourceRow, columns: Columns, part: str, names: Sequence[str]) -> tuple[str, list[Any]] | None:
     """The column of a part, and its list if it is one that is not empty."""
     path = columns.path(part) or next((name for name in names if record.get(name) is not None), None)
     value = value_at(record, path.removesuffix("[]")) if path else None
@@ -166,35 +166,35 @@ def _listed(record: Record, columns: Columns, part: str, names: Sequence[str]) -
     return (path, value) if path and isinstance(value, list) and value else None
 
 
-def pair_turns_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_pair_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     found = _listed(record, columns, "messages", MESSAGES)
-    keys = pair_keys(found[1], columns) if found else None
+    keys = find_pair_keys(found[1], columns) if found else None
     if found is None or keys is None:
         return None
     inner = {"messages.user": keys[0], "messages.assistant": keys[1]}
-    return {"messages": found[0], **inner, **side_parts(record, columns)}
+    return {"messages": found[0], **inner, **find_side_parts(record, columns)}
 
 
-def string_turns_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_string_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     found = _listed(record, columns, "messages", (*MESSAGES, "turns") if columns.turn_roles else MESSAGES)
     if found is None or not all(isinstance(text, str) for text in found[1]):
         return None
-    return {"messages": found[0], **side_parts(record, columns)}
+    return {"messages": found[0], **find_side_parts(record, columns)}
 
 
-def user_turns_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_user_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     found = None if columns.turn_roles else _listed(record, columns, "prompt", ("turns",))
     if found is None or not all(isinstance(text, str) for text in found[1]):
         return None
-    return {"prompt": found[0], **side_parts(record, columns)}
+    return {"prompt": found[0], **find_side_parts(record, columns)}
 
 
-def segments_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_segments_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     found = _listed(record, columns, "segments", ("segments",))
     return {"segments": found[0]} if found and all(map(_is_segment, found[1])) else None
 
 
-def stepwise_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_stepwise_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     paths = {part: columns.path(part) or part for part in ("prompt", "completions", "labels")}
     prompt, steps, labels = (value_at(record, path) for path in paths.values())
     return paths if isinstance(prompt, str) and _is_steps(steps, labels) else None
@@ -203,7 +203,7 @@ def stepwise_parts(record: Record, columns: Columns) -> dict[str, str] | None:
 DIALECTS = {
     "segments": Dialect(
         segments,
-        segments_parts,
+        find_segments_parts,
         "text segments, each marked as trained or not",
         rank=100,
         parts=frozenset({"segments"}),
@@ -211,7 +211,7 @@ DIALECTS = {
     ),
     "stepwise": Dialect(
         stepwise,
-        stepwise_parts,
+        find_stepwise_parts,
         "a prompt and answer steps labelled right or wrong",
         rank=105,
         parts=frozenset({"prompt", "completions", "labels"}),
@@ -219,19 +219,19 @@ DIALECTS = {
     ),
     "pair-turns": Dialect(
         pair_turns,
-        pair_turns_parts,
+        find_pair_turns_parts,
         "a list of question and answer pairs",
         rank=330,
     ),
     "string-turns": Dialect(
         string_turns,
-        string_turns_parts,
+        find_string_turns_parts,
         "a list of texts in alternating roles",
         rank=340,
     ),
     "user-turns": Dialect(
         user_turns,
-        user_turns_parts,
+        find_user_turns_parts,
         "a list of user messages",
         rank=350,
         parts=frozenset({"prompt"}),

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from ...errors import NoDialect
 from ...field_path import value_at
 from ..dialect import Dialect
-from ..kit.columns import Columns, Record
+from ..kit.columns import Columns, SourceRow
 
 FEW = 50
 """Rows that are enough to name other readings."""
@@ -22,7 +22,7 @@ _MARKED = (
 
 
 def others(
-    registry: Mapping[str, Dialect], dialect: str, columns: Columns, records: Sequence[Record]
+    registry: Mapping[str, Dialect], dialect: str, columns: Columns, records: Sequence[SourceRow]
 ) -> dict[str, str]:
     """Other dialects that read at least half of the first rows, with the reason why they were not taken."""
     records, plain, order = records[:FEW], replace(columns, fields={}), list(registry)
@@ -38,7 +38,7 @@ def others(
 
 
 def left_as_text(
-    registry: Mapping[str, Dialect], dialect: str, columns: Columns, records: Sequence[Record]
+    registry: Mapping[str, Dialect], dialect: str, columns: Columns, records: Sequence[SourceRow]
 ) -> tuple[str, ...]:
     """What stays text in these rows though it could be read, each with what to type for that."""
     plain = replace(columns, fields={})
@@ -56,7 +56,7 @@ def left_as_text(
     return tuple(told)
 
 
-def _fits(dialect: Dialect, record: Record, columns: Columns) -> bool:
+def _fits(dialect: Dialect, record: SourceRow, columns: Columns) -> bool:
     try:
         return dialect.find_parts(record, columns) is not None
     except NoDialect:

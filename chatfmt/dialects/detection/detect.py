@@ -14,10 +14,10 @@ from ...errors import UnknownName
 from ...field_path import top_level
 from ..dialect import Dialect
 from ..instruction.prompt_completion import COMPLETIONS, CONTEXTS
-from ..kit.columns import SIDE_PARTS, SYSTEM, TEMPLATE_KWARGS, TOOLS, Columns, Record, records_of
+from ..kit.columns import SIDE_PARTS, SYSTEM, TEMPLATE_KWARGS, TOOLS, Columns, SourceRow, records_of
 from .alternatives import left_as_text, others
 from .no_dialect import no_dialect, rows_differ, types_differ
-from .record_reader import Reader, Reading
+from .record_reader import Reading, RecordReader
 
 
 class Detection(Struct, frozen=True):
@@ -61,12 +61,12 @@ def detect_dialect(
         dict.fromkeys(key for batch in batches for key in batch.schema.names if key not in (schema.ROW, schema.KEYS))
     )
     _check_kept(columns, names if records else ())
-    candidates = admissible(registry, columns) if name in ("auto", "mixed") else {name: registry[name]}
-    readings = without_results(list(map(Reader(candidates, columns), records)))
+    candidates = detectable(registry, columns) if name in ("auto", "mixed") else {name: registry[name]}
+    readings = drop_bare_results(list(map(RecordReader(candidates, columns), records)))
     found = [reading for reading in readings if reading is not None]
     if not found or 2 * len(found) < len(records):
         raise no_dialect(names, records, columns, name, len(found))
-    dialect, parts = settle(found, candidates) if name != "mixed" else (name, {})
+    dialect, parts = choose_dialect(found, candidates) if name != "mixed" else (name, {})
     if dialect == "mixed" != name != "auto":
         raise rows_differ([parts for _, parts in found])
     types = types_of(registry, found, columns) if dialect == "mixed" and name == "auto" else ()
@@ -87,13 +87,13 @@ def _check_kept(columns: Columns, names: Sequence[str]) -> None:
         raise UnknownName.of("column", missing[0], names)
 
 
-def admissible(registry: Mapping[str, Dialect], columns: Columns) -> dict[str, Dialect]:
+def detectable(registry: Mapping[str, Dialect], columns: Columns) -> dict[str, Dialect]:
     """The dialects that `auto` may choose: those that read every part which is mapped."""
     asked = columns.parts() - SIDE_PARTS
     return {name: dialect for name, dialect in registry.items() if not dialect.opt_in and asked <= dialect.parts}
 
 
-def without_results(readings: Sequence[Reading | None]) -> list[Reading | None]:
+def drop_bare_results(readings: Sequence[Reading | None]) -> list[Reading | None]:
     """The readings without rows whose worked `solution` is missing, so that only its result, `answer`, is there."""
     solved = {
         parts.get("prompt") for _, parts in filter(None, readings) if parts.get("completion", "").lower() == "solution"
@@ -105,16 +105,19 @@ def without_results(readings: Sequence[Reading | None]) -> list[Reading | None]:
     ]  # fmt: skip
 
 
-def settle(found: Sequence[Reading], candidates: Mapping[str, Dialect]) -> tuple[str, dict[str, str]]:
+def choose_dialect(found: Sequence[Reading], candidates: Mapping[str, Dialect]) -> tuple[str, dict[str, str]]:
     """The one dialect and the joint parts of all readings, or `mixed`."""
     names = dict.fromkeys(name for name, _ in found)
     for name in names:
-        if set(names) <= {name} | candidates[name].covers and (parts := joint(parts for _, parts in found)) is not None:
+        if (
+            set(names) <= {name} | candidates[name].covers
+            and (parts := join_parts(parts for _, parts in found)) is not None
+        ):
             return name, parts
     return "mixed", {}
 
 
-def joint(all_parts: Iterable[Mapping[str, str]]) -> dict[str, str] | None:
+def join_parts(all_parts: Iterable[Mapping[str, str]]) -> dict[str, str] | None:
     """All parts together, None if two rows have one part in different columns."""
     out: dict[str, str] = {}
     for parts in all_parts:
@@ -130,7 +133,7 @@ def _detection(
     columns: Columns,
     readings: Sequence[Reading | None],
     names: tuple[str, ...],
-    records: Sequence[Record],
+    records: Sequence[SourceRow],
     shown: Mapping[str, str],
 ) -> Detection:
     fitting = [record for record, reading in zip(records, readings, strict=True) if reading is not None]
@@ -167,7 +170,7 @@ _WATCHED = ("documents", "completion")
 
 
 def _with_late(
-    dialect: Dialect, columns: Columns, used: Sequence[str], names: Sequence[str], records: Sequence[Record]
+    dialect: Dialect, columns: Columns, used: Sequence[str], names: Sequence[str], records: Sequence[SourceRow]
 ) -> Columns:
     """The columns with those that no record which fits fills and another row may: read, or watched for what is lost."""
     if dialect.type in ("text", "segments") or columns.option("late", "read", "read", "ignore") == "ignore":

@@ -12,10 +12,10 @@ from ... import json_columns, schema
 from ...errors import DialectError, Location, NoDialect, located
 from ...turn_columns import concat
 from ..dialect import Dialect
-from ..kit.columns import Columns, Record, records_of
+from ..kit.columns import Columns, SourceRow, records_of
 from ..kit.output import encode_rows
-from .detect import admissible
-from .record_reader import Reader, Reading
+from .detect import detectable
+from .record_reader import Reading, RecordReader
 
 Parts = tuple[tuple[str, str], ...]
 
@@ -35,7 +35,7 @@ def mixed(registry: Mapping[str, Dialect]) -> Dialect:
 
 def by_fit(registry: Mapping[str, Dialect], batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     """Each row as the dialect that fits it makes it; raises DialectError `col.missing` where none does."""
-    reader = Reader(admissible(registry, columns), columns)
+    reader = RecordReader(detectable(registry, columns), columns)
     groups: dict[tuple[str, Parts], list[int]] = {}
     for row, record in enumerate(records_of(batch)):
         name, found_parts = _reading(reader, record, row)
@@ -94,11 +94,11 @@ TYPES = {
 """The type of a batch by the first of these columns that it has."""
 
 
-def _any(registry: Mapping[str, Dialect], record: Record, columns: Columns) -> Mapping[str, str] | None:
-    return None if Reader(admissible(registry, columns), columns)(record) is None else {}
+def _any(registry: Mapping[str, Dialect], record: SourceRow, columns: Columns) -> Mapping[str, str] | None:
+    return None if RecordReader(detectable(registry, columns), columns)(record) is None else {}
 
 
-def _reading(reader: Reader, record: Record, row: int) -> Reading:
+def _reading(reader: RecordReader, record: SourceRow, row: int) -> Reading:
     try:
         found = reader(record)
     except NoDialect as error:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import NoDialect
-from ..chat.messages import CONTENT_KEYS, ROLE_KEYS, keys_of_turns
+from ..chat.messages import CONTENT_KEYS, ROLE_KEYS, find_turn_keys
 from ..instruction.prompt_completion import COMPLETIONS, CONTEXTS, PROMPTS
-from ..kit.columns import MESSAGES, Columns, Record, is_label, quoted, two_fit
+from ..kit.columns import MESSAGES, Columns, SourceRow, ambiguous_part, is_metadata, shell_quoted
 from ..kit.literals import read_literal
 from ..preference.chosen_rejected import CHOSEN, REJECTED
 
@@ -20,7 +20,7 @@ _USERS = frozenset({"human", "user", "question", "q", "prompter", "customer", "p
 _SYSTEMS = frozenset({"system", "context"})
 
 
-def no_dialect(names: Sequence[str], records: Sequence[Record], columns: Columns, name: str, fit: int) -> NoDialect:
+def no_dialect(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, name: str, fit: int) -> NoDialect:
     """The error for rows that the dialect `name`, or none at all, fits: names the columns, hints at the `--map`."""
     if not records:
         return NoDialect("no rows to detect a dialect from", hint="check --split and --data-files")
@@ -30,7 +30,7 @@ def no_dialect(names: Sequence[str], records: Sequence[Record], columns: Columns
     return NoDialect(f"{which}{some}: the columns are {listed}", hint=_hint(names, records, columns))
 
 
-def _hint(names: Sequence[str], records: Sequence[Record], columns: Columns) -> str:
+def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> str:
     by_shape = _turns_hint(names, records, columns) or _empty_hint(names, records) or _pair_hint(names, columns)
     texts = [name for name in names if isinstance(records[0].get(name), str)]
     return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns)
@@ -47,29 +47,29 @@ def _pair_hint(names: Sequence[str], columns: Columns) -> str | None:
     )
 
 
-def _turns_hint(names: Sequence[str], records: Sequence[Record], columns: Columns) -> str | None:
+def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> str | None:
     """The hint where turns lie deeper in the record, have keys of other names, or are the records themselves."""
     record = records[0]
-    if keys_of_turns(records[:2], columns) and set(names) <= {*ROLE_KEYS, *CONTENT_KEYS, "name", "tool_calls"}:
+    if find_turn_keys(records[:2], columns) and set(names) <= {*ROLE_KEYS, *CONTENT_KEYS, "name", "tool_calls"}:
         return "each row is one turn: put the turns of a conversation on one line, as a list or as `messages`"
     nested = list(_nested_turns(record, columns))
     if nested:
         return _nested_hint(nested)
     listed = next((name for name in names if _are_records(record.get(name))), None)
     if listed:
-        lies = f"--field {quoted(listed)}" if len(records) == 1 else f"--explode {quoted(listed)}"
+        lies = f"--field {shell_quoted(listed)}" if len(records) == 1 else f"--explode {shell_quoted(listed)}"
         return f"the records could be those in `{listed}`: {lies}"
     objects = next((name for name in names if _objects(record.get(name))), None)
     if objects and not any(name.lower() in PROMPTS for name in names):
         keys = ", ".join(f"`{key}`" for key in record[objects][0])
         return (
-            f"`{objects}` holds objects with the keys {keys}: name them with --map messages={quoted(objects)} "
+            f"`{objects}` holds objects with the keys {keys}: name them with --map messages={shell_quoted(objects)} "
             "--map messages.role=KEY --map messages.content=KEY, or give roles in turn with --roles user,assistant"
         )
     return None
 
 
-def _empty_hint(names: Sequence[str], records: Sequence[Record]) -> str | None:
+def _empty_hint(names: Sequence[str], records: Sequence[SourceRow]) -> str | None:
     """The hint where the column of conversations is there, and all of them are empty."""
     columns = [name for name in names if name.lower() in MESSAGES]
     if not columns or any(record.get(name) for name in columns for record in records):
@@ -77,17 +77,17 @@ def _empty_hint(names: Sequence[str], records: Sequence[Record]) -> str | None:
     return f"`{columns[0]}` is empty in all sampled rows"
 
 
-def _texts_hint(names: Sequence[str], records: Sequence[Record], columns: Columns) -> str:
+def _texts_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> str:
     """The hint where a question and an answer may lie in columns of their own."""
     texts = [name for name in names if any(isinstance(record.get(name), str) for record in records)]
     prompt = _named(texts, PROMPTS) or columns.path("prompt")
     completion = _named(texts, COMPLETIONS) or columns.path("completion")
     values = [name for name in names if name not in texts and name.lower() in COMPLETIONS]
     if prompt and values:
-        build = f"--map prompt={quoted(prompt)} --map completion='{{{{ {values[0]} }}}}'"
+        build = f"--map prompt={shell_quoted(prompt)} --map completion='{{{{ {values[0]} }}}}'"
         return f"`{values[0]}` is not text; to make it text: {build}"
     if prompt and not completion:
-        only = f"--map prompt={quoted(prompt)} --dialect prompt-only"
+        only = f"--map prompt={shell_quoted(prompt)} --dialect prompt-only"
         return f"map the answer: {_pair(prompt, _rest(texts, prompt))}; or only prompts: {only}"
     if completion and not prompt:
         return f"map the question: {_pair(_rest(texts, completion), completion)}; {_plain(completion)}"
@@ -101,9 +101,9 @@ def _nested_hint(found: Sequence[tuple[str, str | None]]) -> str:
     if last != "assistant" and answer is not None:
         return (
             f"the turns could be in `{path}` and `{answer}`: "
-            f"--map prompt={quoted(path)} --map completion={quoted(answer)}"
+            f"--map prompt={shell_quoted(path)} --map completion={shell_quoted(answer)}"
         )
-    return f"the turns could be in `{path}`: --map messages={quoted(path)}"
+    return f"the turns could be in `{path}`: --map messages={shell_quoted(path)}"
 
 
 def _are_records(value: Any) -> bool:
@@ -118,7 +118,7 @@ def _objects(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
 
 
-def _blind(texts: Sequence[str], records: Sequence[Record]) -> str:
+def _blind(texts: Sequence[str], records: Sequence[SourceRow]) -> str:
     """The hint where no name of a column says anything."""
     if len(texts) == 1:
         return f"map a column of turns with --map messages=COLUMN; {_plain(texts[0])}"
@@ -129,11 +129,11 @@ def _blind(texts: Sequence[str], records: Sequence[Record]) -> str:
 
 
 def _plain(name: str) -> str:
-    return f"or plain text: --map text={quoted(name)}"
+    return f"or plain text: --map text={shell_quoted(name)}"
 
 
 def _pair(prompt: str, completion: str) -> str:
-    return f"--map prompt={quoted(prompt)} --map completion={quoted(completion)}"
+    return f"--map prompt={shell_quoted(prompt)} --map completion={shell_quoted(completion)}"
 
 
 def _named(names: Sequence[str], wanted: Sequence[str]) -> str | None:
@@ -142,7 +142,7 @@ def _named(names: Sequence[str], wanted: Sequence[str]) -> str | None:
 
 def _rest(texts: Sequence[str], taken: str) -> str:
     """The first other column of text that is no context, or a placeholder."""
-    others = [name for name in texts if name != taken and not is_label(name)]
+    others = [name for name in texts if name != taken and not is_metadata(name)]
     return next((name for name in others if name.lower() not in CONTEXTS), others[0] if others else "COLUMN")
 
 
@@ -151,7 +151,7 @@ def _nested_turns(value: Any, columns: Columns, path: str = "", depth: int = 0) 
     value = read_literal(value) if isinstance(value, str) else value
     turns = [value] if isinstance(value, dict) else value
     listed = isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns)
-    keys = keys_of_turns(turns, columns) if path and listed else None
+    keys = find_turn_keys(turns, columns) if path and listed else None
     if keys and (isinstance(value, list) or len(keys) == 2):
         yield path, turns[-1].get(keys["messages.role"])
     elif depth < 5:
@@ -173,7 +173,7 @@ def rows_differ(readings: Sequence[Mapping[str, str]]) -> NoDialect:
     for part, path in (item for parts in readings for item in parts.items()):
         found.setdefault(part, {})[path] = None
     part, paths = next((part, list(paths)) for part, paths in found.items() if len(paths) > 1)
-    return two_fit(paths, part)
+    return ambiguous_part(paths, part)
 
 
 def types_differ(types: Mapping[str, int]) -> NoDialect:
@@ -186,14 +186,14 @@ def types_differ(types: Mapping[str, int]) -> NoDialect:
     )
 
 
-def transcript_hint(texts: Sequence[str], records: Sequence[Record]) -> str | None:
+def transcript_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str | None:
     """What to type for the first column of text whose lines begin with the same few marks, `Human:` and `Assistant:`
     say; None where there is none. The first mark is the user's, unless a name says who it is."""
     for name in texts:
         marks = _marks([str(record[name]) for record in records[:_MARKER_ROWS] if isinstance(record.get(name), str)])
         if len(marks) >= 2:
             flags = " ".join(f"--marker '{mark}={role}'" for mark, role in _roles(marks).items())
-            return f"`{name}` looks like a transcript: --map transcript={quoted(name)} {flags}"
+            return f"`{name}` looks like a transcript: --map transcript={shell_quoted(name)} {flags}"
     return None
 
 

@@ -6,13 +6,13 @@ from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from typing import Any
 
 from ..dialect import Dialect
-from ..kit.columns import Columns, Record
+from ..kit.columns import Columns, SourceRow
 
 Reading = tuple[str, Mapping[str, str]]
 """The name of a dialect, and the parts that it finds in a record."""
 
 
-class Reader:
+class RecordReader:
     """Reads records, trying the dialects in their order.
 
     A dialect that has declined a record without seeing any value of it declines every record that has the same keys
@@ -23,7 +23,7 @@ class Reader:
         self._candidates, self._columns = candidates, columns
         self._left: dict[tuple[tuple[str, bool], ...], Mapping[str, Dialect]] = {}
 
-    def __call__(self, record: Record) -> Reading | None:
+    def __call__(self, record: SourceRow) -> Reading | None:
         """The first dialect that fits, with the parts; raises NoDialect where two columns could be one part."""
         shape = tuple((key, value is None) for key, value in record.items())
         if shape not in self._left:
@@ -34,7 +34,7 @@ class Reader:
                 return name, parts
         return None
 
-    def _first(self, record: Record, shape: tuple[tuple[str, bool], ...]) -> Reading | None:
+    def _first(self, record: SourceRow, shape: tuple[tuple[str, bool], ...]) -> Reading | None:
         """Read the first record of its shape, and learn which dialects such records need not be shown to."""
         left, found, watched = dict(self._candidates), None, _Watched(record)
         for name, dialect in self._candidates.items():

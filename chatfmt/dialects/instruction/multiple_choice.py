@@ -10,9 +10,9 @@ import pyarrow as pa
 from ...errors import DialectError
 from ...field_path import value_at
 from ..dialect import Dialect
-from ..kit.columns import Columns, Record, first_text, kind_of, side_parts
+from ..kit.columns import Columns, SourceRow, describe, find_side_parts, find_text
 from ..kit.literals import read_literal
-from ..kit.output import by_row
+from ..kit.output import convert_rows
 
 QUESTIONS = ("question", "question_stem", "ctx", "query", "prompt", "problem")
 CHOICES = ("choices", "options", "endings")
@@ -33,14 +33,14 @@ def multiple_choice(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     or the text of a choice. Without one a `solution` or `explanation` in words is the answer.
     Raises DialectError `col.type`, `col.null`.
     """
-    return by_row(batch, columns, _multiple_choice)
+    return convert_rows(batch, columns, _multiple_choice)
 
 
-def _multiple_choice(record: Record, columns: Columns) -> dict[str, Any]:
+def _multiple_choice(record: SourceRow, columns: Columns) -> dict[str, Any]:
     question = value_at(record, columns.path("prompt") or "question")
     if not isinstance(question, str):
-        raise DialectError(f"the question is {kind_of(question)}, not text", code="col.type")
-    choices = choices_of(record, columns)
+        raise DialectError(f"the question is {describe(question)}, not text", code="col.type")
+    choices = read_choices(record, columns)
     if choices is None:
         raise DialectError("there are no choices", code="col.null")
     lines = "\n".join(f"{label}. {text}" for label, text in choices)
@@ -48,14 +48,14 @@ def _multiple_choice(record: Record, columns: Columns) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": f"{question}\n\n{lines}"}, {"role": "assistant", "content": said}]}
 
 
-def _explanation(record: Record, columns: Columns) -> str | None:
+def _explanation(record: SourceRow, columns: Columns) -> str | None:
     """The answer in words, of data that has no choice of an answer."""
     path = columns.path("explanation")
     value = value_at(record, path) if path else None
     return value if isinstance(value, str) else None
 
 
-def _right_answer(record: Record, columns: Columns, choices: Sequence[tuple[str, str]]) -> str:
+def _right_answer(record: SourceRow, columns: Columns, choices: Sequence[tuple[str, str]]) -> str:
     given = value_at(record, columns.path("answer") or "answer")
     right = which(given, choices)
     if right is None:
@@ -64,7 +64,7 @@ def _right_answer(record: Record, columns: Columns, choices: Sequence[tuple[str,
 
 
 def _shown(value: Any) -> str:
-    return f"`{value}`" if isinstance(value, (str, int)) else kind_of(value)
+    return f"`{value}`" if isinstance(value, (str, int)) else describe(value)
 
 
 def _answer(choice: tuple[str, str], columns: Columns) -> str:
@@ -74,7 +74,7 @@ def _answer(choice: tuple[str, str], columns: Columns) -> str:
     ]
 
 
-def choices_of(record: Record, columns: Columns) -> list[tuple[str, str]] | None:
+def read_choices(record: SourceRow, columns: Columns) -> list[tuple[str, str]] | None:
     """The label and the text of each choice; None if the record has none."""
     path = columns.path("choices")
     if path == "A" or (path is None and _lettered(record)):
@@ -82,7 +82,7 @@ def choices_of(record: Record, columns: Columns) -> list[tuple[str, str]] | None
     return _labelled(value_at(record, path or "choices"))
 
 
-def _lettered(record: Record) -> list[tuple[str, str]] | None:
+def _lettered(record: SourceRow) -> list[tuple[str, str]] | None:
     """Choices that are in columns A, B, C, …"""
     found = [(letter, record[letter]) for letter in LETTERS if isinstance(record.get(letter), str)]
     return found if len(found) > 1 else None
@@ -115,21 +115,21 @@ def which(answer: Any, choices: Sequence[tuple[str, str]]) -> int | None:
     return int(answer) if digits and int(answer) < len(choices) else None
 
 
-def multiple_choice_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_multiple_choice_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a question, choices and an answer."""
     question = columns.path("prompt") or next((name for name in QUESTIONS if isinstance(record.get(name), str)), None)
     choices = columns.path("choices") or next((name for name in CHOICES if _labelled(record.get(name))), None)
     if choices is None and _lettered(record):
         choices = "A"
     answer = columns.path("answer") or next((name for name in ANSWERS if record.get(name) is not None), None)
-    words = first_text(record, EXPLANATIONS, columns, "explanation") if answer is None else None
+    words = find_text(record, EXPLANATIONS, columns, "explanation") if answer is None else None
     if question is None or choices is None or (answer is None and words is None):
         return None
-    found = {"prompt": question, "choices": choices, **side_parts(record, columns)}
+    found = {"prompt": question, "choices": choices, **find_side_parts(record, columns)}
     found |= {"answer": answer} if answer else {"explanation": words or ""}
     if choices == "A":
         found |= {f"choice_{letter}": letter for letter, _ in _lettered(record) or []}
-    listed = choices_of(record, columns.adding(found))
+    listed = read_choices(record, columns.adding(found))
     return found if listed and (words or isinstance(value_at(record, answer or ""), (str, int))) else None
 
 
@@ -144,10 +144,10 @@ def squad(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     A question without an answer (version 2) gets the text of the option `unanswerable`, or is an error `col.null`.
     Raises DialectError `col.type`, `col.null`.
     """
-    return by_row(batch, columns, _squad)
+    return convert_rows(batch, columns, _squad)
 
 
-def _squad(record: Record, columns: Columns) -> dict[str, Any]:
+def _squad(record: SourceRow, columns: Columns) -> dict[str, Any]:
     context, question = (value_at(record, columns.path(part) or part) for part in ("context", "prompt"))
     texts = _answer_texts(value_at(record, columns.path("answers") or "answers"))
     if not isinstance(context, str) or not isinstance(question, str) or texts is None:
@@ -172,7 +172,7 @@ def _answer_texts(value: Any) -> list[str] | None:
     return texts if isinstance(texts, list) and all(isinstance(text, str) for text in texts) else None
 
 
-def squad_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_squad_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a context, a question and answers that lie in the context."""
     paths = {
         "context": columns.path("context") or "context",
@@ -187,14 +187,14 @@ def squad_parts(record: Record, columns: Columns) -> dict[str, str] | None:
 DIALECTS = {
     "multiple-choice": Dialect(
         multiple_choice,
-        multiple_choice_parts,
+        find_multiple_choice_parts,
         "a question with answer choices",
         rank=400,
         parts=frozenset({"prompt", "choices", "answer"}),
     ),
     "squad": Dialect(
         squad,
-        squad_parts,
+        find_squad_parts,
         "a passage, a question and answers found in it (SQuAD)",
         rank=410,
         parts=frozenset({"prompt", "context", "answers"}),

@@ -15,19 +15,19 @@ from ...turn_columns import concat, stack
 from ..dialect import Dialect
 from ..kit.columns import (
     Columns,
-    Record,
+    SourceRow,
+    ambiguous_part,
     column,
-    first_present,
-    first_text,
-    is_label,
-    label_of,
+    find_label,
+    find_side_parts,
+    find_text,
+    find_value,
+    is_metadata,
     not_blank,
-    optional_text,
-    side_parts,
+    read_bools,
+    read_optional_text,
+    read_text,
     text_columns,
-    text_part,
-    truth_part,
-    two_fit,
 )
 from ..kit.literals import read_literal
 from ..kit.output import conversation_batch
@@ -53,10 +53,12 @@ def question_answer(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     option `join` is another text between them. Nothing is stripped. Raises DialectError `col.missing`, `col.null`,
     `col.type`.
     """
-    prompt = prompt_text(batch, columns)
-    turns = stack([("user", prompt), ("assistant", text_part(batch, columns, "completion"))])
+    prompt = read_prompt(batch, columns)
+    turns = stack([("user", prompt), ("assistant", read_text(batch, columns, "completion"))])
     history = column(batch, columns.path("history"))
-    return conversation_batch(batch, columns, {"messages": turns if history is None else concat(past(history), turns)})
+    return conversation_batch(
+        batch, columns, {"messages": turns if history is None else concat(read_history(history), turns)}
+    )
 
 
 def prompt_only(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -67,7 +69,7 @@ def prompt_only(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     Raises DialectError `col.missing`, `col.null`, `col.type`.
     """
-    return conversation_batch(batch, columns, {"prompt": stack([("user", prompt_text(batch, columns))])})
+    return conversation_batch(batch, columns, {"prompt": stack([("user", read_prompt(batch, columns))])})
 
 
 def prompt_completion_label(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -80,9 +82,9 @@ def prompt_completion_label(batch: pa.RecordBatch, columns: Columns) -> pa.Recor
     Raises DialectError `col.missing`, `col.null`, `col.type`.
     """
     own = {
-        "prompt": stack([("user", prompt_text(batch, columns))]),
-        "completion": stack([("assistant", text_part(batch, columns, "completion"))]),
-        "label": truth_part(batch, columns, "label"),
+        "prompt": stack([("user", read_prompt(batch, columns))]),
+        "completion": stack([("assistant", read_text(batch, columns, "completion"))]),
+        "label": read_bools(batch, columns, "label"),
     }
     return conversation_batch(batch, columns, own)
 
@@ -95,13 +97,13 @@ def rendered_text(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     Raises DialectError `col.missing`, `col.null`, `col.type`.
     """
-    return conversation_batch(batch, columns, {"text": text_part(batch, columns, "text")})
+    return conversation_batch(batch, columns, {"text": read_text(batch, columns, "text")})
 
 
-def prompt_text(batch: pa.RecordBatch, columns: Columns) -> pa.StringArray:
+def read_prompt(batch: pa.RecordBatch, columns: Columns) -> pa.StringArray:
     """The text of the user turn: the prompt and, where there is one that is not blank, the context after it."""
-    prompt = text_part(batch, columns, "prompt")
-    context = optional_text(batch, columns, "context")
+    prompt = read_text(batch, columns, "prompt")
+    context = read_optional_text(batch, columns, "context")
     if context is None:
         return prompt
     there = not_blank(context)
@@ -109,27 +111,27 @@ def prompt_text(batch: pa.RecordBatch, columns: Columns) -> pa.StringArray:
     return pc.if_else(there, pc.if_else(pc.equal(prompt, ""), context, joined), prompt)
 
 
-def past(values: pa.Array) -> pa.ListArray:
+def read_history(values: pa.Array) -> pa.ListArray:
     """The turns of a `history` column: pairs of texts, objects of two texts, turns, or one of them as text."""
     rows = [
-        None if value is None or value is json_columns._ABSENT else past_turns(value, row)
+        None if value is None or value is json_columns._ABSENT else history_turns(value, row)
         for row, value in enumerate(json_columns.decode_values(values))
     ]
     return json_columns.encode_conversations(rows)
 
 
-def past_turns(value: Any, row: int | None = None) -> list[dict[str, Any]]:
+def history_turns(value: Any, row: int | None = None) -> list[dict[str, Any]]:
     """The turns of one `history`; raises DialectError `col.type`."""
     items = read_literal(value) if isinstance(value, str) else value
     if isinstance(items, str) and not items.strip():
         return []
-    turns = [turn for item in items for turn in _past_turn(item)] if isinstance(items, list) else [None]
+    turns = [turn for item in items for turn in _history_turn(item)] if isinstance(items, list) else [None]
     if any(turn is None for turn in turns):
         raise DialectError("column `history` does not hold pairs of texts", at=Location(row=row), code="col.type")
     return turns  # type: ignore[return-value]
 
 
-def _past_turn(item: Any) -> list[dict[str, Any] | None]:
+def _history_turn(item: Any) -> list[dict[str, Any] | None]:
     if isinstance(item, Mapping) and isinstance(item.get("role"), str):
         return [dict(item)]
     texts = list(item.values()) if isinstance(item, Mapping) else item
@@ -138,26 +140,26 @@ def _past_turn(item: Any) -> list[dict[str, Any] | None]:
     return [{"role": "user", "content": texts[0]}, {"role": "assistant", "content": texts[1]}]
 
 
-def question_answer_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_question_answer_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a question and an answer; raises NoDialect if two columns could be one of them."""
-    prompt = prompt_part(record, columns)
+    prompt = find_prompt(record, columns)
     completion = _completion_part(record, columns)
     if prompt is None or completion is None or prompt == completion:
         return None
     return {
         "prompt": prompt,
         "completion": completion,
-        **context_parts(record, columns, prompt),
-        **side_parts(record, columns),
+        **find_context_parts(record, columns, prompt),
+        **find_side_parts(record, columns),
     }
 
 
-def prompt_part(record: Record, columns: Columns) -> str | None:
+def find_prompt(record: SourceRow, columns: Columns) -> str | None:
     """The column of the prompt; `input` is one where nothing else is. Raises NoDialect if two could be it."""
-    return _one_of(record, PROMPTS, columns, "prompt") or first_text(record, ("input",), columns, "prompt")
+    return _one_of(record, PROMPTS, columns, "prompt") or find_text(record, ("input",), columns, "prompt")
 
 
-def _completion_part(record: Record, columns: Columns) -> str | None:
+def _completion_part(record: SourceRow, columns: Columns) -> str | None:
     """The column of the answer; beside a worked `solution` an `answer` is but its result."""
     names: Sequence[str] = COMPLETIONS
     if text_columns(record, ("solution",)):
@@ -165,15 +167,15 @@ def _completion_part(record: Record, columns: Columns) -> str | None:
     return _one_of(record, names, columns, "completion")
 
 
-def _one_of(record: Record, names: Sequence[str], columns: Columns, part: str) -> str | None:
+def _one_of(record: SourceRow, names: Sequence[str], columns: Columns, part: str) -> str | None:
     if columns.path(part) is None:
         filled = [name for name in text_columns(record, names) if record[name].strip()]
         if len({record[name] for name in filled}) > 1:
-            raise two_fit(filled, part)
-    return first_text(record, names, columns, part)
+            raise ambiguous_part(filled, part)
+    return find_text(record, names, columns, part)
 
 
-def context_parts(record: Record, columns: Columns, prompt: str) -> dict[str, str]:
+def find_context_parts(record: SourceRow, columns: Columns, prompt: str) -> dict[str, str]:
     """The parts `context` and `history` of a record; a prompt that the user mapped is whole as it is."""
     mapped = columns.path("prompt") is not None
     names = () if mapped else tuple(name for name in CONTEXTS if name != prompt.lower())
@@ -181,22 +183,22 @@ def context_parts(record: Record, columns: Columns, prompt: str) -> dict[str, st
     return {part: path for part, path in found.items() if path is not None and path != prompt}
 
 
-def _history(record: Record, columns: Columns) -> str | None:
-    path = first_present(record, ("history",), columns, "history")
+def _history(record: SourceRow, columns: Columns) -> str | None:
+    path = find_value(record, ("history",), columns, "history")
     value = value_at(record, path) if path else None
     value = read_literal(value) if isinstance(value, str) else value
     return path if isinstance(value, list) or value == "" else None
 
 
-def alpaca_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_alpaca_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with an instruction and an output."""
-    found = question_answer_parts(record, columns)
+    found = find_question_answer_parts(record, columns)
     return found if found and _names(found) == ("instruction", "output") else None
 
 
-def dolly_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_dolly_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with an instruction, a context and a response."""
-    found = question_answer_parts(record, columns)
+    found = find_question_answer_parts(record, columns)
     named = found and _names(found) == ("instruction", "response") and found.get("context", "").lower() == "context"
     return found if named else None
 
@@ -205,16 +207,16 @@ def _names(parts: Mapping[str, str]) -> tuple[str, str]:
     return parts["prompt"].lower(), parts["completion"].lower()
 
 
-def labelled_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_labelled_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a question, an answer and whether the answer is good."""
-    label = label_of(record, columns)
-    found = question_answer_parts(record, columns) if label is not None else None
+    label = find_label(record, columns)
+    found = find_question_answer_parts(record, columns) if label is not None else None
     if found is None or label is None:
         return None
     return {**{part: path for part, path in found.items() if part != "history"}, "label": label}
 
 
-def prompt_only_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_prompt_only_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a prompt and no column that could be its answer.
 
     Without a mapping every other column of text must be one that describes the row (`id`, `source`, …).
@@ -222,25 +224,25 @@ def prompt_only_parts(record: Record, columns: Columns) -> dict[str, str] | None
     prompt = columns.path("prompt") or _one_of(record, ("prompt",), columns, "prompt")
     if prompt is None or not isinstance(value_at(record, prompt), str):
         return None
-    found = {"prompt": prompt, **side_parts(record, columns)}
-    return found if columns.path("prompt") or not unexplained(record, found) else None
+    found = {"prompt": prompt, **find_side_parts(record, columns)}
+    return found if columns.path("prompt") or not unexplained_columns(record, found) else None
 
 
-def text_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def text_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The part of a record with a column `text` and no other text that could belong to a conversation."""
     path = columns.path("text") or "text"
     if not isinstance(value_at(record, path), str):
         return None
     found = {"text": path}
-    return found if columns.path("text") or not unexplained(record, found) else None
+    return found if columns.path("text") or not unexplained_columns(record, found) else None
 
 
-def unexplained(record: Record, parts: Mapping[str, str]) -> list[str]:
+def unexplained_columns(record: SourceRow, parts: Mapping[str, str]) -> list[str]:
     """The columns of text, or of several values, that neither play a part nor describe the row by their name."""
     return [
         name
         for name, value in record.items()
-        if isinstance(value, str) and name not in parts.values() and not is_label(name)
+        if isinstance(value, str) and name not in parts.values() and not is_metadata(name)
     ]
 
 
@@ -249,7 +251,7 @@ PARTS = frozenset({"prompt", "completion", "context", "history"})
 DIALECTS = {
     "unpaired-preference": Dialect(
         prompt_completion_label,
-        labelled_parts,
+        find_labelled_parts,
         "a prompt and an answer labelled good or bad",
         rank=430,
         parts=PARTS | {"label"},
@@ -257,28 +259,28 @@ DIALECTS = {
     ),
     "alpaca": Dialect(
         question_answer,
-        alpaca_parts,
+        find_alpaca_parts,
         "an instruction, an input and an output",
         rank=440,
         parts=PARTS,
     ),
     "dolly": Dialect(
         question_answer,
-        dolly_parts,
+        find_dolly_parts,
         "an instruction, a context and a response",
         rank=450,
         parts=PARTS,
     ),
     "prompt-completion": Dialect(
         question_answer,
-        question_answer_parts,
+        find_question_answer_parts,
         "a question and an answer",
         rank=460,
         parts=PARTS,
     ),
     "prompt-only": Dialect(
         prompt_only,
-        prompt_only_parts,
+        find_prompt_only_parts,
         "a prompt without an answer",
         rank=470,
         parts=frozenset({"prompt", "context"}),

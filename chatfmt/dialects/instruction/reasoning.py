@@ -8,13 +8,14 @@ from typing import Any
 import pyarrow as pa
 
 from ...field_path import value_at
+from ...schema import Turn
 from ...turn_columns import stack, with_field
-from ..chat.messages import messages_parts, turns_at
+from ..chat.messages import find_messages_parts, turns_at
+from ..chat.plain_turns import read_plain_turns
 from ..dialect import Dialect
-from ..kit.columns import Columns, Record, side_parts, text_part
-from ..kit.output import by_row, conversation_batch
-from ..tool_use.functions import Turn, plain_turns
-from .prompt_completion import prompt_part, prompt_text
+from ..kit.columns import Columns, SourceRow, find_side_parts, read_text
+from ..kit.output import conversation_batch, convert_rows
+from .prompt_completion import find_prompt, read_prompt
 
 COLUMNS = (
     ("deepseek_thinking_trajectory", "deepseek_attempt"), ("deepseek_reasoning", "deepseek_solution"),
@@ -33,25 +34,25 @@ def reasoning_column(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     A column that is only called `reasoning` may be a switch, so it is read when it is mapped: `--map reasoning=COLUMN`.
     Raises DialectError `col.missing`, `col.null`, `col.type`.
     """
-    turns = stack([("user", prompt_text(batch, columns)), ("assistant", text_part(batch, columns, "completion"))])
-    reasoning = text_part(batch, columns, "reasoning")
+    turns = stack([("user", read_prompt(batch, columns)), ("assistant", read_text(batch, columns, "completion"))])
+    reasoning = read_text(batch, columns, "reasoning")
     order = pa.array([place // 2 if place % 2 else None for place in range(2 * len(batch))], pa.int64())
     made = with_field(turns, "reasoning_content", reasoning.take(order))
     return conversation_batch(batch, columns, {"messages": made})
 
 
-def reasoning_column_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_reasoning_column_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a question, its reasoning and its answer."""
     mapped = columns.path("reasoning"), columns.path("completion")
     pairs = [(mapped[0], mapped[1])] if mapped[0] and mapped[1] else COLUMNS
     found = next((pair for pair in pairs if all(isinstance(value_at(record, name or ""), str) for name in pair)), None)
     if found is None:
         return None
-    prompt = prompt_part(record, columns)
+    prompt = find_prompt(record, columns)
     reasoning, completion = found
     if prompt is None or reasoning is None or completion is None:
         return None
-    return {"prompt": prompt, "completion": completion, "reasoning": reasoning, **side_parts(record, columns)}
+    return {"prompt": prompt, "completion": completion, "reasoning": reasoning, **find_side_parts(record, columns)}
 
 
 _TAGS = (
@@ -78,8 +79,10 @@ def reasoning_tags(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     `</think>` alone; `<answer>` around the whole answer goes too. A turn without them stays as it is.
     Raises DialectError `msg.role`.
     """
-    return by_row(
-        batch, columns, lambda record, columns: {"messages": [_split(turn) for turn in plain_turns(record, columns)]}
+    return convert_rows(
+        batch,
+        columns,
+        lambda record, columns: {"messages": [_split(turn) for turn in read_plain_turns(record, columns)]},
     )
 
 
@@ -102,9 +105,9 @@ def split_reasoning(text: str) -> tuple[str, str] | None:
     return reasoning, inner[1] if inner else answer
 
 
-def reasoning_tags_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_reasoning_tags_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record whose assistant closes a tag of reasoning."""
-    found = messages_parts(record, columns)
+    found = find_messages_parts(record, columns)
     content = (found or {}).get("messages.content", "content")
     turns: list[dict[str, Any]] = turns_at(record, found["messages"]) or [] if found else []
     texts = [turn[content] for turn in turns if isinstance(turn.get(content), str)]
@@ -114,14 +117,14 @@ def reasoning_tags_parts(record: Record, columns: Columns) -> dict[str, str] | N
 DIALECTS = {
     "reasoning": Dialect(
         reasoning_column,
-        reasoning_column_parts,
+        find_reasoning_column_parts,
         "a question, its reasoning and its answer",
         rank=420,
         parts=frozenset({"prompt", "completion", "context", "history", "reasoning"}),
     ),
     "reasoning-tags": Dialect(
         reasoning_tags,
-        reasoning_tags_parts,
+        find_reasoning_tags_parts,
         "reasoning between tags",
         rank=550,
         covers=frozenset({"messages", "sharegpt"}),

@@ -15,7 +15,7 @@ from ...errors import DialectError, Location, NoDialect, UsageError
 from ...field_path import path_of, top_level, value_at
 from .literals import read_objects
 
-Record = Mapping[str, Any]
+SourceRow = Mapping[str, Any]
 
 MESSAGES = (
     "messages", "conversation", "conversations", "messages_json", "conversations_json", "conversation_json",
@@ -28,7 +28,7 @@ LABELS = ("label", "kto_tag")
 SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents"})
 """Parts that any dialect may have beside its own."""
 
-LEFT_OUT = "--dialect mixed reads each row by its own dialect, --on-error skip leaves such rows out"
+SKIP_HINT = "--dialect mixed reads each row by its own dialect, --on-error skip leaves such rows out"
 """The hint for a row that lacks what the others have."""
 ALIASES = {"user": "prompt", "assistant": "completion", "chat_template_kwargs": "template_kwargs"}
 """Other names of parts."""
@@ -79,7 +79,7 @@ class Columns(Struct, frozen=True):
         return value
 
 
-def first_text(record: Record, names: Sequence[str], columns: Columns, part: str) -> str | None:
+def find_text(record: SourceRow, names: Sequence[str], columns: Columns, part: str) -> str | None:
     """The path of `part` in this record if it holds text: the mapped one, else the first of `names`, best not blank.
 
     Names are compared exactly first, then without regard to case.
@@ -91,7 +91,7 @@ def first_text(record: Record, names: Sequence[str], columns: Columns, part: str
     return next((name for name in texts if record[name].strip()), texts[0] if texts else None)
 
 
-def text_columns(record: Record, names: Sequence[str]) -> list[str]:
+def text_columns(record: SourceRow, names: Sequence[str]) -> list[str]:
     """The columns of the record called one of `names` that hold text, in the order of `names`."""
     exact = [name for name in names if isinstance(record.get(name), str)]
     if exact:
@@ -101,39 +101,39 @@ def text_columns(record: Record, names: Sequence[str]) -> list[str]:
     return [name for name in found if isinstance(record.get(name), str)]
 
 
-def two_fit(names: Sequence[str], part: str) -> NoDialect:
+def ambiguous_part(names: Sequence[str], part: str) -> NoDialect:
     """The error for two columns that could each play one part."""
     either = " or ".join(f"`{name}`" for name in names)
-    choices = " or ".join(f"--map {part}={quoted(name)}" for name in names)
+    choices = " or ".join(f"--map {part}={shell_quoted(name)}" for name in names)
     return NoDialect(f"ambiguous {part}: column {either}", hint=f"choose with {choices}")
 
 
-def quoted(name: str) -> str:
+def shell_quoted(name: str) -> str:
     """The name of a column as a shell takes it for one word."""
     plain = name.translate({ord(sign): None for sign in "_-.[]"})
     return name if plain.isalnum() else f"'{name}'"
 
 
-def first_present(record: Record, names: Sequence[str], columns: Columns, part: str) -> str | None:
+def find_value(record: SourceRow, names: Sequence[str], columns: Columns, part: str) -> str | None:
     """The path of `part` in this record if it has a value: the mapped one, else the first of `names`."""
     mapped = columns.path(part)
     candidates = names if mapped is None else (mapped,)
     return next((name for name in candidates if value_at(record, name) is not None), None)
 
 
-def label_of(record: Record, columns: Columns) -> str | None:
+def find_label(record: SourceRow, columns: Columns) -> str | None:
     """The path of the truth value that says whether the answer of this record is good."""
-    path = first_present(record, LABELS, columns, "label")
+    path = find_value(record, LABELS, columns, "label")
     return path if path is not None and isinstance(value_at(record, path), bool) else None
 
 
-def side_parts(record: Record, columns: Columns) -> dict[str, str]:
+def find_side_parts(record: SourceRow, columns: Columns) -> dict[str, str]:
     """The parts beside the conversation that this record has: system, tools, template_kwargs, documents."""
     if not columns.fields and not columns.late and _SIDE_NAMES.isdisjoint(map(str.lower, record)):
         return {}
-    found: dict[str, str | None] = {"system": first_text(record, SYSTEM, columns, "system")}
+    found: dict[str, str | None] = {"system": find_text(record, SYSTEM, columns, "system")}
     for part, (names, fits) in _SIDES.items():
-        path = first_present(record, names, columns, part)
+        path = find_value(record, names, columns, part)
         found[part] = path if columns.path(part) or fits(value_at(record, path or part)) else None
     return {part: path for part, path in found.items() if path is not None}
 
@@ -170,13 +170,13 @@ def _unless_null(values: pa.Array) -> pa.Array | None:
     return None if pa.types.is_null(values.type) else values
 
 
-def text_part(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringArray:
+def read_text(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringArray:
     """The text of a part that every row must have.
 
     Raises DialectError `col.missing`, `col.null` or `col.type` at the first row that lacks it.
     """
     path = columns.path(part)
-    values = optional_text(batch, columns, part)
+    values = read_optional_text(batch, columns, part)
     if values is None:
         raise DialectError(
             f"no column for `{part}`" if path is None else f"column `{path}` is missing",
@@ -185,17 +185,17 @@ def text_part(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringAr
             code="col.missing",
         )
     if values.null_count:
-        row = first_true(values.is_null())
+        row = index_of_true(values.is_null())
         raise DialectError(
             f"column `{path}` is null",
-            hint=LEFT_OUT,
+            hint=SKIP_HINT,
             at=Location(row=row),
             code="col.null",
         )
     return values
 
 
-def optional_text(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringArray | None:
+def read_optional_text(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringArray | None:
     """The text of a part, null where a row has none, or None if no row has it; raises DialectError `col.type`."""
     values = column(batch, columns.path(part))
     return None if values is None else to_text(values, columns.path(part) or part, part)
@@ -218,7 +218,7 @@ def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
         if isinstance(value, str) or value is None or value is json_columns._ABSENT:
             continue
         raise DialectError(
-            f"column `{name}` holds {kind_of(value)}, not text",
+            f"column `{name}` holds {describe(value)}, not text",
             hint=f"build the text with --map {part}='{{{{ {name} }}}}'",
             at=Location(row=row),
             code="col.type",
@@ -226,7 +226,7 @@ def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
     return pa.array([value if isinstance(value, str) else None for value in found], json_columns.TEXT)
 
 
-def truth_part(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.BooleanArray:
+def read_bools(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.BooleanArray:
     """The truth values of a part that every row must have; raises DialectError as `text_part` does."""
     path = columns.path(part)
     values = column(batch, path)
@@ -240,18 +240,18 @@ def truth_part(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.Boolean
             raise DialectError(f"column `{path}` is null", at=Location(row=row), code="col.null")
         if not isinstance(value, bool):
             raise DialectError(
-                f"column `{path}` holds {kind_of(value)}, not a truth value", at=Location(row=row), code="col.type"
+                f"column `{path}` holds {describe(value)}, not a truth value", at=Location(row=row), code="col.type"
             )
     return pa.array(found, pa.bool_())
 
 
-def kind_of(value: Any) -> str:
+def describe(value: Any) -> str:
     """What a value is, in the words of JSON."""
     kinds = {bool: "a truth value", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
     return "null" if value is None else kinds.get(type(value), type(value).__name__)
 
 
-def first_true(flags: pa.Array) -> int:
+def index_of_true(flags: pa.Array) -> int:
     """The index of the first true value; there must be one."""
     return int(pc.index(flags, pa.scalar(True)).as_py())
 
@@ -280,7 +280,7 @@ _LABELS = frozenset({
 })  # fmt: skip
 
 
-def is_label(name: str) -> bool:
+def is_metadata(name: str) -> bool:
     """Whether a column says something about the row (`id`, `source`, `user_id`, …) by its name."""
     lower = name.lower().replace("-", "_")
     return lower in _LABELS or lower.endswith(("_id", "_source", "_type", "_model", "_date", "_hash", "_url", "_name"))

@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 from ... import json_columns, schema
 from ...errors import DialectError, Location, UsageError, located
 from ...turn_columns import fields_of, lengths_of, offsets_of, prepend, struct_of, to_bools
-from .columns import Columns, Record, column, first_true, not_blank, optional_text, records_of, used_names
-from .tool_specs import specs_of
+from .columns import Columns, SourceRow, column, index_of_true, not_blank, read_optional_text, records_of, used_names
+from .tool_specs import to_specs
 
 Row = Mapping[str, Any]
 """The columns of one conversation as Python values; a column that is None is not there."""
-RowReader = Callable[[Record, Columns], Row | Sequence[Row] | None]
+ConvertRow = Callable[[SourceRow, Columns], Row | Sequence[Row] | None]
 """One record to its conversation, to several of them, or to none (a tie)."""
 
 _JSON_COLUMNS = ("tools", "documents", "template_kwargs", "segments")
@@ -35,7 +35,7 @@ def conversation_batch(
     out = dict(own)
     for name, values in side_columns(source, columns).items():
         out.setdefault(name, values)
-    system = optional_text(source, columns, "system")
+    system = read_optional_text(source, columns, "system")
     out = out if system is None else with_system(out, system)
     fields = {"row": source.column(schema.ROW)}
     fields |= {name: out[name] for name in schema.CONVERSATIONS if name in out}
@@ -52,7 +52,7 @@ def check_watched(batch: pa.RecordBatch, columns: Columns) -> None:
             raise DialectError(
                 f"column `{name}` is filled here for the first time, and could be the {part}",
                 hint="--dialect-option late=ignore leaves it out",
-                at=Location(row=first_true(filled)),
+                at=Location(row=index_of_true(filled)),
                 code="col.late",
             )
 
@@ -122,7 +122,7 @@ def side_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]
     """The columns `tools`, `documents` and `template_kwargs` as JSON, null where a row has none."""
     found: dict[str, pa.Array] = {}
     if (tools := column(batch, columns.path("tools"))) is not None:
-        found["tools"] = specs_of(tools)
+        found["tools"] = to_specs(tools)
     for name in ("documents", "template_kwargs"):
         if (values := column(batch, columns.path(name))) is not None:
             found[name] = to_json(values)
@@ -174,7 +174,7 @@ def _kept_keys(batch: pa.RecordBatch, kept: Sequence[str]) -> dict[str, pa.Array
     return {schema.KEYS: pa.array(texts, json_columns.TEXT)}
 
 
-def by_row(batch: pa.RecordBatch, columns: Columns, read: RowReader) -> pa.RecordBatch:
+def convert_rows(batch: pa.RecordBatch, columns: Columns, read: ConvertRow) -> pa.RecordBatch:
     """The CONVERSATIONS batch of a dialect that reads one record at a time; errors say which row."""
     found: list[Mapping[str, Any]] = []
     rows: list[int] = []
@@ -184,10 +184,10 @@ def by_row(batch: pa.RecordBatch, columns: Columns, read: RowReader) -> pa.Recor
         made = [made] if isinstance(made, Mapping) else made or []
         found += made
         rows += [row] * len(made)
-    return from_rows(batch, columns, found, rows)
+    return to_batch(batch, columns, found, rows)
 
 
-def from_rows(
+def to_batch(
     batch: pa.RecordBatch, columns: Columns, found: Sequence[Mapping[str, Any]], rows: Sequence[int]
 ) -> pa.RecordBatch:
     """The CONVERSATIONS batch of conversations that are Python values, each made of the row of `batch` in `rows`."""

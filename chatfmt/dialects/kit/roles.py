@@ -21,7 +21,7 @@ ROLE_NAMES: dict[str, str] = {
     **dict.fromkeys(("function_call", "tool_call"), "assistant"),
 }
 """Role names of public data sets (ShareGPT and its kin, OpenAI, ms-swift), lower case, `_` for `-`."""
-CALLS = frozenset({"function_call", "tool_call"})
+CALL_ROLES = frozenset({"function_call", "tool_call"})
 """Roles whose text is a tool call written out, `{"name": …, "arguments": …}` or a list of them."""
 
 
@@ -34,13 +34,13 @@ def role_of(name: str, roles: Mapping[str, str]) -> str | None:
     return mapped or ROLE_NAMES.get(lower.replace("-", "_"))
 
 
-def is_call(name: str, roles: Mapping[str, str]) -> bool:
+def is_call_role(name: str, roles: Mapping[str, str]) -> bool:
     """Whether turns of this role hold a call written out, unless the user maps the role."""
     lower = name.lower()
-    return lower.replace("-", "_") in CALLS and not any(given.lower() == lower for given in roles)
+    return lower.replace("-", "_") in CALL_ROLES and not any(given.lower() == lower for given in roles)
 
 
-def known_role(name: str, roles: Mapping[str, str], message: int | None = None) -> str:
+def to_role(name: str, roles: Mapping[str, str], message: int | None = None) -> str:
     """The role that `name` stands for; raises DialectError `msg.role`."""
     role = role_of(name, roles)
     if role is None:
@@ -62,7 +62,7 @@ def map_roles(names: pa.StringArray, roles: Mapping[str, str], lists: pa.ListArr
     encoded = names.dictionary_encode()
     values = encoded.dictionary.to_pylist()
     found = pa.array([role_of(value, roles) for value in values], pa.string())
-    calls = pa.array([is_call(value, roles) for value in values], pa.bool_())
+    calls = pa.array([is_call_role(value, roles) for value in values], pa.bool_())
     mapped = found.take(encoded.indices)
     if mapped.null_count:
         bad = int(pc.index(mapped.is_null(), pa.scalar(True)).as_py())

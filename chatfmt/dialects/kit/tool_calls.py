@@ -26,14 +26,14 @@ def read_calls(fields: dict[str, pa.Array], written: pa.Array, columns: Columns)
     A content that is not a call after all stays content.
     """
     if "function_call" in fields:
-        fields = _older_key(fields, columns)
+        fields = _from_function_call(fields, columns)
     if "tool_calls" in fields and _named_keys(columns):
-        calls = _each(fields["tool_calls"], lambda calls: _calls(calls, columns))
+        calls = _map_json(fields["tool_calls"], lambda calls: _calls(calls, columns))
         fields = {**fields, "tool_calls": calls}
-    return _written(fields, written, columns) if pc.any(written).as_py() else fields
+    return _parse_content(fields, written, columns) if pc.any(written).as_py() else fields
 
 
-def call_of(value: Any, columns: Columns) -> dict[str, Any] | None:
+def to_call(value: Any, columns: Columns) -> dict[str, Any] | None:
     """The call that an object spells, None if it spells none; mapped `tool_calls.name` … name its keys."""
     if not isinstance(value, Mapping):
         return None
@@ -51,10 +51,10 @@ def call_of(value: Any, columns: Columns) -> dict[str, Any] | None:
     }
 
 
-def calls_in(text: str, columns: Columns) -> list[dict[str, Any]] | None:
+def parse_calls(text: str, columns: Columns) -> list[dict[str, Any]] | None:
     """The calls that `text` writes out: an object, a list of them, or Glaive's form; None if it does not."""
     value = _glaive(text) or read_literal(text)
-    calls = [call_of(item, columns) for item in (value if isinstance(value, list) else [value])]
+    calls = [to_call(item, columns) for item in (value if isinstance(value, list) else [value])]
     return calls if calls and all(calls) else None  # type: ignore[return-value]
 
 
@@ -82,10 +82,10 @@ def _named_keys(columns: Columns) -> dict[str, str]:
 
 def _calls(value: Any, columns: Columns) -> Any:
     calls = value if isinstance(value, list) else [value]
-    return [call_of(call, columns) or call for call in calls]
+    return [to_call(call, columns) or call for call in calls]
 
 
-def _each(values: pa.Array, read: Callable[[Any], Any]) -> pa.Array:
+def _map_json(values: pa.Array, read: Callable[[Any], Any]) -> pa.Array:
     """A JSON column with `read` applied to each value; an absent one and a null stay."""
     found = json_columns.json_values(values)
     return json_columns.json_array(
@@ -93,7 +93,7 @@ def _each(values: pa.Array, read: Callable[[Any], Any]) -> pa.Array:
     )
 
 
-def _older_key(fields: dict[str, pa.Array], columns: Columns) -> dict[str, pa.Array]:
+def _from_function_call(fields: dict[str, pa.Array], columns: Columns) -> dict[str, pa.Array]:
     """The fields with `function_call` (an object) as `tool_calls`; turns that have both keep their `tool_calls`."""
     older = fields["function_call"]
     if older.type == json_columns.TEXT:
@@ -101,7 +101,7 @@ def _older_key(fields: dict[str, pa.Array], columns: Columns) -> dict[str, pa.Ar
         older = json_columns.json_array(
             [text and read_literal(text) for text in texts], [text is not None for text in texts]
         )
-    calls = _each(older, lambda value: _calls(value, columns))
+    calls = _map_json(older, lambda value: _calls(value, columns))
     calls = pc.if_else(pc.equal(calls, "null").fill_null(True), pa.scalar(None, json_columns.JSON), calls)
     if "tool_calls" in fields:
         calls = pc.coalesce(fields["tool_calls"], calls)
@@ -113,11 +113,11 @@ def _older_key(fields: dict[str, pa.Array], columns: Columns) -> dict[str, pa.Ar
     return {**kept, "tool_calls": calls, **_keys(kept, pa.array([True] * len(calls)), "function_call")}
 
 
-def _written(fields: dict[str, pa.Array], written: pa.Array, columns: Columns) -> dict[str, pa.Array]:
+def _parse_content(fields: dict[str, pa.Array], written: pa.Array, columns: Columns) -> dict[str, pa.Array]:
     turns = pc.indices_nonzero(written)
     texts = json_columns.decode_values(fields["content"].take(turns))
     read = {
-        turn: calls_in(text, columns) if isinstance(text, str) else None
+        turn: parse_calls(text, columns) if isinstance(text, str) else None
         for turn, text in zip(turns.to_pylist(), texts, strict=True)
     }
     found = {turn: calls for turn, calls in read.items() if calls is not None}

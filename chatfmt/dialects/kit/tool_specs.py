@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from ... import json_columns
 from ...errors import DialectError, Location
-from .columns import kind_of
+from .columns import describe
 from .literals import read_literal, read_objects
 
 
-def specs_of(values: pa.Array) -> pa.Array:
+def to_specs(values: pa.Array) -> pa.Array:
     """A column of tool specifications as JSON, a list a row; null where a row has none (`""`, `[]`, null).
 
     The column holds a list of objects, a list of JSON texts, one object, or any of them written as text.
@@ -25,14 +25,14 @@ def specs_of(values: pa.Array) -> pa.Array:
     for row, value in enumerate(found):
         key = value if isinstance(value, str) else None
         if key is None or key not in read:
-            result = specs_from(value, row)
+            result = specs_in(value, row)
             if key is not None:
                 read[key] = result
         specs.append(result if key is None else read[key])
     return json_columns.json_array(specs, [spec is not None for spec in specs])
 
 
-def specs_from(value: Any, row: int | None = None) -> list[Any] | None:
+def specs_in(value: Any, row: int | None = None) -> list[Any] | None:
     """The specifications in one value, None if there are none."""
     if value is None or value is json_columns._ABSENT or (isinstance(value, str) and not value.strip()):
         return None
@@ -40,15 +40,15 @@ def specs_from(value: Any, row: int | None = None) -> list[Any] | None:
     items = [items] if isinstance(items, Mapping) else items
     if not isinstance(items, list):
         raise DialectError(
-            f"`tools` is {kind_of(items)}, not a list of specifications",
+            f"`tools` is {describe(items)}, not a list of specifications",
             hint="map another column with --map tools=COLUMN",
             at=Location(row=row),
             code="col.type",
         )
-    return [spec_of(item, row) for item in items] or None
+    return [to_spec(item, row) for item in items] or None
 
 
-def spec_of(value: Any, row: int | None = None) -> Any:
+def to_spec(value: Any, row: int | None = None) -> Any:
     """One specification as `{"type": "function", "function": {"name": …, "parameters": …}}`.
 
     A bare one is wrapped, Anthropic's `input_schema` is called `parameters`; one that is wrapped stays as it is.
@@ -56,7 +56,7 @@ def spec_of(value: Any, row: int | None = None) -> Any:
     item = read_literal(value) if isinstance(value, str) else value
     if not isinstance(item, Mapping):
         raise DialectError(
-            f"a specification in `tools` is {kind_of(item)}, not an object", at=Location(row=row), code="col.type"
+            f"a specification in `tools` is {describe(item)}, not an object", at=Location(row=row), code="col.type"
         )
     if "function" in item or not isinstance(item.get("name"), str):
         return item

@@ -12,10 +12,10 @@ from ... import json_columns
 from ...errors import DialectError, Location
 from ...field_path import value_at
 from ...turn_columns import fields_of, stack
-from ..chat.messages import keys_of_turns, read_turns, required_turns, turns_at
+from ..chat.messages import find_turn_keys, read_required_turns, read_turns, turns_at
 from ..dialect import Dialect
-from ..instruction.prompt_completion import context_parts, prompt_part, prompt_text, unexplained
-from ..kit.columns import LEFT_OUT, MESSAGES, Columns, Record, column, first_present, first_true, side_parts
+from ..instruction.prompt_completion import find_context_parts, find_prompt, read_prompt, unexplained_columns
+from ..kit.columns import MESSAGES, SKIP_HINT, Columns, SourceRow, column, find_side_parts, find_value, index_of_true
 from ..kit.literals import read_literal
 from ..kit.output import conversation_batch, first_turns
 from ..kit.roles import role_of
@@ -110,12 +110,12 @@ def _answer(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
         if values.null_count:
             raise DialectError(
                 f"column `{columns.path(part)}` is null",
-                hint=LEFT_OUT,
-                at=Location(row=first_true(values.is_null())),
+                hint=SKIP_HINT,
+                at=Location(row=index_of_true(values.is_null())),
                 code="col.null",
             )
         return stack([("assistant", values)])
-    return required_turns(batch, columns, part)
+    return read_required_turns(batch, columns, part)
 
 
 def _written_turns(values: pa.StringArray) -> bool:
@@ -133,7 +133,7 @@ def _prompt(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray | None:
         return None
     if values.type != json_columns.TEXT or _written_turns(values):
         return read_turns(values, columns, path)
-    return stack([("user", prompt_text(batch, columns))])
+    return stack([("user", read_prompt(batch, columns))])
 
 
 def _opens(lists: pa.ListArray) -> pa.BooleanArray:
@@ -142,65 +142,69 @@ def _opens(lists: pa.ListArray) -> pa.BooleanArray:
     return pc.is_in(first, pa.array(_OPENING))
 
 
-def preference_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_preference_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a chosen and a rejected answer."""
-    chosen = first_present(record, CHOSEN, columns, "chosen")
-    rejected = first_present(record, REJECTED, columns, "rejected")
+    chosen = find_value(record, CHOSEN, columns, "chosen")
+    rejected = find_value(record, REJECTED, columns, "rejected")
     if chosen is None or rejected is None:
         return None
     answers = [_kind(record, path, columns) for path in (chosen, rejected)]
     if None in answers or answers[0] != answers[1]:
         return None
-    found = {"chosen": chosen, "rejected": rejected, **side_parts(record, columns)}
+    found = {"chosen": chosen, "rejected": rejected, **find_side_parts(record, columns)}
     turns = turns_at(record, chosen)
-    found |= (keys_of_turns(turns, columns) or {}) if answers[0] == "turns" else {}
+    found |= (find_turn_keys(turns, columns) or {}) if answers[0] == "turns" else {}
     if answers[0] == "turns" and turns and _role(turns[0], columns) in _OPENING:
         return found
     found |= _prompt_parts(record, columns)
     implied = answers[0] == "turns" or "prompt" in found or columns.path("prompt")
-    if not implied and columns.option("prompt", "auto", "auto", "shared") == "auto" and unexplained(record, found):
+    if (
+        not implied
+        and columns.option("prompt", "auto", "auto", "shared") == "auto"
+        and unexplained_columns(record, found)
+    ):
         return None
     return found
 
 
-def _kind(record: Record, path: str, columns: Columns) -> str | None:
+def _kind(record: SourceRow, path: str, columns: Columns) -> str | None:
     value = value_at(record, path)
     written = isinstance(value, (list, dict)) or (isinstance(value, str) and value.lstrip()[:1] in ("[", "{"))
-    if written and keys_of_turns(turns_at(record, path), columns):
+    if written and find_turn_keys(turns_at(record, path), columns):
         return "turns"
     return "text" if isinstance(value, str) else None
 
 
 def _role(turn: Mapping[str, Any], columns: Columns) -> str | None:
-    keys = keys_of_turns([turn], columns) or {}
+    keys = find_turn_keys([turn], columns) or {}
     name = turn.get(keys.get("messages.role", "role"))
     return role_of(name, columns.roles) if isinstance(name, str) else None
 
 
-def _prompt_parts(record: Record, columns: Columns) -> dict[str, str]:
+def _prompt_parts(record: SourceRow, columns: Columns) -> dict[str, str]:
     """The column that the prompt of both answers lies in: text, or turns."""
     if columns.path("prompt") is None:
         for name in (*MESSAGES, "prompt", "context", "input", "history"):
             turns = turns_at(record, name) if isinstance(record.get(name), (list, str)) else None
-            if keys := keys_of_turns(turns, columns):
+            if keys := find_turn_keys(turns, columns):
                 return {"prompt": name, **keys}
-        if keys := keys_of_turns(turns_at(record, INPUT["prompt"]), columns):
+        if keys := find_turn_keys(turns_at(record, INPUT["prompt"]), columns):
             return {**INPUT, **keys}
-    elif keys := keys_of_turns(turns_at(record, columns.path("prompt") or ""), columns):
+    elif keys := find_turn_keys(turns_at(record, columns.path("prompt") or ""), columns):
         return dict(keys)
-    path = prompt_part(record, columns) or first_present(record, ("history",), columns, "prompt")
+    path = find_prompt(record, columns) or find_value(record, ("history",), columns, "prompt")
     if path is None or not isinstance(value_at(record, path), str):
         return {}
     return {
         "prompt": path,
-        **{part: name for part, name in context_parts(record, columns, path).items() if part == "context"},
+        **{part: name for part, name in find_context_parts(record, columns, path).items() if part == "context"},
     }
 
 
 DIALECTS = {
     "preference": Dialect(
         preference,
-        preference_parts,
+        find_preference_parts,
         "a chosen and a rejected answer",
         rank=150,
         parts=frozenset({"prompt", "chosen", "rejected", "context"}),

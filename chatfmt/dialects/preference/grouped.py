@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from ...errors import DialectError, Location, located
 from ...field_path import value_at
-from ..chat.messages import keys_of_turns, messages_parts
+from ..chat.messages import find_messages_parts, find_turn_keys
 from ..dialect import Dialect
-from ..instruction.prompt_completion import question_answer_parts
-from ..kit.columns import Columns, Record, first_present, kind_of, records_of, side_parts
-from ..kit.output import Row, by_row, from_rows
-from .scored import number_of, pairs_of, to_turns
+from ..instruction.prompt_completion import find_question_answer_parts
+from ..kit.columns import Columns, SourceRow, describe, find_side_parts, find_value, records_of
+from ..kit.output import Row, convert_rows, to_batch
+from .scored import make_pairs, to_number, to_turns
 
 RATINGS = ("helpfulness", "rating", "score", "reward")
 
@@ -39,34 +39,34 @@ def rated_rows(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
         first, *others = group
         answers = [_answer(records[row], columns, row) for row in (first, *others)]
         with located(row=first):
-            made = pairs_of(prompt, answers, columns)
+            made = make_pairs(prompt, answers, columns)
         found += made
         rows += [first] * len(made)
-    return from_rows(batch, columns, found, rows)
+    return to_batch(batch, columns, found, rows)
 
 
-def _prompt(record: Record, columns: Columns, row: int) -> str:
+def _prompt(record: SourceRow, columns: Columns, row: int) -> str:
     return _text(record, columns.path("prompt") or "prompt", row)
 
 
-def _answer(record: Record, columns: Columns, row: int) -> tuple[Any, str]:
-    rating = number_of(value_at(record, columns.path("ratings") or RATINGS[0]))
+def _answer(record: SourceRow, columns: Columns, row: int) -> tuple[Any, str]:
+    rating = to_number(value_at(record, columns.path("ratings") or RATINGS[0]))
     return rating, _text(record, columns.path("completion") or "response", row)
 
 
-def _text(record: Record, path: str, row: int) -> str:
+def _text(record: SourceRow, path: str, row: int) -> str:
     value = value_at(record, path)
     if not isinstance(value, str):
         code = "col.null" if value is None else "col.type"
-        raise DialectError(f"column `{path}` is {kind_of(value)}, not text", code=code, at=Location(row=row))
+        raise DialectError(f"column `{path}` is {describe(value)}, not text", code=code, at=Location(row=row))
     return value
 
 
-def rated_rows_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_rated_rows_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a question, an answer and a rating."""
-    found = question_answer_parts(record, columns)
-    ratings = first_present(record, RATINGS, columns, "ratings")
-    if found is None or ratings is None or number_of(value_at(record, ratings)) is None:
+    found = find_question_answer_parts(record, columns)
+    ratings = find_value(record, RATINGS, columns, "ratings")
+    if found is None or ratings is None or to_number(value_at(record, ratings)) is None:
         return None
     return {**{part: path for part, path in found.items() if part not in ("context", "history")}, "ratings": ratings}
 
@@ -84,10 +84,10 @@ def positive_negative(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch
     The first of each list make the pair; with the option `pairs` set to `all` each good one and each bad one do. Data
     for embeddings, whose lists hold user turns, is not read. Raises DialectError `msg.role`, `col.type`.
     """
-    return by_row(batch, columns, _positive_negative)
+    return convert_rows(batch, columns, _positive_negative)
 
 
-def _positive_negative(record: Record, columns: Columns) -> list[Row]:
+def _positive_negative(record: SourceRow, columns: Columns) -> list[Row]:
     prompt = to_turns(value_at(record, columns.path("messages") or "messages"), columns, "user")
     sides = [[to_turns(turns, columns, "assistant") for turns in _lists(record, name)] for name in SIDES]
     pairs = list(itertools.product(*sides))
@@ -98,45 +98,48 @@ def _positive_negative(record: Record, columns: Columns) -> list[Row]:
 SIDES = ("positive_messages", "negative_messages")
 
 
-def _lists(record: Record, name: str) -> list[Any]:
+def _lists(record: SourceRow, name: str) -> list[Any]:
     """The lists of turns in a column; one list of turns is a list of one."""
     value = record.get(name)
     if not isinstance(value, list):
         raise DialectError(
-            f"column `{name}` is {kind_of(value)}, not lists of turns", code="col.null" if value is None else "col.type"
+            f"column `{name}` is {describe(value)}, not lists of turns",
+            code="col.null" if value is None else "col.type",
         )
     return [value] if value and isinstance(value[0], Mapping) else value
 
 
-def positive_negative_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_positive_negative_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a conversation and lists of good and bad answers of an assistant."""
     if not all(isinstance(record.get(name), list) for name in SIDES):
         return None
-    found = messages_parts(record, columns)
+    found = find_messages_parts(record, columns)
     answers = [turns for name in SIDES for turns in _lists(record, name)]
     fits = found and answers and all(_answers(turns, columns) for turns in answers)
-    return {**(found or {}), **dict(zip(SIDES, SIDES, strict=True)), **side_parts(record, columns)} if fits else None
+    return (
+        {**(found or {}), **dict(zip(SIDES, SIDES, strict=True)), **find_side_parts(record, columns)} if fits else None
+    )
 
 
 def _answers(turns: Any, columns: Columns) -> bool:
     """Whether turns are those of an assistant that goes on."""
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
         return False
-    keys = keys_of_turns(turns, columns) or {}
+    keys = find_turn_keys(turns, columns) or {}
     return bool(turns) and turns[0].get(keys.get("messages.role", "role")) not in ("user", "system", "human")
 
 
 DIALECTS = {
     "positive-negative": Dialect(
         positive_negative,
-        positive_negative_parts,
+        find_positive_negative_parts,
         "a conversation with positive and negative continuations (ms-swift)",
         rank=145,
         type="preference",
     ),
     "rated-rows": Dialect(
         rated_rows,
-        rated_rows_parts,
+        find_rated_rows_parts,
         "rated answers to one prompt, one per row",
         rank=500,
         parts=frozenset({"prompt", "completion", "ratings"}),

@@ -16,16 +16,16 @@ import pyarrow as pa
 
 from ...errors import DialectError, located
 from ...field_path import value_at
-from ..chat.messages import keys_of_turns
-from ..chat.transcripts import hh_turns
+from ...schema import Turn
+from ..chat.messages import find_turn_keys
+from ..chat.transcripts import parse_hh
 from ..dialect import Dialect
-from ..kit.columns import Columns, Record, kind_of, side_parts
+from ..kit.columns import Columns, SourceRow, describe, find_side_parts
 from ..kit.literals import read_literal
-from ..kit.output import Row, by_row
-from ..kit.roles import known_role
+from ..kit.output import Row, convert_rows
+from ..kit.roles import to_role
 
-Turn = dict[str, Any]
-Scored = tuple[Any, Any]
+ScoredAnswer = tuple[Any, Any]
 """How good an answer is (more is better), and the answer: text or turns."""
 
 
@@ -33,28 +33,28 @@ def to_turns(value: Any, columns: Columns, role: str) -> list[Turn]:
     """The turns of a prompt or an answer: one turn of `role` for a text, a dialogue of hh-rlhf's form, or turns."""
     value = read_literal(value) if isinstance(value, str) else value
     if isinstance(value, str):
-        dialogue = hh_turns(value) if role == "user" else None
+        dialogue = parse_hh(value) if role == "user" else None
         if dialogue is None:
             return [{"role": role, "content": value}]
         return dialogue if dialogue[-1]["content"].strip() else dialogue[:-1]
     turns = [value] if isinstance(value, Mapping) else value
     keys = (
-        keys_of_turns(turns, columns)
+        find_turn_keys(turns, columns)
         if isinstance(turns, list) and all(isinstance(t, Mapping) for t in turns)
         else None
     )
     if keys is None:
-        raise DialectError(f"the {'prompt' if role == 'user' else 'answer'} is {kind_of(value)}", code="col.type")
+        raise DialectError(f"the {'prompt' if role == 'user' else 'answer'} is {describe(value)}", code="col.type")
     named = {path: part.removeprefix("messages.") for part, path in keys.items()}
     out = []
     for message, turn in enumerate(turns):
         with located(message=message):
             renamed = {named.get(key, key): item for key, item in turn.items()}
-            out.append({**renamed, "role": known_role(str(renamed.get("role")), columns.roles)})
+            out.append({**renamed, "role": to_role(str(renamed.get("role")), columns.roles)})
     return out
 
 
-def pairs_of(prompt: Any, answers: Sequence[Scored], columns: Columns) -> list[Row]:
+def make_pairs(prompt: Any, answers: Sequence[ScoredAnswer], columns: Columns) -> list[Row]:
     """The preference rows of one prompt and its scored answers, by policy; answers without a score are left out."""
     known = [answer for answer in answers if answer[0] is not None]
     ranked = sorted(known, key=lambda answer: answer[0], reverse=True)
@@ -70,7 +70,7 @@ def pairs_of(prompt: Any, answers: Sequence[Scored], columns: Columns) -> list[R
     return [row for better, worse in chosen for row in _pair(asked, better, worse, columns)]
 
 
-def _pair(prompt: list[Turn], better: Scored, worse: Scored, columns: Columns) -> list[Row]:
+def _pair(prompt: list[Turn], better: ScoredAnswer, worse: ScoredAnswer, columns: Columns) -> list[Row]:
     if better[0] == worse[0]:
         ties = columns.option("ties", "drop", "drop", "first", "error")
         if ties == "error":
@@ -97,10 +97,10 @@ def arena(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     `tie` and `tie (bothbad)` go by the option `ties`. The shared prompt is split off by the view. Raises DialectError
     `msg.role`, `col.type`.
     """
-    return by_row(batch, columns, _arena)
+    return convert_rows(batch, columns, _arena)
 
 
-def _arena(record: Record, columns: Columns) -> list[Row]:
+def _arena(record: SourceRow, columns: Columns) -> list[Row]:
     a, b = (value_at(record, name) for name in ("conversation_a", "conversation_b"))
     winner = record.get("winner")
     known = {"model_a": ((1, a), (0, b)), "model_b": ((1, b), (0, a)), **dict.fromkeys(TIES, ((0, a), (0, b)))}
@@ -114,7 +114,7 @@ def _arena(record: Record, columns: Columns) -> list[Row]:
 TIES = ("tie", "tie (bothbad)", "both_bad")
 
 
-def arena_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_arena_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     names = ("conversation_a", "conversation_b", "winner")
     return {name: name for name in names} if all(record.get(name) is not None for name in names) else None
 
@@ -128,14 +128,14 @@ def ultrainteract(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     Raises DialectError `msg.role`, `col.type`.
     """
-    return by_row(batch, columns, lambda record, columns: {
+    return convert_rows(batch, columns, lambda record, columns: {
         "prompt": to_turns(record.get("trajectory"), columns, "user"),
         "chosen": to_turns(record.get("chosen"), columns, "assistant"),
         "rejected": to_turns(record.get("rejected"), columns, "assistant"),
     })  # fmt: skip
 
 
-def ultrainteract_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_ultrainteract_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     fits = isinstance(record.get("trajectory"), list) and isinstance(record.get("chosen"), str)
     return {name: name for name in ("trajectory", "chosen", "rejected")} if fits and "rejected" in record else None
 
@@ -153,22 +153,22 @@ def scored(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Which pairs are made is the option `pairs`, what ties do the option `ties`.
     Raises DialectError `col.type`.
     """
-    return by_row(batch, columns, _scored)
+    return convert_rows(batch, columns, _scored)
 
 
-def _scored(record: Record, columns: Columns) -> list[Row]:
+def _scored(record: SourceRow, columns: Columns) -> list[Row]:
     path = columns.path("answers") or "completions"
     items, ratings = value_at(record, path), value_at(record, columns.path("ratings") or "ratings")
     prompt = value_at(record, columns.path("prompt") or "prompt")
     if not isinstance(items, list):
-        raise DialectError(f"column `{path}` is {kind_of(items)}, not a list of answers", code="col.type")
+        raise DialectError(f"column `{path}` is {describe(items)}, not a list of answers", code="col.type")
     if isinstance(ratings, list) and not any(isinstance(item, Mapping) for item in items):
-        answers = [(number_of(rating), item) for rating, item in zip(ratings, items, strict=False)]
-        return pairs_of(prompt, [(None if score is None else (score,), item) for score, item in answers], columns)
-    return pairs_of(prompt, list(zip(scores_of(items), map(_text_of, items), strict=True)), columns)
+        answers = [(to_number(rating), item) for rating, item in zip(ratings, items, strict=False)]
+        return make_pairs(prompt, [(None if score is None else (score,), item) for score, item in answers], columns)
+    return make_pairs(prompt, list(zip(score_answers(items), map(_text_of, items), strict=True)), columns)
 
 
-def scores_of(items: Sequence[Mapping[str, Any]]) -> list[tuple[float, ...] | None]:
+def score_answers(items: Sequence[Mapping[str, Any]]) -> list[tuple[float, ...] | None]:
     """How good each answer is, more is better; None for one without the score that decides."""
     scores = [[_score(item, name) for name in SCORES] for item in items]
     first = next((place for place in range(len(SCORES)) if any(own[place] is not None for own in scores)), 0)
@@ -179,7 +179,7 @@ def scores_of(items: Sequence[Mapping[str, Any]]) -> list[tuple[float, ...] | No
 
 
 def _score(item: Mapping[str, Any], name: str) -> float | None:
-    number = number_of(item.get(name))
+    number = to_number(item.get(name))
     return -number if number is not None and name == "rank" else number
 
 
@@ -187,7 +187,7 @@ SCORES = ("rank", "fine-grained_score", "overall_score", "score", "rating", "rew
 """Keys of an answer that say how good it is, the one that decides first; of a rank less is better."""
 
 
-def number_of(value: Any) -> float | None:
+def to_number(value: Any) -> float | None:
     """A number, also one written as text; None for anything else (`N/A`, `nan`)."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
@@ -205,7 +205,7 @@ def _text_of(item: Mapping[str, Any]) -> Any:
     return next((item[name] for name in TEXTS if item.get(name) is not None), None)
 
 
-def scored_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_scored_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     prompts = ("instruction", "prompt", "input", "question", "context")
     prompt = columns.path("prompt") or next((name for name in prompts if record.get(name) is not None), None)
     names = (columns.path("answers") or "completions", "answers", "responses", "generations", "generation")
@@ -213,9 +213,9 @@ def scored_parts(record: Record, columns: Columns) -> dict[str, str] | None:
     if prompt is None or path is None:
         return None
     items, ratings = value_at(record, path), record.get("ratings", record.get("rating"))
-    found = {"prompt": prompt, "answers": path, **side_parts(record, columns)}
+    found = {"prompt": prompt, "answers": path, **find_side_parts(record, columns)}
     if all(isinstance(item, Mapping) for item in items):
-        return found if all(_text_of(item) is not None for item in items) and any(scores_of(items)) else None
+        return found if all(_text_of(item) is not None for item in items) and any(score_answers(items)) else None
     name = "ratings" if "ratings" in record else "rating"
     return {**found, "ratings": name} if isinstance(ratings, list) and all(isinstance(i, str) for i in items) else None
 
@@ -230,7 +230,7 @@ def compared(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     The forms are those of COMPARISONS. With the option `prefer` set to `safer`, PKU-SafeRLHF's `safer_response_id`
     decides. Equal answers go by the option `ties`. Raises DialectError `col.type`.
     """
-    return by_row(batch, columns, _compared)
+    return convert_rows(batch, columns, _compared)
 
 
 Comparison = tuple[str, str, str, Any]
@@ -243,16 +243,16 @@ def _one_better(name: str, second: Any) -> Any:
 
 
 def _two_scores(first: str, second: str) -> Any:
-    def scores(record: Record) -> tuple[float, float] | None:
-        both = number_of(record.get(first)), number_of(record.get(second))
+    def scores(record: SourceRow) -> tuple[float, float] | None:
+        both = to_number(record.get(first)), to_number(record.get(second))
         return None if both[0] is None or both[1] is None else (both[0], both[1])
 
     return scores
 
 
-def _overall(record: Record) -> tuple[float, float] | None:
+def _overall(record: SourceRow) -> tuple[float, float] | None:
     """HelpSteer3: below 0 the first answer is better, above it the second, 0 is a tie."""
-    preference = number_of(record.get("overall_preference"))
+    preference = to_number(record.get("overall_preference"))
     return None if preference is None else (-preference, preference)
 
 
@@ -267,7 +267,7 @@ COMPARISONS: dict[str, Comparison] = {
 """Known forms: the prompt, the two answers, and the scores of both (None if the record has none)."""
 
 
-def _form(record: Record, columns: Columns) -> tuple[Comparison, tuple[float, float]] | None:
+def _form(record: SourceRow, columns: Columns) -> tuple[Comparison, tuple[float, float]] | None:
     prefer = columns.option("prefer", "better", "better", "safer")
     for name, form in COMPARISONS.items():
         if name in ("safer", "better") and name != prefer:
@@ -279,16 +279,16 @@ def _form(record: Record, columns: Columns) -> tuple[Comparison, tuple[float, fl
     return None
 
 
-def _compared(record: Record, columns: Columns) -> list[Row]:
+def _compared(record: SourceRow, columns: Columns) -> list[Row]:
     found = _form(record, columns)
     if found is None:
         raise DialectError("there are not two answers and which is better", code="col.null")
     (prompt, first, second, _), scores = found
     answers = list(zip(scores, (value_at(record, first), value_at(record, second)), strict=True))
-    return pairs_of(value_at(record, prompt), answers, columns)
+    return make_pairs(value_at(record, prompt), answers, columns)
 
 
-def compared_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_compared_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     found = _form(record, columns)
     if found is None:
         return None
@@ -307,10 +307,10 @@ def rejected_response(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch
 
     `rejected_messages` are a whole other conversation: then both sides are whole. Raises DialectError `msg.role`.
     """
-    return by_row(batch, columns, _rejected_response)
+    return convert_rows(batch, columns, _rejected_response)
 
 
-def _rejected_response(record: Record, columns: Columns) -> Row:
+def _rejected_response(record: SourceRow, columns: Columns) -> Row:
     turns = to_turns(value_at(record, columns.path("messages") or "messages"), columns, "user")
     if record.get("rejected_messages") is not None:
         return {"chosen": turns, "rejected": to_turns(record["rejected_messages"], columns, "assistant")}
@@ -318,21 +318,21 @@ def _rejected_response(record: Record, columns: Columns) -> Row:
     return {"prompt": turns[:-1], "chosen": turns[-1:], "rejected": last}
 
 
-def rejected_response_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_rejected_response_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     names = [name for name in ("rejected_response", "rejected_messages") if record.get(name)]
     path = columns.path("messages") or "messages"
     turns = value_at(record, path) if names else None
     are_turns = isinstance(turns, list) and all(isinstance(turn, Mapping) for turn in turns)
-    keys = keys_of_turns(turns, columns) if are_turns else None
+    keys = find_turn_keys(turns, columns) if are_turns else None
     if keys is None:
         return None
-    return {"messages": path, **keys, "rejected": names[0], **side_parts(record, columns)}
+    return {"messages": path, **keys, "rejected": names[0], **find_side_parts(record, columns)}
 
 
 DIALECTS = {
     "arena": Dialect(
         arena,
-        arena_parts,
+        find_arena_parts,
         "two conversations and the winner (Chatbot Arena)",
         rank=120,
         parts=frozenset(),
@@ -340,7 +340,7 @@ DIALECTS = {
     ),
     "ultrainteract": Dialect(
         ultrainteract,
-        ultrainteract_parts,
+        find_ultrainteract_parts,
         "a trajectory with a chosen and a rejected continuation (UltraInteract)",
         rank=125,
         parts=frozenset(),
@@ -348,14 +348,14 @@ DIALECTS = {
     ),
     "rejected-response": Dialect(
         rejected_response,
-        rejected_response_parts,
+        find_rejected_response_parts,
         "a conversation and a rejected response (ms-swift)",
         rank=140,
         type="preference",
     ),
     "compared": Dialect(
         compared,
-        compared_parts,
+        find_compared_parts,
         "two answers and which one is better",
         rank=155,
         parts=frozenset(),
@@ -363,7 +363,7 @@ DIALECTS = {
     ),
     "scored": Dialect(
         scored,
-        scored_parts,
+        find_scored_parts,
         "several answers with scores or ranks",
         rank=160,
         parts=frozenset({"prompt", "answers", "ratings"}),

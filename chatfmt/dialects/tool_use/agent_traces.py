@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from ..chat.messages import messages_parts, turns_at
+from ...field_path import value_at
+from ...schema import Turn
+from ..chat.messages import find_messages_parts, turns_at
+from ..chat.plain_turns import find_written_parts, read_plain_turns
 from ..dialect import Dialect
-from ..kit.columns import Columns, Record
+from ..kit.columns import Columns, SourceRow, find_text
 from ..kit.literals import read_literal
-from ..kit.output import by_row
-from .functions import plain_turns, question_part, with_question, written_by_assistant
+from ..kit.output import convert_rows
 
-Turn = dict[str, Any]
+_QUESTIONS = ("original_question",)
 
 
 def traces(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -29,22 +30,38 @@ def traces(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     The question stands behind the system turns. A row that has a user turn stays as it is. Calls in `<tool_call>` stay
     text: `--dialect hermes` reads them, and puts the question in as well. Raises DialectError `msg.role`.
     """
-    return by_row(
+    return convert_rows(
         batch,
         columns,
-        lambda record, columns: {"messages": with_question(plain_turns(record, columns), record, columns)},
+        lambda record, columns: {"messages": with_question(read_plain_turns(record, columns), record, columns)},
     )
 
 
-def traces_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_traces_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record whose turns are not the user's, with a question beside them."""
-    question = question_part(record, columns)
-    found = messages_parts(record, columns) if question else None
+    question = find_question_part(record, columns)
+    found = find_messages_parts(record, columns) if question else None
     if found is None:
         return None
     key = found.get("messages.role", "role")
     roles = {turn.get(key) for turn in turns_at(record, found["messages"]) or []}
     return None if roles & {"user", "human"} else {**found, **question}
+
+
+def with_question(turns: Sequence[Turn], record: SourceRow, columns: Columns) -> list[Turn]:
+    """The turns with the user turn that they lack, behind those of the system, where a column holds it."""
+    path = columns.path("question")
+    question = value_at(record, path) if path else None
+    if not isinstance(question, str) or any(turn["role"] == "user" for turn in turns):
+        return list(turns)
+    place = next((n for n, turn in enumerate(turns) if turn["role"] not in ("system", "developer")), len(turns))
+    return [*turns[:place], {"role": "user", "content": question}, *turns[place:]]
+
+
+def find_question_part(record: SourceRow, columns: Columns) -> dict[str, str]:
+    """The part `question` of a record whose user turn may be missing."""
+    path = find_text(record, _QUESTIONS, columns, "question")
+    return {"question": path} if path else {}
 
 
 _TAIL = re.compile(r"(?:(.*?)\n)?AI to=([^\s:]+):[ \t]*(\{.*\})\s*", re.DOTALL)
@@ -60,10 +77,10 @@ def tail_calls(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     A turn whose last line is not JSON stays text. Raises DialectError `msg.role`.
     """
-    return by_row(
+    return convert_rows(
         batch,
         columns,
-        lambda record, columns: {"messages": [_tail_turn(turn) for turn in plain_turns(record, columns)]},
+        lambda record, columns: {"messages": [_tail_turn(turn) for turn in read_plain_turns(record, columns)]},
     )
 
 
@@ -79,15 +96,15 @@ def _tail_turn(turn: Turn) -> Turn:
     return {"role": turn["role"], **said, "tool_calls": [call], **rest}
 
 
-def tail_calls_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_tail_calls_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record whose assistant writes `AI to=`."""
-    return written_by_assistant(record, columns, "AI to=")
+    return find_written_parts(record, columns, "AI to=")
 
 
 DIALECTS = {
     "traces": Dialect(
         traces,
-        traces_parts,
+        find_traces_parts,
         "agent turns with the question in another column",
         rank=270,
         parts=frozenset({"messages", "question"}),
@@ -95,7 +112,7 @@ DIALECTS = {
     ),
     "tail-calls": Dialect(
         tail_calls,
-        tail_calls_parts,
+        find_tail_calls_parts,
         "tool calls in a last line `AI to=NAME: {…}`",
         rank=540,
         covers=frozenset({"messages", "sharegpt"}),

@@ -11,15 +11,14 @@ from typing import Any
 import pyarrow as pa
 
 from ...field_path import value_at
-from ..chat.messages import messages_parts
+from ...schema import Turn
+from ..chat.messages import find_messages_parts
+from ..chat.plain_turns import find_written_parts, read_plain_turns
 from ..dialect import Dialect
-from ..kit.columns import Columns, Record
+from ..kit.columns import Columns, SourceRow
 from ..kit.literals import read_literal
-from ..kit.output import by_row
-from ..kit.tool_specs import spec_of
-from .functions import plain_turns, written_by_assistant
-
-Turn = dict[str, Any]
+from ..kit.output import convert_rows
+from ..kit.tool_specs import to_spec
 
 
 def toolace(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -35,18 +34,18 @@ def toolace(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Values are read as literals, never run; a turn that cannot be read as calls stays text. The system text stays.
     Raises DialectError `msg.role`.
     """
-    return by_row(batch, columns, _toolace)
+    return convert_rows(batch, columns, _toolace)
 
 
-def _toolace(record: Record, columns: Columns) -> dict[str, Any]:
+def _toolace(record: SourceRow, columns: Columns) -> dict[str, Any]:
     system = value_at(record, columns.path("system") or "system")
     specs = _listed_specs(system) if isinstance(system, str) else []
     names = sorted((spec["name"] for spec in specs if isinstance(spec.get("name"), str)), key=len, reverse=True)
     turns = []
-    for turn in plain_turns(record, columns):
+    for turn in read_plain_turns(record, columns):
         calls = bracket_calls(turn.get("content"), names) if turn["role"] == "assistant" else None
         turns.append(turn if not calls else {"role": "assistant", "tool_calls": calls})
-    return {"messages": turns, "tools": [spec_of(spec) for spec in specs] or None}
+    return {"messages": turns, "tools": [to_spec(spec) for spec in specs] or None}
 
 
 def _listed_specs(text: str) -> list[Any]:
@@ -146,9 +145,9 @@ def _literal(text: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def toolace_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_toolace_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record whose system text lists functions and whose assistant calls them in brackets."""
-    found = messages_parts(record, columns)
+    found = find_messages_parts(record, columns)
     system = record.get("system")
     if found is None or not isinstance(system, str) or not _listed_specs(system):
         return None
@@ -169,10 +168,10 @@ def react(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     An input that is not JSON stays text. `Finish` is a call as any other. Raises DialectError `msg.role`.
     """
-    return by_row(
+    return convert_rows(
         batch,
         columns,
-        lambda record, columns: {"messages": [_react_turn(turn) for turn in plain_turns(record, columns)]},
+        lambda record, columns: {"messages": [_react_turn(turn) for turn in read_plain_turns(record, columns)]},
     )
 
 
@@ -188,15 +187,15 @@ def _react_turn(turn: Turn) -> Turn:
     return {"role": turn["role"], **said, "tool_calls": [{"type": "function", "function": function}], **rest}
 
 
-def react_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_react_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record whose assistant writes an `Action Input:`."""
-    return written_by_assistant(record, columns, "\nAction Input:")
+    return find_written_parts(record, columns, "\nAction Input:")
 
 
 DIALECTS = {
     "toolace": Dialect(
         toolace,
-        toolace_parts,
+        find_toolace_parts,
         "tool calls in brackets (ToolACE)",
         rank=520,
         covers=frozenset({"messages", "sharegpt"}),
@@ -204,7 +203,7 @@ DIALECTS = {
     ),
     "react": Dialect(
         react,
-        react_parts,
+        find_react_parts,
         "thoughts and actions (ReAct)",
         rank=530,
         covers=frozenset({"messages", "sharegpt"}),

@@ -9,60 +9,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...errors import DialectError, located
+from ...errors import DialectError
 from ...field_path import value_at
-from ..chat.messages import messages_parts, turns_at
+from ...schema import Turn
+from ..chat.plain_turns import find_written_parts, read_plain_turns
 from ..dialect import Dialect
-from ..kit.columns import Columns, Record, first_text, kind_of
+from ..kit.columns import Columns, SourceRow, describe
 from ..kit.literals import read_literal
-from ..kit.output import by_row
-from ..kit.roles import is_call, known_role
-from ..kit.tool_calls import call_of, calls_in
-from ..kit.tool_specs import spec_of, specs_from
+from ..kit.output import convert_rows
+from ..kit.roles import to_role
+from ..kit.tool_calls import parse_calls, to_call
+from ..kit.tool_specs import specs_in, to_spec
+from .agent_traces import find_question_part, with_question
 
-Turn = dict[str, Any]
-
-
-def plain_turns(record: Record, columns: Columns) -> list[Turn]:
-    """The turns of a record with the keys `role` and `content` and known roles, whatever they are called in it.
-
-    A turn whose role says that its content is a call (`function_call`) has `tool_calls` in its place.
-    """
-    role, content = (columns.fields.get(f"messages.{key}", key) for key in ("role", "content"))
-    names = {role: "role", content: "content"}
-    turns = []
-    for message, turn in enumerate(turns_at(record, columns.path("messages") or "messages") or []):
-        with located(message=message):
-            renamed = {names.get(key, key): value for key, value in turn.items()}
-            turns.append(_read_call({**renamed, "role": str(renamed.get("role"))}, columns))
-    return turns
-
-
-def _read_call(turn: Turn, columns: Columns) -> Turn:
-    """The turn with a known role, and with its call where the role says that the content writes one out."""
-    role, text = turn["role"], turn.get("content")
-    calls = calls_in(text, columns) if isinstance(text, str) and is_call(role, columns.roles) else None
-    known = {**turn, "role": known_role(role, columns.roles)}
-    return known if calls is None else {**{key: known[key] for key in known if key != "content"}, "tool_calls": calls}
-
-
-def with_question(turns: Sequence[Turn], record: Record, columns: Columns) -> list[Turn]:
-    """The turns with the user turn that they lack, behind those of the system, where a column holds it."""
-    path = columns.path("question")
-    question = value_at(record, path) if path else None
-    if not isinstance(question, str) or any(turn["role"] == "user" for turn in turns):
-        return list(turns)
-    place = next((n for n, turn in enumerate(turns) if turn["role"] not in ("system", "developer")), len(turns))
-    return [*turns[:place], {"role": "user", "content": question}, *turns[place:]]
-
-
-def question_part(record: Record, columns: Columns) -> dict[str, str]:
-    """The part `question` of a record whose user turn may be missing."""
-    path = first_text(record, QUESTIONS, columns, "question")
-    return {"question": path} if path else {}
-
-
-QUESTIONS = ("original_question",)
 _CALL = re.compile(r"\s*<tool_call>\s*(.*?)\s*</tool_call>\s*", re.DOTALL)
 _RESPONSE = re.compile(r"\s*<tool_response>\n?(.*?)\n?</tool_response>\s*", re.DOTALL)
 _TOOLS = re.compile(r"<tools>(.*?)</tools>", re.DOTALL)
@@ -83,11 +42,11 @@ def hermes(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     question in a column of its own is put in as `traces` does.
     Raises DialectError `msg.role`.
     """
-    return by_row(batch, columns, _hermes)
+    return convert_rows(batch, columns, _hermes)
 
 
-def _hermes(record: Record, columns: Columns) -> dict[str, Any]:
-    turns = with_question(plain_turns(record, columns), record, columns)
+def _hermes(record: SourceRow, columns: Columns) -> dict[str, Any]:
+    turns = with_question(read_plain_turns(record, columns), record, columns)
     tools = [] if value_at(record, columns.path("tools") or "") else _hermes_tools(turns)
     made = [new for turn in turns for new in _hermes_turn(turn, columns)]
     return {"messages": made, "tools": tools or None}
@@ -101,7 +60,7 @@ def _hermes_tools(turns: Sequence[Turn]) -> list[Any]:
         lines = [read_literal(line) for line in found.splitlines() if line.strip()]
         specs = lines if isinstance(specs, str) else specs if isinstance(specs, list) else [specs]
         if specs and all(isinstance(spec, Mapping) for spec in specs):
-            return [spec_of(spec) for spec in specs]
+            return [to_spec(spec) for spec in specs]
     return []
 
 
@@ -113,7 +72,7 @@ def _hermes_turn(turn: Turn, columns: Columns) -> list[Turn]:
         found = _RESPONSE.findall(text)
         return [{**turn, "content": said} for said in found] if found and not _RESPONSE.sub("", text) else [turn]
     blocks = _CALL.findall(text) if turn["role"] == "assistant" else []
-    calls = [calls_in(block, columns) for block in blocks]
+    calls = [parse_calls(block, columns) for block in blocks]
     if not calls or not all(calls):
         return [turn]
     rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
@@ -122,19 +81,10 @@ def _hermes_turn(turn: Turn, columns: Columns) -> list[Turn]:
     return [{"role": turn["role"], **content, "tool_calls": [c for some in calls for c in some or []], **rest}]
 
 
-def hermes_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_hermes_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record whose assistant writes a `<tool_call>`."""
-    found = written_by_assistant(record, columns, "<tool_call>")
-    return None if found is None else {**found, **question_part(record, columns)}
-
-
-def written_by_assistant(record: Record, columns: Columns, mark: str) -> dict[str, str] | None:
-    found = messages_parts(record, columns)
-    if found is None:
-        return None
-    content = found.get("messages.content", "content")
-    turns = turns_at(record, found["messages"]) or []
-    return found if any(mark in turn[content] for turn in turns if isinstance(turn.get(content), str)) else None
+    found = find_written_parts(record, columns, "<tool_call>")
+    return None if found is None else {**found, **find_question_part(record, columns)}
 
 
 _GLAIVE = re.compile(r"(?:^|\n)\s*(USER|ASSISTANT|FUNCTION RESPONSE):[ \t]?")
@@ -154,10 +104,10 @@ def glaive(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     The objects of the system text become `tools`; a system text without any stays a system turn. Line breaks between
     turns and `<|endoftext|>` go. A call that cannot be read stays text. Raises DialectError `msg.type`.
     """
-    return by_row(batch, columns, _glaive)
+    return convert_rows(batch, columns, _glaive)
 
 
-def _glaive(record: Record, columns: Columns) -> dict[str, Any]:
+def _glaive(record: SourceRow, columns: Columns) -> dict[str, Any]:
     path = columns.path("chat") or "chat"
     chat, system = value_at(record, path), value_at(record, columns.path("preamble") or "system")
     pieces = _GLAIVE.split(chat) if isinstance(chat, str) else []
@@ -178,7 +128,7 @@ def _glaive_turn(name: str, said: str, before: Sequence[Turn], columns: Columns)
         named = {"name": calls[-1]["function"]["name"]} if calls else {}
         return {"role": "tool", **named, "content": said}
     match = _FUNCTION_CALL.fullmatch(said)
-    calls = calls_in(match[1], columns) if match else None
+    calls = parse_calls(match[1], columns) if match else None
     return {"role": "assistant", "tool_calls": calls} if calls else {"role": "assistant", "content": said}
 
 
@@ -193,12 +143,12 @@ def _glaive_tools(system: str) -> tuple[list[Any], str]:
             spec, end = decoder.raw_decode(text, start)
         except ValueError:
             break
-        specs.append(spec_of(spec))
+        specs.append(to_spec(spec))
         start = text.find("{", end)
     return specs, text
 
 
-def glaive_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_glaive_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a chat in Glaive's form."""
     path = columns.path("chat") or "chat"
     chat = value_at(record, path)
@@ -227,19 +177,21 @@ def xlam(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Python's names of types become those of JSON Schema; a parameter that is neither `optional` nor has a default is
     required. Raises DialectError `col.type`.
     """
-    return by_row(batch, columns, _xlam)
+    return convert_rows(batch, columns, _xlam)
 
 
-def _xlam(record: Record, columns: Columns) -> dict[str, Any]:
+def _xlam(record: SourceRow, columns: Columns) -> dict[str, Any]:
     query, tools, answers = (value_at(record, columns.path(part) or part) for part in ("prompt", "specs", "answers"))
     if not isinstance(query, str):
-        raise DialectError(f"the query is {kind_of(query)}, not text", code="col.type")
+        raise DialectError(f"the query is {describe(query)}, not text", code="col.type")
     calls = (
-        calls_in(answers, columns) if isinstance(answers, str) else [call_of(call, columns) for call in answers or []]
+        parse_calls(answers, columns)
+        if isinstance(answers, str)
+        else [to_call(call, columns) for call in answers or []]
     )
     if not calls or not all(calls):
         raise DialectError("the answers are not a list of calls", code="col.type")
-    specs = specs_from(tools)
+    specs = specs_in(tools)
     said = [{"role": "user", "content": query}, {"role": "assistant", "tool_calls": calls}]
     return {"messages": said, "tools": [_xlam_spec(spec) for spec in specs] if specs else None}
 
@@ -266,11 +218,11 @@ def _json_schema(param: Any) -> Any:
     return {**param, "type": _TYPES.get(base, "string" if base.startswith("callable") else name)}
 
 
-def xlam_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_xlam_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a query, tools and calls for answers."""
     prompt = columns.path("prompt") or "query"
     answers = read_literal(record["answers"]) if isinstance(record.get("answers"), str) else record.get("answers")
-    calls = isinstance(answers, list) and answers and all(call_of(call, columns) for call in answers)
+    calls = isinstance(answers, list) and answers and all(to_call(call, columns) for call in answers)
     fits = isinstance(value_at(record, prompt), str) and "tools" in record and calls
     return {"prompt": prompt, "specs": "tools", "answers": "answers"} if fits else None
 
@@ -286,16 +238,16 @@ def bfcl(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     The types `dict`, `float`, `tuple` and `any` of schemas become those of JSON Schema. Later turns of a question of
     several turns follow. Raises DialectError `col.type`, `msg.role`.
     """
-    return by_row(batch, columns, _bfcl)
+    return convert_rows(batch, columns, _bfcl)
 
 
-def _bfcl(record: Record, columns: Columns) -> dict[str, Any]:
+def _bfcl(record: SourceRow, columns: Columns) -> dict[str, Any]:
     question = value_at(record, columns.path("prompt") or "question")
-    specs = specs_from(value_at(record, columns.path("specs") or "function"))
+    specs = specs_in(value_at(record, columns.path("specs") or "function"))
     turns = [turn for turns in question for turn in turns] if _is_bfcl(question) else None
     if turns is None:
         raise DialectError("the question is not a list of lists of turns", code="col.type")
-    named = [{**turn, "role": known_role(str(turn.get("role")), columns.roles)} for turn in turns]
+    named = [{**turn, "role": to_role(str(turn.get("role")), columns.roles)} for turn in turns]
     return {"prompt": named, "tools": [_bfcl_schema(spec) for spec in specs] if specs else None}
 
 
@@ -321,7 +273,7 @@ def _is_bfcl(question: Any) -> bool:
     )
 
 
-def bfcl_parts(record: Record, columns: Columns) -> dict[str, str] | None:
+def find_bfcl_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """The parts of a record with a question of lists of turns and functions."""
     prompt = columns.path("prompt") or "question"
     fits = _is_bfcl(value_at(record, prompt)) and "function" in record
@@ -331,7 +283,7 @@ def bfcl_parts(record: Record, columns: Columns) -> dict[str, str] | None:
 DIALECTS = {
     "bfcl": Dialect(
         bfcl,
-        bfcl_parts,
+        find_bfcl_parts,
         "questions with callable functions (BFCL)",
         rank=200,
         parts=frozenset({"prompt", "specs"}),
@@ -339,21 +291,21 @@ DIALECTS = {
     ),
     "xlam": Dialect(
         xlam,
-        xlam_parts,
+        find_xlam_parts,
         "a query, tools and tool calls (xLAM)",
         rank=210,
         parts=frozenset({"prompt", "specs", "answers"}),
     ),
     "glaive": Dialect(
         glaive,
-        glaive_parts,
+        find_glaive_parts,
         "a system text and a chat text with function calls (Glaive)",
         rank=220,
         parts=frozenset({"chat", "preamble"}),
     ),
     "hermes": Dialect(
         hermes,
-        hermes_parts,
+        find_hermes_parts,
         "tool calls in `<tool_call>` tags (Hermes)",
         rank=510,
         parts=frozenset({"messages", "question"}),

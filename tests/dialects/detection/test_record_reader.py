@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chatfmt.dialects import DIALECTS, Columns
-from chatfmt.dialects.detection.detect import admissible
-from chatfmt.dialects.detection.record_reader import Reader
+from chatfmt.dialects.detection.detect import detectable
+from chatfmt.dialects.detection.record_reader import RecordReader
 from chatfmt.errors import NoDialect
 
 from ..test_goldens import GOLDENS, read_golden
@@ -33,7 +33,7 @@ def records() -> Iterator[dict[str, Any]]:
 
 
 def read_plainly(record: Mapping[str, Any], columns: Columns) -> Any:
-    for name, dialect in admissible(DIALECTS, columns).items():
+    for name, dialect in detectable(DIALECTS, columns).items():
         parts = dialect.find_parts(record, columns)
         if parts is not None:
             return name, parts
@@ -52,7 +52,7 @@ def test_what_came_before_changes_no_reading():
     random.Random(3).shuffle(many)
     found: Counter[str] = Counter()
     for columns in (Columns(), Columns(fields={"messages": "turns"}), Columns(turn_roles=("user", "assistant"))):
-        reader = Reader(admissible(DIALECTS, columns), columns)
+        reader = RecordReader(detectable(DIALECTS, columns), columns)
         for record in [*many, *many]:
             expected = outcome(read_plainly, record, columns)
             assert outcome(reader, record) == expected, record
@@ -62,7 +62,7 @@ def test_what_came_before_changes_no_reading():
 
 
 def test_a_dialect_that_saw_a_value_is_asked_again():
-    reader = Reader(admissible(DIALECTS, Columns()), Columns())
+    reader = RecordReader(detectable(DIALECTS, Columns()), Columns())
     assert reader({"text": "a", "label": True}) == outcome(read_plainly, {"text": "a", "label": True}, Columns())
     for record in ({"messages": 1}, {"messages": []}, {"messages": [{"role": "user", "content": "a"}]}):
         assert reader(record) == read_plainly(record, Columns())
