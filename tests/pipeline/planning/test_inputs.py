@@ -1,0 +1,26 @@
+"""Reading a source gives the same results in whatever order they are asked for."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from chatfmt.pipeline.planning.inputs import open_source
+from chatfmt.pipeline.planning.scratch import Scratch
+from chatfmt.recipe import Recipe
+
+NAMES = ("source", "sample", "shards", "files")
+
+
+@pytest.mark.parametrize("order", list(permutations(NAMES)))
+def test_results_do_not_depend_on_the_order_in_which_they_are_read(tmp_path, order):
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"a": 1}\n{"a": 2}\n')
+    recipe = Recipe(source=str(path), rows_per_shard=1)
+    with Scratch() as scratch, open_source(recipe, recipe.source[0], scratch) as reader:
+        found = {name: getattr(reader, name) for name in (*order, *order)}
+    assert found["source"].shown == str(path)
+    assert sum(len(batch) for batch in found["sample"]) == 2
+    assert [split.rows for shard in found["shards"] for split in shard] == [1, 1]
+    assert [file["bytes"] for file in found["files"]] == [18]
