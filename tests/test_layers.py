@@ -62,8 +62,8 @@ INNER = {
     ],
     "writers": [
         {"durable", "thrift", "json_lines"},
-        {"staging", "encoders"},
-        {"parquet_file", "parts", "card"},
+        {"staging", "encoders", "parquet_footer"},
+        {"parquet_check", "parquet_join", "parts", "dataset_card"},
         {"shard"},
         {"folder"},
         {"single_file"},

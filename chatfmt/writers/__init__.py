@@ -1,11 +1,10 @@
-"""Output: formats, shards that appear whole or not at all, folders and files that are published at once."""
+"""Output: formats, shards that appear whole or not at all, folders and files that are published in one step."""
 
-from ..errors import ReaderGone
-from .card import card, check_split
+from .dataset_card import card, check_split
 from .durable import make_folder, write_whole
-from .encoders import COMPRESSIONS, FORMATS, PARQUET_COMPRESSIONS, Encoder, Sink, parquet_schema
+from .encoders import FORMATS, parquet_schema
 from .folder import OutputFolder, copy
-from .parts import PARTS, TAG, TAG_TYPE, read_part
+from .parts import TAG, TAG_TYPE, read_part
 from .shard import AtomicFile, RejectWriter, ShardWriter
 from .single_file import SingleFile, Stream, check_compression, file_ending, format_of, is_stream, staging_folder
 from .staging import (
@@ -24,21 +23,15 @@ from .staging import (
 )
 
 __all__ = [
-    "COMPRESSIONS",
     "FORMATS",
-    "PARQUET_COMPRESSIONS",
-    "PARTS",
     "TAG",
     "TAG_TYPE",
     "AtomicFile",
-    "Encoder",
     "Lock",
     "OutputFolder",
-    "ReaderGone",
     "RejectWriter",
     "ShardWriter",
     "SingleFile",
-    "Sink",
     "Stream",
     "card",
     "check_compression",

@@ -14,7 +14,7 @@ from ..errors import OutputError, UnknownName
 from ..manifest import Reject
 from . import durable
 from .encoders import FORMATS
-from .parquet_file import page_problem
+from .parquet_check import find_damage
 from .parts import PARTS
 
 
@@ -123,13 +123,19 @@ class ShardWriter:
     def _finish(self) -> None:
         self._encoder.close()
         self._file.sync()
-        if self._format == "parquet" and (problem := page_problem(self._file.part, self.rows)):
-            raise OutputError(
-                f"`{self._file.path.name}` was damaged while it was written: {problem}",
-                hint="check the disk and the memory, then run again with `--resume`",
-                code="output.readback",
-            )
+        if self._format == "parquet":
+            check_parquet(self._file, self.rows)
         durable.rename(self._file.part, self._file.path)
+
+
+def check_parquet(file: AtomicFile, rows: int) -> None:
+    """Read an unfinished Parquet file back; raises OutputError if its bytes or its number of rows are wrong."""
+    if damage := find_damage(file.part, rows):
+        raise OutputError(
+            f"`{file.path.name}` was damaged while it was written: {damage}",
+            hint="check the disk and the memory, then run again with `--resume`",
+            code="output.readback",
+        )
 
 
 class RejectWriter:

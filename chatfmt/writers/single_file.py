@@ -22,8 +22,8 @@ from ..manifest import Shard
 from . import durable, staging
 from .encoders import COMPRESSIONS, PARQUET_COMPRESSIONS
 from .folder import copy
-from .parquet_file import join_parquet, page_problem
-from .shard import AtomicFile
+from .parquet_join import join_parquet
+from .shard import AtomicFile, check_parquet
 
 T = TypeVar("T")
 SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
@@ -114,7 +114,7 @@ class SingleFile:
         with AtomicFile(self.path) as file:
             if format == "parquet":
                 join_parquet(parts, file)
-                _check_pages(file, sum(shard.rows for shard in shards))
+                check_parquet(file, sum(shard.rows for shard in shards))
             else:
                 for part in parts:
                     copy(part, file)
@@ -180,15 +180,6 @@ def _settle(path: Path, state: Path, fingerprint: str, *, resume: bool, overwrit
             f"the interrupted conversion to `{path}` had other input, options or versions, so it cannot be continued",
             hint="start again with `--overwrite`, or choose another name with `--out`",
             code="output.fingerprint",
-        )
-
-
-def _check_pages(file: AtomicFile, rows: int) -> None:
-    if problem := page_problem(file.part, rows):
-        raise OutputError(
-            f"`{file.path.name}` was damaged while it was written: {problem}",
-            hint="check the disk and the memory, then run again with `--resume`",
-            code="output.readback",
         )
 
 

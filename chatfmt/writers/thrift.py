@@ -1,8 +1,8 @@
-"""Thrift's compact protocol, as far as Parquet uses it: bytes to plain values and back, nothing interpreted.
+"""Thrift's compact protocol, as far as Parquet uses it: bytes to plain values and back.
 
-Specification: apache/thrift, doc/specs/thrift-compact-protocol.md. A struct is `{field id: (type, value)}` in the order
-of the file, a list `(type of its elements, values)`, integers are int, binary is bytes. What was read is written back
-byte for byte, so a Parquet footer can be changed in one place without knowing the rest of it.
+Specification: apache/thrift, doc/specs/thrift-compact-protocol.md. A struct is `{field id: (type, value)}` in file
+order, a list is `(element type, values)`, integers are int, binary is bytes. Reading and writing back gives the same
+bytes, so one field of a Parquet footer can be changed without knowing the others.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-Struct = dict[int, tuple[int, Any]]
+ThriftStruct = dict[int, tuple[int, Any]]
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
 DEPTH = 64
-"""How deep structs may be nested; Parquet needs fewer than ten levels."""
+"""Maximum depth of nested structs; Parquet needs fewer than ten levels."""
 
 
-class Reader:
-    """Reads values from `data` at `place`, which moves on. Raises ValueError for bytes that are not thrift."""
+class ThriftReader:
+    """Read values from `data` at `offset`, which moves on; raises ValueError for bytes that are not thrift."""
 
-    def __init__(self, data: memoryview, place: int = 0) -> None:
-        self.data, self.place = data, place
+    def __init__(self, data: memoryview, offset: int = 0) -> None:
+        self.data, self.offset = data, offset
 
-    def struct(self, depth: int = 0) -> Struct:
+    def struct(self, depth: int = 0) -> ThriftStruct:
         if depth > DEPTH:
             raise ValueError("nested too deeply")
-        fields: Struct = {}
+        fields: ThriftStruct = {}
         number = 0
         while head := self._byte():
             kind, step = head & 15, head >> 4
@@ -60,16 +60,16 @@ class Reader:
         return kind, [self._value(kind, depth, in_list=True) for _ in range(size)]
 
     def _byte(self) -> int:
-        if self.place >= len(self.data):
+        if self.offset >= len(self.data):
             raise ValueError("it ends too early")
-        self.place += 1
-        return self.data[self.place - 1]
+        self.offset += 1
+        return self.data[self.offset - 1]
 
     def _take(self, size: int) -> bytes:
-        if self.place + size > len(self.data):
+        if self.offset + size > len(self.data):
             raise ValueError("it ends too early")
-        self.place += size
-        return bytes(self.data[self.place - size : self.place])
+        self.offset += size
+        return bytes(self.data[self.offset - size : self.offset])
 
     def _varint(self) -> int:
         value = shift = 0
@@ -85,8 +85,8 @@ class Reader:
         return (value >> 1) ^ -(value & 1)
 
 
-def write_struct(fields: Struct) -> bytes:
-    """The bytes of a struct, its end included."""
+def write_struct(fields: ThriftStruct) -> bytes:
+    """Return the bytes of a struct, its end included."""
     out, last = bytearray(), 0
     for number, (kind, value) in fields.items():
         step = number - last

@@ -18,7 +18,6 @@ import zstandard
 from chatfmt import executors, json_columns, schema
 from chatfmt.errors import OutputError, UnknownName, UsageError
 from chatfmt.writers import (
-    COMPRESSIONS,
     FORMATS,
     ShardWriter,
     check_compression,
@@ -26,6 +25,7 @@ from chatfmt.writers import (
     format_of,
     parquet_schema,
 )
+from chatfmt.writers.encoders import COMPRESSIONS
 
 from .samples import SCHEMA, TEXTS, batch, objects_batch
 

@@ -14,9 +14,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chatfmt.errors import OutputError
+from chatfmt.errors import OutputError, ReaderGone
 from chatfmt.manifest import Shard
-from chatfmt.writers import ReaderGone, ShardWriter, SingleFile, Stream, is_stream, parquet_file, staged_path
+from chatfmt.writers import (
+    ShardWriter,
+    SingleFile,
+    Stream,
+    is_stream,
+    parquet_check,
+    parquet_footer,
+    parquet_join,
+    staged_path,
+)
 
 from .samples import SCHEMA, batch, listing, write_shard
 
@@ -143,31 +152,31 @@ def test_parquet_parts_are_joined_without_being_decoded(tmp_path: Path) -> None:
     parts = [parquet_part(tmp_path / f"{place}", batch(place * 500, 500)) for place in range(20)]
     parts.append(parquet_part(tmp_path / "none", batch(0, 0)))
     with (tmp_path / "x").open("wb") as sink:
-        parquet_file.join_parquet(parts, sink)
-    assert parquet_file.page_problem(tmp_path / "x", 10_000) == ""
+        parquet_join.join_parquet(parts, sink)
+    assert parquet_check.find_damage(tmp_path / "x", 10_000) == ""
     file = pq.ParquetFile(tmp_path / "x", page_checksum_verification=True)
     table = file.read()
     table.validate(full=True)
     assert table.equals(pa.concat_tables([pq.ParquetFile(part).read() for part in parts]))
     assert file.schema_arrow.equals(pq.ParquetFile(parts[0]).schema_arrow)
     assert file.num_row_groups == 20
-    bytes_of_pages = [parquet_file.read_footer(memoryview(part.read_bytes()))[1] - 4 for part in parts]
+    bytes_of_pages = [parquet_footer.read_footer(memoryview(part.read_bytes()))[1] - 4 for part in parts]
     joined = (tmp_path / "x").read_bytes()
-    assert parquet_file.read_footer(memoryview(joined))[1] - 4 == sum(bytes_of_pages)
+    assert parquet_footer.read_footer(memoryview(joined))[1] - 4 == sum(bytes_of_pages)
     assert joined[4 : 4 + bytes_of_pages[0]] == parts[0].read_bytes()[4 : 4 + bytes_of_pages[0]]
 
 
 def test_one_part_joined_is_the_part(tmp_path: Path) -> None:
     part = parquet_part(tmp_path / "part", batch(0, 100))
     sink = io.BytesIO()
-    parquet_file.join_parquet([part], sink)
+    parquet_join.join_parquet([part], sink)
     assert sink.getvalue() == part.read_bytes()
 
 
 def test_parts_with_other_columns_are_refused(tmp_path: Path) -> None:
     parts = [parquet_part(tmp_path / "a", batch()), parquet_part(tmp_path / "b", pa.record_batch({"n": [1]}))]
     with pytest.raises(OutputError, match="the part `b` has other columns than those before it"):
-        parquet_file.join_parquet(parts, io.BytesIO())
+        parquet_join.join_parquet(parts, io.BytesIO())
 
 
 class Pipe(io.BytesIO):
@@ -202,8 +211,8 @@ def test_a_stream_that_fails() -> None:
 
 RUN = """
 import sys
-from chatfmt.errors import OutputError
-from chatfmt.writers import ReaderGone, Stream
+from chatfmt.errors import OutputError, ReaderGone
+from chatfmt.writers import Stream
 try:
     stream = Stream.stdout()
     for _ in range(1000):
