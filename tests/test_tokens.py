@@ -15,7 +15,7 @@ from chatfmt.errors import InputError, MissingExtra, OutputError
 from chatfmt.render.masks.masker import Masker
 from chatfmt.render.single import Chat
 from chatfmt.tokens import load, mask_as_transformers, over_length, split_turns, token_mask
-from tests.render.voices import CHATML, CONVERSATIONS, TOKENS, known_templates, say, voice
+from tests.render.templates import CHATML, CONVERSATIONS, TOKENS, known_templates, say, template_renderer
 
 tokenizers = pytest.importorskip("tokenizers")
 CORPUS = [
@@ -61,7 +61,7 @@ def test_counts_add_no_special_tokens(byte_level: Path) -> None:
 
 def test_labels_are_the_ids_of_trained_tokens(byte_level: Path) -> None:
     tokenizer = load(str(byte_level))
-    mask = Masker(voice(CHATML)).mask(CONVERSATIONS["turns"])
+    mask = Masker(template_renderer(CHATML)).mask(CONVERSATIONS["turns"])
     texts, spans = pa.array([mask.text, None]), pa.array([[list(span) for span in mask.spans], None])
     columns = {name: column.to_pylist() for name, column in tokenizer.columns(texts, spans).items()}
     assert [rows[1] for rows in columns.values()] == [None] * 3
@@ -80,8 +80,8 @@ def test_masks_equal_those_of_transformers(kind: str, request: pytest.FixtureReq
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(file), **TOKENS)
     ours, compared = load(str(file)), 0
     for name, text in known_templates()[::6]:
-        masker = Masker(voice(text, name))
-        if not masker.voice.has_generation_tag() or "strftime_now" in text:
+        masker = Masker(template_renderer(text, name))
+        if not masker.renderer.has_generation_tag() or "strftime_now" in text:
             continue
         for id, chat in CONVERSATIONS.items():
             asked: dict[str, Any] = {"tools": chat.tools, "chat_template": text, "return_assistant_tokens_mask": True}
@@ -158,7 +158,7 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_blank_answer_has_its_stop_token_trained(byte_level: Path) -> None:
-    mask = Masker(voice(CHATML)).mask(Chat([say("user", "x"), say("assistant", "")]))
+    mask = Masker(template_renderer(CHATML)).mask(Chat([say("user", "x"), say("assistant", "")]))
     columns = load(str(byte_level)).columns(pa.array([mask.text]), pa.array([[list(span) for span in mask.spans]]))
     assert sum(columns["assistant_masks"].to_pylist()[0]) == 1
 

@@ -27,7 +27,7 @@ from ..render import RenderOptions
 from ..render.inspection.diff import Difference, compare
 from ..render.inspection.sample_conversations import usual_conversations
 from ..render.masks.masker import WHOLE_TURNS, to_chats
-from ..render.safety.control_tokens import control_literals
+from ..render.safety.control_tokens import find_control_tokens
 from ..render.single import Chat
 from ..render.template.chat_template import ChatTemplate
 from ..render.trace.program import Untraceable, describe
@@ -366,7 +366,7 @@ def shown_as(conversion: Conversion, number: int, record: Mapping[str, Any], out
     """A row that was converted, the spans of its text apart."""
     spans = output[0].pop("assistant_spans", None) if output else None
     template = conversion.job.template
-    return Shown(number, for_people(record), output, spans, tokens=control_literals(template) if template else ())
+    return Shown(number, for_people(record), output, spans, tokens=find_control_tokens(template) if template else ())
 
 
 def outputs_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:

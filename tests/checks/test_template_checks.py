@@ -67,7 +67,7 @@ PROBE = "`chatfmt templates probe no.jinja` says what the template takes"
     ("template", "problem", "adapt", "hint"),
     [
         ("chatml", "template `chatml` loses a tool call of role `assistant` (message 1)",
-         "`--fit` adapts the data where it can, ", "`--allow-loss tool_calls` lets it go"),
+         "`--fit` adapts the data where it can; ", "`--allow-loss tool_calls` accepts the loss"),
         ("no.jinja", "never", "--fit adapts the data where it can; ", PROBE),
     ],
 )  # fmt: skip

@@ -14,7 +14,7 @@ from ...dialects import Columns
 from ...mapping import Mapping as FieldMapping
 from ...render import Isolation, RenderOptions
 from ...render.masks.masker import MaskOptions
-from ...render.safety.control_tokens import Policy
+from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.template.chat_template import ChatTemplate
 from ...sources import InputSplit
 
@@ -44,7 +44,7 @@ class Job(Struct, frozen=True, eq=False):
     mask: MaskOptions | None = None
     """Which text is trained; None if no spans are needed."""
     allow_loss: tuple[str, ...] = ()
-    control_tokens: Policy = "keep"
+    control_tokens: ControlTokenPolicy = "keep"
     tokenizer: str | None = None
     max_tokens: int | None = None
     over_length: str = "error"

@@ -18,10 +18,10 @@ from ...errors import ChatfmtError, Location, RowError, UsageError, located
 from ...json_columns import decode_objects, dumps, to_plain
 from ...render.jinja.environment import expression, text_expression
 from ...render.masks.masker import WHOLE_TURNS, Masker
-from ...render.masks.prompt_boundary import boundaries
+from ...render.masks.prompt_boundary import split_texts
 from ...render.masks.renderer import MaskedRenderer
-from ...render.safety.content_loss import Guard, Loss
-from ...render.safety.control_tokens import Scanner, control_edges, control_literals
+from ...render.safety.content_loss import Loss, LossGuard
+from ...render.safety.control_tokens import Scanner, find_control_tokens, find_token_edges
 from ...render.single import TemplateRenderer
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
 from ...schema import CONVERSATIONS, ROW
@@ -76,7 +76,7 @@ class Conversion:
         self._engine = render.compile(template, job.options, job.isolation)
         voice = TemplateRenderer(template, job.options, render.sessions_of(template, job.isolation, self._engine))
         self._renderer = guarded(self._engine, job, voice)
-        self._scanner = Scanner(control_literals(template), control_edges(template))
+        self._scanner = Scanner(find_control_tokens(template), find_token_edges(template))
         self._cutter = Boundaries(voice)
         self._limits = checks.Limits(encodes_twice=cache(partial(_encodes_twice, voice)))
 
@@ -134,7 +134,7 @@ class Conversion:
             counts.engine.update(now - self._reported)
             self._reported = now
         if isinstance(self._renderer, GuardedRenderer):
-            counts.left_out.update(dict.fromkeys(self._renderer.guard.notes, 1))
+            counts.left_out.update(dict.fromkeys(self._renderer.guard.accepted, 1))
         if self._engine is not None and (level := render.level_of(self._engine)):
             counts.engine[f"isolation: {level}"] += counts.written
 
@@ -225,7 +225,7 @@ class GuardedRenderer(Struct, frozen=True):
     """Renders as `inner` does, and fails where a text of a conversation does not reach the output."""
 
     inner: Renderer
-    guard: Guard
+    guard: LossGuard
 
     def __call__(
         self, chats: ConversationBatch, request: RenderRequest = TEXT_ONLY, failures: Failures = None
@@ -240,7 +240,7 @@ class GuardedRenderer(Struct, frozen=True):
 
     def _raise(self, loss: Loss | None) -> None:
         if loss is not None:
-            voice = self.guard.voice
+            voice = self.guard.renderer
             raise loss.error(voice.template.name, fitted=voice.options.fitted)
 
 
@@ -251,7 +251,7 @@ class Boundaries:
         self._masker = Masker(voice, WHOLE_TURNS)
 
     def __call__(self, chats: ConversationBatch, first: Sequence[int]) -> list[int]:
-        return [cut.cut if cut is not None else 0 for cut in boundaries(self._masker, chats, first)]
+        return [split.boundary if split is not None else 0 for split in split_texts(self._masker, chats, first)]
 
 
 def guarded(engine: render.Renderer, job: Job, voice: TemplateRenderer) -> Renderer:
@@ -259,7 +259,7 @@ def guarded(engine: render.Renderer, job: Job, voice: TemplateRenderer) -> Rende
     inner = engine if job.mask is None else MaskedRenderer(engine, voice, job.mask)
     if "all" in job.allow_loss or job.options.continue_final:
         return inner
-    return GuardedRenderer(inner, Guard(voice, job.allow_loss))
+    return GuardedRenderer(inner, LossGuard(voice, job.allow_loss))
 
 
 def tagged(batch: pa.RecordBatch, hashes: Sequence[bytes]) -> pa.RecordBatch:

@@ -15,7 +15,7 @@ from ...errors import RowError, UsageError
 from ...recipe import Recipe
 from ...render.jinja.environment import expression, text_expression
 from ...render.masks.masker import MaskOptions
-from ...render.safety.control_tokens import Policy
+from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.template.chat_template import ChatTemplate
 from ...sources import Source
 from ..conversion.job import Job
@@ -146,7 +146,7 @@ def effective_transforms(recipe: Recipe, template: ChatTemplate | None) -> dict[
     return {**{transform.name: transform.value for transform in card.transforms}, **recipe.transforms}
 
 
-def token_policy(recipe: Recipe) -> Policy:
+def token_policy(recipe: Recipe) -> ControlTokenPolicy:
     """Return what to do with special tokens in message content: `--strict` and `--fail-on` reject what is kept."""
     rejected = recipe.strict or "token.control" in recipe.fail_on
     return "reject" if rejected and recipe.control_tokens == "keep" else recipe.control_tokens

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from ... import __version__, render, writers
 from ...manifest import Manifest, Shard
 from ...recipe import Run
-from ...render.safety.control_tokens import control_literals
+from ...render.safety.control_tokens import find_control_tokens
 from ...writers import OutputFolder, SingleFile, Stream
 from ..conversion.row_counts import sum_counters
 from ..planning.plan import Plan
@@ -150,7 +150,7 @@ def _escaped_tokens(plan: Plan) -> dict[str, Any]:
     """Return the tokens that were escaped in message content, so that it can be undone from the output alone."""
     if plan.template is None or plan.recipe.control_tokens != "escape":
         return {}
-    return {"escaped_tokens": list(control_literals(plan.template))}
+    return {"escaped_tokens": list(find_control_tokens(plan.template))}
 
 
 def _isolation(shards: Sequence[Shard]) -> str:

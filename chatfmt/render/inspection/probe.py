@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ..masks.turn_boundaries import TurnBoundaries, as_parts, common_prefix, control_tokens, words
+from ..masks.turn_boundaries import TurnBoundaries, as_parts, common_prefix, control_token_pattern, words
 from ..options import RenderOptions
 from ..single import Chat, ConversationRenderer, Source, TemplateRenderer
 from .probe_card import (
@@ -75,7 +75,7 @@ class _Probe:
     """One template under test. Each public method finds the value of the card's field of its name."""
 
     def __init__(self, renderer: TemplateRenderer) -> None:
-        self._renderer, self._tokens = renderer, control_tokens(renderer)
+        self._renderer, self._tokens = renderer, control_token_pattern(renderer)
         self._in_parts = False
         self._plain = self._render(USER, ANSWER) or ""
         if not _has_both(self._plain) and _has_both(parts := self._render(as_parts(USER), as_parts(ANSWER)) or ""):

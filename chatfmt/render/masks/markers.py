@@ -1,11 +1,11 @@
-"""Private-use characters around each text of a conversation, and what becomes of them in the rendered text.
+"""Mark the texts of a conversation with private-use characters, and find them again in the rendered text.
 
-A **mark** is a pair of characters from a private-use plane, one before and one after a text, each used once in a
-conversation. Because they are letters to a template, most templates print them where they print the text. Taking them
-out again must give the text of the unmarked conversation: that proves that they changed nothing.
+A **marker** is a pair of characters from a private-use plane, one before and one after a text, each used once in a
+conversation. Most templates treat them as letters and print them with the text. Removing them must give the text of
+the unmarked conversation: that proves that they changed nothing.
 
-Whitespace around a text stays outside its marks (`" ⟦hello⟧\n"`), so that a template that trims, trims the same. Text
-around `<think>` tags is marked piece by piece, because many templates cut it there.
+Whitespace around a text stays outside its markers (`" ⟦hello⟧\n"`), so that a template that trims still trims it. Text
+around `<think>` tags is marked piece by piece, because many templates split it there.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from ...schema import REASONING_FIELDS
 from ..single import Chat
 
 PLANES = (0xF0000, 0x100000)
-"""Where the two private-use planes begin; each has room for `ROOM` marks."""
-ROOM = 32_766
-_MARK = re.compile("[\U000f0000-\U0010ffff]")
-TAG = r"</?think(?:ing)?>"
-_THINK = re.compile(f"({TAG})")
+"""The first code point of each private-use plane."""
+MAX_MARKERS = 32_766
+"""How many markers fit into a plane."""
+_MARKER_CHARACTER = re.compile("[\U000f0000-\U0010ffff]")
+THINK_TAG = r"</?think(?:ing)?>"
+_THINK = re.compile(f"({THINK_TAG})")
 
 CONTENT, REASONING, CALLS, TOOLS, DOCUMENTS = "content", "reasoning", "tool_calls", "tools", "documents"
 
 
-class Slot(Struct, frozen=True):
-    """A text that was marked: of which message (None: of the tools or documents), and of which part of it."""
+class TextSource(Struct, frozen=True):
+    """Where a marked text comes from: the message (None: the tools or documents) and the field."""
 
     message: int | None
     field: str
@@ -43,125 +44,126 @@ class Slot(Struct, frozen=True):
     """Whether it is reasoning inside the content, between `<think>` tags."""
 
 
-ECHO = Slot(None, CALLS)
+ECHO = TextSource(None, CALLS)
+"""The source of a part of a tool call that is printed again, with the result."""
 
 
-class Piece(Struct, frozen=True):
-    """Where a marked text stands in the rendered text, `[start, end)` in code points."""
+class TextSpan(Struct, frozen=True):
+    """Where a marked text is in the rendered text: `[start, end)` in code points."""
 
     start: int
     end: int
-    slot: Slot
+    source: TextSource
 
 
-class Plan(Struct, frozen=True):
-    """What to mark. A template that reads a text (and not only prints it) may need a plan that leaves it alone."""
+class MarkerPlan(Struct, frozen=True):
+    """Which texts to mark. A template that tests a text, rather than just printing it, may need it unmarked."""
 
     others: bool = True
-    """Messages of roles other than assistant as well."""
+    """Messages of roles other than assistant."""
     calls: bool = True
     """The strings in tool calls."""
     blank: bool = False
-    """Texts of nothing but whitespace."""
+    """Texts that are empty or whitespace."""
     reasoning: bool = True
     tools: bool = False
     """The names of the tools, and the documents."""
     values: bool = False
-    """The numbers and truth values in content that is an object, which become text."""
+    """Numbers and booleans in content that is an object; they become text."""
 
 
-USUAL = Plan()
+DEFAULT_PLAN = MarkerPlan()
 
 
-class Marked(Struct, frozen=True):
-    """A conversation with marks; the mark of `slots[k]` is the characters `base + 2k` and `base + 2k + 1`."""
+class MarkedChat(Struct, frozen=True):
+    """A conversation with markers; the marker of `sources[k]` is the characters `base + 2k` and `base + 2k + 1`."""
 
     chat: Chat
-    slots: tuple[Slot, ...]
+    sources: tuple[TextSource, ...]
     base: int
 
 
-class Reading(Struct, frozen=True):
-    """A rendered text without its marks: where each marked text stands, and which were lost or torn.
-
-    `torn` are slots whose text was cut in two, or printed more than once. A name of a tool that is printed again
-    with the result is no tear but an **echo**: a piece that belongs to no message.
-    """
+class UnmarkedText(Struct, frozen=True):
+    """A rendered text without its markers, and where the marked texts are in it."""
 
     text: str
-    pieces: tuple[Piece, ...]
-    lost: tuple[Slot, ...]
-    torn: tuple[Slot, ...]
+    spans: tuple[TextSpan, ...]
+    lost: tuple[TextSource, ...]
+    """Texts that were not printed."""
+    torn: tuple[TextSource, ...]
+    """Texts that were split, or printed more than once. Not parts of tool calls: their repetitions are an `ECHO`."""
 
 
-class Marker:
-    """Marks texts one after the other; remembers what each mark stands for."""
+class _ChatMarker:
+    """Marks the texts of one conversation in order, and records the source of each."""
 
-    def __init__(self, base: int, plan: Plan) -> None:
-        self.base, self.plan, self.slots = base, plan, list[Slot]()
+    def __init__(self, base: int, plan: MarkerPlan) -> None:
+        self.base, self.plan, self.sources = base, plan, list[TextSource]()
 
-    def wrap(self, text: str, message: int | None, field: str, *, inline: bool = False) -> str:
-        """The text with marks inside its outer whitespace."""
+    def text(self, text: str, message: int | None, field: str, *, inline: bool = False) -> str:
+        """Return the text with a marker inside its outer whitespace."""
         core = text.strip()
         if not core and not self.plan.blank:
             return text
         lead = text[: len(text) - len(text.lstrip())] if core else text
         trail = text[len(lead) + len(core) :]
-        place = self.base + 2 * len(self.slots)
-        self.slots.append(Slot(message, field, lead, trail, inline))
-        return f"{lead}{chr(place)}{core}{chr(place + 1)}{trail}"
+        opening = self.base + 2 * len(self.sources)
+        self.sources.append(TextSource(message, field, lead, trail, inline))
+        return f"{lead}{chr(opening)}{core}{chr(opening + 1)}{trail}"
 
     def content(self, text: str, message: int, role: object) -> str:
-        """The content with its marks, cut at `<think>` tags where an assistant says it."""
+        """Return the content with markers; an assistant's content is split at `<think>` tags."""
         if role != "assistant" or not _THINK.search(text) or not _THINK.sub("", text).strip():
-            return self.wrap(text, message, CONTENT)
+            return self.text(text, message, CONTENT)
         pieces, inside = _THINK.split(text), "</think" in text and not text.lstrip().startswith("<think")
         for place, piece in enumerate(pieces):
             if place % 2:
                 inside = not piece.startswith("</")
             elif piece.strip():
-                pieces[place] = self.wrap(piece, message, REASONING if inside else CONTENT, inline=inside)
+                pieces[place] = self.text(piece, message, REASONING if inside else CONTENT, inline=inside)
         return "".join(pieces)
 
-    def deep(self, value: Any, message: int | None, field: str) -> Any:
-        """The value with every string in it marked; keys are left alone."""
+    def nested(self, value: Any, message: int | None, field: str) -> Any:
+        """Return the value with every string in it marked, except keys."""
         if isinstance(value, str):
-            return self.wrap(value, message, field)
+            return self.text(value, message, field)
         if isinstance(value, Mapping):
-            return {key: self.deep(item, message, field) for key, item in value.items()}
+            return {key: self.nested(item, message, field) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self.deep(item, message, field) for item in value]
+            return [self.nested(item, message, field) for item in value]
         marked = self.plan.values and field == CONTENT and value is not None
-        return self.wrap(json.dumps(value), message, field) if marked else value
+        return self.text(json.dumps(value), message, field) if marked else value
 
     def call(self, call: Any, message: int) -> Any:
-        """A tool call with its name and arguments marked, whether it is nested under `function` or flat."""
+        """Return a tool call, flat or nested under `function`, with its name and arguments marked."""
         if not isinstance(call, Mapping):
             return call
         if isinstance(call.get("function"), Mapping):
             return {**call, "function": self.call(call["function"], message)}
-        return {key: self.deep(call[key], message, CALLS) if key in _CALL_KEYS else call[key] for key in call}
+        return {key: self.nested(call[key], message, CALLS) if key in _CALL_KEYS else call[key] for key in call}
 
     def part(self, part: Any, message: int) -> Any:
-        """A part of list-shaped content with its text marked; an object that names no type is data, and all text."""
+        """Return a part of list content with its text marked; an object without `type` is data, and all of it text."""
         if isinstance(part, Mapping) and isinstance(part.get("text"), str):
-            return {**part, "text": self.wrap(part["text"], message, CONTENT)}
+            return {**part, "text": self.text(part["text"], message, CONTENT)}
         if isinstance(part, Mapping) and "type" not in part:
-            return self.deep(part, message, CONTENT)
-        return self.wrap(part, message, CONTENT) if isinstance(part, str) else part
+            return self.nested(part, message, CONTENT)
+        return self.text(part, message, CONTENT) if isinstance(part, str) else part
 
     def message(self, message: Mapping[str, Any], index: int) -> Mapping[str, Any]:
-        """The message with marks on its texts, as the plan wants them."""
+        """Return the message with the texts marked that the plan names."""
         role = message.get("role")
         if role != "assistant" and not self.plan.others:
             return message
         reasoning = {name: message[name] for name in REASONING_FIELDS if isinstance(message.get(name), str)}
-        said = {name: self._field(name, value, index, role) for name, value in message.items() if name not in reasoning}
+        others = {
+            name: self._field(name, value, index, role) for name, value in message.items() if name not in reasoning
+        }
         if not reasoning or not self.plan.reasoning:
-            return {name: said.get(name, value) for name, value in message.items()}
+            return {name: others.get(name, value) for name, value in message.items()}
         text = next(iter(reasoning.values()))
-        marked = self.wrap(text, index, REASONING)
-        return {name: said.get(name, marked if value == text else value) for name, value in message.items()}
+        marked = self.text(text, index, REASONING)
+        return {name: others.get(name, marked if value == text else value) for name, value in message.items()}
 
     def _field(self, name: str, value: Any, index: int, role: object) -> Any:
         if name == "content" and isinstance(value, str):
@@ -169,74 +171,76 @@ class Marker:
         if name == "content" and isinstance(value, (list, tuple)):
             return [self.part(part, index) for part in value]
         if name == "content" and isinstance(value, Mapping):
-            return self.deep(value, index, CONTENT)
+            return self.nested(value, index, CONTENT)
         if name == "tool_calls" and self.plan.calls and isinstance(value, (list, tuple)):
             return [self.call(call, index) for call in value]
         return value
 
     def tool(self, tool: Any) -> Any:
-        """A tool with its name marked."""
+        """Return a tool with its name marked."""
         if not isinstance(tool, Mapping):
             return tool
         if isinstance(tool.get("function"), Mapping):
             return {**tool, "function": self.tool(tool["function"])}
-        return {key: self.deep(tool[key], None, TOOLS) if key == "name" else tool[key] for key in tool}
+        return {key: self.nested(tool[key], None, TOOLS) if key == "name" else tool[key] for key in tool}
 
 
 _CALL_KEYS = frozenset(("name", "arguments", "parameters"))
 
 
-def mark(chat: Chat, plan: Plan = USUAL) -> Marked | None:
-    """The conversation with marks, or None where its own text leaves no private-use plane free, or no room in one."""
+def add_markers(chat: Chat, plan: MarkerPlan = DEFAULT_PLAN) -> MarkedChat | None:
+    """Return the conversation with markers; None if its own text uses both private-use planes, or it has too many."""
     base = _free_plane(chat)
     if base is None:
         return None
-    marker = Marker(base, plan)
+    marker = _ChatMarker(base, plan)
     messages = [marker.message(message, index) for index, message in enumerate(chat.messages)]
     tools, documents = chat.tools, chat.documents
     if plan.tools:
         tools = [marker.tool(tool) for tool in tools] if tools else tools
-        documents = marker.deep(documents, None, DOCUMENTS)
+        documents = marker.nested(documents, None, DOCUMENTS)
     marked = replace(chat, messages=messages, tools=tools, documents=documents)
-    return Marked(marked, tuple(marker.slots), base) if len(marker.slots) <= ROOM else None
+    return MarkedChat(marked, tuple(marker.sources), base) if len(marker.sources) <= MAX_MARKERS else None
 
 
-def only(marked: Marked, number: int) -> Chat:
-    """The marked conversation with no other marks than those of slot `number`."""
+def keep_one_marker(marked: MarkedChat, number: int) -> Chat:
+    """Return the marked conversation without any markers but that of source `number`."""
     kept = {chr(marked.base + 2 * number), chr(marked.base + 2 * number + 1)}
-    last = marked.base + 2 * len(marked.slots)
+    end = marked.base + 2 * len(marked.sources)
 
-    def bare(value: Any) -> Any:
+    def strip(value: Any) -> Any:
         if isinstance(value, str):
-            return _MARK.sub(lambda m: m[0] if m[0] in kept or not marked.base <= ord(m[0]) < last else "", value)
+            return _MARKER_CHARACTER.sub(
+                lambda found: found[0] if found[0] in kept or not marked.base <= ord(found[0]) < end else "", value
+            )
         if isinstance(value, Mapping):
-            return {key: bare(item) for key, item in value.items()}
-        return [bare(item) for item in value] if isinstance(value, (list, tuple)) else value
+            return {key: strip(item) for key, item in value.items()}
+        return [strip(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     chat = marked.chat
-    return replace(chat, messages=bare(chat.messages), tools=bare(chat.tools), documents=bare(chat.documents))
+    return replace(chat, messages=strip(chat.messages), tools=strip(chat.tools), documents=strip(chat.documents))
 
 
 def _free_plane(chat: Chat) -> int | None:
     values = [chat.messages, chat.tools, chat.documents, dict(chat.variables)]
-    own = set(_MARK.findall(json.dumps(values, ensure_ascii=False, default=repr)))
-    free = (base for base in PLANES if not any(base <= ord(character) < base + 0x10000 for character in own))
+    used = set(_MARKER_CHARACTER.findall(json.dumps(values, ensure_ascii=False, default=repr)))
+    free = (base for base in PLANES if not any(base <= ord(character) < base + 0x10000 for character in used))
     return next(free, None)
 
 
-def read(text: str, marked: Marked) -> Reading:
-    """The rendered `text` of a marked conversation without its marks, and where the marked texts stand in it.
+def remove_markers(text: str, marked: MarkedChat) -> UnmarkedText:
+    """Remove the markers of a conversation from its rendered `text` and find where the marked texts are.
 
-    Characters are left alone that are no marks of this conversation.
+    Private-use characters that are not markers of this conversation stay.
     """
     plain: list[str] = []
     opened: dict[int, int] = {}
     found: list[tuple[int, int, int]] = []
     torn: set[int] = set()
     last = length = 0
-    for match in _MARK.finditer(text):
+    for match in _MARKER_CHARACTER.finditer(text):
         number, closing = divmod(ord(match[0]) - marked.base, 2)
-        if not 0 <= number < len(marked.slots):
+        if not 0 <= number < len(marked.sources):
             continue
         plain.append(text[last : match.start()])
         length += match.start() - last
@@ -248,19 +252,21 @@ def read(text: str, marked: Marked) -> Reading:
         if not closing:
             opened[number] = length
     plain.append(text[last:])
-    return _reading("".join(plain), sorted(found), torn | opened.keys(), marked.slots)
+    return _unmarked("".join(plain), sorted(found), torn | opened.keys(), marked.sources)
 
 
-def _reading(text: str, found: list[tuple[int, int, int]], torn: set[int], slots: tuple[Slot, ...]) -> Reading:
-    pieces: list[Piece] = []
+def _unmarked(
+    text: str, found: list[tuple[int, int, int]], torn: set[int], sources: tuple[TextSource, ...]
+) -> UnmarkedText:
+    spans: list[TextSpan] = []
     seen: set[int] = set()
     for start, end, number in found:
-        slot = slots[number]
-        if number in seen and slot.field == CALLS:
-            slot = ECHO
+        source = sources[number]
+        if number in seen and source.field == CALLS:
+            source = ECHO
         elif number in seen:
             torn.add(number)
         seen.add(number)
-        pieces.append(Piece(start, end, slot))
-    lost = tuple(slot for number, slot in enumerate(slots) if number not in seen and number not in torn)
-    return Reading(text, tuple(pieces), lost, tuple(slots[number] for number in sorted(torn)))
+        spans.append(TextSpan(start, end, source))
+    lost = tuple(source for number, source in enumerate(sources) if number not in seen and number not in torn)
+    return UnmarkedText(text, tuple(spans), lost, tuple(sources[number] for number in sorted(torn)))

@@ -1,8 +1,8 @@
-"""A renderer whose spans are the trained text of any template, over whatever engine renders the text.
+"""A renderer whose spans are the trained text of any template, with any engine.
 
-Where the template has no generation tags, the spans of rows that the engine replays are told from their programs (see
-`placed`). Other rows are rendered once more with marks in them (see `masks`), and those that the first way of marking
-disturbs go the plain way, one by one.
+If the template has no generation tags, the spans of replayed rows are computed from their programs (see
+`replayed_spans`). All other rows are rendered again with markers (see `masker`): as a column with the first marker
+plan, then one by one where that plan fails.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec.structs import replace
 
-from ...errors import Location, RenderError
+from ...errors import RenderError
 from ...json_columns import encode_conversations, integers
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, RenderRequest
 from ..options import SPANS, Renderer
@@ -22,22 +22,25 @@ from ..single import Chat, TemplateRenderer
 from ..trace.kernels import Numbers
 from ..trace.renderer import TracedRenderer
 from ..types import Span
-from .markers import Marked
-from .masker import FLAGS, WHOLE_TURNS, Mask, Masker, MaskOptions, to_chats, wanted_turns
+from .markers import MarkedChat
+from .masker import TRAIN_FLAGS, WHOLE_TURNS, MaskedText, Masker, MaskOptions, to_chats, trained_turns
 from .replayed_spans import SpanCache
 
 
 class MaskedRenderer:
-    """Renders as `inner` does; with `spans=True` its spans are those of `Masker`, whatever tags the template has."""
+    """Renders as `inner` does, but spans are those of `Masker`, whatever tags the template has.
 
-    def __init__(self, inner: Renderer, voice: TemplateRenderer, mask: MaskOptions = WHOLE_TURNS) -> None:
+    `single` renders one conversation with the template of `inner`.
+    """
+
+    def __init__(self, inner: Renderer, single: TemplateRenderer, mask: MaskOptions = WHOLE_TURNS) -> None:
         self.inner, self.engine, self.reason = inner, inner.engine, inner.reason
-        self.masker = Masker(voice, mask)
+        self.masker = Masker(single, mask)
         self.methods: dict[str, int] = {}
-        """How many rows each rung of the ladder served."""
-        self.marked = 0
-        """How many of them were looked at one by one."""
-        self._placements = SpanCache()
+        """The number of rows by method (see `masker`)."""
+        self.masked_singly = 0
+        """The number of rows whose spans were not computed from programs."""
+        self._cache = SpanCache()
 
     def __call__(
         self, chats: ConversationBatch, request: RenderRequest = TEXT_ONLY, failures: Failures = None
@@ -48,147 +51,149 @@ class MaskedRenderer:
             rendered = self.inner(chats, request, failures)
             self._count("generation", len(rendered.text) - rendered.text.null_count)
             return rendered
-        unmasked = replace(request, spans=False)
-        if isinstance(self.inner, TracedRenderer) and not any(map(self.masker.voice.has_generation_tag, (None, [{}]))):
-            return self._replayed(self.inner, chats, unmasked, failures)
+        text_only = replace(request, spans=False)
+        has_tag = self.masker.renderer.has_generation_tag
+        if isinstance(self.inner, TracedRenderer) and not any(map(has_tag, (None, [{}]))):
+            return self._render_replayed(self.inner, chats, text_only, failures)
         rows = to_chats(chats)
-        tagged = any(row is not None and self.masker.voice.has_generation_tag(row.tools) for row in rows)
+        tagged = any(row is not None and has_tag(row.tools) for row in rows)
         rendered = self.inner(chats, replace(request, spans=tagged), failures)
-        masks = self._masks(rows, rendered, chats, unmasked, failures)
-        return Rendered(pa.array([mask and mask.text for mask in masks], pa.string()), _column(masks))
+        masked = self._mask_rows(rows, rendered, chats, text_only, failures)
+        return Rendered(pa.array([row and row.text for row in masked], pa.string()), _to_column(masked))
 
-    def _replayed(
+    def _render_replayed(
         self, inner: TracedRenderer, chats: ConversationBatch, request: RenderRequest, failures: Failures
     ) -> Rendered:
-        """The texts, with the spans that programs tell, and by marks those of the rows that teach and of all others."""
-        found = inner.replay(chats, request, failures)
-        kinds = self._placements.kinds(found, chats.messages, flags=self.masker.options.flags)
+        """Render with spans from programs; sample rows and rows without a program are masked by markers."""
+        replayed = inner.replay(chats, request, failures)
+        groups = self._cache.group_rows(replayed, chats.messages, flags=self.masker.options.flags)
         refused: list[RenderError] = []
-        taught = self._some(kinds.sample_rows(), chats, found.rendered, request, refused)
-        for row, mask in taught.items():
-            kinds.record(row, mask.spans if mask is not None and mask.method == "marks" else None)
-        known, spans = kinds.spans(taught.keys())
-        self._count("marks", len(known))
-        left = sorted({*range(len(chats))} - {*known.tolist()} - taught.keys())
-        masks = taught | self._some(left, chats, found.rendered, request, refused)
-        _settle(refused, failures)
-        return _together(found.rendered, known, spans, masks)
+        samples = self._mask_some(groups.sample_rows(), chats, replayed.rendered, request, refused)
+        for row, masked in samples.items():
+            groups.record(row, masked.spans if masked is not None and masked.method == "markers" else None)
+        known, spans = groups.spans(samples.keys())
+        self._count("markers", len(known))
+        others = sorted({*range(len(chats))} - {*known.tolist()} - samples.keys())
+        all_masked = samples | self._mask_some(others, chats, replayed.rendered, request, refused)
+        _report(refused, failures)
+        return _merge(replayed.rendered, known, spans, all_masked)
 
-    def _some(
+    def _mask_some(
         self,
         rows: Sequence[int],
         chats: ConversationBatch,
         rendered: Rendered,
         request: RenderRequest,
         failures: list[RenderError],
-    ) -> dict[int, Mask | None]:
-        """The masks of some rows of a rendered column, by row; `failures` name the row of the column."""
+    ) -> dict[int, MaskedText | None]:
+        """Mask some rows of a rendered column; return them by row. `failures` have the row of the column."""
         if not rows:
             return {}
         places, before = integers(np.array(rows, np.int64)), len(failures)
         some = chats.take(places)
-        masks = self._masks(to_chats(some), Rendered(rendered.text.take(places)), some, request, failures)
+        masked = self._mask_rows(to_chats(some), Rendered(rendered.text.take(places)), some, request, failures)
         for failure in failures[before:]:
-            failure.at = replace(failure.at, row=rows[failure.at.row or 0])
-        return dict(zip(rows, masks, strict=True))
+            failure.locate(rows=rows)
+        return dict(zip(rows, masked, strict=True))
 
-    def _masks(
+    def _mask_rows(
         self,
         rows: Sequence[Chat | None],
         rendered: Rendered,
         chats: ConversationBatch,
         request: RenderRequest,
         failures: Failures,
-    ) -> list[Mask | None]:
-        """The mask of each row of a rendered column, by tags and marks; None where there is no text."""
-        self.marked += len(rows)
+    ) -> list[MaskedText | None]:
+        """Mask each row of a rendered column, by tags or markers; None for rows without text."""
+        self.masked_singly += len(rows)
         texts = rendered.text.to_pylist()
         blocks = self._blocks(rows, rendered.spans)
-        firsts = self._marked(rows, texts, blocks, chats, request)
+        marked = self._render_marked(rows, texts, blocks, chats, request)
         return [
-            self._mask(row, rows[row], texts[row], blocks[row], firsts.get(row), failures) for row in range(len(rows))
+            self._mask_row(row, rows[row], texts[row], blocks[row], marked.get(row), failures)
+            for row in range(len(rows))
         ]
 
     def _tags_suffice(self, messages: pa.ListArray) -> bool:
-        """Whether the template's own tags give every mask, so that no row need be looked at."""
+        """Return whether the template's own tags give all spans, without a look at the rows."""
         options = self.masker.options
-        if not options.plain or options.last_turn:
+        if not options.whole_turns or options.last_turn:
             return False
         names = {field.name for field in messages.type.value_type}
-        flagged = options.flags and not names.isdisjoint(FLAGS)
-        return not flagged and all(map(self.masker.voice.has_generation_tag, (None, [{}])))
+        flagged = options.flags and not names.isdisjoint(TRAIN_FLAGS)
+        return not flagged and all(map(self.masker.renderer.has_generation_tag, (None, [{}])))
 
     def _count(self, method: str, rows: int) -> None:
         self.methods[method] = self.methods.get(method, 0) + rows
 
     def _blocks(self, rows: Sequence[Chat | None], spans: pa.ListArray | None) -> list[list[Span] | None]:
-        """The generation blocks of each row, None where its template has no such tag."""
+        """Return the generation blocks of each row; None if its template has no such tag."""
         if spans is None:
             return [None] * len(rows)
-        has = self.masker.voice.has_generation_tag
+        has_tag = self.masker.renderer.has_generation_tag
         return [
-            [(start, end) for start, end in found or ()] if row is not None and has(row.tools) else None
-            for row, found in zip(rows, spans.to_pylist(), strict=True)
+            [(start, end) for start, end in blocks or ()] if row is not None and has_tag(row.tools) else None
+            for row, blocks in zip(rows, spans.to_pylist(), strict=True)
         ]
 
-    def _marked(
+    def _render_marked(
         self,
         rows: Sequence[Chat | None],
         texts: Sequence[str | None],
         blocks: Sequence[list[Span] | None],
         chats: ConversationBatch,
         request: RenderRequest,
-    ) -> Mapping[int, tuple[Marked, str]]:
-        """The rows that need marks, as the first plan marks them, with their rendered texts."""
-        marked: dict[int, Marked] = {}
+    ) -> Mapping[int, tuple[MarkedChat, str]]:
+        """Render the rows that need markers, with the first plan; return them by row with their texts."""
+        marked: dict[int, MarkedChat] = {}
         for place, (row, text, found) in enumerate(zip(rows, texts, blocks, strict=True)):
-            if row is not None and text is not None and self._needs_marks(row, found):
+            if row is not None and text is not None and self._needs_markers(row, found):
                 first = self.masker.first_plan(row)
                 marked |= {place: first} if first else {}
         if not marked:
             return {}
-        column = encode_conversations([item.chat.messages for item in marked.values()])
-        same = replace(chats.take(pa.array(list(marked), pa.int64())), messages=column)
-        said = self.inner(same, request, []).text.to_pylist()
-        pairs = zip(marked.items(), said, strict=True)
+        messages = encode_conversations([item.chat.messages for item in marked.values()])
+        column = replace(chats.take(pa.array(list(marked), pa.int64())), messages=messages)
+        rendered = self.inner(column, request, []).text.to_pylist()
+        pairs = zip(marked.items(), rendered, strict=True)
         return {place: (item, text) for (place, item), text in pairs if text is not None}
 
-    def _needs_marks(self, row: Chat, blocks: Sequence[Span] | None) -> bool:
+    def _needs_markers(self, row: Chat, blocks: Sequence[Span] | None) -> bool:
         try:
-            wanted = wanted_turns(row.messages, self.masker.options)
-        except RenderError:  # a flag that is none: raised where the mask is made, with the row
+            wanted = trained_turns(row.messages, self.masker.options)
+        except RenderError:  # an invalid flag; raised again, with its row, when the row is masked
             return False
-        return bool(wanted) and (blocks is None or not self.masker.is_plain(row, blocks, wanted))
+        return bool(wanted) and (blocks is None or not self.masker.blocks_suffice(row, blocks, wanted))
 
-    def _mask(
+    def _mask_row(
         self,
         place: int,
         row: Chat | None,
         text: str | None,
         blocks: Sequence[Span] | None,
-        first: tuple[Marked, str] | None,
+        marked: tuple[MarkedChat, str] | None,
         failures: Failures,
-    ) -> Mask | None:
+    ) -> MaskedText | None:
         if row is None or text is None:
             return None
         try:
-            mask = self.masker.complete(row, text, blocks, first)
+            masked = self.masker.mask_rendered(row, text, blocks, marked)
         except RenderError as error:
-            error.at = Location(row=place, message=error.at.message)
+            error.locate(row=place)
             if failures is None:
                 raise
             failures.append(error)
             return None
-        self._count(mask.method, 1)
-        return mask
+        self._count(masked.method, 1)
+        return masked
 
 
-def _column(masks: Sequence[Mask | None]) -> pa.ListArray:
-    return pa.array([None if mask is None else [list(span) for span in mask.spans] for mask in masks], SPANS)
+def _to_column(masked: Sequence[MaskedText | None]) -> pa.ListArray:
+    return pa.array([None if row is None else [list(span) for span in row.spans] for row in masked], SPANS)
 
 
-def _settle(refused: list[RenderError], failures: Failures) -> None:
-    """Hand over the refused rows in order, or raise the first of them where nobody takes them."""
+def _report(refused: list[RenderError], failures: Failures) -> None:
+    """Append the errors to `failures` in order of their rows, or raise the first if `failures` is None."""
     refused.sort(key=lambda error: error.at.row or 0)
     if refused and failures is None:
         raise refused[0]
@@ -196,11 +201,13 @@ def _settle(refused: list[RenderError], failures: Failures) -> None:
         failures += refused
 
 
-def _together(rendered: Rendered, known: Numbers, spans: pa.ListArray, masks: Mapping[int, Mask | None]) -> Rendered:
-    """The rendered column with the spans of the `known` rows and of the masks; null where there is no mask."""
-    there = np.ones(len(rendered.text), np.bool_)
-    there[[row for row, mask in masks.items() if mask is None]] = False
-    text = rendered.text if there.all() else pc.if_else(pa.array(there), rendered.text, None)
-    order = np.argsort(np.concatenate([known, np.array([*masks], np.int64)]))
-    column = pa.concat_arrays([spans, _column([*masks.values()])]).take(integers(order))
+def _merge(
+    rendered: Rendered, known: Numbers, spans: pa.ListArray, masked: Mapping[int, MaskedText | None]
+) -> Rendered:
+    """Return the rendered column with `spans` for the `known` rows and those of `masked`; null where masking failed."""
+    valid = np.ones(len(rendered.text), np.bool_)
+    valid[[row for row, found in masked.items() if found is None]] = False
+    text = rendered.text if valid.all() else pc.if_else(pa.array(valid), rendered.text, None)
+    order = np.argsort(np.concatenate([known, np.array([*masked], np.int64)]))
+    column = pa.concat_arrays([spans, _to_column([*masked.values()])]).take(integers(order))
     return Rendered(text, column, rendered.whole)

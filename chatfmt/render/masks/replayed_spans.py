@@ -1,11 +1,11 @@
-"""Trained spans of replayed rows, told from the slots of their programs instead of from marks.
+"""Compute trained spans of replayed rows from their programs, without rendering them with markers.
 
-Where a program prints the texts of a row whole, and asks nothing of them that marks would answer otherwise, the marks
-of `masks` stand where the slots are. What is found for such a row depends on its **kind** alone: its program, and the
-whitespace around its texts. So two rows of a kind go the way of marks, and if their spans lie at the same places
-beside the program's pieces, all others of the kind have theirs there too.
+If a program prints the texts of a row whole, and tests nothing on them that markers would change, then the markers of
+`masker` would be printed at the program's slots. The spans of such a row depend on its **group** only: its program, and
+the whitespace around its texts. So two sample rows per group are masked by markers, and if their spans are at the same
+places relative to the pieces of the program, so are those of all other rows of the group.
 
-What is not here: rows whose texts hold `<think>` tags or private-use characters, which marks treat piece by piece.
+Not covered: rows with `<think>` tags or private-use characters in their texts, which markers treat piece by piece.
 """
 
 from __future__ import annotations
@@ -29,19 +29,21 @@ from ..trace.shapes import TextColumn
 from ..trace.slots import TEXT_FIELDS, slot_of
 from ..trace.tables import KNOWN, Ragged, ends_of
 from ..types import Span
-from .masker import FLAGS
+from .masker import TRAIN_FLAGS
 
-Blanks = tuple[tuple[int, str, str, str], ...]
-"""The texts of a row with whitespace around them, or empty: turn, field, whitespace before and after."""
-Place = tuple[int, int]
-"""A piece's start and a distance from it in code points."""
-Spans = tuple[tuple[Place, Place], ...]
-MAX_KINDS = 4096
+Padding = tuple[tuple[int, str, str, str], ...]
+"""The texts of a row that are empty or have whitespace around them: turn, field, whitespace before, after."""
+GroupKey = tuple[int, Padding]
+"""The program of a row and its padding."""
+PieceOffset = tuple[int, int]
+"""A piece of a program, and a distance from its start in code points."""
+PieceSpans = tuple[tuple[PieceOffset, PieceOffset], ...]
+MAX_GROUPS = 4096
 SAMPLES = 2
-"""Rows of a kind that go the way of marks, and must agree."""
-_ODD = (b"<think", b"</think", b"\xf3", b"\xf4")
-"""In texts that marks treat differently: tags of reasoning, and private-use characters (the planes of `marks`)."""
-_NO = {
+"""Rows per group that are masked by markers, and must agree."""
+_SPLIT_BY_MARKERS = (b"<think", b"</think", b"\xf3", b"\xf4")
+"""Bytes of texts that markers treat piece by piece: reasoning tags, and private-use characters (`markers.PLANES`)."""
+_NEGATIVE_ANSWERS = {
     "has": False,
     "startswith": False,
     "endswith": False,
@@ -51,138 +53,139 @@ _NO = {
     "rparts": 1,
     "find": -1,
 }
-"""Answers that marks around a text leave as they are: what is not in a text is not in it with marks either."""
+"""Answers that markers around a text do not change: what is not in a text is not in it with markers either."""
 
 
-class _Kind(Struct):
-    """What is known of the rows of a kind."""
+class _Group(Struct):
+    """What is known of the rows of a group."""
 
-    seen: int = 0
-    spans: Spans | None = None
+    samples: int = 0
+    spans: PieceSpans | None = None
     number: int = -1
-    """Its number in the table of spans, once its rows agreed."""
+    """Its number in the table of spans, once its samples agree."""
 
 
 class SpanCache(Struct):
-    """The kinds known for one mask of one template."""
+    """The groups known for one mask of one template."""
 
     _programs: Sequence[Program] = ()
-    _fit: dict[int, bool] = field(default_factory=dict)
-    _kinds: dict[tuple[int, Blanks], _Kind] = field(default_factory=dict)
+    _markable: dict[int, bool] = field(default_factory=dict)
+    _groups: dict[GroupKey, _Group] = field(default_factory=dict)
     _table: Ragged = field(default_factory=lambda: Ragged(4))
 
-    def kinds(self, found: Replayed, messages: pa.ListArray, *, flags: bool) -> RowGroups:
-        """The kind of each row of a replayed column; `flags` says whether flags of messages are heeded."""
-        if found.programs is not self._programs:
-            self._programs = found.programs
-            self._fit, self._kinds, self._table = {}, {}, Ragged(4)
-        fit = [number for number in distinct(found.program) if self._fits(number)]
-        usable = np.isin(found.program, fit)
-        fields = _fields(found, messages, flags)
-        if not fit or fields is None:
-            return RowGroups(self, found, usable & False, {})
-        blanks = dict[int, list[tuple[int, str, str, str]]]()
+    def group_rows(self, replayed: Replayed, messages: pa.ListArray, *, flags: bool) -> SpanGroups:
+        """Group the rows of a replayed column; `flags` means that the training flags of messages are respected."""
+        if replayed.programs is not self._programs:
+            self._programs = replayed.programs
+            self._markable, self._groups, self._table = {}, {}, Ragged(4)
+        markable = [number for number in distinct(replayed.program) if self._is_markable(number)]
+        usable = np.isin(replayed.program, markable)
+        fields = _text_fields(replayed, messages, flags)
+        if not markable or fields is None:
+            return SpanGroups(self, replayed, usable & False, {})
+        padding = dict[int, list[tuple[int, str, str, str]]]()
         for name, present in fields.items():
-            usable &= ~_odd_rows(found, found.turns.columns[name])
-            for row, turn, before, after in _blanks(found, found.turns.columns[name], present & _of(usable, found)):
-                blanks.setdefault(row, []).append((turn, name, before, after))
-        usable &= ~_silent_rows(found, messages, fields)
-        return RowGroups(self, found, usable, {row: tuple(texts) for row, texts in blanks.items() if usable[row]})
+            column = replayed.turns.columns[name]
+            usable &= ~_rows_split_by_markers(replayed, column)
+            for row, turn, before, after in _padded_texts(replayed, column, present & _by_turn(usable, replayed)):
+                padding.setdefault(row, []).append((turn, name, before, after))
+        usable &= ~_rows_with_blank_answers(replayed, messages, fields)
+        return SpanGroups(self, replayed, usable, {row: tuple(texts) for row, texts in padding.items() if usable[row]})
 
-    def _fits(self, number: int) -> bool:
-        if number not in self._fit:
-            self._fit[number] = number != KNOWN and is_markable(self._programs[number])
-        return self._fit[number]
+    def _is_markable(self, number: int) -> bool:
+        if number not in self._markable:
+            self._markable[number] = number != KNOWN and is_markable(self._programs[number])
+        return self._markable[number]
 
 
-class RowGroups:
-    """The kinds of the rows of one column."""
+class SpanGroups:
+    """The groups of the rows of one column."""
 
     def __init__(
-        self, known: SpanCache, found: Replayed, usable: npt.NDArray[np.bool_], blanks: Mapping[int, Blanks]
+        self, cache: SpanCache, replayed: Replayed, usable: npt.NDArray[np.bool_], padding: Mapping[int, Padding]
     ) -> None:
-        self._known, self._found, self._blanks = known, found, blanks
+        self._cache, self._replayed, self._padding = cache, replayed, padding
         rows = np.flatnonzero(usable)
-        plain = rows[~np.isin(rows, np.fromiter(blanks, np.int64, len(blanks)))]
-        self._rows: dict[tuple[int, Blanks], Numbers] = {}
-        for number in distinct(found.program[plain]):
-            self._rows[number, ()] = plain[found.program[plain] == number]
-        several = dict[tuple[int, Blanks], list[int]]()
-        for row, texts in blanks.items():
-            several.setdefault((int(found.program[row]), texts), []).append(row)
-        self._rows |= {key: np.array(places, np.int64) for key, places in several.items()}
+        plain = rows[~np.isin(rows, np.fromiter(padding, np.int64, len(padding)))]
+        self._rows: dict[GroupKey, Numbers] = {}
+        for number in distinct(replayed.program[plain]):
+            self._rows[number, ()] = plain[replayed.program[plain] == number]
+        padded = dict[GroupKey, list[int]]()
+        for row, texts in padding.items():
+            padded.setdefault((int(replayed.program[row]), texts), []).append(row)
+        self._rows |= {key: np.array(places, np.int64) for key, places in padded.items()}
 
     def sample_rows(self) -> list[int]:
-        """The rows to go the way of marks first, for what they teach of the others of their kind."""
+        """Return the rows to mask by markers first, as samples of their groups."""
         rows = list[int]()
         for key, places in self._rows.items():
-            kind = self._known._kinds.get(key, _Kind())
-            if kind.seen < SAMPLES and len(self._known._kinds) < MAX_KINDS:
-                rows += places[: SAMPLES - kind.seen].tolist()
+            group = self._cache._groups.get(key, _Group())
+            if group.samples < SAMPLES and len(self._cache._groups) < MAX_GROUPS:
+                rows += places[: SAMPLES - group.samples].tolist()
         return sorted(rows)
 
     def record(self, row: int, spans: Sequence[Span] | None) -> None:
-        """Take the spans of a row as an example of its kind; None says that marks did not tell them."""
-        key = (int(self._found.program[row]), self._blanks.get(row, ()))
-        kind = self._known._kinds.setdefault(key, _Kind())
-        places = None if spans is None else self._placed(row, spans)
-        kind.spans = places if not kind.seen or places == kind.spans else None
-        kind.seen = SAMPLES if kind.spans is None else kind.seen + 1
-        if kind.seen == SAMPLES and kind.spans is not None:
-            kind.number = len(self._known._table)
-            self._known._table.append([(*start, *end) for start, end in kind.spans])
+        """Record the spans of a sample row; None if markers did not find them."""
+        key = (int(self._replayed.program[row]), self._padding.get(row, ()))
+        group = self._cache._groups.setdefault(key, _Group())
+        found = None if spans is None else self._relative(row, spans)
+        group.spans = found if not group.samples or found == group.spans else None
+        group.samples = SAMPLES if group.spans is None else group.samples + 1
+        if group.samples == SAMPLES and group.spans is not None:
+            group.number = len(self._cache._table)
+            self._cache._table.append([(*start, *end) for start, end in group.spans])
 
-    def spans(self, taught: Collection[int] = ()) -> tuple[Numbers, pa.ListArray]:
-        """The rows whose spans are known by now, ascending, without those that taught them, and their spans."""
-        kinds = ((self._known._kinds.get(key), places) for key, places in self._rows.items())
-        known = [(kind.number, places) for kind, places in kinds if kind is not None and kind.number >= 0]
+    def spans(self, samples: Collection[int] = ()) -> tuple[Numbers, pa.ListArray]:
+        """Return the rows whose spans are known by now, ascending and without `samples`, and their spans."""
+        groups = ((self._cache._groups.get(key), places) for key, places in self._rows.items())
+        known = [(group.number, places) for group, places in groups if group is not None and group.number >= 0]
         rows = np.concatenate([np.zeros(0, np.int64), *(places for _, places in known)])
         numbers = np.array([number for number, _ in known], np.int64)
         order = np.argsort(rows)
-        order = order[~np.isin(rows[order], np.fromiter(taught, np.int64, len(taught)))]
-        which = np.repeat(numbers, np.array([len(places) for _, places in known], np.int64))[order]
+        order = order[~np.isin(rows[order], np.fromiter(samples, np.int64, len(samples)))]
+        number_of_row = np.repeat(numbers, np.array([len(places) for _, places in known], np.int64))[order]
         rows = rows[order]
         if not len(rows):
             return rows, pa.array([], SPANS)
-        owner, (first, skip, last, more) = self._known._table.expand(which)
+        owner, (first, skip, last, more) = self._cache._table.expand(number_of_row)
         origin = self._bounds[rows[owner]]
         start, end = self._ends[origin + first] + skip, self._ends[origin + last] + more
         return rows, lists_of(owner, start - self._ends[origin], end - self._ends[origin], len(rows))
 
     @property
     def _bounds(self) -> Numbers:
-        assert self._found.pieces is not None
-        return self._found.pieces.bounds
+        assert self._replayed.pieces is not None
+        return self._replayed.pieces.bounds
 
     @cached_property
     def _ends(self) -> Numbers:
-        assert self._found.pieces is not None
-        return ends_of(self._found.pieces)
+        assert self._replayed.pieces is not None
+        return ends_of(self._replayed.pieces)
 
-    def _placed(self, row: int, spans: Sequence[Span]) -> Spans | None:
-        """Spans as places beside the pieces of the row's program; None where one lies inside a text."""
+    def _relative(self, row: int, spans: Sequence[Span]) -> PieceSpans | None:
+        """Return spans relative to the pieces of the row's program; None if one begins or ends inside a text."""
         low, high = self._bounds[row], self._bounds[row + 1]
         ends = self._ends[low : high + 1] - self._ends[low]
-        found = [(self._place(row, ends, start), self._place(row, ends, end)) for start, end in spans]
+        found = [(self._piece_offset(row, ends, start), self._piece_offset(row, ends, end)) for start, end in spans]
         return tuple((start, end) for start, end in found if start and end) if all(map(all, found)) else None
 
-    def _place(self, row: int, ends: Numbers, place: int) -> Place | None:
-        number = int(np.searchsorted(ends, place, "right")) - 1
-        pieces = self._known._programs[self._found.program[row]].pieces
-        if number >= len(pieces) or ends[number] == place or isinstance(piece := pieces[number], str):
-            return number, place - int(ends[number])
+    def _piece_offset(self, row: int, ends: Numbers, offset: int) -> PieceOffset | None:
+        number = int(np.searchsorted(ends, offset, "right")) - 1
+        pieces = self._cache._programs[self._replayed.program[row]].pieces
+        if number >= len(pieces) or ends[number] == offset or isinstance(piece := pieces[number], str):
+            return number, offset - int(ends[number])
         slot = slot_of(piece)
-        around = {(turn, name): (before, after) for turn, name, before, after in self._blanks.get(row, ())}
-        before, after = around.get((slot.turn, slot.field), ("", "")) if slot else ("", "")
-        if slot and not slot.left and place - ends[number] <= len(before):
-            return number, place - int(ends[number])
-        if slot and not slot.right and ends[number + 1] - place <= len(after):
-            return number + 1, place - int(ends[number + 1])
+        padding = {(turn, name): (before, after) for turn, name, before, after in self._padding.get(row, ())}
+        before, after = padding.get((slot.turn, slot.field), ("", "")) if slot else ("", "")
+        if slot and not slot.left and offset - ends[number] <= len(before):
+            return number, offset - int(ends[number])
+        if slot and not slot.right and ends[number + 1] - offset <= len(after):
+            return number + 1, offset - int(ends[number + 1])
         return None
 
 
 def is_markable(program: Program) -> bool:
-    """Whether marks around what is said would be printed at the program's slots, and change nothing else."""
+    """Return whether markers around texts would be printed at the program's slots and change nothing else."""
     slots = [slot_of(piece) for piece in program.pieces if not isinstance(piece, str)]
     return all(slot and slot.field in TEXT_FIELDS for slot in slots) and all(
         _unaffected_by_markers(*guard) for guard in program.guards
@@ -190,7 +193,7 @@ def is_markable(program: Program) -> bool:
 
 
 def _unaffected_by_markers(question: Question, answer: object) -> bool:
-    """Whether a question that was answered so is answered so of the text with marks as well."""
+    """Return whether a question with this answer has the same answer for a text with markers."""
     name, subject, *constants = question
     if next(leaves_of(subject))[-1] not in TEXT_FIELDS:
         return True
@@ -198,83 +201,79 @@ def _unaffected_by_markers(question: Question, answer: object) -> bool:
         return False
     if name == "true" or (name, *constants) == ("length>", 0):
         return True
-    return name in _NO and answer == _NO[name] and len(constants) > 0 and constants[0] not in ("", None)
+    negative = name in _NEGATIVE_ANSWERS and answer == _NEGATIVE_ANSWERS[name]
+    return negative and len(constants) > 0 and constants[0] not in ("", None)
 
 
-def _fields(found: Replayed, messages: pa.ListArray, flags: bool) -> dict[str, npt.NDArray[np.bool_]] | None:
-    """For each field that is said, the turns that have it; None where a column holds what no shape tells."""
-    turns, names = messages.flatten(), found.turns.columns
-    if (
-        found.pieces is None
-        or (flags and not names.keys().isdisjoint(FLAGS))
-        or len(names.keys() & {*REASONING_FIELDS}) > 1
-    ):
+def _text_fields(replayed: Replayed, messages: pa.ListArray, flags: bool) -> dict[str, npt.NDArray[np.bool_]] | None:
+    """Return for each text field which turns have it; None if a column holds what groups do not distinguish."""
+    turns, names = messages.flatten(), replayed.turns.columns
+    if replayed.pieces is None or (flags and not names.keys().isdisjoint(TRAIN_FLAGS)):
         return None
-    if any(
-        column.source.find(sign).size for name, column in names.items() if name not in TEXT_FIELDS for sign in _ODD[2:]
-    ):
+    if len(names.keys() & {*REASONING_FIELDS}) > 1:
         return None
-    said = {
-        field.name: column
-        for field, column in zip(turns.type, turns.flatten(), strict=True)
-        if field.name in TEXT_FIELDS
-    }
-    roles = [field.type for field in turns.type if field.name == "role"]
-    if any(kind != json_columns.TEXT for kind in [*roles, *(column.type for column in said.values())]) or not roles:
+    others = [column for name, column in names.items() if name not in TEXT_FIELDS]
+    if any(column.source.find(byte).size for column in others for byte in _SPLIT_BY_MARKERS[2:]):
         return None
-    return {name: column.is_valid().to_numpy(zero_copy_only=False) for name, column in said.items()}
+    columns = {field.name: column for field, column in zip(turns.type, turns.flatten(), strict=True)}
+    texts = {name: column for name, column in columns.items() if name in TEXT_FIELDS}
+    if "role" not in columns or any(column.type != json_columns.TEXT for column in (columns["role"], *texts.values())):
+        return None
+    return {name: column.is_valid().to_numpy(zero_copy_only=False) for name, column in texts.items()}
 
 
-def _of(rows: npt.NDArray[np.bool_], found: Replayed) -> npt.NDArray[np.bool_]:
-    """For each turn, whether its row is one of `rows`."""
-    return np.repeat(rows, found.turns.lengths)
+def _by_turn(rows: npt.NDArray[np.bool_], replayed: Replayed) -> npt.NDArray[np.bool_]:
+    """Return the flag of each turn's row."""
+    return np.repeat(rows, replayed.turns.lengths)
 
 
-def _rows_of(turns: Numbers, found: Replayed) -> Numbers:
-    """The rows of some turns."""
-    return np.searchsorted(found.turns.starts + found.turns.lengths, turns, "right")
+def _rows_of(turns: Numbers, replayed: Replayed) -> Numbers:
+    """Return the row of each turn."""
+    return np.searchsorted(replayed.turns.starts + replayed.turns.lengths, turns, "right")
 
 
-def _odd_rows(found: Replayed, column: TextColumn) -> npt.NDArray[np.bool_]:
-    """The rows with a text that marks may treat piece by piece."""
-    rows = np.zeros(len(found.program), np.bool_)
-    for sign in _ODD:
-        places = column.source.find(sign)
-        rows[_rows_of(np.searchsorted(column.offsets, places, "right") - 1, found)] = True
+def _rows_split_by_markers(replayed: Replayed, column: TextColumn) -> npt.NDArray[np.bool_]:
+    """Return which rows have a text that markers may treat piece by piece."""
+    rows = np.zeros(len(replayed.program), np.bool_)
+    for pattern in _SPLIT_BY_MARKERS:
+        places = column.source.find(pattern)
+        rows[_rows_of(np.searchsorted(column.offsets, places, "right") - 1, replayed)] = True
     return rows
 
 
-def _silent_rows(
-    found: Replayed, messages: pa.ListArray, fields: Mapping[str, npt.NDArray[np.bool_]]
+def _rows_with_blank_answers(
+    replayed: Replayed, messages: pa.ListArray, fields: Mapping[str, npt.NDArray[np.bool_]]
 ) -> npt.NDArray[np.bool_]:
-    """The rows in which the assistant's content is blank and no tool is called, which are marked another way."""
-    rows = np.zeros(len(found.program), np.bool_)
+    """Return which rows have an assistant turn with blank content and no tool calls, marked by another plan."""
+    rows = np.zeros(len(replayed.program), np.bool_)
     if "content" not in fields:
         return rows
     turns = messages.flatten()
-    start, stop = _core(found.turns.columns["content"], np.arange(len(turns)))
-    spoken = pc.equal(pc.struct_field(turns, "role"), "assistant").fill_null(False).to_numpy(False)
-    silent = fields["content"] & (start == stop) & spoken
+    start, stop = _stripped(replayed.turns.columns["content"], np.arange(len(turns)))
+    assistant = pc.equal(pc.struct_field(turns, "role"), "assistant").fill_null(False).to_numpy(False)
+    blank = fields["content"] & (start == stop) & assistant
     if turns.type.get_field_index("tool_calls") >= 0:
-        silent &= ~pc.struct_field(turns, "tool_calls").is_valid().to_numpy(False)
-    rows[_rows_of(np.flatnonzero(silent), found)] = True
+        blank &= ~pc.struct_field(turns, "tool_calls").is_valid().to_numpy(False)
+    rows[_rows_of(np.flatnonzero(blank), replayed)] = True
     return rows
 
 
-def _core(column: TextColumn, turns: Numbers) -> tuple[Numbers, Numbers]:
-    """Where each text begins and ends without the whitespace around it."""
+def _stripped(column: TextColumn, turns: Numbers) -> tuple[Numbers, Numbers]:
+    """Return where each text begins and ends without the whitespace around it."""
     texts = apply(("strip", ("leaf", ""), None), column.at(turns))
     return texts.start, texts.stop
 
 
-def _blanks(found: Replayed, column: TextColumn, wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int, str, str]]:
-    """Row, turn and whitespace before and after, of the wanted texts that have some or are empty."""
+def _padded_texts(
+    replayed: Replayed, column: TextColumn, wanted: npt.NDArray[np.bool_]
+) -> Iterator[tuple[int, int, str, str]]:
+    """Yield row, turn, whitespace before and after for each wanted text that is empty or has whitespace around it."""
     turns = np.flatnonzero(wanted)
     texts = column.at(turns)
-    start, stop = _core(column, turns)
+    start, stop = _stripped(column, turns)
     places = np.flatnonzero((start == stop) | (start != texts.start) | (stop != texts.stop))
-    rows = _rows_of(turns[places], found)
+    rows = _rows_of(turns[places], replayed)
     before = Texts(texts.source, texts.start[places], start[places]).strings()
     after = Texts(texts.source, stop[places], texts.stop[places]).strings()
-    numbers = (turns[places] - found.turns.starts[rows]).tolist()
+    numbers = (turns[places] - replayed.turns.starts[rows]).tolist()
     yield from zip(rows.tolist(), numbers, before, after, strict=True)

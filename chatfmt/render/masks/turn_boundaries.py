@@ -1,9 +1,9 @@
-"""Where the assistant's part begins and ends in the literals that a template prints between two texts.
+"""Find where the assistant's part begins and ends in the literal text that a template prints between two texts.
 
-Between the user's text and the assistant's stands a literal such as `<|im_end|>⏎<|im_start|>assistant⏎<tool_call>…`;
-only `<tool_call>…` of it is the assistant's. After its text stands `<|im_end|>⏎<|im_start|>user⏎`, where the stop token
-`<|im_end|>` is still its own. Which is which is learnt from a few conversations that say nothing but `x`, so a cut is
-a function of the template and the literal alone, whatever rows came before.
+Between the user's text and the assistant's is a literal such as `<|im_end|>⏎<|im_start|>assistant⏎<tool_call>…`, of
+which only `<tool_call>…` is the assistant's. After its text is `<|im_end|>⏎<|im_start|>user⏎`, where the stop token
+`<|im_end|>` is still the assistant's. The boundaries are learnt from a few conversations whose texts are all `x`, so
+they depend on the template and the literal only, never on earlier rows.
 """
 
 from __future__ import annotations
@@ -15,74 +15,69 @@ from typing import Any
 from msgspec import Struct
 
 from ..single import Chat, TemplateRenderer, Turns
-from .markers import CONTENT, Piece, Slot, mark, read
+from .markers import CONTENT, TextSource, TextSpan, add_markers, remove_markers
 
 TOKEN = (
     r"<\|[^<>|\s]{1,60}\|>|\[\|[^|\[\]\s]{1,60}\|\]|<｜[^<>｜\s]{1,60}｜>|</?s>|<(?:eos|bos)>|<(?:start|end)_of_[a-z_]+>|<\|[a-z_]+>|<[a-z_]+\|>"
     r"|\[/?[A-Z][A-Z_]+\]|<\|[A-Z_]+_TOKEN\|>"
 )
-"""What control tokens look like; a template's own special tokens are added to it."""
+"""A pattern for text that looks like a control token; the special tokens of a template are added to it."""
 
 _USER: Mapping[str, Any] = {"role": "user", "content": "x"}
-_SAID: Mapping[str, Any] = {"role": "assistant", "content": "x"}
+_ANSWER: Mapping[str, Any] = {"role": "assistant", "content": "x"}
 _RESULT: Mapping[str, Any] = {"role": "tool", "name": "x", "tool_call_id": "x12345678", "content": "x"}
 _SYSTEM: Mapping[str, Any] = {"role": "system", "content": "x"}
 
 
-def control_tokens(voice: TemplateRenderer) -> re.Pattern[str]:
-    """What matches a control token that a template prints: its own special tokens, and what looks like one."""
-    special = sorted(filter(None, voice.special_tokens.values()), key=len, reverse=True)
+def control_token_pattern(renderer: TemplateRenderer) -> re.Pattern[str]:
+    """Return a pattern for the control tokens of a template: its special tokens, and what looks like one."""
+    special = sorted(filter(None, renderer.special_tokens.values()), key=len, reverse=True)
     return re.compile("|".join([*map(re.escape, special), TOKEN]))
 
 
 def words(text: str, tokens: re.Pattern[str]) -> list[str]:
-    """The words of a literal that are no control tokens."""
+    """Return the words of a literal that are not part of control tokens."""
     return re.findall(r"\w+", re.sub(r"<[^<>\s]+>|\[[^\[\]\s]+\]", " ", tokens.sub(" ", text)))
 
 
-def calling(arguments: object) -> dict[str, Any]:
-    """An assistant message with one tool call and nothing else."""
-    function = {"name": "x", "arguments": arguments}
-    return {"role": "assistant", "content": "", "tool_calls": [_call(function)]}
-
-
-def _call(function: Mapping[str, Any]) -> dict[str, Any]:
-    return {"id": "x12345678", "type": "function", "function": function}
+def _tool_call(arguments: object) -> dict[str, Any]:
+    call = {"id": "x12345678", "type": "function", "function": {"name": "x", "arguments": arguments}}
+    return {"role": "assistant", "content": "", "tool_calls": [call]}
 
 
 def common_prefix(one: str, other: str) -> str:
-    """The longest text that both begin with."""
-    for place, (a, b) in enumerate(zip(one, other, strict=False)):
+    """Return the longest text that both texts begin with."""
+    for offset, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
-            return one[:place]
+            return one[:offset]
     return min(one, other, key=len)
 
 
-class Cut(Struct, frozen=True):
-    """Offsets in a closing literal: where the assistant's own text ends, and where the stop token after it ends."""
+class AnswerEnd(Struct, frozen=True):
+    """Offsets in the literal after an answer: where the answer itself ends, and where its stop token ends."""
 
     text: int
     stop: int
 
 
 class TurnBoundaries:
-    """What one template prints around the assistant's texts: learnt once, the same ever after."""
+    """The literals that one template prints around the assistant's texts, learnt once."""
 
-    def __init__(self, voice: TemplateRenderer) -> None:
-        self.voice, self._parts = voice, False
-        self._parts = self._literal([_USER, _SAID], 1) is None
-        self._token = control_tokens(voice)
-        self._openings = {role: self._before(role) for role in _LEADING}
-        self._ending = self._literal([_USER], 0) or ""
-        self._said = self._after([_USER, _SAID], _USER)
-        self._calls = self._after_calls()
-        self._repeats = bool(self._ending.strip()) and self._ending == self._openings["user"][0]
+    def __init__(self, renderer: TemplateRenderer) -> None:
+        self._renderer, self._in_parts = renderer, False
+        self._in_parts = self._literal([_USER, _ANSWER], 1) is None
+        self._token = control_token_pattern(renderer)
+        self._openings = {role: self._learn_opening(role) for role in _LEADING}
+        self._after_user = self._literal([_USER], 0) or ""
+        self._after_answer = self._learn_ending([_USER, _ANSWER], _USER)
+        self._after_call = self._learn_call_ending()
+        self._always_prompts = bool(self._after_user.strip()) and self._after_user == self._openings["user"][0]
         self.stops = self._all_stops()
 
-    def opening(self, literal: str, previous: Slot | None, role: object) -> int | None:
-        """The offset in `literal` where the assistant's part begins, None where that cannot be told.
+    def opening(self, literal: str, previous: TextSource | None, role: object) -> int | None:
+        """Return the offset in `literal` where the assistant's part begins; None if it cannot be found.
 
-        `literal` stands between the text `previous`, of a message with that `role`, and the assistant's first text.
+        `literal` is the text between `previous`, a text of a message with that `role`, and the assistant's first text.
         """
         header, prompt = self._openings.get(role, self._openings["user"])
         trail = previous.trail if previous else ""
@@ -94,7 +89,7 @@ class TurnBoundaries:
         return self._last_header(literal, header, prompt)
 
     def _last_header(self, literal: str, header: str, prompt: str) -> int | None:
-        """After the last assistant header in the literal, where what stands before it is not what was learnt."""
+        """Return the end of the last assistant header, for a literal that does not begin as any learnt one."""
         for known in (header, prompt):
             for match in self._token.finditer(known):
                 own = known[match.start() :]
@@ -103,146 +98,157 @@ class TurnBoundaries:
         common = self.whole_tokens(common_prefix(literal, header), literal)
         return len(common) if self._token.search(common) else None
 
-    def closing(self, literal: str, slot: Slot, *, final: bool) -> Cut | None:
-        """Where the text and its stop token end in the `literal` after the last text of an assistant's turn.
+    def closing(self, literal: str, source: TextSource, *, final: bool) -> AnswerEnd | None:
+        """Return where an answer and its stop token end in the `literal` after its last text; None if not found.
 
-        `final` says that the conversation ends there. None where that cannot be told.
+        `final` means that the conversation ends there.
         """
-        return self._after_text(literal, slot, final) if slot.field == CONTENT else self._after_other(literal, final)
+        if source.field == CONTENT:
+            return self._content_end(literal, source, final)
+        return self._call_end(literal, final)
 
-    def _after_text(self, literal: str, slot: Slot, final: bool) -> Cut:
-        other = self._said[1] if final else self._said[0]
-        start = len(slot.trail) if self._prints(literal, slot.trail, other) else 0
+    def _content_end(self, literal: str, source: TextSource, final: bool) -> AnswerEnd:
+        other = self._after_answer[1 if final else 0]
+        start = len(source.trail) if self._prints(literal, source.trail, other) else 0
         rest = literal[start:]
         if not self._follows(rest, other) and (stop := self._first_stop(rest)):
-            return Cut(start, start + stop[1])
-        return Cut(start, start + self._stop(rest, other))
+            return AnswerEnd(start, start + stop[1])
+        return AnswerEnd(start, start + self._stop(rest, other))
 
     def _follows(self, literal: str, other: str) -> bool:
-        """Whether the literal goes on as it was learnt, at least with a stop token that was learnt."""
+        """Return whether the literal begins as a learnt one, or at least with a learnt stop token."""
         known = literal.lstrip().startswith(self.stops) if self.stops else True
-        return known or bool(common_prefix(literal, other).strip() and self._run(common_prefix(literal, other)))
+        return known or bool(common_prefix(literal, other).strip() and self._token_ends(common_prefix(literal, other)))
 
     def _first_stop(self, literal: str) -> tuple[int, int] | None:
-        """Where the first known stop token in the literal begins and ends."""
-        places = [(literal.find(stop), stop) for stop in self.stops if stop in literal]
-        return (min(places)[0], min(places)[0] + len(min(places)[1])) if places else None
+        """Return the start and end of the first known stop token in the literal."""
+        found = [(literal.find(stop), stop) for stop in self.stops if stop in literal]
+        if not found:
+            return None
+        start, stop = min(found)
+        return start, start + len(stop)
 
     def _prints(self, literal: str, trail: str, other: str) -> bool:
-        """Whether the template printed the whitespace after a text, and did not trim it."""
+        """Return whether the template printed the whitespace after a text rather than trimming it."""
         if not trail or not literal.startswith(trail):
             return False
-        kept, cut = (len(common_prefix(rest, other)) for rest in (literal[len(trail) :], literal))
-        return kept >= cut
+        printed, trimmed = (len(common_prefix(rest, other)) for rest in (literal[len(trail) :], literal))
+        return printed >= trimmed
 
     def _stop(self, literal: str, other: str) -> int:
-        """The length of the stop token at the start of a literal; `other` is what follows in the other position."""
+        """Return the length of the stop token at the start of a literal.
+
+        `other` is the literal in the other position: before another turn, or at the end of the conversation.
+        """
         common = self.whole_tokens(common_prefix(literal, other), literal)
-        tokens = self._run(common)
+        tokens = self._token_ends(common)
         if tokens:
-            return tokens[0] if self._repeats else tokens[-1]
-        mine, theirs = self._run(literal), self._run(other)
+            return tokens[0] if self._always_prompts else tokens[-1]
+        mine, theirs = self._token_ends(literal), self._token_ends(other)
         if mine and theirs:
             return mine[0]
         return len(common.rstrip())
 
-    def _run(self, text: str) -> list[int]:
-        """Where each of the control tokens ends that follow each other at the start of the text."""
+    def _token_ends(self, text: str) -> list[int]:
+        """Return the end of each control token in the run of them that the text begins with."""
         ends: list[int] = []
-        place = len(text) - len(text.lstrip())
-        while match := self._token.match(text, place):
-            place = match.end()
-            ends.append(place)
+        offset = len(text) - len(text.lstrip())
+        while match := self._token.match(text, offset):
+            offset = match.end()
+            ends.append(offset)
         return ends
 
-    def _after_other(self, literal: str, final: bool) -> Cut | None:
-        """After tool calls, and after reasoning that nothing follows."""
-        if place := self._first_stop(literal):
-            return Cut(len(literal[: place[0]].rstrip()), place[1])
+    def _call_end(self, literal: str, final: bool) -> AnswerEnd | None:
+        """Return the end after tool calls, or after reasoning without a content."""
+        if stop := self._first_stop(literal):
+            return AnswerEnd(len(literal[: stop[0]].rstrip()), stop[1])
         if final:
-            return Cut(len(literal.rstrip()), len(literal.rstrip()))
-        end, going = self._calls or self._said
-        header = going[len(common_prefix(end, going)) :]
+            return AnswerEnd(len(literal.rstrip()), len(literal.rstrip()))
+        at_end, before_turn = self._after_call or self._after_answer
+        header = before_turn[len(common_prefix(at_end, before_turn)) :]
         if header and literal.endswith(header):
             length = len(literal.removesuffix(header).rstrip())
-            return Cut(length, length)
+            return AnswerEnd(length, length)
         return None
 
     def _all_stops(self) -> tuple[str, ...]:
-        """The stop tokens after an answer and after a tool call, as this template prints them."""
-        end, going = self._said
-        found = [literal[: self._stop(literal, other)].strip() for literal, other in ((end, going), (going, end))]
-        if self._calls:
-            common = common_prefix(*self._calls)
-            matches = list(self._token.finditer(self.whole_tokens(common, self._calls[0])))
+        """Return the stop tokens that this template prints after an answer and after a tool call."""
+        at_end, before_turn = self._after_answer
+        found = [
+            literal[: self._stop(literal, other)].strip()
+            for literal, other in ((at_end, before_turn), (before_turn, at_end))
+        ]
+        if self._after_call:
+            common = common_prefix(*self._after_call)
+            matches = list(self._token.finditer(self.whole_tokens(common, self._after_call[0])))
             found += [match[0] for match in matches[-1:] if not any(stop and stop in common for stop in found)]
         return tuple(dict.fromkeys(stop for stop in found if stop))
 
     def stop_after_answer(self, *, final: bool) -> str:
-        """The stop token after an answer, at the end of a conversation or before another turn; empty if none."""
-        end, going = self._said
-        mine, other = (end, going) if final else (going, end)
+        """Return the stop token after the final answer or an earlier one; empty if there is none."""
+        at_end, before_turn = self._after_answer
+        mine, other = (at_end, before_turn) if final else (before_turn, at_end)
         return mine[: self._stop(mine, other)].strip()
 
     def whole_tokens(self, prefix: str, literal: str) -> str:
-        """The prefix of a literal without a control token that it cuts in two."""
+        """Return the prefix of a literal, shortened so that it does not end inside a control token."""
         for match in self._token.finditer(literal):
             if match.start() < len(prefix) < match.end():
                 return prefix[: match.start()]
         return prefix
 
-    def inside_token(self, text: str, place: int) -> bool:
-        """Whether a cut at `place` falls inside a control token."""
-        window = max(0, place - 64)
-        return any(
-            match.start() + window < place < match.end() + window
-            for match in self._token.finditer(text[window : place + 64])
-        )
+    def is_inside_token(self, text: str, offset: int) -> bool:
+        """Return whether `offset` is inside a control token of the text."""
+        start = max(0, offset - 64)
+        matches = self._token.finditer(text[start : offset + 64])
+        return any(match.start() < offset - start < match.end() for match in matches)
 
-    def _after(self, turns: Turns, follower: Mapping[str, Any]) -> tuple[str, str]:
-        """What follows the last text of `turns` at the end of the conversation, and before a `follower`."""
-        end, going = self._literal(turns, len(turns) - 1), self._literal([*turns, follower], len(turns) - 1)
-        return end if end is not None else going or "", going if going is not None else end or ""
+    def _learn_ending(self, turns: Turns, follower: Mapping[str, Any]) -> tuple[str, str]:
+        """Return the literals after the last text of `turns`: at the end of the conversation, and before `follower`."""
+        at_end, before_turn = self._literal(turns, len(turns) - 1), self._literal([*turns, follower], len(turns) - 1)
+        if at_end is None or before_turn is None:
+            return (at_end or before_turn or "",) * 2
+        return at_end, before_turn
 
-    def _after_calls(self) -> tuple[str, str] | None:
+    def _learn_call_ending(self) -> tuple[str, str] | None:
         for arguments in ({"x": "x"}, '{"x": "x"}'):
-            turns = [_USER, calling(arguments)]
+            turns = [_USER, _tool_call(arguments)]
             if self._literal(turns, 1) is not None:
-                return self._after(turns, _RESULT)
+                return self._learn_ending(turns, _RESULT)
         return None
 
     def _literal(self, turns: Turns, message: int, *, generation_prompt: bool = False) -> str | None:
-        """The literal after the last text of a message, up to the next text or the end; None where it is not there."""
-        pieces, text = self._pieces(turns, generation_prompt)
-        place = max((n for n, piece in enumerate(pieces) if piece.slot.message == message), default=None)
-        if place is None:
+        """Return the literal after the last text of a message, up to the next text or the end; None if not printed."""
+        spans, text = self._spans(turns, generation_prompt)
+        last = max((n for n, span in enumerate(spans) if span.source.message == message), default=None)
+        if last is None:
             return None
-        following = pieces[place + 1].start if place + 1 < len(pieces) else len(text)
-        return text[pieces[place].end : following]
+        following = spans[last + 1].start if last + 1 < len(spans) else len(text)
+        return text[spans[last].end : following]
 
-    def _pieces(self, turns: Turns, generation_prompt: bool) -> tuple[tuple[Piece, ...], str]:
-        marked = mark(Chat([as_parts(turn) for turn in turns] if self._parts else turns))
-        said = self.voice.text_or_none(marked.chat, generation_prompt=generation_prompt) if marked else None
-        if marked is None or said is None:
+    def _spans(self, turns: Turns, generation_prompt: bool) -> tuple[tuple[TextSpan, ...], str]:
+        marked = add_markers(Chat([as_parts(turn) for turn in turns] if self._in_parts else turns))
+        text = self._renderer.text_or_none(marked.chat, generation_prompt=generation_prompt) if marked else None
+        if marked is None or text is None:
             return (), ""
-        reading = read(said, marked)
-        return reading.pieces, reading.text
+        unmarked = remove_markers(text, marked)
+        return unmarked.spans, unmarked.text
 
-    def _before(self, role: object) -> tuple[str, str]:
-        """The literal between a text of that role and the assistant's, and the generation prompt in the same place."""
+    def _learn_opening(self, role: object) -> tuple[str, str]:
+        """Return the literal between a text of that role and the assistant's, and the generation prompt there."""
         for turns in _LEADING.get(role, ()):
-            header = self._literal([*turns, _SAID], len(turns) - 1) if turns else self._first()
+            header = self._literal([*turns, _ANSWER], len(turns) - 1) if turns else self._first_opening()
             if header is not None:
                 return header, self._literal(turns, len(turns) - 1, generation_prompt=True) or "" if turns else ""
         return "", ""
 
-    def _first(self) -> str | None:
-        pieces, text = self._pieces([_SAID], False)
-        return text[: pieces[0].start] if pieces else None
+    def _first_opening(self) -> str | None:
+        spans, text = self._spans([_ANSWER], False)
+        return text[: spans[0].start] if spans else None
 
 
 def as_parts(turn: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The message with its text as a list of one part, for templates that print nothing else."""
+    """Return the message with its text as a list of one part, for templates that print only parts."""
     text = turn.get("content")
     return {**turn, "content": [{"type": "text", "text": text}]} if text and isinstance(text, str) else turn
 
@@ -252,6 +258,6 @@ _LEADING: Mapping[object, tuple[Turns, ...]] = {
     "user": ([_USER],),
     "system": ([_SYSTEM],),
     "developer": ([{**_SYSTEM, "role": "developer"}],),
-    "assistant": ([_USER, _SAID],),
-    "tool": ([_USER, calling({"x": "x"}), _RESULT], [_USER, calling('{"x": "x"}'), _RESULT]),
+    "assistant": ([_USER, _ANSWER],),
+    "tool": ([_USER, _tool_call({"x": "x"}), _RESULT], [_USER, _tool_call('{"x": "x"}'), _RESULT]),
 }

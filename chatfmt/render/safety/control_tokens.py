@@ -1,9 +1,9 @@
-"""Control tokens inside what people wrote: found, counted, and kept, dropped, escaped or rejected.
+"""Control tokens in message content: find and count them, and keep, drop, escape or reject their rows.
 
-The text `<|im_end|>` in a message is the control token `<|im_end|>` for any tokenizer that reads the rendered text.
-What counts as one is told by the template: its special tokens, and the tokens in its own literal text.
+The text `<|im_end|>` in a message is the control token `<|im_end|>` to any tokenizer that reads the rendered text. The
+control tokens of a template are its special tokens and the tokens in its own literal text.
 
-Escaping breaks tokens up so that the text alone says what it was before; see `escaping`.
+Escaping splits tokens in a way that can be undone from the text alone; see `escaping`.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from ..single import Source
 from ..template.chat_template import ChatTemplate
 from .escaping import escaper
 
-Policy = Literal["keep", "drop", "escape", "reject"]
-POLICIES: tuple[Policy, ...] = get_args(Policy)
+ControlTokenPolicy = Literal["keep", "drop", "escape", "reject"]
+POLICIES: tuple[ControlTokenPolicy, ...] = get_args(ControlTokenPolicy)
 ESCAPES = "control_escapes"
-"""The column that `escape` adds: for each row with escapes a JSON list of `[column, message, field, place, token]`."""
+"""The column that `escape` adds: for rows with escapes, a JSON list of `[column, message, field, offset, token]`."""
 _SHAPE = re.compile(TOKEN)
 _SHORTEST = 3
 BLANKS = " \t\n\r\v\f"
 
 
-def control_literals(template: Source, extra: Iterable[str] = ()) -> tuple[str, ...]:
-    """The control tokens of a template, longest first: its special tokens, those in its literal text, and `extra`.
+def find_control_tokens(template: Source, extra: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the control tokens of a template, longest first: special tokens, those in its literal text, and `extra`.
 
-    A template that does not compile has its special tokens alone.
+    Of a template that does not compile, only the special tokens are returned.
     """
     special = [token for token in template.special_tokens.values() if isinstance(token, str)]
-    found = {match[0] for text in _sources(template) for match in _SHAPE.finditer("\n".join(_literals(text)))}
+    found = {match[0] for text in _texts_of(template) for match in _SHAPE.finditer("\n".join(_literals(text)))}
     tokens = (token for token in {*special, *found, *extra} if len(token.strip()) >= _SHORTEST)
     return tuple(sorted(tokens, key=lambda token: (-len(token), token)))
 
 
-def _sources(template: Source) -> Iterator[str]:
-    """The texts that the template may choose."""
+def _texts_of(template: Source) -> Iterator[str]:
+    """Yield the texts that the template chooses without and with tools."""
     choices: tuple[object, ...] = (None, [{}])
     for tools in choices:
         try:
@@ -62,26 +62,24 @@ def _sources(template: Source) -> Iterator[str]:
 
 @lru_cache(maxsize=64)
 def _literals(text: str) -> tuple[str, ...]:
-    """The text between a template's tags, and the strings inside them."""
+    """Return the text between a template's tags, and the strings inside them."""
     try:
         tree = sandbox().parse(text)
     except (TemplateSyntaxError, RecursionError):
         return ()
-    nodes_found = tree.find_all((nodes.TemplateData, nodes.Const))
-    values = (
-        node.data if isinstance(node, nodes.TemplateData) else getattr(node, "value", None) for node in nodes_found
-    )
+    found = tree.find_all((nodes.TemplateData, nodes.Const))
+    values = (node.data if isinstance(node, nodes.TemplateData) else getattr(node, "value", None) for node in found)
     return tuple(value for value in values if isinstance(value, str))
 
 
-class Edges(Struct, frozen=True, dict=True):
-    """The parts of tokens that a text may end or begin with, so that the template's text completes them: the tokens."""
+class TokenEdges(Struct, frozen=True, dict=True):
+    """Parts of tokens at the end or start of a text that adjacent template text completes, with the tokens."""
 
     ends: Mapping[str, str] = field(default_factory=dict)
     starts: Mapping[str, str] = field(default_factory=dict)
 
-    def places(self, column: pa.Array) -> npt.NDArray[np.int64]:
-        """The places of a text column with such an edge; blanks around a text are often trimmed, and do not count."""
+    def find(self, column: pa.Array) -> npt.NDArray[np.int64]:
+        """Return the indices of texts with such an edge, ignoring whitespace around them, which is often trimmed."""
         if not self.ends and not self.starts:
             return np.zeros(0, np.int64)
         offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset :][: len(column) + 1]
@@ -92,11 +90,11 @@ class Edges(Struct, frozen=True, dict=True):
         likely = long[first[data[begin], data[begin + 1]] | last[data[end - 2], data[end - 1]]]
         near = np.union1d(likely, np.flatnonzero(np.diff(offsets) == 1))
         texts = column.take(pa.array(near)).to_pylist()
-        return near[[place for place, text in enumerate(texts) if text is not None and self.token(text)]]
+        return near[[index for index, text in enumerate(texts) if text is not None and self.token(text)]]
 
     @cached_property
     def _pairs(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Which two bytes a text with such an edge can begin with, and end with: of most texts no more is looked at."""
+        """Tables of the first and last two bytes that a text with such an edge can have: enough to rule out most."""
         first, last = np.zeros((256, 256), np.bool_), np.zeros((256, 256), np.bool_)
         blanks = list(BLANKS.encode())
         first[blanks], last[:, blanks] = True, True
@@ -109,178 +107,173 @@ class Edges(Struct, frozen=True, dict=True):
         return first, last
 
     def token(self, text: str) -> str:
-        """The token that an edge of a text makes; empty for none."""
+        """Return the token that an edge of the text forms; empty if none."""
         text = text.strip(BLANKS)
         ending = (token for part, token in self.ends.items() if text.endswith(part))
         return next(ending, "") or next((token for part, token in self.starts.items() if text.startswith(part)), "")
 
 
-def control_edges(template: Source) -> Edges:
-    """The edges that the literal text of a template completes to control tokens; none for most templates."""
-    texts = [literal for text in _sources(template) for literal in _literals(text)]
+def find_token_edges(template: Source) -> TokenEdges:
+    """Return the edges that literal text of a template completes to control tokens; most templates have none."""
+    texts = [literal for text in _texts_of(template) for literal in _literals(text)]
     literals = {text for text in (*texts, *template.special_tokens.values()) if isinstance(text, str) and text}
     ends: dict[str, str] = {}
     starts: dict[str, str] = {}
-    for token in control_literals(template):
+    for token in find_control_tokens(template):
         for cut in range(1, len(token)):
             if any(literal.startswith(token[cut:]) for literal in literals):
                 ends.setdefault(token[:cut], token)
             if any(literal.endswith(token[:cut]) for literal in literals):
                 starts.setdefault(token[cut:], token)
-    return Edges(ends, starts)
+    return TokenEdges(ends, starts)
 
 
-class Finding(Struct, frozen=True):
-    """One field of a batch with a control token in it."""
+class TokenFinding(Struct, frozen=True):
+    """A value of a text field with control tokens in it."""
 
     row: int
     message: int | None
     field: str
     tokens: tuple[str, ...]
-    beside: bool = False
-    """Whether the token is only there once the template's own text stands beside the field's."""
+    at_boundary: bool = False
+    """Whether the token is formed by the field together with the template's adjacent text."""
 
     @property
     def code(self) -> str:
-        return "token.boundary" if self.beside else "token.control"
+        return "token.boundary" if self.at_boundary else "token.control"
 
     def error(self) -> CheckError:
-        if self.beside:
-            text = f"`{self.field}` and the template's own text beside it may make the control token `{self.tokens[0]}`"
-            hint = "`--control-tokens drop` leaves the row out, `keep` leaves it in"
+        if self.at_boundary:
+            text = f"`{self.field}` may form the control token `{self.tokens[0]}` with the template text next to it"
+            hint = "`--control-tokens drop` drops such rows; `keep` keeps them"
             return CheckError(text, hint=hint, at=Location(row=self.row, message=self.message), code=self.code)
         text = f"the control token `{self.tokens[0]}` is in `{self.field}`"
-        hint = "`--control-tokens escape` breaks such tokens up, `drop` leaves the row out, `keep` leaves them in"
+        hint = "`--control-tokens escape` splits such tokens, `drop` drops their rows, `keep` keeps them"
         return CheckError(text, hint=hint, at=Location(row=self.row, message=self.message), code=self.code)
 
 
-class Outcome(Struct, frozen=True):
-    """A batch after a policy: what it became, what was found in it, and the rows that were dropped or rejected."""
+class PolicyResult(Struct, frozen=True):
+    """A batch after a policy was applied."""
 
     batch: pa.RecordBatch
     counts: Mapping[str, int]
-    """How often each token was found."""
+    """The number of occurrences of each token."""
     rows: tuple[int, ...]
-    """The rows with a token in them, or that `escape` changed, as indices of the batch that was given."""
+    """The rows with a token, or for `escape` those that were changed, as indices of the original batch."""
     rejected: tuple[CheckError, ...] = ()
     findings: Mapping[str, int] = field(default_factory=dict)
-    """How many rows have something of each code."""
+    """The number of rows with a finding of each code."""
 
 
 class Scanner:
-    """Looks for a template's control tokens in the columns of conversations, in one pass over their text.
+    """Finds a template's control tokens in the columns of conversations, in one pass over their text.
 
-    `edges` are what a text may begin or end with to be a token together with the template's text beside it.
+    `edges` are the starts and ends of texts that form a token with the template's adjacent text.
     """
 
-    def __init__(self, tokens: Sequence[str], edges: Edges | None = None) -> None:
-        self.tokens, self._edges = tuple(tokens), edges or Edges()
+    def __init__(self, tokens: Sequence[str], edges: TokenEdges | None = None) -> None:
+        self.tokens, self._edges = tuple(tokens), edges or TokenEdges()
         self._exact = re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
 
     @cached_property
     def _patterns(self) -> tuple[str, ...]:
-        """A pattern for the tokens of each first character, which is looked for ten times as fast as several are."""
+        """One pattern per first character: ten times as fast to search for as a pattern with several."""
         return tuple(
             "|".join(re.escape(token) for token in self.tokens if token[:1] == first)
             for first in dict.fromkeys(token[:1] for token in self.tokens)
         )
 
-    def suspects(self, column: pa.Array) -> npt.NDArray[np.int64]:
-        """The places of a text or JSON column at which a token is."""
-        hits = np.zeros(len(column), np.bool_)
-        for pattern in self._patterns:
-            hits |= pc.match_substring_regex(column, pattern).fill_null(False).to_numpy(zero_copy_only=False)
-        return np.flatnonzero(hits)
+    def _find_tokens(self, column: pa.Array) -> npt.NDArray[np.int64]:
+        """Return the indices of the values of a text or JSON column that hold a token."""
+        return _find_patterns(column, self._patterns)
 
-    def search(self, text: str) -> list[str]:
-        """The tokens in a text, in order."""
-        return self._exact.findall(text)
-
-    def findings(self, batch: pa.RecordBatch) -> list[Finding]:
-        """Every field of the conversations, tools and documents of a batch that has a token, by column."""
+    def findings(self, batch: pa.RecordBatch) -> list[TokenFinding]:
+        """Return every value with a token in the conversations, tools and documents of a batch, by column."""
         found = []
-        for texts in _texts(batch):
-            for place in self.suspects(texts.values).tolist():
-                if tokens := self.search(texts.values[place].as_py()):
-                    found.append(Finding(*texts.locate(place), texts.field, tuple(tokens)))
+        for texts in _text_fields(batch):
+            for index in self._find_tokens(texts.values).tolist():
+                if tokens := self._exact.findall(texts.values[index].as_py()):
+                    found.append(TokenFinding(*texts.locate(index), texts.field, tuple(tokens)))
             if texts.values.type == TEXT:
-                for place in self._edges.places(texts.values).tolist():
-                    token = self._edges.token(texts.values[place].as_py())
-                    found.append(Finding(*texts.locate(place), texts.field, (token,), beside=True))
+                for index in self._edges.find(texts.values).tolist():
+                    token = self._edges.token(texts.values[index].as_py())
+                    found.append(TokenFinding(*texts.locate(index), texts.field, (token,), at_boundary=True))
         return found
 
-    def apply(self, batch: pa.RecordBatch, policy: Policy) -> Outcome:
-        """The batch under a policy.
+    def apply(self, batch: pa.RecordBatch, policy: ControlTokenPolicy) -> PolicyResult:
+        """Apply a policy to a batch.
 
-        `keep` changes nothing, `drop` leaves the rows out, `reject` too, with an error for each; `escape` breaks every
-        token, and what looks like a broken one, and records where, in the column `ESCAPES`.
+        `keep` changes nothing; `drop` drops the rows with tokens; `reject` does too, with an error for each; `escape`
+        splits every token, and whatever looks like a split one, and records where in the column `ESCAPES`.
         """
         found = self.findings(batch) if self.tokens else []
         counts = Counter(token for finding in found for token in finding.tokens)
         if policy == "escape" and self.tokens:
-            escaped, changed = self._escaped(batch)
-            return Outcome(escaped, counts, changed, tuple(finding.error() for finding in found if finding.beside))
+            escaped, changed = self._escape(batch)
+            return PolicyResult(
+                escaped, counts, changed, tuple(finding.error() for finding in found if finding.at_boundary)
+            )
         rows = tuple(sorted({finding.row for finding in found}))
         if not rows or policy == "keep":
             codes = Counter(code for _, code in {(finding.row, finding.code) for finding in found})
-            return Outcome(batch, counts, rows, findings=codes)
+            return PolicyResult(batch, counts, rows, findings=codes)
         kept = np.ones(len(batch), np.bool_)
         kept[list(rows)] = False
         first = {finding.row: finding for finding in reversed(found)}
         errors = tuple(first[row].error() for row in rows) if policy == "reject" else ()
-        return Outcome(batch.filter(pa.array(kept)), counts, rows, errors)
+        return PolicyResult(batch.filter(pa.array(kept)), counts, rows, errors)
 
-    def _escaped(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, tuple[int, ...]]:
-        """The batch with its texts escaped and the column `ESCAPES`, and the rows that this changed."""
-        notes: dict[int, list[list[object]]] = {}
-        made = escaper(self.tokens)
-        for texts in list(_texts(batch)):
+    def _escape(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, tuple[int, ...]]:
+        """Return the batch with escaped texts and the column `ESCAPES`, and the rows that changed."""
+        records: dict[int, list[list[object]]] = {}
+        escaping = escaper(self.tokens)
+        for texts in list(_text_fields(batch)):
             changed: dict[int, str] = {}
-            for place in _places(texts.values, made.patterns).tolist():
-                changed[place], escapes = made.escape(texts.values[place].as_py())
-                row, message = texts.locate(place)
-                notes.setdefault(row, []).extend(
-                    [texts.column, message, texts.field, at, token] for at, token in escapes
+            for index in _find_patterns(texts.values, escaping.patterns).tolist():
+                changed[index], escapes = escaping.escape(texts.values[index].as_py())
+                row, message = texts.locate(index)
+                records.setdefault(row, []).extend(
+                    [texts.column, message, texts.field, offset, token] for offset, token in escapes
                 )
             if changed:
-                values = [changed.get(place, value) for place, value in enumerate(texts.values.to_pylist())]
-                batch = _with(batch, texts, pa.array(values, texts.values.type))
-        written = [dumps(notes[row]) if row in notes else None for row in range(len(batch))]
-        return batch.append_column(ESCAPES, pa.array(written, JSON)), tuple(sorted(notes))
+                values = [changed.get(index, value) for index, value in enumerate(texts.values.to_pylist())]
+                batch = _replace_values(batch, texts, pa.array(values, texts.values.type))
+        written = [dumps(records[row]) if row in records else None for row in range(len(batch))]
+        return batch.append_column(ESCAPES, pa.array(written, JSON)), tuple(sorted(records))
 
 
-def _places(column: pa.Array, patterns: Iterable[str]) -> npt.NDArray[np.int64]:
-    """The places of a text column that one of the patterns matches."""
+def _find_patterns(column: pa.Array, patterns: Iterable[str]) -> npt.NDArray[np.int64]:
+    """Return the indices of the values of a text column that match one of the patterns."""
     hits = np.zeros(len(column), np.bool_)
     for pattern in patterns:
         hits |= pc.match_substring_regex(column, pattern).fill_null(False).to_numpy(zero_copy_only=False)
-    places: npt.NDArray[np.int64] = np.flatnonzero(hits)
-    return places
+    found: npt.NDArray[np.int64] = np.flatnonzero(hits)
+    return found
 
 
 def escape(text: str, template: Source | str) -> str:
-    """The text with the control tokens of a template, or of the one of that name, broken up: `< |im_end|>`.
+    """Return the text with the control tokens of a template (or of the template of that name) split: `< |im_end|>`.
 
-    That is what `--control-tokens escape` does to what people wrote, and what a model trained on it should be asked
-    with. A text that looks so already gets one blank more; `unescape` is the way back for every text.
+    This is what `--control-tokens escape` does to message content; prompts for a model trained on such data should be
+    escaped too. A text that already looks split gets another space, so that `unescape` restores every text.
     """
-    return escaper(control_literals(_loaded(template))).escape(text)[0]
+    return escaper(find_control_tokens(_load(template))).escape(text)[0]
 
 
 def unescape(text: str, template: Source | str) -> str:
-    """The text before `escape`, or what `--control-tokens escape` made of it; other texts come back as they are.
+    """Return the text as it was before `escape` or `--control-tokens escape`; any other text is returned as it is.
 
-    It also takes a whole rendered text: the template's own tokens are left alone.
+    The text may also be a whole rendered conversation: the template's own tokens are not changed.
     """
-    return escaper(control_literals(_loaded(template))).unescape(text)
+    return escaper(find_control_tokens(_load(template))).unescape(text)
 
 
-def _loaded(template: Source | str) -> Source:
+def _load(template: Source | str) -> Source:
     return ChatTemplate.load(template) if isinstance(template, str) else template
 
 
-class Texts(Struct, frozen=True):
-    """The values of one text field of a batch: a field of messages, or a column of its own."""
+class TextField(Struct, frozen=True):
+    """The values of one text field of a batch: a field of the messages, or a whole column."""
 
     column: str
     field: str
@@ -288,16 +281,16 @@ class Texts(Struct, frozen=True):
     rows: npt.NDArray[np.int64]
     """The row of each value."""
     starts: npt.NDArray[np.int64] | None = None
-    """Where the messages of each row begin among the values; None for a column of its own."""
+    """The index of each row's first message among the values; None for a whole column."""
 
-    def locate(self, place: int) -> tuple[int, int | None]:
-        """The row and the message of a value."""
-        row = int(self.rows[place])
-        return row, None if self.starts is None else place - int(self.starts[row])
+    def locate(self, index: int) -> tuple[int, int | None]:
+        """Return the row and the message of a value."""
+        row = int(self.rows[index])
+        return row, None if self.starts is None else index - int(self.starts[row])
 
 
-def _texts(batch: pa.RecordBatch) -> Iterator[Texts]:
-    """Each text field of a batch that people wrote: of messages (but for roles), tools and documents."""
+def _text_fields(batch: pa.RecordBatch) -> Iterator[TextField]:
+    """Yield the text fields of a batch: those of messages except roles, tools and documents."""
     for name in (*CONVERSATION_COLUMNS, "tools", "documents"):
         place = batch.schema.get_field_index(name)
         column = batch.column(place) if place >= 0 else None
@@ -305,18 +298,18 @@ def _texts(batch: pa.RecordBatch) -> Iterator[Texts]:
             continue
         if not is_turns(column.type):
             if column.type in (TEXT, JSON):
-                yield Texts(name, name, column, np.arange(len(column)))
+                yield TextField(name, name, column, np.arange(len(column)))
             continue
         lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
         rows, starts = np.repeat(np.arange(len(lengths)), lengths), np.cumsum(lengths) - lengths
         turns = column.flatten()
         for item, values in zip(turns.type, turns.flatten(), strict=True):
             if item.type in (TEXT, JSON) and item.name not in ("role", KEYS):
-                yield Texts(name, item.name, values, rows, starts)
+                yield TextField(name, item.name, values, rows, starts)
 
 
-def _with(batch: pa.RecordBatch, texts: Texts, values: pa.Array) -> pa.RecordBatch:
-    """The batch with other values for one text field."""
+def _replace_values(batch: pa.RecordBatch, texts: TextField, values: pa.Array) -> pa.RecordBatch:
+    """Return the batch with new values for one text field."""
     place = batch.schema.get_field_index(texts.column)
     column = batch.column(place)
     if texts.starts is None:

@@ -9,7 +9,7 @@ from chatfmt.render.inspection.sample_conversations import usual_conversations
 from chatfmt.render.options import RenderOptions
 from chatfmt.render.single import Chat
 from chatfmt.render.template.chat_template import ChatTemplate
-from tests.render.voices import CHATML, NO_SYSTEM, TOKENS, known_templates, say
+from tests.render.templates import CHATML, NO_SYSTEM, TOKENS, known_templates, say
 
 FIRST = ChatTemplate("first", CHATML, TOKENS)
 CHATS = [Chat([say("user", "Hi"), say("assistant", "Yes")]), Chat([say("system", "S"), say("user", "Q")])]

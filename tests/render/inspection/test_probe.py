@@ -16,7 +16,7 @@ from chatfmt.render.inspection.probe import probe
 from chatfmt.render.inspection.probe_card import ProbeCard, SuggestedTransform
 from chatfmt.render.single import Chat, TemplateRenderer
 from chatfmt.render.template.chat_template import ChatTemplate
-from tests.render.voices import (
+from tests.render.templates import (
     BUILT_IN,
     CHATML,
     NO_STOP,
@@ -27,7 +27,7 @@ from tests.render.voices import (
     call,
     known_templates,
     say,
-    voice,
+    template_renderer,
 )
 
 GOLDENS = Path(__file__).parents[2] / "goldens" / "probe"
@@ -66,10 +66,10 @@ class KnownTemplate:
     """A built-in template, rendered with words that the probe does not use."""
 
     def __init__(self, name: str) -> None:
-        self.voice: TemplateRenderer = voice((BUILT_IN / f"{name}.jinja").read_text("utf-8"), name)
+        self.renderer: TemplateRenderer = template_renderer((BUILT_IN / f"{name}.jinja").read_text("utf-8"), name)
 
     def render(self, *turns: dict[str, Any], tools: Any = None, prompt: bool = False) -> str | None:
-        return self.voice.text_or_none(Chat(turns, tools), generation_prompt=prompt)
+        return self.renderer.text_or_none(Chat(turns, tools), generation_prompt=prompt)
 
     def handling(self, word: str, *turns: dict[str, Any], tools: Any = None) -> str:
         text = self.render(*turns, tools=tools)
@@ -171,7 +171,7 @@ def _prompt(template: KnownTemplate, card: ProbeCard) -> bool:
 def _dates(template: KnownTemplate, card: ProbeCard) -> bool:
     days = [datetime.date(2019, 1, 1), datetime.date(2020, 12, 31)]
     texts = {
-        replace(template.voice, options=replace(template.voice.options, date=day)).text(Chat([QUESTION, ANSWER]))
+        replace(template.renderer, options=replace(template.renderer.options, date=day)).text(Chat([QUESTION, ANSWER]))
         for day in days
     }
     return card.reads_date == (len(texts) == 2)
@@ -263,7 +263,7 @@ CONFIRMED: dict[str, Callable[[KnownTemplate, ProbeCard], bool]] = {
     ),
     "generation_prompt": _prompt,
     "generation_tags": lambda template, card: (
-        card.generation_tags == bool(template.voice.tracked(Chat([QUESTION, ANSWER]))[1])
+        card.generation_tags == bool(template.renderer.tracked(Chat([QUESTION, ANSWER]))[1])
     ),
     "text_parts": lambda template, card: (
         (card.text_parts == "kept")

@@ -1,4 +1,4 @@
-"""The trained text: by tags, marks or prefixes; checked against transformers, and against templates with their tags."""
+"""Trained spans by tags, markers or prefixes, checked against transformers and against templates with their tags."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from msgspec.structs import replace
 from chatfmt.errors import Location, RenderError
 from chatfmt.json_columns import encode_conversations, json_array
 from chatfmt.render import RenderOptions, compile
-from chatfmt.render.masks.masker import Mask, Masker, MaskOptions, trained
-from chatfmt.render.masks.prompt_boundary import boundaries, boundary
+from chatfmt.render.masks.masker import MaskedText, Masker, MaskOptions, is_trained
+from chatfmt.render.masks.prompt_boundary import split_text, split_texts
 from chatfmt.render.masks.renderer import MaskedRenderer
 from chatfmt.render.single import Chat, TemplateRenderer
 from chatfmt.render.template.chat_template import ChatTemplate
 from chatfmt.render.types import UNDATED
 from chatfmt.rendering import ConversationBatch, RenderRequest
-from tests.render.voices import (
-    ASKED,
+from tests.render.templates import (
+    CALLED,
     CHATML,
     CONVERSATIONS,
     NO_STOP,
@@ -34,8 +34,8 @@ from tests.render.voices import (
     known_templates,
     oracle_conversations,
     say,
+    template_renderer,
     untagged,
-    voice,
 )  # fmt: skip
 
 CHATS = {**CONVERSATIONS, **dict(oracle_conversations())}
@@ -46,12 +46,12 @@ def some(number: int) -> list[tuple[str, Chat]]:
     return list(CHATS.items())[number % 2 :: 2]
 
 
-def texts(mask: Mask) -> list[str]:
+def texts(mask: MaskedText) -> list[str]:
     return [mask.text[start:end] for start, end in mask.spans]
 
 
 def under(template: str, messages: list[dict[str, Any]], **options: Any) -> list[str]:
-    return texts(Masker(voice(template), MaskOptions(**options)).mask(Chat(messages)))
+    return texts(Masker(template_renderer(template), MaskOptions(**options)).mask(Chat(messages)))
 
 
 HELLO = [say("user", "Hi"), say("assistant", "Hello"), say("user", "Bye"), say("assistant", " See you \n")]
@@ -68,7 +68,7 @@ THOUGHT = [say("user", "1+1"), say("assistant", "Two.", reasoning_content="Count
         (THINKER, THOUGHT, ["<think>\nCount.\n</think>\n\nTwo.<|im_end|>"]),
         (
             THINKER,
-            ASKED,
+            CALLED,
             ['\n<tool_call>\n{"name": "forecast", "arguments": {"place": "Turin"}}\n</tool_call><|im_end|>'],
         ),
         (
@@ -85,7 +85,7 @@ THOUGHT = [say("user", "1+1"), say("assistant", "Two.", reasoning_content="Count
         (CHATML, [say("user", "x"), say("assistant", "<|im_end|>y")], ["<|im_end|>y<|im_end|>"]),
     ],
 )
-def test_a_span_is_what_the_assistant_says_with_its_stop_token(
+def test_a_span_is_the_assistants_text_with_its_stop_token(
     template: str, messages: list[dict[str, Any]], expected: list[str]
 ) -> None:
     assert under(template, messages) == expected
@@ -97,9 +97,9 @@ HEADERS = (
 )
 
 
-def test_control_tokens_that_follow_each_other_are_told_apart() -> None:
+def test_adjacent_control_tokens_are_separated() -> None:
     assert under(HEADERS, HELLO) == ["Hello<|over|><|eot|>", " See you \n<|over|><|eot|>"]
-    prompting = Masker(voice(HEADERS, generation_prompt=True)).mask(Chat(HELLO))
+    prompting = Masker(template_renderer(HEADERS, generation_prompt=True)).mask(Chat(HELLO))
     assert texts(prompting) == ["Hello<|over|><|eot|>", " See you \n<|over|><|eot|>"]
     always = HEADERS.replace("<|over|>", "").replace("{% if add_generation_prompt %}", "{% if true %}")
     assert under(always, HELLO) == ["Hello<|eot|>", " See you \n<|eot|>"]
@@ -108,20 +108,20 @@ def test_control_tokens_that_follow_each_other_are_told_apart() -> None:
 def test_the_name_of_a_tool_that_is_printed_with_its_result_is_not_trained() -> None:
     name = "(messages[1].tool_calls[0].function.name if m.role == 'tool')"
     echoing = THINKER.replace("{{ m.content }}", f"{{{{ m.content ~ {name} }}}}")
-    mask = Masker(voice(echoing)).mask(Chat([*ASKED, RESULT, say("assistant", "No.")]))
-    assert (mask.method, mask.turns) == ("marks", (1, 3))
+    mask = Masker(template_renderer(echoing)).mask(Chat([*CALLED, RESULT, say("assistant", "No.")]))
+    assert (mask.method, mask.messages) == ("markers", (1, 3))
     assert mask.text.count("forecast") == 2
     assert "dry" not in "".join(texts(mask)) and texts(mask)[1] == "No.<|im_end|>"
 
 
-def test_options_leave_out_the_stop_token_the_reasoning_and_all_but_the_last_turn() -> None:
+def test_options_exclude_the_stop_token_the_reasoning_and_all_but_the_last_turn() -> None:
     assert under(CHATML, HELLO, stop_token=False) == ["Hello", " See you \n"]
     assert under(NO_SYSTEM, HELLO, stop_token=False) == ["Hello", "See you"]
     assert under(THINKER, THOUGHT, reasoning=False) == ["Two.<|im_end|>"]
     assert under(THINKER, THOUGHT, reasoning=False, stop_token=False) == ["Two."]
     assert under(CHATML, HELLO, last_turn=True) == [" See you \n<|im_end|>"]
     calls = '\n<tool_call>\n{"name": "forecast", "arguments": {"place": "Turin"}}\n</tool_call>'
-    assert under(THINKER, ASKED, stop_token=False) == [calls]
+    assert under(THINKER, CALLED, stop_token=False) == [calls]
 
 
 @pytest.mark.parametrize("key", ["train", "weight", "loss", "loss_weight", "training", "trainable"])
@@ -132,13 +132,13 @@ def test_flags_of_a_message_choose_the_turns(key: str, off: object, on: object) 
     assert under(CHATML, messages, flags=False) == ["Hello<|im_end|>", " See you \n<|im_end|>"]
 
 
-def test_a_flag_that_is_none_is_an_error() -> None:
+def test_an_invalid_flag_is_an_error() -> None:
     with pytest.raises(RenderError, match=r"^`weight` of a message is 'much', not a boolean or a number$") as caught:
-        trained(say("assistant", "x", weight="much"))
+        is_trained(say("assistant", "x", weight="much"))
     assert caught.value.code == "mask.flag"
 
 
-def test_tags_are_cut_down_by_the_same_options() -> None:
+def test_options_apply_to_tagged_templates_too() -> None:
     said = "{{ m.content + '<|im_end|>\n' }}"
     tagged = CHATML.replace(
         "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}",
@@ -171,7 +171,7 @@ def test_spans_equal_those_of_transformers_where_a_template_has_tags(monkeypatch
     for number, (name, text) in enumerate(known_templates()):
         if not TAG.search(text):
             continue
-        masker = Masker(voice(text, name))
+        masker = Masker(template_renderer(text, name))
         for id, chat in some(number):
             said = [{key: value for key, value in message.items() if value is not None} for message in chat.messages]
             try:
@@ -187,13 +187,13 @@ def test_spans_equal_those_of_transformers_where_a_template_has_tags(monkeypatch
     assert compared > 100
 
 
-def test_marks_find_what_tags_mark() -> None:
+def test_markers_find_what_tags_mark() -> None:
     """Templates without their tags: every span lies in a tagged block and ends where the block ends, but for spaces."""
     outcome: Counter[str] = Counter()
     for number, (name, text) in enumerate(known_templates()):
         if not TAG.search(text):
             continue
-        tagged, bare = Masker(voice(text, name)), Masker(voice(untagged(text), name))
+        tagged, bare = Masker(template_renderer(text, name)), Masker(template_renderer(untagged(text), name))
         for _, chat in some(number):
             try:
                 block = tagged.mask(chat)
@@ -207,7 +207,7 @@ def test_marks_find_what_tags_mark() -> None:
     assert outcome["refused"] <= 0.01 * total, outcome
 
 
-def _agreement(block: Mask, bare: Masker, chat: Chat) -> str:
+def _agreement(block: MaskedText, bare: Masker, chat: Chat) -> str:
     try:
         mask = bare.mask(chat)
     except RenderError as error:
@@ -227,26 +227,26 @@ def _agreement(block: Mask, bare: Masker, chat: Chat) -> str:
 def test_ordinary_tool_and_reasoning_conversations_are_exact_on_all_templates() -> None:
     methods: Counter[str] = Counter()
     for number, (name, text) in enumerate(known_templates()):
-        masker = Masker(voice(untagged(text), name))
+        masker = Masker(template_renderer(untagged(text), name))
         for _, chat in some(number):
             try:
                 mask = masker.mask(chat)
             except RenderError as error:
                 if error.code == "mask.refused":
                     methods["refused"] += 1
-                    assert error.message.startswith("it cannot be told which text is the assistant's: ")
+                    assert error.message.startswith("cannot tell which text is the assistant's: ")
                 continue
             methods[mask.method] += 1
-            _check(name, masker.voice, chat, mask)
+            _check(name, masker.renderer, chat, mask)
     print(dict(methods))
     assert methods.total() > 100
-    assert methods["marks"] + methods["prefix"] >= 0.99 * methods.total()
+    assert methods["markers"] + methods["prefix"] >= 0.99 * methods.total()
 
 
-def _check(name: str, voice: TemplateRenderer, chat: Chat, mask: Mask) -> None:
-    assert mask.text == voice.text(chat)
+def _check(name: str, renderer: TemplateRenderer, chat: Chat, mask: MaskedText) -> None:
+    assert mask.text == renderer.text(chat)
     assert list(mask.spans) == sorted(mask.spans), name
-    for (start, end), owner in zip(mask.spans, mask.turns, strict=True):
+    for (start, end), owner in zip(mask.spans, mask.messages, strict=True):
         assert 0 <= start < end <= len(mask.text)
         message = chat.messages[owner]
         content = message.get("content")
@@ -258,15 +258,15 @@ def _check(name: str, voice: TemplateRenderer, chat: Chat, mask: Mask) -> None:
                 assert other.strip() not in mask.text[start:end], (name, owner)
 
 
-def test_what_a_mask_is_does_not_depend_on_the_rows_before_it() -> None:
+def test_a_mask_does_not_depend_on_earlier_rows() -> None:
     for template in (CHATML, NO_SYSTEM, THINKER):
-        fresh = [_mask_or_code(Masker(voice(template)), chat) for chat in CONVERSATIONS.values()]
-        masker = Masker(voice(template))
+        fresh = [_mask_or_code(Masker(template_renderer(template)), chat) for chat in CONVERSATIONS.values()]
+        masker = Masker(template_renderer(template))
         used = [_mask_or_code(masker, chat) for chat in reversed(CONVERSATIONS.values())]
         assert fresh == used[::-1]
 
 
-def _mask_or_code(masker: Masker, chat: Chat) -> Mask | str:
+def _mask_or_code(masker: Masker, chat: Chat) -> MaskedText | str:
     try:
         return masker.mask(chat)
     except RenderError as error:
@@ -278,7 +278,7 @@ def test_private_use_characters_of_the_data_are_left_alone() -> None:
     assert under(CHATML, messages) == ["\U000f0001!\U000f0002<|im_end|>"]
     both = [say("user", "\U000f0000\U00100000"), say("assistant", "x\U000f0001")]
     assert under(CHATML, both) == ["x\U000f0001<|im_end|>"]  # no plane is free: prefixes
-    assert Masker(voice(CHATML)).mask(Chat(both)).method == "prefix"
+    assert Masker(template_renderer(CHATML)).mask(Chat(both)).method == "prefix"
 
 
 SHOUT = (
@@ -286,21 +286,22 @@ SHOUT = (
 )
 
 
-def test_what_cannot_be_told_is_refused_with_a_reason() -> None:
+def test_a_template_that_defeats_every_method_is_refused_with_a_reason() -> None:
     with pytest.raises(RenderError) as caught:
-        Masker(voice(SHOUT)).mask(Chat([say("user", "abc"), say("assistant", "def"), say("user", "ghi")]))
+        Masker(template_renderer(SHOUT)).mask(Chat([say("user", "abc"), say("assistant", "def"), say("user", "ghi")]))
     assert caught.value.message == (
-        "it cannot be told which text is the assistant's: "
-        "the template changes what it printed before when a turn is added"
+        "cannot tell which text is the assistant's: the template prints earlier turns differently when a turn is added"
     )
     assert caught.value.at == Location(message=1)
     assert caught.value.code == "mask.refused"
-    assert caught.value.hint == "use a template with `{% generation %}` blocks, or leave `--mask` out"
+    assert caught.value.hint == "use a template with `{% generation %}` blocks, or remove `--mask`"
 
 
-def test_a_template_that_refuses_a_row_is_the_rows_error() -> None:
+def test_a_refusal_by_the_template_is_an_error_of_the_row() -> None:
     with pytest.raises(RenderError) as caught:
-        Masker(voice("{{ raise_exception('no system here') }}")).mask(Chat([say("user", "x"), say("assistant", "y")]))
+        Masker(template_renderer("{{ raise_exception('no system here') }}")).mask(
+            Chat([say("user", "x"), say("assistant", "y")])
+        )
     assert (caught.value.message, caught.value.code) == ("no system here", "template.raised")
 
 
@@ -310,18 +311,21 @@ TWO_BLOCKS = (
 )
 
 
-def test_blocks_of_turns_that_are_not_wanted_are_not_trained_on() -> None:
+def test_blocks_of_unwanted_turns_are_not_trained_on() -> None:
     chat = Chat([say("user", "q"), {**say("assistant", "a"), "train": False}])
-    assert Masker(voice(TWO_BLOCKS)).mask(Chat([say("user", "q"), say("assistant", "a")])).spans == ((4, 6), (7, 10))
-    assert Masker(voice(TWO_BLOCKS)).mask(chat).spans == ()
+    assert Masker(template_renderer(TWO_BLOCKS)).mask(Chat([say("user", "q"), say("assistant", "a")])).spans == (
+        (4, 6),
+        (7, 10),
+    )
+    assert Masker(template_renderer(TWO_BLOCKS)).mask(chat).spans == ()
 
 
-def test_spans_without_characters_are_left_out() -> None:
+def test_empty_spans_are_dropped() -> None:
     chat = Chat([say("user", "q"), say("assistant", "a")])
-    assert Masker(voice(TWO_BLOCKS), MaskOptions(stop_token=False)).mask(chat).spans == ()
+    assert Masker(template_renderer(TWO_BLOCKS), MaskOptions(stop_token=False)).mask(chat).spans == ()
     silent = Chat([say("user", "q"), say("assistant", "")])
-    assert Masker(voice(CHATML), MaskOptions(stop_token=False)).mask(silent).spans == ()
-    assert len(Masker(voice(CHATML)).mask(silent).spans) == 1
+    assert Masker(template_renderer(CHATML), MaskOptions(stop_token=False)).mask(silent).spans == ()
+    assert len(Masker(template_renderer(CHATML)).mask(silent).spans) == 1
 
 
 def column(chats: list[Chat]) -> ConversationBatch:
@@ -343,13 +347,13 @@ def test_a_column_has_the_masks_of_its_rows(template: str, bos: Any, prompt: boo
     failures: list[RenderError] = []
     rendered = renderer(column(chats), RenderRequest(spans=True), failures)
     expected = [_mask_or_code(masker, chat) for chat in chats]
-    assert sum(isinstance(mask, Mask) for mask in expected) >= 6
+    assert sum(isinstance(mask, MaskedText) for mask in expected) >= 6
     assert rendered.spans is not None
-    assert rendered.text.to_pylist() == [mask.text if isinstance(mask, Mask) else None for mask in expected]
-    spans = [list(map(list, mask.spans)) if isinstance(mask, Mask) else None for mask in expected]
+    assert rendered.text.to_pylist() == [mask.text if isinstance(mask, MaskedText) else None for mask in expected]
+    spans = [list(map(list, mask.spans)) if isinstance(mask, MaskedText) else None for mask in expected]
     assert rendered.spans.to_pylist() == spans
     assert [error.at.row for error in failures] == [row for row, mask in enumerate(expected) if isinstance(mask, str)]
-    plain = [mask for mask in expected if isinstance(mask, Mask)]
+    plain = [mask for mask in expected if isinstance(mask, MaskedText)]
     assert not any(mask.text.startswith("<s>") for mask in plain if bos == "strip")
 
 
@@ -364,40 +368,42 @@ def test_a_bad_row_of_a_column_is_named() -> None:
 
 
 @pytest.mark.parametrize("template", [CHATML, NO_SYSTEM, NO_STOP, THINKER])
-def test_prompt_and_completion_are_the_whole_text(template: str) -> None:
-    masker = Masker(voice(template))
+def test_prompt_plus_completion_is_the_whole_text(template: str) -> None:
+    masker = Masker(template_renderer(template))
     for chat in CONVERSATIONS.values():
         try:
-            cut = boundary(masker, chat)
+            split = split_text(masker, chat)
         except RenderError:
             continue
-        assert cut.prompt + cut.completion == masker.voice.text(chat)
-        if cut.prefix:
-            assert cut.prompt == masker.voice.text(replace(chat, messages=chat.messages[:-1]), generation_prompt=True)
-    cut = boundary(masker, CONVERSATIONS["one turn"])
-    assert cut.completion.lstrip().startswith("Green" if template is not THINKER else "<think>")
+        assert split.prompt + split.completion == masker.renderer.text(chat)
+        if split.prefix:
+            assert split.prompt == masker.renderer.text(
+                replace(chat, messages=chat.messages[:-1]), generation_prompt=True
+            )
+    split = split_text(masker, CONVERSATIONS["one turn"])
+    assert split.completion.lstrip().startswith("Green" if template is not THINKER else "<think>")
 
 
-def test_a_prompt_that_is_no_prefix_is_cut_where_the_answer_begins() -> None:
+def test_a_prompt_that_is_not_a_prefix_ends_where_the_answer_begins() -> None:
     odd = CHATML.replace("{% if add_generation_prompt %}{{ '", "{% if add_generation_prompt %}{{ '<|note|>")
-    cut = boundary(Masker(voice(odd)), Chat(HELLO))
-    assert not cut.prefix
-    assert cut.completion == " See you \n<|im_end|>\n" or cut.completion == "See you \n<|im_end|>\n"
-    earlier = boundary(Masker(voice(odd)), Chat(HELLO), first=1)
+    split = split_text(Masker(template_renderer(odd)), Chat(HELLO))
+    assert not split.prefix
+    assert split.completion == " See you \n<|im_end|>\n" or split.completion == "See you \n<|im_end|>\n"
+    earlier = split_text(Masker(template_renderer(odd)), Chat(HELLO), first=1)
     assert earlier.completion.startswith("Hello<|im_end|>\n<|im_start|>user\nBye")
 
 
-def test_a_cut_never_falls_inside_a_control_token() -> None:
+def test_a_boundary_is_never_inside_a_control_token() -> None:
     sly = CHATML.replace("{{ '<|im_start|>assistant\n' }}", "<|im_st")
-    cut = boundary(Masker(voice(sly)), Chat(HELLO))
-    assert not cut.prompt.endswith("<|im_st") and not cut.prefix
+    split = split_text(Masker(template_renderer(sly)), Chat(HELLO))
+    assert not split.prompt.endswith("<|im_st") and not split.prefix
 
 
-def test_boundaries_of_a_column_name_the_row_that_has_none() -> None:
-    masker = Masker(voice(CHATML))
-    cuts = boundaries(masker, ConversationBatch(encode_conversations([HELLO, None])))
-    assert cuts[0] is not None and cuts[0].completion == " See you \n<|im_end|>\n" and cuts[1] is None
+def test_a_row_of_a_column_without_an_answer_is_named() -> None:
+    masker = Masker(template_renderer(CHATML))
+    splits = split_texts(masker, ConversationBatch(encode_conversations([HELLO, None])))
+    assert splits[0] is not None and splits[0].completion == " See you \n<|im_end|>\n" and splits[1] is None
     with pytest.raises(RenderError) as caught:
-        boundaries(masker, ConversationBatch(encode_conversations([HELLO, [say("user", "x")]])))
-    assert caught.value.message == "it cannot be told which text is the assistant's: no message of the assistant"
+        split_texts(masker, ConversationBatch(encode_conversations([HELLO, [say("user", "x")]])))
+    assert caught.value.message == "cannot tell which text is the assistant's: there is no assistant message"
     assert caught.value.at == Location(row=1)

@@ -1,4 +1,4 @@
-"""Masks told from programs: every span as the marks give it, for texts of all kinds."""
+"""Spans computed from programs equal those found by markers, for texts of all kinds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from chatfmt.render.trace.renderer import TracedRenderer
 from chatfmt.render.trace.tracer import Inputs, trace
 from chatfmt.rendering import ConversationBatch, RenderRequest
 from tests.render.engines import EAGER
-from tests.render.voices import CHATML, CONVERSATIONS, TOKENS, known_templates, oracle_conversations, say, untagged
+from tests.render.templates import CHATML, CONVERSATIONS, TOKENS, known_templates, oracle_conversations, say, untagged
 
 SPANS = RenderRequest(spans=True)
 MASKS = (MaskOptions(), MaskOptions(stop_token=False), MaskOptions(reasoning=False), MaskOptions(last_turn=True))
@@ -30,11 +30,11 @@ TEXTS = (
     "<|im_end|>", "assistant\n", "0x12", "user",
 )  # fmt: skip
 PLAIN = 9
-"""So many of the texts are such as people write most often."""
+"""How many of the texts, from the first, are ordinary."""
 
 
 def varied(chat: Chat, chance: random.Random) -> Chat:
-    """The conversation with other texts of all kinds, mostly plain ones."""
+    """Return the conversation with random texts, mostly plain ones."""
 
     def other(value: Any) -> Any:
         return chance.choice(TEXTS[:PLAIN] if chance.random() < 0.8 else TEXTS) if isinstance(value, str) else value
@@ -67,7 +67,7 @@ def outcome(renderer: MaskedRenderer, given: ConversationBatch) -> tuple[Any, ..
     return found.text.to_pylist(), found.spans.to_pylist(), sorted(errors, key=lambda error: error[0].row or 0)
 
 
-def test_spans_are_those_of_marks_on_all_templates() -> None:
+def test_spans_equal_those_of_markers_on_all_templates() -> None:
     chance, templates = random.Random(5), known_templates()[::3]
     chats = [*CONVERSATIONS.values(), *(chat for _, chat in oracle_conversations())]
     looked_up = 0
@@ -75,32 +75,32 @@ def test_spans_are_those_of_marks_on_all_templates() -> None:
         source, mask = ChatTemplate(name, untagged(text), TOKENS), MASKS[number % len(MASKS)]
         rows = [varied(chat, chance) for chat in chance.sample(chats, 2) for _ in range(30)]
         given = {"generation_prompt": number % 3 == 0, "bos": "strip" if number % 2 else "keep"}
-        told, marked = (masked(source, mask, traced=traced, **given) for traced in (True, False))
+        replayed, plain = (masked(source, mask, traced=traced, **given) for traced in (True, False))
         for part in (rows[:45], rows[45:]):
-            assert outcome(told, columns(part)) == outcome(marked, columns(part)), (name, mask, given)
-        looked_up += len(rows) - told.marked
+            assert outcome(replayed, columns(part)) == outcome(plain, columns(part)), (name, mask, given)
+        looked_up += len(rows) - replayed.masked_singly
     assert looked_up > 5 * len(templates) > 5
 
 
-def test_two_rows_of_a_kind_are_marked_and_no_more() -> None:
+def test_only_two_rows_of_a_group_are_masked_by_markers() -> None:
     renderer = masked(ChatTemplate("chatml", CHATML, TOKENS), MaskOptions(), traced=True)
     rows = [Chat([say("user", f"q{n}"), say("assistant", f"a{n}" if n % 2 else f"a{n}\n")]) for n in range(100)]
     found = renderer(columns(rows), SPANS)
-    assert found.spans is not None and renderer.methods == {"marks": 100} and renderer.marked == 4
+    assert found.spans is not None and renderer.methods == {"markers": 100} and renderer.masked_singly == 4
     starts = [text.index("assistant\n") + len("assistant\n") for text in found.text.to_pylist()]
     ends = [text.rindex("<|im_end|>") + len("<|im_end|>") for text in found.text.to_pylist()]
     assert found.spans.to_pylist() == [[[start, end]] for start, end in zip(starts, ends, strict=True)]
-    assert renderer(columns(rows[:10]), SPANS).spans == found.spans[:10] and renderer.marked == 4
+    assert renderer(columns(rows[:10]), SPANS).spans == found.spans[:10] and renderer.masked_singly == 4
 
 
 @pytest.mark.parametrize(
     "text",
     ["<think>\nx\n</think>\n\ny", "\U000f0001", "a\U00100001b", "", " \n"],
 )
-def test_texts_that_marks_treat_differently_go_the_way_of_marks(text: str) -> None:
+def test_texts_that_markers_split_are_masked_by_markers(text: str) -> None:
     renderer = masked(ChatTemplate("chatml", CHATML, TOKENS), MaskOptions(), traced=True)
     renderer(columns([Chat([say("user", "q"), say("assistant", text)])] * 9), SPANS)
-    assert renderer.marked == 9
+    assert renderer.masked_singly == 9
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_texts_that_marks_treat_differently_go_the_way_of_marks(text: str) -> No
         ("{{ m.content }}{{ m.name }}", False),
     ],
 )
-def test_a_program_is_markable_where_marks_change_no_answer(template: str, markable: bool) -> None:
+def test_a_program_is_markable_if_markers_change_no_answer(template: str, markable: bool) -> None:
     messages = [{**say("user", "Hello"), "name": "n"}]
     program = trace("{% for m in messages %}" + template + "{% endfor %}", Inputs(messages))
     assert isinstance(program, Program) and is_markable(program) is markable
@@ -126,8 +126,8 @@ def test_the_first_row_that_is_refused_is_raised() -> None:
     twice = "{% for m in messages %}{{ m.role }}: {{ m.content }}/{{ m.content }};{% endfor %}"
     rows = [Chat([say("user", text), say("assistant", "b"), say("user", text)]) for text in ("<think>", "ab", "cd")]
     source = ChatTemplate("twice", twice, TOKENS)
-    told, marked = (outcome(masked(source, MASKS[1], traced=traced), columns(rows)) for traced in (True, False))
-    assert told == marked and len(told[2]) == 3
+    replayed, plain = (outcome(masked(source, MASKS[1], traced=traced), columns(rows)) for traced in (True, False))
+    assert replayed == plain and len(replayed[2]) == 3
     with pytest.raises(RenderError) as caught:
         masked(source, MASKS[1], traced=True)(columns(rows), SPANS)
     assert caught.value.at.row == 0

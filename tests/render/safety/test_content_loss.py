@@ -1,4 +1,4 @@
-"""The content-loss guard: what vanishes is named, what is only trimmed or blank is not."""
+"""The content-loss guard: it names lost text, but not text that is blank or only trimmed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 from chatfmt.errors import Location, TemplateError
 from chatfmt.json_columns import encode_conversations, json_array
-from chatfmt.render.safety.content_loss import Guard, Loss, lost, message_shapes
+from chatfmt.render.safety.content_loss import Loss, LossGuard, find_losses, message_shapes
 from chatfmt.render.single import Chat
 from chatfmt.rendering import ConversationBatch
-from tests.render.voices import (
-    ASKED,
+from tests.render.templates import (
+    CALLED,
     CHATML,
     CONVERSATIONS,
     NO_SYSTEM,
@@ -24,31 +24,31 @@ from tests.render.voices import (
     call,
     known_templates,
     say,
-    voice,
+    template_renderer,
 )  # fmt: skip
 
-SAID = [say("user", "Why?"), say("assistant", "Because.")]
-TOLD = [say("system", "Be short."), *SAID]
+PLAIN = [say("user", "Why?"), say("assistant", "Because.")]
+WITH_SYSTEM = [say("system", "Be short."), *PLAIN]
 
 
 def names(template: str, *messages: dict[str, Any], tools: Any = None, documents: Any = None) -> list[tuple[Any, ...]]:
-    found = lost(voice(template), Chat(messages, tools, documents))
+    found = find_losses(template_renderer(template), Chat(messages, tools, documents))
     return [(loss.message, loss.role, loss.field, loss.by_design) for loss in found]
 
 
 def test_a_dropped_system_message_is_lost() -> None:
-    assert names(NO_SYSTEM, *TOLD) == [(0, "system", "content", False)]
-    assert names(NO_SYSTEM, *SAID) == [] and names(CHATML, *TOLD) == []
+    assert names(NO_SYSTEM, *WITH_SYSTEM) == [(0, "system", "content", False)]
+    assert names(NO_SYSTEM, *PLAIN) == [] and names(CHATML, *WITH_SYSTEM) == []
 
 
 @pytest.mark.parametrize("role", ["developer", "tool", "human", "critic"])
-def test_a_role_that_is_not_expected_is_lost(role: str) -> None:
-    assert names(NO_SYSTEM, say(role, "words"), *SAID) == [(0, role, "content", False)]
+def test_an_unexpected_role_is_lost(role: str) -> None:
+    assert names(NO_SYSTEM, say(role, "words"), *PLAIN) == [(0, role, "content", False)]
 
 
-def test_a_text_that_occurs_elsewhere_is_lost_all_the_same() -> None:
-    assert names(NO_SYSTEM, say("system", "USER"), *SAID) == [(0, "system", "content", False)]
-    assert names(NO_SYSTEM, say("system", "Because."), *SAID) == [(0, "system", "content", False)]
+def test_a_text_that_occurs_elsewhere_is_still_lost() -> None:
+    assert names(NO_SYSTEM, say("system", "USER"), *PLAIN) == [(0, "system", "content", False)]
+    assert names(NO_SYSTEM, say("system", "Because."), *PLAIN) == [(0, "system", "content", False)]
 
 
 def test_blank_and_trimmed_text_is_not_lost() -> None:
@@ -57,16 +57,16 @@ def test_blank_and_trimmed_text_is_not_lost() -> None:
 
 
 def test_tools_calls_and_results_are_looked_for() -> None:
-    assert names(CHATML, *ASKED, RESULT, say("assistant", "No."), tools=[WEATHER]) == [
+    assert names(CHATML, *CALLED, RESULT, say("assistant", "No."), tools=[WEATHER]) == [
         (1, "assistant", "tool_calls", False),
         (None, "tools", "tools", False),
     ]
-    assert names(THINKER, *ASKED, RESULT, say("assistant", "No.")) == []
+    assert names(THINKER, *CALLED, RESULT, say("assistant", "No.")) == []
     first = "{% for m in messages %}{{ m.content }}{{ m.tool_calls[0].function.name if m.tool_calls }}{% endfor %}"
     both = say("assistant", "", tool_calls=[call("f", {}), call("g", {})])
     assert names(first, say("user", "go"), both) == [(1, "assistant", "tool_calls", False)]
     assert names(first, say("user", "go"), say("assistant", "", tool_calls=[call("f", {})])) == []
-    assert names(CHATML, *SAID, documents=[{"title": "a", "text": "b"}]) == [(None, "documents", "documents", False)]
+    assert names(CHATML, *PLAIN, documents=[{"title": "a", "text": "b"}]) == [(None, "documents", "documents", False)]
 
 
 def test_earlier_reasoning_is_lost_by_design_where_the_last_is_printed() -> None:
@@ -77,34 +77,36 @@ def test_earlier_reasoning_is_lost_by_design_where_the_last_is_printed() -> None
     assert names(CHATML, say("user", "1+1"), thought) == [(1, "assistant", "reasoning", False)]
     assert names(CHATML, say("user", "1+1"), thought, *more) == [(1, "assistant", "reasoning", False)]
     picky = THINKER.replace("loop.index0 > ns.last", "loop.index0 > ns.last and not m.tool_calls")
-    asked = {**ASKED[1], "reasoning_content": "Look it up."}
-    assert names(picky, ASKED[0], asked) == [(1, "assistant", "reasoning", False)]
+    asked = {**CALLED[1], "reasoning_content": "Look it up."}
+    assert names(picky, CALLED[0], asked) == [(1, "assistant", "reasoning", False)]
     inline = say("assistant", "<think>\nCount.\n</think>\n\nTwo.")
     cutting = CHATML.replace("m.content", "m.content.split('</think>')[-1]")
     assert names(cutting, say("user", "1+1"), inline) == [(1, "assistant", "reasoning", False)]
     assert names(CHATML, say("user", "1+1"), inline, *more) == []
 
 
-def test_a_template_that_marks_disturb_is_asked_text_by_text() -> None:
+def test_a_template_that_markers_disturb_is_tested_text_by_text() -> None:
     counting = CHATML.replace("m.content", "(m.content ~ (m.content | length) if m.role != 'system' else '')")
-    assert names(counting, *TOLD) == [(0, "system", "content", False)]
+    assert names(counting, *WITH_SYSTEM) == [(0, "system", "content", False)]
 
 
 def test_a_template_that_refuses_loses_nothing() -> None:
-    assert names("{{ raise_exception('no') }}", *TOLD) == []
+    assert names("{{ raise_exception('no') }}", *WITH_SYSTEM) == []
 
 
 @pytest.mark.parametrize("allow", ["system", "content", "all"])
-def test_what_may_vanish(allow: str) -> None:
-    guard = Guard(voice(NO_SYSTEM), [allow])
-    assert guard.check(ConversationBatch(encode_conversations([TOLD]))) is None
-    assert guard.notes == {"system": 1}
+def test_allowed_losses_are_counted(allow: str) -> None:
+    guard = LossGuard(template_renderer(NO_SYSTEM), [allow])
+    assert guard.check(ConversationBatch(encode_conversations([WITH_SYSTEM]))) is None
+    assert guard.accepted == {"system": 1}
     assert (
-        Guard(voice(NO_SYSTEM), ["user", "reasoning"]).check(ConversationBatch(encode_conversations([TOLD])))
+        LossGuard(template_renderer(NO_SYSTEM), ["user", "reasoning"]).check(
+            ConversationBatch(encode_conversations([WITH_SYSTEM]))
+        )
         is not None
     )
-    assert not Loss(1, "assistant", "reasoning").allowed(["assistant"])
-    assert Loss(1, "assistant", "reasoning").allowed(["reasoning"])
+    assert not Loss(1, "assistant", "reasoning").is_allowed(["assistant"])
+    assert Loss(1, "assistant", "reasoning").is_allowed(["reasoning"])
 
 
 @pytest.mark.parametrize(
@@ -120,42 +122,44 @@ def test_the_error_names_template_message_role_and_flag(loss: Loss, message: str
     error = loss.error("x")
     assert isinstance(error, TemplateError)
     assert (error.message, error.code) == (message, "template.loss")
-    assert error.hint == f"`--fit` adapts the data where it can, `--allow-loss {flag}` lets it go"
+    assert error.hint == f"`--fit` adapts the data where it can; `--allow-loss {flag}` accepts the loss"
     assert error.at == Location(row=None, message=loss.message)
 
 
 def test_the_first_rows_are_checked_then_each_new_shape_once() -> None:
-    guard = Guard(voice(NO_SYSTEM), first_rows=3)
-    assert guard.check(ConversationBatch(encode_conversations([SAID] * 10))) is None
+    guard = LossGuard(template_renderer(NO_SYSTEM), first_rows=3)
+    assert guard.check(ConversationBatch(encode_conversations([PLAIN] * 10))) is None
     assert guard.checked == 3
-    assert guard.check(ConversationBatch(encode_conversations([SAID] * 10))) is None
+    assert guard.check(ConversationBatch(encode_conversations([PLAIN] * 10))) is None
     assert guard.checked == 3
-    other = [*SAID, say("user", "x"), say("assistant", "y")]
-    assert guard.check(ConversationBatch(encode_conversations([SAID, other, other, SAID]))) is None
+    other = [*PLAIN, say("user", "x"), say("assistant", "y")]
+    assert guard.check(ConversationBatch(encode_conversations([PLAIN, other, other, PLAIN]))) is None
     assert guard.checked == 4
-    chats = ConversationBatch(encode_conversations([SAID, other, None, TOLD, TOLD]))
+    chats = ConversationBatch(encode_conversations([PLAIN, other, None, WITH_SYSTEM, WITH_SYSTEM]))
     assert guard.check(chats) == Loss(0, "system", "content", row=3)
 
 
-def test_a_new_shape_amid_a_long_column_is_found() -> None:
-    guard = Guard(voice(NO_SYSTEM))
-    column = encode_conversations([SAID] * 5000 + [TOLD] + [SAID] * 10)
+def test_a_new_shape_in_the_middle_of_a_long_column_is_found() -> None:
+    guard = LossGuard(template_renderer(NO_SYSTEM))
+    column = encode_conversations([PLAIN] * 5000 + [WITH_SYSTEM] + [PLAIN] * 10)
     assert guard.check(ConversationBatch(column)) == Loss(0, "system", "content", row=5000)
     assert guard.checked < 220
 
 
 def test_reasoning_between_tags_makes_a_new_shape() -> None:
     cuts = "{% for m in messages %}{{ m.role }}: {{ m.content.split('</think>')[-1] }}\n{% endfor %}"
-    thought = [SAID[0], say("assistant", "<think>\nhm\n</think>\n\nyes")]
-    column = encode_conversations([SAID] * 500 + [thought] + [SAID] * 10)
-    assert Guard(voice(cuts)).check(ConversationBatch(column)) == Loss(1, "assistant", "reasoning", row=500)
+    thought = [PLAIN[0], say("assistant", "<think>\nhm\n</think>\n\nyes")]
+    column = encode_conversations([PLAIN] * 500 + [thought] + [PLAIN] * 10)
+    assert LossGuard(template_renderer(cuts)).check(ConversationBatch(column)) == Loss(
+        1, "assistant", "reasoning", row=500
+    )
 
 
-def test_rows_that_are_known_to_print_everything_need_no_look() -> None:
-    column = encode_conversations([SAID, SAID, TOLD, SAID])
-    guard = Guard(voice(NO_SYSTEM))
-    assert guard.check(ConversationBatch(column), whole=np.ones(4, np.bool_)) is None and guard.checked == 0
-    assert guard.check(ConversationBatch(column), whole=np.array([True, True, False, True])) == Loss(
+def test_rows_known_to_print_everything_are_skipped() -> None:
+    column = encode_conversations([PLAIN, PLAIN, WITH_SYSTEM, PLAIN])
+    guard = LossGuard(template_renderer(NO_SYSTEM))
+    assert guard.check(ConversationBatch(column), all_printed=np.ones(4, np.bool_)) is None and guard.checked == 0
+    assert guard.check(ConversationBatch(column), all_printed=np.array([True, True, False, True])) == Loss(
         0, "system", "content", row=2
     )
     assert guard.checked == 1
@@ -164,33 +168,35 @@ def test_rows_that_are_known_to_print_everything_need_no_look() -> None:
 def test_data_in_place_of_text_is_lost_where_a_template_prints_text_alone() -> None:
     template = "{% for m in messages %}[{{ m.role }}]{% if m.content is string %}{{ m.content }}{% endif %}{% endfor %}"
     for data in ({"degrees": 3}, {"rain": False}, [{"degrees": 3}]):
-        assert names(template, *SAID, {"role": "tool", "content": data}) == [(2, "tool", "content", False)]
-        assert names("{{ messages | tojson }}", *SAID, {"role": "tool", "content": data}) == []
+        assert names(template, *PLAIN, {"role": "tool", "content": data}) == [(2, "tool", "content", False)]
+        assert names("{{ messages | tojson }}", *PLAIN, {"role": "tool", "content": data}) == []
 
 
 def test_data_in_place_of_text_makes_a_new_shape() -> None:
-    turns: list[Any] = [[*SAID, {"role": "tool", "content": data}] for data in ("3", {"degrees": 3}, [{"degrees": 3}])]
+    turns: list[Any] = [[*PLAIN, {"role": "tool", "content": data}] for data in ("3", {"degrees": 3}, [{"degrees": 3}])]
     assert len({int(shape) for shape in message_shapes(encode_conversations(turns))[1][2::3]}) == 3
 
 
 def test_tools_and_documents_of_a_row_make_a_new_shape() -> None:
-    guard, messages = Guard(voice(CHATML), first_rows=1), encode_conversations([SAID] * 3)
+    guard, messages = LossGuard(template_renderer(CHATML), first_rows=1), encode_conversations([PLAIN] * 3)
     tools = json_array([None, None, [WEATHER]], [False, False, True])
     assert guard.check(ConversationBatch(messages, tools)) == Loss(None, "tools", "tools", row=2)
     none: pa.Array = json_array([[], [], []])
-    assert Guard(voice(CHATML)).check(ConversationBatch(messages, none)) is None
+    assert LossGuard(template_renderer(CHATML)).check(ConversationBatch(messages, none)) is None
 
 
 def test_shapes_are_the_same_in_other_batches_and_with_other_columns() -> None:
-    plain = message_shapes(encode_conversations([SAID]))[1].tolist()
-    assert message_shapes(encode_conversations([TOLD, SAID]))[1].tolist()[3:] == plain
-    assert plain != message_shapes(encode_conversations([[*SAID, SAID[0]]]))[1].tolist()[:2]
-    blank = message_shapes(encode_conversations([[SAID[0], say("assistant", "")]]))[1].tolist()
+    plain = message_shapes(encode_conversations([PLAIN]))[1].tolist()
+    assert message_shapes(encode_conversations([WITH_SYSTEM, PLAIN]))[1].tolist()[3:] == plain
+    assert plain != message_shapes(encode_conversations([[*PLAIN, PLAIN[0]]]))[1].tolist()[:2]
+    blank = message_shapes(encode_conversations([[PLAIN[0], say("assistant", "")]]))[1].tolist()
     assert blank[0] == plain[0] and blank[1] != plain[1]
     assert message_shapes(encode_conversations([None, []]))[1].tolist() == []
-    asked, told = message_shapes(encode_conversations([[SAID[0], SAID[0]], [SAID[1], SAID[0]]]))[1][[1, 3]].tolist()
-    assert asked != told
-    thought = [{"role": "user", "reasoning_content": "x"}, SAID[1]]
+    first, second = message_shapes(encode_conversations([[PLAIN[0], PLAIN[0]], [PLAIN[1], PLAIN[0]]]))[1][
+        [1, 3]
+    ].tolist()
+    assert first != second
+    thought = [{"role": "user", "reasoning_content": "x"}, PLAIN[1]]
     assert message_shapes(encode_conversations([thought]))[1].tolist()[0] != plain[0]
 
 
@@ -199,7 +205,7 @@ def test_no_false_alarm_on_plain_conversations_of_known_templates() -> None:
         (name, id)
         for name, text in known_templates()
         for id in ("one turn", "turns", "whitespace", "unicode", "like a token")
-        if any(loss.field == "content" for loss in lost(voice(text, name), CONVERSATIONS[id]))
+        if any(loss.field == "content" for loss in find_losses(template_renderer(text, name), CONVERSATIONS[id]))
     ]
     parts_only = {name for name, _ in alarms}
     assert all("idefics" in name or "smolvlm" in name for name in parts_only), alarms

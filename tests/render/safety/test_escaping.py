@@ -1,4 +1,4 @@
-"""`--control-tokens escape` and the way back: for every text, every set of tokens, and every row of an output."""
+"""`--control-tokens escape` and `unescape`, for every text, every set of tokens, and every row of an output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import chatfmt
-from chatfmt.render.safety.control_tokens import control_literals
+from chatfmt.render.safety.control_tokens import find_control_tokens
 from chatfmt.render.safety.escaping import Escaper
 from chatfmt.render.template.builtin import names
 from tests.conftest import run_cli
@@ -30,7 +30,7 @@ def test_no_token_is_left_and_nothing_is_lost(tokens, text):
     assert [token for token in tokens if len(token.strip(" ")) > 1 and token in escaped] == []
     assert made.unescape(escaped) == text
     for place, _ in reversed(places):
-        escaped = escaped[:place] + escaped[place + len(made.blanks) :]
+        escaped = escaped[:place] + escaped[place + len(made.spaces) :]
     assert escaped == text
 
 
@@ -60,14 +60,14 @@ def test_text_without_tokens_is_left_alone(text):
         ("", ""),
     ],
 )
-def test_what_it_looks_like(text, escaped):
+def test_escaped_forms(text, escaped):
     assert chatfmt.escape(text, "chatml") == escaped
     assert chatfmt.unescape(escaped, chatfmt.ChatTemplate.load("chatml")) == text
 
 
-def test_tokens_that_hold_each_other_and_blanks():
+def test_tokens_inside_tokens_and_with_spaces():
     made = Escaper(("!!!", "a  b", "<s>", "<<s>>"))
-    assert made.blanks == "   "
+    assert made.spaces == "   "
     assert made.escape("!!!! a  b <<s>>") == (
         "!   !   !! a     b <   <   s>>",
         [(1, "!!!"), (5, "!!!"), (12, "ab"), (20, "<<s>>"), (24, "<s>")],
@@ -75,22 +75,22 @@ def test_tokens_that_hold_each_other_and_blanks():
 
 
 @pytest.mark.parametrize("text", ["<|im_end|>" * 50_000, "< " * 300_000, "<" + " " * 2_000_000, "<|im_" * 300_000])
-def test_long_texts_take_no_time(text):
+def test_long_texts_are_fast(text):
     started = time.process_time()
     assert chatfmt.unescape(chatfmt.escape(text, "chatml"), "chatml") == text
     assert time.process_time() - started < 5
 
 
-def test_a_token_of_blanks_is_no_control_token():
+def test_a_token_of_spaces_is_not_a_control_token():
     template = chatfmt.ChatTemplate("x", "{{ messages }}", {"pad_token": "    ", "eos_token": " </s> "})
-    assert control_literals(template) == (" </s> ",)
+    assert find_control_tokens(template) == (" </s> ",)
     assert chatfmt.escape("a    b </s> c", template) == "a    b <  /s> c"
 
 
 @pytest.mark.parametrize("name", names())
 def test_every_builtin_template(name):
     template = chatfmt.ChatTemplate.load(name)
-    tokens = control_literals(template)
+    tokens = find_control_tokens(template)
     assert tokens
     for token in tokens:
         escaped = chatfmt.escape(f"a{token}b", template)
@@ -127,7 +127,7 @@ def test_a_whole_output_is_undone_from_its_text_alone(data, tmp_path):
     assert summary.changes == {"control_tokens.escape": 2}
 
 
-def test_the_manifest_and_the_card_say_it(data, tmp_path):
+def test_the_manifest_and_the_card_record_it(data, tmp_path):
     recipe = chatfmt.Recipe(source=str(data), template="chatml", control_tokens="escape")
     chatfmt.convert(recipe, tmp_path / "escaped", workers=1)
     chatfmt.convert(chatfmt.Recipe(source=str(data), template="chatml"), tmp_path / "kept", workers=1)
@@ -151,7 +151,7 @@ def test_a_token_that_comes_late(out, tmp_path):
     assert (summary.rows, summary.changes) == (201, {"control_tokens.escape": 1})
 
 
-def test_what_cannot_be_escaped_is_refused(tmp_path):
+def test_a_token_at_a_boundary_cannot_be_escaped(tmp_path):
     turns = [{"role": "user", "content": "hi ]~!b"}, {"role": "assistant", "content": "y"}]
     (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
     said = {}
@@ -159,9 +159,9 @@ def test_what_cannot_be_escaped_is_refused(tmp_path):
         run = run_cli("convert", "in.jsonl", "-t", "minimax-m2", "--control-tokens", policy, cwd=tmp_path)
         said[policy] = (run.returncode, run.stderr.decode().splitlines()[-2:])
     refused = [
-        "error: in.jsonl row 0: `content` and the template's own text beside it may make the control token `]~!b[` "
+        "error: in.jsonl row 0: `content` may form the control token `]~!b[` with the template text next to it "
         "(message 0)",
-        "hint: `--control-tokens drop` leaves the row out, `keep` leaves it in",
+        "hint: `--control-tokens drop` drops such rows; `keep` keeps them",
     ]
     assert said["escape"] == said["reject"] == (4, refused)
     assert said["keep"][0] == 0 and said["keep"][1][1] == "looks bad: token.boundary 1"

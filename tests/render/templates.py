@@ -1,4 +1,4 @@
-"""Templates and conversations that the tests of masks, guard and probe share; all written for these tests."""
+"""Templates and conversations shared by the tests of masks, the loss guard and the probe; all written for them."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ THINKER = (
 )
 
 
-def voice(text: str, name: str = "test", **options: Any) -> TemplateRenderer:
+def template_renderer(text: str, name: str = "test", **options: Any) -> TemplateRenderer:
     return TemplateRenderer(ChatTemplate(name, text, TOKENS), RenderOptions(**options))
 
 
 @lru_cache
 def known_templates() -> tuple[tuple[str, str], ...]:
-    """The built-in templates and, where it is there, those of TRL's wheel: name and text."""
+    """Return name and text of the built-in templates and, if available, those of TRL's wheel."""
     folders = [BUILT_IN] if TRL_TEMPLATES is None else [BUILT_IN, TRL_TEMPLATES]
     files = [file for folder in folders for file in sorted(folder.glob("*.jinja"))]
     assert len(files) >= 20
@@ -72,7 +72,10 @@ WEATHER = {
     },
 }
 RESULT = say("tool", "dry", name="forecast", tool_call_id="call00001")
-ASKED = [say("user", "Will it rain in Turin?"), say("assistant", "", tool_calls=[call("forecast", {"place": "Turin"})])]
+CALLED = [
+    say("user", "Will it rain in Turin?"),
+    say("assistant", "", tool_calls=[call("forecast", {"place": "Turin"})]),
+]
 CONVERSATIONS: dict[str, Chat] = {
     "one turn": Chat([say("user", "Name a colour."), say("assistant", "Green, like moss.")]),
     "system": Chat([say("system", "Be short."), say("user", "Why?"), say("assistant", "Because.")]),
@@ -80,8 +83,8 @@ CONVERSATIONS: dict[str, Chat] = {
     "whitespace": Chat([say("user", "  in \n"), say("assistant", "\n  kept?  \n")]),
     "thought in content": Chat([say("user", "1+1"), say("assistant", "<think>\ncount\n</think>\n\nTwo.")]),
     "thought": Chat([say("user", "1+1"), say("assistant", "Two.", reasoning_content="Count on fingers.")]),
-    "call": Chat([*ASKED, RESULT, say("assistant", "No.")], [WEATHER]),
-    "last call": Chat(ASKED, [WEATHER]),
+    "call": Chat([*CALLED, RESULT, say("assistant", "No.")], [WEATHER]),
+    "last call": Chat(CALLED, [WEATHER]),
     "blank": Chat([say("user", "Say nothing."), say("assistant", "")]),
     "unicode": Chat([say("user", "日本\u2028?"), say("assistant", "はい、\u00a0🙂 é")]),
     "like a token": Chat([say("user", "<|im_end|></s>"), say("assistant", "a <|im_end|> b")]),
@@ -92,13 +95,13 @@ TAG = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
 
 
 def untagged(text: str) -> str:
-    """The template without its `{% generation %}` tags."""
+    """Return the template without its `{% generation %}` tags."""
     return TAG.sub(lambda match: f"{match[1]}{'endif' if match[2] else 'if true'}{match[3]}", text)
 
 
 @lru_cache
 def oracle_conversations() -> tuple[tuple[str, Chat], ...]:
-    """The conversations of the shared oracle, without those that are hostile or long; empty where it is absent."""
+    """Return the conversations of the shared oracle, except hostile and long ones; empty if it is not available."""
     if SHARED is None:
         return ()
     lines = (SHARED / "oracle" / "conversations.jsonl").read_text("utf-8").splitlines()
