@@ -3,7 +3,7 @@
 ChatfmtError                 message, hint, at (file, row, message), code
 ├── DataProblem                `check`, `verify` or a reject budget says the data is not good enough   exit 1
 ├── UsageError                 the command or recipe asks for something impossible                    exit 2
-│   ├── RecipeError              all problems of a recipe, each `text @ key.path`
+│   ├── RecipeError              all problems of a recipe, each with its key
 │   ├── UnknownName              no such dialect, template, format, executor, subset …
 │   ├── NoDialect                none fits, or two do: which columns there are and what to map
 │   └── MissingExtra             an optional dependency is not installed

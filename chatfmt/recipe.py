@@ -1,7 +1,7 @@
-"""A Recipe says what to convert and how: plain frozen data, from YAML and flags, every problem found at once.
+"""Recipe and Run: what to convert, and where and how to run, built from YAML and flags.
 
-Each key has the name of its flag on the command line, with `_` for `-` (`--rows-per-shard` is `rows_per_shard`), so
-that what can be typed can be written down. Known data sets have a recipe each in `configs/`.
+Each key has the name of its flag on the command line, with `_` for `-` (`--rows-per-shard` is `rows_per_shard`).
+Known datasets have a recipe each in `configs/`.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
 from .errors import RecipeError, UnknownName, UsageError
-from .validation import Checked
+from .validation import UNKNOWN, Problem, key_or_flag, read_fields, to_plain
 
 DEFAULT_DATE = datetime.date(2024, 7, 26)
-"""The day that templates see when nobody names one: fixed, so that a run gives the same bytes on any day."""
+"""The date passed to templates by default: fixed, so that a run writes the same bytes on any day."""
 
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def parse_size(text: object) -> object:
-    """The bytes that `500MB` or `128MiB` say; anything else comes back as it is, for the validator to refuse."""
+    """Return `500MB` or `128MiB` in bytes; return anything else unchanged, for validation to report."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", text.strip()) if isinstance(text, str) else None
     if found is None or found[2].upper() not in _SIZES:
         return text
@@ -41,12 +41,12 @@ def _as_sources(value: object) -> object:
 
 NotNegative = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(gt=0)]
-Budget = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?%?$", description="a number of rows or a share such as 5%")]
+Budget = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?%?$", description="a number of rows or a percentage such as 5%")]
 
 
-@dataclass(frozen=True, init=False)
-class SourceSpec(Checked):
-    """One place that rows come from, with what differs from the recipe's own `name`, `split` and `revision`."""
+@dataclass(frozen=True)
+class SourceSpec:
+    """One source of rows; its `name`, `split` and `revision` override those of the recipe."""
 
     source: str
     name: str | None = None
@@ -55,9 +55,9 @@ class SourceSpec(Checked):
     weight: Annotated[float, Meta(gt=0)] = 1.0
 
 
-@dataclass(frozen=True, init=False)
-class About(Checked):
-    """What a recipe of `configs/` tells of its data set; changes no byte of the output."""
+@dataclass(frozen=True)
+class About:
+    """The dataset that a recipe of `configs/` is for; no byte of the output depends on it."""
 
     title: str
     licence: str
@@ -69,18 +69,11 @@ class About(Checked):
 
 
 @dataclass(frozen=True, init=False, kw_only=True)
-class Recipe(Checked):
-    """What the user asked for, whole: source, dialect and mapping, transforms, template and variables, output."""
+class Recipe:
+    """What to convert and how: source, dialect and mapping, transforms, template and variables, output.
 
-    spellings: ClassVar[Mapping[str, Callable[[Any], object]]] = {
-        "source": _as_sources,
-        "shard_size": parse_size,
-        "max_bad": str,
-    }
-    exclusive: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("generation_prompt", "continue_final"),
-        ("rows_per_shard", "shard_size"),
-    )
+    The constructor reads each value as the type of its key. Raises RecipeError with all problems.
+    """
 
     about: About | None = None
     source: tuple[SourceSpec, ...]
@@ -154,16 +147,16 @@ class Recipe(Checked):
         weighted = any(spec.weight != 1 for spec in self.source)
         return self.dedup or self.shuffle or weighted or self.test_fraction > 0
 
-    @classmethod
-    def hint(cls, unknown: str) -> str:
-        """What to do about a key that a recipe does not have."""
-        if unknown in RUN_KEYS:  # only in Python: a recipe file may say it
-            return f"`{unknown}` says how to run, which is said to `chatfmt.convert` or on the command line"
-        return UnknownName.of("key", unknown, (*KEYS, *RUN_KEYS)).hint
+    def __init__(self, **values: Any) -> None:
+        vars(self).update(_checked(Recipe, values))
+
+    def plain(self) -> dict[str, Any]:
+        """Return all keys with their values as JSON has them."""
+        return {key: to_plain(value) for key, value in vars(self).items()}
 
 
 def required(recipe: object, call: str) -> None:
-    """Raise UsageError where a call was given something else than a Recipe, such as the path of the data."""
+    """Raise UsageError if a call was given anything but a Recipe, such as the path of the data."""
     if not isinstance(recipe, Recipe):
         source = recipe if isinstance(recipe, str) else "data.jsonl"
         hint = f'chatfmt.{call}(chatfmt.Recipe(source="{source}", template="chatml"))'
@@ -171,12 +164,12 @@ def required(recipe: object, call: str) -> None:
 
 
 SHORT = ("system", "calculator", "final_answer", "socratic")
-"""Transforms that have a flag of their own, and so a key of their own in a recipe file."""
+"""Transforms with a flag of their own, hence with a key of their own in a recipe file."""
 
 
-@dataclass(frozen=True, init=False)
-class Run(Checked):
-    """Where and how to run: what a recipe file may say beside the recipe, and what is no part of what it makes."""
+@dataclass(frozen=True, init=False, kw_only=True)
+class Run:
+    """Where and how to run; keys that a recipe file may hold beside those of the recipe, and that change no row."""
 
     out: Path | None = None
     workers: Positive | None = None
@@ -188,13 +181,53 @@ class Run(Checked):
     quiet: bool = False
     json: bool = False
 
+    def __init__(self, **values: Any) -> None:
+        vars(self).update(_checked(Run, values))
+
+    def plain(self) -> dict[str, Any]:
+        """Return all keys with their values as JSON has them."""
+        return {key: to_plain(value) for key, value in vars(self).items()}
+
 
 KEYS = tuple(key.name for key in fields(Recipe))
 RUN_KEYS = tuple(key.name for key in fields(Run))
+EXCLUSIVE = (("generation_prompt", "continue_final"), ("rows_per_shard", "shard_size"))
+
+_PREPARE: Mapping[str, Callable[[Any], object]] = {"source": _as_sources, "shard_size": parse_size, "max_bad": str}
+"""Functions that turn short forms of a value into the full one."""
+
+
+def _read_keys(kind: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    problems: list[Problem] = []
+    full = {key: _PREPARE[key](value) if key in _PREPARE else value for key, value in values.items()}
+    return read_fields(kind, full, problems), problems
+
+
+def _checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    made, problems = _read_keys(kind, values)
+    _refuse(problems, made)
+    return made
+
+
+def _refuse(problems: Sequence[Problem], values: Mapping[str, Any], flags: Container[str] = ()) -> None:
+    """Raise RecipeError with all problems, or for keys that cannot be combined."""
+    if problems:
+        unknown = next((problem.path[-1] for problem in problems if problem.text == UNKNOWN), None)
+        hint = "" if unknown is None else _hint_for(unknown)
+        raise RecipeError("; ".join(problem.describe(flags) for problem in problems), hint=hint)
+    for first, second in EXCLUSIVE:
+        if values.get(first) and values.get(second):
+            raise RecipeError(f"`{key_or_flag(first, flags)}` and `{key_or_flag(second, flags)}` cannot be combined")
+
+
+def _hint_for(unknown: str) -> str:
+    if unknown in RUN_KEYS:  # only in Python: a recipe file may hold them
+        return f"pass `{unknown}` to `chatfmt.convert`, or on the command line"
+    return UnknownName.of("key", unknown, (*KEYS, *RUN_KEYS)).hint
 
 
 def with_transforms(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with the keys of `SHORT` among the `transforms`."""
+    """Return the values with the keys of `SHORT` moved into `transforms`."""
     short = {key: values[key] for key in SHORT if key in values}
     named = values.get("transforms", {})
     if not short or not isinstance(named, Mapping):
@@ -204,16 +237,16 @@ def with_transforms(values: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Layer:
-    """Values that one place gave: `origin` names it to the user (`recipe gsm8k`, `flag`, …)."""
+    """Values from one place; `origin` names it to the user (`recipe gsm8k`, `flag`, …)."""
 
     origin: str
     values: Mapping[str, Any]
 
 
 def build(layers: Iterable[Layer]) -> tuple[Recipe, Run, dict[str, str]]:
-    """The recipe of all layers, how to run it, and the origin of each value given; later layers win, maps add up.
+    """Return the recipe, how to run it, and the origin of each given value; later layers win, mappings add up.
 
-    Raises RecipeError with all problems, each as `text @ key.path`.
+    Raises RecipeError with all problems.
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -222,18 +255,10 @@ def build(layers: Iterable[Layer]) -> tuple[Recipe, Run, dict[str, str]]:
             merged = {**values[key], **value} if _both_maps(values.get(key), value) else value
             values[key], origins[key] = merged, layer.origin
     own = {key: values.pop(key) for key in RUN_KEYS if key in values}
-    wrong: list[RecipeError] = []
-    made = [_or_told(Recipe, values, wrong), _or_told(Run, own, wrong)]
-    if wrong:
-        raise RecipeError("; ".join(map(str, wrong)), hint=wrong[0].hint)
-    return made[0], made[1], origins
-
-
-def _or_told(kind: type[Checked], values: Mapping[str, Any], wrong: list[RecipeError]) -> Any:
-    try:
-        return kind(**values)
-    except RecipeError as error:
-        wrong.append(error)
+    (made, problems), (made_run, run_problems) = _read_keys(Recipe, values), _read_keys(Run, own)
+    flags = {key for key, origin in origins.items() if origin == "flag"}
+    _refuse([*problems, *run_problems], made, flags)
+    return Recipe(**made), Run(**made_run), origins
 
 
 def _both_maps(first: object, second: object) -> bool:
@@ -241,12 +266,12 @@ def _both_maps(first: object, second: object) -> bool:
 
 
 def is_recipe(source: str) -> bool:
-    """Whether SOURCE names a recipe: one of `configs/` by name, or a YAML file that is there."""
+    """Return whether SOURCE names a recipe: one of `configs/`, or an existing YAML file."""
     return source in names() or (source.endswith((".yaml", ".yml")) and Path(source).is_file())
 
 
 def load(source: str) -> Layer:
-    """The values of a recipe of `configs/` or of a YAML file, unchecked; `build` checks them.
+    """Read a recipe of `configs/` or a YAML file; `build` checks its values.
 
     Raises UnknownName for a name that is not in `configs/`, RecipeError for a file that is not a YAML mapping.
     """
@@ -257,7 +282,7 @@ def load(source: str) -> Layer:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; raises RecipeError with the line of what is wrong, or of a key given twice."""
+    """Read the mapping in a YAML file; raises RecipeError with the line of an error or of a repeated key."""
     import yaml
 
     try:
@@ -269,13 +294,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise RecipeError(f"`{path}` is not UTF-8 text") from None
     if not isinstance(values, dict):
-        raise RecipeError(f"`{path}` is not a recipe: it holds no keys", hint="chatfmt recipes show gsm8k")
+        raise RecipeError(f"`{path}` is not a recipe: it is not a mapping", hint="chatfmt recipes show gsm8k")
     return values
 
 
 @cache
 def _loader() -> Any:
-    """YAML as data only: a key given twice is an error, and nothing but true and false is a truth value."""
+    """Return a loader for plain data in which repeated keys are errors and only true and false are booleans."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -298,7 +323,7 @@ def _loader() -> Any:
 
 @cache
 def configs() -> Path:
-    """The folder of the recipes: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the recipes: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
@@ -306,11 +331,11 @@ def configs() -> Path:
 
 @cache
 def names() -> tuple[str, ...]:
-    """The names of the recipes in `configs/`, in order."""
+    """Return the names of the recipes in `configs/`, sorted."""
     return tuple(sorted(path.stem for path in configs().glob("*.yaml")))
 
 
 def describe(recipe: Recipe, run: Run, origins: Mapping[str, str]) -> list[tuple[str, Any, str]]:
-    """Each key of both with its value as plain data and where the value came from; `default` for the rest."""
+    """Return each key of both with its plain value and the origin of the value (`default` if nothing set it)."""
     values = {**recipe.plain(), **run.plain()}
     return [(key, value, origins.get(key, "default")) for key, value in values.items() if key != "about"]

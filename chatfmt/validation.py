@@ -1,6 +1,7 @@
-"""Frozen data that checks itself as it is made, tells every problem at once, each with its place, and knows its JSON.
+"""Read plain values as the types of a dataclass, and report every problem at once in the words of the input.
 
-msgspec reads the values as the types that the fields are annotated with (https://jcristharif.com/msgspec/).
+msgspec converts the single values (https://jcristharif.com/msgspec/); converting a whole mapping, it would stop at the
+first problem.
 """
 
 from __future__ import annotations
@@ -9,164 +10,149 @@ import datetime
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from collections.abc import Container, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
-from .errors import RecipeError, UnknownName, UsageError
-
-
-class Problem(NamedTuple):
-    """What is wrong with a value or a key, and where it stands."""
-
-    text: str
-    path: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.text} @ {'.'.join(self.path)}" if self.path else self.text
-
+from .errors import UsageError
 
 UNKNOWN, MISSED = "unknown key", "missing key"
 
 
-@dataclass(frozen=True, init=False)
-class Checked:
-    """The base of a frozen dataclass with `init=False`: its constructor reads each value as the type of its key.
+class Problem(NamedTuple):
+    """What is wrong with the value at `path`, as in `must be 0 or more, not -1`, or UNKNOWN or MISSED for a key."""
 
-    `spellings` are other ways to say the value of a key: functions from what was said to what is read. `exclusive` are
-    pairs of keys of which one may be said. Raises RecipeError.
-    """
+    text: str
+    path: tuple[str, ...]
 
-    spellings: ClassVar[Mapping[str, Callable[[Any], object]]] = {}
-    exclusive: ClassVar[tuple[tuple[str, str], ...]] = ()
-
-    def __init__(self, **values: Any) -> None:
-        wrong = self._take(values, ())
-        if wrong:
-            unknown = next((problem.path[-1] for problem in wrong if problem.text == UNKNOWN), None)
-            raise RecipeError("; ".join(map(str, wrong)), hint="" if unknown is None else self.hint(unknown))
-
-    @classmethod
-    def hint(cls, unknown: str) -> str:
-        """What to do about a key that there is not."""
-        return UnknownName.of("key", unknown, [key.name for key in fields(cls)]).hint
-
-    def plain(self) -> dict[str, Any]:
-        """All keys with their values as JSON has them."""
-        return {key: _plain(value) for key, value in vars(self).items()}
-
-    def _take(self, values: Mapping[str, Any], path: tuple[str, ...]) -> list[Problem]:
-        """Make the values those of this object; what is wrong with them."""
-        wrong: list[Problem] = []
-        types = get_type_hints(type(self), include_extras=True)
-        for each in fields(self):
-            self.__dict__[each.name] = self._value(each, types[each.name], values, (*path, each.name), wrong)
-        wrong += [Problem(UNKNOWN, (*path, str(key))) for key in values if key not in self.__dict__]
-        both = [pair for pair in self.exclusive if not wrong and all(getattr(self, key) for key in pair)]
-        return wrong + [Problem(f"`{first}` and `{second}` exclude each other") for first, second in both]
-
-    def _value(
-        self, key: Field[Any], hint: Any, values: Mapping[str, Any], path: tuple[str, ...], wrong: list[Problem]
-    ) -> Any:
-        if key.name in values:
-            said, spell = values[key.name], self.spellings.get(key.name)
-            return _read(hint, spell(said) if spell else said, path, wrong)
-        default = default_of(key)
-        wrong += [Problem(MISSED, path)] if default is MISSING else []
-        return default
+    def describe(self, flags: Container[str] = ()) -> str:
+        """Return the problem with its key, or its flag where the key is one of `flags`."""
+        first, *rest = self.path
+        name = ".".join([key_or_flag(first, flags), *rest])
+        return f"{self.text} `{name}`" if self.text in (UNKNOWN, MISSED) else f"`{name}` {self.text}"
 
 
-def default_of(key: Field[Any]) -> Any:
-    """What a key is where nobody says anything; MISSING for one that must be said."""
-    return key.default if key.default_factory is MISSING else key.default_factory()
+def key_or_flag(key: str, flags: Container[str]) -> str:
+    """Return the flag of `key` if the key is one of `flags`, else the key."""
+    return "--" + key.replace("_", "-") if key in flags else key
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Checked):
-        return value.plain()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, os.PathLike) else msgspec.to_builtins(value, enc_hook=_refused)
+def read_fields(
+    kind: type, values: Mapping[str, Any], problems: list[Problem], path: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return the fields of the dataclass `kind` read from `values`, defaults included; add to `problems`."""
+    hints = _type_hints(kind)
+    made = {}
+    for field in fields(kind):
+        here = (*path, field.name)
+        if field.name in values:
+            made[field.name] = _read(hints[field.name], values[field.name], here, problems)
+        else:
+            made[field.name] = default_of(field)
+            problems += [Problem(MISSED, here)] if made[field.name] is MISSING else []
+    problems += [Problem(UNKNOWN, (*path, str(key))) for key in values if key not in made]
+    return made
 
 
-def _refused(value: Any) -> Any:
-    raise UsageError(f"a recipe cannot hold `{type(value).__name__}`", hint="give it text, numbers, lists or mappings")
+@cache
+def _type_hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
-def _read(hint: Any, value: Any, path: tuple[str, ...], wrong: list[Problem]) -> Any:
-    """The value as its type; appends to `wrong` what cannot be read so."""
-    kind = _kind(hint)
-    nested = isinstance(kind, type) and issubclass(kind, Checked)
+def default_of(field: Field[Any]) -> Any:
+    """Return the default of a field, MISSING if it has none."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _read(hint: Any, value: Any, path: tuple[str, ...], problems: list[Problem]) -> Any:
+    kind = _without_none(hint)
+    nested = is_dataclass(kind)
     if (value is None and NoneType in get_args(hint)) or (nested and isinstance(value, kind)):
         return value
     if get_origin(kind) is tuple:
         items = value if isinstance(value, (list, tuple)) else [value]
         inner = get_args(kind)[0]
-        return tuple(_read(inner, item, (*path, str(place)), wrong) for place, item in enumerate(items))
-    if (nested or get_origin(kind) is Mapping) and not isinstance(value, Mapping):
-        wrong.append(Problem(f"`{value}` is not {_WORDS[Mapping]}", path))
+        return tuple(_read(inner, item, (*path, str(index)), problems) for index, item in enumerate(items))
+    if nested or get_origin(kind) is Mapping:
+        if isinstance(value, Mapping):
+            return _read_mapping(kind, value, path, problems)
+        problems.append(Problem(f"must be a mapping, not `{value}`", path))
         return None
-    if nested:
-        made = object.__new__(kind)
-        wrong += made._take(value, path)
-        return made
-    if get_origin(kind) is Mapping:
-        wrong += [Problem(f"the key `{key}` is not {_WORDS[str]}", path) for key in value if not isinstance(key, str)]
-        inner = get_args(kind)[1]
-        return {key: _read(inner, item, (*path, str(key)), wrong) for key, item in value.items()}
     try:
-        return msgspec.convert(_spelled(kind, value), hint, strict=False)
+        return msgspec.convert(_respell(kind, value), hint, strict=False)
     except msgspec.ValidationError as error:
-        wrong.append(Problem(f"`{value}` is not {_words(hint, str(error))}", path))
+        problems.append(Problem(f"must be {_expected(hint, str(error))}, not `{value}`", path))
 
 
-def _kind(hint: Any) -> Any:
-    """The type without `None`; a union of others as it is."""
+def _read_mapping(kind: Any, value: Mapping[Any, Any], path: tuple[str, ...], problems: list[Problem]) -> Any:
+    if get_origin(kind) is not Mapping:
+        before = len(problems)
+        made = read_fields(kind, value, problems, path)
+        return kind(**made) if len(problems) == before else None
+    problems += [Problem(f"has the key `{key}`, which is not a string", path) for key in value if type(key) is not str]
+    return {key: _read(get_args(kind)[1], item, (*path, str(key)), problems) for key, item in value.items()}
+
+
+def _without_none(hint: Any) -> Any:
+    """Return the one type that `hint` allows beside None; any other union unchanged."""
     others = [one for one in get_args(hint) if one is not NoneType]
     return others[0] if NoneType in get_args(hint) and len(others) == 1 else hint
 
 
 TRUTH = {"yes": True, "on": True, "no": False, "off": False}
-"""Words for true and false beside those two: YAML files may use them, and texts may be them."""
+"""Words for true and false that msgspec does not know; YAML files and options may use them."""
 
 
-def _spelled(kind: Any, value: Any) -> Any:
+def _respell(kind: Any, value: Any) -> Any:
     if isinstance(value, str):
         return TRUTH.get(value.lower(), value) if kind is bool else Path(value) if kind is Path else value
     return os.fspath(value) if kind is str and isinstance(value, os.PathLike) else value
 
 
-def _words(hint: Any, said: str = "") -> str:
-    """What a value of the type is called; `said` is msgspec's message for one that is none."""
-    bound = re.search(r"Expected `\w+` ([<>]=?) ([\d.]+)$", said)
+def _expected(hint: Any, message: str = "") -> str:
+    """Describe the values of a type; `message` is msgspec's error, from which a violated bound is read."""
+    bound = re.search(r"Expected `\w+` ([<>]=?) ([\d.]+)$", message)
     if bound:
-        return f"{_BOUNDS[bound[1]]} {bound[2].removesuffix('.0')}"
-    kind = _kind(hint)
+        return _BOUNDS[bound[1]].format(bound[2].removesuffix(".0"))
+    kind = _without_none(hint)
     if get_origin(kind) is Annotated:
         described = [one.description for one in kind.__metadata__ if isinstance(one, Meta) and one.description]
-        return described[0] if described else _words(get_args(kind)[0])
+        return described[0] if described else _expected(get_args(kind)[0])
     if get_origin(kind) is Literal:
-        *others, last = map(repr, (one for one in get_args(kind) if one is not NoneType))
+        *others, last = (one for one in get_args(kind) if one is not NoneType)
         return f"{', '.join(others)} or {last}"
-    return " or ".join(_words(one) for one in get_args(kind)) if get_args(kind) else _WORDS.get(kind, str(kind))
+    return " or ".join(map(_expected, get_args(kind))) if get_args(kind) else _NAMES.get(kind, str(kind))
 
 
-_BOUNDS = {">": "greater than", ">=": "at least", "<": "less than", "<=": "at most"}
-_WORDS: Mapping[Any, str] = {
+_BOUNDS = {">": "more than {}", ">=": "{} or more", "<": "less than {}", "<=": "at most {}"}
+_NAMES: Mapping[Any, str] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
-    str: "a text",
-    Mapping: "a mapping of keys to values",
-    datetime.date: "a day such as `2024-07-26`",
+    str: "a string",
+    datetime.date: "a date such as 2024-07-26",
     Path: "a path",
 }
+
+
+def to_plain(value: Any) -> Any:
+    """Return the value as JSON has it: dataclasses and mappings as dicts, paths as text, NaN and infinity as None."""
+    if is_dataclass(value):
+        return to_plain(vars(value))
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, os.PathLike) else msgspec.to_builtins(value, enc_hook=_refuse)
+
+
+def _refuse(value: Any) -> Any:
+    raise UsageError(f"a recipe cannot hold `{type(value).__name__}`", hint="use strings, numbers, lists or mappings")

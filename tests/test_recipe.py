@@ -1,4 +1,4 @@
-"""Recipes: layers that add up with the origin of each value, and every problem at once with its place."""
+"""Recipes: layers with the origin of each value, and all problems in one error."""
 
 from __future__ import annotations
 
@@ -30,13 +30,17 @@ def test_layers_add_up_and_the_last_wins():
     assert recipe.date == DEFAULT_DATE
 
 
-def test_every_problem_is_told_with_its_place():
+def test_every_problem_is_reported_with_its_key():
     with pytest.raises(RecipeError) as caught:
         build(
             [Layer("x", {"engine": "fast", "limit": -1, "tempate": "chatml", "source": [{"source": "a", "weight": 0}]})]
         )
-    problems = str(caught.value).split("; ")
-    assert [problem.split(" @ ")[1] for problem in problems] == ["source.0.weight", "limit", "engine", "tempate"]
+    assert str(caught.value).split("; ") == [
+        "`source.0.weight` must be more than 0, not `0`",
+        "`limit` must be 0 or more, not `-1`",
+        "`engine` must be auto, trace or jinja, not `fast`",
+        "unknown key `tempate`",
+    ]
     assert caught.value.hint == "did you mean `template`?"
 
 
@@ -49,7 +53,7 @@ def test_every_problem_is_told_with_its_place():
         ("source: !!python/object/apply:os.system [ls]\n", "is not valid YAML"),
     ],
 )
-def test_a_file_that_is_no_recipe(tmp_path: Path, text, problem):
+def test_files_that_are_not_recipes(tmp_path: Path, text, problem):
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(RecipeError, match=problem):
         build([load(str(tmp_path / "r.yaml"))])
@@ -78,9 +82,9 @@ def test_recipes_are_frozen_plain_data():
 
 
 def test_options_that_exclude_each_other():
-    with pytest.raises(RecipeError, match="`generation_prompt` and `continue_final` exclude each other"):
+    with pytest.raises(RecipeError, match="`generation_prompt` and `continue_final` cannot be combined"):
         build([Layer("x", {"source": "a", "generation_prompt": True, "continue_final": True})])
-    with pytest.raises(RecipeError, match="`rows_per_shard` and `shard_size` exclude each other"):
+    with pytest.raises(RecipeError, match="`rows_per_shard` and `shard_size` cannot be combined"):
         build([Layer("x", {"source": "a", "rows_per_shard": 5, "shard_size": "1MB"})])
 
 
@@ -90,7 +94,7 @@ def test_the_recipes_of_configs_are_found():
         load("gsm9k")
 
 
-def test_a_recipe_says_what_the_flags_say(tmp_path):
+def test_a_recipe_file_does_the_same_as_flags(tmp_path):
     rows = [{"question": "q", "answer": "1+1=<<1+1=2>>2\n#### 2"}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     lines = ["source: in.jsonl", "system: Be brief", "calculator: remove", "final_answer: remove"]
@@ -105,18 +109,18 @@ def test_a_recipe_says_what_the_flags_say(tmp_path):
 @pytest.mark.parametrize(
     ("line", "problem", "hint"),
     [
-        ("limit: -1", "`-1` is not at least 0 @ limit", None),
-        ("shard_size: 5XB", "`5XB` is not a whole number @ shard_size", None),
-        ("format: csv", "`csv` is not 'jsonl' or 'parquet' @ format", None),
-        ("max_bad: few", "`few` is not a number of rows or a share such as 5% @ max_bad", None),
-        ("workers: 0", "`0` is not at least 1 @ workers", None),
+        ("limit: -1", "`limit` must be 0 or more, not `-1`", None),
+        ("shard_size: 5XB", "`shard_size` must be a whole number, not `5XB`", None),
+        ("format: csv", "`format` must be jsonl or parquet, not `csv`", None),
+        ("max_bad: few", "`max_bad` must be a number of rows or a percentage such as 5%, not `few`", None),
+        ("workers: 0", "`workers` must be 1 or more, not `0`", None),
         ("workrs: 2\nlimit: -1\nresume: maybe",
-         "`-1` is not at least 0 @ limit; unknown key @ workrs; "
-         "`maybe` is not true or false @ resume",
+         "`limit` must be 0 or more, not `-1`; unknown key `workrs`; "
+         "`resume` must be true or false, not `maybe`",
          "did you mean `workers`?"),
     ],
 )  # fmt: skip
-def test_a_problem_names_what_was_said(line, problem, hint, tmp_path):
+def test_a_problem_names_the_key_and_the_value(line, problem, hint, tmp_path):
     (tmp_path / "r.yaml").write_text(f"source: in.jsonl\n{line}\n")
     run = run_cli("convert", "r.yaml", cwd=tmp_path)
     expected = [f"error: {problem}"] + ([f"hint: {hint}"] if hint else [])
@@ -129,7 +133,7 @@ def run_recipe(folder: Path, text: str, *flags: str) -> tuple[int, str, list[str
     return run.returncode, run.stdout.decode(), run.stderr.decode().splitlines()
 
 
-def test_a_recipe_says_how_to_run_and_a_flag_wins(tmp_path):
+def test_a_recipe_holds_run_keys_and_flags_override_them(tmp_path):
     text = "limit: 2\nout: made.jsonl\nworkers: 1\nexecutor: serial\noverwrite: true"
     assert run_recipe(tmp_path, text) == (0, "", ["wrote 2 rows to `made.jsonl`, 810 B"])
     assert run_recipe(tmp_path, text + "\nquiet: true") == (0, "", [])
@@ -145,7 +149,7 @@ def test_a_recipe_says_how_to_run_and_a_flag_wins(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made.jsonl", "r.yaml"]
 
 
-def test_a_recipe_says_what_becomes_of_bad_rows(tmp_path):
+def test_a_recipe_sets_what_happens_to_bad_rows(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"messages": [{"role": "user", "content": "a"}]}\n[]\n')
     text = "source: in.jsonl\non_error: skip\nmax_bad: 1\nrejects: bad.jsonl\nout: made.jsonl\n"
     (tmp_path / "r.yaml").write_text(text)
@@ -154,7 +158,7 @@ def test_a_recipe_says_what_becomes_of_bad_rows(tmp_path):
     assert [json.loads(line)["code"] for line in (tmp_path / "bad.jsonl").open()] == ["json.not_object"]
 
 
-def test_how_a_recipe_runs_is_no_part_of_what_it_makes(tmp_path):
+def test_run_keys_are_not_in_the_manifest_and_do_not_prevent_a_resume(tmp_path):
     assert run_recipe(tmp_path, "out: made\nworkers: 1\nexecutor: serial\nquiet: true")[0] == 0
     manifest = json.loads((tmp_path / "made" / ".chatfmt" / "manifest.json").read_text())
     assert not {"out", "workers", "executor", "quiet"} & set(manifest["recipe"])
@@ -162,7 +166,7 @@ def test_how_a_recipe_runs_is_no_part_of_what_it_makes(tmp_path):
     assert again == (0, "", ["`made` was complete already: 12 rows"])
 
 
-def test_plan_and_check_honour_what_they_have_of_it(tmp_path):
+def test_plan_and_check_use_the_run_keys_they_know(tmp_path):
     code, out, _ = run_recipe(tmp_path, "out: made\nworkers: 1\njson: true", "plan", "r.yaml")
     assert (code, json.loads(out)["plan"]) == (0, "made/.chatfmt/plan.json")
     code, out, _ = run_recipe(tmp_path, "out: made\nrejects: x\njson: true", "check", "r.yaml")
@@ -172,10 +176,10 @@ def test_plan_and_check_honour_what_they_have_of_it(tmp_path):
 @pytest.mark.parametrize(
     ("values", "problem", "hint"),
     [
-        ({"source": "a", "tempate": "chatml"}, "unknown key @ tempate", "did you mean `template`?"),
-        ({"limit": -1}, "missing key @ source; `-1` is not at least 0 @ limit", ""),
-        ({"source": "a", "workers": 2}, "unknown key @ workers",
-         "`workers` says how to run, which is said to `chatfmt.convert` or on the command line"),
+        ({"source": "a", "tempate": "chatml"}, "unknown key `tempate`", "did you mean `template`?"),
+        ({"limit": -1}, "missing key `source`; `limit` must be 0 or more, not `-1`", ""),
+        ({"source": "a", "workers": 2}, "unknown key `workers`",
+         "pass `workers` to `chatfmt.convert`, or on the command line"),
     ],
 )  # fmt: skip
 def test_a_recipe_in_python_is_refused_as_a_file_is(values, problem, hint):
@@ -185,7 +189,7 @@ def test_a_recipe_in_python_is_refused_as_a_file_is(values, problem, hint):
 
 
 @pytest.mark.parametrize("call", ["convert", "Converter"])
-def test_what_is_no_recipe(call):
+def test_calls_without_a_recipe(call):
     with pytest.raises(UsageError) as caught:
         getattr(chatfmt, call)("a.jsonl")
     assert str(caught.value) == f"`chatfmt.{call}` takes a `Recipe`, not a `str`"
@@ -195,29 +199,29 @@ def test_what_is_no_recipe(call):
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        ({"source": []}, "`[]` is not a mapping of keys to values @ source.0"),
-        ({"source": ["a", 5]}, "`5` is not a mapping of keys to values @ source.1"),
+        ({"source": []}, "`source.0` must be a mapping, not `[]`"),
+        ({"source": ["a", 5]}, "`source.1` must be a mapping, not `5`"),
         ({"source": {"source": "a", "weight": 0, "spilt": "x"}},
-         "`0` is not greater than 0 @ source.0.weight; unknown key @ source.0.spilt"),
-        ({"source": "a", "map": {"user": 5}}, "`5` is not a text @ map.user"),
-        ({"source": "a", "map": {5: "user"}}, "the key `5` is not a text @ map"),
-        ({"source": "a", "map": "user"}, "`user` is not a mapping of keys to values @ map"),
-        ({"source": "a", "keep": ["id", None]}, "`None` is not a text @ keep.1"),
-        ({"source": "a", "date": "today"}, "`today` is not a day such as `2024-07-26` @ date"),
-        ({"source": "a", "fraction": 1.5}, "`1.5` is not at most 1 @ fraction"),
-        ({"source": "a", "continue_final": 3}, "`3` is not true or false or a text @ continue_final"),
-        ({"source": "a", "template": None, "split": 2024}, "`2024` is not a text @ split"),
-        ({"source": "a", "seed": None}, "`None` is not a whole number @ seed"),
-        ({"source": "a", "about": {"title": "A"}}, "missing key @ about.licence"),
+         "`source.0.weight` must be more than 0, not `0`; unknown key `source.0.spilt`"),
+        ({"source": "a", "map": {"user": 5}}, "`map.user` must be a string, not `5`"),
+        ({"source": "a", "map": {5: "user"}}, "`map` has the key `5`, which is not a string"),
+        ({"source": "a", "map": "user"}, "`map` must be a mapping, not `user`"),
+        ({"source": "a", "keep": ["id", None]}, "`keep.1` must be a string, not `None`"),
+        ({"source": "a", "date": "today"}, "`date` must be a date such as 2024-07-26, not `today`"),
+        ({"source": "a", "fraction": 1.5}, "`fraction` must be at most 1, not `1.5`"),
+        ({"source": "a", "continue_final": 3}, "`continue_final` must be true or false or a string, not `3`"),
+        ({"source": "a", "template": None, "split": 2024}, "`split` must be a string, not `2024`"),
+        ({"source": "a", "seed": None}, "`seed` must be a whole number, not `None`"),
+        ({"source": "a", "about": {"title": "A"}}, "missing key `about.licence`"),
     ],
 )  # fmt: skip
-def test_every_kind_of_problem_is_told_in_words(values, problem):
+def test_every_problem_says_what_the_value_must_be(values, problem):
     with pytest.raises(RecipeError) as caught:
         Recipe(**values)
     assert str(caught.value) == problem
 
 
-def test_its_json_is_json_whatever_it_holds():
+def test_plain_values_are_valid_json():
     recipe = Recipe(source=Path("a.jsonl"), template=Path("t.jinja"), var={"x": [float("nan"), {1: (2,)}], "y": None})
     assert (recipe.source[0].source, recipe.template) == ("a.jsonl", "t.jinja")
     assert recipe.plain()["var"] == {"x": [None, {"1": [2]}], "y": None}
@@ -225,13 +229,19 @@ def test_its_json_is_json_whatever_it_holds():
         Recipe(source="a", var={"x": object()}).plain()
     assert (caught.value.message, caught.value.hint) == (
         "a recipe cannot hold `object`",
-        "give it text, numbers, lists or mappings",
+        "use strings, numbers, lists or mappings",
     )
 
 
-def test_one_value_may_be_said_in_several_ways():
+def test_short_forms_and_text_forms_of_values():
     recipe = Recipe(source=("a",), header="no", dedup="TRUE", limit="5", fraction="0.5", max_bad=3, keep=["a", "b"])
     assert (recipe.header, recipe.dedup, recipe.limit, recipe.fraction) == (False, True, 5, 0.5)
     assert (recipe.max_bad, recipe.keep) == ("3", ("a", "b"))
     assert Recipe(**vars(recipe)) == recipe
     assert Recipe(**json.loads(json.dumps(recipe.plain()))) == recipe
+
+
+def test_a_problem_of_a_flag_names_the_flag():
+    with pytest.raises(RecipeError) as caught:
+        build([Layer("recipe r", {"source": "a", "limit": -1}), Layer("flag", {"on_error": "ignore"})])
+    assert str(caught.value) == "`limit` must be 0 or more, not `-1`; `--on-error` must be stop or skip, not `ignore`"

@@ -61,7 +61,7 @@ def test_version():
             "error: `--generation-prompt` is about rendered text, and no template was given", "hint: -t chatml",
         ]),
         (["convert", str(EVERYDAY), "-t", "chatml", "--generation-prompt", "--continue-final"], 2, [
-            "error: `generation_prompt` and `continue_final` exclude each other",
+            "error: `--generation-prompt` and `--continue-final` cannot be combined",
         ]),
         (["convert", str(EVERYDAY), "--zzz"], 2, ["error: no such option: --zzz", "hint: chatfmt --help"]),
         (["convrt"], 2, ["error: no such command 'convrt'. Did you mean 'convert'?", "hint: chatfmt --help"]),
@@ -127,7 +127,7 @@ def test_a_recipe_reports_all_its_problems(tmp_path):
     (tmp_path / "r.yaml").write_text("sorce: x\nengine: fast\nlimit: -1\n")
     run = run_cli("convert", tmp_path / "r.yaml")
     assert run.returncode == 2
-    for problem in ("missing key @ source", "unknown key @ sorce", "@ engine", "@ limit"):
+    for problem in ("missing key `source`", "unknown key `sorce`", "`engine` must be", "`limit` must be"):
         assert problem in said(run)[0]
     assert said(run)[1] == "hint: did you mean `source`?"
 

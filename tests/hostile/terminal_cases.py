@@ -69,5 +69,5 @@ CASES: list[Case] = [
     Case("an option", {}, Told(2, stderr=("error: no such option: --\\x1b[31m",)), ("convert", "--\x1b[31m")), Case("a source", {}, Told(3, stderr=("no file matches `\\x1b[31m.jsonl`",)), ("convert", "\x1b[31m.jsonl")),
     Case("a template", {"in.jsonl": lines(GOOD)}, Told(2, stderr=("\\x1b[31m",)), ("convert", "in.jsonl", "-t", "\x1b[31m")), Case("a variable", {"in.jsonl": lines(GOOD)}, Told(2, stderr=("`--var \\x1b[31m` is not of the form NAME=VALUE",)), ("convert", "in.jsonl", "--var", "\x1b[31m")),
     Case("an expression", {"in.jsonl": lines(GOOD)}, Told(2, stderr=("\\x1b",)), ("convert", "in.jsonl", "--where", "'\x1b[31m' +")),
-    Case("a recipe", {"r.yaml": b'source: in.jsonl\n"\\e[31mkey": 1\n'}, Told(2, stderr=("unknown key @ \\x1b[31mkey",)), ("convert", "r.yaml")),
+    Case("a recipe", {"r.yaml": b'source: in.jsonl\n"\\e[31mkey": 1\n'}, Told(2, stderr=("unknown key `\\x1b[31mkey`",)), ("convert", "r.yaml")),
 ]  # fmt: skip
