@@ -26,3 +26,13 @@ def attach(package: str, modules: Mapping[str, Sequence[str]]) -> tuple[Callable
         return value
 
     return __getattr__, sorted(homes)
+
+
+def on_call(package: str, home: str) -> Callable[..., Any]:
+    """Return a function that calls the one at `home`, an entry point such as `.module:name`, imported by then."""
+    module, name = home.split(":")
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        return getattr(import_module(module, package), name)(*arguments, **named)
+
+    return call

@@ -42,6 +42,12 @@ INNER = {
         {"splitting", "stream"},
         {"__init__"},
     ],
+    "views": [
+        {"batch"},
+        {"boundary", "whole"},
+        {"split"},
+        {"__init__"},
+    ],
     "dialects": [
         {"kit"},
         {"dialect"},

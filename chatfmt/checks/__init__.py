@@ -21,17 +21,17 @@ from ..errors import CheckError, Location, UnknownName
 from ..json_columns import JSON, TEXT, decode_conversations, decode_objects, dumps, loads
 from ..schema import REASONING_FIELDS, ROLES, reasoning_conflict
 from ..turn_columns import BoolArray, IntArray, fields_of, to_bools
-from .column_view import Finding, Limits, Roles, View, views
+from .column_view import ColumnView, Finding, Limits, Roles, column_views
 
 __all__ = ["CHECKS", "Check", "Finding", "Limits", "check_codes", "find_literals", "refused", "run", "to_error"]
 
 Kind = Literal["error", "warning"]
 
-Finder = Callable[[View, Limits], Iterator[Finding]]
+Finder = Callable[[ColumnView, Limits], Iterator[Finding]]
 SYSTEM, DEVELOPER, USER, ASSISTANT, TOOL = range(5)
 
 
-def unknown_role(view: View, limits: Limits) -> Iterator[Finding]:
+def unknown_role(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A role that is none of system, developer, user, assistant, tool; also none at all."""
     unknown = view.roles < 0
     if unknown.any():
@@ -46,7 +46,7 @@ def _role(value: pa.Scalar) -> str:
     return "the turn has no role" if role is None else f"role `{role}` is not known"
 
 
-def wrong_type(view: View, limits: Limits) -> Iterator[Finding]:
+def wrong_type(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A turn that is null, content that is neither text nor a list of parts, calls that are no list."""
     if view.turns.null_count:
         yield from view.at("msg.type", ~to_bools(view.turns.is_valid()), "the turn is null")
@@ -63,7 +63,7 @@ def wrong_type(view: View, limits: Limits) -> Iterator[Finding]:
         )
 
 
-def _is_result(view: View) -> BoolArray:
+def _is_result(view: ColumnView) -> BoolArray:
     """Objects as the content of tool turns, which templates print as JSON."""
     return np.asarray((view.roles == TOOL) & to_bools(pc.starts_with(view.content, "{")), np.bool_)
 
@@ -73,26 +73,26 @@ def _kind_of(text: str) -> str:
     return kinds.get(text[0], f"the number {text}")
 
 
-def null_content(view: View, limits: Limits) -> Iterator[Finding]:
+def null_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A turn without content, calls and reasoning."""
     if view.missing.any():
         turns = view.missing & view.silent & to_bools(view.turns.is_valid())
         yield from view.at("msg.null", turns, "the turn has no content")
 
 
-def empty_content(view: View, limits: Limits) -> Iterator[Finding]:
+def empty_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """Content that is empty text or no parts, in a turn without calls and reasoning; a tool may return nothing."""
     if view.empty.any():
         yield from view.at("msg.empty", view.empty & view.silent & (view.roles != TOOL), "the content is empty")
 
 
-def blank_content(view: View, limits: Limits) -> Iterator[Finding]:
+def blank_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """Content of white space and nothing else, in a turn without calls and reasoning."""
     if view.blank.any():
         yield from view.at("msg.blank", view.blank & view.silent & (view.roles != TOOL), "the content is white space")
 
 
-def differing_reasoning(view: View, limits: Limits) -> Iterator[Finding]:
+def differing_reasoning(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """An assistant turn with different reasoning in two fields, of which templates print one."""
     present = [view.values(name) for name in REASONING_FIELDS if view.turns.type.get_field_index(name) >= 0]
     differs = np.zeros(len(view.turns), np.bool_)
@@ -108,7 +108,7 @@ def differing_reasoning(view: View, limits: Limits) -> Iterator[Finding]:
                 yield view.finding("msg.reasoning_conflict", place, detail)
 
 
-def order(view: View, limits: Limits) -> Iterator[Finding]:
+def order(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A role out of turn: user or assistant twice, an assistant first, a system turn amid, a tool result unasked."""
     roles, before, opening = view.roles, _roles_before(view), _is_opening(view)
     system = (roles == SYSTEM) | (roles == DEVELOPER)
@@ -123,7 +123,7 @@ def order(view: View, limits: Limits) -> Iterator[Finding]:
 _BEGIN, _UNSEEN = -2, -3
 
 
-def _roles_before(view: View) -> Roles:
+def _roles_before(view: ColumnView) -> Roles:
     """The role before each turn; `_BEGIN` where the conversation begins, `_UNSEEN` where it goes on from a prompt."""
     before = np.empty_like(view.roles)
     before[1:] = view.roles[:-1]
@@ -132,7 +132,7 @@ def _roles_before(view: View) -> Roles:
     return before
 
 
-def _is_opening(view: View) -> BoolArray:
+def _is_opening(view: ColumnView) -> BoolArray:
     """Which turns have none but system and developer turns before them in their column."""
     others = np.cumsum((view.roles != SYSTEM) & (view.roles != DEVELOPER), dtype=np.int32)
     before = np.concatenate([[0], others[:-1]])
@@ -147,14 +147,14 @@ def _out_of_turn(role: int, before: int) -> str:
     return f"a turn of the {ROLES[role]} follows one of the {ROLES[before]}"
 
 
-def no_user(view: View, limits: Limits) -> Iterator[Finding]:
+def no_user(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A conversation in which the user says nothing at all."""
     yield from view.whole(
         "msg.no_user", view.begins & (view.lengths > 0) & ~view.has(view.roles == USER), "no user turn"
     )
 
 
-def ends_with_user(view: View, limits: Limits) -> Iterator[Finding]:
+def ends_with_user(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A conversation, not a prompt, whose last turn is the user's, so that nothing is learnt from it."""
     if view.name == "prompt":
         return
@@ -166,12 +166,12 @@ def ends_with_user(view: View, limits: Limits) -> Iterator[Finding]:
         yield from view.at("msg.ends_user", ends, "the last turn is the user's")
 
 
-def no_turns(view: View, limits: Limits) -> Iterator[Finding]:
+def no_turns(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A conversation without a turn."""
     yield from view.whole("row.empty", to_bools(view.column.is_valid()) & (view.lengths == 0), "no turns")
 
 
-def blank_row(view: View, limits: Limits) -> Iterator[Finding]:
+def blank_row(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A conversation with turns in which nobody says anything: all content is empty or white space."""
     quiet = view.blank | view.empty | view.missing
     if quiet.any():
@@ -179,7 +179,7 @@ def blank_row(view: View, limits: Limits) -> Iterator[Finding]:
         yield from view.whole("row.blank", rows, "nobody says anything")
 
 
-def orphan_result(view: View, limits: Limits) -> Iterator[Finding]:
+def orphan_result(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A tool turn that answers no call: none came before it, or none with its id."""
     tool = view.roles == TOOL
     if not tool.any():
@@ -211,14 +211,14 @@ def _orphans(earlier: list[dict[str, Any]], turns: list[dict[str, Any]]) -> Iter
             yield place, "no call comes before the result"
 
 
-def unparsable_arguments(view: View, limits: Limits) -> Iterator[Finding]:
+def unparsable_arguments(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """Arguments of a call that are text, and not that of a JSON object."""
     for turn, place, text in _written_arguments(view):
         if not _is_object(text):
             yield view.finding("tool.arguments", turn, f"the arguments of call {place} are not a JSON object")
 
 
-def encoded_twice(view: View, limits: Limits) -> Iterator[Finding]:
+def encoded_twice(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """Arguments of a call that are the text of a JSON object, where the template prints text as a JSON string."""
     for turn, place, text in _written_arguments(view):
         if not limits.encodes_twice():
@@ -228,7 +228,7 @@ def encoded_twice(view: View, limits: Limits) -> Iterator[Finding]:
             yield view.finding("tool.encoded", turn, detail)
 
 
-def _written_arguments(view: View) -> Iterator[tuple[int, int, str]]:
+def _written_arguments(view: ColumnView) -> Iterator[tuple[int, int, str]]:
     """Of each call whose arguments are text: the turn, its place in it, and the text."""
     for name in ("tool_calls", "function_call"):
         values = view.values(name)
@@ -250,7 +250,7 @@ def _is_object(text: str) -> bool:
         return False
 
 
-def control_tokens(view: View, limits: Limits) -> Iterator[Finding]:
+def control_tokens(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A special token, or other markup of the template, inside content, where a tokenizer would take it for real."""
     if not limits.literals or view.content.type not in (TEXT, JSON):
         return
@@ -293,7 +293,7 @@ def _bytes_of(column: pa.Array) -> tuple[memoryview, IntArray]:
     return memoryview(data)[ends[0] : ends[-1]], ends[1:] - ends[0]
 
 
-def too_long(view: View, limits: Limits) -> Iterator[Finding]:
+def too_long(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A conversation with more characters of text in its content than the limit."""
     if limits.max_chars is None or view.content.type not in (TEXT, JSON):
         return
@@ -353,7 +353,7 @@ def run(batch: pa.RecordBatch, codes: Collection[str] | None = None, limits: Lim
     """
     chosen = _chosen(CHECKS if codes is None else codes)
     told = limits or Limits()
-    found = [finding for view in views(batch) for check in chosen for finding in check.function(view, told)]
+    found = [finding for view in column_views(batch) for check in chosen for finding in check.function(view, told)]
     return sorted(found, key=lambda each: (each.row, -1 if each.message is None else each.message))
 
 

@@ -39,7 +39,7 @@ class Limits(Struct, frozen=True):
     """The longest conversation, in characters of content, for `row.too_long`."""
 
 
-class View(Struct, frozen=True, dict=True):
+class ColumnView(Struct, frozen=True, dict=True):
     """One messages column of a batch, flattened, with what several checks ask for computed once."""
 
     name: str
@@ -143,13 +143,13 @@ class View(Struct, frozen=True, dict=True):
         return (Finding(code, row, None, detail, self.name) for row in np.flatnonzero(rows).tolist())
 
 
-def views(batch: pa.RecordBatch) -> list[View]:
+def column_views(batch: pa.RecordBatch) -> list[ColumnView]:
     """The messages columns of a CONVERSATIONS batch."""
     prompt = batch.column("prompt") if "prompt" in batch.schema.names else None
     prompted = np.zeros(len(batch), np.bool_) if prompt is None else to_bools(prompt.is_valid())
     talks = prompt if prompt is not None and is_turns(prompt.type) else None
     return [
-        View(name, batch.column(name), prompted & (name not in ("messages", "prompt")), talks)
+        ColumnView(name, batch.column(name), prompted & (name not in ("messages", "prompt")), talks)
         for name in CONVERSATION_COLUMNS
         if name in batch.schema.names and is_turns(batch.schema.field(name).type)
     ]

@@ -120,12 +120,7 @@ TEMPLATE = _group(
 OUTPUT = _group(
     "Output",
     {
-        "to": (
-            str,
-            "VIEW",
-            "auto, text, messages, prompt-completion, prompt, preference, unpaired-preference, segments, stepwise, "
-            "tokens.",
-        ),
+        "to": (str, "VIEW", ""),
         "mask": (
             bool,
             None,
@@ -181,7 +176,13 @@ def _executor_help() -> tuple[str, str]:
     return "|".join(EXECUTORS), f"Run tasks {', '.join(most)} or {last}."
 
 
-REGISTRY_HELP: Mapping[str, Callable[[], tuple[str, str]]] = {"executor": _executor_help}
+def _view_help() -> tuple[str, str]:
+    from ..views import VIEWS
+
+    return "VIEW", f"auto, {', '.join(VIEWS)}."
+
+
+REGISTRY_HELP: Mapping[str, Callable[[], tuple[str, str]]] = {"executor": _executor_help, "to": _view_help}
 """Metavar and help of options whose values come from a registry; a function each, since only help needs the import."""
 
 SELECTION = {**INPUT, **COLUMNS, **ROWS}

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from msgspec import Struct, field, to_builtins
 from msgspec.structs import asdict, replace
 
-from .. import checks, executors, sources, views
+from .. import checks, executors, sources
 from ..errors import ChatfmtError, Location, NoDialect, RowError, TemplateError
 from ..json_columns import JSON, decode_objects, for_people, is_turns
 from ..recipe import Recipe, Run
@@ -35,6 +35,8 @@ from ..render.trace.tracer import Inputs, trace
 from ..schema import CONVERSATION_COLUMNS, KEYS, REASONING_FIELDS, ROW
 from ..sources import Source
 from ..validation import default_of
+from ..views import VIEWS, is_rendered
+from ..views.batch import RenderableBatch, whole_conversations
 from .conversion.kept_columns import kept_notes
 from .conversion.row_counts import RowCounts
 from .conversion.stages import Conversion, place_of, record_of
@@ -42,7 +44,6 @@ from .conversion.task import merge_batches, output_batches, row_number, row_orde
 from .planning.fingerprint import columns_to_plain
 from .planning.inputs import open_source
 from .planning.jobs import has_nulls, load_template, render_options, to_job
-from .planning.notes import COMPLETE
 from .planning.scratch import Scratch
 from .planning.source_plan import SourcePlan, check_views, plan_source
 from .planning.target import target_of
@@ -228,7 +229,7 @@ def spread(numbers: Iterator[int]) -> Spread | None:
 
 def rendering(recipe: Recipe, type: str, made: Sequence[pa.RecordBatch]) -> list[str]:
     """The words that name a template which prints all that the conversations hold; none for text that is complete."""
-    if recipe.template is not None or type in COMPLETE:
+    if recipe.template is not None or is_rendered(type):
         return ["-t", recipe.template] if recipe.template else []
     turns = [column.flatten() for batch in made for column in turns_of(batch)]
     said = {name for turn in turns for name in turn.type.names if turn.field(name).null_count < len(turn)}
@@ -310,7 +311,7 @@ def preview(recipe: Recipe, count: int, scratch: Scratch) -> list[Shown]:
 
 
 def _previewed(part: SourcePlan) -> Iterator[Shown]:
-    masked = part.job.template is not None and part.job.view == "text"
+    masked = part.job.template is not None and part.job.view and VIEWS[part.job.view].takes_mask
     conversion = Conversion(replace(part.job, mask=WHOLE_TURNS) if masked else part.job)
     for split in (split for shard in part.shards for split in shard):
         bad: list[Shown] = []
@@ -470,8 +471,9 @@ def conversations(recipe: Recipe, scratch: Scratch) -> Iterator[Chat]:
         conversion = Conversion(part.job)
         for split in (split for shard in part.shards for split in shard):
             for batch in sources.read(split, columns=part.job.read):
-                rows = views.Rows(conversion.conversations(batch, split.shown), None)
-                yield from (chat for chat in to_chats(rows.chats(views.whole(rows))) if chat is not None)
+                made = RenderableBatch(conversion.conversations(batch, split.shown), None)
+                chats = to_chats(made.with_messages(whole_conversations(made)))
+                yield from (chat for chat in chats if chat is not None)
 
 
 def difference(recipe: Recipe, first: ChatTemplate, second: ChatTemplate, scratch: Scratch) -> Difference:

@@ -12,6 +12,7 @@ from ... import dialects
 from ...dialects import Detection
 from ...errors import UsageError
 from ...render.safety.control_tokens import ESCAPES
+from ...views import VIEWS
 from .job import Job
 
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ def is_kept(recipe: Recipe, name: str) -> bool:
 
 def added_columns(job: Job) -> frozenset[str]:
     """The columns that the options of a job add to its output."""
-    added = {"assistant_spans"} if job.mask is not None and job.view == "text" else set()
+    view = VIEWS.get(job.view or "")
+    added = {"assistant_spans"} if job.mask is not None and view and view.takes_mask else set()
     if job.tokenizer is not None:
-        added |= set(TOKENS if job.view == "tokens" else ("num_tokens",))
+        added |= set(TOKENS if view and view.is_tokenized else ("num_tokens",))
     return frozenset(added | ({ESCAPES} if job.control_tokens == "escape" else set()))
 
 

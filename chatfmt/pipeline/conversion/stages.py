@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
 
-from ... import checks, dialects, mapping, render, tokens, transforms, views, writers
+from ... import checks, dialects, mapping, render, tokens, transforms, writers
 from ...errors import ChatfmtError, Location, RowError, UsageError, located
 from ...json_columns import decode_objects, dumps, to_plain
 from ...render.jinja.environment import expression, text_expression
@@ -25,6 +25,8 @@ from ...render.safety.control_tokens import Scanner, find_control_tokens, find_t
 from ...render.single import TemplateRenderer
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
 from ...schema import CONVERSATIONS, ROW
+from ...views import VIEWS
+from ...views.batch import Fields, RenderableBatch
 from .job import Job
 from .kept_columns import added_columns
 from .max_tokens import within
@@ -197,14 +199,14 @@ class Conversion:
     def _length(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         if self._tokenizer is None or self.job.max_tokens is None:
             return batch
-        rows = views.Rows(batch, self._renderer)
-        made = within(rows, self._tokenizer, self.job.max_tokens, self.job.over_length, counts)
+        source = RenderableBatch(batch, self._renderer)
+        made = within(source, self._tokenizer, self.job.max_tokens, self.job.over_length, counts)
         counts.added += max(0, len(made) - len(batch))
         return made
 
     def _view(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
-        rows = views.Rows(batch, self._renderer, self.job.mask is not None, self._cutter)
-        fields = views.VIEWS[self.job.view](rows) if self.job.view else {}
+        source = RenderableBatch(batch, self._renderer, self.job.mask is not None, self._cutter)
+        fields = VIEWS[self.job.view].fields(source) if self.job.view else {}
         if self._tokenizer is not None and "text" in fields:
             fields = self._counted(fields)
         kept = {name: batch.column(name) for name in batch.schema.names if name not in CONVERSATIONS}
@@ -212,10 +214,10 @@ class Conversion:
         counts.step(len(batch), len(made))
         return made if self.job.schema is None else cast_to_schema(made, self.job.schema)
 
-    def _counted(self, fields: views.Fields) -> views.Fields:
+    def _counted(self, fields: Fields) -> Fields:
         """The columns with `num_tokens`, or with ids, labels and masks in the place of the text."""
         assert self._tokenizer is not None
-        if self.job.view == "tokens":
+        if self.job.view and VIEWS[self.job.view].is_tokenized:
             tagged = self.job.template is not None and self.job.template.has_generation_tags
             return self._tokenizer.columns(fields["text"], fields["assistant_spans"], as_transformers=tagged)
         return {**fields, "num_tokens": self._tokenizer.count(fields["text"])}
@@ -245,7 +247,7 @@ class GuardedRenderer(Struct, frozen=True):
 
 
 class Boundaries:
-    """Finds where answers begin in rendered text, by the marks of `render.boundaries`; see `views.Cutter`."""
+    """Finds where answers begin in rendered text, by the marks of `prompt_boundary`; see `views.batch.AnswerFinder`."""
 
     def __init__(self, voice: TemplateRenderer) -> None:
         self._masker = Masker(voice, WHOLE_TURNS)
@@ -293,7 +295,7 @@ def _mapper(job: Job) -> mapping.Mapper | None:
     return mapping.mapper(job.mapping, text_expression, expression, nulls=job.nulls)
 
 
-def output_batch(fields: views.Fields, kept: views.Fields, rows: int) -> pa.RecordBatch:
+def output_batch(fields: Fields, kept: Fields, rows: int) -> pa.RecordBatch:
     """The view's own columns, then the kept ones, repeated where the view makes several rows of one."""
     made = len(next(iter(fields.values()))) if fields else rows
     if made != rows:

@@ -31,8 +31,9 @@ def load_template(recipe: Recipe) -> ChatTemplate | None:
 
 def check_tokens(recipe: Recipe) -> None:
     """Raise UsageError for options about tokens without a tokenizer, and for a tokenizer without a template."""
-    if recipe.tokenizer is None and (recipe.max_tokens is not None or recipe.to == "tokens"):
-        flag = "--max-tokens" if recipe.max_tokens is not None else "--to tokens"
+    view = views.VIEWS.get(recipe.to)
+    if recipe.tokenizer is None and (recipe.max_tokens is not None or (view is not None and view.is_tokenized)):
+        flag = "--max-tokens" if recipe.max_tokens is not None else f"--to {recipe.to}"
         raise UsageError(f"`{flag}` needs a tokenizer", hint="--tokenizer FILE, folder or Hub model id")
     if recipe.tokenizer is not None and recipe.template in (None, "none"):
         raise UsageError("`--tokenizer` needs a template: tokens are counted in rendered text", hint="-t chatml")
@@ -167,7 +168,8 @@ def render_options(recipe: Recipe) -> render.RenderOptions:
 
 def mask_options(recipe: Recipe) -> MaskOptions | None:
     """Return the options that say which text is trained, None if no spans are needed."""
-    if not recipe.mask and recipe.to not in ("segments", "tokens"):
+    view = views.VIEWS.get(recipe.to)
+    if not recipe.mask and not (view is not None and view.needs_spans):
         return None
     return MaskOptions(recipe.mask_stop_token, recipe.mask_reasoning, recipe.mask_last)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ...errors import UnknownName
+from ...views import VIEWS, is_rendered, own_view
 from ..conversion.kept_columns import kept_notes
 
 if TYPE_CHECKING:
@@ -15,30 +16,24 @@ if TYPE_CHECKING:
     from ...render.template.chat_template import ChatTemplate
     from ..conversion.job import Job
 
-ONE_SIDED = frozenset({"text", "messages", "prompt", "prompt-completion", "segments", "tokens"})
-"""The views that take one conversation of a row."""
-COMPLETE = frozenset({"text", "segments"})
-"""The types of data sets whose rows are text that a template does not change."""
 SHOWN = 70
 """Maximum length of the template text that a note quotes."""
-BESIDE = {"preference": "rejected", "unpaired-preference": "label", "stepwise": "labels"}
-"""What the rows of a data set type hold beside one conversation."""
 
 
 def job_notes(job: Job, detection: Detection) -> Iterator[str]:
     """Yield notes on how rows are read and what is written."""
     yield from kept_notes(job, detection)
     yield from detection.left
-    if job.template is not None and detection.type in COMPLETE:
+    own = own_view(detection.type)
+    if job.template is not None and is_rendered(detection.type):
         yield f"the rows are text that is complete as it is: the template `{job.template.name}` changes nothing in them"
-    beside = BESIDE.get(detection.type)
-    if beside is not None and job.view in ONE_SIDED:
-        yield f"the rows are of type {detection.type}, and `--to {job.view}` leaves out their `{beside}`"
+    if own is not None and own.beside and job.view and not VIEWS[job.view].beside:
+        yield f"the rows are of type {detection.type}, and `--to {job.view}` leaves out their `{own.beside}`"
 
 
 def system_notes(jobs: Iterable[tuple[Job, Detection]]) -> Iterator[str]:
     """Yield a note on the system message that the template adds to rows that have none."""
-    asked = [job for job, detection in jobs if detection.type not in COMPLETE and "system" not in job.transforms]
+    asked = [job for job, detection in jobs if not is_rendered(detection.type) and "system" not in job.transforms]
     if asked and (said := default_system(asked[0])):
         yield f"rows without a system message get one of the template's own, `{said}`: --system TEXT gives another"
 

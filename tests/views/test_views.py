@@ -9,10 +9,13 @@ import pyarrow as pa
 import pytest
 
 import chatfmt
-from chatfmt import ChatTemplate, views
+from chatfmt import ChatTemplate
 from chatfmt.errors import RowError, UnknownName, UsageError
 from chatfmt.json_columns import decode_conversations, encode_conversations
 from chatfmt.recipe import Recipe
+from chatfmt.views import VIEWS, choose
+from chatfmt.views.batch import RenderableBatch
+from chatfmt.views.split import prompt_completion
 
 U, A, S = ({"role": role, "content": f"{role} says"} for role in ("user", "assistant", "system"))
 A2 = {"role": "assistant", "content": "another"}
@@ -94,13 +97,15 @@ def test_what_has_no_answer_cannot_be_cut(tmp_path):
 def test_parts_of_a_batch_are_parts_of_its_views():
     rows = [[S, U, A], [U, A2], [U, A, U, A]]
     batch = pa.RecordBatch.from_pydict({"row": pa.array([0, 1, 2]), "messages": encode_conversations(rows)})
-    whole = views.prompt_completion(views.Rows(batch, None))
+    whole = prompt_completion(RenderableBatch(batch, None))
     for start in range(3):
-        part = views.prompt_completion(views.Rows(batch.slice(start), None))
+        part = prompt_completion(RenderableBatch(batch.slice(start), None))
         for name in ("prompt", "completion"):
             assert decode_conversations(part[name]) == decode_conversations(whole[name])[start:]
 
 
-def test_every_view_is_documented_and_reachable():
-    assert len(views.VIEWS) >= 8 and all(view.__doc__ for view in views.VIEWS.values())
-    assert set(views.OWN_VIEW.values()) <= set(views.VIEWS)
+def test_every_type_has_one_view_at_most():
+    types = [view.own_type for view in VIEWS.values() if view.own_type]
+    assert len(types) == len(set(types)) == 7 and all(view.summary for view in VIEWS.values())
+    chosen = [choose("auto", "language-modeling", rendered=rendered) for rendered in (True, False)]
+    assert chosen == ["text", "messages"]

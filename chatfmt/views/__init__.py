@@ -1,0 +1,93 @@
+"""Views: the shapes of training data that `--to` writes, one entry each in VIEWS.
+
+The data set types and their columns are TRL's (docs, "Dataset formats and types"): language modelling `text` or
+`messages`, `prompt`, `prompt` + `completion`, `prompt` + `chosen` + `rejected`, `prompt` + `completion` + `label`,
+stepwise `prompt` + `completions` + `labels`; `segments` are those of axolotl's template-free format.
+
+No view drops a turn unless the user asked for it by name (`rejected` of a preference, with `--to text`). The functions
+are imported on first use, so that help can list the views without importing Arrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from ..errors import UnknownName
+from ..lazy import on_call
+
+if TYPE_CHECKING:
+    from .batch import Fields, RenderableBatch
+
+
+class View(Struct, frozen=True):
+    """One entry of VIEWS: the function that makes the columns, and what the rest of chatfmt must know about them."""
+
+    fields: Callable[[RenderableBatch], Fields]
+    summary: str
+    own_type: str = ""
+    """The data set type that becomes this view with `--to auto`."""
+    beside: str = ""
+    """The column of that type beside its one conversation, which a view without such a column leaves out."""
+    is_rendered: bool = False
+    """Whether rows of that type are text already, which no template changes."""
+    takes_mask: bool = False
+    """Whether `--mask` adds the column `assistant_spans`."""
+    needs_spans: bool = False
+    """Whether the columns are made from the spans of trained text, also without `--mask`."""
+    is_tokenized: bool = False
+    """Whether token ids, labels and masks take the place of `text` and `assistant_spans`; needs a tokenizer."""
+
+
+VIEWS: dict[str, View] = {
+    "text": View(
+        on_call(__name__, ".whole:text"), "the rendered conversation", "text", is_rendered=True, takes_mask=True
+    ),
+    "messages": View(on_call(__name__, ".whole:messages"), "the conversation as a list of turns"),
+    "prompt-completion": View(
+        on_call(__name__, ".split:prompt_completion"), "the last answer and what comes before it", "prompt-completion"
+    ),
+    "prompt": View(on_call(__name__, ".split:prompt"), "the conversation before the last answer", "prompt-only"),
+    "preference": View(
+        on_call(__name__, ".split:preference"), "a prompt, a better and a worse answer", "preference", "rejected"
+    ),
+    "unpaired-preference": View(
+        on_call(__name__, ".split:unpaired_preference"), "a prompt, an answer, and whether it is good",
+        "unpaired-preference", "label",
+    ),
+    "segments": View(
+        on_call(__name__, ".whole:segments"), "the rendered conversation in pieces, each trained or not", "segments",
+        is_rendered=True, needs_spans=True,
+    ),
+    "stepwise": View(
+        on_call(__name__, ".split:stepwise"), "a prompt, the steps of an answer, and whether each is right", "stepwise",
+        "labels",
+    ),
+    "tokens": View(
+        on_call(__name__, ".whole:tokens"), "token ids, labels and masks", needs_spans=True, is_tokenized=True
+    ),
+}  # fmt: skip
+"""The views by name, in the order of the help."""
+
+
+def own_view(data_type: str) -> View | None:
+    """The view of a data set type; None for language modelling, whose view depends on the template."""
+    return next((view for view in VIEWS.values() if view.own_type == data_type), None)
+
+
+def is_rendered(data_type: str) -> bool:
+    """Return whether rows of a data set type are text already, which no template changes."""
+    view = own_view(data_type)
+    return view is not None and view.is_rendered
+
+
+def choose(to: str, data_type: str, *, rendered: bool) -> str:
+    """The name of the view that `--to` means for data of that type; raises UnknownName for an unknown view."""
+    if to == "auto":
+        own = [name for name, view in VIEWS.items() if view.own_type == data_type]
+        return own[0] if own else "text" if rendered else "messages"
+    if to not in VIEWS:
+        raise UnknownName.of("view", to, ["auto", *VIEWS])
+    return to

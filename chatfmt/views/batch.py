@@ -1,0 +1,90 @@
+"""The input of a view: a batch of conversations, and how to render it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..errors import UsageError
+from ..json_columns import decode_conversations, encode_conversations
+from ..rendering import ConversationBatch, Rendered, Renderer, RenderRequest
+from ..turn_columns import concat
+
+Fields = dict[str, pa.Array]
+"""The columns that a view makes, by name."""
+
+
+class AnswerFinder(Protocol):
+    """Find where message `first[row]` begins in the text of each conversation, in code points."""
+
+    def __call__(self, chats: ConversationBatch, first: Sequence[int]) -> list[int]: ...
+
+
+class RenderableBatch(Struct, frozen=True):
+    """A CONVERSATIONS batch and how to render it; `renderer` is None without a template."""
+
+    record_batch: pa.RecordBatch
+    renderer: Renderer | None
+    mask: bool = False
+    find_answer: AnswerFinder | None = None
+    """Finds where an answer begins in a rendered conversation that does not start with its rendered prompt."""
+
+    def __len__(self) -> int:
+        return len(self.record_batch)
+
+    def column(self, name: str) -> pa.Array | None:
+        """The column of that name; None if the data has no such column."""
+        index = self.record_batch.schema.get_field_index(name)
+        return None if index < 0 else self.record_batch.column(index)
+
+    def required(self, name: str) -> pa.Array:
+        """The column of that name; raises UsageError if the data has no such column."""
+        column = self.column(name)
+        if column is None:
+            raise UsageError(f"the data has no `{name}`", hint=f"--map {name}=COLUMN")
+        return column
+
+    def take(self, rows: pa.Array) -> RenderableBatch:
+        """Some of the rows, in that order."""
+        return replace(self, record_batch=self.record_batch.take(rows))
+
+    def render(self, messages: pa.ListArray, *, generation_prompt: bool | None = None, spans: bool = False) -> Rendered:
+        """Render `messages` with the rows' tools, documents and variables; raises UsageError without a template."""
+        if self.renderer is None:
+            raise UsageError("this view is text, and no template was given", hint="-t chatml")
+        return self.renderer(self.with_messages(messages), RenderRequest(generation_prompt, spans))
+
+    def with_messages(self, messages: pa.ListArray) -> ConversationBatch:
+        """The input of a template: `messages` with the rows' tools, documents and variables."""
+        return ConversationBatch(
+            messages, self.column("tools"), self.column("documents"), self.column("template_kwargs")
+        )
+
+
+def whole_conversations(batch: RenderableBatch) -> pa.ListArray:
+    """The conversation of each row: `messages`, else the prompt and its completion or chosen answer."""
+    for name in ("messages", "completion", "chosen", "prompt"):
+        column = batch.column(name)
+        if column is not None:
+            before = batch.column("prompt") if name in ("completion", "chosen") else None
+            return column if before is None else join(before, column)
+    return batch.required("messages")
+
+
+def join(first: pa.ListArray, second: pa.ListArray) -> pa.ListArray:
+    """The turns of `first`, then those of `second`, row by row; null where either is null."""
+    if first.type == second.type:
+        return concat(first, second, null="either")
+    pairs = zip(decode_conversations(first), decode_conversations(second), strict=True)
+    return encode_conversations([None if a is None or b is None else [*a, *b] for a, b in pairs])
+
+
+def template_inputs(batch: RenderableBatch) -> Fields:
+    """The columns `tools`, `documents` and `chat_template_kwargs`, which a trainer needs to render messages."""
+    names = {"tools": "tools", "documents": "documents", "template_kwargs": "chat_template_kwargs"}
+    found = {shown: batch.column(name) for name, shown in names.items()}
+    return {shown: column for shown, column in found.items() if column is not None}

@@ -1,0 +1,131 @@
+"""Views that split a conversation into prompt and answers: prompt, prompt-completion, preferences and stepwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import Location, RowError
+from ..json_columns import decode_conversations, encode_conversations
+from ..turn_columns import last_roles, lengths_of, offsets_of, pick_turns
+from .batch import Fields, RenderableBatch, template_inputs
+from .boundary import cut_texts, open_texts
+
+Turns = list[dict[str, Any]]
+
+
+def prompt_completion(batch: RenderableBatch) -> Fields:
+    """`prompt` and `completion`; rendered, prompt + completion == text of the whole conversation."""
+    before, after = prompt_and_completion(batch)
+    if batch.renderer is None:
+        return {"prompt": before, "completion": after, **template_inputs(batch)}
+    prompts, (completions,) = cut_texts(batch, before, [after])
+    return {"prompt": prompts, "completion": completions}
+
+
+def prompt_and_completion(batch: RenderableBatch) -> tuple[pa.ListArray, pa.ListArray]:
+    """The turns of prompt and completion: the data's own, or those before the last assistant turn and that turn."""
+    if batch.column("prompt") is not None:
+        name = "completion" if batch.column("completion") is not None else "chosen"
+        return batch.required("prompt"), batch.required(name)
+    return cut_last(batch.required("messages"))
+
+
+def cut_last(messages: pa.ListArray) -> tuple[pa.ListArray, pa.ListArray]:
+    """The turns before the last one, and the last one.
+
+    Raises RowError `view.completion` for a row that does not end with an assistant turn after another turn.
+    """
+    lengths = lengths_of(messages)
+    for row, (length, role) in enumerate(zip(lengths.tolist(), last_roles(messages), strict=True)):
+        if length < 2 or role != "assistant":
+            raise RowError(
+                "the conversation does not end with an answer to a prompt",
+                code="view.completion",
+                at=Location(row=row),
+                hint="--on-error skip leaves such rows out, --to text keeps them whole",
+            )
+    last = np.zeros(int(lengths.sum()), np.bool_)
+    last[offsets_of(lengths)[1:] - 1] = True
+    return pick_turns(messages, ~last), pick_turns(messages, last)
+
+
+def prompt(batch: RenderableBatch) -> Fields:
+    """`prompt`: the data's own, or the conversation before the last answer, for the model to continue."""
+    turns = batch.column("prompt")
+    if turns is None:
+        whole_turns = batch.required("messages")
+        answered = batch.column("completion") is None and set(last_roles(whole_turns)) == {"assistant"}
+        turns = cut_last(whole_turns)[0] if answered else whole_turns
+    if batch.renderer is None:
+        return {"prompt": turns, **template_inputs(batch)}
+    return {"prompt": pa.array(open_texts(batch, turns), pa.string())}
+
+
+def preference(batch: RenderableBatch) -> Fields:
+    """`prompt`, `chosen`, `rejected`; a prompt that both answers repeat is moved out of them."""
+    before, chosen, rejected = split_pairs(batch)
+    if batch.renderer is None:
+        return {"prompt": before, "chosen": chosen, "rejected": rejected, **template_inputs(batch)}
+    prompts, (good, bad) = cut_texts(batch, before, [chosen, rejected])
+    return {"prompt": prompts, "chosen": good, "rejected": bad}
+
+
+def split_pairs(batch: RenderableBatch) -> tuple[pa.ListArray, pa.ListArray, pa.ListArray]:
+    """Prompt, chosen and rejected turns; without a `prompt` column, the prompt is all that both answers start with."""
+    chosen, rejected = batch.required("chosen"), batch.required("rejected")
+    prompt = batch.column("prompt")
+    better, worse = decode_conversations(chosen), decode_conversations(rejected)
+    prompts = decode_conversations(prompt) if prompt is not None else [None] * len(better)
+    parts = [_split_pair(row, *turns) for row, turns in enumerate(zip(prompts, better, worse, strict=True))]
+    before, good, bad = zip(*parts, strict=True) if parts else ((), (), ())
+    return encode_conversations(before), encode_conversations(good), encode_conversations(bad)
+
+
+def _split_pair(row: int, prompt: Turns | None, chosen: Turns | None, rejected: Turns | None) -> tuple[Turns, ...]:
+    if chosen is None or rejected is None:
+        raise RowError("one side of the pair is missing", code="view.pair", at=Location(row=row))
+    if prompt is not None and not (_starts_with(chosen, prompt) and _starts_with(rejected, prompt)):
+        return prompt, chosen, rejected
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
+        shared += 1
+    return chosen[:shared], chosen[shared:], rejected[shared:]
+
+
+def _starts_with(turns: Turns, prompt: Turns) -> bool:
+    return len(turns) > len(prompt) and turns[: len(prompt)] == prompt
+
+
+def unpaired_preference(batch: RenderableBatch) -> Fields:
+    """`prompt`, `completion`, `label`: one row per answer; a pair becomes two rows, the chosen one first."""
+    if batch.column("label") is None and batch.column("chosen") is not None:
+        return _unpair(batch)
+    return {**prompt_completion(batch), "label": batch.required("label")}
+
+
+def _unpair(batch: RenderableBatch) -> Fields:
+    pairs = preference(batch)
+    twice = pa.array(np.repeat(np.arange(len(batch)), 2))
+    shared = {name: column.take(twice) for name, column in pairs.items() if name not in ("chosen", "rejected")}
+    answers = _alternate(pairs["chosen"], pairs["rejected"])
+    label = pa.array(np.tile([True, False], len(batch)))
+    return {"prompt": shared.pop("prompt"), "completion": answers, "label": label, **shared}
+
+
+def _alternate(first: pa.Array, second: pa.Array) -> pa.Array:
+    """The values of both columns in turn: first, second, first, second, …"""
+    if first.type == second.type:
+        both = pa.concat_arrays([first, second])
+    else:
+        both = encode_conversations(decode_conversations(first) + decode_conversations(second))
+    return both.take(pa.array(np.arange(len(both)).reshape(2, -1).T.ravel()))
+
+
+def stepwise(batch: RenderableBatch) -> Fields:
+    """`prompt`, `completions`, `labels`: process supervision, one label per step."""
+    turns = batch.required("prompt")
+    shown = turns if batch.renderer is None else pa.array(open_texts(batch, turns), pa.string())
+    return {"prompt": shown, "completions": batch.required("completions"), "labels": batch.required("labels")}

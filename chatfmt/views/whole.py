@@ -1,0 +1,47 @@
+"""Views of whole conversations: text, messages, segments and tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..json_columns import json_array
+from .batch import Fields, RenderableBatch, template_inputs, whole_conversations
+
+
+def text(batch: RenderableBatch) -> Fields:
+    """`text`: the rendered conversation; with `--mask` also `assistant_spans`, a list of [start, end)."""
+    if (ready := batch.column("text")) is not None and batch.column("messages") is None:
+        return {"text": ready}
+    rendered = batch.render(whole_conversations(batch), spans=batch.mask)
+    return {"text": rendered.text, **({"assistant_spans": rendered.spans} if batch.mask else {})}
+
+
+def tokens(batch: RenderableBatch) -> Fields:
+    """`text` with `assistant_spans`, from which a tokenizer makes `input_ids`, `labels` and `assistant_masks`."""
+    rendered = batch.render(whole_conversations(batch), spans=True)
+    assert rendered.spans is not None
+    return {"text": rendered.text, "assistant_spans": rendered.spans}
+
+
+def messages(batch: RenderableBatch) -> Fields:
+    """`messages`: the conversation, with `tools`, `documents` and `chat_template_kwargs` if the data has them."""
+    return {"messages": whole_conversations(batch), **template_inputs(batch)}
+
+
+def segments(batch: RenderableBatch) -> Fields:
+    """`segments`: the rendered text as a list of `{text, label}`, label true for text that is trained on."""
+    if (ready := batch.column("segments")) is not None:
+        return {"segments": ready}
+    rendered = batch.render(whole_conversations(batch), spans=True)
+    assert rendered.spans is not None
+    pairs = zip(rendered.text.to_pylist(), rendered.spans.to_pylist(), strict=True)
+    return {"segments": json_array([cut_segments(text, spans) for text, spans in pairs])}
+
+
+def cut_segments(text: str, spans: list[list[int]]) -> list[dict[str, Any]]:
+    """Cut text into `{text, label}`, label true inside `spans`; the joined texts are `text`."""
+    found, last = [], 0
+    for start, end in spans:
+        found += [{"text": text[last:start], "label": False}, {"text": text[start:end], "label": True}]
+        last = end
+    return [segment for segment in [*found, {"text": text[last:], "label": False}] if segment["text"]]
