@@ -94,17 +94,18 @@ def test_the_example_has_something_of_everything(first):
 
 TURKISH = next((name for name in ("tr_TR.UTF-8", "tr_TR.utf8", "tr_TR") if name in locale.locale_alias.values()), "C")
 RUNS: dict[str, tuple[list[str], dict[str, str]]] = {
-    "one worker": (["--workers", "1"], {}),
-    "two workers": (["--workers", "2"], {}),
-    "three workers, another hash seed": (["--workers", "3"], {"PYTHONHASHSEED": "1"}),
-    "a random hash seed": (["--workers", "2"], {"PYTHONHASHSEED": "random"}),
-    "another zone": (["--executor", "serial"], {"TZ": "Pacific/Auckland", "PYTHONHASHSEED": "random"}),
-    "a zone in workers": (["--workers", "2"], {"TZ": "America/St_Johns"}),
-    "a locale with UTF-8": (["--workers", "2"], {"LC_ALL": "C.UTF-8"}),
-    "a Turkish locale, if it is there": (["--workers", "2"], {"LC_ALL": TURKISH, "LANG": "tr_TR.UTF-8"}),
-    "the locale of POSIX": (["--workers", "2"], {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0"}),
-    "fewer threads": (["--workers", "2"], {"OMP_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"}),
-}
+    "one worker, a UTF-8 locale": (["--workers", "1"], {"LC_ALL": "C.UTF-8"}),
+    "two workers, another hash seed and zone": (["--workers", "2"], {"PYTHONHASHSEED": "1", "TZ": "America/St_Johns"}),
+    "three workers, a random hash seed, a Turkish locale if there is one": (
+        ["--workers", "3"], {"PYTHONHASHSEED": "random", "LC_ALL": TURKISH, "LANG": "tr_TR.UTF-8"},
+    ),
+    "serial, the POSIX locale, another zone, fewer threads": (
+        ["--executor", "serial"],
+        {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "TZ": "Pacific/Auckland", "OMP_NUM_THREADS": "1",
+         "ARROW_IO_THREADS": "1", "PYTHONHASHSEED": "random"},
+    ),
+}  # fmt: skip
+"""Variables that cannot interact share a run."""
 
 
 @pytest.mark.parametrize("name", RUNS)
