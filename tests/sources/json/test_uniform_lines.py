@@ -117,3 +117,32 @@ def test_random_damage() -> None:
 )
 def test_what_is_left_to_the_strict_parser(block: bytes) -> None:
     assert uniform_fields(block) is None
+
+
+FIRST = b'{"m":[{"a":"1","b":"2"}],"s":"3"}\n'
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        FIRST + b'{"m":[{"b":"2","a":"1"}],"s":"3"}\n',
+        FIRST + b'{"s":"3","m":[{"a":"1","b":"2"}]}\n',
+        FIRST + b'{"m":[{"a":"1"}],"s":"3"}\n',
+        FIRST + b'{"m":[{"a":"1","b":null}],"s":"3"}\n',
+        FIRST + b'{"m":null,"s":"3"}\n',
+        FIRST + b'{"m":[{"a":"1","b":"2"}],"s":"3","s":"3"}\n',
+        FIRST + b'{"m":[{"a":"1","b":"2"}],"s":"\xff"}\n',
+        FIRST + b'{"m":[{"a":"1","b":"2"}],"s":"\\ud800"}\n',
+        FIRST + b'{"m":[{"a":"1","b":"2"}],"s":3}\n',
+        FIRST + FIRST.rstrip() + FIRST + b"\n",
+        FIRST + b'{"m":[{"a":"1","b":"2"},\n{"a":"1","b":"2"}],"s":"3"}{"m":[],"s":""}\n',
+        FIRST + b"\n",
+        b'{"a\\\\":"a\\\\":","b":"x"}\n' + b'{"b":"x","a\\\\":"\\"a\\":"}\n',
+    ],
+)
+def test_what_pyarrow_alone_would_take_for_the_same_is_left_to_the_strict_parser(block: bytes) -> None:
+    assert uniform_fields(block) is None
+
+
+def test_lists_without_turns_and_names_on_both_levels_are_accepted() -> None:
+    assert check(b'{"a":[{"b":"1","a":"2"}],"b":"3"}\n{"a":[],"b":"\\"a\\":"}\n{"a":[{"b":"","a":"{"}],"b":"}"}\n')
