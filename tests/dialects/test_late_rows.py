@@ -47,12 +47,12 @@ def test_a_part_that_comes_late_is_read(name: str) -> None:
 
 
 WATCHED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "an answer to prompts": ({"prompt": "p"}, {"completion": "c"}, "column `completion` is filled here for the first "
-                             "time, and could be the completion"),
-    "a second system": (QA, {"system_prompt": "s"}, "column `system_prompt` is filled here for the first time, and "
+    "an answer to prompts": ({"prompt": "p"}, {"completion": "c"}, "column `completion` is empty in the sample but not "
+                             "here, and could be the completion"),
+    "a second system": (QA, {"system_prompt": "s"}, "column `system_prompt` is empty in the sample but not here, and "
                         "could be the system"),
-    "documents": ({"messages": TALK}, {"documents": [{"text": "d"}]}, "column `documents` is filled here for the first "
-                  "time, and could be the documents"),
+    "documents": ({"messages": TALK}, {"documents": [{"text": "d"}]}, "column `documents` is empty in the sample but "
+                  "not here, and could be the documents"),
 }  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_a_part_that_comes_too_late_is_an_error(name: str) -> None:
     with pytest.raises(DialectError) as caught:
         DIALECTS[found.dialect].convert(to_batch(rows, start=5000), found.columns)
     assert (caught.value.code, caught.value.at, caught.value.message) == ("col.late", Location(row=2), message)
-    assert caught.value.hint == "--dialect-option late=ignore leaves it out"
+    assert caught.value.hint == "--dialect-option late=ignore drops it"
     left = detect([to_batch([first])], Columns(options={"late": "ignore"}))
     assert DIALECTS[left.dialect].convert(to_batch(rows), left.columns).num_rows == 3
 

@@ -17,7 +17,7 @@ GOOD = {"messages": [{"role": "user", "content": "a"}]}
 BAD: dict[str, tuple[str, list[dict[str, Any]], str, Location, str]] = {
     "unknown role": (
         "messages", [GOOD, {"messages": [GOOD["messages"][0], {"role": "robot", "content": "b"}]}],
-        "msg.role", Location(row=1, message=1), 'role "robot" is not known',
+        "msg.role", Location(row=1, message=1), 'unknown role `robot`',
     ),
     "no role": (
         "messages", [GOOD, {"messages": []}, {"messages": [{"role": None, "content": "b"}]}],
@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
     ),
     "an input that does not open": (
         "sharegpt", {"conversations": [{"from": "human", "value": "a"}, {"from": "input", "value": "b"}]},
-        "msg.role", 'role "input" is not known',
+        "msg.role", 'unknown role `input`',
     ),
 }  # fmt: skip
 

@@ -68,7 +68,7 @@ def test_an_error_of_a_row_is_the_same(tmp_path: Path) -> None:
             chatfmt.convert(recipe, tmp_path / executor, executor=executor, workers=2)
         said.append((str(caught.value), caught.value.hint, caught.value.exit_code))
     assert said[0] == said[1]
-    assert said[0] == (f'{data} row 1: role "robot" is not known (message 0)', "map it with --role robot=assistant", 4)
+    assert said[0] == (f'{data} row 1: unknown role `robot` (message 0)', "map it with --role robot=assistant", 4)
 
 
 def test_a_task_that_kills_its_worker_is_named(tmp_path: Path) -> None:

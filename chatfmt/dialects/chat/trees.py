@@ -17,7 +17,7 @@ from ...errors import DialectError, located
 from ...field_path import value_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, describe, records_of
-from ..kit.output import Row, convert_rows, to_batch
+from ..kit.output import OutputRow, convert_rows, to_batch
 from ..kit.roles import to_role
 
 Node = Mapping[str, Any]
@@ -36,7 +36,7 @@ def oasst_trees(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     return convert_rows(batch, columns, _tree)
 
 
-def _tree(record: SourceRow, columns: Columns) -> Sequence[Row]:
+def _tree(record: SourceRow, columns: Columns) -> Sequence[OutputRow]:
     path = columns.path("tree") or "prompt"
     root = value_at(record, path)
     if not isinstance(root, Mapping):
@@ -44,7 +44,7 @@ def _tree(record: SourceRow, columns: Columns) -> Sequence[Row]:
     return _conversations(root, columns)
 
 
-def _conversations(root: Node, columns: Columns) -> list[Row]:
+def _conversations(root: Node, columns: Columns) -> list[OutputRow]:
     if not _stands(root):
         return []
     mode = columns.option("paths", "best", "best", "all", "pairs")
@@ -82,7 +82,7 @@ def _paths(node: Node, before: tuple[Node, ...]) -> Iterator[tuple[Node, ...]]:
             yield path
 
 
-def _pair(path: Sequence[Node], columns: Columns) -> Iterator[Row]:
+def _pair(path: Sequence[Node], columns: Columns) -> Iterator[OutputRow]:
     for place in range(len(path) - 1, -1, -1):
         ranked = [reply for reply in _replies(path[place]) if reply.get("rank") is not None]
         if len(ranked) > 1:

@@ -1,4 +1,4 @@
-"""Other readings of rows whose dialect is found: what else they could be, and what in them stays text."""
+"""Other ways to read rows whose dialect is known: further dialects, and text that could be parsed."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from ...field_path import value_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow
 
-FEW = 50
-"""Rows that are enough to name other readings."""
+_ROWS = 50
+"""How many rows are read with other dialects."""
 _MARK = "<extra_id_1>"
 _MARKED = (
     r"--map transcript='\n<extra_id_1>User\n{{{{ {prompt} }}}}\n<extra_id_1>Assistant\n{{{{ {completion} }}}}' "
     r"--marker '\n<extra_id_1>User\n=user' --marker '\n<extra_id_1>Assistant\n=assistant'"
 )
-"""How turns are read that HelpSteer2 joins to one prompt; see its data card (nvidia/HelpSteer2)."""
+"""Flags that split the turns which HelpSteer2 joins into one prompt; see its dataset card (nvidia/HelpSteer2)."""
 
 
-def others(
+def other_dialects(
     registry: Mapping[str, Dialect], dialect: str, columns: Columns, records: Sequence[SourceRow]
 ) -> dict[str, str]:
-    """Other dialects that read at least half of the first rows, with the reason why they were not taken."""
-    records, plain, order = records[:FEW], replace(columns, fields={}), list(registry)
+    """Return other dialects that read at least half of the first rows, with the reason why they were not chosen."""
+    records, plain, order = records[:_ROWS], replace(columns, fields={}), list(registry)
     found: dict[str, str] = {}
     for name, other in registry.items():
         same = other.convert is registry[dialect].convert and not other.opt_in
         if name in (dialect, "mixed") or same or other.parses_text:
             continue
         if 2 * sum(_fits(other, record, plain) for record in records) >= len(records):
-            later = "less specific" if order.index(name) > order.index(dialect) else "not with this mapping"
-            found[name] = f"{other.summary}; {'only by name' if other.opt_in else later}: --dialect {name}"
+            rank = "less specific" if order.index(name) > order.index(dialect) else "does not use this mapping"
+            found[name] = f"{other.summary}; {'only by name' if other.opt_in else rank}: --dialect {name}"
     return found
 
 
 def left_as_text(
     registry: Mapping[str, Dialect], dialect: str, columns: Columns, records: Sequence[SourceRow]
 ) -> tuple[str, ...]:
-    """What stays text in these rows though it could be read, each with what to type for that."""
+    """Return notes on text in these rows that could be parsed, with the flags for it."""
     plain = replace(columns, fields={})
-    told = [
+    notes = [
         f"{other.summary}: left as text, --dialect {name} parses it"
         for name, other in registry.items()
         if other.parses_text
         and dialect in other.covers
-        and any(_fits(other, record, plain) for record in records[:FEW])
+        and any(_fits(other, record, plain) for record in records[:_ROWS])
     ]
     prompt, completion = columns.path("prompt"), columns.path("completion")
     if prompt and completion and any(_MARK in str(value_at(record, prompt)) for record in records):
         flags = _MARKED.format(prompt=prompt, completion=completion)
-        told.append(f"turns marked with `{_MARK}` in `{prompt}`: left as one text, split it with {flags}")
-    return tuple(told)
+        notes.append(f"turns marked with `{_MARK}` in `{prompt}`: left as one text, split it with {flags}")
+    return tuple(notes)
 
 
 def _fits(dialect: Dialect, record: SourceRow, columns: Columns) -> bool:

@@ -1,4 +1,4 @@
-"""Which dialect a data set speaks, found by looking at its rows, or why that cannot be said."""
+"""Detect the dialect of a dataset from a sample of its rows, or explain why it cannot be detected."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from ...field_path import top_level
 from ..dialect import Dialect
 from ..instruction.prompt_completion import COMPLETIONS, CONTEXTS
 from ..kit.columns import SIDE_PARTS, SYSTEM, TEMPLATE_KWARGS, TOOLS, Columns, SourceRow, records_of
-from .alternatives import left_as_text, others
+from .alternatives import left_as_text, other_dialects
 from .no_dialect import no_dialect, rows_differ, types_differ
 from .record_reader import Reading, RecordReader
 
 
 class Detection(Struct, frozen=True):
-    """The dialect of a data set, the complete columns for its `convert`, and what else was seen.
+    """The dialect of a dataset, the complete columns for its `convert`, and how the decision was made.
 
-    `others` are other readings that were possible, each with the reason why it was not taken. `type` is one of
-    `language-modeling`, `prompt-only`, `prompt-completion`, `preference`, `unpaired-preference`, `segments`,
-    `stepwise`, `text`.
+    `others` maps other dialects that fit to the reason why they were not chosen. `type` is one of `language-modeling`,
+    `prompt-only`, `prompt-completion`, `preference`, `unpaired-preference`, `segments`, `stepwise`, `text`.
     """
 
     dialect: str
@@ -39,7 +38,7 @@ class Detection(Struct, frozen=True):
     type: str = "language-modeling"
     whole_file: bool = False
     left: tuple[str, ...] = ()
-    """What stays text though it could be read, each with what to type for that."""
+    """Notes on text that could be parsed, with the flags for it."""
 
 
 def detect_dialect(
@@ -49,10 +48,10 @@ def detect_dialect(
     name: str = "auto",
     shown: Mapping[str, str] | None = None,
 ) -> Detection:
-    """The dialect of the rows in `batches`, or how the dialect `name` reads them; `shown` are words for columns.
+    """Detect the dialect of the rows in `batches`, or find out how the dialect `name` reads them.
 
-    Raises NoDialect if none fits or two do, UnknownName for a name that is not in the registry, or a kept column that
-    no row has.
+    `shown` maps columns to the words for them in the reason. Raises NoDialect if no dialect fits or the choice is
+    ambiguous, UnknownName for a name that is not in the registry or a kept column that no row has.
     """
     if name != "auto" and name not in registry:
         raise UnknownName.of("dialect", name, [*registry, "auto"])
@@ -76,7 +75,7 @@ def detect_dialect(
 
 
 def types_of(registry: Mapping[str, Dialect], found: Sequence[Reading], columns: Columns) -> Counter[str]:
-    """How many rows are of each type of data set; a prompt with its completion is a conversation."""
+    """Count the rows of each dataset type; a prompt with its completion counts as a conversation."""
     types = (type_of(registry[name], name, columns.adding(parts)) for name, parts in found)
     return Counter("language-modeling" if type == "prompt-completion" else type for type in types)
 
@@ -88,13 +87,13 @@ def _check_kept(columns: Columns, names: Sequence[str]) -> None:
 
 
 def detectable(registry: Mapping[str, Dialect], columns: Columns) -> dict[str, Dialect]:
-    """The dialects that `auto` may choose: those that read every part which is mapped."""
-    asked = columns.parts() - SIDE_PARTS
-    return {name: dialect for name, dialect in registry.items() if not dialect.opt_in and asked <= dialect.parts}
+    """Return the dialects that `auto` may choose: those that read every mapped part."""
+    mapped = columns.parts() - SIDE_PARTS
+    return {name: dialect for name, dialect in registry.items() if not dialect.opt_in and mapped <= dialect.parts}
 
 
 def drop_bare_results(readings: Sequence[Reading | None]) -> list[Reading | None]:
-    """The readings without rows whose worked `solution` is missing, so that only its result, `answer`, is there."""
+    """Set readings to None whose completion is a bare result (`answer`), where other rows have a `solution`."""
     solved = {
         parts.get("prompt") for _, parts in filter(None, readings) if parts.get("completion", "").lower() == "solution"
     }
@@ -106,7 +105,7 @@ def drop_bare_results(readings: Sequence[Reading | None]) -> list[Reading | None
 
 
 def choose_dialect(found: Sequence[Reading], candidates: Mapping[str, Dialect]) -> tuple[str, dict[str, str]]:
-    """The one dialect and the joint parts of all readings, or `mixed`."""
+    """Return the dialect that reads all rows and the parts of all readings, or `mixed`."""
     names = dict.fromkeys(name for name, _ in found)
     for name in names:
         if (
@@ -118,7 +117,7 @@ def choose_dialect(found: Sequence[Reading], candidates: Mapping[str, Dialect]) 
 
 
 def join_parts(all_parts: Iterable[Mapping[str, str]]) -> dict[str, str] | None:
-    """All parts together, None if two rows have one part in different columns."""
+    """Merge the parts of all rows; None if two rows have the same part in different columns."""
     out: dict[str, str] = {}
     for parts in all_parts:
         for part, path in parts.items():
@@ -153,7 +152,7 @@ def _detection(
         reason=_reason(registry, dialect, columns, readings, shown),
         used=used,
         unused=tuple(name for name in names if name not in used and name not in kept),
-        others={} if dialect == "mixed" else others(registry, dialect, columns, records),
+        others={} if dialect == "mixed" else other_dialects(registry, dialect, columns, records),
         left=left_as_text(registry, dialect, columns, records),
         type=type,
         whole_file=dialect != "mixed" and registry[dialect].whole_file,
@@ -164,15 +163,15 @@ LATE: dict[str, Sequence[str]] = {
     "system": SYSTEM, "tools": TOOLS, "template_kwargs": TEMPLATE_KWARGS, "context": CONTEXTS, "history": ("history",),
     "documents": ("documents",), "completion": COMPLETIONS,
 }  # fmt: skip
-"""Names of the columns that only some rows may fill, by the part they play."""
+"""Names of columns that only some rows may fill, by part."""
 _WATCHED = ("documents", "completion")
-"""Parts that a later row cannot bring in: other rows, or columns of another sense, would be read wrongly."""
+"""Parts that are not read from later rows, because the column may mean something else; such rows are errors."""
 
 
 def _with_late(
     dialect: Dialect, columns: Columns, used: Sequence[str], names: Sequence[str], records: Sequence[SourceRow]
 ) -> Columns:
-    """The columns with those that no record which fits fills and another row may: read, or watched for what is lost."""
+    """Add the columns that are empty in the sample but may be filled later: to read, or to watch so nothing is lost."""
     if dialect.type in ("text", "segments") or columns.option("late", "read", "read", "ignore") == "ignore":
         return columns
     filled = {name for record in records for name, value in record.items() if value not in _NOTHING}
@@ -187,7 +186,7 @@ def _with_late(
 
 
 def _open_parts(dialect: Dialect, columns: Columns) -> list[str]:
-    """The parts that the dialect reads and no row has, as far as they may be missing."""
+    """Return the optional parts that the dialect reads and no sampled row has."""
     optional = SIDE_PARTS | (dialect.parts & {"context", "history"})
     optional |= {"completion"} if dialect.type == "prompt-only" else frozenset()
     return [part for part in LATE if part in optional and columns.path(part) is None]
@@ -221,7 +220,7 @@ def _reason(
 
 
 def type_of(dialect: Dialect, name: str, columns: Columns) -> str:
-    """The type of data set that a dialect of this name makes of these columns."""
+    """Return the dataset type that a dialect makes of these columns."""
     kind = dialect.type
     if columns.path("chosen") is not None or columns.options.get("paths") == "pairs":
         return "preference"
@@ -234,9 +233,9 @@ def type_of(dialect: Dialect, name: str, columns: Columns) -> str:
 
 
 def used_columns(detection: Detection) -> tuple[str, ...]:
-    """The source columns that `convert` must get where there are any: those of the parts, kept ones, late ones.
+    """Return the source columns that `convert` needs: those of parts, kept ones, late ones.
 
-    An empty tuple means all columns: the rows speak different dialects, or all are kept.
+    An empty tuple means all columns: the rows are in different dialects, or all columns are kept.
     """
     columns = detection.columns
     if columns.keep == "all" or detection.dialect == "mixed":

@@ -1,4 +1,4 @@
-"""Files whose rows speak different dialects: each row is read by the one that fits it, and the order is kept."""
+"""The dialect `mixed`: rows in different dialects, each converted by the one that fits it, in the same order."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ from ..kit.output import encode_rows
 from .detect import detectable
 from .record_reader import Reading, RecordReader
 
-Parts = tuple[tuple[str, str], ...]
-
 
 def mixed(registry: Mapping[str, Dialect]) -> Dialect:
-    """The dialect that reads each row by the first of `registry` that fits it; errors name the row of the batch."""
+    """Return the dialect that converts each row with the first of `registry` that fits it."""
     parts = frozenset[str]().union(*(dialect.parts for dialect in registry.values()))
     return Dialect(
-        partial(by_fit, registry),
-        partial(_any, registry),
+        partial(_convert, registry),
+        partial(_find_parts, registry),
         "rows in different dialects",
         rank=600,
         parts=parts,
@@ -33,12 +31,12 @@ def mixed(registry: Mapping[str, Dialect]) -> Dialect:
     )
 
 
-def by_fit(registry: Mapping[str, Dialect], batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """Each row as the dialect that fits it makes it; raises DialectError `col.missing` where none does."""
+def _convert(registry: Mapping[str, Dialect], batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Convert each row with the dialect that fits it; raises DialectError `col.missing` if none does."""
     reader = RecordReader(detectable(registry, columns), columns)
-    groups: dict[tuple[str, Parts], list[int]] = {}
+    groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[int]] = {}
     for row, record in enumerate(records_of(batch)):
-        name, found_parts = _reading(reader, record, row)
+        name, found_parts = _read_row(reader, record, row)
         groups.setdefault((name, tuple(sorted(found_parts.items()))), []).append(row)
     if len(groups) == 1:
         (name, parts), rows = next(iter(groups.items()))
@@ -51,11 +49,11 @@ def by_fit(registry: Mapping[str, Dialect], batch: pa.RecordBatch, columns: Colu
         numbers = dict(zip(batch.column(schema.ROW).take(pa.array(rows)).to_pylist(), rows, strict=True))
         for record in _records(converted):
             found.setdefault(numbers[record["row"]], []).append(record)
-    return _together([record for row in sorted(found) for record in found[row]])
+    return _to_batch([record for row in sorted(found) for record in found[row]])
 
 
 def _rows_of(batch: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:
-    """Some rows of a batch; columns that are JSON because of other rows are text or turns again."""
+    """Return some rows of a batch; columns that are JSON because of other rows become text or turns again."""
     some = batch.take(pa.array(rows))
     fields = {
         name: json_columns.encode_values(json_columns.decode_values(values))
@@ -67,16 +65,16 @@ def _rows_of(batch: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:
 
 
 def _as_type(batch: pa.RecordBatch, wanted: str, row: int) -> pa.RecordBatch:
-    """The conversations as data of the type `wanted` (of any, where it is empty), a prompt and its completion joined.
+    """Return the conversations as the dataset type `wanted` (any, if empty), prompt and completion joined.
 
-    Raises DialectError `row.type` for rows of another type, of which `row` is the first.
+    Raises DialectError `row.type` for rows of another type; `row` is the first of them.
     """
     names = set(batch.schema.names)
     found = next((type for name, type in TYPES.items() if name in names), "language-modeling")
     if wanted and found != wanted and len(batch):
         raise DialectError(
             f"the row is {found} data, the others are {wanted} data",
-            hint="--on-error skip leaves such rows out",
+            hint="--on-error skip drops such rows",
             at=Location(row=row),
             code="row.type",
         )
@@ -91,14 +89,14 @@ TYPES = {
     "chosen": "preference", "label": "unpaired-preference", "completions": "stepwise", "segments": "segments",
     "messages": "language-modeling", "completion": "language-modeling", "prompt": "prompt-only", "text": "text",
 }  # fmt: skip
-"""The type of a batch by the first of these columns that it has."""
+"""The dataset type of a batch, by the first of these columns that it has."""
 
 
-def _any(registry: Mapping[str, Dialect], record: SourceRow, columns: Columns) -> Mapping[str, str] | None:
+def _find_parts(registry: Mapping[str, Dialect], record: SourceRow, columns: Columns) -> Mapping[str, str] | None:
     return None if RecordReader(detectable(registry, columns), columns)(record) is None else {}
 
 
-def _reading(reader: RecordReader, record: SourceRow, row: int) -> Reading:
+def _read_row(reader: RecordReader, record: SourceRow, row: int) -> Reading:
     try:
         found = reader(record)
     except NoDialect as error:
@@ -106,7 +104,7 @@ def _reading(reader: RecordReader, record: SourceRow, row: int) -> Reading:
     if found is None:
         raise DialectError(
             "no dialect fits the row",
-            hint="map its columns with --map, or leave it out with --on-error skip",
+            hint="map its columns with --map, or drop it with --on-error skip",
             at=Location(row=row),
             code="col.missing",
         )
@@ -117,8 +115,8 @@ def _records(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     return json_columns.decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
 
 
-def _together(records: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
-    """One CONVERSATIONS batch of records that have different columns."""
+def _to_batch(records: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
+    """Return one CONVERSATIONS batch of conversations with different columns."""
     kept = list(dict.fromkeys(name for record in records for name in record if name not in schema.CONVERSATIONS))
     fields = {"row": pa.array([record["row"] for record in records], pa.int64()), **encode_rows(records)}
     fields |= json_columns.encode_objects(

@@ -1,4 +1,4 @@
-"""The words for data that no dialect fits: what there is, and what to type."""
+"""Errors for rows that no dialect fits, with a hint of what to type."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from ..kit.literals import read_literal
 from ..preference.chosen_rejected import CHOSEN, REJECTED
 
 _MARKER_ROWS = 50
-_MARK = re.compile(r"^(?:#{1,4} ?)?[A-Z][A-Za-z]{0,15}:", re.MULTILINE)
+"""How many rows are searched for speaker markers."""
+_MARKER = re.compile(r"^(?:#{1,4} ?)?[A-Z][A-Za-z]{0,15}:", re.MULTILINE)
 _USERS = frozenset({"human", "user", "question", "q", "prompter", "customer", "patient", "student", "instruction"})
 _SYSTEMS = frozenset({"system", "context"})
 
 
 def no_dialect(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, name: str, fit: int) -> NoDialect:
-    """The error for rows that the dialect `name`, or none at all, fits: names the columns, hints at the `--map`."""
+    """Return the error for rows that the dialect `name` (or none, for `auto`) does not fit: it names the columns."""
     if not records:
         return NoDialect("no rows to detect a dialect from", hint="check --split and --data-files")
     listed = ", ".join(f"`{column}`" for column in names) or "none"
@@ -37,18 +38,18 @@ def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) 
 
 
 def _pair_hint(names: Sequence[str], columns: Columns) -> str | None:
-    """The hint where two answers are there, and which text is the prompt is not clear."""
+    """Hint for two answers without a column that is clearly the prompt."""
     lower = {name.lower() for name in names}
     if not (lower & set(CHOSEN) and lower & set(REJECTED)):
         return None
     return (
         "map the prompt of both answers with --map prompt=COLUMN; "
-        "or --dialect-option prompt=shared where both begin with it"
+        "or --dialect-option prompt=shared if both begin with it"
     )
 
 
 def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> str | None:
-    """The hint where turns lie deeper in the record, have keys of other names, or are the records themselves."""
+    """Hint for turns that are nested in the row, have keys of other names, or are the rows themselves."""
     record = records[0]
     if find_turn_keys(records[:2], columns) and set(names) <= {*ROLE_KEYS, *CONTENT_KEYS, "name", "tool_calls"}:
         return "each row is one turn: put the turns of a conversation on one line, as a list or as `messages`"
@@ -57,20 +58,20 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
         return _nested_hint(nested)
     listed = next((name for name in names if _are_records(record.get(name))), None)
     if listed:
-        lies = f"--field {shell_quoted(listed)}" if len(records) == 1 else f"--explode {shell_quoted(listed)}"
-        return f"the records could be those in `{listed}`: {lies}"
+        flag = f"--field {shell_quoted(listed)}" if len(records) == 1 else f"--explode {shell_quoted(listed)}"
+        return f"the rows could be in `{listed}`: {flag}"
     objects = next((name for name in names if _objects(record.get(name))), None)
     if objects and not any(name.lower() in PROMPTS for name in names):
         keys = ", ".join(f"`{key}`" for key in record[objects][0])
         return (
             f"`{objects}` holds objects with the keys {keys}: name them with --map messages={shell_quoted(objects)} "
-            "--map messages.role=KEY --map messages.content=KEY, or give roles in turn with --roles user,assistant"
+            "--map messages.role=KEY --map messages.content=KEY, or set alternating roles with --roles user,assistant"
         )
     return None
 
 
 def _empty_hint(names: Sequence[str], records: Sequence[SourceRow]) -> str | None:
-    """The hint where the column of conversations is there, and all of them are empty."""
+    """Hint for a column of conversations that are all empty."""
     columns = [name for name in names if name.lower() in MESSAGES]
     if not columns or any(record.get(name) for name in columns for record in records):
         return None
@@ -78,24 +79,24 @@ def _empty_hint(names: Sequence[str], records: Sequence[SourceRow]) -> str | Non
 
 
 def _texts_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> str:
-    """The hint where a question and an answer may lie in columns of their own."""
+    """Hint for a question and an answer in separate columns."""
     texts = [name for name in names if any(isinstance(record.get(name), str) for record in records)]
-    prompt = _named(texts, PROMPTS) or columns.path("prompt")
-    completion = _named(texts, COMPLETIONS) or columns.path("completion")
+    prompt = _first_of(texts, PROMPTS) or columns.path("prompt")
+    completion = _first_of(texts, COMPLETIONS) or columns.path("completion")
     values = [name for name in names if name not in texts and name.lower() in COMPLETIONS]
     if prompt and values:
         build = f"--map prompt={shell_quoted(prompt)} --map completion='{{{{ {values[0]} }}}}'"
-        return f"`{values[0]}` is not text; to make it text: {build}"
+        return f"`{values[0]}` is not text; convert it with {build}"
     if prompt and not completion:
         only = f"--map prompt={shell_quoted(prompt)} --dialect prompt-only"
-        return f"map the answer: {_pair(prompt, _rest(texts, prompt))}; or only prompts: {only}"
+        return f"map the answer: {_map_pair(prompt, _other_text(texts, prompt))}; or only prompts: {only}"
     if completion and not prompt:
-        return f"map the question: {_pair(_rest(texts, completion), completion)}; {_plain(completion)}"
-    return _blind(texts, records)
+        return f"map the question: {_map_pair(_other_text(texts, completion), completion)}; {_map_text(completion)}"
+    return _unnamed_hint(texts, records)
 
 
 def _nested_hint(found: Sequence[tuple[str, str | None]]) -> str:
-    """The hint for turns at paths: a whole conversation, or a prompt and the answer of an assistant elsewhere."""
+    """Hint for nested turns: a whole conversation, or a prompt with the assistant's answer elsewhere."""
     path, last = found[0]
     answer = next((other for other, role in found[1:] if role == "assistant"), None)
     if last != "assistant" and answer is not None:
@@ -107,7 +108,7 @@ def _nested_hint(found: Sequence[tuple[str, str | None]]) -> str:
 
 
 def _are_records(value: Any) -> bool:
-    """Whether a value is a list of objects that look like rows: their keys are names of columns, not those of turns."""
+    """Return whether a value is a list of objects whose keys are names of columns, not keys of turns."""
     if not _objects(value):
         return False
     keys = {key.lower() for key in value[0]}
@@ -118,36 +119,37 @@ def _objects(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
 
 
-def _blind(texts: Sequence[str], records: Sequence[SourceRow]) -> str:
-    """The hint where no name of a column says anything."""
+def _unnamed_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str:
+    """Hint for columns whose names say nothing."""
     if len(texts) == 1:
-        return f"map a column of turns with --map messages=COLUMN; {_plain(texts[0])}"
+        return f"map a column of turns with --map messages=COLUMN; {_map_text(texts[0])}"
     if texts:
         longest = max(texts, key=lambda name: sum(len(str(record.get(name, ""))) for record in records))
-        return f"map question and answer, such as {_pair(texts[0], _rest(texts, texts[0]))}; {_plain(longest)}"
+        pair = _map_pair(texts[0], _other_text(texts, texts[0]))
+        return f"map question and answer, such as {pair}; {_map_text(longest)}"
     return "map a column of turns with --map messages=COLUMN, or texts with --map prompt=COLUMN --map completion=COLUMN"
 
 
-def _plain(name: str) -> str:
+def _map_text(name: str) -> str:
     return f"or plain text: --map text={shell_quoted(name)}"
 
 
-def _pair(prompt: str, completion: str) -> str:
+def _map_pair(prompt: str, completion: str) -> str:
     return f"--map prompt={shell_quoted(prompt)} --map completion={shell_quoted(completion)}"
 
 
-def _named(names: Sequence[str], wanted: Sequence[str]) -> str | None:
+def _first_of(names: Sequence[str], wanted: Sequence[str]) -> str | None:
     return next((name for name in names if name.lower() in wanted), None)
 
 
-def _rest(texts: Sequence[str], taken: str) -> str:
-    """The first other column of text that is no context, or a placeholder."""
-    others = [name for name in texts if name != taken and not is_metadata(name)]
+def _other_text(texts: Sequence[str], used: str) -> str:
+    """Return the first other column of text that is not a context, or a placeholder."""
+    others = [name for name in texts if name != used and not is_metadata(name)]
     return next((name for name in others if name.lower() not in CONTEXTS), others[0] if others else "COLUMN")
 
 
 def _nested_turns(value: Any, columns: Columns, path: str = "", depth: int = 0) -> Iterator[tuple[str, str | None]]:
-    """Paths inside a record where a turn or a list of turns lies, each with the role of the last turn."""
+    """Yield the paths of a turn or a list of turns inside a row, each with the role of the last turn."""
     value = read_literal(value) if isinstance(value, str) else value
     turns = [value] if isinstance(value, dict) else value
     listed = isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns)
@@ -160,7 +162,7 @@ def _nested_turns(value: Any, columns: Columns, path: str = "", depth: int = 0) 
 
 
 def _inside(value: Any) -> Iterator[tuple[str, Any]]:
-    """The values of an object, or the first one of a list, each with its step of a path."""
+    """Yield the values of an object, or the first item of a list, each with its step of the path."""
     if isinstance(value, Mapping):
         yield from ((f".{key}", item) for key, item in value.items())
     elif isinstance(value, list) and value:
@@ -168,7 +170,7 @@ def _inside(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def rows_differ(readings: Sequence[Mapping[str, str]]) -> NoDialect:
-    """The error for rows that have one part in different columns."""
+    """Return the error for rows with the same part in different columns."""
     found: dict[str, dict[str, None]] = {}
     for part, path in (item for parts in readings for item in parts.items()):
         found.setdefault(part, {})[path] = None
@@ -177,41 +179,44 @@ def rows_differ(readings: Sequence[Mapping[str, str]]) -> NoDialect:
 
 
 def types_differ(types: Mapping[str, int]) -> NoDialect:
-    """The error for rows of which some are conversations and some preferences, or the like."""
+    """Return the error for rows of several dataset types, such as conversations and preferences."""
     counts = ", ".join(f"{count} {name}" for name, count in types.items())
     first = max(types, key=lambda name: types[name])
     return NoDialect(
         f"the rows are of different types: {counts}",
-        hint=f"--dialect mixed --on-error skip keeps those of the type {first}",
+        hint=f"--dialect mixed --on-error skip keeps only rows of type {first}",
     )
 
 
 def transcript_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str | None:
-    """What to type for the first column of text whose lines begin with the same few marks, `Human:` and `Assistant:`
-    say; None where there is none. The first mark is the user's, unless a name says who it is."""
+    """Hint for the first column of text whose lines begin with markers such as `Human:`; None if there is none.
+
+    The first marker is the user's, unless the name of one is a user's.
+    """
     for name in texts:
-        marks = _marks([str(record[name]) for record in records[:_MARKER_ROWS] if isinstance(record.get(name), str)])
-        if len(marks) >= 2:
-            flags = " ".join(f"--marker '{mark}={role}'" for mark, role in _roles(marks).items())
+        values = [record.get(name) for record in records[:_MARKER_ROWS]]
+        markers = _find_markers([value for value in values if isinstance(value, str)])
+        if len(markers) >= 2:
+            flags = " ".join(f"--marker '{marker}={role}'" for marker, role in _roles(markers).items())
             return f"`{name}` looks like a transcript: --map transcript={shell_quoted(name)} {flags}"
     return None
 
 
-def _marks(texts: Sequence[str]) -> list[str]:
-    """The marks that begin lines in more than half of the texts, where most texts begin with one, as first seen."""
-    found = [_MARK.findall(text) for text in texts]
-    opened = sum(_MARK.match(text.lstrip()) is not None for text in texts)
+def _find_markers(texts: Sequence[str]) -> list[str]:
+    """Return the markers at the start of lines in over half of the texts, if over half of the texts begin with one."""
+    found = [_MARKER.findall(text) for text in texts]
+    opened = sum(_MARKER.match(text.lstrip()) is not None for text in texts)
     if 2 * opened <= len(texts):
         return []
     rows = Counter(mark for marks in found for mark in set(marks))
     return [mark for mark in dict.fromkeys(mark for marks in found for mark in marks) if 2 * rows[mark] > len(texts)]
 
 
-def _roles(marks: Sequence[str]) -> dict[str, str]:
-    words = {mark: mark.strip("#: ").lower() for mark in marks}
-    named = any(word in _USERS for word in words.values())
+def _roles(markers: Sequence[str]) -> dict[str, str]:
+    names = {marker: marker.strip("#: ").lower() for marker in markers}
+    has_user = any(name in _USERS for name in names.values())
     roles = {}
-    for place, (mark, word) in enumerate(words.items()):
-        is_user = word in _USERS or (not named and place == 0)
-        roles[mark] = "system" if word in _SYSTEMS else "user" if is_user else "assistant"
+    for number, (marker, name) in enumerate(names.items()):
+        is_user = name in _USERS or (not has_user and number == 0)
+        roles[marker] = "system" if name in _SYSTEMS else "user" if is_user else "assistant"
     return roles

@@ -1,4 +1,4 @@
-"""How single records are read: by the first dialect that fits."""
+"""Read single rows with the first dialect that fits."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow
 
 Reading = tuple[str, Mapping[str, str]]
-"""The name of a dialect, and the parts that it finds in a record."""
+"""The name of a dialect and the parts that it finds in a row."""
 
 
 class RecordReader:
-    """Reads records, trying the dialects in their order.
+    """Tries dialects in order on one row after another.
 
-    A dialect that has declined a record without seeing any value of it declines every record that has the same keys
-    and the same nulls, and is not asked about those again.
+    A dialect that rejects a row without reading any of its values rejects every row with the same keys and nulls, so
+    it is not tried on those again.
     """
 
     def __init__(self, candidates: Mapping[str, Dialect], columns: Columns) -> None:
         self._candidates, self._columns = candidates, columns
-        self._left: dict[tuple[tuple[str, bool], ...], Mapping[str, Dialect]] = {}
+        self._candidates_by_shape: dict[tuple[tuple[str, bool], ...], Mapping[str, Dialect]] = {}
 
     def __call__(self, record: SourceRow) -> Reading | None:
-        """The first dialect that fits, with the parts; raises NoDialect where two columns could be one part."""
+        """Return the first dialect that fits, with the parts; raises NoDialect if a part is ambiguous."""
         shape = tuple((key, value is None) for key, value in record.items())
-        if shape not in self._left:
+        if shape not in self._candidates_by_shape:
             return self._first(record, shape)
-        for name, dialect in self._left[shape].items():
+        for name, dialect in self._candidates_by_shape[shape].items():
             parts = dialect.find_parts(record, self._columns)
             if parts is not None:
                 return name, parts
         return None
 
     def _first(self, record: SourceRow, shape: tuple[tuple[str, bool], ...]) -> Reading | None:
-        """Read the first record of its shape, and learn which dialects such records need not be shown to."""
-        left, found, watched = dict(self._candidates), None, _Watched(record)
+        """Read the first row of a shape, and remember the dialects that need not be tried on such rows."""
+        candidates, found, watched = dict(self._candidates), None, _WatchedRow(record)
         for name, dialect in self._candidates.items():
             watched.seen = False
             parts = dialect.find_parts(watched, self._columns)
@@ -44,13 +44,13 @@ class RecordReader:
                 found = name, parts
                 break
             if not watched.seen:
-                del left[name]
-        self._left[shape] = left
+                del candidates[name]
+        self._candidates_by_shape[shape] = candidates
         return found
 
 
-class _Watched(dict[str, Any]):
-    """A record that notes whether any of its values was seen; null shows nothing, and so does a key."""
+class _WatchedRow(dict[str, Any]):
+    """A row that notes whether any of its values was read; keys and nulls do not count."""
 
     seen = False
 

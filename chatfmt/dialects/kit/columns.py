@@ -1,4 +1,8 @@
-"""Which column plays which part, and how a part is read from a batch or from one record of it."""
+"""The parts of a conversation, the columns that hold them, and how to read a part from a batch or from one row.
+
+A *part* is a field of the output or of a dialect: `messages`, `prompt`, `completion`, `system`, `label`, … It is what
+`--map PART=COLUMN` names.
+"""
 
 from __future__ import annotations
 
@@ -16,33 +20,34 @@ from ...field_path import path_of, top_level, value_at
 from .literals import read_objects
 
 SourceRow = Mapping[str, Any]
+"""A row of the source as Python values."""
 
 MESSAGES = (
     "messages", "conversation", "conversations", "messages_json", "conversations_json", "conversation_json",
 )  # fmt: skip
-"""Columns that hold a whole conversation, in the order they are looked for."""
+"""Names of columns that hold a whole conversation, the first one present wins."""
 SYSTEM = ("system", "system_prompt", "system_message")
 TOOLS = ("tools", "tools_json", "functions", "function_description")
 TEMPLATE_KWARGS = ("chat_template_kwargs", "template_kwargs")
 LABELS = ("label", "kto_tag")
 SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents"})
-"""Parts that any dialect may have beside its own."""
+"""Parts that every dialect reads in addition to its own."""
 
-SKIP_HINT = "--dialect mixed reads each row by its own dialect, --on-error skip leaves such rows out"
-"""The hint for a row that lacks what the others have."""
+SKIP_HINT = "--dialect mixed detects the dialect of each row, --on-error skip drops such rows"
+"""The hint for a row without a value that the other rows have."""
 ALIASES = {"user": "prompt", "assistant": "completion", "chat_template_kwargs": "template_kwargs"}
-"""Other names of parts."""
+"""Alternative names of parts."""
 
 
 class Columns(Struct, frozen=True):
-    """What plays which part; plain data, so that it crosses process boundaries.
+    """The column of each part, and the other settings of a dialect; plain data that can be pickled.
 
-    `fields` maps a part to a column or a path into one (`a.b[0].c`), and `messages.role`, `messages.content`,
-    `tool_calls.name` … to the key inside each turn or call. `roles` maps role names that the data uses, `turn_roles`
-    are the roles in turn where turns carry none. `options` are settings of one dialect. `keep` names the columns that
-    are carried through. `late` are columns of parts that no row of the sample has, in case a later row does; `watched`
-    are further columns that no row of the sample fills, and the part that each would play. `type` is the type of data
-    set that rows of different dialects must be of.
+    `fields` maps a part to a column or to a path into one (`a.b[0].c`), and `messages.role`, `messages.content`,
+    `tool_calls.name`, … to the key inside each turn or call. `roles` maps role names of the dataset to roles,
+    `turn_roles` are the roles of turns that have none, repeated in order. `options` are the options of the dialect.
+    `keep` names the columns to pass through. `late` maps parts that are missing in the sample to the columns that later
+    rows may fill; `watched` maps further columns that are empty in the sample to the part that each could be. `type` is
+    the dataset type that the rows of a mixed dataset must have.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -55,34 +60,38 @@ class Columns(Struct, frozen=True):
     type: str = ""
 
     def path(self, part: str) -> str | None:
-        """The column or path of `part`; `user` and `assistant` are other names of `prompt` and `completion`."""
+        """Return the column or path of `part`, None if it has none; aliases count."""
         if part in self.fields:
             return self.fields[part]
-        if not self.fields:  # asked for each part of each record that is looked at
+        if not self.fields:  # the usual case in detection, which asks for every part of every row
             return self.late.get(part)
         aliases = (name for name, real in ALIASES.items() if real == part and name in self.fields)
         return next((self.fields[name] for name in aliases), self.late.get(part))
 
     def parts(self) -> frozenset[str]:
-        """The parts that are mapped, without the keys inside turns."""
+        """Return the mapped parts, without the keys inside turns."""
         return frozenset(ALIASES.get(name, name) for name in self.fields if "." not in name)
 
     def adding(self, found: Mapping[str, str]) -> Columns:
-        """These columns and, for parts that are not mapped yet, those that were `found`."""
+        """Return these columns with those that were `found` for parts without a column."""
         return replace(self, fields={**found, **self.fields})
 
     def option(self, name: str, default: str, *choices: str) -> str:
-        """The option as text, or its default; raises UsageError for what is not one of `choices`."""
+        """Return an option as text, or its default; raises UsageError for a value that is not one of `choices`."""
         value = str(self.options.get(name, default))
         if choices and value not in choices:
-            raise UsageError(f"the dialect option `{name}` cannot be `{value}`", hint=f"one of: {', '.join(choices)}")
+            allowed = f"{', '.join(choices[:-1])} or {choices[-1]}"
+            raise UsageError(
+                f"the dialect option `{name}` must be {allowed}, not `{value}`",
+                hint=f"--dialect-option {name}={default}",
+            )
         return value
 
 
 def find_text(record: SourceRow, names: Sequence[str], columns: Columns, part: str) -> str | None:
-    """The path of `part` in this record if it holds text: the mapped one, else the first of `names`, best not blank.
+    """Return the column of `part` if it holds text: the mapped one, else the first of `names`, preferably not blank.
 
-    Names are compared exactly first, then without regard to case.
+    Columns that match `names` exactly go before those that match without regard to case.
     """
     mapped = columns.path(part)
     if mapped is not None:
@@ -92,7 +101,7 @@ def find_text(record: SourceRow, names: Sequence[str], columns: Columns, part: s
 
 
 def text_columns(record: SourceRow, names: Sequence[str]) -> list[str]:
-    """The columns of the record called one of `names` that hold text, in the order of `names`."""
+    """Return the columns called one of `names` that hold text, in the order of `names`."""
     exact = [name for name in names if isinstance(record.get(name), str)]
     if exact:
         return exact
@@ -102,33 +111,33 @@ def text_columns(record: SourceRow, names: Sequence[str]) -> list[str]:
 
 
 def ambiguous_part(names: Sequence[str], part: str) -> NoDialect:
-    """The error for two columns that could each play one part."""
+    """Return the error for several columns that could be the same part."""
     either = " or ".join(f"`{name}`" for name in names)
     choices = " or ".join(f"--map {part}={shell_quoted(name)}" for name in names)
     return NoDialect(f"ambiguous {part}: column {either}", hint=f"choose with {choices}")
 
 
 def shell_quoted(name: str) -> str:
-    """The name of a column as a shell takes it for one word."""
-    plain = name.translate({ord(sign): None for sign in "_-.[]"})
-    return name if plain.isalnum() else f"'{name}'"
+    """Return the name of a column, quoted if a shell would not read it as one word."""
+    letters = name.translate({ord(sign): None for sign in "_-.[]"})
+    return name if letters.isalnum() else f"'{name}'"
 
 
 def find_value(record: SourceRow, names: Sequence[str], columns: Columns, part: str) -> str | None:
-    """The path of `part` in this record if it has a value: the mapped one, else the first of `names`."""
+    """Return the column of `part` if it has a value: the mapped one, else the first of `names`."""
     mapped = columns.path(part)
     candidates = names if mapped is None else (mapped,)
     return next((name for name in candidates if value_at(record, name) is not None), None)
 
 
 def find_label(record: SourceRow, columns: Columns) -> str | None:
-    """The path of the truth value that says whether the answer of this record is good."""
+    """Return the column of the `label` (whether the answer is good) if it holds a boolean."""
     path = find_value(record, LABELS, columns, "label")
     return path if path is not None and isinstance(value_at(record, path), bool) else None
 
 
 def find_side_parts(record: SourceRow, columns: Columns) -> dict[str, str]:
-    """The parts beside the conversation that this record has: system, tools, template_kwargs, documents."""
+    """Return the columns of the SIDE_PARTS that this row has."""
     if not columns.fields and not columns.late and _SIDE_NAMES.isdisjoint(map(str.lower, record)):
         return {}
     found: dict[str, str | None] = {"system": find_text(record, SYSTEM, columns, "system")}
@@ -143,7 +152,7 @@ def _is_list(value: Any) -> bool:
 
 
 def _are_tools(value: Any) -> bool:
-    """Whether a value could be specifications of tools, so that a column of another sense is not taken for them."""
+    """Return whether a value could be tool specifications; a column `tools` may hold something else."""
     value = read_objects(value) if isinstance(value, str) else value
     return isinstance(value, (list, dict))
 
@@ -157,7 +166,7 @@ _SIDE_NAMES = frozenset({*SYSTEM, *(name for names, _ in _SIDES.values() for nam
 
 
 def column(batch: pa.RecordBatch, path: str | None) -> pa.Array | None:
-    """The column at a path, null where a row has nothing there; None where the batch lacks the column itself."""
+    """Return the column at a path, null where a row has nothing there; None if the batch lacks the column."""
     if path is None or path in batch.schema.names:
         return None if path is None else _unless_null(batch.column(path))
     parsed = path_of(path)
@@ -171,9 +180,9 @@ def _unless_null(values: pa.Array) -> pa.Array | None:
 
 
 def read_text(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringArray:
-    """The text of a part that every row must have.
+    """Return the text of a part that every row must have.
 
-    Raises DialectError `col.missing`, `col.null` or `col.type` at the first row that lacks it.
+    Raises DialectError `col.missing`, `col.null` or `col.type` for the first row without it.
     """
     path = columns.path(part)
     values = read_optional_text(batch, columns, part)
@@ -196,7 +205,7 @@ def read_text(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringAr
 
 
 def read_optional_text(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringArray | None:
-    """The text of a part, null where a row has none, or None if no row has it; raises DialectError `col.type`."""
+    """Return the text of a part, null where a row has none; None if no row has it. Raises DialectError `col.type`."""
     values = column(batch, columns.path(part))
     return None if values is None else to_text(values, columns.path(part) or part, part)
 
@@ -205,12 +214,12 @@ _NOT_SPACE = r"[^\p{Z}\x09-\x0d\x1c-\x20\x{85}]"
 
 
 def not_blank(values: pa.StringArray) -> pa.BooleanArray:
-    """Whether each text has a character that is not white space, as Python sees it; false for null."""
+    """Return whether each text has a character that `str.strip` would keep; false for null."""
     return pc.match_substring_regex(values, _NOT_SPACE).fill_null(False)
 
 
 def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
-    """A column as text: text as it is, JSON if each value is a string or null; raises DialectError `col.type`."""
+    """Return a column as text; JSON must hold strings and nulls only. Raises DialectError `col.type`."""
     if values.type == json_columns.TEXT:
         return values
     found = json_columns.decode_values(values)
@@ -227,7 +236,7 @@ def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
 
 
 def read_bools(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.BooleanArray:
-    """The truth values of a part that every row must have; raises DialectError as `text_part` does."""
+    """Return the booleans of a part that every row must have; raises DialectError as `read_text` does."""
     path = columns.path(part)
     values = column(batch, path)
     if values is None:
@@ -240,24 +249,24 @@ def read_bools(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.Boolean
             raise DialectError(f"column `{path}` is null", at=Location(row=row), code="col.null")
         if not isinstance(value, bool):
             raise DialectError(
-                f"column `{path}` holds {describe(value)}, not a truth value", at=Location(row=row), code="col.type"
+                f"column `{path}` holds {describe(value)}, not a boolean", at=Location(row=row), code="col.type"
             )
     return pa.array(found, pa.bool_())
 
 
 def describe(value: Any) -> str:
-    """What a value is, in the words of JSON."""
-    kinds = {bool: "a truth value", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
-    return "null" if value is None else kinds.get(type(value), type(value).__name__)
+    """Return the JSON type of a value, with an article."""
+    types = {bool: "a boolean", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    return "null" if value is None else types.get(type(value), type(value).__name__)
 
 
 def index_of_true(flags: pa.Array) -> int:
-    """The index of the first true value; there must be one."""
+    """Return the index of the first true value; there must be one."""
     return int(pc.index(flags, pa.scalar(True)).as_py())
 
 
 def records_of(batch: pa.RecordBatch, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """The rows as Python records: of the columns `names`, or of all but the row number."""
+    """Return the rows as Python values: the columns `names`, or all but the row number."""
     fields = {name: batch.column(name) for name in batch.schema.names if name != schema.ROW}
     if names is not None:
         fields = {name: values for name, values in fields.items() if name in names}
@@ -265,14 +274,14 @@ def records_of(batch: pa.RecordBatch, names: Sequence[str] | None = None) -> lis
 
 
 def used_names(batch: pa.RecordBatch, columns: Columns) -> Iterator[str]:
-    """The top-level columns of the batch that the mapped parts lie in."""
+    """Yield the top-level columns of the batch that hold parts."""
     names = batch.schema.names
     for part, path in {**columns.late, **columns.fields}.items():
         if "." not in part and (name := top_level(path, names)) in names:
             yield name
 
 
-_LABELS = frozenset({
+_METADATA = frozenset({
     "id", "source", "category", "type", "language", "lang", "model", "task", "dataset", "subset", "split", "topic",
     "domain", "subject", "url", "date", "path", "timestamp", "created", "meta", "metadata", "uuid", "generator", "name",
     "difficulty", "tag", "tags", "ability", "data_source", "ground_truth", "level", "license", "author", "title",
@@ -281,6 +290,8 @@ _LABELS = frozenset({
 
 
 def is_metadata(name: str) -> bool:
-    """Whether a column says something about the row (`id`, `source`, `user_id`, …) by its name."""
+    """Return whether a column describes the row (`id`, `source`, `user_id`, …), judged by its name."""
     lower = name.lower().replace("-", "_")
-    return lower in _LABELS or lower.endswith(("_id", "_source", "_type", "_model", "_date", "_hash", "_url", "_name"))
+    return lower in _METADATA or lower.endswith(
+        ("_id", "_source", "_type", "_model", "_date", "_hash", "_url", "_name")
+    )

@@ -1,4 +1,4 @@
-"""Lists and objects that a column holds as text: JSON, or the print of a Python value."""
+"""Lists and objects written as text: JSON or Python literals."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _BETWEEN_OBJECTS = re.compile(r"\}\s*\n\s*\{")
 
 
 def read_literal(text: str) -> Any:
-    """The list or object that `text` writes as JSON or as a Python literal (numpy's print of one too), else `text`.
+    """Return the list or object written in `text` as JSON or as a Python literal, else `text` itself.
 
-    A Python string literal holds no raw line break, so that one between two objects is numpy's missing comma.
+    Numpy prints lists without commas. A Python string literal holds no raw line break, so a line break between two
+    objects stands for such a comma.
     """
     if text.lstrip()[:1] not in ("[", "{"):
         return text
@@ -32,7 +33,7 @@ def read_literal(text: str) -> Any:
 
 
 def read_objects(text: str) -> Any:
-    """As `read_literal`, and several JSON objects one after another (as Glaive lists functions) as a list."""
+    """Like `read_literal`, but also read JSON objects that follow one another (as in Glaive) as a list."""
     found = read_literal(text)
     if not isinstance(found, str) or not text.lstrip().startswith("{"):
         return found
@@ -48,7 +49,7 @@ def read_objects(text: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """The value with tuples as lists; raises TypeError for what JSON cannot hold."""
+    """Return the value with tuples as lists; raises TypeError for a value that JSON cannot hold."""
     value = json_columns.to_plain(value)
     json_columns.dumps(value)
     return value

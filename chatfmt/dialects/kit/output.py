@@ -1,4 +1,4 @@
-"""The CONVERSATIONS batch that a dialect returns: its own columns, those beside them, those that are kept."""
+"""Build the CONVERSATIONS batch that a dialect returns: its own columns, side columns and kept columns."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ...turn_columns import fields_of, lengths_of, offsets_of, prepend, struct_o
 from .columns import Columns, SourceRow, column, index_of_true, not_blank, read_optional_text, records_of, used_names
 from .tool_specs import to_specs
 
-Row = Mapping[str, Any]
-"""The columns of one conversation as Python values; a column that is None is not there."""
-ConvertRow = Callable[[SourceRow, Columns], Row | Sequence[Row] | None]
-"""One record to its conversation, to several of them, or to none (a tie)."""
+OutputRow = Mapping[str, Any]
+"""The columns of one conversation as Python values; None means that it lacks the column."""
+ConvertRow = Callable[[SourceRow, Columns], OutputRow | Sequence[OutputRow] | None]
+"""Convert a source row to one conversation, to several, or to none (a tie)."""
 
 _JSON_COLUMNS = ("tools", "documents", "template_kwargs", "segments")
 
@@ -25,10 +25,10 @@ _JSON_COLUMNS = ("tools", "documents", "template_kwargs", "segments")
 def conversation_batch(
     batch: pa.RecordBatch, columns: Columns, own: Mapping[str, pa.Array], rows: Sequence[int] | None = None
 ) -> pa.RecordBatch:
-    """The CONVERSATIONS batch of a dialect's `own` columns.
+    """Return the CONVERSATIONS batch with a dialect's `own` columns.
 
     Adds `row`, the system turn of a `system` column, `tools`, `documents`, `template_kwargs` and the kept columns.
-    `rows` are the indexes in `batch` that the own columns belong to, where they are not all rows in order.
+    `rows` are the source rows in `batch` of the own columns; the default is all rows in order.
     """
     check_watched(batch, columns)
     source = batch if rows is None else batch.take(pa.array(rows, pa.int64()))
@@ -44,14 +44,14 @@ def conversation_batch(
 
 
 def check_watched(batch: pa.RecordBatch, columns: Columns) -> None:
-    """Raises DialectError `col.late` at a row that fills a watched column, whose text would be lost unseen."""
+    """Raise DialectError `col.late` for the first row with a value in a watched column, which would be lost."""
     for name in batch.schema.names:
         part = columns.watched.get(name)
         filled = is_filled(batch.column(name)) if part is not None else None
         if filled is not None and pc.any(filled).as_py():
             raise DialectError(
-                f"column `{name}` is filled here for the first time, and could be the {part}",
-                hint="--dialect-option late=ignore leaves it out",
+                f"column `{name}` is empty in the sample but not here, and could be the {part}",
+                hint="--dialect-option late=ignore drops it",
                 at=Location(row=index_of_true(filled)),
                 code="col.late",
             )
@@ -61,7 +61,7 @@ _EMPTY = pa.array(["null", "[]", "{}", '""'], json_columns.JSON)
 
 
 def is_filled(values: pa.Array) -> pa.BooleanArray:
-    """Whether each row says something: text that is not blank, a list or an object with something in it."""
+    """Return whether each row has a value: text that is not blank, a list or an object that is not empty."""
     if pa.types.is_null(values.type):
         return pa.nulls(len(values), pa.bool_()).fill_null(False)
     if values.type == json_columns.TEXT:
@@ -77,10 +77,7 @@ _NO_TOOLS = pa.array(["[]", "{}", "null"], json_columns.TEXT)
 
 
 def with_system(own: Mapping[str, pa.Array], system: pa.StringArray) -> dict[str, pa.Array]:
-    """The columns with a system turn before the first turn of each row whose `system` is not blank.
-
-    Rows that begin with the very same system turn do not get it twice.
-    """
+    """Prepend a system turn to each row whose `system` is not blank, unless the row begins with the same turn."""
     system = pc.if_else(not_blank(system), system, pa.scalar(None, json_columns.TEXT))
     out = dict(own)
     prompt = own.get("prompt")
@@ -119,7 +116,7 @@ def first_turns(lists: pa.ListArray) -> pa.Int64Array:
 
 
 def side_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]:
-    """The columns `tools`, `documents` and `template_kwargs` as JSON, null where a row has none."""
+    """Return the columns `tools`, `documents` and `template_kwargs` as JSON, null where a row has none."""
     found: dict[str, pa.Array] = {}
     if (tools := column(batch, columns.path("tools"))) is not None:
         found["tools"] = to_specs(tools)
@@ -130,7 +127,7 @@ def side_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]
 
 
 def to_json(values: pa.Array) -> pa.Array:
-    """A column as JSON, null where there is nothing; keys that Arrow filled with null are gone."""
+    """Return a column as JSON, null where a row has no value, without the keys that Arrow filled with null."""
     if values.type == json_columns.JSON:
         return pc.if_else(pc.equal(values, "null").fill_null(True), pa.scalar(None, json_columns.JSON), values)
     if not pa.types.is_struct(values.type) and not json_columns.is_turns(values.type):
@@ -143,9 +140,9 @@ def to_json(values: pa.Array) -> pa.Array:
 
 
 def kept_columns(batch: pa.RecordBatch, columns: Columns, taken: Mapping[str, Any]) -> dict[str, pa.Array]:
-    """The columns to carry through; with `all` those that the dialect does not read.
+    """Return the columns to pass through; with `all`, those that the dialect does not read.
 
-    Raises UsageError for a column that the batch lacks altogether, or whose name the output needs.
+    Raises UsageError for a column with a name that the output needs.
     """
     names = [name for name in batch.schema.names if name not in (schema.ROW, schema.KEYS)]
     if columns.keep == "all":
@@ -164,7 +161,7 @@ def kept_columns(batch: pa.RecordBatch, columns: Columns, taken: Mapping[str, An
 
 
 def _kept_keys(batch: pa.RecordBatch, kept: Sequence[str]) -> dict[str, pa.Array]:
-    """`#keys` of the records, with the kept columns alone."""
+    """Return `#keys` reduced to the kept columns."""
     if schema.KEYS not in batch.schema.names or not kept:
         return {}
     texts = [
@@ -174,13 +171,13 @@ def _kept_keys(batch: pa.RecordBatch, kept: Sequence[str]) -> dict[str, pa.Array
     return {schema.KEYS: pa.array(texts, json_columns.TEXT)}
 
 
-def convert_rows(batch: pa.RecordBatch, columns: Columns, read: ConvertRow) -> pa.RecordBatch:
-    """The CONVERSATIONS batch of a dialect that reads one record at a time; errors say which row."""
-    found: list[Mapping[str, Any]] = []
+def convert_rows(batch: pa.RecordBatch, columns: Columns, convert: ConvertRow) -> pa.RecordBatch:
+    """Convert one source row after another to a CONVERSATIONS batch; errors name the row."""
+    found: list[OutputRow] = []
     rows: list[int] = []
     for row, record in enumerate(records_of(batch)):
         with located(row=row):
-            made = read(record, columns)
+            made = convert(record, columns)
         made = [made] if isinstance(made, Mapping) else made or []
         found += made
         rows += [row] * len(made)
@@ -188,17 +185,17 @@ def convert_rows(batch: pa.RecordBatch, columns: Columns, read: ConvertRow) -> p
 
 
 def to_batch(
-    batch: pa.RecordBatch, columns: Columns, found: Sequence[Mapping[str, Any]], rows: Sequence[int]
+    batch: pa.RecordBatch, columns: Columns, found: Sequence[OutputRow], rows: Sequence[int]
 ) -> pa.RecordBatch:
-    """The CONVERSATIONS batch of conversations that are Python values, each made of the row of `batch` in `rows`."""
+    """Return the CONVERSATIONS batch of `found`; `rows` are their source rows in `batch`."""
     own = encode_rows(found)
     if not own:
         own = {"messages": json_columns.encode_conversations([None] * len(found))}
     return conversation_batch(batch, columns, own, None if list(rows) == list(range(len(batch))) else rows)
 
 
-def encode_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
-    """The columns of conversations that are Python values."""
+def encode_rows(rows: Sequence[OutputRow]) -> dict[str, pa.Array]:
+    """Encode conversations as columns."""
     names = [name for name in schema.CONVERSATIONS[1:] if any(row.get(name) is not None for row in rows)]
     return {name: _encode(name, [row.get(name) for row in rows]) for name in names}
 

@@ -1,4 +1,4 @@
-"""The names that data sets give to the roles of a conversation."""
+"""Role names of datasets, and the roles that they stand for."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ROLE_NAMES: dict[str, str] = {
     ),
     **dict.fromkeys(("function_call", "tool_call"), "assistant"),
 }
-"""Role names of public data sets (ShareGPT and its kin, OpenAI, ms-swift), lower case, `_` for `-`."""
+"""Role names of public datasets (ShareGPT and similar, OpenAI, ms-swift), in lower case, `_` for `-`."""
 CALL_ROLES = frozenset({"function_call", "tool_call"})
-"""Roles whose text is a tool call written out, `{"name": …, "arguments": …}` or a list of them."""
+"""Roles whose content is a tool call as text, `{"name": …, "arguments": …}` or a list of them."""
 
 
 def role_of(name: str, roles: Mapping[str, str]) -> str | None:
-    """The role that `name` stands for, None if it is not known; `roles` (`--role`) go before the built-in names."""
+    """Return the role that `name` stands for, None if it is unknown; `roles` (`--role`) take precedence."""
     if name in roles:
         return roles[name]
     lower = name.lower()
@@ -35,13 +35,13 @@ def role_of(name: str, roles: Mapping[str, str]) -> str | None:
 
 
 def is_call_role(name: str, roles: Mapping[str, str]) -> bool:
-    """Whether turns of this role hold a call written out, unless the user maps the role."""
+    """Return whether turns of this role hold a call as text; not if the user maps the role."""
     lower = name.lower()
     return lower.replace("-", "_") in CALL_ROLES and not any(given.lower() == lower for given in roles)
 
 
 def to_role(name: str, roles: Mapping[str, str], message: int | None = None) -> str:
-    """The role that `name` stands for; raises DialectError `msg.role`."""
+    """Return the role that `name` stands for; raises DialectError `msg.role`."""
     role = role_of(name, roles)
     if role is None:
         raise unknown_role(name, Location(message=message))
@@ -49,15 +49,13 @@ def to_role(name: str, roles: Mapping[str, str], message: int | None = None) -> 
 
 
 def unknown_role(name: str, at: Location) -> DialectError:
-    return DialectError(
-        f'role "{name}" is not known', hint=f"map it with --role {name}=assistant", at=at, code="msg.role"
-    )
+    return DialectError(f"unknown role `{name}`", hint=f"map it with --role {name}=assistant", at=at, code="msg.role")
 
 
 def map_roles(names: pa.StringArray, roles: Mapping[str, str], lists: pa.ListArray) -> tuple[pa.StringArray, pa.Array]:
-    """The roles that `names` (one a turn) stand for, and which turns hold a call written out.
+    """Return the role of each turn from its name, and whether its content is a call as text.
 
-    Raises DialectError `msg.role` at the first turn whose role is null or not known.
+    Raises DialectError `msg.role` for the first turn whose role is null or unknown.
     """
     encoded = names.dictionary_encode()
     values = encoded.dictionary.to_pylist()
@@ -69,7 +67,7 @@ def map_roles(names: pa.StringArray, roles: Mapping[str, str], lists: pa.ListArr
         if not names[bad].is_valid:
             raise DialectError(
                 "the turn has no role",
-                hint="give roles in turn with --roles user,assistant",
+                hint="set alternating roles with --roles user,assistant",
                 at=location_of(lists, bad),
                 code="msg.role",
             )

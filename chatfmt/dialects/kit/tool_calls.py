@@ -1,7 +1,7 @@
-"""Tool calls of turns: written out as text, in OpenAI's older key, or under keys of another name.
+"""Tool calls of turns: as text, under OpenAI's older key, or with keys of other names.
 
-A call is `{"type": "function", "function": {"name": …, "arguments": …}}`, with an `id` where the data has one.
-Arguments stay what they were, an object or text.
+A call becomes `{"type": "function", "function": {"name": …, "arguments": …}}`, with an `id` if it has one. Arguments
+stay an object or text.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _ARGUMENTS = ("arguments", "parameters", "args", "input")
 
 
 def read_calls(fields: dict[str, pa.Array], written: pa.Array, columns: Columns) -> dict[str, pa.Array]:
-    """The fields of turns with their calls under `tool_calls`: also those that are `written` out as content.
+    """Return the fields of turns with all calls under `tool_calls`.
 
-    A content that is not a call after all stays content.
+    `written` marks the turns whose content is a call as text; content that is not a call stays content.
     """
     if "function_call" in fields:
         fields = _from_function_call(fields, columns)
@@ -34,7 +34,7 @@ def read_calls(fields: dict[str, pa.Array], written: pa.Array, columns: Columns)
 
 
 def to_call(value: Any, columns: Columns) -> dict[str, Any] | None:
-    """The call that an object spells, None if it spells none; mapped `tool_calls.name` … name its keys."""
+    """Return the call in an object, None if it is not one; mapped `tool_calls.name`, … name its keys."""
     if not isinstance(value, Mapping):
         return None
     if isinstance(value.get("function"), Mapping):
@@ -52,7 +52,7 @@ def to_call(value: Any, columns: Columns) -> dict[str, Any] | None:
 
 
 def parse_calls(text: str, columns: Columns) -> list[dict[str, Any]] | None:
-    """The calls that `text` writes out: an object, a list of them, or Glaive's form; None if it does not."""
+    """Return the calls in `text`: an object, a list of objects, or Glaive's notation; None if it is not a call."""
     value = _glaive(text) or read_literal(text)
     calls = [to_call(item, columns) for item in (value if isinstance(value, list) else [value])]
     return calls if calls and all(calls) else None  # type: ignore[return-value]
@@ -62,7 +62,7 @@ _GLAIVE = re.compile(r"""\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"argumen
 
 
 def _glaive(text: str) -> Any:
-    """The call in `{"name": "f", "arguments": '{"a": 1}'}`: JSON but for the quotes around the arguments."""
+    """Return the call in `{"name": "f", "arguments": '{"a": 1}'}`, which is JSON except for the single quotes."""
     match = _GLAIVE.fullmatch(text)
     if match is None:
         return None
@@ -86,7 +86,7 @@ def _calls(value: Any, columns: Columns) -> Any:
 
 
 def _map_json(values: pa.Array, read: Callable[[Any], Any]) -> pa.Array:
-    """A JSON column with `read` applied to each value; an absent one and a null stay."""
+    """Apply `read` to each value of a JSON column; absent values and nulls stay."""
     found = json_columns.json_values(values)
     return json_columns.json_array(
         [None if value is None else read(value) for value in found], values.is_valid().to_pylist()
@@ -94,7 +94,7 @@ def _map_json(values: pa.Array, read: Callable[[Any], Any]) -> pa.Array:
 
 
 def _from_function_call(fields: dict[str, pa.Array], columns: Columns) -> dict[str, pa.Array]:
-    """The fields with `function_call` (an object) as `tool_calls`; turns that have both keep their `tool_calls`."""
+    """Move `function_call` (an object) to `tool_calls`; turns that have both keep their `tool_calls`."""
     older = fields["function_call"]
     if older.type == json_columns.TEXT:
         texts = older.to_pylist()
@@ -133,7 +133,7 @@ def _parse_content(fields: dict[str, pa.Array], written: pa.Array, columns: Colu
 
 
 def _keys(fields: Mapping[str, pa.Array], turns: pa.Array, gone: str) -> dict[str, pa.Array]:
-    """`#keys` with `tool_calls` in the place of the key `gone`, for the given turns."""
+    """Return `#keys` with `tool_calls` instead of the key `gone` in the given turns."""
     if schema.KEYS not in fields:
         return {}
     texts = [

@@ -1,4 +1,4 @@
-"""The specifications of tools that a row may call, as a JSON list in OpenAI's form."""
+"""Specifications of the tools that a row may call, as a JSON list in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .literals import read_literal, read_objects
 
 
 def to_specs(values: pa.Array) -> pa.Array:
-    """A column of tool specifications as JSON, a list a row; null where a row has none (`""`, `[]`, null).
+    """Return a column of tool specifications as JSON, one list per row; null for a row without any (`""`, `[]`, null).
 
-    The column holds a list of objects, a list of JSON texts, one object, or any of them written as text.
-    Raises DialectError `col.type` for what is none of these.
+    A value is a list of objects or of JSON texts, one object, or any of these as text.
+    Raises DialectError `col.type` for anything else.
     """
     found = json_columns.decode_values(values)
     read: dict[str, list[Any] | None] = {}
@@ -33,7 +33,7 @@ def to_specs(values: pa.Array) -> pa.Array:
 
 
 def specs_in(value: Any, row: int | None = None) -> list[Any] | None:
-    """The specifications in one value, None if there are none."""
+    """Return the specifications in one value, None if there are none; raises DialectError `col.type`."""
     if value is None or value is json_columns._ABSENT or (isinstance(value, str) and not value.strip()):
         return None
     items = read_objects(value) if isinstance(value, str) else value
@@ -49,9 +49,9 @@ def specs_in(value: Any, row: int | None = None) -> list[Any] | None:
 
 
 def to_spec(value: Any, row: int | None = None) -> Any:
-    """One specification as `{"type": "function", "function": {"name": …, "parameters": …}}`.
+    """Return one specification as `{"type": "function", "function": {"name": …, "parameters": …}}`.
 
-    A bare one is wrapped, Anthropic's `input_schema` is called `parameters`; one that is wrapped stays as it is.
+    A bare function is wrapped and Anthropic's `input_schema` renamed to `parameters`; a wrapped one is unchanged.
     """
     item = read_literal(value) if isinstance(value, str) else value
     if not isinstance(item, Mapping):

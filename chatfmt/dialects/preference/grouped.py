@@ -14,7 +14,7 @@ from ..chat.messages import find_messages_parts, find_turn_keys
 from ..dialect import Dialect
 from ..instruction.prompt_completion import find_question_answer_parts
 from ..kit.columns import Columns, SourceRow, describe, find_side_parts, find_value, records_of
-from ..kit.output import Row, convert_rows, to_batch
+from ..kit.output import OutputRow, convert_rows, to_batch
 from .scored import make_pairs, to_number, to_turns
 
 RATINGS = ("helpfulness", "rating", "score", "reward")
@@ -87,7 +87,7 @@ def positive_negative(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch
     return convert_rows(batch, columns, _positive_negative)
 
 
-def _positive_negative(record: SourceRow, columns: Columns) -> list[Row]:
+def _positive_negative(record: SourceRow, columns: Columns) -> list[OutputRow]:
     prompt = to_turns(value_at(record, columns.path("messages") or "messages"), columns, "user")
     sides = [[to_turns(turns, columns, "assistant") for turns in _lists(record, name)] for name in SIDES]
     pairs = list(itertools.product(*sides))

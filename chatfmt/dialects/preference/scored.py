@@ -22,7 +22,7 @@ from ..chat.transcripts import parse_hh
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, describe, find_side_parts
 from ..kit.literals import read_literal
-from ..kit.output import Row, convert_rows
+from ..kit.output import OutputRow, convert_rows
 from ..kit.roles import to_role
 
 ScoredAnswer = tuple[Any, Any]
@@ -54,7 +54,7 @@ def to_turns(value: Any, columns: Columns, role: str) -> list[Turn]:
     return out
 
 
-def make_pairs(prompt: Any, answers: Sequence[ScoredAnswer], columns: Columns) -> list[Row]:
+def make_pairs(prompt: Any, answers: Sequence[ScoredAnswer], columns: Columns) -> list[OutputRow]:
     """The preference rows of one prompt and its scored answers, by policy; answers without a score are left out."""
     known = [answer for answer in answers if answer[0] is not None]
     ranked = sorted(known, key=lambda answer: answer[0], reverse=True)
@@ -70,7 +70,7 @@ def make_pairs(prompt: Any, answers: Sequence[ScoredAnswer], columns: Columns) -
     return [row for better, worse in chosen for row in _pair(asked, better, worse, columns)]
 
 
-def _pair(prompt: list[Turn], better: ScoredAnswer, worse: ScoredAnswer, columns: Columns) -> list[Row]:
+def _pair(prompt: list[Turn], better: ScoredAnswer, worse: ScoredAnswer, columns: Columns) -> list[OutputRow]:
     if better[0] == worse[0]:
         ties = columns.option("ties", "drop", "drop", "first", "error")
         if ties == "error":
@@ -100,7 +100,7 @@ def arena(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     return convert_rows(batch, columns, _arena)
 
 
-def _arena(record: SourceRow, columns: Columns) -> list[Row]:
+def _arena(record: SourceRow, columns: Columns) -> list[OutputRow]:
     a, b = (value_at(record, name) for name in ("conversation_a", "conversation_b"))
     winner = record.get("winner")
     known = {"model_a": ((1, a), (0, b)), "model_b": ((1, b), (0, a)), **dict.fromkeys(TIES, ((0, a), (0, b)))}
@@ -156,7 +156,7 @@ def scored(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     return convert_rows(batch, columns, _scored)
 
 
-def _scored(record: SourceRow, columns: Columns) -> list[Row]:
+def _scored(record: SourceRow, columns: Columns) -> list[OutputRow]:
     path = columns.path("answers") or "completions"
     items, ratings = value_at(record, path), value_at(record, columns.path("ratings") or "ratings")
     prompt = value_at(record, columns.path("prompt") or "prompt")
@@ -279,7 +279,7 @@ def _form(record: SourceRow, columns: Columns) -> tuple[Comparison, tuple[float,
     return None
 
 
-def _compared(record: SourceRow, columns: Columns) -> list[Row]:
+def _compared(record: SourceRow, columns: Columns) -> list[OutputRow]:
     found = _form(record, columns)
     if found is None:
         raise DialectError("there are not two answers and which is better", code="col.null")
@@ -310,7 +310,7 @@ def rejected_response(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch
     return convert_rows(batch, columns, _rejected_response)
 
 
-def _rejected_response(record: SourceRow, columns: Columns) -> Row:
+def _rejected_response(record: SourceRow, columns: Columns) -> OutputRow:
     turns = to_turns(value_at(record, columns.path("messages") or "messages"), columns, "user")
     if record.get("rejected_messages") is not None:
         return {"chosen": turns, "rejected": to_turns(record["rejected_messages"], columns, "assistant")}

@@ -56,7 +56,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "records inside a column": (
         {"version": "1", "data": [{"question": "q", "answer": "a"}]},
         "no dialect fits: the columns are `version`, `data`",
-        "the records could be those in `data`: --explode data",
+        "the rows could be in `data`: --explode data",
     ),
     "one turn a row": (
         TURN,
@@ -67,7 +67,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         {"persona": "You are kind.", "chosen": "The sky is blue.", "rejected": "The sky is green."},
         "no dialect fits: the columns are `persona`, `chosen`, `rejected`",
         "map the prompt of both answers with --map prompt=COLUMN; "
-        "or --dialect-option prompt=shared where both begin with it",
+        "or --dialect-option prompt=shared if both begin with it",
     ),
     "data for embeddings": (
         {"messages": [TURN], "positive_messages": [[TURN]], "negative_messages": [[TURN]], "conversations": [ANSWER]},
@@ -109,13 +109,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "an answer that is a number": (
         {"question": "q", "answer": 7},
         "no dialect fits: the columns are `question`, `answer`",
-        "`answer` is not text; to make it text: --map prompt=question --map completion='{{ answer }}'",
+        "`answer` is not text; convert it with --map prompt=question --map completion='{{ answer }}'",
     ),
     "turns with keys of other names": (
         {"dialog": [{"who": "a", "said": "b"}]},
         "no dialect fits: the columns are `dialog`",
         "`dialog` holds objects with the keys `who`, `said`: name them with --map messages=dialog "
-        "--map messages.role=KEY --map messages.content=KEY, or give roles in turn with --roles user,assistant",
+        "--map messages.role=KEY --map messages.content=KEY, or set alternating roles with --roles user,assistant",
     ),
     "numbers": (
         {"x": 1, "y": 2.5},
@@ -154,7 +154,7 @@ def test_the_mapping_of_the_hint_is_taken(name: str) -> None:
 def test_the_records_of_one_document() -> None:
     with pytest.raises(NoDialect) as caught:
         convert([{"version": "1", "data": [{"question": "q", "answer": "a"}]}])
-    assert caught.value.hint == "the records could be those in `data`: --field data"
+    assert caught.value.hint == "the rows could be in `data`: --field data"
 
 
 def test_a_kept_column_that_is_not_there() -> None:
@@ -185,5 +185,5 @@ def test_an_option_that_does_not_exist() -> None:
     rows = [{"question": "q", "choices": ["a", "b"], "answer": 0}]
     with pytest.raises(UsageError) as caught:
         convert(rows, Columns(options={"mc_answer": "number"}))
-    assert caught.value.message == "the dialect option `mc_answer` cannot be `number`"
-    assert caught.value.hint == "one of: letter, text, both"
+    assert caught.value.message == "the dialect option `mc_answer` must be letter, text or both, not `number`"
+    assert caught.value.hint == "--dialect-option mc_answer=letter"
