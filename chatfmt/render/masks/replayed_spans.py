@@ -56,7 +56,7 @@ _NEGATIVE_ANSWERS = {
 """Answers that markers around a text do not change: what is not in a text is not in it with markers either."""
 
 
-class _Group(Struct):
+class _GroupRecord(Struct):
     """What is known of the rows of a group."""
 
     samples: int = 0
@@ -70,7 +70,7 @@ class SpanCache(Struct):
 
     _programs: Sequence[Program] = ()
     _markable: dict[int, bool] = field(default_factory=dict)
-    _groups: dict[GroupKey, _Group] = field(default_factory=dict)
+    _groups: dict[GroupKey, _GroupRecord] = field(default_factory=dict)
     _table: Ragged = field(default_factory=lambda: Ragged(4))
 
     def group_rows(self, replayed: Replayed, messages: pa.ListArray, *, flags: bool) -> SpanGroups:
@@ -119,7 +119,7 @@ class SpanGroups:
         """Return the rows to mask by markers first, as samples of their groups."""
         rows = list[int]()
         for key, places in self._rows.items():
-            group = self._cache._groups.get(key, _Group())
+            group = self._cache._groups.get(key, _GroupRecord())
             if group.samples < SAMPLES and len(self._cache._groups) < MAX_GROUPS:
                 rows += places[: SAMPLES - group.samples].tolist()
         return sorted(rows)
@@ -127,7 +127,7 @@ class SpanGroups:
     def record(self, row: int, spans: Sequence[Span] | None) -> None:
         """Record the spans of a sample row; None if markers did not find them."""
         key = (int(self._replayed.program[row]), self._padding.get(row, ()))
-        group = self._cache._groups.setdefault(key, _Group())
+        group = self._cache._groups.setdefault(key, _GroupRecord())
         found = None if spans is None else self._relative(row, spans)
         group.spans = found if not group.samples or found == group.spans else None
         group.samples = SAMPLES if group.spans is None else group.samples + 1
