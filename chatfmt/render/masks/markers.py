@@ -116,11 +116,11 @@ class _ChatMarker:
         if role != "assistant" or not _THINK.search(text) or not _THINK.sub("", text).strip():
             return self.text(text, message, CONTENT)
         pieces, inside = _THINK.split(text), "</think" in text and not text.lstrip().startswith("<think")
-        for place, piece in enumerate(pieces):
-            if place % 2:
+        for number, piece in enumerate(pieces):
+            if number % 2:
                 inside = not piece.startswith("</")
             elif piece.strip():
-                pieces[place] = self.text(piece, message, REASONING if inside else CONTENT, inline=inside)
+                pieces[number] = self.text(piece, message, REASONING if inside else CONTENT, inline=inside)
         return "".join(pieces)
 
     def nested(self, value: Any, message: int | None, field: str) -> Any:

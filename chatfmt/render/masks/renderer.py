@@ -89,9 +89,9 @@ class MaskedRenderer:
         """Mask some rows of a rendered column; return them by row. `failures` have the row of the column."""
         if not rows:
             return {}
-        places, before = integers(np.array(rows, np.int64)), len(failures)
-        some = chats.take(places)
-        masked = self._mask_rows(to_chats(some), Rendered(rendered.text.take(places)), some, request, failures)
+        indices, before = integers(np.array(rows, np.int64)), len(failures)
+        some = chats.take(indices)
+        masked = self._mask_rows(to_chats(some), Rendered(rendered.text.take(indices)), some, request, failures)
         for failure in failures[before:]:
             failure.locate(rows=rows)
         return dict(zip(rows, masked, strict=True))
@@ -146,17 +146,17 @@ class MaskedRenderer:
     ) -> Mapping[int, tuple[MarkedChat, str]]:
         """Render the rows that need markers, with the first plan; return them by row with their texts."""
         marked: dict[int, MarkedChat] = {}
-        for place, (row, text, found) in enumerate(zip(rows, texts, blocks, strict=True)):
+        for index, (row, text, found) in enumerate(zip(rows, texts, blocks, strict=True)):
             if row is not None and text is not None and self._needs_markers(row, found):
                 first = self.masker.first_plan(row)
-                marked |= {place: first} if first else {}
+                marked |= {index: first} if first else {}
         if not marked:
             return {}
         messages = encode_conversations([item.chat.messages for item in marked.values()])
         column = replace(chats.take(pa.array(list(marked), pa.int64())), messages=messages)
         rendered = self.inner(column, request, []).text.to_pylist()
         pairs = zip(marked.items(), rendered, strict=True)
-        return {place: (item, text) for (place, item), text in pairs if text is not None}
+        return {index: (item, text) for (index, item), text in pairs if text is not None}
 
     def _needs_markers(self, row: Chat, blocks: Sequence[Span] | None) -> bool:
         try:
@@ -167,7 +167,7 @@ class MaskedRenderer:
 
     def _mask_row(
         self,
-        place: int,
+        index: int,
         row: Chat | None,
         text: str | None,
         blocks: Sequence[Span] | None,
@@ -179,7 +179,7 @@ class MaskedRenderer:
         try:
             masked = self.masker.mask_rendered(row, text, blocks, marked)
         except RenderError as error:
-            error.locate(row=place)
+            error.locate(row=index)
             if failures is None:
                 raise
             failures.append(error)

@@ -113,15 +113,15 @@ class SpanGroups:
         padded = dict[GroupKey, list[int]]()
         for row, texts in padding.items():
             padded.setdefault((int(replayed.program[row]), texts), []).append(row)
-        self._rows |= {key: np.array(places, np.int64) for key, places in padded.items()}
+        self._rows |= {key: np.array(indices, np.int64) for key, indices in padded.items()}
 
     def sample_rows(self) -> list[int]:
         """Return the rows to mask by markers first, as samples of their groups."""
         rows = list[int]()
-        for key, places in self._rows.items():
+        for key, indices in self._rows.items():
             group = self._cache._groups.get(key, _GroupRecord())
             if group.samples < SAMPLES and len(self._cache._groups) < MAX_GROUPS:
-                rows += places[: SAMPLES - group.samples].tolist()
+                rows += indices[: SAMPLES - group.samples].tolist()
         return sorted(rows)
 
     def record(self, row: int, spans: Sequence[Span] | None) -> None:
@@ -137,13 +137,13 @@ class SpanGroups:
 
     def spans(self, samples: Collection[int] = ()) -> tuple[Numbers, pa.ListArray]:
         """Return the rows whose spans are known by now, ascending and without `samples`, and their spans."""
-        groups = ((self._cache._groups.get(key), places) for key, places in self._rows.items())
-        known = [(group.number, places) for group, places in groups if group is not None and group.number >= 0]
-        rows = np.concatenate([np.zeros(0, np.int64), *(places for _, places in known)])
+        groups = ((self._cache._groups.get(key), indices) for key, indices in self._rows.items())
+        known = [(group.number, indices) for group, indices in groups if group is not None and group.number >= 0]
+        rows = np.concatenate([np.zeros(0, np.int64), *(indices for _, indices in known)])
         numbers = np.array([number for number, _ in known], np.int64)
         order = np.argsort(rows)
         order = order[~np.isin(rows[order], np.fromiter(samples, np.int64, len(samples)))]
-        number_of_row = np.repeat(numbers, np.array([len(places) for _, places in known], np.int64))[order]
+        number_of_row = np.repeat(numbers, np.array([len(indices) for _, indices in known], np.int64))[order]
         rows = rows[order]
         if not len(rows):
             return rows, pa.array([], SPANS)
@@ -236,8 +236,8 @@ def _rows_split_by_markers(replayed: Replayed, column: TextColumn) -> npt.NDArra
     """Return which rows have a text that markers may treat piece by piece."""
     rows = np.zeros(len(replayed.program), np.bool_)
     for pattern in _SPLIT_BY_MARKERS:
-        places = column.source.find(pattern)
-        rows[_rows_of(np.searchsorted(column.offsets, places, "right") - 1, replayed)] = True
+        offsets = column.source.find(pattern)
+        rows[_rows_of(np.searchsorted(column.offsets, offsets, "right") - 1, replayed)] = True
     return rows
 
 
@@ -271,9 +271,9 @@ def _padded_texts(
     turns = np.flatnonzero(wanted)
     texts = column.at(turns)
     start, stop = _stripped(column, turns)
-    places = np.flatnonzero((start == stop) | (start != texts.start) | (stop != texts.stop))
-    rows = _rows_of(turns[places], replayed)
-    before = Texts(texts.source, texts.start[places], start[places]).strings()
-    after = Texts(texts.source, stop[places], texts.stop[places]).strings()
-    numbers = (turns[places] - replayed.turns.starts[rows]).tolist()
+    indices = np.flatnonzero((start == stop) | (start != texts.start) | (stop != texts.stop))
+    rows = _rows_of(turns[indices], replayed)
+    before = Texts(texts.source, texts.start[indices], start[indices]).strings()
+    after = Texts(texts.source, stop[indices], texts.stop[indices]).strings()
+    numbers = (turns[indices] - replayed.turns.starts[rows]).tolist()
     yield from zip(rows.tolist(), numbers, before, after, strict=True)

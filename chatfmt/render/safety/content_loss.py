@@ -184,7 +184,7 @@ class LossGuard:
         rows, shapes = message_shapes(chats.messages, (chats.tools, chats.documents))
         unique, first = np.unique(shapes, return_index=True)
         pairs = zip(unique.tolist(), first.tolist(), strict=True)
-        new = {shape: int(unknown[rows[place]]) for shape, place in pairs if shape not in self._seen}
+        new = {shape: int(unknown[rows[index]]) for shape, index in pairs if shape not in self._seen}
         self._seen.update(new)
         return sorted({*unknown[unknown < count].tolist(), *new.values()})
 
@@ -200,7 +200,7 @@ def message_shapes(
     lengths = messages.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     rows = np.repeat(np.arange(len(lengths)), lengths)
     turns = messages.flatten()
-    fills = [_named_fill(field.name, turns.field(place)) for place, field in enumerate(turns.type)]
+    fills = [_named_fill(field.name, turns.field(index)) for index, field in enumerate(turns.type)]
     codes = _mix(_role_hashes(turns), [_has_think_tag(turns), *fills])
     begins = np.cumsum(lengths) - lengths
     starts = np.arange(len(rows)) == begins[rows]
@@ -212,10 +212,10 @@ def message_shapes(
 
 def _has_think_tag(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
     """Return 1 for turns with reasoning tags in their content, which templates cut out; else 0."""
-    place = turns.type.get_field_index("content")
-    if place < 0 or turns.type[place].type not in (TEXT, JSON):
+    index = turns.type.get_field_index("content")
+    if index < 0 or turns.type[index].type not in (TEXT, JSON):
         return np.zeros(len(turns), np.uint64)
-    column = turns.field(place).cast(pa.large_string())
+    column = turns.field(index).cast(pa.large_string())
     found: npt.NDArray[np.uint64] = (
         pc.match_substring_regex(column, THINK_TAG).fill_null(False).cast(pa.uint64()).to_numpy()
     )
@@ -224,10 +224,10 @@ def _has_think_tag(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
 
 def _role_hashes(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
     """Return a hash of the role of each turn, the same in every batch."""
-    place = turns.type.get_field_index("role")
-    if place < 0:
+    index = turns.type.get_field_index("role")
+    if index < 0:
         return np.zeros(len(turns), np.uint64)
-    encoded = turns.field(place).cast(pa.string()).dictionary_encode()
+    encoded = turns.field(index).cast(pa.string()).dictionary_encode()
     numbers = np.array([*(crc32(name.encode()) for name in encoded.dictionary.to_pylist()), 0], np.uint64)
     indices: npt.NDArray[np.int64] = encoded.indices.fill_null(len(numbers) - 1).to_numpy(zero_copy_only=False)
     return numbers[indices]

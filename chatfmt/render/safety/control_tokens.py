@@ -120,11 +120,11 @@ def find_token_edges(template: Source) -> TokenEdges:
     ends: dict[str, str] = {}
     starts: dict[str, str] = {}
     for token in find_control_tokens(template):
-        for cut in range(1, len(token)):
-            if any(literal.startswith(token[cut:]) for literal in literals):
-                ends.setdefault(token[:cut], token)
-            if any(literal.endswith(token[:cut]) for literal in literals):
-                starts.setdefault(token[cut:], token)
+        for split in range(1, len(token)):
+            if any(literal.startswith(token[split:]) for literal in literals):
+                ends.setdefault(token[:split], token)
+            if any(literal.endswith(token[:split]) for literal in literals):
+                starts.setdefault(token[split:], token)
     return TokenEdges(ends, starts)
 
 
@@ -292,8 +292,8 @@ class TextField(Struct, frozen=True):
 def _text_fields(batch: pa.RecordBatch) -> Iterator[TextField]:
     """Yield the text fields of a batch: those of messages except roles, tools and documents."""
     for name in (*CONVERSATION_COLUMNS, "tools", "documents"):
-        place = batch.schema.get_field_index(name)
-        column = batch.column(place) if place >= 0 else None
+        index = batch.schema.get_field_index(name)
+        column = batch.column(index) if index >= 0 else None
         if column is None:
             continue
         if not is_turns(column.type):
@@ -310,14 +310,14 @@ def _text_fields(batch: pa.RecordBatch) -> Iterator[TextField]:
 
 def _replace_values(batch: pa.RecordBatch, texts: TextField, values: pa.Array) -> pa.RecordBatch:
     """Return the batch with new values for one text field."""
-    place = batch.schema.get_field_index(texts.column)
-    column = batch.column(place)
+    index = batch.schema.get_field_index(texts.column)
+    column = batch.column(index)
     if texts.starts is None:
-        return batch.set_column(place, texts.column, values)
+        return batch.set_column(index, texts.column, values)
     turns = column.flatten()
     names = [field.name for field in turns.type]
     arrays = [values if name == texts.field else old for name, old in zip(names, turns.flatten(), strict=True)]
     ends = np.append(texts.starts, len(turns)).astype(np.int32)
     struct = pa.StructArray.from_arrays(arrays, names=names)
     mask = column.is_null() if column.null_count else None
-    return batch.set_column(place, texts.column, pa.ListArray.from_arrays(pa.array(ends), struct, mask=mask))
+    return batch.set_column(index, texts.column, pa.ListArray.from_arrays(pa.array(ends), struct, mask=mask))

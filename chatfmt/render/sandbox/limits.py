@@ -155,12 +155,12 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         self._check_operator(operator, left, right)
-        made = super().call_binop(context, operator, left, right)
-        if type(made) not in HOLDERS:
-            return made
+        result = super().call_binop(context, operator, left, right)
+        if type(result) not in HOLDERS:
+            return result
         if operator == "+":
-            self._sizes.add_concatenation(made, self.measured(left), self.measured(right), self.limits.items)
-        return self.measured(made)
+            self._sizes.add_concatenation(result, self.measured(left), self.measured(right), self.limits.items)
+        return self.measured(result)
 
     def _check_operator(self, operator: str, left: Any, right: Any) -> None:
         sized = (str, bytes, list, tuple)
@@ -211,8 +211,8 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
         owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
         if isinstance(owner, (str, bytes, int)) and name in _METHODS:
             _METHODS[name](self, owner, *arguments, **named)
-        made = super().call(context, function, *arguments, **named)
-        return self.measured(made) if type(made) in HOLDERS else made
+        result = super().call(context, function, *arguments, **named)
+        return self.measured(result) if type(result) in HOLDERS else result
 
 
 _NUMBERS = re.compile(r"\d+")
@@ -287,8 +287,8 @@ def _checked_filter(env: LimitedSandbox, check: Callable[..., None], filter: Cal
     def checked(*arguments: Any, **named: Any) -> Any:
         env.tick()
         check(env, *(arguments[1:] if passed else arguments), **named)
-        made = filter(*arguments, **named)
-        return (env.measured(piece) for piece in made) if isinstance(made, GeneratorType) else env.measured(made)
+        result = filter(*arguments, **named)
+        return (env.measured(piece) for piece in result) if isinstance(result, GeneratorType) else env.measured(result)
 
     if passed:
         checked.jinja_pass_arg = passed  # type: ignore[attr-defined]

@@ -69,9 +69,9 @@ def _set_resource_limits(memory: int) -> bool:
         import resource
     except ImportError:  # Windows
         return False
-    wanted = {"RLIMIT_AS": memory, "RLIMIT_FSIZE": 0, "RLIMIT_NOFILE": 16, "RLIMIT_CORE": 0, "RLIMIT_NPROC": 0}
+    limits = {"RLIMIT_AS": memory, "RLIMIT_FSIZE": 0, "RLIMIT_NOFILE": 16, "RLIMIT_CORE": 0, "RLIMIT_NPROC": 0}
     done = True
-    for name, value in wanted.items():
+    for name, value in limits.items():
         try:
             resource.setrlimit(getattr(resource, name), (value, value))
         except (AttributeError, ValueError, OSError):  # macOS has no RLIMIT_AS
@@ -115,6 +115,6 @@ def build_filter(machine: str) -> bytes:
     code += [(EQUAL, 1, 0, calls["mmap"]), (EQUAL, 0, 3, calls["mprotect"])]
     code += [(LOAD, 0, 0, THIRD_ARGUMENT), (ANY_BIT, len(calls) + 1, 0, PROT_EXEC), (LOAD, 0, 0, NUMBER)]
     ordered = sorted(calls.values())
-    code += [(EQUAL, len(ordered) - place, 0, number) for place, number in enumerate(ordered)]
+    code += [(EQUAL, len(ordered) - index, 0, number) for index, number in enumerate(ordered)]
     code += [(RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]
     return b"".join(struct.pack("HBBI", *instruction) for instruction in code)

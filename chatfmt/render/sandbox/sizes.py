@@ -46,9 +46,9 @@ class Sizes:
             self._keep(container, size)
         return size, visited
 
-    def add_concatenation(self, made: Any, left: Any, right: Any, most: int) -> None:
+    def add_concatenation(self, result: Any, left: Any, right: Any, most: int) -> None:
         """Cache the size of `left + right`, so that it need not be measured."""
-        self._keep(made, self.measure(left, most)[0] + self.measure(right, most)[0])
+        self._keep(result, self.measure(left, most)[0] + self.measure(right, most)[0])
 
     def _keep(self, container: Any, size: int) -> None:
         if len(self._known) >= _CACHE_SIZE:
