@@ -63,7 +63,7 @@ INNER = {
         {"planning"},
         {"reorder"},
         {"running"},
-        {"job_array", "converter", "inspect"},
+        {"job_array", "converter", "inspection"},
         {"__init__"},
     ],
     "writers": [

@@ -19,7 +19,10 @@ from .convert import Sources, to_recipe, worker_processes
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from ..pipeline.inspect import Inspection, Shown, Spread, Trouble
+    from ..pipeline.inspection.check import RowProblem
+    from ..pipeline.inspection.inspect import Inspection
+    from ..pipeline.inspection.preview import PreviewRow
+    from ..pipeline.inspection.statistics import Spread
 
 CELL = 60
 """Characters of a value that a table shows."""
@@ -36,11 +39,12 @@ def inspect(source: Sources, **given: Any) -> None:
 
     Judged by up to 1000 rows; prints the command that converts all of them.
     """
-    from ..pipeline import Scratch, inspect
+    from ..pipeline import Scratch
+    from ..pipeline.inspection.inspect import inspect_sources
 
     recipe, run, _ = to_recipe(source, given)
     with Scratch() as scratch, terminal.looking():
-        found = inspect.inspect(recipe, scratch)
+        found = inspect_sources(recipe, scratch)
     for inspection in found:
         if run.json:
             terminal.print_out(json.dumps(inspection.to_json(), ensure_ascii=False))
@@ -122,12 +126,13 @@ def short(value: Any) -> str:
 @worker_processes()
 def preview(source: Sources, **given: Any) -> None:
     """Show rows before and after, with special tokens and trained text marked."""
-    from ..pipeline import Scratch, inspect
+    from ..pipeline import Scratch
+    from ..pipeline.inspection.preview import preview_rows
 
     count = options.positive("--rows", given.pop("count") or "3")
     recipe, run, _ = to_recipe(source, given)
     with Scratch() as scratch, terminal.looking():
-        rows = inspect.preview(recipe, count, scratch)
+        rows = preview_rows(recipe, count, scratch)
     for row in rows:
         if run.json:
             terminal.print_out(json.dumps({"schema": 1, **asdict(row)}, ensure_ascii=False))
@@ -135,7 +140,7 @@ def preview(source: Sources, **given: Any) -> None:
             print_preview(row)
 
 
-def print_preview(shown: Shown) -> None:
+def print_preview(shown: PreviewRow) -> None:
     """One row before and after, for people; lines are as long as they are, so that a line break is one of the text."""
     from rich.rule import Rule
     from rich.text import Text
@@ -192,12 +197,13 @@ def check(source: Sources, **given: Any) -> None:
 
     Exit code 1 if a row cannot be converted, or, with --strict, if anything was found at all.
     """
-    from ..pipeline import Scratch, cores, inspect
+    from ..pipeline import Scratch, cores
+    from ..pipeline.inspection.check import check_rows
 
     recipe, run, _ = to_recipe(source, given)
     with Scratch() as scratch, terminal.looking():
         lenient = dataclasses.replace(recipe, on_error="skip", strict=False)
-        troubles, books = inspect.check(lenient, scratch, cores())
+        troubles, books = check_rows(lenient, scratch, cores())
     rows = len({(trouble.at.file, trouble.at.row) for trouble in troubles})
     if run.json:
         terminal.print_out(json.dumps(to_json(troubles, books.read), ensure_ascii=False))
@@ -208,7 +214,7 @@ def check(source: Sources, **given: Any) -> None:
         raise DataProblem(f"{rows} of {books.read} rows have problems", hint="--on-error skip leaves out what is wrong")
 
 
-def to_json(troubles: Sequence[Trouble], rows: int) -> dict[str, Any]:
+def to_json(troubles: Sequence[RowProblem], rows: int) -> dict[str, Any]:
     """The report for machines."""
     return {
         "schema": 1,
@@ -230,7 +236,7 @@ def to_json(troubles: Sequence[Trouble], rows: int) -> dict[str, Any]:
     }
 
 
-def print_troubles(troubles: Sequence[Trouble], rows: int) -> None:
+def print_troubles(troubles: Sequence[RowProblem], rows: int) -> None:
     """The report for people: how often each reason, then where."""
     screen = terminal.console()
     if not troubles:
@@ -240,7 +246,7 @@ def print_troubles(troubles: Sequence[Trouble], rows: int) -> None:
     counts = Counter(trouble.code for trouble in troubles).most_common()
     listed = [(c, kinds[c][0], f"{n:,}", kinds[c][1]) for c, n in counts]
     screen.print(terminal.table(("code", "kind", "found", "what helps"), listed, right=(2,)))
-    alike: dict[str, dict[tuple[str, str], list[Trouble]]] = {}
+    alike: dict[str, dict[tuple[str, str], list[RowProblem]]] = {}
     for trouble in troubles:
         alike.setdefault(trouble.at.file, {}).setdefault((trouble.code, trouble.detail), []).append(trouble)
     for file, kept in alike.items():
@@ -251,14 +257,14 @@ def print_troubles(troubles: Sequence[Trouble], rows: int) -> None:
             screen.print(f"… and {len(kept) - len(shown):,} more kinds: --json lists all of them")
 
 
-def in_places(troubles: Sequence[Trouble]) -> str:
+def in_places(troubles: Sequence[RowProblem]) -> str:
     """Where problems of one kind are: the first of their rows, and how many more."""
     first = ", ".join(in_file(trouble) for trouble in troubles[:SHOWN_PLACES])
     more = len(troubles) - SHOWN_PLACES
     return f"{first} and {more:,} more" if more > 0 else first
 
 
-def in_file(trouble: Trouble) -> str:
+def in_file(trouble: RowProblem) -> str:
     """The row and the turn of a problem, or the line where the row cannot be read."""
     at = trouble.at
     inside = f" message {at.message}" if at.message is not None else f" line {at.line}" if at.line is not None else ""

@@ -83,10 +83,10 @@ def print_jinja(text: str) -> None:
 
 def print_programs(template: ChatTemplate) -> None:
     """For each ordinary kind of conversation the literals and slots that its text is made of."""
-    from ..pipeline import inspect
+    from ..pipeline.inspection.compare import compile_programs
     from ..render import RenderOptions
 
-    for said, program in inspect.programs(template, RenderOptions()):
+    for said, program in compile_programs(template, RenderOptions()):
         terminal.print_out(terminal.visible(f"{said}:"))
         terminal.print_out("\n".join(f"  {terminal.visible(line)}" for line in program.splitlines()))
 
@@ -164,7 +164,8 @@ def diff_templates(
     **given: Any,
 ) -> None:
     """Where two templates render conversations differently; exit code 1 if they do."""
-    from ..pipeline import Scratch, inspect
+    from ..pipeline import Scratch
+    from ..pipeline.inspection.compare import compare_templates
     from ..render.inspection.diff import compare
     from ..render.inspection.sample_conversations import usual_conversations
     from ..render.template.chat_template import ChatTemplate
@@ -172,7 +173,7 @@ def diff_templates(
     pair = (ChatTemplate.load(first), ChatTemplate.load(second))
     if source:
         with Scratch() as scratch:
-            found = inspect.difference(to_recipe(source, given)[0], *pair, scratch)
+            found = compare_templates(to_recipe(source, given)[0], *pair, scratch)
     else:
         found = compare(*pair, usual_conversations())
     if as_json:

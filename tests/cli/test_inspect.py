@@ -44,7 +44,7 @@ def test_check_goes_on_after_a_text_that_the_template_loses(tmp_path: Path) -> N
 def test_check_names_what_is_counted_without_rows(tmp_path: Path) -> None:
     source = written(tmp_path, [TALK, SPOILT, SPOILT])
     report = json.loads(shown("check", source, "-t", "chatml", "--json"))
-    assert [(p["code"], p["detail"]) for p in report["problems"]] == [("token.control", "in 2 of the rows")]
+    assert [(p["code"], p["detail"]) for p in report["problems"]] == [("token.control", "in 2 rows")]
 
 
 def test_check_says_the_same_of_rows_in_several_shards(tmp_path: Path) -> None:

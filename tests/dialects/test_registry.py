@@ -14,7 +14,7 @@ from chatfmt.dialects import DIALECTS, Columns, Dialect, detect
 from chatfmt.dialects.kit.columns import SourceRow
 from chatfmt.dialects.kit.output import convert_rows
 from chatfmt.errors import UnknownName
-from chatfmt.pipeline.inspect import inspect_source
+from chatfmt.pipeline.inspection.inspect import inspect_source
 from chatfmt.sources import resolve
 
 from .batches import to_batch

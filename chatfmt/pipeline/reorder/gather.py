@@ -188,7 +188,7 @@ class PartReader:
         self._open: dict[int, tuple[ExitStack, list[pa.RecordBatch], Int64Array]] = {}
 
     def take(self, rows: Int64Array) -> Iterator[pa.RecordBatch]:
-        """Yield the rows with these numbers, in this order, without their tags; in several batches if they are large."""
+        """Yield the rows with these numbers, in order and without their tags; in several batches if they are large."""
         order = np.argsort(rows, kind="stable")
         batches = list(self._read_sorted(rows[order]))
         if sum(batch.nbytes for batch in batches) > 8 * BLOCK_BYTES and len(rows) > 1:

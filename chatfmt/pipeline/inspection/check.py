@@ -1,0 +1,112 @@
+"""Check all rows: list every problem that converting them would meet, without writing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import closing
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ... import checks
+from ...errors import Location, RowError, TemplateError
+from ...recipe import Recipe, Run
+from ..conversion.row_counts import RowCounts
+from ..conversion.stages import Conversion
+from ..conversion.task import output_batches, row_order
+from ..planning.jobs import load_template
+from ..planning.scratch import Scratch
+from ..planning.source_plan import SourcePlan, check_views, plan_source
+from ..planning.target import target_of
+from ..schedule import run_tasks
+
+
+class RowProblem(Struct, frozen=True):
+    """A problem with a row; `kind` is `error` (the row cannot be converted) or `warning`."""
+
+    code: str
+    kind: str
+    at: Location
+    detail: str
+    hint: str = ""
+
+
+def check_rows(recipe: Recipe, scratch: Scratch, workers: int = 1) -> tuple[list[RowProblem], RowCounts]:
+    """Return every problem that converting all rows would meet, in order, and the row counts; writes nothing."""
+    problems: list[RowProblem] = []
+    counts = RowCounts()
+    template, target = load_template(recipe), target_of(None, "jsonl", None)
+    sources = [plan_source(recipe, spec, template, target, scratch) for spec in recipe.source]
+    check_views(sources)
+    for source in sources:
+        found, counted = check_source(source, workers)
+        problems += found
+        counts.add(counted)
+    return problems, counts
+
+
+def check_source(source: SourcePlan, workers: int) -> tuple[list[RowProblem], RowCounts]:
+    """Return the problems and counts of one source, shard by shard."""
+    problems: list[RowProblem] = []
+    counts = RowCounts()
+    tasks = [CheckTask(replace(source, shards=(shard,), first_rows=None)) for shard in source.shards]
+    with closing(run_tasks(run_check_task, tasks, Run(workers=workers))) as results:
+        for found, counted in results:
+            problems += found
+            counts.add(counted)
+    located = {problem.code for problem in problems}
+    return [*problems, *problems_without_row(counts, located, source.source.shown)], counts
+
+
+class CheckTask(Struct, frozen=True):
+    """The rows of one shard to check."""
+
+    source: SourcePlan
+
+    @property
+    def name(self) -> str:
+        """The file that the shard begins in."""
+        return self.source.shards[0][0].shown
+
+
+def run_check_task(task: CheckTask) -> tuple[list[RowProblem], RowCounts]:
+    """Return the problems and counts of one shard."""
+    source = task.source
+    try:
+        return _check_shard(source)
+    except TemplateError as error:  # content loss ends a conversion, but here it is one problem of many
+        problems, counts = _check_shard(replace(source, job=replace(source.job, allow_loss=("all",))))
+        detail = f"{error.message}; later rows may lose more"
+        return [RowProblem(error.code or "template.loss", "error", error.at, detail, error.hint), *problems], counts
+
+
+def _check_shard(source: SourcePlan) -> tuple[list[RowProblem], RowCounts]:
+    problems: list[RowProblem] = []
+    counts = RowCounts()
+
+    def on_finding(finding: checks.Finding, at: Location) -> None:
+        check = checks.CHECKS[finding.code]
+        problems.append(RowProblem(finding.code, check.kind, at, finding.detail, check.hint))
+
+    conversion = Conversion(source.job, on_finding)
+    for split in (split for shard in source.shards for split in shard):
+        before = len(problems)
+
+        def on_reject(error: RowError, raw: bytes | None, file: str = split.shown) -> None:
+            at = replace(error.at, file=error.at.file or file)
+            problems.append(RowProblem(error.code, "error", at, error.message, error.hint))
+
+        for _ in output_batches((split,), conversion, counts, on_reject):
+            pass
+        # a whole batch is read before any of it is converted, so its unreadable records are reported first
+        problems[before:] = sorted(problems[before:], key=lambda problem: row_order(problem.at))
+    return problems, counts
+
+
+def problems_without_row(counts: RowCounts, located: Collection[str], source: str) -> Iterator[RowProblem]:
+    """Yield a problem for each finding that was counted without its rows."""
+    for code, count in counts.findings.items():
+        if code not in located and code in checks.CHECKS:
+            check = checks.CHECKS[code]
+            rows = "1 row" if count == 1 else f"{count} rows"
+            yield RowProblem(code, check.kind, Location(source), f"in {rows}", check.hint)

@@ -1,0 +1,96 @@
+"""Inspect sources by a sample of their rows: columns, dialect, roles, lengths, findings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+from msgspec import Struct, field, to_builtins
+from msgspec.structs import asdict, replace
+
+from ...errors import NoDialect
+from ...recipe import Recipe
+from ...sources import Source
+from ..conversion.kept_columns import kept_notes
+from ..conversion.row_counts import RowCounts
+from ..conversion.stages import Conversion
+from ..conversion.task import ignore_reject
+from ..planning.fingerprint import columns_to_plain
+from ..planning.inputs import open_source
+from ..planning.jobs import has_nulls, to_job
+from ..planning.scratch import Scratch
+from ..planning.target import target_of
+from .columns import describe_columns
+from .command import convert_command, template_arguments
+from .statistics import Spread, count_characters, count_roles, count_turns, to_spread
+
+
+class Inspection(Struct, frozen=True):
+    """The content of a sample and how it is read; if it cannot be, `problem` says why and `detection` is None."""
+
+    source: str
+    kind: str
+    dataset: str | None
+    revision: str | None
+    subset: str | None
+    licence: str | None
+    splits: Mapping[str, int]
+    """The number of files of each split."""
+    rows_seen: int
+    columns: Sequence[Mapping[str, Any]]
+    detection: Mapping[str, Any] | None = None
+    problem: str | None = None
+    hint: str | None = None
+    roles: Mapping[str, int] = field(default_factory=dict)
+    turns: Spread | None = None
+    characters: Spread | None = None
+    findings: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    """The notes that converting it prints first."""
+    command: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, keys in order."""
+        return {"schema": 1, **to_builtins(self)}
+
+
+def inspect_sources(recipe: Recipe, scratch: Scratch) -> list[Inspection]:
+    """Inspect each source of the recipe by up to 1000 of its rows."""
+    found = []
+    for spec in recipe.source:
+        with open_source(recipe, spec, scratch) as reader:
+            found.append(inspect_source(recipe, reader.source, reader.sample))
+    return found
+
+
+def inspect_source(recipe: Recipe, source: Source, sample: Sequence[pa.RecordBatch]) -> Inspection:
+    """Inspect a source by a sample of its rows."""
+    inspection = Inspection(
+        source=source.shown,
+        kind=source.kind,
+        dataset=source.dataset_id,
+        revision=source.revision,
+        subset=source.subset,
+        licence=source.licence,
+        splits={split: len(files) for split, files in source.splits.items()},
+        rows_seen=sum(len(batch) for batch in sample),
+        columns=describe_columns(sample),
+    )
+    try:
+        job, detection = to_job(recipe, sample, None, target_of(None, "jsonl", None), nulls=has_nulls(source))
+    except NoDialect as error:
+        return replace(inspection, problem=error.message, hint=error.hint)
+    conversion, counts = Conversion(job), RowCounts()
+    outputs = [output for batch in sample for output in conversion.convert(batch, source.shown, counts, ignore_reject)]
+    return replace(
+        inspection,
+        detection={**asdict(detection), "columns": columns_to_plain(detection.columns)},
+        roles=dict(sum((count_roles(batch) for batch in outputs), Counter[str]()).most_common()),
+        turns=to_spread(count for batch in outputs for count in count_turns(batch)),
+        characters=to_spread(count for batch in outputs for count in count_characters(batch)),
+        findings={**counts.findings, **counts.reasons},
+        notes=[*source.notes, *kept_notes(job, detection)],
+        command=convert_command(recipe, source, job.dialect, template_arguments(recipe, detection.type, outputs)),
+    )

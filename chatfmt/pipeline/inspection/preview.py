@@ -1,0 +1,132 @@
+"""Preview rows: each record beside the output rows that it becomes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from heapq import merge
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ... import executors, sources
+from ...errors import ChatfmtError, RowError
+from ...json_columns import decode_objects, for_people
+from ...recipe import Recipe
+from ...render.masks.masker import WHOLE_TURNS
+from ...render.safety.control_tokens import find_control_tokens
+from ...views import VIEWS
+from ..conversion.row_counts import RowCounts
+from ..conversion.stages import Conversion, place_of, record_of
+from ..conversion.task import merge_batches, row_number, split_rows, with_position
+from ..planning.jobs import load_template
+from ..planning.scratch import Scratch
+from ..planning.source_plan import SourcePlan, plan_source
+from ..planning.target import target_of
+
+
+class PreviewRow(Struct, frozen=True):
+    """A record, the output rows that it becomes, and the spans of trained text in `text`."""
+
+    row: int
+    record: Mapping[str, Any]
+    output: Sequence[Mapping[str, Any]]
+    spans: Sequence[Sequence[int]] | None = None
+    problem: str | None = None
+    tokens: Sequence[str] = ()
+    """The control tokens of the template."""
+    raw: str | None = None
+    """The text of a record that cannot be read, instead of `record`."""
+    rows: int = 1
+    """The number of source rows that form the output together; `record` is one of them."""
+
+
+def preview_rows(recipe: Recipe, count: int, scratch: Scratch) -> list[PreviewRow]:
+    """Convert the first `count` rows of the first source one by one; a row that fails has its `problem`.
+
+    If conversations span several rows, the file is read as a whole and `count` conversations are returned.
+    """
+    template, target = load_template(recipe), target_of(None, "jsonl", None)
+    limited = dataclasses.replace(recipe, limit=count)
+    source = plan_source(limited, recipe.source[0], template, target, scratch)
+    if source.job.whole_file:
+        source = plan_source(recipe, recipe.source[0], template, target, scratch)
+    with closing(executors.in_worker(_preview_source, source)) as rows:
+        return list(islice(rows, count))
+
+
+def _preview_source(source: SourcePlan) -> Iterator[PreviewRow]:
+    masked = source.job.template is not None and source.job.view and VIEWS[source.job.view].takes_mask
+    conversion = Conversion(replace(source.job, mask=WHOLE_TURNS) if masked else source.job)
+    for split in (split for shard in source.shards for split in shard):
+        bad: list[PreviewRow] = []
+        batches = sources.read(split, columns=None, on_bad=partial(add_unreadable, bad))
+        if source.job.whole_file:
+            for batch in with_position(merge_batches(batches), split):
+                yield from preview_file(conversion, batch, split.shown)
+            continue
+        for batch in with_position(batches, split):
+            good = (preview_row(conversion, row, split.shown) for row in split_rows(batch))
+            yield from merge(bad[:], good, key=lambda row: row.row)
+            bad.clear()
+        yield from bad
+
+
+def add_unreadable(rows: list[PreviewRow], error: RowError, raw: bytes) -> None:
+    """Add a record that cannot be read, with the reason."""
+    text = raw.decode(errors="backslashreplace")
+    rows.append(PreviewRow(error.at.row or 0, {}, (), problem=one_line(error), raw=text))
+
+
+def one_line(error: ChatfmtError) -> str:
+    """Return an error and its hint on one line."""
+    return f"{error}" + (f" (hint: {error.hint})" if error.hint else "")
+
+
+def preview_row(conversion: Conversion, row: pa.RecordBatch, file: str) -> PreviewRow:
+    """Convert one row."""
+    number = row_number(row, 0)
+    try:
+        outputs = list(conversion.convert(row, file, RowCounts()))
+    except ChatfmtError as error:
+        return PreviewRow(number, for_people(record_of(row)), (), problem=one_line(error))
+    return to_preview_row(
+        conversion, number, record_of(row), [out for batch in outputs for out in to_output_rows(batch)]
+    )
+
+
+def preview_file(conversion: Conversion, batch: pa.RecordBatch, file: str) -> Iterator[PreviewRow]:
+    """Convert all rows of a file together; each conversation comes with the row that it is counted under."""
+    try:
+        numbers = conversion.conversations(batch, file).column("row")
+        outputs = [out for each in conversion.convert(batch, file, RowCounts()) for out in to_output_rows(each)]
+    except ChatfmtError as error:
+        row = batch.slice(0 if error.at.row is None else max(place_of(error.at.row, batch), 0), 1)
+        yield PreviewRow(row_number(row, 0), for_people(record_of(row)), (), problem=one_line(error), rows=len(batch))
+        return
+    for index, output in enumerate(outputs):
+        number = int(numbers[index * len(numbers) // len(outputs)].as_py())
+        row = batch.slice(place_of(number, batch), 1)
+        yield replace(to_preview_row(conversion, number, record_of(row), [output]), rows=len(batch))
+
+
+def to_preview_row(
+    conversion: Conversion, number: int, record: Mapping[str, Any], output: Sequence[dict[str, Any]]
+) -> PreviewRow:
+    """Return a converted row, with the spans of its text moved out of the output."""
+    spans = output[0].pop("assistant_spans", None) if output else None
+    template = conversion.job.template
+    return PreviewRow(
+        number, for_people(record), output, spans, tokens=find_control_tokens(template) if template else ()
+    )
+
+
+def to_output_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return the rows of an output batch as plain data to display."""
+    rows = decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
+    return [for_people(row) for row in rows]
