@@ -1,32 +1,16 @@
-"""Mapping: source batch → source batch in which every mapped field is a column of its own name, so that dialects see
-plain columns. Pure; no expression is compiled here: who calls passes the compiled ones in.
+"""Mapping: source batch → source batch with a column for each mapped field, so that dialects read plain columns.
+
+Also the choice of rows by content hash (`selection`). Templates and expressions are compiled by the caller.
 """
 
 from __future__ import annotations
 
 from ..field_path import Every, FieldPath
 from .apply import Compile, Mapped, Mapper, mapper
-from .plan import Constant, Mapping, Part, Template, check_columns, plan
-from .selection import fraction_mask, lowest, places, row_hash, shuffle_keys, shuffle_order, split_of
+from .plan import Constant, FieldMapping, FieldSource, TextTemplate, check_columns, plan
+from .selection import fraction_mask, row_hash, shuffle_order, uniform_numbers
 
 __all__ = [
-    "Compile",
-    "Constant",
-    "Every",
-    "FieldPath",
-    "Mapped",
-    "Mapper",
-    "Mapping",
-    "Part",
-    "Template",
-    "check_columns",
-    "fraction_mask",
-    "lowest",
-    "mapper",
-    "places",
-    "plan",
-    "row_hash",
-    "shuffle_keys",
-    "shuffle_order",
-    "split_of",
+    "Compile", "Constant", "Every", "FieldMapping", "FieldPath", "FieldSource", "Mapped", "Mapper", "TextTemplate",
+    "check_columns", "fraction_mask", "mapper", "plan", "row_hash", "shuffle_order", "uniform_numbers",
 ]  # fmt: skip

@@ -1,78 +1,62 @@
-"""A plan at work: explode, then leave out rows, then fill the mapped fields."""
+"""Apply a field mapping to batches: explode, then filter rows, then fill the mapped fields."""
 
 from __future__ import annotations
 
 from collections import Counter, abc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from msgspec import Struct, field
-from msgspec.structs import replace
 
-from ..errors import RowError
+from ..errors import located
 from ..json_columns import TEXT, encode_objects
-from . import rows as r
-from .plan import Constant, Mapping, Part, Template
-from .turns import cut_transcripts, zip_lists
+from .plan import Constant, FieldMapping, FieldSource, TextTemplate
+from .rows import Row, explode, printable, read_rows, render_rows, where_mask, with_columns
+from .turns import split_transcripts, zip_lists
 
-Row = abc.Mapping[str, Any]
 Compile = abc.Callable[[str], abc.Callable[[Row], Any]]
-"""Turns the source of a template or expression into a function of the row."""
+"""Compiles the source of a template or expression into a function of the row."""
 Mapper = abc.Callable[[pa.RecordBatch], "Mapped"]
-Origin = np.ndarray[Any, Any]
 
 
 class Mapped(Struct, frozen=True):
-    """What a mapping made of a batch, and of how many rows it made none: `filtered` by `--where`, `unfilled` by
-    `--explode` (an empty list); `exploded` counts the rows that came out of it.
+    """A mapped batch, and row counts: `filtered` dropped by `--where`, `unfilled` by `--explode` (an empty list),
+    `exploded` made by it.
     """
 
     batch: pa.RecordBatch
     counts: Counter[str] = field(default_factory=Counter)
 
 
-def mapper(mapping: Mapping, template: Compile, expression: Compile, *, nulls: bool = False) -> Mapper:
-    """The function that maps source batches; templates and expressions are compiled here, once.
+def mapper(mapping: FieldMapping, template: Compile, expression: Compile, *, nulls: bool = False) -> Mapper:
+    """Return the function that maps source batches; templates and expressions are compiled here, once.
 
-    `nulls` says that a null of the source is a null (Parquet, Arrow, CSV) and not an absent key (JSON): `--where` sees
-    None for it, else nothing. Errors of rows carry the index of the row in the batch that was given.
+    With `nulls` a null of the source is a value (Parquet, Arrow, CSV), which `--where` reads as None; without, it is an
+    absent key (JSON). Errors name the index of the row in the source batch.
     """
-    makes = {name: template(part.text) for name, part in mapping.fields if isinstance(part, Template)}
+    makes = {name: template(part.text) for name, part in mapping.fields if isinstance(part, TextTemplate)}
     keeps = expression(mapping.where) if mapping.where else None
 
     def apply(batch: pa.RecordBatch) -> Mapped:
         counts: Counter[str] = Counter()
-        origin: Origin = np.arange(len(batch))
+        origin = np.arange(len(batch))
         if mapping.explode is not None:
-            given, (batch, origin) = len(batch), r.explode(batch, mapping.explode)
-            counts.update(exploded=len(batch), unfilled=given - len(np.unique(origin)))
-        with _rows_from(origin):
-            if keeps is not None and mapping.where is not None:
-                mask = r.where_mask(r.read_rows(batch, mapping.where, nulls=nulls), keeps)
-                counts["filtered"] = len(batch) - mask.true_count
-                batch, origin = batch.filter(mask), origin[mask.to_numpy(zero_copy_only=False)]
-        with _rows_from(origin):
-            return Mapped(_filled(batch, mapping, makes), counts)
+            before, (batch, origin) = len(batch), explode(batch, mapping.explode)
+            counts.update(exploded=len(batch), unfilled=before - len(np.unique(origin)))
+        if keeps is not None and mapping.where is not None:
+            with located(rows=origin):
+                mask = where_mask(read_rows(batch, mapping.where, nulls=nulls), keeps)
+            counts["filtered"] = len(batch) - mask.true_count
+            batch, origin = batch.filter(mask), origin[mask.to_numpy(zero_copy_only=False)]
+        with located(rows=origin):
+            return Mapped(_fill_fields(batch, mapping, makes), counts)
 
     return apply
 
 
-@contextmanager
-def _rows_from(origin: Origin) -> Iterator[None]:
-    """Turn the row of a RowError raised inside into the index of the row it came from."""
-    try:
-        yield
-    except RowError as error:
-        if error.at.row is not None:
-            error.at = replace(error.at, row=int(origin[error.at.row]))
-        raise
-
-
-def _filled(
-    batch: pa.RecordBatch, mapping: Mapping, makes: abc.Mapping[str, abc.Callable[[Row], Any]]
+def _fill_fields(
+    batch: pa.RecordBatch, mapping: FieldMapping, makes: abc.Mapping[str, abc.Callable[[Row], Any]]
 ) -> pa.RecordBatch:
     if not mapping.fields:
         return batch
@@ -81,19 +65,19 @@ def _filled(
     if zipped:
         made["messages"] = zip_lists(zipped)
     if "transcript" in made:
-        made["messages"] = cut_transcripts(made.pop("transcript"), mapping.markers)
-    return r.with_columns(batch, made)
+        made["messages"] = split_transcripts(made.pop("transcript"), mapping.markers)
+    return with_columns(batch, made)
 
 
-def _column(batch: pa.RecordBatch, part: Part, make: abc.Callable[[Row], Any] | None) -> pa.Array:
+def _column(batch: pa.RecordBatch, part: FieldSource, make: abc.Callable[[Row], Any] | None) -> pa.Array:
     if isinstance(part, Constant):
-        return _repeated(part.value, len(batch))
-    if isinstance(part, Template) and make is not None:
-        return r.render_rows(r.printable(r.read_rows(batch, part.text)), make)
-    return part.column(batch) if not isinstance(part, Template) else pa.nulls(len(batch), TEXT)
+        return _repeat(part.value, len(batch))
+    if isinstance(part, TextTemplate) and make is not None:
+        return render_rows(printable(read_rows(batch, part.text)), make)
+    return part.column(batch) if not isinstance(part, TextTemplate) else pa.nulls(len(batch), TEXT)
 
 
-def _repeated(value: Any, length: int) -> pa.Array:
+def _repeat(value: Any, length: int) -> pa.Array:
     if isinstance(value, bool):
         return pa.repeat(pa.scalar(value), length)
     return encode_objects([{"": value}] * length)[""] if length else pa.nulls(0, TEXT)

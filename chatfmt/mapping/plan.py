@@ -1,4 +1,4 @@
-"""The plan of a mapping: what `--map`, `--marker`, `--explode` and `--where` ask for, as plain data, checked whole."""
+"""Parse and check `--map`, `--marker`, `--explode` and `--where` into one FieldMapping."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from ..field_path import FieldPath
 from .names import names_needed
 
 TURN_FIELDS = ("system", "developer", "user", "assistant", "tool")
-"""The fields that parallel lists may fill, each a role."""
+"""The fields that parallel lists may fill, one per role."""
 PREAMBLE = "^"
-"""The marker that stands for the start of a transcript: the role of the text before the first marker."""
+"""The marker for the start of a transcript: its role is that of the text before the first marker."""
 
 
 class Constant(Struct, frozen=True):
-    """The same value in every row: text, a truth value, or a list or object of JSON."""
+    """The same value in every row: text, a boolean, or a JSON list or object."""
 
     value: Any
 
 
-class Template(Struct, frozen=True):
+class TextTemplate(Struct, frozen=True):
     """Text that a Jinja template builds from the row."""
 
     text: str
 
 
-Part = FieldPath | Constant | Template
+FieldSource = FieldPath | Constant | TextTemplate
 
 
-class Mapping(Struct, frozen=True):
-    """What plays which part in a source: plain frozen data, which pickles.
+class FieldMapping(Struct, frozen=True):
+    """The fields to fill from a source, and how to select its rows.
 
-    `fields` fills a column each, in the order given; `keys` (`messages.role` and the like) name keys inside turns and
-    calls, and are for the dialect; `markers` cut the field `transcript` into turns.
+    Each of `fields` becomes a column, in the order of the flags; `keys` (such as `messages.role`) rename keys inside
+    turns and calls, and are passed to the dialect; `markers` split the field `transcript` into turns.
     """
 
-    fields: tuple[tuple[str, Part], ...] = ()
+    fields: tuple[tuple[str, FieldSource], ...] = ()
     keys: tuple[tuple[str, str], ...] = ()
     markers: tuple[tuple[str, str], ...] = ()
     explode: FieldPath | None = None
@@ -49,31 +49,31 @@ class Mapping(Struct, frozen=True):
 
     @property
     def is_empty(self) -> bool:
-        """Whether batches pass unchanged."""
+        """Whether batches stay unchanged."""
         return not (self.fields or self.explode or self.where)
 
     @property
     def zipped(self) -> tuple[tuple[str, FieldPath], ...]:
-        """The fields of parallel lists, which together become `messages`."""
+        """The fields filled from parallel lists, which together become `messages`."""
         return tuple((n, p) for n, p in self.fields if n in TURN_FIELDS and isinstance(p, FieldPath) and p.is_many)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns that the mapping makes, as the dialect will see them."""
+        """The columns that the mapping makes for the dialect."""
         zipped = [name for name, _ in self.zipped]
         names = ["messages" if name == "transcript" or name in zipped else name for name, _ in self.fields]
         return tuple(dict.fromkeys(names))
 
     @property
     def roots(self) -> tuple[str, ...]:
-        """The source columns that paths begin with, which have found their use; a column may be called `a.b` itself."""
+        """The source columns that paths read; a column may itself be named `a.b`."""
         paths = [part for _, part in self.fields if isinstance(part, FieldPath)]
         names = [name for path in paths for name in (path.root, path.text if "." in path.text else None)]
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
     def reads(self, names: abc.Sequence[str]) -> tuple[str, ...]:
-        """Those of the source columns `names` that paths begin with, or that a template or an expression names."""
-        texts = [part.text for _, part in self.fields if isinstance(part, Template)]
+        """Return those of the source columns `names` that a path, a template or an expression reads."""
+        texts = [part.text for _, part in self.fields if isinstance(part, TextTemplate)]
         tags = [tag for text in texts for tag in re.findall(r"\{\{.*?\}\}|\{%.*?%\}", text, flags=re.DOTALL)]
         words = set(re.findall(r"\w+", " ".join([*tags, self.where or ""])))
         exploded = {self.explode.root} if self.explode is not None else set()
@@ -86,19 +86,19 @@ def plan(
     markers: abc.Mapping[str, str] | None = None,
     explode: str | None = None,
     where: str | None = None,
-) -> Mapping:
-    """The mapping that flags spell; raises RecipeError with all problems, each as `text @ key`.
+) -> FieldMapping:
+    """Parse the flags of a mapping; raises RecipeError with all problems, each as `text @ key`.
 
-    A value with `{{` or `{%` is a template, in which `\\n`, `\\t` and `\\\\` outside of its tags stand for what they
-    mean; JSON text in quotes, `true`, `false`, and lists and objects of JSON are constants; the rest are paths.
+    A value with `{{` or `{%` is a template, in which `\\n`, `\\t` and `\\\\` outside tags are escapes; JSON text in
+    quotes, `true`, `false`, JSON lists and JSON objects are constants; anything else is a path.
     """
     problems: list[str] = []
-    found: list[tuple[str, Part]] = []
+    found: list[tuple[str, FieldSource]] = []
     for name, value in fields.items():
         if "." in name:
             continue
         try:
-            found.append((name, to_part(value)))
+            found.append((name, to_field_source(value)))
         except UsageError as error:
             problems.append(f"{error.message} @ map.{name}")
     cuts = tuple((unescape(marker), role) for marker, role in (markers or {}).items())
@@ -106,7 +106,7 @@ def plan(
     if problems:
         raise RecipeError("; ".join(problems), hint="--map transcript=COLUMN --marker 'Human:=user'" if cuts else "")
     keys = tuple((name, value) for name, value in fields.items() if "." in name)
-    return Mapping(tuple(found), keys, cuts, FieldPath.parse(explode) if explode else None, where)
+    return FieldMapping(tuple(found), keys, cuts, FieldPath.parse(explode) if explode else None, where)
 
 
 def _transcript_problems(fields: abc.Mapping[str, str], cuts: tuple[tuple[str, str], ...]) -> list[str]:
@@ -117,10 +117,10 @@ def _transcript_problems(fields: abc.Mapping[str, str], cuts: tuple[tuple[str, s
     return []
 
 
-def to_part(value: str) -> Part:
-    """The template, constant or path that `value` spells; raises UsageError where it is none of them."""
+def to_field_source(value: str) -> FieldSource:
+    """Parse a template, a constant or a path; raises UsageError if `value` is invalid."""
     if "{{" in value or "{%" in value:
-        return Template(_unescaped_outside_tags(value))
+        return TextTemplate(_unescaped_outside_tags(value))
     if value in ("true", "false") or value[:1] in ("[", "{", '"'):
         try:
             return Constant(json.loads(value))
@@ -130,7 +130,7 @@ def to_part(value: str) -> Part:
 
 
 def unescape(text: str) -> str:
-    """The text with `\\n`, `\\r`, `\\t` and `\\\\` as what they stand for, since shells hand them on as they are."""
+    """Replace the escapes `\\n`, `\\r`, `\\t` and `\\\\`, which shells pass on unchanged."""
     return re.sub(r"\\([nrt\\])", lambda found: {"n": "\n", "r": "\r", "t": "\t"}.get(found[1], "\\"), text)
 
 
@@ -139,11 +139,11 @@ def _unescaped_outside_tags(text: str) -> str:
     return "".join(part if place % 2 else unescape(part) for place, part in enumerate(parts))
 
 
-def check_columns(mapping: Mapping, columns: abc.Collection[str]) -> None:
-    """Refuse a path, a template or `--where` that reads a column the source does not have; raises UnknownName.
+def check_columns(mapping: FieldMapping, columns: abc.Collection[str]) -> None:
+    """Raise UnknownName if a path, a template or `--where` reads a column that the source lacks.
 
-    `columns` are those of the source before anything is exploded. After `explode` any column may appear. A name whose
-    presence the text itself asks for (`x is defined`) may be missing.
+    `columns` are those of the source; after `--explode` any column may appear, so only its path is checked. A name may
+    be missing if the text tests for it (`x is defined`).
     """
     if mapping.explode is not None:
         _check(mapping.explode, columns)
@@ -151,7 +151,7 @@ def check_columns(mapping: Mapping, columns: abc.Collection[str]) -> None:
     for _, part in mapping.fields:
         if isinstance(part, FieldPath):
             _check(part, columns)
-        if isinstance(part, Template):
+        if isinstance(part, TextTemplate):
             _check_names(part.text, columns, expression=False)
     if mapping.where is not None:
         _check_names(mapping.where, columns, expression=True)
@@ -162,8 +162,8 @@ def _check_names(text: str, columns: abc.Collection[str], *, expression: bool) -
         if name not in columns:
             error = UnknownName.of("column", name, [known for known in columns if not known.startswith("#")])
             raise UnknownName(
-                f"`{text}` reads the column `{name}`, which no row looked at has",
-                hint=f"{error.hint} (or, where only some rows have it, ask first: `{name} is defined`)",
+                f"`{text}` reads the column `{name}`, which is not in any sampled row",
+                hint=f"{error.hint} (or, if only some rows have it, test for it first: `{name} is defined`)",
             )
 
 

@@ -1,4 +1,4 @@
-"""Messages out of other shapes that a mapping names: parallel lists zipped into turns, transcripts cut at markers."""
+"""Make messages of mapped fields: zip parallel lists into turns, split transcripts at markers."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Markers = abc.Sequence[tuple[str, str]]
 
 
 def zip_lists(lists: abc.Mapping[str, pa.Array]) -> pa.ListArray:
-    """A messages column of parallel lists, the roles in the order of `lists`; null where all of them are.
+    """Make a messages column of parallel lists, the roles in the order of `lists`; null where all lists are.
 
         user: ["q1", "q2"]   assistant: ["a1", "a2"]   →   user q1, assistant a1, user q2, assistant a2
 
-    The lists of a row are of one length, or the first ones are longer by one (a last turn without its answer).
-    Raises DialectError (`msg.order`) where they are not.
+    The lists of a row have the same length, or the first ones have one item more (a last turn without an answer).
+    Raises DialectError `msg.order` otherwise.
     """
     if not all(pa.types.is_list(column.type) and column.type.value_type == TEXT for column in lists.values()):
         return _zip_values(lists)
     lengths = np.stack([lengths_of(column) for column in lists.values()])
-    _refuse_gaps(tuple(lists), lengths)
+    _check_lengths(tuple(lists), lengths)
     rows = np.concatenate([np.repeat(np.arange(lengths.shape[1]), each) for each in lengths])
     items = np.concatenate([np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each) for each in lengths])
     which = np.repeat(np.arange(len(lengths)), lengths.sum(axis=1))
@@ -44,62 +44,64 @@ def _all_null(lists: abc.Mapping[str, pa.Array]) -> pa.Array:
     return pa.array(nulls.all(axis=0))
 
 
-def _refuse_gaps(names: tuple[str, ...], lengths: np.ndarray[Any, Any]) -> None:
+def _check_lengths(names: tuple[str, ...], lengths: np.ndarray[Any, Any]) -> None:
     wrong = (np.diff(lengths, axis=0) > 0).any(axis=0) | (lengths[0] - lengths[-1] > 1)
     if wrong.any():
         row = int(np.argmax(wrong))
         counts = ", ".join(f"{length} for `{name}`" for name, length in zip(names, lengths[:, row], strict=True))
         raise DialectError(
             f"the lists of turns do not pair up: {counts}", code="msg.order", at=Location(row=row),
-            hint="every user turn has its assistant turn, but for the last",
+            hint="every user turn but the last needs an assistant turn",
         )  # fmt: skip
 
 
 def _zip_values(lists: abc.Mapping[str, pa.Array]) -> pa.ListArray:
     columns = {role: [row.get("") for row in decode_objects({"": column})] for role, column in lists.items()}
-    _refuse_other_types(columns)
+    _check_lists(columns)
     lengths = [[len(value or ()) for value in values] for values in columns.values()]
-    _refuse_gaps(tuple(lists), np.array(lengths, np.int64).reshape(len(lists), -1))
-    return encode_conversations([_zipped(columns, row) for row in range(len(lengths[0]))])
+    _check_lengths(tuple(lists), np.array(lengths, np.int64).reshape(len(lists), -1))
+    return encode_conversations([_zip_row(columns, row) for row in range(len(lengths[0]))])
 
 
-def _refuse_other_types(columns: abc.Mapping[str, list[Any]]) -> None:
+def _check_lists(columns: abc.Mapping[str, list[Any]]) -> None:
     for role, values in columns.items():
         for row, value in enumerate(values):
             if value is not None and not isinstance(value, list):
-                raise DialectError(f"`{role}` is mapped to no list", code="col.type", at=Location(row=row))
+                raise DialectError(
+                    f"`{role}` is mapped to a value that is not a list", code="col.type", at=Location(row=row)
+                )
 
 
-def _zipped(columns: abc.Mapping[str, list[Any]], row: int) -> list[dict[str, Any]] | None:
+def _zip_row(columns: abc.Mapping[str, list[Any]], row: int) -> list[dict[str, Any]] | None:
     sides = [(role, values[row]) for role, values in columns.items() if values[row] is not None]
     longest = max((len(side) for _, side in sides), default=0)
     turns = [
-        {"role": role, "content": side[place]} for place in range(longest) for role, side in sides if place < len(side)
+        {"role": role, "content": side[index]} for index in range(longest) for role, side in sides if index < len(side)
     ]
     return turns if sides else None
 
 
-def cut_transcripts(column: pa.Array, markers: Markers) -> pa.ListArray:
-    """A messages column of transcripts: each text cut where a marker starts a line; null where the text is.
+def split_transcripts(column: pa.Array, markers: Markers) -> pa.ListArray:
+    """Make a messages column of transcripts, split where a marker starts a line; null for null.
 
         "Human: hi\\n\\nAssistant: hello"   with `Human:=user`, `Assistant:=assistant`   →   user hi, assistant hello
 
-    To the marker belong the line break before it and one blank line before that, and one space or line break after
-    it; a marker that begins or ends with white space of its own takes exactly what it spells there. Not one other
-    character is lost. Text before the first marker needs the marker `^`, which names its role.
-    Raises DialectError: `col.type` for what is not text, `msg.role` for a text without a marker, or with text before.
+    A marker includes the line break before it, one blank line before that, and one space or line break after it; where
+    a marker itself begins or ends with white space, it includes that and no more. Every other character is kept. Text
+    before the first marker needs the marker `^`, which gives it a role.
+    Raises DialectError `col.type` for a value that is not text, `msg.role` for text without or before a marker.
     """
-    start = dict(markers).get(PREAMBLE)
-    cuts = {marker: role for marker, role in markers if marker != PREAMBLE}
-    pattern = marker_pattern(list(cuts))
+    preamble = dict(markers).get(PREAMBLE)
+    roles = {marker: role for marker, role in markers if marker != PREAMBLE}
+    pattern = marker_pattern(list(roles))
     texts = [row.get("") for row in decode_objects({"": column})]
     return encode_conversations(
-        [None if text is None else _cut(text, pattern, cuts, start, row) for row, text in enumerate(texts)]
+        [None if text is None else _split(text, pattern, roles, preamble, row) for row, text in enumerate(texts)]
     )
 
 
 def marker_pattern(markers: abc.Sequence[str]) -> re.Pattern[str]:
-    """What matches a marker with the line breaks and the space that belong to it; the longest marker wins."""
+    """A pattern for each marker with the white space that it includes; the longest marker wins."""
     ordered = sorted(markers, key=len, reverse=True)
     after = r"(?: |\r?\n(?!(?:\r?\n)?(?:" + "|".join(map(re.escape, ordered)) + ")))?"
     return re.compile(
@@ -113,21 +115,21 @@ def _before(marker: str) -> str:
     return "" if marker[:1] in ("\n", "\r") else r"(?:\A(?:\r?\n){0,2}|(?:\r?\n){1,2})"
 
 
-def _cut(
-    text: str, pattern: re.Pattern[str], cuts: dict[str, str], start: str | None, row: int
+def _split(
+    text: str, pattern: re.Pattern[str], roles: dict[str, str], preamble: str | None, row: int
 ) -> list[dict[str, Any]]:
     if not isinstance(text, str):
         raise DialectError("the transcript is not text", code="col.type", at=Location(row=row))
     found = list(pattern.finditer(text))
-    if not found and start is None:
+    if not found and preamble is None:
         raise _unmarked("no marker starts a line of the transcript", "--marker 'Human:=user'", row)
     first = found[0].start() if found else len(text)
-    if first and start is None:
+    if first and preamble is None:
         raise _unmarked("the transcript has text before its first marker", "--marker '^=system' gives it a role", row)
     ends = [match.start() for match in found[1:]] + [len(text)]
-    before = [{"role": start, "content": text[:first]}] if first else []
+    before = [{"role": preamble, "content": text[:first]}] if first else []
     return before + [
-        {"role": cuts[match[match.lastindex or 0]], "content": text[match.end() : end]}
+        {"role": roles[match[match.lastindex or 0]], "content": text[match.end() : end]}
         for match, end in zip(found, ends, strict=False)
     ]
 

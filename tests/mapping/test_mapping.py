@@ -267,7 +267,7 @@ def test_columns_that_are_not_there_are_named() -> None:
     mapping.check_columns(mapping.plan({"user": "q"}, explode="data"), ["data"])
 
 
-HALF = " (or, where only some rows have it, ask first: `{} is defined`)"
+HALF = " (or, if only some rows have it, test for it first: `{} is defined`)"
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_names_that_no_column_has(fields: Any, where: str | None, missing: str |
     with pytest.raises(UnknownName) as caught:
         mapping.check_columns(mapping.plan(fields, where=where), ["#row", "question", "answer"])
     text, name = (missing or f"{fields.get('user')}|lines").split("|")
-    assert str(caught.value) == f"`{text}` reads the column `{name}`, which no row looked at has"
+    assert str(caught.value) == f"`{text}` reads the column `{name}`, which is not in any sampled row"
     assert caught.value.hint == hint + HALF.format(name)
 
 

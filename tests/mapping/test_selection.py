@@ -1,8 +1,7 @@
-"""Rows are chosen by what they say, and by nothing else."""
+"""Rows are chosen by their content only."""
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,8 @@ import pytest
 from hypothesis import given
 
 from chatfmt import json_columns
-from chatfmt.mapping import fraction_mask, lowest, row_hash, shuffle_keys, shuffle_order, split_of
+from chatfmt.mapping import fraction_mask, row_hash, shuffle_order, uniform_numbers
+from chatfmt.mapping.selection import shuffle_keys
 from tests.transforms.conversations import ROWS, to_batch
 
 
@@ -60,31 +60,20 @@ def test_texts_that_run_together_are_told_apart() -> None:
 HASHES = [number.to_bytes(16, "big") for number in range(4000)]
 
 
-def test_splits_have_their_fractions_and_do_not_hang_on_order() -> None:
-    parts = {"train": 0.8, "validation": 0.1, "test": 0.1}
-    found = Counter(split_of(key, parts, seed=1) for key in HASHES)
-    assert {name: round(found[name] / 4000, 1) for name in parts} == parts
-    assert [split_of(key, parts, seed=1) for key in reversed(HASHES)] == [split_of(k, parts, seed=1) for k in HASHES][
-        ::-1
-    ]
-    assert [split_of(key, parts, seed=2) for key in HASHES] != [split_of(key, parts, seed=1) for key in HASHES]
-    assert {split_of(key, {"train": 1.0, "test": 0.0}) for key in HASHES} == {"train"}
-
-
-def test_a_fraction_is_about_right_and_independent_of_the_split() -> None:
+def test_a_fraction_is_about_right_and_independent_of_other_purposes() -> None:
     tenth, third = (np.asarray(fraction_mask(HASHES, part)) for part in (0.1, 0.3))
     assert (300 < tenth.sum() < 500) and (1050 < third.sum() < 1350)
     assert not (tenth & ~third).any()
-    test = np.array([split_of(key, {"train": 0.9, "test": 0.1}) == "test" for key in HASHES])
+    test = uniform_numbers(HASHES, "split") < 0.1
     assert 10 < (tenth & test).sum() < 90
     assert fraction_mask(HASHES, 1.0).true_count == 4000
 
 
-def test_a_sample_has_its_exact_size_whatever_the_order() -> None:
-    sample = lowest(HASHES, 17, seed=3)
-    assert len(sample) == 17 and sample == lowest(reversed(HASHES), 17, seed=3)
-    assert sample < lowest(HASHES, 18, seed=3) and sample != lowest(HASHES, 17, seed=4)
-    assert lowest(HASHES[:3], 9) == set(HASHES[:3])
+def test_numbers_are_uniform_and_do_not_depend_on_order() -> None:
+    numbers = uniform_numbers(HASHES, "split", seed=1)
+    assert ((numbers >= 0) & (numbers < 1)).all() and np.abs(np.histogram(numbers, 10)[0] - 400).max() < 100
+    assert uniform_numbers(reversed(HASHES), "split", seed=1).tolist() == numbers[::-1].tolist()
+    assert uniform_numbers(HASHES, "split", seed=2).tolist() != numbers.tolist()
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**64 + 5, -1])

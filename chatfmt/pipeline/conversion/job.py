@@ -11,7 +11,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ...dialects import Columns
-from ...mapping import Mapping as FieldMapping
+from ...mapping import FieldMapping
 from ...render import Isolation, RenderOptions
 from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy

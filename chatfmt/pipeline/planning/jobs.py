@@ -85,7 +85,7 @@ def to_job(
     return job, mark_overwritten_columns(job, detection, sample)
 
 
-def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Mapping, *, nulls: bool) -> Detection:
+def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.FieldMapping, *, nulls: bool) -> Detection:
     """Detect the dialect of the sample after mapping, when each mapped field is a column of its own name."""
     if sample:
         mapping.check_columns(fields, dict.fromkeys(name for batch in sample for name in batch.schema.names))
@@ -107,7 +107,7 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Map
 
 
 def mapped_sample(
-    sample: Sequence[pa.RecordBatch], fields: mapping.Mapping, *, nulls: bool
+    sample: Sequence[pa.RecordBatch], fields: mapping.FieldMapping, *, nulls: bool
 ) -> Sequence[pa.RecordBatch]:
     """Return the sample after mapping: the rows that `--where` keeps, or all if it keeps none or fails."""
     unfiltered = mapping.mapper(replace(fields, where=None), text_expression, expression, nulls=nulls)
@@ -120,7 +120,7 @@ def mapped_sample(
     return [unfiltered(batch).batch for batch in sample]
 
 
-def with_source_columns(detection: Detection, fields: mapping.Mapping, names: Sequence[str]) -> Detection:
+def with_source_columns(detection: Detection, fields: mapping.FieldMapping, names: Sequence[str]) -> Detection:
     """Return the detection with the source columns that a mapping reads instead of those that it creates."""
     unmapped = [name for name in detection.used if name not in fields.columns]
     used = tuple(dict.fromkeys((*fields.reads(names), *unmapped)))
@@ -128,10 +128,10 @@ def with_source_columns(detection: Detection, fields: mapping.Mapping, names: Se
     return replace(detection, used=used, unused=tuple(name for name in dict.fromkeys(unused) if name not in used))
 
 
-def needed_columns(detection: Detection, fields: mapping.Mapping) -> tuple[str, ...] | None:
+def needed_columns(detection: Detection, fields: mapping.FieldMapping) -> tuple[str, ...] | None:
     """Return the source columns to read, None for all: an expression may use any column."""
     has_expression = (
-        fields.explode or fields.where or any(isinstance(part, mapping.Template) for _, part in fields.fields)
+        fields.explode or fields.where or any(isinstance(part, mapping.TextTemplate) for _, part in fields.fields)
     )
     used = dialects.used_columns(detection)
     return None if has_expression or not used else tuple(dict.fromkeys((*fields.roots, *used)))

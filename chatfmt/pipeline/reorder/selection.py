@@ -151,7 +151,7 @@ def draw_numbers(found: Conversations, purpose: str, seed: int) -> Iterator[np.n
     """Yield the number in [0, 1) that each conversation draws by its hash, some conversations at a time."""
     for start in range(0, max(len(found), 1), CHUNK):
         hashes = found.hash[start : start + CHUNK].tobytes()
-        yield mapping.places((hashes[at : at + 16] for at in range(0, len(hashes), 16)), purpose, seed=seed)
+        yield mapping.uniform_numbers((hashes[at : at + 16] for at in range(0, len(hashes), 16)), purpose, seed=seed)
 
 
 def output_rows(recipe: Recipe, taken: Conversations, split: int) -> Int64Array:
