@@ -138,7 +138,7 @@ def test_a_recipe_holds_run_keys_and_flags_override_them(tmp_path):
     assert run_recipe(tmp_path, text) == (0, "", ["wrote 2 rows to `made.jsonl`, 810 B"])
     assert run_recipe(tmp_path, text + "\nquiet: true") == (0, "", [])
     code, out, said = run_recipe(tmp_path, text, "convert", "r.yaml", "--no-overwrite")
-    assert (code, out, said[0]) == (5, "", "error: `made.jsonl` exists already")
+    assert (code, out, said[0]) == (5, "", "error: `made.jsonl` already exists")
     code, out, said = run_recipe(tmp_path, text + "\nquiet: true\njson: true", "convert", "r.yaml", "-o", "-")
     assert (code, out) == (0, (tmp_path / "made.jsonl").read_text())
     assert json.loads(said[0])["rows"] == 2

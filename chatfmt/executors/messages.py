@@ -17,7 +17,7 @@ from ..errors import ChatfmtError, OutputError
 RESULT, ERROR, ITEM, POSITION = "result", "error", "item", "position"
 
 
-class Message(NamedTuple):
+class WorkerMessage(NamedTuple):
     """An answer of a worker: its result or error at the end, items of a generator and positions before."""
 
     kind: str
@@ -43,18 +43,18 @@ def call_data(fn: Callable[[Any], Any], task: object, *, is_generator: bool = Fa
     return pickle.dumps((fn, task, is_generator), 5)
 
 
-def outcome(fn: Callable[[Any], Any], argument: Any) -> Message:
+def outcome(fn: Callable[[Any], Any], argument: Any) -> WorkerMessage:
     """Return the result of `fn(argument)` or the error that it raises."""
     try:
-        return Message(RESULT, pickle.dumps(fn(argument), 5))
+        return WorkerMessage(RESULT, pickle.dumps(fn(argument), 5))
     except MemoryError:
         error = OutputError("a task ran out of memory", hint="use fewer `--workers`", code="worker.memory")
-        return Message(ERROR, pickle.dumps((error, None)))
+        return WorkerMessage(ERROR, pickle.dumps((error, None)))
     except BaseException as error:
-        return Message(ERROR, _error_data(error))
+        return WorkerMessage(ERROR, _error_data(error))
 
 
-def value_of(message: Message) -> Any:
+def value_of(message: WorkerMessage) -> Any:
     """Return the value of a message; raises the error that an ERROR holds, with its cause."""
     value = pickle.loads(message.data)
     if message.kind == ERROR:

@@ -8,19 +8,17 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from msgspec import Struct
 
-from .base import TASKS_AHEAD, OnPosition, task_name
-from .messages import ERROR, POSITION, Message, call_data, value_of
+from .base import TASKS_AHEAD, OnPosition, R, T, task_name
+from .messages import ERROR, POSITION, WorkerMessage, call_data, value_of
 from .worker_died import WorkerDied, lost_twice, row_by_row
 from .worker_handle import Worker
 from .workers import current_workers
 
-T = TypeVar("T")
-R = TypeVar("R")
-Answer = Message | BaseException
+Outcome = WorkerMessage | BaseException
 _log = logging.getLogger("chatfmt")
 
 
@@ -41,7 +39,7 @@ class Pool:
         self._size, self._closing = size, False
         self._workers = current_workers()
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[tuple[int, Answer]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[int, Outcome]] = queue.SimpleQueue()
         self._alive: set[Worker] = set()
         self._not_started = 0
         self._lock = threading.Lock()
@@ -51,7 +49,7 @@ class Pool:
 
     def run(self, fn: Callable[[T], R], tasks: Sequence[T], on_position: OnPosition[T]) -> Iterator[R]:
         """Yield the results in task order; at most `TASKS_AHEAD` tasks per worker are in flight or not yielded yet."""
-        answers: dict[int, Answer] = {}
+        answers: dict[int, Outcome] = {}
         sent, end = 0, len(tasks)
         for index in range(len(tasks)):
             while index not in answers:
@@ -59,7 +57,7 @@ class Pool:
                     self._calls.put(Call(sent, fn, tasks[sent], call_data(fn, tasks[sent])))
                     sent += 1
                 number, answer = self._next()
-                if isinstance(answer, Message) and answer.kind == POSITION:
+                if isinstance(answer, WorkerMessage) and answer.kind == POSITION:
                     on_position(tasks[number], value_of(answer))
                     continue
                 answers[number] = answer
@@ -70,7 +68,7 @@ class Pool:
                 raise answer
             yield value_of(answer)
 
-    def _next(self) -> tuple[int, Answer]:
+    def _next(self) -> tuple[int, Outcome]:
         while True:
             with contextlib.suppress(queue.Empty):  # wakes up so that Ctrl-C works everywhere
                 return self._answers.get(timeout=0.5)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
 
-from .base import OnPosition, ignore_position
-
-T = TypeVar("T")
-R = TypeVar("R")
+from .base import OnPosition, R, T, ignore_position
 
 
 def processes(

@@ -5,14 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from ..errors import MissingExtra
-from .base import TASKS_AHEAD, OnPosition, ignore_position, task_name
+from .base import TASKS_AHEAD, OnPosition, R, T, ignore_position, task_name
 from .worker_died import WorkerDied, lost_twice
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 def ray(

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TypeVar
 
-from .base import OnPosition, ignore_position
+from .base import OnPosition, R, T, ignore_position
 from .position import position_listener
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 def serial(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from .fork_server import ForkServer
-from .messages import ERROR, POSITION, RESULT, Message, receive, send
+from .messages import ERROR, POSITION, RESULT, WorkerMessage, receive, send
 from .watchdog import Watchdog
 from .worker_died import WorkerDied
 
@@ -101,12 +101,12 @@ class Worker:
         self._process = start(server)
         self._watchdog = Watchdog(self._process.pid, self._process.kill)
 
-    def call(self, call: bytes) -> Iterator[Message]:
+    def call(self, call: bytes) -> Iterator[WorkerMessage]:
         """Yield the messages of a call (`call_data`), its result or error last.
 
         Raises WorkerDied if the worker dies or is stopped.
         """
-        last: Message | None = None
+        last: WorkerMessage | None = None
         try:
             send(self._process.tasks, call)
             while (message := receive(self._process.answers)) is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, BinaryIO
 
-from .messages import ITEM, POSITION, Message, outcome, receive, send
+from .messages import ITEM, POSITION, WorkerMessage, outcome, receive, send
 from .position import position_listener
 
 
@@ -19,7 +19,7 @@ def work(tasks: BinaryIO, answers: BinaryIO) -> None:
     """Run calls until there are no more, then leave the process."""
 
     def send_value(kind: str, value: object) -> None:
-        send(answers, Message(kind, pickle.dumps(value, 5)))
+        send(answers, WorkerMessage(kind, pickle.dumps(value, 5)))
 
     with position_listener(partial(send_value, POSITION)):
         while (call := receive(tasks)) is not None:

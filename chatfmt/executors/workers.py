@@ -7,15 +7,13 @@ import logging
 from collections.abc import Callable, Generator, Iterator
 from contextvars import ContextVar
 from itertools import islice
-from typing import TypeVar
 
 from . import fork_server
+from .base import R, T
 from .messages import POSITION, RESULT, call_data, value_of
 from .worker_died import WorkerDied, lost_twice, row_by_row
 from .worker_handle import Worker
 
-T = TypeVar("T")
-R = TypeVar("R")
 _log = logging.getLogger("chatfmt")
 
 

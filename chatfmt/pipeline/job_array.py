@@ -96,7 +96,7 @@ def write_plan(plan: Plan, scratch: Scratch, run: Run, copy: Path | None = None)
         first_tasks(kept, output.state)
         text = to_text(kept).encode()
         for path in (writers.plan_path(output.state), *([copy] if copy else [])):
-            writers.write_whole(path, text)
+            writers.write_atomic(path, text)
     return writers.plan_path(output.state)
 
 
@@ -271,7 +271,7 @@ def run_part(path: Path, index: int, count: int, run: Run, on_progress: OnProgre
         tasks, folder = first_tasks(plan, state)
         tasks = tasks[index - 1 :: count]
         check_files(plan, tasks, stamps, path)
-        receipts = [writers.receipt(folder, task.name, plan.fingerprint) for task in tasks]
+        receipts = [writers.read_receipt(folder, task.name, plan.fingerprint) for task in tasks]
         finished = {shard.name: shard for shard in receipts if shard is not None}
         shards = list(run_shard_tasks(tasks, finished, run, on_progress))
     finally:

@@ -1,19 +1,19 @@
 """Output: formats, shards that appear whole or not at all, folders and files that are published in one step."""
 
 from .dataset_card import card, check_split
-from .durable import make_folder, write_whole
+from .durable import make_folder, write_atomic
 from .encoders import FORMATS, parquet_schema
 from .folder import OutputFolder, copy
 from .parts import TAG, TAG_TYPE, read_part
 from .shard import AtomicFile, RejectWriter, ShardWriter
-from .single_file import SingleFile, Stream, check_compression, file_ending, format_of, is_stream, staging_folder
+from .single_file import SingleFile, Stream, check_compression, file_ending, format_from_name, is_stream, staging_folder
 from .staging import (
     Lock,
-    finished,
+    finished_shards,
     parts_folder,
     plan_path,
-    prepare,
-    receipt,
+    prepare_state,
+    read_receipt,
     receipt_path,
     rejects_path,
     run_fingerprint,
@@ -38,22 +38,22 @@ __all__ = [
     "check_split",
     "copy",
     "file_ending",
-    "finished",
-    "format_of",
+    "finished_shards",
+    "format_from_name",
     "is_stream",
     "make_folder",
     "parquet_schema",
     "parts_folder",
     "plan_path",
-    "prepare",
+    "prepare_state",
     "read_part",
-    "receipt",
+    "read_receipt",
     "receipt_path",
     "rejects_path",
     "run_fingerprint",
     "spool_folder",
     "staged_path",
     "staging_folder",
+    "write_atomic",
     "write_receipt",
-    "write_whole",
 ]

@@ -1,7 +1,7 @@
-"""The card of an output folder: README.md, which tells the Hub and `load_dataset` what is in it.
+"""The dataset card of an output folder: README.md, which describes it to the Hub and to `load_dataset`.
 
-YAML front matter as in the Hub's documentation of dataset cards: `configs` names the files of each split,
-`dataset_info` has the features and the rows of each split, against which `load_dataset` checks what it reads.
+YAML front matter as in the Hub's documentation of dataset cards: `configs` lists the files of each split,
+`dataset_info` the features and the number of rows of each split, which `load_dataset` verifies.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ..manifest import Manifest, Shard
 from .encoders import parquet_schema
 
 SPLIT = re.compile(r"\w+(\.\w+)*")
-"""Names of splits that `datasets` accepts."""
+"""Split names that `datasets` accepts."""
 
 
 def check_split(name: str) -> None:
-    """Raises UsageError for the name of a split that `load_dataset` could not open."""
+    """Raise UsageError for a split name that `load_dataset` could not open."""
     if not SPLIT.fullmatch(name):
         fixed = re.sub(r"\W+", "_", name).strip("_") or "train"
         raise UsageError(
@@ -35,10 +35,10 @@ def check_split(name: str) -> None:
 def card(
     manifest: Manifest, schema: pa.Schema | None = None, *, special_tokens_in_text: bool = False, title: str = ""
 ) -> str:
-    """The text of README.md for a finished conversion.
+    """Return the text of README.md for a finished conversion.
 
-    `schema` is the one that the encoder was given; without it no features are declared. `special_tokens_in_text` says
-    that the text was rendered by a template, so a trainer must not add special tokens again.
+    `schema` is the schema passed to the encoder; without it no features are declared. Set `special_tokens_in_text` if a
+    template rendered the text, so that the card warns against adding special tokens again.
     """
     front = {"configs": [_config(manifest.shards)], **_info(manifest.shards, schema)}
     sections = [_head(manifest, title), _made(manifest), _use(special_tokens_in_text), _escaped(manifest)]
@@ -58,7 +58,7 @@ def _by_split(shards: Sequence[Shard]) -> dict[str, list[Shard]]:
 
 
 def _pattern(shards: Sequence[Shard]) -> str:
-    """`data/train-*.parquet`: the files of one split and of no other."""
+    """Return the glob of the files of one split: `data/train-*.parquet`."""
     path = PurePosixPath(shards[0].name)
     ending = "".join(path.suffixes[-2:]) if ".jsonl" in path.suffixes else path.suffix
     return str(path.parent / f"{shards[0].split}-*{ending}")
@@ -76,7 +76,7 @@ def _info(shards: Sequence[Shard], schema: pa.Schema | None) -> dict[str, Any]:
 
 
 def _features(schema: pa.Schema) -> list[dict[str, Any]] | None:
-    """Features as cards spell them; None where a column has a type that is not spelled here."""
+    """Return features in the syntax of dataset cards; None if a column has a type not covered here."""
     features = [_feature(field) for field in schema]
     return None if None in features else [feature for feature in features if feature is not None]
 
@@ -145,13 +145,13 @@ def _escaped(manifest: Manifest) -> str:
 
 
 def _inline(value: object) -> str:
-    """Untrusted text on one line of Markdown, without a way out of it."""
+    """Return untrusted text for one line of Markdown, without the characters that could end it."""
     text = "".join(char if char.isprintable() else " " for char in str(value))
     return re.sub(r"([`<>\[\]|*_\\])", "", text) if "`" in text or "<" in text else text
 
 
 def _yaml(value: Any, indent: int = 0) -> str:
-    """Plain data as block YAML; every scalar is JSON, which YAML 1.2 contains."""
+    """Return plain data as block YAML; every scalar is JSON, a subset of YAML 1.2."""
     pad = "  " * indent
     if isinstance(value, Mapping):
         return "".join(f"{pad}{key}:{_value(item, indent)}" for key, item in value.items())

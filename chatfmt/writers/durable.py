@@ -1,7 +1,7 @@
-"""Every open, write, sync, rename and removal of output: the one place where a disk can fail.
+"""Open, write, sync, rename and remove output files: the one place where a disk can fail.
 
-Failures come out as OutputError in words. A failed sync is never tried again on the same file: the kernel may have
-dropped the data and would report success (ATC'20, "Can applications recover from fsync failures?").
+Failures are raised as OutputError with an explanation. A failed sync is never retried on the same file: the kernel
+may have dropped the data and would report success (ATC'20, "Can applications recover from fsync failures?").
 """
 
 from __future__ import annotations
@@ -17,89 +17,92 @@ from types import TracebackType
 
 from ..errors import OutputError
 
-WORDS = {
+EXPLANATIONS = {
     errno.ENOSPC: ("the disk is full", "free some space, then run again with `--resume`"),
     errno.EDQUOT: ("the disk quota is used up", "free some space, then run again with `--resume`"),
     errno.EFBIG: ("the file would be larger than is allowed here", "write a folder with `--shard-size 500MB`"),
     errno.EIO: ("the disk reports an error", "check the disk, then run again with `--resume`"),
     errno.EMFILE: ("too many files are open", "raise the limit with `ulimit -n`, or use fewer `--workers`"),
     errno.ENFILE: ("too many files are open on this machine", "try again later with `--resume`"),
-    errno.EROFS: ("the file system is read-only", "choose another place with `--out`"),
-    errno.EACCES: ("permission denied", "choose another place with `--out`"),
-    errno.EPERM: ("permission denied", "choose another place with `--out`"),
-    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another place with `--out`"),
-    errno.EISDIR: ("it is a folder, not a file", "choose another place with `--out`"),
-    errno.ENAMETOOLONG: ("the name is too long", "choose another place with `--out`"),
-    errno.ELOOP: ("its links run in a circle", "choose another place with `--out`"),
+    errno.EROFS: ("the file system is read-only", "choose another path with `--out`"),
+    errno.EACCES: ("permission denied", "choose another path with `--out`"),
+    errno.EPERM: ("permission denied", "choose another path with `--out`"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another path with `--out`"),
+    errno.EISDIR: ("it is a folder, not a file", "choose another path with `--out`"),
+    errno.ENAMETOOLONG: ("the name is too long", "choose another path with `--out`"),
+    errno.ELOOP: ("its symbolic links form a loop", "choose another path with `--out`"),
 }
 
 
 @contextmanager
-def explained(path: Path | str) -> Iterator[None]:
-    """Turn an OSError raised inside into an OutputError that names `path` and says what to do."""
+def explain_errors(path: Path | str) -> Iterator[None]:
+    """Turn an OSError inside the block into an OutputError that names `path` and explains what to do."""
     try:
         yield
     except OSError as error:
-        words, hint = WORDS.get(error.errno or 0, (error.strerror or str(error), "check the path given to `--out`"))
+        message, hint = EXPLANATIONS.get(
+            error.errno or 0, (error.strerror or str(error), "check the path given to `--out`")
+        )
         code = errno.errorcode.get(error.errno or 0, "EIO").lower()
-        raise OutputError(f"cannot write `{path}`: {words}", hint=hint, code=f"output.{code}") from error
+        raise OutputError(f"cannot write `{path}`: {message}", hint=hint, code=f"output.{code}") from error
 
 
-AHEAD = 4 << 20
-"""Bytes of a file after which they are sent to the disk while more are made: at its end there is little to wait for."""
+EARLY_SYNC = 4 << 20
+"""Written bytes after which a sync starts in the background, so that little is left to sync at the end of a file."""
 
 
 class OutputFile:
-    """A new file, open for writing; a sink for encoders. `close` without `sync` promises nothing about the disk."""
+    """A new file open for writing, a sink for encoders. Only `sync` guarantees that the data is on the disk."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.closed = path, False
-        self._waiting = 0
-        self._ahead: threading.Thread | None = None
-        self._failed: OSError | None = None
-        with explained(path):
+        self._unsynced = 0
+        self._early_sync: threading.Thread | None = None
+        self._sync_error: OSError | None = None
+        with explain_errors(path):
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
 
     def write(self, data: bytes | memoryview) -> int:
-        """The number of bytes of `data`, all of them written."""
+        """Write all of `data` and return its size in bytes."""
         view = memoryview(data).cast("B")
         size = len(view)
-        with explained(self.path):
+        with explain_errors(self.path):
             while view:
                 view = view[os.write(self._fd, view) :]
-        self._waiting += size
-        if self._waiting >= AHEAD and not (self._ahead and self._ahead.is_alive()):
-            self._hurry()
+        self._unsynced += size
+        if self._unsynced >= EARLY_SYNC and not (self._early_sync and self._early_sync.is_alive()):
+            self._start_early_sync()
         return size
 
-    def _hurry(self) -> None:
-        self._waiting, ahead = 0, threading.Thread(target=self._sync_ahead, daemon=True)
-        with suppress(RuntimeError):  # no thread is to be had: `sync` does it all
-            ahead.start()
-            self._ahead = ahead
+    def _start_early_sync(self) -> None:
+        self._unsynced, thread = 0, threading.Thread(target=self._sync_early, daemon=True)
+        with suppress(RuntimeError):  # no thread can start: `sync` does all of it
+            thread.start()
+            self._early_sync = thread
 
-    def _sync_ahead(self) -> None:
+    def _sync_early(self) -> None:
         try:
             getattr(os, "fdatasync", os.fsync)(self._fd)
-        except OSError as error:  # said once by the system, so it is kept for `sync`
-            self._failed = error
+        except OSError as error:  # the system reports it only once, so keep it for `sync`
+            self._sync_error = error
 
     def _join(self) -> None:
-        if self._ahead:
-            self._ahead.join()
+        if self._early_sync:
+            self._early_sync.join()
 
     def sync(self) -> None:
+        """Wait until all data is on the disk."""
         self._join()
-        with explained(self.path):
-            if self._failed:
-                raise self._failed
+        with explain_errors(self.path):
+            if self._sync_error:
+                raise self._sync_error
             os.fsync(self._fd)
 
     def close(self) -> None:
         if not self.closed:
             self.closed = True
             self._join()
-            with explained(self.path):
+            with explain_errors(self.path):
                 os.close(self._fd)
 
     def __enter__(self) -> OutputFile:
@@ -110,8 +113,8 @@ class OutputFile:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and its parents, each synced into the folder above it; one that exists is left alone."""
-    with explained(path):
+    """Create a folder and its parents, each synced into its parent; does nothing if it exists."""
+    with explain_errors(path):
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
     for folder in reversed(missing):
@@ -119,10 +122,10 @@ def make_folder(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder last; nothing on systems that cannot open one (Windows)."""
+    """Sync the names in a folder to the disk; does nothing on systems that cannot open folders (Windows)."""
     if os.name == "nt":
         return
-    with explained(path):
+    with explain_errors(path):
         fd = os.open(path, os.O_RDONLY)
         try:
             os.fsync(fd)
@@ -131,21 +134,21 @@ def sync_folder(path: Path) -> None:
 
 
 def rename(old: Path, new: Path) -> None:
-    """Move within one file system, replacing `new`, and make the new name last."""
-    with explained(new):
+    """Move within one file system, replacing `new`, and sync the new name."""
+    with explain_errors(new):
         old.replace(new)
     sync_folder(new.parent)
 
 
 def unlink(path: Path) -> None:
-    """Remove a file; one that is gone already is fine."""
-    with explained(path):
+    """Remove a file, if it exists."""
+    with explain_errors(path):
         path.unlink(missing_ok=True)
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder with all that is in it, never following links; one that is gone already is fine."""
-    with explained(path):
+    """Remove a folder and its contents, if it exists, without following links."""
+    with explain_errors(path):
         if path.is_symlink():
             path.unlink()
         elif path.exists():
@@ -153,13 +156,13 @@ def remove_folder(path: Path) -> None:
 
 
 def remove_if_empty(path: Path) -> None:
-    """Remove a folder that holds nothing; one that holds something, or is gone, is left alone."""
+    """Remove a folder if it exists and is empty."""
     with suppress(OSError):
         path.rmdir()
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that under its name there is the old one or all of the new one, whatever happens."""
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that its name always refers to the old or all of the new content, whatever happens."""
     part = path.with_name(f".{path.name}.part")
     try:
         with OutputFile(part) as file:
@@ -172,6 +175,6 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a file that failed; never raises, so that the first error is the one that is seen."""
+    """Remove a failed file; never raises, so that the first error is the one reported."""
     with suppress(OSError):
         path.unlink()

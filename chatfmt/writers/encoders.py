@@ -1,7 +1,7 @@
-"""Output formats: record batches to the bytes of a file.
+"""Output formats: encode record batches as the bytes of a file.
 
-An encoder is `(sink, schema, compression, explicit_nulls)`, then `write(batch)` and `close()`; its sink stays open.
-Same batches, same bytes: no clock, no host, no random dictionary.
+An encoder is constructed with `(sink, schema, compression, explicit_nulls)` and has `write(batch)` and `close()`, which
+leaves the sink open. Equal batches give equal bytes: no clock, no host name, no randomness.
 """
 
 from __future__ import annotations
@@ -20,68 +20,70 @@ from ..schema import CONVERSATION_COLUMNS, KEYS
 from .json_lines import json_lines
 
 ROW_GROUP = 16 << 20
-"""Bytes of Arrow data in a row group: enough to compress well, little enough to be in the processor's cache still when
-they are compressed (at 64 MB a conversion takes a tenth longer), and to be read in parallel and in flat memory."""
+"""Bytes of Arrow data per row group: enough to compress well, few enough to still be in the processor's cache when they
+are compressed (with 64 MB a conversion takes a tenth longer) and to be read in parallel and in constant memory."""
 GZIP_LEVEL = 4
-"""zlib at 6 takes twice the time for 5% fewer bytes of chat text."""
+"""Level 6 takes twice the time for 5% fewer bytes of chat text."""
 LONG_TEXT = frozenset({"text", "content", "segments", "reasoning_content", "tool_calls", *CONVERSATION_COLUMNS})
-"""Columns whose values hardly ever repeat: a dictionary costs time there and gains nothing, and nobody looks for the
-least and the greatest of them, which would be written into the footer in full."""
+"""Columns whose values rarely repeat: a dictionary costs time and saves nothing, and statistics would write the full
+text of the minimum and maximum into the footer, which no query uses."""
 
 
 class Sink(Protocol):
-    """Where encoders write: `write` takes all of the bytes or raises."""
+    """The target of an encoder: `write` writes all of the bytes or raises."""
 
     def write(self, data: bytes | memoryview, /) -> object: ...
 
 
-class Member(Sink, Protocol):
-    """A compressor over a sink; `close` writes the end of the member and leaves the sink open."""
+class Compressor(Sink, Protocol):
+    """A sink that compresses into another; `close` writes the end of the member and leaves the other sink open."""
 
     def close(self) -> object: ...
 
 
 class Encoder(Protocol):
+    """Encodes batches into a sink."""
+
     def write(self, batch: pa.RecordBatch) -> None: ...
 
     def close(self) -> None: ...
 
 
 class JsonLines:
-    """JSON Lines (jsonlines.org): see `lines`. The schema is not needed: each batch describes itself.
+    """JSON Lines (jsonlines.org), see `json_lines`. The schema is not used: each batch has its own.
 
-    Compression `gz`, `zst`, `bz2`, `xz` writes one member; joined members are a valid file of each of them.
-    gzip carries no name and time 0 (RFC 1952), zstd a checksum (RFC 8878).
+    Compression `gz`, `zst`, `bz2` or `xz` writes one member; in all of them, concatenated members are a valid file.
+    gzip headers have no name and time 0 (RFC 1952), zstd frames a checksum (RFC 8878).
     """
 
     def __init__(
         self, sink: Sink, schema: pa.Schema, compression: str | None = None, *, explicit_nulls: bool = False
     ) -> None:
-        self._member = None if compression in (None, "none") else _compressor(sink, str(compression))
-        self._sink: Sink = self._member or sink
+        self._compressor = None if compression in (None, "none") else _compressor(sink, str(compression))
+        self._sink: Sink = self._compressor or sink
         self._explicit_nulls = explicit_nulls
 
     def write(self, batch: pa.RecordBatch) -> None:
-        for piece in json_lines(batch, explicit_nulls=self._explicit_nulls):
-            self._sink.write(piece)
+        for chunk in json_lines(batch, explicit_nulls=self._explicit_nulls):
+            self._sink.write(chunk)
 
     def close(self) -> None:
-        if self._member:
-            self._member.close()
+        if self._compressor:
+            self._compressor.close()
 
 
 class Parquet:
-    """Parquet 2.6 (parquet-format), page checksums always, zstd unless told otherwise, rows in order.
+    """Parquet 2.6 (parquet-format) with page checksums, zstd by default, rows in order.
 
-    JSON columns become text columns that hold JSON text; `#keys` fields are left out, so an object's own key order and
-    the difference between a null and an absent key end here, as Parquet has neither. Row groups hold about 16 MB.
-    Batches that lack a column of `schema` get nulls there; one that has a column more is refused.
+    JSON columns become string columns of JSON text. `#keys` fields are dropped, and with them the key order of objects
+    and the difference between null and absent keys: Parquet has neither. Row groups hold about 16 MB. Columns of
+    `schema` that a batch lacks become null; a batch with an additional column raises OutputError.
     """
 
     def __init__(
         self, sink: Sink, schema: pa.Schema, compression: str | None = None, *, explicit_nulls: bool = False
     ) -> None:
-        import pyarrow.parquet as pq  # takes ssl and file systems with it, which JSON Lines have no use for
+        import pyarrow.parquet as pq  # imports ssl and file systems, which JSON Lines do not need
 
         self._schema = schema
         stored = parquet_schema(schema)
@@ -89,8 +91,8 @@ class Parquet:
             pa.PythonFile(ArrowSink(sink), mode="w"),
             stored,
             compression=compression or "zstd",
-            use_dictionary=[path for path, kind in _short(stored) if not pa.types.is_floating(kind)],
-            write_statistics=[path for path, _ in _short(stored)],
+            use_dictionary=[path for path, kind in _short_columns(stored) if not pa.types.is_floating(kind)],
+            write_statistics=[path for path, _ in _short_columns(stored)],
             write_page_checksum=True,
         )
         self._waiting: list[pa.RecordBatch] = []
@@ -115,7 +117,7 @@ class Parquet:
 
 
 class ArrowSink:
-    """A sink as pyarrow wants a file: it asks for more than it uses."""
+    """Wrap a sink in the file interface that pyarrow requires; it only uses `write`."""
 
     closed = False
 
@@ -130,73 +132,76 @@ class ArrowSink:
 
 
 def parquet_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema that a Parquet file of such batches has: JSON as text, no `#keys`."""
-    return pa.schema([pa.field(field.name, _stored(field.type)) for field in schema if field.name != KEYS])
+    """Return the schema of the Parquet file for batches of `schema`: JSON as strings, without `#keys`."""
+    return pa.schema([pa.field(field.name, _stored_type(field.type)) for field in schema if field.name != KEYS])
 
 
-def _stored(kind: pa.DataType) -> pa.DataType:
+def _stored_type(kind: pa.DataType) -> pa.DataType:
     if kind == JSON:
         return pa.string()
     if pa.types.is_list(kind):
-        return pa.list_(_stored(kind.value_type))
+        return pa.list_(_stored_type(kind.value_type))
     if pa.types.is_struct(kind):
-        return pa.struct([pa.field(item.name, _stored(item.type)) for item in kind if item.name != KEYS])
+        return pa.struct([pa.field(item.name, _stored_type(item.type)) for item in kind if item.name != KEYS])
     return kind
 
 
 def to_parquet(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch with the columns of `schema` as Parquet stores them, missing ones null; OutputError for others."""
+    """Return the batch with the columns of `schema` as Parquet stores them, missing ones null.
+
+    Raises OutputError for additional columns.
+    """
     if extra := [name for name in batch.schema.names if name != KEYS and name not in schema.names]:
         raise OutputError(
-            f"a row has the column `{extra[0]}`, which the rows that the schema was made from lack",
+            f"a row has the column `{extra[0]}`, which is not in the output schema",
             hint="name the columns with `--keep`, or write JSON Lines with `--format jsonl`",
             code="output.schema",
         )
     names = set(batch.schema.names)
     columns = [
-        _conformed(batch.column(name), kind) if name in names else pa.nulls(len(batch), _stored(kind))
+        _to_stored(batch.column(name), kind) if name in names else pa.nulls(len(batch), _stored_type(kind))
         for name, kind in zip(schema.names, schema.types, strict=True)
         if name != KEYS
     ]
     return pa.RecordBatch.from_arrays(columns, schema=parquet_schema(schema))
 
 
-def _conformed(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The column as Parquet stores the type `kind` of the output; JSON takes any value, text only text."""
+def _to_stored(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Return the column as Parquet stores the output type `kind`; JSON holds any value, a string only strings."""
     if kind == JSON:
         return (column if column.type == JSON else to_json(column)).cast(pa.string())
     if pa.types.is_struct(kind) and pa.types.is_struct(column.type):
-        return _conformed_struct(column, kind)
+        return _to_stored_struct(column, kind)
     if pa.types.is_list(kind) and pa.types.is_list(column.type):
-        return _conformed_list(column, kind)
+        return _to_stored_list(column, kind)
     if column.type == kind:
         return column
     return _cast(column, kind)
 
 
-def _conformed_list(column: pa.ListArray, kind: pa.ListType) -> pa.ListArray:
-    values = _conformed(column.values, kind.value_type)
+def _to_stored_list(column: pa.ListArray, kind: pa.ListType) -> pa.ListArray:
+    values = _to_stored(column.values, kind.value_type)
     mask = column.is_null() if column.null_count else None
     start = column.offset
     if start and mask is not None:  # from_arrays refuses a mask on sliced offsets
         column = pa.concat_arrays([column.slice(0), pa.nulls(0, column.type)])
-        values = _conformed(column.values, kind.value_type)
+        values = _to_stored(column.values, kind.value_type)
     return pa.ListArray.from_arrays(column.offsets, values, mask=mask)
 
 
-def _conformed_struct(column: pa.StructArray, kind: pa.StructType) -> pa.StructArray:
+def _to_stored_struct(column: pa.StructArray, kind: pa.StructType) -> pa.StructArray:
     fields = dict(zip([field.name for field in column.type], column.flatten(), strict=True))
     wanted = [field for field in kind if field.name != KEYS]
     if extra := [name for name in fields if name != KEYS and kind.get_field_index(name) < 0]:
         raise OutputError(
-            f"a message has the key `{extra[0]}`, which the rows that the schema was made from lack",
+            f"a message has the key `{extra[0]}`, which is not in the output schema",
             hint="write JSON Lines with `--format jsonl`",
             code="output.schema",
         )
     columns = [
-        _conformed(fields[field.name], field.type)
+        _to_stored(fields[field.name], field.type)
         if field.name in fields
-        else pa.nulls(len(column), _stored(field.type))
+        else pa.nulls(len(column), _stored_type(field.type))
         for field in wanted
     ]
     mask = column.is_null() if column.null_count else None
@@ -205,23 +210,23 @@ def _conformed_struct(column: pa.StructArray, kind: pa.StructType) -> pa.StructA
 
 def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_null(column.type) or (column.type == JSON and column.null_count == len(column)):
-        return pa.nulls(len(column), _stored(kind))
+        return pa.nulls(len(column), _stored_type(kind))
     if column.type == JSON:
         raise OutputError(
-            f"a column is `{kind}` in some rows and another kind of JSON in others, which Parquet cannot hold",
+            f"a column is `{kind}` in some rows and another JSON type in others, which Parquet cannot store",
             hint="write JSON Lines with `--format jsonl`",
             code="output.schema",
         )
     return column.cast(kind)
 
 
-def _short(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
-    """The Parquet paths and types of the columns that do not hold long text."""
+def _short_columns(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
+    """Return the Parquet paths and types of the columns that do not hold long text."""
     return [leaf for field in schema for leaf in _leaves(field, "")]
 
 
-def _leaves(field: pa.Field, above: str) -> Iterator[tuple[str, pa.DataType]]:
-    path, kind = above + field.name, field.type
+def _leaves(field: pa.Field, parent: str) -> Iterator[tuple[str, pa.DataType]]:
+    path, kind = parent + field.name, field.type
     if pa.types.is_list(kind):
         yield from _leaves(pa.field("element", kind.value_type), f"{path}.list.")
     elif pa.types.is_struct(kind):
@@ -231,32 +236,32 @@ def _leaves(field: pa.Field, above: str) -> Iterator[tuple[str, pa.DataType]]:
         yield path, kind
 
 
-def _compressor(sink: Sink, name: str) -> Member:
+def _compressor(sink: Sink, name: str) -> Compressor:
     if name not in COMPRESSIONS:
         raise UnknownName.of("compression", name, COMPRESSIONS)
     return COMPRESSIONS[name](sink)
 
 
-def _gz(sink: Any) -> Member:
+def _gz(sink: Any) -> Compressor:
     return gzip.GzipFile(filename="", mode="wb", fileobj=sink, mtime=0, compresslevel=GZIP_LEVEL)
 
 
-def _zst(sink: Any) -> Member:
+def _zst(sink: Any) -> Compressor:
     import zstandard
 
     return zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(sink, closefd=False)
 
 
-def _bz2(sink: Any) -> Member:
+def _bz2(sink: Any) -> Compressor:
     return bz2.BZ2File(sink, "wb")
 
 
-def _xz(sink: Any) -> Member:
+def _xz(sink: Any) -> Compressor:
     return lzma.LZMAFile(sink, "wb")
 
 
-COMPRESSIONS: dict[str, Callable[[Any], Member]] = {"gz": _gz, "zst": _zst, "bz2": _bz2, "xz": _xz}
-"""Compressions of JSON Lines, by the ending of the file's name."""
+COMPRESSIONS: dict[str, Callable[[Any], Compressor]] = {"gz": _gz, "zst": _zst, "bz2": _bz2, "xz": _xz}
+"""Compressions of JSON Lines, by file suffix."""
 PARQUET_COMPRESSIONS = ("zstd", "snappy", "gzip", "brotli", "lz4", "none")
 
 FORMATS: dict[str, Callable[..., Encoder]] = {"jsonl": JsonLines, "parquet": Parquet}

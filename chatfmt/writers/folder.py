@@ -1,18 +1,18 @@
-"""The output folder: shards appear together at the commit, the manifest last; before it, nothing or the old result.
+"""The output folder: a commit publishes all shards together, then the manifest; before it, the old result or nothing.
 
 ```
 OUT/README.md                          card
-OUT/data/train-00000-of-00007.parquet  from the commit on
-OUT/.chatfmt/manifest.json             last: while it is absent the output is not complete
-OUT/.chatfmt/rejects.jsonl             refused rows, in source order
-OUT/.chatfmt/lock, run.json, receipts/, staged/   the run at work (see `staging`)
-OUT/.chatfmt/commit.json               the decision: from here on the run is finished forward, never back
+OUT/data/train-00000-of-00007.parquet  written by the commit
+OUT/.chatfmt/manifest.json             written last: without it the output is incomplete
+OUT/.chatfmt/rejects.jsonl             rejected rows, in source order
+OUT/.chatfmt/lock, run.json, receipts/, staged/   the unfinished run (see `staging`)
+OUT/.chatfmt/commit.json               the decision to commit: from here on it is completed, never rolled back
 ```
 
-A commit is decided by writing `commit.json` (the new manifest and card). What follows can be done again after a crash:
-the old manifest is removed, the folder `data` is replaced as a whole, card and rejects are put in place, the manifest
-is written, the staging is removed. So `data` always is one complete result, the old one or the new one, and a manifest
-always describes it.
+Writing `commit.json` (the new manifest and card) decides a commit. All that follows can be repeated after a crash:
+remove the old manifest, replace the folder `data` in one step, move card and rejects into place, write the manifest,
+remove the staging. So `data` is always one complete result, the old or the new one, and a manifest always describes
+what it lies beside.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COPY = 1 << 20
 
 
 class OutputFolder:
-    """A folder that a run works in, locked; `complete` is its manifest where the same run had finished before.
+    """The locked output folder of a run; `complete` is its manifest if the same run has finished before.
 
     Workers write `staged_path(folder.state, name)` with a ShardWriter, `rejects_path` with a RejectWriter, then
     `write_receipt(folder.state, shard, fingerprint)`; the run ends with `commit`.
@@ -50,39 +50,39 @@ class OutputFolder:
 
     @classmethod
     def open(cls, path: Path, fingerprint: str, *, resume: bool = False, overwrite: bool = False) -> OutputFolder:
-        """The folder, ready for the run `fingerprint`.
+        """Lock and prepare the folder for the run `fingerprint`.
 
-        New or empty (names that begin with a dot aside): made ready. With `resume` the same run goes on, also one that
+        It may be new or empty, apart from names that begin with a dot. With `resume` the same run continues, even if it
         was finished; with `overwrite` an unfinished run is dropped, and a finished one is replaced at the commit.
 
-        Raises OutputError where the folder holds something else: another run, files that chatfmt did not write, a run
-        at work, or anything at all without `resume` and `overwrite`. The folder is untouched then.
+        Raises OutputError and leaves the folder untouched if it holds anything else: a different run, files that
+        chatfmt did not write, a run in progress, or anything at all without `resume` and `overwrite`.
         """
-        _check_place(path)
+        _check_available(path)
         if not (path / STATE).exists():
             durable.make_folder(path / STATE)
         lock = staging.Lock(path / STATE)
         try:
-            complete = _settle(path, fingerprint, resume=resume, overwrite=overwrite)
+            complete = _prepare(path, fingerprint, resume=resume, overwrite=overwrite)
         except BaseException:
             lock.release()
             raise
         return cls(path, fingerprint, lock, complete)
 
     def finished(self) -> dict[str, Shard]:
-        """The shards that an earlier try of this run left whole, by name, each read and compared with its receipt."""
-        return staging.finished(self.state, self.fingerprint)
+        """Return the shards that an earlier attempt finished, by name, each verified against its receipt."""
+        return staging.finished_shards(self.state, self.fingerprint)
 
     def commit(self, manifest: Manifest, card: str, *, names: Mapping[str, str] | None = None) -> Manifest:
-        """The manifest as it was published, with totals. `names` are final names for shards staged under others.
+        """Publish the output and return its manifest with totals. `names` maps staged to final names of shards.
 
-        Raises OutputError where a shard of the manifest is not staged, or files that are not ours are in the way.
+        Raises OutputError if a shard of the manifest is not staged, or files that chatfmt did not write are in the way.
         """
         for staged, final in (names or {}).items():
             durable.rename(staging.staged_path(self.state, staged), staging.staged_path(self.state, final))
         _check_staged(self.state, manifest.shards)
         _remove_strays(self.state, manifest.shards)
-        self._check_ours()
+        _check_foreign(self.path, _old_manifest(self.path))
         keys = {final: staged for staged, final in (names or {}).items()}
         rejects = join_rejects(
             self.state, [replace(shard, name=keys.get(shard.name, shard.name)) for shard in manifest.shards]
@@ -95,12 +95,9 @@ class OutputFolder:
             fingerprint=self.fingerprint,
         )
         text = json.dumps({"manifest": done.to_json(), "card": card}, ensure_ascii=False)
-        durable.write_whole(self.state / COMMIT, text.encode())
+        durable.write_atomic(self.state / COMMIT, text.encode())
         publish(self.path)
         return done
-
-    def _check_ours(self) -> None:
-        _check_foreign(self.path, _old_manifest(self.path))
 
     def close(self) -> None:
         self._lock.release()
@@ -110,13 +107,13 @@ class OutputFolder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
-            if kind is not None and self.complete is None and not staging.worth_resuming(self.state):
-                self._leave()
+            if kind is not None and self.complete is None and not staging.is_worth_resuming(self.state):
+                self._clean_up()
         finally:
             self.close()
 
-    def _leave(self) -> None:
-        """Leave the place as it was found: nothing here is worth a resume."""
+    def _clean_up(self) -> None:
+        """Restore the folder as it was found: nothing in it is worth resuming."""
         staging.clear(self.state)
         if not (self.path / MANIFEST).exists():
             durable.unlink(self.state / "lock")
@@ -124,22 +121,22 @@ class OutputFolder:
             durable.remove_if_empty(self.path)
 
 
-def _check_place(path: Path) -> None:
-    """Refuse what can never become an output folder, before anything is touched."""
+def _check_available(path: Path) -> None:
+    """Raise OutputError for a path that cannot become an output folder, before anything is touched."""
     if path.exists() and not path.is_dir():
-        raise OutputError(f"`{path}` is a file", hint="choose another place with `--out`", code="output.exists")
+        raise OutputError(f"`{path}` is a file", hint="choose another path with `--out`", code="output.exists")
     if (path / STATE).is_dir() and any((path / STATE).iterdir()):
         return
     if path.is_dir() and any(not item.name.startswith(".") for item in path.iterdir()):
         raise OutputError(
-            f"`{path}` is not empty, and its files are not from chatfmt",
-            hint="choose another place with `--out`, or empty it yourself",
+            f"`{path}` is not empty, and chatfmt did not write its files",
+            hint="choose another path with `--out`, or empty it yourself",
             code="output.exists",
         )
 
 
-def _settle(path: Path, fingerprint: str, *, resume: bool, overwrite: bool) -> Manifest | None:
-    """Bring a locked folder into the state for this run; its manifest where nothing is left to do."""
+def _prepare(path: Path, fingerprint: str, *, resume: bool, overwrite: bool) -> Manifest | None:
+    """Prepare a locked folder for this run; return its manifest if nothing is left to do."""
     state = path / STATE
     if resume or overwrite:
         publish(path)
@@ -149,19 +146,19 @@ def _settle(path: Path, fingerprint: str, *, resume: bool, overwrite: bool) -> M
     if overwrite or (run is None and old is None):
         _check_foreign(path, old)
         staging.clear(state)
-        staging.prepare(state, fingerprint)
+        staging.prepare_state(state, fingerprint)
         return None
     if (run if run is not None else old.fingerprint if old else None) != fingerprint:
         raise _other_run(path)
-    return _whole(path, old) if run is None and old is not None else None
+    return _checked(path, old) if run is None and old is not None else None
 
 
-def _whole(path: Path, manifest: Manifest) -> Manifest:
-    """The manifest of a finished folder, whose files are as it says; raises OutputError where one is not."""
+def _checked(path: Path, manifest: Manifest) -> Manifest:
+    """Return the manifest of a finished folder; raises OutputError if a file differs from it."""
     problem = next(damage(path, manifest), None)
     if problem is not None:
         raise OutputError(
-            f"`{path}` was finished and is damaged: {problem}",
+            f"`{path}` holds a finished conversion that is damaged: {problem}",
             hint="convert again with `--overwrite`",
             code="output.damaged",
         )
@@ -176,7 +173,7 @@ def _old_manifest(path: Path) -> Manifest | None:
     except InputError as error:
         raise OutputError(
             f"`{path}`: {error.message}, so chatfmt cannot tell which files are its own",
-            hint="choose another place with `--out`, or empty it yourself",
+            hint="choose another path with `--out`, or empty it yourself",
             code="output.exists",
         ) from None
 
@@ -184,12 +181,12 @@ def _old_manifest(path: Path) -> Manifest | None:
 def _exists(path: Path, *, finished: bool) -> OutputError:
     if finished:
         return OutputError(
-            f"`{path}` holds a finished conversion already",
-            hint="replace it with `--overwrite`, or choose another place with `--out`",
+            f"`{path}` already holds a finished conversion",
+            hint="replace it with `--overwrite`, or choose another path with `--out`",
             code="output.exists",
         )
     return OutputError(
-        f"`{path}` holds a conversion that was interrupted",
+        f"`{path}` holds an interrupted conversion",
         hint="continue it with `--resume`, or start again with `--overwrite`",
         code="output.exists",
     )
@@ -197,14 +194,14 @@ def _exists(path: Path, *, finished: bool) -> OutputError:
 
 def _other_run(path: Path) -> OutputError:
     return OutputError(
-        f"`{path}` is from a run with other input, options or versions, so it cannot be continued",
-        hint="start again with `--overwrite`, or choose another place with `--out`",
+        f"`{path}` is from a run with different input, options or versions, so it cannot be resumed",
+        hint="start again with `--overwrite`, or choose another path with `--out`",
         code="output.fingerprint",
     )
 
 
 def _check_foreign(path: Path, old: Manifest | None) -> None:
-    """Refuse to replace what the old manifest does not vouch for: other files in `data`, an edited card."""
+    """Raise OutputError for files that the old manifest does not list: others in `data`, an edited card."""
     sizes = {shard.name: shard.bytes for shard in old.shards} if old else {}
     if (path / DATA).is_symlink():
         raise _foreign(path, DATA)
@@ -219,8 +216,8 @@ def _check_foreign(path: Path, old: Manifest | None) -> None:
 
 def _foreign(path: Path, name: str) -> OutputError:
     return OutputError(
-        f"`{path / name}` is not as chatfmt wrote it, so it is not replaced",
-        hint="move it away, or choose another place with `--out`",
+        f"`{path / name}` was not written by chatfmt or has changed since, so it is not replaced",
+        hint="move it away, or choose another path with `--out`",
         code="output.foreign",
     )
 
@@ -230,14 +227,14 @@ def _check_staged(state: Path, shards: Iterable[Shard]) -> None:
         path = staging.staged_path(state, shard.name)
         if not path.is_file() or path.stat().st_size != shard.bytes:
             raise OutputError(
-                f"the shard `{shard.name}` is missing or not whole",
-                hint="run its part again, or the whole with `--resume`",
+                f"the shard `{shard.name}` is missing or incomplete",
+                hint="run its part again, or all of it with `--resume`",
                 code="output.missing",
             )
 
 
 def _remove_strays(state: Path, shards: Iterable[Shard]) -> None:
-    """Remove what a killed worker left beside the shards: it would be published with them."""
+    """Remove files that a killed worker left beside the shards and that would be published with them."""
     known = {staging.staged_path(state, shard.name) for shard in shards}
     for path in sorted((state / "staged" / DATA).rglob("*")):
         if path not in known and (path.is_symlink() or not path.is_dir()):
@@ -245,7 +242,7 @@ def _remove_strays(state: Path, shards: Iterable[Shard]) -> None:
 
 
 def join_rejects(state: Path, shards: Iterable[Shard]) -> dict[str, int | str]:
-    """`{"rows", "bytes", "sha256"}` of all rejects, joined in order into `staged/rejects.jsonl`; {} without any."""
+    """Join all rejects in order into `staged/rejects.jsonl`; return `{"rows", "bytes", "sha256"}`, {} without any."""
     parts = [shard for shard in shards if shard.reject_sha256]
     if not parts:
         return {}
@@ -256,14 +253,14 @@ def join_rejects(state: Path, shards: Iterable[Shard]) -> dict[str, int | str]:
 
 
 def copy(path: Path, sink: Sink) -> None:
-    """Append the bytes of a file to a sink, a piece at a time."""
+    """Write the bytes of a file to a sink, a chunk at a time."""
     with path.open("rb") as part:
-        while piece := part.read(COPY):
-            sink.write(piece)
+        while chunk := part.read(COPY):
+            sink.write(chunk)
 
 
 def publish(path: Path) -> None:
-    """Finish a commit that was decided, from wherever it was left; nothing where none was."""
+    """Complete a decided commit from wherever it was left; does nothing if none was decided."""
     state = path / STATE
     if not (state / COMMIT).exists():
         return
@@ -273,18 +270,18 @@ def publish(path: Path) -> None:
         Manifest.from_json(decision["manifest"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError):
         raise InputError(
-            f"`{state / COMMIT}` is damaged, so the commit it decided cannot be finished",
+            f"`{state / COMMIT}` is damaged, so its commit cannot be completed",
             hint="remove that file and convert again with `--overwrite`",
             code="output.commit",
         ) from None
-    waiting = (state / "staged" / DATA).exists()  # also where the same was there before: it may be damaged
+    waiting = (state / "staged" / DATA).exists()  # even if the same shards were published before: those may be damaged
     if waiting or not (path / MANIFEST).exists() or (path / MANIFEST).read_bytes() != text:
         durable.unlink(path / MANIFEST)
         durable.sync_folder(state)
         _publish_data(path)
-        durable.write_whole(path / CARD, card)
+        durable.write_atomic(path / CARD, card)
         _publish_rejects(path)
-        durable.write_whole(path / MANIFEST, text)
+        durable.write_atomic(path / MANIFEST, text)
     _clean(state)
 
 
@@ -310,7 +307,7 @@ def _publish_rejects(path: Path) -> None:
 
 
 def _clean(state: Path) -> None:
-    """Remove the staging, then the decision, so that a crash here comes back here."""
+    """Remove the staging, then the decision, so that after a crash in here this is done again."""
     staging.clear(state)
     durable.remove_folder(state / "old")
     durable.unlink(state / COMMIT)

@@ -1,7 +1,7 @@
-"""Arrow columns as the text of JSON objects, column by column, without a Python object a row.
+"""Encode Arrow batches as JSON Lines, column by column, without a Python object per row.
 
-JSON Lines (jsonlines.org, RFC 8259): one object a line, UTF-8, `\\n` at the end of each line, nothing between them.
-Non-ASCII text stands as it is (U+2028 too), keys keep their order, JSON text from the source is copied byte for byte.
+JSON Lines (jsonlines.org, RFC 8259): one object per line, UTF-8, each line ends with `\\n`, no spaces between tokens.
+Non-ASCII text is not escaped (nor U+2028), keys keep their order, JSON text from the source is copied byte for byte.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from ..schema import CONVERSATIONS, KEYS
 
 BYTES = pa.large_binary()
 LINE = "#line"
-"""The one column of a batch whose rows are lines already."""
-SHORT = 24
-"""Bytes of a value, offsets included, below which text is like `role`: few words, often repeated."""
-SLICE = 1 << 20
-"""Bytes of Arrow data that become lines at a time: what fits a cache is written faster, and memory stays flat."""
+"""The only column of a batch whose rows are encoded lines already."""
+SHORT_TEXT = 24
+"""Bytes per value, offsets included, below which text is like `role`: few distinct words, often repeated."""
+SLICE_BYTES = 1 << 20
+"""Bytes of Arrow data encoded at a time: what fits a cache is encoded faster, and memory stays constant."""
 
 
 def json_lines(batch: pa.RecordBatch, *, explicit_nulls: bool = False) -> Iterator[bytes | memoryview]:
-    """The lines of a batch, in pieces. A null is an absent key, where `#keys` does not say otherwise.
+    """Yield the lines of a batch in chunks. Nulls become absent keys, unless the `#keys` of a row list them.
 
-    With `explicit_nulls` a null of a kept column that is not JSON text is written as `null`: Parquet sources mean that.
-    Raises RowError for values that JSON does not have: NaN, infinities, binary.
+    With `explicit_nulls`, nulls of kept columns other than JSON text are written as `null`, as Parquet sources mean
+    them. Raises RowError for values that JSON lacks: NaN, infinities, binary.
     """
     if batch.schema.names == [LINE]:
         yield _data(batch.column(LINE))
         return
-    rows = max(1, SLICE * len(batch) // max(1, batch.nbytes))
+    rows = max(1, SLICE_BYTES * len(batch) // max(1, batch.nbytes))
     for start in range(0, len(batch), rows):
         yield _lines(batch.slice(start, rows), explicit_nulls)
 
@@ -51,7 +51,7 @@ def _lines(batch: pa.RecordBatch, explicit_nulls: bool) -> bytes | memoryview:
 
 
 def _text_lines(name: str, column: pa.StringArray) -> bytes:
-    """The lines of the most common table, one column of text, at the speed of the string escape."""
+    """Encode the most common table, one column of text, at the speed of string escaping."""
     start, dumps = b"{" + _key(name), orjson.dumps
     return start + (b"}\n" + start).join([dumps(text) for text in column.to_pylist()]) + b"}\n"
 
@@ -62,7 +62,7 @@ def _data(lines: pa.Array) -> memoryview:
 
 
 def json_text(column: pa.Array) -> pa.Array:
-    """The JSON text (UTF-8, large_binary) of each value of any column; null for null."""
+    """Return the JSON text (UTF-8, large_binary) of each value of a column; null for null."""
     kind = column.type
     if kind == JSON:
         return column.cast(BYTES)
@@ -80,13 +80,13 @@ def json_text(column: pa.Array) -> pa.Array:
 
 
 def _strings(column: pa.StringArray) -> pa.Array:
-    if column.nbytes < SHORT * len(column):
+    if column.nbytes < SHORT_TEXT * len(column):
         words = column.dictionary_encode()
-        return _mapped(words.dictionary).take(words.indices)
-    return _mapped(column)
+        return _dumped(words.dictionary).take(words.indices)
+    return _dumped(column)
 
 
-def _mapped(column: pa.Array) -> pa.Array:
+def _dumped(column: pa.Array) -> pa.Array:
     dumps = orjson.dumps
     if column.null_count:
         return pa.array([None if value is None else dumps(value) for value in column.to_pylist()], BYTES)
@@ -100,11 +100,11 @@ def _floats(column: pa.Array) -> pa.Array:
         raise RowError(
             "NaN and infinity cannot be written as JSON", hint="write Parquet", at=Location(row=row), code="out.range"
         )
-    return _mapped(column)
+    return _dumped(column)
 
 
 def _others(column: pa.Array) -> pa.Array:
-    """Times, decimals and what else Arrow has, as `schema.to_json` spells them."""
+    """Encode times, decimals and other Arrow types as `json_columns.to_json` does."""
     try:
         return to_json(column).cast(BYTES)
     except TypeError:
@@ -132,7 +132,7 @@ def _where_valid(column: pa.Array, texts: pa.Array) -> pa.Array:
 
 
 def _objects(fields: Mapping[str, pa.Array], rows: int, explicit: Collection[str]) -> pa.Array:
-    """The JSON object of each row; a null is an absent key, or `null` for the names in `explicit`."""
+    """Return the JSON object of each row; nulls become absent keys, or `null` for the names in `explicit`."""
     texts = {name: json_text(column) for name, column in fields.items() if name != KEYS}
     if KEYS in fields and fields[KEYS].null_count < rows:
         return _ordered(texts, fields[KEYS].to_pylist(), explicit)
@@ -143,17 +143,17 @@ def _objects(fields: Mapping[str, pa.Array], rows: int, explicit: Collection[str
 
 
 def _joined(texts: Mapping[str, pa.Array]) -> pa.Array:
-    """The objects of the columns; a comma stands before each member that has another before it in its row."""
-    pieces: list[pa.Array | pa.Scalar] = [_scalar(b"{")]
+    """Join the columns to objects, with a comma before each member but the first of its row."""
+    parts: list[pa.Array | pa.Scalar] = [_scalar(b"{")]
     before: pa.Array | bool = False
     for name, text in texts.items():
-        pieces += _member(_key(name), text, before)
+        parts += _member(_key(name), text, before)
         before = True if before is True or not text.null_count else pc.or_(text.is_valid(), before)
-    return pc.binary_join_element_wise(*pieces, _scalar(b"}"), _scalar(b""))
+    return pc.binary_join_element_wise(*parts, _scalar(b"}"), _scalar(b""))
 
 
 def _member(key: bytes, text: pa.Array, before: pa.Array | bool) -> list[pa.Array | pa.Scalar]:
-    """The pieces of one member; `before` says where the row has a member already."""
+    """Return the parts of one member; `before` is true where the row already has a member."""
     if isinstance(before, bool):
         start = _scalar(b"," + key if before else key)
     else:
@@ -164,7 +164,7 @@ def _member(key: bytes, text: pa.Array, before: pa.Array | bool) -> list[pa.Arra
 
 
 def _ordered(texts: Mapping[str, pa.Array], keys: list[str | None], explicit: Collection[str]) -> pa.Array:
-    """The objects of columns some of whose rows have keys in an order of their own, or explicit nulls."""
+    """Join the columns to objects where some rows have their own order of keys, or explicit nulls."""
     names, columns = list(texts), [text.to_pylist() for text in texts.values()]
     starts = {name: _key(name) for name in names}
     objects = []

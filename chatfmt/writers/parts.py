@@ -1,8 +1,8 @@
-"""Rows that wait to be put in another order: a file that later steps take any of them from.
+"""Temporary Arrow IPC files for the reorder pass, which reads their rows in any order.
 
-Arrow IPC file format (arrow.apache.org/docs/format/Columnar.html), uncompressed, so that it can be mapped into memory;
-one record batch for each batch that was written. Its columns are those of the output as Parquet stores them, or one
-column `#line` with the lines of JSON Lines, line ends included. The last column is TAG.
+Arrow IPC file format (arrow.apache.org/docs/format/Columnar.html), uncompressed so that it can be mapped into memory,
+with one record batch per written batch. The columns are those of the output as Parquet stores them, or one column
+`#line` with encoded lines of JSON Lines, line ends included. The last column is TAG.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from .encoders import ArrowSink, Encoder, Sink, parquet_schema, to_parquet
 from .json_lines import BYTES, LINE, json_lines
 
 TAG = "#chatfmt.tag"
-"""A column of 20 bytes a row: the hash of its conversation (16), then the place of that in its batch (4)."""
+"""A column of 20 bytes per row: the hash of its conversation (16), then the row of that in its batch (4)."""
 TAG_TYPE = pa.binary(20)
 _LINE_FEED = ord("\n")
 
 
 class LinePart:
-    """A part of JSON Lines: each row as its line. The schema is not needed."""
+    """A part file of encoded JSON lines; the schema is not used."""
 
     def __init__(
         self, sink: Sink, schema: pa.Schema, compression: str | None = None, *, explicit_nulls: bool = False
@@ -34,14 +34,14 @@ class LinePart:
 
     def write(self, batch: pa.RecordBatch) -> None:
         text = b"".join(json_lines(batch.drop_columns([TAG]), explicit_nulls=self._explicit_nulls))
-        self._writer.write_batch(pa.RecordBatch.from_arrays([_cut(text), batch.column(TAG)], names=[LINE, TAG]))
+        self._writer.write_batch(pa.RecordBatch.from_arrays([_split_lines(text), batch.column(TAG)], names=[LINE, TAG]))
 
     def close(self) -> None:
         self._writer.close()
 
 
 class ColumnPart:
-    """A part of Parquet: the columns of `schema` as Parquet stores them."""
+    """A part file for Parquet output: the columns of `schema` as Parquet stores them."""
 
     def __init__(
         self, sink: Sink, schema: pa.Schema, compression: str | None = None, *, explicit_nulls: bool = False
@@ -61,8 +61,8 @@ def _writer(sink: Sink, schema: pa.Schema) -> pa.ipc.RecordBatchFileWriter:
     return pa.ipc.new_file(pa.PythonFile(ArrowSink(sink), mode="w"), schema.append(pa.field(TAG, TAG_TYPE)))
 
 
-def _cut(text: bytes) -> pa.Array:
-    """The lines of the text, which JSON has no line feed in."""
+def _split_lines(text: bytes) -> pa.Array:
+    """Split encoded lines; a line feed never occurs inside JSON text."""
     ends = np.flatnonzero(np.frombuffer(text, np.uint8) == _LINE_FEED) + 1
     offsets = np.concatenate([[0], ends]).astype(np.int64)
     return pa.Array.from_buffers(BYTES, len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(text)])
@@ -70,10 +70,10 @@ def _cut(text: bytes) -> pa.Array:
 
 @contextmanager
 def read_part(path: Path) -> Iterator[list[pa.RecordBatch]]:
-    """The batches of a part, mapped into memory: nothing is read before it is looked at, nothing may outlive this."""
+    """Map the batches of a part file into memory; they are read on access and must not be used after the block."""
     with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
         yield [reader.get_batch(number) for number in range(reader.num_record_batches)]
 
 
 PARTS: dict[str, Callable[..., Encoder]] = {"jsonl-part": LinePart, "parquet-part": ColumnPart}
-"""How the rows of a format wait; no format of output."""
+"""The formats of part files; not offered as output formats."""

@@ -1,4 +1,4 @@
-"""A file that appears under its name whole or not at all, and the shards and rejects written as such files."""
+"""Files that appear under their name complete or not at all: shards and rejects."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from .parts import PARTS
 
 
 class AtomicFile:
-    """A sink whose bytes appear at `path` when the `with` block ends well; otherwise nothing is left of them.
+    """A sink whose bytes appear at `path` at the end of the `with` block, or are removed if the block raises.
 
-    Counts and hashes what is written: `bytes`, `sha256`. The name of the unfinished file begins with a dot.
+    Counts and hashes the data: `bytes`, `sha256`. The name of the unfinished file, `part`, begins with a dot.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self.bytes = path, 0
         self.part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
-        self._file, self._hash, self._given_up = durable.OutputFile(self.part), hashlib.sha256(), False
+        self._file, self._hash, self._discarded = durable.OutputFile(self.part), hashlib.sha256(), False
 
     def write(self, data: bytes | memoryview, /) -> int:
-        if self._given_up:  # encoders may still flush when they are thrown away
+        if self._discarded:  # encoders may still flush when they are garbage-collected
             return len(data)
         size = self._file.write(data)
         self._hash.update(data)
@@ -42,13 +42,13 @@ class AtomicFile:
         return self._hash.hexdigest()
 
     def sync(self) -> None:
-        """Make the bytes last, under the unfinished name."""
+        """Sync the file to the disk and close it, under its unfinished name."""
         self._file.sync()
         self._file.close()
 
-    def give_up(self) -> None:
-        """Remove what was written; later writes go nowhere."""
-        self._given_up = True
+    def discard(self) -> None:
+        """Remove the unfinished file; later writes are ignored."""
+        self._discarded = True
         try:
             self._file.close()
         finally:
@@ -64,16 +64,16 @@ class AtomicFile:
                 durable.rename(self.part, self.path)
                 return
         except BaseException:
-            self.give_up()
+            self.discard()
             raise
-        self.give_up()
+        self.discard()
 
 
 class ShardWriter:
-    """Writes batches to `path` in a format of FORMATS or PARTS. After the `with` block: `rows`, `bytes`, `sha256`.
+    """Write batches to `path` in a format of FORMATS or PARTS. After the `with` block: `rows`, `bytes`, `sha256`.
 
-    The file appears at the end of a block that did not raise: encoded, synced, read back (Parquet: every page against
-    its checksum), renamed. Its folder must exist.
+    At the end of a block that did not raise, the file is synced, read back (Parquet: every page against its checksum)
+    and renamed to `path`. Its folder must exist.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ShardWriter:
         try:
             self._encoder = encoders[format](self._file, schema, compression, explicit_nulls=explicit_nulls)
         except BaseException:
-            self._file.give_up()
+            self._file.discard()
             raise
 
     @property
@@ -112,12 +112,12 @@ class ShardWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is not None:
-            self._file.give_up()
+            self._file.discard()
             return
         try:
             self._finish()
         except BaseException:
-            self._file.give_up()
+            self._file.discard()
             raise
 
     def _finish(self) -> None:
@@ -139,7 +139,7 @@ def check_parquet(file: AtomicFile, rows: int) -> None:
 
 
 class RejectWriter:
-    """Writes the rejects of one shard to `path`, a line each; without a reject there is no file.
+    """Write the rejects of one shard to `path`, one per line; without a reject there is no file.
 
     After the `with` block: `count`, `bytes`, `sha256` (empty without a file).
     """

@@ -1,8 +1,8 @@
-"""One output file, staged beside its place until it is whole, and stdout, which cannot be staged.
+"""A single output file, staged beside its path until it is complete, and streams, which cannot be staged.
 
 ```
-.NAME.chatfmt/     the run at work (see `staging`); gone when NAME is there
-NAME               the parts, joined in order: nothing, the old file, or all of the new one
+.NAME.chatfmt/     the unfinished run (see `staging`); removed once NAME is complete
+NAME               the shards, joined in order: nothing, the old file, or all of the new one
 ```
 """
 
@@ -27,11 +27,11 @@ from .shard import AtomicFile, check_parquet
 
 T = TypeVar("T")
 SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
-"""Endings of file names and the formats they ask for."""
+"""The format for each suffix of an output file."""
 
 
-def format_of(name: str) -> tuple[str, str | None] | None:
-    """(format, compression) that the name of an output file asks for; None for the name of a folder.
+def format_from_name(name: str) -> tuple[str, str | None] | None:
+    """Return the format and compression that a file name asks for; None for the name of a folder.
 
     Raises UsageError for a compressed Parquet name (`x.parquet.gz`): Parquet compresses inside.
     """
@@ -40,24 +40,26 @@ def format_of(name: str) -> tuple[str, str | None] | None:
     inner = path.with_suffix("").suffix if compression else path.suffix
     format = SUFFIXES.get(inner)
     if format == "parquet" and compression:
-        raise UsageError(f"`{name}`: Parquet is compressed inside", hint=f"--out {path.stem} --compression zstd")
+        raise UsageError(f"`{name}`: Parquet is compressed internally", hint=f"--out {path.stem} --compression zstd")
     return (format, compression) if format else None
 
 
 def file_ending(format: str, compression: str | None = None) -> str:
-    """The ending of the names of files of a format: `.parquet`, `.jsonl`, `.jsonl.zst`."""
+    """Return the suffix for files of a format: `.parquet`, `.jsonl`, `.jsonl.zst`."""
     return f".{format}.{compression}" if format == "jsonl" and compression in COMPRESSIONS else f".{format}"
 
 
 def check_compression(format: str, compression: str | None) -> None:
-    """Raises UsageError for a compression that the format does not have."""
+    """Raise UsageError for a compression that the format does not support."""
     known = PARQUET_COMPRESSIONS if format == "parquet" else (*COMPRESSIONS, "none")
     if compression is not None and compression not in known:
-        raise UsageError(f"`{format}` has no compression `{compression}`", hint=f"one of: {', '.join(known)}")
+        raise UsageError(
+            f"`{format}` does not support the compression `{compression}`", hint=f"one of: {', '.join(known)}"
+        )
 
 
 def is_stream(path: Path) -> bool:
-    """Whether a path is a device or a pipe (`/dev/stdout`, `/dev/null`, a FIFO), which is written to as it comes."""
+    """Return whether a path is a device or a pipe (`/dev/stdout`, `/dev/null`, a FIFO), written to without staging."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -66,9 +68,9 @@ def is_stream(path: Path) -> bool:
 
 
 class SingleFile:
-    """One output file of a run. Workers use `state` as they do with an OutputFolder; `commit` joins their shards.
+    """The single output file of a run. Workers use `state` as with an OutputFolder; `commit` joins their shards.
 
-    Shards of one file have names like `data/00017`: only their order counts.
+    Its shards have names like `data/00017`: only their order counts.
     """
 
     def __init__(self, path: Path, fingerprint: str, lock: staging.Lock) -> None:
@@ -77,10 +79,10 @@ class SingleFile:
 
     @classmethod
     def open(cls, path: Path, fingerprint: str, *, resume: bool = False, overwrite: bool = False) -> SingleFile:
-        """The file, ready for the run; the old one stays until the commit. A link is followed.
+        """Lock and prepare the staging folder; an old file stays until the commit. Symbolic links are followed.
 
-        Raises OutputError where the file exists (without `overwrite`), an unfinished run is in the way (without
-        `resume` or `overwrite`), it is of another run, or at work.
+        Raises OutputError if the file exists (without `overwrite`), or if an unfinished run is in the way: without
+        `resume` or `overwrite`, if it is a different run, or if it is in progress.
         """
         shown = path.resolve() if path.is_symlink() else path
         path = path.resolve()
@@ -89,7 +91,7 @@ class SingleFile:
         durable.make_folder(state)
         lock = staging.Lock(state)
         try:
-            _settle(shown, state, fingerprint, resume=resume, overwrite=overwrite)
+            _prepare(shown, state, fingerprint, resume=resume, overwrite=overwrite)
         except BaseException:
             if staging.run_fingerprint(state) is None:
                 durable.remove_folder(state)
@@ -98,15 +100,15 @@ class SingleFile:
         return cls(path, fingerprint, lock)
 
     def finished(self) -> dict[str, Shard]:
-        """The shards that an earlier try of this run left whole, by name."""
-        return staging.finished(self.state, self.fingerprint)
+        """Return the shards that an earlier attempt finished, by name."""
+        return staging.finished_shards(self.state, self.fingerprint)
 
     def commit(
         self, shards: Sequence[Shard], format: str, compression: str | None = None, rejects: Path | None = None
     ) -> Shard:
-        """The file as one Shard, its parts joined in the order of `shards`; rejects go to `rejects`, if given.
+        """Join the shards in order and return the file as one Shard; write rejects to `rejects`, if given.
 
-        JSON Lines, also compressed, are joined byte by byte (RFC 1952 and 8878 allow it); Parquet row by row.
+        JSON Lines are concatenated, compressed ones too (RFC 1952 and 8878 allow it); for Parquet see `join_parquet`.
         """
         parts = [staging.staged_path(self.state, shard.name) for shard in shards]
         if rejects is not None:
@@ -119,7 +121,7 @@ class SingleFile:
                 for part in parts:
                     copy(part, file)
         staging.clear(self.state)
-        self._leave()
+        self._clean_up()
         return Shard(self.path.name, rows=sum(shard.rows for shard in shards), bytes=file.bytes, sha256=file.sha256)
 
     def _join_rejects(self, shards: Sequence[Shard], path: Path) -> None:
@@ -128,7 +130,7 @@ class SingleFile:
                 if shard.reject_sha256:
                     copy(staging.rejects_path(self.state, shard.name), file)
 
-    def _leave(self) -> None:
+    def _clean_up(self) -> None:
         durable.remove_folder(self.state)
         durable.sync_folder(self.path.parent)
 
@@ -139,13 +141,13 @@ class SingleFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is not None and not staging.worth_resuming(self.state):
-            self._leave()
+        if kind is not None and not staging.is_worth_resuming(self.state):
+            self._clean_up()
         self.close()
 
 
 def staging_folder(path: Path) -> Path:
-    """Where the run of a single output file keeps its work."""
+    """Return the state folder of the run of a single output file."""
     return path.with_name(f".{path.name[:200]}.chatfmt")
 
 
@@ -158,13 +160,13 @@ def _check_file(path: Path, state: Path, *, resume: bool, overwrite: bool) -> No
         )
     if path.exists() and not overwrite and not (resume and state.exists()):
         raise OutputError(
-            f"`{path}` exists already",
+            f"`{path}` already exists",
             hint="replace it with `--overwrite`, or choose another name with `--out`",
             code="output.exists",
         )
 
 
-def _settle(path: Path, state: Path, fingerprint: str, *, resume: bool, overwrite: bool) -> None:
+def _prepare(path: Path, state: Path, fingerprint: str, *, resume: bool, overwrite: bool) -> None:
     run = staging.run_fingerprint(state)
     if run is not None and not (resume or overwrite):
         raise OutputError(
@@ -174,19 +176,19 @@ def _settle(path: Path, state: Path, fingerprint: str, *, resume: bool, overwrit
         )
     if run is None or overwrite:
         staging.clear(state)
-        staging.prepare(state, fingerprint)
+        staging.prepare_state(state, fingerprint)
     elif run != fingerprint:
         raise OutputError(
-            f"the interrupted conversion to `{path}` had other input, options or versions, so it cannot be continued",
+            f"the interrupted conversion to `{path}` had different input, options or versions, so it cannot be resumed",
             hint="start again with `--overwrite`, or choose another name with `--out`",
             code="output.fingerprint",
         )
 
 
 class Stream:
-    """A sink over stdout, a device or a pipe: in order, as it comes, with no promise of being whole.
+    """A sink over stdout, a device or a pipe; after an error part of the output has been written.
 
-    Raises ReaderGone when the reader of the pipe is gone, OutputError for a closed or full stream.
+    Raises ReaderGone if the reader of the pipe is gone, OutputError for a closed or full stream.
     """
 
     def __init__(self, stream: BinaryIO | None, name: str = "stdout") -> None:
@@ -196,12 +198,12 @@ class Stream:
 
     @classmethod
     def stdout(cls) -> Stream:
-        """The stream of the process's stdout, in bytes."""
+        """Return the stream of this process's stdout."""
         return cls(sys.stdout.buffer if sys.stdout is not None else None)
 
     def write(self, data: bytes | memoryview, /) -> int:
         left = memoryview(data).cast("B")
-        while left:  # unbuffered (PYTHONUNBUFFERED) it may take a part, and say so in a number only
+        while left:  # unbuffered (PYTHONUNBUFFERED), a write may be partial
             left = left[self._call(lambda: self._stream.write(left)) or 0 :]  # noqa: B023
         self.bytes += len(data)
         return len(data)
@@ -221,11 +223,11 @@ class Stream:
             self._silence()
             if error.errno == errno.EBADF:
                 raise _closed(self._name) from None
-            with durable.explained(self._name):
+            with durable.explain_errors(self._name):
                 raise
 
     def _silence(self) -> None:
-        """Point the descriptor at nothing, so that the flush at exit cannot fail a second time, loudly."""
+        """Redirect the descriptor to the null device, so that the flush at exit does not fail and print an error."""
         try:
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, self._stream.fileno())

@@ -1,16 +1,16 @@
-"""Where a run keeps its work until it is whole: a lock, who it is, finished shards and a receipt for each.
+"""The state folder of a run: a lock, the fingerprint of the run, finished shards and a receipt for each.
 
 ```
 STATE/lock                    held while a run works here
 STATE/run.json                the fingerprint of the run
-STATE/staged/data/…           shards that are whole, under their final names
+STATE/staged/data/…           finished shards, under their final names
 STATE/staged/rejects/…        their rejects
 STATE/receipts/….json         written after its shard: name, rows, bytes, sha256, fingerprint
-STATE/parts/                  the same again for rows that wait for another order (see `parts`)
-STATE/spool/, plan.json       of a run whose tasks are done one by one: input that came through a pipe, and the plan
+STATE/parts/                  the same again for the part files of the reorder pass (see `parts`)
+STATE/spool/, plan.json       of a job array: input that came through a pipe, and the plan
 ```
 
-Shards and receipts may be written by other processes and machines: they need `staged_path` and `write_receipt` only.
+Other processes and machines may write shards and receipts; they need only `staged_path` and `write_receipt`.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ from . import durable
 
 PARTS, SPOOL, PLAN = "parts", "spool", "plan.json"
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
-"""What `flock` answers on file systems that have no locks; there the user has to see to it."""
+"""Errors of `flock` on file systems without locks, where the user has to avoid two runs at once."""
 
 
 def staged_path(state: Path, name: str) -> Path:
-    """Where the shard with the final name `name` is kept until the commit."""
+    """Return the path of the shard `name` until the commit."""
     return state / "staged" / name
 
 
 def rejects_path(state: Path, name: str) -> Path:
-    """Where the rejects of the shard `name` are kept until the commit."""
+    """Return the path of the rejects of the shard `name` until the commit."""
     return state / "staged" / "rejects" / f"{_flat(name)}.jsonl"
 
 
 def receipt_path(state: Path, name: str) -> Path:
+    """Return the path of the receipt of the shard `name`."""
     return state / "receipts" / f"{_flat(name)}.json"
 
 
@@ -52,35 +53,35 @@ def _flat(name: str) -> str:
 
 
 def parts_folder(state: Path) -> Path:
-    """The folder, made like this one, of rows that wait for another order."""
+    """Return the folder of the part files; it has the layout of a state folder itself."""
     return state / PARTS
 
 
 def plan_path(state: Path) -> Path:
-    """Where the plan of a run is whose tasks are done one by one."""
+    """Return the path of the plan of a job array."""
     return state / PLAN
 
 
 def spool_folder(state: Path) -> Path:
-    """Where such a run keeps input that lies nowhere else."""
+    """Return the folder for input of a job array that came through a pipe."""
     return state / SPOOL
 
 
 def write_receipt(state: Path, shard: Shard, fingerprint: str) -> None:
-    """Record that a shard is whole. Only after its file and its rejects are in place."""
-    durable.write_whole(receipt_path(state, shard.name), shard_to_json(shard, fingerprint=fingerprint).encode())
+    """Record that a shard is finished; call it only after its file and its rejects are in place."""
+    durable.write_atomic(receipt_path(state, shard.name), shard_to_json(shard, fingerprint=fingerprint).encode())
 
 
-def prepare(state: Path, fingerprint: str) -> None:
-    """Make the folders of a new run and record who it is, last."""
+def prepare_state(state: Path, fingerprint: str) -> None:
+    """Create the folders of a new run, then record its fingerprint."""
     for name in ("receipts", "staged/data", "staged/rejects"):
         durable.make_folder(state / name)
     text = json.dumps({"version": VERSION, "fingerprint": fingerprint}, sort_keys=True) + "\n"
-    durable.write_whole(state / "run.json", text.encode())
+    durable.write_atomic(state / "run.json", text.encode())
 
 
 def run_fingerprint(state: Path) -> str | None:
-    """The fingerprint of the unfinished run that is kept here; None where there is none, empty where it is damaged."""
+    """Return the fingerprint of the unfinished run; None if there is no such run, empty if its record is damaged."""
     try:
         data: Any = json.loads((state / "run.json").read_bytes())
     except FileNotFoundError:
@@ -90,10 +91,10 @@ def run_fingerprint(state: Path) -> str | None:
     return str(data.get("fingerprint", "")) if isinstance(data, dict) and data.get("version") == VERSION else ""
 
 
-def finished(state: Path, fingerprint: str) -> dict[str, Shard]:
-    """The shards that are whole, by name: each has a receipt of this run, and its bytes were read and agree.
+def finished_shards(state: Path, fingerprint: str) -> dict[str, Shard]:
+    """Return the finished shards by name: each has a receipt of this run, and its bytes were read and match.
 
-    Everything else that is staged is removed: unfinished files, shards without a receipt, receipts without a shard.
+    Removes everything else that is staged: unfinished files, shards without a receipt, receipts without a shard.
     """
     shards = {shard.name: shard for shard in _receipts(state, fingerprint)}
     kept = {staged_path(state, name) for name in shards} | {rejects_path(state, name) for name in shards}
@@ -116,15 +117,15 @@ def _read_receipt(state: Path, path: Path, fingerprint: str) -> Shard | None:
         shard = shard_from_json(path.read_bytes().decode(), fingerprint=fingerprint)
     except (InputError, OSError, UnicodeDecodeError):
         return None
-    return shard if receipt_path(state, shard.name) == path and _whole(state, shard) else None
+    return shard if receipt_path(state, shard.name) == path and _is_complete(state, shard) else None
 
 
-def receipt(state: Path, name: str, fingerprint: str) -> Shard | None:
-    """The shard of that name if it is whole; nothing is removed, so others may be at work here."""
+def read_receipt(state: Path, name: str, fingerprint: str) -> Shard | None:
+    """Return the shard `name` if it is finished; removes nothing, so other processes may be writing here."""
     return _read_receipt(state, receipt_path(state, name), fingerprint)
 
 
-def _whole(state: Path, shard: Shard) -> bool:
+def _is_complete(state: Path, shard: Shard) -> bool:
     files = [(staged_path(state, shard.name), shard.bytes, shard.sha256)]
     if shard.reject_sha256:
         files.append((rejects_path(state, shard.name), shard.reject_bytes, shard.reject_sha256))
@@ -134,14 +135,14 @@ def _whole(state: Path, shard: Shard) -> bool:
         return False
 
 
-def worth_resuming(state: Path) -> bool:
-    """Whether a run that ends now leaves a whole shard, or a commit to finish."""
+def is_worth_resuming(state: Path) -> bool:
+    """Return whether a run that ends now leaves a finished shard, or a commit to complete."""
     receipts = (*(state / "receipts").glob("*.json"), *(state / PARTS / "receipts").glob("*.json"))
     return (state / "commit.json").exists() or any(receipts)
 
 
 def clear(state: Path) -> None:
-    """Remove the work of a run; who it is goes last, so that a crash here leaves a run that can be cleared again."""
+    """Remove the work of a run, its fingerprint last, so that after a crash in here it can be cleared again."""
     for name in ("receipts", "staged", PARTS, SPOOL):
         durable.remove_folder(state / name)
     durable.unlink(state / PLAN)
@@ -150,20 +151,20 @@ def clear(state: Path) -> None:
 
 
 class Lock:
-    """The one run that may work in a folder; released by `release` or the end of the process.
+    """The lock of a state folder, held until `release` or the end of the process.
 
-    Those that do tasks of a plan for it are `shared`: many at once, while nobody begins, resumes or commits.
+    Processes of a job array hold it `shared`: many at once, but none while another begins, resumes or commits the run.
     """
 
     def __init__(self, state: Path, *, shared: bool = False) -> None:
         _check_links(state)
         self._path = state / "lock"
-        self._fd = _locked(self._path, shared)
+        self._fd = _open_locked(self._path, shared)
 
     def release(self) -> None:
-        """Let others in; who held it is nothing that should stay in an output, which is the same from any machine."""
+        """Release the lock and empty its file: an output must not depend on the machine that wrote it."""
         if self._fd >= 0:
-            with contextlib.suppress(OSError):  # nothing was written through it that could be lost
+            with contextlib.suppress(OSError):  # it holds no data that could be lost
                 os.ftruncate(self._fd, 0)
             with contextlib.suppress(OSError):
                 os.close(self._fd)
@@ -171,24 +172,24 @@ class Lock:
 
 
 def _check_links(state: Path) -> None:
-    """Refuse a link where a run keeps its work: what is written and removed there would lie elsewhere."""
+    """Raise OutputError for a symbolic link in the state folder: files elsewhere would be written and removed."""
     for path in (state, *sorted(state.glob("*"))):
         if path.is_symlink():
             raise OutputError(
-                f"`{path}` is a link, which chatfmt did not make",
-                hint="remove it, or choose another place with `--out`",
+                f"`{path}` is a symbolic link that chatfmt did not create",
+                hint="remove it, or choose another path with `--out`",
                 code="output.foreign",
             )
 
 
-def _locked(path: Path, shared: bool = False) -> int:
-    """An open descriptor that holds the lock; raises OutputError where another process holds it."""
+def _open_locked(path: Path, shared: bool = False) -> int:
+    """Return an open descriptor that holds the lock; raises OutputError if another process holds it."""
     while True:
-        with durable.explained(path):
+        with durable.explain_errors(path):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
             claimed = False
             try:
-                claimed = _claimed(fd, path, shared)
+                claimed = _claim(fd, path, shared)
             finally:
                 if not claimed:
                     os.close(fd)
@@ -196,8 +197,8 @@ def _locked(path: Path, shared: bool = False) -> int:
             return fd
 
 
-def _claimed(fd: int, path: Path, shared: bool) -> bool:
-    """Whether the lock is ours; False where its last holder removed the file before we had it."""
+def _claim(fd: int, path: Path, shared: bool) -> bool:
+    """Take the lock; False if its previous holder removed the file in the meantime."""
     try:
         _flock(fd, shared)
     except BlockingIOError:
@@ -212,7 +213,7 @@ def _claimed(fd: int, path: Path, shared: bool) -> bool:
 def _in_use(path: Path, owner: str) -> OutputError:
     return OutputError(
         f"another run is writing to `{path.parent.parent}` (process and host: {owner or 'unknown'})",
-        hint="wait for it to end, or choose another place with `--out`",
+        hint="wait for it to end, or choose another path with `--out`",
         code="output.locked",
     )
 
@@ -225,7 +226,7 @@ def _same_file(fd: int, path: Path) -> bool:
 
 
 def _flock(fd: int, shared: bool) -> None:
-    with contextlib.suppress(ImportError):  # Windows: two runs at once are the user's to avoid
+    with contextlib.suppress(ImportError):  # Windows: the user has to avoid two runs at once
         import fcntl
 
         try:

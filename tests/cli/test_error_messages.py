@@ -68,7 +68,7 @@ def test_a_file_is_called_as_it_was_named(folder):
     (folder / "link.jsonl").symlink_to("x.jsonl")
     for name, shown in (("x.jsonl", "x.jsonl"), ("link.jsonl", folder / "x.jsonl")):
         run = run_cli("convert", "e.jsonl", "-o", name, cwd=folder)
-        assert run.stderr.decode().splitlines()[0] == f"error: `{shown}` exists already"
+        assert run.stderr.decode().splitlines()[0] == f"error: `{shown}` already exists"
 
 
 @pytest.mark.parametrize(

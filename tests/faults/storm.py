@@ -108,7 +108,7 @@ def write_in_place(path: Path, data: bytes) -> None:
 ABLATIONS: dict[str, tuple[Any, str, Any, Callable[[Workshop], Iterable[Outcome]]]] = {
     "no sync of files": (durable.OutputFile, "sync", nothing, lambda shop: shop.power_losses(100, 5)),
     "no sync of folders": (durable, "sync_folder", nothing, lambda shop: shop.power_losses(100, 6)),
-    "no temporary file for state": (durable, "write_whole", write_in_place, lambda shop: shop.kills()),
+    "no temporary file for state": (durable, "write_atomic", write_in_place, lambda shop: shop.kills()),
     "no look at what receipts say": (
         "chatfmt.writers.staging",
         "_whole",

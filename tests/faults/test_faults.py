@@ -56,7 +56,7 @@ class TestProtectionsMatter:
                 file.write(data)
                 file.sync()
 
-        monkeypatch.setattr(durable, "write_whole", write_in_place)
+        monkeypatch.setattr(durable, "write_atomic", write_in_place)
         assert any(outcome.wrong for outcome in workshop.kills(first=60))
 
     def test_reading_what_a_receipt_vouches_for(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,7 @@ def test_a_signal_ends_it_with_one_line_and_a_folder_to_resume(tmp_path, source,
     assert len(workers) == 3 and gone(workers)  # two, and the process that forks them
     again = run_cli("convert", source, *OPTIONS, *more, "-o", out)
     assert (again.returncode, again.stderr.decode().splitlines()) == (5, [
-        f"error: `{out}` holds a conversion that was interrupted",
+        f"error: `{out}` holds an interrupted conversion",
         "hint: continue it with `--resume`, or start again with `--overwrite`",
     ])  # fmt: skip
     assert run_cli("convert", source, *OPTIONS, *more, "-o", out, "--resume").returncode == 0

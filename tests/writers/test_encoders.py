@@ -22,7 +22,7 @@ from chatfmt.writers import (
     ShardWriter,
     check_compression,
     file_ending,
-    format_of,
+    format_from_name,
     parquet_schema,
 )
 from chatfmt.writers.encoders import COMPRESSIONS
@@ -129,10 +129,10 @@ def test_parquet_takes_turns_with_fewer_keys_also_from_a_slice() -> None:
 @pytest.mark.parametrize(
     ("later", "message"),
     [
-        ({"n": [1], "more": ["x"]}, "a row has the column `more`, which the rows that the schema was made from lack"),
+        ({"n": [1], "more": ["x"]}, "a row has the column `more`, which is not in the output schema"),
         (
             {"text": pa.array(["[1]"], json_columns.JSON)},
-            "a column is `string` in some rows and another kind of JSON in others",
+            "a column is `string` in some rows and another JSON type in others",
         ),
     ],
 )
@@ -205,12 +205,12 @@ def test_same_bytes_whatever_the_executor(tmp_path: Path, executor: str, format:
     ],
 )  # fmt: skip
 def test_the_name_of_a_file_says_its_format(name: str, found: tuple[str, str | None] | None) -> None:
-    assert format_of(name) == found
+    assert format_from_name(name) == found
 
 
 def test_parquet_is_not_compressed_outside() -> None:
-    with pytest.raises(UsageError, match="`x.parquet.gz`: Parquet is compressed inside"):
-        format_of("x.parquet.gz")
+    with pytest.raises(UsageError, match="`x.parquet.gz`: Parquet is compressed internally"):
+        format_from_name("x.parquet.gz")
 
 
 def test_endings() -> None:
@@ -220,7 +220,7 @@ def test_endings() -> None:
 
 
 def test_unknown_compressions() -> None:
-    with pytest.raises(UsageError, match="`parquet` has no compression `zst`"):
+    with pytest.raises(UsageError, match="`parquet` does not support the compression `zst`"):
         check_compression("parquet", "zst")
     with pytest.raises(UnknownName, match="unknown compression `zip`"):
         encoded("jsonl", [batch()], "zip")

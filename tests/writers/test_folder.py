@@ -50,11 +50,11 @@ def refused(out: Path, *, fingerprint: str = "f1", **options: bool) -> OutputErr
 def test_a_finished_folder_is_not_touched(tmp_path: Path) -> None:
     convert(tmp_path / "out")
     error = refused(tmp_path / "out")
-    assert error.message == f"`{tmp_path / 'out'}` holds a finished conversion already"
-    assert error.hint == "replace it with `--overwrite`, or choose another place with `--out`"
+    assert error.message == f"`{tmp_path / 'out'}` already holds a finished conversion"
+    assert error.hint == "replace it with `--overwrite`, or choose another path with `--out`"
     error = refused(tmp_path / "out", fingerprint="f2", resume=True)
     assert error.code == "output.fingerprint"
-    assert error.message.endswith("is from a run with other input, options or versions, so it cannot be continued")
+    assert error.message.endswith("is from a run with different input, options or versions, so it cannot be resumed")
 
 
 def test_a_finished_folder_is_complete_when_resumed(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_an_interrupted_folder_wants_to_know_what_to_do(tmp_path: Path) -> None:
     interrupted(out)
     assert not (out / "data").exists()
     error = refused(out)
-    assert error.message == f"`{out}` holds a conversion that was interrupted"
+    assert error.message == f"`{out}` holds an interrupted conversion"
     assert error.hint == "continue it with `--resume`, or start again with `--overwrite`"
     assert refused(out, fingerprint="f2", resume=True).code == "output.fingerprint"
 
@@ -145,19 +145,21 @@ def test_overwriting_refuses_files_that_are_not_ours(tmp_path: Path, name: str) 
     (out / name).parent.mkdir(exist_ok=True)
     (out / name).write_bytes(b"my own work")
     error = refused(out, fingerprint="f2", overwrite=True)
-    assert error.message == f"`{out / name}` is not as chatfmt wrote it, so it is not replaced"
-    assert error.hint == "move it away, or choose another place with `--out`"
+    assert error.message == f"`{out / name}` was not written by chatfmt or has changed since, so it is not replaced"
+    assert error.hint == "move it away, or choose another path with `--out`"
 
 
 def test_overwriting_refuses_an_edited_card_and_links(tmp_path: Path) -> None:
     out = tmp_path / "out"
     convert(out)
     (out / "README.md").write_text("# My notes")
-    assert f"`{out / 'README.md'}` is not as chatfmt wrote it" in refused(out, overwrite=True).message
+    assert (
+        f"`{out / 'README.md'}` was not written by chatfmt or has changed since" in refused(out, overwrite=True).message
+    )
     (out / "README.md").unlink()
     (out / "data").rename(tmp_path / "elsewhere")
     (out / "data").symlink_to(tmp_path / "elsewhere")
-    assert f"`{out / 'data'}` is not as chatfmt wrote it" in refused(out, overwrite=True).message
+    assert f"`{out / 'data'}` was not written by chatfmt or has changed since" in refused(out, overwrite=True).message
 
 
 def test_other_files_beside_the_data_stay(tmp_path: Path) -> None:
@@ -175,7 +177,7 @@ def test_other_files_beside_the_data_stay(tmp_path: Path) -> None:
 def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, overwrite: bool, resume: bool) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     error = refused(tmp_path, overwrite=overwrite, resume=resume)
-    assert error.message == f"`{tmp_path}` is not empty, and its files are not from chatfmt"
+    assert error.message == f"`{tmp_path}` is not empty, and chatfmt did not write its files"
     assert listing(tmp_path) == {"thesis.tex": b"mine"}
 
 
@@ -236,7 +238,7 @@ def test_a_commit_wants_every_shard(tmp_path: Path) -> None:
     shard = write_shard(folder.state, names("jsonl")[0], "f1", 0, "jsonl")
     from chatfmt.manifest import Manifest
 
-    with pytest.raises(OutputError, match=r"the shard `data/x.jsonl` is missing or not whole"):
+    with pytest.raises(OutputError, match=r"the shard `data/x.jsonl` is missing or incomplete"):
         folder.commit(Manifest("f1", (shard, Shard("data/x.jsonl", bytes=1))), "card")
     folder.close()
     assert not (tmp_path / "out/data").exists()
@@ -280,7 +282,7 @@ def test_a_damaged_decision_changes_nothing(tmp_path: Path, text: str) -> None:
     convert(out := tmp_path / "out")
     (out / ".chatfmt/commit.json").write_text(text)
     before = listing(out)
-    with pytest.raises(InputError, match="is damaged, so the commit it decided cannot be finished"):
+    with pytest.raises(InputError, match="is damaged, so its commit cannot be completed"):
         OutputFolder.open(out, "f1", resume=True)
     assert listing(out) == before
 
@@ -309,7 +311,10 @@ def test_what_was_damaged_is_made_anew_although_it_should_be_the_same(tmp_path: 
 
     error = refused(out, resume=True)
     assert error.code == "output.damaged"
-    assert error.message == f"`{out}` was finished and is damaged: {name}: its bytes differ from what was written"
+    assert (
+        error.message
+        == f"`{out}` holds a finished conversion that is damaged: {name}: its bytes differ from what was written"
+    )
     assert error.hint == "convert again with `--overwrite`"
     convert(out, overwrite=True)
     assert listing(out) == before and verify(out) == []
@@ -321,6 +326,6 @@ def test_a_finished_folder_that_lacks_a_shard_is_not_complete(tmp_path: Path) ->
     before = listing(out)
     (out / names("jsonl")[1]).unlink()
     error = refused(out, resume=True)
-    assert error.message == f"`{out}` was finished and is damaged: {names('jsonl')[1]}: is missing"
+    assert error.message == f"`{out}` holds a finished conversion that is damaged: {names('jsonl')[1]}: is missing"
     convert(out, overwrite=True)
     assert listing(out) == before and verify(out) == []

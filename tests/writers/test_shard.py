@@ -77,7 +77,7 @@ def test_a_sync_that_failed_ahead_is_told_and_not_tried_again(tmp_path: Path, mo
     monkeypatch.setattr(os, "fdatasync", fail)
     monkeypatch.setattr(os, "fsync", asked.append)
     with pytest.raises(OutputError) as caught, AtomicFile(tmp_path / "x") as file:
-        file.write(bytes(durable.AHEAD))
+        file.write(bytes(durable.EARLY_SYNC))
     assert caught.value.code == "output.eio" and caught.value.message.endswith(": the disk reports an error")
     assert (listing(tmp_path), asked) == ({}, [])
 
@@ -88,8 +88,8 @@ def test_without_a_thread_a_file_is_synced_at_its_end(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with AtomicFile(tmp_path / "x") as file:
-        file.write(bytes(durable.AHEAD))
-    assert listing(tmp_path) == {"x": bytes(durable.AHEAD)}
+        file.write(bytes(durable.EARLY_SYNC))
+    assert listing(tmp_path) == {"x": bytes(durable.EARLY_SYNC)}
 
 
 def test_most_of_a_file_is_synced_before_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,9 +97,9 @@ def test_most_of_a_file_is_synced_before_its_end(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "fdatasync", lambda fd: sizes.append(os.fstat(fd).st_size))
     with AtomicFile(tmp_path / "x") as file:
         for _ in range(8):
-            file.write(bytes(durable.AHEAD // 2))
+            file.write(bytes(durable.EARLY_SYNC // 2))
             file._file._join()
-    assert sizes == [durable.AHEAD * part for part in (1, 2, 3, 4)]
+    assert sizes == [durable.EARLY_SYNC * part for part in (1, 2, 3, 4)]
 
 
 def test_a_write_that_takes_only_some_bytes_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

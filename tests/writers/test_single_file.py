@@ -75,7 +75,7 @@ def test_a_file_that_exists_is_kept(tmp_path: Path) -> None:
     for options in ({}, {"resume": True}):
         with pytest.raises(OutputError) as caught:
             SingleFile.open(tmp_path / "x", "f1", **options)
-        assert caught.value.message == f"`{tmp_path / 'x'}` exists already"
+        assert caught.value.message == f"`{tmp_path / 'x'}` already exists"
         assert caught.value.hint == "replace it with `--overwrite`, or choose another name with `--out`"
     assert listing(tmp_path) == {"x": b"old"}
 

@@ -36,11 +36,11 @@ def target_of(out: Path | str | None, format: str | None, compression: str | Non
     No OUT and `-` are stdout. A name with the suffix of a data file is one file, any other name a folder.
     """
     path = STDOUT if out is None else Path(out)
-    named = None if path == STDOUT or path.is_dir() else writers.format_of(path.name)
+    named = None if path == STDOUT or path.is_dir() else writers.format_from_name(path.name)
     kind: Literal["folder", "file", "stream"] = "file" if named else "folder"
     if path == STDOUT or writers.is_stream(path):
         kind = "stream"
-    elif kind == "folder" and (path.suffix in _UNSUPPORTED or writers.format_of(path.stem)) and not path.is_dir():
+    elif kind == "folder" and (path.suffix in _UNSUPPORTED or writers.format_from_name(path.stem)) and not path.is_dir():
         raise UsageError(f"unsupported output format: `{path}`", hint="name a .jsonl or .parquet file, or a folder")
     default = "parquet" if kind == "folder" else "jsonl"
     chosen = format or (named[0] if named else default)

@@ -59,7 +59,7 @@ def first_tasks(plan: Plan, state: Path) -> tuple[list[Task], Path]:
         return plan.tasks(state), state
     parts = writers.parts_folder(state)
     if writers.run_fingerprint(parts) != plan.fingerprint:
-        writers.prepare(parts, plan.fingerprint)
+        writers.prepare_state(parts, plan.fingerprint)
     return [to_part_task(task) for task in plan.tasks(parts)], parts
 
 
@@ -74,7 +74,7 @@ def to_part_task(task: Task) -> Task:
 def gather_shards(plan: Plan, state: Path, parts: Sequence[Shard], run: Run) -> list[Shard]:
     """Write the shards of a plan from the part files that its tasks have written."""
     tasks = gather_tasks(plan, state, parts)
-    return list(run_missing_tasks(run_gather_task, tasks, writers.finished(state, plan.fingerprint), run))
+    return list(run_missing_tasks(run_gather_task, tasks, writers.finished_shards(state, plan.fingerprint), run))
 
 
 def gather_tasks(plan: Plan, state: Path, parts: Sequence[Shard]) -> list[GatherTask]:

@@ -95,7 +95,7 @@ class StreamDestination:
     def open(cls, plan: Plan, run: Run) -> Iterator[StreamDestination]:
         stream = open_stream(plan.target)
         with Scratch() as scratch:
-            writers.prepare(scratch.folder, plan.fingerprint)
+            writers.prepare_state(scratch.folder, plan.fingerprint)
             yield cls(scratch.folder, stream)
 
     def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:

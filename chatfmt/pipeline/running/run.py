@@ -99,7 +99,7 @@ def write_shards(plan: Plan, run: Run, state: Path, on_progress: OnProgress) -> 
     tasks, folder = first_tasks(plan, state)
     shards: list[Shard] = []
     try:
-        finished = writers.finished(folder, plan.fingerprint)
+        finished = writers.finished_shards(folder, plan.fingerprint)
         with closing(run_shard_tasks(tasks, finished, run, on_progress)) as written:
             for shard in written:
                 shards.append(shard)
