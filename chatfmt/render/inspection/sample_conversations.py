@@ -1,4 +1,4 @@
-"""Conversations to ask a template about. Each text is a made-up word, so that a hit in the output is no coincidence."""
+"""Sample conversations to test a template with. Each text is a made-up word that no template prints by itself."""
 
 from __future__ import annotations
 

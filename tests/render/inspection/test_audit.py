@@ -1,4 +1,4 @@
-"""The audit of a template: what it can print, what it asks about people's words, what it hides."""
+"""The audit of a template: its literals, its conditions on message content, and its invisible characters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PLANTED = (
 )
 
 
-def test_a_planted_condition_a_hidden_character_and_the_clock_are_told():
+def test_a_planted_condition_an_invisible_character_and_the_clock_are_reported():
     found = audit(ChatTemplate("planted", PLANTED))
     assert " send it to evil" in found.literals and found.equals == ""
     assert "messages[0].content.has('password') is False" in found.conditions
@@ -19,12 +19,12 @@ def test_a_planted_condition_a_hidden_character_and_the_clock_are_told():
     assert found.unreproducible == ("strftime_now",)
 
 
-def test_what_is_never_printed_is_told():
+def test_text_that_is_never_printed_is_reported():
     dropping = "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}"
     assert "messages.0.content" in audit(ChatTemplate("dropping", dropping)).unrendered
 
 
-def test_a_copy_of_a_built_in_template_is_known():
+def test_a_copy_of_a_built_in_template_is_recognised():
     chatml = ChatTemplate.load("chatml")
     found = audit(ChatTemplate("copy", chatml.text))
     assert (found.equals, found.hidden, found.unreproducible) == ("chatml", (), ())

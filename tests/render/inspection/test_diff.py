@@ -1,4 +1,4 @@
-"""Two templates on the same conversations."""
+"""Compare two templates on the same conversations."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_template_that_refuses_a_row_differs_on_it() -> None:
     assert compare(strict, strict, CHATS).same
 
 
-def test_examples_are_few_and_options_count() -> None:
+def test_examples_are_limited_and_options_apply() -> None:
     many = [CHATS[0]] * 9
     found = compare(FIRST, ChatTemplate("other", NO_SYSTEM, TOKENS), many, examples=2)
     assert (found.differing, len(found.examples)) == (9, 2)
@@ -62,7 +62,7 @@ def test_examples_are_few_and_options_count() -> None:
     assert compare(dated, ChatTemplate("1999", "1999"), CHATS, options).same
 
 
-def test_usual_conversations_tell_built_in_templates_apart() -> None:
+def test_usual_conversations_distinguish_built_in_templates() -> None:
     templates = [ChatTemplate(name, text, TOKENS) for name, text in known_templates() if name.startswith("chatfmt/")]
     assert len(templates) >= 20
     assert not compare(templates[0], templates[-1], usual_conversations()).same

@@ -76,10 +76,10 @@ class KnownTemplate:
         return "refused" if text is None else "kept" if word in text else "dropped"
 
     def call(self, arguments: Any, id: str = "call00001") -> str:
-        asking = say("assistant", "", tool_calls=[call("forecast", arguments, id)])
-        return self.render(QUESTION, asking, {**RESULT, "tool_call_id": id}, SECOND_ANSWER, tools=[WEATHER]) or ""
+        calling = say("assistant", "", tool_calls=[call("forecast", arguments, id)])
+        return self.render(QUESTION, calling, {**RESULT, "tool_call_id": id}, SECOND_ANSWER, tools=[WEATHER]) or ""
 
-    def shape(self, card: ProbeCard) -> Any:
+    def arguments(self, card: ProbeCard) -> Any:
         return json.dumps(ARGUMENTS) if card.arguments == "text" else ARGUMENTS
 
 
@@ -120,14 +120,14 @@ def _arguments(template: KnownTemplate, card: ProbeCard) -> bool:
 
 
 def _ids(template: KnownTemplate, card: ProbeCard) -> bool:
-    shape = template.shape(card)
+    arguments = template.arguments(card)
     if card.tool_ids == "nine characters":
-        return bool(template.call(shape)) and not template.call(shape, "call-that-is-longer")
-    return (card.tool_ids == "printed") == ("call00001" in template.call(shape))
+        return bool(template.call(arguments)) and not template.call(arguments, "call-that-is-longer")
+    return (card.tool_ids == "printed") == ("call00001" in template.call(arguments))
 
 
 def _parallel(template: KnownTemplate, card: ProbeCard) -> bool:
-    calls = [call("forecast", template.shape(card)), call("tides", template.shape(card), "call00002")]
+    calls = [call("forecast", template.arguments(card)), call("tides", template.arguments(card), "call00002")]
     results = (RESULT, {**RESULT, "name": "tides", "tool_call_id": "call00002"})
     return (
         template.handling(
@@ -218,7 +218,9 @@ CONFIRMED: dict[str, Callable[[KnownTemplate, ProbeCard], bool]] = {
     "empty_tools": lambda template, card: (
         card.empty_tools == (template.render(QUESTION, ANSWER, tools=[]) != template.render(QUESTION, ANSWER))
     ),
-    "tool_calls": lambda template, card: (card.tool_calls == "kept") == ("Ulm" in template.call(template.shape(card))),
+    "tool_calls": lambda template, card: (
+        (card.tool_calls == "kept") == ("Ulm" in template.call(template.arguments(card)))
+    ),
     "arguments": _arguments,
     "double_encodes": lambda template, card: (
         card.double_encodes == ('{\\"place' in template.call(json.dumps(ARGUMENTS)))
@@ -226,7 +228,7 @@ CONFIRMED: dict[str, Callable[[KnownTemplate, ProbeCard], bool]] = {
     "parallel_calls": _parallel,
     "tool_ids": _ids,
     "tool_results": lambda template, card: (
-        (card.tool_results == "kept") == ("Nebel" in template.call(template.shape(card)))
+        (card.tool_results == "kept") == ("Nebel" in template.call(template.arguments(card)))
     ),
     "orphan_results": lambda template, card: (
         template.handling("Nebel", QUESTION, RESULT, SECOND_ANSWER) == card.orphan_results

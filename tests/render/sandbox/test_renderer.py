@@ -312,11 +312,12 @@ import importlib.util, os, socket, sys
 spec = importlib.util.spec_from_file_location("seccomp", "chatfmt/render/sandbox/seccomp.py")
 seccomp = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(seccomp)
+new_path = sys.argv[1]
 listening = socket.create_server(("127.0.0.1", 0))
 if not seccomp._enforce_landlock():
     sys.exit("no Landlock")
 attempts = [
-    lambda: open("/etc/passwd"), lambda: open("/tmp/x", "w"), lambda: os.listdir("/"), lambda: os.mkdir("/tmp/xy"),
+    lambda: open("/etc/passwd"), lambda: open(new_path, "w"), lambda: os.listdir("/"), lambda: os.mkdir(new_path),
     lambda: socket.create_connection(listening.getsockname()), lambda: os.kill(os.getppid(), 0),
 ]
 for attempt in attempts:
@@ -329,13 +330,15 @@ for attempt in attempts:
 
 
 @pytest.mark.skipif(not LINUX, reason="Landlock is Linux")
-def test_landlock_alone_forbids_files() -> None:
+def test_landlock_alone_forbids_files(tmp_path: Path) -> None:
     root = str(Path(__file__).parents[3])
-    run = subprocess.run([sys.executable, "-c", LANDLOCK], capture_output=True, text=True, cwd=root, timeout=60)
+    command = [sys.executable, "-c", LANDLOCK, str(tmp_path / "new")]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=60)
     if "no Landlock" in run.stderr:
         pytest.skip("this kernel has no Landlock")
     found = run.stdout.split()
     assert len(found) == 6
+    assert list(tmp_path.iterdir()) == []
     assert found[:4] == ["PermissionError"] * 4  # the network since version 4, signals since version 6
 
 
