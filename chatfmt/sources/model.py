@@ -90,7 +90,7 @@ class RowGroups(Struct, frozen=True, tag=True):
     take: int | None = None
 
 
-class Bytes(Struct, frozen=True, tag=True):
+class ByteRange(Struct, frozen=True, tag="Bytes"):
     """Bytes [start, stop) of an uncompressed text file; both at the start of a record, `line` (from 1) is the first."""
 
     start: int
@@ -98,14 +98,14 @@ class Bytes(Struct, frozen=True, tag=True):
     line: int = 1
 
 
-class Whole(Struct, frozen=True, tag=True):
+class RecordRange(Struct, frozen=True, tag="Whole"):
     """A file read from its beginning: `take` records (all if None) after `skip` of them."""
 
     skip: int = 0
     take: int | None = None
 
 
-Piece = RowGroups | Bytes | Whole
+FilePiece = RowGroups | ByteRange | RecordRange
 
 
 class InputSplit(Struct, frozen=True):
@@ -119,7 +119,7 @@ class InputSplit(Struct, frozen=True):
     shown: str
     format: Format
     compression: Compression | None
-    piece: Piece
+    piece: FilePiece
     first_row: int = 0
     rows: int | None = None
     split: str = "train"
@@ -129,8 +129,8 @@ class InputSplit(Struct, frozen=True):
     """Bytes of the file when it was planned; one that has others when it is read has changed."""
 
 
-def whole(file: SourceFile, split: str, options: ParseOptions) -> InputSplit:
+def whole_file(file: SourceFile, split: str, options: ParseOptions) -> InputSplit:
     """All of `file` as one piece."""
     return InputSplit(
-        file.uri, file.shown, file.format, file.compression, Whole(), split=split, options=options, size=file.size
+        file.uri, file.shown, file.format, file.compression, RecordRange(), split=split, options=options, size=file.size
     )

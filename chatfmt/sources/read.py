@@ -15,16 +15,16 @@ from ..errors import ChatfmtError, InputError, Location, RowError, located
 from ..json_columns import dumps, loads, text_array
 from ..schema import KEYS, ROW
 from .bytes.compression import is_remote
-from .bytes.text import content, recodes
+from .bytes.text import content, needs_recoding
 from .formats.columnar import open_parquet, read_arrow, read_parquet
 from .formats.csv import read_cells
 from .formats.json_array import read_elements
 from .formats.json_document import document_records
-from .formats.jsonl import Start, read_lines
-from .formats.rejects import held_rows
-from .json.record_batch import Record, refuse, to_batch
+from .formats.jsonl import TextPosition, read_lines
+from .formats.rejects import rows_in_rejects
+from .json.record_batch import Record, report_bad, to_batch
 from .json.strict import as_record
-from .model import DEFAULT_READ, Bytes, InputSplit, OnBad, ReadOptions, RowGroups, Whole
+from .model import DEFAULT_READ, ByteRange, InputSplit, OnBad, ReadOptions, RecordRange, RowGroups
 
 
 def read(
@@ -38,25 +38,25 @@ def read(
     it was planned.
     """
     options = ReadOptions(columns, on_bad, batch_rows, batch_bytes, split.options.max_row_bytes)
-    return _unchanged(split, partial(_read, split, options))
+    return _check_unchanged(split, partial(_read, split, options))
 
 
-def _unchanged(split: InputSplit, batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+def _check_unchanged(split: InputSplit, batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
     """The batches of a file that is the one that was planned, and stays so while it is read."""
-    before = _stamp(split)
+    before = _size_and_mtime(split)
     if before is not None and split.size not in (None, before[0]):
-        raise _changed(split)
+        raise _changed_error(split)
     try:
         yield from batches()
     except (InputError, RowError):
-        if _stamp(split) != before:
-            raise _changed(split) from None
+        if _size_and_mtime(split) != before:
+            raise _changed_error(split) from None
         raise
-    if _stamp(split) != before:
-        raise _changed(split)
+    if _size_and_mtime(split) != before:
+        raise _changed_error(split)
 
 
-def _stamp(split: InputSplit) -> tuple[int, int] | None:
+def _size_and_mtime(split: InputSplit) -> tuple[int, int] | None:
     """The size and the time of the last change of a local file."""
     if is_remote(split.uri):
         return None
@@ -67,7 +67,7 @@ def _stamp(split: InputSplit) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _changed(split: InputSplit) -> InputError:
+def _changed_error(split: InputSplit) -> InputError:
     hint = "wait until nobody writes to it, or convert a copy"
     return InputError("the file changed while it was read", code="file.changed", at=Location(split.shown), hint=hint)
 
@@ -75,14 +75,16 @@ def _changed(split: InputSplit) -> InputError:
 def _read(split: InputSplit, options: ReadOptions) -> Iterator[pa.RecordBatch]:
     if split.options.rejects:
         lines = replace(split, options=replace(split.options, rejects=False))
-        batches = held_rows(_read(lines, replace(options, columns=None, on_bad=None)), split.shown, options.on_bad)
+        batches = rows_in_rejects(
+            _read(lines, replace(options, columns=None, on_bad=None)), split.shown, options.on_bad
+        )
     elif split.format == "parquet":
         return _read_parquet(split, options)
     elif split.format == "arrow":
         return read_arrow(split.uri, split.shown, split.first_row, split.rows, options)
     else:
         batches = _read_text(split, options)
-    return batches if options.columns is None else (_only(batch, options.columns) for batch in batches)
+    return batches if options.columns is None else (_select_columns(batch, options.columns) for batch in batches)
 
 
 def _read_parquet(split: InputSplit, options: ReadOptions) -> Iterator[pa.RecordBatch]:
@@ -96,23 +98,25 @@ def _read_parquet(split: InputSplit, options: ReadOptions) -> Iterator[pa.Record
 def _read_text(split: InputSplit, options: ReadOptions) -> Iterator[pa.RecordBatch]:
     piece = split.piece
     with located(split.shown):
-        if isinstance(piece, Bytes):
+        if isinstance(piece, ByteRange):
             chunks = content(split, split.options, piece.start, piece.stop)
-            yield from parse(chunks, Start(split.first_row, piece.line, piece.start), split, options)
+            yield from parse(chunks, TextPosition(split.first_row, piece.line, piece.start), split, options)
         else:
             first, stop = _range(piece)
-            inside = replace(options, on_bad=_within(options.on_bad, first, stop))
-            yield from _cut(parse(content(split, split.options), Start(), split, inside), first, stop)
+            inside = replace(options, on_bad=_report_between(options.on_bad, first, stop))
+            yield from _rows_between(parse(content(split, split.options), TextPosition(), split, inside), first, stop)
 
 
-def _range(piece: Whole | RowGroups) -> tuple[int, float]:
+def _range(piece: RecordRange | RowGroups) -> tuple[int, float]:
     skip, take = piece.skip, piece.take
     return skip, float("inf") if take is None else skip + take
 
 
-def parse(chunks: Iterable[bytes], start: Start, split: InputSplit, options: ReadOptions) -> Iterator[pa.RecordBatch]:
+def parse(
+    chunks: Iterable[bytes], start: TextPosition, split: InputSplit, options: ReadOptions
+) -> Iterator[pa.RecordBatch]:
     """Source batches of the records in `chunks`, which are UTF-8."""
-    if not recodes(split.options.encoding):
+    if not needs_recoding(split.options.encoding):
         return _parse(chunks, start, split, options)
     on_bad = None if options.on_bad is None else partial(_report_without_byte, options.on_bad)
     return _without_bytes(_parse(chunks, start, split, replace(options, on_bad=on_bad)))
@@ -133,14 +137,16 @@ def _report_without_byte(on_bad: OnBad, error: RowError, raw: bytes) -> None:
     on_bad(error, raw)
 
 
-def _parse(chunks: Iterable[bytes], start: Start, split: InputSplit, options: ReadOptions) -> Iterator[pa.RecordBatch]:
+def _parse(
+    chunks: Iterable[bytes], start: TextPosition, split: InputSplit, options: ReadOptions
+) -> Iterator[pa.RecordBatch]:
     text = split.options
     if split.format in ("csv", "tsv"):
         return read_cells(chunks, start, options, format=split.format, text=text, names=split.columns)
     if text.field is not None:
         return _read_document(document_records(chunks, split, text.field), options)
     if split.format == "json":
-        return read_elements(chunks, start, options, is_part=isinstance(split.piece, Bytes))
+        return read_elements(chunks, start, options, is_part=isinstance(split.piece, ByteRange))
     return read_lines(chunks, start, options)
 
 
@@ -151,13 +157,13 @@ def _read_document(records: Iterable[object], options: ReadOptions) -> Iterator[
         for row, value in some:
             if as_record(value) is None:
                 error = RowError("the record is not an object", code="json.not_object")
-                refuse(error, Record(dumps(value).encode(), row, 1, 0), options.on_bad)
+                report_bad(error, Record(dumps(value).encode(), row, 1, 0), options.on_bad)
         good = [(row, record) for row, record in found if record is not None]
         if good:
             yield to_batch([record for _, record in good], [row for row, _ in good])
 
 
-def _within(on_bad: OnBad | None, first: int, stop: float) -> OnBad:
+def _report_between(on_bad: OnBad | None, first: int, stop: float) -> OnBad:
     """`on_bad` (or raising) for the records [first, stop), silence for others: they are not of this split."""
 
     def tell(error: RowError, raw: bytes) -> None:
@@ -169,7 +175,7 @@ def _within(on_bad: OnBad | None, first: int, stop: float) -> OnBad:
     return tell
 
 
-def _cut(batches: Iterable[pa.RecordBatch], first: int, stop: float) -> Iterator[pa.RecordBatch]:
+def _rows_between(batches: Iterable[pa.RecordBatch], first: int, stop: float) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         rows = batch.column(0).to_numpy()
         begin, end = int(np.searchsorted(rows, first)), int(np.searchsorted(rows, stop))
@@ -179,7 +185,7 @@ def _cut(batches: Iterable[pa.RecordBatch], first: int, stop: float) -> Iterator
             return
 
 
-def _only(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+def _select_columns(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
     names = batch.schema.names
     kept = [name for name in columns if name in names]
     only = batch.select([ROW, *kept])

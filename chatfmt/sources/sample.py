@@ -10,8 +10,8 @@ import xxhash
 
 from ..errors import InputError, Location, RowError
 from .bytes.compression import open_binary
-from .discovery.split_slices import asked_slices
-from .model import Source, SourceFile, whole
+from .discovery.split_slices import select_slices
+from .model import Source, SourceFile, whole_file
 from .read import read
 
 _FILES = 4
@@ -25,7 +25,7 @@ def sample(source: Source, split: str | None = None, rows: int = 1000) -> list[p
     Bad records are left out: whoever converts meets them. Raises RowError where all of them are bad, InputError where
     there is none at all.
     """
-    names = dict.fromkeys(part.split for part in asked_slices(split, list(source.splits)))
+    names = dict.fromkeys(part.split for part in select_slices(split, list(source.splits)))
     files = [(file, name) for name in names for file in source.splits[name]]
     some = files[:1] + files[1 :: max(1, len(files) // (_FILES - 1))][: _FILES - 1]
     bad: list[RowError] = []
@@ -37,11 +37,11 @@ def sample(source: Source, split: str | None = None, rows: int = 1000) -> list[p
     if not batches and bad:
         raise bad[0]
     if not batches and not source.options.allow_empty:
-        raise no_records(source.shown)
+        raise no_records_error(source.shown)
     return batches
 
 
-def no_records(shown: str, split: str | None = None) -> InputError:
+def no_records_error(shown: str, split: str | None = None) -> InputError:
     """The error for a source without a record, good or bad, or without one in the slice that was asked for."""
     meant = "say `--allow-empty` if this is meant"
     if split is None or "[" not in split:
@@ -53,7 +53,9 @@ def no_records(shown: str, split: str | None = None) -> InputError:
 def _first(source: Source, file: SourceFile, name: str, rows: int, bad: list[RowError]) -> Iterator[pa.RecordBatch]:
     size = min(rows, _BATCH)
     left = _BYTES
-    for batch in read(whole(file, name, source.options), on_bad=lambda error, raw: bad.append(error), batch_rows=size):
+    for batch in read(
+        whole_file(file, name, source.options), on_bad=lambda error, raw: bad.append(error), batch_rows=size
+    ):
         yield batch.slice(0, rows)
         rows, left = rows - batch.num_rows, left - batch.nbytes
         if rows <= 0 or left <= 0:
@@ -63,7 +65,7 @@ def _first(source: Source, file: SourceFile, name: str, rows: int, bad: list[Row
 def fingerprint(files: Sequence[SourceFile]) -> list[tuple[str, int, str]]:
     """Name, size in bytes and XXH3-128 of the content (as it lies on disk, in hex) of each file; several at a time."""
     uris = [file.uri for file in files]
-    digests = list(map(_hash, uris)) if len(uris) < 2 else _side_by_side(uris)
+    digests = list(map(_hash, uris)) if len(uris) < 2 else _hash_in_threads(uris)
     return [(file.shown, file.size, digest) for file, digest in zip(files, digests, strict=True)]
 
 
@@ -71,7 +73,7 @@ HASHED_AT_ONCE = 4
 """Files that are hashed side by side: two cores are twice as fast, and a disk likes to be asked for more than one."""
 
 
-def _side_by_side(uris: Sequence[str]) -> list[str]:
+def _hash_in_threads(uris: Sequence[str]) -> list[str]:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(HASHED_AT_ONCE) as hashers:

@@ -18,13 +18,13 @@ from msgspec.structs import replace
 
 from ..errors import InputError, Location, RowError, located
 from .bytes.compression import CHUNK, compression_of, decompressed
-from .bytes.text import recoded
-from .discovery.sniff import HEAD, format_of
-from .formats.jsonl import Start
+from .bytes.text import to_utf8
+from .discovery.sniff import HEAD, format_of_content
+from .formats.jsonl import TextPosition
 from .json.strict import BOM
-from .model import DEFAULT_READ, DEFAULTS, InputSplit, OnBad, ParseOptions, ReadOptions, Whole
+from .model import DEFAULT_READ, DEFAULTS, InputSplit, OnBad, ParseOptions, ReadOptions, RecordRange
 from .read import parse, read
-from .sample import no_records
+from .sample import no_records_error
 
 _FIRST = 64 << 10
 _PIPE = 1 << 20  # the most that Linux gives to everybody
@@ -38,31 +38,31 @@ def read_stream(
 
     Parquet and Arrow are first written to a temporary file. Raises as `read` does, and InputError for no bytes at all.
     """
-    head, raw = _peek(_available(stream))
+    head, raw = _peek(_read_available(stream))
     compression = compression_of(head)
-    text = recoded(decompressed(raw, compression, shown, at_once=True), None, shown)
+    text = to_utf8(decompressed(raw, compression, shown, at_once=True), None, shown)
     head, text = _peek(text)
     if not head:
         if options.allow_empty:
             return
         raise InputError("nothing came in", code="file.empty", at=Location(shown))
-    format = format_of(head, shown, options)
-    split = InputSplit(shown, shown, format, None, Whole(), options=options)
+    format = format_of_content(head, shown, options)
+    split = InputSplit(shown, shown, format, None, RecordRange(), options=options)
     if format in ("parquet", "arrow"):
-        yield from _spooled(text, split, batch_rows, batch_bytes)
+        yield from _read_columnar(text, split, batch_rows, batch_bytes)
         return
-    chunks = recoded(text, options.encoding, shown)
-    bad = Counted(on_bad)
+    chunks = to_utf8(text, options.encoding, shown)
+    bad = BadRecordCounter(on_bad)
     reading = ReadOptions(None, bad if on_bad else None, batch_rows, batch_bytes, options.max_row_bytes)
     with located(shown):
         some = None
-        for some in parse(chunks, Start(), split, reading):
+        for some in parse(chunks, TextPosition(), split, reading):
             yield some
         if some is None and not bad.count and not options.allow_empty:
-            raise no_records(shown)
+            raise no_records_error(shown)
 
 
-class Counted:
+class BadRecordCounter:
     """`on_bad`, counting the bad records."""
 
     def __init__(self, on_bad: OnBad | None) -> None:
@@ -77,18 +77,18 @@ class Counted:
 def _peek(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
     """Enough of the beginning to tell what it is (a line, a mark, or `HEAD` bytes), and all of the chunks."""
     head = b""
-    while not _tells(head) and (chunk := next(chunks, b"")):
+    while not _is_enough(head) and (chunk := next(chunks, b"")):
         head += chunk
     return head, chain([head], chunks)
 
 
-def _tells(head: bytes) -> bool:
+def _is_enough(head: bytes) -> bool:
     return len(head) >= HEAD or compression_of(head) is not None or b"\n" in head.removeprefix(BOM).lstrip()
 
 
-def _available(stream: BinaryIO) -> Iterator[bytes]:
+def _read_available(stream: BinaryIO) -> Iterator[bytes]:
     """What the stream has, as soon as it has something: a little first, then as much as is there, up to 4 MiB."""
-    _widen(stream)
+    _enlarge_pipe(stream)
     wanted = _FIRST
     while parts := [part for part in [_read_some(stream, wanted)] if part]:
         size = len(parts[0])
@@ -99,7 +99,7 @@ def _available(stream: BinaryIO) -> Iterator[bytes]:
         wanted = CHUNK
 
 
-def _widen(stream: BinaryIO) -> None:
+def _enlarge_pipe(stream: BinaryIO) -> None:
     """Let a pipe hold more than the 64 KiB it begins with (pipe(7)): many small batches cost far more than a few."""
     with suppress(ImportError, AttributeError, OSError, ValueError):  # no pipe, or a system without
         import fcntl
@@ -119,7 +119,9 @@ def _is_ready(stream: BinaryIO) -> bool:
         return False
 
 
-def _spooled(chunks: Iterator[bytes], split: InputSplit, batch_rows: int, batch_bytes: int) -> Iterator[pa.RecordBatch]:
+def _read_columnar(
+    chunks: Iterator[bytes], split: InputSplit, batch_rows: int, batch_bytes: int
+) -> Iterator[pa.RecordBatch]:
     with tempfile.TemporaryDirectory(prefix="chatfmt-") as folder:
         path = Path(folder, "stdin")
         with path.open("wb") as file:

@@ -24,7 +24,7 @@ from chatfmt.errors import InputError, RowError, UnknownName, UsageError
 from chatfmt.json_columns import JSON
 from chatfmt.sources import ParseOptions, Source, fingerprint, plan_splits, read, read_stream, resolve, sample
 from chatfmt.sources.formats.columnar import batch_size
-from chatfmt.sources.formats.parquet_footer import chunks_of
+from chatfmt.sources.formats.parquet_footer import column_chunks
 from chatfmt.sources.model import ReadOptions
 
 from ..conftest import SHARED, needs_shared, run_cli
@@ -213,7 +213,9 @@ def test_a_parquet_dictionary_that_explodes_comes_in_small_batches() -> None:
     assert len(bomb) < 20_000
     file = pq.ParquetFile(io.BytesIO(bomb))
     groups = range(file.num_row_groups)
-    rows = [batch_size(file.metadata.row_group(n), chunks_of(file, n)[0], ReadOptions(batch_rows=2048)) for n in groups]
+    rows = [
+        batch_size(file.metadata.row_group(n), column_chunks(file, n)[0], ReadOptions(batch_rows=2048)) for n in groups
+    ]
     assert rows and max(rows) * len(value) <= 128 << 20
 
 

@@ -137,7 +137,7 @@ def cut_into_shards(
     sizes = {"rows_per_shard": recipe.rows_per_shard, "shard_bytes": recipe.shard_size}
     shards = sources.plan_splits(source, split, **sizes)
     if read_more_than_once(source, shards):
-        shards = sources.plan_splits(sources.spooled(source, scratch.folder), split, **sizes)
+        shards = sources.plan_splits(sources.unpack_source(source, scratch.folder), split, **sizes)
     return tuple(shards)
 
 

@@ -73,7 +73,7 @@ def _convert_stdin(
     if first is None:
         rejects.flush()
         if row_slice(recipe) and not counts.rejected and not recipe.allow_empty:
-            raise sources.no_records("-", f"train{row_slice(recipe)}")
+            raise sources.no_records_error("-", f"train{row_slice(recipe)}")
         return
     template = load_template(recipe)
     job, detection = to_job(recipe, [first], template, target, nulls=False)

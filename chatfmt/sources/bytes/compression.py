@@ -109,14 +109,14 @@ def _members(chunks: Iterable[bytes], compression: Compression, shown: str) -> I
     """The content in small pieces, with an empty one where no more comes of a chunk."""
     make, pump = _DECODERS[compression]
     decoder, fed, came, data = None, 0, 0, b""
-    for chunk in _fed(chunks):
+    for chunk in _small_pieces(chunks):
         if not chunk:
             yield b""
             continue
         fed, data = fed + len(chunk), data + chunk
         while data:
             if decoder is None:
-                data = _unpadded(data, compression)
+                data = _without_padding(data, compression)
                 if len(data) < _LONGEST_MAGIC:
                     break
                 decoder = _member(make, data, compression, shown)
@@ -131,13 +131,13 @@ def _members(chunks: Iterable[bytes], compression: Compression, shown: str) -> I
             data, decoder = (decoder.unused_data, None) if decoder.eof else (b"", decoder)
     if decoder is not None:
         raise InputError(
-            f"the {compression} data stops before its end", code="file.truncated", at=Location(shown), hint=_AGAIN
+            f"the {compression} data stops before its end", code="file.truncated", at=Location(shown), hint=_FETCH_AGAIN
         )
     if data:
         raise _damaged(compression, "it goes on after its end", shown)
 
 
-def _fed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _small_pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The chunks in pieces of `_FED` bytes, with an empty one after each chunk."""
     for chunk in chunks:
         yield from (chunk[at : at + _FED] for at in range(0, len(chunk), _FED))
@@ -150,7 +150,7 @@ def _member(make: Callable[[], Any], data: bytes, compression: Compression, show
     return make()
 
 
-def _unpadded(data: bytes, compression: Compression) -> bytes:
+def _without_padding(data: bytes, compression: Compression) -> bytes:
     """The input behind a member without the zeros that may follow it: those of xz, by fours (xz file format, 2.2)."""
     zeros = len(data) - len(data.lstrip(b"\0")) if compression == "xz" else 0
     return data[zeros - zeros % 4 :]
@@ -195,10 +195,12 @@ def _check_ratio(came: int, fed: int, shown: str) -> None:
 
 
 def _damaged(compression: Compression, why: str, shown: str) -> InputError:
-    return InputError(f"damaged {compression} data: {why}", code="file.compressed", at=Location(shown), hint=_AGAIN)
+    return InputError(
+        f"damaged {compression} data: {why}", code="file.compressed", at=Location(shown), hint=_FETCH_AGAIN
+    )
 
 
-_AGAIN = "fetch or write the file again"
+_FETCH_AGAIN = "fetch or write the file again"
 _LONGEST_MAGIC = max(map(len, MAGIC))
 _DAMAGE = (zlib.error, OSError, EOFError, lzma.LZMAError)
 _DECODERS: dict[Compression, tuple[Callable[[], Any], Callable[[Any, bytes], Iterator[bytes]]]] = {

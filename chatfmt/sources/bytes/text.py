@@ -15,17 +15,17 @@ def content(
 ) -> Iterator[bytes]:
     """The text of a file; [start, stop) of its bytes where it is neither compressed nor recoded."""
     chunks = decompressed(file_chunks(file.uri, start, stop), file.compression, file.shown)
-    return recoded(chunks, options.encoding, file.shown)
+    return to_utf8(chunks, options.encoding, file.shown)
 
 
 def is_seekable(file: SourceFile | InputSplit, options: ParseOptions) -> bool:
     """Whether the records of a text file can be entered in the middle of it."""
-    return file.compression is None and not recodes(options.encoding) and options.field is None
+    return file.compression is None and not needs_recoding(options.encoding) and options.field is None
 
 
-def recoded(chunks: Iterable[bytes], encoding: str | None, shown: str) -> Iterator[bytes]:
+def to_utf8(chunks: Iterable[bytes], encoding: str | None, shown: str) -> Iterator[bytes]:
     """The chunks as UTF-8. Raises UsageError for an unknown encoding, InputError for bytes that do not belong to it."""
-    return _recoded(chunks, encoding, shown) if encoding and recodes(encoding) else iter(chunks)
+    return _recoded(chunks, encoding, shown) if encoding and needs_recoding(encoding) else iter(chunks)
 
 
 def _recoded(chunks: Iterable[bytes], encoding: str, shown: str) -> Iterator[bytes]:
@@ -46,7 +46,7 @@ def _recoded(chunks: Iterable[bytes], encoding: str, shown: str) -> Iterator[byt
 _HINT = "name the encoding of the file, as in `--encoding latin-1`"
 
 
-def recodes(encoding: str | None) -> bool:
+def needs_recoding(encoding: str | None) -> bool:
     """Whether text in that encoding must be recoded to UTF-8. Raises UsageError for an unknown one."""
     if encoding is None:
         return False

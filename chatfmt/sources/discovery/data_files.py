@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from ...errors import InputError, Location, UsageError
-from .sniff import NAMED, named_format
+from .sniff import FORMAT_BY_SUFFIX, format_by_name
 from .split_slices import unknown
 
 Splits = dict[str, list[Path]]
@@ -33,7 +33,7 @@ _SHARDED = re.compile(r"data/(?P<split>\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*\.[^/]*
 _NO_DATA = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 
 
-class Found(Struct, frozen=True):
+class FoundFiles(Struct, frozen=True):
     """Files by split, and what the card says."""
 
     splits: Splits
@@ -45,24 +45,24 @@ class Found(Struct, frozen=True):
 
 def find_splits(
     root: Path, *, name: str | None = None, data_files: Sequence[str] = (), data_dir: str | None = None
-) -> Found:
+) -> FoundFiles:
     """The files of a folder by split. Raises InputError where there are none, UnknownName for an unknown subset."""
     if data_files:
-        return Found(_by_patterns(root, named_globs(data_files)))
+        return FoundFiles(_splits_by_globs(root, parse_data_files(data_files)))
     base = inside(root, root / data_dir) if data_dir else root
-    if saved := _saved(base):
-        return Found(saved)
+    if saved := _saved_to_disk(base):
+        return FoundFiles(saved)
     card = read_card(root)
     if (configs := card.get("configs")) and not data_dir:
         config = choose_config(configs, name)
-        return Found(_by_config(root, config), str(config.get("config_name", "default")), _licence(card))
+        return FoundFiles(_splits_by_config(root, config), str(config.get("config_name", "default")), _licence(card))
     if name is not None:
         raise UsageError(f"`{root}` has no subsets, so `--name {name}` is not one", hint="leave `--name` out")
-    splits, left = _by_names(base)
-    return Found(splits, licence=_licence(card), left=left)
+    splits, left = _splits_by_names(base)
+    return FoundFiles(splits, licence=_licence(card), left=left)
 
 
-def named_globs(data_files: Sequence[str]) -> dict[str, list[str]]:
+def parse_data_files(data_files: Sequence[str]) -> dict[str, list[str]]:
     """`--data-files` by split: `GLOB` is `train`, `SPLIT=GLOB` says which."""
     globs: dict[str, list[str]] = {}
     for given in data_files:
@@ -96,10 +96,10 @@ def _listed(root: Path) -> list[Path]:
 
 
 def _is_data(name: str) -> bool:
-    return name[0] not in "._" and name not in _NO_DATA and named_format(name) is not None
+    return name[0] not in "._" and name not in _NO_DATA and format_by_name(name) is not None
 
 
-def _by_names(root: Path) -> tuple[Splits, tuple[str, ...]]:
+def _splits_by_names(root: Path) -> tuple[Splits, tuple[str, ...]]:
     """The visible data files below `root` by split, and the names of those in none."""
     names = {path: path.relative_to(root).as_posix() for path in _listed(root)}
     if not names:
@@ -121,7 +121,7 @@ def splits_by_name(names: Mapping[T, str]) -> dict[str, list[T]]:
     return {"train": list(names)}
 
 
-_SUFFIXES = ", ".join(f"`*{suffix}`" for suffix in NAMED)
+_SUFFIXES = ", ".join(f"`*{suffix}`" for suffix in FORMAT_BY_SUFFIX)
 
 
 def _rank(split: str) -> tuple[int, str]:
@@ -136,20 +136,20 @@ def _sharded(name: str) -> list[str]:
 
 def _in_folders(name: str) -> list[str]:
     folders = name.split("/")[:-1]
-    return [split for split, words in KEYWORDS.items() if any(_says(part, words, "$") for part in folders)]
+    return [split for split, words in KEYWORDS.items() if any(_has_word(part, words, "$") for part in folders)]
 
 
 def _in_name(name: str) -> list[str]:
-    return [split for split, words in KEYWORDS.items() if _says(name.rsplit("/", 1)[-1], words, "")]
+    return [split for split, words in KEYWORDS.items() if _has_word(name.rsplit("/", 1)[-1], words, "")]
 
 
-def _says(part: str, words: Iterable[str], end: str) -> bool:
+def _has_word(part: str, words: Iterable[str], end: str) -> bool:
     """Whether a word stands in a name, apart from other letters; `end` is what may also follow it."""
     behind = r"(?=[-._ 0-9]|$)" if end else r"(?=[-._ 0-9])"
     return re.search(rf"(?:^|[-._ 0-9])(?:{'|'.join(words)}){behind}", part) is not None
 
 
-def _by_patterns(root: Path, globs: Mapping[str, Sequence[str]]) -> Splits:
+def _splits_by_globs(root: Path, globs: Mapping[str, Sequence[str]]) -> Splits:
     return {split: [path for glob in patterns for path in _matching(root, glob)] for split, patterns in globs.items()}
 
 
@@ -211,31 +211,31 @@ def choose_config(configs: Sequence[Mapping[str, Any]], name: str | None) -> Map
     )
 
 
-def _by_config(root: Path, config: Mapping[str, Any]) -> Splits:
+def _splits_by_config(root: Path, config: Mapping[str, Any]) -> Splits:
     base = inside(root, root / str(config["data_dir"])) if config.get("data_dir") else root
     given = config.get("data_files")
     if given is None:
-        return _by_names(base)[0]
+        return _splits_by_names(base)[0]
     globs: dict[str, list[str]] = {}
     for entry in given if isinstance(given, list) else [given]:
         split, paths = (
             (entry.get("split", "train"), entry.get("path", [])) if isinstance(entry, dict) else ("train", entry)
         )
         globs.setdefault(str(split), []).extend(map(str, paths if isinstance(paths, list) else [paths]))
-    return _by_patterns(base, globs)
+    return _splits_by_globs(base, globs)
 
 
-def _saved(root: Path) -> Splits | None:
+def _saved_to_disk(root: Path) -> Splits | None:
     """The splits that `save_to_disk` left in `root`."""
     if (root / "dataset_dict.json").is_file():
         names = _list_in(root / "dataset_dict.json", "splits")
-        return {str(name): _saved_files(inside(root, root / str(name))) for name in names}
+        return {str(name): _files_of_state(inside(root, root / str(name))) for name in names}
     if (root / "state.json").is_file() and (root / "dataset_info.json").is_file():
-        return {"train": _saved_files(root)}
+        return {"train": _files_of_state(root)}
     return None
 
 
-def _saved_files(root: Path) -> list[Path]:
+def _files_of_state(root: Path) -> list[Path]:
     entries = _list_in(root / "state.json", "_data_files")
     files = [inside(root, root / str(entry.get("filename"))) for entry in entries if isinstance(entry, dict)]
     missing = next((path for path in files if not path.is_file()), None)

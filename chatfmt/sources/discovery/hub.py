@@ -21,16 +21,16 @@ from msgspec.structs import asdict
 
 from ...errors import InputError, Location
 from ..model import ParseOptions, Source
-from .data_files import named_globs
-from .hub_errors import HubRequest, Unreachable, first_line, is_of_transport, said_in_words
+from .data_files import parse_data_files
+from .hub_errors import HubRequest, Unreachable, first_line, is_transient, translate_hub_errors
 from .local import local_file
-from .split_slices import asked_slices
+from .split_slices import select_slices
 
 _SECONDS = 15
 _AT_ONCE = 4
 
 
-class Resolved(Struct, frozen=True):
+class ResolvedDataset(Struct, frozen=True):
     """What the Hub answers: the canonical id, the commit, the subset and the paths of its files by split."""
 
     id: str
@@ -40,39 +40,41 @@ class Resolved(Struct, frozen=True):
     files: dict[str, list[str]] = field(default_factory=dict)
 
 
-def resolve_hub(asked: HubRequest, options: ParseOptions) -> Source:
-    """The data set with the files of the asked split, fetched.
+def resolve_hub(request: HubRequest, options: ParseOptions) -> Source:
+    """The data set with the files of the request split, fetched.
 
     Raises InputError for one that is not there, not accessible or not reachable, UsageError and UnknownName for a
     subset, split or revision that it does not have.
     """
-    _quiet()
+    _silence_libraries()
     notes: tuple[str, ...] = ()
     try:
-        resolved = _ask(asked)
-        _remember(asked, resolved)
+        resolved = _query_hub(request)
+        _save_answer(request, resolved)
     except Unreachable as error:
-        resolved = _recalled(asked, error)
+        resolved = _load_answer(request, error)
         notes = (f"{error.why}: using commit {resolved.sha[:12]} of `{resolved.id}` from the cache",)
-    return _fetched(asked, resolved, options, notes)
+    return _download_all(request, resolved, options, notes)
 
 
-def _fetched(asked: HubRequest, resolved: Resolved, options: ParseOptions, notes: tuple[str, ...]) -> Source:
+def _download_all(
+    request: HubRequest, resolved: ResolvedDataset, options: ParseOptions, notes: tuple[str, ...]
+) -> Source:
     paths = [(split, path) for split, files in resolved.files.items() for path in files]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        local = list(pool.map(lambda pair: _fetch(resolved, pair[1], offline=bool(notes)), paths))
+        local = list(pool.map(lambda pair: _download(resolved, pair[1], offline=bool(notes)), paths))
     found = [local_file(path, options, shown) for path, (_, shown) in zip(local, paths, strict=True)]
     splits = {
         split: tuple(file for file, (name, _) in zip(found, paths, strict=True) if name == split)
         for split in resolved.files
     }
     return Source(
-        asked.source, "hub", splits, dataset_id=resolved.id, revision=resolved.sha, subset=resolved.subset,
+        request.source, "hub", splits, dataset_id=resolved.id, revision=resolved.sha, subset=resolved.subset,
         licence=resolved.licence, notes=notes, options=options,
     )  # fmt: skip
 
 
-def _quiet() -> None:
+def _silence_libraries() -> None:
     """Silence the libraries of the Hub, which print to stderr; only before anyone else has imported them."""
     if "datasets" in sys.modules:
         return
@@ -85,37 +87,37 @@ def _quiet() -> None:
     huggingface_hub.logging.set_verbosity_error()
 
 
-def _ask(asked: HubRequest) -> Resolved:
-    info = _dataset_info(asked)
-    with said_in_words(asked, info.id):
-        builder = _builder(asked, info)
+def _query_hub(request: HubRequest) -> ResolvedDataset:
+    info = _dataset_info(request)
+    with translate_hub_errors(request, info.id):
+        builder = _builder(request, info)
     files = _paths_by_split(builder, info.id, info.sha)
-    wanted = {part.split for part in asked_slices(asked.split, list(files))}
+    wanted = {part.split for part in select_slices(request.split, list(files))}
     card = info.card_data.to_dict() if info.card_data else {}
     licence = card.get("license")
-    return Resolved(
+    return ResolvedDataset(
         info.id, info.sha, builder.config.name, ", ".join(licence) if isinstance(licence, list) else licence,
         {split: paths for split, paths in files.items() if split in wanted},
     )  # fmt: skip
 
 
-def _dataset_info(asked: HubRequest) -> Any:
+def _dataset_info(request: HubRequest) -> Any:
     """The one call before all others: the canonical id (of `gsm8k` too) and the commit.
 
     `load_dataset` retries a Hub that is gone for 23 seconds, and fails on names without an owner.
     """
     from huggingface_hub import HfApi
 
-    with said_in_words(asked, asked.source):
-        return HfApi().dataset_info(asked.source, revision=asked.revision, timeout=_SECONDS)
+    with translate_hub_errors(request, request.source):
+        return HfApi().dataset_info(request.source, revision=request.revision, timeout=_SECONDS)
 
 
-def _builder(asked: HubRequest, info: Any) -> Any:
+def _builder(request: HubRequest, info: Any) -> Any:
     import datasets
 
-    files = named_globs(asked.data_files) or None
+    files = parse_data_files(request.data_files) or None
     return datasets.load_dataset_builder(
-        info.id, asked.name, revision=info.sha, data_files=files, data_dir=asked.data_dir
+        info.id, request.name, revision=info.sha, data_files=files, data_dir=request.data_dir
     )
 
 
@@ -130,8 +132,8 @@ def _paths_by_split(builder: Any, id: str, sha: str) -> dict[str, list[str]]:
     return {split: [url.removeprefix(prefix) for url in urls] for split, urls in files.items()}
 
 
-def _fetch(resolved: Resolved, path: str, *, offline: bool) -> Path:
-    """The file in the cache, fetched if need be; a Hub that stumbles is asked again, twice."""
+def _download(resolved: ResolvedDataset, path: str, *, offline: bool) -> Path:
+    """The file in the cache, fetched if need be; a Hub that stumbles is request again, twice."""
     from huggingface_hub import hf_hub_download
 
     for pause in (0.5, 2.0, None):
@@ -143,13 +145,13 @@ def _fetch(resolved: Resolved, path: str, *, offline: bool) -> Path:
                 )
             )  # fmt: skip
         except Exception as error:
-            if pause is None or offline or not is_of_transport(error):
-                raise _not_fetched(resolved, path, error) from None
+            if pause is None or offline or not is_transient(error):
+                raise _download_error(resolved, path, error) from None
             time.sleep(pause)
     raise AssertionError
 
 
-def _not_fetched(resolved: Resolved, path: str, error: Exception) -> InputError:
+def _download_error(resolved: ResolvedDataset, path: str, error: Exception) -> InputError:
     why = first_line(error)
     if type(error).__name__ in ("LocalEntryNotFoundError", "OfflineModeIsEnabled"):
         why = "the Hub does not answer, and it is not in the cache"
@@ -159,9 +161,9 @@ def _not_fetched(resolved: Resolved, path: str, error: Exception) -> InputError:
 _OFFLINE = "check the connection, HF_ENDPOINT and HF_HUB_OFFLINE"
 
 
-def _remember(asked: HubRequest, resolved: Resolved) -> None:
+def _save_answer(request: HubRequest, resolved: ResolvedDataset) -> None:
     """Keep what the Hub answered for the day it does not; a disk that refuses is no reason to stop."""
-    record = _record(asked)
+    record = _record(request)
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
         new = record.with_name(f".{record.name}.{os.getpid()}")
@@ -171,17 +173,18 @@ def _remember(asked: HubRequest, resolved: Resolved) -> None:
         return
 
 
-def _recalled(asked: HubRequest, error: Unreachable) -> Resolved:
+def _load_answer(request: HubRequest, error: Unreachable) -> ResolvedDataset:
     try:
-        return Resolved(**json.loads(_record(asked).read_text()))
+        return ResolvedDataset(**json.loads(_record(request).read_text()))
     except (OSError, ValueError, TypeError):
         raise InputError(
-            f"{error.why}, and `{asked.source}` is neither a file here nor was it read before", code="hub.unreachable",
+            f"{error.why}, and `{request.source}` is not a local file and not in the cache",
+            code="hub.unreachable",
             hint=_OFFLINE,
-        ) from None  # fmt: skip
+        ) from None
 
 
-def _record(asked: HubRequest) -> Path:
+def _record(request: HubRequest) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    key = json.dumps([asdict(asked), os.environ.get("HF_ENDPOINT", "")], sort_keys=True)
+    key = json.dumps([asdict(request), os.environ.get("HF_ENDPOINT", "")], sort_keys=True)
     return cache / "chatfmt" / "hub" / f"{sha256(key.encode()).hexdigest()}.json"

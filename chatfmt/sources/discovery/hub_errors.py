@@ -33,34 +33,34 @@ class Unreachable(Exception):
 
 
 @contextmanager
-def said_in_words(asked: HubRequest, id: str) -> Iterator[None]:
+def translate_hub_errors(request: HubRequest, id: str) -> Iterator[None]:
     """Turn what is raised inside into InputError, UsageError or UnknownName, or into Unreachable."""
     try:
         yield
     except ChatfmtError:
         raise
     except Exception as error:
-        raise _in_words(error, asked, id) from None
+        raise _translate(error, request, id) from None
 
 
-def _in_words(error: Exception, asked: HubRequest, id: str) -> Exception:
+def _translate(error: Exception, request: HubRequest, id: str) -> Exception:
     kinds = {kind.__name__ for kind in type(error).__mro__}
     text = str(error)
     if "GatedRepoError" in kinds or ("DatasetNotFoundError" in kinds and "gated" in text):
         return _gated(id, text)
     if "RevisionNotFoundError" in kinds or ("doesn't exist on the Hub" in text and "Revision" in text):
-        return _no_revision(asked, id)
+        return _no_revision(request, id)
     if kinds & {"RepositoryNotFoundError", "DatasetNotFoundError", "HFValidationError"}:
-        return _not_found(asked)
+        return _not_found(request)
     if "OfflineModeIsEnabled" in kinds:
         return Unreachable("the Hub is switched off (HF_HUB_OFFLINE)")
     if kinds & {"EmptyDatasetError", "DataFilesNotFoundError", "FileNotFoundError"}:
-        return _no_files(error, asked, id)
+        return _no_files(error, request, id)
     if "Dataset scripts" in text:
-        return _script(asked, id)
+        return _script(request, id)
     if known := _known_subsets(text):
-        return _no_subset(asked, id, known)
-    if is_of_transport(error):
+        return _no_subset(request, id, known)
+    if is_transient(error):
         return Unreachable("the Hub does not answer")
     return InputError(f"the Hub says about `{id}`: {first_line(error)}", code="hub.error")
 
@@ -70,7 +70,7 @@ def first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def is_of_transport(error: BaseException | None) -> bool:
+def is_transient(error: BaseException | None) -> bool:
     """Whether the connection failed or the server stumbled, so that asking again may help."""
     while error is not None:
         root = type(error).__module__.partition(".")[0]
@@ -85,9 +85,9 @@ def is_of_transport(error: BaseException | None) -> bool:
     return False
 
 
-def _not_found(asked: HubRequest) -> InputError:
+def _not_found(request: HubRequest) -> InputError:
     return InputError(
-        f"there is no file and no data set `{asked.source}`, or it is private", code="hub.missing",
+        f"there is no file and no data set `{request.source}`, or it is private", code="hub.missing",
         hint="if it is private: `hf auth login`, or set HF_TOKEN",
     )  # fmt: skip
 
@@ -98,10 +98,10 @@ def _gated(id: str, text: str) -> InputError:
     return InputError(f"the data set `{id}` is gated", code="hub.gated", hint=f"ask for access at {page}{log_in}")
 
 
-def _no_revision(asked: HubRequest, id: str) -> UsageError:
+def _no_revision(request: HubRequest, id: str) -> UsageError:
     names = _references(id)
-    hint = unknown("revision", asked.revision or "", names).hint if names else ""
-    return UsageError(f"`{id}` has no revision `{asked.revision}`", hint=hint)
+    hint = unknown("revision", request.revision or "", names).hint if names else ""
+    return UsageError(f"`{id}` has no revision `{request.revision}`", hint=hint)
 
 
 def _references(id: str) -> list[str]:
@@ -114,15 +114,15 @@ def _references(id: str) -> list[str]:
     return [reference.name for reference in [*found.branches, *found.tags]]
 
 
-def _no_files(error: Exception, asked: HubRequest, id: str) -> InputError:
-    what = f"no file of `{id}` matches " + ", ".join(f"`{glob}`" for glob in asked.data_files)
-    if not asked.data_files:
-        what = f"there are no data files in `{id}`" + (f" under `{asked.data_dir}`" if asked.data_dir else "")
+def _no_files(error: Exception, request: HubRequest, id: str) -> InputError:
+    what = f"no file of `{id}` matches " + ", ".join(f"`{glob}`" for glob in request.data_files)
+    if not request.data_files:
+        what = f"there are no data files in `{id}`" + (f" under `{request.data_dir}`" if request.data_dir else "")
     return InputError(what, code="hub.no_files", hint=f"look at https://huggingface.co/datasets/{id}/tree/main")
 
 
-def _script(asked: HubRequest, id: str) -> InputError:
-    hint = "try `--revision refs/convert/parquet`" if asked.revision is None else ""
+def _script(request: HubRequest, id: str) -> InputError:
+    hint = "try `--revision refs/convert/parquet`" if request.revision is None else ""
     return InputError(f"`{id}` is a script, and chatfmt runs no code of a data set", code="file.script", hint=hint)
 
 
@@ -134,8 +134,8 @@ def _known_subsets(text: str) -> list[str]:
         return []
 
 
-def _no_subset(asked: HubRequest, id: str, known: list[str]) -> UsageError:
-    if asked.name is not None:
-        return unknown("subset", asked.name, known)
+def _no_subset(request: HubRequest, id: str, known: list[str]) -> UsageError:
+    if request.name is not None:
+        return unknown("subset", request.name, known)
     names = ", ".join(f"`{name}`" for name in known)
     return UsageError(f"`{id}` has several subsets: {names}", hint=f"name one, such as `--name {known[0]}`")

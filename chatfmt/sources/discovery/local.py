@@ -7,9 +7,9 @@ from pathlib import Path
 from ...errors import InputError, Location
 from ..bytes.text import content
 from ..formats.columnar import check_parquet
-from ..formats.json_document import check_is_list
+from ..formats.json_document import check_not_one_object
 from ..model import ParseOptions, SourceFile
-from .sniff import look_at
+from .sniff import detect_format
 
 
 def local_file(path: Path, options: ParseOptions, shown: str | None = None) -> SourceFile:
@@ -23,10 +23,10 @@ def local_file(path: Path, options: ParseOptions, shown: str | None = None) -> S
         raise InputError(
             "the file is empty", code="file.empty", at=Location(shown), hint="`--allow-empty` if this is meant"
         )
-    format, compression = look_at(str(path), shown, options)
+    format, compression = detect_format(str(path), shown, options)
     file = SourceFile(str(path), shown, format, compression, size)
     if format == "parquet":
         check_parquet(str(path), shown)
     if format == "json" and options.field is None:
-        check_is_list(file, content(file, options), content(file, options))
+        check_not_one_object(file, content(file, options), content(file, options))
     return file

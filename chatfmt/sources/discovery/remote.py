@@ -8,8 +8,8 @@ from typing import Any
 from ...errors import InputError, Location, MissingExtra
 from ..model import ParseOptions, Source, SourceFile
 from .data_files import splits_by_name
-from .sniff import look_at, named_format
-from .split_slices import asked_slices
+from .sniff import detect_format, format_by_name
+from .split_slices import select_slices
 
 _WILD = re.compile(r"[*?\[]")
 
@@ -22,7 +22,7 @@ def resolve_remote(url: str, options: ParseOptions, split: str | None = None) ->
     found = _found(url)
     if not any(found.values()):
         raise InputError(f"no file matches `{url}`", code="file.missing")
-    wanted = dict.fromkeys(part.split for part in asked_slices(split, list(found))) if split else found
+    wanted = dict.fromkeys(part.split for part in select_slices(split, list(found))) if split else found
     files = {name: tuple(_file(file, options) for file in found[name]) for name in wanted}
     return Source(url, "files", files, options=options)
 
@@ -56,7 +56,7 @@ def _missing_package(scheme: str, error: ImportError) -> MissingExtra:
 
 def _is_data(below: str) -> bool:
     parts = below.split("/")
-    return all(part[:1] not in ("", ".", "_") for part in parts) and named_format(parts[-1]) is not None
+    return all(part[:1] not in ("", ".", "_") for part in parts) and format_by_name(parts[-1]) is not None
 
 
 def _file(url: str, options: ParseOptions) -> SourceFile:
@@ -65,7 +65,7 @@ def _file(url: str, options: ParseOptions) -> SourceFile:
     try:
         system, path = fsspec.core.url_to_fs(url)
         size = int(system.info(path).get("size") or 0)
-        format, compression = look_at(url, url, options)
+        format, compression = detect_format(url, url, options)
     except (OSError, ValueError) as error:
         raise _unreachable(url, error) from None
     return SourceFile(url, url, format, compression, size)

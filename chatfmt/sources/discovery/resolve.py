@@ -11,13 +11,13 @@ from pathlib import Path
 from ...errors import InputError, nearest
 from ..bytes.compression import SUFFIXES, is_remote
 from ..model import DEFAULTS, ParseOptions, Source
-from .data_files import Found, find_splits
+from .data_files import FoundFiles, find_splits
 from .hub import resolve_hub
 from .hub_errors import HubRequest
 from .local import local_file
 from .remote import resolve_remote
-from .sniff import NAMED
-from .split_slices import asked_slices
+from .sniff import FORMAT_BY_SUFFIX
+from .split_slices import select_slices
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_URL = re.compile(r"hf://datasets/(?P<id>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/?")
@@ -41,7 +41,7 @@ def resolve(
         return Source("-", "stdin", {"train": ()}, options=options)
     if not is_remote(source) and not _exists(source):
         if _WILD.search(source):
-            return _of_files(source, _globbed(source), options)
+            return _from_files(source, _globbed(source), options)
         if looks_like_hub_id(source):
             return resolve_hub(HubRequest(source, name, split, revision, tuple(data_files), data_dir), options)
         raise InputError(f"no such file `{source}`", code="file.missing", hint=_hint(source))
@@ -52,10 +52,10 @@ def resolve(
         return resolve_remote(source, options, split)
     path = _path(source)
     if path.is_dir():
-        return _of_folder(
+        return _from_folder(
             source, path, find_splits(path, name=name, data_files=data_files, data_dir=data_dir), split, options
         )
-    return _of_files(source, [path], options)
+    return _from_files(source, [path], options)
 
 
 def _path(source: str) -> Path:
@@ -76,7 +76,7 @@ def looks_like_hub_id(source: str) -> bool:
     suffix = Path(source).suffix.lower()
     return (
         bool(_ID.fullmatch(source))
-        and suffix not in NAMED
+        and suffix not in FORMAT_BY_SUFFIX
         and suffix not in SUFFIXES
         and suffix not in (".txt", ".zip", ".yaml", ".yml")
     )
@@ -103,13 +103,13 @@ def _globbed(pattern: str) -> list[Path]:
     return [path for path in found if path.is_file() and path.name[0] not in "._"]
 
 
-def _of_files(source: str, paths: Sequence[Path], options: ParseOptions) -> Source:
+def _from_files(source: str, paths: Sequence[Path], options: ParseOptions) -> Source:
     if not paths:
-        raise InputError(f"no file matches `{source}`", code="file.missing", hint=_what_is_there(source))
+        raise InputError(f"no file matches `{source}`", code="file.missing", hint=_glob_hint(source))
     return Source(source, "files", {"train": tuple(local_file(path, options) for path in paths)}, options=options)
 
 
-def _what_is_there(pattern: str) -> str:
+def _glob_hint(pattern: str) -> str:
     """What a glob without a match could have named: the names in the folder before its first wild part."""
     path = _path(pattern)
     parts = list(takewhile(lambda part: not _WILD.search(part), path.parts[:-1]))
@@ -123,18 +123,24 @@ def _what_is_there(pattern: str) -> str:
     return f"in `{folder}` there is " + ", ".join(f"`{name}`" for name in names[:SHOWN]) + more
 
 
-def _of_folder(source: str, root: Path, found: Found, split: str | None, options: ParseOptions) -> Source:
-    wanted = dict.fromkeys(part.split for part in asked_slices(split, list(found.splits))) if split else found.splits
+def _from_folder(source: str, root: Path, found: FoundFiles, split: str | None, options: ParseOptions) -> Source:
+    wanted = dict.fromkeys(part.split for part in select_slices(split, list(found.splits))) if split else found.splits
     files = {
         key: tuple(local_file(path, options, path.relative_to(root).as_posix()) for path in found.splits[key])
         for key in wanted
     }
     return Source(
-        source, "files", files, subset=found.subset, licence=found.licence, notes=_left(source, found), options=options
+        source,
+        "files",
+        files,
+        subset=found.subset,
+        licence=found.licence,
+        notes=_unread_files_note(source, found),
+        options=options,
     )
 
 
-def _left(source: str, found: Found) -> tuple[str, ...]:
+def _unread_files_note(source: str, found: FoundFiles) -> tuple[str, ...]:
     """What to say of data files that are in no split."""
     if not found.left:
         return ()

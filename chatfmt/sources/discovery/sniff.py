@@ -8,13 +8,13 @@ from pathlib import PurePosixPath
 
 from ...errors import InputError, Location, RowError
 from ..bytes.compression import SUFFIXES, compression_of, decompressed, file_chunks
-from ..bytes.text import recodes
+from ..bytes.text import needs_recoding
 from ..json.strict import BOM, parse_object, parse_value
 from ..model import Compression, Format, ParseOptions
 
 HEAD = 256 << 10
 """Bytes of content looked at."""
-NAMED: dict[str, Format] = {
+FORMAT_BY_SUFFIX: dict[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".jl": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
     ".tab": "tsv", ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
 }  # fmt: skip
@@ -22,7 +22,7 @@ NAMED: dict[str, Format] = {
 _DATA = "name the data instead"
 _JSON = "write it as JSON Lines or Parquet first"
 _PICKLE = "a Python pickle, which chatfmt never loads"
-_FOREIGN: tuple[tuple[bytes, str, str, str], ...] = (
+_NOT_DATA: tuple[tuple[bytes, str, str, str], ...] = (
     (
         b"version https://git-lfs.github.com/spec",
         "file.pointer",
@@ -55,7 +55,7 @@ _FOREIGN: tuple[tuple[bytes, str, str, str], ...] = (
 )
 
 
-def look_at(uri: str, shown: str, options: ParseOptions) -> tuple[Format, Compression | None]:
+def detect_format(uri: str, shown: str, options: ParseOptions) -> tuple[Format, Compression | None]:
     """The format and the compression of a file.
 
     Raises InputError for what is no data (`file.not_data`, `file.pointer`), is empty or of another encoding.
@@ -64,11 +64,11 @@ def look_at(uri: str, shown: str, options: ParseOptions) -> tuple[Format, Compre
     compression = compression_of(head)
     if compression:
         head = _first(decompressed(file_chunks(uri, size=HEAD), compression, shown))
-        _refuse_packed(head, compression, shown)
-    return format_of(head, shown, options), compression
+        _check_not_nested(head, compression, shown)
+    return format_of_content(head, shown, options), compression
 
 
-def _refuse_packed(head: bytes, compression: Compression, shown: str) -> None:
+def _check_not_nested(head: bytes, compression: Compression, shown: str) -> None:
     """Raises InputError for compressed content that is compressed itself."""
     inner = _binary_format(head) or compression_of(head)
     if inner is not None:
@@ -89,15 +89,15 @@ def _first(chunks: Iterator[bytes]) -> bytes:
     return head
 
 
-def format_of(head: bytes, shown: str, options: ParseOptions) -> Format:
+def format_of_content(head: bytes, shown: str, options: ParseOptions) -> Format:
     """The format of content that begins with `head`; `shown` is its name. Raises InputError."""
     if shown.lower().endswith(_CODE):
         raise InputError("this is code, which chatfmt never runs", code="file.script", at=Location(shown), hint=_DATA)
-    named = named_format(shown)
+    named = format_by_name(shown)
     if binary := _binary_format(head):
         return binary
-    _refuse_foreign(head, shown)
-    recode = options.encoding if recodes(options.encoding) else None
+    _check_is_data(head, shown)
+    recode = options.encoding if needs_recoding(options.encoding) else None
     text = head.decode(recode, "ignore").encode() if recode else _checked_text(head, shown)
     return _text_format(text, named, options)
 
@@ -105,12 +105,12 @@ def format_of(head: bytes, shown: str, options: ParseOptions) -> Format:
 _CODE = (".py", ".pyc", ".sh")
 
 
-def named_format(shown: str) -> Format | None:
+def format_by_name(shown: str) -> Format | None:
     """The format that a file's name promises, a compression suffix left aside."""
     path = PurePosixPath(shown.lower())
     if path.suffix in SUFFIXES:
         path = path.with_suffix("")
-    return NAMED.get(path.suffix)
+    return FORMAT_BY_SUFFIX.get(path.suffix)
 
 
 def _binary_format(head: bytes) -> Format | None:
@@ -119,10 +119,10 @@ def _binary_format(head: bytes) -> Format | None:
     return "arrow" if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")) else None
 
 
-def _refuse_foreign(head: bytes, shown: str) -> None:
+def _check_is_data(head: bytes, shown: str) -> None:
     if head.startswith(b"PK\x03\x04") and re.search(rb"xl/\w+|opendocument\.spreadsheet", head):
         raise InputError("this is a spreadsheet", code="file.not_data", at=Location(shown), hint="save it as CSV first")
-    for magic, code, what, hint in _FOREIGN:
+    for magic, code, what, hint in _NOT_DATA:
         if head.startswith(magic):
             raise InputError(f"this is {what}", code=code, at=Location(shown), hint=hint)
     if head[4:10] == b'\0\0\0\0{"':

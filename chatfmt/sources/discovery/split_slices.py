@@ -70,7 +70,7 @@ def _parse_slice(part: str, text: str) -> Slice:
     return Slice(found["split"], first, stop, percent, rounding)
 
 
-def asked_slices(split: str | None, names: Sequence[str]) -> list[Slice]:
+def select_slices(split: str | None, names: Sequence[str]) -> list[Slice]:
     """The slices that `split` asks for of a source with these splits; by default `train`, or the only one.
 
     Raises UnknownName for a split that is not there, UsageError where none is the default.

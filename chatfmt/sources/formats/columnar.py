@@ -21,7 +21,7 @@ from ...schema import KEYS, ROW
 from ..bytes.compression import is_remote, open_binary
 from ..json.strict import parse_value
 from ..model import ReadOptions, RowGroups, SourceFile
-from .parquet_footer import Count, check_alone, chunks_of
+from .parquet_footer import FooterCheck, check_not_joined, column_chunks
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 _DICTIONARY_LIMIT = 128 << 20
 _BUFFER = 1 << 20
 """Bytes read at a time of each column of a row group, which without is read whole, though it may be the whole file."""
-_LOOKED_AT = 32
+_GROUPS_AT_ONCE = 32
 """Row groups whose metadata are checked at once."""
 
 
 @contextmanager
-def damage(shown: str) -> Iterator[None]:
+def translate_arrow_errors(shown: str) -> Iterator[None]:
     """What pyarrow raises for a damaged file, as InputError."""
     try:
         yield
@@ -58,15 +58,15 @@ def open_parquet(uri: str, shown: str) -> pq.ParquetFile:
     source = open_binary(uri) if is_remote(uri) else uri
     if not is_remote(uri) and not Path(uri).exists():
         raise InputError(f"no such file `{uri}`", code="file.missing")
-    with damage(shown):
+    with translate_arrow_errors(shown):
         ahead = {"pre_buffer": True} if is_remote(uri) else {"pre_buffer": False, "buffer_size": _BUFFER}
         return pq.ParquetFile(source, page_checksum_verification=True, **ahead)
 
 
 def check_parquet(path: str, shown: str) -> None:
     """Raises InputError for a local Parquet file that is damaged at its end, or is several joined."""
-    with open_parquet(path, shown) as file, damage(shown):
-        check_alone(path, file, shown)
+    with open_parquet(path, shown) as file, translate_arrow_errors(shown):
+        check_not_joined(path, file, shown)
 
 
 def read_parquet(
@@ -74,7 +74,7 @@ def read_parquet(
 ) -> Iterator[pa.RecordBatch]:
     """Source batches of some row groups, in order; small groups are read together."""
     with open_parquet(uri, shown) as file:
-        names = _wanted(file.schema_arrow, options.columns, shown)
+        names = _columns_to_read(file.schema_arrow, options.columns, shown)
         row = first_row - piece.skip
         stop = None if piece.take is None else first_row + piece.take
         if piece.take is not None:
@@ -83,11 +83,11 @@ def read_parquet(
         for run in _runs(groups):
             if stop is not None and row >= stop:
                 return
-            with damage(shown):
+            with translate_arrow_errors(shown):
                 batches = file.iter_batches(
                     _size(run), row_groups=[group.number for group in run], columns=names, use_threads=False
                 )
-            count = Count(file.schema_arrow, [group.chunks for group in run], sum(group.rows for group in run))
+            count = FooterCheck(file.schema_arrow, [group.chunks for group in run], sum(group.rows for group in run))
             while (batch := _next(batches, shown)) is not None:
                 start, row = row, row + batch.num_rows
                 count.add(batch)
@@ -109,12 +109,12 @@ class _Group(Struct, frozen=True):
 
 
 def _groups(file: pq.ParquetFile, shown: str, numbers: Sequence[int], options: ReadOptions) -> Iterator[_Group]:
-    for start in range(0, len(numbers), _LOOKED_AT):
-        some = numbers[start : start + _LOOKED_AT]
-        with damage(shown):
+    for start in range(0, len(numbers), _GROUPS_AT_ONCE):
+        some = numbers[start : start + _GROUPS_AT_ONCE]
+        with translate_arrow_errors(shown):
             groups = [
                 _Group(number, metadata.num_rows, batch_size(metadata, chunks, options), chunks)
-                for number, chunks in zip(some, chunks_of(file, *some), strict=True)
+                for number, chunks in zip(some, column_chunks(file, *some), strict=True)
                 for metadata in (file.metadata.row_group(number),)
             ]
         yield from groups
@@ -137,7 +137,7 @@ def _size(run: Sequence[_Group]) -> int:
 
 
 def _next(batches: Iterator[pa.RecordBatch], shown: str) -> pa.RecordBatch | None:
-    with damage(shown):
+    with translate_arrow_errors(shown):
         batch = next(batches, None)
         if batch is not None:
             batch.validate(full=True)
@@ -151,10 +151,10 @@ def _between(batch: pa.RecordBatch, start: int, first: int, stop: int | None) ->
 
 
 def batch_size(group: Any, chunks: Sequence[Any], options: ReadOptions) -> int:
-    """Rows to decode at once of a row group, so that about `batch_bytes` come of it; `chunks` are those of `chunks_of`.
+    """The number of rows of a row group to decode at once, for about `batch_bytes`; `chunks` are from `column_chunks`.
 
-    A column kept as a dictionary may repeat one long value without end, which no size in the footer shows; the size of
-    the dictionary bounds every value of it.
+    A dictionary-encoded column may repeat one long value any number of times, which no size in the footer shows; the
+    size of the dictionary bounds each value.
     """
     largest = max((chunk.total_uncompressed_size for chunk in chunks if _is_mostly_dictionary(chunk)), default=0)
     average = options.batch_bytes * max(group.num_rows, 1) // max(group.total_byte_size, 1)
@@ -167,7 +167,7 @@ def _is_mostly_dictionary(chunk: Any) -> bool:
     return bool(chunk.total_compressed_size < 2 * (chunk.data_page_offset - chunk.dictionary_page_offset))
 
 
-def _wanted(schema: pa.Schema, columns: Sequence[str] | None, shown: str) -> list[str] | None:
+def _columns_to_read(schema: pa.Schema, columns: Sequence[str] | None, shown: str) -> list[str] | None:
     twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"two columns are named `{twice}`", code="file.schema", at=Location(shown))
@@ -195,7 +195,7 @@ def normalised(batch: pa.RecordBatch, shown: str) -> pa.RecordBatch:
 
     Raises InputError where a dictionary or a large type cannot be cast, RowError for what is no JSON in a JSON column.
     """
-    with damage(shown):
+    with translate_arrow_errors(shown):
         columns = [_cast(column) for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
@@ -265,8 +265,8 @@ def read_arrow(
 ) -> Iterator[pa.RecordBatch]:
     """Source batches of an Arrow file or stream, `take` rows from `first_row` on."""
     row, stop = 0, None if take is None else first_row + take
-    with damage(shown), _open_arrow(uri, shown) as (schema, batches):
-        names = _wanted(schema, options.columns, shown) or schema.names
+    with translate_arrow_errors(shown), _open_arrow(uri, shown) as (schema, batches):
+        names = _columns_to_read(schema, options.columns, shown) or schema.names
         while (batch := _next(batches, shown)) is not None:
             start, row = row, row + batch.num_rows
             part = _between(batch, start, first_row, stop).select(names)
@@ -297,15 +297,15 @@ def columnar_schema(file: SourceFile) -> pa.Schema:
         with open_parquet(file.uri, file.shown) as opened:
             schema = opened.schema_arrow
     else:
-        with damage(file.shown), _open_arrow(file.uri, file.shown) as (schema, _):
+        with translate_arrow_errors(file.shown), _open_arrow(file.uri, file.shown) as (schema, _):
             pass
-    _wanted(schema, None, file.shown)
+    _columns_to_read(schema, None, file.shown)
     return pa.schema([(field.name, normal_type(field.type)) for field in schema])
 
 
 def arrow_rows(file: SourceFile) -> int:
     """The number of rows of an Arrow file or stream."""
-    with damage(file.shown), _open_arrow(file.uri, file.shown) as (_, batches):
+    with translate_arrow_errors(file.shown), _open_arrow(file.uri, file.shown) as (_, batches):
         return sum(batch.num_rows for batch in batches)
 
 

@@ -19,17 +19,17 @@ from msgspec.structs import replace
 from ...errors import InputError, Location, RowError, UsageError
 from ...json_columns import TEXT
 from ...schema import KEYS, ROW
-from ..json.record_batch import SHOWN_BYTES, Record, refuse
+from ..json.record_batch import SHOWN_BYTES, Record, report_bad
 from ..json.strict import PLAIN_TEXT
 from ..model import Format, OnBad, ParseOptions, ReadOptions
-from .jsonl import Start, line_blocks, without_bom
+from .jsonl import TextPosition, line_blocks, without_bom
 
-Cells = tuple[list[str], Callable[[], Record]]
+CsvRecord = tuple[list[str], Callable[[], Record]]
 """The fields of a record, and what tells its bytes and place."""
 
 
 def read_cells(
-    chunks: Iterable[bytes], start: Start, options: ReadOptions, *, format: Format, text: ParseOptions,
+    chunks: Iterable[bytes], start: TextPosition, options: ReadOptions, *, format: Format, text: ParseOptions,
     names: Sequence[str] | None = None,
 ) -> Iterator[pa.RecordBatch]:  # fmt: skip
     """Source batches of the records, each column `string`; `names` are the columns where the chunks hold no header."""
@@ -46,14 +46,14 @@ def read_cells(
         start = replace(start, row=start.row - 1)
     records = read_records(chunks, start, format=format, options=text, on_bad=describe)
     if names is None:
-        names, records = take_header(records, text)
+        names, records = read_header(records, text)
     rows: list[int] = []
     held: list[list[str]] = []
     size = 0
     for cells, place in records:
         record = place()
         if len(cells) != len(names):
-            refuse(_wrong_count(len(cells), len(names)), record, describe)
+            report_bad(_wrong_count(len(cells), len(names)), record, describe)
             continue
         rows.append(record.row)
         held.append(cells)
@@ -79,7 +79,7 @@ def _fields(count: int) -> str:
     return f"{count} field" if count == 1 else f"{count} fields"
 
 
-def take_header(records: Iterator[Cells], options: ParseOptions) -> tuple[tuple[str, ...], Iterator[Cells]]:
+def read_header(records: Iterator[CsvRecord], options: ParseOptions) -> tuple[tuple[str, ...], Iterator[CsvRecord]]:
     """The names of the columns, and the records that are left.
 
     Raises InputError where a name appears twice, is one of ours, or the header is none.
@@ -93,9 +93,9 @@ def take_header(records: Iterator[Cells], options: ParseOptions) -> tuple[tuple[
     counts = Counter(names)
     for name in names:
         if counts[name] > 1:
-            raise _bad_name(f"two columns are named `{name}`", first[1]().location())
+            raise _header_error(f"two columns are named `{name}`", first[1]().location())
         if name in (ROW, KEYS):
-            raise _bad_name(f"a column is named `{name}`, which chatfmt needs for itself", first[1]().location())
+            raise _header_error(f"a column is named `{name}`, which chatfmt needs for itself", first[1]().location())
     if len(names) == 1 and options.delimiter is None and (other := re.search(r"[;\t|]", names[0])):
         shown_delimiter = repr(other[0])
         hint = f"say `--delimiter {shown_delimiter}`, or `--delimiter ,` if it is right"
@@ -103,7 +103,7 @@ def take_header(records: Iterator[Cells], options: ParseOptions) -> tuple[tuple[
     return names, records
 
 
-def _bad_name(message: str, at: Location) -> InputError:
+def _header_error(message: str, at: Location) -> InputError:
     return InputError(message, code="csv.header", at=at, hint=_RENAME)
 
 
@@ -111,14 +111,14 @@ _RENAME = "rename one, or say `--no-header` if the first line is data"
 
 
 def read_records(
-    chunks: Iterable[bytes], start: Start, *, format: Format, options: ParseOptions, on_bad: OnBad | None = None
-) -> Iterator[Cells]:
+    chunks: Iterable[bytes], start: TextPosition, *, format: Format, options: ParseOptions, on_bad: OnBad | None = None
+) -> Iterator[CsvRecord]:
     """The records of delimited text, a header among them: start at row -1 where there is one."""
     if start.byte == 0:
         chunks, bom = without_bom(chunks)
-        start = Start(start.row, start.line, bom)
+        start = TextPosition(start.row, start.line, bom)
     csv.field_size_limit(2**31 - 1)
-    lines = _Lines(chunks, start, options)
+    lines = _RecordLines(chunks, start, options)
     reader = csv.reader(lines, strict=True, **_dialect(format, options))
     while True:
         lines.begin()
@@ -131,7 +131,7 @@ def read_records(
                 raise InputError(
                     f"the header: {bad.message}", code=bad.code, hint=bad.hint, at=lines.record().location()
                 ) from None
-            refuse(bad, lines.record(), on_bad)
+            report_bad(bad, lines.record(), on_bad)
         else:
             if cells is None:
                 return
@@ -170,10 +170,10 @@ def _lone_cr() -> RowError:
 _NO_QUOTE = "say `--no-quote` if quotes are plain text in this file"
 
 
-class _Lines:
+class _RecordLines:
     """Decoded lines for `csv.reader`, remembering the bytes of the record that it is at."""
 
-    def __init__(self, chunks: Iterable[bytes], start: Start, options: ParseOptions) -> None:
+    def __init__(self, chunks: Iterable[bytes], start: TextPosition, options: ParseOptions) -> None:
         blocks = line_blocks(chunks, options.max_row_bytes)
         self.lines = chain.from_iterable(_split(block) for block, _ in blocks)
         self.row, self.line, self.byte = start.row - 1, start.line, start.byte

@@ -12,16 +12,16 @@ import pyarrow as pa
 
 from ...errors import InputError, Location
 from ..json.record_batch import Record, field_batch, object_batch
-from ..json.structure import State, structure
+from ..json.structure import ScanState, structure
 from ..json.uniform_lines import uniform_fields
 from ..model import ReadOptions
-from .jsonl import Start, without_bom
+from .jsonl import TextPosition, without_bom
 
 _SPACE = b" \t\r\n"
 
 
 def read_elements(
-    chunks: Iterable[bytes], start: Start, options: ReadOptions, *, is_part: bool = False
+    chunks: Iterable[bytes], start: TextPosition, options: ReadOptions, *, is_part: bool = False
 ) -> Iterator[pa.RecordBatch]:
     """Source batches of the elements; `start` and `is_part` are those of `elements`."""
     held: list[Record] = []
@@ -48,7 +48,9 @@ def _batches(records: Sequence[Record], options: ReadOptions) -> Iterator[pa.Rec
         yield batch
 
 
-def elements(chunks: Iterable[bytes], start: Start, max_row_bytes: int, *, is_part: bool = False) -> Iterator[Record]:
+def elements(
+    chunks: Iterable[bytes], start: TextPosition, max_row_bytes: int, *, is_part: bool = False
+) -> Iterator[Record]:
     """Yield the elements of the array; of an element longer than `max_row_bytes` only enough to see that.
 
     From byte 0 the chunks begin before the array, from any other at an element of it. With `is_part` they may also end
@@ -111,7 +113,7 @@ class _Pending:
 
 def _pieces(chunks: Iterable[bytes], depth: int) -> Iterator[tuple[bytes, bytes]]:
     """The text up to each mark of the outer level and that mark, the last of a chunk with no mark."""
-    state = State(depth=depth)
+    state = ScanState(depth=depth)
     for chunk in chunks:
         octets = np.frombuffer(chunk, np.uint8)
         found, depths, state = structure(octets, state)

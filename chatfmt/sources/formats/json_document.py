@@ -35,7 +35,7 @@ def _kind(value: Any) -> str:
     return {"list": "a list", "str": "text", "dict": "an object"}.get(type(value).__name__, "a plain value")
 
 
-def check_is_list(file: SourceFile, chunks: Iterable[bytes], whole: Iterable[bytes]) -> None:
+def check_not_one_object(file: SourceFile, chunks: Iterable[bytes], whole: Iterable[bytes]) -> None:
     """Raises InputError where a JSON document is one object, and says which `--field` to type.
 
     `chunks` and `whole` are its text twice, of which `whole` is read only to look into the object.
@@ -45,7 +45,7 @@ def check_is_list(file: SourceFile, chunks: Iterable[bytes], whole: Iterable[byt
         return
     try:
         parts, _ = without_bom(whole)
-        hint = _where_records_may_be(parse_value(b"".join(parts)))
+        hint = _field_hint(parse_value(b"".join(parts)))
     except RowError as error:
         at = Location(file.shown, line=error.at.line, byte=error.at.byte)
         several = "follows the end" in error.message
@@ -54,7 +54,7 @@ def check_is_list(file: SourceFile, chunks: Iterable[bytes], whole: Iterable[byt
     raise InputError("this is one JSON object, not records", code="json.document", at=Location(file.shown), hint=hint)
 
 
-def _where_records_may_be(document: Any) -> str:
+def _field_hint(document: Any) -> str:
     lists = [key for key, value in document.items() if type(value) is list and any(type(i) is dict for i in value)]
     if lists:
         return f"{' or '.join(f'`--field {key}`' for key in lists[:3])}, or `--field .` if it is a record itself"

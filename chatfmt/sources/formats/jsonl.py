@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
-from ..json.record_batch import SHOWN_BYTES, Record, field_batch, object_batch, refuse, too_large
+from ..json.record_batch import SHOWN_BYTES, Record, field_batch, object_batch, report_bad, too_large_error
 from ..json.strict import BOM
 from ..json.uniform_lines import uniform_fields
 from ..model import ReadOptions
 
 
-class Start(Struct, frozen=True):
+class TextPosition(Struct, frozen=True):
     """Where a run of lines begins: record number, line (from 1) and byte in the file."""
 
     row: int = 0
@@ -27,7 +27,7 @@ class Start(Struct, frozen=True):
     byte: int = 0
 
 
-def read_lines(chunks: Iterable[bytes], start: Start, options: ReadOptions) -> Iterator[pa.RecordBatch]:
+def read_lines(chunks: Iterable[bytes], start: TextPosition, options: ReadOptions) -> Iterator[pa.RecordBatch]:
     """Source batches of the lines in `chunks`, at most `batch_rows` lines each."""
     longest = options.max_row_bytes
     chunks, bom = without_bom(chunks) if start.byte == 0 else (chunks, 0)
@@ -35,7 +35,7 @@ def read_lines(chunks: Iterable[bytes], start: Start, options: ReadOptions) -> I
     misses = 0
     for block, too_long in line_blocks(chunks, longest):
         if too_long:
-            refuse(too_large(longest), Record(block, row, line, byte), options.on_bad)
+            report_bad(too_large_error(longest), Record(block, row, line, byte), options.on_bad)
             row, line, byte = row + 1, line + 1, byte + too_long
             continue
         for part in _parts(block, options.batch_rows):
@@ -45,7 +45,7 @@ def read_lines(chunks: Iterable[bytes], start: Start, options: ReadOptions) -> I
                 batch, lines = field_batch(found[0], range(row, row + found[1])), found[1]
                 records = lines
             else:
-                batch, records, lines = _batch(part, Start(row, line, byte), options)
+                batch, records, lines = _batch(part, TextPosition(row, line, byte), options)
             row, line, byte = row + records, line + lines, byte + len(part)
             if batch.num_rows:
                 yield batch
@@ -76,7 +76,7 @@ def without_bom(chunks: Iterable[bytes]) -> tuple[Iterator[bytes], int]:
     return chain([head[bom:]], rest), bom
 
 
-def _batch(part: bytes, start: Start, options: ReadOptions) -> tuple[pa.RecordBatch, int, int]:
+def _batch(part: bytes, start: TextPosition, options: ReadOptions) -> tuple[pa.RecordBatch, int, int]:
     """The batch of some lines, the number of records and the number of lines."""
     lines = part.split(b"\n")
     if not lines[-1]:

@@ -17,11 +17,11 @@ from ...errors import InputError, Location
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-_JOINT = b"PAR1PAR1"
+_TWO_FILES = b"PAR1PAR1"
 _SEARCHED = 64 << 20
 
 
-def chunks_of(file: pq.ParquetFile, *groups: int) -> list[list[Any]]:
+def column_chunks(file: pq.ParquetFile, *groups: int) -> list[list[Any]]:
     """The metadata of the column chunks of each of the row groups.
 
     Raises what pyarrow raises for damage; without the look through a reader, `column` would end the process there.
@@ -33,7 +33,7 @@ def chunks_of(file: pq.ParquetFile, *groups: int) -> list[list[Any]]:
     return [[metadata.column(index) for index in range(metadata.num_columns)] for metadata in found]
 
 
-class Count:
+class FooterCheck:
     """Counts what a run of row groups gives, for `check` against what the footer says of them."""
 
     def __init__(self, schema: pa.Schema, groups: Sequence[Sequence[Any]], rows: int) -> None:
@@ -92,16 +92,16 @@ def _is_flat(type: pa.DataType) -> bool:
     return pa.types.is_dictionary(type) or not type.num_fields
 
 
-def check_alone(path: str, file: pq.ParquetFile, shown: str) -> None:
+def check_not_joined(path: str, file: pq.ParquetFile, shown: str) -> None:
     """Raises InputError for Parquet files that were joined byte by byte: readers see the last of them only."""
     size = Path(path).stat().st_size
-    (last,) = chunks_of(file, file.num_row_groups - 1) if file.num_row_groups else ([],)
+    (last,) = column_chunks(file, file.num_row_groups - 1) if file.num_row_groups else ([],)
     footer = size - 8 - file.metadata.serialized_size
-    begin = max(max(map(_end, last), default=4) - len(_JOINT), 4)
+    begin = max(max(map(_end, last), default=4) - len(_TWO_FILES), 4)
     if begin < footer:
         with Path(path).open("rb") as data:
             data.seek(begin)
-            if _JOINT in data.read(min(footer - begin, _SEARCHED)):
+            if _TWO_FILES in data.read(min(footer - begin, _SEARCHED)):
                 raise InputError(
                     "these are several Parquet files in one", code="file.damaged", at=Location(shown),
                     hint="name them one by one, or join them with a tool that knows Parquet",

@@ -20,21 +20,21 @@ from ...schema import KEYS, ROW
 from ..json.record_batch import to_batch, to_object
 from ..model import OnBad, ParseOptions, ReadOptions
 from .csv import read_cells
-from .jsonl import Start
+from .jsonl import TextPosition
 
 
-def held_rows(batches: Iterable[pa.RecordBatch], shown: str, on_bad: OnBad | None) -> Iterator[pa.RecordBatch]:
+def rows_in_rejects(batches: Iterable[pa.RecordBatch], shown: str, on_bad: OnBad | None) -> Iterator[pa.RecordBatch]:
     """Source batches of the rows that the lines of a rejects file hold.
 
     Raises InputError for other lines, and for a row whose raw text was cut or not kept.
     """
     for batch in batches:
-        found = list(_held(batch, shown, on_bad))
+        found = list(_rows_in_batch(batch, shown, on_bad))
         if found:
             yield to_batch([record for record, _ in found], [row for _, row in found])
 
 
-def _held(batch: pa.RecordBatch, shown: str, on_bad: OnBad | None) -> Iterator[tuple[dict[str, Any], int]]:
+def _rows_in_batch(batch: pa.RecordBatch, shown: str, on_bad: OnBad | None) -> Iterator[tuple[dict[str, Any], int]]:
     for line in _records(batch):
         row = line.pop(ROW)
         at = Location(shown, row)
@@ -100,7 +100,7 @@ def _is_csv(value: Any) -> bool:
 
 def _record(raw: bytes, csv: Mapping[str, Any]) -> dict[str, Any]:
     """The record of one row of delimited text; raises RowError."""
-    inside = Start(byte=1)  # at byte 0 a byte order mark would be none of the text
+    inside = TextPosition(byte=1)  # at byte 0 a byte order mark would be none of the text
     text = ParseOptions(header=False, quote=csv["quote"], delimiter=csv["delimiter"])
     batches = read_cells(
         [raw], inside, ReadOptions(batch_rows=2), format="csv", text=text, names=csv["columns"] or None

@@ -13,7 +13,7 @@ from ...errors import Location, RowError
 from ...json_columns import encode_objects
 from ...schema import KEYS, ROW
 from ..model import OnBad, ReadOptions
-from .strict import as_record, check_value, is_plain, parse_object
+from .strict import as_record, check_value, is_shallow, parse_object
 
 
 class Record(Struct, frozen=True):
@@ -49,7 +49,7 @@ def _parse(raw: bytes, max_bytes: int) -> dict[str, Any]:
     record = as_record(value)
     if record is None or len(raw) > max_bytes:
         raise ValueError
-    if not is_plain(raw):
+    if not is_shallow(raw):
         check_value(value)
     return record
 
@@ -58,10 +58,10 @@ def _good(records: Iterable[Record], options: ReadOptions) -> Iterator[tuple[dic
     for record in records:
         try:
             if len(record.raw) > options.max_row_bytes:
-                raise too_large(options.max_row_bytes)
+                raise too_large_error(options.max_row_bytes)
             yield to_object(record.raw), record.row
         except RowError as error:
-            refuse(error, record, options.on_bad)
+            report_bad(error, record, options.on_bad)
 
 
 def to_object(raw: bytes) -> dict[str, Any]:
@@ -73,14 +73,14 @@ def to_object(raw: bytes) -> dict[str, Any]:
     return value
 
 
-def too_large(max_bytes: int) -> RowError:
+def too_large_error(max_bytes: int) -> RowError:
     """The error for a record of more than `max_bytes`."""
     return RowError(
         f"the record is longer than {max_bytes} bytes", code="json.too_large", hint="`--on-error skip` leaves it out"
     )
 
 
-def refuse(error: RowError, record: Record, on_bad: OnBad | None) -> None:
+def report_bad(error: RowError, record: Record, on_bad: OnBad | None) -> None:
     """Tell `on_bad` of a bad record, or raise its error; either way with its place in the file."""
     error.locate(row=record.row, line=record.line, byte=record.byte)
     if on_bad is None:

@@ -57,7 +57,7 @@ def parse_syntax(raw: bytes) -> Any:
         raise _explained(raw, str(error)) from None
 
 
-def is_plain(raw: bytes) -> bool:
+def is_shallow(raw: bytes) -> bool:
     """Whether `raw` has too few brackets to be nested too deeply, so that its depth needs no look."""
     return raw.count(b"[") + raw.count(b"{") <= DEPTH
 
@@ -101,7 +101,7 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
     (r"EOF while parsing .*", "json.syntax", "not JSON: it ends too early"),
     (r"key must be a string", "json.syntax", "not JSON: a key without double quotes"),
 )
-_LEAVE_OUT = "`--on-error skip` leaves out such rows and keeps them in a file of rejects"
+_SKIP_HINT = "`--on-error skip` leaves out such rows and keeps them in a file of rejects"
 PLAIN_TEXT = "for lines of plain text: `--no-header --no-quote --delimiter none --map text=column1`"
 
 
@@ -112,7 +112,7 @@ def _explained(raw: bytes, error: str) -> RowError:
     text = error[: place.start()] if place else error
     byte = _offset(raw, line, column)
     code, message = _reason(raw, text, byte)
-    hint = PLAIN_TEXT if byte == 0 and _is_plain_text(raw) else _LEAVE_OUT
+    hint = PLAIN_TEXT if byte == 0 and _is_plain_text(raw) else _SKIP_HINT
     return RowError(message, code=code, hint=hint, at=Location(line=line, byte=byte))
 
 

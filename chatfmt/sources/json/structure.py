@@ -16,7 +16,7 @@ _STRUCTURE = np.zeros(256, np.bool_)
 _STRUCTURE[list(b"[]{},")] = True
 
 
-class State(Struct, frozen=True):
+class ScanState(Struct, frozen=True):
     """What is open at the end of a chunk: a string, an escape (the next byte is escaped), `depth` brackets."""
 
     in_string: bool = False
@@ -50,7 +50,7 @@ def _runs(positions: Positions) -> tuple[Positions, Positions]:
     return starts, ends
 
 
-def structure(octets: Octets, state: State) -> tuple[Positions, Positions, State]:
+def structure(octets: Octets, state: ScanState) -> tuple[Positions, Positions, ScanState]:
     """Positions of brackets and commas outside strings, the depth behind each, and the state at the end."""
     marks, escaped = quotes(octets, state.escaped)
     found = np.flatnonzero(_STRUCTURE[octets])
@@ -58,4 +58,4 @@ def structure(octets: Octets, state: State) -> tuple[Positions, Positions, State
     found = found[~inside]
     depths = state.depth + np.cumsum(_STEP[octets[found]], dtype=np.int64)
     depth = int(depths[-1]) if len(depths) else state.depth
-    return found, depths, State(bool((len(marks) + state.in_string) % 2), escaped, depth)
+    return found, depths, ScanState(bool((len(marks) + state.in_string) % 2), escaped, depth)

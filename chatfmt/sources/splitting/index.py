@@ -14,43 +14,43 @@ from ...errors import located
 from ..bytes.compression import CHUNK
 from ..bytes.text import content, is_seekable
 from ..formats.columnar import arrow_rows, open_parquet
-from ..formats.csv import read_records, take_header
+from ..formats.csv import read_header, read_records
 from ..formats.json_array import elements
 from ..formats.json_document import document_records
-from ..formats.jsonl import Start, line_blocks, without_bom
+from ..formats.jsonl import TextPosition, line_blocks, without_bom
 from ..model import ParseOptions, SourceFile
 
 _SPACES = np.isin(np.arange(256), list(b" \t\r\n"))
 
 
-class Index(Struct, frozen=True):
+class RecordIndex(Struct, frozen=True):
     """Some records of a file in order, by row, line and byte; `rows` in all, or up to where counting stopped.
 
     A file that cannot be entered in its middle (compressed, recoded, a document) has no marks.
     """
 
-    marks: tuple[Start, ...]
+    marks: tuple[TextPosition, ...]
     rows: int
     columns: tuple[str, ...] | None = None
 
 
-def index(file: SourceFile, options: ParseOptions, limit: int | None = None) -> Index:
+def index(file: SourceFile, options: ParseOptions, limit: int | None = None) -> RecordIndex:
     """The index of a text file, or the row count of any; counting may stop once there are `limit` rows."""
     if file.format == "parquet":
         with open_parquet(file.uri, file.shown) as opened:
-            return Index((), opened.metadata.num_rows)
+            return RecordIndex((), opened.metadata.num_rows)
     if file.format == "arrow":
-        return Index((), arrow_rows(file))
+        return RecordIndex((), arrow_rows(file))
     if file.format == "jsonl" and options.field is None:
         marks, rows = _line_marks(content(file, options), options.max_row_bytes, limit)
-        return Index(tuple(marks) if is_seekable(file, options) else (), rows)
+        return RecordIndex(tuple(marks) if is_seekable(file, options) else (), rows)
     with located(file.shown):
         starts, columns = _record_starts(file, options)
         marks, rows = _sparse(islice(starts, limit))
-    return Index(tuple(marks) if is_seekable(file, options) else (), rows, columns)
+    return RecordIndex(tuple(marks) if is_seekable(file, options) else (), rows, columns)
 
 
-def locate(file: SourceFile, options: ParseOptions, found: Index, row: int) -> Start:
+def locate(file: SourceFile, options: ParseOptions, found: RecordIndex, row: int) -> TextPosition:
     """Where record `row` begins, which must be among those counted."""
     mark = found.marks[bisect_right(found.marks, row, key=lambda start: start.row) - 1]
     if mark.row == row:
@@ -59,38 +59,40 @@ def locate(file: SourceFile, options: ParseOptions, found: Index, row: int) -> S
         return next(islice(_starts_from(file, options, mark), row - mark.row, None))
 
 
-def _starts_from(file: SourceFile, options: ParseOptions, mark: Start) -> Iterator[Start]:
+def _starts_from(file: SourceFile, options: ParseOptions, mark: TextPosition) -> Iterator[TextPosition]:
     chunks = content(file, options, mark.byte)
     if file.format == "jsonl":
         return _line_starts(chunks, mark, options.max_row_bytes)
     if file.format == "json":
         found = elements(chunks, mark, options.max_row_bytes)
-        return (Start(record.row, record.line, record.byte) for record in found)
+        return (TextPosition(record.row, record.line, record.byte) for record in found)
     records = read_records(chunks, mark, format=file.format, options=options, on_bad=_ignore)
-    return (Start(place.row, place.line, place.byte) for place in (place() for _, place in records))
+    return (TextPosition(place.row, place.line, place.byte) for place in (place() for _, place in records))
 
 
-def _record_starts(file: SourceFile, options: ParseOptions) -> tuple[Iterator[Start], tuple[str, ...] | None]:
+def _record_starts(file: SourceFile, options: ParseOptions) -> tuple[Iterator[TextPosition], tuple[str, ...] | None]:
     if options.field is not None:
-        return (Start(row) for row, _ in enumerate(document_records(content(file, options), file, options.field))), None
+        return (
+            TextPosition(row) for row, _ in enumerate(document_records(content(file, options), file, options.field))
+        ), None
     chunks = content(file, options)
     if file.format == "json":
-        found = elements(chunks, Start(), options.max_row_bytes)
-        return (Start(record.row, record.line, record.byte) for record in found), None
-    start = Start(-1 if options.header else 0)
+        found = elements(chunks, TextPosition(), options.max_row_bytes)
+        return (TextPosition(record.row, record.line, record.byte) for record in found), None
+    start = TextPosition(-1 if options.header else 0)
     records = read_records(chunks, start, format=file.format, options=options, on_bad=_ignore)
-    columns, records = take_header(records, options)
+    columns, records = read_header(records, options)
     places = (place() for _, place in records)
-    return (Start(place.row, place.line, place.byte) for place in places), columns
+    return (TextPosition(place.row, place.line, place.byte) for place in places), columns
 
 
 def _ignore(error: object, raw: bytes) -> None:
     return None
 
 
-def _sparse(starts: Iterable[Start]) -> tuple[list[Start], int]:
+def _sparse(starts: Iterable[TextPosition]) -> tuple[list[TextPosition], int]:
     """A mark about every 4 MiB, and the number of the records."""
-    marks: list[Start] = []
+    marks: list[TextPosition] = []
     rows = 0
     for start in starts:
         rows = start.row + 1
@@ -99,15 +101,15 @@ def _sparse(starts: Iterable[Start]) -> tuple[list[Start], int]:
     return marks, rows
 
 
-def _line_marks(chunks: Iterable[bytes], longest: int, limit: int | None) -> tuple[list[Start], int]:
+def _line_marks(chunks: Iterable[bytes], longest: int, limit: int | None) -> tuple[list[TextPosition], int]:
     """A mark about every 4 MiB, and the number of the records: lines that hold more than spaces."""
     chunks, bom = without_bom(chunks)
-    marks: list[Start] = []
+    marks: list[TextPosition] = []
     row, line, byte = 0, 1, bom
     for block, too_long in line_blocks(chunks, longest):
         if limit is not None and row >= limit:
             break
-        marks.append(Start(row, line, byte))
+        marks.append(TextPosition(row, line, byte))
         starts, blank = (np.zeros(1, np.int64), 0) if too_long else _starts(block)
         row, line, byte = row + len(starts) - blank, line + len(starts), byte + (too_long or len(block))
     return marks, row if limit is None else min(row, limit)
@@ -126,13 +128,13 @@ def _is_blank(block: bytes, start: int) -> bool:
     return not block[start : None if end < 0 else end].strip(b" \t\r")
 
 
-def _line_starts(chunks: Iterable[bytes], mark: Start, longest: int) -> Iterator[Start]:
+def _line_starts(chunks: Iterable[bytes], mark: TextPosition, longest: int) -> Iterator[TextPosition]:
     row, line, byte = mark.row, mark.line, mark.byte
     for block, too_long in line_blocks(chunks, longest):
         starts = [0] if too_long else _starts(block)[0].tolist()
         for start in starts:
             if too_long or not _is_blank(block, start):
-                yield Start(row, line, byte + start)
+                yield TextPosition(row, line, byte + start)
                 row += 1
             line += 1
         byte += too_long or len(block)

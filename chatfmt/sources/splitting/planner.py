@@ -16,13 +16,13 @@ from msgspec.structs import replace
 
 from ...errors import ChatfmtError, RowError
 from ..bytes.text import is_seekable
-from ..discovery.split_slices import Slice, asked_slices
+from ..discovery.split_slices import Slice, select_slices
 from ..formats.columnar import check_schemas, open_parquet
-from ..formats.jsonl import Start
-from ..model import Bytes, InputSplit, RowGroups, Source, SourceFile, Whole, whole
+from ..formats.jsonl import TextPosition
+from ..model import ByteRange, InputSplit, RecordRange, RowGroups, Source, SourceFile, whole_file
 from ..read import read
-from ..sample import no_records
-from .index import Index, index, locate
+from ..sample import no_records_error
+from .index import RecordIndex, index, locate
 
 SHARD_BYTES = 128 << 20
 _MULTIPLE = 4
@@ -35,7 +35,7 @@ _UNPACKED = 4
 """How much larger compressed text is taken to be."""
 
 
-class Unit(Struct, frozen=True):
+class FileSegment(Struct, frozen=True):
     """Records that are not cut any further, [first, stop) of a file; `stop` is None for an uncounted rest."""
 
     file: SourceFile
@@ -55,20 +55,20 @@ def plan_splits(
     """
     planner = Planner(source)
     shards: list[tuple[InputSplit, ...]] = []
-    for part in asked_slices(split, list(source.splits)):
+    for part in select_slices(split, list(source.splits)):
         check_schemas(source.splits[part.split])
-        size = shard_bytes or planner.usual_size(part)
+        size = shard_bytes or planner.default_shard_bytes(part)
         units = planner.units(part, every_row=rows_per_shard is not None, shard_bytes=size)
         cut = _by_rows(units, rows_per_shard) if rows_per_shard else _by_bytes(units, size)
         shards += [tuple(planner.pieces(group, part.split)) for group in cut]
     if not source.options.allow_empty and not any(map(planner.has_rows, shards)):
-        raise no_records(source.shown, split)
+        raise no_records_error(source.shown, split)
     return shards
 
 
-def _by_rows(units: Iterable[Unit], rows: int) -> Iterator[list[Unit]]:
+def _by_rows(units: Iterable[FileSegment], rows: int) -> Iterator[list[FileSegment]]:
     """Groups of exactly `rows` records, the last perhaps less."""
-    group: list[Unit] = []
+    group: list[FileSegment] = []
     room = rows
     for unit in units:
         assert unit.stop is not None
@@ -84,7 +84,7 @@ def _by_rows(units: Iterable[Unit], rows: int) -> Iterator[list[Unit]]:
         yield group
 
 
-def _by_bytes(units: Sequence[Unit], size: int) -> Iterator[list[Unit]]:
+def _by_bytes(units: Sequence[FileSegment], size: int) -> Iterator[list[FileSegment]]:
     """Groups of about the same size, as few as there can be with `size` in mind."""
     total = sum(unit.size for unit in units)
     target = total / max(1, -(-total // size))
@@ -98,24 +98,24 @@ class Planner:
 
     def __init__(self, source: Source) -> None:
         self.options, self.splits = source.options, source.splits
-        self.known: dict[tuple[str, int | None], Index] = {}
-        self.groups: dict[str, list[Unit]] = {}
+        self.known: dict[tuple[str, int | None], RecordIndex] = {}
+        self.groups: dict[str, list[FileSegment]] = {}
 
-    def index(self, file: SourceFile, limit: int | None = None) -> Index:
+    def index(self, file: SourceFile, limit: int | None = None) -> RecordIndex:
         for key in ((file.uri, None), (file.uri, limit)):
             if key in self.known:
                 return self.known[key]
         found = self.known[file.uri, limit] = index(file, self.options, limit)
         return found
 
-    def usual_size(self, part: Slice) -> int:
+    def default_shard_bytes(self, part: Slice) -> int:
         """The bytes of a shard where nobody asked for a size."""
         total = sum(map(self._size, self.splits[part.split]))
         if total <= SHARD_BYTES:
             return SHARD_BYTES
         return -(-total // (_MULTIPLE * -(-total // (_MULTIPLE * SHARD_BYTES))))
 
-    def units(self, part: Slice, *, every_row: bool, shard_bytes: int) -> list[Unit]:
+    def units(self, part: Slice, *, every_row: bool, shard_bytes: int) -> list[FileSegment]:
         """What may be put together to shards of the slice."""
         files = self.splits[part.split]
         if part.is_all and not every_row:
@@ -132,7 +132,7 @@ class Planner:
         for file, count, before in zip(files, counts, accumulate(counts, initial=0), strict=False):
             begin, end = max(first - before, 0), min(stop - before, count)
             if begin < end:
-                units.append(Unit(file, begin, end, self._size(file) * (end - begin) // max(count, 1)))
+                units.append(FileSegment(file, begin, end, self._size(file) * (end - begin) // max(count, 1)))
         return units
 
     def _size(self, file: SourceFile) -> int:
@@ -140,16 +140,16 @@ class Planner:
             return sum(unit.size for unit in self._row_groups(file))
         return file.size * (_UNPACKED if file.compression else 1)
 
-    def _fine(self, file: SourceFile, cut: bool, shard_bytes: int) -> list[Unit]:
+    def _fine(self, file: SourceFile, cut: bool, shard_bytes: int) -> list[FileSegment]:
         if cut and file.format == "parquet":
             return self._row_groups(file)
         alone = abs(file.size - shard_bytes) * _NEAR < shard_bytes
         large = file.size > shard_bytes // 4 and not alone
         if cut and file.format != "arrow" and large and is_seekable(file, self.options):
             return self._between_marks(file)
-        return [Unit(file, 0, None, self._size(file))]
+        return [FileSegment(file, 0, None, self._size(file))]
 
-    def _counted(self, unit: Unit, total: int) -> Unit:
+    def _counted(self, unit: FileSegment, total: int) -> FileSegment:
         """The unit with its end, where that costs next to nothing; its reader says what is wrong with a file."""
         cheap = total <= _COUNTED and unit.file.compression is None and self.options.field is None
         if unit.stop is None and (cheap or unit.file.format == "parquet"):
@@ -157,27 +157,27 @@ class Planner:
                 return replace(unit, stop=self.index(unit.file).rows)
         return unit
 
-    def _row_groups(self, file: SourceFile) -> list[Unit]:
+    def _row_groups(self, file: SourceFile) -> list[FileSegment]:
         """The row groups of a Parquet file, whose footer is read once."""
         if file.uri not in self.groups:
             self.groups[file.uri] = found = _row_groups(file)
-            self.known[file.uri, None] = Index((), (found[-1].stop or 0) if found else 0)
+            self.known[file.uri, None] = RecordIndex((), (found[-1].stop or 0) if found else 0)
         return self.groups[file.uri]
 
-    def _between_marks(self, file: SourceFile) -> list[Unit]:
+    def _between_marks(self, file: SourceFile) -> list[FileSegment]:
         found = self.index(file)
         if not found.marks:
-            return [Unit(file, 0, 0, file.size)]
-        ends = [*found.marks[1:], Start(found.rows, 0, file.size)]
+            return [FileSegment(file, 0, 0, file.size)]
+        ends = [*found.marks[1:], TextPosition(found.rows, 0, file.size)]
         pairs = zip(found.marks, ends, strict=True)
-        return [Unit(file, start.row, end.row, end.byte - start.byte) for start, end in pairs]
+        return [FileSegment(file, start.row, end.row, end.byte - start.byte) for start, end in pairs]
 
-    def pieces(self, group: Sequence[Unit], split: str) -> Iterator[InputSplit]:
+    def pieces(self, group: Sequence[FileSegment], split: str) -> Iterator[InputSplit]:
         """The input splits of one shard: neighbouring units of a file as one."""
         for _, units in groupby(group, lambda unit: unit.file.uri):
             first, *rest = units
             last = rest[-1] if rest else first
-            yield self._piece(first.file, first.first, last.stop, whole(first.file, split, self.options))
+            yield self._piece(first.file, first.first, last.stop, whole_file(first.file, split, self.options))
 
     def _piece(self, file: SourceFile, first: int, stop: int | None, plain: InputSplit) -> InputSplit:
         if stop is None:
@@ -188,14 +188,14 @@ class Planner:
         if first == 0 and found and stop == found.rows:
             return counted
         if file.format == "parquet":
-            return replace(counted, piece=_covering(self._row_groups(file), first, stop))
+            return replace(counted, piece=_row_groups_covering(self._row_groups(file), first, stop))
         if file.format == "arrow" or not is_seekable(file, self.options):
-            return replace(counted, piece=Whole(first, rows))
+            return replace(counted, piece=RecordRange(first, rows))
         found = found or self.index(file)
-        start = locate(file, self.options, found, first) if first else Start()
+        start = locate(file, self.options, found, first) if first else TextPosition()
         end = locate(file, self.options, found, stop).byte if stop < found.rows else file.size
         names = found.columns if first else None
-        return replace(counted, piece=Bytes(start.byte, end, start.line), columns=names)
+        return replace(counted, piece=ByteRange(start.byte, end, start.line), columns=names)
 
     def has_rows(self, shard: Sequence[InputSplit]) -> bool:
         """Whether there is a record in it, good or bad."""
@@ -215,17 +215,17 @@ def _rows_needed(part: Slice) -> int | None:
     return part.stop if fixed else None
 
 
-def _row_groups(file: SourceFile) -> list[Unit]:
+def _row_groups(file: SourceFile) -> list[FileSegment]:
     with open_parquet(file.uri, file.shown) as opened:
         groups = [opened.metadata.row_group(number) for number in range(opened.num_row_groups)]
     starts = accumulate((group.num_rows for group in groups), initial=0)
     return [
-        Unit(file, start, start + group.num_rows, group.total_byte_size)
+        FileSegment(file, start, start + group.num_rows, group.total_byte_size)
         for start, group in zip(starts, groups, strict=False)
     ]
 
 
-def _covering(units: Sequence[Unit], first: int, stop: int) -> RowGroups:
+def _row_groups_covering(units: Sequence[FileSegment], first: int, stop: int) -> RowGroups:
     """Those of a file's row groups that hold rows [first, stop), and what to leave out of them."""
     inside = [number for number, unit in enumerate(units) if unit.stop and unit.first < stop and unit.stop > first]
     if not inside:

@@ -14,16 +14,16 @@ from ..formats.json_document import document_records
 from ..model import ParseOptions, Source, SourceFile
 
 
-def needs_spool(file: SourceFile, options: ParseOptions) -> bool:
+def needs_unpacking(file: SourceFile, options: ParseOptions) -> bool:
     """Whether cutting the file into shards would read it from its beginning for each."""
     return file.format not in ("parquet", "arrow") and not is_seekable(file, options)
 
 
-def spool(file: SourceFile, folder: Path, options: ParseOptions) -> SourceFile:
+def unpack_file(file: SourceFile, folder: Path, options: ParseOptions) -> SourceFile:
     """The same records in a plain file in `folder`, under the same `shown` name and row numbers.
 
     Compressed or recoded text is written as UTF-8 text of the same format, byte for byte; the records of a JSON
-    document (`--field`) as JSON Lines, so that errors count lines of that. Read it with `spooled_options`.
+    document (`--field`) as JSON Lines, so that errors count lines of that. Read it with `unpacked_options`.
     """
     target = folder / xxhash.xxh3_128_hexdigest(os.fsencode(file.uri))
     chunks = content(file, options)
@@ -36,21 +36,22 @@ def spool(file: SourceFile, folder: Path, options: ParseOptions) -> SourceFile:
     return SourceFile(str(target), file.shown, format, None, target.stat().st_size)
 
 
-def spooled_options(options: ParseOptions) -> ParseOptions:
+def unpacked_options(options: ParseOptions) -> ParseOptions:
     """The options that read what `spool` wrote."""
     return replace(options, field=None, encoding=None)
 
 
-def spooled(source: Source, folder: Path) -> Source:
+def unpack_source(source: Source, folder: Path) -> Source:
     """The source with every file in the way of cutting spooled to `folder`; the source itself if there is none."""
     files = [file for split in source.splits.values() for file in split]
-    if not any(needs_spool(file, source.options) for file in files):
+    if not any(needs_unpacking(file, source.options) for file in files):
         return source
     plain = {
-        name: tuple(_plain(file, folder, source.options) for file in split) for name, split in source.splits.items()
+        name: tuple(_unpack_if_needed(file, folder, source.options) for file in split)
+        for name, split in source.splits.items()
     }
-    return replace(source, splits=plain, options=spooled_options(source.options))
+    return replace(source, splits=plain, options=unpacked_options(source.options))
 
 
-def _plain(file: SourceFile, folder: Path, options: ParseOptions) -> SourceFile:
-    return spool(file, folder, options) if needs_spool(file, options) else file
+def _unpack_if_needed(file: SourceFile, folder: Path, options: ParseOptions) -> SourceFile:
+    return unpack_file(file, folder, options) if needs_unpacking(file, options) else file

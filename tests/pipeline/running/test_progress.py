@@ -22,7 +22,7 @@ from chatfmt.manifest import Shard
 from chatfmt.pipeline.conversion.job import RowRange
 from chatfmt.pipeline.running.progress import Progress
 from chatfmt.sources import InputSplit
-from chatfmt.sources.model import Whole
+from chatfmt.sources.model import RecordRange
 
 from ..test_crashes import broken, write
 
@@ -78,7 +78,8 @@ def test_a_finished_shard_is_told_on_resume(tmp_path: Path) -> None:
 def test_a_task_that_is_done_again_takes_nothing_back() -> None:
     found: list[int] = []
     progress = Progress(found.append)
-    splits = (InputSplit("a", "a", "jsonl", None, Whole()), InputSplit("b", "b", "jsonl", None, Whole(), first_row=10))
+    first = InputSplit("a", "a", "jsonl", None, RecordRange())
+    splits = (first, InputSplit("b", "b", "jsonl", None, RecordRange(), first_row=10))
     task: Any = SimpleNamespace(name="one", inputs=splits)
     for _ in range(2):
         for place in (

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from chatfmt.errors import InputError
-from chatfmt.sources.formats.parquet_footer import Count, chunks_of
+from chatfmt.sources.formats.parquet_footer import FooterCheck, column_chunks
 
 from ..reading import read_all, written
 
@@ -48,7 +48,7 @@ def test_a_count_that_does_not_fit() -> None:
     file = pq.ParquetFile(sink)
     whole, part = table.to_batches()[0], table.slice(0, 399).to_batches()[0]
     for batch, rows, fits in ((whole, 400, True), (part, 400, False), (part, 399, False), (whole, 401, False)):
-        count = Count(file.schema_arrow, chunks_of(file, 0), rows)
+        count = FooterCheck(file.schema_arrow, column_chunks(file, 0), rows)
         count.add(batch)
         if fits:
             count.check("x", ["t", "a"])

@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatfmt.errors import InputError, UnknownName, UsageError
-from chatfmt.sources import ParseOptions, plan_splits, read, resolve, sample, spooled
+from chatfmt.sources import ParseOptions, plan_splits, read, resolve, sample, unpack_source
 from chatfmt.sources.bytes.compression import CHUNK
-from chatfmt.sources.discovery.split_slices import asked_slices, parse_slices
+from chatfmt.sources.discovery.split_slices import parse_slices, select_slices
 from chatfmt.sources.splitting.planner import Planner
 
 from ..reading import numbers_of, read_all, rows_of, written
@@ -109,7 +109,7 @@ def test_batches_do_not_matter(name: str, batch: dict[str, int], tmp_path: Path)
 def test_spooled_files_have_the_same_rows(name: str, tmp_path: Path) -> None:
     source = resolve(written(tmp_path, FORMS[name], name))
     (tmp_path / "spool").mkdir()
-    plain = spooled(source, tmp_path / "spool")
+    plain = unpack_source(source, tmp_path / "spool")
     assert [(file.shown, file.compression) for file in plain.splits["train"]] == [(str(tmp_path / name), None)]
     shards = plan_splits(plain, rows_per_shard=8)
     assert [row for shard in shards for piece in shard for row in rows_of(read(piece))] == ROWS
@@ -119,7 +119,7 @@ def test_a_field_is_spooled_as_lines(tmp_path: Path) -> None:
     options = ParseOptions(field="data")
     source = resolve(written(tmp_path, json.dumps({"data": ROWS}).encode(), "x.json"), options=options)
     (tmp_path / "spool").mkdir()
-    plain = spooled(source, tmp_path / "spool")
+    plain = unpack_source(source, tmp_path / "spool")
     assert [row for s in plan_splits(plain, rows_per_shard=9) for p in s for row in rows_of(read(p))] == ROWS
     assert [row for s in plan_splits(source, rows_per_shard=9) for p in s for row in rows_of(read(p))] == ROWS
 
@@ -194,19 +194,19 @@ def test_slices_are_those_of_datasets(
 
 def test_splits_that_are_not_there() -> None:
     with pytest.raises(UnknownName) as caught:
-        asked_slices("tset[:3]", ["train", "test"])
+        select_slices("tset[:3]", ["train", "test"])
     assert (str(caught.value), caught.value.hint) == (
         "unknown split `tset`",
         "did you mean `test`? There are: train, test",
     )
     with pytest.raises(UsageError) as other:
-        asked_slices(None, ["a", "b"])
+        select_slices(None, ["a", "b"])
     assert (str(other.value), other.value.hint) == (
         "there is no split `train`, but `a`, `b`",
         "name one with `--split`, or `--split all`",
     )
     with pytest.raises(UsageError) as third:
-        asked_slices("train[5", ["train"])
+        select_slices("train[5", ["train"])
     assert str(third.value) == "`--split train[5` cannot be read"
 
 
@@ -228,7 +228,7 @@ def test_schemas_that_differ_are_said_before_the_first_row(tmp_path: Path) -> No
 def test_several_usual_shards_are_a_multiple_of_four_none_larger_than_the_limit(tmp_path, monkeypatch, limit):
     monkeypatch.setattr("chatfmt.sources.splitting.planner.SHARD_BYTES", limit)
     raw = as_jsonl(ROWS)
-    size = Planner(resolve(written(tmp_path, raw))).usual_size(asked_slices(None, ["train"])[0])
+    size = Planner(resolve(written(tmp_path, raw))).default_shard_bytes(select_slices(None, ["train"])[0])
     shards = -(-len(raw) // size)
     assert size <= limit and (shards == 1 if len(raw) <= limit else shards % 4 == 0), (size, len(raw))
 
