@@ -275,10 +275,15 @@ def load(source: str) -> Layer:
 
     Raises UnknownName for a name that is not in `configs/`, RecipeError for a file that is not a YAML mapping.
     """
-    path = Path(source) if source.endswith((".yaml", ".yml")) else configs() / f"{source}.yaml"
+    path = path_of(source)
     if not path.is_file():
         raise UnknownName.of("recipe", source, names())
     return Layer(f"recipe {path.stem}", with_transforms(read_yaml(path)))
+
+
+def path_of(source: str) -> Path:
+    """Return the file of a recipe, which may not exist."""
+    return Path(source) if source.endswith((".yaml", ".yml")) else configs() / f"{source}.yaml"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

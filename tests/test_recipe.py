@@ -163,7 +163,7 @@ def test_run_keys_are_not_in_the_manifest_and_do_not_prevent_a_resume(tmp_path):
     manifest = json.loads((tmp_path / "made" / ".chatfmt" / "manifest.json").read_text())
     assert not {"out", "workers", "executor", "quiet"} & set(manifest["recipe"])
     again = run_recipe(tmp_path, "out: made\nworkers: 2\nresume: true")
-    assert again == (0, "", ["`made` was complete already: 12 rows"])
+    assert again == (0, "", ["`made` is already complete: 12 rows"])
 
 
 def test_plan_and_check_use_the_run_keys_they_know(tmp_path):

@@ -1,4 +1,4 @@
-"""The command line: parse, one library call, show. The only code that prints."""
+"""The command line: parse options, call the library, print. Nothing outside this package prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands, and the one place where errors become messages and exit codes."""
+"""The commands, and the one place that turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ COMMANDS = {
     "preview": "inspect:preview",
     "check": "inspect:check",
     "templates": "templates:templates",
-    "recipes": "templates:known",
-    "transforms": "templates:list_transforms",
-    "verify": "templates:verify",
+    "recipes": "recipes:recipes",
+    "transforms": "transforms:list_transforms",
+    "verify": "verify:verify",
 }
-"""The commands in the order of the help, each with the module and the name of what does it: a function or a group."""
-ALONE = {"transforms"}
-"""Commands that need no argument; the others show their help without any."""
+"""The commands in the order of the help, each with the module and name of its function or group."""
+WITHOUT_ARGUMENTS = {"transforms"}
+"""Commands that need no argument; the others print their help if they get none."""
 
 
 def application(arguments: Sequence[str] = ()) -> typer.Typer:
-    """The command line with the command that the first of `arguments` names, where it does, else with all of them.
+    """Return the command line with the one command that `arguments` begin with, or with all of them.
 
-    Making one is quick; making all takes as long as the rest of the start.
+    Building all commands takes as long as the rest of the start.
     """
     named = [one for one in arguments[:1] if one in COMMANDS]
     app = typer.Typer(
@@ -54,7 +54,7 @@ def application(arguments: Sequence[str] = ()) -> typer.Typer:
         cls=Group,
         add_completion=not named,
         context_settings={"help_option_names": ["-h", "--help"]},
-        help="Turn any chat or instruction data set into training-ready files, byte-identical to transformers.",
+        help="Convert any chat or instruction dataset to training-ready files, byte-identical to transformers.",
         epilog="Start with: chatfmt inspect data.jsonl · chatfmt convert data.jsonl -t chatml -o out/",
     )
     app.callback()(root)
@@ -64,7 +64,7 @@ def application(arguments: Sequence[str] = ()) -> typer.Typer:
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name)
         else:
-            app.command(name, no_args_is_help=name not in ALONE, cls=Command)(found)
+            app.command(name, no_args_is_help=name not in WITHOUT_ARGUMENTS, cls=Command)(found)
     return app
 
 
@@ -77,46 +77,46 @@ def root(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code; every way to fail ends here, with a line and a code."""
+    """Run the command line and return its exit code; every failure ends here, with a message and a code."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        given = sys.argv[1:] if arguments is None else arguments
-        code = application(given)(given, prog_name="chatfmt", standalone_mode=False)
+        arguments = sys.argv[1:] if arguments is None else arguments
+        code = application(arguments)(arguments, prog_name="chatfmt", standalone_mode=False)
         _flush()
-        if code == EXIT_INTERRUPTED:  # Typer took the KeyboardInterrupt
+        if code == EXIT_INTERRUPTED:  # Typer caught the KeyboardInterrupt
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except typer.TyperException as error:
         text = _usage(error)
-        if text.startswith("usage: "):  # nothing was typed after the command: the text is its help
-            terminal.say(str(getattr(error, "message", text)))
+        if text.startswith("usage: "):  # no arguments: the text is the help of the command
+            terminal.print_err(str(getattr(error, "message", text)))
             return UsageError.exit_code
         return _fail(UsageError(text, hint="chatfmt --help")) if text else UsageError.exit_code
     except ChatfmtError as error:
         return _fail(error)
     except (BrokenPipeError, ReaderGone):
         return _reader_gone()
-    except OSError as error:  # what the system refuses: too many open files, a name that is too long
+    except OSError as error:  # such as too many open files, a name that is too long
         _leave_stdout()
         named = f" (`{error.filename}`)" if error.filename else ""
-        return _fail(OutputError(f"the system refuses: {error.strerror or error}{named}"))
+        return _fail(OutputError(f"system error: {error.strerror or error}{named}"))
     except MemoryError:
-        return _fail(OutputError("out of memory", hint="use fewer `--workers`, or a machine with more of it"))
+        return _fail(OutputError("out of memory", hint="use fewer `--workers`, or a machine with more memory"))
     except _Terminated:
-        terminal.say("error: stopped by SIGTERM")
+        terminal.print_err("error: stopped by SIGTERM")
         return EXIT_TERMINATED
     except (KeyboardInterrupt, typer.Abort):
-        terminal.say("error: interrupted")
+        terminal.print_err("error: interrupted")
         return EXIT_INTERRUPTED
     except Exception:
-        terminal.say(traceback.format_exc().rstrip())
-        terminal.say("error: this is a bug in chatfmt: please report the lines above")
+        terminal.print_err(traceback.format_exc().rstrip())
+        terminal.print_err("error: this is a bug in chatfmt: please report the lines above")
         return EXIT_BUG
 
 
 class _Terminated(BaseException):
-    """SIGTERM, raised where the main thread is, so that what is half-done is cleaned up on the way out."""
+    """SIGTERM, raised in the main thread so that unfinished output is cleaned up."""
 
 
 def _terminate(signum: int, frame: object) -> None:
@@ -130,7 +130,7 @@ def _usage(error: Exception) -> str:
 
 
 def _fail(error: ChatfmtError) -> int:
-    terminal.say_error(error)
+    terminal.print_error(error)
     return error.exit_code
 
 
@@ -140,12 +140,12 @@ def _flush() -> None:
 
 
 def _reader_gone() -> int:
-    """Quiet: whoever read stdout had enough (`| head`)."""
+    """Exit quietly after a broken pipe (`| head`)."""
     _leave_stdout()
     return EXIT_PIPE
 
 
 def _leave_stdout() -> None:
-    """Point stdout elsewhere: Python writes at exit what it still holds, and complains where that fails again."""
+    """Point stdout at /dev/null: at exit Python flushes it, and would report a second failure."""
     with contextlib.suppress(OSError):  # too many open files
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

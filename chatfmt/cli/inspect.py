@@ -1,4 +1,4 @@
-"""`chatfmt inspect`, `preview` and `check`: looking before converting."""
+"""`chatfmt inspect`, `preview` and `check`: look at a dataset before converting it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from msgspec.structs import asdict
 
 from ..errors import DataProblem, NoDialect
 from . import options, terminal
-from .convert import Sources, to_recipe, worker_processes
+from .options import Sources
+from .workers import worker_processes
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -25,29 +26,29 @@ if TYPE_CHECKING:
     from ..pipeline.inspection.statistics import Spread
 
 CELL = 60
-"""Characters of a value that a table shows."""
+"""Characters of a value shown in a table."""
 SHOWN_PROBLEMS = 50
-"""Kinds of problems that the table of `check` lists in a file."""
-SHOWN_PLACES = 5
-"""Places of one kind of problem that the table lists."""
+"""Kinds of problems per file in the table of `check`."""
+SHOWN_ROWS = 5
+"""Rows listed for one kind of problem."""
 
 
-@options.takes(options.SELECTION, {"template": options.TEMPLATE["template"]}, {"json": options.REPORT["json"]})
+@options.declare(options.SELECTION, {"template": options.TEMPLATE["template"]}, {"json": options.REPORT["json"]})
 @worker_processes()
 def inspect(source: Sources, **given: Any) -> None:
-    """Show what is in a data set and how chatfmt reads it: columns, dialect and why, roles, lengths, problems.
+    """Show what is in a dataset and how chatfmt reads it: columns, detected dialect, roles, lengths, problems.
 
-    Judged by up to 1000 rows; prints the command that converts all of them.
+    Reads up to 1000 rows, and prints the command that converts all of them.
     """
     from ..pipeline import Scratch
     from ..pipeline.inspection.inspect import inspect_sources
 
-    recipe, run, _ = to_recipe(source, given)
-    with Scratch() as scratch, terminal.looking():
+    recipe, run, _ = options.to_recipe(source, given)
+    with Scratch() as scratch, terminal.spinner():
         found = inspect_sources(recipe, scratch)
     for inspection in found:
         if run.json:
-            terminal.print_out(json.dumps(inspection.to_json(), ensure_ascii=False))
+            terminal.print_json(inspection.to_json())
         else:
             print_inspection(inspection)
         if inspection.problem:
@@ -55,10 +56,10 @@ def inspect(source: Sources, **given: Any) -> None:
 
 
 def print_inspection(found: Inspection) -> None:
-    """A report for people."""
+    """Print the report as text."""
     screen = terminal.console()
-    screen.print(terminal.visible(f"{found.source} ({found.kind}, {in_splits(found.splits)})"))
-    for label, value in (("data set", found.dataset), ("commit", found.revision), ("licence", found.licence)):
+    screen.print(terminal.visible(f"{found.source} ({found.kind}, {files_by_split(found.splits)})"))
+    for label, value in (("dataset", found.dataset), ("commit", found.revision), ("licence", found.licence)):
         if value:
             screen.print(terminal.visible(f"  {label}: {value}"))
     detection = found.detection
@@ -79,16 +80,16 @@ def print_inspection(found: Inspection) -> None:
     screen.print(terminal.visible(f"dialect: {detection['dialect']} ({detection['type']}), {detection['reason']}"))
     for name, why in detection["others"].items():
         screen.print(terminal.visible(f"  also possible: {name}: {why}"))
-    for said in detection["left"]:
-        screen.print(terminal.visible(said), soft_wrap=True)
+    for note in detection["left"]:
+        screen.print(terminal.visible(note), soft_wrap=True)
     if found.roles:
         screen.print(
             "roles: " + terminal.visible(", ".join(f"{name} {count:,}" for name, count in found.roles.items()))
         )
     joint = " (of prompt, chosen and rejected together)" if detection["type"] == "preference" else ""
-    for label, spread in (("turns a row", found.turns), ("characters a row", found.characters)):
+    for label, spread in (("turns per row", found.turns), ("characters per row", found.characters)):
         if spread:
-            screen.print(f"{label}: {in_numbers(spread)}{joint}")
+            screen.print(f"{label}: {show_spread(spread)}{joint}")
     problems = ", ".join(f"{code} in {terminal.counted(count, 'row')}" for code, count in found.findings.items())
     screen.print(terminal.visible(f"problems: {problems or 'none'}"))
     for note in found.notes:
@@ -96,57 +97,57 @@ def print_inspection(found: Inspection) -> None:
     screen.print(terminal.visible(f"convert it with:\n  {found.command}", lines=True), soft_wrap=True)
 
 
-def in_splits(splits: Mapping[str, int]) -> str:
-    """The splits with their numbers of files."""
+def files_by_split(splits: Mapping[str, int]) -> str:
+    """Return the splits with their numbers of files."""
     return ", ".join(f"{name}: {terminal.counted(count, 'file')}" for name, count in splits.items())
 
 
-def in_numbers(spread: Spread) -> str:
-    """Smallest, middle and largest in words."""
+def show_spread(spread: Spread) -> str:
+    """Return the range and the median as text."""
     if spread.smallest == spread.largest:
         return f"{spread.smallest:,}"
-    return f"{spread.smallest:,} to {spread.largest:,}, half of them up to {spread.median:,}"
+    return f"{spread.smallest:,} to {spread.largest:,}, median {spread.median:,}"
 
 
 def short(value: Any) -> str:
-    """The beginning of a value, on one line; empty text in quotes, since nothing would be seen of it."""
+    """Return the beginning of a value on one line, an empty string in quotes."""
     text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
     text = terminal.visible(text)
     return text if len(text) <= CELL else text[: CELL - 1] + "…"
 
 
-@options.takes(
+@options.declare(
     options.SELECTION,
     options.CHANGES,
     options.TEMPLATE,
     {"to": options.OUTPUT["to"]},
-    count=Annotated[str | None, typer.Option("-n", "--rows", help="How many rows; default 3.", metavar="N")],
+    count=Annotated[str | None, typer.Option("-n", "--rows", help="Number of rows; default: 3.", metavar="N")],
     json=options.REPORT["json"],
 )
 @worker_processes()
 def preview(source: Sources, **given: Any) -> None:
-    """Show rows before and after, with special tokens and trained text marked."""
+    """Show rows before and after conversion, with special tokens and trained text marked."""
     from ..pipeline import Scratch
     from ..pipeline.inspection.preview import preview_rows
 
     count = options.positive("--rows", given.pop("count") or "3")
-    recipe, run, _ = to_recipe(source, given)
-    with Scratch() as scratch, terminal.looking():
+    recipe, run, _ = options.to_recipe(source, given)
+    with Scratch() as scratch, terminal.spinner():
         rows = preview_rows(recipe, count, scratch)
     for row in rows:
         if run.json:
-            terminal.print_out(json.dumps({"schema": 1, **asdict(row)}, ensure_ascii=False))
+            terminal.print_json({"schema": 1, **asdict(row)})
         else:
             print_preview(row)
 
 
 def print_preview(shown: PreviewRow) -> None:
-    """One row before and after, for people; lines are as long as they are, so that a line break is one of the text."""
+    """Print one row before and after; lines are not wrapped, so that each line break is one of the text."""
     from rich.rule import Rule
     from rich.text import Text
 
     screen = terminal.console()
-    screen.print(Rule(Text(f"row {shown.row}{of_many(shown.rows)}"), align="left"))
+    screen.print(Rule(Text(f"row {shown.row}{one_of(shown.rows)}"), align="left"))
     before = json.dumps(shown.record, ensure_ascii=False) if shown.raw is None else shown.raw
     screen.print(Text(terminal.visible(before), style="dim"), soft_wrap=True)
     if shown.problem:
@@ -157,18 +158,18 @@ def print_preview(shown: PreviewRow) -> None:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
             screen.print(marked(text, shown.spans if name == "text" else None, shown.tokens), soft_wrap=True)
     if shown.spans:
-        places = ", ".join(f"{start} to {end}" for start, end in shown.spans)
+        ranges = ", ".join(f"{start} to {end}" for start, end in shown.spans)
         green = " (green)" if screen.color_system and not screen.no_color else ""
-        screen.print(Text(f"trained{green}: characters {places}", style="bold"), soft_wrap=True)
+        screen.print(Text(f"trained{green}: characters {ranges}", style="bold"), soft_wrap=True)
 
 
-def of_many(rows: int) -> str:
-    """What a heading adds where a conversation is made of several rows."""
-    return f", one of the {rows:,} rows that were put together" if rows > 1 else ""
+def one_of(rows: int) -> str:
+    """Return what a heading adds for a conversation made of several rows."""
+    return f", one of the {rows:,} rows of this conversation" if rows > 1 else ""
 
 
 def marked(text: str, spans: Sequence[Sequence[int]] | None, tokens: Sequence[str]) -> Text:
-    """The text with trained parts green and the template's control tokens in magenta, made visible."""
+    """Return the text, made visible, with trained parts in green and the template's control tokens in magenta."""
     import re
 
     from rich.text import Text
@@ -188,84 +189,84 @@ def marked(text: str, spans: Sequence[Sequence[int]] | None, tokens: Sequence[st
     return made
 
 
-@options.takes(
+@options.declare(
     options.SELECTION, options.CHANGES, options.TEMPLATE, {"to": options.OUTPUT["to"]}, {"json": options.REPORT["json"]}
 )
 @worker_processes()
 def check(source: Sources, **given: Any) -> None:
-    """List every problem that converting the whole data set would meet, by reason, with rows.
+    """List every problem that a conversion of the whole dataset would meet, by reason, with rows.
 
-    Exit code 1 if a row cannot be converted, or, with --strict, if anything was found at all.
+    Exit code 1 if a row cannot be converted, or, with --strict, if there is any finding.
     """
     from ..pipeline import Scratch, cores
     from ..pipeline.inspection.check import check_rows
 
-    recipe, run, _ = to_recipe(source, given)
-    with Scratch() as scratch, terminal.looking():
+    recipe, run, _ = options.to_recipe(source, given)
+    with Scratch() as scratch, terminal.spinner():
         lenient = dataclasses.replace(recipe, on_error="skip", strict=False)
-        troubles, books = check_rows(lenient, scratch, cores())
-    rows = len({(trouble.at.file, trouble.at.row) for trouble in troubles})
+        problems, counts = check_rows(lenient, scratch, cores())
+    rows = len({(problem.at.file, problem.at.row) for problem in problems})
     if run.json:
-        terminal.print_out(json.dumps(to_json(troubles, books.read), ensure_ascii=False))
+        terminal.print_json(to_json(problems, counts.read))
     else:
-        print_troubles(troubles, books.read)
-    wrong = [trouble for trouble in troubles if trouble.kind == "error" or trouble.code in recipe.fail_on]
-    if wrong or (recipe.strict and troubles):
-        raise DataProblem(f"{rows} of {books.read} rows have problems", hint="--on-error skip leaves out what is wrong")
+        print_problems(problems, counts.read)
+    wrong = [problem for problem in problems if problem.kind == "error" or problem.code in recipe.fail_on]
+    if wrong or (recipe.strict and problems):
+        raise DataProblem(f"{rows} of {counts.read} rows have problems", hint="--on-error skip rejects them")
 
 
-def to_json(troubles: Sequence[RowProblem], rows: int) -> dict[str, Any]:
-    """The report for machines."""
+def to_json(problems: Sequence[RowProblem], rows: int) -> dict[str, Any]:
+    """Return the report as plain data."""
     return {
         "schema": 1,
         "rows": rows,
-        "counts": dict(Counter(trouble.code for trouble in troubles).most_common()),
+        "counts": dict(Counter(problem.code for problem in problems).most_common()),
         "problems": [
             {
-                "code": trouble.code,
-                "kind": trouble.kind,
-                "file": trouble.at.file,
-                "row": trouble.at.row,
-                "message": trouble.at.message,
-                "line": trouble.at.line,
-                "byte": trouble.at.byte,
-                "detail": trouble.detail,
+                "code": problem.code,
+                "kind": problem.kind,
+                "file": problem.at.file,
+                "row": problem.at.row,
+                "message": problem.at.message,
+                "line": problem.at.line,
+                "byte": problem.at.byte,
+                "detail": problem.detail,
             }
-            for trouble in troubles
+            for problem in problems
         ],
     }
 
 
-def print_troubles(troubles: Sequence[RowProblem], rows: int) -> None:
-    """The report for people: how often each reason, then where."""
+def print_problems(problems: Sequence[RowProblem], rows: int) -> None:
+    """Print the report as text: a count for each reason, then where."""
     screen = terminal.console()
-    if not troubles:
+    if not problems:
         screen.print(f"{terminal.counted(rows, 'row')}, no problems")
         return
-    kinds = {trouble.code: (trouble.kind, trouble.hint) for trouble in troubles}
-    counts = Counter(trouble.code for trouble in troubles).most_common()
+    kinds = {problem.code: (problem.kind, problem.hint) for problem in problems}
+    counts = Counter(problem.code for problem in problems).most_common()
     listed = [(c, kinds[c][0], f"{n:,}", kinds[c][1]) for c, n in counts]
-    screen.print(terminal.table(("code", "kind", "found", "what helps"), listed, right=(2,)))
+    screen.print(terminal.table(("code", "kind", "found", "suggested fix"), listed, right=(2,)))
     alike: dict[str, dict[tuple[str, str], list[RowProblem]]] = {}
-    for trouble in troubles:
-        alike.setdefault(trouble.at.file, {}).setdefault((trouble.code, trouble.detail), []).append(trouble)
+    for problem in problems:
+        alike.setdefault(problem.at.file, {}).setdefault((problem.code, problem.detail), []).append(problem)
     for file, kept in alike.items():
         screen.print(terminal.visible(f"in {file}:"), soft_wrap=True)
-        shown = [(*key, in_places(several)) for key, several in list(kept.items())[:SHOWN_PROBLEMS]]
-        screen.print(terminal.table(("code", "what", "where"), shown))
+        shown = [(*key, rows_of(several)) for key, several in list(kept.items())[:SHOWN_PROBLEMS]]
+        screen.print(terminal.table(("code", "problem", "where"), shown))
         if len(kept) > len(shown):
             screen.print(f"… and {len(kept) - len(shown):,} more kinds: --json lists all of them")
 
 
-def in_places(troubles: Sequence[RowProblem]) -> str:
-    """Where problems of one kind are: the first of their rows, and how many more."""
-    first = ", ".join(in_file(trouble) for trouble in troubles[:SHOWN_PLACES])
-    more = len(troubles) - SHOWN_PLACES
+def rows_of(problems: Sequence[RowProblem]) -> str:
+    """Return the first rows of problems of one kind, and how many more there are."""
+    first = ", ".join(position(problem) for problem in problems[:SHOWN_ROWS])
+    more = len(problems) - SHOWN_ROWS
     return f"{first} and {more:,} more" if more > 0 else first
 
 
-def in_file(trouble: RowProblem) -> str:
-    """The row and the turn of a problem, or the line where the row cannot be read."""
-    at = trouble.at
+def position(problem: RowProblem) -> str:
+    """Return the row and message of a problem, or the line where the row cannot be read."""
+    at = problem.at
     inside = f" message {at.message}" if at.message is not None else f" line {at.line}" if at.line is not None else ""
     return f"row {at.row}{inside}" if at.row is not None else inside.strip() or "the file"

@@ -1,8 +1,7 @@
-"""`chatfmt plan`, `run` and `commit`: a conversion in parts, for job arrays."""
+"""`chatfmt plan`, `run` and `commit`: convert in parts, for job arrays."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -14,87 +13,84 @@ import typer
 from ..errors import UsageError
 from ..recipe import Run
 from . import options, terminal
-from .convert import Sources, or_fit, report, template_needs, to_recipe, worker_processes
+from .dry_run import or_fit, template_needs
+from .options import Sources
+from .summary import print_summary
+from .workers import worker_processes
 
 RUN = {key: options.RUN[key] for key in ("out", "workers", "executor", "on_error", "max_bad", "resume", "overwrite")}
 PART = {key: options.RUN[key] for key in ("workers", "executor")}
-PLAN_FILE = Annotated[str | None, typer.Option("--plan", help="Write the plan to this file, too.", metavar="FILE")]
+PLAN_FILE = Annotated[str | None, typer.Option("--plan", help="Also write the plan to this file.", metavar="FILE")]
 TASK = Annotated[
     str | None,
-    typer.Option("--task", metavar="I/N", help="Which part: 1/8 to 8/8; from SLURM's variables if not given."),
+    typer.Option("--task", metavar="I/N", help="Part to run, 1/8 to 8/8; default: from Slurm's variables, or all."),
 ]
 ARRAY = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX", "SLURM_ARRAY_TASK_COUNT")
 
 
-@options.takes(options.CONVERSION, RUN, options.REPORT, plan=PLAN_FILE)
+@options.declare(options.CONVERSION, RUN, options.REPORT, plan=PLAN_FILE)
 @worker_processes()
 def plan(source: Sources, **given: Any) -> None:
-    """Write the plan of a conversion, for `chatfmt run` to do in parts and `chatfmt commit` to publish.
+    """Write a plan, to be executed in parts by `chatfmt run` and published by `chatfmt commit`.
 
     chatfmt plan data/ -t chatml -o out/ · chatfmt run out/ --task 1/8 … 8/8 · chatfmt commit out/
     """
     from .. import pipeline
 
     copy = given.pop("plan")
-    recipe, run, _ = to_recipe(source, given)
+    recipe, run, _ = options.to_recipe(source, given)
     if run.dry_run:
-        raise UsageError("the recipe says `dry_run`, which writes no plan", hint="show it with `chatfmt convert`")
+        raise UsageError("the recipe sets `dry_run`, which writes no plan", hint="use `chatfmt convert` to show it")
     target = pipeline.target_of(run.out, recipe.format, recipe.compression)
     if target.kind == "stream":
-        raise UsageError("the parts of a plan need a place to write to", hint="name a folder or a file with -o")
+        raise UsageError("a plan needs an output folder or file", hint="-o out/")
     with pipeline.Scratch() as scratch:
         made = pipeline.plan(recipe, target, scratch, run)
         notes = [
             *made.notes,
             *(f"data that is not plain text may need {or_fit(flag)}" for flag in template_needs(made)),
-            *([f"for the rejects: chatfmt commit {run.out} --rejects {run.rejects}"] if run.rejects else ()),
+            *([f"to write the rejects: chatfmt commit {run.out} --rejects {run.rejects}"] if run.rejects else ()),
         ]
         for note in notes:
-            terminal.say(f"note: {note}")
+            terminal.print_note(note)
         path = pipeline.write_plan(made, scratch, run, None if copy is None else Path(copy))
-    tell(path, len(made.names), made.fingerprint, run)
+    print_plan_file(path, len(made.names), made.fingerprint, run)
 
 
-def tell(path: Path, shards: int, fingerprint: str, run: Run) -> None:
-    """Say what was planned and how to go on."""
+def print_plan_file(path: Path, shards: int, fingerprint: str, run: Run) -> None:
+    """Print where the plan is and how to run it."""
     if run.json:
-        found = {"schema": 1, "plan": str(path), "shards": shards, "fingerprint": fingerprint}
-        terminal.print_out(json.dumps(found, ensure_ascii=False))
+        terminal.print_json({"schema": 1, "plan": str(path), "shards": shards, "fingerprint": fingerprint})
     elif not run.quiet:
-        terminal.say(f"planned {terminal.counted(shards, 'shard')} in `{path}`")
-        terminal.say(f"do them with: chatfmt run {run.out} --task 1/{shards}")
+        terminal.print_err(f"planned {terminal.counted(shards, 'shard')} in `{path}`")
+        terminal.print_err(f"run them with: chatfmt run {run.out} --task 1/{shards}")
 
 
-@options.takes(PART, options.REPORT, task=TASK)
+@options.declare(PART, options.REPORT, task=TASK)
 @worker_processes()
 def run(
-    plan: Annotated[str, typer.Argument(metavar="PLAN", help="The file of the plan, or the output it is for.")],
+    plan: Annotated[str, typer.Argument(metavar="PLAN", help="The plan file, or the output that was planned.")],
     **given: Any,
 ) -> None:
-    """Do one part of a plan: shards I, I+N, I+2N, …; what is done already is left alone.
+    """Run one part of a plan: shards I, I+N, I+2N, …; finished shards are kept.
 
     Parts may run at the same time, on machines that share the disk.
     """
     from .. import pipeline
 
     index, count = to_part(given.pop("task"), os.environ)
-    how = to_run(given)
+    how = Run(**options.to_values(given))
     with terminal.progress(None, quiet=how.quiet) as advance:
         done = pipeline.run_part(pipeline.find_plan(Path(plan)), index, count, how, advance)
     if how.json:
-        terminal.print_out(json.dumps({**done.to_json(), "part": [index, count]}, ensure_ascii=False))
+        terminal.print_json({**done.to_json(), "part": [index, count]})
     elif not how.quiet:
         shards, rows = terminal.counted(done.shards, "shard"), terminal.counted(done.rows, "row")
-        terminal.say(f"part {index} of {count}: {shards}, {rows}")
-
-
-def to_run(given: Mapping[str, Any]) -> Run:
-    """How to run, as the options say."""
-    return Run(**options.to_values(given))
+        terminal.print_err(f"part {index} of {count}: {shards}, {rows}")
 
 
 def to_part(task: str | None, environment: Mapping[str, str]) -> tuple[int, int]:
-    """The part that `--task I/N` names, that of this job of a Slurm array, else the whole."""
+    """Return I and N of `--task I/N`, else those of this job of a Slurm array, else 1 and 1."""
     if task is not None:
         found = re.fullmatch(r"(\d+)/(\d+)", task)
         if found is None:
@@ -105,20 +101,20 @@ def to_part(task: str | None, environment: Mapping[str, str]) -> tuple[int, int]
     number, first, last, count = (int(environment[name]) for name in ARRAY)
     step = int(environment.get("SLURM_ARRAY_TASK_STEP", "1"))
     if (last - first) // step + 1 != count:
-        raise UsageError("the numbers of this Slurm array have gaps", hint="say which part with --task I/N")
+        raise UsageError("the task ids of this Slurm array have gaps", hint="use --task I/N")
     return (number - first) // step + 1, count
 
 
-@options.takes({**PART, "rejects": options.RUN["rejects"]}, options.REPORT)
+@options.declare({**PART, "rejects": options.RUN["rejects"]}, options.REPORT)
 @worker_processes()
 def commit(
-    out: Annotated[str, typer.Argument(metavar="OUT", help="The output of a plan whose parts are done.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="The output of a plan whose parts have all run.")],
     **given: Any,
 ) -> None:
-    """Check that every part of a plan is done, and publish the output."""
+    """Check that every part of a plan has run, and publish the output."""
     from .. import pipeline
 
-    how = to_run(given)
+    how = Run(**options.to_values(given))
     with terminal.progress(None, quiet=how.quiet) as advance:
         summary = pipeline.commit(Path(out), how, advance)
-    report(summary, how)
+    print_summary(summary, how)

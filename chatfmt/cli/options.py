@@ -1,7 +1,7 @@
-"""The options of the commands, one place each: name, type, help and panel; a command takes the groups it needs.
+"""The option table: name, type, help and panel of every option, once; commands declare the groups they accept.
 
-An option that is not given is None, so that what the user typed can be told from a default; the defaults are the
-recipe's own. Every option is a key of a recipe file under the same name.
+An option that is not given is None, which tells it from a default; the defaults are those of the recipe. Every option
+is a key of a recipe file under the same name.
 """
 
 from __future__ import annotations
@@ -11,90 +11,91 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import UsageError
 from ..recipe import with_transforms
 
+if TYPE_CHECKING:
+    from ..recipe import Recipe, Run
+
 Option = Any
 Group = Mapping[str, Option]
 
-
-def _option(type: Any, *names: str, help: str, panel: str, metavar: str | None = None) -> Option:
-    return Annotated[type | None, typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)]
+Sources = Annotated[
+    list[str], typer.Argument(metavar="SOURCE…", help="Recipe, Hub id, file, folder, glob, URL, or - for stdin.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
 def _group(panel: str, rows: Mapping[str, tuple[Any, ...]]) -> Group:
-    """Options from rows of (type, metavar, help, further names…); the first name follows from the key."""
+    """Return options from rows of (type, metavar, help, names…); without names, the flag is made from the key."""
     made = {}
     for key, (type, metavar, help, *names) in rows.items():
-        flag = "--" + key.replace("_", "-")
-        made[key] = _option(type, *(names or [flag]), help=help, panel=panel, metavar=metavar)
+        flags = names or ["--" + key.replace("_", "-")]
+        made[key] = Annotated[type | None, typer.Option(*flags, help=help, rich_help_panel=panel, metavar=metavar)]
     return made
 
 
 INPUT = _group(
     "Input",
     {
-        "name": (str, "TEXT", "Subset of a Hub data set, as in load_dataset(path, name)."),
-        "split": (
-            str,
-            "TEXT",
-            "train (default, or the only one), all, or slices such as train[:100] and train[10%:20%].",
-        ),
-        "revision": (str, "TEXT", "Branch, tag or commit of a Hub data set."),
-        "data_files": (list[str], "GLOB", "Only these files of the data set or folder."),
-        "data_dir": (str, "DIR", "Only the files under this folder of the data set."),
-        "field": (str, "PATH", "Where the records lie in a JSON document: data, data[].paragraphs[].qas[], values(.)"),
-        "header": (bool, None, "Whether delimited text begins with the names of its columns.", "--header/--no-header"),
-        "quote": (bool, None, "Whether cells of delimited text may be quoted.", "--quote/--no-quote"),
-        "delimiter": (str, "C", "What parts the cells of delimited text; none takes a line as one cell."),
+        "name": (str, "TEXT", "Subset of a Hub dataset, as in load_dataset(path, name)."),
+        "split": (str, "TEXT", "Default: train, or the only split. Also all, or slices: train[:100], train[10%:20%]."),
+        "revision": (str, "TEXT", "Branch, tag or commit of a Hub dataset."),
+        "data_files": (list[str], "GLOB", "Read only these files of the dataset or folder. Repeatable."),
+        "data_dir": (str, "DIR", "Read only the files in this folder of the dataset."),
+        "field": (str, "PATH", "Path to the records in a JSON document: data, data[].paragraphs[].qas[], values(.)"),
+        "header": (bool, None, "Whether the first line of delimited text is a header.", "--header/--no-header"),
+        "quote": (bool, None, "Whether fields of delimited text may be quoted.", "--quote/--no-quote"),
+        "delimiter": (str, "C", "Field separator of delimited text; none reads each line as one field."),
         "encoding": (str, "NAME", "Encoding of delimited text."),
-        "allow_empty": (bool, None, "Take an input without rows as it is, instead of failing.", "--allow-empty"),
-        "from_rejects": (bool, None, "SOURCE is a file of rejects: convert the rows it holds.", "--from-rejects"),
+        "allow_empty": (bool, None, "Accept empty input instead of failing.", "--allow-empty"),
+        "from_rejects": (bool, None, "Convert the rows held in a rejects file, given as SOURCE.", "--from-rejects"),
     },
 )
 
 COLUMNS = _group(
     "Columns",
     {
-        "dialect": (str, "NAME", "How the data spell a conversation; auto looks at the rows."),
-        "map": (list[str], "FIELD=COLUMN", "What plays which part; FIELD='{{ a }} {{ b }}' builds it. Repeatable."),
-        "role": (list[str], "FROM=TO", "Another name for a role, as in robot=assistant. Repeatable."),
-        "roles": (str, "ROLE,ROLE", "The roles in turn, where the turns carry none."),
-        "marker": (list[str], "TEXT=ROLE", "What starts a turn at the start of a line of the transcript. Repeatable."),
-        "explode": (str, "COLUMN", "One row for each object in the lists of this column."),
-        "where": (str, "EXPR", "Keep the rows for which this Jinja expression over the row is true."),
-        "keep": (list[str], "COLUMN", "Carry this column through; all for every unused one. Repeatable."),
+        "dialect": (str, "NAME", "How the dataset represents conversations; default: detect it."),
+        "map": (list[str], "FIELD=COLUMN",
+                "Map a chatfmt field to a column, or build it: FIELD='{{ a }} {{ b }}'. Repeatable."),
+        "role": (list[str], "FROM=TO", "Rename a role, as in robot=assistant. Repeatable."),
+        "roles": (str, "ROLE,ROLE", "Roles that turns alternate between, if the turns have none."),
+        "marker": (list[str], "TEXT=ROLE", "Line prefix that starts a turn of a transcript. Repeatable."),
+        "explode": (str, "COLUMN", "Make one row per object in the lists of this column."),
+        "where": (str, "EXPR", "Keep rows for which this Jinja expression over the row is true."),
+        "keep": (list[str], "COLUMN", "Copy this column to the output; all copies every unused one. Repeatable."),
         "dialect_option": (list[str], "NAME=VALUE", "Option of a dialect, as in mc_answer=text. Repeatable."),
     },
-)
+)  # fmt: skip
 
 ROWS = _group(
     "Rows",
     {
-        "limit": (str, "N", "Only the first N rows of each source and split."),
-        "skip": (str, "N", "Not the first N rows of each source and split."),
-        "fraction": (str, "F", "Only this part of the rows, chosen by their content."),
-        "shuffle": (bool, None, "Put the rows in another order, fixed by --seed.", "--shuffle/--no-shuffle"),
-        "seed": (str, "N", "Seed of --shuffle and of what is chosen by content."),
-        "dedup": (bool, None, "Leave out rows whose conversation was there before.", "--dedup/--no-dedup"),
-        "test_fraction": (str, "F", "Put this part of the rows, chosen by content, into a split named test."),
+        "limit": (str, "N", "Read only the first N rows of each source and split."),
+        "skip": (str, "N", "Skip the first N rows of each source and split."),
+        "fraction": (str, "F", "Keep this fraction of the rows, chosen by content."),
+        "shuffle": (bool, None, "Shuffle the rows; --seed sets the order.", "--shuffle/--no-shuffle"),
+        "seed": (str, "N", "Seed for --shuffle and for choices by content."),
+        "dedup": (bool, None, "Drop duplicate conversations.", "--dedup/--no-dedup"),
+        "test_fraction": (str, "F", "Move this fraction of the rows, chosen by content, to a split named test."),
     },
 )
 
 CHANGES = _group(
     "Changes",
     {
-        "system": (str, "TEXT", "System message for rows that have none."),
+        "system": (str, "TEXT", "System message for rows without one."),
         "calculator": (str, "keep|remove", "The <<48/2=24>> annotations of gsm8k answers."),
         "final_answer": (str, "keep|remove|column|boxed", "The #### 72 line of gsm8k answers."),
-        "socratic": (str, "turn|steps", "Socratic gsm8k answers as one turn, or as a turn for each step."),
-        "transform": (list[str], "NAME=VALUE", "Any change of `chatfmt transforms`. Repeatable."),
-        "strict": (bool, None, "Take what merely looks bad as an error.", "--strict/--no-strict"),
-        "fail_on": (list[str], "CODE", "Take this finding of `chatfmt check` as an error. Repeatable."),
+        "socratic": (str, "turn|steps", "Socratic gsm8k answers as one turn, or as one turn per step."),
+        "transform": (list[str], "NAME=VALUE", "Apply a transform; see `chatfmt transforms`. Repeatable."),
+        "strict": (bool, None, "Treat warnings as errors.", "--strict/--no-strict"),
+        "fail_on": (list[str], "CODE", "Treat this finding of `chatfmt check` as an error. Repeatable."),
     },
 )
 
@@ -103,57 +104,48 @@ TEMPLATE = _group(
     {
         "template": (str, "NAME", "Built-in name, .jinja file, model folder or Hub model id.", "-t", "--template"),
         "var": (list[str], "KEY=VALUE", "Template variable, a JSON value, as in enable_thinking=false. Repeatable."),
-        "date": (str, "YYYY-MM-DD", "The day that templates see."),
+        "date": (str, "YYYY-MM-DD", "Date passed to templates."),
         "generation_prompt": (
             bool, None, "End with the start of an assistant turn.", "--generation-prompt/--no-generation-prompt",
         ),
         "continue_final": (bool, None, "Leave the last turn open.", "--continue-final/--no-continue-final"),
         "bos": (str, "keep|strip", "The BOS token at the start of the text."),
-        "engine": (str, "auto|trace|jinja", "How to render; the text is the same."),
-        "template_isolation": (str, "auto|required|off", "Whether templates of others run in a locked process."),
-        "fit": (bool, None, "Change conversations as the template needs it, counting each change.", "--fit/--no-fit"),
-        "allow_loss": (list[str], "WHAT", "A role or field whose text the template may leave out. Repeatable."),
-        "control_tokens": (str, "keep|drop|escape|reject", "Special tokens inside what people wrote."),
+        "engine": (str, "auto|trace|jinja", "Render engine; both produce the same text."),
+        "template_isolation": (str, "auto|required|off", "Whether to run untrusted templates in a sandbox process."),
+        "fit": (bool, None, "Adapt conversations to the template, counting each change.", "--fit/--no-fit"),
+        "allow_loss": (list[str], "WHAT", "Role or field whose text the template may omit. Repeatable."),
+        "control_tokens": (str, "keep|drop|escape|reject", "How to handle special tokens in message content."),
     },
 )  # fmt: skip
 
 OUTPUT = _group(
     "Output",
     {
-        "to": (str, "VIEW", ""),
-        "mask": (
-            bool,
-            None,
-            "Add assistant_spans: [start, end) in characters of the trained text.",
-            "--mask/--no-mask",
-        ),
-        "mask_stop_token": (
-            bool,
-            None,
-            "Whether spans take in the stop token.",
-            "--mask-stop-token/--no-mask-stop-token",
-        ),
-        "mask_reasoning": (bool, None, "Whether spans take in reasoning.", "--mask-reasoning/--no-mask-reasoning"),
-        "mask_last": (bool, None, "Only the last assistant turn is trained.", "--mask-last/--mask-all"),
+        "to": (str, "VIEW", "Columns to write."),
+        "mask": (bool, None, "Add assistant_spans: [start, end) in characters of the trained text.",
+                 "--mask/--no-mask"),
+        "mask_stop_token": (bool, None, "Include the stop token in spans.", "--mask-stop-token/--no-mask-stop-token"),
+        "mask_reasoning": (bool, None, "Include reasoning in spans.", "--mask-reasoning/--no-mask-reasoning"),
+        "mask_last": (bool, None, "Train only on the last assistant turn.", "--mask-last/--mask-all"),
         "tokenizer": (str, "FILE|DIR|ID", "Count tokens with this tokenizer."),
-        "max_tokens": (str, "N", "The longest row, in tokens."),
-        "over_length": (str, "drop|split-turns|error", "What becomes of longer rows."),
-        "format": (str, "jsonl|parquet", "Format of the output; default from its name."),
-        "compression": (str, "NAME", "Compression of the output; default from its name."),
-        "rows_per_shard": (str, "N", "Rows of a shard."),
-        "shard_size": (str, "SIZE", "Size of a shard, as in 500MB, measured on the input."),
+        "max_tokens": (str, "N", "Maximum tokens per row."),
+        "over_length": (str, "drop|split-turns|error", "What to do with rows over --max-tokens."),
+        "format": (str, "jsonl|parquet", "Output format; default: from the name of OUT."),
+        "compression": (str, "NAME", "Output compression; default: from the name of OUT."),
+        "rows_per_shard": (str, "N", "Maximum rows per shard."),
+        "shard_size": (str, "SIZE", "Size of input per shard, as in 500MB."),
     },
-)
+)  # fmt: skip
 
 RUN = _group(
     "Run",
     {
-        "out": (str, "OUT", "Folder (shards), file (x.jsonl, x.parquet, x.jsonl.zst) or - .", "-o", "--out"),
-        "workers": (str, "N", "Processes to use; default one a core."),
-        "executor": (str, "NAME", "What runs the tasks."),
-        "on_error": (str, "stop|skip", "Stop at the first bad row, or count and keep such rows."),
-        "rejects": (str, "FILE", "Where rows that were left out go, each with its reason."),
-        "max_bad": (str, "N|P%", "How many rows may be left out."),
+        "out": (str, "OUT", "Folder (shards), file (x.jsonl, x.parquet, x.jsonl.zst) or -.", "-o", "--out"),
+        "workers": (str, "N", "Number of processes; default: one per core."),
+        "executor": (str, "NAME", "Where to run tasks."),
+        "on_error": (str, "stop|skip", "Stop at the first bad row, or reject and count bad rows."),
+        "rejects": (str, "FILE", "Write rejected rows, each with its reason, to this file."),
+        "max_bad": (str, "N|P%", "Fail if more rows than this are rejected."),
         "resume": (bool, None, "Continue an interrupted run.", "--resume/--no-resume"),
         "overwrite": (bool, None, "Replace the output of an earlier run.", "--overwrite/--no-overwrite"),
         "dry_run": (bool, None, "Show the plan and write nothing.", "--dry-run/--no-dry-run"),
@@ -163,8 +155,8 @@ RUN = _group(
 REPORT = _group(
     "Report",
     {
-        "quiet": (bool, None, "No progress and no summary.", "-q", "--quiet/--no-quiet"),
-        "json": (bool, None, "The report as JSON.", "--json/--no-json"),
+        "quiet": (bool, None, "Print no progress and no summary.", "-q", "--quiet/--no-quiet"),
+        "json": (bool, None, "Print the report as JSON.", "--json/--no-json"),
     },
 )
 
@@ -189,10 +181,13 @@ SELECTION = {**INPUT, **COLUMNS, **ROWS}
 CONVERSION = {**SELECTION, **CHANGES, **TEMPLATE, **OUTPUT}
 
 
-def takes(*groups: Group, **own: Option) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command `(arguments…, **given)` the options of `groups` and its `own`, each None unless typed."""
+def declare(*groups: Group, **own: Option) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Declare that a command `(arguments…, **given)` has the options of `groups` and its `own`, None unless typed.
 
-    def declare(command: Callable[..., None]) -> Callable[..., None]:
+    Typer reads them from the signature of the command; six commands share up to seventy of them.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
         arguments = [
             parameter
             for parameter in inspect.signature(command, eval_str=True).parameters.values()
@@ -206,7 +201,38 @@ def takes(*groups: Group, **own: Option) -> Callable[[Callable[..., None]], Call
         setattr(command, "__signature__", inspect.Signature([*arguments, *options]))  # noqa: B010
         return command
 
-    return declare
+    return decorate
+
+
+def to_recipe(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run, dict[str, str]]:
+    """Return the recipe that SOURCE and the options make, how to run it, and the origin of each value."""
+    from .. import recipe
+
+    known = [one for one in source if recipe.is_recipe(one)]
+    if known and len(source) > 1:
+        raise UsageError(f"the recipe `{known[0]}` cannot be combined with other sources", hint="convert it by itself")
+    layers = [recipe.load(known[0])] if known else [recipe.Layer("argument", {"source": source})]
+    return recipe.build([*layers, recipe.Layer("flag", to_values(given))])
+
+
+def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe keys that options set: pairs as mappings, transforms together, nothing that was not typed."""
+    values = {key: value for key, value in given.items() if value is not None and value != []}
+    for key in ("map", "role", "marker"):
+        if key in values:
+            values[key] = dict(_split_pair(text, key) for text in values[key])
+    for key, target in (("var", "var"), ("dialect_option", "dialect_options"), ("transform", "transforms")):
+        if key in values:
+            pairs = [_split_pair(text, key) for text in values.pop(key)]
+            values[target] = {name: _json_or_text(text) for name, text in pairs}
+    if "roles" in values:
+        values["roles"] = values["roles"].split(",")
+    for key in values.keys() & NUMBERS:
+        with suppress(ValueError):  # the recipe reports it
+            values[key] = int(values[key])
+    if "workers" in values:
+        values["workers"] = positive("--workers", values["workers"])
+    return with_transforms(values)
 
 
 NUMBERS = {"limit", "skip", "seed", "max_tokens", "rows_per_shard"}
@@ -220,36 +246,16 @@ def positive(flag: str, text: str) -> int:
     return int(text)
 
 
-def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe keys that the options say: pairs as maps, transforms together, nothing that was not typed."""
-    values = {key: value for key, value in given.items() if value is not None and value != []}
-    for key in ("map", "role", "marker"):
-        if key in values:
-            values[key] = dict(_pair(text, key) for text in values[key])
-    for key, target in (("var", "var"), ("dialect_option", "dialect_options"), ("transform", "transforms")):
-        if key in values:
-            values[target] = {name: _json(text) for name, text in (_pair(text, key) for text in values.pop(key))}
-    if "roles" in values:
-        values["roles"] = values["roles"].split(",")
-    for key in values.keys() & NUMBERS:
-        with suppress(ValueError):  # the recipe reports it
-            values[key] = int(values[key])
-    if "workers" in values:
-        values["workers"] = positive("--workers", values["workers"])
-    return with_transforms(values)
-
-
-def _pair(text: str, key: str) -> tuple[str, str]:
-    name, equals, value = (
-        text.partition("=") if key != "marker" else (*text.rpartition("=")[:2], text.rpartition("=")[2])
-    )
+def _split_pair(text: str, key: str) -> tuple[str, str]:
+    """Split NAME=VALUE at the first `=`, a marker at the last."""
+    name, equals, value = text.rpartition("=") if key == "marker" else text.partition("=")
     if not equals or not name:
         flag = "--" + key.replace("_", "-")
         raise UsageError(f"`{flag} {text}` is not of the form NAME=VALUE", hint=f"{flag} NAME=VALUE")
     return name, value
 
 
-def _json(text: str) -> Any:
+def _json_or_text(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:

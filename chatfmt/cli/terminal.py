@@ -1,11 +1,12 @@
-"""What reaches a terminal: untrusted text made visible, messages on stderr, tables and progress through rich.
+"""Output to a terminal: reports on stdout, messages and progress on stderr, tables.
 
-Data files keep every character. Here control, bidi, zero-width and unassigned characters become `\\xNN` or `\\uNNNN`,
-since a terminal obeys them, and rich is no sanitiser (it passes ESC, OSC and C1 on).
+Data files keep every character. In messages and reports control, bidi, zero-width and unassigned characters become
+`\\xNN` or `\\uNNNN`: a terminal would obey them, and rich does not remove them (it passes on ESC, OSC and C1).
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +24,7 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    """The text with every character that a terminal would obey or hide written out; `lines` keeps newlines and tabs."""
+    """Return the text with characters that a terminal obeys or hides escaped; `lines` keeps newlines and tabs."""
     kept = "\n\t" if lines else ""
     return "".join(c if c in kept or unicodedata.category(c) not in _HIDDEN else _escaped(c) for c in text)
 
@@ -37,12 +38,12 @@ def _escaped(character: str) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things, as in `1 row` and `2,000 rows`."""
+    """Return a count with its noun, as in `1 row` and `2,000 rows`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def say(text: str) -> None:
-    """One line on stderr, made visible, above what is drawn there; quiet where stderr is closed."""
+def print_err(text: str) -> None:
+    """Print a line to stderr, made visible, above any progress bar; do nothing if stderr is closed."""
     line = visible(text, lines=True)
     try:
         if _drawing:
@@ -54,32 +55,37 @@ def say(text: str) -> None:
         pass
 
 
+def print_note(note: str) -> None:
+    """Print `note: …` to stderr."""
+    print_err(f"note: {note}")
+
+
+def print_error(error: ChatfmtError) -> None:
+    """Print `error: …` and, if there is a hint, `hint: …` to stderr."""
+    print_err(f"error: {visible(str(error))}")
+    if error.hint:
+        print_err(f"hint: {visible(error.hint)}")
+
+
 @contextmanager
-def warnings_said() -> Iterator[None]:
-    """A block in which what chatfmt logs is said as everything else is."""
+def warnings_printed() -> Iterator[None]:
+    """Print to stderr what chatfmt logs inside the block."""
     import logging
 
-    class Said(logging.Handler):
+    class PrintHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            say(record.getMessage())
+            print_err(record.getMessage())
 
-    log, said = logging.getLogger("chatfmt"), Said()
-    log.addHandler(said)
+    log, handler = logging.getLogger("chatfmt"), PrintHandler()
+    log.addHandler(handler)
     try:
         yield
     finally:
-        log.removeHandler(said)
-
-
-def say_error(error: ChatfmtError) -> None:
-    """`error: …` and, if there is one, `hint: …` on stderr."""
-    say(f"error: {visible(str(error))}")
-    if error.hint:
-        say(f"hint: {visible(error.hint)}")
+        log.removeHandler(handler)
 
 
 def print_out(text: str) -> None:
-    """A report on stdout, already visible. Raises OutputError for a closed stdout, ReaderGone for a reader who left."""
+    """Print a report, already visible, to stdout. Raises OutputError if stdout is closed, ReaderGone if its pipe is."""
     check_stdout()
     try:
         sys.stdout.write(text + "\n")
@@ -88,14 +94,19 @@ def print_out(text: str) -> None:
         raise ReaderGone from None
 
 
+def print_json(value: object) -> None:
+    """Print a report as one line of JSON to stdout."""
+    print_out(json.dumps(value, ensure_ascii=False))
+
+
 def check_stdout() -> None:
-    """Raise OutputError where the process has no stdout."""
+    """Raise OutputError if the process has no stdout."""
     if sys.stdout is None:
-        raise OutputError("stdout is closed", hint="send it somewhere, as in `> report.txt`", code="output.closed")
+        raise OutputError("stdout is closed", hint="redirect it, as in `> report.txt`", code="output.closed")
 
 
 def console(*, stderr: bool = False) -> Console:
-    """The console of a stream; colour as `NO_COLOR`, `FORCE_COLOR` and the terminal say, width 100 in a pipe."""
+    """Return a console for a stream; colour follows `NO_COLOR`, `FORCE_COLOR` and the terminal; width 100 in a pipe."""
     from rich.console import Console
 
     if not stderr:
@@ -114,7 +125,7 @@ def _reader_gone() -> None:
 def table(
     titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = (), whole: Sequence[int] = ()
 ) -> Table:
-    """A plain table of untrusted cells; columns in `right` are aligned to the right, those in `whole` never folded."""
+    """Return a table of untrusted cells; columns in `right` are right-aligned, those in `whole` are never folded."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -130,21 +141,21 @@ def table(
 
 
 @contextmanager
-def looking(*, quiet: bool = False) -> Iterator[None]:
-    """A sign of life on stderr, if that is a terminal, while data are read that nobody sees yet."""
+def spinner(*, quiet: bool = False) -> Iterator[None]:
+    """Show a spinner on stderr, if that is a terminal, while the source is read and nothing is written yet."""
     if not _is_drawn(quiet):
         yield
         return
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    with _drawn(SpinnerColumn("line"), TextColumn("looking at the source"), TimeElapsedColumn()) as bar:
-        bar.add_task("look", total=None)
+    with _drawn(SpinnerColumn("line"), TextColumn("reading the source"), TimeElapsedColumn()) as bar:
+        bar.add_task("read", total=None)
         yield
 
 
 @contextmanager
 def progress(total: int | None, *, quiet: bool) -> Iterator[Any]:
-    """A function to call with the rows done so far; draws on stderr only if that is a terminal."""
+    """Yield a function to call with the rows done so far; it draws a bar on stderr if that is a terminal."""
     if not _is_drawn(quiet):
         yield lambda rows: None
         return
@@ -166,12 +177,12 @@ def _is_drawn(quiet: bool) -> bool:
 
 
 _drawing: list[Progress] = []
-"""What is drawn on stderr now, if anything."""
+"""What is drawn on stderr now. Process-wide, as stderr is: `print_err` must write above it from any thread."""
 
 
 @contextmanager
 def _drawn(*columns: ProgressColumn) -> Iterator[Progress]:
-    """Columns on stderr that are gone at the end; rich's own capture of stdout is off: it would swallow the data."""
+    """Draw columns on stderr and remove them at the end; rich must not capture stdout, where the data goes."""
     from rich.progress import Progress
 
     shown_on = console(stderr=True)

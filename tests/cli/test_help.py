@@ -37,9 +37,9 @@ def test_a_command_alone_shows_its_help_and_fails(command: list[str]) -> None:
     assert run.stderr.decode().rstrip() == asked.stdout.decode().rstrip()
 
 
-def test_commands_are_told_in_whole_sentences() -> None:
+def test_the_list_of_commands_has_whole_sentences() -> None:
     text = " ".join(run_cli("--help").stdout.decode().split())
-    assert "Compare every byte and count of an output folder with its manifest; exit code 1 for any difference." in text
+    assert "Compare all checksums and counts of an output folder with its manifest; exit code 1 if any differ." in text
     usage = run_cli("templates", "diff", "--help").stdout.decode().splitlines()[0]
     assert usage == "Usage: chatfmt templates diff [OPTIONS] A B [SOURCE]"
 

@@ -112,7 +112,7 @@ def test_preview_puts_conversations_together_that_are_spread_over_rows(tmp_path:
     rows = [json.loads(line) for line in shown("preview", source, "-n", "1", "--json").splitlines()]
     assert [row["output"] for row in rows] == [[asked[0]]] and len(asked[0]["messages"]) == 3
     assert (rows[0]["row"], rows[0]["rows"], rows[0]["record"]["text"]) == (0, 5, "q")
-    assert "row 1, one of the 5 rows that were put together" in shown("preview", source)
+    assert "row 1, one of the 5 rows of this conversation" in shown("preview", source)
 
 
 KINDS = [
@@ -137,7 +137,7 @@ def test_types_are_told_in_words(tmp_path: Path, row: Any, as_json: str, as_parq
 def test_inspect_counts_the_characters_of_plain_text(tmp_path: Path) -> None:
     source = written(tmp_path, [{"text": "abc"}, {"text": "de"}, {"text": ""}])
     said = shown("inspect", source)
-    assert "characters a row: 0 to 3, half of them up to 2" in said
+    assert "characters per row: 0 to 3, median 2" in said
 
 
 def test_inspect_says_what_stays_text(tmp_path: Path) -> None:

@@ -39,13 +39,13 @@ def main() -> None:
     most = MEMORY + kilobytes("VmSize") * 1024  # pyarrow's allocator has reserved 1 GB that nobody uses
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     shown: list[list[str]] = []
-    say = terminal.say_error
+    say = terminal.print_error
 
     def remember(error: Any) -> None:
         shown.append([type(error).__name__, error.code, str(error), error.message])
         say(error)
 
-    terminal.say_error = remember
+    terminal.print_error = remember
     for line in requests:
         shown.clear()
         answers.write(json.dumps({**answer(run, json.loads(line)), "errors": list(shown)}).encode() + b"\n")

@@ -42,6 +42,6 @@ CASES: list[Case] = [
     *(convert(name, text, "reject", Error(4, "token.control", "")) for name, text in ATTACKS.items()),
     *(convert(name, text, "drop", Rows([{"text": rendered("ok")}])) for name, text in ATTACKS.items()),
     *(convert(name, text, "reject", Rows([{"text": rendered("ok")}, {"text": rendered(text)}])) for name, text in HARMLESS.items()),
-    Case("told of by inspect", {"in.jsonl": content("<|im_end|>")}, Told(0, stderr=("looks bad: token.control 1",)), ("convert", "in.jsonl", "-t", "chatml", "-o", "out.jsonl")),
+    Case("told of by inspect", {"in.jsonl": content("<|im_end|>")}, Told(0, stderr=("warnings: token.control 1",)), ("convert", "in.jsonl", "-t", "chatml", "-o", "out.jsonl")),
     convert("split over two turns", "<|im_", "reject", Rows([{"text": rendered("ok")}, {"text": rendered("<|im_")}])),
 ]  # fmt: skip

@@ -306,13 +306,13 @@ def test_what_a_recipe_says_beside_the_plan_is_not_passed_over(tmp_path):
     assert made.stderr.decode().splitlines()[-3:] == [
         "note: for the rejects: chatfmt commit out --rejects bad.jsonl",
         "planned 1 shard in `out/.chatfmt/plan.json`",
-        "do them with: chatfmt run out --task 1/1",
+        "run them with: chatfmt run out --task 1/1",
     ]
     (tmp_path / "recipe.yaml").write_text(text + "dry_run: true\n")
     refused = run_cli("plan", "recipe.yaml", "--overwrite", cwd=tmp_path)
     assert (refused.returncode, refused.stderr.decode().splitlines()) == (2, [
-        "error: the recipe says `dry_run`, which writes no plan",
-        "hint: show it with `chatfmt convert`",
+        "error: the recipe sets `dry_run`, which writes no plan",
+        "hint: use `chatfmt convert` to show it",
     ])  # fmt: skip
 
 

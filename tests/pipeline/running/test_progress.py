@@ -100,13 +100,13 @@ def test_a_task_that_is_done_again_takes_nothing_back() -> None:
 def test_a_terminal_shows_it_and_no_trace_of_it_stays(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_bytes(lines(0, 10_000))
     seen = on_terminal("convert", "in.jsonl", "-t", "chatml", "-o", "out", cwd=tmp_path)
-    assert b"looking at the source" in seen and b"10000/10000" in seen
+    assert b"reading the source" in seen and b"10000/10000" in seen
     left = seen.rpartition(b"\x1b[2K")[2].decode()
     assert left.startswith("wrote 10,000 rows to `out`, ") and left.count("\n") == 1
     assert on_terminal("convert", "in.jsonl", "-t", "chatml", "-o", "more", "--quiet", cwd=tmp_path) == b""
     for command in ("inspect", "preview", "check"):
         looked = on_terminal(command, "in.jsonl", cwd=tmp_path)
-        assert b"looking at the source" in looked and looked.rpartition(b"\x1b[2K")[2] == b""
+        assert b"reading the source" in looked and looked.rpartition(b"\x1b[2K")[2] == b""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")

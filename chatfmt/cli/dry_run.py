@@ -1,0 +1,90 @@
+"""`--dry-run`: show the plan of a conversion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import terminal
+
+if TYPE_CHECKING:
+    from ..pipeline import Plan
+    from ..recipe import Run
+    from ..render import Choice
+
+DECISIVE = ("template", "to", "dialect", "date")
+"""Keys that are shown even where they have their defaults."""
+
+
+def print_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
+    """Print the recipe with the origin of each value, the files to be written and the render engine."""
+    from ..recipe import describe
+    from ..render import choose_engine
+
+    rows = describe(plan.recipe, run, origins)
+    engine = choose_engine(plan.template, plan.sources[0].job.options) if plan.template else None
+    if run.json:
+        terminal.print_json(to_json(plan, rows, origins, engine))
+    else:
+        print_table(plan, rows, engine)
+
+
+def to_json(
+    plan: Plan, rows: Sequence[tuple[str, Any, str]], origins: Mapping[str, str], engine: Choice | None
+) -> dict[str, Any]:
+    """Return the plan as plain data."""
+    return {
+        "schema": 1,
+        "recipe": {key: value for key, value, _ in rows},
+        "origins": origins,
+        "dialects": [source.job.dialect for source in plan.sources],
+        "view": plan.sources[0].job.view,
+        "engine": {"name": engine.engine, "reason": engine.reason} if engine else None,
+        "template_needs": template_needs(plan),
+        "rows": plan.rows,
+        "shards": output_files(plan),
+        "fingerprint": plan.fingerprint,
+    }
+
+
+def print_table(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: Choice | None) -> None:
+    """Print the plan as text; of the defaults only the DECISIVE ones."""
+    cells = [(key, json.dumps(value, ensure_ascii=False), origin) for key, value, origin in rows]
+    shown = [row for row in cells if row[2] != "default" or row[0] in DECISIVE]
+    screen = terminal.console()
+    screen.print(terminal.table(("key", "value", "from"), shown))
+    for source in plan.sources:
+        screen.print(terminal.visible(f"{source.source.shown}: {source.job.dialect} ({source.detection.reason})"))
+    count = "an unknown number of rows" if plan.rows is None else terminal.counted(plan.rows, "row")
+    view = plan.sources[0].job.view
+    first, *others = output_files(plan)
+    shards = f" in {terminal.counted(len(plan.names), 'shard')}" if plan.target.kind == "folder" else ""
+    screen.print(terminal.visible(f"{count}{shards} of `{view}`: {first}{' …' if others else ''}"))
+    if engine:
+        screen.print(f"engine: {engine.engine} ({engine.reason})")
+    for flag in template_needs(plan):
+        screen.print(terminal.visible(f"data that is not plain text may need, with this template: {or_fit(flag)}"))
+
+
+def output_files(plan: Plan) -> list[str]:
+    """Return the files to be written: shard names in the folder, the one file, or `stdout`."""
+    if plan.target.kind == "folder":
+        return list(plan.names)
+    return ["stdout" if str(plan.target.path) == "-" else str(plan.target.path)]
+
+
+def template_needs(plan: Plan) -> list[str]:
+    """Return the flags with which the template renders any input; empty with `--fit`."""
+    from ..render import sessions_of
+    from ..render.inspection.probe import probe
+
+    if plan.template is None or plan.recipe.fit:
+        return []
+    sessions = sessions_of(plan.template, plan.recipe.template_isolation)
+    return list(probe(plan.template, plan.recipe.var, sessions).flags)
+
+
+def or_fit(flag: str) -> str:
+    """Return the flag, and `--fit` where that does the same."""
+    return f"{flag} (or --fit)" if flag.startswith("--transform") else flag

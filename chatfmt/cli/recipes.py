@@ -1,0 +1,42 @@
+"""`chatfmt recipes`: list and show the recipes of known datasets."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import terminal
+from .command import Command, Group
+from .options import AsJson
+
+recipes = typer.Typer(
+    no_args_is_help=True, help="Recipes of known datasets: list, show.", cls=Group, rich_markup_mode=None
+)
+
+
+@recipes.command("list", cls=Command)
+def list_recipes(as_json: AsJson = False) -> None:
+    """List the recipes of known datasets."""
+    from .. import recipe
+
+    rows = []
+    for name in recipe.names():
+        values = recipe.load(name).values
+        about = values["about"]
+        rows.append({"name": name, "source": values["source"], "title": about["title"], "licence": about["licence"],
+                     "subsets": about.get("subsets", [])})  # fmt: skip
+    if as_json:
+        terminal.print_json(rows)
+        return
+    cells = [(row["name"], row["source"], row["licence"], row["title"]) for row in rows]
+    terminal.console().print(terminal.table(("name", "dataset", "licence", "title"), cells, whole=(0,)))
+
+
+@recipes.command("show", cls=Command)
+def show_recipe(name: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file.")]) -> None:
+    """Check a recipe and print its file."""
+    from .. import recipe
+
+    recipe.build([recipe.load(name)])
+    terminal.print_out(recipe.path_of(name).read_text(encoding="utf-8").rstrip("\n"))

@@ -1,0 +1,56 @@
+"""The summary of a conversion, as text or JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from . import terminal
+
+if TYPE_CHECKING:
+    from ..pipeline import Summary
+    from ..recipe import Run
+
+
+def print_summary(summary: Summary, run: Run) -> None:
+    """Print the summary: JSON on stdout unless the data went there, else on stderr."""
+    if run.json:
+        text = json.dumps(summary.to_json(), ensure_ascii=False)
+        terminal.print_err(text) if summary.out == "-" else terminal.print_out(text)
+    elif not run.quiet:
+        terminal.print_err(describe(summary))
+
+
+def describe(summary: Summary) -> str:
+    """Return one or more lines that account for every row."""
+    if summary.complete:
+        return f"`{summary.out}` is already complete: {terminal.counted(summary.rows, 'row')}"
+    where = "stdout" if summary.out == "-" else f"`{summary.out}`"
+    splits = ", ".join(f"{split} {rows:,}" for split, rows in summary.splits.items())
+    by_split = f" ({splits})" if len(summary.splits) > 1 else ""
+    lines = [f"wrote {terminal.counted(summary.rows, 'row')}{by_split} to {where}, {size(summary.bytes)}"]
+    if summary.out != "-" and summary.shards > 1:
+        lines[0] += f" in {summary.shards} shards"
+    for label, count in (("filtered out", summary.filtered), ("duplicates dropped", summary.duplicates)):
+        if count:
+            lines.append(f"{label}: {terminal.counted(count, 'row')}")
+    if summary.rejected:
+        reasons = ", ".join(f"{code} {count:,}" for code, count in summary.reasons.items())
+        rows = terminal.counted(summary.rows_in, "row")
+        lines.append(f"rejected: {summary.rejected:,} of {rows} ({reasons})")
+    for label, counts in (("changed", summary.changes), ("warnings", summary.findings)):
+        if counts:
+            lines.append(f"{label}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    if summary.left_out:
+        lines.append(f"left out by the template: {', '.join(summary.left_out)}")
+    return "\n".join(lines)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in the unit that fits it, as in `4.2 MB`."""
+    number = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return ""

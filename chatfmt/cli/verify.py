@@ -1,0 +1,33 @@
+"""`chatfmt verify`: compare an output folder with its manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import DataProblem
+from . import terminal
+from .options import AsJson
+
+
+def verify(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that chatfmt wrote.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare all checksums and counts of an output folder with its manifest; exit code 1 if any differ."""
+    from .. import manifest
+
+    path = Path(folder)
+    problems = manifest.verify(path)
+    if as_json:
+        found = [{"code": problem.code, "path": problem.path, "message": problem.message} for problem in problems]
+        terminal.print_json({"schema": 1, "problems": found})
+    if problems:
+        hint = "convert again with --overwrite" if path.is_dir() else "name a folder that chatfmt wrote"
+        raise DataProblem(f"{path}: " + "; ".join(map(str, problems)), hint=hint)
+    if not as_json:
+        shards = manifest.read_manifest(path).shards
+        rows = terminal.counted(sum(shard.rows for shard in shards), "row")
+        terminal.print_out(f"{path}: {rows} in {terminal.counted(len(shards), 'shard')}, all checksums match")
