@@ -1,6 +1,6 @@
 """chatfmt's command line in processes that begin with everything imported: what a test runs, in a third of the time.
 
-This process imports chatfmt once and is forked for each command, as `chatfmt.executors.nursery` is for each worker. A
+This process imports chatfmt once and is forked for each command, as `chatfmt.executors.fork_server` is for each worker. A
 command gets a directory, an environment and three files as its standard streams, runs `chatfmt.__main__.main` and
 leaves as it leaves a shell. A request is a line of JSON, `{"argv", "cwd", "env", "files"}`; the answer is a line with
 the exit code, negative for a signal.

@@ -1,7 +1,8 @@
-"""What executors run in their tests: functions at the top of a module, so that workers can import them."""
+"""Tasks for the executor tests: functions at the top of a module, so that workers can import them."""
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import pickle
 import signal
@@ -24,11 +25,17 @@ class Named:
     flag: Path
 
 
+def kill_self(name: str) -> None:
+    """Die of a signal, without the traceback that pytest's fault handler would print."""
+    faulthandler.disable()
+    os.kill(os.getpid(), getattr(signal, name))
+
+
 def square(number: int) -> int:
     return number * number
 
 
-def tell_places(number: int) -> int:
+def report_steps(number: int) -> int:
     for step in range(number):
         report_position(f"step {step}")
     return number
@@ -39,7 +46,7 @@ def slow_first(number: int) -> int:
     return number
 
 
-def who(number: int) -> int:
+def process_id(number: int) -> int:
     time.sleep(0.03)
     return os.getpid()
 
@@ -49,7 +56,7 @@ def has_imported(module: str) -> bool:
 
 
 def faults_of_more_arrays(megabytes: int) -> int:
-    """The pages that the system gives for an array of so many megabytes, after one as large and its end."""
+    """Return the page faults of an array of that size, allocated after an equal one was freed."""
     import resource
 
     before = 0
@@ -96,23 +103,23 @@ def no_memory(number: int) -> None:
 def die_once(task: Named) -> str:
     if not task.flag.exists():
         task.flag.write_text(str(os.getpid()))
-        os.kill(os.getpid(), signal.SIGKILL)
+        kill_self("SIGKILL")
     return task.name
 
 
-def noted(task: Named) -> None:
+def append_dot(task: Named) -> None:
     with task.flag.open("ab") as file:
         file.write(b".")
     time.sleep(0.02)
 
 
 def die(task: Named) -> None:
-    os.kill(os.getpid(), getattr(signal, task.flag.name))
+    kill_self(task.flag.name)
 
 
 @dataclass(frozen=True)
 class Steps:
-    """A task in steps of ten that dies at one number; looked at closely, in steps of one from where it died on."""
+    """A task in steps of ten that dies at one number; row by row, in steps of one from the position of its death."""
 
     name: str
     deadly: int
@@ -120,29 +127,29 @@ class Steps:
     start: int = 0
     width: int = 10
 
-    def row_by_row(self, place: range) -> Steps:
-        return replace(self, start=place.start, width=1)
+    def row_by_row(self, position: range) -> Steps:
+        return replace(self, start=position.start, width=1)
 
 
 def step(task: Steps) -> int:
     for first in range(task.start, 100, task.width):
         report_position(range(first, first + task.width))
         if task.deadly in range(first, first + task.width):
-            os.kill(os.getpid(), getattr(signal, task.signal))
+            kill_self(task.signal)
     return task.start
 
 
 @dataclass(frozen=True)
 class Items:
-    """Steps of ten that are yielded, and die at one number, or once only where there is a flag to leave behind."""
+    """Yield steps of ten and die at one number; only once if there is a flag file to create."""
 
     deadly: int
     signal: str
     flag: Path | None = None
     close: range = range(0)
 
-    def row_by_row(self, place: range) -> Items:
-        return replace(self, close=place)
+    def row_by_row(self, position: range) -> Items:
+        return replace(self, close=position)
 
 
 def items(task: Items) -> Iterator[int]:
@@ -153,16 +160,16 @@ def items(task: Items) -> Iterator[int]:
             if task.deadly in range(first, first + width) and not (task.flag and task.flag.exists()):
                 if task.flag:
                     task.flag.touch()
-                os.kill(os.getpid(), getattr(signal, task.signal))
+                kill_self(task.signal)
             yield first
 
 
-def parent(number: int) -> tuple[int, bool]:
+def parent_id(number: int) -> tuple[int, bool]:
     time.sleep(0.02)
     return os.getppid(), "chatfmt.manifest" in sys.modules
 
 
-def pids(number: int) -> Iterator[int]:
+def yield_process_id(number: int) -> Iterator[int]:
     yield os.getpid()
 
 

@@ -1,4 +1,4 @@
-"""The contract that every executor keeps, and what the processes do when one of them dies."""
+"""The contract of all executors, and the recovery of worker processes that die."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 def children(pid: int | None = None) -> set[int]:
-    """The processes below a process of this machine, zombies aside."""
+    """Return the pids of all descendants of a process, except zombies."""
     found, todo = set[int](), [pid or os.getpid()]
     while todo:
         parent = todo.pop()
@@ -56,7 +56,7 @@ def children(pid: int | None = None) -> set[int]:
 
 @contextlib.contextmanager
 def opened(*modules: str) -> Iterator[None]:
-    """A nursery, also where the test runner has a thread of its own: it waits for this one meanwhile."""
+    """Open a fork server even if the test runner has a thread, which only waits for this one meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("chatfmt.executors.fork_server.can_fork", lambda: True)
         with executors.opened("chatfmt.manifest", *modules):
@@ -134,18 +134,18 @@ class TestContract:
         with pytest.raises(KeyError, match="missing"):
             run(name, work.bug, [1, 2])
 
-    def test_places_are_given_with_their_task_before_its_result(self, name: str) -> None:
-        given: list[tuple[int, object, int]] = []
+    def test_positions_are_reported_with_their_task_before_its_result(self, name: str) -> None:
+        reported: list[tuple[int, object, int]] = []
 
-        def on_position(task: int, place: object) -> None:
-            given.append((task, place, threading.get_ident()))
+        def on_position(task: int, position: object) -> None:
+            reported.append((task, position, threading.get_ident()))
 
-        for number in executors.executor(name).run(work.tell_places, [2, 0, 3], 2, on_position):
+        for number in executors.executor(name).run(work.report_steps, [2, 0, 3], 2, on_position):
             steps = [] if name == "ray" else [f"step {step}" for step in range(number)]
-            assert [place for task, place, _ in given if task == number] == steps
-        assert {thread for _, _, thread in given} <= {threading.get_ident()}
+            assert [position for task, position, _ in reported if task == number] == steps
+        assert {thread for _, _, thread in reported} <= {threading.get_ident()}
         executors.report_position("nowhere")
-        assert len(given) == (0 if name == "ray" else 5)
+        assert len(reported) == (0 if name == "ray" else 5)
 
     def test_closing_early_ends_it(self, name: str) -> None:
         results = executors.executor(name).run(work.square, list(range(100)), 2)
@@ -201,7 +201,7 @@ def test_ray_is_an_extra() -> None:
 
 
 def test_workers_are_started_once_and_share_the_tasks() -> None:
-    found = run("processes", work.who, list(range(20)), 2)
+    found = run("processes", work.process_id, list(range(20)), 2)
     assert len(set(found)) == 2
     assert os.getpid() not in found
 
@@ -214,7 +214,7 @@ def test_a_bug_in_a_worker_shows_its_traceback() -> None:
     assert 'raise KeyError("missing")' in note
 
 
-def test_an_error_that_does_not_pickle_is_told() -> None:
+def test_an_error_that_does_not_pickle_is_described() -> None:
     with pytest.raises(RuntimeError, match="Unpicklable in a worker, which does not pickle"):
         run("processes", work.fail_unpicklable, [1])
 
@@ -234,7 +234,7 @@ def test_workers_have_one_thread_and_no_pandas() -> None:
     assert run("processes", work.environment, [1]) == [("1", False, False)]
 
 
-def test_what_workers_print_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_printed_by_workers_is_not_an_answer(capfd: pytest.CaptureFixture[str]) -> None:
     assert run("processes", work.chatter, [1, 2]) == [1, 2]
     out, err = capfd.readouterr()
     assert out == ""
@@ -247,7 +247,7 @@ def test_workers_do_not_read_our_stdin() -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 class TestDeath:
-    def test_a_killed_worker_is_named_and_its_task_done_again(
+    def test_a_killed_worker_is_named_and_its_task_run_again(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         tasks = [work.Named(f"data/{place}", tmp_path / ("flag" if place == 3 else ".")) for place in range(8)]
@@ -273,7 +273,7 @@ class TestDeath:
             ),
         ],
     )
-    def test_the_second_time_it_is_an_error(self, tmp_path: Path, name: str, error: type, message: str) -> None:
+    def test_a_second_death_is_an_error(self, tmp_path: Path, name: str, error: type, message: str) -> None:
         with pytest.raises(error, match=message) as caught:
             run("processes", work.die, [work.Named("data/x", tmp_path / name)])
         assert caught.value.code == "worker.lost"
@@ -286,12 +286,12 @@ class TestDeath:
             ("SIGSEGV", InputError, r"native code crashed twice on task 1 \(`b`\): worker \d+ was killed by SIGSEGV"),
         ],
     )  # fmt: skip
-    def test_then_the_task_is_looked_at_closely(self, name: str, error: type, message: str) -> None:
+    def test_the_task_is_searched_for_the_row_that_kills_workers(self, name: str, error: type, message: str) -> None:
         with pytest.raises(error, match=message + r", at range\(67, 68\)") as caught:
             run("processes", work.step, [work.Steps("a", -1, name), work.Steps("b", 67, name)])
         assert caught.value.code == "worker.lost"
 
-    def test_a_worker_that_leaves(self) -> None:
+    def test_a_worker_that_exits(self) -> None:
         with pytest.raises(OutputError, match=r"two workers died at task 0: worker \d+ ended with exit code 3"):
             run("processes", work.leave, [1])
 
@@ -304,7 +304,7 @@ class TestDeath:
 
     @needs_linux
     @pytest.mark.usefixtures("impatient")
-    def test_a_worker_that_is_stopped_before_it_has_its_task(self) -> None:
+    def test_a_worker_that_is_stopped_before_it_reads_its_task(self) -> None:
         before = children()
         worker = Worker()
         (pid,) = children() - before
@@ -315,25 +315,25 @@ class TestDeath:
 
 
 @needs_linux
-class TestNursery:
+class TestForkServer:
     def test_workers_are_forked_from_a_process_that_has_imported_the_module(self) -> None:
         before = children()
         with opened():
-            (nursery,) = children() - before
-            found = set(run("processes", work.parent, list(range(8))))
-            assert found == {(nursery, True)}
+            (server,) = children() - before
+            found = set(run("processes", work.parent_id, list(range(8))))
+            assert found == {(server, True)}
         assert children() == before
 
     @pytest.mark.usefixtures("impatient")
-    def test_one_that_is_stopped_is_done_without(self) -> None:
+    def test_a_stopped_fork_server_is_not_needed(self) -> None:
         before = children()
         with opened():
-            (nursery,) = children() - before
-            os.kill(nursery, signal.SIGSTOP)
-            assert set(run("processes", work.parent, [1, 2])) == {(os.getpid(), False)}
+            (server,) = children() - before
+            os.kill(server, signal.SIGSTOP)
+            assert set(run("processes", work.parent_id, [1, 2])) == {(os.getpid(), False)}
         assert children() == before
 
-    def test_generators_run_apart(self) -> None:
+    def test_generators_run_in_a_worker(self) -> None:
         with opened():
             got: list[int] = []
             with pytest.raises(DialectError, match="that was the last") as caught:
@@ -344,9 +344,9 @@ class TestNursery:
             assert [next(items), next(items)] == [0, 1]
             items.close()
 
-    def test_without_one_they_run_here(self) -> None:
+    def test_generators_run_here_without_a_fork_server(self) -> None:
         assert not executors.has_fork_server()
-        with contextlib.closing(executors.in_worker(work.pids, 1)) as items:
+        with contextlib.closing(executors.in_worker(work.yield_process_id, 1)) as items:
             assert next(items) == os.getpid()
 
     @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ class TestNursery:
             ("SIGSEGV", InputError, r"native code crashed twice: worker \d+ was killed by SIGSEGV, at range\(67, 68\)"),
         ],
     )  # fmt: skip
-    def test_a_generator_that_dies_twice_is_an_error_after_what_it_gave(
+    def test_a_generator_that_dies_twice_is_an_error_after_its_items(
         self, name: str, error: type, message: str
     ) -> None:
         got: list[int] = []
@@ -365,36 +365,36 @@ class TestNursery:
                 got.append(item)
         assert got == [0, 10, 20, 30, 40, 50, *range(60, 67)] and caught.value.code == "worker.lost"
 
-    def test_a_generator_that_dies_once_goes_on_where_it_was(
+    def test_a_generator_that_dies_once_continues_where_it_was(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         before = children()
         with opened():
             got = list(executors.in_worker(work.items, work.Items(67, "SIGKILL", tmp_path / "died")))
         assert got == [0, 10, 20, 30, 40, 50, *range(60, 70), 70, 80, 90]
-        (said,) = caplog.messages
-        assert re.fullmatch(r"worker \d+ was killed by SIGKILL .*, at range\(60, 70\); doing it again", said)
+        (message,) = caplog.messages
+        assert re.fullmatch(r"worker \d+ was killed by SIGKILL .*, at range\(60, 70\); doing it again", message)
         assert children() == before
 
-    def test_when_it_is_killed_workers_are_fresh_interpreters(self) -> None:
+    def test_after_it_is_killed_workers_are_fresh_interpreters(self) -> None:
         before = children()
         with opened():
-            (nursery,) = children() - before
-            os.kill(nursery, signal.SIGKILL)
+            (server,) = children() - before
+            os.kill(server, signal.SIGKILL)
             assert run("processes", work.square, [1, 2, 3]) == [1, 4, 9]
         assert children() == before
 
-    def test_its_death_is_that_of_its_workers(self) -> None:
+    def test_its_workers_die_with_it(self) -> None:
         before = children()
         with opened():
-            (nursery,) = children() - before
-            results = executors.processes(work.who, list(range(100)), 2)
+            (server,) = children() - before
+            results = executors.processes(work.process_id, list(range(30)), 2)
             next(results)
-            os.kill(nursery, signal.SIGKILL)
-            assert len(list(results)) == 99
+            os.kill(server, signal.SIGKILL)
+            assert len(list(results)) == 29
         assert children() == before
 
-    def test_workers_start_with_the_modules_that_were_named(self) -> None:
+    def test_workers_have_imported_the_named_modules(self) -> None:
         with opened("zipapp"):
             assert run("processes", work.has_imported, ["zipapp", "chatfmt.manifest", "antigravity"]) == [
                 True,
@@ -403,14 +403,14 @@ class TestNursery:
             ]
         assert not work.has_imported("zipapp")
 
-    @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are not asked to keep memory")
+    @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is part of glibc")
     @pytest.mark.parametrize("kind", ["forked", "fresh"])
     def test_workers_keep_the_memory_of_a_batch_for_the_next(self, kind: str) -> None:
         with opened() if kind == "forked" else contextlib.nullcontext():
             (faults,) = run("processes", work.faults_of_more_arrays, [12])
         assert faults < 300  # of 3,072 pages
 
-    def test_a_process_with_threads_forks_none(self) -> None:
+    def test_a_process_with_threads_does_not_fork(self) -> None:
         wait = threading.Event()
         thread = threading.Thread(target=wait.wait)
         thread.start()
@@ -423,7 +423,7 @@ class TestNursery:
 def wait_for(condition: Any, seconds: float = 20) -> Any:
     end = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < end, "it did not happen"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.02)
     return found
 
@@ -435,7 +435,7 @@ class TestNoOrphans:
         run("processes", work.square, [1, 2])
         with pytest.raises(DialectError):
             run("processes", work.fail, list(range(20)))
-        results = executors.processes(work.who, list(range(100)), 2)
+        results = executors.processes(work.process_id, list(range(100)), 2)
         next(results)
         assert len(children() - before) == 2
         results.close()
@@ -465,7 +465,7 @@ class TestNoOrphans:
 
 
 @needs_linux
-def test_where_no_worker_can_start_it_is_an_error_and_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_an_error_if_no_worker_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(server: object) -> Any:
         raise OSError(errno.EMFILE, "too many open files")
 
@@ -475,9 +475,7 @@ def test_where_no_worker_can_start_it_is_an_error_and_no_hang(monkeypatch: pytes
 
 
 @needs_linux
-def test_fewer_workers_than_asked_for_do_all_of_it(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_workers_that_start_do_all_tasks(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     from chatfmt.executors import worker_handle
 
     started, start = [], worker_handle.start

@@ -1,4 +1,4 @@
-"""Ray, where it is installed: a whole conversion gives the bytes that processes give, and each task runs once."""
+"""Ray, if it is installed: a conversion gives the bytes that processes give, and each task runs once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason=
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    """Nothing of Ray is left behind."""
+    """Shut the cluster down at the end."""
     yield
     import ray
 
@@ -54,7 +54,7 @@ def test_a_conversion_gives_the_bytes_that_processes_give(tmp_path: Path) -> Non
 
 def test_each_task_runs_once(tmp_path: Path) -> None:
     tasks = [work.Named(f"task {n}", tmp_path / str(n)) for n in range(12)]
-    list(executors.executor("ray").run(work.noted, tasks, 2))
+    list(executors.executor("ray").run(work.append_dot, tasks, 2))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {str(n): b"." for n in range(12)}
 
 
@@ -62,13 +62,13 @@ def test_an_error_of_a_row_is_the_same(tmp_path: Path) -> None:
     data = tmp_path / "in.jsonl"
     data.write_text('{"messages":[{"role":"user","content":"hi"}]}\n{"messages":[{"role":"robot","content":"?"}]}\n')
     recipe = chatfmt.Recipe(source=str(data), template="chatml", rows_per_shard=1)
-    said = []
+    errors = []
     for executor in ("ray", "processes"):
         with pytest.raises(chatfmt.ChatfmtError) as caught:
             chatfmt.convert(recipe, tmp_path / executor, executor=executor, workers=2)
-        said.append((str(caught.value), caught.value.hint, caught.value.exit_code))
-    assert said[0] == said[1]
-    assert said[0] == (f'{data} row 1: unknown role `robot` (message 0)', "map it with --role robot=assistant", 4)
+        errors.append((str(caught.value), caught.value.hint, caught.value.exit_code))
+    assert errors[0] == errors[1]
+    assert errors[0] == (f"{data} row 1: unknown role `robot` (message 0)", "map it with --role robot=assistant", 4)
 
 
 def test_a_task_that_kills_its_worker_is_named(tmp_path: Path) -> None:
