@@ -1,4 +1,4 @@
-"""Conversations measured in tokens: those that are too long stop the run, are left out, or become several rows."""
+"""Enforce `--max-tokens`: conversations that are too long raise an error, are dropped, or become several rows."""
 
 from __future__ import annotations
 
@@ -17,47 +17,51 @@ from .row_counts import RowCounts
 Turns = Sequence[Mapping[str, Any]]
 
 
-def within(batch: RenderableBatch, tokenizer: Tokenizer, limit: int, policy: str, counts: RowCounts) -> pa.RecordBatch:
-    """The batch without conversations of more than `limit` tokens, as `policy` (`--over-length`) asks.
+def apply_max_tokens(
+    batch: RenderableBatch, tokenizer: Tokenizer, limit: int, policy: str, counts: RowCounts
+) -> pa.RecordBatch:
+    """Return the batch without conversations of more than `limit` tokens; `policy` is `--over-length`.
 
-    Raises CheckError for the first of them if the policy is `error`, and for an exchange that is too long by itself.
+    Raises CheckError for the first of them if the policy is `error`, and for a single exchange that is too long.
     """
     errors = tokens.over_length(tokenizer.count(batch.render(whole_conversations(batch)).text), limit)
     if not errors:
         return batch.record_batch
     if policy == "error":
         raise errors[0]
-    places = [error.at.row for error in errors if error.at.row is not None]
-    counts.changes[f"over_length.{policy}"] += len(places)
+    rows = [error.at.row for error in errors if error.at.row is not None]
+    counts.changes[f"over_length.{policy}"] += len(rows)
     if policy == "drop":
         kept = np.ones(len(batch.record_batch), bool)
-        kept[places] = False
-        counts.filtered += len(places)
+        kept[rows] = False
+        counts.filtered += len(rows)
         return batch.record_batch.filter(pa.array(kept))
-    return _split(batch, tokenizer, limit, dict(zip(places, errors, strict=True)))
+    return _split(batch, tokenizer, limit, dict(zip(rows, errors, strict=True)))
 
 
 def _split(batch: RenderableBatch, tokenizer: Tokenizer, limit: int, errors: Mapping[int, Exception]) -> pa.RecordBatch:
-    """The batch with each long conversation as several rows, all other columns repeated."""
+    """Split each long conversation into several rows; all other columns are repeated."""
     conversations = decode_conversations(batch.required("messages"))
-    pieces: list[Turns | None] = []
+    split: list[Turns | None] = []
     origin: list[int] = []
     for row, turns in enumerate(conversations):
-        parts = [turns] if row not in errors else tokens.split_turns(turns or (), fits(batch, row, tokenizer, limit))
+        parts = (
+            [turns] if row not in errors else tokens.split_turns(turns or (), fits_limit(batch, row, tokenizer, limit))
+        )
         if parts is None:
             raise errors[row]
-        pieces += parts
+        split += parts
         origin += [row] * len(parts)
-    made = batch.record_batch.take(pa.array(origin))
-    return made.set_column(made.schema.get_field_index("messages"), "messages", encode_conversations(pieces))
+    repeated = batch.record_batch.take(pa.array(origin))
+    return repeated.set_column(repeated.schema.get_field_index("messages"), "messages", encode_conversations(split))
 
 
-def fits(batch: RenderableBatch, row: int, tokenizer: Tokenizer, limit: int) -> Callable[[Turns], bool]:
-    """Whether some turns, rendered with the tools and variables of that row, are at most `limit` tokens."""
-    alone = batch.take(pa.array([row]))
+def fits_limit(batch: RenderableBatch, row: int, tokenizer: Tokenizer, limit: int) -> Callable[[Turns], bool]:
+    """Return a predicate: do turns, rendered with the tools and variables of the row, fit into `limit` tokens?"""
+    single = batch.take(pa.array([row]))
 
-    def measure(turns: Turns) -> bool:
-        text = alone.render(encode_conversations([turns])).text
+    def fits(turns: Turns) -> bool:
+        text = single.render(encode_conversations([turns])).text
         return int(tokenizer.count(text)[0].as_py()) <= limit
 
-    return measure
+    return fits

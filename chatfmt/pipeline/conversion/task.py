@@ -8,14 +8,13 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from ... import executors, sources, writers
-from ...errors import Location, RowError
-from ...json_columns import decode_objects, encode_objects
+from ...errors import RowError
 from ...manifest import Reject, Shard
-from ...schema import ROW
 from ...sources import InputSplit
 from .job import Job, RowRange, Task
 from .output_schema import Types, merge_types, types_of
 from .row_counts import RowCounts
+from .source_rows import merge_batches, row_number, row_order, split_rows
 from .stages import Conversion, OnReject
 
 
@@ -126,37 +125,6 @@ def with_position(
             yield part
 
 
-def split_rows(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Yield each row of a batch as a batch."""
-    return (batch.slice(row, 1) for row in range(len(batch)))
-
-
-def row_number(batch: pa.RecordBatch, index: int) -> int:
-    """Return the number, in its file, of a row of a source batch."""
-    return int(batch.column(ROW)[index].as_py())
-
-
-def merge_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield all rows of a file as one batch, for dialects whose conversations span several rows."""
-    found = list(batches)
-    if not found:
-        return
-    if all(batch.schema == found[0].schema for batch in found):
-        yield pa.Table.from_batches(found).combine_chunks().to_batches()[0]
-    else:
-        yield reencode_batches(found)
-
-
-def reencode_batches(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """Join batches of JSON objects whose columns differ by encoding the objects again."""
-    rows = [
-        row for batch in batches for row in decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
-    ]
-    numbers = pa.array([row.pop(ROW) for row in rows], pa.int64())
-    fields = {ROW: numbers, **encode_objects(rows)}
-    return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
-
-
 class RejectBuffer:
     """Pass rejects on in the order of the source: a whole batch is read before its first row is converted."""
 
@@ -178,11 +146,6 @@ class RejectBuffer:
             assert self._on_reject is not None
             self._on_reject(error, raw)
         self._waiting.clear()
-
-
-def row_order(at: Location) -> int:
-    """Return a sort key for locations in one file: those without a row first."""
-    return -1 if at.row is None else at.row
 
 
 def to_reject(error: RowError, raw: bytes | None) -> Reject:

@@ -12,8 +12,9 @@ from ... import checks
 from ...errors import Location, RowError, TemplateError
 from ...recipe import Recipe, Run
 from ..conversion.row_counts import RowCounts
+from ..conversion.source_rows import row_order
 from ..conversion.stages import Conversion
-from ..conversion.task import output_batches, row_order
+from ..conversion.task import output_batches
 from ..planning.jobs import load_template
 from ..planning.scratch import Scratch
 from ..planning.source_plan import SourcePlan, check_views, plan_source

@@ -22,8 +22,9 @@ from ...render.masks.masker import WHOLE_TURNS
 from ...render.safety.control_tokens import find_control_tokens
 from ...views import VIEWS
 from ..conversion.row_counts import RowCounts
-from ..conversion.stages import Conversion, place_of, record_of
-from ..conversion.task import merge_batches, row_number, split_rows, with_position
+from ..conversion.source_rows import find_row, merge_batches, row_number, split_rows, to_record
+from ..conversion.stages import Conversion
+from ..conversion.task import with_position
 from ..planning.jobs import load_template
 from ..planning.scratch import Scratch
 from ..planning.source_plan import SourcePlan, plan_source
@@ -94,9 +95,9 @@ def preview_row(conversion: Conversion, row: pa.RecordBatch, file: str) -> Previ
     try:
         outputs = list(conversion.convert(row, file, RowCounts()))
     except ChatfmtError as error:
-        return PreviewRow(number, for_people(record_of(row)), (), problem=one_line(error))
+        return PreviewRow(number, for_people(to_record(row)), (), problem=one_line(error))
     return to_preview_row(
-        conversion, number, record_of(row), [out for batch in outputs for out in to_output_rows(batch)]
+        conversion, number, to_record(row), [out for batch in outputs for out in to_output_rows(batch)]
     )
 
 
@@ -106,13 +107,13 @@ def preview_file(conversion: Conversion, batch: pa.RecordBatch, file: str) -> It
         numbers = conversion.conversations(batch, file).column("row")
         outputs = [out for each in conversion.convert(batch, file, RowCounts()) for out in to_output_rows(each)]
     except ChatfmtError as error:
-        row = batch.slice(0 if error.at.row is None else max(place_of(error.at.row, batch), 0), 1)
-        yield PreviewRow(row_number(row, 0), for_people(record_of(row)), (), problem=one_line(error), rows=len(batch))
+        row = batch.slice(0 if error.at.row is None else max(find_row(error.at.row, batch), 0), 1)
+        yield PreviewRow(row_number(row, 0), for_people(to_record(row)), (), problem=one_line(error), rows=len(batch))
         return
     for index, output in enumerate(outputs):
         number = int(numbers[index * len(numbers) // len(outputs)].as_py())
-        row = batch.slice(place_of(number, batch), 1)
-        yield replace(to_preview_row(conversion, number, record_of(row), [output]), rows=len(batch))
+        row = batch.slice(find_row(number, batch), 1)
+        yield replace(to_preview_row(conversion, number, to_record(row), [output]), rows=len(batch))
 
 
 def to_preview_row(

@@ -1,0 +1,58 @@
+"""The renderer of a job: the engine, with masks and the content-loss guard around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from ... import render
+from ...errors import ChatfmtError
+from ...render.masks.masker import WHOLE_TURNS, Masker
+from ...render.masks.prompt_boundary import split_texts
+from ...render.masks.renderer import MaskedRenderer
+from ...render.safety.content_loss import Loss, LossGuard
+from ...render.single import TemplateRenderer
+from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
+from .job import Job
+
+
+def to_renderer(engine: render.Renderer, job: Job, single: TemplateRenderer) -> Renderer:
+    """Return the engine with the masks and the content-loss guard that the job asks for."""
+    inner = engine if job.mask is None else MaskedRenderer(engine, single, job.mask)
+    if "all" in job.allow_loss or job.options.continue_final:
+        return inner
+    return GuardedRenderer(inner, LossGuard(single, job.allow_loss))
+
+
+class GuardedRenderer(Struct, frozen=True):
+    """Render as `inner` does; raise TemplateError if a text of a conversation is not in the output."""
+
+    inner: Renderer
+    guard: LossGuard
+
+    def __call__(
+        self, chats: ConversationBatch, request: RenderRequest = TEXT_ONLY, failures: Failures = None
+    ) -> Rendered:
+        try:
+            rendered = self.inner(chats, request, failures)
+        except ChatfmtError:  # content loss ends the run, whatever else is wrong with a row
+            self._raise_loss(self.guard.check(chats))
+            raise
+        self._raise_loss(self.guard.check(chats, rendered.whole))
+        return rendered
+
+    def _raise_loss(self, loss: Loss | None) -> None:
+        if loss is not None:
+            single = self.guard.renderer
+            raise loss.error(single.template.name, fitted=single.options.fitted)
+
+
+class MarkedAnswerFinder:
+    """Find where an answer begins in rendered text by marking its turns; see `views.batch.AnswerFinder`."""
+
+    def __init__(self, single: TemplateRenderer) -> None:
+        self._masker = Masker(single, WHOLE_TURNS)
+
+    def __call__(self, chats: ConversationBatch, first: Sequence[int]) -> list[int]:
+        return [split.boundary if split is not None else 0 for split in split_texts(self._masker, chats, first)]

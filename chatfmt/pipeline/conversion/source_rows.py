@@ -1,0 +1,68 @@
+"""Rows of source batches: find, split and join them, and read them as records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...errors import Location
+from ...json_columns import decode_objects, dumps, encode_objects, to_plain
+from ...schema import ROW
+
+
+def row_number(batch: pa.RecordBatch, index: int) -> int:
+    """Return the number, in its file, of the row at an index of a source batch."""
+    return int(batch.column(ROW)[index].as_py())
+
+
+def find_row(number: int, batch: pa.RecordBatch) -> int:
+    """Return the index of the row with that number in a source batch, -1 if it is not there."""
+    return int(pc.index(batch.column(ROW), pa.scalar(number, pa.int64())).as_py())
+
+
+def row_order(at: Location) -> int:
+    """Return a sort key for locations in one file: those without a row first."""
+    return -1 if at.row is None else at.row
+
+
+def split_rows(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Yield each row of a batch as a batch."""
+    return (batch.slice(row, 1) for row in range(len(batch)))
+
+
+def merge_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield all rows of a file as one batch, for dialects whose conversations span several rows."""
+    found = list(batches)
+    if not found:
+        return
+    if all(batch.schema == found[0].schema for batch in found):
+        yield pa.Table.from_batches(found).combine_chunks().to_batches()[0]
+    else:
+        yield reencode_batches(found)
+
+
+def reencode_batches(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Join batches of JSON objects whose columns differ by encoding the objects again."""
+    rows = [
+        row for batch in batches for row in decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
+    ]
+    numbers = pa.array([row.pop(ROW) for row in rows], pa.int64())
+    fields = {ROW: numbers, **encode_objects(rows)}
+    return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
+
+
+def to_record(row: pa.RecordBatch) -> dict[str, Any]:
+    """Return the record in a source batch of one row, as Python values."""
+    fields = {name: row.column(name) for name in row.schema.names if name != ROW}
+    return decode_objects(fields)[0] if fields else {}
+
+
+def to_json(row: pa.RecordBatch) -> bytes | None:
+    """Return the record in a source batch of one row as JSON; None if JSON cannot hold it (bytes, NaN)."""
+    try:
+        return dumps(to_plain(to_record(row))).encode()
+    except (TypeError, ValueError):
+        return None
