@@ -4,69 +4,30 @@
 from __future__ import annotations
 
 import os
-import re
-import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from msgspec.structs import replace
 
-from chatfmt import json_columns, render
+from chatfmt import json_columns
 from chatfmt.errors import RenderError, TemplateError, UnknownName
 from chatfmt.render import ChatTemplate, JinjaRenderer, RenderOptions
 from chatfmt.render.sandbox import process as process_module
 from chatfmt.render.sandbox import renderer as renderer_module
-from chatfmt.render.sandbox.limits import OverLimit, SandboxLimits, compile_limited
+from chatfmt.render.sandbox.limits import SandboxLimits
 from chatfmt.render.sandbox.renderer import SandboxRenderer
-from chatfmt.render.sandbox.seccomp import ALLOWED, LEVELS, build_filter
-from chatfmt.render.single import Chat, TemplateRenderer
+from chatfmt.render.sandbox.seccomp import ALLOWED, LEVELS
 from chatfmt.render.trace.program import Program, Untraceable
 from chatfmt.render.trace.renderer import TracedRenderer
 from chatfmt.render.trace.tracer import Inputs, trace
-from chatfmt.rendering import ConversationBatch, RenderRequest
+from chatfmt.rendering import ConversationBatch
 from tests.conftest import TRL_TEMPLATES, needs_trl
+from tests.render.sandbox.samples import CHAT, CHATML, CHEAP, COLUMNS, COSTLY, ONE, PROCESS, outcomes, template
 
-ADDRESS = re.compile("0x[0-9a-f]+")
 LINUX = sys.platform == "linux" and os.uname().machine in ALLOWED
-CHAT = [
-    [{"role": "system", "content": "Be terse."}, {"role": "user", "content": "Hé\u2028 <|im_end|>"}],
-    [{"role": "user", "content": "2^70?"}, {"role": "assistant", "content": "", "tool_calls": [
-        {"type": "function", "function": {"name": "pow", "arguments": {"x": 2**70, "y": 1.5, "z": None}}}]},
-     {"role": "tool", "content": "1180591620717411303424"}],
-    None,
-    [],
-    [{"role": "assistant", "content": "x", "reasoning_content": "because"}],
-]  # fmt: skip
-TOOLS = [None, [{"type": "function", "function": {"name": "pow", "parameters": {}}}], None, None, [{"name": "b"}]]
-COLUMNS = ConversationBatch(
-    json_columns.encode_conversations(CHAT), json_columns.json_array(TOOLS, [tools is not None for tools in TOOLS])
-)
-
-
-def template(text: str, **named: str) -> ChatTemplate:
-    return ChatTemplate("untrusted", text, {"bos_token": "<s>", "eos_token": "</s>"}, named)
-
-
-def outcomes(renderer: Any, chats: ConversationBatch, **request: Any) -> tuple[Any, Any, list[Any]]:
-    """Texts, spans and errors, down to the cause."""
-    failures: list[RenderError] = []
-    rendered = renderer(chats, RenderRequest(**request), failures)
-    errors = [
-        (
-            ADDRESS.sub("0x", e.message),
-            e.hint,
-            e.code,
-            e.at,
-            type(e.__cause__).__name__,
-            ADDRESS.sub("0x", str(e.__cause__)),
-        )
-        for e in failures
-    ]
-    return rendered.text.to_pylist(), rendered.spans and rendered.spans.to_pylist(), errors
 
 
 def both(template: ChatTemplate, options: RenderOptions, chats: ConversationBatch, **request: Any) -> tuple[Any, ...]:
@@ -77,11 +38,6 @@ def both(template: ChatTemplate, options: RenderOptions, chats: ConversationBatc
         sandboxed.close()
 
 
-CHATML = (
-    "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n"
-    "{% generation %}{{ m.content }}{% endgeneration %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 TEMPLATES = {
     "chatml": CHATML,
     "tools": "{{ tools | tojson }}{% for m in messages %}{{ m | tojson(indent=2) }}{{ m.tool_calls }}{% endfor %}",
@@ -192,44 +148,6 @@ def test_a_template_that_does_not_compile() -> None:
     assert caught.value.message.startswith("the template `untrusted` does not compile, line 2: Expected an expression")
 
 
-COSTLY = {
-    "text": "{{ 'a' * 10**10 }}", "doubled": "{% set ns = namespace(t='ab') %}{% for i in range(60) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}",
-    "added": "{% set ns = namespace(t='ab') %}{% for i in range(60) %}{% set ns.t = ns.t + ns.t %}{% endfor %}",
-    "list": "{{ ([0] * 10**8) | length }}", "tuple": "{{ ((0, 1) * 10**9) | length }}", "power": "{{ 10 ** (10 ** 7) }}",
-    "square": "{% set ns = namespace(n=3) %}{% for i in range(60) %}{% set ns.n = ns.n * ns.n %}{% endfor %}",
-    "loops": "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}",
-    "if": "{% for i in range(9999) %}{% for j in range(9999) %}{% if i %}{% endif %}{% endfor %}{% endfor %}",
-    "macro": "{% macro f(n) %}{% if n > 0 %}{{ f(n - 1) }}{{ f(n - 2) }}{% endif %}{% endmacro %}{{ f(60) }}",
-    "range": "{{ range(10**9) | list }}", "steps": "{{ range(0, 10**9, 2) | sum }}", "center": "{{ 'a'.center(10**10) }}",
-    "ljust": "{{ 'a'.ljust(10**10) }}", "zfill": "{{ '1'.zfill(width=10**10) if false else '1'.zfill(10**10) }}",
-    "filter center": "{{ 'a' | center(10**10) }}", "filter indent": "{{ 'a\n' | indent(10**10, true) }}",
-    "percent": "{{ '%10000000000s' % 'a' }}", "star": "{{ '%*s' % (10**10, 'a') }}", "format": "{{ '{:10000000000}'.format(1) }}",
-    "nested format": "{{ '{:{}}'.format(1, 10**10) }}", "filter format": "{{ '%10000000000s' | format('a') }}",
-    "format_map": "{{ '{a:10000000000}'.format_map({'a': 1}) }}", "precision": "{{ '%.10000000000f' % 1.0 }}",
-    "replace": "{{ ('a' * 10**6).replace('a', 'b' * 10**6) }}", "filter replace": "{{ ('a' * 10**6) | replace('a', 'b' * 10**6) }}",
-    "join": "{{ ('a' * 10**6).join(['b'] * 10**5) }}", "expandtabs": "{{ ('\t' * 10**4).expandtabs(10**9) }}",
-    "translate": "{{ ('a' * 10**6).translate({97: 'b' * 10**6}) }}", "to_bytes": "{{ (1).to_bytes(10**10, 'big') }}",
-    "batch": "{{ [1] | batch(10**9, 0) | list }}", "slice": "{{ [1] | slice(10**9) | list }}",
-    "tojson": "{{ [[1]] | tojson(indent=10**10) }}", "output": "{% for i in range(9999) %}{{ 'a' * 9999 }}{% endfor %}",
-    "set block": "{% set x %}{% for i in range(9999) %}{{ 'a' * 9999 }}{% endfor %}{% endset %}",
-    "filter join": "{{ (['a' * 10**5] * 10**6) | join }}", "lipsum": "{{ lipsum(n=10**9) }}", "random": "{{ [1, 2] | random }}",
-    "words": "{{ ('a ' * 10**6) | wordwrap(1, wrapstring='b' * 10**6) }}", "lists": "{{ ([[0] * 999] * 10**6) | sum(start=[]) | length }}",
-    "sort in loops": "{% set l = range(9999) | list %}{% for i in range(9999) %}{% for j in range(99) %}{% set x = l | sort %}{% endfor %}{% endfor %}",
-}  # fmt: skip
-CHEAP = SandboxLimits(seconds=2, steps=100_000)
-ONE = ConversationBatch(json_columns.encode_conversations(CHAT[:1]))
-PROCESS = ("lists", "sort in loops", "filter join", "macro", "text")
-"""Templates that the counters alone do not stop (and two that they do): for the limits of the process."""
-
-
-@pytest.mark.parametrize("name", [name for name in COSTLY if name not in PROCESS])
-def test_costly_templates_are_refused_by_counting(name: str) -> None:
-    begun = time.process_time()
-    with pytest.raises(OverLimit, match="the template "):
-        compile_limited(COSTLY[name], CHEAP).render(messages=CHAT[0])
-    assert time.process_time() - begun < 3
-
-
 @pytest.mark.parametrize("name", PROCESS)
 def test_a_costly_template_is_an_error_of_its_row(name: str) -> None:
     renderer = SandboxRenderer(template(COSTLY[name]), RenderOptions(), limits=CHEAP)
@@ -307,136 +225,6 @@ def test_required_isolation_is_enforced(monkeypatch: pytest.MonkeyPatch) -> None
     renderer.close()
 
 
-LANDLOCK = """
-import importlib.util, os, socket, sys
-spec = importlib.util.spec_from_file_location("seccomp", "chatfmt/render/sandbox/seccomp.py")
-seccomp = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(seccomp)
-new_path = sys.argv[1]
-listening = socket.create_server(("127.0.0.1", 0))
-if not seccomp._enforce_landlock():
-    sys.exit("no Landlock")
-attempts = [
-    lambda: open("/etc/passwd"), lambda: open(new_path, "w"), lambda: os.listdir("/"), lambda: os.mkdir(new_path),
-    lambda: socket.create_connection(listening.getsockname()), lambda: os.kill(os.getppid(), 0),
-]
-for attempt in attempts:
-    try:
-        attempt()
-        print("done")
-    except OSError as error:
-        print(type(error).__name__)
-"""
-
-
-@pytest.mark.skipif(not LINUX, reason="Landlock is Linux")
-def test_landlock_alone_forbids_files(tmp_path: Path) -> None:
-    root = str(Path(__file__).parents[3])
-    command = [sys.executable, "-c", LANDLOCK, str(tmp_path / "new")]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=60)
-    if "no Landlock" in run.stderr:
-        pytest.skip("this kernel has no Landlock")
-    found = run.stdout.split()
-    assert len(found) == 6
-    assert list(tmp_path.iterdir()) == []
-    assert found[:4] == ["PermissionError"] * 4  # the network since version 4, signals since version 6
-
-
-PROBE = """
-import importlib.util, json, os, resource, socket, sys, ctypes, subprocess, threading, mmap
-spec = importlib.util.spec_from_file_location("seccomp", "chatfmt/render/sandbox/seccomp.py")
-seccomp = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(seccomp)
-attempts = {
-    "open to read": lambda: open("/etc/passwd"), "open to write": lambda: open("/tmp/x", "w"),
-    "listdir": lambda: os.listdir("/"), "stat": lambda: os.stat("/"), "unlink": lambda: os.unlink("/tmp/x"),
-    "mkdir": lambda: os.mkdir("/tmp/xy"), "socket": lambda: socket.socket(), "socketpair": lambda: socket.socketpair(),
-    "fork": os.fork, "exec": lambda: os.execv("/bin/true", ["true"]), "kill": lambda: os.kill(os.getppid(), 0),
-    "kill self": lambda: os.kill(os.getpid(), 9), "spawn": lambda: subprocess.run(["/bin/true"]),
-    "thread": lambda: threading.Thread(target=print).start(), "pipe": os.pipe, "dup": lambda: os.dup(0),
-    "chdir": lambda: os.chdir("/"), "rlimit": lambda: resource.setrlimit(0, (1, 1)),
-    "code": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC), "uid": lambda: os.setuid(1),
-    "ptrace": lambda: 1 / (ctypes.CDLL(None, use_errno=True).ptrace(0, 0, 0, 0) + 1),
-    "memory": lambda: bytearray(1 << 30), "ioctl": lambda: os.get_terminal_size(0),
-}
-assert seccomp.lock_process(512 << 20).startswith("seccomp")
-found = {}
-for name, attempt in attempts.items():
-    try:
-        attempt()
-        found[name] = "done"
-    except BaseException as error:
-        found[name] = type(error).__name__
-print(json.dumps(found))
-sys.stdout.flush()
-os._exit(0)
-"""
-
-
-@pytest.mark.skipif(not LINUX, reason="seccomp is Linux")
-def test_a_locked_process_has_no_access_to_anything() -> None:
-    import json
-
-    root = str(Path(__file__).parents[3])
-    run = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, cwd=root, timeout=60)
-    found = json.loads(run.stdout)
-    assert len(found) == 23
-    kinds = {name: kind for name, kind in found.items() if kind != "PermissionError"}
-    assert kinds == {
-        "rlimit": "ValueError",
-        "thread": "RuntimeError",
-        "ptrace": "ZeroDivisionError",
-        "memory": "MemoryError",
-    }
-
-
-def test_the_filter_allows_the_listed_calls_and_nothing_else() -> None:
-    """Runs the BPF program in Python, over every call number and both kinds of memory."""
-    import struct
-
-    def verdict(program: bytes, arch: int, number: int, prot: int) -> int:
-        data = struct.pack("<iIQ6Q", number, arch, 0, 0, 0, prot, 0, 0, 0)
-        code = [struct.unpack_from("HBBI", program, place) for place in range(0, len(program), 8)]
-        place, register = 0, 0
-        while True:
-            kind, yes, no, value = code[place]
-            place += 1
-            if kind == 0x06:
-                return int(value)
-            if kind == 0x20:
-                (register,) = struct.unpack_from("<I", data, value)
-            else:
-                place += yes if (register == value if kind == 0x15 else register & value) else no
-
-    for machine, arch in (("x86_64", 0xC000003E), ("aarch64", 0xC00000B7)):
-        program, calls = build_filter(machine), ALLOWED[machine]
-        for number in [*range(600), 0x40000000]:
-            wanted = 0x7FFF0000 if number in calls.values() else 0x00050001
-            assert verdict(program, arch, number, 3) == wanted
-        for name in ("mmap", "mprotect"):
-            assert verdict(program, arch, calls[name], 5) == 0x00050001
-        assert verdict(program, arch, calls["read"], 4) == 0x7FFF0000
-        assert verdict(program, 0x40000003, calls["read"], 0) == 0x80000000
-
-
-def test_the_process_ends_with_its_owner() -> None:
-    renderer = SandboxRenderer(template("x"), RenderOptions())
-    pid = renderer._process._process.pid
-    assert Path(f"/proc/{pid}").exists() or sys.platform != "linux"
-    renderer.close()
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-
-
-def test_a_template_cannot_read_the_environment_of_the_parent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_TOKEN", "secret")
-    renderer = SandboxRenderer(template("x"), RenderOptions())
-    pid = renderer._process._process.pid
-    if sys.platform == "linux":
-        assert b"secret" not in Path(f"/proc/{pid}/environ").read_bytes()
-    renderer.close()
-
-
 class TestTrace:
     def test_programs_are_those_of_the_tracer(self) -> None:
         renderer = SandboxRenderer(template(CHATML), RenderOptions())
@@ -482,68 +270,3 @@ class TestTrace:
         assert isinstance(
             renderer_module._checked(replace(good, guards=((("nonsense", ("leaf", ())), True),))), Untraceable
         )
-
-
-@pytest.mark.parametrize(
-    ("options", "shares"), [({}, True), ({"bos": "strip"}, False), ({"variables": {"v": "w"}}, True)]
-)
-def test_sessions_share_the_process_of_the_engine(options: dict[str, Any], shares: bool) -> None:
-    text = "{{ bos_token }}{{ v }}{% for m in messages %}{{ m.content }}|{% endfor %}"
-    source, given = ChatTemplate("x", text, {"bos_token": "<s>"}, origin="file"), RenderOptions(**options)
-    engine = render.compile(source, given, "auto")
-    sessions = render.sessions_of(source, "auto", engine)
-    assert isinstance(engine, TracedRenderer) and sessions is not None
-    chat = Chat([{"role": "user", "content": "a"}], variables={"v": "u"} if "variables" in options else {})
-    assert TemplateRenderer(source, given, sessions).text(chat) == TemplateRenderer(source, given).text(chat)
-    assert (sessions._renderer(text, given.date) is engine.fallback) is shares
-    assert sessions._renderer("other", given.date) is not engine.fallback
-    sessions.close()
-    assert (
-        engine.fallback(ConversationBatch(json_columns.encode_conversations([chat.messages])))
-        .text.to_pylist()[0]
-        .endswith("a|")
-    )
-
-
-def test_a_template_that_does_not_compile_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    setups, start = [], renderer_module.SandboxProcess
-    monkeypatch.setattr(renderer_module, "SandboxProcess", lambda *setup: setups.append(setup) or start(*setup))
-    broken = template("{% break %}")
-    renderer = TemplateRenderer(broken, RenderOptions(), render.sessions_of(broken, "auto"))
-    for _ in range(3):
-        with pytest.raises(TemplateError, match="does not compile"):
-            renderer.text(Chat([{"role": "user", "content": "hi"}]))
-    assert len(setups) == 1
-
-
-def test_a_prestarted_process_serves_the_first_renderer_or_ends_with_the_block(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    started: list[subprocess.Popen[bytes]] = []
-
-    class RecordedPopen(subprocess.Popen):  # type: ignore[type-arg]
-        def __init__(self, *arguments: Any, **more: Any) -> None:
-            super().__init__(*arguments, **more)
-            started.append(self)
-
-    monkeypatch.setattr(process_module.subprocess, "Popen", RecordedPopen)
-    untrusted = template("{% for m in messages %}{{ m.content }}{% endfor %}")
-    with render.prestarted_sandbox(untrusted, "auto"):
-        assert len(started) == 1
-        renderer = SandboxRenderer(untrusted, RenderOptions())
-        assert len(started) == 1 and started[0].poll() is None
-        assert renderer(COLUMNS.slice(0, 1)).text.to_pylist() == ["Be terse.Hé\u2028 <|im_end|>"]
-        second = SandboxRenderer(untrusted, RenderOptions())
-        assert len(started) == 2
-    assert started[0].poll() is None, "a process in use does not end with the block"
-    renderer.close()
-    second.close()
-    with pytest.raises(ZeroDivisionError), render.prestarted_sandbox(untrusted, "auto"):
-        assert len(started) == 3 and started[2].poll() is None
-        raise ZeroDivisionError
-    assert started[2].returncode is not None
-    SandboxRenderer(untrusted, RenderOptions()).close()
-    assert len(started) == 4, "an ended process is not used"
-    for trusted, isolation in ((untrusted, "off"), (ChatTemplate.load("chatml"), "auto")):
-        with render.prestarted_sandbox(trusted, isolation):
-            assert len(started) == 4

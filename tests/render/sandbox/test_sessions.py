@@ -1,0 +1,48 @@
+"""Single conversations in sandbox processes: which process serves them, and what is tried again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chatfmt import json_columns, render
+from chatfmt.errors import TemplateError
+from chatfmt.render import ChatTemplate, RenderOptions
+from chatfmt.render.sandbox import renderer as renderer_module
+from chatfmt.render.single import Chat, TemplateRenderer
+from chatfmt.render.trace.renderer import TracedRenderer
+from chatfmt.rendering import ConversationBatch
+from tests.render.sandbox.samples import template
+
+
+@pytest.mark.parametrize(
+    ("options", "shares"), [({}, True), ({"bos": "strip"}, False), ({"variables": {"v": "w"}}, True)]
+)
+def test_sessions_share_the_process_of_the_engine(options: dict[str, Any], shares: bool) -> None:
+    text = "{{ bos_token }}{{ v }}{% for m in messages %}{{ m.content }}|{% endfor %}"
+    source, given = ChatTemplate("x", text, {"bos_token": "<s>"}, origin="file"), RenderOptions(**options)
+    engine = render.compile(source, given, "auto")
+    sessions = render.sessions_of(source, "auto", engine)
+    assert isinstance(engine, TracedRenderer) and sessions is not None
+    chat = Chat([{"role": "user", "content": "a"}], variables={"v": "u"} if "variables" in options else {})
+    assert TemplateRenderer(source, given, sessions).text(chat) == TemplateRenderer(source, given).text(chat)
+    assert (sessions._renderer(text, given.date) is engine.fallback) is shares
+    assert sessions._renderer("other", given.date) is not engine.fallback
+    sessions.close()
+    assert (
+        engine.fallback(ConversationBatch(json_columns.encode_conversations([chat.messages])))
+        .text.to_pylist()[0]
+        .endswith("a|")
+    )
+
+
+def test_a_template_that_does_not_compile_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    setups, start = [], renderer_module.SandboxProcess
+    monkeypatch.setattr(renderer_module, "SandboxProcess", lambda *setup: setups.append(setup) or start(*setup))
+    broken = template("{% break %}")
+    renderer = TemplateRenderer(broken, RenderOptions(), render.sessions_of(broken, "auto"))
+    for _ in range(3):
+        with pytest.raises(TemplateError, match="does not compile"):
+            renderer.text(Chat([{"role": "user", "content": "hi"}]))
+    assert len(setups) == 1
