@@ -56,7 +56,7 @@ BAD: dict[str, tuple[str, list[dict[str, Any]], str, Location, str]] = {
     "a wrong answer": (
         "multiple-choice",
         [{"question": "q", "choices": ["a", "b"], "answer": 0}, {"question": "q", "choices": ["a", "b"], "answer": 5}],
-        "col.type", Location(row=1), "the answer `5` is none of the 2 choices",
+        "col.type", Location(row=1), "the answer `5` is not one of the 2 choices",
     ),
     "a tool that is no object": (
         "messages", [{**GOOD, "tools": '[{"name": "f"}]'}, {**GOOD, "tools": "[1]"}],
@@ -89,15 +89,15 @@ def test_bad_row(name: str, make: Callable[..., pa.RecordBatch]) -> None:
 REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "a winner that is none": (
         "arena", {"conversation_a": GOOD["messages"], "conversation_b": GOOD["messages"], "winner": "model_c"},
-        "col.type", "the winner `model_c` is none of `model_a`, `model_b`, `tie`, `tie (bothbad)`, `both_bad`",
+        "col.type", "the winner `model_c` is not one of `model_a`, `model_b`, `tie`, `tie (bothbad)`, `both_bad`",
     ),
     "better, where the safer one is asked for": (
         "compared", {"prompt": "p", "response_0": "a", "response_1": "b", "better_response_id": 1},
-        "col.null", "there are not two answers and which is better",
+        "col.null", "the row does not say which of two answers is better",
     ),
     "a label that is neither": (
         "compared", {"history": "p", "human_ref_A": "a", "human_ref_B": "b", "labels": 2},
-        "col.null", "there are not two answers and which is better",
+        "col.null", "the row does not say which of two answers is better",
     ),
     "no prompt of a rated answer": (
         "rated-rows", {"prompt": None, "response": "a", "helpfulness": 1}, "col.null",
@@ -110,7 +110,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "blocks for tools": (
         "messages",
         {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "x"}]}]},
-        "msg.type", "the content has blocks for tools, as Anthropic's API writes them",
+        "msg.type", "the content has tool blocks of Anthropic's API",
     ),
     "an input that does not open": (
         "sharegpt", {"conversations": [{"from": "human", "value": "a"}, {"from": "input", "value": "b"}]},

@@ -35,8 +35,8 @@ def anthropic(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
            "function": {"name": "f", "arguments": {"a": 1}}}]},
            {"role": "tool", "tool_call_id": "t1", "content": "no"}]}`
 
-    Blocks keep their order: what comes after a call opens another message. A lone block of text becomes text, images
-    and other blocks stay parts. Thinking becomes `reasoning_content`, its signature is left out.
+    Blocks keep their order: a block after a call starts a new message. A single text block becomes text; images and
+    other blocks stay content parts. Thinking becomes `reasoning_content` without its signature.
     Raises DialectError `msg.role`, `msg.type`.
     """
     return convert_rows(
@@ -47,7 +47,7 @@ def anthropic(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 
 def _system(record: SourceRow) -> list[Turn]:
-    """The system turn of a `system` that is a list of blocks; one that is text is read for every dialect."""
+    """Return the system turn if `system` is a list of blocks; text is read for every dialect."""
     blocks = record.get("system")
     return [{"role": "system", "content": join_blocks(blocks)}] if isinstance(blocks, list) and blocks else []
 
@@ -71,7 +71,7 @@ def _role(turn: Mapping[str, Any], columns: Columns) -> str:
 
 
 def _blocks(turn: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
-    """The blocks of a turn, None if its content is text; raises DialectError `msg.type` or `msg.content`."""
+    """Return the blocks of a turn, None if its content is text; raises DialectError `msg.type` or `msg.content`."""
     content = turn.get("content")
     if isinstance(content, str):
         return None
@@ -88,10 +88,10 @@ def _anthropic_turn(turn: Mapping[str, Any], columns: Columns) -> list[Turn]:
     blocks = _blocks(turn)
     if blocks is None:
         return [{**turn, "role": role}]
-    made = TurnBuilder(role, rest)
+    builder = TurnBuilder(role, rest)
     for block in blocks:
-        made.add(_ANTHROPIC_BLOCKS.get(str(block.get("type")), "part"), block)
-    return made.done()
+        builder.add(_ANTHROPIC_BLOCKS.get(str(block.get("type")), "part"), block)
+    return builder.finish()
 
 
 _ANTHROPIC_BLOCKS = {
@@ -103,7 +103,7 @@ _ANTHROPIC_BLOCKS = {
 
 
 class TurnBuilder:
-    """The messages that the blocks of one turn become, gathered in the order of the blocks."""
+    """Builds messages from the blocks of one turn, in order."""
 
     def __init__(self, role: str, rest: Mapping[str, Any]) -> None:
         self.role, self.rest = role, rest
@@ -127,7 +127,7 @@ class TurnBuilder:
             self.out.append(_tool_result(block))
 
     def close(self) -> None:
-        """End the message that is being gathered, if there is any."""
+        """Finish the current message, if there is one."""
         if self.parts or self.calls or self.reasoning:
             turn: Turn = {"role": self.role}
             turn |= {"reasoning_content": "\n\n".join(self.reasoning)} if self.reasoning else {}
@@ -136,8 +136,8 @@ class TurnBuilder:
             self.out.append({**turn, **self.rest})
         self.parts, self.calls, self.reasoning = [], [], []
 
-    def done(self) -> list[Turn]:
-        """The messages; a turn without any block is one without text."""
+    def finish(self) -> list[Turn]:
+        """Return the messages; a turn without blocks becomes one with empty content."""
         self.close()
         return self.out or [{"role": self.role, "content": "", **self.rest}]
 
@@ -157,37 +157,37 @@ def _tool_result(block: Mapping[str, Any]) -> Turn:
 
 
 def join_blocks(parts: Sequence[Mapping[str, Any]]) -> Any:
-    """The content that parts make: the text of a lone text part, else the parts, those of text called `text`."""
+    """Return content parts as content: the text of a single text part, else the parts with text as type `text`."""
     named = [{**part, "type": "text"} if isinstance(part.get("text"), str) else dict(part) for part in parts]
     lone = len(named) == 1 and named[0].get("type") == "text"
     return named[0]["text"] if lone else named
 
 
 def find_anthropic_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record in whose messages there is a block that only Anthropic has."""
-    found = _with_blocks(record, columns, lambda block: block.get("type") in ANTHROPIC or _source(block))
+    """Return the parts of a row whose messages have a block that only Anthropic uses."""
+    found = _with_blocks(record, columns, lambda block: block.get("type") in ANTHROPIC or _has_source(block))
     return found and {**found, **({"system_blocks": "system"} if isinstance(record.get("system"), list) else {})}
 
 
-def _source(block: Mapping[str, Any]) -> bool:
+def _has_source(block: Mapping[str, Any]) -> bool:
     return block.get("type") in ("image", "document") and isinstance(block.get("source"), Mapping)
 
 
 def _with_blocks(
-    record: SourceRow, columns: Columns, wanted: Callable[[Mapping[str, Any]], bool]
+    record: SourceRow, columns: Columns, is_wanted: Callable[[Mapping[str, Any]], bool]
 ) -> dict[str, str] | None:
     names = [columns.path("messages")] if columns.path("messages") else [name for name in MESSAGES if name in record]
     turns = next((turns for name in names if name and (turns := turns_at(record, name))), [])
     contents = [content for turn in turns if isinstance(content := turn.get("content"), list)]
     blocks = [block for content in contents for block in content]
-    if not any(isinstance(block, Mapping) and wanted(block) for block in blocks):
+    if not any(isinstance(block, Mapping) and is_wanted(block) for block in blocks):
         return None
     found = find_messages_parts(record, columns)
     return {part: path for part, path in found.items() if "." not in part} if found else None
 
 
 def responses(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """Items of OpenAI's Responses API: messages with `input_text` and `output_text`, calls, results, reasoning.
+    """Items of OpenAI's Responses API: messages with `input_text` and `output_text`, calls, results and reasoning.
 
     In:  `{"instructions": "Be brief.", "input": [
            {"role": "user", "content": [{"type": "input_text", "text": "Rain?"}]},
@@ -197,7 +197,7 @@ def responses(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
            {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function",
            "function": {"name": "f", "arguments": "{}"}}]}, {"role": "tool", "tool_call_id": "c1", "content": "no"}]}`
 
-    `output`, a list of items, follows. A reasoning item belongs to the message after it. Calls in a row are one
+    The items of an `output` column follow. A reasoning item belongs to the message after it. Consecutive calls are one
     message. Raises DialectError `msg.role`, `msg.type`.
     """
     return convert_rows(batch, columns, _responses)
@@ -264,7 +264,7 @@ def _summary(item: Mapping[str, Any]) -> str:
 
 
 def find_responses_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record whose items or content parts are those of the Responses API."""
+    """Return the parts of a row with items or content parts of the Responses API."""
     names = (columns.path("messages"),) if columns.path("messages") else ("input", "messages", "conversation")
     path = next((name for name in names if any(map(_is_responses, _listed(record, name)))), None)
     if path is None:
@@ -291,7 +291,7 @@ def _is_responses(item: Any) -> bool:
 
 
 def llamafactory(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """Messages whose content is a list of `{"type", "value"}` (LLaMA-Factory v1), also as chosen and rejected ones.
+    """Messages whose content is a list of `{"type", "value"}` (LLaMA-Factory v1), also chosen and rejected ones.
 
     In:  `{"messages": [{"role": "user", "content": [{"type": "text", "value": "hi"}], "loss_weight": 0.0},
            {"role": "assistant", "content": [{"type": "reasoning", "value": "Hm."},
@@ -299,7 +299,7 @@ def llamafactory(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Out: `{"messages": [{"role": "user", "content": "hi", "loss_weight": 0.0},
            {"role": "assistant", "reasoning_content": "Hm.", "content": "hello"}]}`
 
-    A `tool_call` (JSON text) becomes one of `tool_calls`; one that is no call stays text. Other keys stay.
+    A `tool_call` (JSON text) is added to `tool_calls`; if it is not a call, it stays text. Other keys are kept.
     Raises DialectError `msg.role`, `msg.type`.
     """
     names = [name for name in ("messages", "chosen", "rejected") if columns.path(name)]
@@ -313,22 +313,22 @@ def llamafactory(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 def _llamafactory_turn(turn: Mapping[str, Any], columns: Columns) -> list[Turn]:
     role = _role(turn, columns)
     rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
-    made = TurnBuilder(role, rest)
+    builder = TurnBuilder(role, rest)
     for block in _blocks(turn) or []:
         kind, value = block.get("type"), block.get("value")
         calls = parse_calls(value, columns) if kind == "tool_call" and isinstance(value, str) else None
         if calls:
             for call in calls:
-                made.add("call", call)
+                builder.add("call", call)
         elif kind == "reasoning":
-            made.add("reasoning", {"thinking": value})
+            builder.add("reasoning", {"thinking": value})
         else:
-            made.add("part", {"type": "text", "text": value} if kind in ("text", "tool_call") else block)
-    return made.done()
+            builder.add("part", {"type": "text", "text": value} if kind in ("text", "tool_call") else block)
+    return builder.finish()
 
 
 def find_llamafactory_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record whose content is a list of typed values."""
+    """Return the parts of a row whose content is a list of typed values."""
     if any(name in record for name in ("chosen_messages", "rejected_messages")):
         found = {"chosen": "chosen_messages", "rejected": "rejected_messages"}
     else:

@@ -1,4 +1,4 @@
-"""Conversations as other products write them down: Gemini's contents, the export of ChatGPT."""
+"""Conversations exported from products: Gemini contents, ChatGPT data exports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .content_blocks import join_blocks
 
 
 def gemini(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """Contents of parts (Gemini): texts, function calls and function responses.
+    """Gemini contents: lists of parts with text, function calls and function responses.
 
     In:  `{"systemInstruction": {"parts": [{"text": "Be brief."}]}, "contents": [
            {"role": "user", "parts": [{"text": "Rain?"}]},
@@ -30,15 +30,15 @@ def gemini(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
            "function": {"name": "f", "arguments": {"a": 1}}}]},
            {"role": "tool", "name": "f", "content": {"rain": false}}]}`
 
-    Parts that are thoughts become `reasoning_content`; other parts (images) stay parts. The names are read in
-    camelCase and in snake_case. Function declarations become `tools`. Raises DialectError `msg.role`, `msg.type`.
+    Thought parts become `reasoning_content`; other parts (images) stay parts. Keys may be in camelCase or snake_case.
+    Function declarations become `tools`. Raises DialectError `msg.role`, `msg.type`.
     """
     return convert_rows(batch, columns, _gemini)
 
 
 def _gemini(record: SourceRow, columns: Columns) -> dict[str, Any]:
-    system = _either(record, "systemInstruction", "system_instruction")
-    first = [{"role": "system", "content": _texts(system)}] if system else []
+    system = _get(record, "systemInstruction", "system_instruction")
+    first = [{"role": "system", "content": _system_content(system)}] if system else []
     contents = value_at(record, columns.path("messages") or "contents")
     contents = read_literal(contents) if isinstance(contents, str) else contents
     if not isinstance(contents, list):
@@ -50,11 +50,11 @@ def _gemini(record: SourceRow, columns: Columns) -> dict[str, Any]:
     return {"messages": first + turns, "tools": _declarations(record)}
 
 
-def _either(value: Mapping[str, Any], camel: str, snake: str) -> Any:
+def _get(value: Mapping[str, Any], camel: str, snake: str) -> Any:
     return value.get(camel) if value.get(camel) is not None else value.get(snake)
 
 
-def _texts(system: Any) -> Any:
+def _system_content(system: Any) -> Any:
     if isinstance(system, str):
         return system
     parts = system.get("parts") if isinstance(system, Mapping) else None
@@ -70,8 +70,8 @@ def _gemini_turns(content: Any, columns: Columns) -> list[Turn]:
         raise DialectError("the turn has no list of parts", code="msg.type")
     role = to_role(str(content.get("role", "user")), columns.roles)
     thoughts = [part["text"] for part in parts if part.get("thought") is True and isinstance(part.get("text"), str)]
-    calls = [call for part in parts if (call := _either(part, "functionCall", "function_call"))]
-    results = [result for part in parts if (result := _either(part, "functionResponse", "function_response"))]
+    calls = [call for part in parts if (call := _get(part, "functionCall", "function_call"))]
+    results = [result for part in parts if (result := _get(part, "functionResponse", "function_response"))]
     plain = [part for part in parts if part.get("thought") is not True and not _is_function(part)]
     turn: Turn = {"role": role} | ({"reasoning_content": "".join(thoughts)} if thoughts else {})
     turn |= {"content": join_blocks(plain)} if plain else {}
@@ -93,18 +93,18 @@ def _gemini_result(result: Mapping[str, Any]) -> Turn:
 
 
 def _declarations(record: SourceRow) -> list[Any] | None:
-    """The functions that Gemini's `tools` declare, as specifications; None if there are none."""
+    """Return the function declarations in Gemini's `tools` as specifications; None if there are none."""
     groups = read_literal(record["tools"]) if isinstance(record.get("tools"), str) else record.get("tools")
     found = [
         {"type": "function", "function": spec}
         for group in (groups if isinstance(groups, list) else [])
-        for spec in (_either(group, "functionDeclarations", "function_declarations") or [])
+        for spec in (_get(group, "functionDeclarations", "function_declarations") or [])
     ]
     return found or None
 
 
 def find_gemini_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with contents of parts."""
+    """Return the parts of a row with Gemini contents."""
     path = columns.path("messages") or "contents"
     contents = value_at(record, path)
     contents = read_literal(contents) if isinstance(contents, str) else contents
@@ -117,15 +117,15 @@ def find_gemini_parts(record: SourceRow, columns: Columns) -> dict[str, str] | N
 
 
 def chatgpt_export(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """A conversation of ChatGPT's data export: the path of the tree `mapping` that ends in `current_node`.
+    """A conversation of a ChatGPT data export: the path in the tree `mapping` that ends at `current_node`.
 
     In:  `{"current_node": "b", "mapping": {"r": {"parent": null, "message": null}, "a": {"parent": "r", "message":
            {"author": {"role": "user"}, "content": {"content_type": "text", "parts": ["hi"]}}}, "b": {"parent": "a",
            "message": {"author": {"role": "assistant"}, "content": {"content_type": "text", "parts": ["hello"]}}}}}`
     Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}`
 
-    Nodes without a message, and messages that the product hides, are no turns. What is sent to a tool becomes a tool
-    call with its text as arguments, thoughts become `reasoning_content`. Raises DialectError `msg.role`, `msg.type`.
+    Nodes without a message and hidden messages are skipped. A message to a tool becomes a tool call with its text as
+    arguments; thoughts become `reasoning_content`. Raises DialectError `msg.role`, `msg.type`.
     """
     return convert_rows(batch, columns, _chatgpt_export)
 
@@ -144,7 +144,7 @@ def _chatgpt_export(record: SourceRow, columns: Columns) -> dict[str, Any]:
 
 
 def _path(nodes: Mapping[str, Any], last: Any) -> list[Mapping[str, Any]]:
-    """The nodes with a message from the root to `last`, or to the newest leaf where it is not given."""
+    """Return the nodes with a message from the root to `last`, or to the newest leaf without one."""
     name: Any = last if last in nodes else next(reversed(list(nodes)), None)
     path: list[Mapping[str, Any]] = []
     while name in nodes and len(path) <= len(nodes):
@@ -172,7 +172,7 @@ def _chatgpt_turn(message: Mapping[str, Any], columns: Columns) -> Turn | None:
 
 
 def _chatgpt_content(content: Mapping[str, Any]) -> Any:
-    """The text of a message, or its parts where one is no text."""
+    """Return the text of a message, or its parts if one is not text."""
     parts = content.get("parts")
     if not isinstance(parts, list):
         text = next((content[key] for key in ("text", "result", "content") if isinstance(content.get(key), str)), None)
@@ -185,7 +185,7 @@ def _chatgpt_content(content: Mapping[str, Any]) -> Any:
 
 
 def find_chatgpt_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with a tree of nodes by name."""
+    """Return the parts of a row with a tree of nodes by id."""
     nodes = value_at(record, columns.path("mapping") or "mapping")
     nodes = nodes if isinstance(nodes, Mapping) else {}
     fits = bool(nodes) and all(

@@ -1,7 +1,7 @@
-"""Conversations as a list of turns with a role and a content each: OpenAI messages, ShareGPT and their kin.
+"""Conversations as lists of turns with a role and a content: OpenAI messages, ShareGPT and similar.
 
-`read_turns` is the one reader of such lists, whatever column they lie in; on Arrow input it makes Python objects only
-for turns whose text is a tool call and for keys that are neither text nor small sets of values.
+`read_turns` reads every such list, whatever its column. From Arrow input it makes Python objects only for turns whose
+text is a tool call and for keys whose values are neither text nor few.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ CONTENT_KEYS = ("content", "value", "text", "message", "utterance")
 INSTEAD_OF_CONTENT = (
     "tool_calls", "function_call", "thinking", "reasoning_content", "reasoning", "refusal", "audio",
 )  # fmt: skip
-"""Keys that make a turn without content a whole one."""
+"""Keys of which a turn without content needs at least one."""
 
 
 def messages(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """Lists of turns, under any column name and any names of the two keys, as messages.
+    """Lists of turns in any column, with any names for the role and content keys.
 
     In:  `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}`
     or   `{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]}`
     Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}`
 
-    A list may be written as JSON or as a Python literal. Other keys of a turn stay as they are. A `function_call` turn
-    becomes an assistant turn with `tool_calls`; a message key `function_call` (OpenAI's older form) as well. Row
-    columns `system` and `tools` are read beside it, and a `label` that is true or false (unpaired preference).
+    A list may be text: JSON or a Python literal. Other keys of a turn are kept. A `function_call` turn becomes an
+    assistant turn with `tool_calls`, and so does the key `function_call` (OpenAI's older format). The columns `system`
+    and `tools` are read too, and a boolean `label` (unpaired preference).
     Raises DialectError `msg.role`, `msg.content`, `msg.type`, `col.missing`, `col.null`.
     """
     own: dict[str, pa.Array] = {"messages": read_required_turns(batch, columns, "messages")}
@@ -75,10 +75,10 @@ def messages(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 
 def conversational(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """A prompt of turns, an answer of turns, and a label where there is one (TRL's conversational types).
+    """A prompt, a completion and a label, the first two as lists of turns (TRL's conversational types).
 
     In:  `{"prompt": [{"role": "user", "content": "Sky?"}], "completion": [{"role": "assistant", "content": "Blue."}]}`
-    Out: the same, as `prompt` and `completion`; with `label` it is an unpaired preference, without an answer prompts.
+    Out: the same; with a `label` it is an unpaired preference, without a completion a prompt.
 
     Raises DialectError as `messages` does.
     """
@@ -91,7 +91,7 @@ def conversational(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 
 def answered_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """Turns and, in a column of its own, the text that answers them (Llama-Nemotron).
+    """Turns, and the answer to them as text in another column (Llama-Nemotron).
 
     In:  `{"input": [{"role": "user", "content": "Sky?"}], "output": "Blue."}`
     Out: `{"messages": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "Blue."}]}`
@@ -105,7 +105,7 @@ def answered_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 
 def read_required_turns(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
-    """The messages column of a part that every row must have; raises DialectError `col.missing` or `col.null`."""
+    """Return the messages column of a required part; raises DialectError `col.missing` or `col.null`."""
     path = columns.path(part) or next((name for name in MESSAGES if name in batch.schema.names), None)
     values = column(batch, path)
     if values is None:
@@ -127,9 +127,9 @@ def read_required_turns(batch: pa.RecordBatch, columns: Columns, part: str) -> p
 
 
 def read_turns(values: pa.Array, columns: Columns, name: str) -> pa.ListArray:
-    """The messages column that a column of turns stands for; null rows stay null.
+    """Convert a column of turns to a messages column; null rows stay null.
 
-    `values` is a list of objects, one object, or either of them written as JSON or as a Python literal.
+    A value is a list of objects, one object, or either as text (JSON or a Python literal).
     """
     lists = to_turns(values, name)
     turns = lists.flatten()
@@ -143,7 +143,7 @@ def read_turns(values: pa.Array, columns: Columns, name: str) -> pa.ListArray:
 
 
 def to_turns(values: pa.Array, name: str) -> pa.ListArray:
-    """A column of turns in any writing as `list<struct>`; one object is a list of one turn."""
+    """Convert a column of turns to `list<struct>`; one object becomes a list of one turn."""
     if json_columns.is_turns(values.type):
         return values
     if pa.types.is_struct(values.type):
@@ -157,7 +157,7 @@ def to_turns(values: pa.Array, name: str) -> pa.ListArray:
 
 
 def plain_values(values: pa.Array) -> list[Any]:
-    """The Python values of a column, None where absent; text that writes a list or an object is read."""
+    """Return the Python values of a column, None if absent; lists and objects written as text are parsed."""
     found = [None if value is json_columns._ABSENT else value for value in json_columns.decode_values(values)]
     return [read_literal(value) if isinstance(value, str) else value for value in found]
 
@@ -175,12 +175,12 @@ def _turns_value(value: Any, name: str, row: int) -> list[dict[str, Any]]:
 
 
 def find_key(names: Sequence[str], wanted: Sequence[str], mapped: str | None) -> str | None:
-    """The key of a turn that plays a part: the mapped one, else the first of `wanted`."""
+    """Return the mapped key if it is one of `names`, else the first of `wanted` that is; None if there is none."""
     return mapped if mapped in names else next((name for name in wanted if name in names), None)
 
 
 def to_message_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, columns: Columns) -> dict[str, pa.Array]:
-    """The fields of flattened turns as fields of messages: renamed, roles mapped, calls read, the rest as JSON."""
+    """Convert fields of turns to fields of messages: rename keys, map roles, parse calls, encode the rest as JSON."""
     role_key = find_key(tuple(fields), ROLE_KEYS, columns.fields.get("messages.role"))
     content_key = find_key(tuple(fields), CONTENT_KEYS, columns.fields.get("messages.content"))
     roles, calls = _roles(fields, role_key, lists, columns)
@@ -192,7 +192,7 @@ def to_message_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, colum
         elif name == schema.KEYS:
             out[name] = values
         elif renames.get(name, name) not in out:
-            out[renames.get(name, name)] = _field(values, name)
+            out[renames.get(name, name)] = _to_text_or_json(values, name)
     _check_content(out, calls, lists)
     return _with_keys(read_calls(out, calls, columns), {old: new for old, new in renames.items() if old})
 
@@ -209,20 +209,20 @@ def _roles(
         found = [value if isinstance(value, str) else None for value in json_columns.decode_values(values)]
         values = pa.array(found, json_columns.TEXT)
     if key == "from" and "input" not in columns.roles:
-        values = _opened(values, lists)
+        values = _input_to_system(values, lists)
     return map_roles(values, columns.roles, lists)
 
 
-def _opened(names: pa.StringArray, lists: pa.ListArray) -> pa.StringArray:
-    """The roles with `system` for an `input` that opens a conversation, as KoAlpaca's ShareGPT files have it."""
+def _input_to_system(names: pa.StringArray, lists: pa.ListArray) -> pa.StringArray:
+    """Replace an `input` at the start of a conversation by `system`, as in KoAlpaca's ShareGPT files."""
     opens = pc.equal(names, "input").fill_null(False)
     if not pc.any(opens).as_py():
         return names
     return pc.if_else(pc.and_(opens, pa.array(positions_of_turns(lists) == 0)), "system", names)
 
 
-def _field(values: pa.Array, name: str) -> pa.Array:
-    """A field of turns as text or JSON; small sets of values are written as JSON once each."""
+def _to_text_or_json(values: pa.Array, name: str) -> pa.Array:
+    """Return a field of turns as text or JSON; each distinct value is encoded once."""
     if values.type in (json_columns.TEXT, json_columns.JSON):
         return values
     try:
@@ -232,25 +232,25 @@ def _field(values: pa.Array, name: str) -> pa.Array:
         return json_columns.to_json(encoded.dictionary).take(encoded.indices)
     except TypeError as error:
         raise DialectError(
-            f"the key `{name}` holds {values.type}, which JSON cannot hold", at=Location(row=0), code="msg.type"
+            f"the key `{name}` holds {values.type}, which is not JSON", at=Location(row=0), code="msg.type"
         ) from error
 
 
 def _check_content(fields: Mapping[str, pa.Array], calls: pa.Array, lists: pa.ListArray) -> None:
-    """Raise DialectError for turns whose content is missing (`msg.content`) or neither text nor parts (`msg.type`)."""
+    """Raise DialectError for content that is missing (`msg.content`) or neither text nor parts (`msg.type`)."""
     content = fields.get("content")
-    none = pa.array(np.ones(len(calls), bool)) if content is None else content.is_null()
+    empty = pa.array(np.ones(len(calls), bool)) if content is None else content.is_null()
     if content is not None and content.type == json_columns.JSON:
-        none = pc.or_(none, pc.equal(content, "null").fill_null(False))
+        empty = pc.or_(empty, pc.equal(content, "null").fill_null(False))
         _check_json_content(content, fields["role"], lists)
-    if not pc.any(none).as_py():
+    if not pc.any(empty).as_py():
         return
-    whole = pc.invert(none)
+    valid = pc.invert(empty)
     for name in INSTEAD_OF_CONTENT:
         if name in fields:
-            whole = pc.or_(whole, fields[name].is_valid())
-    if not pc.all(whole).as_py():
-        bad = index_of_true(pc.invert(whole))
+            valid = pc.or_(valid, fields[name].is_valid())
+    if not pc.all(valid).as_py():
+        bad = index_of_true(pc.invert(valid))
         raise DialectError(
             "the turn has no content",
             hint='an empty text is "", not null',
@@ -260,7 +260,7 @@ def _check_content(fields: Mapping[str, pa.Array], calls: pa.Array, lists: pa.Li
 
 
 def _check_json_content(content: pa.Array, roles: pa.StringArray, lists: pa.ListArray) -> None:
-    """Content is text or a list of parts; of a tool it may be any object (a result)."""
+    """Raise DialectError for JSON content that is not text or a list of parts; a tool result may be an object."""
     first = pc.utf8_slice_codeunits(content, 0, 1)
     fine = pc.is_in(first, pa.array(['"', "["], first.type))
     fine = pc.or_(fine, pc.and_(pc.equal(first, "{"), pc.equal(roles, "tool")))
@@ -272,7 +272,7 @@ def _check_json_content(content: pa.Array, roles: pa.StringArray, lists: pa.List
     blocks = pc.match_substring_regex(content, _BLOCKS).fill_null(False)
     if pc.any(blocks).as_py():
         raise DialectError(
-            "the content has blocks for tools, as Anthropic's API writes them",
+            "the content has tool blocks of Anthropic's API",
             hint="--dialect anthropic",
             at=location_of(lists, index_of_true(blocks)),
             code="msg.type",
@@ -283,7 +283,7 @@ _BLOCKS = r'"type":"tool_(use|result)"'
 
 
 def _with_keys(fields: dict[str, pa.Array], renames: Mapping[str, str]) -> dict[str, pa.Array]:
-    """The fields with the renamed keys in `#keys` too, last."""
+    """Rename keys in `#keys` too, and put it last."""
     keys = fields.pop(schema.KEYS, None)
     if keys is None:
         return fields
@@ -298,7 +298,7 @@ def _with_keys(fields: dict[str, pa.Array], renames: Mapping[str, str]) -> dict[
 
 
 def turns_at(record: SourceRow, path: str) -> list[dict[str, Any]] | None:
-    """The turns at a path of a record, read if they are written as text; None if there are none."""
+    """Return the turns at a path of a row, parsed if they are text; None if there are none."""
     value = value_at(record, path)
     if isinstance(value, str):
         value = read_literal(value)
@@ -308,7 +308,7 @@ def turns_at(record: SourceRow, path: str) -> list[dict[str, Any]] | None:
 
 
 def find_turn_keys(turns: Sequence[Mapping[str, Any]] | None, columns: Columns) -> dict[str, str] | None:
-    """The inner keys (`messages.role`, `messages.content`) of turns, None if they are not turns with roles."""
+    """Return the role and content keys of turns (`messages.role`, `messages.content`), None if they have no roles."""
     if not turns:
         return None
     names = tuple(dict.fromkeys(key for turn in turns for key in turn))
@@ -322,15 +322,15 @@ def find_turn_keys(turns: Sequence[Mapping[str, Any]] | None, columns: Columns) 
 
 
 def find_messages_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with a conversation in one column; raises NoDialect for two different ones."""
+    """Return the parts of a row with a conversation in one column; raises NoDialect for several different ones."""
     mapped = columns.path("messages")
     names = [mapped] if mapped else [name for name in MESSAGES if name in record] or _other_lists(record)
-    many = {name: turns_at(record, name) for name in names}
-    found = {name: keys for name, turns in many.items() if (keys := find_turn_keys(turns, columns))}
+    lists = {name: turns_at(record, name) for name in names}
+    found = {name: keys for name, turns in lists.items() if (keys := find_turn_keys(turns, columns))}
     if not found:
         return None
     path, keys = next(iter(found.items()))
-    if any(many[other] != many[path] for other in found):
+    if any(lists[other] != lists[path] for other in found):
         raise ambiguous_part(list(found), "messages")
     label = {"label": named} if (named := find_label(record, columns)) else {}
     return {"messages": path, **keys, **label, **find_side_parts(record, columns)}
@@ -343,46 +343,46 @@ _NOT_CONVERSATIONS = frozenset({
 
 
 def _other_lists(record: SourceRow) -> list[str]:
-    """Columns of any other name that could hold a conversation, by their type."""
+    """Return columns of other names that could hold a conversation, judged by their type."""
     return [name for name, value in record.items() if isinstance(value, list) and name not in _NOT_CONVERSATIONS]
 
 
 def find_sharegpt_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record whose turns say `from` and `value`."""
+    """Return the parts of a row whose turns have `from` and `value`."""
     found = find_messages_parts(record, columns)
     return found if found and found.get("messages.role") == "from" else None
 
 
 def find_speaker_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record whose turns name a speaker or carry no role (with --roles)."""
+    """Return the parts of a row whose turns have a speaker, or no role (with --roles)."""
     found = find_messages_parts(record, columns)
     return found if found and found.get("messages.role") not in ("role", "from") else None
 
 
 def find_openai_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record whose turns say `role`, unless their answer is in a column of its own."""
+    """Return the parts of a row whose turns have a `role`, unless their answer is in another column."""
     found = find_messages_parts(record, columns) if columns.path("messages") or not _has_target(record) else None
     return found if found and found.get("messages.role") == "role" else None
 
 
 TARGETS = {"conversation_json": "target_json", "conversations_json": "target_json", "messages_json": "target_json"}
-"""Columns of turns written as JSON, and the column of the answer to them, text or turns."""
+"""Columns of turns written as JSON, and the column of the answer to them (text or turns)."""
 
 
 def _has_target(record: SourceRow) -> bool:
-    """Whether turns written as JSON have their answer beside them."""
+    """Return whether turns written as JSON have their answer in another column."""
     return any(record.get(turns) is not None and record.get(target) is not None for turns, target in TARGETS.items())
 
 
 def _prompt_and_answer(record: SourceRow, columns: Columns) -> tuple[str, str]:
-    """The columns of a prompt of turns and of the turns that answer it."""
+    """Return the columns of a prompt of turns and of the turns that answer it."""
     found = next(((turns, target) for turns, target in TARGETS.items() if record.get(turns)), ("", ""))
     named = found if _has_target(record) else ("prompt", "completion")
     return columns.path("prompt") or named[0], columns.path("completion") or named[1]
 
 
 def find_conversational_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with a prompt of turns and, at most, an answer of turns."""
+    """Return the parts of a row with a prompt of turns, and an answer of turns or none."""
     prompt, completion = _prompt_and_answer(record, columns)
     keys = find_turn_keys(turns_at(record, prompt), columns)
     if keys is None or any(name in record for name in ("chosen", "rejected")):
@@ -400,7 +400,7 @@ ANSWERS = ("output", "response", "completion", "target", "answer", "target_json"
 
 
 def find_answered_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with a prompt of turns and an answer of text."""
+    """Return the parts of a row with a prompt of turns and an answer as text."""
     mapped = columns.path("prompt")
     names = (mapped,) if mapped else ("prompt", "input", "context", "question", *TARGETS)
     prompt = next((name for name in names if find_turn_keys(turns_at(record, name), columns)), None)

@@ -1,4 +1,4 @@
-"""Turns as Python values, for the dialects that parse what others leave as text."""
+"""Turns as Python values, for dialects that parse the text of turns."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .messages import find_messages_parts, turns_at
 
 
 def read_plain_turns(record: SourceRow, columns: Columns) -> list[Turn]:
-    """The turns of a record with the keys `role` and `content` and known roles, whatever they are called in it.
+    """Return the turns of a row with keys and roles renamed to the usual ones.
 
-    A turn whose role says that its content is a call (`function_call`) has `tool_calls` in its place.
+    The content of a turn with a role such as `function_call` becomes `tool_calls`. Raises DialectError `msg.role`.
     """
     role, content = (columns.fields.get(f"messages.{key}", key) for key in ("role", "content"))
     names = {role: "role", content: "content"}
@@ -26,17 +26,18 @@ def read_plain_turns(record: SourceRow, columns: Columns) -> list[Turn]:
 
 
 def _read_call(turn: Turn, columns: Columns) -> Turn:
-    """The turn with a known role, and with its call where the role says that the content writes one out."""
+    """Return the turn with its role renamed, and with `tool_calls` if the role says that its content is a call."""
     role, text = turn["role"], turn.get("content")
     calls = parse_calls(text, columns) if isinstance(text, str) and is_call_role(role, columns.roles) else None
     known = {**turn, "role": to_role(role, columns.roles)}
     return known if calls is None else {**{key: known[key] for key in known if key != "content"}, "tool_calls": calls}
 
 
-def find_written_parts(record: SourceRow, columns: Columns, mark: str) -> dict[str, str] | None:
+def find_written_parts(record: SourceRow, columns: Columns, text: str) -> dict[str, str] | None:
+    """Return the parts of a row with turns of which one contains `text`."""
     found = find_messages_parts(record, columns)
     if found is None:
         return None
     content = found.get("messages.content", "content")
     turns = turns_at(record, found["messages"]) or []
-    return found if any(mark in turn[content] for turn in turns if isinstance(turn.get(content), str)) else None
+    return found if any(text in turn[content] for turn in turns if isinstance(turn.get(content), str)) else None

@@ -1,7 +1,7 @@
-"""Text that a chat template rendered, parsed back into messages: the delimiters go, every other character stays.
+"""Parse text rendered with a chat template back into messages: drop the delimiters, keep every other character.
 
-A format is a pattern for where turns begin, one for what ends them, and the names of its roles. Only text that begins
-with a turn of the format (after its BOS token) is taken for one, so that a text about a format stays text.
+A format has a pattern for the start of a turn, one for its end, and the names of its roles. Text must begin with a turn
+of the format (after its BOS token), so that text about a format stays text.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ..kit.roles import to_role
 
 
 class TextFormat(Struct, frozen=True):
-    """A rendered form: `start` matches where a turn begins (group 1 is its role), `end` what closes one.
+    """A format of rendered text: `start` matches the start of a turn (group 1 is its role), `end` its end.
 
-    With `preamble` a text before the first turn is what the system says.
+    With `preamble`, text before the first turn becomes a system turn.
     """
 
     start: re.Pattern[str]
@@ -36,14 +36,14 @@ class TextFormat(Struct, frozen=True):
 
 
 def transcript(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    r"""Text with the marks of a chat template, as messages: ChatML, Llama 2 and 3, Gemma, Zephyr, Phi, Vicuna, …
+    r"""Text rendered with a chat template: ChatML, Llama 2 and 3, Gemma, Zephyr, Phi, Vicuna, …
 
     In:  `{"text": "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nhello<|im_end|>\n"}`
     Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}`
 
-    Exactly the delimiters are taken away: the marks, the line break that a format puts after a role, and the line
-    breaks between turns. The formats are those of TEXT_FORMATS, the most specific first; the option `format` names one.
-    Raises DialectError `msg.role`, and `msg.type` for a text in none of the formats.
+    Only the delimiters are dropped: the special tokens, the line break that a format has after a role, and the line
+    breaks between turns. The option `format` names one of TEXT_FORMATS; the default is the first that fits.
+    Raises DialectError `msg.role`, and `msg.type` for text in none of the formats.
     """
     return convert_rows(batch, columns, _transcript)
 
@@ -58,24 +58,24 @@ def _transcript(record: SourceRow, columns: Columns) -> dict[str, Any]:
     turns = parse_transcript(text, columns)
     if turns is None:
         raise DialectError(
-            f"column `{path}` does not begin with a turn", hint="--dialect text leaves it as it is", code="msg.type"
+            f"column `{path}` does not begin with a turn", hint="--dialect text keeps it as it is", code="msg.type"
         )
     return {"messages": turns}
 
 
 def parse_transcript(text: str, columns: Columns) -> list[Turn] | None:
-    """The messages in a rendered text, None if it is in none of the formats; raises DialectError `msg.role`."""
+    """Return the messages in rendered text, None if it is in none of the formats; raises DialectError `msg.role`."""
     wanted = columns.option("format", "auto", "auto", *PARSERS)
-    names = PARSERS if wanted == "auto" else {wanted: PARSERS[wanted]}
-    for read in names.values():
-        turns = read(text)
+    parsers = PARSERS if wanted == "auto" else {wanted: PARSERS[wanted]}
+    for parse in parsers.values():
+        turns = parse(text)
         if turns:
             return [{**turn, "role": to_role(turn["role"], columns.roles)} for turn in turns]
     return None
 
 
-def _cut(form: TextFormat, text: str) -> list[Turn] | None:
-    """The turns of a text in one format; None if the text does not begin with one, or has an end before a start."""
+def _split_turns(form: TextFormat, text: str) -> list[Turn] | None:
+    """Return the turns of text in one format; None if it does not begin with a turn."""
     body = text.removeprefix(form.bos)
     found = list(form.start.finditer(body))
     before = body[: found[0].start()] if found else body
@@ -84,17 +84,17 @@ def _cut(form: TextFormat, text: str) -> list[Turn] | None:
     ends = [match.start() for match in found[1:]] + [len(body)]
     first = [{"role": "system", "content": before.removesuffix(" ")}] if before.strip("\n") else []
     return first + [
-        {"role": _named(form, match.group(1)), "content": _inner(form, body[match.end() : end])}
+        {"role": _role(form, match.group(1)), "content": _content(form, body[match.end() : end])}
         for match, end in zip(found, ends, strict=True)
     ]
 
 
-def _named(form: TextFormat, role: str) -> str:
+def _role(form: TextFormat, role: str) -> str:
     return role if form.roles is None else form.roles.get(role.lower(), role)
 
 
-def _inner(form: TextFormat, text: str) -> str:
-    """The content of a turn: up to what closes it; where nothing does, without the line breaks before the next turn."""
+def _content(form: TextFormat, text: str) -> str:
+    """Return the content of a turn: the text before its end."""
     if form.end is None:
         return text
     end = form.end.search(text)
@@ -102,7 +102,7 @@ def _inner(form: TextFormat, text: str) -> str:
 
 
 def _llama2(text: str) -> list[Turn] | None:
-    r"""`<s>[INST] <<SYS>>\n…\n<</SYS>>\n\n question [/INST] answer </s>` (Llama 2; Mistral without the system part)."""
+    r"""Parse `<s>[INST] <<SYS>>\n…\n<</SYS>>\n\n question [/INST] answer </s>` (Llama 2; Mistral has no system)."""
     body = re.sub(r"^\s*<s>\s*", "", text)
     if not body.startswith("[INST]"):
         return None
@@ -124,7 +124,7 @@ _ALPACA = re.compile(r"(?:^|\n\n)### ?(Instruction|Input|Response) ?:[ \t]*\n?")
 
 
 def _alpaca(text: str) -> list[Turn] | None:
-    """Alpaca's prompt: a preamble, `### Instruction:`, `### Input:` and `### Response:`, the preamble left out."""
+    """Parse Alpaca's prompt: a preamble (dropped), `### Instruction:`, `### Input:` and `### Response:`."""
     found = list(_ALPACA.finditer(text))
     names = [match[1].lower() for match in found]
     if names not in (["instruction", "response"], ["instruction", "input", "response"]):
@@ -132,8 +132,8 @@ def _alpaca(text: str) -> list[Turn] | None:
     ends = [match.start() for match in found[1:]] + [len(text)]
     bodies = [text[match.end() : end] for match, end in zip(found, ends, strict=True)]
     answer = bodies[-1]
-    asked = "\n".join(bodies[:-1])
-    return [{"role": "user", "content": asked}, *([{"role": "assistant", "content": answer}] if answer else [])]
+    question = "\n".join(bodies[:-1])
+    return [{"role": "user", "content": question}, *([{"role": "assistant", "content": answer}] if answer else [])]
 
 
 _TURNS = {"human": "user", "user": "user", "assistant": "assistant", "ai": "assistant", "system": "system"}
@@ -154,25 +154,25 @@ TEXT_FORMATS: dict[str, TextFormat] = {
                      re.compile(r" ?(?:</s>)?\n?\Z"), "<s>", _TURNS, preamble=True),
     "hh": TextFormat(re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?"), None, "", _TURNS),
 }  # fmt: skip
-"""Formats whose turns all look alike; sources: the chat templates of those models and the cards of their data sets."""
+"""Formats whose turns have the same delimiters; sources: chat templates of the models and cards of the datasets."""
 
 
-def _reader(form: TextFormat) -> Callable[[str], list[Turn] | None]:
-    return lambda text: _cut(form, text)
+def _parser(form: TextFormat) -> Callable[[str], list[Turn] | None]:
+    return lambda text: _split_turns(form, text)
 
 
 PARSERS: dict[str, Callable[[str], list[Turn] | None]] = {
-    **{name: _reader(form) for name, form in TEXT_FORMATS.items()}, "llama-2": _llama2, "alpaca": _alpaca,
+    **{name: _parser(form) for name, form in TEXT_FORMATS.items()}, "llama-2": _llama2, "alpaca": _alpaca,
 }  # fmt: skip
 
 
 def find_transcript_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The part of a record with a column of rendered text, `text` or one of those for conversations."""
+    """Return the part of a row with rendered text in `text` or in a column for conversations."""
     mapped = columns.path("text") or columns.path("messages")
     names = (mapped,) if mapped else ("text", *MESSAGES)
     for name in names:
         text = value_at(record, name)
-        if isinstance(text, str) and _speaks(text, columns):
+        if isinstance(text, str) and _is_transcript(text, columns):
             return {
                 "text": name,
                 **{part: path for part, path in find_side_parts(record, columns).items() if part == "tools"},
@@ -180,7 +180,7 @@ def find_transcript_parts(record: SourceRow, columns: Columns) -> dict[str, str]
     return None
 
 
-def _speaks(text: str, columns: Columns) -> bool:
+def _is_transcript(text: str, columns: Columns) -> bool:
     try:
         turns = parse_transcript(text, columns)
     except DialectError:
@@ -192,22 +192,22 @@ HH = re.compile(r"\n\n(Human|Assistant):[ \t]?")
 
 
 def hh(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    r"""Chosen and rejected dialogues written as one text (Anthropic's hh-rlhf).
+    r"""Chosen and rejected dialogues, each as one text (Anthropic's hh-rlhf).
 
     In:  `{"chosen": "\n\nHuman: hi\n\nAssistant: hello", "rejected": "\n\nHuman: hi\n\nAssistant: no"}`
     Out: `{"prompt": [{"role": "user", "content": "hi"}], "chosen": [{"role": "assistant", "content": "hello"}],
            "rejected": [{"role": "assistant", "content": "no"}]}`
 
-    The text is cut at `\n\nHuman:` and `\n\nAssistant:` and one blank after them, nowhere else. The prompt is all turns
-    that both sides begin with, the last turn of each side left to it. Raises DialectError `msg.type`.
+    The text is split at `\n\nHuman:` and `\n\nAssistant:`, each with one blank after it. The prompt is the turns that
+    both sides begin with, except the last turn of a side. Raises DialectError `msg.type`.
     """
     return convert_rows(batch, columns, _hh)
 
 
 def _hh(record: SourceRow, columns: Columns) -> dict[str, Any]:
     chosen, rejected = (_hh_turns(record, columns.path(part) or part) for part in ("chosen", "rejected"))
-    most = min(len(chosen), len(rejected)) - 1
-    shared = next((place for place in range(most) if chosen[place] != rejected[place]), most)
+    limit = min(len(chosen), len(rejected)) - 1
+    shared = next((turn for turn in range(limit) if chosen[turn] != rejected[turn]), limit)
     return {"prompt": chosen[:shared] or None, "chosen": chosen[shared:], "rejected": rejected[shared:]}
 
 
@@ -219,17 +219,18 @@ def _hh_turns(record: SourceRow, path: str) -> list[Turn]:
 
 
 def parse_hh(text: Any) -> list[Turn] | None:
-    """The turns of a dialogue in hh-rlhf's form, None if it is in another."""
+    """Return the turns of a dialogue in hh-rlhf's format, None if it has another format."""
     if not isinstance(text, str) or HH.match(text) is None:
         return None
     pieces = HH.split(text)
     return [
-        {"role": _TURNS[name.lower()], "content": said} for name, said in zip(pieces[1::2], pieces[2::2], strict=True)
+        {"role": _TURNS[name.lower()], "content": content}
+        for name, content in zip(pieces[1::2], pieces[2::2], strict=True)
     ]
 
 
 def find_hh_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record whose chosen and rejected texts are dialogues."""
+    """Return the parts of a row whose chosen and rejected texts are dialogues."""
     found = {part: columns.path(part) or part for part in ("chosen", "rejected")}
     return found if all(parse_hh(value_at(record, path)) for path in found.values()) else None
 

@@ -1,9 +1,9 @@
-"""Conversations that branch: message trees of OpenAssistant, whole or one message a row.
+"""Conversations that branch: OpenAssistant message trees, one tree or one message per row.
 
-Which paths of a tree become conversations is the option `paths`: `best` (the reply of the lowest rank at each step,
-unranked ones last), `all` (each path from the root to a leaf), or `pairs` (the best and the worst reply at the
-deepest step with two ranked ones, as a preference). Deleted messages, and those that reviewers refused, are left out
-with all below them.
+The option `paths` selects which paths of a tree become conversations: `best` (the reply with the lowest rank at each
+step, unranked ones last), `all` (every path from the root to a leaf), or `pairs` (the best and the worst reply at the
+deepest step with two ranked ones, as a preference). Deleted messages and those rejected in review are dropped with all
+replies below them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from ..kit.output import OutputRow, convert_rows, to_batch
 from ..kit.roles import to_role
 
 Node = Mapping[str, Any]
+"""A message with its `replies`."""
 
 
 def oasst_trees(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """One tree a row, each message with its replies inside it.
+    """One tree per row: each message contains its replies.
 
     In:  `{"message_tree_id": "t", "prompt": {"role": "prompter", "text": "hi", "replies": [
            {"role": "assistant", "text": "hey", "rank": 1, "replies": []},
            {"role": "assistant", "text": "hello", "rank": 0, "replies": []}]}}`
     Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}`
 
-    A path may end with the user, where nobody has answered yet. Raises DialectError `msg.role`, `msg.type`.
+    A path may end with an unanswered user turn. Raises DialectError `msg.role`, `msg.type`.
     """
     return convert_rows(batch, columns, _tree)
 
@@ -45,7 +46,7 @@ def _tree(record: SourceRow, columns: Columns) -> Sequence[OutputRow]:
 
 
 def _conversations(root: Node, columns: Columns) -> list[OutputRow]:
-    if not _stands(root):
+    if not _is_kept(root):
         return []
     mode = columns.option("paths", "best", "best", "all", "pairs")
     if mode == "pairs":
@@ -54,13 +55,13 @@ def _conversations(root: Node, columns: Columns) -> list[OutputRow]:
     return [{"messages": _turns(path, columns)} for path in paths]
 
 
-def _stands(node: Node) -> bool:
+def _is_kept(node: Node) -> bool:
     return not node.get("deleted") and node.get("review_result") is not False
 
 
 def _replies(node: Node) -> list[Node]:
-    """The replies that stand, the best first; those without a rank last, in their order."""
-    found = [reply for reply in node.get("replies") or [] if _stands(reply)]
+    """Return the kept replies, the best first; those without a rank last, in their order."""
+    found = [reply for reply in node.get("replies") or [] if _is_kept(reply)]
     return sorted(found, key=lambda reply: (reply.get("rank") is None, reply.get("rank") or 0))
 
 
@@ -72,21 +73,21 @@ def _best(root: Node) -> list[Node]:
 
 
 def _paths(node: Node, before: tuple[Node, ...]) -> Iterator[tuple[Node, ...]]:
-    """Each path from the root to a leaf, the best first; iterative, since threads may be deep."""
-    waiting = [(*before, node)]
-    while waiting:
-        path = waiting.pop()
+    """Yield each path from the root to a leaf, the best first; iterative, because threads can be deep."""
+    stack = [(*before, node)]
+    while stack:
+        path = stack.pop()
         replies = _replies(path[-1])
-        waiting += [(*path, reply) for reply in reversed(replies)]
+        stack += [(*path, reply) for reply in reversed(replies)]
         if not replies:
             yield path
 
 
 def _pair(path: Sequence[Node], columns: Columns) -> Iterator[OutputRow]:
-    for place in range(len(path) - 1, -1, -1):
-        ranked = [reply for reply in _replies(path[place]) if reply.get("rank") is not None]
+    for last in range(len(path) - 1, -1, -1):
+        ranked = [reply for reply in _replies(path[last]) if reply.get("rank") is not None]
         if len(ranked) > 1:
-            prompt, (best, *_, worst) = path[: place + 1], ranked
+            prompt, (best, *_, worst) = path[: last + 1], ranked
             yield {
                 "prompt": _turns(prompt, columns),
                 "chosen": _turns([best], columns),
@@ -103,7 +104,7 @@ def _turns(path: Sequence[Node], columns: Columns) -> list[dict[str, Any]]:
 
 
 def find_oasst_trees_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The part of a record with a message that has replies."""
+    """Return the part of a row with a message that has replies."""
     path = columns.path("tree") or "prompt"
     root = value_at(record, path)
     fits = isinstance(root, Mapping) and isinstance(root.get("text"), str) and "replies" in root
@@ -115,14 +116,14 @@ _ROW_EXTRA = ("message_tree_id", "rank", "deleted", "review_result")
 
 
 def oasst_rows(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """One message a row, `parent_id` naming the message it replies to; the trees are put together.
+    """One message per row; `parent_id` is the message that it replies to. The trees are built from the rows.
 
     In:  `{"message_id": "a", "parent_id": null, "role": "prompter", "text": "hi"}`,
          `{"message_id": "b", "parent_id": "a", "role": "assistant", "text": "hello"}`
     Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}`
 
-    A conversation has the row number of its root. All messages of a tree must lie in one batch; the ones below a
-    message that is not there are no conversation. Raises DialectError `msg.role`, `msg.content`.
+    A conversation has the row number of its root. All messages of a tree must be in one batch; replies to a missing
+    message are dropped. Raises DialectError `msg.role`, `msg.content`.
     """
     nodes: dict[str, dict[str, Any]] = {}
     order: dict[str, int] = {}
@@ -143,7 +144,7 @@ def oasst_rows(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 
 def find_oasst_rows_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record that is one message of a tree."""
+    """Return the parts of a row that is one message of a tree."""
     fits = all(isinstance(record.get(name), str) for name in ("message_id", "text", "role"))
     known = record.get("role") in ("prompter", "assistant") and ("message_tree_id" in record or "parent_id" in record)
     extra = {name: name for name in _ROW_EXTRA if name in record}

@@ -1,4 +1,4 @@
-"""Conversations as pairs, as texts in turn, as segments or as steps."""
+"""Conversations whose turns have no roles: pairs, alternating texts, segments, steps."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ASSISTANT_KEYS = ("assistant", "gpt", "bot", "output", "response", "answer", "co
 
 
 def pair_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """A list of objects, each with a question and an answer (Capybara, ms-swift).
+    """A list of objects with a question and an answer (Capybara, ms-swift).
 
     In:  `{"conversation": [{"input": "hi", "output": "hello"}, {"input": "bye", "output": ""}]}`
     Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"},
            {"role": "user", "content": "bye"}]}`
 
-    A side that is blank or null has no turn. Raises DialectError `col.null`, `msg.type`.
+    A blank or null side makes no turn. Raises DialectError `col.null`, `msg.type`.
     """
     return convert_rows(batch, columns, _pairs)
 
@@ -52,7 +52,7 @@ def _turn(role: str, text: Any, message: int) -> list[dict[str, Any]]:
 
 
 def string_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """A list of texts, the roles in turn (LIMA): user and assistant, or those of `--roles`.
+    """A list of texts with alternating roles (LIMA): user and assistant, or those of `--roles`.
 
     In:  `{"conversations": ["hi", "hello", "bye"]}`
     Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"},
@@ -64,7 +64,7 @@ def string_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 
 def user_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """A list of texts that are all said by the user (MT-Bench): a prompt without answers.
+    """A list of user messages (MT-Bench): a prompt without answers.
 
     In:  `{"turns": ["Write a post.", "Rewrite it."]}`
     Out: `{"prompt": [{"role": "user", "content": "Write a post."}, {"role": "user", "content": "Rewrite it."}]}`
@@ -87,7 +87,7 @@ def _alternating(record: SourceRow, columns: Columns, part: str, roles: Sequence
 
 
 def segments(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """Pieces of text, each with whether it is trained on (axolotl): the text is complete as it is.
+    """Segments of final text, each labelled as trained or not (axolotl).
 
     In:  `{"segments": [{"label": false, "text": "<s>hi"}, {"label": true, "text": "hello</s>"}]}`
     Out: `{"segments": [{"text": "<s>hi", "label": false}, {"text": "hello</s>", "label": true}]}`
@@ -98,19 +98,19 @@ def segments(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 
 def _segments(record: SourceRow, columns: Columns) -> dict[str, Any]:
-    pieces = read_list(record, columns, "segments")
-    for piece in pieces:
-        if not _is_segment(piece):
+    items = read_list(record, columns, "segments")
+    for item in items:
+        if not _is_segment(item):
             raise DialectError('a segment is not `{"label": true or false, "text": "…"}`', code="col.type")
-    return {"segments": [{"text": piece["text"], "label": piece["label"]} for piece in pieces]}
+    return {"segments": [{"text": item["text"], "label": item["label"]} for item in items]}
 
 
-def _is_segment(piece: Any) -> bool:
-    return isinstance(piece, Mapping) and isinstance(piece.get("text"), str) and isinstance(piece.get("label"), bool)
+def _is_segment(item: Any) -> bool:
+    return isinstance(item, Mapping) and isinstance(item.get("text"), str) and isinstance(item.get("label"), bool)
 
 
 def stepwise(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """A prompt, the steps of an answer and whether each step is right (TRL's stepwise supervision).
+    """A prompt, the steps of an answer, and whether each step is right (TRL's stepwise supervision).
 
     In:  `{"prompt": "1+1+1?", "completions": ["1+1=2", "2+1=4"], "labels": [true, false]}`
     Out: `{"prompt": [{"role": "user", "content": "1+1+1?"}], "completions": ["1+1=2", "2+1=4"],
@@ -127,7 +127,7 @@ def _stepwise(record: SourceRow, columns: Columns) -> dict[str, Any]:
     if not isinstance(prompt, str):
         raise DialectError(f"the prompt is {describe(prompt)}, not text", code="col.type")
     if not _is_steps(steps, labels):
-        raise DialectError("there is not one truth value in `labels` for each text in `completions`", code="col.type")
+        raise DialectError("`labels` must hold one boolean for each text in `completions`", code="col.type")
     return {"prompt": [{"role": "user", "content": prompt}], "completions": steps, "labels": labels}
 
 
@@ -137,7 +137,7 @@ def _is_steps(steps: Any, labels: Any) -> bool:
 
 
 def read_list(record: SourceRow, columns: Columns, part: str) -> list[Any]:
-    """The list that a part holds, read if it is written as text; raises DialectError `col.null` or `col.type`."""
+    """Return the list of a part, parsed if it is text; raises DialectError `col.null` or `col.type`."""
     path = columns.path(part) or part
     value = value_at(record, path.removesuffix("[]"))
     value = read_literal(value) if isinstance(value, str) else value
@@ -149,7 +149,7 @@ def read_list(record: SourceRow, columns: Columns, part: str) -> list[Any]:
 
 
 def find_pair_keys(pairs: Sequence[Any], columns: Columns) -> tuple[str, str] | None:
-    """The keys of the question and the answer in each pair of a conversation."""
+    """Return the keys of the question and the answer in pairs, None if they are not pairs."""
     if not pairs or not all(isinstance(pair, Mapping) for pair in pairs):
         return None
     mapped = (columns.fields.get("messages.user"), columns.fields.get("messages.assistant"))
@@ -158,8 +158,8 @@ def find_pair_keys(pairs: Sequence[Any], columns: Columns) -> tuple[str, str] | 
     return (user, assistant) if user is not None and assistant is not None else None
 
 
-def _listed(record: SourceRow, columns: Columns, part: str, names: Sequence[str]) -> tuple[str, list[Any]] | None:
-    """The column of a part, and its list if it is one that is not empty."""
+def _find_list(record: SourceRow, columns: Columns, part: str, names: Sequence[str]) -> tuple[str, list[Any]] | None:
+    """Return the column of a part and its list, None if there is no list or an empty one."""
     path = columns.path(part) or next((name for name in names if record.get(name) is not None), None)
     value = value_at(record, path.removesuffix("[]")) if path else None
     value = read_literal(value) if isinstance(value, str) else value
@@ -167,7 +167,7 @@ def _listed(record: SourceRow, columns: Columns, part: str, names: Sequence[str]
 
 
 def find_pair_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    found = _listed(record, columns, "messages", MESSAGES)
+    found = _find_list(record, columns, "messages", MESSAGES)
     keys = find_pair_keys(found[1], columns) if found else None
     if found is None or keys is None:
         return None
@@ -176,21 +176,21 @@ def find_pair_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str]
 
 
 def find_string_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    found = _listed(record, columns, "messages", (*MESSAGES, "turns") if columns.turn_roles else MESSAGES)
+    found = _find_list(record, columns, "messages", (*MESSAGES, "turns") if columns.turn_roles else MESSAGES)
     if found is None or not all(isinstance(text, str) for text in found[1]):
         return None
     return {"messages": found[0], **find_side_parts(record, columns)}
 
 
 def find_user_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    found = None if columns.turn_roles else _listed(record, columns, "prompt", ("turns",))
+    found = None if columns.turn_roles else _find_list(record, columns, "prompt", ("turns",))
     if found is None or not all(isinstance(text, str) for text in found[1]):
         return None
     return {"prompt": found[0], **find_side_parts(record, columns)}
 
 
 def find_segments_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    found = _listed(record, columns, "segments", ("segments",))
+    found = _find_list(record, columns, "segments", ("segments",))
     return {"segments": found[0]} if found and all(map(_is_segment, found[1])) else None
 
 

@@ -1,4 +1,4 @@
-"""Questions with an answer to choose or to find: multiple choice, SQuAD."""
+"""Questions with choices, or with answers found in a passage (SQuAD)."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def multiple_choice(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    r"""A question, its choices and which one is right (MMLU, ARC, HellaSwag, …).
+    r"""A question, its choices and the right one (MMLU, ARC, HellaSwag, …).
 
     In:  `{"question": "Sky?", "choices": ["red", "blue"], "answer": 1}`
     or   `{"question": "Sky?", "choices": {"text": ["red", "blue"], "label": ["A", "B"]}, "answerKey": "B"}`
     Out: `{"messages": [{"role": "user", "content": "Sky?\n\nA. red\nB. blue"},
            {"role": "assistant", "content": "B"}]}`
 
-    The option `mc_answer` is `letter` (B), `text` (blue) or `both` (B. blue). The answer is an index from 0, a label,
-    or the text of a choice. Without one a `solution` or `explanation` in words is the answer.
+    The option `mc_answer` is `letter` (B), `text` (blue) or `both` (B. blue). The answer column holds an index from 0,
+    a label, or the text of a choice. Without one, the text of `solution` or `explanation` is the answer.
     Raises DialectError `col.type`, `col.null`.
     """
     return convert_rows(batch, columns, _multiple_choice)
@@ -44,22 +44,24 @@ def _multiple_choice(record: SourceRow, columns: Columns) -> dict[str, Any]:
     if choices is None:
         raise DialectError("there are no choices", code="col.null")
     lines = "\n".join(f"{label}. {text}" for label, text in choices)
-    said = _explanation(record, columns) or _right_answer(record, columns, choices)
-    return {"messages": [{"role": "user", "content": f"{question}\n\n{lines}"}, {"role": "assistant", "content": said}]}
+    answer = _explanation(record, columns) or _right_answer(record, columns, choices)
+    return {
+        "messages": [{"role": "user", "content": f"{question}\n\n{lines}"}, {"role": "assistant", "content": answer}]
+    }
 
 
 def _explanation(record: SourceRow, columns: Columns) -> str | None:
-    """The answer in words, of data that has no choice of an answer."""
+    """Return the explanation, for datasets without the right choice."""
     path = columns.path("explanation")
     value = value_at(record, path) if path else None
     return value if isinstance(value, str) else None
 
 
 def _right_answer(record: SourceRow, columns: Columns, choices: Sequence[tuple[str, str]]) -> str:
-    given = value_at(record, columns.path("answer") or "answer")
-    right = which(given, choices)
+    answer = value_at(record, columns.path("answer") or "answer")
+    right = find_choice(answer, choices)
     if right is None:
-        raise DialectError(f"the answer {_shown(given)} is none of the {len(choices)} choices", code="col.type")
+        raise DialectError(f"the answer {_shown(answer)} is not one of the {len(choices)} choices", code="col.type")
     return _answer(choices[right], columns)
 
 
@@ -75,20 +77,20 @@ def _answer(choice: tuple[str, str], columns: Columns) -> str:
 
 
 def read_choices(record: SourceRow, columns: Columns) -> list[tuple[str, str]] | None:
-    """The label and the text of each choice; None if the record has none."""
+    """Return the label and the text of each choice; None if the row has none."""
     path = columns.path("choices")
-    if path == "A" or (path is None and _lettered(record)):
-        return _lettered(record)
-    return _labelled(value_at(record, path or "choices"))
+    if path == "A" or (path is None and _letter_columns(record)):
+        return _letter_columns(record)
+    return _parse_choices(value_at(record, path or "choices"))
 
 
-def _lettered(record: SourceRow) -> list[tuple[str, str]] | None:
-    """Choices that are in columns A, B, C, …"""
+def _letter_columns(record: SourceRow) -> list[tuple[str, str]] | None:
+    """Return the choices in columns A, B, C, …"""
     found = [(letter, record[letter]) for letter in LETTERS if isinstance(record.get(letter), str)]
     return found if len(found) > 1 else None
 
 
-def _labelled(value: Any) -> list[tuple[str, str]] | None:
+def _parse_choices(value: Any) -> list[tuple[str, str]] | None:
     value = read_literal(value) if isinstance(value, str) else value
     if isinstance(value, Mapping) and isinstance(value.get("text"), list):
         labels = value.get("label") or LETTERS[: len(value["text"])]
@@ -99,12 +101,12 @@ def _labelled(value: Any) -> list[tuple[str, str]] | None:
         pairs = [(item.get("label"), item.get("text")) for item in value]
     else:
         pairs = list(zip(LETTERS, value, strict=False)) if isinstance(value, list) else []
-    fine = all(isinstance(label, str) and isinstance(text, str) for label, text in pairs)
-    return pairs if len(pairs) > 1 and fine else None
+    valid = all(isinstance(label, str) and isinstance(text, str) for label, text in pairs)
+    return pairs if len(pairs) > 1 and valid else None
 
 
-def which(answer: Any, choices: Sequence[tuple[str, str]]) -> int | None:
-    """The index of the right choice: an index, a label, a digit written out where labels are letters, or the text."""
+def find_choice(answer: Any, choices: Sequence[tuple[str, str]]) -> int | None:
+    """Return the index of a choice from an index, a label, the text, or a digit as text if the labels are letters."""
     if isinstance(answer, int) and not isinstance(answer, bool):
         return answer if 0 <= answer < len(choices) else None
     labels, texts = [label for label, _ in choices], [text for _, text in choices]
@@ -116,32 +118,32 @@ def which(answer: Any, choices: Sequence[tuple[str, str]]) -> int | None:
 
 
 def find_multiple_choice_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with a question, choices and an answer."""
+    """Return the parts of a row with a question, choices and an answer."""
     question = columns.path("prompt") or next((name for name in QUESTIONS if isinstance(record.get(name), str)), None)
-    choices = columns.path("choices") or next((name for name in CHOICES if _labelled(record.get(name))), None)
-    if choices is None and _lettered(record):
+    choices = columns.path("choices") or next((name for name in CHOICES if _parse_choices(record.get(name))), None)
+    if choices is None and _letter_columns(record):
         choices = "A"
     answer = columns.path("answer") or next((name for name in ANSWERS if record.get(name) is not None), None)
-    words = find_text(record, EXPLANATIONS, columns, "explanation") if answer is None else None
-    if question is None or choices is None or (answer is None and words is None):
+    explanation = find_text(record, EXPLANATIONS, columns, "explanation") if answer is None else None
+    if question is None or choices is None or (answer is None and explanation is None):
         return None
     found = {"prompt": question, "choices": choices, **find_side_parts(record, columns)}
-    found |= {"answer": answer} if answer else {"explanation": words or ""}
+    found |= {"answer": answer} if answer else {"explanation": explanation or ""}
     if choices == "A":
-        found |= {f"choice_{letter}": letter for letter, _ in _lettered(record) or []}
+        found |= {f"choice_{letter}": letter for letter, _ in _letter_columns(record) or []}
     listed = read_choices(record, columns.adding(found))
-    return found if listed and (words or isinstance(value_at(record, answer or ""), (str, int))) else None
+    return found if listed and (explanation or isinstance(value_at(record, answer or ""), (str, int))) else None
 
 
 def squad(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    r"""A text, a question about it and the answers found in it (SQuAD): the first one is the answer.
+    r"""A passage, a question about it and answers found in it (SQuAD); the first answer is used.
 
     In:  `{"context": "The sky is blue.", "question": "Which colour?",
            "answers": {"text": ["blue"], "answer_start": [11]}}`
     Out: `{"messages": [{"role": "user", "content": "The sky is blue.\n\nWhich colour?"},
            {"role": "assistant", "content": "blue"}]}`
 
-    A question without an answer (version 2) gets the text of the option `unanswerable`, or is an error `col.null`.
+    A question without an answer (version 2) gets the text of the option `unanswerable`, else it is an error `col.null`.
     Raises DialectError `col.type`, `col.null`.
     """
     return convert_rows(batch, columns, _squad)
@@ -157,7 +159,7 @@ def _squad(record: SourceRow, columns: Columns) -> dict[str, Any]:
         raise DialectError(
             "the question has no answer",
             code="col.null",
-            hint="set the dialect option `unanswerable` to what the model should say",
+            hint="--dialect-option unanswerable=TEXT sets the answer",
         )
     return {
         "messages": [{"role": "user", "content": f"{context}\n\n{question}"}, {"role": "assistant", "content": answer}]
@@ -173,7 +175,7 @@ def _answer_texts(value: Any) -> list[str] | None:
 
 
 def find_squad_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with a context, a question and answers that lie in the context."""
+    """Return the parts of a row with a context, a question and answers."""
     paths = {
         "context": columns.path("context") or "context",
         "prompt": columns.path("prompt") or "question",

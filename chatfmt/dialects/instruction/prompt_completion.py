@@ -1,4 +1,4 @@
-"""Conversations of one question and one answer, each in a column of its own."""
+"""Conversations with one question and one answer in separate columns."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ CONTEXTS = ("input", "context", "article")
 
 
 def question_answer(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    r"""One user turn and one assistant turn from a column each, after an own `history` and a system column.
+    r"""A user turn and an assistant turn from one column each, after the turns of a `history` column.
 
     In:  `{"instruction": "Add.", "input": "1 2", "output": "3", "history": [["hi", "hello"]]}`
     Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"},
            {"role": "user", "content": "Add.\n1 2"}, {"role": "assistant", "content": "3"}]}`
 
-    An input (Alpaca), context (dolly) or article that is not blank follows the instruction after one line break; the
-    option `join` is another text between them. Nothing is stripped. Raises DialectError `col.missing`, `col.null`,
+    An input (Alpaca), context (dolly) or article that is not blank is appended to the instruction after a line break;
+    the option `join` sets another separator. Nothing is stripped. Raises DialectError `col.missing`, `col.null`,
     `col.type`.
     """
     prompt = read_prompt(batch, columns)
@@ -62,7 +62,7 @@ def question_answer(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 
 def prompt_only(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """One user turn without an answer.
+    """A user turn without an answer.
 
     In:  `{"prompt": "The sky is"}`
     Out: `{"prompt": [{"role": "user", "content": "The sky is"}]}`
@@ -73,7 +73,7 @@ def prompt_only(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 
 def prompt_completion_label(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """A prompt, an answer and whether the answer is good, as text (TRL's standard unpaired preference).
+    """A prompt, an answer and whether it is good (TRL's standard unpaired preference).
 
     In:  `{"prompt": "The sky is", "completion": " blue.", "label": true}`
     Out: `{"prompt": [{"role": "user", "content": "The sky is"}],
@@ -90,7 +90,7 @@ def prompt_completion_label(batch: pa.RecordBatch, columns: Columns) -> pa.Recor
 
 
 def rendered_text(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """Text that is complete as it is (TRL's standard language modelling): nothing is parsed and nothing rendered.
+    """Final text (TRL's standard language modelling), neither parsed nor rendered.
 
     In:  `{"text": "The sky is blue."}`
     Out: `{"text": "The sky is blue."}`
@@ -101,18 +101,17 @@ def rendered_text(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 
 def read_prompt(batch: pa.RecordBatch, columns: Columns) -> pa.StringArray:
-    """The text of the user turn: the prompt and, where there is one that is not blank, the context after it."""
+    """Return the text of the user turn: the prompt, followed by the context if it is not blank."""
     prompt = read_text(batch, columns, "prompt")
     context = read_optional_text(batch, columns, "context")
     if context is None:
         return prompt
-    there = not_blank(context)
     joined = pc.binary_join_element_wise(prompt, context.fill_null(""), columns.option("join", "\n"))
-    return pc.if_else(there, pc.if_else(pc.equal(prompt, ""), context, joined), prompt)
+    return pc.if_else(not_blank(context), pc.if_else(pc.equal(prompt, ""), context, joined), prompt)
 
 
 def read_history(values: pa.Array) -> pa.ListArray:
-    """The turns of a `history` column: pairs of texts, objects of two texts, turns, or one of them as text."""
+    """Return the turns of a `history` column: pairs of texts, objects of two texts, turns, or any of these as text."""
     rows = [
         None if value is None or value is json_columns._ABSENT else history_turns(value, row)
         for row, value in enumerate(json_columns.decode_values(values))
@@ -121,7 +120,7 @@ def read_history(values: pa.Array) -> pa.ListArray:
 
 
 def history_turns(value: Any, row: int | None = None) -> list[dict[str, Any]]:
-    """The turns of one `history`; raises DialectError `col.type`."""
+    """Return the turns of one `history`; raises DialectError `col.type`."""
     items = read_literal(value) if isinstance(value, str) else value
     if isinstance(items, str) and not items.strip():
         return []
@@ -141,7 +140,7 @@ def _history_turn(item: Any) -> list[dict[str, Any] | None]:
 
 
 def find_question_answer_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with a question and an answer; raises NoDialect if two columns could be one of them."""
+    """Return the parts of a row with a question and an answer; raises NoDialect if one is ambiguous."""
     prompt = find_prompt(record, columns)
     completion = _completion_part(record, columns)
     if prompt is None or completion is None or prompt == completion:
@@ -155,19 +154,19 @@ def find_question_answer_parts(record: SourceRow, columns: Columns) -> dict[str,
 
 
 def find_prompt(record: SourceRow, columns: Columns) -> str | None:
-    """The column of the prompt; `input` is one where nothing else is. Raises NoDialect if two could be it."""
-    return _one_of(record, PROMPTS, columns, "prompt") or find_text(record, ("input",), columns, "prompt")
+    """Return the column of the prompt, `input` if there is no other; raises NoDialect if it is ambiguous."""
+    return _find_unambiguous(record, PROMPTS, columns, "prompt") or find_text(record, ("input",), columns, "prompt")
 
 
 def _completion_part(record: SourceRow, columns: Columns) -> str | None:
-    """The column of the answer; beside a worked `solution` an `answer` is but its result."""
+    """Return the column of the answer; if there is a `solution`, `answer` is only its result."""
     names: Sequence[str] = COMPLETIONS
     if text_columns(record, ("solution",)):
         names = tuple(name for name in COMPLETIONS if name != "answer")
-    return _one_of(record, names, columns, "completion")
+    return _find_unambiguous(record, names, columns, "completion")
 
 
-def _one_of(record: SourceRow, names: Sequence[str], columns: Columns, part: str) -> str | None:
+def _find_unambiguous(record: SourceRow, names: Sequence[str], columns: Columns, part: str) -> str | None:
     if columns.path(part) is None:
         filled = [name for name in text_columns(record, names) if record[name].strip()]
         if len({record[name] for name in filled}) > 1:
@@ -176,10 +175,10 @@ def _one_of(record: SourceRow, names: Sequence[str], columns: Columns, part: str
 
 
 def find_context_parts(record: SourceRow, columns: Columns, prompt: str) -> dict[str, str]:
-    """The parts `context` and `history` of a record; a prompt that the user mapped is whole as it is."""
+    """Return the parts `context` and `history` of a row; a mapped prompt gets no context."""
     mapped = columns.path("prompt") is not None
     names = () if mapped else tuple(name for name in CONTEXTS if name != prompt.lower())
-    found = {"context": _one_of(record, names, columns, "context"), "history": _history(record, columns)}
+    found = {"context": _find_unambiguous(record, names, columns, "context"), "history": _history(record, columns)}
     return {part: path for part, path in found.items() if path is not None and path != prompt}
 
 
@@ -191,13 +190,13 @@ def _history(record: SourceRow, columns: Columns) -> str | None:
 
 
 def find_alpaca_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with an instruction and an output."""
+    """Return the parts of a row with an instruction and an output."""
     found = find_question_answer_parts(record, columns)
     return found if found and _names(found) == ("instruction", "output") else None
 
 
 def find_dolly_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with an instruction, a context and a response."""
+    """Return the parts of a row with an instruction, a context and a response."""
     found = find_question_answer_parts(record, columns)
     named = found and _names(found) == ("instruction", "response") and found.get("context", "").lower() == "context"
     return found if named else None
@@ -208,7 +207,7 @@ def _names(parts: Mapping[str, str]) -> tuple[str, str]:
 
 
 def find_labelled_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with a question, an answer and whether the answer is good."""
+    """Return the parts of a row with a question, an answer and a label."""
     label = find_label(record, columns)
     found = find_question_answer_parts(record, columns) if label is not None else None
     if found is None or label is None:
@@ -217,11 +216,11 @@ def find_labelled_parts(record: SourceRow, columns: Columns) -> dict[str, str] |
 
 
 def find_prompt_only_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with a prompt and no column that could be its answer.
+    """Return the parts of a row with a prompt and no column that could be its answer.
 
-    Without a mapping every other column of text must be one that describes the row (`id`, `source`, …).
+    Unless the prompt is mapped, every other column of text must be metadata (`id`, `source`, …).
     """
-    prompt = columns.path("prompt") or _one_of(record, ("prompt",), columns, "prompt")
+    prompt = columns.path("prompt") or _find_unambiguous(record, ("prompt",), columns, "prompt")
     if prompt is None or not isinstance(value_at(record, prompt), str):
         return None
     found = {"prompt": prompt, **find_side_parts(record, columns)}
@@ -229,7 +228,7 @@ def find_prompt_only_parts(record: SourceRow, columns: Columns) -> dict[str, str
 
 
 def text_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The part of a record with a column `text` and no other text that could belong to a conversation."""
+    """Return the part of a row with `text` and no other text that could belong to a conversation."""
     path = columns.path("text") or "text"
     if not isinstance(value_at(record, path), str):
         return None
@@ -238,7 +237,7 @@ def text_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
 
 
 def unexplained_columns(record: SourceRow, parts: Mapping[str, str]) -> list[str]:
-    """The columns of text, or of several values, that neither play a part nor describe the row by their name."""
+    """Return the columns of text that are neither parts nor metadata."""
     return [
         name
         for name, value in record.items()

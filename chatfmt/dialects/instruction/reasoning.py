@@ -1,4 +1,4 @@
-"""Answers with the reasoning before them: in a column of its own, or between tags in the answer."""
+"""Answers with reasoning before them, in a separate column or between tags in the answer."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from ..kit.columns import Columns, SourceRow, find_side_parts, read_text
 from ..kit.output import conversation_batch, convert_rows
 from .prompt_completion import find_prompt, read_prompt
 
-COLUMNS = (
+REASONING_COLUMNS = (
     ("deepseek_thinking_trajectory", "deepseek_attempt"), ("deepseek_reasoning", "deepseek_solution"),
     ("thinking_trajectory", "attempt"),
 )  # fmt: skip
-"""Columns of reasoning and of the answer after it, as data sets made with DeepSeek R1 have them."""
+"""Columns of the reasoning and the answer in datasets made with DeepSeek R1."""
 
 
 def reasoning_column(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """A question, the reasoning and the answer, each in a column of its own (s1K, OpenThoughts' metadata).
+    """A question, the reasoning and the answer in separate columns (s1K, OpenThoughts' metadata).
 
     In:  `{"question": "1+1?", "deepseek_thinking_trajectory": "One and one.", "deepseek_attempt": "2"}`
     Out: `{"messages": [{"role": "user", "content": "1+1?"},
            {"role": "assistant", "content": "2", "reasoning_content": "One and one."}]}`
 
-    A column that is only called `reasoning` may be a switch, so it is read when it is mapped: `--map reasoning=COLUMN`.
+    A column called `reasoning` can be a switch, so it must be mapped: `--map reasoning=COLUMN`.
     Raises DialectError `col.missing`, `col.null`, `col.type`.
     """
     turns = stack([("user", read_prompt(batch, columns)), ("assistant", read_text(batch, columns, "completion"))])
     reasoning = read_text(batch, columns, "reasoning")
-    order = pa.array([place // 2 if place % 2 else None for place in range(2 * len(batch))], pa.int64())
+    order = pa.array([turn // 2 if turn % 2 else None for turn in range(2 * len(batch))], pa.int64())
     made = with_field(turns, "reasoning_content", reasoning.take(order))
     return conversation_batch(batch, columns, {"messages": made})
 
 
 def find_reasoning_column_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with a question, its reasoning and its answer."""
+    """Return the parts of a row with a question, its reasoning and its answer."""
     mapped = columns.path("reasoning"), columns.path("completion")
-    pairs = [(mapped[0], mapped[1])] if mapped[0] and mapped[1] else COLUMNS
+    pairs = [(mapped[0], mapped[1])] if mapped[0] and mapped[1] else REASONING_COLUMNS
     found = next((pair for pair in pairs if all(isinstance(value_at(record, name or ""), str) for name in pair)), None)
     if found is None:
         return None
@@ -68,25 +68,25 @@ _ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>\s*", re.DOTALL)
 
 
 def reasoning_tags(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    r"""Turns whose assistant thinks between tags before it answers: the thinking becomes `reasoning_content`.
+    r"""Assistant turns with reasoning between tags before the answer; it becomes `reasoning_content`.
 
     In:  `{"messages": [{"role": "user", "content": "1+1?"}, {"role": "assistant",
            "content": "<think>\nOne and one.\n</think>\n\n2"}]}`
     Out: `{"messages": [{"role": "user", "content": "1+1?"},
            {"role": "assistant", "reasoning_content": "One and one.", "content": "2"}]}`
 
-    Tags are `<think>`, `<reasoning>`, OpenThoughts' `<|begin_of_thought|>` with `<|begin_of_solution|>`, and a closing
-    `</think>` alone; `<answer>` around the whole answer goes too. A turn without them stays as it is.
+    The tags are `<think>`, `<reasoning>`, OpenThoughts' `<|begin_of_thought|>` with `<|begin_of_solution|>`, or a
+    closing `</think>` alone; `<answer>` around the whole answer is dropped too. A turn without tags is unchanged.
     Raises DialectError `msg.role`.
     """
     return convert_rows(
         batch,
         columns,
-        lambda record, columns: {"messages": [_split(turn) for turn in read_plain_turns(record, columns)]},
+        lambda record, columns: {"messages": [_split_turn(turn) for turn in read_plain_turns(record, columns)]},
     )
 
 
-def _split(turn: Turn) -> Turn:
+def _split_turn(turn: Turn) -> Turn:
     text = turn.get("content")
     found = split_reasoning(text) if turn["role"] == "assistant" and isinstance(text, str) else None
     if found is None:
@@ -96,7 +96,7 @@ def _split(turn: Turn) -> Turn:
 
 
 def split_reasoning(text: str) -> tuple[str, str] | None:
-    """The reasoning and the answer that tags divide, None where there are no tags."""
+    """Return the reasoning and the answer separated by tags, None without tags."""
     match = next((match for tags in _TAGS if (match := tags.fullmatch(text))), None)
     if match is None:
         return None
@@ -106,7 +106,7 @@ def split_reasoning(text: str) -> tuple[str, str] | None:
 
 
 def find_reasoning_tags_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record whose assistant closes a tag of reasoning."""
+    """Return the parts of a row whose turns contain a closing tag of reasoning."""
     found = find_messages_parts(record, columns)
     content = (found or {}).get("messages.content", "content")
     turns: list[dict[str, Any]] = turns_at(record, found["messages"]) or [] if found else []

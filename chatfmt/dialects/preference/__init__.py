@@ -1,0 +1,1 @@
+"""Dialects of preferences: chosen and rejected, scored or grouped answers; hh-rlhf texts are in chat.transcripts."""

@@ -1,4 +1,4 @@
-"""Two answers to one prompt, a better and a worse one, and what else trainers learn preferences from."""
+"""Preferences with a chosen and a rejected answer to one prompt."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ REJECTED = (
     "non_preferred_output",
 )  # fmt: skip
 INPUT = {"prompt": "input.messages", "tools": "input.tools"}
-"""Where OpenAI's preference fine-tuning has them, the tools also where no row of the sample has any."""
+"""Paths in OpenAI's preference fine-tuning format; `tools` is read even if no sampled row has any."""
 _OPENING = ("system", "developer", "user")
 
 
 def preference(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """The prompt, the chosen and the rejected answer as messages.
+    """A prompt, a chosen and a rejected answer.
 
     In:  `{"prompt": "Sky?", "chosen": "Blue.", "rejected": "Green."}`
     or   `{"conversations": [{"from": "human", "value": "Sky?"}], "chosen": {"from": "gpt", "value": "Blue."}, …}`
@@ -41,10 +41,10 @@ def preference(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
            "rejected": [{"role": "assistant", "content": "Green."}]}`
 
-    An answer that is a whole conversation (it opens with a system or user turn) leaves the row without `prompt`: what
-    the two sides share is split off later, by the view. Of two texts without a prompt column what both begin with is
-    the prompt, cut as TRL's `extract_prompt` cuts it (see `shared_length`); where they share nothing, both are answers
-    to no prompt. Beside texts that could be the prompt this is done only when the option `prompt` is `shared`.
+    If an answer is a whole conversation (it opens with a system or user turn), the row has no `prompt`; the view splits
+    off the turns that both sides share. If the answers are texts and there is no prompt column, the prompt is the text
+    that both begin with, as in TRL's `extract_prompt` (see `shared_length`), and empty if they share none. If another
+    column of text could be the prompt, this needs the option `prompt` set to `shared`.
     Raises DialectError as `messages` does.
     """
     texts = _both_texts(batch, columns) if columns.path("prompt") is None else None
@@ -62,40 +62,43 @@ def preference(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 
 def _null_where(rows: pa.BooleanArray, lists: pa.ListArray) -> pa.ListArray:
-    """The lists, null in the marked rows."""
+    """Return the lists with null in the marked rows."""
     if not rows.true_count:
         return lists
     return lists.take(pc.if_else(rows, pa.scalar(None, pa.int64()), pa.array(range(len(lists)))))
 
 
 def _both_texts(batch: pa.RecordBatch, columns: Columns) -> tuple[pa.StringArray, pa.StringArray] | None:
-    """Both answers where they are texts, none of them null."""
+    """Return both answers if they are texts without nulls, else None."""
     chosen, rejected = (column(batch, columns.path(part)) for part in ("chosen", "rejected"))
     plain = all(
-        values is not None and values.type == json_columns.TEXT and not values.null_count and not _written_turns(values)
+        values is not None
+        and values.type == json_columns.TEXT
+        and not values.null_count
+        and not _is_turns_as_text(values)
         for values in (chosen, rejected)
     )
     return (chosen, rejected) if plain else None
 
 
 def shared_prompt(chosen: pa.StringArray, rejected: pa.StringArray) -> dict[str, pa.ListArray]:
-    """Prompt, chosen and rejected turns of two texts each; without any shared text the prompt has no turn."""
+    """Split chosen and rejected texts into prompt and answers; without shared text the prompt has no turn."""
     pairs = list(zip(chosen.to_pylist(), rejected.to_pylist(), strict=True))
-    cuts = [shared_length(*pair) for pair in pairs]
+    lengths = [shared_length(*pair) for pair in pairs]
     texts = {
-        "prompt": [pair[0][:cut] or None for pair, cut in zip(pairs, cuts, strict=True)],
-        "chosen": [pair[0][cut:] for pair, cut in zip(pairs, cuts, strict=True)],
-        "rejected": [pair[1][cut:] for pair, cut in zip(pairs, cuts, strict=True)],
+        "prompt": [pair[0][:length] or None for pair, length in zip(pairs, lengths, strict=True)],
+        "chosen": [pair[0][length:] for pair, length in zip(pairs, lengths, strict=True)],
+        "rejected": [pair[1][length:] for pair, length in zip(pairs, lengths, strict=True)],
     }
     roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
     return {part: stack([(roles[part], json_columns.text_array(values))]) for part, values in texts.items()}
 
 
 def shared_length(chosen: str, rejected: str) -> int:
-    """How many characters of two texts are their prompt: those that both begin with, as TRL 1.16 counts them.
+    """Return the length of the prompt that two texts begin with, in characters, as TRL 1.16 computes it.
 
-    A space before the first difference belongs to the answers, and so does the last character of a text that the
-    other one begins with. Unlike there, nothing is a prompt where the first characters differ or one text is empty.
+    A space before the first difference belongs to the answers; so does the last character of a text that is a prefix of
+    the other. Unlike in TRL, the prompt is empty if the first characters differ or one text is empty.
     """
     shorter = min(len(chosen), len(rejected))
     shared = next((n for n, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), shorter)
@@ -106,7 +109,7 @@ def shared_length(chosen: str, rejected: str) -> int:
 
 def _answer(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
     values = column(batch, columns.path(part))
-    if values is not None and values.type == json_columns.TEXT and not _written_turns(values):
+    if values is not None and values.type == json_columns.TEXT and not _is_turns_as_text(values):
         if values.null_count:
             raise DialectError(
                 f"column `{columns.path(part)}` is null",
@@ -118,37 +121,37 @@ def _answer(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
     return read_required_turns(batch, columns, part)
 
 
-def _written_turns(values: pa.StringArray) -> bool:
-    """Whether a column of text writes turns out as lists of objects, by its first value."""
+def _is_turns_as_text(values: pa.StringArray) -> bool:
+    """Return whether a column of text holds lists of turns, judged by its first value."""
     first = next((text for text in values.to_pylist() if text), "") if len(values) else ""
     found = read_literal(first)
     return isinstance(found, list) and bool(found) and all(isinstance(turn, dict) for turn in found)
 
 
 def _prompt(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray | None:
-    """The prompt of each row as turns: a list of them, or a text; None if there is no such column."""
+    """Return the prompt of each row as turns, from turns or text; None if there is no such column."""
     path = columns.path("prompt")
     values = column(batch, path)
     if values is None or path is None:
         return None
-    if values.type != json_columns.TEXT or _written_turns(values):
+    if values.type != json_columns.TEXT or _is_turns_as_text(values):
         return read_turns(values, columns, path)
     return stack([("user", read_prompt(batch, columns))])
 
 
 def _opens(lists: pa.ListArray) -> pa.BooleanArray:
-    """Whether each row begins a conversation: its first turn is of a system, developer or user."""
+    """Return whether each row opens a conversation: its first turn is a system, developer or user turn."""
     first = fields_of(lists.flatten())["role"].take(first_turns(lists))
     return pc.is_in(first, pa.array(_OPENING))
 
 
 def find_preference_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with a chosen and a rejected answer."""
+    """Return the parts of a row with a chosen and a rejected answer."""
     chosen = find_value(record, CHOSEN, columns, "chosen")
     rejected = find_value(record, REJECTED, columns, "rejected")
     if chosen is None or rejected is None:
         return None
-    answers = [_kind(record, path, columns) for path in (chosen, rejected)]
+    answers = [_answer_type(record, path, columns) for path in (chosen, rejected)]
     if None in answers or answers[0] != answers[1]:
         return None
     found = {"chosen": chosen, "rejected": rejected, **find_side_parts(record, columns)}
@@ -167,7 +170,7 @@ def find_preference_parts(record: SourceRow, columns: Columns) -> dict[str, str]
     return found
 
 
-def _kind(record: SourceRow, path: str, columns: Columns) -> str | None:
+def _answer_type(record: SourceRow, path: str, columns: Columns) -> str | None:
     value = value_at(record, path)
     written = isinstance(value, (list, dict)) or (isinstance(value, str) and value.lstrip()[:1] in ("[", "{"))
     if written and find_turn_keys(turns_at(record, path), columns):
@@ -182,7 +185,7 @@ def _role(turn: Mapping[str, Any], columns: Columns) -> str | None:
 
 
 def _prompt_parts(record: SourceRow, columns: Columns) -> dict[str, str]:
-    """The column that the prompt of both answers lies in: text, or turns."""
+    """Return the column of the prompt of both answers: text or turns."""
     if columns.path("prompt") is None:
         for name in (*MESSAGES, "prompt", "context", "input", "history"):
             turns = turns_at(record, name) if isinstance(record.get(name), (list, str)) else None

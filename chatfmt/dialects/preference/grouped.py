@@ -1,4 +1,4 @@
-"""Preferences that several rows, or several lists of one row, make together."""
+"""Preferences from several rows, or from several lists in one row."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ RATINGS = ("helpfulness", "rating", "score", "reward")
 
 
 def rated_rows(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """Rows next to each other with one prompt, an answer and a rating each (HelpSteer2): a pair of every such group.
+    """Adjacent rows with the same prompt, each with an answer and a rating (HelpSteer2); pairs from every group.
 
     In:  `{"prompt": "Sky?", "response": "Green.", "helpfulness": 1}`,
          `{"prompt": "Sky?", "response": "Blue.", "helpfulness": 4}`
     Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
            "rejected": [{"role": "assistant", "content": "Green."}]}`
 
-    The higher rating is better; `--map ratings=COLUMN` names another one. Which pairs are made is the option `pairs`,
-    what equal ratings do the option `ties`. The pair has the number, the system text and the kept columns of the first
-    row of its group. A prompt with one rated answer makes no pair. Raises DialectError `col.null`, `col.type`.
+    A higher rating is better; `--map ratings=COLUMN` names another column. The options `pairs` and `ties` select the
+    pairs (see `scored`). A pair has the row number, the system text and the kept columns of the first row of its group.
+    A prompt with one rated answer makes no pair. Raises DialectError `col.null`, `col.type`.
     """
     records = records_of(batch)
     found: list[Mapping[str, Any]] = []
@@ -63,7 +63,7 @@ def _text(record: SourceRow, path: str, row: int) -> str:
 
 
 def find_rated_rows_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with a question, an answer and a rating."""
+    """Return the parts of a row with a question, an answer and a rating."""
     found = find_question_answer_parts(record, columns)
     ratings = find_value(record, RATINGS, columns, "ratings")
     if found is None or ratings is None or to_number(value_at(record, ratings)) is None:
@@ -72,7 +72,7 @@ def find_rated_rows_parts(record: SourceRow, columns: Columns) -> dict[str, str]
 
 
 def positive_negative(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """Turns with lists of good and of bad ways to go on (ms-swift's data for rerankers).
+    """A conversation with lists of positive and negative continuations (ms-swift's data for rerankers).
 
     In:  `{"messages": [{"role": "user", "content": "Sky?"}],
            "positive_messages": [[{"role": "assistant", "content": "Blue."}]],
@@ -81,25 +81,26 @@ def positive_negative(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch
     Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
            "rejected": [{"role": "assistant", "content": "Green."}]}`
 
-    The first of each list make the pair; with the option `pairs` set to `all` each good one and each bad one do. Data
-    for embeddings, whose lists hold user turns, is not read. Raises DialectError `msg.role`, `col.type`.
+    The first of each list are paired; with the option `pairs` set to `all`, every positive with every negative one.
+    Data for embeddings, whose lists hold user turns, is not read. Raises DialectError `msg.role`, `col.type`.
     """
     return convert_rows(batch, columns, _positive_negative)
 
 
 def _positive_negative(record: SourceRow, columns: Columns) -> list[OutputRow]:
     prompt = to_turns(value_at(record, columns.path("messages") or "messages"), columns, "user")
-    sides = [[to_turns(turns, columns, "assistant") for turns in _lists(record, name)] for name in SIDES]
+    sides = [[to_turns(turns, columns, "assistant") for turns in _turn_lists(record, name)] for name in SIDES]
     pairs = list(itertools.product(*sides))
-    wanted = pairs if columns.option("pairs", "first", "first", "all") == "all" else pairs[:1]
-    return [{"prompt": prompt, "chosen": good, "rejected": bad} for good, bad in wanted]
+    if columns.option("pairs", "first", "first", "all") == "first":
+        pairs = pairs[:1]
+    return [{"prompt": prompt, "chosen": positive, "rejected": negative} for positive, negative in pairs]
 
 
 SIDES = ("positive_messages", "negative_messages")
 
 
-def _lists(record: SourceRow, name: str) -> list[Any]:
-    """The lists of turns in a column; one list of turns is a list of one."""
+def _turn_lists(record: SourceRow, name: str) -> list[Any]:
+    """Return the lists of turns in a column; a single list of turns counts as one."""
     value = record.get(name)
     if not isinstance(value, list):
         raise DialectError(
@@ -110,19 +111,19 @@ def _lists(record: SourceRow, name: str) -> list[Any]:
 
 
 def find_positive_negative_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with a conversation and lists of good and bad answers of an assistant."""
+    """Return the parts of a row with a conversation and lists of positive and negative answers."""
     if not all(isinstance(record.get(name), list) for name in SIDES):
         return None
     found = find_messages_parts(record, columns)
-    answers = [turns for name in SIDES for turns in _lists(record, name)]
-    fits = found and answers and all(_answers(turns, columns) for turns in answers)
+    answers = [turns for name in SIDES for turns in _turn_lists(record, name)]
+    fits = found and answers and all(_is_continuation(turns, columns) for turns in answers)
     return (
         {**(found or {}), **dict(zip(SIDES, SIDES, strict=True)), **find_side_parts(record, columns)} if fits else None
     )
 
 
-def _answers(turns: Any, columns: Columns) -> bool:
-    """Whether turns are those of an assistant that goes on."""
+def _is_continuation(turns: Any, columns: Columns) -> bool:
+    """Return whether turns continue a conversation: the first is not a system or user turn."""
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
         return False
     keys = find_turn_keys(turns, columns) or {}

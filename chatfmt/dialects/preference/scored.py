@@ -1,8 +1,8 @@
-"""Answers that are scored, ranked or compared, as pairs of a better and a worse one.
+"""Preferences from answers that are scored, ranked or compared.
 
-What makes a pair is a named policy. Option `pairs`: `best-worst` (one pair a row, the default), `best-second`, or `all`
-(each two answers of different score). Option `ties`: `drop` (rows whose answers are equally good make no pair, the
-default), `first` (the first answer counts as better) or `error`.
+The option `pairs` selects the pairs of a row: `best-worst` (one pair, the default), `best-second`, or `all` (every two
+answers). The option `ties` decides about answers with equal scores: `drop` (no pair, the default), `first` (the first
+answer is better) or `error`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from ..kit.output import OutputRow, convert_rows
 from ..kit.roles import to_role
 
 ScoredAnswer = tuple[Any, Any]
-"""How good an answer is (more is better), and the answer: text or turns."""
+"""The score of an answer (higher is better), and the answer: text or turns."""
 
 
 def to_turns(value: Any, columns: Columns, role: str) -> list[Turn]:
-    """The turns of a prompt or an answer: one turn of `role` for a text, a dialogue of hh-rlhf's form, or turns."""
+    """Return the turns of a prompt or an answer: text becomes a turn of `role`, or a dialogue if it is in hh format."""
     value = read_literal(value) if isinstance(value, str) else value
     if isinstance(value, str):
         dialogue = parse_hh(value) if role == "user" else None
@@ -44,7 +44,9 @@ def to_turns(value: Any, columns: Columns, role: str) -> list[Turn]:
         else None
     )
     if keys is None:
-        raise DialectError(f"the {'prompt' if role == 'user' else 'answer'} is {describe(value)}", code="col.type")
+        raise DialectError(
+            f"the {'prompt' if role == 'user' else 'answer'} is {describe(value)}, not text or turns", code="col.type"
+        )
     named = {path: part.removeprefix("messages.") for part, path in keys.items()}
     out = []
     for message, turn in enumerate(turns):
@@ -55,7 +57,7 @@ def to_turns(value: Any, columns: Columns, role: str) -> list[Turn]:
 
 
 def make_pairs(prompt: Any, answers: Sequence[ScoredAnswer], columns: Columns) -> list[OutputRow]:
-    """The preference rows of one prompt and its scored answers, by policy; answers without a score are left out."""
+    """Return the preference pairs of one prompt and its scored answers; answers without a score are dropped."""
     known = [answer for answer in answers if answer[0] is not None]
     ranked = sorted(known, key=lambda answer: answer[0], reverse=True)
     if len(ranked) < 2:
@@ -66,8 +68,8 @@ def make_pairs(prompt: Any, answers: Sequence[ScoredAnswer], columns: Columns) -
         "best-second": [(ranked[0], ranked[1])],
         "all": list(itertools.combinations(ranked, 2)),
     }[mode]
-    asked = to_turns(prompt, columns, "user")
-    return [row for better, worse in chosen for row in _pair(asked, better, worse, columns)]
+    turns = to_turns(prompt, columns, "user")
+    return [row for better, worse in chosen for row in _pair(turns, better, worse, columns)]
 
 
 def _pair(prompt: list[Turn], better: ScoredAnswer, worse: ScoredAnswer, columns: Columns) -> list[OutputRow]:
@@ -75,9 +77,9 @@ def _pair(prompt: list[Turn], better: ScoredAnswer, worse: ScoredAnswer, columns
         ties = columns.option("ties", "drop", "drop", "first", "error")
         if ties == "error":
             raise DialectError(
-                "the answers are equally good",
+                "the answers have the same score",
                 code="pair.tie",
-                hint="set the dialect option `ties` to `drop` or `first`",
+                hint="--dialect-option ties=drop or ties=first",
             )
         if ties == "drop":
             return []
@@ -86,7 +88,7 @@ def _pair(prompt: list[Turn], better: ScoredAnswer, worse: ScoredAnswer, columns
 
 
 def arena(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """Two conversations with the same questions, and which model won (Chatbot Arena).
+    """Two conversations with the same questions and the winner (Chatbot Arena).
 
     In:  `{"conversation_a": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "Blue."}],
            "conversation_b": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "No."}],
@@ -94,8 +96,8 @@ def arena(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Out: `{"chosen": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "Blue."}],
            "rejected": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "No."}]}`
 
-    `tie` and `tie (bothbad)` go by the option `ties`. The shared prompt is split off by the view. Raises DialectError
-    `msg.role`, `col.type`.
+    The option `ties` decides about `tie` and `tie (bothbad)`. The view splits off the shared prompt.
+    Raises DialectError `msg.role`, `col.type`.
     """
     return convert_rows(batch, columns, _arena)
 
@@ -105,7 +107,7 @@ def _arena(record: SourceRow, columns: Columns) -> list[OutputRow]:
     winner = record.get("winner")
     known = {"model_a": ((1, a), (0, b)), "model_b": ((1, b), (0, a)), **dict.fromkeys(TIES, ((0, a), (0, b)))}
     if winner not in known:
-        raise DialectError(f"the winner `{winner}` is none of {', '.join(f'`{name}`' for name in known)}",
+        raise DialectError(f"the winner `{winner}` is not one of {', '.join(f'`{name}`' for name in known)}",
                            code="col.type")  # fmt: skip
     rows = _pair([], *known[winner], columns)
     return [{"chosen": row["chosen"], "rejected": row["rejected"]} for row in rows]
@@ -120,7 +122,7 @@ def find_arena_parts(record: SourceRow, columns: Columns) -> dict[str, str] | No
 
 
 def ultrainteract(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """A trajectory of turns with two ways to go on (UltraInteract).
+    """A trajectory of turns with a chosen and a rejected continuation (UltraInteract).
 
     In:  `{"trajectory": [{"from": "user", "value": "Sky?"}], "chosen": "Blue.", "rejected": "Green."}`
     Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
@@ -148,9 +150,8 @@ def scored(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
            "rejected": [{"role": "assistant", "content": "Green."}]}`
 
-    A `rank` is better when it is lower, any score when it is higher. The answers of a row are compared by the first of
-    SCORES that any of them has, and where that is equal by the next; one without it is left out.
-    Which pairs are made is the option `pairs`, what ties do the option `ties`.
+    A lower `rank` is better; a higher score is better. The answers of a row are compared by the first of SCORES that
+    any of them has, then by the next ones; an answer without it is dropped. The options are `pairs` and `ties`.
     Raises DialectError `col.type`.
     """
     return convert_rows(batch, columns, _scored)
@@ -165,13 +166,13 @@ def _scored(record: SourceRow, columns: Columns) -> list[OutputRow]:
     if isinstance(ratings, list) and not any(isinstance(item, Mapping) for item in items):
         answers = [(to_number(rating), item) for rating, item in zip(ratings, items, strict=False)]
         return make_pairs(prompt, [(None if score is None else (score,), item) for score, item in answers], columns)
-    return make_pairs(prompt, list(zip(score_answers(items), map(_text_of, items), strict=True)), columns)
+    return make_pairs(prompt, list(zip(score_answers(items), map(_answer_text, items), strict=True)), columns)
 
 
 def score_answers(items: Sequence[Mapping[str, Any]]) -> list[tuple[float, ...] | None]:
-    """How good each answer is, more is better; None for one without the score that decides."""
+    """Return the scores of each answer, higher is better; None for one without the deciding score."""
     scores = [[_score(item, name) for name in SCORES] for item in items]
-    first = next((place for place in range(len(SCORES)) if any(own[place] is not None for own in scores)), 0)
+    first = next((key for key in range(len(SCORES)) if any(own[key] is not None for own in scores)), 0)
     return [
         None if own[first] is None else tuple(-math.inf if score is None else score for score in own[first:])
         for own in scores
@@ -184,11 +185,11 @@ def _score(item: Mapping[str, Any], name: str) -> float | None:
 
 
 SCORES = ("rank", "fine-grained_score", "overall_score", "score", "rating", "reward")
-"""Keys of an answer that say how good it is, the one that decides first; of a rank less is better."""
+"""Keys of an answer that hold a score, the deciding one first; a lower rank is better."""
 
 
 def to_number(value: Any) -> float | None:
-    """A number, also one written as text; None for anything else (`N/A`, `nan`)."""
+    """Return a number or a number as text; None for anything else (`N/A`, `nan`)."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -198,11 +199,11 @@ def to_number(value: Any) -> float | None:
     return None if math.isnan(number) else number
 
 
-TEXTS = ("response", "answer", "completion", "text", "output", "content")
+ANSWER_KEYS = ("response", "answer", "completion", "text", "output", "content")
 
 
-def _text_of(item: Mapping[str, Any]) -> Any:
-    return next((item[name] for name in TEXTS if item.get(name) is not None), None)
+def _answer_text(item: Mapping[str, Any]) -> Any:
+    return next((item[name] for name in ANSWER_KEYS if item.get(name) is not None), None)
 
 
 def find_scored_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
@@ -215,30 +216,30 @@ def find_scored_parts(record: SourceRow, columns: Columns) -> dict[str, str] | N
     items, ratings = value_at(record, path), record.get("ratings", record.get("rating"))
     found = {"prompt": prompt, "answers": path, **find_side_parts(record, columns)}
     if all(isinstance(item, Mapping) for item in items):
-        return found if all(_text_of(item) is not None for item in items) and any(score_answers(items)) else None
+        return found if all(_answer_text(item) is not None for item in items) and any(score_answers(items)) else None
     name = "ratings" if "ratings" in record else "rating"
     return {**found, "ratings": name} if isinstance(ratings, list) and all(isinstance(i, str) for i in items) else None
 
 
 def compared(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """Two answers in columns of their own, and which is better (SHP, HelpSteer3, PKU-SafeRLHF, WebGPT, StackExchange).
+    """Two answers in separate columns and which is better (SHP, HelpSteer3, PKU-SafeRLHF, WebGPT, StackExchange).
 
     In:  `{"prompt": "Sky?", "response_0": "Green.", "response_1": "Blue.", "better_response_id": 1}`
     Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
            "rejected": [{"role": "assistant", "content": "Green."}]}`
 
-    The forms are those of COMPARISONS. With the option `prefer` set to `safer`, PKU-SafeRLHF's `safer_response_id`
-    decides. Equal answers go by the option `ties`. Raises DialectError `col.type`.
+    COMPARISONS lists the datasets. With the option `prefer` set to `safer`, PKU-SafeRLHF's `safer_response_id` decides.
+    The option `ties` decides about equal answers. Raises DialectError `col.type`.
     """
     return convert_rows(batch, columns, _compared)
 
 
 Comparison = tuple[str, str, str, Any]
-"""The columns of the prompt, of the two answers, and the scores of the two by the record."""
+"""The columns of the prompt and of the two answers, and a function from a row to their scores."""
 
 
 def _one_better(name: str, second: Any) -> Any:
-    """Scores where the column `name` says which is better, 0 or 1, the second where it equals `second`."""
+    """Return a function that scores by the column `name`, 0 or 1; `second` means that the second is better."""
     return lambda record: None if record.get(name) not in (0, 1) else ((0, 1) if record[name] == second else (1, 0))
 
 
@@ -251,7 +252,7 @@ def _two_scores(first: str, second: str) -> Any:
 
 
 def _overall(record: SourceRow) -> tuple[float, float] | None:
-    """HelpSteer3: below 0 the first answer is better, above it the second, 0 is a tie."""
+    """Return HelpSteer3's scores: below 0 the first answer is better, above it the second, 0 is a tie."""
     preference = to_number(record.get("overall_preference"))
     return None if preference is None else (-preference, preference)
 
@@ -264,32 +265,32 @@ COMPARISONS: dict[str, Comparison] = {
     "webgpt": ("question.full_text", "answer_0", "answer_1", _two_scores("score_0", "score_1")),
     "stack-exchange": ("question", "response_j", "response_k", lambda record: (1, 0)),
 }
-"""Known forms: the prompt, the two answers, and the scores of both (None if the record has none)."""
+"""Known datasets: the prompt, the two answers, and their scores (None if the row has none)."""
 
 
-def _form(record: SourceRow, columns: Columns) -> tuple[Comparison, tuple[float, float]] | None:
+def _find_comparison(record: SourceRow, columns: Columns) -> tuple[Comparison, tuple[float, float]] | None:
     prefer = columns.option("prefer", "better", "better", "safer")
-    for name, form in COMPARISONS.items():
+    for name, comparison in COMPARISONS.items():
         if name in ("safer", "better") and name != prefer:
             continue
-        prompt, first, second, scores = form
+        prompt, first, second, scores = comparison
         values = [value_at(record, path) for path in (prompt, first, second)]
         if all(value is not None for value in values) and (found := scores(record)) is not None:
-            return form, found
+            return comparison, found
     return None
 
 
 def _compared(record: SourceRow, columns: Columns) -> list[OutputRow]:
-    found = _form(record, columns)
+    found = _find_comparison(record, columns)
     if found is None:
-        raise DialectError("there are not two answers and which is better", code="col.null")
+        raise DialectError("the row does not say which of two answers is better", code="col.null")
     (prompt, first, second, _), scores = found
     answers = list(zip(scores, (value_at(record, first), value_at(record, second)), strict=True))
     return make_pairs(value_at(record, prompt), answers, columns)
 
 
 def find_compared_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    found = _form(record, columns)
+    found = _find_comparison(record, columns)
     if found is None:
         return None
     prompt, first, second, _ = found[0]
@@ -298,14 +299,14 @@ def find_compared_parts(record: SourceRow, columns: Columns) -> dict[str, str] |
 
 
 def rejected_response(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """A conversation whose last turn is the better answer, and a worse one (ms-swift).
+    """A conversation that ends with the chosen answer, and a rejected one (ms-swift).
 
     In:  `{"messages": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "Blue."}],
            "rejected_response": "Green."}`
     Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
            "rejected": [{"role": "assistant", "content": "Green."}]}`
 
-    `rejected_messages` are a whole other conversation: then both sides are whole. Raises DialectError `msg.role`.
+    `rejected_messages` is a whole conversation; then both sides are. Raises DialectError `msg.role`.
     """
     return convert_rows(batch, columns, _rejected_response)
 

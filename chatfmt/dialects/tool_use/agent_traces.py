@@ -1,4 +1,4 @@
-"""Conversations of agents: traces without the question they answer, calls written as a last line of text."""
+"""Agent traces: turns without the question that they answer, tool calls as the last line of text."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _QUESTIONS = ("original_question",)
 
 
 def traces(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """Turns of an agent without a user turn, and the question in a column of its own (smolagents).
+    """Turns of an agent without a user turn, and the question in another column (smolagents).
 
     In:  `{"messages": [{"role": "system", "content": "Solve it."}, {"role": "assistant", "content": "2"}],
            "original_question": "1+1?"}`
     Out: `{"messages": [{"role": "system", "content": "Solve it."}, {"role": "user", "content": "1+1?"},
            {"role": "assistant", "content": "2"}]}`
 
-    The question stands behind the system turns. A row that has a user turn stays as it is. Calls in `<tool_call>` stay
-    text: `--dialect hermes` reads them, and puts the question in as well. Raises DialectError `msg.role`.
+    The question is inserted after the system turns. A row with a user turn is unchanged. Calls in `<tool_call>` stay
+    text; `--dialect hermes` parses them and inserts the question too. Raises DialectError `msg.role`.
     """
     return convert_rows(
         batch,
@@ -38,7 +38,7 @@ def traces(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 
 def find_traces_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record whose turns are not the user's, with a question beside them."""
+    """Return the parts of a row with a question in another column and no user turn."""
     question = find_question_part(record, columns)
     found = find_messages_parts(record, columns) if question else None
     if found is None:
@@ -49,17 +49,17 @@ def find_traces_parts(record: SourceRow, columns: Columns) -> dict[str, str] | N
 
 
 def with_question(turns: Sequence[Turn], record: SourceRow, columns: Columns) -> list[Turn]:
-    """The turns with the user turn that they lack, behind those of the system, where a column holds it."""
+    """Insert the question after the system turns if there is one and no user turn."""
     path = columns.path("question")
     question = value_at(record, path) if path else None
     if not isinstance(question, str) or any(turn["role"] == "user" for turn in turns):
         return list(turns)
-    place = next((n for n, turn in enumerate(turns) if turn["role"] not in ("system", "developer")), len(turns))
-    return [*turns[:place], {"role": "user", "content": question}, *turns[place:]]
+    position = next((n for n, turn in enumerate(turns) if turn["role"] not in ("system", "developer")), len(turns))
+    return [*turns[:position], {"role": "user", "content": question}, *turns[position:]]
 
 
 def find_question_part(record: SourceRow, columns: Columns) -> dict[str, str]:
-    """The part `question` of a record whose user turn may be missing."""
+    """Return the part `question`, if the row has such a column."""
     path = find_text(record, _QUESTIONS, columns, "question")
     return {"question": path} if path else {}
 
@@ -68,7 +68,7 @@ _TAIL = re.compile(r"(?:(.*?)\n)?AI to=([^\s:]+):[ \t]*(\{.*\})\s*", re.DOTALL)
 
 
 def tail_calls(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    r"""Turns whose assistant ends with a line that calls a function, `AI to=NAME: {…}`.
+    r"""Assistant turns that end with a line that calls a function, `AI to=NAME: {…}`.
 
     In:  `{"messages": [{"role": "user", "content": "Rain?"}, {"role": "assistant", "content":
            "Let me look.\nAI to=weather: {\"city\": \"Oslo\"}"}]}`
@@ -90,14 +90,14 @@ def _tail_turn(turn: Turn) -> Turn:
     arguments = read_literal(match[3]) if match else None
     if match is None or not isinstance(arguments, Mapping):
         return turn
-    said = {"content": match[1]} if match[1] is not None else {}
+    content = {"content": match[1]} if match[1] is not None else {}
     rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
     call = {"type": "function", "function": {"name": match[2], "arguments": arguments}}
-    return {"role": turn["role"], **said, "tool_calls": [call], **rest}
+    return {"role": turn["role"], **content, "tool_calls": [call], **rest}
 
 
 def find_tail_calls_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record whose assistant writes `AI to=`."""
+    """Return the parts of a row whose turns contain `AI to=`."""
     return find_written_parts(record, columns, "AI to=")
 
 

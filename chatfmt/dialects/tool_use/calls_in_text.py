@@ -1,4 +1,4 @@
-"""Tool calls that an assistant writes in the middle of text: brackets (ToolACE), thought and action (ReAct)."""
+"""Tool calls in the text of assistant turns: in brackets (ToolACE), as thought and action (ReAct)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..kit.tool_specs import to_spec
 
 
 def toolace(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    r"""Turns whose assistant calls functions in brackets, specified as JSON in the system text (ToolACE).
+    r"""Assistant turns with calls in brackets; the functions are specified as JSON in the system text (ToolACE).
 
     In:  `{"system": "Functions:\n[{\"name\": \"Get Rain\"}]", "conversations": [{"from": "user", "value": "Rain?"},
            {"from": "assistant", "value": "[Get Rain(city=\"Oslo\", days=2)]"}]}`
@@ -31,7 +31,7 @@ def toolace(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
            "Get Rain", "arguments": {"city": "Oslo", "days": 2}}}]}],
            "tools": [{"type": "function", "function": {"name": "Get Rain"}}]}`
 
-    Values are read as literals, never run; a turn that cannot be read as calls stays text. The system text stays.
+    Values are parsed as literals, never executed; a turn that is not only calls stays text. The system text is kept.
     Raises DialectError `msg.role`.
     """
     return convert_rows(batch, columns, _toolace)
@@ -49,7 +49,7 @@ def _toolace(record: SourceRow, columns: Columns) -> dict[str, Any]:
 
 
 def _listed_specs(text: str) -> list[Any]:
-    """The first JSON list of objects in a text."""
+    """Return the first JSON list of objects in text."""
     decoder = json.JSONDecoder()
     for match in re.finditer(r"\[\s*\{", text):
         try:
@@ -61,14 +61,14 @@ def _listed_specs(text: str) -> list[Any]:
 
 
 def bracket_calls(text: Any, names: Sequence[str]) -> list[Turn] | None:
-    """The calls in `[Name(a="b", n=1), Other()]`, the longest known name first; None if the text is something else."""
+    """Return the calls in `[Name(a="b", n=1), Other()]`, None for other text; the longest known name wins."""
     if not isinstance(text, str) or not (text.startswith("[") and text.rstrip().endswith("]")):
         return None
     rest = text.rstrip()[1:-1].strip()
     calls: list[Turn] = []
     while rest:
-        name = next((name for name in names if rest.startswith(f"{name}(")), None) or _identifier(rest)
-        end = _closing(rest, len(name)) if name else None
+        name = next((name for name in names if rest.startswith(f"{name}(")), None) or _leading_identifier(rest)
+        end = _closing_bracket(rest, len(name)) if name else None
         arguments = None if not name or end is None else _arguments(rest[len(name) + 1 : end])
         if name is None or end is None or arguments is None:
             return None
@@ -77,26 +77,26 @@ def bracket_calls(text: Any, names: Sequence[str]) -> list[Turn] | None:
     return calls or None
 
 
-def _identifier(text: str) -> str | None:
+def _leading_identifier(text: str) -> str | None:
     match = re.match(r"[A-Za-z_][\w.]*(?=\()", text)
     return match[0] if match else None
 
 
-def _closing(text: str, start: int) -> int | None:
-    """The index of the bracket that closes the one at `start`, quotes respected."""
-    depth, quote, place = 0, "", start
-    while place < len(text):
-        char = text[place]
+def _closing_bracket(text: str, start: int) -> int | None:
+    """Return the index of the bracket that closes the one at `start`; brackets in quotes do not count."""
+    depth, quote, index = 0, "", start
+    while index < len(text):
+        char = text[index]
         if quote:
-            place += char == "\\"
+            index += char == "\\"
             quote = "" if char == quote else quote
         elif char in "\"'":
             quote = char
         else:
             depth += (char in "([{") - (char in ")]}")
             if depth == 0:
-                return place
-        place += 1
+                return index
+        index += 1
     return None
 
 
@@ -104,7 +104,7 @@ _KEYWORD = re.compile(r"\s*,?\s*([$\w]+)\s*=\s*")
 
 
 def _arguments(text: str) -> dict[str, Any] | None:
-    """The keyword arguments of a call; keys may be words that Python reserves, or begin with `$`."""
+    """Return the keyword arguments of a call; keys may be Python keywords or begin with `$`."""
     out: dict[str, Any] = {}
     while text.strip():
         match = _KEYWORD.match(text)
@@ -120,20 +120,20 @@ def _arguments(text: str) -> dict[str, Any] | None:
 
 
 def _value_end(text: str, start: int) -> int:
-    """Where the value that begins at `start` ends: at a comma outside of brackets and quotes."""
-    depth, quote, place = 0, "", start
-    while place < len(text):
-        char = text[place]
+    """Return the end of the value at `start`: the next comma outside brackets and quotes."""
+    depth, quote, index = 0, "", start
+    while index < len(text):
+        char = text[index]
         if quote:
-            place += char == "\\"
+            index += char == "\\"
             quote = "" if char == quote else quote
         elif char in "\"'":
             quote = char
         elif char == "," and not depth:
-            return place
+            return index
         else:
             depth += (char in "([{") - (char in ")]}")
-        place += 1
+        index += 1
     return len(text)
 
 
@@ -146,7 +146,7 @@ def _literal(text: str) -> Any:
 
 
 def find_toolace_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record whose system text lists functions and whose assistant calls them in brackets."""
+    """Return the parts of a row whose system text lists functions."""
     found = find_messages_parts(record, columns)
     system = record.get("system")
     if found is None or not isinstance(system, str) or not _listed_specs(system):
@@ -158,7 +158,7 @@ _REACT = re.compile(r"(.*?)\n?Action:[ \t]*([^\n]*)\n+Action Input:[ \t]*(.*)", 
 
 
 def react(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    r"""Turns whose assistant thinks, names an action and gives its input (ReAct, ToolBench).
+    r"""Assistant turns with a thought, an action and its input (ReAct, ToolBench).
 
     In:  `{"conversations": [{"from": "user", "value": "Rain?"}, {"from": "assistant", "value":
            "Thought: look.\nAction: f\nAction Input: {\"a\": 1}"}, {"from": "function", "value": "no"}]}`
@@ -166,7 +166,7 @@ def react(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
            "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]},
            {"role": "tool", "content": "no"}]}`
 
-    An input that is not JSON stays text. `Finish` is a call as any other. Raises DialectError `msg.role`.
+    An input that is not JSON stays text. `Finish` is a call like any other. Raises DialectError `msg.role`.
     """
     return convert_rows(
         batch,
@@ -180,15 +180,15 @@ def _react_turn(turn: Turn) -> Turn:
     match = _REACT.fullmatch(text) if turn["role"] == "assistant" and isinstance(text, str) else None
     if match is None:
         return turn
-    thought, name, given = match.groups()
-    function = {"name": name.strip(), "arguments": read_literal(given)}
-    said = {"content": thought} if thought else {}
+    thought, name, arguments = match.groups()
+    function = {"name": name.strip(), "arguments": read_literal(arguments)}
+    content = {"content": thought} if thought else {}
     rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
-    return {"role": turn["role"], **said, "tool_calls": [{"type": "function", "function": function}], **rest}
+    return {"role": turn["role"], **content, "tool_calls": [{"type": "function", "function": function}], **rest}
 
 
 def find_react_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record whose assistant writes an `Action Input:`."""
+    """Return the parts of a row whose turns contain `Action Input:`."""
     return find_written_parts(record, columns, "\nAction Input:")
 
 

@@ -1,4 +1,4 @@
-"""Tool calling as data sets write it in text: Hermes, Glaive, xLAM, ToolACE, ReAct, BFCL."""
+"""Datasets of function calls as JSON: Hermes, Glaive, xLAM, BFCL."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TOOLS = re.compile(r"<tools>(.*?)</tools>", re.DOTALL)
 
 
 def hermes(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    r"""Turns with calls in `<tool_call>` and results in `<tool_response>`; tools in `<tools>` of the system turn.
+    r"""Turns with calls in `<tool_call>`, results in `<tool_response>`, and tools in `<tools>` of the system turn.
 
     In:  `{"conversations": [{"from": "system", "value": "Use <tools>[{\"name\": \"f\"}]</tools>"}, {"from": "gpt",
            "value": "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>"},
@@ -38,8 +38,8 @@ def hermes(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
            {"role": "tool", "content": "{\"rain\": false}"}],
            "tools": [{"type": "function", "function": {"name": "f"}}]}`
 
-    The system turn stays as it is. A turn in which one call cannot be read stays text. Each response is a turn. A
-    question in a column of its own is put in as `traces` does.
+    The system turn is unchanged. A turn with a call that cannot be parsed stays text. Each response becomes a turn. A
+    question in another column is inserted as in `traces`.
     Raises DialectError `msg.role`.
     """
     return convert_rows(batch, columns, _hermes)
@@ -53,7 +53,7 @@ def _hermes(record: SourceRow, columns: Columns) -> dict[str, Any]:
 
 
 def _hermes_tools(turns: Sequence[Turn]) -> list[Any]:
-    """The specifications between the tags of the first system turn; the first match may be a mere mention of them."""
+    """Return the specifications between tags in the system turn; the first match may only mention the tags."""
     text = turns[0]["content"] if turns and turns[0]["role"] == "system" else ""
     for found in _TOOLS.findall(text) if isinstance(text, str) else []:
         specs = read_literal(found.strip())
@@ -70,19 +70,19 @@ def _hermes_turn(turn: Turn, columns: Columns) -> list[Turn]:
         return [turn]
     if turn["role"] == "tool":
         found = _RESPONSE.findall(text)
-        return [{**turn, "content": said} for said in found] if found and not _RESPONSE.sub("", text) else [turn]
+        return [{**turn, "content": result} for result in found] if found and not _RESPONSE.sub("", text) else [turn]
     blocks = _CALL.findall(text) if turn["role"] == "assistant" else []
     calls = [parse_calls(block, columns) for block in blocks]
     if not calls or not all(calls):
         return [turn]
     rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
-    said = _CALL.sub("", text)
-    content = {"content": said} if said else {}
+    remainder = _CALL.sub("", text)
+    content = {"content": remainder} if remainder else {}
     return [{"role": turn["role"], **content, "tool_calls": [c for some in calls for c in some or []], **rest}]
 
 
 def find_hermes_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record whose assistant writes a `<tool_call>`."""
+    """Return the parts of a row whose turns contain `<tool_call>`."""
     found = find_written_parts(record, columns, "<tool_call>")
     return None if found is None else {**found, **find_question_part(record, columns)}
 
@@ -93,7 +93,7 @@ _END = re.compile(r"\s*<\|endoftext\|>\s*\Z|\n+\Z")
 
 
 def glaive(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    r"""A system text with JSON objects and a chat written as one text (glaive-function-calling-v2).
+    r"""A system text with JSON objects and a chat as one text (glaive-function-calling-v2).
 
     In:  `{"system": "SYSTEM: Use these functions -\n{\"name\": \"f\"}", "chat": "USER: Rain?\n\n\nASSISTANT:
            <functioncall> {\"name\": \"f\", \"arguments\": '{\"a\": 1}'} <|endoftext|>\n\n\nFUNCTION RESPONSE: no\n"}`
@@ -101,8 +101,8 @@ def glaive(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
            "function": {"name": "f", "arguments": {"a": 1}}}]}, {"role": "tool", "name": "f", "content": "no"}],
            "tools": [{"type": "function", "function": {"name": "f"}}]}`
 
-    The objects of the system text become `tools`; a system text without any stays a system turn. Line breaks between
-    turns and `<|endoftext|>` go. A call that cannot be read stays text. Raises DialectError `msg.type`.
+    The objects of the system text become `tools`; a system text without any becomes a system turn. Line breaks between
+    turns and `<|endoftext|>` are dropped. A call that cannot be parsed stays text. Raises DialectError `msg.type`.
     """
     return convert_rows(batch, columns, _glaive)
 
@@ -115,25 +115,25 @@ def _glaive(record: SourceRow, columns: Columns) -> dict[str, Any]:
         raise DialectError(f"column `{path}` does not begin with `USER:`", code="msg.type")
     tools, text = _glaive_tools(system) if isinstance(system, str) else ([], "")
     turns: list[Turn] = [{"role": "system", "content": text}] if text and not tools else []
-    for name, said in zip(pieces[1::2], pieces[2::2], strict=True):
-        turns.append(_glaive_turn(name, _END.sub("", said), turns, columns))
+    for name, content in zip(pieces[1::2], pieces[2::2], strict=True):
+        turns.append(_glaive_turn(name, _END.sub("", content), turns, columns))
     return {"messages": turns, "tools": tools or None}
 
 
-def _glaive_turn(name: str, said: str, before: Sequence[Turn], columns: Columns) -> Turn:
+def _glaive_turn(name: str, content: str, before: Sequence[Turn], columns: Columns) -> Turn:
     if name == "USER":
-        return {"role": "user", "content": said}
+        return {"role": "user", "content": content}
     if name == "FUNCTION RESPONSE":
         calls = before[-1].get("tool_calls") if before else None
         named = {"name": calls[-1]["function"]["name"]} if calls else {}
-        return {"role": "tool", **named, "content": said}
-    match = _FUNCTION_CALL.fullmatch(said)
+        return {"role": "tool", **named, "content": content}
+    match = _FUNCTION_CALL.fullmatch(content)
     calls = parse_calls(match[1], columns) if match else None
-    return {"role": "assistant", "tool_calls": calls} if calls else {"role": "assistant", "content": said}
+    return {"role": "assistant", "tool_calls": calls} if calls else {"role": "assistant", "content": content}
 
 
 def _glaive_tools(system: str) -> tuple[list[Any], str]:
-    """The JSON objects that follow one another in the system text, as specifications, and the text without mark."""
+    """Return the JSON objects in the system text as specifications, and the text without `SYSTEM:`."""
     text = system.removeprefix("SYSTEM:").removeprefix(" ")
     start = text.find("{")
     specs: list[Any] = []
@@ -149,7 +149,7 @@ def _glaive_tools(system: str) -> tuple[list[Any], str]:
 
 
 def find_glaive_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with a chat in Glaive's form."""
+    """Return the parts of a row with a chat in Glaive's format."""
     path = columns.path("chat") or "chat"
     chat = value_at(record, path)
     if not isinstance(chat, str) or not _GLAIVE.match(chat):
@@ -165,7 +165,7 @@ _TYPES = {
 
 
 def xlam(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    r"""A query, the tools and the calls that answer it, the last two written as JSON (xlam-function-calling-60k).
+    r"""A query, tools and the calls that answer it, the last two as JSON (xlam-function-calling-60k).
 
     In:  `{"query": "Rain?", "tools": "[{\"name\": \"f\", \"description\": \"d\", \"parameters\": {\"a\": {\"type\":
            \"int\", \"description\": \"x\"}}}]", "answers": "[{\"name\": \"f\", \"arguments\": {\"a\": 1}}]"}`
@@ -174,7 +174,7 @@ def xlam(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
            "f", "description": "d", "parameters": {"type": "object", "properties": {"a": {"type": "integer",
            "description": "x"}}, "required": ["a"]}}}]}`
 
-    Python's names of types become those of JSON Schema; a parameter that is neither `optional` nor has a default is
+    Python type names are replaced by those of JSON Schema; a parameter that is not `optional` and has no default is
     required. Raises DialectError `col.type`.
     """
     return convert_rows(batch, columns, _xlam)
@@ -192,8 +192,8 @@ def _xlam(record: SourceRow, columns: Columns) -> dict[str, Any]:
     if not calls or not all(calls):
         raise DialectError("the answers are not a list of calls", code="col.type")
     specs = specs_in(tools)
-    said = [{"role": "user", "content": query}, {"role": "assistant", "tool_calls": calls}]
-    return {"messages": said, "tools": [_xlam_spec(spec) for spec in specs] if specs else None}
+    turns = [{"role": "user", "content": query}, {"role": "assistant", "tool_calls": calls}]
+    return {"messages": turns, "tools": [_xlam_spec(spec) for spec in specs] if specs else None}
 
 
 def _xlam_spec(spec: Any) -> Any:
@@ -219,7 +219,7 @@ def _json_schema(param: Any) -> Any:
 
 
 def find_xlam_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with a query, tools and calls for answers."""
+    """Return the parts of a row with a query, tools and calls as answers."""
     prompt = columns.path("prompt") or "query"
     answers = read_literal(record["answers"]) if isinstance(record.get("answers"), str) else record.get("answers")
     calls = isinstance(answers, list) and answers and all(to_call(call, columns) for call in answers)
@@ -228,15 +228,15 @@ def find_xlam_parts(record: SourceRow, columns: Columns) -> dict[str, str] | Non
 
 
 def bfcl(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """A question of messages and the functions it may call (Berkeley function calling leaderboard): prompts.
+    """A question of messages and the functions it may call (Berkeley Function Calling Leaderboard), without answers.
 
     In:  `{"question": [[{"role": "user", "content": "Rain?"}]], "function": [{"name": "f", "parameters": {"type":
            "dict", "properties": {"a": {"type": "float"}}}}]}`
     Out: `{"prompt": [{"role": "user", "content": "Rain?"}], "tools": [{"type": "function", "function": {"name": "f",
            "parameters": {"type": "object", "properties": {"a": {"type": "number"}}}}}]}`
 
-    The types `dict`, `float`, `tuple` and `any` of schemas become those of JSON Schema. Later turns of a question of
-    several turns follow. Raises DialectError `col.type`, `msg.role`.
+    The types `dict`, `float`, `tuple` and `any` are replaced by those of JSON Schema. The turns of a question are
+    concatenated. Raises DialectError `col.type`, `msg.role`.
     """
     return convert_rows(batch, columns, _bfcl)
 
@@ -274,7 +274,7 @@ def _is_bfcl(question: Any) -> bool:
 
 
 def find_bfcl_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """The parts of a record with a question of lists of turns and functions."""
+    """Return the parts of a row with functions and a question as lists of turns."""
     prompt = columns.path("prompt") or "question"
     fits = _is_bfcl(value_at(record, prompt)) and "function" in record
     return {"prompt": prompt, "specs": "function"} if fits else None
