@@ -1,9 +1,9 @@
-"""Turn chat and instruction data sets into training-ready files.
+"""Convert chat and instruction datasets to training-ready files.
 
 chatfmt.convert(chatfmt.Recipe(source="data.jsonl", template="chatml"), out="out/")
 chatfmt.Converter(recipe)(batch)                           # one Arrow record batch
 chatfmt.ChatTemplate.load("chatml").render(messages)       # one conversation
-chatfmt.unescape(text, "chatml")                           # what `--control-tokens escape` changed, as it was
+chatfmt.unescape(text, "chatml")                           # undo `--control-tokens escape`
 """
 
 from __future__ import annotations

@@ -9,15 +9,15 @@ import os
 import signal
 import sys
 
-KEEP = "-1"
-"""Memory that Arrow is done with stays with the process: given back and asked for again, batch by batch, it costs a
-tenth of a conversion. The most that is used at once does not grow."""
+NEVER_PURGE = "-1"
+"""Keep memory that Arrow has freed: returning and requesting it again for each batch takes a tenth of a conversion.
+Peak memory does not grow."""
 
 
 def main() -> None:
-    """Run chatfmt and leave with its exit code.
+    """Run chatfmt and exit with its code.
 
-    While modules are being imported Ctrl-C ends the process without a traceback; afterwards it is handled.
+    During imports Ctrl-C ends the process without a traceback; afterwards it is handled.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.argv[1:] == ["--version"]:
@@ -27,10 +27,10 @@ def main() -> None:
             print(f"chatfmt {__version__}", flush=True)  # noqa: T201
         except OSError as error:
             print(f"error: cannot write to stdout: {error.strerror}", file=sys.stderr)  # noqa: T201
-            os._exit(5)  # or Python would try again, and complain
+            os._exit(5)  # at exit Python would write again, and report a second failure
         return
-    gc.disable()  # imports make no garbage, and looking for it would be a tenth of their time: until there are data
-    os.environ.setdefault("MIMALLOC_PURGE_DELAY", KEEP)  # before pyarrow is there, which reads it then
+    gc.disable()  # imports make no garbage, and collecting it takes a tenth of their time; on again before data is read
+    os.environ.setdefault("MIMALLOC_PURGE_DELAY", NEVER_PURGE)  # pyarrow reads it when imported
     from .cli import main as run
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -38,10 +38,10 @@ def main() -> None:
 
 
 def leave(code: int) -> None:
-    """End the process, with its handlers at exit, but without taking apart what it has imported (0.1 s)."""
+    """End the process after its exit handlers, without tearing down imported modules (0.1 s)."""
     atexit._run_exitfuncs()
     for stream in filter(None, (sys.stdout, sys.stderr)):
-        with contextlib.suppress(OSError, ValueError):  # what could not be written was told before
+        with contextlib.suppress(OSError, ValueError):  # failures to write were reported before
             stream.flush()
     os._exit(code)
 

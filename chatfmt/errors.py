@@ -1,17 +1,17 @@
-"""Every error chatfmt raises on purpose.
+"""All errors that chatfmt raises on purpose.
 
 ChatfmtError                 message, hint, at (file, row, message), code
 ├── DataProblem                `check`, `verify` or a reject budget says the data is not good enough   exit 1
 ├── UsageError                 the command or recipe asks for something impossible                    exit 2
 │   ├── RecipeError              all problems of a recipe, each with its key
 │   ├── UnknownName              no such dialect, template, format, executor, subset …
-│   ├── NoDialect                none fits, or two do: which columns there are and what to map
+│   ├── NoDialect                no dialect fits, or two do; lists the columns and what to map
 │   └── MissingExtra             an optional dependency is not installed
 ├── InputError                 cannot be read: not found, gated, empty, damaged                       exit 3
 ├── RowError                   one row cannot be converted; `at` says which                           exit 4
-│   ├── DialectError             its columns do not spell a conversation
-│   ├── CheckError               a check named by the user refuses it
-│   └── RenderError              the chat template refuses it; `__cause__` is what Jinja raised
+│   ├── DialectError             its columns are not a conversation
+│   ├── CheckError               a check that the user made an error fails
+│   └── RenderError              the chat template rejects it; `__cause__` is what Jinja raised
 ├── OutputError                exists, disk full, fingerprint differs, locked                         exit 5
 └── TemplateError              does not compile, forbidden construct, over a limit, loses messages    exit 6
 
@@ -30,11 +30,11 @@ from msgspec.structs import replace
 
 
 class Location(Struct, frozen=True):
-    """Where in the input: a file as the user named it, and zero-based positions in it.
+    """A position in the input: a file as the user named it, and a record, message, line or byte in it.
 
-    `row` counts the records of the file from 0. Inside a stage that sees only a batch, `row` is the index in that
-    batch and `file` is empty; `located` turns it into the number of the source row.
-    `line` counts from 1, `byte` from 0; both only where the reader knows them.
+    `row` counts the records of the file from 0. In a stage that sees only a batch, `row` is the index in that batch and
+    `file` is empty; `located` turns it into the number of the source row.
+    `line` counts from 1, `byte` from 0; both are None where the reader does not know them.
     """
 
     file: str = ""
@@ -48,16 +48,16 @@ class Location(Struct, frozen=True):
 
     @property
     def detail(self) -> str:
-        """The finer place, as in `message 2` or `line 4, byte 812`; empty where none is known."""
-        finer = {"message": self.message, "line": self.line, "byte": self.byte}
-        return ", ".join(f"{name} {value}" for name, value in finer.items() if value is not None)
+        """The position within the row, as in `message 2` or `line 4, byte 812`; empty if unknown."""
+        within = {"message": self.message, "line": self.line, "byte": self.byte}
+        return ", ".join(f"{name} {value}" for name, value in within.items() if value is not None)
 
 
 NOWHERE = Location()
 
 
 class ChatfmtError(Exception):
-    """The root: `message` in lower case without a full stop, `hint` says what to type next."""
+    """The root: `message` is lower case without a full stop, `hint` is what to type next."""
 
     exit_code = 1
 
@@ -69,30 +69,33 @@ class ChatfmtError(Exception):
         self, file: str = "", rows: Any = None, *, row: int | None = None, message: int | None = None,
         line: int = 1, byte: int | None = None,
     ) -> None:  # fmt: skip
-        """Add to `at` what the caller knows; the one place that stamps a location.
+        """Add what the caller knows to `at`; the one place that stamps a location.
 
         An error that names its file is left alone, so the innermost boundary wins. `rows` turns a row of the batch
         into the source row `rows[row]`; it is a sequence or an Arrow column of integers. `row` and `message` fill in
-        what is unknown, but not in a UsageError, which is about the command. `line` and `byte` are where the text begins
-        in which the error counts its own.
+        what is unknown, except in a UsageError, which is about the command. `line` and `byte` are where the text
+        begins in which the error counts its own.
         """
-        if self.at.file:
+        at = self.at
+        if at.file:
             return
         if isinstance(self, UsageError):
             row = message = None
-        at = self.at
-        if at.row is not None and rows is not None:
-            row = int(rows[at.row].as_py() if hasattr(rows[at.row], "as_py") else rows[at.row])
-        elif at.row is not None:
-            row = at.row
-        message = message if at.message is None else at.message
+        if at.row is not None:
+            row = (
+                at.row
+                if rows is None
+                else int(rows[at.row].as_py() if hasattr(rows[at.row], "as_py") else rows[at.row])
+            )
+        if at.message is not None:
+            message = at.message
         if byte is not None:
             at = replace(at, line=line + (at.line or 1) - 1, byte=byte + (at.byte or 0))
         self.at = replace(at, file=file, row=row, message=message)
 
     def __str__(self) -> str:
-        where, finer = str(self.at), self.at.detail
-        return (f"{where}: " if where else "") + self.message + (f" ({finer})" if finer else "")
+        where, detail = str(self.at), self.at.detail
+        return (f"{where}: " if where else "") + self.message + (f" ({detail})" if detail else "")
 
 
 class DataProblem(ChatfmtError):
@@ -108,20 +111,26 @@ class RecipeError(UsageError):
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Those of the `known` names that look like `name`, the one that takes the fewest slips of a finger first."""
-    return sorted(difflib.get_close_matches(name, list(known), n=5), key=lambda other: slips(name, other))
+    """Return up to five of the `known` names that resemble `name`, the smallest edit distance first.
+
+    `difflib` alone orders them by what they share, and prefers `chatglm4` to `chatml` for `chatlm`.
+    """
+    return sorted(difflib.get_close_matches(name, list(known), n=5), key=lambda other: edit_distance(name, other))
 
 
-def slips(one: str, other: str) -> int:
-    """How many letters to add, leave out, replace or swap with the next one make `other` of `one`."""
+def edit_distance(one: str, other: str) -> int:
+    """Return how many letters to add, remove, replace or swap with the next one to make `other` of `one`.
+
+    This is the optimal string alignment distance: https://en.wikipedia.org/wiki/Damerau-Levenshtein_distance
+    """
     before: list[int] = []
     row = list(range(len(other) + 1))
-    for place, letter in enumerate(one, 1):
-        earlier, before, row = before, row, [place]
-        for end, wanted in enumerate(other, 1):
-            row.append(min(before[end] + 1, row[-1] + 1, before[end - 1] + (letter != wanted)))
-            if end > 1 < place and letter == other[end - 2] and one[place - 2] == wanted:
-                row[-1] = min(row[-1], earlier[end - 2] + 1)
+    for i, letter in enumerate(one, 1):
+        earlier, before, row = before, row, [i]
+        for j, wanted in enumerate(other, 1):
+            row.append(min(before[j] + 1, row[-1] + 1, before[j - 1] + (letter != wanted)))
+            if j > 1 < i and letter == other[j - 2] and one[i - 2] == wanted:
+                row[-1] = min(row[-1], earlier[j - 2] + 1)
     return row[-1]
 
 
@@ -150,11 +159,11 @@ class InputError(ChatfmtError):
 
 
 class RowError(ChatfmtError):
-    """One row cannot be converted; `code` is its stable reason (`msg.role`, `json.duplicate_key`, …)."""
+    """A row cannot be converted; `code` is the stable reason (`msg.role`, `json.duplicate_key`, …)."""
 
     exit_code = 4
     csv: Mapping[str, Any] | None = None
-    """How the raw text of a row is to be read that is no JSON; see `manifest.Reject`."""
+    """How to read the raw text of a row that is not JSON; see `manifest.Reject`."""
 
 
 class DialectError(RowError):
@@ -178,7 +187,7 @@ class TemplateError(ChatfmtError):
 
 
 class ReaderGone(BaseException):
-    """The reader of a pipe went away (`| head`): no error, the run ends quietly with exit code 141."""
+    """A broken pipe (`| head`): not an error, the run ends quietly with exit code 141."""
 
 
 @contextmanager

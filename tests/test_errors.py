@@ -8,7 +8,18 @@ from collections.abc import Iterator
 import pytest
 
 from chatfmt import errors
-from chatfmt.errors import ChatfmtError, InputError, Location, MissingExtra, RowError, UnknownName, UsageError, located
+from chatfmt.errors import (
+    ChatfmtError,
+    InputError,
+    Location,
+    MissingExtra,
+    RowError,
+    UnknownName,
+    UsageError,
+    edit_distance,
+    located,
+    nearest,
+)  # fmt: skip
 
 
 def tree(root: type[ChatfmtError] = ChatfmtError) -> Iterator[type[ChatfmtError]]:
@@ -74,3 +85,38 @@ def test_an_unknown_name_hints_at_the_nearest():
 def test_a_missing_extra_says_what_to_install():
     error = MissingExtra.of("ray", "ray")
     assert (str(error), error.hint) == ("the package `ray` is not installed", 'pip install "chatfmt[ray]"')
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "count"),
+    [("chatlm", "chatml", 1), ("chatlm", "chatglm4", 2), ("", "abc", 3), ("abc", "abc", 0), ("kitten", "sitting", 3)],
+)
+def test_edit_distance(one, other, count):
+    assert edit_distance(one, other) == edit_distance(other, one) == count
+
+
+def test_the_nearest_name_has_the_fewest_typos():
+    assert nearest("chatlm", ["chatglm4", "chatml", "mistral"]) == ["chatml", "chatglm4"]
+
+
+def test_a_location_fills_in_what_is_unknown():
+    for at, expected in (
+        (Location(), Location(row=5, message=2)),
+        (Location(row=3), Location(row=3, message=2)),
+        (Location(row=3, message=1), Location(row=3, message=1)),
+    ):
+        with pytest.raises(RowError) as caught, located(row=5, message=2):
+            raise RowError("no", at=at)
+        assert caught.value.at == expected
+    with pytest.raises(UsageError) as about_the_command, located("f.jsonl", row=5, message=2):
+        raise UsageError("no")
+    assert about_the_command.value.at == Location("f.jsonl")
+
+
+def test_a_location_within_a_text_counts_from_where_the_text_begins():
+    error = RowError("no", at=Location(line=2, byte=30))
+    error.locate(row=7, line=10, byte=400)
+    assert error.at == Location(row=7, line=11, byte=430)
+    error.locate("f.jsonl", [0] * 7 + [70])
+    error.locate("g.jsonl", [1])
+    assert error.at == Location("f.jsonl", row=70, line=11, byte=430)

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from chatfmt.errors import slips
-
 from ..conftest import ROOT, run_cli
 
 EVERYDAY = ROOT / "tests" / "data" / "everyday.jsonl"
@@ -91,14 +89,6 @@ def test_the_parts_of_a_plan_are_told_by_the_names_that_were_given(folder):
     assert run_cli("plan", "e.jsonl", "-o", "out", cwd=folder).returncode == 0
     assert run_cli("run", "out", cwd=folder).stderr == b"part 1 of 1: 1 shard, 12 rows\n"
     assert run_cli("commit", "out", cwd=folder).stderr == b"wrote 12 rows to `out`, 2.5 kB\n"
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "count"),
-    [("chatlm", "chatml", 1), ("chatlm", "chatglm4", 2), ("", "abc", 3), ("abc", "abc", 0), ("kitten", "sitting", 3)],
-)
-def test_slips_of_a_finger(one, other, count):
-    assert slips(one, other) == slips(other, one) == count
 
 
 @pytest.mark.parametrize("kind", ["recipes", "templates"])
