@@ -111,7 +111,7 @@ class Pool:
             if is_last and (call := self._calls.get()) is not None:  # no thread is left to answer it
                 self._answers.put((call.index, error))
             else:
-                _log.warning("going on with one worker fewer: %s", error)
+                _log.warning("continuing with one worker fewer: %s", error)
             return None
 
     def _run(self, worker: Worker, call: Call) -> Worker | None:
@@ -128,7 +128,7 @@ class Pool:
                 worker, call.deaths = fresh, call.deaths + 1
                 if call.deaths > 1:
                     return self._give_up(worker, call, died)
-                _log.warning("%s while it did %s; doing it again", died, task_name(call.index, call.task))
+                _log.warning("%s while running %s; retrying", died, task_name(call.index, call.task))
             except BaseException as error:  # a thread that died silently would hang the run
                 self._answers.put((call.index, error))
                 return worker

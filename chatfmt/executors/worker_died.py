@@ -33,7 +33,7 @@ def lost_twice(died: WorkerDied, task: str = "") -> ChatfmtError:
     if died.is_crash:
         return InputError(
             f"native code crashed twice{task and ' on '}{task}: {died}{died.at}",
-            hint="its input may be damaged: read it with another tool, or leave it out",
+            hint="its input may be damaged: check it with another tool, or exclude it",
             code="worker.lost",
         )
     return OutputError(

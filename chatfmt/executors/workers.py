@@ -84,7 +84,7 @@ def in_worker(fn: Callable[[T], Iterator[R]], task: T) -> Generator[R, None, Non
             count += 1
             yield item
     except WorkerDied as died:
-        _log.warning("%s%s; doing it again", died, died.at)
+        _log.warning("%s%s; retrying", died, died.at)
         try:
             yield from islice(_items(fn, row_by_row(task, died.position)), count, None)
         except WorkerDied as again:

@@ -255,7 +255,7 @@ class TestDeath:
             assert run("processes", work.die_once, tasks) == [task.name for task in tasks]
         pid = (tmp_path / "flag").read_text()
         assert caplog.messages == [
-            f"worker {pid} was killed by SIGKILL (out of memory?) while it did task 3 (`data/3`); doing it again"
+            f"worker {pid} was killed by SIGKILL (out of memory?) while running task 3 (`data/3`); retrying"
         ]
 
     @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ class TestForkServer:
             got = list(executors.in_worker(work.items, work.Items(67, "SIGKILL", tmp_path / "died")))
         assert got == [0, 10, 20, 30, 40, 50, *range(60, 70), 70, 80, 90]
         (message,) = caplog.messages
-        assert re.fullmatch(r"worker \d+ was killed by SIGKILL .*, at range\(60, 70\); doing it again", message)
+        assert re.fullmatch(r"worker \d+ was killed by SIGKILL .*, at range\(60, 70\); retrying", message)
         assert children() == before
 
     def test_after_it_is_killed_workers_are_fresh_interpreters(self) -> None:
@@ -488,4 +488,4 @@ def test_the_workers_that_start_do_all_tasks(monkeypatch: pytest.MonkeyPatch, ca
 
     monkeypatch.setattr(worker_handle, "start", once)
     assert run("processes", work.square, list(range(20)), 2) == [number * number for number in range(20)]
-    assert caplog.messages == ["going on with one worker fewer: [Errno 24] too many open files"]
+    assert caplog.messages == ["continuing with one worker fewer: [Errno 24] too many open files"]

@@ -20,7 +20,7 @@ from ..conftest import run_cli
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
 
 ROWS = 5000
-HINT = "hint: its input may be damaged: read it with another tool, or leave it out\n"
+HINT = "hint: its input may be damaged: check it with another tool, or exclude it\n"
 BREAK = """
 import os, signal, sys
 from importlib.abc import MetaPathFinder
@@ -75,7 +75,7 @@ def said(stderr: bytes) -> str:
 def crashed(first: str, second: str) -> str:
     """What is said of two crashes of one task."""
     killed = "worker N was killed by SIGSEGV"
-    return f"{killed}, {first}; doing it again\nerror: native code crashed twice: {killed}, {second}\n{HINT}"
+    return f"{killed}, {first}; retrying\nerror: native code crashed twice: {killed}, {second}\n{HINT}"
 
 
 def test_a_crash_in_a_task_is_narrowed_to_its_row(tmp_path):
@@ -84,7 +84,7 @@ def test_a_crash_in_a_task_is_narrowed_to_its_row(tmp_path):
     run = run_cli("convert", source, "-t", "chatml", "-o", out, "--rows-per-shard", "2500", "--workers", "2", env=env)
     name = "data/train-00001-of-00002.parquet"
     assert said(run.stderr).splitlines() == [
-        f"worker N was killed by SIGSEGV while it did task 1 (`{name}`); doing it again",
+        f"worker N was killed by SIGSEGV while running task 1 (`{name}`); retrying",
         f"error: native code crashed twice on task 1 (`{name}`): worker N was killed by SIGSEGV, "
         f"at `{source}` row 3217",
         HINT.strip(),
@@ -129,7 +129,7 @@ def test_a_crash_of_a_reader_later_on(tmp_path):
     run = run_cli("check", source, env=env)
     killed, task = "worker N was killed by SIGSEGV", f"task 0 (`{source}`)"
     assert said(run.stderr) == (
-        f"{killed} while it did {task}; doing it again\n"
+        f"{killed} while running {task}; retrying\n"
         f"error: native code crashed twice on {task}: {killed}, {where}\n{HINT}"
     )
     assert (run.returncode, run.stdout) == (3, b"")

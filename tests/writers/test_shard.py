@@ -13,8 +13,7 @@ import pytest
 
 from chatfmt.errors import OutputError, RowError, UnknownName
 from chatfmt.manifest import Reject
-from chatfmt.writers import FORMATS, AtomicFile, RejectWriter, ShardWriter, durable, parquet_check, parquet_footer
-from chatfmt.writers.thrift import ThriftReader
+from chatfmt.writers import FORMATS, AtomicFile, RejectWriter, ShardWriter, durable
 
 from .samples import SCHEMA, batch, listing
 
@@ -152,38 +151,6 @@ def test_pages_that_were_damaged_on_the_way_are_found(tmp_path: Path, monkeypatc
         == "`x.parquet` was damaged while it was written: the page at byte 4 differs from its checksum"
     )
     assert listing(tmp_path) == {}
-
-
-def page_bytes(data: memoryview, start: int, end: int) -> set[int]:
-    """The places of a file that lie in a page and not in its header."""
-    inside: set[int] = set()
-    while start < end:
-        reader = ThriftReader(data, start)
-        size = reader.struct()[parquet_check.PAGE_SIZE][1]
-        inside |= set(range(reader.offset, reader.offset + size))
-        start = reader.offset + size
-    return inside
-
-
-def test_every_damaged_page_is_seen(tmp_path: Path) -> None:
-    path = tmp_path / "x.parquet"
-    with ShardWriter(path, "parquet", SCHEMA) as writer:
-        for start in range(0, 4000, 500):
-            writer.write(batch(start, 500))
-    data = path.read_bytes()
-    with parquet_footer.mapped(path) as view:
-        inside = page_bytes(view, 4, parquet_footer.read_footer(view)[1])
-    assert parquet_check.find_damage(path, 4000) == ""
-    assert parquet_check.find_damage(path, 3999) == "it has 4000 rows, not 3999"
-    assert len(inside) > 3000
-    for place in sorted(inside)[:: len(inside) // 300]:
-        damaged = bytearray(data)
-        damaged[place] ^= 0x10
-        path.write_bytes(damaged)
-        assert parquet_check.find_damage(path, 4000), place
-    for size in range(0, len(data), len(data) // 50):
-        path.write_bytes(data[:size])
-        assert parquet_check.find_damage(path, 4000), size
 
 
 def test_rejects_are_a_file_only_when_there_are_some(tmp_path: Path) -> None:

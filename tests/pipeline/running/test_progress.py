@@ -115,7 +115,7 @@ def test_a_warning_stands_above_what_is_drawn(tmp_path: Path) -> None:
     env = broken(tmp_path / "site", "chatfmt.checks", "run")
     command = ("convert", "x.parquet", "-t", "chatml", "-o", "out", "--rows-per-shard", "2500", "--workers", "2")
     seen = on_terminal(*command, cwd=tmp_path, env=env, code=3)
-    warning = re.compile(rb"\x1b\[2Kworker \d+ was killed by SIGSEGV while it did task 1 .*; doing it again\r\n")
+    warning = re.compile(rb"\x1b\[2Kworker \d+ was killed by SIGSEGV while running task 1 .*; retrying\r\n")
     (found,) = warning.finditer(seen)
     assert b"converting" in seen[: found.start()] and b"converting" in seen[found.end() :]
     assert seen.rpartition(b"\x1b[2K")[2].startswith(b"error: native code crashed twice on task 1 (")
