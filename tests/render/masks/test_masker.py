@@ -8,18 +8,17 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from chatfmt.errors import Location, RenderError
-from chatfmt.json_columns import encode_conversations, json_array
+from chatfmt.json_columns import encode_conversations
 from chatfmt.render import RenderOptions, compile
 from chatfmt.render.masks.masker import MaskedText, Masker, MaskOptions, is_trained
-from chatfmt.render.masks.prompt_boundary import split_text, split_texts
 from chatfmt.render.masks.renderer import MaskedRenderer
 from chatfmt.render.single import Chat, TemplateRenderer
 from chatfmt.render.template.chat_template import ChatTemplate
 from chatfmt.render.types import UNDATED
 from chatfmt.rendering import ConversationBatch, RenderRequest
+from tests.render.masks.samples import HELLO, SHOUT, mask_or_code
 from tests.render.templates import (
     CALLED,
     CHATML,
@@ -54,7 +53,6 @@ def under(template: str, messages: list[dict[str, Any]], **options: Any) -> list
     return texts(Masker(template_renderer(template), MaskOptions(**options)).mask(Chat(messages)))
 
 
-HELLO = [say("user", "Hi"), say("assistant", "Hello"), say("user", "Bye"), say("assistant", " See you \n")]
 THOUGHT = [say("user", "1+1"), say("assistant", "Two.", reasoning_content="Count.")]
 
 
@@ -260,17 +258,10 @@ def _check(name: str, renderer: TemplateRenderer, chat: Chat, mask: MaskedText) 
 
 def test_a_mask_does_not_depend_on_earlier_rows() -> None:
     for template in (CHATML, NO_SYSTEM, THINKER):
-        fresh = [_mask_or_code(Masker(template_renderer(template)), chat) for chat in CONVERSATIONS.values()]
+        fresh = [mask_or_code(Masker(template_renderer(template)), chat) for chat in CONVERSATIONS.values()]
         masker = Masker(template_renderer(template))
-        used = [_mask_or_code(masker, chat) for chat in reversed(CONVERSATIONS.values())]
+        used = [mask_or_code(masker, chat) for chat in reversed(CONVERSATIONS.values())]
         assert fresh == used[::-1]
-
-
-def _mask_or_code(masker: Masker, chat: Chat) -> MaskedText | str:
-    try:
-        return masker.mask(chat)
-    except RenderError as error:
-        return error.code
 
 
 def test_private_use_characters_of_the_data_are_left_alone() -> None:
@@ -279,11 +270,6 @@ def test_private_use_characters_of_the_data_are_left_alone() -> None:
     both = [say("user", "\U000f0000\U00100000"), say("assistant", "x\U000f0001")]
     assert under(CHATML, both) == ["x\U000f0001<|im_end|>"]  # no plane is free: prefixes
     assert Masker(template_renderer(CHATML)).mask(Chat(both)).method == "prefix"
-
-
-SHOUT = (
-    "{% for m in messages %}{{ m.role }}: {{ m.content[::-1] }};{% endfor %}{% if add_generation_prompt %}!{% endif %}"
-)
 
 
 def test_a_template_that_defeats_every_method_is_refused_with_a_reason() -> None:
@@ -326,84 +312,3 @@ def test_empty_spans_are_dropped() -> None:
     silent = Chat([say("user", "q"), say("assistant", "")])
     assert Masker(template_renderer(CHATML), MaskOptions(stop_token=False)).mask(silent).spans == ()
     assert len(Masker(template_renderer(CHATML)).mask(silent).spans) == 1
-
-
-def column(chats: list[Chat]) -> ConversationBatch:
-    there = [chat.tools is not None for chat in chats]
-    tools = json_array([chat.tools for chat in chats], there)
-    return ConversationBatch(encode_conversations([chat.messages for chat in chats]), tools)
-
-
-@pytest.mark.parametrize("template", [CHATML, NO_SYSTEM, NO_STOP, THINKER])
-@pytest.mark.parametrize("bos", ["keep", "strip"])
-@pytest.mark.parametrize("prompt", [False, True])
-def test_a_column_has_the_masks_of_its_rows(template: str, bos: Any, prompt: bool) -> None:
-    options = RenderOptions(bos=bos, generation_prompt=prompt)
-    source, chats = ChatTemplate("test", template, TOKENS), list(CONVERSATIONS.values())
-    masker, renderer = (
-        Masker(TemplateRenderer(source, options)),
-        MaskedRenderer(compile(source, options), TemplateRenderer(source, options)),
-    )
-    failures: list[RenderError] = []
-    rendered = renderer(column(chats), RenderRequest(spans=True), failures)
-    expected = [_mask_or_code(masker, chat) for chat in chats]
-    assert sum(isinstance(mask, MaskedText) for mask in expected) >= 6
-    assert rendered.spans is not None
-    assert rendered.text.to_pylist() == [mask.text if isinstance(mask, MaskedText) else None for mask in expected]
-    spans = [list(map(list, mask.spans)) if isinstance(mask, MaskedText) else None for mask in expected]
-    assert rendered.spans.to_pylist() == spans
-    assert [error.at.row for error in failures] == [row for row, mask in enumerate(expected) if isinstance(mask, str)]
-    plain = [mask for mask in expected if isinstance(mask, MaskedText)]
-    assert not any(mask.text.startswith("<s>") for mask in plain if bos == "strip")
-
-
-def test_a_bad_row_of_a_column_is_named() -> None:
-    options, source = RenderOptions(), ChatTemplate("shout", SHOUT)
-    renderer = MaskedRenderer(compile(source, options), TemplateRenderer(source, options))
-    good, bad = Chat([say("user", "x")]), Chat([say("user", "abc"), say("assistant", "def"), say("user", "ghi")])
-    with pytest.raises(RenderError) as caught:
-        renderer(column([good, bad]), RenderRequest(spans=True))
-    assert caught.value.at == Location(row=1, message=1)
-    assert renderer(column([good, bad])).spans is None
-
-
-@pytest.mark.parametrize("template", [CHATML, NO_SYSTEM, NO_STOP, THINKER])
-def test_prompt_plus_completion_is_the_whole_text(template: str) -> None:
-    masker = Masker(template_renderer(template))
-    for chat in CONVERSATIONS.values():
-        try:
-            split = split_text(masker, chat)
-        except RenderError:
-            continue
-        assert split.prompt + split.completion == masker.renderer.text(chat)
-        if split.prefix:
-            assert split.prompt == masker.renderer.text(
-                replace(chat, messages=chat.messages[:-1]), generation_prompt=True
-            )
-    split = split_text(masker, CONVERSATIONS["one turn"])
-    assert split.completion.lstrip().startswith("Green" if template is not THINKER else "<think>")
-
-
-def test_a_prompt_that_is_not_a_prefix_ends_where_the_answer_begins() -> None:
-    odd = CHATML.replace("{% if add_generation_prompt %}{{ '", "{% if add_generation_prompt %}{{ '<|note|>")
-    split = split_text(Masker(template_renderer(odd)), Chat(HELLO))
-    assert not split.prefix
-    assert split.completion == " See you \n<|im_end|>\n" or split.completion == "See you \n<|im_end|>\n"
-    earlier = split_text(Masker(template_renderer(odd)), Chat(HELLO), first=1)
-    assert earlier.completion.startswith("Hello<|im_end|>\n<|im_start|>user\nBye")
-
-
-def test_a_boundary_is_never_inside_a_control_token() -> None:
-    sly = CHATML.replace("{{ '<|im_start|>assistant\n' }}", "<|im_st")
-    split = split_text(Masker(template_renderer(sly)), Chat(HELLO))
-    assert not split.prompt.endswith("<|im_st") and not split.prefix
-
-
-def test_a_row_of_a_column_without_an_answer_is_named() -> None:
-    masker = Masker(template_renderer(CHATML))
-    splits = split_texts(masker, ConversationBatch(encode_conversations([HELLO, None])))
-    assert splits[0] is not None and splits[0].completion == " See you \n<|im_end|>\n" and splits[1] is None
-    with pytest.raises(RenderError) as caught:
-        split_texts(masker, ConversationBatch(encode_conversations([HELLO, [say("user", "x")]])))
-    assert caught.value.message == "cannot tell which text is the assistant's: there is no assistant message"
-    assert caught.value.at == Location(row=1)
