@@ -67,9 +67,7 @@ def _check_lists(columns: abc.Mapping[str, list[Any]]) -> None:
     for role, values in columns.items():
         for row, value in enumerate(values):
             if value is not None and not isinstance(value, list):
-                raise DialectError(
-                    f"`{role}` is mapped to a value that is not a list", code="col.type", at=Location(row=row)
-                )
+                raise DialectError(f"the value mapped to `{role}` is not a list", code="col.type", at=Location(row=row))
 
 
 def _zip_row(columns: abc.Mapping[str, list[Any]], row: int) -> list[dict[str, Any]] | None:

@@ -1,6 +1,6 @@
-"""How a transform touches a messages column: only the rows and fields it concerns, everything else as it lies.
+"""Change the messages columns of a batch: only the rows concerned are decoded, and all others keep their bytes.
 
-Columnar where a kernel can say it (`with_field`, `pick_turns`), in Python for the rows that need it (`edit_rows`).
+What a kernel of `turn_columns` can do is not done here.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ import pyarrow as pa
 
 from ..json_columns import decode_conversations, is_turns
 from ..schema import CONVERSATION_COLUMNS
-from ..turn_columns import BoolArray, replace_rows, to_bools
+from ..turn_columns import BoolArray, any_turn, pick_turns, replace_rows, to_bools
 
 Changed = tuple[pa.RecordBatch, Counter[str]]
-Conversation = list[dict[str, Any]]
+Turn = dict[str, Any]
+Conversation = list[Turn]
 
 HEADS = ("messages", "prompt", "chosen", "rejected")
-"""Columns in which a conversation may begin; `chosen` and `rejected` only where the row has no prompt."""
+"""Columns in which a conversation may begin; `chosen` and `rejected` only in rows without a prompt."""
 TAILS = ("messages", "completion", "chosen", "rejected")
-"""Columns with which a conversation may end."""
+"""Columns in which a conversation may end."""
 
 
 def message_columns(batch: pa.RecordBatch, names: Sequence[str] = CONVERSATION_COLUMNS) -> Iterator[str]:
-    """The names of those messages columns that the batch has."""
+    """Yield those of the names that are messages columns of the batch."""
     for name in names:
         if name in batch.schema.names and is_turns(batch.schema.field(name).type):
             yield name
 
 
 def heads(batch: pa.RecordBatch) -> Iterator[tuple[str, BoolArray]]:
-    """The columns in which conversations begin, each with the rows that begin there."""
+    """Yield each column in which conversations begin, with the rows that begin there."""
     prompted = np.zeros(len(batch), np.bool_)
     if "prompt" in batch.schema.names:
         prompted = to_bools(batch.column("prompt").is_valid())
@@ -43,25 +44,64 @@ def heads(batch: pa.RecordBatch) -> Iterator[tuple[str, BoolArray]]:
 
 
 def with_column(batch: pa.RecordBatch, name: str, column: pa.Array) -> pa.RecordBatch:
-    """The batch with this column in place of the one of its name, or as the last one."""
-    place = batch.schema.get_field_index(name)
-    if place < 0:
-        return batch.append_column(name, column)
-    return batch.set_column(place, name, column)
+    """The batch with this column replaced, or appended."""
+    index = batch.schema.get_field_index(name)
+    return batch.append_column(name, column) if index < 0 else batch.set_column(index, name, column)
+
+
+def edit_conversations(
+    batch: pa.RecordBatch,
+    transform: str,
+    concerned: Callable[[pa.ListArray], BoolArray],
+    change: Callable[[Conversation], Conversation],
+) -> Changed:
+    """Apply `change` to the conversations with a turn that `concerned` marks; counts rows under `transform`."""
+    changed = np.zeros(len(batch), np.bool_)
+    for name in message_columns(batch):
+        column = batch.column(name)
+        rows = any_turn(column, concerned(column))
+        if rows.any():
+            column, rows = edit_rows(column, rows, change)
+            batch, changed = with_column(batch, name, column), changed | rows
+    return batch, Counter({transform: int(changed.sum())})
+
+
+def drop_turns(batch: pa.RecordBatch, transform: str, chosen: Callable[[pa.ListArray], BoolArray]) -> Changed:
+    """Drop the turns that `chosen` marks from every messages column; counts rows under `transform`."""
+    changed = np.zeros(len(batch), np.bool_)
+    for name in message_columns(batch):
+        column = batch.column(name)
+        turns = chosen(column)
+        if turns.any():
+            changed |= any_turn(column, turns)
+            batch = with_column(batch, name, pick_turns(column, ~turns))
+    return batch, Counter({transform: int(changed.sum())})
 
 
 def edit_rows(
     column: pa.ListArray, rows: BoolArray, change: Callable[[Conversation], Conversation]
 ) -> tuple[pa.ListArray, BoolArray]:
-    """The column with `change` applied to those rows, and the rows that differ from what they were.
+    """Apply `change` to the marked rows; returns the column and the rows that differ from before.
 
-    All other rows keep their bytes, and their types unless a field gets a value that its type cannot hold.
+    A field keeps its type unless it gets a value that the type cannot hold.
     """
-    places = np.flatnonzero(rows)
-    before = decode_conversations(column.take(pa.array(places)))
+    indexes = np.flatnonzero(rows)
+    before = decode_conversations(column.take(pa.array(indexes)))
     after = [None if turns is None else change(turns) for turns in before]
     differs = np.array([new != old for new, old in zip(after, before, strict=True)], np.bool_)
     changed = np.zeros(len(column), np.bool_)
-    changed[places[differs]] = True
-    edited = [new for new, differs_ in zip(after, differs, strict=True) if differs_ and new is not None]
+    changed[indexes[differs]] = True
+    edited = [new for new, old in zip(after, before, strict=True) if new is not None and new != old]
     return (replace_rows(column, changed, edited) if edited else column), changed
+
+
+def with_results(turns: Conversation) -> Iterator[Conversation]:
+    """Yield the conversation in groups: a turn and the tool turns that follow it."""
+    group: Conversation = []
+    for turn in turns:
+        if group and turn.get("role") != "tool":
+            yield group
+            group = []
+        group.append(turn)
+    if group:
+        yield group

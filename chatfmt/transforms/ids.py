@@ -1,81 +1,71 @@
-"""Ids of calls: made where there are none, and of nine letters or digits where a template takes no others."""
+"""Ids of tool calls: fill in missing ones, or make all of them nine letters or digits."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import string
-from collections import Counter
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from ..json_columns import dumps
-from ..turn_columns import any_turn, field, role_is, to_bools
-from .edit import Changed, Conversation, edit_rows, message_columns, with_column
+from ..turn_columns import BoolArray, field, role_is, to_bools
+from .edit import Changed, Conversation, Turn, edit_conversations, with_results
 
-Turn = dict[str, Any]
-
-_SIGNS = string.digits + string.ascii_letters
+_ALPHABET = string.digits + string.ascii_letters
 _NINE = re.compile(r"[0-9A-Za-z]{9}")
 
 
 def call_ids(batch: pa.RecordBatch, value: str) -> Changed:
-    """Ids of calls and of their results; counts rows.
+    """Fill in or replace the ids of calls and of their results; counts rows.
 
         fill   a call without an id gets one, and so does its result
-        nine   besides, an id that is not nine letters or digits becomes one that is, the same for call and result
+        nine   also, an id that is not nine letters or digits is replaced, in call and result alike
 
-    The rule of nine is that of Mistral's templates (mistral-common, `InvalidFunctionCallException`). An id depends on
-    nothing but the old id, or on the call and its place among those of its column, so runs agree. Results without an id
-    belong to the calls before them in order, if there are as many; else they, and results of no call, stay as they are.
+    Nine is the rule of Mistral's templates (mistral-common, `InvalidFunctionCallException`). A new id depends only on
+    the old id, or on the call and its position in the conversation, so runs agree. Results without an id answer the
+    calls before them in order, if there are as many of them; otherwise they stay as they are, as do results of no call.
     """
-    changed = np.zeros(len(batch), np.bool_)
-    for name in message_columns(batch):
-        column = batch.column(name)
-        turns = column.flatten()
-        concerned = to_bools(field(turns, "tool_calls").is_valid()) | role_is(turns, "tool")
-        if concerned.any():
-            column, rows = edit_rows(column, any_turn(column, concerned), lambda told: _with_ids(told, value == "nine"))
-            batch, changed = with_column(batch, name, column), changed | rows
-    return batch, Counter(call_ids=int(changed.sum()))
+    return edit_conversations(batch, "call_ids", _calls_and_results, lambda turns: _with_ids(turns, value == "nine"))
+
+
+def _calls_and_results(column: pa.ListArray) -> BoolArray:
+    turns = column.flatten()
+    return to_bools(field(turns, "tool_calls").is_valid()) | role_is(turns, "tool")
 
 
 def _with_ids(turns: Conversation, nine: bool) -> Conversation:
-    told: Conversation = []
-    place, calls = 0, 0
-    while place < len(turns):
-        end = place + 1
-        while end < len(turns) and turns[end].get("role") == "tool":
-            end += 1
-        turn, count = _with_call_ids(turns[place], calls, nine)
-        told += [turn, *_answering(turn, turns[place + 1 : end], nine)]
-        place, calls = end, calls + count
-    return told
+    changed: Conversation = []
+    calls = 0
+    for first, *results in with_results(turns):
+        turn, count = _with_call_ids(first, calls, nine)
+        changed += [turn, *_with_result_ids(turn, results, nine)]
+        calls += count
+    return changed
 
 
 def _with_call_ids(turn: Turn, before: int, nine: bool) -> tuple[Turn, int]:
-    """The turn with the ids of its calls, and how many there are; `before` counts the calls of earlier turns."""
+    """The turn with ids in its calls, and the number of calls; `before` counts the calls of earlier turns."""
     calls = turn.get("tool_calls")
-    if turn.get("role") == "tool" and not _is_missing(turn.get("tool_call_id")):  # a result that begins the column
-        return {**turn, "tool_call_id": _kept(turn["tool_call_id"], nine)}, 0
+    if turn.get("role") == "tool" and not _is_missing(turn.get("tool_call_id")):  # a result at the start
+        return {**turn, "tool_call_id": _keep_or_replace(turn["tool_call_id"], nine)}, 0
     if not isinstance(calls, list):
         return turn, 0
     return {**turn, "tool_calls": [_with_id(call, before + i, nine) for i, call in enumerate(calls)]}, len(calls)
 
 
-def _with_id(call: Any, place: int, nine: bool) -> Any:
+def _with_id(call: Any, position: int, nine: bool) -> Any:
     if not isinstance(call, dict):
         return call
     if not _is_missing(call.get("id")):
-        return {**call, "id": _kept(call["id"], nine)}
-    made = _nine_from(dumps([place, {key: value for key, value in call.items() if key != "id"}]))
+        return {**call, "id": _keep_or_replace(call["id"], nine)}
+    made = _nine_from(dumps([position, {key: value for key, value in call.items() if key != "id"}]))
     return {**call, "id": made} if "id" in call else {"id": made, **call}
 
 
-def _answering(turn: Turn, results: Conversation, nine: bool) -> Conversation:
-    """The results that follow the turn; where none has an id and there is one a call, they get those of its calls."""
+def _with_result_ids(turn: Turn, results: Conversation, nine: bool) -> Conversation:
+    """The results of a turn; if none has an id and there is one per call, they get the ids of the calls."""
     calls = turn.get("tool_calls")
     ids = [call.get("id") if isinstance(call, dict) else None for call in calls] if isinstance(calls, list) else []
     bare = all(_is_missing(result.get("tool_call_id")) for result in results)
@@ -86,7 +76,7 @@ def _answering(turn: Turn, results: Conversation, nine: bool) -> Conversation:
     return [
         result
         if _is_missing(result.get("tool_call_id"))
-        else {**result, "tool_call_id": _kept(result["tool_call_id"], nine)}
+        else {**result, "tool_call_id": _keep_or_replace(result["tool_call_id"], nine)}
         for result in results
     ]
 
@@ -95,17 +85,16 @@ def _is_missing(id: Any) -> bool:
     return id is None or id == ""
 
 
-def _kept(id: Any, nine: bool) -> Any:
-    """The id itself, or the one that stands for it."""
+def _keep_or_replace(id: Any, nine: bool) -> Any:
     fits = isinstance(id, str) and _NINE.fullmatch(id) is not None
     return id if fits or not nine else _nine_from(dumps(id))
 
 
 def _nine_from(text: str) -> str:
-    """Nine letters or digits that depend on nothing but the text."""
+    """Nine letters or digits made of the text only."""
     number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
-    signs = []
+    characters = []
     for _ in range(9):
-        number, sign = divmod(number, len(_SIGNS))
-        signs.append(_SIGNS[sign])
-    return "".join(signs)
+        number, index = divmod(number, len(_ALPHABET))
+        characters.append(_ALPHABET[index])
+    return "".join(characters)

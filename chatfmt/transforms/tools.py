@@ -1,48 +1,38 @@
-"""Calls and tools: arguments as object or text, parallel calls one by one, specs with or without their wrapping."""
+"""Tool calls and tool specs: arguments as object or text, parallel calls one per turn, specs bare or wrapped."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from typing import Any, NoReturn
 
-import numpy as np
 import pyarrow as pa
 
 from ..json_columns import JSON, json_array, loads
-from ..turn_columns import any_turn, field, to_bools
-from .edit import Changed, Conversation, edit_rows, message_columns, with_column
-
-Turn = dict[str, Any]
+from ..turn_columns import BoolArray, field, to_bools
+from .edit import Changed, Conversation, Turn, edit_conversations, with_column, with_results
 
 
 def change_arguments(batch: pa.RecordBatch, value: str) -> Changed:
-    """Arguments of calls as `object` or as `text`; counts rows, and `arguments.unparsable` calls whose text is not
-    that of a JSON object: they stay text.
+    """Write the arguments of calls as `object` or as `text`; counts rows.
 
         object   "arguments": "{\\"city\\": \\"Oslo\\"}"   →   "arguments": {"city": "Oslo"}
-        text     the reverse, spelled as Python's json does: `", "`, `": "`, characters as they are
+        text     the reverse, as json.dumps writes it with ensure_ascii=False
+
+    `arguments.unparsable` counts calls whose text is not a JSON object, which stays text.
     """
     unparsable: Counter[str] = Counter()
 
     def change(turns: Conversation) -> Conversation:
         return [_with_arguments(turn, value, unparsable) for turn in turns]
 
-    batch, counts = _on_calls(batch, "arguments", change)
+    batch, counts = edit_conversations(batch, "arguments", _calls, change)
     return batch, counts + unparsable
 
 
-def _on_calls(batch: pa.RecordBatch, label: str, change: Callable[[Conversation], Conversation]) -> Changed:
-    changed = np.zeros(len(batch), np.bool_)
-    for name in message_columns(batch):
-        column = batch.column(name)
-        turns = column.flatten()
-        calls = to_bools(field(turns, "tool_calls").is_valid()) | to_bools(field(turns, "function_call").is_valid())
-        if calls.any():
-            column, rows = edit_rows(column, any_turn(column, calls), change)
-            batch, changed = with_column(batch, name, column), changed | rows
-    return batch, Counter({label: int(changed.sum())})
+def _calls(column: pa.ListArray) -> BoolArray:
+    turns = column.flatten()
+    return to_bools(field(turns, "tool_calls").is_valid()) | to_bools(field(turns, "function_call").is_valid())
 
 
 def _with_arguments(turn: Turn, value: str, unparsable: Counter[str]) -> Turn:
@@ -70,7 +60,7 @@ def _call(call: Any, value: str, unparsable: Counter[str]) -> Any:
 
 
 def parse_arguments(text: str) -> dict[str, Any] | None:
-    """The object that the text of arguments spells in strict JSON; None where it spells none, or a key twice."""
+    """Parse arguments as a strict JSON object; None if they are anything else or repeat a key."""
     try:
         found = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -90,46 +80,36 @@ def _refuse(text: str) -> NoReturn:
 
 
 def split_parallel_calls(batch: pa.RecordBatch, value: str) -> Changed:
-    """`split`: an assistant turn with several calls becomes a turn a call, each followed by its result; counts rows.
+    """`split`: an assistant turn with several calls becomes one turn per call, each before its result; counts rows.
 
         assistant [c1, c2], tool r1, tool r2   →   assistant [c1], tool r1, assistant [c2], tool r2
 
-    Text and reasoning stay with the first call. Results find their call by id, else by their order; where that is not
-    clear (a result missing, an unknown id) the conversation stays as it is.
+    Text and reasoning stay with the first call. Results belong to calls by id, else by order; a turn stays as it is if
+    that is unclear (a result is missing, an id unknown).
     """
-    return _on_calls(batch, "parallel_calls", _serial)
+    return edit_conversations(batch, "parallel_calls", _calls, _split_calls)
 
 
-def _serial(turns: Conversation) -> Conversation:
-    told: Conversation = []
-    place = 0
-    while place < len(turns):
-        calls = turns[place].get("tool_calls")
-        end = place + 1
-        while end < len(turns) and turns[end].get("role") == "tool":
-            end += 1
-        if isinstance(calls, list) and len(calls) > 1:
-            told += _one_by_one(turns[place], turns[place + 1 : end])
-        else:
-            told += turns[place:end]
-        place = end
-    return told
+def _split_calls(turns: Conversation) -> Conversation:
+    return [turn for first, *results in with_results(turns) for turn in _one_turn_per_call(first, results)]
 
 
-def _one_by_one(turn: Turn, results: Conversation) -> Conversation:
+def _one_turn_per_call(turn: Turn, results: Conversation) -> Conversation:
+    if not isinstance(turn.get("tool_calls"), list) or len(turn["tool_calls"]) < 2:
+        return [turn, *results]
     ordered = _results_in_order(turn["tool_calls"], results)
     if ordered is None:
         return [turn, *results]
     bare = {key: value for key, value in turn.items() if key in ("role", "name")}
-    told: Conversation = []
-    for place, call in enumerate(turn["tool_calls"]):
-        told.append({**(bare if place else turn), "tool_calls": [call]})
-        told += ordered[place : place + 1]
-    return told
+    turns: Conversation = []
+    for index, call in enumerate(turn["tool_calls"]):
+        turns.append({**(bare if index else turn), "tool_calls": [call]})
+        turns += ordered[index : index + 1]
+    return turns
 
 
 def _results_in_order(calls: list[Any], results: Conversation) -> Conversation | None:
-    """The result of each call, in the order of the calls; none for calls at the very end; None where it is unclear."""
+    """The result of each call, in the order of the calls; empty without results, None if it is unclear."""
     if not results:
         return []
     by_id = {result.get("tool_call_id"): result for result in results}
@@ -142,7 +122,7 @@ def _results_in_order(calls: list[Any], results: Conversation) -> Conversation |
 
 
 def change_tools(batch: pa.RecordBatch, value: str) -> Changed:
-    """Tool specs `bare` or `wrapped`; counts rows.
+    """Write tool specs `bare` or `wrapped`; counts rows.
 
     wrapped   {"name": "f", …}   →   {"type": "function", "function": {"name": "f", …}}       bare: the reverse
     """

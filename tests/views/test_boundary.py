@@ -19,10 +19,9 @@ from chatfmt.views.boundary import cut_texts
 from chatfmt.views.split import preference
 
 U, A = ({"role": role, "content": role[0]} for role in ("user", "assistant"))
-GENERATION = (
-    "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}<go>{% endif %}"
-)
-LENGTH = "{{ messages | length }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+TURNS = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+GENERATION = TURNS + "{% if add_generation_prompt %}<go>{% endif %}"
+LENGTH = "{{ messages | length }}" + TURNS
 
 
 def convert(folder: Path, template: str | None, row: dict[str, Any], **recipe: Any) -> list[dict[str, Any]]:
@@ -52,9 +51,8 @@ def test_answers_that_change_the_prompt_cannot_be_cut(tmp_path: Path) -> None:
 def renders(chats: ConversationBatch, request: RenderRequest, failures: Any = None) -> Rendered:
     """Each conversation as its contents; a prompt of one row as text that no conversation starts with."""
     texts = ["".join(turn["content"] for turn in turns) for turns in chats.messages.to_pylist()]
-    return Rendered(
-        pa.array([f"prompt {text}" if request.generation_prompt and "x" in text else text for text in texts])
-    )
+    is_odd = [bool(request.generation_prompt) and "x" in text for text in texts]
+    return Rendered(pa.array([f"prompt {text}" if odd else text for text, odd in zip(texts, is_odd, strict=True)]))
 
 
 def test_the_error_names_the_row_in_the_batch() -> None:
