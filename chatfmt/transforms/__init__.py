@@ -1,7 +1,7 @@
-"""Transforms: conversations → conversations, policy that somebody asked for, each change counted in rows.
+"""Transforms: conversations → conversations, each change counted in rows.
 
-None is on unless named. They apply in the order of `TRANSFORMS`, whatever the order of the settings. A row that a
-transform does not concern keeps its bytes.
+None applies unless named. They apply in the order of `TRANSFORMS`, whatever the order of the settings. A row that no
+transform concerns keeps its bytes.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Kind = Literal["choice", "text", "flag", "names"]
 
 
 class Transform(Struct, frozen=True):
-    """One entry of TRANSFORMS: what it does, and the values that its setting takes.
+    """One entry of TRANSFORMS: what it changes, and the values of its setting.
 
-    `choices` of a choice begin with the one that changes nothing; a text is any text, a flag true or false, names an
-    object of old names and new ones.
+    The first of the `choices` changes nothing; `text` is any text, `flag` true or false, `names` an object of old names
+    and new ones.
     """
 
     function: Callable[[pa.RecordBatch, Any], Changed]
@@ -46,7 +46,7 @@ class Transform(Struct, frozen=True):
 
     @property
     def values(self) -> str:
-        """The values as help shows them."""
+        """The values in the syntax of help and hints."""
         return {"choice": "|".join(self.choices), "text": "TEXT", "flag": "true|false", "names": '{"OLD": "NEW"}'}[
             self.kind
         ]
@@ -57,40 +57,40 @@ def _choice(function: Callable[[pa.RecordBatch, Any], Changed], summary: str, *c
 
 
 TRANSFORMS: dict[str, Transform] = {
-    "roles": Transform(rename_roles, "role names replaced by others", "names"),
-    "developer": _choice(developer_to_system, "developer turns as system turns", "keep", "system"),
-    "parts": _choice(flatten_parts, "content made of text parts alone as text", "keep", "flatten"),
-    "empty_turns": _choice(drop_empty_turns, "turns that say nothing", "keep", "drop", "drop-blank"),
+    "roles": Transform(rename_roles, "role names, replaced", "names"),
+    "developer": _choice(developer_to_system, "developer turns, as system turns", "keep", "system"),
+    "parts": _choice(flatten_parts, "content of text parts only, as text", "keep", "flatten"),
+    "empty_turns": _choice(
+        drop_empty_turns, "turns without content, calls and reasoning", "keep", "drop", "drop-blank"
+    ),
     "leading_assistant": _choice(drop_leading_assistant, "assistant turns before the first user turn", "keep", "drop"),
     "trailing_user": _choice(drop_trailing_user, "user turns after the last assistant turn", "keep", "drop"),
-    "socratic": _choice(socratic_steps, "socratic gsm8k answers as one turn or a turn a step", "turn", "steps"),
+    "socratic": _choice(socratic_steps, "socratic gsm8k answers, as one turn or one turn per step", "turn", "steps"),
     "calculator": _choice(drop_calculations, "`<<48/2=24>>` in gsm8k answers", "keep", "remove"),
     "final_answer": _choice(final_answer, "the line `#### 72` of gsm8k answers", "keep", "remove", "column", "boxed"),
-    "reasoning": _choice(
-        change_reasoning, "what assistants thought before they spoke", "keep", "last", "drop", "inline", "split"
-    ),
+    "reasoning": _choice(change_reasoning, "assistant reasoning", "keep", "last", "drop", "inline", "split"),
     "empty_think": _choice(empty_think, "the empty think block before answers", "keep", "add", "strip"),
-    "arguments": _choice(change_arguments, "arguments of calls as object or as text", "keep", "object", "text"),
+    "arguments": _choice(change_arguments, "arguments of calls, as object or as text", "keep", "object", "text"),
     "parallel_calls": _choice(split_parallel_calls, "several calls of one turn", "keep", "split"),
     "call_ids": _choice(
-        call_ids, "ids of calls and results that lack one or are not of nine signs", "keep", "fill", "nine"
+        call_ids, "ids of calls and results: missing, or not nine characters long", "keep", "fill", "nine"
     ),
-    "tools": _choice(change_tools, "tool specs bare or wrapped as functions", "keep", "bare", "wrapped"),
+    "tools": _choice(change_tools, "tool specs, bare or wrapped as functions", "keep", "bare", "wrapped"),
     "system": Transform(default_system, "system message for rows that have none", "text"),
-    "system_override": Transform(override_system, "system message for every row, in place of its own", "text"),
-    "later_system": _choice(later_system, "system turns amid the conversation", "keep", "fold", "drop"),
+    "system_override": Transform(override_system, "system message for every row, replacing its own", "text"),
+    "later_system": _choice(later_system, "system turns in the middle of the conversation", "keep", "fold", "drop"),
     "system_turns": _choice(system_turns, "all system turns", "keep", "fold", "drop"),
-    "merge": Transform(merge_consecutive, "turns of one role in a row become one, joined by TEXT", "text"),
-    "split_turns": Transform(split_turns, "one row an assistant turn, with what came before it", "flag"),
+    "merge": Transform(merge_consecutive, "consecutive turns of one role, joined by TEXT", "text"),
+    "split_turns": Transform(split_turns, "one row per assistant turn, with the turns before it", "flag"),
 }
 """The transforms by name, in the order in which they apply."""
 
 
 def apply(batch: pa.RecordBatch, settings: Mapping[str, Any]) -> tuple[pa.RecordBatch, Counter[str]]:
-    """The batch after the transforms that `settings` names, and how many rows each changed.
+    """Apply the transforms that `settings` names; returns the batch and how many rows each transform changed.
 
-    Counts have the name of the transform; `arguments.unparsable` counts calls, `split_turns` rows added. Names without
-    a change are absent. Raises UsageError as `check_settings` does.
+    Counts have the name of the transform; `arguments.unparsable` counts calls, `reasoning.conflict` turns,
+    `split_turns` rows added. Counts of 0 are left out. Raises UsageError as `check_settings` does.
     """
     check_settings(settings)
     counts: Counter[str] = Counter()
@@ -102,23 +102,23 @@ def apply(batch: pa.RecordBatch, settings: Mapping[str, Any]) -> tuple[pa.Record
 
 
 def is_off(name: str, value: Any) -> bool:
-    """Whether this value of the setting asks for nothing."""
+    """Return whether this value of the setting changes nothing."""
     transform = TRANSFORMS[name]
     return value is None or value is False or (transform.kind == "choice" and value == transform.choices[0])
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse settings that no transform knows; raises UnknownName for a name, UsageError for a value."""
+    """Raise UnknownName for a setting without a transform, UsageError for an invalid value."""
     for name, value in settings.items():
         if name not in TRANSFORMS:
             raise UnknownName.of("transform", name, TRANSFORMS)
-        if value is not None and not _fits(TRANSFORMS[name], value):
+        if value is not None and not _is_valid(TRANSFORMS[name], value):
             raise UsageError(
-                f"`{value}` is no value of the transform `{name}`", hint=f"{name}={TRANSFORMS[name].values}"
+                f"`{value}` is not a valid value for the transform `{name}`", hint=f"{name}={TRANSFORMS[name].values}"
             )
 
 
-def _fits(transform: Transform, value: Any) -> bool:
+def _is_valid(transform: Transform, value: Any) -> bool:
     if transform.kind == "choice":
         return isinstance(value, str) and value in transform.choices
     if transform.kind == "names":

@@ -1,8 +1,9 @@
 """The answers of gsm8k (Cobbe et al. 2021, github.com/openai/grade-school-math): annotations, final answer, steps.
 
-An answer is lines of working, then `#### ` and the result. A calculation is followed by what a calculator would say,
-`<<48/2=24>>`, with the result again right after it. In the socratic files a line is `Sub-question? ** working`.
-Every answer of the set ends with exactly one final line; results may be negative or hold thousands commas, which stay.
+An answer is lines of working, then `#### ` and the result. A calculation has an annotation, `<<48/2=24>>`, with the
+result again right after it. In the socratic files a line is `Sub-question? ** working`.
+Every answer of the dataset ends with exactly one final line; results may be negative or have thousands commas, which
+are kept.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ import pyarrow.compute as pc
 from ..errors import UsageError
 from ..json_columns import TEXT, dumps, loads
 from ..schema import KEYS
-from ..turn_columns import BoolArray, any_turn, field, lengths_of, role_is, to_bools, with_field
+from ..turn_columns import BoolArray, any_turn, field, lengths_of, offsets_of, role_is, to_bools, with_field
 from .edit import TAILS, Changed, Conversation, edit_rows, message_columns, with_column
 
 CALCULATION = r"<<[^<>=\n]*=[^<>=\n]*>>"
-"""One annotation; the `=` and the line keep shifts and streams of C++ out."""
+"""One annotation; requiring `=` and one line excludes shifts and streams of C++."""
 FINAL = r"\n#### ([^\n]*)\z"
 FINAL_COLUMN = "final_answer"
 _STEP = re.compile(r"(?P<question>[^\n]*?) \*\* (?P<step>[^\n]*)")
 
 
 def drop_calculations(batch: pa.RecordBatch, value: str) -> Changed:
-    """`remove`: annotations go from assistant turns, with not one other character; counts rows.
+    """`remove`: delete the annotations of assistant turns and no other character; counts rows.
 
     "48/2 = <<48/2=24>>24 clips"   →   "48/2 = 24 clips"
     """
@@ -52,13 +53,13 @@ def _where(chosen: BoolArray, one: pa.Array, other: pa.Array) -> pa.Array:
 
 
 def final_answer(batch: pa.RecordBatch, value: str) -> Changed:
-    r"""The last line `#### 72` of the last turn, where that is the assistant's; counts rows.
+    r"""Remove, move or box the line `#### 72` that ends the last turn, if that is the assistant's; counts rows.
 
         remove   "…\n#### 72"  →  "…"
-        column   as `remove`, and the column `final_answer` has "72" (null where there is no such line)
+        column   as `remove`, with "72" in the column `final_answer` (null without such a line)
         boxed    "…\n#### 72"  →  "…\n\boxed{72}"
 
-    Raises UsageError where a kept column has the name `final_answer` already.
+    Raises UsageError if a kept column is named `final_answer`.
     """
     changed = np.zeros(len(batch), np.bool_)
     results = pa.nulls(len(batch), TEXT)
@@ -80,14 +81,14 @@ def final_answer(batch: pa.RecordBatch, value: str) -> Changed:
 def _final_turns(column: pa.ListArray, content: pa.Array) -> BoolArray:
     lengths = lengths_of(column)
     last = np.zeros(len(content), np.bool_)
-    last[(np.cumsum(lengths) - 1)[lengths > 0]] = True
+    last[offsets_of(lengths)[1:][lengths > 0] - 1] = True
     if content.type != TEXT or not last.any():
         return np.zeros(len(content), np.bool_)
     return last & role_is(column.flatten(), "assistant") & to_bools(pc.match_substring_regex(content, FINAL))
 
 
 def _results(column: pa.ListArray, found: BoolArray, content: pa.Array) -> pa.Array:
-    """The result of each row, null where it has none."""
+    """The result of each row, null without one."""
     texts = pc.struct_field(
         pc.extract_regex(content.filter(pa.array(found)), r"(?s)\A.*\n#### (?P<result>[^\n]*)\z"), 0
     )
@@ -108,7 +109,7 @@ def _with_results(batch: pa.RecordBatch, results: pa.Array) -> pa.RecordBatch:
 
 
 def socratic_steps(batch: pa.RecordBatch, value: str) -> Changed:
-    r"""`steps`: a socratic answer becomes a turn a step, its sub-question the user's; counts rows.
+    r"""`steps`: a socratic answer becomes one turn per step, its sub-question a user turn; counts rows.
 
         user       A robe takes 2 bolts … How many in total?      user       A robe takes 2 bolts … How many in total?
         assistant  How many bolts of white? ** It takes 1      →             How many bolts of white?
@@ -117,10 +118,10 @@ def socratic_steps(batch: pa.RecordBatch, value: str) -> Changed:
                                                                   assistant  2+1=3
                                                                              #### 3
 
-    The first sub-question stands on a line of its own below the question, so that turns alternate. The final line
-    stays with the last step. Only ` ** ` and line breaks between steps go: sub-questions and steps as
-    `question ** step` lines are the answer again. An answer with any other line stays as it is.
-    Of `messages` in which the answer is the last turn and follows a user turn.
+    The first sub-question becomes the last line of the question, so that turns alternate. The final line stays with the
+    last step. Only ` ** ` and the line breaks between steps are removed: joined as `question ** step` lines, they are
+    the answer again. An answer with any other line stays as it is. Only `messages` that end with a user turn and the
+    answer are changed.
     """
     for name in message_columns(batch, ("messages",)):
         column = batch.column(name)
@@ -129,27 +130,27 @@ def socratic_steps(batch: pa.RecordBatch, value: str) -> Changed:
         if content.type != TEXT:
             continue
         marked = to_bools(pc.match_substring(content, " ** ")) & role_is(turns, "assistant")
-        column, rows = edit_rows(column, any_turn(column, marked), _stepped)
+        column, rows = edit_rows(column, any_turn(column, marked), _socratic_turns)
         return with_column(batch, name, column), Counter(socratic=int(rows.sum()))
     return batch, Counter(socratic=0)
 
 
-def _stepped(turns: Conversation) -> Conversation:
+def _socratic_turns(turns: Conversation) -> Conversation:
     if len(turns) < 2 or [turn.get("role") for turn in turns[-2:]] != ["user", "assistant"]:
         return turns
-    before, asked, answer = turns[:-2], turns[-2], turns[-1]
-    steps = to_steps(answer.get("content"))
-    if not steps or not isinstance(asked.get("content"), str):
+    before, question, answer = turns[:-2], turns[-2], turns[-1]
+    steps = split_steps(answer.get("content"))
+    if not steps or not isinstance(question.get("content"), str):
         return turns
-    told: Conversation = [*before, {**asked, "content": f"{asked['content']}\n{steps[0][0]}"}]
-    told.append({**answer, "content": steps[0][1]})
-    for question, step in steps[1:]:
-        told += [{**asked, "content": question}, {**answer, "content": step}]
-    return told
+    asked = [f"{question['content']}\n{steps[0][0]}", *(sub_question for sub_question, _ in steps[1:])]
+    pairs = zip(asked, (step for _, step in steps), strict=True)
+    return before + [
+        {**turn, "content": text} for pair in pairs for turn, text in zip((question, answer), pair, strict=True)
+    ]
 
 
-def to_steps(answer: object) -> list[tuple[str, str]]:
-    """The (sub-question, step) pairs of a socratic answer, the final line with the last step; none if it is not one."""
+def split_steps(answer: object) -> list[tuple[str, str]]:
+    """Split a socratic answer into (sub-question, step), the final line in the last step; empty for other answers."""
     if not isinstance(answer, str):
         return []
     lines = answer.split("\n")

@@ -11,30 +11,27 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..json_columns import JSON, TEXT
 from ..schema import REASONING_FIELDS, reasoning_conflict, reasoning_field
-from ..turn_columns import BoolArray, any_turn, field, role_is, to_bools
-from .edit import Changed, Conversation, edit_rows, message_columns, with_column
+from ..turn_columns import BoolArray, field, role_is, to_bools
+from .edit import Changed, Conversation, Turn, edit_conversations
 
 EMPTY_BLOCK = "<think>\n\n</think>\n\n"
-_INLINE = re.compile(r"<think>\n?(?P<thought>.*?)\n?</think>\n{0,2}", re.DOTALL)
-_UNOPENED = re.compile(r"(?P<thought>(?:(?!<think>).)*?)\n?</think>\n{1,2}", re.DOTALL)
+_INLINE = re.compile(r"<think>\n?(?P<reasoning>.*?)\n?</think>\n{0,2}", re.DOTALL)
+_UNOPENED = re.compile(r"(?P<reasoning>(?:(?!<think>).)*?)\n?</think>\n{1,2}", re.DOTALL)
 _EMPTY = re.compile(r"<think>\s*</think>\n{0,2}")
-
-Turn = dict[str, Any]
 
 
 def change_reasoning(batch: pa.RecordBatch, value: str) -> Changed:
     r"""Drop, inline or split the reasoning of assistant turns; counts rows.
 
-        drop     neither field nor inline block stays
-        last     as `drop`, but for the turns after the last user turn
+        drop     field and inline block are removed
+        last     as `drop`, except in turns after the last user turn
         inline   reasoning_content "r", content "a"   →   content "<think>\nr\n</think>\n\na"
         split    content "<think>\nr\n</think>\n\na"   →   content "a", reasoning_content "r"
 
@@ -42,42 +39,28 @@ def change_reasoning(batch: pa.RecordBatch, value: str) -> Changed:
     `inline` writes the first; `reasoning.conflict` counts the turns that lose the text of another.
     """
     if value != "inline":
-        return _on_assistants(batch, "reasoning", _CHANGES[value], _may_reason)
+        return edit_conversations(batch, "reasoning", _with_reasoning, _CHANGES[value])
     conflicts: Counter[str] = Counter()
-    batch, counts = _on_assistants(batch, "reasoning", _each_assistant(partial(_inline, conflicts)), _may_reason)
+    inline = _each_assistant(partial(_inline, conflicts))
+    batch, counts = edit_conversations(batch, "reasoning", _with_reasoning, inline)
     return batch, counts + conflicts
 
 
-def _may_reason(turns: pa.StructArray) -> BoolArray:
+def _with_reasoning(column: pa.ListArray) -> BoolArray:
+    turns = column.flatten()
     content = field(turns, "content")
-    thinks = to_bools(pc.match_substring(content, "</think>")) if content.type in (TEXT, JSON) else role_is(turns)
+    found = to_bools(pc.match_substring(content, "</think>")) if content.type in (TEXT, JSON) else role_is(turns)
     for name in REASONING_FIELDS:
-        thinks = thinks | to_bools(field(turns, name).is_valid())
-    return thinks & role_is(turns, "assistant")
-
-
-def _on_assistants(
-    batch: pa.RecordBatch,
-    label: str,
-    change: Callable[[Conversation], Conversation],
-    concerned: Callable[[pa.StructArray], BoolArray],
-) -> Changed:
-    changed = np.zeros(len(batch), np.bool_)
-    for name in message_columns(batch):
-        column = batch.column(name)
-        rows = any_turn(column, concerned(column.flatten()))
-        if rows.any():
-            column, rows = edit_rows(column, rows, change)
-            batch, changed = with_column(batch, name, column), changed | rows
-    return batch, Counter({label: int(changed.sum())})
+        found = found | to_bools(field(turns, name).is_valid())
+    return found & role_is(turns, "assistant")
 
 
 def split_inline(content: object) -> tuple[str, str] | None:
-    """The reasoning and the answer of text with an inline block; None where it has none."""
+    """Split text into inline reasoning and answer; None without an inline block."""
     if not isinstance(content, str):
         return None
     found = _INLINE.match(content) if content.startswith("<think>") else _UNOPENED.match(content)
-    return (found["thought"], content[found.end() :]) if found else None
+    return (found["reasoning"], content[found.end() :]) if found else None
 
 
 def _each_assistant(change: Callable[[Turn], Turn]) -> Callable[[Conversation], Conversation]:
@@ -91,7 +74,7 @@ def _drop(turn: Turn) -> Turn:
 
 
 def _keep_last(turns: Conversation) -> Conversation:
-    users = [place for place, turn in enumerate(turns) if turn.get("role") == "user"]
+    users = [index for index, turn in enumerate(turns) if turn.get("role") == "user"]
     last = users[-1] if users else -1
     return _each_assistant(_drop)(turns[: last + 1]) + turns[last + 1 :]
 
@@ -123,17 +106,18 @@ _CHANGES: dict[str, Callable[[Conversation], Conversation]] = {
 
 
 def empty_think(batch: pa.RecordBatch, value: str) -> Changed:
-    r"""The empty block `<think>\n\n</think>\n\n` before answers that were not thought over; counts rows.
+    r"""Add or strip the empty block `<think>\n\n</think>\n\n` of answers without reasoning; counts rows.
 
-    add     goes before the text of every assistant turn without reasoning
-    strip   goes from every assistant turn, and so does a reasoning field with nothing but white space
+    add     before the text of every assistant turn without reasoning
+    strip   from every assistant turn, and drop reasoning fields that are blank
     """
-    change = _each_assistant(_add_empty if value == "add" else _strip_empty)
-    return _on_assistants(batch, "empty_think", change, _speaks if value == "add" else _may_reason)
+    if value == "strip":
+        return edit_conversations(batch, "empty_think", _with_reasoning, _each_assistant(_strip_empty))
+    return edit_conversations(batch, "empty_think", _of_assistants, _each_assistant(_add_empty))
 
 
-def _speaks(turns: pa.StructArray) -> BoolArray:
-    return role_is(turns, "assistant")
+def _of_assistants(column: pa.ListArray) -> BoolArray:
+    return role_is(column.flatten(), "assistant")
 
 
 def _add_empty(turn: Turn) -> Turn:
@@ -146,10 +130,10 @@ def _add_empty(turn: Turn) -> Turn:
 def _strip_empty(turn: Turn) -> Turn:
     kept = {key: value for key, value in turn.items() if key not in REASONING_FIELDS or not _is_blank(value)}
     content = turn.get("content")
-    return {**kept, "content": _EMPTY.sub("", content, count=1)} if _begins_empty(content) else kept
+    return {**kept, "content": _EMPTY.sub("", content, count=1)} if _starts_empty(content) else kept
 
 
-def _begins_empty(content: object) -> TypeGuard[str]:
+def _starts_empty(content: object) -> TypeGuard[str]:
     return isinstance(content, str) and _EMPTY.match(content) is not None
 
 

@@ -1,4 +1,4 @@
-"""What stands before the conversation: system and developer messages, and the names of roles."""
+"""System and developer turns, and role names."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from ..turn_columns import (
     encode_like,
     field,
     lengths_of,
+    offsets_of,
     pick_turns,
     prepend,
     role_is,
     rows_of_turns,
     with_field,
 )
-from .edit import Changed, Conversation, edit_rows, heads, message_columns, with_column
+from .edit import Changed, Conversation, drop_turns, edit_conversations, heads, message_columns, with_column
 
 SYSTEM = ("system", "developer")
 JOINT = "\n\n"
-"""What stands between two texts that a transform joins."""
+"""The separator of texts that a transform joins."""
 
 
 def rename_roles(batch: pa.RecordBatch, names: Mapping[str, str]) -> Changed:
-    """Turns whose role is a key of `names` get the role it maps to; counts rows.
+    """Rename the roles that are keys of `names`; counts rows.
 
     names: {"narrator": "system"}   narrator, user, assistant  →  system, user, assistant
     """
@@ -41,12 +42,12 @@ def rename_roles(batch: pa.RecordBatch, names: Mapping[str, str]) -> Changed:
         turns = column.flatten()
         concerned = role_is(turns, *names)
         if concerned.any():
-            batch = with_column(batch, name, with_field(column, "role", _renamed(field(turns, "role"), names)))
+            batch = with_column(batch, name, with_field(column, "role", _rename(field(turns, "role"), names)))
             changed |= any_turn(column, concerned)
     return batch, Counter(roles=int(changed.sum()))
 
 
-def _renamed(role: pa.Array, names: Mapping[str, str]) -> pa.Array:
+def _rename(role: pa.Array, names: Mapping[str, str]) -> pa.Array:
     in_json = role.type == JSON
     old = pa.array([dumps(name) if in_json else name for name in names], TEXT)
     new = pa.array([dumps(name) if in_json else name for name in names.values()], TEXT)
@@ -55,21 +56,28 @@ def _renamed(role: pa.Array, names: Mapping[str, str]) -> pa.Array:
 
 
 def developer_to_system(batch: pa.RecordBatch, value: str) -> Changed:
-    """`system`: developer turns become system turns; counts rows."""
+    """`system`: make developer turns system turns; counts rows."""
     batch, counts = rename_roles(batch, {"developer": "system"})
     return batch, Counter(developer=counts["roles"])
 
 
 def default_system(batch: pa.RecordBatch, text: str) -> Changed:
-    """A system turn with `text` goes first in every conversation without a system or developer turn; counts rows.
+    """Put a system turn with `text` first in conversations without a system or developer turn; counts rows.
 
-    A row with a prompt gets it there, one of chosen and rejected only in both; a row without turns stays as it is.
+    A row with a prompt gets it there, a row of chosen and rejected in both; a row without turns stays as it is.
     """
-    return _each_head(batch, "system", text, lambda column: ~any_turn(column, role_is(column.flatten(), *SYSTEM)))
+    changed = np.zeros(len(batch), np.bool_)
+    for name, begins in heads(batch):
+        column = batch.column(name)
+        rows = begins & (lengths_of(column) > 0) & ~any_turn(column, role_is(column.flatten(), *SYSTEM))
+        if rows.any():
+            batch = with_column(batch, name, _with_first(column, rows, text))
+            changed |= rows
+    return batch, Counter(system=int(changed.sum()))
 
 
 def override_system(batch: pa.RecordBatch, text: str) -> Changed:
-    """Every conversation begins with one system turn, with `text`; those that led before are gone; counts rows."""
+    """Replace the system turns at the start of every conversation with one system turn with `text`; counts rows."""
     changed = np.zeros(len(batch), np.bool_)
     for name, rows in heads(batch):
         column = batch.column(name)
@@ -93,23 +101,10 @@ def _begins_with_only(column: pa.ListArray, text: str) -> BoolArray:
 
 
 def _leading(column: pa.ListArray) -> BoolArray:
-    """Which turns are system or developer turns with none but such before them."""
-    turns = column.flatten()
-    others = np.cumsum(~role_is(turns, *SYSTEM))
+    """Mark the system and developer turns that only such turns precede."""
     lengths = lengths_of(column)
-    before = np.concatenate([[0], others])[np.cumsum(lengths) - lengths]
-    return np.asarray(others == np.repeat(before, lengths), np.bool_)
-
-
-def _each_head(batch: pa.RecordBatch, name: str, text: str, concerned: Any) -> Changed:
-    changed = np.zeros(len(batch), np.bool_)
-    for column_name, rows in heads(batch):
-        column = batch.column(column_name)
-        wanted = rows & (lengths_of(column) > 0) & concerned(column)
-        if wanted.any():
-            batch = with_column(batch, column_name, _with_first(column, wanted, text))
-            changed |= wanted
-    return batch, Counter({name: int(changed.sum())})
+    others = offsets_of(np.asarray(~role_is(column.flatten(), *SYSTEM), np.int64))
+    return np.asarray(others[1:] == np.repeat(others[offsets_of(lengths)[:-1]], lengths), np.bool_)
 
 
 def _with_first(column: pa.ListArray, rows: BoolArray, text: str) -> pa.ListArray:
@@ -118,46 +113,40 @@ def _with_first(column: pa.ListArray, rows: BoolArray, text: str) -> pa.ListArra
 
 
 def system_turns(batch: pa.RecordBatch, value: str) -> Changed:
-    """System and developer turns `fold` into the user turn after them, or `drop` out; counts rows.
+    """`fold` system and developer turns into the user turn after them, or `drop` them; counts rows.
 
         system "be kind", user "hi"   →  fold: user "be kind\\n\\nhi"   →  drop: user "hi"
 
-    Folding leaves a system turn that no user turn follows where it is; content made of parts gets a text part.
+    A system turn that no user turn follows is not folded; content made of parts gets a text part.
     """
-    return _without_system(batch, value, "system_turns", lambda column: role_is(column.flatten(), *SYSTEM))
+    if value == "drop":
+        return drop_turns(batch, "system_turns", _system_turns)
+    return edit_conversations(batch, "system_turns", _system_turns, fold)
 
 
 def later_system(batch: pa.RecordBatch, value: str) -> Changed:
-    """As `system_turns`, for system turns after the conversation has begun; those that lead it stay."""
-    return _without_system(
-        batch, value, "later_system", lambda column: role_is(column.flatten(), *SYSTEM) & ~_leading(column)
-    )
+    """`fold` or `drop` system turns as `system_turns` does, except those that start the conversation."""
+    if value == "drop":
+        return drop_turns(batch, "later_system", _later_system_turns)
+    return edit_conversations(batch, "later_system", _later_system_turns, fold_later)
 
 
-def _without_system(batch: pa.RecordBatch, value: str, label: str, chosen: Any) -> Changed:
-    changed = np.zeros(len(batch), np.bool_)
-    for name in message_columns(batch):
-        column = batch.column(name)
-        turns = chosen(column)
-        if not turns.any():
-            continue
-        rows = any_turn(column, turns)
-        if value == "drop":
-            column = pick_turns(column, ~turns)
-        else:
-            column, rows = edit_rows(column, rows, fold if label == "system_turns" else fold_later)
-        batch, changed = with_column(batch, name, column), changed | rows
-    return batch, Counter({label: int(changed.sum())})
+def _system_turns(column: pa.ListArray) -> BoolArray:
+    return role_is(column.flatten(), *SYSTEM)
+
+
+def _later_system_turns(column: pa.ListArray) -> BoolArray:
+    return _system_turns(column) & ~_leading(column)
 
 
 def fold_later(turns: Conversation) -> Conversation:
-    """The conversation with the system turns after its beginning joined to the user turns that follow them."""
-    begin = next((place for place, turn in enumerate(turns) if turn.get("role") not in SYSTEM), len(turns))
-    return turns[:begin] + fold(turns[begin:])
+    """Join system turns to the user turns that follow them, except those that start the conversation."""
+    start = next((index for index, turn in enumerate(turns) if turn.get("role") not in SYSTEM), len(turns))
+    return turns[:start] + fold(turns[start:])
 
 
 def fold(turns: Conversation) -> Conversation:
-    """The conversation with every system turn joined to the next user turn; one that none follows stays."""
+    """Join every system turn to the next user turn, if there is one."""
     folded: Conversation = []
     waiting: list[Any] = []
     for turn in reversed(turns):
@@ -173,19 +162,16 @@ def fold(turns: Conversation) -> Conversation:
 
 
 def is_joinable(content: Any) -> bool:
-    """Whether content is text or parts."""
+    """Return whether content is text or parts."""
     return isinstance(content, (str, list))
 
 
 def join(contents: list[Any], joint: str = JOINT) -> Any:
-    """Contents as one: texts joined by `joint`; where one is made of parts, all of them as parts in order.
-
-    Empty text adds nothing.
-    """
-    said = [content for content in contents if content not in ("", [])]
-    if all(isinstance(content, str) for content in said):
-        return joint.join(said)
+    """Join contents that are not empty: texts by `joint`, or all of them as parts if one is made of parts."""
+    filled = [content for content in contents if content not in ("", [])]
+    if all(isinstance(content, str) for content in filled):
+        return joint.join(filled)
     parts: list[Any] = []
-    for content in said:
+    for content in filled:
         parts += content if isinstance(content, list) else [{"type": "text", "text": content}]
     return parts

@@ -1,4 +1,4 @@
-"""Which turns a conversation has: merged, dropped, cut into rows, their parts flattened."""
+"""Merge, drop and split turns, and flatten their content parts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ..turn_columns import (
     any_turn,
     field,
     lengths_of,
+    offsets_of,
     pick_turns,
     ranges,
     role_is,
@@ -25,30 +26,34 @@ from ..turn_columns import (
     to_bools,
     with_turns,
 )
-from .edit import TAILS, Changed, Conversation, edit_rows, heads, message_columns, with_column
+from .edit import (
+    TAILS,
+    Changed,
+    Conversation,
+    Turn,
+    drop_turns,
+    edit_conversations,
+    edit_rows,
+    heads,
+    message_columns,
+    with_column,
+)
 from .system import SYSTEM, is_joinable, join
 
 
 def merge_consecutive(batch: pa.RecordBatch, joint: str) -> Changed:
-    """Turns of one role that follow each other become one, their texts joined by `joint`; counts rows.
+    """Merge consecutive turns of one role, their texts joined by `joint`; counts rows.
 
         user "a", user "b", assistant "c"   →   user "a\\n\\nb", assistant "c"     (joint "\\n\\n")
 
     Not merged: tool turns, unless they answer the same call; turns whose other keys disagree (`name`, `weight`) or
     whose reasoning is in different fields; what would change the order of text, reasoning and calls within the turn.
     """
-    changed = np.zeros(len(batch), np.bool_)
-    for name in message_columns(batch):
-        column = batch.column(name)
-        rows = any_turn(column, repeated_role(column))
-        if rows.any():
-            column, rows = edit_rows(column, rows, lambda turns: merged(turns, joint))
-            batch, changed = with_column(batch, name, column), changed | rows
-    return batch, Counter(merge=int(changed.sum()))
+    return edit_conversations(batch, "merge", repeats_role, lambda turns: merge_turns(turns, joint))
 
 
-def repeated_role(column: pa.ListArray) -> BoolArray:
-    """Which turns have the role of the turn before them in their conversation."""
+def repeats_role(column: pa.ListArray) -> BoolArray:
+    """Mark the turns with the role of the turn before them in their conversation."""
     role, row = field(column.flatten(), "role"), rows_of_turns(column)
     repeated = np.zeros(len(row), np.bool_)
     if len(row) > 1:
@@ -57,18 +62,18 @@ def repeated_role(column: pa.ListArray) -> BoolArray:
     return repeated
 
 
-def merged(turns: Conversation, joint: str) -> Conversation:
-    """The conversation with consecutive turns of one role as one, where they can be."""
+def merge_turns(turns: Conversation, joint: str) -> Conversation:
+    """The conversation with consecutive turns of one role merged, where they can be."""
     result: Conversation = []
     for turn in turns:
-        if result and _can_follow(result[-1], turn):
-            result[-1] = _merge(result[-1], turn, joint)
+        if result and _can_merge_pair(result[-1], turn):
+            result[-1] = _merge_pair(result[-1], turn, joint)
         else:
             result.append(turn)
     return result
 
 
-def _can_follow(first: dict[str, Any], second: dict[str, Any]) -> bool:
+def _can_merge_pair(first: Turn, second: Turn) -> bool:
     if first.get("role") != second.get("role") or (first["role"] == "tool" and not first.get("tool_call_id")):
         return False
     joined = ("role", "content", "tool_calls", *REASONING_FIELDS)
@@ -76,15 +81,15 @@ def _can_follow(first: dict[str, Any], second: dict[str, Any]) -> bool:
         return False
     if not all(is_joinable(turn["content"]) for turn in (first, second) if turn.get("content") is not None):
         return False
-    fields = {reasoning_field(first), reasoning_field(second)} - {None}
-    if len(fields) > 1:
+    if len({reasoning_field(first), reasoning_field(second)} - {None}) > 1:
         return False
-    speaks_after_call = first.get("tool_calls") and second.get("content")
-    thinks_late = any(second.get(key) for key in REASONING_FIELDS) and (first.get("content") or first.get("tool_calls"))
-    return not (speaks_after_call or thinks_late)
+    has_reasoning = any(second.get(key) for key in REASONING_FIELDS)
+    content_after_call = first.get("tool_calls") and second.get("content")
+    reasoning_after_content = has_reasoning and (first.get("content") or first.get("tool_calls"))
+    return not (content_after_call or reasoning_after_content)
 
 
-def _merge(first: dict[str, Any], second: dict[str, Any], joint: str) -> dict[str, Any]:
+def _merge_pair(first: Turn, second: Turn, joint: str) -> Turn:
     turn = {**first, **{key: value for key, value in second.items() if first.get(key) is None}}
     for key in ("content", *REASONING_FIELDS):
         if first.get(key) is not None and second.get(key) is not None:
@@ -95,7 +100,7 @@ def _merge(first: dict[str, Any], second: dict[str, Any], joint: str) -> dict[st
 
 
 def drop_leading_assistant(batch: pa.RecordBatch, value: str) -> Changed:
-    """`drop`: assistant and tool turns before the first user turn go; counts rows.
+    """`drop`: remove assistant and tool turns before the first user turn; counts rows.
 
     A conversation without a user turn stays as it is.
     """
@@ -104,7 +109,7 @@ def drop_leading_assistant(batch: pa.RecordBatch, value: str) -> Changed:
         column = batch.column(name)
         turns = column.flatten()
         user = role_is(turns, "user")
-        early = ~_seen_before(column, user) & role_is(turns, "assistant", "tool")
+        early = ~_from_first(column, user) & role_is(turns, "assistant", "tool")
         early &= (any_turn(column, user) & begins)[rows_of_turns(column)]
         if early.any():
             changed |= any_turn(column, early)
@@ -112,16 +117,15 @@ def drop_leading_assistant(batch: pa.RecordBatch, value: str) -> Changed:
     return batch, Counter(leading_assistant=int(changed.sum()))
 
 
-def _seen_before(column: pa.ListArray, turns: BoolArray) -> BoolArray:
-    """Which turns have one of `turns` before them, or are one, in their conversation."""
+def _from_first(column: pa.ListArray, turns: BoolArray) -> BoolArray:
+    """Mark the first marked turn of each conversation and all turns after it."""
     lengths = lengths_of(column)
-    total = np.cumsum(turns)
-    before = np.concatenate([[0], total])[np.cumsum(lengths) - lengths]
-    return np.asarray(total > np.repeat(before, lengths), np.bool_)
+    total = offsets_of(np.asarray(turns, np.int64))
+    return np.asarray(total[1:] > np.repeat(total[offsets_of(lengths)[:-1]], lengths), np.bool_)
 
 
 def drop_trailing_user(batch: pa.RecordBatch, value: str) -> Changed:
-    """`drop`: what follows the last assistant or tool turn goes (user turns, mostly); counts rows.
+    """`drop`: remove user and system turns after the last assistant or tool turn; counts rows.
 
     A conversation without an assistant turn is a prompt and stays as it is.
     """
@@ -129,7 +133,7 @@ def drop_trailing_user(batch: pa.RecordBatch, value: str) -> Changed:
     for name in message_columns(batch, TAILS):
         column = batch.column(name)
         turns = column.flatten()
-        late = _seen_none_after(column, role_is(turns, "assistant", "tool"))
+        late = _after_last(column, role_is(turns, "assistant", "tool"))
         late &= any_turn(column, role_is(turns, "assistant"))[rows_of_turns(column)] & role_is(turns, "user", *SYSTEM)
         late &= any_turn(column, late & role_is(turns, "user"))[rows_of_turns(column)]
         if late.any():
@@ -138,34 +142,28 @@ def drop_trailing_user(batch: pa.RecordBatch, value: str) -> Changed:
     return batch, Counter(trailing_user=int(changed.sum()))
 
 
-def _seen_none_after(column: pa.ListArray, turns: BoolArray) -> BoolArray:
+def _after_last(column: pa.ListArray, turns: BoolArray) -> BoolArray:
+    """Mark the turns after the last marked turn of each conversation."""
     lengths = lengths_of(column)
-    total = np.cumsum(turns)
-    at_end = np.concatenate([[0], total])[np.cumsum(lengths)]
-    return np.asarray(total == np.repeat(at_end, lengths), np.bool_) & ~turns
+    total = offsets_of(np.asarray(turns, np.int64))
+    return np.asarray(total[1:] == np.repeat(total[offsets_of(lengths)[1:]], lengths), np.bool_) & ~turns
 
 
 def drop_empty_turns(batch: pa.RecordBatch, value: str) -> Changed:
-    """Turns that say nothing go: no content or empty content, no call, no reasoning; counts rows.
+    """Drop turns without content, calls and reasoning; counts rows.
 
-    With `drop-blank` also content of nothing but white space. Tool turns stay, since an empty result is a result.
+    With `drop-blank` white space counts as no content. Tool turns stay, since an empty result is a result.
     """
-    changed = np.zeros(len(batch), np.bool_)
-    for name in message_columns(batch):
-        column = batch.column(name)
-        empty = says_nothing(column.flatten(), blank=value == "drop-blank")
-        if empty.any():
-            changed |= any_turn(column, empty)
-            batch = with_column(batch, name, pick_turns(column, ~empty))
-    return batch, Counter(empty_turns=int(changed.sum()))
+    blank = value == "drop-blank"
+    return drop_turns(batch, "empty_turns", lambda column: is_empty_turn(column.flatten(), blank=blank))
 
 
-def says_nothing(turns: pa.StructArray, *, blank: bool = False) -> BoolArray:
-    """Which turns, tool turns apart, have no content, calls or reasoning; blank text counts as none if asked."""
-    silent = ~role_is(turns, "tool")
+def is_empty_turn(turns: pa.StructArray, *, blank: bool = False) -> BoolArray:
+    """Mark the turns without content, calls and reasoning, except tool turns; with `blank`, white space is no content."""
+    empty = ~role_is(turns, "tool")
     for name in ("content", "tool_calls", "function_call", *REASONING_FIELDS):
-        silent &= _is_empty(field(turns, name), blank)
-    return silent
+        empty &= _is_empty(field(turns, name), blank)
+    return empty
 
 
 def _is_empty(values: pa.Array, blank: bool) -> BoolArray:
@@ -176,39 +174,40 @@ def _is_empty(values: pa.Array, blank: bool) -> BoolArray:
     elif values.type == JSON:
         pattern = r'^(""|\[\]|null)$' if not blank else r'^("(\s|\\[nrt])*"|\[\]|null)$'
         empty = pc.or_(empty, pc.fill_null(pc.match_substring_regex(values, pattern), False))
-    return np.asarray(empty.to_numpy(zero_copy_only=False), np.bool_)
+    return to_bools(empty)
 
 
 def flatten_parts(batch: pa.RecordBatch, value: str) -> Changed:
-    """Content made of text parts alone becomes their text, joined by nothing; counts rows.
+    """`flatten`: content of text parts only becomes their joined text; counts rows.
 
         [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]   →   "ab"
 
-    Parts with a key more (`cache_control`) or of another type stay parts.
+    Parts with another key (`cache_control`) or of another type stay parts.
     """
-    return edit_contents(batch, "parts", lambda turn: _flat(turn), '"text"')
+    return edit_contents(batch, "parts", _flatten, '"text"')
 
 
-def edit_contents(
-    batch: pa.RecordBatch, label: str, change: Callable[[dict[str, Any]], dict[str, Any]], sign: str
-) -> Changed:
-    """`change` on each turn of the rows whose JSON content holds `sign`; content is text again where all of it is."""
+def edit_contents(batch: pa.RecordBatch, transform: str, change: Callable[[Turn], Turn], needle: str) -> Changed:
+    """Apply `change` to each turn of rows whose JSON content contains `needle`; counts rows under `transform`.
+
+    The field becomes text again if all content is text.
+    """
     changed = np.zeros(len(batch), np.bool_)
     for name in message_columns(batch):
         column = batch.column(name)
         content = field(column.flatten(), "content")
         if content.type == TEXT:
             continue
-        held = pc.match_substring(content, sign) if content.type == JSON else content.is_valid()
+        held = pc.match_substring(content, needle) if content.type == JSON else content.is_valid()
         column, rows = edit_rows(
             column, any_turn(column, to_bools(held)), lambda turns: [change(turn) for turn in turns]
         )
         if rows.any():
             batch, changed = with_column(batch, name, text_where_all_text(column, "content")), changed | rows
-    return batch, Counter({label: int(changed.sum())})
+    return batch, Counter({transform: int(changed.sum())})
 
 
-def _flat(turn: dict[str, Any]) -> dict[str, Any]:
+def _flatten(turn: Turn) -> Turn:
     parts = turn.get("content")
     if not isinstance(parts, list) or not parts or not all(map(_is_text_part, parts)):
         return turn
@@ -225,14 +224,13 @@ def _is_text_part(part: Any) -> bool:
 
 
 def split_turns(batch: pa.RecordBatch, value: bool) -> Changed:
-    """One row an assistant turn: the conversation up to it and with it.
+    """Make one row per assistant turn: the conversation up to and including it.
 
-    Counts the rows added, and as `split_turns.cut` the rows with turns after their last assistant turn, which go.
+    Counts the rows added, and as `split_turns.cut` the rows with turns after their last assistant turn, which are lost.
 
         u1 a1 u2 a2   →   u1 a1   and   u1 a1 u2 a2
 
-    Of `messages` only; every other column repeats. A row with at most one assistant turn, last, stays as it is; so
-    does a row without any.
+    Only `messages` are split; every other column is repeated. A row without an assistant turn stays as it is.
     """
     if "messages" not in batch.schema.names or not value:
         return batch, Counter()
@@ -240,7 +238,7 @@ def split_turns(batch: pa.RecordBatch, value: bool) -> Changed:
     answers = role_is(column.flatten(), "assistant")
     answered = any_turn(column, answers)
     lengths = lengths_of(column)
-    starts = np.cumsum(lengths) - lengths
+    starts = offsets_of(lengths)[:-1]
     rows = np.concatenate([rows_of_turns(column)[answers], np.flatnonzero(~answered)])
     upto = np.concatenate([np.flatnonzero(answers) + 1, (starts + lengths)[~answered]])
     order = np.lexsort((upto, rows))
