@@ -1,0 +1,59 @@
+"""One place for each addition: an entry or a file is all that help, lists and error hints need."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from chatfmt import recipe
+from chatfmt.cli import main
+from chatfmt.executors import EXECUTORS, Executor, serial
+from chatfmt.render.template import builtin
+
+from ..conftest import ROOT
+
+EVERYDAY = ROOT / "tests" / "data" / "everyday.jsonl"
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Return the exit code of a command in this process, and its output in one line."""
+    code = main(list(arguments))
+    captured = capsys.readouterr()
+    return code, " ".join((captured.out + captured.err).split())
+
+
+def test_an_executor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    monkeypatch.setitem(EXECUTORS, "dummy", Executor(serial, "on a dummy"))
+    code, text = printed(capsys, "convert", "--help")
+    assert code == 0 and "serial|processes|ray|dummy" in text and "on a Ray cluster or on a dummy." in text
+    code, text = printed(capsys, "convert", str(EVERYDAY), "--executor", "dumy", "-o", str(tmp_path / "a.jsonl"))
+    assert code == 2 and "did you mean `dummy`?" in text
+    code, text = printed(capsys, "convert", str(EVERYDAY), "--executor", "dummy", "-o", str(tmp_path / "b.jsonl"))
+    assert code == 0 and "wrote 12 rows" in text
+
+
+def test_a_recipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    about = "about: {title: Dummy, licence: MIT, summary: A dummy., splits: [train], commands: [x]}\n"
+    (tmp_path / "dummy.yaml").write_text(f"{about}source: {EVERYDAY}\n")
+    monkeypatch.setattr(recipe, "configs", lambda: tmp_path)
+    monkeypatch.setattr(recipe, "names", recipe.names.__wrapped__)
+    assert "dummy" in printed(capsys, "recipes", "list")[1]
+    code, text = printed(capsys, "recipes", "show", "dumy")
+    assert code == 2 and "did you mean `dummy`?" in text
+    code, text = printed(capsys, "convert", "dummy", "-o", str(tmp_path / "out.jsonl"))
+    assert code == 0 and "wrote 12 rows" in text
+
+
+def test_a_template(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = files("chatfmt").joinpath("templates", "chatml.jinja").read_text(encoding="utf-8")
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "dummy.jinja").write_text(text)
+    monkeypatch.setattr(builtin, "files", lambda package: tmp_path)
+    monkeypatch.setattr(builtin, "names", builtin.names.__wrapped__)
+    monkeypatch.setattr(builtin, "aliases", dict)
+    assert "dummy" in printed(capsys, "templates", "list")[1]
+    assert printed(capsys, "templates", "show", "dummy")[1] == " ".join(text.split())
+    code, said = printed(capsys, "convert", str(EVERYDAY), "-t", "dumy")
+    assert code == 2 and "did you mean `dummy`?" in said
