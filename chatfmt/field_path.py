@@ -1,15 +1,15 @@
 """Paths to a value in a row or in a JSON document, as users write them, followed over Arrow columns or Python data.
 
-    question            a column (also one whose name holds dots or brackets, written as it is)
+    question            a column; a name with dots or brackets is written as it is
     a.b                 the key `b` of the object `a`; a."b.c" is the key `b.c`
-    a[0]   a[-1]        the first, the last item of a list
-    a[]                 all items, a list
-    a[].b               `b` of every item, a list as long as `a`; null where an item lacks it
-    a[].b[]             the items of all those lists, one list
-    values(a)           the values of the object `a`, a list; `values(.)` of the row itself
+    a[0]   a[-1]        the first or last item of a list
+    a[]                 all items, as a list
+    a[].b               `b` of every item, as a list as long as `a`; null where an item lacks it
+    a[].b[]             the items of all those lists, as one list
+    values(a)           the values of the object `a`, as a list; `values(.)` those of the row itself
 
 In a row (`--map`, `--explode`, …) a path that leads nowhere gives null, and text that a path leads into is read as
-JSON, where it is JSON.
+JSON if it is JSON.
 
 In a document (`--field`) a path starts at the document itself: `data`, `data[].paragraphs[].qas[]`, `[].items`,
 `values(data)`, `.` for the document. It has no indices and no quoted keys, and it must lead somewhere.
@@ -36,7 +36,7 @@ from .turn_columns import lengths_of, offsets_of, to_lists
 
 
 class Every(Enum):
-    """The steps that turn one value into a list: all items of a list, all values of an object."""
+    """Steps that turn one value into a list: all items of a list, or all values of an object."""
 
     ITEM = "[]"
     VALUE = "values()"
@@ -50,14 +50,14 @@ _DOCUMENT_PART = re.compile(r"((?:.*[^\[\]])?)((?:\[\])*)", re.DOTALL)
 
 
 class FieldPath(Struct, frozen=True):
-    """A parsed path; `text` is what the user wrote."""
+    """A parsed path; `text` is as the user wrote it."""
 
     text: str
     steps: tuple[Step, ...]
 
     @classmethod
     def parse(cls, text: str) -> FieldPath:
-        """The path that `text` spells; raises UsageError where it stops making sense."""
+        """Parse a path in a row; raises UsageError that shows from where it is invalid."""
         inner = re.fullmatch(r"values\((.*)\)(.*)", text, re.DOTALL)
         if inner is None:
             return cls(text, _steps(text))
@@ -66,7 +66,7 @@ class FieldPath(Struct, frozen=True):
 
     @classmethod
     def parse_in_document(cls, text: str) -> FieldPath:
-        """The path that `--field` names; raises UsageError."""
+        """Parse a path in a document (`--field`); raises UsageError."""
         if inner := re.fullmatch(r"values\((.*)\)", text):
             return cls(text, (*cls.parse_in_document(inner[1]).steps, Every.VALUE))
         steps: list[Step] = []
@@ -80,16 +80,16 @@ class FieldPath(Struct, frozen=True):
 
     @property
     def root(self) -> str | None:
-        """The column that the path begins with; None for `values(.)`."""
+        """The column the path starts in; None for `values(.)`."""
         return self.steps[0] if isinstance(self.steps[0], str) else None
 
     @property
     def is_many(self) -> bool:
-        """Whether the path gives a list by its own words, as `a[]` does."""
+        """Whether the path makes a list by itself, as `a[]` does."""
         return any(isinstance(step, Every) for step in self.steps)
 
     def find(self, value: Any) -> Any:
-        """What the path leads to in plain data, None where it leads nowhere."""
+        """The value that the path leads to in plain data; None where it leads nowhere."""
         found = _follow(value, self.steps)
         return None if found is _ABSENT else found
 
@@ -98,7 +98,7 @@ class FieldPath(Struct, frozen=True):
         return _find_all(value, self.steps)
 
     def column(self, batch: pa.RecordBatch) -> pa.Array:
-        """What the path leads to in each row of a source batch, as a column; null where it leads nowhere."""
+        """The values that the path leads to in the rows of a source batch; null where it leads nowhere."""
         if self.text in batch.schema.names:
             return batch.column(self.text)
         if self.root is None:
@@ -119,7 +119,7 @@ class NoSuchStep(LookupError):
 
 @lru_cache(maxsize=1024)
 def path_of(text: str) -> FieldPath | None:
-    """The path that `text` spells; None where it can only be the name of a column."""
+    """The path in `text`; None if it can only be the name of a column."""
     if "." not in text and "[" not in text and not text.startswith("values("):
         return None
     try:
@@ -129,7 +129,7 @@ def path_of(text: str) -> FieldPath | None:
 
 
 def value_at(record: Any, text: str) -> Any:
-    """What the column or path `text` holds in a record, None where it leads nowhere; a column may be called `a.b`."""
+    """The value at the column or path `text` in a record; None where it leads nowhere. A column may be named `a.b`."""
     if (type(record) is dict or isinstance(record, Mapping)) and text in record:
         return record[text]
     path = path_of(text)
@@ -137,7 +137,7 @@ def value_at(record: Any, text: str) -> Any:
 
 
 def top_level(text: str, names: Collection[str]) -> str:
-    """The column that a path starts in; `names` are the columns that there are."""
+    """The column that a path starts in, given the `names` of all columns."""
     path = None if text in names else path_of(text)
     return text if path is None or path.root is None else path.root
 
@@ -217,7 +217,7 @@ def _parsed(text: str) -> Any:
 
 
 def _walk(column: pa.Array, steps: Sequence[Step]) -> pa.Array:
-    """The column after the steps: by kernels over structs and lists, in Python for JSON and what else there is."""
+    """Follow the steps in a column: with kernels for structs and lists, in Python for JSON and everything else."""
     if not steps or (len(steps) == 1 and steps[0] is Every.ITEM and pa.types.is_list(column.type)):
         return column
     step, type = steps[0], column.type
@@ -233,7 +233,7 @@ def _walk(column: pa.Array, steps: Sequence[Step]) -> pa.Array:
 
 
 def _holds_json(type: pa.ListType) -> bool:
-    """Whether the turns of a list have JSON fields, whose meaning a struct by itself would lose."""
+    """Whether the turns of a list have JSON fields, whose meaning a bare struct would lose."""
     turn = type.value_type
     return pa.types.is_struct(turn) and any(field.type == JSON or field.name == KEYS for field in turn)
 

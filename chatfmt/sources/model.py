@@ -1,6 +1,6 @@
-"""What a source is made of: its files by split, the pieces they are read in, and how text in them is to be read.
+"""The data model of a source: its files by split, input splits, and options for parsing and reading them.
 
-Everything here is frozen plain data: it crosses process boundaries inside a task.
+All of it is frozen plain data that crosses process boundaries inside a task, except `ReadOptions`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ParseOptions(Struct, frozen=True):
     """How to interpret the text of the files, as the user asked; sizes in bytes."""
 
     field: str | None = None
-    """Where the records lie in a JSON document: `data`, `data[].paragraphs[].qas[]`, `values(.)`."""
+    """Path to the records in a JSON document: `data`, `data[].paragraphs[].qas[]`, `values(.)`."""
     header: bool = True
     quote: bool = True
     delimiter: str | None = None
@@ -29,7 +29,7 @@ class ParseOptions(Struct, frozen=True):
     max_row_bytes: int = 64 << 20
     allow_empty: bool = False
     rejects: bool = False
-    """The records are lines of a rejects file: the rows to read are those they hold."""
+    """The records are lines of a rejects file, and the rows to read are the raw rows in them."""
 
 
 DEFAULTS = ParseOptions()
@@ -39,14 +39,14 @@ OnBad = Callable[[RowError, bytes], None]
 
 
 class ReadOptions(Struct, frozen=True):
-    """How to cut records into batches, and what to do with bad ones. Stays in the process: `on_bad` may not pickle."""
+    """How to cut records into batches, and what to do with bad ones; `on_bad` need not pickle."""
 
     columns: Sequence[str] | None = None
-    """Columns to read, those that exist; None reads all."""
+    """Columns to read, if they exist; None reads all."""
     on_bad: OnBad | None = None
-    """None raises the error of a bad record."""
+    """Callback for bad records; None raises their errors."""
     batch_rows: int = 4096
-    """Rows per batch; of 3 kB each and with two workers, half as many cost 5% more and twice as many gain nothing."""
+    """Rows per batch. With rows of 3 kB and two workers, half as many cost 5% more and twice as many gain nothing."""
     batch_bytes: int = 32 << 20
     max_row_bytes: int = 64 << 20
 
@@ -55,18 +55,18 @@ DEFAULT_READ = ReadOptions()
 
 
 class SourceFile(Struct, frozen=True):
-    """One file: `uri` is what to open (a path or an fsspec URL), `shown` its name in messages and manifests."""
+    """One file: `uri` is the path or fsspec URL to open, `shown` its name in messages and manifests."""
 
     uri: str
     shown: str
     format: Format
     compression: Compression | None
     size: int
-    """Bytes as they lie on disk, compressed or not."""
+    """Bytes on disk, compressed or not."""
 
 
 class Source(Struct, frozen=True):
-    """What SOURCE turned out to be. `splits` holds the asked splits only, for the Hub, and all there are otherwise."""
+    """A resolved SOURCE. `splits` holds only the requested splits of a Hub dataset, and all splits otherwise."""
 
     shown: str
     kind: Literal["hub", "files", "stdin"]
@@ -77,12 +77,12 @@ class Source(Struct, frozen=True):
     subset: str | None = None
     licence: str | None = None
     notes: tuple[str, ...] = ()
-    """What the user should know, such as that the Hub did not answer and the cache was used."""
+    """Notes for the user, such as that the Hub did not answer and the cache was used."""
     options: ParseOptions = DEFAULTS
 
 
 class RowGroups(Struct, frozen=True, tag=True):
-    """Row groups [first, stop) of a Parquet file (record batches of an Arrow one), `take` rows of them after `skip`."""
+    """Row groups [first, stop) of a Parquet file: `take` of their rows after the first `skip`."""
 
     first: int
     stop: int
@@ -91,7 +91,7 @@ class RowGroups(Struct, frozen=True, tag=True):
 
 
 class ByteRange(Struct, frozen=True, tag="Bytes"):
-    """Bytes [start, stop) of an uncompressed text file; both at the start of a record, `line` (from 1) is the first."""
+    """Bytes [start, stop) of an uncompressed text file, from one record start to another; `line` counts from 1."""
 
     start: int
     stop: int
@@ -99,7 +99,7 @@ class ByteRange(Struct, frozen=True, tag="Bytes"):
 
 
 class RecordRange(Struct, frozen=True, tag="Whole"):
-    """A file read from its beginning: `take` records (all if None) after `skip` of them."""
+    """Records of a file read from its beginning: `take` records (all if None) after the first `skip`."""
 
     skip: int = 0
     take: int | None = None
@@ -109,10 +109,10 @@ FilePiece = RowGroups | ByteRange | RecordRange
 
 
 class InputSplit(Struct, frozen=True):
-    """A run of records of one file, as planned from the input and the shard options alone.
+    """Consecutive records of one file, planned from the input and the shard options alone.
 
-    `first_row` is the number of its first record in the file, `rows` how many there are, where that is known.
-    `split` is the name users know (`train`); `columns` are the names of delimited text whose piece has no header.
+    `first_row` is the number of the first record in the file, `rows` the number of records if known. `split` is the
+    name users know (`train`). `columns` are the column names of delimited text if the piece has no header.
     """
 
     uri: str
@@ -126,11 +126,11 @@ class InputSplit(Struct, frozen=True):
     options: ParseOptions = DEFAULTS
     columns: tuple[str, ...] | None = None
     size: int | None = None
-    """Bytes of the file when it was planned; one that has others when it is read has changed."""
+    """Bytes of the file when it was planned; if they differ when it is read, the file has changed."""
 
 
 def whole_file(file: SourceFile, split: str, options: ParseOptions) -> InputSplit:
-    """All of `file` as one piece."""
+    """All of `file` as one input split."""
     return InputSplit(
         file.uri, file.shown, file.format, file.compression, RecordRange(), split=split, options=options, size=file.size
     )

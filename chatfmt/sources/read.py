@@ -1,4 +1,4 @@
-"""One input split as source batches, whatever its format."""
+"""Read one input split of any format as source batches."""
 
 from __future__ import annotations
 
@@ -31,18 +31,17 @@ def read(
     split: InputSplit, *, columns: Sequence[str] | None = None, on_bad: OnBad | None = None,
     batch_rows: int = DEFAULT_READ.batch_rows, batch_bytes: int = DEFAULT_READ.batch_bytes,
 ) -> Iterator[pa.RecordBatch]:  # fmt: skip
-    """Source batches of `split`: `#row` first, then the columns, or those named in `columns` that there are.
+    """Yield source batches of `split`: `#row` first, then all columns, or those in `columns` that exist.
 
-    A bad record is given to `on_bad` with its error and its bytes (its row number stays taken), or raised.
-    Raises RowError for a bad record without `on_bad`, InputError for a file that cannot be read on or has changed since
-    it was planned.
+    A bad record goes to `on_bad` with its error and its bytes, and keeps its row number. Raises RowError for a bad
+    record without `on_bad`, InputError for a file that is damaged or has changed since it was planned.
     """
     options = ReadOptions(columns, on_bad, batch_rows, batch_bytes, split.options.max_row_bytes)
     return _check_unchanged(split, partial(_read, split, options))
 
 
 def _check_unchanged(split: InputSplit, batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
-    """The batches of a file that is the one that was planned, and stays so while it is read."""
+    """Yield the batches; raises InputError if the file is not as planned, or changes while it is read."""
     before = _size_and_mtime(split)
     if before is not None and split.size not in (None, before[0]):
         raise _changed_error(split)
@@ -57,18 +56,18 @@ def _check_unchanged(split: InputSplit, batches: Callable[[], Iterator[pa.Record
 
 
 def _size_and_mtime(split: InputSplit) -> tuple[int, int] | None:
-    """The size and the time of the last change of a local file."""
+    """Size and modification time of a local file."""
     if is_remote(split.uri):
         return None
     try:
         status = Path(split.uri).stat()
-    except OSError:  # the reader says what is wrong
+    except OSError:  # the reader raises the error to show
         return None
     return status.st_size, status.st_mtime_ns
 
 
 def _changed_error(split: InputSplit) -> InputError:
-    hint = "wait until nobody writes to it, or convert a copy"
+    hint = "wait until it is no longer written to, or convert a copy"
     return InputError("the file changed while it was read", code="file.changed", at=Location(split.shown), hint=hint)
 
 
@@ -115,7 +114,7 @@ def _range(piece: RecordRange | RowGroups) -> tuple[int, float]:
 def parse(
     chunks: Iterable[bytes], start: TextPosition, split: InputSplit, options: ReadOptions
 ) -> Iterator[pa.RecordBatch]:
-    """Source batches of the records in `chunks`, which are UTF-8."""
+    """Yield source batches of the records in `chunks`, which are UTF-8 text."""
     if not needs_recoding(split.options.encoding):
         return _parse(chunks, start, split, options)
     on_bad = None if options.on_bad is None else partial(_report_without_byte, options.on_bad)
@@ -123,7 +122,7 @@ def parse(
 
 
 def _without_bytes(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The batches of a recoded file: a byte offset in the UTF-8 text is not an offset in the file."""
+    """Drop byte offsets from errors: an offset in the recoded text is not an offset in the file."""
     try:
         yield from batches
     except ChatfmtError as error:
@@ -164,15 +163,15 @@ def _read_document(records: Iterable[object], options: ReadOptions) -> Iterator[
 
 
 def _report_between(on_bad: OnBad | None, first: int, stop: float) -> OnBad:
-    """`on_bad` (or raising) for the records [first, stop), silence for others: they are not of this split."""
+    """Return an `on_bad` that reports (or raises) bad records in [first, stop) and ignores those of other splits."""
 
-    def tell(error: RowError, raw: bytes) -> None:
+    def report(error: RowError, raw: bytes) -> None:
         if error.at.row is not None and first <= error.at.row < stop:
             if on_bad is None:
                 raise error
             on_bad(error, raw)
 
-    return tell
+    return report
 
 
 def _rows_between(batches: Iterable[pa.RecordBatch], first: int, stop: float) -> Iterator[pa.RecordBatch]:
@@ -193,6 +192,6 @@ def _select_columns(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordB
 
 
 def _own_keys(keys: pa.Array, kept: set[str]) -> pa.Array:
-    """The keys of each object that are among `kept`."""
+    """The own keys (`#keys`) of each object that are among `kept`."""
     own = [None if text is None else [key for key in loads(text) if key in kept] for text in keys.to_pylist()]
     return text_array([None if names is None else dumps(names) for names in own])

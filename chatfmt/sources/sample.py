@@ -1,4 +1,4 @@
-"""The first records of a source, to see what it is made of; and the fingerprint of its files."""
+"""Sample the first records of a source, and fingerprint its files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .read import read
 
 _FILES = 4
 _BATCH = 256
-_BYTES = 16 << 20  # of a file
+_BYTES = 16 << 20  # per file
 
 
 def sample(source: Source, split: str | None = None, rows: int = 1000) -> list[pa.RecordBatch]:
-    """Source batches with the first records of the first file and of some others, `rows` of them or 64 MiB at most.
+    """Source batches with the first records of the first file and of up to three others: at most `rows`, or 64 MiB.
 
-    Bad records are left out: whoever converts meets them. Raises RowError where all of them are bad, InputError where
-    there is none at all.
+    Bad records are skipped; the conversion reports them. Raises RowError if all records are bad, InputError if there
+    are none.
     """
     names = dict.fromkeys(part.split for part in select_slices(split, list(source.splits)))
     files = [(file, name) for name in names for file in source.splits[name]]
@@ -42,12 +42,12 @@ def sample(source: Source, split: str | None = None, rows: int = 1000) -> list[p
 
 
 def no_records_error(shown: str, split: str | None = None) -> InputError:
-    """The error for a source without a record, good or bad, or without one in the slice that was asked for."""
-    meant = "say `--allow-empty` if this is meant"
+    """The error for a source without any records, good or bad, or without any in the requested slice."""
+    meant = "use `--allow-empty` if this is intended"
     if split is None or "[" not in split:
-        return InputError("there is not one record in it", code="file.empty", at=Location(shown), hint=meant)
+        return InputError("no records", code="file.empty", at=Location(shown), hint=meant)
     hint = f"choose other rows with `--skip`, `--limit` or `--split`, or {meant}"
-    return InputError(f"not one of its rows is in `{split}`", code="file.empty", at=Location(shown), hint=hint)
+    return InputError(f"no rows in `{split}`", code="file.empty", at=Location(shown), hint=hint)
 
 
 def _first(source: Source, file: SourceFile, name: str, rows: int, bad: list[RowError]) -> Iterator[pa.RecordBatch]:
@@ -63,14 +63,14 @@ def _first(source: Source, file: SourceFile, name: str, rows: int, bad: list[Row
 
 
 def fingerprint(files: Sequence[SourceFile]) -> list[tuple[str, int, str]]:
-    """Name, size in bytes and XXH3-128 of the content (as it lies on disk, in hex) of each file; several at a time."""
+    """Name, size in bytes and XXH3-128 (hex, of the bytes on disk) of each file; hashes several at once."""
     uris = [file.uri for file in files]
     digests = list(map(_hash, uris)) if len(uris) < 2 else _hash_in_threads(uris)
     return [(file.shown, file.size, digest) for file, digest in zip(files, digests, strict=True)]
 
 
 HASHED_AT_ONCE = 4
-"""Files that are hashed side by side: two cores are twice as fast, and a disk likes to be asked for more than one."""
+"""Files hashed at once: two cores are twice as fast, and disks are faster with several requests in flight."""
 
 
 def _hash_in_threads(uris: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
-"""Records that come through a pipe: what they are is found from the first bytes, memory stays constant.
+"""Read records from a pipe in constant memory; the format is detected from the first bytes.
 
-Batches follow what the pipe has at the moment, so that the first rows come out before the last went in.
+Batches hold what the pipe has at the moment, so the first rows come out before the last went in.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from .read import parse, read
 from .sample import no_records_error
 
 _FIRST = 64 << 10
-_PIPE = 1 << 20  # the most that Linux gives to everybody
+_PIPE = 1 << 20  # the most that Linux grants without privileges
 
 
 def read_stream(
     stream: BinaryIO, shown: str = "-", options: ParseOptions = DEFAULTS, *, on_bad: OnBad | None = None,
     batch_rows: int = DEFAULT_READ.batch_rows, batch_bytes: int = DEFAULT_READ.batch_bytes,
 ) -> Iterator[pa.RecordBatch]:  # fmt: skip
-    """Source batches of the records in `stream`: JSON Lines, a JSON array or delimited text, compressed or not.
+    """Yield source batches of the records in `stream`: JSON Lines, a JSON array or delimited text, compressed or not.
 
-    Parquet and Arrow are first written to a temporary file. Raises as `read` does, and InputError for no bytes at all.
+    Parquet and Arrow are first written to a temporary file. Raises as `read` does, and InputError for an empty stream.
     """
     head, raw = _peek(_read_available(stream))
     compression = compression_of(head)
@@ -63,7 +63,7 @@ def read_stream(
 
 
 class BadRecordCounter:
-    """`on_bad`, counting the bad records."""
+    """Calls `on_bad` and counts the bad records."""
 
     def __init__(self, on_bad: OnBad | None) -> None:
         self._on_bad, self.count = on_bad, 0
@@ -75,7 +75,7 @@ class BadRecordCounter:
 
 
 def _peek(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Enough of the beginning to tell what it is (a line, a mark, or `HEAD` bytes), and all of the chunks."""
+    """The beginning, enough to detect the format (a line, a magic number or `HEAD` bytes), and all of the chunks."""
     head = b""
     while not _is_enough(head) and (chunk := next(chunks, b"")):
         head += chunk
@@ -87,7 +87,7 @@ def _is_enough(head: bytes) -> bool:
 
 
 def _read_available(stream: BinaryIO) -> Iterator[bytes]:
-    """What the stream has, as soon as it has something: a little first, then as much as is there, up to 4 MiB."""
+    """Yield what the stream has as soon as it has any: up to 64 KiB first, then up to 4 MiB at a time."""
     _enlarge_pipe(stream)
     wanted = _FIRST
     while parts := [part for part in [_read_some(stream, wanted)] if part]:
@@ -100,8 +100,8 @@ def _read_available(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _enlarge_pipe(stream: BinaryIO) -> None:
-    """Let a pipe hold more than the 64 KiB it begins with (pipe(7)): many small batches cost far more than a few."""
-    with suppress(ImportError, AttributeError, OSError, ValueError):  # no pipe, or a system without
+    """Enlarge the buffer of a pipe from 64 KiB (pipe(7)): many small batches cost far more than a few large ones."""
+    with suppress(ImportError, AttributeError, OSError, ValueError):  # not a pipe, or not supported by the system
         import fcntl
 
         fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE)
@@ -115,7 +115,7 @@ def _read_some(stream: BinaryIO, size: int) -> bytes:
 def _is_ready(stream: BinaryIO) -> bool:
     try:
         return bool(select.select([stream], [], [], 0)[0])
-    except (OSError, ValueError):  # not a pipe, or a system that cannot tell
+    except (OSError, ValueError):  # not a pipe, or not supported by the system
         return False
 
 

@@ -176,7 +176,7 @@ def test_when_the_hub_is_gone(tmp_path: Path) -> None:
     ]
     for found, name in ((never_seen, "acme/other"), (other_split, "acme/chat")):
         assert found["message"] == (
-            f"the Hub does not answer, and `{name}` is neither a file here nor was it read before"
+            f"the Hub does not answer, and `{name}` is not a local file and not in the cache"
         )
         assert (found["exit"], found["hint"]) == (3, "check the connection, HF_ENDPOINT and HF_HUB_OFFLINE")
 
