@@ -45,7 +45,7 @@ def read_stream(
     if not head:
         if options.allow_empty:
             return
-        raise InputError("nothing came in", code="file.empty", at=Location(shown))
+        raise InputError("the input is empty", code="file.empty", at=Location(shown))
     format = format_of_content(head, shown, options)
     split = InputSplit(shown, shown, format, None, RecordRange(), options=options)
     if format in ("parquet", "arrow"):

@@ -11,7 +11,7 @@ import pytest
 from ..conftest import ROOT, run_cli
 
 EVERYDAY = ROOT / "tests" / "data" / "everyday.jsonl"
-ROWS = "choose other rows with `--skip`, `--limit` or `--split`, or say `--allow-empty` if this is meant"
+ROWS = "choose other rows with `--skip`, `--limit` or `--split`, or use `--allow-empty` if this is intended"
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("command", "code", "error", "hint"),
     [
-        ("convert e.jsonl --limit 0", 3, "e.jsonl: not one of its rows is in `train[:0]`", ROWS),
-        ("check e.jsonl --skip 12", 3, "e.jsonl: not one of its rows is in `train[12:]`", ROWS),
+        ("convert e.jsonl --limit 0", 3, "e.jsonl: no rows in `train[:0]`", ROWS),
+        ("check e.jsonl --skip 12", 3, "e.jsonl: no rows in `train[12:]`", ROWS),
         ("convert e.jsonl -t chatlm", 2, "unknown template `chatlm`",
          "did you mean `chatml`? `chatfmt templates list` has the names; a path or a Hub model id has a `/`"),
         ("convert a.xlsx", 3, "a.xlsx: this is a spreadsheet", "save it as CSV first"),

@@ -85,7 +85,7 @@ def test_preview_shows_a_record_that_cannot_be_read_and_goes_on(tmp_path: Path) 
         (1, "oops", False),
         (2, None, True),
     ]
-    assert rows[1]["problem"].startswith("row 1: not JSON: no value begins here (line 2, byte ")
+    assert rows[1]["problem"].startswith("row 1: not JSON: expected a value (line 2, byte ")
 
 
 def test_preview_breaks_no_line_and_says_what_is_trained(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_what_the_hint_says_to_type_reads_each_line_as_it_is(tmp_path: Path, nam
     stdin = text if name == "-" else None
     failed = run_cli("convert", source, stdin=stdin)
     assert failed.returncode == 4
-    assert failed.stderr.decode() == f"error: {source} row 0: not JSON: no value begins here (line 1, byte 0)\n{HINT}"
+    assert failed.stderr.decode() == f"error: {source} row 0: not JSON: expected a value (line 1, byte 0)\n{HINT}"
     typed = re.search(r"`(.*)`", failed.stderr.decode())
     assert typed is not None
     done = run_cli("convert", source, *shlex.split(typed[1]), "-q", stdin=stdin)

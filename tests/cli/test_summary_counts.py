@@ -61,12 +61,12 @@ def test_what_was_allowed_to_be_lost_is_told_only_where_it_was(tmp_path):
 )
 def test_a_slice_without_rows_is_the_same_error_from_a_file_and_from_a_pipe(options, rows, tmp_path):
     write(tmp_path / "in.jsonl", [ASKED], [ASKED])
-    hint = "hint: choose other rows with `--skip`, `--limit` or `--split`, or say `--allow-empty` if this is meant"
+    hint = "hint: choose other rows with `--skip`, `--limit` or `--split`, or use `--allow-empty` if this is intended"
     for source in ("in.jsonl", "-"):
         data = (tmp_path / "in.jsonl").read_bytes() if source == "-" else b""
         run = run_cli("convert", source, "-t", "chatml", *options, cwd=tmp_path, stdin=data)
         assert (run.returncode, run.stdout) == (3, b"")
-        assert run.stderr.decode().splitlines() == [f"error: {source}: not one of its rows is in `{rows}`", hint]
+        assert run.stderr.decode().splitlines() == [f"error: {source}: no rows in `{rows}`", hint]
         empty = run_cli("convert", source, "-t", "chatml", *options, "--allow-empty", cwd=tmp_path, stdin=data)
         assert (empty.returncode, empty.stdout) == (0, b"")
 

@@ -32,7 +32,7 @@ def of_kind(kind: str) -> list[Case]:
     whole, half = pack(TEXT), pack(TEXT)
     bent = whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 0xFF]) + whole[len(whole) // 2 + 1 :]
     cut, damaged = (
-        Error(3, "file.truncated", f"the {kind} data stops before its end"),
+        Error(3, "file.truncated", f"the {kind} data is truncated"),
         Error(3, "file.compressed", f"damaged {kind} data: "),
     )
     return [
@@ -42,8 +42,8 @@ def of_kind(kind: str) -> list[Case]:
         packed("under another name", kind, whole, Rows([ROW] * 50), "in.jsonl"), packed("under the name of another", kind, whole, Rows([ROW] * 50), "in.jsonl.gz" if kind != "gz" else "in.jsonl.zst"),
         packed("a byte short", kind, whole[:-1], cut), packed("half of it", kind, half[: len(half) // 2], cut), packed("only its magic", kind, whole[:6], cut),
         packed("a second member cut", kind, whole + whole[: len(whole) // 2], cut), packed("a byte changed", kind, bent, damaged),
-        packed("text behind", kind, whole + GOOD, Error(3, "file.compressed", f"damaged {kind} data: it goes on after its end")),
-        packed("another kind behind", kind, whole + PACK["bz2" if kind != "bz2" else "xz"](TEXT), Error(3, "file.compressed", f"damaged {kind} data: it goes on after its end")),
+        packed("text behind", kind, whole + GOOD, Error(3, "file.compressed", f"damaged {kind} data: other data follows its end")),
+        packed("another kind behind", kind, whole + PACK["bz2" if kind != "bz2" else "xz"](TEXT), Error(3, "file.compressed", f"damaged {kind} data: other data follows its end")),
         packed("nothing inside", kind, pack(b""), Error(3, "file.empty", "")), packed("packed twice", kind, pack(pack(TEXT)), Error(3, "file.compressed", f"this is {kind} data of {kind} data")),
         packed("a pickle inside", kind, pack(b"\x80\x04\x95"), Error(3, "file.not_data", "this is a Python pickle")),
         packed("a bomb", kind, lambda path: path.write_bytes(pack(bomb())), _TOO_MUCH),
@@ -58,7 +58,7 @@ _TOO_MUCH = Error(3, "file.compressed", "unpacks to more than 1000 times its siz
 GZ = PACK["gz"](TEXT)
 CASES: list[Case] = [
     *(case for kind in PACK for case in of_kind(kind)),
-    packed("zeros behind", "gz", GZ + b"\0" * 512, Error(3, "file.compressed", "damaged gz data: it goes on after its end")),
+    packed("zeros behind", "gz", GZ + b"\0" * 512, Error(3, "file.compressed", "damaged gz data: other data follows its end")),
     packed("a wrong checksum", "gz", GZ[:-8] + b"\0\0\0\0" + GZ[-4:], Error(3, "file.compressed", "damaged gz data: ")),
     packed("a wrong length", "gz", GZ[:-4] + b"\xff\xff\xff\x7f", Error(3, "file.compressed", "damaged gz data: ")),
     packed("raw deflate", "gz", zlib.compress(TEXT), Error(4, "json.syntax", "not JSON: "), "in.jsonl.gz"),

@@ -77,7 +77,7 @@ CASES: list[Case] = [
     table("a BOM", b"\xef\xbb\xbf" + HEAD + GOOD, Rows(TWO[:1])), table("CRLF everywhere", (HEAD + GOOD).replace(b"\n", b"\r\n"), Rows(TWO[:1])),
     table("no line end last", (HEAD + GOOD)[:-1], Rows(TWO[:1])), table("blank lines", b"\n\n" + HEAD + b"\n" + GOOD + b"\n\r\n" + GOOD + b"\n", Rows(TWO)),
     table("only CR", (HEAD + GOOD).replace(b"\n", b"\r"), Error(3, "csv.newline", "the header: a line ends with a lone CR")),
-    table("only a header", HEAD, Error(3, "file.empty", "there is not one record in it")), table("only a BOM", b"\xef\xbb\xbf", Error(3, "file.empty", "")),
+    table("only a header", HEAD, Error(3, "file.empty", "no records")), table("only a BOM", b"\xef\xbb\xbf", Error(3, "file.empty", "")),
     table("quotes taken as text", b'prompt,completion,v\na,"b,c\n', Rows([row("a", '"b', v="c")]), "--no-quote"),
     table("tabs", b"prompt\tcompletion\na,b\t\"c\td\"\n", Rows([row("a,b", "c\td")]), file="in.tsv"),
     table("1,000 columns", b"prompt,completion," + b",".join(b"c%d" % n for n in range(1000)) + b"\na,b" + b",x" * 1000 + b"\n", Rows([row("a", "b", **{f"c{n}": "x" for n in range(1000)})])),

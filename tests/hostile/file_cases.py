@@ -10,7 +10,7 @@ import pickle
 from .case import GOOD, Case, Content, Error, Expected, Kept, Rows, Told, fifo, folder, lines, link, locked
 
 ROW = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}
-EMPTY = Error(3, "file.empty", "there is not one record in it")
+EMPTY = Error(3, "file.empty", "no records")
 
 
 def file(name: str, content: Content, expected: Expected, source: str = "in.jsonl", *options: str) -> Case:
@@ -68,9 +68,9 @@ CASES: list[Case] = [
     Case("a scheme that nobody knows", {}, Error(3, "file.missing", "cannot read: Protocol not known: gopher"), ("convert", "gopher://x/y.jsonl", "-o", "out.jsonl")),
     Case("a package that is not there", {}, Error(2, "", "`sftp://` needs a package: "), ("convert", "sftp://nowhere/y.jsonl", "-o", "out.jsonl")),
     Case("another package that is not there", {}, Error(2, "", "`s3://` needs the package `s3fs`"), ("convert", "s3://bucket/y.jsonl", "-o", "out.jsonl")),
-    Case("nothing through a pipe", {}, Error(3, "file.empty", "nothing came in"), ("convert", "-"), stdin=b""), Case("spaces through a pipe", {}, EMPTY, ("convert", "-"), stdin=b" \n\n"),
+    Case("nothing through a pipe", {}, Error(3, "file.empty", "the input is empty"), ("convert", "-"), stdin=b""), Case("spaces through a pipe", {}, EMPTY, ("convert", "-"), stdin=b" \n\n"),
     Case("half a row through a pipe", {}, Error(4, "json.syntax", "not JSON: "), ("convert", "-"), stdin=GOOD[:40]), Case("rows through a pipe", {}, Kept(), ("convert", "-"), stdin=lines(GOOD, GOOD)),
     Case("a pickle through a pipe", {}, Error(3, "file.not_data", "this is a Python pickle"), ("convert", "-"), stdin=pickle.dumps(Trap(), 4)), Case("UTF-16 through a pipe", {}, Error(3, "file.encoding", "this is UTF-16, not UTF-8"), ("convert", "-"), stdin=TEXT.encode("utf-16")),
-    Case("cut gzip through a pipe", {}, Error(3, "file.truncated", "the gz data stops before its end"), ("convert", "-", "-o", "out.jsonl"), stdin=gzip.compress(TEXT.encode() * 99, mtime=0)[:-20]),
+    Case("cut gzip through a pipe", {}, Error(3, "file.truncated", "the gz data is truncated"), ("convert", "-", "-o", "out.jsonl"), stdin=gzip.compress(TEXT.encode() * 99, mtime=0)[:-20]),
     Case("nothing through a pipe, allowed", {}, Told(0, stderr=("wrote 0 rows",)), ("convert", "-", "--allow-empty"), stdin=b""),
 ]  # fmt: skip

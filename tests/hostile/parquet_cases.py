@@ -59,8 +59,8 @@ FORMS: list[Case] = [
 TWICE = pa.Table.from_arrays([messages(), messages()], names=["messages", "messages"])
 SCHEMAS: list[Case] = [
     file("two columns of a name", parquet(TWICE), Error(3, "file.schema", "two columns are named `messages`")), file("a column of ours", parquet(table(**{"#row": pa.array([1, 2, 3])})), Error(3, "file.schema", "a column is named `#row`")),
-    file("another column of ours", parquet(table(**{"#keys": pa.array(["x"] * 3)})), Error(3, "file.schema", "a column is named `#keys`")), file("no columns", parquet(pa.table({})), Error(3, "file.empty", "there is not one record in it")),
-    file("no rows", parquet(table(0)), Error(3, "file.empty", "there is not one record in it")), file("1,000 levels", parquet(pa.table({"messages": messages(), "deep": pa.nulls(3, deep)})) if (deep := pa.list_(pa.int32())) else b"", Rows([{**ROW, "deep": None}] * 3)),
+    file("another column of ours", parquet(table(**{"#keys": pa.array(["x"] * 3)})), Error(3, "file.schema", "a column is named `#keys`")), file("no columns", parquet(pa.table({})), Error(3, "file.empty", "no records")),
+    file("no rows", parquet(table(0)), Error(3, "file.empty", "no records")), file("1,000 levels", parquet(pa.table({"messages": messages(), "deep": pa.nulls(3, deep)})) if (deep := pa.list_(pa.int32())) else b"", Rows([{**ROW, "deep": None}] * 3)),
     file("bytes as text", parquet(pa.table({"prompt": pa.array([b"a"]), "completion": pa.array([b"b"])})), Error(2, "", "")), file("bytes kept", parquet(table(1, v=pa.array([b"\xff"]))), Error(4, "out.binary", "")),
     file("text that is not UTF-8", parquet(table(1, v=pa.array([b"\xff\xfe"]).view(pa.string()))), Error(3, "file.damaged", "damaged: ")), file("not a number", parquet(table(1, v=pa.array([float("nan")]))), Error(4, "out.range", "")),
     file("an infinity", parquet(table(1, v=pa.array([float("-inf")]))), Error(4, "out.range", "")), file("JSON that is none", parquet(table(1, v=pa.array(["{"], pa.json_()))), Error(4, "json.syntax", "not JSON: ")),

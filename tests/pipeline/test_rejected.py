@@ -296,5 +296,5 @@ def test_a_row_that_is_broken_over_lines_inside_of_text_is_a_bad_one(tmp_path):
     run = run_cli("convert", tmp_path / "bad.jsonl", "--from-rejects")
     assert (run.returncode, run.stderr.decode()) == (
         4, f"error: {tmp_path}/bad.jsonl row 0: a control character inside a string\n"
-        "hint: `--on-error skip` leaves out such rows and keeps them in a file of rejects\n",
+        "hint: `--on-error skip` skips such rows and keeps them in a rejects file\n",
     )  # fmt: skip

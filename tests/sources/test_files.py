@@ -45,7 +45,7 @@ def test_compressed_data_that_is_cut_or_damaged(kind: str, tmp_path: Path) -> No
     for stop in (len(whole) - 1, len(whole) - 4, len(whole) // 2, 100):
         with pytest.raises(InputError) as cut:
             read_all(written(tmp_path, whole[:stop], f"x.jsonl.{kind}"))
-        assert (cut.value.code, cut.value.message) == ("file.truncated", f"the {kind} data stops before its end")
+        assert (cut.value.code, cut.value.message) == ("file.truncated", f"the {kind} data is truncated")
     for behind in (
         b"x",
         b"\0x",
@@ -118,7 +118,7 @@ def test_xz_streams_are_padded_by_fours(tmp_path: Path) -> None:
         for wrong in (padded + b"\0", whole + b"\0" * (zeros - 1) + whole):
             with pytest.raises(InputError) as caught:
                 read_all(written(tmp_path, wrong, "x.jsonl.xz"))
-            assert caught.value.message == "damaged xz data: it goes on after its end"
+            assert caught.value.message == "damaged xz data: other data follows its end"
 
 
 def test_a_byte_is_told_of_the_file_or_not_at_all(tmp_path: Path) -> None:
@@ -396,10 +396,10 @@ def test_stdin_of_every_kind() -> None:
         assert [{"a": row["a"]} for row in got] == rows, content
     with pytest.raises(InputError) as caught:
         list(read_stream(io.BytesIO(b"")))
-    assert caught.value.message == "nothing came in"
+    assert caught.value.message == "the input is empty"
     with pytest.raises(RowError) as bad:
         list(read_stream(io.BytesIO(b'{"a":"x"}\n{"a":}\n')))
-    assert str(bad.value) == "- row 1: not JSON: no value begins here (line 2, byte 15)"
+    assert str(bad.value) == "- row 1: not JSON: expected a value (line 2, byte 15)"
 
 
 def test_stdin_answers_before_it_ends() -> None:
@@ -501,7 +501,7 @@ def test_values_one_behind_the_other_are_named_with_the_way_to_lines(tmp_path: P
     assert (run.returncode, run.stderr.decode().splitlines()) == (
         3,
         [
-            "error: in.json: something follows the end of the value (line 4, byte 12)",
+            "error: in.json: extra data after the value (line 4, byte 12)",
             "hint: several values go on a line each: jq -c . in.json",
         ],
     )

@@ -57,7 +57,7 @@ def from_stdin(source: Source, scratch: Scratch) -> Source:
     with path.open("wb") as file:
         shutil.copyfileobj(stdin_bytes(), file, 1 << 20)
     if not path.stat().st_size and not source.options.allow_empty:
-        raise InputError("nothing came in", code="file.empty", at=Location("-"))
+        raise InputError("the input is empty", code="file.empty", at=Location("-"))
     with _shown_as(str(path), "-"):
         found = sources.resolve(str(path), options=source.options)
     renamed = {split: tuple(replace(file, shown="-") for file in files) for split, files in found.splits.items()}

@@ -1,4 +1,4 @@
-"""Bytes of files: opened wherever they lie, decompressed in a stream, with proof that the stream ended as it should."""
+"""Open local and remote files and decompress them in a stream, checking that every stream ends as it should."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ...errors import InputError, Location
 from ..model import Compression
 
 CHUNK = 4 << 20
-"""Bytes asked of a file at a time."""
-_FED = 8 << 10  # 8 KiB of hostile zstd can be 256 MiB: all that may appear before the ratio is looked at
+"""Bytes read from a file at a time."""
+_FED = 8 << 10  # 8 KiB of hostile zstd can unpack to 256 MiB, and the ratio is checked only after each piece
 _PIECE = 1 << 20
 _RATIO = 1000
 _RATIO_FROM = 64 << 20
@@ -32,12 +32,12 @@ SUFFIXES: dict[str, Compression] = {
 
 
 def is_remote(uri: str) -> bool:
-    """Whether `uri` is a URL for fsspec, as against a path."""
+    """Return whether `uri` is a URL for fsspec and not a path."""
     return "://" in uri
 
 
 def open_binary(uri: str) -> BufferedIOBase:
-    """The file of a path or an fsspec URL, opened to read. Raises InputError where that fails."""
+    """Open a path or an fsspec URL for reading. Raises InputError."""
     try:
         if not is_remote(uri):
             return Path(uri).open("rb")
@@ -54,19 +54,19 @@ def open_binary(uri: str) -> BufferedIOBase:
 
 
 def compression_of(head: bytes) -> Compression | None:
-    """The compression that the first bytes of a file show."""
+    """The compression that the first bytes of a file indicate."""
     if _is_skippable(head):
         return "zst"
     return next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
 
 
 def _is_skippable(head: bytes) -> bool:
-    """Whether a frame begins that zstd skips (RFC 8878, 3.1.2); it may come first."""
+    """Whether the data begins with a skippable zstd frame (RFC 8878, 3.1.2), which may come first."""
     return head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
 
 
 def file_chunks(uri: str, start: int = 0, stop: int | None = None, size: int = CHUNK) -> Iterator[bytes]:
-    """The bytes [start, stop) of a file as they lie on disk, `size` at a time."""
+    """Yield the bytes [start, stop) of a file as they are on disk, `size` at a time."""
     with open_binary(uri) as file:
         if start:
             file.seek(start)
@@ -79,17 +79,17 @@ def file_chunks(uri: str, start: int = 0, stop: int | None = None, size: int = C
 def decompressed(
     chunks: Iterable[bytes], compression: Compression | None, shown: str, *, at_once: bool = False
 ) -> Iterator[bytes]:
-    """The content of a stream, whatever the number of its members or frames, `CHUNK` bytes at a time.
+    """Yield the content of a stream of any number of members or frames, `CHUNK` bytes at a time.
 
-    With `at_once`, what comes of a chunk does not wait for the next. Raises InputError where the stream is damaged or
-    goes on with something else (`file.compressed`), stops before its end (`file.truncated`), or unpacks to more than
-    1000 times its size (`file.compressed`).
+    With `at_once`, the content of a chunk is yielded without waiting for the next. Raises InputError if the stream is
+    damaged or followed by other data (`file.compressed`), is truncated (`file.truncated`), or unpacks to more than 1000
+    times its size (`file.compressed`).
     """
     return iter(chunks) if compression is None else _joined(_members(chunks, compression, shown), at_once)
 
 
 def _joined(pieces: Iterable[bytes], at_once: bool) -> Iterator[bytes]:
-    """The pieces in chunks as large as those of a file, for readers make a batch of each; an empty one ends a chunk."""
+    """Join pieces into chunks of `CHUNK` bytes, since readers make a batch of each; an empty piece ends a chunk."""
     held = bytearray()
     try:
         for piece in pieces:
@@ -97,7 +97,7 @@ def _joined(pieces: Iterable[bytes], at_once: bool) -> Iterator[bytes]:
             while len(held) >= CHUNK or (held and at_once and not piece):
                 yield bytes(held[:CHUNK])
                 del held[:CHUNK]
-    except InputError:  # what came before it is whole
+    except InputError:  # the content before it is intact
         if held:
             yield bytes(held)
         raise
@@ -106,7 +106,7 @@ def _joined(pieces: Iterable[bytes], at_once: bool) -> Iterator[bytes]:
 
 
 def _members(chunks: Iterable[bytes], compression: Compression, shown: str) -> Iterator[bytes]:
-    """The content in small pieces, with an empty one where no more comes of a chunk."""
+    """Yield the content in small pieces, and an empty one at the end of each chunk."""
     make, pump = _DECODERS[compression]
     decoder, fed, came, data = None, 0, 0, b""
     for chunk in _small_pieces(chunks):
@@ -131,14 +131,14 @@ def _members(chunks: Iterable[bytes], compression: Compression, shown: str) -> I
             data, decoder = (decoder.unused_data, None) if decoder.eof else (b"", decoder)
     if decoder is not None:
         raise InputError(
-            f"the {compression} data stops before its end", code="file.truncated", at=Location(shown), hint=_FETCH_AGAIN
+            f"the {compression} data is truncated", code="file.truncated", at=Location(shown), hint=_FETCH_AGAIN
         )
     if data:
-        raise _damaged(compression, "it goes on after its end", shown)
+        raise _damaged(compression, "other data follows its end", shown)
 
 
 def _small_pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The chunks in pieces of `_FED` bytes, with an empty one after each chunk."""
+    """Yield the chunks in pieces of `_FED` bytes, and an empty one after each chunk."""
     for chunk in chunks:
         yield from (chunk[at : at + _FED] for at in range(0, len(chunk), _FED))
         yield b""
@@ -146,12 +146,12 @@ def _small_pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _member(make: Callable[[], Any], data: bytes, compression: Compression, shown: str) -> Any:
     if compression_of(data) != compression:
-        raise _damaged(compression, "it goes on after its end", shown)
+        raise _damaged(compression, "other data follows its end", shown)
     return make()
 
 
 def _without_padding(data: bytes, compression: Compression) -> bytes:
-    """The input behind a member without the zeros that may follow it: those of xz, by fours (xz file format, 2.2)."""
+    """Strip the padding that may follow a member: zeros in multiples of four for xz (xz file format, 2.2)."""
     zeros = len(data) - len(data.lstrip(b"\0")) if compression == "xz" else 0
     return data[zeros - zeros % 4 :]
 
@@ -172,7 +172,7 @@ def _pump_blocks(decoder: Any, data: bytes) -> Iterator[bytes]:
 
 
 def _zstd() -> Any:
-    import zstandard  # slow to import, and for such files only
+    import zstandard  # slow to import, needed for such files only
 
     return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
 
@@ -190,7 +190,7 @@ def _check_ratio(came: int, fed: int, shown: str) -> None:
     if came > _RATIO_FROM and came > _RATIO * fed:
         raise InputError(
             f"unpacks to more than {_RATIO} times its size", code="file.compressed", at=Location(shown),
-            hint="decompress it first if this is meant",
+            hint="decompress it first if this is intended",
         )  # fmt: skip
 
 

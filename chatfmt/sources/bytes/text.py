@@ -1,4 +1,4 @@
-"""The text of a file as UTF-8 bytes: decompressed, and recoded where the user names another encoding."""
+"""Read a text file as UTF-8 bytes: decompress it, and recode it if the user names another encoding."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .compression import decompressed, file_chunks
 def content(
     file: SourceFile | InputSplit, options: ParseOptions, start: int = 0, stop: int | None = None
 ) -> Iterator[bytes]:
-    """The text of a file; [start, stop) of its bytes where it is neither compressed nor recoded."""
+    """Yield the text of a file; [start, stop) are bytes of a file that is neither compressed nor recoded."""
     chunks = decompressed(file_chunks(file.uri, start, stop), file.compression, file.shown)
     return to_utf8(chunks, options.encoding, file.shown)
 
 
 def is_seekable(file: SourceFile | InputSplit, options: ParseOptions) -> bool:
-    """Whether the records of a text file can be entered in the middle of it."""
+    """Return whether reading can start at a record in the middle of the text file."""
     return file.compression is None and not needs_recoding(options.encoding) and options.field is None
 
 
 def to_utf8(chunks: Iterable[bytes], encoding: str | None, shown: str) -> Iterator[bytes]:
-    """The chunks as UTF-8. Raises UsageError for an unknown encoding, InputError for bytes that do not belong to it."""
+    """Recode chunks to UTF-8. Raises UsageError for an unknown encoding, InputError for bytes invalid in it."""
     return _recoded(chunks, encoding, shown) if encoding and needs_recoding(encoding) else iter(chunks)
 
 
@@ -35,7 +35,7 @@ def _recoded(chunks: Iterable[bytes], encoding: str, shown: str) -> Iterator[byt
         for chunk in chunks:
             yield decoder.decode(chunk).encode()
             read += len(chunk)
-            at = read - len(decoder.getstate()[0])  # a character that has begun is decoded with the next chunk
+            at = read - len(decoder.getstate()[0])  # a partial character is decoded with the next chunk
         yield decoder.decode(b"", final=True).encode()
     except UnicodeError as error:
         byte = at + getattr(error, "start", 0)
@@ -47,13 +47,13 @@ _HINT = "name the encoding of the file, as in `--encoding latin-1`"
 
 
 def needs_recoding(encoding: str | None) -> bool:
-    """Whether text in that encoding must be recoded to UTF-8. Raises UsageError for an unknown one."""
+    """Return whether text in this encoding must be recoded to UTF-8. Raises UsageError for an unknown encoding."""
     if encoding is None:
         return False
     try:
-        " ".encode(encoding)  # a codec that is no encoding of text (`base64`) says so only here
+        " ".encode(encoding)  # a codec that is not a text encoding (`base64`) fails only here
         if (name := codecs.lookup(encoding).name) in ("idna", "punycode"):
-            raise LookupError("it writes host names, not files")
+            raise LookupError("an encoding of host names, not of files")
         return name not in ("utf-8", "utf-8-sig")
     except (LookupError, ValueError):
         raise UsageError(f"unknown encoding `{encoding}`", hint="such as `utf-16`, `latin-1` or `cp1252`") from None

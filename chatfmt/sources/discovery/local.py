@@ -21,7 +21,7 @@ def local_file(path: Path, options: ParseOptions, shown: str | None = None) -> S
     size = path.stat().st_size
     if size == 0 and not options.allow_empty:
         raise InputError(
-            "the file is empty", code="file.empty", at=Location(shown), hint="`--allow-empty` if this is meant"
+            "the file is empty", code="file.empty", at=Location(shown), hint="use `--allow-empty` if this is intended"
         )
     format, compression = detect_format(str(path), shown, options)
     file = SourceFile(str(path), shown, format, compression, size)

@@ -174,7 +174,7 @@ def _columns_to_read(schema: pa.Schema, columns: Sequence[str] | None, shown: st
     ours = next((name for name in (ROW, KEYS) if name in schema.names), None)
     if ours is not None:
         raise InputError(
-            f"a column is named `{ours}`, which chatfmt needs for itself", code="file.schema", at=Location(shown)
+            f"a column is named `{ours}`, which is reserved by chatfmt", code="file.schema", at=Location(shown)
         )
     return None if columns is None else [name for name in columns if name in schema.names]
 

@@ -95,7 +95,7 @@ def read_header(records: Iterator[CsvRecord], options: ParseOptions) -> tuple[tu
         if counts[name] > 1:
             raise _header_error(f"two columns are named `{name}`", first[1]().location())
         if name in (ROW, KEYS):
-            raise _header_error(f"a column is named `{name}`, which chatfmt needs for itself", first[1]().location())
+            raise _header_error(f"a column is named `{name}`, which is reserved by chatfmt", first[1]().location())
     if len(names) == 1 and options.delimiter is None and (other := re.search(r"[;\t|]", names[0])):
         shown_delimiter = repr(other[0])
         hint = f"say `--delimiter {shown_delimiter}`, or `--delimiter ,` if it is right"
@@ -212,7 +212,7 @@ class _RecordLines:
             raise RowError("bytes that are not UTF-8", code="csv.encoding", hint=_ENCODING) from error
 
 
-_LARGER = "`--on-error skip` leaves it out"
+_LARGER = "`--on-error skip` skips it"
 _ENCODING = "name the encoding of the file, as in `--encoding latin-1`"
 
 

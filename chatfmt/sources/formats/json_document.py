@@ -48,7 +48,7 @@ def check_not_one_object(file: SourceFile, chunks: Iterable[bytes], whole: Itera
         hint = _field_hint(parse_value(b"".join(parts)))
     except RowError as error:
         at = Location(file.shown, line=error.at.line, byte=error.at.byte)
-        several = "follows the end" in error.message
+        several = "extra data" in error.message
         hint = f"several values go on a line each: jq -c . {file.shown}" if several else ""
         raise InputError(error.message, hint=hint, code=error.code, at=at) from None
     raise InputError("this is one JSON object, not records", code="json.document", at=Location(file.shown), hint=hint)

@@ -1,4 +1,4 @@
-"""Record batches of JSON objects: many raw records at a time, each exact, the bad ones told apart."""
+"""Turn raw JSON records into record batches, each record exactly, reporting bad ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .strict import as_record, check_value, is_shallow, parse_object
 
 
 class Record(Struct, frozen=True):
-    """The bytes of one record and where they lie: `row` in its file, `line` from 1, `byte` of its first byte."""
+    """The bytes of one record and its position in the file: `row`, `line` (from 1), offset of its first `byte`."""
 
     raw: bytes
     row: int
@@ -25,22 +25,22 @@ class Record(Struct, frozen=True):
     byte: int
 
     def location(self) -> Location:
-        """Where the record begins, for an error about the whole file."""
+        """The start of the record, for an error about the whole file."""
         return Location(line=self.line, byte=self.byte)
 
 
 SHOWN_BYTES = 64 << 10
-"""As much of a record that is too long as is told about it."""
+"""How much of a record that is too long is reported."""
 
 
 def object_batch(
-    raws: Sequence[bytes], rows: Sequence[int], place: Callable[[int], Record], options: ReadOptions
+    raws: Sequence[bytes], rows: Sequence[int], record_at: Callable[[int], Record], options: ReadOptions
 ) -> pa.RecordBatch:
-    """The batch of `raws`, JSON text of one object each; `place` tells the whole record of an index when it is bad."""
+    """The batch of `raws`, JSON text of one object each; `record_at` returns the record of an index if one is bad."""
     try:
         return to_batch([_parse(raw, options.max_row_bytes) for raw in raws], rows)
     except (ValueError, RowError):
-        good = list(_good(map(place, range(len(raws))), options))
+        good = list(_good(map(record_at, range(len(raws))), options))
         return to_batch([value for value, _ in good], [row for _, row in good])
 
 
@@ -65,23 +65,23 @@ def _good(records: Iterable[Record], options: ReadOptions) -> Iterator[tuple[dic
 
 
 def to_object(raw: bytes) -> dict[str, Any]:
-    """The record that `raw` spells; raises RowError with its place from the beginning of `raw`."""
+    """Parse one record; raises RowError with its position counted from the beginning of `raw`."""
     value = parse_object(raw)
     for name in (ROW, KEYS):
         if name in value:
-            raise RowError(f"a key is named `{name}`, which chatfmt needs for itself", code="json.key")
+            raise RowError(f"a key is named `{name}`, which is reserved by chatfmt", code="json.key")
     return value
 
 
 def too_large_error(max_bytes: int) -> RowError:
     """The error for a record of more than `max_bytes`."""
     return RowError(
-        f"the record is longer than {max_bytes} bytes", code="json.too_large", hint="`--on-error skip` leaves it out"
+        f"the record is longer than {max_bytes} bytes", code="json.too_large", hint="`--on-error skip` skips it"
     )
 
 
 def report_bad(error: RowError, record: Record, on_bad: OnBad | None) -> None:
-    """Tell `on_bad` of a bad record, or raise its error; either way with its place in the file."""
+    """Stamp the error of a bad record with its position in the file; then pass it to `on_bad`, or raise it."""
     error.locate(row=record.row, line=record.line, byte=record.byte)
     if on_bad is None:
         raise error
@@ -89,7 +89,7 @@ def report_bad(error: RowError, record: Record, on_bad: OnBad | None) -> None:
 
 
 def to_batch(objects: Sequence[dict[str, Any]], rows: Sequence[int]) -> pa.RecordBatch:
-    """The source batch of JSON objects. Raises ValueError where one holds a number that is not finite."""
+    """The source batch of JSON objects. Raises ValueError for a number that is not finite."""
     fields = encode_objects(objects)
     if ROW in fields:
         raise ValueError(f"a key is named {ROW}")
@@ -97,5 +97,5 @@ def to_batch(objects: Sequence[dict[str, Any]], rows: Sequence[int]) -> pa.Recor
 
 
 def field_batch(fields: Mapping[str, pa.Array], rows: Sequence[int]) -> pa.RecordBatch:
-    """The source batch of columns, with the numbers of the records before them."""
+    """The source batch of these columns, with the row numbers as its first column."""
     return pa.RecordBatch.from_arrays([pa.array(rows, pa.int64()), *fields.values()], names=[ROW, *fields])

@@ -1,9 +1,8 @@
-"""JSON as it is written, or a reason why not: strict RFC 8259, nothing coerced, nothing lost.
+"""Strict JSON (RFC 8259): nothing is coerced, nothing is lost.
 
-`jiter` reads the text with its strict flags; what it lets pass (numbers beyond a double, its own depth limit, values
-that are no objects) is checked here. Integers of any size (up to 4,300 digits) are exact, the order of keys is kept,
-a key that appears twice is an error, so are NaN and infinities, lone surrogates, invalid UTF-8, trailing commas, and
-anything nested deeper than 128 levels.
+`jiter` parses the text with its strict flags; numbers beyond a double, depth and values other than objects are checked
+here. Integers of up to 4,300 digits are exact, and the order of keys is kept. Errors are: a duplicate key, NaN and
+infinities, lone surrogates, invalid UTF-8, trailing commas, and nesting deeper than 128 levels.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ BOM = b"\xef\xbb\xbf"
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """The object that `raw` spells; `at.byte` and `at.line` of an error count from its beginning (byte 0, line 1).
+    """Parse an object; `at.byte` and `at.line` of an error count from the beginning of `raw` (byte 0, line 1).
 
-    A list of objects is a conversation without a name: it is the object `{"messages": […]}`.
+    A list of objects is a bare conversation: it becomes the object `{"messages": […]}`.
     """
     value = parse_value(raw)
     if type(value) is not dict:
@@ -35,7 +34,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
 
 
 def as_record(value: Any) -> dict[str, Any] | None:
-    """The record that a value of JSON is: an object itself, a list of objects as its `messages`; None for the rest."""
+    """The record for a JSON value: an object as it is, a list of objects as `messages`; None for other values."""
     if type(value) is dict:
         return value
     turns = type(value) is list and value and all(type(item) is dict for item in value)
@@ -43,14 +42,14 @@ def as_record(value: Any) -> dict[str, Any] | None:
 
 
 def parse_value(raw: bytes) -> Any:
-    """The value that `raw` spells, whitespace around it allowed. Raises RowError with a `json.` code."""
+    """Parse a JSON value, with optional whitespace around it. Raises RowError with a `json.` code."""
     value = parse_syntax(raw)
     check_value(value)
     return value
 
 
 def parse_syntax(raw: bytes) -> Any:
-    """The value that `raw` spells, not yet checked for numbers beyond a double and for depth."""
+    """Parse a JSON value without checking depth and the range of numbers."""
     try:
         return jiter.from_json(raw, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as error:
@@ -58,17 +57,17 @@ def parse_syntax(raw: bytes) -> Any:
 
 
 def is_shallow(raw: bytes) -> bool:
-    """Whether `raw` has too few brackets to be nested too deeply, so that its depth needs no look."""
+    """Return whether `raw` has too few brackets to be nested too deeply, so the depth need not be checked."""
     return raw.count(b"[") + raw.count(b"{") <= DEPTH
 
 
 def check_value(value: Any) -> None:
-    """Raises RowError for a number that is not finite, or for values nested deeper than 128 levels."""
+    """Raise RowError for a number that is not finite, and for nesting deeper than 128 levels."""
     level = [value]
     for _ in range(DEPTH):
         items = [inner for item in level for inner in _inner(item)]
         if any(type(item) is float and not math.isfinite(item) for item in items):
-            raise RowError("a number beyond what a double can hold", code="json.number")
+            raise RowError("a number out of the range of a double", code="json.number")
         level = [item for item in items if type(item) in (dict, list)]
         if not level:
             return
@@ -94,19 +93,19 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
     (r"invalid unicode code point", "json.encoding", "bytes that are not UTF-8"),
     (r"recursion limit exceeded", "json.depth", f"nested deeper than {DEPTH} levels"),
     (r"invalid number|number out of range", "json.number", "{error}"),
-    (r"trailing characters", "json.syntax", "something follows the end of the value"),
+    (r"trailing characters", "json.syntax", "extra data after the value"),
     (r"control character.*", "json.syntax", "a control character inside a string"),
-    (r"expected value", "json.syntax", "not JSON: no value begins here"),
-    (r"expected ident", "json.syntax", "not JSON: a word that is not `true`, `false` or `null`"),
-    (r"EOF while parsing .*", "json.syntax", "not JSON: it ends too early"),
+    (r"expected value", "json.syntax", "not JSON: expected a value"),
+    (r"expected ident", "json.syntax", "not JSON: expected `true`, `false` or `null`"),
+    (r"EOF while parsing .*", "json.syntax", "not JSON: unexpected end"),
     (r"key must be a string", "json.syntax", "not JSON: a key without double quotes"),
 )
-_SKIP_HINT = "`--on-error skip` leaves out such rows and keeps them in a file of rejects"
+_SKIP_HINT = "`--on-error skip` skips such rows and keeps them in a rejects file"
 PLAIN_TEXT = "for lines of plain text: `--no-header --no-quote --delimiter none --map text=column1`"
 
 
 def _explained(raw: bytes, error: str) -> RowError:
-    """The RowError for what jiter says, with the place counted in `raw`."""
+    """The RowError for an error of jiter, with the position in `raw`."""
     place = _PLACE.search(error)
     line, column = (int(place[1]), int(place[2])) if place else (1, 1)
     text = error[: place.start()] if place else error
@@ -117,7 +116,7 @@ def _explained(raw: bytes, error: str) -> RowError:
 
 
 def _is_plain_text(raw: bytes) -> bool:
-    """Whether the record looks like a line that somebody wrote, and not like JSON or like no text at all."""
+    """Whether the record looks like a line of prose, and not like JSON or binary data."""
     head = raw[:200].decode(errors="ignore")
     return head[:1] not in ("", "{", "[", '"', "'") and head.replace("\t", "").rstrip("\r").isprintable()
 
@@ -147,5 +146,5 @@ _NAMED = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
 
 
 def _character(escape: re.Match[str]) -> str:
-    """The character that jiter spells in the way of Rust."""
+    """The character of an escape in Rust syntax, as jiter writes it."""
     return chr(int(escape[1], 16)) if escape[1] else _NAMED.get(escape[2], escape[2])

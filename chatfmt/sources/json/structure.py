@@ -1,4 +1,4 @@
-"""Where JSON text has its structure: quotes, brackets and commas outside of strings, found for whole chunks at once."""
+"""Find the structure of JSON text (quotes, brackets and commas outside of strings), whole chunks at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STRUCTURE[list(b"[]{},")] = True
 
 
 class ScanState(Struct, frozen=True):
-    """What is open at the end of a chunk: a string, an escape (the next byte is escaped), `depth` brackets."""
+    """What is open at the end of a chunk: a string, an escape (of the next byte), and `depth` brackets."""
 
     in_string: bool = False
     escaped: bool = False
@@ -25,7 +25,7 @@ class ScanState(Struct, frozen=True):
 
 
 def quotes(octets: Octets, escaped: bool) -> tuple[Positions, bool]:
-    """The quotes that no backslash escapes, and whether the byte behind the chunk is escaped."""
+    """Positions of unescaped quotes, and whether the byte after the chunk is escaped."""
     found = np.flatnonzero(octets == _QUOTE)
     slashes = np.flatnonzero(octets == _BACKSLASH)
     if not len(slashes):
@@ -33,7 +33,7 @@ def quotes(octets: Octets, escaped: bool) -> tuple[Positions, bool]:
     starts, ends = _runs(slashes)
     odd = (ends - starts) % 2 == 1
     if escaped:
-        odd[starts == 0] ^= True  # a run at the very beginning begins with an escaped backslash
+        odd[starts == 0] ^= True  # a run at the very start begins with an escaped backslash
     behind = ends[odd]
     if escaped and slashes[0] != 0:
         behind = np.append(behind, 0)
@@ -43,7 +43,7 @@ def quotes(octets: Octets, escaped: bool) -> tuple[Positions, bool]:
 
 
 def _runs(positions: Positions) -> tuple[Positions, Positions]:
-    """[start, end) of the runs of neighbouring positions."""
+    """[start, end) of runs of adjacent positions."""
     breaks = np.flatnonzero(np.diff(positions) != 1) + 1
     starts = positions[np.concatenate([[0], breaks])]
     ends = positions[np.concatenate([breaks - 1, [len(positions) - 1]])] + 1
@@ -51,7 +51,7 @@ def _runs(positions: Positions) -> tuple[Positions, Positions]:
 
 
 def structure(octets: Octets, state: ScanState) -> tuple[Positions, Positions, ScanState]:
-    """Positions of brackets and commas outside strings, the depth behind each, and the state at the end."""
+    """Positions of brackets and commas outside of strings, the depth after each, and the state at the end."""
     marks, escaped = quotes(octets, state.escaped)
     found = np.flatnonzero(_STRUCTURE[octets])
     inside = (np.searchsorted(marks, found) + state.in_string) % 2 == 1

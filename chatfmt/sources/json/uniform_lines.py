@@ -1,10 +1,10 @@
-"""JSON lines of one shape, read by `pyarrow.json` for a whole block at once: the speed of the readers.
+"""Read JSON Lines whose objects all have one shape with `pyarrow.json`, a whole block at once: the fast path.
 
 The shape is that of the first line: an object whose values are strings or lists of objects (turns) with string values.
-With that as its schema `pyarrow.json` refuses other keys, a key that appears twice, other types, lone surrogates and
-control characters. It silently accepts invalid UTF-8, a missing or null key, another order of keys, and lines that do
-not hold one object each; these are looked for here. Anything in doubt gives None and is left to the strict parser, so
-whatever is accepted is what the strict parser accepts, with the same result.
+Given that schema, `pyarrow.json` rejects other keys, duplicate keys, other types, lone surrogates and control
+characters. It silently accepts invalid UTF-8, missing and null keys, another order of keys, and lines that do not hold
+one object each; those are checked here. In doubt the block is left to the strict parser, so that whatever is accepted
+is what the strict parser accepts, with the same result.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NEWLINE, _OPEN, _CLOSE = b"\n{}"
 
 
 def uniform_fields(block: bytes) -> tuple[dict[str, pa.Array], int] | None:
-    """The columns of the records in `block`, whole lines, and how many there are; None where they differ in shape."""
+    """The columns and the number of the records in `block`, whole lines; None if they differ in shape."""
     schema = _schema_of(block[: block.find(b"\n") + 1] or block)
     octets = np.frombuffer(block, np.uint8)
     if schema is None or not _is_utf8(block) or not (lines := _count_objects(octets)):
@@ -37,7 +37,7 @@ def uniform_fields(block: bytes) -> tuple[dict[str, pa.Array], int] | None:
 
 
 def _schema_of(line: bytes) -> pa.Schema | None:
-    """The schema of the object on a line; None if it holds more than strings and turns of strings."""
+    """The schema of the object on a line; None if it has values other than strings and turns of strings."""
     try:
         fields = encode_objects([parse_object(line)])
     except (RowError, ValueError):
@@ -63,9 +63,9 @@ def _is_utf8(block: bytes) -> bool:
 
 
 def _count_objects(octets: Octets) -> int:
-    """The number of lines, if each begins with `{` and ends with `}`; else 0.
+    """The number of lines if each starts with `{` and ends with `}`, else 0.
 
-    Inside an object two braces of that kind have a comma between them, so then no object is spread over lines.
+    Inside an object there is a comma between `}` and `{`, so then no object spans several lines.
     """
     ends = np.append(_find(octets, b"\n"), [] if octets[-1] == _NEWLINE else [len(octets)]).astype(np.int64)
     starts = np.concatenate([[0], ends[:-1] + 1])
@@ -73,7 +73,7 @@ def _count_objects(octets: Octets) -> int:
 
 
 def _find(octets: Octets, text: bytes) -> Positions:
-    """Where `text` begins, wherever it does."""
+    """The positions of all occurrences of `text`."""
     found = []
     for start in range(0, len(octets), _TILE):
         tile = octets[start : start + _TILE + len(text) - 1]
@@ -98,7 +98,7 @@ def _parse(block: bytes, schema: pa.Schema) -> pa.RecordBatch | None:
 
 
 def _is_complete(batch: pa.RecordBatch) -> bool:
-    """Whether no value is null: `pyarrow.json` reads a missing key and an explicit null alike."""
+    """Whether no value is null, as `pyarrow.json` reads both a missing key and an explicit null."""
     items = [column.flatten() for column in batch.columns if column.type != TEXT]
     columns = [*batch.columns, *items, *(field for turns in items for field in turns.flatten())]
     return not any(column.null_count for column in columns)
@@ -107,8 +107,8 @@ def _is_complete(batch: pa.RecordBatch) -> bool:
 def _is_in_order(octets: Octets, separator: bytes, batch: pa.RecordBatch) -> bool:
     """Whether all objects have their keys in the order of the schema, given that each has all of them once.
 
-    `"name":` can only be a key, since quotes inside a string are escaped. So keys are found by name, before one form of
-    `separator`; each put where the schema wants a key of that name, they must ascend.
+    `"name":` can only be a key, since quotes inside a string are escaped. So the keys of each name are found by search;
+    with all of them put into the order that the schema expects, their positions must ascend.
     """
     keys = _expected_keys(batch)
     places = np.empty(len(keys), np.int64)
@@ -122,15 +122,15 @@ def _is_in_order(octets: Octets, separator: bytes, batch: pa.RecordBatch) -> boo
 
 
 def _key_names(batch: pa.RecordBatch) -> list[str]:
-    """The different names of keys, those of records and of turns."""
+    """The distinct names of keys of records and turns."""
     turns = (field.name for type in batch.schema.types if type != TEXT for field in type.value_type)
     return list(dict.fromkeys([*batch.schema.names, *turns]))
 
 
 def _expected_keys(batch: pa.RecordBatch) -> Positions:
-    """The keys of the records as the schema orders them, each as an index of `_key_names`."""
+    """The keys of all records in the order of the schema, as indices into `_key_names`."""
     numbers = {name: number for number, name in enumerate(_key_names(batch))}
-    cells = []  # of each column, its key and those of a turn
+    cells = []  # per column: its key and the keys of a turn
     sizes = np.ones((len(batch), batch.num_columns), np.int64)
     for place, (field, column) in enumerate(zip(batch.schema, batch.columns, strict=True)):
         turn = [] if field.type == TEXT else [numbers[inner.name] for inner in field.type.value_type]
@@ -147,10 +147,10 @@ def _expected_keys(batch: pa.RecordBatch) -> Positions:
 
 
 def _keys_named(octets: Octets, ends: Positions, name: str) -> Positions:
-    """Those of the closing quotes at `ends` that end a key of that name."""
+    """The `ends` (positions of closing quotes) that end a key of this name."""
     text = f'"{name}'.encode()
     if text + b'"' != dumps(name).encode():
-        return ends[:0]  # it is written with an escape
+        return ends[:0]  # written with an escape
     ends = ends[ends >= len(text)]
     for offset, octet in enumerate(reversed(text), 1):
         ends = ends[octets[ends - offset] == octet]

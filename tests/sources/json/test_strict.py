@@ -173,9 +173,9 @@ _BEHIND = "something lies outside of the array of records"
 # Files that are refused as a whole: content, name, code, and what is said.
 FILES: dict[str, tuple[bytes, str, str, str]] = {
     "empty": (b"", "x.jsonl", "file.empty", "the file is empty"),
-    "only blank lines": (b" \n\t\r\n\n", "x.jsonl", "file.empty", "there is not one record in it"),
-    "an empty array": (b" [ ] ", "x.json", "file.empty", "there is not one record in it"),
-    "only a header": (b"a,b\n", "x.csv", "file.empty", "there is not one record in it"),
+    "only blank lines": (b" \n\t\r\n\n", "x.jsonl", "file.empty", "no records"),
+    "an empty array": (b" [ ] ", "x.json", "file.empty", "no records"),
+    "only a header": (b"a,b\n", "x.csv", "file.empty", "no records"),
     "UTF-16 with a mark": ('{"a":1}'.encode("utf-16"), "x.jsonl", "file.encoding", "this is UTF-16, not UTF-8"),
     "UTF-16 without": ('{"a":1}'.encode("utf-16-le"), "x.jsonl", "file.encoding", "this is UTF-16, not UTF-8"),
     "UTF-16, the other way": ('{"a":1}'.encode("utf-16-be"), "x.jsonl", "file.encoding", "this is UTF-16, not UTF-8"),
@@ -233,11 +233,11 @@ def test_a_record_that_is_too_long(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "message", "hint"),
     [
-        (b"hello", "not JSON: no value begins here", "plain text"),
-        (b"nothing", "not JSON: a word that is not `true`, `false` or `null`", "skip"),
+        (b"hello", "not JSON: expected a value", "plain text"),
+        (b"nothing", "not JSON: expected `true`, `false` or `null`", "skip"),
         (b"{'a': 1}", "not JSON: a key without double quotes", "skip"),
-        (b'{"a": ', "not JSON: it ends too early", "skip"),
-        (b"\x00\x01", "not JSON: no value begins here", "skip"),
+        (b'{"a": ', "not JSON: unexpected end", "skip"),
+        (b"\x00\x01", "not JSON: expected a value", "skip"),
     ],
 )
 def test_what_is_said_of_a_line_that_is_no_json(raw: bytes, message: str, hint: str) -> None:
