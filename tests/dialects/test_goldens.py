@@ -1,6 +1,6 @@
-"""Golden files: the rows of a data set, and after `---` the conversations they become.
+"""Golden files: the rows of a dataset, and after `---` the conversations they become.
 
-The first line says which dialect is to be found, the type of data set, and the options that are set. One file a
+The first line says which dialect is to be found, the type of dataset, and the options that are set. One file a
 dialect at least, `NAME-variant` for other forms of it, `+option` for the rows of the file before with an option.
 """
 

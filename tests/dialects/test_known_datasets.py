@@ -1,4 +1,4 @@
-"""The columns of public data sets, in rows of our own: which dialect is found, and what it makes of them."""
+"""The columns of public datasets, in rows of our own: which dialect is found, and what it makes of them."""
 
 from __future__ import annotations
 

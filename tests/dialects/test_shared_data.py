@@ -1,4 +1,4 @@
-"""Every shared data set is found and converted without flags, to what its README row says, by plain Python."""
+"""Every shared dataset is found and converted without flags, to what its README row says, by plain Python."""
 
 from __future__ import annotations
 

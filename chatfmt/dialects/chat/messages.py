@@ -262,11 +262,11 @@ def _check_content(fields: Mapping[str, pa.Array], calls: pa.Array, lists: pa.Li
 def _check_json_content(content: pa.Array, roles: pa.StringArray, lists: pa.ListArray) -> None:
     """Raise DialectError for JSON content that is not text or a list of parts; a tool result may be an object."""
     first = pc.utf8_slice_codeunits(content, 0, 1)
-    fine = pc.is_in(first, pa.array(['"', "["], first.type))
-    fine = pc.or_(fine, pc.and_(pc.equal(first, "{"), pc.equal(roles, "tool")))
-    fine = pc.or_(fine, pc.equal(content, "null")).fill_null(True)
-    if not pc.all(fine).as_py():
-        bad = index_of_true(pc.invert(fine))
+    valid = pc.is_in(first, pa.array(['"', "["], first.type))
+    valid = pc.or_(valid, pc.and_(pc.equal(first, "{"), pc.equal(roles, "tool")))
+    valid = pc.or_(valid, pc.equal(content, "null")).fill_null(True)
+    if not pc.all(valid).as_py():
+        bad = index_of_true(pc.invert(valid))
         value = json_columns.loads(content[bad].as_py())
         raise DialectError(f"the content is {describe(value)}, not text", at=location_of(lists, bad), code="msg.type")
     blocks = pc.match_substring_regex(content, _BLOCKS).fill_null(False)

@@ -41,6 +41,20 @@ class Detection(Struct, frozen=True):
     """Notes on text that could be parsed, with the flags for it."""
 
 
+class _Sample(Struct, frozen=True):
+    """The rows that were looked at, the names of their columns, and how each row was read."""
+
+    names: tuple[str, ...]
+    records: Sequence[SourceRow]
+    readings: Sequence[Reading | None]
+
+    def found(self) -> list[Reading]:
+        return [reading for reading in self.readings if reading is not None]
+
+    def fitting(self) -> list[SourceRow]:
+        return [record for record, reading in zip(self.records, self.readings, strict=True) if reading is not None]
+
+
 def detect_dialect(
     registry: Mapping[str, Dialect],
     batches: Sequence[pa.RecordBatch],
@@ -62,16 +76,19 @@ def detect_dialect(
     _check_kept(columns, names if records else ())
     candidates = detectable(registry, columns) if name in ("auto", "mixed") else {name: registry[name]}
     readings = drop_bare_results(list(map(RecordReader(candidates, columns), records)))
-    found = [reading for reading in readings if reading is not None]
+    sample = _Sample(names, records, readings)
+    found = sample.found()
     if not found or 2 * len(found) < len(records):
         raise no_dialect(names, records, columns, name, len(found))
     dialect, parts = choose_dialect(found, candidates) if name != "mixed" else (name, {})
-    if dialect == "mixed" != name != "auto":
+    if dialect != "mixed":
+        return _detection(registry, dialect, columns.adding(parts), sample, shown or {})
+    if name not in ("auto", "mixed"):
         raise rows_differ([parts for _, parts in found])
-    types = types_of(registry, found, columns) if dialect == "mixed" and name == "auto" else ()
-    if len(types) > 1:
+    types = types_of(registry, found, columns)
+    if len(types) > 1 and name == "auto":
         raise types_differ(types)
-    return _detection(registry, dialect, columns.adding(parts), readings, names, records, shown or {})
+    return _mixed_detection(registry, columns, sample, types.most_common(1)[0][0])
 
 
 def types_of(registry: Mapping[str, Dialect], found: Sequence[Reading], columns: Columns) -> Counter[str]:
@@ -127,35 +144,37 @@ def join_parts(all_parts: Iterable[Mapping[str, str]]) -> dict[str, str] | None:
 
 
 def _detection(
-    registry: Mapping[str, Dialect],
-    dialect: str,
-    columns: Columns,
-    readings: Sequence[Reading | None],
-    names: tuple[str, ...],
-    records: Sequence[SourceRow],
-    shown: Mapping[str, str],
+    registry: Mapping[str, Dialect], name: str, columns: Columns, sample: _Sample, shown: Mapping[str, str]
 ) -> Detection:
-    fitting = [record for record, reading in zip(records, readings, strict=True) if reading is not None]
-    used = tuple(dict.fromkeys(_used(columns, readings, names)))
-    kept = [name for name in names if name not in schema.CONVERSATIONS] if columns.keep == "all" else columns.keep
-    if dialect == "mixed":
-        type = types_of(registry, [reading for reading in readings if reading], columns).most_common(1)[0][0]
-    else:
-        type = type_of(registry[dialect], dialect, columns)
+    dialect, used, fitting = registry[name], _used(columns, sample), sample.fitting()
     return Detection(
-        dialect=dialect,
-        columns=replace(columns, type=type)
-        if dialect == "mixed"
-        else _with_late(registry[dialect], columns, used, names, fitting),
-        rows_seen=len(records),
+        dialect=name,
+        columns=_with_late(dialect, columns, used, sample.names, fitting),
+        rows_seen=len(sample.records),
         rows_fit=len(fitting),
-        reason=_reason(registry, dialect, columns, readings, shown),
+        reason=_reason(dialect, columns, sample, shown),
         used=used,
-        unused=tuple(name for name in names if name not in used and name not in kept),
-        others={} if dialect == "mixed" else other_dialects(registry, dialect, columns, records),
-        left=left_as_text(registry, dialect, columns, records),
+        unused=_unused(columns, used, sample.names),
+        others=other_dialects(registry, name, columns, sample.records),
+        type=type_of(dialect, name, columns),
+        whole_file=dialect.whole_file,
+        left=left_as_text(registry, name, columns, sample.records),
+    )
+
+
+def _mixed_detection(registry: Mapping[str, Dialect], columns: Columns, sample: _Sample, type: str) -> Detection:
+    used, found = _used(columns, sample), sample.found()
+    counts = Counter(name for name, _ in found).most_common()
+    return Detection(
+        dialect="mixed",
+        columns=replace(columns, type=type),
+        rows_seen=len(sample.records),
+        rows_fit=len(found),
+        reason="rows in different dialects: " + ", ".join(f"{count} {name}" for name, count in counts),
+        used=used,
+        unused=_unused(columns, used, sample.names),
         type=type,
-        whole_file=dialect != "mixed" and registry[dialect].whole_file,
+        left=left_as_text(registry, "mixed", columns, sample.records),
     )
 
 
@@ -175,11 +194,11 @@ def _with_late(
     if dialect.type in ("text", "segments") or columns.option("late", "read", "read", "ignore") == "ignore":
         return columns
     filled = {name for record in records for name, value in record.items() if value not in _NOTHING}
-    taken = {*used, *filled, *(() if columns.keep == "all" else columns.keep)}
+    in_use = {*used, *filled, *(() if columns.keep == "all" else columns.keep)}
     late: dict[str, str] = {}
     watched: dict[str, str] = {}
     for part in _open_parts(dialect, columns):
-        free = sorted((name for name in LATE[part] if name not in taken), key=lambda name: name not in names)
+        free = sorted((name for name in LATE[part] if name not in in_use), key=lambda name: name not in names)
         late |= {part: free.pop(0)} if free and part not in _WATCHED else {}
         watched |= dict.fromkeys(free, part)
     return replace(columns, late=late, watched=watched)
@@ -195,41 +214,39 @@ def _open_parts(dialect: Dialect, columns: Columns) -> list[str]:
 _NOTHING: tuple[object, ...] = (None, "", [], {}, "[]", "{}")
 
 
-def _used(columns: Columns, readings: Sequence[Reading | None], names: Sequence[str]) -> list[str]:
+def _used(columns: Columns, sample: _Sample) -> tuple[str, ...]:
+    """Return the source columns that hold parts."""
     paths = [path for part, path in columns.fields.items() if "." not in part]
     if not paths:
-        paths = [path for _, parts in filter(None, readings) for part, path in parts.items() if "." not in part]
-    return [name for name in (top_level(path.removesuffix("[]"), names) for path in paths) if name in names]
+        paths = [path for _, parts in sample.found() for part, path in parts.items() if "." not in part]
+    names = (top_level(path.removesuffix("[]"), sample.names) for path in paths)
+    return tuple(dict.fromkeys(name for name in names if name in sample.names))
 
 
-def _reason(
-    registry: Mapping[str, Dialect],
-    dialect: str,
-    columns: Columns,
-    readings: Sequence[Reading | None],
-    shown: Mapping[str, str],
-) -> str:
-    fit = [name for name, _ in filter(None, readings)]
-    if dialect == "mixed":
-        counts = ", ".join(f"{count} {name}" for name, count in Counter(fit).most_common())
-        return f"rows in different dialects: {counts}"
+def _unused(columns: Columns, used: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Return the source columns that are neither used nor kept."""
+    kept = [name for name in names if name not in schema.CONVERSATIONS] if columns.keep == "all" else columns.keep
+    return tuple(name for name in names if name not in used and name not in kept)
+
+
+def _reason(dialect: Dialect, columns: Columns, sample: _Sample, shown: Mapping[str, str]) -> str:
     paths = {part: shown.get(path, path) for part, path in columns.fields.items() if "." not in part}
     parts = ", ".join(f"{part}: `{path}`" for part, path in paths.items())
-    seen = f"fits {len(fit)} of {len(readings)}" if len(fit) < len(readings) else f"checked {len(fit)}"
-    return f"{registry[dialect].summary}; {parts} ({seen} {'row' if len(readings) == 1 else 'rows'})"
+    rows, fit = len(sample.records), len(sample.found())
+    checked = f"fits {fit} of {rows}" if fit < rows else f"checked {rows}"
+    return f"{dialect.summary}; {parts} ({checked} {'row' if rows == 1 else 'rows'})"
 
 
 def type_of(dialect: Dialect, name: str, columns: Columns) -> str:
     """Return the dataset type that a dialect makes of these columns."""
-    kind = dialect.type
     if columns.path("chosen") is not None or columns.options.get("paths") == "pairs":
         return "preference"
-    if columns.path("label") is not None and kind != "stepwise":
+    if columns.path("label") is not None and dialect.type != "stepwise":
         return "unpaired-preference"
-    if kind == "prompt-only" and columns.path("completion") is not None:
+    if dialect.type == "prompt-only" and columns.path("completion") is not None:
         return "prompt-completion"
     flat = (columns.path("prompt"), columns.path("completion")) == ("prompt", "completion")
-    return "prompt-completion" if flat and name == "prompt-completion" else kind
+    return "prompt-completion" if flat and name == "prompt-completion" else dialect.type
 
 
 def used_columns(detection: Detection) -> tuple[str, ...]:

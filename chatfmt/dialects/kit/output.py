@@ -39,7 +39,7 @@ def conversation_batch(
     out = out if system is None else with_system(out, system)
     fields = {"row": source.column(schema.ROW)}
     fields |= {name: out[name] for name in schema.CONVERSATIONS if name in out}
-    fields |= kept_columns(source, columns, fields)
+    fields |= kept_columns(source, columns)
     return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
 
 
@@ -139,7 +139,7 @@ def to_json(values: pa.Array) -> pa.Array:
     return json_columns.json_array(map(json_columns.to_plain, found), [value is not None for value in found])
 
 
-def kept_columns(batch: pa.RecordBatch, columns: Columns, taken: Mapping[str, Any]) -> dict[str, pa.Array]:
+def kept_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]:
     """Return the columns to pass through; with `all`, those that the dialect does not read.
 
     Raises UsageError for a column with a name that the output needs.

@@ -20,17 +20,17 @@ from .literals import read_literal
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
 
 
-def read_calls(fields: dict[str, pa.Array], written: pa.Array, columns: Columns) -> dict[str, pa.Array]:
+def read_calls(fields: dict[str, pa.Array], is_call: pa.Array, columns: Columns) -> dict[str, pa.Array]:
     """Return the fields of turns with all calls under `tool_calls`.
 
-    `written` marks the turns whose content is a call as text; content that is not a call stays content.
+    `is_call` marks the turns whose content should be a call as text; content that is not a call stays content.
     """
     if "function_call" in fields:
         fields = _from_function_call(fields, columns)
     if "tool_calls" in fields and _named_keys(columns):
         calls = _map_json(fields["tool_calls"], lambda calls: _calls(calls, columns))
         fields = {**fields, "tool_calls": calls}
-    return _parse_content(fields, written, columns) if pc.any(written).as_py() else fields
+    return _parse_content(fields, is_call, columns) if pc.any(is_call).as_py() else fields
 
 
 def to_call(value: Any, columns: Columns) -> dict[str, Any] | None:
@@ -41,10 +41,10 @@ def to_call(value: Any, columns: Columns) -> dict[str, Any] | None:
         return dict(value)
     keys = _named_keys(columns)
     name = value.get(keys.get("name", "name"))
-    given = next((key for key in (keys.get("arguments"), *_ARGUMENTS) if key is not None and key in value), None)
+    arguments = next((key for key in (keys.get("arguments"), *_ARGUMENTS) if key is not None and key in value), None)
     if not isinstance(name, str):
         return None
-    function = {"name": name} | ({"arguments": value[given]} if given else {})
+    function = {"name": name} | ({"arguments": value[arguments]} if arguments else {})
     return ({"id": value["id"]} if isinstance(value.get("id"), str) else {}) | {
         "type": "function",
         "function": function,
@@ -67,9 +67,9 @@ def _glaive(text: str) -> Any:
     if match is None:
         return None
     name, arguments = match.groups()
-    for written in (arguments, arguments.replace("\\'", "'")):
+    for text in (arguments, arguments.replace("\\'", "'")):
         try:
-            return {"name": json_columns.loads(name), "arguments": json_columns.loads(written)}
+            return {"name": json_columns.loads(name), "arguments": json_columns.loads(text)}
         except ValueError:
             continue
     return {"name": json_columns.loads(name), "arguments": arguments}
@@ -110,11 +110,11 @@ def _from_function_call(fields: dict[str, pa.Array], columns: Columns) -> dict[s
         for name, values in fields.items()
         if name != "tool_calls"
     }
-    return {**kept, "tool_calls": calls, **_keys(kept, pa.array([True] * len(calls)), "function_call")}
+    return {**kept, "tool_calls": calls, **_replace_in_keys(kept, pa.array([True] * len(calls)), "function_call")}
 
 
-def _parse_content(fields: dict[str, pa.Array], written: pa.Array, columns: Columns) -> dict[str, pa.Array]:
-    turns = pc.indices_nonzero(written)
+def _parse_content(fields: dict[str, pa.Array], is_call: pa.Array, columns: Columns) -> dict[str, pa.Array]:
+    turns = pc.indices_nonzero(is_call)
     texts = json_columns.decode_values(fields["content"].take(turns))
     read = {
         turn: parse_calls(text, columns) if isinstance(text, str) else None
@@ -123,27 +123,31 @@ def _parse_content(fields: dict[str, pa.Array], written: pa.Array, columns: Colu
     found = {turn: calls for turn, calls in read.items() if calls is not None}
     if not found:
         return fields
-    values = [found.get(turn) for turn in range(len(written))]
+    values = [found.get(turn) for turn in range(len(is_call))]
     calls = json_columns.json_array(values, [value is not None for value in values])
     own = fields.get("tool_calls")
     done = calls.is_valid()
     content = fields["content"]
     rest = {**fields, "content": pc.if_else(done, pa.scalar(None, content.type), content)}
-    return {**rest, "tool_calls": calls if own is None else pc.coalesce(own, calls), **_keys(rest, done, "content")}
+    return {
+        **rest,
+        "tool_calls": calls if own is None else pc.coalesce(own, calls),
+        **_replace_in_keys(rest, done, "content"),
+    }
 
 
-def _keys(fields: Mapping[str, pa.Array], turns: pa.Array, gone: str) -> dict[str, pa.Array]:
-    """Return `#keys` with `tool_calls` instead of the key `gone` in the given turns."""
+def _replace_in_keys(fields: Mapping[str, pa.Array], turns: pa.Array, old: str) -> dict[str, pa.Array]:
+    """Return `#keys` with `tool_calls` instead of the key `old` in the given turns."""
     if schema.KEYS not in fields:
         return {}
     texts = [
-        text if text is None or not there else json_columns.dumps(_replaced(json_columns.loads(text), gone))
+        text if text is None or not there else json_columns.dumps(_replace_key(json_columns.loads(text), old))
         for text, there in zip(fields[schema.KEYS].to_pylist(), turns.to_pylist(), strict=True)
     ]
     return {schema.KEYS: pa.array(texts, json_columns.TEXT)}
 
 
-def _replaced(keys: list[str], gone: str) -> list[str]:
-    if gone in keys and "tool_calls" not in keys:
-        return ["tool_calls" if key == gone else key for key in keys]
-    return [key for key in keys if key != gone]
+def _replace_key(keys: list[str], old: str) -> list[str]:
+    if old in keys and "tool_calls" not in keys:
+        return ["tool_calls" if key == old else key for key in keys]
+    return [key for key in keys if key != old]

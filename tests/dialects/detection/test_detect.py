@@ -1,4 +1,4 @@
-"""What is found out about a data set: its columns, its type, what else it could be, what is not used."""
+"""What is found out about a dataset: its columns, its type, what else it could be, what is not used."""
 
 from __future__ import annotations
 
