@@ -68,8 +68,8 @@ INNER = {
     ],
     "writers": [
         {"durable", "thrift", "json_lines"},
-        {"staging", "encoders", "parquet_footer"},
-        {"parquet_check", "parquet_join", "parts", "dataset_card"},
+        {"staging", "stream", "encoders", "parquet_footer"},
+        {"parquet_check", "parquet_join", "parts", "dataset_card", "file_names"},
         {"shard"},
         {"folder"},
         {"single_file"},

@@ -3,10 +3,11 @@
 from .dataset_card import card, check_split
 from .durable import make_folder, write_atomic
 from .encoders import FORMATS, parquet_schema
+from .file_names import check_compression, file_ending, format_from_name
 from .folder import OutputFolder, copy
 from .parts import TAG, TAG_TYPE, read_part
 from .shard import AtomicFile, RejectWriter, ShardWriter
-from .single_file import SingleFile, Stream, check_compression, file_ending, format_from_name, is_stream, staging_folder
+from .single_file import SingleFile, staging_folder
 from .staging import (
     Lock,
     finished_shards,
@@ -21,6 +22,7 @@ from .staging import (
     staged_path,
     write_receipt,
 )
+from .stream import Stream, is_stream
 
 __all__ = [
     "FORMATS",

@@ -1,4 +1,4 @@
-"""A single output file, staged beside its path until it is complete, and streams, which cannot be staged.
+"""A single output file, staged beside its path until it is complete.
 
 ```
 .NAME.chatfmt/     the unfinished run (see `staging`); removed once NAME is complete
@@ -8,63 +8,17 @@ NAME               the shards, joined in order: nothing, the old file, or all of
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, TypeVar
+from typing import Self
 
-from ..errors import OutputError, ReaderGone, UsageError
+from ..errors import OutputError
 from ..manifest import Shard
 from . import durable, staging
-from .encoders import COMPRESSIONS, PARQUET_COMPRESSIONS
 from .folder import copy
 from .parquet_join import join_parquet
 from .shard import AtomicFile, check_parquet
-
-T = TypeVar("T")
-SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
-"""The format for each suffix of an output file."""
-
-
-def format_from_name(name: str) -> tuple[str, str | None] | None:
-    """Return the format and compression that a file name asks for; None for the name of a folder.
-
-    Raises UsageError for a compressed Parquet name (`x.parquet.gz`): Parquet compresses inside.
-    """
-    path = Path(name)
-    compression = path.suffix[1:] if path.suffix[1:] in COMPRESSIONS else None
-    inner = path.with_suffix("").suffix if compression else path.suffix
-    format = SUFFIXES.get(inner)
-    if format == "parquet" and compression:
-        raise UsageError(f"`{name}`: Parquet is compressed internally", hint=f"--out {path.stem} --compression zstd")
-    return (format, compression) if format else None
-
-
-def file_ending(format: str, compression: str | None = None) -> str:
-    """Return the suffix for files of a format: `.parquet`, `.jsonl`, `.jsonl.zst`."""
-    return f".{format}.{compression}" if format == "jsonl" and compression in COMPRESSIONS else f".{format}"
-
-
-def check_compression(format: str, compression: str | None) -> None:
-    """Raise UsageError for a compression that the format does not support."""
-    known = PARQUET_COMPRESSIONS if format == "parquet" else (*COMPRESSIONS, "none")
-    if compression is not None and compression not in known:
-        raise UsageError(
-            f"`{format}` does not support the compression `{compression}`", hint=f"one of: {', '.join(known)}"
-        )
-
-
-def is_stream(path: Path) -> bool:
-    """Return whether a path is a device or a pipe (`/dev/stdout`, `/dev/null`, a FIFO), written to without staging."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 class SingleFile:
@@ -183,58 +137,3 @@ def _prepare(path: Path, state: Path, fingerprint: str, *, resume: bool, overwri
             hint="start again with `--overwrite`, or choose another name with `--out`",
             code="output.fingerprint",
         )
-
-
-class Stream:
-    """A sink over stdout, a device or a pipe; after an error part of the output has been written.
-
-    Raises ReaderGone if the reader of the pipe is gone, OutputError for a closed or full stream.
-    """
-
-    def __init__(self, stream: BinaryIO | None, name: str = "stdout") -> None:
-        if stream is None:
-            raise _closed(name)
-        self._stream, self._name, self.bytes = stream, name, 0
-
-    @classmethod
-    def stdout(cls) -> Stream:
-        """Return the stream of this process's stdout."""
-        return cls(sys.stdout.buffer if sys.stdout is not None else None)
-
-    def write(self, data: bytes | memoryview, /) -> int:
-        left = memoryview(data).cast("B")
-        while left:  # unbuffered (PYTHONUNBUFFERED), a write may be partial
-            left = left[self._call(lambda: self._stream.write(left)) or 0 :]  # noqa: B023
-        self.bytes += len(data)
-        return len(data)
-
-    def flush(self) -> None:
-        self._call(self._stream.flush)
-
-    def _call(self, action: Callable[[], T]) -> T:
-        try:
-            return action()
-        except BrokenPipeError:
-            self._silence()
-            raise ReaderGone from None
-        except ValueError:  # I/O operation on closed file
-            raise _closed(self._name) from None
-        except OSError as error:
-            self._silence()
-            if error.errno == errno.EBADF:
-                raise _closed(self._name) from None
-            with durable.explain_errors(self._name):
-                raise
-
-    def _silence(self) -> None:
-        """Redirect the descriptor to the null device, so that the flush at exit does not fail and print an error."""
-        try:
-            nothing = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nothing, self._stream.fileno())
-            os.close(nothing)
-        except OSError:
-            return
-
-
-def _closed(name: str) -> OutputError:
-    return OutputError(f"{name} is closed", hint="name a file or a folder with `--out`", code="output.closed")

@@ -16,13 +16,10 @@ import pytest
 import zstandard
 
 from chatfmt import executors, json_columns, schema
-from chatfmt.errors import OutputError, UnknownName, UsageError
+from chatfmt.errors import OutputError, UnknownName
 from chatfmt.writers import (
     FORMATS,
     ShardWriter,
-    check_compression,
-    file_ending,
-    format_from_name,
     parquet_schema,
 )
 from chatfmt.writers.encoders import COMPRESSIONS
@@ -196,35 +193,9 @@ def test_same_bytes_whatever_the_executor(tmp_path: Path, executor: str, format:
         assert (tmp_path / f"a/{number}.x").read_bytes() == (tmp_path / f"b/{number}.x").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [
-        ("x.jsonl", ("jsonl", None)), ("x.jsonl.zst", ("jsonl", "zst")), ("a.b/x.ndjson.gz", ("jsonl", "gz")),
-        ("x.json.xz", ("jsonl", "xz")), ("x.parquet", ("parquet", None)), ("out", None), ("out.v1", None),
-        ("x.gz", None),
-    ],
-)  # fmt: skip
-def test_the_name_of_a_file_says_its_format(name: str, found: tuple[str, str | None] | None) -> None:
-    assert format_from_name(name) == found
-
-
-def test_parquet_is_not_compressed_outside() -> None:
-    with pytest.raises(UsageError, match="`x.parquet.gz`: Parquet is compressed internally"):
-        format_from_name("x.parquet.gz")
-
-
-def test_endings() -> None:
-    assert file_ending("jsonl") == ".jsonl"
-    assert file_ending("jsonl", "zst") == ".jsonl.zst"
-    assert file_ending("parquet", "snappy") == ".parquet"
-
-
 def test_unknown_compressions() -> None:
-    with pytest.raises(UsageError, match="`parquet` does not support the compression `zst`"):
-        check_compression("parquet", "zst")
     with pytest.raises(UnknownName, match="unknown compression `zip`"):
         encoded("jsonl", [batch()], "zip")
-    check_compression("jsonl", "zst")
 
 
 def test_texts_survive_both_formats() -> None:

@@ -1,25 +1,19 @@
-"""One output file, staged beside its place, and streams."""
+"""A single output file, staged beside its path."""
 
 from __future__ import annotations
 
-import errno
 import gzip
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from chatfmt.errors import OutputError, ReaderGone
+from chatfmt.errors import OutputError
 from chatfmt.manifest import Shard
 from chatfmt.writers import (
     ShardWriter,
     SingleFile,
-    Stream,
-    is_stream,
     staged_path,
 )
 
@@ -136,71 +130,3 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
     with SingleFile.open(tmp_path / "x", "f1"), pytest.raises(OutputError) as caught:
         SingleFile.open(tmp_path / "x", "f1", resume=True)
     assert caught.value.code == "output.locked"
-
-
-class Pipe(io.BytesIO):
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self._number = number
-
-    def write(self, data: object) -> int:
-        raise OSError(self._number, os.strerror(self._number))
-
-
-def test_a_stream_passes_bytes_on() -> None:
-    inner = io.BytesIO()
-    stream = Stream(inner)
-    assert stream.write(memoryview(b"abc")) == 3
-    stream.flush()
-    assert (inner.getvalue(), stream.bytes) == (b"abc", 3)
-
-
-def test_a_stream_that_fails() -> None:
-    with pytest.raises(ReaderGone):
-        Stream(Pipe(errno.EPIPE)).write(b"x")
-    with pytest.raises(OutputError) as caught:
-        Stream(Pipe(errno.ENOSPC)).write(b"x")
-    assert caught.value.message == "cannot write `stdout`: the disk is full"
-    closed = io.BytesIO()
-    closed.close()
-    for stream in (closed, None):
-        with pytest.raises(OutputError, match="stdout is closed"):
-            Stream(stream).write(b"x")
-
-
-RUN = """
-import sys
-from chatfmt.errors import OutputError, ReaderGone
-from chatfmt.writers import Stream
-try:
-    stream = Stream.stdout()
-    for _ in range(1000):
-        stream.write(b"x" * 10000)
-    stream.flush()
-except ReaderGone:
-    sys.exit(141)
-except OutputError as error:
-    print(error, file=sys.stderr)
-    sys.exit(5)
-"""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="a shell of Unix")
-@pytest.mark.parametrize(
-    ("redirect", "code", "said"),
-    [
-        ("| head -c 5 > /dev/null; exit ${PIPESTATUS[0]}", 141, ""),
-        ("> /dev/full", 5, "cannot write `stdout`: the disk is full\n"),
-        (">&-", 5, "stdout is closed\n"),
-    ],
-)
-def test_real_streams(redirect: str, code: int, said: str) -> None:
-    command = ["bash", "-c", f'"$0" -c "$1" {redirect}', sys.executable, RUN]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (run.returncode, run.stderr) == (code, said)
-
-
-def test_devices_are_streams(tmp_path: Path) -> None:
-    assert is_stream(Path(os.devnull))
-    assert not is_stream(tmp_path)
-    assert not is_stream(tmp_path / "new")
