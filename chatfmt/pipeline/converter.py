@@ -52,21 +52,21 @@ def to_source_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def as_text(column: pa.Array) -> pa.Array:
     """Return the column with each type of text as `string`, also inside lists and structs."""
-    kind = plain_type(column.type)
-    return column if kind == column.type else column.cast(kind)
+    data_type = plain_type(column.type)
+    return column if data_type == column.type else column.cast(data_type)
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
+def plain_type(data_type: pa.DataType) -> pa.DataType:
     """Return the type with each type of text as `string` and each type of list as `list`."""
-    if pa.types.is_dictionary(kind):
-        return plain_type(kind.value_type)
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    if pa.types.is_dictionary(data_type):
+        return plain_type(data_type.value_type)
+    if pa.types.is_large_string(data_type) or pa.types.is_string_view(data_type):
         return TEXT
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return pa.list_(plain_type(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(field.name, plain_type(field.type)) for field in kind])
-    return kind
+    if pa.types.is_list(data_type) or pa.types.is_large_list(data_type) or pa.types.is_fixed_size_list(data_type):
+        return pa.list_(plain_type(data_type.value_type))
+    if pa.types.is_struct(data_type):
+        return pa.struct([pa.field(field.name, plain_type(field.type)) for field in data_type])
+    return data_type
 
 
 def with_json_as_text(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -163,14 +163,14 @@ def read_stamp(file: SourceFile) -> Stamp | None:
     return found.st_size, found.st_mtime_ns
 
 
-def find_plan(place: Path) -> Path:
-    """Return the plan file that `place` names: the file itself, or the output it is for. Raises OutputError."""
-    for path in (writers.plan_path(place / STATE), writers.plan_path(writers.staging_folder(place.resolve()))):
-        if path.is_file():
-            return path
-    if place.is_file():
-        return place
-    raise OutputError(f"there is no plan in `{place}`", hint=f"chatfmt plan SOURCE … -o {place}", code="output.plan")
+def find_plan(path: Path) -> Path:
+    """Return the plan file at `path`, or of the output at `path`; raises OutputError."""
+    for plan in (writers.plan_path(path / STATE), writers.plan_path(writers.staging_folder(path.resolve()))):
+        if plan.is_file():
+            return plan
+    if path.is_file():
+        return path
+    raise OutputError(f"there is no plan in `{path}`", hint=f"chatfmt plan SOURCE … -o {path}", code="output.plan")
 
 
 def read_plan_file(path: Path) -> tuple[Recipe, PlanFile]:

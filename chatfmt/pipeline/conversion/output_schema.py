@@ -16,7 +16,7 @@ from ...schema import KEYS
 
 Types = dict[str, pa.DataType]
 
-_KINDS = {
+_JSON_TYPES = {
     pa.bool_(): re.compile(r"true|false"),
     pa.int64(): re.compile(r"-?\d{1,18}"),
     pa.float64(): re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?"),
@@ -49,10 +49,10 @@ def json_type(texts: Iterable[str]) -> pa.DataType:
     """Return int64, double or bool if every JSON text is such a value, otherwise JSON; null without texts."""
     found: pa.DataType = pa.null()
     for text in texts:
-        kind = next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(text)), JSON)
-        if kind == pa.float64() and _INTEGER.fullmatch(text):  # an integer that int64 may not hold
-            kind = JSON
-        found = merge_type(found, kind)
+        data_type = next((data_type for data_type, pattern in _JSON_TYPES.items() if pattern.fullmatch(text)), JSON)
+        if data_type == pa.float64() and _INTEGER.fullmatch(text):  # an integer that int64 may not hold
+            data_type = JSON
+        found = merge_type(found, data_type)
         if found == JSON:
             return found
     return found
@@ -65,7 +65,9 @@ def merge_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
     if pa.types.is_null(first):
         return second
     if is_turns(first) and is_turns(second):
-        fields = merge_types(*({field.name: field.type for field in kind.value_type} for kind in (first, second)))
+        fields = merge_types(
+            *({field.name: field.type for field in data_type.value_type} for data_type in (first, second))
+        )
         return pa.list_(pa.struct(list(fields.items())))
     return JSON
 
@@ -78,24 +80,24 @@ def merge_types(first: Mapping[str, pa.DataType], second: Mapping[str, pa.DataTy
 
 def schema_of(types: Mapping[str, pa.DataType]) -> pa.Schema:
     """Return the schema of the output; columns and fields without any value become text."""
-    return pa.schema([(name, _null_to_text(kind)) for name, kind in types.items()])
+    return pa.schema([(name, _null_to_text(data_type)) for name, data_type in types.items()])
 
 
-def _null_to_text(kind: pa.DataType) -> pa.DataType:
-    if is_turns(kind):
-        return pa.list_(pa.struct([(field.name, _null_to_text(field.type)) for field in kind.value_type]))
-    return TEXT if pa.types.is_null(kind) else kind
+def _null_to_text(data_type: pa.DataType) -> pa.DataType:
+    if is_turns(data_type):
+        return pa.list_(pa.struct([(field.name, _null_to_text(field.type)) for field in data_type.value_type]))
+    return TEXT if pa.types.is_null(data_type) else data_type
 
 
 def cast_to_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Return the batch with its JSON columns parsed as the numbers and booleans that the schema asks for."""
     columns = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        kind = schema.field(name).type if name in schema.names else column.type
-        columns.append(_parse_column(column, kind) if column.type == JSON and kind != JSON else column)
+        data_type = schema.field(name).type if name in schema.names else column.type
+        columns.append(_parse_column(column, data_type) if column.type == JSON and data_type != JSON else column)
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _parse_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
+def _parse_column(column: pa.Array, data_type: pa.DataType) -> pa.Array:
     texts = [None if text == "null" else text for text in column.to_pylist()]
-    return pa.array(texts, TEXT).cast(kind)
+    return pa.array(texts, TEXT).cast(data_type)

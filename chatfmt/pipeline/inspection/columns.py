@@ -42,13 +42,13 @@ _STARTS = {"{": "object", "[": "list", '"': "text", "t": "true/false", "f": "tru
 """The type of JSON text by its first character; anything else is a number."""
 
 
-def type_in_words(kind: pa.DataType) -> str:
+def type_in_words(data_type: pa.DataType) -> str:
     """Return an Arrow type in words: the keys of an object, but not the types of their values."""
-    if pa.types.is_struct(kind):
-        return "{" + ", ".join(item.name for item in kind if item.name != KEYS) + "}"
-    if pa.types.is_list(kind):
-        return f"list of {type_in_words(kind.value_type)}"
-    return {pa.string(): "text", JSON: "JSON", pa.bool_(): "true/false"}.get(kind, str(kind))
+    if pa.types.is_struct(data_type):
+        return "{" + ", ".join(item.name for item in data_type if item.name != KEYS) + "}"
+    if pa.types.is_list(data_type):
+        return f"list of {type_in_words(data_type.value_type)}"
+    return {pa.string(): "text", JSON: "JSON", pa.bool_(): "true/false"}.get(data_type, str(data_type))
 
 
 def first_value(columns: Sequence[pa.Array]) -> Any:

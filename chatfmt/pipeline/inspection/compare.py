@@ -29,8 +29,8 @@ def conversations(recipe: Recipe, scratch: Scratch) -> Iterator[Chat]:
         conversion = Conversion(source.job)
         for split in (split for shard in source.shards for split in shard):
             for batch in sources.read(split, columns=source.job.read):
-                made = RenderableBatch(conversion.conversations(batch, split.shown), None)
-                chats = to_chats(made.with_messages(whole_conversations(made)))
+                rows = RenderableBatch(conversion.conversations(batch, split.shown), None)
+                chats = to_chats(rows.with_messages(whole_conversations(rows)))
                 yield from (chat for chat in chats if chat is not None)
 
 

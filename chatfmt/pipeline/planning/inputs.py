@@ -61,7 +61,7 @@ R = TypeVar("R", Found, Sampled, Sharded, Hashed)
 
 
 class SourceReader:
-    """The results of reading one source, each waited for when it is first asked for; the worker reads on meanwhile."""
+    """The results of reading one source. Each property waits for its result; the worker reads on in the meantime."""
 
     def __init__(self, results: Iterator[Result]) -> None:
         self._results = results
@@ -101,11 +101,11 @@ class SourceReader:
 def open_source(
     recipe: Recipe, spec: SourceSpec, scratch: Scratch, source: Source | None = None
 ) -> Iterator[SourceReader]:
-    """Start reading a source, or the known files of `source`; what is not asked for in the block is not read.
+    """Start reading a source, or the known files of `source`; what the block does not use may stay unread.
 
     stdin, and files that cannot be cut where they are, are written to `scratch`.
 
-    Raises, where a result is asked for: UsageError, InputError, RowError if all rows of the sample are bad.
+    The properties of the reader raise UsageError, InputError, RowError if all rows of the sample are bad.
     """
     _ = scratch.folder  # created in this process, which also removes it
     if source is None and spec.source == "-":  # only this process can read stdin

@@ -26,16 +26,16 @@ def job_notes(job: Job, detection: Detection) -> Iterator[str]:
     yield from detection.left
     own = own_view(detection.type)
     if job.template is not None and is_rendered(detection.type):
-        yield f"the rows are text that is complete as it is: the template `{job.template.name}` changes nothing in them"
+        yield f"the rows are rendered text already: the template `{job.template.name}` does not change them"
     if own is not None and own.beside and job.view and not VIEWS[job.view].beside:
         yield f"the rows are of type {detection.type}, and `--to {job.view}` leaves out their `{own.beside}`"
 
 
 def system_notes(jobs: Iterable[tuple[Job, Detection]]) -> Iterator[str]:
     """Yield a note on the system message that the template adds to rows that have none."""
-    asked = [job for job, detection in jobs if not is_rendered(detection.type) and "system" not in job.transforms]
-    if asked and (said := default_system(asked[0])):
-        yield f"rows without a system message get one of the template's own, `{said}`: --system TEXT gives another"
+    rendered = [job for job, detection in jobs if not is_rendered(detection.type) and "system" not in job.transforms]
+    if rendered and (system := default_system(rendered[0])):
+        yield f"rows without a system message get the one of the template, `{system}`: --system TEXT sets another"
 
 
 def template_notes(template: ChatTemplate | None, recipe: Recipe) -> Iterator[str]:
@@ -47,8 +47,8 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe) -> Iterator[st
     words = dict.fromkeys(word for text in template.texts for word in re.findall(r"\w+", text))
     for name in recipe.var:
         if name not in words:
-            meant = UnknownName.of("variable", name, words).hint
-            yield f"the template reads no variable `{name}`" + (f": {meant}" if meant.startswith("did you") else "")
+            hint = UnknownName.of("variable", name, words).hint
+            yield f"the template has no variable `{name}`" + (f": {hint}" if hint.startswith("did you") else "")
 
 
 def default_system(job: Job) -> str:
@@ -59,6 +59,6 @@ def default_system(job: Job) -> str:
     from ...render.inspection.probe import stand_in_system
     from ...render.single import TemplateRenderer
 
-    voice = TemplateRenderer(job.template, job.options, sessions_of(job.template, job.isolation))
-    said = " ".join(stand_in_system(voice).split())
-    return said if len(said) <= SHOWN else f"{said[:SHOWN]}…"
+    single = TemplateRenderer(job.template, job.options, sessions_of(job.template, job.isolation))
+    system = " ".join(stand_in_system(single).split())
+    return system if len(system) <= SHOWN else f"{system[:SHOWN]}…"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from ... import render, transforms, writers
 from ...recipe import Recipe, Run
 from ...render.template.chat_template import ChatTemplate
 from ..conversion.job import Task
-from . import notes
 from .fingerprint import run_fingerprint
 from .jobs import check_rendered, check_tokens, load_template
+from .notes import job_notes, system_notes, template_notes
 from .parquet_schema import find_schema, set_schema
 from .scratch import Scratch
 from .source_plan import SourcePlan, check_views, plan_source
@@ -76,35 +76,34 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
         files = tuple(file for source in sources for file in source.files)
         jobs = [(source.job, source.detection) for source in sources]
         fingerprint = run_fingerprint(recipe, jobs, template, files, target)
-        made = Plan(recipe, target, sources, template, fingerprint, files)
-        made = replace(made, names=tuple(shard_names(made)), notes=tuple(dict.fromkeys(plan_notes(made))))
+        names = tuple(shard_names(sources, target.ending))
+        notes = tuple(dict.fromkeys(plan_notes(recipe, sources, template)))
+        planned = Plan(recipe, target, sources, template, fingerprint, files, notes, names)
         if target.format != "parquet":
-            return made
-        return with_schema(made, find_schema(sources, made.tasks(Path()), run))
+            return planned
+        return with_schema(planned, find_schema(sources, planned.tasks(Path()), run))
 
 
-def shard_names(plan: Plan) -> list[str]:
+def shard_names(sources: Sequence[SourcePlan], ending: str) -> list[str]:
     """Return the final names of the shards, numbered within each split, splits in order of first appearance."""
     counts: dict[str, int] = {}
-    for source in plan.sources:
+    for source in sources:
         for shard in source.shards:
             counts[shard[0].split] = counts.get(shard[0].split, 0) + 1
     for split in counts:
         writers.check_split(split)
     return [
-        f"data/{split}-{index:05d}-of-{count:05d}{plan.target.ending}"
-        for split, count in counts.items()
-        for index in range(count)
+        f"data/{split}-{index:05d}-of-{count:05d}{ending}" for split, count in counts.items() for index in range(count)
     ]
 
 
-def plan_notes(plan: Plan) -> Iterator[str]:
+def plan_notes(recipe: Recipe, sources: Sequence[SourcePlan], template: ChatTemplate | None) -> Iterator[str]:
     """Yield what the user should know before the first row is written."""
-    for source in plan.sources:
+    for source in sources:
         yield from source.source.notes
-        yield from notes.job_notes(source.job, source.detection)
-    yield from notes.system_notes((source.job, source.detection) for source in plan.sources)
-    yield from notes.template_notes(plan.template, plan.recipe)
+        yield from job_notes(source.job, source.detection)
+    yield from system_notes((source.job, source.detection) for source in sources)
+    yield from template_notes(template, recipe)
 
 
 def with_schema(plan: Plan, schema: pa.Schema) -> Plan:

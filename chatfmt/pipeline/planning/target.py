@@ -40,7 +40,9 @@ def target_of(out: Path | str | None, format: str | None, compression: str | Non
     kind: Literal["folder", "file", "stream"] = "file" if named else "folder"
     if path == STDOUT or writers.is_stream(path):
         kind = "stream"
-    elif kind == "folder" and (path.suffix in _UNSUPPORTED or writers.format_from_name(path.stem)) and not path.is_dir():
+    elif (
+        kind == "folder" and (path.suffix in _UNSUPPORTED or writers.format_from_name(path.stem)) and not path.is_dir()
+    ):
         raise UsageError(f"unsupported output format: `{path}`", hint="name a .jsonl or .parquet file, or a folder")
     default = "parquet" if kind == "folder" else "jsonl"
     chosen = format or (named[0] if named else default)

@@ -195,10 +195,10 @@ class PartReader:
             for half in np.array_split(rows, 2):
                 yield from self.take(half)
             return
-        back = np.empty(len(rows), np.int64)
-        back[order] = np.arange(len(rows))
+        unsorted = np.empty(len(rows), np.int64)
+        unsorted[order] = np.arange(len(rows))
         table = pa.Table.from_batches(batches).drop_columns([writers.TAG]).combine_chunks()
-        yield table.to_batches()[0].take(pa.array(back))
+        yield table.to_batches()[0].take(pa.array(unsorted))
 
     def _read_sorted(self, rows: Int64Array) -> Iterator[pa.RecordBatch]:
         """Yield rows whose numbers ascend, one batch per batch of a part file that holds some of them."""
@@ -230,6 +230,6 @@ class PartReader:
 def runs(keys: Int64Array, values: Int64Array) -> Iterator[tuple[int, Int64Array]]:
     """Yield each run of equal keys with its values."""
     ends = np.flatnonzero(np.diff(keys)) + 1
-    for piece, found in zip(np.split(keys, ends), np.split(values, ends), strict=True):
-        if len(piece):
-            yield int(piece[0]), found
+    for key, run in zip(np.split(keys, ends), np.split(values, ends), strict=True):
+        if len(key):
+            yield int(key[0]), run

@@ -61,9 +61,9 @@ def to_conversations(tags: Sequence[pa.Array], first_row: int, split: int, sourc
     """Return the conversations of a part file from the tags of its batches; its rows count from `first_row`."""
     octets = [np.frombuffer(tag.buffers()[1], np.uint8)[tag.offset * 20 :][: len(tag) * 20] for tag in tags]
     table = np.concatenate([*octets, np.empty(0, np.uint8)]).reshape(-1, 20)
-    places = np.ascontiguousarray(table[:, 16:]).view(np.uint32).ravel()
+    indices = np.ascontiguousarray(table[:, 16:]).view(np.uint32).ravel()
     begins = np.ones(len(table), bool)
-    begins[1:] = places[1:] != places[:-1]
+    begins[1:] = indices[1:] != indices[:-1]
     ends = np.cumsum([0, *(len(tag) for tag in tags)])
     begins[ends[ends < len(table)]] = True
     start = np.flatnonzero(begins).astype(np.int64)
@@ -82,20 +82,25 @@ def concat_conversations(parts: Sequence[Conversations]) -> Conversations:
 
 
 def select(recipe: Recipe, splits: Sequence[str], found: Conversations) -> Selection:
-    """Select and order the rows of conversations given in the order of the output; `splits` are the names of theirs."""
+    """Select and order the rows of conversations, which come in the order of the output.
+
+    `splits` are the names of the splits that `Conversations.split` indexes.
+    """
     counts = RowCounts()
     kept = found.take(first_occurrences(found)) if recipe.dedup else found
     counts.duplicates = count_rows(found) - count_rows(kept)
     copies = count_copies(recipe, kept)
     counts.filtered = int(kept.length[copies == 0].sum())
     counts.added = int((kept.length * np.maximum(copies - 1, 0)).sum())
-    taken = kept.take(order_by_weight(recipe, kept, copies))
+    selected = kept.take(order_by_weight(recipe, kept, copies))
     names = list(splits)
     if recipe.test_fraction:
         names += [] if TEST in names else [TEST]
-        chosen = np.concatenate([part < recipe.test_fraction for part in draw_numbers(taken, "split", recipe.seed)])
-        taken = replace(taken, split=np.where(chosen, names.index(TEST), taken.split))
-    return Selection({name: output_rows(recipe, taken, number) for number, name in enumerate(names)}, counts)
+        in_test = np.concatenate(
+            [numbers < recipe.test_fraction for numbers in draw_numbers(selected, "split", recipe.seed)]
+        )
+        selected = replace(selected, split=np.where(in_test, names.index(TEST), selected.split))
+    return Selection({name: output_rows(recipe, selected, number) for number, name in enumerate(names)}, counts)
 
 
 def count_rows(found: Conversations) -> int:
@@ -119,10 +124,10 @@ def count_copies(recipe: Recipe, found: Conversations) -> Int64Array:
             continue
         for split in np.unique(found.split):
             mine = np.flatnonzero((found.source == number) & (found.split == split))
-            whole, rest = divmod(spec.weight, 1)
+            times, fraction = divmod(spec.weight, 1)
             drawn = np.concatenate([*draw_numbers(found.take(mine), "sample", recipe.seed), np.empty(0)])
-            again = np.argsort(drawn, kind="stable")[: round(rest * len(mine))]
-            copies[mine] = int(whole)
+            again = np.argsort(drawn, kind="stable")[: round(fraction * len(mine))]
+            copies[mine] = int(times)
             copies[mine[again]] += 1
     return copies
 
@@ -131,20 +136,20 @@ def order_by_weight(recipe: Recipe, found: Conversations, copies: Int64Array) ->
     """Return the indices of the conversations in output order, each as often as `copies` says."""
     if all(spec.weight == 1 for spec in recipe.source):
         return np.arange(len(found))
-    taken = np.repeat(np.arange(len(found)), copies)
-    turn = np.arange(len(taken)) - np.repeat(np.cumsum(copies) - copies, copies)
-    taken = taken[np.lexsort((taken, turn, found.source[taken], found.split[taken]))]
-    return taken[np.lexsort((found.source[taken], relative_positions(found, taken), found.split[taken]))]
+    chosen = np.repeat(np.arange(len(found)), copies)
+    repetition = np.arange(len(chosen)) - np.repeat(np.cumsum(copies) - copies, copies)
+    chosen = chosen[np.lexsort((chosen, repetition, found.source[chosen], found.split[chosen]))]
+    return chosen[np.lexsort((found.source[chosen], relative_positions(found, chosen), found.split[chosen]))]
 
 
-def relative_positions(found: Conversations, taken: Int64Array) -> np.ndarray[Any, np.dtype[np.float64]]:
+def relative_positions(found: Conversations, chosen: Int64Array) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the position, from 0 to 1, of each conversation in its split and source, whose members are adjacent."""
-    groups = np.stack([found.split[taken], found.source[taken]])
-    begins = np.ones(len(taken), bool)
+    groups = np.stack([found.split[chosen], found.source[chosen]])
+    begins = np.ones(len(chosen), bool)
     begins[1:] = (groups[:, 1:] != groups[:, :-1]).any(axis=0)
     start = np.flatnonzero(begins)
-    length = np.diff(start, append=len(taken))
-    return np.asarray((np.arange(len(taken)) - np.repeat(start, length) + 0.5) / np.repeat(length, length))
+    length = np.diff(start, append=len(chosen))
+    return np.asarray((np.arange(len(chosen)) - np.repeat(start, length) + 0.5) / np.repeat(length, length))
 
 
 def draw_numbers(found: Conversations, purpose: str, seed: int) -> Iterator[np.ndarray[Any, np.dtype[np.float64]]]:
@@ -154,9 +159,9 @@ def draw_numbers(found: Conversations, purpose: str, seed: int) -> Iterator[np.n
         yield mapping.uniform_numbers((hashes[at : at + 16] for at in range(0, len(hashes), 16)), purpose, seed=seed)
 
 
-def output_rows(recipe: Recipe, taken: Conversations, split: int) -> Int64Array:
+def output_rows(recipe: Recipe, chosen: Conversations, split: int) -> Int64Array:
     """Return the numbers of the output rows of one split, in order."""
-    mine = taken.take(np.flatnonzero(taken.split == split))
+    mine = chosen.take(np.flatnonzero(chosen.split == split))
     ends = np.cumsum(mine.length)
     within = np.arange(count_rows(mine)) - np.repeat(ends - mine.length, mine.length)
     found = np.repeat(mine.start, mine.length) + within

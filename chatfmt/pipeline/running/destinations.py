@@ -40,7 +40,7 @@ class Destination(Protocol):
 
     @classmethod
     def open(cls, plan: Plan, run: Run) -> AbstractContextManager[Destination]:
-        """Open the destination of a plan. Raises OutputError if something else is in its place, or a run at work."""
+        """Open the destination of a plan; raises OutputError if another output or run is in the way."""
 
 
 class FolderDestination:

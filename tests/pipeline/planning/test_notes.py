@@ -47,13 +47,13 @@ def test_a_view_that_leaves_a_side_out(tmp_path, row, view, expected):
 def test_a_variable_that_the_template_does_not_read(tmp_path):
     assert said(tmp_path, TURNS, "-t", "qwen3", "--var", "enable_thinking=false") == []
     assert said(tmp_path, TURNS, "-t", "qwen3", "--var", "enable_thinkin=false") == [
-        "the template reads no variable `enable_thinkin`: did you mean `enable_thinking`?"
+        "the template has no variable `enable_thinkin`: did you mean `enable_thinking`?"
     ]
-    assert said(tmp_path, TURNS, "-t", "chatml", "--var", "x=1") == ["the template reads no variable `x`"]
+    assert said(tmp_path, TURNS, "-t", "chatml", "--var", "x=1") == ["the template has no variable `x`"]
 
 
 def test_a_system_message_that_the_template_brings(tmp_path):
-    brought = "rows without a system message get one of the template's own, `{}`: --system TEXT gives another"
+    brought = "rows without a system message get the one of the template, `{}`: --system TEXT sets another"
     qwen = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
     assert said(tmp_path, TURNS, "-t", "qwen2.5") == [brought.format(qwen)]
     assert said(tmp_path, TURNS, "-t", "qwen2.5", "--system", "Be brief.") == []
@@ -68,7 +68,7 @@ def test_a_system_message_that_the_template_brings(tmp_path):
 
 
 def test_a_template_for_text_that_is_complete(tmp_path):
-    note = "the rows are text that is complete as it is: the template `chatml` changes nothing in them"
+    note = "the rows are rendered text already: the template `chatml` does not change them"
     parts = {"segments": [{"label": True, "text": "a"}]}
     assert said(tmp_path, {"text": "Once."}, "-t", "chatml") == said(tmp_path, parts, "-t", "chatml") == [note]
     assert said(tmp_path, {"text": "Once."}) == []
