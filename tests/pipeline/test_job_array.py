@@ -304,7 +304,7 @@ def test_what_a_recipe_says_beside_the_plan_is_not_passed_over(tmp_path):
     (tmp_path / "recipe.yaml").write_text(text)
     made = run_cli("plan", "recipe.yaml", cwd=tmp_path)
     assert made.stderr.decode().splitlines()[-3:] == [
-        "note: for the rejects: chatfmt commit out --rejects bad.jsonl",
+        "note: to write the rejects: chatfmt commit out --rejects bad.jsonl",
         "planned 1 shard in `out/.chatfmt/plan.json`",
         "run them with: chatfmt run out --task 1/1",
     ]
