@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatfmt.dialects.kit.columns import column
+from chatfmt.dialects.kit.columns import column_at
 from chatfmt.errors import UsageError
 from chatfmt.field_path import Every, FieldPath, NoSuchStep, top_level, value_at
 
@@ -146,7 +146,7 @@ def test_dialects_find_in_columns_what_they_find_in_records() -> None:
     rows = [ROW, {}]
     for batch in (from_arrow(rows), from_json(rows)):
         for text, expected in PLACES.items():
-            found = column(batch, text)
+            found = column_at(batch, text)
             there = [None, None] if found is None else values(pa.RecordBatch.from_arrays([found], names=["v"]), "v")
             assert there == [expected, None], text
 

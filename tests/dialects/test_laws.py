@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from chatfmt import json_columns, schema
 from chatfmt.dialects import DIALECTS, Columns, detect
-from chatfmt.dialects.kit.columns import not_blank
+from chatfmt.dialects.kit.columns import has_text
 from chatfmt.dialects.kit.roles import role_of
 
 from .batches import conversations, to_batch, to_native
@@ -244,6 +244,6 @@ def test_arrow_input_makes_no_python_objects(monkeypatch: Any) -> None:
 
 def test_blank_is_what_python_calls_blank() -> None:
     every = [chr(number) for number in range(0x110000) if not 0xD800 <= number < 0xE000]
-    found = not_blank(pa.array(every)).to_numpy(zero_copy_only=False)
+    found = has_text(pa.array(every)).to_numpy(zero_copy_only=False)
     assert not np.array([char.isspace() for char in every])[found].any()
     assert np.array([char.isspace() for char in every])[~found].all()

@@ -11,7 +11,7 @@ from ...errors import DialectError, located
 from ...field_path import value_at
 from ...schema import Turn
 from ..dialect import Dialect
-from ..kit.columns import MESSAGES, Columns, SourceRow, describe, find_side_parts
+from ..kit.columns import MESSAGES, Columns, SourceRow, find_side_parts, json_type
 from ..kit.literals import read_literal
 from ..kit.output import convert_rows
 from ..kit.roles import to_role
@@ -78,7 +78,7 @@ def _blocks(turn: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
     if content is None:
         raise DialectError("the turn has no content", code="msg.content")
     if not isinstance(content, list) or not all(isinstance(block, Mapping) for block in content):
-        raise DialectError(f"the content is {describe(content)}, not text or blocks", code="msg.type")
+        raise DialectError(f"the content is {json_type(content)}, not text or blocks", code="msg.type")
     return content
 
 
@@ -222,7 +222,7 @@ def _items(record: SourceRow, path: str | None) -> list[Any]:
 
 def _add_item(out: list[Turn], item: Any, columns: Columns) -> None:
     if not isinstance(item, Mapping):
-        raise DialectError(f"the item is {describe(item)}, not an object", code="msg.type")
+        raise DialectError(f"the item is {json_type(item)}, not an object", code="msg.type")
     kind = item.get("type", "message")
     last = out[-1] if out else {}
     open_ = last.get("role") == "assistant" and "content" not in last

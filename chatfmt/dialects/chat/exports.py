@@ -11,7 +11,7 @@ from ...errors import DialectError, located
 from ...field_path import value_at
 from ...schema import Turn
 from ..dialect import Dialect
-from ..kit.columns import Columns, SourceRow, describe
+from ..kit.columns import Columns, SourceRow, json_type
 from ..kit.literals import read_literal
 from ..kit.output import convert_rows
 from ..kit.roles import to_role
@@ -42,7 +42,7 @@ def _gemini(record: SourceRow, columns: Columns) -> dict[str, Any]:
     contents = value_at(record, columns.path("messages") or "contents")
     contents = read_literal(contents) if isinstance(contents, str) else contents
     if not isinstance(contents, list):
-        raise DialectError(f"`contents` is {describe(contents)}, not a list", code="col.type")
+        raise DialectError(f"`contents` is {json_type(contents)}, not a list", code="col.type")
     turns: list[Turn] = []
     for message, content in enumerate(contents):
         with located(message=message):

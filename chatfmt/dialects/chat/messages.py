@@ -34,11 +34,11 @@ from ..kit.columns import (
     Columns,
     SourceRow,
     ambiguous_part,
-    column,
-    describe,
+    column_at,
     find_label,
     find_side_parts,
     index_of_true,
+    json_type,
     read_bools,
     read_text,
     text_columns,
@@ -107,7 +107,7 @@ def answered_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 def read_required_turns(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
     """Return the messages column of a required part; raises DialectError `col.missing` or `col.null`."""
     path = columns.path(part) or next((name for name in MESSAGES if name in batch.schema.names), None)
-    values = column(batch, path)
+    values = column_at(batch, path)
     if values is None:
         raise DialectError(
             f"column `{path or part}` is missing",
@@ -165,11 +165,13 @@ def plain_values(values: pa.Array) -> list[Any]:
 def _turns_value(value: Any, name: str, row: int) -> list[dict[str, Any]]:
     turns = [value] if isinstance(value, dict) else value
     if not isinstance(turns, list):
-        raise DialectError(f"column `{name}` holds {describe(value)}, not turns", at=Location(row=row), code="col.type")
+        raise DialectError(
+            f"column `{name}` holds {json_type(value)}, not turns", at=Location(row=row), code="col.type"
+        )
     for message, turn in enumerate(turns):
         if not isinstance(turn, dict):
             raise DialectError(
-                f"the turn is {describe(turn)}, not an object", at=Location(row=row, message=message), code="msg.type"
+                f"the turn is {json_type(turn)}, not an object", at=Location(row=row, message=message), code="msg.type"
             )
     return turns
 
@@ -268,7 +270,7 @@ def _check_json_content(content: pa.Array, roles: pa.StringArray, lists: pa.List
     if not pc.all(valid).as_py():
         bad = index_of_true(pc.invert(valid))
         value = json_columns.loads(content[bad].as_py())
-        raise DialectError(f"the content is {describe(value)}, not text", at=location_of(lists, bad), code="msg.type")
+        raise DialectError(f"the content is {json_type(value)}, not text", at=location_of(lists, bad), code="msg.type")
     blocks = pc.match_substring_regex(content, _BLOCKS).fill_null(False)
     if pc.any(blocks).as_py():
         raise DialectError(

@@ -17,7 +17,7 @@ from ...errors import DialectError
 from ...field_path import value_at
 from ...schema import Turn
 from ..dialect import Dialect
-from ..kit.columns import MESSAGES, Columns, SourceRow, describe, find_side_parts
+from ..kit.columns import MESSAGES, Columns, SourceRow, find_side_parts, json_type
 from ..kit.output import convert_rows
 from ..kit.roles import to_role
 
@@ -53,7 +53,7 @@ def _transcript(record: SourceRow, columns: Columns) -> dict[str, Any]:
     text = value_at(record, path)
     if not isinstance(text, str):
         raise DialectError(
-            f"column `{path}` is {describe(text)}, not text", code="col.null" if text is None else "col.type"
+            f"column `{path}` is {json_type(text)}, not text", code="col.null" if text is None else "col.type"
         )
     turns = parse_transcript(text, columns)
     if turns is None:

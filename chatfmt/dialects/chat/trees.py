@@ -16,7 +16,7 @@ import pyarrow as pa
 from ...errors import DialectError, located
 from ...field_path import value_at
 from ..dialect import Dialect
-from ..kit.columns import Columns, SourceRow, describe, records_of
+from ..kit.columns import Columns, SourceRow, json_type, records_of
 from ..kit.output import OutputRow, convert_rows, to_batch
 from ..kit.roles import to_role
 
@@ -41,7 +41,7 @@ def _tree(record: SourceRow, columns: Columns) -> Sequence[OutputRow]:
     path = columns.path("tree") or "prompt"
     root = value_at(record, path)
     if not isinstance(root, Mapping):
-        raise DialectError(f"column `{path}` is {describe(root)}, not a message with replies", code="col.type")
+        raise DialectError(f"column `{path}` is {json_type(root)}, not a message with replies", code="col.type")
     return _conversations(root, columns)
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from ...errors import DialectError, Location
 from ...field_path import value_at
 from ..dialect import Dialect
-from ..kit.columns import MESSAGES, SKIP_HINT, Columns, SourceRow, describe, find_side_parts
+from ..kit.columns import MESSAGES, SKIP_HINT, Columns, SourceRow, find_side_parts, json_type
 from ..kit.literals import read_literal
 from ..kit.output import convert_rows
 
@@ -47,7 +47,7 @@ def _turn(role: str, text: Any, message: int) -> list[dict[str, Any]]:
     if text is None or (isinstance(text, str) and not text.strip()):
         return []
     if not isinstance(text, str):
-        raise DialectError(f"the content is {describe(text)}, not text", at=Location(message=message), code="msg.type")
+        raise DialectError(f"the content is {json_type(text)}, not text", at=Location(message=message), code="msg.type")
     return [{"role": role, "content": text}]
 
 
@@ -81,7 +81,9 @@ def _alternating(record: SourceRow, columns: Columns, part: str, roles: Sequence
     turns = []
     for message, text in enumerate(read_list(record, columns, part)):
         if not isinstance(text, str):
-            raise DialectError(f"the turn is {describe(text)}, not text", at=Location(message=message), code="msg.type")
+            raise DialectError(
+                f"the turn is {json_type(text)}, not text", at=Location(message=message), code="msg.type"
+            )
         turns.append({"role": roles[message % len(roles)], "content": text})
     return turns
 
@@ -125,7 +127,7 @@ def _stepwise(record: SourceRow, columns: Columns) -> dict[str, Any]:
     steps, labels = read_list(record, columns, "completions"), read_list(record, columns, "labels")
     prompt = value_at(record, columns.path("prompt") or "prompt")
     if not isinstance(prompt, str):
-        raise DialectError(f"the prompt is {describe(prompt)}, not text", code="col.type")
+        raise DialectError(f"the prompt is {json_type(prompt)}, not text", code="col.type")
     if not _is_steps(steps, labels):
         raise DialectError("`labels` must hold one boolean for each text in `completions`", code="col.type")
     return {"prompt": [{"role": "user", "content": prompt}], "completions": steps, "labels": labels}
@@ -144,7 +146,7 @@ def read_list(record: SourceRow, columns: Columns, part: str) -> list[Any]:
     if value is None:
         raise DialectError(f"column `{path}` is null", hint=SKIP_HINT, code="col.null")
     if not isinstance(value, list):
-        raise DialectError(f"column `{path}` holds {describe(value)}, not a list", code="col.type")
+        raise DialectError(f"column `{path}` holds {json_type(value)}, not a list", code="col.type")
     return value
 
 

@@ -178,7 +178,7 @@ def _mixed_detection(registry: Mapping[str, Dialect], columns: Columns, sample: 
     )
 
 
-LATE: dict[str, Sequence[str]] = {
+LATE_COLUMNS: dict[str, Sequence[str]] = {
     "system": SYSTEM, "tools": TOOLS, "template_kwargs": TEMPLATE_KWARGS, "context": CONTEXTS, "history": ("history",),
     "documents": ("documents",), "completion": COMPLETIONS,
 }  # fmt: skip
@@ -198,7 +198,7 @@ def _with_late(
     late: dict[str, str] = {}
     watched: dict[str, str] = {}
     for part in _open_parts(dialect, columns):
-        free = sorted((name for name in LATE[part] if name not in in_use), key=lambda name: name not in names)
+        free = sorted((name for name in LATE_COLUMNS[part] if name not in in_use), key=lambda name: name not in names)
         late |= {part: free.pop(0)} if free and part not in _WATCHED else {}
         watched |= dict.fromkeys(free, part)
     return replace(columns, late=late, watched=watched)
@@ -208,7 +208,7 @@ def _open_parts(dialect: Dialect, columns: Columns) -> list[str]:
     """Return the optional parts that the dialect reads and no sampled row has."""
     optional = SIDE_PARTS | (dialect.parts & {"context", "history"})
     optional |= {"completion"} if dialect.type == "prompt-only" else frozenset()
-    return [part for part in LATE if part in optional and columns.path(part) is None]
+    return [part for part in LATE_COLUMNS if part in optional and columns.path(part) is None]
 
 
 _NOTHING: tuple[object, ...] = (None, "", [], {}, "[]", "{}")

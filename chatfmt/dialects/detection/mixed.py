@@ -70,7 +70,7 @@ def _as_type(batch: pa.RecordBatch, wanted: str, row: int) -> pa.RecordBatch:
     Raises DialectError `row.type` for rows of another type; `row` is the first of them.
     """
     names = set(batch.schema.names)
-    found = next((type for name, type in TYPES.items() if name in names), "language-modeling")
+    found = next((type for name, type in TYPE_BY_COLUMN.items() if name in names), "language-modeling")
     if wanted and found != wanted and len(batch):
         raise DialectError(
             f"the row is {found} data, the others are {wanted} data",
@@ -85,7 +85,7 @@ def _as_type(batch: pa.RecordBatch, wanted: str, row: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(list(joined.values()), names=list(joined))
 
 
-TYPES = {
+TYPE_BY_COLUMN = {
     "chosen": "preference", "label": "unpaired-preference", "completions": "stepwise", "segments": "segments",
     "messages": "language-modeling", "completion": "language-modeling", "prompt": "prompt-only", "text": "text",
 }  # fmt: skip

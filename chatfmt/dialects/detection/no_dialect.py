@@ -208,8 +208,8 @@ def _find_markers(texts: Sequence[str]) -> list[str]:
     opened = sum(_MARKER.match(text.lstrip()) is not None for text in texts)
     if 2 * opened <= len(texts):
         return []
-    rows = Counter(mark for marks in found for mark in set(marks))
-    return [mark for mark in dict.fromkeys(mark for marks in found for mark in marks) if 2 * rows[mark] > len(texts)]
+    rows = Counter(marker for markers in found for marker in dict.fromkeys(markers))
+    return [marker for marker, count in rows.items() if 2 * count > len(texts)]
 
 
 def _roles(markers: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from ...errors import DialectError
 from ...field_path import value_at
 from ..dialect import Dialect
-from ..kit.columns import Columns, SourceRow, describe, find_side_parts, find_text
+from ..kit.columns import Columns, SourceRow, find_side_parts, find_text, json_type
 from ..kit.literals import read_literal
 from ..kit.output import convert_rows
 
@@ -39,7 +39,7 @@ def multiple_choice(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 def _multiple_choice(record: SourceRow, columns: Columns) -> dict[str, Any]:
     question = value_at(record, columns.path("prompt") or "question")
     if not isinstance(question, str):
-        raise DialectError(f"the question is {describe(question)}, not text", code="col.type")
+        raise DialectError(f"the question is {json_type(question)}, not text", code="col.type")
     choices = read_choices(record, columns)
     if choices is None:
         raise DialectError("there are no choices", code="col.null")
@@ -66,7 +66,7 @@ def _right_answer(record: SourceRow, columns: Columns, choices: Sequence[tuple[s
 
 
 def _shown(value: Any) -> str:
-    return f"`{value}`" if isinstance(value, (str, int)) else describe(value)
+    return f"`{value}`" if isinstance(value, (str, int)) else json_type(value)
 
 
 def _answer(choice: tuple[str, str], columns: Columns) -> str:

@@ -17,13 +17,13 @@ from ..kit.columns import (
     Columns,
     SourceRow,
     ambiguous_part,
-    column,
+    column_at,
     find_label,
     find_side_parts,
     find_text,
     find_value,
+    has_text,
     is_metadata,
-    not_blank,
     read_bools,
     read_optional_text,
     read_text,
@@ -55,7 +55,7 @@ def question_answer(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     """
     prompt = read_prompt(batch, columns)
     turns = stack([("user", prompt), ("assistant", read_text(batch, columns, "completion"))])
-    history = column(batch, columns.path("history"))
+    history = column_at(batch, columns.path("history"))
     return conversation_batch(
         batch, columns, {"messages": turns if history is None else concat(read_history(history), turns)}
     )
@@ -107,7 +107,7 @@ def read_prompt(batch: pa.RecordBatch, columns: Columns) -> pa.StringArray:
     if context is None:
         return prompt
     joined = pc.binary_join_element_wise(prompt, context.fill_null(""), columns.option("join", "\n"))
-    return pc.if_else(not_blank(context), pc.if_else(pc.equal(prompt, ""), context, joined), prompt)
+    return pc.if_else(has_text(context), pc.if_else(pc.equal(prompt, ""), context, joined), prompt)
 
 
 def read_history(values: pa.Array) -> pa.ListArray:

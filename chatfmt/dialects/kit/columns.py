@@ -165,7 +165,7 @@ _SIDES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
 _SIDE_NAMES = frozenset({*SYSTEM, *(name for names, _ in _SIDES.values() for name in names)})
 
 
-def column(batch: pa.RecordBatch, path: str | None) -> pa.Array | None:
+def column_at(batch: pa.RecordBatch, path: str | None) -> pa.Array | None:
     """Return the column at a path, null where a row has nothing there; None if the batch lacks the column."""
     if path is None or path in batch.schema.names:
         return None if path is None else _unless_null(batch.column(path))
@@ -206,14 +206,14 @@ def read_text(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringAr
 
 def read_optional_text(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringArray | None:
     """Return the text of a part, null where a row has none; None if no row has it. Raises DialectError `col.type`."""
-    values = column(batch, columns.path(part))
+    values = column_at(batch, columns.path(part))
     return None if values is None else to_text(values, columns.path(part) or part, part)
 
 
 _NOT_SPACE = r"[^\p{Z}\x09-\x0d\x1c-\x20\x{85}]"
 
 
-def not_blank(values: pa.StringArray) -> pa.BooleanArray:
+def has_text(values: pa.StringArray) -> pa.BooleanArray:
     """Return whether each text has a character that `str.strip` would keep; false for null."""
     return pc.match_substring_regex(values, _NOT_SPACE).fill_null(False)
 
@@ -227,7 +227,7 @@ def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
         if isinstance(value, str) or value is None or value is json_columns._ABSENT:
             continue
         raise DialectError(
-            f"column `{name}` holds {describe(value)}, not text",
+            f"column `{name}` holds {json_type(value)}, not text",
             hint=f"build the text with --map {part}='{{{{ {name} }}}}'",
             at=Location(row=row),
             code="col.type",
@@ -238,7 +238,7 @@ def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
 def read_bools(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.BooleanArray:
     """Return the booleans of a part that every row must have; raises DialectError as `read_text` does."""
     path = columns.path(part)
-    values = column(batch, path)
+    values = column_at(batch, path)
     if values is None:
         raise DialectError(f"column `{path or part}` is missing", at=Location(row=0), code="col.missing")
     if pa.types.is_boolean(values.type) and not values.null_count:
@@ -249,12 +249,12 @@ def read_bools(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.Boolean
             raise DialectError(f"column `{path}` is null", at=Location(row=row), code="col.null")
         if not isinstance(value, bool):
             raise DialectError(
-                f"column `{path}` holds {describe(value)}, not a boolean", at=Location(row=row), code="col.type"
+                f"column `{path}` holds {json_type(value)}, not a boolean", at=Location(row=row), code="col.type"
             )
     return pa.array(found, pa.bool_())
 
 
-def describe(value: Any) -> str:
+def json_type(value: Any) -> str:
     """Return the JSON type of a value, with an article."""
     types = {bool: "a boolean", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
     return "null" if value is None else types.get(type(value), type(value).__name__)

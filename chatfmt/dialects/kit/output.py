@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from ... import json_columns, schema
 from ...errors import DialectError, Location, UsageError, located
 from ...turn_columns import fields_of, lengths_of, offsets_of, prepend, struct_of, to_bools
-from .columns import Columns, SourceRow, column, index_of_true, not_blank, read_optional_text, records_of, used_names
+from .columns import Columns, SourceRow, column_at, has_text, index_of_true, read_optional_text, records_of, used_names
 from .tool_specs import to_specs
 
 OutputRow = Mapping[str, Any]
@@ -57,7 +57,7 @@ def check_watched(batch: pa.RecordBatch, columns: Columns) -> None:
             )
 
 
-_EMPTY = pa.array(["null", "[]", "{}", '""'], json_columns.JSON)
+_EMPTY_JSON = pa.array(["null", "[]", "{}", '""'], json_columns.JSON)
 
 
 def is_filled(values: pa.Array) -> pa.BooleanArray:
@@ -65,20 +65,20 @@ def is_filled(values: pa.Array) -> pa.BooleanArray:
     if pa.types.is_null(values.type):
         return pa.nulls(len(values), pa.bool_()).fill_null(False)
     if values.type == json_columns.TEXT:
-        return pc.and_(not_blank(values), pc.invert(pc.is_in(pc.utf8_trim_whitespace(values), _NO_TOOLS)))
+        return pc.and_(has_text(values), pc.invert(pc.is_in(pc.utf8_trim_whitespace(values), _EMPTY_TEXTS)))
     if values.type == json_columns.JSON:
-        return pc.and_(values.is_valid(), pc.invert(pc.is_in(values, _EMPTY)))
+        return pc.and_(values.is_valid(), pc.invert(pc.is_in(values, _EMPTY_JSON)))
     if pa.types.is_list(values.type):
         return pc.greater(values.value_lengths().fill_null(0), 0)
     return values.is_valid()
 
 
-_NO_TOOLS = pa.array(["[]", "{}", "null"], json_columns.TEXT)
+_EMPTY_TEXTS = pa.array(["[]", "{}", "null"], json_columns.TEXT)
 
 
 def with_system(own: Mapping[str, pa.Array], system: pa.StringArray) -> dict[str, pa.Array]:
     """Prepend a system turn to each row whose `system` is not blank, unless the row begins with the same turn."""
-    system = pc.if_else(not_blank(system), system, pa.scalar(None, json_columns.TEXT))
+    system = pc.if_else(has_text(system), system, pa.scalar(None, json_columns.TEXT))
     out = dict(own)
     prompt = own.get("prompt")
     for name in ("messages", "prompt", "chosen", "rejected"):
@@ -118,10 +118,10 @@ def first_turns(lists: pa.ListArray) -> pa.Int64Array:
 def side_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]:
     """Return the columns `tools`, `documents` and `template_kwargs` as JSON, null where a row has none."""
     found: dict[str, pa.Array] = {}
-    if (tools := column(batch, columns.path("tools"))) is not None:
+    if (tools := column_at(batch, columns.path("tools"))) is not None:
         found["tools"] = to_specs(tools)
     for name in ("documents", "template_kwargs"):
-        if (values := column(batch, columns.path(name))) is not None:
+        if (values := column_at(batch, columns.path(name))) is not None:
             found[name] = to_json(values)
     return found
 

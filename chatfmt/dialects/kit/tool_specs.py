@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ... import json_columns
 from ...errors import DialectError, Location
-from .columns import describe
+from .columns import json_type
 from .literals import read_literal, read_objects
 
 
@@ -40,7 +40,7 @@ def specs_in(value: Any, row: int | None = None) -> list[Any] | None:
     items = [items] if isinstance(items, Mapping) else items
     if not isinstance(items, list):
         raise DialectError(
-            f"`tools` is {describe(items)}, not a list of specifications",
+            f"`tools` is {json_type(items)}, not a list of specifications",
             hint="map another column with --map tools=COLUMN",
             at=Location(row=row),
             code="col.type",
@@ -56,7 +56,7 @@ def to_spec(value: Any, row: int | None = None) -> Any:
     item = read_literal(value) if isinstance(value, str) else value
     if not isinstance(item, Mapping):
         raise DialectError(
-            f"a specification in `tools` is {describe(item)}, not an object", at=Location(row=row), code="col.type"
+            f"a specification in `tools` is {json_type(item)}, not an object", at=Location(row=row), code="col.type"
         )
     if "function" in item or not isinstance(item.get("name"), str):
         return item

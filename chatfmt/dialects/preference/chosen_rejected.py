@@ -15,7 +15,7 @@ from ...turn_columns import fields_of, stack
 from ..chat.messages import find_turn_keys, read_required_turns, read_turns, turns_at
 from ..dialect import Dialect
 from ..instruction.prompt_completion import find_context_parts, find_prompt, read_prompt, unexplained_columns
-from ..kit.columns import MESSAGES, SKIP_HINT, Columns, SourceRow, column, find_side_parts, find_value, index_of_true
+from ..kit.columns import MESSAGES, SKIP_HINT, Columns, SourceRow, column_at, find_side_parts, find_value, index_of_true
 from ..kit.literals import read_literal
 from ..kit.output import conversation_batch, first_turns
 from ..kit.roles import role_of
@@ -70,7 +70,7 @@ def _null_where(rows: pa.BooleanArray, lists: pa.ListArray) -> pa.ListArray:
 
 def _both_texts(batch: pa.RecordBatch, columns: Columns) -> tuple[pa.StringArray, pa.StringArray] | None:
     """Return both answers if they are texts without nulls, else None."""
-    chosen, rejected = (column(batch, columns.path(part)) for part in ("chosen", "rejected"))
+    chosen, rejected = (column_at(batch, columns.path(part)) for part in ("chosen", "rejected"))
     plain = all(
         values is not None
         and values.type == json_columns.TEXT
@@ -108,7 +108,7 @@ def shared_length(chosen: str, rejected: str) -> int:
 
 
 def _answer(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
-    values = column(batch, columns.path(part))
+    values = column_at(batch, columns.path(part))
     if values is not None and values.type == json_columns.TEXT and not _is_turns_as_text(values):
         if values.null_count:
             raise DialectError(
@@ -131,7 +131,7 @@ def _is_turns_as_text(values: pa.StringArray) -> bool:
 def _prompt(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray | None:
     """Return the prompt of each row as turns, from turns or text; None if there is no such column."""
     path = columns.path("prompt")
-    values = column(batch, path)
+    values = column_at(batch, path)
     if values is None or path is None:
         return None
     if values.type != json_columns.TEXT or _is_turns_as_text(values):

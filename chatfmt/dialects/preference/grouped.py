@@ -13,7 +13,7 @@ from ...field_path import value_at
 from ..chat.messages import find_messages_parts, find_turn_keys
 from ..dialect import Dialect
 from ..instruction.prompt_completion import find_question_answer_parts
-from ..kit.columns import Columns, SourceRow, describe, find_side_parts, find_value, records_of
+from ..kit.columns import Columns, SourceRow, find_side_parts, find_value, json_type, records_of
 from ..kit.output import OutputRow, convert_rows, to_batch
 from .scored import make_pairs, to_number, to_turns
 
@@ -58,7 +58,7 @@ def _text(record: SourceRow, path: str, row: int) -> str:
     value = value_at(record, path)
     if not isinstance(value, str):
         code = "col.null" if value is None else "col.type"
-        raise DialectError(f"column `{path}` is {describe(value)}, not text", code=code, at=Location(row=row))
+        raise DialectError(f"column `{path}` is {json_type(value)}, not text", code=code, at=Location(row=row))
     return value
 
 
@@ -104,7 +104,7 @@ def _turn_lists(record: SourceRow, name: str) -> list[Any]:
     value = record.get(name)
     if not isinstance(value, list):
         raise DialectError(
-            f"column `{name}` is {describe(value)}, not lists of turns",
+            f"column `{name}` is {json_type(value)}, not lists of turns",
             code="col.null" if value is None else "col.type",
         )
     return [value] if value and isinstance(value[0], Mapping) else value

@@ -20,7 +20,7 @@ from ...schema import Turn
 from ..chat.messages import find_turn_keys
 from ..chat.transcripts import parse_hh
 from ..dialect import Dialect
-from ..kit.columns import Columns, SourceRow, describe, find_side_parts
+from ..kit.columns import Columns, SourceRow, find_side_parts, json_type
 from ..kit.literals import read_literal
 from ..kit.output import OutputRow, convert_rows
 from ..kit.roles import to_role
@@ -45,7 +45,7 @@ def to_turns(value: Any, columns: Columns, role: str) -> list[Turn]:
     )
     if keys is None:
         raise DialectError(
-            f"the {'prompt' if role == 'user' else 'answer'} is {describe(value)}, not text or turns", code="col.type"
+            f"the {'prompt' if role == 'user' else 'answer'} is {json_type(value)}, not text or turns", code="col.type"
         )
     named = {path: part.removeprefix("messages.") for part, path in keys.items()}
     out = []
@@ -162,7 +162,7 @@ def _scored(record: SourceRow, columns: Columns) -> list[OutputRow]:
     items, ratings = value_at(record, path), value_at(record, columns.path("ratings") or "ratings")
     prompt = value_at(record, columns.path("prompt") or "prompt")
     if not isinstance(items, list):
-        raise DialectError(f"column `{path}` is {describe(items)}, not a list of answers", code="col.type")
+        raise DialectError(f"column `{path}` is {json_type(items)}, not a list of answers", code="col.type")
     if isinstance(ratings, list) and not any(isinstance(item, Mapping) for item in items):
         answers = [(to_number(rating), item) for rating, item in zip(ratings, items, strict=False)]
         return make_pairs(prompt, [(None if score is None else (score,), item) for score, item in answers], columns)

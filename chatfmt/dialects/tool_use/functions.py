@@ -14,7 +14,7 @@ from ...field_path import value_at
 from ...schema import Turn
 from ..chat.plain_turns import find_written_parts, read_plain_turns
 from ..dialect import Dialect
-from ..kit.columns import Columns, SourceRow, describe
+from ..kit.columns import Columns, SourceRow, json_type
 from ..kit.literals import read_literal
 from ..kit.output import convert_rows
 from ..kit.roles import to_role
@@ -183,7 +183,7 @@ def xlam(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 def _xlam(record: SourceRow, columns: Columns) -> dict[str, Any]:
     query, tools, answers = (value_at(record, columns.path(part) or part) for part in ("prompt", "specs", "answers"))
     if not isinstance(query, str):
-        raise DialectError(f"the query is {describe(query)}, not text", code="col.type")
+        raise DialectError(f"the query is {json_type(query)}, not text", code="col.type")
     calls = (
         parse_calls(answers, columns)
         if isinstance(answers, str)
