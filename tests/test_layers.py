@@ -21,7 +21,8 @@ LAYERS = [
     {"sources", "dialects", "mapping", "transforms", "checks", "views", "render", "tokens", "writers", "executors"},
     {"pipeline"},
     {"cli"},
-    {"__init__", "__main__"},
+    {"__init__"},
+    {"__main__"},
 ]
 INNER = {
     "render": [
@@ -95,15 +96,26 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def imports(path: Path) -> Iterator[tuple[str, ...]]:
-    """Yield every import from chatfmt in the file, at any depth, as a path below the package: `("render", "options")`."""
+    """Yield every import from chatfmt in the file, at any depth, as a path below the package.
+
+    `from ..render import options` is `("render", "options")`; a name that is not a module stands for the package that
+    provides it: `from ..render import compile` is `("render", "__init__")`. The version number is not counted.
+    """
     here = path.relative_to(PACKAGE).parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = (*here[: len(here) - node.level], *(node.module or "").split("."))
-            yield from (tuple(filter(None, (*base, name.name))) for name in node.names)
+            folder = tuple(filter(None, base))
+            for name in (name.name for name in node.names if name.name != "__version__"):
+                yield (*folder, name if is_module(*folder, name) else "__init__")
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [name.name for name in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             assert not any(name.split(".")[0] == "chatfmt" for name in names), f"{path}: import relatively"
+
+
+def is_module(*parts: str) -> bool:
+    path = PACKAGE.joinpath(*parts)
+    return path.is_dir() or path.with_suffix(".py").is_file()
 
 
 def unit(path: Path, folder: Path = PACKAGE) -> str:

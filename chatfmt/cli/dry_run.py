@@ -11,7 +11,7 @@ from . import terminal
 if TYPE_CHECKING:
     from ..pipeline import Plan
     from ..recipe import Run
-    from ..render import Choice
+    from ..render import EngineChoice
 
 DECISIVE = ("template", "to", "dialect", "date")
 """Keys that are shown even where they have their defaults."""
@@ -23,7 +23,7 @@ def print_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
     from ..render import choose_engine
 
     rows = describe(plan.recipe, run, origins)
-    engine = choose_engine(plan.template, plan.sources[0].job.options) if plan.template else None
+    engine = choose_engine(plan.sources[0].job.options) if plan.template else None
     if run.json:
         terminal.print_json(to_json(plan, rows, origins, engine))
     else:
@@ -31,7 +31,7 @@ def print_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
 
 
 def to_json(
-    plan: Plan, rows: Sequence[tuple[str, Any, str]], origins: Mapping[str, str], engine: Choice | None
+    plan: Plan, rows: Sequence[tuple[str, Any, str]], origins: Mapping[str, str], engine: EngineChoice | None
 ) -> dict[str, Any]:
     """Return the plan as plain data."""
     return {
@@ -48,7 +48,7 @@ def to_json(
     }
 
 
-def print_table(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: Choice | None) -> None:
+def print_table(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: EngineChoice | None) -> None:
     """Print the plan as text; of the defaults only the DECISIVE ones."""
     cells = [(key, json.dumps(value, ensure_ascii=False), origin) for key, value, origin in rows]
     shown = [row for row in cells if row[2] != "default" or row[0] in DECISIVE]
@@ -76,12 +76,12 @@ def output_files(plan: Plan) -> list[str]:
 
 def template_needs(plan: Plan) -> list[str]:
     """Return the flags with which the template renders any input; empty with `--fit`."""
-    from ..render import sessions_of
+    from ..render import sandbox_sessions
     from ..render.inspection.probe import probe
 
     if plan.template is None or plan.recipe.fit:
         return []
-    sessions = sessions_of(plan.template, plan.recipe.template_isolation)
+    sessions = sandbox_sessions(plan.template, plan.recipe.template_isolation)
     return list(probe(plan.template, plan.recipe.var, sessions).flags)
 
 

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 from ..lazy import attach
 
 if TYPE_CHECKING:
-    from .engine import Choice as Choice
+    from .engine import EngineChoice as EngineChoice
     from .engine import choose_engine as choose_engine
     from .engine import compile as compile
-    from .engine import level_of as level_of
+    from .engine import isolation_level as isolation_level
     from .engine import needs_sandbox as needs_sandbox
     from .engine import prestarted_sandbox as prestarted_sandbox
-    from .engine import sessions_of as sessions_of
+    from .engine import sandbox_sessions as sandbox_sessions
     from .jinja_renderer import JinjaRenderer as JinjaRenderer
     from .options import ENGINES as ENGINES
     from .options import SPANS as SPANS
-    from .options import Renderer as Renderer
     from .options import RenderOptions as RenderOptions
     from .sandbox.renderer import Isolation as Isolation
     from .sandbox.renderer import SandboxRenderer as SandboxRenderer
@@ -32,16 +31,16 @@ __getattr__, __all__ = attach(
     __name__,
     {
         ".engine": (
-            "Choice",
+            "EngineChoice",
             "choose_engine",
             "compile",
-            "sessions_of",
+            "sandbox_sessions",
             "needs_sandbox",
-            "level_of",
+            "isolation_level",
             "prestarted_sandbox",
         ),
         ".jinja_renderer": ("JinjaRenderer",),
-        ".options": ("ENGINES", "SPANS", "RenderOptions", "Renderer"),
+        ".options": ("ENGINES", "SPANS", "RenderOptions"),
         ".sandbox.renderer": ("Isolation", "SandboxRenderer"),
         ".sandbox.sessions": ("SandboxSessions",),
         ".template.chat_template": ("ChatTemplate",),

@@ -1,4 +1,18 @@
-"""The engine that renders a column of conversations with a template and options, chosen and made ready."""
+"""Choose the engine that renders a template, and make it ready.
+
+There are two engines and one meaning. The **Jinja engine** (`jinja_renderer`) renders each conversation by itself; it
+defines every text and every error. The **traced engine** (`trace.renderer`) is faster: it runs Jinja once per shape of
+conversation and replays the result over whole columns, after Jinja has confirmed it. `choose_engine` decides between
+them, in this order:
+
+1. `--engine jinja` is obeyed.
+2. `--continue-final` needs Jinja, which finds where the final message ends.
+3. In all other cases, the traced engine; it hands rows that it cannot replay to Jinja. With `--engine trace` such
+   rows are errors.
+
+Independently of the engine, an untrusted template (any that does not come with chatfmt) runs in a sandbox process:
+there, `sandbox.renderer` takes the place of the Jinja engine, and templates are traced there as well.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +22,10 @@ from typing import Literal
 from msgspec import Struct
 
 from ..errors import TemplateError, UnknownName, UsageError
-from .jinja.determinism import chance
+from ..rendering import Renderer
+from .jinja.determinism import random_names
 from .jinja_renderer import JinjaRenderer
-from .options import ENGINES, Renderer, RenderOptions
+from .options import ENGINES, RenderOptions
 from .sandbox.process import prestarted_process
 from .sandbox.renderer import Isolation, SandboxRenderer
 from .sandbox.sessions import SandboxSessions
@@ -21,26 +36,68 @@ from .types import CONTEXT_NAMES
 DEFAULTS = RenderOptions()
 
 
-class Choice(Struct, frozen=True):
-    """An engine and why it was chosen."""
+class EngineChoice(Struct, frozen=True):
+    """An engine and the reason for it, as `--dry-run` and the manifest show them."""
 
     engine: Literal["trace", "jinja"]
     reason: str
 
 
-def choose_engine(template: ChatTemplate, options: RenderOptions) -> Choice:
-    """The engine for a template and options, the one decision there is."""
+def choose_engine(options: RenderOptions) -> EngineChoice:
+    """Return the engine for a run with these options."""
     if options.engine == "jinja":
-        return Choice("jinja", "asked for with `--engine jinja`")
+        return EngineChoice("jinja", "asked for with `--engine jinja`")
     if options.continue_final:
-        return Choice("jinja", "the end of the final message is found by Jinja")
+        return EngineChoice("jinja", "the end of the final message is found by Jinja")
     if options.engine == "trace":
-        return Choice("trace", "asked for with `--engine trace`")
-    return Choice("trace", "rows of a shape that was traced are replayed, Jinja renders the rest")
+        return EngineChoice("trace", "asked for with `--engine trace`")
+    return EngineChoice("trace", "rows of a shape that was traced are replayed, Jinja renders the rest")
+
+
+def compile(template: ChatTemplate, options: RenderOptions = DEFAULTS, isolation: Isolation = "off") -> Renderer:
+    """Return a renderer of the template.
+
+    Raises TemplateError if the template does not compile or uses randomness, UsageError for options that no render
+    accepts or that exclude each other.
+    """
+    check_options(options)
+    check_reproducible(template)
+    choice = choose_engine(options)
+    if needs_sandbox(template, isolation):
+        sandbox = SandboxRenderer(template, options, isolation=isolation)
+        traced = choice.engine == "trace"
+        return TracedRenderer(template, options, sandbox, tracer=sandbox.trace) if traced else sandbox
+    template.check()
+    jinja = JinjaRenderer(template, options)
+    if choice.engine == "trace":
+        return TracedRenderer(template, options, jinja)
+    if options.engine == "trace":
+        raise UsageError(f"`--engine trace` cannot render this: {choice.reason}", hint="leave `--engine` out")
+    return jinja
+
+
+def check_options(options: RenderOptions) -> None:
+    """Raise UsageError for options that no render accepts."""
+    if options.engine not in ENGINES:
+        raise UnknownName.of("engine", options.engine, ENGINES)
+    if options.generation_prompt and options.continue_final:
+        hint = "leave one out: the prompt starts a new answer, the other option continues the last one"
+        raise UsageError("`--generation-prompt` and `--continue-final` exclude each other", hint=hint)
+    for name in CONTEXT_NAMES:
+        if name in options.variables:
+            message = f"`{name}` cannot be set as a template variable: it comes from the data"
+            raise UsageError(message, hint="use another name")
+
+
+def check_reproducible(template: ChatTemplate) -> None:
+    """Raise TemplateError for a template that uses randomness, so that its text differs from run to run."""
+    if names := [name for text in template.texts for name in random_names(text)]:
+        message = f"the template `{template.name}` uses `{names[0]}`, so its output differs from run to run"
+        raise TemplateError(message, hint="remove it in a copy of the template", code="template.unprintable")
 
 
 def needs_sandbox(template: ChatTemplate, isolation: Isolation) -> bool:
-    """Whether a template runs behind the locked door: it is a stranger's, and the user did not say `off`."""
+    """Return whether the template is untrusted and must run in a sandbox process."""
     return isolation != "off" and template.origin not in ("built-in", "plain")
 
 
@@ -49,64 +106,20 @@ def prestarted_sandbox(template: ChatTemplate, isolation: Isolation) -> Abstract
     return prestarted_process() if needs_sandbox(template, isolation) else nullcontext()
 
 
-def sessions_of(template: ChatTemplate, isolation: Isolation, engine: Renderer | None = None) -> SandboxSessions | None:
-    """Where a `TemplateRenderer` of the template speaks: behind the locked door, or in this process (None).
+def sandbox_sessions(
+    template: ChatTemplate, isolation: Isolation, renderer: Renderer | None = None
+) -> SandboxSessions | None:
+    """Return the sandbox in which a `TemplateRenderer` renders this template; None for a template that needs none.
 
-    It shares the process of the `engine` that renders the template, where that gives the same texts.
+    The process of `renderer` is shared if its output is the same.
     """
     if not needs_sandbox(template, isolation):
         return None
-    inner = engine.fallback if isinstance(engine, TracedRenderer) else engine
+    inner = renderer.fallback if isinstance(renderer, TracedRenderer) else renderer
     return SandboxSessions(template, isolation, inner if isinstance(inner, SandboxRenderer) else None)
 
 
-def compile(template: ChatTemplate, options: RenderOptions = DEFAULTS, isolation: Isolation = "off") -> Renderer:
-    """The renderer of a template, as `choose_engine` says; a stranger's template runs behind the locked door.
-
-    Raises TemplateError where the template does not compile or draws by chance, UsageError for options that exclude
-    each other.
-    """
-    check_options(options)
-    check_chance(template)
-    choice = choose_engine(template, options)
-    if needs_sandbox(template, isolation):
-        return _behind_the_door(template, options, choice, isolation)
-    template.check()
-    plain = JinjaRenderer(template, options, choice.reason)
-    if choice.engine == "trace":
-        return TracedRenderer(template, options, plain, reason=choice.reason)
-    if options.engine == "trace":
-        raise UsageError(f"`--engine trace` cannot render this: {choice.reason}", hint="leave `--engine` out")
-    return plain
-
-
-def level_of(renderer: Renderer) -> str:
-    """How well the process of a stranger's template is locked (`cage.LEVELS`); empty where it runs in this process."""
+def isolation_level(renderer: Renderer) -> str:
+    """Return the isolation in force (one of `seccomp.LEVELS`); empty if the template runs in this process."""
     inner = renderer.fallback if isinstance(renderer, TracedRenderer) else renderer
     return inner.level if isinstance(inner, SandboxRenderer) else ""
-
-
-def _behind_the_door(template: ChatTemplate, options: RenderOptions, choice: Choice, isolation: Isolation) -> Renderer:
-    behind = SandboxRenderer(template, options, isolation=isolation, reason=choice.reason)
-    if choice.engine != "trace":
-        return behind
-    return TracedRenderer(template, options, behind, tracer=behind.trace, reason=choice.reason)
-
-
-def check_options(options: RenderOptions) -> None:
-    """Raise UsageError for options that no render accepts."""
-    if options.engine not in ENGINES:
-        raise UnknownName.of("engine", options.engine, ENGINES)
-    if options.generation_prompt and options.continue_final:
-        hint = "leave one out: the prompt opens a new answer, the other goes on with the last one"
-        raise UsageError("`--generation-prompt` and `--continue-final` exclude each other", hint=hint)
-    for name in CONTEXT_NAMES:
-        if name in options.variables:
-            raise UsageError(f"`{name}` is no template variable: it comes from the data", hint="use another name")
-
-
-def check_chance(template: ChatTemplate) -> None:
-    """Raise TemplateError for a template whose text differs from run to run by design."""
-    if drawn := [name for text in template.texts for name in chance(text)]:
-        message = f"the template `{template.name}` draws by chance (`{drawn[0]}`), so no run gives the same text twice"
-        raise TemplateError(message, hint="take that out of a copy of it", code="template.unprintable")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from .. import rendering
 from ..rendering import RenderRequest
 from .types import UNDATED, Moment
 
@@ -39,10 +38,3 @@ class RenderOptions(Struct, frozen=True):
         return (
             replace(request, generation_prompt=self.generation_prompt) if request.generation_prompt is None else request
         )
-
-
-class Renderer(rendering.Renderer, Protocol):
-    """A renderer of a template; `engine` and `reason` say which engine it is and why it was chosen."""
-
-    engine: str
-    reason: str

@@ -1,7 +1,7 @@
-"""Render single conversations with one chat template, for modules that study what a template does.
+"""Render one conversation with one template, for modules that render variants of it.
 
-Masks, the loss guard, the probe and the diff render a conversation many times with different texts in it. They use a
-`TemplateRenderer` and need not know about options, special tokens or named templates.
+Masks, the loss guard, the probe and the comparison of templates render a conversation many times, each time with other
+texts in it. A `TemplateRenderer` keeps options, special tokens and named templates out of their way.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ..errors import ChatfmtError
-from .jinja.environment import render_spans, render_text
+from .jinja.rendering import render_spans, render_text
 from .jinja.row import strip_bos
 from .options import RenderOptions
+from .template.chat_template import ChatTemplate
 from .types import Span
 
 T = TypeVar("T")
@@ -24,20 +25,8 @@ Turns = Sequence[Mapping[str, Any]]
 _GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
-class Source(Protocol):
-    """The part of `ChatTemplate` that a `TemplateRenderer` uses."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def special_tokens(self) -> Mapping[str, str]: ...
-
-    def choose(self, tools: Any = None) -> str: ...
-
-
 class Chat(Struct, frozen=True):
-    """A conversation and everything else that a template sees of its row."""
+    """A conversation with everything else that a template sees of its row."""
 
     messages: Turns
     tools: Any = None
@@ -45,23 +34,11 @@ class Chat(Struct, frozen=True):
     variables: Mapping[str, Any] = field(default_factory=dict)
 
     def with_messages(self, messages: Turns) -> Chat:
-        """Return the same row with other messages."""
         return replace(self, messages=messages)
 
 
-class OneText(Struct, frozen=True):
-    """A `Source` with a single template text, whatever the tools."""
-
-    name: str
-    text: str
-    special_tokens: Mapping[str, str]
-
-    def choose(self, tools: Any = None) -> str:
-        return self.text
-
-
 class ConversationRenderer(Protocol):
-    """Render with an untrusted template in a sandbox process (see `sandbox.sessions`), with spans if requested."""
+    """Render the text of an untrusted template in another process (see `sandbox.sessions`)."""
 
     def __call__(
         self, text: str, chat: Chat, variables: Mapping[str, Any], options: RenderOptions, prompt: bool, spans: bool
@@ -69,21 +46,24 @@ class ConversationRenderer(Protocol):
 
 
 class TemplateRenderer(Struct, frozen=True):
-    """A chat template with the options of a run; without `sessions`, the template runs in this process."""
+    """A chat template with the options of a run. Without `sessions` the template runs in this process."""
 
-    template: Source
+    template: ChatTemplate
     options: RenderOptions = field(default_factory=RenderOptions)
     sessions: ConversationRenderer | None = None
 
     def text(self, chat: Chat, *, generation_prompt: bool | None = None) -> str:
-        """Return the rendered text; raises whatever Jinja, the template or Python raises."""
-        return self.cut(self._render(render_text, chat, generation_prompt), chat)
+        """Return the rendered text; `generation_prompt` overrides the options.
+
+        Raises what Jinja, the template or Python raise.
+        """
+        text, _ = self._strip_bos(self._render(render_text, chat, generation_prompt), [], chat)
+        return text
 
     def tracked(self, chat: Chat) -> tuple[str, list[Span]]:
         """Return the rendered text and the spans of its `{% generation %}` blocks; raises as `text` does."""
         text, spans = self._render(render_spans, chat, None)
-        text, moved = strip_bos(text, spans, self._bos(chat))
-        return text, moved or []
+        return self._strip_bos(text, spans, chat)
 
     def _render(self, render: Callable[..., T], chat: Chat, generation_prompt: bool | None) -> T:
         prompt = self.options.generation_prompt if generation_prompt is None else generation_prompt
@@ -96,34 +76,34 @@ class TemplateRenderer(Struct, frozen=True):
             add_generation_prompt=prompt, variables=self._variables(chat), now=self.options.date,
         )  # fmt: skip
 
-    def cut(self, text: str, chat: Chat) -> str:
-        """Return the text without `bos_token` at its start, if the options strip it."""
-        return strip_bos(text, None, self._bos(chat))[0]
-
-    def _bos(self, chat: Chat) -> str | None:
-        return self._variables(chat).get("bos_token") if self.options.bos == "strip" else None
+    def _strip_bos(self, text: str, spans: list[Span], chat: Chat) -> tuple[str, list[Span]]:
+        if self.options.bos != "strip":
+            return text, spans
+        text, moved = strip_bos(text, spans, self._variables(chat).get("bos_token"))
+        return text, moved or []
 
     def text_or_none(self, chat: Chat, *, generation_prompt: bool | None = None) -> str | None:
-        """Return the rendered text, or None if the template rejects the conversation for any reason."""
+        """Return the rendered text; None if the template fails on the conversation for any reason."""
         try:
             return self.text(chat, generation_prompt=generation_prompt)
         except (Exception, RecursionError):
             return None
 
     def chosen(self, chat: Chat) -> TemplateRenderer:
-        """Return a renderer for the one text that the template selects for this row, with the row's variables."""
-        one = OneText(self.template.name, self.template.choose(chat.tools), self.template.special_tokens)
+        """Return a renderer of the one text that the template chooses for this row, with the row's variables."""
+        name, text = self.template.name, self.template.choose(chat.tools)
         variables = {**self.options.variables, **chat.variables}
+        one = ChatTemplate(name, text, self.template.special_tokens)
         return TemplateRenderer(one, replace(self.options, variables=variables), self.sessions)
 
     @property
     def special_tokens(self) -> dict[str, str]:
-        """Return the special tokens by name, with overrides from the variables of the run."""
-        given = {**self.template.special_tokens, **self.options.variables}
-        return {name: value for name, value in given.items() if name.endswith("_token") and isinstance(value, str)}
+        """The special tokens by name, after overrides by the variables of the run."""
+        values = {**self.template.special_tokens, **self.options.variables}
+        return {name: value for name, value in values.items() if name.endswith("_token") and isinstance(value, str)}
 
     def has_generation_tag(self, tools: Any = None) -> bool:
-        """Return whether the template has `{% generation %}` tags, found as transformers finds them."""
+        """Return whether the template marks assistant text, by the pattern that transformers looks for."""
         try:
             return bool(_GENERATION_TAG.search(self.template.choose(tools)))
         except ChatfmtError:  # a model whose only template is for tools

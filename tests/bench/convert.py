@@ -112,7 +112,8 @@ def run_jinja(folder: Path, kind: str, template: str, out: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from chatfmt.render.jinja.environment import compile_template, context
+    from chatfmt.render.jinja.environment import compile_template
+    from chatfmt.render.jinja.inputs import context
     from chatfmt.render.template.chat_template import ChatTemplate
     from chatfmt.render.types import UNDATED
 

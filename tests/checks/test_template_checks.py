@@ -60,7 +60,7 @@ def test_arguments_that_come_out_well_are_no_problem(flags, tmp_path):
     assert (run.returncode, run.stdout) == (0, b"1 row, no problems\n")
 
 
-PROBE = "`chatfmt templates probe no.jinja` says what the template takes"
+PROBE = "`chatfmt templates probe no.jinja` shows what the template accepts"
 
 
 @pytest.mark.parametrize(

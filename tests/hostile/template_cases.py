@@ -43,7 +43,7 @@ def syntax(says: str) -> Error:
     return Error(6, "template.syntax", f"the template `t.jinja` does not compile{says}")
 
 
-CHANCE = Error(6, "template.unprintable", "the template `t.jinja` draws by chance")
+CHANCE = Error(6, "template.unprintable", "the template `t.jinja` uses `")
 ADDRESS = Error(4, "template.unprintable", "the template prints <")
 CHARACTERS, ITEMS, OUTPUT = (
     over("makes more than 8,000,000 characters"),

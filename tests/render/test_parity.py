@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from chatfmt import json_columns
 from chatfmt.errors import RenderError, TemplateError
 from chatfmt.render import ChatTemplate, RenderOptions, compile
-from chatfmt.render.jinja.environment import render_spans
+from chatfmt.render.jinja.rendering import render_spans
 from chatfmt.rendering import ConversationBatch, RenderRequest
 from tests.render.oracle import NOW, TAG, TOKENS, Outcome, conversations, expected, outcome, templates, told
 from tests.render.samples import TEMPLATES

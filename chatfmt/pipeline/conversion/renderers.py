@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from ... import render
 from ...errors import ChatfmtError
 from ...render.masks.masker import WHOLE_TURNS, Masker
 from ...render.masks.prompt_boundary import split_texts
@@ -17,7 +16,7 @@ from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Rende
 from .job import Job
 
 
-def to_renderer(engine: render.Renderer, job: Job, single: TemplateRenderer) -> Renderer:
+def to_renderer(engine: Renderer, job: Job, single: TemplateRenderer) -> Renderer:
     """Return the engine with the masks and the content-loss guard that the job asks for."""
     inner = engine if job.mask is None else MaskedRenderer(engine, single, job.mask)
     if "all" in job.allow_loss or job.options.continue_final:

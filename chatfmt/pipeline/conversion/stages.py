@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from ... import checks, dialects, mapping, render, tokens, transforms, writers
 from ...errors import Location, RowError, UsageError, located
-from ...render.jinja.environment import expression, text_expression
+from ...render.jinja.expressions import expression, text_expression
 from ...render.safety.control_tokens import Scanner, find_control_tokens, find_token_edges
 from ...render.single import TemplateRenderer
 from ...rendering import Renderer
@@ -46,7 +46,7 @@ class Conversion:
 
     def __init__(self, job: Job, on_finding: OnFinding | None = None) -> None:
         self.job, self._on_finding, self._file = job, on_finding, ""
-        self._engine: render.Renderer | None = None
+        self._engine: Renderer | None = None
         self._renderer: Renderer | None = None
         self._scanner: Scanner | None = None
         self._find_answer: MarkedAnswerFinder | None = None
@@ -71,7 +71,7 @@ class Conversion:
     def _prepare(self, job: Job, template: render.ChatTemplate) -> None:
         """Prepare the renderer, the loss guard and the scanner; an untrusted template runs in the sandbox."""
         self._engine = render.compile(template, job.options, job.isolation)
-        single = TemplateRenderer(template, job.options, render.sessions_of(template, job.isolation, self._engine))
+        single = TemplateRenderer(template, job.options, render.sandbox_sessions(template, job.isolation, self._engine))
         self._renderer = to_renderer(self._engine, job, single)
         self._scanner = Scanner(find_control_tokens(template), find_token_edges(template))
         self._find_answer = MarkedAnswerFinder(single)
@@ -130,7 +130,7 @@ class Conversion:
             self._reported = now
         if isinstance(self._renderer, GuardedRenderer):
             counts.left_out.update(dict.fromkeys(self._renderer.guard.accepted, 1))
-        if self._engine is not None and (level := render.level_of(self._engine)):
+        if self._engine is not None and (level := render.isolation_level(self._engine)):
             counts.engine[f"isolation: {level}"] += counts.written
 
     def _map(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:

@@ -13,7 +13,7 @@ from ... import checks, dialects, mapping, render, views
 from ...dialects import Columns, Detection
 from ...errors import RowError, UsageError
 from ...recipe import Recipe
-from ...render.jinja.environment import expression, text_expression
+from ...render.jinja.expressions import expression, text_expression
 from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.template.chat_template import ChatTemplate
@@ -143,7 +143,7 @@ def effective_transforms(recipe: Recipe, template: ChatTemplate | None) -> dict[
         return dict(recipe.transforms)
     from ...render.inspection.probe import probe
 
-    card = probe(template, recipe.var, render.sessions_of(template, recipe.template_isolation))
+    card = probe(template, recipe.var, render.sandbox_sessions(template, recipe.template_isolation))
     return {**{transform.name: transform.value for transform in card.transforms}, **recipe.transforms}
 
 

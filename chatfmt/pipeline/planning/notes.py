@@ -55,10 +55,10 @@ def default_system(job: Job) -> str:
     """Return the start of the system message that the template adds to a row without one; empty if it adds none."""
     if job.template is None:
         return ""
-    from ...render import sessions_of
+    from ...render import sandbox_sessions
     from ...render.inspection.probe import stand_in_system
     from ...render.single import TemplateRenderer
 
-    single = TemplateRenderer(job.template, job.options, sessions_of(job.template, job.isolation))
+    single = TemplateRenderer(job.template, job.options, sandbox_sessions(job.template, job.isolation))
     system = " ".join(stand_in_system(single).split())
     return system if len(system) <= SHOWN else f"{system[:SHOWN]}…"

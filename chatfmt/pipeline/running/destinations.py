@@ -127,7 +127,7 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
     had rendered before.
     """
     template = plan.template
-    choice = render.choose_engine(template, plan.sources[0].job.options) if template else None
+    choice = render.choose_engine(plan.sources[0].job.options) if template else None
     return Manifest(
         fingerprint=plan.fingerprint,
         shards=tuple(map(_without_engine, shards)),

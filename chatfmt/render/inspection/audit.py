@@ -14,7 +14,7 @@ from jinja2 import TemplateSyntaxError, nodes
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from ..jinja.determinism import chance
+from ..jinja.determinism import random_names
 from ..jinja.environment import sandbox
 from ..single import Chat
 from ..template import builtin
@@ -60,7 +60,7 @@ def audit(template: ChatTemplate, tracer: Tracer = trace) -> Audit:
     programs = [program for program in traced if isinstance(program, Program)]
     conditions = (f"{spell(question)} is {answer!r}" for program in programs for question, answer in program.guards)
     unrendered = (".".join(map(str, path)) for program in programs for path in program.unrendered())
-    random = [name for text in template.texts for name in chance(text)]
+    random = [name for text in template.texts for name in random_names(text)]
     return Audit(
         template=template.name,
         sha256=template.sha256,

@@ -10,7 +10,8 @@ from msgspec.structs import asdict
 
 from ..masks.turn_boundaries import common_prefix
 from ..options import RenderOptions
-from ..single import Chat, Source, TemplateRenderer
+from ..single import Chat, TemplateRenderer
+from ..template.chat_template import ChatTemplate
 
 EXAMPLES = 3
 _CONTEXT = 40
@@ -54,8 +55,8 @@ class Difference(Struct, frozen=True):
 
 
 def compare(
-    first: Source,
-    second: Source,
+    first: ChatTemplate,
+    second: ChatTemplate,
     conversations: Iterable[Chat],
     options: RenderOptions | None = None,
     *,

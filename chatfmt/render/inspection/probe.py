@@ -17,7 +17,8 @@ from msgspec.structs import replace
 
 from ..masks.turn_boundaries import TurnBoundaries, as_parts, common_prefix, control_token_pattern, words
 from ..options import RenderOptions
-from ..single import Chat, ConversationRenderer, Source, TemplateRenderer
+from ..single import Chat, ConversationRenderer, TemplateRenderer
+from ..template.chat_template import ChatTemplate
 from .probe_card import (
     ArgumentsForm,
     CallIdHandling,
@@ -52,7 +53,7 @@ DAYS = (datetime.date(2021, 2, 3), datetime.date(2022, 11, 25))
 
 
 def probe(
-    template: Source, variables: Mapping[str, Any] | None = None, sessions: ConversationRenderer | None = None
+    template: ChatTemplate, variables: Mapping[str, Any] | None = None, sessions: ConversationRenderer | None = None
 ) -> ProbeCard:
     """Return the card of a template, rendered with its special tokens and `variables`.
 

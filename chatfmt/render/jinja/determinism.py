@@ -1,4 +1,4 @@
-"""What makes a rendered text differ from run to run: chance, and the addresses of objects in memory."""
+"""Find what makes a rendered text differ from run to run: randomness, and memory addresses of objects."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ADDRESS = re.compile(r"<(?:[^<>\n]|<locals>){1,200} at (0x[0-9a-f]{6,16})>")
 
 
 @lru_cache(maxsize=128)
-def chance(text: str) -> tuple[str, ...]:
-    """The names of what a template draws by chance (`random`, `lipsum`).
+def random_names(text: str) -> tuple[str, ...]:
+    """Return the names of the random functions that a template uses (`random`, `lipsum`).
 
-    Empty for text that does not compile, or is nested so deeply that the locked process refuses it.
+    Empty for text that does not compile, or is nested so deeply that the sandbox process refuses it.
     """
     if "random" not in text and "lipsum" not in text:  # names cannot be spelled otherwise
         return ()
@@ -32,8 +32,8 @@ def chance(text: str) -> tuple[str, ...]:
     return tuple(sorted(filters | names))
 
 
-def address(text: str, inputs: Any) -> str | None:
-    """The first object with its memory address that a rendered text prints; an address in `inputs` is data."""
+def find_address(text: str, inputs: Any) -> str | None:
+    """Return the first `<… at 0x…>` in a rendered text, unless its address occurs in `inputs`, where it is data."""
     if " at 0x" not in text:
         return None
     for match in ADDRESS.finditer(text):

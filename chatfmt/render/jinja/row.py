@@ -1,7 +1,6 @@
-"""Render one row: the page that every engine answers to.
+"""Render one row, in this process (`JinjaRenderer`) or in a sandbox process (`sandbox.worker`).
 
-The in-process renderer and the sandbox process both render through `RowRenderer`, and the traced engine must equal it.
-It imports neither Arrow nor numpy, so that a sandbox process starts quickly.
+Does not import Arrow: with it, a sandbox process would take ten times as long to start and use half of its memory.
 """
 
 from __future__ import annotations
@@ -13,32 +12,27 @@ import jinja2
 from msgspec import Struct
 
 from ..types import CONTEXT_NAMES, Span
-from .determinism import address
-from .environment import (
-    check_documents,
-    check_tools,
-    compile_template,
-    plain_data,
-    render_continued,
-    render_tracked,
-    render_values,
-)
+from .determinism import find_address
+from .environment import compile_template, render_tracked, render_values
 from .errors import NotReproducible
+from .inputs import check_documents, check_tools, plain_data
+from .rendering import render_continued
+
+RenderedRow = tuple[str, list[Span] | None]
+"""The text of a row, and its generation spans if they are requested."""
 
 
 class RowRenderer(Struct, frozen=True):
-    """A template and everything that all rows of a run share."""
+    """A template with everything that all rows of a run share; call it once per row."""
 
     text: str
     named: Mapping[str, str]
     """The texts of a model with several templates, empty for a model with one."""
     base: Mapping[str, Any]
-    """Template variables, special tokens and the clock; see `environment.context`."""
+    """Template variables, special tokens and the clock; see `inputs.context`."""
     continue_final: bool | str = False
     strip_bos: bool = False
     compile: Callable[[str], jinja2.Template] = compile_template
-    check: Callable[[str], object] = str
-    """Called with each rendered text; the sandbox checks its length."""
 
     def __call__(
         self,
@@ -49,11 +43,12 @@ class RowRenderer(Struct, frozen=True):
         *,
         generation_prompt: bool | None,
         spans: bool,
-    ) -> tuple[str, list[Span] | None]:
+    ) -> RenderedRow:
         """Return the text of one conversation, and the spans of its `{% generation %}` blocks if `spans` is set.
 
         `chat` holds normalised messages, `variables` the template variables of the row.
-        Raises whatever Jinja, the template or Python raises.
+        Raises what Jinja, the template or Python raise, UnicodeEncodeError for a text that UTF-8 cannot encode, and
+        NotReproducible for one that prints a memory address.
         """
         source = select_text(self.text, self.named, tools)
         template = self.compile(source)
@@ -68,15 +63,15 @@ class RowRenderer(Struct, frozen=True):
                 text, found = render_tracked(template, values)
             else:
                 text = render_values(template, values)
-        self._check(text, chat, values)
+        _check_text(text, (chat, values))
         return strip_bos(text, found, values.get("bos_token")) if self.strip_bos else (text, found)
 
-    def _check(self, text: str, chat: list[dict[str, Any]], values: dict[str, Any]) -> None:
-        if not text.isascii():
-            text.encode()  # raises UnicodeEncodeError for a lone surrogate, which no file can hold
-        self.check(text)
-        if printed := address(text, (chat, values)):
-            raise NotReproducible(f"the template prints {printed}, a memory address that differs from run to run")
+
+def _check_text(text: str, inputs: Any) -> None:
+    if not text.isascii():
+        text.encode()  # a lone surrogate, which no file can hold
+    if printed := find_address(text, inputs):
+        raise NotReproducible(f"the template prints {printed}, a memory address that differs from run to run")
 
 
 def select_text(text: str, named: Mapping[str, str], tools: Any) -> str:
@@ -112,7 +107,7 @@ def row_variables(variables: Any) -> dict[str, Any]:
     return dict(plain_data(variables))
 
 
-def strip_bos(text: str, spans: list[Span] | None, bos: str | None) -> tuple[str, list[Span] | None]:
+def strip_bos(text: str, spans: list[Span] | None, bos: str | None) -> RenderedRow:
     """Return the text without `bos` at its start, and the spans moved to match."""
     if not bos or not text.startswith(bos):
         return text, spans

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from ...errors import RenderError
 from ...json_columns import encode_conversations, integers
-from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, RenderRequest
-from ..options import SPANS, Renderer
+from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
+from ..options import SPANS
 from ..single import Chat, TemplateRenderer
 from ..trace.kernels import Numbers
 from ..trace.renderer import TracedRenderer
@@ -34,7 +34,7 @@ class MaskedRenderer:
     """
 
     def __init__(self, inner: Renderer, single: TemplateRenderer, mask: MaskOptions = WHOLE_TURNS) -> None:
-        self.inner, self.engine, self.reason = inner, inner.engine, inner.reason
+        self.inner = inner
         self.masker = Masker(single, mask)
         self.methods: dict[str, int] = {}
         """The number of rows by method (see `masker`)."""

@@ -26,7 +26,6 @@ from ...json_columns import JSON, TEXT, dumps, is_turns
 from ...schema import CONVERSATION_COLUMNS, KEYS
 from ..jinja.environment import sandbox
 from ..masks.turn_boundaries import TOKEN
-from ..single import Source
 from ..template.chat_template import ChatTemplate
 from .escaping import escaper
 
@@ -39,7 +38,7 @@ _SHORTEST = 3
 BLANKS = " \t\n\r\v\f"
 
 
-def find_control_tokens(template: Source, extra: Iterable[str] = ()) -> tuple[str, ...]:
+def find_control_tokens(template: ChatTemplate, extra: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the control tokens of a template, longest first: special tokens, those in its literal text, and `extra`.
 
     Of a template that does not compile, only the special tokens are returned.
@@ -50,7 +49,7 @@ def find_control_tokens(template: Source, extra: Iterable[str] = ()) -> tuple[st
     return tuple(sorted(tokens, key=lambda token: (-len(token), token)))
 
 
-def _texts_of(template: Source) -> Iterator[str]:
+def _texts_of(template: ChatTemplate) -> Iterator[str]:
     """Yield the texts that the template chooses without and with tools."""
     choices: tuple[object, ...] = (None, [{}])
     for tools in choices:
@@ -113,7 +112,7 @@ class TokenEdges(Struct, frozen=True, dict=True):
         return next(ending, "") or next((token for part, token in self.starts.items() if text.startswith(part)), "")
 
 
-def find_token_edges(template: Source) -> TokenEdges:
+def find_token_edges(template: ChatTemplate) -> TokenEdges:
     """Return the edges that literal text of a template completes to control tokens; most templates have none."""
     texts = [literal for text in _texts_of(template) for literal in _literals(text)]
     literals = {text for text in (*texts, *template.special_tokens.values()) if isinstance(text, str) and text}
@@ -251,7 +250,7 @@ def _find_patterns(column: pa.Array, patterns: Iterable[str]) -> npt.NDArray[np.
     return found
 
 
-def escape(text: str, template: Source | str) -> str:
+def escape(text: str, template: ChatTemplate | str) -> str:
     """Return the text with the control tokens of a template (or of the template of that name) split: `< |im_end|>`.
 
     This is what `--control-tokens escape` does to message content; prompts for a model trained on such data should be
@@ -260,7 +259,7 @@ def escape(text: str, template: Source | str) -> str:
     return escaper(find_control_tokens(_load(template))).escape(text)[0]
 
 
-def unescape(text: str, template: Source | str) -> str:
+def unescape(text: str, template: ChatTemplate | str) -> str:
     """Return the text as it was before `escape` or `--control-tokens escape`; any other text is returned as it is.
 
     The text may also be a whole rendered conversation: the template's own tokens are not changed.
@@ -268,7 +267,7 @@ def unescape(text: str, template: Source | str) -> str:
     return escaper(find_control_tokens(_load(template))).unescape(text)
 
 
-def _load(template: Source | str) -> Source:
+def _load(template: ChatTemplate | str) -> ChatTemplate:
     return ChatTemplate.load(template) if isinstance(template, str) else template
 
 

@@ -21,8 +21,8 @@ import pyarrow as pa
 from ... import json_columns
 from ...errors import Location, RenderError, TemplateError, UnknownName, UsageError
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, RenderRequest
-from ..jinja.environment import plain_data
 from ..jinja.errors import NotReproducible, render_error
+from ..jinja.inputs import plain_data
 from ..options import SPANS, RenderOptions
 from ..template.chat_template import ChatTemplate
 from ..trace.program import OPERATIONS, QUESTIONS, Program, Untraceable
@@ -46,8 +46,6 @@ class SandboxRenderer:
     (`template.limit`), and if `isolation="required"` is not available on this machine (`template.isolation`).
     """
 
-    engine = "jinja"
-
     def __init__(
         self,
         template: ChatTemplate,
@@ -55,11 +53,10 @@ class SandboxRenderer:
         *,
         limits: SandboxLimits = DEFAULTS,
         isolation: Isolation = "auto",
-        reason: str = "",
     ) -> None:
         if isolation not in ISOLATIONS:
             raise UnknownName.of("isolation", isolation, ISOLATIONS)
-        self.template, self.options, self.reason = template, options, reason
+        self.template, self.options = template, options
         self.limits, self.isolation = limits, isolation
         self._process = self._start()
         self.level = str(self._process.state["level"])
@@ -98,7 +95,7 @@ class SandboxRenderer:
         self, chats: ConversationBatch, request: RenderRequest = TEXT_ONLY, failures: Failures = None
     ) -> Rendered:
         if request.spans and self.options.continue_final:
-            raise UsageError("spans of trained text and `--continue-final` do not go together", hint="leave one out")
+            raise UsageError("`--continue-final` cannot be combined with spans of trained text", hint="leave one out")
         message = {"do": "render", "prompt": self.options.resolved(request).generation_prompt, "spans": request.spans}
         answers: list[Any] = []
         for start in range(0, len(chats), ROWS):

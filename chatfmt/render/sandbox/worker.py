@@ -1,19 +1,18 @@
-"""The sandbox process: compile an untrusted template, render and trace conversations, and nothing else.
+"""The sandbox process: compiles an untrusted template, renders and traces conversations, and can do nothing else.
 
-It speaks length-prefixed JSON (8 bytes, little endian, then UTF-8) over stdin and stdout. First the setup:
+It reads and writes frames of JSON (see `framing`) over stdin and stdout. First the set-up:
 
     {"texts", "named", "variables", "date", "continue_final", "bos", "limits", "isolation"}
         -> {"level", "errors": [error, …]}
 
-then requests, each answered with one message per row, so that no answer is larger than a row:
+Then requests. A render request is answered with one frame per row, so that no answer is larger than a row:
 
-    {"do": "render", "rows": [[messages, number or null × 3], …], "shared": [tools, documents, template_kwargs],
+    {"do": "render", "rows": [[messages, index or null × 3], …], "shared": [tools, documents, template_kwargs],
      "prompt", "spans"} -> [text, spans] or null
     {"do": "trace", "text", "messages", "tools", "documents", "prompt", "variables", "deep"}
         -> {"program"} or {"reason", "whole"}
 
-An error is `{"error": [class, message, line]}`. Rows are rendered by `jinja.row.RowRenderer`, as in the process of the
-conversion. Nothing here imports Arrow, which would take ten times as long to start and half of the memory.
+An error is `{"error": [class, message, line]}`. Rows are rendered by `jinja.row`, as in `JinjaRenderer`.
 """
 
 from __future__ import annotations
@@ -28,81 +27,85 @@ from typing import Any
 import jinja2
 from msgspec import Struct
 
-from ..jinja.environment import context, normalise_messages
+from ..jinja.inputs import context, normalise_messages
 from ..jinja.row import RowRenderer
-from ..trace import tracer as tracing
 from ..trace.program import Untraceable
+from ..trace.tracer import Inputs, trace
 from ..types import Moment
 from .framing import read_frame, to_frame
-from .limits import LimitedSandbox, OverLimit, SandboxLimits, compile_limited
+from .limits import LimitedSandbox, SandboxLimits, compile_limited
 from .seccomp import die_with_parent, lock_process
 
-FLUSH = 1 << 16
-"""Bytes of answers to collect per system call."""
+FLUSH_SIZE = 1 << 16
+"""Bytes of answers that are collected before they are written."""
 Answer = Any
 
 
 class Setup(Struct, frozen=True):
-    """Everything that all renders share; `options.RenderOptions` and `ChatTemplate` explain the fields."""
+    """The compiled templates, the renderer of rows, and the date that templates see."""
 
-    text: str
-    named: Mapping[str, str]
-    variables: Mapping[str, Any]
+    templates: _Templates
+    render: RowRenderer
     now: Moment
-    continue_final: bool | str
-    bos: str
-    limits: SandboxLimits
 
 
 def main() -> None:
     """Set up, lock the process, and answer requests until stdin ends."""
     die_with_parent()
-    data = receive()
-    if data is None:
+    message = read_message()
+    if message is None:
         return
-    setup = _setup(data)
-    _import_lazy_modules()
-    level = lock_process(setup.limits.memory) if data["isolation"] else "process"
-    compiled = _Templates(setup.limits)
-    texts = [setup.named["tool_use"]] if setup.named.keys() == {"tool_use"} else [setup.text]
-    errors = [error for text in texts if (error := _attempt(partial(_compile, compiled, text)))]
-    write(packed({"level": level, "errors": errors}))
-    while (request := receive()) is not None:
+    limits = SandboxLimits(**message["limits"])
+    setup = _setup(message, limits)
+    _load_lazy_imports()
+    level = lock_process(limits.memory) if message["isolation"] else "process"
+    named = setup.render.named
+    text = named["tool_use"] if named.keys() == {"tool_use"} else setup.render.text
+    error = _attempt(partial(setup.templates.check, text))
+    write(to_answer({"level": level, "errors": [error] if error else []}))
+    while (request := read_message()) is not None:
         waiting = bytearray()
-        for answer in ANSWERS[request["do"]](setup, compiled, request):
-            waiting += packed(answer)
-            if len(waiting) > FLUSH:
+        for answer in ANSWERS[request["do"]](setup, request):
+            waiting += to_answer(answer)
+            if len(waiting) > FLUSH_SIZE:
                 write(waiting)
                 waiting = bytearray()
         write(waiting)
 
 
-def _compile(compiled: _Templates, text: str) -> None:
-    compiled(text)
-
-
 class _Templates:
-    """Templates by their text, each compiled once."""
+    """The compiled templates of the process; each text is compiled once."""
 
     def __init__(self, limits: SandboxLimits) -> None:
-        self._limits, self._known = limits, dict[str, jinja2.Template]()
+        self._limits, self._compiled = limits, dict[str, jinja2.Template]()
 
-    def __call__(self, text: str) -> jinja2.Template:
-        if text not in self._known:
-            self._known[text] = compile_limited(text, self._limits)
-        return self._known[text]
+    def check(self, text: str) -> None:
+        """Raise if the text does not compile or exceeds a limit."""
+        self._compile(text)
+
+    def start_row(self, text: str) -> jinja2.Template:
+        """Return the template with its counters reset."""
+        template = self._compile(text)
+        template.environment.start_row()  # type: ignore[attr-defined]
+        return template
+
+    def _compile(self, text: str) -> jinja2.Template:
+        if text not in self._compiled:
+            self._compiled[text] = compile_limited(text, self._limits)
+        return self._compiled[text]
 
 
-def _setup(data: Mapping[str, Any]) -> Setup:
-    named = data["named"]
-    now = datetime.datetime.fromisoformat(data["date"])
-    text = named.get("default", data["text"]) if named else data["text"]
-    limits = SandboxLimits(**data["limits"])
-    return Setup(text, named, data["variables"], now, data["continue_final"], data["bos"], limits)
+def _setup(message: Mapping[str, Any], limits: SandboxLimits) -> Setup:
+    named, now = message["named"], datetime.datetime.fromisoformat(message["date"])
+    text = named.get("default", message["text"]) if named else message["text"]
+    templates, base = _Templates(limits), context(message["variables"], now)
+    strip_bos = message["bos"] == "strip"
+    render = RowRenderer(text, named, base, message["continue_final"], strip_bos, templates.start_row)
+    return Setup(templates, render, now)
 
 
-def _import_lazy_modules() -> None:
-    """Import what Python and Jinja import on first use: a locked process cannot open files."""
+def _load_lazy_imports() -> None:
+    """Run the imports that Python and Jinja do at first use: once locked, the process cannot open files."""
     import encodings.unicode_escape  # noqa: F401
     import linecache
     import pprint
@@ -121,41 +124,28 @@ def _import_lazy_modules() -> None:
             str(error)
 
 
-def render_rows(setup: Setup, compiled: _Templates, request: Mapping[str, Any]) -> Iterator[Answer]:
+def render_rows(setup: Setup, request: Mapping[str, Any]) -> Iterator[Answer]:
     """Yield the text and spans of each row, or its error."""
 
-    def fresh(text: str) -> jinja2.Template:
-        template = compiled(text)
-        template.environment.start_row()  # type: ignore[attr-defined]
-        return template
+    def render(messages: list[dict[str, Any]], values: list[Any]) -> Answer:
+        prompt, spans = request["prompt"], request["spans"]
+        return setup.render(normalise_messages(messages), *values, generation_prompt=prompt, spans=spans)
 
-    base = context(setup.variables, setup.now)
-    check = partial(_check_length, setup.limits.output)
-    render = RowRenderer(setup.text, setup.named, base, setup.continue_final, setup.bos == "strip", fresh, check)
-    how = {"generation_prompt": request["prompt"], "spans": request["spans"]}
-    for messages, *numbers in request["rows"]:
+    for messages, *indices in request["rows"]:
         if messages is None:
             yield None
             continue
-        values = [None if at is None else shared[at] for at, shared in zip(numbers, request["shared"], strict=True)]
-        yield _attempt(partial(_render, render, messages, *values, **how))
+        columns = zip(indices, request["shared"], strict=True)
+        values = [None if index is None else shared[index] for index, shared in columns]
+        yield _attempt(partial(render, messages, values))
 
 
-def _render(render: RowRenderer, messages: list[dict[str, Any]], *values: Any, **how: Any) -> Answer:
-    return render(normalise_messages(messages), *values, **how)
-
-
-def _check_length(most: int, text: str) -> None:
-    if len(text) > most:
-        raise OverLimit(f"the template makes more than {most:,} characters of output")
-
-
-def trace_row(setup: Setup, compiled: _Templates, request: Mapping[str, Any]) -> Iterator[Answer]:
+def trace_row(setup: Setup, request: Mapping[str, Any]) -> Iterator[Answer]:
     """Yield the program of one conversation, or the reason why there is none."""
 
     def answer() -> Answer:
-        compiled(request["text"])  # checks the limits for the tracer too, which compiles on its own
-        inputs = tracing.Inputs(
+        setup.templates.check(request["text"])  # the tracer compiles in its own way, within the same limits
+        inputs = Inputs(
             request["messages"],
             request["tools"],
             request["documents"],
@@ -163,7 +153,7 @@ def trace_row(setup: Setup, compiled: _Templates, request: Mapping[str, Any]) ->
             request["variables"],
             setup.now,
         )
-        found = tracing.trace(request["text"], inputs, deep=request["deep"])
+        found = trace(request["text"], inputs, deep=request["deep"])
         if isinstance(found, Untraceable):
             return {"reason": found.reason, "whole": found.whole}
         return {"program": found.to_json()}
@@ -171,34 +161,31 @@ def trace_row(setup: Setup, compiled: _Templates, request: Mapping[str, Any]) ->
     yield _attempt(answer)
 
 
-ANSWERS: dict[str, Callable[[Setup, _Templates, Mapping[str, Any]], Iterator[Answer]]] = {
+ANSWERS: dict[str, Callable[[Setup, Mapping[str, Any]], Iterator[Answer]]] = {
     "render": render_rows,
     "trace": trace_row,
 }
 
 
 def _attempt(action: Callable[[], Answer]) -> Answer:
-    """Return the result of `action`, or any error that an untrusted template raises as an answer."""
+    """Return what `action` returns, or its error as an answer; an untrusted template may raise anything."""
     try:
         return action()
     except MemoryError:
         return {"error": ["OverLimit", "the template needs more memory than it may have", ""]}
     except Exception as error:
-        return {"error": [type(error).__name__, str(error), _lines(error)]}
+        line = error.lineno if isinstance(error, jinja2.TemplateSyntaxError) else None
+        return {"error": [type(error).__name__, str(error), line]}
 
 
-def _lines(error: Exception) -> int | None:
-    return error.lineno if isinstance(error, jinja2.TemplateSyntaxError) else None
-
-
-def receive() -> Any:
-    """Return the next message, or None at the end of stdin."""
+def read_message() -> Any:
+    """Return the next message; None at the end of stdin."""
     body = read_frame(partial(os.read, 0))
     return json.loads(body) if body else None
 
 
-def packed(message: Any) -> bytes:
-    """Return the frame of a message; lone surrogates, which only error messages can contain, are escaped."""
+def to_answer(message: Any) -> bytes:
+    """Encode an answer as a frame; lone surrogates, which only error messages can hold, are escaped."""
     try:
         body = json.dumps(message, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -16,8 +16,9 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ...errors import ChatfmtError, InputError, TemplateError, UnknownName, UsageError
-from ..jinja.environment import compile_template, render_text
+from ..jinja.environment import compile_template
 from ..jinja.errors import render_error
+from ..jinja.rendering import render_text
 from ..jinja.row import select_text
 from ..types import Moment
 from . import builtin, hub, inline, model_files
@@ -81,7 +82,7 @@ class ChatTemplate(Struct, frozen=True):
         return any(GENERATION.search(text) for text in self.texts)
 
     def select(self, tools: Any) -> str:
-        """Return the text for a conversation with these tools; see `jinja.row.select_text`."""
+        """Return the text for a conversation with these tools; raises ValueError as `row.select_text` does."""
         return select_text(self.text, self.named, tools)
 
     def choose(self, tools: Any = None) -> str:

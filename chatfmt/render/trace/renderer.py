@@ -21,8 +21,8 @@ from msgspec.structs import replace
 
 from ... import json_columns
 from ...errors import RenderError, TemplateError
-from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, RenderRequest
-from ..options import Renderer, RenderOptions
+from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
+from ..options import RenderOptions
 from ..template.chat_template import ChatTemplate
 from .batch import Batch, Replayed, lists_of, merged, spans_of, together
 from .kernels import Numbers, distinct
@@ -123,8 +123,6 @@ class TracedRenderer:
     that cannot be replayed raises TemplateError with the reason (or what Jinja raises for it).
     """
 
-    engine = "trace"
-
     def __init__(
         self,
         template: ChatTemplate,
@@ -133,9 +131,8 @@ class TracedRenderer:
         *,
         tracer: Tracer = trace,
         limits: Limits = LIMITS,
-        reason: str = "",
     ) -> None:
-        self.template, self.options, self.fallback, self.reason = template, options, fallback, reason
+        self.template, self.options, self.fallback = template, options, fallback
         self.stats, self.off = Stats(), "the end of the final message is cut by Jinja" if options.continue_final else ""
         self.limits, self._tracer, self._strict = limits, tracer, options.engine == "trace"
         self._taken, self._looked, self._patience = 0, 0, _Patience()

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from msgspec import Struct, field
 
-from ..jinja.environment import drop_nulls, plain_data
+from ..jinja.inputs import drop_nulls, plain_data
 from ..types import Span
 from .program import Leaves, Program, Untraceable, evaluate
 from .tracer import is_slot

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from ..jinja.environment import alias_reasoning, check_documents, check_tools, context, drop_nulls, plain_data
+from ..jinja.inputs import alias_reasoning, check_documents, check_tools, context, drop_nulls, plain_data
 from ..types import UNDATED, Moment
 from .program import Path, Piece, Program, Untraceable
 from .symbolic_numbers import symbol_for

@@ -16,17 +16,11 @@ import pytest
 
 from chatfmt import recipe
 from chatfmt.errors import RowError, UsageError
-from chatfmt.render.jinja.determinism import address, chance
-from chatfmt.render.jinja.environment import (
-    compile_template,
-    context,
-    expression,
-    normalise_messages,
-    plain_data,
-    render_spans,
-    render_text,
-    text_expression,
-)
+from chatfmt.render.jinja.determinism import find_address, random_names
+from chatfmt.render.jinja.environment import compile_template
+from chatfmt.render.jinja.expressions import expression, text_expression
+from chatfmt.render.jinja.inputs import context, normalise_messages, plain_data
+from chatfmt.render.jinja.rendering import render_spans, render_text
 from chatfmt.render.types import UNDATED
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -227,16 +221,19 @@ def test_expressions_run_in_the_sandbox():
 
 def test_an_address_counts_only_where_no_input_holds_it():
     printed = render_text("{{ messages[0].items }}", MESSAGES)
-    found = address(printed, MESSAGES)
+    found = find_address(printed, MESSAGES)
     assert found == printed
-    assert address(printed, [{"content": f"it printed {printed} once"}]) is None
-    assert address("see <object object at 0x7f0011223344>", [{"k": "<object object at 0x7f0011223344>!"}]) is None
-    assert address("no address at 0x12 <b>", MESSAGES) is None
-    assert address('"<a \\"b\\" at 0x7f0011223344>"', [{"content": '<a "b" at 0x7f0011223344>'}]) is None
-    assert address("<b turn at 0x7f0011223344> end", [{"content": "<b"}, {"content": "at 0x7f0011223344> end"}]) is None
+    assert find_address(printed, [{"content": f"it printed {printed} once"}]) is None
+    assert find_address("see <object object at 0x7f0011223344>", [{"k": "<object object at 0x7f0011223344>!"}]) is None
+    assert find_address("no address at 0x12 <b>", MESSAGES) is None
+    assert find_address('"<a \\"b\\" at 0x7f0011223344>"', [{"content": '<a "b" at 0x7f0011223344>'}]) is None
+    assert (
+        find_address("<b turn at 0x7f0011223344> end", [{"content": "<b"}, {"content": "at 0x7f0011223344> end"}])
+        is None
+    )
 
 
 def test_chance_is_seen():
-    assert chance("{{ [1, 2] | random }}{{ lipsum() }}") == ("lipsum", "random")
-    assert chance("{{ random }}{{ messages }}") == ()
-    assert chance("{% for %}") == ()
+    assert random_names("{{ [1, 2] | random }}{{ lipsum() }}") == ("lipsum", "random")
+    assert random_names("{{ random }}{{ messages }}") == ()
+    assert random_names("{% for %}") == ()

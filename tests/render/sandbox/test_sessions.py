@@ -23,7 +23,7 @@ def test_sessions_share_the_process_of_the_engine(options: dict[str, Any], share
     text = "{{ bos_token }}{{ v }}{% for m in messages %}{{ m.content }}|{% endfor %}"
     source, given = ChatTemplate("x", text, {"bos_token": "<s>"}, origin="file"), RenderOptions(**options)
     engine = render.compile(source, given, "auto")
-    sessions = render.sessions_of(source, "auto", engine)
+    sessions = render.sandbox_sessions(source, "auto", engine)
     assert isinstance(engine, TracedRenderer) and sessions is not None
     chat = Chat([{"role": "user", "content": "a"}], variables={"v": "u"} if "variables" in options else {})
     assert TemplateRenderer(source, given, sessions).text(chat) == TemplateRenderer(source, given).text(chat)
@@ -41,7 +41,7 @@ def test_a_template_that_does_not_compile_is_tried_once(monkeypatch: pytest.Monk
     setups, start = [], renderer_module.SandboxProcess
     monkeypatch.setattr(renderer_module, "SandboxProcess", lambda *setup: setups.append(setup) or start(*setup))
     broken = template("{% break %}")
-    renderer = TemplateRenderer(broken, RenderOptions(), render.sessions_of(broken, "auto"))
+    renderer = TemplateRenderer(broken, RenderOptions(), render.sandbox_sessions(broken, "auto"))
     for _ in range(3):
         with pytest.raises(TemplateError, match="does not compile"):
             renderer.text(Chat([{"role": "user", "content": "hi"}]))

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from jinja2 import meta, nodes
 
 from chatfmt.errors import TemplateError
-from chatfmt.render.jinja.environment import compile_template, render_spans, render_text
+from chatfmt.render.jinja.environment import compile_template
+from chatfmt.render.jinja.rendering import render_spans, render_text
 from chatfmt.render.template import builtin
 from tests.conftest import SHARED, TRL_TEMPLATES, needs_trl
 from tests.render.engines import assert_same

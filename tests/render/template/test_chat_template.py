@@ -13,7 +13,7 @@ import pytest
 
 from chatfmt import json_columns
 from chatfmt.errors import InputError, RenderError, TemplateError, UnknownName, UsageError
-from chatfmt.render import ChatTemplate, JinjaRenderer, RenderOptions, choose_engine, compile
+from chatfmt.render import ChatTemplate, JinjaRenderer, RenderOptions, TracedRenderer, choose_engine, compile
 from chatfmt.render.template.inline import parse
 from chatfmt.rendering import ConversationBatch, RenderRequest
 
@@ -250,7 +250,7 @@ def test_what_a_template_raises_is_the_cause(text: str, code: str, message: str,
     error = raised.value
     assert (error.message, error.code, type(error.__cause__)) == (message, code, cause)
     assert error.hint == (
-        "--fit adapts the data where it can; `chatfmt templates probe t` says what the template takes"
+        "--fit adapts the data where it can; `chatfmt templates probe t` shows what the template accepts"
     )
     assert pickle.loads(pickle.dumps(error)).message == message
 
@@ -365,7 +365,7 @@ def test_a_lone_surrogate_that_a_template_makes_is_refused():
             "{{ [1]|random }}",
             {},
             TemplateError,
-            "the template `t` draws by chance (`random`), so no run gives the same text twice",
+            "the template `t` uses `random`, so its output differs from run to run",
         ),
         (
             ECHO,
@@ -377,7 +377,7 @@ def test_a_lone_surrogate_that_a_template_makes_is_refused():
             ECHO,
             {"variables": {"messages": 1}},
             UsageError,
-            "`messages` is no template variable: it comes from the data",
+            "`messages` cannot be set as a template variable: it comes from the data",
         ),
         (ECHO, {"engine": "fast"}, UnknownName, "unknown engine `fast`"),
         (
@@ -398,7 +398,7 @@ def test_what_cannot_be_compiled_is_refused(text: str, options: Any, kind: type[
 def test_spans_and_continuing_do_not_go_together():
     renderer = compile(of(ECHO), RenderOptions(continue_final=True))
     assert renderer(column(MESSAGES)).text.to_pylist() == ["hiyo"]
-    with pytest.raises(UsageError, match="do not go together"):
+    with pytest.raises(UsageError, match="cannot be combined"):
         renderer(column(MESSAGES), RenderRequest(spans=True))
 
 
@@ -413,6 +413,7 @@ def test_spans_and_continuing_do_not_go_together():
 )
 def test_the_engine_and_why(options: Any, engine: str, reason: str):
     template = of(ECHO)
-    choice = choose_engine(template, RenderOptions(**options))
+    choice = choose_engine(RenderOptions(**options))
     renderer = compile(template, RenderOptions(**options))
-    assert (choice.engine, choice.reason) == (renderer.engine, renderer.reason) == (engine, reason)
+    assert (choice.engine, choice.reason) == (engine, reason)
+    assert type(renderer) is (TracedRenderer if engine == "trace" else JinjaRenderer)

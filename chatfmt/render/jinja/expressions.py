@@ -1,0 +1,108 @@
+"""Expressions of `--where` and small templates of `--map`, evaluated in the sandbox of chat templates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import jinja2
+from jinja2 import Environment, nodes
+from jinja2.parser import Parser
+
+from ...errors import RowError, UsageError
+from .environment import sandbox
+
+Expression = Callable[[Mapping[str, Any]], Any]
+
+
+def expression(source: str) -> Expression:
+    """A function from a row (column name to value) to the value of a Jinja expression, as `--where` takes it.
+
+    A name or key that the row lacks is None. Source with `{{` or `{%` is a `text_expression`.
+    Raises UsageError where the source does not compile; the function raises RowError, code `expr.error`.
+    """
+    if "{{" in source or "{%" in source:
+        return text_expression(source)
+    return _guarded(source, _compile_value(source))
+
+
+def text_expression(source: str) -> Expression:
+    """A function from a row to the text that a small template makes of it, as `--map` takes it.
+
+    Nothing is trimmed; None and what the row lacks are written as nothing. Raises as `expression` does.
+    """
+    environment = sandbox()
+    environment.keep_trailing_newline, environment.trim_blocks, environment.lstrip_blocks = True, False, False
+    environment.finalize = _nothing_for_none
+    try:
+        template = environment.from_string(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise _syntax_error(source, error, None) from error
+    return _guarded(source, lambda row: template.render(dict(row)))
+
+
+def _nothing_for_none(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _guarded(source: str, evaluate: Expression) -> Expression:
+    def value_of(row: Mapping[str, Any]) -> Any:
+        try:
+            return evaluate(row)
+        except Exception as error:  # an expression is user code: it may raise anything
+            raise RowError(f"the expression `{source}` fails: {error}", code="expr.error", hint=_HINT) from error
+
+    return value_of
+
+
+_HINT = "a column that may be missing or of another type needs a test, such as `x is string and …`"
+
+
+def _compile_value(source: str) -> Expression:
+    template = _template_of(source)
+
+    def evaluate(row: Mapping[str, Any]) -> Any:
+        context = template.new_context(dict(row))
+        for _ in template.root_render_func(context):
+            pass
+        value = context.vars["result"]
+        return None if isinstance(value, jinja2.Undefined) else value
+
+    return evaluate
+
+
+def _template_of(source: str) -> jinja2.Template:
+    """A template that sets `result` to the value of the expression, and prints nothing."""
+    environment, parser = sandbox(), None
+    try:
+        parser = Parser(environment, source, state="variable")
+        value = parser.parse_expression()
+        if not parser.stream.eos:
+            parser.fail("something follows the expression")
+        result = nodes.Assign(nodes.Name("result", "store"), value, lineno=1)
+        tree = nodes.Template([result], lineno=1).set_environment(environment)
+        return environment.from_string(cast(nodes.Template, tree))
+    except jinja2.TemplateSyntaxError as error:
+        raise _syntax_error(source, error, _column(environment, source, parser)) from error
+
+
+def _syntax_error(source: str, error: jinja2.TemplateSyntaxError, column: int | None) -> UsageError:
+    where = "" if column is None else f" at character {column}"
+    return UsageError(f"the expression `{source}` does not parse{where}: {error.message}", hint=_SYNTAX)
+
+
+_SYNTAX = "write it as inside the braces of a Jinja template: `score > 3 and lang == 'en'`"
+
+
+def _column(environment: Environment, source: str, parser: Parser | None) -> int | None:
+    """The place in `source` (characters from 0) of the token at which the parser stopped, None where it cannot say."""
+    try:
+        raw = list(environment.lexer.tokeniter(source, None, state="variable"))
+        unread = sum(1 for _ in parser.stream) if parser else 0
+    except jinja2.TemplateSyntaxError:  # the lexer's own message says where
+        return None
+    places, at = [], 0
+    for _, kind, text in raw:
+        places += [] if kind == "whitespace" else [at]
+        at += len(text)
+    return places[-unread] if 0 < unread <= len(places) else at
