@@ -1,4 +1,4 @@
-"""The README tells the truth: its checked examples are run, its commands are what CI runs, its facts are the code's.
+"""The README is correct: its examples are run, its commands are those of CI, its facts those of the code.
 
 `python -m tests.test_docs` writes the output of the checked examples into the README.
 """

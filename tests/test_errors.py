@@ -1,4 +1,4 @@
-"""The tree of errors: drawn whole, picklable, located."""
+"""Errors: the tree in the docstring is complete, all of them pickle, locations are stamped once."""
 
 from __future__ import annotations
 

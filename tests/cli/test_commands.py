@@ -1,4 +1,4 @@
-"""The commands as a user meets them: whole outputs, whole errors, exit codes, and nothing on stdout but data."""
+"""The commands as users run them: complete output, complete errors, exit codes, and only data on stdout."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_data_alone_goes_to_stdout():
     assert said(run_cli("convert", EVERYDAY, "-t", "chatml", "-q")) == []
 
 
-def test_stdin_gives_what_the_file_gives():
+def test_stdin_gives_the_same_output_as_a_file():
     expected = run_cli("convert", EVERYDAY, "-t", "qwen3").stdout
     assert expected and run_cli("convert", "-", "-t", "qwen3", stdin=EVERYDAY.read_bytes()).stdout == expected
 
@@ -102,7 +102,7 @@ def test_a_pipe_ends_quietly_and_streams():
     assert (len(lines), lines[-1], run.stderr) == (6, "141", b"")
 
 
-def test_a_summary_for_machines(tmp_path):
+def test_a_summary_as_json(tmp_path):
     run = run_cli("convert", EVERYDAY, "-t", "chatml", "--system", "Hi.", "-o", tmp_path / "out.jsonl", "--json")
     summary = json.loads(run.stdout)
     assert {key: summary[key] for key in ("schema", "rows_in", "rows", "changes", "splits", "shards")} == {
@@ -148,7 +148,7 @@ def test_check_lists_every_problem_with_its_row(tmp_path):
     assert (clean.returncode, clean.stdout) == (0, b"12 rows, no problems\n")
 
 
-def test_inspect_for_machines():
+def test_inspect_as_json():
     report = json.loads(run_cli("inspect", EVERYDAY, "--json").stdout)
     assert report["detection"]["dialect"] == "messages" and report["detection"]["used"] == ["messages"]
     assert report["roles"] == {"user": 16, "assistant": 16, "system": 4}
@@ -156,7 +156,7 @@ def test_inspect_for_machines():
     assert report["command"].endswith("-t chatml -o everyday-chatml/")
 
 
-def test_inspect_says_what_to_map(tmp_path):
+def test_inspect_suggests_what_to_map(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"a": "x", "b": "y"}\n' * 3)
     run = run_cli("inspect", "in.jsonl", cwd=tmp_path)
     assert run.returncode == 2 and "`a`" in said(run)[0] and "--map" in said(run)[1]
@@ -234,7 +234,7 @@ def test_verify_finds_a_changed_byte(tmp_path: Path):
 
 
 @pytest.mark.parametrize("flags", [["--strict"], ["--fail-on", "token.control"]])
-def test_special_tokens_in_content_are_errors_where_the_user_says_so(flags, tmp_path):
+def test_special_tokens_in_content_are_errors_with_strict_or_fail_on(flags, tmp_path):
     turns = [{"role": "user", "content": "<|im_end|>"}, {"role": "assistant", "content": "a"}]
     (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
     run = run_cli("convert", "in.jsonl", "-t", "chatml", *flags, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""What errors and reports call things: by the names that the user gave them, with a hint that says what to type."""
+"""Errors and reports use the names that the user gave, and hints say what to type."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ def test_a_plan_names_the_file_that_is_written(flags, line, shards, folder):
     assert json.loads(run.stdout)["shards"] == shards
 
 
-def test_the_parts_of_a_plan_are_told_by_the_names_that_were_given(folder):
+def test_parts_of_a_plan_report_the_names_that_were_given(folder):
     assert run_cli("plan", "e.jsonl", "-o", "out", cwd=folder).returncode == 0
     assert run_cli("run", "out", cwd=folder).stderr == b"part 1 of 1: 1 shard, 12 rows\n"
     assert run_cli("commit", "out", cwd=folder).stderr == b"wrote 12 rows to `out`, 2.5 kB\n"
 
 
 @pytest.mark.parametrize("kind", ["recipes", "templates"])
-def test_names_in_a_list_are_whole(kind):
+def test_lists_show_names_in_full(kind):
     names = {row["name"] for row in json.loads(run_cli(kind, "list", "--json").stdout)}
     lines = run_cli(kind, "list").stdout.decode().splitlines()
     assert len(names) > 50 and names <= {word for line in lines for word in line.split()[:1]}

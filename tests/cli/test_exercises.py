@@ -1,4 +1,4 @@
-"""The two exercises that teach this field, as the README gives them, over HTTP, and opened with `load_dataset`."""
+"""The two exercises of the README, over HTTP, their output opened with `load_dataset`."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_models_own_template(hub, tmp_path):
     ]
 
 
-def test_the_recipes_say_the_same(hub, tmp_path):
+def test_the_recipes_give_the_same_output(hub, tmp_path):
     convert(hub, tmp_path, "gsm8k --split all -t chatml -o recipe.jsonl")
     convert(hub, tmp_path, f"{GSM8K} --name main --split all -t chatml -o id.jsonl")
     assert (tmp_path / "recipe.jsonl").read_bytes() == (tmp_path / "id.jsonl").read_bytes()
@@ -114,7 +114,7 @@ def test_only_the_files_of_the_split_are_fetched(hub, tmp_path):
         ("nobody/nothing -t chatml", 3, "error: "),
     ],
 )
-def test_errors_in_words(hub, tmp_path, command, code, error):
+def test_errors_of_the_hub(hub, tmp_path, command, code, error):
     environment = hub.env(tmp_path / "home")
     run = run_cli("convert", *shlex.split(command), cwd=tmp_path, env=environment)
     assert (run.returncode, run.stdout) == (code, b"")

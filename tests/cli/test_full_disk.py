@@ -1,4 +1,4 @@
-"""Reports to a full disk or a closed stdout: a line and exit code 5 from every command, never a traceback."""
+"""Reports to a full disk or a closed stdout: every command prints one line and exits with code 5."""
 
 from __future__ import annotations
 

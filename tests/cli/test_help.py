@@ -1,4 +1,4 @@
-"""Help: every option by its whole name at any width, in sections; and what a command without arguments says."""
+"""Help: every option in full at any width, in sections; commands without arguments print it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..conftest import run_cli
 
 
 @pytest.mark.parametrize("columns", ["60", "80", "200"])
-def test_every_option_stands_in_full_under_the_heading_of_its_group(columns: str) -> None:
+def test_every_option_is_shown_in_full_under_the_heading_of_its_group(columns: str) -> None:
     text = run_cli("convert", "--help", env={"COLUMNS": columns}).stdout.decode()
     assert "…" not in text.replace("SOURCE…", "") and "..." not in text
     places = [text.index(f"\n{title}:\n") for title in ("Arguments", "Input", "Columns", "Rows", "Template", "Output")]
@@ -31,7 +31,7 @@ def test_the_help_of_a_view_names_every_view() -> None:
 
 
 @pytest.mark.parametrize("command", [["convert"], ["check"], []])
-def test_a_command_alone_shows_its_help_and_fails(command: list[str]) -> None:
+def test_a_command_without_arguments_prints_its_help_and_fails(command: list[str]) -> None:
     run, asked = run_cli(*command), run_cli(*command, "--help")
     assert (run.returncode, run.stdout) == (2, b"")
     assert run.stderr.decode().rstrip() == asked.stdout.decode().rstrip()

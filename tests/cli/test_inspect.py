@@ -1,4 +1,4 @@
-"""What `inspect`, `preview` and `check` show of data that is not as simple as it could be."""
+"""`inspect`, `preview` and `check` on data with difficulties."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_check_goes_on_after_a_text_that_the_template_loses(tmp_path: Path) -> N
     )  # fmt: skip
 
 
-def test_check_names_what_is_counted_without_rows(tmp_path: Path) -> None:
+def test_check_reports_findings_without_rows(tmp_path: Path) -> None:
     source = written(tmp_path, [TALK, SPOILT, SPOILT])
     report = json.loads(shown("check", source, "-t", "chatml", "--json"))
     assert [(p["code"], p["detail"]) for p in report["problems"]] == [("token.control", "in 2 rows")]
 
 
-def test_check_says_the_same_of_rows_in_several_shards(tmp_path: Path) -> None:
+def test_check_reports_the_same_for_several_shards(tmp_path: Path) -> None:
     source = written(tmp_path, [TALK, TWO, TALK, SPOILT, "{\n", TWO, SPOILT])
     cut = tmp_path / "cut.yaml"
     cut.write_text(f"source: {source}\nrows_per_shard: 2\n")
@@ -59,7 +59,7 @@ def test_check_says_the_same_of_rows_in_several_shards(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_check_names_the_first_loss_of_each_shard(tmp_path: Path) -> None:
+def test_check_reports_the_first_loss_of_each_shard(tmp_path: Path) -> None:
     source = written(tmp_path, [CALL, CALL, TALK, TALK, TALK, CALL])
     cut = tmp_path / "cut.yaml"
     cut.write_text(f"source: {source}\nrows_per_shard: 2\n")
@@ -126,7 +126,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("row", "as_json", "as_parquet"), KINDS)
-def test_types_are_told_in_words(tmp_path: Path, row: Any, as_json: str, as_parquet: str) -> None:
+def test_inspect_describes_types(tmp_path: Path, row: Any, as_json: str, as_parquet: str) -> None:
     source = written(tmp_path, [{**TALK, **row}])
     pq.write_table(pa.Table.from_pylist([{**TALK, **row}]), tmp_path / "in.parquet")
     for path, expected in ((source, as_json), (tmp_path / "in.parquet", as_parquet)):
@@ -140,7 +140,7 @@ def test_inspect_counts_the_characters_of_plain_text(tmp_path: Path) -> None:
     assert "characters per row: 0 to 3, median 2" in said
 
 
-def test_inspect_says_what_stays_text(tmp_path: Path) -> None:
+def test_inspect_reports_text_that_stays_text(tmp_path: Path) -> None:
     tagged = {"messages": [TALK["messages"][0], {"role": "assistant", "content": "<think>\nhm\n</think>\n\nso"}]}
     said = shown("inspect", written(tmp_path, [TALK, tagged]))
     assert "reasoning between tags: left as text, --dialect reasoning-tags parses it\n" in said

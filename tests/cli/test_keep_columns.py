@@ -1,4 +1,4 @@
-"""`--keep`: what is carried through, and what is said of the columns whose names the output needs."""
+"""`--keep`: columns copied to the output, and notes on columns whose names the output needs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def lines(data: bytes) -> list[object]:
     return [json.loads(line) for line in data.splitlines()]
 
 
-def test_all_says_what_it_cannot_carry_through(data):
+def test_all_reports_columns_that_it_cannot_keep(data):
     run = run_cli("convert", data, "-t", "chatml", "--keep", "all")
     assert run.returncode == 0
     assert lines(run.stdout) == [
@@ -47,7 +47,7 @@ def test_all_says_what_it_cannot_carry_through(data):
     assert run.stderr.decode().splitlines() == [f"note: {NOTE}", f"wrote 2 rows to stdout, {len(run.stdout)} B"]
 
 
-def test_stdin_says_it_too(data):
+def test_stdin_reports_them_too(data):
     run = run_cli("convert", "-", "-t", "chatml", "--keep", "all", "--json", stdin=data.read_bytes())
     assert lines(run.stdout) == [{"text": TEXTS[0], "id": 7, "tags": ["a", None]}, {"text": TEXTS[1], "id": 8}]
     note, summary = run.stderr.decode().splitlines()
@@ -55,7 +55,7 @@ def test_stdin_says_it_too(data):
     assert json.loads(summary)["notes"] == [NOTE]
 
 
-def test_what_the_note_says_to_type_keeps_them(data):
+def test_the_suggested_flags_keep_them(data):
     flags = ["--map", "source_text=text", "--map", "source_label=label"]
     run = run_cli("convert", data, "-t", "chatml", "--keep", "all", *flags)
     assert run.stderr.decode().splitlines() == [f"wrote 2 rows to stdout, {len(run.stdout)} B"]
@@ -75,7 +75,7 @@ def test_into_parquet_too(data, tmp_path):
     ]
 
 
-def test_the_summary_and_inspect_say_it(data, tmp_path):
+def test_the_summary_and_inspect_report_them(data, tmp_path):
     run = run_cli("convert", data, "--keep", "all", "--json", "-o", tmp_path / "out.jsonl")
     assert json.loads(run.stdout)["notes"] == [NOTE]
     summary = chatfmt.convert(chatfmt.Recipe(source=str(data), keep="all"), tmp_path / "out2.jsonl")
@@ -87,7 +87,7 @@ def test_the_summary_and_inspect_say_it(data, tmp_path):
     assert json.loads(run_cli("inspect", data, "--json").stdout)["notes"] == []
 
 
-def test_a_name_that_is_taken_is_refused_with_what_to_type(data):
+def test_a_taken_name_is_an_error_with_a_hint(data):
     run = run_cli("convert", data, "-t", "chatml", "--keep", "label")
     assert (run.returncode, run.stdout) == (2, b"")
     assert run.stderr.decode().splitlines() == [
@@ -112,7 +112,7 @@ ADDED = {
 
 
 @pytest.mark.parametrize("name", ADDED)
-def test_columns_that_an_option_adds_are_not_overwritten_unseen(name, tmp_path):
+def test_columns_added_by_an_option_are_not_silently_overwritten(name, tmp_path):
     flags, text, made = ADDED[name]
     path = tmp_path / "in.jsonl"
     path.write_text(json.dumps({"instruction": "a <|im_end|>", "output": "yo", name: "MINE", "id": 1}) + "\n")
@@ -136,7 +136,7 @@ def test_columns_that_an_option_adds_are_not_overwritten_unseen(name, tmp_path):
     assert lines(run_cli("convert", path, "-t", "chatml", "--keep", "all").stdout)[0][name] == "MINE"
 
 
-def test_a_part_that_is_misspelt_is_not_taken_for_a_column(data):
+def test_a_misspelt_field_is_not_read_as_a_column(data):
     with pytest.raises(UsageError) as caught:
         chatfmt.convert(chatfmt.Recipe(source=str(data), map={"promt": "instruction"}), None)
     assert caught.value.message.startswith("no dialect fits: the columns are ")

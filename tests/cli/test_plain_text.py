@@ -1,4 +1,4 @@
-"""Plain text where JSON is expected: the error says what to type, and what it says works."""
+"""Plain text where JSON is expected: the hint of the error works."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HINT = "hint: for lines of plain text: `--no-header --no-quote --delimiter none 
 
 
 @pytest.mark.parametrize("name", ["plain.txt", "plain.jsonl", "-"])
-def test_what_the_hint_says_to_type_reads_each_line_as_it_is(tmp_path: Path, name: str) -> None:
+def test_the_suggested_command_reads_each_line_unchanged(tmp_path: Path, name: str) -> None:
     text = "".join(line + "\n" for line in LINES)
     source = name if name == "-" else str(tmp_path / name)
     if name != "-":
@@ -30,7 +30,7 @@ def test_what_the_hint_says_to_type_reads_each_line_as_it_is(tmp_path: Path, nam
     assert done.stdout == b'{"text":"He said \\"hi\\""}\n{"text":"a\\tb, then"}\n{"text":"  c ; d"}\n'
 
 
-def test_text_with_commas_says_the_same(tmp_path: Path) -> None:
+def test_text_with_commas_gets_the_same_hint(tmp_path: Path) -> None:
     source = tmp_path / "plain.txt"
     source.write_text("Well, yes\nno\n")
     failed = run_cli("convert", source)

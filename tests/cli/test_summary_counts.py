@@ -1,4 +1,4 @@
-"""What the command line tells of what became of the data: nothing goes in silence."""
+"""The summary accounts for all data: nothing is dropped silently."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ THOUGHT = [
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_reasoning_that_a_template_leaves_out_by_design_is_told(workers, tmp_path):
+def test_reasoning_omitted_by_design_is_reported(workers, tmp_path):
     write(tmp_path / "in.jsonl", *[THOUGHT] * 5, [ASKED, {"role": "assistant", "content": "This."}])
     options = ("-t", "qwen3", "--workers", workers, "--rows-per-shard", "2", "--format", "jsonl")
     run = run_cli("convert", "in.jsonl", *options, "-o", "out", cwd=tmp_path)
@@ -42,7 +42,7 @@ def test_reasoning_that_a_template_leaves_out_by_design_is_told(workers, tmp_pat
     assert json.loads(report.stdout)["left_out"] == ["reasoning of earlier answers"]
 
 
-def test_what_was_allowed_to_be_lost_is_told_only_where_it_was(tmp_path):
+def test_allowed_losses_are_reported_only_where_they_happen(tmp_path):
     (tmp_path / "t.jinja").write_text("{% for m in messages if m.role != 'system' %}{{ m.content }}\n{% endfor %}")
     said = [ASKED, {"role": "assistant", "content": "This."}]
     write(tmp_path / "with.jsonl", [{"role": "system", "content": "Be kind."}, *said])
@@ -81,7 +81,7 @@ def test_rejects_of_a_pipe_without_one_good_row_are_kept(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl"]
 
 
-def test_what_fit_does_not_do_is_not_said_of_it(tmp_path):
+def test_fit_reports_only_changes_that_it_makes(tmp_path):
     write(tmp_path / "in.jsonl", [ASKED, {"role": "assistant", "content": "This."}])
     run = run_cli("convert", "in.jsonl", "-t", "gemma", "-o", "out", "--dry-run", cwd=tmp_path)
     told = [line for line in run.stdout.decode().splitlines() if line.startswith("data that is not plain text")]

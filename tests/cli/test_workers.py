@@ -1,4 +1,4 @@
-"""`--workers`: a number of processes, or a plain word about what is none, from every command that takes it."""
+"""`--workers`: a positive integer, or the same error from every command that has the option."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_none_and_less_than_none_are_no_workers(command, tmp_path):
+def test_zero_workers_is_an_error(command, tmp_path):
     run = run_cli(*COMMANDS[command], "--workers", "0", cwd=tmp_path)
     assert (run.returncode, run.stdout) == (2, b"")
     assert run.stderr.decode().splitlines() == [
@@ -33,7 +33,7 @@ def test_none_and_less_than_none_are_no_workers(command, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["-3", "-1", "00", "+2", "1.5", "two", "", "٣", "10000000", "2 "])
-def test_what_is_no_number_of_processes(text, tmp_path):
+def test_values_that_are_not_positive_integers(text, tmp_path):
     run = run_cli("convert", EVERYDAY, "-o", "out", f"--workers={text}", cwd=tmp_path)
     assert run.returncode == 2
     assert run.stderr.decode().splitlines()[0] == f"error: `--workers` must be a positive integer, not `{text}`"
