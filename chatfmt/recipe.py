@@ -160,7 +160,7 @@ def required(recipe: object, call: str) -> None:
     if not isinstance(recipe, Recipe):
         source = recipe if isinstance(recipe, str) else "data.jsonl"
         hint = f'chatfmt.{call}(chatfmt.Recipe(source="{source}", template="chatml"))'
-        raise UsageError(f"`chatfmt.{call}` takes a `Recipe`, not a `{type(recipe).__name__}`", hint=hint)
+        raise UsageError(f"`chatfmt.{call}` needs a `Recipe`, not a `{type(recipe).__name__}`", hint=hint)
 
 
 SHORT = ("system", "calculator", "final_answer", "socratic")

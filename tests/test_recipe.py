@@ -192,7 +192,7 @@ def test_a_recipe_in_python_is_refused_as_a_file_is(values, problem, hint):
 def test_calls_without_a_recipe(call):
     with pytest.raises(UsageError) as caught:
         getattr(chatfmt, call)("a.jsonl")
-    assert str(caught.value) == f"`chatfmt.{call}` takes a `Recipe`, not a `str`"
+    assert str(caught.value) == f"`chatfmt.{call}` needs a `Recipe`, not a `str`"
     assert caught.value.hint == f'chatfmt.{call}(chatfmt.Recipe(source="a.jsonl", template="chatml"))'
 
 

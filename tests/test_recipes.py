@@ -1,4 +1,4 @@
-"""Every recipe of `configs/` is sound, and reads a miniature of its dataset to the very output beside it.
+"""Every recipe of `configs/` is valid, and converts a miniature of its dataset to exactly the output beside it.
 
 A miniature lies in `tests/recipes/`: `NAME.jsonl` or `NAME.json` where the Hub holds JSON, `NAME.parquet.jsonl` (rows
 that are written to Parquet here) or `NAME.py` (a `TABLE` with its own types) where it holds Parquet; `NAME@SUBSET…` is
@@ -72,7 +72,7 @@ def write_parquet(table: pa.Table, path: Path) -> Path:
 
 
 def built(name: str, source: Path, flags: dict[str, Any] | None = None) -> chatfmt.Recipe:
-    """The recipe with what `flags` add, reading `source` in place of its dataset."""
+    """Return the recipe with `flags` added, reading `source` in place of its dataset."""
     made, _, _ = recipes.build([recipes.load(name), recipes.Layer("flag", flags or {})])
     fields = {key: value for key, value in vars(made).items() if key not in {"about", *ON_THE_HUB}}
     return chatfmt.Recipe(**{**fields, "source": str(source), "max_bad": "100%"})
@@ -99,7 +99,7 @@ def flags_of(command: str) -> dict[str, Any]:
 
 
 def command_output(name: str, command: str, folder: Path) -> str:
-    """What a command writes, given the miniature (of the subset that it names, if there is one) as its dataset."""
+    """Return what a command writes, given the miniature (of the subset that it names, if any) as its dataset."""
     given = flags_of(command)
     assert given.pop("source") == [name]
     assert given.pop("out")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ from .options import Sources
 from .workers import worker_processes
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.text import Text
 
     from ..pipeline.inspection.check import RowProblem
@@ -62,39 +63,48 @@ def print_inspection(found: Inspection) -> None:
     for label, value in (("dataset", found.dataset), ("commit", found.revision), ("licence", found.licence)):
         if value:
             screen.print(terminal.visible(f"  {label}: {value}"))
-    detection = found.detection
-    used = set(detection["used"]) if detection else set()
-    screen.print(
-        terminal.table(
-            ("column", "type", "rows", "used", "first value"),
-            [
-                (column["name"], column["type"], f"{column['filled']}/{found.rows_seen}",
-                 "yes" if column["name"] in used else "", short(column["example"]))
-                for column in found.columns
-            ],
-            right=(2,),
-        )
-    )  # fmt: skip
-    if detection is None:
+    screen.print(columns_table(found))
+    if found.detection is None:
         return
+    print_detection(found.detection)
+    for line in statistics(found, found.detection["type"]):
+        screen.print(terminal.visible(line))
+    for note in found.notes:
+        screen.print(terminal.visible(f"note: {note}"), soft_wrap=True)
+    screen.print(terminal.visible(f"convert it with:\n  {found.command}", lines=True), soft_wrap=True)
+
+
+def columns_table(found: Inspection) -> Table:
+    """Return the columns of the source, with those that the dialect uses marked."""
+    used = set(found.detection["used"]) if found.detection else set()
+    rows = [
+        (column["name"], column["type"], f"{column['filled']}/{found.rows_seen}",
+         "yes" if column["name"] in used else "", short(column["example"]))
+        for column in found.columns
+    ]  # fmt: skip
+    return terminal.table(("column", "type", "rows", "used", "first value"), rows, right=(2,))
+
+
+def print_detection(detection: Mapping[str, Any]) -> None:
+    """Print the dialect and why, the other dialects that fit, and what stays unused."""
+    screen = terminal.console()
     screen.print(terminal.visible(f"dialect: {detection['dialect']} ({detection['type']}), {detection['reason']}"))
     for name, why in detection["others"].items():
         screen.print(terminal.visible(f"  also possible: {name}: {why}"))
     for note in detection["left"]:
         screen.print(terminal.visible(note), soft_wrap=True)
+
+
+def statistics(found: Inspection, data_type: str) -> Iterator[str]:
+    """Yield lines on roles, lengths and problems."""
     if found.roles:
-        screen.print(
-            "roles: " + terminal.visible(", ".join(f"{name} {count:,}" for name, count in found.roles.items()))
-        )
-    joint = " (of prompt, chosen and rejected together)" if detection["type"] == "preference" else ""
+        yield "roles: " + ", ".join(f"{name} {count:,}" for name, count in found.roles.items())
+    joint = " (of prompt, chosen and rejected together)" if data_type == "preference" else ""
     for label, spread in (("turns per row", found.turns), ("characters per row", found.characters)):
         if spread:
-            screen.print(f"{label}: {show_spread(spread)}{joint}")
+            yield f"{label}: {show_spread(spread)}{joint}"
     problems = ", ".join(f"{code} in {terminal.counted(count, 'row')}" for code, count in found.findings.items())
-    screen.print(terminal.visible(f"problems: {problems or 'none'}"))
-    for note in found.notes:
-        screen.print(terminal.visible(f"note: {note}"), soft_wrap=True)
-    screen.print(terminal.visible(f"convert it with:\n  {found.command}", lines=True), soft_wrap=True)
+    yield f"problems: {problems or 'none'}"
 
 
 def files_by_split(splits: Mapping[str, int]) -> str:

@@ -44,7 +44,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a data set whose texts look like other types."""
+    """A folder with a dataset whose texts look like other types."""
     folder = tmp_path_factory.mktemp("load")
     rows = [
         {"id": f"{row:03}", "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": text}]}
