@@ -40,8 +40,6 @@ def spawned() -> None:
     """Be a worker in a fresh interpreter: read calls from stdin, write answers to stdout."""
     tasks, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     belong_to(int(sys.argv[2]))
-    from .worker_main import without_pandas
-
     without_pandas()
     work(tasks, answers)
 

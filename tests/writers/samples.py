@@ -1,4 +1,4 @@
-"""Batches as the pipeline makes them, and slow, plain ways to say what must come out of a writer."""
+"""Batches as the pipeline makes them, and small conversions for the tests of writers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEMA = pa.schema([("text", pa.string()), ("tools", json_columns.JSON), ("n", p
 
 
 def objects_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
-    """A batch of JSON objects, in the encoding of JSON sources."""
+    """Return a batch of JSON objects, in the encoding of JSON sources."""
     return pa.RecordBatch.from_pydict(json_columns.encode_objects(rows))
 
 
@@ -35,7 +35,7 @@ def dumps(value: Any) -> str:
 
 
 def batch(start: int = 0, rows: int = 8) -> pa.RecordBatch:
-    """A batch of SCHEMA with a null and JSON text in it."""
+    """Return a batch of SCHEMA with nulls and JSON text."""
     texts = [f"{start + place} {TEXTS[(start + place) % len(TEXTS)]}" for place in range(rows)]
     tools = [None if place % 3 else dumps([{"name": f"f{place}", "x": None}]) for place in range(rows)]
     columns = [pa.array(texts), pa.array(tools, json_columns.JSON), pa.array(range(start, start + rows))]
@@ -45,7 +45,7 @@ def batch(start: int = 0, rows: int = 8) -> pa.RecordBatch:
 def write_shard(
     state: Path, name: str, fingerprint: str, number: int, format: str, compression: str | None = None
 ) -> Shard:
-    """What a task does: a shard of 8 rows and two rejects, then its receipt."""
+    """Write a shard of 8 rows, two rejects for odd numbers, then the receipt, as a task does."""
     with (
         ShardWriter(staged_path(state, name), format, SCHEMA, compression) as writer,
         RejectWriter(rejects_path(state, name)) as rejects,
@@ -63,7 +63,7 @@ def write_shard(
 
 
 def names(format: str = "parquet", compression: str | None = None, shards: int = 4) -> list[str]:
-    """The names of `shards` train shards and one test shard."""
+    """Return the names of `shards` train shards and one test shard."""
     ending = f"{format}.{compression}" if compression else format
     train = [f"data/train-{place:05d}-of-{shards:05d}.{ending}" for place in range(shards)]
     return [*train, f"data/test-00000-of-00001.{ending}"]
@@ -73,7 +73,7 @@ def convert(
     out: Path, *, fingerprint: str = "f1", format: str = "jsonl", compression: str | None = None, resume: bool = False,
     overwrite: bool = False, shards: int = 4,
 ) -> Manifest:  # fmt: skip
-    """A whole conversion into a folder, as the pipeline does it."""
+    """Run a conversion into a folder, as the pipeline does."""
     with OutputFolder.open(out, fingerprint, resume=resume, overwrite=overwrite) as folder:
         if folder.complete:
             return folder.complete
@@ -87,6 +87,6 @@ def convert(
 
 
 def listing(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, with its bytes; locks, whose text is a process id, as empty."""
+    """Return the bytes of every file below a folder; locks, which hold a process id, as empty."""
     files = (path for path in sorted(folder.rglob("*")) if not path.is_dir())
     return {path.relative_to(folder).as_posix(): b"" if path.name == "lock" else path.read_bytes() for path in files}

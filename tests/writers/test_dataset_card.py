@@ -1,4 +1,4 @@
-"""The card of a folder, and what `datasets.load_dataset` makes of it."""
+"""The dataset card, and `datasets.load_dataset` reading the folder."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ The text holds the special tokens of its chat template already. Tokenize it with
     )
 
 
-def test_names_from_outside_cannot_leave_their_place() -> None:
+def test_untrusted_names_cannot_break_out_of_their_line() -> None:
     nasty = "x`\n---\n# <script>*a*"
     manifest = Manifest("f", SHARDS[:1], sources=({"id": nasty, "revision": nasty},), template={"name": nasty})
     text = card(manifest, title=nasty)
@@ -97,11 +97,11 @@ def test_names_from_outside_cannot_leave_their_place() -> None:
 
 
 @pytest.mark.parametrize("name", ["train", "test_sft", "a.b", "2024"])
-def test_split_names_that_datasets_opens(name: str) -> None:
+def test_split_names_that_datasets_accepts(name: str) -> None:
     check_split(name)
 
 
-def test_split_names_that_datasets_does_not_open() -> None:
+def test_split_names_that_datasets_rejects() -> None:
     with pytest.raises(UsageError) as caught:
         check_split("train-sft")
     assert caught.value.hint == "--split train_sft"
@@ -129,7 +129,7 @@ print(json.dumps([{split: rows.to_list() for split, rows in found.items()}, feat
 
 
 def load(folder: Path, home: Path) -> tuple[dict[str, list[dict[str, object]]], dict[str, object]]:
-    """What `load_dataset(folder)` gives, in a process of its own with a cache of its own."""
+    """Return the result of `load_dataset(folder)` in a separate process with an empty cache."""
     env = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     run = subprocess.run(
         [sys.executable, "-c", LOAD, str(folder)], capture_output=True, text=True, env=env, timeout=120
@@ -154,14 +154,14 @@ def test_load_dataset_gives_the_same_rows_and_splits(tmp_path: Path) -> None:
                                  [("text", "string"), ("tools", "string"), ("n", "int64")]}  # fmt: skip
 
 
-def test_load_dataset_sees_a_missing_shard(tmp_path: Path) -> None:
+def test_load_dataset_detects_a_missing_shard(tmp_path: Path) -> None:
     convert(tmp_path / "out", format="parquet")
     next((tmp_path / "out/data").iterdir()).unlink()
     with pytest.raises(AssertionError, match="NonMatchingSplitsSizesError|DataFilesNotFoundError|FileNotFoundError"):
         load(tmp_path / "out", tmp_path / "home")
 
 
-def test_features_are_spelled_as_datasets_spells_them() -> None:
+def test_features_have_the_syntax_of_datasets() -> None:
     program = (
         "import pickle, sys, datasets, pyarrow, json\n"
         "schema = pyarrow.ipc.read_schema(pyarrow.py_buffer(sys.stdin.buffer.read()))\n"
@@ -176,7 +176,7 @@ def test_features_are_spelled_as_datasets_spells_them() -> None:
     assert info["features"] == json.loads(run.stdout)
 
 
-def test_types_without_a_spelling_leave_the_features_out() -> None:
+def test_features_are_omitted_if_a_type_is_unknown() -> None:
     assert "dataset_info" not in front(card(MANIFEST, pa.schema([("d", pa.decimal128(5, 2))])))
     assert "dataset_info" not in front(card(MANIFEST))
     assert SCHEMA.names == ["text", "tools", "n"]

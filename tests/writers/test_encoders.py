@@ -1,4 +1,4 @@
-"""Formats: what is read back is what was written, and the same rows are the same bytes."""
+"""Formats: rows round-trip, and equal rows give equal bytes."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_the_same_batches_are_the_same_bytes(format: str) -> None:
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_compressed_lines_are_the_plain_lines_and_always_the_same(compression: str) -> None:
+def test_compressed_lines_decompress_to_the_plain_lines_and_have_equal_bytes(compression: str) -> None:
     plain, packed = encoded("jsonl", [batch(), batch(8)]), encoded("jsonl", [batch(), batch(8)], compression)
     assert OPEN[compression](packed) == plain
     assert packed == encoded("jsonl", [batch(), batch(8)], compression)
     assert OPEN[compression](packed + packed) == plain + plain  # members may be joined
 
 
-def test_gzip_carries_neither_name_nor_time() -> None:
+def test_gzip_has_no_name_and_no_time() -> None:
     assert encoded("jsonl", [batch()], "gz")[:10] == bytes([0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 255])
 
 
@@ -80,7 +80,7 @@ def test_parquet_pages_have_checksums() -> None:
         parquet(bytes(data))
 
 
-def test_parquet_of_turns_leaves_the_key_order_out() -> None:
+def test_parquet_drops_the_key_order_of_turns() -> None:
     rows = [
         {"messages": [{"content": "a", "role": "user"}, {"role": "x", "tool_calls": [{"n": None}], "content": None}]}
     ]
@@ -93,13 +93,13 @@ def test_parquet_of_turns_leaves_the_key_order_out() -> None:
     ]}]  # fmt: skip
 
 
-def test_parquet_fills_what_a_batch_lacks() -> None:
+def test_parquet_fills_missing_columns_with_nulls() -> None:
     sparse = pa.record_batch({"n": pa.array([7])})
     table = parquet(encoded("parquet", [batch(0, 1), sparse]))
     assert table.to_pylist()[1] == {"text": None, "tools": None, "n": 7}
 
 
-def test_parquet_takes_text_where_the_column_is_json() -> None:
+def test_parquet_stores_text_in_a_json_column() -> None:
     first = pa.record_batch({"x": pa.array(["[1]"], json_columns.JSON)})
     second = pa.record_batch({"x": pa.array(['say "hi"', None])})
     assert parquet(encoded("parquet", [first, second])).to_pylist() == [
@@ -109,13 +109,13 @@ def test_parquet_takes_text_where_the_column_is_json() -> None:
     ]
 
 
-def test_parquet_takes_turns_where_the_column_is_json() -> None:
+def test_parquet_stores_turns_in_a_json_column() -> None:
     first = pa.record_batch({"x": pa.array(['"t"'], json_columns.JSON)})
     second = objects_batch([{"x": [{"role": "user", "content": "é"}]}])
     assert parquet(encoded("parquet", [first, second])).to_pylist()[1] == {"x": '[{"role":"user","content":"é"}]'}
 
 
-def test_parquet_takes_turns_with_fewer_keys_also_from_a_slice() -> None:
+def test_parquet_stores_turns_with_fewer_keys_from_a_slice() -> None:
     wide = objects_batch([{"m": [{"role": "a", "content": "b", "name": "c"}]}])
     narrow = objects_batch([{"m": [{"role": str(place)}] * place} if place != 2 else {"m": None} for place in range(5)])
     table = parquet(encoded("parquet", [wide, narrow.slice(1, 3)]))
@@ -133,14 +133,14 @@ def test_parquet_takes_turns_with_fewer_keys_also_from_a_slice() -> None:
         ),
     ],
 )
-def test_parquet_refuses_what_its_schema_cannot_hold(later: dict[str, Any], message: str) -> None:
+def test_parquet_refuses_values_outside_its_schema(later: dict[str, Any], message: str) -> None:
     with pytest.raises(OutputError) as caught:
         encoded("parquet", [batch(), pa.RecordBatch.from_pydict(later)])
     assert caught.value.message.startswith(message)
     assert caught.value.code == "output.schema"
 
 
-def test_parquet_refuses_a_key_of_a_turn_that_its_schema_lacks() -> None:
+def test_parquet_refuses_a_key_outside_its_schema() -> None:
     with pytest.raises(OutputError, match="a message has the key `name`"):
         encoded("parquet", [objects_batch([{"m": [{"role": "a"}]}]), objects_batch([{"m": [{"name": "a"}]}])])
 
@@ -156,13 +156,13 @@ def test_long_text_has_no_dictionary_and_no_statistics_and_roles_have_both() -> 
     }  # fmt: skip
 
 
-def test_row_groups_follow_bytes_and_not_batches() -> None:
+def test_row_groups_are_limited_by_bytes_not_batches() -> None:
     big = pa.record_batch({"text": pa.array(["y" * 100_000] * 25)})  # 2.5 MB
     file = pq.ParquetFile(io.BytesIO(encoded("parquet", [big] * 15)))
     assert [file.metadata.row_group(place).num_rows for place in range(file.num_row_groups)] == [175, 175, 25]
 
 
-def test_parquet_schema_goes_all_the_way_down() -> None:
+def test_parquet_schema_of_nested_types() -> None:
     turns = pa.list_(pa.struct([("role", pa.string()), ("tool_calls", json_columns.JSON), (schema.KEYS, pa.string())]))
     found = parquet_schema(pa.schema([("m", turns), (schema.KEYS, pa.string()), ("n", pa.int8())]))
     wanted = pa.list_(pa.struct([("role", pa.string()), ("tool_calls", pa.string())]))

@@ -1,4 +1,4 @@
-"""An output folder: what is refused, what is resumed, what a commit leaves, and what is never touched."""
+"""Output folders: refusals, resumed runs, commits, and files that are never touched."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def test_a_finished_folder_is_complete_when_resumed(tmp_path: Path) -> None:
 
 
 def interrupted(out: Path, shards: int = 2) -> None:
-    """A run that was killed after some shards."""
+    """Leave a run that was killed after some shards."""
     folder = OutputFolder.open(out, "f1")
     for number, name in enumerate(names("jsonl")[:shards]):
         write_shard(folder.state, name, "f1", number, "jsonl")
     folder.close()
 
 
-def test_an_interrupted_folder_wants_to_know_what_to_do(tmp_path: Path) -> None:
+def test_an_interrupted_folder_needs_resume_or_overwrite(tmp_path: Path) -> None:
     out = tmp_path / "out"
     interrupted(out)
     assert not (out / "data").exists()
@@ -82,7 +82,7 @@ def test_an_interrupted_folder_wants_to_know_what_to_do(tmp_path: Path) -> None:
     assert refused(out, fingerprint="f2", resume=True).code == "output.fingerprint"
 
 
-def test_a_resume_keeps_whole_shards_and_removes_the_rest(tmp_path: Path) -> None:
+def test_a_resume_keeps_finished_shards_and_removes_the_rest(tmp_path: Path) -> None:
     out = tmp_path / "out"
     interrupted(out, 4)
     first, second, third, fourth = (staged_path(out / ".chatfmt", name) for name in names("jsonl")[:4])
@@ -174,14 +174,14 @@ def test_other_files_beside_the_data_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, overwrite: bool, resume: bool) -> None:
+def test_a_folder_with_foreign_files_is_refused(tmp_path: Path, overwrite: bool, resume: bool) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     error = refused(tmp_path, overwrite=overwrite, resume=resume)
     assert error.message == f"`{tmp_path}` is not empty, and chatfmt did not write its files"
     assert listing(tmp_path) == {"thesis.tex": b"mine"}
 
 
-def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("x")
     with pytest.raises(OutputError, match=r"`.*out` is a file"):
         OutputFolder.open(tmp_path / "out", "f1")
@@ -193,7 +193,7 @@ def test_a_clone_with_nothing_but_hidden_files_is_empty(tmp_path: Path) -> None:
     assert (tmp_path / ".gitattributes").exists()
 
 
-def test_a_damaged_manifest_vouches_for_nothing(tmp_path: Path) -> None:
+def test_no_file_is_replaced_if_the_manifest_is_damaged(tmp_path: Path) -> None:
     convert(tmp_path / "out")
     path = tmp_path / "out/.chatfmt/manifest.json"
     path.write_bytes(path.read_bytes().replace(b"train", b"trein", 1))
@@ -213,7 +213,7 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
     OutputFolder.open(tmp_path / "out", "f1", resume=True).close()
 
 
-def test_a_run_that_fails_at_once_leaves_the_place_as_it_was(tmp_path: Path) -> None:
+def test_a_run_that_fails_at_once_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), OutputFolder.open(tmp_path / "out", "f1") as folder:
         staged_path(folder.state, ".train.part").write_bytes(b"torn")
         raise KeyboardInterrupt
@@ -233,7 +233,7 @@ def test_a_run_that_fails_later_can_be_resumed(tmp_path: Path) -> None:
         assert list(folder.finished()) == [names("jsonl")[0]]
 
 
-def test_a_commit_wants_every_shard(tmp_path: Path) -> None:
+def test_a_commit_needs_every_shard(tmp_path: Path) -> None:
     folder = OutputFolder.open(tmp_path / "out", "f1")
     shard = write_shard(folder.state, names("jsonl")[0], "f1", 0, "jsonl")
     from chatfmt.manifest import Manifest
@@ -244,7 +244,7 @@ def test_a_commit_wants_every_shard(tmp_path: Path) -> None:
     assert not (tmp_path / "out/data").exists()
 
 
-def test_names_may_be_known_at_the_end_only(tmp_path: Path) -> None:
+def test_a_commit_may_rename_shards(tmp_path: Path) -> None:
     from msgspec.structs import replace
 
     from chatfmt.manifest import Manifest
@@ -258,8 +258,8 @@ def test_names_may_be_known_at_the_end_only(tmp_path: Path) -> None:
     assert verify(tmp_path / "out") == []
 
 
-def test_the_decision_of_a_commit_is_finished_later(tmp_path: Path) -> None:
-    """A crash right after the decision: the next run, whichever it is, finishes it first."""
+def test_an_interrupted_commit_is_completed_later(tmp_path: Path) -> None:
+    """After a crash right after the decision, the next run of any kind completes the commit first."""
     out = tmp_path / "out"
     convert(out)
     convert(tmp_path / "new", fingerprint="f2", format="parquet")
@@ -278,7 +278,7 @@ def test_the_decision_of_a_commit_is_finished_later(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "[]", "[" * 100_000, '{"manifest":"{}","card":"x"}', '{"manifest":1,"card":"x"}', '{"manifest":"{}"}']
 )
-def test_a_damaged_decision_changes_nothing(tmp_path: Path, text: str) -> None:
+def test_a_damaged_commit_changes_nothing(tmp_path: Path, text: str) -> None:
     convert(out := tmp_path / "out")
     (out / ".chatfmt/commit.json").write_text(text)
     before = listing(out)
@@ -287,7 +287,7 @@ def test_a_damaged_decision_changes_nothing(tmp_path: Path, text: str) -> None:
     assert listing(out) == before
 
 
-def test_what_a_killed_worker_left_is_not_published(tmp_path: Path) -> None:
+def test_files_of_a_killed_worker_are_not_published(tmp_path: Path) -> None:
     with OutputFolder.open(tmp_path / "out", "f1") as folder:
         shard = write_shard(folder.state, names("jsonl")[0], "f1", 0, "jsonl")
         staged = staged_path(folder.state, shard.name).parent
@@ -299,7 +299,7 @@ def test_what_a_killed_worker_left_is_not_published(tmp_path: Path) -> None:
     assert {name for name in listing(tmp_path / "out") if name.startswith("data/")} == {shard.name}
 
 
-def test_what_was_damaged_is_made_anew_although_it_should_be_the_same(tmp_path: Path) -> None:
+def test_a_damaged_shard_is_replaced_by_an_equal_run(tmp_path: Path) -> None:
     out = tmp_path / "out"
     convert(out)
     before = listing(out)

@@ -1,4 +1,4 @@
-"""JSON Lines out of Arrow columns equal the plain `json.dumps` of the rows they hold."""
+"""JSON Lines encoded from Arrow columns equal `json.dumps` of the rows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ rows = st.lists(
 
 
 @given(rows)
-def test_any_json_rows_come_out_as_they_went_in(objects: list[dict[str, Any]]) -> None:
+def test_any_json_rows_round_trip(objects: list[dict[str, Any]]) -> None:
     found = [
         json.loads(line)
         for line in written(objects_batch(objects) if any(objects) else _empty(objects)).split("\n")[:-1]
@@ -105,7 +105,7 @@ def test_columns_of_a_conversation_are_absent_and_never_null() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_what_json_does_not_have_is_refused_with_its_row(bad: float) -> None:
+def test_numbers_that_json_lacks_are_an_error_with_their_row(bad: float) -> None:
     with pytest.raises(RowError) as caught:
         written(pa.record_batch({"f": pa.array([1.0, bad])}))
     assert (caught.value.code, caught.value.at.row) == ("out.range", 1)
@@ -117,7 +117,7 @@ def test_binary_is_refused() -> None:
         written(pa.record_batch({"f": pa.array([b"x"])}))
 
 
-def test_slices_and_many_pieces() -> None:
+def test_slices_and_many_chunks() -> None:
     texts = [f"{place} " + "x" * 50_000 for place in range(300)]  # 15 MB: several pieces
     batch = pa.record_batch({"text": pa.array(texts), "role": pa.array(["user", "bot"] * 150)})
     assert len(list(json_lines(batch))) > 3
@@ -128,6 +128,6 @@ def test_slices_and_many_pieces() -> None:
     assert written(batch.slice(100, 7)) == "".join(f"{line}\n" for line in whole.split("\n")[100:107])
 
 
-def test_no_rows_no_bytes() -> None:
+def test_no_rows_give_no_bytes() -> None:
     assert written(pa.record_batch({"text": pa.array([], pa.string())})) == ""
     assert written(pa.record_batch({"a": pa.array([], pa.int64()), "b": pa.array([], pa.string())})) == ""

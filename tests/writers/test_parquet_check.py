@@ -21,7 +21,7 @@ def page_bytes(data: memoryview, start: int, end: int) -> set[int]:
     return inside
 
 
-def test_every_damaged_page_is_seen(tmp_path: Path) -> None:
+def test_every_damaged_page_is_found(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     with ShardWriter(path, "parquet", SCHEMA) as writer:
         for start in range(0, 4000, 500):

@@ -1,4 +1,4 @@
-"""A shard is there whole or not at all, whatever fails."""
+"""A shard appears complete or not at all, whatever fails."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_disk_that_fails(
     assert listing(tmp_path) == {}
 
 
-def test_a_sync_that_failed_ahead_is_told_and_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_early_sync_is_reported_and_not_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(fd: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -101,7 +101,7 @@ def test_most_of_a_file_is_synced_before_its_end(tmp_path: Path, monkeypatch: py
     assert sizes == [durable.EARLY_SYNC * part for part in (1, 2, 3, 4)]
 
 
-def test_a_write_that_takes_only_some_bytes_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partial_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: whole(fd, bytes(data)[:7]))
     with AtomicFile(tmp_path / "x") as file:
@@ -111,7 +111,7 @@ def test_a_write_that_takes_only_some_bytes_is_continued(tmp_path: Path, monkeyp
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_disk_that_is_really_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = os.open
     monkeypatch.setattr(os, "open", lambda path, *rest: opened("/dev/full" if "x.jsonl" in str(path) else path, *rest))
     full = pytest.raises(OutputError, match=r"cannot write `.*x\.jsonl.*`: the disk is full")
@@ -140,7 +140,7 @@ def test_an_unknown_compression_leaves_nothing(tmp_path: Path) -> None:
     assert listing(tmp_path) == {}
 
 
-def test_pages_that_were_damaged_on_the_way_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_damaged_while_writing_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: whole(fd, bytes(data).replace(b"plain", b"plaim")))
     with pytest.raises(OutputError) as caught, ShardWriter(tmp_path / "x.parquet", "parquet", SCHEMA, "none") as writer:

@@ -34,7 +34,7 @@ def convert(path: Path, format: str = "jsonl", compression: str | None = None, *
 
 
 def whole(tmp_path: Path, format: str, compression: str | None) -> bytes:
-    """The same rows, written by one writer."""
+    """Return the same rows written by one writer."""
     with ShardWriter(tmp_path / "whole", format, SCHEMA, compression) as writer:
         for number in range(4):
             writer.write(batch(number * 8))
@@ -103,7 +103,7 @@ def test_a_failed_file_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rejects_go_where_they_are_wanted(tmp_path: Path) -> None:
+def test_rejects_are_joined_into_their_own_file(tmp_path: Path) -> None:
     with SingleFile.open(tmp_path / "x", "f1") as single:
         shards = [write_shard(single.state, f"data/{number}", "f1", number, "jsonl") for number in range(4)]
         single.commit(shards, "jsonl", rejects=tmp_path / "bad.jsonl")
@@ -119,7 +119,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     assert (tmp_path / "real/x").read_bytes() == whole(tmp_path, "jsonl", None)
 
 
-def test_places_where_no_file_can_be(tmp_path: Path) -> None:
+def test_paths_that_cannot_be_a_file(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is a folder"):
         SingleFile.open(tmp_path, "f1")
     with pytest.raises(OutputError, match=r"the folder `.*no` does not exist"):
