@@ -1,8 +1,8 @@
-"""Checks: what is wrong, or looks wrong, with conversations, each finding with a stable code, its row and its turn.
+"""Checks: find problems of conversations, each with a stable code, its row and its turn.
 
-Two kinds. An *error* is what cannot be converted (an unknown role, content that is neither text nor parts). A
-*warning* is what merely looks bad (empty content, roles that do not alternate): it is converted as it stands, counted
-and reported, and refused only where `--strict` or its name asks for that. A check never changes anything.
+An *error* cannot be converted (an unknown role, content that is neither text nor parts). A *warning* looks wrong (empty
+content, roles that do not alternate): it is converted unchanged, counted and reported, and rejected only with
+`--strict` or `--fail-on CODE`. A check never changes anything.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ SYSTEM, DEVELOPER, USER, ASSISTANT, TOOL = range(5)
 
 
 def unknown_role(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A role that is none of system, developer, user, assistant, tool; also none at all."""
+    """A role other than system, developer, user, assistant and tool, or no role."""
     unknown = view.roles < 0
     if unknown.any():
         values = view.values("role")
-        yield from view.at("msg.role", unknown & to_bools(view.turns.is_valid()), lambda place: _role(values[place]))
+        yield from view.at("msg.role", unknown & to_bools(view.turns.is_valid()), lambda turn: _role(values[turn]))
 
 
 def _role(value: pa.Scalar) -> str:
@@ -47,28 +47,28 @@ def _role(value: pa.Scalar) -> str:
 
 
 def wrong_type(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A turn that is null, content that is neither text nor a list of parts, calls that are no list."""
+    """A null turn, content that is neither text nor a list of parts, calls that are not a list."""
     if view.turns.null_count:
         yield from view.at("msg.type", ~to_bools(view.turns.is_valid()), "the turn is null")
     content, calls = view.content, view.values("tool_calls")
     if content.type == JSON:
         odd = to_bools(pc.match_substring_regex(content, r'^[^"\[n]')) & ~_is_result(view)
-        yield from view.at("msg.type", odd, lambda place: f"the content is {_kind_of(content[place].as_py())}")
+        yield from view.at("msg.type", odd, lambda turn: f"the content is {_json_kind(content[turn].as_py())}")
     elif content.type != TEXT and not pa.types.is_list(content.type) and content.null_count < len(content):
         yield from view.at("msg.type", to_bools(content.is_valid()), f"the content is of type {content.type}")
     if calls.type == JSON:
         odd = to_bools(pc.match_substring_regex(calls, r"^[^\[n]"))
         yield from view.at(
-            "msg.type", odd, lambda place: f"`tool_calls` is {_kind_of(calls[place].as_py())}, not a list"
+            "msg.type", odd, lambda turn: f"`tool_calls` is {_json_kind(calls[turn].as_py())}, not a list"
         )
 
 
 def _is_result(view: ColumnView) -> BoolArray:
-    """Objects as the content of tool turns, which templates print as JSON."""
+    """Mark tool turns whose content is an object, which templates print as JSON."""
     return np.asarray((view.roles == TOOL) & to_bools(pc.starts_with(view.content, "{")), np.bool_)
 
 
-def _kind_of(text: str) -> str:
+def _json_kind(text: str) -> str:
     kinds = {'"': "text", "[": "a list", "{": "an object", "t": "true", "f": "false"}
     return kinds.get(text[0], f"the number {text}")
 
@@ -81,35 +81,35 @@ def null_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
 
 
 def empty_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """Content that is empty text or no parts, in a turn without calls and reasoning; a tool may return nothing."""
+    """Empty text or an empty list in a turn without calls and reasoning, unless it is a tool result."""
     if view.empty.any():
         yield from view.at("msg.empty", view.empty & view.silent & (view.roles != TOOL), "the content is empty")
 
 
 def blank_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """Content of white space and nothing else, in a turn without calls and reasoning."""
+    """Content of white space only in a turn without calls and reasoning, unless it is a tool result."""
     if view.blank.any():
         yield from view.at("msg.blank", view.blank & view.silent & (view.roles != TOOL), "the content is white space")
 
 
 def differing_reasoning(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """An assistant turn with different reasoning in two fields, of which templates print one."""
+    """An assistant turn with different reasoning in two fields, of which a template prints one."""
     present = [view.values(name) for name in REASONING_FIELDS if view.turns.type.get_field_index(name) >= 0]
     differs = np.zeros(len(view.turns), np.bool_)
     for one, other in combinations(present, 2):
         is_text = one.type == other.type == TEXT
         differs |= to_bools(pc.not_equal(one, other) if is_text else pc.and_(one.is_valid(), other.is_valid()))
-    places = np.flatnonzero(differs & (view.roles == ASSISTANT))
-    if len(places):
-        messages = decode_objects(fields_of(view.turns.take(pa.array(places))))
-        for place, message in zip(places.tolist(), messages, strict=True):
+    turns = np.flatnonzero(differs & (view.roles == ASSISTANT))
+    if len(turns):
+        messages = decode_objects(fields_of(view.turns.take(pa.array(turns))))
+        for turn, message in zip(turns.tolist(), messages, strict=True):
             if names := reasoning_conflict(message):
                 detail = f"`{names[0]}` and `{names[1]}` differ, and templates print one of them"
-                yield view.finding("msg.reasoning_conflict", place, detail)
+                yield view.finding("msg.reasoning_conflict", turn, detail)
 
 
 def order(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A role out of turn: user or assistant twice, an assistant first, a system turn amid, a tool result unasked."""
+    """A role out of order: user or assistant twice, an assistant first, a later system turn, a tool after a user."""
     roles, before, opening = view.roles, _roles_before(view), _is_opening(view)
     system = (roles == SYSTEM) | (roles == DEVELOPER)
     wrong = (roles == before) & ((roles == USER) | (roles == ASSISTANT))
@@ -117,14 +117,14 @@ def order(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     wrong |= ~opening & system
     wrong |= (before == USER) & (roles == TOOL)
     if wrong.any():
-        yield from view.at("msg.order", wrong, lambda place: _out_of_turn(int(roles[place]), int(before[place])))
+        yield from view.at("msg.order", wrong, lambda turn: _order(int(roles[turn]), int(before[turn])))
 
 
 _BEGIN, _UNSEEN = -2, -3
 
 
 def _roles_before(view: ColumnView) -> Roles:
-    """The role before each turn; `_BEGIN` where the conversation begins, `_UNSEEN` where it goes on from a prompt."""
+    """The role before each turn; `_BEGIN` at the start of a conversation, `_UNSEEN` after a prompt."""
     before = np.empty_like(view.roles)
     before[1:] = view.roles[:-1]
     firsts = view.starts[view.lengths > 0]
@@ -133,7 +133,7 @@ def _roles_before(view: ColumnView) -> Roles:
 
 
 def _is_opening(view: ColumnView) -> BoolArray:
-    """Which turns have none but system and developer turns before them in their column."""
+    """Mark the turns that only system and developer turns precede in their column."""
     others = np.cumsum((view.roles != SYSTEM) & (view.roles != DEVELOPER), dtype=np.int32)
     before = np.concatenate([[0], others[:-1]])
     return np.asarray(
@@ -141,21 +141,19 @@ def _is_opening(view: ColumnView) -> BoolArray:
     )
 
 
-def _out_of_turn(role: int, before: int) -> str:
-    if before == _BEGIN:
-        return f"the first turn is the {ROLES[role]}'s"
-    return f"a turn of the {ROLES[role]} follows one of the {ROLES[before]}"
+def _order(role: int, before: int) -> str:
+    return f"the first role is `{ROLES[role]}`" if before == _BEGIN else f"`{ROLES[role]}` follows `{ROLES[before]}`"
 
 
 def no_user(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A conversation in which the user says nothing at all."""
+    """A conversation without a user turn."""
     yield from view.whole(
         "msg.no_user", view.begins & (view.lengths > 0) & ~view.has(view.roles == USER), "no user turn"
     )
 
 
 def ends_with_user(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A conversation, not a prompt, whose last turn is the user's, so that nothing is learnt from it."""
+    """A conversation, not a prompt, that ends with a user turn, which no answer follows to train on."""
     if view.name == "prompt":
         return
     rows = np.flatnonzero(view.lengths > 0)
@@ -163,84 +161,84 @@ def ends_with_user(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     ends = np.zeros(len(view.turns), np.bool_)
     ends[last[view.roles[last] == USER]] = True
     if ends.any():
-        yield from view.at("msg.ends_user", ends, "the last turn is the user's")
+        yield from view.at("msg.ends_user", ends, "the last role is `user`")
 
 
 def no_turns(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A conversation without a turn."""
+    """A conversation without turns."""
     yield from view.whole("row.empty", to_bools(view.column.is_valid()) & (view.lengths == 0), "no turns")
 
 
 def blank_row(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A conversation with turns in which nobody says anything: all content is empty or white space."""
-    quiet = view.blank | view.empty | view.missing
-    if quiet.any():
-        rows = (view.lengths > 0) & ~view.has(~(quiet & view.silent))
-        yield from view.whole("row.blank", rows, "nobody says anything")
+    """A conversation whose content is all empty or white space."""
+    blank = view.blank | view.empty | view.missing
+    if blank.any():
+        rows = (view.lengths > 0) & ~view.has(~(blank & view.silent))
+        yield from view.whole("row.blank", rows, "all content is empty or white space")
 
 
 def orphan_result(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A tool turn that answers no call: none came before it, or none with its id."""
+    """A tool turn without a call before it, or without a call with its id."""
     tool = view.roles == TOOL
     if not tool.any():
         return
     rows = np.flatnonzero(view.has(tool))
     chosen = pa.array(rows)
-    told = decode_conversations(view.column.take(chosen))
+    conversations = decode_conversations(view.column.take(chosen))
     prompts = decode_conversations(view.prompt.take(chosen)) if view.prompt is not None else [None] * len(rows)
-    for row, turns, prompt in zip(rows.tolist(), told, prompts, strict=True):
+    for row, turns, prompt in zip(rows.tolist(), conversations, prompts, strict=True):
         earlier = prompt or [] if view.prompted[row] or view.name == "completion" else []
-        for place, detail in _orphans(earlier, turns or []):
-            yield Finding("tool.orphan", row, place, detail, view.name)
+        for position, detail in _orphans(earlier, turns or []):
+            yield Finding("tool.orphan", row, position, detail, view.name)
 
 
 def _orphans(earlier: list[dict[str, Any]], turns: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
     open_calls, ids = 0, set()
-    for place, turn in enumerate([*earlier, *turns], -len(earlier)):
+    for position, turn in enumerate([*earlier, *turns], -len(earlier)):
         calls = turn.get("tool_calls")
         if isinstance(calls, list):
             open_calls += len(calls)
             ids |= {call["id"] for call in calls if isinstance(call, dict) and isinstance(call.get("id"), str)}
         open_calls += turn.get("function_call") is not None
-        if turn.get("role") != "tool" or place < 0:
+        if turn.get("role") != "tool" or position < 0:
             continue
-        answered = turn.get("tool_call_id")
-        if isinstance(answered, str) and ids and answered not in ids:
-            yield place, f"no call has the id `{answered}`"
+        answered_id = turn.get("tool_call_id")
+        if isinstance(answered_id, str) and ids and answered_id not in ids:
+            yield position, f"no call has the id `{answered_id}`"
         elif not open_calls:
-            yield place, "no call comes before the result"
+            yield position, "no call comes before the result"
 
 
 def unparsable_arguments(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """Arguments of a call that are text, and not that of a JSON object."""
-    for turn, place, text in _written_arguments(view):
+    """Arguments of a call that are text but not a JSON object."""
+    for turn, number, text in _arguments_in_text(view):
         if not _is_object(text):
-            yield view.finding("tool.arguments", turn, f"the arguments of call {place} are not a JSON object")
+            yield view.finding("tool.arguments", turn, f"the arguments of call {number} are not a JSON object")
 
 
 def encoded_twice(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """Arguments of a call that are the text of a JSON object, where the template prints text as a JSON string."""
-    for turn, place, text in _written_arguments(view):
+    """Arguments of a call that are JSON text, if the template prints text as a JSON string."""
+    for turn, number, text in _arguments_in_text(view):
         if not limits.encodes_twice():
             return
         if _is_object(text):
-            detail = f"the template prints the arguments of call {place}, which are JSON text, as text in quotes"
+            detail = f"the template prints the arguments of call {number}, which are JSON text, as a quoted string"
             yield view.finding("tool.encoded", turn, detail)
 
 
-def _written_arguments(view: ColumnView) -> Iterator[tuple[int, int, str]]:
-    """Of each call whose arguments are text: the turn, its place in it, and the text."""
+def _arguments_in_text(view: ColumnView) -> Iterator[tuple[int, int, str]]:
+    """Yield the turn, the number of the call and the text of each call whose arguments are text."""
     for name in ("tool_calls", "function_call"):
         values = view.values(name)
         if values.type != JSON or values.null_count == len(values):
             continue
         for turn in np.flatnonzero(to_bools(values.is_valid())).tolist():
             calls = loads(values[turn].as_py())
-            for place, call in enumerate(calls if isinstance(calls, list) else [calls]):
+            for number, call in enumerate(calls if isinstance(calls, list) else [calls]):
                 inner = call.get("function", call) if isinstance(call, dict) else None
                 arguments = inner.get("arguments") if isinstance(inner, dict) else None
                 if isinstance(arguments, str):
-                    yield turn, place, arguments
+                    yield turn, number, arguments
 
 
 def _is_object(text: str) -> bool:
@@ -251,40 +249,40 @@ def _is_object(text: str) -> bool:
 
 
 def control_tokens(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A special token, or other markup of the template, inside content, where a tokenizer would take it for real."""
+    """A special token or other markup of the template in content, where a tokenizer would treat it as markup."""
     if not limits.literals or view.content.type not in (TEXT, JSON):
         return
     found: dict[int, list[str]] = {}
-    for place, literal in find_literals(view.content, limits.literals):
-        found.setdefault(place, []).append(literal)
-    for place, literals in sorted(found.items()):
+    for turn, literal in find_literals(view.content, limits.literals):
+        found.setdefault(turn, []).append(literal)
+    for turn, literals in sorted(found.items()):
         names = ", ".join(f"`{literal}`" for literal in dict.fromkeys(literals))
-        yield view.finding("token.control", place, f"{names} in the content")
+        yield view.finding("token.control", turn, f"{names} in the content")
 
 
 def find_literals(column: pa.Array, literals: Collection[str]) -> Iterator[tuple[int, str]]:
-    """The index of each text or JSON value that holds a literal, with the literal, as often as it is there.
+    """Yield the index of a text or JSON value and the literal for each occurrence of a literal.
 
-    Looks at the bytes of the whole column at once, which costs next to nothing where there are none.
+    Searches the bytes of the whole column at once, which costs next to nothing without occurrences.
     """
-    spelled = {(dumps(text)[1:-1] if column.type == JSON else text).encode(): text for text in literals if text}
+    encoded = {(dumps(text)[1:-1] if column.type == JSON else text).encode(): text for text in literals if text}
     data, ends = _bytes_of(column)
-    for pattern in _patterns(list(spelled)):
+    for pattern in _patterns(list(encoded)):
         for match in re.finditer(pattern, data):
-            place = int(np.searchsorted(ends, match.start(), "right"))
-            if match.end() <= ends[place]:
-                yield place, spelled[match[0]]
+            index = int(np.searchsorted(ends, match.start(), "right"))
+            if match.end() <= ends[index]:
+                yield index, encoded[match[0]]
 
 
-def _patterns(spelled: list[bytes]) -> Iterator[bytes]:
-    """A pattern for each first byte, so that the search skips to it as fast as memory is read."""
-    for first in sorted({text[:1] for text in spelled}):
-        rest = sorted((re.escape(text[1:]) for text in spelled if text[:1] == first), key=len, reverse=True)
+def _patterns(literals: list[bytes]) -> Iterator[bytes]:
+    """Yield a pattern for each first byte, so that the search skips to that byte at the speed of memory."""
+    for first in sorted({text[:1] for text in literals}):
+        rest = sorted((re.escape(text[1:]) for text in literals if text[:1] == first), key=len, reverse=True)
         yield re.escape(first) + b"(?:" + b"|".join(rest) + b")"
 
 
 def _bytes_of(column: pa.Array) -> tuple[memoryview, IntArray]:
-    """The bytes of a text column and where each value ends in them."""
+    """The bytes of a text column and the offsets where its values end."""
     width = np.dtype(np.int64 if column.type == JSON else np.int32)
     _, offsets, data = column.buffers()
     if len(column) == 0 or data is None:
@@ -294,7 +292,7 @@ def _bytes_of(column: pa.Array) -> tuple[memoryview, IntArray]:
 
 
 def too_long(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A conversation with more characters of text in its content than the limit."""
+    """A conversation with more characters of content than the limit."""
     if limits.max_chars is None or view.content.type not in (TEXT, JSON):
         return
     chars = np.bincount(view.rows, weights=_chars(view.content), minlength=len(view.column)).astype(np.int64)
@@ -315,7 +313,7 @@ def _chars_of(content: Any) -> int:
 
 
 class Check(Struct, frozen=True):
-    """One entry of CHECKS: what a code means, whether it stops the row, and what finds it."""
+    """One entry of CHECKS: the kind and meaning of a code, and the function that finds it."""
 
     kind: Kind
     function: Finder
@@ -325,17 +323,17 @@ class Check(Struct, frozen=True):
 
 CHECKS: dict[str, Check] = {
     "msg.role": Check("error", unknown_role, "unknown role", "--role NAME=assistant"),
-    "msg.type": Check("error", wrong_type, "a turn, content or calls of the wrong type"),
+    "msg.type": Check("error", wrong_type, "turn, content or calls of the wrong type"),
     "msg.null": Check("warning", null_content, "turn without content", "--transform empty_turns=drop"),
     "msg.empty": Check("warning", empty_content, "empty content", "--transform empty_turns=drop"),
-    "msg.blank": Check("warning", blank_content, "content of white space", "--transform empty_turns=drop-blank"),
-    "msg.order": Check("warning", order, "roles that do not take turns", "--transform merge=' '"),
+    "msg.blank": Check("warning", blank_content, "blank content", "--transform empty_turns=drop-blank"),
+    "msg.order": Check("warning", order, "roles out of order", "--transform merge=' '"),
     "msg.no_user": Check("warning", no_user, "no user turn", "--where, or --on-error skip"),
-    "msg.ends_user": Check("warning", ends_with_user, "ends with the user", "--transform trailing_user=drop"),
+    "msg.ends_user": Check("warning", ends_with_user, "ends with a user turn", "--transform trailing_user=drop"),
     "msg.reasoning_conflict": Check("warning", differing_reasoning, "different reasoning in two fields",
-                                    "remove one of the fields, or both with --transform reasoning=drop"),
+                                    "remove one of the fields, or both: --transform reasoning=drop"),
     "row.empty": Check("warning", no_turns, "no turns"),
-    "row.blank": Check("warning", blank_row, "nothing but white space"),
+    "row.blank": Check("warning", blank_row, "all content empty or white space"),
     "row.too_long": Check("warning", too_long, "longer than the limit"),
     "tool.orphan": Check("warning", orphan_result, "tool result without its call"),
     "tool.arguments": Check("warning", unparsable_arguments, "arguments that are not JSON"),
@@ -347,18 +345,17 @@ CHECKS: dict[str, Check] = {
 
 
 def run(batch: pa.RecordBatch, codes: Collection[str] | None = None, limits: Limits | None = None) -> list[Finding]:
-    """What these checks (None: all of them) find in a CONVERSATIONS batch, by row, then turn.
+    """Run the checks with these codes (None: all) on a CONVERSATIONS batch; findings by row, then turn.
 
-    Raises UnknownName for a code that no check has.
+    Raises UnknownName for a code without a check.
     """
-    chosen = _chosen(CHECKS if codes is None else codes)
-    told = limits or Limits()
-    found = [finding for view in column_views(batch) for check in chosen for finding in check.function(view, told)]
+    chosen, limits = _chosen(CHECKS if codes is None else codes), limits or Limits()
+    found = [finding for view in column_views(batch) for check in chosen for finding in check.function(view, limits)]
     return sorted(found, key=lambda each: (each.row, -1 if each.message is None else each.message))
 
 
 def check_codes(codes: Iterable[str]) -> None:
-    """Raises UnknownName for a code that no check has."""
+    """Raise UnknownName for a code without a check."""
     for code in codes:
         if code not in CHECKS:
             raise UnknownName.of("check", code, CHECKS)
@@ -370,11 +367,11 @@ def _chosen(codes: Collection[str]) -> list[Check]:
 
 
 def refused(findings: Iterable[Finding], *, strict: bool = False, named: Collection[str] = ()) -> list[Finding]:
-    """The findings that refuse their row: errors, warnings whose code is named, with `strict` all of them."""
+    """Return the findings that reject their row: errors and warnings with a named code, with `strict` all findings."""
     return [each for each in findings if strict or each.code in named or CHECKS[each.code].kind == "error"]
 
 
 def to_error(finding: Finding) -> CheckError:
-    """The error that stops a run at this finding; its row is the index in the batch."""
+    """The error for a finding that stops a run; its row is the index in the batch."""
     at = Location(row=finding.row, message=finding.message)
     return CheckError(finding.detail, hint=CHECKS[finding.code].hint, at=at, code=finding.code)

@@ -1,4 +1,4 @@
-"""What a check is given, a messages column of a batch taken apart, and what it gives."""
+"""Flattened view of a messages column, and the Finding type that checks return."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Roles = np.ndarray[Any, np.dtype[np.int8]]
 
 
 class Finding(NamedTuple):
-    """One thing found: `row` is the index in the batch, `message` the turn in its column, None for the whole row."""
+    """A problem found: `row` is the index in the batch, `message` that of the turn in its column, None for the row."""
 
     code: str
     row: int
@@ -29,23 +29,23 @@ class Finding(NamedTuple):
 
 
 class Limits(Struct, frozen=True):
-    """What the checks that need to be told something are told."""
+    """The settings of checks."""
 
     literals: tuple[str, ...] = ()
     """The special tokens and markup of the template, for `token.control`."""
     encodes_twice: Callable[[], bool] = lambda: False
-    """Whether the template prints arguments given as text as a JSON string, for `tool.encoded`; asked where one is."""
+    """Returns whether the template prints arguments that are text as a JSON string, for `tool.encoded`."""
     max_chars: int | None = None
-    """The longest conversation, in characters of content, for `row.too_long`."""
+    """Maximum characters of content in a conversation, for `row.too_long`."""
 
 
 class ColumnView(Struct, frozen=True, dict=True):
-    """One messages column of a batch, flattened, with what several checks ask for computed once."""
+    """One messages column of a batch, flattened; what several checks need is computed once."""
 
     name: str
     column: pa.ListArray
     prompted: BoolArray
-    """Rows whose conversation began in the column `prompt`."""
+    """Marks rows whose conversation starts in the column `prompt`."""
     prompt: pa.ListArray | None = None
 
     @cached_property
@@ -66,14 +66,14 @@ class ColumnView(Struct, frozen=True, dict=True):
 
     @cached_property
     def roles(self) -> Roles:
-        """The place of each turn's role in ROLES, -1 for another or none."""
+        """The index of each turn's role in ROLES, -1 for another role or none."""
         role = self.values("role")
         known: Iterable[str] = map(dumps, ROLES) if role.type == JSON else ROLES
         if role.type not in (TEXT, JSON):
             return np.full(len(self.turns), -1, np.int8)
-        places = pc.index_in(role if role.type == TEXT else role.cast(TEXT), value_set=pa.array(known, TEXT))
-        whole = pc.fill_null(places, -1) if places.null_count else places
-        return np.asarray(whole.to_numpy(zero_copy_only=False), np.int8)
+        indexes = pc.index_in(role if role.type == TEXT else role.cast(TEXT), value_set=pa.array(known, TEXT))
+        filled = pc.fill_null(indexes, -1) if indexes.null_count else indexes
+        return np.asarray(filled.to_numpy(zero_copy_only=False), np.int8)
 
     @cached_property
     def content(self) -> pa.Array:
@@ -81,16 +81,16 @@ class ColumnView(Struct, frozen=True, dict=True):
 
     @cached_property
     def silent(self) -> BoolArray:
-        """Turns without calls and reasoning: all they can say is their content."""
+        """Marks turns without calls and reasoning."""
         silent = np.ones(len(self.turns), np.bool_)
         for name in ("tool_calls", "function_call", *REASONING_FIELDS):
             if self.turns.type.get_field_index(name) >= 0:
-                silent &= ~_says_something(self.values(name))
+                silent &= ~_is_filled(self.values(name))
         return silent
 
     @cached_property
     def blank(self) -> BoolArray:
-        """Turns whose content is white space and nothing else, not even nothing."""
+        """Marks turns whose content is white space; empty text is not blank."""
         if self.content.type == JSON:
             return to_bools(pc.match_substring_regex(self.content, r'^"(\s|\\[nrtf])+"$'))
         if self.content.type != TEXT:
@@ -99,7 +99,7 @@ class ColumnView(Struct, frozen=True, dict=True):
 
     @cached_property
     def empty(self) -> BoolArray:
-        """Turns whose content is empty text or a list without parts."""
+        """Marks turns whose content is empty text or an empty list."""
         if self.content.type == JSON:
             return to_bools(pc.is_in(self.content, value_set=pa.array(['""', "[]"], JSON)))
         if self.content.type != TEXT:
@@ -108,7 +108,7 @@ class ColumnView(Struct, frozen=True, dict=True):
 
     @cached_property
     def missing(self) -> BoolArray:
-        """Turns without content, or whose content is null."""
+        """Marks turns without content, or with null content."""
         missing = to_bools(self.content.is_null()) if self.content.null_count else np.zeros(len(self.rows), np.bool_)
         if self.content.type == JSON:
             missing |= to_bools(pc.equal(self.content, pa.scalar("null", JSON)))
@@ -116,46 +116,45 @@ class ColumnView(Struct, frozen=True, dict=True):
 
     @cached_property
     def begins(self) -> BoolArray:
-        """Rows whose conversation begins in this column."""
-        there = np.asarray(self.column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
-        return np.asarray(there & ~self.prompted & (self.name != "completion"), np.bool_)
+        """Marks rows whose conversation starts in this column."""
+        return np.asarray(to_bools(self.column.is_valid()) & ~self.prompted & (self.name != "completion"), np.bool_)
 
     def values(self, name: str) -> pa.Array:
-        """One field of the turns; nulls where no turn has it."""
+        """One field of the turns; nulls if no turn has it."""
         return field(self.turns, name)
 
     def has(self, turns: BoolArray) -> BoolArray:
-        """Which rows have one of these turns."""
+        """Mark the rows that have one of the marked turns."""
         return any_turn(self.column, turns)
 
     def at(self, code: str, turns: BoolArray, detail: Callable[[int], str] | str) -> Iterator[Finding]:
-        """A finding for each of these turns."""
-        for place in np.flatnonzero(turns).tolist():
-            yield self.finding(code, place, detail if isinstance(detail, str) else detail(place))
+        """Yield a finding for each marked turn."""
+        for turn in np.flatnonzero(turns).tolist():
+            yield self.finding(code, turn, detail if isinstance(detail, str) else detail(turn))
 
     def finding(self, code: str, turn: int, detail: str) -> Finding:
-        """A finding for one turn."""
+        """The finding for one turn."""
         row = int(self.rows[turn])
         return Finding(code, row, turn - int(self.starts[row]), detail, self.name)
 
     def whole(self, code: str, rows: BoolArray, detail: str) -> Iterator[Finding]:
-        """A finding for each of these rows."""
+        """Yield a finding for each marked row."""
         return (Finding(code, row, None, detail, self.name) for row in np.flatnonzero(rows).tolist())
 
 
 def column_views(batch: pa.RecordBatch) -> list[ColumnView]:
-    """The messages columns of a CONVERSATIONS batch."""
+    """A view of each messages column of a CONVERSATIONS batch."""
     prompt = batch.column("prompt") if "prompt" in batch.schema.names else None
     prompted = np.zeros(len(batch), np.bool_) if prompt is None else to_bools(prompt.is_valid())
-    talks = prompt if prompt is not None and is_turns(prompt.type) else None
+    turns = prompt if prompt is not None and is_turns(prompt.type) else None
     return [
-        ColumnView(name, batch.column(name), prompted & (name not in ("messages", "prompt")), talks)
+        ColumnView(name, batch.column(name), prompted & (name not in ("messages", "prompt")), turns)
         for name in CONVERSATION_COLUMNS
         if name in batch.schema.names and is_turns(batch.schema.field(name).type)
     ]
 
 
-def _says_something(values: pa.Array) -> BoolArray:
+def _is_filled(values: pa.Array) -> BoolArray:
     if values.type == JSON:
         return to_bools(pc.invert(pc.is_in(values, value_set=pa.array(["null", "[]", "{}", '""'], JSON)))) & to_bools(
             values.is_valid()

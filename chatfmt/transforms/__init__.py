@@ -60,9 +60,7 @@ TRANSFORMS: dict[str, Transform] = {
     "roles": Transform(rename_roles, "role names, replaced", "names"),
     "developer": _choice(developer_to_system, "developer turns, as system turns", "keep", "system"),
     "parts": _choice(flatten_parts, "content of text parts only, as text", "keep", "flatten"),
-    "empty_turns": _choice(
-        drop_empty_turns, "turns without content, calls and reasoning", "keep", "drop", "drop-blank"
-    ),
+    "empty_turns": _choice(drop_empty_turns, "turns without content, call and reasoning", "keep", "drop", "drop-blank"),
     "leading_assistant": _choice(drop_leading_assistant, "assistant turns before the first user turn", "keep", "drop"),
     "trailing_user": _choice(drop_trailing_user, "user turns after the last assistant turn", "keep", "drop"),
     "socratic": _choice(socratic_steps, "socratic gsm8k answers, as one turn or one turn per step", "turn", "steps"),

@@ -145,7 +145,7 @@ def _socratic_turns(turns: Conversation) -> Conversation:
     asked = [f"{question['content']}\n{steps[0][0]}", *(sub_question for sub_question, _ in steps[1:])]
     pairs = zip(asked, (step for _, step in steps), strict=True)
     return before + [
-        {**turn, "content": text} for pair in pairs for turn, text in zip((question, answer), pair, strict=True)
+        turn for ask, step in pairs for turn in ({**question, "content": ask}, {**answer, "content": step})
     ]
 
 

@@ -96,22 +96,22 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
         [turn("user", [{"type": "text", "text": "x"}]), turn("assistant", " \n")],
         [("msg.blank", 1, "the content is white space")],
     ),
-    "twice the user": ([U, U, A], [("msg.order", 1, "a turn of the user follows one of the user")]),
-    "twice the assistant": ([U, A, A], [("msg.order", 2, "a turn of the assistant follows one of the assistant")]),
-    "assistant first": ([A, U, A], [("msg.order", 0, "the first turn is the assistant's")]),
+    "twice the user": ([U, U, A], [("msg.order", 1, "`user` follows `user`")]),
+    "twice the assistant": ([U, A, A], [("msg.order", 2, "`assistant` follows `assistant`")]),
+    "assistant first": ([A, U, A], [("msg.order", 0, "the first role is `assistant`")]),
     "assistant after system": (
         [turn("system", "s"), A, U, A],
-        [("msg.order", 1, "a turn of the assistant follows one of the system")],
+        [("msg.order", 1, "`assistant` follows `system`")],
     ),
-    "system amid": ([U, turn("system", "s"), A], [("msg.order", 1, "a turn of the system follows one of the user")]),
+    "system turn in the middle": ([U, turn("system", "s"), A], [("msg.order", 1, "`system` follows `user`")]),
     "system and developer": ([turn("system", "s"), turn("developer", "d"), U, A], []),
     "no user": ([turn("system", "s")], [("msg.no_user", None, "no user turn")]),
-    "user last": ([U, A, U], [("msg.ends_user", 2, "the last turn is the user's")]),
+    "user last": ([U, A, U], [("msg.ends_user", 2, "the last role is `user`")]),
     "no turns": ([], [("row.empty", None, "no turns")]),
     "nothing said": (
         [turn("user", ""), turn("assistant", " ")],
         [
-            ("row.blank", None, "nobody says anything"),
+            ("row.blank", None, "all content is empty or white space"),
             ("msg.empty", 0, "the content is empty"),
             ("msg.blank", 1, "the content is white space"),
         ],
@@ -119,7 +119,7 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
     "result without a call": (
         [U, turn("tool", "r"), A],
         [
-            ("msg.order", 1, "a turn of the tool follows one of the user"),
+            ("msg.order", 1, "`tool` follows `user`"),
             ("tool.orphan", 1, "no call comes before the result"),
         ],
     ),
@@ -142,7 +142,7 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
         [
             ("tool.arguments", 1, "the arguments of call 0 are not a JSON object"),
             ("tool.arguments", 1, "the arguments of call 2 are not a JSON object"),
-            ("tool.encoded", 1, "the template prints the arguments of call 1, which are JSON text, as text in quotes"),
+            ("tool.encoded", 1, "the template prints the arguments of call 1, which are JSON text, as a quoted string"),
         ],
     ),
     "legacy arguments": (
@@ -201,7 +201,7 @@ def test_a_conversation_may_begin_in_the_prompt() -> None:
     assert found(A, column="chosen", prompt=prompt, rejected=[A]) == []
     assert found(A, column="chosen", rejected=[A]) == [
         ("msg.no_user", None, "no user turn"),
-        ("msg.order", 0, "the first turn is the assistant's"),
+        ("msg.order", 0, "the first role is `assistant`"),
     ]
     asked = [U, turn("assistant", None, tool_calls=[call({}, id="1")])]
     result = turn("tool", "r", tool_call_id="1")

@@ -30,7 +30,7 @@ def source(folder: Path, *arguments: Any) -> Path:
 def test_arguments_that_the_template_encodes_twice_are_found(tmp_path):
     data = source(tmp_path, {"a": 1}, '{"a": 1}')
     run = run_cli("check", data, "-t", "llama-3.1", "--json")
-    detail = "the template prints the arguments of call 0, which are JSON text, as text in quotes"
+    detail = "the template prints the arguments of call 0, which are JSON text, as a quoted string"
     problem = {"code": "tool.encoded", "kind": "warning", "file": str(data), "row": 1, "message": 1, "line": None}
     assert (run.returncode, json.loads(run.stdout)) == (0, {
         "schema": 1, "rows": 2, "counts": {"tool.encoded": 1},

@@ -29,7 +29,8 @@ def test_an_unknown_transform_is_named_with_the_nearest() -> None:
 def test_a_value_it_does_not_take_is_refused(name: str, value: object, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
         transforms.check_settings({name: value})
-    assert (str(caught.value), caught.value.hint) == (f"`{value}` is not a valid value for the transform `{name}`", hint)
+    assert str(caught.value) == f"`{value}` is not a valid value for the transform `{name}`"
+    assert caught.value.hint == hint
 
 
 def test_a_column_of_the_data_is_not_overwritten() -> None:
