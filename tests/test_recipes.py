@@ -1,10 +1,9 @@
-"""Every recipe of `configs/` is valid, and converts a miniature of its dataset to exactly the output beside it.
+"""Every recipe in `configs/` is valid and converts a miniature of its dataset to the expected output.
 
-A miniature lies in `tests/recipes/`: `NAME.jsonl` or `NAME.json` where the Hub holds JSON, `NAME.parquet.jsonl` (rows
-that are written to Parquet here) or `NAME.py` (a `TABLE` with its own types) where it holds Parquet; `NAME@SUBSET…` is
-one of a subset with other columns. Columns and nesting are those of the dataset, the text is our own.
-`NAME.expected.jsonl` is what comes out, whole; `commands.golden` holds the same for each command of a recipe that
-renders nothing.
+Miniatures are in `tests/recipes/`: `NAME.jsonl` or `NAME.json` if the Hub has JSON; `NAME.parquet.jsonl` (rows that are
+written to Parquet here) or `NAME.py` (a `TABLE` with its own types) if it has Parquet; `NAME@SUBSET…` is a subset with
+other columns. Columns and nesting are those of the dataset, the text is our own. `NAME.expected.jsonl` is the complete
+output; `commands.golden` has the output of each command of a recipe that renders nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ IDS = [f"{name}-{number}" for number, (name, _) in enumerate(COMMANDS)]
 
 
 def miniatures() -> dict[str, Path]:
-    """The miniatures by the name of their recipe, or by `NAME@SUBSET`."""
+    """Return the miniatures by the name of their recipe, or by `NAME@SUBSET`."""
     found = {}
     for path in FOLDER.iterdir():
         suffix = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
@@ -55,7 +54,7 @@ MINIATURES = miniatures()
 
 
 def write_source(name: str, folder: Path) -> Path:
-    """The miniature as a file of the format that the Hub holds."""
+    """Return the miniature as a file in the format that the Hub has."""
     path = MINIATURES[name]
     if path.name.endswith(".parquet.jsonl"):
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -66,32 +65,32 @@ def write_source(name: str, folder: Path) -> Path:
 
 
 def write_parquet(table: pa.Table, path: Path) -> Path:
-    """The file that holds the table."""
+    """Write the table and return the path."""
     pq.write_table(table, path)
     return path
 
 
-def built(name: str, source: Path, flags: dict[str, Any] | None = None) -> chatfmt.Recipe:
-    """Return the recipe with `flags` added, reading `source` in place of its dataset."""
+def build_recipe(name: str, source: Path, flags: dict[str, Any] | None = None) -> chatfmt.Recipe:
+    """Return the recipe with `flags`, reading `source` instead of its dataset."""
     made, _, _ = recipes.build([recipes.load(name), recipes.Layer("flag", flags or {})])
     fields = {key: value for key, value in vars(made).items() if key not in {"about", *ON_THE_HUB}}
     return chatfmt.Recipe(**{**fields, "source": str(source), "max_bad": "100%"})
 
 
-def converted(recipe: chatfmt.Recipe, out: Path) -> str:
-    """What the recipe writes, as JSON Lines."""
+def convert(recipe: chatfmt.Recipe, out: Path) -> str:
+    """Return what the recipe writes, as JSON Lines."""
     chatfmt.convert(recipe, out, executor="serial")
     return out.read_text(encoding="utf-8")
 
 
 @cache
 def convert_command() -> Any:
-    """`chatfmt convert` as the command line declares it."""
+    """Return the click command of `chatfmt convert`."""
     return typer.main.get_command(application()).commands["convert"]
 
 
 def flags_of(command: str) -> dict[str, Any]:
-    """The options of a `chatfmt convert …` command, as the command line reads them; a flag it does not know fails."""
+    """Parse the options of a `chatfmt convert …` command; an unknown flag fails."""
     program, verb, *arguments = shlex.split(command)
     assert (program, verb) == ("chatfmt", "convert")
     with convert_command().make_context("convert", arguments) as context:
@@ -99,14 +98,14 @@ def flags_of(command: str) -> dict[str, Any]:
 
 
 def command_output(name: str, command: str, folder: Path) -> str:
-    """Return what a command writes, given the miniature (of the subset that it names, if any) as its dataset."""
-    given = flags_of(command)
-    assert given.pop("source") == [name]
-    assert given.pop("out")
-    subset = f"{name}@{given.get('name')}"
+    """Return what a command writes for the miniature of its dataset, or of its subset if there is one."""
+    flags = flags_of(command)
+    assert flags.pop("source") == (name,)
+    assert flags.pop("out")
+    subset = f"{name}@{flags.get('name')}"
     source = write_source(subset if subset in MINIATURES else name, folder)
-    values = options.to_values({key: value for key, value in given.items() if key not in ON_THE_HUB})
-    return converted(built(name, source, values), folder / "out.jsonl")
+    values = options.to_values({key: value for key, value in flags.items() if key not in ON_THE_HUB})
+    return convert(build_recipe(name, source, values), folder / "out.jsonl")
 
 
 def test_all_recipes_are_found():
@@ -116,14 +115,14 @@ def test_all_recipes_are_found():
     assert len(files) >= 90
 
 
-def test_each_recipe_has_a_miniature_and_what_comes_of_it():
+def test_each_recipe_has_a_miniature_and_expected_output():
     assert {name.partition("@")[0] for name in MINIATURES} == set(NAMES)
     assert {name for name in MINIATURES if "@" not in name} == set(NAMES)
     assert {path.name.removesuffix(".expected.jsonl") for path in FOLDER.glob("*.expected.jsonl")} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_says_what_its_data_set_is(name):
+def test_a_recipe_describes_its_dataset(name):
     assert re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name)
     recipe, _, _ = recipes.build([recipes.load(name)])
     about = recipe.about
@@ -148,7 +147,7 @@ def test_the_subset_and_split_of_a_recipe_are_among_those_it_names(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_is_written_as_the_others(name):
+def test_a_recipe_file_is_well_formed(name):
     text = (ROOT / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
     keys = list(yaml.safe_load(text))
     assert keys == [key for key in recipes.KEYS if key in keys]
@@ -157,21 +156,21 @@ def test_a_recipe_is_written_as_the_others(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_reads_its_miniature(name, tmp_path):
+def test_a_recipe_converts_its_miniature(name, tmp_path):
     expected = (FOLDER / f"{name}.expected.jsonl").read_text(encoding="utf-8")
     assert expected.count("\n") >= 2
-    assert converted(built(name, write_source(name, tmp_path)), tmp_path / "out.jsonl") == expected
+    assert convert(build_recipe(name, write_source(name, tmp_path)), tmp_path / "out.jsonl") == expected
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_conversion_says_nothing_that_its_source_does_not(name):
-    """Each text lies in the miniature as it is; where two columns are joined or choices are listed, each line of it."""
-    said = list(strings(source_rows(name)))
+def test_a_conversion_adds_no_text(name):
+    """Each text is in the miniature unchanged; if columns are joined or choices listed, each of its lines is."""
+    source = list(strings(source_rows(name)))
     rows = [json.loads(line) for line in (FOLDER / f"{name}.expected.jsonl").read_text("utf-8").splitlines()]
-    foreign = [text for text in contents(rows) if not any(text in own for own in said)]
+    foreign = [text for text in contents(rows) if not any(text in own for own in source)]
     assert name in JOINED or not foreign
     lines = [re.sub(r"^[A-Z0-9]\. ", "", line) for text in foreign for line in text.split("\n")]
-    assert [line for line in lines if not any(line in own for own in said)] == JOINED.get(name, [])
+    assert [line for line in lines if not any(line in own for own in source)] == JOINED.get(name, [])
 
 
 JOINED: dict[str, list[str]] = {
@@ -179,11 +178,11 @@ JOINED: dict[str, list[str]] = {
     "hellaswag": [], "mmlu": ["B", "D"], "open-platypus": [], "sql-create-context": [], "squad": [],
     "squad-v2": ["The text does not say."],
 }  # fmt: skip
-"""Recipes that join columns in one text, with the lines that they say themselves."""
+"""Recipes that join columns to one text, with the lines that they add."""
 
 
 def source_rows(name: str) -> Any:
-    """The miniature as plain data."""
+    """Return the rows of the miniature."""
     path = MINIATURES[name]
     if path.suffix == ".py":
         return runpy.run_path(str(path))["TABLE"].to_pylist()
@@ -192,7 +191,7 @@ def source_rows(name: str) -> Any:
 
 
 def strings(value: Any) -> Iterator[str]:
-    """All texts in plain data, also those inside a text that is JSON."""
+    """Yield all texts in plain data, also those in JSON text."""
     if isinstance(value, str):
         yield value
         value = json.loads(value) if value.startswith("[{") and value.endswith("}]") else None
@@ -201,7 +200,7 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def contents(value: Any) -> Iterator[str]:
-    """All texts under `content` in plain data."""
+    """Yield all texts under `content` in plain data."""
     if isinstance(value, dict) and isinstance(value.get("content"), str):
         yield value["content"]
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
@@ -224,7 +223,7 @@ def test_a_command_converts_the_miniature(name, command, tmp_path):
 
 @cache
 def golden() -> dict[str, Any]:
-    """The rows that each command of the golden file gives."""
+    """Return the rows of each command in the golden file."""
     lines = map(json.loads, GOLDEN.read_text(encoding="utf-8").splitlines())
     return {line["command"]: line["rows"] for line in lines}
 
@@ -268,7 +267,7 @@ def hub(tmp_path_factory):
 
 
 def run(hub: StandInHub, folder: Path, *arguments: str) -> str:
-    """What `chatfmt convert` writes to stdout, with the stand-in as its Hub."""
+    """Return what `chatfmt convert` writes to stdout, with the stand-in as its Hub."""
     done = run_cli("convert", *arguments, "-q", cwd=folder, env=hub.env(folder / "home"))
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode()
@@ -292,5 +291,5 @@ def test_smoltalk2_from_the_hub_has_all_parts_of_its_subset(hub, tmp_path):
     assert messages == [[row["messages"] for row in rows]] * 2
 
 
-def test_webgpt_from_the_hub_reads_the_copy_and_runs_no_script(hub, tmp_path):
+def test_webgpt_from_the_hub_reads_the_parquet_copy_and_runs_no_script(hub, tmp_path):
     assert run(hub, tmp_path, "webgpt-comparisons") == expected("webgpt-comparisons")

@@ -1,4 +1,4 @@
-"""Source batches for dialects, as the readers make them, and conversations back as Python values."""
+"""Source batches as the readers make them, and conversations as Python values."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from chatfmt.dialects import DIALECTS, Columns, Detection, detect
 
 
 def to_batch(rows: Sequence[Mapping[str, Any]], start: int = 0) -> pa.RecordBatch:
-    """The source batch that a JSON reader makes of `rows`, numbered from `start`."""
+    """Return the source batch that a JSON reader makes of `rows`, numbered from `start`."""
     fields = {schema.ROW: pa.array(range(start, start + len(rows)), pa.int64()), **json_columns.encode_objects(rows)}
     return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
 
 
 def to_native(rows: Sequence[Mapping[str, Any]], start: int = 0) -> pa.RecordBatch:
-    """The source batch that a Parquet reader makes of `rows`: nested Arrow types, keys filled with null."""
+    """Return the source batch that a Parquet reader makes of `rows`: nested Arrow types, keys filled with null."""
     names = dict.fromkeys(name for row in rows for name in row)
     table = pa.table({name: [row.get(name) for row in rows] for name in names})
     numbers = pa.array(range(start, start + len(rows)), pa.int64())
@@ -27,7 +27,7 @@ def to_native(rows: Sequence[Mapping[str, Any]], start: int = 0) -> pa.RecordBat
 
 
 def conversations(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """The rows of a CONVERSATIONS batch as Python values; what is null is not there."""
+    """Return the rows of a CONVERSATIONS batch as Python values, without nulls."""
     columns = zip(batch.schema.names, batch.columns, strict=True)
     found = json_columns.decode_objects({name: column for name, column in columns if name != schema.KEYS})
     return [{key: value for key, value in row.items() if value is not None} for row in found]
@@ -35,7 +35,7 @@ def conversations(batch: pa.RecordBatch) -> list[dict[str, Any]]:
 
 def convert(rows: Sequence[Mapping[str, Any]] | pa.RecordBatch, columns: Columns = Columns(), dialect: str = "auto",
             ) -> tuple[list[dict[str, Any]], Detection]:  # fmt: skip
-    """The conversations of rows by the dialect that is found for them, without `row`, and what was found."""
+    """Detect the dialect of rows and convert them; return the conversations without `row`, and the detection."""
     batch = rows if isinstance(rows, pa.RecordBatch) else to_batch(rows)
     detection = detect([batch], columns, dialect)
     made = conversations(DIALECTS[detection.dialect].convert(batch, detection.columns))

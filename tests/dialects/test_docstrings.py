@@ -1,4 +1,4 @@
-"""Every dialect draws its input and its output: the drawings are true."""
+"""The docstring of every dialect shows its input and output; converting the input gives the output."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from chatfmt.dialects import DIALECTS, Columns
 
 from .batches import convert
 
-_DRAWN = re.compile(
+_EXAMPLE = re.compile(
     r"^\s*(In:|or|Out:)\s+(`.*?`)(?=\s*(?:$|\n\s*(?:or|Out:|In:)|\n\n| with))", re.MULTILINE | re.DOTALL
 )
 
 
-def drawings(doc: str) -> tuple[list[list[dict[str, Any]]], list[dict[str, Any]]]:
-    """The inputs (each a list of rows) and the output rows drawn in a docstring; those with `…` are left out."""
+def examples(doc: str) -> tuple[list[list[dict[str, Any]]], list[dict[str, Any]]]:
+    """Return the inputs (each a list of rows) and the output rows in a docstring, without those with `…`."""
     inputs, outputs = [], []
-    for kind, text in _DRAWN.findall(doc):
+    for kind, text in _EXAMPLE.findall(doc):
         rows = [re.sub(r"\n\s+", " ", part) for part in re.findall(r"`(\{.*?\})`(?=,?\s|$)", text + "\n", re.DOTALL)]
         if any("…" in row for row in rows) or not rows:
             continue
@@ -28,18 +28,18 @@ def drawings(doc: str) -> tuple[list[list[dict[str, Any]]], list[dict[str, Any]]
     return inputs, [row for rows in outputs for row in rows]
 
 
-DRAWN = [name for name in DIALECTS if "In:" in (getattr(DIALECTS[name].convert, "__doc__", None) or "")]
+DOCUMENTED = [name for name in DIALECTS if "In:" in (getattr(DIALECTS[name].convert, "__doc__", None) or "")]
 
 
-def test_all_dialects_are_drawn() -> None:
-    assert set(DIALECTS) - set(DRAWN) == {"mixed"}
-    assert len(DRAWN) >= 41
+def test_every_dialect_has_an_example() -> None:
+    assert set(DIALECTS) - set(DOCUMENTED) == {"mixed"}
+    assert len(DOCUMENTED) >= 41
 
 
-@pytest.mark.parametrize("name", DRAWN)
-def test_the_drawing_is_true(name: str) -> None:
-    inputs, expected = drawings(DIALECTS[name].convert.__doc__ or "")
-    assert inputs, f"no input is drawn for {name}"
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_the_example_is_true(name: str) -> None:
+    inputs, expected = examples(DIALECTS[name].convert.__doc__ or "")
+    assert inputs, f"{name} has no example"
     for rows in inputs:
         made, _ = convert(rows, Columns())
         if DIALECTS[name].opt_in:

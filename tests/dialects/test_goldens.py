@@ -1,7 +1,7 @@
 """Golden files: the rows of a dataset, and after `---` the conversations they become.
 
-The first line says which dialect is to be found, the type of dataset, and the options that are set. One file a
-dialect at least, `NAME-variant` for other forms of it, `+option` for the rows of the file before with an option.
+The first line has the expected dialect, the dataset type and the options. Every dialect has at least one file;
+`NAME-variant` is another format of it, `NAME+option` the same rows with an option.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def test_golden(path: Path) -> None:
 
 @pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
 def test_golden_from_native_arrow_types(path: Path) -> None:
-    """The same rows as Parquet holds them; a key that Arrow filled with null, or that was null, is absent."""
+    """The same rows as in Parquet; keys that are null, or that Arrow filled with null, are absent."""
     head, rows, expected = read_golden(path)
     try:
         batch = to_native(rows)
@@ -74,7 +74,7 @@ def without_nulls(value: Any) -> Any:
 
 @pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
 def test_row_numbers_and_slices(path: Path) -> None:
-    """Rows have the numbers of the source, and a batch in pieces gives what the whole batch gives."""
+    """Rows keep the row numbers of the source, and slices of a batch give the same rows as the batch."""
     head, rows, expected = read_golden(path)
     rows = rows * 3 if not DIALECTS[head["dialect"]].whole_file else rows
     batch = to_batch(rows, start=100)

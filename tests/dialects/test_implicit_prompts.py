@@ -1,4 +1,4 @@
-"""The prompt that two texts share is cut as TRL cuts it, but for what TRL gets wrong."""
+"""The prompt that two texts share has the same length as in TRL, except where TRL is wrong."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEXT = st.text(st.sampled_from("ab \u00e9"), max_size=6)
 
 
 def trl_extract_prompt() -> Callable[[dict[str, str]], dict[str, str]]:
-    """The function of TRL's own source, without importing TRL."""
+    """Return the function from TRL's source without importing TRL."""
     source = TRL_TEMPLATES.parent / "data_utils.py" if TRL_TEMPLATES is not None else None
     if source is None or not source.exists():
         pytest.skip("TRL's source is not here")
@@ -33,12 +33,12 @@ def trl_extract_prompt() -> Callable[[dict[str, str]], dict[str, str]]:
 @example("", "a ", "b")
 @example("same", "", "")
 @example("x ", "a", "b")
-def test_texts_are_cut_as_trl_cuts_them(prompt: str, chosen: str, rejected: str) -> None:
+def test_texts_are_split_as_in_trl(prompt: str, chosen: str, rejected: str) -> None:
     chosen, rejected = prompt + chosen, prompt + rejected
     cut = shared_length(chosen, rejected)
     assert chosen[:cut] == rejected[:cut]
     extract = trl_extract_prompt()
-    if not chosen or not rejected or chosen[0] != rejected[0]:  # TRL raises, or takes the end of `chosen` for a prompt
+    if not chosen or not rejected or chosen[0] != rejected[0]:  # TRL raises, or uses the end of `chosen` as the prompt
         assert cut == 0
         return
     want = extract({"chosen": chosen, "rejected": rejected})
@@ -46,7 +46,7 @@ def test_texts_are_cut_as_trl_cuts_them(prompt: str, chosen: str, rejected: str)
 
 
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5))
-def test_nothing_is_added_and_nothing_lost(pairs: list[tuple[str, str]]) -> None:
+def test_prompt_and_answer_are_the_original_text(pairs: list[tuple[str, str]]) -> None:
     made, _ = convert([{"chosen": chosen, "rejected": rejected} for chosen, rejected in pairs], dialect="preference")
     for row, (chosen, rejected) in zip(made, pairs, strict=True):
         assert [turn["role"] for part in ("prompt", "chosen") for turn in row[part]] in (

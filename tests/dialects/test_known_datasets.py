@@ -1,4 +1,4 @@
-"""The columns of public datasets, in rows of our own: which dialect is found, and what it makes of them."""
+"""Detection and conversion of rows with the columns of public datasets (the texts are our own)."""
 
 from __future__ import annotations
 
@@ -192,11 +192,11 @@ def without_null_keys(row: dict[str, Any]) -> dict[str, Any]:
             for name, values in row.items()}  # fmt: skip
 
 
-def test_there_are_many() -> None:
+def test_number_of_datasets() -> None:
     assert len(DATASETS) >= 35
 
 
-def test_a_column_of_tools_in_another_sense() -> None:
+def test_a_column_called_tools_that_holds_no_specifications() -> None:
     made, found = convert([{"question": "q", "answer": "a", "tools": "hammer", "documents": "none"}])
     assert made == [TALK]
     assert found.unused == ("tools", "documents")
@@ -221,7 +221,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused_dataset(name: str) -> None:
+def test_dataset_without_a_dialect(name: str) -> None:
     row, hint = REFUSED[name]
     with pytest.raises(NoDialect) as caught:
         convert([row])

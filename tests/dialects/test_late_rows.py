@@ -1,4 +1,4 @@
-"""Rows behind the sample: what they bring that no row of the sample had is read, or is an error, never lost unseen."""
+"""Parts that only rows after the sample have: they are read or raise an error, and are never lost silently."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ READ: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", READ)
-def test_a_part_that_comes_late_is_read(name: str) -> None:
+def test_a_late_part_is_read(name: str) -> None:
     first, more, expected = READ[name]
     found = detect([to_batch([first])], Columns())
     batch = to_batch([first, {**first, **more}], start=5000)
@@ -57,7 +57,7 @@ WATCHED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", WATCHED)
-def test_a_part_that_comes_too_late_is_an_error(name: str) -> None:
+def test_a_watched_column_is_an_error(name: str) -> None:
     first, more, message = WATCHED[name]
     found = detect([to_batch([first])], Columns())
     rows = [first, {**first, **dict.fromkeys(more)}, {**first, **more}]
@@ -69,7 +69,7 @@ def test_a_part_that_comes_too_late_is_an_error(name: str) -> None:
     assert DIALECTS[left.dialect].convert(to_batch(rows), left.columns).num_rows == 3
 
 
-def test_columns_of_another_sense_stay_out() -> None:
+def test_columns_of_other_names_are_not_read() -> None:
     first = {**QA, "tools": "hammer", "documents": "none"}
     found = detect([to_batch([first])], Columns())
     made = conversations(DIALECTS[found.dialect].convert(to_batch([{**first, "documents": "two"}]), found.columns))

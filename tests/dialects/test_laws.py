@@ -1,4 +1,4 @@
-"""Laws of every dialect: nothing is added, nothing is lost, and where a batch is cut makes no difference."""
+"""Properties of every dialect: it adds nothing, loses nothing, and does not depend on the batch boundaries."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SHAREGPT = {"human": "user", "gpt": "assistant", "system": "system", "observatio
 
 
 @given(st.lists(CONVERSATION, min_size=1, max_size=5))
-def test_messages_are_what_they_were(rows: list[list[dict[str, Any]]]) -> None:
+def test_messages_are_unchanged(rows: list[list[dict[str, Any]]]) -> None:
     batch = to_batch([{"messages": turns} for turns in rows])
     made = DIALECTS["messages"].convert(batch, Columns())
     assert json_columns.decode_conversations(made.column("messages")) == rows
@@ -79,7 +79,7 @@ def expected_flat(instruction: str, context: str | None, output: str, system: st
 
 @given(st.lists(CONVERSATION, min_size=2, max_size=8), st.data())
 def test_slices_of_a_batch(rows: list[list[dict[str, Any]]], data: st.DataObject) -> None:
-    """A slice (whose arrays start at an offset) gives the rows of the slice, with their own numbers."""
+    """A slice (arrays with an offset) gives its rows with their own row numbers."""
     batch = to_batch([{"messages": turns, "system": str(number)} for number, turns in enumerate(rows)], start=7)
     start = data.draw(st.integers(0, len(rows) - 1))
     length = data.draw(st.integers(1, len(rows) - start))
@@ -92,7 +92,7 @@ def test_slices_of_a_batch(rows: list[list[dict[str, Any]]], data: st.DataObject
 
 @given(st.lists(st.lists(st.tuples(ROLES, TEXT), max_size=3) | st.none(), min_size=1, max_size=6))
 def test_a_prompt_that_some_rows_lack(rows: list[list[tuple[str, str]] | None]) -> None:
-    """Native Arrow lists: null lists stay null, empty ones empty, whatever lies under a null."""
+    """Native Arrow lists: null lists stay null and empty lists empty, whatever values are behind a null."""
     turns = [None if row is None else [{"role": role, "content": text} for role, text in row] for row in rows]
     type = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     prompt = garbage_under_nulls(pa.array(turns, type))
@@ -112,7 +112,7 @@ def test_a_prompt_that_some_rows_lack(rows: list[list[tuple[str, str]] | None]) 
 
 
 def garbage_under_nulls(lists: pa.ListArray) -> pa.ListArray:
-    """The same lists, with one turn of an unknown role lying under each null."""
+    """Return the same lists with a turn of an unknown role behind each null."""
     if not lists.null_count:
         return lists
     bad = pa.array([{"role": "robot", "content": None}], lists.type.value_type)
@@ -124,7 +124,7 @@ def garbage_under_nulls(lists: pa.ListArray) -> pa.ListArray:
 
 
 def texts(value: Any) -> Iterator[str]:
-    """All texts in a value, also those in a list or an object that a text writes out."""
+    """Yield all texts in a value, also those in a list or an object written as text."""
     if isinstance(value, str):
         yield value
         yield from texts(written(value))
@@ -137,7 +137,7 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def written(text: str) -> Any:
-    """The list or object that a text writes as JSON, as Python, or as numpy prints it; None where it is just text."""
+    """Return the list or object written as JSON, as Python or as numpy prints it; None for other text."""
     for source in (text, text.replace("}\n {", "}, {")) if text[:1] in ("[", "{") else ():
         for read in (json.loads, ast.literal_eval):
             with contextlib.suppress(ValueError, SyntaxError):
@@ -146,7 +146,7 @@ def written(text: str) -> Any:
 
 
 PARSED = ("multiple-choice", "squad", "alpaca", "dolly", "transcript-alpaca", "preference-alpaca")
-"""Golden files whose dialect joins texts; there each line of the content is in the source."""
+"""Golden files whose dialect joins texts; each line of their content is in the source."""
 
 
 def test_every_content_is_in_the_source() -> None:
@@ -170,16 +170,16 @@ def test_every_content_is_in_the_source() -> None:
 CHOOSE = frozenset({
     "arena", "compared", "scored", "rated-rows", "positive-negative", "oasst-trees", "oasst-rows", "chatgpt-export",
 })  # fmt: skip
-"""Dialects that are defined to choose among answers or branches."""
+"""Dialects that choose among answers or branches."""
 PARSE = frozenset({
     "anthropic", "responses", "llamafactory", "bfcl", "xlam", "glaive", "hermes", "hh", "react", "reasoning-tags",
     "tail-calls", "toolace", "transcript", "multiple-choice",
 })  # fmt: skip
-"""Dialects that are defined to take texts apart, or to name what they hold in other words."""
+"""Dialects that split texts or rename what they contain."""
 
 
 def test_nothing_of_the_used_columns_is_lost() -> None:
-    """Every text of a used column is in the conversation, whole or in pieces, but for the names of roles."""
+    """Every text of a used column is in the conversation, as a whole or in pieces, except role names."""
     checked = 0
     for path in GOLDENS:
         head, rows, _ = read_golden(path)
@@ -213,7 +213,7 @@ def contents_are_in(content: Any, source: list[str], name: str) -> int:
 
 
 def test_arrow_input_makes_no_python_objects(monkeypatch: Any) -> None:
-    """The columnar dialects never ask a column for its Python values: neither from JSON nor from Parquet."""
+    """Columnar dialects never convert a column to Python values, neither from JSON nor from Parquet."""
 
     def refuse(*_: Any) -> Any:
         raise AssertionError("a column was turned into Python objects")
@@ -242,7 +242,7 @@ def test_arrow_input_makes_no_python_objects(monkeypatch: Any) -> None:
     assert len(batches) == 12
 
 
-def test_blank_is_what_python_calls_blank() -> None:
+def test_blank_means_the_same_as_in_python() -> None:
     every = [chr(number) for number in range(0x110000) if not 0xD800 <= number < 0xE000]
     found = has_text(pa.array(every)).to_numpy(zero_copy_only=False)
     assert not np.array([char.isspace() for char in every])[found].any()

@@ -1,4 +1,4 @@
-"""The registry of dialects: its order, and that an entry is all that a new dialect needs."""
+"""The registry of dialects: its order, and a new entry works everywhere."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ HAIKU = Dialect(to_haiku, haiku_parts, "poems of three lines", rank=395, parts=f
 ROWS = [{"haiku": {"a": "x", "b": "y", "c": "z"}, "poet": {"born": 1644}}] * 2
 
 
-def test_an_entry_in_the_registry_is_all_that_a_dialect_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_entry_works_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "poems.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     monkeypatch.setitem(DIALECTS, "haiku", HAIKU)

@@ -1,4 +1,4 @@
-"""Rows that cannot be converted: the code, the row and the message of each, the same from JSON and from Arrow types."""
+"""Rows that cannot be converted: code, row and message, the same from JSON and from Arrow types."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_row_that_is_refused(name: str) -> None:
+def test_row_error(name: str) -> None:
     dialect, row, code, message = REFUSED[name]
     columns = Columns(options={"prefer": "safer"})
     with pytest.raises(DialectError) as caught:
@@ -134,7 +134,7 @@ def test_the_hint_maps_the_role() -> None:
     assert caught.value.hint == "map it with --role robot=assistant"
 
 
-def test_a_column_that_is_missing() -> None:
+def test_a_missing_column() -> None:
     with pytest.raises(DialectError) as caught:
         DIALECTS["alpaca"].convert(
             to_batch([{"instruction": "a"}]), Columns(fields={"prompt": "instruction", "completion": "output"})
@@ -142,7 +142,7 @@ def test_a_column_that_is_missing() -> None:
     assert (caught.value.code, caught.value.message) == ("col.missing", "column `output` is missing")
 
 
-def test_a_row_that_no_dialect_fits_in_a_mixed_file() -> None:
+def test_a_row_without_a_dialect_in_a_mixed_file() -> None:
     rows = [GOOD, {"instruction": "i", "output": "o"}, {"x": "y"}]
     with pytest.raises(DialectError) as caught:
         DIALECTS["mixed"].convert(to_batch(rows), Columns())

@@ -1,4 +1,4 @@
-"""Every shared dataset is found and converted without flags, to what its README row says, by plain Python."""
+"""Every shared dataset is detected and converted without flags to what plain Python makes of it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def standard(row: Row) -> Row:
 
 
 def implicit(row: Row) -> Row:
-    """The row with the prompt that both texts begin with; a space before the first difference is theirs."""
+    """Return the row with the shared prompt split off; a space before the first difference belongs to the answers."""
     chosen, rejected = row["chosen"], row["rejected"]
     place = 0
     while chosen[place] == rejected[place]:
@@ -154,7 +154,7 @@ EXPECTED: dict[str, tuple[str, str, Callable[[Row], Row]]] = {
 
 
 def read(path: Path) -> tuple[list[Row], pa.RecordBatch]:
-    """The rows of a file by plain Python, and the source batch that a reader makes of them."""
+    """Return the rows of a file read by plain Python, and the source batch that a reader makes of them."""
     if path.suffix == ".parquet":
         table = pq.read_table(path).combine_chunks()
         rows = table.to_pylist()
@@ -174,7 +174,7 @@ def _records(text: str) -> list[Row]:
 
 
 @needs_shared
-def test_no_file_is_forgotten() -> None:
+def test_every_file_is_tested() -> None:
     assert SHARED is not None
     files = {path.name for path in (SHARED / "data").iterdir() if path.is_file()}
     assert files - {"README.md", "MANIFEST.json"} == set(EXPECTED)

@@ -1,4 +1,4 @@
-"""Rows as in openbmb/RLAIF-V-Dataset: the picture is in the row, as bytes."""
+"""Rows as in openbmb/RLAIF-V-Dataset: the image is in the row, as bytes."""
 
 import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""Rows as in HuggingFaceTB/smoltalk2, subset SFT: variables of the template in a struct, whose members may be null."""
+"""Rows as in HuggingFaceTB/smoltalk2, subset SFT: template variables in a struct with nullable fields."""
 
 import pyarrow as pa
 

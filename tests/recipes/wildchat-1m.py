@@ -1,4 +1,4 @@
-"""Rows as in allenai/WildChat-1M: each turn carries what is known of it, timestamps among it."""
+"""Rows as in allenai/WildChat-1M: each turn has metadata, including timestamps."""
 
 import datetime
 

@@ -1,4 +1,4 @@
-"""What is found out about a dataset: its columns, its type, what else it could be, what is not used."""
+"""Detection: the dialect, its columns and type, other dialects, unused columns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..test_goldens import GOLDENS, read_golden
 USER, ASSISTANT = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
 
 
-def test_a_detection_says_what_and_why() -> None:
+def test_detection() -> None:
     found = detect(
         [to_batch([{"id": 1, "conversations": [{"from": "human", "value": "a"}], "system": "s"}] * 3)], Columns()
     )
@@ -46,7 +46,7 @@ def test_preference_goes_before_messages() -> None:
     assert (named.type, made) == ("language-modeling", [{"messages": [USER, ASSISTANT]}])
 
 
-def test_calls_in_text_stay_text_unless_asked_for() -> None:
+def test_calls_in_text_stay_text_by_default() -> None:
     text = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
     rows = [{"messages": [USER, {"role": "assistant", "content": text}]}]
     made, found = convert(rows)
@@ -57,7 +57,7 @@ def test_calls_in_text_stay_text_unless_asked_for() -> None:
     assert asked != rows and named.left == ()
 
 
-def test_what_rows_of_another_dialect_say_is_kept_by_a_dialect_that_is_named() -> None:
+def test_a_named_dialect_keeps_rows_of_the_dialects_it_covers() -> None:
     call = '{"name": "f", "arguments": {}}'
     tools = [{"type": "function", "function": {"name": "f"}}]
     rows = [
@@ -82,7 +82,7 @@ def test_what_rows_of_another_dialect_say_is_kept_by_a_dialect_that_is_named() -
 
 
 @pytest.mark.parametrize("name", ["label", "kto_tag"])
-def test_conversations_with_a_truth_value_are_good_or_not(name: str) -> None:
+def test_conversations_with_a_label(name: str) -> None:
     made, found = convert([{"messages": [USER, ASSISTANT], name: False}])
     assert (found.type, made) == ("unpaired-preference", [{"messages": [USER, ASSISTANT], "label": False}])
     made, found = convert([{"prompt": [USER], "completion": [ASSISTANT], name: True}])
@@ -92,7 +92,7 @@ def test_conversations_with_a_truth_value_are_good_or_not(name: str) -> None:
     )
 
 
-def test_one_row_with_reasoning_is_enough_to_name_what_reads_it() -> None:
+def test_one_row_with_reasoning_is_enough_for_a_note() -> None:
     plain = {"messages": [USER, ASSISTANT]}
     tagged = {"messages": [USER, {"role": "assistant", "content": "<think>\nhm\n</think>\n\nso"}]}
     _, found = convert([plain, plain, tagged])
@@ -100,7 +100,7 @@ def test_one_row_with_reasoning_is_enough_to_name_what_reads_it() -> None:
     assert convert([plain])[1].left == ()
 
 
-def test_turns_marked_in_a_prompt_are_named_with_the_flags_that_cut_them(tmp_path: Path) -> None:
+def test_a_note_on_marked_turns_has_the_flags_that_split_them(tmp_path: Path) -> None:
     rows = [
         {"prompt": "a\n<extra_id_1>Assistant\nb\n<extra_id_1>User\nc", "response": "d"},
         {"prompt": "e", "response": "f"},
@@ -115,21 +115,21 @@ def test_turns_marked_in_a_prompt_are_named_with_the_flags_that_cut_them(tmp_pat
     assert turns == [["a", "b", "c", "d"], ["e", "f"]]
 
 
-def test_a_mapping_adds_to_what_is_found() -> None:
+def test_a_mapping_completes_a_detection() -> None:
     rows = [{"question": "q", "answer": "a", "persona": "You are terse."}]
     made, found = convert(rows, Columns(fields={"system": "persona"}))
     assert made[0]["messages"][0] == {"role": "system", "content": "You are terse."}
     assert found.columns.fields == {"prompt": "question", "completion": "answer", "system": "persona"}
 
 
-def test_a_mapping_decides_between_two() -> None:
+def test_a_mapping_resolves_an_ambiguity() -> None:
     rows = [{"prompt": "p", "response": "a", "output": "b", "messages": [USER, ASSISTANT]}]
     made, found = convert(rows, Columns(fields={"prompt": "prompt", "completion": "response"}))
     assert made == [{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}]}]
     assert found.unused == ("output", "messages")
 
 
-def test_user_and_assistant_are_names_of_prompt_and_completion() -> None:
+def test_user_and_assistant_are_aliases() -> None:
     made, _ = convert([{"q": "x", "a": "y"}], Columns(fields={"user": "q", "assistant": "a"}))
     assert made == [{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}]
 
@@ -147,14 +147,14 @@ def test_keys_inside_turns() -> None:
     assert convert([row], Columns(fields=fields))[0] == [{"messages": [USER, ASSISTANT]}]
 
 
-def test_roles_in_turn() -> None:
+def test_alternating_roles() -> None:
     row = {"messages": [{"content": "a"}, {"content": "b"}]}
     assert convert([row], Columns(turn_roles=("user", "assistant")))[0] == [
         {"messages": [{"content": "a", "role": "user"}, {"content": "b", "role": "assistant"}]}
     ]
 
 
-def test_a_role_that_the_user_maps() -> None:
+def test_a_mapped_role() -> None:
     row = {"messages": [{"role": "Robot", "content": "a"}, {"role": "gpt", "content": "b"}]}
     made, _ = convert([row], Columns(roles={"robot": "assistant", "gpt": "user"}))
     assert [turn["role"] for turn in made[0]["messages"]] == ["assistant", "user"]
@@ -177,7 +177,7 @@ def test_rows_of_different_dialects() -> None:
 
 
 def test_rows_of_different_types() -> None:
-    """Conversations and preferences do not stand in one output; whoever names `mixed` gets the more common ones."""
+    """Conversations and preferences do not go into one output; `mixed` reads the more common type."""
     pair = {"prompt": "p", "chosen": "c", "rejected": "r"}
     rows = [{"messages": [USER]}, {"prompt": [USER], "completion": [ASSISTANT]}, pair]
     with pytest.raises(NoDialect) as caught:
@@ -217,7 +217,7 @@ def test_kept_columns() -> None:
     assert kept.column(schema.KEYS).to_pylist() == [None, '["id"]']
 
 
-def test_a_column_with_a_taken_name_cannot_be_kept() -> None:
+def test_a_column_with_a_reserved_name_cannot_be_kept() -> None:
     rows = [{"messages": [USER, ASSISTANT], "prompt": "a"}]
     with pytest.raises(UsageError) as caught:
         convert(rows, Columns(keep=("prompt",)))
@@ -225,19 +225,19 @@ def test_a_column_with_a_taken_name_cannot_be_kept() -> None:
     assert convert(rows, Columns(keep="all"))[0] == [{"messages": [USER, ASSISTANT]}]
 
 
-def test_what_a_task_carries_pickles() -> None:
+def test_columns_can_be_pickled() -> None:
     for path in GOLDENS:
         head, rows, _ = read_golden(path)
         found = detect([to_batch(rows)], Columns(options=head.get("options", {})), head["dialect"])
         assert pickle.loads(pickle.dumps(found)) == found
 
 
-def test_only_rows_that_belong_together_need_the_whole_file() -> None:
+def test_dialects_that_need_the_whole_file() -> None:
     assert [name for name, dialect in DIALECTS.items() if dialect.whole_file] == ["oasst-rows", "rated-rows"]
 
 
 def test_batches_of_different_columns() -> None:
-    """A column that a later batch of JSON lacks, or that is null in all of it, is absent there."""
+    """A column that a later JSON batch lacks, or that is null in all its rows, is absent."""
     first, second = to_batch([{"messages": [USER], "system": "s"}]), to_batch([{"messages": [USER], "system": None}])
     columns = detect([first], Columns()).columns
     assert conversations(DIALECTS["messages"].convert(second, columns)) == [{"row": 0, "messages": [USER]}]
@@ -246,7 +246,7 @@ def test_batches_of_different_columns() -> None:
     assert pa.types.is_int64(third.schema.field(0).type)
 
 
-def test_roles_in_turn_are_those_that_were_given() -> None:
+def test_alternating_roles_are_those_of_the_option() -> None:
     rows = [{"turns": ["a", "b"]}]
     assert convert(rows)[0] == [{"prompt": [USER, {"role": "user", "content": "b"}]}]
     made, found = convert(rows, Columns(turn_roles=("user", "assistant")))
@@ -263,14 +263,14 @@ TRANSCRIPTS = {
 
 
 @pytest.mark.parametrize("text", TRANSCRIPTS)
-def test_a_conversation_in_one_text_is_named_with_its_marks(text: str) -> None:
+def test_a_transcript_is_recognised_by_its_markers(text: str) -> None:
     with pytest.raises(NoDialect) as caught:
         convert([{"n": "1", "log": text}] * 3)
     assert caught.value.hint == f"`log` looks like a transcript: --map transcript=log {TRANSCRIPTS[text]}"
 
 
 @pytest.mark.parametrize("text", ["Note: one thing", "a plain text\nNote: x\nSee: y", "Dear Ada,\nyes"])
-def test_other_texts_are_no_conversations(text: str) -> None:
+def test_other_texts_are_not_transcripts(text: str) -> None:
     with pytest.raises(NoDialect) as caught:
         convert([{"n": "1", "log": text}] * 3)
     assert "transcript" not in (caught.value.hint or "")

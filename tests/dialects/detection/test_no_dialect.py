@@ -1,4 +1,4 @@
-"""Data that no dialect fits, or two: the message names the columns, the hint says what to type, and typing it works."""
+"""Rows that no dialect fits, or that are ambiguous: the message names the columns, and the hint works when typed."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused_in_words(name: str) -> None:
+def test_message_and_hint(name: str) -> None:
     row, message, hint = REFUSED[name]
     with pytest.raises(NoDialect) as caught:
         convert([row, row])
@@ -140,8 +140,8 @@ def test_refused_in_words(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_the_mapping_of_the_hint_is_taken(name: str) -> None:
-    """What the hint says to type is read, where it names columns and builds nothing."""
+def test_the_flags_of_the_hint_work(name: str) -> None:
+    """The flags of a hint work, if it names all columns."""
     row, _, hint = REFUSED[name]
     first = re.split(r"; or | or --", hint)[0]
     fields = {part: path.strip("'") for part, path in re.findall(r"--map ([\w.]+)=('[^']*'|[\w.\[\]]+)", first)}
@@ -151,13 +151,13 @@ def test_the_mapping_of_the_hint_is_taken(name: str) -> None:
     assert len(made) == 1
 
 
-def test_the_records_of_one_document() -> None:
+def test_rows_inside_one_document() -> None:
     with pytest.raises(NoDialect) as caught:
         convert([{"version": "1", "data": [{"question": "q", "answer": "a"}]}])
     assert caught.value.hint == "the rows could be in `data`: --field data"
 
 
-def test_a_kept_column_that_is_not_there() -> None:
+def test_an_unknown_kept_column() -> None:
     with pytest.raises(UnknownName) as caught:
         convert([{"messages": [TURN], "topic": "t"}], Columns(keep=("topci",)))
     assert (caught.value.message, caught.value.hint) == ("unknown column `topci`", "did you mean `topic`?")
@@ -169,7 +169,7 @@ def test_no_rows() -> None:
     assert caught.value.message == "no rows to detect a dialect from"
 
 
-def test_a_dialect_that_is_not_there() -> None:
+def test_an_unknown_dialect() -> None:
     with pytest.raises(UnknownName) as caught:
         convert([{"messages": [TURN]}], dialect="sharegtp")
     assert (caught.value.message, caught.value.hint) == ("unknown dialect `sharegtp`", "did you mean `sharegpt`?")
@@ -181,7 +181,7 @@ def test_a_dialect_that_does_not_fit() -> None:
     assert caught.value.message == "the dialect `alpaca` does not fit: the columns are `messages`"
 
 
-def test_an_option_that_does_not_exist() -> None:
+def test_an_invalid_option() -> None:
     rows = [{"question": "q", "choices": ["a", "b"], "answer": 0}]
     with pytest.raises(UsageError) as caught:
         convert(rows, Columns(options={"mc_answer": "number"}))

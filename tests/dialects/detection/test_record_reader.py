@@ -1,4 +1,4 @@
-"""A record is read the same whatever was read before it, although most dialects are not asked about most records."""
+"""RecordReader skips most dialects for most rows, and still reads each row as if it were the first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..test_goldens import GOLDENS, read_golden
 
 
 def records() -> Iterator[dict[str, Any]]:
-    """Every golden row, as it is and with values taken out, made null, emptied or taken from another row."""
+    """Yield every golden row as it is, and with values removed, nulled, emptied or swapped with another row."""
     chance = random.Random(7)
     rows = [row for path in GOLDENS for row in read_golden(path)[1] if isinstance(row, dict) and row]
     for row in rows:
@@ -47,7 +47,7 @@ def outcome(read: Any, *given: Any) -> Any:
         return error.message
 
 
-def test_what_came_before_changes_no_reading():
+def test_earlier_rows_do_not_change_a_reading():
     many = list(records())
     random.Random(3).shuffle(many)
     found: Counter[str] = Counter()
@@ -61,7 +61,7 @@ def test_what_came_before_changes_no_reading():
     assert sum(found.values()) > 5000
 
 
-def test_a_dialect_that_saw_a_value_is_asked_again():
+def test_a_dialect_that_read_a_value_is_tried_again():
     reader = RecordReader(detectable(DIALECTS, Columns()), Columns())
     assert reader({"text": "a", "label": True}) == outcome(read_plainly, {"text": "a", "label": True}, Columns())
     for record in ({"messages": 1}, {"messages": []}, {"messages": [{"role": "user", "content": "a"}]}):
