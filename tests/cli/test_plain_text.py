@@ -35,6 +35,6 @@ def test_text_with_commas_gets_the_same_hint(tmp_path: Path) -> None:
     source.write_text("Well, yes\nno\n")
     failed = run_cli("convert", source)
     assert failed.stderr.decode() == (
-        f"error: {source} row 0: the record has 1 field, the header 2 (line 2, byte 10)\n"
-        "hint: say `--delimiter` if another sign parts the fields; " + HINT.removeprefix("hint: ")
+        f"error: {source} row 0: the record has 1 field, the header has 2 (line 2, byte 10)\n"
+        "hint: use `--delimiter` if the fields are separated by another character; " + HINT.removeprefix("hint: ")
     )

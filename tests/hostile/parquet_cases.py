@@ -50,9 +50,9 @@ LIES: list[Case] = [
 ]  # fmt: skip
 FORMS: list[Case] = [
     file("half of it", WHOLE[: len(WHOLE) // 2], BROKEN), file("a byte short", WHOLE[:-1], BROKEN), file("only the magic", b"PAR1", BROKEN), file("the magic twice", b"PAR1PAR1", BROKEN),
-    file("without a beginning", WHOLE[100:], Error(4, "json.syntax", "not JSON: ")), file("bytes behind", WHOLE + b"\n", BROKEN), file("two files joined", SMALL + SMALL, Error(3, "file.damaged", "these are several Parquet files in one")),
+    file("without a beginning", WHOLE[100:], Error(4, "json.syntax", "not JSON: ")), file("bytes behind", WHOLE + b"\n", BROKEN), file("two files joined", SMALL + SMALL, Error(3, "file.damaged", "the file is several Parquet files concatenated")),
     file("encrypted", b"PARE" + WHOLE[4:-4] + b"PARE", Error(4, "json.syntax", "not JSON: ")), file("zeros", b"PAR1" + b"\0" * 4096, BROKEN), file("text under its name", GOOD + b"\n", Rows([ROW])),
-    Case("compressed", {"in.parquet.gz": lambda path: path.write_bytes(__import__("gzip").compress(SMALL))}, Error(3, "file.compressed", "this is gz data of a Parquet file, which is compressed inside already"), ("convert", "in.parquet.gz", "-o", "out.jsonl")),
+    Case("compressed", {"in.parquet.gz": lambda path: path.write_bytes(__import__("gzip").compress(SMALL))}, Error(3, "file.compressed", "this is gz data of a Parquet file, which is already compressed inside"), ("convert", "in.parquet.gz", "-o", "out.jsonl")),
     file("a pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", Error(3, "file.pointer", "this is a Git LFS pointer, not the file")),
     file("an error page", b"<!DOCTYPE html><html><body>404", Error(3, "file.not_data", "this is a web page or XML, not data")),
 ]  # fmt: skip
@@ -65,8 +65,8 @@ SCHEMAS: list[Case] = [
     file("text that is not UTF-8", parquet(table(1, v=pa.array([b"\xff\xfe"]).view(pa.string()))), Error(3, "file.damaged", "damaged: ")), file("not a number", parquet(table(1, v=pa.array([float("nan")]))), Error(4, "out.range", "")),
     file("an infinity", parquet(table(1, v=pa.array([float("-inf")]))), Error(4, "out.range", "")), file("JSON that is none", parquet(table(1, v=pa.array(["{"], pa.json_()))), Error(4, "json.syntax", "not JSON: ")),
     file("JSON with a key twice", parquet(table(1, v=pa.array(['{"a":1,"a":2}'], pa.json_()))), Error(4, "json.duplicate_key", "the key `a` appears twice")),
-    Case("other columns in the second file", {"d/a.parquet": SMALL, "d/b.parquet": parquet(table(v=pa.array([1, 2, 3])))}, Error(3, "file.schema", "has other columns than `a.parquet`: `v` is int64, there not"), ("convert", "d", "-o", "out.jsonl")),
-    Case("another type in the second file", {"d/a.parquet": parquet(table(v=pa.array(["1", "2", "3"]))), "d/b.parquet": parquet(table(v=pa.array([1, 2, 3])))}, Error(3, "file.schema", "has other columns than `a.parquet`: `v` is int64, there string"), ("convert", "d", "-o", "out.jsonl")),
+    Case("other columns in the second file", {"d/a.parquet": SMALL, "d/b.parquet": parquet(table(v=pa.array([1, 2, 3])))}, Error(3, "file.schema", "columns differ from `a.parquet`: `v` is int64 here, missing there"), ("convert", "d", "-o", "out.jsonl")),
+    Case("another type in the second file", {"d/a.parquet": parquet(table(v=pa.array(["1", "2", "3"]))), "d/b.parquet": parquet(table(v=pa.array([1, 2, 3])))}, Error(3, "file.schema", "columns differ from `a.parquet`: `v` is int64 here, string there"), ("convert", "d", "-o", "out.jsonl")),
 ]  # fmt: skip
 
 

@@ -125,8 +125,8 @@ BAD_CSV = [
     [
         (
             reject({"enc": "utf-8", "data": ROW, "truncated": True}),
-            "the text of `in.jsonl` row 7 was cut when it was kept",
-            "convert it from its own file, or put the whole row into `raw.data` and false into `raw.truncated`",
+            "the text of `in.jsonl` row 7 was truncated in the rejects file",
+            "convert it from its own file, or put the whole row into `raw.data` and set `raw.truncated` to false",
         ),
         (reject(None), "the text of `in.jsonl` row 7 was not kept", "convert it from its own file"),
         (
@@ -138,7 +138,7 @@ BAD_CSV = [
             (
                 reject({"enc": "utf-8", "data": "a,b", "csv": csv}),
                 "this is not a line of a rejects file",
-                "leave --from-rejects out",
+                "omit --from-rejects",
             )
             for csv in BAD_CSV
         ),
@@ -150,9 +150,9 @@ BAD_CSV = [
         (
             reject({"enc": "utf-8", "data": ROW}, v=2),
             "this is not a line of a rejects file",
-            "leave --from-rejects out",
+            "omit --from-rejects",
         ),
-        (ROW, "this is not a line of a rejects file", "leave --from-rejects out"),
+        (ROW, "this is not a line of a rejects file", "omit --from-rejects"),
     ],
 )
 def test_rejects_that_hold_no_row_are_refused_in_words(tmp_path, line, message, hint):

@@ -127,7 +127,7 @@ def test_a_byte_is_told_of_the_file_or_not_at_all(tmp_path: Path) -> None:
     for source, given in (("in.csv", b""), ("-", csv.encode("latin-1"))):
         run = run_cli("convert", source, "--encoding", "latin-1", cwd=tmp_path, stdin=given)
         line = run.stderr.decode().splitlines()[0]
-        assert line == f"error: {source} row 1: the record has 1 field, the header 2 (line 3)"
+        assert line == f"error: {source} row 1: the record has 1 field, the header has 2 (line 3)"
     skip = ("--on-error", "skip", "--max-bad", "90%", "--rejects", "bad.jsonl")
     run_cli("convert", "in.csv", "--encoding", "latin-1", *skip, cwd=tmp_path)
     assert json.loads((tmp_path / "bad.jsonl").read_text())["source"] == {"file": "in.csv", "row": 1, "line": 3}
@@ -294,7 +294,7 @@ def test_the_card_says_which_files_and_never_outside(tmp_path: Path) -> None:
         resolve(folder, name="tow")
     with pytest.raises(UsageError) as which:
         resolve(folder)
-    assert which.value.message == "which subset: `one`, `two`, `out`, `linked`"
+    assert which.value.message == "there are several subsets: `one`, `two`, `out`, `linked`"
 
 
 def test_what_save_to_disk_wrote(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_sources_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "gsm8k").mkdir()
     with pytest.raises(InputError) as empty:
         resolve("gsm8k")
-    assert empty.value.message == "there are no data files in `gsm8k`"
+    assert empty.value.message == "no data files in `gsm8k`"
     written(tmp_path, ROW, "gsm8k/x.jsonl")
     assert splits_of(resolve("gsm8k")) == {"train": ["x.jsonl"]}
     assert splits_of(resolve("gsm8k/*.jsonl")) == {"train": ["gsm8k/x.jsonl"]}
@@ -380,7 +380,7 @@ def test_a_document_without_a_field_says_which_to_type(tmp_path: Path) -> None:
         resolve(written(tmp_path, json.dumps({"v": "1", "data": [{"a": 1}]}, indent=1).encode(), "x.json"))
     assert (caught.value.code, caught.value.hint) == (
         "json.document",
-        "`--field data`, or `--field .` if it is a record itself",
+        "`--field data`, or `--field .` if the object is a record",
     )
 
 
@@ -475,7 +475,7 @@ def test_a_file_that_is_not_there_is_looked_for_among_its_neighbours(tmp_path: P
     (tmp_path / "talks.jsonl").write_bytes(b"{}\n")
     (tmp_path / "talks.json").symlink_to("nowhere")
     hints = {"talk.jsonl": f"did you mean `{tmp_path / 'talks.jsonl'}`?", "zzz": "", "talks.jsonl/x.jsonl": ""}
-    hints |= {"no/x.jsonl": f"there is no folder `{tmp_path / 'no'}` either"}
+    hints |= {"no/x.jsonl": f"the folder `{tmp_path / 'no'}` does not exist either"}
     for name, hint in hints.items():
         with pytest.raises(InputError) as caught:
             resolve(str(tmp_path / name))
@@ -487,10 +487,10 @@ def test_files_of_a_folder_that_are_in_no_split_are_named(tmp_path: Path) -> Non
         written(tmp_path, b'{"a": "x"}\n', name)
     assert resolve(str(tmp_path)).notes == ()
     written(tmp_path, b'{"a": "x"}\n', "more.jsonl")
-    said = f"1 data file of `{tmp_path}` in no split (`more.jsonl`): not read; --data-files names what to read"
+    said = f"skipped 1 data file of `{tmp_path}` without a split (`more.jsonl`); name them with --data-files"
     assert resolve(str(tmp_path)).notes == (said,)
     written(tmp_path, b'{"a": "x"}\n', "deep/some.csv")
-    said = f"2 data files of `{tmp_path}` in no split (`deep/some.csv` …): not read; --data-files names what to read"
+    said = f"skipped 2 data files of `{tmp_path}` without a split (`deep/some.csv` …); name them with --data-files"
     assert resolve(str(tmp_path)).notes == (said,)
     assert resolve(str(tmp_path), data_files=["*.jsonl"]).notes == ()
 
@@ -502,7 +502,7 @@ def test_values_one_behind_the_other_are_named_with_the_way_to_lines(tmp_path: P
         3,
         [
             "error: in.json: extra data after the value (line 4, byte 12)",
-            "hint: several values go on a line each: jq -c . in.json",
+            "hint: write one value per line: jq -c . in.json",
         ],
     )
 

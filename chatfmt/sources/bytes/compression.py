@@ -200,7 +200,7 @@ def _damaged(compression: Compression, why: str, shown: str) -> InputError:
     )
 
 
-_FETCH_AGAIN = "fetch or write the file again"
+_FETCH_AGAIN = "download or write the file again"
 _LONGEST_MAGIC = max(map(len, MAGIC))
 _DAMAGE = (zlib.error, OSError, EOFError, lzma.LZMAError)
 _DECODERS: dict[Compression, tuple[Callable[[], Any], Callable[[Any, bytes], Iterator[bytes]]]] = {

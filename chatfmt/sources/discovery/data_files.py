@@ -1,8 +1,8 @@
-"""The data files of a folder by split, as `datasets` finds them, but never outside of the folder.
+"""Find the data files of a folder by split, as `datasets` does, but never outside of the folder.
 
-First what `save_to_disk` wrote; then the `configs:` of the card (README.md); then `data/train-00000-of-00007.*` with
-any split name; then folders, then files named after a split (`train`, `dev`, `eval`, …); else all files are `train`.
-Names that begin with a dot or an underscore are no data.
+In this order: what `save_to_disk` wrote; the `configs:` of the card (README.md); `data/train-00000-of-00007.*` with any
+split name; folders, then files named after a split (`train`, `dev`, `eval`, …); otherwise all files are `train`. Names
+that begin with a dot or an underscore are not data.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ KEYWORDS = {
     "validation": ("validation", "valid", "dev", "val"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-"""The words in the names of files and folders that say which split they are."""
+"""Words in names of files and folders that indicate their split."""
 _SHARDED = re.compile(r"data/(?P<split>\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*\.[^/]*")
 _NO_DATA = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 
 
 class FoundFiles(Struct, frozen=True):
-    """Files by split, and what the card says."""
+    """Files by split, with metadata of the card."""
 
     splits: Splits
     subset: str | None = None
     licence: str | None = None
-    left: tuple[str, ...] = ()
-    """Data files whose names tell no split where those of others do: `datasets` leaves them out, and so do we."""
+    unread: tuple[str, ...] = ()
+    """Data files whose names indicate no split while others' names do; `datasets` skips them, and so does chatfmt."""
 
 
 def find_splits(
     root: Path, *, name: str | None = None, data_files: Sequence[str] = (), data_dir: str | None = None
 ) -> FoundFiles:
-    """The files of a folder by split. Raises InputError where there are none, UnknownName for an unknown subset."""
+    """Find the files of a folder by split. Raises InputError if there are none, UnknownName for an unknown subset."""
     if data_files:
         return FoundFiles(_splits_by_globs(root, parse_data_files(data_files)))
     base = inside(root, root / data_dir) if data_dir else root
@@ -57,13 +57,13 @@ def find_splits(
         config = choose_config(configs, name)
         return FoundFiles(_splits_by_config(root, config), str(config.get("config_name", "default")), _licence(card))
     if name is not None:
-        raise UsageError(f"`{root}` has no subsets, so `--name {name}` is not one", hint="leave `--name` out")
-    splits, left = _splits_by_names(base)
-    return FoundFiles(splits, licence=_licence(card), left=left)
+        raise UsageError(f"`{root}` has no subset `{name}`, or any other", hint="omit `--name`")
+    splits, unread = _splits_by_names(base)
+    return FoundFiles(splits, licence=_licence(card), unread=unread)
 
 
 def parse_data_files(data_files: Sequence[str]) -> dict[str, list[str]]:
-    """`--data-files` by split: `GLOB` is `train`, `SPLIT=GLOB` says which."""
+    """Parse `--data-files` into globs by split: `SPLIT=GLOB`, or `GLOB` for `train`."""
     globs: dict[str, list[str]] = {}
     for given in data_files:
         found = re.fullmatch(r"(\w+(?:\.\w+)*)=(.+)", given)
@@ -73,19 +73,17 @@ def parse_data_files(data_files: Sequence[str]) -> dict[str, list[str]]:
 
 
 def inside(root: Path, path: Path) -> Path:
-    """`path`, if it lies in `root` once all links are followed. Raises InputError (`file.outside`)."""
+    """Return `path` if it is in `root` with all links resolved. Raises InputError (`file.outside`)."""
     allowed = root.resolve()
     if allowed.parent.name == "snapshots" and (allowed.parent.parent / "blobs").is_dir():
-        allowed = allowed.parent.parent  # the cache of the Hub: files are links into `blobs`
+        allowed = allowed.parent.parent  # in the Hub cache files are links into `blobs`
     if not path.resolve().is_relative_to(allowed):
-        raise InputError(
-            f"`{path}` leads outside of `{root}`", code="file.outside", hint="give that path itself as SOURCE"
-        )
+        raise InputError(f"`{path}` leads outside of `{root}`", code="file.outside", hint="use that path as SOURCE")
     return path
 
 
 def _listed(root: Path) -> list[Path]:
-    """The visible data files below `root`, by name."""
+    """List the visible data files below `root`, sorted by name."""
     files: list[Path] = []
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if name[0] not in "._")
@@ -100,17 +98,17 @@ def _is_data(name: str) -> bool:
 
 
 def _splits_by_names(root: Path) -> tuple[Splits, tuple[str, ...]]:
-    """The visible data files below `root` by split, and the names of those in none."""
+    """The visible data files below `root` by split, and the names of those without a split."""
     names = {path: path.relative_to(root).as_posix() for path in _listed(root)}
     if not names:
-        raise InputError(f"there are no data files in `{root}`", code="file.missing", hint=f"files named {_SUFFIXES}")
+        raise InputError(f"no data files in `{root}`", code="file.missing", hint=f"data files are named {_SUFFIXES}")
     splits = splits_by_name(names)
     taken = {path for paths in splits.values() for path in paths}
     return splits, tuple(name for path, name in names.items() if path not in taken)
 
 
 def splits_by_name(names: Mapping[T, str]) -> dict[str, list[T]]:
-    """The keys by the split that their names (below the root) tell: train, validation, test, others; else all train."""
+    """Group keys by the split in their names (below the root): train, validation, test, others; else all train."""
     for splits_of in (_sharded, _in_folders, _in_name):
         splits: dict[str, list[T]] = {}
         for key, name in names.items():
@@ -144,7 +142,7 @@ def _in_name(name: str) -> list[str]:
 
 
 def _has_word(part: str, words: Iterable[str], end: str) -> bool:
-    """Whether a word stands in a name, apart from other letters; `end` is what may also follow it."""
+    """Whether a name contains one of the words, delimited; with `end` the word may also end the name."""
     behind = r"(?=[-._ 0-9]|$)" if end else r"(?=[-._ 0-9])"
     return re.search(rf"(?:^|[-._ 0-9])(?:{'|'.join(words)}){behind}", part) is not None
 
@@ -155,9 +153,7 @@ def _splits_by_globs(root: Path, globs: Mapping[str, Sequence[str]]) -> Splits:
 
 def _matching(root: Path, glob: str) -> list[Path]:
     if ".." in Path(glob).parts or Path(glob).is_absolute():
-        raise InputError(
-            f"`{glob}` leads outside of `{root}`", code="file.outside", hint="give that path itself as SOURCE"
-        )
+        raise InputError(f"`{glob}` leads outside of `{root}`", code="file.outside", hint="use that path as SOURCE")
     if (root / glob).is_file():
         return [inside(root, root / glob)]
     found = [inside(root, path) for path in sorted(root.glob(glob)) if path.is_file() and path.name[0] not in "._"]
@@ -167,14 +163,14 @@ def _matching(root: Path, glob: str) -> list[Path]:
 
 
 def read_card(root: Path) -> dict[str, Any]:
-    """The metadata at the top of README.md; empty where there is none. Raises InputError for YAML that is none."""
+    """The metadata at the top of README.md, empty if there is none. Raises InputError for invalid YAML."""
     card = root / "README.md"
     text = inside(root, card).read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     return card_metadata(text, str(card))
 
 
 def card_metadata(text: str, shown: str) -> dict[str, Any]:
-    """The YAML between the `---` lines that a card begins with."""
+    """Parse the YAML between the `---` lines at the top of a card."""
     found = re.match(r"---[ \t]*\r?\n(.*?)\r?\n---", text, re.DOTALL)
     if not found:
         return {}
@@ -184,7 +180,7 @@ def card_metadata(text: str, shown: str) -> dict[str, Any]:
         data = yaml.safe_load(found[1])
     except yaml.YAMLError as error:
         raise InputError(
-            f"the metadata of the card is not YAML: {error}", code="file.card", at=Location(shown)
+            f"the metadata of the card is not valid YAML: {error}", code="file.card", at=Location(shown)
         ) from None
     return data if isinstance(data, dict) else {}
 
@@ -195,7 +191,7 @@ def _licence(card: Mapping[str, Any]) -> str | None:
 
 
 def choose_config(configs: Sequence[Mapping[str, Any]], name: str | None) -> Mapping[str, Any]:
-    """The subset of that name, else the default or the only one. Raises UnknownName, UsageError."""
+    """The subset of that name, or the default, or the only one. Raises UnknownName, UsageError."""
     known = {str(config.get("config_name", "default")): config for config in configs if isinstance(config, dict)}
     if name is not None:
         if name not in known:
@@ -207,7 +203,8 @@ def choose_config(configs: Sequence[Mapping[str, Any]], name: str | None) -> Map
     if len(known) == 1 or default:
         return known[default[0]] if default else next(iter(known.values()))
     raise UsageError(
-        f"which subset: {', '.join(f'`{key}`' for key in known)}", hint=f"such as `--name {next(iter(known))}`"
+        f"there are several subsets: {', '.join(f'`{key}`' for key in known)}",
+        hint=f"choose one, as in `--name {next(iter(known))}`",
     )
 
 
@@ -226,7 +223,7 @@ def _splits_by_config(root: Path, config: Mapping[str, Any]) -> Splits:
 
 
 def _saved_to_disk(root: Path) -> Splits | None:
-    """The splits that `save_to_disk` left in `root`."""
+    """The splits that `save_to_disk` wrote to `root`."""
     if (root / "dataset_dict.json").is_file():
         names = _list_in(root / "dataset_dict.json", "splits")
         return {str(name): _files_of_state(inside(root, root / str(name))) for name in names}
@@ -245,12 +242,12 @@ def _files_of_state(root: Path) -> list[Path]:
 
 
 def _list_in(path: Path, key: str) -> list[Any]:
-    """The list under a key of a JSON file."""
+    """Read the list at a key of a JSON file."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read: {error}", code="file.damaged", at=Location(str(path))) from None
     found = value.get(key, []) if isinstance(value, dict) else None
     if not isinstance(found, list):
-        raise InputError(f"there is no list `{key}` in it", code="file.damaged", at=Location(str(path)))
+        raise InputError(f"it has no list `{key}`", code="file.damaged", at=Location(str(path)))
     return found

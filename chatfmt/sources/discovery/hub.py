@@ -1,8 +1,8 @@
-"""Data sets of the Hugging Face Hub: one call finds the data set and pins its commit, `datasets` says which files
-belong to the subset and split, and only those are fetched, to be read like any other file.
+"""Resolve datasets of the Hugging Face Hub to files.
 
-Of a data set that was resolved before, the list of its files is kept (`$XDG_CACHE_HOME/chatfmt/hub`), so that it can be
-read from the cache of `huggingface_hub` when the Hub does not answer.
+One call finds the dataset and pins its commit, `datasets` selects the files of the subset and split, and only those are
+downloaded, to be read like any other files. The file list is saved (`$XDG_CACHE_HOME/chatfmt/hub`), so the dataset can
+be read from the cache of `huggingface_hub` when the Hub does not answer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _AT_ONCE = 4
 
 
 class ResolvedDataset(Struct, frozen=True):
-    """What the Hub answers: the canonical id, the commit, the subset and the paths of its files by split."""
+    """A dataset as the Hub has it: canonical id, commit, subset, and the paths of its files by split."""
 
     id: str
     sha: str
@@ -41,10 +41,10 @@ class ResolvedDataset(Struct, frozen=True):
 
 
 def resolve_hub(request: HubRequest, options: ParseOptions) -> Source:
-    """The data set with the files of the request split, fetched.
+    """Return the dataset, with the files of the requested split downloaded.
 
-    Raises InputError for one that is not there, not accessible or not reachable, UsageError and UnknownName for a
-    subset, split or revision that it does not have.
+    Raises InputError if it does not exist or cannot be accessed or reached, UsageError or UnknownName for an unknown
+    subset, split or revision.
     """
     _silence_libraries()
     notes: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ def _download_all(
 
 
 def _silence_libraries() -> None:
-    """Silence the libraries of the Hub, which print to stderr; only before anyone else has imported them."""
+    """Silence the Hub libraries, which print to stderr, unless they have been imported already."""
     if "datasets" in sys.modules:
         return
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -102,9 +102,9 @@ def _query_hub(request: HubRequest) -> ResolvedDataset:
 
 
 def _dataset_info(request: HubRequest) -> Any:
-    """The one call before all others: the canonical id (of `gsm8k` too) and the commit.
+    """Look up the canonical id (also of `gsm8k`) and the commit, before any other call.
 
-    `load_dataset` retries a Hub that is gone for 23 seconds, and fails on names without an owner.
+    `load_dataset` would retry for 23 seconds if the Hub is unreachable, and fail on names without an owner.
     """
     from huggingface_hub import HfApi
 
@@ -127,13 +127,13 @@ def _paths_by_split(builder: Any, id: str, sha: str) -> dict[str, list[str]]:
     foreign = next((url for urls in files.values() for url in urls if not url.startswith(prefix)), None)
     if foreign:
         raise InputError(
-            f"the card of `{id}` leads to `{foreign}`", code="file.outside", hint="give that URL as SOURCE"
+            f"the card of `{id}` points to `{foreign}`", code="file.outside", hint="use that URL as SOURCE"
         )
     return {split: [url.removeprefix(prefix) for url in urls] for split, urls in files.items()}
 
 
 def _download(resolved: ResolvedDataset, path: str, *, offline: bool) -> Path:
-    """The file in the cache, fetched if need be; a Hub that stumbles is request again, twice."""
+    """Download a file unless it is in the cache; transient errors are retried twice."""
     from huggingface_hub import hf_hub_download
 
     for pause in (0.5, 2.0, None):
@@ -154,15 +154,17 @@ def _download(resolved: ResolvedDataset, path: str, *, offline: bool) -> Path:
 def _download_error(resolved: ResolvedDataset, path: str, error: Exception) -> InputError:
     why = first_line(error)
     if type(error).__name__ in ("LocalEntryNotFoundError", "OfflineModeIsEnabled"):
-        why = "the Hub does not answer, and it is not in the cache"
-    return InputError(f"cannot fetch `{path}`: {why}", at=Location(resolved.id), code="hub.unreachable", hint=_OFFLINE)
+        why = "the Hub does not answer, and the file is not in the cache"
+    return InputError(
+        f"cannot download `{path}`: {why}", at=Location(resolved.id), code="hub.unreachable", hint=_OFFLINE
+    )
 
 
 _OFFLINE = "check the connection, HF_ENDPOINT and HF_HUB_OFFLINE"
 
 
 def _save_answer(request: HubRequest, resolved: ResolvedDataset) -> None:
-    """Keep what the Hub answered for the day it does not; a disk that refuses is no reason to stop."""
+    """Save the answer for when the Hub is unreachable; a failure to write is ignored."""
     record = _record(request)
     try:
         record.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the libraries of the Hub raise, said in words."""
+"""Translate errors of the Hub libraries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .split_slices import unknown
 
 
 class HubRequest(Struct, frozen=True):
-    """What the user asks of the Hub, in the words of `load_dataset`."""
+    """A dataset requested from the Hub; the fields are arguments of `load_dataset`."""
 
     source: str
     name: str | None = None
@@ -25,7 +25,7 @@ class HubRequest(Struct, frozen=True):
 
 
 class Unreachable(Exception):
-    """The Hub does not answer; `why` says so in a few words."""
+    """The Hub does not answer, with a short reason in `why`."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -34,7 +34,7 @@ class Unreachable(Exception):
 
 @contextmanager
 def translate_hub_errors(request: HubRequest, id: str) -> Iterator[None]:
-    """Turn what is raised inside into InputError, UsageError or UnknownName, or into Unreachable."""
+    """Turn exceptions raised inside into InputError, UsageError, UnknownName or Unreachable."""
     try:
         yield
     except ChatfmtError:
@@ -53,7 +53,7 @@ def _translate(error: Exception, request: HubRequest, id: str) -> Exception:
     if kinds & {"RepositoryNotFoundError", "DatasetNotFoundError", "HFValidationError"}:
         return _not_found(request)
     if "OfflineModeIsEnabled" in kinds:
-        return Unreachable("the Hub is switched off (HF_HUB_OFFLINE)")
+        return Unreachable("the Hub is disabled (HF_HUB_OFFLINE)")
     if kinds & {"EmptyDatasetError", "DataFilesNotFoundError", "FileNotFoundError"}:
         return _no_files(error, request, id)
     if "Dataset scripts" in text:
@@ -62,16 +62,16 @@ def _translate(error: Exception, request: HubRequest, id: str) -> Exception:
         return _no_subset(request, id, known)
     if is_transient(error):
         return Unreachable("the Hub does not answer")
-    return InputError(f"the Hub says about `{id}`: {first_line(error)}", code="hub.error")
+    return InputError(f"the Hub returned an error for `{id}`: {first_line(error)}", code="hub.error")
 
 
 def first_line(error: Exception) -> str:
-    """The first line with something on it of an error's text."""
+    """The first non-blank line of an error message."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def is_transient(error: BaseException | None) -> bool:
-    """Whether the connection failed or the server stumbled, so that asking again may help."""
+    """Whether the connection or the server failed, so that a retry may help."""
     while error is not None:
         root = type(error).__module__.partition(".")[0]
         status = getattr(getattr(error, "response", None), "status_code", None)
@@ -87,7 +87,7 @@ def is_transient(error: BaseException | None) -> bool:
 
 def _not_found(request: HubRequest) -> InputError:
     return InputError(
-        f"there is no file and no data set `{request.source}`, or it is private", code="hub.missing",
+        f"no file or dataset `{request.source}`, or it is private", code="hub.missing",
         hint="if it is private: `hf auth login`, or set HF_TOKEN",
     )  # fmt: skip
 
@@ -95,7 +95,7 @@ def _not_found(request: HubRequest) -> InputError:
 def _gated(id: str, text: str) -> InputError:
     page = f"https://huggingface.co/datasets/{id}"
     log_in = "" if "ask for access" in text or "403" in text else ", then `hf auth login`"
-    return InputError(f"the data set `{id}` is gated", code="hub.gated", hint=f"ask for access at {page}{log_in}")
+    return InputError(f"the dataset `{id}` is gated", code="hub.gated", hint=f"ask for access at {page}{log_in}")
 
 
 def _no_revision(request: HubRequest, id: str) -> UsageError:
@@ -117,13 +117,13 @@ def _references(id: str) -> list[str]:
 def _no_files(error: Exception, request: HubRequest, id: str) -> InputError:
     what = f"no file of `{id}` matches " + ", ".join(f"`{glob}`" for glob in request.data_files)
     if not request.data_files:
-        what = f"there are no data files in `{id}`" + (f" under `{request.data_dir}`" if request.data_dir else "")
-    return InputError(what, code="hub.no_files", hint=f"look at https://huggingface.co/datasets/{id}/tree/main")
+        what = f"no data files in `{id}`" + (f" under `{request.data_dir}`" if request.data_dir else "")
+    return InputError(what, code="hub.no_files", hint=f"see https://huggingface.co/datasets/{id}/tree/main")
 
 
 def _script(request: HubRequest, id: str) -> InputError:
     hint = "try `--revision refs/convert/parquet`" if request.revision is None else ""
-    return InputError(f"`{id}` is a script, and chatfmt runs no code of a data set", code="file.script", hint=hint)
+    return InputError(f"`{id}` is a script, and chatfmt does not run dataset code", code="file.script", hint=hint)
 
 
 def _known_subsets(text: str) -> list[str]:
@@ -138,4 +138,4 @@ def _no_subset(request: HubRequest, id: str, known: list[str]) -> UsageError:
     if request.name is not None:
         return unknown("subset", request.name, known)
     names = ", ".join(f"`{name}`" for name in known)
-    return UsageError(f"`{id}` has several subsets: {names}", hint=f"name one, such as `--name {known[0]}`")
+    return UsageError(f"`{id}` has several subsets: {names}", hint=f"choose one, as in `--name {known[0]}`")

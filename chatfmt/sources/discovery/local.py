@@ -1,4 +1,4 @@
-"""A file on this machine as a `SourceFile`: what it holds is found from its content."""
+"""Describe a local file as a `SourceFile`; the format is detected from its content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .sniff import detect_format
 
 
 def local_file(path: Path, options: ParseOptions, shown: str | None = None) -> SourceFile:
-    """The file at `path`, named `shown` in messages. Raises InputError where it is missing, empty or no data."""
+    """Describe the file at `path`, named `shown` in messages. Raises InputError if it is missing, empty or not data."""
     shown = (str(path) if shown is None else shown).encode(errors="backslashreplace").decode()
     if not path.is_file():
         hint = "a file is read more than once: pipe rows in instead, `… | chatfmt convert -`"

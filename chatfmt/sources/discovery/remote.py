@@ -1,4 +1,4 @@
-"""Files behind URLs that fsspec knows (`hf://`, `s3://`, `https://`, …), read where they lie."""
+"""Resolve URLs that fsspec supports (`hf://`, `s3://`, `https://`, …) to remote files, which are read in place."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _WILD = re.compile(r"[*?\[]")
 
 
 def resolve_remote(url: str, options: ParseOptions, split: str | None = None) -> Source:
-    """The file at `url` or those that match it as a glob, as one split, or the data files of a folder by split.
+    """Return the file at `url`, or those matching it as a glob, as one split; or the files of a folder by split.
 
-    With `split` only the files of that are looked at. Raises InputError, UnknownName.
+    With `split` only its files are opened. Raises InputError, UnknownName.
     """
     found = _found(url)
     if not any(found.values()):

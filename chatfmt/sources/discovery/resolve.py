@@ -1,4 +1,4 @@
-"""SOURCE, as the user typed it, to a `Source`: its files by split."""
+"""Resolve SOURCE, as the user typed it, to a `Source`: its files by split."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_URL = re.compile(r"hf://datasets/(?P<id>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/?")
 _WILD = re.compile(r"[*?\[]")
 SHOWN = 5
-"""Names that a hint lists."""
+"""The most names that a hint lists."""
 
 
 def resolve(
     source: str, *, name: str | None = None, split: str | None = None, revision: str | None = None,
     data_files: Sequence[str] = (), data_dir: str | None = None, options: ParseOptions = DEFAULTS,
 ) -> Source:  # fmt: skip
-    """The files that `source` names: a file, folder, glob, URL, Hub id, or `-`; a path that exists is a path.
+    """Find the files of a file, folder, glob, URL, Hub id or `-`; an existing path is always taken as a path.
 
-    Of a Hub data set only the files of the asked split are fetched. Raises InputError for what is not there or cannot
-    be read, UsageError and UnknownName for a subset or split that is not there.
+    Of a Hub dataset only the files of the requested split are downloaded. Raises InputError if it does not exist or
+    cannot be read, UsageError or UnknownName for an unknown subset or split.
     """
     if not source:
-        raise InputError("no such file ``", code="file.missing", hint="name a file, a folder or a data set")
+        raise InputError("no such file ``", code="file.missing", hint="name a file, a folder or a dataset")
     if source == "-":
         return Source("-", "stdin", {"train": ()}, options=options)
     if not is_remote(source) and not _exists(source):
@@ -59,7 +59,7 @@ def resolve(
 
 
 def _path(source: str) -> Path:
-    """The path, `~` undone where that is no file's own name."""
+    """The path with `~` expanded, unless a file has that name."""
     path = Path(source)
     return path.expanduser() if source.startswith("~") and not path.exists() else path
 
@@ -67,12 +67,12 @@ def _path(source: str) -> Path:
 def _exists(path: str) -> bool:
     try:
         return _path(path).exists()
-    except (OSError, RuntimeError, ValueError):  # a name that is too long, or `~nobody`
+    except (OSError, RuntimeError, ValueError):  # the name is too long, or `~nobody`
         return False
 
 
 def looks_like_hub_id(source: str) -> bool:
-    """Whether the text may be the id of a data set: `name` or `owner/name` without the suffix of a data file."""
+    """Return whether the text may be a dataset id: `name` or `owner/name` without the suffix of a data file."""
     suffix = Path(source).suffix.lower()
     return (
         bool(_ID.fullmatch(source))
@@ -85,13 +85,13 @@ def looks_like_hub_id(source: str) -> bool:
 def _hint(source: str) -> str:
     parent = _path(source).parent
     if not _exists(str(parent)):
-        return f"there is no folder `{parent}` either"
+        return f"the folder `{parent}` does not exist either"
     close = nearest(Path(source).name, _names_in(parent))
     return f"did you mean `{Path(source).with_name(close[0])}`?" if close else ""
 
 
 def _names_in(folder: Path) -> list[str]:
-    """The names of what is in a folder, as far as it may be read; links that lead nowhere are left out."""
+    """The names in a folder, as far as it can be read; dangling links are skipped."""
     try:
         return sorted(path.name for path in folder.iterdir() if path.exists())
     except OSError:
@@ -110,17 +110,17 @@ def _from_files(source: str, paths: Sequence[Path], options: ParseOptions) -> So
 
 
 def _glob_hint(pattern: str) -> str:
-    """What a glob without a match could have named: the names in the folder before its first wild part."""
+    """List the names in the folder before the first wildcard of a glob without matches."""
     path = _path(pattern)
     parts = list(takewhile(lambda part: not _WILD.search(part), path.parts[:-1]))
     folder = Path(*parts)
     if not folder.is_dir():
-        return f"there is no folder `{folder}`"
+        return f"the folder `{folder}` does not exist"
     names = [name for name in _names_in(folder) if name[0] not in "._"]
     if not names:
-        return f"there is nothing in `{folder.resolve()}`"
+        return f"`{folder.resolve()}` is empty"
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"in `{folder}` there is " + ", ".join(f"`{name}`" for name in names[:SHOWN]) + more
+    return f"`{folder}` has " + ", ".join(f"`{name}`" for name in names[:SHOWN]) + more
 
 
 def _from_folder(source: str, root: Path, found: FoundFiles, split: str | None, options: ParseOptions) -> Source:
@@ -141,9 +141,9 @@ def _from_folder(source: str, root: Path, found: FoundFiles, split: str | None, 
 
 
 def _unread_files_note(source: str, found: FoundFiles) -> tuple[str, ...]:
-    """What to say of data files that are in no split."""
-    if not found.left:
+    """The note on data files that are in no split."""
+    if not found.unread:
         return ()
-    count = "1 data file" if len(found.left) == 1 else f"{len(found.left)} data files"
-    said = f"{count} of `{source}` in no split (`{found.left[0]}` …): not read; --data-files names what to read"
-    return (said.replace(" …", "") if len(found.left) == 1 else said,)
+    files = "1 data file" if len(found.unread) == 1 else f"{len(found.unread)} data files"
+    more = "" if len(found.unread) == 1 else " …"
+    return (f"skipped {files} of `{source}` without a split (`{found.unread[0]}`{more}); name them with --data-files",)

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes; its name decides only where they leave it open."""
+"""Detect the format of a file from its first bytes; its name decides only between formats that these allow."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..json.strict import BOM, parse_object, parse_value
 from ..model import Compression, Format, ParseOptions
 
 HEAD = 256 << 10
-"""Bytes of content looked at."""
+"""Bytes of content examined."""
 FORMAT_BY_SUFFIX: dict[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".jl": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
     ".tab": "tsv", ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
 }  # fmt: skip
-"""The format that the suffix of a name promises."""
-_DATA = "name the data instead"
+"""The format that a file name suffix stands for."""
+_DATA = "name the data file instead"
 _JSON = "write it as JSON Lines or Parquet first"
 _PICKLE = "a Python pickle, which chatfmt never loads"
 _NOT_DATA: tuple[tuple[bytes, str, str, str], ...] = (
@@ -56,9 +56,9 @@ _NOT_DATA: tuple[tuple[bytes, str, str, str], ...] = (
 
 
 def detect_format(uri: str, shown: str, options: ParseOptions) -> tuple[Format, Compression | None]:
-    """The format and the compression of a file.
+    """Detect the format and compression of a file.
 
-    Raises InputError for what is no data (`file.not_data`, `file.pointer`), is empty or of another encoding.
+    Raises InputError for a file that is not data (`file.not_data`, `file.pointer`) or in another encoding.
     """
     head = next(file_chunks(uri, size=HEAD), b"")
     compression = compression_of(head)
@@ -69,10 +69,10 @@ def detect_format(uri: str, shown: str, options: ParseOptions) -> tuple[Format, 
 
 
 def _check_not_nested(head: bytes, compression: Compression, shown: str) -> None:
-    """Raises InputError for compressed content that is compressed itself."""
+    """Raise InputError for compressed content that is itself compressed."""
     inner = _binary_format(head) or compression_of(head)
     if inner is not None:
-        named = {"parquet": "a Parquet file, which is compressed inside already", "arrow": "an Arrow file"}
+        named = {"parquet": "a Parquet file, which is already compressed inside", "arrow": "an Arrow file"}
         raise InputError(
             f"this is {compression} data of {named.get(inner, f'{inner} data')}", code="file.compressed",
             at=Location(shown), hint=f"decompress it first: {_TOOLS[compression]}",
@@ -90,9 +90,11 @@ def _first(chunks: Iterator[bytes]) -> bytes:
 
 
 def format_of_content(head: bytes, shown: str, options: ParseOptions) -> Format:
-    """The format of content that begins with `head`; `shown` is its name. Raises InputError."""
+    """Detect the format of content that begins with `head`; `shown` is its name. Raises InputError."""
     if shown.lower().endswith(_CODE):
-        raise InputError("this is code, which chatfmt never runs", code="file.script", at=Location(shown), hint=_DATA)
+        raise InputError(
+            "the file is code, which chatfmt never runs", code="file.script", at=Location(shown), hint=_DATA
+        )
     named = format_by_name(shown)
     if binary := _binary_format(head):
         return binary
@@ -106,7 +108,7 @@ _CODE = (".py", ".pyc", ".sh")
 
 
 def format_by_name(shown: str) -> Format | None:
-    """The format that a file's name promises, a compression suffix left aside."""
+    """The format that a file name stands for, ignoring a compression suffix."""
     path = PurePosixPath(shown.lower())
     if path.suffix in SUFFIXES:
         path = path.with_suffix("")
@@ -132,7 +134,7 @@ def _check_is_data(head: bytes, shown: str) -> None:
     if re.match(rb"\s*<(!doctype\b|html\b|\?xml\b)", head, re.IGNORECASE):
         raise InputError(
             "this is a web page or XML, not data", code="file.not_data", at=Location(shown),
-            hint="the download may have failed, look at the file",
+            hint="the download may have failed; check the file",
         )  # fmt: skip
 
 
@@ -140,13 +142,13 @@ def _checked_text(head: bytes, shown: str) -> bytes:
     if encoding := _wide_encoding(head):
         raise InputError(
             f"this is {encoding[:6].upper()}, not UTF-8", code="file.encoding", at=Location(shown, byte=0),
-            hint=f"say `--encoding {encoding}`",
+            hint=f"use `--encoding {encoding}`",
         )  # fmt: skip
     return head
 
 
 def _wide_encoding(head: bytes) -> str | None:
-    """The encoding of two or four bytes a character that text shows: by its mark, or by where most of its zeros lie."""
+    """The UTF-16 or UTF-32 encoding of text, found by its byte order mark or by the positions of zero bytes."""
     for encoding, mark in _MARKS:
         if head.startswith(mark):
             return encoding
@@ -159,7 +161,7 @@ _MARKS = (
     ("utf-32", b"\xff\xfe\0\0"), ("utf-32", b"\0\0\xfe\xff"), ("utf-16", b"\xff\xfe"), ("utf-16", b"\xfe\xff"),
 )  # fmt: skip
 _ZEROS = {"x000": "utf-32-le", "000x": "utf-32-be", "x0x0": "utf-16-le", "0x0x": "utf-16-be"}
-"""Which of four bytes are mostly zero in text of mostly Latin letters."""
+"""Which of every four bytes are mostly zero in Latin text."""
 
 
 def _text_format(head: bytes, named: Format | None, options: ParseOptions) -> Format:
@@ -176,14 +178,14 @@ def _text_format(head: bytes, named: Format | None, options: ParseOptions) -> Fo
 
 
 def _json_lines_or(text: bytes, named: Format) -> Format:
-    """JSON under the name of delimited text: only where that is beyond doubt."""
+    """The named format, unless the text is certainly JSON."""
     if text.startswith(b"{") and _first_line_is_object(text):
         return "jsonl"
     return "json" if re.match(rb"\[\s*(\{\s*\"|\])", text) else named
 
 
 def _first_line_is_object(text: bytes) -> bool:
-    """Whether the first line is an object of its own, as far as it can be seen."""
+    """Whether the first line is a complete object, as far as the text goes."""
     line, end, _ = text.partition(b"\n")
     try:
         parse_object(line)
@@ -193,7 +195,7 @@ def _first_line_is_object(text: bytes) -> bool:
 
 
 def _lines_are_lists(text: bytes) -> bool:
-    """Whether the first line is a list of its own and another one follows; a list alone is an array of records."""
+    """Whether the first line is a complete list and another follows; a single list is an array of records."""
     line, _, rest = text.partition(b"\n")
     if not rest.lstrip(b" \t\r\n").startswith(b"["):
         return False
@@ -204,7 +206,7 @@ def _lines_are_lists(text: bytes) -> bool:
 
 
 def _document_or_lines(text: bytes) -> Format:
-    """A document spread over lines, or lines of which the first is bad."""
+    """Decide between a document over several lines and JSON Lines with a bad first line."""
     line = text.split(b"\n", 1)[0].rstrip()
     return "json" if re.fullmatch(rb"\{|\{.*[,:\[{]", line, re.DOTALL) else "jsonl"
 

@@ -1,4 +1,4 @@
-"""`--split`: names of splits and slices of them, with the grammar and the rounding of `datasets`.
+"""Parse `--split`: names and slices of splits, with the grammar and rounding of `datasets`.
 
 train   all   train[:100]   train[10%:20%]   train[-5%:](pct1_dropremainder)   train[:10%]+test[5:]
 """
@@ -21,7 +21,7 @@ _FULL = 100
 
 
 class Slice(Struct, frozen=True):
-    """A split and the part of it that is asked for; bounds in rows or, with `percent`, hundredths of its rows."""
+    """A split and the requested part of it; bounds in rows or, with `percent`, in hundredths of its rows."""
 
     split: str
     first: int | None = None
@@ -34,7 +34,7 @@ class Slice(Struct, frozen=True):
         return self.first is None and self.stop is None
 
     def bounds(self, rows: int) -> tuple[int, int]:
-        """[first, stop) in rows of a split of `rows` rows. Raises UsageError for too few rows to round so."""
+        """[first, stop) in a split of `rows` rows. Raises UsageError if there are too few rows for this rounding."""
         first = 0 if self.first is None else self._in_rows(self.first, rows)
         stop = rows if self.stop is None else self._in_rows(self.stop, rows)
         first, stop = (max(rows + bound, 0) if bound < 0 else min(bound, rows) for bound in (first, stop))
@@ -46,34 +46,36 @@ class Slice(Struct, frozen=True):
         if self.rounding == "closest":
             return round(bound * rows / 100.0)
         if rows < _FULL:
-            raise UsageError(f"`pct1_dropremainder` of `{self.split}` is nothing: it has less than 100 rows")
+            raise UsageError(f"`pct1_dropremainder` of `{self.split}` is empty: the split has fewer than 100 rows")
         return bound * (rows // _FULL)
 
 
 def parse_slices(text: str) -> list[Slice]:
-    """The slices that are named in `text`, joined by `+`. Raises UsageError."""
+    """Parse slices joined by `+`. Raises UsageError."""
     return [_parse_slice(part.strip(), text) for part in text.split("+")]
 
 
 def _parse_slice(part: str, text: str) -> Slice:
     found = _SLICE.fullmatch(part)
     if not found:
-        raise UsageError(f"`--split {text}` cannot be read", hint="such as `train`, `train[:100]` or `train[10%:20%]`")
+        raise UsageError(f"invalid `--split {text}`", hint="such as `train`, `train[:100]` or `train[10%:20%]`")
     percents = {bool(found[f"{end}_percent"]) for end in ("first", "stop") if found[end]}
     first, stop = (int(found[end]) if found[end] else None for end in ("first", "stop"))
     rounding = found["rounding"] or "closest"
     if rounding not in ("closest", "pct1_dropremainder"):
-        raise UsageError(f"`--split {text}`: unknown rounding `{rounding}`", hint="`closest` or `pct1_dropremainder`")
+        raise UsageError(
+            f"`--split {text}`: unknown rounding `{rounding}`", hint="use `closest` or `pct1_dropremainder`"
+        )
     percent = True in percents
     if percent and any(bound is not None and abs(bound) > _FULL for bound in (first, stop)):
-        raise UsageError(f"`--split {text}`: a percentage lies between -100 and 100")
+        raise UsageError(f"`--split {text}`: a percentage must be between -100 and 100")
     return Slice(found["split"], first, stop, percent, rounding)
 
 
 def select_slices(split: str | None, names: Sequence[str]) -> list[Slice]:
-    """The slices that `split` asks for of a source with these splits; by default `train`, or the only one.
+    """The slices in `split` for a source with splits of these names; by default all of `train`, or the only split.
 
-    Raises UnknownName for a split that is not there, UsageError where none is the default.
+    Raises UnknownName for an unknown split, UsageError if there is no default.
     """
     if split is None:
         return [Slice(default_split(names))]
@@ -87,7 +89,7 @@ def select_slices(split: str | None, names: Sequence[str]) -> list[Slice]:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
-    """The error for a split or subset that is not there, with the nearest and all that are."""
+    """The error for an unknown split or subset; the hint has the nearest name and all names."""
     names = list(known)
     error = UnknownName.of(kind, name, names)
     if error.hint.startswith("did you mean"):
@@ -96,7 +98,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
 
 
 def default_split(names: Sequence[str]) -> str:
-    """`train`, or the only split. Raises UsageError."""
+    """`train`, or else the only split. Raises UsageError."""
     if "train" in names:
         return "train"
     if len(names) == 1:

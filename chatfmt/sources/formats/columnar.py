@@ -1,7 +1,7 @@
-"""Parquet and Arrow files as source batches: native types, with the many spellings of text and of lists made one.
+"""Read Parquet and Arrow files as source batches: native types, with one type each for text and for lists.
 
-Page checksums are verified where the file has them, every batch is validated in full, so that damage is an error and
-never another text. A batch holds about `batch_bytes` at most, whatever the footer says.
+Page checksums are verified if the file has them, and every batch is validated in full, so damage is an error and never
+altered text. A batch holds about `batch_bytes` at most, whatever the footer claims.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ if TYPE_CHECKING:
 
 _DICTIONARY_LIMIT = 128 << 20
 _BUFFER = 1 << 20
-"""Bytes read at a time of each column of a row group, which without is read whole, though it may be the whole file."""
+"""Read-ahead per column; without it a whole row group is buffered, which may be the whole file."""
 _GROUPS_AT_ONCE = 32
-"""Row groups whose metadata are checked at once."""
+"""Row groups whose metadata is checked at once."""
 
 
 @contextmanager
 def translate_arrow_errors(shown: str) -> Iterator[None]:
-    """What pyarrow raises for a damaged file, as InputError."""
+    """Turn errors of pyarrow for a damaged file into InputError."""
     try:
         yield
     except MemoryError as error:
         raise InputError(
-            f"needs more memory than there is: {str(error) or 'no more to be had'}", code="file.memory",
-            at=Location(shown), hint="if the file is whole: use fewer `--workers`, or a machine with more memory",
+            f"out of memory: {str(error) or 'allocation failed'}", code="file.memory", at=Location(shown),
+            hint="if the file is intact: use fewer `--workers`, or a machine with more memory",
         ) from None  # fmt: skip
     except (pa.ArrowException, OSError, ValueError) as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         code = "file.checksum" if "CRC" in text or "checksum" in text else "file.damaged"
         raise InputError(
-            f"damaged: {text}", code=code, at=Location(shown), hint="fetch or write the file again"
+            f"damaged: {text}", code=code, at=Location(shown), hint="download or write the file again"
         ) from None
 
 
 def open_parquet(uri: str, shown: str) -> pq.ParquetFile:
-    """The opened Parquet file, checksums verified as it is read. Raises InputError."""
-    import pyarrow.parquet as pq  # takes ssl and file systems with it, which other formats have no use for
+    """Open a Parquet file, to verify its checksums while reading. Raises InputError."""
+    import pyarrow.parquet as pq  # imports ssl and file systems, which other formats do not need
 
     source = open_binary(uri) if is_remote(uri) else uri
     if not is_remote(uri) and not Path(uri).exists():
@@ -64,7 +64,7 @@ def open_parquet(uri: str, shown: str) -> pq.ParquetFile:
 
 
 def check_parquet(path: str, shown: str) -> None:
-    """Raises InputError for a local Parquet file that is damaged at its end, or is several joined."""
+    """Raise InputError if a local Parquet file has a damaged footer, or is several files joined."""
     with open_parquet(path, shown) as file, translate_arrow_errors(shown):
         check_not_joined(path, file, shown)
 
@@ -72,7 +72,7 @@ def check_parquet(path: str, shown: str) -> None:
 def read_parquet(
     uri: str, shown: str, piece: RowGroups, first_row: int, options: ReadOptions
 ) -> Iterator[pa.RecordBatch]:
-    """Source batches of some row groups, in order; small groups are read together."""
+    """Yield source batches of some row groups, in order; small groups are read together."""
     with open_parquet(uri, shown) as file:
         names = _columns_to_read(file.schema_arrow, options.columns, shown)
         row = first_row - piece.skip
@@ -100,7 +100,7 @@ def read_parquet(
 
 
 class _Group(Struct, frozen=True):
-    """A row group with the metadata of its column chunks, and how many rows of it to decode at once."""
+    """A row group with the metadata of its column chunks; `size` is the number of rows to decode at once."""
 
     number: int
     rows: int
@@ -121,7 +121,7 @@ def _groups(file: pq.ParquetFile, shown: str, numbers: Sequence[int], options: R
 
 
 def _runs(groups: Iterable[_Group]) -> Iterator[list[_Group]]:
-    """The groups in runs, each of which is one batch; or a single group, of any size."""
+    """Group neighbours that fit into one batch; a larger group stays alone."""
     run: list[_Group] = []
     for group in groups:
         if run and sum(one.rows for one in run) + group.rows > _size([*run, group]):
@@ -185,15 +185,15 @@ def _source_batch(batch: pa.RecordBatch, shown: str, first_row: int) -> pa.Recor
 
 
 def numbered(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
-    """The batch with `#row` as its first column, counting from `first_row`."""
+    """Prepend the column `#row`, counting from `first_row`."""
     rows = pa.array(range(first_row, first_row + batch.num_rows), pa.int64())
     return pa.RecordBatch.from_arrays([rows, *batch.columns], names=[ROW, *batch.schema.names])
 
 
 def normalised(batch: pa.RecordBatch, shown: str) -> pa.RecordBatch:
-    """The batch with text as `string`, lists as `list`, JSON as `schema.JSON` and extension types as what they store.
+    """Cast text to `string`, lists to `list`, JSON to `json_columns.JSON`, extension types to their storage type.
 
-    Raises InputError where a dictionary or a large type cannot be cast, RowError for what is no JSON in a JSON column.
+    Raises InputError if a dictionary or a large type cannot be cast, RowError for invalid JSON in a JSON column.
     """
     with translate_arrow_errors(shown):
         columns = [_cast(column) for column in batch.columns]
@@ -230,7 +230,7 @@ def _parsed_json(value: Any) -> Any:
 
 
 def normal_type(type: pa.DataType) -> pa.DataType:
-    """The one type that stands for `type` in source batches."""
+    """The type that source batches use for `type`."""
     if isinstance(type, pa.BaseExtensionType):
         return JSON if type.extension_name == "arrow.json" else normal_type(type.storage_type)
     if pa.types.is_large_string(type) or pa.types.is_string_view(type):
@@ -263,7 +263,7 @@ def _holds_json(type: pa.DataType) -> bool:
 def read_arrow(
     uri: str, shown: str, first_row: int, take: int | None, options: ReadOptions
 ) -> Iterator[pa.RecordBatch]:
-    """Source batches of an Arrow file or stream, `take` rows from `first_row` on."""
+    """Yield source batches of an Arrow file or stream: `take` rows from `first_row` on."""
     row, stop = 0, None if take is None else first_row + take
     with translate_arrow_errors(shown), _open_arrow(uri, shown) as (schema, batches):
         names = _columns_to_read(schema, options.columns, shown) or schema.names
@@ -292,7 +292,7 @@ def _each_batch(reader: Any) -> Iterator[pa.RecordBatch]:
 
 
 def columnar_schema(file: SourceFile) -> pa.Schema:
-    """The normal names and types of the columns of a Parquet or Arrow file."""
+    """The schema of a Parquet or Arrow file, in the types of source batches."""
     if file.format == "parquet":
         with open_parquet(file.uri, file.shown) as opened:
             schema = opened.schema_arrow
@@ -310,7 +310,7 @@ def arrow_rows(file: SourceFile) -> int:
 
 
 def check_schemas(files: Sequence[SourceFile]) -> None:
-    """Raises InputError where a Parquet or Arrow file has not the columns and types of the first, in any order."""
+    """Raise InputError if Parquet or Arrow files differ in columns or types; the order of columns may differ."""
     columnar = [file for file in files if file.format in ("parquet", "arrow")]
     if len(columnar) < 2:
         return
@@ -320,11 +320,11 @@ def check_schemas(files: Sequence[SourceFile]) -> None:
         differ = sorted(name for name in first.keys() | other.keys() if not _agree(first.get(name), other.get(name)))
         if differ:
             raise InputError(
-                f"has other columns than `{columnar[0].shown}`: "
+                f"columns differ from `{columnar[0].shown}`: "
                 + ", ".join(_difference(name, first, other) for name in differ),
                 code="file.schema",
                 at=Location(file.shown),
-                hint="convert them apart, or name the files with `--data-files`",
+                hint="convert them separately, or name the files with `--data-files`",
             )
 
 
@@ -340,4 +340,4 @@ def _agree(one: pa.DataType | None, other: pa.DataType | None) -> bool:
 
 
 def _difference(name: str, first: dict[str, pa.DataType], other: dict[str, pa.DataType]) -> str:
-    return f"`{name}` is {other.get(name, 'not there')}, there {first.get(name, 'not')}"
+    return f"`{name}` is {other.get(name, 'missing')} here, {first.get(name, 'missing')} there"

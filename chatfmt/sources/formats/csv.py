@@ -1,7 +1,7 @@
-"""Delimited text (CSV, TSV): every cell stays the text it is; RFC 4180 with any delimiter.
+"""Delimited text (CSV, TSV): RFC 4180 with any delimiter; every cell is read as text, unchanged.
 
-The first record is the header (`column1`, `column2`, … with `--no-header`), every record has as many fields as it,
-a quote is doubled inside quotes, records may span lines. A line with nothing on it is no record.
+The first record is the header (with `--no-header` the columns are `column1`, `column2`, …), and every record has as
+many fields. A quote inside quotes is doubled, and records may span lines. An empty line is not a record.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from ..model import Format, OnBad, ParseOptions, ReadOptions
 from .jsonl import TextPosition, line_blocks, without_bom
 
 CsvRecord = tuple[list[str], Callable[[], Record]]
-"""The fields of a record, and what tells its bytes and place."""
+"""The fields of a record, and a function that returns its bytes and position."""
 
 
 def read_cells(
     chunks: Iterable[bytes], start: TextPosition, options: ReadOptions, *, format: Format, text: ParseOptions,
     names: Sequence[str] | None = None,
 ) -> Iterator[pa.RecordBatch]:  # fmt: skip
-    """Source batches of the records, each column `string`; `names` are the columns where the chunks hold no header."""
+    """Yield source batches of `string` columns; `names` are the column names if the chunks hold no header."""
     sign = delimiter(format, text)
 
     def describe(error: RowError, raw: bytes) -> None:
-        """Add to the error of a bad record how to read its text again."""
+        """Report a bad record, with what is needed to parse its text again."""
         error.csv = {"columns": list(names or ()), "delimiter": sign, "quote": text.quote}
         if options.on_bad is None:
             raise error
@@ -71,8 +71,8 @@ def _batch(records: Sequence[list[str]], rows: Sequence[int], names: Sequence[st
 
 
 def _wrong_count(found: int, wanted: int) -> RowError:
-    hint = f"say `--delimiter` if another sign parts the fields; {PLAIN_TEXT}"
-    return RowError(f"the record has {_fields(found)}, the header {wanted}", code="csv.fields", hint=hint)
+    hint = f"use `--delimiter` if the fields are separated by another character; {PLAIN_TEXT}"
+    return RowError(f"the record has {_fields(found)}, the header has {wanted}", code="csv.fields", hint=hint)
 
 
 def _fields(count: int) -> str:
@@ -80,9 +80,9 @@ def _fields(count: int) -> str:
 
 
 def read_header(records: Iterator[CsvRecord], options: ParseOptions) -> tuple[tuple[str, ...], Iterator[CsvRecord]]:
-    """The names of the columns, and the records that are left.
+    """The column names, and the remaining records.
 
-    Raises InputError where a name appears twice, is one of ours, or the header is none.
+    Raises InputError if a name is duplicate or reserved, or if the delimiter seems to be another.
     """
     first = next(records, None)
     if first is None:
@@ -98,8 +98,8 @@ def read_header(records: Iterator[CsvRecord], options: ParseOptions) -> tuple[tu
             raise _header_error(f"a column is named `{name}`, which is reserved by chatfmt", first[1]().location())
     if len(names) == 1 and options.delimiter is None and (other := re.search(r"[;\t|]", names[0])):
         shown_delimiter = repr(other[0])
-        hint = f"say `--delimiter {shown_delimiter}`, or `--delimiter ,` if it is right"
-        raise InputError("the header has one column", code="csv.delimiter", at=Location(line=1), hint=hint)
+        hint = f"use `--delimiter {shown_delimiter}`, or `--delimiter ,` if this is intended"
+        raise InputError("the header has only one column", code="csv.delimiter", at=Location(line=1), hint=hint)
     return names, records
 
 
@@ -107,13 +107,13 @@ def _header_error(message: str, at: Location) -> InputError:
     return InputError(message, code="csv.header", at=at, hint=_RENAME)
 
 
-_RENAME = "rename one, or say `--no-header` if the first line is data"
+_RENAME = "rename one, or use `--no-header` if the first line is data"
 
 
 def read_records(
     chunks: Iterable[bytes], start: TextPosition, *, format: Format, options: ParseOptions, on_bad: OnBad | None = None
 ) -> Iterator[CsvRecord]:
-    """The records of delimited text, a header among them: start at row -1 where there is one."""
+    """Yield the records of delimited text, including the header, if any; start at row -1 if there is one."""
     if start.byte == 0:
         chunks, bom = without_bom(chunks)
         start = TextPosition(start.row, start.line, bom)
@@ -142,7 +142,7 @@ def read_records(
 
 
 def delimiter(format: Format, options: ParseOptions) -> str:
-    """What parts the fields: as asked for, else a tab in TSV and a comma in CSV; `none` for nothing, so that a line is
+    """The field separator: `--delimiter`, or by default a tab for TSV and a comma for CSV. `none` reads each line as
     one field. Raises UsageError."""
     given = {"\\t": "\t", "tab": "\t", "none": "\0"}.get(options.delimiter or "", options.delimiter)
     if given is not None and (len(given) != 1 or given in '\r\n"'):
@@ -157,21 +157,21 @@ def _dialect(format: Format, options: ParseOptions) -> dict[str, Any]:
 
 def _explained(error: str) -> RowError:
     if "end of data" in error:
-        return RowError("a quote is still open at the end of the file", code="csv.quote", hint=_NO_QUOTE)
+        return RowError("unclosed quote at the end of the file", code="csv.quote", hint=_NO_QUOTE)
     if "expected after" in error:
-        return RowError("something follows a closing quote", code="csv.quote", hint=_NO_QUOTE)
+        return RowError("text after a closing quote", code="csv.quote", hint=_NO_QUOTE)
     return _lone_cr()
 
 
 def _lone_cr() -> RowError:
-    return RowError("a line ends with a lone CR", code="csv.newline")
+    return RowError("line ends with a lone CR", code="csv.newline")
 
 
-_NO_QUOTE = "say `--no-quote` if quotes are plain text in this file"
+_NO_QUOTE = "use `--no-quote` if quotes are plain text in this file"
 
 
 class _RecordLines:
-    """Decoded lines for `csv.reader`, remembering the bytes of the record that it is at."""
+    """Decoded lines for `csv.reader`; keeps the bytes of the current record."""
 
     def __init__(self, chunks: Iterable[bytes], start: TextPosition, options: ParseOptions) -> None:
         blocks = line_blocks(chunks, options.max_row_bytes)
@@ -189,7 +189,7 @@ class _RecordLines:
         return Record(b"".join(self.taken).rstrip(b"\r\n"), self.row, self.line, self.byte)
 
     def check_end(self) -> None:
-        """Raises RowError where the record ends with a CR that is no part of a CRLF; `csv` drops it silently."""
+        """Raise RowError if the record ends with a CR that is not part of a CRLF; `csv` silently drops it."""
         last = self.taken[-1] if self.taken else b""
         if last.removesuffix(b"\r\n").endswith((b"\r", b"\r\n")):
             raise _lone_cr()
@@ -205,11 +205,11 @@ class _RecordLines:
             self.taken = [b"".join(self.taken)[:SHOWN_BYTES]]
             raise RowError(f"the record is longer than {self.limit} bytes", code="csv.too_large", hint=_LARGER)
         if b"\0" in line:
-            raise RowError("a NUL character", code="csv.nul")
+            raise RowError("NUL character", code="csv.nul")
         try:
             return line.decode()
         except UnicodeDecodeError as error:
-            raise RowError("bytes that are not UTF-8", code="csv.encoding", hint=_ENCODING) from error
+            raise RowError("invalid UTF-8", code="csv.encoding", hint=_ENCODING) from error
 
 
 _LARGER = "`--on-error skip` skips it"

@@ -1,6 +1,6 @@
-"""A JSON array of objects, as long as the disk allows: cut into its elements in constant memory, each read exactly.
+"""Read a JSON array of objects of any length, element by element in constant memory.
 
-The cutter only follows strings and brackets; whether an element is JSON is for the exact reader to say.
+Splitting only follows strings and brackets; the strict parser decides whether an element is valid.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SPACE = b" \t\r\n"
 def read_elements(
     chunks: Iterable[bytes], start: TextPosition, options: ReadOptions, *, is_part: bool = False
 ) -> Iterator[pa.RecordBatch]:
-    """Source batches of the elements; `start` and `is_part` are those of `elements`."""
+    """Yield source batches of the elements; `start` and `is_part` as for `elements`."""
     held: list[Record] = []
     size = 0
     for record in elements(chunks, start, options.max_row_bytes, is_part=is_part):
@@ -51,10 +51,10 @@ def _batches(records: Sequence[Record], options: ReadOptions) -> Iterator[pa.Rec
 def elements(
     chunks: Iterable[bytes], start: TextPosition, max_row_bytes: int, *, is_part: bool = False
 ) -> Iterator[Record]:
-    """Yield the elements of the array; of an element longer than `max_row_bytes` only enough to see that.
+    """Yield the elements of the array; of an element longer than `max_row_bytes`, just over so many bytes.
 
-    From byte 0 the chunks begin before the array, from any other at an element of it. With `is_part` they may also end
-    after a comma. Raises InputError for anything before or after the array, and where it does not end.
+    From byte 0 the chunks begin before the array, from any other byte at an element. With `is_part` they may also end
+    after a comma. Raises InputError for data before or after the array, and for an array that does not end.
     """
     chunks, bom = without_bom(chunks) if start.byte == 0 else (chunks, 0)
     pending = _Pending(start.row, start.line, start.byte + bom, max_row_bytes)
@@ -69,16 +69,17 @@ def elements(
             if ended or mark != b"[" or not pending.is_blank():
                 raise InputError(_OUTSIDE, code="json.syntax", at=pending.location())
             inside = True
-        pending.skip(len(mark)) if mark else None
+        if mark:
+            pending.skip(len(mark))
     if not ended and not (is_part and inside and pending.is_blank()):
         raise InputError("the array does not end", code="file.truncated", at=pending.location())
 
 
-_OUTSIDE = "something lies outside of the array of records"
+_OUTSIDE = "data outside of the array of records"
 
 
 class _Pending:
-    """The bytes since the last mark, and where the next record begins."""
+    """The bytes since the last bracket or comma, and the position of the next record."""
 
     def __init__(self, row: int, line: int, byte: int, limit: int) -> None:
         self.row, self.line, self.byte, self.limit = row, line, byte, limit
@@ -112,7 +113,7 @@ class _Pending:
 
 
 def _pieces(chunks: Iterable[bytes], depth: int) -> Iterator[tuple[bytes, bytes]]:
-    """The text up to each mark of the outer level and that mark, the last of a chunk with no mark."""
+    """Yield the text before each bracket or comma of the outer level, with that byte, or none at the end of a chunk."""
     state = ScanState(depth=depth)
     for chunk in chunks:
         octets = np.frombuffer(chunk, np.uint8)

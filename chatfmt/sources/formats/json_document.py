@@ -1,4 +1,4 @@
-"""Records inside a JSON document, found by a path (`--field`); `field_path` has its syntax."""
+"""Read records inside a JSON document at the path of `--field`, whose syntax is in `field_path`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .jsonl import without_bom
 
 
 def find_records(document: Any, path: str, shown: str) -> Iterator[Any]:
-    """Yield the records at `path`, in order; a list at its end stands for its elements.
+    """Yield the records at `path`, in order; a list at its end is replaced by its elements.
 
-    Raises UsageError for what is not a path, InputError where a step does not lead on, naming what is there.
+    Raises UsageError for an invalid path, InputError if the path leads nowhere, with what is there instead.
     """
     try:
         for value in FieldPath.parse_in_document(path).find_all(document):
@@ -36,9 +36,9 @@ def _kind(value: Any) -> str:
 
 
 def check_not_one_object(file: SourceFile, chunks: Iterable[bytes], whole: Iterable[bytes]) -> None:
-    """Raises InputError where a JSON document is one object, and says which `--field` to type.
+    """Raise InputError if a JSON document is one object, with the `--field` to use as the hint.
 
-    `chunks` and `whole` are its text twice, of which `whole` is read only to look into the object.
+    `chunks` and `whole` both yield its text; `whole` is read only to look into the object.
     """
     head, _ = without_bom(chunks)
     if next((text[:1] for text in (part.lstrip() for part in head) if text), b"") != b"{":
@@ -49,22 +49,24 @@ def check_not_one_object(file: SourceFile, chunks: Iterable[bytes], whole: Itera
     except RowError as error:
         at = Location(file.shown, line=error.at.line, byte=error.at.byte)
         several = "extra data" in error.message
-        hint = f"several values go on a line each: jq -c . {file.shown}" if several else ""
+        hint = f"write one value per line: jq -c . {file.shown}" if several else ""
         raise InputError(error.message, hint=hint, code=error.code, at=at) from None
-    raise InputError("this is one JSON object, not records", code="json.document", at=Location(file.shown), hint=hint)
+    raise InputError(
+        "the file is one JSON object, not a list of records", code="json.document", at=Location(file.shown), hint=hint
+    )
 
 
 def _field_hint(document: Any) -> str:
     lists = [key for key, value in document.items() if type(value) is list and any(type(i) is dict for i in value)]
     if lists:
-        return f"{' or '.join(f'`--field {key}`' for key in lists[:3])}, or `--field .` if it is a record itself"
+        return f"{' or '.join(f'`--field {key}`' for key in lists[:3])}, or `--field .` if the object is a record"
     if document and all(type(value) is dict for value in document.values()):
         return "`--field 'values(.)'`"
-    return "say where they lie with `--field`"
+    return "name the path to the records with `--field`"
 
 
 def document_records(chunks: Iterable[bytes], file: SourceFile | InputSplit, path: str) -> Iterator[Any]:
-    """The records at `path` of a JSON document, or of the document on each line of JSON Lines. Holds it in memory."""
+    """Yield the records at `path` in a JSON document, or in each line of JSON Lines. Holds the text in memory."""
     parts, _ = without_bom(chunks)
     text = b"".join(parts)
     for number, document in enumerate(text.split(b"\n") if file.format == "jsonl" else [text]):

@@ -1,7 +1,7 @@
-"""JSON Lines: one object a line, UTF-8; https://jsonlines.org.
+"""JSON Lines: one object per line, UTF-8; https://jsonlines.org.
 
-A line ends at `\\n` and nowhere else: U+2028, U+0085, U+000B and a lone CR do not end it. CRLF is fine, a byte order
-mark is at byte 0 only. A line of nothing but spaces, tabs and CR is no record, though it counts as a line.
+A line ends only at `\\n`; U+2028, U+0085, U+000B and a lone CR do not end it. CRLF is accepted, and so is a byte order
+mark at byte 0. A line of only spaces, tabs and CR is not a record, but counts as a line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..model import ReadOptions
 
 
 class TextPosition(Struct, frozen=True):
-    """Where a run of lines begins: record number, line (from 1) and byte in the file."""
+    """A position in a file where a record may begin: record number, line (from 1) and byte."""
 
     row: int = 0
     line: int = 1
@@ -28,7 +28,7 @@ class TextPosition(Struct, frozen=True):
 
 
 def read_lines(chunks: Iterable[bytes], start: TextPosition, options: ReadOptions) -> Iterator[pa.RecordBatch]:
-    """Source batches of the lines in `chunks`, at most `batch_rows` lines each."""
+    """Yield source batches of the lines in `chunks`, at most `batch_rows` lines each."""
     longest = options.max_row_bytes
     chunks, bom = without_bom(chunks) if start.byte == 0 else (chunks, 0)
     row, line, byte = start.row, start.line, start.byte + bom
@@ -52,11 +52,11 @@ def read_lines(chunks: Iterable[bytes], start: TextPosition, options: ReadOption
 
 
 _MISSES = 3
-"""After so many parts that are not of one shape no more are tried: the strict parser is the faster of the two then."""
+"""After so many parts in a row that are not uniform, no more are tried: the strict parser alone is faster then."""
 
 
 def _parts(block: bytes, lines: int) -> Iterator[bytes]:
-    """The block in parts of at most so many lines."""
+    """Yield the block in parts of at most so many lines."""
     is_end = np.frombuffer(block, np.uint8) == ord("\n")
     if np.count_nonzero(is_end) < lines:
         yield block
@@ -68,7 +68,7 @@ def _parts(block: bytes, lines: int) -> Iterator[bytes]:
 
 
 def without_bom(chunks: Iterable[bytes]) -> tuple[Iterator[bytes], int]:
-    """The chunks without the byte order mark that they may begin with, and its length."""
+    """Strip a leading byte order mark; return the chunks and its length."""
     rest, head = iter(chunks), b""
     while len(head) < len(BOM) and (chunk := next(rest, b"")):
         head += chunk
@@ -77,20 +77,20 @@ def without_bom(chunks: Iterable[bytes]) -> tuple[Iterator[bytes], int]:
 
 
 def _batch(part: bytes, start: TextPosition, options: ReadOptions) -> tuple[pa.RecordBatch, int, int]:
-    """The batch of some lines, the number of records and the number of lines."""
+    """The batch of some lines, and the numbers of records and of lines."""
     lines = part.split(b"\n")
     if not lines[-1]:
         lines.pop()
     places = [index for index, line in enumerate(lines) if not _is_blank(line)]
     raws = lines if len(places) == len(lines) else [lines[index] for index in places]
 
-    def place(index: int) -> Record:
+    def record_at(index: int) -> Record:
         before = lines[: places[index]]
         byte = start.byte + sum(map(len, before)) + len(before)
         return Record(raws[index].removesuffix(b"\r"), start.row + index, start.line + len(before), byte)
 
     rows = range(start.row, start.row + len(raws))
-    return object_batch(raws, rows, place, options), len(raws), len(lines)
+    return object_batch(raws, rows, record_at, options), len(raws), len(lines)
 
 
 def _is_blank(line: bytes) -> bool:
@@ -101,8 +101,7 @@ _BLANKS = (b"", b" ", b"\t", b"\r")
 
 
 def line_blocks(chunks: Iterable[bytes], max_row_bytes: int) -> Iterator[tuple[bytes, int]]:
-    """Whole lines out of `chunks`, many at a time, each block with 0; of a line that is too long its beginning, and
-    the number of its bytes."""
+    """Yield blocks of whole lines, each with 0; for a line that is too long, its beginning and its length in bytes."""
     parts: list[bytes] = []
     held = skipped = 0
     for chunk in chunks:

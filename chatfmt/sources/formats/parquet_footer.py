@@ -1,6 +1,6 @@
-"""What the footer of a Parquet file claims, held against what is there: no checksum guards it.
+"""Check the footer of a Parquet file, which has no checksum, against the content of the file.
 
-A changed footer may claim fewer rows than there are, or let pyarrow end the process; both become errors here.
+A damaged footer may claim fewer rows than there are, or crash pyarrow and the process; both become errors here.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _SEARCHED = 64 << 20
 
 
 def column_chunks(file: pq.ParquetFile, *groups: int) -> list[list[Any]]:
-    """The metadata of the column chunks of each of the row groups.
+    """The metadata of the column chunks of each row group.
 
-    Raises what pyarrow raises for damage; without the look through a reader, `column` would end the process there.
+    Raises pyarrow's errors for damage; without first reading through a reader, `column` would crash the process.
     """
     found = [file.metadata.row_group(group) for group in groups]
     if filled := [group for group, metadata in zip(groups, found, strict=True) if metadata.num_columns]:
-        for _ in file.reader.iter_batches(0, filled, None, use_threads=False):  # it divides by their number
+        for _ in file.reader.iter_batches(0, filled, None, use_threads=False):  # divides by the number of columns
             break
     return [[metadata.column(index) for index in range(metadata.num_columns)] for metadata in found]
 
 
 class FooterCheck:
-    """Counts what a run of row groups gives, for `check` against what the footer says of them."""
+    """Counts the rows and entries read from some row groups, and checks them against the footer."""
 
     def __init__(self, schema: pa.Schema, groups: Sequence[Sequence[Any]], rows: int) -> None:
         self._rows, self.left = rows, rows
@@ -50,16 +50,16 @@ class FooterCheck:
                 self._entries[name] -= count
 
     def check(self, shown: str, names: Sequence[str]) -> None:
-        """Raises InputError where the groups had more or less than claimed; `names` are the columns read."""
+        """Raise InputError if the groups held more or less than claimed; `names` are the columns read."""
         if self.left or any(self._entries.get(name) for name in names):
             raise InputError(
-                f"damaged: the footer claims {self._rows} rows, which do not fit what is there", code="file.damaged",
-                at=Location(shown), hint="fetch or write the file again",
+                f"damaged: the footer claims {self._rows} rows, which does not match the content", code="file.damaged",
+                at=Location(shown), hint="download or write the file again",
             )  # fmt: skip
 
 
 def _first_leaves(schema: pa.Schema) -> Iterator[int]:
-    """The number of the first leaf column of each column."""
+    """Yield the index of the first leaf column of each column."""
     leaf = 0
     for field in schema:
         yield leaf
@@ -75,7 +75,7 @@ def _leaves(type: pa.DataType) -> int:
 
 
 def _entries(column: pa.Array) -> int | None:
-    """How many values Parquet stores for a column, a null or an empty list among them; None where that is intricate."""
+    """The number of values that Parquet stores for a column, including nulls and empty lists; None if unknown."""
     type = column.type
     if pa.types.is_list(type) or pa.types.is_large_list(type):
         if not _is_flat(type.value_type):
@@ -86,14 +86,14 @@ def _entries(column: pa.Array) -> int | None:
 
 
 def _is_flat(type: pa.DataType) -> bool:
-    """Whether there is at most one value of the type's first leaf for each value of the type."""
+    """Whether each value of the type has at most one value in its first leaf."""
     if pa.types.is_struct(type):
         return bool(type.num_fields) and _is_flat(type.field(0).type)
     return pa.types.is_dictionary(type) or not type.num_fields
 
 
 def check_not_joined(path: str, file: pq.ParquetFile, shown: str) -> None:
-    """Raises InputError for Parquet files that were joined byte by byte: readers see the last of them only."""
+    """Raise InputError for concatenated Parquet files, of which readers see only the last."""
     size = Path(path).stat().st_size
     (last,) = column_chunks(file, file.num_row_groups - 1) if file.num_row_groups else ([],)
     footer = size - 8 - file.metadata.serialized_size
@@ -103,8 +103,8 @@ def check_not_joined(path: str, file: pq.ParquetFile, shown: str) -> None:
             data.seek(begin)
             if _TWO_FILES in data.read(min(footer - begin, _SEARCHED)):
                 raise InputError(
-                    "these are several Parquet files in one", code="file.damaged", at=Location(shown),
-                    hint="name them one by one, or join them with a tool that knows Parquet",
+                    "the file is several Parquet files concatenated", code="file.damaged", at=Location(shown),
+                    hint="name the original files, or merge them with a Parquet tool",
                 )  # fmt: skip
 
 

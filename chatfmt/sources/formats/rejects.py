@@ -1,7 +1,7 @@
-"""Rows that an earlier run left out, as a source of their own (`--from-rejects`).
+"""Read rows that an earlier run rejected, as a source (`--from-rejects`).
 
-Each line of a rejects file (`manifest.Reject`) holds the raw row in `raw.data`, which the user may have put right:
-JSON, or delimited text where `raw.csv` says how it is read. Row 3 of this source is the fourth line of the file.
+Each line of a rejects file (`manifest.Reject`) holds the raw row in `raw.data`, which the user may have fixed: JSON,
+or delimited text if there is a `raw.csv` with its format. Row 3 of this source is the fourth line of the file.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .jsonl import TextPosition
 
 
 def rows_in_rejects(batches: Iterable[pa.RecordBatch], shown: str, on_bad: OnBad | None) -> Iterator[pa.RecordBatch]:
-    """Source batches of the rows that the lines of a rejects file hold.
+    """Yield source batches of the raw rows in the lines of a rejects file.
 
-    Raises InputError for other lines, and for a row whose raw text was cut or not kept.
+    Raises InputError for any other line, and for a row whose text was truncated or not kept.
     """
     for batch in batches:
         found = list(_rows_in_batch(batch, shown, on_bad))
@@ -49,7 +49,7 @@ def _rows_in_batch(batch: pa.RecordBatch, shown: str, on_bad: OnBad | None) -> I
 
 
 def _raw_of(reject: Mapping[str, Any], at: Location) -> bytes:
-    """The raw row that a line of a rejects file holds."""
+    """The raw row in a line of a rejects file."""
     raw, place = reject.get("raw"), reject.get("source")
     if reject.get("v") != VERSION or not isinstance(place, dict) or "raw" not in reject:
         raise _no_reject(at)
@@ -58,8 +58,8 @@ def _raw_of(reject: Mapping[str, Any], at: Location) -> bytes:
         raise InputError(f"the text of {origin} was not kept", hint="convert it from its own file", at=at)
     if raw.get("truncated"):
         raise InputError(
-            f"the text of {origin} was cut when it was kept", at=at,
-            hint="convert it from its own file, or put the whole row into `raw.data` and false into `raw.truncated`",
+            f"the text of {origin} was truncated in the rejects file", at=at,
+            hint="convert it from its own file, or put the whole row into `raw.data` and set `raw.truncated` to false",
         )  # fmt: skip
     row = _decoded(raw["data"], str(raw.get("enc")), at)
     if not row.strip(b" \t\r\n"):
@@ -68,11 +68,11 @@ def _raw_of(reject: Mapping[str, Any], at: Location) -> bytes:
 
 
 def _no_reject(at: Location) -> InputError:
-    return InputError("this is not a line of a rejects file", hint="leave --from-rejects out", at=at)
+    return InputError("this is not a line of a rejects file", hint="omit --from-rejects", at=at)
 
 
 def _decoded(data: str, encoding: str, at: Location) -> bytes:
-    """The bytes of a raw row."""
+    """Decode the bytes of a raw row."""
     if encoding != "base64":
         return data.encode()
     try:
@@ -82,7 +82,7 @@ def _decoded(data: str, encoding: str, at: Location) -> bytes:
 
 
 def _csv_of(reject: Mapping[str, Any], at: Location) -> Mapping[str, Any] | None:
-    """How a row is read that is delimited text."""
+    """The format of a row of delimited text; None for JSON."""
     csv = reject["raw"].get("csv")
     if csv is not None and not _is_csv(csv):
         raise _no_reject(at)
@@ -99,8 +99,8 @@ def _is_csv(value: Any) -> bool:
 
 
 def _record(raw: bytes, csv: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of one row of delimited text; raises RowError."""
-    inside = TextPosition(byte=1)  # at byte 0 a byte order mark would be none of the text
+    """Parse one row of delimited text; raises RowError."""
+    inside = TextPosition(byte=1)  # at byte 0 a byte order mark would be stripped
     text = ParseOptions(header=False, quote=csv["quote"], delimiter=csv["delimiter"])
     batches = read_cells(
         [raw], inside, ReadOptions(batch_rows=2), format="csv", text=text, names=csv["columns"] or None

@@ -90,7 +90,7 @@ _PLACE = re.compile(r" at line (\d+) column (\d+)$")
 _REASONS: tuple[tuple[str, str, str], ...] = (
     (r"Detected duplicate key (?P<key>.*)", "json.duplicate_key", "the key {key} appears twice"),
     (r"unexpected end of hex escape|lone leading surrogate.*", "json.surrogate", "half of a surrogate pair"),
-    (r"invalid unicode code point", "json.encoding", "bytes that are not UTF-8"),
+    (r"invalid unicode code point", "json.encoding", "invalid UTF-8"),
     (r"recursion limit exceeded", "json.depth", f"nested deeper than {DEPTH} levels"),
     (r"invalid number|number out of range", "json.number", "{error}"),
     (r"trailing characters", "json.syntax", "extra data after the value"),

@@ -1,4 +1,4 @@
-"""Where the records of a file lie: how many there are, and marks to start from; without parsing if it can be helped."""
+"""Count the records of a file and find where they start, without parsing them if possible."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _SPACES = np.isin(np.arange(256), list(b" \t\r\n"))
 
 
 class RecordIndex(Struct, frozen=True):
-    """Some records of a file in order, by row, line and byte; `rows` in all, or up to where counting stopped.
+    """Positions of some records (`marks`), in order, and the number of `rows`, up to where counting stopped.
 
-    A file that cannot be entered in its middle (compressed, recoded, a document) has no marks.
+    A file that cannot be read from the middle (compressed, recoded, a document) has no marks.
     """
 
     marks: tuple[TextPosition, ...]
@@ -35,7 +35,7 @@ class RecordIndex(Struct, frozen=True):
 
 
 def index(file: SourceFile, options: ParseOptions, limit: int | None = None) -> RecordIndex:
-    """The index of a text file, or the row count of any; counting may stop once there are `limit` rows."""
+    """Index a text file, or count the rows of any other; counting may stop at `limit` rows."""
     if file.format == "parquet":
         with open_parquet(file.uri, file.shown) as opened:
             return RecordIndex((), opened.metadata.num_rows)
@@ -51,7 +51,7 @@ def index(file: SourceFile, options: ParseOptions, limit: int | None = None) -> 
 
 
 def locate(file: SourceFile, options: ParseOptions, found: RecordIndex, row: int) -> TextPosition:
-    """Where record `row` begins, which must be among those counted."""
+    """The position of record `row`, which must be one of those counted."""
     mark = found.marks[bisect_right(found.marks, row, key=lambda start: start.row) - 1]
     if mark.row == row:
         return mark
@@ -91,7 +91,7 @@ def _ignore(error: object, raw: bytes) -> None:
 
 
 def _sparse(starts: Iterable[TextPosition]) -> tuple[list[TextPosition], int]:
-    """A mark about every 4 MiB, and the number of the records."""
+    """A mark about every 4 MiB, and the number of records."""
     marks: list[TextPosition] = []
     rows = 0
     for start in starts:
@@ -102,7 +102,7 @@ def _sparse(starts: Iterable[TextPosition]) -> tuple[list[TextPosition], int]:
 
 
 def _line_marks(chunks: Iterable[bytes], longest: int, limit: int | None) -> tuple[list[TextPosition], int]:
-    """A mark about every 4 MiB, and the number of the records: lines that hold more than spaces."""
+    """A mark about every 4 MiB, and the number of records: lines that are not blank."""
     chunks, bom = without_bom(chunks)
     marks: list[TextPosition] = []
     row, line, byte = 0, 1, bom
@@ -116,7 +116,7 @@ def _line_marks(chunks: Iterable[bytes], longest: int, limit: int | None) -> tup
 
 
 def _starts(block: bytes) -> tuple[npt.NDArray[np.int64], int]:
-    """Where the lines of `block` begin, and how many of them are blank."""
+    """Offsets of the lines of `block`, and how many of them are blank."""
     octets = np.frombuffer(block, np.uint8)
     starts = np.concatenate([[0], np.flatnonzero(octets == ord("\n")) + 1])
     starts = starts[:-1] if starts[-1] == len(block) else starts

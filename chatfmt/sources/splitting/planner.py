@@ -1,8 +1,8 @@
-"""How the records of a source are cut into shards: from the input and the shard options alone.
+"""Group the records of a source into shards, from the input and the shard options alone.
 
-A shard is a run of records of one split. Small files share a shard; Parquet is cut at row groups, plain text at
-records; what cannot be entered in the middle (compressed text, a JSON document) is one piece, or is read from its
-beginning once a shard: `spool` such a file first.
+A shard is a run of consecutive records of one split. Small files share a shard; Parquet is split at row groups, plain
+text at records. A file that cannot be read from the middle (compressed text, a JSON document) is one piece, or is read
+from its beginning for every shard; see `unpack`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from .index import RecordIndex, index, locate
 
 SHARD_BYTES = 128 << 20
 _MULTIPLE = 4
-"""Several shards are so many times some number, so that two or four workers have the same to do."""
+"""If there are several shards, their number is a multiple of this, to share evenly among two or four workers."""
 _NEAR = 8
-"""A file that differs from the size of a shard by less than this part of it is a shard, and need not be counted."""
+"""A file whose size differs from that of a shard by less than 1/8 is one shard, and need not be counted."""
 _COUNTED = 8 << 20
-"""Plain text of no more bytes than this is counted, so that people can be told how many rows there are."""
+"""Plain text of at most so many bytes is counted, so that the number of rows can be shown."""
 _UNPACKED = 4
-"""How much larger compressed text is taken to be."""
+"""The assumed ratio of text to its compressed size."""
 
 
 class FileSegment(Struct, frozen=True):
-    """Records that are not cut any further, [first, stop) of a file; `stop` is None for an uncounted rest."""
+    """Records [first, stop) of a file that stay together; `stop` is None for all the rest, uncounted."""
 
     file: SourceFile
     first: int
@@ -47,11 +47,11 @@ class FileSegment(Struct, frozen=True):
 def plan_splits(
     source: Source, split: str | None = None, *, rows_per_shard: int | None = None, shard_bytes: int | None = None
 ) -> list[tuple[InputSplit, ...]]:
-    """The shards of what `split` asks for, each the pieces that make it up, in the order of the input.
+    """Plan the shards of `split` in the order of the input; each shard is a tuple of input splits.
 
-    With `rows_per_shard` every shard but the last of a split has so many records, else about `shard_bytes` of
-    uncompressed input (by default at most 128 MiB, in a multiple of four shards if there are several). Raises
-    UsageError and UnknownName for the split, InputError for files that do not go together or hold no record at all.
+    With `rows_per_shard` every shard but the last of a split has so many records, otherwise about `shard_bytes` of
+    uncompressed input (by default at most 128 MiB, and a multiple of four shards if there are several). Raises
+    UsageError or UnknownName for the split, InputError for files whose columns differ, or without any records.
     """
     planner = Planner(source)
     shards: list[tuple[InputSplit, ...]] = []
@@ -67,7 +67,7 @@ def plan_splits(
 
 
 def _by_rows(units: Iterable[FileSegment], rows: int) -> Iterator[list[FileSegment]]:
-    """Groups of exactly `rows` records, the last perhaps less."""
+    """Group into exactly `rows` records, perhaps fewer in the last group."""
     group: list[FileSegment] = []
     room = rows
     for unit in units:
@@ -85,7 +85,7 @@ def _by_rows(units: Iterable[FileSegment], rows: int) -> Iterator[list[FileSegme
 
 
 def _by_bytes(units: Sequence[FileSegment], size: int) -> Iterator[list[FileSegment]]:
-    """Groups of about the same size, as few as there can be with `size` in mind."""
+    """Group into as few groups as possible of about the same size, at most about `size` each."""
     total = sum(unit.size for unit in units)
     target = total / max(1, -(-total // size))
     middles = [end - unit.size / 2 for end, unit in zip(accumulate(unit.size for unit in units), units, strict=True)]
@@ -94,7 +94,7 @@ def _by_bytes(units: Sequence[FileSegment], size: int) -> Iterator[list[FileSegm
 
 
 class Planner:
-    """Cuts the files of one source; remembers the index of each while it does."""
+    """Splits the files of one source, and keeps their indexes."""
 
     def __init__(self, source: Source) -> None:
         self.options, self.splits = source.options, source.splits
@@ -109,14 +109,14 @@ class Planner:
         return found
 
     def default_shard_bytes(self, part: Slice) -> int:
-        """The bytes of a shard where nobody asked for a size."""
+        """The default number of bytes per shard."""
         total = sum(map(self._size, self.splits[part.split]))
         if total <= SHARD_BYTES:
             return SHARD_BYTES
         return -(-total // (_MULTIPLE * -(-total // (_MULTIPLE * SHARD_BYTES))))
 
     def units(self, part: Slice, *, every_row: bool, shard_bytes: int) -> list[FileSegment]:
-        """What may be put together to shards of the slice."""
+        """The segments of the slice from which shards are grouped."""
         files = self.splits[part.split]
         if part.is_all and not every_row:
             total = sum(map(self._size, files))
@@ -150,7 +150,7 @@ class Planner:
         return [FileSegment(file, 0, None, self._size(file))]
 
     def _counted(self, unit: FileSegment, total: int) -> FileSegment:
-        """The unit with its end, where that costs next to nothing; its reader says what is wrong with a file."""
+        """The unit with its end, if that is cheap to find; errors are left to the reader."""
         cheap = total <= _COUNTED and unit.file.compression is None and self.options.field is None
         if unit.stop is None and (cheap or unit.file.format == "parquet"):
             with suppress(ChatfmtError):
@@ -158,7 +158,7 @@ class Planner:
         return unit
 
     def _row_groups(self, file: SourceFile) -> list[FileSegment]:
-        """The row groups of a Parquet file, whose footer is read once."""
+        """The row groups of a Parquet file; the footer is read once."""
         if file.uri not in self.groups:
             self.groups[file.uri] = found = _row_groups(file)
             self.known[file.uri, None] = RecordIndex((), (found[-1].stop or 0) if found else 0)
@@ -173,7 +173,7 @@ class Planner:
         return [FileSegment(file, start.row, end.row, end.byte - start.byte) for start, end in pairs]
 
     def pieces(self, group: Sequence[FileSegment], split: str) -> Iterator[InputSplit]:
-        """The input splits of one shard: neighbouring units of a file as one."""
+        """Yield the input splits of one shard; adjacent segments of a file become one."""
         for _, units in groupby(group, lambda unit: unit.file.uri):
             first, *rest = units
             last = rest[-1] if rest else first
@@ -198,7 +198,7 @@ class Planner:
         return replace(counted, piece=ByteRange(start.byte, end, start.line), columns=names)
 
     def has_rows(self, shard: Sequence[InputSplit]) -> bool:
-        """Whether there is a record in it, good or bad."""
+        """Return whether a shard has any record, good or bad."""
         return any(self._has_rows(piece) for piece in shard)
 
     def _has_rows(self, piece: InputSplit) -> bool:
@@ -210,7 +210,7 @@ class Planner:
 
 
 def _rows_needed(part: Slice) -> int | None:
-    """How many rows must be counted to know the bounds of a slice; None for all."""
+    """The number of rows to count to know the bounds of a slice; None for all."""
     fixed = not part.percent and part.stop is not None and part.stop >= 0 and (part.first or 0) >= 0
     return part.stop if fixed else None
 
@@ -226,7 +226,7 @@ def _row_groups(file: SourceFile) -> list[FileSegment]:
 
 
 def _row_groups_covering(units: Sequence[FileSegment], first: int, stop: int) -> RowGroups:
-    """Those of a file's row groups that hold rows [first, stop), and what to leave out of them."""
+    """The row groups that hold rows [first, stop) of a file, and how many of their rows to skip and take."""
     inside = [number for number, unit in enumerate(units) if unit.stop and unit.first < stop and unit.stop > first]
     if not inside:
         return RowGroups(0, 0)

@@ -1,4 +1,4 @@
-"""Files that cannot be entered in the middle, written out as text that can."""
+"""Write files that cannot be read from the middle as plain text that can."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..model import ParseOptions, Source, SourceFile
 
 
 def needs_unpacking(file: SourceFile, options: ParseOptions) -> bool:
-    """Whether cutting the file into shards would read it from its beginning for each."""
+    """Return whether every shard of the file would have to read it from the beginning."""
     return file.format not in ("parquet", "arrow") and not is_seekable(file, options)
 
 
 def unpack_file(file: SourceFile, folder: Path, options: ParseOptions) -> SourceFile:
-    """The same records in a plain file in `folder`, under the same `shown` name and row numbers.
+    """Write the records to a plain file in `folder`, which keeps the `shown` name and row numbers.
 
-    Compressed or recoded text is written as UTF-8 text of the same format, byte for byte; the records of a JSON
-    document (`--field`) as JSON Lines, so that errors count lines of that. Read it with `unpacked_options`.
+    Compressed or recoded text becomes UTF-8 text of the same format, byte for byte; the records of a JSON document
+    (`--field`) become JSON Lines, so errors count the lines of these. Read the file with `unpacked_options`.
     """
     target = folder / xxhash.xxh3_128_hexdigest(os.fsencode(file.uri))
     chunks = content(file, options)
@@ -37,12 +37,12 @@ def unpack_file(file: SourceFile, folder: Path, options: ParseOptions) -> Source
 
 
 def unpacked_options(options: ParseOptions) -> ParseOptions:
-    """The options that read what `spool` wrote."""
+    """The options that read what `unpack_file` wrote."""
     return replace(options, field=None, encoding=None)
 
 
 def unpack_source(source: Source, folder: Path) -> Source:
-    """The source with every file in the way of cutting spooled to `folder`; the source itself if there is none."""
+    """The source with its files unpacked to `folder` where needed; the source itself if no file needs it."""
     files = [file for split in source.splits.values() for file in split]
     if not any(needs_unpacking(file, source.options) for file in files):
         return source

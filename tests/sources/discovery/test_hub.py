@@ -109,31 +109,31 @@ def test_errors_say_what_to_type(filled: StandInHub, tmp_path: Path) -> None:
 _CARD_OUTSIDE = b"---\nconfigs:\n- config_name: default\n  data_files: ../../etc/passwd\n---\n"
 ERRORS: dict[str, tuple[str, int, str, str]] = {
     "missing": (
-        "InputError", 3, "there is no file and no data set `acme/nothing-here`, or it is private",
+        "InputError", 3, "no file or dataset `acme/nothing-here`, or it is private",
         "if it is private: `hf auth login`, or set HF_TOKEN",
     ),
     "private": (
-        "InputError", 3, "there is no file and no data set `acme/secret`, or it is private",
+        "InputError", 3, "no file or dataset `acme/secret`, or it is private",
         "if it is private: `hf auth login`, or set HF_TOKEN",
     ),
     "gated": (
-        "InputError", 3, "the data set `acme/gated` is gated",
+        "InputError", 3, "the dataset `acme/gated` is gated",
         "ask for access at https://huggingface.co/datasets/acme/gated, then `hf auth login`",
     ),
     "script": (
-        "InputError", 3, "`acme/script` is a script, and chatfmt runs no code of a data set",
+        "InputError", 3, "`acme/script` is a script, and chatfmt does not run dataset code",
         "try `--revision refs/convert/parquet`",
     ),
     "none": (
-        "InputError", 3, "there are no data files in `acme/none`",
-        "look at https://huggingface.co/datasets/acme/none/tree/main",
+        "InputError", 3, "no data files in `acme/none`",
+        "see https://huggingface.co/datasets/acme/none/tree/main",
     ),
     "outside": (
-        "InputError", 3, "there are no data files in `acme/outside`",
-        "look at https://huggingface.co/datasets/acme/outside/tree/main",
+        "InputError", 3, "no data files in `acme/outside`",
+        "see https://huggingface.co/datasets/acme/outside/tree/main",
     ),
     "subset": (
-        "UsageError", 2, "`openai/gsm8k` has several subsets: `main`, `socratic`", "name one, such as `--name main`",
+        "UsageError", 2, "`openai/gsm8k` has several subsets: `main`, `socratic`", "choose one, as in `--name main`",
     ),
     "wrong subset": (
         "UnknownName", 2, "unknown subset `socratc`", "did you mean `socratic`? There are: main, socratic",
@@ -142,7 +142,7 @@ ERRORS: dict[str, tuple[str, int, str, str]] = {
     "revision": ("UsageError", 2, "`openai/gsm8k` has no revision `v3`", "one of: main, v2"),
     "files": (
         "InputError", 3, "no file of `openai/gsm8k` matches `nope/*.parquet`",
-        "look at https://huggingface.co/datasets/openai/gsm8k/tree/main",
+        "see https://huggingface.co/datasets/openai/gsm8k/tree/main",
     ),
 }  # fmt: skip
 
@@ -172,12 +172,10 @@ def test_when_the_hub_is_gone(tmp_path: Path) -> None:
     assert before["notes"] == []
     assert switched_off["rows"] == before["rows"] == [{"a": 1}]
     assert switched_off["notes"] == [
-        f"the Hub is switched off (HF_HUB_OFFLINE): using commit {sha[:12]} of `acme/chat` from the cache"
+        f"the Hub is disabled (HF_HUB_OFFLINE): using commit {sha[:12]} of `acme/chat` from the cache"
     ]
     for found, name in ((never_seen, "acme/other"), (other_split, "acme/chat")):
-        assert found["message"] == (
-            f"the Hub does not answer, and `{name}` is not a local file and not in the cache"
-        )
+        assert found["message"] == (f"the Hub does not answer, and `{name}` is not a local file and not in the cache")
         assert (found["exit"], found["hint"]) == (3, "check the connection, HF_ENDPOINT and HF_HUB_OFFLINE")
 
 

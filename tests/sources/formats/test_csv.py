@@ -95,7 +95,7 @@ def test_headers_and_options_that_are_refused(tmp_path: Path) -> None:
         read_all(written(tmp_path, b"a;b\n1;2\n", "x.csv"))
     assert (one.value.code, one.value.hint) == (
         "csv.delimiter",
-        "say `--delimiter ';'`, or `--delimiter ,` if it is right",
+        "use `--delimiter ';'`, or `--delimiter ,` if this is intended",
     )
 
 

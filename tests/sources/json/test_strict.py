@@ -169,7 +169,7 @@ def test_any_rows_come_back_as_the_slow_reader_has_them(rows: list[Any], batch: 
         assert repr(parse_object(json.dumps(item, **form).encode())) == repr(json.loads(json.dumps(item)))
 
 
-_BEHIND = "something lies outside of the array of records"
+_BEHIND = "data outside of the array of records"
 # Files that are refused as a whole: content, name, code, and what is said.
 FILES: dict[str, tuple[bytes, str, str, str]] = {
     "empty": (b"", "x.jsonl", "file.empty", "the file is empty"),
@@ -198,7 +198,9 @@ FILES: dict[str, tuple[bytes, str, str, str]] = {
     "two arrays": (b'[{"a":1}][{"a":2}]', "x.json", "json.syntax", _BEHIND),
     "a bracket too many": (b'[{"a":1}]]', "x.json", "json.syntax", _BEHIND),
     "text behind the array": (b'[{"a":1}] x', "x.json", "json.syntax", _BEHIND),
-    "one object": (b'{\n "data": [{"a": 1}]\n}', "x.json", "json.document", "this is one JSON object, not records"),
+    "one object": (
+        b'{\n "data": [{"a": 1}]\n}', "x.json", "json.document", "the file is one JSON object, not a list of records",
+    ),
 }  # fmt: skip
 
 
