@@ -1,4 +1,4 @@
-"""What is rendered, what is request for and what comes back: the contract between views and renderers."""
+"""The contract between views and renderers: conversations to render, a request, and rendered text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .errors import RenderError
 
 
 class Rendered(Struct, frozen=True):
-    """The text of each conversation, null where there is none, and its spans where they were request for.
+    """The text of each conversation, null for null, with its spans if they were requested.
 
     Spans are lists of `[start, end)` in code points of the text.
     """
@@ -21,11 +21,11 @@ class Rendered(Struct, frozen=True):
     text: pa.StringArray
     spans: pa.ListArray | None = None
     whole: np.ndarray[Any, np.dtype[np.bool_]] | None = None
-    """Which rows are known to print every text of their conversation; None where nothing is known."""
+    """The rows known to print every text of their conversation; None if nothing is known."""
 
 
 class ConversationBatch(Struct, frozen=True):
-    """Conversations to render: a messages column, and JSON columns of its length with what else a template sees."""
+    """Conversations to render: a messages column, and JSON columns of the same length for what else a template sees."""
 
     messages: pa.ListArray
     tools: pa.Array | None = None
@@ -37,15 +37,15 @@ class ConversationBatch(Struct, frozen=True):
 
     @property
     def others(self) -> tuple[pa.Array | None, pa.Array | None, pa.Array | None]:
-        """All but the messages."""
+        """The columns beside the messages."""
         return self.tools, self.documents, self.template_kwargs
 
     def take(self, rows: pa.Array) -> ConversationBatch:
-        """Some of the rows, in that order."""
+        """Return these rows, in this order."""
         return self._each(lambda column: column.take(rows))
 
     def slice(self, start: int, length: int) -> ConversationBatch:
-        """At most `length` rows from `start` on."""
+        """Return at most `length` rows from `start` on."""
         return self._each(lambda column: column.slice(start, length))
 
     def _each(self, change: Callable[[pa.Array], pa.Array]) -> ConversationBatch:
@@ -55,28 +55,28 @@ class ConversationBatch(Struct, frozen=True):
 
 
 class RenderRequest(Struct, frozen=True):
-    """What one call of a renderer asks for."""
+    """What one call of a renderer asks for, beyond the options of the run."""
 
     generation_prompt: bool | None = None
-    """Overrules the options of the run, unless None."""
+    """Overrides the options of the run, unless None."""
     spans: bool = False
-    """Whether the spans of what a model is trained on are wanted."""
+    """Whether to return the spans of the text that a model is trained on."""
 
 
 TEXT_ONLY = RenderRequest()
 Failures = list[RenderError] | None
-"""Where the errors of rows are collected; None has the first one raised."""
+"""A list that collects the errors of rows; with None, the first error is raised."""
 
 
 class Renderer(Protocol):
-    """Conversations to text: whatever renders, masks or guards is called like this."""
+    """Render conversations to text. Engines, masks and guards are all called like this."""
 
     def __call__(
         self, chats: ConversationBatch, request: RenderRequest = TEXT_ONLY, failures: Failures = None
     ) -> Rendered:
-        """The text of each conversation, null for null.
+        """Return the text of each conversation, null for null.
 
-        A row that fails raises RenderError with its index; with `failures` the error is appended there and the text is
-        null.
+        A row that fails raises RenderError with its index; with `failures`, the error is appended there and the text
+        is null.
         """
         ...

@@ -1,6 +1,7 @@
-"""Conversations to text: a template, options, and the engine that renders a column of conversations with them.
+"""Render columns of conversations to text with a chat template.
 
-Names are imported on first use: listing templates needs no engine, and a sandbox process needs no Arrow.
+`jinja_renderer` defines what rendering means, `engine` chooses how it is done. Names are imported on first use: listing
+templates needs no engine, and a sandbox process needs no Arrow.
 """
 
 from __future__ import annotations

@@ -11,10 +11,11 @@ from chatfmt.errors import RenderError
 from chatfmt.render.jinja_renderer import JinjaRenderer
 from chatfmt.render.options import RenderOptions
 from chatfmt.render.template.chat_template import ChatTemplate
-from chatfmt.render.trace.renderer import Limits, TracedRenderer
+from chatfmt.render.trace.program_cache import TraceLimits
+from chatfmt.render.trace.renderer import TracedRenderer
 from chatfmt.rendering import ConversationBatch, RenderRequest
 
-EAGER = Limits(rows=1, free=100_000)
+EAGER = TraceLimits(rows=1, free=100_000)
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 
 
@@ -25,7 +26,7 @@ def template(text: str) -> ChatTemplate:
     return ChatTemplate("test", text, TOKENS)
 
 
-def traced(text: str, options: RenderOptions = RenderOptions(), limits: Limits = EAGER) -> TracedRenderer:
+def traced(text: str, options: RenderOptions = RenderOptions(), limits: TraceLimits = EAGER) -> TracedRenderer:
     return TracedRenderer(template(text), options, JinjaRenderer(template(text), options), limits=limits)
 
 
@@ -48,12 +49,14 @@ def outcome(renderer: Any, chats: ConversationBatch, **asked: Any) -> tuple[Any,
     return rendered.text.to_pylist(), spans, errors
 
 
-def assert_same(text: str, rows: Sequence[Mapping[str, Any]], limits: Limits = EAGER, **asked: Any) -> TracedRenderer:
+def assert_same(
+    text: str, rows: Sequence[Mapping[str, Any]], limits: TraceLimits = EAGER, **asked: Any
+) -> TracedRenderer:
     """The traced renderer, after both engines gave the same for all rows, three times over."""
     chats = columns(rows)
     plain, replaying = JinjaRenderer(template(text), RenderOptions()), traced(text, limits=limits)
     wanted = outcome(plain, chats, **asked)
     for _ in range(2):
         assert outcome(replaying, chats, **asked) == wanted
-    assert not replaying.off, replaying.off
+    assert not replaying.stopped, replaying.stopped
     return replaying

@@ -16,10 +16,10 @@ Expression = Callable[[Mapping[str, Any]], Any]
 
 
 def expression(source: str) -> Expression:
-    """A function from a row (column name to value) to the value of a Jinja expression, as `--where` takes it.
+    """Return a function that evaluates a Jinja expression (`--where`) on a row, a mapping from column names to values.
 
     A name or key that the row lacks is None. Source with `{{` or `{%` is a `text_expression`.
-    Raises UsageError where the source does not compile; the function raises RowError, code `expr.error`.
+    Raises UsageError if the source does not compile; the function raises RowError, code `expr.error`.
     """
     if "{{" in source or "{%" in source:
         return text_expression(source)
@@ -27,13 +27,13 @@ def expression(source: str) -> Expression:
 
 
 def text_expression(source: str) -> Expression:
-    """A function from a row to the text that a small template makes of it, as `--map` takes it.
+    """Return a function that renders a small template (`--map`) with a row.
 
-    Nothing is trimmed; None and what the row lacks are written as nothing. Raises as `expression` does.
+    Nothing is trimmed; None and missing keys render as empty text. Raises as `expression` does.
     """
     environment = sandbox()
     environment.keep_trailing_newline, environment.trim_blocks, environment.lstrip_blocks = True, False, False
-    environment.finalize = _nothing_for_none
+    environment.finalize = _empty_for_none
     try:
         template = environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:
@@ -41,7 +41,7 @@ def text_expression(source: str) -> Expression:
     return _guarded(source, lambda row: template.render(dict(row)))
 
 
-def _nothing_for_none(value: Any) -> Any:
+def _empty_for_none(value: Any) -> Any:
     return "" if value is None else value
 
 
@@ -49,7 +49,7 @@ def _guarded(source: str, evaluate: Expression) -> Expression:
     def value_of(row: Mapping[str, Any]) -> Any:
         try:
             return evaluate(row)
-        except Exception as error:  # an expression is user code: it may raise anything
+        except Exception as error:  # an expression may raise anything
             raise RowError(f"the expression `{source}` fails: {error}", code="expr.error", hint=_HINT) from error
 
     return value_of
@@ -72,7 +72,7 @@ def _compile_value(source: str) -> Expression:
 
 
 def _template_of(source: str) -> jinja2.Template:
-    """A template that sets `result` to the value of the expression, and prints nothing."""
+    """Return a template that sets `result` to the value of the expression and prints nothing."""
     environment, parser = sandbox(), None
     try:
         parser = Parser(environment, source, state="variable")
@@ -95,14 +95,14 @@ _SYNTAX = "write it as inside the braces of a Jinja template: `score > 3 and lan
 
 
 def _column(environment: Environment, source: str, parser: Parser | None) -> int | None:
-    """The place in `source` (characters from 0) of the token at which the parser stopped, None where it cannot say."""
+    """Return the index in `source` of the token at which the parser stopped; None if it is unknown."""
     try:
         raw = list(environment.lexer.tokeniter(source, None, state="variable"))
         unread = sum(1 for _ in parser.stream) if parser else 0
-    except jinja2.TemplateSyntaxError:  # the lexer's own message says where
+    except jinja2.TemplateSyntaxError:  # the lexer's message has the place
         return None
-    places, at = [], 0
+    starts, end = [], 0
     for _, kind, text in raw:
-        places += [] if kind == "whitespace" else [at]
-        at += len(text)
-    return places[-unread] if 0 < unread <= len(places) else at
+        starts += [] if kind == "whitespace" else [end]
+        end += len(text)
+    return starts[-unread] if 0 < unread <= len(starts) else end

@@ -14,9 +14,9 @@ from .environment import clock
 
 
 def plain_data(value: Any) -> Any:
-    """A copy of `value` made of nothing but dict, list, tuple, str, int, float, bool and None.
+    """Return a copy of `value` made only of dict, list, tuple, str, int, float, bool and None.
 
-    Subclasses become their base type, dataclasses and objects with `model_dump` become dicts; anything else, such as
+    Subclasses become their base type; dataclasses and objects with `model_dump` become dicts. Anything else, such as
     a date, a decimal or bytes, becomes the text `<TypeName>`.
     """
     kind = type(value)
@@ -48,9 +48,9 @@ def _plain_object(value: Any) -> Any:
 
 
 def normalise_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The messages as templates get them: plain data, no key of a message that is None, reasoning under its two names.
+    """Return the messages as templates get them: plain data, without keys whose value is None, reasoning under both names.
 
-    Nested None stays. The caller's objects are not changed and not shared.
+    Nested None is kept. The objects of the caller are neither changed nor shared.
     """
     if len(messages) == 0:
         raise ValueError("Cannot apply chat template to an empty conversation. Provide at least one message.")
@@ -58,12 +58,12 @@ def normalise_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, 
 
 
 def drop_nulls(message: Mapping[str, Any]) -> dict[str, Any]:
-    """The message without the keys whose value is None; nested None stays."""
+    """Return the message without the keys whose value is None; nested None is kept."""
     return {key: value for key, value in message.items() if value is not None}
 
 
 def alias_reasoning(message: dict[str, Any]) -> dict[str, Any]:
-    """The message with its reasoning under `thinking` (in front, an existing one is kept) and `reasoning_content`."""
+    """Return the message with its reasoning under `reasoning_content` and `thinking` (first; an existing one is kept)."""
     for name in REASONING_FIELDS:
         if (reasoning := message.get(name)) is not None:
             return {"thinking": reasoning, **message, "reasoning_content": reasoning}
@@ -71,7 +71,7 @@ def alias_reasoning(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_tools(tools: Any) -> Any:
-    """The tools as a list; None stays None and an empty list stays one. Raises ValueError where one is no dict."""
+    """Return the tools as a list; None and an empty list are kept. Raises ValueError for a tool that is not a dict."""
     if tools is None:
         return None
     for tool in tools:
@@ -84,7 +84,7 @@ def check_tools(tools: Any) -> Any:
 
 
 def check_documents(documents: Any) -> Any:
-    """The documents as they are. Raises TypeError where one is no dict."""
+    """Return the documents unchanged. Raises TypeError for a document that is not a dict."""
     for document in () if documents is None else documents:
         if not isinstance(document, dict):
             raise TypeError("Documents should be a list of dicts with 'title' and 'text' keys!")
@@ -92,15 +92,15 @@ def check_documents(documents: Any) -> Any:
 
 
 def context_values(tools: Any, documents: Any, variables: Mapping[str, Any] | None, now: Moment) -> dict[str, Any]:
-    """All that a template sees besides the messages and `add_generation_prompt`, checked, as plain data."""
+    """Return all that a template sees besides the messages and `add_generation_prompt`, checked, as plain data."""
     tools, documents = plain_data(check_tools(tools)), plain_data(check_documents(documents))
     return {"tools": tools, "documents": documents, **context(variables or {}, now)}
 
 
 def context(variables: Mapping[str, Any], now: Moment) -> dict[str, Any]:
-    """What a template sees besides `CONTEXT_NAMES`: the clock, and the special tokens and variables as plain data.
+    """Return what a template sees besides `CONTEXT_NAMES`: the clock, and special tokens and variables as plain data.
 
-    Raises TypeError for a variable with one of the names that every render sets.
+    Raises TypeError for a variable named like one of `CONTEXT_NAMES`.
     """
     for name in CONTEXT_NAMES:
         if name in variables:

@@ -26,9 +26,9 @@ def render_text(
     variables: Mapping[str, Any] | None = None,
     now: Moment = UNDATED,
 ) -> str:
-    """The text that `apply_chat_template(tokenize=False)` returns for the template `text`.
+    """Return the text that `apply_chat_template(tokenize=False)` returns for the template `text`.
 
-    `variables` holds the special tokens too. Raises what Jinja, the template or Python raise.
+    `variables` include the special tokens. Raises what Jinja, the template or Python raise.
     """
     chat = normalise_messages(messages)
     if continue_final_message and add_generation_prompt:
@@ -57,7 +57,7 @@ def render_spans(
     variables: Mapping[str, Any] | None = None,
     now: Moment = UNDATED,
 ) -> tuple[str, list[Span]]:
-    """The rendered text and the spans of its `{% generation %}` blocks, in the order in which they ended."""
+    """Return the rendered text and the spans of its `{% generation %}` blocks, in the order in which they ended."""
     chat = normalise_messages(messages)
     template = compile_template(text)
     values = context_values(tools, documents, variables, now)
@@ -67,10 +67,10 @@ def render_spans(
 def render_continued(
     template: jinja2.Template, text: str, chat: list[dict[str, Any]], field: bool | str, values: Mapping[str, Any]
 ) -> str:
-    """The rendered text up to the end of the last message's `field` (True: `content`), so that a model goes on with it.
+    """Return the text up to the end of the last message's `field` (True: `content`), for a model to continue.
 
-    `text` is the source of `template`, `chat` normalised messages, of which the last is copied and not changed.
-    Raises ValueError where that message has nothing to continue, or the template does not print it as it is.
+    `text` is the source of `template`, `chat` holds normalised messages and is not changed.
+    Raises ValueError if that message has nothing to continue, or the template does not print it unchanged.
     """
     name = field if isinstance(field, str) else "content"
     final, wanted = _tagged(plain_data(chat[-1]), name, text)
@@ -82,13 +82,13 @@ def render_continued(
             "chat template and final message in your chat to ensure they are compatible."
             f"Final message to continue: {wanted.strip()}\nRendered chat:\n{rendered}"
         )
-    place = rendered.rindex(CONTINUE_TAG.strip())
-    kept = rendered[:place]
-    return kept if rendered.startswith(CONTINUE_TAG, place) else kept.rstrip()
+    end = rendered.rindex(CONTINUE_TAG.strip())
+    kept = rendered[:end]
+    return kept if rendered.startswith(CONTINUE_TAG, end) else kept.rstrip()
 
 
 def _tagged(message: dict[str, Any], name: str, text: str) -> tuple[dict[str, Any], Any]:
-    """The message with the tag after its field `name`, and the text that the tag follows; changes the message."""
+    """Put the tag after the field `name` of the message; return the message and the text before the tag."""
     if (value := message.get(name)) is None:
         raise ValueError(f'continue_final_message is set but the final message has no "{name}" to continue!')
     names = [name]
@@ -106,7 +106,7 @@ def _tagged(message: dict[str, Any], name: str, text: str) -> tuple[dict[str, An
 
 
 def _tag_last_part(parts: Sequence[Any]) -> Any:
-    """The text of the last part that has one, before the tag is put after it."""
+    """Put the tag after the last part with text; return the text before the tag."""
     for part in reversed(parts):
         if "text" in part:
             value = part["text"]

@@ -44,11 +44,11 @@ class _Shape(Struct):
 
 
 class RowReplay:
-    """What is known of such shapes; `off` says why it was given up."""
+    """What is known of such shapes; `stopped` says why it was given up."""
 
     def __init__(self, rows: int, programs: int) -> None:
         self.enough, self.most = rows, programs
-        self.off = ""
+        self.stopped = ""
         self.tried = self.replayed = self.misses = self.repeated = 0
         self._shapes: dict[Hashable, _Shape] = {}
 
@@ -78,7 +78,7 @@ class RowReplay:
 
     def _give_up(self, yes: bool) -> None:
         if yes:
-            self.off, self._shapes = RARE, {}
+            self.stopped, self._shapes = RARE, {}
 
     def _shape(self, key: Hashable) -> _Shape | None:
         known = self._shapes.get(key)
@@ -100,7 +100,7 @@ class RowReplay:
                 return text
         if not shape.closed and shape.seen >= self.enough:
             return self._new(shape, leaves, row, trace, confirm)
-        return self.off or shape.closed or "too few rows of its shape"
+        return self.stopped or shape.closed or "too few rows of its shape"
 
     def _new(self, shape: _Shape, leaves: list[Any], row: int, trace: Trace, confirm: Confirm) -> Text | str:
         found = trace(row)
@@ -111,13 +111,15 @@ class RowReplay:
         else:
             shape.programs.append(_Known(found))
             return (
-                self._run(shape.programs[-1], leaves, row, confirm) or self.off or "a guard does not hold for its row"
+                self._run(shape.programs[-1], leaves, row, confirm)
+                or self.stopped
+                or "a guard does not hold for its row"
             )
         return shape.closed
 
     def _run(self, known: _Known, leaves: list[Any], row: int, confirm: Confirm) -> Text | None:
         program = known.program
-        if self.off or len(program.paths) != len(leaves):
+        if self.stopped or len(program.paths) != len(leaves):
             return None
         values = dict(zip(program.paths, leaves, strict=True))
         if not program.accepts(values):
@@ -125,7 +127,7 @@ class RowReplay:
         text = run(program, values)
         if known.checked < CHECKS:
             if not confirm(row, text):
-                self.off = "a replayed text differed from plain Jinja's, so nothing is replayed any more"
+                self.stopped = "a replayed text differed from plain Jinja's, so nothing is replayed any more"
                 return None
             known.checked += 1
         return text

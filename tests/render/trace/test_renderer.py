@@ -18,10 +18,11 @@ from chatfmt.render.jinja_renderer import JinjaRenderer
 from chatfmt.render.options import RenderOptions
 from chatfmt.render.template import builtin
 from chatfmt.render.template.chat_template import ChatTemplate
-from chatfmt.render.trace import renderer as trace_renderer
 from chatfmt.render.trace.kernels import answers, apply, source_of, texts_of
 from chatfmt.render.trace.program import OPERATIONS, QUESTIONS
-from chatfmt.render.trace.renderer import Limits, TracedRenderer
+from chatfmt.render.trace.program_cache import TraceLimits
+from chatfmt.render.trace.renderer import TracedRenderer
+from chatfmt.render.trace.tables import Tables
 from chatfmt.rendering import ConversationBatch, RenderRequest
 from tests.conftest import SHARED, TRL_TEMPLATES, needs_shared, needs_trl
 from tests.render.engines import EAGER, assert_same, columns, outcome, template, traced
@@ -80,14 +81,14 @@ def test_every_conversation_of_the_oracle_renders_alike_on_both_engines(name: st
     assert TRL_TEMPLATES
     text, compared = (TRL_TEMPLATES / name).read_text("utf-8"), 0
     plain, replaying = JinjaRenderer(template(text), RenderOptions()), traced(text)
-    by_row = traced(text, limits=Limits(rows=1, free=10_000, different=-1))
+    by_row = traced(text, limits=TraceLimits(rows=1, free=10_000, different=-1))
     for prompt in (False, True):
         wanted = outcome(plain, oracle_columns(), generation_prompt=prompt, spans=not prompt)
         for renderer in (replaying, replaying, by_row):
             assert outcome(renderer, oracle_columns(), generation_prompt=prompt, spans=not prompt) == wanted
             compared += len(wanted[0])
     print(f"{name}: {compared} outcomes compared, {replaying.stats}, {by_row.stats}")
-    assert compared == 6 * len(oracle_rows()) and not replaying.off and not by_row.off
+    assert compared == 6 * len(oracle_rows()) and not replaying.stopped and not by_row.stopped
     assert replaying.stats.replayed and by_row.stats.python
 
 
@@ -192,27 +193,27 @@ def test_one_bos_is_stripped_as_jinja_does() -> None:
         rows = columns([chat("a"), chat("s>b"), chat("<s>c"), chat("")])
         plain, replaying = JinjaRenderer(template(text), options), traced(text, options)
         assert outcome(replaying, rows) == outcome(plain, rows)
-        assert not replaying.off
+        assert not replaying.stopped
 
 
 def test_a_program_that_disagrees_with_jinja_is_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(trace_renderer.Tables.assemble.__globals__, "apply", lambda bare, texts: texts)
+    monkeypatch.setitem(Tables.assemble.__globals__, "apply", lambda bare, texts: texts)
     renderer = traced("{% for m in messages %}{{ m.content|trim }}{% endfor %}")
     assert renderer(columns([chat(" a "), chat("b "), chat("c")])).text.to_pylist() == ["a", "b", "c"]
-    assert renderer.off == "a replayed text differed from plain Jinja's, so nothing is replayed any more"
+    assert renderer.stopped == "a replayed text differed from plain Jinja's, so nothing is replayed any more"
     assert (renderer.stats.replayed, renderer.stats.jinja) == (0, 3)
 
 
 def test_a_program_whose_spans_disagree_with_jinja_is_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
     none = np.zeros(0, np.int64)
-    monkeypatch.setattr(trace_renderer.Tables, "spans", lambda self, programs, pieces: (none, none, none))
+    monkeypatch.setattr(Tables, "spans", lambda self, programs, pieces: (none, none, none))
     renderer = traced(text)
     assert renderer(columns([chat("a"), chat("bb")]), RenderRequest(spans=True)).spans.to_pylist() == [
         [[0, 1]],
         [[0, 2]],
     ]
-    assert renderer.off == "a replayed text differed from plain Jinja's, so nothing is replayed any more"
+    assert renderer.stopped == "a replayed text differed from plain Jinja's, so nothing is replayed any more"
 
 
 @pytest.mark.parametrize("by_row", [False, True])
@@ -224,11 +225,11 @@ def test_one_renderer_tells_what_its_calls_ask_for(by_row: bool) -> None:
     rows = [{**row, "tools": tools, "kwargs": {"extra": extra}} for tools in ([], [{"a": 1}]) for extra in (1, 2)
             for row in ([calling(1, 1), calling(2, 1)] if by_row else [chat("a"), chat("b")])]  # fmt: skip
     plain = JinjaRenderer(template(text), RenderOptions())
-    renderer = traced(text, limits=Limits(rows=1, free=10_000, different=-1) if by_row else EAGER)
+    renderer = traced(text, limits=TraceLimits(rows=1, free=10_000, different=-1) if by_row else EAGER)
     for prompt, spans in ((True, True), (False, True), (True, False), (False, False), (True, True)):
         asked = {"generation_prompt": prompt, "spans": spans}
         assert outcome(renderer, columns(rows), **asked) == outcome(plain, columns(rows), **asked)
-    assert not renderer.off and renderer.stats.jinja == 0
+    assert not renderer.stopped and renderer.stats.jinja == 0
 
 
 @pytest.mark.parametrize(
@@ -292,7 +293,7 @@ def test_tools_and_variables_are_part_of_the_shape() -> None:
 
 
 def test_shapes_and_programs_are_bounded_and_rows_past_the_bounds_go_through_jinja() -> None:
-    limits = Limits(rows=1, programs=3, free=5)
+    limits = TraceLimits(rows=1, programs=3, free=5)
     rows = [chat(*("x</think>y" if word & 1 << bit else "x" for bit in range(4))) for word in range(16)] * 2
     renderer = assert_same(THINK, rows, limits)
     assert len(renderer.programs) == 3
@@ -305,10 +306,10 @@ def test_shapes_and_programs_are_bounded_and_rows_past_the_bounds_go_through_jin
 def test_a_shape_whose_programs_take_few_rows_gets_no_more_of_them() -> None:
     masks = np.random.default_rng(1).integers(0, 1 << 12, 300).tolist()
     rows = [chat(*("x</think>y" if mask & 1 << bit else "x" for bit in range(12))) for mask in masks]
-    renderer = assert_same(THINK, rows, Limits())
+    renderer = assert_same(THINK, rows, TraceLimits())
     assert (renderer.stats.traces, renderer.stats.replayed) == (1, 2)
     few = [chat(*("x</think>y" if place & 1 << bit else "x" for bit in range(3))) for place in range(300)]
-    renderer = assert_same(THINK, few, Limits())
+    renderer = assert_same(THINK, few, TraceLimits())
     assert (renderer.stats.traces, renderer.stats.replayed) == (8, 600)
 
 
@@ -323,12 +324,12 @@ def in_order(number: int, turns: int) -> dict[str, Any]:
 
 def test_the_trial_of_calls_is_saved_where_the_order_of_turns_hardly_repeats() -> None:
     rows = [in_order(number, 12) for number in range(60)]
-    renderer = assert_same(CHATML, rows, Limits())
+    renderer = assert_same(CHATML, rows, TraceLimits())
     assert renderer.stats.reasons == {"shapes that hardly repeat": 120}
 
 
 def test_the_search_for_shapes_pauses_twice_as_long_each_time_it_finds_hardly_any() -> None:
-    renderer, plain = traced(CHATML, limits=Limits()), JinjaRenderer(template(CHATML), RenderOptions())
+    renderer, plain = traced(CHATML, limits=TraceLimits()), JinjaRenderer(template(CHATML), RenderOptions())
     odd = columns([in_order(number, 13) for number in range(500)])
     usual, replayed = columns([chat("a", "b")] * 500), []
     for chats in (odd, usual, odd, usual, usual, usual, usual):
@@ -340,7 +341,7 @@ def test_the_search_for_shapes_pauses_twice_as_long_each_time_it_finds_hardly_an
 
 def test_a_shape_that_is_rare_is_traced_late() -> None:
     rare, usual = chat("a", "b", "c"), chat("a", "b")
-    renderer = traced(CHATML, limits=Limits(rows=2, rare=4))
+    renderer = traced(CHATML, limits=TraceLimits(rows=2, rare=4))
     for rows, traces in (([usual] * 20, 1), ([rare] * 4, 1), ([rare] * 2, 2)):
         renderer(columns(rows))
         assert renderer.stats.traces == traces
@@ -354,17 +355,17 @@ def calling(place: int, size: int) -> dict[str, Any]:
 
 def test_shapes_that_hardly_repeat_are_given_up() -> None:
     rows = [calling(place, place) for place in range(700)]
-    renderer = traced(CHATML, limits=Limits())
+    renderer = traced(CHATML, limits=TraceLimits())
     plain = JinjaRenderer(template(CHATML), RenderOptions())
     assert outcome(renderer, columns(rows)) == outcome(plain, columns(rows))
     assert renderer.stats.traces == 0
     assert renderer.stats.reasons["shapes that hardly repeat"] == 700 - 48
     some = [calling(place, place % 45) for place in range(700)]
-    renderer = traced(CHATML, limits=Limits())
+    renderer = traced(CHATML, limits=TraceLimits())
     assert outcome(renderer, columns(some)) == outcome(plain, columns(some))
     assert renderer.stats.reasons["shapes that hardly repeat"] == 700 - 48
     some = [calling(place, place % 30) for place in range(700)]
-    renderer = traced(CHATML, limits=Limits())
+    renderer = traced(CHATML, limits=TraceLimits())
     assert outcome(renderer, columns(some)) == outcome(plain, columns(some))
     assert renderer.stats.python == 700 - 7 * 30
 
@@ -383,7 +384,7 @@ def test_tool_calls_with_other_arguments_replay_row_by_row() -> None:
         rows.append(
             {"messages": [{"role": "user", "content": str(place)}, {"role": "assistant", "tool_calls": [call]}]}
         )
-    renderer = traced(text, limits=Limits())
+    renderer = traced(text, limits=TraceLimits())
     assert outcome(renderer, columns(rows)) == outcome(JinjaRenderer(template(text), RenderOptions()), columns(rows))
     assert (renderer.stats.python, renderer.stats.jinja) == (53, 7)
 
@@ -407,7 +408,7 @@ def test_rows_whose_calls_differ_in_more_than_texts_share_no_program() -> None:
         for weight in (1, True, 1.0, 0.0, -0.0)
         for _ in range(2)
     ]
-    renderer = assert_same(text, rows, Limits(rows=1, free=10_000, different=-1))
+    renderer = assert_same(text, rows, TraceLimits(rows=1, free=10_000, different=-1))
     assert renderer.stats.python > renderer.stats.jinja
 
 
@@ -417,7 +418,7 @@ def test_a_role_that_is_a_number_has_another_shape_than_its_digits() -> None:
     for role in ("1", 1, "1", 1):
         chats = columns([{"messages": [{"role": role, "content": words}]} for words in ("a", "b")])
         assert outcome(renderer, chats) == outcome(plain, chats)
-    assert not renderer.off
+    assert not renderer.stopped
 
 
 def test_a_row_that_disagrees_with_jinja_ends_the_replay_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,7 +426,7 @@ def test_a_row_that_disagrees_with_jinja_ends_the_replay_of_rows(monkeypatch: py
     renderer = traced("{{ messages[1].tool_calls|tojson }}")
     many = [calling(place, 1) for place in range(40)]
     assert renderer(columns(many)).text[7].as_py() == '[{"a": ["x"], "b": "7"}]'
-    assert renderer.off == "a replayed text differed from plain Jinja's, so nothing is replayed any more"
+    assert renderer.stopped == "a replayed text differed from plain Jinja's, so nothing is replayed any more"
 
 
 def test_shapes_are_learnt_anew_where_there_is_no_room_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -552,7 +553,7 @@ def test_trajectories_with_a_new_shape_in_every_row_are_not_traced() -> None:
     for place in range(300):
         order = np.random.default_rng(place).integers(0, 4, 20)
         rows.append({"messages": [{"role": roles[number], "content": f"text {number}"} for number in order.tolist()]})
-    renderer = traced(text, limits=Limits())
+    renderer = traced(text, limits=TraceLimits())
     plain = JinjaRenderer(template(text), RenderOptions())
     assert outcome(renderer, columns(rows)) == outcome(plain, columns(rows))
     assert renderer.stats.traces == 0
