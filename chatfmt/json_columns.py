@@ -1,15 +1,15 @@
-"""The one shape between input and output: conversations as Arrow columns, exact to the last key.
+"""Encode JSON objects and conversations as Arrow columns, and decode them exactly.
 
-JSON objects travel as Arrow structs without inference. A key whose values are all text is a `string` field, a key of a
-record whose values are all lists of objects (turns) is a `list<struct>`, any other key is a JSON field that holds the
-JSON text of each value. The type `large_string` marks JSON text (`arrow.json` says it better, but pyarrow's kernels
-cannot take, filter or flatten it), so text is never `large_string` between `read` and `write`. A null in a field means
-that the object lacks the key. Where that reading would lose something (an explicit null, another order of keys) the
-field `#keys` lists the object's own keys as a JSON array.
+JSON objects become Arrow structs without inference. A key whose values are all text is a `string` field, a key of a
+record whose values are all lists of objects (turns) is a `list<struct>`, and any other key is a JSON field with the
+JSON text of each value. JSON text has the type `large_string`, and no other text has (`arrow.json` would be clearer,
+but pyarrow's kernels cannot take, filter or flatten it). A null in a field means that the object lacks the key. Where
+that would lose something (an explicit null, another order of keys), the field `#keys` lists the object's keys as a JSON
+array.
 
-A **messages column** is `list<struct<role, content, …>>` in this encoding: `role` and `content` are strings in the
-usual case; `tool_calls`, content made of parts and anything else that is not text is JSON text, because Arrow would
-invent `null` keys in nested structs.
+A **messages column** is a `list<struct<role, content, …>>` in this encoding: `role` and `content` are usually strings;
+`tool_calls`, content made of parts and everything else that is not text is JSON text, because Arrow would add `null`
+keys to nested structs.
 """
 
 from __future__ import annotations
@@ -32,20 +32,21 @@ from .schema import KEYS
 
 TEXT = pa.string()
 JSON = pa.large_string()
-"""The type of JSON text, as against text."""
-_ABSENT: Any = object()
+"""The type of JSON text."""
+ABSENT: Any = object()
+"""The value of a key that an object lacks."""
 
 
 def dumps(value: object) -> str:
-    """The JSON text of plain data: keys in order, non-ASCII as is, integers of any size exact, compact.
+    """Return compact JSON text: keys in order, non-ASCII as is, integers of any size exact.
 
-    Raises TypeError for what is not plain JSON data, ValueError for NaN, infinities and lone surrogates.
+    Raises TypeError for a value that is not JSON data, ValueError for NaN, infinities and lone surrogates.
     """
     try:
         text = orjson.dumps(value)
-        if b"null" not in text:  # orjson writes NaN as null, silently
+        if b"null" not in text:  # orjson silently writes NaN as null
             return text.decode()
-    except TypeError:  # an integer beyond 64 bits, or what fails again below
+    except TypeError:  # an integer beyond 64 bits, or a value that fails again below
         pass
     exact = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     exact.encode()
@@ -53,40 +54,40 @@ def dumps(value: object) -> str:
 
 
 def loads(text: str) -> Any:
-    """The data of JSON text that `dumps` wrote: integers of any size exact, floats as Python reads them."""
+    """Parse JSON text that `dumps` wrote: integers of any size exact, floats as Python reads them."""
     return json.loads(text) if _LONG_NUMBER.search(text) else orjson.loads(text)
 
 
-_LONG_NUMBER = re.compile(r"\d{19}")  # orjson reads an integer beyond 64 bits as a float, silently
+_LONG_NUMBER = re.compile(r"\d{19}")  # orjson silently reads an integer beyond 64 bits as a float
 
 
 def integers(values: np.ndarray[Any, np.dtype[Any]]) -> pa.Array:
-    """A column of integers that shares their memory; `pa.array` would import numpy.ma for it (40 ms), once."""
+    """Return an integer column that shares the memory of `values`; `pa.array` would import numpy.ma (40 ms) once."""
     values = np.ascontiguousarray(values)
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
 
 
 def text_array(values: Sequence[str | None]) -> pa.StringArray:
-    """A string column; raises UnicodeEncodeError for a lone surrogate, which UTF-8 cannot hold."""
+    """Return a string column; raises UnicodeEncodeError for a lone surrogate."""
     return pa.array(values, TEXT)
 
 
 def json_array(values: Iterable[object], present: Sequence[bool] | None = None) -> pa.Array:
-    """A JSON column with the JSON text of each value; null where `present` says the key is absent."""
+    """Return a JSON column with the JSON text of each value; null where `present` is false."""
     flags = present if present is not None else repeat(True)
     texts = [dumps(value) if there else None for value, there in zip(values, flags, strict=False)]
     return pa.array(texts, JSON)
 
 
 def json_values(column: pa.Array) -> list[Any]:
-    """The values of a JSON column; None where the key is absent (a JSON `null` is None as well)."""
+    """The values of a JSON column; None for null and for a JSON `null`."""
     return [None if text is None else loads(text) for text in column.to_pylist()]
 
 
 def encode_objects(objects: Sequence[Mapping[str, Any]], *, turns: bool = True) -> dict[str, pa.Array]:
-    """The fields of `objects` as columns of the same length, keys in order of first appearance, `#keys` last if needed.
+    """Return the fields of `objects` as columns, keys in order of first appearance, `#keys` last if needed.
 
-    With `turns=False` lists of objects become JSON text too, as everything nested inside a turn does.
+    With `turns=False` lists of objects become JSON text too, as does everything nested inside a turn.
     Raises ValueError for a number that is not finite, and for a key named `#keys`.
     """
     if not objects:
@@ -96,7 +97,7 @@ def encode_objects(objects: Sequence[Mapping[str, Any]], *, turns: bool = True) 
         columns: list[Sequence[Any]] = list(zip(*(item.values() for item in objects), strict=True))
     else:
         names = tuple(dict.fromkeys(chain.from_iterable(objects)))
-        columns = [[item.get(name, _ABSENT) for item in objects] for name in names]
+        columns = [[item.get(name, ABSENT) for item in objects] for name in names]
     if KEYS in names:
         raise ValueError(f"a key is named {KEYS}")
     fields = {name: encode_values(values, turns=turns) for name, values in zip(names, columns, strict=True)}
@@ -105,17 +106,17 @@ def encode_objects(objects: Sequence[Mapping[str, Any]], *, turns: bool = True) 
 
 
 def encode_values(values: Sequence[Any], *, turns: bool = True) -> pa.Array:
-    """One column for the values of one key, text, turns or JSON by what they are; `_ABSENT` and None become null.
+    """Return a column of text, turns or JSON with the values of one key; `ABSENT` becomes null.
 
-    Of a column that is text or turns a None is null too: `#keys` remembers that the key was there.
+    None becomes null in a column of text or turns, where `#keys` records that the key is there.
     """
-    kinds = set(map(type, values)) - {type(_ABSENT), type(None)}
+    kinds = set(map(type, values)) - {type(ABSENT), type(None)}
     if kinds == {str}:
         return text_array([value if type(value) is str else None for value in values])
     if turns and kinds == {list} and _are_turns(values):
-        with contextlib.suppress(ValueError):  # a key `#keys` in a turn
+        with contextlib.suppress(ValueError):  # a turn has a key `#keys`
             return encode_conversations([value if type(value) is list else None for value in values])
-    return json_array(values, [value is not _ABSENT for value in values])
+    return json_array(values, [value is not ABSENT for value in values])
 
 
 def _are_turns(values: Iterable[Any]) -> bool:
@@ -125,52 +126,52 @@ def _are_turns(values: Iterable[Any]) -> bool:
 def _own_keys(
     objects: Sequence[Mapping[str, Any]], names: tuple[str, ...], fields: Mapping[str, pa.Array]
 ) -> pa.Array | None:
-    """The `#keys` field, or None where every object reads back exactly without it."""
+    """Return the `#keys` field, None if every object can be decoded exactly without it."""
     plain = {name for name, column in fields.items() if column.type != JSON and column.null_count}
     if not plain and all(tuple(item) == names for item in objects):
         return None
-    order = {name: place for place, name in enumerate(names)}
+    order = {name: index for index, name in enumerate(names)}
     texts: list[str | None] = []
     for item in objects:
-        places = [order[name] for name in item]
+        indexes = [order[name] for name in item]
         explicit_null = any(value is None and name in plain for name, value in item.items())
-        texts.append(dumps(list(item)) if explicit_null or places != sorted(places) else None)
+        texts.append(dumps(list(item)) if explicit_null or indexes != sorted(indexes) else None)
     return text_array(texts) if any(text is not None for text in texts) else None
 
 
 def decode_objects(fields: Mapping[str, pa.Array]) -> list[dict[str, Any]]:
-    """The objects that `encode_objects` was given, of any columns: also native Arrow ones, whose nulls mean absent."""
+    """Return the objects that `encode_objects` encoded; also reads native Arrow columns, where null means absent."""
     names = [name for name in fields if name != KEYS]
     columns = [decode_values(fields[name]) for name in names]
     objects = [
-        {name: value for name, value in zip(names, values, strict=True) if value is not _ABSENT}
+        {name: value for name, value in zip(names, values, strict=True) if value is not ABSENT}
         for values in zip(*columns, strict=True)
     ]
     if KEYS in fields:
-        for place, keys in enumerate(fields[KEYS].to_pylist()):
+        for index, keys in enumerate(fields[KEYS].to_pylist()):
             if keys is not None:
-                objects[place] = {name: objects[place].get(name) for name in loads(keys)}
+                objects[index] = {name: objects[index].get(name) for name in loads(keys)}
     return objects
 
 
 def decode_values(column: pa.Array) -> list[Any]:
-    """The Python values of one column, `_ABSENT` for null; nested structs lose the keys that Arrow filled with null."""
+    """Return the Python values of one column, `ABSENT` for null, without the null keys that Arrow adds to structs."""
     if column.type == JSON:
-        return [_ABSENT if text is None else loads(text) for text in column.to_pylist()]
+        return [ABSENT if text is None else loads(text) for text in column.to_pylist()]
     if is_turns(column.type):
-        return [_ABSENT if value is None else value for value in decode_conversations(column)]
+        return [ABSENT if value is None else value for value in decode_conversations(column)]
     values = column.to_pylist()
     nested = pa.types.is_nested(column.type)
-    return [_ABSENT if value is None else without_nulls(value) if nested else value for value in values]
+    return [ABSENT if value is None else without_nulls(value) if nested else value for value in values]
 
 
 def is_turns(type: pa.DataType) -> bool:
-    """Whether a column type is a list of objects."""
+    """Return whether a column type is a list of structs."""
     return bool(pa.types.is_list(type) and pa.types.is_struct(type.value_type))
 
 
 def encode_conversations(conversations: Sequence[Sequence[Mapping[str, Any]] | None]) -> pa.ListArray:
-    """A messages column of `conversations`; None becomes null."""
+    """Return a messages column of `conversations`; None becomes null."""
     turns = list(chain.from_iterable(turns for turns in conversations if turns))
     fields = encode_objects(turns, turns=False)
     fields = fields or {name: pa.nulls(len(turns), TEXT) for name in ("role", "content")}
@@ -181,7 +182,7 @@ def encode_conversations(conversations: Sequence[Sequence[Mapping[str, Any]] | N
 
 
 def decode_conversations(column: pa.ListArray) -> list[list[dict[str, Any]] | None]:
-    """The conversations of a messages column, None where null; turns as `encode_conversations` was given them."""
+    """Return the conversations of a messages column, exactly as they were encoded; None for null."""
     turns = column.flatten()
     fields = dict(zip([field.name for field in turns.type], turns.flatten(), strict=True))
     objects = decode_objects(fields) if fields else [{} for _ in range(len(turns))]
@@ -194,17 +195,16 @@ def decode_conversations(column: pa.ListArray) -> list[list[dict[str, Any]] | No
 
 
 def to_json(column: pa.Array) -> pa.Array:
-    """Any Arrow column as JSON, null for null, without the keys that Arrow filled with null in nested structs.
+    """Return any Arrow column as JSON, null for null, without the null keys that Arrow adds to structs.
 
-    Text in it is a JSON string; times become ISO 8601 text, decimals their digits as text.
-    Raises TypeError for binary values, which JSON cannot hold.
+    Text becomes a JSON string, times ISO 8601 text, decimals their digits as text. Raises TypeError for binary values.
     """
     values = decode_values(column)
-    return json_array(map(to_plain, values), [value is not _ABSENT for value in values])
+    return json_array(map(to_plain, values), [value is not ABSENT for value in values])
 
 
 def without_nulls(value: Any) -> Any:
-    """The value without the keys of nested objects that are None; None in lists stays."""
+    """The value without keys of objects that are None, at any depth; None in lists stays."""
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
@@ -222,7 +222,7 @@ def to_plain(value: Any) -> Any:
 
 
 def for_people(value: Any) -> Any:
-    """The value as JSON data to be looked at: as `to_plain`, bytes by their number, NaN and infinities as text."""
+    """The value as JSON data for display: as `to_plain`, but bytes as their count, NaN and infinities as text."""
     if isinstance(value, dict):
         return {str(key): for_people(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -116,7 +116,7 @@ def test_every_token_of_a_character_is_trained(byte_level: Path) -> None:
 
 def test_rows_that_are_too_long_are_errors_with_their_row() -> None:
     errors = over_length(pa.array([3, None, 5, 4]), 4)
-    assert [(error.at.row, error.message) for error in errors] == [(2, "5 tokens are more than 4")]
+    assert [(error.at.row, error.message) for error in errors] == [(2, "5 tokens, over the limit of 4")]
     assert errors[0].code == "token.length"
 
 
@@ -136,11 +136,11 @@ def test_turns_are_split_where_a_user_begins() -> None:
 
 def test_what_is_no_tokenizer_says_so(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(InputError, match="is no tokenizer: "):
+    with pytest.raises(InputError, match="is not a tokenizer: "):
         load(str(tmp_path))
     with pytest.raises(InputError) as caught:
         load(str(tmp_path / "none.json"))
-    assert caught.value.hint == "--tokenizer takes a tokenizer.json, a folder with one, or a Hub model id"
+    assert caught.value.hint == "--tokenizer needs a tokenizer.json, a folder with one, or a Hub model id"
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, byte_level: Path) -> None:

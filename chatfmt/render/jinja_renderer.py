@@ -91,7 +91,7 @@ def _values(column: pa.Array | None) -> Iterable[Any]:
     if column is None:
         return repeat(None)
     if column.type != json_columns.JSON:
-        return [None if value is json_columns._ABSENT else value for value in json_columns.decode_values(column)]
+        return [None if value is json_columns.ABSENT else value for value in json_columns.decode_values(column)]
     parse = functools.lru_cache(maxsize=64)(json_columns.loads)
     return (None if text is None else parse(text) for text in column.to_pylist())
 

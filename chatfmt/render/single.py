@@ -7,13 +7,14 @@ texts in it. A `TemplateRenderer` keeps options, special tokens and named templa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ..errors import ChatfmtError
+from ..schema import Turns as Turns
 from .jinja.rendering import render_spans, render_text
 from .jinja.row import strip_bos
 from .options import RenderOptions
@@ -21,7 +22,6 @@ from .template.chat_template import ChatTemplate
 from .types import Span
 
 T = TypeVar("T")
-Turns = Sequence[Mapping[str, Any]]
 _GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 

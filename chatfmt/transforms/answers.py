@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 
 from ..errors import UsageError
 from ..json_columns import TEXT, dumps, loads
-from ..schema import KEYS
+from ..schema import KEYS, Conversation
 from ..turn_columns import BoolArray, any_turn, field, lengths_of, offsets_of, role_is, to_bools, with_field
-from .edit import TAILS, Changed, Conversation, edit_rows, message_columns, with_column
+from .edit import TAILS, Changed, edit_rows, message_columns, with_column
 
 CALCULATION = r"<<[^<>=\n]*=[^<>=\n]*>>"
 """One annotation; requiring `=` and one line excludes shifts and streams of C++."""

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ..json_columns import decode_conversations, is_turns
-from ..schema import CONVERSATION_COLUMNS
+from ..schema import CONVERSATION_COLUMNS, Conversation
 from ..turn_columns import BoolArray, any_turn, pick_turns, replace_rows, to_bools
 
 Changed = tuple[pa.RecordBatch, Counter[str]]
-Turn = dict[str, Any]
-Conversation = list[Turn]
 
 HEADS = ("messages", "prompt", "chosen", "rejected")
 """Columns in which a conversation may begin; `chosen` and `rejected` only in rows without a prompt."""

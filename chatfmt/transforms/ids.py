@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from ..json_columns import dumps
+from ..schema import Conversation, Turn
 from ..turn_columns import BoolArray, field, role_is, to_bools
-from .edit import Changed, Conversation, Turn, edit_conversations, with_results
+from .edit import Changed, edit_conversations, with_results
 
 _ALPHABET = string.digits + string.ascii_letters
 _NINE = re.compile(r"[0-9A-Za-z]{9}")

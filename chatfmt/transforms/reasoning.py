@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..json_columns import JSON, TEXT
-from ..schema import REASONING_FIELDS, reasoning_conflict, reasoning_field
+from ..schema import REASONING_FIELDS, Conversation, Turn, reasoning_conflict, reasoning_field
 from ..turn_columns import BoolArray, field, role_is, to_bools
-from .edit import Changed, Conversation, Turn, edit_conversations
+from .edit import Changed, edit_conversations
 
 EMPTY_BLOCK = "<think>\n\n</think>\n\n"
 _INLINE = re.compile(r"<think>\n?(?P<reasoning>.*?)\n?</think>\n{0,2}", re.DOTALL)

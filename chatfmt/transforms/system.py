@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..json_columns import JSON, TEXT, dumps
+from ..schema import Conversation
 from ..turn_columns import (
     BoolArray,
     any_turn,
@@ -24,7 +25,7 @@ from ..turn_columns import (
     rows_of_turns,
     with_field,
 )
-from .edit import Changed, Conversation, drop_turns, edit_conversations, heads, message_columns, with_column
+from .edit import Changed, drop_turns, edit_conversations, heads, message_columns, with_column
 
 SYSTEM = ("system", "developer")
 JOINT = "\n\n"

@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from ..json_columns import JSON, json_array, loads
+from ..schema import Conversation, Turn
 from ..turn_columns import BoolArray, field, to_bools
-from .edit import Changed, Conversation, Turn, edit_conversations, with_column, with_results
+from .edit import Changed, edit_conversations, with_column, with_results
 
 
 def change_arguments(batch: pa.RecordBatch, value: str) -> Changed:

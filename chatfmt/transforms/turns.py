@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..json_columns import JSON, TEXT
-from ..schema import REASONING_FIELDS, reasoning_field
+from ..schema import REASONING_FIELDS, Conversation, Turn, reasoning_field
 from ..turn_columns import (
     BoolArray,
     any_turn,
@@ -26,18 +26,7 @@ from ..turn_columns import (
     to_bools,
     with_turns,
 )
-from .edit import (
-    TAILS,
-    Changed,
-    Conversation,
-    Turn,
-    drop_turns,
-    edit_conversations,
-    edit_rows,
-    heads,
-    message_columns,
-    with_column,
-)
+from .edit import TAILS, Changed, drop_turns, edit_conversations, edit_rows, heads, message_columns, with_column
 from .system import SYSTEM, is_joinable, join
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 
 from ..errors import Location, RowError
 from ..json_columns import decode_conversations, encode_conversations
+from ..schema import Conversation
 from ..turn_columns import last_roles, lengths_of, offsets_of, pick_turns
 from .batch import Fields, RenderableBatch, template_inputs
 from .boundary import cut_texts, open_texts
-
-Turns = list[dict[str, Any]]
 
 
 def prompt_completion(batch: RenderableBatch) -> Fields:
@@ -84,7 +81,9 @@ def split_pairs(batch: RenderableBatch) -> tuple[pa.ListArray, pa.ListArray, pa.
     return encode_conversations(before), encode_conversations(good), encode_conversations(bad)
 
 
-def _split_pair(row: int, prompt: Turns | None, chosen: Turns | None, rejected: Turns | None) -> tuple[Turns, ...]:
+def _split_pair(
+    row: int, prompt: Conversation | None, chosen: Conversation | None, rejected: Conversation | None
+) -> tuple[Conversation, ...]:
     if chosen is None or rejected is None:
         raise RowError("one side of the pair is missing", code="view.pair", at=Location(row=row))
     if prompt is not None and not (_starts_with(chosen, prompt) and _starts_with(rejected, prompt)):
@@ -95,7 +94,7 @@ def _split_pair(row: int, prompt: Turns | None, chosen: Turns | None, rejected: 
     return chosen[:shared], chosen[shared:], rejected[shared:]
 
 
-def _starts_with(turns: Turns, prompt: Turns) -> bool:
+def _starts_with(turns: Conversation, prompt: Conversation) -> bool:
     return len(turns) > len(prompt) and turns[: len(prompt)] == prompt
 
 

@@ -158,7 +158,7 @@ def to_turns(values: pa.Array, name: str) -> pa.ListArray:
 
 def plain_values(values: pa.Array) -> list[Any]:
     """Return the Python values of a column, None if absent; lists and objects written as text are parsed."""
-    found = [None if value is json_columns._ABSENT else value for value in json_columns.decode_values(values)]
+    found = [None if value is json_columns.ABSENT else value for value in json_columns.decode_values(values)]
     return [read_literal(value) if isinstance(value, str) else value for value in found]
 
 

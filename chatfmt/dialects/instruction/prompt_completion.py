@@ -113,7 +113,7 @@ def read_prompt(batch: pa.RecordBatch, columns: Columns) -> pa.StringArray:
 def read_history(values: pa.Array) -> pa.ListArray:
     """Return the turns of a `history` column: pairs of texts, objects of two texts, turns, or any of these as text."""
     rows = [
-        None if value is None or value is json_columns._ABSENT else history_turns(value, row)
+        None if value is None or value is json_columns.ABSENT else history_turns(value, row)
         for row, value in enumerate(json_columns.decode_values(values))
     ]
     return json_columns.encode_conversations(rows)

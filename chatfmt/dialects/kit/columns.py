@@ -224,7 +224,7 @@ def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
         return values
     found = json_columns.decode_values(values)
     for row, value in enumerate(found):
-        if isinstance(value, str) or value is None or value is json_columns._ABSENT:
+        if isinstance(value, str) or value is None or value is json_columns.ABSENT:
             continue
         raise DialectError(
             f"column `{name}` holds {json_type(value)}, not text",
@@ -245,7 +245,7 @@ def read_bools(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.Boolean
         return values
     found = json_columns.decode_values(values)
     for row, value in enumerate(found):
-        if value is None or value is json_columns._ABSENT:
+        if value is None or value is json_columns.ABSENT:
             raise DialectError(f"column `{path}` is null", at=Location(row=row), code="col.null")
         if not isinstance(value, bool):
             raise DialectError(

@@ -133,7 +133,7 @@ def to_json(values: pa.Array) -> pa.Array:
     if not pa.types.is_struct(values.type) and not json_columns.is_turns(values.type):
         return json_columns.to_json(values)
     found = [
-        None if value is json_columns._ABSENT else json_columns.without_nulls(value)
+        None if value is json_columns.ABSENT else json_columns.without_nulls(value)
         for value in json_columns.decode_values(values)
     ]
     return json_columns.json_array(map(json_columns.to_plain, found), [value is not None for value in found])

@@ -34,7 +34,7 @@ def to_specs(values: pa.Array) -> pa.Array:
 
 def specs_in(value: Any, row: int | None = None) -> list[Any] | None:
     """Return the specifications in one value, None if there are none; raises DialectError `col.type`."""
-    if value is None or value is json_columns._ABSENT or (isinstance(value, str) and not value.strip()):
+    if value is None or value is json_columns.ABSENT or (isinstance(value, str) and not value.strip()):
         return None
     items = read_objects(value) if isinstance(value, str) else value
     items = [items] if isinstance(items, Mapping) else items

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
 
 from ... import tokens
 from ...json_columns import decode_conversations, encode_conversations
+from ...schema import Turns
 from ...tokens import Tokenizer
 from ...views.batch import RenderableBatch, whole_conversations
 from .row_counts import RowCounts
-
-Turns = Sequence[Mapping[str, Any]]
 
 
 def apply_max_tokens(

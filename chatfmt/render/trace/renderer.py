@@ -334,7 +334,7 @@ class TracedRenderer:
 
 
 def _value(column: pa.Array) -> Any:
-    values = [None if value is json_columns._ABSENT else value for value in json_columns.decode_values(column)]
+    values = [None if value is json_columns.ABSENT else value for value in json_columns.decode_values(column)]
     return values[0]
 
 
