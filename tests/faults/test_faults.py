@@ -62,5 +62,5 @@ class TestProtectionsMatter:
     def test_reading_what_a_receipt_vouches_for(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(AtomicFile, "sync", lambda file: file._file.close())
         with_reading = wrong(workshop.power_losses(60, 4), 60)
-        monkeypatch.setattr(staging, "_whole", lambda state, shard: True)
+        monkeypatch.setattr(staging, "_is_complete", lambda state, shard: True)
         assert len(wrong(workshop.power_losses(60, 4), 60)) > len(with_reading)
