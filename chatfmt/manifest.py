@@ -167,7 +167,7 @@ class Reject(Struct, frozen=True):
         return Location(self.file, self.row, self.message, self.line, self.byte)
 
 
-class Problem(Struct, frozen=True):
+class FolderProblem(Struct, frozen=True):
     """One difference that `verify` found.
 
     `code`: `manifest`, `missing`, `extra`, `size`, `sha256`, `rows`, `page` or `balance`.
@@ -231,22 +231,22 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"`{path}` cannot be read: {error}", hint="convert again with `--overwrite`") from None
 
 
-def verify(folder: Path) -> list[Problem]:
+def verify(folder: Path) -> list[FolderProblem]:
     """Return every difference between an output folder and its manifest; none if all bytes are as written.
 
     Reads all of the data. The card may be edited and is not checked. Damaged data raises nothing.
     """
     if not folder.is_dir():
         what = "it is a file; only folders have a manifest" if folder.exists() else "there is no such folder"
-        return [Problem("manifest", "", what)]
+        return [FolderProblem("manifest", "", what)]
     try:
         manifest = read_manifest(folder)
     except InputError as error:
-        return [Problem("manifest", MANIFEST, error.message)]
+        return [FolderProblem("manifest", MANIFEST, error.message)]
     return list(_problems(folder, manifest))
 
 
-def damage(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+def damage(folder: Path, manifest: Manifest) -> Iterator[FolderProblem]:
     """Yield each file of the manifest that is missing or whose bytes differ; all are read, none is decoded."""
     for shard in manifest.shards:
         yield from _file_problems(folder, shard.name, shard.bytes, shard.sha256)
@@ -255,19 +255,19 @@ def damage(folder: Path, manifest: Manifest) -> Iterator[Problem]:
         yield from _file_problems(folder, REJECTS, int(record["bytes"]), str(record["sha256"]))
 
 
-def _problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+def _problems(folder: Path, manifest: Manifest) -> Iterator[FolderProblem]:
     for shard in manifest.shards:
         yield from _shard_problems(folder, shard)
     known = {shard.name for shard in manifest.shards}
     for name in sorted(_data_files(folder) - known):
-        yield Problem("extra", name, "is not in the manifest")
+        yield FolderProblem("extra", name, "is not in the manifest")
     if manifest.rejects:
         record = manifest.rejects
         yield from _file_problems(folder, REJECTS, int(record["bytes"]), str(record["sha256"]))
     if not manifest.balanced:
-        yield Problem("balance", MANIFEST, "rows in differ from rows out + rejected + filtered + duplicates")
+        yield FolderProblem("balance", MANIFEST, "rows in differ from rows out + rejected + filtered + duplicates")
     if dict(manifest.totals) != totals(manifest.shards):
-        yield Problem("balance", MANIFEST, "the totals differ from the sums over the shards")
+        yield FolderProblem("balance", MANIFEST, "the totals differ from the sums over the shards")
 
 
 def _data_files(folder: Path) -> set[str]:
@@ -275,7 +275,7 @@ def _data_files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in found if path.is_symlink() or not path.is_dir()}
 
 
-def _shard_problems(folder: Path, shard: Shard) -> Iterator[Problem]:
+def _shard_problems(folder: Path, shard: Shard) -> Iterator[FolderProblem]:
     found = list(_file_problems(folder, shard.name, shard.bytes, shard.sha256))
     yield from found
     if found:  # damaged: nothing in it can be trusted, and native readers may crash on it
@@ -284,24 +284,24 @@ def _shard_problems(folder: Path, shard: Shard) -> Iterator[Problem]:
     try:
         rows = read(folder / shard.name)
     except (OSError, EOFError, ValueError) as error:  # damaged before it was hashed
-        yield Problem("page", shard.name, f"cannot be decoded: {error}")
+        yield FolderProblem("page", shard.name, f"cannot be decoded: {error}")
         return
     if rows != shard.rows:
-        yield Problem("rows", shard.name, f"has {rows} rows, the manifest says {shard.rows}")
+        yield FolderProblem("rows", shard.name, f"has {rows} rows, the manifest says {shard.rows}")
 
 
-def _file_problems(folder: Path, name: str, size: int, digest: str) -> Iterator[Problem]:
+def _file_problems(folder: Path, name: str, size: int, digest: str) -> Iterator[FolderProblem]:
     path = folder / name
     try:
         actual = path.stat().st_size
         if actual != size:
-            yield Problem("size", name, f"has {actual} bytes, the manifest says {size}")
+            yield FolderProblem("size", name, f"has {actual} bytes, the manifest says {size}")
         elif file_sha256(path) != digest:
-            yield Problem("sha256", name, "its bytes differ from what was written")
+            yield FolderProblem("sha256", name, "its bytes differ from what was written")
     except FileNotFoundError:
-        yield Problem("missing", name, "is missing")
+        yield FolderProblem("missing", name, "is missing")
     except OSError as error:
-        yield Problem("missing", name, f"cannot be read: {error.strerror}")
+        yield FolderProblem("missing", name, f"cannot be read: {error.strerror}")
 
 
 def _parquet_rows(path: Path) -> int:

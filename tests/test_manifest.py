@@ -19,8 +19,8 @@ from chatfmt.errors import InputError, Location
 from chatfmt.manifest import MANIFEST as MANIFEST_FILE
 from chatfmt.manifest import (
     RAW_LIMIT,
+    FolderProblem,
     Manifest,
-    Problem,
     Reject,
     Shard,
     balanced,
@@ -80,7 +80,7 @@ def test_the_fingerprint_knows_kinds_but_not_the_order_of_keys() -> None:
     assert fingerprint({"a": 1}) == "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
 
 
-def test_the_books() -> None:
+def test_balance() -> None:
     assert balanced(SHARD)
     assert MANIFEST.balanced
     for name in ("rows", "rejected", "filtered", "duplicates", "rows_in", "added", "merged"):
@@ -118,7 +118,7 @@ def _sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def test_long_rows_are_cut_and_say_so() -> None:
+def test_long_rows_are_marked_as_truncated() -> None:
     reject = Reject("json.too_large", "too large", raw=b"x" * (RAW_LIMIT + 5))
     again = Reject.from_json(reject.to_json())
     assert again.raw == b"x" * RAW_LIMIT
@@ -159,14 +159,14 @@ def test_compressed_rows_are_counted(tmp_path: Path, compression: str) -> None:
 def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
     (problem,) = verify(tmp_path)
     message = f"`{tmp_path}` holds no finished conversion: `.chatfmt/manifest.json` is missing"
-    assert problem == Problem("manifest", ".chatfmt/manifest.json", message)
+    assert problem == FolderProblem("manifest", ".chatfmt/manifest.json", message)
 
 
 def test_missing_and_extra_files(out: Path) -> None:
     name = f"data/{shards(out)[1].name}"
     shards(out)[1].rename(out / "data" / "other")
     assert verify(out) == [
-        Problem("missing", name, "is missing"), Problem("extra", "data/other", "is not in the manifest"),
+        FolderProblem("missing", name, "is missing"), FolderProblem("extra", "data/other", "is not in the manifest"),
     ]  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def test_sizes_and_hashes(out: Path) -> None:
 def test_rejects_are_verified_too(out: Path) -> None:
     path = out / ".chatfmt/rejects.jsonl"
     path.write_bytes(path.read_bytes().replace(b"robot", b"ribot"))
-    assert verify(out) == [Problem("sha256", ".chatfmt/rejects.jsonl", "its bytes differ from what was written")]
+    assert verify(out) == [FolderProblem("sha256", ".chatfmt/rejects.jsonl", "its bytes differ from what was written")]
 
 
 def rewrite(out: Path, change: Manifest) -> None:
@@ -245,7 +245,7 @@ def test_lines_that_were_wrong_when_they_were_hashed(tmp_path: Path, compression
     claimed = replace(shard, sha256=hashlib.sha256(data).hexdigest())
     text = Manifest("f", (claimed,), totals=totals([claimed])).to_json()
     (tmp_path / "out" / MANIFEST_FILE).write_text(text)
-    assert Problem("page", shard.name, "") in [replace(each, message="") for each in verify(tmp_path / "out")]
+    assert FolderProblem("page", shard.name, "") in [replace(each, message="") for each in verify(tmp_path / "out")]
 
 
 def test_pages_that_were_wrong_when_they_were_hashed(tmp_path: Path) -> None:

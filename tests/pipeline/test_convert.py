@@ -1,4 +1,4 @@
-"""The whole conversion: same bytes however it is run, nothing half-written, books that balance."""
+"""Whole conversions: the same bytes on every executor, no partial output, row counts that balance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crashes in native code: each is one line that says where, never the end without a word, never half an output."""
+"""Crashes in native code end the run with one line that says where, and without partial output."""
 
 from __future__ import annotations
 

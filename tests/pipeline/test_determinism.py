@@ -194,5 +194,5 @@ def test_clocks_and_chance_have_no_way_into_the_output():
     assert "writers/staging.py os.getpid" in found
 
 
-def test_a_finished_output_does_not_say_who_made_it(first):
+def test_a_finished_output_is_independent_of_the_machine(first):
     assert first[".chatfmt/lock"] == b""

@@ -70,7 +70,7 @@ SELECTING = {"dedup": True, "shuffle": True, "test_fraction": 0.2}
         ("out.jsonl", write_parquet, {"shuffle": True}),
     ],
 )
-def test_parts_make_the_bytes_of_the_whole(tmp_path, out, write, keys):
+def test_parts_write_the_bytes_of_one_run(tmp_path, out, write, keys):
     recipe = recipe_of(write(tmp_path / "in"), **keys)
     path = plan(recipe, out)
     assert path == find_plan(Path(out)) == find_plan(path)
@@ -232,7 +232,7 @@ def test_a_file_that_was_only_touched_is_the_same(planned):
     assert run_part(planned, 1, 2, SERIAL).shards == 3
 
 
-def test_parts_run_at_once_but_not_while_somebody_commits(planned):
+def test_parts_run_in_parallel_but_not_during_a_commit(planned):
     with pytest.raises(UsageError) as caught:
         run_part(planned, 0, 2, SERIAL)
     assert (str(caught.value), caught.value.hint) == ("there is no part 0 of 2", "parts are 1/2 to 2/2")
@@ -298,7 +298,7 @@ def test_the_command_line(tmp_path):
     assert manifest.verify(tmp_path / "out") == []
 
 
-def test_what_a_recipe_says_beside_the_plan_is_not_passed_over(tmp_path):
+def test_run_keys_of_a_recipe_are_not_ignored(tmp_path):
     write_jsonl(tmp_path / "in.jsonl", ROWS[:30])
     text = "source: in.jsonl\ntemplate: chatml\nout: out\nrejects: bad.jsonl\n"
     (tmp_path / "recipe.yaml").write_text(text)
@@ -321,7 +321,7 @@ def slurm(number: int, first: int, last: int, count: int, step: int = 1) -> dict
     return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
 
 
-def test_which_part_a_job_does():
+def test_part_of_a_slurm_job():
     assert to_part("3/8", {}) == (3, 8)
     assert to_part(None, {}) == (1, 1)
     assert [to_part(None, slurm(number, 0, 3, 4)) for number in range(4)] == [(part, 4) for part in (1, 2, 3, 4)]

@@ -221,7 +221,7 @@ def said(user: str, assistant: str) -> str:
     return json.dumps({"messages": turns}, separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
-def test_rejects_of_delimited_text_say_how_they_are_read(tmp_path):
+def test_rejects_of_delimited_text_record_how_to_read_them(tmp_path):
     rejects = rejects_of(tmp_path, "in.csv", CSV)
     found = [json.loads(line) for line in rejects.read_text().splitlines()]
     assert [(line["code"], line["raw"]["data"]) for line in found if "csv" in line["raw"]] == CSV_TEXTS

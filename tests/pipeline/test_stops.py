@@ -1,4 +1,4 @@
-"""A conversion that is stopped: nothing torn, nobody left behind, one line and the right code, the same bytes later."""
+"""Interrupted conversions: no partial output, no process left, one line, the right exit code, the same bytes later."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def pauses(seed: int) -> Iterator[tuple[int, float]]:
 
 
 @pytest.mark.parametrize("more", MORE)
-def test_killed_at_any_moment_it_leaves_nobody_behind_and_resumes_to_the_same_bytes(tmp_path, source, expected, more):
+def test_killed_at_any_moment_it_leaves_no_process_and_resumes_to_the_same_bytes(tmp_path, source, expected, more):
     out, killed = tmp_path / "out", 0
     for receipts, pause in pauses(len(more)):
         run = start(source, out, *more, "--resume")
@@ -144,7 +144,7 @@ def test_a_signal_ends_it_with_one_line_and_a_folder_to_resume(tmp_path, source,
     ],
 )
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_stdout_that_takes_no_more(source, redirect, code, said, unbuffered):
+def test_stdout_that_cannot_be_written(source, redirect, code, said, unbuffered):
     command = f'"$0" -m chatfmt convert "$@" {redirect}'
     more = MORE[1] if unbuffered else ()
     arguments = [sys.executable, source, "-t", "chatml", "--limit", "2000", "-q", *more]

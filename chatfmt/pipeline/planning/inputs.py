@@ -32,59 +32,59 @@ class SourceRequest(Struct, frozen=True):
     source: Source | None
 
 
-class Found(Struct, frozen=True):
+class FoundSource(Struct, frozen=True):
     """The source and its files."""
 
     source: Source
 
 
-class Sampled(Struct, frozen=True):
+class SampledRows(Struct, frozen=True):
     """The first rows of the source."""
 
     batches: list[pa.RecordBatch]
 
 
-class Sharded(Struct, frozen=True):
+class PlannedShards(Struct, frozen=True):
     """The input splits of each shard."""
 
     shards: tuple[tuple[InputSplit, ...], ...]
 
 
-class Hashed(Struct, frozen=True):
+class HashedFiles(Struct, frozen=True):
     """Name, size and hash of each file."""
 
     files: tuple[Mapping[str, Any], ...]
 
 
-Result = Found | Sampled | Sharded | Hashed
-R = TypeVar("R", Found, Sampled, Sharded, Hashed)
+SourceResult = FoundSource | SampledRows | PlannedShards | HashedFiles
+R = TypeVar("R", FoundSource, SampledRows, PlannedShards, HashedFiles)
 
 
 class SourceReader:
     """The results of reading one source. Each property waits for its result; the worker reads on in the meantime."""
 
-    def __init__(self, results: Iterator[Result]) -> None:
+    def __init__(self, results: Iterator[SourceResult]) -> None:
         self._results = results
-        self._ready: dict[type[Result], Result] = {}
+        self._ready: dict[type[SourceResult], SourceResult] = {}
 
     @property
     def source(self) -> Source:
-        return self._wait_for(Found).source
+        return self._wait_for(FoundSource).source
 
     @property
     def sample(self) -> list[pa.RecordBatch]:
         """Up to 1000 rows."""
-        return self._wait_for(Sampled).batches
+        return self._wait_for(SampledRows).batches
 
     @property
     def shards(self) -> tuple[tuple[InputSplit, ...], ...]:
         """The input splits of each shard."""
-        return self._wait_for(Sharded).shards
+        return self._wait_for(PlannedShards).shards
 
     @property
     def files(self) -> tuple[Mapping[str, Any], ...]:
         """Name, size and hash of each file."""
-        files = self._wait_for(Hashed).files
+        files = self._wait_for(HashedFiles).files
         next(self._results, None)  # this was the last result: the worker is free for other work
         return files
 
@@ -114,17 +114,17 @@ def open_source(
         yield SourceReader(results)
 
 
-def _read_source(request: SourceRequest) -> Iterator[Result]:
+def _read_source(request: SourceRequest) -> Iterator[SourceResult]:
     recipe, spec, scratch = request.recipe, request.spec, request.scratch
     source = request.source or find_source(recipe, spec, scratch)
-    yield Found(source)
+    yield FoundSource(source)
     executors.report_position(f"the first rows of `{source.shown}`")
     split = split_to_read(recipe, spec, source)
     with located(source.shown):
-        yield Sampled(sources.sample(source, split, rows=SAMPLE_ROWS))
+        yield SampledRows(sources.sample(source, split, rows=SAMPLE_ROWS))
     executors.report_position(f"the structure of `{source.shown}`")
-    yield Sharded(cut_into_shards(recipe, source, split, scratch))
-    yield Hashed(tuple(hash_files(source_files(source))))
+    yield PlannedShards(cut_into_shards(recipe, source, split, scratch))
+    yield HashedFiles(tuple(hash_files(source_files(source))))
 
 
 def cut_into_shards(

@@ -83,7 +83,7 @@ def gather_tasks(plan: Plan, state: Path, parts: Sequence[Shard]) -> list[Gather
         return []
     folder = writers.parts_folder(state)
     splits, selection = select_rows(plan, folder, parts)
-    shards = cut_into_shards(plan, parts, splits, selection.rows)
+    shards = divide_into_shards(plan, parts, splits, selection.rows)
     paths = tuple(writers.staged_path(folder, part.name) for part in parts)
     shared = GatherTask(
         "", state, plan.fingerprint, paths, part_starts(parts), np.empty(0, np.int64), rows_per_block(parts),
@@ -123,7 +123,7 @@ def rows_per_block(parts: Sequence[Shard]) -> int:
     return max(1, min(BLOCK_ROWS, int(BLOCK_BYTES / max(size, 1))))
 
 
-def cut_into_shards(
+def divide_into_shards(
     plan: Plan, parts: Sequence[Shard], splits: Sequence[str], rows: Mapping[str, Int64Array]
 ) -> list[tuple[str, str, Int64Array]]:
     """Return name, split and rows of each shard, which has `--rows-per-shard` rows or about as many as a part file."""

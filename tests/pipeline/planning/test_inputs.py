@@ -1,4 +1,4 @@
-"""Reading a source gives the same results in whatever order they are asked for."""
+"""The results of reading a source do not depend on the order in which they are used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said before the first row, of data and templates that would otherwise lose something without a word."""
+"""Notes before the first row on what data and templates would otherwise lose silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows are taken, how often, into which split and in what order: by what they say alone."""
+"""Selection, repetition, split and order of rows depend on their content alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def conversation(number: int, about: int | None = None) -> dict[str, object]:
 
 ROWS = [conversation(number) for number in range(600)]
 TWICE = [conversation(number, number % 400) for number in range(600)]
-"""The last 200 say what the first 200 said."""
+"""The last 200 rows are equal to the first 200."""
 
 
 def convert(tmp_path: Path, rows: list[dict[str, object]], out: str = "out", **keys: object) -> list[dict[str, object]]:
@@ -198,7 +198,7 @@ def fail_at(patched: pytest.MonkeyPatch, number: int) -> None:
     patched.setattr(gather.writers, "write_receipt", write_receipt)
 
 
-def test_rejects_and_books_of_rows_in_another_order(tmp_path):
+def test_rejects_and_counts_of_reordered_rows(tmp_path):
     lines = [json.dumps(row) for row in TWICE]
     lines[3], lines[555] = '{"id": 3, "messages": 5}', "{"
     (tmp_path / "in.jsonl").write_text("\n".join(lines), encoding="utf-8")
@@ -246,7 +246,7 @@ def test_streams_wait_for_the_last_row(tmp_path):
         ]),
     ],
 )  # fmt: skip
-def test_what_has_no_place_is_refused(tmp_path, arguments, said):
+def test_selections_that_the_target_cannot_hold(tmp_path, arguments, said):
     write_jsonl(tmp_path / "in.jsonl", ROWS[:3])
     run = run_cli("convert", *arguments, cwd=tmp_path, stdin=b'{"text":"x"}\n')
     assert (run.returncode, run.stderr.decode().splitlines()) == (2, [f"error: {said[0]}", f"hint: {said[1]}"])
@@ -265,7 +265,7 @@ def test_a_converter_refuses_to_compare_rows_it_does_not_see():
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(0, 40), st.integers(0, 9))
-def test_books_of_shards_always_balance(rows, rejected, added):
+def test_counts_of_shards_always_balance(rows, rejected, added):
     out = sum(rows)
     read = max(out + rejected - added, 0)
     whole = manifest.Shard("", rows_in=read, rows=out, rejected=rejected, added=out + rejected - read)

@@ -43,7 +43,7 @@ def told(source: str, out: Path, executor: str = "processes", workers: int = 2, 
 
 
 @pytest.mark.parametrize("executor", ["serial", "processes"])
-def test_rows_are_told_while_their_shard_is_made(executor: str, tmp_path: Path) -> None:
+def test_rows_are_reported_while_their_shard_is_written(executor: str, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_bytes(lines(0, 10_000))
     source = str(tmp_path / "in.jsonl")
     assert told(source, tmp_path / "out", executor) == [4096, 8192, 10_000]
@@ -65,7 +65,7 @@ def test_row_groups(tmp_path: Path) -> None:
     assert told(str(tmp_path / "in.parquet"), tmp_path / "out", rows_per_shard=1500)[-1] == 3000
 
 
-def test_a_finished_shard_is_told_on_resume(tmp_path: Path) -> None:
+def test_a_finished_shard_is_reported_on_resume(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_bytes(lines(0, 6000) + b"x\n")
     recipe = Recipe(source=str(tmp_path / "in.jsonl"), template="chatml", rows_per_shard=3000)
     found: list[int] = []
