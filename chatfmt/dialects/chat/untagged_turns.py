@@ -169,6 +169,7 @@ def _find_list(record: SourceRow, columns: Columns, part: str, names: Sequence[s
 
 
 def find_pair_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
+    """Return the parts of a row with a list of question and answer pairs."""
     found = _find_list(record, columns, "messages", MESSAGES)
     keys = find_pair_keys(found[1], columns) if found else None
     if found is None or keys is None:
@@ -178,6 +179,7 @@ def find_pair_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str]
 
 
 def find_string_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
+    """Return the parts of a row with a list of texts in a column for conversations."""
     found = _find_list(record, columns, "messages", (*MESSAGES, "turns") if columns.turn_roles else MESSAGES)
     if found is None or not all(isinstance(text, str) for text in found[1]):
         return None
@@ -185,6 +187,7 @@ def find_string_turns_parts(record: SourceRow, columns: Columns) -> dict[str, st
 
 
 def find_user_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
+    """Return the parts of a row with a list of texts in `turns`."""
     found = None if columns.turn_roles else _find_list(record, columns, "prompt", ("turns",))
     if found is None or not all(isinstance(text, str) for text in found[1]):
         return None
@@ -192,11 +195,13 @@ def find_user_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str]
 
 
 def find_segments_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
+    """Return the part of a row with a list of segments."""
     found = _find_list(record, columns, "segments", ("segments",))
     return {"segments": found[0]} if found and all(map(_is_segment, found[1])) else None
 
 
 def find_stepwise_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
+    """Return the parts of a row with a prompt, steps and their labels."""
     paths = {part: columns.path(part) or part for part in ("prompt", "completions", "labels")}
     prompt, steps, labels = (value_at(record, path) for path in paths.values())
     return paths if isinstance(prompt, str) and _is_steps(steps, labels) else None

@@ -49,6 +49,7 @@ def to_role(name: str, roles: Mapping[str, str], message: int | None = None) -> 
 
 
 def unknown_role(name: str, at: Location) -> DialectError:
+    """Return the error for an unknown role."""
     return DialectError(f"unknown role `{name}`", hint=f"map it with --role {name}=assistant", at=at, code="msg.role")
 
 

@@ -117,6 +117,7 @@ TIES = ("tie", "tie (bothbad)", "both_bad")
 
 
 def find_arena_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
+    """Return the parts of a row with two conversations and a winner."""
     names = ("conversation_a", "conversation_b", "winner")
     return {name: name for name in names} if all(record.get(name) is not None for name in names) else None
 
@@ -138,6 +139,7 @@ def ultrainteract(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 
 def find_ultrainteract_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
+    """Return the parts of a row with a trajectory, a chosen and a rejected text."""
     fits = isinstance(record.get("trajectory"), list) and isinstance(record.get("chosen"), str)
     return {name: name for name in ("trajectory", "chosen", "rejected")} if fits and "rejected" in record else None
 
@@ -207,6 +209,7 @@ def _answer_text(item: Mapping[str, Any]) -> Any:
 
 
 def find_scored_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
+    """Return the parts of a row with a prompt and several answers with scores."""
     prompts = ("instruction", "prompt", "input", "question", "context")
     prompt = columns.path("prompt") or next((name for name in prompts if record.get(name) is not None), None)
     names = (columns.path("answers") or "completions", "answers", "responses", "generations", "generation")
@@ -290,6 +293,7 @@ def _compared(record: SourceRow, columns: Columns) -> list[OutputRow]:
 
 
 def find_compared_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
+    """Return the parts of a row with the columns of one of COMPARISONS."""
     found = _find_comparison(record, columns)
     if found is None:
         return None
@@ -320,6 +324,7 @@ def _rejected_response(record: SourceRow, columns: Columns) -> OutputRow:
 
 
 def find_rejected_response_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
+    """Return the parts of a row with turns and a rejected response or conversation."""
     names = [name for name in ("rejected_response", "rejected_messages") if record.get(name)]
     path = columns.path("messages") or "messages"
     turns = value_at(record, path) if names else None
