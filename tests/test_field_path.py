@@ -73,7 +73,7 @@ def test_the_values_of_a_row() -> None:
 
 
 @pytest.mark.parametrize("text", ["", ".a", "a..b", "a[", "a[x]", "a.b[0]c", "[0]", 'a."', "values(.)x", "a."])
-def test_what_is_no_path(text: str) -> None:
+def test_invalid_paths(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         FieldPath.parse(text)
     assert str(caught.value).startswith(f"`{text}` is not a path from `")
@@ -130,7 +130,7 @@ def test_kernels_and_plain_data_agree(rows: list[Any]) -> None:
         assert path.column(batch.slice(len(rows) // 2)).to_pylist() == path.column(batch).to_pylist()[len(rows) // 2 :]
 
 
-def test_the_words_of_a_path() -> None:
+def test_the_steps_of_a_path() -> None:
     path = FieldPath.parse("a.b[0][]")
     assert (path.steps, path.root, path.is_many) == (("a", "b", 0, Every.ITEM), "a", True)
 
@@ -152,7 +152,7 @@ def test_dialects_find_in_columns_what_they_find_in_records() -> None:
 
 
 @pytest.mark.parametrize("text", ["plain", "Question [en]", "a..b", "v. 1"])
-def test_the_name_of_a_column_that_is_no_path(text: str) -> None:
+def test_column_names_that_are_not_paths(text: str) -> None:
     assert value_at({text: "here"}, text) == "here"
     assert value_at({"a": {"b": 1}}, text) is None
     assert top_level(text, [text]) == text

@@ -1,4 +1,4 @@
-"""Resolves sources as another process would, for tests of the Hub: questions as JSON on stdin, answers on stdout.
+"""Resolve sources in a separate process, for tests of the Hub: requests as JSON on stdin, results on stdout.
 
 A question holds the arguments of `resolve`, and `plan` for `plan_splits`; an answer either what was found, or the
 error's class, message, hint, code and exit code.

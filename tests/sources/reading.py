@@ -1,4 +1,4 @@
-"""Short ways to read bytes as a source, for the tests of the readers."""
+"""Helpers that read bytes as a source, for the tests of the readers."""
 
 from __future__ import annotations
 

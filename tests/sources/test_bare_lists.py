@@ -1,4 +1,4 @@
-"""Records that are lists of turns without a name around them: they are read as `messages`."""
+"""Records that are bare lists of turns are read as `messages`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_one_list_is_an_array_of_records(file: str, end: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("line", "kind"), [("[]", "an empty list"), ("[1]", "a list"), ('["a"]', "a list"), ('[{"a":1},2]', "a list")]
 )
-def test_other_lists_are_no_records(line: str, kind: str, tmp_path: Path) -> None:
+def test_other_lists_are_rejected(line: str, kind: str, tmp_path: Path) -> None:
     path = written(tmp_path, (LINES + line + "\n").encode())
     rows, bad = bad_rows(path)
     assert [_plain(row) for row in rows] == WANT

@@ -1,4 +1,4 @@
-"""Files that are not the same any more when they are read."""
+"""Files that change between planning and reading, or while they are read."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     assert caught.value.code == "file.changed"
 
 
-def test_a_file_that_is_gone(tmp_path: Path) -> None:
+def test_a_deleted_file(tmp_path: Path) -> None:
     path = Path(written(tmp_path, LINES))
     (piece,) = pieces(str(path))
     path.unlink()

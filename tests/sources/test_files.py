@@ -1,4 +1,4 @@
-"""Files of every kind: compression with proof of its end, columnar types, folders and their splits, stdin."""
+"""Compressed files, columnar types, folders and their splits, stdin, samples and fingerprints."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PACKED = {
 
 
 @pytest.mark.parametrize("kind", PACKED)
-def test_compressed_data_that_is_cut_or_damaged(kind: str, tmp_path: Path) -> None:
+def test_truncated_and_damaged_compressed_data(kind: str, tmp_path: Path) -> None:
     whole = PACKED[kind]
     assert len(read_all(written(tmp_path, whole, f"x.jsonl.{kind}"))) == 3000
     assert len(read_all(written(tmp_path, whole * 3, f"x.jsonl.{kind}"))) == 9000
@@ -62,7 +62,7 @@ def test_compressed_data_that_is_cut_or_damaged(kind: str, tmp_path: Path) -> No
             read_all(written(tmp_path, damaged, f"x.jsonl.{kind}"))
 
 
-def test_compressed_rows_come_as_many_at_a_time_as_plain_ones(tmp_path: Path) -> None:
+def test_batches_of_compressed_rows_are_as_large_as_of_plain_rows(tmp_path: Path) -> None:
     lines = b"".join(b'{"a": "%s"}\n' % os.urandom(5000).hex().encode() for _ in range(1000))
     packed = {
         "gz": gzip.compress(lines, 1), "zst": zstandard.compress(lines), "bz2": bz2.compress(lines, 1),
@@ -96,7 +96,7 @@ read_all(sys.argv[1])
 before = most()
 print(read_all(sys.argv[2]), most() - before)
 """
-"""Reads a small file, then another: prints its rows and how many megabytes more than for the first it took."""
+"""Reads a small file, then another; prints the rows of that and how many more megabytes it took."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -121,7 +121,7 @@ def test_xz_streams_are_padded_by_fours(tmp_path: Path) -> None:
             assert caught.value.message == "damaged xz data: other data follows its end"
 
 
-def test_a_byte_is_told_of_the_file_or_not_at_all(tmp_path: Path) -> None:
+def test_byte_offsets_are_of_the_file_or_absent(tmp_path: Path) -> None:
     csv, hint = "user,assistant\né,yo\nétwo\n", "hint: name the encoding of the file, as in `--encoding latin-1`\n"
     (tmp_path / "in.csv").write_bytes(csv.encode("latin-1"))
     for source, given in (("in.csv", b""), ("-", csv.encode("latin-1"))):
@@ -137,7 +137,7 @@ def test_a_byte_is_told_of_the_file_or_not_at_all(tmp_path: Path) -> None:
     assert run.stderr.decode() == f"error: in.csv: not utf-16: truncated data (byte {at})\n{hint}"
 
 
-def test_a_bomb(tmp_path: Path) -> None:
+def test_a_decompression_bomb(tmp_path: Path) -> None:
     bomb = zstandard.compress(b'{"a": "' + b"0" * (300 << 20) + b'"}\n')
     assert len(bomb) < 100_000
     with pytest.raises(InputError) as caught:
@@ -158,7 +158,7 @@ TURNS = [[{"role": "user", "content": "x"}], None, [], [{"role": "assistant", "c
     "text", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
 )
 @pytest.mark.parametrize("list_", [pa.list_, pa.large_list, pa.list_view, pa.large_list_view])
-def test_the_spellings_of_text_and_lists_are_one(text: pa.DataType, list_: Any, tmp_path: Path) -> None:
+def test_text_and_list_types_are_normalised(text: pa.DataType, list_: Any, tmp_path: Path) -> None:
     turns = list_(pa.struct([("role", text), ("content", text)]))
     plain = pa.schema(
         [("m", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))), ("t", pa.string())]
@@ -206,7 +206,7 @@ def test_damaged_and_odd_parquet(tmp_path: Path) -> None:
     assert caught.value.message == "two columns are named `a`"
 
 
-def test_a_parquet_dictionary_that_explodes_comes_in_small_batches() -> None:
+def test_a_dictionary_of_long_values_is_read_in_small_batches() -> None:
     value = "x" * (8 << 20)
     repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), pa.array([value]))
     bomb = as_parquet(pa.table({"a": repeated}), compression="zstd")
@@ -271,7 +271,7 @@ configs:
 """
 
 
-def test_the_card_says_which_files_and_never_outside(tmp_path: Path) -> None:
+def test_the_card_selects_files_inside_the_folder_only(tmp_path: Path) -> None:
     for file in ("d/a/1.jsonl", "d/a/2.jsonl", "d/b.jsonl", "d/c.jsonl", "secret.jsonl"):
         written(tmp_path, ROW, file)
     written(tmp_path, CARD, "d/README.md")
@@ -297,7 +297,7 @@ def test_the_card_says_which_files_and_never_outside(tmp_path: Path) -> None:
     assert which.value.message == "there are several subsets: `one`, `two`, `out`, `linked`"
 
 
-def test_what_save_to_disk_wrote(tmp_path: Path) -> None:
+def test_folders_of_save_to_disk(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     rows = [{"text": f"{n}", "messages": [{"role": "user", "content": "x"}]} for n in range(20)]
     saved = datasets.DatasetDict(
@@ -311,7 +311,7 @@ def test_what_save_to_disk_wrote(tmp_path: Path) -> None:
     assert read_all(str(tmp_path / "dict" / "dev")) == rows[:3]
 
 
-def test_sources_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for source, said in {
         "nothing.jsonl": "no such file `nothing.jsonl`", "data/train.parquet": "no such file `data/train.parquet`",
@@ -375,7 +375,7 @@ def test_fields_of_a_document(field: str, indent: int | None, tmp_path: Path) ->
     assert caught.value.message == "`--field no.such`: no `no` there"
 
 
-def test_a_document_without_a_field_says_which_to_type(tmp_path: Path) -> None:
+def test_a_document_without_a_field_suggests_one(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         resolve(written(tmp_path, json.dumps({"v": "1", "data": [{"a": 1}]}, indent=1).encode(), "x.json"))
     assert (caught.value.code, caught.value.hint) == (
@@ -384,7 +384,7 @@ def test_a_document_without_a_field_says_which_to_type(tmp_path: Path) -> None:
     )
 
 
-def test_stdin_of_every_kind() -> None:
+def test_every_format_through_stdin() -> None:
     table = pa.table({"a": ["x", "y"]})
     rows = [{"a": "x"}, {"a": "y"}]
     kinds = [
@@ -402,7 +402,7 @@ def test_stdin_of_every_kind() -> None:
     assert str(bad.value) == "- row 1: not JSON: expected a value (line 2, byte 15)"
 
 
-def test_stdin_answers_before_it_ends() -> None:
+def test_stdin_yields_rows_before_it_ends() -> None:
     code = (
         "import sys\nfrom chatfmt.sources import read_stream\n"
         "for batch in read_stream(sys.stdin.buffer): print(batch.num_rows, flush=True)"
@@ -430,7 +430,7 @@ def test_samples_and_fingerprints(tmp_path: Path) -> None:
     assert fingerprint(source.splits["train"])[0][2] != digest
 
 
-def test_each_of_many_files_has_its_own_fingerprint_in_their_order(tmp_path: Path) -> None:
+def test_fingerprints_are_in_the_order_of_the_files(tmp_path: Path) -> None:
     contents = {
         f"{place:02}.jsonl": b'{"text":"%d"}\n' % place * (5000 if place % 3 == 0 else 1) for place in range(20)
     }
@@ -471,7 +471,7 @@ def test_shared_json_is_read_as_by_the_slow_reader(name: str) -> None:
     assert repr(read_all(str(path))) == repr(want)
 
 
-def test_a_file_that_is_not_there_is_looked_for_among_its_neighbours(tmp_path: Path) -> None:
+def test_a_missing_file_suggests_similar_names(tmp_path: Path) -> None:
     (tmp_path / "talks.jsonl").write_bytes(b"{}\n")
     (tmp_path / "talks.json").symlink_to("nowhere")
     hints = {"talk.jsonl": f"did you mean `{tmp_path / 'talks.jsonl'}`?", "zzz": "", "talks.jsonl/x.jsonl": ""}
@@ -482,7 +482,7 @@ def test_a_file_that_is_not_there_is_looked_for_among_its_neighbours(tmp_path: P
         assert caught.value.hint == hint, name
 
 
-def test_files_of_a_folder_that_are_in_no_split_are_named(tmp_path: Path) -> None:
+def test_files_without_a_split_are_noted(tmp_path: Path) -> None:
     for name in ("train.jsonl", "test.jsonl"):
         written(tmp_path, b'{"a": "x"}\n', name)
     assert resolve(str(tmp_path)).notes == ()
@@ -495,7 +495,7 @@ def test_files_of_a_folder_that_are_in_no_split_are_named(tmp_path: Path) -> Non
     assert resolve(str(tmp_path), data_files=["*.jsonl"]).notes == ()
 
 
-def test_values_one_behind_the_other_are_named_with_the_way_to_lines(tmp_path: Path) -> None:
+def test_concatenated_values_suggest_json_lines(tmp_path: Path) -> None:
     (tmp_path / "in.json").write_text('{\n "a": 1\n}\n{\n "a": 2\n}\n')
     run = run_cli("inspect", "in.json", cwd=tmp_path)
     assert (run.returncode, run.stderr.decode().splitlines()) == (
@@ -507,7 +507,7 @@ def test_values_one_behind_the_other_are_named_with_the_way_to_lines(tmp_path: P
     )
 
 
-def test_what_came_through_a_compressed_pipe_waits_for_nothing() -> None:
+def test_a_compressed_pipe_yields_rows_at_once() -> None:
     out, into = os.pipe()
     packer = zlib.compressobj(wbits=31)
     with os.fdopen(out, "rb") as stream, os.fdopen(into, "wb", 0) as pipe:

@@ -50,8 +50,8 @@ def read_cells(
     rows: list[int] = []
     held: list[list[str]] = []
     size = 0
-    for cells, place in records:
-        record = place()
+    for cells, record_of in records:
+        record = record_of()
         if len(cells) != len(names):
             report_bad(_wrong_count(len(cells), len(names)), record, describe)
             continue

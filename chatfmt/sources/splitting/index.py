@@ -18,6 +18,7 @@ from ..formats.csv import read_header, read_records
 from ..formats.json_array import elements
 from ..formats.json_document import document_records
 from ..formats.jsonl import TextPosition, line_blocks, without_bom
+from ..json.record_batch import Record
 from ..model import ParseOptions, SourceFile
 
 _SPACES = np.isin(np.arange(256), list(b" \t\r\n"))
@@ -34,7 +35,7 @@ class RecordIndex(Struct, frozen=True):
     columns: tuple[str, ...] | None = None
 
 
-def index(file: SourceFile, options: ParseOptions, limit: int | None = None) -> RecordIndex:
+def index_file(file: SourceFile, options: ParseOptions, limit: int | None = None) -> RecordIndex:
     """Index a text file, or count the rows of any other; counting may stop at `limit` rows."""
     if file.format == "parquet":
         with open_parquet(file.uri, file.shown) as opened:
@@ -50,7 +51,7 @@ def index(file: SourceFile, options: ParseOptions, limit: int | None = None) -> 
     return RecordIndex(tuple(marks) if is_seekable(file, options) else (), rows, columns)
 
 
-def locate(file: SourceFile, options: ParseOptions, found: RecordIndex, row: int) -> TextPosition:
+def find_record(file: SourceFile, options: ParseOptions, found: RecordIndex, row: int) -> TextPosition:
     """The position of record `row`, which must be one of those counted."""
     mark = found.marks[bisect_right(found.marks, row, key=lambda start: start.row) - 1]
     if mark.row == row:
@@ -65,9 +66,9 @@ def _starts_from(file: SourceFile, options: ParseOptions, mark: TextPosition) ->
         return _line_starts(chunks, mark, options.max_row_bytes)
     if file.format == "json":
         found = elements(chunks, mark, options.max_row_bytes)
-        return (TextPosition(record.row, record.line, record.byte) for record in found)
+        return map(_position, found)
     records = read_records(chunks, mark, format=file.format, options=options, on_bad=_ignore)
-    return (TextPosition(place.row, place.line, place.byte) for place in (place() for _, place in records))
+    return (_position(record_of()) for _, record_of in records)
 
 
 def _record_starts(file: SourceFile, options: ParseOptions) -> tuple[Iterator[TextPosition], tuple[str, ...] | None]:
@@ -78,12 +79,15 @@ def _record_starts(file: SourceFile, options: ParseOptions) -> tuple[Iterator[Te
     chunks = content(file, options)
     if file.format == "json":
         found = elements(chunks, TextPosition(), options.max_row_bytes)
-        return (TextPosition(record.row, record.line, record.byte) for record in found), None
+        return map(_position, found), None
     start = TextPosition(-1 if options.header else 0)
     records = read_records(chunks, start, format=file.format, options=options, on_bad=_ignore)
     columns, records = read_header(records, options)
-    places = (place() for _, place in records)
-    return (TextPosition(place.row, place.line, place.byte) for place in places), columns
+    return (_position(record_of()) for _, record_of in records), columns
+
+
+def _position(record: Record) -> TextPosition:
+    return TextPosition(record.row, record.line, record.byte)
 
 
 def _ignore(error: object, raw: bytes) -> None:

@@ -22,7 +22,7 @@ from ..formats.jsonl import TextPosition
 from ..model import ByteRange, InputSplit, RecordRange, RowGroups, Source, SourceFile, whole_file
 from ..read import read
 from ..sample import no_records_error
-from .index import RecordIndex, index, locate
+from .index import RecordIndex, find_record, index_file
 
 SHARD_BYTES = 128 << 20
 _MULTIPLE = 4
@@ -105,7 +105,7 @@ class Planner:
         for key in ((file.uri, None), (file.uri, limit)):
             if key in self.known:
                 return self.known[key]
-        found = self.known[file.uri, limit] = index(file, self.options, limit)
+        found = self.known[file.uri, limit] = index_file(file, self.options, limit)
         return found
 
     def default_shard_bytes(self, part: Slice) -> int:
@@ -192,8 +192,8 @@ class Planner:
         if file.format == "arrow" or not is_seekable(file, self.options):
             return replace(counted, piece=RecordRange(first, rows))
         found = found or self.index(file)
-        start = locate(file, self.options, found, first) if first else TextPosition()
-        end = locate(file, self.options, found, stop).byte if stop < found.rows else file.size
+        start = find_record(file, self.options, found, first) if first else TextPosition()
+        end = find_record(file, self.options, found, stop).byte if stop < found.rows else file.size
         names = found.columns if first else None
         return replace(counted, piece=ByteRange(start.byte, end, start.line), columns=names)
 

@@ -1,4 +1,4 @@
-"""The Hub over HTTP, in processes of their own: which files are asked for, what comes of them, what errors say."""
+"""The Hub over HTTP, in separate processes: files that are requested, their rows, and error messages."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_two_exercises(filled: StandInHub, tmp_path: Path) -> None:
     assert len(filled.fetched()) == 4
 
 
-def test_only_the_files_of_the_asked_split_are_fetched(filled: StandInHub, tmp_path: Path) -> None:
+def test_only_the_files_of_the_requested_split_are_downloaded(filled: StandInHub, tmp_path: Path) -> None:
     filled.calls.clear()
     (found,) = ask(
         filled, tmp_path, {"source": SMOLTALK, "name": "all", "split": "train[2:25]", "plan": {"rows_per_shard": 4}}
@@ -78,7 +78,7 @@ def test_only_the_files_of_the_asked_split_are_fetched(filled: StandInHub, tmp_p
     assert len(asked) + sum(path == f"/api/datasets/{SMOLTALK}" for _, path, _ in filled.calls) == 1
 
 
-def test_errors_say_what_to_type(filled: StandInHub, tmp_path: Path) -> None:
+def test_hub_errors_and_hints(filled: StandInHub, tmp_path: Path) -> None:
     filled.commit("datasets/acme/secret", {"train.jsonl": b'{"a":1}\n'}, private=True)
     filled.commit("datasets/acme/gated", {"data/train.jsonl": b'{"a":1}\n', "README.md": b"x"}, gated=True)
     filled.commit("datasets/acme/script", {"script.py": b"import os\n"})
@@ -147,7 +147,7 @@ ERRORS: dict[str, tuple[str, int, str, str]] = {
 }  # fmt: skip
 
 
-def test_json_of_the_hub_goes_through_the_exact_reader(filled: StandInHub, tmp_path: Path) -> None:
+def test_json_from_the_hub_is_read_by_the_strict_parser(filled: StandInHub, tmp_path: Path) -> None:
     rows = [{"a": "2024-01-01", "n": 18446744073709551617}, {"n": None, "a": "007"}, {"a": ["x", 1.0]}]
     lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
     filled.commit("datasets/acme/exact", {"data/train.jsonl": lines, "more/dev.json": json.dumps(rows[:1]).encode()})
@@ -160,7 +160,7 @@ def test_json_of_the_hub_goes_through_the_exact_reader(filled: StandInHub, tmp_p
     assert (globbed["rows"], globbed["files"]) == (rows, {"test": ["data/train.jsonl"]})
 
 
-def test_when_the_hub_is_gone(tmp_path: Path) -> None:
+def test_an_unreachable_hub(tmp_path: Path) -> None:
     question = {"source": "acme/chat", "split": "train"}
     with StandInHub() as hub:
         sha = hub.commit("datasets/acme/chat", {"train.jsonl": b'{"a":1}\n'})
@@ -180,7 +180,7 @@ def test_when_the_hub_is_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", [503, "drop", "cut"])
-def test_faults_on_the_way_are_overcome(what: int | str, tmp_path: Path) -> None:
+def test_transient_faults_are_retried(what: int | str, tmp_path: Path) -> None:
     rows = b'{"a": "x"}\n' * 1000
     with StandInHub() as hub:
         hub.commit("datasets/acme/chat", {"train.jsonl": rows})

@@ -1,4 +1,4 @@
-"""Delimited text: cells are text, records are whole, and what is not is told with its reason and place."""
+"""Delimited text: cells are unchanged text, and bad records are reported with reason and position."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_bad_records(name: str, tmp_path: Path) -> None:
     assert bad == [(code, place, shown)]
 
 
-def test_a_quote_left_open(tmp_path: Path) -> None:
+def test_an_unclosed_quote(tmp_path: Path) -> None:
     good, bad = bad_rows(written(tmp_path, b'a,b\n0,0\n"1,2\n3,4\n', "x.csv"))
     assert (good, bad) == ([{"a": "0", "b": "0"}], [("csv.quote", (1, 3, 8), b'"1,2\n3,4')])
 
@@ -81,7 +81,7 @@ def test_a_cell_of_any_size(tmp_path: Path) -> None:
     assert read_all(written(tmp_path, f"a,b\n{cell},\n".encode(), "x.csv")) == [{"a": cell, "b": ""}]
 
 
-def test_headers_and_options_that_are_refused(tmp_path: Path) -> None:
+def test_rejected_headers_and_options(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_all(written(tmp_path, b"a,b,a\n1,2,3\n", "x.csv"))
     assert (caught.value.code, caught.value.message) == ("csv.header", "two columns are named `a`")
@@ -103,7 +103,7 @@ cell = st.text(st.characters(exclude_characters="\0\r", exclude_categories=["Cs"
 
 
 @given(rows=st.lists(st.tuples(cell, cell, cell), min_size=1, max_size=8), batch=st.integers(1, 4))
-def test_any_cells_come_back(rows: list[tuple[str, str, str]], batch: int) -> None:
+def test_any_cells_round_trip(rows: list[tuple[str, str, str]], batch: int) -> None:
     sink = io.StringIO(newline="")
     csv.writer(sink, quoting=csv.QUOTE_ALL).writerows([("x", "y", "z"), *rows])
     got = rows_of(read_stream(io.BytesIO(sink.getvalue().encode()), "x.csv", batch_rows=batch))

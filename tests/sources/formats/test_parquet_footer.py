@@ -1,4 +1,4 @@
-"""Parquet footers that claim what is not there; more of them in `tests/hostile/parquet_cases.py`."""
+"""Parquet footers with wrong counts; more in `tests/hostile/parquet_cases.py`."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ COLUMNS: dict[str, pa.Array] = {
 @pytest.mark.parametrize(
     "names", [(name,) for name in COLUMNS] + list(itertools.permutations(["lists", "objects", "text"]))
 )
-def test_honest_footers_are_believed(names: tuple[str, ...], tmp_path: Path) -> None:
+def test_correct_footers_pass(names: tuple[str, ...], tmp_path: Path) -> None:
     table = pa.table({name: COLUMNS[name] for name in names})
     sink = io.BytesIO()
     pq.write_table(table, sink, row_group_size=170)
     assert len(read_all(written(tmp_path, sink.getvalue(), "x.parquet"))) == 400
 
 
-def test_a_count_that_does_not_fit() -> None:
+def test_wrong_row_counts_fail() -> None:
     table = pa.table({"t": COLUMNS["turns"], "a": COLUMNS["text"]})
     sink = io.BytesIO()
     pq.write_table(table, sink)

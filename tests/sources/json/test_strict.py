@@ -1,4 +1,4 @@
-"""What the JSON readers refuse and what they keep: each input with its reason, line and byte."""
+"""What the JSON readers reject, with reason, line and byte, and what they keep exactly."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ FILES: dict[str, tuple[bytes, str, str, str]] = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files_that_are_refused(name: str, tmp_path: Path) -> None:
+def test_rejected_files(name: str, tmp_path: Path) -> None:
     raw, file, code, message = FILES[name]
     path = written(tmp_path, raw, file)
     with pytest.raises(InputError) as caught:
@@ -214,7 +214,7 @@ def test_files_that_are_refused(name: str, tmp_path: Path) -> None:
     assert str(caught.value).startswith(path) and caught.value.exit_code == 3
 
 
-def test_elements_of_a_bad_array_are_told_apart(tmp_path: Path) -> None:
+def test_bad_elements_of_an_array_are_reported_one_by_one(tmp_path: Path) -> None:
     good, bad = bad_rows(written(tmp_path, b'[{"a":1},,3,\n  {"a":2,},{"a":3},]', "x.json"))
     assert good == [{"a": 1}, {"a": 3}]
     assert bad == [
@@ -242,7 +242,7 @@ def test_a_record_that_is_too_long(name: str, tmp_path: Path) -> None:
         (b"\x00\x01", "not JSON: expected a value", "skip"),
     ],
 )
-def test_what_is_said_of_a_line_that_is_no_json(raw: bytes, message: str, hint: str) -> None:
+def test_messages_for_lines_that_are_not_json(raw: bytes, message: str, hint: str) -> None:
     with pytest.raises(RowError) as caught:
         parse_object(raw)
     assert (caught.value.message, caught.value.code) == (message, "json.syntax")

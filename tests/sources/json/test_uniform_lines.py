@@ -1,4 +1,4 @@
-"""The reader of whole blocks against the strict parser: what it accepts is the same, to the type of each column."""
+"""The fast reader against the strict parser: whatever it accepts is the same, down to the column types."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ def blocks(draw: st.DrawFn) -> bytes:
 
 
 @given(block=blocks())
-def test_what_is_of_one_shape_is_accepted(block: bytes) -> None:
+def test_uniform_blocks_are_accepted(block: bytes) -> None:
     assert check(block)
 
 
 @given(block=blocks(), data=st.data())
-def test_what_is_changed_is_read_as_by_the_strict_parser(block: bytes, data: st.DataObject) -> None:
+def test_damaged_blocks_match_the_strict_parser(block: bytes, data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, len(block)))
         stop = data.draw(st.integers(place, min(len(block), place + 4)))
@@ -115,7 +115,7 @@ def test_random_damage() -> None:
     "block",
     [b"", b"\n", b"{}", b"{}\n", b'{"a":1}', b'{"a":"x"', b'"', b'""', b'{"a":"x"}}', b'{"a":"x\\"}', b'{"a":"\\'],
 )
-def test_what_is_left_to_the_strict_parser(block: bytes) -> None:
+def test_blocks_left_to_the_strict_parser(block: bytes) -> None:
     assert uniform_fields(block) is None
 
 
@@ -140,7 +140,7 @@ FIRST = b'{"m":[{"a":"1","b":"2"}],"s":"3"}\n'
         b'{"a\\\\":"a\\\\":","b":"x"}\n' + b'{"b":"x","a\\\\":"\\"a\\":"}\n',
     ],
 )
-def test_what_pyarrow_alone_would_take_for_the_same_is_left_to_the_strict_parser(block: bytes) -> None:
+def test_blocks_that_pyarrow_alone_would_misread_are_left_to_the_strict_parser(block: bytes) -> None:
     assert uniform_fields(block) is None
 
 

@@ -1,4 +1,4 @@
-"""Cutting into shards: every record once, in order, whatever the sizes; and the same rows from every form of a file."""
+"""Planning shards: every record once, in order, for any sizes, and the same rows from every format."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ assert len(FORMS) > 20
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_every_form_gives_the_rows_however_it_is_cut(name: str, tmp_path: Path) -> None:
+def test_every_format_gives_the_same_rows_for_any_shard_size(name: str, tmp_path: Path) -> None:
     path = written(tmp_path, FORMS[name], name)
     assert read_all(path) == ROWS
     for plan in ({"rows_per_shard": 1}, {"rows_per_shard": 7}, {"rows_per_shard": 50}, {"shard_bytes": 300}):
@@ -98,7 +98,7 @@ def test_every_form_gives_the_rows_however_it_is_cut(name: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("batch", [{"batch_rows": 1}, {"batch_bytes": 1}, {"batch_rows": 4, "batch_bytes": 200}, {}])
-def test_batches_do_not_matter(name: str, batch: dict[str, int], tmp_path: Path) -> None:
+def test_batch_sizes_do_not_change_rows(name: str, batch: dict[str, int], tmp_path: Path) -> None:
     ((piece,),) = plan_splits(resolve(written(tmp_path, FORMS[name], name)))
     batches = list(read(piece, **batch))
     assert rows_of(batches) == ROWS and numbers_of(batches) == list(range(50))
@@ -106,7 +106,7 @@ def test_batches_do_not_matter(name: str, batch: dict[str, int], tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["x.jsonl.gz", "x.json.bz2", "x.csv.xz", "x.jsonl.zst"])
-def test_spooled_files_have_the_same_rows(name: str, tmp_path: Path) -> None:
+def test_unpacked_files_have_the_same_rows(name: str, tmp_path: Path) -> None:
     source = resolve(written(tmp_path, FORMS[name], name))
     (tmp_path / "spool").mkdir()
     plain = unpack_source(source, tmp_path / "spool")
@@ -115,7 +115,7 @@ def test_spooled_files_have_the_same_rows(name: str, tmp_path: Path) -> None:
     assert [row for shard in shards for piece in shard for row in rows_of(read(piece))] == ROWS
 
 
-def test_a_field_is_spooled_as_lines(tmp_path: Path) -> None:
+def test_a_field_is_unpacked_as_lines(tmp_path: Path) -> None:
     options = ParseOptions(field="data")
     source = resolve(written(tmp_path, json.dumps({"data": ROWS}).encode(), "x.json"), options=options)
     (tmp_path / "spool").mkdir()
@@ -192,7 +192,7 @@ def test_slices_are_those_of_datasets(
     assert part.bounds(rows) == (first_row, max(first_row, stop_row))
 
 
-def test_splits_that_are_not_there() -> None:
+def test_unknown_splits() -> None:
     with pytest.raises(UnknownName) as caught:
         select_slices("tset[:3]", ["train", "test"])
     assert (str(caught.value), caught.value.hint) == (
@@ -210,7 +210,7 @@ def test_splits_that_are_not_there() -> None:
     assert str(third.value) == "invalid `--split train[5`"
 
 
-def test_schemas_that_differ_are_said_before_the_first_row(tmp_path: Path) -> None:
+def test_differing_schemas_are_reported_before_the_first_row(tmp_path: Path) -> None:
     written(tmp_path, as_parquet([{"a": "x", "b": "y"}]), "d/a.parquet")
     written(tmp_path, as_parquet([{"b": "x", "a": "y"}]), "d/b.parquet")
     assert read_all(str(tmp_path / "d")) == [{"a": "x", "b": "y"}, {"b": "x", "a": "y"}]
@@ -246,7 +246,7 @@ def test_files_of_about_the_size_of_a_shard_are_the_shards_and_are_not_counted(t
 
 
 @pytest.mark.parametrize("name", ["in.jsonl", "in.json", "in.csv", "in.parquet"])
-def test_what_is_counted_at_no_cost_is_counted(tmp_path, monkeypatch, name):
+def test_rows_are_counted_where_that_is_cheap(tmp_path, monkeypatch, name):
     """Small text that is not compressed; Parquet of any size, whose footer says it."""
     makers = {".jsonl": as_jsonl, ".json": json.dumps, ".csv": as_csv, ".parquet": as_parquet}
     made = makers[Path(name).suffix](ROWS)
@@ -259,7 +259,7 @@ def test_what_is_counted_at_no_cost_is_counted(tmp_path, monkeypatch, name):
     assert sum(len(batch) for shard in plan_splits(source) for piece in shard for batch in read(piece)) == len(ROWS)
 
 
-def test_a_file_that_cannot_be_counted_is_planned_all_the_same(tmp_path):
+def test_a_file_that_cannot_be_counted_is_still_planned(tmp_path):
     source = resolve(written(tmp_path, as_jsonl(ROWS)[:-1] + b"\n[{", "in.json"))
     packed = resolve(written(tmp_path, gzip.compress(as_jsonl(ROWS)), "in.jsonl.gz"))
     assert [[piece.rows for piece in shard] for shard in plan_splits(source)] == [[len(ROWS) + 1]]
