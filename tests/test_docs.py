@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ import pytest
 from .conftest import ROOT
 
 README = ROOT / "README.md"
+WALK = re.compile(r"^ *([\w/]+\.py): ([\w.]+(?:, [\w.]+)*)", re.MULTILINE)
 BLOCK = re.compile(r"<!-- checked -->\n```console\n(.*?)```", re.DOTALL)
 SPEED = re.compile(r"<!-- speed -->\n(.*?)<!-- end -->", re.DOTALL)
 
@@ -120,6 +122,34 @@ def main() -> None:
     found = table(load(ROOT / "tests" / "bench" / "results.json"))
     text = SPEED.sub(lambda match: f"<!-- speed -->\n{found}<!-- end -->", text)
     README.write_text(text, encoding="utf-8")
+
+
+def definitions(path: Path) -> set[str]:
+    """The functions, classes and methods that a module defines, as `function` and `Class.method`."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    methods = {
+        f"{top.name}.{node.name}"
+        for top in body
+        if isinstance(top, ast.ClassDef)
+        for node in top.body
+        if isinstance(node, kinds)
+    }
+    return {node.name for node in body if isinstance(node, kinds)} | methods
+
+
+def test_the_walks_in_contributing_name_functions_that_exist():
+    found = WALK.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    named = [(path, name) for path, names in found for name in names.split(", ")]
+    assert len(named) > 35
+    assert [(path, name) for path, name in named if name not in definitions(ROOT / "chatfmt" / path)] == []
+
+
+def test_the_map_in_contributing_names_every_package():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Map")[1].split("## ")[0]
+    packages = {path.parent.name for path in (ROOT / "chatfmt").glob("*/**/__init__.py")}
+    assert len(packages) > 30
+    assert {name for name in packages if f"{name}/" not in text} == set()
 
 
 if __name__ == "__main__":
