@@ -48,7 +48,7 @@ def _plain_object(value: Any) -> Any:
 
 
 def normalise_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the messages as templates get them: plain data, without keys whose value is None, reasoning under both names.
+    """Return the messages as templates get them: plain data without null keys, reasoning under both names.
 
     Nested None is kept. The objects of the caller are neither changed nor shared.
     """
@@ -63,7 +63,7 @@ def drop_nulls(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def alias_reasoning(message: dict[str, Any]) -> dict[str, Any]:
-    """Return the message with its reasoning under `reasoning_content` and `thinking` (first; an existing one is kept)."""
+    """Return the message with its reasoning under `thinking` (first; kept if set) and `reasoning_content`."""
     for name in REASONING_FIELDS:
         if (reasoning := message.get(name)) is not None:
             return {"thinking": reasoning, **message, "reasoning_content": reasoning}

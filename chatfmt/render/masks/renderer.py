@@ -19,7 +19,7 @@ from ...json_columns import encode_conversations, integers
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
 from ..options import SPANS
 from ..single import Chat, TemplateRenderer
-from ..trace.kernels import Numbers
+from ..trace.kernels import Int64Array
 from ..trace.renderer import TracedRenderer
 from ..types import Span
 from .markers import MarkedChat
@@ -202,7 +202,7 @@ def _report(refused: list[RenderError], failures: Failures) -> None:
 
 
 def _merge(
-    rendered: Rendered, known: Numbers, spans: pa.ListArray, masked: Mapping[int, MaskedText | None]
+    rendered: Rendered, known: Int64Array, spans: pa.ListArray, masked: Mapping[int, MaskedText | None]
 ) -> Rendered:
     """Return the rendered column with `spans` for the `known` rows and those of `masked`; null where masking failed."""
     valid = np.ones(len(rendered.text), np.bool_)

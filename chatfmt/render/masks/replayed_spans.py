@@ -23,7 +23,7 @@ from ... import json_columns
 from ...schema import REASONING_FIELDS
 from ..options import SPANS
 from ..trace.batch import Replayed, lists_of
-from ..trace.kernels import Numbers, Texts, apply, distinct
+from ..trace.kernels import Int64Array, TextSlices, apply, distinct
 from ..trace.program import Program, Question, leaves_of
 from ..trace.shapes import TextColumn
 from ..trace.slots import TEXT_FIELDS, slot_of
@@ -107,7 +107,7 @@ class SpanGroups:
         self._cache, self._replayed, self._padding = cache, replayed, padding
         rows = np.flatnonzero(usable)
         plain = rows[~np.isin(rows, np.fromiter(padding, np.int64, len(padding)))]
-        self._rows: dict[GroupKey, Numbers] = {}
+        self._rows: dict[GroupKey, Int64Array] = {}
         for number in distinct(replayed.program[plain]):
             self._rows[number, ()] = plain[replayed.program[plain] == number]
         padded = dict[GroupKey, list[int]]()
@@ -135,7 +135,7 @@ class SpanGroups:
             group.number = len(self._cache._table)
             self._cache._table.append([(*start, *end) for start, end in group.spans])
 
-    def spans(self, samples: Collection[int] = ()) -> tuple[Numbers, pa.ListArray]:
+    def spans(self, samples: Collection[int] = ()) -> tuple[Int64Array, pa.ListArray]:
         """Return the rows whose spans are known by now, ascending and without `samples`, and their spans."""
         groups = ((self._cache._groups.get(key), indices) for key, indices in self._rows.items())
         known = [(group.number, indices) for group, indices in groups if group is not None and group.number >= 0]
@@ -153,12 +153,12 @@ class SpanGroups:
         return rows, lists_of(owner, start - self._ends[origin], end - self._ends[origin], len(rows))
 
     @property
-    def _bounds(self) -> Numbers:
+    def _bounds(self) -> Int64Array:
         assert self._replayed.pieces is not None
         return self._replayed.pieces.bounds
 
     @cached_property
-    def _ends(self) -> Numbers:
+    def _ends(self) -> Int64Array:
         assert self._replayed.pieces is not None
         return ends_of(self._replayed.pieces)
 
@@ -169,7 +169,7 @@ class SpanGroups:
         found = [(self._piece_offset(row, ends, start), self._piece_offset(row, ends, end)) for start, end in spans]
         return tuple((start, end) for start, end in found if start and end) if all(map(all, found)) else None
 
-    def _piece_offset(self, row: int, ends: Numbers, offset: int) -> PieceOffset | None:
+    def _piece_offset(self, row: int, ends: Int64Array, offset: int) -> PieceOffset | None:
         number = int(np.searchsorted(ends, offset, "right")) - 1
         pieces = self._cache._programs[self._replayed.program[row]].pieces
         if number >= len(pieces) or ends[number] == offset or isinstance(piece := pieces[number], str):
@@ -227,7 +227,7 @@ def _by_turn(rows: npt.NDArray[np.bool_], replayed: Replayed) -> npt.NDArray[np.
     return np.repeat(rows, replayed.turns.lengths)
 
 
-def _rows_of(turns: Numbers, replayed: Replayed) -> Numbers:
+def _rows_of(turns: Int64Array, replayed: Replayed) -> Int64Array:
     """Return the row of each turn."""
     return np.searchsorted(replayed.turns.starts + replayed.turns.lengths, turns, "right")
 
@@ -258,7 +258,7 @@ def _rows_with_blank_answers(
     return rows
 
 
-def _stripped(column: TextColumn, turns: Numbers) -> tuple[Numbers, Numbers]:
+def _stripped(column: TextColumn, turns: Int64Array) -> tuple[Int64Array, Int64Array]:
     """Return where each text begins and ends without the whitespace around it."""
     texts = apply(("strip", ("leaf", ""), None), column.at(turns))
     return texts.start, texts.stop
@@ -273,7 +273,7 @@ def _padded_texts(
     start, stop = _stripped(column, turns)
     indices = np.flatnonzero((start == stop) | (start != texts.start) | (stop != texts.stop))
     rows = _rows_of(turns[indices], replayed)
-    before = Texts(texts.source, texts.start[indices], start[indices]).strings()
-    after = Texts(texts.source, stop[indices], texts.stop[indices]).strings()
+    before = TextSlices(texts.source, texts.start[indices], start[indices]).strings()
+    after = TextSlices(texts.source, stop[indices], texts.stop[indices]).strings()
     numbers = (turns[indices] - replayed.turns.starts[rows]).tolist()
     yield from zip(rows.tolist(), numbers, before, after, strict=True)

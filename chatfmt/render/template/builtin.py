@@ -1,17 +1,17 @@
-"""The built-in chat templates: one file of `chatfmt/templates` each, found by its name or one of its aliases.
+"""The built-in chat templates: one file in `chatfmt/templates` each, found by name or alias.
 
-A file is a Jinja template whose first comment is its header, one `key: value` a line:
+A file is a Jinja template whose first comment is its header, one `key: value` per line:
 
-    family: what the template is for
-    source: who published the format, and where it is written down
+    family: the models that use the template
+    source: who published the format, and where it is documented
     aliases: other, names
     supports: words of SUPPORTS
     variables: template variables that it reads
-    notes: what the words do not say
+    notes: anything else
     bos_token: "<s>"        special tokens as JSON values, under the names that templates use
 
-`family`, `source` and `supports` are always there. The header is read without Jinja, and only when somebody asks for
-a template: listing the names reads no file but the folder.
+`family`, `source` and `supports` are always there. The header is read without Jinja, and only when a template
+is requested: listing the names reads no file.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SUPPORTS: Mapping[str, str] = MappingProxyType(
         "documents": "lists documents",
     }
 )
-"""What a header may claim, in words. What a template does not claim may be missing from its text."""
+"""The features that a header may claim. A template may lack any that it does not claim."""
 
 _HEADER = re.compile(r"\A\{#-?\n(.*?)\n-?#\}", re.DOTALL)
 _PROSE = ("family", "source", "notes")
@@ -52,7 +52,7 @@ _LISTS = ("aliases", "supports", "variables")
 
 
 class Builtin(Struct, frozen=True):
-    """One built-in template: its Jinja text (the header is part of it, and renders to nothing) and its header."""
+    """One built-in template: its Jinja text (including the header, which renders to nothing) and its header."""
 
     name: str
     text: str
@@ -67,20 +67,20 @@ class Builtin(Struct, frozen=True):
 
 @cache
 def names() -> tuple[str, ...]:
-    """The names of all built-in templates, sorted; no file is read."""
+    """Return the names of all built-in templates, sorted; reads no file."""
     entries = (entry.name for entry in files("chatfmt").joinpath("templates").iterdir())
     return tuple(sorted(name.removesuffix(".jinja") for name in entries if name.endswith(".jinja")))
 
 
 @cache
 def aliases() -> Mapping[str, str]:
-    """Every alias and the name it stands for; reads the header of every file once."""
+    """Return the aliases with the name of each; reads the header of every file once."""
     pairs = ((alias, name) for name in names() for alias in _read(name).aliases)
     return MappingProxyType(dict(sorted(pairs)))
 
 
 def find(name_or_alias: str) -> Builtin | None:
-    """The template of that name or alias, or None. Case does not matter: `Llama-3.1` finds `llama-3.1`."""
+    """Return the template with that name or alias, or None; case is ignored (`Llama-3.1` finds `llama-3.1`)."""
     wanted = name_or_alias.lower()
     if wanted in names():
         return _read(wanted)
@@ -89,7 +89,7 @@ def find(name_or_alias: str) -> Builtin | None:
 
 
 def close_to(name: str) -> tuple[str, ...]:
-    """The names and aliases that look like `name`, the nearest first."""
+    """Return the names and aliases similar to `name`, the closest first."""
     return tuple(nearest(name.lower(), [*names(), *aliases()]))
 
 
@@ -100,9 +100,9 @@ def _read(name: str) -> Builtin:
 
 
 def parse(name: str, text: str) -> Builtin:
-    """The template written in `text`.
+    """Return the template in `text`.
 
-    Raises: TemplateError if the header is missing, or lacks or repeats a key, or says what cannot be read.
+    Raises TemplateError if the header is missing or invalid, or lacks or repeats a key.
     """
     fields = _fields(name, text)
     for key in ("family", "source", "supports"):

@@ -1,4 +1,4 @@
-"""A chat template and where it comes from: built-in, `.jinja` file, model folder, Hub model, or the plain form."""
+"""A chat template and its origin: built-in, `.jinja` file, model folder, Hub model, or inline template."""
 
 from __future__ import annotations
 
@@ -25,60 +25,60 @@ from . import builtin, hub, inline, model_files
 
 Origin = Literal["built-in", "file", "folder", "hub", "plain"]
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
-"""A tag that marks trained text, as transformers looks for it (`{%+ generation %}` is not seen)."""
+"""A tag that marks trained text, by the pattern of transformers, which does not match `{%+ generation %}`."""
 
 
 class ChatTemplate(Struct, frozen=True):
-    """A template's text with what it is rendered with; plain data, so it travels inside tasks and pickles.
+    """The text of a template with its special tokens; plain data that can be pickled into tasks.
 
-    `named` holds the texts of a model that has several (among them `default`, if there is one) and is empty for a
-    model with one. Renders equal `tokenizer.apply_chat_template(messages, tokenize=False, …)` of transformers.
+    `named` holds the texts of a model with several templates (`default` among them, if there is one) and is empty for
+    a model with one. Output equals `tokenizer.apply_chat_template(messages, tokenize=False, …)` of transformers.
     """
 
     name: str
     text: str
-    """The template used without tools; empty where `named` has no `default`."""
+    """The template used without tools; empty if `named` has no `default`."""
     special_tokens: Mapping[str, str] = field(default_factory=dict)
     named: Mapping[str, str] = field(default_factory=dict)
     origin: Origin = "file"
     revision: str | None = None
     """The commit of a Hub model."""
     date: Moment | None = None
-    """The day that `render` shows to the template; None is the moment of the call, as in transformers."""
+    """The date that `render` passes to the template; None is the time of the call, as in transformers."""
 
     def __hash__(self) -> int:
         return hash((self.name, self.text, self.origin, self.revision, self.date))
 
     @staticmethod
     def load(reference: str | os.PathLike[str], *, revision: str | None = None) -> ChatTemplate:
-        """The template that `-t` names: built-in, `.jinja` file, model folder, Hub model id, or the plain form.
+        """Return the template of `-t`: a built-in name, `.jinja` file, model folder, Hub model id, or inline template.
 
-        `MODEL#NAME` takes one of a model's named templates (`CohereForAI/c4ai-command-r-v01#rag`).
-        Raises UnknownName, UsageError for a plain form that cannot be read, InputError for what cannot be found or
-        read. The text is not compiled.
+        `MODEL#NAME` selects one of the named templates of a model (`CohereForAI/c4ai-command-r-v01#rag`). The text is
+        not compiled. Raises UnknownName, UsageError for an invalid inline template, InputError if the template cannot
+        be found or read.
         """
         return load(os.fspath(reference), revision)
 
     @property
     def sha256(self) -> str:
-        """The hash of the text, that of its file; of a model with named templates, of all of them as JSON."""
+        """The hash of the text; for a model with named templates, of all of them as JSON."""
         text = json.dumps(dict(self.named), sort_keys=True) if self.named else self.text
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The texts that a render may use: with one template, that one."""
+        """The texts that a render may use."""
         used = [self.named[name] for name in ("default", "tool_use") if name in self.named]
         return tuple(used) if self.named else (self.text,)
 
     @property
     def reads_date(self) -> bool:
-        """Whether a text asks for the date, so that the day of a run shows in its output."""
+        """Whether the output depends on the date."""
         return any("strftime_now" in text for text in self.texts)
 
     @property
     def has_generation_tags(self) -> bool:
-        """Whether a text marks what the model is trained on."""
+        """Whether a text has `{% generation %}` tags."""
         return any(GENERATION.search(text) for text in self.texts)
 
     def select(self, tools: Any) -> str:
@@ -86,7 +86,7 @@ class ChatTemplate(Struct, frozen=True):
         return select_text(self.text, self.named, tools)
 
     def choose(self, tools: Any = None) -> str:
-        """`select`, with a TemplateError in words where the model has no template to choose."""
+        """Return the text as `select` does, but raise TemplateError if the model has none to select."""
         try:
             return self.select(tools)
         except ValueError as error:
@@ -95,7 +95,7 @@ class ChatTemplate(Struct, frozen=True):
             raise TemplateError(message, hint=f"name one: {names}") from error
 
     def check(self) -> None:
-        """Raise TemplateError where the text that is used without tools does not compile."""
+        """Raise TemplateError if the text used without tools does not compile."""
         text = self.named["tool_use"] if self.named.keys() == {"tool_use"} else self.choose()
         try:
             compile_template(text)
@@ -114,7 +114,7 @@ class ChatTemplate(Struct, frozen=True):
         continue_final_message: bool | str = False,
         **variables: Any,
     ) -> str:
-        """The text of one conversation, equal to transformers' `apply_chat_template(tokenize=False)`.
+        """Return the text of one conversation, as `apply_chat_template(tokenize=False)` of transformers does.
 
         `variables` are template variables and win over the special tokens (`bos_token`, …).
         Raises RenderError; its `__cause__` is what Jinja or Python raised.
@@ -137,7 +137,7 @@ class ChatTemplate(Struct, frozen=True):
 
 
 def load(reference: str, revision: str | None = None) -> ChatTemplate:
-    """The template of a name, path, Hub id or plain form; see `ChatTemplate.load`."""
+    """Return the template of a name, path, Hub id or inline template; see `ChatTemplate.load`."""
     if reference == "none":
         raise UsageError("`none` is no template: it means that nothing is rendered", hint="leave `-t` out")
     path = Path(reference)

@@ -1,4 +1,4 @@
-"""A model repository of the Hub, of which only the few files that chats need are downloaded."""
+"""Read the chat template of a model repository on the Hub; only the few files it needs are downloaded."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MODEL_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def repository(model_id: str, revision: str | None) -> Repository:
-    """The files of a Hub model at one commit: one call resolves it, files are fetched when they are asked for.
+    """Return the files of a Hub model at one commit; files are downloaded on first use.
 
-    Offline (`HF_HUB_OFFLINE`) the files in the local cache are all there is.
-    Raises InputError: not found or private, gated, no such revision, out of reach.
+    Offline (`HF_HUB_OFFLINE`), only the local cache is used.
+    Raises InputError if the model is missing, private or gated, lacks the revision, or the Hub cannot be reached.
     """
     from huggingface_hub import HfApi, constants
 
@@ -24,8 +24,8 @@ def repository(model_id: str, revision: str | None) -> Repository:
         return _cached(model_id, revision)
     try:
         info = HfApi().model_info(model_id, revision=revision)
-    except Exception as error:  # whatever the network does, and httpx's own tree of errors
-        raise _in_words(error, model_id, revision) from error
+    except Exception as error:  # network errors, and those of httpx, which have no common base
+        raise _input_error(error, model_id, revision) from error
     names = frozenset(sibling.rfilename for sibling in info.siblings or ())
     return Repository(model_id, names, lambda name: _download(model_id, name, str(info.sha)), str(info.sha))
 
@@ -36,11 +36,11 @@ def _download(model_id: str, name: str, commit: str) -> Path:
     try:
         return Path(hf_hub_download(model_id, name, revision=commit))
     except Exception as error:
-        raise _in_words(error, model_id, commit) from error
+        raise _input_error(error, model_id, commit) from error
 
 
 def _cached(model_id: str, revision: str | None) -> Repository:
-    """The files of the model that lie in the local cache."""
+    """Return the files of the model in the local cache."""
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE, f"models--{model_id.replace('/', '--')}")
@@ -53,9 +53,9 @@ def _cached(model_id: str, revision: str | None) -> Repository:
 
 
 def _snapshot(folder: Path, revision: str | None) -> Path | None:
-    """The folder of a commit in the cache: that of the branch, tag or commit, by default the one that came last.
+    """Return the cached folder of a branch, tag or commit; by default of `main`, else the newest.
 
-    The layout is that of huggingface_hub's page on its cache: `refs/NAME` holds a commit, `snapshots/COMMIT` its files.
+    The layout is documented by huggingface_hub: `refs/NAME` holds a commit, `snapshots/COMMIT` its files.
     """
     named = folder / "refs" / (revision or "main")
     commit = named.read_text().strip() if named.is_file() else revision
@@ -65,8 +65,8 @@ def _snapshot(folder: Path, revision: str | None) -> Path | None:
     return max((folder / "snapshots").glob("*"), key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _in_words(error: Exception, model_id: str, revision: str | None) -> InputError:
-    """The error for a user; the kinds are told apart by the name of their class, which httpx and requests share."""
+def _input_error(error: Exception, model_id: str, revision: str | None) -> InputError:
+    """Return the error for the user; errors are recognised by class name, which httpx and requests share."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if "GatedRepoError" in kinds:
         hint = f"ask for access at https://huggingface.co/{model_id}, then `hf auth login`"

@@ -1,15 +1,14 @@
-"""The plain form of a chat template, as courses teach it: text with a Python-format field for each role.
+"""Inline templates (`-t`): text with a field in Python format syntax per role.
 
     <|system|>{system_message}\\n<|user|>{user_message}\\n<|assistant|>{assistant_message}
 
-What it means, exactly. The form is cut behind each field into one **segment** a role; text behind the last field
-belongs to the last segment. A segment is its leading white space (the **separator**), the rest of the text before the
-field, the field, and the text behind it. A conversation renders one segment a message, in the order of the messages,
-so repeated turns repeat the segments; the first message is rendered without its separator. The first segment of the
-form has no separator to begin with: where a later message uses it, it takes the separator of the second segment,
-unless the form has text behind its last field, which then ends each round. The generation prompt is the assistant's
-segment up to its field. A message whose role has no segment is an error. `{{` and `}}` are braces; `\\n`, `\\t` and
-`\\\\` stand for what they mean in Python, since shells hand them on as they are.
+The text is split after each field into one **segment** per role; text after the last field belongs to the last
+segment. A segment consists of its leading white space (the **separator**), the rest of the text before the field, the
+field, and the text after it. A conversation renders one segment per message, in the order of the messages; the first
+message is rendered without its separator. The first segment has no separator of its own: if a later message uses it,
+it gets the separator of the second segment, unless there is text after the last field, which then ends each round. The
+generation prompt is the assistant's segment up to its field. A message whose role has no segment is an error. `{{` and
+`}}` are braces; `\\n`, `\\t` and `\\\\` are read as in Python, since shells pass them on unchanged.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ FIELD = re.compile(r"\{(\w+?)(?:_message)?\}")
 
 
 class Segment(Struct, frozen=True):
-    """How one role is written: `separator` (not before the first message), `before`, the content, `after`."""
+    """The text of one role: `separator` (not before the first message), `before`, the content, `after`."""
 
     role: str
     separator: str
@@ -38,14 +37,14 @@ class Segment(Struct, frozen=True):
 
 
 def is_form(text: str) -> bool:
-    """Whether the text has a field of a role, and so is a plain form and not a name or a path."""
+    """Return whether the text has a field of a role, and so is an inline template and not a name or path."""
     return any(match[1] in ROLES for match in FIELD.finditer(text))
 
 
 def to_jinja(form: str) -> str:
-    """The Jinja template that says what a plain form says.
+    """Return the Jinja template of an inline template.
 
-    Raises UsageError for a form that cannot be read: an unknown or repeated field, a conversion, a single brace.
+    Raises UsageError for an unknown or repeated field, a conversion or a single brace.
     """
     segments = parse(form)
     cases = "".join(map(_case, segments))
@@ -54,13 +53,13 @@ def to_jinja(form: str) -> str:
         "{%- for message in messages %}"
         f"{{%- if message['content'] is not string %}}{{{{- raise_exception({_literal(_NOT_TEXT)}) }}}}"
         f"{cases}"
-        "{%- else %}{{- raise_exception('the plain template has no field {' + message['role']|string + '_message}') }}"
+        "{%- else %}{{- raise_exception('the inline template has no field {' + message['role']|string + '_message}') }}"
         "{%- endif %}{%- endfor %}"
         f"{{%- if add_generation_prompt %}}{{{{- {_literal(prompt)} }}}}{{%- endif %}}"
     )
 
 
-_NOT_TEXT = "the plain template writes text, and the content of a message is none"
+_NOT_TEXT = "the inline template writes text, but the content of a message is not text"
 
 
 def _case(segment: Segment) -> str:
@@ -74,7 +73,7 @@ def _case(segment: Segment) -> str:
 
 
 def parse(form: str) -> list[Segment]:
-    """The segments of a plain form, in its order."""
+    """Return the segments of an inline template, in order."""
     segments: list[Segment] = []
     literal = ""
     for text, field, spec, conversion in _pieces(form):
@@ -93,15 +92,15 @@ def _pieces(form: str) -> list[tuple[str, str | None, str | None, str | None]]:
     try:
         return list(Formatter().parse(ESCAPE.sub(lambda found: _ESCAPES[found[0]], form)))
     except ValueError as error:
-        raise UsageError(f"the plain template `{form}` does not parse: {error}", hint=_HINT) from error
+        raise UsageError(f"the inline template `{form}` does not parse: {error}", hint=_HINT) from error
 
 
 def _segment(literal: str, field: str, converts: bool, earlier: list[Segment]) -> Segment:
     role = field.removesuffix("_message")
     if role not in ROLES or converts:
-        raise UsageError(f"the plain template has a field `{field}` that is no role's", hint=_HINT)
+        raise UsageError(f"the inline template has an unknown field `{field}`", hint=_HINT)
     if any(segment.role == role for segment in earlier):
-        raise UsageError(f"the plain template has the field `{field}` twice", hint=_HINT)
+        raise UsageError(f"the inline template has the field `{field}` twice", hint=_HINT)
     before = literal.lstrip() if earlier else literal
     return Segment(role, literal.removesuffix(before), before)
 
@@ -112,6 +111,6 @@ _HINT = (
 
 
 def _literal(text: str) -> str:
-    """The text as a Jinja string, in ASCII."""
+    """Return the text as a Jinja string literal in ASCII."""
     escaped = text.encode("unicode_escape").decode("ascii").replace("'", "\\'")
     return f"'{escaped}'"

@@ -1,7 +1,7 @@
-"""The chat templates and special tokens of a model: a folder on disk or a repository of the Hub.
+"""Read the chat templates and special tokens of a model, in a folder on disk or a repository on the Hub.
 
-Which file wins is transformers 5.23's order. `chat_template.jinja` and `additional_chat_templates/*.jinja` replace
-what tokenizer_config.json has, entirely; `chat_template` there is text, or a list of `{"name", "template"}`.
+The precedence of files is that of transformers 5.23. `chat_template.jinja` and `additional_chat_templates/*.jinja`
+replace those of tokenizer_config.json entirely; `chat_template` there is text, or a list of `{"name", "template"}`.
 `chat_template.json` belongs to processors and is not read, as tokenizers do not read it.
 """
 
@@ -26,7 +26,7 @@ TOKENIZER = "tokenizer.json"
 
 
 class Repository(Struct, frozen=True):
-    """The files of one model: their names, and where each lies on disk once it was asked for."""
+    """The files of one model; `fetch` returns the path of a file on disk, downloading it first if necessary."""
 
     name: str
     files: frozenset[str]
@@ -38,20 +38,20 @@ class Repository(Struct, frozen=True):
         return read_text(self.fetch(name)) if name in self.files else None
 
     def json(self, name: str) -> dict[str, Any]:
-        """The object in a JSON file, empty where there is no such file."""
+        """Return the object in a JSON file, empty if there is no such file."""
         text = self.text(name)
         return {} if text is None else _object(text, f"{self.name}/{name}")
 
 
-class Found(Struct, frozen=True):
-    """What a model says about its chats: one text, or texts by name, and the special tokens."""
+class ModelTemplates(Struct, frozen=True):
+    """The chat template of a model, or its templates by name, and its special tokens."""
 
     templates: str | Mapping[str, str]
     special_tokens: Mapping[str, str]
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file with `\\r\\n` and `\\r` read as `\\n`, as transformers opens templates; a BOM stays."""
+    """Return the text of a UTF-8 file with `\\r\\n` and `\\r` read as `\\n`, as transformers does; a BOM stays."""
     try:
         with path.open(encoding="utf-8") as file:
             return file.read()
@@ -62,28 +62,28 @@ def read_text(path: Path) -> str:
 
 
 def folder(path: Path) -> Repository:
-    """The model in a folder on disk."""
+    """Return the model in a folder on disk."""
     names = [entry.name for entry in path.iterdir() if entry.is_file()]
     more = [f"{TEMPLATE_FOLDER}/{entry.name}" for entry in (path / TEMPLATE_FOLDER).glob("*.jinja")]
     return Repository(str(path), frozenset(names + more), lambda name: path / name)
 
 
-def find(model: Repository) -> Found:
-    """The templates and special tokens of a model.
+def find(model: Repository) -> ModelTemplates:
+    """Return the templates and special tokens of a model.
 
-    Raises InputError where it has no template, or a file is damaged.
+    Raises InputError if it has no template, or a file is damaged.
     """
     config = model.json(TOKENIZER_CONFIG)
     legacy = {} if "added_tokens_decoder" in config else model.json(LEGACY_TOKENS)
     templates = _templates(model, config, legacy)
-    return Found(templates, _special_tokens(model, config, legacy, templates))
+    return ModelTemplates(templates, _special_tokens(model, config, legacy, templates))
 
 
 def _templates(model: Repository, config: Mapping[str, Any], legacy: Mapping[str, Any]) -> str | dict[str, str]:
-    """The text, or the texts by name; never an empty dict."""
+    """Return the text, or the texts by name; never an empty dict."""
     own = _template_files(model)
     given = config.get("chat_template") if own == {} else own
-    given = legacy.get("chat_template", given)  # nobody writes it there, but there it wins
+    given = legacy.get("chat_template", given)  # unusual, but transformers gives it precedence
     if isinstance(given, list):
         given = {item.get("name"): item.get("template") for item in given if isinstance(item, dict)}
     if isinstance(given, str):
@@ -94,7 +94,7 @@ def _templates(model: Repository, config: Mapping[str, Any], legacy: Mapping[str
 
 
 def _template_files(model: Repository) -> str | dict[str, str]:
-    """The templates that are files of their own: text where there is but a default, which the folder may name too."""
+    """Return the templates in files of their own; a text if there is only a default, in either place."""
     names = {"default": TEMPLATE_FILE} if TEMPLATE_FILE in model.files else {}
     for file in sorted(model.files):
         above, _, name = file.rpartition("/")

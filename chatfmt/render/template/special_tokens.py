@@ -1,4 +1,4 @@
-"""The special tokens that a model's tokenizer gives to its chat template, found without the tokenizer.
+"""Find the special tokens that a tokenizer passes to its chat template, without loading the tokenizer.
 
 The rules are those of transformers 5.23 (`AutoTokenizer.from_pretrained`, `PreTrainedTokenizerBase._from_pretrained`
 and `special_tokens_map`). A token comes from `tokenizer_config.json` (text, or an object with `"__type":
@@ -19,23 +19,23 @@ from typing import Any
 from ...errors import InputError
 
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-"""The tokens that every tokenizer may have, in the order of transformers."""
+"""The tokens that any tokenizer may have, in the order of transformers."""
 
 Json = Mapping[str, Any]
 
 
 @lru_cache(maxsize=1)
 def facts() -> dict[str, Any]:
-    """The defaults of tokenizer classes (null: the class has no such token) and the classes of model types."""
+    """Return the default tokens of tokenizer classes (null for none) and the classes of model types."""
     text = (files(__package__) / "default_tokens.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
 
 
 def special_tokens(config: Json, legacy: Json, defaults: Json) -> dict[str, str]:
-    """The special tokens by name, those that are absent or null left out.
+    """Return the special tokens by name, without those that are absent or null.
 
-    `config` is tokenizer_config.json, `legacy` special_tokens_map.json (empty where it is not read), `defaults` the
-    tokenizer class's own. Raises InputError for a token that is neither text nor an `AddedToken`.
+    `config` is tokenizer_config.json, `legacy` is special_tokens_map.json (empty if it is not read), `defaults` are
+    those of the tokenizer class. Raises InputError for a token that is neither text nor an `AddedToken`.
     """
     merged = {**config, **{key: _legacy_token(key, value) for key, value in legacy.items()}}
     given = {**defaults, **merged}
@@ -47,9 +47,9 @@ def special_tokens(config: Json, legacy: Json, defaults: Json) -> dict[str, str]
 
 
 def _extra_tokens(config: Json, legacy: Json) -> dict[str, Any]:
-    """The tokens of the model's own that the config spells out; they win over those of special_tokens_map.json.
+    """Return the extra tokens that the config names; they override those of special_tokens_map.json.
 
-    `extra_special_tokens` counts where it is an object; a list of it holds tokens without names.
+    `extra_special_tokens` is read if it is an object; as a list it holds tokens without names.
     """
     own = {name: value for name, value in config.items() if _is_own(name) and isinstance(value, str)}
     extra = config.get("extra_special_tokens") or config.get("additional_special_tokens")
@@ -65,7 +65,7 @@ def _is_own(name: str) -> bool:
 
 
 def _legacy_token(name: str, value: Any) -> Any:
-    """The value of special_tokens_map.json as tokenizer_config.json would spell it: there a bare object is a token."""
+    """Return a value of special_tokens_map.json, where any object is a token, in the form of tokenizer_config.json."""
     return {**value, "__type": "AddedToken"} if isinstance(value, dict) and name != "extra_special_tokens" else value
 
 
@@ -84,7 +84,7 @@ def _token(name: str, value: Any) -> str:
 
 
 def class_defaults(name: str | None) -> dict[str, str | None]:
-    """The default tokens of a tokenizer class, by either of its names; empty for None and for a class without any."""
+    """Return the default tokens of a tokenizer class, by either of its names; empty for None or an unknown class."""
     known = facts()
     for candidate in (name or "", f"{name}Fast"):
         if candidate in known["classes"] or candidate in known["aliases"]:
@@ -93,10 +93,10 @@ def class_defaults(name: str | None) -> dict[str, str | None]:
 
 
 def tokenizer_class(name: str, model: Json, config: Json, byte_level: Callable[[], bool]) -> str | None:
-    """The class that AutoTokenizer takes, None for the plain backend, which has no default tokens.
+    """Return the class that AutoTokenizer selects; None for the generic backend, which has no default tokens.
 
-    `name` is the model's id, `model` its config.json, `config` its tokenizer_config.json; `byte_level` is asked only
-    where it decides: whether tokenizer.json speaks of `ByteLevel`.
+    `name` is the model's id, `model` its config.json, `config` its tokenizer_config.json; `byte_level`
+    returns whether tokenizer.json mentions `ByteLevel`, and is called only if that decides.
     """
     known, model_type = facts(), model.get("model_type") or ""
     registered = known["model_types"].get(model_type)
@@ -117,6 +117,6 @@ def tokenizer_class(name: str, model: Json, config: Json, byte_level: Callable[[
 
 
 def _has_own_code(config: Json) -> bool:
-    """Whether the repository brings a tokenizer class of its own, which transformers runs only when trusted."""
+    """Return whether the repository has its own tokenizer class, which transformers runs only if trusted."""
     own = config.get("auto_map")
     return bool(own.get("AutoTokenizer") if isinstance(own, dict) else own)

@@ -1,4 +1,4 @@
-"""One call of the traced engine: its columns, what is found out about its rows, and its answer put together."""
+"""The data of one call of the traced engine, and the assembly of its result."""
 
 from __future__ import annotations
 
@@ -12,61 +12,61 @@ from ...json_columns import integers
 from ...rendering import ConversationBatch, Rendered, RenderRequest
 from ..options import SPANS
 from ..types import Span
-from .kernels import Numbers
+from .kernels import Int64Array
 from .program import Program
-from .row_replay import Text
-from .shapes import Turns
+from .row_replay import ReplayedText
+from .shapes import TurnTable
 from .tables import Pieces
 
 
 class Batch(Struct):
-    """One call: the conversations, what is asked, and what is found out about their rows."""
+    """The conversations and request of one call, with what is known of each row."""
 
     chats: ConversationBatch
     request: RenderRequest
-    turns: Turns
-    shape: Numbers
-    program: Numbers
-    """The program of each row, -1 where there is none (yet)."""
-    texts: dict[int, Text] = field(default_factory=dict)
+    turns: TurnTable
+    shape: Int64Array
+    program: Int64Array
+    """The program of each row, -1 for none."""
+    texts: dict[int, ReplayedText] = field(default_factory=dict)
     """The text and spans of rows that were replayed one by one."""
     why: dict[int, str] = field(default_factory=dict)
     """Why rows could not be replayed one by one."""
 
-    def take(self, rows: Sequence[int] | Numbers) -> ConversationBatch:
-        """The conversations of some rows."""
+    def take(self, rows: Sequence[int] | Int64Array) -> ConversationBatch:
+        """Return the conversations of some rows."""
         return self.chats.take(integers(np.asarray(rows, np.int64)))
 
 
 class Replayed(Struct, frozen=True):
-    """The answer to one call, and how its rows came to their texts.
+    """The result of one call, with the programs that rendered its rows.
 
-    `program` is the program of each row, `KNOWN` where there is none; `pieces` are its pieces, row by row, None where
-    no row has a program.
+    `program` is the program of each row, `KNOWN` for none; `pieces` are the pieces of all rows, None if no row has a
+    program.
     """
 
     rendered: Rendered
-    program: Numbers
+    program: Int64Array
     pieces: Pieces | None
-    turns: Turns
+    turns: TurnTable
     programs: Sequence[Program]
-    """All programs by number; another list than before once they are numbered anew."""
+    """All programs by number; a new list object whenever they are renumbered."""
 
 
 def spans_of(spans: Sequence[Sequence[Span]]) -> pa.ListArray:
     return pa.array([[list(span) for span in found] for found in spans], SPANS)
 
 
-def lists_of(owner: Numbers, start: Numbers, end: Numbers, count: int) -> pa.ListArray:
-    """A column of spans for `count` rows; the span `i` is of row `owner[i]`, which never falls."""
+def lists_of(owner: Int64Array, start: Int64Array, end: Int64Array, count: int) -> pa.ListArray:
+    """Return a column of spans for `count` rows; span `i` belongs to row `owner[i]`, in ascending order."""
     ends = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=count))])
     pairs = np.stack([start, end], axis=1).astype(np.int32).ravel()
     bounds = pa.ListArray.from_arrays(pa.array(np.arange(0, len(pairs) + 1, 2, dtype=np.int32)), pa.array(pairs))
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), bounds, type=SPANS)
 
 
-def together(plain: Rendered | None, left: Numbers, batch: Batch) -> Rendered:
-    """Plain Jinja's texts of the rows `left` and those replayed one by one, in the order of their rows."""
+def together(plain: Rendered | None, left: Int64Array, batch: Batch) -> Rendered:
+    """Return the texts of rows rendered by Jinja (`left`) and of rows replayed one by one, in the order of the rows."""
     rows = np.array(list(batch.texts), np.int64)
     order = integers(np.argsort(np.concatenate([left, rows])))
     own = list(batch.texts.values())
@@ -77,8 +77,8 @@ def together(plain: Rendered | None, left: Numbers, batch: Batch) -> Rendered:
     return Rendered(texts.take(order), spans.take(order) if batch.request.spans else None)
 
 
-def merged(rendered: Rendered, plain: Rendered, left: Numbers, spans: bool) -> Rendered:
-    """The rendered column, null where plain Jinja gave no text, with plain Jinja's spans at the rows `left`."""
+def merged(rendered: Rendered, plain: Rendered, left: Int64Array, spans: bool) -> Rendered:
+    """Return the rendered column, with the nulls and spans of `plain`, which holds the rows `left`."""
     count = len(rendered.text)
     absent = np.zeros(count, np.bool_)
     absent[left[plain.text.is_null().to_numpy(zero_copy_only=False)]] = True

@@ -1,8 +1,9 @@
-"""Expressions and questions of a program over a whole column of texts at once, with exactly Python's meaning.
+"""Evaluate expressions and questions of programs over a whole column of texts, exactly as Python would.
 
-A column's texts lie in one UTF-8 buffer. Most operations only narrow a text (strip, the part of a split), so their
-result is a pair of numbers into the same buffer and no text moves until `gather` writes the output. What has no exact
-kernel runs in Python, text by text. Arrow's own trim kernels are not used: they differ from Python's `str.strip`.
+The texts of a column lie in one UTF-8 buffer. Most operations only narrow a text (strip, a part of a split), so their
+result is a pair of offsets into the same buffer, and no text is copied before `from_views` writes the output. An
+operation without an exact kernel runs in Python, text by text. Arrow's own trim kernels are not used, since they differ
+from `str.strip`.
 """
 
 from __future__ import annotations
@@ -18,33 +19,33 @@ from msgspec import Struct, field
 from ...json_columns import JSON
 from .program import OPERATIONS, QUESTIONS, Expression, Piece, Question, evaluate
 
-Numbers = npt.NDArray[np.int64]
-Bytes = npt.NDArray[np.uint8]
-_NO_BYTES: Bytes = np.zeros(0, np.uint8)
+Int64Array = npt.NDArray[np.int64]
+ByteArray = npt.NDArray[np.uint8]
+_NO_BYTES: ByteArray = np.zeros(0, np.uint8)
 
 
 _OFTEN = b" \n.,'etaoinshrdlcumETAOINSHRDLCUM"
 _RARITY = [0 if byte in _OFTEN else 1 if chr(byte).isalnum() or byte > 127 else 2 for byte in range(256)]
-"""How rare each byte is in what people write, roughly."""
+"""How rare each byte is in natural text, roughly."""
 
 
-class Source(Struct, frozen=True):
-    """A buffer of UTF-8 text; `low` and `high` bound the part in use. Remembers where patterns occur in it."""
+class TextBuffer(Struct, frozen=True):
+    """A buffer of UTF-8 text; `low` and `high` bound the part in use. Caches where patterns occur."""
 
     buffer: pa.Buffer
-    data: Bytes
+    data: ByteArray
     low: int
     high: int
-    found: dict[bytes, Numbers] = field(default_factory=dict)
+    found: dict[bytes, Int64Array] = field(default_factory=dict)
 
-    def find(self, pattern: bytes) -> Numbers:
-        """Where `pattern` occurs, overlaps included, ascending."""
+    def find(self, pattern: bytes) -> Int64Array:
+        """Return the offsets of `pattern`, ascending, overlaps included."""
         if pattern not in self.found:
             self.found[pattern] = self._find(pattern) if pattern else np.zeros(0, np.int64)
         return self.found[pattern]
 
-    def _find(self, pattern: bytes) -> Numbers:
-        """Looks for the rarest byte of a pattern, then for it and the next, which patterns share, then for the rest."""
+    def _find(self, pattern: bytes) -> Int64Array:
+        """Search for the rarest byte of a pattern with the next (patterns share these pairs), then compare the rest."""
         if len(pattern) == 1:
             return np.flatnonzero(self.data[self.low : self.high] == pattern[0]) + self.low
         rare = max(range(len(pattern) - 1), key=lambda place: _RARITY[pattern[place]])
@@ -57,42 +58,42 @@ class Source(Struct, frozen=True):
         return places
 
 
-class Texts(Struct, frozen=True):
-    """Texts as `[start, stop)` in bytes of one source."""
+class TextSlices(Struct, frozen=True):
+    """Texts as `[start, stop)` in bytes of one buffer."""
 
-    source: Source
-    start: Numbers
-    stop: Numbers
+    source: TextBuffer
+    start: Int64Array
+    stop: Int64Array
 
     def __len__(self) -> int:
         return len(self.start)
 
-    def pick(self, places: npt.NDArray[Any]) -> Texts:
-        return Texts(self.source, self.start[places], self.stop[places])
+    def pick(self, places: npt.NDArray[Any]) -> TextSlices:
+        return TextSlices(self.source, self.start[places], self.stop[places])
 
     def strings(self) -> list[str]:
         data = self.source.data
         return [data[a:b].tobytes().decode() for a, b in zip(self.start.tolist(), self.stop.tolist(), strict=True)]
 
 
-def source_of(array: pa.Array) -> tuple[Source, Numbers]:
-    """The buffer of a text or JSON array and its offsets, one more than its length."""
+def buffer_of(array: pa.Array) -> tuple[TextBuffer, Int64Array]:
+    """Return the buffer of a text or JSON array and its offsets, one more than its length."""
     _, offsets_buffer, buffer = array.buffers()
     if len(array) == 0 or buffer is None or offsets_buffer is None:
-        return Source(pa.py_buffer(b""), _NO_BYTES, 0, 0), np.zeros(len(array) + 1, np.int64)
+        return TextBuffer(pa.py_buffer(b""), _NO_BYTES, 0, 0), np.zeros(len(array) + 1, np.int64)
     width = np.int64 if array.type == JSON else np.int32
     offsets = np.frombuffer(offsets_buffer, width)[array.offset : array.offset + len(array) + 1].astype(np.int64)
-    return Source(buffer, np.frombuffer(buffer, np.uint8), int(offsets[0]), int(offsets[-1])), offsets
+    return TextBuffer(buffer, np.frombuffer(buffer, np.uint8), int(offsets[0]), int(offsets[-1])), offsets
 
 
-def texts_of(strings: Sequence[str]) -> Texts:
-    """Python texts as a source of their own."""
-    source, offsets = source_of(pa.array(strings, pa.string()))
-    return Texts(source, offsets[:-1], offsets[1:])
+def to_slices(strings: Sequence[str]) -> TextSlices:
+    """Return Python strings as slices of a new buffer."""
+    source, offsets = buffer_of(pa.array(strings, pa.string()))
+    return TextSlices(source, offsets[:-1], offsets[1:])
 
 
-def distinct(numbers: Numbers) -> list[int]:
-    """The different numbers, ascending; `np.unique` would import numpy.ma for it (40 ms)."""
+def distinct(numbers: Int64Array) -> list[int]:
+    """Return the distinct numbers, ascending; `np.unique` would import numpy.ma (40 ms)."""
     ordered = np.sort(numbers)
     first = np.ones(len(ordered), np.bool_)
     first[1:] = ordered[1:] != ordered[:-1]
@@ -101,14 +102,14 @@ def distinct(numbers: Numbers) -> list[int]:
 
 
 View = npt.NDArray[np.void]
-"""Texts of a string view array, 16 bytes each: the length, then 12 bytes of text, or its prefix, source and place."""
+"""Texts of a string view array, 16 bytes each: the length, then 12 bytes of text, or a prefix, buffer and offset."""
 _VIEW = "V16"
 _INLINE = 12
 """Texts up to so many bytes lie in the view itself (Arrow columnar format, variable-size binary view layout)."""
 
 
-def views_of(texts: Texts, source: int) -> View:
-    """The views of texts whose source will be buffer number `source`."""
+def views_of(texts: TextSlices, source: int) -> View:
+    """Return the views of texts whose buffer will be number `source`."""
     views = np.zeros((len(texts), 4), np.int32)
     size = texts.stop - texts.start
     views[:, 0], views[:, 2], views[:, 3] = size, source, texts.start
@@ -118,8 +119,8 @@ def views_of(texts: Texts, source: int) -> View:
     return views.view(_VIEW)[:, 0]
 
 
-def _inlined(texts: Texts) -> View:
-    """The bytes of short texts as three numbers each, zero behind their end."""
+def _inlined(texts: TextSlices) -> View:
+    """Return the bytes of short texts as three int32 each, zero after their end."""
     data, steps = texts.source.data, np.arange(_INLINE)
     if not len(data):
         return np.zeros((len(texts), 3), np.int32)
@@ -128,14 +129,14 @@ def _inlined(texts: Texts) -> View:
     return found.view(np.int32)
 
 
-def from_views(views: View, sources: Sequence[Source]) -> pa.StringArray:
-    """The texts behind views, copied into one string array. Raises pa.ArrowInvalid past 2 GiB."""
+def from_views(views: View, sources: Sequence[TextBuffer]) -> pa.StringArray:
+    """Return the texts of views, copied into one string array. Raises pa.ArrowInvalid beyond 2 GiB."""
     buffers = [None, pa.py_buffer(np.ascontiguousarray(views)), *(source.buffer for source in sources)]
     return pa.Array.from_buffers(pa.string_view(), len(views), buffers).cast(pa.string())
 
 
 def leaf(expression: Expression) -> str:
-    """The field that an expression over one text reads."""
+    """Return the field that an expression over one text reads."""
     while expression[0] != "leaf":
         expression = next(part for part in expression[1] if not isinstance(part, str)) if expression[0] == "cat" else (
             expression[1]
@@ -143,34 +144,34 @@ def leaf(expression: Expression) -> str:
     return str(expression[1])
 
 
-def apply(expression: Expression, texts: Texts) -> Texts:
-    """The value of an expression over one leaf, for each of the leaf's `texts`."""
+def apply(expression: Expression, texts: TextSlices) -> TextSlices:
+    """Return the value of an expression over one leaf, for each of the `texts` of the leaf."""
     name, subject, *constants = expression
     if name == "leaf":
         return texts
     if name == "cat":
         field = leaf(expression)
-        return texts_of([_or_empty(evaluate, expression, ({field: text},)) for text in texts.strings()])
+        return to_slices([_or_empty(evaluate, expression, ({field: text},)) for text in texts.strings()])
     below = apply(subject, texts)
     kernel = _OPERATIONS.get(name)
     found = kernel(below, *constants) if kernel else None
     return _one_by_one(below, name, constants) if found is None else found
 
 
-def _one_by_one(texts: Texts, name: str, constants: Sequence[Any]) -> Texts:
-    return texts_of([_or_empty(OPERATIONS[name], text, constants) for text in texts.strings()])
+def _one_by_one(texts: TextSlices, name: str, constants: Sequence[Any]) -> TextSlices:
+    return to_slices([_or_empty(OPERATIONS[name], text, constants) for text in texts.strings()])
 
 
 def _or_empty(operation: Callable[..., str], subject: Piece, constants: Sequence[Any]) -> str:
-    """The operation's result; empty where it fails, which happens only to texts that another guard refuses."""
+    """Return the result; empty if the operation fails, which it does only on texts that another guard refuses."""
     try:
         return operation(subject, *constants)
     except IndexError:
         return ""
 
 
-def answers(question: Question, texts: Texts) -> Numbers:
-    """The answer to a question about one leaf, for each of the leaf's `texts`; truth values as 0 and 1."""
+def answers(question: Question, texts: TextSlices) -> Int64Array:
+    """Return the answer to a question about one leaf, for each of its `texts`; bools are 0 and 1."""
     name, subject, *constants = question
     below = apply(subject, texts)
     kernel = _QUESTIONS.get(name)
@@ -180,12 +181,12 @@ def answers(question: Question, texts: Texts) -> Numbers:
     return found.astype(np.int64)
 
 
-def _strip(texts: Texts, characters: str | None) -> Texts | None:
+def _strip(texts: TextSlices, characters: str | None) -> TextSlices | None:
     below = _rstrip(texts, characters)
     return None if below is None else _lstrip(below, characters)
 
 
-def _lstrip(texts: Texts, characters: str | None) -> Texts | None:
+def _lstrip(texts: TextSlices, characters: str | None) -> TextSlices | None:
     if characters is not None and not characters.isascii():
         return None
     data, stop = texts.source.data, texts.stop
@@ -194,10 +195,10 @@ def _lstrip(texts: Texts, characters: str | None) -> Texts | None:
         for place in _wide_space(data, start, stop, front=True):
             text = data[start[place] : stop[place]].tobytes().decode()
             start[place] = stop[place] - len(text.lstrip().encode())
-    return Texts(texts.source, start, stop)
+    return TextSlices(texts.source, start, stop)
 
 
-def _rstrip(texts: Texts, characters: str | None) -> Texts | None:
+def _rstrip(texts: TextSlices, characters: str | None) -> TextSlices | None:
     if characters is not None and not characters.isascii():
         return None
     data, start = texts.source.data, texts.start
@@ -206,16 +207,16 @@ def _rstrip(texts: Texts, characters: str | None) -> Texts | None:
         for place in _wide_space(data, start, stop, front=False):
             text = data[start[place] : stop[place]].tobytes().decode()
             stop[place] = start[place] + len(text.rstrip().encode())
-    return Texts(texts.source, start, stop)
+    return TextSlices(texts.source, start, stop)
 
 
 _SPACE = "\t\n\v\f\r\x1c\x1d\x1e\x1f "
-"""What `str.strip` takes for white space among the ASCII characters; Arrow's kernels leave out U+001C to U+001F."""
+"""ASCII white space of `str.strip`; Arrow's kernels leave out U+001C to U+001F."""
 _STEPS = 64
 
 
-def _advance(data: Bytes, origin: Numbers, limit: Numbers, characters: str | None, step: int) -> Numbers:
-    """The places moved over `characters` towards `limit`, forwards (`step` 1) or backwards (-1)."""
+def _advance(data: ByteArray, origin: Int64Array, limit: Int64Array, characters: str | None, step: int) -> Int64Array:
+    """Move offsets over `characters` towards `limit`, forwards (`step` 1) or backwards (-1)."""
     table = np.zeros(256, np.bool_)
     table[np.frombuffer((_SPACE if characters is None else characters).encode(), np.uint8)] = True
     place, behind = origin.copy(), min(step, 0)
@@ -235,11 +236,11 @@ def _advance(data: Bytes, origin: Numbers, limit: Numbers, characters: str | Non
 _WIDE = np.array(
     sorted(int.from_bytes(chr(code).encode()) for code in range(0x80, 0x3001) if chr(code).isspace()), np.int64
 )
-"""White space beyond ASCII (all of it lies below U+3001), as the number that its two or three bytes make."""
+"""White space beyond ASCII (all below U+3001), each as the number formed by its two or three bytes."""
 
 
-def _wide_space(data: Bytes, start: Numbers, stop: Numbers, *, front: bool) -> list[int]:
-    """Which texts begin (or end) with white space beyond ASCII."""
+def _wide_space(data: ByteArray, start: Int64Array, stop: Int64Array, *, front: bool) -> list[int]:
+    """Return the indices of texts that begin (or end) with white space beyond ASCII."""
     found: list[int] = []
     filled = np.flatnonzero(stop > start)
     beyond = filled[data[start[filled] if front else stop[filled] - 1] >= 0x80]
@@ -255,12 +256,12 @@ def _wide_space(data: Bytes, start: Numbers, stop: Numbers, *, front: bool) -> l
 
 
 def _border(pattern: str) -> bool:
-    """Whether a pattern can overlap itself."""
+    """Return whether a pattern can overlap itself."""
     return any(pattern.startswith(pattern[step:]) for step in range(1, len(pattern)))
 
 
-def _matches(texts: Texts, pattern: str) -> tuple[Numbers, Numbers, Numbers]:
-    """All places of a pattern in the source, and for each text the first and the past-the-last of its own."""
+def _matches(texts: TextSlices, pattern: str) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """Return the offsets of a pattern in the buffer, and for each text the range of those inside it."""
     encoded = pattern.encode()
     places = texts.source.find(encoded)
     if not len(places):
@@ -271,18 +272,20 @@ def _matches(texts: Texts, pattern: str) -> tuple[Numbers, Numbers, Numbers]:
     return places, first, np.maximum(first, last)
 
 
-def _split(texts: Texts, separator: str | None, most: int, place: int) -> Texts | None:
+def _split(texts: TextSlices, separator: str | None, most: int, place: int) -> TextSlices | None:
     if separator is None or most != -1:
         return None
     places, first, last = _matches(texts, separator)
     if not len(places):
-        return texts if place in (0, -1) else Texts(texts.source, texts.start, texts.start)
+        return texts if place in (0, -1) else TextSlices(texts.source, texts.start, texts.start)
     if _border(separator) and np.any(last > first + 1):
         return None
     return _part(texts, places, first, last - first, place, len(separator.encode()))
 
 
-def _part(texts: Texts, places: Numbers, first: Numbers, count: Numbers, place: int, width: int) -> Texts:
+def _part(
+    texts: TextSlices, places: Int64Array, first: Int64Array, count: Int64Array, place: int, width: int
+) -> TextSlices:
     number = np.full(len(texts), place) if place >= 0 else count + 1 + place
     edge = len(places) - 1
     before = places[np.clip(first + number - 1, 0, edge)] + width
@@ -290,46 +293,46 @@ def _part(texts: Texts, places: Numbers, first: Numbers, count: Numbers, place: 
     start = np.where(number > 0, before, texts.start)
     stop = np.where(number < count, after, texts.stop)
     bad = (number < 0) | (number > count)
-    return Texts(texts.source, np.where(bad, texts.start, start), np.where(bad, texts.start, stop))
+    return TextSlices(texts.source, np.where(bad, texts.start, start), np.where(bad, texts.start, stop))
 
 
-def _replace(texts: Texts, old: str, new: str, count: int = -1) -> Texts | None:
+def _replace(texts: TextSlices, old: str, new: str, count: int = -1) -> TextSlices | None:
     return texts if old and not np.any(_has(texts, old)) else None
 
 
-def _removeprefix(texts: Texts, prefix: str) -> Texts:
-    return Texts(texts.source, texts.start + _startswith_one(texts, prefix) * len(prefix.encode()), texts.stop)
+def _removeprefix(texts: TextSlices, prefix: str) -> TextSlices:
+    return TextSlices(texts.source, texts.start + _startswith_one(texts, prefix) * len(prefix.encode()), texts.stop)
 
 
-def _removesuffix(texts: Texts, suffix: str) -> Texts:
-    return Texts(texts.source, texts.start, texts.stop - _endswith_one(texts, suffix) * len(suffix.encode()))
+def _removesuffix(texts: TextSlices, suffix: str) -> TextSlices:
+    return TextSlices(texts.source, texts.start, texts.stop - _endswith_one(texts, suffix) * len(suffix.encode()))
 
 
-def _true(texts: Texts) -> Numbers:
+def _true(texts: TextSlices) -> Int64Array:
     return (texts.stop > texts.start).astype(np.int64)
 
 
-def _has(texts: Texts, part: str) -> Numbers:
+def _has(texts: TextSlices, part: str) -> Int64Array:
     if not part:
         return np.ones(len(texts), np.int64)
     _, first, last = _matches(texts, part)
     return (last > first).astype(np.int64)
 
 
-def _parts(texts: Texts, separator: str | None, most: int) -> Numbers | None:
+def _parts(texts: TextSlices, separator: str | None, most: int) -> Int64Array | None:
     if separator is None or most != -1:
         return None
     _, first, last = _matches(texts, separator)
     return None if _border(separator) and np.any(last > first + 1) else last - first + 1
 
 
-def _count(texts: Texts, part: str, *span: Any) -> Numbers | None:
+def _count(texts: TextSlices, part: str, *span: Any) -> Int64Array | None:
     found = None if span or not part else _parts(texts, part, -1)
     return None if found is None else found - 1
 
 
-def _alike(texts: Texts, start: Numbers, wanted: bytes) -> Numbers:
-    """Whether the bytes at `start` are `wanted`, for texts that are long enough."""
+def _bytes_equal(texts: TextSlices, start: Int64Array, wanted: bytes) -> Int64Array:
+    """Return whether the bytes at `start` are `wanted`; 0 for texts that are too short."""
     data = texts.source.data
     same = np.flatnonzero(texts.stop - texts.start >= len(wanted))
     for step, byte in enumerate(wanted):
@@ -339,39 +342,41 @@ def _alike(texts: Texts, start: Numbers, wanted: bytes) -> Numbers:
     return found
 
 
-def _startswith_one(texts: Texts, prefix: str) -> Numbers:
-    return _alike(texts, texts.start, prefix.encode())
+def _startswith_one(texts: TextSlices, prefix: str) -> Int64Array:
+    return _bytes_equal(texts, texts.start, prefix.encode())
 
 
-def _endswith_one(texts: Texts, suffix: str) -> Numbers:
+def _endswith_one(texts: TextSlices, suffix: str) -> Int64Array:
     encoded = suffix.encode()
-    return _alike(texts, texts.stop - len(encoded), encoded)
+    return _bytes_equal(texts, texts.stop - len(encoded), encoded)
 
 
-def _startswith(texts: Texts, prefix: str | tuple[str, ...], *span: Any) -> Numbers | None:
+def _startswith(texts: TextSlices, prefix: str | tuple[str, ...], *span: Any) -> Int64Array | None:
     return None if span else _any_of(texts, prefix, _startswith_one)
 
 
-def _endswith(texts: Texts, suffix: str | tuple[str, ...], *span: Any) -> Numbers | None:
+def _endswith(texts: TextSlices, suffix: str | tuple[str, ...], *span: Any) -> Int64Array | None:
     return None if span else _any_of(texts, suffix, _endswith_one)
 
 
-def _any_of(texts: Texts, affixes: str | tuple[str, ...], test: Callable[[Texts, str], Numbers]) -> Numbers:
+def _any_of(
+    texts: TextSlices, affixes: str | tuple[str, ...], test: Callable[[TextSlices, str], Int64Array]
+) -> Int64Array:
     found = np.zeros(len(texts), np.int64)
     for affix in (affixes,) if isinstance(affixes, str) else affixes:
         found |= test(texts, affix)
     return found
 
 
-def _is(texts: Texts, other: Any) -> Numbers | None:
+def _is(texts: TextSlices, other: Any) -> Int64Array | None:
     if not isinstance(other, str):
         return None
     encoded = other.encode()
-    same: Numbers = _alike(texts, texts.start, encoded) & (texts.stop - texts.start == len(encoded))
+    same: Int64Array = _bytes_equal(texts, texts.start, encoded) & (texts.stop - texts.start == len(encoded))
     return same
 
 
-def _longer(texts: Texts, number: int) -> Numbers:
+def _longer(texts: TextSlices, number: int) -> Int64Array:
     size = texts.stop - texts.start
     found = (size > number).astype(np.int64)
     unsure = np.flatnonzero((size > number) & (size <= 4 * number))
@@ -380,11 +385,11 @@ def _longer(texts: Texts, number: int) -> Numbers:
     return found
 
 
-_OPERATIONS: dict[str, Callable[..., Texts | None]] = {
+_OPERATIONS: dict[str, Callable[..., TextSlices | None]] = {
     "strip": _strip, "lstrip": _lstrip, "rstrip": _rstrip, "split": _split, "rsplit": _split, "replace": _replace,
     "removeprefix": _removeprefix, "removesuffix": _removesuffix,
 }  # fmt: skip
-_QUESTIONS: dict[str, Callable[..., Numbers | None]] = {
+_QUESTIONS: dict[str, Callable[..., Int64Array | None]] = {
     "true": _true, "has": _has, "parts": _parts, "rparts": _parts, "count": _count, "startswith": _startswith,
     "endswith": _endswith, "is": _is, "length>": _longer,
 }  # fmt: skip

@@ -1,16 +1,16 @@
-"""What a chat template became for one shape of conversation: a program, as plain data.
+"""A program: a chat template traced for one shape of conversation, as plain data.
 
-A program is a row of **pieces**: literals, and expressions over the texts of the conversation. Its **guards** are
-the questions that the template asked about those texts, with the answers it got. For any conversation of the same
-shape that answers every guard alike, the rendered text is the pieces, one after the other.
+A program is a sequence of **pieces**: literals, and expressions over the texts of the conversation. Its **guards** are
+the questions that the template asked about those texts, with the answers. For any conversation of the same shape with
+the same answers, the rendered text is the concatenation of the pieces.
 
     expression   ("leaf", path)                       a text (or number) of the conversation
                  (operation, expression, *constants)  an operation of `OPERATIONS` on it
-                 ("cat", (literal or expression, …))  texts, one after the other
+                 ("cat", (literal or expression, …))  a concatenation
     guard        ((question, expression, *constants), answer)       a question of `QUESTIONS`
 
-Paths are tuples of keys and list indices that start with `messages`. Programs survive JSON, so another process may
-trace. What is not here: how programs come to be (`trace`), and how they run over columns (`replay`).
+Paths are tuples of keys and list indices that start with `messages`. Programs survive JSON, so that a sandbox process
+can trace. `tracer` makes programs, `tables` runs them over columns.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ OPERATIONS: dict[str, Callable[..., str]] = {
     "titled": do_title,
     "indent": lambda text, width, first, blank: do_indent(text, width, first, blank),
 }
-"""Operations that make a text of a text; `json` and `str` take a number too."""
+"""Operations that map a text to a text; `json` and `str` also accept a number."""
 
 QUESTIONS: dict[str, Callable[..., Any]] = {
     "true": bool,
@@ -75,11 +75,11 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
     "isupper": str.isupper,
     "islower": str.islower,
 }
-"""Questions about a text; the answer is a truth value or a whole number."""
+"""Questions about a text; the answer is a bool or an int."""
 
 
 class Untraceable(Struct, frozen=True):
-    """Why there is no program: `reason` in words; `whole` says that no other conversation would fare better."""
+    """The reason why there is no program; `whole`: it holds for every conversation."""
 
     reason: str
     whole: bool = False
@@ -88,8 +88,8 @@ class Untraceable(Struct, frozen=True):
 class Program(Struct, frozen=True):
     """Pieces and guards for one shape; `spans` are the `{% generation %}` blocks as `[start, end)` over the pieces.
 
-    `spans` is None where a block lies inside a macro or a `{% set %}` block, so that its place is not its text's.
-    `paths` are all texts that the conversation offered.
+    `spans` is None if a block lies inside a macro or a `{% set %}` block, so that its position is not that of its text.
+    `paths` are those of all texts of the conversation.
     """
 
     pieces: tuple[Piece, ...]
@@ -98,32 +98,32 @@ class Program(Struct, frozen=True):
     paths: tuple[Path, ...] = ()
 
     def accepts(self, leaves: Leaves) -> bool:
-        """Whether a conversation of the shape answers every guard as the traced one did."""
+        """Return whether a conversation of the shape answers every guard as the traced one did."""
         try:
             return all(same(ask(question, leaves), answer) for question, answer in self.guards)
         except (IndexError, KeyError, TypeError, ValueError, AttributeError):
             return False
 
     def text(self, leaves: Leaves) -> str:
-        """The rendered text; only for conversations that `accepts` took."""
+        """Return the rendered text of a conversation that the program accepts."""
         return "".join(piece if isinstance(piece, str) else evaluate(piece, leaves) for piece in self.pieces)
 
     def rendered(self) -> frozenset[Path]:
-        """The paths whose text, or a part of it, the program prints."""
+        """Return the paths whose text, or a part of it, the program prints."""
         return frozenset(path for piece in self.pieces for path in leaves_of(piece))
 
     def unrendered(self) -> tuple[Path, ...]:
-        """The paths that the conversation offered and the program never prints, in order."""
+        """Return the paths of texts that the program never prints, in order."""
         printed = self.rendered()
         return tuple(path for path in self.paths if path not in printed)
 
     def to_json(self) -> str:
-        """The program as JSON; `from_json` reads it back equal."""
+        """Return the program as JSON; `from_json` restores it."""
         return json.dumps([self.pieces, self.guards, self.spans, self.paths], ensure_ascii=False)
 
     @staticmethod
     def from_json(text: str) -> Program:
-        """The program that `to_json` wrote."""
+        """Return the program that `to_json` wrote."""
         pieces, guards, spans, paths = _tuples(json.loads(text))
         return Program(pieces, guards, spans, paths)
 
@@ -133,12 +133,12 @@ def _tuples(value: Any) -> Any:
 
 
 def same(answer: Any, expected: Any) -> bool:
-    """Whether two answers are alike in value and kind."""
+    """Return whether two answers are equal in value and type."""
     return type(answer) is type(expected) and bool(answer == expected)
 
 
 def evaluate(expression: Piece, leaves: Leaves) -> Any:
-    """The value of an expression over the texts of one conversation."""
+    """Return the value of an expression over the texts of one conversation."""
     if isinstance(expression, str):
         return expression
     name = expression[0]
@@ -150,12 +150,12 @@ def evaluate(expression: Piece, leaves: Leaves) -> Any:
 
 
 def ask(question: Question, leaves: Leaves) -> Any:
-    """The answer to a guard's question over the texts of one conversation."""
+    """Return the answer to a question over the texts of one conversation."""
     return QUESTIONS[question[0]](evaluate(question[1], leaves), *question[2:])
 
 
 def leaves_of(expression: Piece) -> Iterator[Path]:
-    """The paths that an expression reads, in order, with repeats."""
+    """Yield the paths that an expression reads, in order, with repeats."""
     if isinstance(expression, str):
         return
     if expression[0] == "leaf":
@@ -168,7 +168,7 @@ def leaves_of(expression: Piece) -> Iterator[Path]:
 
 
 def describe(program: Program) -> str:
-    """The program for a person to read: its guards, then a line for each piece."""
+    """Return a readable form of the program: its guards, then one line per piece."""
     guards = [f"where {spell(question)} is {answer!r}" for question, answer in program.guards]
     starts = {start for start, _ in program.spans or ()}
     ends = {end for _, end in program.spans or ()}
@@ -181,7 +181,7 @@ def describe(program: Program) -> str:
 
 
 def spell(expression: Piece) -> str:
-    """An expression or a question in the words of a template, such as `messages[1].content.strip()`."""
+    """Return an expression or question as it would stand in a template: `messages[1].content.strip()`."""
     if isinstance(expression, str):
         return repr(expression)
     name, subject, *constants = expression

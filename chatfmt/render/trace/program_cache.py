@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct, field
 
 from ...rendering import ConversationBatch, RenderRequest
-from .kernels import Numbers, distinct
+from .kernels import Int64Array, distinct
 from .program import Program
-from .shapes import NO_SHAPE, Shapes, Turns, constants_of, read_turns
+from .shapes import NO_SHAPE, Shapes, TurnTable, constants_of, read_turns
 from .tables import Tables
 
 CONFIRMATIONS = 2
@@ -90,7 +90,7 @@ class ProgramCache:
         self._by_shape: dict[int, ShapePrograms] = {}
         self._confirmed: Counter[int] = Counter()
 
-    def read(self, chats: ConversationBatch, request: RenderRequest) -> tuple[Turns, Numbers]:
+    def read(self, chats: ConversationBatch, request: RenderRequest) -> tuple[TurnTable, Int64Array]:
         """Return the turns of a batch and the shape of each row, `NO_SHAPE` for null."""
         self._rows_seen += len(chats)
         turns = read_turns(chats.messages, self.shapes.classes, self.limits.different)
@@ -108,7 +108,7 @@ class ProgramCache:
     def shapes_closed_for(self, reason: str) -> list[int]:
         return [shape for shape, known in self._by_shape.items() if known.closed == reason]
 
-    def candidates(self, shapes: Numbers) -> Iterator[dict[int, int]]:
+    def candidates(self, shapes: Int64Array) -> Iterator[dict[int, int]]:
         """Yield the best program of each shape that has one, then the second best of each, and so on."""
         known = {shape: self._by_shape[shape].programs for shape in distinct(shapes) if shape in self._by_shape}
         for rank in range(max(map(len, known.values()), default=0)):
@@ -120,7 +120,7 @@ class ProgramCache:
         self.of(shape).programs.append(number)
         return number
 
-    def record(self, shapes: Sequence[int], replayed: Numbers) -> None:
+    def record(self, shapes: Sequence[int], replayed: Int64Array) -> None:
         """Count the rows that programs accepted; `replayed` has their number at the index of each shape."""
         self._rows_replayed += int(replayed.sum())
         for shape in shapes:

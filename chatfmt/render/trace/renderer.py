@@ -26,10 +26,10 @@ from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Rende
 from ..options import RenderOptions
 from ..template.chat_template import ChatTemplate
 from .batch import Batch, Replayed, lists_of, merged, spans_of, together
-from .kernels import Numbers
+from .kernels import Int64Array
 from .program import Program, Untraceable
 from .program_cache import CONFIRMATIONS, ProgramCache, SearchPause, TraceLimits
-from .row_replay import RARE, TRIAL, RowReplay, Text
+from .row_replay import RARE, TRIAL, ReplayedText, RowReplay
 from .shapes import MAX_TURNS, NO_SHAPE, NO_TURNS, dense
 from .slots import has_only_text
 from .tables import KNOWN, Pieces, is_columnar
@@ -202,7 +202,7 @@ class TracedRenderer:
         inputs = Inputs(messages or [], tools, documents, prompt, variables, self.options.date)
         found = self._tracer(source, inputs, deep=deep)
         if isinstance(found, Program) and self.options.bos == "strip":
-            found = without_bos(found, variables.get("bos_token"))
+            found = program_without_bos(found, variables.get("bos_token"))
         if isinstance(found, Program) and not deep and not is_columnar(found):
             return Untraceable(SEVERAL)
         if isinstance(found, Program) and batch.request.spans and found.spans is None:
@@ -210,7 +210,7 @@ class TracedRenderer:
         return found
 
     def _replay_rows(self, batch: Batch) -> None:
-        """Replay one by one the rows that have tool calls or parts, or an expression over several texts."""
+        """Replay, one by one, rows with tool calls or content parts, and rows whose expressions read several texts."""
         several = self._cache.shapes_closed_for(SEVERAL)
         nested = (batch.turns.lengths > 0) & (batch.turns.lengths <= MAX_TURNS) & (batch.shape == NO_SHAPE)
         rows = np.flatnonzero((batch.program < 0) & (nested | np.isin(batch.shape, several)))
@@ -223,7 +223,7 @@ class TracedRenderer:
             else:
                 self._replay_some(batch, some)
 
-    def _replay_some(self, batch: Batch, rows: Numbers) -> None:
+    def _replay_some(self, batch: Batch, rows: Int64Array) -> None:
         chats = batch.take(rows)
         columns = [[None] * len(rows) if column is None else column.to_pylist() for column in chats.others]
         keys = zip(*columns, strict=True)
@@ -247,8 +247,8 @@ class TracedRenderer:
         else:
             batch.why[row] = found
 
-    def _confirm(self, batch: Batch, row: int, found: Text) -> bool:
-        """Whether plain Jinja renders a row so."""
+    def _confirm(self, batch: Batch, row: int, found: ReplayedText) -> bool:
+        """Return whether Jinja renders the row alike; a difference ends all replaying."""
         failures: list[RenderError] = []
         wanted = self.fallback(batch.take([row]), batch.request, failures)
         text, spans = found
@@ -260,33 +260,33 @@ class TracedRenderer:
         return alike
 
     def _write(self, batch: Batch, failures: Failures) -> Replayed:
-        known = np.flatnonzero(batch.program < 0)
-        left = np.array([row for row in known.tolist() if row not in batch.texts], np.int64)
+        """Assemble the texts of all rows; Jinja renders those that could not be replayed."""
+        tables = self._cache.tables
+        no_program = np.flatnonzero(batch.program < 0)
+        left = np.array([row for row in no_program.tolist() if row not in batch.texts], np.int64)
         self._count(batch, left)
         programs = np.where(batch.program < 0, KNOWN, batch.program)
         if len(left) == len(programs):
-            return Replayed(
-                self._plain(batch, None, failures), programs, None, batch.turns, self._cache.tables.programs
-            )
-        plain = self._plain(batch, left, failures) if len(left) else None
-        given = together(plain, left, batch) if len(known) else None
-        texts = pa.array([], pa.string()) if given is None else given.text
-        pieces = self._cache.tables.assemble(np.arange(len(programs)), programs, batch.turns, texts)
+            return Replayed(self._jinja(batch, None, failures), programs, None, batch.turns, tables.programs)
+        jinja = self._jinja(batch, left, failures) if len(left) else None
+        known = together(jinja, left, batch) if len(no_program) else None
+        texts = pa.array([], pa.string()) if known is None else known.text
+        pieces = tables.assemble(np.arange(len(programs)), programs, batch.turns, texts)
         rendered = self._rendered(batch, programs, pieces)
-        if given is not None:
-            rendered = merged(rendered, given, known, batch.request.spans)
+        if known is not None:
+            rendered = merged(rendered, known, no_program, batch.request.spans)
         if has_only_text(batch.chats):
-            rendered = replace(rendered, whole=self._cache.tables.whole(programs))
-        return Replayed(rendered, programs, pieces, batch.turns, self._cache.tables.programs)
+            rendered = replace(rendered, whole=tables.whole(programs))
+        return Replayed(rendered, programs, pieces, batch.turns, tables.programs)
 
-    def _rendered(self, batch: Batch, programs: Numbers, pieces: Pieces) -> Rendered:
+    def _rendered(self, batch: Batch, programs: Int64Array, pieces: Pieces) -> Rendered:
         return Rendered(pieces.rows(), self._spans(programs, pieces) if batch.request.spans else None)
 
-    def _spans(self, programs: Numbers, pieces: Pieces) -> pa.ListArray:
+    def _spans(self, programs: Int64Array, pieces: Pieces) -> pa.ListArray:
         return lists_of(*self._cache.tables.spans(programs, pieces), len(programs))
 
-    def _plain(self, batch: Batch, rows: Numbers | None, failures: Failures) -> Rendered:
-        """Plain Jinja's texts of some rows (None: of all); errors name the row of the batch."""
+    def _jinja(self, batch: Batch, rows: Int64Array | None, failures: Failures) -> Rendered:
+        """Render some rows with Jinja (None: all of them); errors name the row of the batch."""
         chats = batch.chats if rows is None else batch.take(rows)
         collected: list[RenderError] = []
         if self._strict:
@@ -302,16 +302,16 @@ class TracedRenderer:
             failures += collected
         return found
 
-    def _refuse(self, batch: Batch, chats: ConversationBatch, rows: Numbers | None) -> None:
-        """Raise for the first row left that plain Jinja would render; one that it would not render is its to raise."""
+    def _refuse(self, batch: Batch, chats: ConversationBatch, rows: Int64Array | None) -> None:
+        """Raise TemplateError for the first row that Jinja would render; errors of Jinja are left to it."""
         failed: list[RenderError] = []
         texts = self.fallback(chats, batch.request, failed).text
-        for place in np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False)).tolist():
-            row = place if rows is None else int(rows[place])
+        for index in np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False)).tolist():
+            row = index if rows is None else int(rows[index])
             message = f"`--engine trace` cannot render row {row}: {self._why(batch, row)}"
-            raise TemplateError(message, hint="leave `--engine` out, and plain Jinja renders such rows", code="trace")
+            raise TemplateError(message, hint="without `--engine`, Jinja renders such rows", code="trace")
 
-    def _count(self, batch: Batch, left: Numbers) -> None:
+    def _count(self, batch: Batch, left: Int64Array) -> None:
         self.stats.jinja += len(left)
         self.stats.python += len(batch.texts)
         self.stats.replayed += len(batch.program) - len(left) - len(batch.texts)
@@ -322,7 +322,7 @@ class TracedRenderer:
             self.stats.reasons[self._why(batch, row)] += count
 
     def _why(self, batch: Batch, row: int) -> str:
-        """Why a row is not replayed."""
+        """Return why a row was not replayed."""
         shape = int(batch.shape[row])
         if row in batch.why or self.stopped:
             return self.stopped or batch.why[row]
@@ -338,8 +338,8 @@ def _value(column: pa.Array) -> Any:
     return values[0]
 
 
-def without_bos(program: Program, bos: Any) -> Program | Untraceable:
-    """The program whose text lacks one `bos` at its start."""
+def program_without_bos(program: Program, bos: Any) -> Program | Untraceable:
+    """Return the program without one `bos` at the start of its text."""
     if not bos or not isinstance(bos, str) or not program.pieces:
         return program
     first = program.pieces[0]
@@ -352,6 +352,6 @@ def without_bos(program: Program, bos: Any) -> Program | Untraceable:
     return replace(program, pieces=(first[len(bos) :], *program.pieces[1:]))
 
 
-def _relocate(error: RenderError, rows: Numbers | None) -> None:
+def _relocate(error: RenderError, rows: Int64Array | None) -> None:
     if rows is not None and error.at.row is not None:
         error.at = replace(error.at, row=int(rows[error.at.row]))

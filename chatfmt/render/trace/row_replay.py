@@ -1,8 +1,8 @@
-"""Replay row by row, in Python: for conversations whose shape lies in lists and objects, such as tool calls and parts.
+"""Replay rows one by one, in Python, for conversations with nested data such as tool calls and content parts.
 
-Here the shape covers everything in a message but texts, and numbers inside lists and objects; those are what a program
-reads. A row costs a walk over its data and some string operations. Where shapes hardly repeat, as in the trajectories
-of agents, the walk is given up soon, for good.
+The shape covers everything in a message except texts, and numbers inside lists and objects, which programs read. A row
+costs a walk over its data and some string operations. If shapes hardly repeat, as in agent trajectories, the replay
+stops early and for good.
 """
 
 from __future__ import annotations
@@ -17,45 +17,47 @@ from ..types import Span
 from .program import Leaves, Program, Untraceable, evaluate
 from .tracer import is_slot
 
-Trace = Callable[[int], Program | Untraceable]
-Text = tuple[str, list[Span]]
-Confirm = Callable[[int, Text], bool]
-"""Whether plain Jinja gives a row this text and these spans."""
+TraceRow = Callable[[int], Program | Untraceable]
+ReplayedText = tuple[str, list[Span]]
+ConfirmRow = Callable[[int, ReplayedText], bool]
+"""Returns whether Jinja renders a row to this text and these spans."""
 
 MAX_SHAPES = 4096
 TRIAL = 48
-"""Rows after which it is given up if hardly any of them had the shape of one before: less than one in `RARELY`."""
+"""Rows after which the replay stops if fewer than one in `RARELY` of them had a known shape."""
 RARELY = 8
 RARE = "shapes that hardly repeat"
 PATIENCE = 512
-"""Rows without a replay after which it is given up, if fewer than a fifth of all rows were replayed."""
+"""Rows without a replay after which the replay stops, if fewer than a fifth of all rows were replayed."""
 CHECKS = 2
 
 
-class _Known(Struct):
+class _ConfirmedProgram(Struct):
     program: Program
     checked: int = 0
 
 
-class _Shape(Struct):
-    programs: list[_Known] = field(default_factory=list)
+class _NestedShape(Struct):
+    programs: list[_ConfirmedProgram] = field(default_factory=list)
     seen: int = 0
     closed: str = ""
 
 
 class RowReplay:
-    """What is known of such shapes; `stopped` says why it was given up."""
+    """The programs of nested shapes; `stopped` is the reason why the replay has stopped."""
 
     def __init__(self, rows: int, programs: int) -> None:
         self.enough, self.most = rows, programs
         self.stopped = ""
         self.tried = self.replayed = self.misses = self.repeated = 0
-        self._shapes: dict[Hashable, _Shape] = {}
+        self._shapes: dict[Hashable, _NestedShape] = {}
 
-    def render(self, key: Hashable, messages: Sequence[Any], row: int, trace: Trace, confirm: Confirm) -> Text | str:
-        """The text and spans of a row, or why it has to go through plain Jinja.
+    def render(
+        self, key: Hashable, messages: Sequence[Any], row: int, trace: TraceRow, confirm: ConfirmRow
+    ) -> ReplayedText | str:
+        """Return the text and spans of a row, or the reason why Jinja must render it.
 
-        `key` is what else the shape depends on. `trace` makes a program of a row, `confirm` asks plain Jinja.
+        `key` is what the shape depends on besides the messages.
         """
         tokens: list[Hashable] = []
         leaves: list[Any] = []
@@ -68,7 +70,7 @@ class RowReplay:
         return found
 
     def expect(self, kinds: Iterable[Hashable]) -> None:
-        """Give up before the trial where the `kinds` of its rows, which tell less than their shapes, hardly repeat."""
+        """Stop before the trial if the `kinds` of its rows hardly repeat: kinds are coarser than shapes."""
         if self.tried == 0:
             seen = list(kinds)
             self._give_up(self._is_rare(len(seen), len(seen) - len(set(seen))))
@@ -80,11 +82,11 @@ class RowReplay:
         if yes:
             self.stopped, self._shapes = RARE, {}
 
-    def _shape(self, key: Hashable) -> _Shape | None:
+    def _shape(self, key: Hashable) -> _NestedShape | None:
         known = self._shapes.get(key)
         self.repeated += known is not None
         if known is None and len(self._shapes) < MAX_SHAPES:
-            known = self._shapes[key] = _Shape()
+            known = self._shapes[key] = _NestedShape()
         return known
 
     def _tally(self, hit: bool) -> None:
@@ -93,7 +95,9 @@ class RowReplay:
         rare = self._is_rare(self.tried, self.repeated)
         self._give_up(rare or (self.misses >= PATIENCE and self.replayed * 5 < self.tried))
 
-    def _replay(self, shape: _Shape, leaves: list[Any], row: int, trace: Trace, confirm: Confirm) -> Text | str:
+    def _replay(
+        self, shape: _NestedShape, leaves: list[Any], row: int, trace: TraceRow, confirm: ConfirmRow
+    ) -> ReplayedText | str:
         shape.seen += 1
         for known in shape.programs:
             if text := self._run(known, leaves, row, confirm):
@@ -102,14 +106,16 @@ class RowReplay:
             return self._new(shape, leaves, row, trace, confirm)
         return self.stopped or shape.closed or "too few rows of its shape"
 
-    def _new(self, shape: _Shape, leaves: list[Any], row: int, trace: Trace, confirm: Confirm) -> Text | str:
+    def _new(
+        self, shape: _NestedShape, leaves: list[Any], row: int, trace: TraceRow, confirm: ConfirmRow
+    ) -> ReplayedText | str:
         found = trace(row)
         if isinstance(found, Untraceable):
             shape.closed = found.reason
         elif len(shape.programs) >= self.most:
             shape.closed = "its shape has too many paths through the template"
         else:
-            shape.programs.append(_Known(found))
+            shape.programs.append(_ConfirmedProgram(found))
             return (
                 self._run(shape.programs[-1], leaves, row, confirm)
                 or self.stopped
@@ -117,7 +123,7 @@ class RowReplay:
             )
         return shape.closed
 
-    def _run(self, known: _Known, leaves: list[Any], row: int, confirm: Confirm) -> Text | None:
+    def _run(self, known: _ConfirmedProgram, leaves: list[Any], row: int, confirm: ConfirmRow) -> ReplayedText | None:
         program = known.program
         if self.stopped or len(program.paths) != len(leaves):
             return None
@@ -133,8 +139,8 @@ class RowReplay:
         return text
 
 
-def run(program: Program, leaves: Leaves) -> Text:
-    """The text of a program for one conversation, and its generation spans in code points."""
+def run(program: Program, leaves: Leaves) -> ReplayedText:
+    """Return the text of a program for one conversation, and its generation spans in code points."""
     pieces = [piece if isinstance(piece, str) else evaluate(piece, leaves) for piece in program.pieces]
     if not program.spans:
         return "".join(pieces), []
@@ -145,7 +151,7 @@ def run(program: Program, leaves: Leaves) -> Text:
 
 
 def _walk(value: Mapping[Any, Any] | list[Any], nested: bool, tokens: list[Hashable], leaves: list[Any]) -> None:
-    """Add the shape of a dict or list to `tokens` and what a program reads to `leaves`, in the order of `trace`."""
+    """Add the shape of a dict or list to `tokens`, and the values that programs read to `leaves`, in trace order."""
     if isinstance(value, list):
         tokens.append(len(value))
         items: Any = enumerate(value)

@@ -1,9 +1,9 @@
-"""The shape of every conversation of a batch, as a number, without a Python object a row.
+"""Number the shape of every conversation of a batch, without Python objects per row.
 
-Two conversations have the same **shape** if their turns agree, one by one, in their **class**: which keys are there
-and in what order, the text of `role` and `type`, and the whole text of JSON fields (tool calls, parts) where few
-different ones repeat; and if tools, documents and template variables agree. What is left to differ are texts.
-The numbers stay the same from batch to batch. Everything here is bounded: past the bounds a conversation has no shape.
+Two conversations have the same **shape** if their turns agree, one by one, in their **class** (the keys and their
+order, the text of `role` and `type`, and the JSON text of tool calls and parts where few values repeat), and if tools,
+documents and template variables agree. Only texts may differ. The numbers stay the same from batch to batch.
+Everything here is bounded; beyond the bounds a conversation has no shape.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from ... import json_columns, schema
 from ...rendering import ConversationBatch, RenderRequest
-from .kernels import Numbers, Source, Texts, distinct, source_of
+from .kernels import Int64Array, TextBuffer, TextSlices, buffer_of, distinct
 from .tracer import FIXED
 
 MAX_TURNS = 64
@@ -29,44 +29,44 @@ MAX_CELLS = 1 << 22
 NO_SHAPE = -1
 FEW = 32
 OFTEN = 16
-"""More than `FEW` different JSON values are few too if each occurs so often on average."""
+"""More than `FEW` different JSON values also count as few if each occurs so often on average."""
 _WIDE_KEY = 1 << 40
 
 
 class TextColumn(Struct, frozen=True):
     """A text field of all turns of a batch."""
 
-    source: Source
-    offsets: Numbers
+    source: TextBuffer
+    offsets: Int64Array
 
-    def at(self, turns: Numbers) -> Texts:
-        """The texts of some turns, which must have the field."""
-        return Texts(self.source, self.offsets[turns], self.offsets[turns + 1])
+    def at(self, turns: Int64Array) -> TextSlices:
+        """Return the texts of some turns, which must have the field."""
+        return TextSlices(self.source, self.offsets[turns], self.offsets[turns + 1])
 
 
-class Turns(Struct, frozen=True):
-    """All turns of a batch, end to end: conversation `row` has those from `starts[row]`, `lengths[row]` of them."""
+class TurnTable(Struct, frozen=True):
+    """All turns of a batch, end to end: those of `row` are the `lengths[row]` turns from `starts[row]` on."""
 
-    starts: Numbers
-    lengths: Numbers
+    starts: Int64Array
+    lengths: Int64Array
     columns: dict[str, TextColumn]
-    classes: Numbers
+    classes: Int64Array
     """The class of each turn, `NO_SHAPE` where it has none."""
-    kinds: Numbers
-    """Numbers of this batch that differ where classes do, but for JSON values that differ from turn to turn."""
+    kinds: Int64Array
+    """Int64Array of this batch that differ where classes do, but for JSON values that differ from turn to turn."""
 
-    def of(self, row: int) -> Numbers:
-        """The kinds of the turns of one conversation."""
+    def of(self, row: int) -> Int64Array:
+        """Return the kinds of the turns of one conversation."""
         return self.kinds[self.starts[row] : self.starts[row] + self.lengths[row]]
 
 
 _NONE = np.zeros(0, np.int64)
-NO_TURNS = Turns(_NONE, _NONE, {}, _NONE, _NONE)
-"""Stands for turns that nobody looked at."""
+NO_TURNS = TurnTable(_NONE, _NONE, {}, _NONE, _NONE)
+"""The turns of a batch that was not searched for shapes."""
 
 
 class Classes:
-    """Numbers for classes of turns, and for the constants of a row, in order of appearance."""
+    """Int64Array for classes of turns, and for the constants of a row, in order of appearance."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self._numbers = limit, dict[Hashable, int]()
@@ -75,7 +75,7 @@ class Classes:
         return len(self._numbers)
 
     def number(self, key: Hashable) -> int:
-        """The number of `key`, `NO_SHAPE` for a new one past the limit."""
+        """Return the number of `key`, `NO_SHAPE` for a new key beyond the limit."""
         found = self._numbers.get(key)
         if found is None:
             found = len(self._numbers) if len(self._numbers) < self.limit else NO_SHAPE
@@ -85,20 +85,20 @@ class Classes:
 
 
 class _Field(Struct, frozen=True):
-    """A field of all turns: its texts and its other values, null where the other one speaks, None if it has none."""
+    """A field of all turns, as texts and other values; each is null where the other is not, None if there are none."""
 
     name: str
     texts: pa.StringArray | None
     values: pa.Array | None
 
 
-def read_turns(messages: pa.ListArray, classes: Classes, few: int = FEW) -> Turns:
-    """The turns of a messages column; null conversations have none. `few` is a number of different JSON values."""
+def read_turns(messages: pa.ListArray, classes: Classes, few: int = FEW) -> TurnTable:
+    """Return the turns of a messages column; null conversations have none. At most `few` JSON values count as few."""
     lengths = _numbers(messages.value_lengths().fill_null(0))
     turns = messages.flatten()
     fields = [_field(field.name, column) for field, column in zip(turns.type, turns.flatten(), strict=True)]
-    columns = {field.name: TextColumn(*source_of(field.texts)) for field in fields if field.texts is not None}
-    return Turns(np.cumsum(lengths) - lengths, lengths, columns, *_classes_of(len(turns), fields, classes, few))
+    columns = {field.name: TextColumn(*buffer_of(field.texts)) for field in fields if field.texts is not None}
+    return TurnTable(np.cumsum(lengths) - lengths, lengths, columns, *_classes_of(len(turns), fields, classes, few))
 
 
 def _field(name: str, column: pa.Array) -> _Field:
@@ -106,16 +106,16 @@ def _field(name: str, column: pa.Array) -> _Field:
         return _Field(name, None, column)
     if column.type == json_columns.TEXT:
         return _Field(name, column, None)
-    spoken = pc.starts_with(column, '"')
-    if not pc.any(spoken).as_py():
+    is_text = pc.starts_with(column, '"')
+    if not pc.any(is_text).as_py():
         return _Field(name, None, column)
     texts = [
-        None if text is None else json_columns.loads(text) for text in pc.if_else(spoken, column, None).to_pylist()
+        None if text is None else json_columns.loads(text) for text in pc.if_else(is_text, column, None).to_pylist()
     ]
-    return _Field(name, json_columns.text_array(texts), pc.if_else(spoken, None, column))
+    return _Field(name, json_columns.text_array(texts), pc.if_else(is_text, None, column))
 
 
-def _numbers(column: pa.Array) -> Numbers:
+def _numbers(column: pa.Array) -> Int64Array:
     return np.asarray(column.to_numpy(zero_copy_only=False)).astype(np.int64)
 
 
@@ -123,8 +123,8 @@ def _present(column: pa.Array) -> npt.NDArray[np.bool_]:
     return np.asarray(column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
 
 
-def _classes_of(count: int, fields: Sequence[_Field], classes: Classes, few: int) -> tuple[Numbers, Numbers]:
-    """The class and the kind of each turn."""
+def _classes_of(count: int, fields: Sequence[_Field], classes: Classes, few: int) -> tuple[Int64Array, Int64Array]:
+    """Return the class and the kind of each turn."""
     if not count:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     loose = np.zeros(count, np.bool_)
@@ -144,7 +144,7 @@ def _classes_of(count: int, fields: Sequence[_Field], classes: Classes, few: int
 
 
 def _class_key(fields: Sequence[_Field], turn: int) -> Hashable:
-    """What one turn has besides its texts: its keys in order, and the values that are not texts."""
+    """Return the keys of one turn in order, with the values that are not texts."""
     key: list[Hashable] = []
     for field in fields:
         if field.texts is not None and field.texts[turn].is_valid:
@@ -155,19 +155,19 @@ def _class_key(fields: Sequence[_Field], turn: int) -> Hashable:
 
 
 def _digest(is_json: bool, text: str) -> Hashable:
-    """The text and its kind, as a hash where the text is long, so that keys stay small."""
+    """Return the text and its type; long texts are hashed so that keys stay small."""
     return is_json, text if len(text) < 64 else hashlib.sha256(text.encode()).digest()
 
 
-def constants_of(chats: ConversationBatch, request: RenderRequest, classes: Classes) -> Numbers:
-    """A number for what each row has besides its messages (tools, …), and for what is asked of it.
+def constants_of(chats: ConversationBatch, request: RenderRequest, classes: Classes) -> Int64Array:
+    """Return a number per row for the request and for what the row has besides its messages (tools, …).
 
     `NO_SHAPE` where a column differs from row to row.
     """
     count = len(chats)
     given = [column if column is not None and column.null_count < count else None for column in chats.others]
     loose = np.zeros(count, np.bool_)
-    keys: list[Numbers] = []
+    keys: list[Int64Array] = []
     for column in given:
         if column is not None:
             codes, diverse = _codes(column)
@@ -189,8 +189,8 @@ def _constant(column: pa.Array | None, row: int) -> Hashable:
     return _digest(column.type == json_columns.JSON, column[row].as_py())
 
 
-def _codes(column: pa.Array, few: int = FEW) -> tuple[Numbers, npt.NDArray[np.bool_]]:
-    """A number for each text of a column, 0 for null, and which of them are too diverse for that."""
+def _codes(column: pa.Array, few: int = FEW) -> tuple[Int64Array, npt.NDArray[np.bool_]]:
+    """Return a number per text of a column, 0 for null, and a mask of the rows with too many different texts."""
     none = np.zeros(len(column), np.bool_)
     if column.null_count == len(column):
         return np.zeros(len(column), np.int64), none
@@ -207,13 +207,13 @@ def _codes(column: pa.Array, few: int = FEW) -> tuple[Numbers, npt.NDArray[np.bo
 
 
 def _is_diverse(values: pa.Array, few: int, filled: int) -> bool:
-    """Whether there are too many different values (null counts for none) among so many that are filled."""
+    """Return whether there are too many different values, nulls excluded, among `filled` rows."""
     count = len(values) - values.null_count
     return count > few and (few < 0 or count * OFTEN > filled)
 
 
-def _distinct(keys: Sequence[Numbers], count: int) -> tuple[Numbers, Numbers]:
-    """A number for each position, equal where all keys are, and the first position of each number."""
+def _distinct(keys: Sequence[Int64Array], count: int) -> tuple[Int64Array, Int64Array]:
+    """Return a number per position, equal where all keys are equal, and the first position of each number."""
     combined = np.zeros(count, np.int64)
     size = 1
     for key in keys:
@@ -226,8 +226,8 @@ def _distinct(keys: Sequence[Numbers], count: int) -> tuple[Numbers, Numbers]:
     return dense(combined, size)
 
 
-def dense(keys: Numbers, size: int) -> tuple[Numbers, Numbers]:
-    """Keys below `size` numbered from 0 without gaps, and the first position of each."""
+def dense(keys: Int64Array, size: int) -> tuple[Int64Array, Int64Array]:
+    """Renumber keys below `size` from 0 without gaps; return also the first position of each."""
     if size > max(1 << 16, 4 * len(keys)):
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         return inverse.astype(np.int64), first.astype(np.int64)
@@ -240,7 +240,7 @@ def dense(keys: Numbers, size: int) -> tuple[Numbers, Numbers]:
 
 
 class Shapes:
-    """A tree of turn classes: a shape is the node that the turns lead to, from the node of the row's constants."""
+    """A tree of turn classes: the shape of a row is the node that its turns lead to from the node of its constants."""
 
     def __init__(self) -> None:
         self.classes = Classes(MAX_CLASSES)
@@ -251,13 +251,13 @@ class Shapes:
 
     @property
     def full(self) -> bool:
-        """Whether new shapes find no room any more."""
+        """Whether there is no room for new shapes."""
         return self._states >= MAX_STATES or len(self.classes) >= MAX_CLASSES or len(self.constants) >= MAX_STATES
 
-    def of(self, turns: Turns, constants: Numbers) -> Numbers:
-        """The shape of each conversation; `NO_SHAPE` for empty and very long ones, and where a turn has no class.
+    def of(self, turns: TurnTable, constants: Int64Array) -> Int64Array:
+        """Return the shape of each conversation; `NO_SHAPE` for empty and very long ones, and if a turn has no class.
 
-        `constants` is a number for what else the shape of each row depends on, or `NO_SHAPE`.
+        `constants` holds a number per row for everything else that its shape depends on, or `NO_SHAPE`.
         """
         roots = {number: self._root(number) for number in distinct(constants)}
         state = np.array([roots[number] for number in constants.tolist()] if len(roots) > 1 else [*roots.values()])
@@ -281,8 +281,8 @@ class Shapes:
             self._roots[constant] = int(self._new_states(1)[0])
         return self._roots[constant]
 
-    def _new_states(self, count: int) -> Numbers:
-        """The numbers of new states, `NO_SHAPE` for those that find no room."""
+    def _new_states(self, count: int) -> Int64Array:
+        """Return the numbers of new states, `NO_SHAPE` for those without room."""
         while self._states + count > len(self._next) and 2 * self._next.size <= MAX_CELLS:
             self._next = np.concatenate([self._next, np.full_like(self._next, NO_SHAPE)])
         room = min(count, MAX_STATES - self._states, len(self._next) - self._states)
@@ -291,7 +291,7 @@ class Shapes:
         self._states += room
         return found
 
-    def _step(self, state: Numbers, classes: Numbers) -> Numbers:
+    def _step(self, state: Int64Array, classes: Int64Array) -> Int64Array:
         if len(classes) and classes.max() >= self._next.shape[1]:
             self._widen(int(classes.max()))
         following = self._next[state, classes].astype(np.int64)

@@ -1,7 +1,7 @@
-"""The slots of a program: which texts it prints as they are, or stripped, and what that proves of every row.
+"""The slots of a program: the pieces that print a text unchanged or stripped.
 
-A row that a program renders has its texts where the program's slots are, so that nothing need be rendered to know
-that a text was printed. A text of which a program prints a part or something made of it is no slot.
+The program of a row shows which texts are printed, without another render. A piece that prints a part of a text, or
+something computed from it, is not a slot.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from ...schema import REASONING_FIELDS
 from .program import Expression, Program, leaves_of
 
 TEXT_FIELDS = frozenset(("content", *REASONING_FIELDS))
-"""The fields of a message that hold what is said."""
+"""The fields of a message that hold its text."""
 
 
 class Slot(Struct, frozen=True):
-    """A text printed whole, but for whitespace at its start (`left`) or its end (`right`)."""
+    """A text printed in full, except for whitespace at its start (`left`) or end (`right`)."""
 
     turn: int
     field: str
@@ -27,7 +27,7 @@ class Slot(Struct, frozen=True):
 
 
 def slot_of(expression: Expression) -> Slot | None:
-    """The slot that an expression is, None where it does more with a text than strip it."""
+    """Return the expression as a slot; None if it does more with the text than strip it."""
     left = right = False
     while expression[0] != "leaf":
         name, below, *characters = expression
@@ -39,14 +39,14 @@ def slot_of(expression: Expression) -> Slot | None:
 
 
 def prints_all(program: Program) -> bool:
-    """Whether each thing said in a conversation is printed whole, in every row that the program renders."""
+    """Return whether the program prints every text of a conversation in full."""
     pieces = [piece for piece in program.pieces if not isinstance(piece, str)]
     printed = {next(leaves_of(piece)) for piece in pieces if slot_of(piece)}
     return printed.issuperset(path for path in program.paths if path[-1] in TEXT_FIELDS)
 
 
 def has_only_text(chats: ConversationBatch) -> bool:
-    """Whether conversations hold nothing but texts that are said: no calls, parts, tools or documents."""
+    """Return whether conversations hold nothing but text: no calls, parts, tools or documents."""
     lists = any(
         field.type != json_columns.TEXT and field.name not in ("role", schema.KEYS)
         for field in chats.messages.type.value_type

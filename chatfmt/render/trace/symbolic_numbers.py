@@ -1,4 +1,4 @@
-"""Numbers that write down what is done to them, as `symbols` does for texts, and how to tell what may hold a symbol."""
+"""Symbolic int and float: numbers that record operations during tracing, as `symbols` does for texts."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 from jinja2 import Undefined
 
 from .program import Path
-from .symbols import POISONED_NUMBER, Parts, Refused, Symbol, Tape, close
+from .symbols import POISONED_NUMBER, SplitParts, Symbol, Tape, TraceRefused, close
 
 
-class Length(int):
-    """The length of a text: comparing it with a constant asks only that, anything else pins the number."""
+class SymbolicLength(int):
+    """The length of a text: a comparison with a constant asks only that; anything else fixes the number."""
 
     _chatfmt_symbol: Symbol
 
-    def __new__(cls, symbol: Symbol) -> Length:
+    def __new__(cls, symbol: Symbol) -> SymbolicLength:
         self = int.__new__(cls, POISONED_NUMBER)
         self._chatfmt_symbol = symbol
         return self
@@ -25,7 +25,7 @@ class Length(int):
 
     def _chatfmt_above(self, number: object) -> bool:
         if type(number) is not int:
-            raise Refused("a length is compared with what is not a whole number")
+            raise TraceRefused("a length is compared with what is not a whole number")
         return number < 0 or bool(self._chatfmt_symbol._chatfmt_ask("length>", number))
 
     def __gt__(self, other: object) -> bool:
@@ -72,11 +72,11 @@ class Length(int):
         return other - self._chatfmt_pinned()
 
 
-close(Length, int)
+close(SymbolicLength, int)
 
 
-class WholeNumber(int):
-    """A whole number of the traced conversation, which can be printed, written as JSON and compared with constants."""
+class SymbolicInt(int):
+    """An int of the traced conversation; it can be printed, written as JSON and compared with constants."""
 
     _chatfmt_symbol: Symbol
 
@@ -93,45 +93,45 @@ class WholeNumber(int):
         return self._chatfmt_symbol._chatfmt_make("str")
 
 
-class Fraction(float):
-    """A floating point number of the traced conversation, with the same powers."""
+class SymbolicFloat(float):
+    """A float of the traced conversation, with the same operations."""
 
     _chatfmt_symbol: Symbol
-    __eq__ = WholeNumber.__eq__
-    __ne__ = WholeNumber.__ne__
-    __bool__ = WholeNumber.__bool__
-    __str__ = WholeNumber.__str__
+    __eq__ = SymbolicInt.__eq__
+    __ne__ = SymbolicInt.__ne__
+    __bool__ = SymbolicInt.__bool__
+    __str__ = SymbolicInt.__str__
 
 
-close(WholeNumber, int)
-close(Fraction, float)
+close(SymbolicInt, int)
+close(SymbolicFloat, float)
 
 
-def number_is(number: WholeNumber, other: object) -> bool:
-    """Whether a traced number equals a constant, asked on the tape."""
-    if isinstance(other, (Symbol, WholeNumber, Fraction, Length)):
-        raise Refused("two values are compared")
+def number_is(number: SymbolicInt, other: object) -> bool:
+    """Return whether a traced number equals a constant, and record the question."""
+    if isinstance(other, (Symbol, SymbolicInt, SymbolicFloat, SymbolicLength)):
+        raise TraceRefused("two values are compared")
     if isinstance(other, (int, float)) and not isinstance(other, bool):
         if type(other) is not int:
-            raise Refused("a number is compared with a fraction")
+            raise TraceRefused("a number is compared with a fraction")
         return bool(number._chatfmt_symbol._chatfmt_ask("is", other))
     return False if not isinstance(other, bool) else bool(number._chatfmt_symbol._chatfmt_ask("is", other))
 
 
-SYMBOLIC = (Symbol, WholeNumber, Fraction, Length, Parts)
+SYMBOLIC = (Symbol, SymbolicInt, SymbolicFloat, SymbolicLength, SplitParts)
 
 
 def symbol_for(path: Path, value: Any, tape: Tape) -> Any:
-    """What stands for the text or number `value` at `path` in a trace; numbers become poisoned numbers."""
+    """Return the symbolic value for the text or number at `path` of the traced conversation."""
     if type(value) is str:
         return Symbol(("leaf", path), value, tape)
-    number: Any = WholeNumber(POISONED_NUMBER) if type(value) is int else Fraction(float(POISONED_NUMBER))
+    number: Any = SymbolicInt(POISONED_NUMBER) if type(value) is int else SymbolicFloat(float(POISONED_NUMBER))
     number._chatfmt_symbol = Symbol(("leaf", path), value, tape)
     return number
 
 
 def symbolic(value: Any, depth: int = 0) -> bool:
-    """Whether a symbol is in a value, or may be: generators and unknown objects count, very deep data too."""
+    """Return whether a value holds a symbol, or may hold one: generators, unknown objects and very deep data count."""
     if isinstance(value, SYMBOLIC):
         return True
     if isinstance(value, (str, int, float, type(None), slice)):

@@ -1,7 +1,7 @@
-"""The sandbox in which templates are traced: the one of `environment`, with twins for whatever would read a symbol.
+"""The sandbox for tracing: that of `jinja.environment`, in which nothing reads a symbol unrecorded.
 
-C code reads the buffer behind a symbol and not its methods. So each operator, call, filter, test and join that could
-hand a symbol to C code is replaced here by a twin that knows symbols, or refuses.
+C code reads the buffer of a symbol and not its methods. Each operator, call, filter, test and join that could pass a
+symbol to C code is therefore replaced by a version that knows symbols, or refuses.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from ..jinja.environment import GenerationTag, TemplateDict, TemplateNamespace, raise_exception, sandbox
-from .symbolic_numbers import SYMBOLIC, Fraction, Length, WholeNumber, symbolic
-from .symbols import Character, Parts, Refused, Symbol, join_with, joined_any, parts_of
+from .symbolic_numbers import SYMBOLIC, SymbolicFloat, SymbolicInt, SymbolicLength, symbolic
+from .symbols import Character, SplitParts, Symbol, TraceRefused, join_with, joined_any, parts_of
 
 
 class _InAsTest(NodeTransformer):
-    """Turns `a in b` into the test `a is in(b)`, which knows symbols."""
+    """Turn `a in b` into the test `a is in(b)`, which knows symbols."""
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)
@@ -33,7 +33,7 @@ class _InAsTest(NodeTransformer):
         if not {"in", "notin"} & set(kinds):
             return node
         if len(kinds) > 1:
-            raise Refused("`in` inside a chained comparison", whole=True)
+            raise TraceRefused("`in` inside a chained comparison", whole=True)
         test = nodes.Test(node.expr, "in", [node.ops[0].expr], [], None, None).set_lineno(node.lineno)
         test.set_environment(cast(Environment, node.environment))
         if kinds == ["in"]:
@@ -43,17 +43,17 @@ class _InAsTest(NodeTransformer):
 
 
 class _SilentLoops(NodeTransformer):
-    """Lets loops run over a text if they print nothing for a character, as templates for parts of content do.
+    """Let loops run over a text if they print nothing for a character, as loops over content parts do.
 
-    Only for loops that cannot tell one character from another and leave nothing behind: no `loop`, no `else`, no
-    condition, no calls, no assignment to a namespace. Such a loop is run for one `Character`, and must print nothing.
+    Only for loops that cannot distinguish characters and have no side effects: no `loop`, no `else`, no condition, no
+    calls, no assignment to a namespace. Such a loop runs for one `Character` and must print nothing.
     """
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
         if node.test or node.else_ or node.recursive or not isinstance(node.target, nodes.Name):
             return node
-        if next((found for part in node.body for found in _within(part) if _tells(found)), None):
+        if next((found for part in node.body for found in _within(part) if _has_effect(found)), None):
             return node
         node.iter = _filter(node.iter, "chatfmt characters", node)
         block = nodes.FilterBlock([node], _filter(None, "chatfmt silent", node))
@@ -64,7 +64,7 @@ def _within(node: nodes.Node) -> Iterable[nodes.Node]:
     return [node, *node.find_all(nodes.Node)]
 
 
-def _tells(node: nodes.Node) -> bool:
+def _has_effect(node: nodes.Node) -> bool:
     if isinstance(node, nodes.Name):
         return node.name == "loop"
     return isinstance(node, (nodes.Call, nodes.CallBlock, nodes.NSRef, nodes.Break, nodes.Continue, nodes.Macro))
@@ -76,7 +76,7 @@ def _filter(subject: Any, name: str, node: nodes.Node) -> nodes.Filter:
 
 
 class _Loops:
-    """The loops under way that `_SilentLoops` watches, and which of them run over a text."""
+    """The running loops that `_SilentLoops` has rewritten; `over_text` marks those over a text."""
 
     def __init__(self) -> None:
         self.over_text: list[bool] = []
@@ -88,12 +88,12 @@ class _Loops:
 
     def silent(self, printed: str) -> str:
         if self.over_text.pop() and parts_of(printed):
-            raise Refused("a loop over the characters of a text")
+            raise TraceRefused("a loop over the characters of a text")
         return printed
 
 
 class SymbolicSandbox(ImmutableSandboxedEnvironment):
-    """The sandbox in which symbols are safe."""
+    """The environment in which templates are traced."""
 
     intercepted_binops = frozenset(("+", "-", "*", "/", "//", "%", "**"))
     intercepted_unops = frozenset(("+", "-"))
@@ -102,62 +102,64 @@ class SymbolicSandbox(ImmutableSandboxedEnvironment):
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
         if next(tree.find_all((nodes.EvalContextModifier, nodes.Include, nodes.Import, nodes.FromImport)), None):
-            raise Refused("`autoescape`, `include` or `import`", whole=True)
+            raise TraceRefused("`autoescape`, `include` or `import`", whole=True)
         return cast(nodes.Template, _SilentLoops().visit(_InAsTest().visit(tree)))
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         if symbolic(argument):
-            raise Refused("a text or number is used as a key")
+            raise TraceRefused("a text or number is used as a key")
         if isinstance(obj, Character):
             return self.getattr(obj, str(argument))
         return super().getitem(obj, argument)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, SYMBOLIC) and not isinstance(obj, Symbol) and not attribute.startswith("_"):
-            raise Refused(f"`{attribute}` of a number or of the parts of a text")
+            raise TraceRefused(f"`{attribute}` of a number or of the parts of a text")
         if isinstance(obj, Character):
             if hasattr(str, attribute):
-                raise Refused(f"`{attribute}` of a character")
+                raise TraceRefused(f"`{attribute}` of a character")
             return self.undefined(obj="", name=attribute)
         return super().getattr(obj, attribute)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if not symbolic(left) and not symbolic(right):
             return super().call_binop(context, operator, left, right)
-        if operator == "+" and (isinstance(left, (Symbol, Length)) or isinstance(right, (Symbol, Length))):
+        if operator == "+" and (
+            isinstance(left, (Symbol, SymbolicLength)) or isinstance(right, (Symbol, SymbolicLength))
+        ):
             return left + right
         if operator == "+" and type(left) is list and type(right) is list:
             return left + right
-        if operator == "-" and isinstance(left, (int, Length)) and isinstance(right, (int, Length)):
+        if operator == "-" and isinstance(left, (int, SymbolicLength)) and isinstance(right, (int, SymbolicLength)):
             return left - right
-        raise Refused(f"`{operator}` with a text or number")
+        raise TraceRefused(f"`{operator}` with a text or number")
 
     def call_unop(self, context: Any, operator: str, arg: Any) -> Any:
         if symbolic(arg):
-            raise Refused(f"`{operator}` before a text or number")
+            raise TraceRefused(f"`{operator}` before a text or number")
         return super().call_unop(context, operator, arg)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         if __obj is _LIPSUM:
-            raise Refused("it prints random text", whole=True)
+            raise TraceRefused("it prints random text", whole=True)
         named = {name: value for name, value in kwargs.items() if name not in _FOR_CONTEXT}
         if symbolic(args) or symbolic(named):
             owner = getattr(__obj, "__self__", None)
             if type(owner) is str and getattr(__obj, "__name__", "") == "join" and len(args) == 1 and not named:
                 return join_with(owner, map(_checked_text, args[0]))
             if not _takes_symbols(__obj, owner):
-                raise Refused(f"a text is given to `{getattr(__obj, '__name__', type(__obj).__name__)}`")
+                raise TraceRefused(f"a text is given to `{getattr(__obj, '__name__', type(__obj).__name__)}`")
         return super().call(__context, __obj, *args, **kwargs)
 
 
 _FOR_CONTEXT = ("_loop_vars", "_block_vars")
-"""What compiled templates hand to `Context.call`, which takes them out again."""
+"""Arguments that compiled templates pass to `Context.call`, which removes them."""
 _LIPSUM = jinja2.defaults.DEFAULT_NAMESPACE["lipsum"]
 _DICT_METHODS = frozenset(("get", "items", "keys", "values", "copy", "fromkeys"))
 
 
 def _takes_symbols(function: Any, owner: Any) -> bool:
-    """Whether a function is Python code, or C code that only stores or compares what it is given."""
+    """Return whether a function is Python code, or C code that only stores or compares its arguments."""
     if isinstance(function, (Macro, LoopContext, TemplateDict)) or function in (TemplateNamespace, raise_exception):
         return True
     if isinstance(owner, (Symbol, LoopContext, TemplateDict)) or getattr(function, "_chatfmt_sound", False):
@@ -184,7 +186,7 @@ class Compiled:
         own["str_join"] = own["markup_join"] = lambda parts: joined_any([str(part) for part in parts])
 
     def run(self, values: Mapping[str, Any]) -> tuple[list[str], list[tuple[int, str]]]:
-        """What the template yields at top level, and the generation blocks: after how many of those, and their body."""
+        """Return the blocks of output, and for each generation tag the number of blocks before it and its body."""
         blocks: list[str] = []
         spans: list[tuple[int, str]] = []
         self.loops.over_text.clear()
@@ -203,7 +205,7 @@ class Compiled:
 
 @lru_cache(maxsize=16)
 def compiled(text: str) -> Compiled:
-    """Raises what compiling raises, and Refused for constructs that are never traced."""
+    """Return the template compiled for tracing; raises TraceRefused for constructs that are never traced."""
     return Compiled(text)
 
 
@@ -211,7 +213,7 @@ _SOUND_FILTERS = frozenset((
     "default", "d", "string", "first", "last", "reverse", "list", "items", "map", "select", "reject", "selectattr",
     "rejectattr", "batch", "slice", "replace", "lower", "upper", "capitalize", "trim",
 ))  # fmt: skip
-"""Filters of Jinja that only use methods of what they are given (read in jinja2 3.1.6, `filters.py`)."""
+"""Filters of Jinja that only use methods of their arguments (checked in `filters.py` of jinja2 3.1.6)."""
 _SOUND_TESTS = frozenset((
     "string", "none", "defined", "undefined", "mapping", "boolean", "number", "integer", "float", "true", "false",
     "callable", "eq", "==", "equalto", "ne", "!=", "lower", "upper", "odd", "even", "divisibleby", "gt", ">", "ge",
@@ -236,12 +238,12 @@ def _symbolic_sandbox() -> ImmutableSandboxedEnvironment:
 
 
 def _guarded(name: str, function: Callable[..., Any], refused: bool = False) -> Callable[..., Any]:
-    """The function, refusing symbols; it stays what Jinja's decorators made it."""
+    """Return the function with a check that refuses symbols; Jinja passes it the same first argument as before."""
     skip = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         if refused or symbolic(args[skip:]) or symbolic(kwargs):
-            raise Refused(f"`{name}` with a text")
+            raise TraceRefused(f"`{name}` with a text")
         return function(*args, **kwargs)
 
     if skip:
@@ -252,18 +254,18 @@ def _guarded(name: str, function: Callable[..., Any], refused: bool = False) -> 
 def _in(value: Any, whole: Any) -> bool:
     if isinstance(value, Symbol) and isinstance(whole, str):
         if type(whole) is not str:
-            raise Refused("a text is looked for in another")
+            raise TraceRefused("a text is looked for in another")
         return bool(value._chatfmt_ask("within", whole))
     if isinstance(value, SYMBOLIC) and isinstance(whole, dict):
         return any(value == key for key in whole)
-    if isinstance(whole, (str, list, tuple, dict, Parts)) or not symbolic(value):
+    if isinstance(whole, (str, list, tuple, dict, SplitParts)) or not symbolic(value):
         return value in whole
-    raise Refused("a text is looked for in something unknown")
+    raise TraceRefused("a text is looked for in something unknown")
 
 
 def _is_sequence(value: Any) -> bool:
     if isinstance(value, SYMBOLIC):
-        return isinstance(value, (Symbol, Parts))
+        return isinstance(value, (Symbol, SplitParts))
     try:
         len(value)
         return hasattr(value, "__getitem__")
@@ -273,7 +275,7 @@ def _is_sequence(value: Any) -> bool:
 
 def _is_iterable(value: Any) -> bool:
     if isinstance(value, SYMBOLIC):
-        return isinstance(value, (Symbol, Parts))
+        return isinstance(value, (Symbol, SplitParts))
     try:
         iter(value)
         return True
@@ -282,13 +284,13 @@ def _is_iterable(value: Any) -> bool:
 
 
 def _length(value: Any) -> Any:
-    return Length(value) if isinstance(value, Symbol) else len(value)
+    return SymbolicLength(value) if isinstance(value, Symbol) else len(value)
 
 
 @jinja2.pass_environment
 def _join(environment: jinja2.Environment, value: Any, d: Any = "", attribute: Any = None) -> str:
     if symbolic(d):
-        raise Refused("`|join` with a text between")
+        raise TraceRefused("`|join` with a text between")
     items: Iterable[Any] = value
     if attribute is not None:
         items = map(jinja2.filters.make_attrgetter(environment, attribute), value)
@@ -297,7 +299,7 @@ def _join(environment: jinja2.Environment, value: Any, d: Any = "", attribute: A
 
 def _dictsort(value: Any, case_sensitive: bool = False, by: str = "key", reverse: bool = False) -> Any:
     if by != "key" and symbolic(value):
-        raise Refused("`|dictsort` by texts")
+        raise TraceRefused("`|dictsort` by texts")
     return jinja2.filters.do_dictsort(value, case_sensitive, by, reverse)  # type: ignore[arg-type]
 
 
@@ -314,9 +316,9 @@ def _indent(text: Any, width: Any = 4, first: bool = False, blank: bool = False)
 def _tojson(
     x: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
 ) -> str:
-    """The JSON text of a value: symbols in it become pieces of their own, everything between them is `json.dumps`'s."""
+    """Return the JSON text of a value: symbols become pieces of their own, the text between is that of `json.dumps`."""
     if symbolic((ensure_ascii, indent, separators, sort_keys)):
-        raise Refused("`|tojson` with a text as an option")
+        raise TraceRefused("`|tojson` with a text as an option")
     marks: dict[str, str] = {}
     marked = _marked(x, marks, bool(ensure_ascii))
     text = json.dumps(marked, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
@@ -326,16 +328,16 @@ def _tojson(
 
 
 def _marked(value: Any, marks: dict[str, str], ascii: bool) -> Any:
-    """The value with a unique text in place of each symbol; `marks` says which JSON text stands for which symbol."""
-    if isinstance(value, Length):
+    """Return the value with a unique text in place of each symbol; `marks` maps its JSON text to the symbol."""
+    if isinstance(value, SymbolicLength):
         return value._chatfmt_pinned()
-    if isinstance(value, (Symbol, WholeNumber, Fraction)):
+    if isinstance(value, (Symbol, SymbolicInt, SymbolicFloat)):
         mark = f"@chatfmt{secrets.token_hex(12)}@"
         symbol = value if isinstance(value, Symbol) else value._chatfmt_symbol
         marks[f'"{mark}"'] = symbol._chatfmt_make("json", ascii)
         return mark
     if isinstance(value, dict):
         return {key: _marked(item, marks, ascii) for key, item in value.items()}
-    if isinstance(value, (list, tuple, Parts)):
+    if isinstance(value, (list, tuple, SplitParts)):
         return [_marked(item, marks, ascii) for item in value]
     return value

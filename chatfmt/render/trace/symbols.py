@@ -1,9 +1,9 @@
-"""Texts and numbers that write down what is done to them: what a template is traced with.
+"""Symbolic texts: strings that record the operations of a template on them during tracing.
 
-A `Symbol` stands where a text of the conversation stands. Every operation of `str` on it gives another symbol, or
-asks a question that goes on the tape with its answer, or **refuses** (`Refused`): there is no operation that would
-quietly look at the text. C code can still read the buffer of a `str` behind its methods, so the buffer holds
-`POISON` in place of the text; whoever reads it prints the poison, and the trace is thrown away.
+A `Symbol` replaces a text of the conversation. Every operation of `str` on it returns another symbol, asks a question
+that is recorded with its answer on the tape, or raises `TraceRefused`; no operation reads the text unrecorded. C code
+can still read the buffer of a `str` without its methods, so the buffer holds `POISON` in place of the text: code that
+reads it prints the poison, and the trace is discarded.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any, NoReturn, SupportsIndex
 from .program import OPERATIONS, QUESTIONS, Expression, Piece, Question
 
 POISON = f"\ue123\ue456{secrets.token_hex(8)}\ue789"
-"""What the buffer of every symbol holds; a new one in each process, so that no text can be made to contain it."""
+"""The content of the buffer of every symbol, different in each process so that no text can contain it."""
 POISONED_NUMBER = secrets.randbits(100) | 1 << 100
 
 
-class Refused(BaseException):
-    """The trace cannot go on; no `except Exception` of Jinja's may swallow it. `whole`: for no other row either."""
+class TraceRefused(BaseException):
+    """The trace cannot go on. Not an Exception, so that Jinja does not catch it. `whole`: true of every row."""
 
     def __init__(self, reason: str, whole: bool = False) -> None:
         super().__init__(reason)
@@ -28,31 +28,31 @@ class Refused(BaseException):
 
 
 class Tape:
-    """The questions asked so far, with their answers, in order."""
+    """The questions asked so far, in order, with their answers."""
 
     def __init__(self) -> None:
         self.guards: dict[Question, Any] = {}
 
     def ask(self, question: Question, subject: Any) -> Any:
-        """The answer for the traced conversation, written down."""
+        """Return the answer for the traced conversation and record it."""
         if question not in self.guards:
             self.guards[question] = QUESTIONS[question[0]](subject, *question[2:])
         return self.guards[question]
 
 
 def _constants(name: str, values: Iterable[Any]) -> tuple[Any, ...]:
-    """The arguments of an operation as data; refuses symbols and whatever JSON would not give back."""
+    """Return the arguments of an operation as data; refuse symbols and values that JSON does not preserve."""
     found = tuple(values)
     for value in found:
         if isinstance(value, tuple) and all(type(item) is str for item in value):
             continue
         if type(value) not in (str, int, bool, type(None)):
-            raise Refused(f"`{name}` with an argument that is not a constant")
+            raise TraceRefused(f"`{name}` with an argument that is not a constant")
     return found
 
 
 class Symbol(str):
-    """A text of the traced conversation, or one made of such texts."""
+    """A text of the traced conversation, or a text computed from such texts."""
 
     __slots__ = ("_chatfmt_expression", "_chatfmt_tape", "_chatfmt_text")
     _chatfmt_expression: Expression
@@ -103,14 +103,14 @@ class Symbol(str):
         if isinstance(other, Symbol):
             if other._chatfmt_expression == self._chatfmt_expression:
                 return True
-            raise Refused("two texts are compared")
+            raise TraceRefused("two texts are compared")
         return bool(self._chatfmt_ask("is", other)) if other else not self
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
     def __hash__(self) -> int:
-        raise Refused("a text is used as a key")
+        raise TraceRefused("a text is used as a key")
 
     def __add__(self, other: Any) -> Any:
         return joined((self, other), self._chatfmt_tape) if isinstance(other, str) else NotImplemented
@@ -152,13 +152,13 @@ class Symbol(str):
         return bool(self._chatfmt_ask("endswith", suffix, *span))
 
     def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> Any:
-        return Parts(self, "split", "parts", (sep, maxsplit))
+        return SplitParts(self, "split", "parts", (sep, maxsplit))
 
     def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> Any:
-        return Parts(self, "rsplit", "rparts", (sep, maxsplit))
+        return SplitParts(self, "rsplit", "rparts", (sep, maxsplit))
 
     def splitlines(self, keepends: bool = False) -> Any:
-        return Parts(self, "splitlines", "lines", (keepends,))
+        return SplitParts(self, "splitlines", "lines", (keepends,))
 
     def join(self, texts: Iterable[Any], /) -> str:
         return join_with(self, texts)
@@ -179,10 +179,10 @@ def _question(name: str) -> Callable[..., Any]:
 
 
 def refuser(name: str) -> Callable[..., NoReturn]:
-    """A method that refuses; its own name is not `format`, which the sandbox would wrap."""
+    """Return a method that refuses; it is not itself named `format`, which the sandbox would wrap."""
 
     def refuse(self: Any, *arguments: Any, **named: Any) -> NoReturn:
-        raise Refused(f"`{name}` of a text or number is not traced")
+        raise TraceRefused(f"`{name}` of a text or number is not traced")
 
     return refuse
 
@@ -195,7 +195,7 @@ _KEPT = frozenset((
 
 
 def close(kind: type, base: type) -> None:
-    """Refuse every method of `base` that `kind` does not define itself."""
+    """Make `kind` refuse every method of `base` that it does not define itself."""
     for name in dir(base):
         if name not in _KEPT and name not in kind.__dict__ and callable(getattr(base, name)):
             setattr(kind, name, refuser(name))
@@ -209,16 +209,16 @@ close(Symbol, str)
 
 
 class Character(Symbol):
-    """Any one character of a text: known to be a string, and nothing else may be done with it."""
+    """Any one character of a text: known to be a string; every operation on it refuses."""
 
     def __new__(cls, tape: Tape) -> Character:
         return super().__new__(cls, ("character",), "", tape)  # type: ignore[return-value]
 
     def _chatfmt_make(self, name: str, *arguments: Any) -> Symbol:
-        raise Refused("a loop over the characters of a text")
+        raise TraceRefused("a loop over the characters of a text")
 
     def _chatfmt_ask(self, name: str, *arguments: Any) -> Any:
-        raise Refused("a loop over the characters of a text")
+        raise TraceRefused("a loop over the characters of a text")
 
     def __bool__(self) -> bool:
         return True
@@ -230,11 +230,11 @@ for _name in ("__eq__", "__ne__", "__add__", "__radd__", "__contains__", "__geti
 
 
 def parts_of(text: str) -> list[str]:
-    """The literals and symbols that a text is the concatenation of, in order."""
+    """Return the literals and symbols of which a text is the concatenation, in order."""
     if not isinstance(text, Symbol):
         return [text] if text else []
     expression, whole = text._chatfmt_expression, text._chatfmt_text
-    if expression[0] != "cat" or not isinstance(whole, _Joined):  # an operation may give back the joined text itself
+    if expression[0] != "cat" or not isinstance(whole, _Joined):  # an operation may return the joined text itself
         return [text]
     texts = iter(whole.texts)
     return [
@@ -243,13 +243,13 @@ def parts_of(text: str) -> list[str]:
 
 
 class _Joined(str):
-    """The traced text of a concatenation, which remembers the texts of its expressions."""
+    """The traced text of a concatenation, with the texts of its expressions."""
 
     texts: list[str]
 
 
 def joined(parts: Iterable[Any], tape: Tape) -> str:
-    """The concatenation of texts, literals merged; a plain `str` if no symbol is among them. Raises TypeError."""
+    """Concatenate texts, merging literals; return a `str` if there is no symbol among them. Raises TypeError."""
     pieces: list[Piece] = []
     texts: list[str] = []
     for whole in parts:
@@ -269,12 +269,12 @@ def joined(parts: Iterable[Any], tape: Tape) -> str:
 
 def _append(pieces: list[Piece], texts: list[str], part: str) -> None:
     if isinstance(part, Character):
-        raise Refused("a loop over the characters of a text")
+        raise TraceRefused("a loop over the characters of a text")
     if isinstance(part, Symbol):
         pieces.append(part._chatfmt_expression)
         texts.append(part._chatfmt_text)
     elif hasattr(part, "__html__"):
-        raise Refused("escaped markup meets a text")
+        raise TraceRefused("escaped markup meets a text")
     elif pieces and isinstance(pieces[-1], str):
         pieces[-1] += str(part)
     else:
@@ -282,15 +282,15 @@ def _append(pieces: list[Piece], texts: list[str], part: str) -> None:
 
 
 def strip_start(text: str, name: str, characters: str | None, whole: str = "") -> str:
-    """`text.lstrip(characters)`: literals in front are stripped now, of a text behind them only what begins it.
+    """Return `text.lstrip(characters)`: leading literals are stripped now, the symbol after them by an operation.
 
-    `whole` names the operation (`strip`) that stands for this one after `rstrip`, where a single text is left.
+    `whole` names the operation (`strip`) that replaces `rstrip` and this one if a single text is left.
     """
     return _strip(text, name, characters, 0, whole)
 
 
 def strip_end(text: str, name: str, characters: str | None) -> str:
-    """`text.rstrip(characters)`, in the same way."""
+    """Return `text.rstrip(characters)`, in the same way."""
     return _strip(text, name, characters, -1, "")
 
 
@@ -320,7 +320,7 @@ def _strip_one(edge: str, name: str, characters: str | None, whole: str) -> str:
 
 
 def join_with(separator: str, texts: Iterable[Any]) -> str:
-    """`separator.join(texts)` where some may be symbols."""
+    """Return `separator.join(texts)`; some texts may be symbols."""
     parts: list[Any] = []
     for text in texts:
         parts += [separator, text] if parts else [text]
@@ -328,13 +328,13 @@ def join_with(separator: str, texts: Iterable[Any]) -> str:
 
 
 def joined_any(parts: list[Any]) -> str:
-    """The concatenation of texts with the tape of whichever symbol is among them."""
+    """Concatenate texts, with the tape of the first symbol among them."""
     tape = next((part._chatfmt_tape for part in parts if isinstance(part, Symbol)), None)
     return "".join(parts) if tape is None else joined(parts, tape)
 
 
-class Parts:
-    """What `split` gives: a list whose first and last element need no guard, while its length pins the number."""
+class SplitParts:
+    """The result of `split`: a list whose first and last elements need no guard; its length adds one."""
 
     def __init__(self, subject: Symbol, operation: str, question: str, arguments: tuple[Any, ...]) -> None:
         self._chatfmt = (subject, operation, question, _constants(operation, arguments))
@@ -372,8 +372,8 @@ class Parts:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise Refused(f"`{name}` of the parts of a text")
+        raise TraceRefused(f"`{name}` of the parts of a text")
 
 
 for _name in ("str", "repr", "eq", "ne", "lt", "le", "gt", "ge", "add", "radd", "mul", "rmul", "hash", "format"):
-    setattr(Parts, f"__{_name}__", refuser(_name))
+    setattr(SplitParts, f"__{_name}__", refuser(_name))

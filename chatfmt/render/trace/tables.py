@@ -1,7 +1,7 @@
 """Programs as tables of numbers, so that one pass of array operations runs all of them over a batch.
 
-A batch's rows name their program; `accepts` asks the guards of all rows at once, question by question, and `assemble`
-writes the text of all rows at once, in their order. Program 0 stands for a row whose text is known already.
+Each row has the number of its program. `accepts` evaluates the guards of all rows at once, question by question;
+`assemble` writes the texts of all rows at once, in their order. Program 0 is for rows whose text is known already.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from .kernels import (
-    Numbers,
-    Source,
-    Texts,
+    Int64Array,
+    TextBuffer,
+    TextSlices,
     View,
     answers,
     apply,
+    buffer_of,
     distinct,
     from_views,
     leaf,
-    source_of,
-    texts_of,
+    to_slices,
     views_of,
 )
 from .program import Expression, Piece, Program, Question, leaves_of
-from .shapes import Turns
+from .shapes import TurnTable
 from .slots import prints_all
 
 KNOWN = 0
-"""The program of a row whose text is known: its one piece is that text."""
+"""The program of a row whose text is known; its only piece is that text."""
 
 
 class Pieces(Struct, frozen=True):
     """The pieces of all rows of a batch, end to end: row `i` has those from `bounds[i]` to `bounds[i + 1]`."""
 
     texts: pa.StringArray
-    bounds: Numbers
+    bounds: Int64Array
 
     def rows(self) -> pa.StringArray:
-        """The pieces of each row as one text, sharing their bytes."""
+        """Return the pieces of each row as one text, without copying."""
         _, offsets, data = self.texts.buffers()
         ends = (
             np.frombuffer(offsets, np.int32)[self.bounds] if len(self.texts) else np.zeros(len(self.bounds), np.int32)
@@ -53,18 +53,18 @@ class Pieces(Struct, frozen=True):
         return pa.Array.from_buffers(pa.string(), len(self.bounds) - 1, buffers)
 
 
-def ends_of(pieces: Pieces) -> Numbers:
-    """Where each piece ends, in code points from the start of the first; one more than there are pieces."""
+def ends_of(pieces: Pieces) -> Int64Array:
+    """Return the end of each piece, in code points from the start of the first, after a leading 0."""
     lengths = pc.utf8_length(pieces.texts).to_numpy(zero_copy_only=False).astype(np.int64)
     return np.concatenate([[0], np.cumsum(lengths)])
 
 
 class Ragged:
-    """Lists of numbers of different lengths, end to end; `columns` numbers an entry."""
+    """Lists of different lengths, end to end; each entry has `columns` numbers."""
 
     def __init__(self, columns: int) -> None:
         self._columns, self._rows, self._ends = columns, list[tuple[int, ...]](), [0]
-        self._built: tuple[Numbers, Numbers] | None = None
+        self._built: tuple[Int64Array, Int64Array] | None = None
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -74,8 +74,8 @@ class Ragged:
         self._ends.append(len(self._rows))
         self._built = None
 
-    def expand(self, which: Numbers) -> tuple[Numbers, Numbers]:
-        """For each list named in `which`, its entries: the place in `which` of each, and the entries as columns."""
+    def expand(self, which: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """Return the entries of the lists numbered `which`: the index in `which` and the columns of each."""
         if self._built is None:
             table = np.array(self._rows, np.int64).reshape(-1, self._columns).T.copy()
             self._built = table, np.array(self._ends, np.int64)
@@ -102,7 +102,7 @@ class _Numbered:
 
 
 class Tables:
-    """All programs known for a template, by number from 1."""
+    """All programs of a template, numbered from 1."""
 
     def __init__(self) -> None:
         self.programs: list[Program] = [Program(())]
@@ -113,13 +113,13 @@ class Tables:
         self._pieces.append([(-1, 0)])
         self._spans.append([])
         self._whole = [False]
-        self._pool: tuple[Source, View] | None = None
+        self._pool: tuple[TextBuffer, View] | None = None
 
     def __len__(self) -> int:
         return len(self.programs)
 
     def add(self, program: Program) -> int:
-        """The number of a new program. Every expression of it must be over a single text of a message."""
+        """Add a program and return its number; each of its expressions must read one text of a message."""
         guards = []
         for question, answer in program.guards:
             bare, turn = _bare(question)
@@ -133,14 +133,14 @@ class Tables:
         return len(self.programs) - 1
 
     def _piece(self, piece: Piece) -> tuple[int, int]:
-        """A literal by its number, an expression by -1 minus its number and the turn it reads."""
+        """Encode a literal as its number, an expression as -1 minus its number with the turn it reads."""
         if isinstance(piece, str):
             return self._literals.number(piece), 0
         bare, turn = _bare(piece)
         return -1 - self._expressions.number(bare), turn
 
-    def accepts(self, rows: Numbers, programs: Numbers, turns: Turns) -> npt.NDArray[np.bool_]:
-        """Whether each row answers the guards of its program as the traced row did."""
+    def accepts(self, rows: Int64Array, programs: Int64Array, turns: TurnTable) -> npt.NDArray[np.bool_]:
+        """Return whether each row answers the guards of its program as the traced row did."""
         owner, (question, turn, expected) = self._guards.expand(programs)
         places = turns.starts.take(rows).take(owner) + turn
         good = np.ones(len(rows), np.bool_)
@@ -151,8 +151,8 @@ class Tables:
             good[owner[mine[found != expected[mine]]]] = False
         return good
 
-    def assemble(self, rows: Numbers, programs: Numbers, turns: Turns, known: pa.StringArray) -> Pieces:
-        """The pieces of each row; `known` are the texts of the rows of program `KNOWN`, in order."""
+    def assemble(self, rows: Int64Array, programs: Int64Array, turns: TurnTable, known: pa.StringArray) -> Pieces:
+        """Return the pieces of each row; `known` holds the texts of the rows of program `KNOWN`, in order."""
         owner, (kind, turn) = self._pieces.expand(programs)
         pool, literals = self._literal_pool()
         sources, views = [pool], literals.take(np.maximum(kind, 0))
@@ -165,25 +165,25 @@ class Tables:
         counts = np.bincount(owner, minlength=len(rows))
         return Pieces(from_views(views, sources), np.concatenate([[0], np.cumsum(counts)]))
 
-    def _texts(self, number: int, places: Numbers, turns: Turns, known: pa.StringArray) -> Texts:
+    def _texts(self, number: int, places: Int64Array, turns: TurnTable, known: pa.StringArray) -> TextSlices:
         if number == 0:
-            source, offsets = source_of(known)
-            return Texts(source, offsets[:-1], offsets[1:])
+            source, offsets = buffer_of(known)
+            return TextSlices(source, offsets[:-1], offsets[1:])
         bare = self._expressions.values[number]
         return apply(bare, turns.columns[leaf(bare)].at(places))
 
-    def _literal_pool(self) -> tuple[Source, View]:
+    def _literal_pool(self) -> tuple[TextBuffer, View]:
         if self._pool is None:
-            texts = texts_of([str(value) for value in self._literals.values] or [""])
+            texts = to_slices([str(value) for value in self._literals.values] or [""])
             self._pool = texts.source, views_of(texts, 0)
         return self._pool
 
-    def whole(self, programs: Numbers) -> npt.NDArray[np.bool_]:
-        """Which rows print everything that is said in them, told from their programs; see `slots.prints_all`."""
+    def whole(self, programs: Int64Array) -> npt.NDArray[np.bool_]:
+        """Return whether the program of each row prints every text of it (see `slots.prints_all`)."""
         return np.array(self._whole, np.bool_)[programs]
 
-    def spans(self, programs: Numbers, pieces: Pieces) -> tuple[Numbers, Numbers, Numbers]:
-        """The generation spans of each row, in code points of its text: row, start, end."""
+    def spans(self, programs: Int64Array, pieces: Pieces) -> tuple[Int64Array, Int64Array, Int64Array]:
+        """Return the generation spans of all rows as row, start and end, in code points of the text of the row."""
         owner, (first, last) = self._spans.expand(programs)
         ends = ends_of(pieces)
         origin = pieces.bounds[owner]
@@ -191,14 +191,14 @@ class Tables:
 
 
 def is_columnar(program: Program) -> bool:
-    """Whether each expression and question of a program reads one text of one message."""
+    """Return whether each expression and question of a program reads one text of one message."""
     subjects = [*program.pieces, *(question for question, _ in program.guards)]
     paths = [set(leaves_of(subject)) for subject in subjects if not isinstance(subject, str)]
     return all(len(found) == 1 and len(next(iter(found))) == 3 for found in paths)
 
 
 def _bare(subject: Expression | Question) -> tuple[Expression, int]:
-    """An expression or question with the field in place of the path of its text, and the turn of that text."""
+    """Split an expression or question: with the field instead of the path of its text, and the turn of that text."""
     _, turn, _ = next(leaves_of(subject))
     return cast(Expression, _without_turn(subject)), int(turn)
 

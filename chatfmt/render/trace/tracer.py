@@ -1,8 +1,8 @@
-"""A chat template and one conversation become a program, or the reason why they do not.
+"""Trace a chat template with one conversation into a program.
 
-The template runs in the sandbox of `tracing`, with a symbol in place of every text of the conversation. What it prints
-is the program's pieces, what it asks about a text becomes a guard. A program is a claim, which `replay` checks against
-plain Jinja before it believes it.
+The template runs in `symbolic_sandbox` with a symbol in place of every text of the conversation. Its output becomes the
+pieces of the program, each question about a text becomes a guard. A program is a hypothesis: `renderer` compares it
+with Jinja before it is used.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ..types import UNDATED, Moment
 from .program import Path, Piece, Program, Untraceable
 from .symbolic_numbers import symbol_for
 from .symbolic_sandbox import compiled
-from .symbols import POISON, POISONED_NUMBER, Refused, Symbol, Tape, parts_of
+from .symbols import POISON, POISONED_NUMBER, Symbol, Tape, TraceRefused, parts_of
 
 FIXED = frozenset(("role", "type"))
-"""Keys whose text is part of the shape: templates compare it, and it has few values."""
+"""Keys whose text is part of the shape: templates compare it, and few values occur."""
 
 
 class Inputs(Struct, frozen=True):
-    """All that a render sees besides the template, as plain data, in the words of `apply_chat_template`."""
+    """The inputs of a render besides the template, as plain data, named as in `apply_chat_template`."""
 
     messages: Sequence[Mapping[str, Any]]
     tools: Any = None
@@ -36,9 +36,9 @@ class Inputs(Struct, frozen=True):
 
 
 def trace(template: str, inputs: Inputs, *, deep: bool = False) -> Program | Untraceable:
-    """The program of a template for conversations with the shape of `inputs.messages`, or why there is none.
+    """Return the program of a template for conversations with the shape of `inputs.messages`, or why there is none.
 
-    Texts of messages (not their role) are symbols; with `deep` also texts and numbers in their lists and objects,
+    Texts of messages (not their role) become symbols; with `deep`, so do texts and numbers in their lists and objects,
     such as tool calls. Tools, documents, variables, the date and the generation prompt are constants.
     """
     try:
@@ -50,11 +50,11 @@ def trace(template: str, inputs: Inputs, *, deep: bool = False) -> Program | Unt
         ]
         blocks, spans = traced.run({"messages": messages, **_constants(inputs)})
         return _program(blocks, spans, tape, paths)
-    except Refused as refusal:
+    except TraceRefused as refusal:
         return Untraceable(refusal.reason, refusal.whole)
     except RecursionError:
         return Untraceable("it nests too deeply")
-    except Exception as error:  # whatever a template raises, plain Jinja shall raise it
+    except Exception as error:  # Jinja raises it when it renders the row
         return Untraceable(f"it raises {type(error).__name__}")
 
 
@@ -68,7 +68,7 @@ def _constants(inputs: Inputs) -> dict[str, Any]:
 
 
 def _with_symbols(value: Any, path: Path, tape: Tape, paths: list[Path], deep: bool) -> Any:
-    """The value with a symbol for each text that is not part of the shape; their paths are added to `paths`."""
+    """Return the value with a symbol for each text outside the shape; add their paths to `paths`."""
     if isinstance(value, dict):
         return {key: _child(value, key, path, tape, paths, deep) for key in value}
     if isinstance(value, list):
@@ -86,7 +86,7 @@ def _child(parent: Any, key: Any, path: Path, tape: Tape, paths: list[Path], dee
 
 
 def is_slot(key: str | int, value: Any, nested: bool) -> bool:
-    """Whether a value under `key` of a message (or `nested` in one) is a slot of the shape and not part of it."""
+    """Return whether a value under `key` of a message (or `nested` in one) may differ between rows of one shape."""
     if type(value) is str:
         return key not in FIXED
     return nested and type(value) in (int, float) and value == value
@@ -106,7 +106,7 @@ def _program(blocks: list[str], spans: list[tuple[int, str]], tape: Tape, paths:
 
 
 def _pieces(blocks: list[str], cuts: set[int]) -> tuple[list[Piece], dict[int, int]]:
-    """Literals (merged, but cut before and after each block in `cuts`) and expressions; where each cut block starts."""
+    """Return literals (merged, but split around each block in `cuts`) and expressions, and the start of each block."""
     pieces: list[Piece] = []
     starts: dict[int, int] = {}
     fresh = True
@@ -125,7 +125,7 @@ def _pieces(blocks: list[str], cuts: set[int]) -> tuple[list[Piece], dict[int, i
 
 
 def _range(pieces: list[Piece], starts: dict[int, int], place: int, body: str) -> tuple[int, int] | None:
-    """Where the body of a generation block stands in the pieces, if it is what was printed next at top level."""
+    """Return the range of pieces of a generation block; None if the block is not printed next at top level."""
     start = starts[place]
     wanted = [part._chatfmt_expression if isinstance(part, Symbol) else part for part in parts_of(body)]
     found = pieces[start : start + len(wanted)]
@@ -138,10 +138,10 @@ _REWRITE = frozenset(("replace", "lower", "upper", "capitalize", "title", "title
 
 
 def _guard_addresses(pieces: Sequence[Piece], tape: Tape) -> None:
-    """Leave to Jinja what looks like an object's memory address once literal and text stand side by side.
+    """Leave to Jinja what may look like a memory address when literal and text are joined.
 
-    Plain Jinja refuses a printed `<… at 0x…>` whose number no text of the conversation holds, so what may print a part
-    of such a number, or another than its text has, must not have `0x` in it.
+    Jinja refuses a printed `<… at 0x…>` if no text of the conversation holds the number. So an expression that may
+    print a part of such a number, or a changed number, is guarded not to hold `0x`.
     """
     for place, piece in enumerate(pieces):
         if isinstance(piece, str):
@@ -150,13 +150,13 @@ def _guard_addresses(pieces: Sequence[Piece], tape: Tape) -> None:
         behind = pieces[place + 1] if place + 1 < len(pieces) else "\n"
         apart = isinstance(before, str) and isinstance(behind, str) and not _is_made(piece)
         if _OPEN.search(str(before)):
-            raise Refused("it prints a memory address")
+            raise TraceRefused("it prints a memory address")
         if not apart or _CLOSE.match(str(behind)):
             tape.guards.setdefault(("has", piece, "0x"), False)
 
 
 def _is_made(expression: Piece) -> bool:
-    """Whether an expression may print a number that none of its texts holds."""
+    """Return whether an expression may print a number that none of its texts holds."""
     return not isinstance(expression, str) and (
         expression[0] == "cat" or expression[0] in _REWRITE or (expression[0] != "leaf" and _is_made(expression[1]))
     )
@@ -166,6 +166,6 @@ def _refuse_leaks(piece: Piece) -> None:
     if not isinstance(piece, str):
         return
     if POISON[:2] in piece or POISON[2:10] in piece or str(POISONED_NUMBER)[:12] in piece:
-        raise Refused("a text leaked past its symbol")
+        raise TraceRefused("a text leaked past its symbol")
     if _ADDRESS.search(piece):
-        raise Refused("it prints a memory address")
+        raise TraceRefused("it prints a memory address")

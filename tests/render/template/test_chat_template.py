@@ -158,9 +158,9 @@ def test_the_segments_of_a_plain_form():
 @pytest.mark.parametrize(
     ("messages", "message"),
     [
-        ([{"role": "tool", "content": "x"}], "the plain template has no field {tool_message}"),
-        ([{"role": "user"}], "the plain template writes text, and the content of a message is none"),
-        ([{"role": "user", "content": 3}], "the plain template writes text, and the content of a message is none"),
+        ([{"role": "tool", "content": "x"}], "the inline template has no field {tool_message}"),
+        ([{"role": "user"}], "the inline template writes text, but the content of a message is not text"),
+        ([{"role": "user", "content": 3}], "the inline template writes text, but the content of a message is not text"),
     ],
 )
 def test_the_plain_form_refuses_what_it_does_not_write(messages: Any, message: str):
@@ -172,12 +172,12 @@ def test_the_plain_form_refuses_what_it_does_not_write(messages: Any, message: s
 @pytest.mark.parametrize(
     ("form", "message"),
     [
-        ("{user_message} {foo}", "the plain template has a field `foo` that is no role's"),
-        ("{user_message!r}{user}", "the plain template has a field `user_message` that is no role's"),
-        ("{user_message:>9}{user}", "the plain template has a field `user_message` that is no role's"),
-        ("{user}{user_message}", "the plain template has the field `user_message` twice"),
-        ("{user}{}", "the plain template has a field `` that is no role's"),
-        ("{user} }", "the plain template `{user} }` does not parse: Single '}' encountered in format string"),
+        ("{user_message} {foo}", "the inline template has an unknown field `foo`"),
+        ("{user_message!r}{user}", "the inline template has an unknown field `user_message`"),
+        ("{user_message:>9}{user}", "the inline template has an unknown field `user_message`"),
+        ("{user}{user_message}", "the inline template has the field `user_message` twice"),
+        ("{user}{}", "the inline template has an unknown field ``"),
+        ("{user} }", "the inline template `{user} }` does not parse: Single '}' encountered in format string"),
     ],
 )
 def test_a_plain_form_that_cannot_be_read_is_refused(form: str, message: str):

@@ -18,7 +18,7 @@ from chatfmt.render.jinja_renderer import JinjaRenderer
 from chatfmt.render.options import RenderOptions
 from chatfmt.render.template import builtin
 from chatfmt.render.template.chat_template import ChatTemplate
-from chatfmt.render.trace.kernels import answers, apply, source_of, texts_of
+from chatfmt.render.trace.kernels import answers, apply, buffer_of, to_slices
 from chatfmt.render.trace.program import OPERATIONS, QUESTIONS
 from chatfmt.render.trace.program_cache import TraceLimits
 from chatfmt.render.trace.renderer import TracedRenderer
@@ -501,7 +501,7 @@ def test_an_operation_on_a_column_is_pythons(operation: tuple[Any, ...]) -> None
         " " * 200 + "x" + "\x1f" * 99,
     ]
     expected = [attempt(OPERATIONS[name], text, constants) for text in texts]
-    found = apply((name, ("leaf", "f"), *constants), texts_of(texts)).strings()
+    found = apply((name, ("leaf", "f"), *constants), to_slices(texts)).strings()
     assert len(texts) > 60
     assert [(got if want is not None else None) for got, want in zip(found, expected, strict=True)] == expected
 
@@ -517,29 +517,29 @@ def attempt(operation: Any, text: str, constants: list[Any]) -> str | None:
 def test_a_question_on_a_column_is_pythons(question: tuple[Any, ...]) -> None:
     name, *constants = question
     texts = [*TEXTS, "😀😀", "banana", "a😀a"]
-    found = answers((name, ("leaf", "f"), *constants), texts_of(texts))
+    found = answers((name, ("leaf", "f"), *constants), to_slices(texts))
     assert found.tolist() == [int(QUESTIONS[name](text, *constants)) for text in texts]
 
 
 def test_a_pattern_across_two_texts_is_in_neither() -> None:
-    texts = texts_of(["x</thi", "nk>y", "a</think>", "</think>b"])
+    texts = to_slices(["x</thi", "nk>y", "a</think>", "</think>b"])
     assert answers(("has", ("leaf", "f"), "</think>"), texts).tolist() == [0, 0, 1, 1]
-    assert answers(("parts", ("leaf", "f"), "aa", -1), texts_of(["xa", "", "ax"])).tolist() == [1, 1, 1]
+    assert answers(("parts", ("leaf", "f"), "aa", -1), to_slices(["xa", "", "ax"])).tolist() == [1, 1, 1]
 
 
 def test_patterns_are_found_in_slices_and_across_blocks() -> None:
-    source, _ = source_of(pa.array(["é" * 70_000 + "</think>" + "ab" * 70_000, "</think>", "aaa</thin"]))
+    source, _ = buffer_of(pa.array(["é" * 70_000 + "</think>" + "ab" * 70_000, "</think>", "aaa</thin"]))
     assert source.find(b"</think>").tolist() == [140_000, 280_008]
     assert source.find(b"aa").tolist() == [280_016, 280_017] and source.find("é</t".encode()).tolist() == [139_998]
     assert source.find(b"").tolist() == source.find(b"</think>aaa</think>").tolist() == []
     array = pa.array(["</think>", "x", "a</think>"])[1:]
-    source, offsets = source_of(array)
+    source, offsets = buffer_of(array)
     assert source.find(b"</think>").tolist() == [10] and offsets.tolist() == [8, 9, 18]
 
 
 def test_white_space_is_pythons_and_not_arrows() -> None:
     every = [chr(code) for code in range(0x3002) if not 0xD800 <= code < 0xE000]
-    texts = texts_of([f"{character}x{character}" for character in every])
+    texts = to_slices([f"{character}x{character}" for character in every])
     found = apply(("strip", ("leaf", "f"), None), texts).strings()
     assert found == [f"{character}x{character}".strip() for character in every]
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Undefined
 
-from chatfmt.render.trace.symbolic_numbers import Fraction, Length, WholeNumber, symbol_for, symbolic
-from chatfmt.render.trace.symbols import POISONED_NUMBER, Refused, Symbol, Tape
+from chatfmt.render.trace.symbolic_numbers import SymbolicFloat, SymbolicInt, SymbolicLength, symbol_for, symbolic
+from chatfmt.render.trace.symbols import POISONED_NUMBER, Symbol, Tape, TraceRefused
 
 LEAF = ("leaf", ("messages", 0, "content"))
 ORDERS: tuple[Callable[[Any, Any], Any], ...] = (
@@ -26,9 +26,9 @@ ORDERS: tuple[Callable[[Any, Any], Any], ...] = (
 SUMS: tuple[Callable[[Any, Any], Any], ...] = (operator.add, operator.sub)
 
 
-def length_of(text: str) -> tuple[Length, Tape]:
+def length_of(text: str) -> tuple[SymbolicLength, Tape]:
     tape = Tape()
-    return Length(Symbol(LEAF, text, tape)), tape
+    return SymbolicLength(Symbol(LEAF, text, tape)), tape
 
 
 def number(value: float) -> tuple[Any, Tape]:
@@ -93,7 +93,7 @@ class TestLength:
         self, order: Callable[[Any, Any], Any], other: Any
     ) -> None:
         length, tape = length_of("abc")
-        with pytest.raises(Refused, match="compared with"):
+        with pytest.raises(TraceRefused, match="compared with"):
             order(length, other)
         assert tape.guards == {}
 
@@ -113,7 +113,7 @@ class TestLength:
     )
     def test_every_other_operation_is_refused(self, use: Callable[[Any], Any]) -> None:
         length, tape = length_of("abc")
-        with pytest.raises(Refused):
+        with pytest.raises(TraceRefused):
             use(length)
         assert tape.guards == {}
 
@@ -122,8 +122,8 @@ class TestNumbers:
     def test_numbers_are_poisoned_and_keep_their_type(self) -> None:
         whole, _ = number(7)
         fraction, _ = number(2.5)
-        assert type(whole) is WholeNumber and int.__index__(whole) == POISONED_NUMBER
-        assert type(fraction) is Fraction and float.hex(fraction) == float(POISONED_NUMBER).hex()
+        assert type(whole) is SymbolicInt and int.__index__(whole) == POISONED_NUMBER
+        assert type(fraction) is SymbolicFloat and float.hex(fraction) == float(POISONED_NUMBER).hex()
         assert type(symbol_for(LEAF[1], "text", Tape())) is Symbol
 
     @pytest.mark.parametrize("value", [0, 1, 7, 2.0, 2.5])
@@ -145,7 +145,7 @@ class TestNumbers:
         symbol, tape = number(value)
         length, _ = length_of("abc")
         for other in (2.5, number(7)[0], number(2.5)[0], length, Symbol(LEAF, "7", tape)):
-            with pytest.raises(Refused, match="compared"):
+            with pytest.raises(TraceRefused, match="compared"):
                 symbol == other  # noqa: B015
         assert tape.guards == {}
 
@@ -167,7 +167,7 @@ class TestNumbers:
     def test_arithmetic_and_order_are_refused(self, value: float) -> None:
         symbol, tape = number(value)
         for use in (operator.add, operator.sub, operator.mul, operator.lt, operator.ge):
-            with pytest.raises(Refused):
+            with pytest.raises(TraceRefused):
                 use(symbol, 1)
         with pytest.raises(TypeError, match="unhashable"):
             hash(symbol)
