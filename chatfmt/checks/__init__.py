@@ -36,7 +36,9 @@ def unknown_role(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     unknown = view.roles < 0
     if unknown.any():
         values = view.values("role")
-        yield from view.at("msg.role", unknown & to_bools(view.turns.is_valid()), lambda turn: _role(values[turn]))
+        yield from view.at_turns(
+            "msg.role", unknown & to_bools(view.turns.is_valid()), lambda turn: _role(values[turn])
+        )
 
 
 def _role(value: pa.Scalar) -> str:
@@ -49,16 +51,16 @@ def _role(value: pa.Scalar) -> str:
 def wrong_type(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A null turn, content that is neither text nor a list of parts, calls that are not a list."""
     if view.turns.null_count:
-        yield from view.at("msg.type", ~to_bools(view.turns.is_valid()), "the turn is null")
+        yield from view.at_turns("msg.type", ~to_bools(view.turns.is_valid()), "the turn is null")
     content, calls = view.content, view.values("tool_calls")
     if content.type == JSON:
         odd = to_bools(pc.match_substring_regex(content, r'^[^"\[n]')) & ~_is_result(view)
-        yield from view.at("msg.type", odd, lambda turn: f"the content is {_json_kind(content[turn].as_py())}")
+        yield from view.at_turns("msg.type", odd, lambda turn: f"the content is {_json_kind(content[turn].as_py())}")
     elif content.type != TEXT and not pa.types.is_list(content.type) and content.null_count < len(content):
-        yield from view.at("msg.type", to_bools(content.is_valid()), f"the content is of type {content.type}")
+        yield from view.at_turns("msg.type", to_bools(content.is_valid()), f"the content is of type {content.type}")
     if calls.type == JSON:
         odd = to_bools(pc.match_substring_regex(calls, r"^[^\[n]"))
-        yield from view.at(
+        yield from view.at_turns(
             "msg.type", odd, lambda turn: f"`tool_calls` is {_json_kind(calls[turn].as_py())}, not a list"
         )
 
@@ -77,19 +79,21 @@ def null_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A turn without content, calls and reasoning."""
     if view.missing.any():
         turns = view.missing & view.silent & to_bools(view.turns.is_valid())
-        yield from view.at("msg.null", turns, "the turn has no content")
+        yield from view.at_turns("msg.null", turns, "the turn has no content")
 
 
 def empty_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """Empty text or an empty list in a turn without calls and reasoning, unless it is a tool result."""
     if view.empty.any():
-        yield from view.at("msg.empty", view.empty & view.silent & (view.roles != TOOL), "the content is empty")
+        yield from view.at_turns("msg.empty", view.empty & view.silent & (view.roles != TOOL), "the content is empty")
 
 
 def blank_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """Content of white space only in a turn without calls and reasoning, unless it is a tool result."""
     if view.blank.any():
-        yield from view.at("msg.blank", view.blank & view.silent & (view.roles != TOOL), "the content is white space")
+        yield from view.at_turns(
+            "msg.blank", view.blank & view.silent & (view.roles != TOOL), "the content is white space"
+        )
 
 
 def differing_reasoning(view: ColumnView, limits: Limits) -> Iterator[Finding]:
@@ -117,7 +121,7 @@ def order(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     wrong |= ~opening & system
     wrong |= (before == USER) & (roles == TOOL)
     if wrong.any():
-        yield from view.at("msg.order", wrong, lambda turn: _order(int(roles[turn]), int(before[turn])))
+        yield from view.at_turns("msg.order", wrong, lambda turn: _order(int(roles[turn]), int(before[turn])))
 
 
 _BEGIN, _UNSEEN = -2, -3
@@ -147,7 +151,7 @@ def _order(role: int, before: int) -> str:
 
 def no_user(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A conversation without a user turn."""
-    yield from view.whole(
+    yield from view.at_rows(
         "msg.no_user", view.begins & (view.lengths > 0) & ~view.has(view.roles == USER), "no user turn"
     )
 
@@ -161,12 +165,12 @@ def ends_with_user(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     ends = np.zeros(len(view.turns), np.bool_)
     ends[last[view.roles[last] == USER]] = True
     if ends.any():
-        yield from view.at("msg.ends_user", ends, "the last role is `user`")
+        yield from view.at_turns("msg.ends_user", ends, "the last role is `user`")
 
 
 def no_turns(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A conversation without turns."""
-    yield from view.whole("row.empty", to_bools(view.column.is_valid()) & (view.lengths == 0), "no turns")
+    yield from view.at_rows("row.empty", to_bools(view.column.is_valid()) & (view.lengths == 0), "no turns")
 
 
 def blank_row(view: ColumnView, limits: Limits) -> Iterator[Finding]:
@@ -174,7 +178,7 @@ def blank_row(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     blank = view.blank | view.empty | view.missing
     if blank.any():
         rows = (view.lengths > 0) & ~view.has(~(blank & view.silent))
-        yield from view.whole("row.blank", rows, "all content is empty or white space")
+        yield from view.at_rows("row.blank", rows, "all content is empty or white space")
 
 
 def orphan_result(view: ColumnView, limits: Limits) -> Iterator[Finding]:

@@ -127,7 +127,7 @@ class ColumnView(Struct, frozen=True, dict=True):
         """Mark the rows that have one of the marked turns."""
         return any_turn(self.column, turns)
 
-    def at(self, code: str, turns: BoolArray, detail: Callable[[int], str] | str) -> Iterator[Finding]:
+    def at_turns(self, code: str, turns: BoolArray, detail: Callable[[int], str] | str) -> Iterator[Finding]:
         """Yield a finding for each marked turn."""
         for turn in np.flatnonzero(turns).tolist():
             yield self.finding(code, turn, detail if isinstance(detail, str) else detail(turn))
@@ -137,7 +137,7 @@ class ColumnView(Struct, frozen=True, dict=True):
         row = int(self.rows[turn])
         return Finding(code, row, turn - int(self.starts[row]), detail, self.name)
 
-    def whole(self, code: str, rows: BoolArray, detail: str) -> Iterator[Finding]:
+    def at_rows(self, code: str, rows: BoolArray, detail: str) -> Iterator[Finding]:
         """Yield a finding for each marked row."""
         return (Finding(code, row, None, detail, self.name) for row in np.flatnonzero(rows).tolist())
 

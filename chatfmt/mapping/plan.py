@@ -136,7 +136,7 @@ def unescape(text: str) -> str:
 
 def _unescaped_outside_tags(text: str) -> str:
     parts = re.split(r"(\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\})", text, flags=re.DOTALL)
-    return "".join(part if place % 2 else unescape(part) for place, part in enumerate(parts))
+    return "".join(part if index % 2 else unescape(part) for index, part in enumerate(parts))
 
 
 def check_columns(mapping: FieldMapping, columns: abc.Collection[str]) -> None:

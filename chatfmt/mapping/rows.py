@@ -114,7 +114,7 @@ def _keys_of(columns: abc.Mapping[str, pa.Array]) -> list[list[str]]:
     named = {name: column for name, column in columns.items() if name not in (ROW, KEYS)}
     present = {name: column.is_valid().to_pylist() for name, column in named.items()}
     length = len(next(iter(columns.values())))
-    implied = [[name for name in named if present[name][place]] for place in range(length)]
+    implied = [[name for name in named if present[name][index]] for index in range(length)]
     own = columns[KEYS].to_pylist() if KEYS in columns else [None] * length
     return [[name for name in loads(keys) if name in named] if keys else implied[i] for i, keys in enumerate(own)]
 

@@ -40,7 +40,7 @@ def _row_texts(column: pa.Array) -> pa.Array:
     if not is_turns(column.type):
         return _value_texts(column)
     turns = column.flatten()
-    fields = {field.name: turns.field(place) for place, field in enumerate(turns.type)}
+    fields = {field.name: turns.field(index) for index, field in enumerate(turns.type)}
     parts = [_tagged(name, _value_texts(fields[name])) for name in sorted(fields) if name != KEYS]
     texts = pc.binary_join_element_wise(*parts, ";", "") if parts else pa.repeat(pa.scalar(";", TEXT), len(turns))
     return pc.binary_join(with_turns(column, texts), "")

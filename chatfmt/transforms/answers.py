@@ -93,8 +93,7 @@ def _results(column: pa.ListArray, found: BoolArray, content: pa.Array) -> pa.Ar
         pc.extract_regex(content.filter(pa.array(found)), r"(?s)\A.*\n#### (?P<result>[^\n]*)\z"), 0
     )
     rows = any_turn(column, found)
-    places = np.where(rows, np.cumsum(rows) - 1, 0)
-    return texts.take(pa.array(places, mask=~rows))
+    return texts.take(pa.array(np.cumsum(rows) - 1, mask=~rows))
 
 
 def _with_results(batch: pa.RecordBatch, results: pa.Array) -> pa.RecordBatch:
@@ -142,8 +141,8 @@ def _socratic_turns(turns: Conversation) -> Conversation:
     steps = split_steps(answer.get("content"))
     if not steps or not isinstance(question.get("content"), str):
         return turns
-    asked = [f"{question['content']}\n{steps[0][0]}", *(sub_question for sub_question, _ in steps[1:])]
-    pairs = zip(asked, (step for _, step in steps), strict=True)
+    questions = [f"{question['content']}\n{steps[0][0]}", *(sub_question for sub_question, _ in steps[1:])]
+    pairs = zip(questions, (step for _, step in steps), strict=True)
     return before + [
         turn for ask, step in pairs for turn in ({**question, "content": ask}, {**answer, "content": step})
     ]

@@ -158,8 +158,8 @@ def is_empty_turn(turns: pa.StructArray, *, blank: bool = False) -> BoolArray:
 def _is_empty(values: pa.Array, blank: bool) -> BoolArray:
     empty = values.is_null()
     if values.type == TEXT:
-        nothing = pc.utf8_trim_whitespace(values) if blank else values
-        empty = pc.or_(empty, pc.fill_null(pc.equal(nothing, ""), False))
+        text = pc.utf8_trim_whitespace(values) if blank else values
+        empty = pc.or_(empty, pc.fill_null(pc.equal(text, ""), False))
     elif values.type == JSON:
         pattern = r'^(""|\[\]|null)$' if not blank else r'^("(\s|\\[nrt])*"|\[\]|null)$'
         empty = pc.or_(empty, pc.fill_null(pc.match_substring_regex(values, pattern), False))

@@ -1,6 +1,6 @@
 """Views: the shapes of training data that `--to` writes, one entry each in VIEWS.
 
-The data set types and their columns are TRL's (docs, "Dataset formats and types"): language modelling `text` or
+The dataset types and their columns are TRL's (docs, "Dataset formats and types"): language modelling `text` or
 `messages`, `prompt`, `prompt` + `completion`, `prompt` + `chosen` + `rejected`, `prompt` + `completion` + `label`,
 stepwise `prompt` + `completions` + `labels`; `segments` are those of axolotl's template-free format.
 
@@ -28,7 +28,7 @@ class View(Struct, frozen=True):
     fields: Callable[[RenderableBatch], Fields]
     summary: str
     own_type: str = ""
-    """The data set type that becomes this view with `--to auto`."""
+    """The dataset type that becomes this view with `--to auto`."""
     beside: str = ""
     """The column of that type beside its one conversation, which a view without such a column leaves out."""
     is_rendered: bool = False
@@ -38,7 +38,7 @@ class View(Struct, frozen=True):
     needs_spans: bool = False
     """Whether the columns are made from the spans of trained text, also without `--mask`."""
     is_tokenized: bool = False
-    """Whether token ids, labels and masks take the place of `text` and `assistant_spans`; needs a tokenizer."""
+    """Whether token ids, labels and masks replace `text` and `assistant_spans`; needs a tokenizer."""
 
 
 VIEWS: dict[str, View] = {
@@ -73,12 +73,12 @@ VIEWS: dict[str, View] = {
 
 
 def own_view(data_type: str) -> View | None:
-    """The view of a data set type; None for language modelling, whose view depends on the template."""
+    """The view of a dataset type; None for language modelling, whose view depends on the template."""
     return next((view for view in VIEWS.values() if view.own_type == data_type), None)
 
 
 def is_rendered(data_type: str) -> bool:
-    """Return whether rows of a data set type are text already, which no template changes."""
+    """Return whether rows of a dataset type are text already, which no template changes."""
     view = own_view(data_type)
     return view is not None and view.is_rendered
 

@@ -55,7 +55,7 @@ class RenderableBatch(Struct, frozen=True):
     def render(self, messages: pa.ListArray, *, generation_prompt: bool | None = None, spans: bool = False) -> Rendered:
         """Render `messages` with the rows' tools, documents and variables; raises UsageError without a template."""
         if self.renderer is None:
-            raise UsageError("this view is text, and no template was given", hint="-t chatml")
+            raise UsageError("this view is text and needs a template", hint="-t chatml")
         return self.renderer(self.with_messages(messages), RenderRequest(generation_prompt, spans))
 
     def with_messages(self, messages: pa.ListArray) -> ConversationBatch:

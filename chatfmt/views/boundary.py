@@ -58,7 +58,7 @@ def _no_boundary(row: int) -> RowError:
         "the template renders the prompt differently for each answer, so the text cannot be cut there",
         code="view.boundary",
         at=Location(row=row),
-        hint="--to segments or --to text --mask mark the answer inside the whole text",
+        hint="--to segments or --to text --mask marks the answer in the whole text",
     )
 
 

@@ -42,7 +42,7 @@ def cut_last(messages: pa.ListArray) -> tuple[pa.ListArray, pa.ListArray]:
                 "the conversation does not end with an answer to a prompt",
                 code="view.completion",
                 at=Location(row=row),
-                hint="--on-error skip leaves such rows out, --to text keeps them whole",
+                hint="--on-error skip drops such rows, --to text keeps them whole",
             )
     last = np.zeros(int(lengths.sum()), np.bool_)
     last[offsets_of(lengths)[1:] - 1] = True

@@ -16,7 +16,7 @@ from chatfmt.cli import main
 
 def shouting(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     loud = [text is not None and text.isupper() for text in view.content.to_pylist()]
-    yield from view.at("msg.loud", np.array(loud, np.bool_), "the content is in capitals")
+    yield from view.at_turns("msg.loud", np.array(loud, np.bool_), "the content is in capitals")
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_spans_lie_on_the_trained_text(tmp_path):
 def test_what_has_no_answer_cannot_be_cut(tmp_path):
     with pytest.raises(RowError, match="row 1: the conversation does not end with an answer to a prompt"):
         convert(tmp_path, [CHAT[0], {"messages": [U, A, U]}], to="prompt-completion")
-    with pytest.raises(UsageError, match="this view is text, and no template was given"):
+    with pytest.raises(UsageError, match="this view is text and needs a template"):
         convert(tmp_path, CHAT, to="text")
     with pytest.raises(UnknownName, match="unknown view `txt`"):
         convert(tmp_path, CHAT, to="txt")
