@@ -111,7 +111,7 @@ ABLATIONS: dict[str, tuple[Any, str, Any, Callable[[Workshop], Iterable[Outcome]
     "no temporary file for state": (durable, "write_atomic", write_in_place, lambda shop: shop.kills()),
     "no look at what receipts say": (
         "chatfmt.writers.staging",
-        "_whole",
+        "_is_complete",
         lambda *_: True,
         lambda shop: _unsynced(shop),
     ),
