@@ -20,7 +20,7 @@ class Rendered(Struct, frozen=True):
 
     text: pa.StringArray
     spans: pa.ListArray | None = None
-    whole: np.ndarray[Any, np.dtype[np.bool_]] | None = None
+    all_printed: np.ndarray[Any, np.dtype[np.bool_]] | None = None
     """The rows known to print every text of their conversation; None if nothing is known."""
 
 

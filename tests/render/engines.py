@@ -1,4 +1,4 @@
-"""Both engines over the same rows, and whether they agree in texts, spans and errors."""
+"""Run both engines on the same rows and compare texts, spans and errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def traced(text: str, options: RenderOptions = RenderOptions(), limits: TraceLim
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> ConversationBatch:
-    """What a renderer takes, for rows with `messages`, `tools`, `documents` and `kwargs`."""
+    """Return the batch of rows with `messages`, `tools`, `documents` and `kwargs`."""
     others = [
         json_columns.json_array([row.get(name) for row in rows], [row.get(name) is not None for row in rows])
         for name in ("tools", "documents", "kwargs")
@@ -40,7 +40,7 @@ def columns(rows: Sequence[Mapping[str, Any]]) -> ConversationBatch:
 
 
 def outcome(renderer: Any, chats: ConversationBatch, **asked: Any) -> tuple[Any, ...]:
-    """Texts, spans and errors, as something that can be compared and read."""
+    """Return texts, spans and errors in a form that can be compared and read."""
     failures: list[RenderError] = []
     rendered = renderer(chats, RenderRequest(**asked), failures)
     rendered.text.validate(full=True)

@@ -1,4 +1,4 @@
-"""transformers as the oracle, in process: outcomes of `apply_chat_template` with the clock held still."""
+"""transformers as the oracle, in process: outcomes of `apply_chat_template` with a fixed clock."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tokenizer() -> Any:
 
 
 def expected(text: str, case: Mapping[str, Any], mode: str) -> Outcome:
-    """What transformers makes of a case: mode `plain`, `prompt`, `continue` or `spans`."""
+    """Return the outcome of a case in transformers: mode `plain`, `prompt`, `continue` or `spans`."""
     if mode == "spans" and case["messages"]:  # the check for no messages is the tokenizer's, which hides the spans
         return outcome(lambda: ("spans", expected_spans(text, case)))
     return outcome(
@@ -78,17 +78,17 @@ def outcome(render: Callable[[], Outcome]) -> Outcome:
     try:
         return render()
     except Exception as error:
-        return told(error)
+        return to_outcome(error)
 
 
-def told(error: BaseException | None) -> Outcome:
-    """The kind of an error and its text; how Python words a recursion depends on where it ran out of frames."""
+def to_outcome(error: BaseException | None) -> Outcome:
+    """Return the class and text of an error; the text of a RecursionError depends on where the frames ran out."""
     return type(error).__name__, "" if isinstance(error, RecursionError) else str(error)
 
 
 @functools.cache
 def conversations() -> tuple[dict[str, Any], ...]:
-    """Our own cases, and the shared ones where they lie beside the checkout."""
+    """Return our own cases, and the shared ones if they are beside the checkout."""
     shared = SHARED / "oracle" / "conversations.jsonl" if SHARED else None
     lines = shared.read_text(encoding="utf-8").split("\n") if shared and shared.is_file() else []
     own = [{**case, "id": f"own {case['id']}"} for case in CONVERSATIONS]
@@ -97,7 +97,7 @@ def conversations() -> tuple[dict[str, Any], ...]:
 
 @functools.cache
 def templates() -> dict[str, str]:
-    """Template texts by name: our own, TRL's, and those of the folder named by CHATFMT_TEMPLATES."""
+    """Return template texts by name: our own, those of TRL, and those of the folder CHATFMT_TEMPLATES."""
     folders = [TRL_TEMPLATES] if TRL_TEMPLATES else []
     folders += [Path(given)] if (given := os.environ.get("CHATFMT_TEMPLATES")) else []
     found = {f"own/{name}": text for name, text in TEMPLATES.items()}

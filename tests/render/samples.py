@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Small templates and conversations of our own, each for one thing that chat templates do or meet."""
+"""Small templates and conversations, each for one feature or edge case of chat templates."""
 
 from __future__ import annotations
 

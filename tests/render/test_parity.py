@@ -1,4 +1,4 @@
-"""The sandbox, the library call and the plain engine give what transformers gives: same text, errors and spans."""
+"""The sandbox, the library call and the Jinja engine equal transformers in text, errors and spans."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chatfmt.errors import RenderError, TemplateError
 from chatfmt.render import ChatTemplate, RenderOptions, compile
 from chatfmt.render.jinja.rendering import render_spans
 from chatfmt.rendering import ConversationBatch, RenderRequest
-from tests.render.oracle import NOW, TAG, TOKENS, Outcome, conversations, expected, outcome, templates, told
+from tests.render.oracle import NOW, TAG, TOKENS, Outcome, conversations, expected, outcome, templates, to_outcome
 from tests.render.samples import TEMPLATES
 
 MODES = ("plain", "prompt", "continue")
@@ -46,7 +46,7 @@ def ours(text: str, case: Mapping[str, Any], mode: str) -> Outcome:
     except RenderError as error:
         cause = error.__cause__
         assert str(cause) in (error.message, "")
-        return told(cause)
+        return to_outcome(cause)
 
 
 def json_column(cases: list[Mapping[str, Any]], key: str) -> Any:
@@ -54,7 +54,7 @@ def json_column(cases: list[Mapping[str, Any]], key: str) -> Any:
 
 
 def columns(cases: list[Mapping[str, Any]], text: str, mode: str) -> list[Outcome]:
-    """What the plain engine makes of the cases as one batch of Arrow columns."""
+    """Return the outcomes of the Jinja engine for the cases as one batch of Arrow columns."""
     field = cases[0].get("field", True) if mode == "continue" else False
     options = RenderOptions(generation_prompt=mode == "prompt", continue_final=field, date=NOW, engine="jinja")
     failures: list[RenderError] = []
@@ -66,7 +66,7 @@ def columns(cases: list[Mapping[str, Any]], text: str, mode: str) -> list[Outcom
         )
     except TemplateError as error:  # at once and for every row
         wanted = [expected(text, case, mode) for case in cases]
-        assert told(error.__cause__) in wanted
+        assert to_outcome(error.__cause__) in wanted
         assert all(kind != "text" for kind, _ in wanted)
         return wanted
     found: list[Outcome] = [("text", value) for value in rendered.text.to_pylist()]
@@ -75,7 +75,7 @@ def columns(cases: list[Mapping[str, Any]], text: str, mode: str) -> list[Outcom
         found = [("spans", (text, spans)) for (_, text), spans in zip(found, pairs, strict=True)]
     for failure in failures:
         assert failure.at.row is not None
-        found[failure.at.row] = told(failure.__cause__)
+        found[failure.at.row] = to_outcome(failure.__cause__)
     return found
 
 

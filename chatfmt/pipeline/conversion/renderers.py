@@ -38,7 +38,7 @@ class GuardedRenderer(Struct, frozen=True):
         except ChatfmtError:  # content loss ends the run, whatever else is wrong with a row
             self._raise_loss(self.guard.check(chats))
             raise
-        self._raise_loss(self.guard.check(chats, rendered.whole))
+        self._raise_loss(self.guard.check(chats, rendered.all_printed))
         return rendered
 
     def _raise_loss(self, loss: Loss | None) -> None:

@@ -153,7 +153,7 @@ class LossGuard:
     def check(self, chats: ConversationBatch, all_printed: npt.NDArray[np.bool_] | None = None) -> Loss | None:
         """Return the first loss in a column that is not allowed, with its row; None if there is none.
 
-        `all_printed` says which rows are known to print every text (`Rendered.whole`); they are skipped.
+        `all_printed` says which rows are known to print every text (`Rendered.all_printed`); they are skipped.
         """
         rows = self._rows_to_check(chats, all_printed)
         if not rows:

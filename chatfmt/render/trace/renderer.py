@@ -29,7 +29,7 @@ from .batch import Batch, Replayed, lists_of, merged, spans_of, together
 from .kernels import Int64Array
 from .program import Program, Untraceable
 from .program_cache import CONFIRMATIONS, ProgramCache, SearchPause, TraceLimits
-from .row_replay import RARE, TRIAL, ReplayedText, RowReplay
+from .row_replay import DIFFERS, RARE, TRIAL, ReplayedText, RowReplay
 from .shapes import MAX_TURNS, NO_SHAPE, NO_TURNS, dense
 from .slots import has_only_text
 from .tables import KNOWN, Pieces, is_columnar
@@ -38,7 +38,6 @@ from .tracer import Inputs, trace
 Tracer = Callable[..., Program | Untraceable]
 LIMITS = TraceLimits()
 SEVERAL = "an expression reads several texts"
-DIFFERS = "a replayed text differed from plain Jinja's, so nothing is replayed any more"
 
 
 class Stats(Struct):
@@ -276,7 +275,7 @@ class TracedRenderer:
         if known is not None:
             rendered = merged(rendered, known, no_program, batch.request.spans)
         if has_only_text(batch.chats):
-            rendered = replace(rendered, whole=tables.whole(programs))
+            rendered = replace(rendered, all_printed=tables.all_printed(programs))
         return Replayed(rendered, programs, pieces, batch.turns, tables.programs)
 
     def _rendered(self, batch: Batch, programs: Int64Array, pieces: Pieces) -> Rendered:

@@ -27,6 +27,7 @@ TRIAL = 48
 """Rows after which the replay stops if fewer than one in `RARELY` of them had a known shape."""
 RARELY = 8
 RARE = "shapes that hardly repeat"
+DIFFERS = "a replayed text differed from plain Jinja's, so nothing is replayed any more"
 PATIENCE = 512
 """Rows without a replay after which the replay stops, if fewer than a fifth of all rows were replayed."""
 CHECKS = 2
@@ -133,7 +134,7 @@ class RowReplay:
         text = run(program, values)
         if known.checked < CHECKS:
             if not confirm(row, text):
-                self.stopped = "a replayed text differed from plain Jinja's, so nothing is replayed any more"
+                self.stopped = DIFFERS
                 return None
             known.checked += 1
         return text

@@ -112,7 +112,7 @@ class Tables:
         self._guards.append([])
         self._pieces.append([(-1, 0)])
         self._spans.append([])
-        self._whole = [False]
+        self._all_printed = [False]
         self._pool: tuple[TextBuffer, View] | None = None
 
     def __len__(self) -> int:
@@ -128,7 +128,7 @@ class Tables:
         self._pieces.append([self._piece(piece) for piece in program.pieces])
         self._spans.append(list(program.spans or ()))
         self.programs.append(program)
-        self._whole.append(prints_all(program))
+        self._all_printed.append(prints_all(program))
         self._pool = None
         return len(self.programs) - 1
 
@@ -178,9 +178,9 @@ class Tables:
             self._pool = texts.source, views_of(texts, 0)
         return self._pool
 
-    def whole(self, programs: Int64Array) -> npt.NDArray[np.bool_]:
+    def all_printed(self, programs: Int64Array) -> npt.NDArray[np.bool_]:
         """Return whether the program of each row prints every text of it (see `slots.prints_all`)."""
-        return np.array(self._whole, np.bool_)[programs]
+        return np.array(self._all_printed, np.bool_)[programs]
 
     def spans(self, programs: Int64Array, pieces: Pieces) -> tuple[Int64Array, Int64Array, Int64Array]:
         """Return the generation spans of all rows as row, start and end, in code points of the text of the row."""

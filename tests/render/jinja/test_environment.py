@@ -233,7 +233,7 @@ def test_an_address_counts_only_where_no_input_holds_it():
     )
 
 
-def test_chance_is_seen():
+def test_random_names_are_found():
     assert random_names("{{ [1, 2] | random }}{{ lipsum() }}") == ("lipsum", "random")
     assert random_names("{{ random }}{{ messages }}") == ()
     assert random_names("{% for %}") == ()

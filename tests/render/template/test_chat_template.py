@@ -1,4 +1,4 @@
-"""Templates by name, file and plain form; what they say of themselves; options and errors of the plain engine."""
+"""Templates by name, from files and inline; their properties; options and errors of the Jinja engine."""
 
 from __future__ import annotations
 

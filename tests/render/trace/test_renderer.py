@@ -1,4 +1,4 @@
-"""The traced engine against plain Jinja: equal texts, spans and errors, on every template and shape there is."""
+"""The traced engine equals the Jinja engine in texts, spans and errors, on all templates and shapes."""
 
 from __future__ import annotations
 
