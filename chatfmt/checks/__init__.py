@@ -25,7 +25,7 @@ from .column_view import ColumnView, Finding, Limits, Roles, column_views
 
 __all__ = ["CHECKS", "Check", "Finding", "Limits", "check_codes", "find_literals", "refused", "run", "to_error"]
 
-Kind = Literal["error", "warning"]
+Severity = Literal["error", "warning"]
 
 Finder = Callable[[ColumnView, Limits], Iterator[Finding]]
 SYSTEM, DEVELOPER, USER, ASSISTANT, TOOL = range(5)
@@ -319,7 +319,7 @@ def _chars_of(content: Any) -> int:
 class Check(Struct, frozen=True):
     """One entry of CHECKS: the kind and meaning of a code, and the function that finds it."""
 
-    kind: Kind
+    kind: Severity
     function: Finder
     summary: str
     hint: str = ""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..recipe import Recipe, Run
 
 Option = Any
-Group = Mapping[str, Option]
+OptionGroup = Mapping[str, Option]
 
 Sources = Annotated[
     list[str], typer.Argument(metavar="SOURCE…", help="Recipe, Hub id, file, folder, glob, URL, or - for stdin.")
@@ -30,7 +30,7 @@ Sources = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
-def _group(panel: str, rows: Mapping[str, tuple[Any, ...]]) -> Group:
+def _group(panel: str, rows: Mapping[str, tuple[Any, ...]]) -> OptionGroup:
     """Return options from rows of (type, metavar, help, names…); without names, the flag is made from the key."""
     made = {}
     for key, (type, metavar, help, *names) in rows.items():
@@ -181,7 +181,7 @@ SELECTION = {**INPUT, **COLUMNS, **ROWS}
 CONVERSION = {**SELECTION, **CHANGES, **TEMPLATE, **OUTPUT}
 
 
-def declare(*groups: Group, **own: Option) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def declare(*groups: OptionGroup, **own: Option) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Declare that a command `(arguments…, **given)` has the options of `groups` and its `own`, None unless typed.
 
     Typer reads them from the signature of the command; six commands share up to seventy of them.

@@ -29,7 +29,7 @@ from .turns import (
     split_turns,
 )
 
-Kind = Literal["choice", "text", "flag", "names"]
+SettingKind = Literal["choice", "text", "flag", "names"]
 
 
 class Transform(Struct, frozen=True):
@@ -41,7 +41,7 @@ class Transform(Struct, frozen=True):
 
     function: Callable[[pa.RecordBatch, Any], Changed]
     summary: str
-    kind: Kind
+    kind: SettingKind
     choices: tuple[str, ...] = ()
 
     @property

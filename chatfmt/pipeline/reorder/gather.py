@@ -21,10 +21,11 @@ from msgspec.structs import replace
 from ... import writers
 from ...manifest import SUMS, Shard, totals
 from ...recipe import Run
+from ...turn_columns import IntArray
 from ..conversion.job import Task
 from ..planning.plan import Plan
 from ..schedule import run_missing_tasks
-from .selection import Int64Array, Selection, concat_conversations, select, to_conversations
+from .selection import Selection, concat_conversations, select, to_conversations
 
 BLOCK_BYTES = 32 << 20
 BLOCK_ROWS = 1 << 14
@@ -39,9 +40,9 @@ class GatherTask(Struct, frozen=True, eq=False):
     state: Path
     fingerprint: str
     parts: tuple[Path, ...]
-    starts: Int64Array
+    starts: IntArray
     """The number of the first row of each part file."""
-    rows: Int64Array
+    rows: IntArray
     """The numbers of the rows to write, in order."""
     block: int
     """Rows to hold in memory at a time."""
@@ -111,7 +112,7 @@ def select_rows(plan: Plan, folder: Path, parts: Sequence[Shard]) -> tuple[list[
     return splits, select(plan.recipe, splits, concat_conversations(found))
 
 
-def part_starts(parts: Sequence[Shard]) -> Int64Array:
+def part_starts(parts: Sequence[Shard]) -> IntArray:
     """Return the number of the first row of each part file."""
     counts = [part.rows for part in parts]
     return np.cumsum([0, *counts[:-1]], dtype=np.int64)
@@ -124,8 +125,8 @@ def rows_per_block(parts: Sequence[Shard]) -> int:
 
 
 def divide_into_shards(
-    plan: Plan, parts: Sequence[Shard], splits: Sequence[str], rows: Mapping[str, Int64Array]
-) -> list[tuple[str, str, Int64Array]]:
+    plan: Plan, parts: Sequence[Shard], splits: Sequence[str], rows: Mapping[str, IntArray]
+) -> list[tuple[str, str, IntArray]]:
     """Return name, split and rows of each shard, which has `--rows-per-shard` rows or about as many as a part file."""
     size = plan.recipe.rows_per_shard
     average = max(1.0, sum(part.rows for part in parts) / len(parts))
@@ -183,11 +184,11 @@ def run_gather_task(task: GatherTask) -> Shard:
 class PartReader:
     """Random access to the rows of part files, a limited number of them mapped into memory at a time."""
 
-    def __init__(self, paths: Sequence[Path], starts: Int64Array) -> None:
+    def __init__(self, paths: Sequence[Path], starts: IntArray) -> None:
         self._paths, self._starts = paths, starts
-        self._open: dict[int, tuple[ExitStack, list[pa.RecordBatch], Int64Array]] = {}
+        self._open: dict[int, tuple[ExitStack, list[pa.RecordBatch], IntArray]] = {}
 
-    def take(self, rows: Int64Array) -> Iterator[pa.RecordBatch]:
+    def take(self, rows: IntArray) -> Iterator[pa.RecordBatch]:
         """Yield the rows with these numbers, in order and without their tags; in several batches if they are large."""
         order = np.argsort(rows, kind="stable")
         batches = list(self._read_sorted(rows[order]))
@@ -200,7 +201,7 @@ class PartReader:
         table = pa.Table.from_batches(batches).drop_columns([writers.TAG]).combine_chunks()
         yield table.to_batches()[0].take(pa.array(unsorted))
 
-    def _read_sorted(self, rows: Int64Array) -> Iterator[pa.RecordBatch]:
+    def _read_sorted(self, rows: IntArray) -> Iterator[pa.RecordBatch]:
         """Yield rows whose numbers ascend, one batch per batch of a part file that holds some of them."""
         owners = np.searchsorted(self._starts, rows, side="right") - 1
         for part, mine in runs(owners, rows - self._starts[owners]):
@@ -209,7 +210,7 @@ class PartReader:
             for number, inside in runs(numbers, mine - starts[numbers]):
                 yield batches[number].take(pa.array(inside))
 
-    def _open_part(self, number: int) -> tuple[list[pa.RecordBatch], Int64Array]:
+    def _open_part(self, number: int) -> tuple[list[pa.RecordBatch], IntArray]:
         if number not in self._open:
             if len(self._open) == OPEN_PARTS:
                 self._open.pop(next(iter(self._open)))[0].close()
@@ -227,7 +228,7 @@ class PartReader:
             self._open.popitem()[1][0].close()
 
 
-def runs(keys: Int64Array, values: Int64Array) -> Iterator[tuple[int, Int64Array]]:
+def runs(keys: IntArray, values: IntArray) -> Iterator[tuple[int, IntArray]]:
     """Yield each run of equal keys with its values."""
     ends = np.flatnonzero(np.diff(keys)) + 1
     for key, run in zip(np.split(keys, ends), np.split(values, ends), strict=True):

@@ -21,9 +21,9 @@ from msgspec.structs import asdict, replace
 
 from ... import mapping
 from ...recipe import Recipe
+from ...turn_columns import IntArray
 from ..conversion.row_counts import RowCounts
 
-Int64Array = np.ndarray[Any, np.dtype[np.int64]]
 TEST = "test"
 CHUNK = 1 << 16
 """Hashes held as Python objects at a time."""
@@ -32,15 +32,15 @@ CHUNK = 1 << 16
 class Conversations(Struct, frozen=True, eq=False):
     """Columns with one value per conversation: the range of its output rows, and what it is selected by."""
 
-    start: Int64Array
+    start: IntArray
     """The number of its first output row among those of all part files."""
-    length: Int64Array
+    length: IntArray
     """The number of its output rows."""
     hash: np.ndarray[Any, np.dtype[np.uint64]]
     """Shape n × 2: the 128 bits of each hash."""
-    split: Int64Array
+    split: IntArray
     """The index of its split, in the order of the output."""
-    source: Int64Array
+    source: IntArray
     """The index of its source in the recipe."""
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class Conversations(Struct, frozen=True, eq=False):
 class Selection(Struct, frozen=True, eq=False):
     """The numbers of the rows of each split, in order; `counts` has the rows that were dropped and added."""
 
-    rows: Mapping[str, Int64Array]
+    rows: Mapping[str, IntArray]
     counts: RowCounts
 
 
@@ -107,7 +107,7 @@ def count_rows(found: Conversations) -> int:
     return int(found.length.sum())
 
 
-def first_occurrences(found: Conversations) -> Int64Array:
+def first_occurrences(found: Conversations) -> IntArray:
     """Return the indices of the conversations that are not equal to an earlier one, in order."""
     order = np.lexsort((found.hash[:, 0], found.hash[:, 1]))  # stable: equal ones stay in order
     hashes = found.hash[order]
@@ -116,7 +116,7 @@ def first_occurrences(found: Conversations) -> Int64Array:
     return np.sort(order[new])
 
 
-def count_copies(recipe: Recipe, found: Conversations) -> Int64Array:
+def count_copies(recipe: Recipe, found: Conversations) -> IntArray:
     """Return how often each conversation is written."""
     copies = np.ones(len(found), np.int64)
     for number, spec in enumerate(recipe.source):
@@ -132,7 +132,7 @@ def count_copies(recipe: Recipe, found: Conversations) -> Int64Array:
     return copies
 
 
-def order_by_weight(recipe: Recipe, found: Conversations, copies: Int64Array) -> Int64Array:
+def order_by_weight(recipe: Recipe, found: Conversations, copies: IntArray) -> IntArray:
     """Return the indices of the conversations in output order, each as often as `copies` says."""
     if all(spec.weight == 1 for spec in recipe.source):
         return np.arange(len(found))
@@ -142,7 +142,7 @@ def order_by_weight(recipe: Recipe, found: Conversations, copies: Int64Array) ->
     return chosen[np.lexsort((found.source[chosen], relative_positions(found, chosen), found.split[chosen]))]
 
 
-def relative_positions(found: Conversations, chosen: Int64Array) -> np.ndarray[Any, np.dtype[np.float64]]:
+def relative_positions(found: Conversations, chosen: IntArray) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the position, from 0 to 1, of each conversation in its split and source, whose members are adjacent."""
     groups = np.stack([found.split[chosen], found.source[chosen]])
     begins = np.ones(len(chosen), bool)
@@ -159,7 +159,7 @@ def draw_numbers(found: Conversations, purpose: str, seed: int) -> Iterator[np.n
         yield mapping.uniform_numbers((hashes[at : at + 16] for at in range(0, len(hashes), 16)), purpose, seed=seed)
 
 
-def output_rows(recipe: Recipe, chosen: Conversations, split: int) -> Int64Array:
+def output_rows(recipe: Recipe, chosen: Conversations, split: int) -> IntArray:
     """Return the numbers of the output rows of one split, in order."""
     mine = chosen.take(np.flatnonzero(chosen.split == split))
     ends = np.cumsum(mine.length)

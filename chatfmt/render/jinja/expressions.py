@@ -12,10 +12,10 @@ from jinja2.parser import Parser
 from ...errors import RowError, UsageError
 from .environment import sandbox
 
-Expression = Callable[[Mapping[str, Any]], Any]
+CompiledExpression = Callable[[Mapping[str, Any]], Any]
 
 
-def expression(source: str) -> Expression:
+def expression(source: str) -> CompiledExpression:
     """Return a function that evaluates a Jinja expression (`--where`) on a row, a mapping from column names to values.
 
     A name or key that the row lacks is None. Source with `{{` or `{%` is a `text_expression`.
@@ -26,7 +26,7 @@ def expression(source: str) -> Expression:
     return _guarded(source, _compile_value(source))
 
 
-def text_expression(source: str) -> Expression:
+def text_expression(source: str) -> CompiledExpression:
     """Return a function that renders a small template (`--map`) with a row.
 
     Nothing is trimmed; None and missing keys render as empty text. Raises as `expression` does.
@@ -45,7 +45,7 @@ def _empty_for_none(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _guarded(source: str, evaluate: Expression) -> Expression:
+def _guarded(source: str, evaluate: CompiledExpression) -> CompiledExpression:
     def value_of(row: Mapping[str, Any]) -> Any:
         try:
             return evaluate(row)
@@ -58,7 +58,7 @@ def _guarded(source: str, evaluate: Expression) -> Expression:
 _HINT = "a column that may be missing or of another type needs a test, such as `x is string and …`"
 
 
-def _compile_value(source: str) -> Expression:
+def _compile_value(source: str) -> CompiledExpression:
     template = _template_of(source)
 
     def evaluate(row: Mapping[str, Any]) -> Any:

@@ -101,14 +101,14 @@ def distinct(numbers: Int64Array) -> list[int]:
     return found
 
 
-View = npt.NDArray[np.void]
+StringViews = npt.NDArray[np.void]
 """Texts of a string view array, 16 bytes each: the length, then 12 bytes of text, or a prefix, buffer and offset."""
 _VIEW = "V16"
 _INLINE = 12
 """Texts up to so many bytes lie in the view itself (Arrow columnar format, variable-size binary view layout)."""
 
 
-def views_of(texts: TextSlices, source: int) -> View:
+def views_of(texts: TextSlices, source: int) -> StringViews:
     """Return the views of texts whose buffer will be number `source`."""
     views = np.zeros((len(texts), 4), np.int32)
     size = texts.stop - texts.start
@@ -119,7 +119,7 @@ def views_of(texts: TextSlices, source: int) -> View:
     return views.view(_VIEW)[:, 0]
 
 
-def _inlined(texts: TextSlices) -> View:
+def _inlined(texts: TextSlices) -> StringViews:
     """Return the bytes of short texts as three int32 each, zero after their end."""
     data, steps = texts.source.data, np.arange(_INLINE)
     if not len(data):
@@ -129,7 +129,7 @@ def _inlined(texts: TextSlices) -> View:
     return found.view(np.int32)
 
 
-def from_views(views: View, sources: Sequence[TextBuffer]) -> pa.StringArray:
+def from_views(views: StringViews, sources: Sequence[TextBuffer]) -> pa.StringArray:
     """Return the texts of views, copied into one string array. Raises pa.ArrowInvalid beyond 2 GiB."""
     buffers = [None, pa.py_buffer(np.ascontiguousarray(views)), *(source.buffer for source in sources)]
     return pa.Array.from_buffers(pa.string_view(), len(views), buffers).cast(pa.string())

@@ -17,9 +17,9 @@ from msgspec import Struct
 
 from .kernels import (
     Int64Array,
+    StringViews,
     TextBuffer,
     TextSlices,
-    View,
     answers,
     apply,
     buffer_of,
@@ -113,7 +113,7 @@ class Tables:
         self._pieces.append([(-1, 0)])
         self._spans.append([])
         self._all_printed = [False]
-        self._pool: tuple[TextBuffer, View] | None = None
+        self._pool: tuple[TextBuffer, StringViews] | None = None
 
     def __len__(self) -> int:
         return len(self.programs)
@@ -172,7 +172,7 @@ class Tables:
         bare = self._expressions.values[number]
         return apply(bare, turns.columns[leaf(bare)].at(places))
 
-    def _literal_pool(self) -> tuple[TextBuffer, View]:
+    def _literal_pool(self) -> tuple[TextBuffer, StringViews]:
         if self._pool is None:
             texts = to_slices([str(value) for value in self._literals.values] or [""])
             self._pool = texts.source, views_of(texts, 0)
