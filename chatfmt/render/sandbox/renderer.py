@@ -136,12 +136,12 @@ class SandboxRenderer:
             (answer,) = self._process.request(json.dumps(plain_data(message)).encode(), 1)
         except SandboxDied:
             self._restart()
-            return Untraceable("it takes too long or too much memory to trace", whole=True)
+            return Untraceable("it takes too long or too much memory to trace", every_row=True)
         if "program" in answer:
             return _checked(Program.from_json(answer["program"]))
         if "error" in answer:
             return Untraceable(f"it raises {answer['error'][0]}")
-        return Untraceable(answer["reason"], answer["whole"])
+        return Untraceable(answer["reason"], answer["every_row"])
 
 
 def _setup(

@@ -10,7 +10,7 @@ Then requests. A render request is answered with one frame per row, so that no a
     {"do": "render", "rows": [[messages, index or null × 3], …], "shared": [tools, documents, template_kwargs],
      "prompt", "spans"} -> [text, spans] or null
     {"do": "trace", "text", "messages", "tools", "documents", "prompt", "variables", "deep"}
-        -> {"program"} or {"reason", "whole"}
+        -> {"program"} or {"reason", "every_row"}
 
 An error is `{"error": [class, message, line]}`. Rows are rendered by `jinja.row`, as in `JinjaRenderer`.
 """
@@ -155,7 +155,7 @@ def trace_row(setup: Setup, request: Mapping[str, Any]) -> Iterator[Answer]:
         )
         found = trace(request["text"], inputs, deep=request["deep"])
         if isinstance(found, Untraceable):
-            return {"reason": found.reason, "whole": found.whole}
+            return {"reason": found.reason, "every_row": found.every_row}
         return {"program": found.to_json()}
 
     yield _attempt(answer)

@@ -79,10 +79,10 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
 
 
 class Untraceable(Struct, frozen=True):
-    """The reason why there is no program; `whole`: it holds for every conversation."""
+    """The reason why there is no program; `every_row`: it holds for all conversations."""
 
     reason: str
-    whole: bool = False
+    every_row: bool = False
 
 
 class Program(Struct, frozen=True):

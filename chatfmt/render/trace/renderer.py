@@ -184,7 +184,7 @@ class TracedRenderer:
         found = self._traced(batch, row)
         if isinstance(found, Untraceable):
             known.closed = found.reason
-            self.stopped = found.reason if found.whole else ""
+            self.stopped = found.reason if found.every_row else ""
             return None
         return self._cache.add(shape, found)
 

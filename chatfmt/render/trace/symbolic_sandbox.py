@@ -33,7 +33,7 @@ class _InAsTest(NodeTransformer):
         if not {"in", "notin"} & set(kinds):
             return node
         if len(kinds) > 1:
-            raise TraceRefused("`in` inside a chained comparison", whole=True)
+            raise TraceRefused("`in` inside a chained comparison", every_row=True)
         test = nodes.Test(node.expr, "in", [node.ops[0].expr], [], None, None).set_lineno(node.lineno)
         test.set_environment(cast(Environment, node.environment))
         if kinds == ["in"]:
@@ -102,7 +102,7 @@ class SymbolicSandbox(ImmutableSandboxedEnvironment):
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
         if next(tree.find_all((nodes.EvalContextModifier, nodes.Include, nodes.Import, nodes.FromImport)), None):
-            raise TraceRefused("`autoescape`, `include` or `import`", whole=True)
+            raise TraceRefused("`autoescape`, `include` or `import`", every_row=True)
         return cast(nodes.Template, _SilentLoops().visit(_InAsTest().visit(tree)))
 
     def getitem(self, obj: Any, argument: Any) -> Any:
@@ -141,7 +141,7 @@ class SymbolicSandbox(ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         if __obj is _LIPSUM:
-            raise TraceRefused("it prints random text", whole=True)
+            raise TraceRefused("it prints random text", every_row=True)
         named = {name: value for name, value in kwargs.items() if name not in _FOR_CONTEXT}
         if symbolic(args) or symbolic(named):
             owner = getattr(__obj, "__self__", None)

@@ -20,11 +20,11 @@ POISONED_NUMBER = secrets.randbits(100) | 1 << 100
 
 
 class TraceRefused(BaseException):
-    """The trace cannot go on. Not an Exception, so that Jinja does not catch it. `whole`: true of every row."""
+    """The trace cannot go on. Not an Exception, so that Jinja does not catch it. `every_row`: nor for any other row."""
 
-    def __init__(self, reason: str, whole: bool = False) -> None:
+    def __init__(self, reason: str, every_row: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.whole = reason, whole
+        self.reason, self.every_row = reason, every_row
 
 
 class Tape:

@@ -51,7 +51,7 @@ def trace(template: str, inputs: Inputs, *, deep: bool = False) -> Program | Unt
         blocks, spans = traced.run({"messages": messages, **_constants(inputs)})
         return _program(blocks, spans, tape, paths)
     except TraceRefused as refusal:
-        return Untraceable(refusal.reason, refusal.whole)
+        return Untraceable(refusal.reason, refusal.every_row)
     except RecursionError:
         return Untraceable("it nests too deeply")
     except Exception as error:  # Jinja raises it when it renders the row

@@ -447,7 +447,7 @@ def test_a_shape_that_finds_no_room_is_replayed_row_by_row(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("printed", "whole"),
+    ("printed", "all_printed"),
     [
         ("{{ m.content }}", True),
         ("{{ m.content|trim }}", True),
@@ -458,18 +458,18 @@ def test_a_shape_that_finds_no_room_is_replayed_row_by_row(monkeypatch: pytest.M
         ("{{ m.role }}", False),
     ],
 )
-def test_rows_are_known_to_print_what_is_said(printed: str, whole: bool) -> None:
+def test_rows_are_known_to_print_what_is_said(printed: str, all_printed: bool) -> None:
     renderer = traced("{% for m in messages %}" + printed + "|{% endfor %}")
-    found = renderer(columns([chat(" é ", "lost"), chat("b", "x")])).whole
-    assert found is not None and found.tolist() == [whole, whole]
+    found = renderer(columns([chat(" é ", "lost"), chat("b", "x")])).all_printed
+    assert found is not None and found.tolist() == [all_printed, all_printed]
 
 
 def test_rows_with_more_than_texts_are_not_known_to_print_it() -> None:
     renderer = traced("{% for m in messages %}{{ m.content }}|{% endfor %}")
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
-    assert renderer(columns([{**chat("a", "b"), "tools": [tool]}] * 2)).whole is None
+    assert renderer(columns([{**chat("a", "b"), "tools": [tool]}] * 2)).all_printed is None
     parts = {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}
-    assert renderer(columns([parts] * 2)).whole is None
+    assert renderer(columns([parts] * 2)).all_printed is None
 
 
 OPERATION_CASES = [
