@@ -1,7 +1,7 @@
 """Kernels on messages columns: take lists of turns apart and put them together, without a Python object per turn.
 
-A messages column is a `list<struct>` (see `json_columns`). Its *turns* are the structs of `column.flatten()`, numbered over
-the whole column. A null list has no turns, and stays null in every column made from it.
+A messages column is a `list<struct>` (see `json_columns`). Its *turns* are the structs of `column.flatten()`, numbered
+over the whole column. A null list has no turns, and stays null in every column made from it.
 """
 
 from __future__ import annotations

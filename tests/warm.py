@@ -1,9 +1,9 @@
-"""chatfmt's command line in processes that begin with everything imported: what a test runs, in a third of the time.
+"""Run chatfmt commands in processes that have everything imported already: a third of the time per test.
 
-This process imports chatfmt once and is forked for each command, as `chatfmt.executors.fork_server` is for each worker. A
-command gets a directory, an environment and three files as its standard streams, runs `chatfmt.__main__.main` and
-leaves as it leaves a shell. A request is a line of JSON, `{"argv", "cwd", "env", "files"}`; the answer is a line with
-the exit code, negative for a signal.
+This process imports chatfmt once and forks for each command, as `chatfmt.executors.fork_server` does for each worker.
+The command gets a directory, an environment and three files as standard streams, runs `chatfmt.__main__.main` and exits
+as it would in a shell. A request is a line of JSON, `{"argv", "cwd", "env", "files"}`; the answer is a line with the
+exit code, negative for a signal.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 300
-"""Seconds that a command may take."""
+"""Timeout for a command, in seconds."""
 FRESH = ("PYTHON", "LC_", "LANG")
-"""Variables that an interpreter reads when it starts: what sets one of these needs a process of its own."""
+"""Prefixes of variables that an interpreter reads at start: commands that set one run in a fresh process."""
 
 
 class Warm:
-    """The tests' side of one such process, which is started when it is first needed."""
+    """The tests' side of that process, which is started on first use."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
     @staticmethod
     def can_run(env: Mapping[str, str]) -> bool:
-        """Whether a command with these variables besides those of the tests can do without a fresh interpreter."""
+        """Return whether a command with these additional variables can run without a fresh interpreter."""
         return sys.platform == "linux" and not any(name.startswith(FRESH) for name in env)
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes, env: Mapping[str, str], cwd: Path
     ) -> subprocess.CompletedProcess[bytes]:
-        """What `chatfmt ARGV` did."""
+        """Run `chatfmt ARGV` and return its outcome."""
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
             files[0].write_bytes(stdin)
@@ -60,7 +60,7 @@ class Warm:
 
 
 def serve() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until stdin ends."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     from chatfmt.cli import app, terminal  # noqa: F401
     from chatfmt.executors.worker_main import without_pandas
@@ -82,7 +82,7 @@ def serve() -> None:
 
 
 def _forked(run: Callable[[], None]) -> int:
-    """The pid of a new process that does `run` and ends."""
+    """Fork a process that calls `run` and exits; return its pid."""
     if pid := os.fork():
         return pid
     code = 1
@@ -120,7 +120,7 @@ def _command(request: Mapping[str, Any], stdin: int) -> None:
 
 
 def standard(number: int, mode: str, errors: str = "strict") -> Any:
-    """Text over a descriptor that is a standard stream of this process."""
+    """Return a text stream over a standard descriptor of this process."""
     raw = open(number, f"{mode}b", closefd=False)  # noqa: PTH123, SIM115
     return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, line_buffering=number == 2)
 

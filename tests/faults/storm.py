@@ -1,8 +1,8 @@
 """Every fault at every place, with counts: `python -m tests.faults.storm [--kills 60] [--power 300] [--damages 2000]`.
 
-kill -9 at random moments of a real process; a death before each call of a run; each call failing with ENOSPC and EIO at
-each of its places; random power losses; a killed worker in each task; one-spot damages against `verify`; and the same
-with single protections taken out, which must do harm.
+Kills a real process at random moments and before each system call, lets each call fail with ENOSPC and EIO, simulates
+power losses, kills a worker in each task, and damages single bytes for `verify` to find. The same faults must do harm
+when single protections are removed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A short form of `storm.py`: each kind of fault, at some of its places; the whole is run before a release."""
+"""A short form of `storm.py`: each kind of fault at some of its places. Run the whole before a release."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def no_sync(*arguments: object) -> None:
 
 
 class TestProtectionsMatter:
-    """With a protection taken out, the same faults do harm."""
+    """Without a protection, the same faults do harm."""
 
     def test_syncing_files(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(durable.OutputFile, "sync", no_sync)

@@ -1,4 +1,4 @@
-"""What a hostile case is: the files of a folder, a command in it, and the one outcome that is right."""
+"""A hostile case: the files of a folder, a command to run in it, and the one right outcome."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 Content = bytes | Callable[[Path], object]
-"""The bytes of a file, or what makes it at a path."""
+"""The bytes of a file, or a function that makes it at a path."""
 GOOD = b'{"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"yo"}]}'
 CONVERT = ("convert", "in.jsonl", "-o", "out.jsonl", "--keep", "all")
 
 
 @dataclass(frozen=True)
 class Error:
-    """The command ends with an exit code, the error has a reason code, and its text begins so; nothing is written."""
+    """The command fails with this exit code, reason code and beginning of the message; nothing is written."""
 
     exit: int
     code: str
@@ -25,7 +25,7 @@ class Error:
 
 @dataclass(frozen=True)
 class Bad:
-    """A row is refused for a reason: the run stops there, and with `--on-error skip` the other rows come out as is."""
+    """A row is rejected with this code: the run stops there, and `--on-error skip` writes the other rows unchanged."""
 
     code: str
     says: str
@@ -34,32 +34,32 @@ class Bad:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of the output, exactly: values, kinds of numbers and the order of keys."""
+    """The output has exactly these rows: values, types of numbers and order of keys."""
 
     rows: list[Any]
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The rows of the output are those that a slow reader finds in the input file."""
+    """The output has the rows that a slow reader finds in the input file."""
 
 
 @dataclass(frozen=True)
 class Refused:
-    """The system refuses something on the way: an error of input or output and nothing written, or all is well."""
+    """A system call fails: either an input or output error with nothing written, or success."""
 
 
 @dataclass(frozen=True)
 class Damaged:
-    """A byte of a file was changed: an error that says so, or the rows as they were; None where no checksum holds
-    them, so that the output may have another text, but no accident happens."""
+    """A byte of a file was changed: an error, or these rows; None if no checksum covers the byte, so that the output may
+    differ, but nothing crashes."""
 
     rows: list[Any] | None
 
 
 @dataclass(frozen=True)
 class Told:
-    """The command ends with an exit code; stdout and stderr hold these texts."""
+    """The command ends with this exit code; stdout and stderr contain these texts."""
 
     exit: int
     stdout: tuple[str, ...] = ()
@@ -77,11 +77,11 @@ class Case:
     command: tuple[str, ...] = CONVERT
     stdin: bytes | None = None
     stdout: str = "file"
-    """`file`, `full` (no space left), `closed`, or `gone` (a pipe that nobody reads)."""
+    """`file`, `full` (no space left), `closed`, or `gone` (a pipe without a reader)."""
     limits: Mapping[str, int] = field(default_factory=dict)
     """Soft resource limits by name, such as `RLIMIT_NOFILE`."""
     leaves: tuple[str, ...] = ()
-    """What may be there afterwards besides the input and the output."""
+    """Names that may be there afterwards besides input and output."""
 
 
 def link(target: str) -> Content:

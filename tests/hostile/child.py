@@ -1,7 +1,7 @@
-"""A process that runs chatfmt's command line again and again, within limits, and says what came of it.
+"""A process that runs chatfmt commands within limits and reports the outcome of each.
 
 A request is a line of JSON: `{"argv", "cwd", "stdin", "stdout", "limits"}`. The answer is a line too: exit code, the
-errors that were shown (class, reason code, text), and what went to stdout and stderr.
+errors shown (class, reason code, text, message), stdout and stderr.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..warm import standard
 
 MEMORY = 1_500_000_000
 SECONDS = 20
-"""Of CPU, for one case."""
+"""CPU seconds for one case."""
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     from chatfmt.cli import main as run
     from chatfmt.cli import terminal
 
-    most = MEMORY + kilobytes("VmSize") * 1024  # pyarrow's allocator has reserved 1 GB that nobody uses
+    most = MEMORY + kilobytes("VmSize") * 1024  # pyarrow's allocator reserves 1 GB that it does not use
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     shown: list[list[str]] = []
     say = terminal.print_error
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def answer(run: Any, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Run one command with files in the place of the standard streams."""
+    """Run one command with files as its standard streams."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit = int(used.ru_utime + used.ru_stime) + SECONDS
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
@@ -72,7 +72,7 @@ def answer(run: Any, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kilobytes(name: str) -> int:
-    """What Linux says of this process's memory; 0 elsewhere."""
+    """Return a memory figure of this process from /proc; 0 on other systems."""
     try:
         found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:
@@ -81,14 +81,14 @@ def kilobytes(name: str) -> int:
 
 
 def forget_peak() -> None:
-    """Begin a new measurement of `VmHWM`, the most memory in use so far."""
+    """Reset `VmHWM`, the peak memory in use."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 @contextlib.contextmanager
 def limited(limits: Mapping[str, int]) -> Iterator[None]:
-    """Soft limits for a while."""
+    """Set soft limits inside the block."""
     before = {name: resource.getrlimit(getattr(resource, name)) for name in limits}
     for name, soft in limits.items():
         resource.setrlimit(getattr(resource, name), (soft, before[name][1]))
@@ -121,7 +121,7 @@ def streams(request: Mapping[str, Any], out: int, err: int) -> Iterator[None]:
     finally:
         for stream in filter(None, (sys.stdout, sys.stderr, sys.stdin)):
             with contextlib.suppress(OSError, AttributeError, ValueError):
-                stream.close()  # or what it could not write goes to the next that has its descriptor
+                stream.close()  # otherwise unwritten text goes to the next owner of the descriptor
         for number, old in enumerate(kept):
             os.dup2(old, number)
             os.close(old)

@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Delimited text: what is no table is refused, and no cell is turned into a number, a date or nothing."""
+"""Delimited text: malformed tables are rejected, and no cell becomes a number, a date or null."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # ruff: noqa: E501
-"""JSON that is none, each form with its reason; and JSON that readers like to change, which must come out as it is.
+"""Invalid JSON, each form with its reason code, and JSON that readers tend to change, which must come out unchanged.
 
-A value stands under the key `v` of the second of three rows; `tests/sources/json/test_strict.py` has more of them with
+The value is under the key `v` of the second of three rows; `tests/sources/json/test_strict.py` has more of them with
 line and byte.
 """
 

@@ -1,4 +1,4 @@
-"""The slow reader: what JSON text holds, down to the kind of a number, the order of keys and which are absent."""
+"""The slow reader: the exact contents of JSON text, with types of numbers, order of keys and absent keys."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 
 class Object(tuple[tuple[str, Any], ...]):
-    """The pairs of a JSON object, in order; unlike any list."""
+    """The pairs of a JSON object, in order; never equal to a list."""
 
     __slots__ = ()
 
 
 def exact(text: bytes | str) -> Any:
-    """The value of JSON text; numbers as (kind, text of the value), objects as `Object`."""
+    """Return the value of JSON text; numbers as (type, text), objects as `Object`."""
     return json.loads(
         text,
         object_pairs_hook=Object,
@@ -23,7 +23,7 @@ def exact(text: bytes | str) -> Any:
 
 
 def rows_of(content: bytes) -> list[Any]:
-    """The records of JSON Lines, or of a JSON array."""
+    """Return the records of JSON Lines or a JSON array."""
     text = content.removeprefix(b"\xef\xbb\xbf")
     if text.lstrip().startswith(b"["):
         return list(exact(text))

@@ -1,4 +1,4 @@
-"""The limited child as the tests see it: asked for a command, it answers or it died."""
+"""The tests' side of the limited child process: send a command, get its outcome or its death."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ PATIENCE = 60
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did: its exit code, its streams, and the errors it showed as (class, code, text, message)."""
+    """The outcome of a command: exit code, streams, and the errors shown as (class, code, text, message)."""
 
     exit: int
     stdout: str
     stderr: str
     errors: list[list[str]]
     memory: int
-    """The most that was resident, in bytes."""
+    """Peak resident memory in bytes."""
 
 
 class Child:
-    """One child, started again when a case killed it; `deaths` counts that."""
+    """One child process, restarted if a case kills it; `deaths` counts that."""
 
     def __init__(self) -> None:
         self.deaths = 0
@@ -42,7 +42,7 @@ class Child:
     def run(
         self, argv: tuple[str, ...], cwd: Path, *, stdin: Path | None, stdout: str, limits: Mapping[str, int]
     ) -> Outcome:
-        """The outcome of a command; raises RuntimeError where the child died of it."""
+        """Return the outcome of a command; raises RuntimeError if the child dies."""
         request = {"argv": argv, "cwd": str(cwd), "stdin": str(stdin) if stdin else None, "stdout": stdout}
         clock = threading.Timer(PATIENCE, self._process.kill)
         clock.start()

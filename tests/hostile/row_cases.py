@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Rows that are JSON but no conversation, or whose names clash with those of chatfmt."""
+"""JSON rows that are not conversations, or whose names clash with chatfmt's own."""
 
 from __future__ import annotations
 

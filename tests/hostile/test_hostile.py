@@ -1,7 +1,7 @@
-"""Hostile inputs of our own, each with the one outcome that is right; see `case`.
+"""Hostile inputs, each with its one right outcome; see `case`.
 
-Of each case: the outcome, no traceback and no bug, nothing half-written in the whole folder, and rows out that a slow
-reader finds in the input. All in a child with 1.5 GB of memory.
+For each case this checks the outcome, that there is no traceback, that nothing half-written is left in the folder, and
+that the output has the rows that a slow reader finds in the input. All run in a child with 1.5 GB of memory.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CASES: dict[str, Case] = {f"{table}: {case.name}": case for table, cases in TABL
 
 
 ANY_PROCESS = ("json: ", "csv: ", "row: ", "template: ", "token: ")
-"""Tables whose outcome does not depend on the process: Python code reads these files, and a sandbox runs the templates."""
+"""Tables whose outcome does not depend on the process: Python reads these files, and a sandbox runs the templates."""
 ADDRESS = re.compile("0x[0-9a-f]+")
 
 
@@ -102,7 +102,7 @@ def made(case: Case, work: Path) -> Path:
 
 
 def listing(work: Path) -> dict[str, Any]:
-    """Everything in the folder, links not followed, with what it is and how long."""
+    """Return mode and size of everything in the folder; links are not followed."""
     found = {}
     for path in sorted(work.rglob("*")):
         status = path.lstat()
@@ -170,7 +170,7 @@ def rows_wanted(case: Case) -> list[Any]:
 
 
 def check_skipped(case: Case, child: Child, work: Path, tmp_path: Path, *how: str) -> None:
-    """With `--on-error skip` the bad row goes to the rejects, and every other row comes out as it is."""
+    """Check that `--on-error skip` rejects the bad row and writes every other row unchanged."""
     assert isinstance(case.expected, Bad)
     skip = ("--on-error", "skip", "--max-bad", "99%", "--rejects", "rejects.jsonl")
     outcome = run(child, case, work, tmp_path, *skip, *how)

@@ -1,4 +1,4 @@
-"""Arbitrary JSON rows through a whole conversion, JSON Lines to JSON Lines, as the slow reader has them."""
+"""A conversion from JSON Lines to JSON Lines keeps arbitrary rows exactly."""
 
 from __future__ import annotations
 
