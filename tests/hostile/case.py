@@ -51,8 +51,10 @@ class Refused:
 
 @dataclass(frozen=True)
 class Damaged:
-    """A byte of a file was changed: an error, or these rows; None if no checksum covers the byte, so that the output may
-    differ, but nothing crashes."""
+    """A byte of a file was changed: an error, or these rows; None if no checksum covers the byte.
+
+    The output may differ then, but nothing crashes.
+    """
 
     rows: list[Any] | None
 
