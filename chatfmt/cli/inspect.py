@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from msgspec.structs import asdict
 
-from ..errors import DataProblem, NoDialect
+from ..errors import DataProblem, NoDialect, UsageError
 from . import options, terminal
 from .options import Sources
 from .workers import worker_processes
@@ -140,7 +141,10 @@ def preview(source: Sources, **given: Any) -> None:
     from ..pipeline import Scratch
     from ..pipeline.inspection.preview import preview_rows
 
-    count = options.positive("--rows", given.pop("count") or "3")
+    typed = given.pop("count")
+    count = options.whole_number("--rows", "3" if typed is None else typed) or 3
+    if not 0 < count <= sys.maxsize:
+        raise UsageError(f"`--rows` must be a positive integer, not `{typed}`", hint="--rows 2")
     recipe, run, _ = options.to_recipe(source, given)
     with Scratch() as scratch, terminal.spinner():
         rows = preview_rows(recipe, count, scratch)

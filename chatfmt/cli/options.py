@@ -10,7 +10,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -227,16 +226,34 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
             values[target] = {name: _json_or_text(text) for name, text in pairs}
     if "roles" in values:
         values["roles"] = values["roles"].split(",")
-    for key in values.keys() & NUMBERS:
-        with suppress(ValueError):  # the recipe reports it
-            values[key] = int(values[key])
+    for key in values.keys() & NUMBERS.keys():
+        values[key] = NUMBERS[key]("--" + key.replace("_", "-"), values[key])
     if "workers" in values:
         values["workers"] = positive("--workers", values["workers"])
     return with_transforms(values)
 
 
-NUMBERS = {"limit", "skip", "seed", "max_tokens", "rows_per_shard"}
-"""Options that are whole numbers."""
+def whole_number(flag: str, text: str) -> int:
+    """Return the number that `flag` was given, as in 5, -1, 1_000 or 5.0; raises UsageError for anything else."""
+    found = re.fullmatch(r"\s*([+-]?[0-9]+(?:_[0-9]+)*)(?:\.0+)?\s*", text)
+    if not found or len(found[1]) > 4300:  # the most that `int` reads
+        raise UsageError(f"`{flag}` must be a whole number, not `{text}`")
+    return int(found[1])
+
+
+def fraction(flag: str, text: str) -> float:
+    """Return the number that `flag` was given, as in .5 or 1e-3; raises UsageError for anything else."""
+    try:
+        return float(text.strip().encode("ascii"))
+    except ValueError:
+        raise UsageError(f"`{flag}` must be a number, not `{text}`") from None
+
+
+NUMBERS: Mapping[str, Callable[[str, str], float]] = {
+    **dict.fromkeys(("limit", "skip", "seed", "max_tokens", "rows_per_shard"), whole_number),
+    **dict.fromkeys(("fraction", "test_fraction"), fraction),
+}
+"""Options that are numbers, each with the function that reads it; the recipe checks the range."""
 
 
 def positive(flag: str, text: str) -> int:
