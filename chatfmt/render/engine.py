@@ -16,13 +16,15 @@ there, `sandbox.renderer` takes the place of the Jinja engine, and templates are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from ..errors import TemplateError, UnknownName, UsageError
-from ..rendering import Renderer
+from ..json_columns import encode_conversations, json_array
+from ..rendering import ConversationBatch, Renderer
 from .jinja.determinism import random_names
 from .jinja_renderer import JinjaRenderer
 from .options import ENGINES, RenderOptions
@@ -31,7 +33,7 @@ from .sandbox.renderer import Isolation, SandboxRenderer
 from .sandbox.sessions import SandboxSessions
 from .template.chat_template import ChatTemplate
 from .trace.renderer import TracedRenderer
-from .types import CONTEXT_NAMES
+from .types import CONTEXT_NAMES, Moment
 
 DEFAULTS = RenderOptions()
 
@@ -74,6 +76,23 @@ def compile(template: ChatTemplate, options: RenderOptions = DEFAULTS, isolation
     if options.engine == "trace":
         raise UsageError(f"`--engine trace` cannot render this: {choice.reason}", hint="leave `--engine` out")
     return jinja
+
+
+def render_traced(
+    template: ChatTemplate,
+    messages: Any,
+    tools: Any,
+    documents: Any,
+    generation_prompt: bool,
+    continue_final: bool | str,
+    variables: Mapping[str, Any],
+    date: Moment,
+) -> str:
+    """Return the text of one conversation from the traced engine; see `ChatTemplate.render`."""
+    options = RenderOptions(generation_prompt, continue_final, variables, date, engine="trace")
+    columns = [None if value is None else json_array([value]) for value in (tools, documents)]
+    rendered = compile(template, options)(ConversationBatch(encode_conversations([messages]), *columns))
+    return str(rendered.text[0].as_py())
 
 
 def check_options(options: RenderOptions) -> None:

@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ...errors import ChatfmtError, InputError, TemplateError, UnknownName, UsageError
+from ...lazy import on_call
 from ..jinja.environment import compile_template
 from ..jinja.errors import render_error
 from ..jinja.rendering import render_text
@@ -26,6 +27,10 @@ from . import builtin, hub, inline, model_files
 Origin = Literal["built-in", "file", "folder", "hub", "plain"]
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 """A tag that marks trained text, by the pattern of transformers, which does not match `{%+ generation %}`."""
+
+
+_render_traced = on_call(__package__, "..engine:render_traced")
+"""Engines know templates and not the other way round, except for the public `ChatTemplate.render(engine="trace")`."""
 
 
 class ChatTemplate(Struct, frozen=True):
@@ -112,14 +117,22 @@ class ChatTemplate(Struct, frozen=True):
         documents: Any = None,
         add_generation_prompt: bool = False,
         continue_final_message: bool | str = False,
+        engine: Literal["auto", "trace", "jinja"] = "auto",
         **variables: Any,
     ) -> str:
         """Return the text of one conversation, as `apply_chat_template(tokenize=False)` of transformers does.
 
-        `variables` are template variables and win over the special tokens (`bos_token`, …).
+        `variables` are template variables and win over the special tokens (`bos_token`, …). `engine="trace"` uses the
+        traced engine; the others use Jinja, because tracing does not pay for a single conversation.
         Raises RenderError; its `__cause__` is what Jinja or Python raised.
         """
+        if engine not in ("auto", "trace", "jinja"):
+            raise UnknownName.of("engine", engine, ("auto", "trace", "jinja"))
+        now = self.date or datetime.datetime.now()
         try:
+            if engine == "trace":
+                how = (add_generation_prompt, continue_final_message)
+                return str(_render_traced(self, messages, tools, documents, *how, variables, now))
             return render_text(
                 self.select(tools),
                 messages,
@@ -128,7 +141,7 @@ class ChatTemplate(Struct, frozen=True):
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=continue_final_message,
                 variables={**self.special_tokens, **variables},
-                now=self.date or datetime.datetime.now(),
+                now=now,
             )
         except ChatfmtError:
             raise

@@ -53,13 +53,13 @@ def to_jinja(form: str) -> str:
         "{%- for message in messages %}"
         f"{{%- if message['content'] is not string %}}{{{{- raise_exception({_literal(_NOT_TEXT)}) }}}}"
         f"{cases}"
-        "{%- else %}{{- raise_exception('the inline template has no field {' + message['role']|string + '_message}') }}"
+        "{%- else %}{{- raise_exception('the plain template has no field {' + message['role']|string + '_message}') }}"
         "{%- endif %}{%- endfor %}"
         f"{{%- if add_generation_prompt %}}{{{{- {_literal(prompt)} }}}}{{%- endif %}}"
     )
 
 
-_NOT_TEXT = "the inline template writes text, but the content of a message is not text"
+_NOT_TEXT = "the plain template writes text, and the content of a message is none"
 
 
 def _case(segment: Segment) -> str:

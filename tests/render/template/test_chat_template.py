@@ -158,9 +158,9 @@ def test_the_segments_of_a_plain_form():
 @pytest.mark.parametrize(
     ("messages", "message"),
     [
-        ([{"role": "tool", "content": "x"}], "the inline template has no field {tool_message}"),
-        ([{"role": "user"}], "the inline template writes text, but the content of a message is not text"),
-        ([{"role": "user", "content": 3}], "the inline template writes text, but the content of a message is not text"),
+        ([{"role": "tool", "content": "x"}], "the plain template has no field {tool_message}"),
+        ([{"role": "user"}], "the plain template writes text, and the content of a message is none"),
+        ([{"role": "user", "content": 3}], "the plain template writes text, and the content of a message is none"),
     ],
 )
 def test_the_plain_form_refuses_what_it_does_not_write(messages: Any, message: str):
@@ -253,6 +253,14 @@ def test_what_a_template_raises_is_the_cause(text: str, code: str, message: str,
         "--fit adapts the data where it can; `chatfmt templates probe t` shows what the template accepts"
     )
     assert pickle.loads(pickle.dumps(error)).message == message
+
+
+def test_the_engines_of_a_single_render():
+    for engine in ("auto", "jinja", "trace"):
+        assert of(ECHO).render(MESSAGES, engine=engine) == "hiyo"
+    with pytest.raises(UnknownName) as raised:
+        of(ECHO).render(MESSAGES, engine="jinjaa")
+    assert (str(raised.value), raised.value.hint) == ("unknown engine `jinjaa`", "did you mean `jinja`?")
 
 
 # columns
