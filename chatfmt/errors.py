@@ -1,7 +1,7 @@
 """All errors that chatfmt raises on purpose.
 
 ChatfmtError                 message, hint, at (file, row, message), code
-├── DataProblem                `check`, `verify` or a reject budget says the data is not good enough   exit 1
+├── DataProblem                `check` or `verify` finds problems, or too many rows are rejected       exit 1
 ├── UsageError                 the command or recipe asks for something impossible                    exit 2
 │   ├── RecipeError              all problems of a recipe, each with its key
 │   ├── UnknownName              no such dialect, template, format, executor, subset …
@@ -119,7 +119,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def edit_distance(one: str, other: str) -> int:
-    """Return how many letters to add, remove, replace or swap with the next one to make `other` of `one`.
+    """Return the number of letters to add, remove, replace or swap with the next one to turn `one` into `other`.
 
     This is the optimal string alignment distance: https://en.wikipedia.org/wiki/Damerau-Levenshtein_distance
     """
@@ -163,7 +163,7 @@ class RowError(ChatfmtError):
 
     exit_code = 4
     csv: Mapping[str, Any] | None = None
-    """How to read the raw text of a row that is not JSON; see `manifest.Reject`."""
+    """The settings for reading the raw text of a row that is not JSON; see `manifest.Reject`."""
 
 
 class DialectError(RowError):

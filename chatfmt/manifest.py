@@ -123,7 +123,7 @@ class Reject(Struct, frozen=True):
 
     `row` counts from 0, `line` from 1, `byte` from 0. `raw` is the row as it is in the file, or its JSON text for
     sources without lines; None if it must not be kept. `id` is the id column of the row, if it has one.
-    `csv` says how to read a `raw` that is a record of delimited text and not JSON (`raw.csv` in the file):
+    `csv` describes how to read a `raw` that is a record of delimited text and not JSON (`raw.csv` in the file):
     `{"columns": ["user", "assistant"], "delimiter": ",", "quote": true}`. Without a header there are no columns, and
     the fields of the record are `column1`, …; `quote` says whether quotes enclose fields.
     """

@@ -1,4 +1,4 @@
-"""Recipe and Run: what to convert, and where and how to run, built from YAML and flags.
+"""Recipe and Run: the settings of a conversion, and those of its run, built from YAML and flags.
 
 Each key has the name of its flag on the command line, with `_` for `-` (`--rows-per-shard` is `rows_per_shard`).
 Known datasets have a recipe each in `configs/`.
@@ -41,7 +41,7 @@ def _as_sources(value: object) -> object:
 
 NotNegative = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(gt=0)]
-Budget = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?%?$", description="a number of rows or a percentage such as 5%")]
+MaxBad = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?%?$", description="a number of rows or a percentage such as 5%")]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class About:
 
 @dataclass(frozen=True, init=False, kw_only=True)
 class Recipe:
-    """What to convert and how: source, dialect and mapping, transforms, template and variables, output.
+    """The settings of a conversion: source, dialect and mapping, transforms, template and variables, output.
 
     The constructor reads each value as the type of its key. Raises RecipeError with all problems.
     """
@@ -139,7 +139,7 @@ class Recipe:
     shard_size: Positive | None = None
 
     on_error: Literal["stop", "skip"] = "stop"
-    max_bad: Budget = "10%"
+    max_bad: MaxBad = "10%"
 
     @property
     def reorders_rows(self) -> bool:
@@ -169,7 +169,7 @@ SHORT = ("system", "calculator", "final_answer", "socratic")
 
 @dataclass(frozen=True, init=False, kw_only=True)
 class Run:
-    """Where and how to run; keys that a recipe file may hold beside those of the recipe, and that change no row."""
+    """The settings of a run, which change no row; a recipe file may hold them beside the keys of the recipe."""
 
     out: Path | None = None
     workers: Positive | None = None

@@ -30,7 +30,7 @@ def convert(source: Sources, **given: Any) -> None:
 
 
 def large_imports(sources: Iterable[str], out: Path | None, format: str | None) -> Iterator[str]:
-    """Yield the large modules that workers will need, as far as file names tell."""
+    """Yield the large modules that workers will need, as far as file names show."""
     parquet = out is not None and not out.suffix and format != "jsonl"
     if parquet or any(name.endswith(".parquet") for name in (*sources, str(out))):
         yield "pyarrow.parquet"

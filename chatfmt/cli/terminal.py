@@ -177,7 +177,7 @@ def _is_drawn(quiet: bool) -> bool:
 
 
 _drawing: list[Progress] = []
-"""What is drawn on stderr now. Process-wide, as stderr is: `print_err` must write above it from any thread."""
+"""The display on stderr now, if any. Process-wide, as stderr is: `print_err` must write above it from any thread."""
 
 
 @contextmanager

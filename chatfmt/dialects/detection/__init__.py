@@ -1,1 +1,1 @@
-"""Which dialect fits a sample, or the error if none does; also the dialect `mixed`, which detects it for each row."""
+"""Detect the dialect that fits a sample of rows, or explain why none does; `mixed` detects it row by row."""

@@ -12,7 +12,7 @@ from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow
 
 _ROWS = 50
-"""How many rows are read with other dialects."""
+"""The number of rows that are read with other dialects."""
 _MARK = "<extra_id_1>"
 _MARKED = (
     r"--map transcript='\n<extra_id_1>User\n{{{{ {prompt} }}}}\n<extra_id_1>Assistant\n{{{{ {completion} }}}}' "

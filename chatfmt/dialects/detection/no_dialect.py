@@ -15,7 +15,7 @@ from ..kit.literals import read_literal
 from ..preference.chosen_rejected import CHOSEN, REJECTED
 
 _MARKER_ROWS = 50
-"""How many rows are searched for speaker markers."""
+"""The number of rows that are searched for speaker markers."""
 _MARKER = re.compile(r"^(?:#{1,4} ?)?[A-Z][A-Za-z]{0,15}:", re.MULTILINE)
 _USERS = frozenset({"human", "user", "question", "q", "prompter", "customer", "patient", "student", "instruction"})
 _SYSTEMS = frozenset({"system", "context"})

@@ -1,0 +1,1 @@
+"""Convert the rows of one task: mapping, dialect, selection, transforms, checks and view, batch by batch."""

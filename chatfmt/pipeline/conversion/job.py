@@ -42,7 +42,7 @@ class Job(Struct, frozen=True, eq=False):
     isolation: Isolation = "auto"
     """Whether an untrusted template runs in the sandbox."""
     mask: MaskOptions | None = None
-    """Which text is trained; None if no spans are needed."""
+    """The selection of the text to train on; None if no spans are needed."""
     allow_loss: tuple[str, ...] = ()
     control_tokens: ControlTokenPolicy = "keep"
     tokenizer: str | None = None

@@ -34,7 +34,7 @@ class RowCounts(Struct):
     engine: Counter[str] = field(default_factory=Counter)
     """The rows that each way of rendering took, and the reasons for the slow ones."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """What the template left out of some rows, by design or because it is allowed; a set, not a count of rows."""
+    """The content that the template left out of rows, by design or as allowed; a set, not a count of rows."""
     reasons: Counter[str] = field(default_factory=Counter)
     """The rows that were rejected, by reason code."""
 

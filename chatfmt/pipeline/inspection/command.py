@@ -52,7 +52,7 @@ READING = {
     )},
     "dialect_options": "--dialect-option", "transforms": "--transform", "from_rejects": "--from-rejects",
 }  # fmt: skip
-"""The keys of a recipe that say how to read a source, with their flags."""
+"""The keys of a recipe about reading a source, with their flags."""
 
 
 DEFAULTS = {key.name: default_of(key) for key in dataclasses.fields(Recipe)}

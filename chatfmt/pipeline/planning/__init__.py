@@ -1,0 +1,1 @@
+"""Plan a conversion: from a recipe and a sample of rows to tasks, an output and notes for the user."""

@@ -59,7 +59,7 @@ def content_keys(recipe: Recipe) -> dict[str, Any]:
 
 
 def template_identity(template: ChatTemplate | None) -> list[Any] | None:
-    """Return what tells a template from others, whatever its name."""
+    """Return plain data that identifies a template by its content, whatever its name."""
     return None if template is None else [template.sha256, dict(template.special_tokens)]
 
 

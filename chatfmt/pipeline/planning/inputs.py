@@ -167,7 +167,7 @@ def resolve_source(recipe: Recipe, spec: SourceSpec) -> Source:
 
 
 def parse_options(recipe: Recipe) -> ParseOptions:
-    """Return the options that say how to read text files."""
+    """Return the options for reading text files."""
     if recipe.from_rejects:
         return ParseOptions(allow_empty=recipe.allow_empty, rejects=True)
     return ParseOptions(

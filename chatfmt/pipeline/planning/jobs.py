@@ -1,4 +1,4 @@
-"""From a recipe and a sample of rows to a job: which dialect, mapping, transforms, template and view apply."""
+"""Make a job of a recipe and a sample of rows: choose dialect, mapping, transforms, template and view."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def token_policy(recipe: Recipe) -> ControlTokenPolicy:
 
 
 def render_options(recipe: Recipe) -> render.RenderOptions:
-    """Return the options that say how to render conversations."""
+    """Return the options for rendering conversations."""
     return render.RenderOptions(
         generation_prompt=recipe.generation_prompt,
         continue_final=recipe.continue_final,
@@ -167,7 +167,7 @@ def render_options(recipe: Recipe) -> render.RenderOptions:
 
 
 def mask_options(recipe: Recipe) -> MaskOptions | None:
-    """Return the options that say which text is trained, None if no spans are needed."""
+    """Return the options that select the text to train on, None if no spans are needed."""
     view = views.VIEWS.get(recipe.to)
     if not recipe.mask and not (view is not None and view.needs_spans):
         return None

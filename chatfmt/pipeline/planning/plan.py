@@ -1,4 +1,4 @@
-"""From a recipe to tasks: find the sources, sample their rows, load the template, cut the input into shards."""
+"""Make a plan of a recipe: find the sources, sample their rows, load the template, cut the input into shards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .target import Target, check_selection
 
 
 class Plan(Struct, frozen=True):
-    """What a conversion will do, before anything is written."""
+    """The plan of a conversion, made before anything is written."""
 
     recipe: Recipe
     target: Target
@@ -35,7 +35,7 @@ class Plan(Struct, frozen=True):
     files: tuple[Mapping[str, Any], ...] = ()
     """Name, size and content hash of each input file."""
     notes: tuple[str, ...] = ()
-    """What the user should know before the first row is written."""
+    """Notes for the user, to print before the first row is written."""
     names: tuple[str, ...] = ()
     """The final names of the shards, in order."""
 
@@ -98,7 +98,7 @@ def shard_names(sources: Sequence[SourcePlan], ending: str) -> list[str]:
 
 
 def plan_notes(recipe: Recipe, sources: Sequence[SourcePlan], template: ChatTemplate | None) -> Iterator[str]:
-    """Yield what the user should know before the first row is written."""
+    """Yield notes for the user, to print before the first row is written."""
     for source in sources:
         yield from source.source.notes
         yield from job_notes(source.job, source.detection)

@@ -1,4 +1,4 @@
-"""Where output goes and in which format: `--out`, `--format` and `--compression`."""
+"""The target of a conversion, its path and its format, from `--out`, `--format` and `--compression`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The second pass over converted rows, for deduplication, shuffling, weights and the test split."""

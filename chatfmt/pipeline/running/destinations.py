@@ -1,4 +1,4 @@
-"""Where the shards of a plan are published: an output folder, a single file, or a stream.
+"""Publish the shards of a plan to a destination: an output folder, a single file, or a stream.
 
 A destination is open, and locked against other runs, for the length of a `with` block. Tasks stage their shards in
 `state`; `commit` publishes them. A block that is left without a commit publishes nothing.

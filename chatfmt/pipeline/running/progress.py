@@ -12,7 +12,7 @@ OnProgress = Callable[[int], None]
 
 
 def ignore_progress(rows: int) -> None:
-    """Do nothing: nobody watches this run."""
+    """Do nothing, for a run whose progress is not shown."""
 
 
 class Progress:

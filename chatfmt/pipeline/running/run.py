@@ -18,8 +18,8 @@ from ..planning.scratch import Scratch
 from ..planning.target import target_of
 from ..reorder.gather import first_tasks, gather_shards
 from ..schedule import run_missing_tasks
-from .budget import check_budget, check_budget_so_far
 from .destinations import DESTINATIONS
+from .max_bad import check_max_bad, check_max_bad_so_far
 from .progress import OnProgress, Progress, ignore_progress
 from .rejects import check_rejects, copy_published_rejects, join_rejects
 from .stdin_stdout import is_piped, pipe
@@ -103,8 +103,8 @@ def write_shards(plan: Plan, run: Run, state: Path, on_progress: OnProgress) -> 
         with closing(run_shard_tasks(tasks, finished, run, on_progress)) as written:
             for shard in written:
                 shards.append(shard)
-                check_budget_so_far(plan.recipe, shards)
-        check_budget(plan.recipe, shards)
+                check_max_bad_so_far(plan.recipe, shards)
+        check_max_bad(plan.recipe, shards)
     except DataProblem:
         join_rejects(folder, shards, run.rejects)
         raise

@@ -24,8 +24,8 @@ from ..conversion.job import Job, RowRange
 from ..conversion.row_counts import RowCounts
 from ..conversion.task import get_conversion, output_batches, to_reject
 from ..planning.plan import Plan
-from .budget import check_budget
 from .destinations import open_stream
+from .max_bad import check_max_bad
 from .progress import OnProgress
 from .rejects import open_rejects
 from .summary import Summary, summarise
@@ -102,5 +102,5 @@ def summarise_stream(recipe: Recipe, counts: RowCounts, stream: Stream, notes: S
     """Return the summary of what went to a stream; raises DataProblem if too many rows were rejected."""
     counts.check_balance()
     shard = Shard(name="-", bytes=stream.bytes, **counts.to_shard())
-    check_budget(recipe, [shard], resumable=False)
+    check_max_bad(recipe, [shard], resumable=False)
     return summarise([shard], "-", notes)

@@ -15,7 +15,7 @@ from ..planning.plan import Plan
 
 
 class Summary(Struct, frozen=True):
-    """What a conversion did. `rows_in + added = rows + rejected + filtered + duplicates + merged`."""
+    """The result of a conversion. `rows_in + added = rows + rejected + filtered + duplicates + merged`."""
 
     rows_in: int = 0
     rows: int = 0
@@ -33,7 +33,7 @@ class Summary(Struct, frozen=True):
     reasons: Mapping[str, int] = field(default_factory=dict)
     engine: Mapping[str, int] = field(default_factory=dict)
     left_out: Sequence[str] = ()
-    """What the template left out of some rows, by design or because `--allow-loss` permits it."""
+    """The content that the template left out of some rows, by design or because `--allow-loss` permits it."""
     notes: Sequence[str] = ()
     complete: bool = False
     """Whether an earlier run had finished the output, so that nothing was done."""

@@ -1,0 +1,1 @@
+"""Reports on chat templates: probe what one does, audit an untrusted one, compare two."""

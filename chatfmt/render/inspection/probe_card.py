@@ -30,7 +30,7 @@ class SuggestedTransform(Struct, frozen=True):
 
 
 class ProbeCard(Struct, frozen=True):
-    """What one template does with a conversation. Every field is the outcome of a rendering."""
+    """The behaviour of one template. Every field is the outcome of a rendering."""
 
     template: str
     works: bool

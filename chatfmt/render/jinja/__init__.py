@@ -1,0 +1,1 @@
+"""Render one conversation as transformers does: its Jinja environment, inputs, and errors."""

@@ -1,0 +1,1 @@
+"""Find the spans of trained text in rendered conversations."""

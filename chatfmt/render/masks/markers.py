@@ -24,7 +24,7 @@ from ..single import Chat
 PLANES = (0xF0000, 0x100000)
 """The first code point of each private-use plane."""
 MAX_MARKERS = 32_766
-"""How many markers fit into a plane."""
+"""The number of markers that fit into a plane."""
 _MARKER_CHARACTER = re.compile("[\U000f0000-\U0010ffff]")
 THINK_TAG = r"</?think(?:ing)?>"
 _THINK = re.compile(f"({THINK_TAG})")
@@ -33,7 +33,7 @@ CONTENT, REASONING, CALLS, TOOLS, DOCUMENTS = "content", "reasoning", "tool_call
 
 
 class TextSource(Struct, frozen=True):
-    """Where a marked text comes from: the message (None: the tools or documents) and the field."""
+    """The source of a marked text: the message (None: the tools or documents) and the field."""
 
     message: int | None
     field: str
@@ -49,7 +49,7 @@ ECHO = TextSource(None, CALLS)
 
 
 class TextSpan(Struct, frozen=True):
-    """Where a marked text is in the rendered text: `[start, end)` in code points."""
+    """The position of a marked text in the rendered text: `[start, end)` in code points."""
 
     start: int
     end: int
@@ -57,7 +57,7 @@ class TextSpan(Struct, frozen=True):
 
 
 class MarkerPlan(Struct, frozen=True):
-    """Which texts to mark. A template that tests a text, rather than just printing it, may need it unmarked."""
+    """A choice of texts to mark. A template that tests a text, rather than just printing it, may need it unmarked."""
 
     others: bool = True
     """Messages of roles other than assistant."""

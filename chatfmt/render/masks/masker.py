@@ -54,7 +54,7 @@ _PLAN_WITH_BLANKS = MarkerPlan(blank=True)
 
 
 class MaskOptions(Struct, frozen=True):
-    """Which text is trained on."""
+    """A selection of the text to train on."""
 
     stop_token: bool = True
     """Include what follows an answer, up to and including its stop token."""
@@ -85,7 +85,7 @@ class MaskedText(Struct, frozen=True):
 
 
 class AssistantTurn(Struct, frozen=True):
-    """Where an assistant turn is in the rendered text: its own text, and the end of the stop token after it."""
+    """The position of an assistant turn in the rendered text: its own text, and the end of the stop token after it."""
 
     message: int
     start: int

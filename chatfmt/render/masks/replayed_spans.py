@@ -57,7 +57,7 @@ _NEGATIVE_ANSWERS = {
 
 
 class _GroupRecord(Struct):
-    """What is known of the rows of a group."""
+    """The samples and spans known for a group of rows."""
 
     samples: int = 0
     spans: PieceSpans | None = None

@@ -44,7 +44,7 @@ from ..single import Chat, TemplateRenderer, Turns
 
 PLAN = MarkerPlan(tools=True, values=True)
 FIRST_ROWS = 200
-"""How many rows of a task are all checked; of later rows only those with a new shape."""
+"""The number of first rows of a task that are all checked; of later rows, only those with a new shape."""
 _REASONING_CHATS: tuple[Turns, ...] = (
     [{"role": "user", "content": "x"}, {"role": "assistant", "reasoning_content": "x", "content": "x"}],
     [{"role": "user", "content": "x"}, {"role": "assistant", "content": "<think>\nx\n</think>\n\nx"}],
@@ -67,7 +67,7 @@ class Loss(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What to pass to `--allow-loss`: the role of a lost message, or the field."""
+        """The value for `--allow-loss`: the role of a lost message, or the field."""
         return self.role if self.field == CONTENT else self.field
 
     def is_allowed(self, allow: Collection[str]) -> bool:
@@ -87,7 +87,7 @@ class Loss(Struct, frozen=True):
 
 
 def find_losses(renderer: TemplateRenderer, chat: Chat) -> list[Loss]:
-    """Return what the template drops of a conversation, in order; empty if the template refuses the conversation."""
+    """Return the texts of a conversation that the template drops, in order; empty if it refuses the conversation."""
     return _LossFinder(renderer).find(chat)
 
 

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,6 @@ from ..template.chat_template import ChatTemplate
 from .escaping import escaper
 
 ControlTokenPolicy = Literal["keep", "drop", "escape", "reject"]
-POLICIES: tuple[ControlTokenPolicy, ...] = get_args(ControlTokenPolicy)
 ESCAPES = "control_escapes"
 """The column that `escape` adds: for rows with escapes, a JSON list of `[column, message, field, offset, token]`."""
 _SHAPE = re.compile(TOKEN)

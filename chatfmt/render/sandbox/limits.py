@@ -49,7 +49,7 @@ class SandboxLimits(Struct, frozen=True):
 
 
 _CONTAINERS_PER_STEP = 16
-"""How many containers are measured in the time of a step."""
+"""The number of containers that are measured in the time of a step."""
 
 
 class OverLimit(Exception):

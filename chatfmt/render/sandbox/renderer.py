@@ -35,7 +35,7 @@ ISOLATIONS: tuple[Isolation, ...] = ("auto", "required", "off")
 ROWS = 64
 """Rows per request: enough to make the round trip cheap, few enough to find a failing row soon."""
 GROWTH = 1000
-"""How many times longer than its input a traced expression may be; beyond that, the sandbox process computes it."""
+"""The most times a traced expression may be longer than its input; beyond that, the sandbox process computes it."""
 DEFAULTS = SandboxLimits()
 
 

@@ -20,7 +20,7 @@ from ..types import Moment
 from .renderer import Isolation, SandboxRenderer
 
 PROCESSES = 4
-"""How many processes are kept; the oldest is ended when another is needed."""
+"""The number of processes that are kept; the oldest is ended when another is needed."""
 
 
 class SandboxSessions:

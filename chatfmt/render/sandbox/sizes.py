@@ -15,7 +15,7 @@ _VIEWS = frozenset(map(type, ({}.keys(), {}.values(), {}.items())))
 HOLDERS = frozenset((list, tuple, dict, _GroupTuple, Cycler)) | _VIEWS
 """The types of containers that are measured."""
 _CACHE_SIZE = 256
-"""How many sizes are cached; the cache keeps their containers alive, so that no `id` is reused."""
+"""The number of sizes that are cached; the cache keeps their containers alive, so that no `id` is reused."""
 _SMALL = 4
 """A container with no more containers in it than this is measured again faster than cached."""
 

@@ -1,0 +1,1 @@
+"""Open files as streams of bytes: compression and text encodings."""

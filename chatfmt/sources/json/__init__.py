@@ -1,0 +1,1 @@
+"""Turn exact JSON records into Arrow record batches, without coercion or loss."""

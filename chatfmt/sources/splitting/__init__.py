@@ -1,0 +1,1 @@
+"""Divide files into input splits that tasks can read independently."""

@@ -10,13 +10,13 @@ from ...recipe import Recipe
 from ..conversion.row_counts import sum_counters
 
 
-def check_budget_so_far(recipe: Recipe, shards: Sequence[Shard]) -> None:
-    """Raise DataProblem as soon as a budget in rows is exceeded; a share can only be judged at the end."""
+def check_max_bad_so_far(recipe: Recipe, shards: Sequence[Shard]) -> None:
+    """Raise DataProblem as soon as a limit in rows is exceeded; a percentage can only be judged at the end."""
     if not recipe.max_bad.endswith("%"):
-        check_budget(recipe, shards)
+        check_max_bad(recipe, shards)
 
 
-def check_budget(recipe: Recipe, shards: Sequence[Shard], *, resumable: bool = True) -> None:
+def check_max_bad(recipe: Recipe, shards: Sequence[Shard], *, resumable: bool = True) -> None:
     """Raise DataProblem if more rows were rejected than `--max-bad` allows, or all of them."""
     rejected, read = sum(shard.rejected for shard in shards), sum(shard.rows_in for shard in shards)
     limit = recipe.max_bad
