@@ -131,9 +131,9 @@ def test_big_files_are_cut_at_records(name: str, tmp_path: Path) -> None:
     assert len(raw) > 2 * CHUNK
     shards = plan_splits(resolve(written(tmp_path, raw, name)), shard_bytes=2 << 20)
     assert len(shards) >= 3
-    got = [row for shard in shards for piece in shard for row in rows_of(read(piece))]
-    assert got == rows
-    assert [n for shard in shards for piece in shard for n in numbers_of(read(piece))] == list(range(11000))
+    batches = [batch for shard in shards for piece in shard for batch in read(piece)]
+    assert rows_of(batches) == rows
+    assert numbers_of(batches) == list(range(11000))
     for shard in shards:
         for piece in shard:
             cut = raw[piece.piece.start : piece.piece.stop] if hasattr(piece.piece, "start") else raw
