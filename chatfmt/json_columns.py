@@ -221,12 +221,12 @@ def to_plain(value: Any) -> Any:
     return str(value) if isinstance(value, (decimal.Decimal, datetime.timedelta)) else value
 
 
-def for_people(value: Any) -> Any:
+def to_display(value: Any) -> Any:
     """The value as JSON data for display: as `to_plain`, but bytes as their count, NaN and infinities as text."""
     if isinstance(value, dict):
-        return {str(key): for_people(item) for key, item in value.items()}
+        return {str(key): to_display(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [for_people(item) for item in value]
+        return [to_display(item) for item in value]
     if isinstance(value, bytes):
         return f"(binary, {len(value):,} B)"
     return str(value) if isinstance(value, float) and not math.isfinite(value) else to_plain(value)

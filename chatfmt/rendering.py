@@ -55,7 +55,7 @@ class ConversationBatch(Struct, frozen=True):
 
 
 class RenderRequest(Struct, frozen=True):
-    """What one call of a renderer asks for, beyond the options of the run."""
+    """The settings of one call of a renderer, beyond the options of the run."""
 
     generation_prompt: bool | None = None
     """Overrides the options of the run, unless None."""

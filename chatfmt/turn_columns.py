@@ -33,7 +33,7 @@ def lengths_of(column: pa.ListArray) -> IntArray:
 
 
 def offsets_of(lengths: IntArray) -> IntArray:
-    """Where the turns of each row start, and where the last row ends (rows + 1 numbers)."""
+    """The offset of the first turn of each row, then the end of the last row (rows + 1 numbers)."""
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets

@@ -26,7 +26,7 @@ UNKNOWN, MISSED = "unknown key", "missing key"
 
 
 class Problem(NamedTuple):
-    """What is wrong with the value at `path`, as in `must be 0 or more, not -1`, or UNKNOWN or MISSED for a key."""
+    """A problem with the value at `path`, as in `must be 0 or more, not -1`, or UNKNOWN or MISSED for a key."""
 
     text: str
     path: tuple[str, ...]

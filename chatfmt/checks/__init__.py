@@ -78,21 +78,23 @@ def _json_kind(text: str) -> str:
 def null_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A turn without content, calls and reasoning."""
     if view.missing.any():
-        turns = view.missing & view.silent & to_bools(view.turns.is_valid())
+        turns = view.missing & view.content_only & to_bools(view.turns.is_valid())
         yield from view.at_turns("msg.null", turns, "the turn has no content")
 
 
 def empty_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """Empty text or an empty list in a turn without calls and reasoning, unless it is a tool result."""
     if view.empty.any():
-        yield from view.at_turns("msg.empty", view.empty & view.silent & (view.roles != TOOL), "the content is empty")
+        yield from view.at_turns(
+            "msg.empty", view.empty & view.content_only & (view.roles != TOOL), "the content is empty"
+        )
 
 
 def blank_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """Content of white space only in a turn without calls and reasoning, unless it is a tool result."""
     if view.blank.any():
         yield from view.at_turns(
-            "msg.blank", view.blank & view.silent & (view.roles != TOOL), "the content is white space"
+            "msg.blank", view.blank & view.content_only & (view.roles != TOOL), "the content is white space"
         )
 
 
@@ -177,7 +179,7 @@ def blank_row(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A conversation whose content is all empty or white space."""
     blank = view.blank | view.empty | view.missing
     if blank.any():
-        rows = (view.lengths > 0) & ~view.has(~(blank & view.silent))
+        rows = (view.lengths > 0) & ~view.has(~(blank & view.content_only))
         yield from view.at_rows("row.blank", rows, "all content is empty or white space")
 
 

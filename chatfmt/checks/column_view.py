@@ -80,13 +80,13 @@ class ColumnView(Struct, frozen=True, dict=True):
         return self.values("content")
 
     @cached_property
-    def silent(self) -> BoolArray:
+    def content_only(self) -> BoolArray:
         """Marks turns without calls and reasoning."""
-        silent = np.ones(len(self.turns), np.bool_)
+        content_only = np.ones(len(self.turns), np.bool_)
         for name in ("tool_calls", "function_call", *REASONING_FIELDS):
             if self.turns.type.get_field_index(name) >= 0:
-                silent &= ~_is_filled(self.values(name))
-        return silent
+                content_only &= ~_is_filled(self.values(name))
+        return content_only
 
     @cached_property
     def blank(self) -> BoolArray:

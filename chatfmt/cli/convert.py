@@ -1,4 +1,4 @@
-"""`chatfmt convert`: the main job."""
+"""`chatfmt convert`: convert a dataset."""
 
 from __future__ import annotations
 

@@ -34,13 +34,13 @@ class Executor(Struct, frozen=True):
 
     run: RunTasks
     summary: str
-    """Where tasks run, for the help: "in this process"."""
+    """The place where tasks run, for the help: "in this process"."""
     forks: bool = False
-    """Whether a fork server that was opened early (`fork_server.opened`) makes its workers start sooner."""
+    """Whether a fork server that was opened early (`workers.opened`) makes its workers start sooner."""
 
 
 def cores() -> int:
-    """Return how many processes may run at once."""
+    """Return the number of processes that may run at once."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

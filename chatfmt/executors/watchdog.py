@@ -1,4 +1,4 @@
-"""Kill processes that somebody stopped (SIGSTOP): whatever waits for them then reads the end of their pipe."""
+"""Kill processes that were stopped (SIGSTOP): whatever waits for them then reads the end of their pipe."""
 
 from __future__ import annotations
 

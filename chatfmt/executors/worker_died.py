@@ -8,12 +8,12 @@ from ..errors import ChatfmtError, InputError, OutputError
 
 
 class WorkerDied(Exception):
-    """A worker died; the message says how."""
+    """A worker died; the message names the cause."""
 
     def __init__(self, how: str, *, is_crash: bool = False, position: object = None) -> None:
         super().__init__(how)
         self.is_crash = is_crash
-        """Whether native code crashed; otherwise the worker was killed or left."""
+        """Whether native code crashed; otherwise the worker was killed or exited."""
         self.position = position
         """The last position that the task reported."""
 

@@ -72,7 +72,7 @@ class Forked:
         self._code: int | None = None
 
     def kill(self) -> None:
-        if self._code is None:  # nobody has waited for it, so its pid is still its own
+        if self._code is None:  # not waited for yet, so its pid is still its own
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 

@@ -37,7 +37,7 @@ def _run(send_item: Callable[[object], None], call: bytes) -> Any:
 
 
 def spawned() -> None:
-    """Be a worker in a fresh interpreter: read calls from stdin, write answers to stdout."""
+    """Run a worker in a fresh interpreter: read calls from stdin, write answers to stdout."""
     tasks, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     belong_to(int(sys.argv[2]))
     without_pandas()

@@ -5,7 +5,7 @@ defines every text and every error. The **traced engine** (`trace.renderer`) is 
 conversation and replays the result over whole columns, after Jinja has confirmed it. `choose_engine` decides between
 them, in this order:
 
-1. `--engine jinja` is obeyed.
+1. `--engine jinja` selects the Jinja engine.
 2. `--continue-final` needs Jinja, which finds where the final message ends.
 3. In all other cases, the traced engine; it hands rows that it cannot replay to Jinja. With `--engine trace` such
    rows are errors.

@@ -1,4 +1,4 @@
-"""The Jinja engine: what it means to render a conversation.
+"""The Jinja engine, the reference for rendering conversations.
 
 A call renders a column of conversations, row by row:
 
@@ -26,14 +26,12 @@ import pyarrow as pa
 from .. import json_columns, schema
 from ..errors import UsageError
 from ..rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, RenderRequest
-from ..schema import REASONING_FIELDS
+from ..schema import REASONING_FIELDS, Conversation
 from .jinja.errors import render_error
 from .jinja.inputs import alias_reasoning, context, drop_nulls, normalise_messages
 from .jinja.row import RenderedRow, RowRenderer
 from .options import SPANS, RenderOptions
 from .template.chat_template import ChatTemplate
-
-Messages = list[dict[str, Any]]
 
 
 class JinjaRenderer:
@@ -57,7 +55,7 @@ class JinjaRenderer:
         prompt = self.options.resolved(request).generation_prompt
         normalise = normaliser(chats.messages.type)
 
-        def render(messages: Messages, *others: Any) -> RenderedRow:
+        def render(messages: Conversation, *others: Any) -> RenderedRow:
             return self._render_row(normalise(messages), *others, generation_prompt=prompt, spans=request.spans)
 
         rendered = [self._attempt(render, row, values, failures) for row, values in enumerate(_rows(chats))]
@@ -96,7 +94,7 @@ def _values(column: pa.Array | None) -> Iterable[Any]:
     return (None if text is None else parse(text) for text in column.to_pylist())
 
 
-def normaliser(column: pa.DataType) -> Callable[[Messages], Messages]:
+def normaliser(column: pa.DataType) -> Callable[[Conversation], Conversation]:
     """Return `normalise_messages` without the steps that a column of this type does not need."""
     fields = list(column.value_type)
     if any(field.type not in (json_columns.TEXT, json_columns.JSON) for field in fields):
@@ -107,9 +105,9 @@ def normaliser(column: pa.DataType) -> Callable[[Messages], Messages]:
     return _normalise_json
 
 
-def _refuse_empty(messages: Messages) -> Messages:
+def _refuse_empty(messages: Conversation) -> Conversation:
     return messages or normalise_messages(messages)
 
 
-def _normalise_json(messages: Messages) -> Messages:
+def _normalise_json(messages: Conversation) -> Conversation:
     return [alias_reasoning(drop_nulls(message)) for message in _refuse_empty(messages)]

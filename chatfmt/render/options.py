@@ -19,7 +19,7 @@ SPANS = pa.list_(pa.list_(pa.int32()))
 
 
 class RenderOptions(Struct, frozen=True):
-    """How the conversations of a run are rendered."""
+    """Settings for rendering the conversations of a run."""
 
     generation_prompt: bool = False
     continue_final: bool | str = False

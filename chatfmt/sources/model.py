@@ -18,7 +18,7 @@ FORMATS: tuple[Format, ...] = ("jsonl", "json", "csv", "tsv", "parquet", "arrow"
 
 
 class ParseOptions(Struct, frozen=True):
-    """How to interpret the text of the files, as the user asked; sizes in bytes."""
+    """Options for parsing the text of the files; sizes in bytes."""
 
     field: str | None = None
     """Path to the records in a JSON document: `data`, `data[].paragraphs[].qas[]`, `values(.)`."""
@@ -39,7 +39,7 @@ OnBad = Callable[[RowError, bytes], None]
 
 
 class ReadOptions(Struct, frozen=True):
-    """How to cut records into batches, and what to do with bad ones; `on_bad` need not pickle."""
+    """Options for cutting records into batches and handling bad ones; `on_bad` need not pickle."""
 
     columns: Sequence[str] | None = None
     """Columns to read, if they exist; None reads all."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class View(Struct, frozen=True):
-    """One entry of VIEWS: the function that makes the columns, and what the rest of chatfmt must know about them."""
+    """One entry of VIEWS: the function that makes the columns, and their properties that other stages need."""
 
     fields: Callable[[RenderableBatch], Fields]
     summary: str

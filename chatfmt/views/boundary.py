@@ -21,8 +21,8 @@ def cut_texts(
     joined = [join(prompts, answer) for answer in answers]
     wholes = [batch.render(turns).text.to_pylist() for turns in joined]
     opened = open_texts(batch, prompts)
-    torn = [row for row, text in enumerate(opened) if not all(whole[row].startswith(text) for whole in wholes)]
-    for row, text in zip(torn, _torn_prompts(batch, prompts, joined, wholes, torn), strict=True):
+    differing = [row for row, text in enumerate(opened) if not all(whole[row].startswith(text) for whole in wholes)]
+    for row, text in zip(differing, _prompts_before_answer(batch, prompts, joined, wholes, differing), strict=True):
         opened[row] = text
     after = [
         pa.array([text[len(start) :] for text, start in zip(whole, opened, strict=True)], pa.string())
@@ -31,23 +31,27 @@ def cut_texts(
     return pa.array(opened, pa.string()), after
 
 
-def _torn_prompts(
-    batch: RenderableBatch, prompts: pa.ListArray, joined: list[pa.ListArray], wholes: list[list[str]], torn: list[int]
+def _prompts_before_answer(
+    batch: RenderableBatch,
+    prompts: pa.ListArray,
+    joined: list[pa.ListArray],
+    wholes: list[list[str]],
+    differing: list[int],
 ) -> list[str]:
-    """The text before the answer in the rows `torn`, whose rendered conversation does not start with the prompt."""
-    if not torn:
+    """Return the text before the answer in rows `differing`, whose conversation does not start with the prompt."""
+    if not differing:
         return []
-    rows = pa.array(torn)
-    some, first = batch.take(rows), lengths_of(prompts)[torn].tolist()
+    rows = pa.array(differing)
+    some, first = batch.take(rows), lengths_of(prompts)[differing].tolist()
     if some.find_answer is None:
-        raise _no_boundary(torn[0])
-    with located(rows=torn):
+        raise _no_boundary(differing[0])
+    with located(rows=differing):
         cuts = [some.find_answer(some.with_messages(turns.take(rows)), first) for turns in joined]
     texts = [
-        [whole[row][:cut] for row, cut in zip(torn, found, strict=True)]
+        [whole[row][:cut] for row, cut in zip(differing, found, strict=True)]
         for whole, found in zip(wholes, cuts, strict=True)
     ]
-    for index, row in enumerate(torn):
+    for index, row in enumerate(differing):
         if len({column[index] for column in texts}) > 1:
             raise _no_boundary(row)
     return texts[0]

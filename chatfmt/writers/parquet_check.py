@@ -26,7 +26,7 @@ DATA_HEADERS = (5, 8)  # of PageHeader: DataPageHeader and DataPageHeaderV2, who
 
 
 def find_damage(path: Path, rows: int) -> str:
-    """Return what is wrong with a Parquet file that should have `rows` rows; empty if nothing is.
+    """Describe the damage in a Parquet file that should have `rows` rows; empty if there is none.
 
     Checks the bytes of each page against their checksum, the number of values, and that the pages follow each other
     without a gap from the start to the footer. Page headers and the footer have no checksum of their own.

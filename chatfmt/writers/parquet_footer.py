@@ -2,7 +2,7 @@
 
 Layout (apache/parquet-format, README and parquet.thrift): `PAR1`, pages one after the other, the footer (a thrift
 struct FileMetaData), its length in four bytes, `PAR1`. Each page is a thrift PageHeader and its compressed bytes,
-whose CRC-32 the header holds. The footer says where each column chunk begins, from the start of the file.
+whose CRC-32 the header holds. The footer holds the offset of each column chunk in the file.
 """
 
 from __future__ import annotations

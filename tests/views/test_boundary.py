@@ -34,7 +34,9 @@ def convert(folder: Path, template: str | None, row: dict[str, Any], **recipe: A
 
 
 @pytest.mark.parametrize(("template", "prompt"), [(GENERATION, "[user]u[assistant]"), (LENGTH, "2[user]u[assistant]")])
-def test_a_torn_prompt_ends_where_the_answer_begins(template: str, prompt: str, tmp_path: Path) -> None:
+def test_a_prompt_that_differs_before_its_answer_ends_where_the_answer_begins(
+    template: str, prompt: str, tmp_path: Path
+) -> None:
     row = {"prompt": [U], "completion": [A]}
     assert convert(tmp_path, template, row) == [{"prompt": prompt, "completion": "a"}]
     pair = {"prompt": [U], "chosen": [A], "rejected": [{**A, "content": "b"}]}

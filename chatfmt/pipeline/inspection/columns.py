@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...json_columns import JSON, decode_objects, for_people
+from ...json_columns import JSON, decode_objects, to_display
 from ...schema import KEYS, ROW
 
 
@@ -56,5 +56,5 @@ def first_value(columns: Sequence[pa.Array]) -> Any:
     for column in columns:
         valid = column.drop_null() if not pa.types.is_null(column.type) else column.slice(0, 0)
         if len(valid):
-            return for_people(decode_objects({"value": valid.slice(0, 1)})[0].get("value"))
+            return to_display(decode_objects({"value": valid.slice(0, 1)})[0].get("value"))
     return None

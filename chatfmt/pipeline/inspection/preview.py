@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from ... import executors, sources
 from ...errors import ChatfmtError, RowError
-from ...json_columns import decode_objects, for_people
+from ...json_columns import decode_objects, to_display
 from ...recipe import Recipe
 from ...render.masks.masker import WHOLE_TURNS
 from ...render.safety.control_tokens import find_control_tokens
@@ -95,7 +95,7 @@ def preview_row(conversion: Conversion, row: pa.RecordBatch, file: str) -> Previ
     try:
         outputs = list(conversion.convert(row, file, RowCounts()))
     except ChatfmtError as error:
-        return PreviewRow(number, for_people(to_record(row)), (), problem=one_line(error))
+        return PreviewRow(number, to_display(to_record(row)), (), problem=one_line(error))
     return to_preview_row(
         conversion, number, to_record(row), [out for batch in outputs for out in to_output_rows(batch)]
     )
@@ -108,7 +108,7 @@ def preview_file(conversion: Conversion, batch: pa.RecordBatch, file: str) -> It
         outputs = [out for each in conversion.convert(batch, file, RowCounts()) for out in to_output_rows(each)]
     except ChatfmtError as error:
         row = batch.slice(0 if error.at.row is None else max(find_row(error.at.row, batch), 0), 1)
-        yield PreviewRow(row_number(row, 0), for_people(to_record(row)), (), problem=one_line(error), rows=len(batch))
+        yield PreviewRow(row_number(row, 0), to_display(to_record(row)), (), problem=one_line(error), rows=len(batch))
         return
     for index, output in enumerate(outputs):
         number = int(numbers[index * len(numbers) // len(outputs)].as_py())
@@ -123,11 +123,11 @@ def to_preview_row(
     spans = output[0].pop("assistant_spans", None) if output else None
     template = conversion.job.template
     return PreviewRow(
-        number, for_people(record), output, spans, tokens=find_control_tokens(template) if template else ()
+        number, to_display(record), output, spans, tokens=find_control_tokens(template) if template else ()
     )
 
 
 def to_output_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """Return the rows of an output batch as plain data to display."""
     rows = decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
-    return [for_people(row) for row in rows]
+    return [to_display(row) for row in rows]

@@ -2,7 +2,7 @@
 
 Everything in this package equals transformers 5.23.0 with jinja2 3.1 (`utils/chat_template_utils.py` and
 `tokenization_utils_base.py`) in text, spans, error classes and error messages; a parity suite compares the two. Two
-things differ on purpose. The clock stands still: `strftime_now` formats the date it is given. And errors leave this
+things differ on purpose. The clock is fixed: `strftime_now` formats the date it is given. And errors leave this
 package as Jinja or Python raised them; the callers wrap them in a `RenderError`.
 """
 

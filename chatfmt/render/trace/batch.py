@@ -31,7 +31,7 @@ class Batch(Struct):
     texts: dict[int, ReplayedText] = field(default_factory=dict)
     """The text and spans of rows that were replayed one by one."""
     why: dict[int, str] = field(default_factory=dict)
-    """Why rows could not be replayed one by one."""
+    """The reasons why rows could not be replayed one by one."""
 
     def take(self, rows: Sequence[int] | Int64Array) -> ConversationBatch:
         """Return the conversations of some rows."""

@@ -26,7 +26,7 @@ _NO_BYTES: ByteArray = np.zeros(0, np.uint8)
 
 _OFTEN = b" \n.,'etaoinshrdlcumETAOINSHRDLCUM"
 _RARITY = [0 if byte in _OFTEN else 1 if chr(byte).isalnum() or byte > 127 else 2 for byte in range(256)]
-"""How rare each byte is in natural text, roughly."""
+"""The approximate rarity of each byte in natural text."""
 
 
 class TextBuffer(Struct, frozen=True):

@@ -25,7 +25,7 @@ LONGEST_PAUSE = 16 * WINDOW
 
 
 class TraceLimits(Struct, frozen=True):
-    """When a trace pays, and how many programs are kept."""
+    """Limits on traces, which must pay for themselves, and on the programs that are kept."""
 
     rows: int = 8
     """Rows of a shape that must have been seen before it is traced: a trace costs as much as some renders."""
@@ -50,7 +50,7 @@ class ShapePrograms(Struct):
     replayed: int = 0
     """Rows that its programs accepted."""
     closed: str = ""
-    """Why the shape gets no more programs; empty if it may."""
+    """The reason why the shape gets no more programs; empty if it may."""
 
 
 class SearchPause(Struct):

@@ -41,7 +41,7 @@ SEVERAL = "an expression reads several texts"
 
 
 class Stats(Struct):
-    """How many rows each way rendered, why rows went through Jinja, and how many traces were made."""
+    """Counts: rows by way of rendering, rows by reason for Jinja, and traces."""
 
     replayed: int = 0
     python: int = 0
@@ -79,7 +79,7 @@ class TracedRenderer:
         self.template, self.options, self.fallback = template, options, fallback
         self.stats = Stats()
         self.stopped = "the end of the final message is cut by Jinja" if options.continue_final else ""
-        """Why nothing is replayed any more; empty as long as rows are."""
+        """The reason why nothing is replayed any more; empty as long as rows are."""
         self._tracer, self._strict = tracer, options.engine == "trace"
         self._cache, self._pause = ProgramCache(limits), SearchPause()
         self._by_row = self._new_row_replay()

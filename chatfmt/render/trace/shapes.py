@@ -53,7 +53,7 @@ class TurnTable(Struct, frozen=True):
     classes: Int64Array
     """The class of each turn, `NO_SHAPE` where it has none."""
     kinds: Int64Array
-    """Int64Array of this batch that differ where classes do, but for JSON values that differ from turn to turn."""
+    """Numbers, for this batch only, that differ where classes do, but for JSON values that differ from turn to turn."""
 
     def of(self, row: int) -> Int64Array:
         """Return the kinds of the turns of one conversation."""
@@ -66,7 +66,7 @@ NO_TURNS = TurnTable(_NONE, _NONE, {}, _NONE, _NONE)
 
 
 class Classes:
-    """Int64Array for classes of turns, and for the constants of a row, in order of appearance."""
+    """Numbers for classes of turns, and for the constants of a row, in order of appearance."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self._numbers = limit, dict[Hashable, int]()

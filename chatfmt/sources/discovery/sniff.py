@@ -161,7 +161,7 @@ _MARKS = (
     ("utf-32", b"\xff\xfe\0\0"), ("utf-32", b"\0\0\xfe\xff"), ("utf-16", b"\xff\xfe"), ("utf-16", b"\xfe\xff"),
 )  # fmt: skip
 _ZEROS = {"x000": "utf-32-le", "000x": "utf-32-be", "x0x0": "utf-16-le", "0x0x": "utf-16-be"}
-"""Which of every four bytes are mostly zero in Latin text."""
+"""The bytes, of every four, that are mostly zero in Latin text."""
 
 
 def _text_format(head: bytes, named: Format | None, options: ParseOptions) -> Format:

@@ -30,7 +30,7 @@ class Record(Struct, frozen=True):
 
 
 SHOWN_BYTES = 64 << 10
-"""How much of a record that is too long is reported."""
+"""Bytes that are reported of a record that is too long."""
 
 
 def object_batch(

@@ -17,7 +17,7 @@ _STRUCTURE[list(b"[]{},")] = True
 
 
 class ScanState(Struct, frozen=True):
-    """What is open at the end of a chunk: a string, an escape (of the next byte), and `depth` brackets."""
+    """The nesting at the end of a chunk: an open string, an escape (of the next byte), and `depth` brackets."""
 
     in_string: bool = False
     escaped: bool = False
