@@ -105,7 +105,7 @@ class _Probe:
             system=self.system(),
             later_system=self.later_system(),
             developer=self.developer(),
-            unknown_role=self._handling("qzunknown", NARRATOR, USER, ANSWER),
+            unknown_role=self._handling("qznarrator", NARRATOR, USER, ANSWER),
             consecutive_users=users,
             consecutive_answers=answers,
             alternation=users == answers == "refused",

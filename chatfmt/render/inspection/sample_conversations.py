@@ -14,7 +14,7 @@ SECOND_USER: Mapping[str, Any] = {"role": "user", "content": "qzagain"}
 SECOND_ANSWER: Mapping[str, Any] = {"role": "assistant", "content": "qzlast"}
 SYSTEM: Mapping[str, Any] = {"role": "system", "content": "qzsystem"}
 DEVELOPER: Mapping[str, Any] = {"role": "developer", "content": "qzsystem"}
-NARRATOR: Mapping[str, Any] = {"role": "narrator", "content": "qzunknown"}
+NARRATOR: Mapping[str, Any] = {"role": "narrator", "content": "qznarrator"}
 """A message with a role that no template knows."""
 ARGUMENTS = {"qzkey": "qzvalue"}
 ARGUMENTS_TEXT = json.dumps(ARGUMENTS)

@@ -320,6 +320,11 @@ def test_a_template_that_fails_has_a_card_that_says_so() -> None:
     assert probe(ChatTemplate("worse", "{% if %}", TOKENS)).works is False
 
 
+def test_a_template_that_replaces_a_letter_loses_every_content_with_it() -> None:
+    card = probe(ChatTemplate("replace", "{{ messages[0].content | replace('a', '') }}", TOKENS))
+    assert (card.system, card.unknown_role, card.leading_assistant) == ("folded", "dropped", "dropped")
+
+
 def test_the_card_is_json_and_every_known_template_has_one() -> None:
     count = 0
     for name, text in known_templates():
