@@ -95,7 +95,8 @@ def _read_mapping(kind: Any, value: Mapping[Any, Any], path: tuple[str, ...], pr
         before = len(problems)
         made = read_fields(kind, value, problems, path)
         return kind(**made) if len(problems) == before else None
-    problems += [Problem(f"has the key `{key}`, which is not a string", path) for key in value if type(key) is not str]
+    others = [key for key in value if not isinstance(key, str)]
+    problems += [Problem(f"has the key `{key}`, which is not a string", path) for key in others]
     return {key: _read(get_args(kind)[1], item, (*path, str(key)), problems) for key, item in value.items()}
 
 

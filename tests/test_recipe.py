@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import FrozenInstanceError
+from enum import StrEnum
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,12 @@ def test_every_problem_says_what_the_value_must_be(values, problem):
     with pytest.raises(RecipeError) as caught:
         Recipe(**values)
     assert str(caught.value) == problem
+
+
+def test_members_of_a_string_enum_are_strings():
+    names = StrEnum("names", {"PROMPT": "prompt", "QUESTION": "q"})
+    recipe = Recipe(source="a", map={names.PROMPT: names.QUESTION}, var={names.PROMPT: 1})
+    assert (recipe.map, recipe.var) == ({"prompt": "q"}, {"prompt": 1})
 
 
 def test_plain_values_are_valid_json():
