@@ -99,15 +99,19 @@ class ChatfmtError(Exception):
 
 
 class DataProblem(ChatfmtError):
+    """The data is not good enough: `check` or `verify` found problems, or too many rows were rejected."""
+
     exit_code = 1
 
 
 class UsageError(ChatfmtError):
+    """The command or the recipe is invalid."""
+
     exit_code = 2
 
 
 class RecipeError(UsageError):
-    pass
+    """A recipe is invalid; the message has all problems, each with its key."""
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
@@ -135,6 +139,8 @@ def edit_distance(one: str, other: str) -> int:
 
 
 class UnknownName(UsageError):
+    """A name is not in its registry (dialect, template, format, executor, subset, …)."""
+
     @classmethod
     def of(cls, kind: str, name: str, known: Iterable[str]) -> UnknownName:
         """The error for a name that is not in a registry, with the nearest known name as the hint."""
@@ -145,16 +151,20 @@ class UnknownName(UsageError):
 
 
 class NoDialect(UsageError):
-    pass
+    """No dialect fits the rows, or several do; the hint suggests what to map."""
 
 
 class MissingExtra(UsageError):
+    """An optional dependency is not installed."""
+
     @classmethod
     def of(cls, package: str, extra: str) -> MissingExtra:
         return cls(f"the package `{package}` is not installed", hint=f'pip install "chatfmt[{extra}]"')
 
 
 class InputError(ChatfmtError):
+    """The input cannot be read: not found, gated, empty or damaged."""
+
     exit_code = 3
 
 
@@ -167,22 +177,26 @@ class RowError(ChatfmtError):
 
 
 class DialectError(RowError):
-    pass
+    """The columns of a row are not a conversation of its dialect."""
 
 
 class CheckError(RowError):
-    pass
+    """A check that the user made an error fails on a row."""
 
 
 class RenderError(RowError):
-    pass
+    """The chat template rejects a row; `__cause__` is what Jinja raised."""
 
 
 class OutputError(ChatfmtError):
+    """The output cannot be written: it exists, is locked, or the disk is full."""
+
     exit_code = 5
 
 
 class TemplateError(ChatfmtError):
+    """A template does not compile, is forbidden or over a limit, or would lose content."""
+
     exit_code = 6
 
 

@@ -245,8 +245,8 @@ def _names_key(steps: Sequence[Step]) -> bool:
 def _items_at(column: pa.ListArray, index: int) -> pa.Array:
     lengths = lengths_of(column)
     there = lengths > index if index >= 0 else lengths >= -index
-    places = offsets_of(lengths)[:-1] + (index if index >= 0 else lengths + index)
-    return column.flatten().take(pa.array(places, mask=~there))
+    indices = offsets_of(lengths)[:-1] + (index if index >= 0 else lengths + index)
+    return column.flatten().take(pa.array(indices, mask=~there))
 
 
 def _walk_items(column: pa.ListArray, rest: Sequence[Step]) -> pa.Array:

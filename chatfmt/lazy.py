@@ -16,21 +16,21 @@ def attach(package: str, modules: Mapping[str, Sequence[str]]) -> tuple[Callable
 
     Keys are module names relative to the package (`.engine`, `..errors`), values the names each one defines.
     """
-    homes = {name: module for module, names in modules.items() for name in names}
+    modules_by_name = {name: module for module, names in modules.items() for name in names}
 
     def __getattr__(name: str) -> Any:
-        if name not in homes:
+        if name not in modules_by_name:
             raise AttributeError(f"module `{package}` has no attribute `{name}`")
-        value = getattr(import_module(homes[name], package), name)
+        value = getattr(import_module(modules_by_name[name], package), name)
         setattr(sys.modules[package], name, value)
         return value
 
-    return __getattr__, sorted(homes)
+    return __getattr__, sorted(modules_by_name)
 
 
-def on_call(package: str, home: str) -> Callable[..., Any]:
-    """Return a function that calls the one at `home`, an entry point such as `.module:name`, imported by then."""
-    module, name = home.split(":")
+def on_call(package: str, entry_point: str) -> Callable[..., Any]:
+    """Return a function that calls the one at `entry_point` (`.module:name`), which is imported at the first call."""
+    module, name = entry_point.split(":")
 
     def call(*arguments: Any, **named: Any) -> Any:
         return getattr(import_module(module, package), name)(*arguments, **named)

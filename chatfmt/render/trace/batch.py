@@ -88,6 +88,6 @@ def merged(rendered: Rendered, plain: Rendered, left: Int64Array, spans: bool) -
         text = pa.Array.from_buffers(pa.string(), count, [pa.array(~absent).buffers()[1], offsets, data])
     if not spans:
         return Rendered(text)
-    places = np.arange(count)
-    places[left] = count + np.arange(len(left))
-    return Rendered(text, pa.concat_arrays([rendered.spans, plain.spans]).take(integers(places)))
+    indices = np.arange(count)
+    indices[left] = count + np.arange(len(left))
+    return Rendered(text, pa.concat_arrays([rendered.spans, plain.spans]).take(integers(indices)))

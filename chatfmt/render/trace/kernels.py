@@ -50,12 +50,12 @@ class TextBuffer(Struct, frozen=True):
             return np.flatnonzero(self.data[self.low : self.high] == pattern[0]) + self.low
         rare = max(range(len(pattern) - 1), key=lambda place: _RARITY[pattern[place]])
         core = pattern[rare : rare + min(2, len(pattern) - 1)]
-        places = self.find(core) - rare
-        places = places[(places >= self.low) & (places <= self.high - len(pattern))]
+        offsets = self.find(core) - rare
+        offsets = offsets[(offsets >= self.low) & (offsets <= self.high - len(pattern))]
         for step in (*range(rare), *range(rare + len(core), len(pattern))):
-            if len(places):
-                places = places[self.data.take(places + step) == pattern[step]]
-        return places
+            if len(offsets):
+                offsets = offsets[self.data.take(offsets + step) == pattern[step]]
+        return offsets
 
 
 class TextSlices(Struct, frozen=True):
@@ -68,8 +68,8 @@ class TextSlices(Struct, frozen=True):
     def __len__(self) -> int:
         return len(self.start)
 
-    def pick(self, places: npt.NDArray[Any]) -> TextSlices:
-        return TextSlices(self.source, self.start[places], self.stop[places])
+    def pick(self, indices: npt.NDArray[Any]) -> TextSlices:
+        return TextSlices(self.source, self.start[indices], self.stop[indices])
 
     def strings(self) -> list[str]:
         data = self.source.data
@@ -124,8 +124,8 @@ def _inlined(texts: TextSlices) -> StringViews:
     data, steps = texts.source.data, np.arange(_INLINE)
     if not len(data):
         return np.zeros((len(texts), 3), np.int32)
-    places = np.minimum(texts.start[:, None] + steps, len(data) - 1)
-    found = np.where(steps < (texts.stop - texts.start)[:, None], data[places], 0).astype(np.uint8)
+    nearest = np.minimum(texts.start[:, None] + steps, len(data) - 1)
+    found = np.where(steps < (texts.stop - texts.start)[:, None], data[nearest], 0).astype(np.uint8)
     return found.view(np.int32)
 
 
@@ -247,11 +247,11 @@ def _wide_space(data: ByteArray, start: Int64Array, stop: Int64Array, *, front: 
     if not len(beyond):
         return found
     for width in (2, 3):
-        places = beyond[stop[beyond] - start[beyond] >= width]
-        first = start[places] if front else stop[places] - width
+        indices = beyond[stop[beyond] - start[beyond] >= width]
+        first = start[indices] if front else stop[indices] - width
         bytes_ = [data[first + step].astype(np.int64) for step in range(width)]
         number = sum(byte << (8 * (width - 1 - step)) for step, byte in enumerate(bytes_))
-        found += places[np.isin(number, _WIDE)].tolist()
+        found += indices[np.isin(number, _WIDE)].tolist()
     return found
 
 
@@ -263,33 +263,33 @@ def _border(pattern: str) -> bool:
 def _matches(texts: TextSlices, pattern: str) -> tuple[Int64Array, Int64Array, Int64Array]:
     """Return the offsets of a pattern in the buffer, and for each text the range of those inside it."""
     encoded = pattern.encode()
-    places = texts.source.find(encoded)
-    if not len(places):
+    offsets = texts.source.find(encoded)
+    if not len(offsets):
         none = np.zeros(len(texts), np.int64)
-        return places, none, none
-    first = np.searchsorted(places, texts.start, "left")
-    last = np.searchsorted(places, texts.stop - len(encoded), "right")
-    return places, first, np.maximum(first, last)
+        return offsets, none, none
+    first = np.searchsorted(offsets, texts.start, "left")
+    last = np.searchsorted(offsets, texts.stop - len(encoded), "right")
+    return offsets, first, np.maximum(first, last)
 
 
 def _split(texts: TextSlices, separator: str | None, most: int, place: int) -> TextSlices | None:
     if separator is None or most != -1:
         return None
-    places, first, last = _matches(texts, separator)
-    if not len(places):
+    offsets, first, last = _matches(texts, separator)
+    if not len(offsets):
         return texts if place in (0, -1) else TextSlices(texts.source, texts.start, texts.start)
     if _border(separator) and np.any(last > first + 1):
         return None
-    return _part(texts, places, first, last - first, place, len(separator.encode()))
+    return _part(texts, offsets, first, last - first, place, len(separator.encode()))
 
 
 def _part(
-    texts: TextSlices, places: Int64Array, first: Int64Array, count: Int64Array, place: int, width: int
+    texts: TextSlices, offsets: Int64Array, first: Int64Array, count: Int64Array, place: int, width: int
 ) -> TextSlices:
     number = np.full(len(texts), place) if place >= 0 else count + 1 + place
-    edge = len(places) - 1
-    before = places[np.clip(first + number - 1, 0, edge)] + width
-    after = places[np.clip(first + number, 0, edge)]
+    edge = len(offsets) - 1
+    before = offsets[np.clip(first + number - 1, 0, edge)] + width
+    after = offsets[np.clip(first + number, 0, edge)]
     start = np.where(number > 0, before, texts.start)
     stop = np.where(number < count, after, texts.stop)
     bad = (number < 0) | (number > count)

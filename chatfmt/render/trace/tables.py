@@ -83,9 +83,9 @@ class Ragged:
         starts = ends.take(which)
         counts = ends.take(which + 1) - starts
         owner = np.repeat(np.arange(len(which)), counts)
-        places = np.repeat(starts - np.cumsum(counts) + counts, counts)
-        places += np.arange(len(owner))
-        return owner, table.take(places, axis=1)
+        indices = np.repeat(starts - np.cumsum(counts) + counts, counts)
+        indices += np.arange(len(owner))
+        return owner, table.take(indices, axis=1)
 
 
 class _Numbered:
@@ -142,12 +142,12 @@ class Tables:
     def accepts(self, rows: Int64Array, programs: Int64Array, turns: TurnTable) -> npt.NDArray[np.bool_]:
         """Return whether each row answers the guards of its program as the traced row did."""
         owner, (question, turn, expected) = self._guards.expand(programs)
-        places = turns.starts.take(rows).take(owner) + turn
+        indices = turns.starts.take(rows).take(owner) + turn
         good = np.ones(len(rows), np.bool_)
         for number in np.flatnonzero(np.bincount(question, minlength=1)).tolist() if len(question) else ():
             mine = np.flatnonzero(question == number)
             bare = self._questions.values[number]
-            found = answers(bare, turns.columns[leaf(bare)].at(places[mine]))
+            found = answers(bare, turns.columns[leaf(bare)].at(indices[mine]))
             good[owner[mine[found != expected[mine]]]] = False
         return good
 
@@ -165,12 +165,12 @@ class Tables:
         counts = np.bincount(owner, minlength=len(rows))
         return Pieces(from_views(views, sources), np.concatenate([[0], np.cumsum(counts)]))
 
-    def _texts(self, number: int, places: Int64Array, turns: TurnTable, known: pa.StringArray) -> TextSlices:
+    def _texts(self, number: int, indices: Int64Array, turns: TurnTable, known: pa.StringArray) -> TextSlices:
         if number == 0:
             source, offsets = buffer_of(known)
             return TextSlices(source, offsets[:-1], offsets[1:])
         bare = self._expressions.values[number]
-        return apply(bare, turns.columns[leaf(bare)].at(places))
+        return apply(bare, turns.columns[leaf(bare)].at(indices))
 
     def _literal_pool(self) -> tuple[TextBuffer, StringViews]:
         if self._pool is None:

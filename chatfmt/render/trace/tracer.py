@@ -143,15 +143,15 @@ def _guard_addresses(pieces: Sequence[Piece], tape: Tape) -> None:
     Jinja refuses a printed `<… at 0x…>` if no text of the conversation holds the number. So an expression that may
     print a part of such a number, or a changed number, is guarded not to hold `0x`.
     """
-    for place, piece in enumerate(pieces):
+    for index, piece in enumerate(pieces):
         if isinstance(piece, str):
             continue
-        before = pieces[place - 1] if place else ""
-        behind = pieces[place + 1] if place + 1 < len(pieces) else "\n"
-        apart = isinstance(before, str) and isinstance(behind, str) and not _is_made(piece)
+        before = pieces[index - 1] if index else ""
+        behind = pieces[index + 1] if index + 1 < len(pieces) else "\n"
+        between_literals = isinstance(before, str) and isinstance(behind, str) and not _is_made(piece)
         if _OPEN.search(str(before)):
             raise TraceRefused("it prints a memory address")
-        if not apart or _CLOSE.match(str(behind)):
+        if not between_literals or _CLOSE.match(str(behind)):
             tape.guards.setdefault(("has", piece, "0x"), False)
 
 
