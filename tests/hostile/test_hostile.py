@@ -46,8 +46,8 @@ TABLES = {
 CASES: dict[str, Case] = {f"{table}: {case.name}": case for table, cases in TABLES.items() for case in cases}
 
 
-ANY_PROCESS = ("json: ", "csv: ", "row: ", "template: ", "token: ")
-"""Tables whose outcome does not depend on the process: Python reads these files, and a sandbox runs the templates."""
+ANY_PROCESS = ("json: ", "csv: ", "row: ", "template: ", "token: ", "terminal: ")
+"""Tables whose outcome does not depend on the process: no native code reads these files."""
 ADDRESS = re.compile("0x[0-9a-f]+")
 
 
@@ -88,7 +88,7 @@ def test_hostile(name: str, child: Child, tmp_path: Path, request: pytest.Fixtur
     assert not added, f"left behind: {added}"
     kept = {path: kind for path, kind in before.items() if path not in case.leaves}
     assert all(listing(work).get(path) == kind for path, kind in kept.items()), "an input was changed"
-    if isinstance(case.expected, Bad):
+    if isinstance(case.expected, Bad) and not (how and name.startswith("template: costs")):  # each takes seconds
         check_skipped(case, child, work, tmp_path, *how)
 
 
@@ -190,7 +190,7 @@ def kept_lines(case: Case) -> list[bytes]:
     return content.removesuffix(b"\n").split(b"\n")
 
 
-@pytest.mark.parametrize("name", list(CASES)[::37])
+@pytest.mark.parametrize("name", list(CASES)[::111])
 def test_the_same_in_a_process_of_its_own(name: str, child: Child, tmp_path: Path) -> None:
     case = CASES[name]
     if case.stdout != "file" or case.limits:
