@@ -6,7 +6,6 @@ texts in it. A `TemplateRenderer` keeps options, special tokens and named templa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -18,11 +17,10 @@ from ..schema import Turns as Turns
 from .jinja.rendering import render_spans, render_text
 from .jinja.row import strip_bos
 from .options import RenderOptions
-from .template.chat_template import ChatTemplate
+from .template.chat_template import GENERATION, ChatTemplate
 from .types import Span
 
 T = TypeVar("T")
-_GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 class Chat(Struct, frozen=True):
@@ -105,7 +103,7 @@ class TemplateRenderer(Struct, frozen=True):
     def has_generation_tag(self, tools: Any = None) -> bool:
         """Return whether the template marks assistant text, by the pattern that transformers looks for."""
         try:
-            return bool(_GENERATION_TAG.search(self.template.choose(tools)))
+            return bool(GENERATION.search(self.template.choose(tools)))
         except ChatfmtError:  # a model whose only template is for tools
             return False
 
