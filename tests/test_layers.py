@@ -68,9 +68,9 @@ INNER = {
         {"__init__"},
     ],
     "writers": [
-        {"durable", "thrift", "json_lines"},
-        {"staging", "stream", "encoders", "parquet_footer"},
-        {"parquet_check", "parquet_join", "parts", "dataset_card", "file_names"},
+        {"durable", "json_lines"},
+        {"staging", "stream", "encoders"},
+        {"parquet", "parts", "dataset_card", "file_names"},
         {"shard"},
         {"folder"},
         {"single_file"},

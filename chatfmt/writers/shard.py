@@ -14,7 +14,7 @@ from ..errors import OutputError, UnknownName
 from ..manifest import Reject
 from . import durable
 from .encoders import FORMATS
-from .parquet_check import find_damage
+from .parquet.check import find_damage
 from .parts import PARTS
 
 

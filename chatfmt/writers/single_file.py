@@ -17,7 +17,7 @@ from ..errors import OutputError
 from ..manifest import Shard
 from . import durable, staging
 from .folder import copy
-from .parquet_join import join_parquet
+from .parquet.join import join_parquet
 from .shard import AtomicFile, check_parquet
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import OutputError
-from .encoders import Sink
-from .parquet_footer import (
+from ...errors import OutputError
+from ..encoders import Sink
+from .footer import (
     BLOOM_FILTER,
     CHUNK_OFFSET,
     COLUMN_INDEX,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chatfmt.writers import ShardWriter, parquet_check, parquet_footer
-from chatfmt.writers.thrift import ThriftReader
+from chatfmt.writers import ShardWriter
+from chatfmt.writers.parquet import check, footer
+from chatfmt.writers.parquet.thrift import ThriftReader
 
-from .samples import SCHEMA, batch
+from ..samples import SCHEMA, batch
 
 
 def page_bytes(data: memoryview, start: int, end: int) -> set[int]:
@@ -15,7 +16,7 @@ def page_bytes(data: memoryview, start: int, end: int) -> set[int]:
     inside: set[int] = set()
     while start < end:
         reader = ThriftReader(data, start)
-        size = reader.struct()[parquet_check.PAGE_SIZE][1]
+        size = reader.struct()[check.PAGE_SIZE][1]
         inside |= set(range(reader.offset, reader.offset + size))
         start = reader.offset + size
     return inside
@@ -27,16 +28,16 @@ def test_every_damaged_page_is_found(tmp_path: Path) -> None:
         for start in range(0, 4000, 500):
             writer.write(batch(start, 500))
     data = path.read_bytes()
-    with parquet_footer.mapped(path) as view:
-        inside = page_bytes(view, 4, parquet_footer.read_footer(view)[1])
-    assert parquet_check.find_damage(path, 4000) == ""
-    assert parquet_check.find_damage(path, 3999) == "it has 4000 rows, not 3999"
+    with footer.mapped(path) as view:
+        inside = page_bytes(view, 4, footer.read_footer(view)[1])
+    assert check.find_damage(path, 4000) == ""
+    assert check.find_damage(path, 3999) == "it has 4000 rows, not 3999"
     assert len(inside) > 3000
     for place in sorted(inside)[:: len(inside) // 300]:
         damaged = bytearray(data)
         damaged[place] ^= 0x10
         path.write_bytes(damaged)
-        assert parquet_check.find_damage(path, 4000), place
+        assert check.find_damage(path, 4000), place
     for size in range(0, len(data), len(data) // 50):
         path.write_bytes(data[:size])
-        assert parquet_check.find_damage(path, 4000), size
+        assert check.find_damage(path, 4000), size

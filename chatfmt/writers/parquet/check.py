@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
-from .parquet_footer import (
+from .footer import (
     COLUMNS,
     DATA_PAGE,
     DICTIONARY_PAGE,

@@ -1,0 +1,1 @@
+"""Parquet files checked and joined without decoding them."""
