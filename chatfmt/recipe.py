@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -124,6 +124,7 @@ class Recipe:
     allow_loss: tuple[str, ...] = ()
     control_tokens: Literal["keep", "drop", "escape", "reject"] = "keep"
 
+    trainer: str | None = None
     to: str = "auto"
     mask: bool = False
     mask_stop_token: bool = True
@@ -148,7 +149,7 @@ class Recipe:
         return self.dedup or self.shuffle or weighted or self.test_fraction > 0
 
     def __init__(self, **values: Any) -> None:
-        vars(self).update(_checked(Recipe, values))
+        vars(self).update(_checked(Recipe, _merged(with_trainer([Layer("argument", values)]))[0]))
 
     def plain(self) -> dict[str, Any]:
         """Return all keys with their values as JSON has them."""
@@ -163,6 +164,8 @@ def required(recipe: object, call: str) -> None:
         raise UsageError(f"`chatfmt.{call}` needs a `Recipe`, not a `{type(recipe).__name__}`", hint=hint)
 
 
+FOR = "for"
+"""The name of the key `trainer` in recipe files and flags; Python reserves the word."""
 SHORT = ("system", "calculator", "final_answer", "socratic")
 """Transforms with a flag of their own, hence with a key of their own in a recipe file."""
 
@@ -248,17 +251,41 @@ def build(layers: Iterable[Layer]) -> tuple[Recipe, Run, dict[str, str]]:
 
     Raises RecipeError with all problems.
     """
+    values, origins = _merged(with_trainer(layers))
+    own = {key: values.pop(key) for key in RUN_KEYS if key in values}
+    (made, problems), (made_run, run_problems) = _read_keys(Recipe, values), _read_keys(Run, own)
+    flags = {key for key, origin in origins.items() if origin == "flag"}
+    _refuse([*problems, *run_problems], made, flags)
+    return Recipe(**made), Run(**made_run), origins
+
+
+def _merged(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the values of all layers, and the origin of each."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer in layers:
         for key, value in layer.values.items():
             merged = {**values[key], **value} if _both_maps(values.get(key), value) else value
             values[key], origins[key] = merged, layer.origin
-    own = {key: values.pop(key) for key in RUN_KEYS if key in values}
-    (made, problems), (made_run, run_problems) = _read_keys(Recipe, values), _read_keys(Run, own)
-    flags = {key for key, origin in origins.items() if origin == "flag"}
-    _refuse([*problems, *run_problems], made, flags)
-    return Recipe(**made), Run(**made_run), origins
+    return values, origins
+
+
+def with_trainer(layers: Iterable[Layer]) -> Iterator[Layer]:
+    """Yield the layers, and before the last one that names a trainer what the trainer needs.
+
+    Raises UnknownName for an unknown trainer.
+    """
+    every = list(layers)
+    named = [index for index, layer in enumerate(every) if layer.values.get("trainer") is not None]
+    for index, layer in enumerate(every):
+        if named and index == named[-1]:
+            from .trainers import settings
+
+            name = str(layer.values["trainer"])
+            templates = [each.values["template"] for each in every if "template" in each.values]
+            rendered = bool(templates) and templates[-1] not in (None, "none")
+            yield Layer(f"set by --for {name}", settings(name, rendered=rendered))
+        yield layer
 
 
 def _both_maps(first: object, second: object) -> bool:
@@ -278,7 +305,10 @@ def load(source: str) -> Layer:
     path = path_of(source)
     if not path.is_file():
         raise UnknownName.of("recipe", source, names())
-    return Layer(f"recipe {path.stem}", with_transforms(read_yaml(path)))
+    values = read_yaml(path)
+    if FOR in values:
+        values["trainer"] = values.pop(FOR)
+    return Layer(f"recipe {path.stem}", with_transforms(values))
 
 
 def path_of(source: str) -> Path:
@@ -343,4 +373,5 @@ def names() -> tuple[str, ...]:
 def describe(recipe: Recipe, run: Run, origins: Mapping[str, str]) -> list[tuple[str, Any, str]]:
     """Return each key of both with its plain value and the origin of the value (`default` if nothing set it)."""
     values = {**recipe.plain(), **run.plain()}
-    return [(key, value, origins.get(key, "default")) for key, value in values.items() if key != "about"]
+    names = {key: FOR if key == "trainer" else key for key in values if key != "about"}
+    return [(name, values[key], origins.get(key, "default")) for key, name in names.items()]

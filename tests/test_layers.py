@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "chatfmt"
 LAYERS = [
     {"errors", "lazy"},
     {"schema", "validation"},
-    {"json_columns"},
+    {"json_columns", "trainers"},
     {"turn_columns", "recipe", "manifest"},
     {"rendering", "field_path"},
     {"sources", "dialects", "mapping", "transforms", "checks", "views", "render", "tokens", "writers", "executors"},

@@ -22,12 +22,18 @@ def print_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
     from ..recipe import describe
     from ..render import choose_engine
 
-    rows = describe(plan.recipe, run, origins)
+    rows = [_with_view(row, plan) for row in describe(plan.recipe, run, origins)]
     engine = choose_engine(plan.sources[0].job.options) if plan.template else None
     if run.json:
         terminal.print_json(to_json(plan, rows, origins, engine))
     else:
         print_table(plan, rows, engine)
+
+
+def _with_view(row: tuple[str, Any, str], plan: Plan) -> tuple[str, Any, str]:
+    """Return a row of `describe`; `to` has the view that `--for` chose for this data."""
+    chosen = row[0] == "to" and row[1] == "auto" and plan.recipe.trainer is not None
+    return ("to", plan.sources[0].job.view, f"set by --for {plan.recipe.trainer}") if chosen else row
 
 
 def to_json(

@@ -120,6 +120,7 @@ TEMPLATE = _group(
 OUTPUT = _group(
     "Output",
     {
+        "trainer": (str, "TRAINER", "Write what this trainer reads.", "--for"),
         "to": (str, "VIEW", "Columns to write."),
         "mask": (bool, None, "Add assistant_spans: [start, end) in characters of the trained text.",
                  "--mask/--no-mask"),
@@ -173,7 +174,15 @@ def _view_help() -> tuple[str, str]:
     return "VIEW", f"auto, {', '.join(VIEWS)}."
 
 
-REGISTRY_HELP: Mapping[str, Callable[[], tuple[str, str]]] = {"executor": _executor_help, "to": _view_help}
+def _trainer_help() -> tuple[str, str]:
+    from ..trainers import TRAINERS
+
+    return "TRAINER", f"Write what this trainer reads: {', '.join(TRAINERS)}."
+
+
+REGISTRY_HELP: Mapping[str, Callable[[], tuple[str, str]]] = {
+    "executor": _executor_help, "to": _view_help, "trainer": _trainer_help,
+}  # fmt: skip
 """Metavar and help of options whose values come from a registry; a function each, since only help needs the import."""
 
 SELECTION = {**INPUT, **COLUMNS, **ROWS}

@@ -1,6 +1,6 @@
 """Output: formats, shards that appear whole or not at all, folders and files that are published in one step."""
 
-from .dataset_card import card, check_split
+from .dataset_card import card, check_split, patterns
 from .durable import make_folder, write_atomic
 from .encoders import FORMATS, parquet_schema
 from .file_names import check_compression, file_ending, format_from_name
@@ -46,6 +46,7 @@ __all__ = [
     "make_folder",
     "parquet_schema",
     "parts_folder",
+    "patterns",
     "plan_path",
     "prepare_state",
     "read_part",

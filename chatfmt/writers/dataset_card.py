@@ -46,8 +46,13 @@ def card(
 
 
 def _config(shards: Sequence[Shard]) -> dict[str, Any]:
-    files = [{"split": split, "path": _pattern(group)} for split, group in _by_split(shards).items()]
+    files = [{"split": split, "path": pattern} for split, pattern in patterns(shards).items()]
     return {"config_name": "default", "data_files": files}
+
+
+def patterns(shards: Sequence[Shard]) -> dict[str, str]:
+    """Return the glob of the files of each split, `data/train-*.parquet`."""
+    return {split: _pattern(group) for split, group in _by_split(shards).items()}
 
 
 def _by_split(shards: Sequence[Shard]) -> dict[str, list[Shard]]:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from msgspec.structs import replace
 
-from ... import checks, dialects, mapping, render, views
+from ... import checks, dialects, mapping, render, trainers, views
 from ...dialects import Columns, Detection
 from ...errors import RowError, UsageError
 from ...recipe import Recipe
@@ -54,7 +54,7 @@ def to_job(
     checks.check_codes(recipe.fail_on)
     fields = mapping.plan(recipe.map, markers=recipe.marker, explode=recipe.explode, where=recipe.where)
     detection = detect(recipe, sample, fields, nulls=nulls)
-    view = views.choose(recipe.to, detection.type, rendered=template is not None)
+    view = choose_view(recipe, detection.type)
     job = Job(
         key=job_key(recipe, detection, view, template, nulls=nulls),
         dialect=detection.dialect,
@@ -68,7 +68,7 @@ def to_job(
         template=template,
         options=render_options(recipe),
         isolation=recipe.template_isolation,
-        mask=mask_options(recipe),
+        mask=mask_options(recipe, view),
         allow_loss=recipe.allow_loss,
         control_tokens=token_policy(recipe),
         tokenizer=recipe.tokenizer,
@@ -166,10 +166,18 @@ def render_options(recipe: Recipe) -> render.RenderOptions:
     )
 
 
-def mask_options(recipe: Recipe) -> MaskOptions | None:
+def choose_view(recipe: Recipe, data_type: str) -> str:
+    """Return the view to write for data of a type: that of `--to`, or the one that `--for` or the data asks for."""
+    rendered = recipe.template not in (None, "none")
+    to = recipe.to
+    if recipe.trainer is not None and to in ("auto", *views.VIEWS):
+        to = trainers.choose_view(recipe.trainer, to, data_type, rendered=rendered)
+    return views.choose(to, data_type, rendered=rendered)
+
+
+def mask_options(recipe: Recipe, view: str) -> MaskOptions | None:
     """Return the options that select the text to train on, None if no spans are needed."""
-    view = views.VIEWS.get(recipe.to)
-    if not recipe.mask and not (view is not None and view.needs_spans):
+    if not recipe.mask and not views.VIEWS[view].needs_spans:
         return None
     return MaskOptions(recipe.mask_stop_token, recipe.mask_reasoning, recipe.mask_last)
 

@@ -131,7 +131,7 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
     return Manifest(
         fingerprint=plan.fingerprint,
         shards=tuple(map(_without_engine, shards)),
-        recipe=plan.recipe.plain(),
+        recipe={**plan.recipe.plain(), "to": plan.sources[0].job.view},
         sources=(
             *({"id": part.source.dataset_id or part.source.shown, "revision": part.source.revision,
                "subset": part.source.subset, "licence": part.source.licence, "dialect": part.job.dialect}

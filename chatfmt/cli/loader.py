@@ -1,0 +1,32 @@
+"""`chatfmt loader`: print what loads the files of a conversion into a trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import terminal
+from .options import positive
+
+
+def loader(
+    folder: Annotated[str, typer.Argument(metavar="OUT", help="A folder that chatfmt wrote.")],
+    trainer: Annotated[
+        str | None,
+        typer.Option("--for", metavar="TRAINER", help="The trainer; default: that of the conversion."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="Folder or Hub id of the model.")
+    ] = None,
+    max_steps: Annotated[str | None, typer.Option("--max-steps", metavar="N", help="Train only N steps.")] = None,
+) -> None:
+    """Print the script, configuration or command that trains on the files in OUT.
+
+    chatfmt loader out/ --for trl-sft --model Qwen/Qwen3-0.6B | python -
+    """
+    from ..pipeline.inspection.loader import loader_text
+
+    steps = None if max_steps is None else positive("--max-steps", max_steps)
+    terminal.print_out(loader_text(Path(folder), folder, trainer, model, steps).rstrip("\n"))

@@ -1,0 +1,54 @@
+"""The text that loads a finished conversion into a trainer, or what to type if the trainer cannot read it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from ... import sources, trainers
+from ...errors import UsageError
+from ...manifest import Manifest, read_manifest
+from ...recipe import Recipe
+from ...sources import ParseOptions
+from ..running.output import to_output
+from .command import READING, flag_arguments
+
+ROWS = 100
+"""Rows that are read to find the columns."""
+
+
+def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None, max_steps: int | None) -> str:
+    """Return the script, configuration or command that loads the files in a folder.
+
+    Raises UsageError if the trainer cannot read them, with the command that makes files for it.
+    """
+    manifest = read_manifest(folder)
+    name = trainer or manifest.recipe.get("trainer")
+    if name is None:
+        raise UsageError(f"`{shown}` was not made for a trainer", hint="--for trl-sft")
+    found = trainers.find(name)
+    output = replace(to_output(manifest, shown, columns(folder)), max_steps=max_steps)
+    if output.view not in found.readable:
+        reads = trainers.listed(f"`{view}`" for view in found.readable)
+        raise UsageError(
+            f"`{shown}` holds the view `{output.view}`, and {name} reads {reads}",
+            hint=convert_command(manifest, name, shown),
+        )
+    return found.loader(output if model is None else replace(output, model=model))
+
+
+def columns(folder: Path) -> tuple[str, ...]:
+    """Return the columns of the rows in a folder that chatfmt wrote, as its first rows show them."""
+    source = sources.resolve(str(folder), split="all", options=ParseOptions(allow_empty=True))
+    batches = sources.sample(source, "all", ROWS)
+    return tuple(dict.fromkeys(name for batch in batches for name in batch.schema.names if not name.startswith("#")))
+
+
+def convert_command(manifest: Manifest, trainer: str, out: str) -> str:
+    """Return the command that converts the sources of a manifest for a trainer, read as they were read."""
+    recipe = Recipe(**manifest.recipe)
+    words = ["chatfmt", "convert", *(spec.source for spec in recipe.source)]
+    words += [word for key, flag in READING.items() for word in flag_arguments(flag, getattr(recipe, key), key)]
+    return shlex.join([*words, "--for", trainer, "-o", out, "--overwrite"])

@@ -1,0 +1,22 @@
+"""A finished conversion as a loader sees it; see `trainers`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ... import writers
+from ...manifest import Manifest
+from ...trainers import Output
+
+
+def to_output(manifest: Manifest, path: str, columns: Sequence[str]) -> Output:
+    """Return the output that a manifest describes; `path` is its folder as the user wrote it."""
+    return Output(
+        path=path,
+        view=str(manifest.recipe["to"]),
+        format="parquet" if manifest.shards[0].name.endswith(".parquet") else "jsonl",
+        splits=writers.patterns(manifest.shards),
+        columns=tuple(columns),
+        recipe=manifest.recipe,
+        template=manifest.template,
+    )

@@ -1,0 +1,62 @@
+"""Trainers: what `--for` sets, and what `chatfmt loader` prints, one entry each in TRAINERS.
+
+To add one, write a module with a dictionary `TRAINERS`, and add it to the sum below. An entry says for each type of
+data which view the trainer reads, which other keys of the recipe it needs, and which code was read to know that; its
+`loader` returns the script, configuration or command line that loads an `Output`. If the trainer needs columns that no
+view has, add a view. Then add its rows to `tests/trainers/`, which hand the files to the trainer's own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import UnknownName, UsageError
+from . import trl
+from .trainer import Output, Trainer
+
+TRAINERS: dict[str, Trainer] = {**trl.TRAINERS}
+"""The trainers by name, in the order of the help."""
+
+
+def find(name: str) -> Trainer:
+    """Return the trainer of that name; raises UnknownName with the nearest one."""
+    if name not in TRAINERS:
+        raise UnknownName.of("trainer", name, TRAINERS)
+    return TRAINERS[name]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return alternatives in words, as in `a, b or c`."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def settings(name: str, *, rendered: bool) -> Mapping[str, Any]:
+    """Return the keys of a recipe that `--for NAME` sets, the view aside; `rendered` if a template is given."""
+    trainer = find(name)
+    return {**trainer.settings, **(trainer.text if rendered else trainer.messages)}
+
+
+def choose_view(name: str, to: str, data_type: str, *, rendered: bool) -> str:
+    """Return the view that `--for NAME` writes for data of a type, or `to` if the user named a view.
+
+    Raises UsageError if the trainer cannot read that view or that type of data, and names a trainer that can.
+    """
+    trainer = find(name)
+    if to != "auto":
+        if to not in trainer.readable:
+            reads = listed(f"`{view}`" for view in trainer.readable)
+            raise UsageError(f"`--for {name}` does not read `--to {to}`, only {reads}", hint="leave out --to")
+        return to
+    views = {**trainer.views, **(trainer.rendered if rendered else {})}
+    if data_type not in views:
+        others = [f"`--for {other}`" for other, one in TRAINERS.items() if data_type in one.views]
+        raise UsageError(
+            f"`--for {name}` needs data of type {listed(views)}, and these rows are of type {data_type}",
+            hint=f"{' or '.join(others)} takes them" if others else "leave out --for",
+        )
+    return views[data_type]
+
+
+__all__ = ["TRAINERS", "Output", "Trainer", "choose_view", "find", "listed", "settings"]

@@ -1,0 +1,72 @@
+"""What chatfmt knows of a trainer, and what the text of a loader is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from msgspec import Struct, field
+
+
+class Output(Struct, frozen=True, kw_only=True):
+    """The files of a finished conversion, as its manifest describes them."""
+
+    path: str
+    """The folder, as the user wrote it."""
+    view: str
+    format: str
+    """`jsonl` or `parquet`."""
+    splits: Mapping[str, str]
+    """The pattern of the files of each split, below the folder: `data/train-*.parquet`."""
+    columns: tuple[str, ...] = ()
+    """The columns of the rows."""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """The recipe that wrote the files, as plain data."""
+    template: Mapping[str, Any] = field(default_factory=dict)
+    """The manifest's `template`; empty if no template rendered the rows."""
+    model: str = "MODEL"
+    """The model to train: a folder or a Hub id."""
+    max_steps: int | None = None
+
+    @property
+    def test_split(self) -> str | None:
+        """The name of the split to evaluate on; None without one."""
+        return next((name for name in ("validation", "test", "eval") if name in self.splits), None)
+
+    @property
+    def train_split(self) -> str:
+        """The name of the split to train on: `train`, or the only one."""
+        return "train" if "train" in self.splits else next(iter(self.splits), "train")
+
+    def files(self, split: str) -> str:
+        """Return the path of the files of a split, with a `*` for their numbers."""
+        return f"{self.path.rstrip('/')}/{self.splits[split]}"
+
+
+class Trainer(Struct, frozen=True, kw_only=True):
+    """One entry of TRAINERS.
+
+    `views` and `rendered` have the view for each type of data (`Detection.type`): `rendered` where the user named a
+    template. A type of data that is missing in `views` cannot be used with this trainer.
+    """
+
+    summary: str
+    source: str
+    """The code that was read to write this entry: package, version, files."""
+    views: Mapping[str, str]
+    loader: Callable[[Output], str]
+    """Returns what loads an Output: a script, a configuration or a command line, ending with a line feed."""
+    rendered: Mapping[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+    """Further views that it reads, if `--to` names them."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Other keys of a recipe that `--for` sets, with their values."""
+    messages: Mapping[str, Any] = field(default_factory=dict)
+    """Keys that it sets where no template renders the conversations, such as the form of call arguments."""
+    text: Mapping[str, Any] = field(default_factory=dict)
+    """Keys that it sets where a template renders them, such as `bos`."""
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """The views that the trainer reads, the usual ones first."""
+        return tuple(dict.fromkeys((*self.views.values(), *self.rendered.values(), *self.also)))
