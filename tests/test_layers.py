@@ -47,6 +47,7 @@ INNER = {
         {"batch"},
         {"boundary", "whole"},
         {"split"},
+        {"pairs"},
         {"__init__"},
     ],
     "dialects": [

@@ -31,6 +31,8 @@ class View(Struct, frozen=True):
     """The dataset type that becomes this view with `--to auto`."""
     beside: str = ""
     """The column of that type beside its one conversation, which a view without such a column leaves out."""
+    unpairs: bool = False
+    """Whether a pair of answers becomes two rows, which are written in blocks; see `pipeline.conversion.blocks`."""
     is_rendered: bool = False
     """Whether rows of that type are text already, which no template changes."""
     takes_mask: bool = False
@@ -55,7 +57,26 @@ VIEWS: dict[str, View] = {
     ),
     "unpaired-preference": View(
         on_call(__name__, ".split:unpaired_preference"), "a prompt, an answer, and whether it is good",
-        "unpaired-preference", "label",
+        "unpaired-preference", "label", unpairs=True,
+    ),
+    "preference-conversations": View(
+        on_call(__name__, ".pairs:conversations"), "two whole conversations, with a better and a worse answer",
+        beside="rejected",
+    ),
+    "preference-messages": View(
+        on_call(__name__, ".pairs:single_messages"), "a conversation, and a better and a worse next message",
+        beside="rejected",
+    ),
+    "rejected-response": View(
+        on_call(__name__, ".pairs:rejected_response"), "a conversation, and the text of a worse answer",
+        beside="rejected",
+    ),
+    "unpaired-messages": View(
+        on_call(__name__, ".pairs:unpaired_messages"), "a conversation, and whether its answer is good",
+        beside="label", unpairs=True,
+    ),
+    "openai-preference": View(
+        on_call(__name__, ".pairs:openai"), "OpenAI's input, preferred and non-preferred output", beside="rejected"
     ),
     "segments": View(
         on_call(__name__, ".whole:segments"), "the rendered conversation in pieces, each trained or not", "segments",

@@ -109,13 +109,13 @@ def _unpair(batch: RenderableBatch) -> Fields:
     pairs = preference(batch)
     twice = pa.array(np.repeat(np.arange(len(batch)), 2))
     shared = {name: column.take(twice) for name, column in pairs.items() if name not in ("chosen", "rejected")}
-    answers = _alternate(pairs["chosen"], pairs["rejected"])
+    answers = alternate(pairs["chosen"], pairs["rejected"])
     label = pa.array(np.tile([True, False], len(batch)))
     return {"prompt": shared.pop("prompt"), "completion": answers, "label": label, **shared}
 
 
-def _alternate(first: pa.Array, second: pa.Array) -> pa.Array:
-    """The values of both columns in turn: first, second, first, second, …"""
+def alternate(first: pa.Array, second: pa.Array) -> pa.Array:
+    """Return the values of both columns in turn: first, second, first, second, …"""
     if first.type == second.type:
         both = pa.concat_arrays([first, second])
     else:

@@ -34,6 +34,8 @@ def text(*turns: dict[str, str], prompt: bool = False) -> str:
 
 CHAT = [{"messages": [S, U, A, U, A2]}, {"messages": [U, A]}]
 PAIR = [{"prompt": [S, U], "chosen": [A], "rejected": [A2]}]
+TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}]
+WITH_TOOLS = [{**PAIR[0], "tools": TOOLS}]
 IMPLICIT = [{"chosen": [S, U, A], "rejected": [S, U, A2]}]
 
 
@@ -56,6 +58,15 @@ IMPLICIT = [{"chosen": [S, U, A], "rejected": [S, U, A2]}]
          [{"prompt": [S, U], "completion": [A], "label": True}, {"prompt": [S, U], "completion": [A2], "label": False}],
          [{"prompt": text(S, U, prompt=True), "completion": "assistant says<|im_end|>\n", "label": True},
           {"prompt": text(S, U, prompt=True), "completion": "another<|im_end|>\n", "label": False}]),
+        (PAIR, "preference-conversations", IMPLICIT, [{"chosen": text(S, U, A), "rejected": text(S, U, A2)}]),
+        (IMPLICIT, "preference-messages", *[[{"messages": [S, U], "chosen": A, "rejected": A2}]] * 2),
+        (IMPLICIT, "rejected-response", *[[{"messages": [S, U, A], "rejected_response": "another"}]] * 2),
+        (PAIR, "unpaired-messages",
+         *[[{"messages": [S, U, A], "label": True}, {"messages": [S, U, A2], "label": False}]] * 2),
+        ([{"messages": [U, A], "label": False}], "unpaired-messages", *[[{"messages": [U, A], "label": False}]] * 2),
+        (WITH_TOOLS, "openai-preference",
+         *[[{"input": {"messages": [S, U], "tools": TOOLS}, "preferred_output": [A], "non_preferred_output": [A2]}]] * 2
+        ),
         (PAIR, "messages", [{"messages": [S, U, A]}], [{"messages": [S, U, A]}]),
         ([{"prompt": [U, A, U]}], "auto", [{"prompt": [U, A, U]}], [{"prompt": text(U, A, U, prompt=True)}]),
         ([{"prompt": [U], "completion": [A], "label": False}], "auto",
@@ -92,6 +103,20 @@ def test_what_has_no_answer_cannot_be_cut(tmp_path):
         convert(tmp_path, CHAT, to="txt")
     with pytest.raises(UsageError, match="the data has no `chosen`"):
         convert(tmp_path, CHAT, to="preference")
+
+
+def test_an_answer_that_the_form_cannot_hold_is_an_error(tmp_path):
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "add", "arguments": {}}}]}
+    several = [*PAIR, {"prompt": [U], "chosen": [A], "rejected": [A2, U, A]}]
+    with pytest.raises(RowError, match="row 1: an answer of the pair is not one message") as found:
+        convert(tmp_path, several, to="preference-messages")
+    assert found.value.hint.startswith("--to preference-conversations writes whole conversations")
+    with pytest.raises(RowError, match="row 1: an answer of the pair is more than text"):
+        convert(tmp_path, [*PAIR, {"prompt": [U], "chosen": [A], "rejected": [call]}], to="rejected-response")
+    made = convert(tmp_path, several, to="preference-conversations")
+    assert made[1] == {"chosen": [U, A], "rejected": [U, A2, U, A]}
+    with pytest.raises(UsageError, match="the data has no `chosen`"):
+        convert(tmp_path, CHAT, to="openai-preference")
 
 
 def test_parts_of_a_batch_are_parts_of_its_views():

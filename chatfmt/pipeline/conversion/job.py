@@ -51,6 +51,8 @@ class Job(Struct, frozen=True, eq=False):
     fraction: float = 1.0
     """The fraction of the conversations to keep, chosen by their hashes and `seed`."""
     seed: int = 0
+    in_blocks: bool = False
+    """Whether each row of the source becomes a good and a bad answer, which are written far apart; see `blocks`."""
     tagged: bool = False
     """Whether each row carries the hash of its conversation, to reorder rows afterwards."""
     read: tuple[str, ...] | None = None

@@ -11,6 +11,7 @@ from ... import executors, sources, writers
 from ...errors import RowError
 from ...manifest import Reject, Shard
 from ...sources import InputSplit
+from .blocks import in_blocks
 from .job import Job, RowRange, Task
 from .output_schema import Types, merge_types, types_of
 from .row_counts import RowCounts
@@ -93,6 +94,18 @@ def output_batches(
     suspect: RowRange | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the output batches of the input splits, in order; without `on_reject` the first bad row is raised."""
+    batches = converted_batches(inputs, conversion, counts, on_reject, suspect)
+    return in_blocks(batches) if conversion.job.in_blocks and not conversion.job.tagged else batches
+
+
+def converted_batches(
+    inputs: tuple[InputSplit, ...],
+    conversion: Conversion,
+    counts: RowCounts,
+    on_reject: OnReject | None,
+    suspect: RowRange | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Yield the output batches of the input splits as they are converted."""
     for split in inputs:
         rejects = RejectBuffer(on_reject, counts, split.shown)
         on_bad = rejects.add_unreadable if on_reject is not None else None

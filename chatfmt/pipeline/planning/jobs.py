@@ -76,6 +76,7 @@ def to_job(
         over_length=recipe.over_length,
         fraction=recipe.fraction,
         seed=recipe.seed,
+        in_blocks=views.VIEWS[view].unpairs and detection.type == "preference",
         read=None if recipe.on_error == "skip" else needed_columns(detection, fields),  # a reject is a whole record
         whole_file=detection.whole_file,
         skip_bad=recipe.on_error == "skip",

@@ -109,7 +109,7 @@ def select_rows(plan: Plan, folder: Path, parts: Sequence[Shard]) -> tuple[list[
         with writers.read_part(writers.staged_path(folder, part.name)) as batches:
             tags = [batch.column(writers.TAG) for batch in batches]
             found.append(to_conversations(tags, int(first), splits.index(part.split), sources[part.name]))
-    return splits, select(plan.recipe, splits, concat_conversations(found))
+    return splits, select(plan.recipe, splits, concat_conversations(found), in_blocks=plan.sources[0].job.in_blocks)
 
 
 def part_starts(parts: Sequence[Shard]) -> IntArray:

@@ -22,6 +22,7 @@ from msgspec.structs import asdict, replace
 from ... import mapping
 from ...recipe import Recipe
 from ...turn_columns import IntArray
+from ..conversion.blocks import block_order
 from ..conversion.row_counts import RowCounts
 
 TEST = "test"
@@ -81,10 +82,11 @@ def concat_conversations(parts: Sequence[Conversations]) -> Conversations:
     return Conversations(**columns)
 
 
-def select(recipe: Recipe, splits: Sequence[str], found: Conversations) -> Selection:
+def select(recipe: Recipe, splits: Sequence[str], found: Conversations, *, in_blocks: bool = False) -> Selection:
     """Select and order the rows of conversations, which come in the order of the output.
 
-    `splits` are the names of the splits that `Conversations.split` indexes.
+    `splits` are the names of the splits that `Conversations.split` indexes. With `in_blocks` the rows of a conversation
+    are put far apart, as `conversion.blocks` does.
     """
     counts = RowCounts()
     kept = found.take(first_occurrences(found)) if recipe.dedup else found
@@ -100,7 +102,9 @@ def select(recipe: Recipe, splits: Sequence[str], found: Conversations) -> Selec
             [numbers < recipe.test_fraction for numbers in draw_numbers(selected, "split", recipe.seed)]
         )
         selected = replace(selected, split=np.where(in_test, names.index(TEST), selected.split))
-    return Selection({name: output_rows(recipe, selected, number) for number, name in enumerate(names)}, counts)
+    return Selection(
+        {name: output_rows(recipe, selected, number, in_blocks=in_blocks) for number, name in enumerate(names)}, counts
+    )
 
 
 def count_rows(found: Conversations) -> int:
@@ -159,10 +163,12 @@ def draw_numbers(found: Conversations, purpose: str, seed: int) -> Iterator[np.n
         yield mapping.uniform_numbers((hashes[at : at + 16] for at in range(0, len(hashes), 16)), purpose, seed=seed)
 
 
-def output_rows(recipe: Recipe, chosen: Conversations, split: int) -> IntArray:
+def output_rows(recipe: Recipe, chosen: Conversations, split: int, *, in_blocks: bool) -> IntArray:
     """Return the numbers of the output rows of one split, in order."""
     mine = chosen.take(np.flatnonzero(chosen.split == split))
     ends = np.cumsum(mine.length)
     within = np.arange(count_rows(mine)) - np.repeat(ends - mine.length, mine.length)
     found = np.repeat(mine.start, mine.length) + within
+    if in_blocks:
+        found = found[block_order(np.repeat(np.arange(len(mine)), mine.length), within)]
     return found[mapping.shuffle_order(len(found), recipe.seed)] if recipe.shuffle else found

@@ -12,6 +12,7 @@ from ...errors import RowError, UsageError
 from ...manifest import Reject
 from ...recipe import Recipe, Run
 from ...writers import Stream
+from ..conversion.blocks import in_blocks
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
 from ..conversion.task import RejectBuffer, to_reject
@@ -85,12 +86,16 @@ def _convert_stdin(
         on_note(note)
     conversion = Conversion(job)
     encoder = writers.FORMATS[target.format](stream, pa.schema([]), target.compression)
-    for batch in chain([first], batches):
-        for output in conversion.convert(batch, "-", counts, rejects.add if skip_bad else None):
-            encoder.write(output)
+
+    def converted() -> Iterator[pa.RecordBatch]:
+        for batch in chain([first], batches):
+            yield from conversion.convert(batch, "-", counts, rejects.add if skip_bad else None)
+            rejects.flush()
         rejects.flush()
+
+    for output in in_blocks(converted()) if job.in_blocks else converted():
+        encoder.write(output)
         stream.flush()
-    rejects.flush()
     encoder.close()
     conversion.report(counts)
 

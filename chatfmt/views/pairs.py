@@ -1,0 +1,92 @@
+"""Views of preference data other than prompt, chosen and rejected: the forms in which trainers want pairs of answers.
+
+The forms are those of TRL with an implicit prompt, torchtune and open-instruct (whole conversations), LLaMA-Factory
+(`messages`, and `chosen` and `rejected` as one message each), ms-swift (`messages` with `rejected_response`, `messages`
+with `label`) and OpenAI's fine-tuning API (`input`, `preferred_output`, `non_preferred_output`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import Location, RowError
+from ..json_columns import TEXT, decode_conversations, json_array, json_values
+from ..schema import Turn
+from .batch import Fields, RenderableBatch, join, template_inputs, whole_conversations
+from .split import alternate, split_pairs
+
+
+def conversations(batch: RenderableBatch) -> Fields:
+    """`chosen` and `rejected`: the whole conversation with each answer."""
+    before, chosen, rejected = split_pairs(batch)
+    wholes = {"chosen": join(before, chosen), "rejected": join(before, rejected)}
+    if batch.renderer is None:
+        return {**wholes, **template_inputs(batch)}
+    return {name: batch.render(turns).text for name, turns in wholes.items()}
+
+
+def single_messages(batch: RenderableBatch) -> Fields:
+    """`messages`, the prompt, with `chosen` and `rejected`, one message each.
+
+    Raises RowError `view.answer` for an answer of several messages.
+    """
+    before, chosen, rejected = split_pairs(batch)
+    answers = {"chosen": json_array(single_turns(chosen)), "rejected": json_array(single_turns(rejected))}
+    return {"messages": before, **answers, **template_inputs(batch)}
+
+
+def rejected_response(batch: RenderableBatch) -> Fields:
+    """`messages`, the conversation with the better answer, and the text of the worse one as `rejected_response`.
+
+    Raises RowError `view.answer` for a worse answer that is not one message of text.
+    """
+    before, chosen, rejected = split_pairs(batch)
+    texts = []
+    for row, turn in enumerate(single_turns(rejected)):
+        if set(turn) - {"role"} != {"content"} or not isinstance(turn["content"], str):
+            raise _answer_error(row, "is more than text")
+        texts.append(turn["content"])
+    return {"messages": join(before, chosen), "rejected_response": pa.array(texts, TEXT), **template_inputs(batch)}
+
+
+def unpaired_messages(batch: RenderableBatch) -> Fields:
+    """`messages`, a conversation, and `label`, whether its answer is good; a pair becomes two rows."""
+    if batch.column("label") is not None or batch.column("chosen") is None:
+        return {"messages": whole_conversations(batch), "label": batch.required("label"), **template_inputs(batch)}
+    before, chosen, rejected = split_pairs(batch)
+    twice = pa.array(np.repeat(np.arange(len(batch)), 2))
+    shared = {name: column.take(twice) for name, column in template_inputs(batch).items()}
+    label = pa.array(np.tile([True, False], len(batch)))
+    return {"messages": alternate(join(before, chosen), join(before, rejected)), "label": label, **shared}
+
+
+def openai(batch: RenderableBatch) -> Fields:
+    """`input` with `messages` and `tools`, and `preferred_output` and `non_preferred_output`, lists of messages."""
+    before, chosen, rejected = split_pairs(batch)
+    column = batch.column("tools")
+    tools = json_values(column) if column is not None else [None] * len(batch)
+    inputs = [
+        {"messages": turns, **({"tools": specs} if specs else {})}
+        for turns, specs in zip(decode_conversations(before), tools, strict=True)
+    ]
+    return {"input": json_array(inputs), "preferred_output": chosen, "non_preferred_output": rejected}
+
+
+def single_turns(answers: pa.ListArray) -> list[Turn]:
+    """Return the message of each answer; raises RowError `view.answer` for an answer of several."""
+    found = []
+    for row, turns in enumerate(decode_conversations(answers)):
+        if turns is None or len(turns) != 1:
+            raise _answer_error(row, "is not one message")
+        found.append(turns[0])
+    return found
+
+
+def _answer_error(row: int, problem: str) -> RowError:
+    return RowError(
+        f"an answer of the pair {problem}",
+        code="view.answer",
+        at=Location(row=row),
+        hint="--to preference-conversations writes whole conversations, --on-error skip drops such rows",
+    )
