@@ -16,7 +16,7 @@ LAYERS = [
     {"errors", "lazy"},
     {"schema", "validation"},
     {"json_columns", "trainers"},
-    {"turn_columns", "recipe", "manifest"},
+    {"turn_columns", "features", "recipe", "manifest"},
     {"rendering", "field_path"},
     {"sources", "dialects", "mapping", "transforms", "checks", "views", "render", "tokens", "writers", "executors"},
     {"pipeline"},

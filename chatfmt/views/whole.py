@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..json_columns import json_array
+import pyarrow as pa
+
+from ..json_columns import json_values
 from .batch import Fields, RenderableBatch, template_inputs, whole_conversations
 
 
@@ -29,19 +31,22 @@ def messages(batch: RenderableBatch) -> Fields:
 
 
 def segments(batch: RenderableBatch) -> Fields:
-    """`segments`: the rendered text as a list of `{text, label}`, label true for text that is trained on."""
+    """`segments`: the rendered text as a list of `{label, text}`, label true for text that is trained on."""
     if (ready := batch.column("segments")) is not None:
-        return {"segments": ready}
+        return {"segments": pa.array(json_values(ready), SEGMENTS)}
     rendered = batch.render(whole_conversations(batch), spans=True)
     assert rendered.spans is not None
     pairs = zip(rendered.text.to_pylist(), rendered.spans.to_pylist(), strict=True)
-    return {"segments": json_array([cut_segments(text, spans) for text, spans in pairs])}
+    return {"segments": pa.array([cut_segments(text, spans) for text, spans in pairs], SEGMENTS)}
+
+
+SEGMENTS = pa.list_(pa.struct([("label", pa.bool_()), ("text", pa.string())]))
 
 
 def cut_segments(text: str, spans: list[list[int]]) -> list[dict[str, Any]]:
-    """Cut text into `{text, label}`, label true inside `spans`; the joined texts are `text`."""
+    """Cut text into `{label, text}`, label true inside `spans`; the joined texts are `text`."""
     found, last = [], 0
     for start, end in spans:
-        found += [{"text": text[last:start], "label": False}, {"text": text[start:end], "label": True}]
+        found += [{"label": False, "text": text[last:start]}, {"label": True, "text": text[start:end]}]
         last = end
-    return [segment for segment in [*found, {"text": text[last:], "label": False}] if segment["text"]]
+    return [segment for segment in [*found, {"label": False, "text": text[last:]}] if segment["text"]]

@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import UsageError
+from ..features import JSON_VERSION, features_of, kinds_of, to_card
 from ..manifest import Manifest, Shard
-from .encoders import parquet_schema
 
 SPLIT = re.compile(r"\w+(\.\w+)*")
 """Split names that `datasets` accepts."""
@@ -41,7 +41,9 @@ def card(
     template rendered the text, so that the card warns against adding special tokens again.
     """
     front = {"configs": [_config(manifest.shards)], **_info(manifest.shards, schema)}
-    sections = [_head(manifest, title), _made(manifest), _use(special_tokens_in_text), _escaped(manifest)]
+    sections = [
+        _head(manifest, title), _made(manifest), _needs(schema), _use(special_tokens_in_text), _escaped(manifest)
+    ]  # fmt: skip
     return "---\n" + _yaml(front) + "---\n\n" + "\n".join(section for section in sections if section)
 
 
@@ -75,38 +77,9 @@ def _info(shards: Sequence[Shard], schema: pa.Schema | None) -> dict[str, Any]:
         for split, group in _by_split(shards).items()
     ]
     size = sum(shard.bytes for shard in shards)
-    features = None if schema is None else _features(parquet_schema(schema))
-    info = {"features": features} if features is not None else {}
+    features = None if schema is None else features_of(schema)
+    info = {"features": to_card(features)} if features is not None else {}
     return {"dataset_info": {**info, "splits": splits, "download_size": size, "dataset_size": size}} if info else {}
-
-
-def _features(schema: pa.Schema) -> list[dict[str, Any]] | None:
-    """Return features in the syntax of dataset cards; None if a column has a type not covered here."""
-    features = [_feature(field) for field in schema]
-    return None if None in features else [feature for feature in features if feature is not None]
-
-
-def _feature(field: pa.Field) -> dict[str, Any] | None:
-    kind = _kind(field.type)
-    return None if kind is None else {"name": field.name, **kind}
-
-
-def _kind(kind: pa.DataType) -> dict[str, Any] | None:
-    if pa.types.is_struct(kind):
-        inner = _features(pa.schema(list(kind)))
-        return None if inner is None else {"struct": inner}
-    if pa.types.is_list(kind):
-        item = _kind(kind.value_type)
-        return None if item is None else {"list": item.get("struct", item.get("dtype", item))}
-    name = _DTYPES.get(kind)
-    return None if name is None else {"dtype": name}
-
-
-_DTYPES = {
-    pa.string(): "string", pa.bool_(): "bool", pa.float32(): "float32", pa.float64(): "float64",
-    pa.int8(): "int8", pa.int16(): "int16", pa.int32(): "int32", pa.int64(): "int64",
-    pa.uint8(): "uint8", pa.uint16(): "uint16", pa.uint32(): "uint32", pa.uint64(): "uint64",
-}  # fmt: skip
 
 
 def _head(manifest: Manifest, title: str) -> str:
@@ -128,6 +101,17 @@ def _source(source: Mapping[str, Any]) -> str:
     revision = f" at revision `{_inline(source['revision'])}`" if source.get("revision") else ""
     licence = f", licence {_inline(source['licence'])}" if source.get("licence") else ""
     return f"`{_inline(source.get('id', ''))}`{revision}{licence}"
+
+
+def _needs(schema: pa.Schema | None) -> str:
+    features = None if schema is None else features_of(schema)
+    if not features or "Json" not in kinds_of(features):
+        return ""
+    names = ", ".join(f"`{_inline(name)}`" for name, feature in features.items() if "Json" in kinds_of(feature))
+    return (
+        f"## Loading\n\n`load_dataset` needs `datasets` {JSON_VERSION} or later: {names} hold JSON values of different "
+        "shapes (its type `Json`). Other readers of Parquet see them as JSON text.\n"
+    )
 
 
 def _use(special_tokens_in_text: bool) -> str:
@@ -159,7 +143,8 @@ def _yaml(value: Any, indent: int = 0) -> str:
     """Return plain data as block YAML; every scalar is JSON, a subset of YAML 1.2."""
     pad = "  " * indent
     if isinstance(value, Mapping):
-        return "".join(f"{pad}{key}:{_value(item, indent)}" for key, item in value.items())
+        names = {key: key if key.isidentifier() else json.dumps(key) for key in value}
+        return "".join(f"{pad}{names[key]}:{_value(item, indent)}" for key, item in value.items())
     return "".join(f"{pad}- {_yaml(item, indent + 1)[len(pad) + 2 :]}" for item in value)
 
 

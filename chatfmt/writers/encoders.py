@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from ..errors import OutputError, UnknownName
+from ..features import to_metadata
 from ..json_columns import JSON, to_json
 from ..schema import CONVERSATION_COLUMNS, KEYS
 from .json_lines import json_lines
@@ -24,6 +25,8 @@ ROW_GROUP = 16 << 20
 are compressed (with 64 MB a conversion takes a tenth longer) and to be read in parallel and in constant memory."""
 GZIP_LEVEL = 4
 """Level 6 takes twice the time for 5% fewer bytes of chat text."""
+JSON_COLUMN = pa.json_(pa.string())
+"""The type of JSON in Parquet: strings that Arrow, and with it `datasets`, knows to be JSON."""
 LONG_TEXT = frozenset({"text", "content", "segments", "reasoning_content", "tool_calls", *CONVERSATION_COLUMNS})
 """Columns whose values rarely repeat: a dictionary costs time and saves nothing, and statistics would write the full
 text of the minimum and maximum into the footer, which no query uses."""
@@ -75,9 +78,10 @@ class JsonLines:
 class Parquet:
     """Parquet 2.6 (parquet-format) with page checksums, zstd by default, rows in order.
 
-    JSON columns become string columns of JSON text. `#keys` fields are dropped, and with them the key order of objects
-    and the difference between null and absent keys: Parquet has neither. Row groups hold about 16 MB. Columns of
-    `schema` that a batch lacks become null; a batch with an additional column raises OutputError.
+    JSON columns become strings of the type JSON, which `datasets` reads as values (see `features`). `#keys` fields are
+    dropped, and with them the key order of objects and the difference between null and absent keys: Parquet has
+    neither. Row groups hold about 16 MB. Columns of `schema` that a batch lacks become null; a batch with an additional
+    column raises OutputError.
     """
 
     def __init__(
@@ -132,13 +136,17 @@ class ArrowSink:
 
 
 def parquet_schema(schema: pa.Schema) -> pa.Schema:
-    """Return the schema of the Parquet file for batches of `schema`: JSON as strings, without `#keys`."""
-    return pa.schema([pa.field(field.name, _stored_type(field.type)) for field in schema if field.name != KEYS])
+    """Return the schema of the Parquet file for batches of `schema`: JSON as JSON_COLUMN, without `#keys`.
+
+    Its metadata says to `datasets` what the types do not: that a string is JSON, or that bytes are an image.
+    """
+    fields = [pa.field(field.name, _stored_type(field.type)) for field in schema if field.name != KEYS]
+    return pa.schema(fields, metadata=to_metadata(schema) or None)
 
 
 def _stored_type(kind: pa.DataType) -> pa.DataType:
     if kind == JSON:
-        return pa.string()
+        return JSON_COLUMN
     if pa.types.is_list(kind):
         return pa.list_(_stored_type(kind.value_type))
     if pa.types.is_struct(kind):
@@ -169,7 +177,8 @@ def to_parquet(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 def _to_stored(column: pa.Array, kind: pa.DataType) -> pa.Array:
     """Return the column as Parquet stores the output type `kind`; JSON holds any value, a string only strings."""
     if kind == JSON:
-        return (column if column.type == JSON else to_json(column)).cast(pa.string())
+        texts = (column if column.type == JSON else to_json(column)).cast(JSON_COLUMN.storage_type)
+        return pa.ExtensionArray.from_storage(JSON_COLUMN, texts)
     if pa.types.is_struct(kind) and pa.types.is_struct(column.type):
         return _to_stored_struct(column, kind)
     if pa.types.is_list(kind) and pa.types.is_list(column.type):

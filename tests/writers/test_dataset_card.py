@@ -14,6 +14,7 @@ import yaml
 
 from chatfmt import json_columns, schema
 from chatfmt.errors import UsageError
+from chatfmt.features import list_of, media, with_feature
 from chatfmt.manifest import Manifest, Shard
 from chatfmt.writers import card, check_split
 
@@ -25,6 +26,11 @@ SPANS = pa.list_(pa.list_(pa.int32()))
 WIDE = pa.schema([
     ("messages", TURNS), ("tools", json_columns.JSON), ("label", pa.bool_()), ("assistant_spans", SPANS),
     ("labels", pa.list_(pa.bool_())), ("score", pa.float64()), ("n", pa.int8()), (schema.KEYS, pa.string()),
+    ("parts", pa.list_(pa.struct([("content", pa.list_(json_columns.JSON))]))), ("day", pa.date32()),
+    with_feature(pa.field("images", pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))),
+                 list_of(media("Image"))),
+    with_feature(pa.field("kind", pa.int64()), {"names": ["a", "b"], "_type": "ClassLabel"}),
+    ("time", pa.timestamp("us", "UTC")), ("big", pa.decimal128(5, 2)),
 ])  # fmt: skip
 SHARDS = tuple(
     Shard(f"data/{split}-{place:05d}-of-00002.parquet", split, rows=3, bytes=10)
@@ -140,8 +146,10 @@ def load(folder: Path, home: Path) -> tuple[dict[str, list[dict[str, object]]], 
 
 
 def expected() -> dict[str, list[dict[str, object]]]:
-    stored = pa.schema([("text", pa.string()), ("tools", pa.string()), ("n", pa.int64())])
-    rows = [batch(number * 8).cast(stored).to_pylist() for number in range(5)]
+    rows = [
+        [{**row, "tools": row["tools"] and json.loads(row["tools"])} for row in batch(number * 8).to_pylist()]
+        for number in range(5)
+    ]
     return {"train": rows[0] + rows[1] + rows[2] + rows[3], "test": rows[4]}
 
 
@@ -150,8 +158,10 @@ def test_load_dataset_gives_the_same_rows_and_splits(tmp_path: Path) -> None:
     rows, features = load(tmp_path / "out", tmp_path / "home")
     assert rows == expected()
     assert list(features) == ["train", "test"]
-    assert features["train"] == {name: {"dtype": kind, "_type": "Value"} for name, kind in
-                                 [("text", "string"), ("tools", "string"), ("n", "int64")]}  # fmt: skip
+    assert features["train"] == {
+        "text": {"dtype": "string", "_type": "Value"}, "tools": {"_type": "Json"},
+        "n": {"dtype": "int64", "_type": "Value"},
+    }  # fmt: skip
 
 
 def test_load_dataset_detects_a_missing_shard(tmp_path: Path) -> None:
@@ -177,6 +187,6 @@ def test_features_have_the_syntax_of_datasets() -> None:
 
 
 def test_features_are_omitted_if_a_type_is_unknown() -> None:
-    assert "dataset_info" not in front(card(MANIFEST, pa.schema([("d", pa.decimal128(5, 2))])))
+    assert "dataset_info" not in front(card(MANIFEST, pa.schema([("d", pa.month_day_nano_interval())])))
     assert "dataset_info" not in front(card(MANIFEST))
     assert SCHEMA.names == ["text", "tools", "n"]

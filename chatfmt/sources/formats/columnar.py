@@ -15,9 +15,11 @@ import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ...errors import InputError, Location, RowError, located
-from ...json_columns import JSON, TEXT, is_turns, json_array
+from ...errors import InputError, Location, located
+from ...features import declared_features, declared_type
+from ...json_columns import JSON, TEXT, is_turns, json_array, to_plain
 from ...schema import KEYS, ROW
+from ...turn_columns import fields_of, rows_of_turns, struct_of, with_turns
 from ..bytes.compression import is_remote, open_binary
 from ..json.strict import parse_value
 from ..model import ReadOptions, RowGroups, SourceFile
@@ -193,40 +195,66 @@ def numbered(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
 def normalised(batch: pa.RecordBatch, shown: str) -> pa.RecordBatch:
     """Cast text to `string`, lists to `list`, JSON to `json_columns.JSON`, extension types to their storage type.
 
-    Raises InputError if a dictionary or a large type cannot be cast, RowError for invalid JSON in a JSON column.
+    JSON is what `datasets` declares as such, and the extension type `arrow.json`. Raises InputError if a dictionary or
+    a large type cannot be cast, RowError for invalid JSON in a JSON column.
     """
+    features = declared_features(batch.schema)
     with translate_arrow_errors(shown):
-        columns = [_cast(column) for column in batch.columns]
+        columns = [_cast(column, features.get(name)) for name, column in zip(batch.schema.names, batch, strict=True)]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _cast(column: pa.Array) -> pa.Array:
-    wanted = TEXT if pa.types.is_null(column.type) else normal_type(column.type)
+def _cast(column: pa.Array, feature: Any) -> pa.Array:
+    if pa.types.is_null(column.type):
+        return column.cast(TEXT)
+    declared = declared_type(normal_type(column.type), feature)
+    if not _holds_json(declared):
+        return _to_normal(column, declared)
+    return _turns_with_json(column, declared) if is_turns(declared) else _parsed(column, declared)
+
+
+def _to_normal(column: pa.Array, wanted: pa.DataType) -> pa.Array:
     if wanted == column.type:
         return column
-    if _holds_json(column.type) and not is_turns(wanted):
-        return json_array(_parsed_rows(column), column.is_valid().to_pylist())
     if _holds_view(column.type):  # pyarrow 26 casts these to wrong offsets
         return pa.array(column.to_pylist(), wanted)
     stored = column.storage if isinstance(column.type, pa.BaseExtensionType) else column
     return stored.cast(wanted)
 
 
-def _parsed_rows(column: pa.Array) -> Iterator[Any]:
-    for row, value in enumerate(column.to_pylist()):
-        try:
-            yield _parsed_json(value)
-        except RowError as error:
-            error.at = Location(row=row)
-            raise
+def _turns_with_json(column: pa.Array, declared: pa.ListType) -> pa.ListArray:
+    """Return turns with a JSON field for each key in which JSON is declared, at any depth."""
+    lists = _to_normal(column, declared)
+    turns = lists.flatten()
+    fields = {
+        name: _parsed(values, values.type, rows_of_turns(lists).tolist()) if _holds_json(values.type) else values
+        for name, values in fields_of(turns).items()
+    }
+    return with_turns(lists, struct_of(fields, turns.is_null()))
 
 
-def _parsed_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _parsed_json(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_parsed_json(item) for item in value]
-    return parse_value(value.encode()) if isinstance(value, str) else value
+def _parsed(column: pa.Array, declared: pa.DataType, rows: Sequence[int] | None = None) -> pa.Array:
+    """Return a JSON column of the values; errors name the row of the value, its own index without `rows`."""
+    values = []
+    for index, value in enumerate(column.to_pylist()):
+        with located(row=index if rows is None else int(rows[index])):
+            values.append(_value(value, declared))
+    return json_array(values, column.is_valid().to_pylist())
+
+
+def _value(value: Any, declared: pa.DataType) -> Any:
+    """Return a Python value with the text of JSON parsed, without the keys that Arrow filled with null."""
+    if value is None:
+        return None
+    if declared == JSON:
+        return parse_value(value.encode())
+    if pa.types.is_list(declared):
+        return [_value(item, declared.value_type) for item in value]
+    if pa.types.is_struct(declared):
+        return {
+            field.name: _value(value[field.name], field.type) for field in declared if value[field.name] is not None
+        }
+    return to_plain(value)
 
 
 def normal_type(type: pa.DataType) -> pa.DataType:
@@ -255,9 +283,7 @@ def _holds_view(type: pa.DataType) -> bool:
 
 
 def _holds_json(type: pa.DataType) -> bool:
-    if isinstance(type, pa.BaseExtensionType):
-        return bool(type.extension_name == "arrow.json")
-    return any(_holds_json(type.field(index).type) for index in range(type.num_fields))
+    return bool(type == JSON or any(_holds_json(type.field(index).type) for index in range(type.num_fields)))
 
 
 def read_arrow(
@@ -300,7 +326,10 @@ def columnar_schema(file: SourceFile) -> pa.Schema:
         with translate_arrow_errors(file.shown), _open_arrow(file.uri, file.shown) as (schema, _):
             pass
     _columns_to_read(schema, None, file.shown)
-    return pa.schema([(field.name, normal_type(field.type)) for field in schema])
+    features = declared_features(schema)
+    return pa.schema(
+        [(field.name, declared_type(normal_type(field.type), features.get(field.name))) for field in schema]
+    )
 
 
 def arrow_rows(file: SourceFile) -> int:
