@@ -118,6 +118,7 @@ class Recipe:
     generation_prompt: bool = False
     continue_final: bool | str = False
     bos: Literal["keep", "strip"] = "keep"
+    end: Literal["keep", "strip", "eos"] = "keep"
     engine: Literal["auto", "trace", "jinja"] = "auto"
     template_isolation: Literal["auto", "required", "off"] = "auto"
     fit: bool = False

@@ -61,6 +61,8 @@ class RenderRequest(Struct, frozen=True):
     """Overrides the options of the run, unless None."""
     spans: bool = False
     """Whether to return the spans of the text that a model is trained on."""
+    is_prompt: bool = False
+    """Whether a completion follows the text, so that the end of the text stays open; see `render.ending`."""
 
 
 TEXT_ONLY = RenderRequest()

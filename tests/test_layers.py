@@ -31,7 +31,7 @@ INNER = {
         {"template"},
         {"jinja_renderer", "single", "trace"},
         {"sandbox", "masks"},
-        {"safety", "inspection", "engine"},
+        {"safety", "inspection", "engine", "ending"},
         {"__init__"},
     ],
     "sources": [

@@ -52,11 +52,14 @@ class RenderableBatch(Struct, frozen=True):
         """Some of the rows, in that order."""
         return replace(self, record_batch=self.record_batch.take(rows))
 
-    def render(self, messages: pa.ListArray, *, generation_prompt: bool | None = None, spans: bool = False) -> Rendered:
+    def render(
+        self, messages: pa.ListArray, *, generation_prompt: bool | None = None, spans: bool = False,
+        is_prompt: bool = False,
+    ) -> Rendered:  # fmt: skip
         """Render `messages` with the rows' tools, documents and variables; raises UsageError without a template."""
         if self.renderer is None:
             raise UsageError("this view is text and needs a template", hint="-t chatml")
-        return self.renderer(self.with_messages(messages), RenderRequest(generation_prompt, spans))
+        return self.renderer(self.with_messages(messages), RenderRequest(generation_prompt, spans, is_prompt))
 
     def with_messages(self, messages: pa.ListArray) -> ConversationBatch:
         """The input of a template: `messages` with the rows' tools, documents and variables."""

@@ -79,7 +79,7 @@ def open_texts(batch: RenderableBatch, prompts: pa.ListArray) -> list[str]:
         if rows:
             chosen = pa.array(rows)
             with located(rows=rows):
-                part = batch.take(chosen).render(prompts.take(chosen), generation_prompt=asks).text.to_pylist()
-            for row, text in zip(rows, part, strict=True):
+                part = batch.take(chosen).render(prompts.take(chosen), generation_prompt=asks, is_prompt=True)
+            for row, text in zip(rows, part.text.to_pylist(), strict=True):
                 texts[row] = text
     return texts

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from ...dialects import Columns
 from ...mapping import FieldMapping
 from ...render import Isolation, RenderOptions
+from ...render.ending import End
 from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.template.chat_template import ChatTemplate
@@ -43,6 +44,8 @@ class Job(Struct, frozen=True, eq=False):
     """Whether an untrusted template runs in the sandbox."""
     mask: MaskOptions | None = None
     """The selection of the text to train on; None if no spans are needed."""
+    end: End = "keep"
+    """How rendered texts end; see `render.ending`."""
     allow_loss: tuple[str, ...] = ()
     control_tokens: ControlTokenPolicy = "keep"
     tokenizer: str | None = None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from ...errors import ChatfmtError
+from ...render.ending import EndedRenderer
 from ...render.masks.masker import WHOLE_TURNS, Masker
 from ...render.masks.prompt_boundary import split_texts
 from ...render.masks.renderer import MaskedRenderer
@@ -18,7 +19,9 @@ from .job import Job
 
 def to_renderer(engine: Renderer, job: Job, single: TemplateRenderer) -> Renderer:
     """Return the engine with the masks and the content-loss guard that the job asks for."""
-    inner = engine if job.mask is None else MaskedRenderer(engine, single, job.mask)
+    inner: Renderer = engine if job.mask is None else MaskedRenderer(engine, single, job.mask)
+    if job.end != "keep":
+        inner = EndedRenderer(inner, single, job.end, trained=job.mask is None or job.mask.stop_token)
     if "all" in job.allow_loss or job.options.continue_final:
         return inner
     return GuardedRenderer(inner, LossGuard(single, job.allow_loss))

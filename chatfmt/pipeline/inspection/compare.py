@@ -36,7 +36,7 @@ def conversations(recipe: Recipe, scratch: Scratch) -> Iterator[Chat]:
 
 def compare_templates(recipe: Recipe, first: ChatTemplate, second: ChatTemplate, scratch: Scratch) -> Difference:
     """Compare how two templates render the conversations of a recipe."""
-    return compare(first, second, conversations(recipe, scratch), render_options(recipe))
+    return compare(first, second, conversations(recipe, scratch), render_options(recipe, None))
 
 
 def compile_programs(template: ChatTemplate, options: RenderOptions) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from ...recipe import Recipe
 from ...render.jinja.expressions import expression, text_expression
 from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
+from ...render.single import TemplateRenderer
 from ...render.template.chat_template import ChatTemplate
 from ...sources import Source
 from ..conversion.job import Job
@@ -66,9 +67,10 @@ def to_job(
         fail_on=recipe.fail_on,
         strict=recipe.strict,
         template=template,
-        options=render_options(recipe),
+        options=render_options(recipe, template),
         isolation=recipe.template_isolation,
         mask=mask_options(recipe, view),
+        end=recipe.end,
         allow_loss=recipe.allow_loss,
         control_tokens=token_policy(recipe),
         tokenizer=recipe.tokenizer,
@@ -154,9 +156,12 @@ def token_policy(recipe: Recipe) -> ControlTokenPolicy:
     return "reject" if rejected and recipe.control_tokens == "keep" else recipe.control_tokens
 
 
-def render_options(recipe: Recipe) -> render.RenderOptions:
-    """Return the options for rendering conversations."""
-    return render.RenderOptions(
+def render_options(recipe: Recipe, template: ChatTemplate | None) -> render.RenderOptions:
+    """Return the options for rendering conversations; a BOS token that also opens or ends turns is kept.
+
+    Raises UsageError if `--end eos` has no EOS token to add.
+    """
+    options = render.RenderOptions(
         generation_prompt=recipe.generation_prompt,
         continue_final=recipe.continue_final,
         variables=recipe.var,
@@ -165,6 +170,17 @@ def render_options(recipe: Recipe) -> render.RenderOptions:
         bos=recipe.bos,
         fitted=recipe.fit,
     )
+    if template is None or (recipe.bos, recipe.end) == ("keep", "keep"):
+        return options
+    from ...render.inspection.probe import bos_opens_turns
+
+    kept = replace(options, bos="keep")
+    single = TemplateRenderer(template, kept, render.sandbox_sessions(template, recipe.template_isolation))
+    if recipe.end == "eos" and not single.special_tokens.get("eos_token"):
+        raise UsageError(
+            f"the template `{template.name}` names no EOS token for `--end eos` to add", hint="--var eos_token=TOKEN"
+        )
+    return kept if recipe.bos == "strip" and bos_opens_turns(single) else options
 
 
 def choose_view(recipe: Recipe, data_type: str) -> str:

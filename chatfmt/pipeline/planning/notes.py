@@ -38,10 +38,12 @@ def system_notes(jobs: Iterable[tuple[Job, Detection]]) -> Iterator[str]:
         yield f"rows without a system message get the one of the template, `{system}`: --system TEXT sets another"
 
 
-def template_notes(template: ChatTemplate | None, recipe: Recipe) -> Iterator[str]:
-    """Yield notes on the date and the variables that the template reads."""
+def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> Iterator[str]:
+    """Yield notes on the date and the variables that the template reads, and on a BOS token that is kept."""
     if template is None:
         return
+    if recipe.bos != job.options.bos:
+        yield f"`--bos strip` keeps the BOS token of the template `{template.name}`, which also opens or ends turns"
     if template.reads_date:
         yield f"the template reads the date and gets {recipe.date}: set another with --date"
     words = dict.fromkeys(word for text in template.texts for word in re.findall(r"\w+", text))

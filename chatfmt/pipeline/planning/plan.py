@@ -103,7 +103,7 @@ def plan_notes(recipe: Recipe, sources: Sequence[SourcePlan], template: ChatTemp
         yield from source.source.notes
         yield from job_notes(source.job, source.detection)
     yield from system_notes((source.job, source.detection) for source in sources)
-    yield from template_notes(template, recipe)
+    yield from template_notes(template, recipe, sources[0].job)
 
 
 def with_schema(plan: Plan, schema: pa.Schema) -> Plan:

@@ -81,7 +81,7 @@ def _convert_stdin(
     for note in chain(
         notes.job_notes(job, detection),
         notes.system_notes([(job, detection)]),
-        notes.template_notes(template, recipe),
+        notes.template_notes(template, recipe, job),
     ):
         on_note(note)
     conversion = Conversion(job)

@@ -49,6 +49,8 @@ from .sample_conversations import (
     tool_call,
 )
 
+SHOWN = 40
+"""Characters of the start of a text that the card shows."""
 DAYS = (datetime.date(2021, 2, 3), datetime.date(2022, 11, 25))
 
 
@@ -65,6 +67,15 @@ def probe(
 def stand_in_system(renderer: TemplateRenderer) -> str:
     """Return the system message that the template adds to a conversation without one; empty if it adds none."""
     return _Probe(renderer).stand_in_system()
+
+
+def bos_opens_turns(renderer: TemplateRenderer) -> bool:
+    """Return whether the template uses its BOS token within an exchange too, to open or to end turns.
+
+    SmolLM2's `<|im_start|>` and OLMo 2's `<|endoftext|>` are such tokens, and the tokenizers of these models add none.
+    The `<s>` of Llama 2, which opens each exchange, is not.
+    """
+    return _Probe(renderer).bos_opens_turns()
 
 
 def encodes_twice(renderer: TemplateRenderer) -> bool:
@@ -128,6 +139,9 @@ class _Probe:
             trims_questions=self._trims("qzuser", USER, ANSWER),
             trims_system=self._trims("qzsystem", SYSTEM, USER, ANSWER),
             bos=self.bos(),
+            bos_opens_turns=self.bos_opens_turns(),
+            begins_with=self._plain.partition("qzuser")[0][:SHOWN],
+            ends_with=self._plain.rpartition("qzanswer")[2],
             stop_token=self._boundaries.stop_after_answer(final=True),
             stop_token_within=self._boundaries.stop_after_answer(final=False),
             default_system=self.default_system(),
@@ -235,6 +249,10 @@ class _Probe:
         """Return the configured BOS token if the text begins with it, whether printed or literal in the template."""
         bos = self._renderer.special_tokens.get("bos_token", "")
         return bos if bos and self._plain.startswith(bos) else ""
+
+    def bos_opens_turns(self) -> bool:
+        bos = self._renderer.special_tokens.get("bos_token", "")
+        return bool(bos) and bos in self._plain.partition("qzuser")[2]
 
     def default_system(self) -> str:
         """Return the text before the first user turn, without the turn's header, if it holds more than tokens."""

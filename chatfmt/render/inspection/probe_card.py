@@ -76,6 +76,12 @@ class ProbeCard(Struct, frozen=True):
     trims_system: bool
     bos: str
     """The BOS token if the text begins with it; tokenise such text with `add_special_tokens=False`."""
+    bos_opens_turns: bool
+    """Whether the BOS token also opens or ends turns, so that it is no token for a tokenizer to add."""
+    begins_with: str
+    """The first characters of a text, up to the first message's content."""
+    ends_with: str
+    """What follows the last answer, up to the end of the text; `--end` changes it."""
     stop_token: str
     """The stop token after the last answer; empty if there is none."""
     stop_token_within: str
@@ -104,7 +110,7 @@ class ProbeCard(Struct, frozen=True):
     def flags(self) -> tuple[str, ...]:
         """The command line options that adapt ordinary data to this template."""
         found = [f"--transform {transform.name}={_shell_value(transform.value)}" for transform in self.transforms]
-        return (*found, *(["--bos strip"] if self.bos else ()))
+        return (*found, *(["--bos strip"] if self.bos and not self.bos_opens_turns else ()))
 
     def as_json(self) -> dict[str, Any]:
         """Return the card as plain data, with `flags`."""

@@ -249,6 +249,13 @@ CONFIRMED: dict[str, Callable[[KnownTemplate, ProbeCard], bool]] = {
     "trims_questions": lambda template, card: card.trims_questions == _trims(QUESTION, (), (ANSWER,))(template),
     "trims_system": lambda template, card: card.trims_system == _trims(SYSTEM, (), (QUESTION, ANSWER))(template),
     "bos": lambda template, card: (card.bos == "<s>") == (template.render(QUESTION, ANSWER) or "").startswith("<s>"),
+    "bos_opens_turns": lambda template, card: (
+        card.bos_opens_turns == ("<s>" in (template.render(QUESTION, ANSWER) or "")[3:])
+    ),
+    "begins_with": lambda template, card: (template.render(QUESTION, ANSWER) or "").startswith(card.begins_with),
+    "ends_with": lambda template, card: (
+        not card.works or (template.render(QUESTION, ANSWER) or "").endswith(ANSWER["content"] + card.ends_with)
+    ),
     "stop_token": _stops,
     "stop_token_within": _stops,
     "default_system": _default,
@@ -293,7 +300,7 @@ def test_a_line_is_what_a_rendering_shows(name: str, line: str) -> None:
 def test_the_ten_cards_differ_in_most_lines() -> None:
     cards = [golden(name) for name in TEN]
     same = [line for line in CONFIRMED if len({getattr(card, line) for card in cards}) == 1]
-    assert set(same) <= {"earlier_reasoning", "generation_tags", "needs_parts", "works"}
+    assert set(same) <= {"bos_opens_turns", "earlier_reasoning", "generation_tags", "needs_parts", "works"}
 
 
 def test_cards_of_small_templates() -> None:

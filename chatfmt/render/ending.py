@@ -1,0 +1,88 @@
+"""How a rendered text ends: `--end strip` and `--end eos`, for trainers that append an EOS token of their own.
+
+A trainer such as TRL appends its tokenizer's EOS to a text that does not end with it. Many templates print a line break
+after the last stop token (`<|im_end|>⏎`), which hides it, and some print no stop token at all.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec.structs import replace
+
+from ..json_columns import integers
+from ..rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
+from ..turn_columns import lengths_of, offsets_of
+from .masks.turn_boundaries import TurnBoundaries
+from .single import TemplateRenderer
+
+End = Literal["keep", "strip", "eos"]
+BLANKS = " \t\r\n"
+
+
+class EndedRenderer:
+    """Renders as `inner` does, then drops the blanks after a final stop token, or adds EOS where there is none.
+
+    A text that is to be continued stays as it is: one with a generation prompt, or with `continue_final`. A span that
+    ends where the text ended is extended over an added EOS token if `trained`.
+    """
+
+    def __init__(self, inner: Renderer, single: TemplateRenderer, end: End, *, trained: bool = True) -> None:
+        self.inner, self._single, self._end, self._trained = inner, single, end, trained
+        self._eos = single.special_tokens.get("eos_token", "")
+        self._stops = dict.fromkeys(filter(None, (*TurnBoundaries(single).stops, self._eos)))
+
+    def __call__(
+        self, chats: ConversationBatch, request: RenderRequest = TEXT_ONLY, failures: Failures = None
+    ) -> Rendered:
+        """Return the texts with the wanted end; see `Renderer`."""
+        rendered = self.inner(chats, request, failures)
+        options = self._single.options
+        if options.continue_final or request.is_prompt or options.resolved(request).generation_prompt:
+            return rendered
+        trimmed = pc.utf8_rtrim(rendered.text, characters=BLANKS)
+        stopped = pc.is_in(rendered.text, value_set=pa.array([], pa.string()))
+        for stop in self._stops:
+            stopped = pc.or_(stopped, pc.ends_with(trimmed, stop))
+        if self._end == "strip":
+            return _cut(rendered, pc.if_else(stopped, trimmed, rendered.text))
+        longer = pc.binary_join_element_wise(rendered.text, self._eos, "")
+        return self._lengthened(rendered, pc.if_else(stopped, rendered.text, longer), trimmed)
+
+    def _lengthened(self, rendered: Rendered, text: pa.StringArray, trimmed: pa.StringArray) -> Rendered:
+        """Return longer texts; the last span of each ends with its text if it ended with the trimmed one."""
+        if rendered.spans is None or not self._trained:
+            return replace(rendered, text=text)
+        ends, old, new = (_length(each) for each in (trimmed, rendered.text, text))
+        count = lengths_of(rendered.spans)
+        last = (offsets_of(count)[1:] - 1) * 2 + 1
+        bounds = rendered.spans.flatten().flatten().to_numpy().copy()
+        rows = np.flatnonzero((count > 0) & (new > old))
+        rows = rows[bounds[last[rows]] >= ends[rows]]
+        bounds[last[rows]] = new[rows]
+        return replace(rendered, text=text, spans=_with_bounds(rendered.spans, bounds))
+
+
+def _cut(rendered: Rendered, text: pa.StringArray) -> Rendered:
+    """Return shorter texts, with no span beyond the end of its text."""
+    if rendered.spans is None:
+        return replace(rendered, text=text)
+    bounds = rendered.spans.flatten().flatten().to_numpy()
+    limits = np.repeat(_length(text), lengths_of(rendered.spans) * 2)
+    return replace(rendered, text=text, spans=_with_bounds(rendered.spans, np.minimum(bounds, limits)))
+
+
+def _length(text: pa.StringArray) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the length of each text in code points, 0 for null."""
+    return np.asarray(pc.fill_null(pc.utf8_length(text), 0).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _with_bounds(spans: pa.ListArray, bounds: np.ndarray[tuple[int], np.dtype[np.int64]]) -> pa.ListArray:
+    """Return as many spans as before, with these starts and ends."""
+    starts = np.arange(0, len(bounds) + 1, 2, dtype=np.int32)
+    pairs = pa.ListArray.from_arrays(integers(starts), integers(bounds.astype(np.int32)))
+    mask = spans.is_null() if spans.null_count else None
+    return pa.ListArray.from_arrays(integers(offsets_of(lengths_of(spans)).astype(np.int32)), pairs, mask=mask)

@@ -1,0 +1,138 @@
+"""`--bos` and `--end`: where a text begins and ends, for trainers that add tokens of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatfmt import ChatTemplate
+from chatfmt.cli import main
+from chatfmt.render.template import builtin
+
+USER, ANSWER = {"role": "user", "content": "Hi "}, {"role": "assistant", "content": "Hello"}
+ROWS: list[Any] = [[USER, ANSWER], [USER, ANSWER, USER, {**ANSWER, "content": "a\n\n"}]]
+Convert = Callable[..., list[dict[str, Any]]]
+TAGGED = (
+    "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}"
+    "{% generation %}{{ m.content }}<|end|>\n\n{% endgeneration %}{% else %}{{ m.content }}<|end|>\n\n{% endif %}"
+    "{% endfor %}"
+)
+
+
+@pytest.fixture
+def convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Convert:
+    """A function that converts conversations with a template and flags; returns the rows written."""
+    monkeypatch.chdir(tmp_path)
+    Path("tagged.jinja").write_text(TAGGED)
+
+    def run(template: str, *flags: str, rows: Any = ROWS) -> list[dict[str, Any]]:
+        Path("in.jsonl").write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in rows))
+        command = ["convert", "in.jsonl", "-q", "--executor", "serial", "-t", template, "--engine"]
+        outputs = []
+        for engine in ("auto", "jinja"):
+            assert main([*command, engine, *flags]) == 0
+            outputs.append(capsys.readouterr().out)
+        assert outputs[0] == outputs[1]
+        return [json.loads(line) for line in outputs[0].splitlines()]
+
+    return run
+
+
+def trained(row: dict[str, Any]) -> list[str]:
+    return [row["text"][start:end] for start, end in row["assistant_spans"]]
+
+
+@pytest.mark.parametrize("template", ["chatml", "llama-3", "gemma-3", "tagged.jinja", "glm-4", "phi-3"])
+def test_strip_drops_what_follows_the_last_stop_token(convert: Convert, template: str) -> None:
+    before, after = (convert(template, "--mask", "--end", end) for end in ("keep", "strip"))
+    assert len(before) == len(after) == 2
+    for kept, stripped in zip(before, after, strict=True):
+        bare = kept["text"].rstrip()
+        wanted = kept["text"] if template == "glm-4" else bare  # it has no stop token: the blanks are the answer's
+        assert stripped["text"] == wanted
+        spans = [[start, min(end, len(wanted))] for start, end in kept["assistant_spans"]]
+        assert stripped["assistant_spans"] == spans
+
+
+def test_strip_in_every_text_view(convert: Convert) -> None:
+    prompt = "<|im_start|>user\nHi <|im_end|>\n<|im_start|>assistant\n"
+    strip, rows = ("--end", "strip"), ROWS[:1]
+    assert convert("chatml", *strip, "--to", "prompt-completion", rows=rows) == [
+        {"prompt": prompt, "completion": "Hello<|im_end|>"}
+    ]
+    assert convert("chatml", *strip, "--to", "prompt", rows=rows) == [{"prompt": prompt}]
+    assert convert("chatml", *strip, "--to", "segments", rows=rows) == [
+        {"segments": [{"text": prompt, "label": False}, {"text": "Hello<|im_end|>", "label": True}]}
+    ]
+    assert convert("chatml", *strip, "--generation-prompt", rows=[[USER]]) == [{"text": prompt}]
+    assert convert("chatml", *strip, "--continue-final", rows=rows) == [{"text": prompt + "Hello"}]
+    assert convert("chatml", *strip, rows=[[USER]]) == [{"text": "<|im_start|>user\nHi <|im_end|>"}]
+
+
+def test_eos_is_added_and_trained_where_the_template_prints_no_stop_token(convert: Convert) -> None:
+    (one, two) = convert("glm-4", "--mask", "--end", "eos")
+    assert one["text"] == "[gMASK]<sop><|user|>\nHi <|assistant|>\nHello<|endoftext|>"
+    assert [text.lstrip() for text in trained(one)] == ["Hello<|endoftext|>"]
+    assert two["text"].endswith("a\n\n<|endoftext|>") and trained(two)[-1].endswith("a\n\n<|endoftext|>")
+    (one, _) = convert("glm-4", "--mask", "--end", "eos", "--no-mask-stop-token")
+    assert trained(one) == ["Hello"]
+    assert convert("glm-4", "--end", "eos", "--to", "prompt-completion", rows=ROWS[:1]) == [
+        {"prompt": "[gMASK]<sop><|user|>\nHi <|assistant|>\n", "completion": "Hello<|endoftext|>"}
+    ]
+    for template in ("chatml", "llama-3", "gemma-3", "phi-3"):
+        assert convert(template, "--end", "eos") == convert(template)
+
+
+def test_eos_needs_a_token(convert: Convert, capsys: pytest.CaptureFixture[str]) -> None:
+    convert("tagged.jinja")
+    assert main(["convert", "in.jsonl", "-t", "tagged.jinja", "--end", "eos"]) == 2
+    assert capsys.readouterr().err == (
+        "error: in.jsonl: the template `tagged.jinja` names no EOS token for `--end eos` to add\n"
+        "hint: --var eos_token=TOKEN\n"
+    )
+    made = convert("{user_message}|{assistant_message}", "--var", "eos_token=</s>", "--end", "eos", rows=ROWS[:1])
+    assert [row["text"][-9:] for row in made] == ["Hello</s>"]
+
+
+def test_a_bos_token_that_opens_turns_is_kept(convert: Convert, capsys: pytest.CaptureFixture[str]) -> None:
+    for template in ("smollm2", "olmo-2"):
+        assert convert(template, "--bos", "strip") == convert(template)
+    for template in ("llama-2", "llama-3"):
+        assert convert(template, "--bos", "strip") != convert(template)
+    assert main(["convert", "in.jsonl", "-t", "smollm2", "--bos", "strip", "-o", "out.jsonl", "--system", "S"]) == 0
+    note = "note: `--bos strip` keeps the BOS token of the template `smollm2`, which also opens or ends turns"
+    assert capsys.readouterr().err.splitlines()[0] == note
+    assert main(["templates", "probe", "smollm2", "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["bos_opens_turns"] and "--bos strip" not in card["flags"]
+
+
+def test_the_probe_shows_both_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, start, end in (
+        ("llama-3", "<|begin_of_text|><|start_header_id|>user", "<|eot_id|>"),
+        ("chatml", "<|im_start|>user\n", "<|im_end|>\n"),
+        ("glm-4", "[gMASK]<sop><|user|>\n", ""),
+    ):
+        assert main(["templates", "probe", name, "--json"]) == 0
+        card = json.loads(capsys.readouterr().out)
+        assert (card["begins_with"], card["ends_with"]) == (start, end)
+
+
+def test_one_bos_and_one_eos_for_every_template(convert: Convert) -> None:
+    """What a tokenizer that adds BOS and a trainer that appends EOS make of the text has one of each."""
+    checked = 0
+    for name in builtin.names():
+        template = ChatTemplate.load(name)
+        bos, eos = (template.special_tokens.get(key) for key in ("bos_token", "eos_token"))
+        if not bos or not eos or bos == eos or "vl" in name:
+            continue
+        (row,) = convert(name, "--bos", "strip", "--end", "strip", "--allow-loss", "all", rows=[[USER, ANSWER]])
+        text = row["text"] if row["text"].count(bos) else bos + row["text"]
+        assert text.startswith(bos), name
+        assert text.rstrip() == text or not text.rstrip().endswith(eos), name
+        checked += 1
+    assert checked >= 30
