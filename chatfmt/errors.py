@@ -9,6 +9,7 @@ ChatfmtError                 message, hint, at (file, row, message), code
 │   └── MissingExtra             an optional dependency is not installed
 ├── InputError                 cannot be read: not found, gated, empty, damaged                       exit 3
 ├── RowError                   one row cannot be converted; `at` says which                           exit 4
+│   ├── RowErrors                several rows of a batch
 │   ├── DialectError             its columns are not a conversation
 │   ├── CheckError               a check that the user made an error fails
 │   └── RenderError              the chat template rejects it; `__cause__` is what Jinja raised
@@ -21,7 +22,7 @@ Errors cross process boundaries, so every constructor is (message, **optional).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -174,6 +175,29 @@ class RowError(ChatfmtError):
     exit_code = 4
     csv: Mapping[str, Any] | None = None
     """The settings for reading the raw text of a row that is not JSON; see `manifest.Reject`."""
+
+
+class RowErrors(RowError):
+    """Several rows of a batch cannot be converted; it reads like `errors[0]`, the error of the first of them."""
+
+    errors: Sequence[RowError] = ()
+
+    def locate(self, *args: Any, **kwargs: Any) -> None:
+        for error in self.errors:
+            error.locate(*args, **kwargs)
+        self.at = self.errors[0].at
+
+
+def raise_first(errors: Sequence[RowError]) -> None:
+    """Raise RowErrors for errors of different rows, in order of the rows, or the only one; nothing without errors."""
+    if not errors:
+        return
+    first, *others = sorted(errors, key=lambda error: -1 if error.at.row is None else error.at.row)
+    if not others:
+        raise first
+    several = RowErrors(first.message, hint=first.hint, at=first.at, code=first.code)
+    several.errors = (first, *others)
+    raise several from first.__cause__
 
 
 class DialectError(RowError):

@@ -9,7 +9,7 @@ import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..errors import UsageError
+from ..errors import RenderError, UsageError, raise_first
 from ..json_columns import decode_conversations, encode_conversations
 from ..rendering import ConversationBatch, Rendered, Renderer, RenderRequest
 from ..turn_columns import concat
@@ -32,6 +32,8 @@ class RenderableBatch(Struct, frozen=True):
     mask: bool = False
     find_answer: AnswerFinder | None = None
     """Finds where an answer begins in a rendered conversation that does not start with its rendered prompt."""
+    skip: bool = False
+    """Whether rows that the template refuses are left out, so that the error has all of them."""
 
     def __len__(self) -> int:
         return len(self.record_batch)
@@ -56,10 +58,17 @@ class RenderableBatch(Struct, frozen=True):
         self, messages: pa.ListArray, *, generation_prompt: bool | None = None, spans: bool = False,
         is_prompt: bool = False,
     ) -> Rendered:  # fmt: skip
-        """Render `messages` with the rows' tools, documents and variables; raises UsageError without a template."""
+        """Render `messages` with the rows' tools, documents and variables.
+
+        Raises UsageError without a template, the RenderError of the first bad row, with `skip` RowErrors for all.
+        """
         if self.renderer is None:
             raise UsageError("this view is text and needs a template", hint="-t chatml")
-        return self.renderer(self.with_messages(messages), RenderRequest(generation_prompt, spans, is_prompt))
+        failures: list[RenderError] | None = [] if self.skip else None
+        request = RenderRequest(generation_prompt, spans, is_prompt)
+        rendered = self.renderer(self.with_messages(messages), request, failures)
+        raise_first(failures or ())
+        return rendered
 
     def with_messages(self, messages: pa.ListArray) -> ConversationBatch:
         """The input of a template: `messages` with the rows' tools, documents and variables."""

@@ -138,6 +138,10 @@ def check_parquet(file: AtomicFile, rows: int) -> None:
         )
 
 
+BUFFER = 1 << 18
+"""Bytes of rejects that are collected before they are written."""
+
+
 class RejectWriter:
     """Write the rejects of one shard to `path`, one per line; without a reject there is no file.
 
@@ -147,6 +151,7 @@ class RejectWriter:
     def __init__(self, path: Path) -> None:
         self.path, self.count = path, 0
         self._file: AtomicFile | None = None
+        self._waiting = bytearray()
 
     @property
     def bytes(self) -> int:
@@ -158,12 +163,21 @@ class RejectWriter:
 
     def add(self, reject: Reject) -> None:
         self._file = self._file or AtomicFile(self.path)
-        self._file.write(reject.to_json().encode() + b"\n")
+        self._waiting += reject.to_json().encode() + b"\n"
         self.count += 1
+        if len(self._waiting) >= BUFFER:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._file is not None and self._waiting:
+            self._file.write(bytes(self._waiting))
+            self._waiting = bytearray()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._file:
+            if kind is None:
+                self._flush()
             self._file.__exit__(kind, error, at)

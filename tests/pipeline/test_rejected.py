@@ -298,3 +298,39 @@ def test_a_row_that_is_broken_over_lines_inside_of_text_is_a_bad_one(tmp_path):
         4, f"error: {tmp_path}/bad.jsonl row 0: a control character inside a string\n"
         "hint: `--on-error skip` skips such rows and keeps them in a rejects file\n",
     )  # fmt: skip
+
+
+def test_rows_that_a_template_refuses_are_left_out_as_if_they_had_never_been_there(tmp_path):
+    """Every second row is refused, and one that is no conversation."""
+    text = (
+        "{% for m in messages %}{% if m.role == 'user' and loop.index0 % 2 %}{{ raise_exception('two: ' + m.content) }}"
+        "{% endif %}{{ m.role }}: {{ m.content }};{% endfor %}"
+    )
+    (tmp_path / "t.jinja").write_text(text)
+    answer = {"role": "assistant", "content": "a"}
+    rows = [
+        [{"role": "user", "content": f"q{n}"}, *([{"role": "user", "content": f"r{n}"}] if n % 2 else []), answer]
+        for n in range(40)
+    ]
+    rows[6] = [{"role": "user"}, answer]
+    refusals = {n: ("template.raised", f"two: r{n}") for n in range(1, 40, 2)}
+    bad = dict(sorted({**refusals, 6: ("msg.content", "the turn has no content")}.items()))
+    for isolation in ("auto", "off"):
+        source, out = write_jsonl(tmp_path / "in.jsonl", [{"messages": turns} for turns in rows]), tmp_path / isolation
+        options = ["-o", f"{out}.jsonl", "--on-error", "skip", "--max-bad", "60%", "--rejects", f"{out}.rejects"]
+        done = run_cli("convert", source, "-t", tmp_path / "t.jinja", "--template-isolation", isolation, *options)
+        assert done.returncode == 0, done.stderr
+        found = [json.loads(line) for line in Path(f"{out}.rejects").read_text().splitlines()]
+        assert [(each["source"]["row"], each["code"], each["detail"]) for each in found] == [
+            (n, *reason) for n, reason in bad.items()
+        ]
+        assert [json.loads(each["raw"]["data"]) for each in found] == [{"messages": rows[n]} for n in bad]
+        good = [turns for n, turns in enumerate(rows) if n not in bad]
+        texts = ["".join(f"{turn['role']}: {turn.get('content', '')};" for turn in turns) for turns in good]
+        assert [row["text"] for row in read(Path(f"{out}.jsonl"))] == texts
+    found = run_cli("check", source, "-t", tmp_path / "t.jinja").stdout.decode().split()
+    assert [found[found.index(code) + 2] for code in ("msg.order", "template.raised", "msg.content")] == [
+        "20",
+        "20",
+        "1",
+    ]

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ... import tokens
+from ...errors import raise_first
 from ...json_columns import decode_conversations, encode_conversations
 from ...schema import Turns
 from ...tokens import Tokenizer
@@ -20,13 +21,13 @@ def apply_max_tokens(
 ) -> pa.RecordBatch:
     """Return the batch without conversations of more than `limit` tokens; `policy` is `--over-length`.
 
-    Raises CheckError for the first of them if the policy is `error`, and for a single exchange that is too long.
+    Raises CheckError for them if the policy is `error`, and for a single exchange that is too long.
     """
     errors = tokens.over_length(tokenizer.count(batch.render(whole_conversations(batch)).text), limit)
     if not errors:
         return batch.record_batch
     if policy == "error":
-        raise errors[0]
+        raise_first(errors)
     rows = [error.at.row for error in errors if error.at.row is not None]
     counts.changes[f"over_length.{policy}"] += len(rows)
     if policy == "drop":

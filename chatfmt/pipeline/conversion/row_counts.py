@@ -59,7 +59,9 @@ class RowCounts(Struct):
 
     def reject(self, code: str) -> None:
         """Count a row that was read and left out."""
-        self.add(RowCounts(read=1, rejected=1, reasons=Counter([code])))
+        self.read += 1
+        self.rejected += 1
+        self.reasons[code] += 1
 
     def to_shard(self) -> dict[str, Any]:
         """Return the fields of a Shard that these counts fill; counters as `change.NAME`, `finding.CODE`, …"""

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...errors import Location
-from ...json_columns import decode_objects, dumps, encode_objects, to_plain
+from ...json_columns import JSON, TEXT, decode_objects, dumps, encode_objects, is_turns, to_plain
 from ...schema import ROW
 
 
@@ -54,15 +54,21 @@ def reencode_batches(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
 
 
-def to_record(row: pa.RecordBatch) -> dict[str, Any]:
-    """Return the record in a source batch of one row, as Python values."""
-    fields = {name: row.column(name) for name in row.schema.names if name != ROW}
-    return decode_objects(fields)[0] if fields else {}
+def to_records(rows: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return the records in a source batch, as Python values."""
+    fields = {name: rows.column(name) for name in rows.schema.names if name != ROW}
+    return decode_objects(fields) if fields else [{} for _ in range(len(rows))]
 
 
-def to_json(row: pa.RecordBatch) -> bytes | None:
-    """Return the record in a source batch of one row as JSON; None if JSON cannot hold it (bytes, NaN)."""
+def to_json(rows: pa.RecordBatch) -> list[bytes | None]:
+    """Return the records in a source batch as JSON; None for one that JSON cannot hold (bytes, NaN)."""
+    plain = all(field.type in (TEXT, JSON) or is_turns(field.type) for field in rows.schema if field.name != ROW)
+    records = to_records(rows) if plain else map(to_plain, to_records(rows))
+    return [_to_json(record) for record in records]
+
+
+def _to_json(record: dict[str, Any]) -> bytes | None:
     try:
-        return dumps(to_plain(to_record(row))).encode()
+        return dumps(record).encode()
     except (TypeError, ValueError):
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import compress
 
@@ -12,7 +12,8 @@ import pyarrow as pa
 from msgspec import Struct
 
 from ... import checks, dialects, mapping, render, tokens, transforms, writers
-from ...errors import Location, RowError, UsageError, located
+from ...errors import Location, RowError, RowErrors, UsageError, located, raise_first
+from ...json_columns import integers
 from ...render.jinja.expressions import expression, text_expression
 from ...render.safety.control_tokens import Scanner, find_control_tokens, find_token_edges
 from ...render.single import TemplateRenderer
@@ -26,7 +27,7 @@ from .max_tokens import apply_max_tokens
 from .output_schema import cast_to_schema
 from .renderers import GuardedRenderer, MarkedAnswerFinder, to_renderer
 from .row_counts import RowCounts
-from .source_rows import find_row, to_json
+from .source_rows import to_json
 
 OnReject = Callable[[RowError, bytes | None], None]
 """Called with the error of a row that is left out, and its raw text."""
@@ -45,7 +46,8 @@ class Conversion:
     """A job with its expressions and template compiled, its programs and caches kept between batches."""
 
     def __init__(self, job: Job, on_finding: OnFinding | None = None) -> None:
-        self.job, self._on_finding, self._file = job, on_finding, ""
+        self.job, self._on_finding, self._file, self._skip = job, on_finding, "", False
+        self._findings: list[tuple[checks.Finding, Location]] = []
         self._engine: Renderer | None = None
         self._renderer: Renderer | None = None
         self._scanner: Scanner | None = None
@@ -86,33 +88,53 @@ class Conversion:
         with their raw text, and the rest is converted as if they had never been there.
         """
         while True:
-            batch_counts = RowCounts(read=len(batch))
+            batch_counts, self._findings = RowCounts(read=len(batch)), []
             try:
-                output = self._run_stages(batch, file, batch_counts, self._stages)
+                output = self._run_stages(batch, file, batch_counts, self._stages, skip=on_reject is not None)
             except RowError as error:
                 if on_reject is None:
-                    raise
-                bad = _find_error(error, batch)
-                if bad:
-                    yield from self.convert(batch.slice(0, bad), file, counts, on_reject)
-                counts.reject(error.code)
-                on_reject(error, to_json(batch.slice(bad, 1)))
-                batch = batch.slice(bad + 1)
+                    raise (error.errors[0] if isinstance(error, RowErrors) else error) from error.__cause__
+                bad = _find_errors(error, batch)
+                self._reject(bad, batch, counts, on_reject)
+                if len(bad) == 1:  # later rows may have errors that stay unknown as long as this row is there
+                    (first,) = bad
+                    yield from self.convert(batch.slice(0, first), file, counts, on_reject)
+                    batch = batch.slice(first + 1)
+                else:
+                    batch = batch.take(integers(np.setdiff1d(np.arange(len(batch)), [*bad])))
                 continue
+            self._report_findings()
             batch_counts.written += len(output)
             counts.add(batch_counts)
             if len(output):
                 yield output
             return
 
+    def _reject(
+        self, bad: Mapping[int, RowError], batch: pa.RecordBatch, counts: RowCounts, on_reject: OnReject
+    ) -> None:
+        """Pass on the rows of a source batch that have an error, and what checks found in them."""
+        self._report_findings({error.at.row for error in bad.values()})
+        rows = to_json(batch.take(integers(np.array([*bad]))))
+        for error, raw in zip(bad.values(), rows, strict=True):
+            counts.reject(error.code)
+            on_reject(error, raw)
+
     def conversations(self, batch: pa.RecordBatch, file: str) -> pa.RecordBatch:
         """Return the CONVERSATIONS batch of a source batch, transformed but not rendered; raises as `convert` does."""
         return self._run_stages(batch, file, RowCounts(), self._stages[:4])
 
+    def _report_findings(self, rows: Container[int | None] | None = None) -> None:
+        """Pass on what checks found in the last run of the stages, in all rows or in those with these numbers."""
+        if self._on_finding is not None:
+            for finding, at in self._findings:
+                if rows is None or at.row in rows:
+                    self._on_finding(finding, at)
+
     def _run_stages(
-        self, batch: pa.RecordBatch, file: str, counts: RowCounts, stages: Sequence[Stage]
+        self, batch: pa.RecordBatch, file: str, counts: RowCounts, stages: Sequence[Stage], *, skip: bool = False
     ) -> pa.RecordBatch:
-        self._file = file
+        self._file, self._skip = file, skip
         for stage in stages:
             if not len(batch):
                 return batch
@@ -167,21 +189,19 @@ class Conversion:
 
     def _check(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         findings = checks.run(batch, limits=self._limits)
-        for finding in checks.refused(findings, strict=self.job.strict, named=self.job.fail_on):
-            raise checks.to_error(finding)
+        refused = checks.refused(findings, strict=self.job.strict, named=self.job.fail_on)
+        raise_first([checks.to_error(finding) for finding in refused])
         counts.findings.update({code: len(rows) for code, rows in rows_by_code(findings).items()})
         if self._on_finding is not None:
-            for finding in findings:
-                row = int(batch.column("row")[finding.row].as_py())
-                self._on_finding(finding, Location(self._file, row, finding.message))
+            rows = [Location(self._file, batch.column("row")[each.row].as_py(), each.message) for each in findings]
+            self._findings = [*zip(findings, rows, strict=True)]
         return batch
 
     def _control_tokens(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         if self._scanner is None:
             return batch
         outcome = self._scanner.apply(batch, self.job.control_tokens)
-        for error in outcome.rejected:
-            raise error
+        raise_first(outcome.rejected)
         if self.job.control_tokens == "keep":
             counts.findings.update(outcome.findings)
         elif outcome.rows:
@@ -192,13 +212,13 @@ class Conversion:
     def _limit_tokens(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         if self._tokenizer is None or self.job.max_tokens is None:
             return batch
-        source = RenderableBatch(batch, self._renderer)
+        source = RenderableBatch(batch, self._renderer, skip=self._skip)
         limited = apply_max_tokens(source, self._tokenizer, self.job.max_tokens, self.job.over_length, counts)
         counts.added += max(0, len(limited) - len(batch))
         return limited
 
     def _to_output(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
-        source = RenderableBatch(batch, self._renderer, self.job.mask is not None, self._find_answer)
+        source = RenderableBatch(batch, self._renderer, self.job.mask is not None, self._find_answer, self._skip)
         fields = VIEWS[self.job.view].fields(source) if self.job.view else {}
         if self._tokenizer is not None and "text" in fields:
             fields = self._tokenize(fields)
@@ -258,9 +278,12 @@ def output_batch(fields: Fields, kept: Fields, rows: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)
 
 
-def _find_error(error: RowError, batch: pa.RecordBatch) -> int:
-    """Return the index in the batch of the row that the error names; raise the error if it names none of them."""
-    index = -1 if error.at.row is None else find_row(error.at.row, batch)
-    if index < 0:
-        raise error
-    return index
+def _find_errors(error: RowError, batch: pa.RecordBatch) -> dict[int, RowError]:
+    """Return the first error of each bad row by its index in the batch; raise an error that names none of its rows."""
+    found: dict[int, RowError] = {}
+    indices = {number: index for index, number in enumerate(batch.column(ROW).to_pylist())}
+    for each in error.errors if isinstance(error, RowErrors) else (error,):
+        if each.at.row not in indices:
+            raise each
+        found.setdefault(indices[each.at.row], each)
+    return found

@@ -22,7 +22,7 @@ from ...render.masks.masker import WHOLE_TURNS
 from ...render.safety.control_tokens import find_control_tokens
 from ...views import VIEWS
 from ..conversion.row_counts import RowCounts
-from ..conversion.source_rows import find_row, merge_batches, row_number, split_rows, to_record
+from ..conversion.source_rows import find_row, merge_batches, row_number, split_rows, to_records
 from ..conversion.stages import Conversion
 from ..conversion.task import with_position
 from ..planning.jobs import load_template
@@ -95,9 +95,9 @@ def preview_row(conversion: Conversion, row: pa.RecordBatch, file: str) -> Previ
     try:
         outputs = list(conversion.convert(row, file, RowCounts()))
     except ChatfmtError as error:
-        return PreviewRow(number, to_display(to_record(row)), (), problem=one_line(error))
+        return PreviewRow(number, to_display(to_records(row)[0]), (), problem=one_line(error))
     return to_preview_row(
-        conversion, number, to_record(row), [out for batch in outputs for out in to_output_rows(batch)]
+        conversion, number, to_records(row)[0], [out for batch in outputs for out in to_output_rows(batch)]
     )
 
 
@@ -108,12 +108,14 @@ def preview_file(conversion: Conversion, batch: pa.RecordBatch, file: str) -> It
         outputs = [out for each in conversion.convert(batch, file, RowCounts()) for out in to_output_rows(each)]
     except ChatfmtError as error:
         row = batch.slice(0 if error.at.row is None else max(find_row(error.at.row, batch), 0), 1)
-        yield PreviewRow(row_number(row, 0), to_display(to_record(row)), (), problem=one_line(error), rows=len(batch))
+        yield PreviewRow(
+            row_number(row, 0), to_display(to_records(row)[0]), (), problem=one_line(error), rows=len(batch)
+        )
         return
     for index, output in enumerate(outputs):
         number = int(numbers[index * len(numbers) // len(outputs)].as_py())
         row = batch.slice(find_row(number, batch), 1)
-        yield replace(to_preview_row(conversion, number, to_record(row), [output]), rows=len(batch))
+        yield replace(to_preview_row(conversion, number, to_records(row)[0], [output]), rows=len(batch))
 
 
 def to_preview_row(

@@ -186,6 +186,8 @@ class SpanGroups:
 
 def is_markable(program: Program) -> bool:
     """Return whether markers around texts would be printed at the program's slots and change nothing else."""
+    if program.refusal:
+        return False
     slots = [slot_of(piece) for piece in program.pieces if not isinstance(piece, str)]
     return all(slot and slot.field in TEXT_FIELDS for slot in slots) and all(
         _unaffected_by_markers(*guard) for guard in program.guards

@@ -89,13 +89,15 @@ class Program(Struct, frozen=True):
     """Pieces and guards for one shape; `spans` are the `{% generation %}` blocks as `[start, end)` over the pieces.
 
     `spans` is None if a block lies inside a macro or a `{% set %}` block, so that its position is not that of its text.
-    `paths` are those of all texts of the conversation.
+    `paths` are those of all texts of the conversation. A program with a `refusal` raises the error of Jinja of that
+    name, and its pieces are the message.
     """
 
     pieces: tuple[Piece, ...]
     guards: tuple[tuple[Question, Any], ...] = ()
     spans: tuple[tuple[int, int], ...] | None = ()
     paths: tuple[Path, ...] = ()
+    refusal: str = ""
 
     def accepts(self, leaves: Leaves) -> bool:
         """Return whether a conversation of the shape answers every guard as the traced one did."""
@@ -119,13 +121,12 @@ class Program(Struct, frozen=True):
 
     def to_json(self) -> str:
         """Return the program as JSON; `from_json` restores it."""
-        return json.dumps([self.pieces, self.guards, self.spans, self.paths], ensure_ascii=False)
+        return json.dumps([self.pieces, self.guards, self.spans, self.paths, self.refusal], ensure_ascii=False)
 
     @staticmethod
     def from_json(text: str) -> Program:
         """Return the program that `to_json` wrote."""
-        pieces, guards, spans, paths = _tuples(json.loads(text))
-        return Program(pieces, guards, spans, paths)
+        return Program(*_tuples(json.loads(text)))
 
 
 def _tuples(value: Any) -> Any:
@@ -172,7 +173,7 @@ def describe(program: Program) -> str:
     guards = [f"where {spell(question)} is {answer!r}" for question, answer in program.guards]
     starts = {start for start, _ in program.spans or ()}
     ends = {end for _, end in program.spans or ()}
-    lines = list[str]()
+    lines = [f"raise {program.refusal}"] if program.refusal else []
     for place, piece in enumerate((*program.pieces, "")):
         lines += ["end of generation"] if place in ends else []
         lines += ["generation"] if place in starts else []

@@ -17,12 +17,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ... import json_columns
-from ...errors import RenderError, TemplateError
+from ...errors import Location, RenderError, TemplateError
+from ...json_columns import integers
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
+from ..jinja.errors import render_error
 from ..options import RenderOptions
 from ..template.chat_template import ChatTemplate
 from .batch import Batch, Replayed, lists_of, merged, spans_of, together
@@ -33,7 +36,7 @@ from .row_replay import DIFFERS, RARE, TRIAL, ReplayedText, RowReplay
 from .shapes import MAX_TURNS, NO_SHAPE, NO_TURNS, dense
 from .slots import has_only_text
 from .tables import KNOWN, Pieces, is_columnar
-from .tracer import Inputs, trace
+from .tracer import REFUSALS, Inputs, trace
 
 Tracer = Callable[..., Program | Untraceable]
 LIMITS = TraceLimits()
@@ -145,6 +148,9 @@ class TracedRenderer:
         pieces = self._cache.tables.assemble(rows, programs, batch.turns, pa.array([], pa.string()))
         found = self._rendered(batch, programs, pieces)
         alike = wanted.text.equals(found.text) and (found.spans is None or found.spans.equals(wanted.spans))
+        if refusal := self._cache.tables.programs[number].refusal:
+            expected = [self._failure(row, refusal, text) for row, text in enumerate(found.text.to_pylist())]
+            alike, failures = _details(expected) == _details(failures), []
         if failures or not alike:
             self.stopped = DIFFERS
             batch.program[:] = -1
@@ -200,7 +206,9 @@ class TracedRenderer:
         prompt = bool(batch.request.generation_prompt)
         inputs = Inputs(messages or [], tools, documents, prompt, variables, self.options.date)
         found = self._tracer(source, inputs, deep=deep)
-        if isinstance(found, Program) and self.options.bos == "strip":
+        if isinstance(found, Program) and found.refusal and deep:
+            return Untraceable(f"it raises {found.refusal}")
+        if isinstance(found, Program) and self.options.bos == "strip" and not found.refusal:
             found = program_without_bos(found, variables.get("bos_token"))
         if isinstance(found, Program) and not deep and not is_columnar(found):
             return Untraceable(SEVERAL)
@@ -259,8 +267,10 @@ class TracedRenderer:
         return alike
 
     def _write(self, batch: Batch, failures: Failures) -> Replayed:
-        """Assemble the texts of all rows; Jinja renders those that could not be replayed."""
+        """Assemble the texts of all rows; Jinja renders those without a program, and raises the first error."""
         tables = self._cache.tables
+        if failures is None:
+            batch.program[(batch.program >= 0) & tables.refuses(batch.program)] = -1
         no_program = np.flatnonzero(batch.program < 0)
         left = np.array([row for row in no_program.tolist() if row not in batch.texts], np.int64)
         self._count(batch, left)
@@ -274,9 +284,30 @@ class TracedRenderer:
         rendered = self._rendered(batch, programs, pieces)
         if known is not None:
             rendered = merged(rendered, known, no_program, batch.request.spans)
+        if failures is not None:
+            rendered = self._without_refused(rendered, programs, failures)
         if has_only_text(batch.chats):
             rendered = replace(rendered, all_printed=tables.all_printed(programs))
         return Replayed(rendered, programs, pieces, batch.turns, tables.programs)
+
+    def _without_refused(self, rendered: Rendered, programs: Int64Array, failures: list[RenderError]) -> Rendered:
+        """Return the column with nulls for rows that the template refuses, and append their errors to `failures`."""
+        refused = self._cache.tables.refuses(programs)
+        rows = np.flatnonzero(refused)
+        if not len(rows):
+            return rendered
+        for row, text in zip(rows.tolist(), rendered.text.take(integers(rows)).to_pylist(), strict=True):
+            failures.append(self._failure(row, self._cache.tables.programs[programs[row]].refusal, text))
+        failures.sort(key=lambda failure: -1 if failure.at.row is None else failure.at.row)
+        kept = pa.array(np.arange(len(programs)), mask=refused)
+        spans = None if rendered.spans is None else rendered.spans.take(kept)
+        return Rendered(pc.if_else(pa.array(refused), None, rendered.text), spans)
+
+    def _failure(self, row: int, refusal: str, message: str) -> RenderError:
+        cause = REFUSALS[refusal](message)
+        failure = render_error(cause, self.template.name, row, fitted=self.options.fitted)
+        failure.__cause__ = cause
+        return failure
 
     def _rendered(self, batch: Batch, programs: Int64Array, pieces: Pieces) -> Rendered:
         return Rendered(pieces.rows(), self._spans(programs, pieces) if batch.request.spans else None)
@@ -330,6 +361,10 @@ class TracedRenderer:
         if shape == NO_SHAPE:
             return self._by_row.stopped or "an empty or very long conversation"
         return self._cache.why_closed(shape) or "too few rows of its shape"
+
+
+def _details(failures: list[RenderError]) -> list[tuple[str, str, Location, type[Any]]]:
+    return [(each.message, each.code, each.at, type(each.__cause__)) for each in failures]
 
 
 def _value(column: pa.Array) -> Any:

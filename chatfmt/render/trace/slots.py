@@ -39,7 +39,9 @@ def slot_of(expression: Expression) -> Slot | None:
 
 
 def prints_all(program: Program) -> bool:
-    """Return whether the program prints every text of a conversation in full."""
+    """Return whether the program loses no text of a conversation: it prints each in full, or refuses them all."""
+    if program.refusal:
+        return True
     pieces = [piece for piece in program.pieces if not isinstance(piece, str)]
     printed = {next(leaves_of(piece)) for piece in pieces if slot_of(piece)}
     return printed.issuperset(path for path in program.paths if path[-1] in TEXT_FIELDS)

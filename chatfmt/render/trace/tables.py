@@ -112,7 +112,7 @@ class Tables:
         self._guards.append([])
         self._pieces.append([(-1, 0)])
         self._spans.append([])
-        self._all_printed = [False]
+        self._all_printed, self._refuses = [False], [False]
         self._pool: tuple[TextBuffer, StringViews] | None = None
 
     def __len__(self) -> int:
@@ -129,6 +129,7 @@ class Tables:
         self._spans.append(list(program.spans or ()))
         self.programs.append(program)
         self._all_printed.append(prints_all(program))
+        self._refuses.append(bool(program.refusal))
         self._pool = None
         return len(self.programs) - 1
 
@@ -181,6 +182,10 @@ class Tables:
     def all_printed(self, programs: Int64Array) -> npt.NDArray[np.bool_]:
         """Return whether the program of each row prints every text of it (see `slots.prints_all`)."""
         return np.array(self._all_printed, np.bool_)[programs]
+
+    def refuses(self, programs: Int64Array) -> npt.NDArray[np.bool_]:
+        """Return whether the template refuses each row."""
+        return np.array(self._refuses, np.bool_)[programs]
 
     def spans(self, programs: Int64Array, pieces: Pieces) -> tuple[Int64Array, Int64Array, Int64Array]:
         """Return the generation spans of all rows as row, start and end, in code points of the text of the row."""

@@ -11,13 +11,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jinja2
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ..jinja.inputs import alias_reasoning, check_documents, check_tools, context, drop_nulls, plain_data
 from ..types import UNDATED, Moment
 from .program import Path, Piece, Program, Untraceable
 from .symbolic_numbers import symbol_for
-from .symbolic_sandbox import compiled
+from .symbolic_sandbox import Compiled, compiled
 from .symbols import POISON, POISONED_NUMBER, Symbol, Tape, TraceRefused, parts_of
 
 FIXED = frozenset(("role", "type"))
@@ -38,6 +40,8 @@ class Inputs(Struct, frozen=True):
 def trace(template: str, inputs: Inputs, *, deep: bool = False) -> Program | Untraceable:
     """Return the program of a template for conversations with the shape of `inputs.messages`, or why there is none.
 
+    Where the template refuses them, it is a program of the message.
+
     Texts of messages (not their role) become symbols; with `deep`, so do texts and numbers in their lists and objects,
     such as tool calls. Tools, documents, variables, the date and the generation prompt are constants.
     """
@@ -48,14 +52,32 @@ def trace(template: str, inputs: Inputs, *, deep: bool = False) -> Program | Unt
             alias_reasoning(_with_symbols(plain_data(drop_nulls(message)), ("messages", place), tape, paths, deep))
             for place, message in enumerate(inputs.messages)
         ]
-        blocks, spans = traced.run({"messages": messages, **_constants(inputs)})
-        return _program(blocks, spans, tape, paths)
+        return _run(traced, {"messages": messages, **_constants(inputs)}, tape, paths)
     except TraceRefused as refusal:
         return Untraceable(refusal.reason, refusal.every_row)
     except RecursionError:
         return Untraceable("it nests too deeply")
     except Exception as error:  # Jinja raises it when it renders the row
         return Untraceable(f"it raises {type(error).__name__}")
+
+
+REFUSALS: Mapping[str, type[jinja2.TemplateError]] = {
+    kind.__name__: kind for kind in (jinja2.TemplateError, jinja2.UndefinedError)
+}
+"""The errors by which a template refuses a conversation: its own, and the use of what is not there."""
+
+
+_OWN_NAME = f"{Symbol.__module__}.{Symbol.__name__} object"
+
+
+def _run(traced: Compiled, values: Mapping[str, Any], tape: Tape, paths: list[Path]) -> Program:
+    try:
+        return _program(*traced.run(values), tape, paths)
+    except jinja2.TemplateError as error:
+        if REFUSALS.get(type(error).__name__) is not type(error) or not isinstance(error.message, str):
+            raise
+        message = error.message if isinstance(error.message, Symbol) else error.message.replace(_OWN_NAME, "str object")
+        return replace(_program([message], [], tape, paths), refusal=type(error).__name__)
 
 
 def _constants(inputs: Inputs) -> dict[str, Any]:

@@ -413,7 +413,6 @@ def test_a_program_knows_which_texts_it_never_prints() -> None:
             True,
         ),
         ("{{ lipsum() }}", "it prints random text", True),
-        ("{{ raise_exception('no') }}", "it raises TemplateError", False),
         ("{{ messages[0].content + none }}", "it raises TypeError", False),
         ("{{ 1 in [1] in [[1]] }}", "`in` inside a chained comparison", True),
         ("{{ messages[0].content.upper }}", "`__repr__` of a text or number is not traced", False),
@@ -423,3 +422,22 @@ def test_a_program_knows_which_texts_it_never_prints() -> None:
 )
 def test_what_cannot_be_traced_says_why(text: str, reason: str, whole: bool) -> None:
     assert traced(text) == Untraceable(reason, whole)
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces", "refusal"),
+    [
+        ("{{ raise_exception('no') }}", ("no",), "TemplateError"),
+        (
+            "{{ raise_exception('no ' + messages[0].content) }}",
+            ("no ", ("leaf", ("messages", 0, "content"))),
+            "TemplateError",
+        ),
+        ("{{ messages[0].nothing.more }}", ("'dict object' has no attribute 'nothing'",), "UndefinedError"),
+        ("{{ messages[0].content.nothing.more }}", ("'str object' has no attribute 'nothing'",), "UndefinedError"),
+    ],
+)
+def test_a_refusal_is_a_program_of_its_message(text: str, pieces: tuple[Any, ...], refusal: str) -> None:
+    program = traced(text)
+    assert isinstance(program, Program) and (program.pieces, program.refusal) == (pieces, refusal)
+    assert Program.from_json(program.to_json()) == program
