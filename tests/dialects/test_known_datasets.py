@@ -60,8 +60,10 @@ DATASETS: dict[str, tuple[dict[str, Any], str, str, dict[str, Any]]] = {
     ),
     "HuggingFaceH4/Multilingual-Thinking": (
         {"reasoning_language": "fr", "developer": "d", "user": "q", "analysis": "t", "final": "a",
-         "messages": [{**U, "thinking": None}, {**A, "thinking": "t"}]},
-        "messages", "language-modeling", {"messages": [U, {**A, "thinking": "t"}]},
+         "messages": [{"role": "system", "content": "reasoning language: fr\n\nd", "thinking": None},
+                      {**U, "thinking": None}, {**A, "thinking": "t"}]},
+        "messages", "language-modeling",
+        {"messages": [{"role": "system", "content": "reasoning language: fr\n\nd"}, U, {**A, "thinking": "t"}]},
     ),
     "nvidia/Llama-Nemotron-Post-Training-Dataset": (
         {"input": [U], "output": "a", "category": "c", "reasoning": "off", "system_prompt": ""},

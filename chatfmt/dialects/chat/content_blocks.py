@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -11,12 +11,15 @@ from ...errors import DialectError, located
 from ...field_path import value_at
 from ...schema import Turn
 from ..dialect import Dialect
-from ..kit.columns import MESSAGES, Columns, SourceRow, find_side_parts, json_type
+from ..kit.blocks import join_blocks
+from ..kit.columns import Columns, SourceRow, find_side_parts, json_type
 from ..kit.literals import read_literal
+from ..kit.names import MESSAGES
 from ..kit.output import convert_rows
 from ..kit.roles import to_role
 from ..kit.tool_calls import parse_calls
-from .messages import find_messages_parts, turns_at
+from .messages import find_messages_parts
+from .turns import turns_at
 
 ANTHROPIC = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking"})
 RESPONSES = frozenset({"input_text", "output_text", "input_image", "input_audio", "input_file"})
@@ -154,13 +157,6 @@ def _tool_result(block: Mapping[str, Any]) -> Turn:
         key: value for key, value in block.items() if key not in ("type", "tool_use_id", "content", "cache_control")
     }
     return {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": text, **rest}
-
-
-def join_blocks(parts: Sequence[Mapping[str, Any]]) -> Any:
-    """Return content parts as content: the text of a single text part, else the parts with text as type `text`."""
-    named = [{**part, "type": "text"} if isinstance(part.get("text"), str) else dict(part) for part in parts]
-    lone = len(named) == 1 and named[0].get("type") == "text"
-    return named[0]["text"] if lone else named
 
 
 def find_anthropic_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:

@@ -11,11 +11,11 @@ from ...errors import DialectError, located
 from ...field_path import value_at
 from ...schema import Turn
 from ..dialect import Dialect
+from ..kit.blocks import join_blocks
 from ..kit.columns import Columns, SourceRow, json_type
 from ..kit.literals import read_literal
 from ..kit.output import convert_rows
 from ..kit.roles import to_role
-from .content_blocks import join_blocks
 
 
 def gemini(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:

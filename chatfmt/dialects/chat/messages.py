@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 
 from ... import json_columns, schema
 from ...errors import DialectError, Location
-from ...field_path import value_at
+from ...field_path import FieldPath, top_level, value_at
+from ...schema import REASONING_FIELDS
 from ...turn_columns import (
     concat,
     fields_of,
@@ -23,37 +24,42 @@ from ...turn_columns import (
     positions_of_turns,
     stack,
     struct_of,
-    to_bools,
-    to_lists,
     with_turns,
 )
 from ..dialect import Dialect
+from ..kit.blocks import readable_content, text_of
 from ..kit.columns import (
-    MESSAGES,
     SKIP_HINT,
     Columns,
     SourceRow,
     ambiguous_part,
     column_at,
+    columns_named,
+    find_answer_sides,
     find_label,
     find_side_parts,
     index_of_true,
+    is_blank,
     json_type,
     read_bools,
     read_text,
     text_columns,
 )
-from ..kit.literals import read_literal
+from ..kit.names import ANSWER_LISTS, BESIDE_TURNS, COMPLETIONS, HISTORY, MESSAGES, PROMPTS
 from ..kit.output import conversation_batch
-from ..kit.roles import map_roles
+from ..kit.roles import map_roles, role_of
 from ..kit.tool_calls import read_calls
-
-ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
-CONTENT_KEYS = ("content", "value", "text", "message", "utterance")
-INSTEAD_OF_CONTENT = (
-    "tool_calls", "function_call", "thinking", "reasoning_content", "reasoning", "refusal", "audio",
-)  # fmt: skip
-"""Keys of which a turn without content needs at least one."""
+from .turns import (
+    CONTENT_KEYS,
+    INSTEAD_OF_CONTENT,
+    ROLE_KEYS,
+    SYSTEM_CONTENT_KEYS,
+    find_key,
+    find_turn_keys,
+    first_filled,
+    to_turns,
+    turns_at,
+)
 
 
 def messages(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -99,9 +105,8 @@ def answered_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Raises DialectError as `messages` does.
     """
     answer = stack([("assistant", read_text(batch, columns, "completion"))])
-    return conversation_batch(
-        batch, columns, {"messages": concat(read_required_turns(batch, columns, "prompt"), answer)}
-    )
+    part = "prompt" if columns.path("prompt") else "messages"
+    return conversation_batch(batch, columns, {"messages": concat(read_required_turns(batch, columns, part), answer)})
 
 
 def read_required_turns(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
@@ -142,61 +147,38 @@ def read_turns(values: pa.Array, columns: Columns, name: str) -> pa.ListArray:
     return with_turns(lists, struct_of(to_message_fields(fields, lists, columns)))
 
 
-def to_turns(values: pa.Array, name: str) -> pa.ListArray:
-    """Convert a column of turns to `list<struct>`; one object becomes a list of one turn."""
-    if json_columns.is_turns(values.type):
-        return values
-    if pa.types.is_struct(values.type):
-        there = values.is_valid()
-        return to_lists(values.filter(there), to_bools(there).astype(np.int64), values.is_null())
-    if values.type not in (json_columns.TEXT, json_columns.JSON):
-        raise DialectError(f"column `{name}` holds {values.type}, not turns", at=Location(row=0), code="col.type")
-    return json_columns.encode_conversations(
-        [None if value is None else _turns_value(value, name, row) for row, value in enumerate(plain_values(values))]
-    )
-
-
-def plain_values(values: pa.Array) -> list[Any]:
-    """Return the Python values of a column, None if absent; lists and objects written as text are parsed."""
-    found = [None if value is json_columns.ABSENT else value for value in json_columns.decode_values(values)]
-    return [read_literal(value) if isinstance(value, str) else value for value in found]
-
-
-def _turns_value(value: Any, name: str, row: int) -> list[dict[str, Any]]:
-    turns = [value] if isinstance(value, dict) else value
-    if not isinstance(turns, list):
-        raise DialectError(
-            f"column `{name}` holds {json_type(value)}, not turns", at=Location(row=row), code="col.type"
-        )
-    for message, turn in enumerate(turns):
-        if not isinstance(turn, dict):
-            raise DialectError(
-                f"the turn is {json_type(turn)}, not an object", at=Location(row=row, message=message), code="msg.type"
-            )
-    return turns
-
-
-def find_key(names: Sequence[str], wanted: Sequence[str], mapped: str | None) -> str | None:
-    """Return the mapped key if it is one of `names`, else the first of `wanted` that is; None if there is none."""
-    return mapped if mapped in names else next((name for name in wanted if name in names), None)
-
-
 def to_message_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, columns: Columns) -> dict[str, pa.Array]:
     """Convert fields of turns to fields of messages: rename keys, map roles, parse calls, encode the rest as JSON."""
+    fields = _with_paths(fields, columns)
     role_key = find_key(tuple(fields), ROLE_KEYS, columns.fields.get("messages.role"))
     content_key = find_key(tuple(fields), CONTENT_KEYS, columns.fields.get("messages.content"))
+    filled = first_filled(fields, role_key, ROLE_KEYS) | first_filled(fields, content_key, SYSTEM_CONTENT_KEYS)
+    fields = {**fields, **filled}
     roles, calls = _roles(fields, role_key, lists, columns)
-    renames = {role_key: "role", content_key: "content"}
+    renames = {name: "role" if name in ROLE_KEYS else "content" for name in filled}
+    renames |= {role_key or "": "role", content_key or "": "content"}
     out = {} if role_key else {"role": roles}
     for name, values in fields.items():
+        new = renames[name] if name in (role_key, content_key) else name
         if name == role_key:
             out["role"] = roles
         elif name == schema.KEYS:
             out[name] = values
-        elif renames.get(name, name) not in out:
-            out[renames.get(name, name)] = _to_text_or_json(values, name)
+        elif new not in out and (name not in filled or values.null_count < len(values)):
+            out[new] = _to_text_or_json(values, name)
+    out |= readable_content(out, lists)
     _check_content(out, calls, lists)
-    return _with_keys(read_calls(out, calls, columns), {old: new for old, new in renames.items() if old})
+    return _with_keys(read_calls(out, calls, columns, lists), renames)
+
+
+def _with_paths(fields: Mapping[str, pa.Array], columns: Columns) -> dict[str, pa.Array]:
+    """Return the fields of turns, and those that `messages.role` and `messages.content` find inside them."""
+    named = [columns.fields.get(f"messages.{key}") for key in ("role", "content")]
+    paths = [path for path in named if path is not None and path not in fields and top_level(path, ()) in fields]
+    if not paths:
+        return dict(fields)
+    turns = pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
+    return {**fields, **{path: FieldPath.parse(path).column(turns) for path in paths}}
 
 
 def _roles(
@@ -292,41 +274,26 @@ def _with_keys(fields: dict[str, pa.Array], renames: Mapping[str, str]) -> dict[
     if any(old != new for old, new in renames.items()):
         encoded = keys.dictionary_encode()
         texts = [
-            json_columns.dumps([renames.get(key, key) for key in json_columns.loads(text)])
-            for text in encoded.dictionary.to_pylist()
+            json_columns.dumps(_renamed(json_columns.loads(text), renames)) for text in encoded.dictionary.to_pylist()
         ]
         keys = pa.array(texts, json_columns.TEXT).take(encoded.indices)
     return {**fields, schema.KEYS: keys}
 
 
-def turns_at(record: SourceRow, path: str) -> list[dict[str, Any]] | None:
-    """Return the turns at a path of a row, parsed if they are text; None if there are none."""
-    value = value_at(record, path)
-    if isinstance(value, str):
-        value = read_literal(value)
-    if isinstance(value, dict):
-        value = [value]
-    return value if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value) else None
-
-
-def find_turn_keys(turns: Sequence[Mapping[str, Any]] | None, columns: Columns) -> dict[str, str] | None:
-    """Return the role and content keys of turns (`messages.role`, `messages.content`), None if they have no roles."""
-    if not turns:
-        return None
-    names = tuple(dict.fromkeys(key for turn in turns for key in turn))
-    role = find_key(names, ROLE_KEYS, columns.fields.get("messages.role"))
-    content = find_key(names, CONTENT_KEYS, columns.fields.get("messages.content"))
-    if role is None and columns.turn_roles:
-        return {"messages.content": content} if content else None
-    if role is None or (content is None and not any(key in names for key in INSTEAD_OF_CONTENT)):
-        return None
-    return {"messages.role": role, **({"messages.content": content} if content else {})}
+def _renamed(keys: Sequence[str], renames: Mapping[str, str]) -> list[str]:
+    """Return the keys of a turn with their new names; a key whose new name is there already keeps its own."""
+    out: dict[str, None] = {}
+    for key in keys:
+        new = renames.get(key, key)
+        out[key if new != key and (new in keys or new in out) else new] = None
+    paths = [new for old, new in renames.items() if old not in keys and top_level(old, ()) in keys and "." in old]
+    return [*out, *(name for name in paths if name not in out)]
 
 
 def find_messages_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with a conversation in one column; raises NoDialect for several different ones."""
     mapped = columns.path("messages")
-    names = [mapped] if mapped else [name for name in MESSAGES if name in record] or _other_lists(record)
+    names = [mapped] if mapped else columns_named(record, MESSAGES) or _other_lists(record)
     lists = {name: turns_at(record, name) for name in names}
     found = {name: keys for name, turns in lists.items() if (keys := find_turn_keys(turns, columns))}
     if not found:
@@ -335,18 +302,50 @@ def find_messages_parts(record: SourceRow, columns: Columns) -> dict[str, str] |
     if any(lists[other] != lists[path] for other in found):
         raise ambiguous_part(list(found), "messages")
     label = {"label": named} if (named := find_label(record, columns)) else {}
-    return {"messages": path, **keys, **label, **find_side_parts(record, columns)}
+    return {"messages": path, **keys, **label, **find_sides_of_turns(record, lists[path] or [], columns)}
+
+
+def find_sides_of_turns(record: SourceRow, turns: Sequence[Mapping[str, Any]], columns: Columns) -> dict[str, str]:
+    """Return the SIDE_PARTS of a row with turns: also reasoning that the turns lack, and an `instruction` beside them.
+
+    An instruction is the system text unless the turns contain it, as in Magpie.
+    """
+    found = find_answer_sides(record, columns)
+    texts = _texts(turns)
+    reasoning = text_of(value_at(record, found.get("reasoning", ""))) or ""
+    told = any(turn.get(key) is not None for turn in turns for key in REASONING_FIELDS)
+    if "reasoning" in found and columns.path("reasoning") is None and (told or _is_in(reasoning, texts)):
+        del found["reasoning"]
+    roles = {role_of(str(turn.get(key)), columns.roles) for turn in turns for key in ROLE_KEYS}
+    if "system" not in found and columns.path("system") is None and roles.isdisjoint(("system", "developer")):
+        name = next(iter(text_columns(record, BESIDE_TURNS)), None)
+        if name and not is_blank(record[name]) and not _is_in(record[name], texts):
+            found["system"] = name
+    return found
+
+
+def _texts(turns: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [turn[key] for turn in turns for key in CONTENT_KEYS if isinstance(turn.get(key), str)]
+
+
+def _is_in(text: str, texts: Sequence[str]) -> bool:
+    return any(text.strip() in other for other in texts)
 
 
 _NOT_CONVERSATIONS = frozenset({
-    "prompt", "completion", "chosen", "rejected", "context", "input", "history", "tools", "documents", "completions",
-    "segments", "choices", "replies", "trajectory", "conversation_a", "conversation_b", "contents",
+    "prompt", "completion", "chosen", "rejected", "context", "input", "tools", "documents", "completions",
+    "segments", "choices", "replies", "conversation_a", "conversation_b", "contents",
 })  # fmt: skip
 
 
 def _other_lists(record: SourceRow) -> list[str]:
-    """Return columns of other names that could hold a conversation, judged by their type."""
-    return [name for name, value in record.items() if isinstance(value, list) and name not in _NOT_CONVERSATIONS]
+    """Return columns of other names that could hold a conversation, judged by their type.
+
+    A `history` may be one only if no question or answer follows it, a `trajectory` if no answer is `chosen`.
+    """
+    before = HISTORY if text_columns(record, (*PROMPTS, *COMPLETIONS)) or "history" in record else ()
+    others = {*_NOT_CONVERSATIONS, *before, *(("trajectory",) if "chosen" in record else ())}
+    return [name for name, value in record.items() if isinstance(value, list) and name.lower() not in others]
 
 
 def find_sharegpt_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
@@ -391,26 +390,40 @@ def find_conversational_parts(record: SourceRow, columns: Columns) -> dict[str, 
         return None
     found = {"prompt": prompt, **keys, **find_side_parts(record, columns)}
     if value_at(record, completion) is None:
-        return found if not text_columns(record, ANSWERS) else None
+        return found if not _has_answers(record) else None
     if find_turn_keys(turns_at(record, completion), columns) is None:
         return None
     label = {"label": named} if (named := find_label(record, columns)) else {}
-    return {**found, "completion": completion, **label}
+    return {**found, **find_answer_sides(record, columns), "completion": completion, **label}
 
 
-ANSWERS = ("output", "response", "completion", "target", "answer", "target_json")
+ANSWERS = (*COMPLETIONS, "target_json")
+
+
+def _has_answers(record: SourceRow) -> bool:
+    """Return whether a row has an answer or several."""
+    lists = [record[name] for name in columns_named(record, ANSWER_LISTS)]
+    return bool(text_columns(record, ANSWERS)) or any(isinstance(answers, list) and answers for answers in lists)
 
 
 def find_answered_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """Return the parts of a row with a prompt of turns and an answer as text."""
-    mapped = columns.path("prompt")
-    names = (mapped,) if mapped else ("prompt", "input", "context", "question", *TARGETS)
+    """Return the parts of a row with a prompt of turns and an answer as text.
+
+    A row whose turns are only the history of a question in another column is not one.
+    """
+    mapped = columns.path("prompt") or columns.path("messages")
+    names = (mapped,) if mapped else ("prompt", "input", "context", "question", *HISTORY, *TARGETS)
     prompt = next((name for name in names if find_turn_keys(turns_at(record, name), columns)), None)
     completion = columns.path("completion") or next(iter(text_columns(record, ANSWERS)), None)
     if prompt is None or completion is None or not isinstance(value_at(record, completion), str):
         return None
-    keys = find_turn_keys(turns_at(record, prompt), columns) or {}
-    return {"prompt": prompt, "completion": completion, **keys, **find_side_parts(record, columns)}
+    turns = turns_at(record, prompt) or []
+    texts = _texts(turns)
+    asked = [record[name] for name in text_columns(record, PROMPTS) if name != completion]
+    if not mapped and prompt in ("context", *HISTORY) and any(not _is_in(text, texts) for text in asked):
+        return None
+    keys = find_turn_keys(turns, columns) or {}
+    return {"prompt": prompt, "completion": completion, **keys, **find_sides_of_turns(record, turns, columns)}
 
 
 DIALECTS = {
@@ -448,6 +461,6 @@ DIALECTS = {
         find_answered_turns_parts,
         "a list of messages and a text that answers it",
         rank=370,
-        parts=frozenset({"prompt", "completion"}),
+        parts=frozenset({"prompt", "messages", "completion"}),
     ),
 }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from ...errors import located
 from ...schema import Turn
 from ..kit.columns import Columns, SourceRow
 from ..kit.roles import is_call_role, to_role
-from ..kit.tool_calls import parse_calls
-from .messages import find_messages_parts, turns_at
+from ..kit.tool_calls import call_list, parse_calls
+from .messages import find_messages_parts
+from .turns import CONTENT_KEYS, ROLE_KEYS, find_turn_keys, turns_at
 
 
 def read_plain_turns(record: SourceRow, columns: Columns) -> list[Turn]:
@@ -15,21 +19,31 @@ def read_plain_turns(record: SourceRow, columns: Columns) -> list[Turn]:
 
     The content of a turn with a role such as `function_call` becomes `tool_calls`. Raises DialectError `msg.role`.
     """
-    role, content = (columns.fields.get(f"messages.{key}", key) for key in ("role", "content"))
-    names = {role: "role", content: "content"}
-    turns = []
-    for message, turn in enumerate(turns_at(record, columns.path("messages") or "messages") or []):
-        with located(message=message):
-            renamed = {names.get(key, key): value for key, value in turn.items()}
-            turns.append(_read_call({**renamed, "role": str(renamed.get("role"))}, columns))
-    return turns
+    return plain_turns(turns_at(record, columns.path("messages") or "messages") or [], columns)
+
+
+def plain_turns(turns: Sequence[Mapping[str, Any]], columns: Columns) -> list[Turn]:
+    """Return turns with keys and roles renamed to the usual ones; raises DialectError `msg.role`."""
+    keys = find_turn_keys(turns, columns) or {}
+    return [_plain_turn(turn, message, keys, columns) for message, turn in enumerate(turns)]
+
+
+def _plain_turn(turn: Mapping[str, Any], message: int, keys: Mapping[str, str], columns: Columns) -> Turn:
+    wanted = {"role": (keys.get("messages.role"), *ROLE_KEYS), "content": (keys.get("messages.content"), *CONTENT_KEYS)}
+    own = {new: next((key for key in names if turn.get(key or "") is not None), None) for new, names in wanted.items()}
+    names = {old: new for new, old in own.items() if old is not None}
+    with located(message=message):
+        renamed = {names.get(key, key): value for key, value in turn.items() if key in names or own.get(key) is None}
+        return _read_call({**renamed, "role": str(renamed.get("role"))}, columns)
 
 
 def _read_call(turn: Turn, columns: Columns) -> Turn:
-    """Return the turn with its role renamed, and with `tool_calls` if the role says that its content is a call."""
+    """Return the turn with its role renamed, and with `tool_calls` if it has them or its role says so."""
     role, text = turn["role"], turn.get("content")
-    calls = parse_calls(text, columns) if isinstance(text, str) and is_call_role(role, columns.roles) else None
     known = {**turn, "role": to_role(role, columns.roles)}
+    if turn.get("tool_calls"):
+        return {**known, "tool_calls": call_list(turn["tool_calls"], columns) or turn["tool_calls"]}
+    calls = parse_calls(text, columns) if isinstance(text, str) and is_call_role(role, columns.roles) else None
     return known if calls is None else {**{key: known[key] for key in known if key != "content"}, "tool_calls": calls}
 
 

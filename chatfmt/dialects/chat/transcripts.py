@@ -17,7 +17,8 @@ from ...errors import DialectError
 from ...field_path import value_at
 from ...schema import Turn
 from ..dialect import Dialect
-from ..kit.columns import MESSAGES, Columns, SourceRow, find_side_parts, json_type
+from ..kit.columns import Columns, SourceRow, find_side_parts, json_type
+from ..kit.names import MESSAGES
 from ..kit.output import convert_rows
 from ..kit.roles import to_role
 

@@ -10,9 +10,23 @@ import pyarrow as pa
 from ...errors import DialectError, Location
 from ...field_path import value_at
 from ..dialect import Dialect
-from ..kit.columns import MESSAGES, SKIP_HINT, Columns, SourceRow, find_side_parts, json_type
-from ..kit.literals import read_literal
+from ..kit.blocks import text_of
+from ..kit.columns import (
+    SKIP_HINT,
+    Columns,
+    SourceRow,
+    columns_named,
+    find_answer_sides,
+    find_side_parts,
+    is_reasoning,
+    json_type,
+    text_columns,
+)
+from ..kit.labels import step_labels
+from ..kit.literals import read_list_literal
+from ..kit.names import MESSAGES, PROMPTS, REASONING, STEP_LABELS, STEPS, SYSTEM
 from ..kit.output import convert_rows
+from .turns import ROLE_KEYS
 
 USER_KEYS = ("human", "user", "input", "instruction", "question", "prompt")
 ASSISTANT_KEYS = ("assistant", "gpt", "bot", "output", "response", "answer", "completion")
@@ -25,22 +39,38 @@ def pair_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"},
            {"role": "user", "content": "bye"}]}`
 
-    A blank or null side makes no turn. Raises DialectError `col.null`, `msg.type`.
+    A blank or null side makes no turn. The `system` text of a pair becomes a system turn, unless the pair before had the
+    same; reasoning becomes `reasoning_content`, and xtuner's `output_with_loss` becomes `train`.
+    Raises DialectError `col.null`, `msg.type`.
     """
     return convert_rows(batch, columns, _pairs)
 
 
 def _pairs(record: SourceRow, columns: Columns) -> dict[str, Any]:
     turns: list[dict[str, Any]] = []
+    system: Any = None
     for message, pair in enumerate(read_list(record, columns, "messages")):
         keys = find_pair_keys([pair], columns) if isinstance(pair, Mapping) else None
         if keys is None:
             raise DialectError(
                 "the turn is not a question and an answer", at=Location(message=message), code="msg.type"
             )
-        for role, key in zip(("user", "assistant"), keys, strict=True):
-            turns += _turn(role, pair.get(key), message)
+        told = next((pair[name] for name in columns_named(pair, SYSTEM) if name not in keys), None)
+        turns += _turn("system", told, message) if told != system else []
+        system = told or system
+        turns += _turn("user", pair.get(keys[0]), message)
+        turns += [{**turn, **_with_answer(pair, keys)} for turn in _turn("assistant", pair.get(keys[1]), message)]
     return {"messages": turns}
+
+
+def _with_answer(pair: Mapping[str, Any], keys: tuple[str, str]) -> dict[str, Any]:
+    """Return the other keys of the assistant turn of a pair."""
+    thoughts = [pair[name] for name in columns_named(pair, REASONING) if name not in keys and is_reasoning(pair[name])]
+    trained = pair.get("output_with_loss")
+    return {
+        **({"reasoning_content": text_of(thoughts[0])} if thoughts else {}),
+        **({"train": trained} if isinstance(trained, bool) else {}),
+    }
 
 
 def _turn(role: str, text: Any, message: int) -> list[dict[str, Any]]:
@@ -64,9 +94,10 @@ def string_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 
 def user_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """A list of user messages (MT-Bench): a prompt without answers.
+    """A list of user messages (MT-Bench, Arena-Hard): a prompt without answers.
 
     In:  `{"turns": ["Write a post.", "Rewrite it."]}`
+    or   `{"turns": [{"content": "Write a post."}, {"content": "Rewrite it."}]}`
     Out: `{"prompt": [{"role": "user", "content": "Write a post."}, {"role": "user", "content": "Rewrite it."}]}`
 
     Raises DialectError `col.null`, `msg.type`.
@@ -79,7 +110,8 @@ def user_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 def _alternating(record: SourceRow, columns: Columns, part: str, roles: Sequence[str] = ()) -> list[dict[str, Any]]:
     roles = roles or columns.turn_roles or ("user", "assistant")
     turns = []
-    for message, text in enumerate(read_list(record, columns, part)):
+    for message, item in enumerate(read_list(record, columns, part)):
+        text = item["content"] if part == "prompt" and _is_content(item) else item
         if not isinstance(text, str):
             raise DialectError(
                 f"the turn is {json_type(text)}, not text", at=Location(message=message), code="msg.type"
@@ -118,6 +150,7 @@ def stepwise(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Out: `{"prompt": [{"role": "user", "content": "1+1+1?"}], "completions": ["1+1=2", "2+1=4"],
            "labels": [true, false]}`
 
+    A label may also be 1 or 0 (or -1), `+` or `-`, or a word (see `step_labels`); one between is an error.
     Raises DialectError `col.null`, `col.type`.
     """
     return convert_rows(batch, columns, _stepwise)
@@ -128,21 +161,26 @@ def _stepwise(record: SourceRow, columns: Columns) -> dict[str, Any]:
     prompt = value_at(record, columns.path("prompt") or "prompt")
     if not isinstance(prompt, str):
         raise DialectError(f"the prompt is {json_type(prompt)}, not text", code="col.type")
-    if not _is_steps(steps, labels):
-        raise DialectError("`labels` must hold one boolean for each text in `completions`", code="col.type")
-    return {"prompt": [{"role": "user", "content": prompt}], "completions": steps, "labels": labels}
+    found = _step_labels(steps, labels)
+    if found is None:
+        raise DialectError(
+            "each text in `completions` needs a label of right or wrong in `labels`, such as true, 1, + or good",
+            code="col.type",
+        )
+    return {"prompt": [{"role": "user", "content": prompt}], "completions": steps, "labels": found}
 
 
-def _is_steps(steps: Any, labels: Any) -> bool:
+def _step_labels(steps: Any, labels: Any) -> list[bool] | None:
+    """Return the label of each step, None if these are not steps and their labels."""
     lists = isinstance(steps, list) and isinstance(labels, list) and len(steps) == len(labels)
-    return lists and all(isinstance(step, str) for step in steps) and all(isinstance(label, bool) for label in labels)
+    return step_labels(labels) if lists and all(isinstance(step, str) for step in steps) else None
 
 
 def read_list(record: SourceRow, columns: Columns, part: str) -> list[Any]:
     """Return the list of a part, parsed if it is text; raises DialectError `col.null` or `col.type`."""
     path = columns.path(part) or part
     value = value_at(record, path.removesuffix("[]"))
-    value = read_literal(value) if isinstance(value, str) else value
+    value = read_list_literal(value)
     if value is None:
         raise DialectError(f"column `{path}` is null", hint=SKIP_HINT, code="col.null")
     if not isinstance(value, list):
@@ -164,7 +202,7 @@ def _find_list(record: SourceRow, columns: Columns, part: str, names: Sequence[s
     """Return the column of a part and its list, None if there is no list or an empty one."""
     path = columns.path(part) or next((name for name in names if record.get(name) is not None), None)
     value = value_at(record, path.removesuffix("[]")) if path else None
-    value = read_literal(value) if isinstance(value, str) else value
+    value = read_list_literal(value)
     return (path, value) if path and isinstance(value, list) and value else None
 
 
@@ -175,7 +213,7 @@ def find_pair_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str]
     if found is None or keys is None:
         return None
     inner = {"messages.user": keys[0], "messages.assistant": keys[1]}
-    return {"messages": found[0], **inner, **find_side_parts(record, columns)}
+    return {"messages": found[0], **inner, **find_answer_sides(record, columns)}
 
 
 def find_string_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
@@ -183,15 +221,20 @@ def find_string_turns_parts(record: SourceRow, columns: Columns) -> dict[str, st
     found = _find_list(record, columns, "messages", (*MESSAGES, "turns") if columns.turn_roles else MESSAGES)
     if found is None or not all(isinstance(text, str) for text in found[1]):
         return None
-    return {"messages": found[0], **find_side_parts(record, columns)}
+    return {"messages": found[0], **find_answer_sides(record, columns)}
 
 
 def find_user_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with a list of texts in `turns`."""
     found = None if columns.turn_roles else _find_list(record, columns, "prompt", ("turns",))
-    if found is None or not all(isinstance(text, str) for text in found[1]):
+    if found is None or not all(isinstance(item, str) or _is_content(item) for item in found[1]):
         return None
     return {"prompt": found[0], **find_side_parts(record, columns)}
+
+
+def _is_content(item: Any) -> bool:
+    """Return whether an object has content and nothing else that says who speaks."""
+    return isinstance(item, Mapping) and isinstance(item.get("content"), str) and not {*ROLE_KEYS, "type"} & set(item)
 
 
 def find_segments_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
@@ -201,10 +244,20 @@ def find_segments_parts(record: SourceRow, columns: Columns) -> dict[str, str] |
 
 
 def find_stepwise_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """Return the parts of a row with a prompt, steps and their labels."""
-    paths = {part: columns.path(part) or part for part in ("prompt", "completions", "labels")}
-    prompt, steps, labels = (value_at(record, path) for path in paths.values())
-    return paths if isinstance(prompt, str) and _is_steps(steps, labels) else None
+    """Return the parts of a row with a prompt, steps and as many labels, whatever these are.
+
+    A row whose labels are not right or wrong is an error, so that its steps are not lost.
+    """
+    prompt = columns.path("prompt") or next(iter(text_columns(record, PROMPTS)), None)
+    labels = columns.path("labels") or next(iter(columns_named(record, STEP_LABELS)), None)
+    steps = columns.path("completions") or next(iter(columns_named(record, STEPS)), None)
+    if prompt is None or labels is None or steps is None or not isinstance(value_at(record, prompt), str):
+        return None
+    lists = [read_list_literal(value_at(record, path)) for path in (steps, labels)]
+    if not all(isinstance(items, list) and items for items in lists) or len(lists[0]) != len(lists[1]):
+        return None
+    texts = all(isinstance(step, str) for step in lists[0])
+    return {"prompt": prompt, "completions": steps, "labels": labels} if texts else None
 
 
 DIALECTS = {

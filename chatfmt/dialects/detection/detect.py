@@ -13,8 +13,8 @@ from ... import schema
 from ...errors import UnknownName
 from ...field_path import top_level
 from ..dialect import Dialect
-from ..instruction.prompt_completion import COMPLETIONS, CONTEXTS
-from ..kit.columns import SIDE_PARTS, SYSTEM, TEMPLATE_KWARGS, TOOLS, Columns, SourceRow, records_of
+from ..kit.columns import SIDE_PARTS, Columns, SourceRow, records_of
+from ..kit.names import COMPLETIONS, CONTEXTS, SYSTEM, TEMPLATE_KWARGS, TOOLS
 from .alternatives import left_as_text, other_dialects
 from .no_dialect import no_dialect, rows_differ, types_differ
 from .record_reader import Reading, RecordReader

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import NoDialect
-from ..chat.messages import CONTENT_KEYS, ROLE_KEYS, find_turn_keys
-from ..instruction.prompt_completion import COMPLETIONS, CONTEXTS, PROMPTS
-from ..kit.columns import MESSAGES, Columns, SourceRow, ambiguous_part, is_metadata, shell_quoted
+from ..chat.turns import CONTENT_KEYS, ROLE_KEYS, find_turn_keys
+from ..kit.columns import Columns, SourceRow, ambiguous_part, shell_quoted
 from ..kit.literals import read_literal
+from ..kit.names import COMPLETIONS, CONTEXTS, MESSAGES, PROMPTS, is_metadata
 from ..preference.chosen_rejected import CHOSEN, REJECTED
 
 _MARKER_ROWS = 50

@@ -5,41 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ... import json_columns
 from ...errors import DialectError, Location
 from ...field_path import value_at
-from ...turn_columns import concat, stack
+from ...turn_columns import concat, stack, struct_of, to_lists
+from ..chat.messages import read_turns
+from ..chat.turns import find_turn_keys, plain_values, turns_at
 from ..dialect import Dialect
 from ..kit.columns import (
+    SKIP_HINT,
     Columns,
     SourceRow,
     ambiguous_part,
     column_at,
+    columns_named,
+    find_answer_sides,
     find_label,
     find_side_parts,
     find_text,
     find_value,
     has_text,
-    is_metadata,
     read_bools,
     read_optional_text,
     read_text,
     text_columns,
 )
-from ..kit.literals import read_literal
+from ..kit.literals import read_list_literal
+from ..kit.names import ANSWER_LISTS, COMPLETIONS, CONTEXTS, HISTORY, PROMPTS, REASONING, is_metadata
 from ..kit.output import conversation_batch
-
-PROMPTS = (
-    "instruction", "question", "prompt", "problem", "query", "inputs", "message_1", "user", "human",
-)  # fmt: skip
-COMPLETIONS = (
-    "output", "response", "completion", "solution", "answer", "generated_solution", "generation", "targets", "target",
-    "message_2", "assistant",
-)  # fmt: skip
-CONTEXTS = ("input", "context", "article")
+from ..kit.tool_calls import read_call_column
 
 
 def question_answer(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -50,26 +48,24 @@ def question_answer(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
            {"role": "user", "content": "Add.\n1 2"}, {"role": "assistant", "content": "3"}]}`
 
     An input (Alpaca), context (dolly) or article that is not blank is appended to the instruction after a line break;
-    the option `join` sets another separator. Nothing is stripped. Raises DialectError `col.missing`, `col.null`,
-    `col.type`.
+    the option `join` sets another separator. A `context` that is a list of turns is the history. Reasoning in a column
+    of its own becomes `reasoning_content`, a mapped `tool_calls` the calls of the assistant turn. Nothing is stripped.
+    Raises DialectError `col.missing`, `col.null`, `col.type`, `msg.reasoning`.
     """
-    prompt = read_prompt(batch, columns)
-    turns = stack([("user", prompt), ("assistant", read_text(batch, columns, "completion"))])
-    history = column_at(batch, columns.path("history"))
     return conversation_batch(
-        batch, columns, {"messages": turns if history is None else concat(read_history(history), turns)}
+        batch, columns, {"messages": concat(read_question(batch, columns), read_answer(batch, columns))}
     )
 
 
 def prompt_only(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """A user turn without an answer.
+    """A user turn without an answer, after the turns of a `history` column.
 
     In:  `{"prompt": "The sky is"}`
     Out: `{"prompt": [{"role": "user", "content": "The sky is"}]}`
 
     Raises DialectError `col.missing`, `col.null`, `col.type`.
     """
-    return conversation_batch(batch, columns, {"prompt": stack([("user", read_prompt(batch, columns))])})
+    return conversation_batch(batch, columns, {"prompt": read_question(batch, columns)})
 
 
 def prompt_completion_label(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -79,11 +75,12 @@ def prompt_completion_label(batch: pa.RecordBatch, columns: Columns) -> pa.Recor
     Out: `{"prompt": [{"role": "user", "content": "The sky is"}],
            "completion": [{"role": "assistant", "content": " blue."}], "label": true}`
 
+    A label is also 1 or 0, or a word such as `good`; the option `label` set to `ignore` leaves it.
     Raises DialectError `col.missing`, `col.null`, `col.type`.
     """
     own = {
-        "prompt": stack([("user", read_prompt(batch, columns))]),
-        "completion": stack([("assistant", read_text(batch, columns, "completion"))]),
+        "prompt": read_question(batch, columns),
+        "completion": read_answer(batch, columns),
         "label": read_bools(batch, columns, "label"),
     }
     return conversation_batch(batch, columns, own)
@@ -110,29 +107,56 @@ def read_prompt(batch: pa.RecordBatch, columns: Columns) -> pa.StringArray:
     return pc.if_else(has_text(context), pc.if_else(pc.equal(prompt, ""), context, joined), prompt)
 
 
-def read_history(values: pa.Array) -> pa.ListArray:
-    """Return the turns of a `history` column: pairs of texts, objects of two texts, turns, or any of these as text."""
-    rows = [
-        None if value is None or value is json_columns.ABSENT else history_turns(value, row)
-        for row, value in enumerate(json_columns.decode_values(values))
-    ]
-    return json_columns.encode_conversations(rows)
+def read_question(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray:
+    """Return the turns of the history, if there is one, and the user turn."""
+    question = stack([("user", read_prompt(batch, columns))])
+    path = columns.path("history")
+    history = column_at(batch, path)
+    return question if history is None or path is None else concat(read_history(history, columns, path), question)
 
 
-def history_turns(value: Any, row: int | None = None) -> list[dict[str, Any]]:
-    """Return the turns of one `history`; raises DialectError `col.type`."""
-    items = read_literal(value) if isinstance(value, str) else value
+def read_answer(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray:
+    """Return the assistant turn: text, tool calls, or both."""
+    path = columns.path("tool_calls")
+    calls = column_at(batch, path)
+    if calls is None or path is None:
+        return stack([("assistant", read_text(batch, columns, "completion"))])
+    content = read_optional_text(batch, columns, "completion")
+    turns = {
+        "role": pa.array(["assistant"] * len(batch), json_columns.TEXT),
+        "content": pa.nulls(len(batch), json_columns.TEXT) if content is None else content,
+        "tool_calls": read_call_column(calls, columns, path),
+    }
+    for row in pc.indices_nonzero(pc.and_(turns["content"].is_null(), turns["tool_calls"].is_null())).to_pylist():
+        raise DialectError(f"column `{path}` is null", hint=SKIP_HINT, at=Location(row=row), code="col.null")
+    return to_lists(struct_of(turns), np.ones(len(batch), np.int64))
+
+
+def read_history(values: pa.Array, columns: Columns, path: str) -> pa.ListArray:
+    """Return the turns of a history: turns, pairs of texts, objects of two texts, or any of these as text."""
+    rows = plain_values(values)
+    items = [item for row in rows if isinstance(row, list) for item in row]
+    objects = all(isinstance(item, dict) for item in items) and all(isinstance(row, list) for row in rows if row)
+    if objects and find_turn_keys(items, columns):
+        return read_turns(values, columns, path)
+    return json_columns.encode_conversations(
+        [None if value is None else history_turns(value, row) for row, value in enumerate(rows)]
+    )
+
+
+def history_turns(items: Any, row: int | None = None) -> list[dict[str, Any]]:
+    """Return the turns of one history of pairs or alternating texts; raises DialectError `col.type`."""
     if isinstance(items, str) and not items.strip():
         return []
     turns = [turn for item in items for turn in _history_turn(item)] if isinstance(items, list) else [None]
+    if isinstance(items, list) and len(items) % 2 == 0 and all(isinstance(item, str) for item in items):
+        return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(items)]
     if any(turn is None for turn in turns):
         raise DialectError("column `history` does not hold pairs of texts", at=Location(row=row), code="col.type")
     return turns  # type: ignore[return-value]
 
 
 def _history_turn(item: Any) -> list[dict[str, Any] | None]:
-    if isinstance(item, Mapping) and isinstance(item.get("role"), str):
-        return [dict(item)]
     texts = list(item.values()) if isinstance(item, Mapping) else item
     if not isinstance(texts, list) or len(texts) != 2 or not all(isinstance(text, str) for text in texts):
         return [None]
@@ -142,14 +166,18 @@ def _history_turn(item: Any) -> list[dict[str, Any] | None]:
 def find_question_answer_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with a question and an answer; raises NoDialect if one is ambiguous."""
     prompt = find_prompt(record, columns)
-    completion = _completion_part(record, columns)
-    if prompt is None or completion is None or prompt == completion:
+    answer = {
+        "completion": _completion_part(record, columns),
+        "tool_calls": find_value(record, (), columns, "tool_calls"),
+    }
+    found = {part: path for part, path in answer.items() if path is not None}
+    if prompt is None or not found or prompt == found.get("completion"):
         return None
     return {
         "prompt": prompt,
-        "completion": completion,
+        **found,
         **find_context_parts(record, columns, prompt),
-        **find_side_parts(record, columns),
+        **find_answer_sides(record, columns),
     }
 
 
@@ -178,15 +206,21 @@ def find_context_parts(record: SourceRow, columns: Columns, prompt: str) -> dict
     """Return the parts `context` and `history` of a row; a mapped prompt gets no context."""
     mapped = columns.path("prompt") is not None
     names = () if mapped else tuple(name for name in CONTEXTS if name != prompt.lower())
-    found = {"context": _find_unambiguous(record, names, columns, "context"), "history": _history(record, columns)}
+    history = _history(record, columns)
+    names = tuple(name for name in names if history is None or name != history.lower())
+    found = {"context": _find_unambiguous(record, names, columns, "context"), "history": history}
     return {part: path for part, path in found.items() if path is not None and path != prompt}
 
 
 def _history(record: SourceRow, columns: Columns) -> str | None:
-    path = find_value(record, ("history",), columns, "history")
-    value = value_at(record, path) if path else None
-    value = read_literal(value) if isinstance(value, str) else value
-    return path if isinstance(value, list) or value == "" else None
+    mapped = columns.path("history")
+    names = [mapped] if mapped else columns_named(record, HISTORY)
+    found = next((name for name in names if value_at(record, name) is not None), None)
+    if found is not None:
+        value = read_list_literal(value_at(record, found))
+        return found if isinstance(value, list) or value == "" else None
+    contexts = [] if mapped else columns_named(record, ("context",))
+    return next((name for name in contexts if find_turn_keys(turns_at(record, name), columns)), None)
 
 
 def find_alpaca_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
@@ -212,19 +246,30 @@ def find_labelled_parts(record: SourceRow, columns: Columns) -> dict[str, str] |
     found = find_question_answer_parts(record, columns) if label is not None else None
     if found is None or label is None:
         return None
-    return {**{part: path for part, path in found.items() if part != "history"}, "label": label}
+    return {**found, "label": label}
 
 
 def find_prompt_only_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with a prompt and no column that could be its answer.
 
-    Unless the prompt is mapped, every other column of text must be metadata (`id`, `source`, …).
+    Unless the prompt is mapped, every other column of text must be metadata (`id`, `source`, …), and no column may have
+    the name of an answer.
     """
-    prompt = columns.path("prompt") or _find_unambiguous(record, ("prompt",), columns, "prompt")
+    mapped = columns.path("prompt")
+    prompt = mapped or _find_unambiguous(record, PROMPTS, columns, "prompt")
     if prompt is None or not isinstance(value_at(record, prompt), str):
         return None
     found = {"prompt": prompt, **find_side_parts(record, columns)}
-    return found if columns.path("prompt") or not unexplained_columns(record, found) else None
+    history = _history(record, columns)
+    found |= {"history": history} if history else {}
+    return found if mapped or not (unexplained_columns(record, found) or _could_answer(record, prompt)) else None
+
+
+def _could_answer(record: SourceRow, prompt: str) -> bool:
+    """Return whether a column has the name of an answer and a value, or, for an unusual prompt, the name alone."""
+    lower = {name.lower(): name for name in record}
+    names = [lower[name] for name in (*COMPLETIONS, *ANSWER_LISTS, *REASONING) if name in lower]
+    return any(record[name] not in (None, "", []) or prompt.lower() != "prompt" for name in names)
 
 
 def text_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
@@ -245,7 +290,7 @@ def unexplained_columns(record: SourceRow, parts: Mapping[str, str]) -> list[str
     ]
 
 
-PARTS = frozenset({"prompt", "completion", "context", "history"})
+PARTS = frozenset({"prompt", "completion", "context", "history", "tool_calls"})
 
 DIALECTS = {
     "unpaired-preference": Dialect(
@@ -282,7 +327,7 @@ DIALECTS = {
         find_prompt_only_parts,
         "a prompt without an answer",
         rank=470,
-        parts=frozenset({"prompt", "context"}),
+        parts=frozenset({"prompt", "context", "history"}),
         type="prompt-only",
     ),
     "text": Dialect(

@@ -10,8 +10,9 @@ import pyarrow as pa
 from ...field_path import value_at
 from ...schema import Turn
 from ...turn_columns import stack, with_field
-from ..chat.messages import find_messages_parts, turns_at
+from ..chat.messages import find_messages_parts
 from ..chat.plain_turns import read_plain_turns
+from ..chat.turns import turns_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, find_side_parts, read_text
 from ..kit.output import conversation_batch, convert_rows

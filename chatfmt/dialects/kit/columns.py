@@ -17,21 +17,16 @@ from msgspec.structs import replace
 from ... import json_columns, schema
 from ...errors import DialectError, Location, NoDialect, UsageError
 from ...field_path import path_of, top_level, value_at
+from .blocks import content_of, text_of
+from .labels import label_of
 from .literals import read_objects
+from .names import DOCUMENTS, LABELS, REASONING, SYSTEM, TEMPLATE_KWARGS, TOOLS
 
 SourceRow = Mapping[str, Any]
 """A row of the source as Python values."""
 
-MESSAGES = (
-    "messages", "conversation", "conversations", "messages_json", "conversations_json", "conversation_json",
-)  # fmt: skip
-"""Names of columns that hold a whole conversation, the first one present wins."""
-SYSTEM = ("system", "system_prompt", "system_message")
-TOOLS = ("tools", "tools_json", "functions", "function_description")
-TEMPLATE_KWARGS = ("chat_template_kwargs", "template_kwargs")
-LABELS = ("label", "kto_tag")
-SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents"})
-"""Parts that every dialect reads in addition to its own."""
+SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents", "reasoning"})
+"""Parts that every dialect reads in addition to its own; `reasoning` belongs to an answer, so only those with one."""
 
 SKIP_HINT = "--dialect mixed detects the dialect of each row, --on-error skip drops such rows"
 """The hint for a row without a value that the other rows have."""
@@ -103,11 +98,7 @@ def find_text(record: SourceRow, names: Sequence[str], columns: Columns, part: s
 def text_columns(record: SourceRow, names: Sequence[str]) -> list[str]:
     """Return the columns called one of `names` that hold text, in the order of `names`."""
     exact = [name for name in names if isinstance(record.get(name), str)]
-    if exact:
-        return exact
-    lower = {key.lower(): key for key in reversed(list(record))}
-    found = [lower[name] for name in names if name in lower]
-    return [name for name in found if isinstance(record.get(name), str)]
+    return exact or [name for name in columns_named(record, names) if isinstance(record.get(name), str)]
 
 
 def ambiguous_part(names: Sequence[str], part: str) -> NoDialect:
@@ -131,20 +122,48 @@ def find_value(record: SourceRow, names: Sequence[str], columns: Columns, part: 
 
 
 def find_label(record: SourceRow, columns: Columns) -> str | None:
-    """Return the column of the `label` (whether the answer is good) if it holds a boolean."""
+    """Return the column of the `label` (whether the answer is good) if it holds one (see `label_of`)."""
     path = find_value(record, LABELS, columns, "label")
-    return path if path is not None and isinstance(value_at(record, path), bool) else None
+    return path if path is not None and label_of(value_at(record, path)) is not None else None
 
 
 def find_side_parts(record: SourceRow, columns: Columns) -> dict[str, str]:
     """Return the columns of the SIDE_PARTS that this row has."""
     if not columns.fields and not columns.late and _SIDE_NAMES.isdisjoint(map(str.lower, record)):
         return {}
-    found: dict[str, str | None] = {"system": find_text(record, SYSTEM, columns, "system")}
+    found: dict[str, str] = {}
     for part, (names, fits) in _SIDES.items():
-        path = find_value(record, names, columns, part)
-        found[part] = path if columns.path(part) or fits(value_at(record, path or part)) else None
-    return {part: path for part, path in found.items() if path is not None}
+        mapped = columns.path(part)
+        candidates = columns_named(record, names) if mapped is None else [mapped]
+        fitting = [name for name in candidates if fits(value_at(record, name))]
+        if fitting:
+            found[part] = next((name for name in fitting if not is_blank(value_at(record, name))), fitting[0])
+    return found
+
+
+def is_blank(value: Any) -> bool:
+    """Return whether a value is text of white space alone, or empty."""
+    return not value.strip() if isinstance(value, str) else not value
+
+
+def find_answer_sides(record: SourceRow, columns: Columns) -> dict[str, str]:
+    """Return the columns of the SIDE_PARTS of a row with one answer, also of what the assistant thinks before it."""
+    found = find_side_parts(record, columns)
+    mapped = columns.path("reasoning")
+    if mapped is None and columns.option("reasoning", "read", "read", "ignore") == "ignore":
+        return found
+    names = columns_named(record, REASONING) if mapped is None else [mapped]
+    path = next((name for name in names if is_reasoning(value_at(record, name))), None)
+    return found if path is None else {**found, "reasoning": path}
+
+
+def columns_named(record: SourceRow, names: Sequence[str]) -> list[str]:
+    """Return the columns called one of `names`, in their order; if there is none, those that differ in case only."""
+    exact = [name for name in names if name in record]
+    if exact:
+        return exact
+    lower = {key.lower(): key for key in reversed(list(record))}
+    return [lower[name] for name in names if name in lower]
 
 
 def _is_list(value: Any) -> bool:
@@ -157,12 +176,23 @@ def _are_tools(value: Any) -> bool:
     return isinstance(value, (list, dict))
 
 
+def is_reasoning(value: Any) -> bool:
+    """Return whether a value could be what an assistant thinks, not a switch such as `on` or `high`."""
+    text = text_of(value)
+    return text is not None and text.strip().lower() not in SWITCHES
+
+
+SWITCHES = frozenset({
+    "", "on", "off", "true", "false", "yes", "no", "none", "auto", "low", "medium", "high", "minimal", "default",
+    "think", "no_think", "enabled", "disabled", "0", "1",
+})  # fmt: skip
 _SIDES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
+    "system": (SYSTEM, lambda value: content_of(value) is not None),
     "tools": (TOOLS, _are_tools),
     "template_kwargs": (TEMPLATE_KWARGS, lambda value: isinstance(value, dict)),
-    "documents": (("documents",), _is_list),
+    "documents": (DOCUMENTS, _is_list),
 }
-_SIDE_NAMES = frozenset({*SYSTEM, *(name for names, _ in _SIDES.values() for name in names)})
+_SIDE_NAMES = frozenset(name for names, _ in _SIDES.values() for name in names)
 
 
 def column_at(batch: pa.RecordBatch, path: str | None) -> pa.Array | None:
@@ -228,7 +258,9 @@ def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
             continue
         raise DialectError(
             f"column `{name}` holds {json_type(value)}, not text",
-            hint=f"build the text with --map {part}='{{{{ {name} }}}}'",
+            hint=f"write it as text with --map {part}='{{{{ {name} }}}}'"
+            if isinstance(value, (int, float))
+            else f"map a column of text with --map {part}=COLUMN",
             at=Location(row=row),
             code="col.type",
         )
@@ -236,7 +268,7 @@ def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
 
 
 def read_bools(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.BooleanArray:
-    """Return the booleans of a part that every row must have; raises DialectError as `read_text` does."""
+    """Return the labels of a part that every row must have (see `label_of`); raises as `read_text` does."""
     path = columns.path(part)
     values = column_at(batch, path)
     if values is None:
@@ -247,9 +279,14 @@ def read_bools(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.Boolean
     for row, value in enumerate(found):
         if value is None or value is json_columns.ABSENT:
             raise DialectError(f"column `{path}` is null", at=Location(row=row), code="col.null")
-        if not isinstance(value, bool):
+        found[row] = label_of(value)
+        if found[row] is None:
+            shown = f"`{value}`" if isinstance(value, (str, int, float)) else json_type(value)
             raise DialectError(
-                f"column `{path}` holds {json_type(value)}, not a boolean", at=Location(row=row), code="col.type"
+                f"column `{path}` holds {shown}, which is not good or bad",
+                hint=f"--label '{path} >= 4' decides by an expression",
+                at=Location(row=row),
+                code="col.type",
             )
     return pa.array(found, pa.bool_())
 
@@ -279,19 +316,3 @@ def used_names(batch: pa.RecordBatch, columns: Columns) -> Iterator[str]:
     for part, path in {**columns.late, **columns.fields}.items():
         if "." not in part and (name := top_level(path, names)) in names:
             yield name
-
-
-_METADATA = frozenset({
-    "id", "source", "category", "type", "language", "lang", "model", "task", "dataset", "subset", "split", "topic",
-    "domain", "subject", "url", "date", "path", "timestamp", "created", "meta", "metadata", "uuid", "generator", "name",
-    "difficulty", "tag", "tags", "ability", "data_source", "ground_truth", "level", "license", "author", "title",
-    "file", "origin", "reference", "idx", "index", "key", "hash", "filename", "version",
-})  # fmt: skip
-
-
-def is_metadata(name: str) -> bool:
-    """Return whether a column describes the row (`id`, `source`, `user_id`, …), judged by its name."""
-    lower = name.lower().replace("-", "_")
-    return lower in _METADATA or lower.endswith(
-        ("_id", "_source", "_type", "_model", "_date", "_hash", "_url", "_name")
-    )

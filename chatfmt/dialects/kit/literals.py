@@ -32,6 +32,20 @@ def read_literal(text: str) -> Any:
     return text
 
 
+def read_list_literal(value: Any) -> Any:
+    """Return the list or object in text, with the objects in a list of texts read too; any other value unchanged.
+
+    `'[{"role": …}]'` and `['{"role": …}', '{"role": …}']` both are a list of objects.
+    """
+    found = read_literal(value) if isinstance(value, str) else value
+    if not isinstance(found, list) or not found or not all(isinstance(item, str) for item in found):
+        return found
+    if not all(item.lstrip().startswith("{") for item in found):
+        return found
+    items = [read_literal(item) for item in found]
+    return items if all(isinstance(item, dict) for item in items) else found
+
+
 def read_objects(text: str) -> Any:
     """Like `read_literal`, but also read JSON objects that follow one another (as in Glaive) as a list."""
     found = read_literal(text)

@@ -5,13 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ... import json_columns, schema
 from ...errors import DialectError, Location, UsageError, located
-from ...turn_columns import fields_of, lengths_of, offsets_of, prepend, struct_of, to_bools
-from .columns import Columns, SourceRow, column_at, has_text, index_of_true, read_optional_text, records_of, used_names
+from ...schema import REASONING_FIELDS
+from ...turn_columns import (
+    field,
+    fields_of,
+    lengths_of,
+    offsets_of,
+    prepend,
+    rows_of_turns,
+    struct_of,
+    to_bools,
+    with_field,
+    with_same_type,
+)
+from .blocks import content_of, text_of
+from .columns import (
+    SWITCHES,
+    Columns,
+    SourceRow,
+    column_at,
+    has_text,
+    index_of_true,
+    is_blank,
+    json_type,
+    records_of,
+    used_names,
+)
 from .tool_specs import to_specs
 
 OutputRow = Mapping[str, Any]
@@ -35,8 +60,10 @@ def conversation_batch(
     out = dict(own)
     for name, values in side_columns(source, columns).items():
         out.setdefault(name, values)
-    system = read_optional_text(source, columns, "system")
+    system = read_system(source, columns)
     out = out if system is None else with_system(out, system)
+    reasoning = read_reasoning(source, columns)
+    out = out if reasoning is None else with_reasoning(out, reasoning)
     fields = {"row": source.column(schema.ROW)}
     fields |= {name: out[name] for name in schema.CONVERSATIONS if name in out}
     fields |= kept_columns(source, columns)
@@ -76,22 +103,40 @@ def is_filled(values: pa.Array) -> pa.BooleanArray:
 _EMPTY_TEXTS = pa.array(["[]", "{}", "null"], json_columns.TEXT)
 
 
-def with_system(own: Mapping[str, pa.Array], system: pa.StringArray) -> dict[str, pa.Array]:
-    """Prepend a system turn to each row whose `system` is not blank, unless the row begins with the same turn."""
-    system = pc.if_else(has_text(system), system, pa.scalar(None, json_columns.TEXT))
+def read_system(batch: pa.RecordBatch, columns: Columns) -> pa.Array | None:
+    """Return the content of the system turn: text, or JSON where blocks make it several parts; null for blank text."""
+    path = columns.path("system")
+    values = column_at(batch, path)
+    if values is None:
+        return None
+    if values.type == json_columns.TEXT:
+        return pc.if_else(has_text(values), values, pa.scalar(None, json_columns.TEXT))
+    found = [None if value is json_columns.ABSENT else value for value in json_columns.decode_values(values)]
+    contents = [content_of(value) for value in found]
+    for row, (value, content) in enumerate(zip(found, contents, strict=True)):
+        if content is None and value:
+            raise DialectError(
+                f"column `{path}` holds {json_type(value)}, not text or blocks", at=Location(row=row), code="col.type"
+            )
+    kept = [None if is_blank(content) else content for content in contents]
+    return json_columns.encode_values([json_columns.ABSENT if content is None else content for content in kept])
+
+
+def with_system(own: Mapping[str, pa.Array], system: pa.Array) -> dict[str, pa.Array]:
+    """Prepend a system turn to each row that has `system`, unless the row opens with a turn that contains its text."""
     out = dict(own)
     prompt = own.get("prompt")
     for name in ("messages", "prompt", "chosen", "rejected"):
         if name not in own or not pa.types.is_list(own[name].type):
             continue
-        first = _unless_same(system, own[name])
+        first = _unless_there(system, own[name])
         if name in ("chosen", "rejected") and prompt is not None:
-            first = pc.if_else(prompt.is_valid(), pa.scalar(None, json_columns.TEXT), first)
+            first = pc.if_else(prompt.is_valid(), pa.scalar(None, first.type), first)
         out[name] = _with_system_turn(own[name], first)
     return out
 
 
-def _with_system_turn(lists: pa.ListArray, system: pa.StringArray) -> pa.ListArray:
+def _with_system_turn(lists: pa.ListArray, system: pa.Array) -> pa.ListArray:
     rows = pc.and_(lists.is_valid(), system.is_valid())
     contents = system.filter(rows)
     if not len(contents):
@@ -100,13 +145,95 @@ def _with_system_turn(lists: pa.ListArray, system: pa.StringArray) -> pa.ListArr
     return prepend(lists, to_bools(rows), struct_of({"role": roles, "content": contents}))
 
 
-def _unless_same(system: pa.StringArray, lists: pa.ListArray) -> pa.StringArray:
+def _unless_there(system: pa.Array, lists: pa.ListArray) -> pa.Array:
+    """Return `system` with null in the rows whose first turn is of the system or developer and contains it."""
     fields = fields_of(lists.flatten())
-    if "content" not in fields or fields["content"].type != json_columns.TEXT:
+    if "content" not in fields or {fields["content"].type, system.type} != {json_columns.TEXT}:
         return system
-    index = first_turns(lists)
-    same = pc.and_(pc.equal(fields["role"].take(index), "system"), pc.equal(fields["content"].take(index), system))
-    return pc.if_else(same.fill_null(False), pa.scalar(None, json_columns.TEXT), system)
+    first = first_turns(lists)
+    opens = pc.is_in(fields["role"].take(first), pa.array(["system", "developer"]))
+    rows = pc.indices_nonzero(pc.and_(opens, system.is_valid()).fill_null(False))
+    if not len(rows):
+        return system
+    pairs = zip(system.take(rows).to_pylist(), fields["content"].take(first.take(rows)).to_pylist(), strict=True)
+    there = {row: text in (content or "") for row, (text, content) in zip(rows.to_pylist(), pairs, strict=True)}
+    return pc.if_else(pa.array([there.get(row, False) for row in range(len(system))]), None, system)
+
+
+def read_reasoning(batch: pa.RecordBatch, columns: Columns) -> pa.StringArray | None:
+    """Return what the assistant thinks before its last answer, null where it is blank or a switch; None without it."""
+    path = columns.path("reasoning")
+    values = column_at(batch, path)
+    if values is None:
+        return None
+    if values.type != json_columns.TEXT:
+        found = [None if value is json_columns.ABSENT else value for value in json_columns.decode_values(values)]
+        texts = [text_of(value) for value in found]
+        for row, (value, text) in enumerate(zip(found, texts, strict=True)):
+            if text is None and value:
+                raise DialectError(f"column `{path}` holds {json_type(value)}, not text",
+                                   at=Location(row=row), code="col.type")  # fmt: skip
+        values = json_columns.text_array(texts)
+    switches = pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(values)), pa.array(sorted(SWITCHES)))
+    return pc.if_else(switches, pa.scalar(None, json_columns.TEXT), values)
+
+
+def with_reasoning(own: Mapping[str, pa.Array], reasoning: pa.StringArray) -> dict[str, pa.Array]:
+    """Give the last assistant turn of each row its reasoning, unless that turn has it already.
+
+    Raises DialectError `msg.reasoning` for a row without an assistant turn, or whose turn has other reasoning.
+    """
+    name = next((name for name in ("completion", "messages") if name in own), None)
+    if name is None or not reasoning.is_valid().true_count:
+        return dict(own)
+    turns = own[name].flatten()
+    answers = np.flatnonzero(to_bools(pc.equal(field(turns, "role"), "assistant")))
+    last = np.full(len(reasoning), -1, np.int64)
+    last[rows_of_turns(own[name])[answers]] = answers
+    given = to_bools(reasoning.is_valid())
+    if (lost := given & (last < 0)).any():
+        raise _reasoning_error("the row has reasoning, but no assistant turn", int(np.argmax(lost)))
+    order = np.full(len(turns), -1, np.int64)
+    order[last[given]] = np.flatnonzero(given)
+    thought = reasoning.take(pa.array(order, mask=order < 0))
+    for key in (*REASONING_FIELDS, "content"):
+        values = field(turns, key)
+        if values.type != json_columns.TEXT:
+            continue
+        said = pc.match_substring(values, "</think>") if key == "content" else values.is_valid()
+        for turn in pc.indices_nonzero(pc.and_(said, thought.is_valid()).fill_null(False)).to_pylist():
+            if thought[turn].as_py() in values[turn].as_py():
+                order[turn] = -1
+            elif key != "content":
+                raise _reasoning_error("the answer has other reasoning of its own", int(order[turn]))
+    thought = reasoning.take(pa.array(order, mask=order < 0))
+    before = field(turns, "reasoning_content")
+    if before.null_count < len(before):
+        thought = pc.coalesce(*with_same_type(before, thought))
+    made = with_field(own[name], "reasoning_content", thought)
+    return {**own, name: _with_key_listed(made, "reasoning_content")}
+
+
+def _with_key_listed(lists: pa.ListArray, name: str) -> pa.ListArray:
+    """Return turns with a field named in `#keys` too, where a turn has it."""
+    fields = fields_of(lists.flatten())
+    if schema.KEYS not in fields:
+        return lists
+    there, texts = fields[name].is_valid().to_pylist(), fields[schema.KEYS].to_pylist()
+    keys = [
+        json_columns.dumps(list(dict.fromkeys([*json_columns.loads(text), name]))) if has and text else text
+        for has, text in zip(there, texts, strict=True)
+    ]
+    return with_field(lists, schema.KEYS, pa.array(keys, json_columns.TEXT))
+
+
+def _reasoning_error(text: str, row: int) -> DialectError:
+    return DialectError(
+        text,
+        hint="--dialect-option reasoning=ignore leaves the column",
+        at=Location(row=row),
+        code="msg.reasoning",
+    )
 
 
 def first_turns(lists: pa.ListArray) -> pa.Int64Array:

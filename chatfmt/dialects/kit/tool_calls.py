@@ -1,7 +1,7 @@
 """Tool calls of turns: as text, under OpenAI's older key, or with keys of other names.
 
-A call becomes `{"type": "function", "function": {"name": …, "arguments": …}}`, with an `id` if it has one. Arguments
-stay an object or text.
+A call becomes `{"type": "function", "function": {"name": …, "arguments": …}}`, with an `id` if it has one, and with its
+other keys. Arguments stay an object or text; the input of a custom tool is text.
 """
 
 from __future__ import annotations
@@ -14,23 +14,72 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ... import json_columns, schema
+from ...errors import DialectError, Location
+from ...turn_columns import location_of
 from .columns import Columns
 from .literals import read_literal
 
-_ARGUMENTS = ("arguments", "parameters", "args", "input")
+_NAMES = ("name", "function", "function_name", "tool_name", "tool")
+_ARGUMENTS = ("arguments", "parameters", "args", "input", "params", "kwargs", "tool_input")
+_IDS = ("id", "call_id", "tool_call_id")
 
 
-def read_calls(fields: dict[str, pa.Array], is_call: pa.Array, columns: Columns) -> dict[str, pa.Array]:
-    """Return the fields of turns with all calls under `tool_calls`.
+def read_calls(
+    fields: dict[str, pa.Array], is_call: pa.Array, columns: Columns, lists: pa.ListArray
+) -> dict[str, pa.Array]:
+    """Return the fields of turns with all calls under `tool_calls`, in OpenAI's form.
 
     `is_call` marks the turns whose content should be a call as text; content that is not a call stays content.
+    Raises DialectError `msg.type` for `tool_calls` that are none.
     """
     if "function_call" in fields:
         fields = _from_function_call(fields, columns)
-    if "tool_calls" in fields and _named_keys(columns):
-        calls = _map_json(fields["tool_calls"], lambda calls: _calls(calls, columns))
-        fields = {**fields, "tool_calls": calls}
+    if "tool_calls" in fields:
+        fields = {**fields, "tool_calls": _read_calls(fields["tool_calls"], columns, lists)}
     return _parse_content(fields, is_call, columns) if pc.any(is_call).as_py() else fields
+
+
+_WRAPPED = r'^(null$|\[(\]|\{("(id|index|type)":("[^"\\]*"|\d+),)*"function":\{"name":"[^"\\]*"(,"arguments":|\})))'
+"""JSON of calls whose first one is in OpenAI's form."""
+_FLAT = r'\},\{("[a-z_]+":"[^"\\]*",)*"(name|arguments|parameters|args|input|function)":("|[^"]*,"(args|input))'
+"""JSON in which a later call, or an object in arguments, may not be."""
+
+
+def _read_calls(values: pa.Array, columns: Columns, lists: pa.ListArray) -> pa.Array:
+    """Return a field of calls in OpenAI's form, from objects of other keys and from JSON text; raises `msg.type`."""
+    if values.type == json_columns.TEXT:
+        texts = values.to_pylist()
+        values = json_columns.json_array([text or None for text in texts], [text is not None for text in texts])
+    done = pc.match_substring_regex(values, _WRAPPED)
+    done = pc.and_(done, pc.invert(pc.match_substring_regex(values, _FLAT))).fill_null(True)
+    if _named_keys(columns):
+        done = values.is_null()
+    turns = pc.indices_nonzero(pc.invert(done)).to_pylist()
+    if not turns:
+        return values
+    found = json_columns.decode_values(values)
+    for turn in turns:
+        calls = call_list(found[turn], columns)
+        if calls is None:
+            raise DialectError(
+                "`tool_calls` does not hold calls with a name",
+                hint="name their keys with --map tool_calls.name=KEY --map tool_calls.arguments=KEY",
+                at=location_of(lists, turn),
+                code="msg.type",
+            )
+        found[turn] = calls
+    return json_columns.json_array(found, [value is not json_columns.ABSENT for value in found])
+
+
+def read_call_column(values: pa.Array, columns: Columns, path: str) -> pa.Array:
+    """Return a column of calls as JSON, null where a row has none; raises DialectError `col.type`."""
+    found = [None if value is json_columns.ABSENT else value for value in json_columns.decode_values(values)]
+    calls = [call_list(value, columns) if value else [] for value in found]
+    for row, call in enumerate(calls):
+        if call is None:
+            raise DialectError(f"column `{path}` does not hold calls with a name", at=Location(row=row),
+                               code="col.type")  # fmt: skip
+    return json_columns.json_array(calls, [bool(call) for call in calls])
 
 
 def to_call(value: Any, columns: Columns) -> dict[str, Any] | None:
@@ -38,24 +87,38 @@ def to_call(value: Any, columns: Columns) -> dict[str, Any] | None:
     if not isinstance(value, Mapping):
         return None
     if isinstance(value.get("function"), Mapping):
-        return dict(value)
-    keys = _named_keys(columns)
-    name = value.get(keys.get("name", "name"))
-    arguments = next((key for key in (keys.get("arguments"), *_ARGUMENTS) if key is not None and key in value), None)
-    if not isinstance(name, str):
+        function = _to_function(value["function"], columns)
+        return None if function is None else {**value, "function": function}
+    custom = value.get("custom")
+    if isinstance(custom, Mapping) and (function := _to_function(custom, columns)):
+        rest = {key: item for key, item in value.items() if key not in ("custom", "type")}
+        return {**rest, "type": "function", "function": function}
+    name, arguments = _call_keys(value, columns)
+    if name is None:
         return None
-    function = {"name": name} | ({"arguments": value[arguments]} if arguments else {})
-    return ({"id": value["id"]} if isinstance(value.get("id"), str) else {}) | {
-        "type": "function",
-        "function": function,
-    }
+    function = {"name": value[name]} | ({"arguments": value[arguments]} if arguments else {})
+    named = next((key for key in _IDS if isinstance(value.get(key), str)), None)
+    rest = {key: item for key, item in value.items() if key not in (name, arguments, named, "type")}
+    return ({"id": value[named]} if named else {}) | {"type": "function", "function": function} | rest
+
+
+def _to_function(function: Mapping[str, Any], columns: Columns) -> dict[str, Any] | None:
+    """Return the inner object of a call with its keys called `name` and `arguments`, None without a name."""
+    name, arguments = _call_keys(function, columns)
+    names = {name: "name", arguments: "arguments"}
+    return None if name is None else {names.get(key, key): item for key, item in function.items()}
+
+
+def _call_keys(value: Mapping[str, Any], columns: Columns) -> tuple[str | None, str | None]:
+    """Return the keys of the name and of the arguments of a call."""
+    keys = _named_keys(columns)
+    name = next((key for key in (keys.get("name"), *_NAMES) if key and isinstance(value.get(key), str)), None)
+    return name, next((key for key in (keys.get("arguments"), *_ARGUMENTS) if key is not None and key in value), None)
 
 
 def parse_calls(text: str, columns: Columns) -> list[dict[str, Any]] | None:
     """Return the calls in `text`: an object, a list of objects, or Glaive's notation; None if it is not a call."""
-    value = _glaive(text) or read_literal(text)
-    calls = [to_call(item, columns) for item in (value if isinstance(value, list) else [value])]
-    return calls if calls and all(calls) else None  # type: ignore[return-value]
+    return call_list(_glaive(text) or read_literal(text), columns) or None
 
 
 _GLAIVE = re.compile(r"""\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*'(.*)'\s*\}\s*""", re.DOTALL)
@@ -80,9 +143,12 @@ def _named_keys(columns: Columns) -> dict[str, str]:
     return {part[len(prefix) :]: key for part, key in columns.fields.items() if part.startswith(prefix)}
 
 
-def _calls(value: Any, columns: Columns) -> Any:
-    calls = value if isinstance(value, list) else [value]
-    return [to_call(call, columns) or call for call in calls]
+def call_list(value: Any, columns: Columns) -> list[dict[str, Any]] | None:
+    """Return the calls in a list, in one object, or in either as JSON text; None if one of them is not a call."""
+    value = read_literal(value) if isinstance(value, str) else value
+    items = value if isinstance(value, list) else [value]
+    calls = [to_call(read_literal(item) if isinstance(item, str) else item, columns) for item in items]
+    return None if None in calls else calls  # type: ignore[return-value]
 
 
 def _map_json(values: pa.Array, read: Callable[[Any], Any]) -> pa.Array:
@@ -101,7 +167,7 @@ def _from_function_call(fields: dict[str, pa.Array], columns: Columns) -> dict[s
         older = json_columns.json_array(
             [text and read_literal(text) for text in texts], [text is not None for text in texts]
         )
-    calls = _map_json(older, lambda value: _calls(value, columns))
+    calls = _map_json(older, lambda value: call_list(value, columns) or [value])
     calls = pc.if_else(pc.equal(calls, "null").fill_null(True), pa.scalar(None, json_columns.JSON), calls)
     if "tool_calls" in fields:
         calls = pc.coalesce(fields["tool_calls"], calls)

@@ -16,7 +16,7 @@ from .literals import read_literal, read_objects
 def to_specs(values: pa.Array) -> pa.Array:
     """Return a column of tool specifications as JSON, one list per row; null for a row without any (`""`, `[]`, null).
 
-    A value is a list of objects or of JSON texts, one object, or any of these as text.
+    A value is a list of objects or of JSON texts, one object, an object of the tools by name, or any of these as text.
     Raises DialectError `col.type` for anything else.
     """
     found = json_columns.decode_values(values)
@@ -37,7 +37,7 @@ def specs_in(value: Any, row: int | None = None) -> list[Any] | None:
     if value is None or value is json_columns.ABSENT or (isinstance(value, str) and not value.strip()):
         return None
     items = read_objects(value) if isinstance(value, str) else value
-    items = [items] if isinstance(items, Mapping) else items
+    items = _listed(items) if isinstance(items, Mapping) else items
     if not isinstance(items, list):
         raise DialectError(
             f"`tools` is {json_type(items)}, not a list of specifications",
@@ -48,19 +48,45 @@ def specs_in(value: Any, row: int | None = None) -> list[Any] | None:
     return [to_spec(item, row) for item in items] or None
 
 
+def _listed(tools: Mapping[str, Any]) -> list[Any]:
+    """Return one specification, or those in `{"f": {"description": …, "parameters": …}}`, as a list."""
+    if not tools:
+        return []
+    if "function" in tools or isinstance(tools.get("name"), str):
+        return [tools]
+    if all(isinstance(spec, Mapping) and not _SPEC_KEYS.isdisjoint(spec) for spec in tools.values()):
+        return [spec if "function" in spec else {"name": name, **spec} for name, spec in tools.items()]
+    inner = next((tools[key] for key in ("tools", "functions") if isinstance(tools.get(key), list)), None)
+    return [tools] if inner is None else inner
+
+
+_SPEC_KEYS = frozenset({"description", "parameters", "input_schema", "inputSchema", "function", "name", "arguments"})
+
+
 def to_spec(value: Any, row: int | None = None) -> Any:
     """Return one specification as `{"type": "function", "function": {"name": …, "parameters": …}}`.
 
-    A bare function is wrapped and Anthropic's `input_schema` renamed to `parameters`; a wrapped one is unchanged.
+    A bare function is wrapped, and the key of its schema renamed to `parameters` (`input_schema` of Anthropic,
+    `inputSchema` of MCP, `toolSpec` of Bedrock); a wrapped one is unchanged.
     """
     item = read_literal(value) if isinstance(value, str) else value
     if not isinstance(item, Mapping):
         raise DialectError(
             f"a specification in `tools` is {json_type(item)}, not an object", at=Location(row=row), code="col.type"
         )
+    item = item["toolSpec"] if isinstance(item.get("toolSpec"), Mapping) else item
     if "function" in item or not isinstance(item.get("name"), str):
         return item
     if item.get("type", "function") != "function":
         return item
-    names = {} if "parameters" in item else {"input_schema": "parameters"}
-    return {"type": "function", "function": {names.get(key, key): part for key, part in item.items() if key != "type"}}
+    names = {} if "parameters" in item else dict.fromkeys(_SCHEMAS, "parameters")
+    function = {names.get(key, key): _schema_in(part) for key, part in item.items() if key != "type"}
+    return {"type": "function", "function": function}
+
+
+_SCHEMAS = ("input_schema", "inputSchema")
+
+
+def _schema_in(part: Any) -> Any:
+    """Return a schema without the wrapper `{"json": …}` of Bedrock, anything else unchanged."""
+    return part["json"] if isinstance(part, Mapping) and set(part) == {"json"} else part

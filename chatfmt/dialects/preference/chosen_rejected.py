@@ -12,11 +12,13 @@ from ... import json_columns
 from ...errors import DialectError, Location
 from ...field_path import value_at
 from ...turn_columns import fields_of, stack
-from ..chat.messages import find_turn_keys, read_required_turns, read_turns, turns_at
+from ..chat.messages import read_required_turns, read_turns
+from ..chat.turns import find_turn_keys, turns_at
 from ..dialect import Dialect
 from ..instruction.prompt_completion import find_context_parts, find_prompt, read_prompt, unexplained_columns
-from ..kit.columns import MESSAGES, SKIP_HINT, Columns, SourceRow, column_at, find_side_parts, find_value, index_of_true
+from ..kit.columns import SKIP_HINT, Columns, SourceRow, column_at, find_side_parts, find_value, index_of_true
 from ..kit.literals import read_literal
+from ..kit.names import MESSAGES
 from ..kit.output import conversation_batch, first_turns
 from ..kit.roles import role_of
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from ...errors import DialectError, Location, located
 from ...field_path import value_at
-from ..chat.messages import find_messages_parts, find_turn_keys
+from ..chat.messages import find_messages_parts
+from ..chat.turns import find_turn_keys
 from ..dialect import Dialect
 from ..instruction.prompt_completion import find_question_answer_parts
 from ..kit.columns import Columns, SourceRow, find_side_parts, find_value, json_type, records_of

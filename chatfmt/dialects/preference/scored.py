@@ -14,16 +14,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...errors import DialectError, located
+from ...errors import DialectError
 from ...field_path import value_at
 from ...schema import Turn
-from ..chat.messages import find_turn_keys
+from ..chat.plain_turns import plain_turns
 from ..chat.transcripts import parse_hh
+from ..chat.turns import find_turn_keys, read_turn_list
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, find_side_parts, json_type
-from ..kit.literals import read_literal
+from ..kit.literals import read_list_literal
 from ..kit.output import OutputRow, convert_rows
-from ..kit.roles import to_role
 
 ScoredAnswer = tuple[Any, Any]
 """The score of an answer (higher is better), and the answer: text or turns."""
@@ -31,29 +31,18 @@ ScoredAnswer = tuple[Any, Any]
 
 def to_turns(value: Any, columns: Columns, role: str) -> list[Turn]:
     """Return the turns of a prompt or an answer: text becomes a turn of `role`, or a dialogue if it is in hh format."""
-    value = read_literal(value) if isinstance(value, str) else value
+    value = read_list_literal(value)
     if isinstance(value, str):
         dialogue = parse_hh(value) if role == "user" else None
         if dialogue is None:
             return [{"role": role, "content": value}]
         return dialogue if dialogue[-1]["content"].strip() else dialogue[:-1]
-    turns = [value] if isinstance(value, Mapping) else value
-    keys = (
-        find_turn_keys(turns, columns)
-        if isinstance(turns, list) and all(isinstance(t, Mapping) for t in turns)
-        else None
-    )
-    if keys is None:
+    turns = read_turn_list(value)
+    if not turns or find_turn_keys(turns, columns) is None:
         raise DialectError(
             f"the {'prompt' if role == 'user' else 'answer'} is {json_type(value)}, not text or turns", code="col.type"
         )
-    named = {path: part.removeprefix("messages.") for part, path in keys.items()}
-    out = []
-    for message, turn in enumerate(turns):
-        with located(message=message):
-            renamed = {named.get(key, key): item for key, item in turn.items()}
-            out.append({**renamed, "role": to_role(str(renamed.get("role")), columns.roles)})
-    return out
+    return plain_turns(turns, columns)
 
 
 def make_pairs(prompt: Any, answers: Sequence[ScoredAnswer], columns: Columns) -> list[OutputRow]:

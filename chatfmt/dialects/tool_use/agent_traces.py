@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from ...field_path import value_at
 from ...schema import Turn
-from ..chat.messages import find_messages_parts, turns_at
+from ..chat.messages import find_messages_parts
 from ..chat.plain_turns import find_written_parts, read_plain_turns
+from ..chat.turns import turns_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, find_text
 from ..kit.literals import read_literal

@@ -79,12 +79,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "no dialect fits: the columns are `response`, `id`",
         "map the question: --map prompt=COLUMN --map completion=response; or plain text: --map text=response",
     ),
-    "a question alone": (
-        {"question": "q", "id": "1"},
-        "no dialect fits: the columns are `question`, `id`",
-        "map the answer: --map prompt=question --map completion=COLUMN; "
-        "or only prompts: --map prompt=question --dialect prompt-only",
-    ),
     "a prompt and something that could answer it": (
         {"prompt": "def f():", "canonical_solution": "return 1", "entry_point": "f"},
         "no dialect fits: the columns are `prompt`, `canonical_solution`, `entry_point`",

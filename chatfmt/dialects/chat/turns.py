@@ -1,0 +1,184 @@
+"""Turns as datasets write them: which keys hold their roles and contents, and columns of them as lists of structs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ... import json_columns
+from ...errors import DialectError, Location
+from ...field_path import value_at
+from ...turn_columns import fields_of, lengths_of, struct_of, to_bools, to_lists, with_same_type
+from ..kit.columns import Columns, SourceRow, json_type
+from ..kit.literals import read_list_literal
+from ..kit.roles import role_of
+
+ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
+CONTENT_KEYS = ("content", "value", "text", "message", "utterance")
+SYSTEM_CONTENT_KEYS = (*CONTENT_KEYS, "system_prompt")
+"""Keys that may hold the content where the others are null."""
+INSTEAD_OF_CONTENT = (
+    "tool_calls", "function_call", "thinking", "reasoning_content", "reasoning", "refusal", "audio",
+)  # fmt: skip
+"""Keys of which a turn without content needs at least one."""
+_ENVELOPES = ("data", "message", "kwargs")
+"""Keys of turns that may hold the turn itself: LangChain's `data`, a logged `message`."""
+_OWN_CONTENT = frozenset(CONTENT_KEYS) - {"message"}
+
+
+def read_turn_list(value: Any) -> list[dict[str, Any]] | None:
+    """Return the turns in one value, None if it holds none.
+
+    A value is a list of objects, one object, a list of JSON texts, an object of parallel lists (`{"role": […],
+    "content": […]}`), or any of these as text. A turn inside another object is taken out of it (see `unwrap`).
+    """
+    value = read_list_literal(value)
+    if isinstance(value, dict):
+        value = _transpose(value) or [value]
+    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
+        return None
+    return [unwrap(turn) for turn in value]
+
+
+def _transpose(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the turns in an object of lists of one length, None for any other object."""
+    lengths = {len(items) if isinstance(items, list) else -1 for items in value.values()}
+    if len(lengths) != 1 or -1 in lengths:
+        return None
+    return [dict(zip(value, items, strict=True)) for items in zip(*value.values(), strict=True)]
+
+
+def unwrap(turn: dict[str, Any]) -> dict[str, Any]:
+    """Return a turn with the keys of the object inside it that has the content, as in LangChain's `data`."""
+    if not _OWN_CONTENT.isdisjoint(turn):
+        return turn
+    inner = next((name for name in _ENVELOPES if _has_content(turn.get(name))), None)
+    if inner is None:
+        return turn
+    return {**{key: item for key, item in turn.items() if key != inner}, **turn[inner]}
+
+
+def _has_content(value: Any) -> bool:
+    return isinstance(value, dict) and not _OWN_CONTENT.isdisjoint(value)
+
+
+def turns_at(record: SourceRow, path: str) -> list[dict[str, Any]] | None:
+    """Return the turns at a path of a row, in any form that `read_turn_list` reads; None if there are none."""
+    return read_turn_list(value_at(record, path)) or None
+
+
+def find_key(names: Sequence[str], wanted: Sequence[str], mapped: str | None) -> str | None:
+    """Return the mapped key if it is one of `names`, else the first of `wanted` that is; None if there is none."""
+    return mapped if mapped in names else next((name for name in wanted if name in names), None)
+
+
+def find_turn_keys(turns: Sequence[Mapping[str, Any]] | None, columns: Columns) -> dict[str, str] | None:
+    """Return the role and content keys of turns (`messages.role`, `messages.content`), None if they have no roles."""
+    if not turns:
+        return None
+    names = tuple(dict.fromkeys(key for turn in turns for key in turn))
+    content = _mapped_key(turns, columns, "content") or find_key(names, CONTENT_KEYS, None)
+    role = _mapped_key(turns, columns, "role") or find_key(names, ROLE_KEYS, None) or _type_key(turns, columns)
+    if role is None and columns.turn_roles:
+        return {"messages.content": content} if content else None
+    if role is None or (content is None and not any(key in names for key in INSTEAD_OF_CONTENT)):
+        return None
+    return {"messages.role": role, **({"messages.content": content} if content else {})}
+
+
+def _mapped_key(turns: Sequence[Mapping[str, Any]], columns: Columns, key: str) -> str | None:
+    """Return the mapped key, or path inside a turn, if a turn has it."""
+    path = columns.fields.get(f"messages.{key}")
+    return path if path and any(value_at(turn, path) is not None for turn in turns) else None
+
+
+def _type_key(turns: Sequence[Mapping[str, Any]], columns: Columns) -> str | None:
+    """Return `type` if it holds a role in each turn, as in LangChain."""
+    names = [turn.get("type") for turn in turns]
+    return "type" if all(isinstance(name, str) and role_of(name, columns.roles) for name in names) else None
+
+
+def to_turns(values: pa.Array, name: str) -> pa.ListArray:
+    """Convert a column of turns to `list<struct>`; one object becomes a list of one turn."""
+    if json_columns.is_turns(values.type):
+        return values if not _are_wrapped(values.type.value_type) else _to_turn_lists(values, name)
+    if pa.types.is_struct(values.type) and _are_lists(values):
+        return _zip_lists(values, name)
+    if pa.types.is_struct(values.type):
+        there = values.is_valid()
+        return to_lists(values.filter(there), to_bools(there).astype(np.int64), values.is_null())
+    if values.type not in (json_columns.TEXT, json_columns.JSON) and not _holds_text(values.type):
+        raise DialectError(f"column `{name}` holds {values.type}, not turns", at=Location(row=0), code="col.type")
+    return _to_turn_lists(values, name)
+
+
+def _are_wrapped(turn: pa.StructType) -> bool:
+    """Return whether some turns may be inside another object (see `unwrap`)."""
+    names = set(turn.names)
+    return not names.isdisjoint(_ENVELOPES) and any(
+        name in names and turn.field(name).type != json_columns.TEXT for name in _ENVELOPES
+    )
+
+
+def _are_lists(values: pa.StructArray) -> bool:
+    return values.type.num_fields > 0 and all(pa.types.is_list(field.type) for field in values.type)
+
+
+def _holds_text(type: pa.DataType) -> bool:
+    return bool(pa.types.is_list(type) and type.value_type == json_columns.TEXT)
+
+
+def _zip_lists(values: pa.StructArray, name: str) -> pa.ListArray:
+    """Return the turns in a struct of parallel lists, as `datasets` stores a `Sequence` of objects."""
+    fields = fields_of(values)
+    lengths = np.stack([lengths_of(column) for column in fields.values()])
+    if (wrong := (lengths != lengths[0]).any(axis=0)).any():
+        raise DialectError(
+            f"the lists in `{name}` differ in length", at=Location(row=int(np.argmax(wrong))), code="msg.type"
+        )
+    turns = struct_of({key: column.flatten() for key, column in fields.items()})
+    return to_lists(turns, lengths[0], values.is_null())
+
+
+def _to_turn_lists(values: pa.Array, name: str) -> pa.ListArray:
+    return json_columns.encode_conversations(
+        [None if value is None else _turns_value(value, name, row) for row, value in enumerate(plain_values(values))]
+    )
+
+
+def plain_values(values: pa.Array) -> list[Any]:
+    """Return the Python values of a column, None if absent; lists and objects written as text are parsed."""
+    found = [None if value is json_columns.ABSENT else value for value in json_columns.decode_values(values)]
+    return [read_list_literal(value) for value in found]
+
+
+def _turns_value(value: Any, name: str, row: int) -> list[dict[str, Any]]:
+    turns = read_turn_list(value)
+    if turns is not None:
+        return turns
+    if not isinstance(value, list):
+        raise DialectError(
+            f"column `{name}` holds {json_type(value)}, not turns", at=Location(row=row), code="col.type"
+        )
+    message, turn = next((message, turn) for message, turn in enumerate(value) if not isinstance(turn, dict))
+    raise DialectError(
+        f"the turn is {json_type(turn)}, not an object", at=Location(row=row, message=message), code="msg.type"
+    )
+
+
+def first_filled(fields: Mapping[str, pa.Array], first: str | None, others: Sequence[str]) -> dict[str, pa.Array]:
+    """Return the field `first`, filled where it is null from the `others`, and what is left of those."""
+    out = {} if first is None else {first: fields[first]}
+    for name in others if first is not None else ():
+        values, other = out[first], fields.get(name)  # type: ignore[index]
+        if name == first or other is None or not values.null_count or other.null_count == len(other):
+            continue
+        taken = pc.and_(values.is_null(), other.is_valid())
+        if pc.any(taken).as_py():
+            out[first] = pc.coalesce(*with_same_type(values, other))  # type: ignore[index]
+            out[name] = pc.if_else(taken, pa.scalar(None, other.type), other)
+    return out

@@ -1,0 +1,103 @@
+"""Content as text or as a list of typed blocks, in the spellings of providers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ... import json_columns
+from ...errors import DialectError
+from ...schema import REASONING_FIELDS
+from ...turn_columns import location_of
+from .literals import read_literal
+
+_TEXT_KEYS = ("text", "content", "value", "parts", "thinking", "summary")
+"""Keys under which an object, a turn or a block holds its text or its blocks."""
+
+
+def join_blocks(parts: Sequence[Mapping[str, Any]]) -> Any:
+    """Return content parts as content: the text of a single text part, else the parts with text as type `text`."""
+    named = [{**part, "type": "text"} if isinstance(part.get("text"), str) else dict(part) for part in parts]
+    lone = len(named) == 1 and named[0].get("type") == "text"
+    return named[0]["text"] if lone else named
+
+
+def content_of(value: Any) -> Any:
+    """Return the content in text, in an object or a turn that holds it, or in a list of blocks; None without text.
+
+    `"a"`, `{"text": "a"}`, `{"role": "system", "content": [{"text": "a"}]}` and `{"parts": [{"text": "a"}]}` are `a`;
+    several blocks stay content parts.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return next((found for key in _TEXT_KEYS if (found := content_of(value.get(key))) is not None), None)
+    if not isinstance(value, list) or not value:
+        return None
+    if not all(isinstance(block, Mapping) and content_of(block) is not None for block in value):
+        return None
+    if all(isinstance(block.get("text"), str) for block in value):
+        return join_blocks(value)
+    texts = [content_of(block) for block in value]
+    return texts[0] if len(texts) == 1 else [{"type": "text", "text": text} for text in texts]
+
+
+def text_of(value: Any) -> str | None:
+    """Return the text that `content_of` finds, several blocks with a blank line between them; None without text."""
+    content = content_of(value)
+    if not isinstance(content, list):
+        return content  # type: ignore[no-any-return]
+    texts = [block["text"] for block in content if isinstance(block["text"], str)]
+    return "\n\n".join(texts) if len(texts) == len(content) else None
+
+
+def readable_content(fields: Mapping[str, pa.Array], lists: pa.ListArray) -> dict[str, pa.Array]:
+    """Return the fields of turns that hold blocks without a type, parts as JSON text, or reasoning as an object, read.
+
+    Raises DialectError `msg.type` for reasoning without text.
+    """
+    out: dict[str, pa.Array] = {}
+    content = fields.get("content")
+    if content is not None and content.type in (json_columns.TEXT, json_columns.JSON):
+        pattern = _WRITTEN_PARTS if content.type == json_columns.TEXT else f"{_UNTYPED}|{_QUOTED_PARTS}"
+        out |= _changed("content", content, pattern, _read_content, lists)
+    for name in REASONING_FIELDS:
+        if name in fields and fields[name].type == json_columns.JSON:
+            out |= _changed(name, fields[name], r"^[\[{]", text_of, lists)
+    return out
+
+
+_WRITTEN_PARTS = r'^\s*\[\s*\{\s*"type"\s*:\s*"(text|image|image_url|video|audio)"'
+_QUOTED_PARTS = r'^"\s*\[\s*\{\s*\\"type\\"\s*:\s*\\"(text|image|image_url|video|audio)\\"'
+_UNTYPED = r'^\[\{"text":'
+_PARTS = frozenset({"text", "image", "image_url", "video", "audio"})
+
+
+def _changed(
+    name: str, values: pa.Array, pattern: str, read: Callable[[Any], Any], lists: pa.ListArray
+) -> dict[str, pa.Array]:
+    """Return the field with the values that match `pattern` read again; nothing if none does."""
+    places = pc.indices_nonzero(pc.match_substring_regex(values, pattern).fill_null(False)).to_pylist()
+    if not places:
+        return {}
+    found = json_columns.decode_values(values)
+    for turn in places:
+        found[turn] = read(found[turn])
+        if found[turn] is None:
+            raise DialectError(
+                f"`{name}` is an object or a list without text", at=location_of(lists, turn), code="msg.type"
+            )
+    return {name: json_columns.encode_values(found, turns=False)}
+
+
+def _read_content(value: Any) -> Any:
+    blocks = read_literal(value) if isinstance(value, str) else value
+    if not isinstance(blocks, list) or not all(isinstance(block, Mapping) for block in blocks):
+        return value
+    if isinstance(value, str):
+        return blocks if all(block.get("type") in _PARTS for block in blocks) else value
+    untyped = all("type" not in block and isinstance(block.get("text"), str) for block in blocks)
+    return join_blocks(blocks) if untyped else value

@@ -1,0 +1,294 @@
+"""Shapes of rows that people report: each is read whole, without flags.
+
+A case is the rows of a dataset and the conversations they become; each is read from JSON and, where Arrow can hold the
+rows, from native Arrow types too.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from chatfmt.errors import DialectError
+
+from .batches import convert, to_native
+from .test_goldens import without_nulls
+
+Row = dict[str, Any]
+
+
+def user(content: Any) -> Row:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: Any, **more: Any) -> Row:
+    return {"role": "assistant", "content": content, **more}
+
+
+def system(content: Any) -> Row:
+    return {"role": "system", "content": content}
+
+
+def call(name: str, arguments: Any, **more: Any) -> Row:
+    return {**more, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def spec(name: str, **more: Any) -> Row:
+    return {"type": "function", "function": {"name": name, **more}}
+
+
+Q, A = user("q"), assistant("a")
+TALK = {"messages": [Q, A]}
+WITH_SYSTEM = {"messages": [system("s"), Q, A]}
+PAST = [user("hi"), assistant("hello")]
+CASES: dict[str, tuple[list[Row], list[Row]]] = {
+    "system blocks": ([{"system": [{"type": "text", "text": "s"}], **TALK}], [WITH_SYSTEM]),
+    "system blocks without a type": ([{"system": [{"text": "s"}], **TALK}], [WITH_SYSTEM]),
+    "several system blocks": (
+        [{"system": [{"text": "s"}, {"text": "t"}], **TALK}],
+        [{"messages": [system([{"text": "s", "type": "text"}, {"text": "t", "type": "text"}]), Q, A]}],
+    ),
+    "a system object": ([{"system": {"role": "system", "content": "s"}, **TALK}], [WITH_SYSTEM]),
+    "a system in some rows as text": (
+        [{"system": "s", **TALK}, {"system": [{"text": "s"}], **TALK}],
+        [WITH_SYSTEM, WITH_SYSTEM],
+    ),
+    "a system instruction": ([{"system_instruction": "s", **TALK}], [WITH_SYSTEM]),
+    "a developer's text": ([{"developer": "s", **TALK}], [WITH_SYSTEM]),
+    "an instruction beside turns": ([{"instruction": "s", **TALK}], [WITH_SYSTEM]),
+    "an instruction that a turn repeats": ([{"instruction": "q", **TALK}], [TALK]),
+    "a developer's text that the system turn repeats": (
+        [{"developer": "s", "messages": [system("x s"), Q, A]}],
+        [{"messages": [system("x s"), Q, A]}],
+    ),
+    "pairs with a system text": (
+        [{"conversation": [{"system": "s", "input": "q", "output": "a"}, {"input": "r", "output": "b"}]}],
+        [{"messages": [system("s"), Q, A, user("r"), assistant("b")]}],
+    ),
+    "blocks without a type": ([{"messages": [user([{"text": "q"}]), assistant([{"text": "a"}])]}], [TALK]),
+    "parts as JSON text": (
+        [{"messages": [user(json.dumps([{"type": "text", "text": "q"}])), A]}],
+        [{"messages": [user([{"type": "text", "text": "q"}]), A]}],
+    ),
+    "a list of JSON texts": ([{"messages": [json.dumps(Q), json.dumps(A)]}], [TALK]),
+    "a preference as lists of JSON texts": (
+        [{"prompt": [json.dumps(Q)], "chosen": [json.dumps(A)], "rejected": [json.dumps(assistant("b"))]}],
+        [{"prompt": [Q], "chosen": [A], "rejected": [assistant("b")]}],
+    ),
+    "parallel lists": ([{"messages": {"role": ["user", "assistant"], "content": ["q", "a"]}}], [TALK]),
+    "turns of LangChain": (
+        [
+            {
+                "messages": [
+                    {"type": "system", "data": {"content": "s"}},
+                    {"type": "human", "data": {"content": "q"}},
+                    {"type": "ai", "data": {"content": "a"}},
+                ]
+            }
+        ],
+        [WITH_SYSTEM],
+    ),
+    "logged turns": (
+        [{"messages": [{"uuid": "1", "message": Q}, {"uuid": "2", "message": A}]}],
+        [{"messages": [{"uuid": "1", **Q}, {"uuid": "2", **A}]}],
+    ),
+    "two spellings in one conversation": (
+        [
+            {"conversations": [{"from": "human", "value": "q"}, A]},
+            {"conversations": [Q, {"from": "gpt", "value": "a"}]},
+        ],
+        [TALK, TALK],
+    ),
+    "a system turn with a key of its own": (
+        [
+            {
+                "trajectory": [
+                    {"role": "system", "system_prompt": "s", "text": None},
+                    {"role": "user", "system_prompt": None, "text": "q"},
+                    {"role": "ai", "system_prompt": None, "text": "a"},
+                ]
+            }
+        ],
+        [WITH_SYSTEM],
+    ),
+    "a history of turns": ([{"chat_history": PAST, "question": "q", "answer": "a"}], [{"messages": [*PAST, Q, A]}]),
+    "a history of ShareGPT turns": (
+        [
+            {
+                "history": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}],
+                "query": "q",
+                "response": "a",
+            }
+        ],
+        [{"messages": [*PAST, Q, A]}],
+    ),
+    "a history of texts": ([{"history": ["hi", "hello"], "input": "q", "output": "a"}], [{"messages": [*PAST, Q, A]}]),
+    "a context of turns": ([{"context": PAST, "query": "q", "response": "a"}], [{"messages": [*PAST, Q, A]}]),
+    "a history and its answer": ([{"chat_history": [*PAST, Q], "response": "a"}], [{"messages": [*PAST, Q, A]}]),
+    "a history and a question": ([{"chat_history": PAST, "prompt": "q"}], [{"prompt": [*PAST, Q]}]),
+    "a question beside metadata": ([{"question": "q", "topic": "t", "id": "1"}], [{"prompt": [Q]}]),
+    "reasoning in a column": (
+        [{"Question": "q", "Complex_CoT": "t", "Response": "a"}],
+        [{"messages": [Q, assistant("a", reasoning_content="t")]}],
+    ),
+    "reasoning of an Alpaca row": (
+        [{"instruction": "q", "input": "", "output": "a", "cot": "t"}],
+        [{"messages": [Q, assistant("a", reasoning_content="t")]}],
+    ),
+    "reasoning beside turns": (
+        [{**TALK, "reasoning": "t"}, {"messages": [Q, A, user("r"), assistant("b")], "reasoning": "t"}],
+        [
+            {"messages": [Q, assistant("a", reasoning_content="t")]},
+            {"messages": [Q, A, user("r"), assistant("b", reasoning_content="t")]},
+        ],
+    ),
+    "a switch called reasoning": ([{**TALK, "reasoning": "on"}], [TALK]),
+    "reasoning that the turn has": (
+        [{"messages": [Q, assistant("<think>t</think>a")], "reasoning": "t"}],
+        [{"messages": [Q, assistant("<think>t</think>a")]}],
+    ),
+    "reasoning as blocks": (
+        [{"messages": [Q, assistant("a", reasoning_content=[{"type": "text", "text": "t"}])]}],
+        [{"messages": [Q, assistant("a", reasoning_content="t")]}],
+    ),
+    "tools by name": (
+        [{"tools": {"f": {"description": "d", "parameters": {}}}, **TALK}],
+        [{**TALK, "tools": [spec("f", description="d", parameters={})]}],
+    ),
+    "available tools": ([{"available_tools": [{"name": "f"}], **TALK}], [{**TALK, "tools": [spec("f")]}]),
+    "a tool schema": ([{"tool_schema": '[{"name": "f"}]', **TALK}], [{**TALK, "tools": [spec("f")]}]),
+    "Bedrock's tools": (
+        [{"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": {"type": "object"}}}}], **TALK}],
+        [{**TALK, "tools": [spec("f", parameters={"type": "object"})]}],
+    ),
+    "calls with other keys": (
+        [
+            {"messages": [Q, assistant("", tool_calls=[given])]}
+            for given in (
+                {"name": "f", "arguments": {"a": 1}},
+                {"name": "f", "parameters": {"a": 1}},
+                {"function": "f", "args": {"a": 1}},
+                {"tool_name": "f", "input": {"a": 1}},
+                {"type": "function", "function": {"name": "f", "parameters": {"a": 1}}},
+            )
+        ],
+        [{"messages": [Q, assistant("", tool_calls=[call("f", {"a": 1})])]}] * 5,
+    ),
+    "a later call with other keys": (
+        [{"messages": [Q, assistant("", tool_calls=[call("f", {}), {"name": "g", "arguments": {}}])]}],
+        [{"messages": [Q, assistant("", tool_calls=[call("f", {}), call("g", {})])]}],
+    ),
+    "a call with an id of another name": (
+        [{"messages": [Q, assistant("", tool_calls=[{"call_id": "1", "name": "f", "args": {}, "index": 0}])]}],
+        [{"messages": [Q, assistant("", tool_calls=[call("f", {}, id="1") | {"index": 0}])]}],
+    ),
+    "a call of a custom tool": (
+        [
+            {
+                "messages": [
+                    Q,
+                    assistant("", tool_calls=[{"id": "1", "type": "custom", "custom": {"name": "f", "input": "x"}}]),
+                ]
+            }
+        ],
+        [{"messages": [Q, assistant("", tool_calls=[call("f", "x", id="1")])]}],
+    ),
+    "calls as JSON text": (
+        [{"messages": [Q, assistant("", tool_calls=json.dumps([call("f", "{}", id="1")]))]}],
+        [{"messages": [Q, assistant("", tool_calls=[call("f", "{}", id="1")])]}],
+    ),
+    "calls as JSON text in some turns": (
+        [
+            {"messages": [Q, assistant("", tool_calls=json.dumps({"name": "f", "arguments": {}}))]},
+            {"messages": [Q, assistant("", tool_calls=[call("f", {})])]},
+        ],
+        [{"messages": [Q, assistant("", tool_calls=[call("f", {})])]}] * 2,
+    ),
+    "user turns as objects": (
+        [{"question_id": 1, "cluster": "C and D", "turns": [{"content": "q"}]}],
+        [{"prompt": [Q]}],
+    ),
+    "labels of steps as signs and numbers": (
+        [
+            {"prompt": "q", "completions": ["s", "t"], "labels": labels}
+            for labels in (["+", "-"], [1, 0], ["1", "-1"], [1, -1])
+        ],
+        [{"prompt": [Q], "completions": ["s", "t"], "labels": [True, False]}] * 4,
+    ),
+    "labels of steps as words": (
+        [{"question": "q", "steps": ["s", "t", "u"], "step_labels": ["correct", "neutral", "bad"]}],
+        [{"prompt": [Q], "completions": ["s", "t", "u"], "labels": [True, False, False]}],
+    ),
+    "labels as numbers": (
+        [{"prompt": "q", "completion": "a", "label": 1}, {"prompt": "q", "completion": "b", "label": 0}],
+        [
+            {"prompt": [Q], "completion": [A], "label": True},
+            {"prompt": [Q], "completion": [assistant("b")], "label": False},
+        ],
+    ),
+    "labels as words": (
+        [{**TALK, "label": label} for label in ("True", "FALSE", "+", "-", "good", "bad")],
+        [{**TALK, "label": label} for label in (True, False) * 3],
+    ),
+    "ms-swift's preference with calls": (
+        [
+            {
+                "messages": [
+                    Q,
+                    {"role": "tool_call", "content": '{"name": "f", "arguments": {}}'},
+                    {"role": "tool_response", "content": "r"},
+                    A,
+                ],
+                "rejected_response": "b",
+            }
+        ],
+        [
+            {
+                "prompt": [Q, {"role": "assistant", "tool_calls": [call("f", {})]}, {"role": "tool", "content": "r"}],
+                "chosen": [A],
+                "rejected": [assistant("b")],
+            }
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_shape_is_read(name: str) -> None:
+    rows, expected = CASES[name]
+    assert without_nulls(convert(rows)[0]) == expected
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_shape_is_read_from_arrow_types(name: str) -> None:
+    rows, expected = CASES[name]
+    try:
+        batch = to_native(rows)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        pytest.skip("Arrow cannot hold these rows")
+    assert without_empty(convert(batch)[0]) == without_empty(expected)
+
+
+def without_empty(value: Any) -> Any:
+    """Return a value without keys that hold null or an empty object, which Arrow cannot tell from nothing."""
+    if isinstance(value, dict):
+        return {key: without_empty(item) for key, item in value.items() if item not in (None, {})}
+    return [without_empty(item) for item in value] if isinstance(value, list) else value
+
+
+REFUSED = {
+    "reasoning without text": ([Q, assistant("a", reasoning_content={"x": 1})], "without text"),
+    "calls without a name": ([Q, assistant("", tool_calls=[{"arguments": {}}])], "does not hold calls with a name"),
+    "calls that are no JSON": ([Q, assistant("", tool_calls="f()")], "does not hold calls with a name"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_turn_that_would_lose_something_is_refused(name: str) -> None:
+    turns, message = REFUSED[name]
+    with pytest.raises(DialectError, match=message) as raised:
+        convert([TALK, {"messages": turns}])
+    assert (raised.value.at.row, raised.value.at.message) == (1, 1)
