@@ -282,10 +282,10 @@ def with_trainer(layers: Iterable[Layer]) -> Iterator[Layer]:
         if named and index == named[-1]:
             from .trainers import settings
 
-            name = str(layer.values["trainer"])
-            templates = [each.values["template"] for each in every if "template" in each.values]
-            rendered = bool(templates) and templates[-1] not in (None, "none")
-            yield Layer(f"set by --for {name}", settings(name, rendered=rendered))
+            name, (given, _) = str(layer.values["trainer"]), _merged(every)
+            rendered = given.get("template") not in (None, "none")
+            made = settings(name, to=str(given.get("to", "auto")), rendered=rendered)
+            yield Layer(f"set by --for {name}", made)
         yield layer
 
 

@@ -23,39 +23,54 @@ End = Literal["keep", "strip", "eos"]
 BLANKS = " \t\r\n"
 
 
+class Ending:
+    """The end that texts of a template get: without blanks after a final stop token, or with EOS if there is none."""
+
+    def __init__(self, single: TemplateRenderer, end: End) -> None:
+        self.end = end
+        self._eos = single.special_tokens.get("eos_token", "")
+        self._stops = dict.fromkeys(filter(None, (*TurnBoundaries(single).stops, self._eos)))
+
+    def __call__(self, texts: pa.StringArray) -> pa.StringArray:
+        """Return the texts with the wanted end; null for null."""
+        if self.end == "keep":
+            return texts
+        trimmed = pc.utf8_rtrim(texts, characters=BLANKS)
+        stopped = pc.is_in(texts, value_set=pa.array([], pa.string()))
+        for stop in self._stops:
+            stopped = pc.or_(stopped, pc.ends_with(trimmed, stop))
+        if self.end == "strip":
+            return pc.if_else(stopped, trimmed, texts)
+        return pc.if_else(stopped, texts, pc.binary_join_element_wise(texts, self._eos, ""))
+
+
 class EndedRenderer:
-    """Renders as `inner` does, then drops the blanks after a final stop token, or adds EOS where there is none.
+    """Renders as `inner` does, with another end of the texts.
 
     A text that is to be continued stays as it is: one with a generation prompt, or with `continue_final`. A span that
     ends where the text ended is extended over an added EOS token if `trained`.
     """
 
     def __init__(self, inner: Renderer, single: TemplateRenderer, end: End, *, trained: bool = True) -> None:
-        self.inner, self._single, self._end, self._trained = inner, single, end, trained
-        self._eos = single.special_tokens.get("eos_token", "")
-        self._stops = dict.fromkeys(filter(None, (*TurnBoundaries(single).stops, self._eos)))
+        self.inner, self._options, self._trained = inner, single.options, trained
+        self._ending = Ending(single, end)
 
     def __call__(
         self, chats: ConversationBatch, request: RenderRequest = TEXT_ONLY, failures: Failures = None
     ) -> Rendered:
         """Return the texts with the wanted end; see `Renderer`."""
         rendered = self.inner(chats, request, failures)
-        options = self._single.options
+        options = self._options
         if options.continue_final or request.is_prompt or options.resolved(request).generation_prompt:
             return rendered
-        trimmed = pc.utf8_rtrim(rendered.text, characters=BLANKS)
-        stopped = pc.is_in(rendered.text, value_set=pa.array([], pa.string()))
-        for stop in self._stops:
-            stopped = pc.or_(stopped, pc.ends_with(trimmed, stop))
-        if self._end == "strip":
-            return _cut(rendered, pc.if_else(stopped, trimmed, rendered.text))
-        longer = pc.binary_join_element_wise(rendered.text, self._eos, "")
-        return self._lengthened(rendered, pc.if_else(stopped, rendered.text, longer), trimmed)
+        text = self._ending(rendered.text)
+        return _cut(rendered, text) if self._ending.end == "strip" else self._lengthened(rendered, text)
 
-    def _lengthened(self, rendered: Rendered, text: pa.StringArray, trimmed: pa.StringArray) -> Rendered:
-        """Return longer texts; the last span of each ends with its text if it ended with the trimmed one."""
+    def _lengthened(self, rendered: Rendered, text: pa.StringArray) -> Rendered:
+        """Return longer texts; a last span that ended with its text, blanks aside, is extended over what is new."""
         if rendered.spans is None or not self._trained:
             return replace(rendered, text=text)
+        trimmed = pc.utf8_rtrim(rendered.text, characters=BLANKS)
         ends, old, new = (_length(each) for each in (trimmed, rendered.text, text))
         count = lengths_of(rendered.spans)
         last = (offsets_of(count)[1:] - 1) * 2 + 1

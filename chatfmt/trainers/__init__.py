@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import UnknownName, UsageError
 from . import trl
-from .trainer import Output, Trainer
+from .trainer import UNRENDERED, Output, Trainer
 
 TRAINERS: dict[str, Trainer] = {**trl.TRAINERS}
 """The trainers by name, in the order of the help."""
@@ -32,10 +32,14 @@ def listed(names: Iterable[str]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def settings(name: str, *, rendered: bool) -> Mapping[str, Any]:
-    """Return the keys of a recipe that `--for NAME` sets, the view aside; `rendered` if a template is given."""
+def settings(name: str, *, to: str, rendered: bool) -> Mapping[str, Any]:
+    """Return the keys of a recipe that `--for NAME` sets, the view aside.
+
+    `to` is the view that the user named, `rendered` whether there is a template.
+    """
     trainer = find(name)
-    return {**trainer.settings, **(trainer.text if rendered else trainer.messages)}
+    form = trainer.messages if not rendered or to in UNRENDERED else trainer.text
+    return {**trainer.settings, **({} if to == "tokens" else form)}
 
 
 def choose_view(name: str, to: str, data_type: str, *, rendered: bool) -> str:
@@ -44,6 +48,8 @@ def choose_view(name: str, to: str, data_type: str, *, rendered: bool) -> str:
     Raises UsageError if the trainer cannot read that view or that type of data, and names a trainer that can.
     """
     trainer = find(name)
+    if trainer.needs_template and not rendered:
+        raise UsageError(f"`--for {name}` needs a template: the trainer reads nothing but text", hint="-t chatml")
     if to != "auto":
         if to not in trainer.readable:
             reads = listed(f"`{view}`" for view in trainer.readable)
@@ -54,7 +60,7 @@ def choose_view(name: str, to: str, data_type: str, *, rendered: bool) -> str:
         others = [f"`--for {other}`" for other, one in TRAINERS.items() if data_type in one.views]
         raise UsageError(
             f"`--for {name}` needs data of type {listed(views)}, and these rows are of type {data_type}",
-            hint=f"{' or '.join(others)} takes them" if others else "leave out --for",
+            hint=f"{listed(others[:3])} takes them" if others else "leave out --for",
         )
     return views[data_type]
 

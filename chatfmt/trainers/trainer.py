@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -38,9 +39,50 @@ class Output(Struct, frozen=True, kw_only=True):
         """The name of the split to train on: `train`, or the only one."""
         return "train" if "train" in self.splits else next(iter(self.splits), "train")
 
+    @property
+    def is_text(self) -> bool:
+        """Whether the rows are text that a template rendered, and that the trainer is to tokenize."""
+        return bool(self.template) and self.view not in UNRENDERED
+
+    @property
+    def bos(self) -> str:
+        """The BOS token that each text begins with and that tokenizers may add again; empty if there is none."""
+        return "" if self.template.get("add_special_tokens") else str(self.template.get("bos", ""))
+
+    @property
+    def stripped_bos(self) -> str:
+        """The BOS token that was left out of each text; empty if there is none."""
+        return str(self.template.get("bos", "")) if self.template.get("add_special_tokens") else ""
+
+    @property
+    def ends_with(self) -> str:
+        """What follows the last answer in each text."""
+        return str(self.template.get("ends_with", ""))
+
     def files(self, split: str) -> str:
         """Return the path of the files of a split, with a `*` for their numbers."""
         return f"{self.path.rstrip('/')}/{self.splits[split]}"
+
+
+UNRENDERED = (
+    "messages", "tokens", "preference-messages", "rejected-response", "unpaired-messages", "openai-preference",
+)  # fmt: skip
+"""The views that are no text, with or without a template."""
+
+
+def quoted(text: str) -> str:
+    """Return the text as a literal of Python and YAML."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def tokenized_text_problem(output: Output) -> str:
+    """Return why a tokenizer that adds BOS or a trainer that appends EOS would double a token; empty if none would."""
+    if output.is_text and output.bos:
+        return f"its text begins with `{output.bos}`, which the trainer's tokenizer adds again"
+    is_prompt = output.view in ("prompt", "stepwise")
+    if output.is_text and not is_prompt and output.ends_with != output.ends_with.rstrip():
+        return "its text ends with blanks after the stop token, so that the trainer appends another"
+    return ""
 
 
 class Trainer(Struct, frozen=True, kw_only=True):
@@ -56,6 +98,12 @@ class Trainer(Struct, frozen=True, kw_only=True):
     views: Mapping[str, str]
     loader: Callable[[Output], str]
     """Returns what loads an Output: a script, a configuration or a command line, ending with a line feed."""
+    problem: Callable[[Output], str] = lambda output: ""
+    """Returns why files of a view that it reads do not fit all the same; empty if they fit."""
+    needs_template: bool = False
+    """Whether it reads nothing but text."""
+    mask: str = ""
+    """The arguments of `chatfmt convert` whose output trains what `--mask` marks; empty if there are none."""
     rendered: Mapping[str, str] = field(default_factory=dict)
     also: tuple[str, ...] = ()
     """Further views that it reads, if `--to` names them."""
@@ -64,7 +112,7 @@ class Trainer(Struct, frozen=True, kw_only=True):
     messages: Mapping[str, Any] = field(default_factory=dict)
     """Keys that it sets where no template renders the conversations, such as the form of call arguments."""
     text: Mapping[str, Any] = field(default_factory=dict)
-    """Keys that it sets where a template renders them, such as `bos`."""
+    """Keys that it sets where a template renders them to text for the trainer to tokenize, such as `bos`."""
 
     @property
     def readable(self) -> tuple[str, ...]:

@@ -1,56 +1,133 @@
-"""TRL: https://huggingface.co/docs/trl."""
+"""TRL, Hugging Face's trainers: https://huggingface.co/docs/trl.
+
+TRL renders conversations itself. A text it tokenizes as any text: a tokenizer that adds BOS adds it, and TRL appends
+the tokenizer's EOS to a text, completion or answer that does not end with it.
+"""
 
 from __future__ import annotations
 
-from .trainer import Output, Trainer
+from typing import Any
 
-SOURCE = "trl 1.16.0: trl/trainer/{}_trainer.py, trl/data_utils.py, trl/chat_template_utils.py"
+from .trainer import Output, Trainer, quoted, tokenized_text_problem
+
+SOURCE = "trl 1.16.0: trl/trainer/{}_trainer.py, trl/data_utils.py"
+TEXT = {"bos": "strip", "end": "strip"}
+MESSAGES = {"transforms": {"arguments": "object"}}
 
 
 def sft(output: Output) -> str:
-    """Return a script for SFTTrainer."""
-    return script(output, "SFT", sft_arguments(output))
+    """Return a script for SFTTrainer that trains on the answers, as far as the rows say which text that is."""
+    arguments = {"assistant_only_loss": "True"} if output.view == "messages" else {}
+    note = ""
+    if output.view == "text":
+        note = "# Trains on all of the text: rows of --to messages, or of --to tokens, train on the answers alone.\n"
+    return note + script(output, "SFT", arguments)
 
 
-def sft_arguments(output: Output) -> dict[str, str]:
-    """Return the arguments of SFTConfig that train on what the rows hold."""
-    return {"assistant_only_loss": "True"} if output.view == "messages" else {}
+def dpo(output: Output) -> str:
+    """Return a script for DPOTrainer."""
+    return script(output, "DPO", {})
 
 
-def script(output: Output, name: str, arguments: dict[str, str]) -> str:
-    """Return a script that trains with the class `{name}Trainer`, configured by `arguments`, on an output."""
-    settings = {"output_dir": repr(f"{output.model.rstrip('/').split('/')[-1]}-{name.lower()}"), **arguments}
+def kto(output: Output) -> str:
+    """Return a script for KTOTrainer, whose rows stay in order: it compares each with the one before it."""
+    return script(output, "KTO", {"train_sampling_strategy": quoted("sequential")})
+
+
+def reward(output: Output) -> str:
+    """Return a script for RewardTrainer."""
+    return script(output, "Reward", {})
+
+
+def grpo(output: Output) -> str:
+    """Return a script for GRPOTrainer with a reward that compares completions with a kept column, if there is one."""
+    kept = [name for name in ANSWERS if name in output.columns]
+    answer = kept[0] if kept else "length"
+    how = f"str({answer}[i]) in text(completion)" if kept else "-len(text(completion))"
+    words = f"1.0 if it holds the `{answer}` of its row" if kept else "the shorter, the better"
+    function = "\n".join([
+        "def text(completion):",
+        '    return completion if isinstance(completion, str) else completion[-1]["content"]',
+        "",
+        "",
+        f"def reward(completions, {answer + ', ' if kept else ''}**columns):",
+        f'    """Rate each completion: {words}. Replace it by your own."""',
+        f"    return [float({how}) for i, completion in enumerate(completions)]",
+    ])  # fmt: skip
+    return script(output, "GRPO", {}, "reward_funcs=reward,", before=f"\n{function}\n\n\n")
+
+
+ANSWERS = ("ground_truth", "final_answer", "answer", "solution", "label", "target")
+"""Columns that a reward may compare a completion with, the most telling first."""
+
+
+def prm(output: Output) -> str:
+    """Return a script for PRMTrainer."""
+    text = script(output, "PRM", {}).replace("from trl import", "from trl.experimental.prm import")
+    return "# PRMTrainer is part of TRL up to 1.13.\n" + text
+
+
+def script(output: Output, name: str, arguments: dict[str, str], *more: str, before: str = "") -> str:
+    """Return a script that trains with `{name}Trainer`, configured by `arguments`, on an output.
+
+    `more` are further arguments of the trainer, `before` is the code before it.
+    """
+    settings = {"output_dir": quoted(f"{output.model.rstrip('/').split('/')[-1]}-{name.lower()}"), **arguments}
+    settings["use_cpu"] = "not torch.accelerator.is_available()"
     if output.max_steps is not None:
         settings["max_steps"] = str(output.max_steps)
-    datasets = {"train_dataset": f'dataset["{output.train_split}"]'}
+    datasets = [f"train_dataset=dataset[{quoted(output.train_split)}],"]
     if output.test_split is not None:
-        datasets["eval_dataset"] = f'dataset["{output.test_split}"]'
+        datasets.append(f"eval_dataset=dataset[{quoted(output.test_split)}],")
+    config = [f"    {key}={value}," for key, value in settings.items()]
+    lines = [f"model={quoted(output.model)},", *more, f"args={name}Config(", *config, "),", *datasets]
     return "\n".join([
+        "import torch",
         "from datasets import load_dataset",
         f"from trl import {name}Config, {name}Trainer",
         "",
-        f"dataset = load_dataset({output.path!r})",
+        f"{before}dataset = load_dataset({quoted(output.path)})",
         f"trainer = {name}Trainer(",
-        f"    model={output.model!r},",
-        f"    args={name}Config({', '.join(f'{key}={value}' for key, value in settings.items())}),",
-        *(f"    {key}={value}," for key, value in datasets.items()),
+        *(f"    {line}" for line in lines),
         ")",
+        *first_token_check(output),
         "trainer.train()",
         "",
     ])  # fmt: skip
 
 
+def first_token_check(output: Output) -> list[str]:
+    """Return the lines that compare the first token with the BOS token that was left out of a text."""
+    if not (output.is_text and output.stripped_bos and output.view == "text"):
+        return []
+    return [
+        'first = trainer.processing_class.decode(trainer.train_dataset[0]["input_ids"][:1])',
+        f'assert first == {quoted(output.stripped_bos)}, "the tokenizer adds no BOS token: convert with --bos keep"',
+    ]
+
+
+def _entry(summary: str, file: str, views: dict[str, str], **more: Any) -> Trainer:
+    return Trainer(
+        summary=summary, source=SOURCE.format(file), views=views, messages=MESSAGES, text=TEXT,
+        problem=tokenized_text_problem, **more,
+    )  # fmt: skip
+
+
 TRAINERS = {
-    "trl-sft": Trainer(
-        summary="supervised fine-tuning with TRL's SFTTrainer",
-        source=SOURCE.format("sft"),
-        views={
-            "language-modeling": "messages", "prompt-completion": "prompt-completion", "text": "text",
-        },
-        rendered={"language-modeling": "text"},
-        also=("tokens",),
-        messages={"transforms": {"arguments": "object"}},
-        text={"bos": "strip"},
-        loader=sft,
+    "trl-sft": _entry(
+        "supervised fine-tuning with TRL", "sft",
+        {"language-modeling": "messages", "prompt-completion": "prompt-completion", "text": "text"},
+        rendered={"language-modeling": "text"}, also=("tokens",), mask="--to tokens --tokenizer MODEL", loader=sft,
     ),
+    "trl-dpo": _entry("preference optimization with TRL", "dpo", {"preference": "preference"},
+                      also=("preference-conversations",), loader=dpo),
+    "trl-kto": _entry("optimization by good and bad answers with TRL", "kto",
+                      {"preference": "unpaired-preference", "unpaired-preference": "unpaired-preference"}, loader=kto),
+    "trl-reward": _entry("a reward model with TRL", "reward", {"preference": "preference"},
+                         also=("preference-conversations",), loader=reward),
+    "trl-grpo": _entry("reinforcement learning with TRL", "grpo",
+                       dict.fromkeys(("prompt-only", "prompt-completion", "language-modeling"), "prompt"),
+                       settings={"keep": ["all"]}, loader=grpo),
+    "trl-prm": _entry("a process reward model with TRL", "prm", {"stepwise": "stepwise"}, needs_template=True,
+                      loader=prm),
 }  # fmt: skip

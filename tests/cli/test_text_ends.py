@@ -88,13 +88,14 @@ def test_eos_is_added_and_trained_where_the_template_prints_no_stop_token(conver
 
 
 def test_eos_needs_a_token(convert: Convert, capsys: pytest.CaptureFixture[str]) -> None:
-    convert("tagged.jinja")
-    assert main(["convert", "in.jsonl", "-t", "tagged.jinja", "--end", "eos"]) == 2
+    template = "{user_message}|{assistant_message}"
+    assert convert("tagged.jinja", "--end", "eos") == convert("tagged.jinja")  # it has a stop token
+    assert main(["convert", "in.jsonl", "-t", template, "--end", "eos"]) == 2
     assert capsys.readouterr().err == (
-        "error: in.jsonl: the template `tagged.jinja` names no EOS token for `--end eos` to add\n"
+        f"error: in.jsonl: the template `{template}` names no EOS token for `--end eos` to add\n"
         "hint: --var eos_token=TOKEN\n"
     )
-    made = convert("{user_message}|{assistant_message}", "--var", "eos_token=</s>", "--end", "eos", rows=ROWS[:1])
+    made = convert(template, "--var", "eos_token=</s>", "--end", "eos", rows=ROWS[:1])
     assert [row["text"][-9:] for row in made] == ["Hello</s>"]
 
 

@@ -103,15 +103,16 @@ def test_a_dummy_needs_only_its_entry(run: Run, monkeypatch: pytest.MonkeyPatch)
     assert "dummy." in " ".join(run("convert", "--help")[1].split())
     assert run("convert", "in.jsonl", "--for", "dummy", "-o", "out")[2] == (
         "error: in.jsonl: `--for dummy` needs data of type preference, and these rows are of type language-modeling\n"
-        "hint: `--for trl-sft` takes them\n"
+        "hint: `--for trl-sft` or `--for trl-grpo` takes them\n"
     )
     assert run("convert", "in.jsonl", "--for", "dummy", "-o", "out", "-q", rows=[PAIR])[0] == 0
     printed = "m out {'train': 'data/train-*.parquet'} ('prompt', 'chosen', 'rejected') 7\n"
     assert run("loader", "out", "--model", "m", "--max-steps", "7") == (0, printed, "")
     assert run("loader", "out", "--for", "trl-sft") == (
         2, "",
-        "error: `out` holds the view `preference`, and trl-sft reads `messages`, `prompt-completion`, `text` or "
-        "`tokens`\nhint: chatfmt convert in.jsonl --for trl-sft -o out --overwrite\n",
+        "error: `out` does not fit trl-sft: it holds the view `preference`, and the trainer reads `messages`, "
+        "`prompt-completion`, `text` or `tokens`\n"
+        "hint: chatfmt convert in.jsonl --for trl-sft -o out --overwrite\n",
     )  # fmt: skip
 
 

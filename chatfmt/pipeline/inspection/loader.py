@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
 from ... import sources, trainers
 from ...errors import UsageError
 from ...manifest import Manifest, read_manifest
-from ...recipe import Recipe
+from ...recipe import KEYS, Recipe
 from ...sources import ParseOptions
+from ...validation import to_plain
 from ..running.output import to_output
 from .command import READING, flag_arguments
 
@@ -32,10 +34,12 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
     output = replace(to_output(manifest, shown, columns(folder)), max_steps=max_steps)
     if output.view not in found.readable:
         reads = trainers.listed(f"`{view}`" for view in found.readable)
-        raise UsageError(
-            f"`{shown}` holds the view `{output.view}`, and {name} reads {reads}",
-            hint=convert_command(manifest, name, shown),
-        )
+        problem = f"it holds the view `{output.view}`, and the trainer reads {reads}"
+    else:
+        problem = found.problem(output)
+    if problem:
+        hint = convert_command(manifest, name, shown)
+        raise UsageError(f"`{shown}` does not fit {name}: {problem}", hint=hint)
     return found.loader(output if model is None else replace(output, model=model))
 
 
@@ -46,9 +50,32 @@ def columns(folder: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for batch in batches for name in batch.schema.names if not name.startswith("#")))
 
 
+CHOSEN = ("about", "source", "trainer", "to", "format", "compression", "bos", "end", "mask")
+"""Keys that a trainer chooses anew."""
+FLAGS = {**READING, "template": "-t"}
+"""The flags of keys, where they are not made from the key."""
+
+
 def convert_command(manifest: Manifest, trainer: str, out: str) -> str:
-    """Return the command that converts the sources of a manifest for a trainer, read as they were read."""
+    """Return the command that converts the sources of a manifest for a trainer, with the user's other settings."""
     recipe = Recipe(**manifest.recipe)
+    values = own_values(recipe)
     words = ["chatfmt", "convert", *(spec.source for spec in recipe.source)]
-    words += [word for key, flag in READING.items() for word in flag_arguments(flag, getattr(recipe, key), key)]
+    for key in KEYS:
+        if key in values and key not in CHOSEN:
+            words += flag_arguments(FLAGS.get(key) or "--" + key.replace("_", "-"), values[key], key)
     return shlex.join([*words, "--for", trainer, "-o", out, "--overwrite"])
+
+
+def own_values(recipe: Recipe) -> dict[str, Any]:
+    """Return the values of a recipe without those that its trainer set."""
+    if recipe.trainer is None:
+        return vars(recipe)
+    theirs = trainers.settings(recipe.trainer, to=recipe.to, rendered=recipe.template not in (None, "none"))
+    transforms = {
+        name: value
+        for name, value in recipe.transforms.items()
+        if (name, value) not in theirs.get("transforms", {}).items()
+    }
+    values = {key: value for key, value in vars(recipe).items() if to_plain(value) != theirs.get(key)}
+    return {**values, "transforms": transforms}

@@ -173,10 +173,11 @@ def render_options(recipe: Recipe, template: ChatTemplate | None) -> render.Rend
     if template is None or (recipe.bos, recipe.end) == ("keep", "keep"):
         return options
     from ...render.inspection.probe import bos_opens_turns
+    from ...render.masks.turn_boundaries import TurnBoundaries
 
     kept = replace(options, bos="keep")
     single = TemplateRenderer(template, kept, render.sandbox_sessions(template, recipe.template_isolation))
-    if recipe.end == "eos" and not single.special_tokens.get("eos_token"):
+    if recipe.end == "eos" and not single.special_tokens.get("eos_token") and not TurnBoundaries(single).stops:
         raise UsageError(
             f"the template `{template.name}` names no EOS token for `--end eos` to add", hint="--var eos_token=TOKEN"
         )

@@ -11,12 +11,17 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow as pa
 from msgspec.structs import replace
 
 from ... import __version__, render, writers
 from ...manifest import Manifest, Shard
 from ...recipe import Run
+from ...render.ending import Ending
+from ...render.inspection.probe import text_ends
 from ...render.safety.control_tokens import find_control_tokens
+from ...render.single import TemplateRenderer
+from ...render.template.chat_template import ChatTemplate
 from ...writers import OutputFolder, SingleFile, Stream
 from ..conversion.row_counts import sum_counters
 from ..planning.plan import Plan
@@ -139,11 +144,24 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
             *map(dict, plan.files),
         ),
         template={"name": template.name, "sha256": template.sha256, "origin": template.origin,
-                  "revision": template.revision, "add_special_tokens": False, **_escaped_tokens(plan)}
+                  "revision": template.revision, **_ends(plan, template), **_escaped_tokens(plan)}
         if template else {},
         engine={"name": choice.engine, "reason": choice.reason, "isolation": _isolation(shards)} if choice else {},
         chatfmt=__version__,
     )  # fmt: skip
+
+
+def _ends(plan: Plan, template: ChatTemplate) -> dict[str, Any]:
+    """Return how texts begin and end: a BOS token that tokenizers may add again, and what follows the last answer.
+
+    `add_special_tokens` is true where the BOS token was left out, so that a tokenizer has to add it.
+    """
+    job = plan.sources[0].job
+    options = replace(job.options, bos="keep")
+    single = TemplateRenderer(template, options, render.sandbox_sessions(template, job.isolation))
+    bos, last = text_ends(single)
+    ended = Ending(single, job.end)(pa.array([last], pa.string()))[0].as_py()
+    return {"add_special_tokens": bool(bos) and job.options.bos == "strip", "bos": bos, "ends_with": ended}
 
 
 def _escaped_tokens(plan: Plan) -> dict[str, Any]:

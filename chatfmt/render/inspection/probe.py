@@ -69,6 +69,12 @@ def stand_in_system(renderer: TemplateRenderer) -> str:
     return _Probe(renderer).stand_in_system()
 
 
+def text_ends(renderer: TemplateRenderer) -> tuple[str, str]:
+    """Return the BOS token that texts begin with and a tokenizer may add again, and what follows the last answer."""
+    found = _Probe(renderer)
+    return "" if found.bos_opens_turns() else found.bos(), found.ends_with()
+
+
 def bos_opens_turns(renderer: TemplateRenderer) -> bool:
     """Return whether the template uses its BOS token within an exchange too, to open or to end turns.
 
@@ -141,7 +147,7 @@ class _Probe:
             bos=self.bos(),
             bos_opens_turns=self.bos_opens_turns(),
             begins_with=self._plain.partition("qzuser")[0][:SHOWN],
-            ends_with=self._plain.rpartition("qzanswer")[2],
+            ends_with=self.ends_with(),
             stop_token=self._boundaries.stop_after_answer(final=True),
             stop_token_within=self._boundaries.stop_after_answer(final=False),
             default_system=self.default_system(),
@@ -253,6 +259,9 @@ class _Probe:
     def bos_opens_turns(self) -> bool:
         bos = self._renderer.special_tokens.get("bos_token", "")
         return bool(bos) and bos in self._plain.partition("qzuser")[2]
+
+    def ends_with(self) -> str:
+        return self._plain.rpartition("qzanswer")[2]
 
     def default_system(self) -> str:
         """Return the text before the first user turn, without the turn's header, if it holds more than tokens."""
