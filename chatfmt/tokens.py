@@ -8,18 +8,24 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import ArrayLike
 
 from .errors import CheckError, InputError, Location, MissingExtra
 from .schema import Turns
+from .token_spans import Int32Array, MaskArray, Spans, TokenBytes
+from .turn_columns import IntArray, offsets_of, to_lists
 
 IGNORED = -100
 """The label of tokens that are not trained on."""
-IDS = pa.list_(pa.int32())
+PIECE = 1 << 20
+"""Bytes of text to encode at a time."""
 _SYSTEM = ("system", "developer")
 
 
@@ -34,51 +40,92 @@ class Encoding(Protocol):
 
     def char_to_token(self, char_pos: int, sequence_index: int = 0) -> int | None: ...
 
+    def __len__(self) -> int: ...
+
 
 class Tokenizer:
     """A tokenizer loaded from a `tokenizer.json`; see `load`."""
 
     def __init__(self, inner: Any, name: str) -> None:
         self._inner, self.name = inner, name
+        self._vocabulary = cache(partial(TokenBytes.of, inner))
 
-    def encode(self, texts: Sequence[str]) -> list[Encoding]:
-        """Encode each text without adding special tokens."""
-        return list(self._inner.encode_batch(list(texts), add_special_tokens=False))
+    def encode(self, texts: Sequence[str], *, offsets: bool = True) -> list[Encoding]:
+        """Encode each text without adding special tokens; it is faster without `offsets`, which are zeros then."""
+        encode = self._inner.encode_batch if offsets else self._inner.encode_batch_fast
+        return list(encode(list(texts), add_special_tokens=False))
 
     def count(self, texts: pa.Array) -> pa.Int32Array:
         """Count the tokens of each text; null for null."""
-        values = texts.to_pylist()
-        encodings = iter(self.encode([text for text in values if text is not None]))
-        return pa.array([None if text is None else len(next(encodings).ids) for text in values], pa.int32())
+        counts = [len(found) for piece in _pieces(texts) for found in self.encode(piece.to_pylist(), offsets=False)]
+        return pa.array(_in_place(counts, texts), pa.int32(), mask=np.asarray(texts.is_null()))
 
     def columns(self, texts: pa.Array, spans: pa.Array, *, as_transformers: bool = False) -> dict[str, pa.Array]:
-        """Return `input_ids`, `labels` and `assistant_masks` of each text; null for null.
+        """Return `input_ids`, `attention_mask`, `labels` and `assistant_masks` of each text; null for null.
 
         `spans` are [start, end) in code points of the text. A token is trained on if any of its text lies in a span.
         With `as_transformers` the masks equal `return_assistant_tokens_mask`, even if the last character of a span is
         in no token (the span then runs to the end of the row) or in several (only the first is trained on).
         """
-        texts, marks = texts.to_pylist(), spans.to_pylist()
-        encodings = iter(self.encode([text for text in texts if text is not None]))
-        mask = mask_as_transformers if as_transformers else token_mask
-        ids: list[list[int] | None] = []
-        masks: list[list[int] | None] = []
-        for text, row in zip(texts, marks, strict=True):
-            encoding = None if text is None else next(encodings)
-            ids.append(encoding.ids if encoding else None)
-            masks.append(mask(encoding, row or []) if encoding else None)
-        labels = [_labels(row, on) for row, on in zip(ids, masks, strict=True)]
-        return {
-            "input_ids": pa.array(ids, IDS),
-            "labels": pa.array(labels, IDS),
-            "assistant_masks": pa.array(masks, pa.list_(pa.int8())),
+        if not as_transformers:
+            self._inner.post_processor = None  # it adds no tokens here, but would trim blanks from the offsets
+        spans, done, encoded = spans.filter(texts.is_valid()), 0, [_NO_TOKENS]
+        for piece in _pieces(texts):
+            encoded.append(self._encode_piece(piece, spans.slice(done, len(piece)), as_transformers))
+            done += len(piece)
+        ids, mask, counts = (np.concatenate(arrays) for arrays in zip(*encoded, strict=True))
+        flat = {
+            "input_ids": ids,
+            "attention_mask": np.ones(len(ids), np.int8),
+            "labels": np.where(mask, ids, np.int32(IGNORED)),
+            "assistant_masks": mask,
         }
+        lengths = _in_place(counts, texts)
+        return {name: to_lists(pa.array(values), lengths, texts.is_null()) for name, values in flat.items()}
+
+    def _encode_piece(self, texts: pa.Array, spans: pa.Array, as_transformers: bool) -> _Tokens:
+        """Encode texts, none of them null, and mask the tokens in their spans."""
+        values, find = texts.to_pylist(), mask_as_transformers if as_transformers else token_mask
+        vocabulary = None if as_transformers and _trims(self._inner.post_processor) else self._vocabulary()
+        encodings = self.encode(values, offsets=vocabulary is None)
+        ids = np.concatenate([np.array(encoding.ids, np.int32) for encoding in encodings])
+        counts = np.array([len(encoding) for encoding in encodings], np.int64)
+        starts = offsets_of(counts)
+        if vocabulary is None:
+            masks = [find(encoding, row.as_py() or []) for encoding, row in zip(encodings, spans, strict=True)]
+            return ids, np.concatenate([np.array(mask, np.int8) for mask in masks]), counts
+        row_bytes = offsets_of(pc.binary_length(texts).to_numpy().astype(np.int64))
+        places = vocabulary.places("".join(values).encode(), row_bytes, ids, starts)
+        mask = (places.mask_as_transformers if as_transformers else places.mask)(Spans.of(spans))
+        inexact = np.flatnonzero(~places.exact)
+        for row, encoding in zip(inexact, self.encode([values[row] for row in inexact]), strict=True):
+            mask[starts[row] : starts[row + 1]] = find(encoding, spans[row].as_py() or [])
+        return ids, mask, counts
 
 
-def _labels(ids: Sequence[int] | None, mask: Sequence[int] | None) -> list[int] | None:
-    if ids is None or mask is None:
-        return None
-    return [token if trained else IGNORED for token, trained in zip(ids, mask, strict=True)]
+_Tokens = tuple[Int32Array, MaskArray, IntArray]
+"""The ids and masks of all tokens of several texts, and the number of tokens of each."""
+_NO_TOKENS: _Tokens = (np.empty(0, np.int32), np.empty(0, np.int8), np.empty(0, np.int64))
+
+
+def _pieces(texts: pa.Array) -> Iterator[pa.Array]:
+    """Yield the texts that are not null, some at a time: encoded, they take fifty times as much memory."""
+    known = texts.drop_null()
+    piece = np.cumsum(pc.binary_length(known).to_numpy()) // PIECE
+    for rows in np.split(np.arange(len(known)), np.flatnonzero(np.diff(piece)) + 1):
+        if len(rows):
+            yield known.slice(rows[0], len(rows))
+
+
+def _in_place(values: ArrayLike, texts: pa.Array) -> IntArray:
+    """Return a value for each text: those of the texts that are not null, and 0 for the others."""
+    placed = np.zeros(len(texts), np.int64)
+    placed[np.asarray(texts.is_valid())] = values
+    return placed
+
+
+def _trims(post_processor: Any) -> bool:
+    return post_processor is not None and b'"trim_offsets":true' in post_processor.__getstate__()
 
 
 def load(reference: str, *, revision: str | None = None) -> Tokenizer:

@@ -17,7 +17,7 @@ LAYERS = [
     {"schema", "validation"},
     {"json_columns", "trainers"},
     {"turn_columns", "features", "recipe", "manifest"},
-    {"rendering", "field_path"},
+    {"rendering", "field_path", "token_spans"},
     {"sources", "dialects", "mapping", "transforms", "checks", "views", "render", "tokens", "writers", "executors"},
     {"pipeline"},
     {"cli"},

@@ -64,7 +64,7 @@ def test_labels_are_the_ids_of_trained_tokens(byte_level: Path) -> None:
     mask = Masker(template_renderer(CHATML)).mask(CONVERSATIONS["turns"])
     texts, spans = pa.array([mask.text, None]), pa.array([[list(span) for span in mask.spans], None])
     columns = {name: column.to_pylist() for name, column in tokenizer.columns(texts, spans).items()}
-    assert [rows[1] for rows in columns.values()] == [None] * 3
+    assert [rows[1] for rows in columns.values()] == [None] * 4
     ids, labels, trained = (columns[name][0] for name in ("input_ids", "labels", "assistant_masks"))
     assert len(ids) == len(labels) == len(trained) == tokenizer.count(texts).to_pylist()[0]
     assert labels == [i if on else -100 for i, on in zip(ids, trained, strict=True)]
@@ -178,3 +178,67 @@ def test_a_run_is_not_continued_with_another_tokenizer(byte_level: Path, words: 
     tokenizer.write_bytes(words.read_bytes())
     with pytest.raises(OutputError):
         convert(recipe, out, workers=1, resume=True)
+
+
+TRICKY = [
+    "plain ascii", "Why?   Because.\n\n", "日本 🙂 é line", "cafe\u0301 and caf\u00e9", "  ", "▁ a▁b", "", "e\u0301",
+    "<|im_start|>user\n🦉🦉<|im_end|>", "\u200d🙂\x00",
+]  # fmt: skip
+
+
+def byte_fallback() -> Any:
+    """A tokenizer with `▁` for the blank and bytes for what it does not know, as SentencePiece models have."""
+    vocab = {f"<0x{byte:02X}>": byte for byte in range(256)} | {"▁": 256, "a": 257, "é": 258, "日": 259, "▁a": 260}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab, [("▁", "a")], byte_fallback=True))
+    tokenizer.normalizer = tokenizers.normalizers.Replace(" ", "▁")
+    replace_blank = tokenizers.decoders.Replace("▁", " ")
+    tokenizer.decoder = tokenizers.decoders.Sequence([replace_blank, tokenizers.decoders.ByteFallback()])
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    return tokenizer
+
+
+def composing(byte_level: Path) -> Any:
+    """A byte-level tokenizer that composes letters and accents first."""
+    tokenizer = tokenizers.Tokenizer.from_file(str(byte_level))
+    tokenizer.normalizer = tokenizers.normalizers.NFC()
+    return tokenizer
+
+
+@pytest.mark.parametrize("as_transformers", [False, True])
+@pytest.mark.parametrize("kind", ["byte_level", "words", "fallback", "composing"])
+def test_masks_are_those_of_the_offsets(
+    kind: str, as_transformers: bool, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    file = tmp_path / "tokenizer.json"
+    if kind in ("byte_level", "words"):
+        file = request.getfixturevalue(kind)
+    else:
+        made = byte_fallback() if kind == "fallback" else composing(request.getfixturevalue("byte_level"))
+        made.save(str(file))
+    texts, spans = [], []
+    for text in TRICKY:
+        cuts = range(len(text) + 1)
+        for found in ([], *([[a, b]] for a in cuts for b in cuts if a <= b), [[0, 1], [2, len(text)]]):
+            if all(stop <= len(text) for _, stop in found):
+                texts.append(text)
+                spans.append(found)
+    columns = load(str(file)).columns(pa.array(texts), pa.array(spans), as_transformers=as_transformers)
+    inner = tokenizers.Tokenizer.from_file(str(file))
+    encodings = inner.encode_batch(texts, add_special_tokens=False)
+    find = mask_as_transformers if as_transformers else token_mask
+    assert len(texts) > 500
+    assert columns["input_ids"].to_pylist() == [encoding.ids for encoding in encodings]
+    expected = [list(map(int, find(encoding, found))) for encoding, found in zip(encodings, spans, strict=True)]
+    assert columns["assistant_masks"].to_pylist() == expected
+
+
+def test_blanks_are_trained_whatever_the_post_processor_trims(byte_level: Path, tmp_path: Path) -> None:
+    inner = tokenizers.Tokenizer.from_file(str(byte_level))
+    inner.normalizer = tokenizers.normalizers.NFC()
+    inner.post_processor = tokenizers.processors.ByteLevel(trim_offsets=True)
+    inner.save(str(tmp_path / "tokenizer.json"))
+    for text in ("if x:\n        return", "e\u0301:\n        return"):
+        columns = load(str(tmp_path)).columns(pa.array([text]), pa.array([[[0, len(text)]]]))
+        assert set(columns["assistant_masks"].to_pylist()[0]) == {1}
+        assert columns["labels"] == columns["input_ids"]
+        assert set(columns["attention_mask"].to_pylist()[0]) == {1}

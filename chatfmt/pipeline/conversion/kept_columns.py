@@ -18,7 +18,7 @@ from .job import Job
 if TYPE_CHECKING:
     from ...recipe import Recipe
 
-TOKEN_COLUMNS = ("input_ids", "labels", "assistant_masks")
+TOKEN_COLUMNS = ("input_ids", "attention_mask", "labels", "assistant_masks")
 
 
 def is_kept(recipe: Recipe, name: str) -> bool:
