@@ -12,10 +12,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import UnknownName, UsageError
-from . import trl
+from . import litgpt, mlx_lm, openai, trl, unsloth
 from .trainer import UNRENDERED, Output, Trainer
 
-TRAINERS: dict[str, Trainer] = {**trl.TRAINERS}
+TRAINERS: dict[str, Trainer] = {
+    **trl.TRAINERS, **unsloth.TRAINERS, **mlx_lm.TRAINERS, **litgpt.TRAINERS, **openai.TRAINERS,
+}  # fmt: skip
 """The trainers by name, in the order of the help."""
 
 

@@ -19,6 +19,8 @@ class Output(Struct, frozen=True, kw_only=True):
     """`jsonl` or `parquet`."""
     splits: Mapping[str, str]
     """The pattern of the files of each split, below the folder: `data/train-*.parquet`."""
+    shards: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The files of each split, below the folder."""
     columns: tuple[str, ...] = ()
     """The columns of the rows."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -100,6 +102,8 @@ class Trainer(Struct, frozen=True, kw_only=True):
     """Returns what loads an Output: a script, a configuration or a command line, ending with a line feed."""
     problem: Callable[[Output], str] = lambda output: ""
     """Returns why files of a view that it reads do not fit all the same; empty if they fit."""
+    formats: tuple[str, ...] = ("jsonl", "parquet")
+    """The formats that it reads."""
     needs_template: bool = False
     """Whether it reads nothing but text."""
     mask: str = ""

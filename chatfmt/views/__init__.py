@@ -51,6 +51,7 @@ VIEWS: dict[str, View] = {
     "prompt-completion": View(
         on_call(__name__, ".split:prompt_completion"), "the last answer and what comes before it", "prompt-completion"
     ),
+    "instruction": View(on_call(__name__, ".split:instruction"), "an instruction and its output, as text"),
     "prompt": View(on_call(__name__, ".split:prompt"), "the conversation before the last answer", "prompt-only"),
     "preference": View(
         on_call(__name__, ".split:preference"), "a prompt, a better and a worse answer", "preference", "rejected"

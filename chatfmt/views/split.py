@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import Location, RowError
-from ..json_columns import decode_conversations, encode_conversations
+from ..json_columns import TEXT, decode_conversations, encode_conversations
 from ..schema import Conversation
 from ..turn_columns import last_roles, lengths_of, offsets_of, pick_turns
 from .batch import Fields, RenderableBatch, template_inputs
@@ -28,6 +28,32 @@ def prompt_and_completion(batch: RenderableBatch) -> tuple[pa.ListArray, pa.List
         name = "completion" if batch.column("completion") is not None else "chosen"
         return batch.required("prompt"), batch.required(name)
     return cut_last(batch.required("messages"))
+
+
+def instruction(batch: RenderableBatch) -> Fields:
+    """`instruction` and `output`: the text before the last answer, and that answer.
+
+    Without a template they are the contents of one question and one answer. Raises RowError `view.instruction` for
+    any other conversation.
+    """
+    if batch.renderer is not None:
+        return dict(zip(("instruction", "output"), prompt_completion(batch).values(), strict=True))
+    before, after = (decode_conversations(turns) for turns in prompt_and_completion(batch))
+    asked = [_only_text(row, turns, "user") for row, turns in enumerate(before)]
+    answered = [_only_text(row, turns, "assistant") for row, turns in enumerate(after)]
+    return {"instruction": pa.array(asked, TEXT), "output": pa.array(answered, TEXT)}
+
+
+def _only_text(row: int, turns: Conversation | None, role: str) -> str:
+    first = turns[0] if turns else {}
+    if turns == [{"role": role, "content": first.get("content")}] and isinstance(first["content"], str):
+        return str(first["content"])
+    raise RowError(
+        "the conversation is more than one question and its answer",
+        code="view.instruction",
+        at=Location(row=row),
+        hint="-t chatml renders it to text, --on-error skip drops such rows",
+    )
 
 
 def cut_last(messages: pa.ListArray) -> tuple[pa.ListArray, pa.ListArray]:

@@ -35,6 +35,8 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
     if output.view not in found.readable:
         reads = trainers.listed(f"`{view}`" for view in found.readable)
         problem = f"it holds the view `{output.view}`, and the trainer reads {reads}"
+    elif output.format not in found.formats:
+        problem = f"its format is {output.format}, and the trainer reads {trainers.listed(found.formats)}"
     else:
         problem = found.problem(output)
     if problem:

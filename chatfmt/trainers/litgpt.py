@@ -1,0 +1,53 @@
+"""LitGPT: https://github.com/Lightning-AI/litgpt. It reads instructions and outputs, and appends EOS to outputs."""
+
+from __future__ import annotations
+
+from .trainer import Output, Trainer, quoted
+
+FOLDER = "litgpt-data"
+
+
+def loader(output: Output) -> str:
+    """Return the YAML configuration of `litgpt finetune_lora`, and the commands that make the one file it reads."""
+    path, commands = find_file(output)
+    validation = ["    val_split_fraction: 0.05"] if output.test_split is None else []
+    lines = [
+        *(f"# First: {command}" for command in commands),
+        f"# Save as litgpt.yaml, then: litgpt finetune_lora {output.model} --config litgpt.yaml",
+        "data:",
+        "  class_path: litgpt.data.JSON",
+        "  init_args:",
+        f"    json_path: {quoted(path)}",
+        *validation,
+        "    mask_prompt: true  # trains on the last answer alone",
+        "    prompt_style:",
+        "      class_path: litgpt.prompts.Default",
+        *([] if output.max_steps is None else ["train:", f"  max_steps: {output.max_steps}"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def find_file(output: Output) -> tuple[str, list[str]]:
+    """Return the file of the train split, or the folder of both splits, and the commands that make it."""
+    shards = output.shards[output.train_split]
+    if output.test_split is None and len(shards) == 1:
+        return f"{output.path.rstrip('/')}/{shards[0]}", []
+    if output.test_split is None:
+        return f"{FOLDER}.jsonl", [f"cat {output.files(output.train_split)} > {FOLDER}.jsonl"]
+    splits = {"train": output.train_split, "val": output.test_split}
+    joined = [f"cat {output.files(split)} > {FOLDER}/{name}.jsonl" for name, split in splits.items()]
+    return FOLDER, [f"mkdir {FOLDER}", *joined]
+
+
+TRAINERS = {
+    "litgpt": Trainer(
+        summary="LitGPT",
+        source="litgpt 0.5.13: litgpt/data/json_data.py, litgpt/data/base.py, litgpt/tokenizer.py",
+        views=dict.fromkeys(("language-modeling", "prompt-completion"), "instruction"),
+        settings={"format": "jsonl"},
+        text={"end": "strip"},
+        formats=("jsonl",),
+        needs_template=True,
+        loader=loader,
+    ),
+}
