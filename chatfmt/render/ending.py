@@ -19,7 +19,7 @@ from ..turn_columns import lengths_of, offsets_of
 from .masks.turn_boundaries import TurnBoundaries
 from .single import TemplateRenderer
 
-End = Literal["keep", "strip", "eos"]
+End = Literal["strip", "eos"]
 BLANKS = " \t\r\n"
 
 
@@ -33,8 +33,6 @@ class Ending:
 
     def __call__(self, texts: pa.StringArray) -> pa.StringArray:
         """Return the texts with the wanted end; null for null."""
-        if self.end == "keep":
-            return texts
         trimmed = pc.utf8_rtrim(texts, characters=BLANKS)
         stopped = pc.is_in(texts, value_set=pa.array([], pa.string()))
         for stop in self._stops:

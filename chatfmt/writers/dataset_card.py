@@ -32,17 +32,15 @@ def check_split(name: str) -> None:
         )
 
 
-def card(
-    manifest: Manifest, schema: pa.Schema | None = None, *, special_tokens_in_text: bool = False, title: str = ""
-) -> str:
+def card(manifest: Manifest, schema: pa.Schema | None = None, *, training: str = "", title: str = "") -> str:
     """Return the text of README.md for a finished conversion.
 
-    `schema` is the schema passed to the encoder; without it no features are declared. Set `special_tokens_in_text` if a
-    template rendered the text, so that the card warns against adding special tokens again.
+    `schema` is the schema passed to the encoder; without it no features are declared. `training` is the section on
+    how to train with the rows, without its title.
     """
     front = {"configs": [_config(manifest.shards)], **_info(manifest.shards, schema)}
     sections = [
-        _head(manifest, title), _made(manifest), _needs(schema), _use(special_tokens_in_text), _escaped(manifest)
+        _head(manifest, title), _made(manifest), _needs(schema), _use(training), _escaped(manifest)
     ]  # fmt: skip
     return "---\n" + _yaml(front) + "---\n\n" + "\n".join(section for section in sections if section)
 
@@ -114,13 +112,8 @@ def _needs(schema: pa.Schema | None) -> str:
     )
 
 
-def _use(special_tokens_in_text: bool) -> str:
-    if not special_tokens_in_text:
-        return ""
-    return (
-        "## Training\n\nThe text holds the special tokens of its chat template already. "
-        "Tokenize it with `add_special_tokens=False`.\n"
-    )
+def _use(training: str) -> str:
+    return f"## Train with it\n\n{training}" if training else ""
 
 
 def _escaped(manifest: Manifest) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from chatfmt.cli import main
@@ -103,7 +104,7 @@ def test_a_dummy_needs_only_its_entry(run: Run, monkeypatch: pytest.MonkeyPatch)
     assert "dummy." in " ".join(run("convert", "--help")[1].split())
     assert run("convert", "in.jsonl", "--for", "dummy", "-o", "out")[2] == (
         "error: in.jsonl: `--for dummy` needs data of type preference, and these rows are of type language-modeling\n"
-        "hint: `--for trl-sft` or `--for trl-grpo` takes them\n"
+        "hint: `--for trl-sft`, `--for trl-grpo` or `--for unsloth` takes them\n"
     )
     assert run("convert", "in.jsonl", "--for", "dummy", "-o", "out", "-q", rows=[PAIR])[0] == 0
     printed = "m out {'train': 'data/train-*.parquet'} ('prompt', 'chosen', 'rejected') 7\n"
@@ -122,3 +123,153 @@ def test_the_loader_needs_a_trainer_and_a_finished_conversion(run: Run) -> None:
     assert run("loader", "out", "--for", "trl-stf")[2].splitlines()[1] == "hint: did you mean `trl-sft`?"
     assert run("loader", "out", "--for", "trl-sft", "--max-steps", "0")[0] == 2
     assert run("loader", "in.jsonl", "--for", "trl-sft")[0] == 3
+
+
+def test_a_mask_that_the_trainer_does_not_read_is_noted(run: Run) -> None:
+    flags = ("convert", "in.jsonl", "-t", "chatml", "--mask", "-o", "out.jsonl", "--overwrite")
+    note = "note: the trainer trl-sft does not read `assistant_spans`: `--to tokens --tokenizer MODEL` writes what it "
+    assert run(*flags, "--for", "trl-sft")[2].splitlines()[0] == note + "can train on"
+    assert run(*flags)[2].splitlines()[0].startswith("wrote 1 row to `out.jsonl`")
+
+
+def test_text_with_a_bos_or_an_end_that_the_trainer_doubles_does_not_fit(run: Run) -> None:
+    assert run("convert", "in.jsonl", "-t", "llama-3", "-o", "out", "-q", "--system", "S")[0] == 0
+    assert run("loader", "out", "--for", "trl-sft") == (
+        2, "",
+        "error: `out` does not fit trl-sft: its text begins with `<|begin_of_text|>`, which the trainer's tokenizer "
+        "adds again\n"
+        "hint: chatfmt convert in.jsonl --transform system=S -t llama-3 --for trl-sft -o out --overwrite\n",
+    )  # fmt: skip
+    assert run("convert", "in.jsonl", "-t", "chatml", "-o", "out", "-q", "--overwrite")[0] == 0
+    _, _, err = run("loader", "out", "--for", "trl-sft")
+    assert "its text ends with blanks after the stop token, so that the trainer appends another\n" in err
+    assert run("loader", "out", "--for", "unsloth")[0] == 0
+    hint = err.splitlines()[1].removeprefix("hint: chatfmt ").split()
+    assert run(*hint, "-q")[0] == 0 and run("loader", "out")[0] == 0
+
+
+def script(name: str, *config: str, head: str = "", before: str = "", more: str = "") -> str:
+    """The script for a trainer of TRL, without the line that imports torch where `head` replaces it."""
+    lines = "".join(f"        {line},\n" for line in config)
+    return (
+        f"{head}import torch\nfrom datasets import load_dataset\nfrom trl import {name}Config, {name}Trainer\n\n"
+        f"{before}"
+        f'dataset = load_dataset("out")\ntrainer = {name}Trainer(\n    model="./tiny",\n{more}    args={name}Config(\n'
+        f'        output_dir="tiny-{name.lower()}",\n{lines}        use_cpu=not torch.accelerator.is_available(),\n'
+        f'        max_steps=1,\n    ),\n    train_dataset=dataset["train"],\n)\n'
+    )
+
+
+REWARD = """
+def text(completion):
+    return completion if isinstance(completion, str) else completion[-1]["content"]
+
+
+def reward(completions, answer, **columns):
+    \"\"\"Rate each completion: 1.0 if it holds the `answer` of its row. Replace it by your own.\"\"\"
+    return [float(str(answer[i]) in text(completion)) for i, completion in enumerate(completions)]
+
+
+"""
+ALL_TEXT = "# Trains on all of the text: rows of --to messages, or of --to tokens, train on the answers alone.\n"
+CHECK = """first = trainer.processing_class.decode(trainer.train_dataset[0]["input_ids"][:1])
+assert first == "<|begin_of_text|>", "the tokenizer adds no BOS token: convert with --bos keep"
+"""
+TRAIN = "trainer.train()\n"
+OPENAI = """from glob import glob
+from pathlib import Path
+
+from openai import OpenAI
+
+client = OpenAI()
+
+
+def upload(pattern):
+    rows = b"".join(Path(name).read_bytes() for name in sorted(glob(pattern)))
+    return client.files.create(file=("rows.jsonl", rows), purpose="fine-tune").id
+
+
+job = client.fine_tuning.jobs.create(
+    model="./tiny",
+    training_file=upload("out/data/train-*.jsonl"),
+    method={"type": "%s"},
+)
+print(job.id)
+"""
+MLX = """# Save as lora.yaml, then: mlx_lm.lora --config lora.yaml
+model: "./tiny"
+train: true
+iters: 1
+mask_prompt: true  # trains on the last answer alone
+hf_dataset:
+  path: "out"
+  train_split: "train"
+  # There is no split to validate on: convert with --test-fraction.
+  valid_split: "train"
+"""
+LITGPT = """# Save as litgpt.yaml, then: litgpt finetune_lora ./tiny --config litgpt.yaml
+data:
+  class_path: litgpt.data.JSON
+  init_args:
+    json_path: "out/data/train-00000-of-00001.jsonl"
+    val_split_fraction: 0.05
+    mask_prompt: true  # trains on the last answer alone
+    prompt_style:
+      class_path: litgpt.prompts.Default
+train:
+  max_steps: 1
+"""
+QUESTION = {"prompt": [USER], "answer": "4"}
+STEPS = {"prompt": "Hi", "completions": ["a", "b"], "labels": [True, False]}
+
+
+@pytest.mark.parametrize(
+    ("trainer", "row", "flags", "columns", "text"),
+    [
+        ("trl-sft", CHAT, "", "messages", script("SFT", "assistant_only_loss=True") + TRAIN),
+        ("trl-sft", CHAT, "-t llama-3", "text", script("SFT", head=ALL_TEXT) + CHECK + TRAIN),
+        ("trl-dpo", PAIR, "", "prompt chosen rejected", script("DPO") + TRAIN),
+        ("trl-dpo", PAIR, "-t chatml", "prompt chosen rejected", script("DPO") + TRAIN),
+        ("trl-kto", PAIR, "", "prompt completion label",
+         script("KTO", 'train_sampling_strategy="sequential"') + TRAIN),
+        ("trl-reward", PAIR, "", "prompt chosen rejected", script("Reward") + TRAIN),
+        ("trl-grpo", QUESTION, "", "prompt answer",
+         script("GRPO", before=REWARD, more="    reward_funcs=reward,\n") + TRAIN),
+        ("trl-prm", STEPS, "-t chatml", "prompt completions labels",
+         (script("PRM", head="# PRMTrainer is part of TRL up to 1.13.\n") + TRAIN)
+         .replace("from trl import", "from trl.experimental.prm import")),
+        ("openai", CHAT, "", "messages", OPENAI % "supervised"),
+        ("openai", PAIR, "", "input preferred_output non_preferred_output", OPENAI % "dpo"),
+        ("mlx-lm", CHAT, "", "messages", MLX),
+        ("litgpt", CHAT, "-t chatml", "instruction output", LITGPT),
+    ],
+)  # fmt: skip
+def test_the_loader_of_each_trainer(
+    run: Run, trainer: str, row: dict[str, Any], flags: str, columns: str, text: str
+) -> None:
+    assert run("convert", "in.jsonl", "--for", trainer, *flags.split(), "-o", "out", "-q", rows=[row])[0] == 0
+    (shard,) = Path("out/data").iterdir()
+    assert list(first_row(shard)) == columns.split()
+    assert run("loader", "out", "--model", "./tiny", "--max-steps", "1") == (0, text, "")
+    if "import" in text:
+        compile(text, "script", "exec")
+    card = Path("out/README.md").read_text()
+    assert "## Train with it\n" in card and f"prints what loads it, here for {trainer}:\n\n```\n" in card
+
+
+def first_row(shard: Path) -> dict[str, Any]:
+    if shard.suffix == ".jsonl":
+        return dict(json.loads(shard.read_text().splitlines()[0]))
+    return dict(pq.read_table(shard).to_pylist()[0])
+
+
+def test_prompts_for_a_reward_keep_the_answers(run: Run) -> None:
+    rows = [{"question": "2+2?", "answer": "It is 4", "level": 1}]
+    prompt = {"prompt": [{"role": "user", "content": "2+2?"}]}
+    code, out, err = run("convert", "in.jsonl", "--for", "trl-grpo", "-q", rows=rows)
+    assert (code, json.loads(out), err) == (0, {**prompt, "answer": "It is 4", "level": 1}, "")
+    code, out, err = run("convert", "in.jsonl", "--to", "prompt", rows=rows)
+    assert (code, json.loads(out)) == (0, prompt)
+    assert err.splitlines()[0] == "note: `--to prompt` leaves out the answers: `--keep answer` keeps their column"
+    code, out, err = run("convert", "in.jsonl", "--to", "prompt", "--keep", "answer", "-q", rows=rows)
+    assert (code, json.loads(out), err) == (0, {**prompt, "answer": "It is 4"}, "")

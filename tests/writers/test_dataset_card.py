@@ -49,7 +49,7 @@ def front(text: str) -> dict[str, object]:
 
 def test_the_whole_card() -> None:
     assert (
-        card(MANIFEST, pa.schema([("text", pa.string())]), special_tokens_in_text=True, title="smoltalk")
+        card(MANIFEST, pa.schema([("text", pa.string())]), training="Use a trainer.\n", title="smoltalk")
         == """\
 ---
 configs:
@@ -85,9 +85,9 @@ dataset_info:
 - chat template semantics of transformers 5.23
 - `chatfmt verify DIR` compares every byte with `.chatfmt/manifest.json`
 
-## Training
+## Train with it
 
-The text holds the special tokens of its chat template already. Tokenize it with `add_special_tokens=False`.
+Use a trainer.
 """
     )
 

@@ -40,9 +40,10 @@ class Columns(Struct, frozen=True):
     `fields` maps a part to a column or to a path into one (`a.b[0].c`), and `messages.role`, `messages.content`,
     `tool_calls.name`, … to the key inside each turn or call. `roles` maps role names of the dataset to roles,
     `turn_roles` are the roles of turns that have none, repeated in order. `options` are the options of the dialect.
-    `keep` names the columns to pass through. `late` maps parts that are missing in the sample to the columns that later
-    rows may fill; `watched` maps further columns that are empty in the sample to the part that each could be. `type` is
-    the dataset type that the rows of a mixed dataset must have.
+    `keep` names the columns to pass through; `also` those to pass through beside `all` unused ones. `late` maps parts
+    that are missing in the sample to the columns that later rows may fill; `watched` maps further columns that are
+    empty in the sample to the part that each could be. `type` is the dataset type that the rows of a mixed dataset must
+    have.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class Columns(Struct, frozen=True):
     turn_roles: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     keep: tuple[str, ...] | Literal["all"] = ()
+    also: tuple[str, ...] = ()
     late: Mapping[str, str] = field(default_factory=dict)
     watched: Mapping[str, str] = field(default_factory=dict)
     type: str = ""

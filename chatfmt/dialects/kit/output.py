@@ -273,7 +273,7 @@ def kept_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]
     """
     names = [name for name in batch.schema.names if name not in (schema.ROW, schema.KEYS)]
     if columns.keep == "all":
-        used = set(used_names(batch, columns))
+        used = set(used_names(batch, columns)) - {*columns.also}
         kept = [name for name in names if name not in used and name not in schema.CONVERSATIONS]
     else:
         kept = [name for name in columns.keep if name in names]

@@ -44,8 +44,8 @@ class Job(Struct, frozen=True, eq=False):
     """Whether an untrusted template runs in the sandbox."""
     mask: MaskOptions | None = None
     """The selection of the text to train on; None if no spans are needed."""
-    end: End = "keep"
-    """How rendered texts end; see `render.ending`."""
+    end: End | None = None
+    """How rendered texts end, None for as the template ends them; see `render.ending`."""
     allow_loss: tuple[str, ...] = ()
     control_tokens: ControlTokenPolicy = "keep"
     tokenizer: str | None = None

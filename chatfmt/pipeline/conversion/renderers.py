@@ -20,7 +20,7 @@ from .job import Job
 def to_renderer(engine: Renderer, job: Job, single: TemplateRenderer) -> Renderer:
     """Return the engine with the masks and the content-loss guard that the job asks for."""
     inner: Renderer = engine if job.mask is None else MaskedRenderer(engine, single, job.mask)
-    if job.end != "keep":
+    if job.end is not None:
         inner = EndedRenderer(inner, single, job.end, trained=job.mask is None or job.mask.stop_token)
     if "all" in job.allow_loss or job.options.continue_final:
         return inner

@@ -18,6 +18,7 @@ from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.single import TemplateRenderer
 from ...render.template.chat_template import ChatTemplate
+from ...schema import CONVERSATIONS
 from ...sources import Source
 from ..conversion.job import Job
 from ..conversion.kept_columns import is_kept, mark_overwritten_columns
@@ -56,6 +57,8 @@ def to_job(
     fields = mapping.plan(recipe.map, markers=recipe.marker, explode=recipe.explode, where=recipe.where)
     detection = detect(recipe, sample, fields, nulls=nulls)
     view = choose_view(recipe, detection.type)
+    if view == "prompt" and detection.columns.keep == "all":
+        detection = replace(detection, columns=replace(detection.columns, also=answer_columns(detection)))
     job = Job(
         key=job_key(recipe, detection, view, template, nulls=nulls),
         dialect=detection.dialect,
@@ -70,7 +73,7 @@ def to_job(
         options=render_options(recipe, template),
         isolation=recipe.template_isolation,
         mask=mask_options(recipe, view),
-        end=recipe.end,
+        end=None if recipe.end == "keep" else recipe.end,
         allow_loss=recipe.allow_loss,
         control_tokens=token_policy(recipe),
         tokenizer=recipe.tokenizer,
@@ -107,6 +110,12 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Fie
         return Detection(dialect, columns, 0, 0, "there are no rows", (), ())
     detection = dialects.detect(sample, columns, recipe.dialect, shown=recipe.map)
     return detection if fields.is_empty else with_source_columns(detection, fields, names)
+
+
+def answer_columns(detection: Detection) -> tuple[str, ...]:
+    """Return the column of the answers, which a view of prompts does not use, if it has one of its own."""
+    path = detection.columns.path("completion")
+    return tuple(name for name in detection.used if path == name and name not in CONVERSATIONS)
 
 
 def mapped_sample(

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from ... import trainers
 from ...errors import UnknownName
 from ...views import VIEWS, is_rendered, own_view
 from ..conversion.kept_columns import kept_notes
+from .jobs import answer_columns
 
 if TYPE_CHECKING:
     from ...dialects import Detection
@@ -24,6 +26,10 @@ def job_notes(job: Job, detection: Detection) -> Iterator[str]:
     """Yield notes on how rows are read and what is written."""
     yield from kept_notes(job, detection)
     yield from detection.left
+    if job.view == "prompt":
+        kept = job.columns.also if job.columns.keep == "all" else job.columns.keep
+        for name in {*answer_columns(detection)} - {*kept}:
+            yield f"`--to prompt` leaves out the answers: `--keep {name}` keeps their column"
     own = own_view(detection.type)
     if job.template is not None and is_rendered(detection.type):
         yield f"the rows are rendered text already: the template `{job.template.name}` does not change them"
@@ -39,11 +45,15 @@ def system_notes(jobs: Iterable[tuple[Job, Detection]]) -> Iterator[str]:
 
 
 def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> Iterator[str]:
-    """Yield notes on the date and the variables that the template reads, and on a BOS token that is kept."""
+    """Yield notes on the date and the variables that the template reads, a BOS token that is kept, unread spans."""
     if template is None:
         return
     if recipe.bos != job.options.bos:
         yield f"`--bos strip` keeps the BOS token of the template `{template.name}`, which also opens or ends turns"
+    if recipe.trainer is not None and recipe.mask and job.view and VIEWS[job.view].takes_mask:
+        flags = trainers.find(recipe.trainer).mask
+        remedy = f": `{flags}` writes what it can train on" if flags else ""
+        yield f"the trainer {recipe.trainer} does not read `assistant_spans`{remedy}"
     if template.reads_date:
         yield f"the template reads the date and gets {recipe.date}: set another with --date"
     words = dict.fromkeys(word for text in template.texts for word in re.findall(r"\w+", text))

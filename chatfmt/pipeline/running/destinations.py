@@ -27,6 +27,7 @@ from ..conversion.row_counts import sum_counters
 from ..planning.plan import Plan
 from ..planning.scratch import Scratch
 from ..planning.target import STDOUT, Target
+from .output import to_output, training_section
 
 
 class Destination(Protocol):
@@ -64,7 +65,8 @@ class FolderDestination:
     def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
         manifest = to_manifest(plan, shards)
         schema = plan.sources[0].job.schema if plan.sources else None
-        self._folder.commit(manifest, writers.card(manifest, schema, special_tokens_in_text=plan.template is not None))
+        output = to_output(manifest, str(plan.target.path), [] if schema is None else schema.names)
+        self._folder.commit(manifest, writers.card(manifest, schema, training=training_section(output)))
         return sum(shard.bytes for shard in shards)
 
 
@@ -160,8 +162,9 @@ def _ends(plan: Plan, template: ChatTemplate) -> dict[str, Any]:
     options = replace(job.options, bos="keep")
     single = TemplateRenderer(template, options, render.sandbox_sessions(template, job.isolation))
     bos, last = text_ends(single)
-    ended = Ending(single, job.end)(pa.array([last], pa.string()))[0].as_py()
-    return {"add_special_tokens": bool(bos) and job.options.bos == "strip", "bos": bos, "ends_with": ended}
+    if job.end is not None:
+        last = Ending(single, job.end)(pa.array([last], pa.string()))[0].as_py()
+    return {"add_special_tokens": bool(bos) and job.options.bos == "strip", "bos": bos, "ends_with": last}
 
 
 def _escaped_tokens(plan: Plan) -> dict[str, Any]:

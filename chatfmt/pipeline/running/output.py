@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 
-from ... import writers
+from ... import trainers, writers
 from ...manifest import Manifest
 from ...trainers import Output
 
@@ -17,10 +18,36 @@ def to_output(manifest: Manifest, path: str, columns: Sequence[str]) -> Output:
     return Output(
         path=path,
         view=str(manifest.recipe["to"]),
-        format="parquet" if manifest.shards[0].name.endswith(".parquet") else "jsonl",
+        format="parquet" if all(shard.name.endswith(".parquet") for shard in manifest.shards) else "jsonl",
         splits=writers.patterns(manifest.shards),
         shards=shards,
         columns=tuple(columns),
         recipe=manifest.recipe,
         template=manifest.template,
     )
+
+
+def training_section(output: Output) -> str:
+    """Return the section of the card on how to train: which tokens the text has, and what loads the files."""
+    parts = [" ".join(token_sentences(output))] if output.is_text else []
+    name = output.recipe.get("trainer")
+    if name is not None:
+        parts.append(f"`chatfmt loader {output.path} --model MODEL` prints what loads it, here for {name}:")
+        parts.append(f"```\n{trainers.find(name).loader(output)}```")
+    return "".join(f"{part}\n\n" for part in parts).removesuffix("\n")
+
+
+def token_sentences(output: Output) -> Iterator[str]:
+    """Yield what a tokenizer must add to a text, and how the text ends."""
+    yield "The text holds the special tokens of its chat template already."
+    if output.stripped_bos:
+        yield f"Only `{shown(output.stripped_bos)}` was left out of its start, for a tokenizer that adds it."
+    else:
+        yield "Tokenize it with `add_special_tokens=False`."
+    if output.ends_with and output.view not in ("prompt", "stepwise"):
+        yield f"It ends with `{shown(output.ends_with)}`."
+
+
+def shown(token: str) -> str:
+    """Return the text of an untrusted template for one line of Markdown, as JSON without quotes."""
+    return json.dumps(token, ensure_ascii=False)[1:-1].replace("`", "")
