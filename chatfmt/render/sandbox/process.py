@@ -1,7 +1,12 @@
-"""The parent's side of a sandbox process: start it, send requests, read answers, end it."""
+"""The parent's side of a sandbox process: start it, send requests, read answers, end it.
+
+A process serves one template. Planning and running render the same one, so a process that is no longer in use is kept
+for the next renderer with the same set-up.
+"""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -32,6 +37,10 @@ main()
 """The program of the process; its argument is JSON: the import path and the folder of the package."""
 
 
+IDLE_PROCESSES = 2
+"""The number of unused processes that are kept; beyond that, the oldest is ended."""
+
+
 class SandboxDied(Exception):
     """The process died, or was killed after its time limit, before it answered."""
 
@@ -39,11 +48,12 @@ class SandboxDied(Exception):
 class SandboxProcess:
     """A running sandbox process; `state` is its answer to `setup`. After SandboxDied it cannot be used again."""
 
-    def __init__(self, setup: dict[str, Any], seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, setup: bytes, seconds: float) -> None:
+        self.setup = setup
+        self._seconds, self._alive = seconds, True
         self._process = _take_interpreter()
         try:
-            (self.state,) = self.request(json.dumps(setup).encode(), 1)
+            (self.state,) = self.request(setup, 1)
         except SandboxDied:
             self.close()
             raise
@@ -58,8 +68,11 @@ class SandboxProcess:
             stdin.write(to_frame(body))
             stdin.flush()
             return [self._receive() for _ in range(answers)]
-        except (OSError, ValueError):
-            raise SandboxDied from None
+        except BaseException as error:  # after an interrupt too, an unread answer would be taken for the next one
+            self._alive = False
+            if isinstance(error, (OSError, ValueError)):
+                raise SandboxDied from None
+            raise
         finally:
             timer.cancel()
 
@@ -70,7 +83,39 @@ class SandboxProcess:
         return json.loads(body)
 
     def close(self) -> None:
+        self._alive = False
         _end(self._process)
+
+    def release(self) -> None:
+        """Keep the process for the next `take_process` with the same set-up, if it can still answer."""
+        if not self._alive:
+            return self.close()
+        with _idle_lock:
+            if twin := _idle.pop(self.setup, None):
+                twin.close()
+            _idle[self.setup] = self
+            while len(_idle) > IDLE_PROCESSES:
+                _idle.pop(next(iter(_idle))).close()
+
+
+_idle: dict[bytes, SandboxProcess] = {}
+_idle_lock = threading.RLock()  # reentrant: a renderer may be collected, and so released, at any moment
+os.register_at_fork(after_in_child=_idle.clear)
+
+
+def take_process(setup: dict[str, Any], seconds: float) -> SandboxProcess:
+    """Return a process with this set-up: one that was released, or a new one. Raises SandboxDied."""
+    key = json.dumps(setup).encode()
+    with _idle_lock:
+        released = _idle.pop(key, None)
+    return released or SandboxProcess(key, seconds)
+
+
+@atexit.register
+def close_idle() -> None:
+    """End the processes that nobody uses."""
+    while _idle:
+        _idle.popitem()[1].close()
 
 
 class _Spare:

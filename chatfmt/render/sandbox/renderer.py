@@ -28,7 +28,7 @@ from ..template.chat_template import ChatTemplate
 from ..trace.program import OPERATIONS, QUESTIONS, Program, Untraceable
 from ..trace.tracer import Inputs
 from .limits import SandboxLimits
-from .process import SandboxDied, SandboxProcess
+from .process import SandboxDied, SandboxProcess, take_process
 
 Isolation = Literal["auto", "required", "off"]
 ISOLATIONS: tuple[Isolation, ...] = ("auto", "required", "off")
@@ -71,7 +71,7 @@ class SandboxRenderer:
     def _start(self) -> SandboxProcess:
         setup = _setup(self.template, self.options, self.limits, self.isolation)
         try:
-            process = SandboxProcess(setup, self.limits.seconds)
+            process = take_process(setup, self.limits.seconds)
         except SandboxDied:
             raise _template_error(self.template.name, ["OverLimit", "it takes too long to compile", None]) from None
         for error in process.state["errors"]:
@@ -84,12 +84,12 @@ class SandboxRenderer:
         self._process = self._start()
 
     def close(self) -> None:
-        """End the process. It ends with this process in any case."""
-        self._process.close()
+        """Give the process up. It ends with this process in any case."""
+        if process := self.__dict__.pop("_process", None):
+            process.release()
 
     def __del__(self) -> None:
-        with contextlib.suppress(AttributeError):
-            self._process.close()
+        self.close()
 
     def __call__(
         self, chats: ConversationBatch, request: RenderRequest = TEXT_ONLY, failures: Failures = None

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,52 @@ from chatfmt.render.sandbox.renderer import SandboxRenderer
 from tests.render.sandbox.samples import COLUMNS, template
 
 
-def test_the_process_ends_with_its_owner() -> None:
-    renderer = SandboxRenderer(template("x"), RenderOptions())
-    pid = renderer._process._process.pid
-    assert Path(f"/proc/{pid}").exists() or sys.platform != "linux"
-    renderer.close()
+@pytest.fixture(autouse=True)
+def no_idle_processes() -> Iterator[None]:
+    process_module.close_idle()
+    yield
+    process_module.close_idle()
+
+
+def test_a_released_process_serves_the_next_renderer_of_the_same_template_and_no_other() -> None:
+    first = SandboxRenderer(template("{{ messages[0].content }}"), RenderOptions())
+    pid = first._process._process.pid
+    first.close()
+    other = SandboxRenderer(template("{{ messages[-1].content }}"), RenderOptions())
+    dated = SandboxRenderer(template("{{ messages[0].content }}"), RenderOptions(variables={"a": 1}))
+    again = SandboxRenderer(template("{{ messages[0].content }}"), RenderOptions())
+    assert again._process._process.pid == pid
+    assert pid not in (other._process._process.pid, dated._process._process.pid)
+    assert again(COLUMNS.slice(0, 1)).text.to_pylist() == ["Be terse."]
+    del again
+    process_module.close_idle()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_no_more_than_two_processes_are_kept_and_none_that_did_not_answer_in_time() -> None:
+    renderers = [SandboxRenderer(template(f"{number}"), RenderOptions()) for number in range(3)]
+    pids = [renderer._process._process.pid for renderer in renderers]
+    dead = renderers[2]
+    with pytest.raises(process_module.SandboxDied):
+        dead._process._process.kill()
+        dead._process.request(b"{}", 1)
+    for renderer in renderers:
+        renderer.close()
+    assert [process._process.pid for process in process_module._idle.values()] == pids[:2]
+    twin = SandboxRenderer(template("3"), RenderOptions())
+    twin.close()
+    assert len(process_module._idle) == process_module.IDLE_PROCESSES == 2
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
+def test_a_forked_child_does_not_use_the_processes_of_its_parent() -> None:
+    SandboxRenderer(template("x"), RenderOptions()).close()
+    assert len(process_module._idle) == 1
+    if not (child := os.fork()):
+        os._exit(len(process_module._idle))
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_template_cannot_read_the_environment_of_the_parent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,10 +103,10 @@ def test_a_prestarted_process_serves_the_first_renderer_or_ends_with_the_block(
         raise ZeroDivisionError
     assert started[2].returncode is not None
     SandboxRenderer(untrusted, RenderOptions()).close()
-    assert len(started) == 4, "an ended process is not used"
+    assert len(started) == 3, "the released process is used"
     for trusted, isolation in ((untrusted, "off"), (ChatTemplate.load("chatml"), "auto")):
         with render.prestarted_sandbox(trusted, isolation):
-            assert len(started) == 4
+            assert len(started) == 3
 
 
 def test_a_prestarted_process_is_not_taken_by_another_thread() -> None:

@@ -212,6 +212,7 @@ def test_isolation_levels() -> None:
 
 
 def test_required_isolation_is_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
+    process_module.close_idle()
     monkeypatch.setattr(process_module, "BOOT", process_module.BOOT.replace(
         "from chatfmt.render.sandbox.worker import main",
         "from chatfmt.render.sandbox.worker import main\nimport chatfmt.render.sandbox.seccomp as seccomp\nseccomp._install_filter = lambda: False",

@@ -38,8 +38,8 @@ def test_sessions_share_the_process_of_the_engine(options: dict[str, Any], share
 
 
 def test_a_template_that_does_not_compile_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    setups, start = [], renderer_module.SandboxProcess
-    monkeypatch.setattr(renderer_module, "SandboxProcess", lambda *setup: setups.append(setup) or start(*setup))
+    setups, take = [], renderer_module.take_process
+    monkeypatch.setattr(renderer_module, "take_process", lambda *setup: setups.append(setup) or take(*setup))
     broken = template("{% break %}")
     renderer = TemplateRenderer(broken, RenderOptions(), render.sandbox_sessions(broken, "auto"))
     for _ in range(3):
