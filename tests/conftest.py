@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,6 +24,7 @@ needs_shared = pytest.mark.skipif(
 TRL_VERSION = "1.16.0"
 OWN_VARIABLES = {"CHATFMT_SHARED", "CHATFMT_TRL_TEMPLATES", "CHATFMT_TEMPLATES"}
 WARM = Warm()
+MEMORY_DISK = Path("/dev/shm")
 
 for name in [name for name in os.environ if name.startswith(("HF_", "CHATFMT_")) and name not in OWN_VARIABLES]:
     del os.environ[name]  # what the caller has set for a hub must not decide what a test sees
@@ -30,17 +33,32 @@ for name in [name for name in os.environ if name.startswith(("HF_", "CHATFMT_"))
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--templates", metavar="DIR", help="also compare every .jinja file under DIR with transformers")
     parser.addoption(
-        "--full", action="store_true", help="more random examples; every hostile input in worker processes"
+        "--full",
+        action="store_true",
+        help="more random examples; every conversation with every template; every hostile input in worker processes",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if MEMORY_DISK.is_dir() and shutil.disk_usage(MEMORY_DISK).free > 4 << 30:
+        os.environ.setdefault(
+            "PYTEST_DEBUG_TEMPROOT", str(MEMORY_DISK)
+        )  # each output is synced to the disk eight times
     if folder := config.getoption("--templates"):
         os.environ["CHATFMT_TEMPLATES"] = str(Path(folder).resolve())
-    examples = 200 if config.getoption("--full") else 25
+    examples = 200 if config.getoption("--full") else 15
     quiet = [HealthCheck.too_slow]
     settings.register_profile("chatfmt", max_examples=examples, deadline=None, suppress_health_check=quiet)
     settings.load_profile("chatfmt")
+
+
+@pytest.fixture
+def share(request: pytest.FixtureRequest) -> slice:
+    """Return the share of the conversations that a test of one template takes: all with `--full`, else one in three.
+
+    Each template takes other ones, so that every conversation meets a third of the templates.
+    """
+    return slice(None) if request.config.getoption("--full") else slice(crc32(request.node.name.encode()) % 3, None, 3)
 
 
 def run_cli(

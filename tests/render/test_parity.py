@@ -88,23 +88,24 @@ def is_text(case: Mapping[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("name", list(templates()))
-def test_every_conversation_renders_as_in_transformers(name: str):
+def test_every_conversation_renders_as_in_transformers(name: str, share: slice):
     text, compared, differences = templates()[name], 0, []
+    taken = conversations()[share]
     for mode in modes(text):
-        wanted = {case["id"]: expected(text, case, mode) for case in conversations()}
-        for case in conversations():
+        wanted = {case["id"]: expected(text, case, mode) for case in taken}
+        for case in taken:
             compared += 1
             if (got := ours(text, case, mode)) != wanted[case["id"]]:
                 differences.append((mode, case["id"], wanted[case["id"]], got))
-        for field in {case.get("field", True) for case in conversations()}:
-            cases = [case for case in conversations() if case.get("field", True) == field and is_text(case)]
+        for field in {case.get("field", True) for case in taken}:
+            cases = [case for case in taken if case.get("field", True) == field and is_text(case)]
             for case, got in zip(cases, columns(cases, text, mode), strict=True):
                 compared += 1
                 if got != wanted[case["id"]]:
                     differences.append((f"{mode} in columns", case["id"], wanted[case["id"]], got))
     print(f"{name}: {compared} outcomes compared with transformers")
     assert differences == []
-    assert compared >= 2 * len(modes(text)) * 30
+    assert compared >= 2 * len(modes(text)) * 10 and len(conversations()) >= 30
 
 
 def test_what_is_compared():

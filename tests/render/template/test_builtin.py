@@ -350,12 +350,13 @@ def test_a_template_equals_its_specification_in_python(name: str, specification:
 
 
 @pytest.mark.parametrize("name", builtin.names())
-def test_both_engines_agree_and_fall_back_only_where_it_is_known(name: str) -> None:
+def test_both_engines_agree_and_fall_back_only_where_it_is_known(name: str, share: slice) -> None:
     found = builtin.find(name)
     assert found is not None
-    replaying = assert_same(found.text, OWN, spans=True)
+    replaying = assert_same(found.text, OWN[share], spans=True)
     reasons = {reason for reason in replaying.stats.reasons if not reason.startswith("it raises ")}
-    assert reasons == set(FALL_BACKS.get(name, ())), name
+    assert reasons <= set(FALL_BACKS.get(name, ())), name
+    assert share.step or reasons == set(FALL_BACKS.get(name, ())), name
     print(f"{name}: {replaying.stats.replayed + replaying.stats.python} of {replaying.stats.rows} rows replayed")
 
 

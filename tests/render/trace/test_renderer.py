@@ -69,26 +69,27 @@ def encodable(row: dict[str, Any]) -> bool:
         return False
 
 
-@lru_cache(maxsize=1)
-def oracle_columns() -> ConversationBatch:
-    return columns(oracle_rows())
+@lru_cache(maxsize=3)
+def oracle_columns(start: int | None, step: int | None) -> ConversationBatch:
+    return columns(oracle_rows()[start::step])
 
 
 @needs_shared
 @needs_trl
 @pytest.mark.parametrize("name", NAMES)
-def test_every_conversation_of_the_oracle_renders_alike_on_both_engines(name: str) -> None:
+def test_every_conversation_of_the_oracle_renders_alike_on_both_engines(name: str, share: slice) -> None:
     assert TRL_TEMPLATES
     text, compared = (TRL_TEMPLATES / name).read_text("utf-8"), 0
     plain, replaying = JinjaRenderer(template(text), RenderOptions()), traced(text)
     by_row = traced(text, limits=TraceLimits(rows=1, free=10_000, different=-1))
+    batch = oracle_columns(share.start, share.step)
     for prompt in (False, True):
-        wanted = outcome(plain, oracle_columns(), generation_prompt=prompt, spans=not prompt)
+        wanted = outcome(plain, batch, generation_prompt=prompt, spans=not prompt)
         for renderer in (replaying, replaying, by_row):
-            assert outcome(renderer, oracle_columns(), generation_prompt=prompt, spans=not prompt) == wanted
+            assert outcome(renderer, batch, generation_prompt=prompt, spans=not prompt) == wanted
             compared += len(wanted[0])
     print(f"{name}: {compared} outcomes compared, {replaying.stats}, {by_row.stats}")
-    assert compared == 6 * len(oracle_rows()) and not replaying.stopped and not by_row.stopped
+    assert compared == 6 * len(batch) >= 6 * 25 and not replaying.stopped and not by_row.stopped
     assert replaying.stats.replayed and by_row.stats.python
 
 
