@@ -230,8 +230,11 @@ def _hint_for(unknown: str) -> str:
     return UnknownName.of("key", unknown, (*KEYS, *RUN_KEYS)).hint
 
 
-def with_transforms(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with the keys of `SHORT` moved into `transforms`."""
+def with_full_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with the keys of `SHORT` moved into `transforms`, and the expression `label` into `map`."""
+    if isinstance(values.get("label"), str) and isinstance(values.get("map", {}), Mapping):
+        built = {**values.get("map", {}), "label": f"{{{{ {values['label']} }}}}"}
+        values = {**{key: value for key, value in values.items() if key != "label"}, "map": built}
     short = {key: values[key] for key in SHORT if key in values}
     named = values.get("transforms", {})
     if not short or not isinstance(named, Mapping):
@@ -309,7 +312,7 @@ def load(source: str) -> Layer:
     values = read_yaml(path)
     if FOR in values:
         values["trainer"] = values.pop(FOR)
-    return Layer(f"recipe {path.stem}", with_transforms(values))
+    return Layer(f"recipe {path.stem}", with_full_keys(values))
 
 
 def path_of(source: str) -> Path:

@@ -176,9 +176,9 @@ def test_a_conversion_adds_no_text(name):
 JOINED: dict[str, list[str]] = {
     "alpaca": [], "alpaca-cleaned": [], "arc": [], "codealpaca-20k": [], "dolly-15k": [],
     "hellaswag": [], "mmlu": ["B", "D"], "open-platypus": [], "sql-create-context": [], "squad": [],
-    "squad-v2": ["The text does not say."],
+    "squad-v2": ["The text does not say."], "toolace": [],
 }  # fmt: skip
-"""Recipes that join columns to one text, with the lines that they add."""
+"""Recipes that join columns to one text or take the tools out of it, with the lines that they add."""
 
 
 def source_rows(name: str) -> Any:

@@ -20,7 +20,7 @@ from msgspec import Struct
 from ..errors import CheckError, Location, UnknownName
 from ..json_columns import JSON, TEXT, decode_conversations, decode_objects, dumps, loads
 from ..schema import REASONING_FIELDS, ROLES, reasoning_conflict
-from ..turn_columns import BoolArray, IntArray, fields_of, to_bools
+from ..turn_columns import BoolArray, IntArray, field, fields_of, lengths_of, offsets_of, to_bools
 from .column_view import ColumnView, Finding, Limits, Roles, column_views
 
 __all__ = ["CHECKS", "Check", "Finding", "Limits", "check_codes", "find_literals", "refused", "run", "to_error"]
@@ -318,6 +318,24 @@ def _chars_of(content: Any) -> int:
     return len(content) if isinstance(content, str) else 0
 
 
+def same_answers(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """A chosen and a rejected answer that are the same turns."""
+    if view.chosen is None:
+        return
+    likely = np.flatnonzero((view.lengths == lengths_of(view.chosen)) & (view.lengths > 0))
+    last = view.starts[likely] + view.lengths[likely] - 1
+    theirs = offsets_of(lengths_of(view.chosen))[1:][likely] - 1
+    content = field(view.chosen.flatten(), "content")
+    if view.content.type == content.type == TEXT:
+        same = pc.equal(view.content.take(pa.array(last)), content.take(pa.array(theirs)))
+        likely = likely[to_bools(pc.fill_null(same, True))]
+    rows = pa.array(likely)
+    pairs = zip(decode_conversations(view.chosen.take(rows)), decode_conversations(view.column.take(rows)), strict=True)
+    for row, (chosen, rejected) in zip(likely.tolist(), pairs, strict=True):
+        if chosen == rejected:
+            yield Finding("pair.same", row, None, "the chosen and the rejected answer are the same", view.name)
+
+
 class Check(Struct, frozen=True):
     """One entry of CHECKS: the kind and meaning of a code, and the function that finds it."""
 
@@ -338,6 +356,7 @@ CHECKS: dict[str, Check] = {
     "msg.ends_user": Check("warning", ends_with_user, "ends with a user turn", "--transform trailing_user=drop"),
     "msg.reasoning_conflict": Check("warning", differing_reasoning, "different reasoning in two fields",
                                     "remove one of the fields, or both: --transform reasoning=drop"),
+    "pair.same": Check("warning", same_answers, "chosen and rejected are the same", "--on-error skip drops them"),
     "row.empty": Check("warning", no_turns, "no turns"),
     "row.blank": Check("warning", blank_row, "all content empty or white space"),
     "row.too_long": Check("warning", too_long, "longer than the limit"),

@@ -47,6 +47,8 @@ class ColumnView(Struct, frozen=True, dict=True):
     prompted: BoolArray
     """Marks rows whose conversation starts in the column `prompt`."""
     prompt: pa.ListArray | None = None
+    chosen: pa.ListArray | None = None
+    """The better answers, beside the column `rejected`."""
 
     @cached_property
     def turns(self) -> pa.StructArray:
@@ -147,8 +149,15 @@ def column_views(batch: pa.RecordBatch) -> list[ColumnView]:
     prompt = batch.column("prompt") if "prompt" in batch.schema.names else None
     prompted = np.zeros(len(batch), np.bool_) if prompt is None else to_bools(prompt.is_valid())
     turns = prompt if prompt is not None and is_turns(prompt.type) else None
+    chosen = batch.column("chosen") if "chosen" in batch.schema.names else None
     return [
-        ColumnView(name, batch.column(name), prompted & (name not in ("messages", "prompt")), turns)
+        ColumnView(
+            name,
+            batch.column(name),
+            prompted & (name not in ("messages", "prompt")),
+            turns,
+            chosen if name == "rejected" else None,
+        )
         for name in CONVERSATION_COLUMNS
         if name in batch.schema.names and is_turns(batch.schema.field(name).type)
     ]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
-from ..recipe import with_transforms
+from ..recipe import with_full_keys
 
 if TYPE_CHECKING:
     from ..recipe import Recipe, Run
@@ -67,6 +67,7 @@ COLUMNS = _group(
         "marker": (list[str], "TEXT=ROLE", "Line prefix that starts a turn of a transcript. Repeatable."),
         "explode": (str, "COLUMN", "Make one row per object in the lists of this column."),
         "where": (str, "EXPR", "Keep rows for which this Jinja expression over the row is true."),
+        "label": (str, "EXPR", "Call an answer good where this Jinja expression over the row is true: 'score >= 4'."),
         "keep": (list[str], "COLUMN", "Copy this column to the output; all copies every unused one. Repeatable."),
         "dialect_option": (list[str], "NAME=VALUE", "Option of a dialect, as in mc_answer=text. Repeatable."),
     },
@@ -240,7 +241,7 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
         values[key] = NUMBERS[key]("--" + key.replace("_", "-"), values[key])
     if "workers" in values:
         values["workers"] = positive("--workers", values["workers"])
-    return with_transforms(values)
+    return with_full_keys(values)
 
 
 def whole_number(flag: str, text: str) -> int:

@@ -16,10 +16,11 @@ from .detection.mixed import mixed
 from .dialect import Dialect
 from .instruction import multiple_choice, prompt_completion, reasoning
 from .kit.columns import ALIASES, SIDE_PARTS, Columns
+from .kit.output import dropped_rows
 from .preference import chosen_rejected, grouped, scored
 from .tool_use import agent_traces, calls_in_text, functions
 
-__all__ = ["DIALECTS", "Columns", "Detection", "Dialect", "detect", "known_parts", "used_columns"]
+__all__ = ["DIALECTS", "Columns", "Detection", "Dialect", "detect", "dropped_rows", "known_parts", "used_columns"]
 
 _MODULES = (
     content_blocks, exports, messages, transcripts, trees, untagged_turns,

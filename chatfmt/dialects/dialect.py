@@ -29,7 +29,8 @@ class Dialect(Struct, frozen=True):
 
     `type` is the dataset type of its output. `parts` are the parts that `--map` can give it in addition to SIDE_PARTS.
     `covers` names the dialects whose rows it reads too. With `opt_in` it is never detected, only used by name, because
-    another dialect reads the same rows. With `whole_file` it needs all rows of a file in one batch.
+    another dialect reads the same rows; with `is_sure` it is detected only in rows for which that is true, and other
+    rows are left to it by name. With `whole_file` it needs all rows of a file in one batch.
     """
 
     convert: Convert
@@ -40,9 +41,15 @@ class Dialect(Struct, frozen=True):
     parts: frozenset[str] = frozenset({"messages"})
     covers: frozenset[str] = frozenset()
     opt_in: bool = False
+    is_sure: Callable[[SourceRow, Columns], bool] | None = None
     whole_file: bool = False
 
     @property
     def parses_text(self) -> bool:
         """Whether it parses, when used by name, what the dialects that it covers leave as text."""
-        return self.opt_in and bool(self.covers)
+        return bool(self.covers) and (self.opt_in or self.is_sure is not None)
+
+    def find_surely(self, record: SourceRow, columns: Columns) -> Mapping[str, str] | None:
+        """Return the parts of a record that detection may give to this dialect."""
+        found = self.find_parts(record, columns)
+        return found if found is None or self.is_sure is None or self.is_sure(record, columns) else None

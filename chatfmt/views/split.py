@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ..errors import Location, RowError
+from ..errors import Location, RowError, located
 from ..json_columns import TEXT, decode_conversations, encode_conversations
 from ..schema import Conversation
 from ..turn_columns import last_roles, lengths_of, offsets_of, pick_turns
@@ -24,10 +25,23 @@ def prompt_completion(batch: RenderableBatch) -> Fields:
 
 def prompt_and_completion(batch: RenderableBatch) -> tuple[pa.ListArray, pa.ListArray]:
     """The turns of prompt and completion: the data's own, or those before the last assistant turn and that turn."""
-    if batch.column("prompt") is not None:
-        name = "completion" if batch.column("completion") is not None else "chosen"
-        return batch.required("prompt"), batch.required(name)
-    return cut_last(batch.required("messages"))
+    prompts = batch.column("prompt")
+    if prompts is None:
+        return cut_last(batch.required("messages"))
+    answers = batch.required("completion" if batch.column("completion") is not None else "chosen")
+    return (prompts, answers) if not prompts.null_count else _cut_where_whole(prompts, answers)
+
+
+def _cut_where_whole(prompts: pa.ListArray, answers: pa.ListArray) -> tuple[pa.ListArray, pa.ListArray]:
+    """Return prompts and answers, cut before the last turn in rows whose answer is a whole conversation."""
+    rows = pc.indices_nonzero(prompts.is_null())
+    with located(rows=rows.to_pylist()):
+        cut = [decode_conversations(side) for side in cut_last(answers.take(rows))]
+    sides = decode_conversations(prompts), decode_conversations(answers)
+    for place, row in enumerate(rows.to_pylist()):
+        for side, made in zip(sides, cut, strict=True):
+            side[row] = made[place]
+    return encode_conversations(sides[0]), encode_conversations(sides[1])
 
 
 def instruction(batch: RenderableBatch) -> Fields:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from chatfmt import checks
 from chatfmt.errors import CheckError, Location, UnknownName
+from chatfmt.json_columns import encode_conversations
 from chatfmt.schema import ROLES
 from tests.conftest import SHARED, needs_shared
 from tests.transforms.conversations import ROWS, to_batch
@@ -176,12 +177,28 @@ def test_what_is_found(name: str) -> None:
 
 def test_every_check_has_a_case_and_finds_alone_what_it_finds_among_all() -> None:
     shown = {code for _, expected in CASES.values() for code, _, _ in expected}
-    assert shown == set(checks.CHECKS)
+    assert shown | {"pair.same"} == set(checks.CHECKS)  # a pair is no single conversation: see test_same_answers
     for turns, expected in CASES.values():
         for code in checks.CHECKS:
             assert found(*turns, codes=[code]) == sorted(
                 (e for e in expected if e[0] == code), key=lambda e: (e[1] or -1, e[2])
             )
+
+
+def test_same_answers() -> None:
+    def pairs(*answers: tuple[list[Any], list[Any]]) -> pa.RecordBatch:
+        sides = [encode_conversations(side) for side in zip(*answers, strict=True)]
+        numbers = pa.array(range(len(answers)))
+        return pa.RecordBatch.from_arrays([numbers, *sides], names=["row", "chosen", "rejected"])
+
+    calls = [turn("assistant", None, tool_calls=[call({})])]
+    batch = pairs(
+        ([A], [A]), ([A], [turn("assistant", "b")]), ([U, A], [A]), (calls, calls), ([A], [{**A, "name": "n"}])
+    )
+    assert [(each.row, each.detail) for each in checks.run(batch, ["pair.same"])] == [
+        (0, "the chosen and the rejected answer are the same"),
+        (3, "the chosen and the rejected answer are the same"),
+    ]
 
 
 def test_a_turn_that_is_null() -> None:

@@ -42,7 +42,7 @@ def test_golden(path: Path) -> None:
     head, rows, expected = read_golden(path)
     columns = Columns(options=head.get("options", {}))
     opt_in = DIALECTS[head["dialect"]].opt_in and head["dialect"] != "mixed"
-    found = detect([to_batch(rows)], columns, head["dialect"] if opt_in else "auto")
+    found = detect([to_batch(rows)], columns, head["dialect"] if opt_in or head.get("named") else "auto")
     assert (found.dialect, found.type) == (head["dialect"], head["type"])
     assert (found.rows_seen, found.rows_fit) == (len(rows), head.get("fit", len(rows)))
     made = DIALECTS[found.dialect].convert(to_batch(rows), found.columns)

@@ -7,14 +7,17 @@ rows, from native Arrow types too.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from chatfmt.dialects import DIALECTS, Columns
 from chatfmt.errors import DialectError
 
-from .batches import convert, to_native
+from ..conftest import run_cli
+from .batches import convert, to_batch, to_native
 from .test_goldens import without_nulls
 
 Row = dict[str, Any]
@@ -222,6 +225,62 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         [{"question": "q", "steps": ["s", "t", "u"], "step_labels": ["correct", "neutral", "bad"]}],
         [{"prompt": [Q], "completions": ["s", "t", "u"], "labels": [True, False, False]}],
     ),
+    "a ranked list with scores": (
+        [{"prompt": "q", "responses": ["b", "a", "c"], "scores": [0.1, 0.9, 0.5]}],
+        [{"prompt": [Q], "chosen": [A], "rejected": [assistant("b")]}],
+    ),
+    "a ranked list with ranks": (
+        [{"question": "q", "candidates": ["b", "a"], "ranks": [2, 1]}],
+        [{"prompt": [Q], "chosen": [A], "rejected": [assistant("b")]}],
+    ),
+    "a label that is a category": (
+        [{"question": "q", "answer": "a", "label": label} for label in (0, 1, 2)],
+        [TALK] * 3,
+    ),
+    "Hermes, its tools once": (
+        [
+            {
+                "messages": [
+                    system('Be brief.\n<tools>\n[{"name": "f"}]\n</tools>'),
+                    Q,
+                    assistant('<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'),
+                    {"role": "tool", "content": "<tool_response>\nr\n</tool_response>"},
+                ]
+            },
+            {"messages": [system('<tools>[{"name": "f"}]</tools>'), Q, A]},
+        ],
+        [
+            {
+                "messages": [
+                    system("Be brief.\n"),
+                    Q,
+                    {"role": "assistant", "tool_calls": [call("f", {})]},
+                    {"role": "tool", "content": "r"},
+                ],
+                "tools": [spec("f")],
+            },
+            {**TALK, "tools": [spec("f")]},
+        ],
+    ),
+    "ToolACE in a system turn": (
+        [{"messages": [system('Use [{"name": "f"}].'), Q, assistant("[f(a=1)]")]}],
+        [
+            {
+                "messages": [system("Use ."), Q, {"role": "assistant", "tool_calls": [call("f", {"a": 1})]}],
+                "tools": [spec("f")],
+            }
+        ],
+    ),
+    "Glaive with a text of its own": (
+        [
+            {
+                "system": "SYSTEM: Rhyme. You have access to the following functions. Use them if required -\n"
+                '{"name": "f"}',
+                "chat": "USER: q\n\n\nASSISTANT: a <|endoftext|>\n\n\n",
+            }
+        ],
+        [{"messages": [system("Rhyme."), Q, A], "tools": [spec("f")]}],
+    ),
     "labels as numbers": (
         [{"prompt": "q", "completion": "a", "label": 1}, {"prompt": "q", "completion": "b", "label": 0}],
         [
@@ -277,6 +336,43 @@ def without_empty(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_empty(item) for key, item in value.items() if item not in (None, {})}
     return [without_empty(item) for item in value] if isinstance(value, list) else value
+
+
+def test_an_observation_after_an_action_is_a_result() -> None:
+    turns = [
+        Q,
+        assistant('Thought: t\nAction: f\nAction Input: {"a": 1}'),
+        user("Observation: r"),
+        A,
+        user("Observation: s"),
+    ]
+    assert convert([{"messages": turns}], dialect="react")[0] == [
+        {"messages": [Q, {"role": "assistant", "content": "Thought: t", "tool_calls": [call("f", {"a": 1})]},
+                      {"role": "tool", "content": "r"}, A, user("Observation: s")]}
+    ]  # fmt: skip
+
+
+def test_pairs_that_a_policy_leaves_out_are_counted(tmp_path: Path) -> None:
+    scores = [[1, 1], [1, 2], [1, 5], [None, 3], [2, 9]]
+    rows = [{"prompt": "q", "responses": ["a", "b"], "scores": pair} for pair in scores]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run_cli("convert", tmp_path / "data.jsonl", "--dialect-option", "margin=2")
+    assert len(done.stdout.splitlines()) == 2
+    assert done.stderr.decode() == (
+        "wrote 2 rows to stdout, 274 B\nfiltered out: 3 rows\n"
+        "changed: dropped.pair.margin 1, dropped.pair.single 1, dropped.pair.tie 1\n"
+    )
+
+
+def test_answers_without_scores_are_refused() -> None:
+    with pytest.raises(DialectError, match="the answers in `completions` have no scores"):
+        DIALECTS["scored"].convert(to_batch([{"prompt": "q", "completions": ["a", "b"]}]), Columns())
+
+
+def test_an_expression_labels_the_answers(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text('{"question": "q", "answer": "a", "score": 4}\n' * 2)
+    done = run_cli("convert", tmp_path / "data.jsonl", "--label", "score > 4", "--to", "unpaired-preference")
+    assert json.loads(done.stdout.splitlines()[1]) == {"prompt": [Q], "completion": [A], "label": False}
 
 
 REFUSED = {

@@ -39,8 +39,8 @@ def pair_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"},
            {"role": "user", "content": "bye"}]}`
 
-    A blank or null side makes no turn. The `system` text of a pair becomes a system turn, unless the pair before had the
-    same; reasoning becomes `reasoning_content`, and xtuner's `output_with_loss` becomes `train`.
+    A blank or null side makes no turn. The `system` text of a pair becomes a system turn, unless the one before had it;
+    reasoning becomes `reasoning_content`, and xtuner's `output_with_loss` becomes `train`.
     Raises DialectError `col.null`, `msg.type`.
     """
     return convert_rows(batch, columns, _pairs)

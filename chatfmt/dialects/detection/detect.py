@@ -14,7 +14,8 @@ from ...errors import UnknownName
 from ...field_path import top_level
 from ..dialect import Dialect
 from ..kit.columns import SIDE_PARTS, Columns, SourceRow, records_of
-from ..kit.names import COMPLETIONS, CONTEXTS, SYSTEM, TEMPLATE_KWARGS, TOOLS
+from ..kit.labels import label_of
+from ..kit.names import COMPLETIONS, CONTEXTS, HISTORY, LABELS, REASONING, SYSTEM, TEMPLATE_KWARGS, TOOLS
 from .alternatives import left_as_text, other_dialects
 from .no_dialect import no_dialect, rows_differ, types_differ
 from .record_reader import Reading, RecordReader
@@ -74,6 +75,7 @@ def detect_dialect(
         dict.fromkeys(key for batch in batches for key in batch.schema.names if key not in (schema.ROW, schema.KEYS))
     )
     _check_kept(columns, names if records else ())
+    columns = _without_categories(records, columns)
     candidates = detectable(registry, columns) if name in ("auto", "mixed") else {name: registry[name]}
     readings = drop_bare_results(list(map(RecordReader(candidates, columns), records)))
     sample = _Sample(names, records, readings)
@@ -91,6 +93,15 @@ def detect_dialect(
     return _mixed_detection(registry, columns, sample, types.most_common(1)[0][0])
 
 
+def _without_categories(records: Sequence[SourceRow], columns: Columns) -> Columns:
+    """Return the columns with labels ignored if a column named like one holds anything but good and bad."""
+    names = [name for name in LABELS if any(record.get(name) is not None for record in records)]
+    values = [record[names[0]] for record in records if record.get(names[0]) is not None] if names else []
+    if columns.path("label") is not None or all(label_of(value) is not None for value in values):
+        return columns
+    return replace(columns, options={"label": "ignore", **columns.options})
+
+
 def types_of(registry: Mapping[str, Dialect], found: Sequence[Reading], columns: Columns) -> Counter[str]:
     """Count the rows of each dataset type; a prompt with its completion counts as a conversation."""
     types = (type_of(registry[name], name, columns.adding(parts)) for name, parts in found)
@@ -106,7 +117,17 @@ def _check_kept(columns: Columns, names: Sequence[str]) -> None:
 def detectable(registry: Mapping[str, Dialect], columns: Columns) -> dict[str, Dialect]:
     """Return the dialects that `auto` may choose: those that read every mapped part."""
     mapped = columns.parts() - SIDE_PARTS
-    return {name: dialect for name, dialect in registry.items() if not dialect.opt_in and mapped <= dialect.parts}
+    return {
+        name: dialect if dialect.is_sure is None else replace(dialect, find_parts=dialect.find_surely)
+        for name, dialect in registry.items()
+        if not dialect.opt_in
+        and mapped <= dialect.parts
+        and ("reasoning" not in columns.parts() or dialect.type not in _WITHOUT_REASONING)
+    }
+
+
+_WITHOUT_REASONING = ("preference", "stepwise", "segments", "text")
+"""Types without one answer that reasoning could belong to."""
 
 
 def drop_bare_results(readings: Sequence[Reading | None]) -> list[Reading | None]:
@@ -179,11 +200,11 @@ def _mixed_detection(registry: Mapping[str, Dialect], columns: Columns, sample: 
 
 
 LATE_COLUMNS: dict[str, Sequence[str]] = {
-    "system": SYSTEM, "tools": TOOLS, "template_kwargs": TEMPLATE_KWARGS, "context": CONTEXTS, "history": ("history",),
-    "documents": ("documents",), "completion": COMPLETIONS,
+    "system": SYSTEM, "tools": TOOLS, "template_kwargs": TEMPLATE_KWARGS, "context": CONTEXTS, "history": HISTORY,
+    "documents": ("documents",), "completion": COMPLETIONS, "reasoning": REASONING,
 }  # fmt: skip
 """Names of columns that only some rows may fill, by part."""
-_WATCHED = ("documents", "completion")
+_WATCHED = ("documents", "completion", "reasoning")
 """Parts that are not read from later rows, because the column may mean something else; such rows are errors."""
 
 
@@ -207,6 +228,7 @@ def _with_late(
 def _open_parts(dialect: Dialect, columns: Columns) -> list[str]:
     """Return the optional parts that the dialect reads and no sampled row has."""
     optional = SIDE_PARTS | (dialect.parts & {"context", "history"})
+    optional -= {"reasoning"} if dialect.type in _WITHOUT_REASONING else set()
     optional |= {"completion"} if dialect.type == "prompt-only" else frozenset()
     return [part for part in LATE_COLUMNS if part in optional and columns.path(part) is None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from ...errors import DialectError, Location, NoDialect, located
 from ...turn_columns import concat
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, records_of
-from ..kit.output import encode_rows
+from ..kit.output import dropped_rows, encode_rows, with_dropped
 from .detect import detectable
 from .record_reader import Reading, RecordReader
 
@@ -42,14 +43,16 @@ def _convert(registry: Mapping[str, Dialect], batch: pa.RecordBatch, columns: Co
         (name, parts), rows = next(iter(groups.items()))
         return _as_type(registry[name].convert(batch, columns.adding(dict(parts))), columns.type, rows[0])
     found: dict[int, list[dict[str, Any]]] = {}
+    dropped: Counter[str] = Counter()
     for (name, parts), rows in groups.items():
         with located(rows=rows):
             converted = registry[name].convert(_rows_of(batch, rows), columns.adding(dict(parts)))
+        dropped += dropped_rows(converted)
         converted = _as_type(converted, columns.type, rows[0])
         numbers = dict(zip(batch.column(schema.ROW).take(pa.array(rows)).to_pylist(), rows, strict=True))
         for record in _records(converted):
             found.setdefault(numbers[record["row"]], []).append(record)
-    return _to_batch([record for row in sorted(found) for record in found[row]])
+    return with_dropped(_to_batch([record for row in sorted(found) for record in found[row]]), dropped)
 
 
 def _rows_of(batch: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:

@@ -84,6 +84,16 @@ class Columns(Struct, frozen=True):
             )
         return value
 
+    def number(self, name: str, default: float = 0) -> float:
+        """Return an option as a number, or its default; raises UsageError for any other value."""
+        try:
+            return float(self.options.get(name, default))
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"the dialect option `{name}` must be a number, not `{self.options[name]}`",
+                hint=f"--dialect-option {name}=1",
+            ) from None
+
 
 def find_text(record: SourceRow, names: Sequence[str], columns: Columns, part: str) -> str | None:
     """Return the column of `part` if it holds text: the mapped one, else the first of `names`, preferably not blank.
@@ -124,7 +134,12 @@ def find_value(record: SourceRow, names: Sequence[str], columns: Columns, part: 
 
 
 def find_label(record: SourceRow, columns: Columns) -> str | None:
-    """Return the column of the `label` (whether the answer is good) if it holds one (see `label_of`)."""
+    """Return the column of the `label` (whether the answer is good) if it holds one (see `label_of`).
+
+    With the option `label` set to `ignore`, only a mapped one.
+    """
+    if columns.path("label") is None and columns.option("label", "read", "read", "ignore") == "ignore":
+        return None
     path = find_value(record, LABELS, columns, "label")
     return path if path is not None and label_of(value_at(record, path)) is not None else None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
 
 from ... import json_columns, schema
 from ...errors import DialectError, Location, UsageError, located
@@ -41,8 +43,18 @@ from .tool_specs import to_specs
 
 OutputRow = Mapping[str, Any]
 """The columns of one conversation as Python values; None means that it lacks the column."""
-ConvertRow = Callable[[SourceRow, Columns], OutputRow | Sequence[OutputRow] | None]
-"""Convert a source row to one conversation, to several, or to none (a tie)."""
+ConvertRow = Callable[[SourceRow, Columns], "OutputRow | Sequence[OutputRow | Dropped] | None"]
+"""Convert a source row to one conversation, to several, or to none; `Dropped` says why one is missing."""
+
+DROPPED = b"dropped"
+"""The key of the schema metadata with the rows that a dialect left out by policy: a count by reason, as JSON."""
+
+
+class Dropped(Struct, frozen=True):
+    """A conversation that a dialect leaves out by policy, such as a pair of answers with equal scores."""
+
+    reason: str
+
 
 _JSON_COLUMNS = ("tools", "documents", "template_kwargs", "segments")
 
@@ -300,15 +312,23 @@ def _kept_keys(batch: pa.RecordBatch, kept: Sequence[str]) -> dict[str, pa.Array
 
 def convert_rows(batch: pa.RecordBatch, columns: Columns, convert: ConvertRow) -> pa.RecordBatch:
     """Convert one source row after another to a CONVERSATIONS batch; errors name the row."""
-    found: list[OutputRow] = []
-    rows: list[int] = []
+    made: list[Sequence[OutputRow | Dropped]] = []
     for row, record in enumerate(records_of(batch)):
         with located(row=row):
-            made = convert(record, columns)
-        made = [made] if isinstance(made, Mapping) else made or []
-        found += made
-        rows += [row] * len(made)
-    return to_batch(batch, columns, found, rows)
+            found = convert(record, columns)
+        made.append([found] if isinstance(found, Mapping) else found or [])
+    return batch_of_rows(batch, columns, made)
+
+
+def batch_of_rows(
+    batch: pa.RecordBatch, columns: Columns, made: Sequence[Sequence[OutputRow | Dropped]]
+) -> pa.RecordBatch:
+    """Return the CONVERSATIONS batch of what was made of each row of `batch`, with the number of rows left out."""
+    kept = [[item for item in items if not isinstance(item, Dropped)] for items in made]
+    rows = [row for row, items in enumerate(kept) for _ in items]
+    lost = [items[0] for items, left in zip(made, kept, strict=True) if items and not left]
+    reasons = Counter(item.reason for item in lost if isinstance(item, Dropped))
+    return with_dropped(to_batch(batch, columns, [item for items in kept for item in items], rows), reasons)
 
 
 def to_batch(
@@ -319,6 +339,17 @@ def to_batch(
     if not own:
         own = {"messages": json_columns.encode_conversations([None] * len(found))}
     return conversation_batch(batch, columns, own, None if list(rows) == list(range(len(batch))) else rows)
+
+
+def dropped_rows(batch: pa.RecordBatch) -> Counter[str]:
+    """Return how many source rows a dialect left out of a CONVERSATIONS batch by policy, by reason."""
+    text = (batch.schema.metadata or {}).get(DROPPED)
+    return Counter() if text is None else Counter(json_columns.loads(text.decode()))
+
+
+def with_dropped(batch: pa.RecordBatch, reasons: Mapping[str, int]) -> pa.RecordBatch:
+    """Return a CONVERSATIONS batch with the number of source rows that a dialect left out of it."""
+    return batch.replace_schema_metadata({DROPPED: json_columns.dumps(dict(reasons))}) if reasons else batch
 
 
 def encode_rows(rows: Sequence[OutputRow]) -> dict[str, pa.Array]:

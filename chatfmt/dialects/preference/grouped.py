@@ -15,7 +15,7 @@ from ..chat.turns import find_turn_keys
 from ..dialect import Dialect
 from ..instruction.prompt_completion import find_question_answer_parts
 from ..kit.columns import Columns, SourceRow, find_side_parts, find_value, json_type, records_of
-from ..kit.output import OutputRow, convert_rows, to_batch
+from ..kit.output import Dropped, OutputRow, batch_of_rows, convert_rows
 from .scored import make_pairs, to_number, to_turns
 
 RATINGS = ("helpfulness", "rating", "score", "reward")
@@ -34,16 +34,13 @@ def rated_rows(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     A prompt with one rated answer makes no pair. Raises DialectError `col.null`, `col.type`.
     """
     records = records_of(batch)
-    found: list[Mapping[str, Any]] = []
-    rows: list[int] = []
+    made: list[list[OutputRow | Dropped]] = [[] for _ in records]
     for prompt, group in itertools.groupby(range(len(records)), lambda row: _prompt(records[row], columns, row)):
         first, *others = group
         answers = [_answer(records[row], columns, row) for row in (first, *others)]
         with located(row=first):
-            made = make_pairs(prompt, answers, columns)
-        found += made
-        rows += [first] * len(made)
-    return to_batch(batch, columns, found, rows)
+            made[first] = make_pairs(prompt, answers, columns)
+    return batch_of_rows(batch, columns, made)
 
 
 def _prompt(record: SourceRow, columns: Columns, row: int) -> str:

@@ -2,7 +2,8 @@
 
 The option `pairs` selects the pairs of a row: `best-worst` (one pair, the default), `best-second`, or `all` (every two
 answers). The option `ties` decides about answers with equal scores: `drop` (no pair, the default), `first` (the first
-answer is better) or `error`.
+answer is better) or `error`. With the option `margin` a pair is dropped too if its scores differ by less. Rows without
+a pair are counted.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from ..chat.plain_turns import plain_turns
 from ..chat.transcripts import parse_hh
 from ..chat.turns import find_turn_keys, read_turn_list
 from ..dialect import Dialect
-from ..kit.columns import Columns, SourceRow, find_side_parts, json_type
+from ..kit.columns import Columns, SourceRow, columns_named, find_side_parts, json_type
 from ..kit.literals import read_list_literal
-from ..kit.output import OutputRow, convert_rows
+from ..kit.names import ANSWER_LISTS, SCORE_LISTS
+from ..kit.output import Dropped, OutputRow, convert_rows
 
 ScoredAnswer = tuple[Any, Any]
 """The score of an answer (higher is better), and the answer: text or turns."""
@@ -45,12 +47,12 @@ def to_turns(value: Any, columns: Columns, role: str) -> list[Turn]:
     return plain_turns(turns, columns)
 
 
-def make_pairs(prompt: Any, answers: Sequence[ScoredAnswer], columns: Columns) -> list[OutputRow]:
+def make_pairs(prompt: Any, answers: Sequence[ScoredAnswer], columns: Columns) -> list[OutputRow | Dropped]:
     """Return the preference pairs of one prompt and its scored answers; answers without a score are dropped."""
     known = [answer for answer in answers if answer[0] is not None]
     ranked = sorted(known, key=lambda answer: answer[0], reverse=True)
     if len(ranked) < 2:
-        return []
+        return [Dropped("pair.single")]
     mode = columns.option("pairs", "best-worst", "best-worst", "best-second", "all")
     chosen = {
         "best-worst": [(ranked[0], ranked[-1])],
@@ -58,10 +60,10 @@ def make_pairs(prompt: Any, answers: Sequence[ScoredAnswer], columns: Columns) -
         "all": list(itertools.combinations(ranked, 2)),
     }[mode]
     turns = to_turns(prompt, columns, "user")
-    return [row for better, worse in chosen for row in _pair(turns, better, worse, columns)]
+    return [_pair(turns, better, worse, columns) for better, worse in chosen]
 
 
-def _pair(prompt: list[Turn], better: ScoredAnswer, worse: ScoredAnswer, columns: Columns) -> list[OutputRow]:
+def _pair(prompt: list[Turn], better: ScoredAnswer, worse: ScoredAnswer, columns: Columns) -> OutputRow | Dropped:
     if better[0] == worse[0]:
         ties = columns.option("ties", "drop", "drop", "first", "error")
         if ties == "error":
@@ -71,9 +73,17 @@ def _pair(prompt: list[Turn], better: ScoredAnswer, worse: ScoredAnswer, columns
                 hint="--dialect-option ties=drop or ties=first",
             )
         if ties == "drop":
-            return []
+            return Dropped("pair.tie")
+    elif _difference(better[0], worse[0]) < columns.number("margin"):
+        return Dropped("pair.margin")
     chosen, rejected = (to_turns(answer, columns, "assistant") for _, answer in (better, worse))
-    return [{"prompt": prompt, "chosen": chosen, "rejected": rejected}]
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
+def _difference(better: Any, worse: Any) -> float:
+    """Return by how much the deciding scores differ; infinite for scores that are no numbers."""
+    first = (better[0], worse[0]) if isinstance(better, tuple) else (better, worse)
+    return abs(first[0] - first[1]) if all(isinstance(score, (int, float)) for score in first) else math.inf
 
 
 def arena(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -91,15 +101,15 @@ def arena(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     return convert_rows(batch, columns, _arena)
 
 
-def _arena(record: SourceRow, columns: Columns) -> list[OutputRow]:
+def _arena(record: SourceRow, columns: Columns) -> list[OutputRow | Dropped]:
     a, b = (value_at(record, name) for name in ("conversation_a", "conversation_b"))
     winner = record.get("winner")
     known = {"model_a": ((1, a), (0, b)), "model_b": ((1, b), (0, a)), **dict.fromkeys(TIES, ((0, a), (0, b)))}
     if winner not in known:
         raise DialectError(f"the winner `{winner}` is not one of {', '.join(f'`{name}`' for name in known)}",
                            code="col.type")  # fmt: skip
-    rows = _pair([], *known[winner], columns)
-    return [{"chosen": row["chosen"], "rejected": row["rejected"]} for row in rows]
+    row = _pair([], *known[winner], columns)
+    return [row if isinstance(row, Dropped) else {"chosen": row["chosen"], "rejected": row["rejected"]}]
 
 
 TIES = ("tie", "tie (bothbad)", "both_bad")
@@ -141,23 +151,42 @@ def scored(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Out: `{"prompt": [{"role": "user", "content": "Sky?"}], "chosen": [{"role": "assistant", "content": "Blue."}],
            "rejected": [{"role": "assistant", "content": "Green."}]}`
 
+    or   `{"prompt": "Sky?", "responses": ["Blue.", "Green."], "scores": [0.9, 0.1]}`
+
     A lower `rank` is better; a higher score is better. The answers of a row are compared by the first of SCORES that
-    any of them has, then by the next ones; an answer without it is dropped. The options are `pairs` and `ties`.
-    Raises DialectError `col.type`.
+    any of them has, then by the next ones; an answer without it is dropped. The options are `pairs`, `ties` and
+    `margin`. Raises DialectError `col.type`.
     """
     return convert_rows(batch, columns, _scored)
 
 
-def _scored(record: SourceRow, columns: Columns) -> list[OutputRow]:
+def _scored(record: SourceRow, columns: Columns) -> list[OutputRow | Dropped]:
     path = columns.path("answers") or "completions"
-    items, ratings = value_at(record, path), value_at(record, columns.path("ratings") or "ratings")
+    items, ratings = value_at(record, path), columns.path("ratings")
     prompt = value_at(record, columns.path("prompt") or "prompt")
     if not isinstance(items, list):
         raise DialectError(f"column `{path}` is {json_type(items)}, not a list of answers", code="col.type")
-    if isinstance(ratings, list) and not any(isinstance(item, Mapping) for item in items):
-        answers = [(to_number(rating), item) for rating, item in zip(ratings, items, strict=False)]
-        return make_pairs(prompt, [(None if score is None else (score,), item) for score, item in answers], columns)
+    if ratings is not None:
+        return make_pairs(prompt, _rated(items, value_at(record, ratings), path, ratings), columns)
+    if not all(isinstance(item, Mapping) for item in items):
+        raise DialectError(
+            f"the answers in `{path}` have no scores",
+            hint="map the column of their scores with --map ratings=COLUMN",
+            code="col.type",
+        )
     return make_pairs(prompt, list(zip(score_answers(items), map(_answer_text, items), strict=True)), columns)
+
+
+def _rated(items: Sequence[Any], ratings: Any, path: str, name: str) -> list[ScoredAnswer]:
+    """Return answers with the scores in the column `name`, a lower one better if its name says `rank`."""
+    if not isinstance(ratings, list) or len(ratings) != len(items):
+        raise DialectError(f"`{name}` does not hold one score for each answer in `{path}`", code="col.type")
+    sign = -1 if "rank" in name.lower() else 1
+    scores = [None if (number := to_number(rating)) is None else (sign * number,) for rating in ratings]
+    return [
+        (score, _answer_text(item) if isinstance(item, Mapping) and "role" not in item else item)
+        for score, item in zip(scores, items, strict=True)
+    ]
 
 
 def score_answers(items: Sequence[Mapping[str, Any]]) -> list[tuple[float, ...] | None]:
@@ -199,18 +228,28 @@ def _answer_text(item: Mapping[str, Any]) -> Any:
 
 def find_scored_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with a prompt and several answers with scores."""
-    prompts = ("instruction", "prompt", "input", "question", "context")
+    prompts = ("instruction", "prompt", "input", "question", "query", "context", "messages", "conversations")
     prompt = columns.path("prompt") or next((name for name in prompts if record.get(name) is not None), None)
-    names = (columns.path("answers") or "completions", "answers", "responses", "generations", "generation")
+    mapped = columns.path("answers")
+    names = [mapped] if mapped else columns_named(record, ANSWER_LISTS)
     path = next((name for name in names if isinstance(value_at(record, name), list) and value_at(record, name)), None)
     if prompt is None or path is None:
         return None
-    items, ratings = value_at(record, path), record.get("ratings", record.get("rating"))
+    items = value_at(record, path)
     found = {"prompt": prompt, "answers": path, **find_side_parts(record, columns)}
-    if all(isinstance(item, Mapping) for item in items):
-        return found if all(_answer_text(item) is not None for item in items) and any(score_answers(items)) else None
-    name = "ratings" if "ratings" in record else "rating"
-    return {**found, "ratings": name} if isinstance(ratings, list) and all(isinstance(i, str) for i in items) else None
+    ratings = columns.path("ratings") or next(
+        (n for n in columns_named(record, SCORE_LISTS) if _are_scores(record[n])), None
+    )
+    if ratings is not None and isinstance(value_at(record, ratings), list):
+        return {**found, "ratings": ratings}
+    if not all(isinstance(item, Mapping) for item in items):
+        return None
+    return found if all(_answer_text(item) is not None for item in items) and any(score_answers(items)) else None
+
+
+def _are_scores(value: Any) -> bool:
+    """Return whether a value is a list of numbers, or of numbers as text, of which some may be missing."""
+    return isinstance(value, list) and any(to_number(item) is not None for item in value)
 
 
 def compared(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -272,7 +311,7 @@ def _find_comparison(record: SourceRow, columns: Columns) -> tuple[Comparison, t
     return None
 
 
-def _compared(record: SourceRow, columns: Columns) -> list[OutputRow]:
+def _compared(record: SourceRow, columns: Columns) -> list[OutputRow | Dropped]:
     found = _find_comparison(record, columns)
     if found is None:
         raise DialectError("the row does not say which of two answers is better", code="col.null")

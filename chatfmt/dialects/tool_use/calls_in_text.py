@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ...errors import DialectError
 from ...field_path import value_at
 from ...schema import Turn
 from ..chat.messages import find_messages_parts
@@ -19,6 +20,7 @@ from ..kit.columns import Columns, SourceRow
 from ..kit.literals import read_literal
 from ..kit.output import convert_rows
 from ..kit.tool_specs import to_spec
+from .functions import names_of, system_text
 
 
 def toolace(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -26,38 +28,49 @@ def toolace(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     In:  `{"system": "Functions:\n[{\"name\": \"Get Rain\"}]", "conversations": [{"from": "user", "value": "Rain?"},
            {"from": "assistant", "value": "[Get Rain(city=\"Oslo\", days=2)]"}]}`
-    Out: `{"messages": [{"role": "system", "content": "Functions:\n[{\"name\": \"Get Rain\"}]"}, {"role": "user",
+    Out: `{"messages": [{"role": "system", "content": "Functions:\n"}, {"role": "user",
            "content": "Rain?"}, {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name":
            "Get Rain", "arguments": {"city": "Oslo", "days": 2}}}]}],
            "tools": [{"type": "function", "function": {"name": "Get Rain"}}]}`
 
-    Values are parsed as literals, never executed; a turn that is not only calls stays text. The system text is kept.
+    Values are parsed as literals, never executed; a turn that is not only calls stays text. The list is moved out of
+    the system text, so that a template prints the functions once; the rest of it is unchanged. A system turn is read
+    like the column.
     Raises DialectError `msg.role`.
     """
     return convert_rows(batch, columns, _toolace)
 
 
 def _toolace(record: SourceRow, columns: Columns) -> dict[str, Any]:
-    system = value_at(record, columns.path("system") or "system")
-    specs = _listed_specs(system) if isinstance(system, str) else []
-    names = sorted((spec["name"] for spec in specs if isinstance(spec.get("name"), str)), key=len, reverse=True)
-    turns = []
-    for turn in read_plain_turns(record, columns):
-        calls = bracket_calls(turn.get("content"), names) if turn["role"] == "assistant" else None
-        turns.append(turn if not calls else {"role": "assistant", "tool_calls": calls})
-    return {"messages": turns, "tools": [to_spec(spec) for spec in specs] or None}
+    system = value_at(record, columns.path("preamble") or "")
+    turns = read_plain_turns(record, columns)
+    if isinstance(system, str) and system.strip():
+        turns = [{"role": "system", "content": system}, *turns]
+    specs, text = _listed_specs(turns)
+    if specs:
+        turns = [*([{**turns[0], "content": text}] if text.strip() else []), *turns[1:]]
+    names = sorted(map(str, names_of(specs)), key=len, reverse=True)
+    made = [_with_bracket_calls(turn, names) for turn in turns]
+    return {"messages": made, "tools": [to_spec(spec) for spec in specs] or None}
 
 
-def _listed_specs(text: str) -> list[Any]:
-    """Return the first JSON list of objects in text."""
+def _with_bracket_calls(turn: Turn, names: Sequence[str]) -> Turn:
+    calls = bracket_calls(turn.get("content"), names) if turn["role"] == "assistant" else None
+    return turn if not calls else {"role": "assistant", "tool_calls": calls}
+
+
+def _listed_specs(turns: Sequence[Turn]) -> tuple[list[Any], str]:
+    """Return the first JSON list of functions in the system turn, and the text of the turn without it."""
+    text = system_text(turns)
     decoder = json.JSONDecoder()
     for match in re.finditer(r"\[\s*\{", text):
         try:
-            found, _ = decoder.raw_decode(text, match.start())
+            found, end = decoder.raw_decode(text, match.start())
         except ValueError:
             continue
-        return found if all(isinstance(spec, Mapping) for spec in found) else []
-    return []
+        named = all(isinstance(spec, Mapping) and isinstance(spec.get("name"), str) for spec in found)
+        return (found, text[: match.start()] + text[end:]) if named else ([], text)
+    return [], text
 
 
 def bracket_calls(text: Any, names: Sequence[str]) -> list[Turn] | None:
@@ -148,10 +161,31 @@ def _literal(text: str) -> Any:
 def find_toolace_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row whose system text lists functions."""
     found = find_messages_parts(record, columns)
-    system = record.get("system")
-    if found is None or not isinstance(system, str) or not _listed_specs(system):
+    if found is None:
         return None
-    return {**found, "system": "system"}
+    preamble = found.pop("system", None) or columns.path("preamble")
+    turns = (
+        [{"role": "system", "content": value_at(record, preamble)}] if preamble else _first_turn(record, found, columns)
+    )
+    return {**found, **({"preamble": preamble} if preamble else {})} if _listed_specs(turns)[0] else None
+
+
+def _first_turn(record: SourceRow, found: Mapping[str, str], columns: Columns) -> list[Turn]:
+    try:
+        return read_plain_turns(record, columns.adding(found))[:1]
+    except DialectError:
+        return []
+
+
+def has_bracket_calls(record: SourceRow, columns: Columns) -> bool:
+    """Return whether an assistant turn of a row calls functions that its system text lists."""
+    found = columns.adding(find_toolace_parts(record, columns) or {})
+    try:
+        made = _toolace(record, found)
+    except DialectError:
+        return False
+    known = names_of(made["tools"] or [])
+    return any(call["function"]["name"] in known for turn in made["messages"] for call in turn.get("tool_calls") or [])
 
 
 _REACT = re.compile(r"(.*?)\n?Action:[ \t]*([^\n]*)\n+Action Input:[ \t]*(.*)", re.DOTALL)
@@ -166,13 +200,27 @@ def react(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
            "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]},
            {"role": "tool", "content": "no"}]}`
 
-    An input that is not JSON stays text. `Finish` is a call like any other. Raises DialectError `msg.role`.
+    A user turn that begins with `Observation:` after a call is its result. An input that is not JSON stays text.
+    `Finish` is a call like any other. Raises DialectError `msg.role`.
     """
     return convert_rows(
         batch,
         columns,
-        lambda record, columns: {"messages": [_react_turn(turn) for turn in read_plain_turns(record, columns)]},
+        lambda record, columns: {"messages": _react_turns(read_plain_turns(record, columns))},
     )
+
+
+def _react_turns(turns: Sequence[Turn]) -> list[Turn]:
+    out: list[Turn] = []
+    for turn in map(_react_turn, turns):
+        text = turn.get("content")
+        match = _OBSERVATION.match(text) if isinstance(text, str) and turn["role"] == "user" else None
+        answers = match is not None and bool(out) and "tool_calls" in out[-1]
+        out.append({**turn, "role": "tool", "content": match.string[match.end() :]} if match and answers else turn)
+    return out
+
+
+_OBSERVATION = re.compile(r"\s*Observation:[ \t]*\n?")
 
 
 def _react_turn(turn: Turn) -> Turn:
@@ -197,9 +245,10 @@ DIALECTS = {
         toolace,
         find_toolace_parts,
         "tool calls in brackets (ToolACE)",
-        rank=520,
+        rank=264,
+        parts=frozenset({"messages", "preamble"}),
         covers=frozenset({"messages", "sharegpt"}),
-        opt_in=True,
+        is_sure=has_bracket_calls,
     ),
     "react": Dialect(
         react,

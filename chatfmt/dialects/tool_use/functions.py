@@ -30,16 +30,17 @@ _TOOLS = re.compile(r"<tools>(.*?)</tools>", re.DOTALL)
 def hermes(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     r"""Turns with calls in `<tool_call>`, results in `<tool_response>`, and tools in `<tools>` of the system turn.
 
-    In:  `{"conversations": [{"from": "system", "value": "Use <tools>[{\"name\": \"f\"}]</tools>"}, {"from": "gpt",
-           "value": "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>"},
+    In:  `{"conversations": [{"from": "system", "value": "Be brief. <tools>[{\"name\": \"f\"}]</tools>"},
+           {"from": "gpt", "value": "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>"},
            {"from": "tool", "value": "<tool_response>\n{\"rain\": false}\n</tool_response>"}]}`
-    Out: `{"messages": [{"role": "system", "content": "Use <tools>[{\"name\": \"f\"}]</tools>"}, {"role": "assistant",
+    Out: `{"messages": [{"role": "system", "content": "Be brief. "}, {"role": "assistant",
            "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]},
            {"role": "tool", "content": "{\"rain\": false}"}],
            "tools": [{"type": "function", "function": {"name": "f"}}]}`
 
-    The system turn is unchanged. A turn with a call that cannot be parsed stays text. Each response becomes a turn. A
-    question in another column is inserted as in `traces`.
+    The tools are moved out of the system text, so that a template prints them once; the rest of it is unchanged. A turn
+    with a call that cannot be parsed stays text. Each response becomes a turn. A question in another column is inserted
+    as in `traces`. Without tools it is read only by name.
     Raises DialectError `msg.role`.
     """
     return convert_rows(batch, columns, _hermes)
@@ -47,21 +48,39 @@ def hermes(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 def _hermes(record: SourceRow, columns: Columns) -> dict[str, Any]:
     turns = with_question(read_plain_turns(record, columns), record, columns)
-    tools = [] if value_at(record, columns.path("tools") or "") else _hermes_tools(turns)
+    listed = value_at(record, columns.path("tools") or "")
+    tools, text = _hermes_tools(system_text(turns))
+    if tools and (not listed or names_of(tools) <= names_of(specs_in(listed) or [])):
+        turns = [*([{**turns[0], "content": text}] if text.strip() else []), *turns[1:]]
     made = [new for turn in turns for new in _hermes_turn(turn, columns)]
-    return {"messages": made, "tools": tools or None}
+    return {"messages": made, "tools": None if listed else tools or None}
 
 
-def _hermes_tools(turns: Sequence[Turn]) -> list[Any]:
-    """Return the specifications between tags in the system turn; the first match may only mention the tags."""
-    text = turns[0]["content"] if turns and turns[0]["role"] == "system" else ""
-    for found in _TOOLS.findall(text) if isinstance(text, str) else []:
+def system_text(turns: Sequence[Turn]) -> str:
+    """Return the text of the system turn that opens a conversation, empty if there is none."""
+    text = turns[0].get("content") if turns and turns[0]["role"] == "system" else ""
+    return text if isinstance(text, str) else ""
+
+
+def names_of(specs: Sequence[Any]) -> set[str]:
+    """Return the names of tools."""
+    functions = [spec.get("function", spec) for spec in specs if isinstance(spec, Mapping)]
+    return {str(function.get("name")) for function in functions if isinstance(function, Mapping)}
+
+
+def _hermes_tools(text: str) -> tuple[list[Any], str]:
+    """Return the specifications between tags in a system text, and the text without them.
+
+    The first pair of tags may only mention them.
+    """
+    for match in _TOOLS.finditer(text):
+        found = match[1]
         specs = read_literal(found.strip())
         lines = [read_literal(line) for line in found.splitlines() if line.strip()]
         specs = lines if isinstance(specs, str) else specs if isinstance(specs, list) else [specs]
         if specs and all(isinstance(spec, Mapping) for spec in specs):
-            return [to_spec(spec) for spec in specs]
-    return []
+            return [to_spec(spec) for spec in specs], text[: match.start()] + text[match.end() :]
+    return [], text
 
 
 def _hermes_turn(turn: Turn, columns: Columns) -> list[Turn]:
@@ -82,9 +101,17 @@ def _hermes_turn(turn: Turn, columns: Columns) -> list[Turn]:
 
 
 def find_hermes_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """Return the parts of a row whose turns contain `<tool_call>`."""
-    found = find_written_parts(record, columns, "<tool_call>")
+    """Return the parts of a row with `<tool_call>` in a turn, or tools in `<tools>` of the system turn."""
+    found = find_written_parts(record, columns, "<tool_call>") or find_written_parts(record, columns, "<tools>")
     return None if found is None else {**found, **find_question_part(record, columns)}
+
+
+def has_hermes_tools(record: SourceRow, columns: Columns) -> bool:
+    """Return whether the tools of a row are known: in a column, or in its system turn."""
+    found = columns.adding(find_hermes_parts(record, columns) or {})
+    if value_at(record, found.path("tools") or ""):
+        return True
+    return bool(_hermes_tools(system_text(read_plain_turns(record, found)))[0])
 
 
 _GLAIVE = re.compile(r"(?:^|\n)\s*(USER|ASSISTANT|FUNCTION RESPONSE):[ \t]?")
@@ -95,14 +122,16 @@ _END = re.compile(r"\s*<\|endoftext\|>\s*\Z|\n+\Z")
 def glaive(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     r"""A system text with JSON objects and a chat as one text (glaive-function-calling-v2).
 
-    In:  `{"system": "SYSTEM: Use these functions -\n{\"name\": \"f\"}", "chat": "USER: Rain?\n\n\nASSISTANT:
+    In:  `{"system": "SYSTEM: You are a helpful assistant with access to the
+           following functions. Use them if required -\n{\"name\": \"f\"}", "chat": "USER: Rain?\n\n\nASSISTANT:
            <functioncall> {\"name\": \"f\", \"arguments\": '{\"a\": 1}'} <|endoftext|>\n\n\nFUNCTION RESPONSE: no\n"}`
     Out: `{"messages": [{"role": "user", "content": "Rain?"}, {"role": "assistant", "tool_calls": [{"type": "function",
            "function": {"name": "f", "arguments": {"a": 1}}}]}, {"role": "tool", "name": "f", "content": "no"}],
            "tools": [{"type": "function", "function": {"name": "f"}}]}`
 
-    The objects of the system text become `tools`; a system text without any becomes a system turn. Line breaks between
-    turns and `<|endoftext|>` are dropped. A call that cannot be parsed stays text. Raises DialectError `msg.type`.
+    The objects of the system text become `tools`. The rest of it becomes a system turn, without the sentence that
+    introduces them in this dataset. Line breaks between turns and `<|endoftext|>` are dropped. A call that cannot be
+    parsed stays text. Raises DialectError `msg.type`.
     """
     return convert_rows(batch, columns, _glaive)
 
@@ -114,7 +143,7 @@ def _glaive(record: SourceRow, columns: Columns) -> dict[str, Any]:
     if len(pieces) < 3:
         raise DialectError(f"column `{path}` does not begin with `USER:`", code="msg.type")
     tools, text = _glaive_tools(system) if isinstance(system, str) else ([], "")
-    turns: list[Turn] = [{"role": "system", "content": text}] if text and not tools else []
+    turns: list[Turn] = [{"role": "system", "content": text}] if text else []
     for name, content in zip(pieces[1::2], pieces[2::2], strict=True):
         turns.append(_glaive_turn(name, _END.sub("", content), turns, columns))
     return {"messages": turns, "tools": tools or None}
@@ -133,19 +162,25 @@ def _glaive_turn(name: str, content: str, before: Sequence[Turn], columns: Colum
 
 
 def _glaive_tools(system: str) -> tuple[list[Any], str]:
-    """Return the JSON objects in the system text as specifications, and the text without `SYSTEM:`."""
+    """Return the JSON objects in the system text as specifications, and the rest of the text without `SYSTEM:`."""
     text = system.removeprefix("SYSTEM:").removeprefix(" ")
-    start = text.find("{")
+    start, rest, end = text.find("{"), "", 0
     specs: list[Any] = []
     decoder = json.JSONDecoder()
     while start >= 0:
         try:
-            spec, end = decoder.raw_decode(text, start)
+            spec, after = decoder.raw_decode(text, start)
         except ValueError:
             break
         specs.append(to_spec(spec))
+        rest, end = rest + text[end:start], after
         start = text.find("{", end)
-    return specs, text
+    return specs, _INTRODUCTION.sub("", rest + text[end:]).strip() if specs else text
+
+
+_INTRODUCTION = re.compile(
+    r"(?:You are a helpful assistant,? with|You have) access to the following functions\. Use them if required -"
+)
 
 
 def find_glaive_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
@@ -307,9 +342,9 @@ DIALECTS = {
         hermes,
         find_hermes_parts,
         "tool calls in `<tool_call>` tags (Hermes)",
-        rank=510,
+        rank=262,
         parts=frozenset({"messages", "question"}),
-        covers=frozenset({"messages", "sharegpt"}),
-        opt_in=True,
+        covers=frozenset({"messages", "sharegpt", "traces"}),
+        is_sure=has_hermes_tools,
     ),
 }

@@ -166,8 +166,11 @@ class Conversion:
 
     def _to_conversations(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         conversations = self._dialect.convert(batch, self.job.columns)
+        dropped = dialects.dropped_rows(conversations)
+        counts.filtered += dropped.total()
+        counts.changes.update({f"dropped.{reason}": count for reason, count in dropped.items()})
         conversations = conversations.drop_columns([name for name in conversations.schema.names if name in self._added])
-        counts.step(len(batch), len(conversations))
+        counts.step(len(batch) - dropped.total(), len(conversations))
         return conversations
 
     def _sample(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
