@@ -51,7 +51,7 @@ def feature_of(field: pa.Field) -> Feature | None:
 
 
 def _type_feature(type: pa.DataType) -> Feature | None:
-    if type == JSON:
+    if type == JSON or (isinstance(type, pa.BaseExtensionType) and type.extension_name == "arrow.json"):
         return {"_type": "Json"}
     if pa.types.is_struct(type):
         return features_of(type)
@@ -89,6 +89,8 @@ def to_metadata(schema: pa.Schema) -> dict[bytes, bytes]:
 
     It is empty if the Arrow types say it all, so that every version of `datasets` reads the file.
     """
+    if HUGGINGFACE in (schema.metadata or {}):  # it is the schema of a file already
+        return {HUGGINGFACE: schema.metadata[HUGGINGFACE]}
     features = features_of(schema)
     if features is None or _KINDS.isdisjoint(kinds_of(features)):
         return {}

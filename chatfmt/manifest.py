@@ -49,6 +49,7 @@ class Shard(Struct, frozen=True, forbid_unknown_fields=True):
     `name` is the path in the output folder. `rows_in` are the rows read, `merged` those that became part of another
     row, `added` those that one row gave beyond the first. `inputs` names the parts of the input, as plain data;
     `counts` are counters of transforms, warnings and engines. `reject_*` describe its rejects file, if it has one.
+    `types` are the types of its columns as text, if the card needs them; a manifest does not hold them.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Shard(Struct, frozen=True, forbid_unknown_fields=True):
     merged: int = 0
     reject_bytes: int = 0
     reject_sha256: str = ""
+    types: str = ""
 
 
 SUMS = ("rows_in", "rows", "rejected", "filtered", "duplicates", "added", "merged", "bytes")

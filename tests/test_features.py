@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow.parquet as pq
 import pytest
 
 from .conftest import run_cli
@@ -23,6 +24,7 @@ def turn(role: str, content: Any, **keys: Any) -> dict[str, Any]:
     return {"role": role, "content": content, **keys}
 
 
+PARTS = [{"type": "image", "image": "a.png"}, {"type": "text", "text": "3"}]
 CASES: dict[str, list[dict[str, Any]]] = {
     "plain": [{"messages": [turn("user", "q"), turn("assistant", "a")]}] * 2,
     "answers that look like JSON": [
@@ -52,6 +54,24 @@ CASES: dict[str, list[dict[str, Any]]] = {
         }
         for thinking, more in ((True, {}), (False, {"style": {"n": 3}}))
     ],
+    "parts in one row of twenty": [
+        {"messages": [turn("user", PARTS if row % 20 == 7 else f"Say {row}"), turn("assistant", str(row))]}
+        for row in range(60)
+    ],
+    "parts after the sample, in a batch of their own": [
+        {"messages": [turn("user", PARTS if row == 2500 else "Say 3"), turn("assistant", "3")]} for row in range(2600)
+    ],
+    "parts in every turn": [{"messages": [turn("user", PARTS), turn("assistant", [{"type": "text", "text": "3"}])]}],
+    "results that are objects": [
+        {"messages": [turn("user", "q"), turn("tool", {"n": 3}, tool_call_id="c1"), turn("assistant", "3")]}
+    ],
+    "times in every row": [
+        {"prompt": [turn("user", "2024-05-01")], "completion": [turn("assistant", f"2024-05-0{day} 10:00:00")]}
+        for day in range(1, 4)
+    ],
+    "keys of turns that are numbers and booleans": [
+        {"messages": [turn("user", "q", train=False, weight=1), turn("assistant", "a", train=True, weight=2)]}
+    ],
     "documents": [
         {
             "messages": [turn("user", "q"), turn("assistant", "a")],
@@ -59,7 +79,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
         }
     ],
 }
-FORMATS = ["parquet"]
+FORMATS = ["parquet", "jsonl"]
 
 
 def without_nulls(value: Any) -> Any:
@@ -82,3 +102,63 @@ def test_an_output_loads_and_converts_again_to_what_went_in(name: str, format: s
     again = run_cli("convert", tmp_path / "out", "-q")
     assert again.returncode == 0, again.stderr.decode()
     assert [json.loads(line) for line in again.stdout.splitlines()] == rows
+
+
+KEPT = [
+    {"reward_model": {"ground_truth": "72", "style": "rule"}, "when": "2024-05-01", "tags": ["a", None], "n": 7},
+    {"reward_model": {"ground_truth": "007", "style": None}, "when": "2024-05-02", "tags": [], "n": 8},
+]
+UNEQUAL = [{"meta": {"a": 1}, "list": [1, "a"]}, {"meta": {"b": [1, {"c": "3"}]}, "list": []}]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_kept_objects_are_structs_if_they_have_one_shape(format: str, tmp_path: Path) -> None:
+    rows = [{"messages": [turn("user", "q")], **kept, **more} for kept, more in zip(KEPT, UNEQUAL, strict=True)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["--keep", "all", "--format", format]
+    assert run_cli("convert", tmp_path / "in.jsonl", *flags, "-o", tmp_path / "out", "-q").returncode == 0
+    loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded.to_list() == rows
+    text, json_type = datasets.Value("string"), datasets.Json()
+    assert loaded.features["reward_model"] == {"ground_truth": text, "style": text}
+    assert loaded.features["when"] == (text if format == "parquet" else json_type)
+    assert (loaded.features["meta"], loaded.features["list"]) == (json_type, json_type)
+
+
+def test_text_parts_are_joined_and_counted(tmp_path: Path) -> None:
+    rows = [
+        {"messages": [turn("user", "Say 0"), turn("assistant", "0")]},
+        {
+            "messages": [
+                turn("user", [{"type": "text", "text": "Say "}, {"type": "text", "text": "3"}]),
+                turn("tool", []),
+            ]
+        },
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = run_cli("convert", tmp_path / "in.jsonl", "-o", tmp_path / "out.parquet")
+    assert run.stderr.decode().splitlines()[1] == "changed: text_parts.join 1"
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == [
+        rows[0],
+        {"messages": [turn("user", "Say 3"), turn("tool", "")]},
+    ]
+
+
+def test_rows_without_variables_have_empty_ones(tmp_path: Path) -> None:
+    """TRL spreads `chat_template_kwargs` of each row; null would stop it."""
+    rows = [{"messages": [turn("user", "q")], **more} for more in ({}, {"chat_template_kwargs": {"a": 1}})]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for format in FORMATS:
+        assert run_cli("convert", tmp_path / "in.jsonl", "--format", format, "-o", tmp_path / format).returncode == 0
+        loaded = datasets.load_dataset(str(tmp_path / format), split="train", cache_dir=str(tmp_path / "cache"))
+        assert loaded["chat_template_kwargs"] == [{}, {"a": 1}]
+
+
+def test_features_survive_a_shuffle(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in CASES["variables"]))
+    for format in FORMATS:
+        out = tmp_path / format
+        run = run_cli("convert", tmp_path / "in.jsonl", "--shuffle", "--format", format, "-o", out)
+        assert run.returncode == 0, run.stderr.decode()
+        loaded = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
+        assert loaded.features["chat_template_kwargs"] == datasets.Json()

@@ -40,7 +40,7 @@ def card(manifest: Manifest, schema: pa.Schema | None = None, *, training: str =
     """
     front = {"configs": [_config(manifest.shards)], **_info(manifest.shards, schema)}
     sections = [
-        _head(manifest, title), _made(manifest), _needs(schema), _use(training), _escaped(manifest)
+        _head(manifest, title), _made(manifest), _needs(schema, manifest), _use(training), _escaped(manifest)
     ]  # fmt: skip
     return "---\n" + _yaml(front) + "---\n\n" + "\n".join(section for section in sections if section)
 
@@ -101,15 +101,15 @@ def _source(source: Mapping[str, Any]) -> str:
     return f"`{_inline(source.get('id', ''))}`{revision}{licence}"
 
 
-def _needs(schema: pa.Schema | None) -> str:
+def _needs(schema: pa.Schema | None, manifest: Manifest) -> str:
     features = None if schema is None else features_of(schema)
     if not features or "Json" not in kinds_of(features):
         return ""
     names = ", ".join(f"`{_inline(name)}`" for name, feature in features.items() if "Json" in kinds_of(feature))
-    return (
-        f"## Loading\n\n`load_dataset` needs `datasets` {JSON_VERSION} or later: {names} hold JSON values of different "
-        "shapes (its type `Json`). Other readers of Parquet see them as JSON text.\n"
-    )
+    is_parquet = any(shard.name.endswith(".parquet") for shard in manifest.shards)
+    others = " Other readers of Parquet see JSON text there." if is_parquet else ""
+    need = f"`load_dataset` needs `datasets` {JSON_VERSION} or later for the type `Json` of {names}."
+    return f"## Loading\n\n{need}{others}\n"
 
 
 def _use(training: str) -> str:

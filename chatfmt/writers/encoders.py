@@ -218,7 +218,7 @@ def _to_stored_struct(column: pa.StructArray, kind: pa.StructType) -> pa.StructA
 
 
 def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    if pa.types.is_null(column.type) or (column.type == JSON and column.null_count == len(column)):
+    if column.null_count == len(column):
         return pa.nulls(len(column), _stored_type(kind))
     if column.type == JSON:
         raise OutputError(

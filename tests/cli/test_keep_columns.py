@@ -70,7 +70,7 @@ def test_into_parquet_too(data, tmp_path):
     flags = ["--map", "source_text=text", "--map", "source_label=label"]
     assert run_cli("convert", data, "-t", "chatml", "--keep", "all", *flags, "-o", out).returncode == 0
     assert pq.read_table(out).to_pylist() == [
-        {"text": TEXTS[0], "id": 7, "tags": '["a",null]', "source_text": "old", "source_label": 3},
+        {"text": TEXTS[0], "id": 7, "tags": ["a", None], "source_text": "old", "source_label": 3},
         {"text": TEXTS[1], "id": 8, "tags": None, "source_text": "", "source_label": None},
     ]
 

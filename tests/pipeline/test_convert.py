@@ -194,23 +194,24 @@ def test_several_sources_follow_one_another(tmp_path):
 
 def test_the_types_of_kept_columns_are_those_of_the_data(tmp_path):
     extra = [
-        {"n": 1, "x": 0.5, "b": True, "mixed": 1, "o": {"k": [1, None]}},
-        {"n": 2, "x": 1.5, "b": False, "mixed": "a"},
+        {"n": 1, "x": 0.5, "b": True, "mixed": 1, "o": {"k": [1, None], "t": "7"}, "p": {"a": 1}},
+        {"n": 2, "x": 1.5, "b": False, "mixed": "a", "o": {"k": [], "t": "x"}, "p": {"b": 1}},
         {},
     ]
     rows = [{**row, **more} for row, more in zip(ROWS, extra, strict=False)]
     recipe = Recipe(
-        source=write_jsonl(tmp_path / "in.jsonl", rows), template="chatml", keep=["n", "x", "b", "mixed", "o"]
+        source=write_jsonl(tmp_path / "in.jsonl", rows), template="chatml", keep=["n", "x", "b", "mixed", "o", "p"]
     )
     chatfmt.convert(recipe, out=tmp_path / "out.parquet")
     table = pq.read_table(tmp_path / "out.parquet").drop_columns(["text"])
     assert {name: str(kind) for name, kind in zip(table.column_names, table.schema.types, strict=True)} == {
-        "n": "int64", "x": "double", "b": "bool", "mixed": "extension<arrow.json>", "o": "extension<arrow.json>",
+        "n": "int64", "x": "double", "b": "bool", "mixed": "extension<arrow.json>",
+        "o": "struct<k: list<element: int64>, t: string>", "p": "extension<arrow.json>",
     }  # fmt: skip
     assert table.to_pylist() == [
-        {"n": 1, "x": 0.5, "b": True, "mixed": "1", "o": '{"k":[1,null]}'},
-        {"n": 2, "x": 1.5, "b": False, "mixed": '"a"', "o": None},
-        {"n": None, "x": None, "b": None, "mixed": None, "o": None},
+        {"n": 1, "x": 0.5, "b": True, "mixed": "1", "o": {"k": [1, None], "t": "7"}, "p": '{"a":1}'},
+        {"n": 2, "x": 1.5, "b": False, "mixed": '"a"', "o": {"k": [], "t": "x"}, "p": '{"b":1}'},
+        {"n": None, "x": None, "b": None, "mixed": None, "o": None, "p": None},
     ]
 
 

@@ -56,6 +56,10 @@ class Job(Struct, frozen=True, eq=False):
     seed: int = 0
     in_blocks: bool = False
     """Whether each row of the source becomes a good and a bad answer, which are written far apart; see `blocks`."""
+    keeps_parts: bool = False
+    """Whether content that is a list of text parts stays one, since other content in the sample has other parts."""
+    reports_types: bool = False
+    """Whether shards report the types of their columns, for the card: JSON Lines do not hold them."""
     tagged: bool = False
     """Whether each row carries the hash of its conversation, to reorder rows afterwards."""
     read: tuple[str, ...] | None = None

@@ -1,75 +1,158 @@
-"""The one schema that all shards of a Parquet output share, merged from the types of every batch.
+"""The one schema of an output, merged from the types of every batch; see `features` for what `datasets` makes of it.
 
-Text stays text. A JSON column whose values are all integers, all floating-point numbers or all booleans becomes a
-column of that type; any other mixture, and every list or object, stays JSON text, so no value is changed to fit.
+Text stays text, and no value is changed to fit. A JSON column becomes a column of integers, floating-point numbers,
+booleans, lists or structs if all of its values are such, objects with the same keys in the same order; otherwise it
+stays JSON. Turns get the keys that any of them has. If a key of turns holds text in some and another value in others
+(content with and without parts), all turns become JSON objects, so that text need not be encoded as JSON.
 """
 
 from __future__ import annotations
 
+import base64
+import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import reduce
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ...json_columns import JSON, TEXT, is_turns
+from ...json_columns import JSON, TEXT, decode_objects, dumps, is_turns, json_array, json_values
+from ...manifest import Shard
 from ...schema import KEYS
+from ...turn_columns import fields_of, struct_of, with_turns
 
 Types = dict[str, pa.DataType]
 
-_JSON_TYPES = {
-    pa.bool_(): re.compile(r"true|false"),
-    pa.int64(): re.compile(r"-?\d{1,18}"),
-    pa.float64(): re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?"),
-}
-_INTEGER = re.compile(r"-?\d+")
+VARIABLES = "chat_template_kwargs"
+OBJECTS = frozenset({"tools", "documents", VARIABLES, "control_escapes"})
+"""Columns of views that are JSON whatever the shapes of their values."""
+PARTS = pa.list_(JSON)
+"""The type of a turn's content if it is a list of parts in every turn."""
+MIXED = pa.binary_view()
+"""Stands for the type of a key that is text in some turns and another value in others."""
+TIMES = pa.string_view()
+"""Stands for the type of text that looks like a time in every row; see `json_lines_schema`."""
+_TIME = r"\d{4}-\d\d-\d\d([ T]\d\d(:?\d\d(:?\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?"
 
 
 def types_of(batch: pa.RecordBatch, *, typed: bool = False) -> Types:
     """Return the type of each column of an output batch; null for a column without values.
 
-    Columns of a `typed` source (Parquet, Arrow) keep their types, whatever values they hold.
+    Columns of a `typed` source (Parquet, Arrow) keep their types also without values.
     """
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-    return {name: column.type if typed else type_of(column) for name, column in columns.items() if name != KEYS}
+    return {name: type_of(name, column, typed=typed) for name, column in columns.items() if name != KEYS}
 
 
-def type_of(column: pa.Array) -> pa.DataType:
+def type_of(name: str, column: pa.Array, *, typed: bool = False) -> pa.DataType:
     """Return the narrowest type that holds every value of the column exactly."""
-    if column.null_count == len(column):
+    if name in OBJECTS:
+        return column.type
+    if _is_empty(column, typed):
         return pa.null()
     if column.type == JSON:
-        return json_type(text for text in column.to_pylist() if text not in (None, "null"))
+        return type_of_values(json_values(column))
     if is_turns(column.type):
-        fields = {field.name: field.type for field in column.type.value_type if field.name != KEYS}
-        return pa.list_(pa.struct(list(fields.items())))
-    return column.type
+        fields = fields_of(column.flatten())
+        return _turns({key: turn_field_type(key, values, typed) for key, values in fields.items() if key != KEYS})
+    return _text_type(column) if column.type == TEXT else column.type
 
 
-def json_type(texts: Iterable[str]) -> pa.DataType:
-    """Return int64, double or bool if every JSON text is such a value, otherwise JSON; null without texts."""
+def _is_empty(column: pa.Array, typed: bool) -> bool:
+    return bool(column.null_count == len(column)) and not (typed and column.type != JSON)
+
+
+def _turns(fields: Mapping[str, pa.DataType]) -> pa.DataType:
+    return pa.list_(pa.struct(list(fields.items())))
+
+
+def _text_type(column: pa.StringArray) -> pa.DataType:
+    first = next((value.as_py() for value in column if value.is_valid), None)
+    if first is None or not re.fullmatch(_TIME, first):
+        return TEXT
+    return TIMES if pc.all(pc.match_substring_regex(column, f"^{_TIME}$")).as_py() else TEXT
+
+
+def turn_field_type(key: str, values: pa.Array, typed: bool) -> pa.DataType:
+    """Return the type of a key of turns: text, a number, a boolean, PARTS, JSON, or MIXED."""
+    if _is_empty(values, typed):
+        return pa.null()
+    if values.type == TEXT:
+        return _text_type(values)
+    if values.type != JSON:
+        return values.type
+    first = pc.utf8_slice_codeunits(values.filter(pc.not_equal(values, "null")), 0, 1)
+    if pc.any(pc.equal(first, '"')).as_py():
+        return MIXED
+    if key == "content" and pc.all(pc.equal(first, "[")).as_py():
+        return PARTS
+    if pc.any(pc.is_in(first, pa.array(["[", "{"], first.type))).as_py():
+        return JSON
+    return type_of_values(json_values(values))
+
+
+def type_of_values(values: Iterable[Any]) -> pa.DataType:
+    """Return the type of JSON values; JSON if one type cannot hold all of them, null without any but None."""
     found: pa.DataType = pa.null()
-    for text in texts:
-        data_type = next((data_type for data_type, pattern in _JSON_TYPES.items() if pattern.fullmatch(text)), JSON)
-        if data_type == pa.float64() and _INTEGER.fullmatch(text):  # an integer that int64 may not hold
-            data_type = JSON
-        found = merge_type(found, data_type)
+    for value in values:
+        found = _merge_exactly(found, _type_of_value(value))
         if found == JSON:
-            return found
+            break
     return found
 
 
-def merge_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
-    """Return the narrowest type that holds the values of both types."""
+def _type_of_value(value: Any) -> pa.DataType:
+    if value is None:
+        return pa.null()
+    if isinstance(value, bool):
+        return pa.bool_()
+    if isinstance(value, int):
+        return pa.int64() if -(2**63) <= value < 2**63 else JSON
+    if isinstance(value, float):
+        return pa.float64() if math.isfinite(value) else JSON
+    if isinstance(value, str):
+        return TIMES if re.fullmatch(_TIME, value) else TEXT
+    if isinstance(value, list):
+        items = type_of_values(value)
+        return JSON if items == JSON else pa.list_(items)
+    if not value or KEYS in value or "_type" in value:  # Arrow, chatfmt and `datasets` cannot have such structs
+        return JSON
+    return pa.struct([(key, _type_of_value(item)) for key, item in value.items()])
+
+
+def _merge_exactly(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    """Return the type that holds the JSON values of both types and can give each back."""
     if first == second or pa.types.is_null(second):
         return first
     if pa.types.is_null(first):
         return second
-    if is_turns(first) and is_turns(second):
-        fields = merge_types(
-            *({field.name: field.type for field in data_type.value_type} for data_type in (first, second))
-        )
-        return pa.list_(pa.struct(list(fields.items())))
-    return JSON
+    if pa.types.is_list(first) and pa.types.is_list(second):
+        items = _merge_exactly(first.value_type, second.value_type)
+        return JSON if items == JSON else pa.list_(items)
+    if pa.types.is_struct(first) and pa.types.is_struct(second):
+        names = [[field.name for field in type] for type in (first, second)]
+        if names[0] != names[1]:
+            return JSON
+        pairs = zip(first, second, strict=True)
+        return pa.struct([(one.name, _merge_exactly(one.type, other.type)) for one, other in pairs])
+    return TEXT if {first, second} == {TEXT, TIMES} else JSON
+
+
+def merge_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    """Return the narrowest type of a column that holds the values of both types."""
+    if first != second and is_turns(first) and is_turns(second):
+        one, other = ({field.name: field.type for field in type.value_type} for type in (first, second))
+        names = dict.fromkeys((*one, *other))
+        return _turns({key: _merge_keys(one.get(key, pa.null()), other.get(key, pa.null())) for key in names})
+    return _merge_exactly(first, second)
+
+
+def _merge_keys(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    """Return the type of a key of turns that holds the values of both types; MIXED if only one of them is text."""
+    merged = _merge_exactly(first, second)
+    return MIXED if merged == JSON and {first, second} & {TEXT, TIMES, MIXED} else merged
 
 
 def merge_types(first: Mapping[str, pa.DataType], second: Mapping[str, pa.DataType]) -> Types:
@@ -78,26 +161,104 @@ def merge_types(first: Mapping[str, pa.DataType], second: Mapping[str, pa.DataTy
     return {name: merge_type(first.get(name, pa.null()), second.get(name, pa.null())) for name in names}
 
 
+def types_to_text(types: Mapping[str, pa.DataType]) -> str:
+    """Return types as text, empty without any."""
+    return base64.b64encode(pa.schema(list(types.items())).serialize()).decode() if types else ""
+
+
+def types_from_text(text: str) -> Types:
+    """Return the types in a text that `types_to_text` made."""
+    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text))) if text else pa.schema([])
+    return dict(zip(schema.names, schema.types, strict=True))
+
+
+def merged_types(shards: Iterable[Shard]) -> Types:
+    """Return the types of the columns of all shards."""
+    return reduce(merge_types, (types_from_text(shard.types) for shard in shards), Types())
+
+
 def schema_of(types: Mapping[str, pa.DataType]) -> pa.Schema:
-    """Return the schema of the output; columns and fields without any value become text."""
-    return pa.schema([(name, _null_to_text(data_type)) for name, data_type in types.items()])
+    """Return the schema of a Parquet output; columns and fields without any value become text."""
+    return pa.schema([(name, _output_type(type, TEXT)) for name, type in types.items()])
 
 
-def _null_to_text(data_type: pa.DataType) -> pa.DataType:
-    if is_turns(data_type):
-        return pa.list_(pa.struct([(field.name, _null_to_text(field.type)) for field in data_type.value_type]))
-    return TEXT if pa.types.is_null(data_type) else data_type
+def json_lines_schema(types: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Return the schema by which `datasets` reads the JSON Lines of an output as the text that they hold.
+
+    It reads text as times where all of it looks like times, even if text is declared, but not where JSON is.
+    """
+    return pa.schema([(name, _output_type(_type_of_line(type), JSON)) for name, type in types.items()])
+
+
+def _output_type(type: pa.DataType, times: pa.DataType) -> pa.DataType:
+    if pa.types.is_null(type):
+        return TEXT
+    if type == TIMES:
+        return times
+    if is_turns(type) and MIXED in (field.type for field in type.value_type):
+        return PARTS
+    if pa.types.is_list(type):
+        return pa.list_(_output_type(type.value_type, times))
+    if pa.types.is_struct(type):
+        return pa.struct([(field.name, _output_type(field.type, times)) for field in type])
+    return type
+
+
+def _type_of_line(type: pa.DataType) -> pa.DataType:
+    """Return the type of what JSON Lines hold of a type that JSON lacks: times and decimals are written as text."""
+    if pa.types.is_list(type):
+        return pa.list_(_type_of_line(type.value_type))
+    if pa.types.is_struct(type):
+        return pa.struct([(field.name, _type_of_line(field.type)) for field in type])
+    if pa.types.is_timestamp(type) or pa.types.is_date(type):
+        return TIMES
+    return TEXT if pa.types.is_temporal(type) or pa.types.is_decimal(type) else type
 
 
 def cast_to_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return the batch with its JSON columns parsed as the numbers and booleans that the schema asks for."""
-    columns = []
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        data_type = schema.field(name).type if name in schema.names else column.type
-        columns.append(_parse_column(column, data_type) if column.type == JSON and data_type != JSON else column)
+    """Return the batch with its JSON columns, and the JSON of turns, as the types that the schema asks for."""
+    if VARIABLES in schema.names:
+        batch = fill_variables(batch, VARIABLES)
+    columns = [
+        cast(column, schema.field(name).type) if name in schema.names else column
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    ]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _parse_column(column: pa.Array, data_type: pa.DataType) -> pa.Array:
-    texts = [None if text == "null" else text for text in column.to_pylist()]
-    return pa.array(texts, TEXT).cast(data_type)
+def fill_variables(batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
+    """Return the batch with `{}` for rows without template variables: TRL spreads what each row has, and null fails."""
+    index = batch.schema.get_field_index(name)
+    if index < 0:
+        return batch.append_column(name, pa.array(["{}"] * len(batch), JSON))
+    column = batch.column(index)
+    return batch.set_column(index, name, pc.fill_null(column, "{}")) if column.type == JSON else batch
+
+
+def cast(column: pa.Array, type: pa.DataType) -> pa.Array:
+    """Return a column as a type that holds all of its values; what is not JSON stays as it is."""
+    if is_turns(column.type) and type == PARTS:
+        return with_turns(column, json_array(decode_objects(fields_of(column.flatten()))))
+    if is_turns(column.type) and is_turns(type):
+        turns = column.flatten()
+        wanted = {field.name: field.type for field in type.value_type}
+        if not any(field.type == JSON != wanted.get(field.name) for field in turns.type):
+            return column
+        fields = {key: cast(values, wanted.get(key, values.type)) for key, values in fields_of(turns).items()}
+        return with_turns(column, struct_of(fields, turns.is_null()))
+    if column.type != JSON or type == JSON:
+        return column
+    return pa.array([_to_type(value, type) for value in json_values(column)], type)
+
+
+def _to_type(value: Any, type: pa.DataType) -> Any:
+    """Return a value as `pa.array` takes it: JSON inside it as text."""
+    if value is None:
+        return None
+    if type == JSON:
+        return dumps(value)
+    if pa.types.is_list(type):
+        return [_to_type(item, type.value_type) for item in value]
+    if pa.types.is_struct(type):
+        return {field.name: _to_type(value[field.name], field.type) for field in type}
+    return value

@@ -24,10 +24,11 @@ from ...views.batch import Fields, RenderableBatch
 from .job import Job
 from .kept_columns import added_columns
 from .max_tokens import apply_max_tokens
-from .output_schema import cast_to_schema
+from .output_schema import cast_to_schema, fill_variables
 from .renderers import GuardedRenderer, MarkedAnswerFinder, to_renderer
 from .row_counts import RowCounts
 from .source_rows import to_json
+from .text_parts import join_text_parts
 
 OnReject = Callable[[RowError, bytes | None], None]
 """Called with the error of a row that is left out, and its raw text."""
@@ -170,6 +171,8 @@ class Conversion:
         counts.filtered += dropped.total()
         counts.changes.update({f"dropped.{reason}": count for reason, count in dropped.items()})
         conversations = conversations.drop_columns([name for name in conversations.schema.names if name in self._added])
+        if "template_kwargs" in self.job.columns.fields:
+            conversations = fill_variables(conversations, "template_kwargs")
         counts.step(len(batch) - dropped.total(), len(conversations))
         return conversations
 
@@ -221,6 +224,9 @@ class Conversion:
         return limited
 
     def _to_output(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
+        if self.job.template is None and not self.job.keeps_parts:
+            batch, joined = join_text_parts(batch)
+            counts.changes.update({"text_parts.join": joined} if joined else {})
         source = RenderableBatch(batch, self._renderer, self.job.mask is not None, self._find_answer, self._skip)
         fields = VIEWS[self.job.view].fields(source) if self.job.view else {}
         if self._tokenizer is not None and "text" in fields:

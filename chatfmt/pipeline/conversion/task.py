@@ -13,7 +13,7 @@ from ...manifest import Reject, Shard
 from ...sources import InputSplit
 from .blocks import in_blocks
 from .job import Job, RowRange, Task
-from .output_schema import Types, merge_types, types_of
+from .output_schema import Types, merge_types, types_of, types_to_text
 from .row_counts import RowCounts
 from .source_rows import merge_batches, row_number, row_order, split_rows
 from .stages import Conversion, OnReject
@@ -35,8 +35,12 @@ def run_task(task: Task) -> Shard:
         ) as writer,
     ):
         on_reject = (lambda error, raw: rejects.add(to_reject(error, raw))) if task.job.skip_bad else None
+        types = Types()
         for batch in output_batches(task.inputs, conversion, counts, on_reject):
             writer.write(batch)
+            if task.job.reports_types:
+                types = merge_types(types, types_of(batch, typed=task.job.nulls))
+    types.pop(writers.TAG, None)
     conversion.report(counts)
     counts.check_balance()
     shard = Shard(
@@ -46,6 +50,7 @@ def run_task(task: Task) -> Shard:
         sha256=writer.sha256,
         reject_bytes=rejects.bytes,
         reject_sha256=rejects.sha256,
+        types=types_to_text(types),
         **counts.to_shard(),
     )
     writers.write_receipt(task.state, shard, task.fingerprint)
@@ -68,7 +73,7 @@ def survey_task(task: Task) -> Types:
     conversion, types = get_conversion(task.job), Types()
     on_reject: OnReject | None = ignore_reject if task.job.skip_bad else None
     for batch in output_batches(task.inputs, conversion, RowCounts(), on_reject):
-        types = merge_types(types, types_of(batch))
+        types = merge_types(types, types_of(batch, typed=task.job.nulls))
     return types
 
 

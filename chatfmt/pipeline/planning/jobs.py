@@ -22,6 +22,10 @@ from ...schema import CONVERSATIONS
 from ...sources import Source
 from ..conversion.job import Job
 from ..conversion.kept_columns import is_kept, mark_overwritten_columns
+from ..conversion.row_counts import RowCounts
+from ..conversion.stages import Conversion
+from ..conversion.task import ignore_reject
+from ..conversion.text_parts import any_other_parts
 from .fingerprint import job_key
 from .target import Target
 
@@ -87,8 +91,25 @@ def to_job(
         skip_bad=recipe.on_error == "skip",
         format=target.format,
         compression=target.compression,
+        reports_types=target.kind == "folder" and target.format == "jsonl",
     )
+    job = with_parts(job) if template is None and has_other_parts(job, sample) else job
     return job, mark_overwritten_columns(job, detection, sample)
+
+
+def has_other_parts(job: Job, sample: Sequence[pa.RecordBatch]) -> bool:
+    """Return whether a conversation of the sample has parts other than text."""
+    conversion = Conversion(with_parts(job))
+    return any(
+        any_other_parts(output)
+        for batch in sample
+        for output in conversion.convert(batch, "", RowCounts(), ignore_reject)
+    )
+
+
+def with_parts(job: Job) -> Job:
+    """Return the job that leaves lists of text parts as they are."""
+    return replace(job, keeps_parts=True, key=f"{job.key}-parts")
 
 
 def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.FieldMapping, *, nulls: bool) -> Detection:

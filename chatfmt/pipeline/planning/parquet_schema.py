@@ -1,7 +1,6 @@
 """Find the one schema that all Parquet shards of a plan share, before the first is written.
 
-Columns of fixed types are known from the sample. Pass-through columns and conversations of JSON sources are not, so
-those sources are read once more.
+Columns of fixed types are known from the first rows. Others are not, so their sources are read once more.
 """
 
 from __future__ import annotations
@@ -13,9 +12,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from msgspec.structs import replace
 
+from ...json_columns import JSON, TEXT, is_turns
 from ...manifest import fingerprint
+from ...schema import CONVERSATION_COLUMNS
 from ..conversion.job import Job, Task
-from ..conversion.output_schema import Types, merge_types, schema_of, types_of
+from ..conversion.output_schema import OBJECTS, Types, merge_types, schema_of, types_of
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
 from ..conversion.task import ignore_reject, survey_task
@@ -23,40 +24,66 @@ from ..schedule import run_tasks
 from .source_plan import SourcePlan
 
 if TYPE_CHECKING:
+    from ...dialects import Columns
     from ...recipe import Run
 
 
 def find_schema(sources: Sequence[SourcePlan], tasks: Sequence[Task], run: Run) -> pa.Schema:
     """Return the schema of the output of all sources."""
-    types = reduce(merge_types, map(types_of_first_rows, sources), Types())
-    if any(needs_survey(source.job) for source in sources):
+    first = [(source, first_output(source)) for source in sources]
+    known = [types_of(batch, typed=source.job.nulls) for source, batches in first for batch in batches]
+    types = reduce(merge_types, known, Types())
+    if any(needs_survey(source, batches) for source, batches in first):
         survey = [replace(task, job=survey_job(task.job)) for task in tasks]
         types = reduce(merge_types, run_tasks(survey_task, survey, run), types)
     return schema_of(types)
 
 
-def types_of_first_rows(source: SourcePlan) -> Types:
-    """Return the types of the output columns for the first rows of a source.
+def first_output(source: SourcePlan) -> list[pa.RecordBatch]:
+    """Return the output for the first rows of a source.
 
     Rendered columns have the same types for every row, so the first row that can be converted shows them.
     """
-    job, rows, types = source.job, source.first_rows, Types()
+    job, rows = source.job, source.first_rows
     if rows is None:
-        return types
+        return []
     conversion = Conversion(job)
     step = 1 if job.template is not None and not job.whole_file else len(rows)
     for row in range(0, len(rows), step):
-        for output in conversion.convert(rows.slice(row, step), source.source.shown, RowCounts(), ignore_reject):
-            types = merge_types(types, types_of(output, typed=job.nulls))
-        if types:
-            break
-    return types
+        found = list(conversion.convert(rows.slice(row, step), source.source.shown, RowCounts(), ignore_reject))
+        if found:
+            return found
+    return []
 
 
-def needs_survey(job: Job) -> bool:
-    """Return whether output types may differ between batches: pass-through columns or conversations of JSON sources."""
-    varies = job.template is None or bool(job.columns.keep)
-    return varies and not job.nulls
+def needs_survey(source: SourcePlan, output: Sequence[pa.RecordBatch]) -> bool:
+    """Return whether the types of the output may differ between batches; `output` is that of the first rows.
+
+    They may in pass-through columns and conversations of JSON sources. Those of Parquet and Arrow sources have the
+    types of the source, unless they hold JSON, are parsed from text, or have keys of which a batch may have no value.
+    """
+    job = source.job
+    if not job.nulls:
+        return job.template is None or bool(job.columns.keep)
+    if any(holds_json(field) for batch in output for field in batch.schema):
+        return True
+    return job.template is None and source.first_rows is not None and varies(source.first_rows.schema, job.columns)
+
+
+def holds_json(field: pa.Field) -> bool:
+    """Return whether a column of the output holds JSON whose type its values determine."""
+    inner = [item.type for item in field.type.value_type] if is_turns(field.type) else []
+    return field.name not in OBJECTS and JSON in (field.type, *inner)
+
+
+def varies(schema: pa.Schema, columns: Columns) -> bool:
+    """Return whether conversations are parsed from text, or their turns have more keys than role and content."""
+    lists = [columns.path(part) for part in ("messages", "chosen", "rejected")]
+    if any(name in schema.names and schema.field(name).type == TEXT for name in lists):
+        return True
+    paths = [columns.path(part) for part in CONVERSATION_COLUMNS]
+    types = [schema.field(name).type for name in paths if name in schema.names]
+    return any(is_turns(type) and len(type.value_type) > 2 for type in types)
 
 
 def survey_job(job: Job) -> Job:

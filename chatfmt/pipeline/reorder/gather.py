@@ -23,6 +23,7 @@ from ...manifest import SUMS, Shard, totals
 from ...recipe import Run
 from ...turn_columns import IntArray
 from ..conversion.job import Task
+from ..conversion.output_schema import merged_types, types_to_text
 from ..planning.plan import Plan
 from ..schedule import run_missing_tasks
 from .selection import Selection, concat_conversations, select, to_conversations
@@ -148,7 +149,12 @@ def total_counts(parts: Sequence[Shard], selection: Selection) -> Shard:
     chosen = selection.counts
     added = {"added": chosen.added, "filtered": chosen.filtered, "duplicates": chosen.duplicates}
     known: dict[str, Any] = {name: sums[name] + added.get(name, 0) for name in SUMS if name != "bytes"}
-    return Shard("", counts=counts, **{**known, "rows": sum(map(len, selection.rows.values()))})
+    return Shard(
+        "",
+        counts=counts,
+        types=types_to_text(merged_types(parts)),
+        **{**known, "rows": sum(map(len, selection.rows.values()))},
+    )
 
 
 def share_counts(rows: Sequence[int], whole: Shard) -> list[Shard]:

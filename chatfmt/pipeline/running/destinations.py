@@ -23,6 +23,7 @@ from ...render.safety.control_tokens import find_control_tokens
 from ...render.single import TemplateRenderer
 from ...render.template.chat_template import ChatTemplate
 from ...writers import OutputFolder, SingleFile, Stream
+from ..conversion.output_schema import json_lines_schema, merged_types
 from ..conversion.row_counts import sum_counters
 from ..planning.plan import Plan
 from ..planning.scratch import Scratch
@@ -64,8 +65,8 @@ class FolderDestination:
 
     def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
         manifest = to_manifest(plan, shards)
-        schema = plan.sources[0].job.schema if plan.sources else None
-        output = to_output(manifest, str(plan.target.path), [] if schema is None else schema.names)
+        schema = plan.sources[0].job.schema or json_lines_schema(merged_types(shards))
+        output = to_output(manifest, str(plan.target.path), schema.names)
         self._folder.commit(manifest, writers.card(manifest, schema, training=training_section(output)))
         return sum(shard.bytes for shard in shards)
 
@@ -182,6 +183,6 @@ def _isolation(shards: Sequence[Shard]) -> str:
 
 
 def _without_engine(shard: Shard) -> Shard:
-    """Return the shard without the counters that depend on the way its rows were rendered."""
+    """Return the shard without the counters that depend on the way its rows were rendered, and without its types."""
     counts = {name: count for name, count in shard.counts.items() if not name.startswith(("engine.", "left_out."))}
-    return replace(shard, counts=counts)
+    return replace(shard, counts=counts, types="")
