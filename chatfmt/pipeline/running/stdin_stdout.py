@@ -13,6 +13,7 @@ from ...manifest import Reject
 from ...recipe import Recipe, Run
 from ...writers import Stream
 from ..conversion.blocks import in_blocks
+from ..conversion.job import Job
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
 from ..conversion.task import RejectBuffer, to_reject
@@ -76,14 +77,7 @@ def _convert_stdin(
         if row_slice(recipe) and not counts.rejected and not recipe.allow_empty:
             raise sources.no_records_error("-", f"train{row_slice(recipe)}")
         return
-    template = load_template(recipe)
-    job, detection = to_job(recipe, [first], template, target, nulls=False)
-    for note in chain(
-        notes.job_notes(job, detection),
-        notes.system_notes([(job, detection)]),
-        notes.template_notes(template, recipe, job),
-    ):
-        on_note(note)
+    job = _plan(recipe, first, target, on_note)
     conversion = Conversion(job)
     encoder = writers.FORMATS[target.format](stream, pa.schema([]), target.compression)
 
@@ -98,6 +92,19 @@ def _convert_stdin(
         stream.flush()
     encoder.close()
     conversion.report(counts)
+
+
+def _plan(recipe: Recipe, first: pa.RecordBatch, target: Target, on_note: OnNote) -> Job:
+    """Return the job that fits the first rows, and note what there is to say about it."""
+    template = load_template(recipe)
+    job, detection = to_job(recipe, [first], template, target, nulls=False)
+    for note in chain(
+        notes.job_notes(job, detection),
+        notes.system_notes([(job, detection)]),
+        notes.template_notes(template, recipe, job),
+    ):
+        on_note(note)
+    return job
 
 
 def _slice_rows(batches: Iterator[pa.RecordBatch], skip: int, limit: int | None) -> Iterator[pa.RecordBatch]:
