@@ -33,6 +33,8 @@ from .schema import KEYS
 TEXT = pa.string()
 JSON = pa.large_string()
 """The type of JSON text."""
+MEDIUM = pa.struct([("bytes", pa.binary()), ("path", TEXT)])
+"""The type of an image, a video or an audio clip by value, as `datasets` stores the features of these names."""
 ABSENT: Any = object()
 """The value of a key that an object lacks."""
 

@@ -33,6 +33,13 @@ has `prompt` and `completions` (`list<string>`) with `labels` (`list<bool>`).
 """
 
 
+MEDIA = {"images": "image", "videos": "video", "audios": "audio"}
+"""The columns of media, and the type of the content part that stands for one of them.
+
+A CONVERSATIONS batch carries such a column beside the conversation: a list of media per row, in the order of their
+parts. A medium is a path or URL (text), or `json_columns.MEDIUM`, which has the bytes.
+"""
+
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 """Message keys that hold an assistant's reasoning, in the order in which transformers reads them."""
 

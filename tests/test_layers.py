@@ -18,12 +18,15 @@ LAYERS = [
     {"json_columns", "trainers"},
     {"turn_columns", "features", "recipe", "manifest"},
     {"rendering", "field_path", "token_spans"},
-    {"sources", "dialects", "mapping", "transforms", "checks", "views", "render", "tokens", "writers", "executors"},
+    {
+        "sources", "dialects", "mapping", "media", "transforms", "checks", "views", "render", "tokens", "writers",
+        "executors",
+    },
     {"pipeline"},
     {"cli"},
     {"__init__"},
     {"__main__"},
-]
+]  # fmt: skip
 INNER = {
     "render": [
         {"types"},
@@ -92,7 +95,7 @@ INNER = {
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 DATA = {"templates", "configs", "__pycache__"}
 HEAVY = {"datasets", "huggingface_hub", "tokenizers", "ray", "pandas", "transformers"}
-PURE = {"field_path", "dialects", "mapping", "transforms", "checks", "views", "turn_columns"}
+PURE = {"field_path", "dialects", "mapping", "media", "transforms", "checks", "views", "turn_columns"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

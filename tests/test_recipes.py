@@ -78,7 +78,13 @@ def build_recipe(name: str, source: Path, flags: dict[str, Any] | None = None) -
 
 
 def convert(recipe: chatfmt.Recipe, out: Path) -> str:
-    """Return what the recipe writes, as JSON Lines."""
+    """Return what the recipe writes, as JSON Lines; the bytes of images, which JSON lacks, as hexadecimal digits."""
+    if recipe.source[0].source.endswith("rlaif-v.parquet"):
+        chatfmt.convert(recipe, out := out.with_suffix(".parquet"), executor="serial")
+        rows = pq.read_table(out).to_pylist()
+        for turn in (turn for row in rows for turn in row.get("prompt") or [] if isinstance(turn, dict)):
+            turn["content"] = json.loads(turn["content"])
+        return "".join(json.dumps(row, default=bytes.hex, ensure_ascii=False) + "\n" for row in rows)
     chatfmt.convert(recipe, out, executor="serial")
     return out.read_text(encoding="utf-8")
 

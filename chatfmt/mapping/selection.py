@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ..json_columns import JSON, TEXT, dumps, is_turns, loads, to_json
-from ..schema import CONVERSATIONS, KEYS
-from ..turn_columns import IntArray, with_turns
+from ..json_columns import JSON, MEDIUM, TEXT, dumps, is_turns, loads, to_json
+from ..schema import CONVERSATIONS, KEYS, MEDIA
+from ..turn_columns import IntArray, lengths_of, to_lists, with_turns
 
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
@@ -24,10 +24,10 @@ _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(
 def row_hash(batch: pa.RecordBatch) -> list[bytes]:
     """The xxh3_128 digest (16 bytes) of each conversation: equal for equal conversations of any batch and source.
 
-    Hashed are the columns of CONVERSATIONS except `row`. Ignored are kept columns, the order of keys in a turn, and
-    whether a key is null or absent.
+    Hashed are the columns of CONVERSATIONS except `row`, and those of media. Ignored are kept columns, the order of
+    keys in a turn, and whether a key is null or absent.
     """
-    names = [name for name in CONVERSATIONS if name != "row" and name in batch.schema.names]
+    names = [name for name in (*CONVERSATIONS, *MEDIA) if name != "row" and name in batch.schema.names]
     parts = [_tagged(name, _row_texts(batch.column(name))) for name in names]
     texts = pc.binary_join_element_wise(*parts, "") if parts else pa.repeat(pa.scalar("", TEXT), len(batch))
     offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1].tolist()
@@ -37,6 +37,8 @@ def row_hash(batch: pa.RecordBatch) -> list[bytes]:
 
 def _row_texts(column: pa.Array) -> pa.Array:
     """One text per row that identifies its value, null for null."""
+    if column.type == pa.list_(MEDIUM):
+        return _media_texts(column)
     if not is_turns(column.type):
         return _value_texts(column)
     turns = column.flatten()
@@ -44,6 +46,13 @@ def _row_texts(column: pa.Array) -> pa.Array:
     parts = [_tagged(name, _value_texts(fields[name])) for name in sorted(fields) if name != KEYS]
     texts = pc.binary_join_element_wise(*parts, ";", "") if parts else pa.repeat(pa.scalar(";", TEXT), len(turns))
     return pc.binary_join(with_turns(column, texts), "")
+
+
+def _media_texts(column: pa.ListArray) -> pa.Array:
+    """The digests of the bytes of stored media, or their paths where they have no bytes."""
+    media = zip(*(pc.struct_field(column.flatten(), name).to_pylist() for name in ("bytes", "path")), strict=True)
+    texts = [path or "" if data is None else xxhash.xxh3_128_hexdigest(data) for data, path in media]
+    return pc.binary_join(to_lists(pa.array(texts, TEXT), lengths_of(column)), ",")
 
 
 def _value_texts(column: pa.Array) -> pa.Array:

@@ -109,7 +109,9 @@ def _others(column: pa.Array) -> pa.Array:
         return to_json(column).cast(BYTES)
     except TypeError:
         raise RowError(
-            f"a column of type `{column.type}` cannot be written as JSON", hint="write Parquet", code="out.binary"
+            f"a column of type `{column.type}` cannot be written as JSON",
+            hint="write Parquet: name a folder or x.parquet with -o",
+            code="out.binary",
         ) from None
 
 

@@ -164,12 +164,16 @@ def test_values_that_json_cannot_hold_are_shown(tmp_path: Path) -> None:
     table = pa.table({"messages": rows, "image": images, "score": [float("nan")] * 20})
     pq.write_table(table, source := tmp_path / "in.parquet")
     found = {each["name"]: each["example"] for each in json.loads(shown("inspect", source, "--json"))["columns"]}
-    others = {"image": {"bytes": "(binary, 2 B)", "path": "a.png"}, "score": "nan"}
-    assert found == {"messages": TALK["messages"], **others}
+    image = {"bytes": "(binary, 2 B)", "path": "a.png"}
+    assert found == {"messages": TALK["messages"], "image": image, "score": "nan"}
     preview = json.loads(shown("preview", source, "--keep", "all", "-n", "1", "--json"))
-    assert (preview["record"], preview["output"]) == ({**TALK, **others}, [{**TALK, **others}])
+    assert preview["record"] == {**TALK, "image": image, "score": "nan"}
+    question, answer = TALK["messages"]
+    question = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question["content"]}]}
+    assert preview["output"] == [{"messages": [question, answer], "images": [image], "score": "nan"}]
     assert json.loads(shown("check", source, "--json"))["problems"][0]["code"] == "msg.role"
-    skipped = run_cli("convert", source, "--on-error", "skip", "--rejects", tmp_path / "bad.jsonl")
-    assert (skipped.returncode, len(skipped.stdout.splitlines())) == (0, 19)
+    out = tmp_path / "out.parquet"
+    skipped = run_cli("convert", source, "--on-error", "skip", "--rejects", tmp_path / "bad.jsonl", "-o", out)
+    assert (skipped.returncode, pq.read_metadata(out).num_rows) == (0, 19)
     (reject,) = map(json.loads, (tmp_path / "bad.jsonl").read_text().splitlines())
     assert (reject["source"]["row"], reject["code"], reject["raw"]) == (1, "msg.role", None)

@@ -135,7 +135,9 @@ DATASETS: dict[str, tuple[dict[str, Any], str, str, dict[str, Any]]] = {
         "messages", "language-modeling", TALK,
     ),
     "liuhaotian/LLaVA-Instruct-150K": (
-        {"id": "1", "image": "a.jpg", "conversations": [H, G]}, "sharegpt", "language-modeling", TALK),
+        {"id": "1", "image": "a.jpg", "conversations": [H, G]}, "sharegpt", "language-modeling",
+        {**TALK, "images": "a.jpg"},
+    ),
     "timdettmers/openassistant-guanaco": (
         {"text": "### Human: q### Assistant: a"}, "transcript", "language-modeling", TALK),
     "trl-lib/kto-mix-14k": (

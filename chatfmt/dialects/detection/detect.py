@@ -15,7 +15,7 @@ from ...field_path import top_level
 from ..dialect import Dialect
 from ..kit.columns import SIDE_PARTS, Columns, SourceRow, records_of
 from ..kit.labels import label_of
-from ..kit.names import COMPLETIONS, CONTEXTS, HISTORY, LABELS, REASONING, SYSTEM, TEMPLATE_KWARGS, TOOLS
+from ..kit.names import COMPLETIONS, CONTEXTS, HISTORY, LABELS, MEDIA_COLUMNS, REASONING, SYSTEM, TEMPLATE_KWARGS, TOOLS
 from .alternatives import left_as_text, other_dialects
 from .no_dialect import no_dialect, rows_differ, types_differ
 from .record_reader import Reading, RecordReader
@@ -202,9 +202,10 @@ def _mixed_detection(registry: Mapping[str, Dialect], columns: Columns, sample: 
 LATE_COLUMNS: dict[str, Sequence[str]] = {
     "system": SYSTEM, "tools": TOOLS, "template_kwargs": TEMPLATE_KWARGS, "context": CONTEXTS, "history": HISTORY,
     "documents": ("documents",), "completion": COMPLETIONS, "reasoning": REASONING,
+    **MEDIA_COLUMNS,
 }  # fmt: skip
 """Names of columns that only some rows may fill, by part."""
-_WATCHED = ("documents", "completion", "reasoning")
+_WATCHED = ("documents", "completion", "reasoning", *MEDIA_COLUMNS)
 """Parts that are not read from later rows, because the column may mean something else; such rows are errors."""
 
 

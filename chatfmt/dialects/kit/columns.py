@@ -20,12 +20,13 @@ from ...field_path import path_of, top_level, value_at
 from .blocks import content_of, text_of
 from .labels import label_of
 from .literals import read_objects
-from .names import DOCUMENTS, LABELS, REASONING, SYSTEM, TEMPLATE_KWARGS, TOOLS
+from .media import find_media
+from .names import DOCUMENTS, LABELS, MEDIA_COLUMNS, MEDIA_LIKE, REASONING, SYSTEM, TEMPLATE_KWARGS, TOOLS
 
 SourceRow = Mapping[str, Any]
 """A row of the source as Python values."""
 
-SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents", "reasoning"})
+SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents", "reasoning", *schema.MEDIA})
 """Parts that every dialect reads in addition to its own; `reasoning` belongs to an answer, so only those with one."""
 
 SKIP_HINT = "--dialect mixed detects the dialect of each row, --on-error skip drops such rows"
@@ -155,7 +156,8 @@ def find_side_parts(record: SourceRow, columns: Columns) -> dict[str, str]:
         fitting = [name for name in candidates if fits(value_at(record, name))]
         if fitting:
             found[part] = next((name for name in fitting if not is_blank(value_at(record, name))), fitting[0])
-    return found
+    media = {part: columns.path(part) or find_media(record, part) for part in schema.MEDIA}
+    return {**found, **{part: path for part, path in media.items() if path is not None}}
 
 
 def is_blank(value: Any) -> bool:
@@ -209,7 +211,11 @@ _SIDES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
     "template_kwargs": (TEMPLATE_KWARGS, lambda value: isinstance(value, dict)),
     "documents": (DOCUMENTS, _is_list),
 }
-_SIDE_NAMES = frozenset(name for names, _ in _SIDES.values() for name in names)
+_SIDE_NAMES = frozenset(
+    name
+    for names in (*(names for names, _ in _SIDES.values()), *MEDIA_COLUMNS.values(), *MEDIA_LIKE.values())
+    for name in names
+)
 
 
 def column_at(batch: pa.RecordBatch, path: str | None) -> pa.Array | None:

@@ -5,6 +5,8 @@ Every dialect looks up its columns here, so a name that is added is known to all
 
 from __future__ import annotations
 
+from ...schema import MEDIA
+
 MESSAGES = (
     "messages", "conversation", "conversations", "messages_json", "conversations_json", "conversation_json",
 )  # fmt: skip
@@ -50,6 +52,13 @@ STEP_LABELS = ("labels", "step_labels", "label", "ratings", "step_ratings")
 """Whether each step of an answer is right."""
 SCORE_LISTS = ("ratings", "rating", "scores", "score", "rewards", "ranks", "rank")
 """The score of each of several answers; a lower rank is better."""
+MEDIA_COLUMNS = {part: (part, kind) for part, kind in MEDIA.items()}
+"""Images, videos and audio, as trainers call them: TRL `images` or `image`, ms-swift and LLaMA-Factory the plural."""
+MEDIA_LIKE = {
+    part: tuple(f"{kind}_{noun}" for noun in ("path", "paths", "file", "files", "url", "urls"))
+    for part, kind in MEDIA.items()
+}
+"""Names that mean media only in a row whose text or content parts refer to some."""
 
 _METADATA = frozenset({
     "id", "source", "category", "type", "language", "lang", "model", "task", "dataset", "subset", "split", "topic",

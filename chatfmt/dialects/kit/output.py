@@ -64,7 +64,8 @@ def conversation_batch(
 ) -> pa.RecordBatch:
     """Return the CONVERSATIONS batch with a dialect's `own` columns.
 
-    Adds `row`, the system turn of a `system` column, `tools`, `documents`, `template_kwargs` and the kept columns.
+    Adds `row`, the system turn of a `system` column, `tools`, `documents`, `template_kwargs`, the kept columns, and the
+    columns of media as they are in the source.
     `rows` are the source rows in `batch` of the own columns; the default is all rows in order.
     """
     check_watched(batch, columns)
@@ -78,7 +79,8 @@ def conversation_batch(
     out = out if reasoning is None else with_reasoning(out, reasoning)
     fields = {"row": source.column(schema.ROW)}
     fields |= {name: out[name] for name in schema.CONVERSATIONS if name in out}
-    fields |= kept_columns(source, columns)
+    fields |= media_columns(source, columns)
+    fields |= {name: values for name, values in kept_columns(source, columns).items() if name not in fields}
     return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
 
 
@@ -263,6 +265,12 @@ def side_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]
         if (values := column_at(batch, columns.path(name))) is not None:
             found[name] = to_json(values)
     return found
+
+
+def media_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]:
+    """Return the columns `images`, `videos` and `audios` that the row's parts name, as they are in the source."""
+    found = {part: column_at(batch, columns.path(part)) for part in schema.MEDIA if columns.path(part)}
+    return {part: values for part, values in found.items() if values is not None}
 
 
 def to_json(values: pa.Array) -> pa.Array:

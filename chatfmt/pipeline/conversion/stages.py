@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
-from ... import checks, dialects, mapping, render, tokens, transforms, writers
+from ... import checks, dialects, mapping, media, render, tokens, transforms, writers
 from ...errors import Location, RowError, RowErrors, UsageError, located, raise_first
 from ...json_columns import integers
 from ...render.jinja.expressions import expression, text_expression
 from ...render.safety.control_tokens import Scanner, find_control_tokens, find_token_edges
 from ...render.single import TemplateRenderer
 from ...rendering import Renderer
-from ...schema import CONVERSATIONS, ROW
+from ...schema import CONVERSATIONS, MEDIA, ROW
 from ...views import VIEWS
 from ...views.batch import Fields, RenderableBatch
 from .job import Job
@@ -60,14 +60,18 @@ class Conversion:
         self._reported: Counter[str] = Counter()
         self._dialect = dialects.DIALECTS[job.dialect]
         self._mapper, self._added = _mapper(job), added_columns(job)
+        self._media = [name for name in MEDIA if job.columns.path(name) is not None]
+        self._turns_may_go = bool(job.transforms) or job.max_tokens is not None
         self._stages = [
             Stage(ROW, self._map),
             Stage(ROW, self._to_conversations),
+            Stage("row", self._attach_media),
             Stage("row", self._sample),
             Stage("row", self._transform),
             Stage("row", self._check),
             Stage("row", self._control_tokens),
             Stage("row", self._limit_tokens),
+            Stage("row", self._follow_media),
             Stage("row", self._to_output),
         ]
 
@@ -123,7 +127,7 @@ class Conversion:
 
     def conversations(self, batch: pa.RecordBatch, file: str) -> pa.RecordBatch:
         """Return the CONVERSATIONS batch of a source batch, transformed but not rendered; raises as `convert` does."""
-        return self._run_stages(batch, file, RowCounts(), self._stages[:4])
+        return self._run_stages(batch, file, RowCounts(), self._stages[:5])
 
     def _report_findings(self, rows: Container[int | None] | None = None) -> None:
         """Pass on what checks found in the last run of the stages, in all rows or in those with these numbers."""
@@ -176,6 +180,12 @@ class Conversion:
         counts.step(len(batch) - dropped.total(), len(conversations))
         return conversations
 
+    def _attach_media(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
+        columns = [name for name in self._media if name in batch.schema.names]
+        attached, changes = media.attach(batch, columns, numbered=self._turns_may_go)
+        counts.changes.update(changes)
+        return attached
+
     def _sample(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         if self.job.fraction == 1 and not self.job.tagged:
             return batch
@@ -222,6 +232,13 @@ class Conversion:
         limited = apply_max_tokens(source, self._tokenizer, self.job.max_tokens, self.job.over_length, counts)
         counts.added += max(0, len(limited) - len(batch))
         return limited
+
+    def _follow_media(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
+        if not self._turns_may_go:
+            return batch
+        followed, changes = media.follow(batch)
+        counts.changes.update(changes)
+        return followed
 
     def _to_output(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         if self.job.template is None and not self.job.keeps_parts:

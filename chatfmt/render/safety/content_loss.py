@@ -7,6 +7,8 @@ cannot be lost, and trimmed text is not lost.
 Reasoning is special: a template that prints the reasoning of the last answer but not that of earlier ones does so by
 design. The guard counts these losses (`LossGuard.accepted`) and does not fail. A template that prints no reasoning at
 all loses it.
+
+Content parts without text (images) are checked by rendering the conversation without them; see `lost_parts`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from msgspec.structs import replace
 from ...errors import Location, TemplateError
 from ...json_columns import JSON, TEXT, integers
 from ...rendering import ConversationBatch
+from ...schema import MEDIA
+from ...turn_columns import any_turn
 from ..masks.markers import (
     CALLS,
     CONTENT,
@@ -41,6 +45,7 @@ from ..masks.markers import (
 )
 from ..masks.masker import to_chats
 from ..single import Chat, TemplateRenderer, Turns
+from .lost_parts import PartPlace, lost_parts
 
 PLAN = MarkerPlan(tools=True, values=True)
 FIRST_ROWS = 200
@@ -59,11 +64,15 @@ class Loss(Struct, frozen=True):
     """The index of the message; None for the tools and the documents."""
     role: str
     field: str
-    """`content`, `reasoning`, `tool_calls`, `tools` or `documents`."""
+    """`content`, `reasoning`, `tool_calls`, `tools`, `documents`; for a part, a column of MEDIA or its own type."""
     by_design: bool = False
     """Whether it is the reasoning of an earlier answer, and the template prints that of the last answer."""
     row: int | None = None
     """The index of the row in its batch."""
+    part: str = ""
+    """The type of the part of content that is lost."""
+    refused: bool = False
+    """Whether the template cannot print a message that has such a part."""
 
     @property
     def name(self) -> str:
@@ -76,12 +85,17 @@ class Loss(Struct, frozen=True):
 
     def error(self, template: str, *, fitted: bool = False) -> TemplateError:
         """Return the error that ends the run; its location is the row in the batch and the message."""
-        if self.message is None:
+        adapt = "" if fitted else "`--fit` adapts the data where it can; "
+        if self.part:
+            what, adapt = f"the {self.part} part of role `{self.role}`", ""
+        elif self.message is None:
             what = f"the {self.field} of the row"
         else:
             what = f"{_FIELD_WORDS[self.field]} of role `{self.role}`"
-        adapt = "" if fitted else "`--fit` adapts the data where it can; "
-        hint = f"{adapt}`--allow-loss {self.name}` accepts the loss"
+        hints = [f"{adapt}`--allow-loss {self.name}` accepts the loss"] if not self.refused else []
+        if self.field in MEDIA:
+            hints = [f"`chatfmt templates list` shows the templates that take {self.field}", *hints]
+        hint = "; ".join(hints)
         at = Location(row=self.row, message=self.message)
         return TemplateError(f"template `{template}` loses {what}", hint=hint, at=at, code="template.loss")
 
@@ -105,8 +119,17 @@ class _LossFinder:
         )
 
     def find(self, chat: Chat) -> list[Loss]:
-        losses = [self._loss(chat.messages, source) for source in self._missing(chat) or ()]
+        missing = self._missing(chat) or ()
+        losing = {source.message for source in missing if source.message is not None}
+        parts = lost_parts(self._renderer, chat, losing, self._prints_text)
+        losses = [_lost_part(chat.messages, place) for place in parts]
+        losses += [self._loss(chat.messages, source) for source in missing]
         return list(dict.fromkeys(losses))
+
+    def _prints_text(self, chat: Chat, messages: Collection[int]) -> bool:
+        """Return whether the template accepts a conversation and prints all the text of some of its messages."""
+        missing = self._missing(chat)
+        return missing is not None and not any(source.message in messages for source in missing)
 
     def _missing(self, chat: Chat) -> list[TextSource] | None:
         """Return the texts that are not printed; None if the template refuses the conversation."""
@@ -131,6 +154,14 @@ class _LossFinder:
         earlier = any(message.get("role") in ("user", "assistant") for message in messages[source.message + 1 :])
         by_design = source.field == REASONING and earlier and source.inline in self._prints_reasoning
         return Loss(source.message, role, source.field, by_design)
+
+
+_COLUMNS = {kind: name for name, kind in MEDIA.items()}
+
+
+def _lost_part(messages: Turns, place: PartPlace) -> Loss:
+    role = str(messages[place.message].get("role", ""))
+    return Loss(place.message, role, _COLUMNS.get(place.type, place.type), part=place.type, refused=place.refused)
 
 
 class LossGuard:
@@ -176,7 +207,9 @@ class LossGuard:
         """Return the rows to check: those among the first rows, and the first row of each new shape."""
         count = min(self._rows_left, len(chats))
         self._rows_left -= count
-        unknown = np.arange(len(chats)) if all_printed is None else np.flatnonzero(~all_printed)
+        unknown = (
+            np.arange(len(chats)) if all_printed is None else np.flatnonzero(~all_printed | has_media(chats.messages))
+        )
         if not len(unknown):
             return []
         if len(unknown) < len(chats):
@@ -189,19 +222,24 @@ class LossGuard:
         return sorted({*unknown[unknown < count].tolist(), *new.values()})
 
 
+def has_media(messages: pa.ListArray) -> npt.NDArray[np.bool_]:
+    """Return whether each conversation has parts of media, which no text of the conversation stands for."""
+    return any_turn(messages, media_kinds(messages.flatten()) > 0)
+
+
 def message_shapes(
     messages: pa.ListArray, extras: Sequence[pa.Array | None] = ()
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
     """Return, for each message of a column, the index of its row and a hash of its shape.
 
-    Equal hashes mean the same role, fields, emptiness and reasoning tags, the same of the message before, the same
-    position (first, last) and the same presence of each of `extras`.
+    Equal hashes mean the same role, fields, emptiness, reasoning tags and kinds of media, the same of the message
+    before, the same position (first, last) and the same presence of each of `extras`.
     """
     lengths = messages.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     rows = np.repeat(np.arange(len(lengths)), lengths)
     turns = messages.flatten()
     fills = [_named_fill(field.name, turns.field(index)) for index, field in enumerate(turns.type)]
-    codes = _mix(_role_hashes(turns), [_has_think_tag(turns), *fills])
+    codes = _mix(_role_hashes(turns), [_has_think_tag(turns), media_kinds(turns), *fills])
     begins = np.cumsum(lengths) - lengths
     starts = np.arange(len(rows)) == begins[rows]
     ends = np.arange(len(rows)) == (begins + lengths - 1)[rows]
@@ -220,6 +258,18 @@ def _has_think_tag(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
         pc.match_substring_regex(column, THINK_TAG).fill_null(False).cast(pa.uint64()).to_numpy()
     )
     return found
+
+
+def media_kinds(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
+    """Return, for each turn, which kinds of media its content parts have, as bits."""
+    index = turns.type.get_field_index("content")
+    bits = np.zeros(len(turns), np.uint64)
+    if index < 0 or turns.type[index].type != JSON:
+        return bits
+    for number, kind in enumerate(MEDIA.values()):
+        found = pc.match_substring(turns.field(index), f'"type":"{kind}"').fill_null(False)
+        bits |= found.cast(pa.uint64()).to_numpy() << np.uint64(number)
+    return bits
 
 
 def _role_hashes(turns: pa.StructArray) -> npt.NDArray[np.uint64]:

@@ -41,6 +41,8 @@ SUPPORTS: Mapping[str, str] = MappingProxyType(
         "reasoning": "renders the reasoning of an answer, at least of the last one",
         "parts": "takes content as a list of text parts",
         "images": "writes a placeholder for an image part",
+        "videos": "writes a placeholder for a video part",
+        "audios": "writes a placeholder for an audio part",
         "documents": "lists documents",
     }
 )

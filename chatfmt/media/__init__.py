@@ -1,0 +1,11 @@
+"""Images, videos and audio of conversations: content parts stand for media, and columns hold them.
+
+`attach` brings the ways in which datasets spell media into one form, that of TRL: in the conversation a part
+`{"type": "image"}`, and in the column `images` (`videos`, `audios`) the list of the row's media in the order of their
+parts. `follow` keeps the columns in step with conversations that were changed afterwards.
+"""
+
+from .attach import attach
+from .follow import follow
+
+__all__ = ["attach", "follow"]

@@ -1,0 +1,307 @@
+"""Images, videos and audio in the ways in which datasets spell them: one part for each, and a column that holds it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.conftest import run_cli
+
+IMAGE, VIDEO, AUDIO = ({"type": kind} for kind in ("image", "video", "audio"))
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63606060600000"
+    "00050001a5f645400000000049454e44ae426082"
+)
+STORED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def say(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def turns(question: Any, answer: Any = "a") -> list[dict[str, Any]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def sharegpt(question: str, answer: str = "a") -> list[dict[str, str]]:
+    return [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+
+
+def converted(tmp_path: Path, rows: list[Any], *flags: str) -> list[dict[str, Any]]:
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = run_cli("convert", source, *(flags or ("--to", "messages")), "-o", "-", "-q")
+    assert result.returncode == 0, result.stderr.decode()
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def refused(tmp_path: Path, rows: list[Any], *flags: str) -> str:
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = run_cli("convert", "in.jsonl", *(flags or ("--to", "messages")), "-o", "-", "-q", cwd=tmp_path)
+    assert result.returncode in (4, 6)
+    assert result.stdout == b""
+    return result.stderr.decode()
+
+
+CASES: dict[str, tuple[Any, Any]] = {
+    "LLaVA": (
+        {"id": "1", "image": "a/1.jpg", "conversations": sharegpt("<image>\nWhat?")},
+        {"messages": turns([IMAGE, say("\nWhat?")]), "images": ["a/1.jpg"]},
+    ),
+    "LLaVA, two images": (
+        {"image": ["a.jpg", "b.jpg"], "conversations": sharegpt("<image>\n<image>\nDiff?")},
+        {"messages": turns([IMAGE, say("\n"), IMAGE, say("\nDiff?")]), "images": ["a.jpg", "b.jpg"]},
+    ),
+    "ms-swift": (
+        {"messages": turns("<image><audio>What?"), "images": ["a.png"], "audios": ["a.wav"]},
+        {"messages": turns([IMAGE, AUDIO, say("What?")]), "images": ["a.png"], "audios": ["a.wav"]},
+    ),
+    "a video": (
+        {"videos": "v/a.mp4", "conversations": sharegpt("<video>Which?")},
+        {"messages": turns([VIDEO, say("Which?")]), "videos": ["v/a.mp4"]},
+    ),
+    "a column of another name": (
+        {"image_path": "a.png", "conversations": sharegpt("<image>What?")},
+        {"messages": turns([IMAGE, say("What?")]), "images": ["a.png"]},
+    ),
+    "placeholders inside text parts": (
+        {"messages": turns([say("See <image>. What?")]), "images": ["a.png"]},
+        {"messages": turns([say("See "), IMAGE, say(". What?")]), "images": ["a.png"]},
+    ),
+    "the answer speaks of a placeholder": (
+        {"messages": turns("<image>Tag?", "It is <image>."), "images": ["a.png"]},
+        {"messages": turns([IMAGE, say("Tag?")], "It is <image>."), "images": ["a.png"]},
+    ),
+    "no place: as TRL": (
+        {"messages": [{"role": "system", "content": "s"}, *turns("What?")], "images": ["a.png", "b.png"]},
+        {
+            "messages": [{"role": "system", "content": "s"}, *turns([IMAGE, IMAGE, say("What?")])],
+            "images": ["a.png", "b.png"],
+        },
+    ),
+    "a question about an image": (
+        {"image": "a.png", "question": "What?", "answer": "a"},
+        {"messages": turns([IMAGE, say("What?")]), "images": ["a.png"]},
+    ),
+    "no media: ordinary text": ({"messages": turns("Is <image> a tag?")}, {"messages": turns("Is <image> a tag?")}),
+    "image inside a part": (
+        {"messages": turns([{"type": "image", "image": "a.png", "max_pixels": 9}, say("What?")])},
+        {"messages": turns([{"type": "image", "max_pixels": 9}, say("What?")]), "images": ["a.png"]},
+    ),
+    "image_url": (
+        {"messages": turns([{"type": "image_url", "image_url": {"url": "http://e.org/a.png", "detail": "low"}}])},
+        {"messages": turns([{"type": "image", "detail": "low"}]), "images": ["http://e.org/a.png"]},
+    ),
+    "input_audio": (
+        {"messages": turns([{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}])},
+        {"messages": turns([AUDIO]), "audios": ["data:audio/wav;base64,AAAA"]},
+    ),
+    "audio_url in a part of type audio": (
+        {"messages": turns([{"type": "audio", "audio_url": "a.wav"}, say("Write.")])},
+        {"messages": turns([AUDIO, say("Write.")]), "audios": ["a.wav"]},
+    ),
+    "Anthropic": (
+        {
+            "messages": turns(
+                [
+                    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBO"}},
+                    {"type": "image", "source": {"type": "url", "url": "http://e.org/b.png"}},
+                ]
+            )
+        },
+        {"messages": turns([IMAGE, IMAGE]), "images": ["data:image/png;base64,iVBO", "http://e.org/b.png"]},
+    ),
+    "Responses": (
+        {
+            "input": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "input_text", "text": "What?"},
+                        {"type": "input_image", "image_url": "http://e.org/a.png"},
+                    ],
+                }
+            ],
+            "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]}],
+        },
+        {"messages": turns([say("What?"), IMAGE]), "images": ["http://e.org/a.png"]},
+    ),
+    "Qwen, parts without type": (
+        {"messages": turns([{"image": "a.png"}, {"type": "text", "text": "What?"}])},
+        {"messages": turns([IMAGE, say("What?")]), "images": ["a.png"]},
+    ),
+    "frames of a video": (
+        {"messages": turns([{"type": "video", "video": ["1.png", "2.png"], "fps": 2}])},
+        {"messages": turns([{"type": "video", "fps": 2}]), "videos": [["1.png", "2.png"]]},
+    ),
+    "parts of the column and parts with their own": (
+        {"messages": turns([{"type": "image", "image": "own.png"}, IMAGE, say("?")]), "images": ["column.png"]},
+        {"messages": turns([IMAGE, IMAGE, say("?")]), "images": ["own.png", "column.png"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_medium_has_a_part_and_is_in_its_column(name: str, tmp_path: Path) -> None:
+    row, expected = CASES[name]
+    first = converted(tmp_path, [row])
+    assert first == [expected]
+    assert converted(tmp_path, first) == first
+
+
+SKIP = "--on-error skip drops such rows"
+REFUSED: dict[str, tuple[Any, str]] = {
+    "more placeholders than images": (
+        {"conversations": sharegpt("<image><image>what?"), "images": ["a.png"]},
+        f"error: in.jsonl row 0: the conversation has places for 2 images, and the row has 1\nhint: {SKIP}\n",
+    ),
+    "fewer placeholders than images": (
+        {"conversations": sharegpt("<image>what?"), "images": ["a.png", "b.png"]},
+        f"error: in.jsonl row 0: the conversation has places for 1 image, and the row has 2\nhint: {SKIP}\n",
+    ),
+    "a part without an image": (
+        {"messages": turns([IMAGE, say("what?")])},
+        "error: in.jsonl row 0: the conversation has 1 image part, and the row has no image\n"
+        f"hint: --map images=COLUMN names the column, {SKIP}\n",
+    ),
+    "answers with different images": (
+        {
+            "prompt": [{"role": "user", "content": "Draw."}],
+            "chosen": [{"role": "assistant", "content": [{"type": "image", "image": "a.png"}]}],
+            "rejected": [{"role": "assistant", "content": [{"type": "image", "image": "b.png"}]}],
+        },
+        "error: in.jsonl row 0: the answers of the row have different images\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_row_whose_media_and_places_disagree_is_an_error(name: str, tmp_path: Path) -> None:
+    row, message = REFUSED[name]
+    flags = ("--to", "preference") if "chosen" in row else ()
+    assert refused(tmp_path, [row], *flags) == message
+
+
+def test_rows_with_wrong_counts_can_be_skipped(tmp_path: Path) -> None:
+    rows = [{"images": ["a.png"], "conversations": sharegpt("<image>" * number)} for number in (1, 2, 1)]
+    made = converted(tmp_path, rows, "--to", "messages", "--on-error", "skip", "--max-bad", "1")
+    assert made == [{"messages": turns([IMAGE]), "images": ["a.png"]}] * 2
+
+
+def test_rows_of_one_dataset_with_and_without_media(tmp_path: Path) -> None:
+    rows = [{"image": "a.png", "conversations": sharegpt("<image>What?")}, {"conversations": sharegpt("Is <image>?")}]
+    with_image = {"messages": turns([IMAGE, say("What?")]), "images": ["a.png"]}
+    assert converted(tmp_path, rows) == [with_image, {"messages": turns("Is <image>?"), "images": []}]
+
+
+def test_media_ride_along_with_every_view(tmp_path: Path) -> None:
+    row = {"images": ["a.png", "b.png"], "messages": turns("<image>or<image>?")}
+    prompt = [{"role": "user", "content": [IMAGE, say("or"), IMAGE, say("?")]}]
+    text = "<bos><start_of_turn>user\n<start_of_image>or<start_of_image>?<end_of_turn>\n"
+    images = {"images": ["a.png", "b.png"]}
+    answer = [{"role": "assistant", "content": "a"}]
+    assert converted(tmp_path, [row], "-t", "gemma-3") == [
+        {"text": f"{text}<start_of_turn>model\na<end_of_turn>\n", **images}
+    ]
+    assert converted(tmp_path, [row], "--to", "prompt-completion") == [
+        {"prompt": prompt, "completion": answer, **images}
+    ]
+    assert converted(tmp_path, [row], "--to", "prompt-completion", "-t", "gemma-3") == [
+        {"prompt": f"{text}<start_of_turn>model\n", "completion": "a<end_of_turn>\n", **images}
+    ]
+    pair = {"prompt": "<image>or<image>?", "chosen": "a", "rejected": "b", **images}
+    worse = [{"role": "assistant", "content": "b"}]
+    assert converted(tmp_path, [pair], "--to", "preference") == [
+        {"prompt": prompt, "chosen": answer, "rejected": worse, **images}
+    ]
+
+
+def test_media_follow_their_turns(tmp_path: Path) -> None:
+    row = {"images": ["a.png", "b.png"], "messages": [*turns("<image>A?"), *turns("<image>B?")]}
+    first, second = turns([IMAGE, say("A?")]), turns([IMAGE, say("B?")])
+    assert converted(tmp_path, [row], "--to", "messages", "--transform", "split_turns=true") == [
+        {"messages": first, "images": ["a.png"]},
+        {"messages": [*first, *second], "images": ["a.png", "b.png"]},
+    ]
+    trailing = {"images": ["a.png", "b.png"], "messages": [*turns("<image>A?"), {"role": "user", "content": "<image>"}]}
+    flags = ("--to", "messages", "--transform", "trailing_user=drop")
+    assert converted(tmp_path, [trailing], *flags) == [{"messages": first, "images": ["a.png"]}]
+
+
+def test_conversations_about_different_images_are_no_duplicates(tmp_path: Path) -> None:
+    rows = [{"image": name, "conversations": sharegpt("<image>What?")} for name in ("a.png", "b.png", "a.png")]
+    assert [row["images"] for row in converted(tmp_path, rows, "--to", "messages", "--dedup")] == [["a.png"], ["b.png"]]
+
+
+LISTED = "hint: `chatfmt templates list` shows the templates that take"
+
+
+@pytest.mark.parametrize(
+    ("template", "part", "message"),
+    [
+        ("chatml", IMAGE, f"`chatml` loses the image part of role `user` (message 0)\n{LISTED} images\n"),
+        ("llama-3", IMAGE, f"`llama-3` loses the image part of role `user` (message 0)\n{LISTED} images\n"),
+        (
+            "gemma-3",
+            AUDIO,
+            "`gemma-3` loses the audio part of role `user` (message 0)\n"
+            f"{LISTED} audios; `--allow-loss audios` accepts the loss\n",
+        ),
+    ],
+)
+def test_a_template_without_a_place_for_a_medium_is_named(
+    template: str, part: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    row = {"messages": turns([{**part, "url": "x.png"}, say("What?")])}
+    assert refused(tmp_path, [row], "-t", template) == f"error: in.jsonl row 0: template {message}"
+
+
+def test_a_medium_without_a_place_is_found_in_any_row(tmp_path: Path) -> None:
+    picture = {"messages": turns([IMAGE, say("What?")]), "images": ["a.png"]}
+    sound = {"messages": turns([AUDIO, say("What?")]), "audios": ["a.wav"]}
+    message = refused(tmp_path, [picture] * 300 + [sound], "-t", "gemma-3")
+    assert message.startswith("error: in.jsonl row 300: template `gemma-3` loses the audio part of role `user`")
+
+
+def test_pictures_in_parquet_come_out_byte_for_byte(tmp_path: Path) -> None:
+    part = pa.struct([("type", pa.string()), ("text", pa.string())])
+    turn = pa.struct([("role", pa.string()), ("content", pa.list_(part))])
+    rows = [turns([IMAGE, say("What?")], [say("a")]), turns([say("Hi")], [say("b")])]
+    images = [[{"bytes": PNG, "path": "a.png"}], None]
+    table = pa.table({"messages": pa.array(rows, pa.list_(turn)), "images": pa.array(images, pa.list_(STORED))})
+    pq.write_table(table, source := tmp_path / "in.parquet")
+    result = run_cli("convert", source, "--to", "messages", "-o", tmp_path / "out.parquet", "-q")
+    assert result.returncode == 0, result.stderr.decode()
+    made = pq.read_table(tmp_path / "out.parquet")
+    assert made.schema.field("images").type == pa.list_(STORED)
+    assert made.column("images").to_pylist() == [[{"bytes": PNG, "path": "a.png"}], []]
+    refusal = run_cli("convert", source, "-o", "-", "-q")
+    assert refusal.stderr.decode() == (
+        "error: a column of type `binary` cannot be written as JSON\n"
+        "hint: write Parquet: name a folder or x.parquet with -o\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([PNG, None]),
+        pa.array([{"bytes": PNG, "path": None}, None], STORED),
+        pa.array([{"path": None, "bytes": PNG}, None]),
+        pa.array([[{"bytes": PNG, "path": None}], []], pa.large_list(STORED)),
+    ],
+)
+def test_images_by_value_have_the_type_of_the_feature(column: pa.Array, tmp_path: Path) -> None:
+    table = pa.table({"image": column, "question": ["What?", "Who?"], "answer": ["a", "b"]})
+    pq.write_table(table, source := tmp_path / "in.parquet")
+    result = run_cli("convert", source, "-t", "gemma-3", "-o", tmp_path / "out.parquet", "-q")
+    assert result.returncode == 0, result.stderr.decode()
+    made = pq.read_table(tmp_path / "out.parquet").column("images")
+    assert made.type == pa.list_(STORED)
+    assert made.to_pylist() == [[{"bytes": PNG, "path": None}], []]
