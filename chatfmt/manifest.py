@@ -28,7 +28,7 @@ import msgspec
 import orjson
 from msgspec import Struct, field
 
-from .errors import InputError, Location
+from .errors import DataProblem, InputError, Location
 
 VERSION = 1
 SEMANTICS = "5.23"
@@ -248,6 +248,19 @@ def verify(folder: Path) -> list[FolderProblem]:
     except InputError as error:
         return [FolderProblem("manifest", MANIFEST, error.message)]
     return list(_problems(folder, manifest))
+
+
+def check_folder(folder: Path) -> Manifest:
+    """Return the manifest of an output folder; raises DataProblem with all that `verify` finds."""
+    if problems := verify(folder):
+        raise damaged(folder, problems)
+    return read_manifest(folder)
+
+
+def damaged(folder: Path, problems: Sequence[FolderProblem]) -> DataProblem:
+    """Return the error for a folder that differs from its manifest."""
+    hint = "convert again with --overwrite" if folder.is_dir() else "name a folder that chatfmt wrote"
+    return DataProblem(f"{folder}: " + "; ".join(map(str, problems)), hint=hint)
 
 
 def damage(folder: Path, manifest: Manifest) -> Iterator[FolderProblem]:

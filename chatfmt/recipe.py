@@ -176,6 +176,7 @@ class Run:
     """The settings of a run, which change no row; a recipe file may hold them beside the keys of the recipe."""
 
     out: Path | None = None
+    public: bool = False
     workers: Positive | None = None
     executor: str = "processes"
     rejects: Path | None = None

@@ -6,8 +6,9 @@
         assert hub.fetched() == ["data/train.jsonl"]
 
 It answers what a reader asks: the description of a repository, its tree, its references, its files (the big ones
-through a redirect, as from LFS, and by ranges). A route it does not know is noted in `hub.unknown`, so that a test can
-say that a new release of the libraries calls something new.
+through a redirect, as from LFS, and by ranges). It takes what a writer sends, with a token of `hub.owners`: a new
+repository or branch, big files through LFS, and commits that name them. A route it does not know is noted in
+`hub.unknown`, so that a test can say that a new release of the libraries calls something new.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import os
 import re
 import threading
+from base64 import b64decode
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +35,9 @@ _API = re.compile(
 )
 _FILE = re.compile(r"/(?:(?P<kind>datasets)/)?(?P<id>[^/]+/[^/]+)/(?P<verb>resolve)/(?P<rev>[^/]+)/(?P<path>.+)")
 
+_WRITE = re.compile(r"/api/datasets/(?P<id>[^/]+/[^/]+)/(?P<verb>preupload|commit|branch)/(?P<rev>[^/]+)")
+_LFS = re.compile(r"/datasets/(?P<id>[^/]+/[^/]+)\.git/info/lfs/objects/(?P<verb>batch)(?P<rev>)")
+
 
 def blob_id(data: bytes) -> str:
     """The id that git gives the content, which the Hub sends as the ETag of a small file."""
@@ -48,6 +53,7 @@ class Repository:
     private: bool = False
     gated: bool = False
     readers: tuple[str, ...] = ()
+    messages: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -68,6 +74,10 @@ class StandInHub:
         self.calls: list[tuple[str, str, int]] = []
         self.unknown: list[str] = []
         self.faults: list[Fault] = []
+        self.owners: dict[str, tuple[str, ...]] = {}
+        """The owners for whom a token may write."""
+        self.blobs: dict[str, bytes] = {}
+        """The big files that were uploaded, by their SHA-256, whether a commit names them or not."""
         self.big, self.page = big, page
         handler = type("BoundHandler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -82,17 +92,25 @@ class StandInHub:
         self.server.shutdown()
         self.server.server_close()
 
-    def commit(self, name: str, files: Tree, *, ref: str = "main", **flags: object) -> str:
-        """The commit that adds `files` to `datasets/owner/name` (or `models/owner/name`), now at `ref`."""
+    def commit(self, name: str, files: Tree, *, ref: str = "main", tree: Tree | None = None, **flags: object) -> str:
+        """The commit that adds `files` to `datasets/owner/name` (or `models/owner/name`), now at `ref`.
+
+        They are added to what is there, or to `tree`.
+        """
         repository = self.repositories.setdefault(name, Repository())
         for key, value in flags.items():
             setattr(repository, key, value)
-        tree = {**repository.trees.get(repository.refs.get(ref, ""), {}), **files}
+        tree = {**(repository.trees.get(repository.refs.get(ref, ""), {}) if tree is None else tree), **files}
         listing = repr((len(repository.trees), sorted((path, blob_id(data)) for path, data in tree.items())))
         sha = hashlib.sha1(listing.encode()).hexdigest()
         repository.trees[sha] = tree
         repository.refs[ref] = sha
         return sha
+
+    def files(self, name: str, ref: str = "main") -> Tree:
+        """The files of a branch."""
+        repository = self.repositories[name]
+        return repository.trees[repository.refs[ref]]
 
     def fail(self, pattern: str, what: int | str, times: int = 1) -> None:
         """Let the next requests that match go wrong."""
@@ -132,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.goes_wrong():
             self.route(urlsplit(self.path))
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_POST = do_PUT = do_GET
 
     def goes_wrong(self) -> bool:
         for fault in self.hub.faults:
@@ -171,12 +189,92 @@ class _Handler(BaseHTTPRequestHandler):
         for old, new in self.hub.aliases.items():
             if found := re.match(rf"(/api)?/{old}(?=/|$)", path):
                 return self.answer(307, b"", Location=f"{found[1] or ''}/{new}{self.path[found.end() :]}")
+        if self.command in ("POST", "PUT") and self.is_written(path):
+            return None
         found = _API.fullmatch(path) or _FILE.fullmatch(path)
         if not found:
             if "/api/" in path and path.count("/") > 3:
                 self.hub.unknown.append(path)
             return self.refuse(404 if self.token else 401, "RepoNotFound", "Repository not found")
         return self.in_repository(found, {key: value[0] for key, value in parse_qs(url.query).items()})  # type: ignore[attr-defined]
+
+    def is_written(self, path: str) -> bool:
+        """Whether the request was one of a writer, which is answered then."""
+        if path == "/api/validate-yaml":
+            self.answer(200, {"errors": [], "warnings": []})
+        elif path == "/api/repos/create":
+            self.create(json.loads(self.body))
+        elif found := re.fullmatch(r"/lfs/([0-9a-f]{64})", path):
+            self.hub.blobs[found[1]] = self.body
+            self.answer(200)
+        elif found := _LFS.fullmatch(path) or _WRITE.fullmatch(path):
+            name = f"datasets/{found['id']}"
+            if name not in self.hub.repositories:
+                self.refuse(404, "RepoNotFound", "Repository not found")
+            elif self.may_write(found["id"].partition("/")[0]):
+                getattr(self, f"write_{found['verb']}")(name, unquote(found["rev"] or ""))
+        else:
+            return False
+        return True
+
+    def may_write(self, owner: str) -> bool:
+        """Whether the token may write for the owner; if not, the request is refused."""
+        if not self.token:
+            self.answer(401, {"error": "Invalid username or password."})
+        elif owner not in self.hub.owners.get(self.token, ()):
+            self.answer(403, {"error": f"You don't have the rights to write under the namespace {owner}"})
+        else:
+            return True
+        return False
+
+    def create(self, asked: dict[str, str]) -> None:
+        name = f"datasets/{asked['organization']}/{asked['name']}"
+        if not self.may_write(asked["organization"]):
+            return None
+        if name in self.hub.repositories:
+            return self.answer(409, {"error": "You already created this dataset repo"})
+        private = asked.get("visibility") == "private"
+        self.hub.commit(name, {".gitattributes": b"*.parquet lfs\n"}, private=private, readers=(self.token,))
+        return self.answer(200, {"url": f"{self.hub.url}/{name}"})
+
+    def write_branch(self, name: str, branch: str) -> None:
+        refs = self.hub.repositories[name].refs
+        refs[branch] = refs["main"]
+        self.answer(201)
+
+    def write_preupload(self, name: str, revision: str) -> None:
+        tree = self.hub.files(name, revision)
+        self.answer(200, {"files": [
+            {"path": path, "uploadMode": "lfs" if path.endswith(self.hub.big) else "regular", "shouldIgnore": False,
+             "oid": self.object_id(path, tree[path]) if path in tree else None}
+            for path in (file["path"] for file in json.loads(self.body)["files"])
+        ]})  # fmt: skip
+
+    def write_batch(self, name: str, revision: str) -> None:
+        objects: list[object] = []
+        for asked in json.loads(self.body)["objects"]:
+            upload = {"actions": {"upload": {"href": f"{self.hub.url}/lfs/{asked['oid']}"}}}
+            objects.append({**asked, **({} if asked["oid"] in self.hub.blobs else upload)})
+        self.answer(200, {"transfer": "basic", "objects": objects})
+
+    def write_commit(self, name: str, revision: str) -> None:
+        repository = self.hub.repositories[name]
+        head, *lines = ((line["key"], line["value"]) for line in map(json.loads, self.body.splitlines()))
+        if head[1].get("parentCommit", repository.refs[revision]) != repository.refs[revision]:
+            return self.answer(412, {"error": "A commit has happened since. Please refresh and try again."})
+        tree = dict(self.hub.files(name, revision))
+        for key, value in lines:
+            if key == "deletedFile":
+                del tree[value["path"]]
+            else:
+                lfs = key == "lfsFile"
+                tree[value["path"]] = self.hub.blobs[value["oid"]] if lfs else b64decode(value["content"])
+        repository.messages.append(head[1]["summary"])
+        sha = self.hub.commit(name, {}, ref=revision, tree=tree)
+        return self.answer(200, {"commitUrl": f"{self.hub.url}/{name}/commit/{sha}", "commitOid": sha})
+
+    def object_id(self, path: str, data: bytes) -> str:
+        return hashlib.sha256(data).hexdigest() if path.endswith(self.hub.big) else blob_id(data)
 
     def in_repository(self, found: re.Match[str], query: dict[str, str]) -> None:
         name = f"{found['kind'] or 'models'}/{found['id']}"

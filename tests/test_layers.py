@@ -64,7 +64,7 @@ INNER = {
         {"__init__"},
     ],
     "pipeline": [
-        {"conversion", "schedule"},
+        {"conversion", "schedule", "hub_upload"},
         {"planning"},
         {"reorder"},
         {"running"},

@@ -35,6 +35,7 @@ COMMANDS = {
     "recipes": "recipes:recipes",
     "transforms": "transforms:list_transforms",
     "verify": "verify:verify",
+    "push": "push:push",
     "loader": "loader:loader",
 }
 """The commands in the order of the help, each with the module and name of its function or group."""

@@ -65,7 +65,7 @@ def print_table(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: Engine
     count = "an unknown number of rows" if plan.rows is None else terminal.counted(plan.rows, "row")
     view = plan.sources[0].job.view
     first, *others = output_files(plan)
-    shards = f" in {terminal.counted(len(plan.names), 'shard')}" if plan.target.kind == "folder" else ""
+    shards = f" in {terminal.counted(len(plan.names), 'shard')}" if plan.target.kind in ("folder", "hub") else ""
     screen.print(terminal.visible(f"{count}{shards} of `{view}`: {first}{' …' if others else ''}"))
     if engine:
         screen.print(f"engine: {engine.engine} ({engine.reason})")
@@ -77,7 +77,7 @@ def output_files(plan: Plan) -> list[str]:
     """Return the files to be written: shard names in the folder, the one file, or `stdout`."""
     if plan.target.kind == "folder":
         return list(plan.names)
-    return ["stdout" if str(plan.target.path) == "-" else str(plan.target.path)]
+    return ["stdout" if str(plan.target) == "-" else str(plan.target)]
 
 
 def template_needs(plan: Plan) -> list[str]:

@@ -44,6 +44,8 @@ def plan(source: Sources, **given: Any) -> None:
     target = pipeline.target_of(run.out, recipe.format, recipe.compression)
     if target.kind == "stream":
         raise UsageError("a plan needs an output folder or file", hint="-o out/")
+    if target.kind == "hub":
+        raise UsageError(f"a plan cannot write to `{target}`", hint="name a folder with -o, and then `chatfmt push` it")
     with pipeline.Scratch() as scratch:
         made = pipeline.plan(recipe, target, scratch, run)
         notes = [

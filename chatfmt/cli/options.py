@@ -142,7 +142,19 @@ OUTPUT = _group(
 RUN = _group(
     "Run",
     {
-        "out": (str, "OUT", "Folder (shards), file (x.jsonl, x.parquet, x.jsonl.zst) or -.", "-o", "--out"),
+        "out": (
+            str,
+            "OUT",
+            "Folder (shards), file (x.jsonl, x.parquet, x.jsonl.zst), hf://datasets/OWNER/NAME or -.",
+            "-o",
+            "--out",
+        ),
+        "public": (
+            bool,
+            None,
+            "Create the Hub dataset public; also upload to one that is.",
+            "--public/--private",
+        ),
         "workers": (str, "N", "Number of processes; default: one per core."),
         "executor": (str, "NAME", "Where to run tasks."),
         "on_error": (str, "stop|skip", "Stop at the first bad row, or reject and count bad rows."),

@@ -143,7 +143,7 @@ def table(
 @contextmanager
 def spinner(*, quiet: bool = False) -> Iterator[None]:
     """Show a spinner on stderr, if that is a terminal, while the source is read and nothing is written yet."""
-    if not _is_drawn(quiet):
+    if not is_drawn(quiet):
         yield
         return
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -156,7 +156,7 @@ def spinner(*, quiet: bool = False) -> Iterator[None]:
 @contextmanager
 def progress(total: int | None, *, quiet: bool) -> Iterator[Any]:
     """Yield a function to call with the rows done so far; it draws a bar on stderr if that is a terminal."""
-    if not _is_drawn(quiet):
+    if not is_drawn(quiet):
         yield lambda rows: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -172,7 +172,8 @@ def progress(total: int | None, *, quiet: bool) -> Iterator[Any]:
         yield advance
 
 
-def _is_drawn(quiet: bool) -> bool:
+def is_drawn(quiet: bool) -> bool:
+    """Return whether progress is drawn: on a terminal, unless `quiet`."""
     return not quiet and sys.stderr is not None and sys.stderr.isatty()
 
 

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ..errors import DataProblem
 from . import terminal
 from .options import AsJson
 
@@ -25,8 +24,7 @@ def verify(
         found = [{"code": problem.code, "path": problem.path, "message": problem.message} for problem in problems]
         terminal.print_json({"schema": 1, "problems": found})
     if problems:
-        hint = "convert again with --overwrite" if path.is_dir() else "name a folder that chatfmt wrote"
-        raise DataProblem(f"{path}: " + "; ".join(map(str, problems)), hint=hint)
+        raise manifest.damaged(path, problems)
     if not as_json:
         shards = manifest.read_manifest(path).shards
         rows = terminal.counted(sum(shard.rows for shard in shards), "row")

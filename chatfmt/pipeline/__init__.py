@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .conversion.stages import Conversion as Conversion
     from .conversion.task import run_task as run_task
     from .converter import Converter as Converter
+    from .hub_upload import Pushed as Pushed
+    from .hub_upload import Repository as Repository
+    from .hub_upload import push as push
     from .job_array import commit as commit
     from .job_array import find_plan as find_plan
     from .job_array import run_part as run_part
@@ -47,6 +50,7 @@ __getattr__, __all__ = attach(
         ".planning.scratch": ("Scratch",),
         ".planning.target": ("Target", "target_of"),
         ".planning.source_plan": ("SourcePlan",),
+        ".hub_upload": ("Pushed", "Repository", "push"),
         ".running.run": ("convert", "run_plan"),
         ".running.stdin_stdout": ("is_piped", "pipe"),
         ".running.summary": ("Summary",),

@@ -86,8 +86,9 @@ def write_plan(plan: Plan, scratch: Scratch, run: Run, copy: Path | None = None)
     The content of `scratch` is moved into the output. The file is also written to `copy`, if given. Raises UsageError
     for a stream, OutputError as `convert` does.
     """
-    if plan.target.kind == "stream":
-        raise UsageError("a plan cannot write to a stream", hint="name a folder or a file with -o")
+    if plan.target.kind in ("stream", "hub"):
+        where = "a stream" if plan.target.kind == "stream" else "the Hub"
+        raise UsageError(f"a plan cannot write to {where}", hint="name a folder or a file with -o")
     check_output(plan, None)
     with open_output(plan, run) as output:
         if getattr(output, "complete", None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -10,12 +11,15 @@ from msgspec import Struct
 from ... import writers
 from ...errors import UsageError
 from ...recipe import Recipe
+from ..hub_upload import Repository
+
+Kind = Literal["folder", "file", "stream", "hub"]
 
 
 class Target(Struct, frozen=True):
-    """The output: a folder of shards, one file, or a stream (stdout, a device or a named pipe)."""
+    """The output: a folder of shards, here or on the Hub, one file, or a stream (stdout, a device, a pipe)."""
 
-    kind: Literal["folder", "file", "stream"]
+    kind: Kind
     path: Path
     format: str
     compression: str | None
@@ -25,19 +29,26 @@ class Target(Struct, frozen=True):
         """The suffix of its files, such as `.jsonl.zst`."""
         return writers.file_ending(self.format, self.compression)
 
+    def __str__(self) -> str:
+        return str(Repository.of(str(self.path))) if self.kind == "hub" else str(self.path)
+
 
 STDOUT = Path("-")
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
 _UNSUPPORTED = {".csv", ".tsv", ".txt", ".arrow", ".yaml", ".md", ".gz", ".zst", ".bz2", ".xz"}
 
 
 def target_of(out: Path | str | None, format: str | None, compression: str | None) -> Target:
     """Return the target that the options name; raises UsageError for a format that cannot be written.
 
-    No OUT and `-` are stdout. A name with the suffix of a data file is one file, any other name a folder.
+    No OUT and `-` are stdout. A name with the suffix of a data file is one file, `hf://datasets/…` a dataset on the
+    Hub, any other name a folder.
     """
+    if out is not None and (url := _URL.fullmatch(str(out))):
+        return _remote(url[1], url[2], format, compression)
     path = STDOUT if out is None else Path(out)
     named = None if path == STDOUT or path.is_dir() else writers.format_from_name(path.name)
-    kind: Literal["folder", "file", "stream"] = "file" if named else "folder"
+    kind: Kind = "file" if named else "folder"
     if path == STDOUT or writers.is_stream(path):
         kind = "stream"
     elif (
@@ -55,9 +66,19 @@ def target_of(out: Path | str | None, format: str | None, compression: str | Non
     return Target(kind, path, chosen, chosen_compression)
 
 
+def _remote(scheme: str, rest: str, format: str | None, compression: str | None) -> Target:
+    """Return the target of a URL; raises UsageError unless it names a dataset on the Hub."""
+    url = f"{scheme}://{rest}"
+    if scheme != "hf" or not rest.startswith("datasets/"):
+        raise UsageError(f"cannot write to `{url}`", hint="name a folder or file, or hf://datasets/OWNER/NAME")
+    Repository.of(url)
+    writers.check_compression(format or "parquet", compression)
+    return Target("hub", Path(url), format or "parquet", compression)
+
+
 def check_selection(recipe: Recipe, target: Target) -> None:
     """Raise UsageError for a selection of rows that needs another kind of target."""
-    if recipe.test_fraction and target.kind != "folder":
+    if recipe.test_fraction and target.kind not in ("folder", "hub"):
         target_kind = "a stream" if target.kind == "stream" else "one file"
         raise UsageError(
             f"`--test-fraction` creates a second split, and {target_kind} holds only one", hint="name a folder with -o"

@@ -6,6 +6,8 @@ A destination is open, and locked against other runs, for the length of a `with`
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -22,13 +24,17 @@ from ...render.inspection.probe import text_ends
 from ...render.safety.control_tokens import find_control_tokens
 from ...render.single import TemplateRenderer
 from ...render.template.chat_template import ChatTemplate
+from ...sources.discovery.hub import cache_folder
 from ...writers import OutputFolder, SingleFile, Stream
 from ..conversion.output_schema import json_lines_schema, merged_types
 from ..conversion.row_counts import sum_counters
+from ..hub_upload import Repository, open_repository, push
 from ..planning.plan import Plan
 from ..planning.scratch import Scratch
 from ..planning.target import STDOUT, Target
 from .output import to_output, training_section
+
+_log = logging.getLogger("chatfmt")
 
 
 class Destination(Protocol):
@@ -69,6 +75,27 @@ class FolderDestination:
         output = to_output(manifest, str(plan.target.path), schema.names)
         self._folder.commit(manifest, writers.card(manifest, schema, training=training_section(output)))
         return sum(shard.bytes for shard in shards)
+
+
+class HubDestination(FolderDestination):
+    """A dataset on the Hub: its folder is made in the cache, then pushed and removed; see `hub_upload`.
+
+    It is kept if the push fails, so that the same command has only the push left to do.
+    """
+
+    @classmethod
+    @contextmanager
+    def open(cls, plan: Plan, run: Run) -> Iterator[HubDestination]:
+        repository = Repository.of(str(plan.target))
+        open_repository(repository, public=run.public)
+        path = cache_folder() / "push" / plan.fingerprint
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with OutputFolder.open(path, plan.fingerprint, resume=True) as folder:
+            yield cls(folder)
+            removed = push(path, repository, public=run.public).removed
+            if removed:
+                _log.warning("%d older files of `%s` were removed: `%s` …", len(removed), repository, removed[0])
+        shutil.rmtree(path)
 
 
 class FileDestination:
@@ -115,6 +142,7 @@ class StreamDestination:
 
 DESTINATIONS: dict[str, type[Destination]] = {
     "folder": FolderDestination,
+    "hub": HubDestination,
     "file": FileDestination,
     "stream": StreamDestination,
 }

@@ -38,7 +38,8 @@ def convert(
     rejects: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Summary:
-    """Convert the sources of a recipe and write them to `out`: a folder of shards, one file, or stdout (None, `-`).
+    """Convert the sources of a recipe and write them to `out`: a folder of shards, one file, a dataset on the Hub
+    (`hf://datasets/OWNER/NAME`), or stdout (None, `-`).
 
     The same recipe and input give the same bytes, whatever the executor and the number of workers. A folder or file
     appears complete or not at all; `resume` continues an interrupted run.
@@ -67,8 +68,9 @@ def run_plan(plan: Plan, run: Run, on_progress: OnProgress = ignore_progress) ->
         return stream_rows(plan, run, on_progress)
     with DESTINATIONS[plan.target.kind].open(plan, run) as destination:
         if destination.published is not None:
-            copy_published_rejects(plan.target.path, destination.published, run.rejects)
-            return summarise_plan(plan, destination.published.shards, complete=True)
+            copy_published_rejects(destination.state.parent, destination.published, run.rejects)
+            done = plan.target.kind != "hub"  # which is pushed now
+            return summarise_plan(plan, destination.published.shards, complete=done)
         shards = write_shards(plan, run, destination.state, on_progress)
         size = destination.commit(plan, shards)
     return summarise_plan(plan, shards, size=size)
@@ -81,7 +83,7 @@ def check_output(plan: Plan, rejects: Path | None) -> None:
     rejects_read = {Path(spec.source).resolve() for spec in plan.recipe.source if plan.recipe.from_rejects}
     if rejects is not None and rejects.resolve() in inputs | rejects_read:
         raise UsageError(f"`{rejects}` is an input", hint="choose another file for --rejects")
-    if plan.target.kind == "stream":
+    if plan.target.kind in ("stream", "hub"):
         return
     out = plan.target.path.resolve()
     inside = {out / DATA: inputs, out: rejects_read} if plan.target.kind == "folder" else {}

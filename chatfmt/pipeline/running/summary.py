@@ -45,7 +45,7 @@ class Summary(Struct, frozen=True):
 
 def summarise_plan(plan: Plan, shards: Sequence[Shard], *, size: int | None = None, complete: bool = False) -> Summary:
     """Return the summary of shards of a plan; `size` is the size of the output where it is not that of the shards."""
-    summary = summarise(shards, str(plan.target.path), plan.notes)
+    summary = summarise(shards, str(plan.target), plan.notes)
     return replace(summary, bytes=summary.bytes if size is None else size, complete=complete)
 
 

@@ -186,7 +186,11 @@ def _load_answer(request: HubRequest, error: Unreachable) -> ResolvedDataset:
         ) from None
 
 
+def cache_folder() -> Path:
+    """Return the folder for what may be made again, of all runs of this user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chatfmt"
+
+
 def _record(request: HubRequest) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = json.dumps([asdict(request), os.environ.get("HF_ENDPOINT", "")], sort_keys=True)
-    return cache / "chatfmt" / "hub" / f"{sha256(key.encode()).hexdigest()}.json"
+    return cache_folder() / "hub" / f"{sha256(key.encode()).hexdigest()}.json"

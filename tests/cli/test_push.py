@@ -1,0 +1,207 @@
+"""`chatfmt push` and `-o hf://…` against the stand-in Hub, over HTTP and through `huggingface_hub`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chatfmt import pipeline
+from chatfmt.errors import UsageError
+
+from ..conftest import run_cli
+from ..stand_in_hub import StandInHub
+
+TOKEN = "hf_AbCdEfGhIjKlMnOpQrStUvWxYz"
+NAME = "datasets/acme/chat"
+PUSHED = [".chatfmt/manifest.json", "README.md", "data/train-00000-of-00001.parquet"]
+
+
+@pytest.fixture
+def hub() -> Iterator[StandInHub]:
+    with StandInHub() as hub:
+        hub.owners[TOKEN] = ("acme",)
+        yield hub
+        assert hub.unknown == []
+
+
+def rows(tmp_path: Path, *questions: str) -> Path:
+    """A file of conversations."""
+    file = tmp_path / "in.jsonl"
+    turns = [[{"role": "user", "content": text}, {"role": "assistant", "content": "Yes."}] for text in questions]
+    file.write_text("".join(json.dumps({"messages": row}) + "\n" for row in turns))
+    return file
+
+
+def made(tmp_path: Path, *questions: str, name: str = "out", more: tuple[str, ...] = ()) -> Path:
+    """A finished folder."""
+    out = tmp_path / name
+    done = run_cli("convert", rows(tmp_path, *questions), "-t", "chatml", "-o", out, "-q", "--overwrite", *more)
+    assert done.returncode == 0, done.stderr.decode()
+    return out
+
+
+def run(hub: StandInHub, tmp_path: Path, *arguments: str | Path, token: str = TOKEN) -> tuple[int, str]:
+    """The exit code and all that was printed by a command, in which no token may be."""
+    home = hub.env(tmp_path / "home", **({"HF_TOKEN": token} if token else {}))
+    done: subprocess.CompletedProcess[bytes] = run_cli(*arguments, env=home, cwd=tmp_path)
+    said = (done.stdout + done.stderr).decode()
+    assert TOKEN not in said
+    return done.returncode, said.replace(hub.url, "HUB").replace(str(tmp_path) + "/", "")
+
+
+def head(hub: StandInHub, ref: str = "main") -> str:
+    return hub.repositories[NAME].refs[ref][:12]
+
+
+def size(out: Path) -> str:
+    return f"{sum(file.stat().st_size for file in (out / 'data').iterdir())} B"
+
+
+def test_a_push_is_one_commit_to_a_private_dataset(hub: StandInHub, tmp_path: Path) -> None:
+    out = made(tmp_path, "Is it?", "Was it?")
+    code, said = run(hub, tmp_path, "push", "out", "acme/chat")
+    url = "HUB/datasets/acme/chat"
+    assert (code, said) == (0, f"pushed 2 rows in 1 shard, {size(out)} to {url} (private, commit {head(hub)})\n")
+    assert hub.repositories[NAME].private and len(hub.repositories[NAME].trees) == 2
+    assert sorted(hub.files(NAME)) == [".chatfmt/manifest.json", ".gitattributes", *PUSHED[1:]]
+    assert all(hub.files(NAME)[path] == (out / path).read_bytes() for path in PUSHED)
+    code, said = run(hub, tmp_path, "push", "out", "hf://datasets/acme/chat")
+    assert said == f"{url} already holds these 2 rows in 1 shard, {size(out)} (private, commit {head(hub)})\n"
+    assert len(hub.repositories[NAME].trees) == 2
+
+
+def test_files_of_an_earlier_push_are_removed_in_the_same_commit(hub: StandInHub, tmp_path: Path) -> None:
+    made(tmp_path, "a", "b", "c", more=("--rows-per-shard", "1"))
+    assert run(hub, tmp_path, "push", "out", "acme/chat", "--public")[0] == 0
+    hub.commit(NAME, {"LICENSE": b"MIT"})
+    made(tmp_path, "a", "b", "c")
+    code, said = run(hub, tmp_path, "push", "out", "acme/chat", "--public")
+    assert said.splitlines()[1:] == ["removed 3 older files: data/train-00000-of-00003.parquet …"]
+    assert sorted(hub.files(NAME)) == [".chatfmt/manifest.json", ".gitattributes", "LICENSE", *PUSHED[1:]]
+    assert hub.repositories[NAME].messages == [
+        "Upload 3 rows converted by chatfmt 0.1.0", "Upload 3 rows converted by chatfmt 0.1.0",
+    ]  # fmt: skip
+    assert not hub.repositories[NAME].private
+    code, said = run(hub, tmp_path, "push", "out", "acme/chat")
+    assert (code, said) == (5, "error: `acme/chat` is public\nhint: --public uploads to it all the same\n")
+
+
+def test_a_branch_is_created(hub: StandInHub, tmp_path: Path) -> None:
+    made(tmp_path, "a")
+    assert run(hub, tmp_path, "push", "out", "acme/chat", "--revision", "v2")[0] == 0
+    assert sorted(hub.files(NAME)) == [".gitattributes"]
+    assert sorted(hub.files(NAME, "v2")) == [".chatfmt/manifest.json", ".gitattributes", *PUSHED[1:]]
+
+
+def test_an_interrupted_push_shows_nothing_and_is_finished_by_the_same_command(hub: StandInHub, tmp_path: Path) -> None:
+    out = made(tmp_path, "a", "b", more=("--rows-per-shard", "1"))
+    hub.fail(r"POST .*/commit/", "drop")
+    again = "hint: run the same command again: what is uploaded already is not sent again\n"
+    assert run(hub, tmp_path, "push", "out", "acme/chat") == (
+        5, "error: the push to `acme/chat` was interrupted\n" + again,
+    )  # fmt: skip
+    assert sorted(hub.files(NAME)) == [".gitattributes"] and len(hub.blobs) == 2
+    hub.calls.clear()
+    assert run(hub, tmp_path, "push", "out", "acme/chat")[0] == 0
+    assert all(hub.files(NAME)[f"data/{file.name}"] == file.read_bytes() for file in (out / "data").iterdir())
+    assert [path for method, path, _ in hub.calls if method == "PUT"] == []
+
+
+def test_an_upload_that_is_reset_is_sent_again(hub: StandInHub, tmp_path: Path) -> None:
+    made(tmp_path, "a")
+    hub.fail(r"PUT /lfs/", "drop")
+    assert run(hub, tmp_path, "push", "out", "acme/chat")[0] == 0
+    assert sorted(hub.files(NAME)) == [".chatfmt/manifest.json", ".gitattributes", *PUSHED[1:]]
+
+
+def test_a_folder_that_was_changed_is_not_pushed(hub: StandInHub, tmp_path: Path) -> None:
+    out = made(tmp_path, "a")
+    (out / PUSHED[2]).write_bytes(b"")
+    code, said = run(hub, tmp_path, "push", "out", "acme/chat")
+    assert code == 1 and said.startswith("error: out: data/train-00000-of-00001.parquet: has 0 bytes, the manifest")
+    assert hub.calls == [] and hub.repositories == {}
+
+
+def test_a_card_that_was_edited_on_the_hub_is_kept(hub: StandInHub, tmp_path: Path) -> None:
+    out = made(tmp_path, "a")
+    assert run(hub, tmp_path, "push", "out", "acme/chat")[0] == 0
+    edited = hub.files(NAME)["README.md"] + b"\nMade with love.\n"
+    hub.commit(NAME, {"README.md": edited})
+    made(tmp_path, "a", "b")
+    assert run(hub, tmp_path, "push", "out", "acme/chat") == (
+        5,
+        "error: the card of `acme/chat` was written or edited by hand, so it is not replaced\n"
+        "hint: edit `out/README.md`, which is then uploaded as it is, or delete the card on the Hub\n",
+    )
+    (out / "README.md").write_bytes(edited)
+    assert run(hub, tmp_path, "push", "out", "acme/chat")[0] == 0
+    assert hub.files(NAME)["README.md"] == edited
+
+
+@pytest.mark.parametrize(
+    ("token", "repository", "said"),
+    [
+        ("", "acme/chat", "the Hub does not know who pushes to `acme/chat`\nhint: `hf auth login`, or set HF_TOKEN"),
+        (TOKEN, "other/chat", "your token may not write to `other/chat`\n"
+         "hint: use a token that may write there: https://huggingface.co/settings/tokens"),
+        (f"{TOKEN} \u00e9", "acme/chat", "the Hub refused the push to `acme/chat`: "
+         "'ascii' codec can't encode character '\\xe9' in position 37: ordinal not in range(128)"),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_what_to_do_and_shows_no_token(
+    hub: StandInHub, tmp_path: Path, token: str, repository: str, said: str
+) -> None:
+    made(tmp_path, "a")
+    assert run(hub, tmp_path, "push", "out", repository, token=token) == (5, f"error: {said}\n")
+    assert hub.repositories == {}
+
+
+@pytest.mark.parametrize("name", ["chat", "a/b/c", "acme/../chat", "https://huggingface.co/datasets/acme/chat"])
+def test_names_that_the_hub_does_not_have(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        pipeline.Repository.of(name)
+    assert caught.value.message == f"`{name}` is not the name of a dataset on the Hub"
+    assert caught.value.hint == "OWNER/NAME, as in acme/chat"
+
+
+def test_a_conversion_to_the_hub_is_pushed(hub: StandInHub, tmp_path: Path) -> None:
+    rows(tmp_path, "a", "b")
+    command = ("convert", "in.jsonl", "-t", "chatml", "-o", "hf://datasets/acme/chat@v2")
+    code, said = run(hub, tmp_path, *command, "--dry-run")
+    assert code == 0 and hub.calls == [] and "hf://datasets/acme/chat@v2" in said
+    hub.fail(r"POST .*/commit/", "drop")
+    code, said = run(hub, tmp_path, *command)
+    assert (code, said) == (
+        5, "error: the push to `acme/chat` was interrupted\n"
+        "hint: run the same command again: what is uploaded already is not sent again\n",
+    )  # fmt: skip
+    assert sorted(hub.files(NAME, "v2")) == [".gitattributes"]
+    hub.calls.clear()
+    code, said = run(hub, tmp_path, *command)
+    assert code == 0 and said.startswith("wrote 2 rows to `hf://datasets/acme/chat@v2`, ")
+    assert [path for method, path, _ in hub.calls if method == "PUT"] == []
+    assert sorted(hub.files(NAME, "v2")) == [".chatfmt/manifest.json", ".gitattributes", *PUSHED[1:]]
+    assert not any((tmp_path / "home" / "cache" / "chatfmt" / "push").iterdir()) and hub.repositories[NAME].private
+    assert run(hub, tmp_path, "convert", "hf://datasets/acme/chat", "--revision", "v2", "-o", "back.jsonl")[0] == 0
+    assert (tmp_path / "back.jsonl").read_text() == (tmp_path / "in.jsonl").read_text().replace(": ", ":").replace(
+        ", ", ","
+    )
+
+
+def test_other_places_are_not_written_to(tmp_path: Path) -> None:
+    rows(tmp_path, "a")
+    for out in ("s3://bucket/chat", "hf://buckets/acme/chat"):
+        done = run_cli("convert", "in.jsonl", "-o", out, cwd=tmp_path)
+        assert (done.returncode, done.stderr.decode()) == (
+            2, f"error: cannot write to `{out}`\nhint: name a folder or file, or hf://datasets/OWNER/NAME\n",
+        )  # fmt: skip
+    done = run_cli("plan", "in.jsonl", "-o", "hf://datasets/acme/chat", cwd=tmp_path)
+    assert (done.returncode, done.stderr.decode()) == (
+        2, "error: a plan cannot write to `hf://datasets/acme/chat`\n"
+        "hint: name a folder with -o, and then `chatfmt push` it\n",
+    )  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
