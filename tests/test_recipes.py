@@ -83,7 +83,7 @@ def convert(recipe: chatfmt.Recipe, out: Path) -> str:
         chatfmt.convert(recipe, out := out.with_suffix(".parquet"), executor="serial")
         rows = pq.read_table(out).to_pylist()
         for turn in (turn for row in rows for turn in row.get("prompt") or [] if isinstance(turn, dict)):
-            turn["content"] = json.loads(turn["content"])
+            turn["content"] = [json.loads(part) for part in turn["content"]]
         return "".join(json.dumps(row, default=bytes.hex, ensure_ascii=False) + "\n" for row in rows)
     chatfmt.convert(recipe, out, executor="serial")
     return out.read_text(encoding="utf-8")

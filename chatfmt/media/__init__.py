@@ -2,10 +2,11 @@
 
 `attach` brings the ways in which datasets spell media into one form, that of TRL: in the conversation a part
 `{"type": "image"}`, and in the column `images` (`videos`, `audios`) the list of the row's media in the order of their
-parts. `follow` keeps the columns in step with conversations that were changed afterwards.
+parts. `mentioned` tells from a sample which columns that makes. `follow` keeps the columns in step with conversations that were changed afterwards.
 """
 
 from .attach import attach
 from .follow import follow
+from .mentions import mentioned
 
-__all__ = ["attach", "follow"]
+__all__ = ["attach", "follow", "mentioned"]

@@ -23,18 +23,20 @@ NUMBER = "#medium"
 """The key of a part with the index of its medium in the row's column, until `follow` has used it."""
 
 
-def attach(batch: pa.RecordBatch, parts: Sequence[str], *, numbered: bool) -> tuple[pa.RecordBatch, Counter[str]]:
+def attach(
+    batch: pa.RecordBatch, read: Sequence[str], made: Sequence[str], *, numbered: bool
+) -> tuple[pa.RecordBatch, Counter[str]]:
     """Return the batch with parts and columns in the form of TRL, and how many rows were changed in which way.
 
-    `parts` are the columns of media that the dialect found. For each kind of medium, a row with media in its column
+    `read` are the columns of media that the dialect found, `made` those to make, also for rows without media. For each kind of medium, a row with media in its column
     has as many parts without a medium, or as many placeholders (`<image>`) in its text, which become parts. Without
     either the media go before the text of the first user turn, as TRL's `prepare_multimodal_messages` does. In a row
     without media a placeholder is ordinary text. Raises DialectError `media.count` where the numbers disagree, and
     `media.missing` for a part without a medium.
     """
-    raw = {name: media_lists(batch.column(name)) for name in parts}
+    raw = {name: media_lists(batch.column(name)) for name in read if name in batch.schema.names}
     rows = _rows_with_media(batch, raw)
-    if not raw and not rows.any():
+    if not (raw or made or rows.any()):
         return batch, Counter()
     names = [name for name in CONVERSATION_COLUMNS if name in batch.schema.names]
     chosen = pa.array(np.flatnonzero(rows))
@@ -48,7 +50,11 @@ def attach(batch: pa.RecordBatch, parts: Sequence[str], *, numbered: bool) -> tu
             edited.append(_Row(turns, {kind: int(counts[index]) for kind, counts in lengths.items()}))
             edited[-1].attach(numbered=numbered)
         changes.update(edited[-1].changes)
-    return _with_edits(batch, names, rows, edited, raw), changes
+    batch = _with_edits(batch, names, rows, edited, raw)
+    for name in made:
+        if name not in batch.schema.names:
+            batch = with_column(batch, name, with_media(None, np.zeros(len(batch), np.bool_), ()))
+    return batch, changes
 
 
 def _rows_with_media(batch: pa.RecordBatch, raw: Mapping[str, pa.ListArray]) -> BoolArray:

@@ -15,6 +15,13 @@ _PLACEHOLDER = re.compile(f"<({'|'.join(KINDS)})>")
 PART = rf'"(type":"({"|".join(_TYPES)})"|({"|".join((*KINDS, *_INLINE))})":)'
 """Finds JSON content that may have parts of media."""
 
+PART_OF = {
+    kind: rf"""(?s)^\[.*(["']type["']: ?["']({"|".join(name for name in _TYPES if _TYPES[name] == kind)})["']|"""
+    rf"""[\[,] ?\{{["']{kind}["']:)"""
+    for kind in KINDS
+}
+"""Finds JSON or Python lists with parts of each kind."""
+
 
 class MediaPart(Struct, frozen=True):
     """A content part that stands for a medium: its kind, the medium (None: a placeholder), and its other keys."""
@@ -22,6 +29,11 @@ class MediaPart(Struct, frozen=True):
     kind: str
     medium: Any
     rest: Mapping[str, Any]
+
+
+def kind_of_key(key: str) -> str | None:
+    """Return the kind of medium that a key of a part holds, such as `image_url`; None for other keys."""
+    return _TYPES.get(key)
 
 
 def read_part(part: Any) -> MediaPart | None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -200,6 +201,17 @@ def test_rows_of_one_dataset_with_and_without_media(tmp_path: Path) -> None:
     assert converted(tmp_path, rows) == [with_image, {"messages": turns("Is <image>?"), "images": []}]
 
 
+@pytest.mark.parametrize("flags", [("--to", "messages"), ("-t", "gemma-3")])
+@pytest.mark.parametrize("size", [1, 100])
+def test_every_row_of_a_parquet_output_has_a_list_of_media(flags: tuple[str, str], size: int, tmp_path: Path) -> None:
+    rows = [{"messages": turns("Hi")}] * size + [{"messages": turns([{"type": "image", "image": "a.png"}])}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = run_cli("convert", "in.jsonl", *flags, "-o", "out.parquet", "-q", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr.decode()
+    images = pq.read_table(tmp_path / "out.parquet").column("images")
+    assert images.to_pylist() == [[]] * size + [["a.png"]]
+
+
 def test_media_ride_along_with_every_view(tmp_path: Path) -> None:
     row = {"images": ["a.png", "b.png"], "messages": turns("<image>or<image>?")}
     prompt = [{"role": "user", "content": [IMAGE, say("or"), IMAGE, say("?")]}]
@@ -281,6 +293,14 @@ def test_pictures_in_parquet_come_out_byte_for_byte(tmp_path: Path) -> None:
     made = pq.read_table(tmp_path / "out.parquet")
     assert made.schema.field("images").type == pa.list_(STORED)
     assert made.column("images").to_pylist() == [[{"bytes": PNG, "path": "a.png"}], []]
+    loaded = datasets.load_dataset("parquet", data_files=str(tmp_path / "out.parquet"), split="train")
+    assert loaded.features["images"] == datasets.List(datasets.Image())
+    undecoded = loaded.cast_column("images", datasets.List(datasets.Image(decode=False)))
+    assert undecoded["images"] == made.column("images").to_pylist()
+    assert loaded["messages"] == rows
+    again = run_cli("convert", tmp_path / "out.parquet", "--to", "messages", "-o", tmp_path / "again.parquet", "-q")
+    assert again.returncode == 0, again.stderr.decode()
+    assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "out.parquet").read_bytes()
     refusal = run_cli("convert", source, "-o", "-", "-q")
     assert refusal.stderr.decode() == (
         "error: a column of type `binary` cannot be written as JSON\n"

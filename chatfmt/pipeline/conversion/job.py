@@ -36,6 +36,8 @@ class Job(Struct, frozen=True, eq=False):
     nulls: bool = False
     """Whether a null in the source is a value (Parquet, Arrow) and not an absent key (JSON)."""
     transforms: Mapping[str, Any] = field(default_factory=dict)
+    media: tuple[str, ...] = ()
+    """The columns of media that every output batch has, of `schema.MEDIA`."""
     fail_on: tuple[str, ...] = ()
     strict: bool = False
     template: ChatTemplate | None = None

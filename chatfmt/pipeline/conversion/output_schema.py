@@ -18,9 +18,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...json_columns import JSON, TEXT, decode_objects, dumps, is_turns, json_array, json_values
+from ...features import list_of, media, with_feature
+from ...json_columns import JSON, MEDIUM, TEXT, decode_objects, dumps, is_turns, json_array, json_values
 from ...manifest import Shard
-from ...schema import KEYS
+from ...schema import KEYS, MEDIA
 from ...turn_columns import fields_of, struct_of, with_turns
 
 Types = dict[str, pa.DataType]
@@ -48,7 +49,7 @@ def types_of(batch: pa.RecordBatch, *, typed: bool = False) -> Types:
 
 def type_of(name: str, column: pa.Array, *, typed: bool = False) -> pa.DataType:
     """Return the narrowest type that holds every value of the column exactly."""
-    if name in OBJECTS:
+    if name in OBJECTS or (name in MEDIA and column.type == pa.list_(MEDIUM)):
         return column.type
     if _is_empty(column, typed):
         return pa.null()
@@ -179,7 +180,15 @@ def merged_types(shards: Iterable[Shard]) -> Types:
 
 def schema_of(types: Mapping[str, pa.DataType]) -> pa.Schema:
     """Return the schema of a Parquet output; columns and fields without any value become text."""
-    return pa.schema([(name, _output_type(type, TEXT)) for name, type in types.items()])
+    return pa.schema([_output_field(name, _output_type(type, TEXT)) for name, type in types.items()])
+
+
+def _output_field(name: str, type: pa.DataType) -> pa.Field:
+    """Return a column of the output; one with the bytes of media has their feature: Image, Video or Audio."""
+    field = pa.field(name, type)
+    if name not in MEDIA or type != pa.list_(MEDIUM):
+        return field
+    return with_feature(field, list_of(media(MEDIA[name].title())))
 
 
 def json_lines_schema(types: Mapping[str, pa.DataType]) -> pa.Schema:

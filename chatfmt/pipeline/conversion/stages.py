@@ -181,8 +181,7 @@ class Conversion:
         return conversations
 
     def _attach_media(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
-        columns = [name for name in self._media if name in batch.schema.names]
-        attached, changes = media.attach(batch, columns, numbered=self._turns_may_go)
+        attached, changes = media.attach(batch, self._media, self.job.media, numbered=self._turns_may_go)
         counts.changes.update(changes)
         return attached
 

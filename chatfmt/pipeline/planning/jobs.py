@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from msgspec.structs import replace
 
-from ... import checks, dialects, mapping, render, trainers, views
+from ... import checks, dialects, mapping, media, render, trainers, views
 from ...dialects import Columns, Detection
 from ...errors import RowError, UsageError
 from ...recipe import Recipe
@@ -18,7 +18,7 @@ from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.single import TemplateRenderer
 from ...render.template.chat_template import ChatTemplate
-from ...schema import CONVERSATIONS
+from ...schema import CONVERSATIONS, MEDIA
 from ...sources import Source
 from ..conversion.job import Job
 from ..conversion.kept_columns import is_kept, mark_overwritten_columns
@@ -71,6 +71,7 @@ def to_job(
         mapping=None if fields.is_empty else fields,
         nulls=nulls,
         transforms=effective_transforms(recipe, template),
+        media=media_columns(sample, detection),
         fail_on=recipe.fail_on,
         strict=recipe.strict,
         template=template,
@@ -168,6 +169,14 @@ def needed_columns(detection: Detection, fields: mapping.FieldMapping) -> tuple[
     )
     used = dialects.used_columns(detection)
     return None if has_expression or not used else tuple(dict.fromkeys((*fields.roots, *used)))
+
+
+def media_columns(sample: Sequence[pa.RecordBatch], detection: Detection) -> tuple[str, ...]:
+    """Return the columns of media that the rows have: those that the dialect reads, and those that parts need."""
+    found = media.mentioned(
+        [batch.select([name for name in detection.used if name in batch.schema.names]) for batch in sample]
+    )
+    return tuple(name for name in MEDIA if name in found or name in detection.columns.fields)
 
 
 def effective_transforms(recipe: Recipe, template: ChatTemplate | None) -> dict[str, Any]:

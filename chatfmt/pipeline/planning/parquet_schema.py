@@ -64,7 +64,7 @@ def needs_survey(source: SourcePlan, output: Sequence[pa.RecordBatch]) -> bool:
     """
     job = source.job
     if not job.nulls:
-        return job.template is None or bool(job.columns.keep)
+        return job.template is None or bool(job.columns.keep) or bool(job.media)
     if any(holds_json(field) for batch in output for field in batch.schema):
         return True
     return job.template is None and source.first_rows is not None and varies(source.first_rows.schema, job.columns)
