@@ -281,6 +281,28 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         ],
         [{"messages": [system("Rhyme."), Q, A], "tools": [spec("f")]}],
     ),
+    "choices in columns of their own": (
+        [
+            {"question": "q", "opa": "1", "opb": "2", "opc": "3", "cop": 2, "exp": "it is so", "id": "7"},
+            {"question": "q", "opa": "1", "opb": "2", "opc": None, "cop": 0, "exp": None, "id": "8"},
+        ],
+        [
+            {"messages": [user("q\n\nA. 1\nB. 2\nC. 3"), assistant("C")]},
+            {"messages": [user("q\n\nA. 1\nB. 2"), assistant("A")]},
+        ],
+    ),
+    "numbered choices": (
+        [{"sentence": "q _", "option1": "x", "option2": "y", "answer": "2"}],
+        [{"messages": [user("q _\n\n1. x\n2. y"), assistant("2")]}],
+    ),
+    "a passage before the question": (
+        [{"article": "p", "question": "q", "options": ["x", "y"], "answer": "B"}],
+        [{"messages": [user("p\n\nq\n\nA. x\nB. y"), assistant("B")]}],
+    ),
+    "a history before a preference": (
+        [{"history": [["hi", "hello"]], "prompt": "q", "chosen": "a", "rejected": "b"}],
+        [{"prompt": [*PAST, Q], "chosen": [A], "rejected": [assistant("b")]}],
+    ),
     "labels as numbers": (
         [{"prompt": "q", "completion": "a", "label": 1}, {"prompt": "q", "completion": "b", "label": 0}],
         [

@@ -13,12 +13,21 @@ from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, find_side_parts, find_text, json_type
 from ..kit.literals import read_literal
 from ..kit.output import convert_rows
+from .prompt_completion import unexplained_columns
 
-QUESTIONS = ("question", "question_stem", "ctx", "query", "prompt", "problem")
+QUESTIONS = ("question", "question_stem", "ctx", "query", "prompt", "problem", "sentence")
+PASSAGES = ("passage", "context", "article")
 CHOICES = ("choices", "options", "endings")
-ANSWERS = ("answer", "answerKey", "answer_key", "label", "answer_idx", "correct_answer", "correct", "answer_index")
+ANSWERS = (
+    "answer", "answerKey", "answer_key", "label", "answer_idx", "correct_answer", "correct", "answer_index", "cop",
+    "correct_option", "gold",
+)  # fmt: skip
 EXPLANATIONS = ("solution", "explanation")
+_BESIDE = frozenset({*EXPLANATIONS, "exp", "rationale", "hint"})
+"""Columns of text that do not change what is asked."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_OWN_COLUMNS = ("op{}", "opt_{}", "option_{}", "choice_{}", "option{}", "choice{}", "ending_{}", "ending{}")
+"""Names of columns with one choice each, in lower case; `{}` is a letter, or a number from 0 or 1."""
 
 
 def multiple_choice(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -26,12 +35,15 @@ def multiple_choice(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     In:  `{"question": "Sky?", "choices": ["red", "blue"], "answer": 1}`
     or   `{"question": "Sky?", "choices": {"text": ["red", "blue"], "label": ["A", "B"]}, "answerKey": "B"}`
+    or   `{"question": "Sky?", "opa": "red", "opb": "blue", "cop": 1}`
     Out: `{"messages": [{"role": "user", "content": "Sky?\n\nA. red\nB. blue"},
            {"role": "assistant", "content": "B"}]}`
 
-    The option `mc_answer` is `letter` (B), `text` (blue) or `both` (B. blue). The answer column holds an index from 0,
-    a label, or the text of a choice. Without one, the text of `solution` or `explanation` is the answer.
-    Raises DialectError `col.type`, `col.null`.
+    Columns with one choice each may also be called `A`, `option1`, `choice_a`, … The answer column holds an index from
+    0, a label, or the text of a choice; numbered columns have their numbers as labels, and the option `mc_base` set to
+    1 counts indices from 1. Without one, the text of `solution` or `explanation` is the answer. The option `mc_answer`
+    is `letter` (B), `text` (blue) or `both` (B. blue). A passage goes before the question, with a blank line between
+    them. Raises DialectError `col.type`, `col.null`.
     """
     return convert_rows(batch, columns, _multiple_choice)
 
@@ -43,11 +55,12 @@ def _multiple_choice(record: SourceRow, columns: Columns) -> dict[str, Any]:
     choices = read_choices(record, columns)
     if choices is None:
         raise DialectError("there are no choices", code="col.null")
+    passage = value_at(record, columns.path("context") or "")
+    before = f"{passage}\n\n" if isinstance(passage, str) and passage.strip() else ""
     lines = "\n".join(f"{label}. {text}" for label, text in choices)
     answer = _explanation(record, columns) or _right_answer(record, columns, choices)
-    return {
-        "messages": [{"role": "user", "content": f"{question}\n\n{lines}"}, {"role": "assistant", "content": answer}]
-    }
+    asked = f"{before}{question}\n\n{lines}"
+    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]}
 
 
 def _explanation(record: SourceRow, columns: Columns) -> str | None:
@@ -59,9 +72,14 @@ def _explanation(record: SourceRow, columns: Columns) -> str | None:
 
 def _right_answer(record: SourceRow, columns: Columns, choices: Sequence[tuple[str, str]]) -> str:
     answer = value_at(record, columns.path("answer") or "answer")
-    right = find_choice(answer, choices)
+    base = int(columns.option("mc_base", "0", "0", "1"))
+    right = find_choice(answer - base if base and type(answer) is int else answer, choices)
     if right is None:
-        raise DialectError(f"the answer {_shown(answer)} is not one of the {len(choices)} choices", code="col.type")
+        raise DialectError(
+            f"the answer {_shown(answer)} is not one of the {len(choices)} choices",
+            hint="--dialect-option mc_base=1 counts from 1" if answer == len(choices) else "",
+            code="col.type",
+        )
     return _answer(choices[right], columns)
 
 
@@ -78,16 +96,28 @@ def _answer(choice: tuple[str, str], columns: Columns) -> str:
 
 def read_choices(record: SourceRow, columns: Columns) -> list[tuple[str, str]] | None:
     """Return the label and the text of each choice; None if the row has none."""
-    path = columns.path("choices")
-    if path == "A" or (path is None and _letter_columns(record)):
-        return _letter_columns(record)
-    return _parse_choices(value_at(record, path or "choices"))
+    own = {part.removeprefix(_OWN): path for part, path in columns.fields.items() if part.startswith(_OWN)}
+    if own:
+        found = [(label, text) for label, path in own.items() if isinstance(text := value_at(record, path), str)]
+        return found if len(found) > 1 else None
+    return _parse_choices(value_at(record, columns.path("choices") or "choices"))
 
 
-def _letter_columns(record: SourceRow) -> list[tuple[str, str]] | None:
-    """Return the choices in columns A, B, C, …"""
-    found = [(letter, record[letter]) for letter in LETTERS if isinstance(record.get(letter), str)]
-    return found if len(found) > 1 else None
+_OWN = "choice_"
+"""The prefix of the parts of choices in columns of their own."""
+
+
+def _choice_columns(record: SourceRow) -> dict[str, str]:
+    """Return the columns with one choice each, by their label; none for a single one."""
+    lower = {name.lower(): name for name in record if isinstance(record[name], str)}
+    letters = {letter: letter for letter in LETTERS if isinstance(record.get(letter), str)}
+    numbers = [str(number) for number in range(20)]
+    by_name = [
+        {label: lower[name] for label in labels if (name := pattern.format(label.lower())) in lower}
+        for pattern in _OWN_COLUMNS
+        for labels in (LETTERS, numbers)
+    ]
+    return next((found for found in (letters, *by_name) if len(found) > 1), {})
 
 
 def _parse_choices(value: Any) -> list[tuple[str, str]] | None:
@@ -108,6 +138,8 @@ def _parse_choices(value: Any) -> list[tuple[str, str]] | None:
 def find_choice(answer: Any, choices: Sequence[tuple[str, str]]) -> int | None:
     """Return the index of a choice from an index, a label, the text, or a digit as text if the labels are letters."""
     if isinstance(answer, int) and not isinstance(answer, bool):
+        if all(label.isdigit() for label, _ in choices):
+            return find_choice(str(answer), choices)
         return answer if 0 <= answer < len(choices) else None
     labels, texts = [label for label, _ in choices], [text for _, text in choices]
     for names in (labels, texts):
@@ -121,18 +153,20 @@ def find_multiple_choice_parts(record: SourceRow, columns: Columns) -> dict[str,
     """Return the parts of a row with a question, choices and an answer."""
     question = columns.path("prompt") or next((name for name in QUESTIONS if isinstance(record.get(name), str)), None)
     choices = columns.path("choices") or next((name for name in CHOICES if _parse_choices(record.get(name))), None)
-    if choices is None and _letter_columns(record):
-        choices = "A"
+    own = _choice_columns(record) if choices is None else {}
     answer = columns.path("answer") or next((name for name in ANSWERS if record.get(name) is not None), None)
     explanation = find_text(record, EXPLANATIONS, columns, "explanation") if answer is None else None
-    if question is None or choices is None or (answer is None and explanation is None):
+    if question is None or (choices is None and not own) or (answer is None and explanation is None):
         return None
-    found = {"prompt": question, "choices": choices, **find_side_parts(record, columns)}
+    found = {"prompt": question, **({"choices": choices} if choices else {}), **find_side_parts(record, columns)}
     found |= {"answer": answer} if answer else {"explanation": explanation or ""}
-    if choices == "A":
-        found |= {f"choice_{letter}": letter for letter, _ in _letter_columns(record) or []}
+    found |= {f"{_OWN}{label}": name for label, name in own.items()}
+    passage = find_text(record, [name for name in PASSAGES if name != question], columns, "context")
+    found |= {"context": passage} if passage else {}
     listed = read_choices(record, columns.adding(found))
-    return found if listed and (explanation or isinstance(value_at(record, answer or ""), (str, int))) else None
+    readable = listed and (explanation or isinstance(value_at(record, answer or ""), (str, int)))
+    other = [name for name in unexplained_columns(record, found) if name.lower() not in _BESIDE]
+    return found if readable and not (own and other and "A" not in own.values()) else None
 
 
 def squad(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -192,7 +226,7 @@ DIALECTS = {
         find_multiple_choice_parts,
         "a question with answer choices",
         rank=400,
-        parts=frozenset({"prompt", "choices", "answer"}),
+        parts=frozenset({"prompt", "choices", "answer", "context"}),
     ),
     "squad": Dialect(
         squad,

@@ -237,7 +237,7 @@ def find_dolly_parts(record: SourceRow, columns: Columns) -> dict[str, str] | No
 
 
 def _names(parts: Mapping[str, str]) -> tuple[str, str]:
-    return parts["prompt"].lower(), parts["completion"].lower()
+    return parts["prompt"].lower(), parts.get("completion", "").lower()
 
 
 def find_labelled_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:

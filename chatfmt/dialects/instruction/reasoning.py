@@ -9,14 +9,13 @@ import pyarrow as pa
 
 from ...field_path import value_at
 from ...schema import Turn
-from ...turn_columns import stack, with_field
 from ..chat.messages import find_messages_parts
 from ..chat.plain_turns import read_plain_turns
 from ..chat.turns import turns_at
 from ..dialect import Dialect
-from ..kit.columns import Columns, SourceRow, find_side_parts, read_text
-from ..kit.output import conversation_batch, convert_rows
-from .prompt_completion import find_prompt, read_prompt
+from ..kit.columns import Columns, SourceRow, find_side_parts
+from ..kit.output import convert_rows
+from .prompt_completion import find_context_parts, find_prompt, question_answer
 
 REASONING_COLUMNS = (
     ("deepseek_thinking_trajectory", "deepseek_attempt"), ("deepseek_reasoning", "deepseek_solution"),
@@ -32,14 +31,10 @@ def reasoning_column(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Out: `{"messages": [{"role": "user", "content": "1+1?"},
            {"role": "assistant", "content": "2", "reasoning_content": "One and one."}]}`
 
-    A column called `reasoning` can be a switch, so it must be mapped: `--map reasoning=COLUMN`.
-    Raises DialectError `col.missing`, `col.null`, `col.type`.
+    Every dialect reads reasoning beside an answer of a usual name; this one knows the names of answers that come with
+    reasoning. Raises DialectError as `question_answer` does.
     """
-    turns = stack([("user", read_prompt(batch, columns)), ("assistant", read_text(batch, columns, "completion"))])
-    reasoning = read_text(batch, columns, "reasoning")
-    order = pa.array([turn // 2 if turn % 2 else None for turn in range(2 * len(batch))], pa.int64())
-    made = with_field(turns, "reasoning_content", reasoning.take(order))
-    return conversation_batch(batch, columns, {"messages": made})
+    return question_answer(batch, columns)
 
 
 def find_reasoning_column_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
@@ -53,7 +48,8 @@ def find_reasoning_column_parts(record: SourceRow, columns: Columns) -> dict[str
     reasoning, completion = found
     if prompt is None or reasoning is None or completion is None:
         return None
-    return {"prompt": prompt, "completion": completion, "reasoning": reasoning, **find_side_parts(record, columns)}
+    more = {**find_context_parts(record, columns, prompt), **find_side_parts(record, columns)}
+    return {"prompt": prompt, "completion": completion, "reasoning": reasoning, **more}
 
 
 _TAGS = (

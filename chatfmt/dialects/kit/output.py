@@ -264,6 +264,7 @@ def side_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]
     for name in ("documents", "template_kwargs"):
         if (values := column_at(batch, columns.path(name))) is not None:
             found[name] = to_json(values)
+            _check_side(found[name], name, columns.path(name) or name)
     return found
 
 
@@ -271,6 +272,17 @@ def media_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array
     """Return the columns `images`, `videos` and `audios` that the row's parts name, as they are in the source."""
     found = {part: column_at(batch, columns.path(part)) for part in schema.MEDIA if columns.path(part)}
     return {part: values for part, values in found.items() if values is not None}
+
+
+def _check_side(values: pa.Array, part: str, path: str) -> None:
+    """Raise DialectError `col.type` for documents that are no list, or variables that are no object."""
+    kind, start = {"documents": ("a list", "["), "template_kwargs": ("an object", "{")}[part]
+    wrong = pc.invert(pc.starts_with(values, start)).fill_null(False)
+    if pc.any(wrong).as_py():
+        row = index_of_true(wrong)
+        value = json_columns.loads(values[row].as_py())
+        raise DialectError(f"column `{path}` holds {json_type(value)}, not {kind}", at=Location(row=row),
+                           code="col.type")  # fmt: skip
 
 
 def to_json(values: pa.Array) -> pa.Array:

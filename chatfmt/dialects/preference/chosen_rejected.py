@@ -15,10 +15,19 @@ from ...turn_columns import fields_of, stack
 from ..chat.messages import read_required_turns, read_turns
 from ..chat.turns import find_turn_keys, turns_at
 from ..dialect import Dialect
-from ..instruction.prompt_completion import find_context_parts, find_prompt, read_prompt, unexplained_columns
-from ..kit.columns import SKIP_HINT, Columns, SourceRow, column_at, find_side_parts, find_value, index_of_true
+from ..instruction.prompt_completion import find_context_parts, find_prompt, read_question, unexplained_columns
+from ..kit.columns import (
+    SKIP_HINT,
+    Columns,
+    SourceRow,
+    column_at,
+    find_side_parts,
+    find_value,
+    index_of_true,
+    text_columns,
+)
 from ..kit.literals import read_literal
-from ..kit.names import MESSAGES
+from ..kit.names import HISTORY, MESSAGES, PROMPTS
 from ..kit.output import conversation_batch, first_turns
 from ..kit.roles import role_of
 
@@ -138,7 +147,7 @@ def _prompt(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray | None:
         return None
     if values.type != json_columns.TEXT or _is_turns_as_text(values):
         return read_turns(values, columns, path)
-    return stack([("user", read_prompt(batch, columns))])
+    return read_question(batch, columns)
 
 
 def _opens(lists: pa.ListArray) -> pa.BooleanArray:
@@ -189,7 +198,8 @@ def _role(turn: Mapping[str, Any], columns: Columns) -> str | None:
 def _prompt_parts(record: SourceRow, columns: Columns) -> dict[str, str]:
     """Return the column of the prompt of both answers: text or turns."""
     if columns.path("prompt") is None:
-        for name in (*MESSAGES, "prompt", "context", "input", "history"):
+        asked = text_columns(record, PROMPTS)
+        for name in (*MESSAGES, "prompt", "input", *(() if asked else ("context", *HISTORY))):
             turns = turns_at(record, name) if isinstance(record.get(name), (list, str)) else None
             if keys := find_turn_keys(turns, columns):
                 return {"prompt": name, **keys}
@@ -200,10 +210,7 @@ def _prompt_parts(record: SourceRow, columns: Columns) -> dict[str, str]:
     path = find_prompt(record, columns) or find_value(record, ("history",), columns, "prompt")
     if path is None or not isinstance(value_at(record, path), str):
         return {}
-    return {
-        "prompt": path,
-        **{part: name for part, name in find_context_parts(record, columns, path).items() if part == "context"},
-    }
+    return {"prompt": path, **find_context_parts(record, columns, path)}
 
 
 DIALECTS = {
@@ -212,7 +219,7 @@ DIALECTS = {
         find_preference_parts,
         "a chosen and a rejected answer",
         rank=150,
-        parts=frozenset({"prompt", "chosen", "rejected", "context"}),
+        parts=frozenset({"prompt", "chosen", "rejected", "context", "history"}),
         type="preference",
     ),
 }

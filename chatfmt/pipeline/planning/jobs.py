@@ -11,14 +11,14 @@ from msgspec.structs import replace
 
 from ... import checks, dialects, mapping, media, render, trainers, views
 from ...dialects import Columns, Detection
-from ...errors import RowError, UsageError
+from ...errors import RowError, UsageError, located
 from ...recipe import Recipe
 from ...render.jinja.expressions import expression, text_expression
 from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.single import TemplateRenderer
 from ...render.template.chat_template import ChatTemplate
-from ...schema import CONVERSATIONS, MEDIA
+from ...schema import CONVERSATIONS, MEDIA, ROW
 from ...sources import Source
 from ..conversion.job import Job
 from ..conversion.kept_columns import is_kept, mark_overwritten_columns
@@ -119,7 +119,7 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Fie
         mapping.check_columns(fields, dict.fromkeys(name for batch in sample for name in batch.schema.names))
     names = tuple(dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#")))
     if not fields.is_empty:
-        sample = mapped_sample(sample, fields, nulls=nulls)
+        sample = mapped_sample(sample, fields, nulls=nulls, skip=recipe.on_error == "skip")
     columns = Columns(
         fields={**{name: name for name in fields.columns if not is_kept(recipe, name)}, **dict(fields.keys)},
         roles=recipe.role,
@@ -141,17 +141,34 @@ def answer_columns(detection: Detection) -> tuple[str, ...]:
 
 
 def mapped_sample(
-    sample: Sequence[pa.RecordBatch], fields: mapping.FieldMapping, *, nulls: bool
+    sample: Sequence[pa.RecordBatch], fields: mapping.FieldMapping, *, nulls: bool, skip: bool
 ) -> Sequence[pa.RecordBatch]:
-    """Return the sample after mapping: the rows that `--where` keeps, or all if it keeps none or fails."""
+    """Return the sample after mapping: the rows that `--where` keeps, or all if it keeps none or fails.
+
+    With `skip` rows that cannot be mapped are left out; the conversion reports them.
+    """
     unfiltered = mapping.mapper(replace(fields, where=None), text_expression, expression, nulls=nulls)
     if fields.where is not None:
         mapper = mapping.mapper(fields, text_expression, expression, nulls=nulls)
         with suppress(RowError):
-            kept = [mapper(batch).batch for batch in sample]
+            kept = [_mapped(batch, mapper, skip=skip) for batch in sample]
             if any(len(batch) for batch in kept):
                 return kept
-    return [unfiltered(batch).batch for batch in sample]
+    return [_mapped(batch, unfiltered, skip=skip) for batch in sample]
+
+
+def _mapped(batch: pa.RecordBatch, mapper: mapping.Mapper, *, skip: bool) -> pa.RecordBatch:
+    """Return a batch after mapping; an error has the number of its row in the file."""
+    while True:
+        try:
+            return mapper(batch).batch
+        except RowError as error:
+            row = error.at.row
+            if row is None or not skip:
+                with located(rows=batch.column(ROW)):
+                    raise
+            others = [index for index in range(len(batch)) if index != row]
+            batch = batch.take(pa.array(others, pa.int64()))
 
 
 def with_source_columns(detection: Detection, fields: mapping.FieldMapping, names: Sequence[str]) -> Detection:

@@ -1,0 +1,90 @@
+"""`--map` adds to what is detected: each field alone, and fields together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..conftest import run_cli
+
+Row = dict[str, Any]
+Q, A = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+PAST = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+THOUGHT = {**A, "reasoning_content": "t"}
+CALL = {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+CASES: dict[str, tuple[Row, list[str], Row]] = {
+    "reasoning alone": ({"instruction": "q", "output": "a", "why": "t"}, ["reasoning=why"], {"messages": [Q, THOUGHT]}),
+    "reasoning beside turns": ({"messages": [Q, A], "why": "t"}, ["reasoning=why"], {"messages": [Q, THOUGHT]}),
+    "a system text": (
+        {"question": "q", "answer": "a", "who": "s"},
+        ["system=who"],
+        {"messages": [{"role": "system", "content": "s"}, Q, A]},
+    ),
+    "a label": (
+        {"question": "q", "answer": "a", "ok": 0},
+        ["label=ok"],
+        {"prompt": [Q], "completion": [A], "label": False},
+    ),
+    "the answer alone": ({"question": "q", "reply": "a"}, ["completion=reply"], {"messages": [Q, A]}),
+    "a question, tools and calls": (
+        {"q": "q", "fns": [{"name": "f"}], "calls": [{"name": "f", "arguments": {"a": 1}}]},
+        ["user=q", "tools=fns", "tool_calls=calls"],
+        {
+            "messages": [Q, {"role": "assistant", "tool_calls": [CALL]}],
+            "tools": [{"type": "function", "function": {"name": "f"}}],
+        },
+    ),
+    "an answer with calls": (
+        {"q": "q", "a": "a", "calls": '[{"name": "f", "args": {"a": 1}}]'},
+        ["user=q", "assistant=a", "tool_calls=calls"],
+        {"messages": [Q, {**A, "tool_calls": [CALL]}]},
+    ),
+    "a transcript and an answer": (
+        {"t": "Human: hi\nAssistant: hello\nHuman: q", "a": "a"},
+        ["transcript=t", "assistant=a"],
+        {"messages": [*PAST, Q, A]},
+    ),
+    "a history, a question and an answer": (
+        {"h": [["hi", "hello"]], "q": "q", "a": "a", "why": "t"},
+        ["history=h", "prompt=q", "completion=a", "reasoning=why"],
+        {"messages": [*PAST, Q, THOUGHT]},
+    ),
+    "paths inside turns": (
+        {"messages": [{"by": {"kind": "user"}, "body": "q"}, {"by": {"kind": "bot"}, "body": "a"}]},
+        ["messages.role=by.kind", "messages.content=body"],
+        {"messages": [{"by": {"kind": "user"}, **Q}, {"by": {"kind": "bot"}, **A}]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fields(name: str, tmp_path: Path) -> None:
+    row, fields, expected = CASES[name]
+    (tmp_path / "data.jsonl").write_text(json.dumps(row) + "\n")
+    flags = [word for field in fields for word in ("--map", field)]
+    markers = ["--marker", "Human:=user", "--marker", "Assistant:=assistant"] if "transcript=t" in fields else []
+    done = run_cli("convert", tmp_path / "data.jsonl", *flags, *markers)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout) == expected
+
+
+def test_a_field_that_the_data_has_no_place_for(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text(json.dumps({"prompt": "q", "chosen": "a", "rejected": "b", "why": "t"}) + "\n")
+    done = run_cli("convert", tmp_path / "data.jsonl", "--map", "reasoning=why")
+    assert done.returncode == 2
+    assert b"no dialect fits" in done.stderr
+
+
+def test_an_error_in_the_sample_has_the_number_of_its_row_in_the_file(tmp_path: Path) -> None:
+    rows = [{"q": "q", "n": 1 if number != 267 else "x"} for number in range(300)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["--map", "user=q", "--map", "assistant={{ n + 1 }}"]
+    stopped = run_cli("convert", tmp_path / "data.jsonl", *flags)
+    assert stopped.returncode == 4
+    assert f"error: {tmp_path}/data.jsonl row 267: the expression" in stopped.stderr.decode()
+    skipped = run_cli("convert", tmp_path / "data.jsonl", *flags, "--on-error", "skip")
+    assert len(skipped.stdout.splitlines()) == 299
+    assert b"rejected: 1 of 300 rows (expr.error 1)" in skipped.stderr
