@@ -17,11 +17,13 @@ MESSAGES = {"transforms": {"arguments": "object"}}
 
 def sft(output: Output) -> str:
     """Return a script for SFTTrainer that trains on the answers, as far as the rows say which text that is."""
-    arguments = {"assistant_only_loss": "True"} if output.view == "messages" else {}
-    note = ""
     if output.view == "text":
         note = "# Trains on all of the text: rows of --to messages, or of --to tokens, train on the answers alone.\n"
-    return note + script(output, "SFT", arguments)
+        return note + script(output, "SFT", {})
+    arguments = {"assistant_only_loss": "True"} if output.view == "messages" else {}
+    if {"image", "images"} & {*output.columns}:
+        arguments["max_length"] = "None"  # a cut in the middle of an image is an error
+    return script(output, "SFT", arguments)
 
 
 def dpo(output: Output) -> str:

@@ -31,6 +31,8 @@ class View(Struct, frozen=True):
     """The dataset type that becomes this view with `--to auto`."""
     beside: str = ""
     """The column of that type beside its one conversation, which a view without such a column leaves out."""
+    columns: tuple[str, ...] = ()
+    """Columns that it makes beside those of CONVERSATIONS, so that a kept column cannot have the name."""
     unpairs: bool = False
     """Whether a pair of answers becomes two rows, which are written in blocks; see `pipeline.conversion.blocks`."""
     is_rendered: bool = False
@@ -51,7 +53,10 @@ VIEWS: dict[str, View] = {
     "prompt-completion": View(
         on_call(__name__, ".split:prompt_completion"), "the last answer and what comes before it", "prompt-completion"
     ),
-    "instruction": View(on_call(__name__, ".split:instruction"), "an instruction and its output, as text"),
+    "instruction": View(
+        on_call(__name__, ".split:instruction"), "an instruction and its output, as text",
+        columns=("instruction", "output"),
+    ),
     "prompt": View(on_call(__name__, ".split:prompt"), "the conversation before the last answer", "prompt-only"),
     "preference": View(
         on_call(__name__, ".split:preference"), "a prompt, a better and a worse answer", "preference", "rejected"
@@ -70,14 +75,15 @@ VIEWS: dict[str, View] = {
     ),
     "rejected-response": View(
         on_call(__name__, ".pairs:rejected_response"), "a conversation, and the text of a worse answer",
-        beside="rejected",
+        beside="rejected", columns=("rejected_response",),
     ),
     "unpaired-messages": View(
         on_call(__name__, ".pairs:unpaired_messages"), "a conversation, and whether its answer is good",
         beside="label", unpairs=True,
     ),
     "openai-preference": View(
-        on_call(__name__, ".pairs:openai"), "OpenAI's input, preferred and non-preferred output", beside="rejected"
+        on_call(__name__, ".pairs:openai"), "OpenAI's input, preferred and non-preferred output", beside="rejected",
+        columns=("input", "preferred_output", "non_preferred_output"),
     ),
     "segments": View(
         on_call(__name__, ".whole:segments"), "the rendered conversation in pieces, each trained or not", "segments",

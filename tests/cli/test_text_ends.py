@@ -99,6 +99,37 @@ def test_eos_needs_a_token(convert: Convert, capsys: pytest.CaptureFixture[str])
     assert [row["text"][-9:] for row in made] == ["Hello</s>"]
 
 
+def test_an_end_needs_a_template(convert: Convert, capsys: pytest.CaptureFixture[str]) -> None:
+    convert("chatml")
+    assert main(["convert", "in.jsonl", "--end", "strip"]) == 2
+    error = "error: `--end` is about rendered text, and no template was given\nhint: -t chatml\n"
+    assert capsys.readouterr().err == error
+
+
+def card(template: str, *flags: str) -> str:
+    """What the card says on tokens."""
+    assert main(["convert", "in.jsonl", "-t", template, "-o", "out", "-q", "--overwrite", *flags]) == 0
+    section = Path("out/README.md").read_text().partition("## Train with it\n\n")[2]
+    return section.partition("\n\n")[0].strip()
+
+
+def test_the_card_says_which_tokens_a_text_has(convert: Convert) -> None:
+    convert("chatml")
+    has = "The text holds the special tokens of its chat template already. "
+    no_more, ends = "Tokenize it with `add_special_tokens=False`.", "It ends with"
+    assert card("llama-3") == f"{has}{no_more} {ends} `<|eot_id|>`."
+    bos = "Only `<|begin_of_text|>` was left out of its start, for a tokenizer that adds it."
+    assert card("llama-3", "--bos", "strip") == f"{has}{bos} {ends} `<|eot_id|>`."
+    assert card("chatml") == f"{has}{no_more} {ends} `<|im_end|>\\n`."
+    assert card("chatml", "--end", "strip") == f"{has}{no_more} {ends} `<|im_end|>`."
+    assert card("glm-4") == f"{has}{no_more}"
+    assert card("glm-4", "--end", "eos") == f"{has}{no_more} {ends} `<|endoftext|>`."
+    assert card("chatml", "--to", "prompt") == f"{has}{no_more}"
+    assert card("chatml", "--to", "messages") == ""
+    spans = "Trainers do not read `assistant_spans`: convert with `--to tokens` to train on that text alone."
+    assert card("glm-4", "--mask") == f"{has}{no_more} {spans}"
+
+
 def test_a_bos_token_that_opens_turns_is_kept(convert: Convert, capsys: pytest.CaptureFixture[str]) -> None:
     for template in ("smollm2", "olmo-2"):
         assert convert(template, "--bos", "strip") == convert(template)

@@ -122,7 +122,9 @@ def test_the_loader_needs_a_trainer_and_a_finished_conversion(run: Run) -> None:
     assert run("loader", "out") == (2, "", "error: `out` was not made for a trainer\nhint: --for trl-sft\n")
     assert run("loader", "out", "--for", "trl-stf")[2].splitlines()[1] == "hint: did you mean `trl-sft`?"
     assert run("loader", "out", "--for", "trl-sft", "--max-steps", "0")[0] == 2
-    assert run("loader", "in.jsonl", "--for", "trl-sft")[0] == 3
+    assert run("loader", "missing", "--for", "trl-sft")[0] == 3
+    error = "error: `in.jsonl` is a file; only folders have a manifest\nhint: convert with -o FOLDER/\n"
+    assert run("loader", "in.jsonl", "--for", "trl-sft") == (2, "", error)
 
 
 def test_a_mask_that_the_trainer_does_not_read_is_noted(run: Run) -> None:
@@ -273,3 +275,13 @@ def test_prompts_for_a_reward_keep_the_answers(run: Run) -> None:
     assert err.splitlines()[0] == "note: `--to prompt` leaves out the answers: `--keep answer` keeps their column"
     code, out, err = run("convert", "in.jsonl", "--to", "prompt", "--keep", "answer", "-q", rows=rows)
     assert (code, json.loads(out), err) == (0, {**prompt, "answer": "It is 4"}, "")
+
+
+def test_rows_with_images_are_messages_with_a_template_too(run: Run) -> None:
+    turns = [{"role": "user", "content": "<image>What?"}, ASSISTANT]
+    flags = ("--for", "trl-sft", "-t", "smolvlm", "-o", "out")
+    code, _, err = run("convert", "in.jsonl", *flags, rows=[{"messages": turns, "images": ["cat.png"]}])
+    note = "note: `--for trl-sft` writes messages, which the trainer renders with the template of its model"
+    assert code == 0 and note in err.splitlines()
+    text = script("SFT", "assistant_only_loss=True", "max_length=None") + TRAIN
+    assert run("loader", "out", "--model", "./tiny", "--max-steps", "1") == (0, text, "")

@@ -58,6 +58,8 @@ IMPLICIT = [{"chosen": [S, U, A], "rejected": [S, U, A2]}]
          [{"prompt": [S, U], "completion": [A], "label": True}, {"prompt": [S, U], "completion": [A2], "label": False}],
          [{"prompt": text(S, U, prompt=True), "completion": "assistant says<|im_end|>\n", "label": True},
           {"prompt": text(S, U, prompt=True), "completion": "another<|im_end|>\n", "label": False}]),
+        (CHAT[1:], "instruction", [{"instruction": "user says", "output": "assistant says"}],
+         [{"instruction": text(U, prompt=True), "output": "assistant says<|im_end|>\n"}]),
         (PAIR, "preference-conversations", IMPLICIT, [{"chosen": text(S, U, A), "rejected": text(S, U, A2)}]),
         (IMPLICIT, "preference-messages", *[[{"messages": [S, U], "chosen": A, "rejected": A2}]] * 2),
         (IMPLICIT, "rejected-response", *[[{"messages": [S, U, A], "rejected_response": "another"}]] * 2),
@@ -113,10 +115,21 @@ def test_an_answer_that_the_form_cannot_hold_is_an_error(tmp_path):
     assert found.value.hint.startswith("--to preference-conversations writes whole conversations")
     with pytest.raises(RowError, match="row 1: an answer of the pair is more than text"):
         convert(tmp_path, [*PAIR, {"prompt": [U], "chosen": [A], "rejected": [call]}], to="rejected-response")
+    with pytest.raises(RowError, match="row 0: the conversation is more than one question and its answer"):
+        convert(tmp_path, CHAT, to="instruction")
     made = convert(tmp_path, several, to="preference-conversations")
     assert made[1] == {"chosen": [U, A], "rejected": [U, A2, U, A]}
     with pytest.raises(UsageError, match="the data has no `chosen`"):
         convert(tmp_path, CHAT, to="openai-preference")
+
+
+def test_a_kept_column_cannot_have_the_name_of_a_view_column(tmp_path):
+    rows = [{**CHAT[1], "output": "other", "id": 1}]
+    assert convert(tmp_path, rows, to="instruction", keep=["all"]) == [
+        {"instruction": "user says", "output": "assistant says", "id": 1}
+    ]
+    with pytest.raises(UsageError, match="the column `output` cannot be kept: the output needs the name"):
+        convert(tmp_path, rows, to="instruction", keep=["output"])
 
 
 def test_parts_of_a_batch_are_parts_of_its_views():

@@ -29,7 +29,8 @@ def is_kept(recipe: Recipe, name: str) -> bool:
 def added_columns(job: Job) -> frozenset[str]:
     """Return the columns that the options of a job add to its output."""
     view = VIEWS.get(job.view or "")
-    added = {"assistant_spans"} if job.mask is not None and view and view.takes_mask else set()
+    added = set(view.columns) if view else set()
+    added |= {"assistant_spans"} if job.mask is not None and view and view.takes_mask else set()
     if job.tokenizer is not None:
         added |= set(TOKEN_COLUMNS if view and view.is_tokenized else ("num_tokens",))
     return frozenset(added | ({ESCAPES} if job.control_tokens == "escape" else set()))

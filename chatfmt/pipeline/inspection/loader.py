@@ -26,6 +26,8 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
 
     Raises UsageError if the trainer cannot read them, with the command that makes files for it.
     """
+    if folder.is_file():
+        raise UsageError(f"`{shown}` is a file; only folders have a manifest", hint="convert with -o FOLDER/")
     manifest = read_manifest(folder)
     name = trainer or manifest.recipe.get("trainer")
     if name is None:

@@ -47,7 +47,9 @@ def check_tokens(recipe: Recipe) -> None:
 
 def check_rendered(recipe: Recipe) -> None:
     """Raise UsageError for options about rendered text without a template."""
-    key = next((key for key in ("mask", "generation_prompt", "continue_final") if getattr(recipe, key)), None)
+    given = {key: getattr(recipe, key) for key in ("mask", "generation_prompt", "continue_final")}
+    given["end"] = recipe.end != "keep"
+    key = next((key for key, value in given.items() if value), None)
     if key is not None and recipe.template in (None, "none"):
         flag = "--" + key.replace("_", "-")
         raise UsageError(f"`{flag}` is about rendered text, and no template was given", hint="-t chatml")
@@ -60,7 +62,7 @@ def to_job(
     checks.check_codes(recipe.fail_on)
     fields = mapping.plan(recipe.map, markers=recipe.marker, explode=recipe.explode, where=recipe.where)
     detection = detect(recipe, sample, fields, nulls=nulls)
-    view = choose_view(recipe, detection.type)
+    view = choose_view(recipe, detection)
     if view == "prompt" and detection.columns.keep == "all":
         detection = replace(detection, columns=replace(detection.columns, also=answer_columns(detection)))
     job = Job(
@@ -240,13 +242,23 @@ def render_options(recipe: Recipe, template: ChatTemplate | None) -> render.Rend
     return kept if recipe.bos == "strip" and bos_opens_turns(single) else options
 
 
-def choose_view(recipe: Recipe, data_type: str) -> str:
-    """Return the view to write for data of a type: that of `--to`, or the one that `--for` or the data asks for."""
+def choose_view(recipe: Recipe, detection: Detection) -> str:
+    """Return the view to write: that of `--to`, or the one that `--for` or the data asks for.
+
+    A trainer gets images, videos and audio with messages, which it renders itself.
+    """
     rendered = recipe.template not in (None, "none")
     to = recipe.to
     if recipe.trainer is not None and to in ("auto", *views.VIEWS):
-        to = trainers.choose_view(recipe.trainer, to, data_type, rendered=rendered)
-    return views.choose(to, data_type, rendered=rendered)
+        to = trainers.choose_view(
+            recipe.trainer, to, detection.type, rendered=rendered and not has_media(detection.columns)
+        )
+    return views.choose(to, detection.type, rendered=rendered)
+
+
+def has_media(columns: Columns) -> bool:
+    """Return whether rows have images, videos or audio beside their conversation."""
+    return any(columns.path(name) is not None for name in MEDIA)
 
 
 def mask_options(recipe: Recipe, view: str) -> MaskOptions | None:

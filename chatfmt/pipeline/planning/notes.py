@@ -50,6 +50,8 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
         return
     if recipe.bos != job.options.bos:
         yield f"`--bos strip` keeps the BOS token of the template `{template.name}`, which also opens or ends turns"
+    if recipe.trainer is not None and recipe.to == "auto" and job.view == "messages":
+        yield f"`--for {recipe.trainer}` writes messages, which the trainer renders with the template of its model"
     if recipe.trainer is not None and recipe.mask and job.view and VIEWS[job.view].takes_mask:
         flags = trainers.find(recipe.trainer).mask
         remedy = f": `{flags}` writes what it can train on" if flags else ""

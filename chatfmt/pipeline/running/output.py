@@ -46,6 +46,8 @@ def token_sentences(output: Output) -> Iterator[str]:
         yield "Tokenize it with `add_special_tokens=False`."
     if output.ends_with and output.view not in ("prompt", "stepwise"):
         yield f"It ends with `{shown(output.ends_with)}`."
+    if output.view == "text" and output.recipe.get("mask"):
+        yield "Trainers do not read `assistant_spans`: convert with `--to tokens` to train on that text alone."
 
 
 def shown(token: str) -> str:
