@@ -99,6 +99,7 @@ class Recipe:
     explode: str | None = None
     where: str | None = None
     keep: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
 
     limit: NotNegative | None = None
     skip: NotNegative = 0

@@ -64,6 +64,7 @@ INNER = {
         {"__init__"},
     ],
     "pipeline": [
+        {"ledger"},
         {"conversion", "schedule", "hub_upload"},
         {"planning"},
         {"reorder"},

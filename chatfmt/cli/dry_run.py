@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import terminal
+from .summary import left_behind
 
 if TYPE_CHECKING:
     from ..pipeline import Plan
+    from ..pipeline.planning.source_plan import SourcePlan
     from ..recipe import Run
     from ..render import EngineChoice
 
@@ -48,6 +50,8 @@ def to_json(
         "view": plan.sources[0].job.view,
         "engine": {"name": engine.engine, "reason": engine.reason} if engine else None,
         "template_needs": template_needs(plan),
+        "left_columns": [leaf for source in plan.sources for leaf in left_leaves(source)[0]],
+        "left_keys": [leaf for source in plan.sources for leaf in left_leaves(source)[1]],
         "rows": plan.rows,
         "shards": output_files(plan),
         "fingerprint": plan.fingerprint,
@@ -62,6 +66,8 @@ def print_table(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: Engine
     screen.print(terminal.table(("key", "value", "from"), shown))
     for source in plan.sources:
         screen.print(terminal.visible(f"{source.source.shown}: {source.job.dialect} ({source.detection.reason})"))
+        if line := left_behind(*left_leaves(source)):
+            screen.print(terminal.visible(line), soft_wrap=True)
     count = "an unknown number of rows" if plan.rows is None else terminal.counted(plan.rows, "row")
     view = plan.sources[0].job.view
     first, *others = output_files(plan)
@@ -71,6 +77,12 @@ def print_table(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: Engine
         screen.print(f"engine: {engine.engine} ({engine.reason})")
     for flag in template_needs(plan):
         screen.print(terminal.visible(f"data that is not plain text may need, with this template: {or_fit(flag)}"))
+
+
+def left_leaves(source: SourcePlan) -> tuple[list[str], list[str]]:
+    """Return the leaves of a source that are left behind: of unused columns, and inside used ones."""
+    ledger = source.job.ledger
+    return [str(leaf) for leaf in ledger.left_columns], [str(leaf) for leaf in ledger.left_keys]
 
 
 def output_files(plan: Plan) -> list[str]:

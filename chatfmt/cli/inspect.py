@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from msgspec.structs import asdict
 
-from ..errors import DataProblem, NoDialect, UsageError
+from ..errors import DataProblem, UsageError
 from . import options, terminal
 from .options import Sources
+from .summary import left_behind
 from .workers import worker_processes
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def inspect(source: Sources, **given: Any) -> None:
         else:
             print_inspection(inspection)
         if inspection.problem:
-            raise NoDialect(f"{inspection.source}: {inspection.problem}", hint=inspection.hint or "")
+            raise UsageError(f"{inspection.source}: {inspection.problem}", hint=inspection.hint or "")
 
 
 def print_inspection(found: Inspection) -> None:
@@ -72,7 +73,10 @@ def print_inspection(found: Inspection) -> None:
         screen.print(terminal.visible(line))
     for note in found.notes:
         screen.print(terminal.visible(f"note: {note}"), soft_wrap=True)
-    screen.print(terminal.visible(f"convert it with:\n  {found.command}", lines=True), soft_wrap=True)
+    if line := left_behind(found.left_columns, found.left_keys):
+        screen.print(terminal.visible(line), soft_wrap=True)
+    if found.command:
+        screen.print(terminal.visible(f"convert it with:\n  {found.command}", lines=True), soft_wrap=True)
 
 
 def columns_table(found: Inspection) -> Table:
@@ -219,11 +223,14 @@ def check(source: Sources, **given: Any) -> None:
     with Scratch() as scratch, terminal.spinner():
         lenient = dataclasses.replace(recipe, on_error="skip", strict=False)
         problems, counts = check_rows(lenient, scratch, cores())
+    left = list(counts.left_column), list(counts.left_key)
     rows = len({(problem.at.file, problem.at.row) for problem in problems})
     if run.json:
-        terminal.print_json(to_json(problems, counts.read))
+        terminal.print_json({**to_json(problems, counts.read), "left_columns": left[0], "left_keys": left[1]})
     else:
         print_problems(problems, counts.read)
+        if line := left_behind(*left):
+            terminal.console().print(terminal.visible(line), soft_wrap=True)
     wrong = [problem for problem in problems if problem.kind == "error" or problem.code in recipe.fail_on]
     if wrong or (recipe.strict and problems):
         raise DataProblem(f"{rows} of {counts.read} rows have problems", hint="--on-error skip rejects them")

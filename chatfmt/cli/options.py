@@ -69,6 +69,7 @@ COLUMNS = _group(
         "where": (str, "EXPR", "Keep rows for which this Jinja expression over the row is true."),
         "label": (str, "EXPR", "Call an answer good where this Jinja expression over the row is true: 'score >= 4'."),
         "keep": (list[str], "COLUMN", "Copy this column to the output; all copies every unused one. Repeatable."),
+        "drop": (list[str], "COLUMN", "Leave this column, or key inside turns, out of the conversation. Repeatable."),
         "dialect_option": (list[str], "NAME=VALUE", "Option of a dialect, as in mc_answer=text. Repeatable."),
     },
 )  # fmt: skip

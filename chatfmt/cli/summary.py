@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from . import terminal
@@ -10,6 +11,10 @@ from . import terminal
 if TYPE_CHECKING:
     from ..pipeline import Summary
     from ..recipe import Run
+
+
+SHOWN_LEAVES = 12
+"""Leaves of the source that the summary names; the JSON report has all."""
 
 
 def print_summary(summary: Summary, run: Run) -> None:
@@ -41,9 +46,24 @@ def describe(summary: Summary) -> str:
     for label, counts in (("changed", summary.changes), ("warnings", summary.findings)):
         if counts:
             lines.append(f"{label}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    if left := left_behind(summary.left_columns, summary.left_keys):
+        lines.append(left)
     if summary.left_out:
         lines.append(f"left out by the template: {', '.join(summary.left_out)}")
     return "\n".join(lines)
+
+
+def left_behind(columns: Sequence[str], keys: Sequence[str]) -> str:
+    """Return one line on the leaves of unused columns and of used ones that are left behind; empty without any."""
+    it = "it" if len(columns) == 1 else "them"
+    groups = [f"{_first(columns)}; --keep all carries {it}"] if columns else []
+    groups += [_first(keys)] if keys else []
+    return f"left behind: {'; also '.join(groups)}" if groups else ""
+
+
+def _first(leaves: Sequence[str]) -> str:
+    more = len(leaves) - SHOWN_LEAVES
+    return ", ".join(leaves[:SHOWN_LEAVES]) + (f" and {more} more" if more > 0 else "")
 
 
 def size(count: int) -> str:

@@ -10,7 +10,7 @@ from ..recipe import Recipe, required
 from ..schema import ROW
 from .conversion.row_counts import RowCounts
 from .conversion.stages import Conversion
-from .planning.jobs import load_template, to_job
+from .planning.jobs import load_template, to_checked_job
 from .planning.target import Target, target_of
 
 
@@ -37,7 +37,7 @@ class Converter:
         """Return the output rows of a batch, in order; JSON columns are `string`."""
         source = to_source_batch(batch)
         if self._conversion is None:
-            job, _ = to_job(self.recipe, [source], self._template, self._target, nulls=True)
+            job, _ = to_checked_job(self.recipe, [source], self._template, self._target, nulls=True)
             self._conversion = Conversion(job)
         outputs = list(self._conversion.convert(source, "batch", self.books))
         return with_json_as_text(outputs[0]) if outputs else pa.RecordBatch.from_pydict({})

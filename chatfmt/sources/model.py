@@ -5,7 +5,7 @@ All of it is frozen plain data that crosses process boundaries inside a task, ex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct, field
@@ -49,6 +49,8 @@ class ReadOptions(Struct, frozen=True):
     """Rows per batch. With rows of 3 kB and two workers, half as many cost 5% more and twice as many gain nothing."""
     batch_bytes: int = 32 << 20
     max_row_bytes: int = 64 << 20
+    skip: Collection[str] = ()
+    """Columns that are not read where `columns` is None."""
 
 
 DEFAULT_READ = ReadOptions()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -28,15 +28,18 @@ from .model import DEFAULT_READ, ByteRange, InputSplit, OnBad, ReadOptions, Reco
 
 
 def read(
-    split: InputSplit, *, columns: Sequence[str] | None = None, on_bad: OnBad | None = None,
+    split: InputSplit, *, columns: Sequence[str] | None = None, skip: Collection[str] = (),
+    on_bad: OnBad | None = None,
     batch_rows: int = DEFAULT_READ.batch_rows, batch_bytes: int = DEFAULT_READ.batch_bytes,
 ) -> Iterator[pa.RecordBatch]:  # fmt: skip
     """Yield source batches of `split`: `#row` first, then all columns, or those in `columns` that exist.
 
+    Of text formats, in which any row may have columns of its own, all columns but those in `skip`.
+
     A bad record goes to `on_bad` with its error and its bytes, and keeps its row number. Raises RowError for a bad
     record without `on_bad`, InputError for a file that is damaged or has changed since it was planned.
     """
-    options = ReadOptions(columns, on_bad, batch_rows, batch_bytes, split.options.max_row_bytes)
+    options = ReadOptions(columns, on_bad, batch_rows, batch_bytes, split.options.max_row_bytes, skip)
     return _check_unchanged(split, partial(_read, split, options))
 
 
@@ -83,7 +86,9 @@ def _read(split: InputSplit, options: ReadOptions) -> Iterator[pa.RecordBatch]:
         return read_arrow(split.uri, split.shown, split.first_row, split.rows, options)
     else:
         batches = _read_text(split, options)
-    return batches if options.columns is None else (_select_columns(batch, options.columns) for batch in batches)
+    if options.columns is None and not options.skip:
+        return batches
+    return (_select_columns(batch, options) for batch in batches)
 
 
 def _read_parquet(split: InputSplit, options: ReadOptions) -> Iterator[pa.RecordBatch]:
@@ -184,9 +189,10 @@ def _rows_between(batches: Iterable[pa.RecordBatch], first: int, stop: float) ->
             return
 
 
-def _select_columns(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+def _select_columns(batch: pa.RecordBatch, options: ReadOptions) -> pa.RecordBatch:
     names = batch.schema.names
-    kept = [name for name in columns if name in names]
+    wanted = names if options.columns is None else options.columns
+    kept = [name for name in wanted if name in names and name not in (ROW, KEYS, *options.skip)]
     only = batch.select([ROW, *kept])
     return only.append_column(KEYS, _own_keys(batch.column(KEYS), set(kept))) if KEYS in names else only
 

@@ -85,7 +85,8 @@ def test_data_alone_goes_to_stdout():
     run = run_cli("convert", EVERYDAY, "-t", "chatml", "--limit", "2")
     rows = [json.loads(line) for line in run.stdout.decode().split("\n") if line]
     assert [list(row) for row in rows] == [["text"], ["text"]]
-    assert said(run) == [f"wrote 2 rows to stdout, {len(run.stdout)} B"]
+    wrote = f"wrote 2 rows to stdout, {len(run.stdout)} B"
+    assert said(run) == [wrote, "left behind: topic (text); --keep all carries it"]
     assert said(run_cli("convert", EVERYDAY, "-t", "chatml", "-q")) == []
 
 
@@ -145,7 +146,10 @@ def test_check_lists_every_problem_with_its_row(tmp_path):
     assert "in in.jsonl:" in table.stdout.decode() and "row 2 message 0" in table.stdout.decode()
     assert table.returncode == 1
     clean = run_cli("check", EVERYDAY)
-    assert (clean.returncode, clean.stdout) == (0, b"12 rows, no problems\n")
+    assert (clean.returncode, clean.stdout) == (
+        0,
+        b"12 rows, no problems\nleft behind: topic (text); --keep all carries it\n",
+    )
 
 
 def test_inspect_as_json():

@@ -18,6 +18,7 @@ from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.template.chat_template import ChatTemplate
 from ...sources import InputSplit
+from ..ledger.ledger import Ledger
 
 
 class Job(Struct, frozen=True, eq=False):
@@ -66,6 +67,12 @@ class Job(Struct, frozen=True, eq=False):
     """Whether each row carries the hash of its conversation, to reorder rows afterwards."""
     read: tuple[str, ...] | None = None
     """The source columns to read; None for all."""
+    skip: frozenset[str] = frozenset()
+    """The columns of text formats that need not be read, if `read` is None."""
+    drop: tuple[str, ...] = ()
+    """The columns that are dropped before a dialect reads the rows."""
+    ledger: Ledger = field(default_factory=Ledger)
+    """What is known of the leaves of the source from its sample."""
     whole_file: bool = False
     """Whether the dialect must see all rows of a file at once."""
     skip_bad: bool = False

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from ... import dialects
 from ...dialects import Detection
 from ...errors import UsageError
+from ...mapping import FieldMapping
 from ...render.safety.control_tokens import ESCAPES
 from ...views import VIEWS
 from .job import Job
@@ -24,6 +25,11 @@ TOKEN_COLUMNS = ("input_ids", "attention_mask", "labels", "assistant_masks")
 def is_kept(recipe: Recipe, name: str) -> bool:
     """Return whether a column that a mapping creates is only passed through, with no role in the conversation."""
     return name not in dialects.known_parts() and (name in recipe.keep or "all" in recipe.keep)
+
+
+def dropped_columns(drop: Sequence[str], fields: FieldMapping) -> tuple[str, ...]:
+    """Return the columns that `--drop` takes away before a dialect reads the rows; what a mapping makes stays."""
+    return tuple(name for name in drop if name not in fields.columns)
 
 
 def added_columns(job: Job) -> frozenset[str]:

@@ -35,6 +35,10 @@ class RowCounts(Struct):
     """The rows that each way of rendering took, and the reasons for the slow ones."""
     left_out: Counter[str] = field(default_factory=Counter)
     """The content that the template left out of rows, by design or as allowed; a set, not a count of rows."""
+    left_column: Counter[str] = field(default_factory=Counter)
+    """The leaves of unused columns that are left behind, each with its type; a set, not a count of rows."""
+    left_key: Counter[str] = field(default_factory=Counter)
+    """The same for leaves inside used columns."""
     reasons: Counter[str] = field(default_factory=Counter)
     """The rows that were rejected, by reason code."""
 
@@ -70,6 +74,8 @@ class RowCounts(Struct):
             "finding": self.findings,
             "engine": self.engine,
             "left_out": self.left_out,
+            "left_column": self.left_column,
+            "left_key": self.left_key,
             "reject": self.reasons,
         }
         counts = {f"{kind}.{name}": n for kind, found in counters.items() for name, n in sorted(found.items())}
@@ -78,7 +84,7 @@ class RowCounts(Struct):
 
 
 def sum_counters(shards: Iterable[Shard], kind: str) -> dict[str, int]:
-    """Sum the counters of one kind (`change`, `finding`, `engine`, `left_out`, `reject`) over the shards."""
+    """Sum the counters of one kind, as named in `RowCounts.to_shard`, over the shards."""
     sums: Counter[str] = Counter()
     for shard in shards:
         sums.update(

@@ -21,6 +21,7 @@ from ...rendering import Renderer
 from ...schema import CONVERSATIONS, MEDIA, ROW
 from ...views import VIEWS
 from ...views.batch import Fields, RenderableBatch
+from ..ledger.late import account_late
 from .job import Job
 from .kept_columns import added_columns
 from .max_tokens import apply_max_tokens
@@ -58,6 +59,7 @@ class Conversion:
             self._prepare(job, job.template)
         self._tokenizer = tokens.load(job.tokenizer) if job.tokenizer is not None else None
         self._reported: Counter[str] = Counter()
+        self._ledger, self._source = job.ledger, pa.RecordBatch.from_pydict({})
         self._dialect = dialects.DIALECTS[job.dialect]
         self._mapper, self._added = _mapper(job), added_columns(job)
         self._media = [name for name in MEDIA if job.columns.path(name) is not None]
@@ -136,6 +138,10 @@ class Conversion:
                 if rows is None or at.row in rows:
                     self._on_finding(finding, at)
 
+    def read(self, batch: pa.RecordBatch, file: str) -> pa.RecordBatch:
+        """Return the CONVERSATIONS batch of a source batch as its dialect reads it, without accounting for leaves."""
+        return self._run_stages(batch, file, RowCounts(), [Stage(ROW, self._map), Stage(ROW, self._read)])
+
     def _run_stages(
         self, batch: pa.RecordBatch, file: str, counts: RowCounts, stages: Sequence[Stage], *, skip: bool = False
     ) -> pa.RecordBatch:
@@ -159,8 +165,12 @@ class Conversion:
             counts.left_out.update(dict.fromkeys(self._renderer.guard.accepted, 1))
         if self._engine is not None and (level := render.isolation_level(self._engine)):
             counts.engine[f"isolation: {level}"] += counts.written
+        counts.left_column.update(dict.fromkeys(map(str, self._ledger.left_columns), 1))
+        counts.left_key.update(dict.fromkeys(map(str, self._ledger.left_keys), 1))
+        self._ledger = self.job.ledger
 
     def _map(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
+        self._source = batch
         if self._mapper is None:
             return batch
         mapped = self._mapper(batch)
@@ -170,6 +180,13 @@ class Conversion:
         return mapped.batch
 
     def _to_conversations(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
+        conversations = self._read(batch, counts)
+        with located(self._file, self._source.column(ROW)):
+            self._ledger = account_late(self._ledger, self._source, conversations)
+        return conversations
+
+    def _read(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
+        batch = batch.drop_columns([name for name in self.job.drop if name in batch.schema.names])
         conversations = self._dialect.convert(batch, self.job.columns)
         dropped = dialects.dropped_rows(conversations)
         counts.filtered += dropped.total()

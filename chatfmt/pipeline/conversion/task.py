@@ -114,7 +114,7 @@ def converted_batches(
     for split in inputs:
         rejects = RejectBuffer(on_reject, counts, split.shown)
         on_bad = rejects.add_unreadable if on_reject is not None else None
-        batches = sources.read(split, columns=conversion.job.read, on_bad=on_bad)
+        batches = sources.read(split, columns=conversion.job.read, skip=conversion.job.skip, on_bad=on_bad)
         if conversion.job.whole_file:
             batches = merge_batches(batches)
         for batch in with_position(batches, split, suspect):

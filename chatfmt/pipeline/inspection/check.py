@@ -101,6 +101,7 @@ def _check_shard(source: SourcePlan) -> tuple[list[RowProblem], RowCounts]:
             pass
         # a whole batch is read before any of it is converted, so its unreadable records are reported first
         problems[before:] = sorted(problems[before:], key=lambda problem: row_order(problem.at))
+    conversion.report(counts)
     return problems, counts
 
 

@@ -48,7 +48,7 @@ def convert_command(recipe: Recipe, source: Source, dialect: str, template: Sequ
 READING = {
     **{key: "--" + key.replace("_", "-") for key in (
         "name", "split", "revision", "data_files", "data_dir", "field", "header", "quote", "delimiter", "encoding",
-        "map", "role", "roles", "marker", "explode", "where", "keep",
+        "map", "role", "roles", "marker", "explode", "where", "keep", "drop",
     )},
     "dialect_options": "--dialect-option", "transforms": "--transform", "from_rejects": "--from-rejects",
 }  # fmt: skip

@@ -28,7 +28,7 @@ def conversations(recipe: Recipe, scratch: Scratch) -> Iterator[Chat]:
         source = plan_source(recipe, spec, None, target_of(None, "jsonl", None), scratch)
         conversion = Conversion(source.job)
         for split in (split for shard in source.shards for split in shard):
-            for batch in sources.read(split, columns=source.job.read):
+            for batch in sources.read(split, columns=source.job.read, skip=source.job.skip):
                 rows = RenderableBatch(conversion.conversations(batch, split.shown), None)
                 chats = to_chats(rows.with_messages(whole_conversations(rows)))
                 yield from (chat for chat in chats if chat is not None)

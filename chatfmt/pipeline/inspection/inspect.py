@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 from msgspec import Struct, field, to_builtins
 from msgspec.structs import asdict, replace
 
-from ...errors import NoDialect
+from ...errors import NoDialect, UsageError
 from ...recipe import Recipe
 from ...sources import Source
 from ..conversion.kept_columns import kept_notes
@@ -20,6 +21,7 @@ from ..conversion.task import ignore_reject
 from ..planning.fingerprint import columns_to_plain
 from ..planning.inputs import open_source
 from ..planning.jobs import has_nulls, to_job
+from ..planning.left_behind import refuse_suspects
 from ..planning.scratch import Scratch
 from ..planning.target import target_of
 from .columns import describe_columns
@@ -28,7 +30,11 @@ from .statistics import Spread, count_characters, count_roles, count_turns, to_s
 
 
 class Inspection(Struct, frozen=True):
-    """The content of a sample and how it is read; if it cannot be, `problem` says why and `detection` is None."""
+    """The content of a sample and how it is read.
+
+    If it cannot be read, or not without loss, `problem` says why and there is no `command`; if no dialect fits,
+    `detection` is None.
+    """
 
     source: str
     kind: str
@@ -49,6 +55,9 @@ class Inspection(Struct, frozen=True):
     findings: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
     """The notes that converting it prints first."""
+    left_columns: Sequence[str] = ()
+    left_keys: Sequence[str] = ()
+    """The leaves that converting it leaves behind, as in the summary of a conversion."""
     command: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -78,13 +87,15 @@ def inspect_source(recipe: Recipe, source: Source, sample: Sequence[pa.RecordBat
         rows_seen=sum(len(batch) for batch in sample),
         columns=describe_columns(sample),
     )
+    target, nulls = target_of(None, "jsonl", None), has_nulls(source)
+    make_job = partial(to_job, sample=sample, template=None, target=target, nulls=nulls)
     try:
-        job, detection = to_job(recipe, sample, None, target_of(None, "jsonl", None), nulls=has_nulls(source))
+        job, detection = make_job(recipe)
     except NoDialect as error:
         return replace(inspection, problem=error.message, hint=error.hint)
     conversion, counts = Conversion(job), RowCounts()
     outputs = [output for batch in sample for output in conversion.convert(batch, source.shown, counts, ignore_reject)]
-    return replace(
+    inspection = replace(
         inspection,
         detection={**asdict(detection), "columns": columns_to_plain(detection.columns)},
         roles=dict(sum((count_roles(batch) for batch in outputs), Counter[str]()).most_common()),
@@ -92,5 +103,12 @@ def inspect_source(recipe: Recipe, source: Source, sample: Sequence[pa.RecordBat
         characters=to_spread(count for batch in outputs for count in count_characters(batch)),
         findings={**counts.findings, **counts.reasons},
         notes=[*source.notes, *kept_notes(job, detection)],
-        command=convert_command(recipe, source, job.dialect, template_arguments(recipe, detection.type, outputs)),
+        left_columns=[str(leaf) for leaf in job.ledger.left_columns],
+        left_keys=[str(leaf) for leaf in job.ledger.left_keys],
     )
+    try:
+        refuse_suspects(recipe, job, lambda changed: make_job(changed)[0])
+    except UsageError as error:
+        return replace(inspection, problem=error.message, hint=error.hint)
+    arguments = template_arguments(recipe, detection.type, outputs)
+    return replace(inspection, command=convert_command(recipe, source, job.dialect, arguments))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,12 +21,14 @@ from ...render.template.chat_template import ChatTemplate
 from ...schema import CONVERSATIONS, MEDIA, ROW
 from ...sources import Source
 from ..conversion.job import Job
-from ..conversion.kept_columns import is_kept, mark_overwritten_columns
+from ..conversion.kept_columns import dropped_columns, is_kept, mark_overwritten_columns
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
 from ..conversion.task import ignore_reject
 from ..conversion.text_parts import any_other_parts
+from ..ledger.ledger import Ledger
 from .fingerprint import job_key
+from .left_behind import account_for_sample, open_ledger, refuse_suspects
 from .target import Target
 
 
@@ -55,6 +57,15 @@ def check_rendered(recipe: Recipe) -> None:
         raise UsageError(f"`{flag}` is about rendered text, and no template was given", hint="-t chatml")
 
 
+def to_checked_job(
+    recipe: Recipe, sample: Sequence[pa.RecordBatch], template: ChatTemplate | None, target: Target, *, nulls: bool
+) -> tuple[Job, Detection]:
+    """Return the job and the detection; raises UsageError if what looks like conversation would be left behind."""
+    job, detection = to_job(recipe, sample, template, target, nulls=nulls)
+    refuse_suspects(recipe, job, lambda changed: to_job(changed, sample, template, target, nulls=nulls)[0])
+    return job, detection
+
+
 def to_job(
     recipe: Recipe, sample: Sequence[pa.RecordBatch], template: ChatTemplate | None, target: Target, *, nulls: bool
 ) -> tuple[Job, Detection]:
@@ -71,6 +82,7 @@ def to_job(
         columns=detection.columns,
         view=view,
         mapping=None if fields.is_empty else fields,
+        drop=dropped_columns(recipe.drop, fields),
         nulls=nulls,
         transforms=effective_transforms(recipe, template),
         media=media_columns(sample, detection),
@@ -89,7 +101,6 @@ def to_job(
         fraction=recipe.fraction,
         seed=recipe.seed,
         in_blocks=views.VIEWS[view].unpairs and detection.type == "preference",
-        read=None if recipe.on_error == "skip" else needed_columns(detection, fields),  # a reject is a whole record
         whole_file=detection.whole_file,
         skip_bad=recipe.on_error == "skip",
         format=target.format,
@@ -97,6 +108,9 @@ def to_job(
         reports_types=target.kind == "folder" and target.format == "jsonl",
     )
     job = with_parts(job) if template is None and has_other_parts(job, sample) else job
+    ledger = account_for_sample(open_ledger(recipe, detection, job), job, sample)
+    read, skip = needed_columns(detection, fields, ledger, nulls=nulls) if recipe.on_error == "stop" else (None, ())
+    job = replace(job, ledger=ledger, read=read, skip=frozenset(skip))  # a reject is a whole record
     return job, mark_overwritten_columns(job, detection, sample)
 
 
@@ -122,6 +136,9 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Fie
     names = tuple(dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#")))
     if not fields.is_empty:
         sample = mapped_sample(sample, fields, nulls=nulls, skip=recipe.on_error == "skip")
+    if dropped := dropped_columns(recipe.drop, fields):
+        names = tuple(name for name in names if name not in dropped)
+        sample = [batch.drop_columns([name for name in dropped if name in batch.schema.names]) for batch in sample]
     columns = Columns(
         fields={**{name: name for name in fields.columns if not is_kept(recipe, name)}, **dict(fields.keys)},
         roles=recipe.role,
@@ -181,13 +198,23 @@ def with_source_columns(detection: Detection, fields: mapping.FieldMapping, name
     return replace(detection, used=used, unused=tuple(name for name in dict.fromkeys(unused) if name not in used))
 
 
-def needed_columns(detection: Detection, fields: mapping.FieldMapping) -> tuple[str, ...] | None:
-    """Return the source columns to read, None for all: an expression may use any column."""
+def needed_columns(
+    detection: Detection, fields: mapping.FieldMapping, ledger: Ledger, *, nulls: bool
+) -> tuple[tuple[str, ...] | None, Collection[str]]:
+    """Return the source columns to read, None for all, and those to skip of the formats whose rows differ in columns.
+
+    An expression may use any column, and a column that is empty in the sample may be filled later.
+    """
     has_expression = (
         fields.explode or fields.where or any(isinstance(part, mapping.TextTemplate) for _, part in fields.fields)
     )
     used = dialects.used_columns(detection)
-    return None if has_expression or not used else tuple(dict.fromkeys((*fields.roots, *used)))
+    if has_expression or not used:
+        return None, ()
+    needed = tuple(dict.fromkeys((*fields.roots, *used)))
+    if not nulls:
+        return None, ledger.seen.difference(needed)
+    return (*needed, *(name for name in detection.unused if name not in ledger.seen)), ()
 
 
 def media_columns(sample: Sequence[pa.RecordBatch], detection: Detection) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from ...render.template.chat_template import ChatTemplate
 from ...sources import InputSplit, Source
 from ..conversion.job import Job
 from .inputs import open_source
-from .jobs import has_nulls, to_job
+from .jobs import has_nulls, to_checked_job
 from .scratch import Scratch
 from .target import Target
 
@@ -48,7 +48,7 @@ def plan_source(
     with open_source(recipe, spec, scratch) as reader:
         source, sample = reader.source, reader.sample
         with located(source.shown):
-            job, detection = to_job(recipe, sample, template, target, nulls=has_nulls(source))
+            job, detection = to_checked_job(recipe, sample, template, target, nulls=has_nulls(source))
         first_rows = sample[0].slice(0, FIRST_ROWS) if sample else None
         return SourcePlan(source, job, detection, reader.shards, reader.files if hashed else (), first_rows)
 

@@ -19,7 +19,7 @@ from ..conversion.stages import Conversion
 from ..conversion.task import RejectBuffer, to_reject
 from ..planning import notes
 from ..planning.inputs import parse_options, row_slice
-from ..planning.jobs import load_template, to_job
+from ..planning.jobs import load_template, to_checked_job
 from ..planning.scratch import stdin_bytes
 from ..planning.target import Target
 from .destinations import open_stream
@@ -97,7 +97,7 @@ def _convert_stdin(
 def _plan(recipe: Recipe, first: pa.RecordBatch, target: Target, on_note: OnNote) -> Job:
     """Return the job that fits the first rows, and note what there is to say about it."""
     template = load_template(recipe)
-    job, detection = to_job(recipe, [first], template, target, nulls=False)
+    job, detection = to_checked_job(recipe, [first], template, target, nulls=False)
     for note in chain(
         notes.job_notes(job, detection),
         notes.system_notes([(job, detection)]),

@@ -34,6 +34,10 @@ class Summary(Struct, frozen=True):
     engine: Mapping[str, int] = field(default_factory=dict)
     left_out: Sequence[str] = ()
     """The content that the template left out of some rows, by design or because `--allow-loss` permits it."""
+    left_columns: Sequence[str] = ()
+    """The leaves of unused source columns, each with its type: `metadata.source (text)`."""
+    left_keys: Sequence[str] = ()
+    """The leaves inside used columns that are in no output: `messages[].lang (text)`."""
     notes: Sequence[str] = ()
     complete: bool = False
     """Whether an earlier run had finished the output, so that nothing was done."""
@@ -65,5 +69,7 @@ def summarise(shards: Sequence[Shard], out: str, notes: Sequence[str]) -> Summar
         reasons=sum_counters(shards, "reject"),
         engine=sum_counters(shards, "engine"),
         left_out=tuple(sum_counters(shards, "left_out")),
+        left_columns=tuple(sum_counters(shards, "left_column")),
+        left_keys=tuple(sum_counters(shards, "left_key")),
         notes=notes,
     )

@@ -231,7 +231,10 @@ def test_streams_wait_for_the_last_row(tmp_path):
     assert [json.loads(line) for line in whole.stdout.splitlines()] == expected and whole.stderr == b""
     piped = run_cli("convert", "-", "-t", "chatml", "--dedup", stdin=Path(source).read_bytes())
     assert piped.stdout == whole.stdout
-    assert piped.stderr.decode().splitlines()[1:] == ["duplicates dropped: 200 rows"]
+    assert piped.stderr.decode().splitlines()[1:] == [
+        "duplicates dropped: 200 rows",
+        "left behind: id (number); --keep all carries it",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,210 @@
+"""Account for the leaves of source batches: each is used, kept, dropped by the user, or left behind.
+
+A column is used if a part, a mapping or an expression reads it. A leaf inside a used column is used if the
+conversations hold its values (see `trace`) and the template prints the key of the turn that it is in. This is found out
+from the sample, and again when a column or a key of turns has its first value in a later batch. Any other batch costs a
+look at the names of its columns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice, takewhile
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from ...dialects.chat.messages import ROLE_KEYS
+from ...dialects.kit.columns import records_of, shell_quoted
+from ...dialects.kit.output import is_filled
+from ...dialects.kit.roles import role_of
+from ...json_columns import is_turns
+from ...schema import CONVERSATION_COLUMNS, KEYS, REASONING_FIELDS, ROW
+from ...turn_columns import IntArray, rows_of_turns
+from .suspects import find_suspects
+from .trace import Conversation, Entries, Entry, records_by_row, trace_value
+
+ROWS = 50
+"""The rows that are traced for a new leaf."""
+_TEXTS = 200
+"""Texts of conversations that show how long a usual one is."""
+PRINTED = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "type", "text", *REASONING_FIELDS})
+"""Keys inside turns that every template prints, or loses with an error of the loss guard."""
+_PAYLOAD = frozenset({"arguments", "parameters", "input"})
+"""Keys of calls whose values are data: what is inside is printed with them."""
+
+
+class Leaf(Struct, frozen=True):
+    """A leaf that is left behind: its path, and its type in words."""
+
+    path: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.kind})"
+
+
+class Ledger(Struct, frozen=True):
+    """What is known of the leaves of a source, as plain data.
+
+    Until it is `open`, nothing is accounted for. `used` are the columns that are read. `waived` are the parts that
+    columns left behind may look like, because the user chose another column for the part, or an output without it.
+    `printed` are the keys inside turns that the template prints, None if turns are written as they are. With `together`
+    a conversation spans rows.
+
+    `seen` are the columns and the keys of turns that have had values. `suspects` maps the leaves, turns and tools that
+    look like part of the conversation to that part; `left` are all leaves that are left behind.
+    """
+
+    open: bool = False
+    used: frozenset[str] = frozenset()
+    keep: tuple[str, ...] | Literal["all"] = ()
+    drop: tuple[str, ...] = ()
+    waived: frozenset[str] = frozenset()
+    printed: frozenset[str] | None = None
+    together: bool = False
+    seen: frozenset[str] = frozenset()
+    left: tuple[Leaf, ...] = ()
+    suspects: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def left_columns(self) -> tuple[Leaf, ...]:
+        """The leaves of columns that are not used: `--keep` carries them."""
+        return tuple(leaf for leaf in self.left if root_of(leaf.path) not in self.used)
+
+    @property
+    def left_keys(self) -> tuple[Leaf, ...]:
+        """The leaves inside columns that are used."""
+        return tuple(leaf for leaf in self.left if root_of(leaf.path) in self.used)
+
+    def account(self, batch: pa.RecordBatch, conversations: pa.RecordBatch) -> Ledger:
+        """Return the ledger with the leaves that are new in a source batch, given the conversations made of it."""
+        new = dict(self._new(batch)) if self.open else {}
+        if not new:
+            return self
+        rows = pa.array(sorted(set(chain.from_iterable(found[:ROWS].tolist() for found in new.values()))))
+        by_row = self._conversations(conversations, batch.column(ROW).take(rows))
+        entries = self._trace(batch.take(rows), by_row)
+        left = {path: entry for path, entry in entries.items() if self._is_left(path, entry, turn_keys(conversations))}
+        inside = [path for path in left if root_of(path) in self.used]
+        texts = list(islice(chain.from_iterable(each.texts for each in by_row.values()), _TEXTS))
+        suspects = {path: part for path, part in find_suspects(left, inside, texts).items() if part not in self.waived}
+        leaves = [Leaf(path, _kind(entry.values)) for path, entry in left.items()]
+        known = {leaf.path for leaf in self.left}
+        return replace(
+            self,
+            seen=self.seen | new.keys(),
+            left=(*self.left, *(leaf for leaf in leaves if leaf.path not in known)),
+            suspects={**self.suspects, **suspects},
+        )
+
+    def _new(self, batch: pa.RecordBatch) -> Iterator[tuple[str, IntArray]]:
+        """Yield the columns and the keys of turns without values so far, each with its rows that have one."""
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if name in (ROW, KEYS):
+                continue
+            if name not in self.seen and len(rows := _filled(column)):
+                yield name, rows
+            turns = column.type.value_type if is_turns(column.type) else ()
+            for index, key in enumerate(item.name for item in turns):
+                if key != KEYS and f"{name}[].{key}" not in self.seen:
+                    rows = _distinct(rows_of_turns(column)[_filled(column.flatten().field(index))])
+                    yield from [(f"{name}[].{key}", rows)] if len(rows) else []
+
+    def first_row(self, path: str, batch: pa.RecordBatch) -> int:
+        """Return the index of the first row of a batch with a value in a leaf that is new, or in what it is in."""
+        return min((rows[0] for name, rows in self._new(batch) if path.startswith(name)), default=0)
+
+    def _conversations(self, batch: pa.RecordBatch, rows: pa.Array) -> dict[int, Conversation]:
+        """Return the conversations of source rows by their numbers, all under -1 if they span rows."""
+        if self.together:
+            return {-1: Conversation(chain.from_iterable(records_by_row(batch).values()))}
+        records = records_by_row(batch.filter(pc.is_in(batch.column("row"), rows)))
+        return {row: Conversation(found) for row, found in records.items()}
+
+    def _trace(self, batch: pa.RecordBatch, by_row: Mapping[int, Conversation]) -> Entries:
+        entries: Entries = {}
+        for row, record in zip(batch.column(ROW).to_pylist(), records_of(batch), strict=True):
+            conversation = by_row.get(-1 if self.together else row)
+            if conversation is None:  # the row was filtered out
+                continue
+            for name, value in record.items():
+                if self._is_open(name, value):
+                    trace_value(entries, name, value, conversation)
+        return entries
+
+    def _is_open(self, name: str, value: Any) -> bool:
+        """Return whether the leaves of a value must be traced: the column is not kept, and not read as one text."""
+        if name in self.keep or (self.keep == "all" and name not in self.used):
+            return False
+        written = isinstance(value, str) and value.lstrip()[:1] in ("[", "{")
+        return name not in self.used or written or isinstance(value, (list, dict))
+
+    def _is_left(self, path: str, entry: Entry, keys: frozenset[str]) -> bool:
+        if self.is_dropped(path):
+            return False
+        if root_of(path) not in self.used:
+            return True
+        if self.printed is not None and not _is_printed(path, keys, self.printed):
+            return True
+        return entry.left > entry.found and not _is_structure(path, entry)
+
+    def is_dropped(self, path: str) -> bool:
+        """Return whether the user drops a leaf, or what it is in; `messages.lang` names `messages[].lang`."""
+        plain = path.replace("[]", "") + "."
+        return any(plain.startswith(dropped.replace("[]", "") + ".") for dropped in self.drop)
+
+
+def flag_to_drop(ledger: Ledger, path: str) -> str:
+    """Return the flag that leaves a leaf behind on purpose: its column, or a key inside a column that is used."""
+    root = root_of(path)
+    return f"--drop {shell_quoted(path.replace('[]', '') if root in ledger.used else root)}"
+
+
+def root_of(path: str) -> str:
+    """Return the column of a leaf."""
+    return re.split(r"\.|\[\]", path, maxsplit=1)[0]
+
+
+def turn_keys(conversations: pa.RecordBatch) -> frozenset[str]:
+    """Return the keys of the turns in a CONVERSATIONS batch."""
+    columns = [conversations.column(name) for name in CONVERSATION_COLUMNS if name in conversations.schema.names]
+    return frozenset(key.name for column in columns if is_turns(column.type) for key in column.type.value_type)
+
+
+def _is_printed(path: str, keys: frozenset[str], printed: frozenset[str]) -> bool:
+    """Return whether a template that prints some `keys` of turns prints a leaf; it is asked about turns alone."""
+    inside = [step.rstrip("[]") for step in path.partition("[].")[2].split(".")]
+    if inside[0] not in keys:
+        return True
+    return all(step in printed for step in takewhile(lambda step: step not in _PAYLOAD, inside))
+
+
+def _is_structure(path: str, entry: Entry) -> bool:
+    """Return whether a leaf tells how to read others: the role of a turn, the type of a block or of a parameter."""
+    key = path.rpartition(".")[2].rstrip("[]")
+    names = [value for value in entry.values if isinstance(value, str)]
+    return key == "type" or (key in ROLE_KEYS and all(role_of(name, {}) for name in names))
+
+
+def _kind(values: Sequence[Any]) -> str:
+    """Return the types of values in words."""
+    names = {str: "text", bool: "true/false", int: "number", float: "number", bytes: "binary", list: "list"}
+    return " or ".join(dict.fromkeys(names.get(type(value), type(value).__name__) for value in values)) or "empty"
+
+
+def _distinct(rows: IntArray) -> IntArray:
+    """Return sorted numbers once each; `numpy.unique` would import numpy.ma (40 ms)."""
+    return rows[np.diff(rows, prepend=-1) > 0]
+
+
+def _filled(column: pa.Array) -> IntArray:
+    """Return the indices of the values that are not empty."""
+    if column.null_count == len(column):
+        return np.empty(0, np.int64)
+    return np.flatnonzero(is_filled(column).to_numpy(zero_copy_only=False))

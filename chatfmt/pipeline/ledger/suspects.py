@@ -1,0 +1,181 @@
+"""Judge whether a leaf that is left behind looks like part of the conversation, by its name and its values.
+
+A name alone never decides. Text must be new (the conversation does not have its words) and no number, switch or
+category; turns must have known roles; labels must be two-valued; media must be data or files. So an `answer` that
+is the number at the end of the solution, a `prompt` that repeats the first turn and a `reasoning` that is `on` or `off`
+are metadata.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from ...dialects.chat.messages import CONTENT_KEYS, ROLE_KEYS
+from ...dialects.chat.untagged_turns import ASSISTANT_KEYS, USER_KEYS
+from ...dialects.kit.roles import role_of
+from ...render.masks.masker import TRAIN_FLAGS
+from .trace import Entry
+
+PARTS: dict[str, frozenset[str]] = {
+    "reasoning": frozenset({
+        "reasoning", "cot", "thought", "thoughts", "thinking", "think", "rationale", "scratchpad", "deliberation",
+    }),
+    "system": frozenset({"system", "sys", "developer", "persona", "preamble"}),
+    "history": frozenset({"history", "conversation", "conversations", "messages", "dialog", "dialogue", "turns"}),
+    "completion": frozenset({
+        "answer", "answers", "response", "responses", "completion", "completions", "output", "outputs", "reply",
+        "replies", "solution", "solutions", "chosen", "rejected",
+    }),
+    "prompt": frozenset({"question", "query", "prompt", "instruction", "instructions", "problem"}),
+    "context": frozenset({"context", "passage"}),
+    "label": frozenset({"label", "labels", "kto", "desirable"}),
+    "tools": frozenset({"tool", "tools", "function", "functions"}),
+    "media": frozenset({"image", "images", "video", "videos", "audio", "audios"}),
+    "train": frozenset({"loss", "mask", "train", "trained", "trainable", "weight", "weights"}),
+}  # fmt: skip
+"""Words in the names of leaves, by the part that they may hold; the first part wins."""
+PHRASES = {
+    "reasoning": "the reasoning", "system": "a system message", "history": "earlier turns", "completion": "an answer",
+    "prompt": "a question", "context": "the context", "label": "a label", "tools": "tools", "media": "media",
+    "train": "what to train on", "messages": "turns", "content": "content",
+}  # fmt: skip
+"""The parts in words."""
+_ABOUT = frozenset({
+    "id", "ids", "uuid", "type", "types", "source", "sources", "model", "models", "lang", "language", "languages",
+    "name", "names", "date", "time", "timestamp", "url", "hash", "count", "counts", "len", "length", "lengths", "num",
+    "number", "index", "idx", "category", "categories", "topic", "score", "scores", "tokens", "quality", "difficulty",
+    "level", "tag", "tags", "embedding", "generator", "path", "file", "format", "status", "key", "version", "title",
+    "original", "orig", "raw", "seed", "reference", "references", "gold", "ground", "expected", "feedback", "grade",
+    "labelling", "template", "config", "configs", "rating", "ratings", "sha",
+})  # fmt: skip
+"""Words that make a name one of metadata: `answer_type`, `original_question`."""
+_GENERIC = frozenset({"text", "content", "value", "message", "bytes", "path", "url"})
+"""Names that say nothing: the object around them is what counts."""
+_SWITCHES = frozenset(
+    {"on", "off", "true", "false", "yes", "no", "none", "null", "n/a", "low", "medium", "high", "auto"}
+)
+_TWO_VALUED = frozenset({
+    "true", "false", "0", "1", "-1", "+1", "0.0", "1.0", "+", "-", "yes", "no", "good", "bad", "positive", "negative",
+    "chosen", "rejected", "correct", "incorrect", "right", "wrong", "accept", "reject", "accepted",
+})  # fmt: skip
+_NUMBER = re.compile(r"\W*[\d.,/%+-]+\W*")
+_MEDIA = re.compile(r"data:(image|audio|video)/|.*\.(jpe?g|png|gif|webp|bmp|mp3|wav|flac|ogg|mp4|webm|avi|mov)$",
+                    re.IGNORECASE | re.DOTALL)  # fmt: skip
+_COMPARABLE = 8
+"""Text may be this many times shorter than the median text of the conversations and still be part of them."""
+
+
+def words_of(name: str) -> list[str]:
+    """Return the words of a name in lower case: `Complex_CoT` is complex, cot; `systemPrompt` is system, prompt."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name)
+    return [word for word in re.split(r"[^a-z]+", spaced.lower()) if word]
+
+
+def part_named(name: str) -> str:
+    """Return the part that a leaf or column of that name could hold, empty if it is none."""
+    words = words_of(name)
+    if not _ABOUT.isdisjoint(words):
+        return ""
+    return next((part for part, known in PARTS.items() if not known.isdisjoint(words)), "")
+
+
+def find_suspects(left: Mapping[str, Entry], turn_keys: Collection[str], texts: Sequence[str]) -> dict[str, str]:
+    """Return the paths of leaves, of turns and of tools that look like a part of the conversation, each with the part.
+
+    `left` are leaves that are left behind; `turn_keys` are those of them inside turns that are read. `texts` are some
+    texts of the conversations, which show how long a text of these data is.
+    """
+    fresh = {path: entry for path, entry in left.items() if entry.left > entry.found or path in turn_keys}
+    usual = median(map(len, texts)) if texts else 0
+    found: dict[str, str] = {}
+    for path, part in [*_objects(left, fresh), *_leaves(fresh, turn_keys, usual)]:
+        inner = any(path == other or path.startswith((f"{other}.", f"{other}[")) for other in found)
+        again = path not in turn_keys and any(part == found[other] and _root(path) == _root(other) for other in found)
+        if not inner and not again:
+            found[path] = part
+    return found
+
+
+def _objects(left: Mapping[str, Entry], fresh: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield the paths of turns and of tools that have a `fresh` leaf, whatever they are called."""
+    objects: dict[str, dict[str, Entry]] = {}
+    for path, entry in left.items():
+        parent, dot, key = path.rpartition(".")
+        if dot:
+            objects.setdefault(parent, {})[key] = entry
+    for path, fields in objects.items():
+        if not any(f"{path}.{key}" in fresh for key in fields.keys() - set(ROLE_KEYS)):
+            continue
+        if _are_turns(fields) or (_part_of(path) == "history" and _are_pairs(fields)):
+            yield path.rstrip("[]"), "messages"
+        elif part_named(path.partition(".")[0]) == "tools" and not {"name", "description"}.isdisjoint(fields):
+            yield path.partition(".")[0].rstrip("[]"), "tools"
+
+
+def _are_turns(fields: Mapping[str, Entry]) -> bool:
+    roles = next((fields[key].values for key in ROLE_KEYS if key in fields), [])
+    known = [role for role in roles if isinstance(role, str) and role_of(role, {})]
+    contents = next((fields[key].values for key in CONTENT_KEYS if key in fields), [])
+    return bool(known) and 2 * len(known) >= len(roles) and any(isinstance(text, str) for text in contents)
+
+
+def _are_pairs(fields: Mapping[str, Entry]) -> bool:
+    return not any(fields.keys().isdisjoint(keys) for keys in (USER_KEYS, ASSISTANT_KEYS))
+
+
+def _leaves(left: Mapping[str, Entry], turn_keys: Collection[str], usual: float) -> Iterator[tuple[str, str]]:
+    for path, entry in left.items():
+        part = _part_of(path)
+        inside = path in turn_keys
+        depth = path.count(".")
+        if depth > 1 or not (part_named(path.partition(".")[0]) or inside):
+            continue  # metadata, or an annotation of a turn
+        if part == "train":
+            yield from [(path, part)] if inside and _key_of(path) not in TRAIN_FLAGS else []
+        elif part in _TESTS:
+            yield from [(path.removesuffix("[]"), part)] if _TESTS[part](entry.values) else []
+        elif part or (inside and _key_of(path) in CONTENT_KEYS):
+            yield from [(path.removesuffix("[]"), part or "content")] if is_text(entry.values, usual) else []
+
+
+def _root(path: str) -> str:
+    return path.partition(".")[0].partition("[")[0]
+
+
+def _key_of(path: str) -> str:
+    return path.rpartition(".")[2].rstrip("[]")
+
+
+def _part_of(path: str) -> str:
+    """Return the part that the last telling name of a path could hold: `output.text` is an output."""
+    parent, dot, _ = path.rpartition(".")
+    return _part_of(parent) if dot and _key_of(path) in _GENERIC else part_named(_key_of(path))
+
+
+def is_text(values: Sequence[Any], usual: float = 0) -> bool:
+    """Return whether most values are texts, not much shorter than the `usual` text, and no numbers or switches."""
+    texts = [value.strip() for value in map(_decoded, values) if isinstance(value, str)]
+    telling = [text for text in texts if text.lower() not in _SWITCHES and not _NUMBER.fullmatch(text)]
+    return 2 * len(telling) > len(values) and _COMPARABLE * median(map(len, telling)) >= usual
+
+
+def _decoded(value: Any) -> Any:
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
+
+
+def _are_labels(values: Sequence[Any]) -> bool:
+    return {str(value).strip().lower() for value in values} <= _TWO_VALUED
+
+
+def _are_media(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, bytes) or (isinstance(value, str) and _MEDIA.match(value)) for value in values)
+
+
+_TESTS: dict[str, Callable[[Sequence[Any]], bool]] = {"label": _are_labels, "media": _are_media}
+"""How the values of parts that are not text must look."""

@@ -1,0 +1,112 @@
+"""Trace the leaves of source rows into the conversations made of them.
+
+A leaf is a value that is neither a list nor an object, named by its path: `messages[].content`, `metadata.source`. Text
+that holds a list or an object has leaves too, unless the conversation has that text as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+from msgspec import Struct, field
+
+from ...dialects.kit.literals import read_literal
+from ...json_columns import decode_objects
+from ...schema import CONVERSATIONS
+
+_WORD = re.compile(r"\w+")
+_ALIKE = 0.9
+"""The share of the words of a text that a conversation must have to hold that text, however it was cut or joined."""
+_DEPTH = 4
+"""The number of keys after which a path ends: deeper are the keys of the data, such as the parameters of a tool."""
+_VALUES = 20
+"""The values of a leaf that are kept, to judge it by."""
+
+
+class Conversation:
+    """The values of the output of one source row, or of all rows that are read together."""
+
+    def __init__(self, records: Iterable[Mapping[str, Any]]) -> None:
+        self.texts: set[str] = set()
+        self._pairs: set[tuple[str, str]] = set()
+        for record in records:
+            self._add(record, "")
+
+    def _add(self, value: Any, key: str) -> None:
+        if isinstance(value, str):
+            self.texts.add(value)
+        elif isinstance(value, Mapping):
+            for name, item in value.items():
+                self._add(item, name)
+        elif isinstance(value, list):
+            for item in value:
+                self._add(item, key)
+        elif value is not None:
+            self._pairs.add((key, str(value)))
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        return frozenset(word for text in self.texts for word in _WORD.findall(text))
+
+    def holds(self, value: Any, key: str) -> bool:
+        """Return whether the conversation has a text, or a number or a boolean under that key."""
+        if not isinstance(value, str):
+            return (key, str(value)) in self._pairs or (not isinstance(value, bool) and str(value) in self._words)
+        if value in self.texts:
+            return True
+        words = _WORD.findall(value)
+        return bool(words) and sum(word in self._words for word in words) >= _ALIKE * len(words)
+
+
+def records_by_row(batch: pa.RecordBatch) -> dict[int, list[dict[str, Any]]]:
+    """Return the conversations of a CONVERSATIONS batch by their source rows, without the kept columns."""
+    names = [name for name in batch.schema.names if name in CONVERSATIONS and name != "row"]
+    records = decode_objects({name: batch.column(name) for name in names}) if names else []
+    rows: dict[int, list[dict[str, Any]]] = {}
+    for row, record in zip(batch.column("row").to_pylist(), records, strict=False):
+        rows.setdefault(row, []).append(record)
+    return rows
+
+
+class Entry(Struct):
+    """What is known of a leaf: in how many rows the conversation holds it, in how many not, and some of its values."""
+
+    found: int = 0
+    left: int = 0
+    values: list[Any] = field(default_factory=list)
+
+
+Entries = dict[str, Entry]
+"""The leaves of a source by their paths."""
+
+
+def trace_value(entries: Entries, name: str, value: Any, conversation: Conversation) -> None:
+    """Add the leaves in one column of a row."""
+    leaves: dict[str, list[tuple[Any, bool]]] = {}
+    for path, leaf, found in _leaves(value, name, name, 0, conversation):
+        leaves.setdefault(path, []).append((leaf, found))
+    for path, some in leaves.items():
+        entry, found = entries.setdefault(path, Entry()), any(found for _, found in some)
+        entry.found, entry.left = entry.found + found, entry.left + (not found)
+        entry.values += [leaf for leaf, _ in some[: _VALUES - len(entry.values)]]
+
+
+def _leaves(value: Any, path: str, key: str, depth: int, conversation: Conversation) -> Iterator[tuple[str, Any, bool]]:
+    """Yield the leaves of a value with their paths, and whether the conversation holds them; blank text is no leaf."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return
+    found = not isinstance(value, (list, Mapping)) and conversation.holds(value, key)
+    inner = read_literal(value) if isinstance(value, str) and not found else value
+    if isinstance(inner, Mapping):
+        for name, item in inner.items():
+            inside = f"{path}.{name}" if depth < _DEPTH else path
+            yield from _leaves(item, inside, str(name), depth + 1, conversation)
+    elif isinstance(inner, list):
+        for item in inner:
+            yield from _leaves(item, path if path.endswith("[][]") else f"{path}[]", key, depth, conversation)
+    else:
+        yield path, value, found

@@ -1,0 +1,108 @@
+"""Account for the leaves of a sample, and refuse to leave behind what looks like part of the conversation."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+
+import pyarrow as pa
+from msgspec.structs import replace
+
+from ... import dialects
+from ...dialects import Detection
+from ...dialects.kit.columns import ALIASES, shell_quoted
+from ...errors import ChatfmtError, RowError, UsageError
+from ...recipe import Recipe
+from ...render.masks.masker import TRAIN_FLAGS
+from ..conversion.job import Job
+from ..conversion.source_rows import merge_batches, split_rows
+from ..conversion.stages import Conversion
+from ..ledger.ledger import PRINTED, Ledger, flag_to_drop, root_of
+from ..ledger.suspects import PHRASES
+
+_CHOICES = {
+    "messages": ("messages", "history"), "transcript": ("messages", "history"), "text": tuple(PHRASES),
+    "segments": tuple(PHRASES), "chosen": ("completion",), "rejected": ("completion",), "question": ("prompt",),
+    "ratings": ("label",),
+}  # fmt: skip
+"""The parts that other columns may look like if one is mapped to the part, besides that part."""
+
+
+def open_ledger(recipe: Recipe, detection: Detection, job: Job) -> Ledger:
+    """Return the ledger of a job, without any leaf yet."""
+    mapped = {ALIASES.get(name, name) for name in recipe.map}
+    waived = mapped.union(*(_CHOICES.get(name, ()) for name in mapped))
+    if recipe.to == "prompt" or recipe.dialect == "prompt-only":
+        waived |= {"completion", "reasoning", "label"}
+    if detection.type in ("text", "segments"):
+        waived |= PHRASES.keys()
+    late = (*job.columns.late.values(), *job.columns.watched)
+    return Ledger(
+        open=True,
+        used=frozenset({*detection.used, *late}),
+        keep=job.columns.keep,
+        drop=recipe.drop,
+        waived=frozenset(waived),
+        printed=printed_keys(job),
+        together=job.whole_file,
+    )
+
+
+def printed_keys(job: Job) -> frozenset[str] | None:
+    """Return the keys of turns that the template of a job may print; None if turns are written as they are."""
+    if job.template is None or job.view == "messages":
+        return None
+    words = {word for text in job.template.texts for word in re.findall(r"\w+", text)}
+    return PRINTED | words | (set() if job.mask is None else set(TRAIN_FLAGS))
+
+
+def account_for_sample(ledger: Ledger, job: Job, sample: Sequence[pa.RecordBatch]) -> Ledger:
+    """Return the ledger with the leaves of the sample; rows that cannot be converted are left out."""
+    conversion = Conversion(replace(job, template=None, mask=None, tokenizer=None, max_tokens=None))
+    for batch in merge_batches(iter(sample)) if job.whole_file else sample:
+        for part, conversations in _conversations(conversion, batch):
+            ledger = ledger.account(part, conversations) if len(conversations) else ledger
+    return ledger
+
+
+def _conversations(conversion: Conversion, batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """Yield a source batch with its conversations, row by row if it has a bad row."""
+    try:
+        yield batch, conversion.read(batch, "")
+    except RowError:
+        for row in split_rows(batch) if not conversion.job.whole_file else ():
+            with suppress(RowError):
+                yield row, conversion.read(row, "")
+
+
+def refuse_suspects(recipe: Recipe, job: Job, to_job: Callable[[Recipe], Job]) -> None:
+    """Raise UsageError if a leaf that is left behind looks like part of the conversation.
+
+    `to_job` plans the same sample with another recipe, to try a flag before it is named.
+    """
+    suspects = job.ledger.suspects
+    if suspects:
+        looks = ", ".join(f"`{path}` looks like {PHRASES[part]}" for path, part in suspects.items())
+        flags = [flag for path, part in suspects.items() for flag in _flags(recipe, job, path, part, to_job)]
+        raise UsageError(f"{looks}, and would be left behind", hint="; ".join(dict.fromkeys(flags)))
+
+
+def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Recipe], Job]) -> Iterator[str]:
+    """Yield the flags that use or leave a leaf, each with what it does."""
+    if part in dialects.known_parts() and part not in job.columns.parts():
+        with suppress(ChatfmtError):
+            mapped = to_job(dataclasses.replace(recipe, map={**recipe.map, part: path}))
+            if _reads_more(mapped, job, path):
+                yield f"--map {part}={shell_quoted(path)} reads it"
+    if root_of(path) not in job.ledger.used:
+        yield f"--keep {shell_quoted(root_of(path))} copies it to the output"
+    yield f"{flag_to_drop(job.ledger, path)} leaves it behind"
+
+
+def _reads_more(mapped: Job, job: Job, path: str) -> bool:
+    """Return whether a mapped job reads the sample as the job does, and a leaf that the job leaves behind."""
+    left, before = ({leaf.path for leaf in each.ledger.left} for each in (mapped, job))
+    as_before = mapped.view == job.view or mapped.view == "unpaired-preference" or job.view == "prompt"
+    return as_before and bool(mapped.ledger.seen) and path not in left and left <= before
