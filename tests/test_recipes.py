@@ -29,6 +29,7 @@ from chatfmt import recipe as recipes
 from chatfmt.cli import application, options
 
 from .conftest import ROOT, run_cli
+from .silent_losses import lost
 from .stand_in_hub import StandInHub
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -165,7 +166,11 @@ def test_a_recipe_file_is_well_formed(name):
 def test_a_recipe_converts_its_miniature(name, tmp_path):
     expected = (FOLDER / f"{name}.expected.jsonl").read_text(encoding="utf-8")
     assert expected.count("\n") >= 2
-    assert convert(build_recipe(name, write_source(name, tmp_path)), tmp_path / "out.jsonl") == expected
+    source, out = write_source(name, tmp_path), tmp_path / "out.jsonl"
+    recipe = build_recipe(name, source)
+    summary = chatfmt.convert(recipe, out, executor="serial")
+    assert out.read_text(encoding="utf-8") == expected
+    assert lost(source, out, summary, recipe) == set()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from ...dialects.chat.messages import ROLE_KEYS
+from ...dialects.chat.turns import ROLE_KEYS
 from ...dialects.kit.columns import records_of, shell_quoted
 from ...dialects.kit.output import is_filled
 from ...dialects.kit.roles import role_of
@@ -71,6 +71,11 @@ class Ledger(Struct, frozen=True):
     seen: frozenset[str] = frozenset()
     left: tuple[Leaf, ...] = ()
     suspects: Mapping[str, str] = field(default_factory=dict)
+
+    def plain(self) -> list[list[str]]:
+        """Return plain data that differs for ledgers that differ."""
+        columns = [self.used, self.seen, self.waived, self.printed or ()]
+        return [*map(sorted, columns), [*self.keep], [*self.drop], [str(leaf) for leaf in self.left], [*self.suspects]]
 
     @property
     def left_columns(self) -> tuple[Leaf, ...]:
@@ -150,9 +155,11 @@ class Ledger(Struct, frozen=True):
             return False
         if root_of(path) not in self.used:
             return True
+        if "." not in path:  # a list of texts or labels is a part, as a column of them is
+            return False
         if self.printed is not None and not _is_printed(path, keys, self.printed):
             return True
-        return entry.left > entry.found and not _is_structure(path, entry)
+        return 2 * entry.left >= entry.rows and not _is_structure(path, entry)
 
     def is_dropped(self, path: str) -> bool:
         """Return whether the user drops a leaf, or what it is in; `messages.lang` names `messages[].lang`."""

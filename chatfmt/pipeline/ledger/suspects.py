@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from ...dialects.chat.messages import CONTENT_KEYS, ROLE_KEYS
+from ...dialects.chat.turns import CONTENT_KEYS, ROLE_KEYS
 from ...dialects.chat.untagged_turns import ASSISTANT_KEYS, USER_KEYS
 from ...dialects.kit.roles import role_of
 from ...render.masks.masker import TRAIN_FLAGS
@@ -88,7 +88,7 @@ def find_suspects(left: Mapping[str, Entry], turn_keys: Collection[str], texts: 
     `left` are leaves that are left behind; `turn_keys` are those of them inside turns that are read. `texts` are some
     texts of the conversations, which show how long a text of these data is.
     """
-    fresh = {path: entry for path, entry in left.items() if entry.left > entry.found or path in turn_keys}
+    fresh = {path: entry for path, entry in left.items() if 2 * entry.copied < entry.rows or path in turn_keys}
     usual = median(map(len, texts)) if texts else 0
     found: dict[str, str] = {}
     for path, part in [*_objects(left, fresh), *_leaves(fresh, turn_keys, usual)]:

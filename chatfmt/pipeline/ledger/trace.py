@@ -73,10 +73,14 @@ def records_by_row(batch: pa.RecordBatch) -> dict[int, list[dict[str, Any]]]:
 
 
 class Entry(Struct):
-    """What is known of a leaf: in how many rows the conversation holds it, in how many not, and some of its values."""
+    """What is known of a leaf, and some of its values.
 
-    found: int = 0
+    `rows` have it. Of those, the conversation holds no value in the rows `left`, and every value in the rows `copied`.
+    """
+
+    rows: int = 0
     left: int = 0
+    copied: int = 0
     values: list[Any] = field(default_factory=list)
 
 
@@ -90,8 +94,8 @@ def trace_value(entries: Entries, name: str, value: Any, conversation: Conversat
     for path, leaf, found in _leaves(value, name, name, 0, conversation):
         leaves.setdefault(path, []).append((leaf, found))
     for path, some in leaves.items():
-        entry, found = entries.setdefault(path, Entry()), any(found for _, found in some)
-        entry.found, entry.left = entry.found + found, entry.left + (not found)
+        entry, held = entries.setdefault(path, Entry()), [found for _, found in some]
+        entry.rows, entry.left, entry.copied = entry.rows + 1, entry.left + (not any(held)), entry.copied + all(held)
         entry.values += [leaf for leaf, _ in some[: _VALUES - len(entry.values)]]
 
 

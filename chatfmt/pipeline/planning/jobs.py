@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from ... import checks, dialects, mapping, media, render, trainers, views
 from ...dialects import Columns, Detection
 from ...errors import RowError, UsageError, located
+from ...manifest import fingerprint
 from ...recipe import Recipe
 from ...render.jinja.expressions import expression, text_expression
 from ...render.masks.masker import MaskOptions
@@ -110,7 +111,8 @@ def to_job(
     job = with_parts(job) if template is None and has_other_parts(job, sample) else job
     ledger = account_for_sample(open_ledger(recipe, detection, job), job, sample)
     read, skip = needed_columns(detection, fields, ledger, nulls=nulls) if recipe.on_error == "stop" else (None, ())
-    job = replace(job, ledger=ledger, read=read, skip=frozenset(skip))  # a reject is a whole record
+    key = f"{job.key}-{fingerprint({'ledger': ledger.plain(), 'read': read})}"
+    job = replace(job, key=key, ledger=ledger, read=read, skip=frozenset(skip))  # a reject is a whole record
     return job, mark_overwritten_columns(job, detection, sample)
 
 

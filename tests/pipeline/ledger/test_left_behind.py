@@ -1,0 +1,193 @@
+"""Leaves of the source that nothing reads are named, or refused if they look like part of the conversation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import chatfmt
+from chatfmt.errors import ChatfmtError, DialectError, UsageError
+
+from ...conftest import run_cli
+
+TURNS = [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "It is blue."}]
+TALK = {"messages": TURNS}
+METADATA = {
+    "id": "7f3a", "source": "forum", "url": "https://example.org/7", "category": "science", "tags": ["sky", "colour"],
+    "model": "gpt-4o", "lang": "en", "score": 0.7, "tokens": 12, "created": "2024-05-01T12:00:00Z", "toxic": False,
+    "title": "What colour has the sky above us?", "prompt_id": "p-1", "system_type": "none", "answer_model": "gpt-4o",
+    "reasoning": "off", "output_tokens": 3, "prompt": "Sky?", "answer": "42", "difficulty": "easy",
+    "description": "A short talk about the colour of the sky.", "original_question": "What colour does the sky have?",
+    "meta": {"license": "mit", "annotator": {"name": "Ann", "note": "She read it twice and found no fault."}},
+    "moderation": [{"flagged": False, "scores": {"hate": 0.1}}], "user": "user-123", "image_id": 5,
+}  # fmt: skip
+
+
+def write(folder: Path, *rows: dict[str, Any]) -> Path:
+    path = folder / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def convert(source: Path, **keys: Any) -> chatfmt.Summary:
+    return chatfmt.convert(
+        chatfmt.Recipe(source=str(source), **keys), source.with_suffix(".out.jsonl"), executor="serial", overwrite=True
+    )
+
+
+def refusal(source: Path, **keys: Any) -> ChatfmtError:
+    with pytest.raises(ChatfmtError) as caught:
+        convert(source, **keys)
+    assert not source.with_suffix(".out.jsonl").exists()
+    return caught.value
+
+
+def test_metadata_is_named_and_stops_nothing(tmp_path):
+    summary = convert(write(tmp_path, {**TALK, **METADATA}, {**TALK, **METADATA}), template="chatml")
+    roots = [leaf.split(" ")[0].split(".")[0].split("[")[0] for leaf in summary.left_columns]
+    assert list(dict.fromkeys(roots)) == sorted(METADATA)
+    assert {"meta.annotator.note (text)", "score (number)", "toxic (true/false)"} <= set(summary.left_columns)
+    assert summary.left_keys == ()
+
+
+def test_the_summary_names_what_is_left(tmp_path):
+    turns = [{**turn, "lang": "en"} for turn in TURNS]
+    write(tmp_path, {"messages": turns, "id": 1, "metadata": {"source": "a", "empty": None}, "note": "", "none": None})
+    run = run_cli("convert", "in.jsonl", "-t", "chatml", "-o", "out", cwd=tmp_path)
+    line = "left behind: id (number), metadata.source (text); --keep all carries them; also messages[].lang (text)"
+    assert run.stderr.decode().splitlines()[-1] == line
+    manifest = json.loads((tmp_path / "out" / ".chatfmt" / "manifest.json").read_text())
+    counts = {name for name in manifest["shards"][0]["counts"] if name.startswith("left_")}
+    assert counts == {
+        "left_column.id (number)",
+        "left_column.metadata.source (text)",
+        "left_key.messages[].lang (text)",
+    }
+    report = json.loads(run_cli("convert", "in.jsonl", "-t", "chatml", "--json", cwd=tmp_path).stderr)
+    assert report["left_columns"] == ["id (number)", "metadata.source (text)"]
+    assert report["left_keys"] == ["messages[].lang (text)"]
+    for command in ("inspect", "check"):
+        shown = run_cli(command, "in.jsonl", cwd=tmp_path).stdout.decode()
+        assert "left behind: id (number), metadata.source (text); --keep all carries them\n" in shown
+        report = json.loads(run_cli(command, "in.jsonl", "--json", cwd=tmp_path).stdout)
+        assert (report["left_columns"], report["left_keys"]) == (["id (number)", "metadata.source (text)"], [])
+    assert run_cli("convert", "in.jsonl", "-t", "chatml", "-q", cwd=tmp_path).stderr == b""
+    assert b"left behind" not in run_cli("convert", "in.jsonl", "--keep", "all", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "message", "hint"),
+    [
+        ({"reply_2": "It is grey."}, "`reply_2` looks like an answer", "--keep reply_2 copies it to the output; "
+         "--drop reply_2 leaves it behind"),
+        ({"my_system": "Answer in one word."}, "`my_system` looks like a system message",
+         "--map system=my_system reads it; --keep my_system copies it to the output; "
+         "--drop my_system leaves it behind"),
+        ({"turns_b": TURNS[:1] + [{"role": "assistant", "content": "Grey today."}]}, "`turns_b` looks like turns",
+         "--keep turns_b copies it to the output; --drop turns_b leaves it behind"),
+        ({"log": json.dumps([{"from": "human", "value": "And at night?"}])}, "`log` looks like turns",
+         "--keep log copies it to the output; --drop log leaves it behind"),
+        ({"extra": {"turns": [{"from": "human", "value": "And at night?"}]}}, "`extra.turns` looks like turns",
+         "--keep extra copies it to the output; --drop extra leaves it behind"),
+        ({"my_tools": [{"name": "look", "description": "Looks up."}]}, "`my_tools` looks like tools",
+         "--map tools=my_tools reads it; --keep my_tools copies it to the output; --drop my_tools leaves it behind"),
+    ],
+    ids=["answer", "system", "turns", "json", "nested", "tools"],
+)  # fmt: skip
+def test_what_looks_like_conversation_is_refused(more, message, hint, tmp_path):
+    source = write(tmp_path, {**TALK, **more}, {**TALK, **more})
+    error = refusal(source, template="chatml")
+    assert isinstance(error, UsageError)
+    assert error.message == f"{message}, and would be left behind"
+    assert error.hint == hint
+    (root,) = more
+    assert convert(source, drop=[root], template="chatml").rows == 2
+    assert convert(source, keep=[root]).rows == 2
+    assert json.loads(source.with_suffix(".out.jsonl").read_text().splitlines()[0])[root] == more[root]
+
+
+def test_the_command_line_refuses_before_the_first_row(tmp_path):
+    write(tmp_path, {**TALK, "my_cot": "Light scatters."}, {**TALK, "my_cot": "Light scatters."})
+    run = run_cli("convert", "in.jsonl", "-t", "chatml", "-o", "out.jsonl", cwd=tmp_path)
+    assert run.returncode == 2
+    assert run.stderr.decode().startswith(
+        "error: in.jsonl: `my_cot` looks like the reasoning, and would be left behind\nhint: "
+    )
+    assert not (tmp_path / "out.jsonl").exists()
+    shown = run_cli("inspect", "in.jsonl", cwd=tmp_path)
+    assert shown.returncode == 2 and "convert it with" not in shown.stdout.decode()
+    assert run_cli("convert", "in.jsonl", "-t", "chatml", "--drop", "my_cot", cwd=tmp_path).returncode == 0
+
+
+def test_a_dropped_column_is_not_read(tmp_path):
+    source = write(tmp_path, {**TALK, "system": "Be brief."})
+    assert convert(source, drop=["system"]).rows == 1
+    assert json.loads(source.with_suffix(".out.jsonl").read_text()) == TALK
+
+
+@pytest.mark.parametrize("key", ["loss_mask", "train_detail_2", "rationale"])
+def test_a_key_of_turns_that_the_template_does_not_print(key, tmp_path):
+    value = "Short waves scatter most." if key == "rationale" else 0
+    source = write(tmp_path, {"messages": [TURNS[0], {**TURNS[1], key: value}]})
+    error = refusal(source, template="chatml")
+    part = "the reasoning" if key == "rationale" else "what to train on"
+    assert error.message == f"`messages[].{key}` looks like {part}, and would be left behind"
+    assert error.hint == f"--drop messages.{key} leaves it behind"
+    assert convert(source, template="chatml", drop=[f"messages.{key}"]).left_keys == ()
+    assert convert(source).left_keys == ()
+
+
+def test_what_the_user_chose_leaves_the_others(tmp_path):
+    row = {"question": "Sky?", "question_b": "And the sea, then?", "answer": "Blue.", "answer_b": "It is grey today."}
+    source = write(tmp_path, row, row)
+    assert refusal(source).message.startswith("`question_b` looks like a question, `answer_b` looks like an answer")
+    chosen = convert(source, map={"prompt": "question", "completion": "answer"})
+    assert chosen.left_columns == ("answer_b (text)", "question_b (text)")
+    assert convert(source, to="prompt", map={"prompt": "question"}).left_columns == (
+        "answer_b (text)",
+        "question_b (text)",
+    )
+
+
+def test_a_column_after_the_sample_is_named(tmp_path):
+    rows = [TALK] * 2500 + [{**TALK, "seen": "once"}] + [{"messages": [{**turn, "mood": "calm"} for turn in TURNS]}]
+    summary = convert(write(tmp_path, *rows), template="chatml")
+    assert (summary.rows, summary.left_columns, summary.left_keys) == (
+        2502,
+        ("seen (text)",),
+        ("messages[].mood (text)",),
+    )
+
+
+def test_conversation_after_the_sample_is_an_error_of_its_row(tmp_path):
+    rows = [TALK] * 2500 + [{**TALK, "thoughts": "Light scatters."}] + [TALK]
+    source = write(tmp_path, *rows)
+    error = refusal(source, template="chatml")
+    assert isinstance(error, DialectError) and (error.at.row, error.code) == (2500, "col.late")
+    message = "`thoughts`, which is empty in the sample, looks like the reasoning and would be left behind"
+    assert (error.message, error.hint) == (message, "--drop thoughts leaves it behind")
+    assert convert(source, template="chatml", on_error="skip").reasons == {"col.late": 1}
+    assert convert(source, template="chatml", drop=["thoughts"]).left_columns == ()
+
+
+def test_a_parquet_column_that_is_empty_in_the_sample(tmp_path):
+    source = tmp_path / "in.parquet"
+    names: dict[str, list[str | None]] = {name: [None] * 1500 + ["It is the light."] for name in ("note", "my_answer")}
+    pq.write_table(pa.table({"messages": [TURNS] * 1501, "note": names["note"]}), source)
+    assert convert(source, template="chatml").left_columns == ("note (text)",)
+    pq.write_table(pa.table({"messages": [TURNS] * 1501, **names}), source)
+    source.with_suffix(".out.jsonl").unlink()
+    assert refusal(source, template="chatml").at.row == 1500
+
+
+def test_sources_that_are_read_alike_have_ledgers_of_their_own(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({**TALK, name: 1}) + "\n")
+    recipe = chatfmt.Recipe(source=[str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")])
+    summary = chatfmt.convert(recipe, tmp_path / "out.jsonl", executor="serial")
+    assert summary.left_columns == ("a (number)", "b (number)")
