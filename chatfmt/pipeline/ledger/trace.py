@@ -16,7 +16,7 @@ from msgspec import Struct, field
 
 from ...dialects.kit.literals import read_literal
 from ...json_columns import decode_objects
-from ...schema import CONVERSATIONS
+from ...schema import CONVERSATIONS, MEDIA
 
 _WORD = re.compile(r"\w+")
 _ALIKE = 0.9
@@ -64,7 +64,7 @@ class Conversation:
 
 def records_by_row(batch: pa.RecordBatch) -> dict[int, list[dict[str, Any]]]:
     """Return the conversations of a CONVERSATIONS batch by their source rows, without the kept columns."""
-    names = [name for name in batch.schema.names if name in CONVERSATIONS and name != "row"]
+    names = [name for name in batch.schema.names if name in (*CONVERSATIONS[1:], *MEDIA)]
     records = decode_objects({name: batch.column(name) for name in names}) if names else []
     rows: dict[int, list[dict[str, Any]]] = {}
     for row, record in zip(batch.column("row").to_pylist(), records, strict=False):

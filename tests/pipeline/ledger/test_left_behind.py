@@ -165,14 +165,14 @@ def test_a_column_after_the_sample_is_named(tmp_path):
 
 
 def test_conversation_after_the_sample_is_an_error_of_its_row(tmp_path):
-    rows = [TALK] * 2500 + [{**TALK, "thoughts": "Light scatters."}] + [TALK]
+    rows = [TALK] * 2500 + [{**TALK, "my_thoughts": "Light scatters."}] + [TALK]
     source = write(tmp_path, *rows)
     error = refusal(source, template="chatml")
     assert isinstance(error, DialectError) and (error.at.row, error.code) == (2500, "col.late")
-    message = "`thoughts`, which is empty in the sample, looks like the reasoning and would be left behind"
-    assert (error.message, error.hint) == (message, "--drop thoughts leaves it behind")
+    message = "`my_thoughts`, which is empty in the sample, looks like the reasoning and would be left behind"
+    assert (error.message, error.hint) == (message, "--drop my_thoughts leaves it behind")
     assert convert(source, template="chatml", on_error="skip").reasons == {"col.late": 1}
-    assert convert(source, template="chatml", drop=["thoughts"]).left_columns == ()
+    assert convert(source, template="chatml", drop=["my_thoughts"]).left_columns == ()
 
 
 def test_a_parquet_column_that_is_empty_in_the_sample(tmp_path):
