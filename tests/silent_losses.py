@@ -40,9 +40,9 @@ def words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text)) - MARKERS
 
 
-def lost(source: Path, out: Path, summary: chatfmt.Summary, recipe: chatfmt.Recipe) -> set[str]:
+def lost(source: Path, output: str, summary: chatfmt.Summary, recipe: chatfmt.Recipe) -> set[str]:
     """Return the columns and paths with texts that are in no output and that the summary does not name."""
-    written = words(out.read_text(encoding="utf-8").replace("\\n", " ").replace("\\t", " ").replace("\\", " "))
+    written = words(output.replace("\\n", " ").replace("\\t", " ").replace("\\", " "))
     named = [leaf.partition(" (")[0] for leaf in (*summary.left_columns, *summary.left_keys)]
     accounted = tuple({name.replace("[]", "") for name in (*named, *recipe.keep, *recipe.drop)})
     missing: dict[str, list[bool]] = {}

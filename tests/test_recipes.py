@@ -80,14 +80,19 @@ def build_recipe(name: str, source: Path, flags: dict[str, Any] | None = None) -
 
 def convert(recipe: chatfmt.Recipe, out: Path) -> str:
     """Return what the recipe writes, as JSON Lines; the bytes of images, which JSON lacks, as hexadecimal digits."""
+    return convert_and_sum_up(recipe, out)[0]
+
+
+def convert_and_sum_up(recipe: chatfmt.Recipe, out: Path) -> tuple[str, chatfmt.Summary]:
+    """Return what `convert` returns, and the summary."""
     if recipe.source[0].source.endswith("rlaif-v.parquet"):
-        chatfmt.convert(recipe, out := out.with_suffix(".parquet"), executor="serial")
+        summary = chatfmt.convert(recipe, out := out.with_suffix(".parquet"), executor="serial")
         rows = pq.read_table(out).to_pylist()
         for turn in (turn for row in rows for turn in row.get("prompt") or [] if isinstance(turn, dict)):
             turn["content"] = [json.loads(part) for part in turn["content"]]
-        return "".join(json.dumps(row, default=bytes.hex, ensure_ascii=False) + "\n" for row in rows)
-    chatfmt.convert(recipe, out, executor="serial")
-    return out.read_text(encoding="utf-8")
+        return "".join(json.dumps(row, default=bytes.hex, ensure_ascii=False) + "\n" for row in rows), summary
+    summary = chatfmt.convert(recipe, out, executor="serial")
+    return out.read_text(encoding="utf-8"), summary
 
 
 @cache
@@ -166,11 +171,11 @@ def test_a_recipe_file_is_well_formed(name):
 def test_a_recipe_converts_its_miniature(name, tmp_path):
     expected = (FOLDER / f"{name}.expected.jsonl").read_text(encoding="utf-8")
     assert expected.count("\n") >= 2
-    source, out = write_source(name, tmp_path), tmp_path / "out.jsonl"
+    source = write_source(name, tmp_path)
     recipe = build_recipe(name, source)
-    summary = chatfmt.convert(recipe, out, executor="serial")
-    assert out.read_text(encoding="utf-8") == expected
-    assert lost(source, out, summary, recipe) == set()
+    output, summary = convert_and_sum_up(recipe, tmp_path / "out.jsonl")
+    assert output == expected
+    assert lost(source, output, summary, recipe) == set()
 
 
 @pytest.mark.parametrize("name", NAMES)

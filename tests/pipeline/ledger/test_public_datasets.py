@@ -31,4 +31,4 @@ def test_nothing_in_a_public_dataset_is_lost_in_silence(source, tmp_path):
     except ChatfmtError:
         assert source.parent.name != "data" or source.parent.parent.name == "cases" or source.name in INVALID
         return  # refused: nothing is written
-    assert lost(source, out, summary, recipe) == set()
+    assert lost(source, out.read_text(), summary, recipe) == set()
