@@ -80,7 +80,7 @@ def test_an_error_of_the_finder_names_the_row_in_the_batch() -> None:
 
 def test_answers_of_two_types_become_one_column(tmp_path: Path) -> None:
     parts = {"role": "assistant", "content": [{"type": "image"}, {"type": "text", "text": "b"}]}
-    pair = {"prompt": [U], "chosen": [A], "rejected": [parts]}
+    pair = {"prompt": [U], "chosen": [A], "rejected": [parts], "images": ["b.png"]}
     made = convert(tmp_path, None, pair, to="unpaired-preference")
     assert [(row["completion"], row["label"]) for row in made] == [([A], True), ([parts], False)]
 

@@ -46,9 +46,11 @@ def run_fingerprint(
     )
 
 
-def job_key(recipe: Recipe, detection: Detection, view: str, template: ChatTemplate | None, *, nulls: bool) -> str:
+def job_key(
+    recipe: Recipe, detection: Detection, view: str, template: ChatTemplate | None, media: Sequence[str], *, nulls: bool
+) -> str:
     """Return the key of a job: jobs of one process that differ in anything have different keys."""
-    read = [detection.dialect, columns_to_plain(detection.columns), view, nulls]
+    read = [detection.dialect, detection.type, columns_to_plain(detection.columns), view, list(media), nulls]
     return fingerprint({"recipe": content_keys(recipe), "read": read, "template": template_identity(template)})
 
 

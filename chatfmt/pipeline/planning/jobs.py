@@ -74,11 +74,12 @@ def to_job(
     checks.check_codes(recipe.fail_on)
     fields = mapping.plan(recipe.map, markers=recipe.marker, explode=recipe.explode, where=recipe.where)
     detection = detect(recipe, sample, fields, nulls=nulls)
-    view = choose_view(recipe, detection)
+    carried = media_columns(sample, detection)
+    view = choose_view(recipe, detection.type, has_media=bool(carried))
     if view == "prompt" and detection.columns.keep == "all":
         detection = replace(detection, columns=replace(detection.columns, also=answer_columns(detection)))
     job = Job(
-        key=job_key(recipe, detection, view, template, nulls=nulls),
+        key=job_key(recipe, detection, view, template, carried, nulls=nulls),
         dialect=detection.dialect,
         columns=detection.columns,
         view=view,
@@ -86,7 +87,7 @@ def to_job(
         drop=dropped_columns(recipe.drop, fields),
         nulls=nulls,
         transforms=effective_transforms(recipe, template),
-        media=media_columns(sample, detection),
+        media=carried,
         fail_on=recipe.fail_on,
         strict=recipe.strict,
         template=template,
@@ -271,23 +272,16 @@ def render_options(recipe: Recipe, template: ChatTemplate | None) -> render.Rend
     return kept if recipe.bos == "strip" and bos_opens_turns(single) else options
 
 
-def choose_view(recipe: Recipe, detection: Detection) -> str:
-    """Return the view to write: that of `--to`, or the one that `--for` or the data asks for.
+def choose_view(recipe: Recipe, data_type: str, *, has_media: bool) -> str:
+    """Return the view to write for data of a type: that of `--to`, or the one that `--for` or the data asks for.
 
     A trainer gets images, videos and audio with messages, which it renders itself.
     """
     rendered = recipe.template not in (None, "none")
     to = recipe.to
     if recipe.trainer is not None and to in ("auto", *views.VIEWS):
-        to = trainers.choose_view(
-            recipe.trainer, to, detection.type, rendered=rendered and not has_media(detection.columns)
-        )
-    return views.choose(to, detection.type, rendered=rendered)
-
-
-def has_media(columns: Columns) -> bool:
-    """Return whether rows have images, videos or audio beside their conversation."""
-    return any(columns.path(name) is not None for name in MEDIA)
+        to = trainers.choose_view(recipe.trainer, to, data_type, rendered=rendered and not has_media)
+    return views.choose(to, data_type, rendered=rendered)
 
 
 def mask_options(recipe: Recipe, view: str) -> MaskOptions | None:
