@@ -69,12 +69,15 @@ PUBLISHED_BY_TRL = {
     "llama-3": "llama3",
     "llama-3.1": "llama3_1",
     "llama-3.2": "llama3_2",
+    "llava-next": "llava_next",
     "nemotron-3-nano": "nemotron_3_nano",
     "phi-3": "phi3",
     "phi-3.5": "phi3_5",
     "qwen2.5": "qwen2_5",
+    "qwen2.5-vl": "qwen2_5_vl",
     "qwen3": "qwen3",
     "qwen3-instruct-2507": "qwen3_instruct_2507",
+    "qwen3-vl": "qwen3_vl",
     "qwen3.5": "qwen3_5_think",
     "qwen3.5-small": "qwen3_5_nothink",
     "qwen3.6": "qwen3_6",
@@ -83,7 +86,7 @@ PUBLISHED_BY_TRL = {
     "tiny-aya": "cohere2",
 }
 PYTHON_SPECIFICATIONS = ("vicuna", "alpaca")
-PARTS_ONLY = ("smolvlm", "idefics3")
+PARTS_ONLY = ("smolvlm", "idefics3", "llava-next")
 
 
 def rendered(name: str, case: Mapping[str, Any], mode: str) -> Outcome:
@@ -388,5 +391,5 @@ def test_spans_hold_the_answers_and_their_stop_token(name: str) -> None:
     assert [span.endswith((">", "]", "[e~[")) for span in held] == [name not in ENDLESS] * len(held)
 
 
-ENDLESS = {"glm-4", "glm-4.5"}
+ENDLESS = {"glm-4", "glm-4.5", "llava"}
 """Templates whose turns end where the next one begins: there is no stop token in the text."""
