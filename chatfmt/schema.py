@@ -19,6 +19,9 @@ ROW = "#row"
 KEYS = "#keys"
 """The field with the keys of an object as a JSON array, where the other fields alone would lose something."""
 
+KEPT = "#kept."
+"""The prefix of kept columns in a CONVERSATIONS batch whose names are names of its own columns."""
+
 CONVERSATION_COLUMNS = ("messages", "prompt", "completion", "chosen", "rejected")
 """The columns of a CONVERSATIONS batch that are messages columns."""
 CONVERSATIONS = (

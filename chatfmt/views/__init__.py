@@ -27,12 +27,12 @@ class View(Struct, frozen=True):
 
     fields: Callable[[RenderableBatch], Fields]
     summary: str
+    columns: tuple[str, ...] = ()
+    """The names of its columns."""
     own_type: str = ""
     """The dataset type that becomes this view with `--to auto`."""
     beside: str = ""
     """The column of that type beside its one conversation, which a view without such a column leaves out."""
-    columns: tuple[str, ...] = ()
-    """Columns that it makes beside those of CONVERSATIONS, so that a kept column cannot have the name."""
     unpairs: bool = False
     """Whether a pair of answers becomes two rows, which are written in blocks; see `pipeline.conversion.blocks`."""
     is_rendered: bool = False
@@ -47,57 +47,72 @@ class View(Struct, frozen=True):
 
 VIEWS: dict[str, View] = {
     "text": View(
-        on_call(__name__, ".whole:text"), "the rendered conversation", "text", is_rendered=True, takes_mask=True
+        on_call(__name__, ".whole:text"), "the rendered conversation",
+        ("text",), "text", is_rendered=True, takes_mask=True,
     ),
-    "messages": View(on_call(__name__, ".whole:messages"), "the conversation as a list of turns"),
+    "messages": View(
+        on_call(__name__, ".whole:messages"), "the conversation as a list of turns", ("messages",)
+    ),
     "prompt-completion": View(
-        on_call(__name__, ".split:prompt_completion"), "the last answer and what comes before it", "prompt-completion"
+        on_call(__name__, ".split:prompt_completion"), "the last answer and what comes before it",
+        ("prompt", "completion"), "prompt-completion",
     ),
     "instruction": View(
-        on_call(__name__, ".split:instruction"), "an instruction and its output, as text",
-        columns=("instruction", "output"),
+        on_call(__name__, ".split:instruction"), "an instruction and its output, as text", ("instruction", "output")
     ),
-    "prompt": View(on_call(__name__, ".split:prompt"), "the conversation before the last answer", "prompt-only"),
+    "prompt": View(
+        on_call(__name__, ".split:prompt"), "the conversation before the last answer", ("prompt",), "prompt-only"
+    ),
     "preference": View(
-        on_call(__name__, ".split:preference"), "a prompt, a better and a worse answer", "preference", "rejected"
+        on_call(__name__, ".split:preference"), "a prompt, a better and a worse answer",
+        ("prompt", "chosen", "rejected"), "preference", "rejected",
     ),
     "unpaired-preference": View(
         on_call(__name__, ".split:unpaired_preference"), "a prompt, an answer, and whether it is good",
-        "unpaired-preference", "label", unpairs=True,
+        ("prompt", "completion", "label"), "unpaired-preference", "label", unpairs=True,
     ),
     "preference-conversations": View(
         on_call(__name__, ".pairs:conversations"), "two whole conversations, with a better and a worse answer",
-        beside="rejected",
+        ("chosen", "rejected"), beside="rejected",
     ),
     "preference-messages": View(
         on_call(__name__, ".pairs:single_messages"), "a conversation, and a better and a worse next message",
-        beside="rejected",
+        ("messages", "chosen", "rejected"), beside="rejected",
     ),
     "rejected-response": View(
         on_call(__name__, ".pairs:rejected_response"), "a conversation, and the text of a worse answer",
-        beside="rejected", columns=("rejected_response",),
+        ("messages", "rejected_response"), beside="rejected",
     ),
     "unpaired-messages": View(
         on_call(__name__, ".pairs:unpaired_messages"), "a conversation, and whether its answer is good",
-        beside="label", unpairs=True,
+        ("messages", "label"), beside="label", unpairs=True,
     ),
     "openai-preference": View(
-        on_call(__name__, ".pairs:openai"), "OpenAI's input, preferred and non-preferred output", beside="rejected",
-        columns=("input", "preferred_output", "non_preferred_output"),
+        on_call(__name__, ".pairs:openai"), "OpenAI's input, preferred and non-preferred output",
+        ("input", "preferred_output", "non_preferred_output"), beside="rejected",
     ),
     "segments": View(
-        on_call(__name__, ".whole:segments"), "the rendered conversation in pieces, each trained or not", "segments",
-        is_rendered=True, needs_spans=True,
+        on_call(__name__, ".whole:segments"), "the rendered conversation in pieces, each trained or not",
+        ("segments",), "segments", is_rendered=True, needs_spans=True,
     ),
     "stepwise": View(
-        on_call(__name__, ".split:stepwise"), "a prompt, the steps of an answer, and whether each is right", "stepwise",
-        "labels",
+        on_call(__name__, ".split:stepwise"), "a prompt, the steps of an answer, and whether each is right",
+        ("prompt", "completions", "labels"), "stepwise", "labels",
     ),
     "tokens": View(
         on_call(__name__, ".whole:tokens"), "token ids, labels and masks", needs_spans=True, is_tokenized=True
     ),
 }  # fmt: skip
 """The views by name, in the order of the help."""
+
+
+INPUTS = ("tools", "documents", "chat_template_kwargs")
+"""The columns beside conversations that are not rendered, from which a trainer renders them."""
+
+
+def written_columns(name: str, *, rendered: bool) -> tuple[str, ...]:
+    """Return the names of the columns that a view may write, with a template or without."""
+    return VIEWS[name].columns if rendered else (*VIEWS[name].columns, *INPUTS)
 
 
 def own_view(data_type: str) -> View | None:

@@ -21,8 +21,7 @@ TEXTS = [
     "<|im_start|>user\nho<|im_end|>\n<|im_start|>assistant\nye<|im_end|>\n",
 ]
 NOTE = (
-    "`--keep all` leaves out `text`, `label`, since the output needs the names: "
-    "keep them with --map source_text=text --map source_label=label"
+    "`--keep all` leaves out `text`, since the output needs the names: keep them with --map source_text=text"
 )
 
 
@@ -41,64 +40,66 @@ def test_all_reports_columns_that_it_cannot_keep(data):
     run = run_cli("convert", data, "-t", "chatml", "--keep", "all")
     assert run.returncode == 0
     assert lines(run.stdout) == [
-        {"text": TEXTS[0], "id": 7, "tags": ["a", None]},
-        {"text": TEXTS[1], "id": 8},
+        {"text": TEXTS[0], "label": 3, "id": 7, "tags": ["a", None]},
+        {"text": TEXTS[1], "label": None, "id": 8},
     ]
     assert run.stderr.decode().splitlines() == [f"note: {NOTE}", f"wrote 2 rows to stdout, {len(run.stdout)} B"]
 
 
 def test_stdin_reports_them_too(data):
     run = run_cli("convert", "-", "-t", "chatml", "--keep", "all", "--json", stdin=data.read_bytes())
-    assert lines(run.stdout) == [{"text": TEXTS[0], "id": 7, "tags": ["a", None]}, {"text": TEXTS[1], "id": 8}]
+    assert lines(run.stdout) == [
+        {"text": TEXTS[0], "label": 3, "id": 7, "tags": ["a", None]},
+        {"text": TEXTS[1], "label": None, "id": 8},
+    ]
     note, summary = run.stderr.decode().splitlines()
     assert note == f"note: {NOTE}"
     assert json.loads(summary)["notes"] == [NOTE]
 
 
 def test_the_suggested_flags_keep_them(data):
-    flags = ["--map", "source_text=text", "--map", "source_label=label"]
+    flags = ["--map", "source_text=text"]
     run = run_cli("convert", data, "-t", "chatml", "--keep", "all", *flags)
     assert run.stderr.decode().splitlines() == [f"wrote 2 rows to stdout, {len(run.stdout)} B"]
     assert lines(run.stdout) == [
-        {"text": TEXTS[0], "id": 7, "tags": ["a", None], "source_text": "old", "source_label": 3},
-        {"text": TEXTS[1], "id": 8, "source_text": "", "source_label": None},
+        {"text": TEXTS[0], "label": 3, "id": 7, "tags": ["a", None], "source_text": "old"},
+        {"text": TEXTS[1], "label": None, "id": 8, "source_text": ""},
     ]
 
 
 def test_into_parquet_too(data, tmp_path):
     out = tmp_path / "out.parquet"
-    flags = ["--map", "source_text=text", "--map", "source_label=label"]
+    flags = ["--map", "source_text=text"]
     assert run_cli("convert", data, "-t", "chatml", "--keep", "all", *flags, "-o", out).returncode == 0
     assert pq.read_table(out).to_pylist() == [
-        {"text": TEXTS[0], "id": 7, "tags": ["a", None], "source_text": "old", "source_label": 3},
-        {"text": TEXTS[1], "id": 8, "tags": None, "source_text": "", "source_label": None},
+        {"text": TEXTS[0], "label": 3, "id": 7, "tags": ["a", None], "source_text": "old"},
+        {"text": TEXTS[1], "label": None, "id": 8, "tags": None, "source_text": ""},
     ]
 
 
 def test_the_summary_and_inspect_report_them(data, tmp_path):
-    run = run_cli("convert", data, "--keep", "all", "--json", "-o", tmp_path / "out.jsonl")
+    run = run_cli("convert", data, "-t", "chatml", "--keep", "all", "--json", "-o", tmp_path / "out.jsonl")
     assert json.loads(run.stdout)["notes"] == [NOTE]
-    summary = chatfmt.convert(chatfmt.Recipe(source=str(data), keep="all"), tmp_path / "out2.jsonl")
-    assert list(summary.notes) == [NOTE]
-    shown = run_cli("inspect", data, "--keep", "all")
-    assert f"note: {NOTE}" in shown.stdout.decode().splitlines()
-    found = json.loads(run_cli("inspect", data, "--keep", "all", "--json").stdout)
-    assert (found["notes"], found["detection"]["unused"]) == ([NOTE], ["text", "label"])
-    assert json.loads(run_cli("inspect", data, "--json").stdout)["notes"] == []
+    recipe = chatfmt.Recipe(source=str(data), template="chatml", keep="all")
+    assert list(chatfmt.convert(recipe, tmp_path / "out2.jsonl").notes) == [NOTE]
 
 
 def test_a_taken_name_is_an_error_with_a_hint(data):
-    run = run_cli("convert", data, "-t", "chatml", "--keep", "label")
+    run = run_cli("convert", data, "-t", "chatml", "--keep", "text")
     assert (run.returncode, run.stdout) == (2, b"")
     assert run.stderr.decode().splitlines() == [
-        f"error: {data}: the column `label` cannot be kept: the output needs the name",
-        "hint: keep it under another name: --map source_label=label --keep source_label",
+        f"error: {data}: the column `text` cannot be kept: the output needs the name",
+        "hint: keep it under another name: --map source_text=text --keep source_text",
     ]
-    run = run_cli("convert", data, "-t", "chatml", "--map", "source_label=label", "--keep", "source_label")
-    assert lines(run.stdout) == [
-        {"text": TEXTS[0], "source_label": 3},
-        {"text": TEXTS[1], "source_label": None},
-    ]
+    run = run_cli("convert", data, "-t", "chatml", "--map", "source_text=text", "--keep", "source_text")
+    assert lines(run.stdout) == [{"text": TEXTS[0], "source_text": "old"}, {"text": TEXTS[1], "source_text": ""}]
+
+
+def test_only_the_names_of_the_view_are_taken(data):
+    """ms-swift reads `messages` with `label`."""
+    run = run_cli("convert", data, "--to", "messages", "--keep", "label", "--keep", "text", "-q")
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
+    assert lines(run.stdout)[0] == {"messages": turns, "label": 3, "text": "old"}
 
 
 START = "<|im_start|>user\na "

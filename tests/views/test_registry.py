@@ -80,4 +80,4 @@ def test_a_view_of_one_conversation_notes_what_it_leaves_out(convert: Any, besid
 def test_auto_takes_the_view_of_the_type(convert: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"prompt": TURNS[:1], "completion": TURNS[1:]}
     monkeypatch.delitem(VIEWS, "prompt-completion")
-    assert convert(View(turns, "turns", "prompt-completion"), row=row)[:2] == (0, [{"turns": TURNS}])
+    assert convert(View(turns, "turns", own_type="prompt-completion"), row=row)[:2] == (0, [{"turns": TURNS}])

@@ -44,7 +44,7 @@ class Columns(Struct, frozen=True):
     `keep` names the columns to pass through; `also` those to pass through beside `all` unused ones. `late` maps parts
     that are missing in the sample to the columns that later rows may fill; `watched` maps further columns that are
     empty in the sample to the part that each could be. `type` is the dataset type that the rows of a mixed dataset must
-    have.
+    have. `taken` are the names of the output's own columns, which no kept column can have.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -56,6 +56,7 @@ class Columns(Struct, frozen=True):
     late: Mapping[str, str] = field(default_factory=dict)
     watched: Mapping[str, str] = field(default_factory=dict)
     type: str = ""
+    taken: tuple[str, ...] = schema.CONVERSATIONS
 
     def path(self, part: str) -> str | None:
         """Return the column or path of `part`, None if it has none; aliases count."""

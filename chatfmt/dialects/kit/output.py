@@ -306,16 +306,17 @@ def kept_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]
     names = [name for name in batch.schema.names if name not in (schema.ROW, schema.KEYS)]
     if columns.keep == "all":
         used = set(used_names(batch, columns)) - {*columns.also}
-        kept = [name for name in names if name not in used and name not in schema.CONVERSATIONS]
+        kept = [name for name in names if name not in used and name not in columns.taken]
     else:
         kept = [name for name in columns.keep if name in names]
         for name in kept:
-            if name in schema.CONVERSATIONS:
+            if name in columns.taken:
                 raise UsageError(
                     f"the column `{name}` cannot be kept: the output needs the name",
                     hint=f"keep it under another name: --map source_{name}={name} --keep source_{name}",
                 )
-    fields = {name: batch.column(name) for name in kept}
+    prefixes = dict.fromkeys(schema.CONVERSATIONS, schema.KEPT)
+    fields = {prefixes.get(name, "") + name: batch.column(name) for name in kept}
     return {**fields, **_kept_keys(batch, kept)}
 
 

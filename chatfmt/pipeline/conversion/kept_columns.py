@@ -13,6 +13,7 @@ from ...dialects import Detection
 from ...errors import UsageError
 from ...mapping import FieldMapping
 from ...render.safety.control_tokens import ESCAPES
+from ...schema import CONVERSATIONS
 from ...views import VIEWS
 from .job import Job
 
@@ -35,7 +36,7 @@ def dropped_columns(drop: Sequence[str], fields: FieldMapping) -> tuple[str, ...
 def added_columns(job: Job) -> frozenset[str]:
     """Return the columns that the options of a job add to its output."""
     view = VIEWS.get(job.view or "")
-    added = set(view.columns) if view else set()
+    added = {*view.columns} - {*CONVERSATIONS} if view else set()
     added |= {"assistant_spans"} if job.mask is not None and view and view.takes_mask else set()
     if job.tokenizer is not None:
         added |= set(TOKEN_COLUMNS if view and view.is_tokenized else ("num_tokens",))
@@ -43,10 +44,12 @@ def added_columns(job: Job) -> frozenset[str]:
 
 
 def mark_overwritten_columns(job: Job, detection: Detection, sample: Sequence[pa.RecordBatch]) -> Detection:
-    """Mark sample columns as unused if the options of the job need their names."""
+    """Mark sample columns as unused if the view or the options of the job need their names, and no others."""
     added = added_columns(job) - {*detection.used, *detection.unused}
     names = dict.fromkeys(name for batch in sample for name in batch.schema.names if name in added)
-    return replace(detection, unused=(*detection.unused, *names)) if names else detection
+    mapped = () if job.mapping is None else job.mapping.columns
+    free = {*CONVERSATIONS} - {*job.columns.taken, *mapped} if job.columns.keep == "all" else set()
+    return replace(detection, unused=(*(name for name in detection.unused if name not in free), *names))
 
 
 def kept_notes(job: Job, detection: Detection) -> Iterator[str]:

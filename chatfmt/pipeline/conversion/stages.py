@@ -18,7 +18,7 @@ from ...render.jinja.expressions import expression, text_expression
 from ...render.safety.control_tokens import Scanner, find_control_tokens, find_token_edges
 from ...render.single import TemplateRenderer
 from ...rendering import Renderer
-from ...schema import CONVERSATIONS, MEDIA, ROW
+from ...schema import CONVERSATIONS, KEPT, MEDIA, ROW
 from ...views import VIEWS
 from ...views.batch import Fields, RenderableBatch
 from ..ledger.late import account_late
@@ -264,7 +264,8 @@ class Conversion:
         fields = VIEWS[self.job.view].fields(source) if self.job.view else {}
         if self._tokenizer is not None and "text" in fields:
             fields = self._tokenize(fields)
-        kept = {name: batch.column(name) for name in batch.schema.names if name not in CONVERSATIONS}
+        names = [name for name in batch.schema.names if name not in CONVERSATIONS]
+        kept = {name.removeprefix(KEPT): batch.column(name) for name in names}
         output = output_batch(fields, kept, len(batch))
         counts.step(len(batch), len(output))
         return output if self.job.schema is None else cast_to_schema(output, self.job.schema)

@@ -19,7 +19,7 @@ from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.single import TemplateRenderer
 from ...render.template.chat_template import ChatTemplate
-from ...schema import CONVERSATIONS, MEDIA, ROW
+from ...schema import MEDIA, ROW
 from ...sources import Source
 from ..conversion.job import Job
 from ..conversion.kept_columns import dropped_columns, is_kept, mark_overwritten_columns
@@ -76,6 +76,8 @@ def to_job(
     detection = detect(recipe, sample, fields, nulls=nulls)
     carried = media_columns(sample, detection)
     view = choose_view(recipe, detection.type, has_media=bool(carried))
+    taken = views.written_columns(view, rendered=template is not None)
+    detection = replace(detection, columns=replace(detection.columns, taken=taken))
     if view == "prompt" and detection.columns.keep == "all":
         detection = replace(detection, columns=replace(detection.columns, also=answer_columns(detection)))
     job = Job(
@@ -159,7 +161,7 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Fie
 def answer_columns(detection: Detection) -> tuple[str, ...]:
     """Return the column of the answers, which a view of prompts does not use, if it has one of its own."""
     path = detection.columns.path("completion")
-    return tuple(name for name in detection.used if path == name and name not in CONVERSATIONS)
+    return tuple(name for name in detection.used if path == name and name not in detection.columns.taken)
 
 
 def mapped_sample(

@@ -33,7 +33,7 @@ def job_notes(job: Job, detection: Detection) -> Iterator[str]:
     own = own_view(detection.type)
     if job.template is not None and is_rendered(detection.type):
         yield f"the rows are rendered text already: the template `{job.template.name}` does not change them"
-    if own is not None and own.beside and job.view and not VIEWS[job.view].beside:
+    if own is not None and own.beside not in ("", *job.columns.keep) and job.view and not VIEWS[job.view].beside:
         yield f"the rows are of type {detection.type}, and `--to {job.view}` leaves out their `{own.beside}`"
 
 
