@@ -24,7 +24,7 @@ def turn(role: str, content: Any, **keys: Any) -> dict[str, Any]:
     return {"role": role, "content": content, **keys}
 
 
-PARTS = [{"type": "image", "image": "a.png"}, {"type": "text", "text": "3"}]
+PARTS = [{"type": "file", "file": {"file_id": "f"}}, {"type": "text", "text": "3"}]
 CASES: dict[str, list[dict[str, Any]]] = {
     "plain": [{"messages": [turn("user", "q"), turn("assistant", "a")]}] * 2,
     "answers that look like JSON": [

@@ -20,9 +20,7 @@ TEXTS = [
     "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyo<|im_end|>\n",
     "<|im_start|>user\nho<|im_end|>\n<|im_start|>assistant\nye<|im_end|>\n",
 ]
-NOTE = (
-    "`--keep all` leaves out `text`, since the output needs the names: keep them with --map source_text=text"
-)
+NOTE = "`--keep all` leaves out `text`, since the output needs the names: keep them with --map source_text=text"
 
 
 @pytest.fixture

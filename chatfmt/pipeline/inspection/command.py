@@ -19,8 +19,13 @@ from ...views import is_rendered
 from .statistics import turns_of
 
 
-def template_arguments(recipe: Recipe, type: str, outputs: Sequence[pa.RecordBatch]) -> list[str]:
-    """Return the arguments for a template that renders everything in the conversations; none for rendered text."""
+def template_arguments(
+    recipe: Recipe, type: str, outputs: Sequence[pa.RecordBatch], *, joined: bool = False
+) -> list[str]:
+    """Return the arguments for a template that renders everything in the conversations; none for rendered text.
+
+    Set `joined` if `outputs` have plain text where the conversations have lists of text parts.
+    """
     if recipe.template is not None or is_rendered(type):
         return ["-t", recipe.template] if recipe.template else []
     turns = [column.flatten() for batch in outputs for column in turns_of(batch)]
@@ -28,7 +33,7 @@ def template_arguments(recipe: Recipe, type: str, outputs: Sequence[pa.RecordBat
     has_tools = any("tools" in batch.schema.names for batch in outputs)
     if has_tools or not keys.isdisjoint(("tool_calls", *REASONING_FIELDS)):
         return ["-t", "qwen3", "--fit"]
-    has_blocks = any(turn.field("content").type == JSON for turn in turns if "content" in turn.type.names)
+    has_blocks = joined or any(turn.field("content").type == JSON for turn in turns if "content" in turn.type.names)
     return ["-t", "chatml", "--fit"] if has_blocks else ["-t", "chatml"]
 
 

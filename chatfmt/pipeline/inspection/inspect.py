@@ -110,5 +110,6 @@ def inspect_source(recipe: Recipe, source: Source, sample: Sequence[pa.RecordBat
         refuse_suspects(recipe, job, lambda changed: make_job(changed)[0])
     except UsageError as error:
         return replace(inspection, problem=error.message, hint=error.hint)
-    arguments = template_arguments(recipe, detection.type, outputs)
+    joined = bool(counts.changes["text_parts.join"])
+    arguments = template_arguments(recipe, detection.type, outputs, joined=joined)
     return replace(inspection, command=convert_command(recipe, source, job.dialect, arguments))
