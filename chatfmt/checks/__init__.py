@@ -346,7 +346,7 @@ class Check(Struct, frozen=True):
 
 
 CHECKS: dict[str, Check] = {
-    "msg.role": Check("error", unknown_role, "unknown role", "--role NAME=assistant"),
+    "msg.role": Check("error", unknown_role, "unknown role", "--role NAME=ROLE"),
     "msg.type": Check("error", wrong_type, "turn, content or calls of the wrong type"),
     "msg.null": Check("warning", null_content, "turn without content", "--transform empty_turns=drop"),
     "msg.empty": Check("warning", empty_content, "empty content", "--transform empty_turns=drop"),

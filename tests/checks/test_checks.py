@@ -252,7 +252,7 @@ def test_a_finding_as_the_error_that_stops_a_run() -> None:
     error = checks.to_error(checks.run(to_batch([{"messages": [U, turn("robot", "x")]}]))[0])
     assert isinstance(error, CheckError)
     assert (error.message, error.hint, error.at, error.code) == (
-        "role `robot` is not known", "--role NAME=assistant", Location(row=0, message=1), "msg.role",
+        "role `robot` is not known", "--role NAME=ROLE", Location(row=0, message=1), "msg.role",
     )  # fmt: skip
 
 

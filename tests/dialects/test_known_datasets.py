@@ -217,9 +217,8 @@ REFUSED = {
         "or only prompts: --map prompt=question --dialect prompt-only",
     ),
     "bigcode/the-stack-smol": (
-        {"content": "c", "avg_line_length": 3.0, "repository_name": "r", "path": "p", "size": 3},
-        "map question and answer, such as --map prompt=content --map completion=COLUMN; "
-        "or plain text: --map text=content",
+        {"content": "c = 1", "avg_line_length": 3.0, "repository_name": "r", "path": "p", "size": 3},
+        "map a column of turns with --map messages=COLUMN; or plain text: --map text=content",
     ),
 }  # fmt: skip
 

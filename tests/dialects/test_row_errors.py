@@ -131,7 +131,7 @@ def test_row_error(name: str) -> None:
 def test_the_hint_maps_the_role() -> None:
     with pytest.raises(DialectError) as caught:
         DIALECTS["messages"].convert(to_batch([{"messages": [{"role": "robot", "content": "a"}]}]), Columns())
-    assert caught.value.hint == "map it with --role robot=assistant"
+    assert caught.value.hint == "map it with --role robot=ROLE: system, user, assistant or tool"
 
 
 def test_a_missing_column() -> None:

@@ -68,7 +68,11 @@ def test_an_error_of_a_row_is_the_same(tmp_path: Path) -> None:
             chatfmt.convert(recipe, tmp_path / executor, executor=executor, workers=2)
         errors.append((str(caught.value), caught.value.hint, caught.value.exit_code))
     assert errors[0] == errors[1]
-    assert errors[0] == (f"{data} row 1: unknown role `robot` (message 0)", "map it with --role robot=assistant", 4)
+    assert errors[0] == (
+        f"{data} row 1: unknown role `robot` (message 0)",
+        "map it with --role robot=ROLE: system, user, assistant or tool",
+        4,
+    )
 
 
 def test_a_task_that_kills_its_worker_is_named(tmp_path: Path) -> None:

@@ -122,7 +122,10 @@ def test_xz_streams_are_padded_by_fours(tmp_path: Path) -> None:
 
 
 def test_byte_offsets_are_of_the_file_or_absent(tmp_path: Path) -> None:
-    csv, hint = "user,assistant\né,yo\nétwo\n", "hint: name the encoding of the file, as in `--encoding latin-1`\n"
+    csv, hint = (
+        "user,assistant\né,yo\nétwo\n",
+        "hint: name the encoding that the file was written in with `--encoding`\n",
+    )
     (tmp_path / "in.csv").write_bytes(csv.encode("latin-1"))
     for source, given in (("in.csv", b""), ("-", csv.encode("latin-1"))):
         run = run_cli("convert", source, "--encoding", "latin-1", cwd=tmp_path, stdin=given)
@@ -380,7 +383,7 @@ def test_a_document_without_a_field_suggests_one(tmp_path: Path) -> None:
         resolve(written(tmp_path, json.dumps({"v": "1", "data": [{"a": 1}]}, indent=1).encode(), "x.json"))
     assert (caught.value.code, caught.value.hint) == (
         "json.document",
-        "`--field data`, or `--field .` if the object is a record",
+        "`--field data`, or `--field .` for one record",
     )
 
 
@@ -502,7 +505,7 @@ def test_concatenated_values_suggest_json_lines(tmp_path: Path) -> None:
         3,
         [
             "error: in.json: extra data after the value (line 4, byte 12)",
-            "hint: write one value per line: jq -c . in.json",
+            "hint: write one value per line: jq -c . in.json > lines.jsonl",
         ],
     )
 

@@ -277,7 +277,10 @@ def _listed(record: SourceRow, name: str | None) -> list[Any]:
 
 
 def _is_item(item: Any) -> bool:
-    return isinstance(item, Mapping) and item.get("type") in RESPONSES_ITEMS
+    """Return whether an object is an item of the Responses API; a message has a role."""
+    if not isinstance(item, Mapping) or item.get("type") not in RESPONSES_ITEMS:
+        return False
+    return item["type"] != "message" or "role" in item
 
 
 def _is_responses(item: Any) -> bool:

@@ -343,7 +343,7 @@ def _other_lists(record: SourceRow) -> list[str]:
 
     A `history` may be one only if no question or answer follows it, a `trajectory` if no answer is `chosen`.
     """
-    before = HISTORY if text_columns(record, (*PROMPTS, *COMPLETIONS)) or "history" in record else ()
+    before = HISTORY if text_columns(record, (*PROMPTS, *COMPLETIONS)) else ()
     others = {*_NOT_CONVERSATIONS, *before, *(("trajectory",) if "chosen" in record else ())}
     return [name for name, value in record.items() if isinstance(value, list) and name.lower() not in others]
 

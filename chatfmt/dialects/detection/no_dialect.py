@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import NoDialect
-from ..chat.turns import CONTENT_KEYS, ROLE_KEYS, find_turn_keys
+from ...field_path import value_at
+from ..chat.turns import ROLE_KEYS, find_turn_keys, read_turn_list
 from ..kit.columns import Columns, SourceRow, ambiguous_part, shell_quoted
 from ..kit.literals import read_literal
-from ..kit.names import COMPLETIONS, CONTEXTS, MESSAGES, PROMPTS, is_metadata
+from ..kit.names import COMPLETIONS, MESSAGES, PROMPTS, is_metadata
+from ..kit.roles import role_of
 from ..preference.chosen_rejected import CHOSEN, REJECTED
 
 _MARKER_ROWS = 50
@@ -51,23 +54,60 @@ def _pair_hint(names: Sequence[str], columns: Columns) -> str | None:
 def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> str | None:
     """Hint for turns that are nested in the row, have keys of other names, or are the rows themselves."""
     record = records[0]
-    if find_turn_keys(records[:2], columns) and set(names) <= {*ROLE_KEYS, *CONTENT_KEYS, "name", "tool_calls"}:
-        return "each row is one turn: put the turns of a conversation on one line, as a list or as `messages`"
     nested = list(_nested_turns(record, columns))
+    lists = [path for path, _ in nested if not isinstance(value_at(record, path), Mapping)]
+    if _is_turn(records, columns) or (nested and not lists):
+        return _ONE_TURN
+    pair = next((name for name in names if _are_conversations(record.get(name), columns)), None)
+    if pair:
+        return _answers_hint(pair)
     if nested:
         return _nested_hint(nested)
     listed = next((name for name in names if _are_records(record.get(name))), None)
     if listed:
         flag = f"--field {shell_quoted(listed)}" if len(records) == 1 else f"--explode {shell_quoted(listed)}"
         return f"the rows could be in `{listed}`: {flag}"
+    if len(records) == 1 and _are_columns(record):
+        return "the values could be columns of rows: --field 'columns(.)'"
     objects = next((name for name in names if _objects(record.get(name))), None)
     if objects and not any(name.lower() in PROMPTS for name in names):
         keys = ", ".join(f"`{key}`" for key in record[objects][0])
         return (
             f"`{objects}` holds objects with the keys {keys}: name them with --map messages={shell_quoted(objects)} "
-            "--map messages.role=KEY --map messages.content=KEY, or set alternating roles with --roles user,assistant"
+            "--map messages.role=KEY --map messages.content=KEY"
         )
     return None
+
+
+_ONE_TURN = "each row is one turn: put the turns of a conversation in one row, as a list `messages`"
+
+
+def _is_turn(records: Sequence[SourceRow], columns: Columns) -> bool:
+    """Return whether most rows have the name of a role and a text, as turns have."""
+    keys = find_turn_keys(records[:_MARKER_ROWS], columns)
+    role = (keys or {}).get("messages.role", "")
+    known = [role_of(record[role], columns.roles) for record in records if isinstance(record.get(role), str)]
+    return keys is not None and "messages.content" in keys and 2 * sum(map(bool, known)) > len(records)
+
+
+def _are_conversations(value: Any, columns: Columns) -> bool:
+    """Return whether a value is a list of two conversations."""
+    lists = value if isinstance(value, list) and len(value) == 2 else []
+    return bool(lists) and all(find_turn_keys(read_turn_list(turns), columns) for turns in lists)
+
+
+def _answers_hint(name: str) -> str:
+    chosen, rejected = (shell_quoted(f"{name}[{place}]") for place in (0, 1))
+    pair = f"--map chosen={chosen} --map rejected={rejected}"
+    return f"`{name}` holds two conversations: if the first is the better one, {pair}"
+
+
+def _are_columns(record: SourceRow) -> bool:
+    """Return whether a record is a table by columns: lists of one length, or objects with the same keys."""
+    values = list(record.values())
+    lists = all(isinstance(value, list) for value in values) and len({len(value) for value in values}) == 1
+    objects = all(isinstance(value, Mapping) for value in values) and len({tuple(value) for value in values}) == 1
+    return len(values) > 1 and (lists or objects)
 
 
 def _empty_hint(names: Sequence[str], records: Sequence[SourceRow]) -> str | None:
@@ -83,16 +123,39 @@ def _texts_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     texts = [name for name in names if any(isinstance(record.get(name), str) for record in records)]
     prompt = _first_of(texts, PROMPTS) or columns.path("prompt")
     completion = _first_of(texts, COMPLETIONS) or columns.path("completion")
-    values = [name for name in names if name not in texts and name.lower() in COMPLETIONS]
-    if prompt and values:
-        build = f"--map prompt={shell_quoted(prompt)} --map completion='{{{{ {values[0]} }}}}'"
-        return f"`{values[0]}` is not text; convert it with {build}"
+    other = next((name for name in names if name not in texts and name.lower() in COMPLETIONS), None)
+    if prompt and other:
+        return _not_text_hint(prompt, other, next((record[other] for record in records if record.get(other)), None))
     if prompt and not completion:
         only = f"--map prompt={shell_quoted(prompt)} --dialect prompt-only"
-        return f"map the answer: {_map_pair(prompt, _other_text(texts, prompt))}; or only prompts: {only}"
+        return (
+            f"map the answer: {_map_pair(prompt, _named_like(texts, prompt, _ANSWER_WORDS))}; or only prompts: {only}"
+        )
     if completion and not prompt:
-        return f"map the question: {_map_pair(_other_text(texts, completion), completion)}; {_map_text(completion)}"
+        asked = _named_like(texts, completion, _QUESTION_WORDS)
+        return f"map the question: {_map_pair(asked, completion)}{_or_text([completion], records)}"
     return _unnamed_hint(texts, records)
+
+
+def _not_text_hint(prompt: str, answer: str, value: Any) -> str:
+    """Hint for an answer that is a number, a list or an object; none for data that is no text at all."""
+    asked, path = f"--map prompt={shell_quoted(prompt)}", f"row[{answer!r}]" if not answer.isidentifier() else answer
+    if isinstance(value, (int, float)):
+        return f"`{answer}` is not text; convert it with {asked} --map completion='{{{{ {path} }}}}'"
+    if isinstance(value, list):
+        every = f"--explode {shell_quoted(answer)} {asked} --map completion={shell_quoted(answer)}"
+        return f"`{answer}` is a list, not text; {every} makes a row of each item"
+    return f"`{answer}` is not text: map another column with {asked} --map completion=COLUMN"
+
+
+_QUESTION_WORDS = frozenset({*PROMPTS, "ask"} - {"inputs", "message_1"})
+_ANSWER_WORDS = frozenset({*COMPLETIONS, "reply"} - {"targets", "target", "message_2"})
+
+
+def _named_like(texts: Sequence[str], used: str, words: frozenset[str]) -> str:
+    """Return the only other column of text with one of the words in its name, or a placeholder."""
+    found = [name for name in texts if name != used and not words.isdisjoint(re.split(r"[\W_]+", name.lower()))]
+    return found[0] if len(found) == 1 else "COLUMN"
 
 
 def _nested_hint(found: Sequence[tuple[str, str | None]]) -> str:
@@ -120,18 +183,21 @@ def _objects(value: Any) -> bool:
 
 
 def _unnamed_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str:
-    """Hint for columns whose names say nothing."""
-    if len(texts) == 1:
-        return f"map a column of turns with --map messages=COLUMN; {_map_text(texts[0])}"
-    if texts:
-        longest = max(texts, key=lambda name: sum(len(str(record.get(name, ""))) for record in records))
-        pair = _map_pair(texts[0], _other_text(texts, texts[0]))
-        return f"map question and answer, such as {pair}; {_map_text(longest)}"
+    """Hint for columns whose names say little: they are never guessed."""
+    own = [name for name in texts if not is_metadata(name)]
+    if len(own) == 1:
+        return f"map a column of turns with --map messages=COLUMN{_or_text(own, records)}"
+    if own:
+        pair = _map_pair(_named_like(own, "", _QUESTION_WORDS), _named_like(own, "", _ANSWER_WORDS))
+        return f"map question and answer: {pair}{_or_text(own, records)}"
     return "map a column of turns with --map messages=COLUMN, or texts with --map prompt=COLUMN --map completion=COLUMN"
 
 
-def _map_text(name: str) -> str:
-    return f"or plain text: --map text={shell_quoted(name)}"
+def _or_text(names: Sequence[str], records: Sequence[SourceRow]) -> str:
+    """Hint for text that is trained on as it is: the longest column, if it is more than a word."""
+    longest = max(names, key=lambda name: sum(len(str(record.get(name, ""))) for record in records))
+    prose = [record for record in records if len(str(record.get(longest) or "").split()) > 1]
+    return f"; or plain text: --map text={shell_quoted(longest)}" if 2 * len(prose) > len(records) else ""
 
 
 def _map_pair(prompt: str, completion: str) -> str:
@@ -140,12 +206,6 @@ def _map_pair(prompt: str, completion: str) -> str:
 
 def _first_of(names: Sequence[str], wanted: Sequence[str]) -> str | None:
     return next((name for name in names if name.lower() in wanted), None)
-
-
-def _other_text(texts: Sequence[str], used: str) -> str:
-    """Return the first other column of text that is not a context, or a placeholder."""
-    others = [name for name in texts if name != used and not is_metadata(name)]
-    return next((name for name in others if name.lower() not in CONTEXTS), others[0] if others else "COLUMN")
 
 
 def _nested_turns(value: Any, columns: Columns, path: str = "", depth: int = 0) -> Iterator[tuple[str, str | None]]:
@@ -191,13 +251,13 @@ def types_differ(types: Mapping[str, int]) -> NoDialect:
 def transcript_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str | None:
     """Hint for the first column of text whose lines begin with markers such as `Human:`; None if there is none.
 
-    The first marker is the user's, unless the name of one is a user's.
+    A name that says nothing of its role is left open.
     """
     for name in texts:
         values = [record.get(name) for record in records[:_MARKER_ROWS]]
         markers = _find_markers([value for value in values if isinstance(value, str)])
         if len(markers) >= 2:
-            flags = " ".join(f"--marker '{marker}={role}'" for marker, role in _roles(markers).items())
+            flags = " ".join(f"--marker {shlex.quote(f'{marker}={role}')}" for marker, role in _roles(markers).items())
             return f"`{name}` looks like a transcript: --map transcript={shell_quoted(name)} {flags}"
     return None
 
@@ -213,10 +273,13 @@ def _find_markers(texts: Sequence[str]) -> list[str]:
 
 
 def _roles(markers: Sequence[str]) -> dict[str, str]:
+    """Return the role of each marker by its name; of two, what is not the user is the assistant."""
     names = {marker: marker.strip("#: ").lower() for marker in markers}
-    has_user = any(name in _USERS for name in names.values())
-    roles = {}
-    for number, (marker, name) in enumerate(names.items()):
-        is_user = name in _USERS or (not has_user and number == 0)
-        roles[marker] = "system" if name in _SYSTEMS else "user" if is_user else "assistant"
+    roles = {
+        marker: "system" if name in _SYSTEMS else "user" if name in _USERS else role_of(name, {}) or "ROLE"
+        for marker, name in names.items()
+    }
+    speakers = [marker for marker, role in roles.items() if role != "system"]
+    if len(speakers) == 2 and [roles[marker] for marker in speakers].count("user") == 1:
+        roles |= {marker: "assistant" for marker in speakers if roles[marker] != "user"}
     return roles

@@ -6,6 +6,7 @@ A *part* is a field of the output or of a dialect: `messages`, `prompt`, `comple
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -124,8 +125,7 @@ def ambiguous_part(names: Sequence[str], part: str) -> NoDialect:
 
 def shell_quoted(name: str) -> str:
     """Return the name of a column, quoted if a shell would not read it as one word."""
-    letters = name.translate({ord(sign): None for sign in "_-.[]"})
-    return name if letters.isalnum() else f"'{name}'"
+    return shlex.quote(name)
 
 
 def find_value(record: SourceRow, names: Sequence[str], columns: Columns, part: str) -> str | None:

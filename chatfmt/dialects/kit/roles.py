@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 
 import pyarrow as pa
@@ -16,7 +17,21 @@ ROLE_NAMES: dict[str, str] = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bard", "bing", "bot", "model", "ai"), "assistant"),
     **dict.fromkeys(
-        ("tool", "function", "function_response", "tool_response", "observation", "observations", "ipython"), "tool"
+        (
+            "tool",
+            "function",
+            "function_response",
+            "tool_response",
+            "observation",
+            "observations",
+            "ipython",
+            "tool_result",
+            "tool_results",
+            "function_result",
+            "tool_output",
+            "function_output",
+        ),
+        "tool",
     ),
     **dict.fromkeys(("function_call", "tool_call"), "assistant"),
 }
@@ -48,9 +63,16 @@ def to_role(name: str, roles: Mapping[str, str], message: int | None = None) -> 
     return role
 
 
+_OBSERVERS = frozenset({"environment", "env", "computer", "interpreter", "terminal", "execution", "executor", "result"})
+"""Names of what answers the assistant's actions."""
+
+
 def unknown_role(name: str, at: Location) -> DialectError:
-    """Return the error for an unknown role."""
-    return DialectError(f"unknown role `{name}`", hint=f"map it with --role {name}=assistant", at=at, code="msg.role")
+    """Return the error for an unknown role; only what answers an action has an obvious role."""
+    role = "tool" if name.lower() in _OBSERVERS else "ROLE"
+    which = "" if role == "tool" else ": system, user, assistant or tool"
+    hint = f"map it with --role {shlex.quote(name)}={role}{which}"
+    return DialectError(f"unknown role `{name}`", hint=hint, at=at, code="msg.role")
 
 
 def map_roles(names: pa.StringArray, roles: Mapping[str, str], lists: pa.ListArray) -> tuple[pa.StringArray, pa.Array]:
@@ -68,7 +90,7 @@ def map_roles(names: pa.StringArray, roles: Mapping[str, str], lists: pa.ListArr
         if not names[bad].is_valid:
             raise DialectError(
                 "the turn has no role",
-                hint="set alternating roles with --roles user,assistant",
+                hint="" if names.null_count < len(names) else "--roles user,assistant if the turns alternate",
                 at=location_of(lists, bad),
                 code="msg.role",
             )

@@ -5,8 +5,10 @@ A damaged file can crash a native reader, so this happens in a worker process wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -14,11 +16,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ... import executors, sources
-from ...errors import UsageError, located
+from ...errors import ChatfmtError, InputError, UsageError, located
 from ...recipe import Recipe, SourceSpec
 from ...sources import InputSplit, ParseOptions, Source, SourceFile
 from ...sources.discovery.split_slices import default_split
-from .scratch import Scratch, from_stdin, read_more_than_once
+from .scratch import Scratch, from_stdin, read_more_than_once, write_stdin
 
 SAMPLE_ROWS = 1000
 
@@ -143,18 +145,52 @@ def cut_into_shards(
 
 def find_source(recipe: Recipe, spec: SourceSpec, scratch: Scratch) -> Source:
     """Return the source that `spec` names, as files: stdin is written to `scratch`."""
-    source = resolve_source(recipe, spec)
+    source = find_records(recipe, parse_options(recipe), partial(resolve_source, recipe, spec))
     if source.kind == "stdin":
-        source = from_stdin(source, scratch)
+        path = write_stdin(source, scratch)
+        source = find_records(recipe, source.options, partial(from_stdin, source, path))
     if recipe.from_rejects:
         return replace(source, splits={split_of_rejects(recipe, spec): tuple(source_files(source))})
     return source
 
 
-def resolve_source(recipe: Recipe, spec: SourceSpec) -> Source:
+def find_records(recipe: Recipe, options: ParseOptions, resolve: Callable[[ParseOptions], Source]) -> Source:
+    """Return the source that `resolve` finds; a JSON object that is one record, or columns of them, is read as such.
+
+    Raises the InputError of `resolve` for an object whose rows cannot be converted.
+    """
+    try:
+        return resolve(options)
+    except InputError as error:
+        if error.code != "json.document" or options.field is not None:
+            raise
+        for field in ("columns(.)", "."):
+            with suppress(ChatfmtError):
+                source = resolve(replace(options, field=field))
+                check_converts(recipe, source)
+                meant = "one record" if field == "." else "columns, one row for each of their values"
+                note = f"the JSON object is read as {meant}: --field {shlex.quote(field)}"
+                return replace(source, notes=(*source.notes, note))
+        raise
+
+
+def check_converts(recipe: Recipe, source: Source) -> None:
+    """Convert the first rows of a source as the recipe says; raises the error that stops it."""
+    from ..conversion.row_counts import RowCounts
+    from ..conversion.stages import Conversion
+    from .jobs import to_job
+    from .target import target_of
+
+    rows = sources.sample(source, rows=20)
+    job, _ = to_job(recipe, rows, None, target_of(None, "jsonl", None), nulls=False)
+    for batch in rows:
+        list(Conversion(job).convert(batch, source.shown, RowCounts()))
+
+
+def resolve_source(recipe: Recipe, spec: SourceSpec, options: ParseOptions) -> Source:
     """Return the source that `spec` names, with the recipe's subset, split and revision where it has none."""
     if recipe.from_rejects:
-        return sources.resolve(spec.source, options=parse_options(recipe))
+        return sources.resolve(spec.source, options=options)
     return sources.resolve(
         spec.source,
         name=spec.name or recipe.name,
@@ -162,7 +198,7 @@ def resolve_source(recipe: Recipe, spec: SourceSpec) -> Source:
         revision=spec.revision or recipe.revision,
         data_files=recipe.data_files,
         data_dir=recipe.data_dir,
-        options=parse_options(recipe),
+        options=options,
     )
 
 

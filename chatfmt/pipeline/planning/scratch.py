@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from ... import sources
 from ...errors import ChatfmtError, InputError, Location
-from ...sources import InputSplit, Source
+from ...sources import InputSplit, ParseOptions, Source
 
 
 class Scratch:
@@ -51,15 +51,20 @@ def stdin_bytes() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def from_stdin(source: Source, scratch: Scratch) -> Source:
-    """Write stdin to a file in `scratch` and return it as a source, shown as `-`."""
+def write_stdin(source: Source, scratch: Scratch) -> Path:
+    """Write stdin to a file in `scratch` and return its path; raises InputError if it is empty."""
     path = scratch.folder / "stdin"
     with path.open("wb") as file:
         shutil.copyfileobj(stdin_bytes(), file, 1 << 20)
     if not path.stat().st_size and not source.options.allow_empty:
         raise InputError("the input is empty", code="file.empty", at=Location("-"))
+    return path
+
+
+def from_stdin(source: Source, path: Path, options: ParseOptions) -> Source:
+    """Return the file that stdin was written to as a source, shown as `-`."""
     with _shown_as(str(path), "-"):
-        found = sources.resolve(str(path), options=source.options)
+        found = sources.resolve(str(path), options=options)
     renamed = {split: tuple(replace(file, shown="-") for file in files) for split, files in found.splits.items()}
     return replace(found, shown="-", kind="stdin", splits=renamed)
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from ...errors import InputError, Location, RowError
 from ..bytes.compression import SUFFIXES, compression_of, decompressed, file_chunks
 from ..bytes.text import needs_recoding
-from ..json.strict import BOM, parse_object, parse_value
+from ..json.strict import BOM, is_list_start, parse_object, parse_value
 from ..model import Compression, Format, ParseOptions
 
 HEAD = 256 << 10
@@ -122,7 +122,8 @@ def _binary_format(head: bytes) -> Format | None:
 
 
 def _check_is_data(head: bytes, shown: str) -> None:
-    if head.startswith(b"PK\x03\x04") and re.search(rb"xl/\w+|opendocument\.spreadsheet", head):
+    inside = re.search(rb"xl/\w+|opendocument\.spreadsheet", head) or shown.lower().endswith((".xlsx", ".xlsm", ".ods"))
+    if head.startswith(b"PK\x03\x04") and inside:
         raise InputError("this is a spreadsheet", code="file.not_data", at=Location(shown), hint="save it as CSV first")
     for magic, code, what, hint in _NOT_DATA:
         if head.startswith(magic):
@@ -166,15 +167,24 @@ _ZEROS = {"x000": "utf-32-le", "000x": "utf-32-be", "x0x0": "utf-16-le", "0x0x":
 
 def _text_format(head: bytes, named: Format | None, options: ParseOptions) -> Format:
     text = head.removeprefix(BOM).lstrip(b" \t\r\n")
-    if named in ("csv", "tsv"):
-        return _json_lines_or(text, named)
-    if text.startswith(b"["):
+    if options.delimiter == "none":
+        return "csv"
+    if named in ("csv", "tsv") or options.delimiter or not options.header:
+        return _json_lines_or(text, named if named in ("csv", "tsv") else _delimited(text, options))
+    if text.startswith(b"[") and not _is_prose(text):
         return "jsonl" if _lines_are_lists(text) else "json"
     if text.startswith(b"{"):
         return "jsonl" if _first_line_is_object(text) else _document_or_lines(text)
-    if options.delimiter or not options.header or (named is None and _looks_delimited(text)):
-        return "tsv" if b"\t" in text.split(b"\n", 1)[0] and not options.delimiter else "csv"
-    return "jsonl"
+    return _delimited(text, options) if named is None and _looks_delimited(text) else "jsonl"
+
+
+def _delimited(text: bytes, options: ParseOptions) -> Format:
+    return "tsv" if b"\t" in text.split(b"\n", 1)[0] and not options.delimiter else "csv"
+
+
+def _is_prose(text: bytes) -> bool:
+    """Whether text that begins with a bracket is not JSON, such as a chat log: `[20.06.19, 15:58] Ann: hi`."""
+    return not is_list_start(text[:80].decode(errors="replace"))
 
 
 def _json_lines_or(text: bytes, named: Format) -> Format:

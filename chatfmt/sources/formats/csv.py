@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from ...errors import InputError, Location, RowError, UsageError
 from ...json_columns import TEXT
 from ...schema import KEYS, ROW
+from ..bytes.text import encoding_hint
 from ..json.record_batch import SHOWN_BYTES, Record, report_bad
 from ..json.strict import PLAIN_TEXT
 from ..model import Format, OnBad, ParseOptions, ReadOptions
@@ -209,11 +210,10 @@ class _RecordLines:
         try:
             return line.decode()
         except UnicodeDecodeError as error:
-            raise RowError("invalid UTF-8", code="csv.encoding", hint=_ENCODING) from error
+            raise RowError("invalid UTF-8", code="csv.encoding", hint=encoding_hint(line.rstrip(b"\r\n"))) from error
 
 
 _LARGER = "`--on-error skip` skips it"
-_ENCODING = "name the encoding of the file, as in `--encoding latin-1`"
 
 
 def _split(block: bytes) -> list[bytes]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,11 +17,14 @@ from .jsonl import without_bom
 def find_records(document: Any, path: str, shown: str) -> Iterator[Any]:
     """Yield the records at `path`, in order; a list at its end is replaced by its elements.
 
+    `columns(path)` makes rows of the columns there: `{"a": [1, 2], "b": [3, 4]}` is `{"a": 1, "b": 3}` and so on.
+
     Raises UsageError for an invalid path, InputError if the path leads nowhere, with what is there instead.
     """
+    columns = re.fullmatch(r"columns\((.*)\)", path)
     try:
-        for value in FieldPath.parse_in_document(path).find_all(document):
-            yield from value if type(value) is list else [value]
+        for value in FieldPath.parse_in_document(columns[1] if columns else path).find_all(document):
+            yield from _rows_of_columns(value, path, shown) if columns else value if type(value) is list else [value]
     except NoSuchStep as error:
         there = ", ".join(f"`{key}`" for key in error.value) if type(error.value) is dict else _kind(error.value)
         wanted = _MISSING.get(error.step, f"`{error.step}`")
@@ -29,6 +34,16 @@ def find_records(document: Any, path: str, shown: str) -> Iterator[Any]:
 
 
 _MISSING: dict[Step, str] = {Every.ITEM: "list", Every.VALUE: "object"}
+
+
+def _rows_of_columns(value: Any, path: str, shown: str) -> list[dict[str, Any]]:
+    """Return the rows in an object of lists of one length, or of objects with the same keys, as pandas writes them."""
+    columns = list(value.values()) if type(value) is dict else []
+    if len(columns) > 1 and all(type(column) is list and len(column) == len(columns[0]) for column in columns):
+        return [dict(zip(value, items, strict=True)) for items in zip(*columns, strict=True)]
+    if len(columns) > 1 and all(type(column) is dict and column.keys() == columns[0].keys() for column in columns):
+        return [{name: column[key] for name, column in value.items()} for key in columns[0]]
+    raise InputError(f"`--field {path}`: no columns of one length there", code="json.field", at=Location(shown))
 
 
 def _kind(value: Any) -> str:
@@ -41,25 +56,33 @@ def check_not_one_object(file: SourceFile, chunks: Iterable[bytes], whole: Itera
     `chunks` and `whole` both yield its text; `whole` is read only to look into the object.
     """
     head, _ = without_bom(chunks)
-    if next((text[:1] for text in (part.lstrip() for part in head) if text), b"") != b"{":
+    first = next((text for text in (part.lstrip() for part in head) if text), b"")
+    if first[:1] != b"{":
         return
     try:
         parts, _ = without_bom(whole)
         hint = _field_hint(parse_value(b"".join(parts)))
     except RowError as error:
         at = Location(file.shown, line=error.at.line, byte=error.at.byte)
-        several = "extra data" in error.message
-        hint = f"write one value per line: jq -c . {file.shown}" if several else ""
+        hint = _hint_for_several(first, file.shown) if "extra data" in error.message else ""
         raise InputError(error.message, hint=hint, code=error.code, at=at) from None
     raise InputError(
         "the file is one JSON object, not a list of records", code="json.document", at=Location(file.shown), hint=hint
     )
 
 
+def _hint_for_several(text: bytes, shown: str) -> str:
+    """Hint for several values that are no JSON Lines: with a comma after each line, or over several lines."""
+    file = shlex.quote(shown)
+    if re.match(rb"[^\n]*\}[ \t]*,[ \t\r]*\n", text):
+        return f"remove the commas at the ends of lines: sed -E 's/,[[:space:]]*$//' {file} > lines.jsonl"
+    return f"write one value per line: jq -c . {file} > lines.jsonl"
+
+
 def _field_hint(document: Any) -> str:
     lists = [key for key, value in document.items() if type(value) is list and any(type(i) is dict for i in value)]
     if lists:
-        return f"{' or '.join(f'`--field {key}`' for key in lists[:3])}, or `--field .` if the object is a record"
+        return f"{' or '.join(f'`--field {shlex.quote(key)}`' for key in lists[:3])}, or `--field .` for one record"
     if document and all(type(value) is dict for value in document.values()):
         return "`--field 'values(.)'`"
     return "name the path to the records with `--field`"

@@ -82,7 +82,13 @@ def _inner(value: Any) -> Any:
 
 def _not_object(value: Any) -> RowError:
     kind = "an empty list" if value == [] else _KINDS.get(type(value), "a number")
-    return RowError(f"the record is {kind}, not an object", code="json.not_object", at=Location(line=1, byte=0))
+    hint = f"make objects of them: {JQ_TEXT} FILE > rows.jsonl" if type(value) is str else ""
+    return RowError(f"the record is {kind}, not an object", code="json.not_object", hint=hint,
+                    at=Location(line=1, byte=0))  # fmt: skip
+
+
+JQ_TEXT = "jq -c 'if type == \"array\" then .[] else . end | {text: .}'"
+"""The command that makes objects of texts, on lines or in an array."""
 
 
 _KINDS: dict[type, str] = {list: "a list", str: "text", bool: "true or false", type(None): "null"}
@@ -111,14 +117,25 @@ def _explained(raw: bytes, error: str) -> RowError:
     text = error[: place.start()] if place else error
     byte = _offset(raw, line, column)
     code, message = _reason(raw, text, byte)
-    hint = PLAIN_TEXT if byte == 0 and _is_plain_text(raw) else _SKIP_HINT
+    if not raw.strip():
+        message = "nothing between two commas, or between a comma and the end of the list"
+    hint = PLAIN_TEXT if _is_plain_text(raw) and (byte == 0 or raw[:1] == b"[") else _SKIP_HINT
     return RowError(message, code=code, hint=hint, at=Location(line=line, byte=byte))
 
 
 def _is_plain_text(raw: bytes) -> bool:
     """Whether the record looks like a line of prose, and not like JSON or binary data."""
     head = raw[:200].decode(errors="ignore")
-    return head[:1] not in ("", "{", "[", '"', "'") and head.replace("\t", "").rstrip("\r").isprintable()
+    prose = head[:1] == "[" and not is_list_start(head)
+    return (head[:1] not in ("", "{", "[", '"', "'") or prose) and head.replace("\t", "").rstrip("\r").isprintable()
+
+
+_JSON_LIST = re.compile(r'\[\s*(?:$|[\[{"\]]|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?\s*[,\]]|true|false|null)')
+
+
+def is_list_start(text: str) -> bool:
+    """Return whether text begins as a JSON list does, as far as its first value."""
+    return _JSON_LIST.match(text) is not None
 
 
 def _offset(raw: bytes, line: int, column: int) -> int:

@@ -254,8 +254,8 @@ def test_alternating_roles_are_those_of_the_option() -> None:
 
 
 TRANSCRIPTS = {
-    "Human: hi\nAssistant: yo\nHuman: more": "--marker 'Human:=user' --marker 'Assistant:=assistant'",
-    "Patient: hi\nDoctor: yo": "--marker 'Patient:=user' --marker 'Doctor:=assistant'",
+    "Human: hi\nAssistant: yo\nHuman: more": "--marker Human:=user --marker Assistant:=assistant",
+    "Patient: hi\nDoctor: yo": "--marker Patient:=user --marker Doctor:=assistant",
     "# System: s\n# User: a\n# Bot: b": (
         "--marker '# System:=system' --marker '# User:=user' --marker '# Bot:=assistant'"
     ),

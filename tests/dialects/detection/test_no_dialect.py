@@ -18,8 +18,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "plain text in a column of its own": (
         {"content": "def f(): ...", "path": "a.py", "size": 3},
         "no dialect fits: the columns are `content`, `path`, `size`",
-        "map question and answer, such as --map prompt=content --map completion=COLUMN; "
-        "or plain text: --map text=content",
+        "map a column of turns with --map messages=COLUMN; or plain text: --map text=content",
     ),
     "no turn anywhere": (
         {"id": "a", "messages": []},
@@ -29,18 +28,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "natural language inference": (
         {"premise": "A", "hypothesis": "B", "label": 0},
         "no dialect fits: the columns are `premise`, `hypothesis`, `label`",
-        "map question and answer, such as --map prompt=premise --map completion=hypothesis; "
-        "or plain text: --map text=premise",
+        "map question and answer: --map prompt=COLUMN --map completion=COLUMN",
     ),
     "code": (
         {"func_name": "f", "code": "def f(): ...", "docstring": "d", "language": "python"},
         "no dialect fits: the columns are `func_name`, `code`, `docstring`, `language`",
-        "map question and answer, such as --map prompt=func_name --map completion=code; or plain text: --map text=code",
+        "map question and answer: --map prompt=COLUMN --map completion=COLUMN; or plain text: --map text=code",
     ),
     "code beside a text": (
         {"task_id": 1, "text": "Write a function.", "code": "def f(): ..."},
         "no dialect fits: the columns are `task_id`, `text`, `code`",
-        "map question and answer, such as --map prompt=text --map completion=code; or plain text: --map text=text",
+        "map question and answer: --map prompt=COLUMN --map completion=COLUMN; or plain text: --map text=text",
     ),
     "log of an API": (
         {"method": "POST", "status": 200, "request": {"messages": [TURN]}, "response": {"id": "1"}},
@@ -51,7 +49,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         {"request": {"model": "m", "messages": [TURN]}, "response": {"choices": [{"message": ANSWER}]}},
         "no dialect fits: the columns are `request`, `response`",
         "the turns could be in `request.messages` and `response.choices[0].message`: "
-        "--map prompt=request.messages --map completion=response.choices[0].message",
+        "--map prompt=request.messages --map completion='response.choices[0].message'",
     ),
     "records inside a column": (
         {"version": "1", "data": [{"question": "q", "answer": "a"}]},
@@ -61,7 +59,40 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "one turn a row": (
         TURN,
         "no dialect fits: the columns are `role`, `content`",
-        "each row is one turn: put the turns of a conversation on one line, as a list or as `messages`",
+        "each row is one turn: put the turns of a conversation in one row, as a list `messages`",
+    ),
+    "one turn a row, numbered": (
+        {"conversation_id": 1, "turn": 0, **TURN},
+        "no dialect fits: the columns are `conversation_id`, `turn`, `role`, `content`",
+        "each row is one turn: put the turns of a conversation in one row, as a list `messages`",
+    ),
+    "one event a row": (
+        {"type": "user", "message": TURN, "uuid": "1", "sessionId": "s"},
+        "no dialect fits: the columns are `type`, `message`, `uuid`, `sessionId`",
+        "each row is one turn: put the turns of a conversation in one row, as a list `messages`",
+    ),
+    "two conversations in a list": (
+        {"question": "p", "answer": [[TURN, ANSWER], [TURN, {**ANSWER, "content": "no"}]]},
+        "no dialect fits: the columns are `question`, `answer`",
+        "`answer` holds two conversations: if the first is the better one, --map chosen='answer[0]' "
+        "--map rejected='answer[1]'",
+    ),
+    "answers in a list": (
+        {"question": "q", "answer": ["a", "b"]},
+        "no dialect fits: the columns are `question`, `answer`",
+        "`answer` is a list, not text; --explode answer --map prompt=question --map completion=answer "
+        "makes a row of each item",
+    ),
+    "columns of rows": (
+        {"question": ["q", "r"], "answer": ["a", "b"]},
+        "no dialect fits: the columns are `question`, `answer`",
+        "the values could be columns of rows: --field 'columns(.)'",
+    ),
+    "choices that no name explains": (
+        {"question": "q", "first": "1", "second": "2", "right": 2},
+        "no dialect fits: the columns are `question`, `first`, `second`, `right`",
+        "map the answer: --map prompt=question --map completion=COLUMN; "
+        "or only prompts: --map prompt=question --dialect prompt-only",
     ),
     "two answers without their prompt": (
         {"persona": "You are kind.", "chosen": "The sky is blue.", "rejected": "The sky is green."},
@@ -77,7 +108,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "an answer alone": (
         {"response": "hi", "id": 1},
         "no dialect fits: the columns are `response`, `id`",
-        "map the question: --map prompt=COLUMN --map completion=response; or plain text: --map text=response",
+        "map the question: --map prompt=COLUMN --map completion=response",
     ),
     "a prompt and something that could answer it": (
         {"prompt": "def f():", "canonical_solution": "return 1", "entry_point": "f"},
@@ -109,7 +140,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         {"dialog": [{"who": "a", "said": "b"}]},
         "no dialect fits: the columns are `dialog`",
         "`dialog` holds objects with the keys `who`, `said`: name them with --map messages=dialog "
-        "--map messages.role=KEY --map messages.content=KEY, or set alternating roles with --roles user,assistant",
+        "--map messages.role=KEY --map messages.content=KEY",
     ),
     "numbers": (
         {"x": 1, "y": 2.5},
@@ -119,8 +150,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "names with blanks": (
         {"My Question": "q", "The Reply": "r"},
         "no dialect fits: the columns are `My Question`, `The Reply`",
-        "map question and answer, such as --map prompt='My Question' --map completion='The Reply'; "
-        "or plain text: --map text='My Question'",
+        "map question and answer: --map prompt='My Question' --map completion='The Reply'",
     ),
 }
 
@@ -129,7 +159,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 def test_message_and_hint(name: str) -> None:
     row, message, hint = REFUSED[name]
     with pytest.raises(NoDialect) as caught:
-        convert([row, row])
+        convert([row] if "columns(.)" in hint else [row, row])
     assert (caught.value.message, caught.value.hint, caught.value.exit_code) == (message, hint, 2)
 
 
@@ -138,8 +168,8 @@ def test_the_flags_of_the_hint_work(name: str) -> None:
     """The flags of a hint work, if it names all columns."""
     row, _, hint = REFUSED[name]
     first = re.split(r"; or | or --", hint)[0]
-    fields = {part: path.strip("'") for part, path in re.findall(r"--map ([\w.]+)=('[^']*'|[\w.\[\]]+)", first)}
-    if "COLUMN" in fields.values() or "KEY" in fields.values() or "{{" in hint or not fields:
+    fields = {part: path.strip("'") for part, path in re.findall(r"--map '?([\w.]+)=('[^']*'|[\w.\[\]]+)", first)}
+    if "COLUMN" in fields.values() or "KEY" in fields.values() or "{{" in hint or "--explode" in hint or not fields:
         pytest.skip("the hint leaves a name open")
     made, _ = convert([row], Columns(fields=fields))
     assert len(made) == 1
