@@ -37,9 +37,10 @@ class Ending:
         stopped = pc.is_in(texts, value_set=pa.array([], pa.string()))
         for stop in self._stops:
             stopped = pc.or_(stopped, pc.ends_with(trimmed, stop))
+        every = pc.all(stopped, min_count=0).as_py()  # the usual case, in which choosing text by text would cost most
         if self.end == "strip":
-            return pc.if_else(stopped, trimmed, texts)
-        return pc.if_else(stopped, texts, pc.binary_join_element_wise(texts, self._eos, ""))
+            return trimmed if every else pc.if_else(stopped, trimmed, texts)
+        return texts if every else pc.if_else(stopped, texts, pc.binary_join_element_wise(texts, self._eos, ""))
 
 
 class EndedRenderer:
