@@ -138,6 +138,8 @@ class Recipe:
 
     format: Literal["jsonl", "parquet"] | None = None
     compression: str | None = None
+    embed_media: bool = False
+    media_root: str | None = None
     rows_per_shard: Positive | None = None
     shard_size: Positive | None = None
 

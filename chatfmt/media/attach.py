@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
 
-from ..errors import DialectError, located
+from ..errors import DialectError, RowError, located, raise_first
 from ..json_columns import JSON, decode_conversations
 from ..schema import CONVERSATION_COLUMNS, MEDIA, Conversation, Turn, Turns
 from ..turn_columns import BoolArray, any_turn, field, lengths_of, replace_rows, to_bools
@@ -44,17 +45,28 @@ def attach(
     lengths = {MEDIA[name]: lengths_of(lists)[rows] for name, lists in raw.items()}
     changes: Counter[str] = Counter()
     edited: list[_Row] = []
+    errors: list[RowError] = []
     for index, row in enumerate(np.flatnonzero(rows).tolist()):
         turns = {name: found for name in names if (found := conversations[name][index]) is not None}
-        with located(row=row):
-            edited.append(_Row(turns, {kind: int(counts[index]) for kind, counts in lengths.items()}))
+        edited.append(_Row(turns, {kind: int(counts[index]) for kind, counts in lengths.items()}))
+        with collected(errors), located(row=row):
             edited[-1].attach(numbered=numbered)
         changes.update(edited[-1].changes)
+    raise_first(errors)
     batch = _with_edits(batch, names, rows, edited, raw)
     for name in made:
         if name not in batch.schema.names:
             batch = with_column(batch, name, with_media(None, np.zeros(len(batch), np.bool_), ()))
     return batch, changes
+
+
+@contextmanager
+def collected(errors: list[RowError]) -> Iterator[None]:
+    """Add a RowError that is raised inside to `errors`."""
+    try:
+        yield
+    except RowError as error:
+        errors.append(error)
 
 
 def _rows_with_media(batch: pa.RecordBatch, raw: Mapping[str, pa.ListArray]) -> BoolArray:

@@ -39,6 +39,9 @@ class Job(Struct, frozen=True, eq=False):
     transforms: Mapping[str, Any] = field(default_factory=dict)
     media: tuple[str, ...] = ()
     """The columns of media that every output batch has, of `schema.MEDIA`."""
+    embed_media: bool = False
+    media_root: str | None = None
+    """The folder of media files; None for that of the source file."""
     fail_on: tuple[str, ...] = ()
     strict: bool = False
     template: ChatTemplate | None = None

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import compress
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,7 @@ from ..ledger.late import account_late
 from .job import Job
 from .kept_columns import added_columns
 from .max_tokens import apply_max_tokens
+from .media_files import find_files
 from .output_schema import cast_to_schema, fill_variables
 from .renderers import GuardedRenderer, MarkedAnswerFinder, to_renderer
 from .row_counts import RowCounts
@@ -63,6 +65,8 @@ class Conversion:
         self._dialect = dialects.DIALECTS[job.dialect]
         self._mapper, self._added = _mapper(job), added_columns(job)
         self._media = [name for name in MEDIA if job.columns.path(name) is not None]
+        self.folder: Path | None = None
+        """The folder of the media files of the batches."""
         self._turns_may_go = bool(job.transforms) or job.max_tokens is not None
         self._stages = [
             Stage(ROW, self._map),
@@ -250,11 +254,10 @@ class Conversion:
         return limited
 
     def _follow_media(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
-        if not self._turns_may_go:
-            return batch
-        followed, changes = media.follow(batch)
-        counts.changes.update(changes)
-        return followed
+        if self._turns_may_go:
+            batch, changes = media.follow(batch)
+            counts.changes.update(changes)
+        return find_files(batch, self.folder) if self.job.embed_media else batch
 
     def _to_output(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         if self.job.template is None and not self.job.keeps_parts:

@@ -13,6 +13,7 @@ from ...manifest import Reject, Shard
 from ...sources import InputSplit
 from .blocks import in_blocks
 from .job import Job, RowRange, Task
+from .media_files import media_folder, with_bytes
 from .output_schema import Types, merge_types, types_of, types_to_text
 from .row_counts import RowCounts
 from .source_rows import merge_batches, row_number, row_order, split_rows
@@ -37,7 +38,8 @@ def run_task(task: Task) -> Shard:
         on_reject = (lambda error, raw: rejects.add(to_reject(error, raw))) if task.job.skip_bad else None
         types = Types()
         for batch in output_batches(task.inputs, conversion, counts, on_reject):
-            writer.write(batch)
+            for part in with_bytes(batch) if task.job.embed_media else (batch,):
+                writer.write(part)
             if task.job.reports_types:
                 types = merge_types(types, types_of(batch, typed=task.job.nulls))
     types.pop(writers.TAG, None)
@@ -112,6 +114,7 @@ def converted_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the output batches of the input splits as they are converted."""
     for split in inputs:
+        conversion.folder = media_folder(conversion.job.media_root, split)
         rejects = RejectBuffer(on_reject, counts, split.shown)
         on_bad = rejects.add_unreadable if on_reject is not None else None
         batches = sources.read(split, columns=conversion.job.read, skip=conversion.job.skip, on_bad=on_bad)

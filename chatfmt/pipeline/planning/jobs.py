@@ -90,6 +90,8 @@ def to_job(
         nulls=nulls,
         transforms=effective_transforms(recipe, template),
         media=carried,
+        embed_media=recipe.embed_media and target.format == "parquet",
+        media_root=recipe.media_root,
         fail_on=recipe.fail_on,
         strict=recipe.strict,
         template=template,

@@ -1,0 +1,128 @@
+"""`--embed-media`: replace the paths of images, videos and audio by the bytes of their files.
+
+Paths are relative to the folder of the source file or to `--media-root`, and must stay inside of it, so that a dataset
+from elsewhere cannot collect other files of this machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...errors import Location, RowError, raise_first
+from ...json_columns import JSON, MEDIUM, TEXT
+from ...schema import MEDIA
+from ...sources import InputSplit
+from ...transforms.edit import with_column
+from ...turn_columns import lengths_of, rows_of_turns, to_lists
+
+BATCH_BYTES = 32 << 20
+"""Bytes of media that are in memory at a time, or those of one row if it has more."""
+
+
+def media_folder(root: str | None, split: InputSplit) -> Path | None:
+    """Return the folder of the media files of an input split; None for a file on the network without a root."""
+    if root is not None:
+        return Path(root)
+    return None if "://" in split.uri else Path(split.uri).parent
+
+
+def find_files(batch: pa.RecordBatch, folder: Path | None) -> pa.RecordBatch:
+    """Return the batch with media as MEDIUM: `path` is the full path of a file to read where there are no bytes.
+
+    Raises RowErrors `media.file` for media that are no files in the folder.
+    """
+    errors: dict[int, RowError] = {}
+    for name in (name for name in MEDIA if name in batch.schema.names):
+        column = batch.column(name)
+        if column.type == pa.list_(JSON):
+            raise RowError(
+                f"the column `{name}` holds lists of frames", code="media.file", at=Location(row=0),
+                hint="--no-embed-media keeps their paths",
+            )  # fmt: skip
+        found = column.flatten().to_pylist() if column.type == pa.list_(TEXT) else _paths(column)
+        media = []
+        for row, path in zip(rows_of_turns(column).tolist(), found, strict=True):
+            try:
+                media.append(None if path is None else _medium(path, folder))
+            except RowError as error:
+                error.at = Location(row=row)
+                errors.setdefault(row, error)
+        if not errors:
+            items = pa.array(media, MEDIUM)
+            if column.type == pa.list_(MEDIUM):
+                items = pc.coalesce(items, column.flatten())
+            batch = with_column(batch, name, to_lists(items, lengths_of(column)))
+    raise_first([*errors.values()])
+    return batch
+
+
+def _paths(column: pa.ListArray) -> list[str | None]:
+    """Return the paths of media without bytes; None for those with bytes."""
+    items = column.flatten()
+    data, paths = (pc.struct_field(items, name) for name in ("bytes", "path"))
+    found: list[str | None] = pc.if_else(data.is_null(), paths, pa.scalar(None, TEXT)).to_pylist()
+    return found
+
+
+def _medium(path: str, folder: Path | None) -> dict[str, bytes | str | None]:
+    if path.startswith("data:"):
+        return {"bytes": _data(path), "path": None}
+    url = urlsplit(path)
+    if "://" in path and url.scheme != "file":
+        raise RowError(f"`{path}` is a URL", hint="download it first, or leave out --embed-media", code="media.file")
+    name = unquote(url.path) if url.scheme == "file" else path
+    if folder is None:
+        raise RowError(f"`{name}` is relative to no folder", hint="--media-root DIR", code="media.file")
+    full = os.path.normpath(folder.absolute() / name)
+    if not Path(full).is_relative_to(os.path.normpath(folder.absolute())):
+        raise RowError(
+            f"`{name}` is outside of `{folder}`", hint="--media-root DIR names a folder around it", code="media.file"
+        )
+    if not os.path.isfile(full):
+        hint = "--media-root DIR names the folder, --on-error skip drops such rows"
+        raise RowError(f"there is no file `{name}` in `{folder}`", hint=hint, code="media.file")
+    return {"bytes": None, "path": full}
+
+
+def _data(uri: str) -> bytes:
+    head, _, data = uri.partition(",")
+    try:
+        return base64.b64decode(data, validate=True) if head.endswith(";base64") else unquote(data).encode()
+    except ValueError as error:
+        raise RowError("the data URI is not base64", code="media.file") from error
+
+
+def with_bytes(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a batch from `find_files` with the bytes of the files, few enough at a time for memory."""
+    names = [name for name in MEDIA if name in batch.schema.names]
+    sizes = [0] * len(batch)
+    for name in names:
+        column = batch.column(name)
+        for row, path in zip(rows_of_turns(column).tolist(), _paths(column), strict=True):
+            sizes[row] += os.path.getsize(path) if path is not None else 0
+    start = total = 0
+    for row, size in enumerate(sizes):
+        if total and total + size > BATCH_BYTES:
+            yield _filled(batch.slice(start, row - start), names)
+            start, total = row, 0
+        total += size
+    yield _filled(batch.slice(start), names)
+
+
+def _filled(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
+    for name in names:
+        column = batch.column(name)
+        read = [
+            None if path is None else {"bytes": Path(path).read_bytes(), "path": Path(path).name}
+            for path in _paths(column)
+        ]
+        items = pc.coalesce(pa.array(read, MEDIUM), column.flatten())
+        batch = with_column(batch, name, to_lists(items, lengths_of(column)))
+    return batch

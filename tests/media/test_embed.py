@@ -1,0 +1,90 @@
+"""`--embed-media`: the bytes of the files that a dataset names, from the folder of the source or from `--media-root`."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.conftest import run_cli
+from tests.media.test_cases import PNG, sharegpt
+
+
+def embedded(folder: Path, rows: list[Any], *flags: str) -> tuple[int, str, list[Any]]:
+    """The exit code, the messages, and the media of each row of the output."""
+    (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = ("-o", "out.parquet", "-q", "--embed-media")
+    result = run_cli("convert", "in.jsonl", *(flags or ("--to", "messages")), *out, cwd=folder)
+    path = folder / "out.parquet"
+    return result.returncode, result.stderr.decode(), pq.read_table(path)["images"].to_pylist() if path.exists() else []
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    (tmp_path / "data" / "a" / "1.png").write_bytes(PNG)
+    (tmp_path / "data" / "2.jpg").write_bytes(b"2")
+    (tmp_path / "secret.png").write_bytes(b"s")
+    return tmp_path / "data"
+
+
+def row(*images: str) -> dict[str, Any]:
+    return {"images": list(images), "conversations": sharegpt("<image>" * len(images) + "What?")}
+
+
+FIRST, SECOND = {"bytes": PNG, "path": "1.png"}, {"bytes": b"2", "path": "2.jpg"}
+
+
+@pytest.mark.parametrize("flags", [("--to", "messages"), ("-t", "gemma-3"), ("--to", "prompt-completion")])
+def test_files_are_read_from_the_folder_of_the_source(flags: tuple[str, str], folder: Path) -> None:
+    uri = "data:image/png;base64," + base64.b64encode(PNG).decode()
+    rows = [row("a/1.png", "2.jpg"), row(), row(uri), row(f"file://{folder}/2.jpg")]
+    made = embedded(folder, rows, *flags)
+    assert made == (0, "", [[FIRST, SECOND], [], [{"bytes": PNG, "path": None}], [SECOND]])
+
+
+def test_files_are_read_from_the_root_that_is_named(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    rows = [row("a/1.png"), row(str(folder / "2.jpg"))]
+    assert embedded(other, rows, "--to", "messages", "--media-root", str(folder)) == (0, "", [[FIRST], [SECOND]])
+
+
+OUTSIDE = "--media-root DIR names a folder around it"
+MISSING = "--media-root DIR names the folder, --on-error skip drops such rows"
+
+
+@pytest.mark.parametrize(
+    ("image", "message", "hint"),
+    [
+        ("b.png", "there is no file `b.png` in `.`", MISSING),
+        ("a", "there is no file `a` in `.`", MISSING),
+        ("../secret.png", "`../secret.png` is outside of `.`", OUTSIDE),
+        ("/etc/hostname", "`/etc/hostname` is outside of `.`", OUTSIDE),
+        ("http://e.org/a.png", "`http://e.org/a.png` is a URL", "download it first, or leave out --embed-media"),
+    ],
+)
+def test_a_medium_that_is_no_file_of_the_folder_is_an_error(image: str, message: str, hint: str, folder: Path) -> None:
+    rows = [row("a/1.png"), row(image), row("2.jpg")]
+    assert embedded(folder, rows) == (4, f"error: in.jsonl row 1: {message}\nhint: {hint}\n", [])
+    skip = ("--to", "messages", "--on-error", "skip", "--max-bad", "1")
+    assert embedded(folder, rows, *skip)[::2] == (0, [[FIRST], [SECOND]])
+
+
+def test_json_lines_cannot_hold_bytes(folder: Path) -> None:
+    (folder / "in.jsonl").write_text(json.dumps(row("a/1.png")) + "\n")
+    result = run_cli("convert", "in.jsonl", "--embed-media", "-o", "-", cwd=folder)
+    assert (result.returncode, result.stderr.decode()) == (
+        2,
+        "error: `--embed-media` writes bytes, which JSON Lines cannot hold\nhint: -o out/ or -o x.parquet\n",
+    )
+
+
+def test_more_media_than_fit_into_memory_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatfmt.pipeline.conversion.media_files.BATCH_BYTES", 100)
+    rows = [row("a/1.png"), row("2.jpg", "a/1.png"), row(), row("2.jpg")]
+    assert embedded(folder, rows)[2] == [[FIRST], [SECOND, FIRST], [], [SECOND]]
