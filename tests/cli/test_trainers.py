@@ -286,3 +286,10 @@ def test_rows_with_images_are_messages_with_a_template_too(run: Run) -> None:
     assert code == 0 and note in err.splitlines()
     text = script("SFT", "assistant_only_loss=True", "max_length=None") + TRAIN
     assert run("loader", "out", "--model", "./tiny", "--max-steps", "1") == (0, text, "")
+
+
+def test_preview_and_check_take_a_trainer(run: Run) -> None:
+    code, out, _ = run("preview", "in.jsonl", "--for", "trl-kto", "--json", rows=[PAIR])
+    assert (code, '"label": true' in out, '"label": false' in out) == (0, True, True)
+    assert run("check", "in.jsonl", "--for", "trl-dpo", rows=[PAIR])[:2] == (0, "1 row, no problems\n")
+    assert run("check", "in.jsonl", "--for", "trl-dpo")[0] == 2
