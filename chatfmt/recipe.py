@@ -135,6 +135,8 @@ class Recipe:
     tokenizer: str | None = None
     max_tokens: Positive | None = None
     over_length: Literal["drop", "split-turns", "error"] = "error"
+    pack: Positive | None = None
+    pack_strategy: Literal["bfd", "wrapped"] = "bfd"
 
     format: Literal["jsonl", "parquet"] | None = None
     compression: str | None = None

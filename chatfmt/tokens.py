@@ -24,6 +24,11 @@ from .turn_columns import IntArray, offsets_of, to_lists
 
 IGNORED = -100
 """The label of tokens that are not trained on."""
+SCHEMA = pa.schema({
+    "input_ids": pa.list_(pa.int32()), "attention_mask": pa.list_(pa.int8()),
+    "labels": pa.list_(pa.int32()), "assistant_masks": pa.list_(pa.int8()),
+})  # fmt: skip
+"""The columns that `Tokenizer.columns` makes."""
 PIECE = 1 << 20
 """Bytes of text to encode at a time."""
 _SYSTEM = ("system", "developer")

@@ -133,6 +133,8 @@ OUTPUT = _group(
         "tokenizer": (str, "FILE|DIR|ID", "Count tokens with this tokenizer."),
         "max_tokens": (str, "N", "Maximum tokens per row."),
         "over_length": (str, "drop|split-turns|error", "What to do with rows over --max-tokens."),
+        "pack": (str, "N", "Pack conversations into rows of up to N tokens; needs --to tokens."),
+        "pack_strategy": (str, "bfd|wrapped", "Keep conversations whole, or cut their sequence every N tokens."),
         "format": (str, "jsonl|parquet", "Output format; default: from the name of OUT."),
         "compression": (str, "NAME", "Output compression; default: from the name of OUT."),
         "embed_media": (bool, None, "Write the bytes of images, videos and audio files instead of their paths.",
@@ -277,7 +279,7 @@ def fraction(flag: str, text: str) -> float:
 
 
 NUMBERS: Mapping[str, Callable[[str, str], float]] = {
-    **dict.fromkeys(("limit", "skip", "seed", "max_tokens", "rows_per_shard"), whole_number),
+    **dict.fromkeys(("limit", "skip", "seed", "max_tokens", "pack", "rows_per_shard"), whole_number),
     **dict.fromkeys(("fraction", "test_fraction"), fraction),
 }
 """Options that are numbers, each with the function that reads it; the recipe checks the range."""

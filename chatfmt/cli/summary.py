@@ -39,6 +39,11 @@ def describe(summary: Summary) -> str:
     for label, count in (("filtered out", summary.filtered), ("duplicates dropped", summary.duplicates)):
         if count:
             lines.append(f"{label}: {terminal.counted(count, 'row')}")
+    if room := summary.packed.get("room"):
+        conversations = terminal.counted(summary.packed["conversations"], "conversation")
+        lines.append(
+            f"packed: {conversations}, {summary.packed['tokens']:,} tokens, {summary.packed['tokens'] / room:.1%} full"
+        )
     if summary.rejected:
         reasons = ", ".join(f"{code} {count:,}" for code, count in summary.reasons.items())
         rows = terminal.counted(summary.rows_in, "row")

@@ -19,6 +19,7 @@ from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.template.chat_template import ChatTemplate
 from ...sources import InputSplit
 from ..ledger.ledger import Ledger
+from .packing import Packing
 
 
 class Job(Struct, frozen=True, eq=False):
@@ -57,6 +58,7 @@ class Job(Struct, frozen=True, eq=False):
     tokenizer: str | None = None
     max_tokens: int | None = None
     over_length: str = "error"
+    packing: Packing | None = None
     fraction: float = 1.0
     """The fraction of the conversations to keep, chosen by their hashes and `seed`."""
     seed: int = 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from msgspec.structs import replace
 
-from ... import dialects
+from ... import dialects, tokens
 from ...dialects import Detection
 from ...errors import UsageError
 from ...mapping import FieldMapping
@@ -19,8 +19,6 @@ from .job import Job
 
 if TYPE_CHECKING:
     from ...recipe import Recipe
-
-TOKEN_COLUMNS = ("input_ids", "attention_mask", "labels", "assistant_masks")
 
 
 def is_kept(recipe: Recipe, name: str) -> bool:
@@ -39,7 +37,7 @@ def added_columns(job: Job) -> frozenset[str]:
     added = {*view.columns} - {*CONVERSATIONS} if view else set()
     added |= {"assistant_spans"} if job.mask is not None and view and view.takes_mask else set()
     if job.tokenizer is not None:
-        added |= set(TOKEN_COLUMNS if view and view.is_tokenized else ("num_tokens",))
+        added |= set(tokens.SCHEMA.names if view and view.is_tokenized else ("num_tokens",))
     return frozenset(added | ({ESCAPES} if job.control_tokens == "escape" else set()))
 
 

@@ -39,6 +39,8 @@ class RowCounts(Struct):
     """The leaves of unused columns that are left behind, each with its type; a set, not a count of rows."""
     left_key: Counter[str] = field(default_factory=Counter)
     """The same for leaves inside used columns."""
+    packed: Counter[str] = field(default_factory=Counter)
+    """The `conversations` that were packed, their `tokens`, and how many tokens the packed rows have `room` for."""
     reasons: Counter[str] = field(default_factory=Counter)
     """The rows that were rejected, by reason code."""
 
@@ -76,6 +78,7 @@ class RowCounts(Struct):
             "left_out": self.left_out,
             "left_column": self.left_column,
             "left_key": self.left_key,
+            "packed": self.packed,
             "reject": self.reasons,
         }
         counts = {f"{kind}.{name}": n for kind, found in counters.items() for name, n in sorted(found.items())}

@@ -270,6 +270,8 @@ class Conversion:
         names = [name for name in batch.schema.names if name not in CONVERSATIONS]
         kept = {name.removeprefix(KEPT): batch.column(name) for name in names}
         output = output_batch(fields, kept, len(batch))
+        if self.job.packing is not None:
+            self.job.packing.check(output)
         counts.step(len(batch), len(output))
         return output if self.job.schema is None else cast_to_schema(output, self.job.schema)
 

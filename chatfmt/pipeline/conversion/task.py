@@ -15,6 +15,7 @@ from .blocks import in_blocks
 from .job import Job, RowRange, Task
 from .media_files import media_folder, with_bytes
 from .output_schema import Types, merge_types, types_of, types_to_text
+from .packing import pack
 from .row_counts import RowCounts
 from .source_rows import merge_batches, row_number, row_order, split_rows
 from .stages import Conversion, OnReject
@@ -43,6 +44,8 @@ def run_task(task: Task) -> Shard:
             if task.job.reports_types:
                 types = merge_types(types, types_of(batch, typed=task.job.nulls))
     types.pop(writers.TAG, None)
+    if types and task.job.packing is not None:
+        types |= task.job.packing.added_types
     conversion.report(counts)
     counts.check_balance()
     shard = Shard(
@@ -101,8 +104,16 @@ def output_batches(
     suspect: RowRange | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the output batches of the input splits, in order; without `on_reject` the first bad row is raised."""
-    batches = converted_batches(inputs, conversion, counts, on_reject, suspect)
-    return in_blocks(batches) if conversion.job.in_blocks and not conversion.job.tagged else batches
+    return arranged(converted_batches(inputs, conversion, counts, on_reject, suspect), conversion.job, counts)
+
+
+def arranged(batches: Iterator[pa.RecordBatch], job: Job, counts: RowCounts) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of converted batches as they are written: in blocks, packed, or as they come."""
+    if job.tagged:  # they are selected and ordered first
+        return batches
+    if job.packing is not None:
+        return pack(batches, job.packing, counts)
+    return in_blocks(batches) if job.in_blocks else batches
 
 
 def converted_batches(

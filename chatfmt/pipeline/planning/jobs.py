@@ -23,6 +23,7 @@ from ...schema import MEDIA, ROW
 from ...sources import Source
 from ..conversion.job import Job
 from ..conversion.kept_columns import dropped_columns, is_kept, mark_overwritten_columns
+from ..conversion.packing import Packing
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
 from ..conversion.task import ignore_reject
@@ -41,6 +42,8 @@ def load_template(recipe: Recipe) -> ChatTemplate | None:
 def check_tokens(recipe: Recipe) -> None:
     """Raise UsageError for options about tokens without a tokenizer, and for a tokenizer without a template."""
     view = views.VIEWS.get(recipe.to)
+    if recipe.pack is not None and not (view is not None and view.is_tokenized):
+        raise UsageError("`--pack` packs tokens", hint="--to tokens --tokenizer FILE")
     if recipe.tokenizer is None and (recipe.max_tokens is not None or (view is not None and view.is_tokenized)):
         flag = "--max-tokens" if recipe.max_tokens is not None else f"--to {recipe.to}"
         raise UsageError(f"`{flag}` needs a tokenizer", hint="--tokenizer FILE, folder or Hub model id")
@@ -104,6 +107,7 @@ def to_job(
         tokenizer=recipe.tokenizer,
         max_tokens=recipe.max_tokens,
         over_length=recipe.over_length,
+        packing=None if recipe.pack is None else Packing(recipe.pack, recipe.pack_strategy),
         fraction=recipe.fraction,
         seed=recipe.seed,
         in_blocks=views.VIEWS[view].unpairs and detection.type == "preference",
@@ -111,7 +115,7 @@ def to_job(
         skip_bad=recipe.on_error == "skip",
         format=target.format,
         compression=target.compression,
-        reports_types=target.kind == "folder" and target.format == "jsonl",
+        reports_types=target.kind in ("folder", "hub") and target.format == "jsonl",
     )
     job = with_parts(job) if template is None and has_other_parts(job, sample) else job
     ledger = account_for_sample(open_ledger(recipe, detection, job), job, sample)

@@ -37,7 +37,8 @@ def find_schema(sources: Sequence[SourcePlan], tasks: Sequence[Task], run: Run) 
     if any(needs_survey(source, batches) for source, batches in first):
         survey = [replace(task, job=survey_job(task.job)) for task in tasks]
         types = reduce(merge_types, run_tasks(survey_task, survey, run), types)
-    return schema_of(types)
+    packing = sources[0].job.packing if sources else None
+    return schema_of({**types, **packing.added_types} if types and packing else types)
 
 
 def first_output(source: SourcePlan) -> list[pa.RecordBatch]:

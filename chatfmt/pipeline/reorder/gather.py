@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,9 +22,12 @@ from msgspec.structs import replace
 from ... import writers
 from ...manifest import SUMS, Shard, totals
 from ...recipe import Run
+from ...tokens import SCHEMA
 from ...turn_columns import IntArray
 from ..conversion.job import Task
 from ..conversion.output_schema import merged_types, types_to_text
+from ..conversion.packing import Packing, pack
+from ..conversion.row_counts import RowCounts
 from ..planning.plan import Plan
 from ..schedule import run_missing_tasks
 from .selection import Selection, concat_conversations, select, to_conversations
@@ -53,6 +57,7 @@ class GatherTask(Struct, frozen=True, eq=False):
     shard: Shard
     """The shard as far as it is known before it is written."""
     rejects: tuple[Path, ...] = ()
+    packing: Packing | None = None
 
 
 def first_tasks(plan: Plan, state: Path) -> tuple[list[Task], Path]:
@@ -67,10 +72,11 @@ def first_tasks(plan: Plan, state: Path) -> tuple[list[Task], Path]:
 
 def to_part_task(task: Task) -> Task:
     """Return the task, changed to write a part file instead of a shard."""
-    job = task.job
-    return replace(
-        task, job=replace(job, key=job.key + "-part", tagged=True, format=f"{job.format}-part", compression=None)
-    )
+    job, format, schema = task.job, f"{task.job.format}-part", task.job.schema
+    if job.packing is not None:  # rows are packed after they are selected, so they stay columns
+        format, schema = "parquet-part", SCHEMA
+    part = replace(job, key=job.key + "-part", tagged=True, format=format, compression=None, schema=schema)
+    return replace(task, job=part)
 
 
 def gather_shards(plan: Plan, state: Path, parts: Sequence[Shard], run: Run) -> list[Shard]:
@@ -91,6 +97,7 @@ def gather_tasks(plan: Plan, state: Path, parts: Sequence[Shard]) -> list[Gather
         "", state, plan.fingerprint, paths, part_starts(parts), np.empty(0, np.int64), rows_per_block(parts),
         plan.target.format, plan.target.compression,
         writers.parquet_schema(plan.sources[0].job.schema or pa.schema([])), Shard(""),
+        packing=plan.sources[0].job.packing,
     )  # fmt: skip
     counted = iter(share_counts([len(rows) for _, _, rows in shards], total_counts(parts, selection)))
     tasks = [
@@ -173,11 +180,13 @@ def share_counts(rows: Sequence[int], whole: Shard) -> list[Shard]:
 def run_gather_task(task: GatherTask) -> Shard:
     """Write the shard of a task with its receipt, and return it."""
     writer = writers.ShardWriter(writers.staged_path(task.state, task.name), task.format, task.schema, task.compression)
+    counts = RowCounts()
     with writer, PartReader(task.parts, task.starts) as parts:
-        for start in range(0, len(task.rows), task.block):
-            for batch in parts.take(task.rows[start : start + task.block]):
-                writer.write(batch)
-    shard = replace(task.shard, bytes=writer.bytes, sha256=writer.sha256)
+        blocks = (task.rows[start : start + task.block] for start in range(0, len(task.rows), task.block))
+        batches = chain.from_iterable(map(parts.take, blocks))
+        for batch in batches if task.packing is None else pack(batches, task.packing, counts):
+            writer.write(batch)
+    shard = replace(with_packed(task.shard, counts), bytes=writer.bytes, sha256=writer.sha256)
     if task.rejects:
         with writers.AtomicFile(writers.rejects_path(task.state, task.name)) as file:
             for path in task.rejects:
@@ -185,6 +194,15 @@ def run_gather_task(task: GatherTask) -> Shard:
         shard = replace(shard, reject_bytes=file.bytes, reject_sha256=file.sha256)
     writers.write_receipt(task.state, shard, task.fingerprint)
     return shard
+
+
+def with_packed(shard: Shard, counts: RowCounts) -> Shard:
+    """Return the shard with the changes that packing made to its counts."""
+    changed = Shard("", **counts.to_shard())
+    return replace(
+        shard, rows=shard.rows + changed.rows, added=shard.added + changed.added, merged=shard.merged + changed.merged,
+        counts={**shard.counts, **changed.counts},
+    )  # fmt: skip
 
 
 class PartReader:

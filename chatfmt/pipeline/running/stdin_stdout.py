@@ -12,11 +12,10 @@ from ...errors import RowError, UsageError
 from ...manifest import Reject
 from ...recipe import Recipe, Run
 from ...writers import Stream
-from ..conversion.blocks import in_blocks
 from ..conversion.job import Job
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
-from ..conversion.task import RejectBuffer, to_reject
+from ..conversion.task import RejectBuffer, arranged, to_reject
 from ..planning import notes
 from ..planning.inputs import parse_options, row_slice
 from ..planning.jobs import load_template, to_checked_job
@@ -87,7 +86,7 @@ def _convert_stdin(
             rejects.flush()
         rejects.flush()
 
-    for output in in_blocks(converted()) if job.in_blocks else converted():
+    for output in arranged(converted(), job, counts):
         encoder.write(output)
         stream.flush()
     encoder.close()

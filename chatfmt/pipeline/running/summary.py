@@ -38,6 +38,8 @@ class Summary(Struct, frozen=True):
     """The leaves of unused source columns, each with its type: `metadata.source (text)`."""
     left_keys: Sequence[str] = ()
     """The leaves inside used columns that are in no output: `messages[].lang (text)`."""
+    packed: Mapping[str, int] = field(default_factory=dict)
+    """The `conversations` of packed rows, their `tokens`, and how many tokens the rows have `room` for."""
     notes: Sequence[str] = ()
     complete: bool = False
     """Whether an earlier run had finished the output, so that nothing was done."""
@@ -71,5 +73,6 @@ def summarise(shards: Sequence[Shard], out: str, notes: Sequence[str]) -> Summar
         left_out=tuple(sum_counters(shards, "left_out")),
         left_columns=tuple(sum_counters(shards, "left_column")),
         left_keys=tuple(sum_counters(shards, "left_key")),
+        packed=sum_counters(shards, "packed"),
         notes=notes,
     )
