@@ -162,9 +162,27 @@ def decode_values(column: pa.Array) -> list[Any]:
         return [ABSENT if text is None else loads(text) for text in column.to_pylist()]
     if is_turns(column.type):
         return [ABSENT if value is None else value for value in decode_conversations(column)]
-    values = column.to_pylist()
     nested = pa.types.is_nested(column.type)
+    values = _with_objects(column) if nested else column.to_pylist()
     return [ABSENT if value is None else without_nulls(value) if nested else value for value in values]
+
+
+def _with_objects(column: pa.Array) -> list[Any]:
+    """Return the values of a nested column, maps as objects; a map with a repeated key stays a list of pairs."""
+    try:
+        return list(column.to_pylist(maps_as_pydicts="strict"))
+    except KeyError:
+        return list(column.to_pylist())
+
+
+def text_of_binary(column: pa.Array) -> pa.Array:
+    """Return a binary column whose values are all UTF-8 as text, and any other column unchanged."""
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        return column
+    try:
+        return column.cast(TEXT)
+    except pa.ArrowInvalid:
+        return column
 
 
 def is_turns(type: pa.DataType) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -103,7 +103,7 @@ CHANGES = _group(
 TEMPLATE = _group(
     "Template",
     {
-        "template": (str, "NAME", "Built-in name, .jinja file, model folder or Hub model id.", "-t", "--template"),
+        "template": (list[str], "NAME", "Built-in name, .jinja file, model folder or Hub model id.", "-t", "--template"),
         "var": (list[str], "KEY=VALUE", "Template variable, a JSON value, as in enable_thinking=false. Repeatable."),
         "date": (str, "YYYY-MM-DD", "Date passed to templates."),
         "generation_prompt": (
@@ -246,6 +246,8 @@ def to_recipe(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run,
 def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recipe keys that options set: pairs as mappings, transforms together, nothing that was not typed."""
     values = {key: value for key, value in given.items() if value is not None and value != []}
+    if "template" in values:
+        values["template"] = only_one("-t", values["template"])
     for key in ("map", "role", "marker"):
         if key in values:
             values[key] = dict(_split_pair(text, key) for text in values[key])
@@ -260,6 +262,13 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
     if "workers" in values:
         values["workers"] = positive("--workers", values["workers"])
     return with_full_keys(values)
+
+
+def only_one(flag: str, given: Sequence[str]) -> str:
+    """Return the value of a flag that was given once; raises UsageError if it was given again with another value."""
+    if len(set(given)) > 1:
+        raise UsageError(f"`{flag}` was given {len(given)} times", hint=f"a run has one: {flag} {given[0]}")
+    return given[0]
 
 
 def whole_number(flag: str, text: str) -> int:

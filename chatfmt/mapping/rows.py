@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ..errors import located
 from ..field_path import FieldPath
-from ..json_columns import JSON, TEXT, decode_objects, dumps, encode_objects, loads, without_nulls
+from ..json_columns import JSON, TEXT, decode_objects, dumps, encode_objects, loads, text_of_binary, without_nulls
 from ..schema import KEYS, ROW
 from ..turn_columns import IntArray, fields_of, lengths_of, struct_of
 from .names import ROW_NAME
@@ -30,7 +30,7 @@ def read_rows(batch: pa.RecordBatch, expression: str, *, nulls: bool = False) ->
     wanted = [name for name in batch.schema.names if name != ROW and name in is_read]
     if wanted in ([], [KEYS]):
         return [{} for _ in range(len(batch))]
-    rows = _decode_rows({name: batch.column(name) for name in wanted})
+    rows = _decode_rows({name: text_of_binary(batch.column(name)) for name in wanted})
     if nulls:
         rows = [{name: row.get(name) for name in wanted if name != KEYS} for row in rows]
     return [{ROW_NAME: row, **row} for row in rows] if ROW_NAME in words else rows

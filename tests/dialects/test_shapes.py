@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from chatfmt.dialects import DIALECTS, Columns
-from chatfmt.errors import DialectError
+from chatfmt.errors import DialectError, NoDialect
 
 from ..conftest import run_cli
 from .batches import convert, to_batch, to_native
@@ -358,6 +359,23 @@ def without_empty(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_empty(item) for key, item in value.items() if item not in (None, {})}
     return [without_empty(item) for item in value] if isinstance(value, list) else value
+
+
+def test_binary_columns_that_hold_utf8_are_text() -> None:
+    batch = to_native([{"question": "q", "answer": "é".encode()}])
+    assert convert(batch)[0] == [{"messages": [Q, assistant("é")]}]
+    turns = to_native([{"messages": [{"role": b"user", "content": b"q"}, {"role": b"assistant", "content": b"a"}]}])
+    assert convert(turns)[0] == [TALK]
+    with pytest.raises(NoDialect):
+        convert(to_native([{"question": "q", "answer": b"\xff"}]))
+
+
+def test_paths_lead_into_maps(tmp_path: Path) -> None:
+    column = pa.array([[("en", "q"), ("fr", "a")]], pa.map_(pa.string(), pa.string()))
+    pq.write_table(pa.table({"translation": column}), tmp_path / "data.parquet")
+    for question in ("translation.en", "{{ translation.en }}"):
+        flags = ["--map", f"user={question}", "--map", "assistant=translation.fr"]
+        assert json.loads(run_cli("convert", tmp_path / "data.parquet", *flags).stdout) == TALK
 
 
 def test_an_observation_after_an_action_is_a_result() -> None:

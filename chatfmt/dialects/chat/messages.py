@@ -142,7 +142,7 @@ def read_turns(values: pa.Array, columns: Columns, name: str) -> pa.ListArray:
         raise DialectError("the turn is null", at=location_of(lists, index_of_true(turns.is_null())), code="msg.type")
     if not len(turns):
         return with_turns(lists, json_columns.encode_conversations([]).flatten())
-    fields = fields_of(turns)
+    fields = {key: json_columns.text_of_binary(field) for key, field in fields_of(turns).items()}
     fields = {key: field for key, field in fields.items() if field.null_count < len(field) or key == schema.KEYS}
     return with_turns(lists, struct_of(to_message_fields(fields, lists, columns)))
 

@@ -32,6 +32,16 @@ SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents", "reas
 
 SKIP_HINT = "--dialect mixed detects the dialect of each row, --on-error skip drops such rows"
 """The hint for a row without a value that the other rows have."""
+OPTIONS = (
+    "format", "join", "label", "late", "margin", "mc_answer", "mc_base", "pairs", "paths", "prefer", "prompt",
+    "reasoning", "ties", "unanswerable",
+)  # fmt: skip
+"""The options of all dialects; `Columns.option` reads them."""
+INNER_KEYS = (
+    "messages.role", "messages.content", "messages.user", "messages.assistant", "tool_calls.name",
+    "tool_calls.arguments",
+)  # fmt: skip
+"""Keys inside turns and calls that `--map` can name."""
 ALIASES = {"user": "prompt", "assistant": "completion", "chat_template_kwargs": "template_kwargs"}
 """Alternative names of parts."""
 
@@ -230,7 +240,7 @@ def column_at(batch: pa.RecordBatch, path: str | None) -> pa.Array | None:
 
 
 def _unless_null(values: pa.Array) -> pa.Array | None:
-    return None if pa.types.is_null(values.type) else values
+    return None if pa.types.is_null(values.type) else json_columns.text_of_binary(values)
 
 
 def read_text(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringArray:
@@ -328,7 +338,9 @@ def index_of_true(flags: pa.Array) -> int:
 
 def records_of(batch: pa.RecordBatch, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Return the rows as Python values: the columns `names`, or all but the row number."""
-    fields = {name: batch.column(name) for name in batch.schema.names if name != schema.ROW}
+    fields = {
+        name: json_columns.text_of_binary(batch.column(name)) for name in batch.schema.names if name != schema.ROW
+    }
     if names is not None:
         fields = {name: values for name, values in fields.items() if name in names}
     return json_columns.decode_objects(fields) if fields else [{} for _ in range(batch.num_rows)]

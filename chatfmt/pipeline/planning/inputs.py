@@ -140,7 +140,23 @@ def cut_into_shards(
     shards = sources.plan_splits(source, split, **sizes)
     if read_more_than_once(source, shards):
         shards = sources.plan_splits(sources.unpack_source(source, scratch.folder), split, **sizes)
+    check_shard_size(recipe, source, len(shards))
     return tuple(shards)
+
+
+def check_shard_size(recipe: Recipe, source: Source, shards: int) -> None:
+    """Raise UsageError if the shards are far larger than `--shard-size`, because the input is not cut any finer."""
+    size = sum(file.size for file in source_files(source))
+    if recipe.shard_size and shards and size // shards > _COARSE * recipe.shard_size:
+        raise UsageError(
+            f"`--shard-size {recipe.shard_size}` is smaller than the pieces in which `{source.shown}` can be read, "
+            f"of about {size // shards:,} bytes",
+            hint="--rows-per-shard cuts at any row",
+        )
+
+
+_COARSE = 2
+"""By how much shards may exceed the size that was asked for: a size is a round number of row groups or blocks."""
 
 
 def find_source(recipe: Recipe, spec: SourceSpec, scratch: Scratch) -> Source:

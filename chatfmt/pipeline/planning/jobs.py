@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from msgspec.structs import replace
 
-from ... import checks, dialects, mapping, media, render, trainers, views
+from ... import dialects, mapping, media, render, trainers, views
 from ...dialects import Columns, Detection
 from ...errors import RowError, UsageError, located
 from ...manifest import fingerprint
@@ -31,6 +31,7 @@ from ..conversion.text_parts import any_other_parts
 from ..ledger.ledger import Ledger
 from .fingerprint import job_key
 from .left_behind import account_for_sample, open_ledger, refuse_suspects
+from .names import check_keys, check_names
 from .target import Target
 
 
@@ -74,7 +75,7 @@ def to_job(
     recipe: Recipe, sample: Sequence[pa.RecordBatch], template: ChatTemplate | None, target: Target, *, nulls: bool
 ) -> tuple[Job, Detection]:
     """Return the job for rows like those of the sample, and the detection of their dialect."""
-    checks.check_codes(recipe.fail_on)
+    check_names(recipe)
     fields = mapping.plan(recipe.map, markers=recipe.marker, explode=recipe.explode, where=recipe.where)
     detection = detect(recipe, sample, fields, nulls=nulls)
     carried = media_columns(sample, detection)
@@ -161,6 +162,7 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Fie
         dialect = "messages" if recipe.dialect == "auto" else recipe.dialect
         return Detection(dialect, columns, 0, 0, "there are no rows", (), ())
     detection = dialects.detect(sample, columns, recipe.dialect, shown=recipe.map)
+    check_keys(recipe, detection, sample)
     return detection if fields.is_empty else with_source_columns(detection, fields, names)
 
 

@@ -1,0 +1,70 @@
+"""Refuse names in a recipe that mean nothing: roles, fields, options of dialects, losses, keys of turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ... import checks, dialects
+from ...dialects import Detection
+from ...dialects.chat.turns import turns_at
+from ...dialects.kit.columns import INNER_KEYS, OPTIONS, records_of
+from ...dialects.kit.roles import role_of
+from ...errors import UnknownName, UsageError
+from ...field_path import value_at
+from ...mapping.plan import TURN_FIELDS
+from ...recipe import Recipe
+from ...schema import MEDIA, ROLES
+from ..conversion.kept_columns import is_kept
+
+LOSSES = (*ROLES, "content", "reasoning", "tool_calls", "tools", "documents", *MEDIA, "all")
+"""The values of `--allow-loss`; a part of content may also be named by its type."""
+PART_TYPES = ("image", "image_url", "video", "audio", "file", "document", "refusal")
+_LOOKED_AT = 100
+"""The sampled rows whose turns are searched for a mapped key."""
+
+
+def check_names(recipe: Recipe) -> None:
+    """Raise UnknownName for a name in the recipe that means nothing to chatfmt."""
+    checks.check_codes(recipe.fail_on)
+    for kind, given, known in _names(recipe):
+        for name in given:
+            if name not in known:
+                raise UnknownName.of(kind, name, known)
+    for marker, role in recipe.marker.items():
+        if role_of(role, recipe.role) is None:
+            raise UnknownName.of(f"role of the marker `{marker}`", role, ROLES)
+
+
+def _names(recipe: Recipe) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:
+    """Yield each kind of names, those that the recipe has, and those that are known."""
+    yield "role", tuple(recipe.role.values()), ROLES
+    yield "dialect option", tuple(recipe.dialect_options), OPTIONS
+    yield "loss", tuple(name for name in recipe.allow_loss if name not in PART_TYPES), LOSSES
+    fields = tuple(name for name in recipe.map if "." not in name and not is_kept(recipe, name))
+    yield "field", fields, sorted({*dialects.known_parts(), *TURN_FIELDS, "transcript"})
+    yield "field", tuple(name for name in recipe.map if "." in name), INNER_KEYS
+
+
+def check_keys(recipe: Recipe, detection: Detection, sample: Sequence[pa.RecordBatch]) -> None:
+    """Raise UsageError for a mapped key that no turn of the sampled rows has."""
+    keys = {part: path for part, path in recipe.map.items() if part in ("messages.role", "messages.content")}
+    if not keys:
+        return
+    turns = list(
+        _turns(detection, [record for batch in sample[:1] for record in records_of(batch.slice(0, _LOOKED_AT))])
+    )
+    names = ", ".join(f"`{key}`" for key in dict.fromkeys(key for turn in turns for key in turn))
+    for part, path in keys.items():
+        if not any(value_at(turn, path) is not None for turn in turns):
+            there = f"their keys are {names}" if turns else "the rows have no turns"
+            raise UsageError(f"`--map {part}={path}`: no sampled turn has that key", hint=there)
+
+
+def _turns(detection: Detection, records: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    paths = [path for part, path in detection.columns.fields.items() if "." not in part]
+    for record in records:
+        for path in paths:
+            yield from turns_at(record, path) or []

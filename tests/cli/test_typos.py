@@ -1,0 +1,55 @@
+"""Names that mean nothing are refused, with the nearest one that does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ..conftest import run_cli
+
+TALK = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+TYPOS = {
+    "--map assistent=x": ("unknown field `assistent`", "did you mean `assistant`?"),
+    "--map messages.contents=text": ("unknown field `messages.contents`", "did you mean `messages.content`?"),
+    "--map messages.content=text": (
+        "`--map messages.content=text`: no sampled turn has that key", "their keys are `role`, `content`",
+    ),
+    "--dialect-option mc_anwser=text": ("unknown dialect option `mc_anwser`", "did you mean `mc_answer`?"),
+    "-t chatml --allow-loss sytem": ("unknown loss `sytem`", "did you mean `system`?"),
+    "--role bot=asistant": ("unknown role `asistant`", "did you mean `assistant`?"),
+    "--role bot=ROLE": ("unknown role `ROLE`", "one of: assistant, developer, system, tool, user"),
+    "--map transcript=messages --marker Ann:=ROLE": (
+        "unknown role of the marker `Ann:` `ROLE`", "one of: assistant, developer, system, tool, user",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", TYPOS)
+def test_a_name_that_means_nothing(flags: str, tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text(json.dumps(TALK) + "\n")
+    message, hint = TYPOS[flags]
+    done = run_cli("convert", tmp_path / "data.jsonl", *flags.split(), "-o", tmp_path / "out.jsonl")
+    assert done.stderr.decode() == f"error: {tmp_path}/data.jsonl: {message}\nhint: {hint}\n"
+    assert done.returncode == 2
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_second_template(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text(json.dumps(TALK) + "\n")
+    done = run_cli("convert", tmp_path / "data.jsonl", "-t", "chatml", "-t", "qwen3")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"error: `-t` was given 2 times\nhint: a run has one: -t chatml\n"
+    assert run_cli("convert", tmp_path / "data.jsonl", "-t", "chatml", "-t", "chatml").returncode == 0
+
+
+def test_a_shard_size_below_what_can_be_cut(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text((json.dumps(TALK) + "\n") * 100)
+    done = run_cli("convert", tmp_path / "data.jsonl", "--shard-size", "100B", "-o", tmp_path / "out")
+    assert done.stderr.decode() == (
+        f"error: `--shard-size 100` is smaller than the pieces in which `{tmp_path}/data.jsonl` can be read, "
+        "of about 8,800 bytes\nhint: --rows-per-shard cuts at any row\n"
+    )
+    assert done.returncode == 2
+    assert run_cli("convert", tmp_path / "data.jsonl", "--shard-size", "1MB", "-o", tmp_path / "out").returncode == 0
