@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from .conftest import run_cli
 
@@ -162,3 +165,81 @@ def test_features_survive_a_shuffle(tmp_path: Path) -> None:
         assert run.returncode == 0, run.stderr.decode()
         loaded = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
         assert loaded.features["chat_template_kwargs"] == datasets.Json()
+
+
+TEXTS = st.sampled_from(["a", "", "3", "true", "null", "[1, 2]", '{"a": 1}', "2024-05-01", "007", '"q"', "é\n\u2028"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | TEXTS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("abc"), inner, max_size=2),
+    max_leaves=4,
+)
+OBJECTS = st.dictionaries(st.sampled_from("abc"), VALUES, min_size=1, max_size=2)
+CALLS = st.builds(lambda name, given: {"function": {"name": name, "arguments": given}}, st.sampled_from("fg"), OBJECTS)
+FILE_PARTS = st.builds(lambda text: [{"type": "file", "file": {"id": "f"}}, {"type": "text", "text": text}], TEXTS)
+ASKED = st.builds(lambda content: turn("user", content), TEXTS | FILE_PARTS)
+ANSWERED = st.builds(
+    lambda content, more: turn("assistant", content, **more),
+    TEXTS,
+    st.fixed_dictionaries(
+        {}, optional={"tool_calls": st.lists(CALLS, min_size=1, max_size=2), "reasoning_content": TEXTS.filter(len)}
+    ),
+)
+ROWS = st.builds(
+    lambda asked, answered, more: {"messages": [asked, answered], **more},
+    ASKED,
+    ANSWERED,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "tools": st.lists(st.builds(lambda d: {"type": "function", "function": {"name": "f", **d}}, OBJECTS)),
+            "documents": st.lists(OBJECTS, min_size=1, max_size=2),
+        },
+    ),
+)
+
+
+@settings(
+    max_examples=max(3, settings.default.max_examples // 8), suppress_health_check=list(HealthCheck), deadline=None
+)
+@given(rows=st.lists(ROWS, min_size=1, max_size=12), format=st.sampled_from(FORMATS))
+def test_any_conversation_loads_and_converts_again(
+    rows: list[dict[str, Any]], format: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run = run_cli("convert", folder / "in.jsonl", "--format", format, "-o", folder / "out", "-q")
+    assert run.returncode == 0, run.stderr.decode()
+    wanted = run_cli("convert", folder / "in.jsonl", "-q").stdout
+    assert run_cli("convert", folder / "out", "-q").stdout == wanted
+    loaded = datasets.load_dataset(str(folder / "out"), split="train", cache_dir=str(folder / "cache"))
+    assert without_nulls(loaded.to_list()) == [without_nulls(json.loads(line)) for line in wanted.splitlines()]
+
+
+PART = pa.struct([("type", pa.string()), ("text", pa.string()), ("file", pa.string())])
+CALLED = pa.struct([("function", pa.struct([("name", pa.string()), ("arguments", pa.string())]))])
+SAYS = [{"type": "text", "text": "3"}]
+LATE: dict[str, tuple[pa.DataType, dict[str, Any], dict[str, Any]]] = {
+    "a part that is not text": (
+        pa.struct([("role", pa.string()), ("content", pa.list_(PART))]),
+        turn("user", SAYS), turn("user", [{"type": "file", "file": "f"}]),
+    ),
+    "calls": (
+        pa.struct([("role", pa.string()), ("content", pa.string()), ("tool_calls", pa.list_(CALLED))]),
+        turn("assistant", "3"),
+        turn("assistant", "3", tool_calls=[{"function": {"name": "f", "arguments": "{}"}}]),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_rows_of_parquet_after_the_sample(name: str, tmp_path: Path) -> None:
+    type, early, late = LATE[name]
+    rows = [{"messages": [turn("user", "q") if name == "calls" else early, early]}] * 1200
+    rows += [{"messages": [*rows[0]["messages"], late]}]
+    pq.write_table(pa.Table.from_pylist(rows, pa.schema([("messages", pa.list_(type))])), tmp_path / "in.parquet")
+    run = run_cli("convert", tmp_path / "in.parquet", "-o", tmp_path / "out.parquet", "-q")
+    assert run.returncode == 0, run.stderr.decode()
+    lines = run_cli("convert", tmp_path / "in.parquet", "-q").stdout.splitlines()
+    loaded = datasets.Dataset.from_parquet(str(tmp_path / "out.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert without_nulls(loaded.to_list()) == [json.loads(line) for line in lines]
+    assert without_nulls(loaded[-1]["messages"][-1]) == late

@@ -257,7 +257,10 @@ def cast(column: pa.Array, type: pa.DataType) -> pa.Array:
         return with_turns(column, struct_of(fields, turns.is_null()))
     if column.type != JSON or type == JSON:
         return column
-    return pa.array([_to_type(value, type) for value in json_values(column)], type)
+    try:
+        return pa.array([_to_type(value, type) for value in json_values(column)], type)
+    except (pa.ArrowException, TypeError, KeyError, AttributeError):  # the encoder refuses the column
+        return column
 
 
 def _to_type(value: Any, type: pa.DataType) -> Any:

@@ -80,13 +80,13 @@ def holds_json(field: pa.Field) -> bool:
 
 
 def varies(schema: pa.Schema, columns: Columns) -> bool:
-    """Return whether conversations are parsed from text, or their turns have more keys than role and content."""
+    """Return whether conversations are parsed from text, or their turns are more than role and content, both text."""
     lists = [columns.path(part) for part in ("messages", "chosen", "rejected")]
     if any(name in schema.names and schema.field(name).type == TEXT for name in lists):
         return True
     paths = [columns.path(part) for part in CONVERSATION_COLUMNS]
     types = [schema.field(name).type for name in paths if name in schema.names]
-    return any(is_turns(type) and len(type.value_type) > 2 for type in types)
+    return any(is_turns(type) and [field.type for field in type.value_type] != [TEXT, TEXT] for type in types)
 
 
 def survey_job(job: Job) -> Job:

@@ -14,6 +14,7 @@ from ...recipe import Recipe, SourceSpec
 from ...render.template.chat_template import ChatTemplate
 from ...sources import InputSplit, Source
 from ..conversion.job import Job
+from ..conversion.source_rows import merge_batches
 from .inputs import open_source
 from .jobs import has_nulls, to_checked_job
 from .scratch import Scratch
@@ -50,6 +51,8 @@ def plan_source(
         with located(source.shown):
             job, detection = to_checked_job(recipe, sample, template, target, nulls=has_nulls(source))
         first_rows = sample[0].slice(0, FIRST_ROWS) if sample else None
+        if template is None and job.nulls:
+            first_rows = next(merge_batches(iter(sample)), None)
         return SourcePlan(source, job, detection, reader.shards, reader.files if hashed else (), first_rows)
 
 
