@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -325,3 +326,23 @@ def test_images_by_value_have_the_type_of_the_feature(column: pa.Array, tmp_path
     made = pq.read_table(tmp_path / "out.parquet").column("images")
     assert made.type == pa.list_(STORED)
     assert made.to_pylist() == [[{"bytes": PNG, "path": None}], []]
+
+
+@pytest.mark.parametrize(
+    ("name", "template", "characters"),
+    [
+        ("LLaVA", "qwen2.5-vl", 7),
+        ("a video", "qwen2.5-vl", 7),
+        ("image_url", "qwen2.5-vl", 1),
+        ("input_audio", "gemma-4 --fit", 1),
+    ],
+)
+def test_inspect_recommends_a_template_with_a_place(name: str, template: str, characters: int, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(json.dumps(CASES[name][0]) + "\n")
+    result = run_cli("inspect", "in.jsonl", "--json", cwd=tmp_path)
+    found = json.loads(result.stdout)
+    found = found[0] if isinstance(found, list) else found
+    assert found["command"] == f"chatfmt convert in.jsonl -t {template} -o in-{template.partition(' ')[0]}/"
+    assert found["characters"]["median"] == characters
+    done = run_cli(*shlex.split(found["command"])[1:], "-q", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()

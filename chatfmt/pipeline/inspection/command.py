@@ -20,18 +20,21 @@ from .statistics import turns_of
 
 
 def template_arguments(
-    recipe: Recipe, type: str, outputs: Sequence[pa.RecordBatch], *, joined: bool = False
+    recipe: Recipe, type: str, outputs: Sequence[pa.RecordBatch], *, media: Sequence[str] = (), joined: bool = False
 ) -> list[str]:
     """Return the arguments for a template that renders everything in the conversations; none for rendered text.
 
-    Set `joined` if `outputs` have plain text where the conversations have lists of text parts.
+    `media` are the columns of media that the conversations need. Set `joined` if `outputs` have plain text where the conversations have lists of text parts.
     """
     if recipe.template is not None or is_rendered(type):
         return ["-t", recipe.template] if recipe.template else []
     turns = [column.flatten() for batch in outputs for column in turns_of(batch)]
     keys = {name for turn in turns for name in turn.type.names if turn.field(name).null_count < len(turn)}
     has_tools = any("tools" in batch.schema.names for batch in outputs)
-    if has_tools or not keys.isdisjoint(("tool_calls", *REASONING_FIELDS)):
+    needs_tools = has_tools or not keys.isdisjoint(("tool_calls", *REASONING_FIELDS))
+    if media:
+        return ["-t", "gemma-4", "--fit"] if needs_tools or "audios" in media else ["-t", "qwen2.5-vl"]
+    if needs_tools:
         return ["-t", "qwen3", "--fit"]
     has_blocks = joined or any(turn.field("content").type == JSON for turn in turns if "content" in turn.type.names)
     return ["-t", "chatml", "--fit"] if has_blocks else ["-t", "chatml"]

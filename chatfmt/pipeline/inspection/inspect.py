@@ -111,5 +111,5 @@ def inspect_source(recipe: Recipe, source: Source, sample: Sequence[pa.RecordBat
     except UsageError as error:
         return replace(inspection, problem=error.message, hint=error.hint)
     joined = bool(counts.changes["text_parts.join"])
-    arguments = template_arguments(recipe, detection.type, outputs, joined=joined)
+    arguments = template_arguments(recipe, detection.type, outputs, media=job.media, joined=joined)
     return replace(inspection, command=convert_command(recipe, source, job.dialect, arguments))

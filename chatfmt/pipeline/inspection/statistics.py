@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
 
-from ...json_columns import JSON, is_turns
+from ...json_columns import JSON, is_turns, json_values
 from ...schema import CONVERSATION_COLUMNS
 
 
@@ -46,8 +46,9 @@ def count_characters(batch: pa.RecordBatch) -> list[int]:
     total = np.zeros(len(batch), int)
     for column in turns_of(batch):
         flat = column.flatten()
-        if flat.type.get_field_index("content") >= 0 and flat.field("content").type != JSON:
-            add_characters(total, column, pc.struct_field(flat, "content"))
+        if flat.type.get_field_index("content") >= 0:
+            content = pc.struct_field(flat, "content")
+            add_characters(total, column, texts_of_parts(content) if content.type == JSON else content)
     for name in ("text", "completions"):
         column = batch.column(name) if name in batch.schema.names else pa.nulls(len(batch))
         if pa.types.is_list(column.type) and column.type.value_type == pa.string():
@@ -55,6 +56,17 @@ def count_characters(batch: pa.RecordBatch) -> list[int]:
         elif column.type == pa.string():
             total += pc.utf8_length(column).fill_null(0).to_numpy(zero_copy_only=False)
     return [int(count) for count in total]
+
+
+def texts_of_parts(content: pa.Array) -> pa.StringArray:
+    """Return the text of JSON content: itself, or that of its parts joined."""
+    texts = [
+        "".join(part["text"] for part in value if isinstance(part, dict) and isinstance(part.get("text"), str))
+        if isinstance(value, list)
+        else value
+        for value in json_values(content)
+    ]
+    return pa.array([text if isinstance(text, str) else None for text in texts], pa.string())
 
 
 def add_characters(total: np.ndarray[Any, Any], lists: pa.ListArray, texts: pa.StringArray) -> None:
