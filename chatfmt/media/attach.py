@@ -151,6 +151,7 @@ class _Editor:
         self.taken: Counter[str] = Counter()
         """The number of media taken from each column so far."""
         self.places = {kind: find_places(turns, kind, counts.get(kind, 0)) for kind in KINDS}
+        self.has_media = any(counts.values()) or any(read_part(part) is not None for part in parts_of(turns))
         self.first = next((index for index, turn in enumerate(turns) if is_text_of_user(turn)), None)
 
     def edit(self) -> Conversation:
@@ -163,11 +164,15 @@ class _Editor:
         if isinstance(content, list):
             parts = [made for part in content for made in self._part(part, kinds)]
             return {**turn, "content": parts}
-        before = [part for kind in KINDS for part in self._before_text(kind, index)]
-        if isinstance(content, str) and (before or any(placeholders(content, kind) for kind in kinds)):
+        if isinstance(content, str) and (self._is_for_user(turn) or any(placeholders(content, kind) for kind in kinds)):
+            before = [part for kind in KINDS for part in self._before_text(kind, index)]
             texts = [made for part in split_text(content, kinds) for made in self._part(part, ())]
             return {**turn, "content": [*before, *texts]}
         return dict(turn)
+
+    def _is_for_user(self, turn: Mapping[str, Any]) -> bool:
+        """Return whether a turn is one of the user in a conversation with media."""
+        return self.has_media and turn.get("role") == "user"
 
     def _before_text(self, kind: str, index: int) -> list[Turn]:
         """Return the parts of media that no part and no placeholder has a place for."""

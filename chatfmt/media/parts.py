@@ -96,4 +96,4 @@ def split_text(text: str, kinds: Collection[str]) -> Sequence[Mapping[str, Any]]
             parts += [{"type": "text", "text": text[last : match.start()]}, {"type": match[1]}]
             last = match.end()
     parts.append({"type": "text", "text": text[last:]})
-    return [part for part in parts if part.get("text") != ""]
+    return [part for part in parts if part.get("text") != ""] or parts

@@ -91,6 +91,10 @@ CASES: dict[str, tuple[Any, Any]] = {
         {"image": "a.png", "question": "What?", "answer": "a"},
         {"messages": turns([IMAGE, say("What?")]), "images": ["a.png"]},
     ),
+    "all texts of the user beside an image": (
+        {"messages": [*turns("<image>A?"), *turns("B?")], "images": ["a.png"]},
+        {"messages": [*turns([IMAGE, say("A?")]), *turns([say("B?")])], "images": ["a.png"]},
+    ),
     "no media: ordinary text": ({"messages": turns("Is <image> a tag?")}, {"messages": turns("Is <image> a tag?")}),
     "image inside a part": (
         {"messages": turns([{"type": "image", "image": "a.png", "max_pixels": 9}, say("What?")])},
