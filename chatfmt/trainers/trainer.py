@@ -78,7 +78,12 @@ def quoted(text: str) -> str:
 
 
 def tokenized_text_problem(output: Output) -> str:
-    """Return why a tokenizer that adds BOS or a trainer that appends EOS would double a token; empty if none would."""
+    """Return why a tokenizer that adds BOS or a trainer that appends EOS would double a token; empty if none would.
+
+    With `--for`, both were chosen by the trainer or on purpose.
+    """
+    if output.recipe.get("trainer") is not None:
+        return ""
     if output.is_text and output.bos:
         return f"its text begins with `{output.bos}`, which the trainer's tokenizer adds again"
     is_prompt = output.view in ("prompt", "stepwise")

@@ -92,18 +92,28 @@ def script(output: Output, name: str, arguments: dict[str, str], *more: str, bef
         f"trainer = {name}Trainer(",
         *(f"    {line}" for line in lines),
         ")",
-        *first_token_check(output),
+        *first_token_check(output, IDS.get(name)),
         "trainer.train()",
         "",
     ])  # fmt: skip
 
 
-def first_token_check(output: Output) -> list[str]:
-    """Return the lines that compare the first token with the BOS token that was left out of a text."""
-    if not (output.is_text and output.stripped_bos and output.view == "text"):
+IDS = {"SFT": "input_ids", "DPO": "prompt_ids", "KTO": "prompt_ids", "Reward": "chosen_ids"}
+"""The column of token ids that begins with BOS, in what each trainer prepares."""
+
+
+def first_token_check(output: Output, ids: str | None) -> list[str]:
+    """Return the lines that check that there is one BOS token, as far as the text should have one."""
+    if ids is None or not (output.is_text and (output.bos or output.stripped_bos)):
         return []
+    first = f"trainer.train_dataset[0][{quoted(ids)}]"
+    if output.bos:
+        return [
+            f"first, second = {first}[:2]",
+            'assert first != second, "the tokenizer adds a second BOS token: convert with --bos strip"',
+        ]
     return [
-        'first = trainer.processing_class.decode(trainer.train_dataset[0]["input_ids"][:1])',
+        f"first = trainer.processing_class.decode({first}[:1])",
         f'assert first == {quoted(output.stripped_bos)}, "the tokenizer adds no BOS token: convert with --bos keep"',
     ]
 

@@ -178,6 +178,9 @@ ALL_TEXT = "# Trains on all of the text: rows of --to messages, or of --to token
 CHECK = """first = trainer.processing_class.decode(trainer.train_dataset[0]["input_ids"][:1])
 assert first == "<|begin_of_text|>", "the tokenizer adds no BOS token: convert with --bos keep"
 """
+SECOND = """first, second = trainer.train_dataset[0]["input_ids"][:2]
+assert first != second, "the tokenizer adds a second BOS token: convert with --bos strip"
+"""
 TRAIN = "trainer.train()\n"
 OPENAI = """from glob import glob
 from pathlib import Path
@@ -231,6 +234,9 @@ STEPS = {"prompt": "Hi", "completions": ["a", "b"], "labels": [True, False]}
     [
         ("trl-sft", CHAT, "", "messages", script("SFT", "assistant_only_loss=True") + TRAIN),
         ("trl-sft", CHAT, "-t llama-3", "text", script("SFT", head=ALL_TEXT) + CHECK + TRAIN),
+        ("trl-sft", CHAT, "-t llama-3 --bos keep", "text", script("SFT", head=ALL_TEXT) + SECOND + TRAIN),
+        ("trl-dpo", PAIR, "-t llama-3", "prompt chosen rejected",
+         script("DPO") + CHECK.replace("input_ids", "prompt_ids") + TRAIN),
         ("trl-dpo", PAIR, "", "prompt chosen rejected", script("DPO") + TRAIN),
         ("trl-dpo", PAIR, "-t chatml", "prompt chosen rejected", script("DPO") + TRAIN),
         ("trl-kto", PAIR, "", "prompt completion label",
