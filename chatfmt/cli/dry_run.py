@@ -27,7 +27,7 @@ def print_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
     rows = [_with_view(row, plan) for row in describe(plan.recipe, run, origins)]
     engine = choose_engine(plan.sources[0].job.options) if plan.template else None
     if run.json:
-        terminal.print_json(to_json(plan, rows, origins, engine))
+        terminal.print_json(to_json(plan, rows, engine))
     else:
         print_table(plan, rows, engine)
 
@@ -38,14 +38,12 @@ def _with_view(row: tuple[str, Any, str], plan: Plan) -> tuple[str, Any, str]:
     return ("to", plan.sources[0].job.view, f"set by --for {plan.recipe.trainer}") if chosen else row
 
 
-def to_json(
-    plan: Plan, rows: Sequence[tuple[str, Any, str]], origins: Mapping[str, str], engine: EngineChoice | None
-) -> dict[str, Any]:
+def to_json(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: EngineChoice | None) -> dict[str, Any]:
     """Return the plan as plain data."""
     return {
         "schema": 1,
         "recipe": {key: value for key, value, _ in rows},
-        "origins": origins,
+        "origins": {key: origin for key, _, origin in rows if origin != "default"},
         "dialects": [source.job.dialect for source in plan.sources],
         "view": plan.sources[0].job.view,
         "engine": {"name": engine.engine, "reason": engine.reason} if engine else None,

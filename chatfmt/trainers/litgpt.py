@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from .trainer import Output, Trainer, quoted
 
 FOLDER = "litgpt-data"
@@ -32,10 +34,11 @@ def find_file(output: Output) -> tuple[str, list[str]]:
     shards = output.shards[output.train_split]
     if output.test_split is None and len(shards) == 1:
         return f"{output.path.rstrip('/')}/{shards[0]}", []
+    folder = shlex.quote(output.path.rstrip("/"))
     if output.test_split is None:
-        return f"{FOLDER}.jsonl", [f"cat {output.files(output.train_split)} > {FOLDER}.jsonl"]
+        return f"{FOLDER}.jsonl", [f"cat {folder}/{output.splits[output.train_split]} > {FOLDER}.jsonl"]
     splits = {"train": output.train_split, "val": output.test_split}
-    joined = [f"cat {output.files(split)} > {FOLDER}/{name}.jsonl" for name, split in splits.items()]
+    joined = [f"cat {folder}/{output.splits[split]} > {FOLDER}/{name}.jsonl" for name, split in splits.items()]
     return FOLDER, [f"mkdir {FOLDER}", *joined]
 
 

@@ -21,8 +21,10 @@ def sft(output: Output) -> str:
         note = "# Trains on all of the text: rows of --to messages, or of --to tokens, train on the answers alone.\n"
         return note + script(output, "SFT", {})
     arguments = {"assistant_only_loss": "True"} if output.view == "messages" else {}
-    if {"image", "images"} & {*output.columns}:
-        arguments["max_length"] = "None"  # a cut in the middle of an image is an error
+    if output.view == "tokens" or {"image", "images"} & {*output.columns}:
+        arguments["max_length"] = "None"  # ids are as long as they should be, and images cannot be cut
+    if "seq_lengths" in output.columns:
+        arguments["padding_free"] = "True"  # keeps the conversations of a packed row apart
     return script(output, "SFT", arguments)
 
 

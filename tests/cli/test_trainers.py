@@ -13,7 +13,7 @@ import pytest
 from chatfmt.cli import main
 from chatfmt.errors import UnknownName
 from chatfmt.recipe import Recipe
-from chatfmt.trainers import TRAINERS, Trainer
+from chatfmt.trainers import TRAINERS, Output, Trainer
 from chatfmt.trainers.trainer import UNRENDERED
 from chatfmt.views import VIEWS
 
@@ -63,6 +63,14 @@ def test_the_plan_shows_what_the_trainer_sets_and_flags_win(run: Run) -> None:
     assert shown["to"] == ("text", "set by --for trl-sft") and shown["bos"] == ("strip", "set by --for trl-sft")
     shown = origins(run, "--for", "trl-sft", "-t", "llama-3", "--bos", "keep", "--to", "prompt-completion")
     assert shown["to"] == ("prompt-completion", "flag") and shown["bos"] == ("keep", "flag")
+
+
+def test_the_plan_as_json_has_the_same_keys(run: Run) -> None:
+    found = json.loads(run("convert", "in.jsonl", "--for", "trl-sft", "--dry-run", "--json")[1])
+    assert (found["recipe"]["for"], found["recipe"]["to"], found["view"]) == ("trl-sft", "messages", "messages")
+    by = "set by --for trl-sft"
+    others = {"source": "argument", "for": "flag", "dry_run": "flag", "json": "flag", "executor": "flag"}
+    assert found["origins"] == {**others, "transforms": by, "to": by}
 
 
 def test_a_recipe_file_names_a_trainer(run: Run) -> None:
@@ -299,3 +307,16 @@ def test_preview_and_check_take_a_trainer(run: Run) -> None:
     assert (code, '"label": true' in out, '"label": false' in out) == (0, True, True)
     assert run("check", "in.jsonl", "--for", "trl-dpo", rows=[PAIR])[:2] == (0, "1 row, no problems\n")
     assert run("check", "in.jsonl", "--for", "trl-dpo")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("columns", "config"),
+    [("input_ids labels", ["max_length=None"]), ("input_ids seq_lengths", ["max_length=None", "padding_free=True"])],
+)
+def test_token_rows_are_neither_cut_nor_mixed(columns: str, config: list[str]) -> None:
+    splits = {"train": "data/train-*.parquet"}
+    output = Output(
+        path="out", view="tokens", format="parquet", splits=splits, columns=tuple(columns.split()), model="./tiny",
+        max_steps=1, template={"name": "llama-3", "bos": "<|begin_of_text|>"},
+    )  # fmt: skip
+    assert TRAINERS["trl-sft"].loader(output) == script("SFT", *config) + TRAIN
