@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .errors import Location
-from .json_columns import JSON, TEXT, encode_objects, integers, json_array, loads, to_json
+from .json_columns import JSON, TEXT, dumps, encode_objects, integers, json_array, loads, to_json
 from .schema import KEYS
 
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
@@ -94,6 +94,17 @@ def with_field(column: pa.ListArray, name: str, values: pa.Array) -> pa.ListArra
     """The messages column with other values for one field of its turns (one value per turn)."""
     turns = column.flatten()
     return with_turns(column, struct_of({**fields_of(turns), name: values}, turns.is_null()))
+
+
+def without_field(column: pa.ListArray, name: str) -> pa.ListArray:
+    """The messages column without one field of its turns."""
+    turns = column.flatten()
+    fields = {key: values for key, values in fields_of(turns).items() if key != name}
+    if KEYS in fields:
+        encoded = fields[KEYS].dictionary_encode()
+        own = [dumps([key for key in loads(text) if key != name]) for text in encoded.dictionary.to_pylist()]
+        fields[KEYS] = pa.array(own, TEXT).take(encoded.indices)
+    return with_turns(column, struct_of(fields, turns.is_null()))
 
 
 def role_is(turns: pa.StructArray, *roles: str) -> BoolArray:

@@ -136,7 +136,8 @@ def run_recipe(folder: Path, text: str, *flags: str) -> tuple[int, str, list[str
 
 def test_a_recipe_holds_run_keys_and_flags_override_them(tmp_path):
     text = "limit: 2\nout: made.jsonl\nworkers: 1\nexecutor: serial\noverwrite: true"
-    assert run_recipe(tmp_path, text) == (0, "", ["wrote 2 rows to `made.jsonl`, 810 B"])
+    summary = ["wrote 2 rows to `made.jsonl`, 810 B", "left behind: topic (text); --keep all carries it"]
+    assert run_recipe(tmp_path, text) == (0, "", summary)
     assert run_recipe(tmp_path, text + "\nquiet: true") == (0, "", [])
     code, out, said = run_recipe(tmp_path, text, "convert", "r.yaml", "--no-overwrite")
     assert (code, out, said[0]) == (5, "", "error: `made.jsonl` already exists")
@@ -171,7 +172,9 @@ def test_plan_and_check_use_the_run_keys_they_know(tmp_path):
     code, out, _ = run_recipe(tmp_path, "out: made\nworkers: 1\njson: true", "plan", "r.yaml")
     assert (code, json.loads(out)["plan"]) == (0, "made/.chatfmt/plan.json")
     code, out, _ = run_recipe(tmp_path, "out: made\nrejects: x\njson: true", "check", "r.yaml")
-    assert (code, json.loads(out)) == (0, {"schema": 1, "rows": 12, "counts": {}, "problems": []})
+    assert (code, json.loads(out)) == (0, {
+        "schema": 1, "rows": 12, "counts": {}, "problems": [], "left_columns": ["topic (text)"], "left_keys": [],
+    })  # fmt: skip
 
 
 @pytest.mark.parametrize(

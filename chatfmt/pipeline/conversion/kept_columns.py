@@ -13,7 +13,8 @@ from ...dialects import Detection
 from ...errors import UsageError
 from ...mapping import FieldMapping
 from ...render.safety.control_tokens import ESCAPES
-from ...schema import CONVERSATIONS
+from ...schema import CONVERSATION_COLUMNS, CONVERSATIONS
+from ...turn_columns import without_field
 from ...views import VIEWS
 from .job import Job
 
@@ -29,6 +30,18 @@ def is_kept(recipe: Recipe, name: str) -> bool:
 def dropped_columns(drop: Sequence[str], fields: FieldMapping) -> tuple[str, ...]:
     """Return the columns that `--drop` takes away before a dialect reads the rows; what a mapping makes stays."""
     return tuple(name for name in drop if name not in fields.columns)
+
+
+def without_turn_keys(batch: pa.RecordBatch, drop: Sequence[str]) -> pa.RecordBatch:
+    """Return a CONVERSATIONS batch without the keys of turns that `--drop` names, as in `messages.lang`."""
+    keys = [name.replace("[]", "").split(".")[1] for name in drop if name.count(".") == 1]
+    for index, name in enumerate(batch.schema.names) if keys else ():
+        column = batch.column(name)
+        if name in CONVERSATION_COLUMNS:
+            for key in keys:
+                column = without_field(column, key)
+            batch = batch.set_column(index, name, column)
+    return batch
 
 
 def added_columns(job: Job) -> frozenset[str]:

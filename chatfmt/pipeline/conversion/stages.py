@@ -24,7 +24,7 @@ from ...views import VIEWS
 from ...views.batch import Fields, RenderableBatch
 from ..ledger.late import account_late
 from .job import Job
-from .kept_columns import added_columns
+from .kept_columns import added_columns, without_turn_keys
 from .max_tokens import apply_max_tokens
 from .media_files import find_files
 from .output_schema import cast_to_schema, fill_variables
@@ -191,7 +191,7 @@ class Conversion:
 
     def _read(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         batch = batch.drop_columns([name for name in self.job.drop if name in batch.schema.names])
-        conversations = self._dialect.convert(batch, self.job.columns)
+        conversations = without_turn_keys(self._dialect.convert(batch, self.job.columns), self.job.drop)
         dropped = dialects.dropped_rows(conversations)
         counts.filtered += dropped.total()
         counts.changes.update({f"dropped.{reason}": count for reason, count in dropped.items()})

@@ -35,6 +35,8 @@ _TEXTS = 200
 """Texts of conversations that show how long a usual one is."""
 PRINTED = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "type", "text", *REASONING_FIELDS})
 """Keys inside turns that every template prints, or loses with an error of the loss guard."""
+_OF_CALLS = frozenset({"id", "index", "function"})
+"""Keys of calls that say how to read them; no template need print an id."""
 _PAYLOAD = frozenset({"arguments", "parameters", "input"})
 """Keys of calls whose values are data: what is inside is printed with them."""
 
@@ -189,7 +191,8 @@ def _is_printed(path: str, keys: frozenset[str], printed: frozenset[str]) -> boo
     inside = [step.rstrip("[]") for step in path.partition("[].")[2].split(".")]
     if inside[0] not in keys:
         return True
-    return all(step in printed for step in takewhile(lambda step: step not in _PAYLOAD, inside))
+    known = printed | _OF_CALLS if inside[0] == "tool_calls" else printed
+    return all(step in known for step in takewhile(lambda step: step not in _PAYLOAD, inside))
 
 
 def _is_structure(path: str, entry: Entry) -> bool:

@@ -23,7 +23,7 @@ PARTS: dict[str, frozenset[str]] = {
     "reasoning": frozenset({
         "reasoning", "cot", "thought", "thoughts", "thinking", "think", "rationale", "scratchpad", "deliberation",
     }),
-    "system": frozenset({"system", "sys", "developer", "persona", "preamble"}),
+    "system": frozenset({"system", "sys", "developer"}),
     "history": frozenset({"history", "conversation", "conversations", "messages", "dialog", "dialogue", "turns"}),
     "completion": frozenset({
         "answer", "answers", "response", "responses", "completion", "completions", "output", "outputs", "reply",
@@ -64,6 +64,7 @@ _TWO_VALUED = frozenset({
 _NUMBER = re.compile(r"\W*[\d.,/%+-]+\W*")
 _MEDIA = re.compile(r"data:(image|audio|video)/|.*\.(jpe?g|png|gif|webp|bmp|mp3|wav|flac|ogg|mp4|webm|avi|mov)$",
                     re.IGNORECASE | re.DOTALL)  # fmt: skip
+_LONG = 8
 _COMPARABLE = 8
 """Text may be this many times shorter than the median text of the conversations and still be part of them."""
 
@@ -89,9 +90,8 @@ def find_suspects(left: Mapping[str, Entry], turn_keys: Collection[str], texts: 
     texts of the conversations, which show how long a text of these data is.
     """
     fresh = {path: entry for path, entry in left.items() if 2 * entry.copied < entry.rows or path in turn_keys}
-    usual = median(map(len, texts)) if texts else 0
     found: dict[str, str] = {}
-    for path, part in [*_objects(left, fresh), *_leaves(fresh, turn_keys, usual)]:
+    for path, part in [*_objects(left, fresh), *_leaves(fresh, turn_keys, texts)]:
         inner = any(path == other or path.startswith((f"{other}.", f"{other}[")) for other in found)
         again = path not in turn_keys and any(part == found[other] and _root(path) == _root(other) for other in found)
         if not inner and not again:
@@ -126,19 +126,21 @@ def _are_pairs(fields: Mapping[str, Entry]) -> bool:
     return not any(fields.keys().isdisjoint(keys) for keys in (USER_KEYS, ASSISTANT_KEYS))
 
 
-def _leaves(left: Mapping[str, Entry], turn_keys: Collection[str], usual: float) -> Iterator[tuple[str, str]]:
+def _leaves(left: Mapping[str, Entry], turn_keys: Collection[str], texts: Sequence[str]) -> Iterator[tuple[str, str]]:
     for path, entry in left.items():
         part = _part_of(path)
         inside = path in turn_keys
         depth = path.count(".")
         if depth > 1 or not (part_named(path.partition(".")[0]) or inside):
             continue  # metadata, or an annotation of a turn
+        if part == "tools":  # a name or a count of tools; specifications are objects
+            continue
         if part == "train":
             yield from [(path, part)] if inside and _key_of(path) not in TRAIN_FLAGS else []
         elif part in _TESTS:
             yield from [(path.removesuffix("[]"), part)] if _TESTS[part](entry.values) else []
         elif part or (inside and _key_of(path) in CONTENT_KEYS):
-            yield from [(path.removesuffix("[]"), part or "content")] if is_text(entry.values, usual) else []
+            yield from [(path.removesuffix("[]"), part or "content")] if are_like(entry.values, texts) else []
 
 
 def _root(path: str) -> str:
@@ -155,11 +157,22 @@ def _part_of(path: str) -> str:
     return _part_of(parent) if dot and _key_of(path) in _GENERIC else part_named(_key_of(path))
 
 
-def is_text(values: Sequence[Any], usual: float = 0) -> bool:
-    """Return whether most values are texts, not much shorter than the `usual` text, and no numbers or switches."""
-    texts = [value.strip() for value in map(_decoded, values) if isinstance(value, str)]
-    telling = [text for text in texts if text.lower() not in _SWITCHES and not _NUMBER.fullmatch(text)]
+def are_like(values: Sequence[Any], texts: Sequence[str]) -> bool:
+    """Return whether most values are texts like those of the conversations: no numbers, switches, ids or categories.
+
+    They are not much shorter than the usual text, and of several words if that is.
+    """
+    usual = median(map(len, texts)) if texts else 0
+    several = bool(texts) and 2 * sum(map(_has_words, texts)) >= len(texts)
+    own = [value.strip() for value in map(_decoded, values) if isinstance(value, str)]
+    telling = [text for text in own if text.lower() not in _SWITCHES and not _NUMBER.fullmatch(text)]
+    telling = [text for text in telling if _has_words(text) or not several]
     return 2 * len(telling) > len(values) and _COMPARABLE * median(map(len, telling)) >= usual
+
+
+def _has_words(text: str) -> bool:
+    """Return whether a text has several words; long text of a script without spaces counts."""
+    return " " in text.strip() or "\n" in text.strip() or (not text.isascii() and len(text) >= _LONG)
 
 
 def _decoded(value: Any) -> Any:

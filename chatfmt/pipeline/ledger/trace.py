@@ -21,6 +21,7 @@ from ...schema import CONVERSATIONS, MEDIA
 _WORD = re.compile(r"\w+")
 _ALIKE = 0.9
 """The share of the words of a text that a conversation must have to hold that text, however it was cut or joined."""
+_NAMED = frozenset({"role", "type", "name", "id", "tool_call_id"})
 _DEPTH = 4
 """The number of keys after which a path ends: deeper are the keys of the data, such as the parameters of a tool."""
 _VALUES = 20
@@ -32,13 +33,15 @@ class Conversation:
 
     def __init__(self, records: Iterable[Mapping[str, Any]]) -> None:
         self.texts: set[str] = set()
+        """What was said, without the names of roles, calls and types."""
+        self._names: set[str] = set()
         self._pairs: set[tuple[str, str]] = set()
         for record in records:
             self._add(record, "")
 
     def _add(self, value: Any, key: str) -> None:
         if isinstance(value, str):
-            self.texts.add(value)
+            (self._names if key in _NAMED else self.texts).add(value)
         elif isinstance(value, Mapping):
             for name, item in value.items():
                 self._add(item, name)
@@ -50,13 +53,13 @@ class Conversation:
 
     @cached_property
     def _words(self) -> frozenset[str]:
-        return frozenset(word for text in self.texts for word in _WORD.findall(text))
+        return frozenset(word for text in self.texts | self._names for word in _WORD.findall(text))
 
     def holds(self, value: Any, key: str) -> bool:
         """Return whether the conversation has a text, or a number or a boolean under that key."""
         if not isinstance(value, str):
             return (key, str(value)) in self._pairs or (not isinstance(value, bool) and str(value) in self._words)
-        if value in self.texts:
+        if value in self.texts or value in self._names:
             return True
         words = _WORD.findall(value)
         return bool(words) and sum(word in self._words for word in words) >= _ALIKE * len(words)

@@ -26,6 +26,9 @@ def job_notes(job: Job, detection: Detection) -> Iterator[str]:
     """Yield notes on how rows are read and what is written."""
     yield from kept_notes(job, detection)
     yield from detection.left
+    for name in job.drop:
+        if "." not in name and name not in job.ledger.seen:
+            yield f"no sampled row has a value in the column `{name}`, which --drop names"
     if job.view == "prompt":
         kept = job.columns.also if job.columns.keep == "all" else job.columns.keep
         for name in {*answer_columns(detection)} - {*kept}:

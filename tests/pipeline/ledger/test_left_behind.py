@@ -24,6 +24,10 @@ METADATA = {
     "reasoning": "off", "output_tokens": 3, "prompt": "Sky?", "answer": "42", "difficulty": "easy",
     "description": "A short talk about the colour of the sky.", "original_question": "What colour does the sky have?",
     "meta": {"license": "mit", "annotator": {"name": "Ann", "note": "She read it twice and found no fault."}},
+    "system_fingerprint": "fp_44709d6fcb", "problem": "optics", "prompt_hash": "9f86d081", "function": "look_up_colour",
+    "context": "physics", "persona": "A curious child who asks about nature.", "label": "science", "n_turns": 2,
+    "entities": [{"text": "sky", "label": "THING"}], "test_cases": [{"input": "1 2", "output": "3"}],
+    "search_results": [{"url": "u", "content": "Rayleigh scattering is the reason."}], "loss": 0.3, "weight": 1.0,
     "moderation": [{"flagged": False, "scores": {"hate": 0.1}}], "user": "user-123", "image_id": 5,
 }  # fmt: skip
 
@@ -140,6 +144,14 @@ def test_a_key_of_turns_that_the_template_does_not_print(key, tmp_path):
     assert error.hint == f"--drop messages.{key} leaves it behind"
     assert convert(source, template="chatml", drop=[f"messages.{key}"]).left_keys == ()
     assert convert(source).left_keys == ()
+    assert convert(source, drop=[f"messages.{key}"]).rows == 1
+    assert json.loads(source.with_suffix(".out.jsonl").read_text()) == TALK
+
+
+def test_a_name_to_drop_that_is_nowhere_is_noted(tmp_path):
+    write(tmp_path, TALK)
+    run = run_cli("convert", "in.jsonl", "--drop", "scroe", cwd=tmp_path)
+    assert b"note: no sampled row has a value in the column `scroe`, which --drop names\n" in run.stderr
 
 
 def test_what_the_user_chose_leaves_the_others(tmp_path):
