@@ -150,6 +150,17 @@ def declared_type(type: pa.DataType, feature: Any) -> pa.DataType:
     return type
 
 
+def fits(type: pa.DataType, feature: Any) -> bool:
+    """Return whether a column of that type can have a feature that its type does not say."""
+    kind = feature.get("_type") if isinstance(feature, Mapping) else None
+    if kind == "ClassLabel":
+        return bool(pa.types.is_integer(type))
+    if kind == "List":
+        return bool(pa.types.is_list(type)) and fits(type.value_type, feature.get("feature"))
+    is_stored = pa.types.is_struct(type) and {field.name for field in type} == {"bytes", "path"}
+    return kind in ("Image", "Audio", "Video") and is_stored
+
+
 def declared_features(schema: pa.Schema) -> Mapping[str, Any]:
     """Return the features that `datasets` wrote into the metadata of a schema, by column; empty without any."""
     try:

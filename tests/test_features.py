@@ -243,3 +243,19 @@ def test_rows_of_parquet_after_the_sample(name: str, tmp_path: Path) -> None:
     loaded = datasets.Dataset.from_parquet(str(tmp_path / "out.parquet"), cache_dir=str(tmp_path / "cache"))
     assert without_nulls(loaded.to_list()) == [json.loads(line) for line in lines]
     assert without_nulls(loaded[-1]["messages"][-1]) == late
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_kept_columns_have_the_features_of_their_source(format: str, tmp_path: Path) -> None:
+    kept = {"kind": datasets.ClassLabel(names=["x", "y"]), "picture": datasets.Image(decode=False)}
+    features = datasets.Features({"question": datasets.Value("string"), "answer": datasets.Value("string"), **kept})
+    picture = {"bytes": b"\x89PNG", "path": "a.png"}
+    row = {"question": "q", "answer": "a", "kind": 1, "picture": picture}
+    pq.write_table(pa.Table.from_pylist([row], features.arrow_schema), tmp_path / "in.parquet")
+    names = ["kind"] if format == "jsonl" else [*kept]
+    flags = [*(word for name in names for word in ("--keep", name)), *(["--drop", "picture"] if len(names) < 2 else [])]
+    run = run_cli("convert", tmp_path / "in.parquet", *flags, "--format", format, "-o", tmp_path / "out", "-q")
+    assert run.returncode == 0, run.stderr.decode()
+    loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert {name: loaded.features[name] for name in names} == {name: kept[name] for name in names}
+    assert {name: loaded[0][name] for name in names} == {name: row[name] for name in names}

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from msgspec.structs import replace
 
+from ...features import declared_features, fits, with_feature
 from ...json_columns import JSON, TEXT, is_turns
 from ...manifest import fingerprint
 from ...schema import CONVERSATION_COLUMNS
@@ -38,7 +39,22 @@ def find_schema(sources: Sequence[SourcePlan], tasks: Sequence[Task], run: Run) 
         survey = [replace(task, job=survey_job(task.job)) for task in tasks]
         types = reduce(merge_types, run_tasks(survey_task, survey, run), types)
     packing = sources[0].job.packing if sources else None
-    return schema_of({**types, **packing.added_types} if types and packing else types)
+    types = {**types, **packing.added_types} if types and packing else types
+    return with_source_features(schema_of(types), sources)
+
+
+def with_source_features(schema: pa.Schema, sources: Sequence[SourcePlan]) -> pa.Schema:
+    """Return the schema with the features that the sources declare for kept columns: labels with names, images."""
+    declared: dict[str, Any] = {}
+    for source in sources:
+        keep = source.job.columns.keep
+        if source.first_rows is not None:
+            found = declared_features(source.first_rows.schema)
+            declared = {name: value for name, value in found.items() if keep == "all" or name in keep} | declared
+    return pa.schema([
+        with_feature(field, declared[field.name]) if fits(field.type, declared.get(field.name)) else field
+        for field in schema
+    ])  # fmt: skip
 
 
 def first_output(source: SourcePlan) -> list[pa.RecordBatch]:

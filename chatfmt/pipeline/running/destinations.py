@@ -29,6 +29,7 @@ from ...writers import OutputFolder, SingleFile, Stream
 from ..conversion.output_schema import json_lines_schema, merged_types
 from ..conversion.row_counts import sum_counters
 from ..hub_upload import Repository, open_repository, push
+from ..planning.parquet_schema import with_source_features
 from ..planning.plan import Plan
 from ..planning.scratch import Scratch
 from ..planning.target import STDOUT, Target
@@ -71,7 +72,9 @@ class FolderDestination:
 
     def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
         manifest = to_manifest(plan, shards)
-        schema = plan.sources[0].job.schema or json_lines_schema(merged_types(shards))
+        schema = plan.sources[0].job.schema
+        if schema is None:
+            schema = with_source_features(json_lines_schema(merged_types(shards)), plan.sources)
         output = to_output(manifest, str(plan.target.path), schema.names)
         self._folder.commit(manifest, writers.card(manifest, schema, training=training_section(output)))
         return sum(shard.bytes for shard in shards)

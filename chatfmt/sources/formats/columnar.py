@@ -189,7 +189,8 @@ def _source_batch(batch: pa.RecordBatch, shown: str, first_row: int) -> pa.Recor
 def numbered(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
     """Prepend the column `#row`, counting from `first_row`."""
     rows = pa.array(range(first_row, first_row + batch.num_rows), pa.int64())
-    return pa.RecordBatch.from_arrays([rows, *batch.columns], names=[ROW, *batch.schema.names])
+    found = pa.RecordBatch.from_arrays([rows, *batch.columns], names=[ROW, *batch.schema.names])
+    return found.replace_schema_metadata(batch.schema.metadata)
 
 
 def normalised(batch: pa.RecordBatch, shown: str) -> pa.RecordBatch:
@@ -201,7 +202,8 @@ def normalised(batch: pa.RecordBatch, shown: str) -> pa.RecordBatch:
     features = declared_features(batch.schema)
     with translate_arrow_errors(shown):
         columns = [_cast(column, features.get(name)) for name, column in zip(batch.schema.names, batch, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+    found = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+    return found.replace_schema_metadata(batch.schema.metadata)
 
 
 def _cast(column: pa.Array, feature: Any) -> pa.Array:
