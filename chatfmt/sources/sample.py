@@ -19,16 +19,18 @@ _BATCH = 256
 _BYTES = 16 << 20  # per file
 
 
-def sample(source: Source, split: str | None = None, rows: int = 1000) -> list[pa.RecordBatch]:
+def sample(
+    source: Source, split: str | None = None, rows: int = 1000, bad: list[RowError] | None = None
+) -> list[pa.RecordBatch]:
     """Source batches with the first records of the first file and of up to three others: at most `rows`, or 64 MiB.
 
-    Bad records are skipped; the conversion reports them. Raises RowError if all records are bad, InputError if there
-    are none.
+    Bad records are skipped and their errors added to `bad`; the conversion reports them. Raises RowError if all records
+    are bad, InputError if there are none.
     """
     names = dict.fromkeys(part.split for part in select_slices(split, list(source.splits)))
     files = [(file, name) for name in names for file in source.splits[name]]
     some = files[:1] + files[1 :: max(1, len(files) // (_FILES - 1))][: _FILES - 1]
-    bad: list[RowError] = []
+    bad = [] if bad is None else bad
     batches: list[pa.RecordBatch] = []
     for number, (file, name) in enumerate(some):
         left = rows - sum(batch.num_rows for batch in batches)

@@ -263,6 +263,21 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
             {**TALK, "tools": [spec("f")]},
         ],
     ),
+    "Hermes with its tools in a column": (
+        [{"system": 'Be brief. <tools>[{"name": "f"}]</tools>', "conversations": [Q, A]}],
+        [{"messages": [system("Be brief. "), Q, A], "tools": [spec("f")]}],
+    ),
+    "ToolACE in a column, and a row without calls": (
+        [
+            {"system": 'Use [{"name": "f"}].', "conversations": [Q, assistant("[f(a=1)]")]},
+            {"system": 'Use [{"name": "f"}].', "conversations": [Q, A]},
+        ],
+        [
+            {"messages": [system("Use ."), Q, {"role": "assistant", "tool_calls": [call("f", {"a": 1})]}],
+             "tools": [spec("f")]},
+            {"messages": [system("Use ."), Q, A], "tools": [spec("f")]},
+        ],
+    ),
     "ToolACE in a system turn": (
         [{"messages": [system('Use [{"name": "f"}].'), Q, assistant("[f(a=1)]")]}],
         [

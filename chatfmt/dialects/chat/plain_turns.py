@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from ...errors import located
+from ...field_path import value_at
 from ...schema import Turn
 from ..kit.columns import Columns, SourceRow
 from ..kit.roles import is_call_role, to_role
@@ -20,6 +23,22 @@ def read_plain_turns(record: SourceRow, columns: Columns) -> list[Turn]:
     The content of a turn with a role such as `function_call` becomes `tool_calls`. Raises DialectError `msg.role`.
     """
     return plain_turns(turns_at(record, columns.path("messages") or "messages") or [], columns)
+
+
+def with_preamble(columns: Columns) -> Columns:
+    """Return the columns with the system text as the part `preamble`, which the dialect itself makes a turn of."""
+    path = columns.path("system")
+    if path is None:
+        return columns
+    fields, late = ({k: v for k, v in each.items() if k != "system"} for each in (columns.fields, columns.late))
+    return replace(columns, fields={**fields, "preamble": path}, late=late)
+
+
+def turns_after_preamble(record: SourceRow, columns: Columns) -> list[Turn]:
+    """Return the turns of a row after a system turn of its `preamble`, if that is text; raises as above."""
+    text = value_at(record, columns.path("preamble") or "")
+    first: list[Turn] = [{"role": "system", "content": text}] if isinstance(text, str) and text.strip() else []
+    return first + read_plain_turns(record, columns)
 
 
 def plain_turns(turns: Sequence[Mapping[str, Any]], columns: Columns) -> list[Turn]:

@@ -214,7 +214,7 @@ def is_reasoning(value: Any) -> bool:
 
 SWITCHES = frozenset({
     "", "on", "off", "true", "false", "yes", "no", "none", "auto", "low", "medium", "high", "minimal", "default",
-    "think", "no_think", "enabled", "disabled", "0", "1",
+    "no_think", "enabled", "disabled", "0", "1",
 })  # fmt: skip
 _SIDES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
     "system": (SYSTEM, lambda value: content_of(value) is not None),

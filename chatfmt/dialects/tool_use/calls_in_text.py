@@ -11,10 +11,9 @@ from typing import Any
 import pyarrow as pa
 
 from ...errors import DialectError
-from ...field_path import value_at
 from ...schema import Turn
 from ..chat.messages import find_messages_parts
-from ..chat.plain_turns import find_written_parts, read_plain_turns
+from ..chat.plain_turns import find_written_parts, read_plain_turns, turns_after_preamble, with_preamble
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow
 from ..kit.literals import read_literal
@@ -38,14 +37,11 @@ def toolace(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     like the column.
     Raises DialectError `msg.role`.
     """
-    return convert_rows(batch, columns, _toolace)
+    return convert_rows(batch, with_preamble(columns), _toolace)
 
 
 def _toolace(record: SourceRow, columns: Columns) -> dict[str, Any]:
-    system = value_at(record, columns.path("preamble") or "")
-    turns = read_plain_turns(record, columns)
-    if isinstance(system, str) and system.strip():
-        turns = [{"role": "system", "content": system}, *turns]
+    turns = turns_after_preamble(record, columns)
     specs, text = _listed_specs(turns)
     if specs:
         turns = [*([{**turns[0], "content": text}] if text.strip() else []), *turns[1:]]
@@ -163,27 +159,16 @@ def find_toolace_parts(record: SourceRow, columns: Columns) -> dict[str, str] | 
     found = find_messages_parts(record, columns)
     if found is None:
         return None
-    preamble = found.pop("system", None) or columns.path("preamble")
-    turns = (
-        [{"role": "system", "content": value_at(record, preamble)}] if preamble else _first_turn(record, found, columns)
-    )
-    return {**found, **({"preamble": preamble} if preamble else {})} if _listed_specs(turns)[0] else None
-
-
-def _first_turn(record: SourceRow, found: Mapping[str, str], columns: Columns) -> list[Turn]:
     try:
-        return read_plain_turns(record, columns.adding(found))[:1]
+        turns = turns_after_preamble(record, with_preamble(columns.adding(found)))
     except DialectError:
-        return []
+        return None
+    return found if _listed_specs(turns)[0] else None
 
 
 def has_bracket_calls(record: SourceRow, columns: Columns) -> bool:
     """Return whether an assistant turn of a row calls functions that its system text lists."""
-    found = columns.adding(find_toolace_parts(record, columns) or {})
-    try:
-        made = _toolace(record, found)
-    except DialectError:
-        return False
+    made = _toolace(record, with_preamble(columns.adding(find_toolace_parts(record, columns) or {})))
     known = names_of(made["tools"] or [])
     return any(call["function"]["name"] in known for turn in made["messages"] for call in turn.get("tool_calls") or [])
 
@@ -246,7 +231,6 @@ DIALECTS = {
         find_toolace_parts,
         "tool calls in brackets (ToolACE)",
         rank=264,
-        parts=frozenset({"messages", "preamble"}),
         covers=frozenset({"messages", "sharegpt"}),
         is_sure=has_bracket_calls,
     ),

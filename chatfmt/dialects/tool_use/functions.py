@@ -12,7 +12,8 @@ import pyarrow as pa
 from ...errors import DialectError
 from ...field_path import value_at
 from ...schema import Turn
-from ..chat.plain_turns import find_written_parts, read_plain_turns
+from ..chat.messages import find_messages_parts
+from ..chat.plain_turns import find_written_parts, turns_after_preamble, with_preamble
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, json_type
 from ..kit.literals import read_literal
@@ -43,11 +44,11 @@ def hermes(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     as in `traces`. Without tools it is read only by name.
     Raises DialectError `msg.role`.
     """
-    return convert_rows(batch, columns, _hermes)
+    return convert_rows(batch, with_preamble(columns), _hermes)
 
 
 def _hermes(record: SourceRow, columns: Columns) -> dict[str, Any]:
-    turns = with_question(read_plain_turns(record, columns), record, columns)
+    turns = with_question(turns_after_preamble(record, columns), record, columns)
     listed = value_at(record, columns.path("tools") or "")
     tools, text = _hermes_tools(system_text(turns))
     if tools and (not listed or names_of(tools) <= names_of(specs_in(listed) or [])):
@@ -103,15 +104,20 @@ def _hermes_turn(turn: Turn, columns: Columns) -> list[Turn]:
 def find_hermes_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with `<tool_call>` in a turn, or tools in `<tools>` of the system turn."""
     found = find_written_parts(record, columns, "<tool_call>") or find_written_parts(record, columns, "<tools>")
+    if found is None and isinstance(record.get("system"), str) and "<tools>" in record["system"]:
+        found = find_messages_parts(record, columns)
     return None if found is None else {**found, **find_question_part(record, columns)}
 
 
 def has_hermes_tools(record: SourceRow, columns: Columns) -> bool:
     """Return whether the tools of a row are known: in a column, or in its system turn."""
-    found = columns.adding(find_hermes_parts(record, columns) or {})
+    found = with_preamble(columns.adding(find_hermes_parts(record, columns) or {}))
     if value_at(record, found.path("tools") or ""):
         return True
-    return bool(_hermes_tools(system_text(read_plain_turns(record, found)))[0])
+    try:
+        return bool(_hermes_tools(system_text(turns_after_preamble(record, found)))[0])
+    except DialectError:
+        return False
 
 
 _GLAIVE = re.compile(r"(?:^|\n)\s*(USER|ASSISTANT|FUNCTION RESPONSE):[ \t]?")

@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ... import executors, sources
-from ...errors import ChatfmtError, InputError, UsageError, located
+from ...errors import ChatfmtError, InputError, RowError, UsageError, located
 from ...recipe import Recipe, SourceSpec
 from ...sources import InputSplit, ParseOptions, Source, SourceFile
 from ...sources.discovery.split_slices import default_split
@@ -41,9 +41,10 @@ class FoundSource(Struct, frozen=True):
 
 
 class SampledRows(Struct, frozen=True):
-    """The first rows of the source."""
+    """The first rows of the source, and the codes of those that cannot be read."""
 
     batches: list[pa.RecordBatch]
+    bad: list[str]
 
 
 class PlannedShards(Struct, frozen=True):
@@ -77,6 +78,11 @@ class SourceReader:
     def sample(self) -> list[pa.RecordBatch]:
         """Up to 1000 rows."""
         return self._wait_for(SampledRows).batches
+
+    @property
+    def unreadable(self) -> list[str]:
+        """The codes of the sampled rows that cannot be read."""
+        return self._wait_for(SampledRows).bad
 
     @property
     def shards(self) -> tuple[tuple[InputSplit, ...], ...]:
@@ -122,8 +128,9 @@ def _read_source(request: SourceRequest) -> Iterator[SourceResult]:
     yield FoundSource(source)
     executors.report_position(f"the first rows of `{source.shown}`")
     split = split_to_read(recipe, spec, source)
+    bad: list[RowError] = []
     with located(source.shown):
-        yield SampledRows(sources.sample(source, split, rows=SAMPLE_ROWS))
+        yield SampledRows(sources.sample(source, split, SAMPLE_ROWS, bad), [error.code for error in bad])
     executors.report_position(f"the structure of `{source.shown}`")
     yield PlannedShards(cut_into_shards(recipe, source, split, scratch))
     yield HashedFiles(tuple(hash_files(source_files(source))))
