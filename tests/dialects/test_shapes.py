@@ -273,8 +273,10 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
             {"system": 'Use [{"name": "f"}].', "conversations": [Q, A]},
         ],
         [
-            {"messages": [system("Use ."), Q, {"role": "assistant", "tool_calls": [call("f", {"a": 1})]}],
-             "tools": [spec("f")]},
+            {
+                "messages": [system("Use ."), Q, {"role": "assistant", "tool_calls": [call("f", {"a": 1})]}],
+                "tools": [spec("f")],
+            },
             {"messages": [system("Use ."), Q, A], "tools": [spec("f")]},
         ],
     ),

@@ -40,8 +40,10 @@ def template_arguments(
     return ["-t", "chatml", "--fit"] if has_blocks else ["-t", "chatml"]
 
 
-def convert_command(recipe: Recipe, source: Source, dialect: str, template: Sequence[str]) -> str:
-    """Return the command that converts the source as it was inspected, with the arguments `template`."""
+def convert_command(
+    recipe: Recipe, source: Source, dialect: str, template: Sequence[str], skipping: Sequence[str] = ()
+) -> str:
+    """Return the command that converts the source as it was inspected, with the arguments `template` and `skipping`."""
     name = recipe.source[0].source
     words = ["chatfmt", "convert", name]
     if source.subset and recipe.name is None and source.kind == "hub":
@@ -50,7 +52,7 @@ def convert_command(recipe: Recipe, source: Source, dialect: str, template: Sequ
     words += [word for key, flag in READING.items() for word in flag_arguments(flag, getattr(recipe, key), key)]
     stem = (source.dataset_id or name).rstrip("/").split("/")[-1].split(".")[0] or "stdin"
     suffix = template[1].split("/")[-1] if template else "text"
-    return shlex.join([*words, *template, "-o", f"{'stdin' if stem == '-' else stem}-{suffix}/"])
+    return shlex.join([*words, *template, *skipping, "-o", f"{'stdin' if stem == '-' else stem}-{suffix}/"])
 
 
 READING = {

@@ -24,6 +24,7 @@ from ..planning.jobs import has_nulls, to_job
 from ..planning.left_behind import refuse_suspects
 from ..planning.scratch import Scratch
 from ..planning.target import target_of
+from .attempt import error_arguments, working_arguments
 from .columns import describe_columns
 from .command import convert_command, template_arguments
 from .statistics import Spread, count_characters, count_roles, count_turns, to_spread
@@ -70,12 +71,14 @@ def inspect_sources(recipe: Recipe, scratch: Scratch) -> list[Inspection]:
     found = []
     for spec in recipe.source:
         with open_source(recipe, spec, scratch) as reader:
-            found.append(inspect_source(recipe, reader.source, reader.sample))
+            found.append(inspect_source(recipe, reader.source, reader.sample, reader.unreadable))
     return found
 
 
-def inspect_source(recipe: Recipe, source: Source, sample: Sequence[pa.RecordBatch]) -> Inspection:
-    """Inspect a source by a sample of its rows."""
+def inspect_source(
+    recipe: Recipe, source: Source, sample: Sequence[pa.RecordBatch], unreadable: Sequence[str] = ()
+) -> Inspection:
+    """Inspect a source by a sample of its rows; `unreadable` are the codes of those that cannot be read."""
     inspection = Inspection(
         source=source.shown,
         kind=source.kind,
@@ -101,7 +104,7 @@ def inspect_source(recipe: Recipe, source: Source, sample: Sequence[pa.RecordBat
         roles=dict(sum((count_roles(batch) for batch in outputs), Counter[str]()).most_common()),
         turns=to_spread(count for batch in outputs for count in count_turns(batch)),
         characters=to_spread(count for batch in outputs for count in count_characters(batch)),
-        findings={**counts.findings, **counts.reasons},
+        findings={**counts.findings, **(reasons := counts.reasons + Counter(unreadable))},
         notes=[*source.notes, *kept_notes(job, detection)],
         left_columns=[str(leaf) for leaf in job.ledger.left_columns],
         left_keys=[str(leaf) for leaf in job.ledger.left_keys],
@@ -112,4 +115,6 @@ def inspect_source(recipe: Recipe, source: Source, sample: Sequence[pa.RecordBat
         return replace(inspection, problem=error.message, hint=error.hint)
     joined = bool(counts.changes["text_parts.join"])
     arguments = template_arguments(recipe, detection.type, outputs, media=job.media, joined=joined)
-    return replace(inspection, command=convert_command(recipe, source, job.dialect, arguments))
+    arguments = working_arguments(recipe, sample, arguments, nulls=nulls, rejected=counts.rejected)
+    skipping = error_arguments(recipe, reasons, inspection.rows_seen + len(unreadable))
+    return replace(inspection, command=convert_command(recipe, source, job.dialect, arguments, skipping))

@@ -1,0 +1,72 @@
+"""Try the flags that `inspect` recommends on the sample, so that it names none that fails there."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+
+from ...errors import ChatfmtError
+from ...recipe import Recipe
+from ..conversion.row_counts import RowCounts
+from ..conversion.stages import Conversion
+from ..conversion.task import ignore_reject
+from ..planning.jobs import load_template, to_job
+from ..planning.target import target_of
+
+ROWS = 200
+"""The rows that are rendered; the loss guard checks as many of each task."""
+
+
+def working_arguments(
+    recipe: Recipe, sample: Sequence[pa.RecordBatch], wanted: Sequence[str], *, nulls: bool, rejected: int
+) -> list[str]:
+    """Return the template arguments `wanted`, or the first others with which the sample converts; none for messages.
+
+    `rejected` is the number of sampled rows that cannot be converted in any case.
+    """
+    if recipe.template is not None or not wanted:
+        return list(wanted)
+    return next(arguments for arguments in _choices(wanted) if _works(recipe, sample, arguments, nulls, rejected))
+
+
+def _choices(wanted: Sequence[str]) -> Iterator[list[str]]:
+    yield list(wanted)
+    if "--fit" not in wanted:
+        yield [*wanted, "--fit"]
+    yield ["-t", "qwen3", "--fit"]
+    yield []
+
+
+def _works(
+    recipe: Recipe, sample: Sequence[pa.RecordBatch], arguments: Sequence[str], nulls: bool, rejected: int
+) -> bool:
+    """Return whether no row of the sample fails that does not fail without a template."""
+    if not arguments:
+        return True
+    tried = dataclasses.replace(recipe, template=arguments[1], fit="--fit" in arguments)
+    counts, rows = RowCounts(), ROWS
+    try:
+        job, _ = to_job(tried, sample, load_template(tried), target_of(None, "jsonl", None), nulls=nulls)
+        conversion = Conversion(job)
+        for batch in sample:
+            some = batch.slice(0, rows)
+            for _ in conversion.convert(some, "", counts, ignore_reject):
+                pass
+            rows -= len(some)
+            if rows <= 0:
+                break
+    except ChatfmtError:
+        return False
+    return counts.rejected <= rejected
+
+
+def error_arguments(recipe: Recipe, reasons: Mapping[str, int], rows: int) -> list[str]:
+    """Return the flags that skip the rows which cannot be converted, given their number by reason."""
+    bad = sum(reasons.values())
+    if not bad:
+        return ["--on-error", "skip"] if recipe.on_error == "skip" else []
+    share = 100 * bad / max(rows, 1)
+    return ["--on-error", "skip", *(["--max-bad", f"{math.ceil(share)}%"] if share > 10 else [])]
