@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -83,7 +83,7 @@ def to_job(
     taken = views.written_columns(view, rendered=template is not None)
     detection = replace(detection, columns=replace(detection.columns, taken=taken))
     if view == "prompt" and detection.columns.keep == "all":
-        detection = replace(detection, columns=replace(detection.columns, also=answer_columns(detection)))
+        detection = replace(detection, columns=replace(detection.columns, also=answer_columns(detection, recipe.map)))
     job = Job(
         key=job_key(recipe, detection, view, template, carried, nulls=nulls),
         dialect=detection.dialect,
@@ -166,9 +166,9 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Fie
     return detection if fields.is_empty else with_source_columns(detection, fields, names)
 
 
-def answer_columns(detection: Detection) -> tuple[str, ...]:
-    """Return the column of the answers, which a view of prompts does not use, if it has one of its own."""
-    path = detection.columns.path("completion")
+def answer_columns(detection: Detection, given: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the column of the answers, which a view of prompts does not use, if they have one; `given` is `--map`."""
+    path = given.get("completion") or given.get("assistant") or detection.columns.path("completion")
     return tuple(name for name in detection.used if path == name and name not in detection.columns.taken)
 
 

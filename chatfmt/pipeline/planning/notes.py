@@ -22,7 +22,7 @@ SHOWN = 70
 """Maximum length of the template text that a note quotes."""
 
 
-def job_notes(job: Job, detection: Detection) -> Iterator[str]:
+def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
     """Yield notes on how rows are read and what is written."""
     yield from kept_notes(job, detection)
     yield from detection.left
@@ -31,7 +31,7 @@ def job_notes(job: Job, detection: Detection) -> Iterator[str]:
             yield f"no sampled row has a value in the column `{name}`, which --drop names"
     if job.view == "prompt":
         kept = job.columns.also if job.columns.keep == "all" else job.columns.keep
-        for name in {*answer_columns(detection)} - {*kept}:
+        for name in {*answer_columns(detection, recipe.map)} - {*kept}:
             yield f"`--to prompt` leaves out the answers: `--keep {name}` keeps their column"
     own = own_view(detection.type)
     if job.template is not None and is_rendered(detection.type):

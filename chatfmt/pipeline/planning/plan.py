@@ -101,7 +101,7 @@ def plan_notes(recipe: Recipe, sources: Sequence[SourcePlan], template: ChatTemp
     """Yield notes for the user, to print before the first row is written."""
     for source in sources:
         yield from source.source.notes
-        yield from job_notes(source.job, source.detection)
+        yield from job_notes(source.job, source.detection, recipe)
     yield from system_notes((source.job, source.detection) for source in sources)
     yield from template_notes(template, recipe, sources[0].job)
 
