@@ -2,7 +2,8 @@
 
 `attach` brings the ways in which datasets spell media into one form, that of TRL: in the conversation a part
 `{"type": "image"}`, and in the column `images` (`videos`, `audios`) the list of the row's media in the order of their
-parts. `mentioned` tells from a sample which columns that makes. `follow` keeps the columns in step with conversations that were changed afterwards.
+parts. `mentioned` tells from a sample which columns that makes. `follow` keeps the columns in step with conversations
+that were changed afterwards.
 """
 
 from .attach import attach

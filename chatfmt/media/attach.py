@@ -29,11 +29,13 @@ def attach(
 ) -> tuple[pa.RecordBatch, Counter[str]]:
     """Return the batch with parts and columns in the form of TRL, and how many rows were changed in which way.
 
-    `read` are the columns of media that the dialect found, `made` those to make, also for rows without media. For each kind of medium, a row with media in its column
-    has as many parts without a medium, or as many placeholders (`<image>`) in its text, which become parts. Without
-    either the media go before the text of the first user turn, as TRL's `prepare_multimodal_messages` does. In a row
-    without media a placeholder is ordinary text. Raises DialectError `media.count` where the numbers disagree, and
-    `media.missing` for a part without a medium.
+    `read` are the columns of media that the dialect found, `made` those to make, also for rows without media. For each
+    kind of medium, a row with media in its column has as many parts without a medium, or as many placeholders
+    (`<image>`) in its text, which become parts. Without either, the media go before the first text of the user, as
+    TRL's `prepare_multimodal_messages` puts images. That function would do so beside parts in other turns too, so in a
+    row with media all texts of the user become parts. In a row without media a placeholder is ordinary text.
+
+    Raises DialectError `media.count` where the numbers disagree, and `media.missing` for a part without a medium.
     """
     raw = {name: media_lists(batch.column(name)) for name in read if name in batch.schema.names}
     rows = _rows_with_media(batch, raw)

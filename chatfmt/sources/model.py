@@ -129,6 +129,8 @@ class InputSplit(Struct, frozen=True):
     columns: tuple[str, ...] | None = None
     size: int | None = None
     """Bytes of the file when it was planned; if they differ when it is read, the file has changed."""
+    folder: str | None = None
+    """The folder of the files that its records name, if such files are to be read."""
 
 
 def whole_file(file: SourceFile, split: str, options: ParseOptions) -> InputSplit:

@@ -279,6 +279,27 @@ def test_a_template_without_a_place_for_a_medium_is_named(
     assert refused(tmp_path, [row], "-t", template) == f"error: in.jsonl row 0: template {message}"
 
 
+def test_the_loss_of_a_medium_can_be_accepted(tmp_path: Path) -> None:
+    row = {"messages": turns([{"type": "audio", "audio": "a.wav"}, say("Write.")])}
+    text = "<bos><start_of_turn>user\nWrite.<end_of_turn>\n<start_of_turn>model\na<end_of_turn>\n"
+    made = converted(tmp_path, [row], "-t", "gemma-3", "--allow-loss", "audios")
+    assert made == [{"text": text, "audios": ["a.wav"]}]
+
+
+def test_rows_in_different_dialects(tmp_path: Path) -> None:
+    rows = [
+        {"conversations": sharegpt("<image>A?"), "image": "a.png"},
+        {"messages": turns("<image>B?"), "images": ["b.png"]},
+        {"messages": turns("C?")},
+    ]
+    first, second = (turns([IMAGE, say(text)]) for text in ("A?", "B?"))
+    assert converted(tmp_path, rows) == [
+        {"messages": first, "images": ["a.png"]},
+        {"messages": second, "images": ["b.png"]},
+        {"messages": turns("C?"), "images": []},
+    ]
+
+
 def test_a_medium_without_a_place_is_found_in_any_row(tmp_path: Path) -> None:
     picture = {"messages": turns([IMAGE, say("What?")]), "images": ["a.png"]}
     sound = {"messages": turns([AUDIO, say("What?")]), "audios": ["a.wav"]}

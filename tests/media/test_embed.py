@@ -1,8 +1,9 @@
-"""`--embed-media`: the bytes of the files that a dataset names, from the folder of the source or from `--media-root`."""
+"""`--embed-media`: the bytes of the files that a dataset names, in the folder of the source or in `--media-root`."""
 
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,30 @@ def test_a_medium_that_is_no_file_of_the_folder_is_an_error(image: str, message:
     assert embedded(folder, rows) == (4, f"error: in.jsonl row 1: {message}\nhint: {hint}\n", [])
     skip = ("--to", "messages", "--on-error", "skip", "--max-bad", "1")
     assert embedded(folder, rows, *skip)[::2] == (0, [[FIRST], [SECOND]])
+
+
+def test_a_source_in_several_folders_and_a_compressed_one(folder: Path, tmp_path: Path) -> None:
+    for name, image in (("x", b"x"), ("y", b"y")):
+        (tmp_path / "many" / name).mkdir(parents=True)
+        (tmp_path / "many" / name / "p.png").write_bytes(image)
+        with gzip.open(tmp_path / "many" / name / f"{name}.json.gz", "wt") as file:
+            json.dump([row("p.png")], file)
+    out = ("--to", "messages", "--embed-media", "-o", "out.parquet", "-q")
+    result = run_cli("convert", "many", *out, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr.decode()
+    made = pq.read_table(tmp_path / "out.parquet")["images"].to_pylist()
+    assert made == [[{"bytes": image, "path": "p.png"}] for image in (b"x", b"y")]
+
+
+def test_stdin_has_no_folder(folder: Path) -> None:
+    flags = ("--to", "messages", "--embed-media", "-o", "out.parquet", "-q")
+    line = json.dumps(row("a/1.png")) + "\n"
+    result = run_cli("convert", "-", *flags, stdin=line, cwd=folder)
+    assert (result.returncode, result.stderr.decode()) == (
+        4,
+        "error: - row 0: `a/1.png` is a path, and the source has no folder\nhint: --media-root DIR names the folder\n",
+    )
+    assert run_cli("convert", "-", *flags, "--media-root", ".", stdin=line, cwd=folder).returncode == 0
 
 
 def test_json_lines_cannot_hold_bytes(folder: Path) -> None:

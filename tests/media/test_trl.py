@@ -1,4 +1,4 @@
-"""TRL as the oracle: its `prepare_multimodal_messages` takes what chatfmt writes, and texts are those of its messages."""
+"""TRL as the oracle: its `prepare_multimodal_messages` takes what chatfmt writes, and renders the same text."""
 
 from __future__ import annotations
 

@@ -41,8 +41,6 @@ class Job(Struct, frozen=True, eq=False):
     media: tuple[str, ...] = ()
     """The columns of media that every output batch has, of `schema.MEDIA`."""
     embed_media: bool = False
-    media_root: str | None = None
-    """The folder of media files; None for that of the source file."""
     fail_on: tuple[str, ...] = ()
     strict: bool = False
     template: ChatTemplate | None = None

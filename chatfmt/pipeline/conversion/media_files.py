@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import replace
 
 from ...errors import Location, RowError, raise_first
 from ...json_columns import JSON, MEDIUM, TEXT
@@ -26,14 +27,17 @@ BATCH_BYTES = 32 << 20
 """Bytes of media that are in memory at a time, or those of one row if it has more."""
 
 
-def media_folder(root: str | None, split: InputSplit) -> Path | None:
-    """Return the folder of the media files of an input split; None for a file on the network without a root."""
-    if root is not None:
-        return Path(root)
-    return None if "://" in split.uri else Path(split.uri).parent
+def with_folder(split: InputSplit, source: str, root: str | None) -> InputSplit:
+    """Return the input split with the folder of its media: `root`, or that of the file that SOURCE names or holds.
+
+    None for stdin and files from the network, which have no folder here.
+    """
+    named = (path for path in (Path(split.shown), Path(source, split.shown)) if path.is_file())
+    folder = root if root is not None else next((str(path.parent) for path in named), None)
+    return replace(split, folder=folder)
 
 
-def find_files(batch: pa.RecordBatch, folder: Path | None) -> pa.RecordBatch:
+def find_files(batch: pa.RecordBatch, folder: str | None) -> pa.RecordBatch:
     """Return the batch with media as MEDIUM: `path` is the full path of a file to read where there are no bytes.
 
     Raises RowErrors `media.file` for media that are no files in the folder.
@@ -71,7 +75,7 @@ def _paths(column: pa.ListArray) -> list[str | None]:
     return found
 
 
-def _medium(path: str, folder: Path | None) -> dict[str, bytes | str | None]:
+def _medium(path: str, folder: str | None) -> dict[str, bytes | str | None]:
     if path.startswith("data:"):
         return {"bytes": _data(path), "path": None}
     url = urlsplit(path)
@@ -79,13 +83,15 @@ def _medium(path: str, folder: Path | None) -> dict[str, bytes | str | None]:
         raise RowError(f"`{path}` is a URL", hint="download it first, or leave out --embed-media", code="media.file")
     name = unquote(url.path) if url.scheme == "file" else path
     if folder is None:
-        raise RowError(f"`{name}` is relative to no folder", hint="--media-root DIR", code="media.file")
-    full = os.path.normpath(folder.absolute() / name)
-    if not Path(full).is_relative_to(os.path.normpath(folder.absolute())):
+        hint = "--media-root DIR names the folder"
+        raise RowError(f"`{name}` is a path, and the source has no folder", hint=hint, code="media.file")
+    root = os.path.normpath(Path(folder).absolute())
+    full = os.path.normpath(Path(root, name))
+    if not Path(full).is_relative_to(root):
         raise RowError(
             f"`{name}` is outside of `{folder}`", hint="--media-root DIR names a folder around it", code="media.file"
         )
-    if not os.path.isfile(full):
+    if not Path(full).is_file():
         hint = "--media-root DIR names the folder, --on-error skip drops such rows"
         raise RowError(f"there is no file `{name}` in `{folder}`", hint=hint, code="media.file")
     return {"bytes": None, "path": full}
@@ -106,7 +112,7 @@ def with_bytes(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     for name in names:
         column = batch.column(name)
         for row, path in zip(rows_of_turns(column).tolist(), _paths(column), strict=True):
-            sizes[row] += os.path.getsize(path) if path is not None else 0
+            sizes[row] += Path(path).stat().st_size if path is not None else 0
     start = total = 0
     for row, size in enumerate(sizes):
         if total and total + size > BATCH_BYTES:

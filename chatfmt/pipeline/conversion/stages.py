@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import compress
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -64,8 +63,8 @@ class Conversion:
         self._ledger, self._source = job.ledger, pa.RecordBatch.from_pydict({})
         self._dialect = dialects.DIALECTS[job.dialect]
         self._mapper, self._added = _mapper(job), added_columns(job)
-        self._media = [name for name in MEDIA if job.columns.path(name) is not None]
-        self.folder: Path | None = None
+        self._media = media_parts(job)
+        self.folder: str | None = None
         """The folder of the media files of the batches."""
         self._turns_may_go = bool(job.transforms) or job.max_tokens is not None
         self._stages = [
@@ -307,6 +306,13 @@ def _encodes_twice(single: TemplateRenderer) -> bool:
     from ...render.inspection.probe import encodes_twice
 
     return encodes_twice(single)
+
+
+def media_parts(job: Job) -> list[str]:
+    """Return the columns of media that the dialect may give; a mixed one finds them row by row."""
+    if job.dialect == "mixed":
+        return [name for name in MEDIA if name not in job.columns.keep]
+    return [name for name in MEDIA if job.columns.path(name) is not None]
 
 
 def _mapper(job: Job) -> mapping.Mapper | None:

@@ -13,7 +13,7 @@ from ...manifest import Reject, Shard
 from ...sources import InputSplit
 from .blocks import in_blocks
 from .job import Job, RowRange, Task
-from .media_files import media_folder, with_bytes
+from .media_files import with_bytes
 from .output_schema import Types, merge_types, types_of, types_to_text
 from .packing import pack
 from .row_counts import RowCounts
@@ -125,7 +125,7 @@ def converted_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the output batches of the input splits as they are converted."""
     for split in inputs:
-        conversion.folder = media_folder(conversion.job.media_root, split)
+        conversion.folder = split.folder
         rejects = RejectBuffer(on_reject, counts, split.shown)
         on_bad = rejects.add_unreadable if on_reject is not None else None
         batches = sources.read(split, columns=conversion.job.read, skip=conversion.job.skip, on_bad=on_bad)

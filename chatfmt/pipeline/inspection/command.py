@@ -24,7 +24,8 @@ def template_arguments(
 ) -> list[str]:
     """Return the arguments for a template that renders everything in the conversations; none for rendered text.
 
-    `media` are the columns of media that the conversations need. Set `joined` if `outputs` have plain text where the conversations have lists of text parts.
+    `media` are the columns of media that the conversations need. Set `joined` if `outputs` have plain text where the
+    conversations have lists of text parts.
     """
     if recipe.template is not None or is_rendered(type):
         return ["-t", recipe.template] if recipe.template else []

@@ -95,7 +95,6 @@ def to_job(
         transforms=effective_transforms(recipe, template),
         media=carried,
         embed_media=recipe.embed_media and target.format == "parquet",
-        media_root=recipe.media_root,
         fail_on=recipe.fail_on,
         strict=recipe.strict,
         template=template,
@@ -235,7 +234,8 @@ def media_columns(sample: Sequence[pa.RecordBatch], detection: Detection) -> tup
     found = media.mentioned(
         [batch.select([name for name in detection.used if name in batch.schema.names]) for batch in sample]
     )
-    return tuple(name for name in MEDIA if name in found or name in detection.columns.fields)
+    read = {*detection.columns.fields, *(detection.used if detection.dialect == "mixed" else ())}
+    return tuple(name for name, kind in MEDIA.items() if name in found or not read.isdisjoint((name, kind)))
 
 
 def effective_transforms(recipe: Recipe, template: ChatTemplate | None) -> dict[str, Any]:

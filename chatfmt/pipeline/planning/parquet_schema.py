@@ -17,7 +17,6 @@ from ...json_columns import JSON, TEXT, is_turns
 from ...manifest import fingerprint
 from ...schema import CONVERSATION_COLUMNS
 from ..conversion.job import Job, Task
-from ..conversion.media_files import media_folder
 from ..conversion.output_schema import OBJECTS, Types, merge_types, schema_of, types_of
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
@@ -66,7 +65,7 @@ def first_output(source: SourcePlan) -> list[pa.RecordBatch]:
     if rows is None:
         return []
     conversion = Conversion(job)
-    conversion.folder = media_folder(job.media_root, source.shards[0][0])
+    conversion.folder = source.shards[0][0].folder
     step = 1 if job.template is not None and not job.whole_file else len(rows)
     for row in range(0, len(rows), step):
         found = list(conversion.convert(rows.slice(row, step), source.source.shown, RowCounts(), ignore_reject))

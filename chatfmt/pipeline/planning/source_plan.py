@@ -14,6 +14,7 @@ from ...recipe import Recipe, SourceSpec
 from ...render.template.chat_template import ChatTemplate
 from ...sources import InputSplit, Source
 from ..conversion.job import Job
+from ..conversion.media_files import with_folder
 from ..conversion.source_rows import merge_batches
 from .inputs import open_source
 from .jobs import has_nulls, to_checked_job
@@ -53,7 +54,12 @@ def plan_source(
         first_rows = sample[0].slice(0, FIRST_ROWS) if sample else None
         if template is None and job.nulls:
             first_rows = next(merge_batches(iter(sample)), None)
-        return SourcePlan(source, job, detection, reader.shards, reader.files if hashed else (), first_rows)
+        shards = reader.shards
+        if job.embed_media:
+            shards = tuple(
+                tuple(with_folder(split, spec.source, recipe.media_root) for split in shard) for shard in shards
+            )
+        return SourcePlan(source, job, detection, shards, reader.files if hashed else (), first_rows)
 
 
 def check_views(sources: Sequence[SourcePlan]) -> None:

@@ -224,7 +224,8 @@ class LossGuard:
 
 def has_media(messages: pa.ListArray) -> npt.NDArray[np.bool_]:
     """Return whether each conversation has parts of media, which no text of the conversation stands for."""
-    return any_turn(messages, media_kinds(messages.flatten()) > 0)
+    marked = media_kinds(messages.flatten()) > 0
+    return any_turn(messages, marked) if marked.any() else np.zeros(len(messages), np.bool_)
 
 
 def message_shapes(
