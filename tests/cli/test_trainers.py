@@ -271,7 +271,7 @@ def test_the_loader_of_each_trainer(
     if "import" in text:
         compile(text, "script", "exec")
     card = Path("out/README.md").read_text()
-    assert "## Train with it\n" in card and f"prints what loads it, here for {trainer}:\n\n```\n" in card
+    assert "## Train with it\n" in card and f"prints what loads it with {trainer}:\n\n```\n" in card
 
 
 def first_row(shard: Path) -> dict[str, Any]:

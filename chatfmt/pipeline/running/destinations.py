@@ -75,7 +75,7 @@ class FolderDestination:
         schema = plan.sources[0].job.schema
         if schema is None:
             schema = with_source_features(json_lines_schema(merged_types(shards)), plan.sources)
-        output = to_output(manifest, str(plan.target.path), schema.names)
+        output = to_output(manifest, ".", schema.names)
         self._folder.commit(manifest, writers.card(manifest, schema, training=training_section(output)))
         return sum(shard.bytes for shard in shards)
 

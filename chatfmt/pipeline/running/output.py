@@ -28,11 +28,14 @@ def to_output(manifest: Manifest, path: str, columns: Sequence[str]) -> Output:
 
 
 def training_section(output: Output) -> str:
-    """Return the section of the card on how to train: which tokens the text has, and what loads the files."""
+    """Return the section of the card on how to train: which tokens the text has, and what loads the files.
+
+    The path of the output is that of the card: the same rows have the same card, wherever they are.
+    """
     parts = [" ".join(token_sentences(output))] if output.is_text else []
     name = output.recipe.get("trainer")
     if name is not None:
-        parts.append(f"`chatfmt loader {output.path} --model MODEL` prints what loads it, here for {name}:")
+        parts.append(f"In this folder, `chatfmt loader {output.path} --model MODEL` prints what loads it with {name}:")
         parts.append(f"```\n{trainers.find(name).loader(output)}```")
     return "".join(f"{part}\n\n" for part in parts).removesuffix("\n")
 
