@@ -34,6 +34,7 @@ INNER = {
         {"template"},
         {"jinja_renderer", "single", "trace"},
         {"sandbox", "masks"},
+        {"tagging"},
         {"safety", "inspection", "engine", "ending"},
         {"__init__"},
     ],

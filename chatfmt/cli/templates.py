@@ -1,4 +1,4 @@
-"""`chatfmt templates`: list, show, probe, audit and compare chat templates."""
+"""`chatfmt templates`: list, show, probe, tag, audit and compare chat templates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from ..render.template.chat_template import ChatTemplate
 
 templates = typer.Typer(
-    no_args_is_help=True, help="Chat templates: list, show, probe, audit, diff.", cls=Group, rich_markup_mode=None
+    no_args_is_help=True,
+    help="Chat templates: list, show, probe, train, audit, diff.",
+    cls=Group,
+    rich_markup_mode=None,
 )
 
 Name = Annotated[str, typer.Argument(help="Built-in name, .jinja file, model folder or Hub model id.")]
@@ -112,6 +115,22 @@ def show_outcome(value: object) -> str:
         return "yes" if value else "no"
     text = str(value)
     return text if text.replace(" ", "").isalnum() else json.dumps(text, ensure_ascii=False) if text else "none"
+
+
+@templates.command("train", cls=Command)
+def train_template(name: Name) -> None:
+    """Write a template with {% generation %} tags around the text that a model is trained on."""
+    from ..render import sandbox_sessions
+    from ..render.single import TemplateRenderer
+    from ..render.tagging.tagger import training_template
+    from ..render.template.chat_template import ChatTemplate
+
+    template = ChatTemplate.load(name)
+    found = training_template(TemplateRenderer(template, sessions=sandbox_sessions(template, "auto")))
+    terminal.check_stdout()
+    terminal.print_out(found.text.removesuffix("\n"))
+    if found.unknown:
+        terminal.print_note(f"no test conversation prints these, so they got no tags: {', '.join(found.unknown)}")
 
 
 @templates.command("audit", cls=Command)

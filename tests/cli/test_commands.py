@@ -244,3 +244,44 @@ def test_special_tokens_in_content_are_errors_with_strict_or_fail_on(flags, tmp_
     run = run_cli("convert", "in.jsonl", "-t", "chatml", *flags, cwd=tmp_path)
     assert (run.returncode, run.stdout) == (4, b"")
     assert said(run)[0] == "error: in.jsonl row 0: the control token `<|im_end|>` is in `content` (message 0)"
+
+
+def test_templates_train_writes_a_template_with_generation_tags(tmp_path):
+    text = (
+        "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    (tmp_path / "t.jinja").write_text(text)
+    done = run_cli("templates", "train", tmp_path / "t.jinja")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (
+        done.stdout.decode()
+        == """\
+{%- for m in messages %}
+    {{- '<|' }}
+    {{- m.role }}
+    {{- '|>' }}
+    {%- if m is mapping and m.role == 'assistant' %}
+        {%- generation %}
+            {{- m.content }}
+            {{- '<|end|>' }}
+        {%- endgeneration %}
+    {%- else %}
+        {{- m.content }}
+        {{- '<|end|>' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|assistant|>' }}
+{%- endif %}
+"""
+    )
+    (tmp_path / "t.jinja").write_text("{% set all %}" + text + "{% endset %}{{ all }}")
+    done = run_cli("templates", "train", tmp_path / "t.jinja")
+    assert (done.returncode, done.stdout) == (6, b"")
+    assert done.stderr.decode() == (
+        f"error: the template `{tmp_path / 't.jinja'}` gets no `{{% generation %}}` tags: "
+        "only a part of what `{{ all }}` prints is trained\n"
+        "hint: `chatfmt convert --mask` finds the spans row by row\n"
+    )
+    assert run_cli("templates", "train", "chatml").stdout == run_cli("templates", "show", "chatml").stdout

@@ -51,6 +51,8 @@ class Job(Struct, frozen=True, eq=False):
     """The selection of the text to train on; None if no spans are needed."""
     end: End | None = None
     """How rendered texts end, None for as the template ends them; see `render.ending`."""
+    tagged_template: ChatTemplate | None = None
+    """The template with tags that mark whole turns, where it has none itself; see `render.tagging`."""
     allow_loss: tuple[str, ...] = ()
     control_tokens: ControlTokenPolicy = "keep"
     tokenizer: str | None = None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from ... import render
 from ...errors import ChatfmtError
 from ...render.ending import EndedRenderer
 from ...render.masks.masker import WHOLE_TURNS, Masker
@@ -19,12 +20,16 @@ from .job import Job
 
 def to_renderer(engine: Renderer, job: Job, single: TemplateRenderer) -> Renderer:
     """Return the engine with the masks and the content-loss guard that the job asks for."""
-    inner: Renderer = engine if job.mask is None else MaskedRenderer(engine, single, job.mask)
+    inner: Renderer = engine if job.mask is None else MaskedRenderer(engine, single, job.mask, _tagged_engine(job))
     if job.end is not None:
         inner = EndedRenderer(inner, single, job.end, trained=job.mask is None or job.mask.stop_token)
     if "all" in job.allow_loss or job.options.continue_final:
         return inner
     return GuardedRenderer(inner, LossGuard(single, job.allow_loss))
+
+
+def _tagged_engine(job: Job) -> Renderer | None:
+    return None if job.tagged_template is None else render.compile(job.tagged_template, job.options, job.isolation)
 
 
 class GuardedRenderer(Struct, frozen=True):

@@ -18,7 +18,7 @@ from ...render.jinja.expressions import expression, text_expression
 from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.single import TemplateRenderer
-from ...render.template.chat_template import ChatTemplate
+from ...render.template.chat_template import GENERATION, ChatTemplate
 from ...schema import MEDIA, ROW
 from ...sources import Source
 from ..conversion.job import Job
@@ -101,6 +101,7 @@ def to_job(
         options=render_options(recipe, template),
         isolation=recipe.template_isolation,
         mask=mask_options(recipe, view),
+        tagged_template=tagged_template(recipe, view, template),
         end=None if recipe.end == "keep" else recipe.end,
         allow_loss=recipe.allow_loss,
         control_tokens=token_policy(recipe),
@@ -138,6 +139,17 @@ def has_other_parts(job: Job, sample: Sequence[pa.RecordBatch]) -> bool:
 def with_parts(job: Job) -> Job:
     """Return the job that leaves lists of text parts as they are."""
     return replace(job, keeps_parts=True, key=f"{job.key}-parts")
+
+
+def tagged_template(recipe: Recipe, view: str, template: ChatTemplate | None) -> ChatTemplate | None:
+    """Return the template with tags for the trained text; None if it has its own, or if they are of no use."""
+    mask = mask_options(recipe, view)
+    if mask is None or not mask.is_every_turn or template is None or all(map(GENERATION.search, template.texts)):
+        return None
+    from ...render.tagging.tagger import tag_template
+
+    sessions = render.sandbox_sessions(template, recipe.template_isolation)
+    return tag_template(TemplateRenderer(template, render_options(recipe, template), sessions))
 
 
 def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.FieldMapping, *, nulls: bool) -> Detection:

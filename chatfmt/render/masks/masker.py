@@ -69,6 +69,11 @@ class MaskOptions(Struct, frozen=True):
         """Whether spans cover whole turns, as a template's own tags do."""
         return self.stop_token and self.reasoning
 
+    @property
+    def is_every_turn(self) -> bool:
+        """Whether spans cover all turns as a whole, unless flags of messages say otherwise."""
+        return self.whole_turns and not self.last_turn
+
 
 WHOLE_TURNS = MaskOptions()
 ALL_TURNS = MaskOptions(flags=False)
@@ -153,6 +158,8 @@ class Masker:
             return _from_blocks(text, blocks, trained_turns(chat.messages, ALL_TURNS), wanted)
         if not wanted:
             return MaskedText(text, (), (), "markers")
+        if self.options.stop_token and wanted[0] < len(chat.messages) - 1 and self.boundaries(chat).stops_late:
+            raise mask_refused("the template prints a stop token after the last answer only", wanted[0])
         turns = self.turns(chat, text, marked)
         if turns is not None:
             masked = self._select(text, turns, "markers", wanted)
@@ -163,7 +170,7 @@ class Masker:
     def blocks_suffice(self, chat: Chat, blocks: Sequence[Span], wanted: Sequence[int]) -> bool:
         """Return whether the spans are generation blocks as they are: whole turns, all of them or one block each."""
         turns = trained_turns(chat.messages, ALL_TURNS)
-        return self.options.whole_turns and (list(wanted) == turns or len(blocks) == len(turns))
+        return self.options.whole_turns and (list(wanted) == turns or len(together(blocks)) == len(turns))
 
     def _select(self, text: str, turns: Sequence[AssistantTurn], method: Method, wanted: Sequence[int]) -> MaskedText:
         kept = [turn for turn in turns if turn.message in wanted]
@@ -180,6 +187,7 @@ class Masker:
         """Find the assistant's texts in `text`, the rendered text of `chat`; None if every plan changes the output."""
         if any(_is_assistant(chat.messages, n) and _is_scalar(message) for n, message in enumerate(chat.messages)):
             return None
+        found: UnmarkedText | None = None
         for number, plan in enumerate(self._plans(chat.messages)):
             if number or first is None:
                 marked = add_markers(chat, plan)
@@ -190,9 +198,12 @@ class Masker:
                 continue
             unmarked = remove_markers(rendered, marked)
             torn = any(_is_assistant(chat.messages, source.message) for source in unmarked.torn)
-            if unmarked.text == text and not torn:
+            if unmarked.text != text or torn:
+                continue
+            if plan.blank or _has_all_answers(unmarked, chat.messages):
                 return unmarked
-        return None
+            found = found or unmarked
+        return found
 
     def first_plan(self, chat: Chat) -> MarkedChat | None:
         """Return the conversation marked by the first plan to try; None if it cannot be marked."""
@@ -205,6 +216,8 @@ class Masker:
             yield _PLAN_WITH_BLANKS
         has_calls = any(message.get("tool_calls") for message in answers)
         yield from (plan for plan in PLANS if plan.calls or not has_calls)
+        if has_calls:
+            yield _PLAN_WITH_BLANKS
 
     def _assistant_turns(self, unmarked: UnmarkedText, chat: Chat) -> list[AssistantTurn] | None:
         """Return the assistant turns in a rendered text; None if a boundary cannot be found."""
@@ -252,12 +265,12 @@ class Masker:
         """Return where the assistant's part begins whose first text is `first`; None if it cannot be found."""
         floor = previous.end if previous else 0
         same_message = previous is not None and previous.source.message == first.source.message
-        if first.source.field == CONTENT and (not first.source.lead or same_message):
-            return first.start
         if same_message:
-            return _after_tag(text, floor, first.start)
+            return first.start if first.source.field == CONTENT else _after_tag(text, floor, first.start)
         index = first.source.message or 0
-        role = messages[index - 1].get("role") if index else None
+        printed = previous.source.message if previous else None
+        before = index - 1 if printed is None else printed
+        role = messages[before].get("role") if before >= 0 else None
         offset = boundaries.opening(text[floor : first.start], previous.source if previous else None, role)
         if offset is not None:
             return floor + offset
@@ -305,11 +318,24 @@ def trained_turns(messages: Turns, options: MaskOptions) -> list[int]:
 
 def _from_blocks(text: str, blocks: Sequence[Span], answers: Sequence[int], wanted: Sequence[int]) -> MaskedText:
     """Return the generation blocks of the wanted turns as spans."""
+    if list(wanted) != list(answers):
+        blocks = together(blocks)  # a turn may have several
     if len(blocks) != len(answers):
         kept = tuple(blocks) if list(wanted) == list(answers) else ()
         return MaskedText(text, kept, (-1,) * len(kept), "generation")
     pairs = [(block, message) for block, message in zip(blocks, answers, strict=True) if message in wanted]
     return MaskedText(text, tuple(block for block, _ in pairs), tuple(message for _, message in pairs), "generation")
+
+
+def together(spans: Sequence[Span]) -> list[Span]:
+    """Return the spans without empty ones, those that touch joined."""
+    found: list[Span] = []
+    for start, end in sorted(span for span in spans if span[0] < span[1]):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found
 
 
 def _intersect(masked: MaskedText, blocks: Sequence[Span]) -> MaskedText:
@@ -326,6 +352,12 @@ def _intersect(masked: MaskedText, blocks: Sequence[Span]) -> MaskedText:
 
 def _is_assistant(messages: Turns, index: int | None) -> bool:
     return index is not None and messages[index].get("role") == "assistant"
+
+
+def _has_all_answers(unmarked: UnmarkedText, messages: Turns) -> bool:
+    """Return whether a text of each assistant message is found."""
+    found = {span.source.message for span in unmarked.spans}
+    return all(message in found for message in range(len(messages)) if _is_assistant(messages, message))
 
 
 def _is_blank(message: Mapping[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from ...json_columns import encode_conversations, integers
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
 from ..options import SPANS
 from ..single import Chat, TemplateRenderer
+from ..trace.batch import lists_of
 from ..trace.kernels import Int64Array
 from ..trace.renderer import TracedRenderer
 from ..types import Span
@@ -33,8 +34,14 @@ class MaskedRenderer:
     `single` renders one conversation with the template of `inner`.
     """
 
-    def __init__(self, inner: Renderer, single: TemplateRenderer, mask: MaskOptions = WHOLE_TURNS) -> None:
-        self.inner = inner
+    def __init__(
+        self,
+        inner: Renderer,
+        single: TemplateRenderer,
+        mask: MaskOptions = WHOLE_TURNS,
+        tagged: Renderer | None = None,
+    ) -> None:
+        self.inner, self.tagged = inner, tagged
         self.masker = Masker(single, mask)
         self.methods: dict[str, int] = {}
         """The number of rows by method (see `masker`)."""
@@ -52,6 +59,8 @@ class MaskedRenderer:
             self._count("generation", len(rendered.text) - rendered.text.null_count)
             return rendered
         text_only = replace(request, spans=False)
+        if self.tagged is not None and self._is_every_turn(chats.messages):
+            return self._render_tagged(self.tagged, chats, request, failures)
         has_tag = self.masker.renderer.has_generation_tag
         if isinstance(self.inner, TracedRenderer) and not any(map(has_tag, (None, [{}]))):
             return self._render_replayed(self.inner, chats, text_only, failures)
@@ -60,6 +69,23 @@ class MaskedRenderer:
         rendered = self.inner(chats, replace(request, spans=tagged), failures)
         masked = self._mask_rows(rows, rendered, chats, text_only, failures)
         return Rendered(pa.array([row and row.text for row in masked], pa.string()), _to_column(masked))
+
+    def _render_tagged(
+        self, tagged: Renderer, chats: ConversationBatch, request: RenderRequest, failures: Failures
+    ) -> Rendered:
+        """Render with spans of the template with tags; rows that it refuses or renders otherwise are masked singly."""
+        text_only = replace(request, spans=False)
+        rendered = self.inner(chats, text_only, failures)
+        marked = tagged(chats, request, [])
+        assert marked.spans is not None
+        unlike = pc.fill_null(pc.not_equal(rendered.text, marked.text), True)
+        singly = np.flatnonzero(pc.and_(unlike, rendered.text.is_valid()).to_numpy(zero_copy_only=False)).tolist()
+        self._count("tags", len(rendered.text) - rendered.text.null_count - len(singly))
+        refused: list[RenderError] = []
+        masked = self._mask_some(singly, chats, rendered, text_only, refused)
+        _report(refused, failures)
+        known = np.setdiff1d(np.arange(len(chats)), singly)
+        return _merge(rendered, known, joined_spans(marked.spans.take(integers(known))), masked)
 
     def _render_replayed(
         self, inner: TracedRenderer, chats: ConversationBatch, request: RenderRequest, failures: Failures
@@ -116,12 +142,12 @@ class MaskedRenderer:
 
     def _tags_suffice(self, messages: pa.ListArray) -> bool:
         """Return whether the template's own tags give all spans, without a look at the rows."""
-        options = self.masker.options
-        if not options.whole_turns or options.last_turn:
-            return False
-        names = {field.name for field in messages.type.value_type}
-        flagged = options.flags and not names.isdisjoint(TRAIN_FLAGS)
-        return not flagged and all(map(self.masker.renderer.has_generation_tag, (None, [{}])))
+        return self._is_every_turn(messages) and all(map(self.masker.renderer.has_generation_tag, (None, [{}])))
+
+    def _is_every_turn(self, messages: pa.ListArray) -> bool:
+        """Return whether all turns are trained as a whole, whatever their messages say."""
+        flagged = not {field.name for field in messages.type.value_type}.isdisjoint(TRAIN_FLAGS)
+        return self.masker.options.is_every_turn and not (self.masker.options.flags and flagged)
 
     def _count(self, method: str, rows: int) -> None:
         self.methods[method] = self.methods.get(method, 0) + rows
@@ -186,6 +212,21 @@ class MaskedRenderer:
             return None
         self._count(masked.method, 1)
         return masked
+
+
+def joined_spans(spans: pa.ListArray) -> pa.ListArray:
+    """Return the spans of each row without empty ones, and those that touch as one."""
+    lengths = spans.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    starts, ends = spans.flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, 2).astype(np.int64).T
+    owner = np.repeat(np.arange(len(spans)), lengths)
+    filled = starts < ends
+    owner, starts, ends = owner[filled], starts[filled], ends[filled]
+    fresh = np.ones(len(owner), np.bool_)
+    fresh[1:] = (owner[1:] != owner[:-1]) | (starts[1:] > ends[:-1])
+    last = np.append(fresh[1:], True) if len(fresh) else fresh
+    joined = lists_of(owner[fresh], starts[fresh], ends[last], len(spans))
+    valid = pa.array(spans.is_valid())
+    return joined if not spans.null_count else joined.take(pa.array(np.arange(len(spans)), mask=~valid.to_numpy(False)))
 
 
 def _to_column(masked: Sequence[MaskedText | None]) -> pa.ListArray:

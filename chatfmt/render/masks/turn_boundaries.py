@@ -9,10 +9,11 @@ they depend on the template and the literal only, never on earlier rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..single import Chat, TemplateRenderer, Turns
 from .markers import CONTENT, TextSource, TextSpan, add_markers, remove_markers
@@ -27,6 +28,15 @@ _USER: Mapping[str, Any] = {"role": "user", "content": "x"}
 _ANSWER: Mapping[str, Any] = {"role": "assistant", "content": "x"}
 _RESULT: Mapping[str, Any] = {"role": "tool", "name": "x", "tool_call_id": "x12345678", "content": "x"}
 _SYSTEM: Mapping[str, Any] = {"role": "system", "content": "x"}
+_TOOL: Mapping[str, Any] = {
+    "type": "function",
+    "function": {"name": "x", "description": "x", "parameters": {"type": "object", "properties": {}}},
+}
+_NO_VARIABLES: Mapping[str, bool] = {}
+THINKING = ("enable_thinking", "thinking")
+"""Template variables that switch reasoning on and off, and often change the generation prompt."""
+_EMPTY_THINKING = re.compile(r"\s*(?:<[\w:]*think[\w:]*>\s*)?</[\w:]*think[\w:]*>")
+_PART_OF_WORD, _PART_OF_TAG = re.compile(r"\w+\Z"), re.compile(r"</?[\w:]*\Z")
 
 
 def control_token_pattern(renderer: TemplateRenderer) -> re.Pattern[str]:
@@ -53,6 +63,13 @@ def common_prefix(one: str, other: str) -> str:
     return min(one, other, key=len)
 
 
+class Opening(Struct, frozen=True):
+    """The literal between a text of a role and a plain answer, and the generation prompts there."""
+
+    header: str = ""
+    prompts: tuple[str, ...] = ()
+
+
 class AnswerEnd(Struct, frozen=True):
     """Offsets in the literal after an answer: where the answer itself ends, and where its stop token ends."""
 
@@ -65,13 +82,15 @@ class TurnBoundaries:
 
     def __init__(self, renderer: TemplateRenderer) -> None:
         self._renderer, self._in_parts = renderer, False
-        self._in_parts = self._literal([_USER, _ANSWER], 1) is None
+        self.lead, self.tools = self._demanded()
         self._token = control_token_pattern(renderer)
         self._openings = {role: self._learn_opening(role) for role in _LEADING}
+        self._openings[None] = self._learn_first_opening(self._openings["user"])
         self._after_user = self._literal([_USER], 0) or ""
         self._after_answer = self._learn_ending([_USER, _ANSWER], _USER)
         self._after_call = self._learn_call_ending()
-        self._always_prompts = bool(self._after_user.strip()) and self._after_user == self._openings["user"][0]
+        printed = self._after_user.strip()
+        self._always_prompts = bool(printed) and printed == self._openings["user"].header.strip()
         self.stops = self._all_stops()
 
     def opening(self, literal: str, previous: TextSource | None, role: object) -> int | None:
@@ -79,24 +98,46 @@ class TurnBoundaries:
 
         `literal` is the text between `previous`, a text of a message with that `role`, and the assistant's first text.
         """
-        header, prompt = self._openings.get(role, self._openings["user"])
+        opening = self._openings.get(role, self._openings["user"])
+        known = [text for text in (*opening.prompts, opening.header) if text.strip()]
         trail = previous.trail if previous else ""
         rests = [literal.removeprefix(trail), literal] if trail else [literal]
-        for known in (header, prompt):
-            for rest in rests:
-                if known.strip() and rest.startswith(known):
-                    return len(literal) - len(rest) + len(known)
-        return self._last_header(literal, header, prompt)
+        starts = (len(literal) - len(rest) + len(text) for text in known for rest in rests if rest.startswith(text))
+        start = next(
+            (start for start in starts if self.whole_tokens(literal[:start], literal) == literal[:start]), None
+        )
+        if start is None:
+            start = self._last_header(literal, known)
+        return None if start is None else self._behind_empty_thinking(literal, start, opening.header)
 
-    def _last_header(self, literal: str, header: str, prompt: str) -> int | None:
+    def _behind_empty_thinking(self, literal: str, start: int, header: str) -> int:
+        """Return the end of a block of reasoning without text at `start`, and of the blanks behind it in `header`."""
+        empty, known = _EMPTY_THINKING.match(literal, start), _EMPTY_THINKING.search(header)
+        if not empty:
+            return start
+        blanks = len(literal) - len(literal[empty.end() :].lstrip()) - empty.end()
+        return empty.end() + (len(common_prefix(literal[empty.end() :], header[known.end() :])) if known else blanks)
+
+    def _last_header(self, literal: str, known: Sequence[str]) -> int | None:
         """Return the end of the last assistant header, for a literal that does not begin as any learnt one."""
-        for known in (header, prompt):
-            for match in self._token.finditer(known):
-                own = known[match.start() :]
-                if own in literal:
-                    return literal.rindex(own) + len(own)
-        common = self.whole_tokens(common_prefix(literal, header), literal)
+        for text in known:
+            if end := self._header_end(literal, text):
+                return end
+        common = max((self._common_words(literal, text) for text in known), key=len, default="")
         return len(common) if self._token.search(common) else None
+
+    def _header_end(self, literal: str, known: str) -> int | None:
+        """Return where a header ends in the literal that is the end of a known one, from a control token on."""
+        own = (known[match.start() :] for match in self._token.finditer(known))
+        return next((literal.rindex(each) + len(each) for each in own if each in literal), None)
+
+    def _common_words(self, literal: str, other: str) -> str:
+        """Return what both literals begin with, shortened so that it does not end inside a token, tag or word."""
+        common = common_prefix(literal, other)
+        rests = literal[len(common) :], other[len(common) :]
+        if any(rest[:1].isalnum() for rest in rests):
+            common = _PART_OF_WORD.sub("", common)
+        return self.whole_tokens(self.whole_tokens(_PART_OF_TAG.sub("", common), literal), other)
 
     def closing(self, literal: str, source: TextSource, *, final: bool) -> AnswerEnd | None:
         """Return where an answer and its stop token end in the `literal` after its last text; None if not found.
@@ -145,9 +186,19 @@ class TurnBoundaries:
         if tokens:
             return tokens[0] if self._always_prompts else tokens[-1]
         mine, theirs = self._token_ends(literal), self._token_ends(other)
-        if mine and theirs:
-            return mine[0]
+        last = literal == self._after_answer[0]
+        if mine and (theirs or last or self._ends_by_next_header(literal[: mine[0]], other)):
+            return 0 if last and self._always_prompts else mine[0]
         return len(common.rstrip())
+
+    def _ends_by_next_header(self, token: str, other: str) -> bool:
+        """Return whether an answer ends with the header of the next turn, since nothing is printed after the last."""
+        return not other.strip() and token.strip() != self._renderer.special_tokens.get("bos_token")
+
+    @property
+    def stops_late(self) -> bool:
+        """Whether the template prints a stop token after the last answer, and none after earlier ones."""
+        return bool(self.stop_after_answer(final=True)) and not self.stop_after_answer(final=False)
 
     def _token_ends(self, text: str) -> list[int]:
         """Return the end of each control token in the run of them that the text begins with."""
@@ -167,7 +218,10 @@ class TurnBoundaries:
         at_end, before_turn = self._after_call or self._after_answer
         header = before_turn[len(common_prefix(at_end, before_turn)) :]
         if header and literal.endswith(header):
-            length = len(literal.removesuffix(header).rstrip())
+            length, tokens = len(literal) - len(header), self._token_ends(header)
+            if tokens and self._ends_by_next_header(header[: tokens[0]], ""):
+                return AnswerEnd(length, length + tokens[0])
+            length = len(literal[:length].rstrip())
             return AnswerEnd(length, length)
         return None
 
@@ -217,34 +271,69 @@ class TurnBoundaries:
                 return self._learn_ending(turns, _RESULT)
         return None
 
-    def _literal(self, turns: Turns, message: int, *, generation_prompt: bool = False) -> str | None:
+    def _demanded(self) -> tuple[Turns, Any]:
+        """Return the turns and tools without which the template refuses a plain exchange."""
+        for self._in_parts in (False, True):
+            for self.lead in ((), (_SYSTEM,)):
+                for self.tools in (None, [_TOOL]):
+                    if self._literal([_USER, _ANSWER], 1) is not None:
+                        return self.lead, self.tools
+        return (), None
+
+    def _literal(self, turns: Turns, message: int, *, generation_prompt: bool = False, **variables: bool) -> str | None:
         """Return the literal after the last text of a message, up to the next text or the end; None if not printed."""
-        spans, text = self._spans(turns, generation_prompt)
+        spans, text = self._spans(turns, generation_prompt, variables)
         last = max((n for n, span in enumerate(spans) if span.source.message == message), default=None)
         if last is None:
             return None
         following = spans[last + 1].start if last + 1 < len(spans) else len(text)
         return text[spans[last].end : following]
 
-    def _spans(self, turns: Turns, generation_prompt: bool) -> tuple[tuple[TextSpan, ...], str]:
-        marked = add_markers(Chat([as_parts(turn) for turn in turns] if self._in_parts else turns))
+    def _spans(
+        self, turns: Turns, generation_prompt: bool, variables: Mapping[str, bool] = _NO_VARIABLES
+    ) -> tuple[tuple[TextSpan, ...], str]:
+        """Return where the texts of `turns` are in the rendered text, and the text; the turns demanded come before."""
+        lead = () if turns and turns[0].get("role") == "system" else self.lead
+        every = [*lead, *turns]
+        chat = Chat([as_parts(turn) for turn in every] if self._in_parts else every, self.tools, variables=variables)
+        marked = add_markers(chat)
         text = self._renderer.text_or_none(marked.chat, generation_prompt=generation_prompt) if marked else None
         if marked is None or text is None:
             return (), ""
         unmarked = remove_markers(text, marked)
-        return unmarked.spans, unmarked.text
+        moved = [(span, (span.source.message or 0) - len(lead)) for span in unmarked.spans]
+        own = [replace(span, source=replace(span.source, message=message)) for span, message in moved if message >= 0]
+        return tuple(own), unmarked.text
 
-    def _learn_opening(self, role: object) -> tuple[str, str]:
-        """Return the literal between a text of that role and the assistant's, and the generation prompt there."""
+    def _learn_opening(self, role: object) -> Opening:
         for turns in _LEADING.get(role, ()):
-            header = self._literal([*turns, _ANSWER], len(turns) - 1) if turns else self._first_opening()
+            header = self._literal([*turns, _ANSWER], len(turns) - 1)
             if header is not None:
-                return header, self._literal(turns, len(turns) - 1, generation_prompt=True) or "" if turns else ""
-        return "", ""
+                return Opening(header, self._prompts(turns, header))
+        return Opening()
 
-    def _first_opening(self) -> str | None:
+    def _prompts(self, turns: Turns, header: str) -> tuple[str, ...]:
+        """Return the generation prompts after `turns`, as they are and without thinking, the longest first.
+
+        For a template without a generation prompt, that is what it prints before all answers, if only blanks follow.
+        """
+        last, source = len(turns) - 1, self._renderer.template.choose(self.tools)
+        ways = [{}, *({name: False} for name in THINKING if name in source)]
+        found = [self._literal(turns, last, generation_prompt=True, **way) for way in ways]
+        if found[0] == self._literal(turns, last) and (
+            found[0] is None or not header.startswith(found[0]) or header.removeprefix(found[0]).strip()
+        ):
+            return ()
+        usual = found[0] or ""
+        own = {text[max(text.find(usual), 0) :] for text in found if text}  # without what is added to the turn before
+        return tuple(sorted(own, key=len, reverse=True))
+
+    def _learn_first_opening(self, after_user: Opening) -> Opening:
+        """Return the literal before an answer that comes first; its prompts end as those after a user do."""
         spans, text = self._spans([_ANSWER], False)
-        return text[: spans[0].start] if spans else None
+        header = text[: spans[0].start] if spans else ""
+        ends = (self._header_end(header, prompt) for prompt in after_user.prompts)
+        return Opening(header, tuple(sorted({header[:end] for end in ends if end}, key=len, reverse=True)))
 
 
 def as_parts(turn: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -254,7 +343,6 @@ def as_parts(turn: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 _LEADING: Mapping[object, tuple[Turns, ...]] = {
-    None: ((),),
     "user": ([_USER],),
     "system": ([_SYSTEM],),
     "developer": ([{**_SYSTEM, "role": "developer"}],),

@@ -60,7 +60,7 @@ THOUGHT = [say("user", "1+1"), say("assistant", "Two.", reasoning_content="Count
     ("template", "messages", "expected"),
     [
         (CHATML, HELLO, ["Hello<|im_end|>", " See you \n<|im_end|>"]),
-        (NO_SYSTEM, HELLO, ["Hello</s>", "See you</s>"]),
+        (NO_SYSTEM, HELLO, [" Hello</s>", " See you</s>"]),
         (NO_STOP, HELLO, ["Hello", " See you \n"]),
         (THINKER, HELLO, ["Hello<|im_end|>", " See you \n<|im_end|>"]),
         (THINKER, THOUGHT, ["<think>\nCount.\n</think>\n\nTwo.<|im_end|>"]),
@@ -114,7 +114,7 @@ def test_the_name_of_a_tool_that_is_printed_with_its_result_is_not_trained() -> 
 
 def test_options_exclude_the_stop_token_the_reasoning_and_all_but_the_last_turn() -> None:
     assert under(CHATML, HELLO, stop_token=False) == ["Hello", " See you \n"]
-    assert under(NO_SYSTEM, HELLO, stop_token=False) == ["Hello", "See you"]
+    assert under(NO_SYSTEM, HELLO, stop_token=False) == [" Hello", " See you"]
     assert under(THINKER, THOUGHT, reasoning=False) == ["Two.<|im_end|>"]
     assert under(THINKER, THOUGHT, reasoning=False, stop_token=False) == ["Two."]
     assert under(CHATML, HELLO, last_turn=True) == [" See you \n<|im_end|>"]
@@ -312,3 +312,71 @@ def test_empty_spans_are_dropped() -> None:
     silent = Chat([say("user", "q"), say("assistant", "")])
     assert Masker(template_renderer(CHATML), MaskOptions(stop_token=False)).mask(silent).spans == ()
     assert len(Masker(template_renderer(CHATML)).mask(silent).spans) == 1
+
+
+QUESTION, TWO_TURNS = HELLO[:2], [say("system", "S"), *HELLO]
+STOP_LATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ '\n' if not loop.last else '</s>' }}{% endfor %}"
+STOP_WITHIN = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% if not loop.last %}<|im_end|>\n{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|im_end|>\n<|im_start|>assistant\n{% endif %}"
+)
+SYSTEM_DEMANDED = (
+    "{% if messages[0].role == 'system' %}{% set s = messages[0].content %}{% endif %}{{ s + '' }}"
+    "{% for m in messages %}{% if m.role == 'user' %} [INST] {{ m.content }} [/INST]"
+    "{% elif m.role == 'assistant' %}{{ m.content }}</s>{% endif %}{% endfor %}"
+)
+HEADER_LAST = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"
+NEXT_HEADER = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "expected"),
+    [
+        (STOP_LATE, QUESTION, ["Hello</s>"]),
+        (STOP_WITHIN, TWO_TURNS, ["Hello<|im_end|>", " See you \n"]),
+        (SYSTEM_DEMANDED, TWO_TURNS, ["Hello</s>", " See you \n</s>"]),
+        (HEADER_LAST, TWO_TURNS, ["Hello<|end|>", " See you \n<|end|>"]),
+        (NEXT_HEADER, TWO_TURNS, ["Hello<|user|>", " See you \n"]),
+        (NEXT_HEADER + "<|assistant|>", TWO_TURNS, ["Hello<|user|>", " See you \n"]),
+    ],
+)
+def test_an_answer_ends_with_what_the_model_generates_to_end_it(
+    template: str, messages: list[dict[str, Any]], expected: list[str]
+) -> None:
+    assert under(template, messages) == expected
+
+
+def test_an_earlier_answer_without_the_stop_token_of_the_last_is_refused() -> None:
+    with pytest.raises(RenderError) as caught:
+        under(STOP_LATE, TWO_TURNS)
+    reason = "the template prints a stop token after the last answer only"
+    assert caught.value.message == f"cannot tell which text is the assistant's: {reason}"
+    assert (caught.value.code, caught.value.at) == ("mask.refused", Location(message=2))
+    assert under(STOP_LATE, TWO_TURNS, stop_token=False) == ["Hello", " See you \n"]
+    assert under(STOP_LATE, TWO_TURNS, last_turn=True) == [" See you \n</s>"]
+
+
+THINKING_PROMPT = THINKER.replace("{{ '<|im_start|>assistant\n' }}", "{{ '<|im_start|>assistant\n<think>\n' }}")
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "expected"),
+    [
+        (THINKER, HELLO[:2], ["Hello<|im_end|>"]),
+        (THINKER, THOUGHT, ["<think>\nCount.\n</think>\n\nTwo.<|im_end|>"]),
+        (THINKING_PROMPT, HELLO[:2], ["Hello<|im_end|>"]),
+        (THINKING_PROMPT, THOUGHT, ["Count.\n</think>\n\nTwo.<|im_end|>"]),
+    ],
+)
+def test_what_the_generation_prompt_or_the_template_supplies_is_not_trained(
+    template: str, messages: list[dict[str, Any]], expected: list[str]
+) -> None:
+    assert under(template, messages) == expected
+
+
+def test_an_answer_that_the_template_does_not_print_is_its_stop_token() -> None:
+    called = [*CALLED, RESULT, say("assistant", "No.")]
+    assert under(CHATML, called) == ["<|im_end|>", "No.<|im_end|>"]

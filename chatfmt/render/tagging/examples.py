@@ -1,0 +1,81 @@
+"""Conversations of every ordinary kind, from which it is learnt what a template trains. Each text is a word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from ..masks.turn_boundaries import THINKING, as_parts
+from ..single import Chat
+
+Turn = Mapping[str, Any]
+ARGUMENTS: tuple[Any, ...] = (
+    {"first": "qxone", "second": 7},
+    '{"first": "qxone"}',
+    {"first": "qxone", "second": [True, None, {"third": "qxtwo"}], "fourth": {"fifth": 1.5}},
+    {},
+)
+TOOL: Turn = {
+    "type": "function",
+    "function": {
+        "name": "qxtool",
+        "description": "qxabout",
+        "parameters": {"type": "object", "properties": {"first": {"type": "string"}}, "required": ["first"]},
+    },
+}
+PATTERNS = (
+    "ua", "sua", "uaua", "suaua", "uauaua", "u", "su", "ur", "urua", "urur", "uaur", "ui", "uiua", "uaui", "ub",
+    "uaub", "ubua", "uaa", "uua", "auau", "uasua", "dua", "dsua", "ssua",
+)  # fmt: skip
+"""One letter a message: system, developer, user, answer, answer with reasoning, with inline reasoning, without text."""
+CALLING = (
+    "uc", "uct", "ucta", "suctaua", "uacta", "uxta", "uctcta", "umtta", "umt", "upta", "uctr", "urcta", "uptr",
+    "ucctta", "uctua", "uatua", "uctru",
+)  # fmt: skip
+"""The same with calls: a call, one with text (x), with reasoning (p), two calls (m), and tool results."""
+
+
+def examples(source: str, lead: Sequence[Turn], tools: Sequence[Any] | None) -> Iterator[Chat]:
+    """Yield the conversations, each after the turns of `lead`, if it has no system message of its own."""
+    for pattern in PATTERNS:
+        turns = _turns(pattern, ARGUMENTS[0])
+        yield Chat(_led(turns, lead), tools)
+        yield Chat(_led([as_parts(turn) for turn in turns], lead), tools)
+    for arguments in ARGUMENTS:
+        for pattern in CALLING if arguments is ARGUMENTS[0] else CALLING[:4]:
+            for given in (tools or [TOOL], tools):
+                yield Chat(_led(_turns(pattern, arguments), lead), given)
+    for name in THINKING:
+        if name in source:
+            for on in (False, True):
+                for pattern in ("ua", "suaua", "ucta", *(("ur", "urua", "uctr") if on else ())):
+                    chat = Chat(_led(_turns(pattern, ARGUMENTS[0]), lead), tools, variables={name: on})
+                    yield chat
+
+
+def _led(turns: list[Turn], lead: Sequence[Turn]) -> list[Turn]:
+    return turns if turns[0].get("role") == "system" else [*lead, *turns]
+
+
+def _turns(pattern: str, arguments: Any) -> list[Turn]:
+    words, ids, waiting, found = (f"qx{number}q" for number in count(10)), count(10), list[str](), list[Turn]()
+    for letter in pattern:
+        role = {"s": "system", "d": "developer", "u": "user", "t": "tool"}.get(letter, "assistant")
+        turn: dict[str, Any] = {"role": role, "content": "" if letter in "bcmp" else next(words)}
+        if letter in "rp":
+            turn["reasoning_content"] = next(words)
+        if letter == "i":
+            turn["content"] = f"<think>\n{next(words)}\n</think>\n\n{next(words)}"
+        if letter in "cxmp":
+            new = [f"qxid000{next(ids)}" for _ in range(2 if letter == "m" else 1)]
+            waiting += new
+            turn["tool_calls"] = [_call(id, arguments) for id in new]
+        if letter == "t":
+            turn |= {"name": "qxtool", "tool_call_id": waiting.pop(0) if waiting else "qxid00099"}
+        found.append(turn)
+    return found
+
+
+def _call(id: str, arguments: Any) -> dict[str, Any]:
+    return {"id": id, "type": "function", "function": {"name": "qxtool", "arguments": arguments}}

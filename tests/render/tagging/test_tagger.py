@@ -1,0 +1,138 @@
+"""Templates with tags: the same text, and spans that are those of the built-in templates, which people have tagged."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatfmt.errors import RenderError
+from chatfmt.render.masks.masker import Masker, together
+from chatfmt.render.single import Chat, TemplateRenderer
+from chatfmt.render.tagging.examples import TOOL, examples
+from chatfmt.render.tagging.tagger import TaggedTemplate, Untaggable, tag
+from chatfmt.render.template import builtin
+from chatfmt.render.template.chat_template import ChatTemplate
+from tests.render.templates import CHATML, NO_STOP, NO_SYSTEM, THINKER, TOKENS, say, template_renderer, untagged
+
+LLAMA = (
+    "{% for m in messages %}{% set content = '<|head|>' + m.role + '<|/head|>' + m.content|trim + '<|eot|>' %}"
+    "{% if loop.first %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|head|>assistant<|/head|>' }}{% endif %}"
+)
+"""A turn that is put together before it is printed, as in the template of Llama 3."""
+FILES = ("glm-4.5", "gpt-oss", "hermes", "llama-3.1", "mistral", "qwen2.5", "qwen3", "deepseek-v3.1", "phi-3")
+
+
+def chats() -> list[Chat]:
+    """Conversations of every ordinary kind."""
+    return list(examples("enable_thinking", (), None))
+
+
+def tagged(text: str, name: str = "test") -> TaggedTemplate:
+    found = tag(template_renderer(text, name))
+    assert isinstance(found, TaggedTemplate), found
+    return found
+
+
+@pytest.mark.parametrize("text", [CHATML, NO_SYSTEM, NO_STOP, THINKER, LLAMA])
+def test_a_template_with_tags_prints_the_same_and_marks_what_markers_mark(text: str) -> None:
+    found, masker, compared = template_renderer(tagged(text).text), Masker(template_renderer(text)), 0
+    for chat in chats():
+        if (expected := masker.renderer.text_or_none(chat)) is None:
+            continue
+        printed, spans = found.tracked(chat)
+        assert printed == expected
+        if "'type'" in expected:
+            continue  # a list as Python code is no answer
+        try:
+            mask = masker.mask(chat)
+        except RenderError:
+            continue
+        assert together(spans) == together(mask.spans), chat.messages
+        compared += 1
+    assert compared > 40
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if builtin.find(name)])
+def test_a_built_in_template_and_the_same_text_without_tags_have_the_same_spans(name: str) -> None:
+    known = builtin.find(name)
+    assert known is not None
+    bare = TemplateRenderer(ChatTemplate(name, untagged(known.text), dict(known.special_tokens)))
+    own = TemplateRenderer(ChatTemplate(name, known.text, dict(known.special_tokens)))
+    found, compared = tag(bare), 0
+    assert isinstance(found, TaggedTemplate), found
+    strict = TemplateRenderer(ChatTemplate(name, found.strict, dict(known.special_tokens)))
+    for chat in chats():
+        if (text := own.text_or_none(chat)) is None or (spans := strict.text_or_none(chat)) is None or "'type'" in text:
+            continue
+        assert together(strict.tracked(chat)[1]) == together(own.tracked(chat)[1]), (chat.messages, spans)
+        compared += 1
+    assert compared > 20
+
+
+def test_all_built_in_templates_have_the_spans_of_the_same_text_without_tags() -> None:
+    call = {"id": "qxid00001", "type": "function", "function": {"name": "qxtool", "arguments": {"first": "x"}}}
+    conversations = [
+        Chat([say("user", "q"), say("assistant", "a"), say("user", "r"), say("assistant", "b")]),
+        Chat([say("user", "q"), say("assistant", "a", reasoning_content="think")]),
+        Chat(
+            [
+                say("user", "q"), say("assistant", "", tool_calls=[call]),
+                say("tool", "res", name="qxtool", tool_call_id="qxid00001"), say("assistant", "a2"),
+            ],
+            [TOOL],
+        ),
+    ]  # fmt: skip
+    compared = 0
+    for number, name in enumerate(builtin.names()):
+        known = builtin.find(name)
+        assert known is not None
+        tokens = dict(known.special_tokens)
+        own, bare = (
+            Masker(TemplateRenderer(ChatTemplate(name, text, tokens))) for text in (known.text, untagged(known.text))
+        )
+        for chat in conversations[number % 3 :: 3]:
+            if own.renderer.text_or_none(chat) is not None:
+                assert together(own.mask(chat).spans) == together(bare.mask(chat).spans), name
+                compared += 1
+    assert compared > 50
+
+
+@pytest.mark.parametrize("text", [CHATML, THINKER, LLAMA])
+def test_transformers_finds_the_same_spans_by_the_tags(text: str) -> None:
+    tools, compared = pytest.importorskip("transformers.utils.chat_template_utils"), 0
+    found, masker = tagged(text).text, Masker(template_renderer(text))
+    for chat in chats()[::3]:
+        if masker.renderer.text_or_none(chat) is None or "'type'" in masker.renderer.text(chat):
+            continue
+        rendered, spans = tools.render_jinja_template(
+            [chat.messages], tools=chat.tools, chat_template=found, return_assistant_tokens_mask=True,
+            add_generation_prompt=False, **{**TOKENS, **chat.variables},
+        )  # fmt: skip
+        mask = masker.mask(chat)
+        assert (rendered[0], together(spans[0])) == (mask.text, together(mask.spans))
+        compared += 1
+    assert compared > 15
+
+
+def test_a_strict_template_refuses_what_no_example_prints() -> None:
+    text = CHATML.replace("{{ '<|im_start|>'", "{{ m.weather or '' }}{{ '<|im_start|>'")
+    found = tagged(text)
+    chat = Chat([say("user", "q", weather="rain"), say("assistant", "a")])
+    assert template_renderer(found.strict).text_or_none(chat) is None
+    assert template_renderer(found.text).text(chat) == template_renderer(text).text(chat)
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        (CHATML.replace("m.content + '<|im_end|>\n'", "(m.content + '<|im_end|>\n')|reverse"), "plain conversations"),
+        ("{{ raise_exception('never') }}", "plain conversations"),
+        (
+            "{% set text %}" + CHATML + "{% endset %}{{ text }}",
+            "only a part of what `{{ text }}` prints is trained",
+        ),
+    ],
+)
+def test_a_template_without_tags_says_why(template: str, reason: str) -> None:
+    found = tag(template_renderer(template))
+    assert isinstance(found, Untaggable) and reason in found.reason
