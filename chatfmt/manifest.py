@@ -68,6 +68,8 @@ class Shard(Struct, frozen=True, forbid_unknown_fields=True):
     reject_bytes: int = 0
     reject_sha256: str = ""
     types: str = ""
+    arrow_bytes: int = 0
+    """The size of the rows in Arrow, without compression."""
 
 
 SUMS = ("rows_in", "rows", "rejected", "filtered", "duplicates", "added", "merged", "bytes")

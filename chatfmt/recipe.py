@@ -66,6 +66,8 @@ class About:
     splits: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     verified: str = ""
+    languages: tuple[str, ...] = ()
+    """ISO 639 codes, as the card of the dataset has them."""
 
 
 @dataclass(frozen=True, init=False, kw_only=True)

@@ -75,7 +75,7 @@ INNER = {
     ],
     "writers": [
         {"durable", "json_lines"},
-        {"staging", "stream", "encoders"},
+        {"staging", "stream", "encoders", "hub_metadata"},
         {"parquet", "parts", "dataset_card", "file_names"},
         {"shard"},
         {"folder"},

@@ -78,6 +78,8 @@ class Source(Struct, frozen=True):
     """The commit (40 hex digits) that the files belong to."""
     subset: str | None = None
     licence: str | None = None
+    languages: tuple[str, ...] = ()
+    """ISO 639 codes, as the card of the dataset has them."""
     notes: tuple[str, ...] = ()
     """Notes for the user, such as that the Hub did not answer and the cache was used."""
     options: ParseOptions = DEFAULTS

@@ -1,7 +1,8 @@
 """The dataset card of an output folder: README.md, which describes it to the Hub and to `load_dataset`.
 
 YAML front matter as in the Hub's documentation of dataset cards: `configs` lists the files of each split,
-`dataset_info` the features and the number of rows of each split, which `load_dataset` verifies.
+`dataset_info` the features and the number of rows of each split, which `load_dataset` verifies. `num_bytes` and
+`dataset_size` are the size of the rows in Arrow, as `datasets` counts it, and `download_size` that of the files.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pyarrow as pa
 from ..errors import UsageError
 from ..features import JSON_VERSION, features_of, kinds_of, to_card
 from ..manifest import Manifest, Shard
+from .hub_metadata import hub_metadata
 
 SPLIT = re.compile(r"\w+(\.\w+)*")
 """Split names that `datasets` accepts."""
@@ -38,7 +40,9 @@ def card(manifest: Manifest, schema: pa.Schema | None = None, *, training: str =
     `schema` is the schema passed to the encoder; without it no features are declared. `training` is the section on
     how to train with the rows, without its title.
     """
-    front = {"configs": [_config(manifest.shards)], **_info(manifest.shards, schema)}
+    front = {
+        **hub_metadata(manifest, schema), "configs": [_config(manifest.shards)], **_info(manifest.shards, schema),
+    }  # fmt: skip
     sections = [
         _head(manifest, title), _made(manifest), _needs(schema, manifest), _use(training), _escaped(manifest)
     ]  # fmt: skip
@@ -71,13 +75,15 @@ def _pattern(shards: Sequence[Shard]) -> str:
 
 def _info(shards: Sequence[Shard], schema: pa.Schema | None) -> dict[str, Any]:
     splits = [
-        {"name": split, "num_bytes": sum(s.bytes for s in group), "num_examples": sum(s.rows for s in group)}
+        {"name": split, "num_bytes": sum(s.arrow_bytes for s in group), "num_examples": sum(s.rows for s in group)}
         for split, group in _by_split(shards).items()
     ]
-    size = sum(shard.bytes for shard in shards)
+    sizes = {
+        "download_size": sum(shard.bytes for shard in shards), "dataset_size": sum(s.arrow_bytes for s in shards),
+    }  # fmt: skip
     features = None if schema is None else features_of(schema)
     info = {"features": to_card(features)} if features is not None else {}
-    return {"dataset_info": {**info, "splits": splits, "download_size": size, "dataset_size": size}} if info else {}
+    return {"dataset_info": {**info, "splits": splits, **sizes}} if info else {}
 
 
 def _head(manifest: Manifest, title: str) -> str:
@@ -138,7 +144,12 @@ def _yaml(value: Any, indent: int = 0) -> str:
     if isinstance(value, Mapping):
         names = {key: key if key.isidentifier() else json.dumps(key) for key in value}
         return "".join(f"{pad}{names[key]}:{_value(item, indent)}" for key, item in value.items())
-    return "".join(f"{pad}- {_yaml(item, indent + 1)[len(pad) + 2 :]}" for item in value)
+    return "".join(
+        f"{pad}- {_yaml(item, indent + 1)[len(pad) + 2 :]}"
+        if isinstance(item, Mapping)
+        else f"{pad}- {json.dumps(item)}\n"
+        for item in value
+    )
 
 
 def _value(item: Any, indent: int) -> str:

@@ -70,7 +70,9 @@ class AtomicFile:
 
 
 class ShardWriter:
-    """Write batches to `path` in a format of FORMATS or PARTS. After the `with` block: `rows`, `bytes`, `sha256`.
+    """Write batches to `path` in a format of FORMATS or PARTS.
+
+    After the `with` block: `rows`, `bytes`, `sha256`, and the size of the rows in Arrow, `arrow_bytes`.
 
     At the end of a block that did not raise, the file is synced, read back (Parquet: every page against its checksum)
     and renamed to `path`. Its folder must exist.
@@ -88,7 +90,8 @@ class ShardWriter:
         encoders = {**FORMATS, **PARTS}
         if format not in encoders:
             raise UnknownName.of("format", format, FORMATS)
-        self._format, self._file, self.rows = format, AtomicFile(path), 0
+        self._format, self._file = format, AtomicFile(path)
+        self.rows = self.arrow_bytes = 0
         try:
             self._encoder = encoders[format](self._file, schema, compression, explicit_nulls=explicit_nulls)
         except BaseException:
@@ -106,6 +109,7 @@ class ShardWriter:
     def write(self, batch: pa.RecordBatch) -> None:
         self._encoder.write(batch)
         self.rows += len(batch)
+        self.arrow_bytes += batch.nbytes
 
     def __enter__(self) -> Self:
         return self

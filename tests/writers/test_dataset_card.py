@@ -33,12 +33,13 @@ WIDE = pa.schema([
     ("time", pa.timestamp("us", "UTC")), ("big", pa.decimal128(5, 2)),
 ])  # fmt: skip
 SHARDS = tuple(
-    Shard(f"data/{split}-{place:05d}-of-00002.parquet", split, rows=3, bytes=10)
+    Shard(f"data/{split}-{place:05d}-of-00002.parquet", split, rows=3, bytes=10, arrow_bytes=16)
     for split in ("train", "test_sft") for place in range(2)
 )  # fmt: skip
 MANIFEST = Manifest(
-    "f", SHARDS, sources=({"id": "HuggingFaceTB/smoltalk", "revision": "abc", "licence": "apache-2.0"},),
-    template={"name": "chatml", "sha256": "12" * 32}, chatfmt="0.1.0",
+    "f", SHARDS, sources=({"id": "HuggingFaceTB/smoltalk", "revision": "abc", "licence": "apache-2.0",
+                         "languages": ["en", "fr"]},),
+    template={"name": "chatml", "origin": "built-in", "sha256": "12" * 32}, chatfmt="0.1.0",
 )  # fmt: skip
 
 
@@ -52,6 +53,17 @@ def test_the_whole_card() -> None:
         card(MANIFEST, pa.schema([("text", pa.string())]), training="Use a trainer.\n", title="smoltalk")
         == """\
 ---
+license: "apache-2.0"
+language:
+- "en"
+- "fr"
+task_categories:
+- "text-generation"
+tags:
+- "chatfmt"
+- "chatml"
+size_categories:
+- "n<1K"
 configs:
 - config_name: "default"
   data_files:
@@ -65,13 +77,13 @@ dataset_info:
     dtype: "string"
   splits:
   - name: "train"
-    num_bytes: 20
+    num_bytes: 32
     num_examples: 6
   - name: "test_sft"
-    num_bytes: 20
+    num_bytes: 32
     num_examples: 6
   download_size: 40
-  dataset_size: 40
+  dataset_size: 64
 ---
 
 # smoltalk
@@ -92,12 +104,73 @@ Use a trainer.
     )
 
 
+@pytest.mark.parametrize(
+    ("licences", "about", "licence", "languages"),
+    [
+        (["mit", None], {}, None, None),
+        ([None], {"licence": "CC-BY-SA-4.0", "languages": ["en"]}, "cc-by-sa-4.0", ["en"]),
+        ([None], {"licence": "none stated"}, None, None),
+        (["mit"], {"licence": "Apache-2.0"}, "mit", ["de"]),
+        (["mit, apache-2.0", "mit"], {}, ["mit", "apache-2.0"], ["de"]),
+        (["MIT License"], {}, None, ["de"]),
+        ([], {"licence": "MIT"}, None, None),
+    ],
+)
+def test_the_licence_and_language_are_those_that_all_sources_state(
+    licences: list[str | None], about: dict[str, object], licence: object, languages: object
+) -> None:
+    stated = [{"id": "x", "licence": one, "languages": ["de", "German"] if one else []} for one in licences]
+    found = front(card(Manifest("f", SHARDS, sources=tuple(stated), recipe={"about": about})))
+    assert (found.get("license"), found.get("language")) == (licence, languages)
+
+
+@pytest.mark.parametrize(
+    ("rows", "category"),
+    [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10**6, "1M<n<10M"), (10**12 - 1, "100B<n<1T"), (10**12, "n>1T")],
+)
+def test_the_size_category(rows: int, category: str) -> None:
+    found = front(card(Manifest("f", (Shard("data/train-00000-of-00001.parquet", rows=rows),))))
+    assert found["size_categories"] == [category]
+
+
+def test_paths_and_texts_of_templates_are_no_tags() -> None:
+    for template in ({"name": "/home/me/x.jinja", "origin": "file"}, {"name": "a {user_message}", "origin": "plain"}):
+        assert front(card(Manifest("f", SHARDS, template=template)))["tags"] == ["chatfmt"]
+    hub = {"name": "acme/model", "origin": "hub"}
+    assert front(card(Manifest("f", SHARDS, template=hub)))["tags"] == ["chatfmt", "acme/model"]
+
+
+@pytest.mark.parametrize(("kind", "task"), [("Image", "image-text-to-text"), ("Audio", "audio-text-to-text")])
+def test_media_decide_the_task(kind: str, task: str) -> None:
+    column = pa.field("media", pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())])))
+    text = card(MANIFEST, pa.schema([with_feature(column, list_of(media(kind)))]))
+    assert front(text)["task_categories"] == [task]
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+def test_the_hub_and_datasets_read_the_same_from_the_card(format: str, tmp_path: Path) -> None:
+    datasets, hub = pytest.importorskip("datasets"), pytest.importorskip("huggingface_hub")
+    source = Path("tests/data/everyday.jsonl").resolve()
+    for more in ((), ("-t", "chatml"), ("-t", "chatml", "--shuffle")):
+        out = tmp_path / f"out{len(more)}"
+        run = run_cli("convert", source, *more, "-o", out, "--format", format)
+        assert run.returncode == 0, run.stderr.decode()
+        found = hub.DatasetCard.load(out / "README.md")
+        assert (found.data.task_categories, found.data.size_categories) == (["text-generation"], ["n<1K"])
+        assert found.data.tags == ["chatfmt", *more[1:2]]
+        info = found.data.to_dict()["dataset_info"]
+        loaded = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
+        assert info["download_size"] == sum(file.stat().st_size for file in (out / "data").iterdir())
+        assert info["dataset_size"] == info["splits"][0]["num_bytes"]
+        assert info["dataset_size"] == pytest.approx(loaded.data.nbytes, rel=0.02)
+
+
 def test_untrusted_names_cannot_break_out_of_their_line() -> None:
     nasty = "x`\n---\n# <script>*a*"
     manifest = Manifest("f", SHARDS[:1], sources=({"id": nasty, "revision": nasty},), template={"name": nasty})
     text = card(manifest, title=nasty)
     assert text.count("---\n") == 2
-    assert "<" not in text
+    assert "<" not in text.replace("n<1K", "")
     assert "\n# <" not in text
     assert front(text)["configs"]
 

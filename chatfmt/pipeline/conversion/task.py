@@ -52,6 +52,7 @@ def run_task(task: Task) -> Shard:
         name=task.name,
         split=task.split,
         bytes=writer.bytes,
+        arrow_bytes=writer.arrow_bytes,
         sha256=writer.sha256,
         reject_bytes=rejects.bytes,
         reject_sha256=rejects.sha256,

@@ -100,10 +100,13 @@ def gather_tasks(plan: Plan, state: Path, parts: Sequence[Shard]) -> list[Gather
         packing=plan.sources[0].job.packing,
     )  # fmt: skip
     counted = iter(share_counts([len(rows) for _, _, rows in shards], total_counts(parts, selection)))
+    size = arrow_bytes_per_row(parts)
     tasks = [
-        replace(shared, name=name, rows=rows, shard=replace(next(counted), name=name, split=split))
+        replace(shared, name=name, rows=rows, shard=replace(
+            next(counted), name=name, split=split, arrow_bytes=round(size * len(rows)),
+        ))
         for name, split, rows in shards
-    ]
+    ]  # fmt: skip
     rejects = tuple(writers.rejects_path(folder, part.name) for part in parts if part.reject_sha256)
     return [replace(tasks[0], rejects=rejects), *tasks[1:]]
 
@@ -130,6 +133,12 @@ def rows_per_block(parts: Sequence[Shard]) -> int:
     """Return the number of rows that take about BLOCK_BYTES."""
     size = sum(part.bytes for part in parts) / max(1, sum(part.rows for part in parts))
     return max(1, min(BLOCK_ROWS, int(BLOCK_BYTES / max(size, 1))))
+
+
+def arrow_bytes_per_row(parts: Sequence[Shard]) -> float:
+    """Return the average size of the rows of part files in Arrow, without their tags."""
+    rows, tag = sum(part.rows for part in parts), int(writers.TAG_TYPE.byte_width)
+    return max(0.0, sum(part.arrow_bytes for part in parts) / max(1, rows) - tag)
 
 
 def divide_into_shards(
@@ -187,6 +196,8 @@ def run_gather_task(task: GatherTask) -> Shard:
         for batch in batches if task.packing is None else pack(batches, task.packing, counts):
             writer.write(batch)
     shard = replace(with_packed(task.shard, counts), bytes=writer.bytes, sha256=writer.sha256)
+    if task.format != "jsonl" or task.packing is not None:  # part files of JSON Lines hold text
+        shard = replace(shard, arrow_bytes=writer.arrow_bytes)
     if task.rejects:
         with writers.AtomicFile(writers.rejects_path(task.state, task.name)) as file:
             for path in task.rejects:

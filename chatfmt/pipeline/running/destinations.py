@@ -173,7 +173,8 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
         recipe={**plan.recipe.plain(), "to": plan.sources[0].job.view},
         sources=(
             *({"id": part.source.dataset_id or part.source.shown, "revision": part.source.revision,
-               "subset": part.source.subset, "licence": part.source.licence, "dialect": part.job.dialect}
+               "subset": part.source.subset, "licence": part.source.licence,
+               "languages": list(part.source.languages), "dialect": part.job.dialect}
               for part in plan.sources),
             *map(dict, plan.files),
         ),

@@ -39,6 +39,7 @@ class FoundFiles(Struct, frozen=True):
     splits: Splits
     subset: str | None = None
     licence: str | None = None
+    languages: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     """Data files whose names indicate no split while others' names do; `datasets` skips them, and so does chatfmt."""
 
@@ -48,18 +49,18 @@ def find_splits(
 ) -> FoundFiles:
     """Find the files of a folder by split. Raises InputError if there are none, UnknownName for an unknown subset."""
     if data_files:
-        return FoundFiles(_splits_by_globs(root, parse_data_files(data_files)))
+        return FoundFiles(_splits_by_globs(root, parse_data_files(data_files)), **_about(read_card(root)))
     base = inside(root, root / data_dir) if data_dir else root
     if saved := _saved_to_disk(base):
         return FoundFiles(saved)
     card = read_card(root)
     if (configs := card.get("configs")) and not data_dir:
         config = choose_config(configs, name)
-        return FoundFiles(_splits_by_config(root, config), str(config.get("config_name", "default")), _licence(card))
+        return FoundFiles(_splits_by_config(root, config), str(config.get("config_name", "default")), **_about(card))
     if name is not None:
         raise UsageError(f"`{root}` has no subset `{name}`, or any other", hint="omit `--name`")
     splits, unread = _splits_by_names(base)
-    return FoundFiles(splits, licence=_licence(card), unread=unread)
+    return FoundFiles(splits, unread=unread, **_about(card))
 
 
 def parse_data_files(data_files: Sequence[str]) -> dict[str, list[str]]:
@@ -185,9 +186,22 @@ def card_metadata(text: str, shown: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _licence(card: Mapping[str, Any]) -> str | None:
-    given = card.get("license")
-    return ", ".join(map(str, given)) if isinstance(given, list) else str(given) if given else None
+def _about(card: Mapping[str, Any]) -> dict[str, Any]:
+    return {"licence": licence_of(card), "languages": languages_of(card)}
+
+
+def licence_of(card: Mapping[str, Any]) -> str | None:
+    """The licence or licences that the metadata of a card state."""
+    return ", ".join(_texts(card.get("license"))) or None
+
+
+def languages_of(card: Mapping[str, Any]) -> tuple[str, ...]:
+    """The languages that the metadata of a card state."""
+    return tuple(_texts(card.get("language")))
+
+
+def _texts(given: object) -> list[str]:
+    return [str(one) for one in (given if isinstance(given, list) else [given]) if one not in (None, False, "")]
 
 
 def choose_config(configs: Sequence[Mapping[str, Any]], name: str | None) -> Mapping[str, Any]:

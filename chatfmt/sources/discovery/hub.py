@@ -21,7 +21,7 @@ from msgspec.structs import asdict
 
 from ...errors import InputError, Location
 from ..model import ParseOptions, Source
-from .data_files import parse_data_files
+from .data_files import languages_of, licence_of, parse_data_files
 from .hub_errors import HubRequest, Unreachable, first_line, is_transient, translate_hub_errors
 from .local import local_file
 from .split_slices import select_slices
@@ -37,6 +37,7 @@ class ResolvedDataset(Struct, frozen=True):
     sha: str
     subset: str | None
     licence: str | None
+    languages: tuple[str, ...] = ()
     files: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -70,7 +71,7 @@ def _download_all(
     }
     return Source(
         request.source, "hub", splits, dataset_id=resolved.id, revision=resolved.sha, subset=resolved.subset,
-        licence=resolved.licence, notes=notes, options=options,
+        licence=resolved.licence, languages=tuple(resolved.languages), notes=notes, options=options,
     )  # fmt: skip
 
 
@@ -94,9 +95,8 @@ def _query_hub(request: HubRequest) -> ResolvedDataset:
     files = _paths_by_split(builder, info.id, info.sha)
     wanted = {part.split for part in select_slices(request.split, list(files))}
     card = info.card_data.to_dict() if info.card_data else {}
-    licence = card.get("license")
     return ResolvedDataset(
-        info.id, info.sha, builder.config.name, ", ".join(licence) if isinstance(licence, list) else licence,
+        info.id, info.sha, builder.config.name, licence_of(card), languages_of(card),
         {split: paths for split, paths in files.items() if split in wanted},
     )  # fmt: skip
 

@@ -135,6 +135,7 @@ def _from_folder(source: str, root: Path, found: FoundFiles, split: str | None, 
         files,
         subset=found.subset,
         licence=found.licence,
+        languages=found.languages,
         notes=_unread_files_note(source, found),
         options=options,
     )
