@@ -5,7 +5,8 @@ A *feature* is plain data in the form of `datasets.Features.to_dict`: `{"_type":
 follow from the Arrow type of a column: `json_columns.JSON` is `Json`, and everything else a `Value`, a list or a
 struct. What the type does not say (an `Image` is a struct of bytes and path) is in the metadata of the Arrow field.
 
-`Json` needs `datasets` 4.7 or later: `load_dataset` of 4.0 stops with "Feature type 'Json' not found".
+`Json` needs `datasets` 4.7 or later: 4.0 stops with "Feature type 'Json' not found" for a Parquet file, and with
+"'module' object is not callable" for a card. Earlier versions do not know `List` in the metadata of a file.
 """
 
 from __future__ import annotations

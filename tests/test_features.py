@@ -111,7 +111,10 @@ KEPT = [
     {"reward_model": {"ground_truth": "72", "style": "rule"}, "when": "2024-05-01", "tags": ["a", None], "n": 7},
     {"reward_model": {"ground_truth": "007", "style": None}, "when": "2024-05-02", "tags": [], "n": 8},
 ]
-UNEQUAL = [{"meta": {"a": 1}, "list": [1, "a"]}, {"meta": {"b": [1, {"c": "3"}]}, "list": []}]
+UNEQUAL = [
+    {"meta": {"a": 1}, "list": [1, "a"], "reward": {"truth": "3", "style": "rule"}},
+    {"meta": {"b": [1, {"c": "3"}]}, "list": [], "reward": {"truth": 4, "style": "rule"}},
+]
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -125,7 +128,7 @@ def test_kept_objects_are_structs_if_they_have_one_shape(format: str, tmp_path: 
     text, json_type = datasets.Value("string"), datasets.Json()
     assert loaded.features["reward_model"] == {"ground_truth": text, "style": text}
     assert loaded.features["when"] == (text if format == "parquet" else json_type)
-    assert (loaded.features["meta"], loaded.features["list"]) == (json_type, json_type)
+    assert [loaded.features[name] for name in ("meta", "list", "reward")] == [json_type] * 3
 
 
 def test_text_parts_are_joined_and_counted(tmp_path: Path) -> None:

@@ -120,7 +120,12 @@ def _type_of_value(value: Any) -> pa.DataType:
         return JSON if items == JSON else pa.list_(items)
     if not value or KEYS in value or "_type" in value:  # Arrow, chatfmt and `datasets` cannot have such structs
         return JSON
-    return pa.struct([(key, _type_of_value(item)) for key, item in value.items()])
+    return _struct({key: _type_of_value(item) for key, item in value.items()})
+
+
+def _struct(fields: Mapping[str, pa.DataType]) -> pa.DataType:
+    """Return the type of objects with these keys: `datasets` reads JSON text as its value, so no field can be JSON."""
+    return JSON if JSON in fields.values() else pa.struct(list(fields.items()))
 
 
 def _merge_exactly(first: pa.DataType, second: pa.DataType) -> pa.DataType:
@@ -136,8 +141,9 @@ def _merge_exactly(first: pa.DataType, second: pa.DataType) -> pa.DataType:
         names = [[field.name for field in type] for type in (first, second)]
         if names[0] != names[1]:
             return JSON
-        pairs = zip(first, second, strict=True)
-        return pa.struct([(one.name, _merge_exactly(one.type, other.type)) for one, other in pairs])
+        return _struct(
+            {one.name: _merge_exactly(one.type, other.type) for one, other in zip(first, second, strict=True)}
+        )
     return TEXT if {first, second} == {TEXT, TIMES} else JSON
 
 
