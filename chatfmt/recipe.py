@@ -142,6 +142,7 @@ class Recipe:
 
     format: Literal["jsonl", "parquet"] | None = None
     compression: str | None = None
+    media_tags: bool = False
     embed_media: bool = False
     media_root: str | None = None
     rows_per_shard: Positive | None = None

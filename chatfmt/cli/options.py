@@ -137,6 +137,8 @@ OUTPUT = _group(
         "pack_strategy": (str, "bfd|wrapped", "Keep conversations whole, or cut their sequence every N tokens."),
         "format": (str, "jsonl|parquet", "Output format; default: from the name of OUT."),
         "compression": (str, "NAME", "Output compression; default: from the name of OUT."),
+        "media_tags": (bool, None, "Write <image>, <video> and <audio> in the text of messages instead of parts.",
+                       "--media-tags/--no-media-tags"),
         "embed_media": (bool, None, "Write the bytes of images, videos and audio files instead of their paths.",
                         "--embed-media/--no-embed-media"),
         "media_root": (str, "DIR", "Folder of the media files; default: that of the source file."),

@@ -3,11 +3,12 @@
 `attach` brings the ways in which datasets spell media into one form, that of TRL: in the conversation a part
 `{"type": "image"}`, and in the column `images` (`videos`, `audios`) the list of the row's media in the order of their
 parts. `mentioned` tells from a sample which columns that makes. `follow` keeps the columns in step with conversations
-that were changed afterwards.
+that were changed afterwards. `to_tags` goes the way back, for trainers that look for `<image>` in the text.
 """
 
 from .attach import attach
 from .follow import follow
 from .mentions import mentioned
+from .tags import to_tags
 
-__all__ = ["attach", "follow", "mentioned"]
+__all__ = ["attach", "follow", "mentioned", "to_tags"]

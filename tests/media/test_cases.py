@@ -251,6 +251,22 @@ def test_media_follow_their_turns(tmp_path: Path) -> None:
     assert converted(tmp_path, [trailing], *flags) == [{"messages": first, "images": ["a.png"]}]
 
 
+def test_tags_in_the_text_instead_of_parts(tmp_path: Path) -> None:
+    rows = [
+        {"messages": turns([IMAGE, say("What?"), VIDEO]), "images": ["a.png"], "videos": ["v.mp4"]},
+        {"messages": turns([{"type": "image", "image": "b.png", "detail": "low"}])},
+        {"messages": turns("Hi")},
+    ]
+    made = converted(tmp_path, rows, "--to", "messages", "--media-tags")
+    assert made == [
+        {"messages": turns("<image>What?<video>"), "images": ["a.png"], "videos": ["v.mp4"]},
+        {"messages": turns([{"type": "image", "detail": "low"}]), "images": ["b.png"], "videos": []},
+        {"messages": turns("Hi"), "images": [], "videos": []},
+    ]
+    back = converted(tmp_path, made)
+    assert back == converted(tmp_path, rows)
+
+
 def test_conversations_about_different_images_are_no_duplicates(tmp_path: Path) -> None:
     rows = [{"image": name, "conversations": sharegpt("<image>What?")} for name in ("a.png", "b.png", "a.png")]
     assert [row["images"] for row in converted(tmp_path, rows, "--to", "messages", "--dedup")] == [["a.png"], ["b.png"]]

@@ -40,6 +40,7 @@ class Job(Struct, frozen=True, eq=False):
     transforms: Mapping[str, Any] = field(default_factory=dict)
     media: tuple[str, ...] = ()
     """The columns of media that every output batch has, of `schema.MEDIA`."""
+    media_tags: bool = False
     embed_media: bool = False
     fail_on: tuple[str, ...] = ()
     strict: bool = False

@@ -256,6 +256,8 @@ class Conversion:
         if self._turns_may_go:
             batch, changes = media.follow(batch)
             counts.changes.update(changes)
+        if self.job.media_tags:
+            batch = media.to_tags(batch)
         return find_files(batch, self.folder) if self.job.embed_media else batch
 
     def _to_output(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:

@@ -53,7 +53,11 @@ def check_tokens(recipe: Recipe) -> None:
 
 
 def check_rendered(recipe: Recipe) -> None:
-    """Raise UsageError for options about rendered text without a template."""
+    """Raise UsageError for options about rendered text without a template, and for the reverse."""
+    if recipe.media_tags and recipe.template not in (None, "none"):
+        raise UsageError(
+            "`--media-tags` is about messages, and the template writes tags of its own", hint="leave it out"
+        )
     given = {key: getattr(recipe, key) for key in ("mask", "generation_prompt", "continue_final")}
     given["end"] = recipe.end != "keep"
     key = next((key for key, value in given.items() if value), None)
@@ -94,6 +98,7 @@ def to_job(
         nulls=nulls,
         transforms=effective_transforms(recipe, template),
         media=carried,
+        media_tags=recipe.media_tags,
         embed_media=recipe.embed_media and target.format == "parquet",
         fail_on=recipe.fail_on,
         strict=recipe.strict,

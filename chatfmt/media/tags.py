@@ -1,0 +1,45 @@
+"""Write media as placeholders in the text, for trainers that look for `<image>` there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from ..json_columns import JSON, dumps, loads
+from ..schema import CONVERSATION_COLUMNS, MEDIA
+from ..turn_columns import field, text_where_all_text, with_field
+
+TAGS = {kind: f"<{kind}>" for kind in MEDIA.values()}
+
+
+def to_tags(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the batch with text for content of text parts and media: `"<image>What?"`.
+
+    Content with any other part, or with a part that has further keys, stays a list of parts.
+    """
+    for name in (name for name in CONVERSATION_COLUMNS if name in batch.schema.names):
+        column = batch.column(name)
+        content = field(column.flatten(), "content")
+        if content.type == JSON:
+            texts = [text and dumps(_tagged(loads(text))) for text in content.to_pylist()]
+            column = text_where_all_text(with_field(column, "content", pa.array(texts, JSON)), "content")
+            batch = batch.set_column(batch.schema.get_field_index(name), name, column)
+    return batch
+
+
+def _tagged(content: Any) -> Any:
+    if not isinstance(content, list):
+        return content
+    texts = [_text_of(part) for part in content]
+    return content if None in texts else "".join(text for text in texts if text is not None)
+
+
+def _text_of(part: Any) -> str | None:
+    if not isinstance(part, Mapping):
+        return None
+    if part.keys() == {"type"}:
+        return TAGS.get(part["type"])
+    text = part.get("text")
+    return text if part.keys() == {"type", "text"} and part["type"] == "text" and isinstance(text, str) else None
