@@ -285,3 +285,55 @@ def test_templates_train_writes_a_template_with_generation_tags(tmp_path):
         "hint: `chatfmt convert --mask` finds the spans row by row\n"
     )
     assert run_cli("templates", "train", "chatml").stdout == run_cli("templates", "show", "chatml").stdout
+
+
+def test_rows_that_lose_a_text_are_left_out_like_any_bad_row(tmp_path):
+    text = "{% for m in messages %}{% if m.role != 'system' %}{{ m.role }}: {{ m.content }};{% endif %}{% endfor %}"
+    (tmp_path / "t.jinja").write_text(text)
+    plain = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    rows = [[{"role": "system", "content": "s"}, *plain] if n % 3 == 0 else plain for n in range(300)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in rows))
+    run = ["in.jsonl", "-t", "t.jinja"]
+    done = run_cli("convert", *run, cwd=tmp_path)
+    lost = "template `t.jinja` loses the text of role `system`"
+    hint = "hint: `--fit` adapts the data where it can; `--allow-loss system` accepts the loss\n"
+    assert (done.returncode, done.stderr.decode()) == (6, f"error: in.jsonl row 0: {lost} (message 0)\n{hint}")
+    skip = ["--on-error", "skip", "--max-bad", "40%", "-o", "out.jsonl", "--rejects", "bad.jsonl"]
+    done = run_cli("convert", *run, *skip, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.jsonl").read_text() == '{"text":"user: q;assistant: a;"}\n' * 200
+    bad = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    assert [(each["source"]["row"], each["code"], each["detail"]) for each in bad] == [
+        (n, "template.loss", lost) for n in range(0, 300, 3)
+    ]
+    found = run_cli("check", *run, "--json", cwd=tmp_path)
+    assert found.returncode == 1 and found.stdout.decode().count('"template.loss"') >= 100
+
+
+@pytest.mark.parametrize(
+    "printed", ["c", "c | string", "c | tojson", "c | tojson(ensure_ascii=True)", "c | tojson | upper"]
+)
+def test_a_call_that_is_printed_as_json_or_code_is_not_lost(tmp_path, printed):
+    text = (
+        "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ PRINTED }}{% endfor %};{% endfor %}"
+    )
+    (tmp_path / "t.jinja").write_text(text.replace("PRINTED", printed))
+    call = {"type": "function", "function": {"name": "look", "arguments": {"q": "x"}}}
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}))
+    done = run_cli("convert", "in.jsonl", "-t", "t.jinja", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "look" in json.loads(done.stdout)["text"].lower()
+
+
+def test_what_a_template_leaves_out_of_the_schemas_of_tools_is_named(tmp_path):
+    text = "{% for t in tools or [] %}{{ t.function.name }};{% endfor %}{% for m in messages %}{{ m.content }};{% endfor %}"
+    (tmp_path / "t.jinja").write_text(text)
+    unit = {"type": "string", "enum": ["celsius", "kelvin"]}
+    schema = {"type": "object", "properties": {"unit": {"anyOf": [unit, {"type": "null", "description": "none"}]}}}
+    tool = {"type": "function", "function": {"name": "look", "parameters": schema}}
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns, "tools": [tool]}))
+    done = run_cli("convert", "in.jsonl", "-t", "t.jinja", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, b'{"text":"look;q;a;"}\n')
+    assert "left out by the template: description of tools, enum of tools\n" in done.stderr.decode()

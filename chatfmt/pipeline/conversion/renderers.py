@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ... import render
-from ...errors import ChatfmtError
+from ...errors import ChatfmtError, RenderError
 from ...render.ending import EndedRenderer
 from ...render.masks.masker import WHOLE_TURNS, Masker
 from ...render.masks.prompt_boundary import split_texts
@@ -33,7 +37,10 @@ def _tagged_engine(job: Job) -> Renderer | None:
 
 
 class GuardedRenderer(Struct, frozen=True):
-    """Render as `inner` does; raise TemplateError if a text of a conversation is not in the output."""
+    """Render as `inner` does, but no conversation of which a text is not in the output.
+
+    Such a conversation raises TemplateError, which ends the run; with `failures`, it is a row that fails.
+    """
 
     inner: Renderer
     guard: LossGuard
@@ -41,6 +48,8 @@ class GuardedRenderer(Struct, frozen=True):
     def __call__(
         self, chats: ConversationBatch, request: RenderRequest = TEXT_ONLY, failures: Failures = None
     ) -> Rendered:
+        if failures is not None:
+            return self._without_losses(chats, self.inner(chats, request, failures), failures)
         try:
             rendered = self.inner(chats, request, failures)
         except ChatfmtError:  # content loss ends the run, whatever else is wrong with a row
@@ -48,6 +57,15 @@ class GuardedRenderer(Struct, frozen=True):
             raise
         self._raise_loss(self.guard.check(chats, rendered.all_printed))
         return rendered
+
+    def _without_losses(self, chats: ConversationBatch, rendered: Rendered, failures: list[RenderError]) -> Rendered:
+        """Return the column with nulls for rows that lose something, and append their errors to `failures`."""
+        losses, single = self.guard.check_rows(chats, rendered.all_printed), self.guard.renderer
+        if not losses:
+            return rendered
+        failures += [loss.row_error(single.template.name, fitted=single.options.fitted) for loss in losses]
+        lost = np.isin(np.arange(len(chats)), np.array([loss.row for loss in losses], np.int64))
+        return replace(rendered, text=pc.if_else(pa.array(lost), None, rendered.text))
 
     def _raise_loss(self, loss: Loss | None) -> None:
         if loss is not None:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ... import checks
-from ...errors import Location, RowError, TemplateError
+from ...errors import Location, RowError
 from ...recipe import Recipe, Run
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import row_order
@@ -73,15 +73,6 @@ class CheckTask(Struct, frozen=True):
 def run_check_task(task: CheckTask) -> tuple[list[RowProblem], RowCounts]:
     """Return the problems and counts of one shard."""
     source = task.source
-    try:
-        return _check_shard(source)
-    except TemplateError as error:  # content loss ends a conversion, but here it is one problem of many
-        problems, counts = _check_shard(replace(source, job=replace(source.job, allow_loss=("all",))))
-        detail = f"{error.message}; later rows may lose more"
-        return [RowProblem(error.code or "template.loss", "error", error.at, detail, error.hint), *problems], counts
-
-
-def _check_shard(source: SourcePlan) -> tuple[list[RowProblem], RowCounts]:
     problems: list[RowProblem] = []
     counts = RowCounts()
 

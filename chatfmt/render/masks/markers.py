@@ -68,6 +68,8 @@ class MarkerPlan(Struct, frozen=True):
     reasoning: bool = True
     tools: bool = False
     """The names of the tools, and the documents."""
+    schemas: bool = False
+    """The texts in the schemas of the tools, such as choices: their source is `enum of tools` and so on."""
     values: bool = False
     """Numbers and booleans in content that is an object; they become text."""
 
@@ -166,6 +168,8 @@ class _ChatMarker:
         return {name: others.get(name, marked if value == text else value) for name, value in message.items()}
 
     def _field(self, name: str, value: Any, index: int, role: object) -> Any:
+        if name in REASONING_FIELDS and self.plan.reasoning and isinstance(value, (Mapping, list)):
+            return self.nested(value, index, REASONING)
         if name == "content" and isinstance(value, str):
             return self.content(value, index, role)
         if name == "content" and isinstance(value, (list, tuple)):
@@ -182,9 +186,27 @@ class _ChatMarker:
             return tool
         if isinstance(tool.get("function"), Mapping):
             return {**tool, "function": self.tool(tool["function"])}
-        return {key: self.nested(tool[key], None, TOOLS) if key == "name" else tool[key] for key in tool}
+        marked = {"name": self.nested(tool["name"], None, TOOLS)} if self.plan.tools and "name" in tool else {}
+        return {**tool, **marked, **(self.schema(tool) if self.plan.schemas else {})}
+
+    def schema(self, value: Any) -> Any:
+        """Return a JSON schema, or an object of them, with descriptions, constants and choices marked."""
+        if isinstance(value, Mapping):
+            return {
+                key: self.nested(item, None, f"{key} of tools")
+                if key in _SCHEMA_TEXTS and _is_text(item)
+                else self.schema(item)
+                for key, item in value.items()
+            }
+        return [self.schema(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+def _is_text(value: Any) -> bool:
+    """Return whether a value is a text or a list of texts, and not a property of that name."""
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
+_SCHEMA_TEXTS = frozenset(("description", "enum", "const", "pattern", "default", "examples"))
 _CALL_KEYS = frozenset(("name", "arguments", "parameters"))
 
 
@@ -196,9 +218,9 @@ def add_markers(chat: Chat, plan: MarkerPlan = DEFAULT_PLAN) -> MarkedChat | Non
     marker = _ChatMarker(base, plan)
     messages = [marker.message(message, index) for index, message in enumerate(chat.messages)]
     tools, documents = chat.tools, chat.documents
-    if plan.tools:
+    if plan.tools or plan.schemas:
         tools = [marker.tool(tool) for tool in tools] if tools else tools
-        documents = marker.nested(documents, None, DOCUMENTS)
+        documents = marker.nested(documents, None, DOCUMENTS) if plan.tools else documents
     marked = replace(chat, messages=messages, tools=tools, documents=documents)
     return MarkedChat(marked, tuple(marker.sources), base) if len(marker.sources) <= MAX_MARKERS else None
 
@@ -228,11 +250,32 @@ def _free_plane(chat: Chat) -> int | None:
     return next(free, None)
 
 
+def _unescaped(text: str, base: int) -> str:
+    """Return the text with markers as themselves where they were escaped, as in JSON or Python code."""
+    if "\\" not in text:
+        return text
+
+    def plain(match: re.Match[str]) -> str:
+        if match[1] is not None:
+            code = int(match[1], 16)
+        else:
+            code = 0x10000 + ((int(match[2], 16) & 0x3FF) << 10) + (int(match[3], 16) & 0x3FF)
+        return chr(code) if base <= code < base + 0x10000 else match[0]
+
+    return _ESCAPED_MARKER.sub(plain, text)
+
+
+_ESCAPED_MARKER = re.compile(
+    r"\\+(?:U00((?:0f|10)[0-9a-f]{4})|u(db[89a-f][0-9a-f])\\+u(d[c-f][0-9a-f]{2}))", re.IGNORECASE
+)
+
+
 def remove_markers(text: str, marked: MarkedChat) -> UnmarkedText:
     """Remove the markers of a conversation from its rendered `text` and find where the marked texts are.
 
     Private-use characters that are not markers of this conversation stay.
     """
+    text = _unescaped(text, marked.base)
     plain: list[str] = []
     opened: dict[int, int] = {}
     found: list[tuple[int, int, int]] = []

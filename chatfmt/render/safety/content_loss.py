@@ -14,7 +14,7 @@ Content parts without text (images) are checked by rendering the conversation wi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 from zlib import crc32
@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ...errors import Location, TemplateError
+from ...errors import Location, RenderError, TemplateError
 from ...json_columns import JSON, TEXT, integers
 from ...rendering import ConversationBatch
 from ...schema import MEDIA
@@ -48,6 +48,9 @@ from ..single import Chat, TemplateRenderer, Turns
 from .lost_parts import PartPlace, lost_parts
 
 PLAN = MarkerPlan(tools=True, values=True)
+SCHEMA_PLAN = MarkerPlan(others=False, calls=False, reasoning=False, schemas=True)
+SCHEMAS = 256
+"""How many different lists of tools a guard compares with their schemas."""
 FIRST_ROWS = 200
 """The number of first rows of a task that are all checked; of later rows, only those with a new shape."""
 _REASONING_CHATS: tuple[Turns, ...] = (
@@ -85,6 +88,11 @@ class Loss(Struct, frozen=True):
 
     def error(self, template: str, *, fitted: bool = False) -> TemplateError:
         """Return the error that ends the run; its location is the row in the batch and the message."""
+        row = self.row_error(template, fitted=fitted)
+        return TemplateError(row.message, hint=row.hint, at=row.at, code=row.code)
+
+    def row_error(self, template: str, *, fitted: bool = False) -> RenderError:
+        """Return the error of a row that is left out for the loss."""
         adapt = "" if fitted else "`--fit` adapts the data where it can; "
         if self.part:
             what, adapt = f"the {self.part} part of role `{self.role}`", ""
@@ -97,7 +105,7 @@ class Loss(Struct, frozen=True):
             hints = [f"`chatfmt templates list` shows the templates that take {self.field}", *hints]
         hint = "; ".join(hints)
         at = Location(row=self.row, message=self.message)
-        return TemplateError(f"template `{template}` loses {what}", hint=hint, at=at, code="template.loss")
+        return RenderError(f"template `{template}` loses {what}", hint=hint, at=at, code="template.loss")
 
 
 def find_losses(renderer: TemplateRenderer, chat: Chat) -> list[Loss]:
@@ -147,6 +155,14 @@ class _LossFinder:
         text = self._renderer.text_or_none(keep_one_marker(marked, number))
         return text is None or chr(marked.base + 2 * number) in text or chr(marked.base + 2 * number + 1) in text
 
+    def lost_of_schemas(self, chat: Chat) -> list[str]:
+        """Return which parts of the tools' schemas the template does not print, as in `enum of tools`."""
+        marked, text = add_markers(chat, SCHEMA_PLAN), self._renderer.text_or_none(chat)
+        rendered = self._renderer.text_or_none(marked.chat) if marked else None
+        if marked is None or rendered is None or (unmarked := remove_markers(rendered, marked)).text != text:
+            return []
+        return list(dict.fromkeys(source.field for source in unmarked.lost if source.message is None))
+
     def _loss(self, messages: Turns, source: TextSource) -> Loss:
         if source.message is None:
             return Loss(None, source.field, source.field)
@@ -179,6 +195,9 @@ class LossGuard:
         self.checked = 0
         self._rows_left = first_rows
         self._seen: set[int] = set()
+        self._schemas: set[int] = set()
+        self._lossy: set[int] = set()
+        """The shapes of messages of which one has lost something."""
         self._finder = _LossFinder(renderer)
 
     def check(self, chats: ConversationBatch, all_printed: npt.NDArray[np.bool_] | None = None) -> Loss | None:
@@ -186,14 +205,34 @@ class LossGuard:
 
         `all_printed` says which rows are known to print every text (`Rendered.all_printed`); they are skipped.
         """
-        rows = self._rows_to_check(chats, all_printed)
-        if not rows:
-            return None
-        for row, chat in zip(rows, to_chats(chats.take(pa.array(rows, pa.int64()))), strict=True):
+        return next(self._find(chats, self._rows_to_check(chats, all_printed)), None)
+
+    def check_rows(self, chats: ConversationBatch, all_printed: npt.NDArray[np.bool_] | None = None) -> list[Loss]:
+        """Return the first loss that is not allowed of each row that has one; see `check`.
+
+        All rows with a message of a shape that has lost something are checked.
+        """
+        found, checked = dict[int, Loss](), set[int]()
+        rows, shapes = message_shapes(chats.messages, (chats.tools, chats.documents))
+        waiting = self._rows_to_check(chats, all_printed)
+        while waiting:
+            for loss in self._find(chats, waiting):
+                assert loss.row is not None
+                found[loss.row] = loss
+                own = shapes[rows == loss.row]
+                self._lossy.update(own.tolist() if loss.message is None else [int(own[loss.message])])
+            checked.update(waiting)
+            alike = rows[np.isin(shapes, np.fromiter(self._lossy, np.uint64, len(self._lossy)))]
+            waiting = sorted({*alike.tolist()} - checked)
+        return [found[row] for row in sorted(found)]
+
+    def _find(self, chats: ConversationBatch, rows: Sequence[int]) -> Iterator[Loss]:
+        """Yield the first loss of each of these rows that has one."""
+        some = to_chats(chats.take(pa.array(rows, pa.int64()))) if rows else []
+        for row, chat in zip(rows, some, strict=True):
             loss = None if chat is None else self._first_loss(chat)
             if loss is not None:
-                return replace(loss, row=row)
-        return None
+                yield replace(loss, row=row)
 
     def _first_loss(self, chat: Chat) -> Loss | None:
         self.checked += 1
@@ -201,7 +240,16 @@ class LossGuard:
             if not loss.by_design and not loss.is_allowed(self.allow):
                 return loss
             self.accepted[f"{loss.field} of earlier answers" if loss.by_design else loss.name] += 1
+        self._check_schemas(chat)
         return None
+
+    def _check_schemas(self, chat: Chat) -> None:
+        """Count what the template leaves out of the schemas of tools; each list of tools is checked once."""
+        key = hash(repr(chat.tools))
+        if not chat.tools or key in self._schemas or len(self._schemas) >= SCHEMAS:
+            return
+        self._schemas.add(key)
+        self.accepted.update(self._finder.lost_of_schemas(chat))
 
     def _rows_to_check(self, chats: ConversationBatch, all_printed: npt.NDArray[np.bool_] | None) -> list[int]:
         """Return the rows to check: those among the first rows, and the first row of each new shape."""
