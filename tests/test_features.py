@@ -72,6 +72,9 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"prompt": [turn("user", "2024-05-01")], "completion": [turn("assistant", f"2024-05-0{day} 10:00:00")]}
         for day in range(1, 4)
     ],
+    "parts in one row, and text that looks like a time": [
+        {"messages": [turn("user", content), turn("assistant", "2024-05-01")]} for content in ("2024-05-01", PARTS)
+    ],
     "keys of turns that are numbers and booleans": [
         {"messages": [turn("user", "q", train=False, weight=1), turn("assistant", "a", train=True, weight=2)]}
     ],

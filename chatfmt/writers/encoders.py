@@ -241,7 +241,7 @@ def _leaves(field: pa.Field, parent: str) -> Iterator[tuple[str, pa.DataType]]:
     elif pa.types.is_struct(kind):
         for item in kind:
             yield from _leaves(item, f"{path}.")
-    elif field.name not in LONG_TEXT:
+    elif field.name not in LONG_TEXT and not (kind == JSON_COLUMN and parent.endswith(".list.")):
         yield path, kind
 
 

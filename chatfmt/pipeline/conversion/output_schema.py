@@ -62,7 +62,9 @@ def type_of(name: str, column: pa.Array, *, typed: bool = False) -> pa.DataType:
 
 
 def _is_empty(column: pa.Array, typed: bool) -> bool:
-    return bool(column.null_count == len(column)) and not (typed and column.type != JSON)
+    """Return whether a column has no value from which its type follows."""
+    named = column.type in (JSON, TEXT) or is_turns(column.type)
+    return bool(column.null_count == len(column)) and (column.type == JSON or (named and not typed))
 
 
 def _turns(fields: Mapping[str, pa.DataType]) -> pa.DataType:
@@ -85,7 +87,8 @@ def turn_field_type(key: str, values: pa.Array, typed: bool) -> pa.DataType:
     if values.type != JSON:
         return values.type
     first = pc.utf8_slice_codeunits(values.filter(pc.not_equal(values, "null")), 0, 1)
-    if pc.any(pc.equal(first, '"')).as_py():
+    text = pc.equal(first, '"')
+    if pc.any(text).as_py() and not pc.all(text).as_py():
         return MIXED
     if key == "content" and pc.all(pc.equal(first, "[")).as_py():
         return PARTS
