@@ -21,6 +21,7 @@ from ..errors import CheckError, Location, UnknownName
 from ..json_columns import JSON, TEXT, decode_conversations, decode_objects, dumps, loads
 from ..schema import REASONING_FIELDS, ROLES, reasoning_conflict
 from ..turn_columns import BoolArray, IntArray, field, fields_of, lengths_of, offsets_of, to_bools
+from .calls import unanswered_calls, unfit_arguments, unknown_tools
 from .column_view import ColumnView, Finding, Limits, Roles, column_views
 
 __all__ = ["CHECKS", "Check", "Finding", "Limits", "check_codes", "find_literals", "refused", "run", "to_error"]
@@ -361,6 +362,9 @@ CHECKS: dict[str, Check] = {
     "row.blank": Check("warning", blank_row, "all content empty or white space"),
     "row.too_long": Check("warning", too_long, "longer than the limit"),
     "tool.orphan": Check("warning", orphan_result, "tool result without its call"),
+    "tool.unknown": Check("warning", unknown_tools, "call of an unknown tool"),
+    "tool.misfit": Check("warning", unfit_arguments, "arguments that the tool does not take"),
+    "tool.unanswered": Check("warning", unanswered_calls, "calls without results"),
     "tool.arguments": Check("warning", unparsable_arguments, "arguments that are not JSON"),
     "tool.encoded": Check("warning", encoded_twice, "arguments that the template encodes twice",
                           "--transform arguments=object"),

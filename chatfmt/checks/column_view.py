@@ -49,6 +49,8 @@ class ColumnView(Struct, frozen=True, dict=True):
     prompt: pa.ListArray | None = None
     chosen: pa.ListArray | None = None
     """The better answers, beside the column `rejected`."""
+    tools: pa.Array | None = None
+    """The tools of each row, as JSON."""
 
     @cached_property
     def turns(self) -> pa.StructArray:
@@ -157,6 +159,7 @@ def column_views(batch: pa.RecordBatch) -> list[ColumnView]:
             prompted & (name not in ("messages", "prompt")),
             turns,
             chosen if name == "rejected" else None,
+            batch.column("tools") if "tools" in batch.schema.names else None,
         )
         for name in CONVERSATION_COLUMNS
         if name in batch.schema.names and is_turns(batch.schema.field(name).type)

@@ -9,10 +9,11 @@ from itertools import compress
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec import Struct
 
 from ... import checks, dialects, mapping, media, render, tokens, transforms, writers
-from ...errors import Location, RowError, RowErrors, UsageError, located, raise_first
+from ...errors import CheckError, Location, RowError, RowErrors, UsageError, located, raise_first
 from ...json_columns import integers
 from ...render.jinja.expressions import expression, text_expression
 from ...render.safety.control_tokens import Scanner, find_control_tokens, find_token_edges
@@ -266,6 +267,8 @@ class Conversion:
             counts.changes.update({"text_parts.join": joined} if joined else {})
         source = RenderableBatch(batch, self._renderer, self.job.mask is not None, self._find_answer, self._skip)
         fields = VIEWS[self.job.view].fields(source) if self.job.view else {}
+        if self.job.mask is not None:
+            raise_first(untrained_rows(fields, len(batch)))
         if self._tokenizer is not None and "text" in fields:
             fields = self._tokenize(fields)
         names = [name for name in batch.schema.names if name not in CONVERSATIONS]
@@ -283,6 +286,19 @@ class Conversion:
             has_tags = self.job.template is not None and self.job.template.has_generation_tags
             return self._tokenizer.columns(fields["text"], fields["assistant_spans"], as_transformers=has_tags)
         return {**fields, "num_tokens": self._tokenizer.count(fields["text"])}
+
+
+def untrained_rows(fields: Fields, rows: int) -> list[CheckError]:
+    """Return an error for each row without a trained character, which teaches a model nothing."""
+    spans = fields.get("assistant_spans")
+    if spans is None or not rows:
+        return []
+    empty = np.flatnonzero(pc.equal(spans.value_lengths().fill_null(0), 0).to_numpy(zero_copy_only=False))
+    hint = "--on-error skip drops such rows; without --mask all text is trained"
+    return [
+        CheckError("no text of the row is trained", hint=hint, at=Location(row=row), code="row.untrained")
+        for row in (empty * rows // len(spans)).tolist()
+    ]
 
 
 def with_tags(batch: pa.RecordBatch, hashes: Sequence[bytes]) -> pa.RecordBatch:

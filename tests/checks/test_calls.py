@@ -1,0 +1,81 @@
+"""Calls are compared with the tools of their row and with the results that follow them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import chatfmt
+from chatfmt.errors import CheckError
+
+from ..conftest import run_cli
+
+PARAMETERS = {
+    "type": "object", "required": ["city"],
+    "properties": {"city": {"type": "string"}, "days": {"type": "integer"}, "unit": {"type": ["string", "null"]}},
+}  # fmt: skip
+TOOLS = [{"type": "function", "function": {"name": "rain", "description": "Rain?", "parameters": PARAMETERS}}]
+QUESTION, RESULT, ANSWER = (
+    {"role": "user", "content": "Rain?"}, {"role": "tool", "content": "no"}, {"role": "assistant", "content": "No."},
+)  # fmt: skip
+
+
+def call(arguments, name="rain"):
+    return {"type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def found(tmp_path, turns, tools=TOOLS):
+    row = {"messages": turns, **({"tools": tools} if tools else {})}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    report = json.loads(run_cli("check", "in.jsonl", "--json", cwd=tmp_path).stdout)
+    return [(problem["code"], problem["message"], problem["detail"]) for problem in report["problems"]]
+
+
+@pytest.mark.parametrize(
+    ("made", "problems"),
+    [
+        (call({"city": "Oslo", "days": 2, "unit": None}), []),
+        (call('{"city": "Oslo", "days": 2.0}'), []),
+        (call({}, "snow"), [("tool.unknown", "call 0 is of `snow`, which is not one of the tools")]),
+        (call({"days": 1}), [("tool.misfit", "call 0 of `rain`: the argument `city` is missing")]),
+        (call({"city": "Oslo", "zz": 1}), [("tool.misfit", "call 0 of `rain`: there is no argument `zz`")]),
+        (call({"city": 5}), [("tool.misfit", "call 0 of `rain`: the argument `city` is not of type string")]),
+        (call({"city": "Oslo", "days": True}),
+         [("tool.misfit", "call 0 of `rain`: the argument `days` is not of type integer")]),
+        (call('{"city": ["Oslo"]}'), [("tool.misfit", "call 0 of `rain`: the argument `city` is not of type string")]),
+    ],
+)  # fmt: skip
+def test_a_call_is_compared_with_the_tools(made, problems, tmp_path):
+    turns = [QUESTION, {"role": "assistant", "content": "", "tool_calls": [made]}, RESULT, ANSWER]
+    assert found(tmp_path, turns) == [(code, 1, detail) for code, detail in problems]
+    assert found(tmp_path, turns, None) == []
+
+
+def test_types_that_are_not_those_of_json_schema_are_not_compared(tmp_path):
+    tool = {"name": "rain", "parameters": {"properties": {"city": {"type": "str"}}, "additionalProperties": True}}
+    turns = [QUESTION, {"role": "assistant", "content": "", "tool_calls": [call({"city": 5, "zz": 1})]}, RESULT, ANSWER]
+    assert found(tmp_path, turns, [tool]) == []
+
+
+def test_calls_without_results(tmp_path):
+    two = {"role": "assistant", "content": "", "tool_calls": [call({"city": "Oslo"}), call({"city": "Rome"})]}
+    assert found(tmp_path, [QUESTION, two]) == []
+    assert found(tmp_path, [QUESTION, two, RESULT, RESULT, ANSWER]) == []
+    problem = ("tool.unanswered", 1, "1 of 2 calls have no result")
+    assert problem in found(tmp_path, [QUESTION, two, RESULT, ANSWER])
+    assert problem not in found(tmp_path, [QUESTION, two, RESULT])
+
+
+def test_a_row_without_trained_text_is_an_error_if_a_mask_is_asked_for(tmp_path):
+    trained = {"messages": [QUESTION, ANSWER]}
+    untrained = {"messages": [QUESTION, {**ANSWER, "train": False}]}
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in (trained, untrained, trained, untrained)))
+    with pytest.raises(CheckError, match="no text of the row is trained") as caught:
+        chatfmt.convert(chatfmt.Recipe(source=str(source), template="chatml", mask=True), out, executor="serial")
+    assert (caught.value.at.row, caught.value.code) == (1, "row.untrained")
+    recipe = chatfmt.Recipe(source=str(source), template="chatml", mask=True, on_error="skip", max_bad="100%")
+    assert chatfmt.convert(recipe, out, executor="serial").reasons == {"row.untrained": 2}
+    recipe = chatfmt.Recipe(source=str(source), template="chatml")
+    assert chatfmt.convert(recipe, out, executor="serial", overwrite=True).rows == 4
