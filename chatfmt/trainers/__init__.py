@@ -40,8 +40,9 @@ def settings(name: str, *, to: str, rendered: bool) -> Mapping[str, Any]:
     `to` is the view that the user named, `rendered` whether there is a template.
     """
     trainer = find(name)
-    form = trainer.messages if not rendered or to in UNRENDERED else trainer.text
-    return {**trainer.settings, **({} if to == "tokens" else form)}
+    if to == "tokens":  # no trainer adds tokens to them
+        return {**trainer.settings, "end": "eos"}
+    return {**trainer.settings, **(trainer.messages if not rendered or to in UNRENDERED else trainer.text)}
 
 
 def choose_view(name: str, to: str, data_type: str, *, rendered: bool) -> str:

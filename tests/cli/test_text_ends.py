@@ -93,7 +93,7 @@ def test_eos_needs_a_token(convert: Convert, capsys: pytest.CaptureFixture[str])
     assert main(["convert", "in.jsonl", "-t", template, "--end", "eos"]) == 2
     assert capsys.readouterr().err == (
         f"error: in.jsonl: the template `{template}` names no EOS token for `--end eos` to add\n"
-        "hint: --var eos_token=TOKEN\n"
+        "hint: --var eos_token=TOKEN, or --end keep\n"
     )
     made = convert(template, "--var", "eos_token=</s>", "--end", "eos", rows=ROWS[:1])
     assert [row["text"][-9:] for row in made] == ["Hello</s>"]

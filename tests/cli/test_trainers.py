@@ -86,6 +86,8 @@ def test_a_recipe_file_names_a_trainer(run: Run) -> None:
 def test_python_takes_the_settings_too() -> None:
     assert Recipe(source="x", trainer="trl-sft", template="llama-3").bos == "strip"
     assert Recipe(source="x", trainer="trl-sft", template="llama-3", bos="keep").bos == "keep"
+    tokens = Recipe(source="x", trainer="trl-sft", template="llama-3", to="tokens")
+    assert (tokens.bos, tokens.end) == ("keep", "eos")
     with pytest.raises(UnknownName, match="unknown trainer `trl`"):
         Recipe(source="x", trainer="trl")
 

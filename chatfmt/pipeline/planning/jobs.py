@@ -294,7 +294,8 @@ def render_options(recipe: Recipe, template: ChatTemplate | None) -> render.Rend
     single = TemplateRenderer(template, kept, render.sandbox_sessions(template, recipe.template_isolation))
     if recipe.end == "eos" and not single.special_tokens.get("eos_token") and not TurnBoundaries(single).stops:
         raise UsageError(
-            f"the template `{template.name}` names no EOS token for `--end eos` to add", hint="--var eos_token=TOKEN"
+            f"the template `{template.name}` names no EOS token for `--end eos` to add",
+            hint="--var eos_token=TOKEN, or --end keep",
         )
     return kept if recipe.bos == "strip" and bos_opens_turns(single) else options
 
