@@ -109,7 +109,9 @@ class Recipe:
     shuffle: bool = False
     seed: int = 0
     dedup: bool = False
+    dedup_by: str | None = None
     test_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    split_by: str | None = None
 
     transforms: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     strict: bool = False
@@ -155,7 +157,7 @@ class Recipe:
     def reorders_rows(self) -> bool:
         """Whether the place of a row depends on other rows, so that all are read before any is written."""
         weighted = any(spec.weight != 1 for spec in self.source)
-        return self.dedup or self.shuffle or weighted or self.test_fraction > 0
+        return self.dedup or self.dedup_by is not None or self.shuffle or weighted or self.test_fraction > 0
 
     def __init__(self, **values: Any) -> None:
         vars(self).update(_checked(Recipe, _merged(with_trainer([Layer("argument", values)]))[0]))

@@ -83,7 +83,9 @@ ROWS = _group(
         "shuffle": (bool, None, "Shuffle the rows; --seed sets the order.", "--shuffle/--no-shuffle"),
         "seed": (str, "N", "Seed for --shuffle and for choices by content."),
         "dedup": (bool, None, "Drop duplicate conversations.", "--dedup/--no-dedup"),
+        "dedup_by": (str, "COLUMN", "Keep the first row of those with the same value in this column."),
         "test_fraction": (str, "F", "Move this fraction of the rows, chosen by content, to a split named test."),
+        "split_by": (str, "COLUMN", "Rows with the same value in this column are never in two splits."),
     },
 )
 

@@ -35,6 +35,14 @@ def row_hash(batch: pa.RecordBatch) -> list[bytes]:
     return [xxhash.xxh3_128_digest(data[start:end]) for start, end in pairwise(offsets)]
 
 
+def value_hash(column: pa.Array) -> list[bytes | None]:
+    """The xxh3_128 digest (16 bytes) of each value of a column, None for null; equal for equal values."""
+    if is_turns(column.type):
+        column = to_json(column)
+    texts = _value_texts(column).to_pylist()
+    return [None if text is None else xxhash.xxh3_128_digest(text.encode()) for text in texts]
+
+
 def _row_texts(column: pa.Array) -> pa.Array:
     """One text per row that identifies its value, null for null."""
     if column.type == pa.list_(MEDIUM):

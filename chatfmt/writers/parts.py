@@ -19,7 +19,7 @@ from .json_lines import BYTES, LINE, json_lines
 
 TAG = "#chatfmt.tag"
 """A column of 20 bytes per row: the hash of its conversation (16), then the row of that in its batch (4)."""
-TAG_TYPE = pa.binary(20)
+TAG_TYPE = pa.binary(36)
 _LINE_FEED = ord("\n")
 
 

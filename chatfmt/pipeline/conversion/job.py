@@ -71,6 +71,9 @@ class Job(Struct, frozen=True, eq=False):
     """Whether shards report the types of their columns, for the card: JSON Lines do not hold them."""
     tagged: bool = False
     """Whether each row carries the hash of its conversation, to reorder rows afterwards."""
+    dedup_by: str | None = None
+    split_by: str | None = None
+    """The columns or paths whose values stand for the conversation in these hashes."""
     read: tuple[str, ...] | None = None
     """The source columns to read; None for all."""
     skip: frozenset[str] = frozenset()

@@ -215,7 +215,19 @@ class Conversion:
             hashes = list(compress(hashes, kept.to_pylist()))
             counts.filtered += len(batch) - len(hashes)
             batch = batch.filter(kept)
-        return with_tags(batch, hashes) if self.job.tagged else batch
+        if not self.job.tagged:
+            return batch
+        keys = [self._key_hashes(name, batch, hashes) for name in (self.job.dedup_by, self.job.split_by)]
+        return with_tags(batch, *keys)
+
+    def _key_hashes(self, name: str | None, batch: pa.RecordBatch, hashes: Sequence[bytes]) -> Sequence[bytes]:
+        """Return the hashes of a column of the source for conversations, their own where it has no value."""
+        if name is None:
+            return hashes
+        column = mapping.FieldPath.parse(name).column(self._source)
+        rows = np.searchsorted(self._source.column(ROW).to_numpy(), batch.column("row").to_numpy())
+        found = mapping.value_hash(column.take(integers(rows)))
+        return [own if key is None else key for key, own in zip(found, hashes, strict=True)]
 
     def _transform(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         changed, changes = transforms.apply(batch, self.job.transforms)
@@ -301,13 +313,17 @@ def untrained_rows(fields: Fields, rows: int) -> list[CheckError]:
     ]
 
 
-def with_tags(batch: pa.RecordBatch, hashes: Sequence[bytes]) -> pa.RecordBatch:
-    """Add the column TAG, which is passed through: the hash of each conversation and its index in the batch."""
+def with_tags(batch: pa.RecordBatch, hashes: Sequence[bytes], groups: Sequence[bytes]) -> pa.RecordBatch:
+    """Add the column TAG, which is passed through: two hashes of each conversation and its index in the batch.
+
+    Of conversations with the same hash, `--dedup` keeps the first; those with the same group are in the same split.
+    """
     if writers.TAG in batch.schema.names:
         raise UsageError(f"the column name `{writers.TAG}` is reserved", hint="leave it out of --keep")
-    table = np.empty((len(batch), 20), np.uint8)
+    table = np.empty((len(batch), writers.TAG_TYPE.byte_width), np.uint8)
     table[:, :16] = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 16)
-    table[:, 16:] = np.arange(len(batch), dtype=np.uint32).view(np.uint8).reshape(-1, 4)
+    table[:, 16:32] = np.frombuffer(b"".join(groups), np.uint8).reshape(-1, 16)
+    table[:, 32:] = np.arange(len(batch), dtype=np.uint32).view(np.uint8).reshape(-1, 4)
     tags = pa.Array.from_buffers(writers.TAG_TYPE, len(batch), [None, pa.py_buffer(table)])
     return batch.append_column(writers.TAG, tags)
 

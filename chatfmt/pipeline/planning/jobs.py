@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from ... import dialects, mapping, media, render, trainers, views
 from ...dialects import Columns, Detection
-from ...errors import RowError, UsageError, located
+from ...errors import RowError, UnknownName, UsageError, located
+from ...field_path import top_level
 from ...manifest import fingerprint
 from ...recipe import Recipe
 from ...render.jinja.expressions import expression, text_expression
@@ -95,6 +96,8 @@ def to_job(
         view=view,
         mapping=None if fields.is_empty else fields,
         drop=dropped_columns(recipe.drop, fields),
+        dedup_by=recipe.dedup_by,
+        split_by=recipe.split_by,
         nulls=nulls,
         transforms=effective_transforms(recipe, template),
         media=carried,
@@ -125,9 +128,11 @@ def to_job(
     )
     job = with_parts(job) if template is None and has_other_parts(job, sample) else job
     ledger = account_for_sample(open_ledger(recipe, detection, job), job, sample)
-    read, skip = needed_columns(detection, fields, ledger, nulls=nulls) if recipe.on_error == "stop" else (None, ())
+    read, skip = needed_columns(detection, fields, key_columns(recipe, sample), ledger, nulls=nulls)
+    if recipe.on_error == "skip":  # a reject is a whole record
+        read, skip = None, ()
     key = f"{job.key}-{fingerprint({'ledger': ledger.plain(), 'read': read})}"
-    job = replace(job, key=key, ledger=ledger, read=read, skip=frozenset(skip))  # a reject is a whole record
+    job = replace(job, key=key, ledger=ledger, read=read, skip=frozenset(skip))
     return job, mark_overwritten_columns(job, detection, sample)
 
 
@@ -228,7 +233,7 @@ def with_source_columns(detection: Detection, fields: mapping.FieldMapping, name
 
 
 def needed_columns(
-    detection: Detection, fields: mapping.FieldMapping, ledger: Ledger, *, nulls: bool
+    detection: Detection, fields: mapping.FieldMapping, keys: Sequence[str], ledger: Ledger, *, nulls: bool
 ) -> tuple[tuple[str, ...] | None, Collection[str]]:
     """Return the source columns to read, None for all, and those to skip of the formats whose rows differ in columns.
 
@@ -240,10 +245,20 @@ def needed_columns(
     used = dialects.used_columns(detection)
     if has_expression or not used:
         return None, ()
-    needed = tuple(dict.fromkeys((*fields.roots, *used)))
+    needed = tuple(dict.fromkeys((*fields.roots, *used, *keys)))
     if not nulls:
         return None, ledger.seen.difference(needed)
     return (*needed, *(name for name in detection.unused if name not in ledger.seen)), ()
+
+
+def key_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> list[str]:
+    """Return the source columns of `--dedup-by` and `--split-by`; raises UnknownName for one that no row has."""
+    names = dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#"))
+    columns = [top_level(name, names) for name in (recipe.dedup_by, recipe.split_by) if name is not None]
+    for name in columns if names else ():
+        if name not in names:
+            raise UnknownName.of("column", name, names)
+    return columns
 
 
 def media_columns(sample: Sequence[pa.RecordBatch], detection: Detection) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 tasks ──▶ STATE/parts/… ──select──▶ GatherTask, GatherTask, … ──▶ Shard, Shard, …
 
-Selecting takes 40 bytes of memory per row, gathering a few blocks of rows at a time.
+Selecting takes 56 bytes of memory per row, gathering a few blocks of rows at a time.
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 
 Conversations are selected, not rows: the rows that come from one conversation stay or go together. In this order:
 
-* `dedup` keeps the first of equal conversations, in the order of the splits, then of the sources;
+* `dedup` keeps the first of equal conversations, in the order of the splits, then of the sources; `dedup_by` keeps the
+  first of those with the same value in a column of the source;
 * a weight repeats each conversation of a source (in each split) as often as its integer part says, and a fraction of
   them once more, those whose hashes draw the lowest numbers; sources are then interleaved in proportion, each in order;
 * `test_fraction` moves conversations to the split `test` by their hashes alone, so equal ones are never in two splits;
+  with `split_by` by the hash of a column, so those with the same value are never in two splits;
 * `shuffle` orders the rows of each split by the seed and their number.
 """
 
@@ -22,6 +24,7 @@ from msgspec.structs import asdict, replace
 from ... import mapping
 from ...recipe import Recipe
 from ...turn_columns import IntArray
+from ...writers import TAG_TYPE
 from ..conversion.blocks import block_order
 from ..conversion.row_counts import RowCounts
 
@@ -38,7 +41,9 @@ class Conversations(Struct, frozen=True, eq=False):
     length: IntArray
     """The number of its output rows."""
     hash: np.ndarray[Any, np.dtype[np.uint64]]
-    """Shape n × 2: the 128 bits of each hash."""
+    """Shape n × 2: the 128 bits of each hash; equal ones are duplicates."""
+    group: np.ndarray[Any, np.dtype[np.uint64]]
+    """Shape n × 2: the hash by which the test split is drawn; equal ones are in the same split."""
     split: IntArray
     """The index of its split, in the order of the output."""
     source: IntArray
@@ -60,18 +65,19 @@ class Selection(Struct, frozen=True, eq=False):
 
 def to_conversations(tags: Sequence[pa.Array], first_row: int, split: int, source: int) -> Conversations:
     """Return the conversations of a part file from the tags of its batches; its rows count from `first_row`."""
-    octets = [np.frombuffer(tag.buffers()[1], np.uint8)[tag.offset * 20 :][: len(tag) * 20] for tag in tags]
-    table = np.concatenate([*octets, np.empty(0, np.uint8)]).reshape(-1, 20)
-    indices = np.ascontiguousarray(table[:, 16:]).view(np.uint32).ravel()
+    width = TAG_TYPE.byte_width
+    octets = [np.frombuffer(tag.buffers()[1], np.uint8)[tag.offset * width :][: len(tag) * width] for tag in tags]
+    table = np.concatenate([*octets, np.empty(0, np.uint8)]).reshape(-1, width)
+    indices = np.ascontiguousarray(table[:, 32:]).view(np.uint32).ravel()
     begins = np.ones(len(table), bool)
     begins[1:] = indices[1:] != indices[:-1]
     ends = np.cumsum([0, *(len(tag) for tag in tags)])
     begins[ends[ends < len(table)]] = True
     start = np.flatnonzero(begins).astype(np.int64)
     length = np.diff(start, append=len(table)).astype(np.int64)
-    hashes = np.ascontiguousarray(table[start, :16]).view(np.uint64).reshape(-1, 2)
+    hashes = np.ascontiguousarray(table[start, :32]).view(np.uint64).reshape(-1, 4)
     same = np.ones(len(start), np.int64)
-    return Conversations(start + first_row, length, hashes, same * split, same * source)
+    return Conversations(start + first_row, length, hashes[:, :2], hashes[:, 2:], same * split, same * source)
 
 
 def concat_conversations(parts: Sequence[Conversations]) -> Conversations:
@@ -89,7 +95,7 @@ def select(recipe: Recipe, splits: Sequence[str], found: Conversations, *, in_bl
     are put far apart, as `conversion.blocks` does.
     """
     counts = RowCounts()
-    kept = found.take(first_occurrences(found)) if recipe.dedup else found
+    kept = found.take(first_occurrences(found)) if recipe.dedup or recipe.dedup_by is not None else found
     counts.duplicates = count_rows(found) - count_rows(kept)
     copies = count_copies(recipe, kept)
     counts.filtered = int(kept.length[copies == 0].sum())
@@ -99,7 +105,7 @@ def select(recipe: Recipe, splits: Sequence[str], found: Conversations, *, in_bl
     if recipe.test_fraction:
         names += [] if TEST in names else [TEST]
         in_test = np.concatenate(
-            [numbers < recipe.test_fraction for numbers in draw_numbers(selected, "split", recipe.seed)]
+            [numbers < recipe.test_fraction for numbers in draw_numbers(selected.group, "split", recipe.seed)]
         )
         selected = replace(selected, split=np.where(in_test, names.index(TEST), selected.split))
     return Selection(
@@ -129,7 +135,7 @@ def count_copies(recipe: Recipe, found: Conversations) -> IntArray:
         for split in np.unique(found.split):
             mine = np.flatnonzero((found.source == number) & (found.split == split))
             times, fraction = divmod(spec.weight, 1)
-            drawn = np.concatenate([*draw_numbers(found.take(mine), "sample", recipe.seed), np.empty(0)])
+            drawn = np.concatenate([*draw_numbers(found.hash[mine], "sample", recipe.seed), np.empty(0)])
             again = np.argsort(drawn, kind="stable")[: round(fraction * len(mine))]
             copies[mine] = int(times)
             copies[mine[again]] += 1
@@ -156,10 +162,12 @@ def relative_positions(found: Conversations, chosen: IntArray) -> np.ndarray[Any
     return np.asarray((np.arange(len(chosen)) - np.repeat(start, length) + 0.5) / np.repeat(length, length))
 
 
-def draw_numbers(found: Conversations, purpose: str, seed: int) -> Iterator[np.ndarray[Any, np.dtype[np.float64]]]:
+def draw_numbers(
+    found: np.ndarray[Any, np.dtype[np.uint64]], purpose: str, seed: int
+) -> Iterator[np.ndarray[Any, np.dtype[np.float64]]]:
     """Yield the number in [0, 1) that each conversation draws by its hash, some conversations at a time."""
     for start in range(0, max(len(found), 1), CHUNK):
-        hashes = found.hash[start : start + CHUNK].tobytes()
+        hashes = found[start : start + CHUNK].tobytes()
         yield mapping.uniform_numbers((hashes[at : at + 16] for at in range(0, len(hashes), 16)), purpose, seed=seed)
 
 

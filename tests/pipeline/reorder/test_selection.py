@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import chatfmt
 from chatfmt import manifest
-from chatfmt.errors import UsageError
+from chatfmt.errors import UnknownName, UsageError
 from chatfmt.pipeline.reorder import gather
 from chatfmt.recipe import Recipe, SourceSpec
 from chatfmt.writers import FORMATS
@@ -277,3 +277,34 @@ def test_counts_of_shards_always_balance(rows, rejected, added):
     assert all(min(shard.rows_in, shard.added) >= 0 for shard in made)
     for name in ("rows_in", "added", "rejected"):
         assert sum(getattr(shard, name) for shard in made) == getattr(whole, name)
+
+
+def test_rows_with_the_same_question_are_in_one_split_and_only_the_first_is_kept(tmp_path):
+    rows = [{"meta": {"q": f"q{n % 20}"}, "question": f"q{n % 20}", "answer": f"a{n}", "id": n} for n in range(200)]
+    source = write_jsonl(tmp_path / "in.jsonl", rows)
+    splits = {}
+    for column in ("question", "meta.q"):
+        recipe = chatfmt.Recipe(source=str(source), test_fraction=0.4, split_by=column, keep=["id"], format="jsonl")
+        for workers in (1, 2):
+            out = tmp_path / f"{column}-{workers}"
+            chatfmt.convert(recipe, out, executor="serial" if workers == 1 else "processes", workers=workers)
+            found = {
+                split: [json.loads(line)["id"] for path in sorted(out.glob(f"data/{split}-*")) for line in path.open()]
+                for split in ("train", "test")
+            }
+            assert splits.setdefault(column, found) == found
+    assert splits["question"] == splits["meta.q"]
+    train, test = ({number % 20 for number in splits["question"][split]} for split in ("train", "test"))
+    assert train | test == set(range(20)) and not train & test and test
+    out = tmp_path / "first.jsonl"
+    summary = chatfmt.convert(chatfmt.Recipe(source=str(source), dedup_by="question", keep=["id"]), out)
+    assert [json.loads(line)["id"] for line in out.open()] == list(range(20))
+    assert (summary.rows, summary.duplicates) == (20, 180)
+
+
+def test_columns_to_split_by_are_checked(tmp_path):
+    source = str(write_jsonl(tmp_path / "in.jsonl", [{"question": "q", "answer": "a"}] * 3))
+    with pytest.raises(UsageError, match="`--split-by` needs a second split"):
+        chatfmt.convert(chatfmt.Recipe(source=source, split_by="question"), tmp_path / "out")
+    with pytest.raises(UnknownName, match="unknown column `qestion`"):
+        chatfmt.convert(chatfmt.Recipe(source=source, dedup_by="qestion"), tmp_path / "out")
