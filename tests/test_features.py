@@ -265,3 +265,23 @@ def test_kept_columns_have_the_features_of_their_source(format: str, tmp_path: P
     loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert {name: loaded.features[name] for name in names} == {name: kept[name] for name in names}
     assert {name: loaded[0][name] for name in names} == {name: row[name] for name in names}
+
+
+def test_one_file_of_json_lines_with_text_and_parts_is_noted(tmp_path: Path) -> None:
+    """No card can say there that `3` is text."""
+    rows = [{"messages": [turn("user", content), turn("assistant", "3")]} for content in ("q", PARTS)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    note = (
+        "note: some content is text and some is a list of parts: `load_dataset` reads text such as `3` there as a "
+        "number, unless a card declares the types, as in a folder: -o FOLDER"
+    )
+    source, out = (tmp_path / "in.jsonl").read_bytes(), tmp_path / "out.jsonl"
+    runs = [
+        run_cli("convert", tmp_path / "in.jsonl", "-o", out),
+        run_cli("convert", tmp_path / "in.jsonl"),
+        run_cli("convert", "-", stdin=source),
+    ]
+    assert [run.stderr.decode().splitlines()[0] for run in runs] == [note] * 3
+    assert [json.loads(line) for line in out.read_text().splitlines()] == rows
+    assert runs[1].stdout == runs[2].stdout == out.read_bytes()
+    assert b"note" not in run_cli("convert", tmp_path / "in.jsonl", "-o", tmp_path / "out").stderr

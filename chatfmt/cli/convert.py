@@ -54,4 +54,6 @@ def carry_out(recipe: Recipe, run: Run, origins: Mapping[str, str]) -> None:
             return
         with terminal.progress(plan.rows, quiet=run.quiet or target.kind == "stream") as advance:
             summary = pipeline.run_plan(plan, run, advance)
+    for note in summary.notes[len(plan.notes) :]:
+        terminal.print_note(note)
     print_summary(summary, run)

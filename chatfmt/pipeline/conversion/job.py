@@ -68,7 +68,7 @@ class Job(Struct, frozen=True, eq=False):
     keeps_parts: bool = False
     """Whether content that is a list of text parts stays one, since other content in the sample has other parts."""
     reports_types: bool = False
-    """Whether shards report the types of their columns, for the card: JSON Lines do not hold them."""
+    """Whether shards report the types of their columns, which JSON Lines do not hold: for the card, and for a note."""
     tagged: bool = False
     """Whether each row carries the hash of its conversation, to reorder rows afterwards."""
     dedup_by: str | None = None

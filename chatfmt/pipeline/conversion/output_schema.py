@@ -187,6 +187,11 @@ def merged_types(shards: Iterable[Shard]) -> Types:
     return reduce(merge_types, (types_from_text(shard.types) for shard in shards), Types())
 
 
+def mixes_text(types: Mapping[str, pa.DataType]) -> bool:
+    """Return whether a key of turns is text in some of them and another value in others."""
+    return any(MIXED in (field.type for field in type.value_type) for type in types.values() if is_turns(type))
+
+
 def schema_of(types: Mapping[str, pa.DataType]) -> pa.Schema:
     """Return the schema of a Parquet output; columns and fields without any value become text."""
     return pa.schema([_output_field(name, _output_type(type, TEXT)) for name, type in types.items()])

@@ -124,7 +124,7 @@ def to_job(
         skip_bad=recipe.on_error == "skip",
         format=target.format,
         compression=target.compression,
-        reports_types=target.kind in ("folder", "hub") and target.format == "jsonl",
+        reports_types=target.format == "jsonl",
     )
     job = with_parts(job) if template is None and has_other_parts(job, sample) else job
     ledger = account_for_sample(open_ledger(recipe, detection, job), job, sample)

@@ -13,6 +13,7 @@ from ...manifest import Reject
 from ...recipe import Recipe, Run
 from ...writers import Stream
 from ..conversion.job import Job
+from ..conversion.output_schema import Types, merge_types, types_of
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
 from ..conversion.task import RejectBuffer, arranged, to_reject
@@ -24,7 +25,7 @@ from ..planning.target import Target
 from .destinations import open_stream
 from .rejects import check_rejects, open_rejects
 from .stream import summarise_stream
-from .summary import Summary
+from .summary import Summary, late_notes
 
 OnNote = Callable[[str], None]
 
@@ -86,11 +87,15 @@ def _convert_stdin(
             rejects.flush()
         rejects.flush()
 
+    types = Types()
     for output in arranged(converted(), job, counts):
+        types = merge_types(types, types_of(output))
         encoder.write(output)
         stream.flush()
     encoder.close()
     conversion.report(counts)
+    for note in late_notes(types):
+        on_note(note)
 
 
 def _plan(recipe: Recipe, first: pa.RecordBatch, target: Target, on_note: OnNote) -> Job:

@@ -21,6 +21,7 @@ from ...recipe import Recipe, Run
 from ...sources import InputSplit
 from ...writers import Stream
 from ..conversion.job import Job, RowRange
+from ..conversion.output_schema import Types, merge_types, types_of
 from ..conversion.row_counts import RowCounts
 from ..conversion.task import get_conversion, output_batches, to_reject
 from ..planning.plan import Plan
@@ -28,7 +29,7 @@ from .destinations import open_stream
 from .max_bad import check_max_bad
 from .progress import OnProgress
 from .rejects import open_rejects
-from .summary import Summary, summarise
+from .summary import Summary, late_notes, summarise
 
 
 class StreamTask(Struct, frozen=True):
@@ -52,11 +53,13 @@ class StreamChunk(Struct, frozen=True):
     data: bytes
     counts: RowCounts
     rejects: list[Reject] = field(default_factory=list)
+    types: Types = field(default_factory=dict)
+    """The types of the columns so far."""
 
 
 def stream_rows(plan: Plan, run: Run, on_progress: OnProgress) -> Summary:
     """Write the rows of a plan to its stream, in order."""
-    stream, counts = open_stream(plan.target), RowCounts()
+    stream, counts, types = open_stream(plan.target), RowCounts(), Types()
     with open_rejects(run.rejects) as add_reject:
         for source in plan.sources:
             task = StreamTask(source.job, source.shards, plan.target.format, plan.target.compression)
@@ -67,19 +70,20 @@ def stream_rows(plan: Plan, run: Run, on_progress: OnProgress) -> Summary:
                     stream.write(chunk.data)
                     stream.flush()
                     on_progress(counts.read + chunk.counts.read)
+            types = merge_types(types, chunk.types)
             counts.add(chunk.counts)  # there is always one, the last with the counts of the whole task
-    return summarise_stream(plan.recipe, counts, stream, plan.notes)
+    return summarise_stream(plan.recipe, counts, stream, (*plan.notes, *late_notes(types)))
 
 
 def convert_to_chunks(task: StreamTask) -> Iterator[StreamChunk]:
     """Yield the chunks of a stream, in order; what came before an error is yielded before it is raised."""
-    job, sink, counts, rejects = task.job, BytesIO(), RowCounts(), list[Reject]()
+    job, sink, counts, rejects, types = task.job, BytesIO(), RowCounts(), list[Reject](), Types()
     conversion = get_conversion(job)
     on_reject = (lambda error, raw: rejects.append(to_reject(error, raw))) if job.skip_bad else None
     encoder = writers.FORMATS[task.format](sink, pa.schema([]), task.compression, explicit_nulls=job.nulls)
 
     def next_chunk() -> StreamChunk:
-        chunk = StreamChunk(sink.getvalue(), counts, rejects.copy())
+        chunk = StreamChunk(sink.getvalue(), counts, rejects.copy(), types)
         sink.seek(0)
         sink.truncate()
         rejects.clear()
@@ -89,6 +93,7 @@ def convert_to_chunks(task: StreamTask) -> Iterator[StreamChunk]:
         for inputs in task.shards:
             for batch in output_batches(inputs, conversion, counts, on_reject, task.suspect):
                 encoder.write(batch)
+                types = merge_types(types, types_of(batch, typed=job.nulls))
                 yield next_chunk()
     except ChatfmtError:
         yield next_chunk()

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from msgspec.structs import asdict, replace
 
 from ...manifest import Shard
+from ..conversion.output_schema import Types, merged_types, mixes_text
 from ..conversion.row_counts import sum_counters
 from ..planning.plan import Plan
 
@@ -51,8 +52,19 @@ class Summary(Struct, frozen=True):
 
 def summarise_plan(plan: Plan, shards: Sequence[Shard], *, size: int | None = None, complete: bool = False) -> Summary:
     """Return the summary of shards of a plan; `size` is the size of the output where it is not that of the shards."""
-    summary = summarise(shards, str(plan.target), plan.notes)
+    late = late_notes(merged_types(shards)) if plan.target.kind == "file" else ()
+    summary = summarise(shards, str(plan.target), (*plan.notes, *late))
     return replace(summary, bytes=summary.bytes if size is None else size, complete=complete)
+
+
+def late_notes(types: Types) -> tuple[str, ...]:
+    """Return the notes on JSON Lines without a card that are known when all rows have been converted."""
+    if not mixes_text(types):
+        return ()
+    return (
+        "some content is text and some is a list of parts: `load_dataset` reads text such as `3` there as a number, "
+        "unless a card declares the types, as in a folder: -o FOLDER",
+    )
 
 
 def summarise(shards: Sequence[Shard], out: str, notes: Sequence[str]) -> Summary:
