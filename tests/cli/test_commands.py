@@ -222,7 +222,7 @@ def test_every_recipe_key_has_its_flag_and_every_flag_its_place():
     from chatfmt.recipe import KEYS
 
     flags = {*options.CONVERSION, "on_error", "max_bad"}
-    joined = {"system", "calculator", "final_answer", "socratic", "transform", "dialect_option"}
+    joined = {"system", "calculator", "final_answer", "socratic", "transform", "dialect_option", "label"}
     assert flags - joined | {"source", "about", "transforms", "dialect_options"} == set(KEYS)
 
 

@@ -39,9 +39,9 @@ def folder(tmp_path: Path) -> Path:
         ("verify none", 1, "none: there is no such folder", "name a folder that chatfmt wrote"),
         ("verify e.jsonl", 1, "e.jsonl: it is a file; only folders have a manifest",
          "name a folder that chatfmt wrote"),
-        ("convert e.jsonl -o e.jsonl --role user=x", 2, "the output `e.jsonl` is its own input", "choose another OUT"),
+        ("convert e.jsonl -o e.jsonl", 2, "the output `e.jsonl` is its own input", "choose another OUT"),
         ("convert e.jsonl -o none/x.jsonl", 5, "the folder `none` does not exist", "mkdir -p none"),
-        ("convert e.jsonl --role user=x --on-error skip --max-bad 100%", 1,
+        ("convert e.jsonl --map messages.role=content --on-error skip --max-bad 100%", 1,
          "all 12 rows were rejected: 12 msg.role", "`chatfmt check` lists them"),
     ],
 )  # fmt: skip

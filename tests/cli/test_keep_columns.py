@@ -138,4 +138,4 @@ def test_columns_added_by_an_option_are_not_silently_overwritten(name, tmp_path)
 def test_a_misspelt_field_is_not_read_as_a_column(data):
     with pytest.raises(UsageError) as caught:
         chatfmt.convert(chatfmt.Recipe(source=str(data), map={"promt": "instruction"}), None)
-    assert caught.value.message.startswith("no dialect fits: the columns are ")
+    assert (caught.value.message, caught.value.hint) == ("unknown field `promt`", "did you mean `prompt`?")
