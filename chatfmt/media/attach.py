@@ -17,7 +17,7 @@ from ..json_columns import JSON, decode_conversations
 from ..schema import CONVERSATION_COLUMNS, MEDIA, Conversation, Turn, Turns
 from ..turn_columns import BoolArray, any_turn, field, lengths_of, replace_rows, to_bools
 from .columns import ColumnIndex, media_lists, with_media
-from .parts import KINDS, PART, placeholders, read_part, split_text
+from .parts import KINDS, PART, MediaPart, placeholders, read_part, split_text
 
 COLUMN = {kind: name for name, kind in MEDIA.items()}
 NUMBER = "#medium"
@@ -148,12 +148,13 @@ class _Editor:
 
     def __init__(self, turns: Turns, counts: Mapping[str, int], *, numbered: bool) -> None:
         self.turns, self.numbered = turns, numbered
-        self.media: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+        self.media: dict[str, list[Any]] = {}
         self.changes: Counter[str] = Counter()
         self.taken: Counter[str] = Counter()
         """The number of media taken from each column so far."""
-        self.places = {kind: find_places(turns, kind, counts.get(kind, 0)) for kind in KINDS}
-        self.has_media = any(counts.values()) or any(read_part(part) is not None for part in parts_of(turns))
+        found = [medium for part in parts_of(turns) if (medium := read_part(part)) is not None]
+        kinds = {part.kind for part in found} | {kind for kind, count in counts.items() if count}
+        self.places = {kind: find_places(turns, found, kind, counts.get(kind, 0)) for kind in KINDS if kind in kinds}
         self.first = next((index for index, turn in enumerate(turns) if is_text_of_user(turn)), None)
 
     def edit(self) -> Conversation:
@@ -167,14 +168,14 @@ class _Editor:
             parts = [made for part in content for made in self._part(part, kinds)]
             return {**turn, "content": parts}
         if isinstance(content, str) and (self._is_for_user(turn) or any(placeholders(content, kind) for kind in kinds)):
-            before = [part for kind in KINDS for part in self._before_text(kind, index)]
+            before = [part for kind in self.places for part in self._before_text(kind, index)]
             texts = [made for part in split_text(content, kinds) for made in self._part(part, ())]
             return {**turn, "content": [*before, *texts]}
         return dict(turn)
 
     def _is_for_user(self, turn: Mapping[str, Any]) -> bool:
         """Return whether a turn is one of the user in a conversation with media."""
-        return self.has_media and turn.get("role") == "user"
+        return bool(self.places) and turn.get("role") == "user"
 
     def _before_text(self, kind: str, index: int) -> list[Turn]:
         """Return the parts of media that no part and no placeholder has a place for."""
@@ -196,10 +197,12 @@ class _Editor:
 
     def _placed(self, kind: str, medium: Any, rest: Mapping[str, Any]) -> Turn:
         """Return the part for a medium, or for the next one of the column, and note the medium."""
+        if medium is not None and self.places[kind].column_wins:
+            self.changes[f"media.{COLUMN[kind]}_replaced"] = 1
         if medium is None or self.places[kind].column_wins:
             medium = ColumnIndex(self.taken[kind])
             self.taken[kind] += 1
-        self.media[kind].append(medium)
+        self.media.setdefault(kind, []).append(medium)
         number = {NUMBER: len(self.media[kind]) - 1} if self.numbered else {}
         return {"type": kind, **number, **rest}
 
@@ -215,14 +218,14 @@ class Places(Struct, frozen=True):
     """Whether the parts have media too, which those of the column replace."""
 
 
-def find_places(turns: Turns, kind: str, count: int) -> Places:
-    """Return the places of `count` media of a row's column.
+def find_places(turns: Turns, parts: Sequence[MediaPart], kind: str, count: int) -> Places:
+    """Return the places of `count` media of a row's column; `parts` are those of media in the turns.
 
     Placeholders in answers count only if those in the other turns are too few. Raises DialectError `media.count` or
     `media.missing`.
     """
-    found = [medium for part in parts_of(turns) if (medium := read_part(part)) is not None and medium.kind == kind]
-    empty = sum(medium.medium is None for medium in found)
+    found = [part for part in parts if part.kind == kind]
+    empty = sum(part.medium is None for part in found)
     tags = [placeholders(turn.get("content"), kind) for turn in turns] if count else []
     asked = [index for index, turn in enumerate(turns) if count and turn.get("role") != "assistant"]
     for in_text in ((), asked, range(len(tags))):

@@ -146,6 +146,10 @@ CASES: dict[str, tuple[Any, Any]] = {
         {"messages": turns([{"type": "video", "video": ["1.png", "2.png"], "fps": 2}])},
         {"messages": turns([{"type": "video", "fps": 2}]), "videos": [["1.png", "2.png"]]},
     ),
+    "a column with the media of parts": (
+        {"messages": turns([{"type": "image", "image": "name"}, say("?")]), "images": ["a.png"]},
+        {"messages": turns([IMAGE, say("?")]), "images": ["a.png"]},
+    ),
     "parts of the column and parts with their own": (
         {"messages": turns([{"type": "image", "image": "own.png"}, IMAGE, say("?")]), "images": ["column.png"]},
         {"messages": turns([IMAGE, IMAGE, say("?")]), "images": ["own.png", "column.png"]},
