@@ -14,6 +14,7 @@ keys to nested structs.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime
 import decimal
@@ -61,6 +62,22 @@ def loads(text: str) -> Any:
 
 
 _LONG_NUMBER = re.compile(r"\d{19}")  # orjson silently reads an integer beyond 64 bits as a float
+
+
+_BYTES = "#bytes"
+
+
+def medium_to_text(medium: Mapping[str, Any]) -> str:
+    """Return a MEDIUM as text that JSON can hold on the way from a dialect to the columns of media."""
+    return f"{_BYTES}{dumps([base64.b64encode(medium['bytes']).decode(), medium['path']])}"
+
+
+def text_to_medium(text: str) -> dict[str, Any] | None:
+    """Return the MEDIUM in a text that `medium_to_text` made; None for any other text."""
+    if not text.startswith(_BYTES):
+        return None
+    data, path = loads(text[len(_BYTES) :])
+    return {"bytes": base64.b64decode(data), "path": path}
 
 
 def integers(values: np.ndarray[Any, np.dtype[Any]]) -> pa.Array:

@@ -7,8 +7,9 @@ that were changed afterwards. `to_tags` goes the way back, for trainers that loo
 """
 
 from .attach import attach
+from .columns import by_value
 from .follow import follow
 from .mentions import mentioned
 from .tags import to_tags
 
-__all__ = ["attach", "follow", "mentioned", "to_tags"]
+__all__ = ["attach", "by_value", "follow", "mentioned", "to_tags"]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..json_columns import ABSENT, JSON, MEDIUM, TEXT, decode_values, json_array, loads, to_json
+from ..json_columns import ABSENT, JSON, MEDIUM, TEXT, decode_values, json_array, loads, text_to_medium, to_json
 from ..turn_columns import BoolArray, IntArray, lengths_of, offsets_of, struct_of, to_lists
 
 
@@ -45,6 +45,11 @@ def stored(data: pa.Array, paths: pa.Array) -> pa.StructArray:
     return struct_of({"bytes": data.cast(pa.binary()), "path": paths.cast(TEXT)}, absent)
 
 
+def by_value(media: pa.Array) -> pa.StructArray:
+    """Return paths as MEDIUM without bytes; media that are such already stay as they are."""
+    return media if media.type == MEDIUM else stored(pa.nulls(len(media), pa.binary()), media)
+
+
 def _has_json_lists(texts: pa.StringArray) -> bool:
     return bool(pc.any(pc.starts_with(texts, "[")).as_py())
 
@@ -76,8 +81,14 @@ def _reference(value: Any) -> Any:
 
 
 def media_array(media: Sequence[Any]) -> pa.Array:
-    """Return media as text, or as JSON if one of them is not text (the frames of a video)."""
-    return pa.array(media, TEXT) if all(isinstance(item, str) for item in media) else json_array(media)
+    """Return media as text, as MEDIUM if bytes are among them, or as JSON if one is a list (the frames of a video)."""
+    if not all(isinstance(item, str) for item in media):
+        return json_array(media)
+    decoded = [text_to_medium(item) for item in media]
+    if not any(decoded):
+        return pa.array(media, TEXT)
+    pairs = zip(decoded, media, strict=True)
+    return pa.array([medium or {"bytes": None, "path": path} for medium, path in pairs], MEDIUM)
 
 
 def with_media(lists: pa.ListArray | None, rows: BoolArray, media: Sequence[Sequence[Any]]) -> pa.ListArray:
@@ -106,6 +117,6 @@ def _same_type(first: pa.Array, second: pa.Array) -> tuple[pa.Array, pa.Array]:
     """Return media of two types as one: paths become stored media without bytes, anything else JSON."""
     if first.type == second.type or not len(second):
         return first, second.cast(first.type) if len(second) else first[:0]
-    if first.type == MEDIUM and second.type == TEXT:
-        return first, stored(pa.nulls(len(second), pa.binary()), second)
+    if {first.type, second.type} == {MEDIUM, TEXT}:
+        return by_value(first), by_value(second)
     return (first if first.type == JSON else to_json(first)), (second if second.type == JSON else to_json(second))

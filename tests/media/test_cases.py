@@ -391,3 +391,26 @@ def test_inspect_recommends_a_template_with_a_place(name: str, template: str, ch
     assert found["characters"]["median"] == characters
     done = run_cli(*shlex.split(found["command"])[1:], "-q", cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_pictures_inside_parts_of_parquet(tmp_path: Path) -> None:
+    part = pa.struct([("type", pa.string()), ("text", pa.string()), ("image", STORED)])
+    turn = pa.struct([("role", pa.string()), ("content", pa.list_(part))])
+    question = [{"type": "image", "image": {"bytes": PNG, "path": "a.png"}}, say("What?")]
+    rows = [turns([say("Hi")], [say("b")])] * 60 + [turns(question, [say("a")])]
+    pq.write_table(pa.table({"messages": pa.array(rows, pa.list_(turn))}), source := tmp_path / "in.parquet")
+    result = run_cli("convert", source, "-t", "gemma-3", "-o", tmp_path / "out.parquet", "-q")
+    assert result.returncode == 0, result.stderr.decode()
+    made = pq.read_table(tmp_path / "out.parquet")
+    assert made["text"][60].as_py().startswith("<bos><start_of_turn>user\n<start_of_image>What?")
+    assert made["images"].to_pylist() == [[]] * 60 + [[{"bytes": PNG, "path": "a.png"}]]
+
+
+def test_sources_with_bytes_and_with_paths(tmp_path: Path) -> None:
+    table = pa.table({"image": pa.array([{"bytes": PNG, "path": None}], STORED), "question": ["Q"], "answer": ["a"]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    (tmp_path / "in.jsonl").write_text(json.dumps({"image": "b.png", "question": "Q", "answer": "a"}) + "\n")
+    result = run_cli("convert", "in.parquet", "in.jsonl", "-t", "gemma-3", "-o", "out.parquet", "-q", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr.decode()
+    images = pq.read_table(tmp_path / "out.parquet")["images"].to_pylist()
+    assert images == [[{"bytes": PNG, "path": None}], [{"bytes": None, "path": "b.png"}]]

@@ -45,6 +45,7 @@ from ..kit.columns import (
     read_text,
     text_columns,
 )
+from ..kit.media import with_bytes_as_text
 from ..kit.names import ANSWER_LISTS, BESIDE_TURNS, COMPLETIONS, HISTORY, MESSAGES, PROMPTS
 from ..kit.output import conversation_batch
 from ..kit.roles import map_roles, role_of
@@ -210,6 +211,9 @@ def _to_text_or_json(values: pa.Array, name: str) -> pa.Array:
     if values.type in (json_columns.TEXT, json_columns.JSON):
         return values
     try:
+        if pa.types.is_nested(values.type) and "binary" in str(values.type):
+            found = [with_bytes_as_text(value) for value in json_columns.decode_values(values)]
+            return json_columns.json_array(map(json_columns.to_plain, found), values.is_valid().to_pylist())
         if pa.types.is_nested(values.type):
             return json_columns.to_json(values)
         encoded = values.dictionary_encode()

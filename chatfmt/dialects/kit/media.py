@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ...json_columns import medium_to_text
 from ...schema import MEDIA
 from .names import MEDIA_COLUMNS, MEDIA_LIKE
 
@@ -24,6 +25,21 @@ def find_media(record: Mapping[str, Any], part: str) -> str | None:
     if _refers(record, MEDIA[part]):
         return names[0]
     return next((name for name in names if name in MEDIA_COLUMNS[part] and _is_media(record[name])), None)
+
+
+def with_bytes_as_text(content: Any) -> Any:
+    """Return the content of a turn with the bytes of media in its parts as text; see `json_columns.medium_to_text`."""
+    if not isinstance(content, list):
+        return content
+    return [_with_text(part) if isinstance(part, Mapping) else part for part in content]
+
+
+def _with_text(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    kind = next((kind for kind in MEDIA.values() if kind == part.get("type")), "")
+    medium = part.get(kind)
+    if not isinstance(medium, Mapping) or not isinstance(medium.get("bytes"), bytes):
+        return part
+    return {**part, kind: medium_to_text({"path": None, **medium})}
 
 
 def _refers(value: Any, kind: str) -> bool:

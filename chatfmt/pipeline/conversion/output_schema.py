@@ -21,8 +21,9 @@ import pyarrow.compute as pc
 from ...features import list_of, media, with_feature
 from ...json_columns import JSON, MEDIUM, TEXT, decode_objects, dumps, is_turns, json_array, json_values
 from ...manifest import Shard
+from ...media import by_value
 from ...schema import KEYS, MEDIA
-from ...turn_columns import fields_of, struct_of, with_turns
+from ...turn_columns import fields_of, lengths_of, struct_of, to_lists, with_turns
 
 Types = dict[str, pa.DataType]
 
@@ -31,6 +32,8 @@ OBJECTS = frozenset({"tools", "documents", VARIABLES, "control_escapes"})
 """Columns of views that are JSON whatever the shapes of their values."""
 PARTS = pa.list_(JSON)
 """The type of a turn's content if it is a list of parts in every turn."""
+PATHS, MEDIA_BY_VALUE = pa.list_(TEXT), pa.list_(MEDIUM)
+"""The types of a column of media."""
 MIXED = pa.binary_view()
 """Stands for the type of a key that is text in some turns and another value in others."""
 TIMES = pa.string_view()
@@ -49,7 +52,7 @@ def types_of(batch: pa.RecordBatch, *, typed: bool = False) -> Types:
 
 def type_of(name: str, column: pa.Array, *, typed: bool = False) -> pa.DataType:
     """Return the narrowest type that holds every value of the column exactly."""
-    if name in OBJECTS or (name in MEDIA and column.type == pa.list_(MEDIUM)):
+    if name in OBJECTS or (name in MEDIA and column.type == MEDIA_BY_VALUE):
         return column.type
     if _is_empty(column, typed):
         return pa.null()
@@ -151,7 +154,9 @@ def _merge_exactly(first: pa.DataType, second: pa.DataType) -> pa.DataType:
 
 
 def merge_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
-    """Return the narrowest type of a column that holds the values of both types."""
+    """Return the narrowest type of a column that holds the values of both types; paths are media without bytes."""
+    if {first, second} == {PATHS, MEDIA_BY_VALUE}:
+        return MEDIA_BY_VALUE
     if first != second and is_turns(first) and is_turns(second):
         one, other = ({field.name: field.type for field in type.value_type} for type in (first, second))
         names = dict.fromkeys((*one, *other))
@@ -200,7 +205,7 @@ def schema_of(types: Mapping[str, pa.DataType]) -> pa.Schema:
 def _output_field(name: str, type: pa.DataType) -> pa.Field:
     """Return a column of the output; one with the bytes of media has their feature: Image, Video or Audio."""
     field = pa.field(name, type)
-    if name not in MEDIA or type != pa.list_(MEDIUM):
+    if name not in MEDIA or type != MEDIA_BY_VALUE:
         return field
     return with_feature(field, list_of(media(MEDIA[name].title())))
 
@@ -269,6 +274,8 @@ def cast(column: pa.Array, type: pa.DataType) -> pa.Array:
             return column
         fields = {key: cast(values, wanted.get(key, values.type)) for key, values in fields_of(turns).items()}
         return with_turns(column, struct_of(fields, turns.is_null()))
+    if (column.type, type) == (PATHS, MEDIA_BY_VALUE):
+        return to_lists(by_value(column.flatten()), lengths_of(column), column.is_null())
     if column.type != JSON or type == JSON:
         return column
     try:

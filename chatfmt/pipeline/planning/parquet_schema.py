@@ -78,12 +78,15 @@ def needs_survey(source: SourcePlan, output: Sequence[pa.RecordBatch]) -> bool:
     """Return whether the types of the output may differ between batches; `output` is that of the first rows.
 
     They may in pass-through columns and conversations of JSON sources. Those of Parquet and Arrow sources have the
-    types of the source, unless they hold JSON, are parsed from text, or have keys of which a batch may have no value.
+    types of the source, unless they hold JSON, are parsed from text, have keys of which a batch may have no value, or
+    have media inside of parts.
     """
     job = source.job
     if not job.nulls:
         return job.template is None or bool(job.columns.keep) or bool(job.media)
     if any(holds_json(field) for batch in output for field in batch.schema):
+        return True
+    if any(job.columns.path(name) is None for name in job.media):
         return True
     return job.template is None and source.first_rows is not None and varies(source.first_rows.schema, job.columns)
 
