@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 CARD = "README.md"
 AGAIN = "run the same command again: what is uploaded already is not sent again"
-_NAME = r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?"
-_REPOSITORY = re.compile(rf"(?:hf:/+datasets/)?(?P<id>{_NAME}/{_NAME})(?:@(?P<revision>[^@]+))?/?")
+_NAME = r"\w(?:[\w.-]*\w)?"
+_REPOSITORY = re.compile(rf"(?:hf:/+datasets/)?(?P<id>{_NAME}/{_NAME})(?:@(?P<revision>[^@]+))?/?", re.ASCII)
 
 
 class Repository(Struct, frozen=True):

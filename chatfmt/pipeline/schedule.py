@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .. import executors
@@ -35,7 +37,16 @@ def run_tasks(
     execute, workers = executors.executor(run.executor).run, run.workers or executors.cores()
     if not executors.has_fork_server() and (workers == 1 or len(tasks) < 2):
         execute = executors.serial
+    if execute is not executors.serial:
+        fn = partial(with_threads, executors.cores() // max(1, min(workers, len(tasks))), fn)
     yield from execute(fn, tasks, workers, on_position)
+
+
+def with_threads(threads: int, fn: Callable[[A], R], task: A) -> R:
+    """Return `fn(task)`, run in a worker process in which `tokenizers` uses so many threads, or those the user set."""
+    os.environ.setdefault("RAYON_NUM_THREADS", str(max(1, threads)))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if threads > 1 else "false")
+    return fn(task)
 
 
 def run_missing_tasks(

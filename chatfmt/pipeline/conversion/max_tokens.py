@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ... import tokens
 from ...errors import raise_first
@@ -23,19 +23,28 @@ def apply_max_tokens(
 
     Raises CheckError for them if the policy is `error`, and for a single exchange that is too long.
     """
-    errors = tokens.over_length(tokenizer.count(batch.render(whole_conversations(batch)).text), limit)
+    lengths = tokenizer.count(batch.render(whole_conversations(batch)).text)
+    if policy != "split-turns":
+        return drop_long(batch.record_batch, lengths, limit, policy, counts)
+    errors = {error.at.row: error for error in tokens.over_length(lengths, limit) if error.at.row is not None}
     if not errors:
         return batch.record_batch
+    counts.changes[f"over_length.{policy}"] += len(errors)
+    return _split(batch, tokenizer, limit, errors)
+
+
+def drop_long(
+    batch: pa.RecordBatch, lengths: pa.Int32Array, limit: int, policy: str, counts: RowCounts
+) -> pa.RecordBatch:
+    """Return the batch without the rows of more than `limit` tokens; raises CheckError if the policy is `error`."""
+    errors = tokens.over_length(lengths, limit)
     if policy == "error":
         raise_first(errors)
-    rows = [error.at.row for error in errors if error.at.row is not None]
-    counts.changes[f"over_length.{policy}"] += len(rows)
-    if policy == "drop":
-        kept = np.ones(len(batch.record_batch), bool)
-        kept[rows] = False
-        counts.filtered += len(rows)
-        return batch.record_batch.filter(pa.array(kept))
-    return _split(batch, tokenizer, limit, dict(zip(rows, errors, strict=True)))
+    if not errors:
+        return batch
+    counts.changes[f"over_length.{policy}"] += len(errors)
+    counts.filtered += len(errors)
+    return batch.filter(pc.fill_null(pc.less_equal(lengths, limit), True))
 
 
 def _split(batch: RenderableBatch, tokenizer: Tokenizer, limit: int, errors: Mapping[int, Exception]) -> pa.RecordBatch:

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
-from ...errors import UsageError
+from ...errors import UsageError, raise_first
 from ...tokens import SCHEMA, over_length
 from ...turn_columns import IntArray, lengths_of, offsets_of, ranges, to_lists
 from ...writers import TAG
@@ -29,7 +29,7 @@ from .output_schema import Types
 from .row_counts import RowCounts
 
 Strategy = Literal["bfd", "wrapped"]
-WINDOW = 1 << 22
+WINDOW = 1 << 21
 """Tokens that are packed together, at least; 100 rows if those are more. They are held in memory."""
 ADDED_TYPES: Types = {"position_ids": pa.list_(pa.int32()), "seq_lengths": pa.list_(pa.int32())}
 """The columns that `bfd` adds."""
@@ -42,7 +42,7 @@ class Packing(Struct, frozen=True):
     strategy: Strategy = "bfd"
 
     def check(self, batch: pa.RecordBatch) -> None:
-        """Raise CheckError for the first conversation that is too long for a row, unless it may be cut.
+        """Raise CheckError for conversations that are too long for a row, unless they may be cut.
 
         Raises UsageError for a column with a value for each conversation.
         """
@@ -52,10 +52,11 @@ class Packing(Struct, frozen=True):
                 raise UsageError(text, hint="leave it out of --keep")
         if self.strategy == "wrapped":
             return
-        for error in over_length(batch.column("input_ids").value_lengths(), self.tokens):
+        errors = over_length(batch.column("input_ids").value_lengths(), self.tokens)
+        for error in errors:
             flags = f"`--max-tokens {self.tokens} --over-length drop` drops such rows, `split-turns` splits them"
             error.hint = f"{flags}, and `--pack-strategy wrapped` cuts all rows"
-            raise error
+        raise_first(errors)
 
     @property
     def added_types(self) -> Types:

@@ -25,7 +25,7 @@ from ...views.batch import Fields, RenderableBatch
 from ..ledger.late import account_late
 from .job import Job
 from .kept_columns import added_columns, without_turn_keys
-from .max_tokens import apply_max_tokens
+from .max_tokens import apply_max_tokens, drop_long
 from .media_files import find_files
 from .output_schema import cast_to_schema, fill_variables
 from .renderers import GuardedRenderer, MarkedAnswerFinder, to_renderer
@@ -258,12 +258,17 @@ class Conversion:
         return outcome.batch
 
     def _limit_tokens(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
-        if self._tokenizer is None or self.job.max_tokens is None:
+        if self._tokenizer is None or self.job.max_tokens is None or self._limits_output():
             return batch
         source = RenderableBatch(batch, self._renderer, skip=self._skip)
         limited = apply_max_tokens(source, self._tokenizer, self.job.max_tokens, self.job.over_length, counts)
         counts.added += max(0, len(limited) - len(batch))
         return limited
+
+    def _limits_output(self) -> bool:
+        """Return whether rows are counted for `--max-tokens` where they are tokenized anyway."""
+        is_tokenized = bool(self.job.view) and VIEWS[str(self.job.view)].is_tokenized
+        return is_tokenized and self.job.over_length != "split-turns"
 
     def _follow_media(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         if self._turns_may_go:
@@ -286,9 +291,12 @@ class Conversion:
         names = [name for name in batch.schema.names if name not in CONVERSATIONS]
         kept = {name.removeprefix(KEPT): batch.column(name) for name in names}
         output = output_batch(fields, kept, len(batch))
+        counts.step(len(batch), len(output))
+        if self.job.max_tokens is not None and self._limits_output():
+            lengths = output.column("input_ids").value_lengths()
+            output = drop_long(output, lengths, self.job.max_tokens, self.job.over_length, counts)
         if self.job.packing is not None:
             self.job.packing.check(output)
-        counts.step(len(batch), len(output))
         return output if self.job.schema is None else cast_to_schema(output, self.job.schema)
 
     def _tokenize(self, fields: Fields) -> Fields:

@@ -202,3 +202,14 @@ def test_bins_are_those_of_trl() -> None:
         packed = theirs._pack_bfd(table, capacity)["seq_lengths"].to_pylist()
         ours = [[lengths[row] for row in found] for found in best_fit_decreasing(lengths, capacity)]
         assert sorted(map(sorted, ours)) == sorted(map(sorted, packed))
+
+
+def test_rows_over_max_tokens_are_those_of_the_other_views(tokenizer: Path, tmp_path: Path) -> None:
+    source = conversations(tmp_path, [3, 9, 2, 8])
+    said = convert(tokenizer, source, "--max-tokens", "7", "--over-length", "drop", "-o", "out.jsonl")
+    assert said.splitlines()[1:] == ["filtered out: 2 rows", "changed: over_length.drop 2"]
+    assert [row["input_ids"] for row in read(tmp_path / "out.jsonl")] == [[0, 0, 0], [2, 2]]
+    assert convert(tokenizer, source, "--max-tokens", "7", "-o", "no.jsonl", code=4).splitlines() == [
+        "error: in.jsonl row 1: 9 tokens, over the limit of 7",
+        "hint: `--over-length drop` drops such rows, `--over-length split-turns` splits them",
+    ]
