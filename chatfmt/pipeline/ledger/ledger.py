@@ -94,9 +94,9 @@ class Ledger(Struct, frozen=True):
         new = dict(self._new(batch)) if self.open else {}
         if not new:
             return self
-        rows = pa.array(sorted(set(chain.from_iterable(found[:ROWS].tolist() for found in new.values()))))
-        by_row = self._conversations(conversations, batch.column(ROW).take(rows))
-        entries = self._trace(batch.take(rows), by_row)
+        traced = _first_rows(batch, new)
+        by_row = self._conversations(conversations, traced.column(ROW))
+        entries = self._trace(traced, by_row)
         left = {path: entry for path, entry in entries.items() if self._is_left(path, entry, turn_keys(conversations))}
         inside = [path for path in left if root_of(path) in self.used]
         texts = list(islice(chain.from_iterable(each.texts for each in by_row.values()), _TEXTS))
@@ -109,6 +109,10 @@ class Ledger(Struct, frozen=True):
             left=(*self.left, *(leaf for leaf in leaves if leaf.path not in known)),
             suspects={**self.suspects, **suspects},
         )
+
+    def rows_to_trace(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the rows of a source batch that `account` needs, for leaves that are new in it."""
+        return batch if self.together else _first_rows(batch, dict(self._new(batch)))
 
     def _new(self, batch: pa.RecordBatch) -> Iterator[tuple[str, IntArray]]:
         """Yield the columns and the keys of turns without values so far, each with its rows that have one."""
@@ -173,6 +177,12 @@ def flag_to_drop(ledger: Ledger, path: str) -> str:
     """Return the flag that leaves a leaf behind on purpose: its column, or a key inside a column that is used."""
     root = root_of(path)
     return f"--drop {shell_quoted(path.replace('[]', '') if root in ledger.used else root)}"
+
+
+def _first_rows(batch: pa.RecordBatch, new: Mapping[str, IntArray]) -> pa.RecordBatch:
+    """Return the first rows of a batch that have each new leaf, in order."""
+    rows = sorted(set(chain.from_iterable(found[:ROWS].tolist() for found in new.values())))
+    return batch.take(pa.array(rows, pa.int64()))
 
 
 def root_of(path: str) -> str:

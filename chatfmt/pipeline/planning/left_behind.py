@@ -62,19 +62,28 @@ def account_for_sample(ledger: Ledger, job: Job, sample: Sequence[pa.RecordBatch
     """Return the ledger with the leaves of the sample; rows that cannot be converted are left out."""
     conversion = Conversion(replace(job, template=None, mask=None, tokenizer=None, max_tokens=None))
     for batch in merge_batches(iter(sample)) if job.whole_file else sample:
-        for part, conversations in _conversations(conversion, batch):
-            ledger = ledger.account(part, conversations) if len(conversations) else ledger
+        rows, conversations = _read_good_rows(conversion, ledger.rows_to_trace(batch))
+        ledger = ledger.account(rows, conversations) if len(conversations) else ledger
     return ledger
 
 
-def _conversations(conversion: Conversion, batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    """Yield a source batch with its conversations, row by row if it has a bad row."""
+def _read_good_rows(conversion: Conversion, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """Return the rows of a source batch that can be read, and their conversations; none if rows are read together."""
     try:
-        yield batch, conversion.read(batch, "")
+        return batch, conversion.read(batch, "")
     except RowError:
-        for row in split_rows(batch) if not conversion.job.whole_file else ():
-            with suppress(RowError):
-                yield row, conversion.read(row, "")
+        rows = [] if conversion.job.whole_file else list(split_rows(batch))
+        good = [index for index, row in enumerate(rows) if _is_good(conversion, row)]
+        batch = batch.take(pa.array(good, pa.int64()))
+        return batch, conversion.read(batch, "")
+
+
+def _is_good(conversion: Conversion, row: pa.RecordBatch) -> bool:
+    try:
+        conversion.read(row, "")
+    except RowError:
+        return False
+    return True
 
 
 def refuse_suspects(recipe: Recipe, job: Job, to_job: Callable[[Recipe], Job]) -> None:

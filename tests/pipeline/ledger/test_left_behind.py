@@ -203,3 +203,10 @@ def test_sources_that_are_read_alike_have_ledgers_of_their_own(tmp_path):
     recipe = chatfmt.Recipe(source=[str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")])
     summary = chatfmt.convert(recipe, tmp_path / "out.jsonl", executor="serial")
     assert summary.left_columns == ("a (number)", "b (number)")
+
+
+def test_bad_rows_of_the_sample_hide_no_leaf(tmp_path):
+    bad = {"messages": [{"role": "robot", "content": "Hi."}], "my_answer": "It is the light."}
+    source = write(tmp_path, bad, {**TALK, "note": "a"}, bad, {**TALK, "my_answer": "It is the light."})
+    assert refusal(source, on_error="skip").message == "`my_answer` looks like an answer, and would be left behind"
+    assert convert(source, on_error="skip", drop=["my_answer"], max_bad="100%").left_columns == ("note (text)",)
