@@ -166,6 +166,6 @@ def declared_features(schema: pa.Schema) -> Mapping[str, Any]:
     """Return the features that `datasets` wrote into the metadata of a schema, by column; empty without any."""
     try:
         features = json.loads((schema.metadata or {}).get(HUGGINGFACE, b"{}"))["info"]["features"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return features if isinstance(features, dict) else {}

@@ -104,6 +104,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     def to_json(self) -> str:
         """Return the text of the file, the same for the same content."""
         data = msgspec.to_builtins(self)
+        for shard in data["shards"]:
+            del shard["types"]
         return _pretty({**data, "sha256": fingerprint(data)})
 
     @classmethod

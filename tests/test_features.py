@@ -285,3 +285,13 @@ def test_one_file_of_json_lines_with_text_and_parts_is_noted(tmp_path: Path) -> 
     assert [json.loads(line) for line in out.read_text().splitlines()] == rows
     assert runs[1].stdout == runs[2].stdout == out.read_bytes()
     assert b"note" not in run_cli("convert", tmp_path / "in.jsonl", "-o", tmp_path / "out").stderr
+
+
+def test_segments_have_one_type(tmp_path: Path) -> None:
+    """What axolotl reads as `type: input_output`."""
+    (tmp_path / "in.jsonl").write_text(json.dumps(CASES["plain"][0]) + "\n")
+    run = run_cli("convert", tmp_path / "in.jsonl", "-t", "chatml", "--to", "segments", "-o", tmp_path / "out.parquet")
+    assert run.returncode == 0, run.stderr.decode()
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.schema.field("segments").type == pa.list_(pa.struct([("label", pa.bool_()), ("text", pa.string())]))
+    assert table.to_pylist()[0]["segments"][1] == {"label": True, "text": "a<|im_end|>"}

@@ -215,6 +215,6 @@ def _isolation(shards: Sequence[Shard]) -> str:
 
 
 def _without_engine(shard: Shard) -> Shard:
-    """Return the shard without the counters that depend on the way its rows were rendered, and without its types."""
+    """Return the shard without the counters that depend on the way its rows were rendered."""
     counts = {name: count for name, count in shard.counts.items() if not name.startswith(("engine.", "left_out."))}
-    return replace(shard, counts=counts, types="")
+    return replace(shard, counts=counts)
