@@ -66,15 +66,23 @@ ANSWERS = ("ground_truth", "final_answer", "answer", "solution", "label", "targe
 
 
 def prm(output: Output) -> str:
-    """Return a script for PRMTrainer."""
-    text = script(output, "PRM", {}).replace("from trl import", "from trl.experimental.prm import")
-    return "# PRMTrainer is part of TRL up to 1.13.\n" + text
+    """Return a script for PRMTrainer, which takes a model and a tokenizer, not their name."""
+    loaded = (
+        f"model = AutoModelForTokenClassification.from_pretrained({quoted(output.model)}, num_labels=2)\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({quoted(output.model)})\n"
+    )
+    text = script(output, "PRM", {}, "processing_class=tokenizer,", before=loaded, model="model")
+    imports = (
+        "from transformers import AutoModelForTokenClassification, AutoTokenizer\nfrom trl.experimental.prm import"
+    )
+    return "# PRMTrainer is part of TRL up to 1.13.\n" + text.replace("from trl import", imports)
 
 
-def script(output: Output, name: str, arguments: dict[str, str], *more: str, before: str = "") -> str:
+def script(output: Output, name: str, arguments: dict[str, str], *more: str, before: str = "", model: str = "") -> str:
     """Return a script that trains with `{name}Trainer`, configured by `arguments`, on an output.
 
-    `more` are further arguments of the trainer, `before` is the code before it.
+    `more` are further arguments of the trainer, `before` is the code before it; `model` is the expression of the model,
+    if that is not its name.
     """
     settings = {"output_dir": quoted(f"{output.model.rstrip('/').split('/')[-1]}-{name.lower()}"), **arguments}
     settings["use_cpu"] = "not torch.accelerator.is_available()"
@@ -84,7 +92,7 @@ def script(output: Output, name: str, arguments: dict[str, str], *more: str, bef
     if output.test_split is not None:
         datasets.append(f"eval_dataset=dataset[{quoted(output.test_split)}],")
     config = [f"    {key}={value}," for key, value in settings.items()]
-    lines = [f"model={quoted(output.model)},", *more, f"args={name}Config(", *config, "),", *datasets]
+    lines = [f"model={model or quoted(output.model)},", *more, f"args={name}Config(", *config, "),", *datasets]
     return "\n".join([
         "import torch",
         "from datasets import load_dataset",

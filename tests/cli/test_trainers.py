@@ -191,6 +191,11 @@ assert first == "<|begin_of_text|>", "the tokenizer adds no BOS token: convert w
 SECOND = """first, second = trainer.train_dataset[0]["input_ids"][:2]
 assert first != second, "the tokenizer adds a second BOS token: convert with --bos strip"
 """
+LOADED = """model = AutoModelForTokenClassification.from_pretrained("./tiny", num_labels=2)
+tokenizer = AutoTokenizer.from_pretrained("./tiny")
+"""
+PRM_IMPORTS = """from transformers import AutoModelForTokenClassification, AutoTokenizer
+from trl.experimental.prm import"""
 TRAIN = "trainer.train()\n"
 OPENAI = """from glob import glob
 from pathlib import Path
@@ -255,8 +260,9 @@ STEPS = {"prompt": "Hi", "completions": ["a", "b"], "labels": [True, False]}
         ("trl-grpo", QUESTION, "", "prompt answer",
          script("GRPO", before=REWARD, more="    reward_funcs=reward,\n") + TRAIN),
         ("trl-prm", STEPS, "-t chatml", "prompt completions labels",
-         (script("PRM", head="# PRMTrainer is part of TRL up to 1.13.\n") + TRAIN)
-         .replace("from trl import", "from trl.experimental.prm import")),
+         (script("PRM", head="# PRMTrainer is part of TRL up to 1.13.\n", before=LOADED) + TRAIN)
+         .replace("from trl import", PRM_IMPORTS)
+         .replace('model="./tiny",\n', "model=model,\n    processing_class=tokenizer,\n")),
         ("openai", CHAT, "", "messages", OPENAI % "supervised"),
         ("openai", PAIR, "", "input preferred_output non_preferred_output", OPENAI % "dpo"),
         ("mlx-lm", CHAT, "", "messages", MLX),
