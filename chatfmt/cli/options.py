@@ -105,7 +105,9 @@ CHANGES = _group(
 TEMPLATE = _group(
     "Template",
     {
-        "template": (list[str], "NAME", "Built-in name, .jinja file, model folder or Hub model id.", "-t", "--template"),
+        "template": (
+            list[str], "NAME", "Built-in name, .jinja file, model folder or Hub model id.", "-t", "--template",
+        ),
         "var": (list[str], "KEY=VALUE", "Template variable, a JSON value, as in enable_thinking=false. Repeatable."),
         "date": (str, "YYYY-MM-DD", "Date passed to templates."),
         "generation_prompt": (

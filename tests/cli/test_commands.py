@@ -327,7 +327,8 @@ def test_a_call_that_is_printed_as_json_or_code_is_not_lost(tmp_path, printed):
 
 
 def test_what_a_template_leaves_out_of_the_schemas_of_tools_is_named(tmp_path):
-    text = "{% for t in tools or [] %}{{ t.function.name }};{% endfor %}{% for m in messages %}{{ m.content }};{% endfor %}"
+    tools = "{% for t in tools or [] %}{{ t.function.name }};{% endfor %}"
+    text = tools + "{% for m in messages %}{{ m.content }};{% endfor %}"
     (tmp_path / "t.jinja").write_text(text)
     unit = {"type": "string", "enum": ["celsius", "kelvin"]}
     schema = {"type": "object", "properties": {"unit": {"anyOf": [unit, {"type": "null", "description": "none"}]}}}

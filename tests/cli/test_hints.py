@@ -39,8 +39,10 @@ CASES: dict[str, tuple[str, str | bytes, list[list[Any]]]] = {
     "choices without a name": ("a.jsonl", lines({"question": "q", "first": "x", "second": "y", "right": 1}), [
         [{"prompt": [Q]}],
     ]),
-    "a number": ("a.jsonl", lines({"question": "q", "answer": 4}), [[{"prompt": [Q], "completion": [{**A, "content": "4"}]}]]),
-    "a list of answers": ("a.jsonl", lines({"question": "q", "answer": ["a", "b"]}, {"question": "q", "answer": ["c"]}), [
+    "a number": ("a.jsonl", lines({"question": "q", "answer": 4}), [
+        [{"prompt": [Q], "completion": [{**A, "content": "4"}]}],
+    ]),
+    "a list of answers": ("a.jsonl", lines(*({"question": "q", "answer": some} for some in (["a", "b"], ["c"]))), [
         [{"prompt": [Q], "completion": [{**A, "content": each}]} for each in "abc"],
     ]),
     "an object as the answer": ("a.jsonl", lines({"question": "q", "answer": {"x": 1}}), []),
@@ -56,7 +58,9 @@ CASES: dict[str, tuple[str, str | bytes, list[list[Any]]]] = {
     "a turn a row": ("a.jsonl", lines({"id": 1, "n": 0, **Q}, {"id": 1, "n": 1, **A}), []),
     "a log": ("a.jsonl", lines({"type": "user", "message": Q, "uuid": "1"}, {"type": "assistant", "message": A}), []),
     "a transcript": ("a.jsonl", lines({"log": "Human: q\nAssistant: a"}), [[TALK]]),
-    "a transcript of people": ("a.jsonl", lines({"log": "Ann: hi you\nBob: hi too"}), [text("Ann: hi you\nBob: hi too")]),
+    "a transcript of people": ("a.jsonl", lines({"log": "Ann: hi you\nBob: hi too"}), [
+        text("Ann: hi you\nBob: hi too"),
+    ]),
     "an unknown role": ("a.jsonl", lines({"messages": [Q, {**A, "role": "robot"}]}), []),
     "an environment": ("a.jsonl", lines({"messages": [Q, A, {"role": "environment", "content": "r"}, A]}), [
         [{"messages": [Q, A, {"role": "tool", "content": "r"}, A]}],

@@ -88,14 +88,10 @@ class SandboxProcess:
 
     def release(self) -> None:
         """Keep the process for the next `take_process` with the same set-up, if it can still answer."""
-        if not self._alive:
-            return self.close()
-        with _idle_lock:
-            if twin := _idle.pop(self.setup, None):
-                twin.close()
-            _idle[self.setup] = self
-            while len(_idle) > IDLE_PROCESSES:
-                _idle.pop(next(iter(_idle))).close()
+        if self._alive:
+            _keep(self)
+        else:
+            self.close()
 
 
 _idle: dict[bytes, SandboxProcess] = {}
@@ -109,6 +105,15 @@ def take_process(setup: dict[str, Any], seconds: float) -> SandboxProcess:
     with _idle_lock:
         released = _idle.pop(key, None)
     return released or SandboxProcess(key, seconds)
+
+
+def _keep(process: SandboxProcess) -> None:
+    with _idle_lock:
+        if twin := _idle.pop(process.setup, None):
+            twin.close()
+        _idle[process.setup] = process
+        while len(_idle) > IDLE_PROCESSES:
+            _idle.pop(next(iter(_idle))).close()
 
 
 @atexit.register
