@@ -315,16 +315,15 @@ def find_sides_of_turns(record: SourceRow, turns: Sequence[Mapping[str, Any]], c
     An instruction is the system text unless the turns contain it, as in Magpie.
     """
     found = find_answer_sides(record, columns)
-    texts = _texts(turns)
-    reasoning = text_of(value_at(record, found.get("reasoning", ""))) or ""
-    told = any(turn.get(key) is not None for turn in turns for key in REASONING_FIELDS)
-    if "reasoning" in found and columns.path("reasoning") is None and (told or _is_in(reasoning, texts)):
-        del found["reasoning"]
-    roles = {role_of(str(turn.get(key)), columns.roles) for turn in turns for key in ROLE_KEYS}
-    if "system" not in found and columns.path("system") is None and roles.isdisjoint(("system", "developer")):
-        name = next(iter(text_columns(record, BESIDE_TURNS)), None)
-        if name and not is_blank(record[name]) and not _is_in(record[name], texts):
-            found["system"] = name
+    if "reasoning" in found and columns.path("reasoning") is None:
+        told = any(turn.get(key) is not None for turn in turns for key in REASONING_FIELDS)
+        if told or _is_in(text_of(value_at(record, found["reasoning"])) or "", _texts(turns)):
+            del found["reasoning"]
+    beside = [] if "system" in found else text_columns(record, BESIDE_TURNS)
+    if beside and columns.path("system") is None and not is_blank(record[beside[0]]):
+        roles = {role_of(str(turn.get(key)), columns.roles) for turn in turns for key in ROLE_KEYS}
+        if roles.isdisjoint(("system", "developer")) and not _is_in(record[beside[0]], _texts(turns)):
+            found["system"] = beside[0]
     return found
 
 
@@ -347,9 +346,14 @@ def _other_lists(record: SourceRow) -> list[str]:
 
     A `history` may be one only if no question or answer follows it, a `trajectory` if no answer is `chosen`.
     """
+    lists = [
+        name for name, value in record.items() if isinstance(value, list) and name.lower() not in _NOT_CONVERSATIONS
+    ]
+    if not lists:
+        return []
     before = HISTORY if text_columns(record, (*PROMPTS, *COMPLETIONS)) else ()
-    others = {*_NOT_CONVERSATIONS, *before, *(("trajectory",) if "chosen" in record else ())}
-    return [name for name, value in record.items() if isinstance(value, list) and name.lower() not in others]
+    others = {*before, *(("trajectory",) if "chosen" in record else ())}
+    return [name for name in lists if name.lower() not in others]
 
 
 def find_sharegpt_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:

@@ -66,11 +66,26 @@ def _read_call(turn: Turn, columns: Columns) -> Turn:
     return known if calls is None else {**{key: known[key] for key in known if key != "content"}, "tool_calls": calls}
 
 
-def find_written_parts(record: SourceRow, columns: Columns, text: str) -> dict[str, str] | None:
-    """Return the parts of a row with turns of which one contains `text`."""
-    found = find_messages_parts(record, columns)
+def find_written_parts(record: SourceRow, columns: Columns, *marks: str) -> dict[str, str] | None:
+    """Return the parts of a row with turns of which one contains one of `marks`."""
+    found = find_messages_parts(record, columns) if mentions(record, *marks) else None
     if found is None:
         return None
     content = found.get("messages.content", "content")
-    turns = turns_at(record, found["messages"]) or []
-    return found if any(text in turn[content] for turn in turns if isinstance(turn.get(content), str)) else None
+    texts = [turn[content] for turn in turns_at(record, found["messages"]) or [] if isinstance(turn.get(content), str)]
+    return found if any(mark in text for mark in marks for text in texts) else None
+
+
+def mentions(record: SourceRow, *marks: str) -> bool:
+    """Return whether a text of a row, or of a turn in it, contains one of `marks`; a quick look before a thorough one."""
+    for value in record.values():
+        texts = [value] if isinstance(value, str) else _texts_of_turns(value) if isinstance(value, list) else []
+        if any(mark in text for text in texts for mark in marks):
+            return True
+    return False
+
+
+def _texts_of_turns(turns: Sequence[Any]) -> list[str]:
+    """Return the texts in a list of objects or of texts."""
+    values = [value for turn in turns if isinstance(turn, Mapping) for value in turn.values()]
+    return [text for text in (*turns, *values) if isinstance(text, str)]

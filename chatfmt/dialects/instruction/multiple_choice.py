@@ -109,15 +109,21 @@ _OWN = "choice_"
 
 def _choice_columns(record: SourceRow) -> dict[str, str]:
     """Return the columns with one choice each, by their label; none for a single one."""
-    lower = {name.lower(): name for name in record if isinstance(record[name], str)}
     letters = {letter: letter for letter in LETTERS if isinstance(record.get(letter), str)}
-    numbers = [str(number) for number in range(20)]
-    by_name = [
-        {label: lower[name] for label in labels if (name := pattern.format(label.lower())) in lower}
-        for pattern in _OWN_COLUMNS
-        for labels in (LETTERS, numbers)
-    ]
-    return next((found for found in (letters, *by_name) if len(found) > 1), {})
+    groups: dict[str, dict[str, str]] = {"": letters}
+    for name in record:
+        pattern, label = _CHOICE_NAMES.get(name.lower(), ("", ""))
+        if pattern and isinstance(record[name], str):
+            groups.setdefault(pattern, {})[label] = name
+    return next((found for found in groups.values() if len(found) > 1), {})
+
+
+_CHOICE_NAMES = {
+    pattern.format(label.lower()): (f"{pattern} {label.isdigit()}", label)
+    for pattern in _OWN_COLUMNS
+    for label in (*LETTERS, *map(str, range(20)))
+}
+"""The name of each column with one choice: its kind of name, and the label."""
 
 
 def _parse_choices(value: Any) -> list[tuple[str, str]] | None:
@@ -152,11 +158,13 @@ def find_choice(answer: Any, choices: Sequence[tuple[str, str]]) -> int | None:
 def find_multiple_choice_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with a question, choices and an answer."""
     question = columns.path("prompt") or next((name for name in QUESTIONS if isinstance(record.get(name), str)), None)
+    if question is None:
+        return None
     choices = columns.path("choices") or next((name for name in CHOICES if _parse_choices(record.get(name))), None)
     own = _choice_columns(record) if choices is None else {}
     answer = columns.path("answer") or next((name for name in ANSWERS if record.get(name) is not None), None)
     explanation = find_text(record, EXPLANATIONS, columns, "explanation") if answer is None else None
-    if question is None or (choices is None and not own) or (answer is None and explanation is None):
+    if (choices is None and not own) or (answer is None and explanation is None):
         return None
     found = {"prompt": question, **({"choices": choices} if choices else {}), **find_side_parts(record, columns)}
     found |= {"answer": answer} if answer else {"explanation": explanation or ""}

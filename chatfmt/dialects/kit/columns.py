@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -122,8 +123,7 @@ def find_text(record: SourceRow, names: Sequence[str], columns: Columns, part: s
 
 def text_columns(record: SourceRow, names: Sequence[str]) -> list[str]:
     """Return the columns called one of `names` that hold text, in the order of `names`."""
-    exact = [name for name in names if isinstance(record.get(name), str)]
-    return exact or [name for name in columns_named(record, names) if isinstance(record.get(name), str)]
+    return [name for name in columns_named(record, names) if isinstance(record[name], str)]
 
 
 def ambiguous_part(names: Sequence[str], part: str) -> NoDialect:
@@ -158,12 +158,12 @@ def find_label(record: SourceRow, columns: Columns) -> str | None:
 
 def find_side_parts(record: SourceRow, columns: Columns) -> dict[str, str]:
     """Return the columns of the SIDE_PARTS that this row has."""
-    if not columns.fields and not columns.late and _SIDE_NAMES.isdisjoint(map(str.lower, record)):
+    if not columns.fields and not columns.late and not columns_named(record, _SIDE_NAMES):
         return {}
     found: dict[str, str] = {}
     for part, (names, fits) in _SIDES.items():
         mapped = columns.path(part)
-        candidates = columns_named(record, names) if mapped is None else [mapped]
+        candidates = columns_named(record, names) if mapped is None else (mapped,)
         fitting = [name for name in candidates if fits(value_at(record, name))]
         if fitting:
             found[part] = next((name for name in fitting if not is_blank(value_at(record, name))), fitting[0])
@@ -182,18 +182,23 @@ def find_answer_sides(record: SourceRow, columns: Columns) -> dict[str, str]:
     mapped = columns.path("reasoning")
     if mapped is None and columns.option("reasoning", "read", "read", "ignore") == "ignore":
         return found
-    names = columns_named(record, REASONING) if mapped is None else [mapped]
+    names = columns_named(record, REASONING) if mapped is None else (mapped,)
     path = next((name for name in names if is_reasoning(value_at(record, name))), None)
     return found if path is None else {**found, "reasoning": path}
 
 
-def columns_named(record: SourceRow, names: Sequence[str]) -> list[str]:
+def columns_named(record: SourceRow, names: Sequence[str]) -> tuple[str, ...]:
     """Return the columns called one of `names`, in their order; if there is none, those that differ in case only."""
-    exact = [name for name in names if name in record]
+    return _named(tuple(record), tuple(names))
+
+
+@lru_cache(maxsize=4096)
+def _named(columns: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
+    exact = tuple(name for name in names if name in columns)
     if exact:
         return exact
-    lower = {key.lower(): key for key in reversed(list(record))}
-    return [lower[name] for name in names if name in lower]
+    lower = {column.lower(): column for column in reversed(columns)}
+    return tuple(lower[name] for name in names if name in lower)
 
 
 def _is_list(value: Any) -> bool:
@@ -222,7 +227,7 @@ _SIDES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
     "template_kwargs": (TEMPLATE_KWARGS, lambda value: isinstance(value, dict)),
     "documents": (DOCUMENTS, _is_list),
 }
-_SIDE_NAMES = frozenset(
+_SIDE_NAMES = tuple(
     name
     for names in (*(names for names, _ in _SIDES.values()), *MEDIA_COLUMNS.values(), *MEDIA_LIKE.values())
     for name in names

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ...errors import DialectError
 from ...schema import Turn
 from ..chat.messages import find_messages_parts
-from ..chat.plain_turns import find_written_parts, read_plain_turns, turns_after_preamble, with_preamble
+from ..chat.plain_turns import find_written_parts, mentions, read_plain_turns, turns_after_preamble, with_preamble
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow
 from ..kit.literals import read_literal
@@ -156,7 +156,7 @@ def _literal(text: str) -> Any:
 
 def find_toolace_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row whose system text lists functions."""
-    found = find_messages_parts(record, columns)
+    found = find_messages_parts(record, columns) if mentions(record, '"name"') else None
     if found is None:
         return None
     try:

@@ -13,7 +13,7 @@ from ...errors import DialectError
 from ...field_path import value_at
 from ...schema import Turn
 from ..chat.messages import find_messages_parts
-from ..chat.plain_turns import find_written_parts, turns_after_preamble, with_preamble
+from ..chat.plain_turns import find_written_parts, mentions, turns_after_preamble, with_preamble
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, json_type
 from ..kit.literals import read_literal
@@ -103,8 +103,8 @@ def _hermes_turn(turn: Turn, columns: Columns) -> list[Turn]:
 
 def find_hermes_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with `<tool_call>` in a turn, or tools in `<tools>` of the system turn."""
-    found = find_written_parts(record, columns, "<tool_call>") or find_written_parts(record, columns, "<tools>")
-    if found is None and isinstance(record.get("system"), str) and "<tools>" in record["system"]:
+    found = find_written_parts(record, columns, "<tool_call>", "<tools>")
+    if found is None and mentions(record, "<tools>"):  # in a system column
         found = find_messages_parts(record, columns)
     return None if found is None else {**found, **find_question_part(record, columns)}
 
