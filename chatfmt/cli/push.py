@@ -30,7 +30,7 @@ def push(
     """Verify an output folder and upload it to the Hub, private by default.
 
     One commit holds all of it and removes data files of earlier pushes. If it is interrupted, nothing of it is visible:
-    run the same command again.
+    run the same command again. Rejected rows are not uploaded.
     """
     from msgspec.structs import asdict
 

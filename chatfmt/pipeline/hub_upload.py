@@ -72,15 +72,19 @@ class Pushed(Struct, frozen=True):
 def push(folder: Path, repository: Repository, *, public: bool = False, show_progress: bool = False) -> Pushed:
     """Upload a folder that chatfmt wrote; a repository that does not exist is created, private unless `public`.
 
-    With `show_progress` the library of the Hub draws progress bars on stderr.
+    Rejected rows are not uploaded. With `show_progress` the library of the Hub draws progress bars on stderr.
 
     Raises DataProblem if `verify` finds problems, OutputError if the Hub refuses or cannot be reached, if a public
     repository exists and `public` is not set, and if the commit would overwrite a card that somebody else wrote.
     """
+    from huggingface_hub.utils import disable_progress_bars
+
     manifest = check_folder(folder)
     if not (folder / CARD).is_file():
         raise OutputError(f"`{folder}` has no card `{CARD}`", hint="convert again with --overwrite")
-    api = _api(show_progress=show_progress)
+    if not show_progress:
+        disable_progress_bars()
+    api = _api()
     with hub_errors(repository):
         head = open_repository(repository, public=public)
         _check_card(api, repository, head, folder, manifest)
@@ -114,12 +118,9 @@ def open_repository(repository: Repository, *, public: bool) -> Head:
     return Head(str(info.sha), bool(info.private), tuple(file.rfilename for file in info.siblings or ()))
 
 
-def _api(*, show_progress: bool = False) -> HfApi:
+def _api() -> HfApi:
     from huggingface_hub import HfApi, logging
-    from huggingface_hub.utils import disable_progress_bars
 
-    if not show_progress:
-        disable_progress_bars()
     logging.set_verbosity_error()
     return HfApi(library_name="chatfmt", library_version=__version__)
 

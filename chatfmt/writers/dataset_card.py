@@ -88,7 +88,8 @@ def _info(shards: Sequence[Shard], schema: pa.Schema | None) -> dict[str, Any]:
 
 def _head(manifest: Manifest, title: str) -> str:
     rows = sum(shard.rows for shard in manifest.shards)
-    return f"# {_inline(title) or 'Converted by chatfmt'}\n\n{rows:,} rows, made by chatfmt {manifest.chatfmt}.\n"
+    count = "1 row" if rows == 1 else f"{rows:,} rows"
+    return f"# {_inline(title) or 'Converted by chatfmt'}\n\n{count}, made by chatfmt {manifest.chatfmt}.\n"
 
 
 def _made(manifest: Manifest) -> str:
