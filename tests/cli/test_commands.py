@@ -338,3 +338,17 @@ def test_what_a_template_leaves_out_of_the_schemas_of_tools_is_named(tmp_path):
     done = run_cli("convert", "in.jsonl", "-t", "t.jinja", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, b'{"text":"look;q;a;"}\n')
     assert "left out by the template: description of tools, enum of tools\n" in done.stderr.decode()
+
+
+def test_a_block_whose_text_is_its_content_is_text_beside_one_with_reasoning(tmp_path):
+    blocks = [{"type": "thinking", "thinking": "plan"}, {"type": "text", "text": "x"}]
+    rows = [
+        [{"role": "user", "content": "q"}, {"role": "assistant", "content": blocks}],
+        [{"role": "user", "content": [{"type": "text", "content": "t"}]}, {"role": "assistant", "content": "c"}],
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in rows))
+    done = run_cli("convert", "in.jsonl", cwd=tmp_path)
+    assert [json.loads(line)["messages"] for line in done.stdout.splitlines()] == [
+        [rows[0][0], {"role": "assistant", "reasoning_content": "plan", "content": "x"}],
+        [{"role": "user", "content": "t"}, rows[1][1]],
+    ]

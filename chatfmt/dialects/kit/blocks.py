@@ -20,9 +20,16 @@ _TEXT_KEYS = ("text", "content", "value", "parts", "thinking", "summary")
 
 def join_blocks(parts: Sequence[Mapping[str, Any]]) -> Any:
     """Return content parts as content: the text of a single text part, else the parts with text as type `text`."""
-    named = [{**part, "type": "text"} if isinstance(part.get("text"), str) else dict(part) for part in parts]
-    lone = len(named) == 1 and named[0].get("type") == "text"
+    named = [_named(part) for part in parts]
+    lone = len(named) == 1 and named[0].get("type") == "text" and isinstance(named[0].get("text"), str)
     return named[0]["text"] if lone else named
+
+
+def _named(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a part whose text is under `text`, with the type `text`; a part of this type may hold it as `content`."""
+    if part.get("type") == "text" and "text" not in part and isinstance(part.get("content"), str):
+        return {"text" if key == "content" else key: value for key, value in part.items()}
+    return {**part, "type": "text"} if isinstance(part.get("text"), str) else dict(part)
 
 
 def content_of(value: Any) -> Any:

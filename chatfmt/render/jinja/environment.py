@@ -27,8 +27,22 @@ from jinja2.utils import Namespace
 
 from ..types import UNDATED, Moment, Span
 
-_TRACKED: ContextVar[tuple[list[str], list[Span]] | None] = ContextVar("chatfmt_spans", default=None)
-"""The blocks of output so far and the spans found in them, while `render_tracked` renders."""
+
+class _Tracked:
+    """The blocks of output so far and the spans found in them, while `render_tracked` renders."""
+
+    def __init__(self, blocks: list[str]) -> None:
+        self.blocks, self.spans = blocks, list[Span]()
+        self._counted = self._length = 0
+
+    def length(self) -> int:
+        """Return the length of the output; each block is counted once, whatever the number of spans."""
+        self._length += sum(map(len, self.blocks[self._counted :]))
+        self._counted = len(self.blocks)
+        return self._length
+
+
+_TRACKED: ContextVar[_Tracked | None] = ContextVar("chatfmt_spans", default=None)
 
 
 class GenerationTag(Extension):
@@ -48,9 +62,8 @@ class GenerationTag(Extension):
     def _generation_support(self, caller: Macro) -> str:
         body = caller()
         if tracked := _TRACKED.get():
-            blocks, spans = tracked
-            start = sum(map(len, blocks))
-            spans.append((start, start + len(body)))
+            start = tracked.length()
+            tracked.spans.append((start, start + len(body)))
         return body
 
 
@@ -159,9 +172,9 @@ def render_tracked(template: jinja2.Template, values: Mapping[str, Any]) -> tupl
 
 @contextmanager
 def _tracking(blocks: list[str]) -> Iterator[list[Span]]:
-    spans: list[Span] = []
-    token = _TRACKED.set((blocks, spans))
+    tracked = _Tracked(blocks)
+    token = _TRACKED.set(tracked)
     try:
-        yield spans
+        yield tracked.spans
     finally:
         _TRACKED.reset(token)

@@ -101,11 +101,16 @@ class _ChatMarker:
 
     def __init__(self, base: int, plan: MarkerPlan) -> None:
         self.base, self.plan, self.sources = base, plan, list[TextSource]()
+        self.full = False
+        """Whether there are more texts than markers."""
 
     def text(self, text: str, message: int | None, field: str, *, inline: bool = False) -> str:
         """Return the text with a marker inside its outer whitespace."""
         core = text.strip()
         if not core and not self.plan.blank:
+            return text
+        if len(self.sources) == MAX_MARKERS:
+            self.full = True
             return text
         lead = text[: len(text) - len(text.lstrip())] if core else text
         trail = text[len(lead) + len(core) :]
@@ -210,8 +215,11 @@ _SCHEMA_TEXTS = frozenset(("description", "enum", "const", "pattern", "default",
 _CALL_KEYS = frozenset(("name", "arguments", "parameters"))
 
 
-def add_markers(chat: Chat, plan: MarkerPlan = DEFAULT_PLAN) -> MarkedChat | None:
-    """Return the conversation with markers; None if its own text uses both private-use planes, or it has too many."""
+def add_markers(chat: Chat, plan: MarkerPlan = DEFAULT_PLAN, *, partly: bool = False) -> MarkedChat | None:
+    """Return the conversation with markers.
+
+    None if its own text uses both private-use planes, or if it has too many texts; `partly` marks the first of these.
+    """
     base = _free_plane(chat)
     if base is None:
         return None
@@ -222,7 +230,7 @@ def add_markers(chat: Chat, plan: MarkerPlan = DEFAULT_PLAN) -> MarkedChat | Non
         tools = [marker.tool(tool) for tool in tools] if tools else tools
         documents = marker.nested(documents, None, DOCUMENTS) if plan.tools else documents
     marked = replace(chat, messages=messages, tools=tools, documents=documents)
-    return MarkedChat(marked, tuple(marker.sources), base) if len(marker.sources) <= MAX_MARKERS else None
+    return MarkedChat(marked, tuple(marker.sources), base) if partly or not marker.full else None
 
 
 def keep_one_marker(marked: MarkedChat, number: int) -> Chat:

@@ -30,6 +30,7 @@ from ..types import Span
 from .markers import (
     CONTENT,
     DEFAULT_PLAN,
+    MAX_MARKERS,
     REASONING,
     MarkedChat,
     MarkerPlan,
@@ -160,6 +161,8 @@ class Masker:
             return MaskedText(text, (), (), "markers")
         if self.options.stop_token and wanted[0] < len(chat.messages) - 1 and self.boundaries(chat).stops_late:
             raise mask_refused("the template prints a stop token after the last answer only", wanted[0])
+        if len(chat.messages) > MAX_MARKERS:
+            raise mask_refused(f"the conversation has more than {MAX_MARKERS:,} messages", wanted[0])
         turns = self.turns(chat, text, marked)
         if turns is not None:
             masked = self._select(text, turns, "markers", wanted)

@@ -142,7 +142,7 @@ class _LossFinder:
     def _missing(self, chat: Chat) -> list[TextSource] | None:
         """Return the texts that are not printed; None if the template refuses the conversation."""
         text = self._renderer.text_or_none(chat)
-        marked = add_markers(chat, PLAN)
+        marked = add_markers(chat, PLAN, partly=True)
         if text is None or marked is None:
             return None
         rendered = self._renderer.text_or_none(marked.chat)

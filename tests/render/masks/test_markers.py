@@ -115,4 +115,8 @@ def test_private_use_characters_of_the_data_choose_the_other_plane_or_none() -> 
 
 def test_a_conversation_with_too_many_texts_is_not_marked() -> None:
     assert add_markers(Chat([say("user", "x")] * MAX_MARKERS)) is not None
-    assert add_markers(Chat([say("user", "x")] * (MAX_MARKERS + 1))) is None
+    longer = Chat([say("user", "x")] * (2 * MAX_MARKERS + 99))
+    assert add_markers(longer) is None
+    partly = add_markers(longer, partly=True)
+    assert partly is not None and len(partly.sources) == MAX_MARKERS
+    assert remove_markers(printed(partly.chat), partly).text == printed(longer)
