@@ -59,8 +59,11 @@ def records(source: Path) -> list[dict[str, Any]]:
     if source.suffix == ".parquet":
         return pq.read_table(source).slice(0, ROWS).to_pylist()
     text = source.read_text(encoding="utf-8")
-    found = json.loads(text) if text.lstrip().startswith("[") else map(json.loads, filter(None, text.split("\n")))
-    return list(islice(found, ROWS))
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = map(json.loads, filter(None, text.split("\n")))
+    return [found] if isinstance(found, dict) else list(islice(found, ROWS))
 
 
 def read(text: str) -> Any:

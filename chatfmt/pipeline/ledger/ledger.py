@@ -8,7 +8,6 @@ look at the names of its columns.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice, takewhile
 from typing import Any, Literal
@@ -82,12 +81,21 @@ class Ledger(Struct, frozen=True):
     @property
     def left_columns(self) -> tuple[Leaf, ...]:
         """The leaves of columns that are not used: `--keep` carries them."""
-        return tuple(leaf for leaf in self.left if root_of(leaf.path) not in self.used)
+        return tuple(leaf for leaf in self.left if not self.is_used(leaf.path))
 
     @property
     def left_keys(self) -> tuple[Leaf, ...]:
         """The leaves inside columns that are used."""
-        return tuple(leaf for leaf in self.left if root_of(leaf.path) in self.used)
+        return tuple(leaf for leaf in self.left if self.is_used(leaf.path))
+
+    def column_of(self, path: str) -> str:
+        """Return the column of a leaf; the name of a column may have dots."""
+        names = [name for name in self.seen | self.used if f"{path}.".startswith((f"{name}.", f"{name}["))]
+        return min(names, key=len, default=path)
+
+    def is_used(self, path: str) -> bool:
+        """Return whether the column of a leaf is read."""
+        return self.column_of(path) in self.used
 
     def account(self, batch: pa.RecordBatch, conversations: pa.RecordBatch) -> Ledger:
         """Return the ledger with the leaves that are new in a source batch, given the conversations made of it."""
@@ -98,7 +106,7 @@ class Ledger(Struct, frozen=True):
         by_row = self._conversations(conversations, traced.column(ROW))
         entries = self._trace(traced, by_row)
         left = {path: entry for path, entry in entries.items() if self._is_left(path, entry, turn_keys(conversations))}
-        inside = [path for path in left if root_of(path) in self.used]
+        inside = [path for path in left if self.is_used(path)]
         texts = list(islice(chain.from_iterable(each.texts for each in by_row.values()), _TEXTS))
         suspects = {path: part for path, part in find_suspects(left, inside, texts).items() if part not in self.waived}
         leaves = [Leaf(path, _kind(entry.values)) for path, entry in left.items()]
@@ -159,9 +167,9 @@ class Ledger(Struct, frozen=True):
     def _is_left(self, path: str, entry: Entry, keys: frozenset[str]) -> bool:
         if self.is_dropped(path):
             return False
-        if root_of(path) not in self.used:
+        if not self.is_used(path):
             return True
-        if "." not in path:  # a list of texts or labels is a part, as a column of them is
+        if path.rstrip("[]") in self.used:  # a list of texts or labels is a part, as a column of them is
             return False
         if self.printed is not None and not _is_printed(path, keys, self.printed):
             return True
@@ -175,19 +183,14 @@ class Ledger(Struct, frozen=True):
 
 def flag_to_drop(ledger: Ledger, path: str) -> str:
     """Return the flag that leaves a leaf behind on purpose: its column, or a key inside a column that is used."""
-    root = root_of(path)
-    return f"--drop {shell_quoted(path.replace('[]', '') if root in ledger.used else root)}"
+    named = path.replace("[]", "") if ledger.is_used(path) else ledger.column_of(path)
+    return f"--drop {shell_quoted(named)}"
 
 
 def _first_rows(batch: pa.RecordBatch, new: Mapping[str, IntArray]) -> pa.RecordBatch:
     """Return the first rows of a batch that have each new leaf, in order."""
     rows = sorted(set(chain.from_iterable(found[:ROWS].tolist() for found in new.values())))
     return batch.take(pa.array(rows, pa.int64()))
-
-
-def root_of(path: str) -> str:
-    """Return the column of a leaf."""
-    return re.split(r"\.|\[\]", path, maxsplit=1)[0]
 
 
 def turn_keys(conversations: pa.RecordBatch) -> frozenset[str]:

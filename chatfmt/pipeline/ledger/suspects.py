@@ -63,7 +63,10 @@ _TWO_VALUED = frozenset({
 _NUMBER = re.compile(r"\W*[\d.,/%+-]+\W*")
 _MEDIA = re.compile(r"data:(image|audio|video)/|.*\.(jpe?g|png|gif|webp|bmp|mp3|wav|flac|ogg|mp4|webm|avi|mov)$",
                     re.IGNORECASE | re.DOTALL)  # fmt: skip
+_NUMERALS = 40
+"""The letters that a number has at most."""
 _LONG = 8
+"""The letters that a text without spaces has at least to count as several words."""
 _COMPARABLE = 8
 """Text may be this many times shorter than the median text of the conversations and still be part of them."""
 
@@ -164,7 +167,7 @@ def are_like(values: Sequence[Any], texts: Sequence[str]) -> bool:
     usual = median(map(len, texts)) if texts else 0
     several = bool(texts) and 2 * sum(map(_has_words, texts)) >= len(texts)
     own = [value.strip() for value in map(_decoded, values) if isinstance(value, str)]
-    telling = [text for text in own if text.lower() not in _SWITCHES and not _NUMBER.fullmatch(text)]
+    telling = [text for text in own if text.lower() not in _SWITCHES and not _NUMBER.fullmatch(text[:_NUMERALS])]
     telling = [text for text in telling if _has_words(text) or not several]
     return 2 * len(telling) > len(values) and _COMPARABLE * median(map(len, telling)) >= usual
 

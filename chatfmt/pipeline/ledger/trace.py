@@ -24,6 +24,8 @@ _ALIKE = 0.9
 _NAMED = frozenset({"role", "type", "name", "id", "tool_call_id"})
 _DEPTH = 4
 """The number of keys after which a path ends: deeper are the keys of the data, such as the parameters of a tool."""
+_NESTED = 100
+"""The levels of lists and objects that are looked into."""
 _VALUES = 20
 """The values of a leaf that are kept, to judge it by."""
 
@@ -39,15 +41,13 @@ class Conversation:
         for record in records:
             self._add(record, "")
 
-    def _add(self, value: Any, key: str) -> None:
+    def _add(self, value: Any, key: str, depth: int = 0) -> None:
         if isinstance(value, str):
             (self._names if key in _NAMED else self.texts).add(value)
-        elif isinstance(value, Mapping):
-            for name, item in value.items():
-                self._add(item, name)
-        elif isinstance(value, list):
-            for item in value:
-                self._add(item, key)
+        elif isinstance(value, (Mapping, list)):
+            for name, item in value.items() if isinstance(value, Mapping) else ((key, item) for item in value):
+                if depth < _NESTED:
+                    self._add(item, name, depth + 1)
         elif value is not None:
             self._pairs.add((key, str(value)))
 
@@ -102,18 +102,21 @@ def trace_value(entries: Entries, name: str, value: Any, conversation: Conversat
         entry.values += [leaf for leaf, _ in some[: _VALUES - len(entry.values)]]
 
 
-def _leaves(value: Any, path: str, key: str, depth: int, conversation: Conversation) -> Iterator[tuple[str, Any, bool]]:
+def _leaves(
+    value: Any, path: str, key: str, depth: int, conversation: Conversation, level: int = 0
+) -> Iterator[tuple[str, Any, bool]]:
     """Yield the leaves of a value with their paths, and whether the conversation holds them; blank text is no leaf."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return
     found = not isinstance(value, (list, Mapping)) and conversation.holds(value, key)
     inner = read_literal(value) if isinstance(value, str) and not found else value
-    if isinstance(inner, Mapping):
+    if level == _NESTED or not isinstance(inner, (list, Mapping)):
+        yield path, value, found
+    elif isinstance(inner, Mapping):
         for name, item in inner.items():
             inside = f"{path}.{name}" if depth < _DEPTH else path
-            yield from _leaves(item, inside, str(name), depth + 1, conversation)
-    elif isinstance(inner, list):
-        for item in inner:
-            yield from _leaves(item, path if path.endswith("[][]") else f"{path}[]", key, depth, conversation)
+            yield from _leaves(item, inside, str(name), depth + 1, conversation, level + 1)
     else:
-        yield path, value, found
+        inside = path if path.endswith("[][]") else f"{path}[]"
+        for item in inner:
+            yield from _leaves(item, inside, key, depth, conversation, level + 1)

@@ -19,7 +19,7 @@ from ...render.masks.masker import TRAIN_FLAGS
 from ..conversion.job import Job
 from ..conversion.source_rows import merge_batches, split_rows
 from ..conversion.stages import Conversion
-from ..ledger.ledger import PRINTED, Ledger, flag_to_drop, root_of
+from ..ledger.ledger import PRINTED, Ledger, flag_to_drop
 from ..ledger.suspects import PHRASES
 
 _CHOICES = {
@@ -105,8 +105,8 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
             mapped = to_job(dataclasses.replace(recipe, map={**recipe.map, part: path}))
             if _reads_more(mapped, job, path):
                 yield f"--map {part}={shell_quoted(path)} reads it"
-    if root_of(path) not in job.ledger.used:
-        yield f"--keep {shell_quoted(root_of(path))} copies it to the output"
+    if not job.ledger.is_used(path):
+        yield f"--keep {shell_quoted(job.ledger.column_of(path))} copies it to the output"
     yield f"{flag_to_drop(job.ledger, path)} leaves it behind"
 
 

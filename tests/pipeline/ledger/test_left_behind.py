@@ -210,3 +210,26 @@ def test_bad_rows_of_the_sample_hide_no_leaf(tmp_path):
     source = write(tmp_path, bad, {**TALK, "note": "a"}, bad, {**TALK, "my_answer": "It is the light."})
     assert refusal(source, on_error="skip").message == "`my_answer` looks like an answer, and would be left behind"
     assert convert(source, on_error="skip", drop=["my_answer"], max_bad="100%").left_columns == ("note (text)",)
+
+
+def test_names_with_dots_and_deep_values(tmp_path):
+    deep: Any = "x"
+    for _ in range(110):
+        deep = [deep]
+    row = {
+        "data.question": "Sky?",
+        "data.answer": "It is blue.",
+        "data.note": "a",
+        "deep": deep,
+        "dashes": "-" * 9999,
+    }
+    keys = {"map": {"prompt": "data.question", "completion": "data.answer"}}
+    assert convert(write(tmp_path, row, row), **keys).left_columns == (
+        "dashes (text)", "data.note (text)", "deep[][] (list)",
+    )  # fmt: skip
+    more = {**row, "data.cot": "Light of short waves scatters."}
+    source = write(tmp_path, more, more)
+    source.with_suffix(".out.jsonl").unlink()
+    error = refusal(source, **keys)
+    assert error.hint.endswith("--keep data.cot copies it to the output; --drop data.cot leaves it behind")
+    assert convert(source, **keys, drop=["data.cot"]).rows == 2
