@@ -90,15 +90,9 @@ def test_files_of_an_earlier_push_are_removed_in_the_same_commit(hub: StandInHub
     assert (code, said) == (5, "error: `acme/chat` is public\nhint: --public uploads to it all the same\n")
 
 
-def test_a_branch_is_created(hub: StandInHub, tmp_path: Path) -> None:
-    made(tmp_path, "a")
-    assert run(hub, tmp_path, "push", "out", "acme/chat", "--revision", "v2")[0] == 0
-    assert sorted(hub.files(NAME)) == [".gitattributes"]
-    assert sorted(hub.files(NAME, "v2")) == [".chatfmt/manifest.json", ".gitattributes", *PUSHED[1:]]
-
-
 def test_an_interrupted_push_shows_nothing_and_is_finished_by_the_same_command(hub: StandInHub, tmp_path: Path) -> None:
     out = made(tmp_path, "a", "b", more=("--rows-per-shard", "1"))
+    hub.fail(r"PUT /lfs/", "drop")  # sent again at once, by the library
     hub.fail(r"POST .*/commit/", "drop")
     again = "hint: run the same command again: what is uploaded already is not sent again\n"
     assert run(hub, tmp_path, "push", "out", "acme/chat") == (
@@ -109,13 +103,6 @@ def test_an_interrupted_push_shows_nothing_and_is_finished_by_the_same_command(h
     assert run(hub, tmp_path, "push", "out", "acme/chat")[0] == 0
     assert all(hub.files(NAME)[f"data/{file.name}"] == file.read_bytes() for file in (out / "data").iterdir())
     assert [path for method, path, _ in hub.calls if method == "PUT"] == []
-
-
-def test_an_upload_that_is_reset_is_sent_again(hub: StandInHub, tmp_path: Path) -> None:
-    made(tmp_path, "a")
-    hub.fail(r"PUT /lfs/", "drop")
-    assert run(hub, tmp_path, "push", "out", "acme/chat")[0] == 0
-    assert sorted(hub.files(NAME)) == [".chatfmt/manifest.json", ".gitattributes", *PUSHED[1:]]
 
 
 def test_a_folder_that_was_changed_is_not_pushed(hub: StandInHub, tmp_path: Path) -> None:
@@ -204,4 +191,9 @@ def test_other_places_are_not_written_to(tmp_path: Path) -> None:
         2, "error: a plan cannot write to `hf://datasets/acme/chat`\n"
         "hint: name a folder with -o, and then `chatfmt push` it\n",
     )  # fmt: skip
+    for more in (("in.jsonl", "-o", "out"), ("in.jsonl",), ("-",)):
+        done = run_cli("convert", *more, "--public", cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr.decode()) == (
+            2, b"", "error: `--public` is about datasets on the Hub\nhint: -o hf://datasets/OWNER/NAME\n",
+        )  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]

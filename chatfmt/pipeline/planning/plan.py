@@ -21,7 +21,7 @@ from .notes import job_notes, system_notes, template_notes
 from .parquet_schema import find_schema, set_schema
 from .scratch import Scratch
 from .source_plan import SourcePlan, check_views, plan_source
-from .target import Target, check_selection
+from .target import Target, check_public, check_selection
 
 
 class Plan(Struct, frozen=True):
@@ -65,6 +65,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
 
     Raises whatever prevents the run: UsageError, InputError, TemplateError, NoDialect.
     """
+    check_public(run, target)
     transforms.check_settings(recipe.transforms)
     check_tokens(recipe)
     check_rendered(recipe)

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from ... import writers
 from ...errors import UsageError
-from ...recipe import Recipe
+from ...recipe import Recipe, Run
 from ..hub_upload import Repository
 
 Kind = Literal["folder", "file", "stream", "hub"]
@@ -74,6 +74,12 @@ def _remote(scheme: str, rest: str, format: str | None, compression: str | None)
     Repository.of(url)
     writers.check_compression(format or "parquet", compression)
     return Target("hub", Path(url), format or "parquet", compression)
+
+
+def check_public(run: Run, target: Target) -> None:
+    """Raise UsageError for `--public` with an output on this machine."""
+    if run.public and target.kind != "hub":
+        raise UsageError("`--public` is about datasets on the Hub", hint="-o hf://datasets/OWNER/NAME")
 
 
 def check_selection(recipe: Recipe, target: Target) -> None:

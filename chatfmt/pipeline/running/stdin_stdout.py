@@ -21,7 +21,7 @@ from ..planning import notes
 from ..planning.inputs import parse_options, row_slice
 from ..planning.jobs import load_template, to_checked_job
 from ..planning.scratch import stdin_bytes
-from ..planning.target import Target
+from ..planning.target import Target, check_public
 from .destinations import open_stream
 from .rejects import check_rejects, open_rejects
 from .stream import summarise_stream
@@ -38,6 +38,7 @@ def is_piped(recipe: Recipe, target: Target) -> bool:
 
 def pipe(recipe: Recipe, target: Target, run: Run, on_note: OnNote = lambda note: None) -> Summary:
     """Convert stdin to a stream; `on_note` receives each note before the first row is written."""
+    check_public(run, target)
     check_rejects(run.rejects)
     counts, stream, noted = RowCounts(), open_stream(target), list[str]()
 
