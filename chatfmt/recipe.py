@@ -321,6 +321,9 @@ def load(source: str) -> Layer:
     if not path.is_file():
         raise UnknownName.of("recipe", source, names())
     values = read_yaml(path)
+    if values and not {*KEYS, *RUN_KEYS, *SHORT, FOR, "label"} & set(values):
+        hint = "YAML files are recipes; write data as JSON Lines or CSV"
+        raise RecipeError(f"`{path}` is not a recipe: it has no key of one", hint=hint)
     if FOR in values:
         values["trainer"] = values.pop(FOR)
     return Layer(f"recipe {path.stem}", with_full_keys(values))

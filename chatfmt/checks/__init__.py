@@ -115,6 +115,19 @@ def differing_reasoning(view: ColumnView, limits: Limits) -> Iterator[Finding]:
                 yield view.finding("msg.reasoning_conflict", turn, detail)
 
 
+def repeated_reasoning(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """An assistant turn with reasoning in a field and in a block of its text, of which a template prints both."""
+    if view.content.type != TEXT:
+        return
+    fields = [view.values(name) for name in REASONING_FIELDS if view.turns.type.get_field_index(name) >= 0]
+    given = [to_bools(pc.not_equal(values, "").fill_null(False)) for values in fields if values.type == TEXT]
+    if given:
+        twice = np.logical_or.reduce(given) & to_bools(pc.match_substring(view.content, "</think>"))
+        yield from view.at_turns(
+            "msg.reasoning_twice", twice & (view.roles == ASSISTANT), "reasoning in a field and inside the text"
+        )
+
+
 def order(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A role out of order: user or assistant twice, an assistant first, a later system turn, a tool after a user."""
     roles, before, opening = view.roles, _roles_before(view), _is_opening(view)
@@ -357,6 +370,8 @@ CHECKS: dict[str, Check] = {
     "msg.ends_user": Check("warning", ends_with_user, "ends with a user turn", "--transform trailing_user=drop"),
     "msg.reasoning_conflict": Check("warning", differing_reasoning, "different reasoning in two fields",
                                     "remove one of the fields, or both: --transform reasoning=drop"),
+    "msg.reasoning_twice": Check("warning", repeated_reasoning, "reasoning in a field and in the text",
+                                 "--dialect reasoning-tags moves it out of the text"),
     "pair.same": Check("warning", same_answers, "chosen and rejected are the same", "--on-error skip drops them"),
     "row.empty": Check("warning", no_turns, "no turns"),
     "row.blank": Check("warning", blank_row, "all content empty or white space"),

@@ -87,6 +87,15 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
             ("msg.reasoning_conflict", 5, "`reasoning_content` and `thinking` differ, and templates print one of them"),
         ],
     ),
+    "reasoning twice": (
+        [
+            U,
+            turn("assistant", "<think>r</think>x", reasoning_content="r"),
+            U,
+            turn("assistant", "</think>", thinking=""),
+        ],
+        [("msg.reasoning_twice", 1, "reasoning in a field and inside the text")],
+    ),
     "empty": (
         [turn("system", ""), U, turn("assistant", [])],
         [("msg.empty", 0, "the content is empty"), ("msg.empty", 2, "the content is empty")],

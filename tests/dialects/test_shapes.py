@@ -211,6 +211,10 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         ],
         [{"messages": [Q, assistant("", tool_calls=[call("f", {})])]}] * 2,
     ),
+    "lists of both sides": (
+        [{"human": ["q", "r"], "assistant": ["a", "b"]}, {"human": ["q", "r"], "assistant": ["a"]}],
+        [{"messages": [Q, A, user("r"), assistant("b")]}, {"messages": [Q, A, user("r")]}],
+    ),
     "user turns as objects": (
         [{"question_id": 1, "cluster": "C and D", "turns": [{"content": "q"}]}],
         [{"prompt": [Q]}],

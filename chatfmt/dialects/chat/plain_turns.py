@@ -77,7 +77,7 @@ def find_written_parts(record: SourceRow, columns: Columns, *marks: str) -> dict
 
 
 def mentions(record: SourceRow, *marks: str) -> bool:
-    """Return whether a text of a row, or of a turn in it, contains one of `marks`; a quick look before a thorough one."""
+    """Return whether a text of a row, or of a turn in it, contains one of `marks`: a quick look."""
     for value in record.values():
         texts = [value] if isinstance(value, str) else _texts_of_turns(value) if isinstance(value, list) else []
         if any(mark in text for text in texts for mark in marks):

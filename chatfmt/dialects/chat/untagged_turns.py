@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +27,8 @@ from ..kit.labels import step_labels
 from ..kit.literals import read_list_literal
 from ..kit.names import MESSAGES, PROMPTS, REASONING, STEP_LABELS, STEPS, SYSTEM
 from ..kit.output import convert_rows
-from .turns import ROLE_KEYS
+from .plain_turns import plain_turns
+from .turns import CONTENT_KEYS, ROLE_KEYS
 
 USER_KEYS = ("human", "user", "input", "instruction", "question", "prompt")
 ASSISTANT_KEYS = ("assistant", "gpt", "bot", "output", "response", "answer", "completion")
@@ -118,6 +120,41 @@ def _alternating(record: SourceRow, columns: Columns, part: str, roles: Sequence
             )
         turns.append({"role": roles[message % len(roles)], "content": text})
     return turns
+
+
+def parallel_lists(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Turns in columns of their own: their roles and their contents, or those of each role.
+
+    In:  `{"role": ["user", "assistant"], "content": ["hi", "hello"]}`
+    or   `{"user": ["hi"], "assistant": ["hello"]}`
+    Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}`
+
+    A last question may lack its answer. Raises DialectError `col.null`, `col.type`, `msg.role`, `msg.type`.
+    """
+    return convert_rows(batch, columns, _parallel)
+
+
+def _parallel(record: SourceRow, columns: Columns) -> dict[str, Any]:
+    by_role = columns.path("turn_roles") is None
+    names = ("turn_users", "turn_assistants") if by_role else ("turn_roles", "turn_contents")
+    first, second = (read_list(record, columns, name) for name in names)
+    if not 0 <= len(first) - len(second) <= by_role:
+        raise DialectError("the lists of a conversation differ in length", code="msg.type")
+    if by_role:
+        pairs = [("user", "assistant")] * len(first)
+        texts = [text for each in zip_longest(first, second) for text in each][: len(first) + len(second)]
+        return {"messages": plain_turns(_turns_of([role for pair in pairs for role in pair], texts), columns)}
+    return {"messages": plain_turns(_turns_of(first, second), columns)}
+
+
+def _turns_of(roles: Sequence[Any], texts: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return turns of roles and contents; raises DialectError `msg.type` for content that is not text."""
+    for message, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DialectError(
+                f"the content is {json_type(text)}, not text", at=Location(message=message), code="msg.type"
+            )
+    return [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
 
 
 def segments(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -224,6 +261,26 @@ def find_string_turns_parts(record: SourceRow, columns: Columns) -> dict[str, st
     return {"messages": found[0], **find_answer_sides(record, columns)}
 
 
+def find_parallel_lists_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
+    """Return the parts of a row with lists of roles and contents, or of the texts of both sides."""
+    for first, second in (("turn_roles", "turn_contents"), ("turn_users", "turn_assistants")):
+        found = [next((name for name in columns_named(record, _LISTS[part]) if _are_texts(record[name])), None)
+                 for part in (first, second)]  # fmt: skip
+        if found[0] and found[1] and 0 <= len(record[found[0]]) - len(record[found[1]]) <= 1:
+            return {first: found[0], second: found[1], **find_answer_sides(record, columns)}
+    return None
+
+
+_LISTS = {
+    "turn_roles": ROLE_KEYS, "turn_contents": CONTENT_KEYS, "turn_users": ("user", "human"),
+    "turn_assistants": ("assistant", "gpt", "bot"),
+}  # fmt: skip
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+
+
 def find_user_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with a list of texts in `turns`."""
     found = None if columns.turn_roles else _find_list(record, columns, "prompt", ("turns",))
@@ -288,6 +345,13 @@ DIALECTS = {
         find_string_turns_parts,
         "a list of texts in alternating roles",
         rank=340,
+    ),
+    "parallel-lists": Dialect(
+        parallel_lists,
+        find_parallel_lists_parts,
+        "the roles and contents of turns, each in a list",
+        rank=345,
+        parts=frozenset(),
     ),
     "user-turns": Dialect(
         user_turns,

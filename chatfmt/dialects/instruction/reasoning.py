@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from ...field_path import value_at
-from ...schema import Turn
+from ...schema import REASONING_FIELDS, Turn
 from ..chat.messages import find_messages_parts
 from ..chat.plain_turns import read_plain_turns
 from ..chat.turns import turns_at
@@ -73,7 +73,8 @@ def reasoning_tags(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
            {"role": "assistant", "reasoning_content": "One and one.", "content": "2"}]}`
 
     The tags are `<think>`, `<reasoning>`, OpenThoughts' `<|begin_of_thought|>` with `<|begin_of_solution|>`, or a
-    closing `</think>` alone; `<answer>` around the whole answer is dropped too. A turn without tags is unchanged.
+    closing `</think>` alone; `<answer>` around the whole answer is dropped too. A turn without tags, or
+    with other reasoning in a field of its own, is unchanged.
     Raises DialectError `msg.role`.
     """
     return convert_rows(
@@ -88,7 +89,9 @@ def _split_turn(turn: Turn) -> Turn:
     found = split_reasoning(text) if turn["role"] == "assistant" and isinstance(text, str) else None
     if found is None:
         return turn
-    rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
+    if any(turn.get(key) not in (None, "", found[0]) for key in REASONING_FIELDS):
+        return turn
+    rest = {key: value for key, value in turn.items() if key not in ("role", "content", *REASONING_FIELDS)}
     return {"role": turn["role"], "reasoning_content": found[0], "content": found[1], **rest}
 
 
