@@ -6,6 +6,7 @@ the tokenizer's EOS to a text, completion or answer that does not end with it.
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from .trainer import Output, Trainer, quoted, tokenized_text_problem
@@ -20,12 +21,21 @@ def sft(output: Output) -> str:
     if output.view == "text":
         note = "# Trains on all of the text: rows of --to messages, or of --to tokens, train on the answers alone.\n"
         return note + script(output, "SFT", {})
-    arguments = {"assistant_only_loss": "True"} if output.view == "messages" else {}
+    note, arguments = "", {}
+    if output.view == "messages":
+        note = TRAINING_TEMPLATE.format(model=shlex.quote(output.model))
+        arguments["assistant_only_loss"] = "True"
     if output.view == "tokens" or {"image", "images"} & {*output.columns}:
         arguments["max_length"] = "None"  # ids are as long as they should be, and images cannot be cut
     if "seq_lengths" in output.columns:
         arguments["padding_free"] = "True"  # keeps the conversations of a packed row apart
-    return script(output, "SFT", arguments)
+    return note + script(output, "SFT", arguments)
+
+
+TRAINING_TEMPLATE = """\
+# If TRL has no training template for the model: chatfmt templates train {model} > t.jinja, and add
+# chat_template_path="t.jinja" to the SFTConfig.
+"""
 
 
 def dpo(output: Output) -> str:

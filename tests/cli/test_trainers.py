@@ -184,6 +184,10 @@ def reward(completions, answer, **columns):
 
 
 """
+TEMPLATE = """\
+# If TRL has no training template for the model: chatfmt templates train ./tiny > t.jinja, and add
+# chat_template_path="t.jinja" to the SFTConfig.
+"""
 ALL_TEXT = "# Trains on all of the text: rows of --to messages, or of --to tokens, train on the answers alone.\n"
 CHECK = """first = trainer.processing_class.decode(trainer.train_dataset[0]["input_ids"][:1])
 assert first == "<|begin_of_text|>", "the tokenizer adds no BOS token: convert with --bos keep"
@@ -247,7 +251,7 @@ STEPS = {"prompt": "Hi", "completions": ["a", "b"], "labels": [True, False]}
 @pytest.mark.parametrize(
     ("trainer", "row", "flags", "columns", "text"),
     [
-        ("trl-sft", CHAT, "", "messages", script("SFT", "assistant_only_loss=True") + TRAIN),
+        ("trl-sft", CHAT, "", "messages", script("SFT", "assistant_only_loss=True", head=TEMPLATE) + TRAIN),
         ("trl-sft", CHAT, "-t llama-3", "text", script("SFT", head=ALL_TEXT) + CHECK + TRAIN),
         ("trl-sft", CHAT, "-t llama-3 --bos keep", "text", script("SFT", head=ALL_TEXT) + SECOND + TRAIN),
         ("trl-dpo", PAIR, "-t llama-3", "prompt chosen rejected",
@@ -308,7 +312,7 @@ def test_rows_with_images_are_messages_with_a_template_too(run: Run) -> None:
     code, _, err = run("convert", "in.jsonl", *flags, rows=[{"messages": turns, "images": ["cat.png"]}])
     note = "note: `--for trl-sft` writes messages, which the trainer renders with the template of its model"
     assert code == 0 and note in err.splitlines()
-    text = script("SFT", "assistant_only_loss=True", "max_length=None") + TRAIN
+    text = script("SFT", "assistant_only_loss=True", "max_length=None", head=TEMPLATE) + TRAIN
     assert run("loader", "out", "--model", "./tiny", "--max-steps", "1") == (0, text, "")
 
 
