@@ -111,12 +111,24 @@ def test_an_output_loads_and_converts_again_to_what_went_in(name: str, format: s
 
 
 KEPT = [
-    {"reward_model": {"ground_truth": "72", "style": "rule"}, "when": "2024-05-01", "tags": ["a", None], "n": 7},
-    {"reward_model": {"ground_truth": "007", "style": None}, "when": "2024-05-02", "tags": [], "n": 8},
+    {
+        "reward_model": {"ground_truth": "72", "style": "rule"},
+        "when": "2024-05-01",
+        "tags": ["a", None],
+        "n": 7,
+        "steps": [{"a": "1"}],
+    },
+    {
+        "reward_model": {"ground_truth": "007", "style": None},
+        "when": "2024-05-02",
+        "tags": [],
+        "n": 8,
+        "steps": [{"a": "x"}, {"a": "y"}],
+    },
 ]
 UNEQUAL = [
-    {"meta": {"a": 1}, "list": [1, "a"], "reward": {"truth": "3", "style": "rule"}},
-    {"meta": {"b": [1, {"c": "3"}]}, "list": [], "reward": {"truth": 4, "style": "rule"}},
+    {"meta": {"a": 1}, "list": [1, "a"], "reward": {"truth": "3", "style": "rule"}, "runs": [{"a": 1}, {"b": "3"}]},
+    {"meta": {"b": [1, {"c": "3"}]}, "list": [], "reward": {"truth": 4, "style": "rule"}, "runs": [{"a": None}]},
 ]
 
 
@@ -131,7 +143,7 @@ def test_kept_objects_are_structs_if_they_have_one_shape(format: str, tmp_path: 
     text, json_type = datasets.Value("string"), datasets.Json()
     assert loaded.features["reward_model"] == {"ground_truth": text, "style": text}
     assert loaded.features["when"] == (text if format == "parquet" else json_type)
-    assert [loaded.features[name] for name in ("meta", "list", "reward")] == [json_type] * 3
+    assert [loaded.features[name] for name in ("meta", "list", "reward", "runs")] == [json_type] * 4
 
 
 def test_text_parts_are_joined_and_counted(tmp_path: Path) -> None:
@@ -215,10 +227,11 @@ def test_any_conversation_loads_and_converts_again(
     (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     run = run_cli("convert", folder / "in.jsonl", "--format", format, "-o", folder / "out", "-q")
     assert run.returncode == 0, run.stderr.decode()
-    wanted = run_cli("convert", folder / "in.jsonl", "-q").stdout
-    assert run_cli("convert", folder / "out", "-q").stdout == wanted
+    wanted = [json.loads(line) for line in run_cli("convert", folder / "in.jsonl", "-q").stdout.splitlines()]
+    again = run_cli("convert", folder / "out", "-q")
+    assert [json.loads(line) for line in again.stdout.splitlines()] == wanted
     loaded = datasets.load_dataset(str(folder / "out"), split="train", cache_dir=str(folder / "cache"))
-    assert without_nulls(loaded.to_list()) == [without_nulls(json.loads(line)) for line in wanted.splitlines()]
+    assert without_nulls(loaded.to_list()) == without_nulls(wanted)
 
 
 PART = pa.struct([("type", pa.string()), ("text", pa.string()), ("file", pa.string())])

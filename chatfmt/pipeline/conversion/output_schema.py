@@ -2,7 +2,7 @@
 
 Text stays text, and no value is changed to fit. A JSON column becomes a column of integers, floating-point numbers,
 booleans, lists or structs if all of its values are such, objects with the same keys in the same order; otherwise it
-stays JSON. Turns get the keys that any of them has. If a key of turns holds text in some and another value in others
+stays JSON. The turns of a view get the keys that any of them has. If a key of turns holds text in some and another value in others
 (content with and without parts), all turns become JSON objects, so that text need not be encoded as JSON.
 """
 
@@ -22,7 +22,7 @@ from ...features import list_of, media, with_feature
 from ...json_columns import JSON, MEDIUM, TEXT, decode_objects, dumps, is_turns, json_array, json_values
 from ...manifest import Shard
 from ...media import by_value
-from ...schema import KEYS, MEDIA
+from ...schema import CONVERSATION_COLUMNS, KEYS, MEDIA
 from ...turn_columns import fields_of, lengths_of, struct_of, to_lists, with_turns
 
 Types = dict[str, pa.DataType]
@@ -30,6 +30,8 @@ Types = dict[str, pa.DataType]
 VARIABLES = "chat_template_kwargs"
 OBJECTS = frozenset({"tools", "documents", VARIABLES, "control_escapes"})
 """Columns of views that are JSON whatever the shapes of their values."""
+TURNS = frozenset({*CONVERSATION_COLUMNS, "preferred_output", "non_preferred_output"})
+"""Columns of views that are conversations; turns in a kept column are objects like any other."""
 PARTS = pa.list_(JSON)
 """The type of a turn's content if it is a list of parts in every turn."""
 PATHS, MEDIA_BY_VALUE = pa.list_(TEXT), pa.list_(MEDIUM)
@@ -60,6 +62,8 @@ def type_of(name: str, column: pa.Array, *, typed: bool = False) -> pa.DataType:
         return type_of_values(json_values(column))
     if is_turns(column.type):
         fields = fields_of(column.flatten())
+        if name not in TURNS and not typed and any(values.null_count for values in fields.values()):
+            return JSON
         return _turns({key: turn_field_type(key, values, typed) for key, values in fields.items() if key != KEYS})
     return _text_type(column) if column.type == TEXT else column.type
 
@@ -153,11 +157,11 @@ def _merge_exactly(first: pa.DataType, second: pa.DataType) -> pa.DataType:
     return TEXT if {first, second} == {TEXT, TIMES} else JSON
 
 
-def merge_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+def merge_type(name: str, first: pa.DataType, second: pa.DataType) -> pa.DataType:
     """Return the narrowest type of a column that holds the values of both types; paths are media without bytes."""
     if {first, second} == {PATHS, MEDIA_BY_VALUE}:
         return MEDIA_BY_VALUE
-    if first != second and is_turns(first) and is_turns(second):
+    if name in TURNS and first != second and is_turns(first) and is_turns(second):
         one, other = ({field.name: field.type for field in type.value_type} for type in (first, second))
         names = dict.fromkeys((*one, *other))
         return _turns({key: _merge_keys(one.get(key, pa.null()), other.get(key, pa.null())) for key in names})
@@ -173,7 +177,7 @@ def _merge_keys(first: pa.DataType, second: pa.DataType) -> pa.DataType:
 def merge_types(first: Mapping[str, pa.DataType], second: Mapping[str, pa.DataType]) -> Types:
     """Return the columns of both with their merged types, in order of first appearance."""
     names = dict.fromkeys((*first, *second))
-    return {name: merge_type(first.get(name, pa.null()), second.get(name, pa.null())) for name in names}
+    return {name: merge_type(name, first.get(name, pa.null()), second.get(name, pa.null())) for name in names}
 
 
 def types_to_text(types: Mapping[str, pa.DataType]) -> str:
