@@ -19,7 +19,7 @@ from .edit import Changed
 from .ids import call_ids
 from .reasoning import change_reasoning, empty_think
 from .system import default_system, developer_to_system, later_system, override_system, rename_roles, system_turns
-from .tools import change_arguments, change_tools, split_parallel_calls
+from .tools import change_arguments, change_tools, drop_empty_calls, split_parallel_calls
 from .turns import (
     drop_empty_turns,
     drop_leading_assistant,
@@ -68,6 +68,7 @@ TRANSFORMS: dict[str, Transform] = {
     "final_answer": _choice(final_answer, "the line `#### 72` of gsm8k answers", "keep", "remove", "column", "boxed"),
     "reasoning": _choice(change_reasoning, "assistant reasoning", "keep", "last", "drop", "inline", "split"),
     "empty_think": _choice(empty_think, "the empty think block before answers", "keep", "add", "strip"),
+    "empty_calls": _choice(drop_empty_calls, "`tool_calls` and `tools` that are empty lists", "keep", "drop"),
     "arguments": _choice(change_arguments, "arguments of calls, as object or as text", "keep", "object", "text"),
     "parallel_calls": _choice(split_parallel_calls, "several calls of one turn", "keep", "split"),
     "call_ids": _choice(

@@ -1,4 +1,5 @@
-"""Tool calls and tool specs: arguments as object or text, parallel calls one per turn, specs bare or wrapped."""
+"""Tool calls and tool specs: arguments as object or text, parallel calls one per turn, no empty lists, specs bare or
+wrapped."""
 
 from __future__ import annotations
 
@@ -6,12 +7,14 @@ import json
 from collections import Counter
 from typing import Any, NoReturn
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..json_columns import JSON, json_array, loads
 from ..schema import Conversation, Turn
-from ..turn_columns import BoolArray, field, to_bools
-from .edit import Changed, edit_conversations, with_column, with_results
+from ..turn_columns import BoolArray, any_turn, field, to_bools
+from .edit import Changed, edit_conversations, edit_rows, message_columns, with_column, with_results
 
 
 def change_arguments(batch: pa.RecordBatch, value: str) -> Changed:
@@ -136,6 +139,36 @@ def change_tools(batch: pa.RecordBatch, value: str) -> Changed:
     changed = sum(new != old for new, old in zip(after, before, strict=True))
     present = column.is_valid().to_pylist()
     return (with_column(batch, "tools", json_array(after, present)) if changed else batch), Counter(tools=changed)
+
+
+def drop_empty_calls(batch: pa.RecordBatch, value: str) -> Changed:
+    """Leave out the `tool_calls` of turns and the `tools` of rows that are empty lists; counts rows."""
+
+    def change(turns: Conversation) -> Conversation:
+        return [{key: item for key, item in turn.items() if key != "tool_calls" or item != []} for turn in turns]
+
+    tools = batch.column("tools") if "tools" in batch.schema.names else pa.nulls(len(batch), JSON)
+    empty = _is_empty(tools)
+    rows = np.copy(empty)
+    for name in message_columns(batch):
+        column, edited = edit_rows(
+            batch.column(name), any_turn(batch.column(name), _empty_calls(batch.column(name))), change
+        )
+        batch, rows = with_column(batch, name, column) if edited.any() else batch, rows | edited
+    if empty.any():
+        batch = with_column(batch, "tools", pc.if_else(pa.array(empty), pa.scalar(None, JSON), tools))
+    return batch, Counter(empty_calls=int(rows.sum()))
+
+
+def _empty_calls(column: pa.ListArray) -> BoolArray:
+    return _is_empty(field(column.flatten(), "tool_calls"))
+
+
+def _is_empty(column: pa.Array) -> BoolArray:
+    """Return which values of a JSON column are empty lists."""
+    if column.type != JSON:
+        return np.zeros(len(column), np.bool_)
+    return to_bools(pc.equal(column, pa.scalar("[]", JSON)))
 
 
 def _wrapped(spec: Any) -> Any:

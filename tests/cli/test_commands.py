@@ -352,3 +352,14 @@ def test_a_block_whose_text_is_its_content_is_text_beside_one_with_reasoning(tmp
         [rows[0][0], {"role": "assistant", "reasoning_content": "plan", "content": "x"}],
         [{"role": "user", "content": "t"}, rows[1][1]],
     ]
+
+
+@pytest.mark.parametrize("template", ["llama-3.1", "mistral"])
+def test_fit_leaves_out_lists_of_calls_and_tools_that_are_empty(tmp_path, template):
+    plain = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    rows = [{"messages": [plain[0], {**plain[1], "tool_calls": []}], "tools": []}, {"messages": plain}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run_cli("convert", "in.jsonl", "-t", template, "--fit", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first == second and "changed: empty_calls 1" in done.stderr.decode()

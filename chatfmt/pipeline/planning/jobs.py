@@ -277,7 +277,8 @@ def effective_transforms(recipe: Recipe, template: ChatTemplate | None) -> dict[
     from ...render.inspection.probe import probe
 
     card = probe(template, recipe.var, render.sandbox_sessions(template, recipe.template_isolation))
-    return {**{transform.name: transform.value for transform in card.transforms}, **recipe.transforms}
+    fitted = {transform.name: transform.value for transform in card.transforms}
+    return {"empty_calls": "drop", **fitted, **recipe.transforms}
 
 
 def token_policy(recipe: Recipe) -> ControlTokenPolicy:

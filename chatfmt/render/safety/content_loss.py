@@ -34,8 +34,10 @@ from ...turn_columns import any_turn
 from ..masks.markers import (
     CALLS,
     CONTENT,
+    DOCUMENTS,
     REASONING,
     THINK_TAG,
+    TOOLS,
     MarkedChat,
     MarkerPlan,
     TextSource,
@@ -57,6 +59,8 @@ _REASONING_CHATS: tuple[Turns, ...] = (
     [{"role": "user", "content": "x"}, {"role": "assistant", "reasoning_content": "x", "content": "x"}],
     [{"role": "user", "content": "x"}, {"role": "assistant", "content": "<think>\nx\n</think>\n\nx"}],
 )
+BEYOND_FITTING = (TOOLS, DOCUMENTS)
+"""What `--fit` has no other place for."""
 _FIELD_WORDS = {CONTENT: "the text", REASONING: "the reasoning", CALLS: "a tool call"}
 
 
@@ -93,7 +97,7 @@ class Loss(Struct, frozen=True):
 
     def row_error(self, template: str, *, fitted: bool = False) -> RenderError:
         """Return the error of a row that is left out for the loss."""
-        adapt = "" if fitted else "`--fit` adapts the data where it can; "
+        adapt = "" if fitted or self.field in BEYOND_FITTING else "`--fit` adapts the data where it can; "
         if self.part:
             what, adapt = f"the {self.part} part of role `{self.role}`", ""
         elif self.message is None:
