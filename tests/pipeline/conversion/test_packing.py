@@ -213,3 +213,13 @@ def test_rows_over_max_tokens_are_those_of_the_other_views(tokenizer: Path, tmp_
         "error: in.jsonl row 1: 9 tokens, over the limit of 7",
         "hint: `--over-length drop` drops such rows, `--over-length split-turns` splits them",
     ]
+
+
+def test_the_collator_of_trl_keeps_the_conversations_of_a_row_apart(tokenizer: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    sft = pytest.importorskip("trl.trainer.sft_trainer")
+    convert(tokenizer, conversations(tmp_path, [3, 5, 2, 4, 7]), "--pack", "8", "-o", "out.jsonl")
+    rows = read(tmp_path / "out.jsonl")
+    collator = sft.DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
+    found = {name: column[0].tolist() for name, column in collator(rows).items() if name in rows[0]}
+    assert found == {name: [n for row in rows for n in row[name]] for name in ("input_ids", "labels", "position_ids")}
