@@ -118,7 +118,7 @@ def _explained(raw: bytes, error: str) -> RowError:
     byte = _offset(raw, line, column)
     code, message = _reason(raw, text, byte)
     if not raw.strip():
-        message = "nothing between two commas, or between a comma and the end of the list"
+        message = "not JSON: nothing between two commas, or between a comma and the end of the list"
     hint = PLAIN_TEXT if _is_plain_text(raw) and (byte == 0 or raw[:1] == b"[") else _SKIP_HINT
     return RowError(message, code=code, hint=hint, at=Location(line=line, byte=byte))
 
