@@ -8,7 +8,7 @@ look at the names of its columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, takewhile
 from typing import Any, Literal
 
@@ -32,10 +32,10 @@ ROWS = 50
 """The rows that are traced for a new leaf."""
 _TEXTS = 200
 """Texts of conversations that show how long a usual one is."""
-PRINTED = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "type", "text", *REASONING_FIELDS})
-"""Keys inside turns that every template prints, or loses with an error of the loss guard."""
-_OF_CALLS = frozenset({"id", "index", "function"})
-"""Keys of calls that say how to read them; no template need print an id."""
+PRINTED = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", *REASONING_FIELDS})
+"""Keys of turns that every template prints, or loses with an error of the loss guard."""
+_STRUCTURE = frozenset({"type", "text", "function", "name", "id", "index"})
+"""Keys of parts and calls that say how to read them; no template need print an id."""
 _PAYLOAD = frozenset({"arguments", "parameters", "input"})
 """Keys of calls whose values are data: what is inside is printed with them."""
 
@@ -55,8 +55,8 @@ class Ledger(Struct, frozen=True):
 
     Until it is `open`, nothing is accounted for. `used` are the columns that are read. `waived` are the parts that
     columns left behind may look like, because the user chose another column for the part, or an output without it.
-    `printed` are the keys inside turns that the template prints, None if turns are written as they are. With `together`
-    a conversation spans rows.
+    `printed` are the keys of turns that the template prints, None if turns are written as they are; `printed_inside`
+    are those of parts and calls. With `together` a conversation spans rows.
 
     `seen` are the columns and the keys of turns that have had values. `suspects` maps the leaves, turns and tools that
     look like part of the conversation to that part; `left` are all leaves that are left behind.
@@ -68,14 +68,15 @@ class Ledger(Struct, frozen=True):
     drop: tuple[str, ...] = ()
     waived: frozenset[str] = frozenset()
     printed: frozenset[str] | None = None
+    printed_inside: frozenset[str] = frozenset()
     together: bool = False
     seen: frozenset[str] = frozenset()
     left: tuple[Leaf, ...] = ()
-    suspects: Mapping[str, str] = field(default_factory=dict)
+    suspects: dict[str, str] = field(default_factory=dict)
 
     def plain(self) -> list[list[str]]:
         """Return plain data that differs for ledgers that differ."""
-        columns = [self.used, self.seen, self.waived, self.printed or ()]
+        columns = [self.used, self.seen, self.waived, self.printed or (), self.printed_inside]
         return [*map(sorted, columns), [*self.keep], [*self.drop], [str(leaf) for leaf in self.left], [*self.suspects]]
 
     @property
@@ -88,9 +89,9 @@ class Ledger(Struct, frozen=True):
         """The leaves inside columns that are used."""
         return tuple(leaf for leaf in self.left if self.is_used(leaf.path))
 
-    def column_of(self, path: str) -> str:
-        """Return the column of a leaf; the name of a column may have dots."""
-        names = [name for name in self.seen | self.used if f"{path}.".startswith((f"{name}.", f"{name}["))]
+    def column_of(self, path: str, new: Iterable[str] = ()) -> str:
+        """Return the column of a leaf, one of those known or `new`; the name of a column may have dots."""
+        names = [name for name in (*self.seen, *self.used, *new) if f"{path}.".startswith((f"{name}.", f"{name}["))]
         return min(names, key=len, default=path)
 
     def is_used(self, path: str) -> bool:
@@ -108,14 +109,14 @@ class Ledger(Struct, frozen=True):
         left = {path: entry for path, entry in entries.items() if self._is_left(path, entry, turn_keys(conversations))}
         inside = [path for path in left if self.is_used(path)]
         texts = list(islice(chain.from_iterable(each.texts for each in by_row.values()), _TEXTS))
-        suspects = {path: part for path, part in find_suspects(left, inside, texts).items() if part not in self.waived}
+        suspects = find_suspects(left, {path: self.column_of(path, new) for path in left}, inside, texts)
         leaves = [Leaf(path, _kind(entry.values)) for path, entry in left.items()]
         known = {leaf.path for leaf in self.left}
         return replace(
             self,
             seen=self.seen | new.keys(),
             left=(*self.left, *(leaf for leaf in leaves if leaf.path not in known)),
-            suspects={**self.suspects, **suspects},
+            suspects=self.suspects | {path: part for path, part in suspects.items() if part not in self.waived},
         )
 
     def rows_to_trace(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -171,7 +172,7 @@ class Ledger(Struct, frozen=True):
             return True
         if path.rstrip("[]") in self.used:  # a list of texts or labels is a part, as a column of them is
             return False
-        if self.printed is not None and not _is_printed(path, keys, self.printed):
+        if self.printed is not None and not _is_printed(path, keys, self.printed, self.printed_inside | _STRUCTURE):
             return True
         return 2 * entry.left >= entry.rows and not _is_structure(path, entry)
 
@@ -199,13 +200,14 @@ def turn_keys(conversations: pa.RecordBatch) -> frozenset[str]:
     return frozenset(key.name for column in columns if is_turns(column.type) for key in column.type.value_type)
 
 
-def _is_printed(path: str, keys: frozenset[str], printed: frozenset[str]) -> bool:
+def _is_printed(path: str, keys: frozenset[str], printed: frozenset[str], known: frozenset[str]) -> bool:
     """Return whether a template that prints some `keys` of turns prints a leaf; it is asked about turns alone."""
     inside = [step.rstrip("[]") for step in path.partition("[].")[2].split(".")]
     if inside[0] not in keys:
         return True
-    known = printed | _OF_CALLS if inside[0] == "tool_calls" else printed
-    return all(step in known for step in takewhile(lambda step: step not in _PAYLOAD, inside))
+    if inside[0] not in printed:
+        return False
+    return all(step in known for step in takewhile(lambda step: step not in _PAYLOAD, inside[1:]))
 
 
 def _is_structure(path: str, entry: Entry) -> bool:

@@ -85,17 +85,22 @@ def part_named(name: str) -> str:
     return next((part for part, known in PARTS.items() if not known.isdisjoint(words)), "")
 
 
-def find_suspects(left: Mapping[str, Entry], turn_keys: Collection[str], texts: Sequence[str]) -> dict[str, str]:
+def find_suspects(
+    left: Mapping[str, Entry], columns: Mapping[str, str], turn_keys: Collection[str], texts: Sequence[str]
+) -> dict[str, str]:
     """Return the paths of leaves, of turns and of tools that look like a part of the conversation, each with the part.
 
-    `left` are leaves that are left behind; `turn_keys` are those of them inside turns that are read. `texts` are some
-    texts of the conversations, which show how long a text of these data is.
+    `left` are leaves that are left behind, and `columns` their columns; `turn_keys` are those of them inside turns that
+    are read. `texts` are some texts of the conversations, which show how long a text of these data is.
     """
     fresh = {path: entry for path, entry in left.items() if 2 * entry.copied < entry.rows or path in turn_keys}
     found: dict[str, str] = {}
-    for path, part in [*_objects(left, fresh), *_leaves(fresh, turn_keys, texts)]:
+    for path, part in [*_objects(left, fresh), *_leaves(fresh, columns, turn_keys, texts)]:
         inner = any(path == other or path.startswith((f"{other}.", f"{other}[")) for other in found)
-        again = path not in turn_keys and any(part == found[other] and _root(path) == _root(other) for other in found)
+        column = columns.get(path, _root(path))
+        again = path not in turn_keys and any(
+            part == found[other] and column == columns.get(other, _root(other)) for other in found
+        )
         if not inner and not again:
             found[path] = part
     return found
@@ -128,21 +133,28 @@ def _are_pairs(fields: Mapping[str, Entry]) -> bool:
     return not any(fields.keys().isdisjoint(keys) for keys in (USER_KEYS, ASSISTANT_KEYS))
 
 
-def _leaves(left: Mapping[str, Entry], turn_keys: Collection[str], texts: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _leaves(
+    left: Mapping[str, Entry], columns: Mapping[str, str], turn_keys: Collection[str], texts: Sequence[str]
+) -> Iterator[tuple[str, str]]:
     for path, entry in left.items():
         part = _part_of(path)
         inside = path in turn_keys
-        depth = path.count(".")
-        if depth > 1 or not (part_named(path.partition(".")[0]) or inside):
-            continue  # metadata, or an annotation of a turn
-        if part == "tools":  # a name or a count of tools; specifications are objects
+        depth = path.removeprefix(columns[path]).count(".") - (_key_of(path) in _GENERIC)
+        key = path.partition("[].")[2].partition(".")[0].rstrip("[]")
+        if inside and part_named(key) == "train":
+            known = key in TRAIN_FLAGS or (key == "mask" and not any(entry.values))  # nothing is masked
+            yield from [] if known else [(f"{path.partition('[].')[0]}[].{key}", "train")]
             continue
-        if part == "train":
-            yield from [(path, part)] if inside and _key_of(path) not in TRAIN_FLAGS else []
-        elif part in _TESTS:
+        if inside and key == _key_of(path) and key in CONTENT_KEYS:
+            part = "content"
+        if depth > 1 or not (part_named(columns[path]) or inside):
+            continue  # metadata, or an annotation of a turn
+        if part in ("tools", "train"):  # a name or a count of tools, a statistic of the row
+            continue
+        if part in _TESTS:
             yield from [(path.removesuffix("[]"), part)] if _TESTS[part](entry.values) else []
-        elif part or (inside and _key_of(path) in CONTENT_KEYS):
-            yield from [(path.removesuffix("[]"), part or "content")] if are_like(entry.values, texts) else []
+        elif part and are_like(entry.values, texts):
+            yield path.removesuffix("[]"), part
 
 
 def _root(path: str) -> str:

@@ -46,6 +46,7 @@ def open_ledger(recipe: Recipe, detection: Detection, job: Job) -> Ledger:
         drop=recipe.drop,
         waived=frozenset(waived),
         printed=printed_keys(job),
+        printed_inside=keys_read(job),
         together=job.whole_file,
     )
 
@@ -54,8 +55,16 @@ def printed_keys(job: Job) -> frozenset[str] | None:
     """Return the keys of turns that the template of a job may print; None if turns are written as they are."""
     if job.template is None or job.view == "messages":
         return None
-    words = {word for text in job.template.texts for word in re.findall(r"\w+", text)}
-    return PRINTED | words | (set() if job.mask is None else set(TRAIN_FLAGS))
+    text = "\n".join(job.template.texts)
+    turns = "|".join({"message", *re.findall(r"\bfor\s+(\w+)\s+in\s+[\w.\[\]:]*messages", text)})
+    read = re.findall(rf"\b(?:{turns})(?:\.get\(\s*['\"]|\.|\[\s*['\"])(\w+)", text)
+    return PRINTED.union(read, () if job.mask is None else TRAIN_FLAGS)
+
+
+def keys_read(job: Job) -> frozenset[str]:
+    """Return the keys that the template of a job reads from any object, such as a part or a call."""
+    texts = [] if job.template is None else job.template.texts
+    return frozenset(word for text in texts for word in re.findall(r"(?:\.|['\"])(\w+)", text))
 
 
 def account_for_sample(ledger: Ledger, job: Job, sample: Sequence[pa.RecordBatch]) -> Ledger:

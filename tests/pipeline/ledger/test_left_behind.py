@@ -148,6 +148,23 @@ def test_a_key_of_turns_that_the_template_does_not_print(key, tmp_path):
     assert json.loads(source.with_suffix(".out.jsonl").read_text()) == TALK
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "part"),
+    [
+        ("system", "Be brief, please.", "a system message"),
+        ("text", "And another question?", "content"),
+        ("train_detail_2", [{"begin": 0, "train": False}], "what to train on"),
+        ("reasoning_details", [{"type": "summary", "text": "Short waves scatter."}], "the reasoning"),
+    ],
+)
+def test_keys_that_templates_have_as_words_but_do_not_print(key, value, part, tmp_path):
+    source = write(tmp_path, {"messages": [{**TURNS[0], key: value}, TURNS[1]]})
+    error = refusal(source, template="chatml")
+    assert error.message.endswith(f" looks like {part}, and would be left behind")
+    assert error.message.startswith(f"`messages[].{key}")
+    assert convert(source, template="chatml", drop=[f"messages.{key}"]).left_keys == ()
+
+
 def test_a_name_to_drop_that_is_nowhere_is_noted(tmp_path):
     write(tmp_path, TALK)
     run = run_cli("convert", "in.jsonl", "--drop", "scroe", cwd=tmp_path)
