@@ -22,6 +22,7 @@ from .conftest import ROOT
 README = ROOT / "README.md"
 WALK = re.compile(r"^ *([\w/]+\.py): ([\w.]+(?:, [\w.]+)*)", re.MULTILINE)
 BLOCK = re.compile(r"<!-- checked -->\n```console\n(.*?)```", re.DOTALL)
+TRAINERS = re.compile(r"<!-- trainers -->\n(.*?)<!-- end -->", re.DOTALL)
 SPEED = re.compile(r"<!-- speed -->\n(.*?)<!-- end -->", re.DOTALL)
 
 
@@ -68,6 +69,13 @@ def test_the_table_of_speed_is_that_of_the_results():
     results = load(ROOT / "tests" / "bench" / "results.json")
     assert len(results) > 5
     assert shown == table(results)
+
+
+def test_the_table_of_trainers_is_that_of_the_verdicts():
+    from .trainers.table import load_table
+
+    (shown,) = TRAINERS.findall(README.read_text(encoding="utf-8"))
+    assert shown == load_table()
 
 
 def test_ci_runs_the_readmes_test_command():
@@ -121,6 +129,9 @@ def main() -> None:
             text = text.replace(block, replay(block, folder))
     found = table(load(ROOT / "tests" / "bench" / "results.json"))
     text = SPEED.sub(lambda match: f"<!-- speed -->\n{found}<!-- end -->", text)
+    from .trainers.table import load_table
+
+    text = TRAINERS.sub(lambda match: f"<!-- trainers -->\n{load_table()}<!-- end -->", text)
     README.write_text(text, encoding="utf-8")
 
 

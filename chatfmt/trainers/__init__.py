@@ -12,11 +12,27 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import UnknownName, UsageError
-from . import litgpt, mlx_lm, openai, trl, unsloth
+from . import (
+    axolotl,
+    litgpt,
+    llama_factory,
+    mlx_lm,
+    ms_swift,
+    nemo_rl,
+    open_instruct,
+    openai,
+    openrlhf,
+    torchtune,
+    trl,
+    unsloth,
+    verl,
+)
 from .trainer import UNRENDERED, Output, Trainer
 
 TRAINERS: dict[str, Trainer] = {
-    **trl.TRAINERS, **unsloth.TRAINERS, **mlx_lm.TRAINERS, **litgpt.TRAINERS, **openai.TRAINERS,
+    **trl.TRAINERS, **unsloth.TRAINERS, **axolotl.TRAINERS, **llama_factory.TRAINERS, **ms_swift.TRAINERS,
+    **torchtune.TRAINERS, **open_instruct.TRAINERS, **verl.TRAINERS, **nemo_rl.TRAINERS, **openrlhf.TRAINERS,
+    **mlx_lm.TRAINERS, **litgpt.TRAINERS, **openai.TRAINERS,
 }  # fmt: skip
 """The trainers by name, in the order of the help."""
 

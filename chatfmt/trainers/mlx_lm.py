@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .trainer import Output, Trainer, quoted, tokenized_text_problem
+from .trainer import Output, Trainer, quoted, tokenized_text_problem, unread_column
 
 
 def loader(output: Output) -> str:
@@ -32,7 +32,7 @@ TRAINERS = {
         rendered=dict.fromkeys(("language-modeling", "prompt-completion"), "text"),
         messages={"transforms": {"arguments": "object"}},
         text={"bos": "strip", "end": "strip"},
-        problem=tokenized_text_problem,
+        problem=lambda output: unread_column(output, "chat_template_kwargs") or tokenized_text_problem(output),
         loader=loader,
     ),
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct, field
@@ -65,6 +66,10 @@ class Output(Struct, frozen=True, kw_only=True):
         """Return the path of the files of a split, with a `*` for their numbers."""
         return f"{self.path.rstrip('/')}/{self.splits[split]}"
 
+    def paths(self, split: str) -> list[str]:
+        """Return the path of each file of a split."""
+        return [f"{self.path.rstrip('/')}/{name}" for name in self.shards[split]]
+
 
 UNRENDERED = (
     "messages", "tokens", "preference-messages", "rejected-response", "unpaired-messages", "openai-preference",
@@ -75,6 +80,31 @@ UNRENDERED = (
 def quoted(text: str) -> str:
     """Return the text as a literal of Python and YAML."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def as_yaml(config: Mapping[str, Any]) -> str:
+    """Return a configuration as YAML, its keys in order."""
+    import yaml
+
+    return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120))
+
+
+def as_command(words: Sequence[str], options: Mapping[str, Sequence[str]]) -> str:
+    """Return a command for a shell, one option a line, each with its values."""
+    lines = [shlex.join(words), *(shlex.join([name, *values]) for name, values in options.items())]
+    return " \\\n  ".join(lines) + "\n"
+
+
+def unread_column(output: Output, *names: str) -> str:
+    """Return why rows do not fit a trainer that does not read these columns; empty if they have none of them."""
+    found = [name for name in names if name in output.columns]
+    return f"it has the column `{found[0]}`, which the trainer does not read" if found else ""
+
+
+def media_part_problem(output: Output) -> str:
+    """Return why rows do not fit a trainer that reads placeholders and no parts of media; empty if there are none."""
+    found = [name for name in ("images", "videos", "audios") if name in output.columns]
+    return f"its {found[0]} are content parts, and the trainer reads placeholders in the text" if found else ""
 
 
 def tokenized_text_problem(output: Output) -> str:

@@ -42,7 +42,8 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
     else:
         problem = found.problem(output)
     if problem:
-        hint = convert_command(manifest, name, shown)
+        is_new = (manifest.recipe.get("trainer"), output.view in found.readable) != (name, True)
+        hint = convert_command(manifest, name, shown) if is_new else ""
         raise UsageError(f"`{shown}` does not fit {name}: {problem}", hint=hint)
     return found.loader(output if model is None else replace(output, model=model))
 

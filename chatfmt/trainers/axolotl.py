@@ -1,0 +1,63 @@
+"""Axolotl: https://docs.axolotl.ai. It renders conversations itself; segments of rendered text keep chatfmt's mask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .trainer import Output, Trainer, as_yaml, tokenized_text_problem, unread_column
+
+TYPES: dict[str, dict[str, Any]] = {
+    "messages": {
+        "type": "chat_template", "field_messages": "messages", "roles_to_train": ["assistant"], "train_on_eos": "turn",
+    },
+    "segments": {"type": "input_output"},
+    "text": {"type": "completion", "field": "text"},
+    "preference": {"type": "chat_template.default", "field_messages": "prompt"},
+    "tokens": {},
+}  # fmt: skip
+"""For each view the keys of an entry of `datasets`."""
+
+
+def loader(output: Output) -> str:
+    """Return a configuration of `axolotl train`."""
+    entry = {"path": output.path, "split": output.train_split, **dataset(output)}
+    config: dict[str, Any] = {"base_model": output.model, "datasets": [entry]}
+    if output.test_split is not None:
+        config["test_datasets"] = [{**entry, "split": output.test_split}]
+    if output.view == "preference":
+        config["rl"] = "dpo"
+    if not output.template:
+        config["chat_template"] = "tokenizer_default"
+    config |= {"train_on_inputs": False} if output.view == "segments" else {}
+    config |= {"sequence_len": 2048, "micro_batch_size": 1, "gradient_accumulation_steps": 1, "learning_rate": 2e-5}
+    config |= {"num_epochs": 1} if output.max_steps is None else {"max_steps": output.max_steps}
+    config["output_dir"] = f"{output.model.rstrip('/').split('/')[-1]}-axolotl"
+    return "# Save as axolotl.yaml, then: axolotl train axolotl.yaml\n" + as_yaml(config)
+
+
+def dataset(output: Output) -> dict[str, Any]:
+    """Return the keys of the dataset that say how its rows are read."""
+    return {"type": "passthrough"} if output.view == "preference" and output.template else TYPES[output.view]
+
+
+def problem(output: Output) -> str:
+    """Return which column Axolotl would ignore, or which token it would double; empty if none."""
+    if output.view == "messages" and "chat_template_kwargs" in output.columns:
+        return f"{unread_column(output, 'chat_template_kwargs')}: give the template with -t, to write segments of text"
+    return tokenized_text_problem(output) if output.view == "text" else ""
+
+
+TRAINERS = {
+    "axolotl": Trainer(
+        summary="Axolotl",
+        source="axolotl 0.19.0: axolotl/prompt_strategies, axolotl/utils/data/sft.py and rl.py",
+        views={"language-modeling": "messages", "prompt-completion": "messages", "preference": "preference",
+               "text": "text", "segments": "segments"},
+        rendered={"language-modeling": "segments", "prompt-completion": "segments"},
+        also=("tokens",),
+        messages={"transforms": {"arguments": "object"}},
+        problem=problem,
+        mask="--to segments",
+        loader=loader,
+    ),
+}  # fmt: skip

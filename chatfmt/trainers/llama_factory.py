@@ -1,0 +1,67 @@
+"""LLaMA-Factory: https://github.com/hiyouga/LLaMA-Factory. It renders conversations with templates of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .trainer import Output, Trainer, as_yaml, media_part_problem, unread_column
+
+TAGS = {
+    "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
+    "observation_tag": "tool", "function_tag": "function_call", "system_tag": "system",
+}  # fmt: skip
+STAGES: dict[str, dict[str, Any]] = {
+    "messages": {"stage": "sft"},
+    "preference-messages": {"stage": "dpo", "pref_beta": 0.1},
+    "unpaired-messages": {"stage": "kto", "pref_beta": 0.1},
+}
+COLUMNS: dict[str, dict[str, str]] = {
+    "messages": {},
+    "preference-messages": {"chosen": "chosen", "rejected": "rejected"},
+    "unpaired-messages": {"kto_tag": "label"},
+}
+"""For each view the columns beside `messages`, by the names that LLaMA-Factory has for them."""
+
+
+def loader(output: Output) -> str:
+    """Return a configuration of `llamafactory-cli train` that describes the dataset itself."""
+    config: dict[str, Any] = {"model_name_or_path": output.model, **STAGES[output.view], "do_train": True}
+    config |= {"finetuning_type": "lora", "template": "default", "dataset": "chatfmt"}
+    config["dataset_dir"] = {"chatfmt": dataset(output, output.train_split)}
+    if output.test_split is not None:
+        config["eval_dataset"] = "chatfmt-test"
+        config["dataset_dir"]["chatfmt-test"] = dataset(output, output.test_split)
+    config["output_dir"] = f"{output.model.rstrip('/').split('/')[-1]}-{STAGES[output.view]['stage']}"
+    config |= {} if output.max_steps is None else {"max_steps": output.max_steps}
+    notes = ["Save as train.yaml, then: llamafactory-cli train train.yaml", "Set `template` to the one of your model."]
+    if "tools" in output.columns:
+        notes.append("LLaMA-Factory adds the system text `detailed thinking off` to rows without tools.")
+    return "".join(f"# {note}\n" for note in notes) + as_yaml(config)
+
+
+def dataset(output: Output, split: str) -> dict[str, Any]:
+    """Return the entry of `dataset_info.json` for one split."""
+    tools = {"tools": "tools"} if "tools" in output.columns else {}
+    return {
+        "hf_hub_url": output.path,
+        "split": split,
+        "formatting": "openai" if "tools" in output.columns else "sharegpt",
+        "ranking": output.view == "preference-messages",
+        "columns": {"messages": "messages", **COLUMNS[output.view], **tools},
+        "tags": TAGS,
+    }
+
+
+TRAINERS = {
+    "llama-factory": Trainer(
+        summary="LLaMA-Factory",
+        source="llamafactory 0.9.5: llamafactory/data/converter.py, parser.py and loader.py",
+        views={
+            "language-modeling": "messages", "prompt-completion": "messages", "preference": "preference-messages",
+            "unpaired-preference": "unpaired-messages",
+        },
+        messages={"transforms": {"arguments": "object", "reasoning": "inline"}},
+        problem=lambda output: unread_column(output, "chat_template_kwargs") or media_part_problem(output),
+        loader=loader,
+    ),
+}  # fmt: skip

@@ -1,0 +1,44 @@
+"""torchtune: https://pytorch.org/torchtune. It renders conversations with the tokenizer's own prompt template."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .trainer import Output, Trainer, as_yaml, unread_column
+
+DATASETS: dict[str, dict[str, Any]] = {
+    "messages": {
+        "_component_": "torchtune.datasets.chat_dataset", "conversation_column": "messages",
+        "conversation_style": "openai", "train_on_input": False,
+    },
+    "preference-conversations": {"_component_": "torchtune.datasets.preference_dataset", "train_on_input": False},
+    "text": {"_component_": "torchtune.datasets.text_completion_dataset", "column": "text"},
+}  # fmt: skip
+
+
+def loader(output: Output) -> str:
+    """Return the part of a configuration of `tune run` that loads the rows."""
+    entry = {**DATASETS[output.view], "source": output.path}
+    config = {"dataset": {**entry, "split": output.train_split}}
+    if output.test_split is not None:
+        config["dataset_val"] = {**entry, "split": output.test_split}
+    steps = "" if output.max_steps is None else f" max_steps_per_epoch={output.max_steps}"
+    return f"# Replace `dataset` in a recipe's configuration, then: tune run RECIPE --config FILE{steps}\n" + as_yaml(
+        config
+    )
+
+
+TRAINERS = {
+    "torchtune": Trainer(
+        summary="torchtune",
+        source="torchtune 0.6.1: torchtune/data/_messages.py, torchtune/datasets",
+        views={
+            "language-modeling": "messages", "prompt-completion": "messages", "preference": "preference-conversations",
+            "text": "text",
+        },
+        messages={"transforms": {"arguments": "object", "reasoning": "inline"}},
+        text={"bos": "strip", "end": "strip"},
+        problem=lambda output: unread_column(output, "tools", "chat_template_kwargs"),
+        loader=loader,
+    ),
+}  # fmt: skip

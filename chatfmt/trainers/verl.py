@@ -1,0 +1,40 @@
+"""verl: https://verl.readthedocs.io. It renders conversations with the tokenizer's template, turn by turn."""
+
+from __future__ import annotations
+
+from .trainer import Output, Trainer, as_command, media_part_problem, unread_column
+
+PROGRAMS = {
+    "messages": (["torchrun", "--nproc_per_node=1", "-m", "verl.trainer.sft_trainer"], "data.messages_key=messages"),
+    "prompt": (["python", "-m", "verl.trainer.main_ppo"], "data.prompt_key=prompt"),
+}
+
+
+def loader(output: Output) -> str:
+    """Return a command line of verl's trainer for conversations, or for prompts with rewards."""
+    program, key = PROGRAMS[output.view]
+    model = "model.path" if output.view == "messages" else "actor_rollout_ref.model.path"
+    settings = [f"{model}={output.model}", f"data.train_files={listed(output, output.train_split)}", key]
+    settings.append(f"data.val_files={listed(output, output.test_split) if output.test_split else 'null'}")
+    if output.max_steps is not None:
+        settings.append(f"trainer.total_training_steps={output.max_steps}")
+    return as_command(program, {setting: [] for setting in settings})
+
+
+def listed(output: Output, split: str) -> str:
+    """Return the files of a split as a list of Hydra."""
+    return f"[{','.join(output.paths(split))}]"
+
+
+TRAINERS = {
+    "verl": Trainer(
+        summary="verl",
+        source="verl 0.9.1: verl/utils/dataset/multiturn_sft_dataset.py and rl_dataset.py",
+        views={"language-modeling": "messages", "prompt-completion": "messages", "prompt-only": "prompt"},
+        formats=("parquet",),
+        settings={"format": "parquet", "keep": ["all"]},
+        messages={"transforms": {"arguments": "object"}},
+        problem=lambda output: unread_column(output, "tools", "chat_template_kwargs") or media_part_problem(output),
+        loader=loader,
+    ),
+}
