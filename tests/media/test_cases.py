@@ -12,6 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from chatfmt.render.safety.content_loss import find_losses
+from chatfmt.render.single import Chat, TemplateRenderer
+from chatfmt.render.template import builtin
+from chatfmt.render.template.chat_template import ChatTemplate
 from tests.conftest import run_cli
 
 IMAGE, VIDEO, AUDIO = ({"type": kind} for kind in ("image", "video", "audio"))
@@ -160,9 +164,13 @@ CASES: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_each_medium_has_a_part_and_is_in_its_column(name: str, tmp_path: Path) -> None:
     row, expected = CASES[name]
-    first = converted(tmp_path, [row])
-    assert first == [expected]
-    assert converted(tmp_path, first) == first
+    assert converted(tmp_path, [row]) == [expected]
+
+
+def test_outputs_are_read_back_as_they_are(tmp_path: Path) -> None:
+    rows = [expected for _, expected in CASES.values()]
+    again = converted(tmp_path, rows)
+    assert [{name: value for name, value in row.items() if value != []} for row in again] == rows
 
 
 SKIP = "--on-error skip drops such rows"
@@ -297,6 +305,18 @@ def test_a_template_without_a_place_for_a_medium_is_named(
 ) -> None:
     row = {"messages": turns([{**part, "url": "x.png"}, say("What?")])}
     assert refused(tmp_path, [row], "-t", template) == f"error: in.jsonl row 0: template {message}"
+
+
+@pytest.mark.parametrize(("kind", "column"), [("image", "images"), ("video", "videos"), ("audio", "audios")])
+def test_each_built_in_template_has_the_places_that_it_claims(kind: str, column: str) -> None:
+    chat = Chat(turns([{"type": kind}, say("What?")]))
+    claimed = {name for name in builtin.names() if (found := builtin.find(name)) and column in found.supports}
+    lost = {
+        name: [loss.field for loss in find_losses(TemplateRenderer(ChatTemplate.load(name)), chat)]
+        for name in builtin.names()
+    }
+    assert claimed
+    assert {name for name, fields in lost.items() if column not in fields} == claimed
 
 
 def test_the_loss_of_a_medium_can_be_accepted(tmp_path: Path) -> None:

@@ -1,18 +1,19 @@
 """Find content parts without text, such as images, that a template prints nothing for.
 
 A part has no text that a marker could follow. It is printed if the rendered text changes when the part is taken away.
-A template that refuses content parts, or prints them as Python or loses their text, but prints the same conversation
-without the part as plain text, has no place for it either.
+A template that refuses content parts or loses their text, but prints the same conversation without the part as plain
+text, has no place for it; nor has one that prints an image as data (`{'type': 'image'}`), with every key it may have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ...schema import MEDIA
 from ..single import Chat, TemplateRenderer
 
 
@@ -53,11 +54,24 @@ def lost_parts(
     if not places:
         return []
     text = renderer.text_or_none(chat)
+    media = [place for place in places if place.type in MEDIA.values()]
+    if media and text is not None and renderer.text_or_none(_with_key(chat, media)) != text:
+        return [replace(place, refused=True) for place in media]
     messages = {place.message for place in places}
     if text is None or messages & {*losing}:
         is_plain = prints_text(_as_text(chat, messages), messages)
         return [replace(place, refused=True) for place in places] if is_plain else []
     return [place for place in places if renderer.text_or_none(_without(chat, place)) == text]
+
+
+def _with_key(chat: Chat, places: Sequence[PartPlace]) -> Chat:
+    """Return the conversation with a key more in some of its parts, which no template knows."""
+    messages = [dict(message) for message in chat.messages]
+    for place in places:
+        content = list(messages[place.message]["content"])
+        content[place.index] = {**content[place.index], "chatfmt": "chatfmt"}
+        messages[place.message]["content"] = content
+    return chat.with_messages(messages)
 
 
 def _without(chat: Chat, place: PartPlace) -> Chat:
