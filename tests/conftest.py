@@ -22,7 +22,7 @@ needs_shared = pytest.mark.skipif(
     SHARED is None, reason="the shared datasets are not beside this checkout (CHATFMT_SHARED)"
 )
 TRL_VERSION = "1.16.0"
-OWN_VARIABLES = {"CHATFMT_SHARED", "CHATFMT_TRL_TEMPLATES", "CHATFMT_TEMPLATES"}
+OWN_VARIABLES = {"CHATFMT_SHARED", "CHATFMT_TRL_TEMPLATES", "CHATFMT_TEMPLATES", "CHATFMT_UPDATE_GOLDENS"}
 WARM = Warm()
 MEMORY_DISK = Path("/dev/shm")
 
