@@ -33,7 +33,8 @@ def to_renderer(engine: Renderer, job: Job, single: TemplateRenderer) -> Rendere
 
 
 def _tagged_engine(job: Job) -> Renderer | None:
-    return None if job.tagged_template is None else render.compile(job.tagged_template, job.options, job.isolation)
+    options = replace(job.options, engine="auto")  # rows without tags are masked singly, however they are rendered
+    return None if job.tagged_template is None else render.compile(job.tagged_template, options, job.isolation)
 
 
 class GuardedRenderer(Struct, frozen=True):

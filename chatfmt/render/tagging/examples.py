@@ -29,6 +29,8 @@ PATTERNS = (
     "uaub", "ubua", "uaa", "uua", "auau", "uasua", "dua", "dsua", "ssua",
 )  # fmt: skip
 """One letter a message: system, developer, user, answer, answer with reasoning, with inline reasoning, without text."""
+IN_PARTS = ("ua", "sua", "suaua", "ur", "uasua")
+"""Patterns whose texts are also given as lists of parts."""
 CALLING = (
     "uc", "uct", "ucta", "suctaua", "uacta", "uxta", "uctcta", "umtta", "umt", "upta", "uctr", "urcta", "uptr",
     "ucctta", "uctua", "uatua", "uctru",
@@ -41,10 +43,11 @@ def examples(source: str, lead: Sequence[Turn], tools: Sequence[Any] | None) -> 
     for pattern in PATTERNS:
         turns = _turns(pattern, ARGUMENTS[0])
         yield Chat(_led(turns, lead), tools)
-        yield Chat(_led([as_parts(turn) for turn in turns], lead), tools)
+        if pattern in IN_PARTS:
+            yield Chat(_led([as_parts(turn) for turn in turns], lead), tools)
     for arguments in ARGUMENTS:
         for pattern in CALLING if arguments is ARGUMENTS[0] else CALLING[:4]:
-            for given in (tools or [TOOL], tools):
+            for given in (tools or [TOOL], tools) if "tools" in source else (tools,):
                 yield Chat(_led(_turns(pattern, arguments), lead), given)
     for name in THINKING:
         if name in source:
