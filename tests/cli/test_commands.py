@@ -363,3 +363,23 @@ def test_fit_leaves_out_lists_of_calls_and_tools_that_are_empty(tmp_path, templa
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
     assert first == second and "changed: empty_calls 1" in done.stderr.decode()
+
+
+def test_a_template_file_needs_a_value_for_the_eos_token_that_it_prints(tmp_path):
+    text = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
+    (tmp_path / "t.jinja").write_text(text)
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}))
+    run = ["convert", "in.jsonl", "-t", "t.jinja"]
+    done = run_cli(*run, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode() == (
+        "error: the template `t.jinja` prints `eos_token`, and a file has no value for it\n"
+        "hint: --var eos_token=TOKEN, or name the folder or Hub id of the model\n"
+    )
+    done = run_cli(*run, "--var", "eos_token=</s>", cwd=tmp_path)
+    assert done.stdout == b'{"text":"user: q</s>assistant: a</s>"}\n'
+    note = "note: the template prints `bos_token`, and a file has no value for it: --var bos_token=TOKEN sets one\n"
+    assert note in done.stderr.decode()
+    done = run_cli(*run, "--var", "eos_token=", "--var", "bos_token=<s>", cwd=tmp_path)
+    assert done.stdout == b'{"text":"<s>user: qassistant: a"}\n' and b"bos_token" not in done.stderr

@@ -37,8 +37,34 @@ from .target import Target
 
 
 def load_template(recipe: Recipe) -> ChatTemplate | None:
-    """Load the template of a recipe; None if nothing is rendered."""
-    return None if recipe.template in (None, "none") else ChatTemplate.load(str(recipe.template))
+    """Load the template of a recipe; None if nothing is rendered.
+
+    Raises UsageError for a template file that ends answers with an EOS token that has no value.
+    """
+    if recipe.template in (None, "none"):
+        return None
+    template = ChatTemplate.load(str(recipe.template))
+    if "eos_token" in missing_tokens(recipe, template):
+        raise UsageError(
+            f"the template `{template.name}` prints `eos_token`, and a file has no value for it",
+            hint="--var eos_token=TOKEN, or name the folder or Hub id of the model",
+        )
+    return template
+
+
+def missing_tokens(recipe: Recipe, template: ChatTemplate) -> list[str]:
+    """Return the BOS and EOS tokens that a template file prints and that have no value: a file names none."""
+    if template.origin != "file":
+        return []
+    unknown = [name for name in ("bos_token", "eos_token") if name not in {**template.special_tokens, **recipe.var}]
+    read = [name for name in unknown if any(name in text for text in template.texts)]
+    if not read:
+        return []
+    from ...render.inspection.probe import prints_token
+
+    options = render.RenderOptions(variables=recipe.var, date=recipe.date)
+    single = TemplateRenderer(template, options, render.sandbox_sessions(template, recipe.template_isolation))
+    return [name for name in read if prints_token(single, name)]
 
 
 def check_tokens(recipe: Recipe) -> None:

@@ -10,7 +10,7 @@ from ... import trainers
 from ...errors import UnknownName
 from ...views import VIEWS, is_rendered, own_view
 from ..conversion.kept_columns import kept_notes
-from .jobs import answer_columns
+from .jobs import answer_columns, missing_tokens
 
 if TYPE_CHECKING:
     from ...dialects import Detection
@@ -61,6 +61,8 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
         yield f"the trainer {recipe.trainer} does not read `assistant_spans`{remedy}"
     if template.reads_date:
         yield f"the template reads the date and gets {recipe.date}: set another with --date"
+    if "bos_token" in missing_tokens(recipe, template):
+        yield "the template prints `bos_token`, and a file has no value for it: --var bos_token=TOKEN sets one"
     words = dict.fromkeys(word for text in template.texts for word in re.findall(r"\w+", text))
     for name in recipe.var:
         if name not in words:

@@ -64,6 +64,13 @@ def probe(
     return _Probe(TemplateRenderer(template, RenderOptions(variables=variables or {}), sessions)).card()
 
 
+def prints_token(renderer: TemplateRenderer, name: str) -> bool:
+    """Return whether the template prints the special token of that name in an exchange, if it has a value."""
+    options = replace(renderer.options, variables={**renderer.options.variables, name: "qztoken"})
+    given = _Probe(replace(renderer, options=options))
+    return "qztoken" in given._plain
+
+
 def stand_in_system(renderer: TemplateRenderer) -> str:
     """Return the system message that the template adds to a conversation without one; empty if it adds none."""
     return _Probe(renderer).stand_in_system()
