@@ -61,7 +61,12 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         [WITH_SYSTEM, WITH_SYSTEM],
     ),
     "a system instruction": ([{"system_instruction": "s", **TALK}], [WITH_SYSTEM]),
-    "a developer's text": ([{"developer": "s", **TALK}], [WITH_SYSTEM]),
+    "a developer's text": ([{"developer": "Be brief.", **TALK}], [{"messages": [system("Be brief."), Q, A]}]),
+    "a developer of games": ([{"developer": "Valve", **TALK}], [TALK]),
+    "an instruction that some turns repeat": (
+        [{"instruction": "s", **TALK}, {"instruction": "q", **TALK}],
+        [WITH_SYSTEM, TALK],
+    ),
     "an instruction beside turns": ([{"instruction": "s", **TALK}], [WITH_SYSTEM]),
     "an instruction that a turn repeats": ([{"instruction": "q", **TALK}], [TALK]),
     "a developer's text that the system turn repeats": (

@@ -165,10 +165,18 @@ def find_side_parts(record: SourceRow, columns: Columns) -> dict[str, str]:
         mapped = columns.path(part)
         candidates = columns_named(record, names) if mapped is None else (mapped,)
         fitting = [name for name in candidates if fits(value_at(record, name))]
+        if mapped is None and part == "system":
+            fitting = [name for name in fitting if name.lower() != "developer" or _is_told(record[name])]
         if fitting:
             found[part] = next((name for name in fitting if not is_blank(value_at(record, name))), fitting[0])
     media = {part: columns.path(part) or find_media(record, part) for part in schema.MEDIA}
     return {**found, **{part: path for part, path in media.items() if path is not None}}
+
+
+def _is_told(value: Any) -> bool:
+    """Return whether a `developer` tells a model what to do, and is not the name of a person or a company."""
+    text = text_of(value) or ""
+    return len(text.split()) > 3 or text.rstrip().endswith((".", "!", "?", ":"))
 
 
 def is_blank(value: Any) -> bool:

@@ -39,6 +39,7 @@ from .columns import (
     records_of,
     used_names,
 )
+from .names import BESIDE_TURNS
 from .tool_specs import to_specs
 
 OutputRow = Mapping[str, Any]
@@ -74,7 +75,8 @@ def conversation_batch(
     for name, values in side_columns(source, columns).items():
         out.setdefault(name, values)
     system = read_system(source, columns)
-    out = out if system is None else with_system(out, system)
+    beside = (columns.path("system") or "").lower() in BESIDE_TURNS
+    out = out if system is None else with_system(out, system, beside=beside)
     reasoning = read_reasoning(source, columns)
     out = out if reasoning is None else with_reasoning(out, reasoning)
     fields = {"row": source.column(schema.ROW)}
@@ -136,14 +138,17 @@ def read_system(batch: pa.RecordBatch, columns: Columns) -> pa.Array | None:
     return json_columns.encode_values([json_columns.ABSENT if content is None else content for content in kept])
 
 
-def with_system(own: Mapping[str, pa.Array], system: pa.Array) -> dict[str, pa.Array]:
-    """Prepend a system turn to each row that has `system`, unless the row opens with a turn that contains its text."""
+def with_system(own: Mapping[str, pa.Array], system: pa.Array, *, beside: bool = False) -> dict[str, pa.Array]:
+    """Prepend a system turn to each row that has `system`, unless the row opens with a turn that contains its text.
+
+    That is a turn of the system or developer; with `beside`, of any role: an instruction may repeat the question.
+    """
     out = dict(own)
     prompt = own.get("prompt")
     for name in ("messages", "prompt", "chosen", "rejected"):
         if name not in own or not pa.types.is_list(own[name].type):
             continue
-        first = _unless_there(system, own[name])
+        first = _unless_there(system, own[name], beside=beside)
         if name in ("chosen", "rejected") and prompt is not None:
             first = pc.if_else(prompt.is_valid(), pa.scalar(None, first.type), first)
         out[name] = _with_system_turn(own[name], first)
@@ -159,13 +164,14 @@ def _with_system_turn(lists: pa.ListArray, system: pa.Array) -> pa.ListArray:
     return prepend(lists, to_bools(rows), struct_of({"role": roles, "content": contents}))
 
 
-def _unless_there(system: pa.Array, lists: pa.ListArray) -> pa.Array:
-    """Return `system` with null in the rows whose first turn is of the system or developer and contains it."""
+def _unless_there(system: pa.Array, lists: pa.ListArray, *, beside: bool) -> pa.Array:
+    """Return `system` with null in the rows whose first turn has the role for it, or any, and contains it."""
     fields = fields_of(lists.flatten())
     if "content" not in fields or {fields["content"].type, system.type} != {json_columns.TEXT}:
         return system
     first = first_turns(lists)
     opens = pc.is_in(fields["role"].take(first), pa.array(["system", "developer"]))
+    opens = first.is_valid() if beside else opens
     rows = pc.indices_nonzero(pc.and_(opens, system.is_valid()).fill_null(False))
     if not len(rows):
         return system
