@@ -297,9 +297,9 @@ COMPARISONS: dict[str, Comparison] = {
     "stack-exchange": ("question", "response_j", "response_k", lambda record: (1, 0)),
 }
 """Known datasets: the prompt, the two answers, and their scores (None if the row has none)."""
-SCORES = ("labels", "overall_preference", "safer_response_id", "better_response_id", "score_0", "score_1")
+COMPARED_SCORES = ("labels", "overall_preference", "safer_response_id", "better_response_id", "score_0", "score_1")
 """The columns that those scores are read from."""
-COMPARED = frozenset(column for comparison in COMPARISONS.values() for column in comparison[:3]).union(SCORES)
+COMPARED = frozenset(column for comparison in COMPARISONS.values() for column in comparison[:3]).union(COMPARED_SCORES)
 """The columns of those datasets, so that `--map` can give one another name."""
 
 
@@ -330,7 +330,7 @@ def find_compared_parts(record: SourceRow, columns: Columns) -> dict[str, str] |
     if found is None:
         return None
     prompt, first, second, _ = found[0]
-    return {"prompt": prompt, "first": first, "second": second} | {name: name for name in SCORES if name in record}
+    return {"prompt": prompt, "first": first, "second": second} | {name: name for name in COMPARED_SCORES if name in record}
 
 
 def rejected_response(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:

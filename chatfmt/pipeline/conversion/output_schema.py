@@ -2,8 +2,9 @@
 
 Text stays text, and no value is changed to fit. A JSON column becomes a column of integers, floating-point numbers,
 booleans, lists or structs if all of its values are such, objects with the same keys in the same order; otherwise it
-stays JSON. The turns of a view get the keys that any of them has. If a key of turns holds text in some and another value in others
-(content with and without parts), all turns become JSON objects, so that text need not be encoded as JSON.
+stays JSON. The turns of a view get the keys that any of them has. If a key of turns holds text in some and another
+value in others (content with and without parts), all turns become JSON objects, so that text need not be encoded as
+JSON.
 """
 
 from __future__ import annotations
