@@ -330,7 +330,8 @@ def find_compared_parts(record: SourceRow, columns: Columns) -> dict[str, str] |
     if found is None:
         return None
     prompt, first, second, _ = found[0]
-    return {"prompt": prompt, "first": first, "second": second} | {name: name for name in COMPARED_SCORES if name in record}
+    own = {name: name for name in COMPARED_SCORES if name in record}
+    return {"prompt": prompt, "first": first, "second": second} | own
 
 
 def rejected_response(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
