@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..schema import MEDIA
 from .trainer import Output, Trainer, as_yaml, media_part_problem, unread_column
 
 TAGS = {
@@ -42,12 +43,13 @@ def loader(output: Output) -> str:
 def dataset(output: Output, split: str) -> dict[str, Any]:
     """Return the entry of `dataset_info.json` for one split."""
     tools = {"tools": "tools"} if "tools" in output.columns else {}
+    media = {name: name for name in MEDIA if name in output.columns}
     return {
         "hf_hub_url": output.path,
         "split": split,
         "formatting": "openai" if "tools" in output.columns else "sharegpt",
         "ranking": output.view == "preference-messages",
-        "columns": {"messages": "messages", **COLUMNS[output.view], **tools},
+        "columns": {"messages": "messages", **COLUMNS[output.view], **tools, **media},
         "tags": TAGS,
     }
 
@@ -60,7 +62,7 @@ TRAINERS = {
             "language-modeling": "messages", "prompt-completion": "messages", "preference": "preference-messages",
             "unpaired-preference": "unpaired-messages",
         },
-        messages={"transforms": {"arguments": "object", "reasoning": "inline"}},
+        messages={"transforms": {"arguments": "object", "reasoning": "inline"}, "media_tags": True},
         problem=lambda output: unread_column(output, "chat_template_kwargs") or media_part_problem(output),
         loader=loader,
     ),

@@ -9,6 +9,8 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from ..schema import MEDIA
+
 
 class Output(Struct, frozen=True, kw_only=True):
     """The files of a finished conversion, as its manifest describes them."""
@@ -103,8 +105,10 @@ def unread_column(output: Output, *names: str) -> str:
 
 def media_part_problem(output: Output) -> str:
     """Return why rows do not fit a trainer that reads placeholders and no parts of media; empty if there are none."""
-    found = [name for name in ("images", "videos", "audios") if name in output.columns]
-    return f"its {found[0]} are content parts, and the trainer reads placeholders in the text" if found else ""
+    found = [name for name in MEDIA if name in output.columns and not output.recipe.get("media_tags")]
+    if not found:
+        return ""
+    return f"its {found[0]} are content parts, and the trainer reads placeholders in the text (--media-tags)"
 
 
 def tokenized_text_problem(output: Output) -> str:

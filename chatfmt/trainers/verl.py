@@ -33,7 +33,7 @@ TRAINERS = {
         views={"language-modeling": "messages", "prompt-completion": "messages", "prompt-only": "prompt"},
         formats=("parquet",),
         settings={"format": "parquet", "keep": ["all"]},
-        messages={"transforms": {"arguments": "object"}},
+        messages={"transforms": {"arguments": "object"}, "media_tags": True},
         problem=lambda output: unread_column(output, "tools", "chat_template_kwargs") or media_part_problem(output),
         loader=loader,
     ),

@@ -316,6 +316,17 @@ def test_rows_with_images_are_messages_with_a_template_too(run: Run) -> None:
     assert run("loader", "out", "--model", "./tiny", "--max-steps", "1") == (0, text, "")
 
 
+def test_llama_factory_gets_placeholders_and_the_column_of_images(run: Run) -> None:
+    turns = [{"role": "user", "content": [{"type": "image", "image": "cat.png"}, {"type": "text", "text": "What?"}]}]
+    flags = ("--for", "llama-factory", "--format", "jsonl", "-q")
+    rows = [{"messages": [*turns, ASSISTANT]}]
+    code, out, _ = run("convert", "in.jsonl", *flags, rows=rows)
+    question = {"role": "user", "content": "<image>What?"}
+    assert (code, json.loads(out)) == (0, {"messages": [question, ASSISTANT], "images": ["cat.png"]})
+    assert run("convert", "in.jsonl", *flags, "-o", "out", rows=rows)[0] == 0
+    assert "      images: images\n" in run("loader", "out", "--model", "M")[1]
+
+
 def test_preview_and_check_take_a_trainer(run: Run) -> None:
     code, out, _ = run("preview", "in.jsonl", "--for", "trl-kto", "--json", rows=[PAIR])
     assert (code, '"label": true' in out, '"label": false' in out) == (0, True, True)
