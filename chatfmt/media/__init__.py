@@ -10,6 +10,7 @@ from .attach import attach
 from .columns import by_value
 from .follow import follow
 from .mentions import mentioned
+from .parts import MEDIUM_KEYS
 from .tags import to_tags
 
-__all__ = ["attach", "by_value", "follow", "mentioned", "to_tags"]
+__all__ = ["MEDIUM_KEYS", "attach", "by_value", "follow", "mentioned", "to_tags"]

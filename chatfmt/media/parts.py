@@ -15,6 +15,9 @@ _PLACEHOLDER = re.compile(f"<({'|'.join(KINDS)})>")
 PART = rf'"(type":"({"|".join(_TYPES)})"|({"|".join((*KINDS, *_INLINE))})":)'
 """Finds JSON content that may have parts of media."""
 
+MEDIUM_KEYS = frozenset(("url", "path", "base64", "data", "source", "format", "media_type", "mime_type", "mimeType"))
+MEDIUM_KEYS |= {*_TYPES, *_INLINE}
+"""Keys of parts, and of objects inside them, whose values go to the columns of media."""
 PART_OF = {
     kind: rf"""(?s)^\[.*(["']type["']: ?["']({"|".join(name for name in _TYPES if _TYPES[name] == kind)})["']|"""
     rf"""[\[,] ?\{{["']{kind}["']:)"""

@@ -167,6 +167,15 @@ def test_each_medium_has_a_part_and_is_in_its_column(name: str, tmp_path: Path) 
     assert converted(tmp_path, [row]) == [expected]
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_each_medium_is_carried_with_a_template(name: str, tmp_path: Path) -> None:
+    row, expected = CASES[name]
+    (made,) = converted(tmp_path, [row], "-t", "gemma-4")
+    assert {key: value for key, value in made.items() if key != "text"} == {
+        key: value for key, value in expected.items() if key != "messages"
+    }
+
+
 def test_outputs_are_read_back_as_they_are(tmp_path: Path) -> None:
     rows = [expected for _, expected in CASES.values()]
     again = converted(tmp_path, rows)

@@ -14,6 +14,7 @@ from ... import dialects
 from ...dialects import Detection
 from ...dialects.kit.columns import ALIASES, shell_quoted
 from ...errors import ChatfmtError, RowError, UsageError
+from ...media import MEDIUM_KEYS
 from ...recipe import Recipe
 from ...render.masks.masker import TRAIN_FLAGS
 from ..conversion.job import Job
@@ -62,9 +63,9 @@ def printed_keys(job: Job) -> frozenset[str] | None:
 
 
 def keys_read(job: Job) -> frozenset[str]:
-    """Return the keys that the template of a job reads from any object, such as a part or a call."""
+    """Return the keys that the template of a job reads from any object, such as a part or a call, and of media."""
     texts = [] if job.template is None else job.template.texts
-    return frozenset(word for text in texts for word in re.findall(r"(?:\.|['\"])(\w+)", text))
+    return MEDIUM_KEYS.union(word for text in texts for word in re.findall(r"(?:\.|['\"])(\w+)", text))
 
 
 def account_for_sample(ledger: Ledger, job: Job, sample: Sequence[pa.RecordBatch]) -> Ledger:
