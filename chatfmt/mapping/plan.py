@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from ..errors import RecipeError, UnknownName, UsageError
 from ..field_path import FieldPath
+from ..schema import MEDIA
 from .names import names_needed
 
 TURN_FIELDS = ("system", "developer", "user", "assistant", "tool")
@@ -143,13 +144,13 @@ def check_columns(mapping: FieldMapping, columns: abc.Collection[str]) -> None:
     """Raise UnknownName if a path, a template or `--where` reads a column that the source lacks.
 
     `columns` are those of the source; after `--explode` any column may appear, so only its path is checked. A name may
-    be missing if the text tests for it (`x is defined`).
+    be missing if the text tests for it (`x is defined`), and one of media by its own name: later rows may have it.
     """
     if mapping.explode is not None:
         _check(mapping.explode, columns)
         return
-    for _, part in mapping.fields:
-        if isinstance(part, FieldPath):
+    for name, part in mapping.fields:
+        if isinstance(part, FieldPath) and not (name in MEDIA and part.text in (name, MEDIA[name])):
             _check(part, columns)
         if isinstance(part, TextTemplate):
             _check_names(part.text, columns, expression=False)

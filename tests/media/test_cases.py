@@ -221,6 +221,29 @@ def test_rows_with_wrong_counts_can_be_skipped(tmp_path: Path) -> None:
     assert made == [{"messages": turns([IMAGE]), "images": ["a.png"]}] * 2
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_images_that_only_a_late_row_has(kind: str, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"messages": turns(f"Say {number}", "3")} for number in range(2600)]
+    rows[2500] = {"messages": turns("<image> P", "3"), "images": ["a.png"]}
+    source = tmp_path / f"in.{kind}"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist([{"images": [], **row} for row in rows]), source)
+    result = run_cli("convert", source.name, "-o", "out", cwd=tmp_path)
+    assert (result.returncode, result.stderr.decode()) == (
+        4,
+        f"error: in.{kind} row 2500: column `images` is empty in the sample but not here, and could be the images\n"
+        "hint: --map images=images reads it, --dialect-option late=ignore drops it\n",
+    )
+    result = run_cli("convert", source.name, "-o", "out", "--map", "images=images", cwd=tmp_path)
+    assert (result.returncode, b"left behind" in result.stderr) == (0, False), result.stderr.decode()
+    (shard,) = (tmp_path / "out" / "data").iterdir()
+    expected = [{"images": [], **row} for row in rows]
+    expected[2500]["messages"] = turns([IMAGE, say(" P")], "3")
+    made = datasets.Dataset.from_parquet(str(shard), cache_dir=str(tmp_path / "cache"))
+    assert [{**row} for row in made] == expected
+
+
 def test_rows_of_one_dataset_with_and_without_media(tmp_path: Path) -> None:
     rows = [{"image": "a.png", "conversations": sharegpt("<image>What?")}, {"conversations": sharegpt("Is <image>?")}]
     with_image = {"messages": turns([IMAGE, say("What?")]), "images": ["a.png"]}

@@ -92,9 +92,10 @@ def check_watched(batch: pa.RecordBatch, columns: Columns) -> None:
         part = columns.watched.get(name)
         filled = is_filled(batch.column(name)) if part is not None else None
         if filled is not None and pc.any(filled).as_py():
+            read = f"--map {part}={name} reads it, " if part in schema.MEDIA else ""
             raise DialectError(
                 f"column `{name}` is empty in the sample but not here, and could be the {part}",
-                hint="--dialect-option late=ignore drops it",
+                hint=f"{read}--dialect-option late=ignore drops it",
                 at=Location(row=index_of_true(filled)),
                 code="col.late",
             )

@@ -17,6 +17,7 @@ from ...errors import ChatfmtError, RowError, UsageError
 from ...media import MEDIUM_KEYS
 from ...recipe import Recipe
 from ...render.masks.masker import TRAIN_FLAGS
+from ...schema import MEDIA
 from ..conversion.job import Job
 from ..conversion.source_rows import merge_batches, split_rows
 from ..conversion.stages import Conversion
@@ -39,7 +40,8 @@ def open_ledger(recipe: Recipe, detection: Detection, job: Job) -> Ledger:
         waived |= {"completion", "reasoning", "label"}
     if detection.type in ("text", "segments"):
         waived |= PHRASES.keys()
-    late = (*job.columns.late.values(), *job.columns.watched)
+    media = (recipe.map[name] for name in MEDIA if name in recipe.map)  # perhaps not in the sample
+    late = (*job.columns.late.values(), *job.columns.watched, *media)
     return Ledger(
         open=True,
         used=frozenset({*detection.used, *late}),

@@ -79,14 +79,14 @@ def needs_survey(source: SourcePlan, output: Sequence[pa.RecordBatch]) -> bool:
 
     They may in pass-through columns and conversations of JSON sources. Those of Parquet and Arrow sources have the
     types of the source, unless they hold JSON, are parsed from text, have keys of which a batch may have no value, or
-    have media inside of parts.
+    have media, for which text becomes parts.
     """
     job = source.job
     if not job.nulls:
         return job.template is None or bool(job.columns.keep) or bool(job.media)
     if any(holds_json(field) for batch in output for field in batch.schema):
         return True
-    if any(job.columns.path(name) is None for name in job.media):
+    if job.media and (job.template is None or any(job.columns.path(name) is None for name in job.media)):
         return True
     return job.template is None and source.first_rows is not None and varies(source.first_rows.schema, job.columns)
 
