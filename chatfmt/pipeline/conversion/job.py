@@ -50,6 +50,8 @@ class Job(Struct, frozen=True, eq=False):
     """Whether an untrusted template runs in the sandbox."""
     mask: MaskOptions | None = None
     """The selection of the text to train on; None if no spans are needed."""
+    allows_untrained: bool = False
+    """Whether rows without trained text pass although there is a mask, as in a preview."""
     end: End | None = None
     """How rendered texts end, None for as the template ends them; see `render.ending`."""
     tagged_template: ChatTemplate | None = None

@@ -128,7 +128,7 @@ def _type_of_value(value: Any) -> pa.DataType:
         return TIMES if re.fullmatch(_TIME, value) else TEXT
     if isinstance(value, list):
         items = type_of_values(value)
-        return JSON if items == JSON else pa.list_(items)
+        return JSON if items == JSON or _levels(items) >= MOST_LEVELS else pa.list_(items)
     if not value or KEYS in value or "_type" in value:  # Arrow, chatfmt and `datasets` cannot have such structs
         return JSON
     return _struct({key: _type_of_value(item) for key, item in value.items()})
@@ -136,7 +136,17 @@ def _type_of_value(value: Any) -> pa.DataType:
 
 def _struct(fields: Mapping[str, pa.DataType]) -> pa.DataType:
     """Return the type of objects with these keys: `datasets` reads JSON text as its value, so no field can be JSON."""
-    return JSON if JSON in fields.values() else pa.struct(list(fields.items()))
+    is_json = JSON in fields.values() or max(map(_levels, fields.values())) >= MOST_LEVELS
+    return JSON if is_json else pa.struct(list(fields.items()))
+
+
+MOST_LEVELS = 32
+"""Levels of lists and objects beyond which a value stays JSON: Arrow cannot store a schema of 64."""
+
+
+def _levels(type: pa.DataType) -> int:
+    inner = [type.field(index).type for index in range(type.num_fields)]
+    return 1 + max(map(_levels, inner)) if inner else 0
 
 
 def _merge_exactly(first: pa.DataType, second: pa.DataType) -> pa.DataType:

@@ -284,7 +284,7 @@ class Conversion:
             counts.changes.update({"text_parts.join": joined} if joined else {})
         source = RenderableBatch(batch, self._renderer, self.job.mask is not None, self._find_answer, self._skip)
         fields = VIEWS[self.job.view].fields(source) if self.job.view else {}
-        if self.job.mask is not None:
+        if self.job.mask is not None and not self.job.allows_untrained:
             raise_first(untrained_rows(fields, len(batch)))
         if self._tokenizer is not None and "text" in fields:
             fields = self._tokenize(fields)

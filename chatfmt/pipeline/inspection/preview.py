@@ -63,7 +63,7 @@ def preview_rows(recipe: Recipe, count: int, scratch: Scratch) -> list[PreviewRo
 
 def _preview_source(source: SourcePlan) -> Iterator[PreviewRow]:
     masked = source.job.template is not None and source.job.view and VIEWS[source.job.view].takes_mask
-    conversion = Conversion(replace(source.job, mask=WHOLE_TURNS) if masked else source.job)
+    conversion = Conversion(replace(source.job, mask=WHOLE_TURNS, allows_untrained=True) if masked else source.job)
     for split in (split for shard in source.shards for split in shard):
         bad: list[PreviewRow] = []
         batches = sources.read(split, columns=None, on_bad=partial(add_unreadable, bad))
