@@ -60,7 +60,8 @@ def type_of(name: str, column: pa.Array, *, typed: bool = False) -> pa.DataType:
     if _is_empty(column, typed):
         return pa.null()
     if column.type == JSON:
-        return type_of_values(json_values(column))
+        found = type_of_values(json_values(column))
+        return JSON if _levels(found) > MOST_LEVELS else found
     if is_turns(column.type):
         fields = fields_of(column.flatten())
         if name not in TURNS and not typed and any(values.null_count for values in fields.values()):
@@ -128,7 +129,7 @@ def _type_of_value(value: Any) -> pa.DataType:
         return TIMES if re.fullmatch(_TIME, value) else TEXT
     if isinstance(value, list):
         items = type_of_values(value)
-        return JSON if items == JSON or _levels(items) >= MOST_LEVELS else pa.list_(items)
+        return JSON if items == JSON else pa.list_(items)
     if not value or KEYS in value or "_type" in value:  # Arrow, chatfmt and `datasets` cannot have such structs
         return JSON
     return _struct({key: _type_of_value(item) for key, item in value.items()})
@@ -136,15 +137,15 @@ def _type_of_value(value: Any) -> pa.DataType:
 
 def _struct(fields: Mapping[str, pa.DataType]) -> pa.DataType:
     """Return the type of objects with these keys: `datasets` reads JSON text as its value, so no field can be JSON."""
-    is_json = JSON in fields.values() or max(map(_levels, fields.values())) >= MOST_LEVELS
-    return JSON if is_json else pa.struct(list(fields.items()))
+    return JSON if JSON in fields.values() else pa.struct(list(fields.items()))
 
 
 MOST_LEVELS = 32
-"""Levels of lists and objects beyond which a value stays JSON: Arrow cannot store a schema of 64."""
+"""Levels of lists and objects beyond which a column stays JSON: Arrow cannot read back a schema of more than 124."""
 
 
 def _levels(type: pa.DataType) -> int:
+    """Return how many lists and structs stand one inside the other."""
     inner = [type.field(index).type for index in range(type.num_fields)]
     return 1 + max(map(_levels, inner)) if inner else 0
 
