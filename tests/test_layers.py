@@ -49,7 +49,7 @@ INNER = {
     ],
     "views": [
         {"batch"},
-        {"boundary", "whole"},
+        {"boundary", "whole", "forms"},
         {"split"},
         {"pairs"},
         {"__init__"},

@@ -6,10 +6,16 @@ from typing import Any
 
 from .trainer import Output, Trainer, as_yaml, tokenized_text_problem, unread_column
 
+MESSAGES = {
+    "type": "chat_template", "field_messages": "messages", "roles_to_train": ["assistant"], "train_on_eos": "turn",
+}  # fmt: skip
 TYPES: dict[str, dict[str, Any]] = {
-    "messages": {
-        "type": "chat_template", "field_messages": "messages", "roles_to_train": ["assistant"], "train_on_eos": "turn",
+    "messages": MESSAGES,
+    "sharegpt": {
+        **MESSAGES, "field_messages": "conversations",
+        "message_property_mappings": {"role": "from", "content": "value"},
     },
+    "alpaca": {"type": "alpaca"},
     "segments": {"type": "input_output"},
     "text": {"type": "completion", "field": "text"},
     "preference": {"type": "chat_template.default", "field_messages": "prompt"},
@@ -44,7 +50,13 @@ def problem(output: Output) -> str:
     """Return which column Axolotl would ignore, or which token it would double; empty if none."""
     if output.view == "messages" and "chat_template_kwargs" in output.columns:
         return f"{unread_column(output, 'chat_template_kwargs')}: give the template with -t, to write segments of text"
+    if output.view in UNREAD:
+        return unread_column(output, *UNREAD[output.view])
     return tokenized_text_problem(output) if output.view == "text" else ""
+
+
+UNREAD = {"alpaca": ("system", "history"), "sharegpt": ("tools",)}
+"""Columns that it ignores in the forms of other tools; their calls have a role that it does not know."""
 
 
 TRAINERS = {
@@ -54,7 +66,7 @@ TRAINERS = {
         views={"language-modeling": "messages", "prompt-completion": "messages", "preference": "preference",
                "text": "text", "segments": "segments"},
         rendered={"language-modeling": "segments", "prompt-completion": "segments"},
-        also=("tokens",),
+        also=("tokens", "alpaca", "sharegpt"),
         messages={"transforms": {"arguments": "object"}},
         problem=problem,
         mask="--to segments",

@@ -12,7 +12,7 @@ TAGS = {
     "observation_tag": "tool", "function_tag": "function_call", "system_tag": "system",
 }  # fmt: skip
 STAGES: dict[str, dict[str, Any]] = {
-    "messages": {"stage": "sft"},
+    **{key: {"stage": "sft"} for key in ("messages", "alpaca", "sharegpt")},
     "preference-messages": {"stage": "dpo", "pref_beta": 0.1},
     "unpaired-messages": {"stage": "kto", "pref_beta": 0.1},
 }
@@ -44,6 +44,13 @@ def dataset(output: Output, split: str) -> dict[str, Any]:
     """Return the entry of `dataset_info.json` for one split."""
     tools = {"tools": "tools"} if "tools" in output.columns else {}
     media = {name: name for name in MEDIA if name in output.columns}
+    if output.view == "alpaca":
+        more = {name: name for name in ("system", "history") if name in output.columns}
+        columns = {"prompt": "instruction", "query": "input", "response": "output", **more, **media}
+        return {"hf_hub_url": output.path, "split": split, "formatting": "alpaca", "columns": columns}
+    if output.view == "sharegpt":  # its roles and keys are the defaults
+        columns = {"messages": "conversations", **tools, **media}
+        return {"hf_hub_url": output.path, "split": split, "formatting": "sharegpt", "columns": columns}
     return {
         "hf_hub_url": output.path,
         "split": split,
@@ -62,6 +69,7 @@ TRAINERS = {
             "language-modeling": "messages", "prompt-completion": "messages", "preference": "preference-messages",
             "unpaired-preference": "unpaired-messages",
         },
+        also=("alpaca", "sharegpt"),
         messages={"transforms": {"arguments": "object", "reasoning": "inline"}, "media_tags": True},
         problem=lambda output: unread_column(output, "chat_template_kwargs") or media_part_problem(output),
         loader=loader,

@@ -43,6 +43,7 @@ TRAINERS = {
             **dict.fromkeys(("language-modeling", "prompt-completion"), "messages"),
             "preference": "openai-preference",
         },
+        also=("openai",),
         settings={
             "format": "jsonl",
             "transforms": {"arguments": "text", "tools": "wrapped", "call_ids": "fill", "reasoning": "inline"},

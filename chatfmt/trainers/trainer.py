@@ -75,6 +75,7 @@ class Output(Struct, frozen=True, kw_only=True):
 
 UNRENDERED = (
     "messages", "tokens", "preference-messages", "rejected-response", "unpaired-messages", "openai-preference",
+    "alpaca", "sharegpt", "openai",
 )  # fmt: skip
 """The views that are no text, with or without a template."""
 

@@ -91,6 +91,16 @@ VIEWS: dict[str, View] = {
         on_call(__name__, ".pairs:openai"), "OpenAI's input, preferred and non-preferred output",
         ("input", "preferred_output", "non_preferred_output"), beside="rejected",
     ),
+    "alpaca": View(
+        on_call(__name__, ".forms:alpaca"), "LLaMA-Factory's and Axolotl's columns for an instruction and its output",
+        ("instruction", "input", "output", "system", "history"),
+    ),
+    "sharegpt": View(
+        on_call(__name__, ".forms:sharegpt"), "ShareGPT's turns of `from` and `value`", ("conversations", "tools")
+    ),
+    "openai": View(
+        on_call(__name__, ".forms:openai"), "OpenAI's messages and tools", ("messages", "tools")
+    ),
     "segments": View(
         on_call(__name__, ".whole:segments"), "the rendered conversation in pieces, each trained or not",
         ("segments",), "segments", is_rendered=True, needs_spans=True,

@@ -31,7 +31,7 @@ Types = dict[str, pa.DataType]
 VARIABLES = "chat_template_kwargs"
 OBJECTS = frozenset({"tools", "documents", VARIABLES, "control_escapes"})
 """Columns of views that are JSON whatever the shapes of their values."""
-TURNS = frozenset({*CONVERSATION_COLUMNS, "preferred_output", "non_preferred_output"})
+TURNS = frozenset({*CONVERSATION_COLUMNS, "preferred_output", "non_preferred_output", "conversations"})
 """Columns of views that are conversations; turns in a kept column are objects like any other."""
 PARTS = pa.list_(JSON)
 """The type of a turn's content if it is a list of parts in every turn."""

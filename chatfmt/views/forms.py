@@ -1,0 +1,200 @@
+"""Views in the forms of other tools: Alpaca's columns, ShareGPT's turns, OpenAI's messages.
+
+A form has no place for some conversations. Such a row is an error that says what does not fit, and nothing is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NoReturn
+
+import pyarrow as pa
+
+from ..errors import Location, RowError
+from ..json_columns import TEXT, decode_conversations, dumps, encode_conversations, json_array, json_values
+from ..schema import REASONING_FIELDS, Conversation, Turn
+from .batch import Fields, RenderableBatch, template_inputs, whole_conversations
+
+HINTS = {
+    **dict.fromkeys(REASONING_FIELDS, "--transform reasoning=inline writes it into the text"),
+    "tool_calls": "--to sharegpt holds calls and tools",
+    "parts": "--media-tags writes placeholders for images, videos and audio",
+    "arguments": "--transform arguments=object",
+    "call_ids": "--transform call_ids=fill",
+    "system": "--transform later_system=fold",
+}
+"""The remedy for each thing that a form cannot hold, beside those that fit all."""
+OTHERS = "--to messages holds it, --on-error skip drops such rows"
+
+
+def alpaca(batch: RenderableBatch) -> Fields:
+    """`instruction`, `input` (empty), `output`, with `system` and `history` (pairs of texts) if there are any.
+
+    The form is LLaMA-Factory's. Raises RowError `view.form` for turns that do not alternate, and for all but text.
+    """
+    rows = []
+    for row, turns in enumerate(_conversations(batch, "alpaca")):
+        system, others = _split_system(row, turns, "alpaca", needs_text=True)
+        for turn in turns:
+            _check_keys(row, turn, "alpaca", ("role", "content"))
+        _check_order(row, others, "alpaca", ("user",), ("assistant",))
+        texts = [_text(row, turn, "alpaca") for turn in others]
+        pairs = [list(pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
+        rows.append((*pairs.pop(), system and system["content"], pairs or None))
+    for name in template_inputs(batch):
+        _check_empty(batch, name, "alpaca")
+    asked, answered, systems, histories = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return {
+        "instruction": pa.array(asked, TEXT),
+        "input": pa.array([""] * len(batch), TEXT),
+        "output": pa.array(answered, TEXT),
+        **({"system": pa.array(systems, TEXT)} if any(systems) else {}),
+        **({"history": pa.array(histories, pa.list_(pa.list_(TEXT)))} if any(histories) else {}),
+    }
+
+
+def sharegpt(batch: RenderableBatch) -> Fields:
+    """`conversations`, turns of `from` and `value`, with `tools` as JSON text if the data has them.
+
+    The form is LLaMA-Factory's: `human` or `observation` and `gpt` or `function_call` take turns, after one `system`
+    turn at most. Ids of calls and of their results, and names of tools, are kept under keys of their own.
+    Raises RowError `view.form` for turns in another order, for content beside calls, and for all that is not text.
+    """
+    rows = []
+    for row, turns in enumerate(_conversations(batch, "sharegpt")):
+        system, others = _split_system(row, turns, "sharegpt")
+        _check_order(row, others, "sharegpt", ("user", "tool"), ("assistant",))
+        rows.append([_sharegpt_turn(row, turn) for turn in ([system] if system else []) + others])
+    inputs = template_inputs(batch)
+    for name in inputs.keys() - {"tools"}:
+        _check_empty(batch, name, "sharegpt")
+    tools = {"tools": inputs["tools"].cast(TEXT)} if "tools" in inputs else {}
+    return {"conversations": encode_conversations(rows), **tools}
+
+
+def openai(batch: RenderableBatch) -> Fields:
+    """`messages` and `tools` as OpenAI's fine-tuning API reads them: arguments as text, tools as functions.
+
+    Raises RowError `view.form` for keys of messages that the API does not know, and for calls without ids.
+    """
+    rows = [[_openai_turn(row, turn) for turn in turns] for row, turns in enumerate(_conversations(batch, "openai"))]
+    inputs = template_inputs(batch)
+    for name in inputs.keys() - {"tools"}:
+        _check_empty(batch, name, "openai")
+    if (column := inputs.get("tools")) is None:
+        return {"messages": encode_conversations(rows)}
+    return {
+        "messages": encode_conversations(rows),
+        "tools": json_array(map(_wrapped, json_values(column)), column.is_valid().to_pylist()),
+    }
+
+
+def _conversations(batch: RenderableBatch, form: str) -> Iterator[Conversation]:
+    for row, turns in enumerate(decode_conversations(whole_conversations(batch))):
+        if turns is None:
+            _refuse(row, form, "a row without a conversation")
+        yield [{key: value for key, value in turn.items() if value is not None} for turn in turns]
+
+
+def _split_system(
+    row: int, turns: Conversation, form: str, *, needs_text: bool = False
+) -> tuple[Turn | None, Conversation]:
+    """Return the system turn at the start, if there is one, and the other turns."""
+    if not turns or turns[0].get("role") != "system":
+        return None, turns
+    if needs_text and turns[0].get("content") == "":
+        _refuse(row, form, "an empty system message", "--transform empty_turns=drop")
+    return turns[0], turns[1:]
+
+
+def _check_order(row: int, turns: Conversation, form: str, asking: Collection[str], answering: Collection[str]) -> None:
+    """Refuse turns that do not alternate between roles that ask and roles that answer, up to an answer."""
+    if not turns:
+        _refuse(row, form, "a conversation without an answer")
+    for index, turn in enumerate(turns):
+        role = turn.get("role")
+        if role not in (asking, answering)[index % 2]:
+            wanted = " or ".join((*asking,) if index % 2 == 0 else (*answering,))
+            hint = HINTS["system"] if role == "system" else ""
+            _refuse(row, form, f"the role `{role}` where the form has {wanted}", hint)
+    if len(turns) % 2:
+        _refuse(row, form, "a conversation that does not end with an answer", "--transform trailing_user=drop")
+
+
+def _check_keys(row: int, turn: Turn, form: str, known: Collection[str]) -> None:
+    """Refuse a turn with another key than the known ones that has a value."""
+    for key, value in turn.items():
+        if key not in known and value not in ([], {}, ""):
+            _refuse(row, form, f"`{key}` of turns", HINTS.get(key, ""))
+
+
+def _check_empty(batch: RenderableBatch, name: str, form: str) -> None:
+    """Refuse the first row that has `tools`, `documents` or template variables."""
+    for row, value in enumerate(json_values(template_inputs(batch)[name])):
+        if value:
+            _refuse(row, form, f"`{name}`", HINTS["tool_calls"] if name == "tools" else "")
+
+
+def _text(row: int, turn: Turn, form: str) -> str:
+    content = turn.get("content")
+    if not isinstance(content, str):
+        _refuse(row, form, "content that is not text", HINTS["parts"] if content else "")
+    return content
+
+
+SHAREGPT_ROLES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
+
+
+def _sharegpt_turn(row: int, turn: Turn) -> Turn:
+    _check_keys(row, turn, "sharegpt", ("role", "content", "tool_calls", "tool_call_id", "name"))
+    more = {key: value for key, value in turn.items() if key in ("tool_call_id", "name")}
+    if not (calls := turn.get("tool_calls")):
+        return {"from": SHAREGPT_ROLES[turn["role"]], "value": _text(row, turn, "sharegpt"), **more}
+    if turn.get("content"):
+        _refuse(row, "sharegpt", "text beside calls")
+    found = [_sharegpt_call(row, call) for call in calls]
+    return {"from": "function_call", "value": dumps(found[0] if len(found) == 1 else found), **more}
+
+
+def _sharegpt_call(row: int, call: Mapping[str, Any]) -> dict[str, Any]:
+    function = call["function"]
+    if not isinstance(function.get("arguments"), dict):
+        _refuse(row, "sharegpt", "call arguments that are not an object", HINTS["arguments"])
+    return {**({"id": call["id"]} if call.get("id") else {}), **function}
+
+
+OPENAI_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id", "weight", "refusal", "audio")
+
+
+def _openai_turn(row: int, turn: Turn) -> Turn:
+    _check_keys(row, turn, "openai", OPENAI_KEYS)
+    content = turn.get("content")
+    if isinstance(content, list) and any(part.get("type") != "text" for part in content):
+        _refuse(row, "openai", "images, videos or audio")
+    if turn.get("role") == "tool" and "tool_call_id" not in turn:
+        _refuse(row, "openai", "a tool result without the id of its call", HINTS["call_ids"])
+    if not (calls := turn.get("tool_calls")):
+        return turn
+    if not all(call.get("id") for call in calls):
+        _refuse(row, "openai", "a call without an id", HINTS["call_ids"])
+    return {**turn, "tool_calls": [_openai_call(call) for call in calls]}
+
+
+def _openai_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = call["function"].get("arguments", {})
+    text = arguments if isinstance(arguments, str) else dumps(arguments)
+    return {**call, "type": "function", "function": {**call["function"], "arguments": text}}
+
+
+def _wrapped(tools: Any) -> Any:
+    """Return tool specs as functions; those that are already stay."""
+    bare = [isinstance(tool, dict) and "function" not in tool for tool in tools or ()]
+    return tools and [
+        {"type": "function", "function": tool} if is_bare else tool for tool, is_bare in zip(tools, bare, strict=True)
+    ]
+
+
+def _refuse(row: int, form: str, what: str, hint: str = "") -> NoReturn:
+    raise RowError(
+        f"the form {form} has no place for {what}", code="view.form", at=Location(row=row), hint=hint or OTHERS
+    )
