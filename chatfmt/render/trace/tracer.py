@@ -20,7 +20,7 @@ from ..types import UNDATED, Moment
 from .program import Path, Piece, Program, Untraceable
 from .symbolic_numbers import symbol_for
 from .symbolic_sandbox import Compiled, compiled
-from .symbols import POISON, POISONED_NUMBER, Symbol, Tape, TraceRefused, parts_of
+from .symbols import POISON, POISONED_NUMBER, SplitParts, Symbol, Tape, TraceRefused, parts_of
 
 FIXED = frozenset(("role", "type"))
 """Keys whose text is part of the shape: templates compare it, and few values occur."""
@@ -67,7 +67,11 @@ REFUSALS: Mapping[str, type[jinja2.TemplateError]] = {
 """The errors by which a template refuses a conversation: its own, and the use of what is not there."""
 
 
-_OWN_NAME = f"{Symbol.__module__}.{Symbol.__name__} object"
+_OWN_NAMES = {
+    f"{own.__module__}.{own.__name__} object": name
+    for own, name in ((Symbol, "str object"), (SplitParts, "list object"))
+}
+"""What Jinja calls a symbol in a message, and what it calls the value that the symbol stands for."""
 
 
 def _run(traced: Compiled, values: Mapping[str, Any], tape: Tape, paths: list[Path]) -> Program:
@@ -76,7 +80,10 @@ def _run(traced: Compiled, values: Mapping[str, Any], tape: Tape, paths: list[Pa
     except jinja2.TemplateError as error:
         if REFUSALS.get(type(error).__name__) is not type(error) or not isinstance(error.message, str):
             raise
-        message = error.message if isinstance(error.message, Symbol) else error.message.replace(_OWN_NAME, "str object")
+        message = error.message
+        if not isinstance(message, Symbol):
+            for own, name in _OWN_NAMES.items():
+                message = message.replace(own, name)
         return replace(_program([message], [], tape, paths), refusal=type(error).__name__)
 
 

@@ -435,6 +435,7 @@ def test_what_cannot_be_traced_says_why(text: str, reason: str, whole: bool) -> 
         ),
         ("{{ messages[0].nothing.more }}", ("'dict object' has no attribute 'nothing'",), "UndefinedError"),
         ("{{ messages[0].content.nothing.more }}", ("'str object' has no attribute 'nothing'",), "UndefinedError"),
+        ("{{ messages[0].content.split('x')[9].more }}", ("list object has no element 9",), "UndefinedError"),
     ],
 )
 def test_a_refusal_is_a_program_of_its_message(text: str, pieces: tuple[Any, ...], refusal: str) -> None:
