@@ -128,14 +128,22 @@ def converted_batches(
     for split in inputs:
         conversion.folder = split.folder
         rejects = RejectBuffer(on_reject, counts, split.shown)
-        on_bad = rejects.add_unreadable if on_reject is not None else None
-        batches = sources.read(split, columns=conversion.job.read, skip=conversion.job.skip, on_bad=on_bad)
+        batches = sources.read(
+            split, columns=conversion.job.read, skip=conversion.job.skip, on_bad=rejects.on_unreadable
+        )
         if conversion.job.whole_file:
             batches = merge_batches(batches)
-        for batch in with_position(batches, split, suspect):
-            yield from conversion.convert(batch, split.shown, counts, rejects.add if on_reject is not None else None)
-            rejects.flush()
+        yield from convert_batches(with_position(batches, split, suspect), conversion, split.shown, counts, rejects)
+
+
+def convert_batches(
+    batches: Iterator[pa.RecordBatch], conversion: Conversion, file: str, counts: RowCounts, rejects: RejectBuffer
+) -> Iterator[pa.RecordBatch]:
+    """Yield the output batches of the batches of a file, and pass on the rejects of each before the next is read."""
+    for batch in batches:
+        yield from conversion.convert(batch, file, counts, rejects.on_bad)
         rejects.flush()
+    rejects.flush()
 
 
 def with_position(
@@ -159,19 +167,24 @@ def with_position(
 
 
 class RejectBuffer:
-    """Pass rejects on in the order of the source: a whole batch is read before its first row is converted."""
+    """Pass rejects on in the order of the source: a whole batch is read before its first row is converted.
+
+    `on_bad` and `on_unreadable` add rows that are bad, and those that the reader could not read and that are in no
+    batch; both are None without `on_reject`, when the first bad row is raised.
+    """
 
     def __init__(self, on_reject: OnReject | None, counts: RowCounts, file: str) -> None:
         self._on_reject, self._counts, self._file = on_reject, counts, file
         self._waiting: list[tuple[RowError, bytes | None]] = []
+        self.on_bad = self._add if on_reject is not None else None
+        self.on_unreadable = self._add_unreadable if on_reject is not None else None
 
-    def add_unreadable(self, error: RowError, raw: bytes) -> None:
-        """Add a row that the reader could not read and that is in no batch."""
+    def _add_unreadable(self, error: RowError, raw: bytes) -> None:
         self._counts.reject(error.code)
         error.at = replace(error.at, file=error.at.file or self._file)
-        self.add(error, raw)
+        self._add(error, raw)
 
-    def add(self, error: RowError, raw: bytes | None) -> None:
+    def _add(self, error: RowError, raw: bytes | None) -> None:
         self._waiting.append((error, raw))
 
     def flush(self) -> None:

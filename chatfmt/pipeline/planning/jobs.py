@@ -111,47 +111,20 @@ def to_job(
     detection = detect(recipe, sample, fields, nulls=nulls)
     carried = media_columns(sample, detection)
     view = choose_view(recipe, detection.type, has_media=bool(carried))
-    taken = views.written_columns(view, rendered=template is not None)
-    detection = replace(detection, columns=replace(detection.columns, taken=taken))
-    if view == "prompt" and detection.columns.keep == "all":
-        detection = replace(detection, columns=replace(detection.columns, also=answer_columns(detection, recipe.map)))
+    detection = with_view_columns(detection, view, recipe, rendered=template is not None)
     job = Job(
         key=job_key(recipe, detection, view, template, carried, nulls=nulls),
         dialect=detection.dialect,
         columns=detection.columns,
         view=view,
         mapping=None if fields.is_empty else fields,
-        drop=dropped_columns(recipe.drop, fields),
-        dedup_by=recipe.dedup_by,
-        split_by=recipe.split_by,
         nulls=nulls,
-        transforms=effective_transforms(recipe, template),
         media=carried,
-        media_tags=recipe.media_tags,
-        embed_media=recipe.embed_media and target.format == "parquet",
-        fail_on=recipe.fail_on,
-        strict=recipe.strict,
-        template=template,
-        options=render_options(recipe, template),
-        isolation=recipe.template_isolation,
-        mask=mask_options(recipe, view),
-        tagged_template=tagged_template(recipe, view, template),
-        end=None if recipe.end == "keep" else recipe.end,
-        allow_loss=recipe.allow_loss,
-        control_tokens=token_policy(recipe),
-        tokenizer=recipe.tokenizer,
-        max_tokens=recipe.max_tokens,
-        over_length=recipe.over_length,
-        packing=None if recipe.pack is None else Packing(recipe.pack, recipe.pack_strategy),
-        fraction=recipe.fraction,
-        seed=recipe.seed,
+        drop=dropped_columns(recipe.drop, fields),
         in_blocks=views.VIEWS[view].unpairs and detection.type == "preference",
         whole_file=detection.whole_file,
-        skip_bad=recipe.on_error == "skip",
-        format=target.format,
-        compression=target.compression,
-        reports_types=target.format == "jsonl",
     )
+    job = with_target(with_rendering(with_row_options(job, recipe, template), recipe, template), recipe, target)
     job = with_parts(job) if template is None and has_other_parts(job, sample) else job
     ledger = account_for_sample(open_ledger(recipe, detection, job), job, sample)
     read, skip = needed_columns(detection, fields, key_columns(recipe, sample), ledger, nulls=nulls)
@@ -160,6 +133,62 @@ def to_job(
     key = f"{job.key}-{fingerprint({'ledger': ledger.plain(), 'read': read})}"
     job = replace(job, key=key, ledger=ledger, read=read, skip=frozenset(skip))
     return job, mark_overwritten_columns(job, detection, sample)
+
+
+def with_view_columns(detection: Detection, view: str, recipe: Recipe, *, rendered: bool) -> Detection:
+    """Return the detection with the columns that the view writes, and those that `--keep all` keeps beside them."""
+    columns = replace(detection.columns, taken=views.written_columns(view, rendered=rendered))
+    detection = replace(detection, columns=columns)
+    if view != "prompt" or columns.keep != "all":
+        return detection
+    return replace(detection, columns=replace(columns, also=answer_columns(detection, recipe.map)))
+
+
+def with_row_options(job: Job, recipe: Recipe, template: ChatTemplate | None) -> Job:
+    """Return the job with the options that change, check and select conversations."""
+    return replace(
+        job,
+        transforms=effective_transforms(recipe, template),
+        fail_on=recipe.fail_on,
+        strict=recipe.strict,
+        skip_bad=recipe.on_error == "skip",
+        fraction=recipe.fraction,
+        seed=recipe.seed,
+        dedup_by=recipe.dedup_by,
+        split_by=recipe.split_by,
+    )
+
+
+def with_rendering(job: Job, recipe: Recipe, template: ChatTemplate | None) -> Job:
+    """Return the job with the options for rendering, masks and tokens."""
+    assert job.view is not None
+    return replace(
+        job,
+        template=template,
+        options=render_options(recipe, template),
+        isolation=recipe.template_isolation,
+        mask=mask_options(recipe, job.view),
+        tagged_template=tagged_template(recipe, job.view, template),
+        end=None if recipe.end == "keep" else recipe.end,
+        allow_loss=recipe.allow_loss,
+        control_tokens=token_policy(recipe),
+        tokenizer=recipe.tokenizer,
+        max_tokens=recipe.max_tokens,
+        over_length=recipe.over_length,
+        packing=None if recipe.pack is None else Packing(recipe.pack, recipe.pack_strategy),
+    )
+
+
+def with_target(job: Job, recipe: Recipe, target: Target) -> Job:
+    """Return the job with the options for the files that it writes."""
+    return replace(
+        job,
+        media_tags=recipe.media_tags,
+        embed_media=recipe.embed_media and target.format == "parquet",
+        format=target.format,
+        compression=target.compression,
+        reports_types=target.format == "jsonl",
+    )
 
 
 def has_other_parts(job: Job, sample: Sequence[pa.RecordBatch]) -> bool:

@@ -8,7 +8,7 @@ from itertools import chain
 import pyarrow as pa
 
 from ... import sources, writers
-from ...errors import RowError, UsageError
+from ...errors import UsageError
 from ...manifest import Reject
 from ...recipe import Recipe, Run
 from ...writers import Stream
@@ -16,7 +16,7 @@ from ..conversion.job import Job
 from ..conversion.output_schema import Types, merge_types, types_of
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
-from ..conversion.task import RejectBuffer, arranged, to_reject
+from ..conversion.task import RejectBuffer, arranged, convert_batches, to_reject
 from ..planning import notes
 from ..planning.inputs import parse_options, row_slice
 from ..planning.jobs import load_template, to_checked_job
@@ -62,15 +62,9 @@ def _convert_stdin(
     """Convert stdin to `stream`; the dialect is detected from the rows that arrive first."""
     if recipe.split not in (None, "train"):
         raise UsageError("stdin has no splits", hint="leave --split out; --limit takes the first rows")
-
-    def on_reject(error: RowError, raw: bytes | None) -> None:
-        add_reject(to_reject(error, raw))
-
-    skip_bad = recipe.on_error == "skip"
+    on_reject = (lambda error, raw: add_reject(to_reject(error, raw))) if recipe.on_error == "skip" else None
     rejects = RejectBuffer(on_reject, counts, "-")
-    rows = sources.read_stream(
-        stdin_bytes(), "-", parse_options(recipe), on_bad=rejects.add_unreadable if skip_bad else None
-    )
+    rows = sources.read_stream(stdin_bytes(), "-", parse_options(recipe), on_bad=rejects.on_unreadable)
     batches = _slice_rows(rows, recipe.skip, recipe.limit)
     first = next(batches, None)
     if first is None:
@@ -80,23 +74,22 @@ def _convert_stdin(
         return
     job = _plan(recipe, first, target, on_note)
     conversion = Conversion(job)
-    encoder = writers.FORMATS[target.format](stream, pa.schema([]), target.compression)
-
-    def converted() -> Iterator[pa.RecordBatch]:
-        for batch in chain([first], batches):
-            yield from conversion.convert(batch, "-", counts, rejects.add if skip_bad else None)
-            rejects.flush()
-        rejects.flush()
-
-    types = Types()
-    for output in arranged(converted(), job, counts):
-        types = merge_types(types, types_of(output))
-        encoder.write(output)
-        stream.flush()
-    encoder.close()
+    converted = convert_batches(chain([first], batches), conversion, "-", counts, rejects)
+    types = _write(arranged(converted, job, counts), stream, target)
     conversion.report(counts)
     for note in late_notes(types):
         on_note(note)
+
+
+def _write(batches: Iterator[pa.RecordBatch], stream: Stream, target: Target) -> Types:
+    """Write batches to the stream as they come, and return the types of their columns."""
+    encoder, types = writers.FORMATS[target.format](stream, pa.schema([]), target.compression), Types()
+    for batch in batches:
+        types = merge_types(types, types_of(batch))
+        encoder.write(batch)
+        stream.flush()
+    encoder.close()
+    return types
 
 
 def _plan(recipe: Recipe, first: pa.RecordBatch, target: Target, on_note: OnNote) -> Job:
