@@ -31,6 +31,7 @@ COMMANDS = {
     "inspect": "inspect:inspect",
     "preview": "inspect:preview",
     "check": "inspect:check",
+    "stats": "stats:stats",
     "templates": "templates:templates",
     "recipes": "recipes:recipes",
     "transforms": "transforms:list_transforms",

@@ -62,6 +62,8 @@ class Conversion:
         self._tokenizer = tokens.load(job.tokenizer) if job.tokenizer is not None else None
         self._reported: Counter[str] = Counter()
         self._ledger, self._source = job.ledger, pa.RecordBatch.from_pydict({})
+        self.converted = self._source
+        """The CONVERSATIONS batch of the last output batch, transformed but not rendered."""
         self._dialect = dialects.DIALECTS[job.dialect]
         self._mapper, self._added = _mapper(job), added_columns(job)
         self._media = media_parts(job)
@@ -134,6 +136,11 @@ class Conversion:
     def conversations(self, batch: pa.RecordBatch, file: str) -> pa.RecordBatch:
         """Return the CONVERSATIONS batch of a source batch, transformed but not rendered; raises as `convert` does."""
         return self._run_stages(batch, file, RowCounts(), self._stages[:5])
+
+    @property
+    def source(self) -> pa.RecordBatch:
+        """The source batch of the last output batch, without the rows that were rejected."""
+        return self._source
 
     def _report_findings(self, rows: Container[int | None] | None = None) -> None:
         """Pass on what checks found in the last run of the stages, in all rows or in those with these numbers."""
@@ -279,6 +286,7 @@ class Conversion:
         return find_files(batch, self.folder) if self.job.embed_media else batch
 
     def _to_output(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
+        self.converted = batch
         if self.job.template is None and not self.job.keeps_parts:
             batch, joined = join_text_parts(batch)
             counts.changes.update({"text_parts.join": joined} if joined else {})

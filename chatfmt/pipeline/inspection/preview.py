@@ -20,6 +20,7 @@ from ...json_columns import decode_objects, to_display
 from ...recipe import Recipe
 from ...render.masks.masker import WHOLE_TURNS
 from ...render.safety.control_tokens import find_control_tokens
+from ...schema import CONVERSATIONS, MEDIA
 from ...views import VIEWS
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import find_row, merge_batches, row_number, split_rows, to_records
@@ -45,6 +46,11 @@ class PreviewRow(Struct, frozen=True):
     """The text of a record that cannot be read, instead of `record`."""
     rows: int = 1
     """The number of source rows that form the output together; `record` is one of them."""
+    file: str = ""
+    code: str = ""
+    """The reason code of the `problem`."""
+    conversations: Sequence[Mapping[str, Any]] = ()
+    """The conversations of which the output was made, transformed but not rendered."""
 
 
 def preview_rows(recipe: Recipe, count: int, scratch: Scratch) -> list[PreviewRow]:
@@ -95,10 +101,12 @@ def preview_row(conversion: Conversion, row: pa.RecordBatch, file: str) -> Previ
     try:
         outputs = list(conversion.convert(row, file, RowCounts()))
     except ChatfmtError as error:
-        return PreviewRow(number, to_display(to_records(row)[0]), (), problem=one_line(error))
-    return to_preview_row(
-        conversion, number, to_records(row)[0], [out for batch in outputs for out in to_output_rows(batch)]
-    )
+        record = to_display(to_records(row)[0])
+        return PreviewRow(number, record, (), problem=one_line(error), file=file, code=error.code)
+    made = [out for batch in outputs for out in to_output_rows(batch)]
+    conversations = to_conversation_rows(conversion.converted) if made else ()
+    shown = to_preview_row(conversion, number, to_records(row)[0], made)
+    return replace(shown, file=file, conversations=conversations)
 
 
 def preview_file(conversion: Conversion, batch: pa.RecordBatch, file: str) -> Iterator[PreviewRow]:
@@ -112,10 +120,14 @@ def preview_file(conversion: Conversion, batch: pa.RecordBatch, file: str) -> It
             row_number(row, 0), to_display(to_records(row)[0]), (), problem=one_line(error), rows=len(batch)
         )
         return
+    conversations = conversion.converted
     for index, output in enumerate(outputs):
-        number = int(numbers[index * len(numbers) // len(outputs)].as_py())
+        place = index * len(numbers) // len(outputs)
+        number = int(numbers[place].as_py())
         row = batch.slice(find_row(number, batch), 1)
-        yield replace(to_preview_row(conversion, number, to_records(row)[0], [output]), rows=len(batch))
+        shown = to_preview_row(conversion, number, to_records(row)[0], [output])
+        said = to_conversation_rows(conversations.slice(min(place, len(conversations) - 1), 1))
+        yield replace(shown, rows=len(batch), file=file, conversations=said)
 
 
 def to_preview_row(
@@ -127,6 +139,11 @@ def to_preview_row(
     return PreviewRow(
         number, to_display(record), output, spans, tokens=find_control_tokens(template) if template else ()
     )
+
+
+def to_conversation_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return the conversations of a CONVERSATIONS batch as plain data to display, without what was kept beside them."""
+    return to_output_rows(batch.select([name for name in batch.schema.names if name in (*CONVERSATIONS[1:], *MEDIA)]))
 
 
 def to_output_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +12,7 @@ from msgspec import Struct
 
 from ...json_columns import JSON, is_turns, json_values
 from ...schema import CONVERSATION_COLUMNS
+from ...turn_columns import IntArray, lengths_of, rows_of_turns
 
 
 class Spread(Struct, frozen=True):
@@ -35,27 +35,35 @@ def count_roles(batch: pa.RecordBatch) -> Counter[str]:
     return sum((count_roles_in_column(column) for column in turns_of(batch)), Counter[str]())
 
 
-def count_turns(batch: pa.RecordBatch) -> list[int]:
-    """Return the number of turns of each row, in all messages columns together."""
-    counts = [column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False) for column in turns_of(batch)]
-    return [int(count) for count in sum(counts, np.zeros(len(batch), int))] if counts else []
+def count_turns(batch: pa.RecordBatch) -> IntArray:
+    """Return the number of turns of each row, in all messages columns together; none without such a column."""
+    counts = [lengths_of(column) for column in turns_of(batch)]
+    return np.asarray(sum(counts, np.zeros(len(batch), np.int64))) if counts else np.zeros(0, np.int64)
 
 
-def count_characters(batch: pa.RecordBatch) -> list[int]:
+def count_characters(batch: pa.RecordBatch) -> IntArray:
     """Return the number of characters of each row, in the content of its turns and in text outside turns."""
-    total = np.zeros(len(batch), int)
+    total = np.zeros(len(batch), np.int64)
+    for rows, texts in texts_of(batch):
+        sizes = pc.utf8_length(texts).fill_null(0).to_numpy(zero_copy_only=False)
+        total += np.bincount(rows, sizes, len(batch)).astype(np.int64)
+    return total
+
+
+def texts_of(batch: pa.RecordBatch) -> Iterator[tuple[IntArray, pa.StringArray]]:
+    """Yield the texts of the turns, then those outside turns, each column with the row of each of its texts."""
     for column in turns_of(batch):
-        flat = column.flatten()
-        if flat.type.get_field_index("content") >= 0:
-            content = pc.struct_field(flat, "content")
-            add_characters(total, column, texts_of_parts(content) if content.type == JSON else content)
+        turns = column.flatten()
+        if turns.type.get_field_index("content") >= 0:
+            content = pc.struct_field(turns, "content")
+            texts = texts_of_parts(content) if content.type == JSON else content
+            yield from [(rows_of_turns(column), texts)] if texts.type == pa.string() else []
     for name in ("text", "completions"):
         column = batch.column(name) if name in batch.schema.names else pa.nulls(len(batch))
         if pa.types.is_list(column.type) and column.type.value_type == pa.string():
-            add_characters(total, column, column.flatten())
+            yield rows_of_turns(column), column.flatten()
         elif column.type == pa.string():
-            total += pc.utf8_length(column).fill_null(0).to_numpy(zero_copy_only=False)
-    return [int(count) for count in total]
+            yield np.arange(len(batch)), column
 
 
 def texts_of_parts(content: pa.Array) -> pa.StringArray:
@@ -69,16 +77,9 @@ def texts_of_parts(content: pa.Array) -> pa.StringArray:
     return pa.array([text if isinstance(text, str) else None for text in texts], pa.string())
 
 
-def add_characters(total: np.ndarray[Any, Any], lists: pa.ListArray, texts: pa.StringArray) -> None:
-    """Add to the `total` of each row the characters of the items of its list; `texts` are the items of all rows."""
-    sizes = pc.utf8_length(texts).fill_null(0).to_numpy(zero_copy_only=False)
-    rows = np.repeat(np.arange(len(lists)), lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
-    np.add.at(total, rows, sizes)
-
-
 def to_spread(numbers: Iterable[int]) -> Spread | None:
     """Return the spread of the numbers; None without numbers."""
-    ordered = sorted(numbers)
+    ordered = sorted(map(int, numbers))
     return Spread(ordered[0], ordered[len(ordered) // 2], ordered[-1]) if ordered else None
 
 

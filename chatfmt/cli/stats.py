@@ -1,0 +1,239 @@
+"""`chatfmt stats`: the figures of a whole dataset, on a terminal, as JSON and as a gate for CI."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import DataProblem
+from . import options, terminal
+from .inspect import VIEW
+from .options import Sources
+from .summary import left_behind
+from .workers import worker_processes
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..pipeline.inspection.figures.aggregate import Figures
+    from ..pipeline.inspection.figures.gather import Gathered
+    from ..pipeline.inspection.figures.histogram import Histogram
+    from ..recipe import Recipe
+
+SHOWN = 8
+"""The roles and scripts that are listed by name."""
+BAR = 30
+"""The columns of a full bar."""
+SPARKS = "▁▂▃▄▅▆▇█"
+LENGTHS = ("turns", "characters", "tokens")
+TOKENS = {key: options.OUTPUT[key] for key in ("tokenizer", "max_tokens", "mask_last", "mask_reasoning")}
+
+
+@options.declare(
+    options.SELECTION,
+    options.CHANGES,
+    options.TEMPLATE,
+    VIEW,
+    TOKENS,
+    {"workers": options.RUN["workers"]},
+    json=options.REPORT["json"],
+    fail_if=Annotated[
+        list[str] | None,
+        typer.Option("--fail-if", help="Exit with 1 if this holds: 'p99_tokens > 4096'. Repeatable.", metavar="EXPR"),
+    ],
+)
+@worker_processes()
+def stats(source: Sources, **given: Any) -> None:
+    """Show the figures of all rows: roles, turns, lengths, trained text, scripts, duplicates, problems.
+
+    With --json every figure is in `values` under the name that --fail-if knows it by.
+    """
+    from ..pipeline import Scratch, cores
+    from ..pipeline.inspection.figures.aggregate import values
+    from ..pipeline.inspection.figures.gate import Gate
+    from ..pipeline.inspection.figures.gather import gather
+
+    gates = [Gate(text) for text in given.pop("fail_if") or ()]
+    recipe, run, _ = options.to_recipe(source, given)
+    absent = without_value(recipe)
+    for gate in gates:
+        gate.check(dict.fromkeys(known_names()), absent)
+    with Scratch() as scratch, terminal.spinner():
+        found = gather(recipe, scratch, run.workers or cores())
+    named = values([each.figures for each in found], recipe.max_tokens)
+    if run.json:
+        terminal.print_json(to_json(found, named))
+    else:
+        for each in found:
+            print_figures(each, recipe.max_tokens)
+    if failed := [problem for gate in gates if (problem := failure(gate.text, gate.names, gate.holds(named), named))]:
+        raise DataProblem("; ".join(failed))
+
+
+def known_names() -> list[str]:
+    """Return every name that `--fail-if` knows."""
+    from ..checks import CHECKS
+    from ..pipeline.inspection.figures.histogram import PERCENTILES
+
+    statistics = ("min", "mean", *(f"p{percent}" for percent in PERCENTILES), "max")
+    counts = ("rows", "conversations", "rejected", "filtered", "duplicates", "warnings", "left_columns", "left_keys")
+    lengths = [f"{statistic}_{name}" for name in LENGTHS for statistic in statistics]
+    return [*counts, *lengths, "trained_share", "over_max_tokens", *CHECKS]
+
+
+def without_value(recipe: Recipe) -> dict[str, str]:
+    """Return the names without a value in this run, each with the flag that gives it one."""
+    absent: dict[str, str] = {}
+    if recipe.tokenizer is None:
+        absent |= {name: "--tokenizer DIR" for name in known_names() if name.endswith("_tokens")}
+    if recipe.max_tokens is None:
+        absent["over_max_tokens"] = "--max-tokens 4096"
+    if recipe.template in (None, "none"):
+        absent["trained_share"] = "-t chatml"
+    return absent
+
+
+def failure(text: str, names: Sequence[str], holds: bool, named: Mapping[str, float]) -> str:
+    """Return why the gate closes, with the values of its names; empty if it stays open."""
+    shown = ", ".join(f"`{name}` is {number(named.get(name, 0))}" for name in names)
+    return f"`{text}` holds: {shown}" if holds else ""
+
+
+def number(value: float) -> str:
+    """Return a figure as text: whole, or with up to four digits behind the point."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4f}".rstrip("0")
+
+
+def to_json(found: Sequence[Gathered], named: Mapping[str, float]) -> dict[str, Any]:
+    """Return all figures as plain data: those by name in `values`, then each source."""
+    return {"schema": 1, "values": dict(named), "sources": [source_to_json(each) for each in found]}
+
+
+def source_to_json(found: Gathered) -> dict[str, Any]:
+    """Return the figures of one source as plain data."""
+    figures, counts = found.figures, found.figures.counts
+    return {
+        "source": found.source.shown,
+        "dialect": dialect(found),
+        "template": found.template,
+        "rows": counts.read,
+        "conversations": figures.conversations,
+        "roles": dict(figures.roles.most_common()),
+        **{name: getattr(figures, name).to_json() if getattr(figures, name).count else None for name in LENGTHS},
+        "trained": {"characters": figures.trained, "of": figures.rendered, "share": figures.trained_share},
+        "scripts": dict(figures.scripts.most_common()),
+        "duplicates": {"conversations": figures.repeats.repeated, "exact": figures.repeats.is_exact},
+        "rejected": dict(counts.reasons),
+        "findings": dict(counts.findings),
+        "changes": dict(counts.changes),
+        "examples": {
+            code: [
+                {"file": one.at.file, "row": one.at.row, "message": one.at.message, "detail": one.detail}
+                for one in examples
+            ]
+            for code, examples in figures.examples.items()
+        },
+        "left_columns": list(counts.left_column),
+        "left_keys": list(counts.left_key),
+    }
+
+
+def print_figures(found: Gathered, limit: int | None) -> None:
+    """Print the figures of one source; `limit` is that of `--max-tokens`."""
+    figures, screen = found.figures, terminal.console()
+    screen.print(terminal.visible(found.source.shown), style="bold")
+    screen.print(terminal.visible(heading(found)), soft_wrap=True)
+    screen.print(lengths_table(figures))
+    for title, noun, counts in (("role", "turns", figures.roles), ("script", "letters", figures.scripts)):
+        if counts:
+            screen.print(bars_table(title, noun, counts))
+    for line in facts(figures, limit):
+        screen.print(terminal.visible(line), soft_wrap=True)
+    if codes := figures.findings:
+        rows = [(code, kind(figures, code), f"{count:,}", where(figures, code)) for code, count in codes.items()]
+        screen.print(terminal.table(("problem", "kind", "rows", "such as"), rows, right=(2,)))
+
+
+def heading(found: Gathered) -> str:
+    """Return what was read, and as what."""
+    counts, template = found.figures.counts, found.template
+    rendered = "" if template in (None, "none") else f", template {template}"
+    read, made = terminal.counted(counts.read, "row"), terminal.counted(found.figures.conversations, "conversation")
+    if found.manifest is not None:
+        return f"{made} written, of {read} read{rendered}"
+    return f"{read}, {made}, dialect {dialect(found)}{rendered}"
+
+
+def dialect(found: Gathered) -> str | None:
+    """Return the dialect of the rows; None for rows of token ids."""
+    return None if found.job is None else found.job.dialect
+
+
+def lengths_table(figures: Figures) -> Table:
+    """Return the table of lengths, each with its distribution as a line of bars from the shortest to the longest."""
+    columns = ("min", "p50", "p90", "p99", "max")
+    found = [(name, getattr(figures, name)) for name in LENGTHS if getattr(figures, name).count]
+    rows = []
+    for name, lengths in found:
+        known = dict(lengths.statistics())
+        rows.append((name, sparkline(lengths), *(number(known[each]) for each in columns), f"{known['mean']:,.1f}"))
+    return terminal.table(("per row", "shortest to longest", *columns, "mean"), rows, right=range(2, 8), whole=(1,))
+
+
+def sparkline(lengths: Histogram) -> str:
+    """Return how often lengths occur in up to 14 bins, as bars of a character each."""
+    counts = [each.count for each in lengths.bins(14)]
+    most = max(counts)
+    return "".join(SPARKS[-(-count * 7 // most)] if count else " " for count in counts)
+
+
+def bars_table(title: str, noun: str, counts: Counter[str]) -> Table:
+    """Return a table of counts with a bar for the share of each."""
+    total = counts.total() or 1
+    rows = [(name, bar(count / total), f"{count:,}", share(count / total)) for name, count in counts.most_common(SHOWN)]
+    if more := counts.most_common()[SHOWN:]:
+        count = sum(each for _, each in more)
+        rows.append((f"{len(more)} more", bar(count / total), f"{count:,}", share(count / total)))
+    return terminal.table((title, "", noun, "share"), rows, right=(2, 3))
+
+
+def bar(share: float, width: int = BAR) -> str:
+    """Return a bar as long as the share, at least a thin one, in eighths of a column."""
+    eighths = max(1, round(share * width * 8))
+    return "█" * (eighths // 8) + (" ▏▎▍▌▋▊▉"[eighths % 8] if eighths % 8 else "")
+
+
+def share(part: float) -> str:
+    """Return a share in per cent; a small one does not look like none."""
+    return "<0.1%" if 0 < part < 0.0005 else f"{part:.1%}"
+
+
+def facts(figures: Figures, limit: int | None) -> Iterator[str]:
+    """Yield lines on trained text, duplicates, long rows and what is left behind."""
+    if (trained := figures.trained_share) is not None:
+        unit = "characters" if figures.characters.count else "tokens"
+        yield f"trained: {bar(trained)} {trained:.1%} of {figures.rendered:,} {unit} of text"
+    about = "" if figures.repeats.is_exact else "about "
+    repeated, every = figures.repeats.repeated, max(1, figures.conversations)
+    yield f"duplicates: {about}{terminal.counted(repeated, 'conversation')} ({share(repeated / every)})"
+    if limit is not None and figures.tokens.count:
+        yield f"over {limit:,} tokens: {terminal.counted(figures.tokens.above(limit), 'row')}"
+    if line := left_behind(list(figures.counts.left_column), list(figures.counts.left_key)):
+        yield line
+    if not figures.findings:
+        yield "problems: none"
+
+
+def kind(figures: Figures, code: str) -> str:
+    """Return whether rows with a finding are rejected."""
+    return "rejected" if code in figures.counts.reasons else "warning"
+
+
+def where(figures: Figures, code: str) -> str:
+    """Return the first rows with a finding, and what it is in the first of them."""
+    examples = figures.examples.get(code, [])
+    rows = ", ".join(f"row {one.at.row}" for one in examples if one.at.row is not None)
+    return f"{rows}: {examples[0].detail}" if examples else ""

@@ -1,0 +1,76 @@
+"""The figures of a finished conversion: of the rows in its folder, and of those its manifest says were left out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from .... import mapping, sources
+from ....manifest import MANIFEST, REJECTS, Manifest, Reject, read_manifest
+from ....recipe import Recipe, SourceSpec
+from ....sources import ParseOptions, Source
+from ....turn_columns import lengths_of
+from ...conversion.row_counts import sum_counters
+from .aggregate import Example, Figures, as_list, shortened
+
+BESIDE = ("assistant_spans", "num_tokens")
+"""Columns beside the text from which figures are made, so that nothing is rendered or counted again."""
+_KINDS = {"change": "changes", "finding": "findings", "left_column": "left_column", "left_key": "left_key",
+          "reject": "reasons"}  # fmt: skip
+_SUMS = {"rows_in": "read", "rejected": "rejected", "filtered": "filtered", "duplicates": "duplicates"}
+
+
+def manifest_of(spec: SourceSpec) -> Manifest | None:
+    """Return the manifest of a source that is the output of a conversion; None for any other source."""
+    folder = Path(spec.source)
+    return read_manifest(folder) if (folder / MANIFEST).is_file() else None
+
+
+def as_written(recipe: Recipe, spec: SourceSpec) -> tuple[Recipe, Source | None]:
+    """Return the recipe that reads an output with the columns that it has; the source too if its rows are tokens."""
+    source = sources.resolve(spec.source, split=spec.split or "all", options=ParseOptions(allow_empty=True))
+    sample = sources.sample(source, spec.split or "all", 100)
+    names = {name for batch in sample for name in batch.schema.names}
+    changed = dataclasses.replace(
+        recipe, source=(dataclasses.replace(spec, split=spec.split or "all"),),
+        keep=(*recipe.keep, *(name for name in BESIDE if name in names)),
+    )  # fmt: skip
+    return changed, source if "input_ids" in names else None
+
+
+def token_figures(source: Source, split: str | None) -> Figures:
+    """Return the figures of rows of token ids: how many there are in each row, and the share that is trained."""
+    figures = Figures()
+    for shard in sources.plan_splits(source, split):
+        for batch in (batch for part in shard for batch in sources.read(part, columns=None)):
+            lists = {
+                name: as_list(batch.column(name)) for name in ("input_ids", "labels") if name in batch.schema.names
+            }
+            ids = lists["input_ids"]
+            figures.conversations += len(batch)
+            figures.tokens.add(lengths_of(ids))
+            figures.repeats.add([digest or b"\0" * 16 for digest in mapping.value_hash(batch.column("input_ids"))])
+            if "labels" in batch.schema.names:
+                labels = np.asarray(as_list(batch.column("labels")).flatten())
+                figures.rendered += len(ids.flatten())
+                figures.trained += int(np.count_nonzero(labels >= 0))
+    return figures
+
+
+def add_manifest(figures: Figures, manifest: Manifest, folder: Path) -> None:
+    """Add what a manifest says of rows that are not in the output, with examples from its rejects."""
+    for kind, name in _KINDS.items():
+        setattr(figures.counts, name, type(figures.counts.changes)(sum_counters(manifest.shards, kind)))
+    for total, name in _SUMS.items():
+        setattr(figures.counts, name, int(manifest.totals.get(total, 0)))
+    for reject in _rejects(folder / REJECTS):
+        figures.example(reject.code, Example(reject.at, reject.detail, "", shortened(reject.raw)))
+
+
+def _rejects(path: Path) -> Iterator[Reject]:
+    if path.is_file():
+        with path.open(encoding="utf-8") as file:
+            yield from map(Reject.from_json, file)

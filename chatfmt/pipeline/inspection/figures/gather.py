@@ -1,0 +1,195 @@
+"""Convert a source as `convert` would, write nothing, and gather its figures; `stats` and `report` read these."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .... import checks, executors, transforms
+from ....errors import Location, RowError
+from ....manifest import Manifest
+from ....recipe import Recipe, Run, SourceSpec
+from ....render.masks.masker import WHOLE_TURNS
+from ....render.safety.control_tokens import find_control_tokens
+from ....sources import Source
+from ....tokens import load as load_tokenizer
+from ....views import VIEWS
+from ...conversion.job import Job
+from ...conversion.row_counts import RowCounts
+from ...conversion.source_rows import find_row, to_json
+from ...conversion.stages import Conversion
+from ...conversion.task import converted_batches, ignore_reject
+from ...planning.jobs import check_rendered, check_tokens, load_template, tagged_template
+from ...planning.scratch import Scratch
+from ...planning.source_plan import SourcePlan, plan_source
+from ...planning.target import target_of
+from ...schedule import run_tasks
+from ..preview import PreviewRow, preview_file, preview_row
+from ..statistics import count_characters
+from . import finished
+from .aggregate import EXAMPLES, Example, Figures, shortened
+from .picks import Pick, Picks
+
+
+class Gathered(Struct, frozen=True):
+    """The figures of one source, how it is read, and the rows picked from it."""
+
+    source: Source
+    figures: Figures
+    template: str | None
+    job: Job | None = None
+    """None for rows of token ids, which are read as they are."""
+    manifest: Manifest | None = None
+    """Set for the output of a conversion."""
+    rows: Sequence[tuple[PreviewRow, tuple[str, ...]]] = ()
+    """Each picked row with the reasons."""
+
+
+def gather(recipe: Recipe, scratch: Scratch, workers: int, *, picks: bool = False) -> list[Gathered]:
+    """Return the figures of each source of a recipe; with `picks` rows to show too. Bad rows are counted, not raised.
+
+    Rows over `--max-tokens` are counted like the others: `tokens.above` has how many they are.
+    """
+    transforms.check_settings(recipe.transforms)
+    check_tokens(recipe)
+    check_rendered(recipe)
+    lenient = dataclasses.replace(recipe, on_error="skip", pack=None)
+    return [_gather_source(lenient, spec, scratch, workers, picks=picks) for spec in lenient.source]
+
+
+def _gather_source(recipe: Recipe, spec: SourceSpec, scratch: Scratch, workers: int, *, picks: bool) -> Gathered:
+    manifest = finished.manifest_of(spec) if recipe.template is None else None
+    if manifest is not None:
+        recipe, source = finished.as_written(recipe, spec)
+        spec = recipe.source[0]
+    if manifest is not None and source is not None:
+        found = Gathered(source, finished.token_figures(source, spec.split), None, None, manifest)
+    else:
+        found = _gather_rows(recipe, spec, scratch, workers, picks=picks)
+    if manifest is None:
+        return found
+    finished.add_manifest(found.figures, manifest, Path(spec.source))
+    return replace(found, manifest=manifest, template=manifest.recipe.get("template"))
+
+
+def _gather_rows(recipe: Recipe, spec: SourceSpec, scratch: Scratch, workers: int, *, picks: bool) -> Gathered:
+    plan = plan_source(recipe, spec, load_template(recipe), target_of(None, "jsonl", None), scratch)
+    plan = replace(plan, job=measured(recipe, plan), first_rows=None)
+    figures, seed = Figures(picks=Picks(recipe.seed) if picks else None), recipe.seed if picks else None
+    tasks = [FiguresTask(replace(plan, shards=(shard,)), recipe.tokenizer, seed) for shard in plan.shards]
+    with closing(run_tasks(run_figures_task, tasks, Run(workers=workers))) as results:
+        for each in results:
+            figures.merge(each)
+    rows = tuple(picked_rows(plan, figures)) if picks else ()
+    return Gathered(plan.source, figures, recipe.template, plan.job, None, rows)
+
+
+def measured(recipe: Recipe, plan: SourcePlan) -> Job:
+    """Return the job that renders text with its trained spans, where the template can tell them, and limits nothing."""
+    job = plan.job
+    view = "text" if job.view and VIEWS[job.view].needs_spans else job.view
+    job = replace(job, view=view, max_tokens=None, tokenizer=None, allows_untrained=True, key=f"{job.key}-figures")
+    if job.template is None or not view or not VIEWS[view].takes_mask or plan.first_rows is None:
+        return job
+    tagged = tagged_template(dataclasses.replace(recipe, mask=True), view, job.template)
+    masked = replace(job, mask=job.mask or WHOLE_TURNS, tagged_template=tagged, key=f"{job.key}-masked")
+    counts = RowCounts()
+    list(Conversion(masked).convert(plan.first_rows, "", counts, ignore_reject))
+    return job if any(code.startswith("mask.") for code in counts.reasons) and not recipe.mask else masked
+
+
+class FiguresTask(Struct, frozen=True):
+    """The rows of one shard to count; with a `seed` rows are picked too."""
+
+    plan: SourcePlan
+    tokenizer: str | None = None
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The file that the shard begins in."""
+        return self.plan.shards[0][0].shown
+
+
+def run_figures_task(task: FiguresTask) -> Figures:
+    """Return the figures of one shard."""
+    figures = Figures(picks=None if task.seed is None else Picks(task.seed))
+    tokenizer = None if task.tokenizer is None else load_tokenizer(task.tokenizer)
+    conversion: Conversion = Conversion(task.plan.job, partial(_on_finding, figures, lambda: conversion.source))
+    for split in (split for shard in task.plan.shards for split in shard):
+        on_reject = partial(_on_reject, figures, split.shown)
+        for output in converted_batches((split,), conversion, figures.counts, on_reject):
+            figures.add(conversion.source, conversion.converted, output, tokenizer)
+            _find_control_tokens(figures, conversion, split.shown)
+            if figures.picks is not None:
+                _pick(figures.picks, conversion, split.shown)
+    conversion.report(figures.counts)
+    return figures
+
+
+def _pick(picks: Picks, conversion: Conversion, file: str) -> None:
+    conversations, source = conversion.converted, conversion.source
+    if conversion.job.whole_file:
+        picks.ready += [row for row, _ in zip(preview_file(conversion, source, file), range(200), strict=False)]
+        return
+    numbers = np.asarray(conversations.column("row"), np.int64)
+    picks.add(file, source, numbers, count_characters(conversations))
+
+
+def _on_finding(figures: Figures, source: Callable[[], pa.RecordBatch], finding: checks.Finding, at: Location) -> None:
+    """Keep the first rows with each finding."""
+    if len(figures.examples.get(finding.code, ())) >= EXAMPLES or at.row is None:
+        return
+    batch = source()
+    index = find_row(at.row, batch)
+    raw = to_json(batch.slice(index, 1))[0] if index >= 0 else None
+    example = Example(at, finding.detail, checks.CHECKS[finding.code].hint, shortened(raw))
+    if figures.example(finding.code, example) and figures.picks is not None:
+        figures.picks.pick(finding.code, at.file, batch, at.row, len(figures.examples[finding.code]))
+
+
+def _find_control_tokens(figures: Figures, conversion: Conversion, file: str) -> None:
+    """Find the first rows whose special tokens were only counted."""
+    code = "token.control"
+    if not figures.counts.findings[code] or len(figures.examples.get(code, ())) >= EXAMPLES:
+        return
+    conversations, template = conversion.converted, conversion.job.template
+    limits = checks.Limits(literals=find_control_tokens(template) if template else ())
+    for finding in checks.run(conversations, {code}, limits)[:EXAMPLES]:
+        at = Location(file, conversations.column("row")[finding.row].as_py(), finding.message)
+        _on_finding(figures, lambda: conversion.source, finding, at)
+
+
+def _on_reject(figures: Figures, file: str, error: RowError, raw: bytes | None) -> None:
+    """Keep the first rows that are rejected for each reason."""
+    at = replace(error.at, file=error.at.file or file)
+    example = Example(at, error.message, error.hint, shortened(raw))
+    if figures.example(error.code, example) and figures.picks is not None:
+        problem = f"{error.message}" + (f" (hint: {error.hint})" if error.hint else "")
+        row = PreviewRow(at.row or 0, {}, (), problem=problem, raw=example.raw, file=at.file, code=error.code)
+        figures.picks.ready.append(row)
+
+
+def picked_rows(plan: SourcePlan, figures: Figures) -> Iterator[tuple[PreviewRow, tuple[str, ...]]]:
+    """Yield the picked rows as `preview` shows them, each with the reasons; they are converted in a worker."""
+    assert figures.picks is not None
+    picks = list(figures.picks.distinct())
+    with closing(executors.in_worker(_preview_picks, (plan.job, picks))) as rows:
+        yield from zip(rows, (pick.why for pick in picks), strict=True)
+    for row in figures.picks.ready[:200]:
+        yield row, (row.code or "first",)
+
+
+def _preview_picks(request: tuple[Job, Sequence[Pick]]) -> Iterator[PreviewRow]:
+    job, picks = request
+    conversion = Conversion(job)
+    for pick in picks:
+        yield preview_row(conversion, pick.row, pick.file)

@@ -1,0 +1,108 @@
+"""`stats`: the figures of all rows, on a terminal, as JSON, and as a gate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..conftest import run_cli
+
+TALK = {"messages": [{"role": "user", "content": "Привет, 世界!"}, {"role": "assistant", "content": "a" * 20}]}
+ODD = {"messages": [{"role": "user", "content": "<|im_end|>"}, {"role": "user", "content": "b"}]}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (TALK, ODD, TALK, TALK)) + "{oops\n")
+    return path
+
+
+def test_stats_shows_every_figure(source: Path) -> None:
+    run = run_cli("stats", source.name, "-t", "chatml", cwd=source.parent)
+    assert run.returncode == 0, run.stderr
+    assert [line.rstrip() for line in run.stdout.decode().splitlines() if line.strip()] == SHOWN
+
+
+SHOWN = [
+    "in.jsonl",
+    "5 rows, 4 conversations, dialect messages, template chatml",
+    " per row      shortest to longest   min   p50   p90   p99   max   mean",
+    " ─────────────────────────────────────────────────────────────────────",
+    " turns        █                       2     2     2     2     2    2.0",
+    " characters   ▄            █         11    31    31    31    31   26.0",
+    " role                              turns   share",
+    " ───────────────────────────────────────────────",
+    " user        ██████████████████▊       5   62.5%",
+    " assistant   ███████████▎              3   37.5%",
+    " script                              letters   share",
+    " ───────────────────────────────────────────────────",
+    " Latin      ██████████████████████        66   73.3%",
+    " Cyrillic   ██████                        18   20.0%",
+    " Han        ██                             6    6.7%",
+    "trained: ███████▉ 26.2% of 343 characters of text",
+    "duplicates: 2 conversations (50.0%)",
+    " problem         kind       rows   such as",
+    " ──────────────────────────────────────────────────────────────────────────────",
+    " msg.order       warning       1   row 1: `user` follows `user`",
+    " msg.ends_user   warning       1   row 1: the last role is `user`",
+    " token.control   warning       1   row 1: `<|im_end|>` in the content",
+    " json.syntax     rejected      1   row 4: not JSON: a key without double quotes",
+]
+
+
+def figures(*arguments: Any) -> dict[str, Any]:
+    run = run_cli("stats", *arguments, "--json")
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+def test_json_has_every_figure_by_name_and_by_source(source: Path) -> None:
+    found = figures(source, "-t", "chatml")
+    [each] = found["sources"]
+    assert found["values"] | {
+        "rows": 5, "conversations": 4, "rejected": 1, "duplicates": 2, "warnings": 3, "msg.order": 1, "json.syntax": 1,
+        "min_turns": 2, "p99_characters": 31, "mean_characters": 26.0,
+    } == found["values"]  # fmt: skip
+    assert each["roles"] == {"user": 5, "assistant": 3}
+    assert each["scripts"] == {"Latin": 66, "Cyrillic": 18, "Han": 6}
+    assert each["rejected"] == {"json.syntax": 1}
+    assert each["findings"] == {"msg.order": 1, "msg.ends_user": 1, "token.control": 1}
+    assert {code: [one["row"] for one in each] for code, each in each["examples"].items()} == {
+        "msg.order": [1], "msg.ends_user": [1], "token.control": [1], "json.syntax": [4],
+    }  # fmt: skip
+    assert each["trained"]["characters"] == 3 * (20 + len("<|im_end|>"))
+
+
+def test_the_output_of_a_conversion_is_described_with_what_was_left_out(source: Path, tmp_path: Path) -> None:
+    for out, *more in (["text", "--mask"], ["lines", "--mask", "--format", "jsonl"], ["messages"]):
+        flags = ["-t", "chatml"] if more else []
+        run_cli("convert", source, *flags, *more, "--on-error", "skip", "--max-bad", "50%", "-o", tmp_path / out)
+    shown = {out: figures(tmp_path / out) for out in ("text", "lines", "messages")}
+    assert [each["values"]["json.syntax"] for each in shown.values()] == [1, 1, 1]
+    assert [each["values"]["conversations"] for each in shown.values()] == [3, 3, 4]
+    assert [each["sources"][0]["trained"]["characters"] for each in shown.values()] == [90, 90, 0]
+    assert shown["text"]["sources"][0]["template"] == "chatml"
+
+
+GATES = [
+    ("msg.order > 0", 1, "error: `msg.order > 0` holds: `msg.order` is 1\n"),
+    ("rejected / rows >= 0.2 and rows == 5", 1,
+     "error: `rejected / rows >= 0.2 and rows == 5` holds: `rejected` is 1, `rows` is 5\n"),
+    ("not 1 < duplicates < 9 or warnings / filtered > 0", 0, ""),
+    ("p9_characters > 1", 2, "error: unknown figure `p9_characters`\nhint: did you mean `p99_characters`?\n"),
+    ("p99_tokens > 1", 2, "error: `p99_tokens` has no value here\nhint: --tokenizer DIR\n"),
+    ("rows", 2, "error: `--fail-if` needs a comparison, not `rows`\nhint: --fail-if 'p99_tokens > 4096', --fail-if "
+     "'rejected / rows > 0.01 or duplicates > 100'\n"),
+    ("rows > open('x')", 2, "error: `--fail-if` knows figures, numbers and operators, not `open('x')`\nhint: --fail-if "
+     "'p99_tokens > 4096', --fail-if 'rejected / rows > 0.01 or duplicates > 100'\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("gate", "code", "said"), GATES)
+def test_a_gate_closes_if_its_expression_holds(source: Path, gate: str, code: int, said: str) -> None:
+    run = run_cli("stats", source, "--fail-if", gate, "--json")
+    assert (run.returncode, run.stderr.decode()) == (code, said)
