@@ -144,11 +144,16 @@ class UnknownName(UsageError):
 
     @classmethod
     def of(cls, kind: str, name: str, known: Iterable[str]) -> UnknownName:
-        """The error for a name that is not in a registry, with the nearest known name as the hint."""
+        """The error for a name that is not in a registry, with the nearest known name as the hint.
+
+        A name that shares only some letters with it is not near; several that contain it are all named.
+        """
         names = sorted(known)
-        close = nearest(name, names)
-        hint = f"did you mean `{close[0]}`?" if close else f"one of: {', '.join(names)}"
-        return cls(f"unknown {kind} `{name}`", hint=hint)
+        longer = [other for other in names if name in other] if name else []
+        close = [other for other in nearest(name, names) if edit_distance(name, other) <= max(2, len(name) // 2)]
+        if len(longer) > 1 or not (longer or close):
+            return cls(f"unknown {kind} `{name}`", hint=f"one of: {', '.join(longer or names)}")
+        return cls(f"unknown {kind} `{name}`", hint=f"did you mean `{[*longer, *close][0]}`?")
 
 
 class NoDialect(UsageError):

@@ -37,6 +37,7 @@ DATA = "data"
 STATE = ".chatfmt"
 MANIFEST = f"{STATE}/manifest.json"
 REJECTS = f"{STATE}/rejects.jsonl"
+NAME_A_FOLDER = "name a folder that chatfmt wrote"
 RAW_LIMIT = 64 * 1024
 """Bytes of a rejected row that are kept."""
 
@@ -228,12 +229,14 @@ def shard_from_json(text: str, **expected: Any) -> Shard:
 def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of an output folder; raises InputError if it is missing or damaged."""
     path = folder / MANIFEST
+    if not folder.exists():
+        raise InputError(f"{folder}: there is no such folder", hint=NAME_A_FOLDER)
     try:
         return Manifest.from_json(path.read_bytes().decode())
     except FileNotFoundError:
         raise InputError(
             f"`{folder}` holds no finished conversion: `{MANIFEST}` is missing",
-            hint="finish it with `chatfmt convert … --resume`",
+            hint=f"{NAME_A_FOLDER}; `--resume` finishes an interrupted one",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"`{path}` cannot be read: {error}", hint="convert again with `--overwrite`") from None
@@ -263,7 +266,7 @@ def check_folder(folder: Path) -> Manifest:
 
 def damaged(folder: Path, problems: Sequence[FolderProblem]) -> DataProblem:
     """Return the error for a folder that differs from its manifest."""
-    hint = "convert again with --overwrite" if folder.is_dir() else "name a folder that chatfmt wrote"
+    hint = "convert again with --overwrite" if folder.is_dir() else NAME_A_FOLDER
     return DataProblem(f"{folder}: " + "; ".join(map(str, problems)), hint=hint)
 
 

@@ -84,4 +84,4 @@ def choose_view(name: str, to: str, data_type: str, *, rendered: bool) -> str:
     return views[data_type]
 
 
-__all__ = ["TRAINERS", "Output", "Trainer", "choose_view", "find", "listed", "settings"]
+__all__ = ["TRAINERS", "UNRENDERED", "Output", "Trainer", "choose_view", "find", "listed", "settings"]

@@ -100,11 +100,31 @@ def test_eos_needs_a_token(convert: Convert, capsys: pytest.CaptureFixture[str])
     assert [row["text"][-9:] for row in made] == ["Hello</s>"]
 
 
-def test_an_end_needs_a_template(convert: Convert, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        ("--end strip", "`--end` is about rendered text, and no template was given\nhint: -t chatml"),
+        ("--bos strip", "`--bos` is about rendered text, and no template was given\nhint: -t chatml"),
+        (
+            "-t chatml --to messages --end eos",
+            "in.jsonl: `--end` is about rendered text, and `--to messages` writes none\nhint: leave it out",
+        ),
+        (
+            "-t chatml --for ms-swift --mask",
+            "in.jsonl: `--mask` is about rendered text, and `--to messages` writes none\nhint: leave it out",
+        ),
+        (
+            "-t chatml --to prompt-completion --mask",
+            "in.jsonl: `--mask` adds no spans to `--to prompt-completion`\nhint: leave it out, or --to text",
+        ),
+    ],
+)  # fmt: skip
+def test_options_about_text_need_a_template_and_a_view_of_text(
+    flags: str, error: str, convert: Convert, capsys: pytest.CaptureFixture[str]
+) -> None:
     convert("chatml")
-    assert main(["convert", "in.jsonl", "--end", "strip"]) == 2
-    error = "error: `--end` is about rendered text, and no template was given\nhint: -t chatml\n"
-    assert capsys.readouterr().err == error
+    assert main(["convert", "in.jsonl", *flags.split()]) == 2
+    assert capsys.readouterr().err == f"error: {error}\n"
 
 
 def card(template: str, *flags: str) -> str:

@@ -98,6 +98,15 @@ def test_an_unknown_trainer_is_corrected(run: Run) -> None:
     )  # fmt: skip
 
 
+def test_a_name_that_begins_several_trainers_or_resembles_none_lists_them(run: Run) -> None:
+    assert run("convert", "in.jsonl", "--for", "trl")[2] == (
+        "error: unknown trainer `trl`\nhint: one of: trl-dpo, trl-grpo, trl-kto, trl-prm, trl-reward, trl-sft\n"
+    )
+    assert run("convert", "in.jsonl", "--for", "nope")[2] == (
+        f"error: unknown trainer `nope`\nhint: one of: {', '.join(sorted(TRAINERS))}\n"
+    )
+
+
 def test_a_view_that_the_trainer_does_not_read_is_refused(run: Run) -> None:
     assert run("convert", "in.jsonl", "--for", "trl-sft", "--to", "segments", "-t", "chatml") == (
         2, "",
@@ -122,18 +131,20 @@ def test_a_dummy_needs_only_its_entry(run: Run, monkeypatch: pytest.MonkeyPatch)
     assert run("loader", "out", "--model", "m", "--max-steps", "7") == (0, printed, "")
     assert run("loader", "out", "--for", "trl-sft") == (
         2, "",
-        "error: `out` does not fit trl-sft: it holds the view `preference`, and the trainer reads `messages`, "
-        "`prompt-completion`, `text` or `tokens`\n"
-        "hint: chatfmt convert in.jsonl --for trl-sft -o out --overwrite\n",
+        "error: `out` does not fit trl-sft, which needs data of type language-modeling, prompt-completion or text: "
+        "it was made from preference\n"
+        "hint: `chatfmt loader out` reads it with --for trl-dpo, trl-kto, trl-reward or axolotl\n",
     )  # fmt: skip
 
 
 def test_the_loader_needs_a_trainer_and_a_finished_conversion(run: Run) -> None:
     assert run("convert", "in.jsonl", "-o", "out", "-q")[0] == 0
-    assert run("loader", "out") == (2, "", "error: `out` was not made for a trainer\nhint: --for trl-sft\n")
+    hint = "hint: --for trl-sft, unsloth, axolotl or llama-factory\n"
+    assert run("loader", "out") == (2, "", f"error: `out` was not made for a trainer\n{hint}")
     assert run("loader", "out", "--for", "trl-stf")[2].splitlines()[1] == "hint: did you mean `trl-sft`?"
     assert run("loader", "out", "--for", "trl-sft", "--max-steps", "0")[0] == 2
-    assert run("loader", "missing", "--for", "trl-sft")[0] == 3
+    error = "error: missing: there is no such folder\nhint: name a folder that chatfmt wrote\n"
+    assert run("loader", "missing", "--for", "trl-sft") == (3, "", error)
     error = "error: `in.jsonl` is a file; only folders have a manifest\nhint: convert with -o FOLDER/\n"
     assert run("loader", "in.jsonl", "--for", "trl-sft") == (2, "", error)
 

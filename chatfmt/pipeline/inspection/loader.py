@@ -9,10 +9,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from ... import sources, trainers
+from ...dialects import DIALECTS
 from ...errors import UsageError
 from ...manifest import Manifest, read_manifest
 from ...recipe import KEYS, Recipe
 from ...sources import ParseOptions
+from ...trainers import Output
 from ...validation import to_plain
 from ..running.output import to_output
 from .command import READING, flag_arguments
@@ -30,11 +32,12 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
         raise UsageError(f"`{shown}` is a file; only folders have a manifest", hint="convert with -o FOLDER/")
     manifest = read_manifest(folder)
     name = trainer or manifest.recipe.get("trainer")
-    if name is None:
-        raise UsageError(f"`{shown}` was not made for a trainer", hint="--for trl-sft")
-    found = trainers.find(name)
     output = replace(to_output(manifest, shown, columns(folder)), max_steps=max_steps)
+    if name is None:
+        raise UsageError(f"`{shown}` was not made for a trainer", hint=f"--for {trainers.listed(readers(output)[:4])}")
+    found = trainers.find(name)
     if output.view not in found.readable:
+        check_type(manifest, name, output)
         reads = trainers.listed(f"`{view}`" for view in found.readable)
         problem = f"it holds the view `{output.view}`, and the trainer reads {reads}"
     elif output.format not in found.formats:
@@ -46,6 +49,28 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
         hint = convert_command(manifest, name, shown) if is_new else ""
         raise UsageError(f"`{shown}` does not fit {name}: {problem}", hint=hint)
     return found.loader(output if model is None else replace(output, model=model))
+
+
+def readers(output: Output) -> list[str]:
+    """Return the trainers that can read an output as it is."""
+    return [
+        name
+        for name, trainer in trainers.TRAINERS.items()
+        if output.view in trainer.readable and output.format in trainer.formats and not trainer.problem(output)
+    ]
+
+
+def check_type(manifest: Manifest, name: str, output: Output) -> None:
+    """Raise UsageError if no conversion of the sources of a manifest can be read by the trainer of that name."""
+    trainer = trainers.find(name)
+    types = {DIALECTS[source["dialect"]].type for source in manifest.sources if source.get("dialect") in DIALECTS}
+    if unfit := sorted(types - {*trainer.views, *trainer.rendered}):
+        needed = trainers.listed(trainer.views)
+        raise UsageError(
+            f"`{output.path}` does not fit {name}, which needs data of type {needed}: it was made from "
+            f"{trainers.listed(unfit)}",
+            hint=f"`chatfmt loader {output.path}` reads it with --for {trainers.listed(readers(output)[:4])}",
+        )
 
 
 def columns(folder: Path) -> tuple[str, ...]:

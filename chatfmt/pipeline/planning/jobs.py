@@ -85,12 +85,25 @@ def check_rendered(recipe: Recipe) -> None:
         raise UsageError(
             "`--media-tags` is about messages, and the template writes tags of its own", hint="leave it out"
         )
-    given = {key: getattr(recipe, key) for key in ("mask", "generation_prompt", "continue_final")}
-    given["end"] = recipe.end != "keep"
-    key = next((key for key, value in given.items() if value), None)
-    if key is not None and recipe.template in (None, "none"):
-        flag = "--" + key.replace("_", "-")
+    if recipe.template in (None, "none") and (flag := text_option(recipe)):
         raise UsageError(f"`{flag}` is about rendered text, and no template was given", hint="-t chatml")
+
+
+def text_option(recipe: Recipe) -> str:
+    """Return the first flag about rendered text that the user gave, not the trainer; empty if there is none."""
+    theirs = {} if recipe.trainer is None else trainers.settings(recipe.trainer, to=recipe.to, rendered=True)
+    given = {key: getattr(recipe, key) for key in ("mask", "generation_prompt", "continue_final")}
+    given |= {key: getattr(recipe, key) not in ("keep", theirs.get(key)) for key in ("bos", "end")}
+    return next(("--" + key.replace("_", "-") for key, value in given.items() if value), "")
+
+
+def check_view(recipe: Recipe, view: str) -> None:
+    """Raise UsageError for options about rendered text with a view that has none."""
+    flag = text_option(recipe)
+    if flag and view in trainers.UNRENDERED and not views.VIEWS[view].is_tokenized:
+        raise UsageError(f"`{flag}` is about rendered text, and `--to {view}` writes none", hint="leave it out")
+    if recipe.mask and not (views.VIEWS[view].takes_mask or views.VIEWS[view].needs_spans):
+        raise UsageError(f"`--mask` adds no spans to `--to {view}`", hint="leave it out, or --to text")
 
 
 def to_checked_job(
@@ -111,6 +124,7 @@ def to_job(
     detection = detect(recipe, sample, fields, nulls=nulls)
     carried = media_columns(sample, detection)
     view = choose_view(recipe, detection.type, has_media=bool(carried))
+    check_view(recipe, view)
     detection = with_view_columns(detection, view, recipe, rendered=template is not None)
     job = Job(
         key=job_key(recipe, detection, view, template, carried, nulls=nulls),
