@@ -320,13 +320,18 @@ def load(source: str) -> Layer:
     path = path_of(source)
     if not path.is_file():
         raise UnknownName.of("recipe", source, names())
+    return Layer(f"recipe {path.stem}", load_file(path))
+
+
+def load_file(path: Path) -> dict[str, Any]:
+    """Return the keys and values of a YAML file; raises RecipeError if it has no key of a recipe."""
     values = read_yaml(path)
     if values and not {*KEYS, *RUN_KEYS, *SHORT, FOR, "label"} & set(values):
         hint = "YAML files are recipes; write data as JSON Lines or CSV"
         raise RecipeError(f"`{path}` is not a recipe: it has no key of one", hint=hint)
     if FOR in values:
         values["trainer"] = values.pop(FOR)
-    return Layer(f"recipe {path.stem}", with_full_keys(values))
+    return with_full_keys(values)
 
 
 def path_of(source: str) -> Path:

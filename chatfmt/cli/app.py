@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError
 from . import terminal
 from .command import Command, Group
+from .completion import typed_words
 
 EXIT_BUG = 70
 EXIT_PIPE = 141
@@ -38,9 +39,23 @@ COMMANDS = {
     "verify": "verify:verify",
     "push": "push:push",
     "loader": "loader:loader",
+    "doctor": "doctor:doctor",
 }
 """The commands in the order of the help, each with the module and name of its function or group."""
-WITHOUT_ARGUMENTS = {"transforms"}
+EXAMPLES = {
+    "convert": (
+        "chatfmt convert data.jsonl -t chatml -o out/",
+        "chatfmt convert gsm8k --split all --for trl-sft -o gsm8k-sft/",
+        "cat data.jsonl | chatfmt convert - -t qwen3 > text.jsonl",
+    ),
+    "inspect": ("chatfmt inspect data.jsonl", "chatfmt inspect openai/gsm8k --name main"),
+    "preview": ("chatfmt preview data.jsonl -t qwen3", "chatfmt preview data.jsonl --for trl-sft -n 1"),
+    "check": ("chatfmt check data.jsonl -t llama-3.1",),
+    "loader": ("chatfmt loader out/ --for trl-sft --model Qwen/Qwen3-0.6B | python -",),
+    "push": ("chatfmt push out/ OWNER/NAME",),
+}
+"""Examples in the help of a command."""
+WITHOUT_ARGUMENTS = {"transforms", "doctor"}
 """Commands that need no argument; the others print their help if they get none."""
 
 
@@ -49,25 +64,31 @@ def application(arguments: Sequence[str] = ()) -> typer.Typer:
 
     Building all commands takes as long as the rest of the start.
     """
-    named = [one for one in arguments[:1] if one in COMMANDS]
+    completed = typed_words()
+    named = [one for one in (completed[:-1] or arguments)[:1] if one in COMMANDS]
     app = typer.Typer(
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         cls=Group,
-        add_completion=not named,
+        add_completion=not (named or completed),
         context_settings={"help_option_names": ["-h", "--help"]},
         help="Convert any chat or instruction dataset to training-ready files, byte-identical to transformers.",
         epilog="Start with: chatfmt inspect data.jsonl · chatfmt convert data.jsonl -t chatml -o out/",
     )
     app.callback()(root)
+    if completed:
+        import_module(
+            "typer.completion"
+        ).completion_init()  # the options to install completion would do it, and cost more
     for name in named or COMMANDS:
         module, _, attribute = COMMANDS[name].partition(":")
         found = getattr(import_module(f"{__package__}.{module}"), attribute)
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name)
         else:
-            app.command(name, no_args_is_help=name not in WITHOUT_ARGUMENTS, cls=Command)(found)
+            examples = "\n".join(EXAMPLES.get(name, ()))
+            app.command(name, no_args_is_help=name not in WITHOUT_ARGUMENTS, cls=Command, epilog=examples)(found)
     return app
 
 

@@ -1,4 +1,4 @@
-"""Commands that start fast, and whose help shows every option in full under the heading of its group.
+"""Commands that start fast, and whose help shows the options that most people use, or with `--help-all` every option.
 
 Typer validates every value, typed or not, with pydantic, and importing that takes 0.15 s. Text and flags need no
 validator; numbers and paths are read from the text later.
@@ -10,7 +10,15 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-from .options import REGISTRY_HELP
+from .options import COMMON, REGISTRY_HELP, default_of
+
+HELP_ALL = "--help-all"
+ELSEWHERE = (
+    "Every option is also a key of a recipe file (rows_per_shard: 1000), an environment variable "
+    "(CHATFMT_ROWS_PER_SHARD=1000) and a key of the configuration file. `chatfmt doctor` shows where that is."
+)
+FEW = 10
+"""Options that a command may have besides the COMMON ones and its own before its help folds them."""
 
 
 class Group(TyperGroup):
@@ -28,10 +36,16 @@ class Command(TyperCommand):
     """A command whose parameters are text and flags."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments as they are; leave help, completion and mistakes to Typer."""
-        if ctx.resilient_parsing or (self.no_args_is_help and not args):
+        """Read the arguments as they are, also for completion; leave help and mistakes to Typer."""
+        if HELP_ALL in args:
+            ctx.meta[HELP_ALL], args = True, ["--help"]
+        if HELP_ALL in ctx.meta or (self.no_args_is_help and not args and not ctx.resilient_parsing):
             return super().parse_args(ctx, args)
         values, rest, order = self.make_parser(ctx).parse_args(args=list(args))
+        if ctx.resilient_parsing:
+            ctx.params.update(values)
+            ctx.args = rest
+            return rest
         given = {each.name: each for each in order if isinstance(values[each.name], (str, bool, list, tuple))}
         missing = any(each.required and each.name not in given for each in self.get_params(ctx))
         if rest or missing or any(each.callback for each in given.values()):
@@ -50,21 +64,46 @@ class Command(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then each group of options in the order of the command; ungrouped options come last."""
+        every = HELP_ALL in ctx.meta or sum(map(_is_folded, self.params)) <= FEW
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         others: list[tuple[str, str]] = []
         parameters: list[Any] = self.get_params(ctx)
         for parameter in parameters:
-            if parameter.name in REGISTRY_HELP:
-                parameter.metavar, parameter.help = REGISTRY_HELP[parameter.name]()
             if parameter.param_type_name == "argument":
                 sections["Arguments"].append((_display_name(parameter), getattr(parameter, "help", None) or ""))
-            elif record := parameter.get_help_record(ctx):
+            elif (every or not _is_folded(parameter)) and (record := _record(parameter, ctx)):
                 panel = getattr(parameter, "rich_help_panel", None)
-                (sections.setdefault(panel, []) if panel else others).append(record)
+                (sections.setdefault(panel if every else "Options", []) if panel else others).append(record)
+        if not every:
+            others.append((HELP_ALL, "Show every option and exit."))
         for title, records in {**sections, "Other": others}.items():
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples, one per line; after all options, where else they can be set."""
+        if self.epilog:
+            with formatter.section("Examples"):
+                for example in self.epilog.splitlines():
+                    formatter.write(f"  {example}\n")
+        if HELP_ALL in ctx.meta:
+            formatter.write_paragraph()
+            formatter.write_text(ELSEWHERE)
+
+
+def _is_folded(parameter: Any) -> bool:
+    """Return whether only `--help-all` shows the option, if the command has many."""
+    return getattr(parameter, "rich_help_panel", None) is not None and parameter.name not in COMMON
+
+
+def _record(parameter: Any, ctx: Any) -> tuple[str, str] | None:
+    """Return an option as help shows it, with its default."""
+    if parameter.name in REGISTRY_HELP:
+        parameter.metavar, parameter.help = REGISTRY_HELP[parameter.name]()
+    found: tuple[str, str] | None = parameter.get_help_record(ctx)
+    default = default_of(parameter.name)
+    return (found[0], f"{found[1]} [default: {default}]") if found and default else found
 
 
 def _display_name(argument: Any) -> str:

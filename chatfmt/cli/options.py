@@ -10,12 +10,15 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import UsageError
 from ..recipe import with_full_keys
+from . import settings
+from .completion import completer
 
 if TYPE_CHECKING:
     from ..recipe import Recipe, Run
@@ -24,7 +27,12 @@ Option = Any
 OptionGroup = Mapping[str, Option]
 
 Sources = Annotated[
-    list[str], typer.Argument(metavar="SOURCE…", help="Recipe, Hub id, file, folder, glob, URL, or - for stdin.")
+    list[str],
+    typer.Argument(
+        metavar="SOURCE…",
+        help="Recipe, Hub id, file, folder, glob, URL, or - for stdin.",
+        autocompletion=completer("source"),
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
@@ -34,7 +42,9 @@ def _group(panel: str, rows: Mapping[str, tuple[Any, ...]]) -> OptionGroup:
     made = {}
     for key, (type, metavar, help, *names) in rows.items():
         flags = names or ["--" + key.replace("_", "-")]
-        made[key] = Annotated[type | None, typer.Option(*flags, help=help, rich_help_panel=panel, metavar=metavar)]
+        made[key] = Annotated[type | None, typer.Option(
+            *flags, help=help, rich_help_panel=panel, metavar=metavar, autocompletion=completer(key, metavar)
+        )]  # fmt: skip
     return made
 
 
@@ -59,7 +69,7 @@ INPUT = _group(
 COLUMNS = _group(
     "Columns",
     {
-        "dialect": (str, "NAME", "How the dataset represents conversations; default: detect it."),
+        "dialect": (str, "NAME", "How the dataset represents conversations; auto detects it."),
         "map": (list[str], "FIELD=COLUMN",
                 "Map a chatfmt field to a column, or build it: FIELD='{{ a }} {{ b }}'. Repeatable."),
         "role": (list[str], "FROM=TO", "Rename a role, as in robot=assistant. Repeatable."),
@@ -213,6 +223,24 @@ REGISTRY_HELP: Mapping[str, Callable[[], tuple[str, str]]] = {
 
 SELECTION = {**INPUT, **COLUMNS, **ROWS}
 CONVERSION = {**SELECTION, **CHANGES, **TEMPLATE, **OUTPUT}
+EVERY = {**CONVERSION, **RUN, **REPORT}
+FLAGS = {key: "--for" if key == "trainer" else "--" + key.replace("_", "-") for key in EVERY}
+
+
+COMMON = {"name", "split", "map", "limit", "template", "fit", "trainer", "to", "out", "on_error", "dry_run", "quiet"}
+"""The options that `--help` shows where a command has many; `--help-all` shows all."""
+
+
+def default_of(key: str) -> str:
+    """Return the default of an option as it is typed; empty where the option is off or unset."""
+    from dataclasses import fields
+
+    from ..recipe import Recipe, Run
+
+    default = {field.name: field.default for kind in (Recipe, Run) for field in fields(kind)}.get(key)
+    if default is True:
+        return "--" + key.replace("_", "-")
+    return str(default) if isinstance(default, (str, date)) else ""
 
 
 def declare(*groups: OptionGroup, **own: Option) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -239,14 +267,19 @@ def declare(*groups: OptionGroup, **own: Option) -> Callable[[Callable[..., None
 
 
 def to_recipe(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run, dict[str, str]]:
-    """Return the recipe that SOURCE and the options make, how to run it, and the origin of each value."""
+    """Return the recipe that SOURCE and the options make, how to run it, and the origin of each value.
+
+    Flags win over the environment, which wins over a recipe, which wins over the configuration file.
+    """
     from .. import recipe
 
     known = [one for one in source if recipe.is_recipe(one)]
     if known and len(source) > 1:
         raise UsageError(f"the recipe `{known[0]}` cannot be combined with other sources", hint="convert it by itself")
-    layers = [recipe.load(known[0])] if known else [recipe.Layer("argument", {"source": source})]
-    return recipe.build([*layers, recipe.Layer("flag", to_values(given))])
+    typed = [recipe.load(known[0])] if known else [recipe.Layer("argument", {"source": source})]
+    offered = {key: option for key, option in EVERY.items() if key in given}
+    around = [*settings.from_config(), *typed, *settings.from_environment(offered, FLAGS, to_values)]
+    return recipe.build([*around, recipe.Layer("flag", to_values(given))])
 
 
 def to_values(given: Mapping[str, Any]) -> dict[str, Any]:

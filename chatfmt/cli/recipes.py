@@ -8,6 +8,7 @@ import typer
 
 from . import terminal
 from .command import Command, Group
+from .completion import completer
 from .options import AsJson
 
 recipes = typer.Typer(
@@ -34,7 +35,9 @@ def list_recipes(as_json: AsJson = False) -> None:
 
 
 @recipes.command("show", cls=Command)
-def show_recipe(name: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file.")]) -> None:
+def show_recipe(
+    name: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file.", autocompletion=completer("recipe"))],
+) -> None:
     """Check a recipe and print its file."""
     from .. import recipe
 

@@ -11,6 +11,7 @@ import typer
 from ..errors import DataProblem
 from . import options, terminal
 from .command import Command, Group
+from .completion import completer
 from .options import AsJson
 from .workers import worker_processes
 
@@ -25,7 +26,12 @@ templates = typer.Typer(
     rich_markup_mode=None,
 )
 
-Name = Annotated[str, typer.Argument(help="Built-in name, .jinja file, model folder or Hub model id.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="Built-in name, .jinja file, model folder or Hub model id.", autocompletion=completer("template")
+    ),
+]
 
 
 @templates.command("list", cls=Command)

@@ -1,13 +1,15 @@
-"""Help: every option in full at any width, in sections; commands without arguments print it."""
+"""Help: the common options, or every option in full in sections; commands without arguments print it."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 from chatfmt.cli import options
+from chatfmt.cli.app import EXAMPLES
 from chatfmt.views import VIEWS
 
 from ..conftest import run_cli
@@ -15,7 +17,7 @@ from ..conftest import run_cli
 
 @pytest.mark.parametrize("columns", ["60", "80", "200"])
 def test_every_option_is_shown_in_full_under_the_heading_of_its_group(columns: str) -> None:
-    text = run_cli("convert", "--help", env={"COLUMNS": columns}).stdout.decode()
+    text = run_cli("convert", "--help-all", env={"COLUMNS": columns}).stdout.decode()
     assert "…" not in text.replace("SOURCE…", "") and "..." not in text
     places = [text.index(f"\n{title}:\n") for title in ("Arguments", "Input", "Columns", "Rows", "Template", "Output")]
     assert places == sorted(places)
@@ -25,9 +27,31 @@ def test_every_option_is_shown_in_full_under_the_heading_of_its_group(columns: s
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
+def test_help_shows_the_common_options_their_defaults_and_examples() -> None:
+    lines = run_cli("convert", "--help").stdout.decode().splitlines()
+    flags = [re.search(r"--[a-z-]+", line) for line in lines if line.startswith("  -")]
+    shown = [found[0] for found in flags if found]
+    assert set(shown) == {*(options.FLAGS[key] for key in options.COMMON), "--help", "--help-all"}
+    text = " ".join(" ".join(lines).split())
+    assert "Stop at the first bad row, or reject and count bad rows. [default: stop]" in text
+    assert lines[-4:] == ["Examples:", *(f"  {line}" for line in EXAMPLES["convert"])]
+    assert len(lines) < 60
+
+
+@pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])
+def test_examples_name_options_that_exist(line: str) -> None:
+    command = re.sub(r"^.*\| (?=chatfmt)| [|>].*$", "", line).split()
+    known = run_cli(command[1], "--help-all").stdout.decode()
+    assert [
+        word for word in command if word.startswith("-") and word != "-" and f"{word} " not in known.replace(",", " ")
+    ] == []
+
+
 def test_the_help_of_a_view_names_every_view() -> None:
     text = " ".join(run_cli("convert", "--help").stdout.decode().split())
-    said = text[text.index("--to VIEW") :].split("--mask")[0].replace("- ", "-")  # a name may be broken at its hyphen
+    said = (
+        text[text.index("--to VIEW") :].split(" [default")[0].replace("- ", "-")
+    )  # a name may be broken at its hyphen
     assert set(said.removeprefix("--to VIEW ").rstrip(". ").split(", ")) == {"auto", *VIEWS}
 
 

@@ -26,7 +26,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 
 def test_an_executor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     monkeypatch.setitem(EXECUTORS, "dummy", Executor(serial, "on a dummy"))
-    code, text = printed(capsys, "convert", "--help")
+    code, text = printed(capsys, "convert", "--help-all")
     assert code == 0 and "serial|processes|ray|dummy" in text and "on a Ray cluster or on a dummy." in text
     code, text = printed(capsys, "convert", str(EVERYDAY), "--executor", "dumy", "-o", str(tmp_path / "a.jsonl"))
     assert code == 2 and "did you mean `dummy`?" in text

@@ -1,0 +1,73 @@
+"""Options that are set outside the command line: in the user's configuration file and in the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import typer
+
+from ..errors import RecipeError, UsageError
+
+if TYPE_CHECKING:
+    from ..recipe import Layer
+
+PREFIX = "CHATFMT_"
+CONFIG = "CHATFMT_CONFIG"
+"""Names another configuration file; empty for none."""
+SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+def config_file() -> Path | None:
+    """Return the path of the configuration file, which may not exist, or None if it is switched off."""
+    given = os.environ.get(CONFIG)
+    if given is not None:
+        return Path(given) if given else None
+    return Path(typer.get_app_dir("chatfmt"), "config.yaml")
+
+
+def from_config() -> Iterator[Layer]:
+    """Yield the values of the configuration file, a recipe file without a source.
+
+    Raises RecipeError if it has a source, or if CHATFMT_CONFIG names a file that does not exist.
+    """
+    from ..recipe import Layer, load_file
+
+    path = config_file()
+    if path is None or not (path.is_file() or CONFIG in os.environ):
+        return
+    if not path.is_file():
+        raise RecipeError(
+            f"`{path}` does not exist", hint=f"{CONFIG} names the configuration file; unset it, or write the file"
+        )
+    values = load_file(path)
+    if "source" in values or "about" in values:
+        hint = "a file that names its source is a recipe: chatfmt convert FILE"
+        raise RecipeError(f"`{path}` is the configuration file, which cannot have a source", hint=hint)
+    yield Layer(str(path), values)
+
+
+def from_environment(
+    options: Mapping[str, Any], flags: Mapping[str, str], to_values: Callable[[Mapping[str, Any]], dict[str, Any]]
+) -> Iterator[Layer]:
+    """Yield the value of each option that has an environment variable; a repeatable one has a value per line."""
+    from ..recipe import Layer
+
+    for key, annotation in options.items():
+        name = PREFIX + flags[key].lstrip("-").replace("-", "_").upper()
+        if text := os.environ.get(name):
+            kind = get_args(get_args(annotation)[0])[0]
+            try:
+                yield Layer(name, to_values({key: _read(kind, text)}))
+            except UsageError as error:
+                raise UsageError(f"{name}: {error}", hint=error.hint) from None
+
+
+def _read(kind: Any, text: str) -> Any:
+    if kind is bool:
+        if text.lower() not in SWITCH:
+            raise UsageError(f"must be true or false, not `{text}`")
+        return SWITCH[text.lower()]
+    return text if kind is str else text.splitlines()

@@ -1,0 +1,87 @@
+"""Options from the environment and from the configuration file: which wins, what is shown, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chatfmt.cli import main, options
+from chatfmt.cli.settings import config_file
+
+from ..conftest import ROOT
+
+EVERYDAY = str(ROOT / "tests" / "data" / "everyday.jsonl")
+
+
+def planned(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[dict[str, object], dict[str, str]]:
+    """Return the values of a recipe and the origins of those that are set."""
+    assert main(["convert", *arguments, "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    return plan["recipe"], plan["origins"]
+
+
+def test_flags_win_over_the_environment_over_the_recipe_over_the_configuration_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, recipe = tmp_path / "config.yaml", tmp_path / "recipe.yaml"
+    config.write_text("limit: 1\nskip: 1\nseed: 1\nworkers: 1\nkeep: [topic]\n")
+    recipe.write_text(f"source: {EVERYDAY}\nlimit: 2\nskip: 2\nseed: 2\n")
+    for name, value in {
+        "CONFIG": str(config),
+        "LIMIT": "3",
+        "SKIP": "3",
+        "FOR": "trl-sft",
+        "VAR": "a=1\nb=x y",
+    }.items():
+        monkeypatch.setenv(f"CHATFMT_{name}", value)
+    values, origins = planned(capsys, str(recipe), "--limit", "4")
+    assert [values[key] for key in ("limit", "skip", "seed", "workers", "keep")] == [4, 3, 2, 1, ["topic"]]
+    assert (values["for"], values["var"]) == ("trl-sft", {"a": 1, "b": "x y"})
+    keys = ("limit", "skip", "seed", "workers", "for")
+    assert [origins[key] for key in keys] == ["flag", "CHATFMT_SKIP", "recipe recipe", str(config), "CHATFMT_FOR"]
+
+
+def test_every_option_has_a_variable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in options.FLAGS.values():
+        monkeypatch.setenv("CHATFMT_" + flag.lstrip("-").replace("-", "_").upper(), "")
+    assert planned(capsys, EVERYDAY)[1] == {"source": "argument", "dry_run": "flag", "json": "flag"}
+    assert len(options.FLAGS) > 60
+    for name, value in {"FIT": "yes", "QUIET": "true", "HEADER": "0"}.items():
+        monkeypatch.setenv(f"CHATFMT_{name}", value)
+    values, _ = planned(capsys, EVERYDAY)
+    assert (values["fit"], values["quiet"], values["header"]) == (True, True, False)
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("LIMIT", "x", "error: CHATFMT_LIMIT: `--limit` must be a whole number, not `x`\n"),
+        ("FIT", "maybe", "error: CHATFMT_FIT: must be true or false, not `maybe`\n"),
+        ("CONFIG", "none.yaml", "error: `none.yaml` does not exist\nhint: CHATFMT_CONFIG names the configuration file; "
+                                "unset it, or write the file\n"),
+        ("CONFIG", "own.yaml", "error: `own.yaml` is the configuration file, which cannot have a source\nhint: a file "
+                               "that names its source is a recipe: chatfmt convert FILE\n"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(
+    name: str, value: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "own.yaml").write_text("source: x.jsonl\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(f"CHATFMT_{name}", value)
+    assert main(["convert", EVERYDAY, "-o", "out.jsonl"]) == 2
+    assert capsys.readouterr().err == message
+    assert [path.name for path in tmp_path.iterdir()] == ["own.yaml"]
+
+
+def test_the_configuration_file_is_where_the_system_keeps_such_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CHATFMT_CONFIG", raising=False)
+    monkeypatch.setattr("typer.get_app_dir", lambda name: str(tmp_path / name))
+    assert config_file() == tmp_path / "chatfmt" / "config.yaml"
+    monkeypatch.setenv("CHATFMT_CONFIG", "")
+    assert config_file() is None
