@@ -144,6 +144,7 @@ class Recipe:
 
     format: Literal["jsonl", "parquet"] | None = None
     compression: str | None = None
+    rename: Mapping[str, str] = dataclasses.field(default_factory=dict)
     media_tags: bool = False
     embed_media: bool = False
     media_root: str | None = None

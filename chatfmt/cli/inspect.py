@@ -177,7 +177,7 @@ def print_preview(shown: PreviewRow) -> None:
         for name, value in output.items():
             screen.print(Text(f"{name}:", style="bold"))
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
-            screen.print(marked(text, shown.spans if name == "text" else None, shown.tokens), soft_wrap=True)
+            screen.print(marked(text, shown.spans if name == shown.text else None, shown.tokens), soft_wrap=True)
     if shown.spans:
         ranges = ", ".join(f"{start} to {end}" for start, end in shown.spans)
         green = " (green)" if screen.color_system and not screen.no_color else ""

@@ -151,6 +151,7 @@ OUTPUT = _group(
         "pack_strategy": (str, "bfd|wrapped", "Keep conversations whole, or cut their sequence every N tokens."),
         "format": (str, "jsonl|parquet", "Output format; default: from the name of OUT."),
         "compression": (str, "NAME", "Output compression; default: from the name of OUT."),
+        "rename": (list[str], "COLUMN=NAME", "Write a column under another name, as in text=prompt. Repeatable."),
         "media_tags": (bool, None, "Write <image>, <video> and <audio> in the text of messages instead of parts.",
                        "--media-tags/--no-media-tags"),
         "embed_media": (bool, None, "Write the bytes of images, videos and audio files instead of their paths.",
@@ -287,7 +288,7 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
     values = {key: value for key, value in given.items() if value is not None and value != []}
     if "template" in values:
         values["template"] = only_one("-t", values["template"])
-    for key in ("map", "role", "marker"):
+    for key in ("map", "role", "marker", "rename"):
         if key in values:
             values[key] = dict(_split_pair(text, key) for text in values[key])
     for key, target in (("var", "var"), ("dialect_option", "dialect_options"), ("transform", "transforms")):

@@ -8,6 +8,7 @@ from ..errors import UsageError
 from ..json_columns import JSON, TEXT, is_turns
 from ..recipe import Recipe, required
 from ..schema import ROW
+from .conversion.renaming import renamed
 from .conversion.row_counts import RowCounts
 from .conversion.stages import Conversion
 from .planning.jobs import load_template, to_checked_job
@@ -40,7 +41,7 @@ class Converter:
             job, _ = to_checked_job(self.recipe, [source], self._template, self._target, nulls=True)
             self._conversion = Conversion(job)
         outputs = list(self._conversion.convert(source, "batch", self.books))
-        return with_json_as_text(outputs[0]) if outputs else pa.RecordBatch.from_pydict({})
+        return with_json_as_text(renamed(outputs[0], self.recipe.rename)) if outputs else pa.RecordBatch.from_pydict({})
 
 
 def to_source_batch(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -90,6 +90,9 @@ class Job(Struct, frozen=True, eq=False):
     format: str = "jsonl"
     compression: str | None = None
     schema: pa.Schema | None = None
+    """The schema of every shard; its columns have their own names."""
+    rename: Mapping[str, str] = field(default_factory=dict)
+    """The names under which columns are written, where they are not their own."""
 
 
 class RowRange(Struct, frozen=True):

@@ -16,6 +16,7 @@ from .job import Job, RowRange, Task
 from .media_files import with_bytes
 from .output_schema import Types, merge_types, types_of, types_to_text
 from .packing import pack
+from .renaming import renamed
 from .row_counts import RowCounts
 from .source_rows import merge_batches, row_number, row_order, split_rows
 from .stages import Conversion, OnReject
@@ -31,7 +32,7 @@ def run_task(task: Task) -> Shard:
         writers.ShardWriter(
             writers.staged_path(task.state, task.name),
             task.job.format,
-            task.job.schema or pa.schema([]),
+            renamed(task.job.schema or pa.schema([]), task.job.rename),
             task.job.compression,
             explicit_nulls=task.job.nulls,
         ) as writer,
@@ -40,7 +41,7 @@ def run_task(task: Task) -> Shard:
         types = Types()
         for batch in output_batches(task.inputs, conversion, counts, on_reject):
             for part in with_bytes(batch) if task.job.embed_media else (batch,):
-                writer.write(part)
+                writer.write(renamed(part, task.job.rename))
             if task.job.reports_types:
                 types = merge_types(types, types_of(batch, typed=task.job.nulls))
     types.pop(writers.TAG, None)

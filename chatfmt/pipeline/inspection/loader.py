@@ -8,13 +8,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ... import sources, trainers
+from ... import sources, trainers, views
 from ...dialects import DIALECTS
 from ...errors import UsageError
 from ...manifest import Manifest, read_manifest
 from ...recipe import KEYS, Recipe
 from ...sources import ParseOptions
-from ...trainers import Output
+from ...trainers import Output, Trainer
 from ...validation import to_plain
 from ..running.output import to_output
 from .command import READING, flag_arguments
@@ -43,7 +43,7 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
     elif output.format not in found.formats:
         problem = f"its format is {output.format}, and the trainer reads {trainers.listed(found.formats)}"
     else:
-        problem = found.problem(output)
+        problem = problem_of(found, output)
     if problem:
         is_new = (manifest.recipe.get("trainer"), output.view in found.readable) != (name, True)
         hint = convert_command(manifest, name, shown) if is_new else ""
@@ -56,7 +56,7 @@ def readers(output: Output) -> list[str]:
     return [
         name
         for name, trainer in trainers.TRAINERS.items()
-        if output.view in trainer.readable and output.format in trainer.formats and not trainer.problem(output)
+        if output.view in trainer.readable and output.format in trainer.formats and not problem_of(trainer, output)
     ]
 
 
@@ -73,6 +73,13 @@ def check_type(manifest: Manifest, name: str, output: Output) -> None:
         )
 
 
+def problem_of(trainer: Trainer, output: Output) -> str:
+    """Return why files of a view that a trainer reads do not fit all the same, as with `--rename`; empty if they do."""
+    given = output.recipe.get("rename") or {}
+    found = [name for name in given if name in views.VIEWS[output.view].columns]
+    return f"its column `{found[0]}` is named `{given[found[0]]}`" if found else trainer.problem(output)
+
+
 def columns(folder: Path) -> tuple[str, ...]:
     """Return the columns of the rows in a folder that chatfmt wrote, as its first rows show them."""
     source = sources.resolve(str(folder), split="all", options=ParseOptions(allow_empty=True))
@@ -80,7 +87,7 @@ def columns(folder: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for batch in batches for name in batch.schema.names if not name.startswith("#")))
 
 
-CHOSEN = ("about", "source", "trainer", "to", "format", "compression", "bos", "end", "mask")
+CHOSEN = ("about", "source", "trainer", "to", "format", "rename", "compression", "bos", "end", "mask")
 """Keys that a trainer chooses anew."""
 FLAGS = {**READING, "template": "-t"}
 """The flags of keys, where they are not made from the key."""

@@ -44,6 +44,8 @@ class PreviewRow(Struct, frozen=True):
     """The control tokens of the template."""
     raw: str | None = None
     """The text of a record that cannot be read, instead of `record`."""
+    text: str = "text"
+    """The name of the column that the spans are of."""
     rows: int = 1
     """The number of source rows that form the output together; `record` is one of them."""
     file: str = ""
@@ -136,9 +138,10 @@ def to_preview_row(
     """Return a converted row, with the spans of its text moved out of the output."""
     spans = output[0].pop("assistant_spans", None) if output else None
     template = conversion.job.template
-    return PreviewRow(
-        number, to_display(record), output, spans, tokens=find_control_tokens(template) if template else ()
-    )
+    names = conversion.job.rename
+    output = [{names.get(name, name): value for name, value in row.items()} for row in output]
+    tokens = find_control_tokens(template) if template else ()
+    return PreviewRow(number, to_display(record), output, spans, tokens=tokens, text=names.get("text", "text"))
 
 
 def to_conversation_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from ...sources import Source
 from ..conversion.job import Job
 from ..conversion.kept_columns import dropped_columns, is_kept, mark_overwritten_columns
 from ..conversion.packing import Packing
+from ..conversion.renaming import check_renames
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
 from ..conversion.task import ignore_reject
@@ -146,6 +147,7 @@ def to_job(
         read, skip = None, ()
     key = f"{job.key}-{fingerprint({'ledger': ledger.plain(), 'read': read})}"
     job = replace(job, key=key, ledger=ledger, read=read, skip=frozenset(skip))
+    check_renames(recipe, job, sample)
     return job, mark_overwritten_columns(job, detection, sample)
 
 
@@ -202,6 +204,7 @@ def with_target(job: Job, recipe: Recipe, target: Target) -> Job:
         format=target.format,
         compression=target.compression,
         reports_types=target.format == "jsonl",
+        rename=recipe.rename,
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ... import writers
@@ -24,9 +24,10 @@ from ...manifest import SUMS, Shard, totals
 from ...recipe import Run
 from ...tokens import SCHEMA
 from ...turn_columns import IntArray
-from ..conversion.job import Task
+from ..conversion.job import Job, Task
 from ..conversion.output_schema import merged_types, types_to_text
 from ..conversion.packing import Packing, pack
+from ..conversion.renaming import renamed
 from ..conversion.row_counts import RowCounts
 from ..planning.plan import Plan
 from ..schedule import run_missing_tasks
@@ -58,6 +59,7 @@ class GatherTask(Struct, frozen=True, eq=False):
     """The shard as far as it is known before it is written."""
     rejects: tuple[Path, ...] = ()
     packing: Packing | None = None
+    rename: Mapping[str, str] = field(default_factory=dict)
 
 
 def first_tasks(plan: Plan, state: Path) -> tuple[list[Task], Path]:
@@ -76,7 +78,13 @@ def to_part_task(task: Task) -> Task:
     if job.packing is not None:  # rows are packed after they are selected, so they stay columns
         format, schema = "parquet-part", SCHEMA
     part = replace(job, key=job.key + "-part", tagged=True, format=format, compression=None, schema=schema)
+    part = part if has_lines(job) else replace(part, rename={})
     return replace(task, job=part)
+
+
+def has_lines(job: Job) -> bool:
+    """Return whether part files hold lines of JSON, whose columns have their names in the output already."""
+    return job.format == "jsonl" and job.packing is None
 
 
 def gather_shards(plan: Plan, state: Path, parts: Sequence[Shard], run: Run) -> list[Shard]:
@@ -93,11 +101,12 @@ def gather_tasks(plan: Plan, state: Path, parts: Sequence[Shard]) -> list[Gather
     splits, selection = select_rows(plan, folder, parts)
     shards = divide_into_shards(plan, parts, splits, selection.rows)
     paths = tuple(writers.staged_path(folder, part.name) for part in parts)
+    job = plan.sources[0].job
     shared = GatherTask(
         "", state, plan.fingerprint, paths, part_starts(parts), np.empty(0, np.int64), rows_per_block(parts),
         plan.target.format, plan.target.compression,
-        writers.parquet_schema(plan.sources[0].job.schema or pa.schema([])), Shard(""),
-        packing=plan.sources[0].job.packing,
+        writers.parquet_schema(renamed(job.schema or pa.schema([]), job.rename)), Shard(""),
+        rename={} if has_lines(job) else job.rename, packing=job.packing,
     )  # fmt: skip
     counted = iter(share_counts([len(rows) for _, _, rows in shards], total_counts(parts, selection)))
     size = arrow_bytes_per_row(parts)
@@ -194,7 +203,7 @@ def run_gather_task(task: GatherTask) -> Shard:
         blocks = (task.rows[start : start + task.block] for start in range(0, len(task.rows), task.block))
         batches = chain.from_iterable(map(parts.take, blocks))
         for batch in batches if task.packing is None else pack(batches, task.packing, counts):
-            writer.write(batch)
+            writer.write(renamed(batch, task.rename))
     shard = replace(with_packed(task.shard, counts), bytes=writer.bytes, sha256=writer.sha256)
     if task.format != "jsonl" or task.packing is not None:  # part files of JSON Lines hold text
         shard = replace(shard, arrow_bytes=writer.arrow_bytes)

@@ -27,6 +27,7 @@ from ...render.template.chat_template import ChatTemplate
 from ...sources.discovery.hub import cache_folder
 from ...writers import OutputFolder, SingleFile, Stream
 from ..conversion.output_schema import json_lines_schema, merged_types
+from ..conversion.renaming import renamed
 from ..conversion.row_counts import sum_counters
 from ..hub_upload import Repository, open_repository, push
 from ..planning.parquet_schema import with_source_features
@@ -75,6 +76,7 @@ class FolderDestination:
         schema = plan.sources[0].job.schema
         if schema is None:
             schema = with_source_features(json_lines_schema(merged_types(shards)), plan.sources)
+        schema = renamed(schema, plan.recipe.rename)
         output = to_output(manifest, ".", schema.names)
         self._folder.commit(manifest, writers.card(manifest, schema, training=training_section(output)))
         return sum(shard.bytes for shard in shards)

@@ -14,6 +14,7 @@ from ...recipe import Recipe, Run
 from ...writers import Stream
 from ..conversion.job import Job
 from ..conversion.output_schema import Types, merge_types, types_of
+from ..conversion.renaming import renamed
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
 from ..conversion.task import RejectBuffer, arranged, convert_batches, to_reject
@@ -75,18 +76,18 @@ def _convert_stdin(
     job = _plan(recipe, first, target, on_note)
     conversion = Conversion(job)
     converted = convert_batches(chain([first], batches), conversion, "-", counts, rejects)
-    types = _write(arranged(converted, job, counts), stream, target)
+    types = _write(arranged(converted, job, counts), stream, job)
     conversion.report(counts)
     for note in late_notes(types):
         on_note(note)
 
 
-def _write(batches: Iterator[pa.RecordBatch], stream: Stream, target: Target) -> Types:
+def _write(batches: Iterator[pa.RecordBatch], stream: Stream, job: Job) -> Types:
     """Write batches to the stream as they come, and return the types of their columns."""
-    encoder, types = writers.FORMATS[target.format](stream, pa.schema([]), target.compression), Types()
+    encoder, types = writers.FORMATS[job.format](stream, pa.schema([]), job.compression), Types()
     for batch in batches:
         types = merge_types(types, types_of(batch))
-        encoder.write(batch)
+        encoder.write(renamed(batch, job.rename))
         stream.flush()
     encoder.close()
     return types

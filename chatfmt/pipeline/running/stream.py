@@ -22,6 +22,7 @@ from ...sources import InputSplit
 from ...writers import Stream
 from ..conversion.job import Job, RowRange
 from ..conversion.output_schema import Types, merge_types, types_of
+from ..conversion.renaming import renamed
 from ..conversion.row_counts import RowCounts
 from ..conversion.task import get_conversion, output_batches, to_reject
 from ..planning.plan import Plan
@@ -92,7 +93,7 @@ def convert_to_chunks(task: StreamTask) -> Iterator[StreamChunk]:
     try:
         for inputs in task.shards:
             for batch in output_batches(inputs, conversion, counts, on_reject, task.suspect):
-                encoder.write(batch)
+                encoder.write(renamed(batch, job.rename))
                 types = merge_types(types, types_of(batch, typed=job.nulls))
                 yield next_chunk()
     except ChatfmtError:
