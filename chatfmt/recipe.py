@@ -100,6 +100,8 @@ class Recipe:
     marker: Mapping[str, str] = dataclasses.field(default_factory=dict)
     explode: str | None = None
     where: str | None = None
+    group_by: str | None = None
+    order_by: str | None = None
     keep: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
 
@@ -159,6 +161,16 @@ class Recipe:
         """Whether the place of a row depends on other rows, so that all are read before any is written."""
         weighted = any(spec.weight != 1 for spec in self.source)
         return self.dedup or self.dedup_by is not None or self.shuffle or weighted or self.test_fraction > 0
+
+    @property
+    def groups_rows(self) -> bool:
+        """Whether rows are turns or events, of which `where` selects some; the rows of rejects are whole."""
+        return self.group_by is not None and not self.from_rejects
+
+    @property
+    def read_apart(self) -> tuple[SourceSpec, ...]:
+        """The sources that are read each by itself; where rows are grouped, the first one stands for all."""
+        return self.source[:1] if self.groups_rows else self.source
 
     def __init__(self, **values: Any) -> None:
         vars(self).update(_checked(Recipe, _merged(with_trainer([Layer("argument", values)]))[0]))
@@ -231,6 +243,10 @@ def _refuse(problems: Sequence[Problem], values: Mapping[str, Any], flags: Conta
         unknown = next((problem.path[-1] for problem in problems if problem.text == UNKNOWN), None)
         hint = "" if unknown is None else _hint_for(unknown)
         raise RecipeError("; ".join(problem.describe(flags) for problem in problems), hint=hint)
+    if values.get("order_by") and not values.get("group_by"):
+        raise RecipeError(
+            f"`{key_or_flag('order_by', flags)}` orders the rows that `group_by` joins", hint="--group-by COLUMN"
+        )
     for first, second in EXCLUSIVE:
         if values.get(first) and values.get(second):
             raise RecipeError(f"`{key_or_flag(first, flags)}` and `{key_or_flag(second, flags)}` cannot be combined")

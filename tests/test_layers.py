@@ -67,6 +67,7 @@ INNER = {
     "pipeline": [
         {"ledger"},
         {"conversion", "schedule", "hub_upload"},
+        {"grouping"},
         {"planning"},
         {"reorder"},
         {"running"},

@@ -182,7 +182,7 @@ def read_plan_file(path: Path) -> tuple[Recipe, PlanFile]:
         content = msgspec.convert(data, PlanFile, dec_hook=lambda kind, value: kind(value))
         recipe = Recipe(**content.recipe)
         shards = sum(len(source.shards) for source in content.sources)
-        consistent = len(recipe.source) == len(content.sources) and len(content.names) == shards
+        consistent = len(recipe.read_apart) == len(content.sources) and len(content.names) == shards
         valid = digest == fingerprint(data) and consistent
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RecipeError):
         valid = False
@@ -204,7 +204,7 @@ def read_plan(path: Path) -> tuple[Plan, Mapping[str, Stamp | None]]:
     target, files = content.target, tuple(map(asdict, content.files))
     check_sizes(content.sources, path)
     template = load_template(recipe)
-    pairs = zip(recipe.source, content.sources, strict=True)
+    pairs = zip(recipe.read_apart, content.sources, strict=True)
     sources = tuple(plan_again(recipe, spec, planned, template, target) for spec, planned in pairs)
     now = run_fingerprint(recipe, [(source.job, source.detection) for source in sources], template, files, target)
     if now != content.fingerprint:

@@ -30,6 +30,8 @@ class ParseOptions(Struct, frozen=True):
     allow_empty: bool = False
     rejects: bool = False
     """The records are lines of a rejects file, and the rows to read are the raw rows in them."""
+    grouped: bool = False
+    """The records are lines of `formats.grouped`, and the rows to read are the conversations in them."""
 
 
 DEFAULTS = ParseOptions()
@@ -83,6 +85,8 @@ class Source(Struct, frozen=True):
     notes: tuple[str, ...] = ()
     """Notes for the user, such as that the Hub did not answer and the cache was used."""
     options: ParseOptions = DEFAULTS
+    originals: tuple[SourceFile, ...] = ()
+    """The files that those of `splits` were made of, if they were made for this run."""
 
 
 class RowGroups(Struct, frozen=True, tag=True):

@@ -18,6 +18,7 @@ from .bytes.compression import is_remote
 from .bytes.text import content, needs_recoding
 from .formats.columnar import open_parquet, read_arrow, read_parquet
 from .formats.csv import read_cells
+from .formats.grouped import rows_in_groups
 from .formats.json_array import read_elements
 from .formats.json_document import document_records
 from .formats.jsonl import TextPosition, read_lines
@@ -75,10 +76,11 @@ def _changed_error(split: InputSplit) -> InputError:
 
 
 def _read(split: InputSplit, options: ReadOptions) -> Iterator[pa.RecordBatch]:
-    if split.options.rejects:
-        lines = replace(split, options=replace(split.options, rejects=False))
-        batches = rows_in_rejects(
-            _read(lines, replace(options, columns=None, on_bad=None)), split.shown, options.on_bad
+    if split.options.rejects or split.options.grouped:
+        lines = replace(split, options=replace(split.options, rejects=False, grouped=False))
+        rows_in = rows_in_rejects if split.options.rejects else rows_in_groups
+        batches = rows_in(
+            _read(lines, replace(options, columns=None, skip=(), on_bad=None)), split.shown, options.on_bad
         )
     elif split.format == "parquet":
         return _read_parquet(split, options)

@@ -92,8 +92,14 @@ def find_turn_keys(turns: Sequence[Mapping[str, Any]] | None, columns: Columns) 
 
 def _mapped_key(turns: Sequence[Mapping[str, Any]], columns: Columns, key: str) -> str | None:
     """Return the mapped key, or path inside a turn, if a turn has it."""
-    path = columns.fields.get(f"messages.{key}")
-    return path if path and any(value_at(turn, path) is not None for turn in turns) else None
+    return mapped_path(turns, columns.fields.get(f"messages.{key}"))
+
+
+def mapped_path(turns: Sequence[Mapping[str, Any]], path: str | None) -> str | None:
+    """Return the path to a key of turns that a turn has, without the object that `unwrap` took the turn out of."""
+    envelope, _, inside = (path or "").partition(".")
+    paths = [path, inside if envelope in _ENVELOPES else None]
+    return next((one for one in paths if one and any(value_at(turn, one) is not None for turn in turns)), None)
 
 
 def _type_key(turns: Sequence[Mapping[str, Any]], columns: Columns) -> str | None:

@@ -37,7 +37,7 @@ def check_rows(recipe: Recipe, scratch: Scratch, workers: int = 1) -> tuple[list
     problems: list[RowProblem] = []
     counts = RowCounts()
     template, target = load_template(recipe), target_of(None, "jsonl", None)
-    sources = [plan_source(recipe, spec, template, target, scratch) for spec in recipe.source]
+    sources = [plan_source(recipe, spec, template, target, scratch) for spec in recipe.read_apart]
     check_views(sources)
     for source in sources:
         found, counted = check_source(source, workers)

@@ -46,7 +46,11 @@ def convert_command(
 ) -> str:
     """Return the command that converts the source as it was inspected, with the arguments `template` and `skipping`."""
     name = recipe.source[0].source
-    words = ["chatfmt", "convert", name]
+    words = [
+        "chatfmt",
+        "convert",
+        *(spec.source for spec in recipe.source if recipe.groups_rows or spec.source == name),
+    ]
     if source.subset and recipe.name is None and source.kind == "hub":
         words += ["--name", source.subset]
     words += ["--dialect", dialect] if recipe.dialect != "auto" else []
@@ -59,7 +63,7 @@ def convert_command(
 READING = {
     **{key: "--" + key.replace("_", "-") for key in (
         "name", "split", "revision", "data_files", "data_dir", "field", "header", "quote", "delimiter", "encoding",
-        "map", "role", "roles", "marker", "explode", "where", "keep", "drop",
+        "map", "role", "roles", "marker", "explode", "where", "group_by", "order_by", "keep", "drop",
     )},
     "dialect_options": "--dialect-option", "transforms": "--transform", "from_rejects": "--from-rejects",
 }  # fmt: skip

@@ -24,7 +24,7 @@ from ..planning.target import target_of
 
 def conversations(recipe: Recipe, scratch: Scratch) -> Iterator[Chat]:
     """Yield the conversations of the sources of a recipe, transformed but not rendered, each with its tools."""
-    for spec in recipe.source:
+    for spec in recipe.read_apart:
         source = plan_source(recipe, spec, None, target_of(None, "jsonl", None), scratch)
         conversion = Conversion(source.job)
         for split in (split for shard in source.shards for split in shard):

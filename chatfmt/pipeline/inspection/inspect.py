@@ -69,7 +69,7 @@ class Inspection(Struct, frozen=True):
 def inspect_sources(recipe: Recipe, scratch: Scratch) -> list[Inspection]:
     """Inspect each source of the recipe by up to 1000 of its rows."""
     found = []
-    for spec in recipe.source:
+    for spec in recipe.read_apart:
         with open_source(recipe, spec, scratch) as reader:
             found.append(inspect_source(recipe, reader.source, reader.sample, reader.unreadable))
     return found

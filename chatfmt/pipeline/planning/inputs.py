@@ -19,7 +19,7 @@ from ... import executors, sources
 from ...errors import ChatfmtError, InputError, RowError, UsageError, located
 from ...recipe import Recipe, SourceSpec
 from ...sources import InputSplit, ParseOptions, Source, SourceFile
-from ...sources.discovery.split_slices import default_split
+from ...sources.discovery.split_slices import default_split, select_slices
 from .scratch import Scratch, from_stdin, read_more_than_once, write_stdin
 
 SAMPLE_ROWS = 1000
@@ -125,6 +125,12 @@ def open_source(
 def _read_source(request: SourceRequest) -> Iterator[SourceResult]:
     recipe, spec, scratch = request.recipe, request.spec, request.scratch
     source = request.source or find_source(recipe, spec, scratch)
+    if recipe.groups_rows and not source.options.grouped:
+        from ..grouping.group import group_source
+
+        executors.report_position(f"the rows of `{source.shown}`")
+        source = with_others(recipe, source, scratch)
+        source = group_source(recipe, source, splits_to_read(recipe, spec, source), scratch.folder)
     yield FoundSource(source)
     executors.report_position(f"the first rows of `{source.shown}`")
     split = split_to_read(recipe, spec, source)
@@ -133,7 +139,7 @@ def _read_source(request: SourceRequest) -> Iterator[SourceResult]:
         yield SampledRows(sources.sample(source, split, SAMPLE_ROWS, bad), [error.code for error in bad])
     executors.report_position(f"the structure of `{source.shown}`")
     yield PlannedShards(cut_into_shards(recipe, source, split, scratch))
-    yield HashedFiles(tuple(hash_files(source_files(source))))
+    yield HashedFiles(tuple(hash_files(original_files(source))))
 
 
 def cut_into_shards(
@@ -175,6 +181,20 @@ def find_source(recipe: Recipe, spec: SourceSpec, scratch: Scratch) -> Source:
     if recipe.from_rejects:
         return replace(source, splits={split_of_rejects(recipe, spec): tuple(source_files(source))})
     return source
+
+
+def with_others(recipe: Recipe, first: Source, scratch: Scratch) -> Source:
+    """Return the first source of the recipe with the files of the others, whose rows are grouped with its own."""
+    others = [find_source(recipe, spec, scratch) for spec in recipe.source[1:]]
+    if any(spec.weight != 1 for spec in recipe.source) or any(other.options != first.options for other in others):
+        raise UsageError("`--group-by` joins the rows of all sources, which must be read alike and weigh the same")
+    files = dict(first.splits)
+    for other in others:
+        files |= {split: (*files.get(split, ()), *found) for split, found in other.splits.items()}
+    shown = ", ".join(source.shown for source in (first, *others))
+    return replace(
+        first, splits=files, shown=shown, notes=tuple(note for one in (first, *others) for note in one.notes)
+    )
 
 
 def find_records(recipe: Recipe, options: ParseOptions, resolve: Callable[[ParseOptions], Source]) -> Source:
@@ -258,6 +278,12 @@ def split_to_read(recipe: Recipe, spec: SourceSpec, source: Source) -> str | Non
     return "+".join(f"{name}{rows}" for name in names)
 
 
+def splits_to_read(recipe: Recipe, spec: SourceSpec, source: Source) -> list[str]:
+    """Return the names of the splits to read."""
+    slices = select_slices(spec.split or recipe.split, list(source.splits))
+    return list(dict.fromkeys(part.split for part in slices))
+
+
 def row_slice(recipe: Recipe) -> str:
     """Return the rows that `--skip` and `--limit` leave, as `[12:20]`; empty for all."""
     if recipe.limit is None and not recipe.skip:
@@ -269,6 +295,11 @@ def row_slice(recipe: Recipe) -> str:
 def source_files(source: Source) -> list[SourceFile]:
     """Return the files of all splits of a source."""
     return [file for files in source.splits.values() for file in files]
+
+
+def original_files(source: Source) -> list[SourceFile]:
+    """Return the files of all splits as the user has them."""
+    return list(source.originals) or source_files(source)
 
 
 def hash_files(files: Sequence[SourceFile]) -> list[dict[str, Any]]:

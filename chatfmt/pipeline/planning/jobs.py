@@ -121,7 +121,9 @@ def to_job(
 ) -> tuple[Job, Detection]:
     """Return the job for rows like those of the sample, and the detection of their dialect."""
     check_names(recipe)
-    fields = mapping.plan(recipe.map, markers=recipe.marker, explode=recipe.explode, where=recipe.where)
+    fields = mapping.plan(
+        recipe.map, markers=recipe.marker, explode=recipe.explode, where=None if recipe.groups_rows else recipe.where
+    )
     detection = detect(recipe, sample, fields, nulls=nulls)
     carried = media_columns(sample, detection)
     view = choose_view(recipe, detection.type, has_media=bool(carried))

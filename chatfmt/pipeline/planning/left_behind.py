@@ -117,9 +117,16 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
             mapped = to_job(dataclasses.replace(recipe, map={**recipe.map, part: path}))
             if _reads_more(mapped, job, path):
                 yield f"--map {part}={shell_quoted(path)} reads it"
+    inner = path.removeprefix("messages[].")
+    if recipe.groups_rows and inner != path and part in GROUPED:
+        yield f"--map {part}={shell_quoted(inner)} reads it, the same in all rows of a conversation"
     if not job.ledger.is_used(path):
         yield f"--keep {shell_quoted(job.ledger.column_of(path))} copies it to the output"
     yield f"{flag_to_drop(job.ledger, path)} leaves it behind"
+
+
+GROUPED = ("system", "tools")
+"""The parts of a conversation that `--group-by` may find in each of its rows."""
 
 
 def _reads_more(mapped: Job, job: Job, path: str) -> bool:

@@ -9,11 +9,10 @@ import pyarrow as pa
 
 from ... import checks, dialects
 from ...dialects import Detection
-from ...dialects.chat.turns import turns_at
+from ...dialects.chat.turns import mapped_path, turns_at
 from ...dialects.kit.columns import INNER_KEYS, OPTIONS, records_of
 from ...dialects.kit.roles import role_of
 from ...errors import UnknownName, UsageError
-from ...field_path import value_at
 from ...mapping.plan import TURN_FIELDS
 from ...recipe import Recipe
 from ...schema import MEDIA, ROLES
@@ -58,7 +57,7 @@ def check_keys(recipe: Recipe, detection: Detection, sample: Sequence[pa.RecordB
     )
     names = ", ".join(f"`{key}`" for key in dict.fromkeys(key for turn in turns for key in turn))
     for part, path in keys.items():
-        if not any(value_at(turn, path) is not None for turn in turns):
+        if mapped_path(turns, path) is None:
             there = f"their keys are {names}" if turns else "the rows have no turns"
             raise UsageError(f"`--map {part}={path}`: no sampled turn has that key", hint=there)
 

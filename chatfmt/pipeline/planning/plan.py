@@ -72,7 +72,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
     check_selection(recipe, target)
     template = load_template(recipe)
     with render.prestarted_sandbox(template, recipe.template_isolation) if template else nullcontext():
-        sources = tuple(plan_source(recipe, spec, template, target, scratch, hashed=True) for spec in recipe.source)
+        sources = tuple(plan_source(recipe, spec, template, target, scratch, hashed=True) for spec in recipe.read_apart)
         check_views(sources)
         files = tuple(file for source in sources for file in source.files)
         jobs = [(source.job, source.detection) for source in sources]

@@ -129,7 +129,7 @@ def first_occurrences(found: Conversations) -> IntArray:
 def count_copies(recipe: Recipe, found: Conversations) -> IntArray:
     """Return how often each conversation is written."""
     copies = np.ones(len(found), np.int64)
-    for number, spec in enumerate(recipe.source):
+    for number, spec in enumerate(recipe.read_apart):
         if spec.weight == 1:
             continue
         for split in np.unique(found.split):

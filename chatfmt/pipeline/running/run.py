@@ -12,7 +12,7 @@ from ...manifest import DATA, Shard
 from ...recipe import Recipe, Run, required
 from ..conversion.job import Task
 from ..conversion.task import run_task
-from ..planning.inputs import source_files
+from ..planning.inputs import original_files
 from ..planning.plan import Plan, plan
 from ..planning.scratch import Scratch
 from ..planning.target import target_of
@@ -79,7 +79,7 @@ def run_plan(plan: Plan, run: Run, on_progress: OnProgress = ignore_progress) ->
 def check_output(plan: Plan, rejects: Path | None) -> None:
     """Raise UsageError if the output or the rejects file is one of the inputs, also through links."""
     check_rejects(rejects)
-    inputs = {Path(file.uri).resolve() for source in plan.sources for file in source_files(source.source)}
+    inputs = {Path(file.uri).resolve() for source in plan.sources for file in original_files(source.source)}
     rejects_read = {Path(spec.source).resolve() for spec in plan.recipe.source if plan.recipe.from_rejects}
     if rejects is not None and rejects.resolve() in inputs | rejects_read:
         raise UsageError(f"`{rejects}` is an input", hint="choose another file for --rejects")

@@ -33,7 +33,7 @@ OnNote = Callable[[str], None]
 
 def is_piped(recipe: Recipe, target: Target) -> bool:
     """Return whether rows go from stdin straight to a stream."""
-    in_order = not recipe.reorders_rows and not recipe.from_rejects
+    in_order = not recipe.reorders_rows and not recipe.from_rejects and not recipe.groups_rows
     return in_order and target.kind == "stream" and [spec.source for spec in recipe.source] == ["-"]
 
 

@@ -1,0 +1,247 @@
+"""Rows that are turns or events -> one row per conversation, in files of their own that keep the names of the source.
+
+    conversation_id  turn  role       text          conversation_id  messages
+    c1               1     user       hi        →   c1               [{"turn": 1, "role": "user", "text": "hi"}, …]
+    c1               2     assistant  hello
+
+A row holds the key of its conversation and, as `messages`, its rows without the key. A column that `--map`, `--keep`,
+`--dedup-by` or `--split-by` names belongs to the conversation: its one value stands beside `messages`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+from msgspec.structs import replace
+
+from ... import mapping, sources
+from ...errors import Location, RowError, UnknownName, located
+from ...field_path import FieldPath, top_level, value_at
+from ...json_columns import dumps, loads, to_display, to_plain
+from ...mapping.plan import TURN_FIELDS
+from ...recipe import Recipe
+from ...render.jinja.expressions import expression, text_expression
+from ...schema import ROW
+from ...sources import Source, SourceFile
+from ...sources.formats.grouped import bad_line
+from ...sources.json.record_batch import too_large_error
+from ...sources.model import whole_file
+from ..conversion.source_rows import split_rows, to_records
+from .order import Order
+from .spool import Spool, SpooledRow
+
+FILE, FOLDER = "@file", "@folder"
+"""The keys that make one conversation of each file, or of the files of each folder."""
+_SKIP = "`--on-error skip` rejects such rows"
+_AROUND = 64 << 10
+"""Bytes that a line may hold besides its record, or the rows of an error in base64."""
+_BAD = "bad "
+"""How the text of a row that cannot be read begins in the spool."""
+
+
+def group_source(recipe: Recipe, source: Source, splits: Iterable[str], folder: Path) -> Source:
+    """Return the source with one row per conversation, of the given splits, in files written to `folder`.
+
+    A row that cannot be read or has no key becomes a row that cannot be read, in its place. Raises UnknownName for a
+    column that no sampled row has, UsageError for values without an order, OutputError if the disk is full.
+    """
+    groupings = [Grouping(recipe, source, split) for split in splits]
+    with located(source.shown):
+        check_columns(recipe, [batch for each in groupings for batch in sources.sample(source, each.split, bad=[])])
+    grouped = {each.split: each.write(folder) for each in groupings}
+    longest = 2 * source.options.max_row_bytes + _AROUND
+    return replace(
+        source,
+        splits=grouped,
+        originals=tuple(file for each in groupings for file in each.files),
+        options=sources.ParseOptions(allow_empty=source.options.allow_empty, grouped=True, max_row_bytes=longest),
+        notes=(*source.notes, *(each.note for each in groupings)),
+    )
+
+
+def check_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> None:
+    """Raise UnknownName for a key, an order or a column of `--where` that no sampled row has."""
+    names = dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#"))
+    for column in (recipe.group_by, recipe.order_by):
+        if column not in (None, FILE, FOLDER) and top_level(column, names) not in names:
+            raise UnknownName.of("column", top_level(column, names), names)
+    mapping.check_columns(mapping.FieldMapping(where=recipe.where), names)
+
+
+def new_file(folder: Path) -> Path:
+    """Create an empty file in a folder, with a name of its own."""
+    number, name = tempfile.mkstemp(dir=folder, prefix="group-")
+    os.close(number)
+    return Path(name)
+
+
+class Grouping:
+    """The rows of one split on their way to conversations."""
+
+    def __init__(self, recipe: Recipe, source: Source, split: str) -> None:
+        self.key, self.split, self.files, self.options = (
+            str(recipe.group_by),
+            split,
+            source.splits[split],
+            source.options,
+        )
+        self.order = Order(recipe.order_by) if recipe.order_by else None
+        self.mapped = mapping.plan(recipe.map, markers=recipe.marker, explode=recipe.explode)
+        self.has_messages = recipe.map.get("messages", "messages").split(".")[0].split("[")[0] != "messages"
+        self.named = [name for name in (self.key, *recipe.keep, recipe.dedup_by, recipe.split_by) if name]
+        where = mapping.FieldMapping(where=recipe.where)
+        self.keep_rows = None if recipe.where is None else mapping.mapper(where, text_expression, expression)
+        self.rows = self.filtered = self.conversations = 0
+
+    @property
+    def note(self) -> str:
+        """What was made of the rows, for the user."""
+        without = f", left out by --where {self.filtered:,}" if self.filtered else ""
+        return f"--group-by {self.key}: rows {self.rows:,}, conversations {self.conversations:,}{without}"
+
+    def write(self, folder: Path) -> tuple[SourceFile, ...]:
+        """Write the conversations of the split to `folder`, each to the file that stands for that of its first row."""
+        path, *paths = [new_file(folder) for _ in range(1 + len(self.files))]
+        spool = Spool(path)
+        try:
+            for number, file in enumerate(self.files):
+                for keyed in self._read(number, file):
+                    spool.add(keyed)
+            with ExitStack() as stack:
+                outs = [stack.enter_context(path.open("wb")) for path in paths]
+                for rows in spool.groups():
+                    first, line = self._line(rows)
+                    self.conversations += "record" in line
+                    outs[first].write(dumps(line).encode() + b"\n")
+        finally:
+            spool.close()
+        return tuple(
+            SourceFile(str(path), file.shown, "jsonl", None, path.stat().st_size)
+            for path, file in zip(paths, self.files, strict=True)
+        )
+
+    def _read(self, number: int, file: SourceFile) -> Iterator[list[tuple[str, SpooledRow]]]:
+        """Yield the rows of a file with their keys, then those that cannot be read, each under a key of its own."""
+        bad: list[tuple[RowError, bytes]] = []
+        for batch in sources.read(
+            whole_file(file, self.split, self.options), on_bad=lambda error, raw: bad.append((error, raw))
+        ):
+            batch = self._selected(batch, bad)
+            records = zip(batch.column(ROW).to_pylist(), map(to_plain, to_records(batch)), strict=True)
+            yield [found for row, record in records for found in self._keyed(number, file.shown, row, record, bad)]
+        self.rows += len(bad)
+        yield [
+            (
+                f"{_BAD}{number} {error.at.row}",
+                SpooledRow(number, error.at.row or 0, _BAD + dumps(bad_line(0, error, raw))),
+            )
+            for error, raw in bad
+        ]
+
+    def _selected(self, batch: pa.RecordBatch, bad: list[tuple[RowError, bytes]]) -> pa.RecordBatch:
+        """Return the rows that `--where` keeps."""
+        if self.keep_rows is None:
+            return batch
+        try:
+            kept = self.keep_rows(batch).batch
+        except RowError as error:
+            if len(batch) > 1:
+                return pa.concat_batches([self._selected(row, bad) for row in split_rows(batch)])
+            error.locate(rows=batch.column(ROW))
+            bad.append((error, dumps(to_display(to_records(batch)[0])).encode()))
+            return batch.slice(0, 0)
+        self.filtered += len(batch) - len(kept)
+        return kept
+
+    def _keyed(
+        self, number: int, shown: str, row: int, record: dict[str, Any], bad: list[tuple[RowError, bytes]]
+    ) -> Iterator[tuple[str, SpooledRow]]:
+        """Yield a row with its key, or add its error to `bad`."""
+        try:
+            found = self._key_of(record, shown), SpooledRow(number, row, dumps(record))
+        except (RowError, TypeError, ValueError) as error:
+            known = error if isinstance(error, RowError) else RowError(f"not JSON data: {error}", code="group.value")
+            known.locate(row=row)
+            bad.append((known, dumps(to_display(record)).encode()))
+            return
+        if self.order is not None and (value := value_at(record, self.order.column)) is not None:
+            self.order.see(value, Location(shown, row))
+        self.rows += 1
+        yield found
+
+    def _key_of(self, record: Mapping[str, Any], shown: str) -> str:
+        """Return the key of a row as text; a number and the same number as text are one key."""
+        if self.key in (FILE, FOLDER):
+            return shown if self.key == FILE else str(PurePosixPath(shown).parent)
+        key = value_at(record, self.key)
+        if key is None or key == "":
+            raise RowError(f"the row has no value in `{self.key}`", code="group.key", hint=_SKIP)
+        if isinstance(key, (dict, list)):
+            kind = "a list" if isinstance(key, list) else "an object"
+            raise RowError(f"`{self.key}` is {kind}, not a key", code="group.key", hint=_SKIP)
+        return f"key {key}"
+
+    def _line(self, rows: Iterator[SpooledRow]) -> tuple[int, dict[str, Any]]:
+        """Return the file of the first row of a group, and its line: the conversation, or an error."""
+        kept: list[SpooledRow] = []
+        size = 0
+        for row in rows:
+            size += len(row.text)
+            if not kept or size <= self.options.max_row_bytes:
+                kept.append(row)
+        first = kept[0]
+        if first.text.startswith(_BAD):
+            return first.file, {**loads(first.text.removeprefix(_BAD)), "row": first.row}
+        try:
+            if size > self.options.max_row_bytes:
+                raise too_large_error(self.options.max_row_bytes)
+            return first.file, {"row": first.row, "record": self._conversation(kept)}
+        except RowError as error:
+            raw = dumps({"messages": [loads(row.text) for row in kept]})
+            return first.file, bad_line(first.row, error, raw.encode())
+
+    def _conversation(self, rows: Sequence[SpooledRow]) -> dict[str, Any]:
+        """Return the record of a conversation; raises RowError."""
+        events = [(row, loads(row.text)) for row in rows]
+        if self.order is not None:
+            events = self._sorted(events, self.order)
+        names = tuple(dict.fromkeys(name for _, event in events for name in event))
+        shared = {
+            *self.mapped.reads(names),
+            *(top_level(name, names) if name != self.key else name for name in self.named),
+        }
+        record = {name: self._one_value(name, events) for name in names if name in shared}
+        turns = [{name: value for name, value in event.items() if name not in shared} for _, event in events]
+        if any(turns):
+            record["rows" if self.has_messages or "messages" in record else "messages"] = turns
+        return record
+
+    def _sorted(
+        self, events: list[tuple[SpooledRow, dict[str, Any]]], order: Order
+    ) -> list[tuple[SpooledRow, dict[str, Any]]]:
+        for row, event in events:
+            if value_at(event, order.column) is None:
+                raise self._error(row, f"the row has no value in `{order.column}`", "group.order", _SKIP)
+        return sorted(events, key=lambda pair: order.key(value_at(pair[1], order.column)))
+
+    def _one_value(self, name: str, events: Sequence[tuple[SpooledRow, dict[str, Any]]]) -> Any:
+        """Return the value that a column has in the rows of a conversation; those without one do not count."""
+        found = [(row, event[name]) for row, event in events if event.get(name) is not None]
+        other = next((row for row, value in found if value != found[0][1]), None)
+        if other is not None and name != self.key:
+            message = f"`{name}` has another value than in the rows of the conversation before it"
+            part = next(
+                (part for part, path in self.mapped.fields if isinstance(path, FieldPath) and path.root == name), ""
+            )
+            hint = f"--map '{part}=messages[].{name}' reads it from every row" if part in TURN_FIELDS else _SKIP
+            raise self._error(other, message, "group.column", hint)
+        return found[0][1] if found else None
+
+    def _error(self, row: SpooledRow, message: str, code: str, hint: str) -> RowError:
+        return RowError(message, code=code, hint=hint, at=Location(self.files[row.file].shown, row.row))

@@ -1,0 +1,53 @@
+"""Conversations that `--group-by` made of rows: JSON Lines of our own, each line one conversation or one bad row.
+
+    {"row": 3, "record": {"id": "c1", "messages": [{…}, …]}}
+    {"row": 7, "error": {"message": …, "code": …, …}, "raw": BASE64}
+
+`row` is the number of the first row of the conversation in its file, or that of the bad row.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from ...errors import Location, RowError
+from ...json_columns import decode_objects
+from ..json.record_batch import to_batch
+from ..model import OnBad
+
+_FIELDS = ("message", "hint", "code", "csv")
+
+
+def bad_line(row: int, error: RowError, raw: bytes) -> dict[str, Any]:
+    """Return the line of a row that cannot be read."""
+    at = error.at
+    told = {name: value for name in _FIELDS if (value := getattr(error, name))}
+    told |= {"file": at.file, "line": at.line, "byte": at.byte}
+    return {"row": row if at.row is None else at.row, "error": told, "raw": base64.b64encode(raw).decode()}
+
+
+def rows_in_groups(batches: Iterable[pa.RecordBatch], shown: str, on_bad: OnBad | None) -> Iterator[pa.RecordBatch]:
+    """Yield source batches of the conversations in the lines; a bad row goes to `on_bad`, or its RowError is raised."""
+    for batch in batches:
+        lines = decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
+        good = [line for line in lines if "record" in line]
+        for line in lines:
+            if "error" in line:
+                _report(line, shown, on_bad)
+        if good:
+            yield to_batch([line["record"] for line in good], [line["row"] for line in good])
+
+
+def _report(line: dict[str, Any], shown: str, on_bad: OnBad | None) -> None:
+    told = dict(line["error"])
+    at = Location(told.pop("file") or shown, line["row"], line=told.pop("line"), byte=told.pop("byte"))
+    csv = told.pop("csv", None)
+    error = RowError(told.pop("message"), at=at, **told)
+    error.csv = csv
+    if on_bad is None:
+        raise error
+    on_bad(error, base64.b64decode(line["raw"]))

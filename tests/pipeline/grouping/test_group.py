@@ -1,0 +1,222 @@
+"""`--group-by`: rows that are turns become conversations, whatever order, file or format they come in."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import chatfmt
+from chatfmt.errors import ChatfmtError, Location, RowError, UsageError
+from chatfmt.pipeline.grouping.order import Order
+
+from ...conftest import run_cli
+
+A = [
+    {"c": "x", "n": "10", "role": "assistant", "content": "x10"},
+    {"c": "y", "n": "1", "role": "user", "content": "y1"},
+    {"c": "x", "n": "9", "role": "user", "content": "x9"},
+]
+B = [
+    {"c": "y", "n": "2", "role": "assistant", "content": "y2"},
+    {"n": "3", "role": "user", "content": "no key"},
+    {"c": 7, "n": "1", "role": "user", "content": "z1"},
+    {"c": "7", "role": "assistant", "content": "no order"},
+]
+
+
+def write(path: Path, rows: list[dict[str, Any]], more: str = "") -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + more)
+    return path
+
+
+def convert(source: object, out: Path, **keys: Any) -> list[list[str]]:
+    """Return the contents of each conversation."""
+    run = {key: keys.pop(key) for key in ("rejects", "executor", "workers", "resume") if key in keys}
+    chatfmt.convert(chatfmt.Recipe(source=source, **keys), out=out, **{"executor": "serial", **run})
+    return contents(out)
+
+
+def contents(out: Path) -> list[list[str]]:
+    rows = pq.read_table(out / "data").to_pylist() if out.is_dir() else map(json.loads, out.read_text().splitlines())
+    return [[turn["content"] for turn in row["messages"]] for row in rows]
+
+
+def refusal(error: type[ChatfmtError], source: object, out: Path, **keys: Any) -> tuple[str, str]:
+    with pytest.raises(error) as raised:
+        convert(source, out, **keys)
+    assert [path.name for path in out.parent.iterdir() if path.name.startswith(out.name)] == []
+    return str(raised.value).replace(f"{out.parent}/", ""), raised.value.hint
+
+
+def test_rows_of_several_files_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    sources = [str(write(tmp_path / "a.jsonl", A)), str(write(tmp_path / "b.jsonl", B[:1]))]
+    both = str(tmp_path / "[ab].jsonl")
+    assert convert(both, tmp_path / "o.jsonl", group_by="c") == [["x10", "x9"], ["y1", "y2"]]
+    assert convert(both, tmp_path / "n.jsonl", group_by="c", order_by="n") == [
+        ["x9", "x10"],
+        ["y1", "y2"],
+    ]
+    assert convert(sources, tmp_path / "p.jsonl", group_by="c") == [["x10", "x9"], ["y1", "y2"]]
+    assert convert(both, tmp_path / "q.jsonl", group_by="@file") == [["x10", "y1", "x9"], ["y2"]]
+    assert convert(both, tmp_path / "r.jsonl", group_by="c", limit=1) == [["x10", "x9"]]
+    assert convert(both, tmp_path / "s.jsonl", group_by="c", where="role == 'user'") == [["y1"], ["x9"]]
+
+
+def test_bad_rows_are_named_by_their_own_place(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", A, "{bad\n")
+    write(tmp_path / "b.jsonl", B)
+    both, keys = str(tmp_path / "[ab].jsonl"), {"group_by": "c", "order_by": "n"}
+    said, _ = refusal(RowError, both, tmp_path / "o.jsonl", **keys)
+    assert said == "a.jsonl row 3: not JSON: a key without double quotes (line 4, byte 170)"
+    rejects = tmp_path / "rejects"
+    skipping = {"on_error": "skip", "max_bad": "100%", "rejects": rejects}
+    assert convert(both, tmp_path / "o.jsonl", **keys, **skipping) == [["x9", "x10"], ["y1", "y2"]]
+    found = [json.loads(line) for line in rejects.read_text().splitlines()]
+    assert [(reject["code"], Path(reject["source"]["file"]).name, reject["source"]["row"]) for reject in found] == [
+        ("json.syntax", "a.jsonl", 3), ("group.key", "b.jsonl", 1), ("group.order", "b.jsonl", 3),
+    ]  # fmt: skip
+    assert json.loads(found[2]["raw"]["data"])["messages"] == B[2:]
+    again = convert(str(rejects), tmp_path / "p.jsonl", **keys, from_rejects=True, on_error="skip", max_bad="100%")
+    assert again == [["z1", "no order"]]
+
+
+@pytest.mark.parametrize(
+    ("keys", "said", "hint"),
+    [
+        ({"group_by": "d"}, "a.jsonl: unknown column `d`", "one of: c, content, n, role"),
+        ({"group_by": "c", "order_by": "m"}, "a.jsonl: unknown column `m`", "one of: c, content, n, role"),
+        ({"group_by": "c", "where": "rolle == 1"},
+         "a.jsonl: `rolle == 1` reads the column `rolle`, which is not in any sampled row",
+         "did you mean `role`? (or, if only some rows have it, test for it first: `rolle is defined`)"),
+        ({"group_by": "c", "order_by": "content"},
+         "`--order-by content`: `x10` (a.jsonl row 0) and `y1` (a.jsonl row 1) have no order",
+         "name a column of numbers, of ISO 8601 times or of text of one width; without --order-by rows keep the order "
+         "of the file"),
+        ({"group_by": "c", "map": {"user": "content"}},
+         "a.jsonl row 2: `content` has another value than in the rows of the conversation before it",
+         "--map 'user=messages[].content' reads it from every row"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_grouped(keys: dict[str, Any], said: str, hint: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", A)
+    error = RowError if "row 2" in said else UsageError
+    assert refusal(error, str(source), tmp_path / "o.jsonl", **keys) == (said, hint)
+
+
+def test_an_order_without_a_group(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="orders the rows that `group_by` joins"):
+        chatfmt.Recipe(source="x", order_by="n")
+
+
+@pytest.mark.parametrize(
+    ("values", "ordered"),
+    [
+        ([10, 9.5, -1], [-1, 9.5, 10]),
+        (["10", "9", "9.25", "-1"], ["-1", "9", "9.25", "10"]),
+        (["1700000000.000200", "1700000000.000100"], ["1700000000.000100", "1700000000.000200"]),
+        (["2024-01-01T00:00:00.5Z", "2024-01-01T00:00:00Z", "2024-01-01T01:00:00+02:00"],
+         ["2024-01-01T01:00:00+02:00", "2024-01-01T00:00:00Z", "2024-01-01T00:00:00.5Z"]),
+        (["2024-02-01", "2024-01-31 10:00:00"], ["2024-01-31 10:00:00", "2024-02-01"]),
+        (["m010", "m009"], ["m009", "m010"]),
+        (["b", "a"], ["a", "b"]),
+        (["turn 10", "turn 9"], None),
+        (["third", "first"], None),
+        ([1, "2"], None),
+        ([1, True], None),
+        (["2024-01-01T00:00:00", "2024-01-01T00:00:00Z"], None),
+        ([float("nan")], None),
+    ],
+)  # fmt: skip
+def test_an_order_is_right_or_refused(values: list[Any], ordered: list[Any] | None) -> None:
+    order = Order("n")
+    if ordered is None:
+        with pytest.raises(UsageError, match="have no order"):
+            for row, value in enumerate(values):
+                order.see(value, Location("f", row))
+        return
+    for row, value in enumerate(values):
+        order.see(value, Location("f", row))
+    assert sorted(values, key=order.key) == ordered
+
+
+def test_columns_of_the_conversation_stand_beside_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("id,question,answer,sys\n1,q1,a1,Be brief\n2,q3,a3,\n1,q2,a2,Be brief\n")
+    lists = {"user": "messages[].question", "assistant": "messages[].answer", "system": "sys"}
+    assert convert(str(path), tmp_path / "o.jsonl", group_by="id", map=lists, keep="id") == [
+        ["Be brief", "q1", "a1", "q2", "a2"], ["q3", "a3"],
+    ]  # fmt: skip
+    assert [json.loads(line)["id"] for line in (tmp_path / "o.jsonl").read_text().splitlines()] == ["1", "2"]
+    _, hint = refusal(UsageError, str(path), tmp_path / "r.jsonl", group_by="id")
+    assert hint.startswith("--map system=sys reads it, the same in all rows of a conversation; ")
+
+
+def test_joined_files_of_requests_and_results(tmp_path: Path) -> None:
+    requests = [{"k": f"r{n}", "body": {"messages": [{"role": "user", "content": f"q{n}"}]}} for n in (1, 2)]
+    results = [{"k": f"r{n}", "response": {"text": f"a{n}"}} for n in (2, 1)]
+    write(tmp_path / "1.jsonl", requests)
+    write(tmp_path / "2.jsonl", results)
+    fields = {"messages": "body.messages", "assistant": "response.text"}
+    found = convert(str(tmp_path / "[12].jsonl"), tmp_path / "o.jsonl", group_by="k", map=fields)
+    assert found == [["q1", "a1"], ["q2", "a2"]]
+
+
+def test_columnar_rows_of_nested_keys_and_times(tmp_path: Path) -> None:
+    noon = datetime.datetime(2024, 1, 1, 12)
+    rows = [
+        {"s": {"id": 1.0}, "at": noon + datetime.timedelta(hours=1), "from": "gpt", "value": "a"},
+        {"s": {"id": 1.0}, "at": noon, "from": "human", "value": "q"},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
+    source = str(tmp_path / "p.parquet")
+    assert convert(source, tmp_path / "o.jsonl", group_by="s.id", order_by="at") == [["q", "a"]]
+    said, _ = refusal(UsageError, source, tmp_path / "p.parquet.jsonl", group_by="s", order_by="nothing")
+    assert said == "p.parquet: unknown column `nothing`"
+    with pytest.raises(UsageError, match="its own input"):
+        convert(source, tmp_path / "p.parquet", group_by="s.id")
+
+
+def test_every_executor_job_arrays_and_stdin_write_the_same(tmp_path: Path) -> None:
+    rows = [
+        {"c": number % 20, "t": number, "role": ("user", "assistant")[number // 20 % 2], "content": f"{number}"}
+        for number in reversed(range(80))
+    ]
+    path = write(tmp_path / "a.jsonl", rows)
+    flags = ["--group-by", "c", "--order-by", "t", "-q"]
+    keys = {"group_by": "c", "order_by": "t", "rows_per_shard": 7}
+    serial = convert(str(path), tmp_path / "serial", **keys)
+    assert serial[0] == ["19", "39", "59", "79"] and len(serial) == 20
+    assert convert(str(path), tmp_path / "two", **keys, executor="processes", workers=2) == serial
+    assert run_cli("plan", path, *flags, "--rows-per-shard", "7", "-o", tmp_path / "array").returncode == 0
+    path.unlink()
+    for part in ("1/2", "2/2"):
+        assert run_cli("run", tmp_path / "array", "--task", part).returncode == 0
+    assert run_cli("commit", tmp_path / "array").returncode == 0
+    assert contents(tmp_path / "array") == serial
+    assert [file.read_bytes() for file in sorted((tmp_path / "array/data").iterdir())] == [
+        file.read_bytes() for file in sorted((tmp_path / "serial/data").iterdir())
+    ]
+    piped = run_cli("convert", "-", *flags, stdin="".join(json.dumps(row) + "\n" for row in rows).encode())
+    assert [[turn["content"] for turn in json.loads(line)["messages"]] for line in piped.stdout.splitlines()] == serial
+
+
+def test_a_conversation_longer_than_a_row_may_be_is_a_bad_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from chatfmt.pipeline.planning import inputs
+
+    monkeypatch.setattr(inputs, "parse_options", lambda recipe: chatfmt.sources.ParseOptions(max_row_bytes=200))
+    source = write(tmp_path / "a.jsonl", [{"c": 1, "role": "user", "content": "long " * 10}] * 9)
+    said, _ = refusal(RowError, str(source), tmp_path / "o.jsonl", group_by="c")
+    assert said == "a.jsonl row 0: the record is longer than 200 bytes"
+
+
+def test_inspect_recommends_the_flags_that_it_was_given(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", A)
+    shown = run_cli("inspect", source, "--group-by", "c", "--order-by", "n").stdout.decode()
+    assert "note: --group-by c: rows 3, conversations 2\n" in shown
+    assert shown.splitlines()[-1].endswith("a.jsonl --group-by c --order-by n -t chatml -o a-chatml/")
