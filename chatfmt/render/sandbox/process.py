@@ -86,9 +86,15 @@ class SandboxProcess:
         self._alive = False
         _end(self._process)
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether it runs and its pipes are open; collecting a cycle of garbage that holds a process closes them."""
+        pipes = (self._process.stdin, self._process.stdout)
+        return self._alive and self._process.poll() is None and not any(pipe is None or pipe.closed for pipe in pipes)
+
     def release(self) -> None:
         """Keep the process for the next `take_process` with the same set-up, if it can still answer."""
-        if self._alive:
+        if self.is_usable:
             _keep(self)
         else:
             self.close()
@@ -104,7 +110,11 @@ def take_process(setup: dict[str, Any], seconds: float) -> SandboxProcess:
     key = json.dumps(setup).encode()
     with _idle_lock:
         released = _idle.pop(key, None)
-    return released or SandboxProcess(key, seconds)
+    if released and released.is_usable:
+        return released
+    if released:
+        released.close()
+    return SandboxProcess(key, seconds)
 
 
 def _keep(process: SandboxProcess) -> None:

@@ -127,3 +127,17 @@ def test_a_prestarted_process_is_not_taken_by_another_thread() -> None:
     assert renderers["own"]._process._process.pid == pid != renderers["other"]._process._process.pid
     for renderer in renderers.values():
         renderer.close()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_process_whose_pipes_were_closed_is_not_used_again(when: str) -> None:
+    """The collector closes the pipes of a process in a cycle of garbage, before or after its renderer releases it."""
+    renderer = SandboxRenderer(template("{{ messages[0].content }}"), RenderOptions())
+    process = renderer._process._process
+    if when == "before":
+        process.stdin.close()
+    renderer.close()
+    process.stdin.close()
+    again = SandboxRenderer(template("{{ messages[0].content }}"), RenderOptions())
+    assert again(COLUMNS.slice(0, 1)).text.to_pylist() == ["Be terse."]
+    assert again._process._process.pid != process.pid and process.wait() is not None
