@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -152,6 +153,9 @@ class Recipe:
     media_root: str | None = None
     rows_per_shard: Positive | None = None
     shard_size: Positive | None = None
+    shards: Positive | None = None
+    tokens_per_shard: Positive | None = None
+    shard_name: str = "{split}-{shard:05d}-of-{shards:05d}"
 
     on_error: Literal["stop", "skip"] = "stop"
     max_bad: MaxBad = "10%"
@@ -160,7 +164,8 @@ class Recipe:
     def reorders_rows(self) -> bool:
         """Whether the place of a row depends on other rows, so that all are read before any is written."""
         weighted = any(spec.weight != 1 for spec in self.source)
-        return self.dedup or self.dedup_by is not None or self.shuffle or weighted or self.test_fraction > 0
+        chosen = self.dedup or self.dedup_by is not None or self.shuffle or weighted or self.test_fraction > 0
+        return chosen or self.shards is not None or self.tokens_per_shard is not None
 
     @property
     def groups_rows(self) -> bool:
@@ -219,7 +224,10 @@ class Run:
 
 KEYS = tuple(key.name for key in fields(Recipe))
 RUN_KEYS = tuple(key.name for key in fields(Run))
-EXCLUSIVE = (("generation_prompt", "continue_final"), ("rows_per_shard", "shard_size"))
+EXCLUSIVE = (
+    ("generation_prompt", "continue_final"),
+    *combinations(("rows_per_shard", "shard_size", "shards", "tokens_per_shard"), 2),
+)
 
 _PREPARE: Mapping[str, Callable[[Any], object]] = {"source": _as_sources, "shard_size": parse_size, "max_bad": str}
 """Functions that turn short forms of a value into the full one."""

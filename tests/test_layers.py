@@ -77,8 +77,8 @@ INNER = {
     "writers": [
         {"durable", "json_lines"},
         {"staging", "stream", "encoders", "hub_metadata"},
-        {"parquet", "parts", "dataset_card", "file_names"},
-        {"shard"},
+        {"parquet", "parts", "file_names"},
+        {"shard", "dataset_card"},
         {"folder"},
         {"single_file"},
         {"__init__"},

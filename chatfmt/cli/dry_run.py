@@ -69,7 +69,9 @@ def print_table(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: Engine
     count = "an unknown number of rows" if plan.rows is None else terminal.counted(plan.rows, "row")
     view = plan.sources[0].job.view
     first, *others = output_files(plan)
-    shards = f" in {terminal.counted(len(plan.names), 'shard')}" if plan.target.kind in ("folder", "hub") else ""
+    shards = (
+        f" in {terminal.counted(len(plan.files_to_write), 'shard')}" if plan.target.kind in ("folder", "hub") else ""
+    )
     screen.print(terminal.visible(f"{count}{shards} of `{view}`: {first}{' …' if others else ''}"))
     if engine:
         screen.print(f"engine: {engine.engine} ({engine.reason})")
@@ -86,7 +88,7 @@ def left_leaves(source: SourcePlan) -> tuple[list[str], list[str]]:
 def output_files(plan: Plan) -> list[str]:
     """Return the files to be written: shard names in the folder, the one file, or `stdout`."""
     if plan.target.kind == "folder":
-        return list(plan.names)
+        return list(plan.files_to_write)
     return ["stdout" if str(plan.target) == "-" else str(plan.target)]
 
 

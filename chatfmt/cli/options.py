@@ -162,6 +162,9 @@ OUTPUT = _group(
         "media_root": (str, "DIR", "Folder of the media files; default: that of the source file."),
         "rows_per_shard": (str, "N", "Maximum rows per shard."),
         "shard_size": (str, "SIZE", "Size of input per shard, as in 500MB."),
+        "shards": (str, "N", "Write exactly N shards per split, with equal numbers of rows."),
+        "tokens_per_shard": (str, "N", "Maximum tokens per shard; needs --tokenizer."),
+        "shard_name": (str, "PATTERN", "Names of shards; default: '{split}-{shard:05d}-of-{shards:05d}'."),
     },
 )  # fmt: skip
 
@@ -331,7 +334,9 @@ def fraction(flag: str, text: str) -> float:
 
 
 NUMBERS: Mapping[str, Callable[[str, str], float]] = {
-    **dict.fromkeys(("limit", "skip", "seed", "max_tokens", "pack", "rows_per_shard"), whole_number),
+    **dict.fromkeys(
+        ("limit", "skip", "seed", "max_tokens", "pack", "rows_per_shard", "shards", "tokens_per_shard"), whole_number
+    ),
     **dict.fromkeys(("fraction", "test_fraction"), fraction),
 }
 """Options that are numbers, each with the function that reads it; the recipe checks the range."""

@@ -3,9 +3,9 @@
 from .dataset_card import card, check_split, patterns
 from .durable import make_folder, write_atomic
 from .encoders import FORMATS, parquet_schema
-from .file_names import check_compression, file_ending, format_from_name
+from .file_names import check_compression, check_shard_name, file_ending, format_from_name, shard_names
 from .folder import OutputFolder, copy
-from .parts import TAG, TAG_TYPE, read_part
+from .parts import TAG, TAG_TYPE, read_part, tag_bytes, token_counts
 from .shard import AtomicFile, RejectWriter, ShardWriter
 from .single_file import SingleFile, staging_folder
 from .staging import (
@@ -37,6 +37,7 @@ __all__ = [
     "Stream",
     "card",
     "check_compression",
+    "check_shard_name",
     "check_split",
     "copy",
     "file_ending",
@@ -54,9 +55,12 @@ __all__ = [
     "receipt_path",
     "rejects_path",
     "run_fingerprint",
+    "shard_names",
     "spool_folder",
     "staged_path",
     "staging_folder",
+    "tag_bytes",
+    "token_counts",
     "write_atomic",
     "write_receipt",
 ]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ import pyarrow as pa
 from ..errors import UsageError
 from ..features import JSON_VERSION, features_of, kinds_of, to_card
 from ..manifest import Manifest, Shard
+from .file_names import SHARD_NAME, shard_glob
 from .hub_metadata import hub_metadata
 
 SPLIT = re.compile(r"\w+(\.\w+)*")
@@ -41,7 +41,7 @@ def card(manifest: Manifest, schema: pa.Schema | None = None, *, training: str =
     how to train with the rows, without its title.
     """
     front = {
-        **hub_metadata(manifest, schema), "configs": [_config(manifest.shards)], **_info(manifest.shards, schema),
+        **hub_metadata(manifest, schema), "configs": [_config(manifest)], **_info(manifest.shards, schema),
     }  # fmt: skip
     sections = [
         _head(manifest, title), _made(manifest), _needs(schema, manifest), _use(training), _escaped(manifest)
@@ -49,14 +49,19 @@ def card(manifest: Manifest, schema: pa.Schema | None = None, *, training: str =
     return "---\n" + _yaml(front) + "---\n\n" + "\n".join(section for section in sections if section)
 
 
-def _config(shards: Sequence[Shard]) -> dict[str, Any]:
-    files = [{"split": split, "path": pattern} for split, pattern in patterns(shards).items()]
+def _config(manifest: Manifest) -> dict[str, Any]:
+    files = [{"split": split, "path": pattern} for split, pattern in patterns(manifest).items()]
     return {"config_name": "default", "data_files": files}
 
 
-def patterns(shards: Sequence[Shard]) -> dict[str, str]:
+def patterns(manifest: Manifest) -> dict[str, str]:
     """Return the glob of the files of each split, `data/train-*.parquet`."""
-    return {split: _pattern(group) for split, group in _by_split(shards).items()}
+    pattern = str(manifest.recipe.get("shard_name") or SHARD_NAME)
+    endings = {shard.split: _ENDING.sub(r"\1", shard.name) for shard in manifest.shards}
+    return {split: shard_glob(pattern, split, ending) for split, ending in endings.items()}
+
+
+_ENDING = re.compile(r".*(\.parquet|\.jsonl(\.\w+)?)")
 
 
 def _by_split(shards: Sequence[Shard]) -> dict[str, list[Shard]]:
@@ -64,13 +69,6 @@ def _by_split(shards: Sequence[Shard]) -> dict[str, list[Shard]]:
     for shard in shards:
         splits.setdefault(shard.split, []).append(shard)
     return splits
-
-
-def _pattern(shards: Sequence[Shard]) -> str:
-    """Return the glob of the files of one split: `data/train-*.parquet`."""
-    path = PurePosixPath(shards[0].name)
-    ending = "".join(path.suffixes[-2:]) if ".jsonl" in path.suffixes else path.suffix
-    return str(path.parent / f"{shards[0].split}-*{ending}")
 
 
 def _info(shards: Sequence[Shard], schema: pa.Schema | None) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ..errors import UsageError
+from ..manifest import DATA
 from .encoders import COMPRESSIONS, PARQUET_COMPRESSIONS
 
 SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
@@ -28,6 +30,40 @@ def format_from_name(name: str) -> tuple[str, str | None] | None:
 def file_ending(format: str, compression: str | None = None) -> str:
     """Return the suffix for files of a format: `.parquet`, `.jsonl`, `.jsonl.zst`."""
     return f".{format}.{compression}" if format == "jsonl" and compression in COMPRESSIONS else f".{format}"
+
+
+SHARD_NAME = "{split}-{shard:05d}-of-{shards:05d}"
+"""The default pattern of the names of shards."""
+
+
+def check_shard_name(pattern: str, shards: int | None = None) -> None:
+    """Raise UsageError unless the pattern gives each of so many shards a name, and each split a glob of its own.
+
+    Splits have no `-` in their names, so that between two of them the glob of no other split fits.
+    """
+    count = shards or 2
+    try:
+        names = [Path(name).name for name in shard_names(pattern, "train", count, "")]
+    except (ValueError, KeyError, IndexError, AttributeError):
+        names = []
+    is_apart = re.search(r"(^|-)\{split\}(-|$)", pattern)
+    if not is_apart or len({*names}) < count or not all(re.fullmatch(r"[\w-]+", name) for name in names):
+        raise UsageError(
+            f"`--shard-name {pattern}` does not name each shard of each split",
+            hint=f"such as '{SHARD_NAME}': letters, digits, `_` and `-`, with `-` around {{split}}",
+        )
+
+
+def shard_names(pattern: str, split: str, count: int, ending: str) -> list[str]:
+    """Return the names of the shards of a split, below the folder of the output."""
+    names = [pattern.format(split=split, shard=number, shards=count) for number in range(count)]
+    return [f"{DATA}/{name}{ending}" for name in names]
+
+
+def shard_glob(pattern: str, split: str, ending: str) -> str:
+    """Return the glob of the shards of a split, `data/train-*.parquet`."""
+    numbers = re.sub(r"\{shards?[^}]*\}", "*", pattern)
+    return f"{DATA}/{re.sub(r'[*][^{]*[*]', '*', numbers).replace('{split}', split)}{ending}"
 
 
 def check_compression(format: str, compression: str | None) -> None:

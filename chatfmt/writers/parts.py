@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +19,21 @@ from .encoders import ArrowSink, Encoder, Sink, parquet_schema, to_parquet
 from .json_lines import BYTES, LINE, json_lines
 
 TAG = "#chatfmt.tag"
-"""A column of 20 bytes per row: the hash of its conversation (16), then the row of that in its batch (4)."""
-TAG_TYPE = pa.binary(36)
+"""A column of 40 bytes per row: two hashes of its conversation (16 each), the row of that in its batch (4), and the
+number of its tokens (4), 0 if they are not counted."""
+TAG_TYPE = pa.binary(40)
 _LINE_FEED = ord("\n")
+
+
+def tag_bytes(tags: pa.Array) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return the bytes of a TAG column, a row each."""
+    width = TAG_TYPE.byte_width
+    return np.frombuffer(tags.buffers()[1], np.uint8)[tags.offset * width :][: len(tags) * width].reshape(-1, width)
+
+
+def token_counts(tags: pa.Array) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """Return the number of tokens of each row."""
+    return np.ascontiguousarray(tag_bytes(tags)[:, 36:]).view(np.uint32).ravel()
 
 
 class LinePart:

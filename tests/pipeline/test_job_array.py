@@ -67,6 +67,7 @@ SELECTING = {"dedup": True, "shuffle": True, "test_fraction": 0.2}
         ("out.jsonl.zst", write_jsonl, {}),
         ("out.parquet", write_jsonl, {"keep": "all", "template": None}),
         ("out", write_jsonl, SELECTING),
+        ("out", write_parquet, {"rows_per_shard": None, "shards": 4}),
         ("out.jsonl", write_parquet, {"shuffle": True}),
     ],
 )

@@ -20,7 +20,7 @@ from .jobs import check_rendered, check_tokens, load_template
 from .notes import job_notes, system_notes, template_notes
 from .parquet_schema import find_schema, set_schema
 from .scratch import Scratch
-from .source_plan import SourcePlan, check_views, plan_source
+from .source_plan import SourcePlan, check_token_shards, check_views, plan_source
 from .target import Target, check_public, check_selection
 
 
@@ -37,13 +37,26 @@ class Plan(Struct, frozen=True):
     notes: tuple[str, ...] = ()
     """Notes for the user, to print before the first row is written."""
     names: tuple[str, ...] = ()
-    """The final names of the shards, in order."""
+    """The names of the shards that the tasks write, in order: the final ones, unless the rows are reordered."""
 
     @property
     def rows(self) -> int | None:
         """The number of rows to read, None if it is not known beforehand."""
         counts = [split.rows for source in self.sources for shard in source.shards for split in shard]
         return None if None in counts else sum(count for count in counts if count is not None)
+
+    @property
+    def files_to_write(self) -> tuple[str, ...]:
+        """The final names of the shards, as far as they are known beforehand."""
+        recipe = self.recipe
+        if recipe.shards is None:
+            return self.names
+        splits = [shard[0].split for source in self.sources for shard in source.shards]
+        return tuple(
+            name
+            for split in dict.fromkeys((*splits, *(["test"] if recipe.test_fraction else [])))
+            for name in writers.shard_names(recipe.shard_name, split, recipe.shards, self.target.ending)
+        )
 
     def tasks(self, state: Path) -> list[Task]:
         """Return the tasks in the order of the output; `state` is the folder of the run."""
@@ -74,10 +87,11 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
     with render.prestarted_sandbox(template, recipe.template_isolation) if template else nullcontext():
         sources = tuple(plan_source(recipe, spec, template, target, scratch, hashed=True) for spec in recipe.read_apart)
         check_views(sources)
+        check_token_shards(recipe, sources[0].job.view)
         files = tuple(file for source in sources for file in source.files)
         jobs = [(source.job, source.detection) for source in sources]
         fingerprint = run_fingerprint(recipe, jobs, template, files, target)
-        names = tuple(shard_names(sources, target.ending))
+        names = tuple(shard_names(sources, recipe.shard_name, target.ending))
         notes = tuple(dict.fromkeys(plan_notes(recipe, sources, template)))
         planned = Plan(recipe, target, sources, template, fingerprint, files, notes, names)
         if target.format != "parquet":
@@ -85,7 +99,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
         return with_schema(planned, find_schema(sources, planned.tasks(Path()), run))
 
 
-def shard_names(sources: Sequence[SourcePlan], ending: str) -> list[str]:
+def shard_names(sources: Sequence[SourcePlan], pattern: str, ending: str) -> list[str]:
     """Return the final names of the shards, numbered within each split, splits in order of first appearance."""
     counts: dict[str, int] = {}
     for source in sources:
@@ -93,9 +107,7 @@ def shard_names(sources: Sequence[SourcePlan], ending: str) -> list[str]:
             counts[shard[0].split] = counts.get(shard[0].split, 0) + 1
     for split in counts:
         writers.check_split(split)
-    return [
-        f"data/{split}-{index:05d}-of-{count:05d}{ending}" for split, count in counts.items() for index in range(count)
-    ]
+    return [name for split, count in counts.items() for name in writers.shard_names(pattern, split, count, ending)]
 
 
 def plan_notes(recipe: Recipe, sources: Sequence[SourcePlan], template: ChatTemplate | None) -> Iterator[str]:

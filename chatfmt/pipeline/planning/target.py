@@ -93,5 +93,10 @@ def check_selection(recipe: Recipe, target: Target) -> None:
         raise UsageError(
             f"`--test-fraction` creates a second split, and {target_kind} holds only one", hint="name a folder with -o"
         )
+    for key in ("shards", "tokens_per_shard"):
+        if getattr(recipe, key) and target.kind not in ("folder", "hub"):
+            flag = "--" + key.replace("_", "-")
+            raise UsageError(f"`{flag}` divides a folder of shards", hint="name a folder with -o")
+    writers.check_shard_name(recipe.shard_name, recipe.shards)
     if recipe.shuffle and target.kind == "stream" and "-" in [spec.source for spec in recipe.source]:
         raise UsageError("`--shuffle` cannot write before the last row has been read", hint="name a file with -o")

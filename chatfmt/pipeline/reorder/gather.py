@@ -98,8 +98,8 @@ def gather_tasks(plan: Plan, state: Path, parts: Sequence[Shard]) -> list[Gather
     if not parts:
         return []
     folder = writers.parts_folder(state)
-    splits, selection = select_rows(plan, folder, parts)
-    shards = divide_into_shards(plan, parts, splits, selection.rows)
+    splits, selection, tokens = select_rows(plan, folder, parts)
+    shards = divide_into_shards(plan, parts, splits, selection.rows, tokens)
     paths = tuple(writers.staged_path(folder, part.name) for part in parts)
     job = plan.sources[0].job
     shared = GatherTask(
@@ -120,16 +120,19 @@ def gather_tasks(plan: Plan, state: Path, parts: Sequence[Shard]) -> list[Gather
     return [replace(tasks[0], rejects=rejects), *tasks[1:]]
 
 
-def select_rows(plan: Plan, folder: Path, parts: Sequence[Shard]) -> tuple[list[str], Selection]:
-    """Return the splits of the part files, in order, and the rows that the recipe selects."""
+def select_rows(plan: Plan, folder: Path, parts: Sequence[Shard]) -> tuple[list[str], Selection, IntArray]:
+    """Return the splits of the part files, in order, the rows that the recipe selects, and the tokens of all rows."""
     splits = list(dict.fromkeys(part.split for part in parts))
     sources = {task.name: task.source for task in plan.tasks(folder)}
-    found = []
+    found, tokens = [], [np.empty(0, np.int64)]
     for part, first in zip(parts, part_starts(parts), strict=True):
         with writers.read_part(writers.staged_path(folder, part.name)) as batches:
             tags = [batch.column(writers.TAG) for batch in batches]
+            if plan.recipe.tokens_per_shard is not None:
+                tokens += [writers.token_counts(tag).astype(np.int64) for tag in tags]
             found.append(to_conversations(tags, int(first), splits.index(part.split), sources[part.name]))
-    return splits, select(plan.recipe, splits, concat_conversations(found), in_blocks=plan.sources[0].job.in_blocks)
+    selection = select(plan.recipe, splits, concat_conversations(found), in_blocks=plan.sources[0].job.in_blocks)
+    return splits, selection, np.concatenate(tokens)
 
 
 def part_starts(parts: Sequence[Shard]) -> IntArray:
@@ -151,20 +154,45 @@ def arrow_bytes_per_row(parts: Sequence[Shard]) -> float:
 
 
 def divide_into_shards(
-    plan: Plan, parts: Sequence[Shard], splits: Sequence[str], rows: Mapping[str, IntArray]
+    plan: Plan, parts: Sequence[Shard], splits: Sequence[str], rows: Mapping[str, IntArray], tokens: IntArray
 ) -> list[tuple[str, str, IntArray]]:
-    """Return name, split and rows of each shard, which has `--rows-per-shard` rows or about as many as a part file."""
-    size = plan.recipe.rows_per_shard
-    average = max(1.0, sum(part.rows for part in parts) / len(parts))
+    """Return name, split and rows of each shard; `tokens` has those of each row if shards are divided by them."""
     found = []
     for split, numbers in rows.items():
         if not len(numbers) and split not in splits:
             continue
-        count = max(1, -(-len(numbers) // size) if size else round(len(numbers) / average))
-        steps = np.arange(1, count) * size if size else np.arange(1, count) * len(numbers) // count
-        for index, mine in enumerate(np.split(numbers, steps)):
-            found.append((f"data/{split}-{index:05d}-of-{count:05d}{plan.target.ending}", split, mine))
+        divided = np.split(numbers, shard_starts(plan, parts, numbers, tokens))
+        names = writers.shard_names(plan.recipe.shard_name, split, len(divided), plan.target.ending)
+        found += [(name, split, mine) for name, mine in zip(names, divided, strict=True)]
     return found
+
+
+def shard_starts(plan: Plan, parts: Sequence[Shard], numbers: IntArray, tokens: IntArray) -> IntArray:
+    """Return where each shard of a split begins among its rows, except for the first.
+
+    `--shards` divides the rows equally, the first shards having one more, and `--tokens-per-shard` begins a shard where
+    the last would have more tokens. By default a shard has about as many rows as a part file.
+    """
+    recipe, count = plan.recipe, len(numbers)
+    if recipe.shards is not None:
+        return np.cumsum([count // recipe.shards + (each < count % recipe.shards) for each in range(recipe.shards - 1)])
+    if recipe.tokens_per_shard is not None:
+        return token_starts(tokens[numbers], recipe.tokens_per_shard)
+    if size := recipe.rows_per_shard:
+        return np.arange(size, count, size)
+    average = max(1.0, sum(part.rows for part in parts) / len(parts))
+    shards = max(1, round(count / average))
+    return np.arange(1, shards) * count // shards
+
+
+def token_starts(tokens: IntArray, limit: int) -> IntArray:
+    """Return where runs of up to `limit` tokens begin, except for the first; each has one row at least."""
+    ends, starts = np.cumsum(tokens), list[int]()
+    start = before = 0
+    while (start := max(start + 1, int(np.searchsorted(ends, before + limit, side="right")))) < len(tokens):
+        starts.append(start)
+        before = int(ends[start - 1])
+    return np.array(starts, np.int64)
 
 
 def total_counts(parts: Sequence[Shard], selection: Selection) -> Shard:

@@ -24,7 +24,7 @@ from msgspec.structs import asdict, replace
 from ... import mapping
 from ...recipe import Recipe
 from ...turn_columns import IntArray
-from ...writers import TAG_TYPE
+from ...writers import TAG_TYPE, tag_bytes
 from ..conversion.blocks import block_order
 from ..conversion.row_counts import RowCounts
 
@@ -65,10 +65,8 @@ class Selection(Struct, frozen=True, eq=False):
 
 def to_conversations(tags: Sequence[pa.Array], first_row: int, split: int, source: int) -> Conversations:
     """Return the conversations of a part file from the tags of its batches; its rows count from `first_row`."""
-    width = TAG_TYPE.byte_width
-    octets = [np.frombuffer(tag.buffers()[1], np.uint8)[tag.offset * width :][: len(tag) * width] for tag in tags]
-    table = np.concatenate([*octets, np.empty(0, np.uint8)]).reshape(-1, width)
-    indices = np.ascontiguousarray(table[:, 32:]).view(np.uint32).ravel()
+    table = np.concatenate([tag_bytes(tag) for tag in tags] or [np.empty((0, TAG_TYPE.byte_width), np.uint8)])
+    indices = np.ascontiguousarray(table[:, 32:36]).view(np.uint32).ravel()
     begins = np.ones(len(table), bool)
     begins[1:] = indices[1:] != indices[:-1]
     ends = np.cumsum([0, *(len(tag) for tag in tags)])

@@ -19,7 +19,7 @@ def to_output(manifest: Manifest, path: str, columns: Sequence[str]) -> Output:
         path=path,
         view=str(manifest.recipe["to"]),
         format="parquet" if all(shard.name.endswith(".parquet") for shard in manifest.shards) else "jsonl",
-        splits=writers.patterns(manifest.shards),
+        splits=writers.patterns(manifest),
         shards=shards,
         columns=tuple(columns),
         recipe=manifest.recipe,

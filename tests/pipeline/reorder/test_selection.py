@@ -159,13 +159,16 @@ def test_weights_of_one_leave_sources_one_after_the_other(tmp_path):
 EVERYTHING = {"dedup": True, "shuffle": True, "fraction": 0.9, "test_fraction": 0.2, "seed": 7}
 
 
-@pytest.mark.parametrize(("format", "write"), list(zip(FORMATS, [write_parquet, write_jsonl], strict=True)))
-def test_same_bytes_whatever_runs_it_and_however_often_it_is_stopped(tmp_path, format, write, monkeypatch):
+CUTS = [{"rows_per_shard": 90}, {"shards": 5, "shard_name": "{shard}-{split}"}]
+
+
+@pytest.mark.parametrize(
+    ("format", "write", "cut"), list(zip(FORMATS, [write_parquet, write_jsonl], CUTS, strict=True))
+)
+def test_same_bytes_whatever_runs_it_and_however_often_it_is_stopped(tmp_path, format, write, cut, monkeypatch):
     rows = [{"id": number, "messages": row["messages"]} for number, row in enumerate(TWICE)]
     source = [{"source": write(tmp_path / "in", rows), "weight": 1.5}, {"source": write(tmp_path / "more", ROWS[:50])}]
-    recipe = Recipe(
-        **{"source": source, "template": "chatml", "keep": "id", "format": format, "rows_per_shard": 90, **EVERYTHING}
-    )
+    recipe = Recipe(**{"source": source, "template": "chatml", "keep": "id", "format": format, **cut, **EVERYTHING})
     chatfmt.convert(recipe, out=tmp_path / "serial", executor="serial", workers=1)
     expected = tree(tmp_path / "serial")
     assert manifest.verify(tmp_path / "serial") == [] and len(expected) > 6
