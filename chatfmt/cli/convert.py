@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import options, terminal
 from .dry_run import print_plan
-from .options import Sources
+from .options import Conversion, Sources
 from .summary import print_summary
 from .workers import worker_processes
 
@@ -22,11 +23,12 @@ def convert(source: Sources, **given: Any) -> None:
 
     Without -t conversations are written as messages; without -o JSON Lines go to stdout.
     """
-    recipe, run, origins = options.to_recipe(source, given)
+    made = options.to_recipes(source, given)
+    recipe, run, origins = made[0]
     with worker_processes(
         run.executor, *large_imports((spec.source for spec in recipe.source), run.out, recipe.format)
     ):
-        carry_out(recipe, run, origins)
+        carry_out(recipe, run, origins) if len(made) == 1 else carry_out_all(made)
 
 
 def large_imports(sources: Iterable[str], out: Path | None, format: str | None) -> Iterator[str]:
@@ -57,3 +59,29 @@ def carry_out(recipe: Recipe, run: Run, origins: Mapping[str, str]) -> None:
     for note in summary.notes[len(plan.notes) :]:
         terminal.print_note(note)
     print_summary(summary, run)
+
+
+def carry_out_all(made: Sequence[Conversion]) -> None:
+    """Carry out conversions that differ in their template: plan all, then run all, then publish what they wrote."""
+    from .. import pipeline
+
+    with ExitStack() as stack:
+        planned = []
+        for recipe, run, origins in made:
+            target = pipeline.target_of(run.out, recipe.format, recipe.compression)
+            with terminal.spinner(quiet=run.quiet):
+                plan = pipeline.plan(recipe, target, stack.enter_context(pipeline.Scratch()), run)
+            planned.append((plan, run))
+            if run.dry_run:
+                print_plan(plan, run, origins)
+        for note in dict.fromkeys(note for plan, _ in planned for note in plan.notes):
+            terminal.print_note(note)
+        if made[0][1].dry_run:
+            return
+        rows = None if planned[0][0].rows is None else planned[0][0].rows * len(planned)
+        with terminal.progress(rows, quiet=made[0][1].quiet) as advance:
+            summaries = pipeline.run_plans(planned, advance)
+    for (plan, run), summary in zip(planned, summaries, strict=True):
+        for note in summary.notes[len(plan.notes) :]:
+            terminal.print_note(note)
+        print_summary(summary, run)

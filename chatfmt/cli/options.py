@@ -6,11 +6,13 @@ is a key of a recipe file under the same name.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -119,7 +121,9 @@ TEMPLATE = _group(
     "Template",
     {
         "template": (
-            list[str], "NAME", "Built-in name, .jinja file, model folder or Hub model id.", "-t", "--template",
+            list[str], "NAME",
+            "Built-in name, .jinja file, model folder or Hub model id. Repeatable with -o out/{template}/.",
+            "-t", "--template",
         ),
         "var": (list[str], "KEY=VALUE", "Template variable, a JSON value, as in enable_thinking=false. Repeatable."),
         "date": (str, "YYYY-MM-DD", "Date passed to templates."),
@@ -287,6 +291,54 @@ def to_recipe(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run,
     offered = {key: option for key, option in EVERY.items() if key in given}
     around = [*settings.from_config(), *typed, *settings.from_environment(offered, FLAGS, to_values)]
     return recipe.build([*around, recipe.Layer("flag", to_values(given))])
+
+
+Conversion = tuple["Recipe", "Run", Mapping[str, str]]
+"""A recipe, how to run it, and the origin of each value."""
+
+
+def to_recipes(source: list[str], given: Mapping[str, Any]) -> list[Conversion]:
+    """Return what `to_recipe` makes for each of the templates; its name stands for `{template}` in the paths of a run.
+
+    Raises UsageError if several templates would write to one place, or read stdin.
+    """
+    templates = [*dict.fromkeys(given.get("template") or ())]
+    made = [to_recipe(source, {**given, "template": [name]}) for name in templates] or [to_recipe(source, given)]
+    if len(made) > 1:
+        check_places(*made[0][:2], [file_name(name) for name in templates])
+    return [(recipe, in_place(run, recipe.template), origins) for recipe, run, origins in made]
+
+
+def check_places(recipe: Recipe, run: Run, names: Sequence[str]) -> None:
+    """Raise UsageError unless templates with these names write to places of their own, and read files."""
+    for flag, path, shown in (("-o", run.out, "out/{template}/"), ("--rejects", run.rejects, "{template}.jsonl")):
+        if PLACE not in str(path) and (path is not None or flag == "-o"):
+            raise UsageError(f"{len(names)} templates need {len(names)} places to write to", hint=f"{flag} '{shown}'")
+    if any(spec.source == "-" for spec in recipe.source):
+        raise UsageError("stdin can be read for one template only", hint="save its rows to a file first")
+    if len({name.lower() for name in names}) < len(names):
+        raise UsageError(f"two templates would write to `{names[0]}`", hint="convert with one after the other")
+
+
+PLACE = "{template}"
+"""What stands in paths for the name of the template."""
+
+
+def file_name(template: str) -> str:
+    """Return the name of a template for a path: the last part of a path or Hub id, without the suffix `.jinja`."""
+    last = template.rstrip("/").rsplit("/", 1)[-1].removesuffix(".jinja")
+    return re.sub(r"[^\w.-]+", "-", last).strip("-.") or "template"
+
+
+def in_place(run: Run, template: str | None) -> Run:
+    """Return the run with the name of its template in its paths."""
+    if template is None:
+        return run
+
+    def named(path: Path | None) -> Path | None:
+        return path and Path(str(path).replace(PLACE, file_name(template)))
+
+    return dataclasses.replace(run, out=named(run.out), rejects=named(run.rejects))
 
 
 def to_values(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .planning.target import target_of as target_of
     from .running.run import convert as convert
     from .running.run import run_plan as run_plan
+    from .running.run import run_plans as run_plans
     from .running.stdin_stdout import is_piped as is_piped
     from .running.stdin_stdout import pipe as pipe
     from .running.summary import Summary as Summary
@@ -51,7 +52,7 @@ __getattr__, __all__ = attach(
         ".planning.target": ("Target", "target_of"),
         ".planning.source_plan": ("SourcePlan",),
         ".hub_upload": ("Pushed", "Repository", "push"),
-        ".running.run": ("convert", "run_plan"),
+        ".running.run": ("convert", "run_plan", "run_plans"),
         ".running.stdin_stdout": ("is_piped", "pipe"),
         ".running.summary": ("Summary",),
     },

@@ -40,7 +40,7 @@ def test_a_second_template(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text(json.dumps(TALK) + "\n")
     done = run_cli("convert", tmp_path / "data.jsonl", "-t", "chatml", "-t", "qwen3")
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr == b"error: `-t` was given 2 times\nhint: a run has one: -t chatml\n"
+    assert done.stderr == b"error: 2 templates need 2 places to write to\nhint: -o 'out/{template}/'\n"
     assert run_cli("convert", tmp_path / "data.jsonl", "-t", "chatml", "-t", "chatml").returncode == 0
 
 

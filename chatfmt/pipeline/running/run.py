@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from ... import executors, writers
@@ -18,7 +18,7 @@ from ..planning.scratch import Scratch
 from ..planning.target import target_of
 from ..reorder.gather import first_tasks, gather_shards
 from ..schedule import run_missing_tasks
-from .destinations import DESTINATIONS
+from .destinations import DESTINATIONS, Destination
 from .max_bad import check_max_bad, check_max_bad_so_far
 from .progress import OnProgress, Progress, ignore_progress
 from .rejects import check_rejects, copy_published_rejects, join_rejects
@@ -62,18 +62,34 @@ def convert(
 
 def run_plan(plan: Plan, run: Run, on_progress: OnProgress = ignore_progress) -> Summary:
     """Run the tasks of a plan and publish what they write; see `convert`."""
-    check_output(plan, run.rejects)
-    executors.executor(run.executor)  # raises UnknownName before anything is written
     if plan.target.kind == "stream" and not plan.recipe.reorders_rows:
+        check_output(plan, run.rejects)
         return stream_rows(plan, run, on_progress)
-    with DESTINATIONS[plan.target.kind].open(plan, run) as destination:
-        if destination.published is not None:
-            copy_published_rejects(destination.state.parent, destination.published, run.rejects)
-            done = plan.target.kind != "hub"  # which is pushed now
-            return summarise_plan(plan, destination.published.shards, complete=done)
-        shards = write_shards(plan, run, destination.state, on_progress)
-        size = destination.commit(plan, shards)
-    return summarise_plan(plan, shards, size=size)
+    return run_plans([(plan, run)], on_progress)[0]
+
+
+def run_plans(planned: Sequence[tuple[Plan, Run]], on_progress: OnProgress = ignore_progress) -> list[Summary]:
+    """Run plans one after the other; nothing is published before all that they write is complete."""
+    for each in planned:
+        check_output(each[0], each[1].rejects)
+        executors.executor(each[1].executor)  # raises UnknownName before anything is written
+    with ExitStack() as stack:
+        opened = [(*each, stack.enter_context(DESTINATIONS[each[0].target.kind].open(*each))) for each in planned]
+        written = [
+            None if destination.published is not None else write_shards(plan, run, destination.state, on_progress)
+            for plan, run, destination in opened
+        ]
+        return [publish(*each, shards) for each, shards in zip(opened, written, strict=True)]
+
+
+def publish(plan: Plan, run: Run, destination: Destination, shards: Sequence[Shard] | None) -> Summary:
+    """Publish the shards of a plan and return the summary; without shards the plan was published before."""
+    if shards is not None:
+        return summarise_plan(plan, shards, size=destination.commit(plan, shards))
+    assert destination.published is not None
+    copy_published_rejects(destination.state.parent, destination.published, run.rejects)
+    done = plan.target.kind != "hub"  # which is pushed now
+    return summarise_plan(plan, destination.published.shards, complete=done)
 
 
 def check_output(plan: Plan, rejects: Path | None) -> None:
