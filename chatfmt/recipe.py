@@ -208,6 +208,7 @@ class Run:
     workers: Positive | None = None
     executor: str = "processes"
     rejects: Path | None = None
+    report: Path | None = None
     resume: bool = False
     overwrite: bool = False
     dry_run: bool = False

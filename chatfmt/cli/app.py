@@ -33,6 +33,7 @@ COMMANDS = {
     "preview": "inspect:preview",
     "check": "inspect:check",
     "stats": "stats:stats",
+    "report": "report:report",
     "templates": "templates:templates",
     "recipes": "recipes:recipes",
     "transforms": "transforms:list_transforms",

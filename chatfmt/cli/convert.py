@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UsageError
 from . import options, terminal
 from .dry_run import print_plan
 from .options import Conversion, Sources
@@ -42,6 +43,7 @@ def carry_out(recipe: Recipe, run: Run, origins: Mapping[str, str]) -> None:
     """Plan, run and summarise a conversion; with `--dry-run` print the plan."""
     from .. import pipeline
 
+    check_report(recipe, run)
     target = pipeline.target_of(run.out, recipe.format, recipe.compression)
     if pipeline.is_piped(recipe, target) and not run.dry_run:
         print_summary(pipeline.pipe(recipe, target, run, terminal.print_note), run)
@@ -59,6 +61,7 @@ def carry_out(recipe: Recipe, run: Run, origins: Mapping[str, str]) -> None:
     for note in summary.notes[len(plan.notes) :]:
         terminal.print_note(note)
     print_summary(summary, run)
+    report_on(recipe, run)
 
 
 def carry_out_all(made: Sequence[Conversion]) -> None:
@@ -68,6 +71,7 @@ def carry_out_all(made: Sequence[Conversion]) -> None:
     with ExitStack() as stack:
         planned = []
         for recipe, run, origins in made:
+            check_report(recipe, run)
             target = pipeline.target_of(run.out, recipe.format, recipe.compression)
             with terminal.spinner(quiet=run.quiet):
                 plan = pipeline.plan(recipe, target, stack.enter_context(pipeline.Scratch()), run)
@@ -85,3 +89,26 @@ def carry_out_all(made: Sequence[Conversion]) -> None:
         for note in summary.notes[len(plan.notes) :]:
             terminal.print_note(note)
         print_summary(summary, run)
+    for recipe, run, _ in made:
+        report_on(recipe, run)
+
+
+def check_report(recipe: Recipe, run: Run) -> None:
+    """Raise UsageError if the source of the report that is asked for cannot be read twice, or its page not written."""
+    if run.report is None:
+        return
+    from ..pipeline.inspection.report.charts import check_installed
+    from .report import check_page
+
+    check_page(str(run.report))
+    check_installed()
+    if any(spec.source == "-" for spec in recipe.source):
+        raise UsageError("`--report` reads the source a second time, and stdin can be read once", hint="name a file")
+
+
+def report_on(recipe: Recipe, run: Run) -> None:
+    """Write the report that a finished conversion was asked for, if any."""
+    if run.report is not None:
+        from .report import write_report
+
+        write_report(recipe, run.report, run.workers)

@@ -36,9 +36,6 @@ SHOWN_ROWS = 5
 """Rows listed for one kind of problem."""
 
 
-VIEW = {key: options.OUTPUT[key] for key in ("trainer", "to")}
-
-
 @options.declare(options.SELECTION, {"template": options.TEMPLATE["template"]}, {"json": options.REPORT["json"]})
 @worker_processes()
 def inspect(source: Sources, **given: Any) -> None:
@@ -138,7 +135,7 @@ def short(value: Any) -> str:
     options.SELECTION,
     options.CHANGES,
     options.TEMPLATE,
-    VIEW,
+    options.VIEW,
     count=Annotated[str | None, typer.Option("-n", "--rows", help="Number of rows; default: 3.", metavar="N")],
     json=options.REPORT["json"],
 )
@@ -210,7 +207,7 @@ def marked(text: str, spans: Sequence[Sequence[int]] | None, tokens: Sequence[st
     return made
 
 
-@options.declare(options.SELECTION, options.CHANGES, options.TEMPLATE, VIEW, {"json": options.REPORT["json"]})
+@options.declare(options.SELECTION, options.CHANGES, options.TEMPLATE, options.VIEW, {"json": options.REPORT["json"]})
 @worker_processes()
 def check(source: Sources, **given: Any) -> None:
     """List every problem that a conversion of the whole dataset would meet, by reason, with rows.

@@ -192,6 +192,7 @@ RUN = _group(
         "executor": (str, "NAME", "Where to run tasks."),
         "on_error": (str, "stop|skip", "Stop at the first bad row, or reject and count bad rows."),
         "rejects": (str, "FILE", "Write rejected rows, each with its reason, to this file."),
+        "report": (str, "FILE", "Write a page on the data too, report.html; it reads the source a second time."),
         "max_bad": (str, "N|P%", "Fail if more rows than this are rejected."),
         "resume": (bool, None, "Continue an interrupted run.", "--resume/--no-resume"),
         "overwrite": (bool, None, "Replace the output of an earlier run.", "--overwrite/--no-overwrite"),
@@ -234,6 +235,10 @@ REGISTRY_HELP: Mapping[str, Callable[[], tuple[str, str]]] = {
 
 SELECTION = {**INPUT, **COLUMNS, **ROWS}
 CONVERSION = {**SELECTION, **CHANGES, **TEMPLATE, **OUTPUT}
+VIEW = {key: OUTPUT[key] for key in ("trainer", "to")}
+_MEASURED = {key: OUTPUT[key] for key in ("tokenizer", "max_tokens", "mask_last", "mask_reasoning", "mask_stop_token")}
+FIGURES = {**SELECTION, **CHANGES, **TEMPLATE, **VIEW, **_MEASURED, "workers": RUN["workers"]}
+"""The options of commands that gather the figures of all rows."""
 EVERY = {**CONVERSION, **RUN, **REPORT}
 FLAGS = {key: "--for" if key == "trainer" else "--" + key.replace("_", "-") for key in EVERY}
 
@@ -311,7 +316,11 @@ def to_recipes(source: list[str], given: Mapping[str, Any]) -> list[Conversion]:
 
 def check_places(recipe: Recipe, run: Run, names: Sequence[str]) -> None:
     """Raise UsageError unless templates with these names write to places of their own, and read files."""
-    for flag, path, shown in (("-o", run.out, "out/{template}/"), ("--rejects", run.rejects, "{template}.jsonl")):
+    named = (
+        ("-o", run.out, "out/{template}/"), ("--rejects", run.rejects, "{template}.jsonl"),
+        ("--report", run.report, "{template}.html"),
+    )  # fmt: skip
+    for flag, path, shown in named:
         if PLACE not in str(path) and (path is not None or flag == "-o"):
             raise UsageError(f"{len(names)} templates need {len(names)} places to write to", hint=f"{flag} '{shown}'")
     if any(spec.source == "-" for spec in recipe.source):
@@ -338,7 +347,7 @@ def in_place(run: Run, template: str | None) -> Run:
     def named(path: Path | None) -> Path | None:
         return path and Path(str(path).replace(PLACE, file_name(template)))
 
-    return dataclasses.replace(run, out=named(run.out), rejects=named(run.rejects))
+    return dataclasses.replace(run, out=named(run.out), rejects=named(run.rejects), report=named(run.report))
 
 
 def to_values(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import typer
 
 from ..errors import DataProblem
 from . import options, terminal
-from .inspect import VIEW
 from .options import Sources
 from .summary import left_behind
 from .workers import worker_processes
@@ -29,16 +28,10 @@ BAR = 30
 """The columns of a full bar."""
 SPARKS = "▁▂▃▄▅▆▇█"
 LENGTHS = ("turns", "characters", "tokens")
-TOKENS = {key: options.OUTPUT[key] for key in ("tokenizer", "max_tokens", "mask_last", "mask_reasoning")}
 
 
 @options.declare(
-    options.SELECTION,
-    options.CHANGES,
-    options.TEMPLATE,
-    VIEW,
-    TOKENS,
-    {"workers": options.RUN["workers"]},
+    options.FIGURES,
     json=options.REPORT["json"],
     fail_if=Annotated[
         list[str] | None,
@@ -169,7 +162,7 @@ def heading(found: Gathered) -> str:
 
 def dialect(found: Gathered) -> str | None:
     """Return the dialect of the rows; None for rows of token ids."""
-    return None if found.job is None else found.job.dialect
+    return None if found.plan is None else found.plan.job.dialect
 
 
 def lengths_table(figures: Figures) -> Table:

@@ -96,6 +96,12 @@ def test_preview_breaks_no_line_and_says_what_is_trained(tmp_path: Path) -> None
     assert lines[-1] == "trained: characters 51 to 361"
 
 
+def test_preview_shows_the_text_beside_kept_columns_of_rows_that_differ(tmp_path: Path) -> None:
+    source = written(tmp_path, [{**TALK, "a": 1}, {"b": 2, **TALK, "a": 3}])
+    rows = [json.loads(line) for line in shown("preview", source, "-t", "chatml", "--keep", "a", "--json").splitlines()]
+    assert [list(row["output"][0]) for row in rows] == [["text", "a"], ["text", "a"]]
+
+
 NODES = [
     {"message_id": "1", "parent_id": None, "text": "q", "role": "prompter"},
     {"message_id": "4", "parent_id": None, "text": "Q", "role": "prompter"},

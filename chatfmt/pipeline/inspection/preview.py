@@ -20,7 +20,7 @@ from ...json_columns import decode_objects, to_display
 from ...recipe import Recipe
 from ...render.masks.masker import WHOLE_TURNS
 from ...render.safety.control_tokens import find_control_tokens
-from ...schema import CONVERSATIONS, MEDIA
+from ...schema import CONVERSATIONS, KEYS, MEDIA
 from ...views import VIEWS
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import find_row, merge_batches, row_number, split_rows, to_records
@@ -151,5 +151,7 @@ def to_conversation_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
 
 def to_output_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """Return the rows of an output batch as plain data to display."""
-    rows = decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    columns.pop(KEYS, None)  # the order of the keys of the source, beside kept columns
+    rows = decode_objects(columns)
     return [to_display(row) for row in rows]

@@ -38,6 +38,9 @@ from . import finished
 from .aggregate import EXAMPLES, Example, Figures, shortened
 from .picks import Pick, Picks
 
+MOST = 240
+"""Rows of one source that are shown."""
+
 
 class Gathered(Struct, frozen=True):
     """The figures of one source, how it is read, and the rows picked from it."""
@@ -45,7 +48,7 @@ class Gathered(Struct, frozen=True):
     source: Source
     figures: Figures
     template: str | None
-    job: Job | None = None
+    plan: SourcePlan | None = None
     """None for rows of token ids, which are read as they are."""
     manifest: Manifest | None = None
     """Set for the output of a conversion."""
@@ -82,14 +85,16 @@ def _gather_source(recipe: Recipe, spec: SourceSpec, scratch: Scratch, workers: 
 
 def _gather_rows(recipe: Recipe, spec: SourceSpec, scratch: Scratch, workers: int, *, picks: bool) -> Gathered:
     plan = plan_source(recipe, spec, load_template(recipe), target_of(None, "jsonl", None), scratch)
-    plan = replace(plan, job=measured(recipe, plan), first_rows=None)
+    plan = replace(plan, job=measured(recipe, plan))
     figures, seed = Figures(picks=Picks(recipe.seed) if picks else None), recipe.seed if picks else None
-    tasks = [FiguresTask(replace(plan, shards=(shard,)), recipe.tokenizer, seed) for shard in plan.shards]
+    tasks = [
+        FiguresTask(replace(plan, shards=(shard,), first_rows=None), recipe.tokenizer, seed) for shard in plan.shards
+    ]
     with closing(run_tasks(run_figures_task, tasks, Run(workers=workers))) as results:
         for each in results:
             figures.merge(each)
-    rows = tuple(picked_rows(plan, figures)) if picks else ()
-    return Gathered(plan.source, figures, recipe.template, plan.job, None, rows)
+    rows = picked_rows(plan, figures) if picks else ()
+    return Gathered(plan.source, figures, recipe.template, plan, None, rows)
 
 
 def measured(recipe: Recipe, plan: SourcePlan) -> Job:
@@ -178,14 +183,16 @@ def _on_reject(figures: Figures, file: str, error: RowError, raw: bytes | None) 
         figures.picks.ready.append(row)
 
 
-def picked_rows(plan: SourcePlan, figures: Figures) -> Iterator[tuple[PreviewRow, tuple[str, ...]]]:
-    """Yield the picked rows as `preview` shows them, each with the reasons; they are converted in a worker."""
+def picked_rows(plan: SourcePlan, figures: Figures) -> list[tuple[PreviewRow, tuple[str, ...]]]:
+    """Return the picked rows as `preview` shows them, each with the reasons; they are converted in a worker."""
     assert figures.picks is not None
-    picks = list(figures.picks.distinct())
-    with closing(executors.in_worker(_preview_picks, (plan.job, picks))) as rows:
-        yield from zip(rows, (pick.why for pick in picks), strict=True)
-    for row in figures.picks.ready[:200]:
-        yield row, (row.code or "first",)
+    picks, ready = list(figures.picks.distinct()), figures.picks.ready
+    with closing(executors.in_worker(_preview_picks, (plan.job, picks))) as shown:
+        rows = [
+            *zip(shown, (pick.why for pick in picks), strict=True),
+            *((row, (row.code or "first",)) for row in ready),
+        ]
+    return sorted(rows, key=lambda each: (each[0].file, each[0].row))[:MOST]
 
 
 def _preview_picks(request: tuple[Job, Sequence[Pick]]) -> Iterator[PreviewRow]:

@@ -16,7 +16,7 @@ from ...conversion.source_rows import find_row
 from ..preview import PreviewRow
 
 FIRST, LONGEST, RANDOM = "first", "longest", "random"
-NUMBERS = {FIRST: 60, LONGEST: 30, RANDOM: 80}
+NUMBERS = {FIRST: 60, LONGEST: 40, RANDOM: 100}
 """The rows that are picked for each reason."""
 
 
@@ -76,8 +76,8 @@ class Picks(Struct):
     def distinct(self) -> Iterator[Pick]:
         """Yield each picked row once, in order of file and row, with all its reasons."""
         found: dict[tuple[str, int], Pick] = {}
-        for why, picks in self.rows.items():
-            for pick in picks:
+        for why in (*NUMBERS, *(why for why in self.rows if why not in NUMBERS)):
+            for pick in self.rows.get(why, ()):
                 key = (pick.file, pick.number)
                 before = found[key].why if key in found else ()
                 found[key] = Pick(*key, pick.row, tuple(dict.fromkeys((*before, why))), 0)

@@ -1,0 +1,66 @@
+"""`chatfmt report`: one page on a dataset, to read in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import OutputError, UsageError
+from . import options, terminal
+from .options import Sources
+from .workers import worker_processes
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
+
+
+@options.declare(
+    options.FIGURES,
+    page=Annotated[
+        str | None, typer.Option("-o", "--out", metavar="FILE", help="The page to write; default: report.html.")
+    ],
+)
+@worker_processes()
+def report(source: Sources, **given: Any) -> None:
+    """Write one page that shows a dataset: where columns go, lengths, trained text, problems, and rows to read.
+
+    The page needs no network and no other file. SOURCE may also be a folder that chatfmt wrote.
+    """
+    page = check_page(given.pop("page") or "report.html")
+    recipe, run, _ = options.to_recipe(source, given)
+    with terminal.spinner():
+        write_report(recipe, page, run.workers)
+
+
+def check_page(name: str) -> Path:
+    """Return the path of a page; raises UsageError if its name is that of other data."""
+    path = Path(name)
+    if path.suffix not in (".html", ".htm"):
+        raise UsageError(f"a report is an HTML page, and `{name}` has another suffix", hint=f"{path.stem}.html")
+    return path
+
+
+def write_report(recipe: Recipe, page: Path, workers: int | None) -> None:
+    """Read the sources of a recipe and write the report on them."""
+    from ..pipeline import Scratch, cores
+    from ..pipeline.inspection.figures.gather import gather
+    from ..pipeline.inspection.report.charts import check_installed
+    from ..pipeline.inspection.report.page import report_page
+
+    check_installed()
+    with Scratch() as scratch:
+        text = report_page(recipe, gather(recipe, scratch, workers or cores(), picks=True))
+    write_page(page, text)
+
+
+def write_page(page: Path, text: str) -> None:
+    """Write a page, whole or not at all."""
+    part = page.with_name(page.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(page)
+    except OSError as error:
+        raise OutputError(f"cannot write `{page}`: {error.strerror}") from None
+    terminal.print_err(f"wrote `{page}`, {len(text.encode()) / 1e6:.1f} MB: open it in a browser")

@@ -1,0 +1,1 @@
+"""The report: one page with the figures of a dataset, where its columns go, and rows to read."""

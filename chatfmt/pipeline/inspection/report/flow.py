@@ -1,0 +1,63 @@
+"""Where the columns of a source go: to a part of the conversation, to a kept column, or nowhere."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from msgspec import Struct
+
+from ....dialects import Detection
+from ....mapping import FieldPath, TextTemplate
+from ....mapping.plan import FieldSource
+from ...conversion.job import Job
+
+Kind = Literal["read", "kept", "dropped", "left"]
+PARTS = {
+    "prompt": "user", "completion": "assistant", "messages": "messages", "context": "user", "history": "messages",
+    "tree": "messages",
+}  # fmt: skip
+"""What a part becomes; others keep their names."""
+SHOWN = 16
+"""Columns and keys in the picture."""
+
+
+class Route(Struct, frozen=True):
+    """A column, or a key inside one, and where it goes."""
+
+    column: str
+    to: str
+    kind: Kind
+
+
+def routes(job: Job, detection: Detection, names: tuple[str, ...]) -> list[Route]:
+    """Return a route or more for each of the columns `names`, then for keys inside them that are left behind."""
+    ledger, found = job.ledger, []
+    for name in names:
+        ends = [Route(name, part, "read") for part in _parts(job, detection, name)]
+        if (job.ledger.keep == "all" and not ends) or name in ledger.keep:
+            ends.append(Route(name, "kept as it is", "kept"))
+        if name in ledger.drop:
+            ends.append(Route(name, "dropped as asked", "dropped"))
+        if any(ledger.column_of(leaf.path, names) == name for leaf in ledger.left_columns):
+            ends.append(Route(name, "left behind", "left"))
+        if not ends:
+            ends = [Route(name, "read", "read")] if name in detection.used else [Route(name, "empty", "left")]
+        found += ends
+    return [*found, *(Route(leaf.path, "left behind", "left") for leaf in ledger.left_keys)]
+
+
+def _parts(job: Job, detection: Detection, name: str) -> list[str]:
+    """Return the parts of the conversation that a column becomes."""
+    fields = () if job.mapping is None else job.mapping.fields
+    mapped = [part for part, source in fields if _reads(source, name)]
+    parts = {part: path for part, path in detection.columns.fields.items() if "." not in part}
+    read = [part for part, path in parts.items() if f"{path}.".startswith((f"{name}.", f"{name}["))]
+    return list(dict.fromkeys(PARTS.get(part, part) for part in (*mapped, *read)))
+
+
+def _reads(source: FieldSource, name: str) -> bool:
+    """Return whether a field of the mapping is made of a column."""
+    if isinstance(source, TextTemplate):
+        return bool(re.search(rf"\b{re.escape(name)}\b", source.text))
+    return isinstance(source, FieldPath) and source.root == name

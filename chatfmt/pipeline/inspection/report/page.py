@@ -1,0 +1,234 @@
+"""Make the page of a report: figures, charts and rows into one HTML file that loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .... import checks
+from ....errors import ChatfmtError
+from ....recipe import Recipe
+from ....render import sandbox_sessions
+from ....render.inspection.probe import probe
+from ....render.template.chat_template import ChatTemplate
+from ..columns import describe_columns
+from ..command import convert_command
+from ..figures.aggregate import Figures
+from ..figures.gather import Gathered
+from ..figures.histogram import Histogram
+from ..figures.scripts import LANGUAGES
+from . import charts
+from .flow import SHOWN, routes
+from .rows import to_browser
+
+HERE = Path(__file__).parent
+LENGTHS = {"tokens": "tokens per row", "characters": "characters per row", "turns": "turns per row"}
+BARS = 8
+
+
+def report_page(recipe: Recipe, found: Sequence[Gathered]) -> str:
+    """Return the HTML of the report on the sources of a recipe, gathered with their picks.
+
+    Raises MissingExtra without `chatfmt[report]`.
+    """
+    charts.check_installed()
+    title = ", ".join(each.source.shown for each in found)
+    return render_page(f"chatfmt report: {title}", [section(recipe, each) for each in found], found)
+
+
+def browser_page(title: str, found: Sequence[Gathered]) -> str:
+    """Return the HTML of the row browser alone."""
+    return render_page(title, [], found)
+
+
+def render_page(title: str, sections: Sequence[Mapping[str, Any]], found: Sequence[Gathered]) -> str:
+    """Return the page with sections and the rows of all sources; only its own style and script may run."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    files = {name: (HERE / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    rows = to_browser([row for each in found for row in each.rows])
+    return environment.get_template("page.html").render(
+        title=title,
+        sections=sections,
+        rows=rows.translate({ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}),
+        policy=f"default-src 'none'; style-src '{digest(files['css'])}'; script-src '{digest(files['js'])}'; "
+        "base-uri 'none'; form-action 'none'",
+        **files,
+    )
+
+
+def digest(text: str) -> str:
+    """Return the hash by which a content security policy names an inline style or script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def section(recipe: Recipe, found: Gathered) -> dict[str, Any]:
+    """Return what the page says of one source."""
+    figures, source = found.figures, found.source
+    files = sum(len(each) for each in source.splits.values())
+    facts = {
+        "kind": "output of chatfmt" if found.manifest else {"hub": "dataset on the Hub"}.get(source.kind, source.kind),
+        "files": f"{files:,}", "splits": ", ".join(source.splits), "dataset": source.dataset_id,
+        "commit": source.revision, "licence": source.licence,
+        "dialect": found.plan and f"{found.plan.job.dialect}: {found.plan.detection.reason}",
+        "template": found.template, "tokenizer": recipe.tokenizer,
+    }  # fmt: skip
+    return {
+        "name": source.shown,
+        "facts": {name: value for name, value in facts.items() if value},
+        "tiles": tiles(figures),
+        "columns": columns(found),
+        "lengths": [length for name, noun in LENGTHS.items() if (length := lengths(figures, name, noun, recipe))],
+        "counts": [each for each in (roles(figures), scripts(figures)) if each],
+        "problems": problems(figures),
+        "changes": dict(figures.counts.changes),
+        "left": [*figures.counts.left_column, *figures.counts.left_key],
+        "card": card(found),
+        "next": next_steps(recipe, found),
+    }
+
+
+def tiles(figures: Figures) -> list[tuple[str, str, str]]:
+    """Return the figures at the top: label, value, and what it is of."""
+    counts, repeats = figures.counts, figures.repeats
+    made = [
+        ("conversations", f"{figures.conversations:,}", f"of {counts.read:,} rows"),
+        ("rejected rows", f"{counts.rejected:,}", f"{counts.rejected / max(1, counts.read):.1%}"),
+        ("duplicates", f"{'' if repeats.is_exact else '≈ '}{repeats.repeated:,}",
+         f"{repeats.repeated / max(1, figures.conversations):.1%}"),
+    ]  # fmt: skip
+    unit = "tokens" if figures.tokens.count else "characters"
+    if (known := getattr(figures, unit)).count:
+        made.append(
+            (f"{unit}, median", f"{known.percentile(50):,}", f"p99 {known.percentile(99):,}, longest {known.largest:,}")
+        )
+    if figures.trained_share is not None:
+        of = "characters of text" if figures.characters.count else "tokens"
+        made.append(("trained", f"{figures.trained_share:.1%}", f"of {figures.rendered:,} {of}"))
+    return made
+
+
+def columns(found: Gathered) -> dict[str, Any] | None:
+    """Return the picture and the table of where columns go; None for what was read without a dialect."""
+    plan = found.plan
+    if plan is None or plan.first_rows is None or found.manifest is not None:
+        return None
+    described = describe_columns([plan.first_rows])
+    every = routes(plan.job, plan.detection, tuple(column["name"] for column in described))
+    ends = {column["name"]: [route.to for route in every if route.column == column["name"]] for column in described}
+    table = [
+        (
+            column["name"],
+            ", ".join(ends[column["name"]]),
+            column["type"],
+            f"{column['filled']} of {len(plan.first_rows)}",
+        )
+        for column in described
+    ]
+    keys = [(route.column, route.to) for route in every if route.column not in ends]
+    names = set(list(dict.fromkeys(route.column for route in every))[:SHOWN])
+    shown = [route for route in every if route.column in names]
+    return {"svg": charts.flow(shown), "table": table, "keys": keys, "hidden": len(every) - len(shown)}
+
+
+def lengths(figures: Figures, name: str, noun: str, recipe: Recipe) -> dict[str, Any] | None:
+    """Return the histogram of one kind of length and its statistics."""
+    known: Histogram = getattr(figures, name)
+    if not known.count:
+        return None
+    limit = recipe.max_tokens if name == "tokens" else None
+    table = [(statistic, f"{value:,}") for statistic, value in known.statistics()]
+    if limit is not None:
+        table.append((f"over {limit:,}", f"{known.above(limit):,} rows"))
+    grows = ", bins grow with length" if known.is_skewed else ""
+    same = known.smallest == known.largest
+    svg = "" if same else charts.histogram(known, noun + grows, limit)
+    return {"title": noun.capitalize(), "svg": svg, "same": f"{known.largest:,}" if same else "", "table": table}
+
+
+def roles(figures: Figures) -> dict[str, Any] | None:
+    """Return the bars of turns by role."""
+    return counted("Roles", "turns", figures.roles, {})
+
+
+def scripts(figures: Figures) -> dict[str, Any] | None:
+    """Return the bars of letters by script, with languages that are written in it."""
+    return counted("Scripts", "letters", figures.scripts, LANGUAGES)
+
+
+def counted(title: str, noun: str, counts: Counter[str], about: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return bars for the most common names, and a table of all."""
+    if not counts:
+        return None
+    top = dict(counts.most_common(BARS))
+    if others := counts.total() - sum(top.values()):
+        top[f"{len(counts) - BARS} more"] = others
+    top = {charts.printable(name): count for name, count in top.items()}
+    table = [(name, f"{count:,}", about.get(name, "")) for name, count in counts.most_common()]
+    return {"title": title, "noun": noun, "svg": charts.bars(top, noun), "table": table}
+
+
+def problems(figures: Figures) -> list[dict[str, Any]]:
+    """Return each finding and each reason to reject, the most frequent first."""
+    found = sorted(figures.findings.items(), key=lambda each: -each[1])
+    return [
+        {
+            "code": code,
+            "count": count,
+            "kind": "rejected" if code in figures.counts.reasons else "warning",
+            "meaning": meaning(figures, code),
+            "hint": next((one.hint for one in figures.examples.get(code, ()) if one.hint), ""),
+            "examples": figures.examples.get(code, []),
+        }
+        for code, count in found
+    ]
+
+
+def meaning(figures: Figures, code: str) -> str:
+    """Return what a check finds, or why the first of the rejected rows was rejected."""
+    if code in checks.CHECKS:
+        return checks.CHECKS[code].summary
+    return next((one.detail for one in figures.examples.get(code, ())), "")
+
+
+def card(found: Gathered) -> list[tuple[str, str]]:
+    """Return the outcomes of probing the template; none without one, or if it is no longer to be had."""
+    if found.template in (None, "none"):
+        return []
+    try:
+        template = ChatTemplate.load(str(found.template))
+        outcome = probe(template, {}, sandbox_sessions(template, "auto")).as_json()
+    except ChatfmtError:
+        return []
+    words = {True: "yes", False: "no"}
+    return [
+        (name.replace("_", " "), words[value] if isinstance(value, bool) else str(value) or "none")
+        for name, value in outcome.items()
+        if name != "flags"
+    ]
+
+
+def next_steps(recipe: Recipe, found: Gathered) -> list[tuple[str, str]]:
+    """Return what to do next: why, and the command or flag."""
+    figures, steps = found.figures, []
+    if found.manifest is not None:
+        return [("Check that every byte is as it was written", f"chatfmt verify {found.source.shown}")]
+    if figures.repeats.repeated:
+        steps.append((f"Drop {figures.repeats.repeated:,} duplicates", "--dedup"))
+    if recipe.max_tokens is not None and (over := figures.tokens.above(recipe.max_tokens)):
+        steps.append((f"Drop or split {over:,} rows over {recipe.max_tokens:,} tokens", "--over-length split-turns"))
+    if figures.counts.left_column:
+        steps.append(("Carry the columns that are left behind", "--keep all"))
+    if found.plan is not None:
+        rendered = ["-t", recipe.template] if recipe.template else []
+        skipping = ["--on-error", "skip"] if figures.counts.rejected else []
+        command = convert_command(recipe, found.source, found.plan.job.dialect, rendered, skipping)
+        steps.append(("Convert it as it was read here", command))
+    return steps
