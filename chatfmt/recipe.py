@@ -97,6 +97,7 @@ class Recipe:
     dialect_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     map: Mapping[str, str] = dataclasses.field(default_factory=dict)
     role: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    me: str | None = None
     roles: tuple[str, ...] = ()
     marker: Mapping[str, str] = dataclasses.field(default_factory=dict)
     explode: str | None = None
@@ -171,6 +172,11 @@ class Recipe:
     def groups_rows(self) -> bool:
         """Whether rows are turns or events, of which `where` selects some; the rows of rejects are whole."""
         return self.group_by is not None and not self.from_rejects
+
+    @property
+    def role_names(self) -> Mapping[str, str]:
+        """What `role` renames; with `me`, that speaker is the assistant and all others are users."""
+        return self.role if self.me is None else {"*": "user", self.me: "assistant", **self.role}
 
     @property
     def read_apart(self) -> tuple[SourceSpec, ...]:
@@ -358,6 +364,12 @@ def load_file(path: Path) -> dict[str, Any]:
     if FOR in values:
         values["trainer"] = values.pop(FOR)
     return with_full_keys(values)
+
+
+def reads_files(name: str) -> bool:
+    """Return whether a recipe is for files of a format, which the command line may name, and not for a dataset."""
+    values = load(name).values
+    return "about" in values and re.search(r"\.(json|jsonl|traj|zip)$", str(values.get("source"))) is not None
 
 
 def path_of(source: str) -> Path:

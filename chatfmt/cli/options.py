@@ -74,7 +74,8 @@ COLUMNS = _group(
         "dialect": (str, "NAME", "How the dataset represents conversations; auto detects it."),
         "map": (list[str], "FIELD=COLUMN",
                 "Map a chatfmt field to a column, or build it: FIELD='{{ a }} {{ b }}'. Repeatable."),
-        "role": (list[str], "FROM=TO", "Rename a role, as in robot=assistant. Repeatable."),
+        "role": (list[str], "FROM=TO", "Rename a role, as in robot=assistant; * stands for all others. Repeatable."),
+        "me": (str, "NAME", "The assistant of a chat between people; all others are users."),
         "roles": (str, "ROLE,ROLE", "Roles that turns alternate between, if the turns have none."),
         "marker": (list[str], "TEXT=ROLE", "Line prefix that starts a turn of a transcript. Repeatable."),
         "explode": (str, "COLUMN", "Make one row per object in the lists of this column."),
@@ -84,7 +85,7 @@ COLUMNS = _group(
         "order_by": (str, "COLUMN", "Order of the rows of a conversation; default: that of the files."),
         "label": (str, "EXPR", "Call an answer good where this Jinja expression over the row is true: 'score >= 4'."),
         "keep": (list[str], "COLUMN", "Copy this column to the output; all copies every unused one. Repeatable."),
-        "drop": (list[str], "COLUMN", "Leave this column, or key inside turns, out of the conversation. Repeatable."),
+        "drop": (list[str], "COLUMN", "Leave out a column or key of turns (messages.*: all unread ones). Repeatable."),
         "dialect_option": (list[str], "NAME=VALUE", "Option of a dialect, as in mc_answer=text. Repeatable."),
     },
 )  # fmt: skip
@@ -290,9 +291,11 @@ def to_recipe(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run,
     from .. import recipe
 
     known = [one for one in source if recipe.is_recipe(one)]
-    if known and len(source) > 1:
+    others = source[1:] if known and source[0] == known[0] and recipe.reads_files(known[0]) else []
+    if known and len(source) > 1 and not others:
         raise UsageError(f"the recipe `{known[0]}` cannot be combined with other sources", hint="convert it by itself")
     typed = [recipe.load(known[0])] if known else [recipe.Layer("argument", {"source": source})]
+    typed += [recipe.Layer("argument", {"source": others})] if others else []
     offered = {key: option for key, option in EVERY.items() if key in given}
     around = [*settings.from_config(), *typed, *settings.from_environment(offered, FLAGS, to_values)]
     return recipe.build([*around, recipe.Layer("flag", to_values(given))])

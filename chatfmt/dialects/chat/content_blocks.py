@@ -13,7 +13,7 @@ from ...schema import Turn
 from ..dialect import Dialect
 from ..kit.blocks import join_blocks
 from ..kit.columns import Columns, SourceRow, find_side_parts, json_type
-from ..kit.literals import read_literal
+from ..kit.literals import read_list_literal
 from ..kit.names import MESSAGES
 from ..kit.output import convert_rows
 from ..kit.roles import to_role
@@ -23,7 +23,10 @@ from .turns import turns_at
 
 ANTHROPIC = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking"})
 RESPONSES = frozenset({"input_text", "output_text", "input_image", "input_audio", "input_file"})
-RESPONSES_ITEMS = frozenset({"message", "function_call", "function_call_output", "reasoning"})
+CALL_ITEMS = {"function_call": "arguments", "custom_tool_call": "input", "local_shell_call": "action"}
+"""The items of the Responses API that are calls, with the keys of their arguments."""
+RESULT_ITEMS = frozenset({"function_call_output", "custom_tool_call_output", "local_shell_call_output"})
+RESPONSES_ITEMS = frozenset({"message", "reasoning", *CALL_ITEMS, *RESULT_ITEMS})
 LLAMAFACTORY = frozenset({"text", "reasoning", "tool_call", "image_url", "video_url", "audio_url"})
 
 
@@ -209,8 +212,7 @@ def _responses(record: SourceRow, columns: Columns) -> dict[str, Any]:
 
 
 def _items(record: SourceRow, path: str | None) -> list[Any]:
-    value = value_at(record, path) if path else None
-    value = read_literal(value) if isinstance(value, str) else value
+    value = read_list_literal(value_at(record, path)) if path else None
     if isinstance(value, str):
         return [{"role": "user", "content": value}]
     return value if isinstance(value, list) else []
@@ -222,16 +224,13 @@ def _add_item(out: list[Turn], item: Any, columns: Columns) -> None:
     kind = item.get("type", "message")
     last = out[-1] if out else {}
     open_ = last.get("role") == "assistant" and "content" not in last
-    if kind == "function_call":
-        call = {
-            "id": item.get("call_id"),
-            "type": "function",
-            "function": {"name": item.get("name"), "arguments": item.get("arguments")},
-        }
+    if kind in CALL_ITEMS:
+        function = {"name": item.get("name", "local_shell"), "arguments": item.get(CALL_ITEMS[kind])}
+        call = {"id": item.get("call_id"), "type": "function", "function": function}
         if not open_:
             out.append(last := {"role": "assistant"})
         last.setdefault("tool_calls", []).append(call)
-    elif kind == "function_call_output":
+    elif kind in RESULT_ITEMS:
         out.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": _output(item.get("output"))})
     elif kind == "reasoning":
         out.append({"role": "assistant", "reasoning_content": _summary(item)})
@@ -271,8 +270,7 @@ def find_responses_parts(record: SourceRow, columns: Columns) -> dict[str, str] 
 
 
 def _listed(record: SourceRow, name: str | None) -> list[Any]:
-    value = value_at(record, name) if name else None
-    value = read_literal(value) if isinstance(value, str) else value
+    value = read_list_literal(value_at(record, name)) if name else None
     return value if isinstance(value, list) else []
 
 

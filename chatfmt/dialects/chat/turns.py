@@ -15,7 +15,7 @@ from ...field_path import value_at
 from ...turn_columns import fields_of, lengths_of, struct_of, to_bools, to_lists, with_same_type
 from ..kit.columns import Columns, SourceRow, json_type
 from ..kit.literals import read_list_literal
-from ..kit.roles import role_of
+from ..kit.roles import ANY, role_of
 
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
 CONTENT_KEYS = ("content", "value", "text", "message", "utterance")
@@ -105,7 +105,8 @@ def mapped_path(turns: Sequence[Mapping[str, Any]], path: str | None) -> str | N
 def _type_key(turns: Sequence[Mapping[str, Any]], columns: Columns) -> str | None:
     """Return `type` if it holds a role in each turn, as in LangChain."""
     names = [turn.get("type") for turn in turns]
-    return "type" if all(isinstance(name, str) and role_of(name, columns.roles) for name in names) else None
+    roles = {name: role for name, role in columns.roles.items() if name != ANY}
+    return "type" if all(isinstance(name, str) and role_of(name, roles) for name in names) else None
 
 
 def to_turns(values: pa.Array, name: str) -> pa.ListArray:

@@ -57,7 +57,7 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     nested = list(_nested_turns(record, columns))
     lists = [path for path, _ in nested if not isinstance(value_at(record, path), Mapping)]
     if _is_turn(records, columns) or (nested and not lists):
-        return _ONE_TURN
+        return _one_turn(names, records)
     pair = next((name for name in names if _are_conversations(record.get(name), columns)), None)
     if pair:
         return _answers_hint(pair)
@@ -79,7 +79,14 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     return None
 
 
-_ONE_TURN = "each row is one turn: put the turns of a conversation in one row, as a list `messages`"
+def _one_turn(names: Sequence[str], records: Sequence[SourceRow]) -> str:
+    """Hint for rows that are turns: the column whose values name their conversations, if there is one."""
+    keys = [name for name in names if _CONVERSATION.search(name.lower())]
+    known = next((name for name in keys if all(isinstance(record.get(name), (str, int)) for record in records)), None)
+    return f"each row is one turn: --group-by {shell_quoted(known or 'COLUMN')} makes one conversation of them"
+
+
+_CONVERSATION = re.compile("conv|dialog|session|thread|chat_?id")
 
 
 def _is_turn(records: Sequence[SourceRow], columns: Columns) -> bool:

@@ -69,17 +69,28 @@ def readable_content(fields: Mapping[str, pa.Array], lists: pa.ListArray) -> dic
     out: dict[str, pa.Array] = {}
     content = fields.get("content")
     if content is not None and content.type in (json_columns.TEXT, json_columns.JSON):
-        pattern = _WRITTEN_PARTS if content.type == json_columns.TEXT else f"{_UNTYPED}|{_QUOTED_PARTS}"
+        pattern = _WRITTEN_PARTS if content.type == json_columns.TEXT else f"{_UNTYPED}|{_QUOTED_PARTS}|{_RICH_TEXT}"
         out |= _changed("content", content, pattern, _read_content, lists)
+    ids = fields.get("tool_call_ids")
+    if ids is not None and "tool_call_id" not in fields:
+        found = [value if value is json_columns.ABSENT else _only(value) for value in json_columns.decode_values(ids)]
+        out["tool_call_id"] = json_columns.encode_values(found, turns=False)
     for name in REASONING_FIELDS:
         if name in fields and fields[name].type == json_columns.JSON:
             out |= _changed(name, fields[name], r"^[\[{]", text_of, lists)
     return out
 
 
+def _only(ids: Any) -> Any:
+    """Return the call that a tool turn answers from a list of one (SWE-agent)."""
+    return ids[0] if isinstance(ids, list) and len(ids) == 1 and isinstance(ids[0], str) else json_columns.ABSENT
+
+
 _WRITTEN_PARTS = r'^\s*\[\s*\{\s*"type"\s*:\s*"(text|image|image_url|video|audio)"'
 _QUOTED_PARTS = r'^"\s*\[\s*\{\s*\\"type\\"\s*:\s*\\"(text|image|image_url|video|audio)\\"'
 _UNTYPED = r'^\[\{"text":'
+_RICH_TEXT = r'^\["|^\[\{[^{}]*\},"'
+"""Text of one message in pieces, some of them objects with a format (Telegram): they are joined as they are."""
 _PARTS = frozenset({"text", "image", "image_url", "video", "audio"})
 
 
@@ -102,6 +113,9 @@ def _changed(
 
 def _read_content(value: Any) -> Any:
     blocks = read_literal(value) if isinstance(value, str) else value
+    if isinstance(value, list) and any(isinstance(piece, str) for piece in value):
+        texts = [piece if isinstance(piece, str) else content_of(piece) for piece in value]
+        return "".join(texts) if all(isinstance(text, str) for text in texts) else value
     if not isinstance(blocks, list) or not all(isinstance(block, Mapping) for block in blocks):
         return value
     if isinstance(value, str):

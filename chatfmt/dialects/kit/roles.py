@@ -36,23 +36,28 @@ ROLE_NAMES: dict[str, str] = {
     **dict.fromkeys(("function_call", "tool_call"), "assistant"),
 }
 """Role names of public datasets (ShareGPT and similar, OpenAI, ms-swift), in lower case, `_` for `-`."""
+ANY = "*"
+"""The name that stands for all others in `--role '*=user'`."""
 CALL_ROLES = frozenset({"function_call", "tool_call"})
 """Roles whose content is a tool call as text, `{"name": …, "arguments": …}` or a list of them."""
 
 
 def role_of(name: str, roles: Mapping[str, str]) -> str | None:
-    """Return the role that `name` stands for, None if it is unknown; `roles` (`--role`) take precedence."""
+    """Return the role that `name` stands for, None if it is unknown.
+
+    `roles` (`--role`) take precedence; the role of `*` is that of all names that they lack.
+    """
     if name in roles:
         return roles[name]
     lower = name.lower()
     mapped = next((to for given, to in roles.items() if given.lower() == lower), None)
-    return mapped or ROLE_NAMES.get(lower.replace("-", "_"))
+    return mapped or roles.get(ANY) or ROLE_NAMES.get(lower.replace("-", "_"))
 
 
 def is_call_role(name: str, roles: Mapping[str, str]) -> bool:
     """Return whether turns of this role hold a call as text; not if the user maps the role."""
     lower = name.lower()
-    return lower.replace("-", "_") in CALL_ROLES and not any(given.lower() == lower for given in roles)
+    return lower.replace("-", "_") in CALL_ROLES and not any(given in (lower, ANY) for given in map(str.lower, roles))
 
 
 def to_role(name: str, roles: Mapping[str, str], message: int | None = None) -> str:

@@ -12,10 +12,12 @@ from ... import dialects, tokens
 from ...dialects import Detection
 from ...errors import UsageError
 from ...mapping import FieldMapping
+from ...render.masks.masker import TRAIN_FLAGS
 from ...render.safety.control_tokens import ESCAPES
-from ...schema import CONVERSATION_COLUMNS, CONVERSATIONS
+from ...schema import CONVERSATION_COLUMNS, CONVERSATIONS, KEYS
 from ...turn_columns import without_field
 from ...views import VIEWS
+from ..ledger.ledger import PRINTED
 from .job import Job
 
 if TYPE_CHECKING:
@@ -33,12 +35,17 @@ def dropped_columns(drop: Sequence[str], fields: FieldMapping) -> tuple[str, ...
 
 
 def without_turn_keys(batch: pa.RecordBatch, drop: Sequence[str]) -> pa.RecordBatch:
-    """Return a CONVERSATIONS batch without the keys of turns that `--drop` names, as in `messages.lang`."""
+    """Return a CONVERSATIONS batch without the keys of turns that `--drop` names, as in `messages.lang`.
+
+    `messages.*` names all keys besides role, content, calls, reasoning and those that select turns for training.
+    """
+    read = {*PRINTED, *TRAIN_FLAGS, KEYS}
     keys = [name.replace("[]", "").split(".")[1] for name in drop if name.count(".") == 1]
     for index, name in enumerate(batch.schema.names) if keys else ():
         column = batch.column(name)
         if name in CONVERSATION_COLUMNS:
-            for key in keys:
+            inside = [each.name for each in column.type.value_type if each.name not in read]
+            for key in keys if "*" not in keys else inside:
                 column = without_field(column, key)
             batch = batch.set_column(index, name, column)
     return batch

@@ -32,7 +32,7 @@ from ...sources import Source, SourceFile
 from ...sources.formats.grouped import bad_line
 from ...sources.json.record_batch import too_large_error
 from ...sources.model import whole_file
-from ..conversion.source_rows import split_rows, to_records
+from ..conversion.source_rows import merge_batches, split_rows, to_records
 from .order import Order
 from .spool import Spool, SpooledRow
 
@@ -68,10 +68,10 @@ def group_source(recipe: Recipe, source: Source, splits: Iterable[str], folder: 
 def check_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> None:
     """Raise UnknownName for a key, an order or a column of `--where` that no sampled row has."""
     names = dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#"))
-    for column in (recipe.group_by, recipe.order_by):
+    for column in (recipe.group_by, recipe.order_by) if recipe.explode is None else ():
         if column not in (None, FILE, FOLDER) and top_level(column, names) not in names:
             raise UnknownName.of("column", top_level(column, names), names)
-    mapping.check_columns(mapping.FieldMapping(where=recipe.where), names)
+    mapping.check_columns(mapping.plan({}, explode=recipe.explode, where=recipe.where), names)
 
 
 def new_file(folder: Path) -> Path:
@@ -92,11 +92,12 @@ class Grouping:
             source.options,
         )
         self.order = Order(recipe.order_by) if recipe.order_by else None
-        self.mapped = mapping.plan(recipe.map, markers=recipe.marker, explode=recipe.explode)
+        self.mapped = mapping.plan(recipe.map, markers=recipe.marker)
+        self.drop = recipe.drop
         self.has_messages = recipe.map.get("messages", "messages").split(".")[0].split("[")[0] != "messages"
         self.named = [name for name in (self.key, *recipe.keep, recipe.dedup_by, recipe.split_by) if name]
-        where = mapping.FieldMapping(where=recipe.where)
-        self.keep_rows = None if recipe.where is None else mapping.mapper(where, text_expression, expression)
+        selected = mapping.plan({}, explode=recipe.explode, where=recipe.where)
+        self.selector = None if selected.is_empty else mapping.mapper(selected, text_expression, expression)
         self.rows = self.filtered = self.conversations = 0
 
     @property
@@ -145,19 +146,19 @@ class Grouping:
         ]
 
     def _selected(self, batch: pa.RecordBatch, bad: list[tuple[RowError, bytes]]) -> pa.RecordBatch:
-        """Return the rows that `--where` keeps."""
-        if self.keep_rows is None:
+        """Return the rows that `--explode` makes and `--where` keeps."""
+        if self.selector is None:
             return batch
         try:
-            kept = self.keep_rows(batch).batch
+            mapped = self.selector(batch)
         except RowError as error:
             if len(batch) > 1:
-                return pa.concat_batches([self._selected(row, bad) for row in split_rows(batch)])
+                return next(merge_batches(self._selected(row, bad) for row in split_rows(batch)))
             error.locate(rows=batch.column(ROW))
             bad.append((error, dumps(to_display(to_records(batch)[0])).encode()))
             return batch.slice(0, 0)
-        self.filtered += len(batch) - len(kept)
-        return kept
+        self.filtered += mapped.counts["filtered"]
+        return mapped.batch
 
     def _keyed(
         self, number: int, shown: str, row: int, record: dict[str, Any], bad: list[tuple[RowError, bytes]]
@@ -217,7 +218,10 @@ class Grouping:
             *(top_level(name, names) if name != self.key else name for name in self.named),
         }
         record = {name: self._one_value(name, events) for name in names if name in shared}
-        turns = [{name: value for name, value in event.items() if name not in shared} for _, event in events]
+        turns = [
+            {name: value for name, value in event.items() if name not in shared and name not in self.drop}
+            for _, event in events
+        ]
         if any(turns):
             record["rows" if self.has_messages or "messages" in record else "messages"] = turns
         return record

@@ -48,7 +48,8 @@ class Spool:
         with _explained():
             found = self._rows.execute(
                 "SELECT first, place, text FROM "
-                "(SELECT place, text, MIN(place) OVER (PARTITION BY key) AS first FROM rows) ORDER BY first, place"
+                "(SELECT rowid AS number, place, text, MIN(place) OVER (PARTITION BY key) AS first FROM rows) "
+                "ORDER BY first, place, number"
             )
             for _, rows in groupby(found, key=lambda row: row[0]):
                 yield (SpooledRow(place // _ROWS, place % _ROWS, text) for _, place, text in rows)

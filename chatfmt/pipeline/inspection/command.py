@@ -63,7 +63,7 @@ def convert_command(
 READING = {
     **{key: "--" + key.replace("_", "-") for key in (
         "name", "split", "revision", "data_files", "data_dir", "field", "header", "quote", "delimiter", "encoding",
-        "map", "role", "roles", "marker", "explode", "where", "group_by", "order_by", "keep", "drop",
+        "map", "role", "me", "roles", "marker", "explode", "where", "group_by", "order_by", "keep", "drop",
     )},
     "dialect_options": "--dialect-option", "transforms": "--transform", "from_rejects": "--from-rejects",
 }  # fmt: skip

@@ -66,6 +66,8 @@ class Ledger(Struct, frozen=True):
     used: frozenset[str] = frozenset()
     keep: tuple[str, ...] | Literal["all"] = ()
     drop: tuple[str, ...] = ()
+    role_key: str = ""
+    """The path inside turns that the user maps to their role."""
     waived: frozenset[str] = frozenset()
     printed: frozenset[str] | None = None
     printed_inside: frozenset[str] = frozenset()
@@ -174,12 +176,19 @@ class Ledger(Struct, frozen=True):
             return False
         if self.printed is not None and not _is_printed(path, keys, self.printed, self.printed_inside | _STRUCTURE):
             return True
-        return 2 * entry.left >= entry.rows and not _is_structure(path, entry)
+        return 2 * entry.left >= entry.rows and not self._is_structure(path, entry)
+
+    def _is_structure(self, path: str, entry: Entry) -> bool:
+        """Return whether a leaf tells how to read others: the role of a turn, the type of a block or of a parameter."""
+        key = path.rpartition(".")[2].rstrip("[]")
+        names = [value for value in entry.values if isinstance(value, str)]
+        known = key in ROLE_KEYS and all(role_of(name, {}) for name in names)
+        return key == "type" or known or (path.partition("[].")[2] or path) == self.role_key
 
     def is_dropped(self, path: str) -> bool:
         """Return whether the user drops a leaf, or what it is in; `messages.lang` names `messages[].lang`."""
         plain = path.replace("[]", "") + "."
-        return any(plain.startswith(dropped.replace("[]", "") + ".") for dropped in self.drop)
+        return any(plain.startswith(dropped.replace("[]", "").removesuffix(".*") + ".") for dropped in self.drop)
 
 
 def flag_to_drop(ledger: Ledger, path: str) -> str:
@@ -208,13 +217,6 @@ def _is_printed(path: str, keys: frozenset[str], printed: frozenset[str], known:
     if inside[0] not in printed:
         return False
     return all(step in known for step in takewhile(lambda step: step not in _PAYLOAD, inside[1:]))
-
-
-def _is_structure(path: str, entry: Entry) -> bool:
-    """Return whether a leaf tells how to read others: the role of a turn, the type of a block or of a parameter."""
-    key = path.rpartition(".")[2].rstrip("[]")
-    names = [value for value in entry.values if isinstance(value, str)]
-    return key == "type" or (key in ROLE_KEYS and all(role_of(name, {}) for name in names))
 
 
 def _kind(values: Sequence[Any]) -> str:

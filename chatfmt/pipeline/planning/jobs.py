@@ -121,9 +121,8 @@ def to_job(
 ) -> tuple[Job, Detection]:
     """Return the job for rows like those of the sample, and the detection of their dialect."""
     check_names(recipe)
-    fields = mapping.plan(
-        recipe.map, markers=recipe.marker, explode=recipe.explode, where=None if recipe.groups_rows else recipe.where
-    )
+    selected = {} if recipe.groups_rows else {"explode": recipe.explode, "where": recipe.where}
+    fields = mapping.plan(recipe.map, markers=recipe.marker, **selected)
     detection = detect(recipe, sample, fields, nulls=nulls)
     carried = media_columns(sample, detection)
     view = choose_view(recipe, detection.type, has_media=bool(carried))
@@ -248,7 +247,7 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Fie
         sample = [batch.drop_columns([name for name in dropped if name in batch.schema.names]) for batch in sample]
     columns = Columns(
         fields={**{name: name for name in fields.columns if not is_kept(recipe, name)}, **dict(fields.keys)},
-        roles=recipe.role,
+        roles=recipe.role_names,
         turn_roles=recipe.roles,
         options=recipe.dialect_options,
         keep="all" if "all" in recipe.keep else recipe.keep,

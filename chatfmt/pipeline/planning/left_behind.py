@@ -47,6 +47,7 @@ def open_ledger(recipe: Recipe, detection: Detection, job: Job) -> Ledger:
         used=frozenset({*detection.used, *late}),
         keep=job.columns.keep,
         drop=recipe.drop,
+        role_key=recipe.map.get("messages.role", ""),
         waived=frozenset(waived),
         printed=printed_keys(job),
         printed_inside=keys_read(job),

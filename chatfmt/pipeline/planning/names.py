@@ -9,10 +9,11 @@ import pyarrow as pa
 
 from ... import checks, dialects
 from ...dialects import Detection
-from ...dialects.chat.turns import mapped_path, turns_at
+from ...dialects.chat.turns import ROLE_KEYS, mapped_path, turns_at
 from ...dialects.kit.columns import INNER_KEYS, OPTIONS, records_of
 from ...dialects.kit.roles import role_of
 from ...errors import UnknownName, UsageError
+from ...field_path import value_at
 from ...mapping.plan import TURN_FIELDS
 from ...recipe import Recipe
 from ...schema import MEDIA, ROLES
@@ -21,6 +22,7 @@ from ..conversion.kept_columns import is_kept
 LOSSES = (*ROLES, "content", "reasoning", "tool_calls", "tools", "documents", *MEDIA, "all")
 """The values of `--allow-loss`; a part of content may also be named by its type."""
 PART_TYPES = ("image", "image_url", "video", "audio", "file", "document", "refusal")
+_SPEAKERS = 8
 _LOOKED_AT = 100
 """The sampled rows whose turns are searched for a mapped key."""
 
@@ -33,7 +35,7 @@ def check_names(recipe: Recipe) -> None:
             if name not in known:
                 raise UnknownName.of(kind, name, known)
     for marker, role in recipe.marker.items():
-        if role_of(role, recipe.role) is None:
+        if role_of(role, recipe.role_names) is None:
             raise UnknownName.of(f"role of the marker `{marker}`", role, ROLES)
 
 
@@ -48,9 +50,9 @@ def _names(recipe: Recipe) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]
 
 
 def check_keys(recipe: Recipe, detection: Detection, sample: Sequence[pa.RecordBatch]) -> None:
-    """Raise UsageError for a mapped key that no turn of the sampled rows has."""
+    """Raise UsageError for a mapped key that no turn of the sampled rows has, and for a speaker without a turn."""
     keys = {part: path for part, path in recipe.map.items() if part in ("messages.role", "messages.content")}
-    if not keys:
+    if not keys and recipe.me is None:
         return
     turns = list(
         _turns(detection, [record for batch in sample[:1] for record in records_of(batch.slice(0, _LOOKED_AT))])
@@ -60,6 +62,16 @@ def check_keys(recipe: Recipe, detection: Detection, sample: Sequence[pa.RecordB
         if mapped_path(turns, path) is None:
             there = f"their keys are {names}" if turns else "the rows have no turns"
             raise UsageError(f"`--map {part}={path}`: no sampled turn has that key", hint=there)
+
+    if recipe.me is not None:
+        path = recipe.map.get("messages.role", "")
+        found = [value_at(turn, key) for turn in turns for key in (path, *ROLE_KEYS) if key]
+        speakers = dict.fromkeys(name for name in found if isinstance(name, str))
+        if recipe.me not in speakers:
+            listed = ", ".join(f"`{name}`" for name in list(speakers)[:_SPEAKERS])
+            raise UsageError(
+                f"no sampled turn is by `{recipe.me}`", hint=f"the speakers are {listed}" if listed else ""
+            )
 
 
 def _turns(detection: Detection, records: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

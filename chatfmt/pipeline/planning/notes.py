@@ -26,7 +26,7 @@ def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
     """Yield notes on how rows are read and what is written."""
     yield from kept_notes(job, detection)
     yield from detection.left
-    for name in job.drop:
+    for name in () if recipe.groups_rows else job.drop:
         if "." not in name and name not in job.ledger.seen:
             yield f"no sampled row has a value in the column `{name}`, which --drop names"
     if job.view == "prompt":

@@ -59,17 +59,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "one turn a row": (
         TURN,
         "no dialect fits: the columns are `role`, `content`",
-        "each row is one turn: put the turns of a conversation in one row, as a list `messages`",
+        "each row is one turn: --group-by COLUMN makes one conversation of them",
     ),
     "one turn a row, numbered": (
         {"conversation_id": 1, "turn": 0, **TURN},
         "no dialect fits: the columns are `conversation_id`, `turn`, `role`, `content`",
-        "each row is one turn: put the turns of a conversation in one row, as a list `messages`",
+        "each row is one turn: --group-by conversation_id makes one conversation of them",
     ),
     "one event a row": (
         {"type": "user", "message": TURN, "uuid": "1", "sessionId": "s"},
         "no dialect fits: the columns are `type`, `message`, `uuid`, `sessionId`",
-        "each row is one turn: put the turns of a conversation in one row, as a list `messages`",
+        "each row is one turn: --group-by sessionId makes one conversation of them",
     ),
     "two conversations in a list": (
         {"question": "p", "answer": [[TURN, ANSWER], [TURN, {**ANSWER, "content": "no"}]]},
