@@ -90,7 +90,7 @@ def test_masks_equal_those_of_transformers(kind: str, request: pytest.FixtureReq
             except Exception:
                 continue
             mask = masker.mask(chat)
-            spans = pa.array([[list(span) for span in mask.spans]])
+            spans = pa.array([[list(span) for span in mask.spans]], pa.list_(pa.list_(pa.int64())))
             columns = ours.columns(pa.array([mask.text]), spans, as_transformers=True)
             assert columns["input_ids"].to_pylist() == [expected["input_ids"]], (name, id)
             assert columns["assistant_masks"].to_pylist() == [expected["assistant_masks"]], (name, id)
