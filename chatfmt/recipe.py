@@ -122,6 +122,7 @@ class Recipe:
     fail_on: tuple[str, ...] = ()
 
     template: str | None = None
+    fallback_template: str | None = None
     var: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     date: datetime.date = DEFAULT_DATE
     generation_prompt: bool = False

@@ -126,6 +126,7 @@ TEMPLATE = _group(
             "Built-in name, .jinja file, model folder or Hub model id. Repeatable with -o out/{template}/.",
             "-t", "--template",
         ),
+        "fallback_template": (str, "NAME", "Template to use if the model has none."),
         "var": (list[str], "KEY=VALUE", "Template variable, a JSON value, as in enable_thinking=false. Repeatable."),
         "date": (str, "YYYY-MM-DD", "Date passed to templates."),
         "generation_prompt": (

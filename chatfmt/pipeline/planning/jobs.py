@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from ... import dialects, mapping, media, render, trainers, views
 from ...dialects import Columns, Detection
-from ...errors import RowError, UnknownName, UsageError, located
+from ...errors import InputError, RowError, UnknownName, UsageError, located
 from ...field_path import top_level
 from ...manifest import fingerprint
 from ...recipe import Recipe
@@ -20,6 +20,7 @@ from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.single import TemplateRenderer
 from ...render.template.chat_template import GENERATION, ChatTemplate
+from ...render.template.model_files import NO_TEMPLATE
 from ...schema import MEDIA, ROW
 from ...sources import Source
 from ..conversion.job import Job
@@ -44,18 +45,32 @@ def load_template(recipe: Recipe) -> ChatTemplate | None:
     """
     if recipe.template in (None, "none"):
         return None
-    template = ChatTemplate.load(str(recipe.template))
+    template = load_or_fall_back(str(recipe.template), recipe.fallback_template)
     if "eos_token" in missing_tokens(recipe, template):
         raise UsageError(
-            f"the template `{template.name}` prints `eos_token`, and a file has no value for it",
+            f"the template `{template.name}` prints `eos_token`, and {SAID[template.origin]} has no value for it",
             hint="--var eos_token=TOKEN, or name the folder or Hub id of the model",
         )
     return template
 
 
+SAID = {"file": "a file", "inline": "an inline template"}
+"""The origins of templates that come without special tokens."""
+
+
+def load_or_fall_back(name: str, fallback: str | None) -> ChatTemplate:
+    """Return the template of that name, or the fallback if it is a model without any."""
+    try:
+        return ChatTemplate.load(name)
+    except InputError as error:
+        if fallback is None or error.code != NO_TEMPLATE:
+            raise
+        return replace(ChatTemplate.load(fallback), instead_of=name)
+
+
 def missing_tokens(recipe: Recipe, template: ChatTemplate) -> list[str]:
     """Return the BOS and EOS tokens that a template file prints and that have no value: a file names none."""
-    if template.origin != "file":
+    if template.origin not in SAID:
         return []
     unknown = [name for name in ("bos_token", "eos_token") if name not in {**template.special_tokens, **recipe.var}]
     read = [name for name in unknown if any(name in text for text in template.texts)]
@@ -88,6 +103,8 @@ def check_rendered(recipe: Recipe) -> None:
         )
     if recipe.template in (None, "none") and (flag := text_option(recipe)):
         raise UsageError(f"`{flag}` is about rendered text, and no template was given", hint="-t chatml")
+    if recipe.template in (None, "none") and recipe.fallback_template is not None:
+        raise UsageError("`--fallback-template` stands for a model that has none", hint="-t MODEL names the model")
 
 
 def text_option(recipe: Recipe) -> str:

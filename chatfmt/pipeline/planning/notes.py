@@ -10,7 +10,7 @@ from ... import trainers
 from ...errors import UnknownName
 from ...views import VIEWS, is_rendered, own_view
 from ..conversion.kept_columns import kept_notes
-from .jobs import answer_columns, missing_tokens
+from .jobs import SAID, answer_columns, missing_tokens
 
 if TYPE_CHECKING:
     from ...dialects import Detection
@@ -51,6 +51,13 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
     """Yield notes on the date and the variables that the template reads, a BOS token that is kept, unread spans."""
     if template is None:
         return
+    if template.instead_of is not None:
+        yield f"`{template.instead_of}` has no chat template: `{template.name}` is used instead"
+    if template.origin in SAID and (line := indentation(template, recipe)):
+        yield (
+            f"line {line} of the template is indented, and the blanks are part of the text: "
+            "`{{-` and `{%-` leave out what stands before them"
+        )
     if recipe.bos != job.options.bos:
         yield f"`--bos strip` keeps the BOS token of the template `{template.name}`, which also opens or ends turns"
     if recipe.trainer is not None and recipe.to == "auto" and job.view == "messages":
@@ -62,12 +69,23 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
     if template.reads_date:
         yield f"the template reads the date and gets {recipe.date}: set another with --date"
     if "bos_token" in missing_tokens(recipe, template):
-        yield "the template prints `bos_token`, and a file has no value for it: --var bos_token=TOKEN sets one"
+        what = SAID[template.origin]
+        yield f"the template prints `bos_token`, and {what} has no value for it: --var bos_token=TOKEN sets one"
     words = dict.fromkeys(word for text in template.texts for word in re.findall(r"\w+", text))
     for name in recipe.var:
         if name not in words:
             hint = UnknownName.of("variable", name, words).hint
             yield f"the template has no variable `{name}`" + (f": {hint}" if hint.startswith("did you") else "")
+
+
+def indentation(template: ChatTemplate, recipe: Recipe) -> int | None:
+    """Return the line of a template whose indentation is part of what it renders; None without one."""
+    from ...render import RenderOptions, sandbox_sessions
+    from ...render.inspection.probe import indented_line
+    from ...render.single import TemplateRenderer
+
+    options = RenderOptions(variables=recipe.var, date=recipe.date)
+    return indented_line(TemplateRenderer(template, options, sandbox_sessions(template, recipe.template_isolation)))
 
 
 def default_system(job: Job) -> str:

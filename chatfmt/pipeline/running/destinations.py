@@ -181,7 +181,8 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
             *map(dict, plan.files),
         ),
         template={"name": template.name, "sha256": template.sha256, "origin": template.origin,
-                  "revision": template.revision, **_ends(plan, template), **_escaped_tokens(plan)}
+                  "revision": template.revision, **({"instead_of": template.instead_of} if template.instead_of else {}),
+                  **_ends(plan, template), **_escaped_tokens(plan)}
         if template else {},
         engine={"name": choice.engine, "reason": choice.reason, "isolation": _isolation(shards)} if choice else {},
         chatfmt=__version__,

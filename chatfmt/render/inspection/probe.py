@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 from msgspec.structs import replace
 
+from ..jinja.environment import sandbox
 from ..masks.turn_boundaries import TurnBoundaries, as_parts, common_prefix, control_token_pattern, words
 from ..options import RenderOptions
 from ..single import Chat, ConversationRenderer, TemplateRenderer
@@ -69,6 +71,23 @@ def prints_token(renderer: TemplateRenderer, name: str) -> bool:
     options = replace(renderer.options, variables={**renderer.options.variables, name: "qztoken"})
     given = _Probe(replace(renderer, options=options))
     return "qztoken" in given._plain
+
+
+_BLANKS = re.compile(r"(?:\A|\n)(?: {2,}|[ \t]*\t)")
+
+
+def indented_line(renderer: TemplateRenderer) -> int | None:
+    """Return the number of the first line whose indentation is part of the text of an exchange; None without one."""
+    if not re.search(r" {2,}|\t", _Probe(renderer)._plain):
+        return None
+    for source in renderer.template.texts:
+        lines = source.split("\n")
+        for first, kind, text in sandbox().lex(source):
+            for found in _BLANKS.finditer(text) if kind == "data" else ():
+                line = first + text[: found.end()].count("\n")
+                if lines[line - 1].startswith((" ", "\t")):
+                    return line
+    return None
 
 
 def stand_in_system(renderer: TemplateRenderer) -> str:

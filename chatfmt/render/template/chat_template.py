@@ -24,7 +24,7 @@ from ..jinja.row import select_text
 from ..types import Moment
 from . import builtin, hub, inline, model_files
 
-Origin = Literal["built-in", "file", "folder", "hub", "plain"]
+Origin = Literal["built-in", "file", "folder", "hub", "plain", "inline"]
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 """A tag that marks trained text, by the pattern of transformers, which does not match `{%+ generation %}`."""
 
@@ -48,6 +48,8 @@ class ChatTemplate(Struct, frozen=True):
     origin: Origin = "file"
     revision: str | None = None
     """The commit of a Hub model."""
+    instead_of: str | None = None
+    """The model that has no template and for which this one stands."""
     date: Moment | None = None
     """The date that `render` passes to the template; None is the time of the call, as in transformers."""
 
@@ -56,7 +58,8 @@ class ChatTemplate(Struct, frozen=True):
 
     @staticmethod
     def load(reference: str | os.PathLike[str], *, revision: str | None = None) -> ChatTemplate:
-        """Return the template of `-t`: a built-in name, `.jinja` file, model folder, Hub model id, or inline template.
+        """Return the template of `-t`: a built-in name, `.jinja` file, model folder, Hub model id, or inline template,
+        which is Jinja or has a field per role (see `inline`).
 
         `MODEL#NAME` selects one of the named templates of a model (`CohereForAI/c4ai-command-r-v01#rag`). The text is
         not compiled. Raises UnknownName, UsageError for an invalid inline template, InputError if the template cannot
@@ -153,12 +156,12 @@ def load(reference: str, revision: str | None = None) -> ChatTemplate:
     """Return the template of a name, path, Hub id or inline template; see `ChatTemplate.load`."""
     if reference == "none":
         raise UsageError("`none` is no template: it means that nothing is rendered", hint="leave `-t` out")
-    path = Path(reference)
-    if inline.is_form(reference) and not path.exists():
+    if inline.is_jinja(reference):
+        return ChatTemplate("inline", inline.unescaped(reference), origin="inline")
+    is_path = os.path.exists(reference)  # noqa: PTH110 - false, not an error, for a name that is too long
+    if inline.is_form(reference) and not is_path:
         return ChatTemplate(reference, inline.to_jinja(reference), origin="plain")
-    if "{%" in reference or "{{" in reference:
-        raise UsageError("a template's text cannot stand where its name belongs", hint="save it as a .jinja file")
-    found, _, name = reference.partition("#") if not path.exists() else (reference, "", "")
+    found, _, name = reference.partition("#") if not is_path else (reference, "", "")
     template = _find(found, revision)
     return _take(template, name) if name else template
 

@@ -1,4 +1,6 @@
-"""Inline templates (`-t`): text with a field in Python format syntax per role.
+"""Inline templates (`-t`): Jinja, or text with a field in Python format syntax per role.
+
+Jinja is used as it is, except that outside of its tags `\\n`, `\\t` and `\\\\` are read as in Python. A form is:
 
     <|system|>{system_message}\\n<|user|>{user_message}\\n<|assistant|>{assistant_message}
 
@@ -34,6 +36,19 @@ class Segment(Struct, frozen=True):
     separator: str
     before: str
     after: str = ""
+
+
+_TAG = r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}"
+
+
+def is_jinja(text: str) -> bool:
+    """Return whether the text is Jinja: it has a statement, or an expression and no field of a role."""
+    return re.search(r"(?<!\{)\{%", text) is not None or ("{{" in text and not is_form(text))
+
+
+def unescaped(text: str) -> str:
+    """Return Jinja with line breaks, tabs and backslashes for `\\n`, `\\t` and `\\\\` outside of its tags."""
+    return re.sub(f"({_TAG})|{ESCAPE.pattern}", lambda found: found[1] or _ESCAPES[found[0]], text, flags=re.DOTALL)
 
 
 def is_form(text: str) -> bool:

@@ -17,6 +17,8 @@ from msgspec import Struct
 from ...errors import InputError
 from .special_tokens import NAMED, class_defaults, special_tokens, tokenizer_class
 
+NO_TEMPLATE = "template.none"
+"""The code of the error for a model without a template."""
 TEMPLATE_FILE = "chat_template.jinja"
 TEMPLATE_FOLDER = "additional_chat_templates"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -115,6 +117,7 @@ def _no_template(model: Repository, given: object) -> InputError:
     return InputError(
         f"`{model.name}` has no chat template",
         hint="a base model has none: name the instruct model, a .jinja file, or one of `chatfmt templates list`",
+        code=NO_TEMPLATE,
     )
 
 

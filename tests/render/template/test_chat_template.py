@@ -94,12 +94,6 @@ def test_a_built_in_name_wins_over_a_folder_and_a_path_does_not(tmp_path: Path, 
         ("./x", InputError, "there is no template file or model folder `./x`", "check the path"),
         ("x.jinja", InputError, "there is no template file or model folder `x.jinja`", "check the path"),
         ("a/x.jinja", InputError, "there is no template file or model folder `a/x.jinja`", "check the path"),
-        (
-            "{% for m in messages %}{{ m }}{% endfor %}",
-            UsageError,
-            "a template's text cannot stand where its name belongs",
-            "save it as a .jinja file",
-        ),
         ("chatml#rag", UnknownName, "unknown chat template of `chatml` `rag`", "one of: default"),
     ],
 )
@@ -115,6 +109,30 @@ def test_the_json_file_of_a_folder_is_no_template(tmp_path: Path):
     with pytest.raises(InputError) as raised:
         ChatTemplate.load(tmp_path / "tokenizer_config.json")
     assert raised.value.hint == f"name its folder: `{tmp_path}`"
+
+
+# inline Jinja
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered"),
+    [
+        ("{% for m in messages %}{{ m.role }}: {{ m.content }}\\n{% endfor %}", "user: q\nassistant: a\n"),
+        ("{{ messages[0].content }}\\t\\\\{{ 'x\\\\n' }}", "q\t\\x\\n"),
+        ("{# {user} #}{{ messages | length }}{% if false %}{% endif %}", "2"),
+        ("{% for m in messages %}" + "long" * 2000 + "{% endfor %}", "long" * 4000),
+    ],
+)
+def test_jinja_may_stand_where_its_name_belongs(text: str, rendered: str) -> None:
+    template = ChatTemplate.load(text)
+    assert (template.name, template.origin) == ("inline", "inline")
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    assert template.render(turns) == rendered
+
+
+def test_a_form_may_be_longer_than_a_file_name() -> None:
+    turns = [{"role": "user", "content": "q"}]
+    assert ChatTemplate.load("x" * 5000 + "{user_message}").render(turns) == "x" * 5000 + "q"
 
 
 # the plain form

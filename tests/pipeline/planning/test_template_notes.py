@@ -1,0 +1,91 @@
+"""What is said of a template before the first row: a fallback, indentation, tokens without a value."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chatfmt import ChatTemplate
+from chatfmt.cli import main
+from chatfmt.render.inspection.probe import indented_line
+from chatfmt.render.single import TemplateRenderer
+from chatfmt.render.template import builtin
+
+TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.jsonl").write_text(json.dumps({"messages": TURNS}) + "\n")
+    Path("base").mkdir()
+    Path("base/tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+
+
+def convert(*flags: str) -> int:
+    return main(["convert", "in.jsonl", *flags, "--executor", "serial"])
+
+
+def test_a_model_without_a_template_gets_the_fallback(capsys: Output) -> None:
+    assert convert("-t", "./base", "--fallback-template", "chatml", "-o", "out") == 0
+    note = "note: `./base` has no chat template: `chatml` is used instead"
+    assert capsys.readouterr().err.splitlines()[0] == note
+    manifest = json.loads(Path("out/.chatfmt/manifest.json").read_text())
+    assert {key: manifest["template"][key] for key in ("name", "instead_of")} == {
+        "name": "chatml", "instead_of": "./base",
+    }  # fmt: skip
+    assert convert("-t", "./base", "--fallback-template", "chatml", "-o", "out", "--resume") == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "`out` is already complete: 1 row"
+
+
+def test_a_model_with_a_template_needs_no_fallback(capsys: Output) -> None:
+    Path("base/chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    assert convert("-t", "./base", "--fallback-template", "chatml") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"text": "qa"} and "note:" not in shown.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["-t", "./base"], 3, "`base` has no chat template"),
+        (["-t", "./none", "--fallback-template", "chatml"], 3,
+         "there is no template file or model folder `./none`"),
+        (["-t", "./base", "--fallback-template", "chatmll"], 2, "unknown template `chatmll`"),
+        (["--fallback-template", "chatml"], 2, "`--fallback-template` stands for a model that has none"),
+        (["-t", "{{ messages[0].content ~ eos_token }}"], 2,
+         "the template `inline` prints `eos_token`, and an inline template has no value for it"),
+    ],
+)  # fmt: skip
+def test_what_no_template_can_stand_for_is_an_error(flags: list[str], code: int, message: str, capsys: Output) -> None:
+    assert convert(*flags) == code
+    assert capsys.readouterr().err.splitlines()[0] == f"error: {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("    <|{{ m.role }}|>{{ m.content }}", 2),
+        ("<|{{ m.role }}|>\n\t{{ m.content }}", 3),
+        ("  {% if true %}\n    {{ m.content }}\n  {% endif %}", 3),
+        ("  {%- if true %}\n    {{- m.content }}\n  {%- endif %}", None),
+        ("{{ m.role }}:  {{ m.content }}", None),
+        ("  {% if m.never %}\n    {{ m.content }}\n  {% endif %}{{ m.content }}", None),
+    ],
+)
+def test_indentation_that_is_part_of_the_text_is_named(text: str, line: int | None, capsys: Output) -> None:
+    Path("t.jinja").write_text("{% for m in messages %}\n" + text + "\n{% endfor %}\n")
+    assert convert("-t", "t.jinja", "-q", "--allow-loss", "all") == 0
+    note = (
+        f"note: line {line} of the template is indented, and the blanks are part of the text: "
+        "`{{-` and `{%-` leave out what stands before them\n"
+    )
+    assert capsys.readouterr().err == ("" if line is None else note)
+
+
+def test_no_built_in_template_is_indented() -> None:
+    names = builtin.names()
+    assert names and not [name for name in names if indented_line(TemplateRenderer(ChatTemplate.load(name)))]
