@@ -165,7 +165,10 @@ class MissingExtra(UsageError):
 
     @classmethod
     def of(cls, package: str, extra: str) -> MissingExtra:
-        return cls(f"the package `{package}` is not installed", hint=f'pip install "chatfmt[{extra}]"')
+        return cls(
+            f"the package `{package}` is not installed",
+            hint=f'pip install "chatfmt[{extra}]"; in a checkout: pip install ".[{extra}]"',
+        )
 
 
 class InputError(ChatfmtError):

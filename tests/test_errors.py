@@ -84,7 +84,8 @@ def test_an_unknown_name_hints_at_the_nearest():
 
 def test_a_missing_extra_says_what_to_install():
     error = MissingExtra.of("ray", "ray")
-    assert (str(error), error.hint) == ("the package `ray` is not installed", 'pip install "chatfmt[ray]"')
+    hint = 'pip install "chatfmt[ray]"; in a checkout: pip install ".[ray]"'
+    assert (str(error), error.hint) == ("the package `ray` is not installed", hint)
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(MissingExtra) as caught:
         load(str(byte_level))
-    assert caught.value.hint == 'pip install "chatfmt[tokens]"'
+    assert caught.value.hint == 'pip install "chatfmt[tokens]"; in a checkout: pip install ".[tokens]"'
 
 
 def test_a_blank_answer_has_its_stop_token_trained(byte_level: Path) -> None:

@@ -9,12 +9,12 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .. import __version__
-from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError
+from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError, edit_distance, nearest
 from . import terminal
 from .command import Command, Group
 from .completion import typed_words
@@ -56,6 +56,8 @@ EXAMPLES = {
     "push": ("chatfmt push out/ OWNER/NAME",),
 }
 """Examples in the help of a command."""
+MOST_TYPED_WRONG = 3
+"""Letters by which an unknown option may differ from one that is suggested."""
 WITHOUT_ARGUMENTS = {"transforms", "doctor"}
 """Commands that need no argument; the others print their help if they get none."""
 
@@ -117,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
         if text.startswith("usage: "):  # no arguments: the text is the help of the command
             terminal.print_err(str(getattr(error, "message", text)))
             return UsageError.exit_code
-        return _fail(UsageError(text, hint="chatfmt --help")) if text else UsageError.exit_code
+        return _fail(UsageError(text, hint=_usage_hint(error))) if text else UsageError.exit_code
     except ChatfmtError as error:
         return _fail(error)
     except (BrokenPipeError, ReaderGone):
@@ -149,9 +151,21 @@ def _terminate(signum: int, frame: object) -> None:
 
 
 def _usage(error: Exception) -> str:
+    """Return the message of an error of Typer; an option that does not exist has a hint of its own."""
     message: Callable[[], str] = getattr(error, "format_message", lambda: str(error))
-    text = message().removesuffix(".")
+    text = (str(getattr(error, "message", "")) if hasattr(error, "possibilities") else message()).removesuffix(".")
     return text[:1].lower() + text[1:]
+
+
+def _usage_hint(error: Any) -> str:
+    """Return the option that a wrong one resembles, else the help that lists all."""
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    if command is None or not hasattr(error, "possibilities"):
+        return "chatfmt --help"
+    known = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
+    close = nearest(error.option_name, known)
+    typo = close and edit_distance(error.option_name, close[0]) <= MOST_TYPED_WRONG
+    return f"did you mean `{close[0]}`?" if typo else f"{error.ctx.command_path} {command.every_option}"
 
 
 def _fail(error: ChatfmtError) -> int:

@@ -13,6 +13,8 @@ from typer.core import TyperCommand, TyperGroup
 from .options import COMMON, REGISTRY_HELP, default_of
 
 HELP_ALL = "--help-all"
+ALIASES = {"--output": "--out", "--subset": "--name", "--num-proc": "--workers", "--num_proc": "--workers"}
+"""Names that other tools have for options, taken as well."""
 ELSEWHERE = (
     "Every option is also a key of a recipe file (rows_per_shard: 1000), an environment variable "
     "(CHATFMT_ROWS_PER_SHARD=1000) and a key of the configuration file. `chatfmt doctor` shows where that is."
@@ -37,6 +39,9 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments as they are, also for completion; leave help and mistakes to Typer."""
+        args = [
+            ALIASES.get(name, name) + equals + value for name, equals, value in (each.partition("=") for each in args)
+        ]
         if HELP_ALL in args:
             ctx.meta[HELP_ALL], args = True, ["--help"]
         if HELP_ALL in ctx.meta or (self.no_args_is_help and not args and not ctx.resilient_parsing):
@@ -62,9 +67,14 @@ class Command(TyperCommand):
         """Return the first paragraph of the help, uncut whatever the `limit`."""
         return " ".join((self.help or "").split("\n\n")[0].split())
 
+    @property
+    def every_option(self) -> str:
+        """The flag that shows all options."""
+        return HELP_ALL if sum(map(_is_folded, self.params)) > FEW else "--help"
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then each group of options in the order of the command; ungrouped options come last."""
-        every = HELP_ALL in ctx.meta or sum(map(_is_folded, self.params)) <= FEW
+        every = HELP_ALL in ctx.meta or self.every_option != HELP_ALL
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         others: list[tuple[str, str]] = []
         parameters: list[Any] = self.get_params(ctx)

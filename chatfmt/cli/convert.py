@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from .summary import print_summary
 from .workers import worker_processes
 
 if TYPE_CHECKING:
+    from ..pipeline import Plan
     from ..recipe import Recipe, Run
 
 
@@ -56,7 +57,7 @@ def carry_out(recipe: Recipe, run: Run, origins: Mapping[str, str]) -> None:
         if run.dry_run:
             print_plan(plan, run, origins)
             return
-        with terminal.progress(plan.rows, quiet=run.quiet or target.kind == "stream") as advance:
+        with shown_progress([plan], run.quiet) as advance:
             summary = pipeline.run_plan(plan, run, advance)
     for note in summary.notes[len(plan.notes) :]:
         terminal.print_note(note)
@@ -82,8 +83,7 @@ def carry_out_all(made: Sequence[Conversion]) -> None:
             terminal.print_note(note)
         if made[0][1].dry_run:
             return
-        rows = None if planned[0][0].rows is None else planned[0][0].rows * len(planned)
-        with terminal.progress(rows, quiet=made[0][1].quiet) as advance:
+        with shown_progress([plan for plan, _ in planned], made[0][1].quiet) as advance:
             summaries = pipeline.run_plans(planned, advance)
     for (plan, run), summary in zip(planned, summaries, strict=True):
         for note in summary.notes[len(plan.notes) :]:
@@ -112,3 +112,21 @@ def report_on(recipe: Recipe, run: Run) -> None:
         from .report import write_report
 
         write_report(recipe, run.report, run.workers)
+
+
+@contextmanager
+def shown_progress(plans: Sequence[Plan], quiet: bool) -> Iterator[Any]:
+    """Draw a progress bar for the rows of plans run inside the block; if they are stopped, name what is kept."""
+    from .. import pipeline
+
+    rows = [plan.rows for plan in plans if plan.rows is not None]
+    drawn_over = plans[0].target.kind == "stream" and terminal.stdout_is_terminal()
+    try:
+        with terminal.progress(sum(rows) if len(rows) == len(plans) else None, quiet=quiet or drawn_over) as advance:
+            yield advance
+    except BaseException as error:
+        for plan in plans:
+            if not isinstance(error, Exception) and (kept := pipeline.count_kept(plan)):  # Ctrl-C, SIGTERM
+                shards = f"finished shards of `{plan.target}` that are kept: {kept}"
+                terminal.print_note(f"{shards}; the same command with --resume continues")
+        raise

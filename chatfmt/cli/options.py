@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import UsageError
+from ..errors import UnknownName, UsageError
 from ..recipe import with_full_keys
 from . import settings
 from .completion import completer
@@ -102,6 +102,11 @@ ROWS = _group(
         "dedup_by": (str, "COLUMN", "Keep the first row of those with the same value in this column."),
         "test_fraction": (str, "F", "Move this fraction of the rows, chosen by content, to a split named test."),
         "split_by": (str, "COLUMN", "Rows with the same value in this column are never in two splits."),
+        "weight": (
+            list[str],
+            "SOURCE=N",
+            "Take N rows for each row of this source: b.jsonl=2, c.jsonl=0.5. Repeatable.",
+        ),
     },
 )
 
@@ -295,9 +300,16 @@ def to_recipe(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run,
     others = source[1:] if known and source[0] == known[0] and recipe.reads_files(known[0]) else []
     if known and len(source) > 1 and not others:
         raise UsageError(f"the recipe `{known[0]}` cannot be combined with other sources", hint="convert it by itself")
-    typed = [recipe.load(known[0])] if known else [recipe.Layer("argument", {"source": source})]
+    weights = [_split_pair(text, "weight") for text in given.get("weight") or ()]
+    if known and weights:
+        raise UsageError(
+            "`--weight` is for sources named on the command line", hint="a recipe has the weight beside the source"
+        )
+    typed = (
+        [recipe.load(known[0])] if known else [recipe.Layer("argument", {"source": weighted(source, dict(weights))})]
+    )
     typed += [recipe.Layer("argument", {"source": others})] if others else []
-    offered = {key: option for key, option in EVERY.items() if key in given}
+    offered = {key: option for key, option in EVERY.items() if key in given and key != "weight"}
     around = [*settings.from_config(), *typed, *settings.from_environment(offered, FLAGS, to_values)]
     return recipe.build([*around, recipe.Layer("flag", to_values(given))])
 
@@ -354,9 +366,19 @@ def in_place(run: Run, template: str | None) -> Run:
     return dataclasses.replace(run, out=named(run.out), rejects=named(run.rejects), report=named(run.report))
 
 
+def weighted(sources: Sequence[str], weights: Mapping[str, str]) -> list[Any]:
+    """Return the sources, those with a weight as a recipe has them; raises UnknownName for the weight of no source."""
+    for name in weights:
+        if name not in sources:
+            raise UnknownName.of("source", name, sources)
+    return [
+        {"source": name, "weight": fraction("--weight", weights[name])} if name in weights else name for name in sources
+    ]
+
+
 def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recipe keys that options set: pairs as mappings, transforms together, nothing that was not typed."""
-    values = {key: value for key, value in given.items() if value is not None and value != []}
+    values = {key: value for key, value in given.items() if value is not None and value != [] and key != "weight"}
     if "template" in values:
         values["template"] = only_one("-t", values["template"])
     for key in ("map", "role", "marker", "rename"):
@@ -414,6 +436,9 @@ def positive(flag: str, text: str) -> int:
     return int(text)
 
 
+PYTHON = {"True": True, "False": False, "None": None}
+
+
 def _split_pair(text: str, key: str) -> tuple[str, str]:
     """Split NAME=VALUE at the first `=`, a marker at the last."""
     name, equals, value = text.rpartition("=") if key == "marker" else text.partition("=")
@@ -424,7 +449,8 @@ def _split_pair(text: str, key: str) -> tuple[str, str]:
 
 
 def _json_or_text(text: str) -> Any:
+    """Return a JSON value, or one of Python's `True`, `False` and `None`, else the text; JSON quotes make it a text."""
     try:
-        return json.loads(text)
+        return PYTHON[text] if text in PYTHON else json.loads(text)
     except ValueError:
         return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import terminal
@@ -34,7 +35,7 @@ def describe(summary: Summary) -> str:
     splits = ", ".join(f"{split} {rows:,}" for split, rows in summary.splits.items())
     by_split = f" ({splits})" if len(summary.splits) > 1 else ""
     lines = [f"wrote {terminal.counted(summary.rows, 'row')}{by_split} to {where}, {size(summary.bytes)}"]
-    if summary.out != "-" and summary.shards > 1:
+    if summary.shards > 1 and not (summary.out == "-" or Path(summary.out).is_file()):
         lines[0] += f" in {summary.shards} shards"
     for label, count in (("filtered out", summary.filtered), ("duplicates dropped", summary.duplicates)):
         if count:
@@ -47,7 +48,8 @@ def describe(summary: Summary) -> str:
     if summary.rejected:
         reasons = ", ".join(f"{code} {count:,}" for code, count in summary.reasons.items())
         rows = terminal.counted(summary.rows_in, "row")
-        lines.append(f"rejected: {summary.rejected:,} of {rows} ({reasons})")
+        kept = f"in `{summary.rejects}`" if summary.rejects else "not kept, use --rejects FILE"
+        lines.append(f"rejected: {summary.rejected:,} of {rows} ({reasons}), {kept}")
     for label, counts in (("changed", summary.changes), ("warnings", summary.findings)):
         if counts:
             lines.append(f"{label}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))

@@ -177,6 +177,11 @@ def is_drawn(quiet: bool) -> bool:
     return not quiet and sys.stderr is not None and sys.stderr.isatty()
 
 
+def stdout_is_terminal() -> bool:
+    """Return whether what is written to stdout appears on the terminal, where a progress bar would be in its way."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 _drawing: list[Progress] = []
 """The display on stderr now, if any. Process-wide, as stderr is: `print_err` must write above it from any thread."""
 

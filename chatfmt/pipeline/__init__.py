@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .hub_upload import Repository as Repository
     from .hub_upload import push as push
     from .job_array import commit as commit
+    from .job_array import count_kept as count_kept
     from .job_array import find_plan as find_plan
     from .job_array import run_part as run_part
     from .job_array import write_plan as write_plan
@@ -46,7 +47,7 @@ __getattr__, __all__ = attach(
         ".conversion.stages": ("Conversion",),
         ".conversion.task": ("run_task",),
         ".converter": ("Converter",),
-        ".job_array": ("commit", "find_plan", "run_part", "write_plan"),
+        ".job_array": ("commit", "count_kept", "find_plan", "run_part", "write_plan"),
         ".planning.plan": ("Plan", "plan"),
         ".planning.scratch": ("Scratch",),
         ".planning.target": ("Target", "target_of"),

@@ -285,6 +285,11 @@ def state_folder(target: Target) -> Path:
     return target.path / STATE if target.kind == "folder" else writers.staging_folder(target.path.resolve())
 
 
+def count_kept(plan: Plan) -> int:
+    """Return how many shards a stopped run has finished, for `--resume` to keep; none of a stream."""
+    return writers.count_finished(state_folder(plan.target)) if plan.target.kind in ("folder", "file") else 0
+
+
 def commit(out: Path, run: Run, on_progress: OnProgress = ignore_progress) -> Summary:
     """Publish the output of a plan whose parts are all done; reorder its rows first if the recipe asks for it.
 

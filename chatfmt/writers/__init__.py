@@ -10,6 +10,7 @@ from .shard import AtomicFile, RejectWriter, ShardWriter
 from .single_file import SingleFile, staging_folder
 from .staging import (
     Lock,
+    count_finished,
     finished_shards,
     parts_folder,
     plan_path,
@@ -40,6 +41,7 @@ __all__ = [
     "check_shard_name",
     "check_split",
     "copy",
+    "count_finished",
     "file_ending",
     "finished_shards",
     "format_from_name",

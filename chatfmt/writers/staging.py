@@ -137,8 +137,12 @@ def _is_complete(state: Path, shard: Shard) -> bool:
 
 def is_worth_resuming(state: Path) -> bool:
     """Return whether a run that ends now leaves a finished shard, or a commit to complete."""
-    receipts = (*(state / "receipts").glob("*.json"), *(state / PARTS / "receipts").glob("*.json"))
-    return (state / "commit.json").exists() or any(receipts)
+    return (state / "commit.json").exists() or count_finished(state) > 0
+
+
+def count_finished(state: Path) -> int:
+    """Return the number of finished shards, or of parts of a run that reorders rows."""
+    return sum(1 for folder in (state, state / PARTS) for _ in (folder / "receipts").glob("*.json"))
 
 
 def clear(state: Path) -> None:

@@ -63,7 +63,15 @@ def test_version():
         (["convert", str(EVERYDAY), "-t", "chatml", "--generation-prompt", "--continue-final"], 2, [
             "error: `--generation-prompt` and `--continue-final` cannot be combined",
         ]),
-        (["convert", str(EVERYDAY), "--zzz"], 2, ["error: no such option: --zzz", "hint: chatfmt --help"]),
+        (["convert", str(EVERYDAY), "--zzz"], 2, ["error: no such option: --zzz", "hint: chatfmt convert --help-all"]),
+        (["convert", str(EVERYDAY), "--templte", "x"], 2, [
+            "error: no such option: --templte", "hint: did you mean `--template`?",
+        ]),
+        (["convert", str(EVERYDAY), "--weight", "other=2"], 2, ["error: unknown source `other`"]),
+        (["convert", "gsm8k", "--weight", "gsm8k=2"], 2, [
+            "error: `--weight` is for sources named on the command line",
+            "hint: a recipe has the weight beside the source",
+        ]),
         (["convrt"], 2, ["error: no such command 'convrt'. Did you mean 'convert'?", "hint: chatfmt --help"]),
         (["recipes", "show", "gsm9k"], 2, ["error: unknown recipe `gsm9k`", "hint: did you mean `gsm8k`?"]),
         (["verify", "nowhere"], 1, [
@@ -222,7 +230,7 @@ def test_every_recipe_key_has_its_flag_and_every_flag_its_place():
     from chatfmt.recipe import KEYS
 
     flags = {*options.CONVERSION, "on_error", "max_bad"}
-    joined = {"system", "calculator", "final_answer", "socratic", "transform", "dialect_option", "label"}
+    joined = {"system", "calculator", "final_answer", "socratic", "transform", "dialect_option", "label", "weight"}
     assert flags - joined | {"source", "about", "transforms", "dialect_options"} == set(KEYS)
 
 

@@ -89,3 +89,27 @@ def test_fit_reports_only_changes_that_it_makes(tmp_path):
         told[0] == "data that is not plain text may need, with this template: --transform developer=system (or --fit)"
     )
     assert told[-1] == "data that is not plain text may need, with this template: --bos strip"
+
+
+def test_rejects_of_a_file_are_beside_it_and_those_of_a_folder_inside(tmp_path):
+    (tmp_path / "in.jsonl").write_text('x\n{"messages": [{"role": "user", "content": "a"}]}\n')
+    options = ("-t", "chatml", "--on-error", "skip", "--max-bad", "90%")
+    for out, kept in (("o.jsonl.gz", "o.rejects.jsonl"), ("out", "out/.chatfmt/rejects.jsonl")):
+        run = run_cli("convert", "in.jsonl", *options, "-o", out, cwd=tmp_path)
+        assert run.stderr.decode().splitlines()[1] == f"rejected: 1 of 2 rows (json.syntax 1), in `{kept}`"
+        assert [json.loads(line)["code"] for line in (tmp_path / kept).open()] == ["json.syntax"]
+    (tmp_path / "good.jsonl").write_text('{"messages": [{"role": "user", "content": "a"}]}\n' * 3)
+    run = run_cli("convert", "good.jsonl", *options, "--rows-per-shard", "1", "-o", "g.jsonl", "--json", cwd=tmp_path)
+    assert (json.loads(run.stdout)["already_complete"], json.loads(run.stdout)["rejects"]) == (False, "")
+    assert not (tmp_path / "g.rejects.jsonl").exists()
+    again = run_cli("convert", "good.jsonl", "-t", "chatml", "--rows-per-shard", "1", "-o", "h.jsonl", cwd=tmp_path)
+    assert again.stderr.decode().splitlines()[0] == "wrote 3 rows to `h.jsonl`, 129 B"
+
+
+@pytest.mark.parametrize(
+    "text, variable", [("False", False), ("None", None), ('"True"', "True"), ("1", 1), ("no", "no")]
+)
+def test_variables_are_json_or_words_of_python(text, variable, tmp_path):
+    write(tmp_path / "in.jsonl", [ASKED])
+    plan = run_cli("convert", "in.jsonl", "-t", "chatml", "--var", f"x={text}", "--dry-run", "--json", cwd=tmp_path)
+    assert json.loads(plan.stdout)["recipe"]["var"] == {"x": variable}

@@ -151,4 +151,4 @@ def test_unknown_executors() -> None:
 def test_ray_is_an_extra() -> None:
     with pytest.raises(MissingExtra) as caught:
         run("ray", work.square, [1])
-    assert caught.value.hint == 'pip install "chatfmt[ray]"'
+    assert caught.value.hint == 'pip install "chatfmt[ray]"; in a checkout: pip install ".[ray]"'

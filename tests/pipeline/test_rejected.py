@@ -183,7 +183,10 @@ def test_the_command_line(tmp_path):
         "convert", rejects, "--from-rejects", "--role", "robot=assistant", "--on-error", "skip", "--max-bad", "1"
     )
     assert run.stdout.decode() == '{"messages":[{"role":"assistant","content":"x\\n"}]}\n'
-    assert run.stderr.decode().splitlines()[1] == "rejected: 1 of 2 rows (json.duplicate_key 1)"
+    assert (
+        run.stderr.decode().splitlines()[1]
+        == "rejected: 1 of 2 rows (json.duplicate_key 1), not kept, use --rejects FILE"
+    )
     piped = run_cli(
         "convert", "-", "--from-rejects", "--role", "robot=assistant", "--on-error", "skip", "--max-bad", "1", "-q",
         stdin=rejects.read_bytes(),

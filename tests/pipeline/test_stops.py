@@ -124,7 +124,9 @@ def test_a_signal_ends_it_with_one_line_and_a_folder_to_resume(tmp_path, source,
     workers = children(run.pid)
     run.send_signal(number)
     stdout, stderr = run.communicate(timeout=30)
-    assert (run.returncode, stdout, stderr.decode()) == (code, b"", line)
+    kept = len(list((out / ".chatfmt").glob("**/receipts/*.json")))
+    told = f"note: finished shards of `{out}` that are kept: {kept}; the same command with --resume continues"
+    assert (run.returncode, stdout, stderr.decode()) == (code, b"", f"{told}\n{line}")
     assert len(workers) == 3 and gone(workers)  # two, and the process that forks them
     again = run_cli("convert", source, *OPTIONS, *more, "-o", out)
     assert (again.returncode, again.stderr.decode().splitlines()) == (5, [

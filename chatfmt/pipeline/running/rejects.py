@@ -1,14 +1,30 @@
-"""The file of rejected rows that `--rejects` names."""
+"""The file of rejected rows: the one that `--rejects` names, or the one that an output has anyway."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ... import writers
 from ...errors import UsageError
 from ...manifest import REJECTS, Manifest, Reject, Shard
+from ...recipe import Recipe, Run
+from ..planning.target import Target
+
+
+def with_rejects(run: Run, target: Target, recipe: Recipe) -> Run:
+    """Return how to run, with rejects beside a file (`x.jsonl`: `x.rejects.jsonl`) that skips bad rows."""
+    if run.rejects is not None or target.kind != "file" or recipe.on_error != "skip":
+        return run
+    name = target.path.name.removesuffix("".join(target.path.suffixes)) or target.path.stem
+    return replace(run, rejects=target.path.with_name(f"{name}.rejects.jsonl"))
+
+
+def kept_rejects(run: Run, target: Target) -> Path | None:
+    """Return the file of the rejects: of a folder, the one inside if there is no other."""
+    return run.rejects or (target.path / REJECTS if target.kind == "folder" else None)
 
 
 def check_rejects(path: Path | None) -> None:
@@ -31,8 +47,8 @@ def open_rejects(path: Path | None) -> Iterator[Callable[[Reject], None]]:
 
 
 def join_rejects(state: Path, shards: Sequence[Shard], path: Path | None) -> None:
-    """Write the rejects of the shards staged in `state` to `path`, in order."""
-    if path is None:
+    """Write the rejects of the shards staged in `state` to `path`, in order; without rejects an old file is emptied."""
+    if path is None or not (path.exists() or any(shard.reject_sha256 for shard in shards)):
         return
     with writers.AtomicFile(path) as file:
         for shard in shards:

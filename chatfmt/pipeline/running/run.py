@@ -21,7 +21,7 @@ from ..schedule import run_missing_tasks
 from .destinations import DESTINATIONS, Destination
 from .max_bad import check_max_bad, check_max_bad_so_far
 from .progress import OnProgress, Progress, ignore_progress
-from .rejects import check_rejects, copy_published_rejects, join_rejects
+from .rejects import check_rejects, copy_published_rejects, join_rejects, kept_rejects, with_rejects
 from .stdin_stdout import is_piped, pipe
 from .stream import stream_rows
 from .summary import Summary, summarise_plan
@@ -70,6 +70,7 @@ def run_plan(plan: Plan, run: Run, on_progress: OnProgress = ignore_progress) ->
 
 def run_plans(planned: Sequence[tuple[Plan, Run]], on_progress: OnProgress = ignore_progress) -> list[Summary]:
     """Run plans one after the other; nothing is published before all that they write is complete."""
+    planned = [(plan, with_rejects(run, plan.target, plan.recipe)) for plan, run in planned]
     for each in planned:
         check_output(each[0], each[1].rejects)
         executors.executor(each[1].executor)  # raises UnknownName before anything is written
@@ -84,12 +85,13 @@ def run_plans(planned: Sequence[tuple[Plan, Run]], on_progress: OnProgress = ign
 
 def publish(plan: Plan, run: Run, destination: Destination, shards: Sequence[Shard] | None) -> Summary:
     """Publish the shards of a plan and return the summary; without shards the plan was published before."""
+    kept = kept_rejects(run, plan.target)
     if shards is not None:
-        return summarise_plan(plan, shards, size=destination.commit(plan, shards))
+        return summarise_plan(plan, shards, rejects=kept, size=destination.commit(plan, shards))
     assert destination.published is not None
     copy_published_rejects(destination.state.parent, destination.published, run.rejects)
     done = plan.target.kind != "hub"  # which is pushed now
-    return summarise_plan(plan, destination.published.shards, complete=done)
+    return summarise_plan(plan, destination.published.shards, rejects=kept, complete=done)
 
 
 def check_output(plan: Plan, rejects: Path | None) -> None:

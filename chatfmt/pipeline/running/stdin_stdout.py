@@ -49,7 +49,7 @@ def pipe(recipe: Recipe, target: Target, run: Run, on_note: OnNote = lambda note
 
     with open_rejects(run.rejects) as add_reject:
         _convert_stdin(recipe, target, stream, add_reject, counts, add_note)
-    return summarise_stream(recipe, counts, stream, noted)
+    return summarise_stream(recipe, run, counts, stream, noted)
 
 
 def _convert_stdin(

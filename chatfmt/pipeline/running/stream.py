@@ -73,7 +73,7 @@ def stream_rows(plan: Plan, run: Run, on_progress: OnProgress) -> Summary:
                     on_progress(counts.read + chunk.counts.read)
             types = merge_types(types, chunk.types)
             counts.add(chunk.counts)  # there is always one, the last with the counts of the whole task
-    return summarise_stream(plan.recipe, counts, stream, (*plan.notes, *late_notes(types)))
+    return summarise_stream(plan.recipe, run, counts, stream, (*plan.notes, *late_notes(types)))
 
 
 def convert_to_chunks(task: StreamTask) -> Iterator[StreamChunk]:
@@ -104,9 +104,10 @@ def convert_to_chunks(task: StreamTask) -> Iterator[StreamChunk]:
     yield next_chunk()
 
 
-def summarise_stream(recipe: Recipe, counts: RowCounts, stream: Stream, notes: Sequence[str]) -> Summary:
+def summarise_stream(recipe: Recipe, run: Run, counts: RowCounts, stream: Stream, notes: Sequence[str]) -> Summary:
     """Return the summary of what went to a stream; raises DataProblem if too many rows were rejected."""
     counts.check_balance()
     shard = Shard(name="-", bytes=stream.bytes, **counts.to_shard())
     check_max_bad(recipe, [shard], resumable=False)
-    return summarise([shard], "-", notes)
+    summary = summarise([shard], "-", notes)
+    return replace(summary, rejects=str(run.rejects)) if run.rejects and summary.rejected else summary

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, field
@@ -42,19 +43,30 @@ class Summary(Struct, frozen=True):
     packed: Mapping[str, int] = field(default_factory=dict)
     """The `conversations` of packed rows, their `tokens`, and how many tokens the rows have `room` for."""
     notes: Sequence[str] = ()
+    rejects: str = ""
+    """The file of the rejected rows; empty if there are none, or if they were not kept."""
     complete: bool = False
     """Whether an earlier run had finished the output, so that nothing was done."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, keys in order."""
-        return {"schema": 1, **asdict(self)}
+        values = asdict(self)
+        return {"schema": 1, **values, "already_complete": values.pop("complete")}
 
 
-def summarise_plan(plan: Plan, shards: Sequence[Shard], *, size: int | None = None, complete: bool = False) -> Summary:
+def summarise_plan(
+    plan: Plan,
+    shards: Sequence[Shard],
+    *,
+    rejects: Path | None = None,
+    size: int | None = None,
+    complete: bool = False,
+) -> Summary:
     """Return the summary of shards of a plan; `size` is the size of the output where it is not that of the shards."""
     late = late_notes(merged_types(shards)) if plan.target.kind == "file" else ()
     summary = summarise(shards, str(plan.target), (*plan.notes, *late))
-    return replace(summary, bytes=summary.bytes if size is None else size, complete=complete)
+    size = summary.bytes if size is None else size
+    return replace(summary, bytes=size, complete=complete, rejects=str(rejects) if rejects and summary.rejected else "")
 
 
 def late_notes(types: Types) -> tuple[str, ...]:
