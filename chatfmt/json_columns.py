@@ -29,6 +29,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from .arrow_values import to_values
 from .schema import KEYS
 
 TEXT = pa.string()
@@ -180,16 +181,8 @@ def decode_values(column: pa.Array) -> list[Any]:
     if is_turns(column.type):
         return [ABSENT if value is None else value for value in decode_conversations(column)]
     nested = pa.types.is_nested(column.type)
-    values = _with_objects(column) if nested else column.to_pylist()
+    values = to_values(column)
     return [ABSENT if value is None else without_nulls(value) if nested else value for value in values]
-
-
-def _with_objects(column: pa.Array) -> list[Any]:
-    """Return the values of a nested column, maps as objects; a map with a repeated key stays a list of pairs."""
-    try:
-        return list(column.to_pylist(maps_as_pydicts="strict"))
-    except KeyError:
-        return list(column.to_pylist())
 
 
 def text_of_binary(column: pa.Array) -> pa.Array:
@@ -250,7 +243,7 @@ def without_nulls(value: Any) -> Any:
 def to_plain(value: Any) -> Any:
     """The value as JSON data: dates and times as ISO 8601 text, decimals as text, tuples as lists."""
     if isinstance(value, dict):
-        return {str(key): to_plain(item) for key, item in value.items()}
+        return {str(to_plain(key)): to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
     if isinstance(value, (datetime.date, datetime.time)):
@@ -261,7 +254,7 @@ def to_plain(value: Any) -> Any:
 def to_display(value: Any) -> Any:
     """The value as JSON data for display: as `to_plain`, but bytes as their count, NaN and infinities as text."""
     if isinstance(value, dict):
-        return {str(key): to_display(item) for key, item in value.items()}
+        return {str(to_plain(key)): to_display(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_display(item) for item in value]
     if isinstance(value, bytes):

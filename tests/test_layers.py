@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "chatfmt"
 LAYERS = [
     {"errors", "lazy"},
-    {"schema", "validation"},
+    {"arrow_values", "schema", "validation"},
     {"json_columns", "trainers"},
     {"turn_columns", "features", "recipe", "manifest"},
     {"rendering", "field_path", "token_spans"},

@@ -74,7 +74,7 @@ def json_text(column: pa.Array) -> pa.Array:
         return _floats(column)
     if pa.types.is_list(kind):
         return _lists(column)
-    if pa.types.is_struct(kind):
+    if pa.types.is_struct(kind) and len({field.name for field in kind}) == kind.num_fields:
         return _structs(column)
     return _others(column)
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ...arrow_values import as_integers, to_values
 from ...errors import InputError, Location, located
 from ...features import declared_features, declared_type
 from ...json_columns import JSON, TEXT, is_turns, json_array, to_plain
@@ -142,8 +144,18 @@ def _next(batches: Iterator[pa.RecordBatch], shown: str) -> pa.RecordBatch | Non
     with translate_arrow_errors(shown):
         batch = next(batches, None)
         if batch is not None:
-            batch.validate(full=True)
+            _validate(batch)
         return batch
+
+
+def _validate(batch: pa.RecordBatch) -> None:
+    """Raise ArrowInvalid for damage; times of day beyond 24 hours are strange, but no damage."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:
+        batch.validate()
+        for column in batch.columns:
+            column.view(as_integers(column.type)).validate(full=True)
 
 
 def _between(batch: pa.RecordBatch, start: int, first: int, stop: int | None) -> pa.RecordBatch:
@@ -218,10 +230,25 @@ def _cast(column: pa.Array, feature: Any) -> pa.Array:
 def _to_normal(column: pa.Array, wanted: pa.DataType) -> pa.Array:
     if wanted == column.type:
         return column
-    if _holds_view(column.type):  # pyarrow 26 casts these to wrong offsets
-        return pa.array(column.to_pylist(), wanted)
     stored = column.storage if isinstance(column.type, pa.BaseExtensionType) else column
-    return stored.cast(wanted)
+    return (_without_views(stored) if _holds_view(stored.type) else stored).cast(wanted)
+
+
+def _without_views(column: pa.Array) -> pa.Array:
+    """Return the column with lists for list views, which pyarrow 26 casts to wrong offsets, and runs decoded."""
+    if pa.types.is_run_end_encoded(column.type):
+        return _without_views(pc.run_end_decode(column))
+    if pa.types.is_struct(column.type):
+        fields = [_without_views(values) for values in column.flatten()]
+        names = [field.name for field in column.type]
+        return pa.StructArray.from_arrays(fields, names=names, mask=column.is_null())
+    if not _is_list(column.type):
+        return column
+    lengths = pc.fill_null(pc.list_value_length(column), 0).cast(pa.int64())
+    ends = pc.cumulative_sum(lengths)
+    starts = pa.concat_arrays([pa.array([0], pa.int64()), ends])
+    values = _without_views(column.flatten())
+    return pa.LargeListArray.from_arrays(starts, values, mask=column.is_null())
 
 
 def _turns_with_json(column: pa.Array, declared: pa.ListType) -> pa.ListArray:
@@ -238,7 +265,7 @@ def _turns_with_json(column: pa.Array, declared: pa.ListType) -> pa.ListArray:
 def _parsed(column: pa.Array, declared: pa.DataType, rows: Sequence[int] | None = None) -> pa.Array:
     """Return a JSON column of the values; errors name the row of the value, its own index without `rows`."""
     values = []
-    for index, value in enumerate(column.to_pylist()):
+    for index, value in enumerate(to_values(column)):
         with located(row=index if rows is None else int(rows[index])):
             values.append(_value(value, declared))
     return json_array(values, column.is_valid().to_pylist())
@@ -265,7 +292,9 @@ def normal_type(type: pa.DataType) -> pa.DataType:
         return JSON if type.extension_name == "arrow.json" else normal_type(type.storage_type)
     if pa.types.is_large_string(type) or pa.types.is_string_view(type):
         return TEXT
-    if pa.types.is_dictionary(type):
+    if pa.types.is_binary_view(type):
+        return pa.large_binary()
+    if pa.types.is_dictionary(type) or pa.types.is_run_end_encoded(type):
         return normal_type(type.value_type)
     if pa.types.is_struct(type):
         return pa.struct([field.with_type(normal_type(field.type)) for field in type])
@@ -281,7 +310,8 @@ def _is_list(type: pa.DataType) -> bool:
 
 def _holds_view(type: pa.DataType) -> bool:
     inner = [type.field(index).type for index in range(type.num_fields)]
-    return pa.types.is_list_view(type) or pa.types.is_large_list_view(type) or any(map(_holds_view, inner))
+    kinds = (pa.types.is_list_view, pa.types.is_large_list_view, pa.types.is_run_end_encoded)
+    return any(kind(type) for kind in kinds) or any(map(_holds_view, inner))
 
 
 def _holds_json(type: pa.DataType) -> bool:

@@ -76,6 +76,8 @@ def _leaves(type: pa.DataType) -> int:
 
 def _entries(column: pa.Array) -> int | None:
     """The number of values that Parquet stores for a column, including nulls and empty lists; None if unknown."""
+    if isinstance(column.type, pa.BaseExtensionType):
+        return _entries(column.storage)
     type = column.type
     if pa.types.is_list(type) or pa.types.is_large_list(type):
         if not _is_flat(type.value_type):
@@ -87,6 +89,8 @@ def _entries(column: pa.Array) -> int | None:
 
 def _is_flat(type: pa.DataType) -> bool:
     """Whether each value of the type has at most one value in its first leaf."""
+    if isinstance(type, pa.BaseExtensionType):
+        return _is_flat(type.storage_type)
     if pa.types.is_struct(type):
         return bool(type.num_fields) and _is_flat(type.field(0).type)
     return pa.types.is_dictionary(type) or not type.num_fields

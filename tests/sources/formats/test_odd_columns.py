@@ -1,0 +1,119 @@
+"""Columns of types that Python or JSON lacks: they never stop a run that does not need them, and are kept exactly."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import chatfmt
+from chatfmt.errors import OutputError
+from chatfmt.recipe import Recipe
+
+pa.array(pd.Series([1]))  # from here on pyarrow uses pandas, as in a program that does; the command keeps it out
+TURNS = [[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]] * 2
+
+
+def integers(type: pa.DataType, *values: int | None) -> pa.Array:
+    stored = pa.int32() if type.bit_width == 32 else pa.int64()
+    return pa.array(values, stored).view(type)
+
+
+def pairs(values: pa.Array) -> pa.ListArray:
+    return pa.ListArray.from_arrays([0, 2, 2], values)
+
+
+NANOSECONDS = integers(pa.timestamp("ns"), 1704067200123456789, 1704067200123456000)
+UNION = pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [NANOSECONDS, pa.array(["a", "b"])])
+COLUMNS = {
+    "ns": (NANOSECONDS, ["2024-01-01T00:00:00.123456789", "2024-01-01T00:00:00.123456"]),
+    "inside": (pa.StructArray.from_arrays([NANOSECONDS], ["at"]), [
+        {"at": "2024-01-01T00:00:00.123456789"}, {"at": "2024-01-01T00:00:00.123456"},
+    ]),
+    "in_list": (pairs(NANOSECONDS), [["2024-01-01T00:00:00.123456789", "2024-01-01T00:00:00.123456"], []]),
+    "in_map": (pa.MapArray.from_arrays([0, 1, 2], ["k", "k"], NANOSECONDS), [
+        {"k": "2024-01-01T00:00:00.123456789"}, {"k": "2024-01-01T00:00:00.123456"},
+    ]),
+    "as_key": (pa.MapArray.from_arrays([0, 1, 2], NANOSECONDS, [1, 2]), [
+        {"2024-01-01T00:00:00.123456789": 1}, {"2024-01-01T00:00:00.123456": 2},
+    ]),
+    "berlin": (integers(pa.timestamp("ns", "Europe/Berlin"), 1, 1000), [
+        "1970-01-01T01:00:00.000000001+01:00", "1970-01-01T01:00:00.000001+01:00",
+    ]),
+    "clock": (integers(pa.time64("ns"), 1, 3_600_000_000_000), ["00:00:00.000000001", "01:00:00"]),
+    "hour_25": (integers(pa.time32("s"), 90_000, None), ["25:00:00", None]),
+    "zone": (integers(pa.timestamp("us", "Nowhere/Land"), 1, None), ["1970-01-01T00:00:00.000001+00:00", None]),
+    "offset": (integers(pa.timestamp("s", "+99:99"), 1, None), ["1970-01-01T00:00:01+00:00", None]),
+    "y10k": (integers(pa.timestamp("ms"), 253402300800000, -62135596800001), [
+        "10000-01-01T00:00:00", "0000-12-31T23:59:59.999000",
+    ]),
+    "least": (integers(pa.timestamp("us"), -(2**63), 0), ["-290308-12-21T19:59:05.224192", "1970-01-01T00:00:00"]),
+    "day": (integers(pa.date32(), 2**31 - 1, 0), ["5881580-07-11", "1970-01-01"]),
+    "duration": (integers(pa.duration("ns"), -1, 90_000_000_000_001), [
+        "-1 day, 23:59:59.999999999", "1 day, 1:00:00.000000001",
+    ]),
+    "runs": (pa.RunEndEncodedArray.from_arrays([2], ["a"]), ["a", "a"]),
+    "runs_inside": (pairs(pa.RunEndEncodedArray.from_arrays([2], ["a"])), [["a", "a"], []]),
+    "view": (pa.array([[[1]], None], pa.list_view(pa.list_view(pa.int64()))), [[[1]], None]),
+    "tensor": (pa.ExtensionArray.from_storage(
+        pa.fixed_shape_tensor(pa.int32(), (2,)), pa.array([[1, 2], [3, 4]], pa.list_(pa.int32(), 2))
+    ), [[1, 2], [3, 4]]),
+    "object_key": (pa.MapArray.from_arrays([0, 1, 2], [{"a": 1}, {"a": 2}], [1, 2]), [
+        [[{"a": 1}, 1]], [[{"a": 2}, 2]],
+    ]),
+    "repeated": (pa.MapArray.from_arrays([0, 2, 3], ["a", "a", "b"], [1, 2, 3]), [[["a", 1], ["a", 2]], {"b": 3}]),
+    "twins": (pa.StructArray.from_arrays([pa.array([1, 2]), pa.array([3, 4])], ["a", "a"]), [
+        [["a", 1], ["a", 3]], [["a", 2], ["a", 4]],
+    ]),
+    "union": (UNION, ["2024-01-01T00:00:00.123456789", "b"]),
+    "interval": (pa.array([(1, 2, 3), (0, 0, 0)], pa.month_day_nano_interval()), [[1, 2, 3], [0, 0, 0]]),
+    "empty": (pa.array([{}, None], pa.struct([])), [{}, None]),
+}  # fmt: skip
+NOT_IN_PARQUET = {"twins", "union", "interval", "empty"}
+
+
+def write(path, columns, extra=()):
+    table = pa.table({"messages": TURNS, **{name: column for name, (column, _) in columns.items()}, **dict(extra)})
+    with pa.ipc.new_file(path, table.schema) as file:
+        file.write_table(table)
+    return Recipe(source=str(path), template="chatml", keep="all")
+
+
+def test_odd_columns_are_kept_exactly_in_json_lines(tmp_path):
+    recipe = write(tmp_path / "in.arrow", COLUMNS)
+    chatfmt.convert(recipe, out=tmp_path / "out.jsonl", workers=1)
+    first, second = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    del first["text"], second["text"]
+    assert (first, second) == tuple({name: values[row] for name, (_, values) in COLUMNS.items()} for row in (0, 1))
+
+
+def test_odd_columns_that_nobody_asked_for_stop_no_run(tmp_path):
+    recipe = write(
+        tmp_path / "in.arrow", COLUMNS, {"view_of_bytes": pa.array([b"\xff", None], pa.binary_view())}.items()
+    )
+    chatfmt.convert(Recipe(source=recipe.source, template="chatml"), out=tmp_path / "out.jsonl", workers=1)
+    text = "<|im_start|>user\\nhi<|im_end|>\\n<|im_start|>assistant\\nyo<|im_end|>\\n"
+    assert (tmp_path / "out.jsonl").read_text() == f'{{"text":"{text}"}}\n' * 2
+
+
+def test_odd_columns_keep_their_types_in_parquet(tmp_path):
+    columns = {name: each for name, each in COLUMNS.items() if name not in NOT_IN_PARQUET}
+    chatfmt.convert(write(tmp_path / "in.arrow", columns), out=tmp_path / "out.parquet", workers=1)
+    kept = pq.read_table(tmp_path / "out.parquet")
+    assert kept.column_names == ["text", *columns]
+    for name in ("ns", "clock", "hour_25", "zone", "offset", "y10k", "least", "day", "duration"):
+        assert kept[name].combine_chunks().cast(columns[name][0].type).equals(columns[name][0]), name
+
+
+@pytest.mark.parametrize("name", sorted(NOT_IN_PARQUET))
+def test_columns_that_parquet_lacks_are_an_error_and_no_file(tmp_path, name):
+    recipe = write(tmp_path / "in.arrow", {name: COLUMNS[name]})
+    with pytest.raises(OutputError) as caught:
+        chatfmt.convert(recipe, out=tmp_path / "out.parquet", workers=1)
+    kind = pa.ipc.open_file(tmp_path / "in.arrow").schema.field(name).type
+    assert str(caught.value) == f"Parquet cannot store a column: the column `{name}` has the type `{kind}`"
+    assert caught.value.hint == "write JSON Lines with `--format jsonl`, or leave the column out of `--keep`"
+    assert [path.name for path in tmp_path.iterdir()] == ["in.arrow"]
