@@ -7,11 +7,15 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from chatfmt.executors import worker_handle
+from chatfmt.executors.fork_server import ForkServer
 
 from .warm import PATIENCE, Warm
 
@@ -50,6 +54,20 @@ def pytest_configure(config: pytest.Config) -> None:
     quiet = [HealthCheck.too_slow]
     settings.register_profile("chatfmt", max_examples=examples, deadline=None, suppress_health_check=quiet)
     settings.load_profile("chatfmt")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_workers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fork the workers that a test would start as fresh interpreters, except with `--full`; see `warm`."""
+    start = worker_handle.start
+
+    def start_warm(server: ForkServer | None) -> worker_handle.Process:
+        return worker_handle.Forked(WARM) if server is None and WARM.can_run() else start(server)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.config.getoption("--full"):
+            patch.setattr(worker_handle, "start", start_warm)
+        yield
 
 
 @pytest.fixture

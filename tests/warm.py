@@ -1,20 +1,26 @@
-"""Run chatfmt commands in processes that have everything imported already: a third of the time per test.
+"""Run chatfmt commands and workers in processes that have everything imported already: a fraction of the time per test.
 
 This process imports chatfmt once and forks for each command, as `chatfmt.executors.fork_server` does for each worker.
-The command gets a directory, an environment and three files as standard streams, runs `chatfmt.__main__.main` and exits
-as it would in a shell. A request is a line of JSON, `{"argv", "cwd", "env", "files"}`; the answer is a line with the
-exit code, negative for a signal.
+A command gets a directory, an environment and three files as standard streams, runs `chatfmt.__main__.main` and exits
+as it would in a shell; a worker gets a directory, an environment and two pipes. A request is a packet of JSON:
+`{"do": "command", "argv", "cwd", "env", "files"}`, `{"do": "worker", "cwd", "env"}` with the two pipes, or `{"do":
+"wait", "pid"}`. The answer is a number: an exit code, negative for a signal, or the pid of the worker.
 """
 
 from __future__ import annotations
 
+import gc
+import importlib
 import io
 import json
 import os
+import pkgutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,19 +29,26 @@ from typing import Any
 PATIENCE = 300
 """Timeout for a command, in seconds."""
 FRESH = ("PYTHON", "LC_", "LANG")
-"""Prefixes of variables that an interpreter reads at start: commands that set one run in a fresh process."""
+"""Prefixes of variables that an interpreter reads at start: what sets one runs in a fresh process."""
+ROOT = Path(__file__).parent.parent
+PACKET = 1 << 20
+LIBRARIES = ("pyarrow.json", "pyarrow.parquet", "rich.console", "rich.table")
+"""What commands import beside the modules of chatfmt. Libraries that read the environment at import are left out."""
 
 
 class Warm:
-    """The tests' side of that process, which is started on first use."""
+    """The tests' side of that process, which is started on first use; safe for threads."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._environment = dict(os.environ)
 
-    @staticmethod
-    def can_run(env: Mapping[str, str]) -> bool:
-        """Return whether a command with these additional variables can run without a fresh interpreter."""
-        return sys.platform == "linux" and not any(name.startswith(FRESH) for name in env)
+    def can_run(self, env: Mapping[str, str] = {}) -> bool:
+        """Return whether a process with these additional variables can run without a fresh interpreter."""
+        given = {**os.environ, **env}
+        changed = {name for name in {*given, *self._environment} if given.get(name) != self._environment.get(name)}
+        return sys.platform == "linux" and not any(name.startswith(FRESH) for name in changed)
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes, env: Mapping[str, str], cwd: Path
@@ -45,40 +58,82 @@ class Warm:
             files = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
             files[0].write_bytes(stdin)
             request = {"argv": list(argv), "cwd": str(cwd), "env": dict(env), "files": list(map(str, files))}
-            code = self._ask(request)
+            code = self._ask({"do": "command", **request})
             return subprocess.CompletedProcess(["chatfmt", *argv], code, *(file.read_bytes() for file in files[1:]))
 
-    def _ask(self, request: Mapping[str, Any]) -> int:
-        if self._process is None:
-            command = [sys.executable, "-m", "tests.warm"]
-            root = Path(__file__).parent.parent
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root)
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+    def fork(self, tasks: int, answers: int) -> int:
+        """Return the pid of a new worker at the ends of two pipes, as `ForkServer.fork`."""
+        return self._ask({"do": "worker", "cwd": str(Path.cwd()), "env": dict(os.environ)}, [tasks, answers])
+
+    def wait(self, pid: int) -> int:
+        """Return the exit code of a dying worker, as `ForkServer.wait`."""
+        return self._ask({"do": "wait", "pid": pid})
+
+    def _ask(self, request: Mapping[str, Any], pipes: Sequence[int] = ()) -> int:
+        with self._lock:
+            if self._process is None:
+                self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                command = [sys.executable, "-m", "tests.warm", str(theirs.fileno())]
+                self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
+                theirs.close()
+            socket.send_fds(self._connection, [json.dumps(request).encode()], pipes)
+            return int(self._connection.recv(PACKET))
 
 
-def serve() -> None:
-    """Answer requests until stdin ends."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    from chatfmt.cli import app, terminal  # noqa: F401
+def serve(connection: socket.socket) -> None:
+    """Answer requests until the tests' side is gone."""
+    import chatfmt
     from chatfmt.executors.worker_main import without_pandas
 
     without_pandas()
-    import chatfmt.pipeline.running.run  # noqa: F401
+    modules = [module.name for module in pkgutil.walk_packages(chatfmt.__path__, "chatfmt.")]
+    for name in (*modules, *LIBRARIES):
+        importlib.import_module(name)
+    gc.freeze()
+    while packet := socket.recv_fds(connection, PACKET, 2):
+        data, pipes, _, _ = packet
+        if not data:
+            return
+        request = json.loads(data)
+        answer = {"command": _run_command, "worker": _start_worker, "wait": _wait}[request["do"]](request, pipes)
+        connection.send(b"%d" % answer)
 
-    for line in requests:
-        request = json.loads(line)
-        stdin, into = os.pipe()
-        feeder = _forked(lambda: _feed(into, stdin, Path(request["files"][0])))
-        os.close(into)
-        command = _forked(lambda: _command(request, stdin))
-        os.close(stdin)
-        _, status = os.waitpid(command, 0)
-        os.waitpid(feeder, 0)
-        answers.write(b"%d\n" % os.waitstatus_to_exitcode(status))
-        answers.flush()
+
+def _run_command(request: Mapping[str, Any], _: Sequence[int]) -> int:
+    stdin, into = os.pipe()
+    feeder = _forked(lambda: _feed(into, stdin, Path(request["files"][0])))
+    os.close(into)
+    command = _forked(lambda: _command(request, stdin))
+    os.close(stdin)
+    _, status = os.waitpid(command, 0)
+    os.waitpid(feeder, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _start_worker(request: Mapping[str, Any], pipes: Sequence[int]) -> int:
+    server = os.getpid()
+    pid = _forked(lambda: _work(request, server, *pipes))
+    for pipe in pipes:
+        os.close(pipe)
+    return pid
+
+
+def _work(request: Mapping[str, Any], server: int, tasks: int, answers: int) -> None:
+    from chatfmt.executors.worker_main import belong_to, work
+
+    _enter(request)
+    belong_to(server)
+    work(os.fdopen(tasks, "rb"), os.fdopen(answers, "wb"))
+
+
+def _wait(request: Mapping[str, Any], _: Sequence[int]) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(request["pid"], 0)[1])
+
+
+def _enter(request: Mapping[str, Any]) -> None:
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
 
 
 def _forked(run: Callable[[], None]) -> int:
@@ -105,9 +160,7 @@ def _feed(into: int, stdin: int, file: Path) -> None:
 
 def _command(request: Mapping[str, Any], stdin: int) -> None:
     signal.alarm(PATIENCE)
-    os.chdir(request["cwd"])
-    os.environ.clear()
-    os.environ.update(request["env"])
+    _enter(request)
     os.dup2(stdin, 0)
     for number, path in enumerate(request["files"][1:], 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
@@ -126,4 +179,4 @@ def standard(number: int, mode: str, errors: str = "strict") -> Any:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(socket.socket(fileno=int(sys.argv[1])))
