@@ -28,6 +28,7 @@ needs_shared = pytest.mark.skipif(
 TRL_VERSION = "1.16.0"
 OWN_VARIABLES = {"CHATFMT_SHARED", "CHATFMT_TRL_TEMPLATES", "CHATFMT_TEMPLATES", "CHATFMT_UPDATE_GOLDENS"}
 WARM = Warm()
+START_WORKER = worker_handle.start
 MEMORY_DISK = Path("/dev/shm")
 
 for name in [name for name in os.environ if name.startswith(("HF_", "CHATFMT_")) and name not in OWN_VARIABLES]:
@@ -59,10 +60,9 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def warm_workers(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fork the workers that a test would start as fresh interpreters, except with `--full`; see `warm`."""
-    start = worker_handle.start
 
     def start_warm(server: ForkServer | None) -> worker_handle.Process:
-        return worker_handle.Forked(WARM) if server is None and WARM.can_run() else start(server)
+        return worker_handle.Forked(WARM) if server is None and WARM.can_run() else START_WORKER(server)
 
     with pytest.MonkeyPatch.context() as patch:
         if not request.config.getoption("--full"):

@@ -2,9 +2,9 @@
 
 This process imports chatfmt once and forks for each command, as `chatfmt.executors.fork_server` does for each worker.
 A command gets a directory, an environment and three files as standard streams, runs `chatfmt.__main__.main` and exits
-as it would in a shell; a worker gets a directory, an environment and two pipes. A request is a packet of JSON:
-`{"do": "command", "argv", "cwd", "env", "files"}`, `{"do": "worker", "cwd", "env"}` with the two pipes, or `{"do":
-"wait", "pid"}`. The answer is a number: an exit code, negative for a signal, or the pid of the worker.
+as it would in a shell; a worker gets a directory, an environment, two pipes and stderr. A request is a packet of JSON:
+`{"do": "command", "argv", "cwd", "env", "files"}`, `{"do": "worker", "cwd", "env"}` with three descriptors, or
+`{"do": "wait", "pid"}`. The answer is a number: an exit code, negative for a signal, or the pid of the worker.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Warm:
 
     def fork(self, tasks: int, answers: int) -> int:
         """Return the pid of a new worker at the ends of two pipes, as `ForkServer.fork`."""
-        return self._ask({"do": "worker", "cwd": str(Path.cwd()), "env": dict(os.environ)}, [tasks, answers])
+        return self._ask({"do": "worker", "cwd": str(Path.cwd()), "env": dict(os.environ)}, [tasks, answers, 2])
 
     def wait(self, pid: int) -> int:
         """Return the exit code of a dying worker, as `ForkServer.wait`."""
@@ -90,7 +90,7 @@ def serve(connection: socket.socket) -> None:
     for name in (*modules, *LIBRARIES):
         importlib.import_module(name)
     gc.freeze()
-    while packet := socket.recv_fds(connection, PACKET, 2):
+    while packet := socket.recv_fds(connection, PACKET, 3):
         data, pipes, _, _ = packet
         if not data:
             return
@@ -118,10 +118,11 @@ def _start_worker(request: Mapping[str, Any], pipes: Sequence[int]) -> int:
     return pid
 
 
-def _work(request: Mapping[str, Any], server: int, tasks: int, answers: int) -> None:
+def _work(request: Mapping[str, Any], server: int, tasks: int, answers: int, stderr: int) -> None:
     from chatfmt.executors.worker_main import belong_to, work
 
     _enter(request)
+    os.dup2(stderr, 2)
     belong_to(server)
     work(os.fdopen(tasks, "rb"), os.fdopen(answers, "wb"))
 

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from chatfmt.executors import worker_handle
+
+from ..conftest import START_WORKER
+
+
+@pytest.fixture(autouse=True)
+def fresh_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start workers as users do: here they are what is tested."""
+    monkeypatch.setattr(worker_handle, "start", START_WORKER)
+
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
