@@ -18,7 +18,7 @@ from .instruction import multiple_choice, prompt_completion, reasoning
 from .kit.columns import ALIASES, SIDE_PARTS, Columns
 from .kit.output import dropped_rows
 from .preference import chosen_rejected, grouped, scored
-from .tool_use import agent_traces, calls_in_text, functions
+from .tool_use import agent_traces, calls_in_text, functions, trajectories
 
 __all__ = ["DIALECTS", "Columns", "Detection", "Dialect", "detect", "dropped_rows", "known_parts", "used_columns"]
 
@@ -26,7 +26,7 @@ _MODULES = (
     content_blocks, exports, messages, transcripts, trees, untagged_turns,
     multiple_choice, prompt_completion, reasoning,
     chosen_rejected, grouped, scored,
-    agent_traces, calls_in_text, functions,
+    agent_traces, calls_in_text, functions, trajectories,
 )  # fmt: skip
 _ENTRIES = [entry for module in _MODULES for entry in module.DIALECTS.items()]
 

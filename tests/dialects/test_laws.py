@@ -173,7 +173,7 @@ CHOOSE = frozenset({
 """Dialects that choose among answers or branches."""
 PARSE = frozenset({
     "anthropic", "responses", "llamafactory", "bfcl", "xlam", "glaive", "hermes", "hh", "react", "reasoning-tags",
-    "tail-calls", "toolace", "transcript", "multiple-choice",
+    "tail-calls", "toolace", "transcript", "multiple-choice", "atif", "agent-data", "openhands", "gemini-cli",
 })  # fmt: skip
 """Dialects that split texts or rename what they contain."""
 

@@ -21,7 +21,8 @@ from .batches import to_batch
 
 ORDER = """
 segments stepwise oasst-trees oasst-rows arena ultrainteract hh llamafactory rejected-response positive-negative
-preference compared scored bfcl xlam glaive chatgpt-export gemini anthropic responses hermes toolace traces messages
+preference compared scored bfcl atif agent-data openhands gemini-cli xlam glaive chatgpt-export gemini
+anthropic responses hermes toolace traces messages
 sharegpt speakers pair-turns string-turns parallel-lists user-turns conversational answered-turns multiple-choice squad
 reasoning unpaired-preference alpaca dolly prompt-completion prompt-only transcript text rated-rows react tail-calls
 reasoning-tags mixed
