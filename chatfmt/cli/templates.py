@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import DataProblem
+from ..errors import DataProblem, UnknownName, UsageError
 from . import options, terminal
 from .command import Command, Group
 from .completion import completer
@@ -17,6 +18,7 @@ from .workers import worker_processes
 
 if TYPE_CHECKING:
     from ..render.inspection.diff import Difference
+    from ..render.template.builtin import Builtin
     from ..render.template.chat_template import ChatTemplate
 
 templates = typer.Typer(
@@ -35,20 +37,66 @@ Name = Annotated[
 
 
 @templates.command("list", cls=Command)
-def list_templates(as_json: AsJson = False) -> None:
-    """List the built-in templates with their aliases and what they support."""
+def list_templates(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[WORD]...", help="Only templates with these words in name, aliases or family."),
+    ] = None,
+    supports: Annotated[
+        list[str] | None, typer.Option("--supports", help="Only templates that support this: tools, images, ….")
+    ] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="Also show aliases, variables and all features.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the built-in templates, and whether they render system messages, tools and reasoning.
+
+    Under `tools`, `calls` means calls without the list of tools, `list` the list without calls.
+    """
+    found = find_builtins(words or [], supports or [])
+    if as_json:
+        terminal.print_json([as_row(one) for one in found])
+    elif wide:
+        titles = ("name", "aliases", "family", "supports", "variables")
+        cells = [(one.name, *map(", ".join, (one.aliases, [one.family], one.supports, one.variables))) for one in found]
+        terminal.console().print(terminal.table(titles, cells, whole=(0,)))
+    else:
+        lines = [(one.name, one.family, *marks(one.supports)) for one in found]
+        terminal.print_out(terminal.aligned([("name", "for", "system", "tools", "reasoning"), *lines], cut=1))
+
+
+def find_builtins(words: list[str], supports: list[str]) -> list[Builtin]:
+    """Return the built-in templates that have all the words and features; raises UsageError if none has."""
     from ..render.template import builtin
 
-    found = filter(None, map(builtin.find, builtin.names()))
-    rows = [
-        {"name": one.name, "aliases": list(one.aliases), "family": one.family, "supports": list(one.supports)}
-        for one in found
+    for feature in supports:
+        if feature not in builtin.SUPPORTS:
+            raise UnknownName.of("feature of templates", feature, builtin.SUPPORTS)
+    found = [
+        one
+        for one in filter(None, map(builtin.find, builtin.names()))
+        if set(supports) <= set(one.supports)
+        and all(word.lower() in " ".join((one.name, *one.aliases, one.family)).lower() for word in words)
     ]
-    if as_json:
-        terminal.print_json(rows)
-        return
-    cells = [(row["name"], ", ".join(row["aliases"]), row["family"], ", ".join(row["supports"])) for row in rows]
-    terminal.console().print(terminal.table(("name", "aliases", "family", "supports"), cells, whole=(0,)))
+    if not found:
+        asked = " and ".join(f"`{word}`" for word in [*words, *supports])
+        raise UsageError(f"no built-in template has {asked}", hint="`chatfmt templates list` shows all of them")
+    return found
+
+
+def as_row(one: Builtin) -> dict[str, Any]:
+    """Return a built-in template as a row of `--json`."""
+    lists = {key: list(getattr(one, key)) for key in ("aliases", "supports", "variables")}
+    return {"name": one.name, "family": one.family, **lists}
+
+
+def marks(supports: Sequence[str]) -> tuple[str, str, str]:
+    """Return what a template renders of system messages, tools and reasoning: `yes`, nothing, or which part."""
+    tools = {(True, True): "yes", (True, False): "list", (False, True): "calls"}
+    return (
+        "yes" if "system" in supports else "",
+        tools.get(("tools" in supports, "calls" in supports), ""),
+        "yes" if "reasoning" in supports else "",
+    )
 
 
 @templates.command("show", cls=Command)

@@ -140,6 +140,18 @@ def table(
     return made
 
 
+def aligned(rows: Sequence[Sequence[str]], *, cut: int, width: int = 80) -> str:
+    """Return one line a row, columns two blanks apart, none wider than `width`: `…` ends the cells of column `cut`."""
+    rooms = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rooms[cut] -= max(0, sum(rooms) + 2 * (len(rooms) - 1) - width)
+
+    def line(row: Sequence[str]) -> str:
+        cells = (cell if len(cell) <= room else cell[: room - 1] + "…" for cell, room in zip(row, rooms, strict=True))
+        return visible("  ".join(cell.ljust(room) for cell, room in zip(cells, rooms, strict=True)).rstrip())
+
+    return "\n".join(map(line, rows))
+
+
 @contextmanager
 def spinner(*, quiet: bool = False) -> Iterator[None]:
     """Show a spinner on stderr, if that is a terminal, while the source is read and nothing is written yet."""

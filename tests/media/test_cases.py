@@ -316,19 +316,19 @@ def test_conversations_about_different_images_are_no_duplicates(tmp_path: Path) 
     assert [row["images"] for row in converted(tmp_path, rows, "--to", "messages", "--dedup")] == [["a.png"], ["b.png"]]
 
 
-LISTED = "hint: `chatfmt templates list` shows the templates that take"
+LISTED = "hint: `chatfmt templates list --supports {}` shows the templates that take them"
 
 
 @pytest.mark.parametrize(
     ("template", "part", "message"),
     [
-        ("chatml", IMAGE, f"`chatml` loses the image part of role `user` (message 0)\n{LISTED} images\n"),
-        ("llama-3", IMAGE, f"`llama-3` loses the image part of role `user` (message 0)\n{LISTED} images\n"),
+        ("chatml", IMAGE, f"`chatml` loses the image part of role `user` (message 0)\n{LISTED.format('images')}\n"),
+        ("llama-3", IMAGE, f"`llama-3` loses the image part of role `user` (message 0)\n{LISTED.format('images')}\n"),
         (
             "gemma-3",
             AUDIO,
             "`gemma-3` loses the audio part of role `user` (message 0)\n"
-            f"{LISTED} audios; `--allow-loss audios` accepts the loss\n",
+            f"{LISTED.format('audios')}; `--allow-loss audios` accepts the loss\n",
         ),
     ],
 )
