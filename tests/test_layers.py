@@ -23,7 +23,7 @@ LAYERS = [
         "executors",
     },
     {"pipeline"},
-    {"cli"},
+    {"cli", "testing"},
     {"__init__"},
     {"__main__"},
 ]  # fmt: skip
@@ -65,7 +65,7 @@ INNER = {
         {"__init__"},
     ],
     "pipeline": [
-        {"ledger"},
+        {"ledger", "plugins"},
         {"conversion", "schedule", "hub_upload"},
         {"grouping"},
         {"planning"},

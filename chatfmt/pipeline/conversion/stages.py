@@ -23,6 +23,7 @@ from ...schema import CONVERSATIONS, KEPT, MEDIA, ROW
 from ...views import VIEWS
 from ...views.batch import Fields, RenderableBatch
 from ..ledger.late import account_late
+from ..plugins import load_plugins
 from .job import Job
 from .kept_columns import added_columns, without_turn_keys
 from .max_tokens import apply_max_tokens, drop_long
@@ -50,6 +51,7 @@ class Conversion:
     """A job with its expressions and template compiled, its programs and caches kept between batches."""
 
     def __init__(self, job: Job, on_finding: OnFinding | None = None) -> None:
+        load_plugins()
         self.job, self._on_finding, self._file, self._skip = job, on_finding, "", False
         self._findings: list[tuple[checks.Finding, Location]] = []
         self._engine: Renderer | None = None

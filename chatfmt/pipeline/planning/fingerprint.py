@@ -16,6 +16,7 @@ from ...manifest import SEMANTICS, fingerprint
 from ...recipe import Recipe
 from ...render.template.chat_template import ChatTemplate
 from ..conversion.job import Job
+from ..plugins import used_packages
 from .target import Target
 
 RUN_ONLY = {"about", "workers", "max_bad"}
@@ -30,8 +31,10 @@ def run_fingerprint(
     target: Target,
 ) -> str:
     """Hash all that can change a byte of the output: input, recipe, template, versions; no paths, no times."""
+    packages = used_packages(recipe, [name for job, _ in jobs for name in (job.dialect, job.view)])
     return fingerprint(
         {
+            **({"plugins": packages} if packages else {}),
             "chatfmt": __version__,
             "semantics": SEMANTICS,
             "recipe": {**content_keys(recipe), "template": "", "tokenizer": ""},

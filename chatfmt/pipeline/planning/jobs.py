@@ -32,6 +32,7 @@ from ..conversion.stages import Conversion
 from ..conversion.task import ignore_reject
 from ..conversion.text_parts import any_other_parts
 from ..ledger.ledger import Ledger
+from ..plugins import load_plugins
 from .fingerprint import job_key
 from .left_behind import account_for_sample, open_ledger, refuse_suspects
 from .names import check_keys, check_names
@@ -128,6 +129,7 @@ def to_checked_job(
     recipe: Recipe, sample: Sequence[pa.RecordBatch], template: ChatTemplate | None, target: Target, *, nulls: bool
 ) -> tuple[Job, Detection]:
     """Return the job and the detection; raises UsageError if what looks like conversation would be left behind."""
+    load_plugins()
     job, detection = to_job(recipe, sample, template, target, nulls=nulls)
     refuse_suspects(recipe, job, lambda changed: to_job(changed, sample, template, target, nulls=nulls)[0])
     return job, detection

@@ -15,6 +15,7 @@ from ... import render, transforms, writers
 from ...recipe import Recipe, Run
 from ...render.template.chat_template import ChatTemplate
 from ..conversion.job import Task
+from ..plugins import load_plugins
 from .fingerprint import run_fingerprint
 from .jobs import check_rendered, check_tokens, load_template
 from .notes import job_notes, system_notes, template_notes
@@ -78,6 +79,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
 
     Raises whatever prevents the run: UsageError, InputError, TemplateError, NoDialect.
     """
+    load_plugins()
     check_public(run, target)
     transforms.check_settings(recipe.transforms)
     check_tokens(recipe)

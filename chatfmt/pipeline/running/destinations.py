@@ -34,6 +34,7 @@ from ..planning.parquet_schema import with_source_features
 from ..planning.plan import Plan
 from ..planning.scratch import Scratch
 from ..planning.target import STDOUT, Target
+from ..plugins import used_packages
 from .output import to_output, training_section
 
 _log = logging.getLogger("chatfmt")
@@ -169,6 +170,9 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
     """
     template = plan.template
     choice = render.choose_engine(plan.sources[0].job.options) if template else None
+    packages = used_packages(
+        plan.recipe, [name for source in plan.sources for name in (source.job.dialect, source.job.view)]
+    )
     return Manifest(
         fingerprint=plan.fingerprint,
         shards=tuple(map(_without_engine, shards)),
@@ -184,7 +188,10 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
                   "revision": template.revision, **({"instead_of": template.instead_of} if template.instead_of else {}),
                   **_ends(plan, template), **_escaped_tokens(plan)}
         if template else {},
-        engine={"name": choice.engine, "reason": choice.reason, "isolation": _isolation(shards)} if choice else {},
+        engine={
+            **({"name": choice.engine, "reason": choice.reason, "isolation": _isolation(shards)} if choice else {}),
+            **({"plugins": packages} if packages else {}),
+        },
         chatfmt=__version__,
     )  # fmt: skip
 
