@@ -30,7 +30,7 @@ COMMANDS = {
     "run": "job_array:run",
     "commit": "job_array:commit",
     "inspect": "inspect:inspect",
-    "preview": "inspect:preview",
+    "preview": "preview:preview",
     "check": "inspect:check",
     "stats": "stats:stats",
     "report": "report:report",

@@ -1,17 +1,12 @@
-"""`chatfmt inspect`, `preview` and `check`: look at a dataset before converting it."""
+"""`chatfmt inspect` and `check`: look at a dataset before converting it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
-from msgspec.structs import asdict
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataProblem, UsageError
 from . import options, terminal
@@ -21,11 +16,9 @@ from .workers import worker_processes
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from rich.text import Text
 
     from ..pipeline.inspection.check import RowProblem
     from ..pipeline.inspection.inspect import Inspection
-    from ..pipeline.inspection.preview import PreviewRow
     from ..pipeline.inspection.statistics import Spread
 
 CELL = 60
@@ -129,82 +122,6 @@ def short(value: Any) -> str:
     text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
     text = terminal.visible(text)
     return text if len(text) <= CELL else text[: CELL - 1] + "…"
-
-
-@options.declare(
-    options.SELECTION,
-    options.CHANGES,
-    options.TEMPLATE,
-    options.VIEW,
-    count=Annotated[str | None, typer.Option("-n", "--rows", help="Number of rows; default: 3.", metavar="N")],
-    json=options.REPORT["json"],
-)
-@worker_processes()
-def preview(source: Sources, **given: Any) -> None:
-    """Show rows before and after conversion, with special tokens and trained text marked."""
-    from ..pipeline import Scratch
-    from ..pipeline.inspection.preview import preview_rows
-
-    typed = given.pop("count")
-    count = options.whole_number("--rows", "3" if typed is None else typed) or 3
-    if not 0 < count <= sys.maxsize:
-        raise UsageError(f"`--rows` must be a positive integer, not `{typed}`", hint="--rows 2")
-    recipe, run, _ = options.to_recipe(source, given)
-    with Scratch() as scratch, terminal.spinner():
-        rows = preview_rows(recipe, count, scratch)
-    for row in rows:
-        if run.json:
-            terminal.print_json({"schema": 1, **asdict(row)})
-        else:
-            print_preview(row)
-
-
-def print_preview(shown: PreviewRow) -> None:
-    """Print one row before and after; lines are not wrapped, so that each line break is one of the text."""
-    from rich.rule import Rule
-    from rich.text import Text
-
-    screen = terminal.console()
-    screen.print(Rule(Text(f"row {shown.row}{one_of(shown.rows)}"), align="left"))
-    before = json.dumps(shown.record, ensure_ascii=False) if shown.raw is None else shown.raw
-    screen.print(Text(terminal.visible(before), style="dim"), soft_wrap=True)
-    if shown.problem:
-        screen.print(Text(f"cannot be converted: {terminal.visible(shown.problem)}", style="bold red"), soft_wrap=True)
-    for output in shown.output:
-        for name, value in output.items():
-            screen.print(Text(f"{name}:", style="bold"))
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
-            screen.print(marked(text, shown.spans if name == shown.text else None, shown.tokens), soft_wrap=True)
-    if shown.spans:
-        ranges = ", ".join(f"{start} to {end}" for start, end in shown.spans)
-        green = " (green)" if screen.color_system and not screen.no_color else ""
-        screen.print(Text(f"trained{green}: characters {ranges}", style="bold"), soft_wrap=True)
-
-
-def one_of(rows: int) -> str:
-    """Return what a heading adds for a conversation made of several rows."""
-    return f", one of the {rows:,} rows of this conversation" if rows > 1 else ""
-
-
-def marked(text: str, spans: Sequence[Sequence[int]] | None, tokens: Sequence[str]) -> Text:
-    """Return the text, made visible, with trained parts in green and the template's control tokens in magenta."""
-    import re
-
-    from rich.text import Text
-
-    trained = [False] * len(text)
-    for start, end in spans or ():
-        trained[start:end] = [True] * (end - start)
-    special = [False] * len(text)
-    for found in re.finditer("|".join(map(re.escape, tokens)) or r"(?!)", text):
-        special[found.start() : found.end()] = [True] * (found.end() - found.start())
-    made, start = Text(), 0
-    for (is_trained, is_special), run in groupby(zip(trained, special, strict=True)):
-        end = start + sum(1 for _ in run)
-        style = ("green " if is_trained else "") + ("bold magenta" if is_special else "")
-        made.append(terminal.visible(text[start:end], lines=True), style=style.strip() or "default")
-        start = end
-    return made
 
 
 @options.declare(options.SELECTION, options.CHANGES, options.TEMPLATE, options.VIEW, {"json": options.REPORT["json"]})

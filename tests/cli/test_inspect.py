@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chatfmt.cli.inspect import marked
+from chatfmt.cli.preview import marked
 
 from ..conftest import run_cli
 

@@ -15,8 +15,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ... import executors, sources
-from ...errors import ChatfmtError, RowError
+from ...dialects import DIALECTS
+from ...errors import ChatfmtError, RowError, UsageError
 from ...json_columns import decode_objects, to_display
+from ...mapping.selection import shuffle_order
 from ...recipe import Recipe
 from ...render.masks.masker import WHOLE_TURNS
 from ...render.safety.control_tokens import find_control_tokens
@@ -25,11 +27,13 @@ from ...views import VIEWS
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import find_row, merge_batches, row_number, split_rows, to_records
 from ..conversion.stages import Conversion
-from ..conversion.task import with_position
+from ..conversion.task import ignore_reject, with_position
 from ..planning.jobs import load_template
 from ..planning.scratch import Scratch
 from ..planning.source_plan import SourcePlan, plan_source
 from ..planning.target import target_of
+from .explain import Origin, explain
+from .figures.picks import Picks
 
 
 class PreviewRow(Struct, frozen=True):
@@ -53,25 +57,76 @@ class PreviewRow(Struct, frozen=True):
     """The reason code of the `problem`."""
     conversations: Sequence[Mapping[str, Any]] = ()
     """The conversations of which the output was made, transformed but not rendered."""
+    dialect: str = ""
+    """The dialect that read the row, and what that is, if `origins` were asked for."""
+    origins: Sequence[Origin] = ()
+    """How each message was made, if that was asked for."""
 
 
-def preview_rows(recipe: Recipe, count: int, scratch: Scratch) -> list[PreviewRow]:
-    """Convert the first `count` rows of the first source one by one; a row that fails has its `problem`.
+class Choice(Struct, frozen=True):
+    """The rows to preview: the first `count`, else those with the numbers `rows`, else a `sample` of so many."""
 
-    If conversations span several rows, the file is read as a whole and `count` conversations are returned.
+    count: int = 3
+    rows: tuple[int, ...] = ()
+    sample: int = 0
+    seed: int = 0
+    explains: bool = False
+
+
+def preview_rows(recipe: Recipe, choice: Choice, scratch: Scratch) -> list[PreviewRow]:
+    """Convert the chosen rows of the first source one by one; a row that fails has its `problem`.
+
+    If conversations span several rows, the file is read as a whole and conversations are chosen instead.
+    Raises UsageError for a row that is not there.
     """
+    if len(choice.rows) > 1:
+        each = (preview_rows(recipe, replace(choice, rows=(row,)), scratch) for row in choice.rows)
+        return [row for rows in each for row in rows]
     template, target = load_template(recipe), target_of(None, "jsonl", None)
-    limited = dataclasses.replace(recipe, limit=count)
-    source = plan_source(limited, recipe.source[0], template, target, scratch)
-    if source.job.whole_file:
+    source = plan_source(_narrowed(recipe, choice), recipe.source[0], template, target, scratch)
+    together = source.job.whole_file
+    if together:
         source = plan_source(recipe, recipe.source[0], template, target, scratch)
-    with closing(executors.in_worker(_preview_source, source)) as rows:
-        return list(islice(rows, count))
+    preview = _preview_sample if choice.sample and not together else _preview_source
+    with closing(executors.in_worker(preview, (source, choice))) as rows:
+        if together and choice.sample:
+            every = list(rows)
+            return [every[place] for place in sorted(shuffle_order(len(every), choice.seed)[: choice.sample])]
+        wanted = (row for row in rows if not choice.rows or row.row in choice.rows)
+        found = list(islice(wanted, choice.sample or (1 if choice.rows else choice.count)))
+    if choice.rows and not found:
+        raise UsageError(f"`{recipe.source[0].source}` has no row {choice.rows[0]}", hint="rows count from 0")
+    return found
 
 
-def _preview_source(source: SourcePlan) -> Iterator[PreviewRow]:
+def _narrowed(recipe: Recipe, choice: Choice) -> Recipe:
+    """Return the recipe that reads the chosen rows, and all for a sample."""
+    if choice.rows:
+        return dataclasses.replace(recipe, skip=choice.rows[0], limit=1, allow_empty=True)
+    return recipe if choice.sample else dataclasses.replace(recipe, limit=choice.count)
+
+
+def _conversion(source: SourcePlan) -> Conversion:
+    """Return the conversion that marks trained text where the view has any."""
     masked = source.job.template is not None and source.job.view and VIEWS[source.job.view].takes_mask
-    conversion = Conversion(replace(source.job, mask=WHOLE_TURNS, allows_untrained=True) if masked else source.job)
+    return Conversion(replace(source.job, mask=WHOLE_TURNS, allows_untrained=True) if masked else source.job)
+
+
+def _preview_sample(request: tuple[SourcePlan, Choice]) -> Iterator[PreviewRow]:
+    """Yield rows that are chosen at random from all that can be read, in order."""
+    source, choice = request
+    picks = Picks(choice.seed)
+    for split in (split for shard in source.shards for split in shard):
+        for batch in with_position(sources.read(split, columns=None, on_bad=ignore_reject), split):
+            picks.sample(split.shown, batch, choice.sample)
+    conversion = _conversion(source)
+    for pick in picks.distinct():
+        yield preview_row(conversion, pick.row, pick.file, explains=choice.explains)
+
+
+def _preview_source(request: tuple[SourcePlan, Choice]) -> Iterator[PreviewRow]:
+    source, choice = request
+    conversion = _conversion(source)
     for split in (split for shard in source.shards for split in shard):
         bad: list[PreviewRow] = []
         batches = sources.read(split, columns=None, on_bad=partial(add_unreadable, bad))
@@ -80,7 +135,8 @@ def _preview_source(source: SourcePlan) -> Iterator[PreviewRow]:
                 yield from preview_file(conversion, batch, split.shown)
             continue
         for batch in with_position(batches, split):
-            good = (preview_row(conversion, row, split.shown) for row in split_rows(batch))
+            rows = split_rows(batch)
+            good = (preview_row(conversion, row, split.shown, explains=choice.explains) for row in rows)
             yield from merge(bad[:], good, key=lambda row: row.row)
             bad.clear()
         yield from bad
@@ -97,8 +153,8 @@ def one_line(error: ChatfmtError) -> str:
     return f"{error}" + (f" (hint: {error.hint})" if error.hint else "")
 
 
-def preview_row(conversion: Conversion, row: pa.RecordBatch, file: str) -> PreviewRow:
-    """Convert one row."""
+def preview_row(conversion: Conversion, row: pa.RecordBatch, file: str, *, explains: bool = False) -> PreviewRow:
+    """Convert one row; with `explains` its `origins` are found too."""
     number = row_number(row, 0)
     try:
         outputs = list(conversion.convert(row, file, RowCounts()))
@@ -108,7 +164,11 @@ def preview_row(conversion: Conversion, row: pa.RecordBatch, file: str) -> Previ
     made = [out for batch in outputs for out in to_output_rows(batch)]
     conversations = to_conversation_rows(conversion.converted) if made else ()
     shown = to_preview_row(conversion, number, to_records(row)[0], made)
-    return replace(shown, file=file, conversations=conversations)
+    shown = replace(shown, file=file, conversations=conversations)
+    if not explains or not made:
+        return shown
+    dialect = f"{conversion.job.dialect}: {DIALECTS[conversion.job.dialect].summary}"
+    return replace(shown, dialect=dialect, origins=explain(conversion, row, file, shown.record))
 
 
 def preview_file(conversion: Conversion, batch: pa.RecordBatch, file: str) -> Iterator[PreviewRow]:

@@ -197,6 +197,6 @@ def picked_rows(plan: SourcePlan, figures: Figures) -> list[tuple[PreviewRow, tu
 
 def _preview_picks(request: tuple[Job, Sequence[Pick]]) -> Iterator[PreviewRow]:
     job, picks = request
-    conversion = Conversion(job)
+    conversion = Conversion(replace(job, rename={}))
     for pick in picks:
         yield preview_row(conversion, pick.row, pick.file)

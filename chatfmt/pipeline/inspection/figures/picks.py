@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +11,12 @@ import xxhash
 from msgspec import Struct, field
 
 from ....mapping.selection import shuffle_keys
+from ....schema import ROW
 from ....turn_columns import IntArray
 from ...conversion.source_rows import find_row
-from ..preview import PreviewRow
+
+if TYPE_CHECKING:
+    from ..preview import PreviewRow
 
 FIRST, LONGEST, RANDOM = "first", "longest", "random"
 NUMBERS = {FIRST: 60, LONGEST: 40, RANDOM: 100}
@@ -45,11 +48,18 @@ class Picks(Struct):
         random = shuffle_keys(numbers, self.seed ^ xxhash.xxh3_64_intdigest(file.encode())).astype(np.float64)
         first = np.arange(self.seen, self.seen + len(numbers))
         for why, ranks in ((FIRST, first), (LONGEST, -lengths.astype(np.float64)), (RANDOM, random)):
-            self._take(why, file, source, numbers, ranks)
+            self.take(why, file, source, numbers, ranks, NUMBERS[why])
         self.seen += len(numbers)
 
-    def _take(self, why: str, file: str, source: pa.RecordBatch, numbers: IntArray, ranks: Any) -> None:
-        have, most = self.rows.setdefault(why, []), NUMBERS[why]
+    def sample(self, file: str, source: pa.RecordBatch, most: int) -> None:
+        """Pick up to `most` rows at random from all that are given."""
+        numbers = np.asarray(source.column(ROW), np.int64)
+        random = shuffle_keys(numbers, self.seed ^ xxhash.xxh3_64_intdigest(file.encode())).astype(np.float64)
+        self.take(RANDOM, file, source, numbers, random, most)
+
+    def take(self, why: str, file: str, source: pa.RecordBatch, numbers: IntArray, ranks: Any, most: int) -> None:
+        """Keep the rows with the lowest ranks, at most so many."""
+        have = self.rows.setdefault(why, [])
         limit = have[-1].rank if len(have) >= most else np.inf
         some = np.flatnonzero(ranks < limit)
         for index in some[np.argsort(ranks[some], kind="stable")][:most].tolist():

@@ -21,6 +21,7 @@ from ..figures.aggregate import Figures
 from ..figures.gather import Gathered
 from ..figures.histogram import Histogram
 from ..figures.scripts import LANGUAGES
+from ..preview import PreviewRow
 from . import charts
 from .flow import SHOWN, routes
 from .rows import to_browser
@@ -28,6 +29,8 @@ from .rows import to_browser
 HERE = Path(__file__).parent
 LENGTHS = {"tokens": "tokens per row", "characters": "characters per row", "turns": "turns per row"}
 BARS = 8
+Shown = tuple[PreviewRow, Sequence[str]]
+"""A row to browse, and the reasons why it was picked."""
 
 
 def report_page(recipe: Recipe, found: Sequence[Gathered]) -> str:
@@ -37,27 +40,28 @@ def report_page(recipe: Recipe, found: Sequence[Gathered]) -> str:
     """
     charts.check_installed()
     title = ", ".join(each.source.shown for each in found)
-    return render_page(f"chatfmt report: {title}", [section(recipe, each) for each in found], found)
+    rows = [row for each in found for row in each.rows]
+    return render_page(f"chatfmt report: {title}", [section(recipe, each) for each in found], rows)
 
 
-def browser_page(title: str, found: Sequence[Gathered]) -> str:
+def browser_page(title: str, rows: Sequence[Shown]) -> str:
     """Return the HTML of the row browser alone."""
-    return render_page(title, [], found)
+    return render_page(title, [], rows)
 
 
-def render_page(title: str, sections: Sequence[Mapping[str, Any]], found: Sequence[Gathered]) -> str:
-    """Return the page with sections and the rows of all sources; only its own style and script may run."""
+def render_page(title: str, sections: Sequence[Mapping[str, Any]], rows: Sequence[Shown]) -> str:
+    """Return the page with sections and rows; only its own style and script may run."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     files = {name: (HERE / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    rows = to_browser([row for each in found for row in each.rows])
+    data = to_browser(rows)
     return environment.get_template("page.html").render(
         title=title,
         sections=sections,
-        rows=rows.translate({ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}),
+        rows=data.translate({ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}),
         policy=f"default-src 'none'; style-src '{digest(files['css'])}'; script-src '{digest(files['js'])}'; "
         "base-uri 'none'; form-action 'none'",
         **files,

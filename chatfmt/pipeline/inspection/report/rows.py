@@ -21,7 +21,7 @@ PIECES = 400
 Piece = tuple[int, str]
 
 
-def to_browser(rows: Sequence[tuple[PreviewRow, tuple[str, ...]]]) -> str:
+def to_browser(rows: Sequence[tuple[PreviewRow, Sequence[str]]]) -> str:
     """Return the rows as JSON, their long values folded as far as the page needs."""
     for limit in LIMITS:
         text = json.dumps([row_data(row, why, limit) for row, why in rows], ensure_ascii=False, separators=(",", ":"))

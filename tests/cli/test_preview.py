@@ -1,0 +1,118 @@
+"""`preview`: which rows, side by side or one after the other, folded, explained, compared, as a page."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from chatfmt.cli import main, terminal
+
+from ..conftest import run_cli
+
+ROWS = [
+    {"conversations": [{"from": "human", "value": f"question {number}"}, {"from": "gpt", "value": "a\tb  c\n"}]}
+    for number in range(50)
+]
+SPECS = [{"type": "function", "function": {"name": name, "description": "d" * 300, "parameters": {}}} for name in "fg"]
+TOOLS = [
+    {"from": "human", "value": "q" * 2000},
+    {"from": "function_call", "value": '{"name": "f", "arguments": {"x": "Rome"}}'},
+]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return path
+
+
+def lines(*arguments: Any) -> list[str]:
+    run = run_cli("preview", *arguments)
+    assert run.returncode == 0, run.stderr
+    return [line.rstrip() for line in run.stdout.decode().splitlines()]
+
+
+def test_rows_are_chosen_by_number_or_by_chance(source: Path) -> None:
+    def numbers(*flags: str) -> list[int]:
+        return [json.loads(line)["row"] for line in lines(source, "--json", *flags)]
+
+    assert numbers("--row", "7", "--row", "0") == [7, 0]
+    some = numbers("--sample", "4")
+    assert len(some) == 4 and some == sorted(some) == numbers("--sample", "4")
+    assert numbers("--sample", "4", "--seed", "1") != some
+    for flags, said in [
+        (["--row", "50"], f"error: `{source}` has no row 50\nhint: rows count from 0\n"),
+        (["--row", "1", "-n", "2"], "error: `--rows`, `--row` and `--sample` cannot be combined\nhint: --sample 5\n"),
+        (["--row", "-1"], "error: `--row` must be a number of a row, not `-1`\nhint: --row 2\n"),
+        (["--diff-template", "llama3"], "error: `--diff-template` compares two templates\nhint: -t chatml\n"),
+        (["--html", "x.txt"], "error: a report is an HTML page, and `x.txt` has another suffix\nhint: x.html\n"),
+    ]:
+        run = run_cli("preview", source, *flags)
+        assert (run.returncode, run.stderr.decode()) == (2, said)
+
+
+def test_white_space_is_shown_where_asked_for(source: Path) -> None:
+    shown = lines(source, "-t", "chatml", "-n", "1", "--show-whitespace")
+    assert shown[2:] == [
+        "text:", "<|im_start|>user↵", "question·0<|im_end|>↵", "<|im_start|>assistant↵", "a→      b··c↵", "<|im_end|>↵",
+        "", "trained: characters 60 to 77",
+    ]  # fmt: skip
+
+
+def test_messages_are_explained(source: Path) -> None:
+    changes = ["--system", "Be kind.", "--transform", "split_turns=true"]
+    shown = lines(source, "-t", "chatml", "-n", "1", "--explain", *changes)
+    assert shown[2:9] == ["messages:", "system", "Be kind.", "user", "question 0", "assistant", "a       b  c"]
+    assert [line for line in shown if line.startswith(("read", " messages"))] == [
+        "read as sharegpt: turns with `from` and `value`",
+        " messages 0   system      not in the row                               system",
+        " messages 1   user        conversations[0].value   role from `human`",
+        " messages 2   assistant   conversations[1].value   role from `gpt`",
+    ]
+
+
+def test_templates_are_compared_as_a_diff(source: Path) -> None:
+    shown = lines(source, "-t", "chatml", "-n", "1", "--diff-template", "zephyr")
+    assert shown[2:] == [
+        "--- chatml", "+++ zephyr", "@@ -1,6 +1,6 @@", "-<|im_start|>user", "-question 0<|im_end|>",
+        "-<|im_start|>assistant", "+<|user|>", "+question 0</s>", "+<|assistant|>", " a      b  c", "-<|im_end|>",
+        "+</s>", "",
+    ]  # fmt: skip
+
+
+def test_long_values_and_tools_are_folded(tmp_path: Path) -> None:
+    path = tmp_path / "tools.jsonl"
+    path.write_text(json.dumps({"conversations": TOOLS, "tools": SPECS}) + "\n")
+    shown = lines(path, "-t", "qwen3", "--fit")
+    assert shown[1].count("q") < 900 and "… 1,200 characters" in shown[1]
+    assert '"tools": "… 2 tools: f, g"' in shown[1]
+    assert any(line.count("q") > 700 and "… 1,205 characters" in line for line in shown[2:])
+    assert any("q" * 2000 in line for line in lines(path, "-t", "qwen3", "--fit", "--full")[2:])
+
+
+def test_a_wide_terminal_shows_messages_beside_the_text(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=io.StringIO(), width=120, force_terminal=True, color_system="standard", highlight=False)
+    monkeypatch.setattr(terminal, "console", lambda *, stderr=False: screen)
+    assert main(["preview", str(source), "-t", "chatml", "-n", "1"]) == 0
+    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b[1;34muser\x1b[0m" in shown and "\x1b[1;35m<|im_start|>\x1b[0m" in shown
+    assert "\x1b[32ma" in shown and "\x1b[1;4;35m<|im_end|>\x1b[0m" in shown and "legend: " in shown
+    [beside] = [line for line in shown.splitlines() if line.count("question 0") == 2]
+    assert beside.index("│") < beside.rindex("question 0")
+
+
+def test_the_page_holds_the_rows(source: Path, tmp_path: Path) -> None:
+    run = run_cli("preview", source, "-t", "chatml", "--row", "3", "--html", "rows.html", cwd=tmp_path)
+    assert run.returncode == 0 and sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "rows.html"]
+    data = (tmp_path / "rows.html").read_text().split('id="data">')[1].split("</script>")[0]
+    [row] = json.loads(data)
+    assert (row["row"], row["text"][0][1][0]) == (3, [2, "<|im_start|>"])
+    assert row["messages"] == [
+        ["messages", [["user", [["content", [[0, "question 3"]]]]], ["assistant", [["content", [[0, "a\tb  c\n"]]]]]]]
+    ]
