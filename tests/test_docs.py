@@ -1,6 +1,6 @@
-"""The README is correct: its examples are run, its commands are those of CI, its facts those of the code.
+"""README and guides are correct: their examples are run, facts are those of the code, what is generated is current.
 
-`python -m tests.test_docs` writes the output of the checked examples into the README.
+`python -m tests.test_docs` writes the output of the checked examples and the generated guides.
 """
 
 from __future__ import annotations
@@ -8,18 +8,23 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT
+from .conftest import ROOT, run_cli
+from .generated_guides import GENERATED
 
 README = ROOT / "README.md"
+GUIDES = ROOT / "chatfmt" / "guides"
+DOCUMENTS = [README, *sorted(GUIDES.glob("*.md"))]
 WALK = re.compile(r"^ *([\w/]+\.py): ([\w.]+(?:, [\w.]+)*)", re.MULTILINE)
 BLOCK = re.compile(r"<!-- checked -->\n```console\n(.*?)```", re.DOTALL)
 TRAINERS = re.compile(r"<!-- trainers -->\n(.*?)<!-- end -->", re.DOTALL)
@@ -34,16 +39,28 @@ def commands(block: str) -> list[str]:
     return [line[2:] for line in block.splitlines() if line.startswith("$ ")]
 
 
+EXAMPLES = [(path, block) for path in DOCUMENTS for block in blocks(path.read_text(encoding="utf-8"))]
+
+
 def replay(block: str, folder: Path) -> str:
     """The block with each command followed by what it prints now, stderr after stdout."""
-    scripts = sysconfig.get_path("scripts")
-    environment = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
     shown = []
     for command in commands(block):
-        run = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
-        lines = [line.rstrip() for line in (run.stdout + run.stderr).splitlines()]
+        lines = [line.rstrip() for line in printed(command, folder).splitlines()]
         shown += [f"$ {command}", *lines]
     return "\n".join(shown) + "\n"
+
+
+def printed(command: str, folder: Path) -> str:
+    """What a command prints; one of chatfmt alone needs no shell."""
+    plain = {"NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
+    if command.startswith("chatfmt ") and not re.search(r"[|<>&$;~*]", command):
+        run = run_cli(*shlex.split(command)[1:], cwd=folder, env=plain)
+        return (run.stdout + run.stderr).decode()
+    scripts = sysconfig.get_path("scripts")
+    environment = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", **plain}
+    shell = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
+    return shell.stdout + shell.stderr
 
 
 def checkout(folder: Path) -> Path:
@@ -51,21 +68,40 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("number", range(len(blocks(README.read_text(encoding="utf-8")))))
-def test_examples_print_what_the_readme_shows(number, tmp_path):
-    block = blocks(README.read_text(encoding="utf-8"))[number]
+@pytest.mark.parametrize("path, block", EXAMPLES, ids=[f"{path.stem}{n}" for n, (path, _) in enumerate(EXAMPLES)])
+def test_examples_print_what_is_shown(path, block, tmp_path):
     assert commands(block)
     assert replay(block, checkout(tmp_path)) == block
 
 
 def test_there_are_examples():
-    assert len(blocks(README.read_text(encoding="utf-8"))) >= 6
+    counts = Counter(path for path, _ in EXAMPLES)
+    assert counts[README] >= 4 and len(counts) >= 9
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_what_is_generated_is_current(name):
+    assert (GUIDES / name).read_text(encoding="utf-8") == GENERATED[name]()
+
+
+def test_the_examples_of_the_python_guide_run(tmp_path, monkeypatch):
+    text = (GUIDES / "python.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(code) >= 2
+    monkeypatch.chdir(checkout(tmp_path))
+    exec("\n".join(code), {})
+
+
+def test_every_guide_is_named_in_another_or_in_the_readme():
+    texts = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
+    named = re.findall(r"chatfmt guide ([a-z-]+)|guides/([a-z-]+)\.md", "\n".join(texts.values()))
+    assert {first or second for first, second in named} >= {path.stem for path in DOCUMENTS[1:]}
 
 
 def test_the_table_of_speed_is_that_of_the_results():
     from .bench.convert import load, table
 
-    (shown,) = SPEED.findall(README.read_text(encoding="utf-8"))
+    (shown,) = SPEED.findall((GUIDES / "speed.md").read_text(encoding="utf-8"))
     results = load(ROOT / "tests" / "bench" / "results.json")
     assert len(results) > 5
     assert shown == table(results)
@@ -74,7 +110,7 @@ def test_the_table_of_speed_is_that_of_the_results():
 def test_the_table_of_trainers_is_that_of_the_verdicts():
     from .trainers.table import load_table
 
-    (shown,) = TRAINERS.findall(README.read_text(encoding="utf-8"))
+    (shown,) = TRAINERS.findall((GUIDES / "trainers.md").read_text(encoding="utf-8"))
     assert shown == load_table()
 
 
@@ -96,7 +132,7 @@ def test_every_dependency_is_explained():
 def test_exit_codes_are_those_of_the_errors():
     from chatfmt import errors
 
-    readme = README.read_text(encoding="utf-8")
+    readme = (GUIDES / "errors.md").read_text(encoding="utf-8")
     kinds = (errors.DataProblem, errors.UsageError, errors.InputError, errors.RowError, errors.OutputError)
     for kind in (*kinds, errors.TemplateError):
         assert f"| {kind.exit_code} |" in readme
@@ -121,18 +157,19 @@ def test_no_host_names_and_no_machine_paths():
 
 def main() -> None:
     from .bench.convert import load, table
-
-    text = README.read_text(encoding="utf-8")
-    with tempfile.TemporaryDirectory() as name:
-        folder = checkout(Path(name))
-        for block in blocks(text):
-            text = text.replace(block, replay(block, folder))
-    found = table(load(ROOT / "tests" / "bench" / "results.json"))
-    text = SPEED.sub(lambda match: f"<!-- speed -->\n{found}<!-- end -->", text)
     from .trainers.table import load_table
 
-    text = TRAINERS.sub(lambda match: f"<!-- trainers -->\n{load_table()}<!-- end -->", text)
-    README.write_text(text, encoding="utf-8")
+    for name, generate in GENERATED.items():
+        (GUIDES / name).write_text(generate(), encoding="utf-8")
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        for block in blocks(text):
+            with tempfile.TemporaryDirectory() as folder:
+                text = text.replace(block, replay(block, checkout(Path(folder))))
+        found = table(load(ROOT / "tests" / "bench" / "results.json"))
+        text = SPEED.sub(lambda match: f"<!-- speed -->\n{found}<!-- end -->", text)
+        text = TRAINERS.sub(lambda match: f"<!-- trainers -->\n{load_table()}<!-- end -->", text)
+        path.write_text(text, encoding="utf-8")
 
 
 def definitions(path: Path) -> set[str]:

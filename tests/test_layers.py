@@ -96,7 +96,7 @@ INNER = {
 }
 """The layers inside each large package, lowest first: modules and packages directly below it."""
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
-DATA = {"templates", "configs", "__pycache__"}
+DATA = {"templates", "guides", "configs", "__pycache__"}
 HEAVY = {"datasets", "huggingface_hub", "tokenizers", "ray", "pandas", "transformers"}
 PURE = {"field_path", "dialects", "mapping", "media", "transforms", "checks", "views", "turn_columns"}
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -40,6 +40,7 @@ COMMANDS = {
     "verify": "verify:verify",
     "push": "push:push",
     "loader": "loader:loader",
+    "guide": "guide:guide",
     "doctor": "doctor:doctor",
 }
 """The commands in the order of the help, each with the module and name of its function or group."""
@@ -58,7 +59,7 @@ EXAMPLES = {
 """Examples in the help of a command."""
 MOST_TYPED_WRONG = 3
 """Letters by which an unknown option may differ from one that is suggested."""
-WITHOUT_ARGUMENTS = {"transforms", "doctor"}
+WITHOUT_ARGUMENTS = {"transforms", "guide", "doctor"}
 """Commands that need no argument; the others print their help if they get none."""
 
 

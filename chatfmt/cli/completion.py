@@ -98,6 +98,7 @@ def columns_of(path: Path) -> list[str]:
 COMPLETE: Mapping[str, Complete] = {
     "source": _sources,
     "recipe": _registry("recipe", "names"),
+    "topic": _registry("cli.guide", "topics"),
     "split": _splits,
     "template": _registry("render.template.builtin", "names"),
     "trainer": _registry("trainers", "TRAINERS"),

@@ -1,0 +1,26 @@
+"""`chatfmt guide`: topics, Markdown in a pipe, and without marks on a terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatfmt.cli import main
+from chatfmt.cli.guide import topics, without_comments
+
+from ..conftest import ROOT
+
+
+def test_it_lists_topics_and_prints_a_guide(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["guide"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(topics()) > 15 and [line.split()[0] for line in lines if line.strip()][2:] == list(topics())
+    assert any(line.split() == ["masks", "Masks:", "which", "text", "is", "trained"] for line in lines)
+    assert main(["guide", "masks"]) == 0
+    text = (ROOT / "chatfmt" / "guides" / "masks.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out == text
+    assert "<!--" in text and "<!--" not in without_comments(text)
+
+
+def test_an_unknown_topic(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["guide", "mask"]) == 2
+    assert capsys.readouterr().err == "error: unknown topic `mask`\nhint: did you mean `masks`?\n"

@@ -1,0 +1,148 @@
+"""The guides that are made from the code: commands, codes of errors, and a gallery of templates."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+
+from chatfmt import ChatTemplate, errors
+from chatfmt.checks import CHECKS
+from chatfmt.cli.app import COMMANDS
+from chatfmt.errors import ChatfmtError
+from chatfmt.render.template import builtin
+
+from .conftest import ROOT, run_cli
+
+SOURCE = ROOT / "chatfmt"
+GROUPS = ("templates", "recipes")
+EXIT_CODES = {
+    0: "done",
+    1: "the data is not good enough: problems found by `check` or `verify`, or more bad rows than `--max-bad` allows",
+    2: "the command or recipe is invalid",
+    3: "the input cannot be read: not found, gated, empty, damaged",
+    4: "a row cannot be converted",
+    5: "the output cannot be written: it exists, the disk is full, or another run is writing to it",
+    6: "the template does not compile, or would lose data",
+}
+CONVERSATION = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "What is the capital of Iceland?"},
+    {"role": "assistant", "content": "Reykjavík."},
+]
+
+
+def commands() -> str:
+    """The help of every command; that of `convert` with all options, which others share."""
+    parts = ["# Commands", "What `chatfmt COMMAND --help` shows, and of `convert` every option (`--help-all`).\n"]
+    for name in COMMANDS:
+        for words in [(name,), *((name, command) for command in subcommands(name))]:
+            flag = "--help-all" if name == "convert" else "--help"
+            text = run_cli(*words, flag, env={"COLUMNS": "80"})
+            parts.append(f"## chatfmt {' '.join(words)}\n\n```\n{text.stdout.decode().rstrip()}\n```\n")
+    return "\n".join(parts)
+
+
+def subcommands(group: str) -> list[str]:
+    """The commands of a group."""
+    if group not in GROUPS:
+        return []
+    lines = run_cli(group, "--help", env={"COLUMNS": "200"}).stdout.decode().split("Commands:\n")[1].splitlines()
+    return [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
+
+
+def codes() -> str:
+    """Exit codes, findings of `check`, and codes of errors with their messages."""
+    exits = "\n".join(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items())
+    findings = "\n".join(
+        f"| `{code}` | {check.kind} | {cell(check.summary)} | {cell(check.hint)} |" for code, check in CHECKS.items()
+    )
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    for code, kind, message, hint in sorted(raised()):
+        found.setdefault(code, {}).setdefault(message, (kind, hint))
+    messages = "\n".join(
+        f"| `{code}` | {getattr(errors, kind).exit_code} | {cell(message)} | {cell(hint)} |"
+        for code, several in found.items()
+        for message, (kind, hint) in several.items()
+    )
+    return f"""# Errors and exit codes
+
+An error is one line, `error: …`, usually followed by `hint: …`, on stderr. Rows count from 0, as in `dataset[0]`; lines
+count from 1. The rejects file and `check --json` name the reason of each bad row by its code.
+
+## Exit codes
+
+| code | meaning |
+|---|---|
+{exits}
+| 130, 143, 141 | Ctrl-C, SIGTERM, broken pipe |
+
+## What `check` finds
+
+An error stops a conversion or, with `--on-error skip`, rejects the row. A warning is counted; `--strict` makes all of
+them errors, `--fail-on CODE` one of them.
+
+| code | kind | what | what to do |
+|---|---|---|---|
+{findings}
+
+## Codes of errors
+
+`…` stands for what the message names.
+
+| code | exit | message | hint |
+|---|---|---|---|
+{messages}
+"""
+
+
+def raised() -> Iterator[tuple[str, str, str, str]]:
+    """Yield code, kind, message and hint of every error in the source that has a code."""
+    kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, ChatfmtError)}
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds and node.args:
+                given = {keyword.arg: keyword.value for keyword in node.keywords}
+                code = given.get("code")
+                if isinstance(code, ast.Constant) and (message := shown(node.args[0])):
+                    yield str(code.value), node.func.id, message, shown(given.get("hint")) or ""
+
+
+def shown(node: ast.expr | None) -> str:
+    """A text as it stands in the code, `…` for what is filled in; empty if it is made elsewhere."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return ""
+
+
+def cell(text: str) -> str:
+    """A text in a cell of a table."""
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def gallery() -> str:
+    """One conversation in every built-in template."""
+    parts = [
+        "# Gallery of chat templates",
+        "The same conversation in every built-in template, without the system message where a template refuses it. "
+        "`chatfmt templates probe NAME` shows what a template does with tools, reasoning and everything else.\n",
+    ]
+    for name in builtin.names():
+        parts.append(f"## {name}\n\n```\n{rendered(name)}\n```\n")
+    return "\n".join(parts)
+
+
+def rendered(name: str) -> str:
+    """The conversation in a template; without the system message if that is refused."""
+    template = ChatTemplate.load(name)
+    for messages in (CONVERSATION, CONVERSATION[1:]):
+        try:
+            return template.render(messages).rstrip("\n")
+        except errors.RenderError as error:
+            problem = str(error)
+    return problem
+
+
+GENERATED: Mapping[str, Callable[[], str]] = {"commands.md": commands, "errors.md": codes, "templates.md": gallery}
+"""The generated guides by their names, each with the function that makes it."""
