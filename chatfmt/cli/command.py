@@ -6,6 +6,8 @@ validator; numbers and paths are read from the text later.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -19,6 +21,7 @@ ELSEWHERE = (
     "Every option is also a key of a recipe file (rows_per_shard: 1000), an environment variable "
     "(CHATFMT_ROWS_PER_SHARD=1000) and a key of the configuration file. `chatfmt doctor` shows where that is."
 )
+_SETTING = re.compile(r"[a-z_]+=")
 FEW = 10
 """Options that a command may have besides the COMMON ones and its own before its help folds them."""
 
@@ -38,9 +41,13 @@ class Command(TyperCommand):
     """A command whose parameters are text and flags."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments as they are, also for completion; leave help and mistakes to Typer."""
+        """Read the arguments as they are, also for completion; leave help and mistakes to Typer.
+
+        `--fit NAME=VALUE` means `--fit --transform NAME=VALUE`.
+        """
         args = [
-            ALIASES.get(name, name) + equals + value for name, equals, value in (each.partition("=") for each in args)
+            ALIASES.get(name, name) + equals + value
+            for name, equals, value in (each.partition("=") for each in _expanded(args))
         ]
         if HELP_ALL in args:
             ctx.meta[HELP_ALL], args = True, ["--help"]
@@ -100,6 +107,15 @@ class Command(TyperCommand):
         if HELP_ALL in ctx.meta:
             formatter.write_paragraph()
             formatter.write_text(ELSEWHERE)
+
+
+def _expanded(arguments: Iterable[str]) -> Iterator[str]:
+    before = ""
+    for argument in arguments:
+        if before == "--fit" and _SETTING.match(argument):
+            yield "--transform"
+        yield argument
+        before = argument
 
 
 def _is_folded(parameter: Any) -> bool:

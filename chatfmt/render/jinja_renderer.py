@@ -71,7 +71,7 @@ class JinjaRenderer:
         try:
             return render(*values)
         except Exception as error:  # a template may raise anything
-            failure = render_error(error, self.template.name, row, fitted=self.options.fitted)
+            failure = render_error(error, self.template.name, row)
             if failures is None:
                 raise failure from error
             failure.__cause__ = error

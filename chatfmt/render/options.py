@@ -30,8 +30,6 @@ class RenderOptions(Struct, frozen=True):
     engine: Engine = "auto"
     bos: Literal["keep", "strip"] = "keep"
     """`strip` removes one `bos_token` from the start of each text, for trainers that add their own."""
-    fitted: bool = False
-    """Whether conversations are adapted to the template (`--fit`), so that no hint suggests it."""
 
     def resolved(self, request: RenderRequest) -> RenderRequest:
         """Return the request with the generation prompt of the run if it leaves that open."""

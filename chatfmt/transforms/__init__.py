@@ -18,9 +18,18 @@ from .answers import drop_calculations, final_answer, socratic_steps
 from .edit import Changed
 from .ids import call_ids
 from .reasoning import change_reasoning, empty_think
-from .system import default_system, developer_to_system, later_system, override_system, rename_roles, system_turns
+from .system import (
+    default_system,
+    developer_to_system,
+    later_system,
+    leading_system,
+    override_system,
+    rename_roles,
+    system_turns,
+)
 from .tools import change_arguments, change_tools, drop_empty_calls, split_parallel_calls
 from .turns import (
+    answer_results,
     drop_empty_turns,
     drop_leading_assistant,
     drop_trailing_user,
@@ -74,11 +83,22 @@ TRANSFORMS: dict[str, Transform] = {
     "call_ids": _choice(
         call_ids, "ids of calls and results: missing, or not nine characters long", "keep", "fill", "nine"
     ),
-    "tools": _choice(change_tools, "tool specs, bare or wrapped as functions", "keep", "bare", "wrapped"),
     "system": Transform(default_system, "system message for rows that have none", "text"),
     "system_override": Transform(override_system, "system message for every row, replacing its own", "text"),
+    "tools": _choice(
+        change_tools,
+        "tool specs, bare, wrapped as functions, or in the system message",
+        "keep",
+        "bare",
+        "wrapped",
+        "system",
+    ),
+    "leading_system": _choice(leading_system, "several system turns at the start, as one", "keep", "join"),
     "later_system": _choice(later_system, "system turns in the middle of the conversation", "keep", "fold", "drop"),
     "system_turns": _choice(system_turns, "all system turns", "keep", "fold", "drop"),
+    "user_after_tool": _choice(
+        answer_results, "user turns right after a tool result, behind an empty answer", "keep", "answer"
+    ),
     "merge": Transform(merge_consecutive, "consecutive turns of one role, joined by TEXT", "text"),
     "split_turns": Transform(split_turns, "one row per assistant turn, with the turns before it", "flag"),
 }

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..json_columns import JSON, TEXT, dumps
-from ..schema import Conversation
+from ..schema import Conversation, Turn
 from ..turn_columns import (
     BoolArray,
     any_turn,
@@ -123,6 +123,42 @@ def system_turns(batch: pa.RecordBatch, value: str) -> Changed:
     if value == "drop":
         return drop_turns(batch, "system_turns", _system_turns)
     return edit_conversations(batch, "system_turns", _system_turns, fold)
+
+
+def leading_system(batch: pa.RecordBatch, value: str) -> Changed:
+    """`join` the system and developer turns that start a conversation into the first of them; counts rows.
+
+        system "be kind", developer "be brief", user "hi"   →   system "be kind\\n\\nbe brief", user "hi"
+
+    A turn with other keys than the first, such as another `name`, stays as it is.
+    """
+    return edit_conversations(batch, "leading_system", _more_leading, join_leading)
+
+
+def _more_leading(column: pa.ListArray) -> BoolArray:
+    """Mark the system and developer turns that start a conversation, except the first."""
+    lengths = lengths_of(column)
+    leading = _leading(column)
+    leading[offsets_of(lengths)[:-1][lengths > 0]] = False
+    return leading
+
+
+def join_leading(turns: Conversation) -> Conversation:
+    """Join the system turns that start the conversation to the first, as far as their other keys agree."""
+    end = next((index for index, turn in enumerate(turns) if turn.get("role") not in SYSTEM), len(turns))
+    joined: Conversation = []
+    for turn in turns[:end]:
+        if joined and is_joinable(turn.get("content")) and _without_text(joined[-1]) == _without_text(turn):
+            joined[-1] = {**joined[-1], "content": join([joined[-1]["content"], turn["content"]])}
+        else:
+            joined.append(turn)
+    return joined + turns[end:]
+
+
+def _without_text(turn: Turn) -> dict[str, Any]:
+    """Return what decides whether a system turn can be joined: all but role and content, and whether it has content."""
+    others = {key: value for key, value in turn.items() if key not in ("role", "content") and value is not None}
+    return {**others, "content": is_joinable(turn.get("content"))}
 
 
 def later_system(batch: pa.RecordBatch, value: str) -> Changed:

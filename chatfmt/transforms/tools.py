@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from ..json_columns import JSON, json_array, loads
 from ..schema import Conversation, Turn
-from ..turn_columns import BoolArray, any_turn, field, to_bools
-from .edit import Changed, edit_conversations, edit_rows, message_columns, with_column, with_results
+from ..turn_columns import BoolArray, any_turn, field, lengths_of, to_bools
+from .edit import Changed, edit_conversations, edit_rows, heads, message_columns, with_column, with_results
+from .system import SYSTEM, is_joinable, join
 
 
 def change_arguments(batch: pa.RecordBatch, value: str) -> Changed:
@@ -126,19 +127,46 @@ def _results_in_order(calls: list[Any], results: Conversation) -> Conversation |
 
 
 def change_tools(batch: pa.RecordBatch, value: str) -> Changed:
-    """Write tool specs `bare` or `wrapped`; counts rows.
+    """Write tool specs `bare` or `wrapped`, or as JSON into the `system` message; counts rows.
 
     wrapped   {"name": "f", …}   →   {"type": "function", "function": {"name": "f", …}}       bare: the reverse
+    system    system "be kind", tools [{"name": "f"}]   →   system "be kind\\n\\n[{\\"name\\": \\"f\\"}]"
+
+    `system` adds the message to conversations that do not start with one, and leaves empty lists of tools as they are.
     """
     if "tools" not in batch.schema.names or batch.schema.field("tools").type != JSON:
         return batch, Counter(tools=0)
     column = batch.column("tools")
+    if value == "system":
+        return _tools_in_system(batch, column)
     change = _wrapped if value == "wrapped" else _bare
     before = [None if text is None else loads(text) for text in column.to_pylist()]
     after = [[change(spec) for spec in specs] if isinstance(specs, list) else specs for specs in before]
     changed = sum(new != old for new, old in zip(after, before, strict=True))
     present = column.is_valid().to_pylist()
     return (with_column(batch, "tools", json_array(after, present)) if changed else batch), Counter(tools=changed)
+
+
+def _tools_in_system(batch: pa.RecordBatch, column: pa.Array) -> Changed:
+    specs = [None if text is None else loads(text) for text in column.to_pylist()]
+    listed = np.array([isinstance(each, list) and bool(each) for each in specs], np.bool_)
+    written = np.zeros(len(batch), np.bool_)
+    for name, begins in heads(batch):
+        rows = listed & begins & (lengths_of(batch.column(name)) > 0)
+        texts = iter([json.dumps(specs[row], ensure_ascii=False) for row in np.flatnonzero(rows)])
+        turns, changed = edit_rows(batch.column(name), rows, lambda turns: _with_system_text(turns, next(texts)))  # noqa: B023
+        batch, written = with_column(batch, name, turns), written | changed
+    if written.any():
+        batch = with_column(batch, "tools", pc.if_else(pa.array(written), pa.scalar(None, JSON), column))
+    return batch, Counter(tools=int(written.sum()))
+
+
+def _with_system_text(turns: Conversation, text: str) -> Conversation:
+    """Return the conversation with a text more at the end of its first system message, which it gets if need be."""
+    first = turns[0]
+    if first.get("role") in SYSTEM and is_joinable(first.get("content")):
+        return [{**first, "content": join([first["content"], text])}, *turns[1:]]
+    return [{"role": "system", "content": text}, *turns]
 
 
 def drop_empty_calls(batch: pa.RecordBatch, value: str) -> Changed:

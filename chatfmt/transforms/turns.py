@@ -88,6 +88,32 @@ def _merge_pair(first: Turn, second: Turn, joint: str) -> Turn:
     return turn
 
 
+def answer_results(batch: pa.RecordBatch, value: str) -> Changed:
+    """`answer`: put an empty assistant turn, which is not trained, between a tool result and a user turn; counts rows.
+
+    tool "5", user "and?"   →   tool "5", assistant "" (weight 0), user "and?"
+    """
+    return edit_conversations(batch, "user_after_tool", _after_results, _answer_results)
+
+
+def _after_results(column: pa.ListArray) -> BoolArray:
+    """Mark the user turns right after a tool turn of their conversation."""
+    turns, row = column.flatten(), rows_of_turns(column)
+    found = role_is(turns, "user")
+    found[1:] &= role_is(turns, "tool")[:-1] & (row[1:] == row[:-1])
+    found[:1] = False
+    return found
+
+
+def _answer_results(turns: Conversation) -> Conversation:
+    result: Conversation = []
+    for turn in turns:
+        if result and turn.get("role") == "user" and result[-1].get("role") == "tool":
+            result.append({"role": "assistant", "content": "", "weight": 0})
+        result.append(turn)
+    return result
+
+
 def drop_leading_assistant(batch: pa.RecordBatch, value: str) -> Changed:
     """`drop`: remove assistant and tool turns before the first user turn; counts rows.
 

@@ -45,6 +45,8 @@ class Job(Struct, frozen=True, eq=False):
     fail_on: tuple[str, ...] = ()
     strict: bool = False
     template: ChatTemplate | None = None
+    fitted: bool = False
+    """Whether conversations are adapted to the template, so that no hint suggests it."""
     options: RenderOptions = field(default_factory=RenderOptions)
     isolation: Isolation = "auto"
     """Whether an untrusted template runs in the sandbox."""

@@ -64,14 +64,14 @@ class GuardedRenderer(Struct, frozen=True):
         losses, single = self.guard.check_rows(chats, rendered.all_printed), self.guard.renderer
         if not losses:
             return rendered
-        failures += [loss.row_error(single.template.name, fitted=single.options.fitted) for loss in losses]
+        failures += [loss.row_error(single.template.name) for loss in losses]
         lost = np.isin(np.arange(len(chats)), np.array([loss.row for loss in losses], np.int64))
         return replace(rendered, text=pc.if_else(pa.array(lost), None, rendered.text))
 
     def _raise_loss(self, loss: Loss | None) -> None:
         if loss is not None:
             single = self.guard.renderer
-            raise loss.error(single.template.name, fitted=single.options.fitted)
+            raise loss.error(single.template.name)
 
 
 class MarkedAnswerFinder:

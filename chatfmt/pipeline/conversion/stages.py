@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import compress
 
@@ -13,7 +13,17 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from ... import checks, dialects, mapping, media, render, tokens, transforms, writers
-from ...errors import CheckError, Location, RowError, RowErrors, UsageError, located, raise_first
+from ...errors import (
+    ChatfmtError,
+    CheckError,
+    Location,
+    RowError,
+    RowErrors,
+    TemplateError,
+    UsageError,
+    located,
+    raise_first,
+)
 from ...json_columns import integers
 from ...render.jinja.expressions import expression, text_expression
 from ...render.safety.control_tokens import Scanner, find_control_tokens, find_token_edges
@@ -24,6 +34,7 @@ from ...views import VIEWS
 from ...views.batch import Fields, RenderableBatch
 from ..ledger.late import account_late
 from ..plugins import load_plugins
+from .fitting import FitOffer
 from .job import Job
 from .kept_columns import added_columns, without_turn_keys
 from .max_tokens import apply_max_tokens, drop_long
@@ -58,7 +69,7 @@ class Conversion:
         self._renderer: Renderer | None = None
         self._scanner: Scanner | None = None
         self._find_answer: MarkedAnswerFinder | None = None
-        self._limits = checks.Limits()
+        self._limits, self._fit = checks.Limits(), FitOffer(job)
         if job.template is not None:
             self._prepare(job, job.template)
         self._tokenizer = tokens.load(job.tokenizer) if job.tokenizer is not None else None
@@ -106,10 +117,16 @@ class Conversion:
             batch_counts, self._findings = RowCounts(read=len(batch)), []
             try:
                 output = self._run_stages(batch, file, batch_counts, self._stages, skip=on_reject is not None)
+            except TemplateError as error:
+                self._offer_fit([error], batch)
+                raise
             except RowError as error:
                 if on_reject is None:
-                    raise (error.errors[0] if isinstance(error, RowErrors) else error) from error.__cause__
+                    first_error = error.errors[0] if isinstance(error, RowErrors) else error
+                    self._offer_fit([first_error], batch)
+                    raise first_error from error.__cause__
                 bad = _find_errors(error, batch)
+                self._offer_fit(bad.values(), batch)
                 self._reject(bad, batch, counts, on_reject)
                 if len(bad) == 1:  # later rows may have errors that stay unknown as long as this row is there
                     (first,) = bad
@@ -124,6 +141,13 @@ class Conversion:
             if len(output):
                 yield output
             return
+
+    def _offer_fit(self, errors: Iterable[ChatfmtError], batch: pa.RecordBatch) -> None:
+        """Name `--fit` in the hints of errors that it would prevent."""
+        file = self._file
+        for error in errors:
+            if error.at.row is not None and (index := pc.index(batch.column(ROW), error.at.row).as_py()) >= 0:
+                self._fit(error, batch.slice(index, 1), file)
 
     def _reject(
         self, bad: Mapping[int, RowError], batch: pa.RecordBatch, counts: RowCounts, on_reject: OnReject

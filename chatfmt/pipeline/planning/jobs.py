@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 import pyarrow as pa
 from msgspec.structs import replace
@@ -23,6 +23,7 @@ from ...render.template.chat_template import GENERATION, ChatTemplate
 from ...render.template.model_files import NO_TEMPLATE
 from ...schema import MEDIA, ROW
 from ...sources import Source
+from ..conversion.fitting import fitting
 from ..conversion.job import Job
 from ..conversion.kept_columns import dropped_columns, is_kept, mark_overwritten_columns
 from ..conversion.packing import Packing
@@ -140,6 +141,7 @@ def to_job(
 ) -> tuple[Job, Detection]:
     """Return the job for rows like those of the sample, and the detection of their dialect."""
     check_names(recipe)
+    recipe = with_fitting(recipe, template)
     selected = {} if recipe.groups_rows else {"explode": recipe.explode, "where": recipe.where}
     fields = mapping.plan(recipe.map, markers=recipe.marker, **selected)
     detection = detect(recipe, sample, fields, nulls=nulls)
@@ -184,7 +186,8 @@ def with_row_options(job: Job, recipe: Recipe, template: ChatTemplate | None) ->
     """Return the job with the options that change, check and select conversations."""
     return replace(
         job,
-        transforms=effective_transforms(recipe, template),
+        transforms=recipe.transforms,
+        fitted=recipe.fit,
         fail_on=recipe.fail_on,
         strict=recipe.strict,
         skip_bad=recipe.on_error == "skip",
@@ -362,15 +365,14 @@ def media_columns(sample: Sequence[pa.RecordBatch], detection: Detection) -> tup
     return tuple(name for name, kind in MEDIA.items() if name in found or not read.isdisjoint((name, kind)))
 
 
-def effective_transforms(recipe: Recipe, template: ChatTemplate | None) -> dict[str, Any]:
-    """Return the transforms to apply: with `--fit` those that the template needs, overridden by the recipe's own."""
+def with_fitting(recipe: Recipe, template: ChatTemplate | None) -> Recipe:
+    """Return the recipe with the variables and transforms that `--fit` adds for the template to its own."""
     if not recipe.fit or template is None:
-        return dict(recipe.transforms)
-    from ...render.inspection.probe import probe
-
-    card = probe(template, recipe.var, render.sandbox_sessions(template, recipe.template_isolation))
-    fitted = {transform.name: transform.value for transform in card.transforms}
-    return {"empty_calls": "drop", **fitted, **recipe.transforms}
+        return recipe
+    found = fitting(template, recipe.var, recipe.template_isolation)
+    return dataclasses.replace(
+        recipe, var={**found.variables, **recipe.var}, transforms={**found.transforms, **recipe.transforms}
+    )
 
 
 def token_policy(recipe: Recipe) -> ControlTokenPolicy:
@@ -391,7 +393,6 @@ def render_options(recipe: Recipe, template: ChatTemplate | None) -> render.Rend
         date=recipe.date,
         engine=recipe.engine,
         bos=recipe.bos,
-        fitted=recipe.fit,
     )
     if template is None or (recipe.bos, recipe.end) == ("keep", "keep"):
         return options

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..jinja.environment import sandbox
-from ..masks.turn_boundaries import TurnBoundaries, as_parts, common_prefix, control_token_pattern, words
+from ..masks.turn_boundaries import THINKING, TurnBoundaries, as_parts, common_prefix, control_token_pattern, words
 from ..options import RenderOptions
 from ..single import Chat, ConversationRenderer, TemplateRenderer
 from ..template.chat_template import ChatTemplate
@@ -44,6 +44,7 @@ from .sample_conversations import (
     REASONING,
     RESULT,
     SECOND_ANSWER,
+    SECOND_SYSTEM,
     SECOND_USER,
     SYSTEM,
     TOOL,
@@ -53,6 +54,7 @@ from .sample_conversations import (
 
 SHOWN = 40
 """Characters of the start of a text that the card shows."""
+_THINK_TAG = re.compile(r"</?[\w:]*think[\w:]*>")
 DAYS = (datetime.date(2021, 2, 3), datetime.date(2022, 11, 25))
 
 
@@ -148,6 +150,7 @@ class _Probe:
             system=self.system(),
             later_system=self.later_system(),
             developer=self.developer(),
+            several_systems=self.several_systems(),
             unknown_role=self._handling("qznarrator", NARRATOR, USER, ANSWER),
             consecutive_users=users,
             consecutive_answers=answers,
@@ -162,10 +165,15 @@ class _Probe:
             tool_ids=self.tool_ids(),
             tool_results=self._handling("qzresult", *self._exchange(), tools=[TOOL]),
             orphan_results=self._handling("qzresult", USER, RESULT, SECOND_ANSWER),
+            user_after_result=self._handling(
+                "qzagain", *self._exchange()[:-1], SECOND_USER, SECOND_ANSWER, tools=[TOOL]
+            ),
             reasoning=self._handling("qzthought", USER, REASONING),
             earlier_reasoning=self._handling("qzthought", USER, REASONING, SECOND_USER, SECOND_ANSWER),
             inline_reasoning=self._handling("qzthought", USER, INLINE_REASONING),
             earlier_inline_reasoning=self._handling("qzthought", USER, INLINE_REASONING, SECOND_USER, SECOND_ANSWER),
+            stacks_reasoning=self.stacks_reasoning(),
+            reasoning_variable=self.reasoning_variable(),
             empty_think=self.empty_think(),
             trims_answers=self._trims("qzanswer", USER, ANSWER),
             trims_questions=self._trims("qzuser", USER, ANSWER),
@@ -208,7 +216,19 @@ class _Probe:
             return "refused"
         if "qzsystem" not in text:
             return "dropped"
+        second = self._handling("qzsystem", SECOND_SYSTEM, USER, ANSWER, SYSTEM, SECOND_USER, SECOND_ANSWER)
+        first = self._handling("qzother", SECOND_SYSTEM, USER, ANSWER, SYSTEM, SECOND_USER, SECOND_ANSWER)
+        if self.system() in ("kept", "folded") and {first, second} != {"kept"}:
+            return second if first == "kept" else first
         return "moved" if "qzanswer" in text.partition("qzsystem")[2] else "kept"
+
+    def several_systems(self) -> Handling:
+        """Return what becomes of two system messages at the start, and of one beside a developer message it takes."""
+        pairs: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = [(SYSTEM, SECOND_SYSTEM)]
+        if self.developer() in ("kept", "as system"):
+            pairs += [(DEVELOPER, SECOND_SYSTEM), (SECOND_SYSTEM, DEVELOPER)]
+        found = [self._handling(word, *pair, USER, ANSWER) for pair in pairs for word in ("qzsystem", "qzother")]
+        return "refused" if "refused" in found else "dropped" if "dropped" in found else "kept"
 
     def developer(self) -> DeveloperHandling:
         handling = self._handling("qzsystem", DEVELOPER, USER, ANSWER)
@@ -271,6 +291,22 @@ class _Probe:
                 return True
         return False
 
+    def stacks_reasoning(self) -> bool:
+        text = self._render(USER, INLINE_REASONING) or ""
+        return len(_THINK_TAG.findall(text.partition("qzuser")[2].partition("qzthought")[0])) > 1
+
+    def reasoning_variable(self) -> str:
+        if self._handling("qzthought", USER, REASONING) == "kept":
+            return ""
+        options, texts = self._renderer.options, self._renderer.template.texts
+        for name in THINKING:
+            if name not in options.variables and any(name in text for text in texts):
+                variables = {**options.variables, name: True}
+                given = _Probe(replace(self._renderer, options=replace(options, variables=variables)))
+                if given._handling("qzthought", USER, REASONING) == "kept":
+                    return name
+        return ""
+
     def _trims(self, word: str, *turns: Mapping[str, Any]) -> bool:
         """Return whether whitespace around the content `word` is removed from the conversation `turns`."""
         padded = f" \t{word} \t"
@@ -298,7 +334,7 @@ class _Probe:
 
     def stand_in_system(self) -> str:
         """Return the part of the default system text that a system message replaces."""
-        if not self._plain:
+        if not _has_both(self._plain):
             return ""
         default = self.default_system()
         replaced = (self._render(SYSTEM, USER, ANSWER) or "").partition("qzsystem")[0]

@@ -42,6 +42,8 @@ class ProbeCard(Struct, frozen=True):
     later_system: LaterSystemHandling
     """A system message later in the conversation: `moved` if it is printed before the turns that precede it."""
     developer: DeveloperHandling
+    several_systems: Handling
+    """Two system messages at the start, or a system and a developer message."""
     unknown_role: Handling
     consecutive_users: Handling
     consecutive_answers: Handling
@@ -62,6 +64,8 @@ class ProbeCard(Struct, frozen=True):
     tool_results: Handling
     orphan_results: Handling
     """A tool result without a call."""
+    user_after_result: Handling
+    """A user message right after a tool result."""
     reasoning: Handling
     """`reasoning_content` of the last answer."""
     earlier_reasoning: Handling
@@ -69,6 +73,10 @@ class ProbeCard(Struct, frozen=True):
     inline_reasoning: Handling
     """`<think>…</think>` inside the content of the last answer."""
     earlier_inline_reasoning: Handling
+    stacks_reasoning: bool
+    """Whether reasoning inside the content is printed behind a thinking tag that the template prints by itself."""
+    reasoning_variable: str
+    """The template variable that makes it print `reasoning_content`, if it prints none without; else empty."""
     empty_think: bool
     """Whether an answer without reasoning gets an empty thinking block."""
     trims_answers: bool
@@ -107,9 +115,15 @@ class ProbeCard(Struct, frozen=True):
         return tuple(_suggested_transforms(self))
 
     @property
+    def variables(self) -> dict[str, Any]:
+        """The template variables with which it prints what it otherwise does not."""
+        return {self.reasoning_variable: True} if self.reasoning_variable else {}
+
+    @property
     def flags(self) -> tuple[str, ...]:
         """The command line options that adapt ordinary data to this template."""
-        found = [f"--transform {transform.name}={_shell_value(transform.value)}" for transform in self.transforms]
+        found = [f"--var {name}={json.dumps(value)}" for name, value in self.variables.items()]
+        found += [f"--transform {transform.name}={_shell_value(transform.value)}" for transform in self.transforms]
         return (*found, *(["--bos strip"] if self.bos and not self.bos_opens_turns else ()))
 
     def as_json(self) -> dict[str, Any]:
@@ -128,7 +142,8 @@ def _suggested_transforms(card: ProbeCard) -> Iterator[SuggestedTransform]:
         yield SuggestedTransform("developer", "system", f"the role `developer` is {card.developer}")
     if card.text_parts != "kept" and not card.needs_parts:
         yield SuggestedTransform("parts", "flatten", f"content that is a list of parts is {card.text_parts}")
-    if card.reasoning in lost and card.inline_reasoning == "kept":
+    inline = card.inline_reasoning == "kept" and not card.stacks_reasoning
+    if card.reasoning in lost and inline and not card.reasoning_variable:
         yield SuggestedTransform("reasoning", "inline", f"`reasoning_content` is {card.reasoning}")
     if card.arguments == "object":
         problem = "escaped twice" if card.double_encodes else "not printed as the template intends"
@@ -143,11 +158,22 @@ def _suggested_transforms(card: ProbeCard) -> Iterator[SuggestedTransform]:
         yield SuggestedTransform("call_ids", "nine", "tool call ids that are not nine characters long are refused")
     if card.tool_ids == "required":
         yield SuggestedTransform("call_ids", "fill", "tool calls without an id are refused")
-    if card.system in lost:
-        yield SuggestedTransform("system_turns", "fold", f"a system message is {card.system}")
-    elif card.later_system in lost:
-        yield SuggestedTransform("later_system", "fold", f"a later system message is {card.later_system}")
+    yield from _suggested_for_system(card, lost)
+    if card.tool_results == "kept" and card.user_after_result in lost:
+        problem = f"a user message after a tool result is {card.user_after_result}"
+        yield SuggestedTransform("user_after_tool", "answer", problem)
     for handling in (card.consecutive_users, card.consecutive_answers):
         if handling in lost:
             yield SuggestedTransform("merge", "\n\n", f"consecutive turns of the same role are {handling}")
             return
+
+
+def _suggested_for_system(card: ProbeCard, lost: tuple[str, ...]) -> Iterator[SuggestedTransform]:
+    if card.system in lost:
+        yield SuggestedTransform("system_turns", "fold", f"a system message is {card.system}")
+        return
+    if card.several_systems in lost:
+        problem = f"the second of several system messages is {card.several_systems}"
+        yield SuggestedTransform("leading_system", "join", problem)
+    if card.later_system in lost:
+        yield SuggestedTransform("later_system", "fold", f"a later system message is {card.later_system}")

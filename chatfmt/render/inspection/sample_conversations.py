@@ -13,6 +13,7 @@ ANSWER: Mapping[str, Any] = {"role": "assistant", "content": "qzanswer"}
 SECOND_USER: Mapping[str, Any] = {"role": "user", "content": "qzagain"}
 SECOND_ANSWER: Mapping[str, Any] = {"role": "assistant", "content": "qzlast"}
 SYSTEM: Mapping[str, Any] = {"role": "system", "content": "qzsystem"}
+SECOND_SYSTEM: Mapping[str, Any] = {"role": "system", "content": "qzother"}
 DEVELOPER: Mapping[str, Any] = {"role": "developer", "content": "qzsystem"}
 NARRATOR: Mapping[str, Any] = {"role": "narrator", "content": "qznarrator"}
 """A message with a role that no template knows."""

@@ -143,7 +143,7 @@ class Masker:
         except ChatfmtError:
             raise
         except Exception as error:  # a template is an untrusted program: it may raise anything
-            raise render_error(error, self.renderer.template.name, fitted=self.renderer.options.fitted) from error
+            raise render_error(error, self.renderer.template.name) from error
         return self.mask_rendered(chat, text, blocks)
 
     def mask_rendered(

@@ -46,7 +46,7 @@ def split_text(masker: Masker, chat: Chat, first: int | None = None) -> SplitTex
     try:
         text = renderer.text(chat, generation_prompt=False)
     except Exception as error:
-        raise render_error(error, renderer.template.name, fitted=renderer.options.fitted) from error
+        raise render_error(error, renderer.template.name) from error
     prompt = renderer.text_or_none(chat.with_messages(chat.messages[:first]), generation_prompt=True) if first else None
     boundaries = masker.boundaries(chat)
     if prompt is not None and text.startswith(prompt) and not boundaries.is_inside_token(text, len(prompt)):

@@ -34,10 +34,8 @@ from ...turn_columns import any_turn
 from ..masks.markers import (
     CALLS,
     CONTENT,
-    DOCUMENTS,
     REASONING,
     THINK_TAG,
-    TOOLS,
     MarkedChat,
     MarkerPlan,
     TextSource,
@@ -59,8 +57,6 @@ _REASONING_CHATS: tuple[Turns, ...] = (
     [{"role": "user", "content": "x"}, {"role": "assistant", "reasoning_content": "x", "content": "x"}],
     [{"role": "user", "content": "x"}, {"role": "assistant", "content": "<think>\nx\n</think>\n\nx"}],
 )
-BEYOND_FITTING = (TOOLS, DOCUMENTS)
-"""What `--fit` has no other place for."""
 _FIELD_WORDS = {CONTENT: "the text", REASONING: "the reasoning", CALLS: "a tool call"}
 
 
@@ -90,21 +86,20 @@ class Loss(Struct, frozen=True):
         """Return whether `allow` names the loss: its field, the role of a lost message, or `all`."""
         return not {self.field, self.name, "all"}.isdisjoint(allow)
 
-    def error(self, template: str, *, fitted: bool = False) -> TemplateError:
+    def error(self, template: str) -> TemplateError:
         """Return the error that ends the run; its location is the row in the batch and the message."""
-        row = self.row_error(template, fitted=fitted)
+        row = self.row_error(template)
         return TemplateError(row.message, hint=row.hint, at=row.at, code=row.code)
 
-    def row_error(self, template: str, *, fitted: bool = False) -> RenderError:
+    def row_error(self, template: str) -> RenderError:
         """Return the error of a row that is left out for the loss."""
-        adapt = "" if fitted or self.field in BEYOND_FITTING else "`--fit` adapts the data where it can; "
         if self.part:
-            what, adapt = f"the {self.part} part of role `{self.role}`", ""
+            what = f"the {self.part} part of role `{self.role}`"
         elif self.message is None:
             what = f"the {self.field} of the row"
         else:
             what = f"{_FIELD_WORDS[self.field]} of role `{self.role}`"
-        hints = [f"{adapt}`--allow-loss {self.name}` accepts the loss"] if not self.refused else []
+        hints = [f"`--allow-loss {self.name}` accepts the loss"] if not self.refused else []
         if self.field in MEDIA:
             hints = [f"`chatfmt templates list --supports {self.field}` shows the templates that take them", *hints]
         hint = "; ".join(hints)

@@ -119,7 +119,7 @@ class SandboxRenderer:
             return None, None
         if not isinstance(answer, dict):
             return answer[0], answer[1]
-        failure, cause = _render_error(self.template.name, answer["error"], row, fitted=self.options.fitted)
+        failure, cause = _render_error(self.template.name, answer["error"], row)
         if failures is None:
             raise failure from cause
         failure.__cause__ = cause
@@ -191,13 +191,13 @@ def _template_error(name: str, error: Sequence[Any]) -> TemplateError:
 _LIMIT_HINT = "inspect it with `chatfmt templates show`; if you trust it: --template-isolation off"
 
 
-def _render_error(name: str, error: Sequence[Any], row: int, *, fitted: bool) -> tuple[RenderError, Exception | None]:
+def _render_error(name: str, error: Sequence[Any], row: int) -> tuple[RenderError, Exception | None]:
     """Return the error of a row and its cause, as `JinjaRenderer` would raise them."""
     kind, message, _ = error
     if kind == "OverLimit":
         return RenderError(message, hint=_LIMIT_HINT, at=Location(row=row), code="template.limit"), None
     cause = _rebuilt(kind, message)
-    return render_error(cause, name, row, fitted=fitted), cause
+    return render_error(cause, name, row), cause
 
 
 def _rebuilt(kind: str, message: str) -> Exception:

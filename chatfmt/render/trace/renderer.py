@@ -305,7 +305,7 @@ class TracedRenderer:
 
     def _failure(self, row: int, refusal: str, message: str) -> RenderError:
         cause = REFUSALS[refusal](message)
-        failure = render_error(cause, self.template.name, row, fitted=self.options.fitted)
+        failure = render_error(cause, self.template.name, row)
         failure.__cause__ = cause
         return failure
 

@@ -103,6 +103,21 @@ def _later(template: KnownTemplate, card: ProbeCard) -> bool:
     return handling == card.later_system and (handling != "kept" or text.index("Elf.") < text.index("Bleib ernst"))
 
 
+def _several_systems(template: KnownTemplate, card: ProbeCard) -> bool:
+    second = {**SYSTEM, "content": "Höflich!"}
+    pairs = [(SYSTEM, second)]
+    if card.developer in ("kept", "as system"):
+        pairs += [(SYSTEM, {**second, "role": "developer"}), ({**SYSTEM, "role": "developer"}, second)]
+    found = {template.handling(word, *pair, QUESTION, ANSWER) for pair in pairs for word in ("Bleib ernst", "Höflich!")}
+    return card.several_systems == max(found, key=("kept", "dropped", "refused").index)
+
+
+def _user_after_result(template: KnownTemplate, card: ProbeCard) -> bool:
+    calling = say("assistant", "", tool_calls=[call("forecast", template.arguments(card), "call00001")])
+    turns = (QUESTION, calling, RESULT, SECOND_QUESTION, SECOND_ANSWER)
+    return template.handling("Und?", *turns, tools=[WEATHER]) == card.user_after_result
+
+
 def _developer(template: KnownTemplate, card: ProbeCard) -> bool:
     developer = {**SYSTEM, "role": "developer"}
     if card.developer == "as system":
@@ -257,6 +272,10 @@ CONFIRMED: dict[str, Callable[[KnownTemplate, ProbeCard], bool]] = {
         not card.works or (template.render(QUESTION, ANSWER) or "").endswith(ANSWER["content"] + card.ends_with)
     ),
     "stop_token": _stops,
+    "several_systems": _several_systems,
+    "user_after_result": _user_after_result,
+    "stacks_reasoning": lambda template, card: not card.stacks_reasoning,
+    "reasoning_variable": lambda template, card: not card.reasoning_variable,
     "stop_token_within": _stops,
     "default_system": _default,
     "reads_date": _dates,
@@ -300,7 +319,8 @@ def test_a_line_is_what_a_rendering_shows(name: str, line: str) -> None:
 def test_the_ten_cards_differ_in_most_lines() -> None:
     cards = [golden(name) for name in TEN]
     same = [line for line in CONFIRMED if len({getattr(card, line) for card in cards}) == 1]
-    assert set(same) <= {"bos_opens_turns", "earlier_reasoning", "generation_tags", "needs_parts", "works"}
+    usual = {"bos_opens_turns", "earlier_reasoning", "generation_tags", "needs_parts", "works"}
+    assert set(same) <= {*usual, "stacks_reasoning", "reasoning_variable"}
 
 
 def test_cards_of_small_templates() -> None:

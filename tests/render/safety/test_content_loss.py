@@ -122,8 +122,7 @@ def test_the_error_names_template_message_role_and_flag(loss: Loss, message: str
     error = loss.error("x")
     assert isinstance(error, TemplateError)
     assert (error.message, error.code) == (message, "template.loss")
-    adapt = "" if flag == "tools" else "`--fit` adapts the data where it can; "  # there is no other place for tools
-    assert error.hint == f"{adapt}`--allow-loss {flag}` accepts the loss"
+    assert error.hint == f"`--allow-loss {flag}` accepts the loss"
     assert error.at == Location(row=None, message=loss.message)
 
 

@@ -267,9 +267,7 @@ def test_what_a_template_raises_is_the_cause(text: str, code: str, message: str,
         of(text).render(MESSAGES)
     error = raised.value
     assert (error.message, error.code, type(error.__cause__)) == (message, code, cause)
-    assert error.hint == (
-        "--fit adapts the data where it can; `chatfmt templates probe t` shows what the template accepts"
-    )
+    assert error.hint == "`chatfmt templates probe t` shows what the template accepts"
     assert pickle.loads(pickle.dumps(error)).message == message
 
 

@@ -1,0 +1,95 @@
+"""`--fit`: combinations that a template needs changed, rendered and guarded, and when it is offered."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.conftest import run_cli
+
+CALL = {"id": "abcdefgh1", "type": "function", "function": {"name": "look", "arguments": {"q": "x"}}}
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+THINKER = """{% for m in messages %}{% if m.role == 'user' %}U:{{ m.content }}{% elif m.role == 'assistant' %}A:\
+{% if thinking %}<think>{{ m.reasoning_content or '' }}</think>{% else %}</think>{% endif %}{{ m.content }}$
+{% endif %}{% endfor %}"""
+"""Prints reasoning with `thinking` only, and else closes a block that the generation prompt opens."""
+CLOSER = THINKER.replace("thinking", "closing")
+
+
+def say(role, content, **more):
+    return {"role": role, "content": content, **more}
+
+
+REASONED = [say("user", "q"), say("assistant", "a", reasoning_content="why")]
+SYSTEMS = [say("system", "s"), say("developer", "d"), say("user", "q"), say("assistant", "a")]
+LATER = [*SYSTEMS, say("system", "t"), say("user", "r"), say("assistant", "b")]
+CALLED = [say("user", "q"), say("assistant", "", tool_calls=[CALL]), say("tool", "r", tool_call_id="abcdefgh1")]
+ASKED = [*CALLED, say("user", "and?"), say("assistant", "b")]
+PRINTED_CALL = '[TOOL_CALLS] [{"name": "look", "arguments": {"q": "x"}, "id": "abcdefgh1"}]</s>'
+PLAIN = [say("user", "q"), say("assistant", "a")]
+
+
+def convert(folder, messages, template, *flags, tools=None):
+    (folder / "thinker.jinja").write_text(THINKER)
+    (folder / "closer.jinja").write_text(CLOSER)
+    (folder / "in.jsonl").write_text(json.dumps({"messages": messages, **({"tools": tools} if tools else {})}))
+    return run_cli("convert", "in.jsonl", "-t", template, *flags, "-o", "-", cwd=folder)
+
+
+@pytest.mark.parametrize(
+    ("messages", "template", "text", "changed"),
+    [
+        (REASONED, "thinker.jinja", "U:qA:<think>why</think>a$\n", ""),
+        (
+            SYSTEMS,
+            "qwen3.5",
+            "<|im_start|>system\ns\n\nd<|im_end|>\n<|im_start|>user\nq<|im_end|>\n"
+            "<|im_start|>assistant\n<think>\n\n</think>\n\na<|im_end|>\n",
+            "changed: developer 1, leading_system 1\n",
+        ),
+        (
+            LATER,
+            "deepseek-r1-distill",
+            "<｜begin▁of▁sentence｜>s\n\nd<｜User｜>q<｜Assistant｜>a<｜end▁of▁sentence｜>"
+            "<｜User｜>t\n\nr<｜Assistant｜>b<｜end▁of▁sentence｜>",
+            "changed: developer 1, later_system 1, leading_system 1\n",
+        ),
+        (
+            ASKED,
+            "mistral",
+            f"<s>[INST] q[/INST]{PRINTED_CALL}"
+            '[TOOL_RESULTS] {"content": r, "call_id": "abcdefgh1"}[/TOOL_RESULTS] </s>[INST] and?[/INST] b</s>',
+            "changed: user_after_tool 1\n",
+        ),
+    ],
+)
+def test_combinations_are_adapted(messages, template, text, changed, tmp_path):
+    run = convert(tmp_path, messages, template)
+    assert b"hint: `--fit` adapts the data where it can; " in run.stderr
+    run = convert(tmp_path, messages, template, "--fit")
+    assert (run.returncode, json.loads(run.stdout)) == (0, {"text": text})
+    assert changed in run.stderr.decode()
+
+
+def test_an_empty_answer_before_a_user_turn_is_not_trained(tmp_path):
+    run = convert(tmp_path, ASKED, "mistral", "--fit", "--mask")
+    row = json.loads(run.stdout)
+    assert [row["text"][slice(*span)] for span in row["assistant_spans"]] == [PRINTED_CALL, " b</s>"]
+
+
+def test_no_block_is_put_behind_another(tmp_path):
+    for flags in ([], ["--fit"]):
+        run = convert(tmp_path, REASONED, "closer.jinja", *flags)
+        assert (run.returncode, run.stdout) == (6, b"")
+        assert run.stderr.decode().splitlines()[-1] == "hint: `--allow-loss reasoning` accepts the loss"
+
+
+def test_tools_without_a_place_go_into_the_system_message_if_asked(tmp_path):
+    run = convert(tmp_path, PLAIN, "gemma", tools=[TOOL])
+    offered = "hint: `--fit tools=system` adapts the data where it can; `--allow-loss tools` accepts the loss\n"
+    assert run.stderr.decode().endswith(offered)
+    run = convert(tmp_path, PLAIN, "gemma", "--fit", "tools=system", tools=[TOOL])
+    text = f"<bos><start_of_turn>user\n{json.dumps([TOOL])}\n\nq<end_of_turn>\n<start_of_turn>model\na<end_of_turn>\n"
+    assert json.loads(run.stdout) == {"text": text}
+    assert "changed: system_turns 1, tools 1\n" in run.stderr.decode()
