@@ -2,10 +2,9 @@
 
 Three oracles, none of them ours. TRL's wheel carries published templates: transformers renders them in the test. For
 every other model, `tests/goldens/templates/NAME.jsonl` holds what transformers 5.23 made of its published template
-(texts only; `conversations.jsonl` beside them was written for this test). Those of Kimi K2 were made without the
-sandbox, which refuses the template's `append`; those of DeepSeek-V3.2 and V4 with an error in the place of llama.cpp's
-filter `from_json`. Vicuna and Alpaca were published as Python, so their specification is written again
-below.
+(texts only; `conversations.jsonl` beside them was written for this test); for DeepSeek-V3.2 and V4 with an error in the
+place of llama.cpp's filter `from_json`. Vicuna and Alpaca were published as Python, so their specification is written
+again below.
 """
 
 from __future__ import annotations
