@@ -123,6 +123,7 @@ class Recipe:
 
     template: str | None = None
     fallback_template: str | None = None
+    tokens_from: str | None = None
     var: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     date: datetime.date = DEFAULT_DATE
     generation_prompt: bool = False

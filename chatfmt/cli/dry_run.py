@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 from . import terminal
@@ -47,6 +48,7 @@ def to_json(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: EngineChoi
         "dialects": [source.job.dialect for source in plan.sources],
         "view": plan.sources[0].job.view,
         "engine": {"name": engine.engine, "reason": engine.reason} if engine else None,
+        "special_tokens": special_tokens(plan),
         "template_needs": template_needs(plan),
         "left_columns": [leaf for source in plan.sources for leaf in left_leaves(source)[0]],
         "left_keys": [leaf for source in plan.sources for leaf in left_leaves(source)[1]],
@@ -75,6 +77,8 @@ def print_table(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: Engine
     screen.print(terminal.visible(f"{count}{shards} of `{view}`: {first}{' …' if others else ''}"))
     if engine:
         screen.print(f"engine: {engine.engine} ({engine.reason})")
+    if tokens := special_tokens(plan):
+        screen.print(terminal.visible(f"special tokens: {', '.join(starmap(token_line, tokens.items()))}"))
     for flag in template_needs(plan):
         screen.print(terminal.visible(f"data that is not plain text may need, with this template: {or_fit(flag)}"))
 
@@ -101,6 +105,20 @@ def template_needs(plan: Plan) -> list[str]:
         return []
     sessions = sandbox_sessions(plan.template, plan.recipe.template_isolation)
     return list(probe(plan.template, plan.recipe.var, sessions).flags)
+
+
+def special_tokens(plan: Plan) -> dict[str, dict[str, str | None]]:
+    """Return the special tokens that the template reads; see `planning.jobs.token_sources`."""
+    from ..pipeline.planning.jobs import token_sources
+
+    return {} if plan.template is None else token_sources(plan.recipe, plan.template)
+
+
+def token_line(name: str, token: Mapping[str, str | None]) -> str:
+    """Return a special token in words, as in `bos_token "<s>" from the template`."""
+    if token["value"] is None:
+        return f"{name} without a value"
+    return f"{name} {json.dumps(token['value'], ensure_ascii=False)} from {token['from']}"
 
 
 def or_fit(flag: str) -> str:

@@ -132,6 +132,7 @@ TEMPLATE = _group(
             "-t", "--template",
         ),
         "fallback_template": (str, "NAME", "Template to use if the model has none."),
+        "tokens_from": (str, "DIR|ID", "Model folder or Hub model id whose special tokens the template gets."),
         "var": (list[str], "KEY=VALUE", "Template variable, a JSON value, as in enable_thinking=false. Repeatable."),
         "date": (str, "YYYY-MM-DD", "Date passed to templates."),
         "generation_prompt": (

@@ -383,11 +383,32 @@ def test_a_template_file_needs_a_value_for_the_eos_token_that_it_prints(tmp_path
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.decode() == (
         "error: the template `t.jinja` prints `eos_token`, and a file has no value for it\n"
-        "hint: --var eos_token=TOKEN, or name the folder or Hub id of the model\n"
+        "hint: --var eos_token=TOKEN, or --tokens-from with the folder or Hub id of the model\n"
     )
     done = run_cli(*run, "--var", "eos_token=</s>", cwd=tmp_path)
     assert done.stdout == b'{"text":"user: q</s>assistant: a</s>"}\n'
-    note = "note: the template prints `bos_token`, and a file has no value for it: --var bos_token=TOKEN sets one\n"
+    note = "note: the template prints `bos_token`, and a file has no value for it: "
+    note += "--var bos_token=TOKEN or --tokens-from MODEL sets one\n"
     assert note in done.stderr.decode()
     done = run_cli(*run, "--var", "eos_token=", "--var", "bos_token=<s>", cwd=tmp_path)
     assert done.stdout == b'{"text":"<s>user: qassistant: a"}\n' and b"bos_token" not in done.stderr
+    (tmp_path / "model").mkdir()
+    done = run_cli(*run, "--tokens-from", "model", cwd=tmp_path)
+    assert (done.returncode, done.stderr.decode()) == (
+        3,
+        "error: `model` has no tokenizer_config.json\nhint: name the folder or Hub id of a model\n",
+    )
+    tokens = {"bos_token": {"__type": "AddedToken", "content": "<b>"}, "eos_token": "<e>"}
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(tokens))
+    run += ["--tokens-from", "model", "--var", "eos_token=</s>"]
+    done = run_cli(*run, "-o", "out", cwd=tmp_path)
+    manifest = json.loads((tmp_path / "out/.chatfmt/manifest.json").read_text())
+    assert manifest["template"]["special_tokens"] == {
+        "bos_token": {"value": "<b>", "from": "model"},
+        "eos_token": {"value": "</s>", "from": "--var"},
+    }
+    assert run_cli(*run, cwd=tmp_path).stdout == b'{"text":"<b>user: q</s>assistant: a</s>"}\n'
+    shown = run_cli(*run, "--dry-run", cwd=tmp_path).stdout.decode()
+    assert 'special tokens: bos_token "<b>" from model, eos_token "</s>" from --var\n' in shown
+    shown = run_cli("templates", "audit", "t.jinja", cwd=tmp_path).stdout.decode()
+    assert "special_tokens: \n  bos_token: none\n  eos_token: none\n" in shown

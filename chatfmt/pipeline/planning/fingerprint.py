@@ -37,7 +37,7 @@ def run_fingerprint(
             **({"plugins": packages} if packages else {}),
             "chatfmt": __version__,
             "semantics": SEMANTICS,
-            "recipe": {**content_keys(recipe), "template": "", "tokenizer": ""},
+            "recipe": {**content_keys(recipe), "template": "", "tokens_from": "", "tokenizer": ""},
             "files": [{**file, "file": Path(file["file"]).name} for file in files],
             "columns": [[job.dialect, job.view, columns_to_plain(detection.columns)] for job, detection in jobs],
             "template": template_identity(template),

@@ -19,8 +19,9 @@ from ...render.jinja.expressions import expression, text_expression
 from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.single import TemplateRenderer
-from ...render.template.chat_template import GENERATION, ChatTemplate
+from ...render.template.chat_template import GENERATION, ChatTemplate, special_tokens_of
 from ...render.template.model_files import NO_TEMPLATE
+from ...render.template.special_tokens import NAMED
 from ...schema import MEDIA, ROW
 from ...sources import Source
 from ..conversion.fitting import fitting
@@ -48,10 +49,13 @@ def load_template(recipe: Recipe) -> ChatTemplate | None:
     if recipe.template in (None, "none"):
         return None
     template = load_or_fall_back(str(recipe.template), recipe.fallback_template)
+    if recipe.tokens_from is not None:
+        tokens = {**template.special_tokens, **special_tokens_of(recipe.tokens_from)}
+        template = replace(template, special_tokens=tokens)
     if "eos_token" in missing_tokens(recipe, template):
         raise UsageError(
             f"the template `{template.name}` prints `eos_token`, and {SAID[template.origin]} has no value for it",
-            hint="--var eos_token=TOKEN, or name the folder or Hub id of the model",
+            hint="--var eos_token=TOKEN, or --tokens-from with the folder or Hub id of the model",
         )
     return template
 
@@ -68,6 +72,18 @@ def load_or_fall_back(name: str, fallback: str | None) -> ChatTemplate:
         if fallback is None or error.code != NO_TEMPLATE:
             raise
         return replace(ChatTemplate.load(fallback), instead_of=name)
+
+
+def token_sources(recipe: Recipe, template: ChatTemplate) -> dict[str, dict[str, str | None]]:
+    """Return the special tokens that the template reads, their `value`s (None without) and where these are `from`."""
+    given = {"--var": recipe.var, "the template": template.special_tokens}
+    if recipe.tokens_from is not None:
+        given = {"--var": recipe.var, recipe.tokens_from: special_tokens_of(recipe.tokens_from), **given}
+    named = [name for name in NAMED if any(name in text for text in template.texts)]
+    found: dict[str, dict[str, str | None]] = {name: {"value": None, "from": ""} for name in named}
+    for origin, values in reversed(given.items()):
+        found |= {name: {"value": values[name], "from": origin} for name in named if name in values}
+    return found
 
 
 def missing_tokens(recipe: Recipe, template: ChatTemplate) -> list[str]:
@@ -105,6 +121,8 @@ def check_rendered(recipe: Recipe) -> None:
         )
     if recipe.template in (None, "none") and (flag := text_option(recipe)):
         raise UsageError(f"`{flag}` is about rendered text, and no template was given", hint="-t chatml")
+    if recipe.template in (None, "none") and recipe.tokens_from is not None:
+        raise UsageError("`--tokens-from` needs a template", hint="-t FILE.jinja")
     if recipe.template in (None, "none") and recipe.fallback_template is not None:
         raise UsageError("`--fallback-template` stands for a model that has none", hint="-t MODEL names the model")
 

@@ -70,7 +70,8 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
         yield f"the template reads the date and gets {recipe.date}: set another with --date"
     if "bos_token" in missing_tokens(recipe, template):
         what = SAID[template.origin]
-        yield f"the template prints `bos_token`, and {what} has no value for it: --var bos_token=TOKEN sets one"
+        remedy = "--var bos_token=TOKEN or --tokens-from MODEL sets one"
+        yield f"the template prints `bos_token`, and {what} has no value for it: {remedy}"
     words = dict.fromkeys(word for text in template.texts for word in re.findall(r"\w+", text))
     for name in recipe.var:
         if name not in words:

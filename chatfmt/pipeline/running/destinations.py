@@ -30,6 +30,7 @@ from ..conversion.output_schema import json_lines_schema, merged_types
 from ..conversion.renaming import renamed
 from ..conversion.row_counts import sum_counters
 from ..hub_upload import Repository, open_repository, push
+from ..planning.jobs import token_sources
 from ..planning.parquet_schema import with_source_features
 from ..planning.plan import Plan
 from ..planning.scratch import Scratch
@@ -186,6 +187,7 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
         ),
         template={"name": template.name, "sha256": template.sha256, "origin": template.origin,
                   "revision": template.revision, **({"instead_of": template.instead_of} if template.instead_of else {}),
+                  "special_tokens": token_sources(plan.recipe, template),
                   **_ends(plan, template), **_escaped_tokens(plan)}
         if template else {},
         engine={

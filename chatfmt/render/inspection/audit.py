@@ -6,8 +6,9 @@ on texts, all literal text that it may print, and whatever else makes its output
 
 from __future__ import annotations
 
+import json
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from jinja2 import TemplateSyntaxError, nodes
@@ -19,6 +20,7 @@ from ..jinja.environment import sandbox
 from ..single import Chat
 from ..template import builtin
 from ..template.chat_template import ChatTemplate
+from ..template.special_tokens import NAMED
 from ..trace.program import Program, Untraceable, spell
 from ..trace.renderer import Tracer
 from ..trace.tracer import Inputs, trace
@@ -44,6 +46,8 @@ class Audit(Struct, frozen=True):
     """Why some ordinary conversations cannot be traced; these may hide more conditions."""
     unrendered: tuple[str, ...]
     """Texts of ordinary conversations that it never prints."""
+    special_tokens: tuple[str, ...]
+    """The special tokens that it reads, as `bos_token: "<s>"`, or `bos_token: none` without a value."""
     unreproducible: tuple[str, ...]
     """Functions whose result differs between runs, and the date."""
     hidden: tuple[str, ...]
@@ -74,6 +78,7 @@ def audit(template: ChatTemplate, tracer: Tracer = trace) -> Audit:
         conditions=_distinct(conditions),
         untraceable=_distinct(result.reason for result in traced if isinstance(result, Untraceable)),
         unrendered=_distinct(unrendered),
+        special_tokens=tuple(_special_tokens(template)),
         unreproducible=_distinct([*random, *(["strftime_now"] if template.reads_date else [])]),
         hidden=tuple(_invisible_characters("".join(template.texts))),
     )
@@ -96,6 +101,13 @@ def _literals(source: str) -> list[str]:
     texts = [node.data for node in tree.find_all(nodes.TemplateData)]
     texts += [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
     return [text for text in texts if text.strip()]
+
+
+def _special_tokens(template: ChatTemplate) -> Iterator[str]:
+    for name in NAMED:
+        if any(name in text for text in template.texts):
+            value = template.special_tokens.get(name)
+            yield f"{name}: {'none' if value is None else json.dumps(value, ensure_ascii=False)}"
 
 
 def _same_builtin(template: ChatTemplate) -> str:

@@ -152,6 +152,16 @@ class ChatTemplate(Struct, frozen=True):
             raise render_error(error, self.name) from error
 
 
+def special_tokens_of(reference: str) -> dict[str, str]:
+    """Return the special tokens of a model folder or Hub model; raises InputError if there is no such model."""
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        return model_files.tokens(model_files.folder(path))
+    if hub.MODEL_ID.fullmatch(reference) and not reference.startswith(".") and not path.exists():
+        return model_files.tokens(hub.repository(reference, None))
+    raise InputError(f"there is no model folder `{reference}`", hint="check the path; a Hub model id is OWNER/NAME")
+
+
 def load(reference: str, revision: str | None = None) -> ChatTemplate:
     """Return the template of a name, path, Hub id or inline template; see `ChatTemplate.load`."""
     if reference == "none":

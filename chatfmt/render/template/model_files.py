@@ -81,6 +81,15 @@ def find(model: Repository) -> ModelTemplates:
     return ModelTemplates(templates, _special_tokens(model, config, legacy, templates))
 
 
+def tokens(model: Repository) -> dict[str, str]:
+    """Return the special tokens of a model, which needs no template; raises InputError if it has no tokenizer."""
+    if TOKENIZER_CONFIG not in model.files:
+        raise InputError(f"`{model.name}` has no {TOKENIZER_CONFIG}", hint="name the folder or Hub id of a model")
+    config = model.json(TOKENIZER_CONFIG)
+    legacy = {} if "added_tokens_decoder" in config else model.json(LEGACY_TOKENS)
+    return _special_tokens(model, config, legacy, "")
+
+
 def _templates(model: Repository, config: Mapping[str, Any], legacy: Mapping[str, Any]) -> str | dict[str, str]:
     """Return the text, or the texts by name; never an empty dict."""
     own = _template_files(model)
