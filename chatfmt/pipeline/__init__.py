@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .hub_upload import Repository as Repository
     from .hub_upload import push as push
     from .job_array import commit as commit
-    from .job_array import count_kept as count_kept
     from .job_array import find_plan as find_plan
     from .job_array import run_part as run_part
     from .job_array import write_plan as write_plan
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from .planning.source_plan import SourcePlan as SourcePlan
     from .planning.target import Target as Target
     from .planning.target import target_of as target_of
+    from .running.resuming import count_kept as count_kept
     from .running.run import convert as convert
     from .running.run import run_plan as run_plan
     from .running.run import run_plans as run_plans
@@ -47,12 +47,13 @@ __getattr__, __all__ = attach(
         ".conversion.stages": ("Conversion",),
         ".conversion.task": ("run_task",),
         ".converter": ("Converter",),
-        ".job_array": ("commit", "count_kept", "find_plan", "run_part", "write_plan"),
+        ".job_array": ("commit", "find_plan", "run_part", "write_plan"),
         ".planning.plan": ("Plan", "plan"),
         ".planning.scratch": ("Scratch",),
         ".planning.target": ("Target", "target_of"),
         ".planning.source_plan": ("SourcePlan",),
         ".hub_upload": ("Pushed", "Repository", "push"),
+        ".running.resuming": ("count_kept",),
         ".running.run": ("convert", "run_plan", "run_plans"),
         ".running.stdin_stdout": ("is_piped", "pipe"),
         ".running.summary": ("Summary",),

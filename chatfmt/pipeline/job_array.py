@@ -37,6 +37,7 @@ from .planning.source_plan import SourcePlan
 from .planning.target import Target
 from .reorder.gather import first_tasks
 from .running.progress import OnProgress, ignore_progress
+from .running.resuming import state_folder
 from .running.run import check_output, run_plan, run_shard_tasks
 from .running.summary import Summary, summarise, summarise_plan
 
@@ -278,16 +279,6 @@ def run_part(path: Path, index: int, count: int, run: Run, on_progress: OnProgre
     finally:
         lock.release()
     return summarise_plan(plan, shards)
-
-
-def state_folder(target: Target) -> Path:
-    """Return the folder in which a run that writes the target stages its work."""
-    return target.path / STATE if target.kind == "folder" else writers.staging_folder(target.path.resolve())
-
-
-def count_kept(plan: Plan) -> int:
-    """Return how many shards a stopped run has finished, for `--resume` to keep; none of a stream."""
-    return writers.count_finished(state_folder(plan.target)) if plan.target.kind in ("folder", "file") else 0
 
 
 def commit(out: Path, run: Run, on_progress: OnProgress = ignore_progress) -> Summary:

@@ -10,6 +10,7 @@ from .shard import AtomicFile, RejectWriter, ShardWriter
 from .single_file import SingleFile, staging_folder
 from .staging import (
     Lock,
+    asked_path,
     count_finished,
     finished_shards,
     parts_folder,
@@ -36,6 +37,7 @@ __all__ = [
     "ShardWriter",
     "SingleFile",
     "Stream",
+    "asked_path",
     "card",
     "check_compression",
     "check_shard_name",

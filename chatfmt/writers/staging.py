@@ -3,6 +3,7 @@
 ```
 STATE/lock                    held while a run works here
 STATE/run.json                the fingerprint of the run
+STATE/asked.json              what the run was asked for, to name what differs in another
 STATE/staged/data/…           finished shards, under their final names
 STATE/staged/rejects/…        their rejects
 STATE/receipts/….json         written after its shard: name, rows, bytes, sha256, fingerprint
@@ -28,7 +29,7 @@ from ..errors import InputError, OutputError
 from ..manifest import VERSION, Shard, file_sha256, shard_from_json, shard_to_json
 from . import durable
 
-PARTS, SPOOL, PLAN = "parts", "spool", "plan.json"
+PARTS, SPOOL, PLAN, ASKED = "parts", "spool", "plan.json", "asked.json"
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 """Errors of `flock` on file systems without locks, where the user has to avoid two runs at once."""
 
@@ -140,6 +141,11 @@ def is_worth_resuming(state: Path) -> bool:
     return (state / "commit.json").exists() or count_finished(state) > 0
 
 
+def asked_path(state: Path) -> Path:
+    """Return the path of the record of what a run was asked for."""
+    return state / ASKED
+
+
 def count_finished(state: Path) -> int:
     """Return the number of finished shards, or of parts of a run that reorders rows."""
     return sum(1 for folder in (state, state / PARTS) for _ in (folder / "receipts").glob("*.json"))
@@ -150,6 +156,7 @@ def clear(state: Path) -> None:
     for name in ("receipts", "staged", PARTS, SPOOL):
         durable.remove_folder(state / name)
     durable.unlink(state / PLAN)
+    durable.unlink(state / ASKED)
     durable.unlink(state / "run.json")
     durable.sync_folder(state)
 

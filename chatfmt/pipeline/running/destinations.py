@@ -17,6 +17,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from ... import __version__, render, writers
+from ...errors import OutputError
 from ...manifest import Manifest, Shard
 from ...recipe import Run
 from ...render.ending import Ending
@@ -37,6 +38,7 @@ from ..planning.scratch import Scratch
 from ..planning.target import STDOUT, Target
 from ..plugins import used_packages
 from .output import to_output, training_section
+from .resuming import differences, record_asked
 
 _log = logging.getLogger("chatfmt")
 
@@ -161,6 +163,21 @@ def open_stream(target: Target) -> Stream:
     if target.path == STDOUT:
         return Stream.stdout()
     return Stream(target.path.open("wb"), str(target.path))
+
+
+@contextmanager
+def open_destination(plan: Plan, run: Run) -> Iterator[Destination]:
+    """Open the destination of a plan; an error about another run in its place names what differs."""
+    asked = to_manifest(plan, ())
+    try:
+        with DESTINATIONS[plan.target.kind].open(plan, run) as destination:
+            if destination.published is None:
+                record_asked(destination.state, asked)
+            yield destination
+    except OutputError as error:
+        if error.code == "output.fingerprint" and (found := differences(plan.target, asked)):
+            raise OutputError(f"{error.message}: {found}", hint=error.hint, code=error.code) from None
+        raise
 
 
 def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:

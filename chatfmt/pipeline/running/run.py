@@ -18,7 +18,7 @@ from ..planning.scratch import Scratch
 from ..planning.target import target_of
 from ..reorder.gather import first_tasks, gather_shards
 from ..schedule import run_missing_tasks
-from .destinations import DESTINATIONS, Destination
+from .destinations import Destination, open_destination
 from .max_bad import check_max_bad, check_max_bad_so_far
 from .progress import OnProgress, Progress, ignore_progress
 from .rejects import check_rejects, copy_published_rejects, join_rejects, kept_rejects, with_rejects
@@ -75,7 +75,7 @@ def run_plans(planned: Sequence[tuple[Plan, Run]], on_progress: OnProgress = ign
         check_output(each[0], each[1].rejects)
         executors.executor(each[1].executor)  # raises UnknownName before anything is written
     with ExitStack() as stack:
-        opened = [(*each, stack.enter_context(DESTINATIONS[each[0].target.kind].open(*each))) for each in planned]
+        opened = [(*each, stack.enter_context(open_destination(*each))) for each in planned]
         written = [
             None if destination.published is not None else write_shards(plan, run, destination.state, on_progress)
             for plan, run, destination in opened

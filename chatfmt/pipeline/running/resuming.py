@@ -1,0 +1,64 @@
+"""A stopped run: what it leaves for `--resume`, and what differs in a run that cannot continue it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ... import writers
+from ...manifest import MANIFEST, STATE, Manifest
+from ..planning.fingerprint import RUN_ONLY
+from ..planning.plan import Plan
+from ..planning.target import Target
+
+COMPARED = ("recipe", "sources", "template", "chatfmt")
+SHOWN = 3
+
+
+def state_folder(target: Target) -> Path:
+    """Return the folder in which a run that writes the target stages its work."""
+    return target.path / STATE if target.kind == "folder" else writers.staging_folder(target.path.resolve())
+
+
+def count_kept(plan: Plan) -> int:
+    """Return how many shards a stopped run has finished, for `--resume` to keep; none of a stream."""
+    return writers.count_finished(state_folder(plan.target)) if plan.target.kind in ("folder", "file") else 0
+
+
+def record_asked(state: Path, manifest: Manifest) -> None:
+    """Record what a run was asked for, unless an earlier part of the run has."""
+    path = writers.asked_path(state)
+    if not path.exists():
+        writers.write_atomic(path, json.dumps({key: getattr(manifest, key) for key in COMPARED}).encode())
+
+
+def differences(target: Target, manifest: Manifest) -> str:
+    """Return what differs from the earlier run, as in `limit was 3 and is 5`; empty if its record is missing."""
+    try:
+        asked = writers.asked_path(state_folder(target))
+        path = asked if asked.exists() else target.path / MANIFEST
+        old = json.loads(path.read_text(encoding="utf-8"))
+        found = list(_differences(old, {key: getattr(manifest, key) for key in COMPARED}))
+    except (OSError, ValueError, KeyError, TypeError):  # a damaged record explains nothing
+        return ""
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return ", ".join(found[:SHOWN]) + more
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    for key in sorted((old["recipe"].keys() | new["recipe"].keys()) - RUN_ONLY - {"source", "template", "tokenizer"}):
+        was, now = old["recipe"].get(key), new["recipe"].get(key)
+        if was != now:
+            yield f"`{key}` was {json.dumps(was, ensure_ascii=False)} and is {json.dumps(now, ensure_ascii=False)}"
+    if old["template"].get("sha256") != new["template"].get("sha256"):
+        yield f"the template was `{old['template'].get('name')}` and is `{new['template'].get('name')}`"
+    if _inputs(old) != _inputs(new):
+        yield "the input files are others, or have changed"
+    if old["chatfmt"] != new["chatfmt"]:
+        yield f"chatfmt was {old['chatfmt']} and is {new['chatfmt']}"
+
+
+def _inputs(asked: Mapping[str, Any]) -> list[Any]:
+    return [(Path(file["file"]).name, file.get("xxh3_128")) for file in asked["sources"] if "file" in file]

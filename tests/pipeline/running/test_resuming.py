@@ -1,0 +1,54 @@
+"""A run that `--resume` cannot continue names what differs, for folders and files, finished and interrupted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import chatfmt
+from chatfmt.errors import ChatfmtError, OutputError
+
+GOOD = json.dumps({"messages": [{"role": "user", "content": "a"}]})
+BAD = json.dumps({"messages": [{"role": "robot", "content": "a"}]})
+
+
+def convert(folder: Path, out: str, resume: bool = True, **keys: object) -> chatfmt.ChatfmtError | None:
+    """Convert one row per shard in this process, and return the error."""
+    recipe = chatfmt.Recipe(**{"source": str(folder / "in.jsonl"), "template": "chatml", "rows_per_shard": 1, **keys})
+    try:
+        chatfmt.convert(recipe, folder / out, executor="serial", resume=resume)
+    except ChatfmtError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("out", ["out", "out.jsonl"])
+def test_an_interrupted_run_names_what_differs(out: str, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(f"{GOOD}\n{BAD}\n")
+    assert convert(tmp_path, out, resume=False) is not None
+    for keys, difference in (
+        ({"limit": 1, "seed": 3}, "`limit` was null and is 1, `seed` was 0 and is 3"),
+        ({"template": "llama-3"}, "the template was `chatml` and is `llama-3`"),
+        ({"rows_per_shard": 7}, "`rows_per_shard` was 1 and is 7"),
+    ):
+        error = convert(tmp_path, out, **keys)
+        assert isinstance(error, OutputError) and error.message.endswith(f"so it cannot be resumed: {difference}")
+    (tmp_path / "in.jsonl").write_text(f"{GOOD}\n{GOOD}\n")
+    error = convert(tmp_path, out)
+    assert error is not None and error.message.endswith(": the input files are others, or have changed")
+    (tmp_path / "in.jsonl").write_text(f"{GOOD}\n{BAD}\n")
+    assert convert(tmp_path, out, role={"robot": "assistant"}) is not None
+    assert convert(tmp_path, out, resume=False) is not None
+
+
+def test_a_finished_folder_too_and_nothing_is_left_of_the_record(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(f"{GOOD}\n")
+    assert convert(tmp_path, "out", resume=False) is None
+    assert sorted(path.name for path in (tmp_path / "out/.chatfmt").iterdir()) == ["lock", "manifest.json"]
+    error = convert(tmp_path, "out", keep=["messages"], to="messages", template=None, mask=False)
+    assert error is not None
+    error = convert(tmp_path, "out", shuffle=True)
+    assert error is not None and error.message.endswith(": `shuffle` was false and is true")
+    assert convert(tmp_path, "out") is None
