@@ -9,6 +9,7 @@ as it would in a shell; a worker gets a directory, an environment, two pipes and
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import io
@@ -89,6 +90,8 @@ def serve(connection: socket.socket) -> None:
     modules = [module.name for module in pkgutil.walk_packages(chatfmt.__path__, "chatfmt.")]
     for name in (*modules, *LIBRARIES):
         importlib.import_module(name)
+    with tempfile.TemporaryDirectory() as folder:
+        _warm_up(Path(folder))
     gc.freeze()
     while packet := socket.recv_fds(connection, PACKET, 3):
         data, pipes, _, _ = packet
@@ -97,6 +100,24 @@ def serve(connection: socket.socket) -> None:
         request = json.loads(data)
         answer = {"command": _run_command, "worker": _start_worker, "wait": _wait}[request["do"]](request, pipes)
         connection.send(b"%d" % answer)
+
+
+def _warm_up(folder: Path) -> None:
+    """Run some commands in this process, which start no threads: what they compile and cache is there after a fork."""
+    from chatfmt.cli import main
+
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
+    source, out = str(folder / "in.jsonl"), str(folder / "out.parquet")
+    Path(source).write_text(json.dumps({"messages": turns}))
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        for argv in (
+            ["convert", source, "-t", "chatml", "-o", out, "--executor", "serial"],
+            ["convert", out, "-o", "-", "--executor", "serial"],
+            ["inspect", source],
+            ["check", source, "-t", "qwen3"],
+        ):
+            main(argv)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _run_command(request: Mapping[str, Any], _: Sequence[int]) -> int:

@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -96,6 +97,12 @@ def application(arguments: Sequence[str] = ()) -> typer.Typer:
     return app
 
 
+@cache
+def command_line(*first: str) -> Callable[..., object]:
+    """Return the command line for arguments that begin with `first`, built once per process."""
+    return typer.main.get_command(application(first))
+
+
 def root(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
@@ -110,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         arguments = sys.argv[1:] if arguments is None else arguments
-        code = application(arguments)(arguments, prog_name="chatfmt", standalone_mode=False)
+        code = command_line(*arguments[:1])(arguments, prog_name="chatfmt", standalone_mode=False)
         _flush()
         if code == EXIT_INTERRUPTED:  # Typer caught the KeyboardInterrupt
             raise KeyboardInterrupt

@@ -62,7 +62,8 @@ class Command(TyperCommand):
         missing = any(each.required and each.name not in given for each in self.get_params(ctx))
         if rest or missing or any(each.callback for each in given.values()):
             return super().parse_args(ctx, args)
-        ctx.params.update({name: values[name] for name in given})
+        untyped = {each.name: each.default for each in self.get_params(ctx) if each.expose_value}
+        ctx.params.update(untyped | {name: values[name] for name in given})
         return rest
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

@@ -57,3 +57,9 @@ def test_a_template(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     assert printed(capsys, "templates", "show", "dummy")[1] == " ".join(text.split())
     code, said = printed(capsys, "convert", str(EVERYDAY), "-t", "dumy")
     assert code == 2 and "did you mean `dummy`?" in said
+
+
+def test_options_of_one_run_are_not_those_of_the_next(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ("convert", str(EVERYDAY), "-o", "-", "--to", "messages", "--executor", "serial", "-q")
+    first, second = (printed(capsys, *command, *more)[1].count('{"messages":') for more in (("--limit", "2"), ()))
+    assert (first, second) == (2, 12)
