@@ -41,8 +41,8 @@ def test_a_command_reads_the_miniature(command: str, tmp_path: Path) -> None:
     assert (program, verb) == ("chatfmt", "convert")
     if arguments[0].endswith(".zip"):
         with ZipFile(tmp_path / "export.zip", "w") as archive:
-            for path in sorted((FOLDER / name).rglob("*.*")):
-                archive.write(path, path.relative_to(FOLDER / name))
+            for path in sorted((FOLDER / name / "export").rglob("*.*")):
+                archive.write(path, path.relative_to(FOLDER / name / "export"))
         arguments[0] = str(tmp_path / "export.zip")
     sources = [] if not arguments[0].startswith("-") else sorted((FOLDER / name).iterdir())
     out = arguments.index("-o")

@@ -110,16 +110,19 @@ def open_output(plan: Plan, run: Run) -> writers.OutputFolder | writers.SingleFi
 
 def with_scratch_moved(plan: Plan, scratch: Scratch, folder: Path) -> Plan:
     """Move the temporary files of a plan to `folder`; return the plan with absolute paths."""
-    if scratch.has_files:
+    made = scratch.folder if scratch.has_files else None
+    if made is not None:
         writers.make_folder(folder)
-        for path in sorted(scratch.folder.iterdir()):
+        for path in sorted(made.iterdir()):
             shutil.move(path, folder / path.name)
 
     def new_uri(uri: str) -> str:
         if "://" in uri:
             return uri
         path = Path(uri)
-        return str((folder / path.name if path.parent == scratch.folder else path).absolute())
+        if made is not None and path.is_relative_to(made):
+            path = folder / path.relative_to(made)
+        return str(path.absolute())
 
     return replace(plan, target=replace(plan.target, path=plan.target.path.absolute()), sources=tuple(
         replace(planned, source=with_uris(planned.source, new_uri), shards=tuple(

@@ -27,7 +27,7 @@ class Trap:
 FOREIGN: dict[str, tuple[bytes, str]] = {
     "a pickle": (pickle.dumps(Trap(), 2), "this is a Python pickle, which chatfmt never loads"), "a pickle, protocol 4": (pickle.dumps(Trap(), 4), "this is a Python pickle"),
     "a pickle, protocol 5": (pickle.dumps(Trap(), 5), "this is a Python pickle"), "a zip": (b"PK\x03\x04" + b"\0" * 30, "this is a zip archive (or a PyTorch file)"),
-    "a tar": (b"data.jsonl".ljust(257, b"\0") + b"ustar\x0000" + b"\0" * 300, "this is a tar archive"), "NumPy": (b"\x93NUMPY\x01\0", "this is a NumPy array"),
+    "NumPy": (b"\x93NUMPY\x01\0", "this is a NumPy array"),
     "HDF5": (b"\x89HDF\r\n\x1a\n", "this is an HDF5 file"), "SQLite": (b"SQLite format 3\0", "this is an SQLite database"), "7z": (b"7z\xbc\xaf\x27\x1c", "this is a 7z archive"),
     "RAR": (b"Rar!\x1a\x07\x01\0", "this is a RAR archive"), "Avro": (b"Obj\x01\x02", "this is an Avro file"), "ORC": (b"ORC\x0a", "this is an ORC file"), "PDF": (b"%PDF-1.7\n", "this is a PDF"),
     "PNG": (b"\x89PNG\r\n\x1a\n", "this is a picture"), "JPEG": (b"\xff\xd8\xff\xe0\0\x10JFIF", "this is a picture"), "a web page": (b"<!doctype html>\n<title>x</title>", "this is a web page or XML, not data"),

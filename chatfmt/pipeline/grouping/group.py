@@ -59,7 +59,7 @@ def group_source(recipe: Recipe, source: Source, splits: Iterable[str], folder: 
     return replace(
         source,
         splits=grouped,
-        originals=tuple(file for each in groupings for file in each.files),
+        originals=source.originals or tuple(file for each in groupings for file in each.files),
         options=sources.ParseOptions(allow_empty=source.options.allow_empty, grouped=True, max_row_bytes=longest),
         notes=(*source.notes, *(each.note for each in groupings)),
     )

@@ -174,7 +174,7 @@ _COARSE = 2
 
 def find_source(recipe: Recipe, spec: SourceSpec, scratch: Scratch) -> Source:
     """Return the source that `spec` names, as files: stdin is written to `scratch`."""
-    source = find_records(recipe, parse_options(recipe), partial(resolve_source, recipe, spec))
+    source = find_records(recipe, parse_options(recipe), partial(resolve_source, recipe, spec, scratch))
     if source.kind == "stdin":
         path = write_stdin(source, scratch)
         source = find_records(recipe, source.options, partial(from_stdin, source, path))
@@ -230,7 +230,7 @@ def check_converts(recipe: Recipe, source: Source) -> None:
         list(Conversion(job).convert(batch, source.shown, RowCounts()))
 
 
-def resolve_source(recipe: Recipe, spec: SourceSpec, options: ParseOptions) -> Source:
+def resolve_source(recipe: Recipe, spec: SourceSpec, scratch: Scratch, options: ParseOptions) -> Source:
     """Return the source that `spec` names, with the recipe's subset, split and revision where it has none."""
     if recipe.from_rejects:
         return sources.resolve(spec.source, options=options)
@@ -242,6 +242,7 @@ def resolve_source(recipe: Recipe, spec: SourceSpec, options: ParseOptions) -> S
         data_files=recipe.data_files,
         data_dir=recipe.data_dir,
         options=options,
+        unpack_to=scratch.folder,
     )
 
 

@@ -123,7 +123,7 @@ def _members(chunks: Iterable[bytes], compression: Compression, shown: str) -> I
             try:
                 for content in pump(decoder, data):
                     came += len(content)
-                    _check_ratio(came, fed, shown)
+                    check_ratio(came, fed, shown)
                     if content:
                         yield content
             except _DAMAGE as error:
@@ -186,7 +186,8 @@ def _pump_zstd(decoder: Any, data: bytes) -> Iterator[bytes]:
         raise OSError(str(error)) from None
 
 
-def _check_ratio(came: int, fed: int, shown: str) -> None:
+def check_ratio(came: int, fed: int, shown: str) -> None:
+    """Raise InputError if `fed` bytes unpacked to more than 1000 times as many."""
     if came > _RATIO_FROM and came > _RATIO * fed:
         raise InputError(
             f"unpacks to more than {_RATIO} times its size", code="file.compressed", at=Location(shown),

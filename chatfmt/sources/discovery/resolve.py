@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import glob
 import re
+import tempfile
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from ...errors import InputError, nearest
 from ..bytes.compression import SUFFIXES, is_remote
-from ..model import DEFAULTS, ParseOptions, Source
+from ..model import DEFAULTS, ParseOptions, Source, SourceFile
+from . import archives
 from .data_files import FoundFiles, find_splits
 from .hub import resolve_hub
 from .hub_errors import HubRequest
@@ -29,8 +33,11 @@ SHOWN = 5
 def resolve(
     source: str, *, name: str | None = None, split: str | None = None, revision: str | None = None,
     data_files: Sequence[str] = (), data_dir: str | None = None, options: ParseOptions = DEFAULTS,
+    unpack_to: Path | None = None,
 ) -> Source:  # fmt: skip
     """Find the files of a file, folder, glob, URL, Hub id or `-`; an existing path is always taken as a path.
+
+    An archive or a spreadsheet is unpacked to a new folder in `unpack_to`, if there is one.
 
     Of a Hub dataset only the files of the requested split are downloaded. Raises InputError if it does not exist or
     cannot be read, UsageError or UnknownName for an unknown subset or split.
@@ -55,7 +62,23 @@ def resolve(
         return _from_folder(
             source, path, find_splits(path, name=name, data_files=data_files, data_dir=data_dir), split, options
         )
+    if unpack_to is not None and path.is_file() and (unpack := archives.unpacker(path)):
+        folder = Path(tempfile.mkdtemp(dir=unpack_to, prefix="unpacked-"))
+        sheet = unpack(path, folder, name)
+        members = find_splits(folder, name=None if sheet else name, data_files=data_files, data_dir=data_dir)
+        return _with_sheet(_from_folder(source, folder, members, split, options), path, sheet)
     return _from_files(source, [path], options)
+
+
+def _with_sheet(source: Source, path: Path, sheet: str | None) -> Source:
+    """Return the source of an unpacked file, which its manifest names; a sheet is shown by the name of its file."""
+    original = SourceFile(str(path), str(path), "csv", None, path.stat().st_size)
+    if sheet is None:
+        return replace(source, originals=(original,))
+    shown = {
+        split: tuple(replace(file, shown=f"{path}#{sheet}") for file in files) for split, files in source.splits.items()
+    }
+    return replace(source, splits=shown, originals=(original,), notes=(*source.notes, f"the sheet `{sheet}` is read"))
 
 
 def _path(source: str) -> Path:

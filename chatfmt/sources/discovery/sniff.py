@@ -29,7 +29,7 @@ _NOT_DATA: tuple[tuple[bytes, str, str, str], ...] = (
         "a Git LFS pointer, not the file",
         "run `git lfs pull`",
     ),
-    (b"PK\x03\x04", "file.not_data", "a zip archive (or a PyTorch file)", "unpack it first"),
+    (b"PK\x03\x04", "file.not_data", "a zip archive (or a PyTorch file)", "convert it by itself, or unpack it"),
     (b"\x80\x02", "file.not_data", _PICKLE, _JSON),
     (b"\x80\x03", "file.not_data", _PICKLE, _JSON),
     (b"\x80\x04", "file.not_data", _PICKLE, _JSON),
@@ -124,14 +124,21 @@ def _binary_format(head: bytes) -> Format | None:
 def _check_is_data(head: bytes, shown: str) -> None:
     inside = re.search(rb"xl/\w+|opendocument\.spreadsheet", head) or shown.lower().endswith((".xlsx", ".xlsm", ".ods"))
     if head.startswith(b"PK\x03\x04") and inside:
-        raise InputError("this is a spreadsheet", code="file.not_data", at=Location(shown), hint="save it as CSV first")
+        raise InputError(
+            "this is a spreadsheet",
+            code="file.not_data",
+            at=Location(shown),
+            hint="convert it by itself, or save it as CSV",
+        )
     for magic, code, what, hint in _NOT_DATA:
         if head.startswith(magic):
             raise InputError(f"this is {what}", code=code, at=Location(shown), hint=hint)
     if head[4:10] == b'\0\0\0\0{"':
         raise InputError("this is a safetensors file", code="file.not_data", at=Location(shown), hint=_DATA)
     if head[257:262] == b"ustar":
-        raise InputError("this is a tar archive", code="file.not_data", at=Location(shown), hint="unpack it first")
+        raise InputError(
+            "this is a tar archive", code="file.not_data", at=Location(shown), hint="convert it by itself, or unpack it"
+        )
     if re.match(rb"\s*<(!doctype\b|html\b|\?xml\b)", head, re.IGNORECASE):
         raise InputError(
             "this is a web page or XML, not data", code="file.not_data", at=Location(shown),

@@ -1,0 +1,175 @@
+"""Archives of data files, and spreadsheets: written out as files in a folder, from which they are read like any other.
+
+    zip, tar, tar.gz (bz2, xz, zst)    the members whose names say that they are data, and the card
+    xlsx, xlsm, xls, xlsb, ods         one sheet as CSV; its cells are text, numbers as they are shown in full
+
+Nothing is written outside of the folder, whatever members are called. An archive that unpacks to more than 1000 times
+its size is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from ...errors import InputError, Location, MissingExtra, UnknownName, UsageError
+from ..bytes.compression import CHUNK, check_ratio, compression_of, decompressed, file_chunks
+from .sniff import format_by_name
+
+SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+_CARD = "README.md"
+_HEAD = 64 << 10
+"""Bytes at the start of a file that show what it is."""
+Unpack = Callable[[Path, Path, str | None], str | None]
+"""Unpacks a file to a folder; given the name of a sheet or None, it returns that of the sheet that it read."""
+
+
+def unpacker(path: Path) -> Unpack | None:
+    """Return the function that unpacks a file, None if it is neither an archive nor a spreadsheet."""
+    if path.suffix.lower() in SPREADSHEETS:
+        return _unpack_sheet
+    head = next(file_chunks(str(path), size=_HEAD), b"")
+    if head.startswith(b"PK"):
+        import zipfile
+
+        return _unpack_zip if zipfile.is_zipfile(path) and not _is_office(path) else None
+    return _unpack_tar if _is_tar(head, path) else None
+
+
+def _is_office(path: Path) -> bool:
+    from zipfile import ZipFile
+
+    with ZipFile(path) as archive:
+        return any(name.startswith(("xl/", "word/", "ppt/", "[Content_Types]")) for name in archive.namelist())
+
+
+def _is_tar(head: bytes, path: Path) -> bool:
+    compression = compression_of(head)
+    if compression is not None:
+        try:
+            head = next(decompressed(iter([head]), compression, str(path)), b"")
+        except InputError:  # damaged: its reader says how
+            return False
+    return head[257:262] == b"ustar"
+
+
+def _unpack_zip(path: Path, folder: Path, name: str | None) -> None:
+    """Write the data files of a zip archive to a folder."""
+    from zipfile import ZipFile
+
+    with _damaged(path), ZipFile(path) as archive:
+        members = [info for info in archive.infolist() if not info.is_dir() and _is_wanted(info.filename)]
+        _write_members(path, folder, ((info.filename, archive.open(info)) for info in members))
+
+
+def _unpack_tar(path: Path, folder: Path, name: str | None) -> None:
+    """Write the data files of a tar archive, compressed or not, to a folder; links are not followed."""
+    import tarfile
+
+    head = next(file_chunks(str(path), size=_HEAD), b"")
+    stream = _Stream(decompressed(file_chunks(str(path)), compression_of(head), str(path)))
+    with _damaged(path), tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]
+        members = (member for member in archive if member.isfile() and _is_wanted(member.name))
+        _write_members(path, folder, ((member.name, archive.extractfile(member)) for member in members))
+
+
+class _Stream:
+    """Reads from chunks, for `tarfile`."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._held = chunks, b""
+
+    def read(self, size: int) -> bytes:
+        while len(self._held) < size and (chunk := next(self._chunks, b"")):
+            self._held += chunk
+        found, self._held = self._held[:size], self._held[size:]
+        return found
+
+
+def _is_wanted(name: str) -> bool:
+    return format_by_name(name) is not None or PurePosixPath(name).name == _CARD
+
+
+def _write_members(path: Path, folder: Path, members: Iterable[tuple[str, IO[bytes] | None]]) -> None:
+    """Write members below the folder; raises InputError without any, or if they are far larger than the archive."""
+    size, written = path.stat().st_size, 0
+    for name, content in members:
+        target = folder.joinpath(
+            *(part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", ".."))
+        )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        assert content is not None  # only of a link
+        with content, target.open("wb") as out:
+            while chunk := content.read(CHUNK):
+                written += len(chunk)
+                check_ratio(written, size, str(path))
+                out.write(chunk)
+    if not any(file.is_file() and file.name != _CARD for file in folder.rglob("*")):
+        raise InputError(f"no data files in `{path}`", code="file.missing", hint="unpack it and name a file")
+
+
+@contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    """Raise what archives raise, as when they are cut off or need a password, as InputError."""
+    import tarfile
+    import zipfile
+
+    try:
+        yield
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise InputError(f"the archive cannot be read: {error}", code="file.damaged", at=Location(str(path))) from None
+
+
+def _unpack_sheet(path: Path, folder: Path, name: str | None) -> str:
+    """Write a sheet as CSV to a folder, and return its name; raises UsageError if there are several to choose from."""
+    import csv
+
+    try:
+        from python_calamine import CalamineError, CalamineWorkbook
+    except ImportError:
+        raise MissingExtra.of("python-calamine", "xlsx") from None
+    _check_size(path)
+    try:
+        book = CalamineWorkbook.from_path(str(path))
+        names = [name] if name in book.sheet_names else book.sheet_names
+        sheets = {each: book.get_sheet_by_name(each).to_python() for each in names}
+    except CalamineError as error:
+        raise InputError(f"the file cannot be read: {error}", code="file.damaged", at=Location(str(path))) from None
+    chosen = _choose_sheet(name, [each for each, rows in sheets.items() if rows], book.sheet_names, path)
+    with (folder / "sheet.csv").open("w", encoding="utf-8", newline="") as out:
+        csv.writer(out, quoting=csv.QUOTE_ALL).writerows([_cell(cell) for cell in row] for row in sheets[chosen])
+    return chosen
+
+
+def _check_size(path: Path) -> None:
+    """Raise InputError for a spreadsheet whose parts unpack to far more than its size."""
+    import zipfile
+
+    if zipfile.is_zipfile(path):
+        with _damaged(path), zipfile.ZipFile(path) as archive:
+            check_ratio(sum(info.file_size for info in archive.infolist()), path.stat().st_size, str(path))
+
+
+def _choose_sheet(name: str | None, filled: Sequence[str], known: Sequence[str], path: Path) -> str:
+    """Return the sheet of that name, or the only one with cells."""
+    if name is not None:
+        if name not in known:
+            raise UnknownName.of("sheet", name, known)
+        return name
+    if not filled:
+        raise InputError("no records", code="file.empty", at=Location(str(path)))
+    if len(filled) > 1:
+        listed = ", ".join(f"`{sheet}`" for sheet in filled)
+        raise UsageError(f"`{path}` has several sheets: {listed}", hint=f"choose one, as in --name '{filled[0]}'")
+    return filled[0]
+
+
+def _cell(value: Any) -> str:
+    """Return the text of a cell: whole numbers without a point, dates and times as ISO 8601."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -1,0 +1,168 @@
+"""Archives of data files are read like folders, and a sheet of a spreadsheet like a CSV file."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import chatfmt
+from chatfmt.errors import ChatfmtError
+from chatfmt.manifest import read_manifest
+
+from ..conftest import run_cli
+
+ROWS = [
+    json.dumps({"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": "a"}]}) for q in "pqr"
+]
+FILES = {
+    "data/one.jsonl": "\n".join(ROWS[:2]), "deep/er/two.csv": "question,answer\nr,a\n", "README.txt": "no data",
+    "__MACOSX/._one.jsonl": "\0", "../../outside.json": f"[{ROWS[2]}]",
+}  # fmt: skip
+
+
+def write_zip(path: Path, files: dict[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
+
+
+def write_tar(path: Path, files: dict[str, str], mode: str) -> Path:
+    with tarfile.open(path, mode) as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
+        link = tarfile.TarInfo("link.jsonl")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        archive.addfile(link)
+    return path
+
+
+def questions(source: Path, out: Path, **keys: Any) -> list[str]:
+    chatfmt.convert(chatfmt.Recipe(source=str(source), **keys), out=out, executor="serial")
+    return [json.loads(line)["messages"][0]["content"] for line in out.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tgz", "tar.xz"])
+def test_members_are_read_like_files_of_a_folder(kind: str, tmp_path: Path) -> None:
+    modes = {"tar": "w", "tgz": "w:gz", "tar.xz": "w:xz"}
+    path = tmp_path / "in" / f"a.{kind}"
+    path.parent.mkdir()
+    write_zip(path, FILES) if kind == "zip" else write_tar(path, FILES, modes[kind])
+    assert questions(path, tmp_path / "out.jsonl") == ["p", "q", "r", "r"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["in", "out.jsonl"]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_splits_job_arrays_and_the_manifest(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {"train/x.jsonl": ROWS[0], "test/y.jsonl": "\n".join(ROWS[1:])})
+    assert questions(path, tmp_path / "test.jsonl", split="test") == ["q", "r"]
+    assert run_cli("plan", path, "--split", "all", "-o", tmp_path / "out").returncode == 0
+    assert run_cli("run", tmp_path / "out", "--task", "1/1").returncode == 0
+    assert run_cli("commit", tmp_path / "out").returncode == 0
+    manifest = read_manifest(tmp_path / "out")
+    assert {shard.split: shard.rows for shard in manifest.shards} == {"train": 1, "test": 2}
+    assert [Path(each["file"]).name for each in manifest.sources if "file" in each] == ["a.zip"]
+
+
+def test_a_bad_row_is_named_by_its_member(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {"d/x.jsonl": ROWS[0] + "\n{"})
+    with pytest.raises(ChatfmtError, match=r"^d/x.jsonl row 1: not JSON"):
+        questions(path, tmp_path / "out.jsonl")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.zip"]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"a.txt": "x"}, "no data files in `{}`"),
+        ({"x.jsonl": "\n" * (70 << 20)}, "{}: unpacks to more than 1000 times its size"),
+    ],
+)
+def test_archives_that_cannot_be_read(files: dict[str, str], said: str, tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", files)
+    with pytest.raises(ChatfmtError) as raised:
+        questions(path, tmp_path / "out.jsonl")
+    assert str(raised.value) == said.format(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_a_damaged_archive(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(b"x.jsonl".ljust(257, b"\0") + b"ustar\x0000" + b"\0" * 300)
+    with pytest.raises(ChatfmtError, match=r"a.tar: the archive cannot be read: "):
+        questions(path, tmp_path / "out.jsonl")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.tar"]
+
+
+SHEET = (
+    '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>{}</sheetData></worksheet>'
+)
+BOOK = (
+    '<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" '
+    'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"><sheets>{}</sheets></workbook>'
+)
+RELATIONS = '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">{}</Relationships>'
+KIND = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+
+
+def write_book(path: Path, sheets: dict[str, list[list[object]]]) -> Path:
+    """Write a minimal workbook: numbers, booleans and text."""
+
+    def cell(value: object) -> str:
+        if isinstance(value, bool):
+            return f'<c t="b"><v>{int(value)}</v></c>'
+        if isinstance(value, (int, float)):
+            return f"<c><v>{value}</v></c>"
+        return f'<c t="inlineStr"><is><t xml:space="preserve">{value}</t></is></c>'
+
+    names = [f'<sheet name="{name}" sheetId="{i}" r:id="r{i}"/>' for i, name in enumerate(sheets, 1)]
+    links = [f'<Relationship Id="r{i}" Type="{KIND}/worksheet" Target="s{i}.xml"/>' for i in range(1, len(sheets) + 1)]
+    parts = {
+        "_rels/.rels": RELATIONS.format(
+            f'<Relationship Id="r" Type="{KIND}/officeDocument" Target="xl/workbook.xml"/>'
+        ),
+        "xl/workbook.xml": BOOK.format("".join(names)),
+        "xl/_rels/workbook.xml.rels": RELATIONS.format("".join(links)),
+    }
+    for number, rows in enumerate(sheets.values(), 1):
+        made = "".join("<row>" + "".join(map(cell, row)) + "</row>" for row in rows)
+        parts[f"xl/s{number}.xml"] = SHEET.format(made)
+    return write_zip(path, parts)
+
+
+TALK = [["question", "answer", "score"], ["p\n second line ", 12345678901, 2.5], ["q", True, 3]]
+
+
+def test_a_sheet(tmp_path: Path) -> None:
+    pytest.importorskip("python_calamine")
+    path = write_book(tmp_path / "a.xlsx", {"Talk": TALK, "Empty": []})
+    summary = chatfmt.convert(
+        chatfmt.Recipe(source=str(path), keep="score"), out=tmp_path / "o.jsonl", executor="serial"
+    )
+    rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert [[turn["content"] for turn in row["messages"]] for row in rows] == [
+        ["p\n second line ", "12345678901"], ["q", "true"],
+    ]  # fmt: skip
+    assert [row["score"] for row in rows] == ["2.5", "3"]
+    assert "the sheet `Talk` is read" in summary.notes
+
+
+def test_several_sheets(tmp_path: Path) -> None:
+    pytest.importorskip("python_calamine")
+    path = write_book(tmp_path / "a.xlsx", {"Notes": [["x"], ["y"]], "Talk": TALK})
+    assert questions(path, tmp_path / "o.jsonl", name="Talk", drop="score") == ["p\n second line ", "q"]
+    for keys, said, hint in (
+        ({}, f"`{path}` has several sheets: `Notes`, `Talk`", "choose one, as in --name 'Notes'"),
+        ({"name": "talk"}, "unknown sheet `talk`", "did you mean `Talk`?"),
+    ):
+        with pytest.raises(ChatfmtError) as raised:
+            questions(path, tmp_path / "p.jsonl", **keys)
+        assert (str(raised.value), raised.value.hint) == (said, hint)
