@@ -37,7 +37,9 @@ COMMANDS = {
     "report": "report:report",
     "templates": "templates:templates",
     "recipes": "recipes:recipes",
-    "transforms": "transforms:list_transforms",
+    "dialects": "lists:list_dialects",
+    "transforms": "lists:list_transforms",
+    "checks": "lists:list_checks",
     "verify": "verify:verify",
     "push": "push:push",
     "loader": "loader:loader",
@@ -60,7 +62,7 @@ EXAMPLES = {
 """Examples in the help of a command."""
 MOST_TYPED_WRONG = 3
 """Letters by which an unknown option may differ from one that is suggested."""
-WITHOUT_ARGUMENTS = {"transforms", "guide", "doctor"}
+WITHOUT_ARGUMENTS = {"dialects", "transforms", "checks", "guide", "doctor"}
 """Commands that need no argument; the others print their help if they get none."""
 
 

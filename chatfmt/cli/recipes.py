@@ -17,8 +17,11 @@ recipes = typer.Typer(
 
 
 @recipes.command("list", cls=Command)
-def list_recipes(as_json: AsJson = False) -> None:
-    """List the recipes of known datasets."""
+def list_recipes(
+    wide: Annotated[bool, typer.Option("--wide", help="Also show the datasets and their licences.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the recipes of known datasets, logs and exports."""
     from .. import recipe
 
     rows = []
@@ -29,6 +32,10 @@ def list_recipes(as_json: AsJson = False) -> None:
                      "subsets": about.get("subsets", [])})  # fmt: skip
     if as_json:
         terminal.print_json(rows)
+        return
+    if not wide:
+        titles = [(row["name"], row["title"]) for row in rows]
+        terminal.print_out(terminal.aligned([("name", "title"), *titles], cut=1))
         return
     cells = [(row["name"], row["source"], row["licence"], row["title"]) for row in rows]
     terminal.console().print(terminal.table(("name", "dataset", "licence", "title"), cells, whole=(0,)))

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from chatfmt import recipe
+from chatfmt.checks import CHECKS
 from chatfmt.cli import main
+from chatfmt.dialects import DIALECTS
 from chatfmt.executors import EXECUTORS, Executor, serial
 from chatfmt.render.template import builtin
+from chatfmt.transforms import TRANSFORMS
 
 from ..conftest import ROOT
 
@@ -63,3 +66,21 @@ def test_options_of_one_run_are_not_those_of_the_next(capsys: pytest.CaptureFixt
     command = ("convert", str(EVERYDAY), "-o", "-", "--to", "messages", "--executor", "serial", "-q")
     first, second = (printed(capsys, *command, *more)[1].count('{"messages":') for more in (("--limit", "2"), ()))
     assert (first, second) == (2, 12)
+
+
+def test_lists_name_every_entry_and_recipes_take_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, names in (("dialects", DIALECTS), ("transforms", TRANSFORMS), ("checks", CHECKS)):
+        assert main([command]) == 0
+        words = capsys.readouterr().out.split()
+        assert names and [name for name in names if name not in words] == []
+    assert main(["recipes", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(recipe.names()) and max(map(len, lines)) <= 80
+    assert main(["recipes", "list", "--wide"]) == 0
+    assert "see the card" in capsys.readouterr().out
+
+
+def test_the_name_of_a_recipe_with_a_typo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["convert", "gsmk8"]) == 3
+    assert capsys.readouterr().err.splitlines()[1] == "hint: did you mean the recipe `gsm8k`?"

@@ -22,7 +22,7 @@ from msgspec.structs import asdict
 from ...errors import InputError, Location
 from ..model import ParseOptions, Source
 from .data_files import languages_of, licence_of, parse_data_files
-from .hub_errors import HubRequest, Unreachable, first_line, is_transient, translate_hub_errors
+from .hub_errors import HubRequest, Unreachable, first_line, is_transient, like_a_recipe, translate_hub_errors
 from .local import local_file
 from .split_slices import select_slices
 
@@ -182,7 +182,7 @@ def _load_answer(request: HubRequest, error: Unreachable) -> ResolvedDataset:
         raise InputError(
             f"{error.why}, and `{request.source}` is not a local file and not in the cache",
             code="hub.unreachable",
-            hint=_OFFLINE,
+            hint=like_a_recipe(request.source) or _OFFLINE,
         ) from None
 
 

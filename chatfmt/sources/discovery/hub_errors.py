@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from msgspec import Struct
 
-from ...errors import ChatfmtError, InputError, UsageError
+from ...errors import ChatfmtError, InputError, UsageError, nearest
 from .split_slices import unknown
 
 
@@ -88,8 +88,16 @@ def is_transient(error: BaseException | None) -> bool:
 def _not_found(request: HubRequest) -> InputError:
     return InputError(
         f"no file or dataset `{request.source}`, or it is private", code="hub.missing",
-        hint="if it is private: `hf auth login`, or set HF_TOKEN",
+        hint=like_a_recipe(request.source) or "if it is private: `hf auth login`, or set HF_TOKEN",
     )  # fmt: skip
+
+
+def like_a_recipe(source: str) -> str:
+    """Return a hint that names the recipe that the source resembles; empty if it resembles none."""
+    from ...recipe import names
+
+    close = [] if "/" in source else nearest(source, names())
+    return f"did you mean the recipe `{close[0]}`?" if close else ""
 
 
 def _gated(id: str, text: str) -> InputError:
