@@ -39,7 +39,7 @@ INNER = {
         {"__init__"},
     ],
     "sources": [
-        {"model"},
+        {"model", "encodings"},
         {"bytes", "json"},
         {"formats"},
         {"discovery", "read"},

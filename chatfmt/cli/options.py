@@ -62,7 +62,7 @@ INPUT = _group(
         "header": (bool, None, "Whether the first line of delimited text is a header.", "--header/--no-header"),
         "quote": (bool, None, "Whether fields of delimited text may be quoted.", "--quote/--no-quote"),
         "delimiter": (str, "C", "Field separator of delimited text; none reads each line as one field."),
-        "encoding": (str, "NAME", "Encoding of delimited text."),
+        "encoding": (str, "NAME", "Encoding of a text file that is not UTF-8."),
         "allow_empty": (bool, None, "Accept empty input instead of failing.", "--allow-empty"),
         "from_rejects": (bool, None, "Convert the rows held in a rejects file, given as SOURCE.", "--from-rejects"),
     },

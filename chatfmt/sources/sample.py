@@ -11,6 +11,7 @@ import xxhash
 from ..errors import InputError, Location, RowError
 from .bytes.compression import open_binary
 from .discovery.split_slices import select_slices
+from .json.record_batch import explain_encoding
 from .model import Source, SourceFile, whole_file
 from .read import read
 
@@ -55,9 +56,13 @@ def no_records_error(shown: str, split: str | None = None) -> InputError:
 def _first(source: Source, file: SourceFile, name: str, rows: int, bad: list[RowError]) -> Iterator[pa.RecordBatch]:
     size = min(rows, _BATCH)
     left = _BYTES
-    for batch in read(
-        whole_file(file, name, source.options), on_bad=lambda error, raw: bad.append(error), batch_rows=size
-    ):
+
+    def add(error: RowError, raw: bytes) -> None:
+        if not bad:
+            explain_encoding(error, raw)
+        bad.append(error)
+
+    for batch in read(whole_file(file, name, source.options), on_bad=add, batch_rows=size):
         yield batch.slice(0, rows)
         rows, left = rows - batch.num_rows, left - batch.nbytes
         if rows <= 0 or left <= 0:

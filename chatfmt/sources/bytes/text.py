@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import Iterable, Iterator
 
 from ...errors import InputError, Location, UsageError
+from ..encodings import NAME_IT
 from ..model import InputSplit, ParseOptions, SourceFile
 from .compression import decompressed, file_chunks
 
@@ -41,28 +41,7 @@ def _recoded(chunks: Iterable[bytes], encoding: str, shown: str) -> Iterator[byt
     except UnicodeError as error:
         byte = at + getattr(error, "start", 0)
         message = f"not {encoding}: {getattr(error, 'reason', error)}"
-        raise InputError(message, code="file.encoding", at=Location(shown, byte=byte), hint=_HINT) from None
-
-
-_HINT = "name the encoding that the file was written in with `--encoding`"
-_WESTERN = ("cp1252", "cp1250", "cp1254", "cp1257")
-"""Encodings of Windows that agree on quotes, dashes and many letters; cp1252 is by far the most common."""
-
-
-def encoding_hint(line: bytes) -> str:
-    """Return a hint for a line that is not UTF-8; it names an encoding only if similar ones would read the same."""
-    try:
-        (text,) = {line.decode(name) for name in _WESTERN}
-    except ValueError:  # they differ, or one of them cannot read the line
-        return _HINT
-    alone = not re.search(rb"[\x80-\xff]{2}", line)  # letters of other scripts stand side by side
-    return f"use `--encoding cp1252`, which reads `{_excerpt(text)}`" if alone and text.isprintable() else _HINT
-
-
-def _excerpt(text: str) -> str:
-    """Return the characters around the first one that is not ASCII."""
-    place = next(index for index, sign in enumerate(text) if not sign.isascii())
-    return text[max(place - 10, 0) : place + 10]
+        raise InputError(message, code="file.encoding", at=Location(shown, byte=byte), hint=NAME_IT) from None
 
 
 def needs_recoding(encoding: str | None) -> bool:

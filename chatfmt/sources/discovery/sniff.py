@@ -162,7 +162,19 @@ def _wide_encoding(head: bytes) -> str | None:
             return encoding
     start = head[: 4096 - 4096 % 4]
     zeros = [2 * start[place::4].count(0) > len(start) // 4 for place in range(4)]
-    return _ZEROS.get("".join("0" if is_zero else "x" for is_zero in zeros)) if start.count(0) else None
+    if not start.count(0):
+        return None
+    return _ZEROS.get("".join("0" if is_zero else "x" for is_zero in zeros)) or _utf_16(start)
+
+
+def _utf_16(start: bytes) -> str | None:
+    """Return the UTF-16 encoding of text in another script, whose only zero bytes are those of its blanks and signs."""
+    even, odd = start[::2].count(0), start[1::2].count(0)
+    if (even and odd) or not re.search(r"[\x01-\x08\x0e-\x1f\ufffd]", start[:-4].decode(errors="replace")):
+        return None
+    name = "utf-16-be" if even else "utf-16-le"
+    text = start.decode(name, "ignore")
+    return name if all(sign.isprintable() or sign.isspace() for sign in text) else None
 
 
 _MARKS = (

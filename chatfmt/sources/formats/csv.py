@@ -19,8 +19,7 @@ from msgspec.structs import replace
 from ...errors import InputError, Location, RowError, UsageError
 from ...json_columns import TEXT
 from ...schema import KEYS, ROW
-from ..bytes.text import encoding_hint
-from ..json.record_batch import SHOWN_BYTES, Record, report_bad
+from ..json.record_batch import SHOWN_BYTES, Record, explain_encoding, report_bad
 from ..json.strict import PLAIN_TEXT
 from ..model import Format, OnBad, ParseOptions, ReadOptions
 from .jsonl import TextPosition, line_blocks, without_bom
@@ -40,6 +39,7 @@ def read_cells(
         """Report a bad record, with what is needed to parse its text again."""
         error.csv = {"columns": list(names or ()), "delimiter": sign, "quote": text.quote}
         if options.on_bad is None:
+            explain_encoding(error, raw)
             raise error
         options.on_bad(error, raw)
 
@@ -129,6 +129,7 @@ def read_records(
         except (csv.Error, RowError) as error:
             bad = error if isinstance(error, RowError) else _explained(str(error))
             if lines.row < 0:
+                explain_encoding(bad, lines.record().raw)
                 raise InputError(
                     f"the header: {bad.message}", code=bad.code, hint=bad.hint, at=lines.record().location()
                 ) from None
@@ -210,7 +211,7 @@ class _RecordLines:
         try:
             return line.decode()
         except UnicodeDecodeError as error:
-            raise RowError("invalid UTF-8", code="csv.encoding", hint=encoding_hint(line.rstrip(b"\r\n"))) from error
+            raise RowError("invalid UTF-8", code="csv.encoding") from error
 
 
 _LARGER = "`--on-error skip` skips it"

@@ -12,6 +12,7 @@ from msgspec import Struct
 from ...errors import Location, RowError
 from ...json_columns import encode_objects
 from ...schema import KEYS, ROW
+from ..encodings import DAMAGED, encoding_hint
 from ..model import OnBad, ReadOptions
 from .strict import as_record, check_value, is_shallow, parse_object
 
@@ -84,8 +85,16 @@ def report_bad(error: RowError, record: Record, on_bad: OnBad | None) -> None:
     """Stamp the error of a bad record with its position in the file; then pass it to `on_bad`, or raise it."""
     error.locate(row=record.row, line=record.line, byte=record.byte)
     if on_bad is None:
+        explain_encoding(error, record.raw)
         raise error
     on_bad(error, record.raw)
+
+
+def explain_encoding(error: RowError, raw: bytes) -> None:
+    """Hint at the encoding of a record that is not UTF-8, if that is the error."""
+    if error.message == "invalid UTF-8":
+        hint = encoding_hint(raw)
+        error.hint = f"{hint}; or {error.hint}" if error.hint and hint != DAMAGED else hint
 
 
 def to_batch(objects: Sequence[dict[str, Any]], rows: Sequence[int]) -> pa.RecordBatch:
