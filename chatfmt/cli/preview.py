@@ -277,7 +277,7 @@ def append(made: Text, text: str, style: str, look: Look) -> None:
 def origins_table(row: PreviewRow) -> Table:
     """Return what each message is made of."""
     rows = [
-        (f"{one.column} {one.message}", one.role, one.made_of or "not in the row",
+        (f"{one.column} {one.message}", one.role, one.made_of or "no text of the row",
          f"role from `{one.named}`" if one.named else "", ", ".join(one.changed_by))
         for one in row.origins
     ]  # fmt: skip

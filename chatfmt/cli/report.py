@@ -10,6 +10,7 @@ import typer
 from ..errors import OutputError, UsageError
 from . import options, terminal
 from .options import Sources
+from .summary import size
 from .workers import worker_processes
 
 if TYPE_CHECKING:
@@ -63,4 +64,4 @@ def write_page(page: Path, text: str) -> None:
         part.replace(page)
     except OSError as error:
         raise OutputError(f"cannot write `{page}`: {error.strerror}") from None
-    terminal.print_err(f"wrote `{page}`, {len(text.encode()) / 1e6:.1f} MB: open it in a browser")
+    terminal.print_err(f"wrote `{page}`, {size(len(text.encode()))}: open it in a browser")

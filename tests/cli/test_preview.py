@@ -71,7 +71,7 @@ def test_messages_are_explained(source: Path) -> None:
     assert shown[2:9] == ["messages:", "system", "Be kind.", "user", "question 0", "assistant", "a       b  c"]
     assert [line for line in shown if line.startswith(("read", " messages"))] == [
         "read as sharegpt: turns with `from` and `value`",
-        " messages 0   system      not in the row                               system",
+        " messages 0   system      no text of the row                           system",
         " messages 1   user        conversations[0].value   role from `human`",
         " messages 2   assistant   conversations[1].value   role from `gpt`",
     ]

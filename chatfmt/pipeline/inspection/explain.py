@@ -141,7 +141,8 @@ def _made_of(message: Mapping[str, Any], leaves: list[Leaf]) -> tuple[str, str]:
 
 def _texts(key: str, value: Any) -> list[str]:
     """Return the texts of a value that are long enough to be found, at most a few."""
-    texts = [value] if isinstance(value, str) else [leaf.text for leaf in _leaves(value, key, "")]
+    leaves = [Leaf(key, value)] if isinstance(value, str) else _leaves(value, key, "")
+    texts = [leaf.text for leaf in leaves if not leaf.path.endswith((".type", ".id"))]
     return [text for text in texts if len(text.strip()) >= _SHORT][:8] or [text for text in texts if text]
 
 

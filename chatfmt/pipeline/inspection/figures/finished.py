@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from .... import mapping, sources
+from ....errors import ChatfmtError
 from ....manifest import MANIFEST, REJECTS, Manifest, Reject, read_manifest
 from ....recipe import Recipe, SourceSpec
+from ....render.safety.control_tokens import find_control_tokens
+from ....render.template.chat_template import ChatTemplate
 from ....sources import ParseOptions, Source
 from ....turn_columns import lengths_of
 from ...conversion.row_counts import sum_counters
@@ -27,6 +31,14 @@ def manifest_of(spec: SourceSpec) -> Manifest | None:
     """Return the manifest of a source that is the output of a conversion; None for any other source."""
     folder = Path(spec.source)
     return read_manifest(folder) if (folder / MANIFEST).is_file() else None
+
+
+def control_tokens(manifest: Manifest) -> Sequence[str]:
+    """Return the control tokens of the template of a conversion; none if the template is no longer to be had."""
+    name = manifest.recipe.get("template")
+    with suppress(ChatfmtError):
+        return find_control_tokens(ChatTemplate.load(name)) if name not in (None, "none") else ()
+    return ()
 
 
 def as_written(recipe: Recipe, spec: SourceSpec) -> tuple[Recipe, Source | None]:

@@ -80,7 +80,9 @@ def _gather_source(recipe: Recipe, spec: SourceSpec, scratch: Scratch, workers: 
     if manifest is None:
         return found
     finished.add_manifest(found.figures, manifest, Path(spec.source))
-    return replace(found, manifest=manifest, template=manifest.recipe.get("template"))
+    tokens = finished.control_tokens(manifest)
+    rows = [(replace(row, tokens=tokens), why) for row, why in found.rows]
+    return replace(found, manifest=manifest, template=manifest.recipe.get("template"), rows=rows)
 
 
 def _gather_rows(recipe: Recipe, spec: SourceSpec, scratch: Scratch, workers: int, *, picks: bool) -> Gathered:

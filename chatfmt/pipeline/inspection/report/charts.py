@@ -12,6 +12,8 @@ from .flow import Route
 
 WIDTH = 330
 BINS = 28
+NAME = 17
+"""Characters of a name beside a line or a bar."""
 _CONFIG = {
     "background": None,
     "font": "inherit",
@@ -126,8 +128,9 @@ def _share(part: float) -> str:
 
 
 def printable(name: str) -> str:
-    """Return a name without the characters that XML refuses, on which the library ends the process."""
-    return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in name)
+    """Return a name that fits, without the characters that XML refuses, on which the library ends the process."""
+    shown = "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in name)
+    return shown if len(shown) <= NAME else f"{shown[: NAME // 2]}…{shown[1 - NAME // 2 :]}"
 
 
 COLOURS = {"read": "var(--bar)", "kept": "var(--kept)", "dropped": "var(--muted)", "left": "var(--warn)"}
@@ -164,7 +167,7 @@ def flow(routes: Sequence[Route]) -> str:
     labels = [
         {
             "data": {"values": [text for text in texts if text["side"] == side]},
-            "mark": {"type": "text", "align": align, "dx": dx, "limit": 112},
+            "mark": {"type": "text", "align": align, "dx": dx},
             "encoding": {"x": x, "y": y, "text": {"field": "text"}},
         }
         for side, align, dx in (("from", "right", -6), ("to", "left", 6))

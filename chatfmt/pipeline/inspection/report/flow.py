@@ -19,11 +19,11 @@ PARTS = {
 }  # fmt: skip
 """What a part becomes; others keep their names."""
 SHOWN = 16
-"""Columns and keys in the picture."""
+"""Columns in the picture."""
 
 
 class Route(Struct, frozen=True):
-    """A column, or a key inside one, and where it goes."""
+    """A column, or keys inside one, and where it goes."""
 
     column: str
     to: str
@@ -31,7 +31,7 @@ class Route(Struct, frozen=True):
 
 
 def routes(job: Job, detection: Detection, names: tuple[str, ...]) -> list[Route]:
-    """Return a route or more for each of the columns `names`, then for keys inside them that are left behind."""
+    """Return a route or more for each of the columns `names`."""
     ledger, found = job.ledger, []
     for name in names:
         ends = [Route(name, part, "read") for part in _parts(job, detection, name)]
@@ -44,7 +44,18 @@ def routes(job: Job, detection: Detection, names: tuple[str, ...]) -> list[Route
         if not ends:
             ends = [Route(name, "read", "read")] if name in detection.used else [Route(name, "empty", "left")]
         found += ends
-    return [*found, *(Route(leaf.path, "left behind", "left") for leaf in ledger.left_keys)]
+    return found
+
+
+def keys_left(job: Job, names: tuple[str, ...]) -> list[Route]:
+    """Return a route for the keys in each column that are left behind though the column is read."""
+    inside: dict[str, list[str]] = {}
+    for leaf in job.ledger.left_keys:
+        inside.setdefault(job.ledger.column_of(leaf.path, names), []).append(leaf.path)
+    return [
+        Route(paths[0] if len(paths) == 1 else f"{len(paths)} keys in {name}", "left behind", "left")
+        for name, paths in inside.items()
+    ]
 
 
 def _parts(job: Job, detection: Detection, name: str) -> list[str]:

@@ -84,7 +84,7 @@ function show(index) {
   view.replaceChildren();
   const row = shown[current];
   if (!row) return;
-  view.append(make("h3", "", "Row " + row.row + " "), make("span", "about", row.why.join(", ") + (row.file ? " · " + row.file : "")));
+  view.append(make("h3", "", "Row " + row.row + " "), make("span", "about", [row.why.join(", "), row.file].filter(Boolean).join(" · ")));
   if (row.problem) view.append(make("p", "trouble", "Cannot be converted: " + row.problem));
   const panes = make("div", "panes"), raw = pane("Row in the source", "raw");
   raw.append(said(row.raw));

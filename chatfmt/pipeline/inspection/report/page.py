@@ -23,7 +23,7 @@ from ..figures.histogram import Histogram
 from ..figures.scripts import LANGUAGES
 from ..preview import PreviewRow
 from . import charts
-from .flow import SHOWN, routes
+from .flow import SHOWN, keys_left, routes
 from .rows import to_browser
 
 HERE = Path(__file__).parent
@@ -60,6 +60,7 @@ def render_page(title: str, sections: Sequence[Mapping[str, Any]], rows: Sequenc
     data = to_browser(rows)
     return environment.get_template("page.html").render(
         title=title,
+        has_rows=bool(rows),
         sections=sections,
         rows=data.translate({ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}),
         policy=f"default-src 'none'; style-src '{digest(files['css'])}'; script-src '{digest(files['js'])}'; "
@@ -125,21 +126,17 @@ def columns(found: Gathered) -> dict[str, Any] | None:
     if plan is None or plan.first_rows is None or found.manifest is not None:
         return None
     described = describe_columns([plan.first_rows])
-    every = routes(plan.job, plan.detection, tuple(column["name"] for column in described))
-    ends = {column["name"]: [route.to for route in every if route.column == column["name"]] for column in described}
+    names = tuple(column["name"] for column in described)
+    every = routes(plan.job, plan.detection, names)
+    ends = {name: ", ".join(route.to for route in every if route.column == name) for name in names}
     table = [
-        (
-            column["name"],
-            ", ".join(ends[column["name"]]),
-            column["type"],
-            f"{column['filled']} of {len(plan.first_rows)}",
-        )
+        (column["name"], ends[column["name"]], column["type"], f"{column['filled']} of {len(plan.first_rows)}")
         for column in described
     ]
-    keys = [(route.column, route.to) for route in every if route.column not in ends]
-    names = set(list(dict.fromkeys(route.column for route in every))[:SHOWN])
-    shown = [route for route in every if route.column in names]
-    return {"svg": charts.flow(shown), "table": table, "keys": keys, "hidden": len(every) - len(shown)}
+    keys = [(leaf.path, "left behind") for leaf in plan.job.ledger.left_keys]
+    shown = [route for route in every if route.column in names[:SHOWN]]
+    svg = charts.flow([*shown, *keys_left(plan.job, names)])
+    return {"svg": svg, "table": table, "keys": keys, "hidden": max(0, len(names) - SHOWN)}
 
 
 def lengths(figures: Figures, name: str, noun: str, recipe: Recipe) -> dict[str, Any] | None:
