@@ -129,7 +129,7 @@ class Recipe:
     generation_prompt: bool = False
     continue_final: bool | str = False
     bos: Literal["keep", "strip"] = "keep"
-    end: Literal["keep", "strip", "eos"] = "keep"
+    end: Literal["keep", "strip", "eos", "cut"] = "keep"
     engine: Literal["auto", "trace", "jinja"] = "auto"
     template_isolation: Literal["auto", "required", "off"] = "auto"
     fit: bool = False

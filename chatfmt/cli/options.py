@@ -140,7 +140,7 @@ TEMPLATE = _group(
         ),
         "continue_final": (bool, None, "Leave the last turn open.", "--continue-final/--no-continue-final"),
         "bos": (str, "keep|strip", "The BOS token at the start of the text."),
-        "end": (str, "keep|strip|eos", "Line break after the last stop token; eos adds EOS if there is no stop token."),
+        "end": (str, "keep|strip|eos|cut", "Line break after the last stop token; eos adds one, cut leaves it out."),
         "engine": (str, "auto|trace|jinja", "Render engine; both produce the same text."),
         "template_isolation": (str, "auto|required|off", "Whether to run untrusted templates in a sandbox process."),
         "fit": (bool, None, "Adapt conversations to the template, counting each change.", "--fit/--no-fit"),

@@ -1,7 +1,8 @@
-"""How a rendered text ends: `--end strip` and `--end eos`, for trainers that append an EOS token of their own.
+"""How a rendered text ends: `--end strip`, `eos` and `cut`, for trainers that append an EOS token of their own.
 
 A trainer such as TRL appends its tokenizer's EOS to a text that does not end with it. Many templates print a line break
-after the last stop token (`<|im_end|>⏎`), which hides it, and some print no stop token at all.
+after the last stop token (`<|im_end|>⏎`), which hides it, and some print no stop token at all. LitGPT appends EOS to a
+text without it, and removes it from a text with it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from ..turn_columns import lengths_of, offsets_of
 from .masks.turn_boundaries import TurnBoundaries
 from .single import TemplateRenderer
 
-End = Literal["strip", "eos"]
+End = Literal["strip", "eos", "cut"]
 BLANKS = " \t\r\n"
 
 
 class Ending:
-    """The end that texts of a template get: without blanks after a final stop token, or with EOS if there is none."""
+    """The end that texts of a template get: without blanks after a final stop token, with EOS, or without a stop token.
+
+    EOS is added to texts that have no stop token; with `cut` none is left.
+    """
 
     def __init__(self, single: TemplateRenderer, end: End) -> None:
         self.end = end
@@ -35,8 +39,15 @@ class Ending:
         """Return the texts with the wanted end; null for null."""
         trimmed = pc.utf8_rtrim(texts, characters=BLANKS)
         stopped = pc.is_in(texts, value_set=pa.array([], pa.string()))
+        bare = texts
         for stop in self._stops:
-            stopped = pc.or_(stopped, pc.ends_with(trimmed, stop))
+            found = pc.ends_with(trimmed, stop)
+            if self.end == "cut":
+                without = pc.utf8_slice_codeunits(trimmed, 0, -len(stop))
+                bare = pc.if_else(pc.and_(found, pc.invert(stopped)), without, bare)
+            stopped = pc.or_(stopped, found)
+        if self.end == "cut":
+            return bare
         every = pc.all(stopped, min_count=0).as_py()  # the usual case, in which choosing text by text would cost most
         if self.end == "strip":
             return trimmed if every else pc.if_else(stopped, trimmed, texts)
@@ -63,7 +74,7 @@ class EndedRenderer:
         if options.continue_final or request.is_prompt or options.resolved(request).generation_prompt:
             return rendered
         text = self._ending(rendered.text)
-        return _cut(rendered, text) if self._ending.end == "strip" else self._lengthened(rendered, text)
+        return self._lengthened(rendered, text) if self._ending.end == "eos" else _cut(rendered, text)
 
     def _lengthened(self, rendered: Rendered, text: pa.StringArray) -> Rendered:
         """Return longer texts; a last span that ended with its text, blanks aside, is extended over what is new."""

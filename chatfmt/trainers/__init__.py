@@ -8,7 +8,7 @@ view has, add a view. Then add its rows to `tests/trainers/`, which hand the fil
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import UnknownName, UsageError
@@ -27,7 +27,7 @@ from . import (
     unsloth,
     verl,
 )
-from .trainer import UNRENDERED, Output, Trainer
+from .trainer import UNRENDERED, Output, Trainer, listed
 
 TRAINERS: dict[str, Trainer] = {
     **trl.TRAINERS, **unsloth.TRAINERS, **axolotl.TRAINERS, **llama_factory.TRAINERS, **ms_swift.TRAINERS,
@@ -44,12 +44,6 @@ def find(name: str) -> Trainer:
     return TRAINERS[name]
 
 
-def listed(names: Iterable[str]) -> str:
-    """Return alternatives in words, as in `a, b or c`."""
-    *most, last = names
-    return f"{', '.join(most)} or {last}" if most else last
-
-
 def settings(name: str, *, to: str, rendered: bool) -> Mapping[str, Any]:
     """Return the keys of a recipe that `--for NAME` sets, the view aside.
 
@@ -61,14 +55,23 @@ def settings(name: str, *, to: str, rendered: bool) -> Mapping[str, Any]:
     return {**trainer.settings, **(trainer.messages if not rendered or to in UNRENDERED else trainer.text)}
 
 
-def choose_view(name: str, to: str, data_type: str, *, rendered: bool) -> str:
+def choose_view(name: str, to: str, data_type: str, *, rendered: bool, media: Sequence[str] = ()) -> str:
     """Return the view that `--for NAME` writes for data of a type, or `to` if the user named a view.
 
-    Raises UsageError if the trainer cannot read that view or that type of data, and names a trainer that can.
+    `media` are the columns of media of the rows.
+
+    Raises UsageError if the trainer cannot read that view, that type of data or these media, and names one that can.
     """
     trainer = find(name)
+    if unread := [column for column in media if column not in trainer.media]:
+        others = [
+            f"`--for {other}`" for other, one in TRAINERS.items() if {*media} <= {*one.media} and data_type in one.views
+        ]
+        hint = f"{listed(others[:3])} takes them" if others else "leave out --for"
+        raise UsageError(f"`--for {name}` does not train on {unread[0]}", hint=hint)
     if trainer.needs_template and not rendered:
-        raise UsageError(f"`--for {name}` needs a template: the trainer reads nothing but text", hint="-t chatml")
+        hint = "-t MODEL, or -t chatml"
+        raise UsageError(f"`--for {name}` needs a template: the trainer reads nothing but text", hint=hint)
     if to != "auto":
         if to not in trainer.readable:
             reads = listed(f"`{view}`" for view in trainer.readable)

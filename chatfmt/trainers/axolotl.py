@@ -35,10 +35,17 @@ def loader(output: Output) -> str:
     if not output.template:
         config["chat_template"] = "tokenizer_default"
     config |= {"train_on_inputs": False} if output.view == "segments" else {}
-    config |= {"sequence_len": 2048, "micro_batch_size": 1, "gradient_accumulation_steps": 1, "learning_rate": 2e-5}
+    config |= {"sequence_len": output.max_length, "excess_length_strategy": "raise"}
+    config |= {"micro_batch_size": 1, "gradient_accumulation_steps": 1, "learning_rate": 2e-5}
     config |= {"num_epochs": 1} if output.max_steps is None else {"max_steps": output.max_steps}
     config["output_dir"] = f"{output.model.rstrip('/').split('/')[-1]}-axolotl"
-    return "# Save as axolotl.yaml, then: axolotl train axolotl.yaml\n" + as_yaml(config)
+    return NOTES + as_yaml(config)
+
+
+NOTES = """\
+# Save as axolotl.yaml, then: axolotl train axolotl.yaml
+# It stops at a row of more than `sequence_len` tokens.
+"""
 
 
 def dataset(output: Output) -> dict[str, Any]:

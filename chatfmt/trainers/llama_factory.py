@@ -27,7 +27,7 @@ COLUMNS: dict[str, dict[str, str]] = {
 def loader(output: Output) -> str:
     """Return a configuration of `llamafactory-cli train` that describes the dataset itself."""
     config: dict[str, Any] = {"model_name_or_path": output.model, **STAGES[output.view], "do_train": True}
-    config |= {"finetuning_type": "lora", "template": "default", "dataset": "chatfmt"}
+    config |= {"finetuning_type": "lora", "template": "default", "cutoff_len": output.max_length, "dataset": "chatfmt"}
     config["dataset_dir"] = {"chatfmt": dataset(output, output.train_split)}
     if output.test_split is not None:
         config["eval_dataset"] = "chatfmt-test"
@@ -35,7 +35,8 @@ def loader(output: Output) -> str:
     config["output_dir"] = f"{output.model.rstrip('/').split('/')[-1]}-{STAGES[output.view]['stage']}"
     config |= {} if output.max_steps is None else {"max_steps": output.max_steps}
     notes = ["Save as train.yaml, then: llamafactory-cli train train.yaml", "Set `template` to the one of your model."]
-    if "tools" in output.columns:
+    notes.append(output.length_note)
+    if "tools" in output.columns and output.view != "sharegpt":
         notes.append("LLaMA-Factory adds the system text `detailed thinking off` to rows without tools.")
     return "".join(f"# {note}\n" for note in notes) + as_yaml(config)
 
@@ -66,10 +67,11 @@ TRAINERS = {
         summary="LLaMA-Factory",
         source="llamafactory 0.9.5: llamafactory/data/converter.py, parser.py and loader.py",
         views={
-            "language-modeling": "messages", "prompt-completion": "messages", "preference": "preference-messages",
+            "language-modeling": "sharegpt", "prompt-completion": "sharegpt", "preference": "preference-messages",
             "unpaired-preference": "unpaired-messages",
         },
-        also=("alpaca", "sharegpt"),
+        also=("messages", "alpaca"),
+        media=(*MEDIA,),
         messages={"transforms": {"arguments": "object", "reasoning": "inline"}, "media_tags": True},
         problem=lambda output: unread_column(output, "chat_template_kwargs") or media_part_problem(output),
         loader=loader,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .trainer import Output, Trainer, as_command
+from ..schema import MEDIA
+from .trainer import Output, Trainer, as_command, media_part_problem
 
 COMMANDS = {
     "messages": ["swift", "sft"],
@@ -14,9 +15,10 @@ COMMANDS = {
 def loader(output: Output) -> str:
     """Return a command line of `swift`."""
     options = {"--model": [output.model], "--use_hf": ["true"], "--dataset": [output.path.rstrip("/")]}
+    options["--max_length"] = [str(output.max_length)]
     if output.max_steps is not None:
         options["--max_steps"] = [str(output.max_steps)]
-    return as_command(COMMANDS[output.view], options)
+    return f"# {output.length_note}\n" + as_command(COMMANDS[output.view], options)
 
 
 TRAINERS = {
@@ -27,7 +29,9 @@ TRAINERS = {
             "language-modeling": "messages", "prompt-completion": "messages", "preference": "rejected-response",
             "unpaired-preference": "unpaired-messages",
         },
-        messages={"transforms": {"arguments": "object", "reasoning": "inline"}},
+        media=(*MEDIA,),
+        messages={"transforms": {"arguments": "object", "reasoning": "inline"}, "media_tags": True},
+        problem=media_part_problem,
         loader=loader,
     ),
 }  # fmt: skip

@@ -18,8 +18,10 @@ def loader(output: Output) -> str:
         "processor": "sft_processor", **EMPTY,
     }  # fmt: skip
     steps = {} if output.max_steps is None else {"sft": {"max_num_steps": output.max_steps}}
-    config = {"defaults": "examples/configs/sft.yaml", "policy": {"model_name": output.model}, "data": data, **steps}
-    return "# Save as sft.yaml, then: uv run examples/run_sft.py --config sft.yaml\n" + as_yaml(config)
+    policy = {"model_name": output.model, "max_total_sequence_length": output.max_length}
+    config = {"defaults": "examples/configs/sft.yaml", "policy": policy, "data": data, **steps}
+    notes = f"# Save as sft.yaml, then: uv run examples/run_sft.py --config sft.yaml\n# {output.length_note}\n"
+    return notes + as_yaml(config)
 
 
 def files(output: Output, split: str) -> list[dict[str, str]]:

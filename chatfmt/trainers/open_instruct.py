@@ -23,10 +23,11 @@ def loader(output: Output) -> str:
     options = {
         "--model_name_or_path": [output.model], f"--{prefix}mixer_list": mixer,
         f"--{prefix}mixer_list_splits": ["train"], f"--{prefix}transform_fn": list(functions),
+        "--max_seq_length": [str(output.max_length)],
     }  # fmt: skip
     if output.max_steps is not None:
         options["--max_train_steps"] = [str(output.max_steps)]
-    return as_command(["python", script], options)
+    return f"# {output.length_note}\n" + as_command(["python", script], options)
 
 
 TRAINERS = {

@@ -12,6 +12,7 @@ def loader(output: Output) -> str:
     if output.test_split is not None:
         splits["validation_file"] = output.test_split
     return "\n".join([
+        "# The service cuts rows that are longer than its model's training context.",
         "from glob import glob",
         "from pathlib import Path",
         "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .trainer import Output, Trainer, as_command, unread_column
+from .trainer import TEXT_INSTEAD, Output, Trainer, as_command, unread_column
 
 PROGRAMS: dict[str, tuple[str, dict[str, list[str]]]] = {
     "messages": ("train_sft", {"--data.input_key": ["messages"], "--data.multiturn": []}),
@@ -18,13 +18,25 @@ LABELS = ("ground_truth", "final_answer", "answer", "label")
 def loader(output: Output) -> str:
     """Return a command line of OpenRLHF."""
     module, options = PROGRAMS[output.view]
-    model = "--actor.model_name_or_path" if output.view == "prompt" else "--model.model_name_or_path"
-    dataset = "--data.prompt_dataset" if output.view == "prompt" else "--data.dataset"
-    every = {model: [output.model], dataset: [output.path], "--data.dataset_split": [output.train_split], **options}
-    labels = [name for name in LABELS if name in output.columns] if output.view == "prompt" else []
+    is_prompt = output.view == "prompt"
+    model = "--actor.model_name_or_path" if is_prompt else "--model.model_name_or_path"
+    dataset, split = ("--data.prompt_dataset", "--data.prompt_split") if is_prompt else DATASET
+    every = {model: [output.model], dataset: [output.path], split: [output.train_split], **options}
+    labels = [name for name in LABELS if name in output.columns] if is_prompt else []
     if labels:
         every["--data.label_key"] = labels[:1]
-    return as_command(["python", "-m", f"openrlhf.cli.{module}"], {**every, "--data.apply_chat_template": []})
+    if output.max_steps is not None:
+        every["--data.max_samples"] = [str(BATCH * output.max_steps)]
+    form = {"--data.input_template": [""]} if output.is_text else {"--data.apply_chat_template": []}
+    length = {} if is_prompt else {"--data.max_len": [str(output.max_length)]}
+    note = GENERATED if is_prompt else output.length_note
+    return f"# {note}\n" + as_command(["python", "-m", f"openrlhf.cli.{module}"], {**every, **length, **form})
+
+
+GENERATED = "`data.max_len` (2048 unless set) holds the prompt and what is generated."
+DATASET = ("--data.dataset", "--data.dataset_split")
+BATCH = 128
+"""Rows of a step, where `--train.batch_size` is not set."""
 
 
 TRAINERS = {
@@ -35,9 +47,11 @@ TRAINERS = {
             "language-modeling": "messages", "prompt-completion": "prompt-completion", "preference": "preference",
             "prompt-only": "prompt",
         },
+        rendered={"language-modeling": "prompt-completion"},
         settings={"keep": ["all"]},
         messages={"transforms": {"arguments": "object"}},
-        problem=lambda output: unread_column(output, "tools", "chat_template_kwargs"),
+        text={"end": "strip", "transforms": {"split_turns": True}},
+        problem=lambda output: unread_column(output, "tools", "chat_template_kwargs", remedy=TEXT_INSTEAD),
         loader=loader,
     ),
 }  # fmt: skip

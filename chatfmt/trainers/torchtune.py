@@ -23,10 +23,13 @@ def loader(output: Output) -> str:
     if output.test_split is not None:
         config["dataset_val"] = {**entry, "split": output.test_split}
     steps = "" if output.max_steps is None else f" max_steps_per_epoch={output.max_steps}"
-    return f"# Replace `dataset` in a recipe's configuration, then: tune run RECIPE --config FILE{steps}\n" + as_yaml(
-        config
-    )
+    return (
+        f"# Replace `dataset` in a recipe's configuration, then: tune run RECIPE --config FILE{steps}\n"
+        "# The tokenizer's `max_seq_len` in that configuration cuts longer rows; null cuts none.\n"
+    ) + as_yaml(config)
 
+
+ALL_TEXT = ": -t MODEL --to text writes text, of which it trains on all"
 
 TRAINERS = {
     "torchtune": Trainer(
@@ -38,7 +41,7 @@ TRAINERS = {
         },
         messages={"transforms": {"arguments": "object", "reasoning": "inline"}},
         text={"bos": "strip", "end": "strip"},
-        problem=lambda output: unread_column(output, "tools", "chat_template_kwargs"),
+        problem=lambda output: unread_column(output, "tools", "chat_template_kwargs", remedy=ALL_TEXT),
         loader=loader,
     ),
 }  # fmt: skip

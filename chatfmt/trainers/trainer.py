@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct, field
@@ -33,6 +33,24 @@ class Output(Struct, frozen=True, kw_only=True):
     model: str = "MODEL"
     """The model to train: a folder or a Hub id."""
     max_steps: int | None = None
+    longest: int | None = None
+    """The bytes of text in the longest row; None if nobody has looked."""
+
+    @property
+    def max_length(self) -> int:
+        """A power of 2, which no row has more tokens than: a token is at least a byte, the template adds a few."""
+        known = self.recipe.get("max_tokens") or (SOME_LENGTH if self.longest is None else self.longest + TEMPLATE)
+        return max(1024, 1 << (int(known) - 1).bit_length())
+
+    @property
+    def length_note(self) -> str:
+        """A sentence on `max_length`, for trainers that leave out or cut longer rows."""
+        media = [name for name in MEDIA if name in self.columns]
+        if media:
+            return f"No text is longer than {self.max_length} tokens, to which {listed(media)} add theirs."
+        if self.longest is None and not self.recipe.get("max_tokens"):
+            return f"Rows of more than {self.max_length} tokens are cut or left out."
+        return f"No row is cut: none has more than {self.max_length} tokens."
 
     @property
     def test_split(self) -> str | None:
@@ -80,6 +98,18 @@ UNRENDERED = (
 """The views that are no text, with or without a template."""
 
 
+SOME_LENGTH = 32768
+"""A number of tokens that few rows have, where nobody has looked."""
+TEMPLATE = 512
+"""Tokens that a template may add to the text of a row."""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return alternatives in words, as in `a, b or c`."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
+
+
 def quoted(text: str) -> str:
     """Return the text as a literal of Python and YAML."""
     return json.dumps(text, ensure_ascii=False)
@@ -98,10 +128,13 @@ def as_command(words: Sequence[str], options: Mapping[str, Sequence[str]]) -> st
     return " \\\n  ".join(lines) + "\n"
 
 
-def unread_column(output: Output, *names: str) -> str:
+def unread_column(output: Output, *names: str, remedy: str = "") -> str:
     """Return why rows do not fit a trainer that does not read these columns; empty if they have none of them."""
     found = [name for name in names if name in output.columns]
-    return f"it has the column `{found[0]}`, which the trainer does not read" if found else ""
+    return f"it has the column `{found[0]}`, which the trainer does not read{remedy}" if found else ""
+
+
+TEXT_INSTEAD = ": give the template with -t, to write text"
 
 
 def media_part_problem(output: Output) -> str:
@@ -146,6 +179,8 @@ class Trainer(Struct, frozen=True, kw_only=True):
     """The formats that it reads."""
     needs_template: bool = False
     """Whether it reads nothing but text."""
+    media: tuple[str, ...] = ()
+    """The columns of media that it trains on."""
     mask: str = ""
     """The arguments of `chatfmt convert` whose output trains what `--mask` marks; empty if there are none."""
     rendered: Mapping[str, str] = field(default_factory=dict)

@@ -25,8 +25,6 @@ def sft(output: Output) -> str:
     if output.view == "messages":
         note = TRAINING_TEMPLATE.format(model=shlex.quote(output.model))
         arguments["assistant_only_loss"] = "True"
-    if output.view == "tokens" or {"image", "images"} & {*output.columns}:
-        arguments["max_length"] = "None"  # ids are as long as they should be, and images cannot be cut
     if "seq_lengths" in output.columns:
         arguments["padding_free"] = "True"  # keeps the conversations of a packed row apart
     return note + script(output, "SFT", arguments)
@@ -76,7 +74,10 @@ ANSWERS = ("ground_truth", "final_answer", "answer", "solution", "label", "targe
 
 
 def prm(output: Output) -> str:
-    """Return a script for PRMTrainer, which takes a model and a tokenizer, not their name."""
+    """Return a script for PRMTrainer, which takes a model and a tokenizer, not their name.
+
+    Its prompts are plain text: that of the question, unless there is a template.
+    """
     loaded = (
         f"model = AutoModelForTokenClassification.from_pretrained({quoted(output.model)}, num_labels=2)\n"
         f"tokenizer = AutoTokenizer.from_pretrained({quoted(output.model)})\n"
@@ -85,7 +86,7 @@ def prm(output: Output) -> str:
     imports = (
         "from transformers import AutoModelForTokenClassification, AutoTokenizer\nfrom trl.experimental.prm import"
     )
-    return "# PRMTrainer is part of TRL up to 1.13.\n" + text.replace("from trl import", imports)
+    return "# PRMTrainer is part of TRL up to 1.13: pip install 'trl<1.14'\n" + text.replace("from trl import", imports)
 
 
 def script(output: Output, name: str, arguments: dict[str, str], *more: str, before: str = "", model: str = "") -> str:
@@ -95,6 +96,7 @@ def script(output: Output, name: str, arguments: dict[str, str], *more: str, bef
     if that is not its name.
     """
     settings = {"output_dir": quoted(f"{output.model.rstrip('/').split('/')[-1]}-{name.lower()}"), **arguments}
+    settings |= {} if name == "GRPO" else {"max_length": "None"}  # the default cuts or drops rows of over 1,024 tokens
     settings["use_cpu"] = "not torch.accelerator.is_available()"
     if output.max_steps is not None:
         settings["max_steps"] = str(output.max_steps)
@@ -149,18 +151,19 @@ TRAINERS = {
     "trl-sft": _entry(
         "supervised fine-tuning with TRL", "sft",
         {"language-modeling": "messages", "prompt-completion": "prompt-completion", "text": "text"},
-        rendered={"language-modeling": "text"}, also=("tokens",), mask="--to tokens --tokenizer MODEL", loader=sft,
+        rendered={"language-modeling": "text"}, also=("tokens",), media=("images",),
+        mask="--to tokens --tokenizer MODEL", loader=sft,
     ),
     "trl-dpo": _entry("preference optimization with TRL", "dpo", {"preference": "preference"},
-                      also=("preference-conversations",), loader=dpo),
+                      also=("preference-conversations",), media=("images",), loader=dpo),
     "trl-kto": _entry("optimization by good and bad answers with TRL", "kto",
                       {"preference": "unpaired-preference", "unpaired-preference": "unpaired-preference"},
-                      also=("preference",), loader=kto),
+                      also=("preference",), media=("images",), loader=kto),
     "trl-reward": _entry("a reward model with TRL", "reward", {"preference": "preference"},
                          also=("preference-conversations",), loader=reward),
     "trl-grpo": _entry("reinforcement learning with TRL", "grpo",
                        dict.fromkeys(("prompt-only", "prompt-completion", "language-modeling"), "prompt"),
-                       settings={"keep": ["all"]}, loader=grpo),
-    "trl-prm": _entry("a process reward model with TRL", "prm", {"stepwise": "stepwise"}, needs_template=True,
-                      loader=prm),
+                       settings={"keep": ["all"]}, media=("images",), loader=grpo),
+    "trl-prm": _entry("a process reward model with TRL up to 1.13", "prm", {"stepwise": "stepwise"},
+                      settings={"template": "{user_message}"}, loader=prm),
 }  # fmt: skip

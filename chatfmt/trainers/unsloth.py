@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from .trainer import Output, Trainer, quoted
 
-MAX_LENGTH = 2048
-
 
 def loader(output: Output) -> str:
     """Return a script that trains LoRA weights on the answers, with TRL's SFTTrainer as Unsloth changes it."""
@@ -19,7 +17,8 @@ def loader(output: Output) -> str:
         "from datasets import load_dataset",
         "from trl import SFTConfig, SFTTrainer",
         "",
-        f"model, tokenizer = FastLanguageModel.from_pretrained({quoted(output.model)}, max_seq_length={MAX_LENGTH})",
+        f"MAX_LENGTH = {output.max_length}  # {output.length_note}",
+        f"model, tokenizer = FastLanguageModel.from_pretrained({quoted(output.model)}, max_seq_length=MAX_LENGTH)",
         "model = FastLanguageModel.get_peft_model(model)",
         f"dataset = load_dataset({quoted(output.path)})",
         *(RENDER if output.view == "messages" else []),
@@ -28,7 +27,7 @@ def loader(output: Output) -> str:
         "    processing_class=tokenizer,",
         "    args=SFTConfig(",
         f"        output_dir={quoted(name + '-unsloth')},",
-        f"        max_length={MAX_LENGTH},",
+        "        max_length=MAX_LENGTH,",
         *steps,
         "    ),",
         f"    train_dataset=dataset[{quoted(output.train_split)}],",

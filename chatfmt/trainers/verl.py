@@ -8,6 +8,11 @@ PROGRAMS = {
     "messages": (["torchrun", "--nproc_per_node=1", "-m", "verl.trainer.sft_trainer"], "data.messages_key=messages"),
     "prompt": (["python", "-m", "verl.trainer.main_ppo"], "data.prompt_key=prompt"),
 }
+NOTES = {
+    "messages": "# It stops at a row of more than `data.max_length` tokens.\n",
+    "prompt": "# It stops at a prompt of more than `data.max_prompt_length` tokens (512 unless set).\n"
+    "# Rewards are found by `data_source` and `reward_model` of the rows, or set custom_reward_function.path.\n",
+}
 
 
 def loader(output: Output) -> str:
@@ -15,10 +20,12 @@ def loader(output: Output) -> str:
     program, key = PROGRAMS[output.view]
     model = "model.path" if output.view == "messages" else "actor_rollout_ref.model.path"
     settings = [f"{model}={output.model}", f"data.train_files={listed(output, output.train_split)}", key]
+    if output.view == "messages":
+        settings.append(f"data.max_length={output.max_length}")
     settings.append(f"data.val_files={listed(output, output.test_split) if output.test_split else 'null'}")
     if output.max_steps is not None:
         settings.append(f"trainer.total_training_steps={output.max_steps}")
-    return as_command(program, {setting: [] for setting in settings})
+    return NOTES[output.view] + as_command(program, {setting: [] for setting in settings})
 
 
 def listed(output: Output, split: str) -> str:
@@ -32,6 +39,7 @@ TRAINERS = {
         source="verl 0.9.1: verl/utils/dataset/multiturn_sft_dataset.py and rl_dataset.py",
         views={"language-modeling": "messages", "prompt-completion": "messages", "prompt-only": "prompt"},
         formats=("parquet",),
+        media=("images", "videos"),
         settings={"format": "parquet", "keep": ["all"]},
         messages={"transforms": {"arguments": "object"}, "media_tags": True},
         problem=lambda output: unread_column(output, "tools", "chat_template_kwargs") or media_part_problem(output),

@@ -5,6 +5,7 @@ A form has no place for some conversations. Such a row is an error that says wha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -22,6 +23,7 @@ HINTS = {
     "arguments": "--transform arguments=object",
     "call_ids": "--transform call_ids=fill",
     "system": "--transform later_system=fold",
+    "tool": "--transform parallel_calls=split",
 }
 """The remedy for each thing that a form cannot hold, beside those that fit all."""
 OTHERS = "--to messages holds it, --on-error skip drops such rows"
@@ -115,7 +117,7 @@ def _check_order(row: int, turns: Conversation, form: str, asking: Collection[st
         role = turn.get("role")
         if role not in (asking, answering)[index % 2]:
             wanted = " or ".join((*asking,) if index % 2 == 0 else (*answering,))
-            hint = HINTS["system"] if role == "system" else ""
+            hint = HINTS.get(role, "") if role in ("system", "tool") else ""
             _refuse(row, form, f"the role `{role}` where the form has {wanted}", hint)
     if len(turns) % 2:
         _refuse(row, form, "a conversation that does not end with an answer", "--transform trailing_user=drop")
@@ -150,10 +152,15 @@ def _sharegpt_turn(row: int, turn: Turn) -> Turn:
     more = {key: value for key, value in turn.items() if key in ("tool_call_id", "name")}
     if not (calls := turn.get("tool_calls")):
         return {"from": SHAREGPT_ROLES[turn["role"]], "value": _text(row, turn, "sharegpt"), **more}
-    if turn.get("content"):
+    thought = turn.get("content") or ""
+    if not (isinstance(thought, str) and re.fullmatch(THOUGHT, thought, re.DOTALL)):
         _refuse(row, "sharegpt", "text beside calls")
     found = [_sharegpt_call(row, call) for call in calls]
-    return {"from": "function_call", "value": dumps(found[0] if len(found) == 1 else found), **more}
+    return {"from": "function_call", "value": thought + dumps(found[0] if len(found) == 1 else found), **more}
+
+
+THOUGHT = r"(<think>.*?</think>\s*)?"
+"""What may stand before calls: reasoning, as `--transform reasoning=inline` writes it."""
 
 
 def _sharegpt_call(row: int, call: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,6 +100,18 @@ def test_eos_needs_a_token(convert: Convert, capsys: pytest.CaptureFixture[str])
     assert [row["text"][-9:] for row in made] == ["Hello</s>"]
 
 
+@pytest.mark.parametrize("template", ["chatml", "llama-3", "gemma-3", "tagged.jinja", "glm-4", "phi-3"])
+def test_cut_leaves_out_the_last_stop_token(convert: Convert, template: str) -> None:
+    before, after = (convert(template, "--mask", "--end", end) for end in ("strip", "cut"))
+    assert len(before) == len(after) == 2
+    stops = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|end|>")
+    for kept, cut in zip(before, after, strict=True):
+        stop = next((stop for stop in stops if kept["text"].endswith(stop)), "")
+        assert cut["text"] == kept["text"].removesuffix(stop) and bool(stop) == (template != "glm-4")
+        spans = [[start, min(end, len(cut["text"]))] for start, end in kept["assistant_spans"]]
+        assert cut["assistant_spans"] == spans
+
+
 @pytest.mark.parametrize(
     ("flags", "error"),
     [

@@ -174,7 +174,8 @@ def test_text_with_a_bos_or_an_end_that_the_trainer_doubles_does_not_fit(run: Ru
 
 def script(name: str, *config: str, head: str = "", before: str = "", more: str = "") -> str:
     """The script for a trainer of TRL, without the line that imports torch where `head` replaces it."""
-    lines = "".join(f"        {line},\n" for line in config)
+    length = () if name == "GRPO" else ("max_length=None",)
+    lines = "".join(f"        {line},\n" for line in (*config, *length))
     return (
         f"{head}import torch\nfrom datasets import load_dataset\nfrom trl import {name}Config, {name}Trainer\n\n"
         f"{before}"
@@ -212,7 +213,8 @@ tokenizer = AutoTokenizer.from_pretrained("./tiny")
 PRM_IMPORTS = """from transformers import AutoModelForTokenClassification, AutoTokenizer
 from trl.experimental.prm import"""
 TRAIN = "trainer.train()\n"
-OPENAI = """from glob import glob
+OPENAI = """# The service cuts rows that are longer than its model's training context.
+from glob import glob
 from pathlib import Path
 
 from openai import OpenAI
@@ -236,7 +238,8 @@ MLX = """# Save as lora.yaml, then: mlx_lm.lora --config lora.yaml
 model: "./tiny"
 train: true
 iters: 1
-mask_prompt: true  # trains on the last answer alone
+mask_prompt: true  # trains on the last answer, and there is a row for each
+max_seq_length: 1024  # No row is cut: none has more than 1024 tokens.
 hf_dataset:
   path: "out"
   train_split: "train"
@@ -244,12 +247,13 @@ hf_dataset:
   valid_split: "train"
 """
 LITGPT = """# Save as litgpt.yaml, then: litgpt finetune_lora ./tiny --config litgpt.yaml
+# LitGPT ends each answer with the EOS token of the tokenizer. No row is cut: train.max_seq_length would.
 data:
   class_path: litgpt.data.JSON
   init_args:
     json_path: "out/data/train-00000-of-00001.jsonl"
     val_split_fraction: 0.05
-    mask_prompt: true  # trains on the last answer alone
+    mask_prompt: true  # trains on the last answer, and there is a row for each
     prompt_style:
       class_path: litgpt.prompts.Default
 train:
@@ -275,7 +279,7 @@ STEPS = {"prompt": "Hi", "completions": ["a", "b"], "labels": [True, False]}
         ("trl-grpo", QUESTION, "", "prompt answer",
          script("GRPO", before=REWARD, more="    reward_funcs=reward,\n") + TRAIN),
         ("trl-prm", STEPS, "-t chatml", "prompt completions labels",
-         (script("PRM", head="# PRMTrainer is part of TRL up to 1.13.\n", before=LOADED) + TRAIN)
+         (script("PRM", head="# PRMTrainer is part of TRL up to 1.13: pip install 'trl<1.14'\n", before=LOADED) + TRAIN)
          .replace("from trl import", PRM_IMPORTS)
          .replace('model="./tiny",\n', "model=model,\n    processing_class=tokenizer,\n")),
         ("openai", CHAT, "", "messages", OPENAI % "supervised"),
@@ -323,7 +327,7 @@ def test_rows_with_images_are_messages_with_a_template_too(run: Run) -> None:
     code, _, err = run("convert", "in.jsonl", *flags, rows=[{"messages": turns, "images": ["cat.png"]}])
     note = "note: `--for trl-sft` writes messages, which the trainer renders with the template of its model"
     assert code == 0 and note in err.splitlines()
-    text = script("SFT", "assistant_only_loss=True", "max_length=None", head=TEMPLATE) + TRAIN
+    text = script("SFT", "assistant_only_loss=True", head=TEMPLATE) + TRAIN
     assert run("loader", "out", "--model", "./tiny", "--max-steps", "1") == (0, text, "")
 
 
@@ -332,10 +336,37 @@ def test_llama_factory_gets_placeholders_and_the_column_of_images(run: Run) -> N
     flags = ("--for", "llama-factory", "--format", "jsonl", "-q")
     rows = [{"messages": [*turns, ASSISTANT]}]
     code, out, _ = run("convert", "in.jsonl", *flags, rows=rows)
-    question = {"role": "user", "content": "<image>What?"}
-    assert (code, json.loads(out)) == (0, {"messages": [question, ASSISTANT], "images": ["cat.png"]})
+    turns = [{"from": "human", "value": "<image>What?"}, {"from": "gpt", "value": "Hello"}]
+    assert (code, json.loads(out)) == (0, {"conversations": turns, "images": ["cat.png"]})
     assert run("convert", "in.jsonl", *flags, "-o", "out", rows=rows)[0] == 0
     assert "      images: images\n" in run("loader", "out", "--model", "M")[1]
+
+
+def test_the_loader_reads_every_row_for_the_longest_and_for_columns_that_only_late_rows_have(run: Run) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    late = {"messages": [USER, {**ASSISTANT, "content": "é" * 4000}], "tools": [tool]}
+    for format in ("jsonl", "parquet"):
+        flags = ("--for", "llama-factory", "--format", format, "-o", "out", "-q", "--overwrite")
+        assert run("convert", "in.jsonl", *flags, rows=[CHAT] * 300 + [late])[0] == 0
+        text = run("loader", "out", "--model", "M")[1]
+        assert "cutoff_len: 16384\n" in text and "      tools: tools\n" in text, format
+
+
+def test_media_that_a_trainer_does_not_read_are_refused(run: Run) -> None:
+    rows = [{"messages": [{"role": "user", "content": "<image>What?"}, ASSISTANT], "images": ["a/cat.png"]}]
+    assert run("convert", "in.jsonl", "--for", "axolotl", rows=rows)[2] == (
+        "error: in.jsonl: `--for axolotl` does not train on images\n"
+        "hint: `--for trl-sft`, `--for trl-grpo` or `--for llama-factory` takes them\n"
+    )
+    Path("data").mkdir()
+    Path("in.jsonl").rename("data/in.jsonl")
+    assert run("convert", "data/in.jsonl", "--for", "ms-swift", "-o", "out", "-q")[0] == 0
+    assert run("loader", "out", "--for", "axolotl")[2] == (
+        "error: `out` does not fit axolotl, which does not train on images\n"
+        "hint: --for trl-sft, llama-factory, ms-swift or verl\n"
+    )
+    note = "# The images are paths below data: run this there, or convert with --embed-media.\n"
+    assert run("loader", "out", "--model", "M")[1].startswith(note)
 
 
 def test_preview_and_check_take_a_trainer(run: Run) -> None:
@@ -347,7 +378,7 @@ def test_preview_and_check_take_a_trainer(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("columns", "config"),
-    [("input_ids labels", ["max_length=None"]), ("input_ids seq_lengths", ["max_length=None", "padding_free=True"])],
+    [("input_ids labels", []), ("input_ids seq_lengths", ["padding_free=True"])],
 )
 def test_token_rows_are_neither_cut_nor_mixed(columns: str, config: list[str]) -> None:
     splits = {"train": "data/train-*.parquet"}

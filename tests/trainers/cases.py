@@ -65,6 +65,18 @@ TOOLS: Rows = [
     },
     {"messages": CHAT[0]["messages"]},
 ]
+CALLS: Rows = [
+    {
+        "messages": [
+            user("Rome, and 1 and 2?"),
+            answer("I look.", tool_calls=[call("weather", {"city": "Rome"}), call("sum", {"numbers": [1, 2]}, 2)]),
+            {"role": "tool", "tool_call_id": "call00001", "name": "weather", "content": '{"sky": "clear"}'},
+            {"role": "tool", "tool_call_id": "call00002", "name": "sum", "content": "3"},
+            answer("Clear, and 3."),
+        ],
+        "tools": [WEATHER, SUM],
+    },
+]
 REASONING: Rows = [
     {"messages": [user("2 + 2?"), answer("4", reasoning_content="Two and two are four.")]},
     {"messages": [user("3 + 3?"), answer("6")]},
@@ -73,6 +85,11 @@ PARTS: Rows = [*CHAT, {"messages": [user([text("Say "), text("3")]), answer([tex
 VARIABLES: Rows = [
     {"messages": [user("2 + 2?"), answer("4")], "chat_template_kwargs": {"date_string": "1 Jan 2025"}},
     {"messages": [user("3 + 3?"), answer("6")], "chat_template_kwargs": {"date_string": "2 Feb 2026"}},
+]
+IMAGES: Rows = [
+    {"messages": [user("<image>Which colour?"), answer("Red.")], "images": ["red.png"]},
+    {"messages": [user("<image> or <image>?"), answer("No.")], "images": ["red.png", "blue.png"]},
+    {"messages": CHAT[0]["messages"], "images": []},
 ]
 PAIRS: Rows = [
     {"prompt": [user("How are you?")], "completion": [answer("Fine, thanks.")]},
@@ -110,9 +127,11 @@ CASES: dict[str, Case] = {
     "system": Case(SYSTEM, "llama-3"),
     "multi-turn": Case(TURNS, "chatml"),
     "tools": Case(TOOLS, "qwen2.5"),
+    "text and calls": Case(CALLS, "qwen2.5"),
     "reasoning": Case(REASONING, "qwen3"),
     "parts": Case(PARTS, "qwen2.5"),
     "variables": Case(VARIABLES, "llama-3.1"),
+    "images": Case(IMAGES, "qwen2.5-vl", flags=("--embed-media",)),
     "rendered text": Case(TURNS, "llama-3", rendered="text"),
     "rendered ChatML": Case(TURNS, "chatml", rendered="text"),
     "rendered segments": Case(TOOLS, "qwen3", rendered="segments"),
@@ -120,9 +139,10 @@ CASES: dict[str, Case] = {
     "tokens": Case(TOOLS, "qwen3", flags=("--to", "tokens", "--tokenizer", "MODEL"), rendered="tokens"),
     "prompt-completion": Case(PAIRS, "llama-3", "prompt-completion"),
     "rendered answers": Case(PAIRS, "llama-3", "prompt-completion", rendered="answers"),
+    "rendered turns": Case(CALLS + TURNS + VARIABLES, "qwen2.5", rendered="answers"),
     "split preference": Case(PREFERENCE, "llama-3", "unpaired-preference"),
     "preference": Case(PREFERENCE, "llama-3", "preference"),
     "unpaired preference": Case(UNPAIRED, "llama-3", "unpaired-preference"),
     "problems": Case(PROBLEMS, "llama-3", "prompt", ("--to", "prompt", "--keep", "answer")),
 }
-SFT = ("chat", "system", "multi-turn", "tools", "reasoning", "parts", "variables")
+SFT = ("chat", "system", "multi-turn", "tools", "text and calls", "reasoning", "parts", "variables")

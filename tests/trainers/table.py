@@ -10,19 +10,55 @@ from chatfmt.trainers import TRAINERS
 
 COLUMNS = {
     "chat": ("chat", "system", "multi-turn"),
-    "tools": ("tools",),
+    "tools": ("tools", "text and calls"),
     "reasoning": ("reasoning",),
     "parts": ("parts",),
     "variables": ("variables",),
+    "images": ("images",),
     "preference": ("preference", "split preference", "unpaired preference"),
     "prompts": ("prompt-completion", "rendered answers", "problems"),
-    "rendered": ("rendered text", "rendered ChatML", "rendered segments", "segments with BOS", "tokens"),
+    "rendered": (
+        "rendered text",
+        "rendered ChatML",
+        "rendered turns",
+        "rendered segments",
+        "segments with BOS",
+        "tokens",
+    ),
 }
 """The columns, and the cases of each."""
-MARKS = {"refused": "refused", "trained only by one": "labels", "same tokens": "✓", "same conversations": "✓"}
+MARKS = {
+    "refused": "refused", "Error: ": "stops", "trained only by one": "labels", "same tokens": "✓",
+    "same conversations": "✓",
+}  # fmt: skip
 """How a verdict is shown, by the first words that are in it."""
 READ = ("open-instruct", "nemo-rl")
 """Trainers on no package index, of which the tests repeat what their code does."""
+NOTES = {
+    "variables": "It passes no variables to the template.",
+    "rendered": "With `-t MODEL` chatfmt renders the conversations itself, and all of them train as marked.",
+    "text": "With `-t MODEL` chatfmt renders the conversations itself, and it trains on all of the text.",
+    "tools": "It reads no tools.",
+    "JSON": "It reads Parquet files without the tools in them, which are JSON.",
+    "results": "A row with text beside a call, or with two results in a row, which LLaMA-Factory would lose: "
+    "`--transform parallel_calls=split` makes them pairs.",
+    "joined": "It renders turn by turn, and ends each of two results that the template joins.",
+    "think": "It trains on the empty `<think></think>` too that Qwen3's template prints before an answer.",
+    "opening": "It does not train on the `<think>` before reasoning; with `-t MODEL` it does.",
+    "last": "It renders turn by turn, and stops where the template renders the last answer otherwise, as Qwen3's does.",
+}
+"""What is said of the cells that are not ✓."""
+CELLS: dict[str, dict[str, tuple[str, ...]]] = {
+    "axolotl": {"reasoning": ("opening",), "variables": ("variables", "rendered")},
+    "llama-factory": {"tools": ("results",), "variables": ("variables",)},
+    "torchtune": {"tools": ("tools", "text"), "variables": ("variables", "text")},
+    "open-instruct": {"reasoning": ("think",), "variables": ("variables",)},
+    "verl": {"tools": ("JSON",), "reasoning": ("last",), "variables": ("variables",)},
+    "nemo-rl": {"tools": ("joined",), "reasoning": ("think",), "variables": ("variables",)},
+    "openrlhf": {"tools": ("tools", "rendered"), "reasoning": ("think",), "variables": ("variables", "rendered")},
+    "mlx-lm": {"reasoning": ("think",), "variables": ("variables", "text")},
+}
+"""The notes of each trainer, by column: every cell that is not ✓ has one, and no other cell."""
 FILE = Path(__file__).with_name("verdicts.json")
 
 
@@ -34,11 +70,21 @@ def load_table() -> str:
 def table(verdicts: dict[str, dict[str, str]]) -> str:
     """Return the table, one row a trainer."""
     lines = [f"| `--for` | code | {' | '.join(COLUMNS)} |", f"|---|---|{':-:|' * len(COLUMNS)}"]
+    numbers: dict[str, int] = {}
     for trainer, found in verdicts.items():
-        cells = [cell(found, names) for names in COLUMNS.values()]
+        cells = [noted(trainer, column, cell(found, names), numbers) for column, names in COLUMNS.items()]
         code = TRAINERS[trainer].source.split(":")[0] + (", read" if trainer in READ else "")
         lines.append(f"| `{trainer}` | {code} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    notes = [f"{number}. {NOTES[note]}" for note, number in numbers.items()]
+    return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def noted(trainer: str, column: str, text: str, numbers: dict[str, int]) -> str:
+    """Return a cell with the numbers of its notes, which are counted in the order of their first use."""
+    notes = CELLS.get(trainer, {}).get(column, ())
+    assert bool(notes) == (text not in ("", "✓")), f"{trainer}, {column}: {text} and its notes do not go together"
+    found = [numbers.setdefault(note, len(numbers) + 1) for note in notes]
+    return text + (f" <sup>{', '.join(map(str, found))}</sup>" if found else "")
 
 
 def cell(verdicts: dict[str, str], names: Iterable[str]) -> str:

@@ -11,24 +11,38 @@ SHARDS = {
     "train": ("data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"),
     "test": ("data/test-00000-of-00001.parquet",),
 }
-OUTPUT = {"path": "out/", "format": "parquet", "splits": SPLITS, "shards": SHARDS, "model": "org/m", "max_steps": 1}
+OUTPUT = {
+    "path": "out/",
+    "format": "parquet",
+    "splits": SPLITS,
+    "shards": SHARDS,
+    "model": "org/m",
+    "max_steps": 1,
+    "longest": 3000,
+}
 TEXTS = {
     ("ms-swift", "rejected-response"): """\
+# No row is cut: none has more than 4096 tokens.
 swift rlhf --rlhf_type dpo \\
   --model org/m \\
   --use_hf true \\
   --dataset out \\
+  --max_length 4096 \\
   --max_steps 1
 """,
     ("open-instruct", "messages"): """\
+# No row is cut: none has more than 4096 tokens.
 python open_instruct/finetune.py \\
   --model_name_or_path org/m \\
   --dataset_mixer_list out/data/train-00000-of-00002.parquet 1.0 out/data/train-00001-of-00002.parquet 1.0 \\
   --dataset_mixer_list_splits train \\
   --dataset_transform_fn sft_tulu_tokenize_and_truncate_v1 sft_tulu_filter_v1 \\
+  --max_seq_length 4096 \\
   --max_train_steps 1
 """,
     ("verl", "prompt"): """\
+# It stops at a prompt of more than `data.max_prompt_length` tokens (512 unless set).
+# Rewards are found by `data_source` and `reward_model` of the rows, or set custom_reward_function.path.
 python -m verl.trainer.main_ppo \\
   actor_rollout_ref.model.path=org/m \\
   'data.train_files=[out/data/train-00000-of-00002.parquet,out/data/train-00001-of-00002.parquet]' \\
@@ -37,16 +51,20 @@ python -m verl.trainer.main_ppo \\
   trainer.total_training_steps=1
 """,
     ("openrlhf", "messages"): """\
+# No row is cut: none has more than 4096 tokens.
 python -m openrlhf.cli.train_sft \\
   --model.model_name_or_path org/m \\
   --data.dataset out/ \\
   --data.dataset_split train \\
   --data.input_key messages \\
   --data.multiturn \\
+  --data.max_samples 128 \\
+  --data.max_len 4096 \\
   --data.apply_chat_template
 """,
     ("torchtune", "preference-conversations"): """\
 # Replace `dataset` in a recipe's configuration, then: tune run RECIPE --config FILE max_steps_per_epoch=1
+# The tokenizer's `max_seq_len` in that configuration cuts longer rows; null cuts none.
 dataset:
   _component_: torchtune.datasets.preference_dataset
   train_on_input: false
@@ -60,9 +78,11 @@ dataset_val:
 """,
     ("nemo-rl", "messages"): """\
 # Save as sft.yaml, then: uv run examples/run_sft.py --config sft.yaml
+# No row is cut: none has more than 4096 tokens.
 defaults: examples/configs/sft.yaml
 policy:
   model_name: org/m
+  max_total_sequence_length: 4096
 data:
   add_generation_prompt: true
   train:
@@ -83,6 +103,7 @@ sft:
 """,
     ("axolotl", "segments"): """\
 # Save as axolotl.yaml, then: axolotl train axolotl.yaml
+# It stops at a row of more than `sequence_len` tokens.
 base_model: org/m
 datasets:
 - path: out/
@@ -94,7 +115,8 @@ test_datasets:
   type: input_output
 chat_template: tokenizer_default
 train_on_inputs: false
-sequence_len: 2048
+sequence_len: 4096
+excess_length_strategy: raise
 micro_batch_size: 1
 gradient_accumulation_steps: 1
 learning_rate: 2.0e-05
@@ -120,3 +142,14 @@ def test_llama_factory_gets_the_dataset_in_its_configuration() -> None:
     assert config["dataset_dir"]["chatfmt"]["columns"] == {
         "messages": "messages", "chosen": "chosen", "rejected": "rejected", "tools": "tools",
     }  # fmt: skip
+
+
+def test_the_limit_of_tokens_is_a_power_of_2_above_the_longest_row() -> None:
+    found = {longest: Output(view="text", **{**OUTPUT, "longest": longest}) for longest in (None, 0, 512, 513, 40000)}
+    assert [output.max_length for output in found.values()] == [32768, 1024, 1024, 2048, 65536]
+    assert found[None].length_note == "Rows of more than 32768 tokens are cut or left out."
+    assert found[513].length_note == "No row is cut: none has more than 2048 tokens."
+    limited = Output(view="text", **{**OUTPUT, "recipe": {"max_tokens": 4096}})
+    assert (limited.max_length, limited.length_note) == (4096, "No row is cut: none has more than 4096 tokens.")
+    pictures = Output(view="messages", columns=("messages", "images"), **OUTPUT)
+    assert pictures.length_note == "No text is longer than 4096 tokens, to which images add theirs."

@@ -39,7 +39,9 @@ def make_tokenizer(template: ChatTemplate, folder: Path) -> Any:
 def model(template_name: str, folder: Path) -> Path:
     """Return the folder of a causal language model with the template of that name, written on first use."""
     path = folder / f"tiny-{template_name}"
-    return path if path.exists() else make_model(template_name, path)
+    if path.exists():
+        return path
+    return make_vision_model(template_name, path) if template_name in IMAGE_TOKENS else make_model(template_name, path)
 
 
 def make_model(template_name: str, folder: Path) -> Path:
@@ -53,6 +55,40 @@ def make_model(template_name: str, folder: Path) -> Path:
     config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=4096, **SIZE, **ids)
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+IMAGE_TOKENS = {"qwen2.5-vl": "<|image_pad|>"}
+"""For the template of a vision model the token that stands for an image."""
+
+
+def make_vision_model(template_name: str, folder: Path) -> Path:
+    """Write a model of LLaVA's kind, with a processor that puts 4 tokens for each image, and return its folder."""
+    import torch
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaProcessor
+    from transformers import LlavaForConditionalGeneration as Model
+
+    template, image = ChatTemplate.load(template_name), IMAGE_TOKENS[template_name]
+    tokenizer = make_tokenizer(template, folder)
+    LlavaProcessor(
+        CLIPImageProcessor(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8}), tokenizer, patch_size=4,
+        vision_feature_select_strategy="default", num_additional_image_tokens=1, image_token=image,
+        chat_template=template.text,
+    ).save_pretrained(folder)  # fmt: skip
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    vision = CLIPVisionConfig(image_size=8, patch_size=4, **{**SIZE, "num_hidden_layers": 2})
+    text = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=4096, **SIZE, **ids)
+    torch.manual_seed(0)
+    number = tokenizer.convert_tokens_to_ids(image)
+    Model(LlavaConfig(vision_config=vision, text_config=text, image_token_id=number)).save_pretrained(folder)
+    return folder
+
+
+def draw(rows: list[dict[str, Any]], folder: Path) -> None:
+    """Write the images that rows name, each of the colour that is its name."""
+    from PIL import Image
+
+    for name in {name for row in rows for name in row.get("images", ())}:
+        Image.new("RGB", (12, 10), name.removesuffix(".png")).save(folder / name)
 
 
 def write_rows(rows: list[dict[str, Any]], path: Path) -> Path:

@@ -13,6 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from chatfmt.trainers import settings
+
 from ..conftest import run_cli
 from . import cases, tiny
 from .consumers import Result, Task, consume
@@ -29,10 +31,15 @@ def convert(*arguments: str | Path) -> str:
     return run.stdout.decode()
 
 
-def expected(case: cases.Case, model: Path, tokenizer: Any) -> list[Any]:
-    """What chatfmt says is trained: for each row its sequences of token ids, and whether each is trained."""
+def expected(case: cases.Case, model: Path, tokenizer: Any, *, by_answer: bool = False) -> list[Any]:
+    """What chatfmt says is trained: for each row its sequences of token ids, and whether each is trained.
+
+    With `by_answer` there is a row for each answer, and nothing else of it is trained.
+    """
     source = tiny.write_rows(list(map(flat, case.rows)), model.parent / "expected.jsonl")
     flags = ["--mask"] if case.view == "text" else []
+    flags += ["--mask-last"] if by_answer and case.view == "text" else []
+    flags += ["--transform", "split_turns=true"] if by_answer else []
     lines = convert(source, "-t", model, "--to", case.view, *flags).splitlines()
     rows = [json.loads(line) for line in lines]
     if case.rendered == "text":
@@ -83,21 +90,21 @@ def encode(text: str, spans: Any, tokenizer: Any) -> dict[str, Any]:
 
 
 PLANS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "trl-sft": ("trl", (*cases.SFT, "prompt-completion", "rendered text", "rendered ChatML", "tokens")),
+    "trl-sft": ("trl", (*cases.SFT, "images", "prompt-completion", "rendered text", "rendered ChatML", "tokens")),
     "trl-dpo": ("trl", ("preference",)),
     "trl-kto": ("trl", ("split preference", "unpaired preference")),
     "trl-reward": ("trl", ("preference",)),
     "trl-grpo": ("trl", ("problems",)),
     "axolotl": ("axolotl", (*cases.SFT, "rendered segments", "segments with BOS", "tokens", "preference")),
-    "llama-factory": ("llama_factory", (*cases.SFT, "preference", "unpaired preference")),
-    "ms-swift": ("ms_swift", (*cases.SFT, "preference", "unpaired preference")),
+    "llama-factory": ("llama_factory", (*cases.SFT, "images", "preference", "unpaired preference")),
+    "ms-swift": ("ms_swift", (*cases.SFT, "images", "preference", "unpaired preference")),
     "torchtune": ("torchtune", (*cases.SFT, "preference")),
     "open-instruct": ("open_instruct", (*cases.SFT, "preference")),
     "verl": ("verl", (*cases.SFT, "problems")),
     "nemo-rl": ("nemo_rl", cases.SFT),
-    "openrlhf": ("openrlhf", (*cases.SFT, "prompt-completion", "preference", "problems")),
+    "openrlhf": ("openrlhf", (*cases.SFT, "rendered turns", "prompt-completion", "preference", "problems")),
     "mlx-lm": ("mlx_lm", (*cases.SFT, "rendered text")),
-    "litgpt": ("litgpt", ("rendered answers",)),
+    "litgpt": ("litgpt", ("rendered answers", "rendered turns")),
 }
 """For each `--for` the module of `consumers`, and the cases that the trainer could be used for."""
 
@@ -117,6 +124,7 @@ def attempt(trainer: str, name: str, folder: Path) -> Attempt:
     model = tiny.model(case.template, folder)
     out = folder / f"{trainer}-{name.replace(' ', '-')}"
     source = tiny.write_rows(case.rows, out.with_suffix(".jsonl"))
+    tiny.draw(case.rows, folder)
     template = ["-t", str(model)] if case.rendered else []
     flags = [flag.replace("MODEL", str(model)) for flag in case.flags]
     try:
@@ -129,7 +137,8 @@ def attempt(trainer: str, name: str, folder: Path) -> Attempt:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    wanted = expected(case, model, tokenizer)
+    own = settings(trainer, to="auto", rendered=bool(case.rendered)).get("transforms", {})
+    wanted = expected(case, model, tokenizer, by_answer="split_turns" in own)
     task = Task(trainer=trainer, folder=str(out), loader=run.stdout.decode(), model=str(model))
     return Attempt(task, "", wanted, tokenizer)
 
@@ -168,7 +177,8 @@ UNRELATED = ("trl.experimental", "VRAM instability", "trust_remote_code", "Versi
 def difference(got: list[Any], want: list[Any], tokenizer: Any) -> str:
     """Return how the sequences of a row differ, or an empty string."""
     note = ""
-    if [sequence["ids"] for sequence in got] == [sequence["ids"][:-1] for sequence in want]:
+    ends = {tokenizer.decode(sequence["ids"][-1:]) for sequence in want}
+    if ends == {"\n"} and [sequence["ids"] for sequence in got] == [sequence["ids"][:-1] for sequence in want]:
         got, note = [completed_as(*pair) for pair in zip(got, want)], LAST_BREAK
     if [sequence["ids"] for sequence in got] != [sequence["ids"] for sequence in want]:
         return "other tokens"
@@ -199,6 +209,7 @@ def conversation(row: dict[str, Any]) -> dict[str, Any]:
     columns = {"completion": "messages"}
     answers = {key: row[key] for key in ("messages", "completion", "chosen", "rejected") if key in row}
     found = {columns.get(key, key): list(map(turn, [*prompt, *turns])) for key, turns in answers.items()}
+    found |= {"images": len(row["images"])} if row.get("images") else {}
     return {**found, **{key: row[key] for key in ("label", "tools", "chat_template_kwargs") if key in row}}
 
 

@@ -24,6 +24,7 @@ def calls(*arguments: Any, **more: Any) -> dict[str, Any]:
     return {"role": "assistant", **more, "tool_calls": found}
 
 
+THOUGHT = {"messages": [U, calls({}, content="<think>hm</think>\n\n")]}
 RESULT = {"role": "tool", "content": "3", "tool_call_id": "c0", "name": "add"}
 PLAIN = [
     {"messages": [U, A]},
@@ -82,6 +83,13 @@ def test_a_form_is_read_back_as_it_was(convert: Convert, form: str, rows: list[A
     assert convert(None) == (0, rows, "")
 
 
+def test_sharegpt_has_reasoning_before_calls(convert: Convert) -> None:
+    value = '<think>hm</think>\n\n{"id":"c0","name":"add","arguments":{}}'
+    turns = [{"from": "human", "value": "user says"}, {"from": "function_call", "value": value}]
+    assert convert([THOUGHT], "--to", "sharegpt")[:2] == (0, [{"conversations": turns}])
+    assert convert(None)[:2] == (0, [THOUGHT])
+
+
 def test_openai_gets_arguments_as_text_and_tools_as_functions(convert: Convert) -> None:
     row = {"messages": [U, calls({"x": 1}), RESULT, A], "tools": [TOOLS[0]["function"]]}
     code, found, _ = convert([row, PLAIN[0]], "--to", "openai")
@@ -109,7 +117,7 @@ ANY = "--to messages holds it, --on-error skip drops such rows"
          "content that is not text", "--media-tags writes placeholders for images, videos and audio"),
         ("sharegpt", {"messages": [A, U, A]}, "the role `assistant` where the form has user or tool", ANY),
         ("sharegpt", {"messages": [U, calls({}), RESULT, RESULT, A]}, "the role `tool` where the form has assistant",
-         ANY),
+         "--transform parallel_calls=split"),
         ("sharegpt", {"messages": [U, calls({}, content="wait")]}, "text beside calls", ANY),
         ("sharegpt", {"messages": [U, calls("{}")]}, "call arguments that are not an object",
          "--transform arguments=object"),

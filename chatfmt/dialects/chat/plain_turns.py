@@ -12,7 +12,7 @@ from ...field_path import value_at
 from ...schema import Turn
 from ..kit.columns import Columns, SourceRow
 from ..kit.roles import is_call_role, to_role
-from ..kit.tool_calls import call_list, parse_calls
+from ..kit.tool_calls import call_list, parse_calls, split_thought
 from .messages import find_messages_parts
 from .turns import CONTENT_KEYS, ROLE_KEYS, find_turn_keys, turns_at
 
@@ -62,8 +62,14 @@ def _read_call(turn: Turn, columns: Columns) -> Turn:
     known = {**turn, "role": to_role(role, columns.roles)}
     if turn.get("tool_calls"):
         return {**known, "tool_calls": call_list(turn["tool_calls"], columns) or turn["tool_calls"]}
-    calls = parse_calls(text, columns) if isinstance(text, str) and is_call_role(role, columns.roles) else None
-    return known if calls is None else {**{key: known[key] for key in known if key != "content"}, "tool_calls": calls}
+    if not (isinstance(text, str) and is_call_role(role, columns.roles)):
+        return known
+    thought, rest = split_thought(text)
+    calls = parse_calls(rest, columns)
+    if calls is None:
+        return known
+    kept = {key: value for key, value in known.items() if key != "content"}
+    return {**kept, **({} if thought is None else {"content": thought}), "tool_calls": calls}
 
 
 def find_written_parts(record: SourceRow, columns: Columns, *marks: str) -> dict[str, str] | None:

@@ -121,6 +121,13 @@ def parse_calls(text: str, columns: Columns) -> list[dict[str, Any]] | None:
     return call_list(_glaive(text) or read_literal(text), columns) or None
 
 
+def split_thought(text: str) -> tuple[str | None, str]:
+    """Return the `<think>` block that a text begins with, with the blanks after it, and the rest; None without one."""
+    match = _THOUGHT.match(text)
+    return (match[0], text[match.end() :]) if match else (None, text)
+
+
+_THOUGHT = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 _GLAIVE = re.compile(r"""\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*'(.*)'\s*\}\s*""", re.DOTALL)
 
 
@@ -182,28 +189,31 @@ def _from_function_call(fields: dict[str, pa.Array], columns: Columns) -> dict[s
 def _parse_content(fields: dict[str, pa.Array], is_call: pa.Array, columns: Columns) -> dict[str, pa.Array]:
     turns = pc.indices_nonzero(is_call)
     texts = json_columns.decode_values(fields["content"].take(turns))
-    read = {
-        turn: parse_calls(text, columns) if isinstance(text, str) else None
-        for turn, text in zip(turns.to_pylist(), texts, strict=True)
-    }
-    found = {turn: calls for turn, calls in read.items() if calls is not None}
+    pairs = zip(turns.to_pylist(), texts, strict=True)
+    split = {turn: split_thought(text) for turn, text in pairs if isinstance(text, str)}
+    read = {turn: (thought, parse_calls(rest, columns)) for turn, (thought, rest) in split.items()}
+    found = {turn: (thought, calls) for turn, (thought, calls) in read.items() if calls is not None}
     if not found:
         return fields
-    values = [found.get(turn) for turn in range(len(is_call))]
+    thoughts, values = zip(*(found.get(turn, (None, None)) for turn in range(len(is_call))), strict=True)
     calls = json_columns.json_array(values, [value is not None for value in values])
+    kept = json_columns.json_array(thoughts, [thought is not None for thought in thoughts])
     own = fields.get("tool_calls")
     done = calls.is_valid()
     content = fields["content"]
-    rest = {**fields, "content": pc.if_else(done, pa.scalar(None, content.type), content)}
+    if content.type == json_columns.TEXT:
+        kept = pa.array(thoughts, json_columns.TEXT)
+    rest = {**fields, "content": pc.if_else(done, kept, content)}
+    rest |= _replace_in_keys(rest, pc.and_(done, kept.is_valid()), "")
     return {
         **rest,
         "tool_calls": calls if own is None else pc.coalesce(own, calls),
-        **_replace_in_keys(rest, done, "content"),
+        **_replace_in_keys(rest, pc.and_(done, kept.is_null()), "content"),
     }
 
 
 def _replace_in_keys(fields: Mapping[str, pa.Array], turns: pa.Array, old: str) -> dict[str, pa.Array]:
-    """Return `#keys` with `tool_calls` instead of the key `old` in the given turns."""
+    """Return `#keys` with `tool_calls` instead of the key `old`, or added, in the given turns."""
     if schema.KEYS not in fields:
         return {}
     texts = [
@@ -216,4 +226,4 @@ def _replace_in_keys(fields: Mapping[str, pa.Array], turns: pa.Array, old: str) 
 def _replace_key(keys: list[str], old: str) -> list[str]:
     if old in keys and "tool_calls" not in keys:
         return ["tool_calls" if key == old else key for key in keys]
-    return [key for key in keys if key != old]
+    return [key for key in keys if key != old] if old else [*keys, "tool_calls"]

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
-from ... import sources, trainers, views
+from ... import trainers, views
 from ...dialects import DIALECTS
 from ...errors import UsageError
 from ...manifest import Manifest, read_manifest
 from ...recipe import KEYS, Recipe
-from ...sources import ParseOptions
+from ...schema import MEDIA
 from ...trainers import Output, Trainer
 from ...validation import to_plain
 from ..running.output import to_output
 from .command import READING, flag_arguments
-
-ROWS = 100
-"""Rows that are read to find the columns."""
+from .survey import survey
 
 
 def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None, max_steps: int | None) -> str:
@@ -32,10 +31,14 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
         raise UsageError(f"`{shown}` is a file; only folders have a manifest", hint="convert with -o FOLDER/")
     manifest = read_manifest(folder)
     name = trainer or manifest.recipe.get("trainer")
-    output = replace(to_output(manifest, shown, columns(folder)), max_steps=max_steps)
+    held = survey(folder)
+    output = replace(to_output(manifest, shown, held.columns), max_steps=max_steps, longest=held.longest)
     if name is None:
         raise UsageError(f"`{shown}` was not made for a trainer", hint=f"--for {trainers.listed(readers(output)[:4])}")
     found = trainers.find(name)
+    if unread := unread_media(output, found):
+        hint = f"--for {trainers.listed(readers(output)[:4])}"
+        raise UsageError(f"`{shown}` does not fit {name}, which does not train on {unread}", hint=hint)
     if output.view not in found.readable:
         check_type(manifest, name, output)
         reads = trainers.listed(f"`{view}`" for view in found.readable)
@@ -48,7 +51,17 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
         is_new = (manifest.recipe.get("trainer"), output.view in found.readable) != (name, True)
         hint = convert_command(manifest, name, shown) if is_new else ""
         raise UsageError(f"`{shown}` does not fit {name}: {problem}", hint=hint)
-    return found.loader(output if model is None else replace(output, model=model))
+    text = found.loader(output if model is None else replace(output, model=model))
+    return path_note(manifest, held.paths) + text
+
+
+def path_note(manifest: Manifest, names: Sequence[str]) -> str:
+    """Return a comment on columns of media that are relative paths; empty without any."""
+    files = [str(source["id"]) for source in manifest.sources if source.get("id")]
+    root = Path(manifest.recipe.get("media_root") or Path(files[0]).parent)
+    if not names or root == Path():
+        return ""
+    return f"# The {trainers.listed(names)} are paths below {root}: run this there, or convert with --embed-media.\n"
 
 
 def readers(output: Output) -> list[str]:
@@ -56,8 +69,15 @@ def readers(output: Output) -> list[str]:
     return [
         name
         for name, trainer in trainers.TRAINERS.items()
-        if output.view in trainer.readable and output.format in trainer.formats and not problem_of(trainer, output)
+        if output.view in trainer.readable
+        and output.format in trainer.formats
+        and not (unread_media(output, trainer) or problem_of(trainer, output))
     ]
+
+
+def unread_media(output: Output, trainer: Trainer) -> str:
+    """Return the column of media that an output has and the trainer does not read; empty if there is none."""
+    return next((name for name in MEDIA if name in output.columns and name not in trainer.media), "")
 
 
 def check_type(manifest: Manifest, name: str, output: Output) -> None:
@@ -78,13 +98,6 @@ def problem_of(trainer: Trainer, output: Output) -> str:
     given = output.recipe.get("rename") or {}
     found = [name for name in given if name in views.VIEWS[output.view].columns]
     return f"its column `{found[0]}` is named `{given[found[0]]}`" if found else trainer.problem(output)
-
-
-def columns(folder: Path) -> tuple[str, ...]:
-    """Return the columns of the rows in a folder that chatfmt wrote, as its first rows show them."""
-    source = sources.resolve(str(folder), split="all", options=ParseOptions(allow_empty=True))
-    batches = sources.sample(source, "all", ROWS)
-    return tuple(dict.fromkeys(name for batch in batches for name in batch.schema.names if not name.startswith("#")))
 
 
 CHOSEN = ("about", "source", "trainer", "to", "format", "rename", "compression", "bos", "end", "mask")

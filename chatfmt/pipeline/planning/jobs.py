@@ -164,7 +164,7 @@ def to_job(
     fields = mapping.plan(recipe.map, markers=recipe.marker, **selected)
     detection = detect(recipe, sample, fields, nulls=nulls)
     carried = media_columns(sample, detection)
-    view = choose_view(recipe, detection.type, has_media=bool(carried))
+    view = choose_view(recipe, detection.type, carried)
     check_view(recipe, view)
     detection = with_view_columns(detection, view, recipe, rendered=template is not None)
     job = Job(
@@ -427,7 +427,7 @@ def render_options(recipe: Recipe, template: ChatTemplate | None) -> render.Rend
     return kept if recipe.bos == "strip" and bos_opens_turns(single) else options
 
 
-def choose_view(recipe: Recipe, data_type: str, *, has_media: bool) -> str:
+def choose_view(recipe: Recipe, data_type: str, carried: Sequence[str]) -> str:
     """Return the view to write for data of a type: that of `--to`, or the one that `--for` or the data asks for.
 
     A trainer gets images, videos and audio with messages, which it renders itself.
@@ -435,7 +435,7 @@ def choose_view(recipe: Recipe, data_type: str, *, has_media: bool) -> str:
     rendered = recipe.template not in (None, "none")
     to = recipe.to
     if recipe.trainer is not None and to in ("auto", *views.VIEWS):
-        to = trainers.choose_view(recipe.trainer, to, data_type, rendered=rendered and not has_media)
+        to = trainers.choose_view(recipe.trainer, to, data_type, rendered=rendered and not carried, media=carried)
     return views.choose(to, data_type, rendered=rendered)
 
 

@@ -33,6 +33,7 @@ def converted(row: dict[str, Any]) -> dict[str, Any]:
     system = [{"role": "system", "content": row["_system"]}] if row["_system"] else []
     wholes = [[*system, *map(turn, [*row["_prompt"], answer])] for answer in row["_response"]]
     tools = {"tools": json.loads(row["_tools"])} if row["_tools"] else {}
+    tools |= {"images": len(row["_images"])} if row["_images"] else {}
     if len(wholes) == 1:
         return {"messages": wholes[0], **tools}
     good, bad = wholes
@@ -41,8 +42,15 @@ def converted(row: dict[str, Any]) -> dict[str, Any]:
     return {"chosen": good, "rejected": bad}
 
 
+def without_id(call: dict[str, Any]) -> dict[str, Any]:
+    """A call without its id, which LLaMA-Factory does not read."""
+    return {key: value for key, value in call.items() if key != "id"}
+
+
 def turn(message: dict[str, Any]) -> dict[str, Any]:
     """A turn with its calls as objects."""
     if message["role"] == "function":
-        return {"role": "assistant", "content": "", "calls": json.loads(message["content"])}
+        found = json.loads(message["content"])
+        calls = found if isinstance(found, list) else [found]
+        return {"role": "assistant", "content": "", "calls": [without_id(call) for call in calls]}
     return {**message, "role": {"observation": "tool"}.get(message["role"], message["role"])}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,25 @@ def rows(task: Task) -> list[Any]:
 
 def converted(row: dict[str, Any]) -> dict[str, Any]:
     """A row as whole conversations."""
-    messages = list(map(turn, row["messages"]))
+    messages = joined(map(turn, row["messages"]))
     found = {key: row[key] for key in ("label", "tools", "chat_template_kwargs") if key in row}
+    found |= {"images": len(row["images"])} if row.get("images") else {}
     if "rejected_response" not in row:
         return {"messages": messages, **found}
     worse = {"role": "assistant", "content": row["rejected_response"]}
     return {"chosen": messages, "rejected": [*messages[:-1], worse], **found}
+
+
+def joined(turns: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Turns with the parts of one answer joined, as its templates join them: a text and calls."""
+    found: list[dict[str, Any]] = []
+    for one in turns:
+        if found and one["role"] == found[-1]["role"] == "assistant":
+            found[-1]["content"] += one["content"]
+            found[-1].setdefault("calls", []).extend(one.get("calls", []))
+        else:
+            found.append(one)
+    return found
 
 
 def turn(message: dict[str, Any]) -> dict[str, Any]:

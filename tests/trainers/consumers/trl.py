@@ -29,7 +29,11 @@ def sequence(ids: Any, real: Any, trained: Any = None) -> Sequence:
 def sft(trainer: Any, dataset: list[Any]) -> list[list[Sequence]]:
     batch = trainer.data_collator(dataset)
     marks = batch["labels"] != -100
-    real = batch.get("attention_mask", batch["input_ids"] != trainer.processing_class.pad_token_id)
+    real = batch.get("attention_mask")
+    real = batch["input_ids"] != trainer.processing_class.pad_token_id if real is None else real
+    if (image := getattr(trainer.processing_class, "image_token_id", None)) is not None:
+        again = (batch["input_ids"] == image) & (batch["input_ids"].roll(1) == image)
+        real = real & ~again  # an image is one token in the template's text
     return [[sequence(*row)] for row in zip(batch["input_ids"], real, marks)]
 
 

@@ -1,0 +1,70 @@
+"""What a finished conversion holds, read from all of its rows: the columns, and the length of the longest row."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import Struct
+
+from ... import sources
+from ...json_columns import decode_values
+from ...schema import MEDIA
+from ...sources import ParseOptions
+from ...turn_columns import IntArray, lengths_of
+
+
+class Survey(Struct, frozen=True):
+    """What all rows of a folder hold."""
+
+    columns: tuple[str, ...]
+    longest: int
+    """The bytes of text in the longest row."""
+    paths: tuple[str, ...]
+    """The columns of media that have relative paths."""
+
+
+def survey(folder: Path) -> Survey:
+    """Return what the rows in a folder that chatfmt wrote hold."""
+    source = sources.resolve(str(folder), split="all", options=ParseOptions(allow_empty=True))
+    names: dict[str, None] = {}
+    paths: dict[str, None] = {}
+    longest = 0
+    for shard in sources.plan_splits(source, "all"):
+        for batch in (batch for part in shard for batch in sources.read(part, columns=None)):
+            names |= dict.fromkeys(name for name in batch.schema.names if not name.startswith("#"))
+            paths |= dict.fromkeys(
+                name for name in MEDIA if name in batch.schema.names and has_paths(batch.column(name))
+            )
+            if len(batch):
+                longest = max(longest, int(np.sum(list(map(text_bytes, batch.columns)), axis=0).max()))
+    return Survey(tuple(names), longest, tuple(paths))
+
+
+def has_paths(column: pa.Array) -> bool:
+    """Return whether a column of media has a relative path."""
+    if pa.types.is_list(column.type):
+        rows = column.to_pylist() if pa.types.is_string(column.type.value_type) else []
+    else:
+        rows = decode_values(column)
+    media = (medium for row in rows for medium in (row if isinstance(row, list) else [row]))
+    return any(isinstance(medium, str) and not re.match(r"/|[a-z]+:", medium) for medium in media)
+
+
+def text_bytes(column: pa.Array) -> IntArray:
+    """Return the bytes of text in each value of a column; a number in a list counts as one, media as nothing."""
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    type = column.type
+    if pa.types.is_string(type) or pa.types.is_large_string(type):
+        return np.asarray(pc.fill_null(pc.binary_length(column), 0), np.int64)
+    if pa.types.is_struct(type):
+        return np.asarray(sum(map(text_bytes, column.flatten()), np.zeros(len(column), np.int64)))
+    if pa.types.is_list(type) or pa.types.is_large_list(type):
+        ends, lengths = np.cumsum(lengths_of(column)), lengths_of(column)
+        sums = np.concatenate([[0], np.cumsum(text_bytes(column.flatten()))])
+        return np.asarray(sums[ends] - sums[ends - lengths], np.int64)
+    return np.full(len(column), int(pa.types.is_integer(type)), np.int64)
