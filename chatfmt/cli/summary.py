@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..manifest import MANIFEST
 from . import terminal
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ def print_summary(summary: Summary, run: Run) -> None:
         terminal.print_err(text) if summary.out == "-" else terminal.print_out(text)
     elif not run.quiet:
         terminal.print_err(describe(summary))
+        if terminal.is_drawn(quiet=False) and (Path(summary.out) / MANIFEST).is_file():
+            terminal.print_err(next_steps(summary.out))
 
 
 def describe(summary: Summary) -> str:
@@ -58,6 +62,12 @@ def describe(summary: Summary) -> str:
     if summary.left_out:
         lines.append(f"left out by the template: {', '.join(summary.left_out)}")
     return "\n".join(lines)
+
+
+def next_steps(out: str) -> str:
+    """Return the commands that people run next on a folder."""
+    folder = shlex.quote(out)
+    return f"next: chatfmt preview {folder} · chatfmt loader {folder} --model MODEL · chatfmt push {folder} OWNER/NAME"
 
 
 def left_behind(columns: Sequence[str], keys: Sequence[str]) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -167,9 +168,12 @@ def spinner(*, quiet: bool = False) -> Iterator[None]:
 
 @contextmanager
 def progress(total: int | None, *, quiet: bool) -> Iterator[Any]:
-    """Yield a function to call with the rows done so far; it draws a bar on stderr if that is a terminal."""
+    """Yield a function to call with the rows done so far.
+
+    It draws a bar on stderr if that is a terminal, and else prints a line every LOG_EVERY seconds.
+    """
     if not is_drawn(quiet):
-        yield lambda rows: None
+        yield (lambda rows: None) if quiet else _logged(total)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
@@ -182,6 +186,32 @@ def progress(total: int | None, *, quiet: bool) -> Iterator[Any]:
             bar.update(task, completed=rows, speed=f"{speed:,.0f} rows/s" if speed else "")
 
         yield advance
+
+
+LOG_EVERY = 10.0
+"""Seconds between two lines about the progress of a run whose stderr is a file or a pipe."""
+
+
+def _logged(total: int | None) -> Callable[[int], None]:
+    started = last = time.monotonic()
+
+    def advance(rows: int) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= LOG_EVERY:
+            last = now
+            print_err(progress_line(rows, total, now - started))
+
+    return advance
+
+
+def progress_line(rows: int, total: int | None, seconds: float) -> str:
+    """Return how far a run is after some seconds, as in `2,000 of 8,000 rows, 100 rows/s, 1:00 left`."""
+    speed = rows / seconds
+    if total is None or not speed:
+        return f"{rows:,} rows, {speed:,.0f} rows/s"
+    left = round(max(0, total - rows) / speed)
+    clock = f"{left // 3600}:{left % 3600 // 60:02}:{left % 60:02}" if left >= 3600 else f"{left // 60}:{left % 60:02}"
+    return f"{rows:,} of {total:,} rows, {speed:,.0f} rows/s, {clock} left"
 
 
 def is_drawn(quiet: bool) -> bool:

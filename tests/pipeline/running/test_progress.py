@@ -18,6 +18,8 @@ import pytest
 
 import chatfmt
 from chatfmt import Recipe
+from chatfmt.cli import main
+from chatfmt.cli.terminal import progress_line
 from chatfmt.manifest import Shard
 from chatfmt.pipeline.conversion.job import RowRange
 from chatfmt.pipeline.running.progress import Progress
@@ -102,7 +104,9 @@ def test_a_terminal_shows_it_and_no_trace_of_it_stays(tmp_path: Path) -> None:
     seen = on_terminal("convert", "in.jsonl", "-t", "chatml", "-o", "out", cwd=tmp_path)
     assert b"reading the source" in seen and b"10000/10000" in seen
     left = seen.rpartition(b"\x1b[2K")[2].decode()
-    assert left.startswith("wrote 10,000 rows to `out`, ") and left.count("\n") == 1
+    wrote, following, end = left.split("\r\n")
+    assert wrote.startswith("wrote 10,000 rows to `out`, ") and end == ""
+    assert following == "next: chatfmt preview out · chatfmt loader out --model MODEL · chatfmt push out OWNER/NAME"
     assert on_terminal("convert", "in.jsonl", "-t", "chatml", "-o", "more", "--quiet", cwd=tmp_path) == b""
     for command in ("inspect", "preview", "check"):
         looked = on_terminal(command, "in.jsonl", cwd=tmp_path)
@@ -137,3 +141,32 @@ def on_terminal(*command: str, cwd: Path, env: Mapping[str, str] | None = None, 
     os.close(ours)
     assert run.returncode == code, seen
     return seen
+
+
+def test_without_a_terminal_there_is_a_line_from_time_to_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines(0, 10_000))
+    monkeypatch.setattr("chatfmt.cli.terminal.LOG_EVERY", 0.0)
+    command = ["convert", str(tmp_path / "in.jsonl"), "-t", "chatml", "--executor", "serial", "-o"]
+    assert main([*command, str(tmp_path / "out")]) == 0
+    said = [re.sub(r"[\d,]+ rows/s", "N rows/s", line) for line in capsys.readouterr().err.splitlines()]
+    assert [line.split(", N")[0] for line in said[:3]] == [
+        f"{rows} of 10,000 rows" for rows in ("4,096", "8,192", "10,000")
+    ]
+    assert said[3].startswith("wrote 10,000 rows to") and len(said) == 4
+    assert main([*command, str(tmp_path / "quiet"), "-q"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("rows", "total", "seconds", "line"),
+    [
+        (2000, 8000, 20.0, "2,000 of 8,000 rows, 100 rows/s, 1:00 left"),
+        (100, 1_000_000, 10.0, "100 of 1,000,000 rows, 10 rows/s, 27:46:30 left"),
+        (9000, 8000, 10.0, "9,000 of 8,000 rows, 900 rows/s, 0:00 left"),
+        (5, None, 2.0, "5 rows, 2 rows/s"),
+    ],
+)
+def test_the_line(rows: int, total: int | None, seconds: float, line: str) -> None:
+    assert progress_line(rows, total, seconds) == line
