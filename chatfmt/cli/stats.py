@@ -16,6 +16,7 @@ from .workers import worker_processes
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from ..pipeline.inspection.figures.aggregate import Figures
     from ..pipeline.inspection.figures.gather import Gathered
@@ -169,28 +170,35 @@ def lengths_table(figures: Figures) -> Table:
     """Return the table of lengths, each with its distribution as a line of bars from the shortest to the longest."""
     columns = ("min", "p50", "p90", "p99", "max")
     found = [(name, getattr(figures, name)) for name in LENGTHS if getattr(figures, name).count]
-    rows = []
+    rows: list[list[object]] = []
     for name, lengths in found:
         known = dict(lengths.statistics())
-        rows.append((name, sparkline(lengths), *(number(known[each]) for each in columns), f"{known['mean']:,.1f}"))
-    return terminal.table(("per row", "shortest to longest", *columns, "mean"), rows, right=range(2, 8), whole=(1,))
+        mean = round(known["mean"], 1 if known["mean"] < 100 else 0)
+        rows.append([name, coloured(sparkline(lengths)), *(number(known[each]) for each in columns), number(mean)])
+    return terminal.table(("per row", "distribution", *columns, "mean"), rows, right=range(2, 8), whole=(0, 1))
 
 
 def sparkline(lengths: Histogram) -> str:
-    """Return how often lengths occur in up to 14 bins, as bars of a character each."""
-    counts = [each.count for each in lengths.bins(14)]
+    """Return how often lengths occur in up to 12 bins, as bars of a character each."""
+    counts = [each.count for each in lengths.bins(12)]
     most = max(counts)
     return "".join(SPARKS[-(-count * 7 // most)] if count else " " for count in counts)
 
 
 def bars_table(title: str, noun: str, counts: Counter[str]) -> Table:
     """Return a table of counts with a bar for the share of each."""
-    total = counts.total() or 1
-    rows = [(name, bar(count / total), f"{count:,}", share(count / total)) for name, count in counts.most_common(SHOWN)]
+    total, named = counts.total() or 1, counts.most_common(SHOWN)
     if more := counts.most_common()[SHOWN:]:
-        count = sum(each for _, each in more)
-        rows.append((f"{len(more)} more", bar(count / total), f"{count:,}", share(count / total)))
+        named.append((f"{len(more)} more", sum(count for _, count in more)))
+    rows = [(name, coloured(bar(count / total)), f"{count:,}", share(count / total)) for name, count in named]
     return terminal.table((title, "", noun, "share"), rows, right=(2, 3))
+
+
+def coloured(bars: str) -> Text:
+    """Return bars in the colour of figures, plain in a pipe."""
+    from rich.text import Text
+
+    return Text(bars, style="cyan")
 
 
 def bar(share: float, width: int = BAR) -> str:
