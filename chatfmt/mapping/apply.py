@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from ..errors import located
 from ..json_columns import TEXT, encode_objects
 from .plan import Constant, FieldMapping, FieldSource, TextTemplate
-from .rows import Row, explode, printable, read_rows, render_rows, where_mask, with_columns
+from .rows import Row, explode, label_rows, printable, read_rows, render_rows, where_mask, with_columns
 from .turns import split_transcripts, zip_lists
 
 Compile = abc.Callable[[str], abc.Callable[[Row], Any]]
@@ -60,7 +60,7 @@ def _fill_fields(
 ) -> pa.RecordBatch:
     if not mapping.fields:
         return batch
-    made = {name: _column(batch, part, makes.get(name)) for name, part in mapping.fields}
+    made = {name: _column(name, batch, part, makes.get(name)) for name, part in mapping.fields}
     zipped = {name: made.pop(name) for name, _ in mapping.zipped}
     if zipped:
         made["messages"] = zip_lists(zipped)
@@ -69,11 +69,12 @@ def _fill_fields(
     return with_columns(batch, made)
 
 
-def _column(batch: pa.RecordBatch, part: FieldSource, make: abc.Callable[[Row], Any] | None) -> pa.Array:
+def _column(name: str, batch: pa.RecordBatch, part: FieldSource, make: abc.Callable[[Row], Any] | None) -> pa.Array:
     if isinstance(part, Constant):
         return _repeat(part.value, len(batch))
     if isinstance(part, TextTemplate) and make is not None:
-        return render_rows(printable(read_rows(batch, part.text)), make)
+        render = label_rows if name == "label" else render_rows
+        return render(printable(read_rows(batch, part.text)), make)
     return part.column(batch) if not isinstance(part, TextTemplate) else pa.nulls(len(batch), TEXT)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..errors import located
+from ..errors import RowError, located
 from ..field_path import FieldPath
 from ..json_columns import JSON, TEXT, decode_objects, dumps, encode_objects, loads, text_of_binary, without_nulls
 from ..schema import KEYS, ROW
@@ -59,6 +59,24 @@ def where_mask(rows: abc.Sequence[Row], keeps: abc.Callable[[Row], Any]) -> pa.A
 def render_rows(rows: abc.Sequence[Row], render: abc.Callable[[Row], str]) -> pa.StringArray:
     """Render a template over each row; raises RowError with the index of a row where it fails."""
     return pa.array([_call(render, row, index) for index, row in enumerate(rows)], TEXT)
+
+
+def label_rows(rows: abc.Sequence[Row], render: abc.Callable[[Row], str]) -> pa.Array:
+    """Render the label of each row, or a list of them where the expression reads lists that it cannot compare.
+
+    labels: [0.9, 0.2]   with `labels >= 0.5`   →   ["True", "False"]
+    """
+    found: list[Any] = []
+    for index, row in enumerate(rows):
+        try:
+            found.append(_call(render, row, index))
+        except RowError:
+            lists = {name: value for name, value in row.items() if isinstance(value, list)}
+            if len(set(map(len, lists.values()))) != 1:
+                raise
+            steps = [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+            found.append([_call(render, {**row, **step}, index) for step in steps])
+    return encode_objects([{"": value} for value in found]).get("", pa.nulls(0, TEXT))
 
 
 def _call(function: abc.Callable[[Row], Any], row: Row, index: int) -> Any:

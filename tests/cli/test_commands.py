@@ -412,3 +412,18 @@ def test_a_template_file_needs_a_value_for_the_eos_token_that_it_prints(tmp_path
     assert 'special tokens: bos_token "<b>" from model, eos_token "</s>" from --var\n' in shown
     shown = run_cli("templates", "audit", "t.jinja", cwd=tmp_path).stdout.decode()
     assert "special_tokens: \n  bos_token: none\n  eos_token: none\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("document", "rows"),
+    [
+        ({"prompt": "p", "completion": "c"}, [{"prompt": "p", "completion": "c"}]),
+        ({"question": ["p", "q"], "answer": ["c", "d"]}, [{"messages": "pc"}, {"messages": "qd"}]),
+    ],
+)
+def test_one_json_object_through_a_pipe(document, rows):
+    done = run_cli("convert", "-", stdin=json.dumps(document, indent=1) + "\n")
+    made = [{key: "".join(turn["content"] for turn in value) for key, value in json.loads(line).items()}
+            for line in done.stdout.splitlines()]  # fmt: skip
+    assert (done.returncode, made) == (0, rows)
+    assert done.stderr.startswith(b"note: the JSON object is read as ")

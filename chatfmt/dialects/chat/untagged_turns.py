@@ -187,7 +187,8 @@ def stepwise(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Out: `{"prompt": [{"role": "user", "content": "1+1+1?"}], "completions": ["1+1=2", "2+1=4"],
            "labels": [true, false]}`
 
-    A label may also be 1 or 0 (or -1), `+` or `-`, or a word (see `step_labels`); one between is an error.
+    A label may also be 1 or 0 (or -1), `+` or `-`, or a word (see `step_labels`); one between is an error, unless
+    `--label 'labels >= 0.5'` says which are right.
     Raises DialectError `col.null`, `col.type`.
     """
     return convert_rows(batch, columns, _stepwise)
@@ -200,8 +201,13 @@ def _stepwise(record: SourceRow, columns: Columns) -> dict[str, Any]:
         raise DialectError(f"the prompt is {json_type(prompt)}, not text", code="col.type")
     found = _step_labels(steps, labels)
     if found is None:
+        numbers = isinstance(labels, list) and all(isinstance(label, (int, float)) for label in labels)
+        name = columns.path("labels") or "labels"
         raise DialectError(
             "each text in `completions` needs a label of right or wrong in `labels`, such as true, 1, + or good",
+            hint=f"--label '{name} >= 0.5' calls steps of at least 0.5 right"
+            if numbers and name.isidentifier()
+            else "",
             code="col.type",
         )
     return {"prompt": [{"role": "user", "content": prompt}], "completions": steps, "labels": found}
@@ -306,7 +312,7 @@ def find_stepwise_parts(record: SourceRow, columns: Columns) -> dict[str, str] |
     A row whose labels are not right or wrong is an error, so that its steps are not lost.
     """
     prompt = columns.path("prompt") or next(iter(text_columns(record, PROMPTS)), None)
-    labels = columns.path("labels") or next(iter(columns_named(record, STEP_LABELS)), None)
+    labels = columns.path("labels") or columns.path("label") or next(iter(columns_named(record, STEP_LABELS)), None)
     steps = columns.path("completions") or next(iter(columns_named(record, STEPS)), None)
     if prompt is None or labels is None or steps is None or not isinstance(value_at(record, prompt), str):
         return None
@@ -331,7 +337,7 @@ DIALECTS = {
         find_stepwise_parts,
         "a prompt and answer steps labelled right or wrong",
         rank=105,
-        parts=frozenset({"prompt", "completions", "labels"}),
+        parts=frozenset({"prompt", "completions", "labels", "label"}),
         type="stepwise",
     ),
     "pair-turns": Dialect(

@@ -11,9 +11,9 @@ from typing import Any
 from ...errors import NoDialect
 from ...field_path import value_at
 from ..chat.turns import ROLE_KEYS, find_turn_keys, read_turn_list
-from ..kit.columns import Columns, SourceRow, ambiguous_part, shell_quoted
+from ..kit.columns import Columns, SourceRow, ambiguous_part, columns_named, shell_quoted
 from ..kit.literals import read_literal
-from ..kit.names import COMPLETIONS, MESSAGES, PROMPTS, is_metadata
+from ..kit.names import ANSWER_LISTS, COMPLETIONS, MESSAGES, PROMPTS, is_metadata
 from ..kit.roles import role_of
 from ..preference.chosen_rejected import CHOSEN, REJECTED
 
@@ -61,6 +61,10 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     pair = next((name for name in names if _are_conversations(record.get(name), columns)), None)
     if pair:
         return _answers_hint(pair)
+    answers = next((name for name in columns_named(record, ANSWER_LISTS) if _are_texts(record[name])), None)
+    if answers:
+        flag = "--dialect-option ranked=best-first"
+        return f"`{answers}` holds several answers without scores: {flag} if the first is the best"
     if nested:
         return _nested_hint(nested)
     listed = next((name for name in names if _are_records(record.get(name))), None)
@@ -101,6 +105,11 @@ def _are_conversations(value: Any, columns: Columns) -> bool:
     """Return whether a value is a list of two conversations."""
     lists = value if isinstance(value, list) and len(value) == 2 else []
     return bool(lists) and all(find_turn_keys(read_turn_list(turns), columns) for turns in lists)
+
+
+def _are_texts(value: Any) -> bool:
+    """Return whether a value is a list of several texts."""
+    return isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value)
 
 
 def _answers_hint(name: str) -> str:

@@ -35,7 +35,7 @@ SKIP_HINT = "--dialect mixed detects the dialect of each row, --on-error skip dr
 """The hint for a row without a value that the other rows have."""
 OPTIONS = (
     "format", "join", "label", "late", "margin", "mc_answer", "mc_base", "pairs", "paths", "prefer", "prompt",
-    "reasoning", "ties", "unanswerable",
+    "ranked", "reasoning", "ties", "unanswerable",
 )  # fmt: skip
 """The options of all dialects; `Columns.option` reads them."""
 INNER_KEYS = (

@@ -153,7 +153,8 @@ def scored(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     or   `{"prompt": "Sky?", "responses": ["Blue.", "Green."], "scores": [0.9, 0.1]}`
 
-    A lower `rank` is better; a higher score is better. The answers of a row are compared by the first of SCORES that
+    A lower `rank` is better; a higher score is better. Answers without scores are in order of quality with the option
+    `ranked` set to `best-first` or `worst-first`. The answers of a row are compared by the first of SCORES that
     any of them has, then by the next ones; an answer without it is dropped. The options are `pairs`, `ties` and
     `margin`. Raises DialectError `col.type`.
     """
@@ -168,6 +169,9 @@ def _scored(record: SourceRow, columns: Columns) -> list[OutputRow | Dropped]:
         raise DialectError(f"column `{path}` is {json_type(items)}, not a list of answers", code="col.type")
     if ratings is not None:
         return make_pairs(prompt, _rated(items, value_at(record, ratings), path, ratings), columns)
+    if (order := _ranked(columns)) != "no":
+        places = [1 + place for place in range(len(items))]
+        return make_pairs(prompt, _rated(items, places, path, "rank" if order == "best-first" else "score"), columns)
     if not all(isinstance(item, Mapping) for item in items):
         raise DialectError(
             f"the answers in `{path}` have no scores",
@@ -175,6 +179,11 @@ def _scored(record: SourceRow, columns: Columns) -> list[OutputRow | Dropped]:
             code="col.type",
         )
     return make_pairs(prompt, list(zip(score_answers(items), map(_answer_text, items), strict=True)), columns)
+
+
+def _ranked(columns: Columns) -> str:
+    """Return whether the order of answers says how good they are, and which is best."""
+    return columns.option("ranked", "no", "no", "best-first", "worst-first")
 
 
 def _rated(items: Sequence[Any], ratings: Any, path: str, name: str) -> list[ScoredAnswer]:
@@ -242,6 +251,8 @@ def find_scored_parts(record: SourceRow, columns: Columns) -> dict[str, str] | N
     )
     if ratings is not None and isinstance(value_at(record, ratings), list):
         return {**found, "ratings": ratings}
+    if _ranked(columns) != "no" and isinstance(items, list) and len(items) > 1:
+        return found
     if not all(isinstance(item, Mapping) for item in items):
         return None
     return found if all(_answer_text(item) is not None for item in items) and any(score_answers(items)) else None

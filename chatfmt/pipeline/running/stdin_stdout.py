@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain
+from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -11,6 +12,7 @@ from ... import sources, writers
 from ...errors import UsageError
 from ...manifest import Reject
 from ...recipe import Recipe, Run
+from ...sources.discovery.sniff import format_of_content
 from ...writers import Stream
 from ..conversion.job import Job
 from ..conversion.output_schema import Types, merge_types, types_of
@@ -34,7 +36,15 @@ OnNote = Callable[[str], None]
 def is_piped(recipe: Recipe, target: Target) -> bool:
     """Return whether rows go from stdin straight to a stream."""
     in_order = not recipe.reorders_rows and not recipe.from_rejects and not recipe.groups_rows
-    return in_order and target.kind == "stream" and [spec.source for spec in recipe.source] == ["-"]
+    piped = in_order and target.kind == "stream" and [spec.source for spec in recipe.source] == ["-"]
+    return piped and not (recipe.field is None and is_document(stdin_bytes()))
+
+
+def is_document(stream: BinaryIO) -> bool:
+    """Return whether a stream begins as a JSON object over several lines does; nothing is read from it."""
+    head = stream.peek(1) if hasattr(stream, "peek") else b""
+    whole_line = b"\n" in head.strip()
+    return whole_line and head.lstrip().startswith(b"{") and format_of_content(head, "-", sources.DEFAULTS) == "json"
 
 
 def pipe(recipe: Recipe, target: Target, run: Run, on_note: OnNote = lambda note: None) -> Summary:
