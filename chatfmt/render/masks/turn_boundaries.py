@@ -182,9 +182,10 @@ class TurnBoundaries:
         `other` is the literal in the other position: before another turn, or at the end of the conversation.
         """
         common = self.whole_tokens(common_prefix(literal, other), literal)
-        tokens = self._token_ends(common)
+        tokens, eos = self._token_ends(common), self._renderer.special_tokens.get("eos_token")
         if tokens:
-            return tokens[0] if self._always_prompts else tokens[-1]
+            own = [end for end in tokens if eos and common[:end].endswith(eos)]
+            return own[0] if own else tokens[0] if self._always_prompts else tokens[-1]
         mine, theirs = self._token_ends(literal), self._token_ends(other)
         last = literal == self._after_answer[0]
         if mine and (theirs or last or self._ends_by_next_header(literal[: mine[0]], other)):

@@ -69,6 +69,10 @@ def test_a_built_in_template_and_the_same_text_without_tags_have_the_same_spans(
     assert compared > 20
 
 
+WITHOUT_SPANS_OF_CALLS = ("command-a", "falcon-3", "nemotron-nano-v2")
+"""Templates that print answers otherwise with tools or in the last turn: untagged copies of them are refused there."""
+
+
 def test_all_built_in_templates_have_the_spans_of_the_same_text_without_tags() -> None:
     call = {"id": "qxid00001", "type": "function", "function": {"name": "qxtool", "arguments": {"first": "x"}}}
     conversations = [
@@ -91,7 +95,10 @@ def test_all_built_in_templates_have_the_spans_of_the_same_text_without_tags() -
             Masker(TemplateRenderer(ChatTemplate(name, text, tokens))) for text in (known.text, untagged(known.text))
         )
         for chat in conversations[number % 3 :: 3]:
-            if own.renderer.text_or_none(chat) is not None:
+            if name in WITHOUT_SPANS_OF_CALLS and chat.tools:
+                with pytest.raises(RenderError, match="cannot tell which text"):
+                    bare.mask(chat)
+            elif own.renderer.text_or_none(chat) is not None:
                 assert together(own.mask(chat).spans) == together(bare.mask(chat).spans), name
                 compared += 1
     assert compared > 50
