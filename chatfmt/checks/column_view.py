@@ -35,6 +35,8 @@ class Limits(Struct, frozen=True):
     """The special tokens and markup of the template, for `token.control`."""
     encodes_twice: Callable[[], bool] = lambda: False
     """Returns whether the template prints arguments that are text as a JSON string, for `tool.encoded`."""
+    masked: bool = False
+    """Whether trained text is marked, for `msg.weight`."""
     max_chars: int | None = None
     """Maximum characters of content in a conversation, for `row.too_long`."""
 

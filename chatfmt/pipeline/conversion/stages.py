@@ -103,7 +103,7 @@ class Conversion:
         self._renderer = to_renderer(self._engine, job, single)
         self._scanner = Scanner(find_control_tokens(template), find_token_edges(template))
         self._find_answer = MarkedAnswerFinder(single)
-        self._limits = checks.Limits(encodes_twice=cache(partial(_encodes_twice, single)))
+        self._limits = checks.Limits(encodes_twice=cache(partial(_encodes_twice, single)), masked=job.mask is not None)
 
     def convert(
         self, batch: pa.RecordBatch, file: str, counts: RowCounts, on_reject: OnReject | None = None

@@ -1,0 +1,20 @@
+"""A check of the weights of turns, where spans or labels say only whether a text is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..json_columns import decode_values
+from .column_view import ColumnView, Finding, Limits
+
+WEIGHTS = ("weight", "loss_weight", "loss", "train")
+"""Keys of turns that may hold a number."""
+
+
+def partial_weights(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """A weight that is neither 0 nor 1, with `--mask` or a view of spans."""
+    for name in WEIGHTS if limits.masked else ():
+        values = view.values(name)
+        for turn, value in enumerate(decode_values(values) if values.null_count < len(values) else ()):
+            if isinstance(value, (int, float)) and value not in (0, 1):
+                yield view.finding("msg.weight", turn, f"`{name}` is {value}, and the turn is trained in full")
