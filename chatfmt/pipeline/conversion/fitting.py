@@ -6,7 +6,7 @@ guarded like all others, and `--fit` is offered for a row only after it has help
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -43,40 +43,30 @@ def fitting(template: ChatTemplate, variables: Mapping[str, Any], isolation: ren
     return Fitting(found, {"empty_calls": "drop", **transforms})
 
 
-class FitOffer:
-    """Says which remedy of REMEDIES would have helped a row; each kind of error is tried once."""
+def find_remedy(error: ChatfmtError, job: Job, row: pa.RecordBatch, file: str) -> str:
+    """Return the first of REMEDIES with which the `row` of a batch of `file` has no such error; empty if none helps."""
+    if job.fitted or job.template is None or error.code not in OF_TEMPLATES:
+        return ""
+    found = fitting(job.template, job.options.variables, job.isolation)
+    some = (flag for flag, more in REMEDIES.items() if not more or "tools" not in job.transforms)
+    return next((flag for flag in some if _converts(_fitted(job, found, REMEDIES[flag]), row, file)), "")
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._known: dict[tuple[str, str], str] = {}
 
-    def __call__(self, error: ChatfmtError, row: pa.RecordBatch, file: str) -> None:
-        """Put the remedy that helps the `row` of a batch of `file` into the hint of its error, if one does."""
-        if self._job.fitted or self._job.template is None or error.code not in OF_TEMPLATES:
-            return
-        kind = (error.code, error.message)
-        if kind not in self._known:
-            self._known[kind] = next((flag for flag in self._remedies() if self._helps(flag, row, file)), "")
-        if flag := self._known[kind]:
-            error.hint = f"`{flag}` adapts the data where it can; {error.hint}"
+def _fitted(job: Job, found: Fitting, more: Mapping[str, str]) -> Job:
+    """Return a job that renders fitted rows, and nothing else."""
+    return replace(
+        job,
+        options=replace(job.options, variables={**found.variables, **job.options.variables}),
+        transforms={**found.transforms, **more, **job.transforms},
+        fitted=True, mask=None, view="text", tokenizer=None, schema=None, max_tokens=None, packing=None, tagged=False,
+    )  # fmt: skip
 
-    def _remedies(self) -> Iterator[str]:
-        return (flag for flag, more in REMEDIES.items() if not more or "tools" not in self._job.transforms)
 
-    def _helps(self, flag: str, row: pa.RecordBatch, file: str) -> bool:
-        from .row_counts import RowCounts
-        from .stages import Conversion
+def _converts(job: Job, row: pa.RecordBatch, file: str) -> bool:
+    from .row_counts import RowCounts
+    from .stages import Conversion
 
-        job, template = self._job, self._job.template
-        assert template is not None
-        found = fitting(template, job.options.variables, job.isolation)
-        options = replace(job.options, variables={**found.variables, **job.options.variables})
-        transforms = {**found.transforms, **REMEDIES[flag], **job.transforms}
-        tried = replace(
-            job, options=options, transforms=transforms, fitted=True, mask=None, view="text", tokenizer=None,
-            schema=None, max_tokens=None, packing=None, tagged=False,
-        )  # fmt: skip
-        try:
-            return bool(list(Conversion(tried).convert(row, file, RowCounts())))
-        except ChatfmtError:
-            return False
+    try:
+        return bool(list(Conversion(job).convert(row, file, RowCounts())))
+    except ChatfmtError:
+        return False

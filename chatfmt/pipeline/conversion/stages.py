@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import compress
 
@@ -34,7 +34,7 @@ from ...views import VIEWS
 from ...views.batch import Fields, RenderableBatch
 from ..ledger.late import account_late
 from ..plugins import load_plugins
-from .fitting import FitOffer
+from .fitting import find_remedy
 from .job import Job
 from .kept_columns import added_columns, without_turn_keys
 from .max_tokens import apply_max_tokens, drop_long
@@ -49,6 +49,10 @@ OnReject = Callable[[RowError, bytes | None], None]
 """Called with the error of a row that is left out, and its raw text."""
 OnFinding = Callable[[checks.Finding, Location], None]
 """Called with the finding of a check and its location."""
+
+
+OFFERS = 16
+"""How many kinds of errors a conversion tries to remedy with `--fit`."""
 
 
 class Stage(Struct, frozen=True):
@@ -69,7 +73,8 @@ class Conversion:
         self._renderer: Renderer | None = None
         self._scanner: Scanner | None = None
         self._find_answer: MarkedAnswerFinder | None = None
-        self._limits, self._fit = checks.Limits(), FitOffer(job)
+        self._limits = checks.Limits()
+        self._offers: dict[tuple[str, str], str] = {}
         if job.template is not None:
             self._prepare(job, job.template)
         self._tokenizer = tokens.load(job.tokenizer) if job.tokenizer is not None else None
@@ -118,15 +123,15 @@ class Conversion:
             try:
                 output = self._run_stages(batch, file, batch_counts, self._stages, skip=on_reject is not None)
             except TemplateError as error:
-                self._offer_fit([error], batch)
+                self._offer_fit(dict.fromkeys(_rows_of(error, batch), error), batch)
                 raise
             except RowError as error:
                 if on_reject is None:
                     first_error = error.errors[0] if isinstance(error, RowErrors) else error
-                    self._offer_fit([first_error], batch)
+                    self._offer_fit(dict.fromkeys(_rows_of(first_error, batch), first_error), batch)
                     raise first_error from error.__cause__
                 bad = _find_errors(error, batch)
-                self._offer_fit(bad.values(), batch)
+                self._offer_fit(bad, batch)
                 self._reject(bad, batch, counts, on_reject)
                 if len(bad) == 1:  # later rows may have errors that stay unknown as long as this row is there
                     (first,) = bad
@@ -142,12 +147,14 @@ class Conversion:
                 yield output
             return
 
-    def _offer_fit(self, errors: Iterable[ChatfmtError], batch: pa.RecordBatch) -> None:
-        """Name `--fit` in the hints of errors that it would prevent."""
-        file = self._file
-        for error in errors:
-            if error.at.row is not None and (index := pc.index(batch.column(ROW), error.at.row).as_py()) >= 0:
-                self._fit(error, batch.slice(index, 1), file)
+    def _offer_fit(self, errors: Mapping[int, ChatfmtError], batch: pa.RecordBatch) -> None:
+        """Name `--fit` in the hints of errors, given by their rows in the batch, if it helps such a row."""
+        for row, error in errors.items():
+            kind = (error.code, error.message)
+            if kind not in self._offers and len(self._offers) < OFFERS:
+                self._offers[kind] = find_remedy(error, self.job, batch.slice(row, 1), self._file)
+            if remedy := self._offers.get(kind):
+                error.hint = f"`{remedy}` adapts the data where it can; {error.hint}"
 
     def _reject(
         self, bad: Mapping[int, RowError], batch: pa.RecordBatch, counts: RowCounts, on_reject: OnReject
@@ -431,3 +438,9 @@ def _find_errors(error: RowError, batch: pa.RecordBatch) -> dict[int, RowError]:
             raise each
         found.setdefault(indices[each.at.row], each)
     return found
+
+
+def _rows_of(error: ChatfmtError, batch: pa.RecordBatch) -> list[int]:
+    """Return the index in the batch of the row of an error, if it is there."""
+    row = -1 if error.at.row is None else pc.index(batch.column(ROW), error.at.row).as_py()
+    return [row] if row >= 0 else []
