@@ -140,8 +140,9 @@ class Recipe:
     to: str = "auto"
     mask: bool = False
     mask_stop_token: bool = True
-    mask_reasoning: bool = True
     mask_last: bool = False
+    train_reasoning: Literal["all", "generated", "none"] = "generated"
+    train_roles: tuple[str, ...] = ("assistant",)
     tokenizer: str | None = None
     max_tokens: Positive | None = None
     over_length: Literal["drop", "split-turns", "error"] = "error"

@@ -157,8 +157,9 @@ OUTPUT = _group(
         "mask": (bool, None, "Add assistant_spans: [start, end) in characters of the trained text.",
                  "--mask/--no-mask"),
         "mask_stop_token": (bool, None, "Include the stop token in spans.", "--mask-stop-token/--no-mask-stop-token"),
-        "mask_reasoning": (bool, None, "Include reasoning in spans.", "--mask-reasoning/--no-mask-reasoning"),
         "mask_last": (bool, None, "Train only on the last assistant turn.", "--mask-last/--mask-all"),
+        "train_reasoning": (str, "all|generated|none", "Reasoning in spans; all: also what the template supplies."),
+        "train_roles": (str, "ROLE,ROLE", "Roles whose text is in spans; default: assistant."),
         "tokenizer": (str, "FILE|DIR|ID", "Count tokens with this tokenizer."),
         "max_tokens": (str, "N", "Maximum tokens per row."),
         "over_length": (str, "drop|split-turns|error", "What to do with rows over --max-tokens."),
@@ -244,7 +245,8 @@ REGISTRY_HELP: Mapping[str, Callable[[], tuple[str, str]]] = {
 SELECTION = {**INPUT, **COLUMNS, **ROWS}
 CONVERSION = {**SELECTION, **CHANGES, **TEMPLATE, **OUTPUT}
 VIEW = {key: OUTPUT[key] for key in ("trainer", "to")}
-_MEASURED = {key: OUTPUT[key] for key in ("tokenizer", "max_tokens", "mask_last", "mask_reasoning", "mask_stop_token")}
+_MASKS = ("mask_last", "mask_stop_token", "train_reasoning", "train_roles")
+_MEASURED = {key: OUTPUT[key] for key in ("tokenizer", "max_tokens", *_MASKS)}
 FIGURES = {**SELECTION, **CHANGES, **TEMPLATE, **VIEW, **_MEASURED, "workers": RUN["workers"]}
 """The options of commands that gather the figures of all rows."""
 EVERY = {**CONVERSION, **RUN, **REPORT}
@@ -389,8 +391,8 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
         if key in values:
             pairs = [_split_pair(text, key) for text in values.pop(key)]
             values[target] = {name: _json_or_text(text) for name, text in pairs}
-    if "roles" in values:
-        values["roles"] = values["roles"].split(",")
+    for key in {"roles", "train_roles"} & values.keys():
+        values[key] = values[key].split(",")
     for key in values.keys() & NUMBERS.keys():
         values[key] = NUMBERS[key]("--" + key.replace("_", "-"), values[key])
     if "workers" in values:

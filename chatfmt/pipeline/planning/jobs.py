@@ -443,7 +443,9 @@ def mask_options(recipe: Recipe, view: str) -> MaskOptions | None:
     """Return the options that select the text to train on, None if no spans are needed."""
     if not recipe.mask and not views.VIEWS[view].needs_spans:
         return None
-    return MaskOptions(recipe.mask_stop_token, recipe.mask_reasoning, recipe.mask_last)
+    return MaskOptions(
+        recipe.mask_stop_token, recipe.train_reasoning, recipe.mask_last, roles=tuple(recipe.train_roles)
+    )
 
 
 def has_nulls(source: Source) -> bool:

@@ -41,6 +41,7 @@ from .markers import (
 )
 from .turn_boundaries import TurnBoundaries
 
+Reasoning = Literal["all", "generated", "none"]
 Method = Literal["generation", "markers", "prefix"]
 TRAIN_FLAGS = ("train", "weight", "loss", "loss_weight", "training", "trainable")
 """Keys of a message that select it for training: a boolean, or a number where 0 means no."""
@@ -59,21 +60,24 @@ class MaskOptions(Struct, frozen=True):
 
     stop_token: bool = True
     """Include what follows an answer, up to and including its stop token."""
-    reasoning: bool = True
+    reasoning: Reasoning = "generated"
+    """Which reasoning is trained: also what the template supplies (`all`), what the model generates, or `none`."""
     last_turn: bool = False
-    """Only the last assistant message."""
+    """Only the last message of these roles."""
+    roles: tuple[str, ...] = ("assistant",)
+    """The roles whose messages are trained: of others than the assistant, the text and the stop token after it."""
     flags: bool = True
     """Respect the `TRAIN_FLAGS` of messages."""
 
     @property
     def whole_turns(self) -> bool:
         """Whether spans cover whole turns, as a template's own tags do."""
-        return self.stop_token and self.reasoning
+        return self.stop_token and self.reasoning != "none"
 
     @property
     def is_every_turn(self) -> bool:
         """Whether spans cover all turns as a whole, unless flags of messages say otherwise."""
-        return self.whole_turns and not self.last_turn
+        return self.whole_turns and not self.last_turn and self.roles == ("assistant",)
 
 
 WHOLE_TURNS = MaskOptions()
@@ -154,7 +158,21 @@ class Masker:
         `blocks` are its generation blocks (None: the template has no such tag). `marked` is the conversation with
         markers by `first_plan` and its rendered text, if already known.
         """
-        wanted = trained_turns(chat.messages, self.options)
+        trained = trained_turns(chat.messages, self.options)
+        wanted = [message for message in trained if _is_assistant(chat.messages, message)]
+        masked = self._mask_answers(chat, text, blocks, marked, wanted)
+        others = [message for message in trained if message not in wanted]
+        return self._with_others(chat, masked, others) if others else masked
+
+    def _mask_answers(
+        self,
+        chat: Chat,
+        text: str,
+        blocks: Sequence[Span] | None,
+        marked: tuple[MarkedChat, str] | None,
+        wanted: Sequence[int],
+    ) -> MaskedText:
+        """Find the spans of the answers that are `wanted`."""
         if blocks is not None and (not wanted or self.blocks_suffice(chat, blocks, wanted)):
             return _from_blocks(text, blocks, trained_turns(chat.messages, ALL_TURNS), wanted)
         if not wanted:
@@ -170,9 +188,27 @@ class Masker:
             masked = self._select(text, self._turns_by_prefix(chat, text, wanted), "prefix", wanted)
         return masked if blocks is None else _intersect(masked, blocks)
 
+    def _with_others(self, chat: Chat, masked: MaskedText, others: Sequence[int]) -> MaskedText:
+        """Return the spans with those of messages that are no answers: their texts and the stop token after each."""
+        marked = add_markers(chat, DEFAULT_PLAN)
+        rendered = self.renderer.text_or_none(marked.chat) if marked else None
+        unmarked = remove_markers(rendered, marked) if marked and rendered is not None else None
+        pairs = [*zip(masked.spans, masked.messages, strict=True)]
+        for message in others:
+            own = [span for span in unmarked.spans if span.source.message == message] if unmarked else []
+            if unmarked is None or unmarked.text != masked.text or not (own or _is_blank(chat.messages[message])):
+                raise mask_refused("the place of its text is not known", message)
+            if own:
+                after = min((span.start for span in unmarked.spans if span.start >= own[-1].end), default=None)
+                stop = self.boundaries(chat).stop_length(masked.text[own[-1].end : after])
+                pairs.append(((own[0].start, own[-1].end + (stop if self.options.stop_token else 0)), message))
+        pairs.sort()
+        return MaskedText(masked.text, tuple(span for span, _ in pairs), tuple(n for _, n in pairs), masked.method)
+
     def blocks_suffice(self, chat: Chat, blocks: Sequence[Span], wanted: Sequence[int]) -> bool:
         """Return whether the spans are generation blocks as they are: whole turns, all of them or one block each."""
         turns = trained_turns(chat.messages, ALL_TURNS)
+        wanted = [message for message in wanted if _is_assistant(chat.messages, message)]
         return self.options.whole_turns and (list(wanted) == turns or len(together(blocks)) == len(turns))
 
     def _select(self, text: str, turns: Sequence[AssistantTurn], method: Method, wanted: Sequence[int]) -> MaskedText:
@@ -233,7 +269,7 @@ class Masker:
             after = spans[done].start if done < len(spans) else len(unmarked.text)
             if message is None or not _is_assistant(chat.messages, message):
                 continue
-            if not self.options.reasoning and all(span.source.field == REASONING for span in own):
+            if self.options.reasoning == "none" and all(span.source.field == REASONING for span in own):
                 continue
             turn = self._turn(unmarked.text, chat.messages, boundaries, own, before, after)
             if turn is None:
@@ -253,7 +289,7 @@ class Masker:
         """Return the turn of the texts `own`, which are between the text `before` and the offset `after`."""
         message = own[0].source.message
         assert message is not None
-        kept = own if self.options.reasoning else [span for span in own if span.source.field != REASONING]
+        kept = own if self.options.reasoning != "none" else [span for span in own if span.source.field != REASONING]
         previous = own[own.index(kept[0]) - 1] if kept[0] is not own[0] else before
         start = self._start(text, messages, boundaries, kept[0], previous)
         final = message == len(messages) - 1 and not self.renderer.options.generation_prompt
@@ -312,17 +348,16 @@ def to_chats(column: ConversationBatch) -> list[Chat | None]:
 
 
 def trained_turns(messages: Turns, options: MaskOptions) -> list[int]:
-    """Return the indices of the assistant messages that are trained on."""
-    answers = [index for index, message in enumerate(messages) if message.get("role") == "assistant"]
+    """Return the indices of the messages that are trained on."""
+    turns = [index for index, message in enumerate(messages) if message.get("role") in options.roles]
     if options.last_turn:
-        answers = answers[-1:]
-    return [index for index in answers if not options.flags or is_trained(messages[index])]
+        turns = turns[-1:]
+    return [index for index in turns if not options.flags or is_trained(messages[index])]
 
 
 def _from_blocks(text: str, blocks: Sequence[Span], answers: Sequence[int], wanted: Sequence[int]) -> MaskedText:
     """Return the generation blocks of the wanted turns as spans."""
-    if list(wanted) != list(answers):
-        blocks = together(blocks)  # a turn may have several
+    blocks = together(blocks)  # a turn may have several
     if len(blocks) != len(answers):
         kept = tuple(blocks) if list(wanted) == list(answers) else ()
         return MaskedText(text, kept, (-1,) * len(kept), "generation")

@@ -26,6 +26,7 @@ from ..types import Span
 from .markers import MarkedChat
 from .masker import TRAIN_FLAGS, WHOLE_TURNS, MaskedText, Masker, MaskOptions, to_chats, trained_turns
 from .replayed_spans import SpanCache
+from .supplied_reasoning import with_supplied_reasoning
 
 
 class MaskedRenderer:
@@ -54,10 +55,18 @@ class MaskedRenderer:
     ) -> Rendered:
         if not request.spans:
             return self.inner(chats, request, failures)
+        rendered = self._masked(chats, request, failures)
+        assert rendered.spans is not None
+        if self.masker.options.reasoning != "all":
+            return rendered
+        return replace(rendered, spans=with_supplied_reasoning(rendered.text, rendered.spans))
+
+    def _masked(self, chats: ConversationBatch, request: RenderRequest, failures: Failures) -> Rendered:
         if self._tags_suffice(chats.messages):
             rendered = self.inner(chats, request, failures)
             self._count("generation", len(rendered.text) - rendered.text.null_count)
-            return rendered
+            assert rendered.spans is not None
+            return replace(rendered, spans=joined_spans(rendered.spans))
         text_only = replace(request, spans=False)
         if self.tagged is not None and self._is_every_turn(chats.messages):
             return self._render_tagged(self.tagged, chats, request, failures)

@@ -169,6 +169,11 @@ class TurnBoundaries:
         start, stop = min(found)
         return start, start + len(stop)
 
+    def stop_length(self, literal: str) -> int:
+        """Return the length of the stop token at the start of a literal, with the blanks before it; 0 without one."""
+        blanks = len(literal) - len(literal.lstrip())
+        return next((blanks + len(stop) for stop in self.stops if literal.startswith(stop, blanks)), 0)
+
     def _prints(self, literal: str, trail: str, other: str) -> bool:
         """Return whether the template printed the whitespace after a text rather than trimming it."""
         if not trail or not literal.startswith(trail):

@@ -12,7 +12,7 @@ import pytest
 from chatfmt.errors import Location, RenderError
 from chatfmt.json_columns import encode_conversations
 from chatfmt.render import RenderOptions, compile
-from chatfmt.render.masks.masker import MaskedText, Masker, MaskOptions, is_trained
+from chatfmt.render.masks.masker import MaskedText, Masker, MaskOptions, is_trained, together
 from chatfmt.render.masks.renderer import MaskedRenderer
 from chatfmt.render.single import Chat, TemplateRenderer
 from chatfmt.render.template.chat_template import ChatTemplate
@@ -115,8 +115,8 @@ def test_the_name_of_a_tool_that_is_printed_with_its_result_is_not_trained() -> 
 def test_options_exclude_the_stop_token_the_reasoning_and_all_but_the_last_turn() -> None:
     assert under(CHATML, HELLO, stop_token=False) == ["Hello", " See you \n"]
     assert under(NO_SYSTEM, HELLO, stop_token=False) == [" Hello", " See you"]
-    assert under(THINKER, THOUGHT, reasoning=False) == ["Two.<|im_end|>"]
-    assert under(THINKER, THOUGHT, reasoning=False, stop_token=False) == ["Two."]
+    assert under(THINKER, THOUGHT, reasoning="none") == ["Two.<|im_end|>"]
+    assert under(THINKER, THOUGHT, reasoning="none", stop_token=False) == ["Two."]
     assert under(CHATML, HELLO, last_turn=True) == [" See you \n<|im_end|>"]
     calls = '\n<tool_call>\n{"name": "forecast", "arguments": {"place": "Turin"}}\n</tool_call>'
     assert under(THINKER, CALLED, stop_token=False) == [calls]
@@ -180,7 +180,10 @@ def test_spans_equal_those_of_transformers_where_a_template_has_tags(monkeypatch
             except Exception:
                 continue
             mask = masker.mask(chat)
-            assert (mask.text, list(mask.spans), mask.method) == (rendered[0], spans[0], "generation"), (name, id)
+            assert (mask.text, list(mask.spans), mask.method) == (rendered[0], together(spans[0]), "generation"), (
+                name,
+                id,
+            )
             compared += 1
     assert compared > 100
 

@@ -23,7 +23,13 @@ from tests.render.engines import EAGER
 from tests.render.templates import CHATML, CONVERSATIONS, TOKENS, known_templates, oracle_conversations, say, untagged
 
 SPANS = RenderRequest(spans=True)
-MASKS = (MaskOptions(), MaskOptions(stop_token=False), MaskOptions(reasoning=False), MaskOptions(last_turn=True))
+MASKS = (
+    MaskOptions(),
+    MaskOptions(stop_token=False),
+    MaskOptions(reasoning="none"),
+    MaskOptions(last_turn=True),
+    MaskOptions(roles=("user", "assistant")),
+)
 TEXTS = (
     "Hello", "Green is a colour.", "  indented", "ends\n", "\n\nboth \u00a0", "é ü 漢字 😀", "a < b", "<tool_call> x",
     "multi\n\nline", "", " ", "<think>\nx\n</think>\n\ny", "plain </think> only", "private \U000f0001 use", "x",

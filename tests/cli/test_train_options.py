@@ -1,0 +1,55 @@
+"""`--train-reasoning` and `--train-roles`, for templates with and without tags, in every view that carries a mask."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.conftest import run_cli
+
+TURNS = [
+    {"role": "system", "content": "s"},
+    {"role": "user", "content": "q"},
+    {"role": "assistant", "content": "a"},
+    {"role": "user", "content": "r"},
+    {"role": "assistant", "content": "b", "reasoning_content": "why"},
+]
+END = "<|im_end|>"
+THOUGHT = f"<think>\nwhy\n</think>\n\nb{END}"
+
+
+def convert(folder, template, *flags):
+    rows = [TURNS, TURNS[1:3]]
+    (folder / "in.jsonl").write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in rows))
+    text = run_cli("templates", "show", "qwen3").stdout.decode()
+    (folder / "own.jinja").write_text(re.sub(r"\{%-? *(end)?generation *-?%\}", "", text))
+    run = run_cli("convert", "in.jsonl", "-t", template, *flags, "-o", "out", "--format", "jsonl", cwd=folder)
+    assert run.returncode == 0, run.stderr
+    return [json.loads(line) for line in next((folder / "out/data").iterdir()).read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("template", "flags", "first", "second"),
+    [
+        ("own.jinja", [], [f"a{END}", THOUGHT], [f"a{END}"]),
+        ("own.jinja", ["--train-reasoning", "all"], [f"a{END}", THOUGHT], [f"<think>\n\n</think>\n\na{END}"]),
+        ("qwen3", ["--train-reasoning", "all"], [f"a{END}", THOUGHT], [f"<think>\n\n</think>\n\na{END}"]),
+        ("qwen3", ["--train-reasoning", "none"], [f"a{END}", f"b{END}"], [f"a{END}"]),
+        ("qwen3", ["--train-roles", "tool,user,assistant"],
+         [f"q{END}", f"a{END}", f"r{END}", THOUGHT], [f"q{END}", f"a{END}"]),
+        ("own.jinja", ["--train-roles", "user", "--mask-last"], [f"r{END}"], [f"q{END}"]),
+    ],
+)  # fmt: skip
+def test_spans(template, flags, first, second, tmp_path):
+    rows = convert(tmp_path, template, "--mask", *flags)
+    assert [[row["text"][slice(*span)] for span in row["assistant_spans"]] for row in rows] == [first, second]
+
+
+def test_segments_have_the_same_mask_and_the_manifest_says_so(tmp_path):
+    rows = convert(tmp_path, "qwen3", "--to", "segments", "--train-roles", "system,user")
+    trained = [[each["text"] for each in row["segments"] if each["label"]] for row in rows]
+    assert trained == [[f"s{END}", f"q{END}", f"r{END}"], [f"q{END}"]]
+    recipe = json.loads((tmp_path / "out/.chatfmt/manifest.json").read_text())["recipe"]
+    assert (recipe["train_roles"], recipe["train_reasoning"]) == (["system", "user"], "generated")
