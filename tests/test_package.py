@@ -19,7 +19,9 @@ TEMPLATES = sorted(path.name for path in (ROOT / "chatfmt" / "templates").glob("
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    if not request.config.getoption("--full"):
+        pytest.skip("building a wheel takes as long as two hundred tests: --full")
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT)]
     run = subprocess.run(command, capture_output=True, text=True)

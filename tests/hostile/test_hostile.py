@@ -190,9 +190,13 @@ def kept_lines(case: Case) -> list[bytes]:
     return content.removesuffix(b"\n").split(b"\n")
 
 
-@pytest.mark.parametrize("name", list(CASES)[::333])
-def test_the_same_in_a_process_of_its_own(name: str, child: Child, tmp_path: Path) -> None:
-    case = CASES[name]
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "sampled" in metafunc.fixturenames:
+        metafunc.parametrize("sampled", list(CASES)[:: 111 if metafunc.config.getoption("--full") else 333])
+
+
+def test_the_same_in_a_process_of_its_own(sampled: str, child: Child, tmp_path: Path) -> None:
+    case = CASES[sampled]
     if case.stdout != "file" or case.limits:
         pytest.skip("its streams or limits are special")
     there, here = made(case, tmp_path / "work"), made(case, tmp_path / "other")

@@ -138,12 +138,12 @@ def test_input_that_lies_nowhere_else_is_kept_with_the_plan(tmp_path):
 @pytest.fixture
 def planned(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "t.jinja").write_text("{% for m in messages %}{{ m.role }}{{ m.content }}{% endfor %}")
-    write_jsonl(tmp_path / "in.jsonl")
-    yield plan(recipe_of("in.jsonl", template="t.jinja"), "out", copy=tmp_path / "copy.json")
+    write_jsonl(tmp_path / "in.jsonl", ROWS[:12])
+    yield plan(recipe_of("in.jsonl", template="t.jinja", rows_per_shard=2), "out", copy=tmp_path / "copy.json")
 
 
 def edited(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b'"first_row": 150', b'"first_row": 151', 1))
+    path.write_bytes(path.read_bytes().replace(b'"first_row": 2', b'"first_row": 3', 1))
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ def edited(path: Path) -> None:
             OutputError,
             "the template, the options or chatfmt changed since",
         ),
-        (lambda path: write_jsonl(Path("in.jsonl"), ROWS[1:]), OutputError, "`in.jsonl` changed since"),
+        (lambda path: write_jsonl(Path("in.jsonl"), ROWS[1:12]), OutputError, "`in.jsonl` changed since"),
         (
-            lambda path: write_jsonl(Path("in.jsonl"), [ROWS[1], ROWS[0], *ROWS[2:]]),
+            lambda path: write_jsonl(Path("in.jsonl"), [ROWS[1], ROWS[0], *ROWS[2:12]]),
             OutputError,
             "`in.jsonl` changed since",
         ),
@@ -251,7 +251,7 @@ def test_parts_run_in_parallel_but_not_during_a_commit(planned):
 
 
 def test_a_plan_does_not_replace_what_is_there(planned):
-    recipe = recipe_of("in.jsonl", template="t.jinja")
+    recipe = recipe_of("in.jsonl", template="t.jinja", rows_per_shard=2)
     with pytest.raises(OutputError, match="interrupted"):
         plan(recipe, "out")
     do(planned, 1, of=2)

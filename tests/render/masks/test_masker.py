@@ -40,9 +40,10 @@ from tests.render.templates import (
 CHATS = {**CONVERSATIONS, **dict(oracle_conversations())}
 
 
-def some(number: int) -> list[tuple[str, Chat]]:
-    """Every other conversation: the odd ones for odd templates, so that all are there for each kind of template."""
-    return list(CHATS.items())[number % 2 :: 2]
+def some(number: int, share: slice) -> list[tuple[str, Chat]]:
+    """Every other conversation, one in ten without `--full`: other ones for each template, so that all are there."""
+    step = 2 * (share.step or 1)
+    return list(CHATS.items())[number % step :: step]
 
 
 def texts(mask: MaskedText) -> list[str]:
@@ -162,7 +163,9 @@ class StoppedClock(datetime.datetime):
         return cls(UNDATED.year, UNDATED.month, UNDATED.day)
 
 
-def test_spans_equal_those_of_transformers_where_a_template_has_tags(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spans_equal_those_of_transformers_where_a_template_has_tags(
+    monkeypatch: pytest.MonkeyPatch, share: slice
+) -> None:
     tools = pytest.importorskip("transformers.utils.chat_template_utils")
     monkeypatch.setattr(tools, "datetime", StoppedClock)
     compared = 0
@@ -170,7 +173,7 @@ def test_spans_equal_those_of_transformers_where_a_template_has_tags(monkeypatch
         if not TAG.search(text):
             continue
         masker = Masker(template_renderer(text, name))
-        for id, chat in some(number):
+        for id, chat in some(number, share):
             said = [{key: value for key, value in message.items() if value is not None} for message in chat.messages]
             try:
                 rendered, spans = tools.render_jinja_template(
@@ -188,14 +191,14 @@ def test_spans_equal_those_of_transformers_where_a_template_has_tags(monkeypatch
     assert compared > 100
 
 
-def test_markers_find_what_tags_mark() -> None:
+def test_markers_find_what_tags_mark(share: slice) -> None:
     """Templates without their tags: every span lies in a tagged block and ends where the block ends, but for spaces."""
     outcome: Counter[str] = Counter()
     for number, (name, text) in enumerate(known_templates()):
         if not TAG.search(text):
             continue
         tagged, bare = Masker(template_renderer(text, name)), Masker(template_renderer(untagged(text), name))
-        for _, chat in some(number):
+        for _, chat in some(number, share):
             try:
                 block = tagged.mask(chat)
             except RenderError:
@@ -225,11 +228,11 @@ def _agreement(block: MaskedText, bare: Masker, chat: Chat) -> str:
     return "exact" if not stray and len(said) <= 60 * len(block.spans) else "other"
 
 
-def test_ordinary_tool_and_reasoning_conversations_are_exact_on_all_templates() -> None:
+def test_ordinary_tool_and_reasoning_conversations_are_exact_on_all_templates(share: slice) -> None:
     methods: Counter[str] = Counter()
     for number, (name, text) in enumerate(known_templates()):
         masker = Masker(template_renderer(untagged(text), name))
-        for _, chat in some(number):
+        for _, chat in some(number, share):
             try:
                 mask = masker.mask(chat)
             except RenderError as error:
