@@ -58,6 +58,7 @@ from .turns import (
     find_key,
     find_turn_keys,
     first_filled,
+    role_name,
     to_turns,
     turns_at,
 )
@@ -191,7 +192,7 @@ def _roles(
         return map_roles(pa.array(names, json_columns.TEXT).take(pa.array(numbers)), columns.roles, lists)
     values = fields[key]
     if values.type != json_columns.TEXT:
-        found = [value if isinstance(value, str) else None for value in json_columns.decode_values(values)]
+        found = [role_name(value) for value in json_columns.decode_values(values)]
         values = pa.array(found, json_columns.TEXT)
     if key == "from" and "input" not in columns.roles:
         values = _input_to_system(values, lists)

@@ -102,6 +102,13 @@ def mapped_path(turns: Sequence[Mapping[str, Any]], path: str | None) -> str | N
     return next((one for one in paths if one and any(value_at(turn, one) is not None for turn in turns)), None)
 
 
+def role_name(value: Any) -> str | None:
+    """Return the name of a role as text, also of one that is a number (`--role 0=user`); None for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else None
+
+
 def _type_key(turns: Sequence[Mapping[str, Any]], columns: Columns) -> str | None:
     """Return `type` if it holds a role in each turn, as in LangChain."""
     names = [turn.get("type") for turn in turns]

@@ -55,7 +55,9 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     """Hint for turns that are nested in the row, have keys of other names, or are the rows themselves."""
     record = records[0]
     nested = list(_nested_turns(record, columns))
-    lists = [path for path, _ in nested if not isinstance(value_at(record, path), Mapping)]
+    lists = [
+        path for path, role in nested if not (isinstance(value_at(record, path), Mapping) and isinstance(role, str))
+    ]
     if _is_turn(records, columns) or (nested and not lists):
         return _one_turn(names, records)
     pair = next((name for name in names if _are_conversations(record.get(name), columns)), None)
