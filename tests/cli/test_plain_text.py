@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -38,3 +39,17 @@ def test_text_with_commas_gets_the_same_hint(tmp_path: Path) -> None:
         f"error: {source} row 0: the record has 1 field, the header has 2 (line 2, byte 10)\n"
         "hint: use `--delimiter` if the fields are separated by another character; " + HINT.removeprefix("hint: ")
     )
+
+
+LOOKS = [
+    "[20.06.19, 15:58:57] Ann: hi", "{smile} hi", '{"a": 1}', "[1, 2]", "PAR1 is a word", "ORC", "<html> is a tag",
+    "%PDF is a word", "Rar! it said",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("first", LOOKS)
+def test_lines_are_lines_whatever_they_look_like(tmp_path: Path, first: str) -> None:
+    (tmp_path / "a.txt").write_text(f"{first}\nand more\n")
+    flags = ("--no-header", "--no-quote", "--delimiter", "none", "--map", "text=column1")
+    done = run_cli("convert", "a.txt", *flags, "-q", cwd=tmp_path)
+    assert (done.stderr, [json.loads(line)["text"] for line in done.stdout.splitlines()]) == (b"", [first, "and more"])

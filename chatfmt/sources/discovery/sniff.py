@@ -95,10 +95,11 @@ def format_of_content(head: bytes, shown: str, options: ParseOptions) -> Format:
         raise InputError(
             "the file is code, which chatfmt never runs", code="file.script", at=Location(shown), hint=_DATA
         )
-    named = format_by_name(shown)
-    if binary := _binary_format(head):
+    named, are_lines = format_by_name(shown), options.delimiter == "none"
+    if not are_lines and (binary := _binary_format(head)):
         return binary
-    _check_is_data(head, shown)
+    if not are_lines:
+        _check_is_data(head, shown)
     recode = options.encoding if needs_recoding(options.encoding) else None
     text = head.decode(recode, "ignore").encode() if recode else _checked_text(head, shown)
     return _text_format(text, named, options)
