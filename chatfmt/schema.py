@@ -8,6 +8,8 @@ from typing import Any, Literal
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
 
+SourceRow = Mapping[str, Any]
+"""A row of the source as Python values."""
 Turn = dict[str, Any]
 """A message as chat templates read it: a plain dict with `role`, and any other key as in the data."""
 Conversation = list[Turn]

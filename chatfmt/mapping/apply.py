@@ -11,11 +11,12 @@ from msgspec import Struct, field
 
 from ..errors import located
 from ..json_columns import TEXT, encode_objects
+from ..schema import SourceRow
 from .plan import Constant, FieldMapping, FieldSource, TextTemplate
-from .rows import Row, explode, label_rows, printable, read_rows, render_rows, where_mask, with_columns
+from .rows import explode, label_rows, printable, read_rows, render_rows, where_mask, with_columns
 from .turns import split_transcripts, zip_lists
 
-Compile = abc.Callable[[str], abc.Callable[[Row], Any]]
+Compile = abc.Callable[[str], abc.Callable[[SourceRow], Any]]
 """Compiles the source of a template or expression into a function of the row."""
 Mapper = abc.Callable[[pa.RecordBatch], "Mapped"]
 
@@ -56,7 +57,7 @@ def mapper(mapping: FieldMapping, template: Compile, expression: Compile, *, nul
 
 
 def _fill_fields(
-    batch: pa.RecordBatch, mapping: FieldMapping, makes: abc.Mapping[str, abc.Callable[[Row], Any]]
+    batch: pa.RecordBatch, mapping: FieldMapping, makes: abc.Mapping[str, abc.Callable[[SourceRow], Any]]
 ) -> pa.RecordBatch:
     if not mapping.fields:
         return batch
@@ -69,7 +70,9 @@ def _fill_fields(
     return with_columns(batch, made)
 
 
-def _column(name: str, batch: pa.RecordBatch, part: FieldSource, make: abc.Callable[[Row], Any] | None) -> pa.Array:
+def _column(
+    name: str, batch: pa.RecordBatch, part: FieldSource, make: abc.Callable[[SourceRow], Any] | None
+) -> pa.Array:
     if isinstance(part, Constant):
         return _repeat(part.value, len(batch))
     if isinstance(part, TextTemplate) and make is not None:

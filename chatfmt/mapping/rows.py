@@ -12,11 +12,9 @@ import pyarrow as pa
 from ..errors import RowError, located
 from ..field_path import FieldPath
 from ..json_columns import JSON, TEXT, decode_objects, dumps, encode_objects, loads, text_of_binary, without_nulls
-from ..schema import KEYS, ROW
+from ..schema import KEYS, ROW, SourceRow
 from ..turn_columns import IntArray, fields_of, lengths_of, struct_of
 from .names import ROW_NAME
-
-Row = abc.Mapping[str, Any]
 
 
 def read_rows(batch: pa.RecordBatch, expression: str, *, nulls: bool = False) -> list[dict[str, Any]]:
@@ -46,22 +44,22 @@ def _decode_rows(columns: dict[str, pa.Array]) -> list[dict[str, Any]]:
     return rows
 
 
-def printable(rows: abc.Sequence[Row]) -> list[dict[str, Any]]:
+def printable(rows: abc.Sequence[SourceRow]) -> list[dict[str, Any]]:
     """The rows without nulls, for which a template then prints nothing instead of `None`."""
     return [without_nulls(dict(row)) for row in rows]
 
 
-def where_mask(rows: abc.Sequence[Row], keeps: abc.Callable[[Row], Any]) -> pa.Array:
+def where_mask(rows: abc.Sequence[SourceRow], keeps: abc.Callable[[SourceRow], Any]) -> pa.Array:
     """Mark the rows for which the expression is true; raises RowError with the index of a row where it fails."""
     return pa.array([bool(_call(keeps, row, index)) for index, row in enumerate(rows)], pa.bool_())
 
 
-def render_rows(rows: abc.Sequence[Row], render: abc.Callable[[Row], str]) -> pa.StringArray:
+def render_rows(rows: abc.Sequence[SourceRow], render: abc.Callable[[SourceRow], str]) -> pa.StringArray:
     """Render a template over each row; raises RowError with the index of a row where it fails."""
     return pa.array([_call(render, row, index) for index, row in enumerate(rows)], TEXT)
 
 
-def label_rows(rows: abc.Sequence[Row], render: abc.Callable[[Row], str]) -> pa.Array:
+def label_rows(rows: abc.Sequence[SourceRow], render: abc.Callable[[SourceRow], str]) -> pa.Array:
     """Render the label of each row, or a list of them where the expression reads lists that it cannot compare.
 
     labels: [0.9, 0.2]   with `labels >= 0.5`   →   ["True", "False"]
@@ -79,7 +77,7 @@ def label_rows(rows: abc.Sequence[Row], render: abc.Callable[[Row], str]) -> pa.
     return encode_objects([{"": value} for value in found]).get("", pa.nulls(0, TEXT))
 
 
-def _call(function: abc.Callable[[Row], Any], row: Row, index: int) -> Any:
+def _call(function: abc.Callable[[SourceRow], Any], row: SourceRow, index: int) -> Any:
     with located(row=index):
         return function(row)
 

@@ -19,14 +19,12 @@ from msgspec.structs import replace
 from ... import json_columns, schema
 from ...errors import DialectError, Location, NoDialect, UsageError
 from ...field_path import path_of, top_level, value_at
+from ...schema import SourceRow as SourceRow
 from .blocks import content_of, text_of
 from .labels import label_of
 from .literals import read_objects
 from .media import find_media
 from .names import DOCUMENTS, LABELS, MEDIA_COLUMNS, MEDIA_LIKE, REASONING, SYSTEM, TEMPLATE_KWARGS, TOOLS
-
-SourceRow = Mapping[str, Any]
-"""A row of the source as Python values."""
 
 SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents", "reasoning", *schema.MEDIA})
 """Parts that every dialect reads in addition to its own; `reasoning` belongs to an answer, so only those with one."""

@@ -79,17 +79,7 @@ def inspect_source(
     recipe: Recipe, source: Source, sample: Sequence[pa.RecordBatch], unreadable: Sequence[str] = ()
 ) -> Inspection:
     """Inspect a source by a sample of its rows; `unreadable` are the codes of those that cannot be read."""
-    inspection = Inspection(
-        source=source.shown,
-        kind=source.kind,
-        dataset=source.dataset_id,
-        revision=source.revision,
-        subset=source.subset,
-        licence=source.licence,
-        splits={split: len(files) for split, files in source.splits.items()},
-        rows_seen=sum(len(batch) for batch in sample),
-        columns=describe_columns(sample),
-    )
+    inspection = _describe(source, sample)
     target, nulls = target_of(None, "jsonl", None), has_nulls(source)
     make_job = partial(to_job, sample=sample, template=None, target=target, nulls=nulls)
     try:
@@ -118,3 +108,18 @@ def inspect_source(
     arguments = working_arguments(recipe, sample, arguments, nulls=nulls, rejected=counts.rejected)
     skipping = error_arguments(recipe, reasons, inspection.rows_seen + len(unreadable))
     return replace(inspection, command=convert_command(recipe, source, job.dialect, arguments, skipping))
+
+
+def _describe(source: Source, sample: Sequence[pa.RecordBatch]) -> Inspection:
+    """Return what is known of a source before its rows are converted."""
+    return Inspection(
+        source=source.shown,
+        kind=source.kind,
+        dataset=source.dataset_id,
+        revision=source.revision,
+        subset=source.subset,
+        licence=source.licence,
+        splits={split: len(files) for split, files in source.splits.items()},
+        rows_seen=sum(len(batch) for batch in sample),
+        columns=describe_columns(sample),
+    )

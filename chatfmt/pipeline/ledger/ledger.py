@@ -26,7 +26,7 @@ from ...json_columns import is_turns
 from ...schema import CONVERSATION_COLUMNS, KEYS, REASONING_FIELDS, ROW
 from ...turn_columns import IntArray, rows_of_turns
 from .suspects import find_suspects
-from .trace import Conversation, Entries, Entry, records_by_row, trace_value
+from .trace import Entries, Entry, OutputValues, records_by_row, trace_value
 
 ROWS = 50
 """The rows that are traced for a new leaf."""
@@ -142,14 +142,14 @@ class Ledger(Struct, frozen=True):
         """Return the index of the first row of a batch with a value in a leaf that is new, or in what it is in."""
         return min((rows[0] for name, rows in self._new(batch) if path.startswith(name)), default=0)
 
-    def _conversations(self, batch: pa.RecordBatch, rows: pa.Array) -> dict[int, Conversation]:
+    def _conversations(self, batch: pa.RecordBatch, rows: pa.Array) -> dict[int, OutputValues]:
         """Return the conversations of source rows by their numbers, all under -1 if they span rows."""
         if self.together:
-            return {-1: Conversation(chain.from_iterable(records_by_row(batch).values()))}
+            return {-1: OutputValues(chain.from_iterable(records_by_row(batch).values()))}
         records = records_by_row(batch.filter(pc.is_in(batch.column("row"), rows)))
-        return {row: Conversation(found) for row, found in records.items()}
+        return {row: OutputValues(found) for row, found in records.items()}
 
-    def _trace(self, batch: pa.RecordBatch, by_row: Mapping[int, Conversation]) -> Entries:
+    def _trace(self, batch: pa.RecordBatch, by_row: Mapping[int, OutputValues]) -> Entries:
         entries: Entries = {}
         for row, record in zip(batch.column(ROW).to_pylist(), records_of(batch), strict=True):
             conversation = by_row.get(-1 if self.together else row)

@@ -30,7 +30,7 @@ _VALUES = 20
 """The values of a leaf that are kept, to judge it by."""
 
 
-class Conversation:
+class OutputValues:
     """The values of the output of one source row, or of all rows that are read together."""
 
     def __init__(self, records: Iterable[Mapping[str, Any]]) -> None:
@@ -91,7 +91,7 @@ Entries = dict[str, Entry]
 """The leaves of a source by their paths."""
 
 
-def trace_value(entries: Entries, name: str, value: Any, conversation: Conversation) -> None:
+def trace_value(entries: Entries, name: str, value: Any, conversation: OutputValues) -> None:
     """Add the leaves in one column of a row."""
     leaves: dict[str, list[tuple[Any, bool]]] = {}
     for path, leaf, found in _leaves(value, name, name, 0, conversation):
@@ -103,7 +103,7 @@ def trace_value(entries: Entries, name: str, value: Any, conversation: Conversat
 
 
 def _leaves(
-    value: Any, path: str, key: str, depth: int, conversation: Conversation, level: int = 0
+    value: Any, path: str, key: str, depth: int, conversation: OutputValues, level: int = 0
 ) -> Iterator[tuple[str, Any, bool]]:
     """Yield the leaves of a value with their paths, and whether the conversation holds them; blank text is no leaf."""
     if value is None or (isinstance(value, str) and not value.strip()):

@@ -205,7 +205,7 @@ def _of_file(path: Path) -> ChatTemplate:
     return ChatTemplate(str(path), model_files.read_text(path), origin="file")
 
 
-def _of_model(model: model_files.Repository, origin: Origin) -> ChatTemplate:
+def _of_model(model: model_files.ModelFiles, origin: Origin) -> ChatTemplate:
     found = model_files.find(model)
     named = {} if isinstance(found.templates, str) else dict(found.templates)
     text = found.templates if isinstance(found.templates, str) else named.get("default", "")

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from .model_files import Repository
+from .model_files import ModelFiles
 
 MODEL_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def repository(model_id: str, revision: str | None) -> Repository:
+def repository(model_id: str, revision: str | None) -> ModelFiles:
     """Return the files of a Hub model at one commit; files are downloaded on first use.
 
     Offline (`HF_HUB_OFFLINE`), only the local cache is used.
@@ -27,7 +27,7 @@ def repository(model_id: str, revision: str | None) -> Repository:
     except Exception as error:  # network errors, and those of httpx, which have no common base
         raise _input_error(error, model_id, revision) from error
     names = frozenset(sibling.rfilename for sibling in info.siblings or ())
-    return Repository(model_id, names, lambda name: _download(model_id, name, str(info.sha)), str(info.sha))
+    return ModelFiles(model_id, names, lambda name: _download(model_id, name, str(info.sha)), str(info.sha))
 
 
 def _download(model_id: str, name: str, commit: str) -> Path:
@@ -39,7 +39,7 @@ def _download(model_id: str, name: str, commit: str) -> Path:
         raise _input_error(error, model_id, commit) from error
 
 
-def _cached(model_id: str, revision: str | None) -> Repository:
+def _cached(model_id: str, revision: str | None) -> ModelFiles:
     """Return the files of the model in the local cache."""
     from huggingface_hub import constants
 
@@ -49,7 +49,7 @@ def _cached(model_id: str, revision: str | None) -> Repository:
         what = f"the model `{model_id}`" if revision is None else f"revision `{revision}` of the model `{model_id}`"
         raise InputError(f"{what} is not in the local cache", hint="unset HF_HUB_OFFLINE to download it")
     names = frozenset(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
-    return Repository(model_id, names, lambda name: path / name, path.name)
+    return ModelFiles(model_id, names, lambda name: path / name, path.name)
 
 
 def _snapshot(folder: Path, revision: str | None) -> Path | None:

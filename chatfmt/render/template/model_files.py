@@ -27,7 +27,7 @@ MODEL_CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 
 
-class Repository(Struct, frozen=True):
+class ModelFiles(Struct, frozen=True):
     """The files of one model; `fetch` returns the path of a file on disk, downloading it first if necessary."""
 
     name: str
@@ -63,14 +63,14 @@ def read_text(path: Path) -> str:
         raise InputError(f"`{path}` cannot be read: {error.strerror or error}") from error
 
 
-def folder(path: Path) -> Repository:
+def folder(path: Path) -> ModelFiles:
     """Return the model in a folder on disk."""
     names = [entry.name for entry in path.iterdir() if entry.is_file()]
     more = [f"{TEMPLATE_FOLDER}/{entry.name}" for entry in (path / TEMPLATE_FOLDER).glob("*.jinja")]
-    return Repository(str(path), frozenset(names + more), lambda name: path / name)
+    return ModelFiles(str(path), frozenset(names + more), lambda name: path / name)
 
 
-def find(model: Repository) -> ModelTemplates:
+def find(model: ModelFiles) -> ModelTemplates:
     """Return the templates and special tokens of a model.
 
     Raises InputError if it has no template, or a file is damaged.
@@ -81,7 +81,7 @@ def find(model: Repository) -> ModelTemplates:
     return ModelTemplates(templates, _special_tokens(model, config, legacy, templates))
 
 
-def tokens(model: Repository) -> dict[str, str]:
+def tokens(model: ModelFiles) -> dict[str, str]:
     """Return the special tokens of a model, which needs no template; raises InputError if it has no tokenizer."""
     if TOKENIZER_CONFIG not in model.files:
         raise InputError(f"`{model.name}` has no {TOKENIZER_CONFIG}", hint="name the folder or Hub id of a model")
@@ -90,7 +90,7 @@ def tokens(model: Repository) -> dict[str, str]:
     return _special_tokens(model, config, legacy, "")
 
 
-def _templates(model: Repository, config: Mapping[str, Any], legacy: Mapping[str, Any]) -> str | dict[str, str]:
+def _templates(model: ModelFiles, config: Mapping[str, Any], legacy: Mapping[str, Any]) -> str | dict[str, str]:
     """Return the text, or the texts by name; never an empty dict."""
     own = _template_files(model)
     given = config.get("chat_template") if own == {} else own
@@ -104,7 +104,7 @@ def _templates(model: Repository, config: Mapping[str, Any], legacy: Mapping[str
     raise _no_template(model, given)
 
 
-def _template_files(model: Repository) -> str | dict[str, str]:
+def _template_files(model: ModelFiles) -> str | dict[str, str]:
     """Return the templates in files of their own; a text if there is only a default, in either place."""
     names = {"default": TEMPLATE_FILE} if TEMPLATE_FILE in model.files else {}
     for file in sorted(model.files):
@@ -115,7 +115,7 @@ def _template_files(model: Repository) -> str | dict[str, str]:
     return texts["default"] if list(texts) == ["default"] else texts
 
 
-def _no_template(model: Repository, given: object) -> InputError:
+def _no_template(model: ModelFiles, given: object) -> InputError:
     if given:
         return InputError(f"`chat_template` in {model.name}/{TOKENIZER_CONFIG} is neither text nor a list of templates")
     if "chat_template.json" in model.files:
@@ -131,7 +131,7 @@ def _no_template(model: Repository, given: object) -> InputError:
 
 
 def _special_tokens(
-    model: Repository, config: Mapping[str, Any], legacy: Mapping[str, Any], templates: str | Mapping[str, str]
+    model: ModelFiles, config: Mapping[str, Any], legacy: Mapping[str, Any], templates: str | Mapping[str, str]
 ) -> dict[str, str]:
     given = config.keys() | legacy.keys()
 
