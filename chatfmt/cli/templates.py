@@ -18,6 +18,7 @@ from .workers import worker_processes
 
 if TYPE_CHECKING:
     from ..render.inspection.diff import Difference
+    from ..render.inspection.probe_card import ProbeCard
     from ..render.template.builtin import Builtin
     from ..render.template.chat_template import ChatTemplate
 
@@ -154,13 +155,23 @@ def probe_template(
     if as_json:
         terminal.print_json({"schema": 1, **card.as_json()})
         return
-    screen = terminal.console()
+    print_findings(card)
     rows = [(key.replace("_", " "), show_outcome(value)) for key, value in card.as_json().items() if key != "flags"]
-    screen.print(terminal.table(("what", "outcome"), rows))
-    if card.flags:
-        screen.print(terminal.visible("to handle any input, add --fit, or:"))
-        for flag in card.flags:
-            screen.print(terminal.visible(f"  {flag}"))
+    terminal.console().print(terminal.table(("what", "outcome"), rows))
+
+
+def print_findings(card: ProbeCard) -> None:
+    """Print what matters of a card in words, with the flags beside it, aligned where they fit."""
+    from ..render.inspection.findings import findings
+
+    found = findings(card)
+    terminal.print_out(terminal.visible(f"{card.template}:" if found else f"{card.template} prints what it is given"))
+    width = max((len(each.words) for each in found if each.flag), default=0)
+    for each in found:
+        flag = f"  {'*' if each.fits else ' '} {each.flag}" if each.flag else ""
+        terminal.print_out(terminal.visible(f"  {each.words:<{width if flag else 0}}{flag}"))
+    if any(each.fits for each in found):
+        terminal.print_out("  * --fit does all of these")
 
 
 def show_outcome(value: object) -> str:

@@ -141,58 +141,81 @@ class _Probe:
         return "refused" if text is None else "kept" if word in text else "dropped"
 
     def card(self) -> ProbeCard:
+        lines = {**self._messages(), **self._tool_use(), **self._reasoning(), **self._text(), **self._boundary_lines()}
+        return ProbeCard(template=self._renderer.template.name, **lines)
+
+    def _messages(self) -> dict[str, Any]:
+        """Return the lines of the card on messages and their roles."""
         users = self._handling("qzagain", USER, SECOND_USER, SECOND_ANSWER)
         answers = self._handling("qzlast", USER, ANSWER, SECOND_ANSWER)
-        return ProbeCard(
-            template=self._renderer.template.name,
-            works=_has_both(self._plain),
-            needs_parts=self._in_parts,
-            system=self.system(),
-            later_system=self.later_system(),
-            developer=self.developer(),
-            several_systems=self.several_systems(),
-            unknown_role=self._handling("qznarrator", NARRATOR, USER, ANSWER),
-            consecutive_users=users,
-            consecutive_answers=answers,
-            alternation=users == answers == "refused",
-            leading_assistant=self._handling("qzanswer", ANSWER, USER, SECOND_ANSWER),
-            tools=self.tools(),
-            empty_tools=self.empty_tools(),
-            tool_calls=self._handling("qzvalue", *self._exchange(), tools=[TOOL]),
-            arguments=self.arguments,
-            double_encodes=self.double_encodes(),
-            parallel_calls=self.parallel_calls(),
-            tool_ids=self.tool_ids(),
-            tool_results=self._handling("qzresult", *self._exchange(), tools=[TOOL]),
-            orphan_results=self._handling("qzresult", USER, RESULT, SECOND_ANSWER),
-            user_after_result=self._handling(
-                "qzagain", *self._exchange()[:-1], SECOND_USER, SECOND_ANSWER, tools=[TOOL]
-            ),
-            reasoning=self._handling("qzthought", USER, REASONING),
-            earlier_reasoning=self._handling("qzthought", USER, REASONING, SECOND_USER, SECOND_ANSWER),
-            inline_reasoning=self._handling("qzthought", USER, INLINE_REASONING),
-            earlier_inline_reasoning=self._handling("qzthought", USER, INLINE_REASONING, SECOND_USER, SECOND_ANSWER),
-            stacks_reasoning=self.stacks_reasoning(),
-            reasoning_variable=self.reasoning_variable(),
-            empty_think=self.empty_think(),
-            trims_answers=self._trims("qzanswer", USER, ANSWER),
-            trims_questions=self._trims("qzuser", USER, ANSWER),
-            trims_system=self._trims("qzsystem", SYSTEM, USER, ANSWER),
-            bos=self.bos(),
-            bos_opens_turns=self.bos_opens_turns(),
-            begins_with=self._plain.partition("qzuser")[0][:SHOWN],
-            ends_with=self.ends_with(),
-            stop_token=self._boundaries.stop_after_answer(final=True),
-            stop_token_within=self._boundaries.stop_after_answer(final=False),
-            default_system=self.default_system(),
-            reads_date=self.reads_date(),
-            prefix_stable=bool(self._plain) and self._two_exchanges.startswith(self._plain),
-            prompt_is_prefix=self.prompt_is_prefix(),
-            generation_prompt=self.generation_prompt(),
-            generation_tags=self._renderer.has_generation_tag(),
-            text_parts=self.text_parts(),
-            null_content=self.null_content(),
-        )
+        return {
+            "works": _has_both(self._plain),
+            "needs_parts": self._in_parts,
+            "system": self.system(),
+            "later_system": self.later_system(),
+            "developer": self.developer(),
+            "several_systems": self.several_systems(),
+            "unknown_role": self._handling("qznarrator", NARRATOR, USER, ANSWER),
+            "consecutive_users": users,
+            "consecutive_answers": answers,
+            "alternation": users == answers == "refused",
+            "leading_assistant": self._handling("qzanswer", ANSWER, USER, SECOND_ANSWER),
+            "text_parts": self.text_parts(),
+            "null_content": self.null_content(),
+        }
+
+    def _tool_use(self) -> dict[str, Any]:
+        """Return the lines on tools, calls and results."""
+        asked = (*self._exchange()[:-1], SECOND_USER, SECOND_ANSWER)
+        return {
+            "tools": self.tools(),
+            "empty_tools": self.empty_tools(),
+            "tool_calls": self._handling("qzvalue", *self._exchange(), tools=[TOOL]),
+            "arguments": self.arguments,
+            "double_encodes": self.double_encodes(),
+            "parallel_calls": self.parallel_calls(),
+            "tool_ids": self.tool_ids(),
+            "tool_results": self._handling("qzresult", *self._exchange(), tools=[TOOL]),
+            "orphan_results": self._handling("qzresult", USER, RESULT, SECOND_ANSWER),
+            "user_after_result": self._handling("qzagain", *asked, tools=[TOOL]),
+        }
+
+    def _reasoning(self) -> dict[str, Any]:
+        later = (SECOND_USER, SECOND_ANSWER)
+        return {
+            "reasoning": self._handling("qzthought", USER, REASONING),
+            "earlier_reasoning": self._handling("qzthought", USER, REASONING, *later),
+            "inline_reasoning": self._handling("qzthought", USER, INLINE_REASONING),
+            "earlier_inline_reasoning": self._handling("qzthought", USER, INLINE_REASONING, *later),
+            "stacks_reasoning": self.stacks_reasoning(),
+            "reasoning_variable": self.reasoning_variable(),
+            "empty_think": self.empty_think(),
+        }
+
+    def _text(self) -> dict[str, Any]:
+        """Return the lines on what is trimmed and what is added."""
+        return {
+            "trims_answers": self._trims("qzanswer", USER, ANSWER),
+            "trims_questions": self._trims("qzuser", USER, ANSWER),
+            "trims_system": self._trims("qzsystem", SYSTEM, USER, ANSWER),
+            "default_system": self.default_system(),
+            "reads_date": self.reads_date(),
+        }
+
+    def _boundary_lines(self) -> dict[str, Any]:
+        """Return the lines on where text, turns and answers begin and end."""
+        return {
+            "bos": self.bos(),
+            "bos_opens_turns": self.bos_opens_turns(),
+            "begins_with": self._plain.partition("qzuser")[0][:SHOWN],
+            "ends_with": self.ends_with(),
+            "stop_token": self._boundaries.stop_after_answer(final=True),
+            "stop_token_within": self._boundaries.stop_after_answer(final=False),
+            "prefix_stable": bool(self._plain) and self._two_exchanges.startswith(self._plain),
+            "prompt_is_prefix": self.prompt_is_prefix(),
+            "generation_prompt": self.generation_prompt(),
+            "generation_tags": self._renderer.has_generation_tag(),
+        }
 
     @cached_property
     def _two_exchanges(self) -> str:

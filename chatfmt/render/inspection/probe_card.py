@@ -28,6 +28,11 @@ class SuggestedTransform(Struct, frozen=True):
     value: str
     reason: str
 
+    @property
+    def shell_text(self) -> str:
+        """`NAME=VALUE` as it is typed in a shell."""
+        return f"{self.name}={_shell_value(self.value)}"
+
 
 class ProbeCard(Struct, frozen=True):
     """The behaviour of one template. Every field is the outcome of a rendering."""
@@ -123,7 +128,7 @@ class ProbeCard(Struct, frozen=True):
     def flags(self) -> tuple[str, ...]:
         """The command line options that adapt ordinary data to this template."""
         found = [f"--var {name}={json.dumps(value)}" for name, value in self.variables.items()]
-        found += [f"--transform {transform.name}={_shell_value(transform.value)}" for transform in self.transforms]
+        found += [f"--transform {transform.shell_text}" for transform in self.transforms]
         return (*found, *(["--bos strip"] if self.bos and not self.bos_opens_turns else ()))
 
     def as_json(self) -> dict[str, Any]:
