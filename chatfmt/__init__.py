@@ -1,6 +1,9 @@
 """Convert chat and instruction datasets to training-ready files.
 
-chatfmt.convert(chatfmt.Recipe(source="data.jsonl", template="chatml"), out="out/")
+recipe = chatfmt.Recipe(source="data.jsonl", template="chatml")
+chatfmt.inspect(recipe)                                    # what is in the source, and how it is read
+chatfmt.convert(recipe, out="out/")
+chatfmt.report(recipe, "report.html")                      # one page to read
 chatfmt.Converter(recipe)(batch)                           # one Arrow record batch
 chatfmt.ChatTemplate.load("chatml").render(messages)       # one conversation
 chatfmt.unescape(text, "chatml")                           # undo `--control-tokens escape`
@@ -14,19 +17,36 @@ from .lazy import attach
 
 if TYPE_CHECKING:
     from .errors import ChatfmtError
-    from .pipeline import Converter, convert
+    from .pipeline import Converter, Summary, convert
+    from .pipeline.inspection.inspect import Inspection, inspect
+    from .pipeline.inspection.report.page import report
     from .recipe import Recipe
     from .render.safety.control_tokens import escape, unescape
     from .render.template.chat_template import ChatTemplate
 
 __version__ = "0.1.0"
-__all__ = ["ChatTemplate", "ChatfmtError", "Converter", "Recipe", "__version__", "convert", "escape", "unescape"]
+__all__ = [
+    "ChatTemplate",
+    "ChatfmtError",
+    "Converter",
+    "Inspection",
+    "Recipe",
+    "Summary",
+    "__version__",
+    "convert",
+    "escape",
+    "inspect",
+    "report",
+    "unescape",
+]
 
 __getattr__, _ = attach(
     __name__,
     {
         ".errors": ("ChatfmtError",),
-        ".pipeline": ("Converter", "convert"),
+        ".pipeline": ("Converter", "Summary", "convert"),
+        ".pipeline.inspection.inspect": ("Inspection", "inspect"),
+        ".pipeline.inspection.report.page": ("report",),
         ".recipe": ("Recipe",),
         ".render.safety.control_tokens": ("escape", "unescape"),
         ".render.template.chat_template": ("ChatTemplate",),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+import chatfmt
 from chatfmt import ChatTemplate, errors
 from chatfmt.checks import CHECKS
 from chatfmt.cli.app import COMMANDS
@@ -144,5 +147,37 @@ def rendered(name: str) -> str:
     return problem
 
 
-GENERATED: Mapping[str, Callable[[], str]] = {"commands.md": commands, "errors.md": codes, "templates.md": gallery}
+def api() -> str:
+    """The public names of the package, with their signatures, docstrings and fields."""
+    parts = ["# Python reference", "The public names of `chatfmt`; `chatfmt guide python` shows how to use them.\n"]
+    for name in sorted(set(chatfmt.__all__) - {"__version__"}, key=str.lower):
+        named = getattr(chatfmt, name)
+        parts.append(f"## {name}\n")
+        if not isinstance(named, type):
+            parts.append(f"```python\n{name}{inspect.signature(named)}\n```\n")
+        parts.append(f"{inspect.getdoc(named)}\n")
+        parts += [f"{line}\n" for line in members(named)]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def members(named: Any) -> Iterator[str]:
+    """The fields of a class as one list with their types, and its public methods with the first line of their docs."""
+    if not isinstance(named, type) or issubclass(named, Exception):
+        return
+    (body,) = (node.body for node in ast.parse(inspect.getsource(named)).body if isinstance(node, ast.ClassDef))
+    typed = [node for node in body if isinstance(node, ast.AnnAssign)]
+    fields = [ast.unparse(node) for node in typed if not ast.unparse(node.target).startswith("_")]
+    if fields:
+        yield "```python\n" + "\n".join(fields) + "\n```"
+    for node in body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and (doc := ast.get_docstring(node)):
+            yield f"* `{node.name}`: {' '.join(doc.split(chr(10) * 2)[0].split())}"
+
+
+GENERATED: Mapping[str, Callable[[], str]] = {
+    "commands.md": commands,
+    "errors.md": codes,
+    "templates.md": gallery,
+    "api.md": api,
+}
 """The generated guides by their names, each with the function that makes it."""

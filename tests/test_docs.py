@@ -92,6 +92,12 @@ def test_the_examples_of_the_python_guide_run(tmp_path, monkeypatch):
     exec("\n".join(code), {})
 
 
+def test_a_typed_client_runs(tmp_path):
+    from .typed_client import main
+
+    assert main(str(ROOT / "tests" / "data" / "everyday.jsonl"), tmp_path) == {"train": 3}
+
+
 def test_every_guide_is_named_in_another_or_in_the_readme():
     texts = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
     named = re.findall(r"chatfmt guide ([a-z-]+)|guides/([a-z-]+)\.md", "\n".join(texts.values()))

@@ -130,11 +130,11 @@ def to_look(own: Mapping[str, Any]) -> Look:
 
 def write_browser(name: str, source: str, rows: Sequence[PreviewRow]) -> None:
     """Write the page to browse rows."""
-    from ..pipeline.inspection.report.page import browser_page
-    from .report import check_page, write_page
+    from ..pipeline.inspection.report.page import browser_page, write_page
+    from .report import check_page, told_page
 
     page = check_page(name)
-    write_page(page, browser_page(f"Rows of {source}", [(row, ()) for row in rows]))
+    told_page(page, write_page(page, browser_page(f"Rows of {source}", [(row, ()) for row in rows])))
 
 
 def print_rows(rows: Sequence[PreviewRow], look: Look) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import OutputError, UsageError
+from ..errors import UsageError
 from . import options, terminal
 from .options import Sources
 from .summary import size
@@ -45,23 +45,11 @@ def check_page(name: str) -> Path:
 
 def write_report(recipe: Recipe, page: Path, workers: int | None) -> None:
     """Read the sources of a recipe and write the report on them."""
-    from ..pipeline import Scratch, cores
-    from ..pipeline.inspection.figures.gather import gather
-    from ..pipeline.inspection.report.charts import check_installed
-    from ..pipeline.inspection.report.page import report_page
+    from ..pipeline.inspection.report import page as pages
 
-    check_installed()
-    with Scratch() as scratch:
-        text = report_page(recipe, gather(recipe, scratch, workers or cores(), picks=True))
-    write_page(page, text)
+    told_page(page, pages.report(recipe, page, workers=workers))
 
 
-def write_page(page: Path, text: str) -> None:
-    """Write a page, whole or not at all."""
-    part = page.with_name(page.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(page)
-    except OSError as error:
-        raise OutputError(f"cannot write `{page}`: {error.strerror}") from None
-    terminal.print_err(f"wrote `{page}`, {size(len(text.encode()))}: open it in a browser")
+def told_page(page: Path, count: int) -> None:
+    """Say that a page of so many bytes was written."""
+    terminal.print_err(f"wrote `{page}`, {size(count)}: open it in a browser")

@@ -183,3 +183,17 @@ def test_values_that_json_cannot_hold_are_shown(tmp_path: Path) -> None:
     assert (skipped.returncode, pq.read_metadata(out).num_rows) == (0, 19)
     (reject,) = map(json.loads, (tmp_path / "bad.jsonl").read_text().splitlines())
     assert (reject["source"]["row"], reject["code"], reject["raw"]) == (1, "msg.role", None)
+
+
+@pytest.mark.parametrize(
+    "turn, template, command",
+    [({}, "chatml", "-t chatml"), ({"reasoning_content": "Hm."}, "llama-2", "-t llama-2 --fit")],
+)
+def test_a_template_that_was_named_is_kept_and_fitted_where_that_is_needed(
+    turn: dict[str, str], template: str, command: str, tmp_path: Path
+) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", **turn}]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    run = run_cli("inspect", "in.jsonl", "-t", template, cwd=tmp_path)
+    assert (run.returncode, run.stderr) == (0, b"")
+    assert run.stdout.decode().splitlines()[-1].startswith(f"  chatfmt convert in.jsonl {command} -o ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -25,19 +25,12 @@ def working_arguments(
 ) -> list[str]:
     """Return the template arguments `wanted`, or the first others with which the sample converts; none for messages.
 
-    `rejected` is the number of sampled rows that cannot be converted in any case.
+    A template that the recipe names stays. `rejected` counts the sampled rows that cannot be converted in any case.
     """
-    if recipe.template is not None or not wanted:
-        return list(wanted)
-    return next(arguments for arguments in _choices(wanted) if _works(recipe, sample, arguments, nulls, rejected))
-
-
-def _choices(wanted: Sequence[str]) -> Iterator[list[str]]:
-    yield list(wanted)
-    if "--fit" not in wanted:
-        yield [*wanted, "--fit"]
-    yield ["-t", "qwen3", "--fit"]
-    yield []
+    others = [["-t", "qwen3", "--fit"], []] if recipe.template is None else []
+    choices = [list(wanted), [*wanted, "--fit"], *others] if wanted else []
+    working = (arguments for arguments in choices if _works(recipe, sample, arguments, nulls, rejected))
+    return next(working, list(wanted))
 
 
 def _works(

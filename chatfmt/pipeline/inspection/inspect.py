@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
 from msgspec import Struct, field, to_builtins
 from msgspec.structs import asdict, replace
 
+from ...dialects import Detection
 from ...errors import NoDialect, UsageError
-from ...recipe import Recipe
+from ...recipe import Recipe, required
 from ...sources import Source
+from ..conversion.job import Job
 from ..conversion.kept_columns import kept_notes
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
@@ -66,6 +68,16 @@ class Inspection(Struct, frozen=True):
         return {"schema": 1, **to_builtins(self)}
 
 
+def inspect(recipe: Recipe) -> list[Inspection]:
+    """Return what is in each source of the recipe and how chatfmt reads it, by up to 1000 of its rows.
+
+    Raises UsageError, InputError if a source cannot be read.
+    """
+    required(recipe, "inspect")
+    with Scratch() as scratch:
+        return inspect_sources(recipe, scratch)
+
+
 def inspect_sources(recipe: Recipe, scratch: Scratch) -> list[Inspection]:
     """Inspect each source of the recipe by up to 1000 of its rows."""
     found = []
@@ -75,13 +87,21 @@ def inspect_sources(recipe: Recipe, scratch: Scratch) -> list[Inspection]:
     return found
 
 
+def unrendered(recipe: Recipe) -> Recipe:
+    """Return the recipe of the conversations that a template would render; what is asked of their text is left out."""
+    return dataclasses.replace(recipe, template=None, mask=False, generation_prompt=False, continue_final=False)
+
+
 def inspect_source(
     recipe: Recipe, source: Source, sample: Sequence[pa.RecordBatch], unreadable: Sequence[str] = ()
 ) -> Inspection:
     """Inspect a source by a sample of its rows; `unreadable` are the codes of those that cannot be read."""
     inspection = _describe(source, sample)
     target, nulls = target_of(None, "jsonl", None), has_nulls(source)
-    make_job = partial(to_job, sample=sample, template=None, target=target, nulls=nulls)
+
+    def make_job(asked: Recipe) -> tuple[Job, Detection]:
+        return to_job(unrendered(asked), sample=sample, template=None, target=target, nulls=nulls)
+
     try:
         job, detection = make_job(recipe)
     except NoDialect as error:

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from .... import checks
-from ....errors import ChatfmtError
-from ....recipe import Recipe
+from ....errors import ChatfmtError, OutputError
+from ....executors import cores
+from ....recipe import Recipe, required
 from ....render import sandbox_sessions
 from ....render.inspection.probe import probe
 from ....render.template.chat_template import ChatTemplate
+from ...planning.scratch import Scratch
 from ..columns import describe_columns
 from ..command import convert_command
 from ..figures.aggregate import Figures
-from ..figures.gather import Gathered
+from ..figures.gather import Gathered, gather
 from ..figures.histogram import Histogram
 from ..figures.scripts import LANGUAGES
 from ..preview import PreviewRow
@@ -31,6 +33,30 @@ LENGTHS = {"tokens": "tokens per row", "characters": "characters per row", "turn
 BARS = 8
 Shown = tuple[PreviewRow, Sequence[str]]
 """A row to browse, and the reasons why it was picked."""
+
+
+def report(recipe: Recipe, page: Path | str, *, workers: int | None = None) -> int:
+    """Read all rows of the sources of a recipe, write one HTML page on them, and return its size in bytes.
+
+    The page is written whole or not at all. Raises MissingExtra without `chatfmt[report]`, and what `convert` raises
+    for its sources; OutputError if the page cannot be written.
+    """
+    required(recipe, "report")
+    charts.check_installed()
+    with Scratch() as scratch:
+        text = report_page(recipe, gather(recipe, scratch, workers or cores(), picks=True))
+    return write_page(Path(page), text)
+
+
+def write_page(page: Path, text: str) -> int:
+    """Write a page, whole or not at all, and return its size in bytes."""
+    part = page.with_name(page.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(page)
+    except OSError as error:
+        raise OutputError(f"cannot write `{page}`: {error.strerror}") from None
+    return len(text.encode())
 
 
 def report_page(recipe: Recipe, found: Sequence[Gathered]) -> str:
