@@ -54,7 +54,16 @@ EXAMPLES = {
         "cat data.jsonl | chatfmt convert - -t qwen3 > text.jsonl",
     ),
     "inspect": ("chatfmt inspect data.jsonl", "chatfmt inspect openai/gsm8k --name main"),
-    "preview": ("chatfmt preview data.jsonl -t qwen3", "chatfmt preview data.jsonl --for trl-sft -n 1"),
+    "preview": (
+        "chatfmt preview data.jsonl -t qwen3 -n 1",
+        "chatfmt preview data.jsonl --for trl-sft --sample 5 --explain",
+        "chatfmt preview data.jsonl -t qwen3 --diff-template llama3 --row 7",
+    ),
+    "stats": (
+        "chatfmt stats data.jsonl -t qwen3 --tokenizer Qwen/Qwen3-0.6B",
+        "chatfmt stats data.jsonl --fail-if 'rejected / rows > 0.01 or duplicates > 100' --json",
+    ),
+    "report": ("chatfmt report data.jsonl -t qwen3 -o report.html", "chatfmt report out/"),
     "check": ("chatfmt check data.jsonl -t llama-3.1",),
     "loader": ("chatfmt loader out/ --for trl-sft --model Qwen/Qwen3-0.6B | python -",),
     "push": ("chatfmt push out/ OWNER/NAME",),

@@ -100,7 +100,7 @@ COMPLETE: Mapping[str, Complete] = {
     "recipe": _registry("recipe", "names"),
     "topic": _registry("cli.guide", "topics"),
     "split": _splits,
-    "template": _registry("render.template.builtin", "names"),
+    **dict.fromkeys(("template", "diff_template"), _registry("render.template.builtin", "names")),
     "trainer": _registry("trainers", "TRAINERS"),
     "to": _registry("views", "VIEWS"),
     "dialect": _registry("dialects", "DIALECTS"),

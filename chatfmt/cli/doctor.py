@@ -74,7 +74,7 @@ def requirements() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     for line in requires("chatfmt") or ():
         name = re.match(r"[\w.-]+", line)
         extra = re.search(r"extra == [\"'](\w+)[\"']", line)
-        if name and not (extra and extra[1] in ("test", "lint", "trainers")):
+        if name and not (extra and extra[1] in ("test", "lint", "trainers", "browser")):
             (extras.setdefault(extra[1], {}) if extra else core)[name[0]] = _installed(name[0])
     return core, extras
 

@@ -49,12 +49,12 @@ class Look(Struct, frozen=True):
 
 
 def _flag(name: str, help: str) -> Any:
-    return Annotated[bool | None, typer.Option(name, help=help, rich_help_panel="Preview")]
+    return Annotated[bool | None, typer.Option(name, help=help)]
 
 
 def _value(metavar: str, help: str, *names: str, many: bool = False) -> Any:
     kind = list[str] | None if many else str | None
-    return Annotated[kind, typer.Option(*names, help=help, metavar=metavar, rich_help_panel="Preview")]
+    return Annotated[kind, typer.Option(*names, help=help, metavar=metavar)]
 
 
 @options.declare(

@@ -43,7 +43,9 @@ LENGTHS = ("turns", "characters", "tokens")
 def stats(source: Sources, **given: Any) -> None:
     """Show the figures of all rows: roles, turns, lengths, trained text, scripts, duplicates, problems.
 
-    With --json every figure is in `values` under the name that --fail-if knows it by.
+    Names for --fail-if, which --json has in `values`: rows, conversations, rejected, filtered, duplicates, warnings,
+    left_columns, left_keys, trained_share, over_max_tokens; min, mean, p10, p50, p90, p95, p99 and max of turns,
+    characters and tokens, as in p99_tokens; and the codes of `chatfmt checks`.
     """
     from ..pipeline import Scratch, cores
     from ..pipeline.inspection.figures.aggregate import values

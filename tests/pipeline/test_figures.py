@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatfmt import Recipe
+from chatfmt.pipeline import Scratch
 from chatfmt.pipeline.inspection.figures import distinct
+from chatfmt.pipeline.inspection.figures.aggregate import values
 from chatfmt.pipeline.inspection.figures.distinct import Repeats
+from chatfmt.pipeline.inspection.figures.gather import gather
 from chatfmt.pipeline.inspection.figures.histogram import EXACT, Histogram
+from chatfmt.pipeline.inspection.figures.picks import NUMBERS
 
 LENGTHS = st.lists(st.integers(0, 500) | st.integers(EXACT - 5, EXACT + 5) | st.integers(0, 1 << 40), min_size=1)
 
@@ -48,3 +55,23 @@ def test_repeats_are_exact_until_they_are_estimated(monkeypatch: pytest.MonkeyPa
     halves[0].merge(halves[1])
     assert not halves[0].is_exact and len(halves[0].hashes) <= 2000
     assert abs(halves[0].repeated - 8000) < 800
+
+
+def test_figures_and_picked_rows_are_the_same_however_the_file_is_cut(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    texts = ["w" * (7 * number % 301) for number in range(400)]
+    turns = [[{"role": "user", "content": text}, {"role": "assistant", "content": "a"}] for text in texts]
+    lines = [json.dumps({"messages": each}) for each in turns]
+    lines[50] = "{"
+    source.write_text("\n".join(lines))
+    found = []
+    for cut in ({}, {"rows_per_shard": 37}):
+        with Scratch() as scratch:
+            [gathered] = gather(Recipe(source=str(source), template="chatml", **cut), scratch, 1, picks=True)
+        shown = {(row.row, tuple(why)): (row.problem, row.spans) for row, why in gathered.rows}
+        found.append((values([gathered.figures], None), gathered.figures.examples, shown))
+    assert found[0] == found[1]
+    picked = {why: [row for row, reasons in found[0][2] if why in reasons] for why in (*NUMBERS, "json.syntax")}
+    assert picked["first"] == [number for number in range(61) if number != 50] and picked["json.syntax"] == [50]
+    assert len(picked["longest"]) == 40 and min(len(texts[row]) for row in picked["longest"]) > 260
+    assert len(picked["random"]) == 100
