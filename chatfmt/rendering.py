@@ -9,7 +9,24 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
-from .errors import RenderError
+from .errors import ChatfmtError, RenderError
+
+MOST_TEXT = 128 << 20
+"""Bytes of text that a renderer returns at once: a template may make much of little."""
+
+
+class BatchTooLarge(ChatfmtError):
+    """The texts of several conversations are too large to be rendered at once; those of half as many may not be."""
+
+    exit_code = 4
+
+
+def check_text_size(size: float, rows: int) -> None:
+    """Raise BatchTooLarge if the texts of several rows have more than MOST_TEXT bytes."""
+    if size > MOST_TEXT and rows > 1:
+        raise BatchTooLarge(
+            f"{rows:,} rows become more than {MOST_TEXT >> 20} MB of text", hint="render fewer rows at once"
+        )
 
 
 class Rendered(Struct, frozen=True):

@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from .. import json_columns, schema
 from ..errors import UsageError
-from ..rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, RenderRequest
+from ..rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, RenderRequest, check_text_size
 from ..schema import REASONING_FIELDS, Conversation
 from .jinja.errors import render_error
 from .jinja.inputs import alias_reasoning, context, drop_nulls, normalise_messages
@@ -58,7 +58,12 @@ class JinjaRenderer:
         def render(messages: Conversation, *others: Any) -> RenderedRow:
             return self._render_row(normalise(messages), *others, generation_prompt=prompt, spans=request.spans)
 
-        rendered = [self._attempt(render, row, values, failures) for row, values in enumerate(_rows(chats))]
+        rendered: list[RenderedRow | tuple[None, None]] = []
+        size = 0
+        for row, values in enumerate(_rows(chats)):
+            rendered.append(self._attempt(render, row, values, failures))
+            size += len(rendered[-1][0] or "")
+            check_text_size(size, len(chats))
         spans = pa.array([spans for _, spans in rendered], SPANS) if request.spans else None
         return Rendered(pa.array([text for text, _ in rendered], json_columns.TEXT), spans)
 

@@ -28,7 +28,7 @@ from ...json_columns import integers
 from ...render.jinja.expressions import expression, text_expression
 from ...render.safety.control_tokens import Scanner, find_control_tokens, find_token_edges
 from ...render.single import TemplateRenderer
-from ...rendering import Renderer
+from ...rendering import BatchTooLarge, Renderer
 from ...schema import CONVERSATIONS, KEPT, MEDIA, ROW
 from ...views import VIEWS
 from ...views.batch import Fields, RenderableBatch
@@ -125,6 +125,13 @@ class Conversion:
             except TemplateError as error:
                 self._offer_fit(dict.fromkeys(_rows_of(error, batch), error), batch)
                 raise
+            except BatchTooLarge:
+                half = len(batch) // 2
+                if not half:
+                    raise
+                yield from self.convert(batch.slice(0, half), file, counts, on_reject)
+                batch = batch.slice(half)
+                continue
             except RowError as error:
                 if on_reject is None:
                     first_error = error.errors[0] if isinstance(error, RowErrors) else error

@@ -16,13 +16,19 @@ def to_frame(body: bytes) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-def read_frame(read: Callable[[int], bytes]) -> bytes | None:
+def read_frame(read: Callable[[int], bytes], most: int | None = None) -> bytes | None:
     """Return the body of the next frame; None if the stream ends before the frame is complete.
 
-    `read(size)` returns at least one byte and at most `size`, or no bytes at the end of the stream.
+    `read(size)` returns at least one byte and at most `size`, or no bytes at the end of the stream. Raises
+    ValueError for a frame that claims more than `most` bytes, before it is read.
     """
     head = _read_exactly(read, _LENGTH.size)
-    return None if head is None else _read_exactly(read, _LENGTH.unpack(head)[0])
+    if head is None:
+        return None
+    size: int = _LENGTH.unpack(head)[0]
+    if most is not None and size > most:
+        raise ValueError(f"a frame of {size} bytes")
+    return _read_exactly(read, size)
 
 
 def _read_exactly(read: Callable[[int], bytes], size: int) -> bytes | None:

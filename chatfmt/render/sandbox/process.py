@@ -18,6 +18,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from ...rendering import MOST_TEXT, check_text_size
 from .framing import read_frame, to_frame
 
 NEEDED = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -45,6 +46,10 @@ class SandboxDied(Exception):
     """The process died, or was killed after its time limit, before it answered."""
 
 
+MOST_ANSWER = 256 << 20
+"""Bytes of an answer: more than the limits allow a template to print, escaped as JSON."""
+
+
 class SandboxProcess:
     """A running sandbox process; `state` is its answer to `setup`. After SandboxDied it cannot be used again."""
 
@@ -59,7 +64,10 @@ class SandboxProcess:
             raise
 
     def request(self, body: bytes, answers: int) -> list[Any]:
-        """Send a request and return its `answers`; raises SandboxDied if they take longer than the time limit."""
+        """Return the `answers` to a request.
+
+        Raises SandboxDied if they take longer than the time limit, BatchTooLarge if they are too many bytes together.
+        """
         timer = threading.Timer(self._seconds, self._process.kill)
         timer.daemon = True
         timer.start()
@@ -67,7 +75,7 @@ class SandboxProcess:
             stdin = cast(BinaryIO, self._process.stdin)
             stdin.write(to_frame(body))
             stdin.flush()
-            return [self._receive() for _ in range(answers)]
+            found, size = self._receive(answers)
         except BaseException as error:  # after an interrupt too, an unread answer would be taken for the next one
             self._alive = False
             if isinstance(error, (OSError, ValueError)):
@@ -75,12 +83,20 @@ class SandboxProcess:
             raise
         finally:
             timer.cancel()
+        check_text_size(size, answers)
+        return found
 
-    def _receive(self) -> Any:
-        body = read_frame(cast(BinaryIO, self._process.stdout).read)
-        if body is None:
-            raise SandboxDied
-        return json.loads(body)
+    def _receive(self, answers: int) -> tuple[list[Any], int]:
+        """Read answers, of which no more than MOST_TEXT bytes are kept, and return the size of all."""
+        found, size = [], 0
+        for _ in range(answers):
+            body = read_frame(cast(BinaryIO, self._process.stdout).read, MOST_ANSWER)
+            if body is None:
+                raise SandboxDied
+            size += len(body)
+            if size <= MOST_TEXT or answers == 1:
+                found.append(json.loads(body))
+        return found, size
 
     def close(self) -> None:
         self._alive = False

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from ... import json_columns
 from ...errors import Location, RenderError, TemplateError, UnknownName, UsageError
-from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, RenderRequest
+from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, RenderRequest, check_text_size
 from ..jinja.errors import NotReproducible, render_error
 from ..jinja.inputs import plain_data
 from ..options import SPANS, RenderOptions
@@ -100,6 +100,7 @@ class SandboxRenderer:
         answers: list[Any] = []
         for start in range(0, len(chats), ROWS):
             answers += self._answers(message, chats.slice(start, ROWS))
+            check_text_size(sum(len(each[0] or "") for each in answers if isinstance(each, list)), len(chats))
         outcomes = [self._outcome(row, answer, failures) for row, answer in enumerate(answers)]
         found = pa.array([pairs for _, pairs in outcomes], SPANS) if request.spans else None
         return Rendered(pa.array([text for text, _ in outcomes], json_columns.TEXT), found)
@@ -112,7 +113,11 @@ class SandboxRenderer:
             self._restart()
         if len(chats) == 1:
             return [{"error": ["OverLimit", "the template takes too long or too much memory", None]}]
-        return [answer for row in range(len(chats)) for answer in self._answers(message, chats.slice(row, 1))]
+        answers: list[Any] = []
+        for row in range(len(chats)):
+            answers += self._answers(message, chats.slice(row, 1))
+            check_text_size(sum(len(each[0] or "") for each in answers if isinstance(each, list)), len(chats))
+        return answers
 
     def _outcome(self, row: int, answer: Any, failures: Failures) -> tuple[str | None, Any]:
         if answer is None:

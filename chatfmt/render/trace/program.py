@@ -133,6 +133,21 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
+def growth(expression: Piece) -> float:
+    """Return how many times longer than the text it reads an expression may be."""
+    if isinstance(expression, str) or expression[0] == "leaf":
+        return 1
+    name, below, *constants = expression
+    if name == "cat":
+        return sum(1 if isinstance(part, str) else growth(part) for part in below)
+    if name == "replace":
+        old, new, *_ = constants
+        return growth(below) * max(1, len(new) / len(old) if old else 1 + len(new))
+    if name == "indent" and constants:
+        return growth(below) * (1 + (constants[0] if isinstance(constants[0], int) else len(str(constants[0]))))
+    return growth(below)
+
+
 def same(answer: Any, expected: Any) -> bool:
     """Return whether two answers are equal in value and type."""
     return type(answer) is type(expected) and bool(answer == expected)

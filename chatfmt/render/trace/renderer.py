@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from ... import json_columns
 from ...errors import Location, RenderError, TemplateError
 from ...json_columns import integers
-from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
+from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest, check_text_size
 from ..jinja.errors import render_error
 from ..options import RenderOptions
 from ..template.chat_template import ChatTemplate
@@ -225,6 +225,7 @@ class TracedRenderer:
             return
         self._by_row.expect(batch.turns.of(row).tobytes() for row in rows[:TRIAL].tolist())
         for some in np.split(rows, range(TRIAL, len(rows), TRIAL)):
+            check_text_size(sum(len(text) for text, _ in batch.texts.values()), len(batch.program))
             if self.stopped or self._by_row.stopped:
                 batch.why.update(dict.fromkeys(some.tolist(), self._by_row.stopped))
             else:
@@ -269,6 +270,9 @@ class TracedRenderer:
     def _write(self, batch: Batch, failures: Failures) -> Replayed:
         """Assemble the texts of all rows; Jinja renders those without a program, and raises the first error."""
         tables = self._cache.tables
+        replayed = batch.program[batch.program >= 0]
+        if len(replayed):
+            check_text_size(tables.most_bytes(replayed, batch.chats.messages.nbytes), len(batch.program))
         if failures is None:
             batch.program[(batch.program >= 0) & tables.refuses(batch.program)] = -1
         no_program = np.flatnonzero(batch.program < 0)

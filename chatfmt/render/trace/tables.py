@@ -29,7 +29,7 @@ from .kernels import (
     to_slices,
     views_of,
 )
-from .program import Expression, Piece, Program, Question, leaves_of
+from .program import Expression, Path, Piece, Program, Question, growth, leaves_of
 from .shapes import TurnTable
 from .slots import prints_all
 
@@ -113,6 +113,7 @@ class Tables:
         self._pieces.append([(-1, 0)])
         self._spans.append([])
         self._all_printed, self._refuses = [False], [False]
+        self._literal_bytes, self._growth = [0], [1.0]
         self._pool: tuple[TextBuffer, StringViews] | None = None
 
     def __len__(self) -> int:
@@ -130,6 +131,8 @@ class Tables:
         self.programs.append(program)
         self._all_printed.append(prints_all(program))
         self._refuses.append(bool(program.refusal))
+        self._literal_bytes.append(sum(len(piece) for piece in program.pieces if isinstance(piece, str)))
+        self._growth.append(_growth(program))
         self._pool = None
         return len(self.programs) - 1
 
@@ -166,6 +169,11 @@ class Tables:
         counts = np.bincount(owner, minlength=len(rows))
         return Pieces(from_views(views, sources), np.concatenate([[0], np.cumsum(counts)]))
 
+    def most_bytes(self, programs: Int64Array, size: int) -> float:
+        """Return the most bytes that the texts of rows may have whose conversations have `size` bytes together."""
+        literals = int(np.array(self._literal_bytes, np.int64)[programs].sum())
+        return literals + size * max(self._growth[number] for number in distinct(programs))
+
     def _texts(self, number: int, indices: Int64Array, turns: TurnTable, known: pa.StringArray) -> TextSlices:
         if number == 0:
             source, offsets = buffer_of(known)
@@ -193,6 +201,16 @@ class Tables:
         ends = ends_of(pieces)
         origin = pieces.bounds[owner]
         return owner, ends[origin + first] - ends[origin], ends[origin + last] - ends[origin]
+
+
+def _growth(program: Program) -> float:
+    """Return how many times longer the output may be than the texts, of which each may be printed several times."""
+    times: dict[Path, float] = {}
+    for piece in program.pieces:
+        if not isinstance(piece, str):
+            for path in set(leaves_of(piece)):
+                times[path] = times.get(path, 0) + growth(piece)
+    return max(times.values(), default=0)
 
 
 def is_columnar(program: Program) -> bool:

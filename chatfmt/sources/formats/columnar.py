@@ -30,7 +30,8 @@ from .parquet_footer import FooterCheck, check_not_joined, column_chunks
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-_DICTIONARY_LIMIT = 128 << 20
+_DECODED_ROWS, _DECODED_BYTES = 64, 64 << 20
+"""Rows decoded at a time, which is as fast as thousands, and their bytes if each has the longest value of a column."""
 _BUFFER = 1 << 20
 """Read-ahead per column; without it a whole row group is buffered, which may be the whole file."""
 _GROUPS_AT_ONCE = 32
@@ -87,10 +88,12 @@ def read_parquet(
         for run in _runs(groups):
             if stop is not None and row >= stop:
                 return
+            rows = min(_DECODED_ROWS, _size(run), *(_rows_at_once(uri, group.chunks) for group in run))
             with translate_arrow_errors(shown):
-                batches = file.iter_batches(
-                    _size(run), row_groups=[group.number for group in run], columns=names, use_threads=False
+                decoded = file.iter_batches(
+                    rows, row_groups=[group.number for group in run], columns=names, use_threads=False
                 )
+                batches = _joined(decoded, _size(run), options.batch_bytes)
             count = FooterCheck(file.schema_arrow, [group.chunks for group in run], sum(group.rows for group in run))
             while (batch := _next(batches, shown)) is not None:
                 start, row = row, row + batch.num_rows
@@ -104,7 +107,7 @@ def read_parquet(
 
 
 class _Group(Struct, frozen=True):
-    """A row group with the metadata of its column chunks; `size` is the number of rows to decode at once."""
+    """A row group with the metadata of its column chunks; `size` is the number of rows of a batch."""
 
     number: int
     rows: int
@@ -117,7 +120,7 @@ def _groups(file: pq.ParquetFile, shown: str, numbers: Sequence[int], options: R
         some = numbers[start : start + _GROUPS_AT_ONCE]
         with translate_arrow_errors(shown):
             groups = [
-                _Group(number, metadata.num_rows, batch_size(metadata, chunks, options), chunks)
+                _Group(number, metadata.num_rows, _batch_size(metadata, options), chunks)
                 for number, chunks in zip(some, column_chunks(file, *some), strict=True)
                 for metadata in (file.metadata.row_group(number),)
             ]
@@ -164,21 +167,60 @@ def _between(batch: pa.RecordBatch, start: int, first: int, stop: int | None) ->
     return batch.slice(begin, min(end, batch.num_rows) - min(begin, batch.num_rows))
 
 
-def batch_size(group: Any, chunks: Sequence[Any], options: ReadOptions) -> int:
-    """The number of rows of a row group to decode at once, for about `batch_bytes`; `chunks` are from `column_chunks`.
+def _joined(batches: Iterator[pa.RecordBatch], rows: int, size: int) -> Iterator[pa.RecordBatch]:
+    """Join small batches to batches of `rows`, or of fewer where these have more than `size` bytes."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        batch.validate()  # joining trusts the offsets
+        waiting.append(_with_values(batch))
+        count = sum(one.num_rows for one in waiting)
+        if count >= rows or sum(one.nbytes for one in waiting) >= size:
+            joined = pa.concat_batches(waiting)
+            yield joined.slice(0, rows)
+            waiting = [joined.slice(rows)] if count > rows else []
+    if waiting:
+        yield pa.concat_batches(waiting)
 
-    A dictionary-encoded column may repeat one long value any number of times, which no size in the footer shows; the
-    size of the dictionary bounds each value.
-    """
-    largest = max((chunk.total_uncompressed_size for chunk in chunks if _is_mostly_dictionary(chunk)), default=0)
+
+def _with_values(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the batch with the values of dictionaries, so that its size in bytes is known."""
+    if not any(pa.types.is_dictionary(type) for type in batch.schema.types):
+        return batch
+    columns = [column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in batch]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names).replace_schema_metadata(batch.schema.metadata)
+
+
+def _batch_size(group: Any, options: ReadOptions) -> int:
+    """The number of rows of a row group in a batch, for about `batch_bytes` by the sizes in the footer."""
     average = options.batch_bytes * max(group.num_rows, 1) // max(group.total_byte_size, 1)
-    return int(max(1, min(options.batch_rows, average, _DICTIONARY_LIMIT // max(largest, 1))))
+    return int(max(1, min(options.batch_rows, average)))
 
 
-def _is_mostly_dictionary(chunk: Any) -> bool:
-    if not chunk.has_dictionary_page:
-        return False
-    return bool(chunk.total_compressed_size < 2 * (chunk.data_page_offset - chunk.dictionary_page_offset))
+def _rows_at_once(uri: str, chunks: Sequence[Any]) -> int:
+    """The number of rows to decode at once: any of them may repeat a value of a dictionary, which no footer shows."""
+    largest = max((_dictionary_bytes(uri, chunk) for chunk in chunks if chunk.has_dictionary_page), default=0)
+    return max(1, _DECODED_BYTES // max(largest, 1))
+
+
+def _dictionary_bytes(uri: str, chunk: Any) -> int:
+    """The most that a value in the dictionary of a column chunk has: the size of its page, which the page itself says.
+
+    A page begins with its kind and its size, two fields of Thrift's compact protocol:
+    https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
+    """
+    if is_remote(uri) or chunk.total_uncompressed_size <= _DECODED_BYTES // _DECODED_ROWS:
+        return int(min(chunk.total_uncompressed_size, _DECODED_BYTES // _DECODED_ROWS))
+    with Path(uri).open("rb") as file:
+        file.seek(chunk.dictionary_page_offset)
+        start = file.read(8)
+    if start[:3] != b"\x15\x04\x15":
+        return int(chunk.total_uncompressed_size)
+    zigzag = 0
+    for index, byte in enumerate(start[3:]):
+        zigzag |= (byte & 127) << 7 * index
+        if byte < 128:
+            break
+    return zigzag >> 1
 
 
 def _columns_to_read(schema: pa.Schema, columns: Sequence[str] | None, shown: str) -> list[str] | None:
