@@ -22,6 +22,7 @@ HINTS = {
     "parts": "--media-tags writes placeholders for images, videos and audio",
     "arguments": "--transform arguments=object",
     "call_ids": "--transform call_ids=fill",
+    "merge": "--transform 'merge= ' joins turns of one role that follow each other",
     "system": "--transform later_system=fold",
     "tool": "--transform parallel_calls=split",
 }
@@ -117,10 +118,18 @@ def _check_order(row: int, turns: Conversation, form: str, asking: Collection[st
         role = turn.get("role")
         if role not in (asking, answering)[index % 2]:
             wanted = " or ".join((*asking,) if index % 2 == 0 else (*answering,))
-            hint = HINTS.get(role, "") if role in ("system", "tool") else ""
-            _refuse(row, form, f"the role `{role}` where the form has {wanted}", hint)
+            _refuse(row, form, f"the role `{role}` where the form has {wanted}", _order_hint(turns, index))
     if len(turns) % 2:
         _refuse(row, form, "a conversation that does not end with an answer", "--transform trailing_user=drop")
+
+
+def _order_hint(turns: Conversation, index: int) -> str:
+    """Return the remedy for a turn that is out of order; a system turn comes first only after another one."""
+    role = turns[index].get("role")
+    before = turns[index - 1].get("role") if index else "system"
+    if role == before != "tool":
+        return HINTS["merge"]
+    return HINTS[role] if role in ("system", "tool") else ""
 
 
 def _check_keys(row: int, turn: Turn, form: str, known: Collection[str]) -> None:

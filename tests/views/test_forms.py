@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ def test_openai_gets_arguments_as_text_and_tools_as_functions(convert: Convert) 
 
 
 TRAILING = "--transform trailing_user=drop"
+MERGE = "--transform 'merge= ' joins turns of one role that follow each other"
 ANY = "--to messages holds it, --on-error skip drops such rows"
 
 
@@ -106,9 +108,10 @@ ANY = "--to messages holds it, --on-error skip drops such rows"
         ("alpaca", {"messages": [U, calls({}), RESULT, A]}, "`tool_calls` of turns",
          "--to sharegpt holds calls and tools"),
         ("alpaca", {"messages": [U, A], "tools": TOOLS}, "`tools`", "--to sharegpt holds calls and tools"),
-        ("alpaca", {"messages": [S, S, U, A]}, "the role `system` where the form has user",
+        ("alpaca", {"messages": [S, S, U, A]}, "the role `system` where the form has user", MERGE),
+        ("alpaca", {"messages": [U, A, S, U, A]}, "the role `system` where the form has user",
          "--transform later_system=fold"),
-        ("alpaca", {"messages": [U, U, A]}, "the role `user` where the form has assistant", ANY),
+        ("alpaca", {"messages": [U, U, A]}, "the role `user` where the form has assistant", MERGE),
         ("alpaca", {"messages": [U, A, U]}, "a conversation that does not end with an answer", TRAILING),
         ("alpaca", {"messages": [U, {**A, "reasoning_content": "hm"}]}, "`reasoning_content` of turns",
          "--transform reasoning=inline writes it into the text"),
@@ -133,6 +136,9 @@ def test_what_a_form_cannot_hold_is_an_error_of_the_row(
 ) -> None:
     code, _, said = convert([PLAIN[0], row], "--to", form)
     assert code != 0
+    if hint.startswith(("--transform", "--media-tags")):
+        flags = shlex.split(hint)[: 2 if hint.startswith("--transform") else 1]
+        assert convert([PLAIN[0], row], "--to", form, *flags)[0] == (4 if RESULT in row["messages"][3:] else 0)
     assert said.splitlines()[:2] == [f"error: in.jsonl row 1: the form {form} has no place for {what}", f"hint: {hint}"]
 
 
