@@ -194,7 +194,7 @@ def test_spans_equal_those_of_transformers_where_a_template_has_tags(
 def test_markers_find_what_tags_mark(share: slice) -> None:
     """Templates without their tags: every span lies in a tagged block and ends where the block ends, but for spaces."""
     outcome: Counter[str] = Counter()
-    for number, (name, text) in enumerate(known_templates()):
+    for number, (name, text) in enumerate(known_templates()[share]):
         if not TAG.search(text):
             continue
         tagged, bare = Masker(template_renderer(text, name)), Masker(template_renderer(untagged(text), name))
