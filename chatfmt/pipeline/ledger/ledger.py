@@ -68,6 +68,8 @@ class Ledger(Struct, frozen=True):
     drop: tuple[str, ...] = ()
     role_key: str = ""
     """The path inside turns that the user maps to their role."""
+    roles: dict[str, str] = field(default_factory=dict)
+    """The names of roles that the user renames."""
     waived: frozenset[str] = frozenset()
     printed: frozenset[str] | None = None
     printed_inside: frozenset[str] = frozenset()
@@ -182,7 +184,7 @@ class Ledger(Struct, frozen=True):
         """Return whether a leaf tells how to read others: the role of a turn, the type of a block or of a parameter."""
         key = path.rpartition(".")[2].rstrip("[]")
         names = [value for value in entry.values if isinstance(value, str)]
-        known = key in ROLE_KEYS and all(role_of(name, {}) for name in names)
+        known = key in ROLE_KEYS and all(role_of(name, self.roles) for name in names)
         return key == "type" or known or (path.partition("[].")[2] or path) == self.role_key
 
     def is_dropped(self, path: str) -> bool:

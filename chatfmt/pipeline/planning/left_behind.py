@@ -48,6 +48,7 @@ def open_ledger(recipe: Recipe, detection: Detection, job: Job) -> Ledger:
         keep=job.columns.keep,
         drop=recipe.drop,
         role_key=recipe.map.get("messages.role", ""),
+        roles=dict(recipe.role_names),
         waived=frozenset(waived),
         printed=printed_keys(job),
         printed_inside=keys_read(job),

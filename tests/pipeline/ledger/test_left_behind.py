@@ -250,3 +250,15 @@ def test_names_with_dots_and_deep_values(tmp_path):
     error = refusal(source, **keys)
     assert error.hint.endswith("--keep data.cot copies it to the output; --drop data.cot leaves it behind")
     assert convert(source, **keys, drop=["data.cot"]).rows == 2
+
+
+def test_names_that_are_renamed_to_roles_are_used(tmp_path: Path) -> None:
+    turns = [{"speaker": "guest", "text": "Sky?", "mood": "x"}, {"speaker": "Bo", "text": "Blue.", "mood": "y"}]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"talk": turns}) + "\n")
+    for flags in (["--role", "guest=user", "--role", "Bo=assistant"], ["--me", "Bo"]):
+        run = run_cli("convert", "in.jsonl", *flags, "--drop", "mood", cwd=tmp_path)
+        said = run.stderr.decode()
+        assert run.returncode == 0 and json.loads(run.stdout)["messages"] == TURNS[:1] + [
+            {"role": "assistant", "content": "Blue."}
+        ], said
+        assert said == f"wrote 1 row to stdout, {len(run.stdout)} B\n"
