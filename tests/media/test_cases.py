@@ -233,7 +233,7 @@ def test_images_that_only_a_late_row_has(kind: str, tmp_path: Path) -> None:
     assert (result.returncode, result.stderr.decode()) == (
         4,
         f"error: in.{kind} row 2500: column `images` is empty in the sample but not here, and could be the images\n"
-        "hint: --map images=images reads it, --dialect-option late=ignore drops it\n",
+        "hint: --map images=images reads it, --drop images leaves it behind\n",
     )
     result = run_cli("convert", source.name, "-o", "out", "--map", "images=images", cwd=tmp_path)
     assert (result.returncode, b"left behind" in result.stderr) == (0, False), result.stderr.decode()

@@ -213,7 +213,7 @@ def _with_late(
     dialect: Dialect, columns: Columns, used: Sequence[str], names: Sequence[str], records: Sequence[SourceRow]
 ) -> Columns:
     """Add the columns that are empty in the sample but may be filled later: to read, or to watch so nothing is lost."""
-    if dialect.type in ("text", "segments") or columns.option("late", "read", "read", "ignore") == "ignore":
+    if dialect.type in ("text", "segments"):
         return columns
     filled = {name for record in records for name, value in record.items() if value not in _NOTHING}
     in_use = {*used, *filled, *(() if columns.keep == "all" else columns.keep)}

@@ -32,7 +32,7 @@ SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents", "reas
 SKIP_HINT = "--dialect mixed detects the dialect of each row, --on-error skip drops such rows"
 """The hint for a row without a value that the other rows have."""
 OPTIONS = (
-    "format", "join", "label", "late", "margin", "mc_answer", "mc_base", "pairs", "paths", "prefer", "prompt",
+    "format", "join", "label", "margin", "mc_answer", "mc_base", "pairs", "paths", "prefer", "prompt",
     "ranked", "reasoning", "ties", "unanswerable",
 )  # fmt: skip
 """The options of all dialects; `Columns.option` reads them."""

@@ -95,7 +95,7 @@ def check_watched(batch: pa.RecordBatch, columns: Columns) -> None:
             read = f"--map {part}={name} reads it, " if part in schema.MEDIA else ""
             raise DialectError(
                 f"column `{name}` is empty in the sample but not here, and could be the {part}",
-                hint=f"{read}--dialect-option late=ignore drops it",
+                hint=f"{read}--drop {name} leaves it behind",
                 at=Location(row=index_of_true(filled)),
                 code="col.late",
             )
