@@ -253,10 +253,10 @@ def test_names_with_dots_and_deep_values(tmp_path):
 
 
 def test_names_that_are_renamed_to_roles_are_used(tmp_path: Path) -> None:
-    turns = [{"speaker": "guest", "text": "Sky?", "mood": "x"}, {"speaker": "Bo", "text": "Blue.", "mood": "y"}]
+    turns = [{"speaker": "guest", "text": "Sky?"}, {"speaker": "Bo", "text": "Blue."}]
     (tmp_path / "in.jsonl").write_text(json.dumps({"talk": turns}) + "\n")
     for flags in (["--role", "guest=user", "--role", "Bo=assistant"], ["--me", "Bo"]):
-        run = run_cli("convert", "in.jsonl", *flags, "--drop", "mood", cwd=tmp_path)
+        run = run_cli("convert", "in.jsonl", *flags, cwd=tmp_path)
         said = run.stderr.decode()
         assert run.returncode == 0 and json.loads(run.stdout)["messages"] == TURNS[:1] + [
             {"role": "assistant", "content": "Blue."}
