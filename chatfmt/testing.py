@@ -36,8 +36,8 @@ def check_dialect(name: str, rows: Rows, *, detected: bool = True) -> list[dict[
     found = detect([batch], Columns(), "auto" if detected else name)
     assert found.dialect == name, f"the rows are read by `{found.dialect}`: {found.reason}"
     columns = found.columns
-    parts = [dialect.find_parts(row, columns) for row in rows]
-    assert all(parts), f"`find_parts` finds nothing in row {parts.index(None)}" if None in parts else "no parts"
+    unread = [number for number, row in enumerate(rows) if not dialect.find_parts(row, columns)]
+    assert not unread, f"`find_parts` finds nothing in rows {unread}"
     made = dialect.convert(batch, columns)
     unknown = {*made.schema.names} - {*CONVERSATIONS}
     assert not unknown, f"a CONVERSATIONS batch has no column {sorted(unknown)}"

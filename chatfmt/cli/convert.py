@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def convert(source: Sources, **given: Any) -> None:
     """Convert a dataset to training-ready files.
 
-    Without -t conversations are written as messages; without -o JSON Lines go to stdout.
+    Without -t conversations are written as messages; without -o JSON Lines go to stdout. Several -t render to as many
+    places: -o 'out/{template}/'.
     """
     made = options.to_recipes(source, given)
     recipe, run, origins = made[0]

@@ -128,7 +128,7 @@ TEMPLATE = _group(
     {
         "template": (
             list[str], "NAME",
-            "Built-in name, .jinja file, model folder or Hub model id. Repeatable with -o out/{template}/.",
+            "Built-in name, .jinja file, model folder or Hub model id.",
             "-t", "--template",
         ),
         "fallback_template": (str, "NAME", "Template to use if the model has none."),
