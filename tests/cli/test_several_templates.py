@@ -39,7 +39,7 @@ def test_each_template_has_a_place_of_its_own(capsys: Output) -> None:
     said = capsys.readouterr().err.splitlines()
     assert [line for line in said if line.startswith(("wrote", "rejected"))] == [
         "wrote 2 rows to `chatml.jsonl`, 189 B", "wrote 1 row to `llama-2.jsonl`, 38 B",
-        "rejected: 1 of 2 rows (template.raised 1)",
+        "rejected: 1 of 2 rows (template.raised 1), in `llama-2-bad.jsonl`",
     ]  # fmt: skip
     assert paths() == ["chatml-bad.jsonl", "chatml.jsonl", "in.jsonl", "llama-2-bad.jsonl", "llama-2.jsonl"]
 
