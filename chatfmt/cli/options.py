@@ -93,7 +93,7 @@ COLUMNS = _group(
 ROWS = _group(
     "Rows",
     {
-        "limit": (str, "N", "Read only the first N rows of each source and split."),
+        "limit": (str, "N", "Read only the first N rows of each source and split; --where comes after."),
         "skip": (str, "N", "Skip the first N rows of each source and split."),
         "fraction": (str, "F", "Keep this fraction of the rows, chosen by content."),
         "shuffle": (bool, None, "Shuffle the rows; --seed sets the order.", "--shuffle/--no-shuffle"),
