@@ -41,7 +41,7 @@ def test_each_template_has_a_place_of_its_own(capsys: Output) -> None:
         "wrote 2 rows to `chatml.jsonl`, 189 B", "wrote 1 row to `llama-2.jsonl`, 38 B",
         "rejected: 1 of 2 rows (template.raised 1), in `llama-2-bad.jsonl`",
     ]  # fmt: skip
-    assert paths() == ["chatml-bad.jsonl", "chatml.jsonl", "in.jsonl", "llama-2-bad.jsonl", "llama-2.jsonl"]
+    assert paths() == ["chatml.jsonl", "in.jsonl", "llama-2-bad.jsonl", "llama-2.jsonl"]
 
 
 def test_one_template_may_name_its_place_too() -> None:
