@@ -53,3 +53,44 @@ def test_a_speaker_without_a_turn_is_refused(tmp_path: Path) -> None:
     assert str(raised.value) == f"{tmp_path}/chat.jsonl: no sampled turn is by `ann`"
     assert raised.value.hint == "the speakers are `Mia`, `AI`, `Ann`"
     assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("turns", "keys"),
+    [
+        ([["user", "q"], ["assistant", "a"]], {}),
+        ([{"user": "q"}, {"assistant": "a"}], {}),
+        ([{"author": {"name": 7}, "data": {"content": "q"}}, {"author": {"name": 8}, "data": {"content": "a"}}],
+         {"map": {"messages.role": "author.name", "messages.content": "data.content"}, "me": "8"}),
+        ([{"is_bot": False, "text": "q"}, {"is_bot": True, "text": "a"}],
+         {"map": {"messages.role": "is_bot"}, "role": {"true": "assistant", "false": "user"}}),
+    ],
+)  # fmt: skip
+def test_roles_beside_texts_as_keys_numbers_and_truth_values(turns: Any, keys: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "chat.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    recipe = chatfmt.Recipe(source=str(tmp_path / "chat.jsonl"), drop=["messages.*"], **keys)
+    chatfmt.convert(recipe, out=tmp_path / "out.jsonl", executor="serial")
+    made = json.loads((tmp_path / "out.jsonl").read_text())["messages"]
+    assert made == [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+
+
+HINTS = {
+    '{"id": 1, "type": "message", "from": "Ann", "text": "hi", "text_entities": []}':
+        "a recipe reads them: chatfmt convert telegram FILE --me NAME",
+    '{"type": "summary", "sessionId": "s", "parentUuid": null}':
+        "a recipe reads them: chatfmt convert claude-code FILE",
+    '{"timestamp": "t", "type": "event_msg", "payload": {}}': "a recipe reads them: chatfmt convert codex FILE",
+    '{"dialog": ["hi", "yo"], "act": [1, 2]}':
+        "if the texts in `dialog` alternate: --map messages=dialog --roles user,assistant",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", HINTS)
+def test_rows_of_a_known_format_name_its_recipe(row: str, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(row + "\n")
+    with pytest.raises(ChatfmtError) as raised:
+        chatfmt.convert(
+            chatfmt.Recipe(source=str(tmp_path / "in.jsonl")), out=tmp_path / "out.jsonl", executor="serial"
+        )
+    assert raised.value.hint == HINTS[row]
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]

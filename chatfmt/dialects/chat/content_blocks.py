@@ -19,7 +19,7 @@ from ..kit.output import convert_rows
 from ..kit.roles import to_role
 from ..kit.tool_calls import parse_calls
 from .messages import find_messages_parts
-from .turns import turns_at
+from .turns import find_turn_keys, turns_at
 
 ANTHROPIC = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking"})
 RESPONSES = frozenset({"input_text", "output_text", "input_image", "input_audio", "input_file"})
@@ -63,9 +63,12 @@ def _turns(
 ) -> list[Turn]:
     out: list[Turn] = []
     path = columns.path(part) or part
-    for message, turn in enumerate(turns_at(record, path) or []):
+    turns = turns_at(record, path) or []
+    keys = find_turn_keys(turns, columns) or {}
+    names = {keys.get(f"messages.{name}", name): name for name in ("role", "content")}
+    for message, turn in enumerate(turns):
         with located(message=message):
-            out += read(turn, columns)
+            out += read({names.get(key, key): value for key, value in turn.items()}, columns)
     return out
 
 

@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 from ... import json_columns
 from ...errors import DialectError, Location
 from ...field_path import value_at
+from ...schema import KEYS
 from ...turn_columns import fields_of, lengths_of, struct_of, to_bools, to_lists, with_same_type
 from ..kit.columns import Columns, SourceRow, json_type
 from ..kit.literals import read_list_literal
-from ..kit.roles import ANY, role_of
+from ..kit.roles import ANY, ROLE_NAMES, role_of
 
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
 CONTENT_KEYS = ("content", "value", "text", "message", "utterance")
@@ -39,9 +40,23 @@ def read_turn_list(value: Any) -> list[dict[str, Any]] | None:
     value = read_list_literal(value)
     if isinstance(value, dict):
         value = _transpose(value) or [value]
+    value = _named_texts(value) or value
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         return None
     return [unwrap(turn) for turn in value]
+
+
+def _named_texts(value: Any) -> list[dict[str, Any]] | None:
+    """Return the turns in a list of texts, each beside its role (`["user", "hi"]`) or under it (`{"user": "hi"}`)."""
+    if not isinstance(value, list) or len(value) < 2:
+        return None
+    pairs = [next(iter(turn.items())) if isinstance(turn, dict) and len(turn) == 1 else turn for turn in value]
+    known = all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+        and pair[0].lower() in ROLE_NAMES
+        for pair in pairs
+    )  # fmt: skip
+    return [{"role": role, "content": text} for role, text in pairs] if known else None
 
 
 def _transpose(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
@@ -103,9 +118,9 @@ def mapped_path(turns: Sequence[Mapping[str, Any]], path: str | None) -> str | N
 
 
 def role_name(value: Any) -> str | None:
-    """Return the name of a role as text, also of one that is a number (`--role 0=user`); None for anything else."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+    """Return the name of a role as text, also of a number (`--role 0=user`) or `true`; None for anything else."""
+    if isinstance(value, int):
+        return str(value).lower() if isinstance(value, bool) else str(value)
     return value if isinstance(value, str) else None
 
 
@@ -131,11 +146,10 @@ def to_turns(values: pa.Array, name: str) -> pa.ListArray:
 
 
 def _are_wrapped(turn: pa.StructType) -> bool:
-    """Return whether some turns may be inside another object (see `unwrap`)."""
-    names = set(turn.names)
-    return not names.isdisjoint(_ENVELOPES) and any(
-        name in names and turn.field(name).type != json_columns.TEXT for name in _ENVELOPES
-    )
+    """Return whether some turns may be inside another object (see `unwrap`), or texts under their roles."""
+    names = set(turn.names) - {KEYS}
+    inside = any(name in names and turn.field(name).type != json_columns.TEXT for name in _ENVELOPES)
+    return inside or all(name.lower() in ROLE_NAMES for name in names)
 
 
 def _are_lists(values: pa.StructArray) -> bool:

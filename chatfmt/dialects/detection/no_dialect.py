@@ -35,9 +35,23 @@ def no_dialect(names: Sequence[str], records: Sequence[SourceRow], columns: Colu
 
 
 def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> str:
+    known = next((command for columns, command in _FORMATS if columns <= set(names)), None)
+    if known:
+        return f"a recipe reads them: chatfmt convert {known}"
     by_shape = _turns_hint(names, records, columns) or _empty_hint(names, records) or _pair_hint(names, columns)
     texts = [name for name in names if isinstance(records[0].get(name), str)]
     return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns)
+
+
+_FORMATS = (
+    (frozenset({"from", "text_entities"}), "telegram FILE --me NAME"),
+    (frozenset({"author", "timestampEdited"}), "discord FILE --me NAME"),
+    (frozenset({"parentUuid", "sessionId"}), "claude-code FILE"),
+    (frozenset({"timestamp", "type", "payload"}), "codex FILE"),
+    (frozenset({"custom_id", "response"}), "openai-batch REQUESTS RESULTS"),
+    (frozenset({"ts", "user", "text"}), "slack FOLDER --me ID"),
+)
+"""Columns of files that a recipe reads, with its command."""
 
 
 def _pair_hint(names: Sequence[str], columns: Columns) -> str | None:
@@ -73,6 +87,9 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     if listed:
         flag = f"--field {shell_quoted(listed)}" if len(records) == 1 else f"--explode {shell_quoted(listed)}"
         return f"the rows could be in `{listed}`: {flag}"
+    spoken = next((name for name in names if _SPOKEN.search(name.lower()) and _are_texts(record.get(name))), None)
+    if spoken:
+        return f"if the texts in `{spoken}` alternate: --map messages={shell_quoted(spoken)} --roles user,assistant"
     if len(records) == 1 and _are_columns(record):
         return "the values could be columns of rows: --field 'columns(.)'"
     objects = next((name for name in names if _objects(record.get(name))), None)
@@ -107,6 +124,9 @@ def _are_conversations(value: Any, columns: Columns) -> bool:
     """Return whether a value is a list of two conversations."""
     lists = value if isinstance(value, list) and len(value) == 2 else []
     return bool(lists) and all(find_turn_keys(read_turn_list(turns), columns) for turns in lists)
+
+
+_SPOKEN = re.compile("dialog|conversation|utterances|turns")
 
 
 def _are_texts(value: Any) -> bool:

@@ -9,6 +9,7 @@ from ...schema import MEDIA
 
 MESSAGES = (
     "messages", "conversation", "conversations", "messages_json", "conversations_json", "conversation_json",
+    "chat_messages",
 )  # fmt: skip
 """A whole conversation."""
 HISTORY = (

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ... import checks, dialects
 from ...dialects import Detection
-from ...dialects.chat.turns import ROLE_KEYS, mapped_path, turns_at
+from ...dialects.chat.turns import ROLE_KEYS, mapped_path, role_name, turns_at
 from ...dialects.kit.columns import INNER_KEYS, OPTIONS, records_of
 from ...dialects.kit.roles import role_of
 from ...errors import UnknownName, UsageError
@@ -65,8 +65,8 @@ def check_keys(recipe: Recipe, detection: Detection, sample: Sequence[pa.RecordB
 
     if recipe.me is not None:
         path = recipe.map.get("messages.role", "")
-        found = [value_at(turn, key) for turn in turns for key in (path, *ROLE_KEYS) if key]
-        speakers = dict.fromkeys(name for name in found if isinstance(name, str))
+        found = [role_name(value_at(turn, key)) for turn in turns for key in (path, *ROLE_KEYS) if key]
+        speakers = dict.fromkeys(name for name in found if name is not None)
         if recipe.me not in speakers:
             listed = ", ".join(f"`{name}`" for name in list(speakers)[:_SPEAKERS])
             raise UsageError(
