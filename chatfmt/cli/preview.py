@@ -36,7 +36,7 @@ STYLES = {0: "default", 1: "green", 2: "bold magenta", 3: "bold magenta underlin
 
 
 class Look(Struct, frozen=True):
-    """How rows are shown: with marks for white space, in full, and after which fashion."""
+    """How rows are shown: with marks for white space, in full, in two panes, in colour."""
 
     white: bool = False
     full: bool = False

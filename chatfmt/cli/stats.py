@@ -142,7 +142,8 @@ def print_figures(found: Gathered, limit: int | None) -> None:
     figures, screen = found.figures, terminal.console()
     screen.print(terminal.visible(found.source.shown), style="bold")
     screen.print(terminal.visible(heading(found)), soft_wrap=True)
-    screen.print(lengths_table(figures))
+    if figures.characters.count or figures.tokens.count:
+        screen.print(lengths_table(figures))
     for title, noun, counts in (("role", "turns", figures.roles), ("script", "letters", figures.scripts)):
         if counts:
             screen.print(bars_table(title, noun, counts))

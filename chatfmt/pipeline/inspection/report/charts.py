@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from ....errors import MissingExtra
-from ..figures.histogram import Histogram
+from ..figures.histogram import Bin, Histogram
 from .flow import Route
 
 WIDTH = 330
@@ -52,47 +52,39 @@ def histogram(lengths: Histogram, noun: str, limit: int | None = None) -> str:
     """Return a histogram of lengths, with marks at the median, at the 99th percentile and at `limit`."""
     bins = lengths.bins(BINS)
     edges = [one.start for one in bins] + [bins[-1].stop]
-    values = [{"left": i, "right": i + 0.92, "count": one.count} for i, one in enumerate(bins)]
     marks = [("median", lengths.percentile(50), "var(--muted)"), ("p99", lengths.percentile(99), "var(--muted)")]
     if limit is not None:
         marks.append((f"limit {limit:,}", limit, "var(--warn)"))
+    layers = [_bins(bins, edges, noun)]
+    for row, (label, value, colour) in enumerate(marks):
+        layers += _mark(label, _place(edges, value), colour, row, to_the_right=value < edges[len(edges) // 2])
+    return draw({"height": 170, "layer": layers})
+
+
+def _bins(bins: Sequence[Bin], edges: Sequence[int], noun: str) -> dict[str, Any]:
+    """Return the layer of bars; bins are equally wide, and some of their edges are named."""
     ticks = list(range(0, len(edges), max(1, len(edges) // 4)))
     labels = {str(tick): f"{edges[tick]:,}" for tick in ticks}
     x = {"field": "left", "type": "quantitative", "title": noun, "scale": {"domain": [0, len(bins)], "nice": False},
          "axis": {"grid": False, "values": ticks, "labelExpr": f"{labels!r}[datum.value]"}}  # fmt: skip
-    rules = [
-        {"at": _place(edges, value), "label": label, "row": row, "colour": colour}
-        for row, (label, value, colour) in enumerate(marks)
+    room = {"domain": [0, max(one.count for one in bins) * 1.5], "nice": False}  # for the names of marks
+    y = {"field": "count", "type": "quantitative", "title": None, "axis": _COUNTS, "scale": room}
+    values = [{"left": i, "right": i + 0.92, "count": one.count} for i, one in enumerate(bins)]
+    encoding = {"x": x, "x2": {"field": "right"}, "y": y, "y2": {"datum": 0}}
+    return {"data": {"values": values}, "mark": "bar", "encoding": encoding}
+
+
+def _mark(label: str, at: float, colour: str, row: int, *, to_the_right: bool) -> list[dict[str, Any]]:
+    """Return the layers of a dashed line and its name beside it, in a row of its own."""
+    rule = {"type": "rule", "strokeDash": [4, 3], "strokeWidth": 1.5, "color": colour}
+    text = {"type": "text", "fontSize": 11, "color": colour, "y": 6 + 13 * row,
+            "align": "left" if to_the_right else "right", "dx": 4 if to_the_right else -4}  # fmt: skip
+    shared = {"data": {"values": [{"at": at, "label": label}]}}
+    x = {"x": {"field": "at", "type": "quantitative"}}
+    return [
+        {**shared, "mark": rule, "encoding": x},
+        {**shared, "mark": text, "encoding": {**x, "text": {"field": "label"}}},
     ]
-    at, colour = {"field": "at", "type": "quantitative"}, {"field": "colour", "type": "nominal", "scale": None}
-    rule = {"mark": {"type": "rule", "strokeDash": [4, 3], "strokeWidth": 1.5}, "encoding": {"x": at, "color": colour}}
-    layers: list[Any] = [
-        {
-            "data": {"values": values},
-            "mark": "bar",
-            "encoding": {
-                "x": x,
-                "x2": {"field": "right"},
-                "y2": {"datum": 0},
-                "y": {
-                    "field": "count",
-                    "type": "quantitative",
-                    "title": None,
-                    "axis": _COUNTS,
-                    "scale": {"domain": [0, max(one.count for one in bins) * 1.5], "nice": False},
-                },
-            },
-        },
-        {"data": {"values": rules}, **rule},
-    ]
-    for number, each in enumerate(rules):
-        left = float(each["at"]) < len(bins) / 2  # type: ignore[arg-type]
-        text = {"type": "text", "align": "left" if left else "right", "dx": 4 if left else -4, "fontSize": 11}
-        layers.append({
-            "data": {"values": [each]}, "mark": {**text, "y": 6 + 13 * number},
-            "encoding": {"x": at, "text": {"field": "label"}, "color": colour},
-        })  # fmt: skip
-    return draw({"height": 170, "layer": layers})
 
 
 def _place(edges: Sequence[int], value: int) -> float:

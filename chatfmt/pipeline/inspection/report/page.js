@@ -64,7 +64,7 @@ function messages(row) {
 
 function legend() {
   const made = make("p", "legend");
-  made.append(make("mark", "", "trained"), make("span", "special", "special token"), make("span", "folded", "… folded"));
+  made.append(make("mark", "", "trained"), make("span", "special", "special token"), make("span", "folded", "… folded"), make("span", "about", "· blank, ↵ line end"));
   return made;
 }
 
