@@ -6,13 +6,13 @@ as Arrow batches, `sample` the first records of a source, `read_stream` those of
 
 from .discovery.resolve import resolve
 from .model import DEFAULTS, InputSplit, ParseOptions, Source, SourceFile
-from .read import read
+from .read import file_identity, read
 from .sample import fingerprint, no_records_error, sample
 from .splitting.planner import plan_splits
 from .splitting.unpack import needs_unpacking, unpack_file, unpack_source
 from .stream import read_stream
 
 __all__ = [
-    "DEFAULTS", "InputSplit", "ParseOptions", "Source", "SourceFile", "fingerprint", "needs_unpacking",
+    "DEFAULTS", "InputSplit", "ParseOptions", "Source", "SourceFile", "file_identity", "fingerprint", "needs_unpacking",
     "no_records_error", "plan_splits", "read", "read_stream", "resolve", "sample", "unpack_file", "unpack_source",
 ]  # fmt: skip

@@ -137,6 +137,10 @@ class InputSplit(Struct, frozen=True):
     """Bytes of the file when it was planned; if they differ when it is read, the file has changed."""
     folder: str | None = None
     """The folder of the files that its records name, if such files are to be read."""
+    content: str | None = None
+    """XXH3-128 (hex) of the bytes of the file when it was planned; a file with other bytes is not read."""
+    identity: tuple[int, ...] | None = None
+    """The `file_identity` of the file when it was planned; while it stays, so do the bytes, and they are not hashed."""
 
 
 def whole_file(file: SourceFile, split: str, options: ParseOptions) -> InputSplit:

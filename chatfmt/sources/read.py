@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ..errors import ChatfmtError, InputError, Location, RowError, located
 from ..json_columns import dumps, loads, text_array
 from ..schema import KEYS, ROW
-from .bytes.compression import is_remote
+from .bytes.compression import content_hash, is_remote
 from .bytes.text import content, needs_recoding
 from .formats.columnar import open_parquet, read_arrow, read_parquet
 from .formats.csv import read_cells
@@ -49,6 +49,7 @@ def _check_unchanged(split: InputSplit, batches: Callable[[], Iterator[pa.Record
     before = _size_and_mtime(split)
     if before is not None and split.size not in (None, before[0]):
         raise _changed_error(split)
+    _check_content(split)
     try:
         yield from batches()
     except (InputError, RowError):
@@ -57,6 +58,34 @@ def _check_unchanged(split: InputSplit, batches: Callable[[], Iterator[pa.Record
         raise
     if _size_and_mtime(split) != before:
         raise _changed_error(split)
+
+
+def file_identity(uri: str) -> tuple[int, ...] | None:
+    """Return device, inode, size and modification time of a local file; None for any other."""
+    if is_remote(uri):
+        return None
+    try:
+        status = Path(uri).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _check_content(split: InputSplit) -> None:
+    """Raise InputError if a worker, on this machine or another, sees another file than was planned."""
+    found = file_identity(split.uri)
+    if split.content is None or found is None or found == split.identity:
+        return
+    if _hash(split.uri, found) != split.content:
+        raise InputError(
+            "another file than the one that was planned", code="file.changed", at=Location(split.shown),
+            hint=f"`{split.uri}` has to be the same file on every machine that runs tasks",
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _hash(uri: str, identity: tuple[int, ...]) -> str:
+    return content_hash(uri)
 
 
 def _size_and_mtime(split: InputSplit) -> tuple[int, int] | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
-import xxhash
 
 from ..errors import InputError, Location, RowError
-from .bytes.compression import open_binary
+from .bytes.compression import content_hash
 from .discovery.split_slices import select_slices
 from .json.record_batch import explain_encoding
 from .model import Source, SourceFile, whole_file
@@ -72,7 +70,7 @@ def _first(source: Source, file: SourceFile, name: str, rows: int, bad: list[Row
 def fingerprint(files: Sequence[SourceFile]) -> list[tuple[str, int, str]]:
     """Name, size in bytes and XXH3-128 (hex, of the bytes on disk) of each file; hashes several at once."""
     uris = [file.uri for file in files]
-    digests = list(map(_hash, uris)) if len(uris) < 2 else _hash_in_threads(uris)
+    digests = list(map(content_hash, uris)) if len(uris) < 2 else _hash_in_threads(uris)
     return [(file.shown, file.size, digest) for file, digest in zip(files, digests, strict=True)]
 
 
@@ -84,9 +82,4 @@ def _hash_in_threads(uris: Sequence[str]) -> list[str]:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(HASHED_AT_ONCE) as hashers:
-        return list(hashers.map(_hash, uris))
-
-
-def _hash(uri: str) -> str:
-    with open_binary(uri) as file:
-        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+        return list(hashers.map(content_hash, uris))

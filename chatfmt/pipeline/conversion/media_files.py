@@ -89,12 +89,20 @@ def _medium(path: str, folder: str | None) -> dict[str, bytes | str | None]:
     full = os.path.normpath(Path(root, name))
     if not Path(full).is_relative_to(root):
         raise RowError(
-            f"`{name}` is outside of `{folder}`", hint="--media-root DIR names a folder around it", code="media.file"
+            f"`{name}` is outside of `{_shown(root)}`",
+            hint="--media-root DIR names a folder around it",
+            code="media.file",
         )
     if not Path(full).is_file():
         hint = "--media-root DIR names the folder, --on-error skip drops such rows"
-        raise RowError(f"there is no file `{name}` in `{folder}`", hint=hint, code="media.file")
+        raise RowError(f"there is no file `{name}` in `{_shown(root)}`", hint=hint, code="media.file")
     return {"bytes": None, "path": full}
+
+
+def _shown(folder: str) -> str:
+    """Return the folder as seen from the current one, if it is inside of it."""
+    here = Path.cwd()
+    return str(Path(folder).relative_to(here)) if Path(folder).is_relative_to(here) else folder
 
 
 def _data(uri: str) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ... import render, transforms, writers
+from ... import render, sources, transforms, writers
 from ...recipe import Recipe, Run
 from ...render.template.chat_template import ChatTemplate
+from ...sources import InputSplit
 from ..conversion.job import Task
 from ..plugins import load_plugins
 from .fingerprint import run_fingerprint
+from .inputs import original_files
 from .jobs import check_rendered, check_tokens, load_template
 from .notes import job_notes, system_notes, template_notes
 from .parquet_schema import find_schema, set_schema
@@ -60,18 +63,39 @@ class Plan(Struct, frozen=True):
         )
 
     def tasks(self, state: Path) -> list[Task]:
-        """Return the tasks in the order of the output; `state` is the folder of the run."""
+        """Return the tasks in the order of the output; `state` is the folder of the run.
+
+        Tasks name files by absolute paths, with the hash of their content, so that a worker that started in another
+        folder or on another machine reads the same files, or none.
+        """
         shards = [
-            (shard[0].split, number, source.job, shard)
+            (shard[0].split, number, source.job, tuple(map(located, shard)))
             for number, source in enumerate(self.sources)
+            for located in [split_locator(source)]
             for shard in source.shards
         ]
         splits = list(dict.fromkeys(split for split, *_ in shards))
         shards.sort(key=lambda shard: splits.index(shard[0]))
         return [
-            Task(job, inputs, split, name, state, self.fingerprint, number)
+            Task(job, inputs, split, name, state.absolute(), self.fingerprint, number)
             for (split, number, job, inputs), name in zip(shards, self.names, strict=True)
         ]
+
+
+def split_locator(source: SourcePlan) -> Callable[[InputSplit], InputSplit]:
+    """Return a function that gives an input split the absolute path and the content of its file."""
+    hashes = {file["file"]: file["xxh3_128"] for file in source.files}
+    contents = {file.uri: hashes.get(file.shown) for file in original_files(source.source)}
+    identity = cache(sources.file_identity)
+
+    def locate(split: InputSplit) -> InputSplit:
+        if "://" in split.uri:
+            return split
+        folder = None if split.folder is None else str(Path(split.folder).absolute())
+        uri, content = str(Path(split.uri).absolute()), contents.get(split.uri)
+        return replace(split, uri=uri, folder=folder, content=content, identity=content and identity(uri))
+
+    return locate
 
 
 def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:

@@ -36,6 +36,16 @@ def is_remote(uri: str) -> bool:
     return "://" in uri
 
 
+def content_hash(uri: str) -> str:
+    """Return the XXH3-128 (hex) of the bytes of a file, as they are on disk."""
+    import hashlib
+
+    import xxhash
+
+    with open_binary(uri) as file:
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+
+
 def open_binary(uri: str) -> BufferedIOBase:
     """Open a path or an fsspec URL for reading. Raises InputError."""
     try:

@@ -1,0 +1,74 @@
+"""Workers that started in another folder, or that see other files, read what the user named, or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+import chatfmt
+from chatfmt.errors import InputError
+from chatfmt.executors import EXECUTORS, Executor, serial
+from chatfmt.recipe import Recipe
+
+TEXT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\nyo<|im_end|>\n"
+
+
+def write(path: Path, content: str) -> None:
+    turns = [{"role": "user", "content": content}, {"role": "assistant", "content": "yo"}]
+    path.write_text(json.dumps({"messages": turns}) + "\n")
+
+
+@pytest.fixture
+def typed(tmp_path, monkeypatch):
+    """A folder with `in.jsonl`, in which the command is typed; workers start in one with another `in.jsonl`."""
+    for folder, content in (("typed", "mine"), ("elsewhere", "not!")):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "in.jsonl", content)
+    monkeypatch.chdir(tmp_path / "typed")
+    before_task = []
+
+    def elsewhere(fn, tasks, workers, on_position=None):
+        def run(task):
+            here = Path.cwd()
+            os.chdir(tmp_path / "elsewhere")
+            try:
+                for change in before_task:
+                    task = change(task)
+                return fn(task)
+            finally:
+                os.chdir(here)
+
+        return serial(run, tasks, workers)
+
+    monkeypatch.setitem(EXECUTORS, "elsewhere", Executor(elsewhere, "elsewhere"))
+    return before_task
+
+
+@pytest.mark.parametrize("out", ["out.jsonl", "out.parquet", "out"])
+def test_relative_paths_are_those_of_the_folder_where_they_are_typed(typed, out):
+    chatfmt.convert(Recipe(source="in.jsonl", template="chatml"), out=Path(out), executor="elsewhere", workers=1)
+    from datasets import load_dataset
+
+    kind = "json" if out == "out.jsonl" else "parquet"
+    files = [str(path) for path in (Path(out).rglob("*.parquet") if out == "out" else [Path(out)])]
+    assert load_dataset(kind, data_files=files, split="train")["text"][:] == [TEXT.format("mine")]
+
+
+def test_a_worker_that_sees_another_file_at_the_path_reads_no_row_of_it(typed, tmp_path):
+    def other_machine(task):
+        splits = [replace(split, uri=str(tmp_path / "elsewhere" / "in.jsonl")) for split in task.inputs]
+        return replace(task, inputs=tuple(splits))
+
+    typed.append(other_machine)
+    with pytest.raises(InputError) as caught:
+        chatfmt.convert(Recipe(source="in.jsonl", template="chatml"), out=Path("out"), executor="elsewhere", workers=1)
+    assert str(caught.value) == "in.jsonl: another file than the one that was planned"
+    assert caught.value.hint == (
+        f"`{tmp_path}/elsewhere/in.jsonl` has to be the same file on every machine that runs tasks"
+    )
+    write(tmp_path / "elsewhere" / "in.jsonl", "mine")  # a copy of the file is as good
+    chatfmt.convert(Recipe(source="in.jsonl", template="chatml"), out=Path("out"), executor="elsewhere", workers=1)
