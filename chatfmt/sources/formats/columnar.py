@@ -158,7 +158,14 @@ def _validate(batch: pa.RecordBatch) -> None:
     except pa.ArrowInvalid:
         batch.validate()
         for column in batch.columns:
-            column.view(as_integers(column.type)).validate(full=True)
+            _validate_column(column)
+
+
+def _validate_column(column: pa.Array) -> None:
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:  # only then: before 26, Arrow crashes on the views of some types
+        column.view(as_integers(column.type)).validate(full=True)
 
 
 def _between(batch: pa.RecordBatch, start: int, first: int, stop: int | None) -> pa.RecordBatch:
