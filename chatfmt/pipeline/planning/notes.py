@@ -68,6 +68,8 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
         flags = trainers.find(recipe.trainer).mask
         remedy = f": `{flags}` writes what it can train on" if flags else ""
         yield f"the trainer {recipe.trainer} does not read `assistant_spans`{remedy}"
+    if job.mask is not None and recipe.end != "eos" and not has_stop_token(job):
+        yield f"the template `{template.name}` ends answers with no stop token, so the trained text has none: --end eos"
     if template.reads_date:
         yield f"the template reads the date and gets {recipe.date}: set another with --date"
     if "bos_token" in missing_tokens(recipe, template):
@@ -89,6 +91,17 @@ def indentation(template: ChatTemplate, recipe: Recipe) -> int | None:
 
     options = RenderOptions(variables=recipe.var, date=recipe.date)
     return indented_line(TemplateRenderer(template, options, sandbox_sessions(template, recipe.template_isolation)))
+
+
+def has_stop_token(job: Job) -> bool:
+    """Return whether the template of a job ends an answer with a stop token."""
+    from ...render import sandbox_sessions
+    from ...render.masks.turn_boundaries import TurnBoundaries
+    from ...render.single import TemplateRenderer
+
+    assert job.template is not None
+    single = TemplateRenderer(job.template, job.options, sandbox_sessions(job.template, job.isolation))
+    return bool(TurnBoundaries(single).stops)
 
 
 def default_system(job: Job) -> str:

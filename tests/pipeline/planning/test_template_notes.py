@@ -89,3 +89,12 @@ def test_indentation_that_is_part_of_the_text_is_named(text: str, line: int | No
 def test_no_built_in_template_is_indented() -> None:
     names = builtin.names()
     assert names and not [name for name in names if indented_line(TemplateRenderer(ChatTemplate.load(name)))]
+
+
+def test_answers_that_end_without_a_stop_token_are_a_note(capsys: Output) -> None:
+    Path("t.jinja").write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+    note = "note: the template `t.jinja` ends answers with no stop token, so the trained text has none: --end eos\n"
+    assert convert("-t", "t.jinja", "--mask") == 0
+    assert note in capsys.readouterr().err
+    for flags in (["-t", "t.jinja"], ["-t", "chatml", "--mask"]):
+        assert convert(*flags) == 0 and "stop token" not in capsys.readouterr().err
