@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console
+from rich.text import Text
 
 import chatfmt
 from chatfmt import ChatTemplate, errors
@@ -174,10 +180,22 @@ def members(named: Any) -> Iterator[str]:
             yield f"* `{node.name}`: {' '.join(doc.split(chr(10) * 2)[0].split())}"
 
 
+def picture(*command: str) -> str:
+    """What a command shows on a terminal, as an SVG that loads no font."""
+    shown = run_cli(*command, env={"FORCE_COLOR": "1", "COLUMNS": "90", "TERM": "xterm-256color"}, cwd=ROOT)
+    console = Console(record=True, width=100, file=io.StringIO())
+    console.print(Text.from_ansi(shown.stdout.decode().rstrip("\n")))
+    format = re.sub(r"@font-face \{\{.*?\}\}|<!--.*?-->", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    made = console.export_svg(title=" ".join(("chatfmt", *command)), code_format=format)
+    return "\n".join(line.rstrip() for line in made.splitlines()) + "\n"
+
+
 GENERATED: Mapping[str, Callable[[], str]] = {
     "commands.md": commands,
     "errors.md": codes,
     "templates.md": gallery,
     "api.md": api,
+    "preview.svg": lambda: picture("preview", "tests/data/reasoning.jsonl", "-t", "qwen3", "-n", "1"),
+    "stats.svg": lambda: picture("stats", "tests/data/everyday.jsonl", "-t", "chatml"),
 }
 """The generated guides by their names, each with the function that makes it."""
