@@ -101,6 +101,7 @@ COMPLETE: Mapping[str, Complete] = {
     "topic": _registry("cli.guide", "topics"),
     "split": _splits,
     **dict.fromkeys(("template", "diff_template"), _registry("render.template.builtin", "names")),
+    "supports": _registry("render.template.builtin", "SUPPORTS"),
     "trainer": _registry("trainers", "TRAINERS"),
     "to": _registry("views", "VIEWS"),
     "dialect": _registry("dialects", "DIALECTS"),

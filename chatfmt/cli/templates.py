@@ -44,7 +44,12 @@ def list_templates(
         typer.Argument(metavar="[WORD]...", help="Only templates with these words in name, aliases or family."),
     ] = None,
     supports: Annotated[
-        list[str] | None, typer.Option("--supports", help="Only templates that support this: tools, images, ….")
+        list[str] | None,
+        typer.Option(
+            "--supports",
+            help="Only templates that support this: tools, images, ….",
+            autocompletion=completer("supports"),
+        ),
     ] = None,
     wide: Annotated[bool, typer.Option("--wide", help="Also show aliases, variables and all features.")] = False,
     as_json: AsJson = False,

@@ -24,6 +24,7 @@ CASES = {
     "chatfmt convert gsm": ["gsm8k"],
     "chatfmt convert x.jsonl --for trl-d": ["trl-dpo"],
     "chatfmt templates show qwen2.5-": ["qwen2.5-vl"],
+    "chatfmt templates list --supports im": ["images"],
     "chatfmt recipes show gsm": ["gsm8k"],
     "chatfmt veri": ["verify"],
 }
