@@ -157,7 +157,7 @@ def _are_lists(values: pa.StructArray) -> bool:
 
 
 def _holds_text(type: pa.DataType) -> bool:
-    return bool(pa.types.is_list(type) and type.value_type == json_columns.TEXT)
+    return bool(pa.types.is_list(type) and type.value_type in (json_columns.TEXT, json_columns.JSON))
 
 
 def _zip_lists(values: pa.StructArray, name: str) -> pa.ListArray:

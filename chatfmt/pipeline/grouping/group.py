@@ -41,6 +41,8 @@ FILE, FOLDER = "@file", "@folder"
 _SKIP = "`--on-error skip` rejects such rows"
 _AROUND = 64 << 10
 """Bytes that a line may hold besides its record, or the rows of an error in base64."""
+_REMEMBERED = 1000
+"""Sets of columns whose shared ones are remembered."""
 _BAD = "bad "
 """How the text of a row that cannot be read begins in the spool."""
 
@@ -93,6 +95,7 @@ class Grouping:
         )
         self.order = Order(recipe.order_by) if recipe.order_by else None
         self.mapped = mapping.plan(recipe.map, markers=recipe.marker)
+        self.shared: dict[tuple[str, ...], frozenset[str]] = {}
         self.drop = recipe.drop
         self.has_messages = recipe.map.get("messages", "messages").split(".")[0].split("[")[0] != "messages"
         self.named = [name for name in (self.key, *recipe.keep, recipe.dedup_by, recipe.split_by) if name]
@@ -134,7 +137,9 @@ class Grouping:
             whole_file(file, self.split, self.options), on_bad=lambda error, raw: bad.append((error, raw))
         ):
             batch = self._selected(batch, bad)
-            records = zip(batch.column(ROW).to_pylist(), map(to_plain, to_records(batch)), strict=True)
+            found = to_records(batch)
+            plain = map(to_plain, found) if file.format in ("parquet", "arrow") else found
+            records = zip(batch.column(ROW).to_pylist(), plain, strict=True)
             yield [found for row, record in records for found in self._keyed(number, file.shown, row, record, bad)]
         self.rows += len(bad)
         yield [
@@ -213,10 +218,7 @@ class Grouping:
         if self.order is not None:
             events = self._sorted(events, self.order)
         names = tuple(dict.fromkeys(name for _, event in events for name in event))
-        shared = {
-            *self.mapped.reads(names),
-            *(top_level(name, names) if name != self.key else name for name in self.named),
-        }
+        shared = self._shared(names)
         record = {name: self._one_value(name, events) for name in names if name in shared}
         turns = [
             {name: value for name, value in event.items() if name not in shared and name not in self.drop}
@@ -225,6 +227,15 @@ class Grouping:
         if any(turns):
             record["rows" if self.has_messages or "messages" in record else "messages"] = turns
         return record
+
+    def _shared(self, names: tuple[str, ...]) -> frozenset[str]:
+        """Return those of the columns that belong to the conversation."""
+        if names not in self.shared:
+            if len(self.shared) > _REMEMBERED:
+                self.shared.clear()
+            named = (top_level(name, names) if name != self.key else name for name in self.named)
+            self.shared[names] = frozenset((*self.mapped.reads(names), *named))
+        return self.shared[names]
 
     def _sorted(
         self, events: list[tuple[SpooledRow, dict[str, Any]]], order: Order

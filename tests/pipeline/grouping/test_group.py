@@ -220,3 +220,17 @@ def test_inspect_recommends_the_flags_that_it_was_given(tmp_path: Path) -> None:
     shown = run_cli("inspect", source, "--group-by", "c", "--order-by", "n").stdout.decode()
     assert "note: --group-by c: rows 3, conversations 2\n" in shown
     assert shown.splitlines()[-1].endswith("a.jsonl --group-by c --order-by n -t chatml -o a-chatml/")
+
+
+def test_turns_inside_rows_and_rejects_that_were_selected(tmp_path: Path) -> None:
+    rows = [{"k": 1, "type": "note"}, *({"k": 1, "type": "turn", "payload": {"role": role, "content": role}} for role in
+            ("user", "robot"))]  # fmt: skip
+    keys = {"group_by": "k", "where": "type == 'turn'", "map": {"messages": "messages[].payload"}}
+    source, rejects = write(tmp_path / "a.jsonl", rows), tmp_path / "rejects"
+    assert convert(str(source), tmp_path / "o.jsonl", **keys, role={"robot": "assistant"}) == [["user", "robot"]]
+    with pytest.raises(ChatfmtError, match="unknown role `robot`"):
+        convert(str(source), tmp_path / "p.jsonl", **keys)
+    with pytest.raises(ChatfmtError, match="rejected"):
+        convert(str(source), tmp_path / "q.jsonl", **keys, on_error="skip", rejects=rejects)
+    rejects.write_text(rejects.read_text().replace("robot", "assistant"))
+    assert convert(str(rejects), tmp_path / "r.jsonl", **keys, from_rejects=True) == [["user", "assistant"]]
