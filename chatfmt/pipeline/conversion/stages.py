@@ -25,8 +25,8 @@ from ...errors import (
     raise_first,
 )
 from ...json_columns import integers
-from ...render.jinja.expressions import expression, text_expression
 from ...render.safety.control_tokens import Scanner, find_control_tokens, find_token_edges
+from ...render.sandbox.expressions import expression, text_expression
 from ...render.single import TemplateRenderer
 from ...rendering import BatchTooLarge, Renderer
 from ...schema import CONVERSATIONS, KEPT, MEDIA, ROW

@@ -26,7 +26,7 @@ from ...field_path import FieldPath, top_level, value_at
 from ...json_columns import dumps, loads, to_display, to_plain
 from ...mapping.plan import TURN_FIELDS
 from ...recipe import Recipe
-from ...render.jinja.expressions import expression, text_expression
+from ...render.sandbox.expressions import expression, text_expression
 from ...schema import ROW
 from ...sources import Source, SourceFile
 from ...sources.formats.grouped import bad_line

@@ -15,9 +15,9 @@ from ...errors import InputError, RowError, UnknownName, UsageError, located
 from ...field_path import top_level
 from ...manifest import fingerprint
 from ...recipe import Recipe
-from ...render.jinja.expressions import expression, text_expression
 from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
+from ...render.sandbox.expressions import expression, text_expression
 from ...render.single import TemplateRenderer
 from ...render.template.chat_template import GENERATION, ChatTemplate, special_tokens_of
 from ...render.template.model_files import NO_TEMPLATE

@@ -270,7 +270,7 @@ def _checked_filters(env: LimitedSandbox) -> dict[str, Any]:
     """Wrap the filters that can return far more than they get in a check."""
     checks: dict[str, Callable[..., None]] = {
         "center": _width, "indent": _indent, "wordwrap": _indent, "replace": _filter_replace, "format": _format,
-        "batch": _count, "slice": _count, "tojson": _tojson,
+        "batch": _count, "slice": _count, "tojson": _tojson, "round": _round,
     }  # fmt: skip
     checks |= dict.fromkeys(("dictsort", "groupby", "list", "reverse", "sort", "sum"), _no_check)
     return {name: _checked_filter(env, check, env.filters[name]) for name, check in checks.items()}
@@ -310,6 +310,11 @@ def _filter_replace(env: LimitedSandbox, text: Any, old: Any = "", new: Any = ""
 def _count(env: LimitedSandbox, values: Any, number: Any = 0, *more: Any, **named: Any) -> None:
     if isinstance(number, int):
         env.check_size(number, env.limits.range, "items")
+
+
+def _round(env: LimitedSandbox, value: Any, precision: Any = 0, *more: Any, **named: Any) -> None:
+    digits = [item for item in (precision, *named.values()) if isinstance(item, int)]
+    env.check_size(max(map(abs, digits), default=0), env.limits.bits, "digits of a number")
 
 
 def _tojson(env: LimitedSandbox, value: Any, *more: Any, **named: Any) -> None:

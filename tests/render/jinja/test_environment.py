@@ -18,9 +18,9 @@ from chatfmt import recipe
 from chatfmt.errors import RowError, UsageError
 from chatfmt.render.jinja.determinism import find_address, random_names
 from chatfmt.render.jinja.environment import compile_template
-from chatfmt.render.jinja.expressions import expression, text_expression
 from chatfmt.render.jinja.inputs import context, normalise_messages, plain_data
 from chatfmt.render.jinja.rendering import render_spans, render_text
+from chatfmt.render.sandbox.expressions import expression, text_expression
 from chatfmt.render.types import UNDATED
 
 MESSAGES = [{"role": "user", "content": "hi"}]

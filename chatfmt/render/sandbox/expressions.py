@@ -1,4 +1,8 @@
-"""Expressions of `--where` and small templates of `--map`, evaluated in the sandbox of chat templates."""
+"""Expressions of `--where` and small templates of `--map`, evaluated in the sandbox of chat templates.
+
+What chat templates may not do, expressions may not either: use randomness, print memory addresses, or use more than the
+`SandboxLimits`. They run in this process.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,8 @@ from jinja2 import Environment, nodes
 from jinja2.parser import Parser
 
 from ...errors import RowError, UsageError
-from .environment import sandbox
+from ..jinja.determinism import ADDRESS, find_address, random_names
+from .limits import LimitedSandbox, OverLimit, SandboxLimits, check_depth, limited
 
 CompiledExpression = Callable[[Mapping[str, Any]], Any]
 
@@ -23,7 +28,9 @@ def expression(source: str) -> CompiledExpression:
     """
     if "{{" in source or "{%" in source:
         return text_expression(source)
-    return _guarded(source, _compile_value(source))
+    _check_reproducible(source, "{{ " + source + " }}")
+    environment = limited(SandboxLimits())
+    return _guarded(source, environment, _compile_value(environment, source))
 
 
 def text_expression(source: str) -> CompiledExpression:
@@ -31,26 +38,44 @@ def text_expression(source: str) -> CompiledExpression:
 
     Nothing is trimmed; None and missing keys render as empty text. Raises as `expression` does.
     """
-    environment = sandbox()
+    _check_reproducible(source, source)
+    environment = limited(SandboxLimits())
     environment.keep_trailing_newline, environment.trim_blocks, environment.lstrip_blocks = True, False, False
     environment.finalize = _empty_for_none
     try:
         template = environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:
         raise _syntax_error(source, error, None) from error
-    return _guarded(source, lambda row: template.render(dict(row)))
+    except (OverLimit, RecursionError):
+        raise _too_deep(source) from None
+    return _guarded(source, environment, lambda row: template.render(dict(row)))
+
+
+def _check_reproducible(source: str, template: str) -> None:
+    if names := random_names(template):
+        raise UsageError(
+            f"the expression `{source}` uses `{names[0]}`, so that its value differs from run to run",
+            hint="to sample rows: --fraction 0.1, to order them at random: --shuffle",
+        )
 
 
 def _empty_for_none(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _guarded(source: str, evaluate: CompiledExpression) -> CompiledExpression:
+def _guarded(source: str, environment: LimitedSandbox, evaluate: CompiledExpression) -> CompiledExpression:
     def value_of(row: Mapping[str, Any]) -> Any:
+        environment.start_row()
         try:
-            return evaluate(row)
+            value = evaluate(row)
         except Exception as error:  # an expression may raise anything
-            raise RowError(f"the expression `{source}` fails: {error}", code="expr.error", hint=_HINT) from error
+            message = ADDRESS.sub(lambda found: found[0].replace(f" at {found[1]}", ""), str(error))
+            raise RowError(f"the expression `{source}` fails: {message}", code="expr.error", hint=_HINT) from error
+        if isinstance(value, str) and (printed := find_address(value, dict(row))):
+            name = printed.partition(" at 0x")[0] + ">"
+            message = f"the expression `{source}` gives the memory address of `{name}`, which differs from run to run"
+            raise RowError(message, code="expr.error", hint="name what it is to give, such as `.content`")
+        return value
 
     return value_of
 
@@ -58,8 +83,8 @@ def _guarded(source: str, evaluate: CompiledExpression) -> CompiledExpression:
 _HINT = "a column that may be missing or of another type needs a test, such as `x is string and …`"
 
 
-def _compile_value(source: str) -> CompiledExpression:
-    template = _template_of(source)
+def _compile_value(environment: LimitedSandbox, source: str) -> CompiledExpression:
+    template = _template_of(environment, source)
 
     def evaluate(row: Mapping[str, Any]) -> Any:
         context = template.new_context(dict(row))
@@ -71,9 +96,9 @@ def _compile_value(source: str) -> CompiledExpression:
     return evaluate
 
 
-def _template_of(source: str) -> jinja2.Template:
+def _template_of(environment: LimitedSandbox, source: str) -> jinja2.Template:
     """Return a template that sets `result` to the value of the expression and prints nothing."""
-    environment, parser = sandbox(), None
+    parser = None
     try:
         parser = Parser(environment, source, state="variable")
         value = parser.parse_expression()
@@ -81,9 +106,16 @@ def _template_of(source: str) -> jinja2.Template:
             parser.fail("something follows the expression")
         result = nodes.Assign(nodes.Name("result", "store"), value, lineno=1)
         tree = nodes.Template([result], lineno=1).set_environment(environment)
+        check_depth(tree, environment.limits.depth)
         return environment.from_string(cast(nodes.Template, tree))
     except jinja2.TemplateSyntaxError as error:
         raise _syntax_error(source, error, _column(environment, source, parser)) from error
+    except (OverLimit, RecursionError):
+        raise _too_deep(source) from None
+
+
+def _too_deep(source: str) -> UsageError:
+    return UsageError(f"the expression `{source[:40]}…` is nested too deeply", hint="write it with fewer parentheses")
 
 
 def _syntax_error(source: str, error: jinja2.TemplateSyntaxError, column: int | None) -> UsageError:
