@@ -152,7 +152,7 @@ def print_rows(rows: Sequence[PreviewRow], look: Look) -> None:
                 _text(f"trained{' (green)' if look.coloured else ''}: characters {ranges}", "bold"), soft_wrap=True
             )
     if look.coloured and any(row.tokens for row in rows):
-        screen.print(legend(look))
+        screen.print(legend(look, trained=any(row.spans for row in rows)))
 
 
 def print_record(screen: Console, row: PreviewRow, look: Look) -> None:
@@ -197,12 +197,16 @@ def print_output(screen: Console, row: PreviewRow, look: Look) -> None:
     """Print messages and text, side by side or one after the other, then what is beside them."""
     for number, output in enumerate(row.output):
         said = row.conversations[min(number, len(row.conversations) - 1)] if row.conversations else {}
-        turns = {name: lines for name, value in {**said, **output}.items() if (lines := turns_of(name, value))}
-        texts = {name: value for name, value in output.items() if isinstance(value, str) and name not in turns}
+        turns = {
+            name: lines
+            for name in {**said, **output}
+            if (lines := turns_of(output.get(name)) or turns_of(said.get(name)))
+        }
+        texts = {name: value for name, value in output.items() if isinstance(value, str)}
         others = {name: value for name, value in output.items() if name not in turns and name not in texts}
         left, right = list(message_texts(turns, said, look)), list(rendered_texts(texts, row, look))
         if look.panes and left and right:
-            screen.print(panes(("messages", "text"), (_group(left), _group(right))))
+            screen.print(panes(("messages", "text"), (_group(left, len(turns)), _group(right, len(texts)))))
         else:  # the text holds the messages too
             for each in (*([] if right and not row.origins else left), *right):
                 screen.print(each, soft_wrap=True)
@@ -212,8 +216,8 @@ def print_output(screen: Console, row: PreviewRow, look: Look) -> None:
             screen.print(_text(terminal.visible(text, lines=True)), soft_wrap=True)
 
 
-def turns_of(name: str, value: Any) -> list[Mapping[str, Any]]:
-    """Return the messages in a column of a conversation; none in any other."""
+def turns_of(value: Any) -> list[Mapping[str, Any]]:
+    """Return a value that is a list of messages; none for any other."""
     is_list = isinstance(value, list) and all(isinstance(turn, dict) and "role" in turn for turn in value)
     return value if is_list else []
 
@@ -327,18 +331,21 @@ def panes(titles: tuple[str, str], sides: tuple[RenderableType, RenderableType])
     return made
 
 
-def legend(look: Look) -> Text:
+def legend(look: Look, *, trained: bool) -> Text:
     """Return what the marks mean."""
     made = _text("").append("legend: ", style="dim")
-    for kind, name in ((1, "trained"), (2, "special token"), (3, "trained special token"), (4, "… folded (--full)")):
-        made.append(name, style=STYLES[kind]).append("  ")
+    names = {1: "trained", 2: "special token", 3: "trained special token", 4: "… folded … (--full)"}
+    for kind, name in names.items():
+        if kind not in (1, 3) or trained:
+            made.append(name, style=STYLES[kind]).append("  ")
     return made.append("· blank  ↵ line end" if look.white else "", style="dim")
 
 
-def _group(texts: Sequence[Text]) -> RenderableType:
+def _group(texts: Sequence[Text], columns: int) -> RenderableType:
+    """Return the texts below each other, without the name of a column that is the only one."""
     from rich.console import Group
 
-    return Group(*texts[1:])
+    return Group(*texts[1 if columns == 1 else 0 :])
 
 
 def _text(text: str, style: str = "") -> Text:

@@ -107,6 +107,24 @@ def test_a_wide_terminal_shows_messages_beside_the_text(source: Path, monkeypatc
     assert beside.index("│") < beside.rindex("question 0")
 
 
+def test_pairs_have_a_pane_with_each_of_their_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"prompt": "question", "chosen": "good answer", "rejected": "bad answer"}) + "\n")
+    screen = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None, highlight=False)
+    monkeypatch.setattr(terminal, "console", lambda *, stderr=False: screen)
+    assert main(["preview", str(path), "-t", "chatml"]) == 0
+    sides = [line.split("│") for line in screen.file.getvalue().splitlines() if "│" in line]  # type: ignore[attr-defined]
+    left, right = ([side[place].strip() for side in sides if side[place].strip()] for place in (0, 1))
+    assert left == [
+        "messages", "prompt:", "user", "question", "chosen:", "assistant", "good answer", "rejected:", "assistant",
+        "bad answer",
+    ]  # fmt: skip
+    assert right == [
+        "text", "prompt:", "<|im_start|>user", "question<|im_end|>", "<|im_start|>assistant", "chosen:",
+        "good answer<|im_end|>", "rejected:", "bad answer<|im_end|>",
+    ]  # fmt: skip
+
+
 def test_the_page_holds_the_rows(source: Path, tmp_path: Path) -> None:
     run = run_cli("preview", source, "-t", "chatml", "--row", "3", "--html", "rows.html", cwd=tmp_path)
     assert run.returncode == 0 and sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "rows.html"]

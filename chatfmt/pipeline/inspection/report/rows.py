@@ -102,5 +102,5 @@ def fold(found: Sequence[Piece], limit: int) -> list[Piece]:
             made.append((kind, text))
             continue
         end = limit // 4
-        made += [(kind, text[: limit - end]), (FOLDED, f"… {len(text) - limit:,} characters"), (kind, text[-end:])]
+        made += [(kind, text[: limit - end]), (FOLDED, f"… {len(text) - limit:,} characters …"), (kind, text[-end:])]
     return made
