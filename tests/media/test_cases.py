@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from chatfmt.cli import main
 from chatfmt.render.safety.content_loss import find_losses
 from chatfmt.render.single import Chat, TemplateRenderer
 from chatfmt.render.template import builtin
@@ -41,9 +42,10 @@ def sharegpt(question: str, answer: str = "a") -> list[dict[str, str]]:
 def converted(tmp_path: Path, rows: list[Any], *flags: str) -> list[dict[str, Any]]:
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    result = run_cli("convert", source, *(flags or ("--to", "messages")), "-o", "-", "-q")
-    assert result.returncode == 0, result.stderr.decode()
-    return [json.loads(line) for line in result.stdout.splitlines()]
+    out = tmp_path / "out.jsonl"
+    options = ("-o", str(out), "--overwrite", "-q", "--executor", "serial")
+    assert main(["convert", str(source), *(flags or ("--to", "messages")), *options]) == 0
+    return [json.loads(line) for line in out.read_bytes().splitlines()]
 
 
 def refused(tmp_path: Path, rows: list[Any], *flags: str) -> str:
