@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +16,11 @@ from zlib import crc32
 import pytest
 from hypothesis import HealthCheck, settings
 
+from chatfmt.cli import main
 from chatfmt.executors import worker_handle
 from chatfmt.executors.fork_server import ForkServer
 
+from .hostile.child import streams
 from .warm import PATIENCE, Warm
 
 ROOT = Path(__file__).parent.parent
@@ -88,6 +92,20 @@ def run_cli(
     if WARM.can_run(more):
         return WARM.run(argv, stdin=given, env={**os.environ, **more}, cwd=cwd or Path.cwd())
     return run_fresh(*argv, stdin=given, env=more, cwd=cwd)
+
+
+def run_here(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    """Run `chatfmt …` in this process, a third of the time of `run_cli`: for tests of rows, not of processes."""
+    argv = [*map(str, arguments), *(("--executor", "serial") if arguments[0] == "convert" else ())]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with (
+            contextlib.chdir(cwd or Path.cwd()),
+            streams({"stdin": None, "stdout": "file"}, out.fileno(), err.fileno()),
+        ):
+            code = main(argv)
+        for file in (out, err):
+            file.seek(0)
+        return subprocess.CompletedProcess(argv, code, out.read(), err.read())
 
 
 def run_fresh(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .conftest import run_cli
+from .conftest import run_cli, run_here
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "w", "arguments": {"c": "x", "deep": [1, {"n": 2}]}}}
 OTHER_CALL = {"type": "function", "function": {"name": "v", "arguments": {"p": True, "q": []}}}
@@ -101,11 +101,11 @@ def test_an_output_loads_and_converts_again_to_what_went_in(name: str, format: s
     rows = CASES[name]
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    run = run_cli("convert", source, "--format", format, "-o", tmp_path / "out", "-q")
+    run = run_here("convert", source, "--format", format, "-o", tmp_path / "out", "-q")
     assert run.returncode == 0, run.stderr.decode()
     loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert without_nulls(loaded.to_list()) == rows
-    again = run_cli("convert", tmp_path / "out", "-q")
+    again = run_here("convert", tmp_path / "out", "-q")
     assert again.returncode == 0, again.stderr.decode()
     assert [json.loads(line) for line in again.stdout.splitlines()] == rows
 
@@ -137,7 +137,7 @@ def test_kept_objects_are_structs_if_they_have_one_shape(format: str, tmp_path: 
     rows = [{"messages": [turn("user", "q")], **kept, **more} for kept, more in zip(KEPT, UNEQUAL, strict=True)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     flags = ["--keep", "all", "--format", format]
-    assert run_cli("convert", tmp_path / "in.jsonl", *flags, "-o", tmp_path / "out", "-q").returncode == 0
+    assert run_here("convert", tmp_path / "in.jsonl", *flags, "-o", tmp_path / "out", "-q").returncode == 0
     loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded.to_list() == rows
     text, json_type = datasets.Value("string"), datasets.Json()
@@ -157,7 +157,7 @@ def test_text_parts_are_joined_and_counted(tmp_path: Path) -> None:
         },
     ]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = run_cli("convert", tmp_path / "in.jsonl", "-o", tmp_path / "out.parquet")
+    run = run_here("convert", tmp_path / "in.jsonl", "-o", tmp_path / "out.parquet")
     assert run.stderr.decode().splitlines()[1] == "changed: text_parts.join 1"
     assert pq.read_table(tmp_path / "out.parquet").to_pylist() == [
         rows[0],
@@ -170,7 +170,7 @@ def test_rows_without_variables_have_empty_ones(tmp_path: Path) -> None:
     rows = [{"messages": [turn("user", "q")], **more} for more in ({}, {"chat_template_kwargs": {"a": 1}})]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for format in FORMATS:
-        assert run_cli("convert", tmp_path / "in.jsonl", "--format", format, "-o", tmp_path / format).returncode == 0
+        assert run_here("convert", tmp_path / "in.jsonl", "--format", format, "-o", tmp_path / format).returncode == 0
         loaded = datasets.load_dataset(str(tmp_path / format), split="train", cache_dir=str(tmp_path / "cache"))
         assert loaded["chat_template_kwargs"] == [{}, {"a": 1}]
 
@@ -179,7 +179,7 @@ def test_features_survive_a_shuffle(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in CASES["variables"]))
     for format in FORMATS:
         out = tmp_path / format
-        run = run_cli("convert", tmp_path / "in.jsonl", "--shuffle", "--format", format, "-o", out)
+        run = run_here("convert", tmp_path / "in.jsonl", "--shuffle", "--format", format, "-o", out)
         assert run.returncode == 0, run.stderr.decode()
         loaded = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
         assert loaded.features["chat_template_kwargs"] == datasets.Json()
@@ -225,10 +225,10 @@ def test_any_conversation_loads_and_converts_again(
 ) -> None:
     folder = tmp_path_factory.mktemp("rows")
     (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    run = run_cli("convert", folder / "in.jsonl", "--format", format, "-o", folder / "out", "-q")
+    run = run_here("convert", folder / "in.jsonl", "--format", format, "-o", folder / "out", "-q")
     assert run.returncode == 0, run.stderr.decode()
-    wanted = [json.loads(line) for line in run_cli("convert", folder / "in.jsonl", "-q").stdout.splitlines()]
-    again = run_cli("convert", folder / "out", "-q")
+    wanted = [json.loads(line) for line in run_here("convert", folder / "in.jsonl", "-q").stdout.splitlines()]
+    again = run_here("convert", folder / "out", "-q")
     assert [json.loads(line) for line in again.stdout.splitlines()] == wanted
     loaded = datasets.load_dataset(str(folder / "out"), split="train", cache_dir=str(folder / "cache"))
     assert without_nulls(loaded.to_list()) == without_nulls(wanted)
@@ -256,9 +256,9 @@ def test_rows_of_parquet_after_the_sample(name: str, tmp_path: Path) -> None:
     rows = [{"messages": [turn("user", "q") if name == "calls" else early, early]}] * 1200
     rows += [{"messages": [*rows[0]["messages"], late]}]
     pq.write_table(pa.Table.from_pylist(rows, pa.schema([("messages", pa.list_(type))])), tmp_path / "in.parquet")
-    run = run_cli("convert", tmp_path / "in.parquet", "-o", tmp_path / "out.parquet", "-q")
+    run = run_here("convert", tmp_path / "in.parquet", "-o", tmp_path / "out.parquet", "-q")
     assert run.returncode == 0, run.stderr.decode()
-    lines = run_cli("convert", tmp_path / "in.parquet", "-q").stdout.splitlines()
+    lines = run_here("convert", tmp_path / "in.parquet", "-q").stdout.splitlines()
     loaded = datasets.Dataset.from_parquet(str(tmp_path / "out.parquet"), cache_dir=str(tmp_path / "cache"))
     assert without_nulls(loaded.to_list()) == [json.loads(line) for line in lines]
     assert without_nulls(loaded[-1]["messages"][-1]) == late
@@ -273,7 +273,7 @@ def test_kept_columns_have_the_features_of_their_source(format: str, tmp_path: P
     pq.write_table(pa.Table.from_pylist([row], features.arrow_schema), tmp_path / "in.parquet")
     names = ["kind"] if format == "jsonl" else [*kept]
     flags = [*(word for name in names for word in ("--keep", name)), *(["--drop", "picture"] if len(names) < 2 else [])]
-    run = run_cli("convert", tmp_path / "in.parquet", *flags, "--format", format, "-o", tmp_path / "out", "-q")
+    run = run_here("convert", tmp_path / "in.parquet", *flags, "--format", format, "-o", tmp_path / "out", "-q")
     assert run.returncode == 0, run.stderr.decode()
     loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert {name: loaded.features[name] for name in names} == {name: kept[name] for name in names}
@@ -290,20 +290,20 @@ def test_one_file_of_json_lines_with_text_and_parts_is_noted(tmp_path: Path) -> 
     )
     source, out = (tmp_path / "in.jsonl").read_bytes(), tmp_path / "out.jsonl"
     runs = [
-        run_cli("convert", tmp_path / "in.jsonl", "-o", out),
-        run_cli("convert", tmp_path / "in.jsonl"),
+        run_here("convert", tmp_path / "in.jsonl", "-o", out),
+        run_here("convert", tmp_path / "in.jsonl"),
         run_cli("convert", "-", stdin=source),
     ]
     assert [run.stderr.decode().splitlines()[0] for run in runs] == [note] * 3
     assert [json.loads(line) for line in out.read_text().splitlines()] == rows
     assert runs[1].stdout == runs[2].stdout == out.read_bytes()
-    assert b"note" not in run_cli("convert", tmp_path / "in.jsonl", "-o", tmp_path / "out").stderr
+    assert b"note" not in run_here("convert", tmp_path / "in.jsonl", "-o", tmp_path / "out").stderr
 
 
 def test_segments_have_one_type(tmp_path: Path) -> None:
     """What axolotl reads as `type: input_output`."""
     (tmp_path / "in.jsonl").write_text(json.dumps(CASES["plain"][0]) + "\n")
-    run = run_cli("convert", tmp_path / "in.jsonl", "-t", "chatml", "--to", "segments", "-o", tmp_path / "out.parquet")
+    run = run_here("convert", tmp_path / "in.jsonl", "-t", "chatml", "--to", "segments", "-o", tmp_path / "out.parquet")
     assert run.returncode == 0, run.stderr.decode()
     table = pq.read_table(tmp_path / "out.parquet")
     assert table.schema.field("segments").type == pa.list_(pa.struct([("label", pa.bool_()), ("text", pa.string())]))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import run_cli
+from ..conftest import run_here
 
 TOOLS = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]
 
@@ -29,26 +29,26 @@ def source(folder: Path, *arguments: Any) -> Path:
 
 def test_arguments_that_the_template_encodes_twice_are_found(tmp_path):
     data = source(tmp_path, {"a": 1}, '{"a": 1}')
-    run = run_cli("check", data, "-t", "llama-3.1", "--json")
+    run = run_here("check", data, "-t", "llama-3.1", "--json")
     detail = "the template prints the arguments of call 0, which are JSON text, as a quoted string"
     problem = {"code": "tool.encoded", "kind": "warning", "file": str(data), "row": 1, "message": 1, "line": None}
     assert (run.returncode, json.loads(run.stdout)) == (0, {
         "schema": 1, "rows": 2, "counts": {"tool.encoded": 1},
         "problems": [{**problem, "byte": None, "detail": detail}], "left_columns": [], "left_keys": [],
     })  # fmt: skip
-    run = run_cli("check", data, "-t", "llama-3.1", "--fail-on", "tool.encoded")
+    run = run_here("check", data, "-t", "llama-3.1", "--fail-on", "tool.encoded")
     assert run.returncode == 1 and b"--transform arguments=object" in run.stdout
 
 
 @pytest.mark.parametrize("template", ["llama-3.1", "own.jinja"])
 def test_a_conversion_counts_them_and_the_advice_helps(template, tmp_path):
     data = source(tmp_path, '{"a": 1}', {"a": 1})
-    shown = run_cli("templates", "show", "llama-3.1").stdout
+    shown = run_here("templates", "show", "llama-3.1").stdout
     (tmp_path / "own.jinja").write_bytes(shown)
     flags = ["-t", template, "--json", "-o", "out.jsonl", "--overwrite"]
-    run = run_cli("convert", data, *flags, cwd=tmp_path)
+    run = run_here("convert", data, *flags, cwd=tmp_path)
     assert json.loads(run.stdout)["findings"] == {"tool.encoded": 1}
-    run = run_cli("convert", data, *flags, "--transform", "arguments=object", cwd=tmp_path)
+    run = run_here("convert", data, *flags, "--transform", "arguments=object", cwd=tmp_path)
     assert json.loads(run.stdout)["findings"] == {}
     first, second = (tmp_path / "out.jsonl").read_text().splitlines()
     assert first == second
@@ -56,7 +56,7 @@ def test_a_conversion_counts_them_and_the_advice_helps(template, tmp_path):
 
 @pytest.mark.parametrize("flags", [[], ["-t", "qwen3"], ["-t", "llama-3.1", "--fit"]])
 def test_arguments_that_come_out_well_are_no_problem(flags, tmp_path):
-    run = run_cli("check", source(tmp_path, '{"a": 1}'), *flags)
+    run = run_here("check", source(tmp_path, '{"a": 1}'), *flags)
     assert (run.returncode, run.stdout) == (0, b"1 row, no problems\n")
 
 
@@ -75,12 +75,12 @@ def test_fit_is_not_advised_where_it_does_not_help(template, problem, hint, tmp_
     (tmp_path / "no.jinja").write_text("{{ raise_exception('never') }}")
     data = source(tmp_path, {"a": 1})
     for flags in ([], ["--fit"]):
-        run = run_cli("convert", data, "-t", template, *flags, cwd=tmp_path)
+        run = run_here("convert", data, "-t", template, *flags, cwd=tmp_path)
         assert run.stderr.decode().splitlines() == [f"error: {data} row 0: {problem}", f"hint: {hint}"]
 
 
 def test_a_plan_advises_no_fit_to_who_gave_it(tmp_path):
     data = source(tmp_path, {"a": 1})
     for flags, found in (([], True), (["--fit"], False)):
-        shown = run_cli("convert", data, "-t", "gemma", *flags, "--allow-loss", "all", "--dry-run").stdout.decode()
+        shown = run_here("convert", data, "-t", "gemma", *flags, "--allow-loss", "all", "--dry-run").stdout.decode()
         assert ("(or --fit)" in shown) is found

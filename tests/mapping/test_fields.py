@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import run_cli
+from ..conftest import run_here
 
 Row = dict[str, Any]
 Q, A = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
@@ -66,14 +66,14 @@ def test_fields(name: str, tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text(json.dumps(row) + "\n")
     flags = [word for field in fields for word in ("--map", field)]
     markers = ["--marker", "Human:=user", "--marker", "Assistant:=assistant"] if "transcript=t" in fields else []
-    done = run_cli("convert", tmp_path / "data.jsonl", *flags, *markers)
+    done = run_here("convert", tmp_path / "data.jsonl", *flags, *markers)
     assert done.returncode == 0, done.stderr.decode()
     assert json.loads(done.stdout) == expected
 
 
 def test_a_field_that_the_data_has_no_place_for(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text(json.dumps({"prompt": "q", "chosen": "a", "rejected": "b", "why": "t"}) + "\n")
-    done = run_cli("convert", tmp_path / "data.jsonl", "--map", "reasoning=why")
+    done = run_here("convert", tmp_path / "data.jsonl", "--map", "reasoning=why")
     assert done.returncode == 2
     assert b"no dialect fits" in done.stderr
 
@@ -82,9 +82,9 @@ def test_an_error_in_the_sample_has_the_number_of_its_row_in_the_file(tmp_path: 
     rows = [{"q": "q", "n": 1 if number != 267 else "x"} for number in range(300)]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     flags = ["--map", "user=q", "--map", "assistant={{ n + 1 }}"]
-    stopped = run_cli("convert", tmp_path / "data.jsonl", *flags)
+    stopped = run_here("convert", tmp_path / "data.jsonl", *flags)
     assert stopped.returncode == 4
     assert f"error: {tmp_path}/data.jsonl row 267: the expression" in stopped.stderr.decode()
-    skipped = run_cli("convert", tmp_path / "data.jsonl", *flags, "--on-error", "skip")
+    skipped = run_here("convert", tmp_path / "data.jsonl", *flags, "--on-error", "skip")
     assert len(skipped.stdout.splitlines()) == 299
     assert b"rejected: 1 of 300 rows (expr.error 1)" in skipped.stderr

@@ -12,12 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chatfmt.cli import main
 from chatfmt.render.safety.content_loss import find_losses
 from chatfmt.render.single import Chat, TemplateRenderer
 from chatfmt.render.template import builtin
 from chatfmt.render.template.chat_template import ChatTemplate
-from tests.conftest import run_cli
+from tests.conftest import run_here
 
 IMAGE, VIDEO, AUDIO = ({"type": kind} for kind in ("image", "video", "audio"))
 PNG = bytes.fromhex(
@@ -42,16 +41,15 @@ def sharegpt(question: str, answer: str = "a") -> list[dict[str, str]]:
 def converted(tmp_path: Path, rows: list[Any], *flags: str) -> list[dict[str, Any]]:
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    out = tmp_path / "out.jsonl"
-    options = ("-o", str(out), "--overwrite", "-q", "--executor", "serial")
-    assert main(["convert", str(source), *(flags or ("--to", "messages")), *options]) == 0
-    return [json.loads(line) for line in out.read_bytes().splitlines()]
+    result = run_here("convert", source, *(flags or ("--to", "messages")), "-o", "-", "-q")
+    assert result.returncode == 0, result.stderr.decode()
+    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def refused(tmp_path: Path, rows: list[Any], *flags: str) -> str:
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    result = run_cli("convert", "in.jsonl", *(flags or ("--to", "messages")), "-o", "-", "-q", cwd=tmp_path)
+    result = run_here("convert", "in.jsonl", *(flags or ("--to", "messages")), "-o", "-", "-q", cwd=tmp_path)
     assert result.returncode in (4, 6)
     assert result.stdout == b""
     return result.stderr.decode()
@@ -231,13 +229,13 @@ def test_images_that_only_a_late_row_has(kind: str, tmp_path: Path) -> None:
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     if kind == "parquet":
         pq.write_table(pa.Table.from_pylist([{"images": [], **row} for row in rows]), source)
-    result = run_cli("convert", source.name, "-o", "out", cwd=tmp_path)
+    result = run_here("convert", source.name, "-o", "out", cwd=tmp_path)
     assert (result.returncode, result.stderr.decode()) == (
         4,
         f"error: in.{kind} row 2500: column `images` is empty in the sample but not here, and could be the images\n"
         "hint: --map images=images reads it, --drop images leaves it behind\n",
     )
-    result = run_cli("convert", source.name, "-o", "out", "--map", "images=images", cwd=tmp_path)
+    result = run_here("convert", source.name, "-o", "out", "--map", "images=images", cwd=tmp_path)
     assert (result.returncode, b"left behind" in result.stderr) == (0, False), result.stderr.decode()
     (shard,) = (tmp_path / "out" / "data").iterdir()
     expected = [{"images": [], **row} for row in rows]
@@ -257,7 +255,7 @@ def test_rows_of_one_dataset_with_and_without_media(tmp_path: Path) -> None:
 def test_every_row_of_a_parquet_output_has_a_list_of_media(flags: tuple[str, str], size: int, tmp_path: Path) -> None:
     rows = [{"messages": turns("Hi")}] * size + [{"messages": turns([{"type": "image", "image": "a.png"}])}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    result = run_cli("convert", "in.jsonl", *flags, "-o", "out.parquet", "-q", cwd=tmp_path)
+    result = run_here("convert", "in.jsonl", *flags, "-o", "out.parquet", "-q", cwd=tmp_path)
     assert result.returncode == 0, result.stderr.decode()
     images = pq.read_table(tmp_path / "out.parquet").column("images")
     assert images.to_pylist() == [[]] * size + [["a.png"]]
@@ -388,7 +386,7 @@ def test_pictures_in_parquet_come_out_byte_for_byte(tmp_path: Path) -> None:
     images = [[{"bytes": PNG, "path": "a.png"}], None]
     table = pa.table({"messages": pa.array(rows, pa.list_(turn)), "images": pa.array(images, pa.list_(STORED))})
     pq.write_table(table, source := tmp_path / "in.parquet")
-    result = run_cli("convert", source, "--to", "messages", "-o", tmp_path / "out.parquet", "-q")
+    result = run_here("convert", source, "--to", "messages", "-o", tmp_path / "out.parquet", "-q")
     assert result.returncode == 0, result.stderr.decode()
     made = pq.read_table(tmp_path / "out.parquet")
     assert made.schema.field("images").type == pa.list_(STORED)
@@ -398,10 +396,10 @@ def test_pictures_in_parquet_come_out_byte_for_byte(tmp_path: Path) -> None:
     undecoded = loaded.cast_column("images", datasets.List(datasets.Image(decode=False)))
     assert undecoded["images"] == made.column("images").to_pylist()
     assert loaded["messages"] == rows
-    again = run_cli("convert", tmp_path / "out.parquet", "--to", "messages", "-o", tmp_path / "again.parquet", "-q")
+    again = run_here("convert", tmp_path / "out.parquet", "--to", "messages", "-o", tmp_path / "again.parquet", "-q")
     assert again.returncode == 0, again.stderr.decode()
     assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "out.parquet").read_bytes()
-    refusal = run_cli("convert", source, "-o", "-", "-q")
+    refusal = run_here("convert", source, "-o", "-", "-q")
     assert refusal.stderr.decode() == (
         "error: a column of type `binary` cannot be written as JSON\n"
         "hint: write Parquet: name a folder or x.parquet with -o\n"
@@ -420,7 +418,7 @@ def test_pictures_in_parquet_come_out_byte_for_byte(tmp_path: Path) -> None:
 def test_images_by_value_have_the_type_of_the_feature(column: pa.Array, tmp_path: Path) -> None:
     table = pa.table({"image": column, "question": ["What?", "Who?"], "answer": ["a", "b"]})
     pq.write_table(table, source := tmp_path / "in.parquet")
-    result = run_cli("convert", source, "-t", "gemma-3", "-o", tmp_path / "out.parquet", "-q")
+    result = run_here("convert", source, "-t", "gemma-3", "-o", tmp_path / "out.parquet", "-q")
     assert result.returncode == 0, result.stderr.decode()
     made = pq.read_table(tmp_path / "out.parquet").column("images")
     assert made.type == pa.list_(STORED)
@@ -438,12 +436,12 @@ def test_images_by_value_have_the_type_of_the_feature(column: pa.Array, tmp_path
 )
 def test_inspect_recommends_a_template_with_a_place(name: str, template: str, characters: int, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text(json.dumps(CASES[name][0]) + "\n")
-    result = run_cli("inspect", "in.jsonl", "--json", cwd=tmp_path)
+    result = run_here("inspect", "in.jsonl", "--json", cwd=tmp_path)
     found = json.loads(result.stdout)
     found = found[0] if isinstance(found, list) else found
     assert found["command"] == f"chatfmt convert in.jsonl -t {template} -o in-{template.partition(' ')[0]}/"
     assert found["characters"]["median"] == characters
-    done = run_cli(*shlex.split(found["command"])[1:], "-q", cwd=tmp_path)
+    done = run_here(*shlex.split(found["command"])[1:], "-q", cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()
 
 
@@ -453,7 +451,7 @@ def test_pictures_inside_parts_of_parquet(tmp_path: Path) -> None:
     question = [{"type": "image", "image": {"bytes": PNG, "path": "a.png"}}, say("What?")]
     rows = [turns([say("Hi")], [say("b")])] * 60 + [turns(question, [say("a")])]
     pq.write_table(pa.table({"messages": pa.array(rows, pa.list_(turn))}), source := tmp_path / "in.parquet")
-    result = run_cli("convert", source, "-t", "gemma-3", "-o", tmp_path / "out.parquet", "-q")
+    result = run_here("convert", source, "-t", "gemma-3", "-o", tmp_path / "out.parquet", "-q")
     assert result.returncode == 0, result.stderr.decode()
     made = pq.read_table(tmp_path / "out.parquet")
     assert made["text"][60].as_py().startswith("<bos><start_of_turn>user\n<start_of_image>What?")
@@ -464,7 +462,7 @@ def test_sources_with_bytes_and_with_paths(tmp_path: Path) -> None:
     table = pa.table({"image": pa.array([{"bytes": PNG, "path": None}], STORED), "question": ["Q"], "answer": ["a"]})
     pq.write_table(table, tmp_path / "in.parquet")
     (tmp_path / "in.jsonl").write_text(json.dumps({"image": "b.png", "question": "Q", "answer": "a"}) + "\n")
-    result = run_cli("convert", "in.parquet", "in.jsonl", "-t", "gemma-3", "-o", "out.parquet", "-q", cwd=tmp_path)
+    result = run_here("convert", "in.parquet", "in.jsonl", "-t", "gemma-3", "-o", "out.parquet", "-q", cwd=tmp_path)
     assert result.returncode == 0, result.stderr.decode()
     images = pq.read_table(tmp_path / "out.parquet")["images"].to_pylist()
     assert images == [[{"bytes": PNG, "path": None}], [{"bytes": None, "path": "b.png"}]]

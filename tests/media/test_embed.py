@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import run_cli
+from tests.conftest import run_cli, run_here
 from tests.media.test_cases import PNG, sharegpt
 
 
@@ -19,7 +19,7 @@ def embedded(folder: Path, rows: list[Any], *flags: str) -> tuple[int, str, list
     """The exit code, the messages, and the media of each row of the output."""
     (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = ("-o", "out.parquet", "-q", "--embed-media")
-    result = run_cli("convert", "in.jsonl", *(flags or ("--to", "messages")), *out, cwd=folder)
+    result = run_here("convert", "in.jsonl", *(flags or ("--to", "messages")), *out, cwd=folder)
     path = folder / "out.parquet"
     return result.returncode, result.stderr.decode(), pq.read_table(path)["images"].to_pylist() if path.exists() else []
 
@@ -83,7 +83,7 @@ def test_a_source_in_several_folders_and_a_compressed_one(folder: Path, tmp_path
         with gzip.open(tmp_path / "many" / name / f"{name}.json.gz", "wt") as file:
             json.dump([row("p.png")], file)
     out = ("--to", "messages", "--embed-media", "-o", "out.parquet", "-q")
-    result = run_cli("convert", "many", *out, cwd=tmp_path)
+    result = run_here("convert", "many", *out, cwd=tmp_path)
     assert result.returncode == 0, result.stderr.decode()
     made = pq.read_table(tmp_path / "out.parquet")["images"].to_pylist()
     assert made == [[{"bytes": image, "path": "p.png"}] for image in (b"x", b"y")]
@@ -102,7 +102,7 @@ def test_stdin_has_no_folder(folder: Path) -> None:
 
 def test_json_lines_cannot_hold_bytes(folder: Path) -> None:
     (folder / "in.jsonl").write_text(json.dumps(row("a/1.png")) + "\n")
-    result = run_cli("convert", "in.jsonl", "--embed-media", "-o", "-", cwd=folder)
+    result = run_here("convert", "in.jsonl", "--embed-media", "-o", "-", cwd=folder)
     assert (result.returncode, result.stderr.decode()) == (
         2,
         "error: `--embed-media` writes bytes, which JSON Lines cannot hold\nhint: -o out/ or -o x.parquet\n",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import run_cli
+from tests.conftest import run_here
 
 FILE = "{% for m in messages %}<{{ m.role }}>{{ m.reasoning_content or '' }}|{{ m.content }}{% endfor %}"
 
@@ -18,7 +18,7 @@ def convert(folder: Path, *flags: str, **fields: str) -> tuple[str, dict[str, An
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", **fields}]
     (folder / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
     (folder / "own.jinja").write_text(FILE)
-    run = run_cli("convert", "in.jsonl", *flags, "--json", "--overwrite", "-o", "out.jsonl", cwd=folder)
+    run = run_here("convert", "in.jsonl", *flags, "--json", "--overwrite", "-o", "out.jsonl", cwd=folder)
     assert run.returncode == 0, run.stderr
     return json.loads((folder / "out.jsonl").read_text())["text"], json.loads(run.stdout)
 
@@ -60,15 +60,15 @@ def test_equal_reasoning_is_no_conflict(flags, tmp_path):
 
 def test_check_names_the_turn_and_both_fields(tmp_path):
     convert(tmp_path, "-t", "qwen3", thinking="AAA", reasoning="BBB")
-    run = run_cli("check", "in.jsonl", "--json", cwd=tmp_path)
+    run = run_here("check", "in.jsonl", "--json", cwd=tmp_path)
     (problem,) = json.loads(run.stdout)["problems"]
     assert (problem["code"], problem["row"], problem["message"]) == ("msg.reasoning_conflict", 0, 1)
     assert problem["detail"] == "`thinking` and `reasoning` differ, and templates print one of them"
-    assert run_cli("check", "in.jsonl", "--fail-on", "msg.reasoning_conflict", cwd=tmp_path).returncode == 1
+    assert run_here("check", "in.jsonl", "--fail-on", "msg.reasoning_conflict", cwd=tmp_path).returncode == 1
 
 
 def test_convert_shows_both_counts(tmp_path):
     convert(tmp_path, "-t", "qwen3", thinking="AAA", reasoning="BBB")
     command = ("convert", "in.jsonl", "-t", "qwen3", "--overwrite", "-o", "out.jsonl")
-    assert b"msg.reasoning_conflict 1" in run_cli(*command, cwd=tmp_path).stderr
-    assert b"reasoning.conflict 1" in run_cli(*command, "--transform", "reasoning=inline", cwd=tmp_path).stderr
+    assert b"msg.reasoning_conflict 1" in run_here(*command, cwd=tmp_path).stderr
+    assert b"reasoning.conflict 1" in run_here(*command, "--transform", "reasoning=inline", cwd=tmp_path).stderr
