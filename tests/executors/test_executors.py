@@ -113,7 +113,7 @@ class TestOneLineInTheRegistry:
     """An entry of EXECUTORS is all that a new executor needs."""
 
     def test_the_help_names_it(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["convert", "--help"]) == 0
+        assert main(["convert", "--help-all"]) == 0
         text = " ".join(capsys.readouterr().out.split())
         assert (
             "--executor serial|processes|ray|threads "
