@@ -82,7 +82,7 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
         flag = "--dialect-option ranked=best-first"
         return f"`{answers}` holds several answers without scores: {flag} if the first is the best"
     if nested:
-        return _nested_hint(nested)
+        return _nested_hint(nested, record)
     listed = next((name for name in names if _are_records(record.get(name))), None)
     if listed:
         flag = f"--field {shell_quoted(listed)}" if len(records) == 1 else f"--explode {shell_quoted(listed)}"
@@ -196,7 +196,7 @@ def _named_like(texts: Sequence[str], used: str, words: frozenset[str]) -> str:
     return found[0] if len(found) == 1 else "COLUMN"
 
 
-def _nested_hint(found: Sequence[tuple[str, str | None]]) -> str:
+def _nested_hint(found: Sequence[tuple[str, str | None]], record: SourceRow) -> str:
     """Hint for nested turns: a whole conversation, or a prompt with the assistant's answer elsewhere."""
     path, last = found[0]
     answer = next((other for other, role in found[1:] if role == "assistant"), None)
@@ -205,6 +205,10 @@ def _nested_hint(found: Sequence[tuple[str, str | None]]) -> str:
             f"the turns could be in `{path}` and `{answer}`: "
             f"--map prompt={shell_quoted(path)} --map completion={shell_quoted(answer)}"
         )
+    outer, several, inner = path.partition("[0].")
+    if several and len(value_at(record, outer)) > 1:
+        flags = f"--explode {shell_quoted(outer)} --map messages={shell_quoted(inner)}"
+        return f"`{outer}` holds several conversations: {flags} makes a row of each"
     return f"the turns could be in `{path}`: --map messages={shell_quoted(path)}"
 
 

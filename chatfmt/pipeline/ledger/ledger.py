@@ -66,6 +66,8 @@ class Ledger(Struct, frozen=True):
     used: frozenset[str] = frozenset()
     keep: tuple[str, ...] | Literal["all"] = ()
     drop: tuple[str, ...] = ()
+    mapped: frozenset[str] = frozenset()
+    """The paths that the user maps to parts, as `messages[].images`."""
     role_key: str = ""
     """The path inside turns that the user maps to their role."""
     roles: dict[str, str] = field(default_factory=dict)
@@ -170,7 +172,7 @@ class Ledger(Struct, frozen=True):
         return name not in self.used or written or isinstance(value, (list, dict))
 
     def _is_left(self, path: str, entry: Entry, keys: frozenset[str]) -> bool:
-        if self.is_dropped(path):
+        if self.is_dropped(path) or path.rstrip("[]") in self.mapped:
             return False
         if not self.is_used(path):
             return True

@@ -47,6 +47,7 @@ def open_ledger(recipe: Recipe, detection: Detection, job: Job) -> Ledger:
         used=frozenset({*detection.used, *late}),
         keep=job.columns.keep,
         drop=recipe.drop,
+        mapped=frozenset(path.rstrip("[]") for path in recipe.map.values()),
         role_key=recipe.map.get("messages.role", ""),
         roles=dict(recipe.role_names),
         waived=frozenset(waived),
@@ -122,6 +123,8 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
     inner = path.removeprefix("messages[].")
     if recipe.groups_rows and inner != path and part in GROUPED:
         yield f"--map {part}={shell_quoted(inner)} reads it, the same in all rows of a conversation"
+    if recipe.groups_rows and inner in MEDIA:
+        yield f"--map {shell_quoted(f'{inner}=messages[].{inner}[]')} reads those of all rows"
     if not job.ledger.is_used(path):
         yield f"--keep {shell_quoted(job.ledger.column_of(path))} copies it to the output"
     yield f"{flag_to_drop(job.ledger, path)} leaves it behind"

@@ -234,3 +234,27 @@ def test_turns_inside_rows_and_rejects_that_were_selected(tmp_path: Path) -> Non
         convert(str(source), tmp_path / "q.jsonl", **keys, on_error="skip", rejects=rejects)
     rejects.write_text(rejects.read_text().replace("robot", "assistant"))
     assert convert(str(rejects), tmp_path / "r.jsonl", **keys, from_rejects=True) == [["user", "assistant"]]
+
+
+def test_media_and_conversations_in_several_rows(tmp_path: Path) -> None:
+    rows = [
+        {"c": 1, "role": "user", "content": "<image>q", "images": ["x.png"]},
+        {"c": 1, "role": "assistant", "content": "a"},
+    ]
+    source, keys = write(tmp_path / "a.jsonl", rows), {"group_by": "c", "template": "qwen2.5-vl"}
+    _, hint = refusal(UsageError, str(source), tmp_path / "o.jsonl", **keys)
+    assert hint == (
+        "--map 'images=messages[].images[]' reads those of all rows; --drop messages.images leaves it behind"
+    )
+    recipe = chatfmt.Recipe(source=str(source), map={"images": "messages[].images[]"}, **keys)
+    chatfmt.convert(recipe, out=tmp_path / "p.jsonl", executor="serial")
+    row = json.loads((tmp_path / "p.jsonl").read_text())
+    assert row["images"] == ["x.png"] and "<|image_pad|>" in row["text"]
+    parts = [
+        {"c": 1, "messages": [{"role": "user", "content": q}, {"role": "assistant", "content": "a"}]} for q in "pq"
+    ]
+    _, hint = refusal(UsageError, str(write(tmp_path / "b.jsonl", parts)), tmp_path / "q.jsonl", group_by="c")
+    assert hint.startswith("`messages` holds several conversations: --explode messages ")
+    assert convert(str(tmp_path / "b.jsonl"), tmp_path / "r.jsonl", group_by="c", explode="messages") == [
+        ["p", "a", "q", "a"],
+    ]  # fmt: skip
