@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from .. import __version__
 from ..errors import ChatfmtError, InputError, OutputError, UsageError
@@ -167,7 +168,8 @@ def _commit(
     made = api.create_commit(
         repository.id,
         [
-            *(CommitOperationAdd(path, folder / path) for path in paths),
+            *(CommitOperationAdd(path, folder / path) for path in paths if path != MANIFEST),
+            CommitOperationAdd(MANIFEST, pushed_manifest(folder, manifest)),
             *(CommitOperationDelete(name, is_folder=False) for name in stale),
         ],
         commit_message=f"Upload {rows:,} rows converted by chatfmt {__version__}",
@@ -176,6 +178,11 @@ def _commit(
         parent_commit=head.sha,
     )
     return str(made.oid), stale
+
+
+def pushed_manifest(folder: Path, manifest: Manifest) -> bytes:
+    """Return the manifest of what is uploaded: without the rejects file, so that `verify` of a clone misses nothing."""
+    return replace(manifest, rejects={}).to_json().encode() if manifest.rejects else (folder / MANIFEST).read_bytes()
 
 
 @contextmanager

@@ -52,7 +52,8 @@ def settings(name: str, *, to: str, rendered: bool) -> Mapping[str, Any]:
     trainer = find(name)
     if to == "tokens":  # no trainer adds tokens to them
         return {**trainer.settings, "end": "eos"}
-    return {**trainer.settings, **(trainer.messages if not rendered or to in UNRENDERED else trainer.text)}
+    is_text = rendered and to not in UNRENDERED and trainer.reads_text
+    return {**trainer.settings, **(trainer.text if is_text else trainer.messages)}
 
 
 def choose_view(name: str, to: str, data_type: str, *, rendered: bool, media: Sequence[str] = ()) -> str:
@@ -73,6 +74,7 @@ def choose_view(name: str, to: str, data_type: str, *, rendered: bool, media: Se
         hint = "-t MODEL, or -t chatml"
         raise UsageError(f"`--for {name}` needs a template: the trainer reads nothing but text", hint=hint)
     if to != "auto":
+        check_rendering(name, to, rendered=rendered)
         if to not in trainer.readable:
             reads = listed(f"`{view}`" for view in trainer.readable)
             raise UsageError(f"`--for {name}` does not read `--to {to}`, only {reads}", hint="leave out --to")
@@ -84,7 +86,14 @@ def choose_view(name: str, to: str, data_type: str, *, rendered: bool, media: Se
             f"`--for {name}` needs data of type {listed(views)}, and these rows are of type {data_type}",
             hint=f"{listed(others[:3])} takes them" if others else "leave out --for",
         )
+    check_rendering(name, views[data_type], rendered=rendered)
     return views[data_type]
+
+
+def check_rendering(name: str, view: str, *, rendered: bool) -> None:
+    """Raise UsageError if a template would render a view that the trainer of that name renders itself."""
+    if rendered and view not in UNRENDERED and not find(name).reads_text:
+        raise UsageError(f"`--for {name}` renders `{view}` itself, with the template of its model", hint="leave out -t")
 
 
 __all__ = ["TRAINERS", "UNRENDERED", "Output", "Trainer", "choose_view", "find", "listed", "settings"]

@@ -29,6 +29,13 @@ def loader(output: Output) -> str:
     ) + as_yaml(config)
 
 
+def problem(output: Output) -> str:
+    """Return which column torchtune would ignore, or that it reads no text there; empty if the rows fit."""
+    if output.is_text and output.view != "text":
+        return "a template rendered its conversations, and the trainer renders them itself: leave out -t"
+    return unread_column(output, "tools", "chat_template_kwargs", remedy=ALL_TEXT)
+
+
 ALL_TEXT = ": -t MODEL --to text writes text, of which it trains on all"
 
 TRAINERS = {
@@ -41,7 +48,7 @@ TRAINERS = {
         },
         messages={"transforms": {"arguments": "object", "reasoning": "inline"}},
         text={"bos": "strip", "end": "strip"},
-        problem=lambda output: unread_column(output, "tools", "chat_template_kwargs", remedy=ALL_TEXT),
+        problem=problem,
         loader=loader,
     ),
 }  # fmt: skip

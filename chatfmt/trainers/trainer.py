@@ -194,6 +194,11 @@ class Trainer(Struct, frozen=True, kw_only=True):
     """Keys that it sets where a template renders them to text for the trainer to tokenize, such as `bos`."""
 
     @property
+    def reads_text(self) -> bool:
+        """Whether it tokenizes text that a template rendered."""
+        return bool(self.rendered or self.text)
+
+    @property
     def readable(self) -> tuple[str, ...]:
         """The views that the trainer reads, the usual ones first."""
         return tuple(dict.fromkeys((*self.views.values(), *self.rendered.values(), *self.also)))

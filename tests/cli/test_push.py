@@ -74,6 +74,22 @@ def test_a_push_is_one_commit_to_a_private_dataset(hub: StandInHub, tmp_path: Pa
     assert len(hub.repositories[NAME].trees) == 2
 
 
+def test_a_clone_of_what_was_pushed_misses_nothing_though_rejected_rows_stay_here(
+    hub: StandInHub, tmp_path: Path
+) -> None:
+    file = rows(tmp_path, "Is it?", "Was it?")
+    file.write_text(file.read_text() + '{"messages": [{"role": "nobody"}]}\n')
+    flags = ("--on-error", "skip", "--max-bad", "50%", "-q", "-o", "out")
+    assert run(hub, tmp_path, "convert", "in.jsonl", "-t", "chatml", *flags)[0] == 0
+    assert (tmp_path / "out/.chatfmt/rejects.jsonl").is_file()
+    assert run(hub, tmp_path, "push", "out", "acme/chat")[0] == 0
+    for path, data in hub.files(NAME).items():
+        (tmp_path / "clone" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "clone" / path).write_bytes(data)
+    assert not (tmp_path / "clone/.chatfmt/rejects.jsonl").exists()
+    assert run(hub, tmp_path, "verify", "clone") == (0, "clone: 2 rows in 1 shard, all checksums match\n")
+
+
 def test_files_of_an_earlier_push_are_removed_in_the_same_commit(hub: StandInHub, tmp_path: Path) -> None:
     made(tmp_path, "a", "b", "c", more=("--rows-per-shard", "1"))
     assert run(hub, tmp_path, "push", "out", "acme/chat", "--public")[0] == 0

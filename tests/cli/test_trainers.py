@@ -369,6 +369,17 @@ def test_media_that_a_trainer_does_not_read_are_refused(run: Run) -> None:
     assert run("loader", "out", "--model", "M")[1].startswith(note)
 
 
+def test_a_trainer_that_renders_itself_gets_the_same_messages_with_a_template(run: Run) -> None:
+    rows = [{"messages": [{"role": "user", "content": "<image>What?"}, ASSISTANT], "images": ["cat.png"]}]
+    flags = ("convert", "in.jsonl", "--for", "llama-factory")
+    bare, rendered = run(*flags, rows=rows), run(*flags, "-t", "qwen2.5-vl", rows=rows)
+    assert (bare[0], rendered[0]) == (0, 0) and bare[1] == rendered[1]
+    assert run("convert", "in.jsonl", "--for", "open-instruct", "-t", "chatml", rows=[PAIR])[2] == (
+        "error: in.jsonl: `--for open-instruct` renders `preference-conversations` itself, with the template of its "
+        "model\nhint: leave out -t\n"
+    )
+
+
 def test_preview_and_check_take_a_trainer(run: Run) -> None:
     code, out, _ = run("preview", "in.jsonl", "--for", "trl-kto", "--json", rows=[PAIR])
     assert (code, '"label": true' in out, '"label": false' in out) == (0, True, True)

@@ -114,11 +114,7 @@ def check_tokens(recipe: Recipe) -> None:
 
 
 def check_rendered(recipe: Recipe) -> None:
-    """Raise UsageError for options about rendered text without a template, and for the reverse."""
-    if recipe.media_tags and recipe.template not in (None, "none"):
-        raise UsageError(
-            "`--media-tags` is about messages, and the template writes tags of its own", hint="leave it out"
-        )
+    """Raise UsageError for options about rendered text without a template."""
     if recipe.template in (None, "none") and (flag := text_option(recipe)):
         raise UsageError(f"`{flag}` is about rendered text, and no template was given", hint="-t chatml")
     if recipe.template in (None, "none") and recipe.tokens_from is not None:
@@ -136,10 +132,14 @@ def text_option(recipe: Recipe) -> str:
 
 
 def check_view(recipe: Recipe, view: str) -> None:
-    """Raise UsageError for options about rendered text with a view that has none."""
+    """Raise UsageError for options about rendered text with a view that has none, and for the reverse."""
     flag = text_option(recipe)
     if flag and view in trainers.UNRENDERED and not views.VIEWS[view].is_tokenized:
         raise UsageError(f"`{flag}` is about rendered text, and `--to {view}` writes none", hint="leave it out")
+    if recipe.media_tags and recipe.template not in (None, "none") and view not in trainers.UNRENDERED:
+        raise UsageError(
+            "`--media-tags` is about messages, and the template writes tags of its own", hint="leave it out"
+        )
     if recipe.mask and not (views.VIEWS[view].takes_mask or views.VIEWS[view].needs_spans):
         raise UsageError(f"`--mask` adds no spans to `--to {view}`", hint="leave it out, or --to text")
 

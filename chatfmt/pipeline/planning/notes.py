@@ -62,7 +62,7 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
         )
     if recipe.bos != job.options.bos:
         yield f"`--bos strip` keeps the BOS token of the template `{template.name}`, which also opens or ends turns"
-    if recipe.trainer is not None and recipe.to == "auto" and job.view == "messages":
+    if recipe.trainer is not None and recipe.to == "auto" and job.view in ("messages", "sharegpt"):
         yield f"`--for {recipe.trainer}` writes messages, which the trainer renders with the template of its model"
     if recipe.trainer is not None and recipe.mask and job.view and VIEWS[job.view].takes_mask:
         flags = trainers.find(recipe.trainer).mask
