@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from . import plain_yaml
 from .errors import RecipeError, UnknownName, UsageError
 from .validation import UNKNOWN, Problem, key_or_flag, read_fields, to_plain
 
@@ -382,16 +383,12 @@ def path_of(source: str) -> Path:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read the mapping in a YAML file; raises RecipeError with the line of an error or of a repeated key."""
-    import yaml
-
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _loader())
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise RecipeError(f"`{path}` is not valid YAML{where}: {error.problem}") from None
+        values = plain_yaml.read_yaml(path.read_text(encoding="utf-8"), _loader())
     except UnicodeDecodeError:
         raise RecipeError(f"`{path}` is not UTF-8 text") from None
+    except plain_yaml.InvalidYaml as error:
+        raise RecipeError(f"`{path}` is not valid YAML{error}") from None
     if not isinstance(values, dict):
         raise RecipeError(f"`{path}` is not a recipe: it is not a mapping", hint="chatfmt recipes show gsm8k")
     return values
@@ -405,7 +402,9 @@ def _loader() -> Any:
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen = set()
-            for key, _ in node.value:
+            for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+                if not isinstance(key, yaml.ScalarNode):
+                    raise yaml.MarkedYAMLError(problem="a key is not text", problem_mark=key.start_mark)
                 if key.value in seen:
                     raise yaml.MarkedYAMLError(problem=f"key `{key.value}` appears twice", problem_mark=key.start_mark)
                 seen.add(key.value)

@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "chatfmt"
 LAYERS = [
-    {"errors", "lazy"},
+    {"errors", "lazy", "plain_yaml"},
     {"arrow_values", "schema", "validation"},
     {"json_columns", "trainers"},
     {"turn_columns", "features", "recipe", "manifest"},

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from ...errors import InputError, Location, UsageError
+from ...plain_yaml import InvalidYaml, read_yaml
 from .sniff import FORMAT_BY_SUFFIX, format_by_name
 from .split_slices import unknown
 
@@ -155,12 +156,22 @@ def _splits_by_globs(root: Path, globs: Mapping[str, Sequence[str]]) -> Splits:
 def _matching(root: Path, glob: str) -> list[Path]:
     if ".." in Path(glob).parts or Path(glob).is_absolute():
         raise InputError(f"`{glob}` leads outside of `{root}`", code="file.outside", hint="use that path as SOURCE")
-    if (root / glob).is_file():
-        return [inside(root, root / glob)]
-    found = [inside(root, path) for path in sorted(root.glob(glob)) if path.is_file() and path.name[0] not in "._"]
+    try:
+        paths = (
+            [root / glob]
+            if (root / glob).is_file()
+            else [path for path in sorted(root.glob(glob)) if _is_visible(path)]
+        )
+    except (ValueError, IndexError, NotImplementedError, OSError):  # no pattern, or one that `glob` does not know
+        paths = []
+    found = [inside(root, path) for path in paths]
     if not found:
         raise InputError(f"no file in `{root}` matches `{glob}`", code="file.missing")
     return found
+
+
+def _is_visible(path: Path) -> bool:
+    return path.is_file() and path.name[0] not in "._"
 
 
 def read_card(root: Path) -> dict[str, Any]:
@@ -175,13 +186,11 @@ def card_metadata(text: str, shown: str) -> dict[str, Any]:
     found = re.match(r"---[ \t]*\r?\n(.*?)\r?\n---", text, re.DOTALL)
     if not found:
         return {}
-    import yaml
-
     try:
-        data = yaml.safe_load(found[1])
-    except yaml.YAMLError as error:
+        data = read_yaml(found[1])
+    except InvalidYaml as error:
         raise InputError(
-            f"the metadata of the card is not valid YAML: {error}", code="file.card", at=Location(shown)
+            f"the metadata of the card is not valid YAML{error}", code="file.card", at=Location(shown)
         ) from None
     return data if isinstance(data, dict) else {}
 
@@ -204,9 +213,14 @@ def _texts(given: object) -> list[str]:
     return [str(one) for one in (given if isinstance(given, list) else [given]) if one not in (None, False, "")]
 
 
-def choose_config(configs: Sequence[Mapping[str, Any]], name: str | None) -> Mapping[str, Any]:
+def choose_config(configs: object, name: str | None) -> Mapping[str, Any]:
     """The subset of that name, or the default, or the only one. Raises UnknownName, UsageError."""
-    known = {str(config.get("config_name", "default")): config for config in configs if isinstance(config, dict)}
+    if not isinstance(configs, list) or not all(isinstance(config, dict) for config in configs):
+        raise InputError(
+            "`configs` in the metadata of the card is not a list of subsets", code="file.card",
+            hint="name the files with `--data-files`",
+        )  # fmt: skip
+    known: dict[str, Mapping[str, Any]] = {str(config.get("config_name", "default")): config for config in configs}
     if name is not None:
         if name not in known:
             raise unknown("subset", name, known)

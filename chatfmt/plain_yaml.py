@@ -1,0 +1,61 @@
+"""Read YAML of strangers: plain data only, of bounded size, and one error for whatever is wrong with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import yaml
+
+MOST_NODES = 100_000
+"""Values, with those behind an alias counted each time: a kilobyte of aliases of aliases can stand for billions."""
+MOST_LEVELS = 100
+
+
+class InvalidYaml(ValueError):
+    """The text is not YAML of plain data; the message has one line, with the place if it is known."""
+
+
+def read_yaml(text: str, loader: Any = None) -> Any:
+    """Return the plain data in a YAML text; raises InvalidYaml. `loader` is a subclass of yaml.SafeLoader."""
+    import yaml
+
+    try:
+        reader = (loader or yaml.SafeLoader)(text)
+        try:
+            node = reader.get_single_node()
+            if node is None:
+                return None
+            _check_size(node)
+            return reader.construct_document(node)
+        finally:
+            reader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark, problem = error.problem_mark, error.problem or error.context or "it does not parse"
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise InvalidYaml(f"{where}: {' '.join(problem.split())}") from None
+    except RecursionError:
+        raise InvalidYaml(f": it is nested deeper than {MOST_LEVELS} levels") from None
+    except InvalidYaml:
+        raise
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        raise InvalidYaml(f": {' '.join(str(error).split()) or type(error).__name__}") from None
+
+
+def _check_size(root: yaml.Node) -> None:
+    """Raise InvalidYaml for aliases that refer to what holds them, and for too many or too deeply nested values."""
+    sizes: dict[int, int] = {}
+
+    def size_of(node: yaml.Node, level: int) -> int:
+        if isinstance(node.value, str):
+            return 1
+        if level > MOST_LEVELS:
+            raise InvalidYaml(f": it is nested deeper than {MOST_LEVELS} levels, or an alias refers to what holds it")
+        if id(node) not in sizes:
+            inner = [item for pair in node.value for item in (pair if isinstance(pair, tuple) else (pair,))]
+            sizes[id(node)] = 1 + sum(size_of(item, level + 1) for item in inner)
+        if sizes[id(node)] > MOST_NODES:
+            raise InvalidYaml(f": it holds more than {MOST_NODES:,} values")
+        return sizes[id(node)]
+
+    size_of(root, 0)
