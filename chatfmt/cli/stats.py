@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,8 +46,10 @@ def stats(source: Sources, **given: Any) -> None:
 
     Names for --fail-if, which --json has in `values`: rows, conversations, rejected, filtered, duplicates, warnings,
     left_columns, left_keys, trained_share, over_max_tokens; min, mean, p10, p50, p90, p95, p99 and max of turns,
-    characters and tokens, as in p99_tokens; and the codes of `chatfmt checks`.
+    characters and tokens, as in p99_tokens; and the codes of `chatfmt checks` and of
+    reasons to reject.
     """
+    from ..manifest import MANIFEST
     from ..pipeline import Scratch, cores
     from ..pipeline.inspection.figures.aggregate import values
     from ..pipeline.inspection.figures.gate import Gate
@@ -54,12 +57,14 @@ def stats(source: Sources, **given: Any) -> None:
 
     gates = [Gate(text) for text in given.pop("fail_if") or ()]
     recipe, run, _ = options.to_recipe(source, given)
-    absent = without_value(recipe)
+    written = any((Path(spec.source) / MANIFEST).is_file() for spec in recipe.source)
     for gate in gates:
-        gate.check(dict.fromkeys(known_names()), absent)
+        gate.check(dict.fromkeys(known_names()), {} if written else without_value(recipe))
     with Scratch() as scratch, terminal.spinner():
         found = gather(recipe, scratch, run.workers or cores())
     named = values([each.figures for each in found], recipe.max_tokens)
+    for gate in gates:
+        gate.check(dict.fromkeys(known_names()), {name: "" for name in known_names() if name not in named})
     if run.json:
         terminal.print_json(to_json(found, named))
     else:

@@ -86,6 +86,8 @@ def test_the_output_of_a_conversion_is_described_with_what_was_left_out(source: 
     assert [each["values"]["conversations"] for each in shown.values()] == [3, 3, 4]
     assert [each["sources"][0]["trained"]["characters"] for each in shown.values()] == [90, 90, 0]
     assert shown["text"]["sources"][0]["template"] == "chatml"
+    run = run_cli("stats", tmp_path / "text", "--fail-if", "p99_tokens > 1")
+    assert (run.returncode, run.stderr.decode()) == (2, "error: `p99_tokens` has no value here\n")
 
 
 GATES = [
@@ -93,6 +95,9 @@ GATES = [
     ("rejected / rows >= 0.2 and rows == 5", 1,
      "error: `rejected / rows >= 0.2 and rows == 5` holds: `rejected` is 1, `rows` is 5\n"),
     ("not 1 < duplicates < 9 or warnings / filtered > 0", 0, ""),
+    ("json.syntax == 1 and template.loss == 0", 1,
+     "error: `json.syntax == 1 and template.loss == 0` holds: `json.syntax` is 1, `template.loss` is 0\n"),
+    ("msg.oder > 0", 2, "error: unknown figure `msg.oder`\nhint: did you mean `msg.order`?\n"),
     ("p9_characters > 1", 2, "error: unknown figure `p9_characters`\nhint: did you mean `p99_characters`?\n"),
     ("p99_tokens > 1", 2, "error: `p99_tokens` has no value here\nhint: --tokenizer DIR\n"),
     ("rows", 2, "error: `--fail-if` needs a comparison, not `rows`\nhint: --fail-if 'p99_tokens > 4096', --fail-if "

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ....errors import UnknownName, UsageError
+from ....errors import UnknownName, UsageError, edit_distance
 
 _OPERATORS: Mapping[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -15,6 +15,8 @@ _OPERATORS: Mapping[type, Callable[[Any, Any], Any]] = {
     ast.NotEq: operator.ne,
 }  # fmt: skip
 HINT = "--fail-if 'p99_tokens > 4096', --fail-if 'rejected / rows > 0.01 or duplicates > 100'"
+_TYPO = 2
+"""Letters by which a typing error differs from a code."""
 LENGTH = 1000
 """The longest expression, so that none is too deep to read."""
 
@@ -33,11 +35,14 @@ class Gate:
         self.names = tuple(dict.fromkeys(_names(self._tree, text)))
 
     def check(self, known: Mapping[str, object], unknown: Mapping[str, str]) -> None:
-        """Raise UsageError for a name that is not `known`; `unknown` has the remedy for names without a value here."""
+        """Raise UsageError for a name that is not `known`; `unknown` has the remedy for names without a value here.
+
+        A name with a dot may be any reason to reject rows, such as `json.syntax`, unless it looks like a known code.
+        """
         for name in self.names:
             if name in unknown:
                 raise UsageError(f"`{name}` has no value here", hint=unknown[name])
-            if name not in known:
+            if name not in known and ("." not in name or any(edit_distance(name, code) <= _TYPO for code in known)):
                 raise UnknownName.of("figure", name, known)
 
     def holds(self, values: Mapping[str, float]) -> bool:
@@ -78,4 +83,4 @@ def _value(node: ast.AST | None, values: Mapping[str, float]) -> Any:
     if isinstance(node, ast.Compare):
         sides = [_value(each, values) for each in (node.left, *node.comparators)]
         return all(_OPERATORS[type(op)](*sides[i : i + 2]) for i, op in enumerate(node.ops))
-    return values[ast.unparse(node)] if node is not None else False
+    return values.get(ast.unparse(node), 0) if node is not None else False
