@@ -40,6 +40,14 @@ def json_lines(batch: pa.RecordBatch, *, explicit_nulls: bool = False) -> Iterat
         yield _lines(batch.slice(start, rows), explicit_nulls)
 
 
+def json_objects(batch: pa.RecordBatch) -> list[bytes]:
+    """Return the JSON object of each row, without a line feed; nulls as in `json_lines`."""
+    objects: list[bytes] = _objects(
+        dict(zip(batch.schema.names, batch.columns, strict=True)), len(batch), ()
+    ).to_pylist()
+    return objects
+
+
 def _lines(batch: pa.RecordBatch, explicit_nulls: bool) -> bytes | memoryview:
     fields = dict(zip(batch.schema.names, batch.columns, strict=True))
     if len(fields) == 1 and batch.schema.types[0] == pa.string() and not batch.columns[0].null_count:

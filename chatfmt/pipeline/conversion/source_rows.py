@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from ...errors import Location
 from ...json_columns import JSON, TEXT, decode_objects, dumps, encode_objects, is_turns, to_plain
 from ...schema import ROW
+from ...writers.json_lines import json_objects
 
 
 def row_number(batch: pa.RecordBatch, index: int) -> int:
@@ -62,9 +63,9 @@ def to_records(rows: pa.RecordBatch) -> list[dict[str, Any]]:
 
 def to_json(rows: pa.RecordBatch) -> list[bytes | None]:
     """Return the records in a source batch as JSON; None for one that JSON cannot hold (bytes, NaN)."""
-    plain = all(field.type in (TEXT, JSON) or is_turns(field.type) for field in rows.schema if field.name != ROW)
-    records = to_records(rows) if plain else map(to_plain, to_records(rows))
-    return [_to_json(record) for record in records]
+    if all(field.type in (TEXT, JSON) or is_turns(field.type) for field in rows.schema if field.name != ROW):
+        return [*json_objects(rows.drop_columns([ROW]))]
+    return [_to_json(record) for record in map(to_plain, to_records(rows))]
 
 
 def _to_json(record: dict[str, Any]) -> bytes | None:
