@@ -117,7 +117,8 @@ class TestOneLineInTheRegistry:
         text = " ".join(capsys.readouterr().out.split())
         assert (
             "--executor serial|processes|ray|threads "
-            "Run tasks in this process, in worker processes, on a Ray cluster or in threads. --on-error"
+            "Run tasks in this process, in worker processes, on a Ray cluster or in threads. [default: "
+            "processes] --on-error"
         ) in text
 
     def test_a_conversion_runs_in_it(self, tmp_path: Path) -> None:

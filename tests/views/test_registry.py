@@ -46,7 +46,7 @@ def convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 def test_help_and_errors_name_it(convert: Any, capsys: pytest.CaptureFixture[str]) -> None:
     _, _, said = convert(View(turns, "turns"), "--to", "dumy")
     assert "did you mean `dummy`?" in said
-    assert main(["convert", "--help"]) == 0
+    assert main(["convert", "--help-all"]) == 0
     assert "stepwise, tokens, dummy." in " ".join(capsys.readouterr().out.split())
 
 
