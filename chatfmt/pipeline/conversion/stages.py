@@ -138,7 +138,8 @@ class Conversion:
                     self._offer_fit(dict.fromkeys(_rows_of(first_error, batch), first_error), batch)
                     raise first_error from error.__cause__
                 bad = _find_errors(error, batch)
-                self._offer_fit(bad, batch)
+                if self._on_finding is not None:  # else nobody reads the hints
+                    self._offer_fit(bad, batch)
                 self._reject(bad, batch, counts, on_reject)
                 if len(bad) == 1:  # later rows may have errors that stay unknown as long as this row is there
                     (first,) = bad
