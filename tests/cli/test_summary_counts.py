@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import run_cli
+from ..conftest import run_cli, run_here
 
 ASKED = {"role": "user", "content": "Which?"}
 
@@ -48,9 +48,10 @@ def test_allowed_losses_are_reported_only_where_they_happen(tmp_path):
     write(tmp_path / "with.jsonl", [{"role": "system", "content": "Be kind."}, *said])
     write(tmp_path / "without.jsonl", said)
     told = {
-        name: run_cli("convert", f"{name}.jsonl", "-t", "t.jinja", "--allow-loss", "system", cwd=tmp_path).stderr
+        name: run_here("convert", f"{name}.jsonl", "-t", "t.jinja", "--allow-loss", "system", cwd=tmp_path).stderr
         for name in ("with", "without")
     }
+    # in one process: what the first run has seen is not reported by the second
     assert told["with"].decode().splitlines()[1:] == ["left out by the template: system"]
     assert told["without"].decode().splitlines()[1:] == []
 

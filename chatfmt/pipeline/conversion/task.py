@@ -95,6 +95,11 @@ def get_conversion(job: Job) -> Conversion:
     return _CONVERSIONS[job.key]
 
 
+def forget_conversions() -> None:
+    """Drop the conversions of this process: the next run has their memory, and reports nothing that they have seen."""
+    _CONVERSIONS.clear()
+
+
 _CONVERSIONS: dict[str, Conversion] = {}
 
 

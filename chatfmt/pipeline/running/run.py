@@ -11,7 +11,7 @@ from ...errors import DataProblem, UsageError
 from ...manifest import DATA, Shard
 from ...recipe import Recipe, Run, required
 from ..conversion.job import Task
-from ..conversion.task import run_task
+from ..conversion.task import forget_conversions, run_task
 from ..planning.inputs import original_files
 from ..planning.plan import Plan, plan
 from ..planning.scratch import Scratch
@@ -64,7 +64,10 @@ def run_plan(plan: Plan, run: Run, on_progress: OnProgress = ignore_progress) ->
     """Run the tasks of a plan and publish what they write; see `convert`."""
     if plan.target.kind == "stream" and not plan.recipe.reorders_rows:
         check_output(plan, run.rejects)
-        return stream_rows(plan, run, on_progress)
+        try:
+            return stream_rows(plan, run, on_progress)
+        finally:
+            forget_conversions()
     return run_plans([(plan, run)], on_progress)[0]
 
 
@@ -75,6 +78,7 @@ def run_plans(planned: Sequence[tuple[Plan, Run]], on_progress: OnProgress = ign
         check_output(each[0], each[1].rejects)
         executors.executor(each[1].executor)  # raises UnknownName before anything is written
     with ExitStack() as stack:
+        stack.callback(forget_conversions)
         opened = [(*each, stack.enter_context(open_destination(*each))) for each in planned]
         written = [
             None if destination.published is not None else write_shards(plan, run, destination.state, on_progress)
