@@ -42,6 +42,11 @@ def find_address(text: str, inputs: Any) -> str | None:
     return None
 
 
+def without_addresses(text: str) -> str:
+    """Return an error text without the memory addresses in it, so that it is the same in every run."""
+    return ADDRESS.sub(lambda found: found[0].replace(f" at {found[1]}", ""), text) if " at 0x" in text else text
+
+
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value

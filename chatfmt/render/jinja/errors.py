@@ -5,6 +5,7 @@ from __future__ import annotations
 import jinja2
 
 from ...errors import Location, RenderError
+from .determinism import without_addresses
 
 
 class NotReproducible(Exception):
@@ -12,7 +13,7 @@ class NotReproducible(Exception):
 
 
 def render_error(error: Exception, template: str, row: int | None = None) -> RenderError:
-    """Return the RenderError for `error`, raised by a render of `template`, with its text unchanged.
+    """Return the RenderError for `error`, raised by a render of `template`, with its text but for addresses.
 
     `row` is the index in the batch. Codes are `template.raised` (the template refuses the row), `template.surrogate`
     (text that UTF-8 cannot encode), `template.unprintable` and `template.error`. The caller raises it `from error`.
@@ -27,4 +28,6 @@ def render_error(error: Exception, template: str, row: int | None = None) -> Ren
     hint = f"`chatfmt templates probe {template}` shows what the template accepts"
     if "_message}" in template:  # an inline template is its own name
         hint = "add a field for that role to the template"
-    return RenderError(str(error) or type(error).__name__, hint=hint, at=Location(row=row), code=code)
+    return RenderError(
+        without_addresses(str(error)) or type(error).__name__, hint=hint, at=Location(row=row), code=code
+    )

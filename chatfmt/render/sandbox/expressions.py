@@ -14,7 +14,7 @@ from jinja2 import Environment, nodes
 from jinja2.parser import Parser
 
 from ...errors import RowError, UsageError
-from ..jinja.determinism import ADDRESS, find_address, random_names
+from ..jinja.determinism import find_address, random_names, without_addresses
 from .limits import LimitedSandbox, OverLimit, SandboxLimits, check_depth, limited
 
 CompiledExpression = Callable[[Mapping[str, Any]], Any]
@@ -69,8 +69,9 @@ def _guarded(source: str, environment: LimitedSandbox, evaluate: CompiledExpress
         try:
             value = evaluate(row)
         except Exception as error:  # an expression may raise anything
-            message = ADDRESS.sub(lambda found: found[0].replace(f" at {found[1]}", ""), str(error))
-            raise RowError(f"the expression `{source}` fails: {message}", code="expr.error", hint=_HINT) from error
+            raise RowError(
+                f"the expression `{source}` fails: {without_addresses(str(error))}", code="expr.error", hint=_HINT
+            ) from error
         if isinstance(value, str) and (printed := find_address(value, dict(row))):
             name = printed.partition(" at 0x")[0] + ">"
             message = f"the expression `{source}` gives the memory address of `{name}`, which differs from run to run"
