@@ -25,7 +25,7 @@ from .notes import job_notes, system_notes, template_notes
 from .parquet_schema import find_schema, set_schema
 from .scratch import Scratch
 from .source_plan import SourcePlan, check_token_shards, check_views, plan_source
-from .target import Target, check_public, check_selection
+from .target import Target, check_local, check_public, check_selection
 
 
 class Plan(Struct, frozen=True):
@@ -105,6 +105,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
     """
     load_plugins()
     check_public(run, target)
+    check_local(run)
     transforms.check_settings(recipe.transforms)
     check_tokens(recipe)
     check_rendered(recipe)

@@ -82,6 +82,13 @@ def check_public(run: Run, target: Target) -> None:
         raise UsageError("`--public` is about datasets on the Hub", hint="-o hf://datasets/OWNER/NAME")
 
 
+def check_local(run: Run) -> None:
+    """Raise UsageError for rejects or a report at a URL: they are files on this machine."""
+    for flag, path in (("--rejects", run.rejects), ("--report", run.report)):
+        if path is not None and (url := _URL.fullmatch(str(path))):
+            raise UsageError(f"`{flag}` cannot write to `{url[1]}://{url[2]}`", hint=f"{flag} {Path(url[2]).name}")
+
+
 def check_selection(recipe: Recipe, target: Target) -> None:
     """Raise UsageError for a selection of rows, or for bytes of media, that need another kind of target."""
     if recipe.embed_media and target.format != "parquet":
