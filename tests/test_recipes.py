@@ -26,7 +26,8 @@ import yaml
 
 import chatfmt
 from chatfmt import recipe as recipes
-from chatfmt.cli import application, options
+from chatfmt.cli import application
+from chatfmt.cli.values import to_values
 
 from .conftest import ROOT, run_cli
 from .silent_losses import lost
@@ -117,7 +118,7 @@ def command_output(name: str, command: str, folder: Path) -> str:
     assert flags.pop("out")
     subset = f"{name}@{flags.get('name')}"
     source = write_source(subset if subset in MINIATURES else name, folder)
-    values = options.to_values({key: value for key, value in flags.items() if key not in ON_THE_HUB})
+    values = to_values({key: value for key, value in flags.items() if key not in ON_THE_HUB})
     return convert(build_recipe(name, source, values), folder / "out.jsonl")
 
 

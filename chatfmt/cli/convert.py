@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from . import options, terminal
 from .dry_run import print_plan
-from .options import Conversion, Sources
+from .options import Sources
+from .requests import Conversion, to_recipes
 from .summary import print_summary
 from .workers import worker_processes
 
@@ -26,7 +27,7 @@ def convert(source: Sources, **given: Any) -> None:
     Without -t conversations are written as messages; without -o JSON Lines go to stdout. Several -t render to as many
     places: -o 'out/{template}/'.
     """
-    made = options.to_recipes(source, given)
+    made = to_recipes(source, given)
     recipe, run, origins = made[0]
     with worker_processes(
         run.executor, *large_imports((spec.source for spec in recipe.source), run.out, recipe.format)

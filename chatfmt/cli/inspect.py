@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataProblem, UsageError
 from . import options, terminal
 from .options import Sources
+from .requests import to_recipe
 from .summary import left_behind
 from .workers import worker_processes
 
@@ -39,7 +40,7 @@ def inspect(source: Sources, **given: Any) -> None:
     from ..pipeline import Scratch
     from ..pipeline.inspection.inspect import inspect_sources
 
-    recipe, run, _ = options.to_recipe(source, given)
+    recipe, run, _ = to_recipe(source, given)
     with Scratch() as scratch, terminal.spinner():
         found = inspect_sources(recipe, scratch)
     for inspection in found:
@@ -134,7 +135,7 @@ def check(source: Sources, **given: Any) -> None:
     from ..pipeline import Scratch, cores
     from ..pipeline.inspection.check import check_rows
 
-    recipe, run, _ = options.to_recipe(source, given)
+    recipe, run, _ = to_recipe(source, given)
     with Scratch() as scratch, terminal.spinner():
         lenient = dataclasses.replace(recipe, on_error="skip", strict=False)
         problems, counts = check_rows(lenient, scratch, cores())

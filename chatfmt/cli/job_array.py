@@ -15,7 +15,9 @@ from ..recipe import Run
 from . import options, terminal
 from .dry_run import or_fit, template_needs
 from .options import Sources
+from .requests import to_recipe
 from .summary import print_summary
+from .values import to_values
 from .workers import worker_processes
 
 RUN = {key: options.RUN[key] for key in ("out", "workers", "executor", "on_error", "max_bad", "resume", "overwrite")}
@@ -38,7 +40,7 @@ def plan(source: Sources, **given: Any) -> None:
     from .. import pipeline
 
     copy = given.pop("plan")
-    recipe, run, _ = options.to_recipe(source, given)
+    recipe, run, _ = to_recipe(source, given)
     if run.dry_run:
         raise UsageError("the recipe sets `dry_run`, which writes no plan", hint="use `chatfmt convert` to show it")
     target = pipeline.target_of(run.out, recipe.format, recipe.compression)
@@ -81,7 +83,7 @@ def run(
     from .. import pipeline
 
     index, count = to_part(given.pop("task"), os.environ)
-    how = Run(**options.to_values(given))
+    how = Run(**to_values(given))
     with terminal.progress(None, quiet=how.quiet) as advance:
         done = pipeline.run_part(pipeline.find_plan(Path(plan)), index, count, how, advance)
     if how.json:
@@ -116,7 +118,7 @@ def commit(
     """Check that every part of a plan has run, and publish the output."""
     from .. import pipeline
 
-    how = Run(**options.to_values(given))
+    how = Run(**to_values(given))
     with terminal.progress(None, quiet=how.quiet) as advance:
         summary = pipeline.commit(Path(out), how, advance)
     print_summary(summary, how)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import terminal
-from .options import positive
+from .values import positive
 
 
 def loader(

@@ -16,6 +16,8 @@ from msgspec.structs import asdict
 from ..errors import UsageError
 from . import options, terminal
 from .options import Sources
+from .requests import to_recipe
+from .values import whole_number
 from .workers import worker_processes
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def preview(source: Sources, **given: Any) -> None:
 
     own = {key: given.pop(key) for key in
            ("count", "row", "sample", "explain", "diff_template", "show_whitespace", "full", "html")}  # fmt: skip
-    recipe, run, _ = options.to_recipe(source, given)
+    recipe, run, _ = to_recipe(source, given)
     choice = to_choice(own, recipe.seed)
     with Scratch() as scratch, terminal.spinner():
         rows = preview_rows(recipe, choice, scratch)
@@ -88,7 +90,7 @@ def preview(source: Sources, **given: Any) -> None:
         if other is not None:
             if recipe.template is None:
                 raise UsageError("`--diff-template` compares two templates", hint="-t chatml")
-            others = preview_rows(options.to_recipe(source, {**given, "template": [other]})[0], choice, scratch)
+            others = preview_rows(to_recipe(source, {**given, "template": [other]})[0], choice, scratch)
     if run.json:
         for row in rows:
             terminal.print_json({"schema": 1, **asdict(row)})
@@ -114,7 +116,7 @@ def to_choice(own: Mapping[str, Any], seed: int) -> Choice:
 
 def at_least(flag: str, text: str | None, least: int) -> int:
     """Return the number that a flag was given, 0 if it was not; raises UsageError for a smaller one."""
-    number = 0 if text is None else options.whole_number(flag, text)
+    number = 0 if text is None else whole_number(flag, text)
     if not (number == 0 or least <= number <= sys.maxsize):
         kind = "positive integer" if least else "number of a row"
         raise UsageError(f"`{flag}` must be a {kind}, not `{text}`", hint=f"{flag} 2")

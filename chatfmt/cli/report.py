@@ -10,6 +10,7 @@ import typer
 from ..errors import UsageError
 from . import options, terminal
 from .options import Sources
+from .requests import to_recipe
 from .summary import size
 from .workers import worker_processes
 
@@ -30,7 +31,7 @@ def report(source: Sources, **given: Any) -> None:
     The page needs no network and no other file. SOURCE may also be a folder that chatfmt wrote.
     """
     page = check_page(given.pop("page") or "report.html")
-    recipe, run, _ = options.to_recipe(source, given)
+    recipe, run, _ = to_recipe(source, given)
     with terminal.spinner():
         write_report(recipe, page, run.workers)
 

@@ -12,6 +12,7 @@ import typer
 from ..errors import DataProblem
 from . import options, terminal
 from .options import Sources
+from .requests import to_recipe
 from .summary import left_behind
 from .workers import worker_processes
 
@@ -56,7 +57,7 @@ def stats(source: Sources, **given: Any) -> None:
     from ..pipeline.inspection.figures.gather import gather
 
     gates = [Gate(text) for text in given.pop("fail_if") or ()]
-    recipe, run, _ = options.to_recipe(source, given)
+    recipe, run, _ = to_recipe(source, given)
     written = any((Path(spec.source) / MANIFEST).is_file() for spec in recipe.source)
     for gate in gates:
         gate.check(dict.fromkeys(known_names()), {} if written else without_value(recipe))

@@ -14,6 +14,8 @@ from . import options, terminal
 from .command import Command, Group
 from .completion import completer
 from .options import AsJson
+from .requests import to_recipe
+from .values import to_values
 from .workers import worker_processes
 
 if TYPE_CHECKING:
@@ -156,7 +158,7 @@ def probe_template(
     from ..render.inspection.probe import probe
     from ..render.template.chat_template import ChatTemplate
 
-    card = probe(ChatTemplate.load(name), options.to_values({"var": var}).get("var", {}))
+    card = probe(ChatTemplate.load(name), to_values({"var": var}).get("var", {}))
     if as_json:
         terminal.print_json({"schema": 1, **card.as_json()})
         return
@@ -249,7 +251,7 @@ def diff_templates(
     pair = (ChatTemplate.load(first), ChatTemplate.load(second))
     if source:
         with Scratch() as scratch:
-            found = compare_templates(options.to_recipe(source, given)[0], *pair, scratch)
+            found = compare_templates(to_recipe(source, given)[0], *pair, scratch)
     else:
         found = compare(*pair, usual_conversations())
     if as_json:

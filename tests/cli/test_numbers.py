@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from chatfmt.cli.options import NUMBERS, to_values
+from chatfmt.cli.values import NUMBERS, to_values
 from chatfmt.errors import UsageError
 
 from ..conftest import ROOT, run_cli

@@ -1,0 +1,104 @@
+"""What a command is asked for: the recipe and the run that arguments, options, environment and files make together."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UnknownName, UsageError
+from . import settings
+from .options import EVERY, FLAGS
+from .values import fraction, split_pair, to_values
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe, Run
+
+
+def to_recipe(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run, dict[str, str]]:
+    """Return the recipe that SOURCE and the options make, how to run it, and the origin of each value.
+
+    Flags win over the environment, which wins over a recipe, which wins over the configuration file.
+    """
+    from .. import recipe
+
+    known = [one for one in source if recipe.is_recipe(one)]
+    others = source[1:] if known and source[0] == known[0] and recipe.reads_files(known[0]) else []
+    if known and len(source) > 1 and not others:
+        raise UsageError(f"the recipe `{known[0]}` cannot be combined with other sources", hint="convert it by itself")
+    weights = [split_pair(text, "weight") for text in given.get("weight") or ()]
+    if known and weights:
+        raise UsageError(
+            "`--weight` is for sources named on the command line", hint="a recipe has the weight beside the source"
+        )
+    typed = (
+        [recipe.load(known[0])] if known else [recipe.Layer("argument", {"source": weighted(source, dict(weights))})]
+    )
+    typed += [recipe.Layer("argument", {"source": others})] if others else []
+    offered = {key: option for key, option in EVERY.items() if key in given and key != "weight"}
+    around = [*settings.from_config(), *typed, *settings.from_environment(offered, FLAGS, to_values)]
+    return recipe.build([*around, recipe.Layer("flag", to_values(given))])
+
+
+Conversion = tuple["Recipe", "Run", Mapping[str, str]]
+"""A recipe, how to run it, and the origin of each value."""
+
+
+def to_recipes(source: list[str], given: Mapping[str, Any]) -> list[Conversion]:
+    """Return what `to_recipe` makes for each of the templates; its name stands for `{template}` in the paths of a run.
+
+    Raises UsageError if several templates would write to one place, or read stdin.
+    """
+    templates = [*dict.fromkeys(given.get("template") or ())]
+    made = [to_recipe(source, {**given, "template": [name]}) for name in templates] or [to_recipe(source, given)]
+    if len(made) > 1:
+        check_places(*made[0][:2], [file_name(name) for name in templates])
+    return [(recipe, in_place(run, recipe.template), origins) for recipe, run, origins in made]
+
+
+def check_places(recipe: Recipe, run: Run, names: Sequence[str]) -> None:
+    """Raise UsageError unless templates with these names write to places of their own, and read files."""
+    named = (
+        ("-o", run.out, "out/{template}/"), ("--rejects", run.rejects, "{template}.jsonl"),
+        ("--report", run.report, "{template}.html"),
+    )  # fmt: skip
+    for flag, path, shown in named:
+        if PLACE not in str(path) and (path is not None or flag == "-o"):
+            raise UsageError(f"{len(names)} templates need {len(names)} places to write to", hint=f"{flag} '{shown}'")
+    if any(spec.source == "-" for spec in recipe.source):
+        raise UsageError("stdin can be read for one template only", hint="save its rows to a file first")
+    if len({name.lower() for name in names}) < len(names):
+        raise UsageError(f"two templates would write to `{names[0]}`", hint="convert with one after the other")
+
+
+PLACE = "{template}"
+"""What stands in paths for the name of the template."""
+
+
+def file_name(template: str) -> str:
+    """Return the name of a template for a path: the last part of a path or Hub id, without the suffix `.jinja`."""
+    last = template.rstrip("/").rsplit("/", 1)[-1].removesuffix(".jinja")
+    return re.sub(r"[^\w.-]+", "-", last).strip("-.") or "template"
+
+
+def in_place(run: Run, template: str | None) -> Run:
+    """Return the run with the name of its template in its paths."""
+    if template is None:
+        return run
+
+    def named(path: Path | None) -> Path | None:
+        return path and Path(str(path).replace(PLACE, file_name(template)))
+
+    return dataclasses.replace(run, out=named(run.out), rejects=named(run.rejects), report=named(run.report))
+
+
+def weighted(sources: Sequence[str], weights: Mapping[str, str]) -> list[Any]:
+    """Return the sources, those with a weight as a recipe has them; raises UnknownName for the weight of no source."""
+    for name in weights:
+        if name not in sources:
+            raise UnknownName.of("source", name, sources)
+    return [
+        {"source": name, "weight": fraction("--weight", weights[name])} if name in weights else name for name in sources
+    ]
