@@ -38,14 +38,15 @@ def test_its_own_code_makes_of_the_files_what_is_recorded(trainer: str, tmp_path
 @pytest.mark.parametrize(
     ("trainer", "case"),
     [
-        ("trl-sft", "tools"), ("trl-dpo", "preference"), ("trl-kto", "split preference"),
+        ("trl-sft", "tools"), ("trl-sft", "images"), ("trl-dpo", "preference"), ("trl-kto", "split preference"),
         ("trl-reward", "preference"), ("trl-grpo", "problems"),
     ],
 )  # fmt: skip
 def test_the_printed_script_trains_a_step(trainer: str, case: str, tmp_path: Path) -> None:
-    rows, template = cases.CASES[case].rows, cases.CASES[case].template
+    rows, template, _, flags, _ = cases.CASES[case]
+    tiny.draw(rows, tmp_path)
     source, model = tiny.write_rows(rows * 4, tmp_path / "rows.jsonl"), tiny.model(template, tmp_path)
-    assert run_cli("convert", source, "--for", trainer, "-o", tmp_path / "out", "-q").returncode == 0
+    assert run_cli("convert", source, "--for", trainer, *flags, "-o", tmp_path / "out", "-q").returncode == 0
     script = run_cli("loader", tmp_path / "out", "--model", model, "--max-steps", "1").stdout
     run = subprocess.run([sys.executable, "-"], input=script, capture_output=True, cwd=tmp_path, timeout=200)
     assert run.returncode == 0, run.stderr.decode()[-2000:]
