@@ -1,6 +1,7 @@
 """All errors that chatfmt raises on purpose.
 
 ChatfmtError                 message, hint, at (file, row, message), code
+├── BatchTooLarge              rows become too much text at once; a conversion renders fewer          exit 1
 ├── DataProblem                `check` or `verify` finds problems, or too many rows are rejected       exit 1
 ├── UsageError                 the command or recipe asks for something impossible                    exit 2
 │   ├── RecipeError              all problems of a recipe, each with its key

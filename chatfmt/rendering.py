@@ -18,8 +18,6 @@ MOST_TEXT = 128 << 20
 class BatchTooLarge(ChatfmtError):
     """The texts of several conversations are too large to be rendered at once; those of half as many may not be."""
 
-    exit_code = 4
-
 
 def check_text_size(size: float, rows: int) -> None:
     """Raise BatchTooLarge if the texts of several rows have more than MOST_TEXT bytes."""

@@ -267,6 +267,11 @@ COSTS: dict[str, tuple[str | bytes, Expected]] = {
     "batch": ("{{ [1] | batch(10**9, 0) | list }}", over("makes more than 10,000 items")),
     "slice": ("{{ [1] | slice(10**9) | list }}", over("makes more than 10,000 items")),
     "round": ("{{ 1.5 | round(10**9) }}", prints("1.5")),
+    "round to a large power": ("{{ 7 | round(-99999999) }}", over("makes more than 4,096 digits of a number")),
+    "round up": (
+        "{{ 7 | round(method='ceil', precision=99999999) }}",
+        over("makes more than 4,096 digits of a number"),
+    ),
     "int of a long text": ("{{ ('9' * 10**6) | int }}", prints("0")),
     "filesizeformat": ("{{ (10**400) | filesizeformat }}", raises("int too large to convert to float")),
     "wordwrap": ("{{ ('a ' * 10**6) | wordwrap(1, wrapstring='b' * 10**6) }}", CHARACTERS),

@@ -312,9 +312,10 @@ def _count(env: LimitedSandbox, values: Any, number: Any = 0, *more: Any, **name
         env.check_size(number, env.limits.range, "items")
 
 
-def _round(env: LimitedSandbox, value: Any, precision: Any = 0, *more: Any, **named: Any) -> None:
-    digits = [item for item in (precision, *named.values()) if isinstance(item, int)]
-    env.check_size(max(map(abs, digits), default=0), env.limits.bits, "digits of a number")
+def _round(env: LimitedSandbox, value: Any, precision: Any = 0, method: Any = "common", **more: Any) -> None:
+    """Check the power of ten that is computed, which the rounding of a float to many digits does without."""
+    if isinstance(precision, int) and (precision < 0 or method != "common"):
+        env.check_size(abs(precision), env.limits.bits, "digits of a number")
 
 
 def _tojson(env: LimitedSandbox, value: Any, *more: Any, **named: Any) -> None:

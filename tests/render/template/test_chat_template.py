@@ -365,7 +365,9 @@ def test_a_memory_address_in_a_text_is_refused():
     with pytest.raises(RenderError) as raised:
         plain("{{ messages[0].items }}", MESSAGES)
     assert raised.value.code == "template.unprintable"
-    assert raised.value.message.startswith("the template prints <built-in method items of dict object at 0x")
+    assert raised.value.message.startswith(
+        "the template prints <built-in method items of dict object>, a memory address"
+    )
     address = "<built-in method items of dict object at 0x7f0011223344>"
     assert plain(ECHO, [{"role": "user", "content": address}]) == [address]
 
