@@ -133,7 +133,7 @@ def _unpack_sheet(path: Path, folder: Path, name: str | None) -> str:
     _check_size(path)
     try:
         book = CalamineWorkbook.from_path(str(path))
-        names = [name] if name in book.sheet_names else book.sheet_names
+        names = book.sheet_names if name is None or name not in book.sheet_names else [name]
         sheets = {each: book.get_sheet_by_name(each).to_python() for each in names}
     except CalamineError as error:
         raise InputError(f"the file cannot be read: {error}", code="file.damaged", at=Location(str(path))) from None
