@@ -34,6 +34,7 @@ VERSION = 1
 SEMANTICS = "5.23"
 """The release of transformers whose chat template semantics are implemented."""
 DATA = "data"
+CARD = "README.md"
 STATE = ".chatfmt"
 MANIFEST = f"{STATE}/manifest.json"
 REJECTS = f"{STATE}/rejects.jsonl"
@@ -245,7 +246,7 @@ def read_manifest(folder: Path) -> Manifest:
 def verify(folder: Path) -> list[FolderProblem]:
     """Return every difference between an output folder and its manifest; none if all bytes are as written.
 
-    Reads all of the data. The card may be edited and is not checked. Damaged data raises nothing.
+    Reads all of the data. The card may be edited, which is no damage: see `card_change`. Damaged data raises nothing.
     """
     if not folder.is_dir():
         what = "it is a file; only folders have a manifest" if folder.exists() else "there is no such folder"
@@ -255,6 +256,17 @@ def verify(folder: Path) -> list[FolderProblem]:
     except InputError as error:
         return [FolderProblem("manifest", MANIFEST, error.message)]
     return list(_problems(folder, manifest))
+
+
+def card_change(folder: Path, manifest: Manifest) -> str:
+    """Return what has become of the card since it was written, in words; empty if it is as written.
+
+    A card is there to be edited by hand, so a change is not damage.
+    """
+    problem = next(_file_problems(folder, CARD, None, manifest.card_sha256), None)
+    if problem is None or not manifest.card_sha256:
+        return ""
+    return f"the card `{CARD}` {'has been edited since' if problem.code == 'sha256' else problem.message}"
 
 
 def check_folder(folder: Path) -> Manifest:
@@ -314,11 +326,11 @@ def _shard_problems(folder: Path, shard: Shard) -> Iterator[FolderProblem]:
         yield FolderProblem("rows", shard.name, f"has {rows} rows, the manifest says {shard.rows}")
 
 
-def _file_problems(folder: Path, name: str, size: int, digest: str) -> Iterator[FolderProblem]:
+def _file_problems(folder: Path, name: str, size: int | None, digest: str) -> Iterator[FolderProblem]:
     path = folder / name
     try:
         actual = path.stat().st_size
-        if actual != size:
+        if size is not None and actual != size:
             yield FolderProblem("size", name, f"has {actual} bytes, the manifest says {size}")
         elif file_sha256(path) != digest:
             yield FolderProblem("sha256", name, "its bytes differ from what was written")

@@ -20,12 +20,14 @@ def verify(
 
     path = Path(folder)
     problems = manifest.verify(path)
+    written = None if problems else manifest.read_manifest(path)
+    card = manifest.card_change(path, written) if written else ""
     if as_json:
         found = [{"code": problem.code, "path": problem.path, "message": problem.message} for problem in problems]
-        terminal.print_json({"schema": 1, "problems": found})
-    if problems:
+        terminal.print_json({"schema": 1, "problems": found, **({"card": card} if card else {})})
+    if written is None:
         raise manifest.damaged(path, problems)
     if not as_json:
-        shards = manifest.read_manifest(path).shards
-        rows = terminal.counted(sum(shard.rows for shard in shards), "row")
-        terminal.print_out(f"{path}: {rows} in {terminal.counted(len(shards), 'shard')}, all checksums match")
+        rows = terminal.counted(sum(shard.rows for shard in written.shards), "row")
+        same = f"all checksums match{f'; {card}' if card else ''}"
+        terminal.print_out(f"{path}: {rows} in {terminal.counted(len(written.shards), 'shard')}, {same}")

@@ -18,13 +18,12 @@ from msgspec.structs import replace
 
 from .. import __version__
 from ..errors import ChatfmtError, InputError, OutputError, UsageError
-from ..manifest import DATA, MANIFEST, REJECTS, Manifest, check_folder
+from ..manifest import CARD, DATA, MANIFEST, REJECTS, Manifest, check_folder
 from ..sources.discovery.hub_errors import first_line, is_transient
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-CARD = "README.md"
 AGAIN = "run the same command again: what is uploaded already is not sent again"
 _NAME = r"\w(?:[\w.-]*\w)?"
 _REPOSITORY = re.compile(rf"(?:hf:/+datasets/)?(?P<id>{_NAME}/{_NAME})(?:@(?P<revision>[^@]+))?/?", re.ASCII)

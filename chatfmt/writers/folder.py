@@ -27,12 +27,11 @@ from typing import Self
 from msgspec.structs import replace
 
 from ..errors import InputError, OutputError
-from ..manifest import DATA, MANIFEST, REJECTS, STATE, Manifest, Shard, damage, read_manifest, totals
+from ..manifest import CARD, DATA, MANIFEST, REJECTS, STATE, Manifest, Shard, damage, read_manifest, totals
 from . import durable, staging
 from .encoders import Sink
 from .shard import AtomicFile
 
-CARD = "README.md"
 COMMIT = "commit.json"
 COPY = 1 << 20
 

@@ -6,9 +6,11 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from ... import executors, writers
 from ...errors import DataProblem, UsageError
-from ...manifest import DATA, Shard
+from ...manifest import DATA, Shard, card_change
 from ...recipe import Recipe, Run, required
 from ..conversion.job import Task
 from ..conversion.task import forget_conversions, run_task
@@ -95,7 +97,9 @@ def publish(plan: Plan, run: Run, destination: Destination, shards: Sequence[Sha
     assert destination.published is not None
     copy_published_rejects(destination.state.parent, destination.published, run.rejects)
     done = plan.target.kind != "hub"  # which is pushed now
-    return summarise_plan(plan, destination.published.shards, rejects=kept, complete=done)
+    summary = summarise_plan(plan, destination.published.shards, rejects=kept, complete=done)
+    card = card_change(destination.state.parent, destination.published)
+    return replace(summary, notes=(*summary.notes, card)) if card else summary
 
 
 def check_output(plan: Plan, rejects: Path | None) -> None:
