@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--full",
         action="store_true",
-        help="more random examples, every conversation with every template, every hostile input in workers, the wheel",
+        help="more random examples, every conversation with every template, all hostile inputs (in workers), the wheel",
     )
 
 
