@@ -206,7 +206,7 @@ def test_markers_find_what_tags_mark(share: slice) -> None:
             outcome[_agreement(block, bare, chat)] += 1
     total = sum(outcome.values())
     print(dict(outcome))
-    assert total > 100
+    assert total > 20
     assert outcome["exact"] >= 0.985 * total, outcome
     assert outcome["refused"] <= 0.01 * total, outcome
 
