@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import run_cli
+from tests.conftest import ROOT, run_cli
 
 TURNS = [
     {"role": "system", "content": "s"},
@@ -53,3 +54,21 @@ def test_segments_have_the_same_mask_and_the_manifest_says_so(tmp_path):
     assert trained == [[f"s{END}", f"q{END}", f"r{END}"], [f"q{END}"]]
     recipe = json.loads((tmp_path / "out/.chatfmt/manifest.json").read_text())["recipe"]
     assert (recipe["train_roles"], recipe["train_reasoning"]) == (["system", "user"], "generated")
+
+
+@pytest.mark.parametrize(
+    "flags", [["--mask-last"], ["--train-roles", "user"], ["--train-reasoning", "none"], ["--no-mask-stop-token"]]
+)
+def test_options_about_spans_are_refused_where_none_are_written(flags: list[str], tmp_path: Path) -> None:
+    source = ROOT / "tests" / "data" / "reasoning.jsonl"
+    for more, view, hint in (
+        (["-t", "qwen3"], "text", "add --mask"),
+        (["--for", "trl-sft"], "messages", "spans need a template and --mask, --to segments or --to tokens"),
+    ):
+        run = run_cli("convert", source, *more, *flags, "-o", "out.jsonl", cwd=tmp_path)
+        told = f"`{flags[0]}` chooses the spans that are trained, and `--to {view}` writes none here"
+        assert run.stderr.decode() == f"error: {source}: {told}\nhint: {hint}\n"
+        assert (run.returncode, list(tmp_path.iterdir())) == (2, [])
+    counted = run_cli("stats", source, "-t", "qwen3", *flags, "--json")
+    plain = run_cli("stats", source, "-t", "qwen3", "--json")
+    assert counted.returncode == 0 and counted.stdout != plain.stdout

@@ -88,3 +88,14 @@ def test_an_error_in_the_sample_has_the_number_of_its_row_in_the_file(tmp_path: 
     skipped = run_here("convert", tmp_path / "data.jsonl", *flags, "--on-error", "skip")
     assert len(skipped.stdout.splitlines()) == 299
     assert b"rejected: 1 of 300 rows (expr.error 1)" in skipped.stderr
+
+
+def test_comparing_a_cell_with_a_number_says_how_to_read_it_as_one(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("q,a,rating\nx,y,5\nx,z,3\n")
+    flags = ["--map", "user=q", "--map", "assistant=a", "--drop", "rating"]
+    run = run_here("convert", "in.csv", *flags, "--where", "rating >= 4", cwd=tmp_path)
+    assert run.returncode == 4
+    hint = "hint: the column is text, as all cells of a CSV are: `NAME|float` reads it as a number"
+    assert run.stderr.decode().splitlines()[-1] == hint
+    run = run_here("convert", "in.csv", *flags, "--where", "rating|float >= 4", cwd=tmp_path)
+    assert (run.stdout.count(b"\n"), run.stderr.decode().splitlines()[0]) == (1, "wrote 1 row to stdout, 80 B")

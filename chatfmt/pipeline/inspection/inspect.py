@@ -12,14 +12,13 @@ from msgspec import Struct, field, to_builtins
 from msgspec.structs import asdict, replace
 
 from ...dialects import Detection
-from ...errors import NoDialect, UsageError
+from ...errors import NoDialect, RowError, UsageError
 from ...recipe import Recipe, required
 from ...sources import Source
 from ..conversion.job import Job
 from ..conversion.kept_columns import kept_notes
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
-from ..conversion.task import ignore_reject
 from ..planning.fingerprint import columns_to_plain
 from ..planning.inputs import open_source
 from ..planning.jobs import has_nulls, to_job
@@ -106,8 +105,12 @@ def inspect_source(
         job, detection = make_job(recipe)
     except NoDialect as error:
         return replace(inspection, problem=error.message, hint=error.hint)
-    conversion, counts = Conversion(job), RowCounts()
-    outputs = [output for batch in sample for output in conversion.convert(batch, source.shown, counts, ignore_reject)]
+    conversion, counts, errors = Conversion(job), RowCounts(), list[RowError]()
+
+    def on_reject(error: RowError, raw: bytes | None) -> None:
+        errors.append(error)
+
+    outputs = [output for batch in sample for output in conversion.convert(batch, source.shown, counts, on_reject)]
     inspection = replace(
         inspection,
         detection={**asdict(detection), "columns": columns_to_plain(detection.columns)},
@@ -123,6 +126,8 @@ def inspect_source(
         refuse_suspects(recipe, job, lambda changed: make_job(changed)[0])
     except UsageError as error:
         return replace(inspection, problem=error.message, hint=error.hint)
+    if errors and len(errors) >= inspection.rows_seen:
+        return replace(inspection, problem=f"no row can be converted: {errors[0].message}", hint=errors[0].hint)
     joined = bool(counts.changes["text_parts.join"])
     arguments = template_arguments(recipe, detection.type, outputs, media=job.media, joined=joined)
     arguments = working_arguments(recipe, sample, arguments, nulls=nulls, rejected=counts.rejected)

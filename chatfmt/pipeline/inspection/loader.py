@@ -32,7 +32,9 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
     manifest = read_manifest(folder)
     name = trainer or manifest.recipe.get("trainer")
     held = survey(folder)
-    output = replace(to_output(manifest, shown, held.columns), max_steps=max_steps, longest=held.longest)
+    note = path_note(manifest, held.paths)
+    place = str(folder.resolve()) if note else shown  # the script runs in another folder
+    output = replace(to_output(manifest, place, held.columns), max_steps=max_steps, longest=held.longest)
     if name is None:
         raise UsageError(f"`{shown}` was not made for a trainer", hint=f"--for {trainers.listed(readers(output)[:4])}")
     found = trainers.find(name)
@@ -52,7 +54,7 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
         hint = convert_command(manifest, name, shown) if is_new else ""
         raise UsageError(f"`{shown}` does not fit {name}: {problem}", hint=hint)
     text = found.loader(output if model is None else replace(output, model=model))
-    return path_note(manifest, held.paths) + text
+    return note + text
 
 
 def path_note(manifest: Manifest, names: Sequence[str]) -> str:

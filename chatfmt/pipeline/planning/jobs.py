@@ -131,6 +131,13 @@ def text_option(recipe: Recipe) -> str:
     return next(("--" + key.replace("_", "-") for key, value in given.items() if value), "")
 
 
+def span_option(recipe: Recipe) -> str:
+    """Return the first flag about spans that the user gave besides `--mask`; empty if there is none."""
+    plain = {"mask_last": False, "train_reasoning": "generated", "train_roles": ("assistant",), "mask_stop_token": True}
+    given = next((key for key, default in plain.items() if getattr(recipe, key) != default), "")
+    return given and ("--no-" if given == "mask_stop_token" else "--") + given.replace("_", "-")
+
+
 def check_view(recipe: Recipe, view: str) -> None:
     """Raise UsageError for options about rendered text with a view that has none, and for the reverse."""
     flag = text_option(recipe)
@@ -142,6 +149,15 @@ def check_view(recipe: Recipe, view: str) -> None:
         )
     if recipe.mask and not (views.VIEWS[view].takes_mask or views.VIEWS[view].needs_spans):
         raise UsageError(f"`--mask` adds no spans to `--to {view}`", hint="leave it out, or --to text")
+    if (flag := span_option(recipe)) and mask_options(recipe, view) is None:
+        writes = (
+            "add --mask"
+            if views.VIEWS[view].takes_mask
+            else "spans need a template and --mask, --to segments or --to tokens"
+        )
+        raise UsageError(
+            f"`{flag}` chooses the spans that are trained, and `--to {view}` writes none here", hint=writes
+        )
 
 
 def to_checked_job(

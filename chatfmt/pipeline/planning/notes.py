@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ... import trainers
 from ...errors import UnknownName
+from ...mapping.names import names_needed
 from ...views import VIEWS, is_rendered, own_view
 from ..conversion.kept_columns import kept_notes
 from .jobs import SAID, answer_columns, missing_tokens
@@ -28,8 +29,9 @@ def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
     yield from detection.left
     if recipe.where and recipe.limit is not None and not recipe.groups_rows:
         yield f"the first {recipe.limit:,} rows are read, and `--where` keeps some of them: it comes after --limit"
+    read = names_needed(recipe.where or "", expression=True)
     for name in () if recipe.groups_rows else job.drop:
-        if "." not in name and name not in job.ledger.seen:
+        if "." not in name and name not in job.ledger.seen and name not in read:
             yield f"no sampled row has a value in the column `{name}`, which --drop names"
     if job.view == "prompt":
         kept = job.columns.also if job.columns.keep == "all" else job.columns.keep

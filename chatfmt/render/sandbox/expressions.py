@@ -6,6 +6,7 @@ What chat templates may not do, expressions may not either: use randomness, prin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -70,7 +71,9 @@ def _guarded(source: str, environment: LimitedSandbox, evaluate: CompiledExpress
             value = evaluate(row)
         except Exception as error:  # an expression may raise anything
             raise RowError(
-                f"the expression `{source}` fails: {without_addresses(str(error))}", code="expr.error", hint=_HINT
+                f"the expression `{source}` fails: {without_addresses(str(error))}",
+                code="expr.error",
+                hint=_TEXT_HINT if _compares_text_with_number(error) else _HINT,
             ) from error
         if isinstance(value, str) and (printed := find_address(value, dict(row))):
             name = printed.partition(" at 0x")[0] + ">"
@@ -81,6 +84,12 @@ def _guarded(source: str, environment: LimitedSandbox, evaluate: CompiledExpress
     return value_of
 
 
+def _compares_text_with_number(error: Exception) -> bool:
+    kinds = set(re.findall(r"'(str|int|float)'", str(error)))
+    return isinstance(error, TypeError) and "str" in kinds and len(kinds) > 1
+
+
+_TEXT_HINT = "the column is text, as all cells of a CSV are: `NAME|float` reads it as a number"
 _HINT = "a column that may be missing or of another type needs a test, such as `x is string and …`"
 
 

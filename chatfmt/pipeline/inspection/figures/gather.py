@@ -27,7 +27,7 @@ from ...conversion.row_counts import RowCounts
 from ...conversion.source_rows import find_row, to_json
 from ...conversion.stages import Conversion
 from ...conversion.task import converted_batches, ignore_reject
-from ...planning.jobs import check_rendered, check_tokens, load_template, tagged_template
+from ...planning.jobs import check_rendered, check_tokens, load_template, span_option, tagged_template
 from ...planning.scratch import Scratch
 from ...planning.source_plan import SourcePlan, plan_source
 from ...planning.target import target_of
@@ -64,7 +64,7 @@ def gather(recipe: Recipe, scratch: Scratch, workers: int, *, picks: bool = Fals
     transforms.check_settings(recipe.transforms)
     check_tokens(recipe)
     check_rendered(recipe)
-    lenient = dataclasses.replace(recipe, on_error="skip", pack=None)
+    lenient = dataclasses.replace(recipe, on_error="skip", pack=None, mask=recipe.mask or bool(span_option(recipe)))
     return [_gather_source(lenient, spec, scratch, workers, picks=picks) for spec in lenient.source]
 
 
