@@ -28,7 +28,7 @@ def to_recipe(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run,
     others = source[1:] if known and source[0] == known[0] and recipe.reads_files(known[0]) else []
     if known and len(source) > 1 and not others:
         raise UsageError(f"the recipe `{known[0]}` cannot be combined with other sources", hint="convert it by itself")
-    weights = [split_pair(text, "weight") for text in given.get("weight") or ()]
+    weights = [split_pair(text, "weight") for text in given.get("weight") or settings.lines("weight")]
     if known and weights:
         raise UsageError(
             "`--weight` is for sources named on the command line", hint="a recipe has the weight beside the source"

@@ -65,6 +65,11 @@ def from_environment(
                 raise UsageError(f"{name}: {error}", hint=error.hint) from None
 
 
+def lines(key: str) -> list[str]:
+    """Return the lines of the environment variable of an option."""
+    return os.environ.get(PREFIX + key.upper(), "").splitlines()
+
+
 def _read(kind: Any, text: str) -> Any:
     if kind is bool:
         if text.lower() not in SWITCH:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from ..conftest import ROOT
 EVERYDAY = str(ROOT / "tests" / "data" / "everyday.jsonl")
 
 
-def planned(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[dict[str, object], dict[str, str]]:
+def planned(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the values of a recipe and the origins of those that are set."""
     assert main(["convert", *arguments, "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
@@ -41,6 +42,11 @@ def test_flags_win_over_the_environment_over_the_recipe_over_the_configuration_f
     assert (values["for"], values["var"]) == ("trl-sft", {"a": 1, "b": "x y"})
     keys = ("limit", "skip", "seed", "workers", "for")
     assert [origins[key] for key in keys] == ["flag", "CHATFMT_SKIP", "recipe recipe", str(config), "CHATFMT_FOR"]
+
+
+def test_weights_of_sources(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("CHATFMT_WEIGHT", f"{EVERYDAY}=2")
+    assert planned(capsys, EVERYDAY)[0]["source"][0]["weight"] == 2.0
 
 
 def test_every_option_has_a_variable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

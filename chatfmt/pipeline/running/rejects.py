@@ -8,18 +8,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from ... import writers
-from ...errors import UsageError
+from ...errors import OutputError, UsageError
 from ...manifest import REJECTS, Manifest, Reject, Shard
 from ...recipe import Recipe, Run
 from ..planning.target import Target
 
 
 def with_rejects(run: Run, target: Target, recipe: Recipe) -> Run:
-    """Return how to run, with rejects beside a file (`x.jsonl`: `x.rejects.jsonl`) that skips bad rows."""
+    """Return how to run, with rejects beside a file (`x.jsonl`: `x.rejects.jsonl`) that skips bad rows.
+
+    Raises OutputError if that file is there already.
+    """
     if run.rejects is not None or target.kind != "file" or recipe.on_error != "skip":
         return run
     name = target.path.name.removesuffix("".join(target.path.suffixes)) or target.path.stem
-    return replace(run, rejects=target.path.with_name(f"{name}.rejects.jsonl"))
+    path = target.path.with_name(f"{name}.rejects.jsonl")
+    if path.exists() and not (run.overwrite or run.resume):
+        raise OutputError(
+            f"`{path}` exists, and the rejected rows would replace it",
+            hint="name another file with `--rejects`, or replace it with `--overwrite`",
+            code="output.exists",
+        )
+    return replace(run, rejects=path)
 
 
 def kept_rejects(run: Run, target: Target) -> Path | None:
