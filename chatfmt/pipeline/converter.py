@@ -19,7 +19,7 @@ class Converter:
     """Convert record batches as `chatfmt convert` converts a Parquet file with the same columns.
 
     The dialect is detected from the first batch unless the recipe names it; the recipe's source is not read.
-    `books` has the row counts. Raises RowError for the first bad row, numbered by its position in the batch, and
+    `counts` has the row counts. Raises RowError for the first bad row, numbered by its position in the batch, and
     UsageError for recipes that compare rows (`dedup`, `shuffle`, `test_fraction`, weights).
     """
 
@@ -29,7 +29,7 @@ class Converter:
             raise UsageError(
                 "a converter sees one batch at a time, and this recipe compares all rows", hint="use `chatfmt.convert`"
             )
-        self.recipe, self.books = recipe, RowCounts()
+        self.recipe, self.counts = recipe, RowCounts()
         self._template = load_template(recipe)
         self._target: Target = target_of(None, "jsonl", None)
         self._conversion: Conversion | None = None
@@ -40,7 +40,7 @@ class Converter:
         if self._conversion is None:
             job, _ = to_checked_job(self.recipe, [source], self._template, self._target, nulls=True)
             self._conversion = Conversion(job)
-        outputs = list(self._conversion.convert(source, "batch", self.books))
+        outputs = list(self._conversion.convert(source, "batch", self.counts))
         return with_json_as_text(renamed(outputs[0], self.recipe.rename)) if outputs else pa.RecordBatch.from_pydict({})
 
 

@@ -262,7 +262,7 @@ def test_converter_converts_batches_as_the_command_does(tmp_path):
     assert made.to_pylist() == [
         {"text": text, "id": row["id"]} for text, row in zip(TEXTS[3:20], ROWS[3:20], strict=True)
     ]
-    assert (converter.books.read, converter.books.written) == (17, 17)
+    assert (converter.counts.read, converter.counts.written) == (17, 17)
 
 
 def test_kept_columns_of_a_typed_source_keep_their_types_whatever_the_first_rows_hold(tmp_path):

@@ -61,7 +61,8 @@ class RowCounts(Struct):
         left = self.read + self.added
         right = self.written + self.rejected + self.filtered + self.duplicates + self.merged
         if left != right:
-            raise ChatfmtError(f"the row counts do not balance: {left} rows in, {right} accounted for", code="books")
+            message = f"the row counts do not balance: {left} rows in, {right} accounted for"
+            raise ChatfmtError(message, code="row.counts")
 
     def reject(self, code: str) -> None:
         """Count a row that was read and left out."""
