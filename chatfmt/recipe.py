@@ -174,8 +174,8 @@ class Recipe:
 
     @property
     def groups_rows(self) -> bool:
-        """Whether rows are turns or events, of which `where` selects some; the rows of rejects are whole."""
-        return self.group_by is not None and not self.from_rejects
+        """Whether rows are turns or events, of which `where` selects some."""
+        return self.group_by is not None
 
     @property
     def role_names(self) -> Mapping[str, str]:
@@ -265,6 +265,12 @@ def _refuse(problems: Sequence[Problem], values: Mapping[str, Any], flags: Conta
     if values.get("order_by") and not values.get("group_by"):
         raise RecipeError(
             f"`{key_or_flag('order_by', flags)}` orders the rows that `group_by` joins", hint="--group-by COLUMN"
+        )
+    if values.get("from_rejects") and values.get("group_by"):
+        raise RecipeError(
+            f"`{key_or_flag('from_rejects', flags)}` and `{key_or_flag('group_by', flags)}` cannot be combined: "
+            "a conversation needs its other rows, which were not rejected",
+            hint="mend the rows in their own files, and convert those again",
         )
     for first, second in EXCLUSIVE:
         if values.get(first) and values.get(second):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -140,14 +140,14 @@ class Grouping:
             found = to_records(batch)
             plain = map(to_plain, found) if file.format in ("parquet", "arrow") else found
             records = zip(batch.column(ROW).to_pylist(), plain, strict=True)
-            yield [found for row, record in records for found in self._keyed(number, file.shown, row, record, bad)]
+            yield [found for row, record in records for found in self._keyed(number, row, record, bad)]
         self.rows += len(bad)
         yield [
             (
-                f"{_BAD}{number} {error.at.row}",
+                f"{_BAD}{number} {place}",
                 SpooledRow(number, error.at.row or 0, _BAD + dumps(bad_line(0, error, raw))),
             )
-            for error, raw in bad
+            for place, (error, raw) in enumerate(bad)
         ]
 
     def _selected(self, batch: pa.RecordBatch, bad: list[tuple[RowError, bytes]]) -> pa.RecordBatch:
@@ -166,25 +166,37 @@ class Grouping:
         return mapped.batch
 
     def _keyed(
-        self, number: int, shown: str, row: int, record: dict[str, Any], bad: list[tuple[RowError, bytes]]
+        self, number: int, row: int, record: dict[str, Any], bad: list[tuple[RowError, bytes]]
     ) -> Iterator[tuple[str, SpooledRow]]:
         """Yield a row with its key, or add its error to `bad`."""
+        needed = self._needed(tuple(record))
+        kept = {name: _text_of(value) for name, value in record.items() if name in needed}
         try:
-            found = self._key_of(record, shown), SpooledRow(number, row, dumps(record))
-        except (RowError, TypeError, ValueError) as error:
-            known = error if isinstance(error, RowError) else RowError(f"not JSON data: {error}", code="group.value")
-            known.locate(row=row)
-            bad.append((known, dumps(to_display(record)).encode()))
+            found = self._key_of(kept, number), SpooledRow(number, row, _json_of(kept))
+        except RowError as error:
+            error.locate(row=row)
+            bad.append((error, dumps(to_display(record)).encode()))
             return
-        if self.order is not None and (value := value_at(record, self.order.column)) is not None:
-            self.order.see(value, Location(shown, row))
+        if self.order is not None and (value := value_at(kept, self.order.column)) is not None:
+            self.order.see(value, Location(self.files[number].shown, row))
         self.rows += 1
         yield found
 
-    def _key_of(self, record: Mapping[str, Any], shown: str) -> str:
+    def _needed(self, names: tuple[str, ...]) -> frozenset[str]:
+        """Return those of the columns that are not dropped, or that are read before they are."""
+        if not self.drop:
+            return frozenset(names)
+        read = {top_level(self.order.column, names)} if self.order is not None else set()
+        read |= {top_level(self.key, names)}
+        return frozenset(names).difference(self.drop) | self._shared(names) | read
+
+    def _key_of(self, record: Mapping[str, Any], number: int) -> str:
         """Return the key of a row as text; a number and the same number as text are one key."""
-        if self.key in (FILE, FOLDER):
-            return shown if self.key == FILE else str(PurePosixPath(shown).parent)
+        if self.key == FILE:
+            return f"file {number}"
+        if self.key == FOLDER:  # sources have folders, and archives, of the same name
+            file = self.files[number]
+            return f"folder {PurePosixPath(file.shown).parent} of {file.uri.replace(file.shown, '', 1)}"
         key = value_at(record, self.key)
         if key is None or key == "":
             raise RowError(f"the row has no value in `{self.key}`", code="group.key", hint=_SKIP)
@@ -260,3 +272,27 @@ class Grouping:
 
     def _error(self, row: SpooledRow, message: str, code: str, hint: str) -> RowError:
         return RowError(message, code=code, hint=hint, at=Location(self.files[row.file].shown, row.row))
+
+
+def _text_of(value: Any) -> Any:
+    """Return bytes that are UTF-8 as text, and any other value unchanged."""
+    if isinstance(value, bytes):
+        with suppress(UnicodeDecodeError):
+            return value.decode()
+    return value
+
+
+def _json_of(record: Mapping[str, Any]) -> str:
+    """Return a record as JSON; raises RowError with the name of a column that JSON cannot hold."""
+    try:
+        return dumps(record)
+    except (TypeError, ValueError):
+        for name, value in record.items():
+            try:
+                dumps(value)
+            except (TypeError, ValueError) as error:
+                reason = "it holds binary data" if "bytes" in str(error) else str(error)
+                raise RowError(
+                    f"`{name}` is not JSON data: {reason}", code="group.value", hint=f"--drop {name}"
+                ) from None
+        raise

@@ -12,6 +12,16 @@ from typing import Any
 from ...errors import Location, UsageError
 
 _NUMBER = re.compile(r"[+-]?\d{1,300}(\.\d{1,300})?")
+_NAMES = (
+    "jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?|"
+    "dec(ember)?|mon(day)?|tue(s(day)?)?|wed(nesday)?|thu(rs?(day)?)?|fri(day)?|sat(urday)?|sun(day)?"
+)
+_OTHER_TIME = re.compile(
+    rf"^(?!\d{{4}}/\d\d/\d\d(?!\d)).*/|(?<![a-z\d])\d\d?\s*[ap]\.?m(?![a-z\d])|(?<!\d)\d\d?([.-])\d\d?\1\d{{4}}(?!\d)"
+    rf"|(?<![a-z\d])(\d\d?)?({_NAMES})(\d\d|\d{{4}})?(?![a-z\d])",
+    re.IGNORECASE,
+)
+"""What a time looks like that does not sort as text: `12/31/2023`, `09:00 PM`, `31.12.2023`, `02 Jan`."""
 _KINDS: Mapping[str, Callable[[Any], Any]] = {
     "a number": lambda value: value,
     "a number as text": Decimal,
@@ -38,8 +48,9 @@ class Order:
             self._kinds = [kind for kind in self._kinds if kind in mine]
         if not self._kinds:
             first, place = self._first
+            alone, both = f"{_named(first)} ({place}) has", f"{_named(first)} ({place}) and {_named(value)} ({at}) have"
             raise UsageError(
-                f"`--order-by {self.column}`: {_named(first)} ({place}) and {_named(value)} ({at}) have no order",
+                f"`--order-by {self.column}`: {alone if at == place else both} no order",
                 hint="name a column of numbers, of ISO 8601 times or of text of one width; without --order-by rows "
                 "keep the order of the file",
             )
@@ -59,7 +70,7 @@ def kinds_of(value: Any) -> list[str]:
     found = ["a number as text"] if _NUMBER.fullmatch(value) else []
     if (time := _time(value)) is not None:
         found.append("a time" if time.tzinfo is None else "a time with an offset")
-    if len(value) == 1 or any(letter.isdigit() for letter in value):
+    if len(value) == 1 or (any(letter.isdigit() for letter in value) and not _OTHER_TIME.search(value)):
         found.append(f"text of {len(value)} characters")
     return found
 

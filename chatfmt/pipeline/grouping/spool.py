@@ -47,9 +47,9 @@ class Spool:
         """Yield the rows of each key in the order of the files, keys in the order of their first rows."""
         with _explained():
             found = self._rows.execute(
-                "SELECT first, place, text FROM "
-                "(SELECT rowid AS number, place, text, MIN(place) OVER (PARTITION BY key) AS first FROM rows) "
-                "ORDER BY first, place, number"
+                "SELECT added, place, text FROM (SELECT rowid AS number, place, text, "
+                "MIN(place) OVER (PARTITION BY key) AS first, MIN(rowid) OVER (PARTITION BY key) AS added FROM rows) "
+                "ORDER BY first, added, place, number"  # rows that were one before `--explode` share their place
             )
             for _, rows in groupby(found, key=lambda row: row[0]):
                 yield (SpooledRow(place // _ROWS, place % _ROWS, text) for _, place, text in rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,12 @@ def test_bad_rows_are_named_by_their_own_place(tmp_path: Path) -> None:
         ("json.syntax", "a.jsonl", 3), ("group.key", "b.jsonl", 1), ("group.order", "b.jsonl", 3),
     ]  # fmt: skip
     assert json.loads(found[2]["raw"]["data"])["messages"] == B[2:]
-    again = convert(str(rejects), tmp_path / "p.jsonl", **keys, from_rejects=True, on_error="skip", max_bad="100%")
-    assert again == [["z1", "no order"]]
+    said, hint = refusal(UsageError, str(rejects), tmp_path / "p.jsonl", **keys, from_rejects=True)
+    assert (said, hint) == (
+        "`from_rejects` and `group_by` cannot be combined: "
+        "a conversation needs its other rows, which were not rejected",
+        "mend the rows in their own files, and convert those again",
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,6 +132,12 @@ def test_an_order_without_a_group(tmp_path: Path) -> None:
         (["b", "a"], ["a", "b"]),
         (["turn 10", "turn 9"], None),
         (["third", "first"], None),
+        (["01JAN5KX3PM0", "01JAN5KX2PM0"], ["01JAN5KX2PM0", "01JAN5KX3PM0"]),
+        (["2024/01/02", "2023/12/31"], ["2023/12/31", "2024/01/02"]),
+        (["12/31/2023", "01/01/2024"], None),
+        (["09:00 PM", "10:00 AM"], None),
+        (["31.12.2023", "01.01.2024"], None),
+        (["02 Jan 2024", "31 Dec 2023"], None),
         ([1, "2"], None),
         ([1, True], None),
         (["2024-01-01T00:00:00", "2024-01-01T00:00:00Z"], None),
@@ -136,7 +147,7 @@ def test_an_order_without_a_group(tmp_path: Path) -> None:
 def test_an_order_is_right_or_refused(values: list[Any], ordered: list[Any] | None) -> None:
     order = Order("n")
     if ordered is None:
-        with pytest.raises(UsageError, match="have no order"):
+        with pytest.raises(UsageError, match="ha(ve|s) no order"):
             for row, value in enumerate(values):
                 order.see(value, Location("f", row))
         return
@@ -222,18 +233,57 @@ def test_inspect_recommends_the_flags_that_it_was_given(tmp_path: Path) -> None:
     assert shown.splitlines()[-1].endswith("a.jsonl --group-by c --order-by n -t chatml -o a-chatml/")
 
 
-def test_turns_inside_rows_and_rejects_that_were_selected(tmp_path: Path) -> None:
+def test_turns_inside_rows_that_were_selected(tmp_path: Path) -> None:
     rows = [{"k": 1, "type": "note"}, *({"k": 1, "type": "turn", "payload": {"role": role, "content": role}} for role in
             ("user", "robot"))]  # fmt: skip
     keys = {"group_by": "k", "where": "type == 'turn'", "map": {"messages": "messages[].payload"}}
-    source, rejects = write(tmp_path / "a.jsonl", rows), tmp_path / "rejects"
+    source = write(tmp_path / "a.jsonl", rows)
     assert convert(str(source), tmp_path / "o.jsonl", **keys, role={"robot": "assistant"}) == [["user", "robot"]]
     with pytest.raises(ChatfmtError, match="unknown role `robot`"):
         convert(str(source), tmp_path / "p.jsonl", **keys)
-    with pytest.raises(ChatfmtError, match="rejected"):
-        convert(str(source), tmp_path / "q.jsonl", **keys, on_error="skip", rejects=rejects)
-    rejects.write_text(rejects.read_text().replace("robot", "assistant"))
-    assert convert(str(rejects), tmp_path / "r.jsonl", **keys, from_rejects=True) == [["user", "assistant"]]
+
+
+def test_conversations_and_bad_turns_that_begin_in_one_row(tmp_path: Path) -> None:
+    turns = [
+        {"sid": sid, "role": role, "content": f"{sid} {role}"}
+        for role in ("user", "assistant")
+        for sid in ("s2", "s1", None)
+    ]
+    source, rejects = write(tmp_path / "a.jsonl", [{"chat": "x", "turns": turns}]), tmp_path / "rejects"
+    keys = {"group_by": "sid", "explode": "turns", "on_error": "skip", "max_bad": "100%", "rejects": rejects}
+    assert convert(str(source), tmp_path / "o.jsonl", **keys) == [
+        ["s2 user", "s2 assistant"],
+        ["s1 user", "s1 assistant"],
+    ]
+    found = [json.loads(line) for line in rejects.read_text().splitlines()]
+    assert [(one["code"], json.loads(one["raw"]["data"])["content"]) for one in found] == [
+        ("group.key", "None user"), ("group.key", "None assistant"),
+    ]  # fmt: skip
+
+
+def test_files_of_one_name_in_two_sources(tmp_path: Path) -> None:
+    for name in "AB":
+        folder = tmp_path / name
+        folder.mkdir()
+        write(folder / "r.jsonl", [{"role": "user", "content": f"{name}1"}])
+        write(folder / "s.jsonl", [{"role": "user", "content": f"{name}2"}])
+        shutil.make_archive(str(folder), "zip", folder)
+    for number, sources in enumerate(([f"{tmp_path}/A", f"{tmp_path}/B"], [f"{tmp_path}/A.zip", f"{tmp_path}/B.zip"])):
+        by_file = convert(sources, tmp_path / f"o{number}.jsonl", group_by="@file")
+        assert by_file == [["A1"], ["A2"], ["B1"], ["B2"]]
+        by_folder = convert(sources, tmp_path / f"p{number}.jsonl", group_by="@folder")
+        assert by_folder == [["A1", "A2"], ["B1", "B2"]]
+
+
+def test_binary_columns(tmp_path: Path) -> None:
+    columns = {"c": [b"x", b"x"], "role": ["user", "assistant"], "content": [b"q", b"a"], "hash": [b"\xff", b"ok"]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    source = str(tmp_path / "a.parquet")
+    assert refusal(RowError, source, tmp_path / "o.jsonl", group_by="c") == (
+        "a.parquet row 0: `hash` is not JSON data: it holds binary data",
+        "--drop hash",
+    )
+    assert convert(source, tmp_path / "p.jsonl", group_by="c", drop=["hash"]) == [["q", "a"]]
 
 
 def test_media_and_conversations_in_several_rows(tmp_path: Path) -> None:
