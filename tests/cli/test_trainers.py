@@ -17,6 +17,8 @@ from chatfmt.trainers import TRAINERS, Output, Trainer
 from chatfmt.trainers.trainer import UNRENDERED
 from chatfmt.views import VIEWS
 
+from ..conftest import run_cli
+
 USER, ASSISTANT = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
 CHAT = {"messages": [USER, ASSISTANT]}
 PAIR = {"prompt": "Hi", "chosen": "Hello", "rejected": "No"}
@@ -398,3 +400,13 @@ def test_token_rows_are_neither_cut_nor_mixed(columns: str, config: list[str]) -
         max_steps=1, template={"name": "llama-3", "bos": "<|begin_of_text|>"},
     )  # fmt: skip
     assert TRAINERS["trl-sft"].loader(output) == script("SFT", *config) + TRAIN
+
+
+def test_no_trainer_reads_a_folder_whose_columns_are_renamed(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"messages": [{"role": "user", "content": "a"}]}\n')
+    assert run_cli("convert", "in.jsonl", "--rename", "messages=talk", "-o", "out", cwd=tmp_path).returncode == 0
+    loaded = run_cli("loader", "out", "--for", "trl-dpo", cwd=tmp_path)
+    needs = (
+        "error: `out` does not fit trl-dpo, which needs data of type preference: it was made from language-modeling\n"
+    )
+    assert (loaded.returncode, loaded.stderr.decode()) == (2, needs)

@@ -36,11 +36,11 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
     place = str(folder.resolve()) if note else shown  # the script runs in another folder
     output = replace(to_output(manifest, place, held.columns), max_steps=max_steps, longest=held.longest)
     if name is None:
-        raise UsageError(f"`{shown}` was not made for a trainer", hint=f"--for {trainers.listed(readers(output)[:4])}")
+        raise UsageError(f"`{shown}` was not made for a trainer", hint=for_readers(output))
     found = trainers.find(name)
     if unread := unread_media(output, found):
-        hint = f"--for {trainers.listed(readers(output)[:4])}"
-        raise UsageError(f"`{shown}` does not fit {name}, which does not train on {unread}", hint=hint)
+        problem = f"`{shown}` does not fit {name}, which does not train on {unread}"
+        raise UsageError(problem, hint=for_readers(output))
     if output.view not in found.readable:
         check_type(manifest, name, output)
         reads = trainers.listed(f"`{view}`" for view in found.readable)
@@ -64,6 +64,12 @@ def path_note(manifest: Manifest, names: Sequence[str]) -> str:
     if not names or root == Path():
         return ""
     return f"# The {trainers.listed(names)} are paths below {root}: run this there, or convert with --embed-media.\n"
+
+
+def for_readers(output: Output) -> str:
+    """Return the flag with trainers that can read an output; empty if none can, as where columns were renamed."""
+    found = readers(output)[:4]
+    return f"--for {trainers.listed(found)}" if found else ""
 
 
 def readers(output: Output) -> list[str]:
@@ -91,7 +97,7 @@ def check_type(manifest: Manifest, name: str, output: Output) -> None:
         raise UsageError(
             f"`{output.path}` does not fit {name}, which needs data of type {needed}: it was made from "
             f"{trainers.listed(unfit)}",
-            hint=f"`chatfmt loader {output.path}` reads it with --for {trainers.listed(readers(output)[:4])}",
+            hint=f"`chatfmt loader {output.path}` reads it with {flag}" if (flag := for_readers(output)) else "",
         )
 
 
