@@ -23,7 +23,7 @@ from ..schema import REASONING_FIELDS, ROLES, reasoning_conflict
 from ..turn_columns import BoolArray, IntArray, field, fields_of, lengths_of, offsets_of, to_bools
 from .calls import unanswered_calls, unfit_arguments, unknown_tools
 from .column_view import ColumnView, Finding, Limits, Roles, column_views
-from .weights import partial_weights
+from .weights import lost_weights
 
 __all__ = ["CHECKS", "Check", "Finding", "Limits", "check_codes", "find_literals", "refused", "run", "to_error"]
 
@@ -373,8 +373,8 @@ CHECKS: dict[str, Check] = {
                                     "remove one of the fields, or both: --transform reasoning=drop"),
     "msg.reasoning_twice": Check("warning", repeated_reasoning, "reasoning in a field and in the text",
                                  "--dialect reasoning-tags moves it out of the text"),
-    "msg.weight": Check("warning", partial_weights, "weight that a mask cannot have",
-                        "--to messages keeps the number"),
+    "msg.weight": Check("warning", lost_weights, "weight that is not kept in training",
+                        "--mask, --to segments and --to tokens know weights of 0 and 1"),
     "pair.same": Check("warning", same_answers, "chosen and rejected are the same", "--on-error skip drops them"),
     "row.empty": Check("warning", no_turns, "no turns"),
     "row.blank": Check("warning", blank_row, "all content empty or white space"),

@@ -37,6 +37,8 @@ class Limits(Struct, frozen=True):
     """Returns whether the template prints arguments that are text as a JSON string, for `tool.encoded`."""
     masked: bool = False
     """Whether trained text is marked, for `msg.weight`."""
+    unweighted: bool = False
+    """Whether the rows are for a trainer that reads no weights of turns."""
     max_chars: int | None = None
     """Maximum characters of content in a conversation, for `row.too_long`."""
 

@@ -11,10 +11,12 @@ WEIGHTS = ("weight", "loss_weight", "loss", "train")
 """Keys of turns that may hold a number."""
 
 
-def partial_weights(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A weight that is neither 0 nor 1, with `--mask` or a view of spans."""
-    for name in WEIGHTS if limits.masked else ():
+def lost_weights(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """A weight that is neither 0 nor 1, with `--mask` or a view of spans; any but 1 for a trainer that reads none."""
+    exact = (0, 1) if limits.masked else (1,)
+    for name in WEIGHTS if limits.masked or limits.unweighted else ():
         values = view.values(name)
         for turn, value in enumerate(decode_values(values) if values.null_count < len(values) else ()):
-            if isinstance(value, (int, float)) and value not in (0, 1):
+            trained = limits.masked or view.values("role")[turn].as_py() == "assistant"
+            if isinstance(value, (int, float)) and value not in exact and trained:
                 yield view.finding("msg.weight", turn, f"`{name}` is {value}, and the turn is trained in full")

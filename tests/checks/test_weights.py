@@ -1,4 +1,4 @@
-"""`msg.weight`: a weight that is a fraction is named where only yes or no can be written."""
+"""`msg.weight`: a weight that spans cannot hold, or that a trainer does not read, is named."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ TURNS = [
         ("--to messages", 0, "wrote 1 row"),
         ("-t chatml --mask --fail-on msg.weight", 4,
          "error: in.jsonl row 0: `weight` is 0.5, and the turn is trained in full (message 1)\n"
-         "hint: --to messages keeps the number"),
+         "hint: --mask, --to segments and --to tokens know weights of 0 and 1"),
+        ("--for trl-sft", 0, "warnings: msg.weight 1"),
+        ("--for openai", 0, "wrote 1 row"),
     ],
 )  # fmt: skip
 def test_a_fraction_that_spans_cannot_say_is_named(

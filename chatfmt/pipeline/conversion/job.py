@@ -67,6 +67,8 @@ class Job(Struct, frozen=True, eq=False):
     fraction: float = 1.0
     """The fraction of the conversations to keep, chosen by their hashes and `seed`."""
     seed: int = 0
+    unweighted: bool = False
+    """Whether the rows are for a trainer that reads no weights of turns."""
     in_blocks: bool = False
     """Whether each row of the source becomes a good and a bad answer, which are written far apart; see `blocks`."""
     keeps_parts: bool = False

@@ -73,7 +73,7 @@ class Conversion:
         self._renderer: Renderer | None = None
         self._scanner: Scanner | None = None
         self._find_answer: MarkedAnswerFinder | None = None
-        self._limits = checks.Limits()
+        self._limits = checks.Limits(unweighted=job.unweighted)
         self._offers: dict[tuple[str, str], str] = {}
         if job.template is not None:
             self._prepare(job, job.template)
@@ -108,7 +108,9 @@ class Conversion:
         self._renderer = to_renderer(self._engine, job, single)
         self._scanner = Scanner(find_control_tokens(template), find_token_edges(template))
         self._find_answer = MarkedAnswerFinder(single)
-        self._limits = checks.Limits(encodes_twice=cache(partial(_encodes_twice, single)), masked=job.mask is not None)
+        self._limits = checks.Limits(
+            encodes_twice=cache(partial(_encodes_twice, single)), masked=job.mask is not None, unweighted=job.unweighted
+        )
 
     def convert(
         self, batch: pa.RecordBatch, file: str, counts: RowCounts, on_reject: OnReject | None = None

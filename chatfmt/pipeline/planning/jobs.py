@@ -192,6 +192,7 @@ def to_job(
         nulls=nulls,
         media=carried,
         drop=dropped_columns(recipe.drop, fields),
+        unweighted=recipe.trainer not in (None, "openai"),
         in_blocks=views.VIEWS[view].unpairs and detection.type == "preference",
         whole_file=detection.whole_file,
     )
