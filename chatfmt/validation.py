@@ -38,9 +38,14 @@ class Problem(NamedTuple):
         return f"{self.text} `{name}`" if self.text in (UNKNOWN, MISSED) else f"`{name}` {self.text}"
 
 
+def flag_of(key: str) -> str:
+    """Return the flag of a key of a recipe: `--rows-per-shard` for `rows_per_shard`."""
+    return "--" + key.replace("_", "-")
+
+
 def key_or_flag(key: str, flags: Container[str]) -> str:
     """Return the flag of `key` if the key is one of `flags`, else the key."""
-    return "--" + key.replace("_", "-") if key in flags else key
+    return flag_of(key) if key in flags else key
 
 
 def read_fields(

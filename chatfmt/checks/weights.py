@@ -17,6 +17,7 @@ def lost_weights(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     for name in WEIGHTS if limits.masked or limits.unweighted else ():
         values = view.values(name)
         for turn, value in enumerate(decode_values(values) if values.null_count < len(values) else ()):
-            trained = limits.masked or view.values("role")[turn].as_py() == "assistant"
-            if isinstance(value, (int, float)) and value not in exact and trained:
+            if not isinstance(value, (int, float)) or value in exact:
+                continue
+            if limits.masked or view.values("role")[turn].as_py() == "assistant":
                 yield view.finding("msg.weight", turn, f"`{name}` is {value}, and the turn is trained in full")

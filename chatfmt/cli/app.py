@@ -93,10 +93,8 @@ def application(arguments: Sequence[str] = ()) -> typer.Typer:
         epilog="Start with: chatfmt inspect data.jsonl · chatfmt convert data.jsonl -t chatml -o out/",
     )
     app.callback()(root)
-    if completed:
-        import_module(
-            "typer.completion"
-        ).completion_init()  # the options to install completion would do it, and cost more
+    if completed:  # the options to install completion would know the shells too, and cost more
+        import_module("typer.completion").completion_init()
     for name in named or COMMANDS:
         module, _, attribute = COMMANDS[name].partition(":")
         found = getattr(import_module(f"{__package__}.{module}"), attribute)

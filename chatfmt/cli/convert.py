@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from .summary import print_summary
 from .workers import worker_processes
 
 if TYPE_CHECKING:
-    from ..pipeline import Plan
+    from ..pipeline import Plan, Scratch
     from ..recipe import Recipe, Run
 
 
@@ -28,11 +28,11 @@ def convert(source: Sources, **given: Any) -> None:
     places: -o 'out/{template}/'.
     """
     made = to_recipes(source, given)
-    recipe, run, origins = made[0]
+    recipe, run, _ = made[0]
     with worker_processes(
         run.executor, *large_imports((spec.source for spec in recipe.source), run.out, recipe.format)
     ):
-        carry_out(recipe, run, origins) if len(made) == 1 else carry_out_all(made)
+        carry_out(made)
 
 
 def large_imports(sources: Iterable[str], out: Path | None, format: str | None) -> Iterator[str]:
@@ -42,57 +42,43 @@ def large_imports(sources: Iterable[str], out: Path | None, format: str | None) 
         yield "pyarrow.parquet"
 
 
-def carry_out(recipe: Recipe, run: Run, origins: Mapping[str, str]) -> None:
-    """Plan, run and summarise a conversion; with `--dry-run` print the plan."""
+def carry_out(made: Sequence[Conversion]) -> None:
+    """Plan, run and summarise conversions that differ in their template; with `--dry-run` print the plans."""
     from .. import pipeline
 
-    check_report(recipe, run)
+    recipe, run, _ = made[0]
+    for each in made:
+        check_report(*each[:2])
     target = pipeline.target_of(run.out, recipe.format, recipe.compression)
     if pipeline.is_piped(recipe, target) and not run.dry_run:
         print_summary(pipeline.pipe(recipe, target, run, terminal.print_note), run)
         return
-    with pipeline.Scratch() as scratch:
-        with terminal.spinner(quiet=run.quiet):
-            plan = pipeline.plan(recipe, target, scratch, run)
-        for note in plan.notes:
-            terminal.print_note(note)
-        if run.dry_run:
-            print_plan(plan, run, origins)
-            return
-        with shown_progress([plan], run.quiet) as advance:
-            summary = pipeline.run_plan(plan, run, advance)
-    for note in summary.notes[len(plan.notes) :]:
-        terminal.print_note(note)
-    print_summary(summary, run)
-    report_on(recipe, run)
-
-
-def carry_out_all(made: Sequence[Conversion]) -> None:
-    """Carry out conversions that differ in their template: plan all, then run all, then publish what they wrote."""
-    from .. import pipeline
-
     with ExitStack() as stack:
-        planned = []
-        for recipe, run, origins in made:
-            check_report(recipe, run)
-            target = pipeline.target_of(run.out, recipe.format, recipe.compression)
-            with terminal.spinner(quiet=run.quiet):
-                plan = pipeline.plan(recipe, target, stack.enter_context(pipeline.Scratch()), run)
-            planned.append((plan, run))
-            if run.dry_run:
-                print_plan(plan, run, origins)
+        planned = [(plan_one(each, stack.enter_context(pipeline.Scratch())), each[1]) for each in made]
         for note in dict.fromkeys(note for plan, _ in planned for note in plan.notes):
             terminal.print_note(note)
-        if made[0][1].dry_run:
+        if run.dry_run:
+            for (plan, how), (_, _, origins) in zip(planned, made, strict=True):
+                print_plan(plan, how, origins)
             return
-        with shown_progress([plan for plan, _ in planned], made[0][1].quiet) as advance:
+        with shown_progress([plan for plan, _ in planned], run.quiet) as advance:
             summaries = pipeline.run_plans(planned, advance)
-    for (plan, run), summary in zip(planned, summaries, strict=True):
+    for (plan, how), summary in zip(planned, summaries, strict=True):
         for note in summary.notes[len(plan.notes) :]:
             terminal.print_note(note)
-        print_summary(summary, run)
-    for recipe, run, _ in made:
-        report_on(recipe, run)
+        print_summary(summary, how)
+    for each in made:
+        report_on(*each[:2])
+
+
+def plan_one(made: Conversion, scratch: Scratch) -> Plan:
+    """Return the plan of a conversion."""
+    from .. import pipeline
+
+    recipe, run, _ = made
+    target = pipeline.target_of(run.out, recipe.format, recipe.compression)
+    with terminal.spinner(quiet=run.quiet):
+        return pipeline.plan(recipe, target, scratch, run)
 
 
 def check_report(recipe: Recipe, run: Run) -> None:

@@ -37,12 +37,11 @@ def inspect(source: Sources, **given: Any) -> None:
 
     Reads up to 1000 rows, and prints the command that converts all of them.
     """
-    from ..pipeline import Scratch
-    from ..pipeline.inspection.inspect import inspect_sources
+    from ..pipeline.inspection import inspect as inspection_of
 
     recipe, run, _ = to_recipe(source, given)
-    with Scratch() as scratch, terminal.spinner():
-        found = inspect_sources(recipe, scratch)
+    with terminal.spinner():
+        found = inspection_of.inspect(recipe)
     for inspection in found:
         if run.json:
             terminal.print_json(inspection.to_json())

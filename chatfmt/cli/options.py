@@ -9,10 +9,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from datetime import date
+from functools import cache
 from typing import Annotated, Any
 
 import typer
 
+from ..validation import flag_of
 from .completion import completer
 
 Option = Any
@@ -33,7 +35,7 @@ def _group(panel: str, rows: Mapping[str, tuple[Any, ...]]) -> OptionGroup:
     """Return options from rows of (type, metavar, help, names…); without names, the flag is made from the key."""
     made = {}
     for key, (type, metavar, help, *names) in rows.items():
-        flags = names or ["--" + key.replace("_", "-")]
+        flags = names or [flag_of(key)]
         made[key] = Annotated[type | None, typer.Option(
             *flags, help=help, rich_help_panel=panel, metavar=metavar, autocompletion=completer(key, metavar)
         )]  # fmt: skip
@@ -240,7 +242,7 @@ _MEASURED = {key: OUTPUT[key] for key in ("tokenizer", "max_tokens", *_MASKS)}
 FIGURES = {**SELECTION, **CHANGES, **TEMPLATE, **VIEW, **_MEASURED, "workers": RUN["workers"]}
 """The options of commands that gather the figures of all rows."""
 EVERY = {**CONVERSION, **RUN, **REPORT}
-FLAGS = {key: "--for" if key == "trainer" else "--" + key.replace("_", "-") for key in EVERY}
+FLAGS = {key: "--for" if key == "trainer" else flag_of(key) for key in EVERY}
 
 
 COMMON = {"name", "split", "map", "limit", "template", "fit", "trainer", "to", "out", "on_error", "dry_run", "quiet"}
@@ -249,14 +251,20 @@ COMMON = {"name", "split", "map", "limit", "template", "fit", "trainer", "to", "
 
 def default_of(key: str) -> str:
     """Return the default of an option as it is typed; empty where the option is off or unset."""
+    default = _defaults().get(key)
+    if default is True:
+        return flag_of(key)
+    return str(default) if isinstance(default, (str, date)) else ""
+
+
+@cache
+def _defaults() -> Mapping[str, Any]:
+    """Return the default of each key of a recipe and of a run."""
     from dataclasses import fields
 
     from ..recipe import Recipe, Run
 
-    default = {field.name: field.default for kind in (Recipe, Run) for field in fields(kind)}.get(key)
-    if default is True:
-        return "--" + key.replace("_", "-")
-    return str(default) if isinstance(default, (str, date)) else ""
+    return {field.name: field.default for kind in (Recipe, Run) for field in fields(kind)}
 
 
 def declare(*groups: OptionGroup, **own: Option) -> Callable[[Callable[..., None]], Callable[..., None]]:

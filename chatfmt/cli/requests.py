@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UnknownName, UsageError
 from . import settings
-from .options import EVERY, FLAGS
+from .options import EVERY
 from .values import fraction, split_pair, to_values
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def to_recipe(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run,
         [recipe.load(known[0])] if known else [recipe.Layer("argument", {"source": weighted(source, dict(weights))})]
     )
     typed += [recipe.Layer("argument", {"source": others})] if others else []
-    offered = {key: option for key, option in EVERY.items() if key in given and key != "weight"}
-    around = [*settings.from_config(), *typed, *settings.from_environment(offered, FLAGS, to_values)]
+    offered = [key for key in EVERY if key in given and key != "weight"]
+    around = [*settings.from_config(), *typed, *settings.from_environment(offered)]
     return recipe.build([*around, recipe.Layer("flag", to_values(given))])
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 
 from ..errors import RecipeError, UsageError
+from .options import EVERY, FLAGS
+from .values import to_values
 
 if TYPE_CHECKING:
     from ..recipe import Layer
@@ -49,16 +51,14 @@ def from_config() -> Iterator[Layer]:
     yield Layer(str(path), values)
 
 
-def from_environment(
-    options: Mapping[str, Any], flags: Mapping[str, str], to_values: Callable[[Mapping[str, Any]], dict[str, Any]]
-) -> Iterator[Layer]:
-    """Yield the value of each option that has an environment variable; a repeatable one has a value per line."""
+def from_environment(keys: Iterable[str]) -> Iterator[Layer]:
+    """Yield the value of each option with an environment variable; a repeatable one has a value per line."""
     from ..recipe import Layer
 
-    for key, annotation in options.items():
-        name = PREFIX + flags[key].lstrip("-").replace("-", "_").upper()
+    for key in keys:
+        name = PREFIX + FLAGS[key].lstrip("-").replace("-", "_").upper()
         if text := os.environ.get(name):
-            kind = get_args(get_args(annotation)[0])[0]
+            kind = get_args(get_args(EVERY[key])[0])[0]
             try:
                 yield Layer(name, to_values({key: _read(kind, text)}))
             except UsageError as error:

@@ -59,13 +59,14 @@ def stats(source: Sources, **given: Any) -> None:
     gates = [Gate(text) for text in given.pop("fail_if") or ()]
     recipe, run, _ = to_recipe(source, given)
     written = any((Path(spec.source) / MANIFEST).is_file() for spec in recipe.source)
+    names = dict.fromkeys(known_names())
     for gate in gates:
-        gate.check(dict.fromkeys(known_names()), {} if written else without_value(recipe))
+        gate.check(names, {} if written else without_value(recipe))
     with Scratch() as scratch, terminal.spinner():
         found = gather(recipe, scratch, run.workers or cores())
     named = values([each.figures for each in found], recipe.max_tokens)
     for gate in gates:
-        gate.check(dict.fromkeys(known_names()), {name: "" for name in known_names() if name not in named})
+        gate.check(names, {name: "" for name in names if name not in named})
     if run.json:
         terminal.print_json(to_json(found, named))
     else:
@@ -196,6 +197,8 @@ def sparkline(lengths: Histogram) -> str:
 
 def bars_table(title: str, noun: str, counts: Counter[str]) -> Table:
     """Return a table of counts with a bar for the share of each."""
+    from ..pipeline.inspection.figures.histogram import share
+
     total, named = counts.total() or 1, counts.most_common(SHOWN)
     if more := counts.most_common()[SHOWN:]:
         named.append((f"{len(more)} more", sum(count for _, count in more)))
@@ -216,13 +219,10 @@ def bar(share: float, width: int = BAR) -> str:
     return "█" * (eighths // 8) + (" ▏▎▍▌▋▊▉"[eighths % 8] if eighths % 8 else "")
 
 
-def share(part: float) -> str:
-    """Return a share in per cent; a small one does not look like none."""
-    return "<0.1%" if 0 < part < 0.0005 else f"{part:.1%}"
-
-
 def facts(figures: Figures, limit: int | None) -> Iterator[str]:
     """Yield lines on trained text, duplicates, long rows and what is left behind."""
+    from ..pipeline.inspection.figures.histogram import share
+
     if (trained := figures.trained_share) is not None:
         unit = "characters" if figures.characters.count else "tokens"
         yield f"trained: {bar(trained)} {trained:.1%} of {figures.rendered:,} {unit} of text"

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..recipe import with_full_keys
+from ..validation import flag_of
 
 
 def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
     for key in {"roles", "train_roles"} & values.keys():
         values[key] = values[key].split(",")
     for key in values.keys() & NUMBERS.keys():
-        values[key] = NUMBERS[key]("--" + key.replace("_", "-"), values[key])
+        values[key] = NUMBERS[key](flag_of(key), values[key])
     if "workers" in values:
         values["workers"] = positive("--workers", values["workers"])
     return with_full_keys(values)
@@ -78,7 +79,7 @@ def split_pair(text: str, key: str) -> tuple[str, str]:
     """Split NAME=VALUE at the first `=`, a marker at the last."""
     name, equals, value = text.rpartition("=") if key == "marker" else text.partition("=")
     if not equals or not name:
-        flag = "--" + key.replace("_", "-")
+        flag = flag_of(key)
         raise UsageError(f"`{flag} {text}` is not of the form NAME=VALUE", hint=f"{flag} NAME=VALUE")
     return name, value
 

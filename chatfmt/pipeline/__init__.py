@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from .planning.target import target_of as target_of
     from .running.resuming import count_kept as count_kept
     from .running.run import convert as convert
-    from .running.run import run_plan as run_plan
     from .running.run import run_plans as run_plans
     from .running.stdin_stdout import is_piped as is_piped
     from .running.stdin_stdout import pipe as pipe
@@ -54,7 +53,7 @@ __getattr__, __all__ = attach(
         ".planning.source_plan": ("SourcePlan",),
         ".hub_upload": ("Pushed", "Repository", "push"),
         ".running.resuming": ("count_kept",),
-        ".running.run": ("convert", "run_plan", "run_plans"),
+        ".running.run": ("convert", "run_plans"),
         ".running.stdin_stdout": ("is_piped", "pipe"),
         ".running.summary": ("Summary",),
     },

@@ -42,7 +42,7 @@ from .media_files import find_files
 from .output_schema import cast_to_schema, fill_variables
 from .renderers import GuardedRenderer, MarkedAnswerFinder, to_renderer
 from .row_counts import RowCounts
-from .source_rows import to_json
+from .source_rows import find_row, to_json
 from .text_parts import join_text_parts
 
 OnReject = Callable[[RowError, bytes | None], None]
@@ -452,5 +452,5 @@ def _find_errors(error: RowError, batch: pa.RecordBatch) -> dict[int, RowError]:
 
 def _rows_of(error: ChatfmtError, batch: pa.RecordBatch) -> list[int]:
     """Return the index in the batch of the row of an error, if it is there."""
-    row = -1 if error.at.row is None else pc.index(batch.column(ROW), error.at.row).as_py()
+    row = -1 if error.at.row is None else find_row(error.at.row, batch)
     return [row] if row >= 0 else []

@@ -14,7 +14,7 @@ from ...json_columns import JSON
 from ...recipe import Recipe
 from ...schema import REASONING_FIELDS
 from ...sources import Source
-from ...validation import default_of
+from ...validation import default_of, flag_of
 from ...views import is_rendered
 from .statistics import turns_of
 
@@ -61,7 +61,7 @@ def convert_command(
 
 
 READING = {
-    **{key: "--" + key.replace("_", "-") for key in (
+    **{key: flag_of(key) for key in (
         "name", "split", "revision", "data_files", "data_dir", "field", "header", "quote", "delimiter", "encoding",
         "map", "role", "me", "roles", "marker", "explode", "where", "group_by", "order_by", "keep", "drop",
     )},

@@ -73,16 +73,11 @@ def inspect(recipe: Recipe) -> list[Inspection]:
     Raises UsageError, InputError if a source cannot be read.
     """
     required(recipe, "inspect")
-    with Scratch() as scratch:
-        return inspect_sources(recipe, scratch)
-
-
-def inspect_sources(recipe: Recipe, scratch: Scratch) -> list[Inspection]:
-    """Inspect each source of the recipe by up to 1000 of its rows."""
     found = []
-    for spec in recipe.read_apart:
-        with open_source(recipe, spec, scratch) as reader:
-            found.append(inspect_source(recipe, reader.source, reader.sample, reader.unreadable))
+    with Scratch() as scratch:
+        for spec in recipe.read_apart:
+            with open_source(recipe, spec, scratch) as reader:
+                found.append(inspect_source(recipe, reader.source, reader.sample, reader.unreadable))
     return found
 
 
@@ -105,12 +100,7 @@ def inspect_source(
         job, detection = make_job(recipe)
     except NoDialect as error:
         return replace(inspection, problem=error.message, hint=error.hint)
-    conversion, counts, errors = Conversion(job), RowCounts(), list[RowError]()
-
-    def on_reject(error: RowError, raw: bytes | None) -> None:
-        errors.append(error)
-
-    outputs = [output for batch in sample for output in conversion.convert(batch, source.shown, counts, on_reject)]
+    outputs, counts, errors = _converted(job, sample, source.shown)
     inspection = replace(
         inspection,
         detection={**asdict(detection), "columns": columns_to_plain(detection.columns)},
@@ -133,6 +123,19 @@ def inspect_source(
     arguments = working_arguments(recipe, sample, arguments, nulls=nulls, rejected=counts.rejected)
     skipping = error_arguments(recipe, reasons, inspection.rows_seen + len(unreadable))
     return replace(inspection, command=convert_command(recipe, source, job.dialect, arguments, skipping))
+
+
+def _converted(
+    job: Job, sample: Sequence[pa.RecordBatch], file: str
+) -> tuple[list[pa.RecordBatch], RowCounts, list[RowError]]:
+    """Return what the sampled rows become, the row counts, and the errors of those that cannot be converted."""
+    conversion, counts, errors = Conversion(job), RowCounts(), list[RowError]()
+
+    def on_reject(error: RowError, raw: bytes | None) -> None:
+        errors.append(error)
+
+    outputs = [output for batch in sample for output in conversion.convert(batch, file, counts, on_reject)]
+    return outputs, counts, errors
 
 
 def _describe(source: Source, sample: Sequence[pa.RecordBatch]) -> Inspection:

@@ -16,7 +16,7 @@ from ...manifest import Manifest, read_manifest
 from ...recipe import KEYS, Recipe
 from ...schema import MEDIA
 from ...trainers import Output, Trainer
-from ...validation import to_plain
+from ...validation import flag_of, to_plain
 from ..running.output import to_output
 from .command import READING, flag_arguments
 from .survey import survey
@@ -121,7 +121,7 @@ def convert_command(manifest: Manifest, trainer: str, out: str) -> str:
     words = ["chatfmt", "convert", *(spec.source for spec in recipe.source)]
     for key in KEYS:
         if key in values and key not in CHOSEN:
-            words += flag_arguments(FLAGS.get(key) or "--" + key.replace("_", "-"), values[key], key)
+            words += flag_arguments(FLAGS.get(key) or flag_of(key), values[key], key)
     return shlex.join([*words, "--for", trainer, "-o", out, "--overwrite"])
 
 

@@ -24,6 +24,7 @@ from ...render.template.model_files import NO_TEMPLATE
 from ...render.template.special_tokens import NAMED
 from ...schema import MEDIA, ROW
 from ...sources import Source
+from ...validation import flag_of
 from ..conversion.fitting import fitting
 from ..conversion.job import Job
 from ..conversion.kept_columns import dropped_columns, is_kept, mark_overwritten_columns
@@ -128,14 +129,14 @@ def text_option(recipe: Recipe) -> str:
     theirs = {} if recipe.trainer is None else trainers.settings(recipe.trainer, to=recipe.to, rendered=True)
     given = {key: getattr(recipe, key) for key in ("mask", "generation_prompt", "continue_final")}
     given |= {key: getattr(recipe, key) not in ("keep", theirs.get(key)) for key in ("bos", "end")}
-    return next(("--" + key.replace("_", "-") for key, value in given.items() if value), "")
+    return next((flag_of(key) for key, value in given.items() if value), "")
 
 
 def span_option(recipe: Recipe) -> str:
     """Return the first flag about spans that the user gave besides `--mask`; empty if there is none."""
     plain = {"mask_last": False, "train_reasoning": "generated", "train_roles": ("assistant",), "mask_stop_token": True}
     given = next((key for key, default in plain.items() if getattr(recipe, key) != default), "")
-    return given and ("--no-" if given == "mask_stop_token" else "--") + given.replace("_", "-")
+    return given and flag_of("no_" + given if given == "mask_stop_token" else given)
 
 
 def check_view(recipe: Recipe, view: str) -> None:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from ... import writers
 from ...errors import UsageError
 from ...recipe import Recipe, Run
+from ...validation import flag_of
 from ..hub_upload import Repository
 
 Kind = Literal["folder", "file", "stream", "hub"]
@@ -102,8 +103,7 @@ def check_selection(recipe: Recipe, target: Target) -> None:
         )
     for key in ("shards", "tokens_per_shard"):
         if getattr(recipe, key) and target.kind not in ("folder", "hub"):
-            flag = "--" + key.replace("_", "-")
-            raise UsageError(f"`{flag}` divides a folder of shards", hint="name a folder with -o")
+            raise UsageError(f"`{flag_of(key)}` divides a folder of shards", hint="name a folder with -o")
     writers.check_shard_name(recipe.shard_name, recipe.shards)
     if recipe.shuffle and target.kind == "stream" and "-" in [spec.source for spec in recipe.source]:
         raise UsageError("`--shuffle` cannot write before the last row has been read", hint="name a file with -o")

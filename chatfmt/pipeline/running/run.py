@@ -64,17 +64,21 @@ def convert(
 
 def run_plan(plan: Plan, run: Run, on_progress: OnProgress = ignore_progress) -> Summary:
     """Run the tasks of a plan and publish what they write; see `convert`."""
-    if plan.target.kind == "stream" and not plan.recipe.reorders_rows:
-        check_output(plan, run.rejects)
-        try:
-            return stream_rows(plan, run, on_progress)
-        finally:
-            forget_conversions()
     return run_plans([(plan, run)], on_progress)[0]
 
 
 def run_plans(planned: Sequence[tuple[Plan, Run]], on_progress: OnProgress = ignore_progress) -> list[Summary]:
-    """Run plans one after the other; nothing is published before all that they write is complete."""
+    """Run plans one after the other; nothing is published before all that they write is complete.
+
+    Only one can go to a stream, by itself: its rows are written as they are converted.
+    """
+    first, run = planned[0]
+    if first.target.kind == "stream" and not first.recipe.reorders_rows:
+        check_output(first, run.rejects)
+        try:
+            return [stream_rows(first, run, on_progress)]
+        finally:
+            forget_conversions()
     planned = [(plan, with_rejects(run, plan.target, plan.recipe)) for plan, run in planned]
     for each in planned:
         check_output(each[0], each[1].rejects)

@@ -18,6 +18,11 @@ _SKEWED = 8
 """Where the longest is so many times the median, bins grow with the length."""
 
 
+def share(part: float) -> str:
+    """Return a share in per cent; a small one does not look like none."""
+    return "<0.1%" if 0 < part < 0.0005 else f"{part:.1%}"
+
+
 class Bin(Struct, frozen=True):
     """The `count` of lengths in [start, stop)."""
 

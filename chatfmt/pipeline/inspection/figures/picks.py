@@ -45,7 +45,7 @@ class Picks(Struct):
 
     def add(self, file: str, source: pa.RecordBatch, numbers: IntArray, lengths: IntArray) -> None:
         """Pick from converted rows, by their numbers in the file and the lengths of their conversations."""
-        random = shuffle_keys(numbers, self.seed ^ xxhash.xxh3_64_intdigest(file.encode())).astype(np.float64)
+        random = self._random(file, numbers)
         first = np.arange(self.seen, self.seen + len(numbers))
         for why, ranks in ((FIRST, first), (LONGEST, -lengths.astype(np.float64)), (RANDOM, random)):
             self.take(why, file, source, numbers, ranks, NUMBERS[why])
@@ -54,8 +54,11 @@ class Picks(Struct):
     def sample(self, file: str, source: pa.RecordBatch, most: int) -> None:
         """Pick up to `most` rows at random from all that are given."""
         numbers = np.asarray(source.column(ROW), np.int64)
-        random = shuffle_keys(numbers, self.seed ^ xxhash.xxh3_64_intdigest(file.encode())).astype(np.float64)
-        self.take(RANDOM, file, source, numbers, random, most)
+        self.take(RANDOM, file, source, numbers, self._random(file, numbers), most)
+
+    def _random(self, file: str, numbers: IntArray) -> Any:
+        """Return a random rank for each row of a file, the same in every run."""
+        return shuffle_keys(numbers, self.seed ^ xxhash.xxh3_64_intdigest(file.encode())).astype(np.float64)
 
     def take(self, why: str, file: str, source: pa.RecordBatch, numbers: IntArray, ranks: Any, most: int) -> None:
         """Keep the rows with the lowest ranks, at most so many."""

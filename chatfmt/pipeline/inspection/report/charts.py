@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from ....errors import MissingExtra
-from ..figures.histogram import Bin, Histogram
+from ..figures.histogram import Bin, Histogram, share
 from .flow import Route
 
 WIDTH = 330
@@ -99,7 +99,7 @@ def bars(counts: Mapping[str, int], noun: str) -> str:
     """Return horizontal bars with their shares, the largest first."""
     total = sum(counts.values()) or 1
     values = [
-        {"name": printable(name), "count": count, "share": _share(count / total)} for name, count in counts.items()
+        {"name": printable(name), "count": count, "share": share(count / total)} for name, count in counts.items()
     ]
     y = {"field": "name", "type": "nominal", "sort": None, "title": None,
          "axis": {"labelColor": "var(--ink)", "labelFontSize": 12, "labelLimit": 130}}  # fmt: skip
@@ -113,10 +113,6 @@ def bars(counts: Mapping[str, int], noun: str) -> str:
              "encoding": {"x": x, "text": {"field": "share"}}},
         ],
     })  # fmt: skip
-
-
-def _share(part: float) -> str:
-    return "<0.1%" if 0 < part < 0.0005 else f"{part:.1%}"
 
 
 def printable(name: str) -> str:
