@@ -177,14 +177,16 @@ def _between(batch: pa.RecordBatch, start: int, first: int, stop: int | None) ->
 def _joined(batches: Iterator[pa.RecordBatch], rows: int, size: int) -> Iterator[pa.RecordBatch]:
     """Join small batches to batches of `rows`, or of fewer where these have more than `size` bytes."""
     waiting: list[pa.RecordBatch] = []
+    count = held = 0
     for batch in batches:
         batch.validate()  # joining trusts the offsets
         waiting.append(_with_values(batch))
-        count = sum(one.num_rows for one in waiting)
-        if count >= rows or sum(one.nbytes for one in waiting) >= size:
+        count, held = count + batch.num_rows, held + waiting[-1].nbytes
+        if count >= rows or held >= size:
             joined = pa.concat_batches(waiting)
             yield joined.slice(0, rows)
             waiting = [joined.slice(rows)] if count > rows else []
+            count, held = (waiting[0].num_rows, waiting[0].nbytes) if waiting else (0, 0)
     if waiting:
         yield pa.concat_batches(waiting)
 
