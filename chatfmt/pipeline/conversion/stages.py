@@ -125,37 +125,44 @@ class Conversion:
             try:
                 output = self._run_stages(batch, file, batch_counts, self._stages, skip=on_reject is not None)
             except TemplateError as error:
-                self._offer_fit(dict.fromkeys(_rows_of(error, batch), error), batch)
+                self._offer_fit(_by_row(error, batch), batch)
                 raise
             except BatchTooLarge:
                 half = len(batch) // 2
                 if not half:
                     raise
-                yield from self.convert(batch.slice(0, half), file, counts, on_reject)
-                batch = batch.slice(half)
-                continue
+                before, batch = batch.slice(0, half), batch.slice(half)
             except RowError as error:
-                if on_reject is None:
-                    first_error = error.errors[0] if isinstance(error, RowErrors) else error
-                    self._offer_fit(dict.fromkeys(_rows_of(first_error, batch), first_error), batch)
-                    raise first_error from error.__cause__
-                bad = _find_errors(error, batch)
-                if self._on_finding is not None:  # else nobody reads the hints
-                    self._offer_fit(bad, batch)
-                self._reject(bad, batch, counts, on_reject)
-                if len(bad) == 1:  # later rows may have errors that stay unknown as long as this row is there
-                    (first,) = bad
-                    yield from self.convert(batch.slice(0, first), file, counts, on_reject)
-                    batch = batch.slice(first + 1)
-                else:
-                    batch = batch.take(integers(np.setdiff1d(np.arange(len(batch)), [*bad])))
-                continue
-            self._report_findings()
-            batch_counts.written += len(output)
-            counts.add(batch_counts)
-            if len(output):
-                yield output
-            return
+                before, batch = self._without_bad(error, batch, counts, on_reject)
+            else:
+                self._report_findings()
+                batch_counts.written += len(output)
+                counts.add(batch_counts)
+                if len(output):
+                    yield output
+                return
+            if len(before):
+                yield from self.convert(before, file, counts, on_reject)
+
+    def _without_bad(
+        self, error: RowError, batch: pa.RecordBatch, counts: RowCounts, on_reject: OnReject | None
+    ) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+        """Reject the bad rows of a batch and return the others: those to convert before the rest, and the rest.
+
+        Without `on_reject` the error of the first bad row is raised.
+        """
+        if on_reject is None:
+            first_error = error.errors[0] if isinstance(error, RowErrors) else error
+            self._offer_fit(_by_row(first_error, batch), batch)
+            raise first_error from error.__cause__
+        bad = _find_errors(error, batch)
+        if self._on_finding is not None:  # else nobody reads the hints
+            self._offer_fit(bad, batch)
+        self._reject(bad, batch, counts, on_reject)
+        if len(bad) == 1:  # later rows may have errors that stay unknown as long as this row is there
+            (first,) = bad
+            return batch.slice(0, first), batch.slice(first + 1)
+        return batch.slice(0, 0), batch.take(integers(np.setdiff1d(np.arange(len(batch)), [*bad])))
 
     def _offer_fit(self, errors: Mapping[int, ChatfmtError], batch: pa.RecordBatch) -> None:
         """Name `--fit` in the hints of errors, given by their rows in the batch, if it helps such a row."""
@@ -450,7 +457,7 @@ def _find_errors(error: RowError, batch: pa.RecordBatch) -> dict[int, RowError]:
     return found
 
 
-def _rows_of(error: ChatfmtError, batch: pa.RecordBatch) -> list[int]:
-    """Return the index in the batch of the row of an error, if it is there."""
+def _by_row(error: ChatfmtError, batch: pa.RecordBatch) -> dict[int, ChatfmtError]:
+    """Return an error under the index of its row in the batch; nothing if the row is not there."""
     row = -1 if error.at.row is None else find_row(error.at.row, batch)
-    return [row] if row >= 0 else []
+    return {row: error} if row >= 0 else {}
