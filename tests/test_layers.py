@@ -28,6 +28,15 @@ LAYERS = [
     {"__main__"},
 ]  # fmt: skip
 INNER = {
+    "cli": [
+        {"terminal", "values", "completion"},
+        {"options", "summary", "workers"},
+        {"command_class", "dry_run", "settings"},
+        {"requests"},
+        {"commands"},
+        {"app"},
+        {"__init__"},
+    ],
     "render": [
         {"types"},
         {"jinja", "options"},

@@ -17,7 +17,7 @@ import typer
 from .. import __version__
 from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError, edit_distance, nearest
 from . import terminal
-from .command import Command, Group
+from .command_class import Command, Group
 from .completion import typed_words
 
 EXIT_BUG = 70
@@ -97,7 +97,7 @@ def application(arguments: Sequence[str] = ()) -> typer.Typer:
         import_module("typer.completion").completion_init()
     for name in named or COMMANDS:
         module, _, attribute = COMMANDS[name].partition(":")
-        found = getattr(import_module(f"{__package__}.{module}"), attribute)
+        found = getattr(import_module(f"{__package__}.commands.{module}"), attribute)
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name)
         else:

@@ -98,7 +98,7 @@ def columns_of(path: Path) -> list[str]:
 COMPLETE: Mapping[str, Complete] = {
     "source": _sources,
     "recipe": _registry("recipe", "names"),
-    "topic": _registry("cli.guide", "topics"),
+    "topic": _registry("cli.commands.guide", "topics"),
     "split": _splits,
     **dict.fromkeys(("template", "diff_template"), _registry("render.template.builtin", "names")),
     "supports": _registry("render.template.builtin", "SUPPORTS"),

@@ -15,7 +15,7 @@ import pytest
 
 import chatfmt
 from chatfmt import manifest, pipeline, writers
-from chatfmt.cli.job_array import to_part
+from chatfmt.cli.commands.job_array import to_part
 from chatfmt.errors import ChatfmtError, DataProblem, InputError, OutputError, UsageError
 from chatfmt.pipeline import Scratch, commit, find_plan, run_part, target_of, write_plan
 from chatfmt.recipe import Recipe, Run

@@ -8,19 +8,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataProblem, UsageError
-from . import options, terminal
-from .options import Sources
-from .requests import to_recipe
-from .summary import left_behind
-from .workers import worker_processes
+from ...errors import DataProblem, UsageError
+from .. import options, terminal
+from ..options import Sources
+from ..requests import to_recipe
+from ..summary import left_behind
+from ..workers import worker_processes
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..pipeline.inspection.check import RowProblem
-    from ..pipeline.inspection.inspect import Inspection
-    from ..pipeline.inspection.statistics import Spread
+    from ...pipeline.inspection.check import RowProblem
+    from ...pipeline.inspection.inspect import Inspection
+    from ...pipeline.inspection.statistics import Spread
 
 CELL = 60
 """Characters of a value shown in a table."""
@@ -37,7 +37,7 @@ def inspect(source: Sources, **given: Any) -> None:
 
     Reads up to 1000 rows, and prints the command that converts all of them.
     """
-    from ..pipeline.inspection import inspect as inspection_of
+    from ...pipeline.inspection import inspect as inspection_of
 
     recipe, run, _ = to_recipe(source, given)
     with terminal.spinner():
@@ -131,8 +131,8 @@ def check(source: Sources, **given: Any) -> None:
 
     Exit code 1 if a row cannot be converted, or, with --strict, if there is any finding.
     """
-    from ..pipeline import Scratch, cores
-    from ..pipeline.inspection.check import check_rows
+    from ...pipeline import Scratch, cores
+    from ...pipeline.inspection.check import check_rows
 
     recipe, run, _ = to_recipe(source, given)
     with Scratch() as scratch, terminal.spinner():

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from . import terminal
-from .options import AsJson
+from .. import terminal
+from ..options import AsJson
 
 
 def verify(
@@ -16,7 +16,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Compare all checksums and counts of an output folder with its manifest; exit code 1 if any differ."""
-    from .. import manifest
+    from ... import manifest
 
     path = Path(folder)
     problems = manifest.verify(path)

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from . import terminal
-from .command import Command, Group
-from .completion import completer
-from .options import AsJson
+from .. import terminal
+from ..command_class import Command, Group
+from ..completion import completer
+from ..options import AsJson
 
 recipes = typer.Typer(
     no_args_is_help=True, help="Recipes of known datasets: list, show.", cls=Group, rich_markup_mode=None
@@ -22,7 +22,7 @@ def list_recipes(
     as_json: AsJson = False,
 ) -> None:
     """List the recipes of known datasets, logs and exports."""
-    from .. import recipe
+    from ... import recipe
 
     rows = []
     for name in recipe.names():
@@ -46,7 +46,7 @@ def show_recipe(
     name: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file.", autocompletion=completer("recipe"))],
 ) -> None:
     """Check a recipe and print its file."""
-    from .. import recipe
+    from ... import recipe
 
     recipe.build([recipe.load(name)])
     terminal.print_out(recipe.path_of(name).read_text(encoding="utf-8").rstrip("\n"))

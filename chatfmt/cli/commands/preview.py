@@ -13,20 +13,20 @@ import typer
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from ..errors import UsageError
-from . import options, terminal
-from .options import Sources
-from .requests import to_recipe
-from .values import whole_number
-from .workers import worker_processes
+from ...errors import UsageError
+from .. import options, terminal
+from ..options import Sources
+from ..requests import to_recipe
+from ..values import whole_number
+from ..workers import worker_processes
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
     from rich.text import Text
 
-    from ..pipeline.inspection.preview import Choice, PreviewRow
-    from ..pipeline.inspection.report.rows import Piece
+    from ...pipeline.inspection.preview import Choice, PreviewRow
+    from ...pipeline.inspection.report.rows import Piece
 
 WIDE = 110
 """Columns of a terminal from which two panes fit side by side."""
@@ -77,8 +77,8 @@ def _value(metavar: str, help: str, *names: str, many: bool = False) -> Any:
 @worker_processes()
 def preview(source: Sources, **given: Any) -> None:
     """Show rows before and after conversion, with special tokens and trained text marked."""
-    from ..pipeline import Scratch
-    from ..pipeline.inspection.preview import preview_rows
+    from ...pipeline import Scratch
+    from ...pipeline.inspection.preview import preview_rows
 
     own = {key: given.pop(key) for key in
            ("count", "row", "sample", "explain", "diff_template", "show_whitespace", "full", "html")}  # fmt: skip
@@ -104,7 +104,7 @@ def preview(source: Sources, **given: Any) -> None:
 
 def to_choice(own: Mapping[str, Any], seed: int) -> Choice:
     """Return the rows that the options choose; raises UsageError for options that exclude each other."""
-    from ..pipeline.inspection.preview import Choice
+    from ...pipeline.inspection.preview import Choice
 
     if sum(bool(own[key]) for key in ("count", "row", "sample")) > 1:
         raise UsageError("`--rows`, `--row` and `--sample` cannot be combined", hint="--sample 5")
@@ -132,7 +132,7 @@ def to_look(own: Mapping[str, Any]) -> Look:
 
 def write_browser(name: str, source: str, rows: Sequence[PreviewRow]) -> None:
     """Write the page to browse rows."""
-    from ..pipeline.inspection.report.page import browser_page, write_page
+    from ...pipeline.inspection.report.page import browser_page, write_page
     from .report import check_page, told_page
 
     page = check_page(name)
@@ -254,7 +254,7 @@ def rendered_texts(texts: Mapping[str, str], row: PreviewRow, look: Look) -> Ite
 
 def marked(text: str, spans: Sequence[Sequence[int]] | None, tokens: Sequence[str], look: Look | None = None) -> Text:
     """Return the text, made visible, with trained parts in green and the template's control tokens in magenta."""
-    from ..pipeline.inspection.report.rows import pieces
+    from ...pipeline.inspection.report.rows import pieces
 
     look, made = look or Look(full=True), _text("")
     for kind, piece in pieces(text, spans or (), tokens):
@@ -264,8 +264,8 @@ def marked(text: str, spans: Sequence[Sequence[int]] | None, tokens: Sequence[st
 
 def append(made: Text, text: str, style: str, look: Look) -> None:
     """Append a text with its middle folded if it is long, and with marks for white space if they are asked for."""
-    from ..pipeline.inspection.report.rows import FOLDED as IS_FOLDED
-    from ..pipeline.inspection.report.rows import fold
+    from ...pipeline.inspection.report.rows import FOLDED as IS_FOLDED
+    from ...pipeline.inspection.report.rows import fold
 
     folded: list[Piece] = fold([(0, text)], look.limit)
     for kind, part in folded:

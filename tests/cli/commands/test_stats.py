@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import run_cli
+from ...conftest import run_cli
 
 TALK = {"messages": [{"role": "user", "content": "Привет, 世界!"}, {"role": "assistant", "content": "a" * 20}]}
 ODD = {"messages": [{"role": "user", "content": "<|im_end|>"}, {"role": "user", "content": "b"}]}

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import DataProblem, UnknownName, UsageError
-from . import options, terminal
-from .command import Command, Group
-from .completion import completer
-from .options import AsJson
-from .requests import to_recipe
-from .values import to_values
-from .workers import worker_processes
+from ...errors import DataProblem, UnknownName, UsageError
+from .. import options, terminal
+from ..command_class import Command, Group
+from ..completion import completer
+from ..options import AsJson
+from ..requests import to_recipe
+from ..values import to_values
+from ..workers import worker_processes
 
 if TYPE_CHECKING:
-    from ..render.inspection.diff import Difference
-    from ..render.inspection.probe_card import ProbeCard
-    from ..render.template.builtin import Builtin
-    from ..render.template.chat_template import ChatTemplate
+    from ...render.inspection.diff import Difference
+    from ...render.inspection.probe_card import ProbeCard
+    from ...render.template.builtin import Builtin
+    from ...render.template.chat_template import ChatTemplate
 
 templates = typer.Typer(
     no_args_is_help=True,
@@ -74,7 +74,7 @@ def list_templates(
 
 def find_builtins(words: list[str], supports: list[str]) -> list[Builtin]:
     """Return the built-in templates that have all the words and features; raises UsageError if none has."""
-    from ..render.template import builtin
+    from ...render.template import builtin
 
     for feature in supports:
         if feature not in builtin.SUPPORTS:
@@ -113,7 +113,7 @@ def show_template(
     program: Annotated[bool, typer.Option("--program", help="Show the compiled program instead.")] = False,
 ) -> None:
     """Show the text of a template, highlighted on a terminal, or its compiled programs."""
-    from ..render.template.chat_template import ChatTemplate
+    from ...render.template.chat_template import ChatTemplate
 
     template = ChatTemplate.load(name)
     if program:
@@ -140,8 +140,8 @@ def print_jinja(text: str) -> None:
 
 def print_programs(template: ChatTemplate) -> None:
     """Print the literals and slots of the text of each ordinary kind of conversation."""
-    from ..pipeline.inspection.compare import compile_programs
-    from ..render import RenderOptions
+    from ...pipeline.inspection.compare import compile_programs
+    from ...render import RenderOptions
 
     for title, program in compile_programs(template, RenderOptions()):
         terminal.print_out(terminal.visible(f"{title}:"))
@@ -155,8 +155,8 @@ def probe_template(
     as_json: AsJson = False,
 ) -> None:
     """Show how a template handles system messages, tools, reasoning etc., and the flags to use with it."""
-    from ..render.inspection.probe import probe
-    from ..render.template.chat_template import ChatTemplate
+    from ...render.inspection.probe import probe
+    from ...render.template.chat_template import ChatTemplate
 
     card = probe(ChatTemplate.load(name), to_values({"var": var}).get("var", {}))
     if as_json:
@@ -169,7 +169,7 @@ def probe_template(
 
 def print_findings(card: ProbeCard) -> None:
     """Print what matters of a card in words, with the flags beside it, aligned where they fit."""
-    from ..render.inspection.findings import findings
+    from ...render.inspection.findings import findings
 
     found = findings(card)
     terminal.print_out(terminal.visible(f"{card.template}:" if found else f"{card.template} prints what it is given"))
@@ -192,10 +192,10 @@ def show_outcome(value: object) -> str:
 @templates.command("train", cls=Command)
 def train_template(name: Name) -> None:
     """Write a template with {% generation %} tags around the text that a model is trained on."""
-    from ..render import sandbox_sessions
-    from ..render.single import TemplateRenderer
-    from ..render.tagging.tagger import training_template
-    from ..render.template.chat_template import ChatTemplate
+    from ...render import sandbox_sessions
+    from ...render.single import TemplateRenderer
+    from ...render.tagging.tagger import training_template
+    from ...render.template.chat_template import ChatTemplate
 
     template = ChatTemplate.load(name)
     found = training_template(TemplateRenderer(template, sessions=sandbox_sessions(template, "auto")))
@@ -208,10 +208,10 @@ def train_template(name: Name) -> None:
 @templates.command("audit", cls=Command)
 def audit_template(name: Name, as_json: AsJson = False) -> None:
     """Show what an untrusted template could do: its literals, its conditions on content, fields it never prints."""
-    from ..render import RenderOptions, SandboxRenderer, needs_sandbox
-    from ..render.inspection.audit import audit
-    from ..render.template.chat_template import ChatTemplate
-    from ..render.trace.tracer import trace
+    from ...render import RenderOptions, SandboxRenderer, needs_sandbox
+    from ...render.inspection.audit import audit
+    from ...render.template.chat_template import ChatTemplate
+    from ...render.trace.tracer import trace
 
     template = ChatTemplate.load(name)
     sandbox = SandboxRenderer(template, RenderOptions()) if needs_sandbox(template, "auto") else None
@@ -242,11 +242,11 @@ def diff_templates(
     **given: Any,
 ) -> None:
     """Show where two templates diverge; exit code 1 if they do."""
-    from ..pipeline import Scratch
-    from ..pipeline.inspection.compare import compare_templates
-    from ..render.inspection.diff import compare
-    from ..render.inspection.sample_conversations import usual_conversations
-    from ..render.template.chat_template import ChatTemplate
+    from ...pipeline import Scratch
+    from ...pipeline.inspection.compare import compare_templates
+    from ...render.inspection.diff import compare
+    from ...render.inspection.sample_conversations import usual_conversations
+    from ...render.template.chat_template import ChatTemplate
 
     pair = (ChatTemplate.load(first), ChatTemplate.load(second))
     if source:

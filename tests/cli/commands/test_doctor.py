@@ -29,7 +29,7 @@ def test_it_shows_what_there_is_and_no_secret(
 def test_a_conversion_that_gives_another_text_is_a_failure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("chatfmt.cli.doctor.WANTED", "another")
+    monkeypatch.setattr("chatfmt.cli.commands.doctor.WANTED", "another")
     assert main(["doctor"]) == 1
     captured = capsys.readouterr()
     assert captured.err == "error: the self-test failed\n"

@@ -7,17 +7,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
-from . import options, terminal
-from .dry_run import print_plan
-from .options import Sources
-from .requests import Conversion, to_recipes
-from .summary import print_summary
-from .workers import worker_processes
+from ...errors import UsageError
+from .. import options, terminal
+from ..dry_run import print_plan
+from ..options import Sources
+from ..requests import Conversion, to_recipes
+from ..summary import print_summary
+from ..workers import worker_processes
 
 if TYPE_CHECKING:
-    from ..pipeline import Plan, Scratch
-    from ..recipe import Recipe, Run
+    from ...pipeline import Plan, Scratch
+    from ...recipe import Recipe, Run
 
 
 @options.declare(options.CONVERSION, options.RUN, options.REPORT)
@@ -44,7 +44,7 @@ def large_imports(sources: Iterable[str], out: Path | None, format: str | None) 
 
 def carry_out(made: Sequence[Conversion]) -> None:
     """Plan, run and summarise conversions that differ in their template; with `--dry-run` print the plans."""
-    from .. import pipeline
+    from ... import pipeline
 
     recipe, run, _ = made[0]
     for each in made:
@@ -73,7 +73,7 @@ def carry_out(made: Sequence[Conversion]) -> None:
 
 def plan_one(made: Conversion, scratch: Scratch) -> Plan:
     """Return the plan of a conversion."""
-    from .. import pipeline
+    from ... import pipeline
 
     recipe, run, _ = made
     target = pipeline.target_of(run.out, recipe.format, recipe.compression)
@@ -85,7 +85,7 @@ def check_report(recipe: Recipe, run: Run) -> None:
     """Raise UsageError if the source of the report that is asked for cannot be read twice, or its page not written."""
     if run.report is None:
         return
-    from ..pipeline.inspection.report.charts import check_installed
+    from ...pipeline.inspection.report.charts import check_installed
     from .report import check_page
 
     check_page(str(run.report))
@@ -105,7 +105,7 @@ def report_on(recipe: Recipe, run: Run) -> None:
 @contextmanager
 def shown_progress(plans: Sequence[Plan], quiet: bool) -> Iterator[Any]:
     """Draw a progress bar for the rows of plans run inside the block; if they are stopped, name what is kept."""
-    from .. import pipeline
+    from ... import pipeline
 
     rows = [plan.rows for plan in plans if plan.rows is not None]
     drawn_over = plans[0].target.kind == "stream" and terminal.stdout_is_terminal()

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import UsageError
-from . import options, terminal
-from .options import Sources
-from .requests import to_recipe
-from .summary import size
-from .workers import worker_processes
+from ...errors import UsageError
+from .. import options, terminal
+from ..options import Sources
+from ..requests import to_recipe
+from ..summary import size
+from ..workers import worker_processes
 
 if TYPE_CHECKING:
-    from ..recipe import Recipe
+    from ...recipe import Recipe
 
 
 @options.declare(
@@ -46,7 +46,7 @@ def check_page(name: str) -> Path:
 
 def write_report(recipe: Recipe, page: Path, workers: int | None) -> None:
     """Read the sources of a recipe and write the report on them."""
-    from ..pipeline.inspection.report import page as pages
+    from ...pipeline.inspection.report import page as pages
 
     told_page(page, pages.report(recipe, page, workers=workers))
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from chatfmt.cli import main, terminal
 
-from ..conftest import run_cli
+from ...conftest import run_cli
 
 ROWS = [
     {"conversations": [{"from": "human", "value": f"question {number}"}, {"from": "gpt", "value": "a\tb  c\n"}]}

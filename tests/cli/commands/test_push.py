@@ -12,8 +12,8 @@ import pytest
 from chatfmt import pipeline
 from chatfmt.errors import UsageError
 
-from ..conftest import run_cli
-from ..stand_in_hub import StandInHub
+from ...conftest import run_cli
+from ...stand_in_hub import StandInHub
 
 TOKEN = "hf_AbCdEfGhIjKlMnOpQrStUvWxYz"
 NAME = "datasets/acme/chat"

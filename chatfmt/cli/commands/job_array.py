@@ -10,15 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import UsageError
-from ..recipe import Run
-from . import options, terminal
-from .dry_run import or_fit, template_needs
-from .options import Sources
-from .requests import to_recipe
-from .summary import print_summary
-from .values import to_values
-from .workers import worker_processes
+from ...errors import UsageError
+from ...recipe import Run
+from .. import options, terminal
+from ..dry_run import or_fit, template_needs
+from ..options import Sources
+from ..requests import to_recipe
+from ..summary import print_summary
+from ..values import to_values
+from ..workers import worker_processes
 
 RUN = {key: options.RUN[key] for key in ("out", "workers", "executor", "on_error", "max_bad", "resume", "overwrite")}
 PART = {key: options.RUN[key] for key in ("workers", "executor")}
@@ -37,7 +37,7 @@ def plan(source: Sources, **given: Any) -> None:
 
     chatfmt plan data/ -t chatml -o out/ · chatfmt run out/ --task 1/8 … 8/8 · chatfmt commit out/
     """
-    from .. import pipeline
+    from ... import pipeline
 
     copy = given.pop("plan")
     recipe, run, _ = to_recipe(source, given)
@@ -80,7 +80,7 @@ def run(
 
     Parts may run at the same time, on machines that share the disk.
     """
-    from .. import pipeline
+    from ... import pipeline
 
     index, count = to_part(given.pop("task"), os.environ)
     how = Run(**to_values(given))
@@ -116,7 +116,7 @@ def commit(
     **given: Any,
 ) -> None:
     """Check that every part of a plan has run, and publish the output."""
-    from .. import pipeline
+    from ... import pipeline
 
     how = Run(**to_values(given))
     with terminal.progress(None, quiet=how.quiet) as advance:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import terminal
-from .options import AsJson
-from .summary import size
+from .. import terminal
+from ..options import AsJson
+from ..summary import size
 
 if TYPE_CHECKING:
-    from ..pipeline import Pushed
+    from ...pipeline import Pushed
 
 
 def push(
@@ -34,7 +34,7 @@ def push(
     """
     from msgspec.structs import asdict
 
-    from .. import pipeline
+    from ... import pipeline
 
     shown = terminal.is_drawn(quiet or as_json)
     target = pipeline.Repository.of(repository, revision)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from ..errors import ChatfmtError, DataProblem
-from . import settings, terminal
-from .options import AsJson
+from ...errors import ChatfmtError, DataProblem
+from .. import settings, terminal
+from ..options import AsJson
 
 SECRET = re.compile("TOKEN|KEY|SECRET|PASSWORD")
 """Names of environment variables whose values are not shown."""
@@ -44,7 +44,7 @@ def facts() -> Iterator[tuple[str, object]]:
     """Yield what is there, by name; nothing here is secret."""
     from huggingface_hub import constants, get_token
 
-    from ..pipeline import cores
+    from ...pipeline import cores
 
     yield "chatfmt", version("chatfmt")
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
@@ -90,9 +90,9 @@ def self_test() -> tuple[str, str]:
     """Convert a row to a folder with a template file; return the isolation of the template and PASSED or a reason."""
     import pyarrow.parquet as pq
 
-    from ..pipeline import convert
-    from ..recipe import Recipe
-    from ..render import ChatTemplate, RenderOptions, SandboxRenderer
+    from ...pipeline import convert
+    from ...recipe import Recipe
+    from ...render import ChatTemplate, RenderOptions, SandboxRenderer
 
     level = "none"
     with tempfile.TemporaryDirectory(prefix="chatfmt-doctor-") as folder:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UnknownName
-from . import terminal
-from .completion import completer
+from ...errors import UnknownName
+from .. import terminal
+from ..completion import completer
 
 
 def topics() -> dict[str, str]:

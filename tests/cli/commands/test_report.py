@@ -15,7 +15,7 @@ import pytest
 from chatfmt.errors import MissingExtra
 from chatfmt.pipeline.inspection.report import charts
 
-from ..conftest import run_cli
+from ...conftest import run_cli
 
 needs_charts = pytest.mark.skipif(find_spec("vl_convert") is None, reason='no charts: pip install -e ".[report]"')
 

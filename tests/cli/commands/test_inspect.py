@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chatfmt.cli.preview import marked
+from chatfmt.cli.commands.preview import marked
 
-from ..conftest import run_cli
+from ...conftest import run_cli
 
 TALK = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
 CALL = {**TALK, "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import DataProblem
-from . import options, terminal
-from .options import Sources
-from .requests import to_recipe
-from .summary import left_behind
-from .workers import worker_processes
+from ...errors import DataProblem
+from .. import options, terminal
+from ..options import Sources
+from ..requests import to_recipe
+from ..summary import left_behind
+from ..workers import worker_processes
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from ..pipeline.inspection.figures.aggregate import Figures
-    from ..pipeline.inspection.figures.gather import Gathered
-    from ..pipeline.inspection.figures.histogram import Histogram
-    from ..recipe import Recipe
+    from ...pipeline.inspection.figures.aggregate import Figures
+    from ...pipeline.inspection.figures.gather import Gathered
+    from ...pipeline.inspection.figures.histogram import Histogram
+    from ...recipe import Recipe
 
 SHOWN = 8
 """The roles and scripts that are listed by name."""
@@ -50,11 +50,11 @@ def stats(source: Sources, **given: Any) -> None:
     characters and tokens, as in p99_tokens; and the codes of `chatfmt checks` and of
     reasons to reject.
     """
-    from ..manifest import MANIFEST
-    from ..pipeline import Scratch, cores
-    from ..pipeline.inspection.figures.aggregate import values
-    from ..pipeline.inspection.figures.gate import Gate
-    from ..pipeline.inspection.figures.gather import gather
+    from ...manifest import MANIFEST
+    from ...pipeline import Scratch, cores
+    from ...pipeline.inspection.figures.aggregate import values
+    from ...pipeline.inspection.figures.gate import Gate
+    from ...pipeline.inspection.figures.gather import gather
 
     gates = [Gate(text) for text in given.pop("fail_if") or ()]
     recipe, run, _ = to_recipe(source, given)
@@ -78,8 +78,8 @@ def stats(source: Sources, **given: Any) -> None:
 
 def known_names() -> list[str]:
     """Return every name that `--fail-if` knows."""
-    from ..checks import CHECKS
-    from ..pipeline.inspection.figures.histogram import PERCENTILES
+    from ...checks import CHECKS
+    from ...pipeline.inspection.figures.histogram import PERCENTILES
 
     statistics = ("min", "mean", *(f"p{percent}" for percent in PERCENTILES), "max")
     counts = ("rows", "conversations", "rejected", "filtered", "duplicates", "warnings", "left_columns", "left_keys")
@@ -197,7 +197,7 @@ def sparkline(lengths: Histogram) -> str:
 
 def bars_table(title: str, noun: str, counts: Counter[str]) -> Table:
     """Return a table of counts with a bar for the share of each."""
-    from ..pipeline.inspection.figures.histogram import share
+    from ...pipeline.inspection.figures.histogram import share
 
     total, named = counts.total() or 1, counts.most_common(SHOWN)
     if more := counts.most_common()[SHOWN:]:
@@ -221,7 +221,7 @@ def bar(share: float, width: int = BAR) -> str:
 
 def facts(figures: Figures, limit: int | None) -> Iterator[str]:
     """Yield lines on trained text, duplicates, long rows and what is left behind."""
-    from ..pipeline.inspection.figures.histogram import share
+    from ...pipeline.inspection.figures.histogram import share
 
     if (trained := figures.trained_share) is not None:
         unit = "characters" if figures.characters.count else "tokens"

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from . import terminal
-from .values import positive
+from .. import terminal
+from ..values import positive
 
 
 def loader(
@@ -26,7 +26,7 @@ def loader(
 
     chatfmt loader out/ --for trl-sft --model Qwen/Qwen3-0.6B | python -
     """
-    from ..pipeline.inspection.loader import loader_text
+    from ...pipeline.inspection.loader import loader_text
 
     steps = None if max_steps is None else positive("--max-steps", max_steps)
     terminal.print_out(loader_text(Path(folder), folder, trainer, model, steps).rstrip("\n"))

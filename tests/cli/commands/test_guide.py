@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from chatfmt.cli import main
-from chatfmt.cli.guide import topics, without_comments
+from chatfmt.cli.commands.guide import topics, without_comments
 
-from ..conftest import ROOT
+from ...conftest import ROOT
 
 
 def test_it_lists_topics_and_prints_a_guide(capsys: pytest.CaptureFixture[str]) -> None:

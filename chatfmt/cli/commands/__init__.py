@@ -1,0 +1,1 @@
+"""The commands: parse options, make one library call, print. One module per command or family of commands."""
