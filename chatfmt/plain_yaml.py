@@ -1,4 +1,4 @@
-"""Read YAML of strangers: plain data only, of bounded size, and one error for whatever is wrong with it."""
+"""Read untrusted YAML: plain data only, of bounded size, and one error for whatever is wrong with it."""
 
 from __future__ import annotations
 

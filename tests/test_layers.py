@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -111,6 +112,11 @@ PURE = {"field_path", "dialects", "mapping", "media", "transforms", "checks", "v
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path) -> Iterator[tuple[str, ...]]:
     """Yield every import from chatfmt in the file, at any depth, as a path below the package.
 
@@ -118,7 +124,7 @@ def imports(path: Path) -> Iterator[tuple[str, ...]]:
     provides it: `from ..render import compile` is `("render", "__init__")`. The version number is not counted.
     """
     here = path.relative_to(PACKAGE).parts
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = (*here[: len(here) - node.level], *(node.module or "").split("."))
             folder = tuple(filter(None, base))
@@ -167,7 +173,7 @@ def test_heavy_packages_are_imported_inside_functions_only():
     wrong = [
         f"{path.relative_to(PACKAGE)}: {name}"
         for path in MODULES
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        for node in tree(path).body
         if isinstance(node, (ast.Import, ast.ImportFrom)) and not getattr(node, "level", 0)
         for name in ([n.name for n in node.names] if isinstance(node, ast.Import) else [node.module or ""])
         if name.split(".")[0] in HEAVY
@@ -180,7 +186,7 @@ def test_only_the_command_line_prints():
         f"{path.relative_to(PACKAGE)}:{node.lineno}"
         for path in MODULES
         if unit(path) not in {"cli", "__main__"}
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
     assert wrong == []
@@ -193,7 +199,7 @@ def test_pure_stages_touch_no_files():
         f"{path.relative_to(PACKAGE)}: {name}"
         for path in MODULES
         if unit(path) in PURE
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree(path))
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
@@ -263,3 +269,16 @@ def test_a_worker_imports_no_recipe_and_no_command_line():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     never = NEVER | {"chatfmt.validation", "typer", "chatfmt.recipe", "chatfmt.pipeline.planning.plan", "numpy.ma"}
     assert set(run.stdout.split()) & never == set()
+
+
+def test_functions_and_modules_are_short():
+    functions = [
+        (f"{path.relative_to(PACKAGE)}: {node.name}", node.end_lineno - node.lineno + 1)
+        for path in MODULES
+        for node in ast.walk(tree(path))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    modules = [(str(path.relative_to(PACKAGE)), len(path.read_text(encoding="utf-8").splitlines())) for path in MODULES]
+    assert len(functions) > 2000 and len(modules) > 300
+    assert [(name, lines) for name, lines in functions if lines > 40] == []
+    assert [(name, lines) for name, lines in modules if lines > 500] == []

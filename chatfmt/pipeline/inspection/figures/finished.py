@@ -34,7 +34,7 @@ def manifest_of(spec: SourceSpec) -> Manifest | None:
 
 
 def control_tokens(manifest: Manifest) -> Sequence[str]:
-    """Return the control tokens of the template of a conversion; none if the template is no longer to be had."""
+    """Return the control tokens of the template of a conversion; none if the template is no longer available."""
     name = manifest.recipe.get("template")
     with suppress(ChatfmtError):
         return find_control_tokens(ChatTemplate.load(name)) if name not in (None, "none") else ()

@@ -226,7 +226,7 @@ def meaning(figures: Figures, code: str) -> str:
 
 
 def card(found: Gathered) -> list[tuple[str, str]]:
-    """Return the outcomes of probing the template; none without one, or if it is no longer to be had."""
+    """Return the outcomes of probing the template; none without one, or if it is no longer available."""
     if found.template in (None, "none"):
         return []
     try:
