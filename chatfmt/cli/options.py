@@ -85,8 +85,8 @@ COLUMNS = _group(
 ROWS = _group(
     "Rows",
     {
-        "limit": (str, "N", "Read only the first N rows of each source and split; --where comes after."),
-        "skip": (str, "N", "Skip the first N rows of each source and split."),
+        "limit": (str, "N", "Read only the first N rows of each source and split, or of those that --where keeps."),
+        "skip": (str, "N", "Skip the first N rows of each source and split, or of those that --where keeps."),
         "fraction": (str, "F", "Keep this fraction of the rows, chosen by content."),
         "shuffle": (bool, None, "Shuffle the rows; --seed sets the order.", "--shuffle/--no-shuffle"),
         "seed": (str, "N", "Seed for --shuffle and for choices by content."),

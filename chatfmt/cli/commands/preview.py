@@ -166,6 +166,8 @@ def print_record(screen: Console, row: PreviewRow, look: Look) -> None:
     screen.print(_text(terminal.visible(before), "dim"), soft_wrap=True)
     if row.problem:
         screen.print(_text(f"cannot be converted: {terminal.visible(row.problem)}", "bold red"), soft_wrap=True)
+    elif not row.output:
+        screen.print(_text("filtered out: nothing is written for this row", "bold"), soft_wrap=True)
 
 
 def one_of(rows: int) -> str:

@@ -23,6 +23,7 @@ from ..planning.fingerprint import columns_to_plain
 from ..planning.inputs import open_source
 from ..planning.jobs import has_nulls, to_job
 from ..planning.left_behind import refuse_suspects
+from ..planning.matching import Window
 from ..planning.scratch import Scratch
 from ..planning.target import target_of
 from .attempt import error_arguments, working_arguments
@@ -77,8 +78,17 @@ def inspect(recipe: Recipe) -> list[Inspection]:
     with Scratch() as scratch:
         for spec in recipe.read_apart:
             with open_source(recipe, spec, scratch) as reader:
-                found.append(inspect_source(recipe, reader.source, reader.sample, reader.unreadable))
+                sample = in_window(recipe, reader.source, reader.sample)
+                found.append(inspect_source(recipe, reader.source, sample, reader.unreadable))
     return found
+
+
+def in_window(recipe: Recipe, source: Source, sample: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """Return those of the sampled rows that `--skip`, `--limit` and `--where` leave, or all if these are later ones."""
+    if not recipe.limit:
+        return sample
+    window = Window(recipe, nulls=has_nulls(source))
+    return [part for batch in sample if len(part := window.cut(batch))] or sample
 
 
 def unrendered(recipe: Recipe) -> Recipe:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from heapq import merge
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,18 +18,21 @@ from msgspec.structs import replace
 from ... import executors, sources
 from ...dialects import DIALECTS
 from ...errors import ChatfmtError, RowError, UsageError
-from ...json_columns import decode_objects, to_display
+from ...json_columns import decode_objects, integers, to_display
+from ...mapping.plan import plan
 from ...mapping.selection import shuffle_order
 from ...recipe import Recipe
 from ...render.masks.masker import WHOLE_TURNS
 from ...render.safety.control_tokens import find_control_tokens
-from ...schema import CONVERSATIONS, KEYS, MEDIA
+from ...schema import CONVERSATIONS, KEYS, MEDIA, ROW
+from ...turn_columns import IntArray
 from ...views import VIEWS
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import find_row, merge_batches, row_number, split_rows, to_records
 from ..conversion.stages import Conversion
 from ..conversion.task import ignore_reject, with_position
 from ..planning.jobs import load_template
+from ..planning.matching import rows_kept
 from ..planning.scratch import Scratch
 from ..planning.source_plan import SourcePlan, plan_source
 from ..planning.target import target_of
@@ -101,6 +105,8 @@ def preview_rows(recipe: Recipe, choice: Choice, scratch: Scratch) -> list[Previ
 
 def _narrowed(recipe: Recipe, choice: Choice) -> Recipe:
     """Return the recipe that reads the chosen rows, and all for a sample."""
+    if choice.rows and recipe.where:  # with which --skip and --limit count other rows
+        return dataclasses.replace(recipe, skip=0, limit=None, allow_empty=True)
     if choice.rows:
         return dataclasses.replace(recipe, skip=choice.rows[0], limit=1, allow_empty=True)
     return recipe if choice.sample else dataclasses.replace(recipe, limit=choice.count)
@@ -112,13 +118,20 @@ def _conversion(source: SourcePlan) -> Conversion:
     return Conversion(replace(source.job, mask=WHOLE_TURNS, allows_untrained=True) if masked else source.job)
 
 
+def _keeps(source: SourcePlan, choice: Choice) -> Callable[[pa.RecordBatch], IntArray]:
+    """Return a function that finds the rows of a batch to show: those chosen by number, or that `--where` keeps."""
+    if choice.rows:
+        return lambda batch: np.flatnonzero(np.isin(batch.column(ROW).to_numpy(), choice.rows))
+    return rows_kept(source.job.mapping or plan({}), nulls=source.job.nulls, failed=True)
+
+
 def _preview_sample(request: tuple[SourcePlan, Choice]) -> Iterator[PreviewRow]:
     """Yield rows that are chosen at random from all that can be read, in order."""
     source, choice = request
-    picks = Picks(choice.seed)
+    picks, keeps = Picks(choice.seed), _keeps(source, choice)
     for split in (split for shard in source.shards for split in shard):
         for batch in with_position(sources.read(split, columns=None, on_bad=ignore_reject), split):
-            picks.sample(split.shown, batch, choice.sample)
+            picks.sample(split.shown, batch.take(integers(keeps(batch))), choice.sample)
     conversion = _conversion(source)
     for pick in picks.distinct():
         yield preview_row(conversion, pick.row, pick.file, explains=choice.explains)
@@ -126,7 +139,7 @@ def _preview_sample(request: tuple[SourcePlan, Choice]) -> Iterator[PreviewRow]:
 
 def _preview_source(request: tuple[SourcePlan, Choice]) -> Iterator[PreviewRow]:
     source, choice = request
-    conversion = _conversion(source)
+    conversion, keeps = _conversion(source), _keeps(source, choice)
     for split in (split for shard in source.shards for split in shard):
         bad: list[PreviewRow] = []
         batches = sources.read(split, columns=None, on_bad=partial(add_unreadable, bad))
@@ -135,7 +148,7 @@ def _preview_source(request: tuple[SourcePlan, Choice]) -> Iterator[PreviewRow]:
                 yield from preview_file(conversion, batch, split.shown)
             continue
         for batch in with_position(batches, split):
-            rows = split_rows(batch)
+            rows = split_rows(batch.take(integers(keeps(batch))))
             good = (preview_row(conversion, row, split.shown, explains=choice.explains) for row in rows)
             yield from merge(bad[:], good, key=lambda row: row.row)
             bad.clear()

@@ -20,6 +20,8 @@ from ...errors import ChatfmtError, InputError, RowError, UsageError, located
 from ...recipe import Recipe, SourceSpec
 from ...sources import InputSplit, ParseOptions, Source, SourceFile
 from ...sources.discovery.split_slices import default_split, select_slices
+from .jobs import has_nulls
+from .matching import matching_rows
 from .scratch import Scratch, from_stdin, read_more_than_once, write_stdin
 
 SAMPLE_ROWS = 1000
@@ -267,7 +269,7 @@ def split_of_rejects(recipe: Recipe, spec: SourceSpec) -> str:
 
 
 def split_to_read(recipe: Recipe, spec: SourceSpec, source: Source) -> str | None:
-    """Return the split to read, as a slice if `--skip` or `--limit` is given."""
+    """Return the split to read, as a slice if `--skip` or `--limit` is given; see `matching`."""
     split, rows = spec.split or recipe.split, row_slice(recipe)
     if not rows:
         return split
@@ -276,6 +278,8 @@ def split_to_read(recipe: Recipe, spec: SourceSpec, source: Source) -> str | Non
         raise UsageError(
             "`--limit` and `--skip` cannot be combined with a split that is a slice", hint="write it in the slice"
         )
+    if recipe.where and not recipe.groups_rows and recipe.limit != 0:
+        return "+".join(name + matching_rows(recipe, source, name, nulls=has_nulls(source)) for name in names)
     return "+".join(f"{name}{rows}" for name in names)
 
 

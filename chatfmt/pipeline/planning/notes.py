@@ -27,8 +27,6 @@ def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
     """Yield notes on how rows are read and what is written."""
     yield from kept_notes(job, detection)
     yield from detection.left
-    if recipe.where and recipe.limit is not None and not recipe.groups_rows:
-        yield f"the first {recipe.limit:,} rows are read, and `--where` keeps some of them: it comes after --limit"
     read = names_needed(recipe.where or "", expression=True)
     for name in () if recipe.groups_rows else job.drop:
         if "." not in name and name not in job.ledger.seen and name not in read:

@@ -23,6 +23,7 @@ from ..conversion.task import RejectBuffer, arranged, convert_batches, to_reject
 from ..planning import notes
 from ..planning.inputs import parse_options, row_slice
 from ..planning.jobs import load_template, to_checked_job
+from ..planning.matching import Window
 from ..planning.scratch import stdin_bytes
 from ..planning.target import Target, check_public
 from .destinations import open_stream
@@ -76,7 +77,7 @@ def _convert_stdin(
     on_reject = (lambda error, raw: add_reject(to_reject(error, raw))) if recipe.on_error == "skip" else None
     rejects = RejectBuffer(on_reject, counts, "-")
     rows = sources.read_stream(stdin_bytes(), "-", parse_options(recipe), on_bad=rejects.on_unreadable)
-    batches = _slice_rows(rows, recipe.skip, recipe.limit)
+    batches = _cut(rows, Window(recipe, nulls=False))
     first = next(batches, None)
     if first is None:
         rejects.flush()
@@ -116,15 +117,11 @@ def _plan(recipe: Recipe, first: pa.RecordBatch, target: Target, on_note: OnNote
     return job
 
 
-def _slice_rows(batches: Iterator[pa.RecordBatch], skip: int, limit: int | None) -> Iterator[pa.RecordBatch]:
-    """Yield the rows from `skip` on, at most `limit` of them; read no further than that takes."""
-    left = limit
+def _cut(batches: Iterator[pa.RecordBatch], window: Window) -> Iterator[pa.RecordBatch]:
+    """Yield the rows inside the window; read no further than that takes."""
     for batch in batches:
-        kept = batch.slice(skip)
-        skip -= len(batch) - len(kept)
-        kept = kept if left is None else kept.slice(0, left)
-        left = None if left is None else left - len(kept)
-        if len(kept):
-            yield kept
-        if left == 0:
+        part = window.cut(batch)
+        if len(part):
+            yield part
+        if window.is_complete:
             return

@@ -79,12 +79,3 @@ def test_text_that_could_be_read(tmp_path):
     row = {"messages": [*PAIR["prompt"], {"role": "assistant", "content": called}]}
     (note,) = said(tmp_path, row, "-t", "chatml")
     assert "--dialect hermes" in note
-
-
-def test_limit_counts_rows_before_where_and_says_so(tmp_path):
-    rows = [{"messages": [{"role": "user", "content": "a"}], "n": number} for number in range(4)]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = run_cli("convert", "in.jsonl", "--where", "n > 0", "--limit", "2", "--drop", "n", cwd=tmp_path)
-    assert len(run.stdout.splitlines()) == 1
-    note = "note: the first 2 rows are read, and `--where` keeps some of them: it comes after --limit"
-    assert run.stderr.decode().splitlines()[0] == note
