@@ -10,9 +10,9 @@ from typing import Any
 from msgspec import Struct
 
 from ..errors import RecipeError, UnknownName, UsageError
-from ..field_path import FieldPath
+from ..field_path import FieldPath, Step
 from ..schema import MEDIA
-from .names import names_needed
+from .names import names_needed, steps_read
 
 TURN_FIELDS = ("system", "developer", "user", "assistant", "tool")
 """The fields that parallel lists may fill, one per role."""
@@ -71,6 +71,14 @@ class FieldMapping(Struct, frozen=True):
         paths = [part for _, part in self.fields if isinstance(part, FieldPath)]
         names = [name for path in paths for name in (path.root, path.text if "." in path.text else None)]
         return tuple(dict.fromkeys(name for name in names if name is not None))
+
+    @property
+    def steps(self) -> list[tuple[Step, ...]]:
+        """The steps to each value that a path or a template reads, which may be an item of a list."""
+        paths = [part.steps for _, part in self.fields if isinstance(part, FieldPath)]
+        return paths + [
+            steps for _, part in self.fields if isinstance(part, TextTemplate) for steps in steps_read(part.text)
+        ]
 
     def reads(self, names: abc.Sequence[str]) -> tuple[str, ...]:
         """Return those of the source columns `names` that a path, a template or an expression reads."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -34,13 +34,15 @@ def dropped_columns(drop: Sequence[str], fields: FieldMapping) -> tuple[str, ...
     return tuple(name for name in drop if name not in fields.columns)
 
 
-def without_turn_keys(batch: pa.RecordBatch, drop: Sequence[str]) -> pa.RecordBatch:
+def without_turn_keys(batch: pa.RecordBatch, job: Job) -> pa.RecordBatch:
     """Return a CONVERSATIONS batch without the keys of turns that `--drop` names, as in `messages.lang`.
 
+    Before the dot is a column that is read or written.
     `messages.*` names all keys besides role, content, calls, reasoning and those that select turns for training.
     """
     read = {*PRINTED, *TRAIN_FLAGS, KEYS}
-    keys = [name.replace("[]", "").split(".")[1] for name in drop if name.count(".") == 1]
+    named = [name.replace("[]", "").split(".") for name in job.drop if name.count(".") == 1]
+    keys = [key for column, key in named if column in _columns_of_turns(job)] if named else []
     for index, name in enumerate(batch.schema.names) if keys else ():
         column = batch.column(name)
         if name in CONVERSATION_COLUMNS:
@@ -49,6 +51,13 @@ def without_turn_keys(batch: pa.RecordBatch, drop: Sequence[str]) -> pa.RecordBa
                 column = without_field(column, key)
             batch = batch.set_column(index, name, column)
     return batch
+
+
+def _columns_of_turns(job: Job) -> Container[str]:
+    fields = job.columns.fields
+    roots = job.mapping.roots if job.mapping is not None else ()
+    names = [path.partition(".")[0].partition("[")[0] for part, path in fields.items() if "." not in part]
+    return {*CONVERSATION_COLUMNS, *roots, *names}
 
 
 def added_columns(job: Job) -> frozenset[str]:

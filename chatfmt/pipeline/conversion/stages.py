@@ -248,7 +248,7 @@ class Conversion:
 
     def _read(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         batch = batch.drop_columns([name for name in self.job.drop if name in batch.schema.names])
-        conversations = without_turn_keys(self._dialect.convert(batch, self.job.columns), self.job.drop)
+        conversations = without_turn_keys(self._dialect.convert(batch, self.job.columns), self.job)
         dropped = dialects.dropped_rows(conversations)
         counts.filtered += dropped.total()
         counts.changes.update({f"dropped.{reason}": count for reason, count in dropped.items()})

@@ -25,6 +25,7 @@ from ...dialects.kit.roles import role_of
 from ...json_columns import is_turns
 from ...schema import CONVERSATION_COLUMNS, KEYS, REASONING_FIELDS, ROW
 from ...turn_columns import IntArray, rows_of_turns
+from .read_items import ReadItems, find_others, list_of_others
 from .suspects import find_suspects
 from .trace import Entries, Entry, OutputValues, records_by_row, trace_value
 
@@ -68,6 +69,8 @@ class Ledger(Struct, frozen=True):
     drop: tuple[str, ...] = ()
     mapped: frozenset[str] = frozenset()
     """The paths that the user maps to parts, as `messages[].images`."""
+    items: ReadItems = field(default_factory=ReadItems)
+    """The items that are read of lists, where it is not all of them."""
     role_key: str = ""
     """The path inside turns that the user maps to their role."""
     roles: dict[str, str] = field(default_factory=dict)
@@ -82,7 +85,7 @@ class Ledger(Struct, frozen=True):
 
     def plain(self) -> list[list[str]]:
         """Return plain data that differs for ledgers that differ."""
-        columns = [self.used, self.seen, self.waived, self.printed or (), self.printed_inside]
+        columns = [self.used, self.seen, self.waived, self.printed or (), self.printed_inside, self.items.indices]
         return [*map(sorted, columns), [*self.keep], [*self.drop], [str(leaf) for leaf in self.left], [*self.suspects]]
 
     @property
@@ -116,14 +119,20 @@ class Ledger(Struct, frozen=True):
         inside = [path for path in left if self.is_used(path)]
         texts = list(islice(chain.from_iterable(each.texts for each in by_row.values()), _TEXTS))
         suspects = find_suspects(left, {path: self.column_of(path, new) for path in left}, inside, texts)
+        more = self.items.others_like_read(left)
+        suspects = {path: part for path, part in more.items() if not _is_inside(path, suspects)} | suspects
         leaves = [Leaf(path, _kind(entry.values)) for path, entry in left.items()]
         known = {leaf.path for leaf in self.left}
         return replace(
             self,
             seen=self.seen | new.keys(),
             left=(*self.left, *(leaf for leaf in leaves if leaf.path not in known)),
-            suspects=self.suspects | {path: part for path, part in suspects.items() if part not in self.waived},
+            suspects=self.suspects | {path: part for path, part in suspects.items() if not self._is_waived(path, part)},
         )
+
+    def _is_waived(self, path: str, part: str) -> bool:
+        """Return whether the user chose another leaf for a part: not one item of a list that has more."""
+        return part in self.waived and not list_of_others(path)
 
     def rows_to_trace(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the rows of a source batch that `account` needs, for leaves that are new in it."""
@@ -141,6 +150,7 @@ class Ledger(Struct, frozen=True):
                 if key != KEYS and f"{name}[].{key}" not in self.seen:
                     rows = _distinct(rows_of_turns(column)[_filled(column.flatten().field(index))])
                     yield from [(f"{name}[].{key}", rows)] if len(rows) else []
+        yield from (found for found in find_others(batch, self.items) if found[0] not in self.seen)
 
     def first_row(self, path: str, batch: pa.RecordBatch) -> int:
         """Return the index of the first row of a batch with a value in a leaf that is new, or in what it is in."""
@@ -161,7 +171,7 @@ class Ledger(Struct, frozen=True):
                 continue
             for name, value in record.items():
                 if self._is_open(name, value):
-                    trace_value(entries, name, value, conversation)
+                    trace_value(entries, name, value, conversation, self.items)
         return entries
 
     def _is_open(self, name: str, value: Any) -> bool:
@@ -180,6 +190,8 @@ class Ledger(Struct, frozen=True):
             return False
         if self.printed is not None and not _is_printed(path, keys, self.printed, self.printed_inside | _STRUCTURE):
             return True
+        if list_of_others(path):
+            return 2 * entry.copied <= entry.rows
         return 2 * entry.left >= entry.rows and not self._is_structure(path, entry)
 
     def _is_structure(self, path: str, entry: Entry) -> bool:
@@ -195,9 +207,14 @@ class Ledger(Struct, frozen=True):
         return any(plain.startswith(dropped.replace("[]", "").removesuffix(".*") + ".") for dropped in self.drop)
 
 
+def _is_inside(path: str, others: Iterable[str]) -> bool:
+    return any(f"{path}.".startswith((f"{other}.", f"{other}[")) or other.startswith(path) for other in others)
+
+
 def flag_to_drop(ledger: Ledger, path: str) -> str:
-    """Return the flag that leaves a leaf behind on purpose: its column, or a key inside a column that is used."""
-    named = path.replace("[]", "") if ledger.is_used(path) else ledger.column_of(path)
+    """Return the flag that leaves a leaf behind on purpose: its column, or what is inside a column that is used."""
+    inside = list_of_others(path) or path
+    named = inside.replace("[]", "") if ledger.is_used(path) else ledger.column_of(path)
     return f"--drop {shell_quoted(named)}"
 
 
@@ -215,7 +232,7 @@ def turn_keys(conversations: pa.RecordBatch) -> frozenset[str]:
 
 def _is_printed(path: str, keys: frozenset[str], printed: frozenset[str], known: frozenset[str]) -> bool:
     """Return whether a template that prints some `keys` of turns prints a leaf; it is asked about turns alone."""
-    inside = [step.rstrip("[]") for step in path.partition("[].")[2].split(".")]
+    inside = [step.partition("[")[0] for step in path.partition("[].")[2].split(".")]
     if inside[0] not in keys:
         return True
     if inside[0] not in printed:

@@ -17,6 +17,7 @@ from msgspec import Struct, field
 from ...dialects.kit.literals import read_literal
 from ...json_columns import decode_objects
 from ...schema import CONVERSATIONS, MEDIA
+from .read_items import ReadItems, step_of
 
 _WORD = re.compile(r"\w+")
 _ALIKE = 0.9
@@ -91,10 +92,10 @@ Entries = dict[str, Entry]
 """The leaves of a source by their paths."""
 
 
-def trace_value(entries: Entries, name: str, value: Any, conversation: OutputValues) -> None:
-    """Add the leaves in one column of a row."""
+def trace_value(entries: Entries, name: str, value: Any, conversation: OutputValues, items: ReadItems) -> None:
+    """Add the leaves in one column of a row; `items` are those that are read of its lists, where it is not all."""
     leaves: dict[str, list[tuple[Any, bool]]] = {}
-    for path, leaf, found in _leaves(value, name, name, 0, conversation):
+    for path, leaf, found in _leaves(value, name, name, 0, conversation, items):
         leaves.setdefault(path, []).append((leaf, found))
     for path, some in leaves.items():
         entry, held = entries.setdefault(path, Entry()), [found for _, found in some]
@@ -103,20 +104,22 @@ def trace_value(entries: Entries, name: str, value: Any, conversation: OutputVal
 
 
 def _leaves(
-    value: Any, path: str, key: str, depth: int, conversation: OutputValues, level: int = 0
+    value: Any, path: str, key: str, depth: int, conversation: OutputValues, items: ReadItems, level: int = 0
 ) -> Iterator[tuple[str, Any, bool]]:
     """Yield the leaves of a value with their paths, and whether the conversation holds them; blank text is no leaf."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return
     found = not isinstance(value, (list, Mapping)) and conversation.holds(value, key)
-    inner = read_literal(value) if isinstance(value, str) and not found else value
+    whole = found and not any(each.startswith(path) for each in items.indices)
+    inner = read_literal(value) if isinstance(value, str) and not whole else value
     if level == _NESTED or not isinstance(inner, (list, Mapping)):
         yield path, value, found
     elif isinstance(inner, Mapping):
         for name, item in inner.items():
             inside = f"{path}.{name}" if depth < _DEPTH else path
-            yield from _leaves(item, inside, str(name), depth + 1, conversation, level + 1)
+            yield from _leaves(item, inside, str(name), depth + 1, conversation, items, level + 1)
     else:
-        inside = path if path.endswith("[][]") else f"{path}[]"
-        for item in inner:
-            yield from _leaves(item, inside, key, depth, conversation, level + 1)
+        read = items.indices.get(path, ())
+        for place, item in enumerate(inner):
+            step = step_of(place, len(inner), read) if read else "" if path.endswith("[][]") else "[]"
+            yield from _leaves(item, path + step, key, depth, conversation, items, level + 1)

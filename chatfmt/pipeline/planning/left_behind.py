@@ -14,6 +14,8 @@ from ... import dialects
 from ...dialects import Detection
 from ...dialects.kit.columns import ALIASES, shell_quoted
 from ...errors import ChatfmtError, RowError, UsageError
+from ...field_path import Every, FieldPath, Step, path_of
+from ...mapping.plan import FieldMapping
 from ...media import MEDIUM_KEYS
 from ...recipe import Recipe
 from ...render.masks.masker import TRAIN_FLAGS
@@ -22,6 +24,7 @@ from ..conversion.job import Job
 from ..conversion.source_rows import merge_batches, split_rows
 from ..conversion.stages import Conversion
 from ..ledger.ledger import PRINTED, Ledger, flag_to_drop
+from ..ledger.read_items import ReadItems, read_items
 from ..ledger.suspects import PHRASES
 
 _CHOICES = {
@@ -47,6 +50,7 @@ def open_ledger(recipe: Recipe, detection: Detection, job: Job) -> Ledger:
         used=frozenset({*detection.used, *late}),
         keep=job.columns.keep,
         drop=recipe.drop,
+        items=items_read(job),
         mapped=frozenset(path.rstrip("[]") for path in recipe.map.values()),
         role_key=recipe.map.get("messages.role", ""),
         roles=dict(recipe.role_names),
@@ -55,6 +59,24 @@ def open_ledger(recipe: Recipe, detection: Detection, job: Job) -> Ledger:
         printed_inside=keys_read(job),
         together=job.whole_file,
     )
+
+
+def items_read(job: Job) -> ReadItems:
+    """Return the lists of which a job reads some items only, as in `a[0]`, for a part or inside turns."""
+    fields = job.mapping or FieldMapping()
+    detected = {part: path for part, path in job.columns.fields.items() if part not in fields.columns}
+    found = {part: path.steps for part, path in fields.fields if isinstance(path, FieldPath)}
+    found |= {part: path_steps(path) for part, path in detected.items() if "." not in part}
+    turns = found.get("messages", ("messages",))
+    each = turns if Every.ITEM in turns else (*turns, Every.ITEM)
+    inside = [(*each, *path_steps(path)) for part, path in detected.items() if part.startswith("messages.")]
+    return read_items([*fields.steps, *found.values()]).joined(read_items(inside))
+
+
+def path_steps(text: str) -> tuple[Step, ...]:
+    """Return the steps of a path, or the one of a column whose name is none."""
+    path = path_of(text)
+    return (text,) if path is None else path.steps
 
 
 def printed_keys(job: Job) -> frozenset[str] | None:

@@ -262,3 +262,77 @@ def test_names_that_are_renamed_to_roles_are_used(tmp_path: Path) -> None:
             {"role": "assistant", "content": "Blue."}
         ], said
         assert said == f"wrote 1 row to stdout, {len(run.stdout)} B\n"
+
+
+BATCH = [
+    {"custom_id": "a", "body": {"messages": TURNS[:1]}},
+    {"custom_id": "a", "response": {"body": {"choices": [
+        {"index": 0, "message": TURNS[1]}, {"index": 1, "message": {"role": "assistant", "content": "Grey today."}},
+    ]}}},
+]  # fmt: skip
+
+
+def test_further_choices_of_a_batch_result_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "requests.jsonl").write_text(json.dumps(BATCH[0]) + "\n")
+    (tmp_path / "results.jsonl").write_text(json.dumps(BATCH[1]) + "\n")
+    command = ["convert", "openai-batch", "requests.jsonl", "results.jsonl"]
+    run = run_cli(*command, cwd=tmp_path)
+    assert (run.returncode, run.stdout) == (2, b"")
+    assert run.stderr.decode().endswith(
+        ": `response.body.choices[1:].message` looks like content, and would be left behind\n"
+        "hint: --drop 'response.body.choices[1:]' leaves it behind\n"
+    )
+    dropped = run_cli(*command, "--drop", "response.body.choices[1:]", cwd=tmp_path)
+    assert json.loads(dropped.stdout) == {"prompt": TURNS[:1], "completion": TURNS[1:]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [
+        ("answers[0]", "answers[1:]"),
+        ("answers[-1]", "answers[:-1]"),
+        ("answers[1]", "answers[:1]"),
+        ("{{ answers[0] }}", "answers[1:]"),
+        ("{{ answers | last }}", "answers[:-1]"),
+        ("{{ answers[0] }} {{ answers[2] }}", "answers[1:2]"),
+    ],
+)
+def test_items_that_no_path_reads(answer: str, left: str, tmp_path: Path) -> None:
+    source = write(tmp_path, {"q": "Sky?", "answers": ["It is blue.", "Grey it was.", "No sky there."]})
+    error = refusal(source, map={"prompt": "q", "completion": answer})
+    assert error.message.startswith(f"`{left}` looks like an answer")
+    assert error.hint.startswith(f"--drop '{left}' leaves it behind")
+    drop = [error.hint.split("'")[1] for _ in range(1)] + ["answers[2:]"] * (answer == "answers[1]")
+    assert convert(source, map={"prompt": "q", "completion": answer}, drop=drop).left_keys == ()
+
+
+def test_items_that_another_path_reads_or_that_repeat_are_not_left(tmp_path: Path) -> None:
+    keys = {"map": {"prompt": "q", "completion": "answers[0]", "source_answers": "answers"}, "keep": ["source_answers"]}
+    assert convert(write(tmp_path, {"q": "Sky?", "answers": ["It is blue.", "Grey."]}), **keys).rows == 1
+    alike = {"q": "Sky?", "answers": ["It is blue.", "It is blue."]}
+    assert convert(write(tmp_path, alike), map={"prompt": "q", "completion": "answers[0]"}).left_keys == ()
+
+
+def test_blocks_inside_turns_that_a_path_leaves(tmp_path: Path) -> None:
+    turns = [{"role": turn["role"], "body": [{"text": turn["content"]}, {"text": "And more of it."}]} for turn in TURNS]
+    error = refusal(write(tmp_path, {"messages": turns}), map={"messages.content": "body[0].text"}, template="chatml")
+    assert error.message == "`messages[].body[1:].text` looks like content, and would be left behind"
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet", "text"])
+def test_an_item_after_the_sample_is_an_error_of_its_row(format: str, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"q": "Sky?", "answers": ["It is blue."]}] * 1500
+    rows.append({"q": "Sky?", "answers": ["It is blue.", "Grey it was."]})
+    if format == "text":
+        rows = [{**row, "answers": json.dumps(row["answers"])} for row in rows]
+    source = write(tmp_path, *rows)
+    if format == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), source := tmp_path / "in.parquet")
+    error = refusal(source, map={"prompt": "q", "completion": "answers[0]"})
+    assert (error.code, error.at.row, error.hint) == ("col.late", 1500, "--drop 'answers[1:]' leaves it behind")
+
+
+def test_a_column_that_is_dropped_takes_no_key_from_turns(tmp_path: Path) -> None:
+    source = write(tmp_path, {**TALK, "meta": {"content": "a b"}})
+    assert convert(source, drop=["meta.content"]).rows == 1
+    assert json.loads(source.with_suffix(".out.jsonl").read_text()) == TALK
