@@ -87,7 +87,7 @@ def test_what_is_generated_is_current(name):
 def test_the_examples_of_the_python_guide_run(tmp_path, monkeypatch):
     text = (GUIDES / "python.md").read_text(encoding="utf-8")
     code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(code) >= 2
+    assert code
     monkeypatch.chdir(checkout(tmp_path))
     exec("\n".join(code), {})
 

@@ -1,73 +1,176 @@
-"""Convert Arrow record batches one by one, for data pipelines with an engine of their own."""
+"""Convert Arrow record batches and tables one by one, for data pipelines with an engine of their own."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
 import pyarrow as pa
 
-from ..errors import UsageError
+from .. import transforms
+from ..errors import InputError, RowError, UsageError
 from ..json_columns import JSON, TEXT, is_turns
 from ..recipe import Recipe, required
-from ..schema import ROW
+from ..sources import to_source_batch
+from .conversion.fixed_schema import Types, empty_batch, merged_types, with_types
+from .conversion.job import Job
 from .conversion.renaming import renamed
 from .conversion.row_counts import RowCounts
-from .conversion.stages import Conversion
-from .planning.jobs import load_template, to_checked_job
-from .planning.target import Target, target_of
+from .conversion.stages import Conversion, OnReject
+from .conversion.task import arranged, to_reject
+from .planning.jobs import check_rendered, check_tokens, load_template, to_checked_job
+from .planning.target import target_of
+
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
+SAMPLE_ROWS = 1000
+"""The rows of a sample that are looked at, as many as of a source."""
+BATCH_ROWS = 4096
+"""The rows that are converted at a time, as many as of a file."""
+SHOWN = "batch"
+"""Stands in errors where there is no file."""
+REJECTS = pa.schema(
+    [("row", pa.int64()), ("message", pa.int64()), ("code", TEXT), ("detail", TEXT), ("raw", TEXT)],
+)
+"""The columns of rejects: the row in what was given and the message in it, both from 0, and the row as JSON."""
+REFUSED = {
+    "limit": "counts the rows of a source",
+    "skip": "counts the rows of a source",
+    "group_by": "joins rows from anywhere in a source",
+    "embed_media": "reads files beside a source",
+}
+"""The settings of a recipe that a converter cannot carry out."""
 
 
 class Converter:
-    """Convert record batches as `chatfmt convert` converts a Parquet file with the same columns.
+    """Convert record batches or tables as `chatfmt convert` converts a Parquet file with the same columns.
 
-    The dialect is detected from the first batch unless the recipe names it; the recipe's source is not read.
-    `counts` has the row counts. Raises RowError for the first bad row, numbered by its position in the batch, and
-    UsageError for recipes that compare rows (`dedup`, `shuffle`, `test_fraction`, weights).
+    What is decided once for a source (its dialect, its columns, their types) is decided by the first 1,000 rows of
+    `sample`, without one by those of the first call. Then the converter can be pickled, so that all workers of an
+    engine agree, and every output has the columns of `schema`, with rows or without; JSON columns are `string`. The
+    source of the recipe is not read. `counts` has the row counts of this process.
+
+    Raises RowError for the first bad row, by its position in what was given; NoDialect or UsageError for a sample that
+    cannot be read without loss; UsageError for recipes that compare, count or join rows (`dedup`, `shuffle`, `limit`,
+    `group_by`, …), and for rows that have no place in `schema`.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, sample: pa.RecordBatch | pa.Table | None = None) -> None:
         required(recipe, "Converter")
-        if recipe.reorders_rows:
-            raise UsageError(
-                "a converter sees one batch at a time, and this recipe compares all rows", hint="use `chatfmt.convert`"
-            )
+        check_batchwise(recipe)
         self.recipe, self.counts = recipe, RowCounts()
         self._template = load_template(recipe)
-        self._target: Target = target_of(None, "jsonl", None)
+        self._job: Job | None = None
+        self._types = Types()
         self._conversion: Conversion | None = None
+        if sample is not None:
+            self._decide(sample)
 
-    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the output rows of a batch, in order; JSON columns are `string`."""
-        source = to_source_batch(batch)
+    def __call__(self, rows: Rows) -> Rows:
+        """Return the output rows, in order, as what was given: a record batch or a table."""
+        if self.recipe.on_error == "skip":
+            text = "a call returns no rejected rows, and `on_error` is `skip`"
+            raise UsageError(text, hint="`Converter.with_rejects` returns both")
+        return self._convert(rows, None)
+
+    def with_rejects(self, rows: Rows) -> tuple[Rows, pa.Table]:
+        """Return the output rows, and the rejected ones: `row`, `message`, `code`, `detail`, `raw` (its JSON text)."""
+        rejects: list[dict[str, Any]] = []
+        output = self._convert(rows, lambda error, raw: rejects.append(to_record(error, raw)))
+        rejects.sort(key=lambda reject: -1 if reject["row"] is None else reject["row"])
+        return output, pa.Table.from_pylist(rejects, REJECTS)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of every output, with their types. Raises UsageError if no rows were seen yet."""
+        self._check_decided()
+        return self._finished([]).schema
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without programs and counts, which each process has of its own."""
+        self._check_decided()
+        return {**vars(self), "counts": RowCounts(), "_conversion": None}
+
+    def _check_decided(self) -> None:
+        if self._job is None:
+            raise UsageError("the converter has not seen any rows", hint="chatfmt.Converter(recipe, sample)")
+
+    def _decide(self, rows: pa.RecordBatch | pa.Table) -> None:
+        """Make the job and the types of the output from the first rows."""
+        sample = list(source_batches(rows.slice(0, SAMPLE_ROWS)))
+        if not sample:
+            raise InputError("no rows to decide by", code="file.empty", hint="chatfmt.Converter(recipe, sample)")
+        target = target_of(None, "jsonl", None)
+        job, detection = to_checked_job(self.recipe, sample, self._template, target, nulls=True)
+        if job.whole_file:
+            text = f"the dialect `{detection.dialect}` reads all rows of a file together"
+            raise UsageError(text, hint="use `chatfmt.convert`")
+        conversion, bad = Conversion(job), list[RowError]()
+        found = [
+            output
+            for batch in sample
+            for output in conversion.convert(batch, SHOWN, RowCounts(), lambda error, _: bad.append(error))
+        ]
+        if not found and bad:
+            raise bad[0]
+        self._types = merged_types(arranged(iter(found), job, RowCounts()))
+        self._job = job
+
+    def _convert(self, rows: Rows, on_reject: OnReject | None) -> Rows:
+        if self._job is None:
+            self._decide(rows)
+        assert self._job is not None
         if self._conversion is None:
-            job, _ = to_checked_job(self.recipe, [source], self._template, self._target, nulls=True)
-            self._conversion = Conversion(job)
-        outputs = list(self._conversion.convert(source, "batch", self.counts))
-        return with_json_as_text(renamed(outputs[0], self.recipe.rename)) if outputs else pa.RecordBatch.from_pydict({})
+            self._conversion = Conversion(self._job)
+        converted = (
+            output
+            for batch in source_batches(rows)
+            for output in self._conversion.convert(batch, SHOWN, self.counts, on_reject)
+        )
+        output = self._finished(list(arranged(converted, self._job, self.counts)))
+        return output if isinstance(rows, pa.Table) else to_record_batch(output)
+
+    def _finished(self, batches: Sequence[pa.RecordBatch]) -> pa.Table:
+        """Return output batches as a table with the columns of the schema."""
+        typed = [with_types(batch, self._types) for batch in batches] or [empty_batch(self._types)]
+        named = [renamed(with_json_as_text(batch), self.recipe.rename) for batch in typed]
+        return pa.Table.from_batches(named)
 
 
-def to_source_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a source batch with the columns of a record batch: rows numbered, every type of text as `string`."""
-    columns = {name: as_text(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
-    columns.pop(ROW, None)
-    return pa.RecordBatch.from_pydict({ROW: pa.array(range(len(batch)), pa.int64()), **columns})
+def check_batchwise(recipe: Recipe) -> None:
+    """Raise UsageError for a recipe that cannot be carried out on one batch after another."""
+    transforms.check_settings(recipe.transforms)
+    check_tokens(recipe)
+    check_rendered(recipe)
+    if recipe.reorders_rows:
+        raise UsageError(
+            "a converter sees one batch at a time, and this recipe compares all rows", hint="use `chatfmt.convert`"
+        )
+    for key, does in REFUSED.items():
+        if getattr(recipe, key) != getattr(Recipe, key):
+            text = f"a converter sees one batch at a time, and `{key}` {does}"
+            raise UsageError(text, hint=f"leave out `{key}`, or use `chatfmt.convert`")
 
 
-def as_text(column: pa.Array) -> pa.Array:
-    """Return the column with each type of text as `string`, also inside lists and structs."""
-    data_type = plain_type(column.type)
-    return column if data_type == column.type else column.cast(data_type)
+def source_batches(rows: pa.RecordBatch | pa.Table) -> Iterator[pa.RecordBatch]:
+    """Yield the rows as source batches, numbered by their position."""
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
+    first = 0
+    for batch in table.to_batches(max_chunksize=BATCH_ROWS):
+        if len(batch):
+            yield to_source_batch(batch, SHOWN, first)
+        first += len(batch)
 
 
-def plain_type(data_type: pa.DataType) -> pa.DataType:
-    """Return the type with each type of text as `string` and each type of list as `list`."""
-    if pa.types.is_dictionary(data_type):
-        return plain_type(data_type.value_type)
-    if pa.types.is_large_string(data_type) or pa.types.is_string_view(data_type):
-        return TEXT
-    if pa.types.is_list(data_type) or pa.types.is_large_list(data_type) or pa.types.is_fixed_size_list(data_type):
-        return pa.list_(plain_type(data_type.value_type))
-    if pa.types.is_struct(data_type):
-        return pa.struct([pa.field(field.name, plain_type(field.type)) for field in data_type])
-    return data_type
+def to_record_batch(table: pa.Table) -> pa.RecordBatch:
+    """Return the rows of a table as one record batch."""
+    types = dict(zip(table.schema.names, table.schema.types, strict=True))
+    return next(iter(table.combine_chunks().to_batches()), empty_batch(types))
+
+
+def to_record(error: RowError, raw: bytes | None) -> dict[str, Any]:
+    """Return the columns of a rejected row."""
+    reject = to_reject(error, raw)
+    return {name: getattr(reject, name) for name in REJECTS.names[:-1]} | {"raw": raw and raw.decode()}
 
 
 def with_json_as_text(batch: pa.RecordBatch) -> pa.RecordBatch:

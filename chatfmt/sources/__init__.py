@@ -5,6 +5,7 @@ as Arrow batches, `sample` the first records of a source, `read_stream` those of
 """
 
 from .discovery.resolve import resolve
+from .formats.columnar import to_source_batch
 from .model import DEFAULTS, InputSplit, ParseOptions, Source, SourceFile
 from .read import file_identity, read
 from .sample import fingerprint, no_records_error, sample
@@ -14,5 +15,6 @@ from .stream import read_stream
 
 __all__ = [
     "DEFAULTS", "InputSplit", "ParseOptions", "Source", "SourceFile", "file_identity", "fingerprint", "needs_unpacking",
-    "no_records_error", "plan_splits", "read", "read_stream", "resolve", "sample", "unpack_file", "unpack_source",
+    "no_records_error", "plan_splits", "read", "read_stream", "resolve", "sample", "to_source_batch", "unpack_file",
+    "unpack_source",
 ]  # fmt: skip

@@ -100,7 +100,7 @@ def read_parquet(
                 count.add(batch)
                 piece_of = _between(batch, start, first_row, stop)
                 if piece_of.num_rows:
-                    yield _source_batch(piece_of, shown, max(start, first_row))
+                    yield to_source_batch(piece_of, shown, max(start, first_row))
                 if stop is not None and row >= stop and count.left:
                     return
             count.check(shown, file.schema_arrow.names if names is None else names)
@@ -244,7 +244,9 @@ def _columns_to_read(schema: pa.Schema, columns: Sequence[str] | None, shown: st
     return None if columns is None else [name for name in columns if name in schema.names]
 
 
-def _source_batch(batch: pa.RecordBatch, shown: str, first_row: int) -> pa.RecordBatch:
+def to_source_batch(batch: pa.RecordBatch, shown: str, first_row: int) -> pa.RecordBatch:
+    """Return a source batch of a record batch of any types: see `normalised` and `numbered`."""
+    _columns_to_read(batch.schema, None, shown)
     with located(shown, range(first_row, first_row + batch.num_rows)):
         return numbered(normalised(batch, shown), first_row)
 
@@ -381,7 +383,7 @@ def read_arrow(
             part = _between(batch, start, first_row, stop).select(names)
             rows = min(options.batch_rows, max(1, options.batch_bytes * max(part.num_rows, 1) // max(part.nbytes, 1)))
             for at in range(0, part.num_rows, rows):
-                yield _source_batch(part.slice(at, rows), shown, max(start, first_row) + at)
+                yield to_source_batch(part.slice(at, rows), shown, max(start, first_row) + at)
             if stop is not None and row >= stop:
                 return
 
