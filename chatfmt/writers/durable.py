@@ -12,6 +12,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -24,25 +25,28 @@ EXPLANATIONS = {
     errno.EIO: ("the disk reports an error", "check the disk, then run again with `--resume`"),
     errno.EMFILE: ("too many files are open", "raise the limit with `ulimit -n`, or use fewer `--workers`"),
     errno.ENFILE: ("too many files are open on this machine", "try again later with `--resume`"),
-    errno.EROFS: ("the file system is read-only", "choose another path with `--out`"),
-    errno.EACCES: ("permission denied", "choose another path with `--out`"),
-    errno.EPERM: ("permission denied", "choose another path with `--out`"),
-    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another path with `--out`"),
-    errno.EISDIR: ("it is a folder, not a file", "choose another path with `--out`"),
-    errno.ENAMETOOLONG: ("the name is too long", "choose another path with `--out`"),
-    errno.ELOOP: ("its symbolic links form a loop", "choose another path with `--out`"),
+    errno.EROFS: ("the file system is read-only", "choose another path"),
+    errno.EACCES: ("permission denied", "choose another path"),
+    errno.EPERM: ("permission denied", "choose another path"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another path"),
+    errno.EISDIR: ("it is a folder, not a file", "choose another path"),
+    errno.ENAMETOOLONG: ("the name is too long", "choose another path"),
+    errno.ELOOP: ("its symbolic links form a loop", "choose another path"),
 }
+RESUME = " with `--resume`"
 
 
 @contextmanager
-def explain_errors(path: Path | str) -> Iterator[None]:
-    """Turn an OSError inside the block into an OutputError that names `path` and explains what to do."""
+def explain_errors(path: Path | str, *, resumable: bool = True) -> Iterator[None]:
+    """Turn an OSError inside the block into an OutputError that names `path` and explains what to do.
+
+    The hint for an output that is not `resumable` says to run again, without `--resume`.
+    """
     try:
         yield
     except OSError as error:
-        message, hint = EXPLANATIONS.get(
-            error.errno or 0, (error.strerror or str(error), "check the path given to `--out`")
-        )
+        message, hint = EXPLANATIONS.get(error.errno or 0, (error.strerror or str(error), "check the path"))
+        hint = hint if resumable else hint.removesuffix(RESUME)
         code = errno.errorcode.get(error.errno or 0, "EIO").lower()
         raise OutputError(f"cannot write `{path}`: {message}", hint=hint, code=f"output.{code}") from error
 
@@ -52,21 +56,24 @@ EARLY_SYNC = 4 << 20
 
 
 class OutputFile:
-    """A new file open for writing, a sink for encoders. Only `sync` guarantees that the data is on the disk."""
+    """A new file open for writing, a sink for encoders. Only `sync` guarantees that the data is on the disk.
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.closed = path, False
+    Errors name the file that it will become, if that is given.
+    """
+
+    def __init__(self, path: Path, becomes: Path | None = None, *, resumable: bool = True) -> None:
+        self.closed, self._explain = False, partial(explain_errors, becomes or path, resumable=resumable)
         self._unsynced = 0
         self._early_sync: threading.Thread | None = None
         self._sync_error: OSError | None = None
-        with explain_errors(path):
+        with self._explain():
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
 
     def write(self, data: bytes | memoryview) -> int:
         """Write all of `data` and return its size in bytes."""
         view = memoryview(data).cast("B")
         size = len(view)
-        with explain_errors(self.path):
+        with self._explain():
             while view:
                 view = view[os.write(self._fd, view) :]
         self._unsynced += size
@@ -93,7 +100,7 @@ class OutputFile:
     def sync(self) -> None:
         """Wait until all data is on the disk."""
         self._join()
-        with explain_errors(self.path):
+        with self._explain():
             if self._sync_error:
                 raise self._sync_error
             os.fsync(self._fd)
@@ -102,7 +109,7 @@ class OutputFile:
         if not self.closed:
             self.closed = True
             self._join()
-            with explain_errors(self.path):
+            with self._explain():
                 os.close(self._fd)
 
     def __enter__(self) -> OutputFile:
@@ -133,9 +140,9 @@ def sync_folder(path: Path) -> None:
             os.close(fd)
 
 
-def rename(old: Path, new: Path) -> None:
+def rename(old: Path, new: Path, *, resumable: bool = True) -> None:
     """Move within one file system, replacing `new`, and sync the new name."""
-    with explain_errors(new):
+    with explain_errors(new, resumable=resumable):
         old.replace(new)
     sync_folder(new.parent)
 
@@ -161,14 +168,14 @@ def remove_if_empty(path: Path) -> None:
         path.rmdir()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, *, resumable: bool = True) -> None:
     """Write a file so that its name always refers to the old or all of the new content, whatever happens."""
     part = path.with_name(f".{path.name}.part")
     try:
-        with OutputFile(part) as file:
+        with OutputFile(part, path, resumable=resumable) as file:
             file.write(data)
             file.sync()
-        rename(part, path)
+        rename(part, path, resumable=resumable)
     except BaseException:
         discard(part)
         raise

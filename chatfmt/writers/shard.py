@@ -27,7 +27,7 @@ class AtomicFile:
     def __init__(self, path: Path) -> None:
         self.path, self.bytes = path, 0
         self.part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
-        self._file, self._hash, self._discarded = durable.OutputFile(self.part), hashlib.sha256(), False
+        self._file, self._hash, self._discarded = durable.OutputFile(self.part, path), hashlib.sha256(), False
 
     def write(self, data: bytes | memoryview, /) -> int:
         if self._discarded:  # encoders may still flush when they are garbage-collected

@@ -38,6 +38,7 @@ def test_a_stream_that_fails() -> None:
     with pytest.raises(OutputError) as caught:
         Stream(Pipe(errno.ENOSPC)).write(b"x")
     assert caught.value.message == "cannot write `stdout`: the disk is full"
+    assert caught.value.hint == "free some space, then run again"
     closed = io.BytesIO()
     closed.close()
     for stream in (closed, None):

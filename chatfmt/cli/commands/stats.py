@@ -30,7 +30,6 @@ SHOWN = 8
 BAR = 30
 """The columns of a full bar."""
 SPARKS = "▁▂▃▄▅▆▇█"
-LENGTHS = ("turns", "characters", "tokens")
 
 
 @options.declare(
@@ -52,7 +51,7 @@ def stats(source: Sources, **given: Any) -> None:
     """
     from ...manifest import MANIFEST
     from ...pipeline import Scratch, cores
-    from ...pipeline.inspection.figures.aggregate import values
+    from ...pipeline.inspection.figures.aggregate import known_names, values
     from ...pipeline.inspection.figures.gate import Gate
     from ...pipeline.inspection.figures.gather import gather
 
@@ -76,19 +75,10 @@ def stats(source: Sources, **given: Any) -> None:
         raise DataProblem("; ".join(failed))
 
 
-def known_names() -> list[str]:
-    """Return every name that `--fail-if` knows."""
-    from ...checks import CHECKS
-    from ...pipeline.inspection.figures.histogram import PERCENTILES
-
-    statistics = ("min", "mean", *(f"p{percent}" for percent in PERCENTILES), "max")
-    counts = ("rows", "conversations", "rejected", "filtered", "duplicates", "warnings", "left_columns", "left_keys")
-    lengths = [f"{statistic}_{name}" for name in LENGTHS for statistic in statistics]
-    return [*counts, *lengths, "trained_share", "over_max_tokens", *CHECKS]
-
-
 def without_value(recipe: Recipe) -> dict[str, str]:
     """Return the names without a value in this run, each with the flag that gives it one."""
+    from ...pipeline.inspection.figures.aggregate import known_names
+
     absent: dict[str, str] = {}
     if recipe.tokenizer is None:
         absent |= {name: "--tokenizer DIR" for name in known_names() if name.endswith("_tokens")}
@@ -125,7 +115,7 @@ def source_to_json(found: Gathered) -> dict[str, Any]:
         "rows": counts.read,
         "conversations": figures.conversations,
         "roles": dict(figures.roles.most_common()),
-        **{name: getattr(figures, name).to_json() if getattr(figures, name).count else None for name in LENGTHS},
+        **{name: lengths.to_json() if lengths.count else None for name, lengths in figures.lengths.items()},
         "trained": {"characters": figures.trained, "of": figures.rendered, "share": figures.trained_share},
         "scripts": dict(figures.scripts.most_common()),
         "duplicates": {"conversations": figures.repeats.repeated, "exact": figures.repeats.is_exact},
@@ -179,9 +169,10 @@ def dialect(found: Gathered) -> str | None:
 def lengths_table(figures: Figures) -> Table:
     """Return the table of lengths, each with its distribution as a line of bars from the shortest to the longest."""
     columns = ("min", "p50", "p90", "p99", "max")
-    found = [(name, getattr(figures, name)) for name in LENGTHS if getattr(figures, name).count]
     rows: list[list[object]] = []
-    for name, lengths in found:
+    for name, lengths in figures.lengths.items():
+        if not lengths.count:
+            continue
         known = dict(lengths.statistics())
         mean = round(known["mean"], 1 if known["mean"] < 100 else 0)
         rows.append([name, coloured(sparkline(lengths)), *(number(known[each]) for each in columns), number(mean)])

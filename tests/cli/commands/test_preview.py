@@ -134,3 +134,11 @@ def test_the_page_holds_the_rows(source: Path, tmp_path: Path) -> None:
     assert row["messages"] == [
         ["messages", [["user", [["content", [[0, "question 3"]]]]], ["assistant", [["content", [[0, "a\tb  c\n"]]]]]]]
     ]
+
+
+def test_a_page_that_cannot_be_written(source: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    run = run_cli("preview", source, "-t", "chatml", "--html", "none/rows.html", cwd=tmp_path)
+    message = "error: cannot write `none/rows.html`: No such file or directory\nhint: check the path\n"
+    assert (run.returncode, run.stderr.decode()) == (5, message)
+    assert sorted(tmp_path.rglob("*")) == before

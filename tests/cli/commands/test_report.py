@@ -51,7 +51,10 @@ def test_convert_writes_a_report_too(tmp_path: Path) -> None:
     refused = [
         (["convert", source, "--report", "r.json"], "`r.json` has another suffix\nhint: r.html\n"),
         (["convert", "-", "--report", "r.html"], "stdin can be read once\nhint: name a file\n"),
-        (["report", source, "-o", "none/r.html"], "error: cannot write `none/r.html`: No such file or directory\n"),
+        (
+            ["report", source, "-o", "none/r.html"],
+            "error: cannot write `none/r.html`: No such file or directory\nhint: check the path\n",
+        ),
     ]
     for arguments, said in refused:
         run = run_cli(*arguments, cwd=tmp_path)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from chatfmt.checks import CHECKS
+from chatfmt.pipeline.inspection.figures.aggregate import COUNTS, LENGTHS, known_names
+from chatfmt.pipeline.inspection.figures.histogram import STATISTICS
 
 from ...conftest import run_cli
 
@@ -111,3 +116,13 @@ GATES = [
 def test_a_gate_closes_if_its_expression_holds(source: Path, gate: str, code: int, said: str) -> None:
     run = run_cli("stats", source, "--fail-if", gate, "--json")
     assert (run.returncode, run.stderr.decode()) == (code, said)
+
+
+def test_the_help_lists_every_name() -> None:
+    text = run_cli("stats", "--help").stdout.decode()
+    shown = set(re.findall(r"\w+", text.partition("--fail-if, which")[2].partition("and the codes")[0]))
+    names = {*COUNTS, *STATISTICS, *LENGTHS, "trained_share", "over_max_tokens"}
+    assert shown == names | {"json", "has", "in", "values", "of", "and", "as", "p99_tokens"}
+    assert {*known_names()} - {*CHECKS} == (names - {*STATISTICS, *LENGTHS}) | {
+        f"{statistic}_{name}" for statistic in STATISTICS for name in LENGTHS
+    }

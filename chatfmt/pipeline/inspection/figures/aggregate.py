@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from ....turn_columns import IntArray
 from ...conversion.row_counts import RowCounts
 from ..statistics import count_characters, count_roles, count_turns, texts_of
 from .distinct import Repeats
-from .histogram import Histogram
+from .histogram import STATISTICS, Histogram
 from .picks import Picks
 from .scripts import count_scripts
 
@@ -116,6 +116,11 @@ class Figures(Struct):
         return {**self.counts.findings, **self.counts.reasons}
 
     @property
+    def lengths(self) -> dict[str, Histogram]:
+        """The histogram of each of the LENGTHS."""
+        return {name: getattr(self, name) for name in LENGTHS}
+
+    @property
     def trained_share(self) -> float | None:
         """The share of the characters that a model is trained on; None if it is not known."""
         return self.trained / self.rendered if self.rendered else None
@@ -149,20 +154,34 @@ def shortened(raw: bytes | None) -> str:
     return text if len(text) <= RAW else f"{text[:RAW]}… {len(text) - RAW:,} more characters"
 
 
+COUNTS: Mapping[str, Callable[[Figures], int]] = {
+    "rows": lambda figures: figures.counts.read,
+    "conversations": lambda figures: figures.conversations,
+    "rejected": lambda figures: figures.counts.rejected,
+    "filtered": lambda figures: figures.counts.filtered,
+    "duplicates": lambda figures: figures.repeats.repeated,
+    "warnings": lambda figures: figures.counts.findings.total(),
+    "left_columns": lambda figures: len(figures.counts.left_column),
+    "left_keys": lambda figures: len(figures.counts.left_key),
+}
+LENGTHS = ("turns", "characters", "tokens")
+
+
+def known_names() -> list[str]:
+    """Return every name that `--fail-if` knows."""
+    lengths = [f"{statistic}_{name}" for name in LENGTHS for statistic in STATISTICS]
+    return [*COUNTS, *lengths, "trained_share", "over_max_tokens", *checks.CHECKS]
+
+
 def values(found: Sequence[Figures], limit: int | None) -> Mapping[str, float]:
-    """Return every figure by the name that `--fail-if` knows it by."""
+    """Return every figure that has a value by the name that `--fail-if` knows it by."""
     figures = Figures()
     for each in found:
         figures.merge(each)
-    counts = figures.counts
-    named: dict[str, float] = {
-        "rows": counts.read, "conversations": figures.conversations, "rejected": counts.rejected,
-        "filtered": counts.filtered, "duplicates": figures.repeats.repeated, "warnings": counts.findings.total(),
-        "left_columns": len(counts.left_column), "left_keys": len(counts.left_key),
-    }  # fmt: skip
+    named: dict[str, float] = {name: count(figures) for name, count in COUNTS.items()}
     named |= dict.fromkeys(checks.CHECKS, 0) | figures.findings
-    for name in ("turns", "characters", "tokens"):
-        named |= {f"{statistic}_{name}": value for statistic, value in getattr(figures, name).statistics()}
+    for name, lengths in figures.lengths.items():
+        named |= {f"{statistic}_{name}": value for statistic, value in lengths.statistics()}
     if figures.trained_share is not None:
         named["trained_share"] = figures.trained_share
     if limit is not None and figures.tokens.count:

@@ -14,6 +14,7 @@ EXACT = 1 << 17
 """Lengths below are counted exactly; longer ones in steps of less than 0.1 %."""
 _STEPS = 10
 PERCENTILES = (10, 50, 90, 95, 99)
+STATISTICS = ("min", "mean", *(f"p{percent}" for percent in PERCENTILES), "max")
 _SKEWED = 8
 """Where the longest is so many times the median, bins grow with the length."""
 
@@ -95,11 +96,10 @@ class Histogram(Struct):
         return self.largest > _SKEWED * max(1, self.percentile(50))
 
     def statistics(self) -> Iterator[tuple[str, float]]:
-        """Yield `min`, `mean`, `p10` to `p99` and `max`; nothing without lengths."""
+        """Yield each of the STATISTICS by name; nothing without lengths."""
         if self.count:
-            yield from [("min", self.smallest), ("mean", round(self.mean, 1))]
-            yield from [(f"p{percent}", self.percentile(percent)) for percent in PERCENTILES]
-            yield ("max", self.largest)
+            percentiles = map(self.percentile, PERCENTILES)
+            yield from zip(STATISTICS, (self.smallest, round(self.mean, 1), *percentiles, self.largest), strict=True)
 
     def to_json(self) -> dict[str, Any]:
         """Return the statistics and 24 bins as plain data."""

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .... import checks
-from ....errors import ChatfmtError, OutputError
+from .... import checks, writers
+from ....errors import ChatfmtError
 from ....executors import cores
 from ....recipe import Recipe, required
 from ....render import sandbox_sessions
@@ -50,13 +50,9 @@ def report(recipe: Recipe, page: Path | str, *, workers: int | None = None) -> i
 
 def write_page(page: Path, text: str) -> int:
     """Write a page, whole or not at all, and return its size in bytes."""
-    part = page.with_name(page.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(page)
-    except OSError as error:
-        raise OutputError(f"cannot write `{page}`: {error.strerror}") from None
-    return len(text.encode())
+    data = text.encode()
+    writers.write_atomic(page, data, resumable=False)
+    return len(data)
 
 
 def report_page(recipe: Recipe, found: Sequence[Gathered]) -> str:
