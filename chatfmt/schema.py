@@ -45,8 +45,21 @@ A CONVERSATIONS batch carries such a column beside the conversation: a list of m
 parts. A medium is a path or URL (text), or `json_columns.MEDIUM`, which has the bytes.
 """
 
+TRAIN_FLAGS = ("train", "weight", "loss", "loss_weight", "training", "trainable")
+"""Message keys that select it for training: a boolean, or a number where 0 means no."""
+_FLAG_TEXTS: Mapping[str, Any] = {"true": True, "false": False, "0": 0, "1": 1, "0.0": 0.0, "1.0": 1.0}
+
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 """Message keys that hold an assistant's reasoning, in the order in which transformers reads them."""
+
+
+def train_flag(message: Mapping[str, Any]) -> tuple[str, Any]:
+    """Return the first key of TRAIN_FLAGS that is not null, and its value, a text such as "false" read; ("", None)."""
+    for name in TRAIN_FLAGS:
+        value = message.get(name)
+        if value is not None:
+            return name, _FLAG_TEXTS.get(value, value) if isinstance(value, str) else value
+    return "", None
 
 
 def reasoning_field(message: Mapping[str, Any]) -> str | None:

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .errors import Location
-from .json_columns import JSON, TEXT, dumps, encode_objects, integers, json_array, loads, to_json
-from .schema import KEYS
+from .json_columns import ABSENT, JSON, TEXT, decode_values, dumps, encode_objects, integers, json_array, loads, to_json
+from .schema import KEYS, TRAIN_FLAGS, train_flag
 
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -116,6 +116,24 @@ def role_is(turns: pa.StructArray, *roles: str) -> BoolArray:
     if role.type != TEXT:
         return np.zeros(len(turns), np.bool_)
     return to_bools(pc.is_in(role, value_set=pa.array(roles, TEXT)))
+
+
+def train_flags(turns: pa.StructArray) -> list[tuple[str, Any]]:
+    """The key of each turn that says whether it is trained, and its value, as `schema.train_flag`; [] without any."""
+    names = [name for name in TRAIN_FLAGS if turns.type.get_field_index(name) >= 0]
+    columns = [decode_values(field(turns, name)) for name in names]
+    keys = ({name: value for name, value in zip(names, values, strict=True) if value is not ABSENT}
+            for values in zip(*columns, strict=True))  # fmt: skip
+    found = list(map(train_flag, keys))
+    return found if any(name for name, _ in found) else []
+
+
+def untrained_answers(column: pa.ListArray) -> BoolArray:
+    """Mark the assistant turns that are not trained: those with a flag of 0 or false."""
+    turns = column.flatten()
+    flags = train_flags(turns)
+    off = [isinstance(value, (bool, int, float)) and not value for _, value in flags] or [False] * len(turns)
+    return np.asarray(np.array(off, np.bool_) & role_is(turns, "assistant"), np.bool_)
 
 
 def last_roles(column: pa.ListArray) -> list[str | None]:

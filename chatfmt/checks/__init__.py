@@ -23,7 +23,7 @@ from ..schema import REASONING_FIELDS, ROLES, reasoning_conflict
 from ..turn_columns import BoolArray, IntArray, field, fields_of, lengths_of, offsets_of, to_bools
 from .calls import unanswered_calls, unfit_arguments, unknown_tools
 from .column_view import ColumnView, Finding, Limits, Roles, column_views
-from .weights import lost_weights
+from .weights import ignored_weights, lost_weights
 
 __all__ = ["CHECKS", "Check", "Finding", "Limits", "check_codes", "find_literals", "refused", "run", "to_error"]
 
@@ -375,6 +375,9 @@ CHECKS: dict[str, Check] = {
                                  "--dialect reasoning-tags moves it out of the text"),
     "msg.weight": Check("warning", lost_weights, "weight that is not kept in training",
                         "--mask, --to segments and --to tokens know weights of 0 and 1"),
+    "msg.ignored_weight": Check("error", ignored_weights, "weight of an answer that the trainer does not read",
+                                "-t MODEL --to tokens --tokenizer MODEL writes labels for trl-sft and axolotl; "
+                                "--for ms-swift and --for axolotl write weights"),
     "pair.same": Check("warning", same_answers, "chosen and rejected are the same", "--on-error skip drops them"),
     "row.empty": Check("warning", no_turns, "no turns"),
     "row.blank": Check("warning", blank_row, "all content empty or white space"),

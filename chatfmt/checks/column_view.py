@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,10 @@ class Finding(NamedTuple):
     column: str
 
 
+Ignored = Literal["none", "fractions", "last", "all"]
+"""Which weights of answers count for nothing: those that are neither 0 nor 1, that of the last answer, or all."""
+
+
 class Limits(Struct, frozen=True):
     """The settings of checks."""
 
@@ -37,8 +41,8 @@ class Limits(Struct, frozen=True):
     """Returns whether the template prints arguments that are text as a JSON string, for `tool.encoded`."""
     masked: bool = False
     """Whether trained text is marked, for `msg.weight`."""
-    unweighted: bool = False
-    """Whether the rows are for a trainer that reads no weights of turns."""
+    ignored_weights: Ignored = "none"
+    """Which weights the trainer of the rows does not read, for `msg.ignored_weight`."""
     max_chars: int | None = None
     """Maximum characters of content in a conversation, for `row.too_long`."""
 

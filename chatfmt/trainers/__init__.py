@@ -9,7 +9,7 @@ view has, add a view. Then add its rows to `tests/trainers/`, which hand the fil
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import UnknownName, UsageError
 from . import (
@@ -96,4 +96,34 @@ def check_rendering(name: str, view: str, *, rendered: bool) -> None:
         raise UsageError(f"`--for {name}` renders `{view}` itself, with the template of its model", hint="leave out -t")
 
 
-__all__ = ["TRAINERS", "UNRENDERED", "Output", "Trainer", "choose_view", "find", "listed", "settings"]
+def ignored_weights(name: str | None, view: str, transforms: Mapping[str, Any]) -> Ignored:
+    """Return which weights of answers a trainer does not read in a view, which would train such answers in full.
+
+    A weight that is 0 or 1 is in the labels or segments, or under a key that the trainer reads. Where a row is trained
+    on its last answer alone, the weights of the others say nothing.
+    """
+    if name is None or view in ("tokens", "segments", "prompt", "stepwise"):
+        return "none"
+    if view in ("messages", "openai") and "weights" in transforms:
+        return "fractions"
+    return "last" if view in ONE_ANSWER or transforms.get("split_turns") else "all"
+
+
+Ignored = Literal["none", "fractions", "last", "all"]
+ONE_ANSWER = (
+    "prompt-completion", "instruction", "preference", "unpaired-preference", "preference-conversations",
+    "preference-messages", "rejected-response", "unpaired-messages", "openai-preference",
+)  # fmt: skip
+"""The views with a single answer to train on, or a pair of them."""
+
+__all__ = [
+    "TRAINERS",
+    "UNRENDERED",
+    "Output",
+    "Trainer",
+    "choose_view",
+    "find",
+    "ignored_weights",
+    "listed",
+    "settings",
+]

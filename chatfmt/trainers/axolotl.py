@@ -9,6 +9,8 @@ from .trainer import Output, Trainer, as_yaml, tokenized_text_problem, unread_co
 MESSAGES = {
     "type": "chat_template", "field_messages": "messages", "roles_to_train": ["assistant"], "train_on_eos": "turn",
 }  # fmt: skip
+FLAG = {"message_field_training": "train"}
+"""The key of turns that says whether one is trained, as the transform `weights=train` writes it."""
 TYPES: dict[str, dict[str, Any]] = {
     "messages": MESSAGES,
     "sharegpt": {
@@ -50,7 +52,10 @@ NOTES = """\
 
 def dataset(output: Output) -> dict[str, Any]:
     """Return the keys of the dataset that say how its rows are read."""
-    return {"type": "passthrough"} if output.view == "preference" and output.template else TYPES[output.view]
+    if output.view == "preference" and output.template:
+        return {"type": "passthrough"}
+    has_flags = output.view == "messages" and output.weights == "train"
+    return {**TYPES[output.view], **(FLAG if has_flags else {})}
 
 
 def problem(output: Output) -> str:
@@ -74,7 +79,7 @@ TRAINERS = {
                "text": "text", "segments": "segments"},
         rendered={"language-modeling": "segments", "prompt-completion": "segments"},
         also=("tokens", "alpaca", "sharegpt"),
-        messages={"transforms": {"arguments": "object"}},
+        messages={"transforms": {"arguments": "object", "weights": "train"}},
         problem=problem,
         mask="--to segments",
         loader=loader,

@@ -30,7 +30,7 @@ TRAINERS = {
             "unpaired-preference": "unpaired-messages",
         },
         media=(*MEDIA,),
-        messages={"transforms": {"arguments": "object", "reasoning": "inline"}, "media_tags": True},
+        messages={"transforms": {"arguments": "object", "reasoning": "inline", "weights": "loss"}, "media_tags": True},
         problem=media_part_problem,
         loader=loader,
     ),

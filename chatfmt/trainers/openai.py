@@ -47,7 +47,13 @@ TRAINERS = {
         also=("openai",),
         settings={
             "format": "jsonl",
-            "transforms": {"arguments": "text", "tools": "wrapped", "call_ids": "fill", "reasoning": "inline"},
+            "transforms": {
+                "arguments": "text",
+                "tools": "wrapped",
+                "call_ids": "fill",
+                "reasoning": "inline",
+                "weights": "weight",
+            },
         },
         formats=("jsonl",),
         loader=loader,

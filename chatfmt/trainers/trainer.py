@@ -33,6 +33,8 @@ class Output(Struct, frozen=True, kw_only=True):
     model: str = "MODEL"
     """The model to train: a folder or a Hub id."""
     max_steps: int | None = None
+    weighted: bool = False
+    """Whether an answer in `messages` has a weight other than 1."""
     longest: int | None = None
     """The bytes of text in the longest row; None if nobody has looked."""
 
@@ -41,6 +43,11 @@ class Output(Struct, frozen=True, kw_only=True):
         """A power of 2, which no row has more tokens than: a token is at least a byte, the template adds a few."""
         known = self.recipe.get("max_tokens") or (SOME_LENGTH if self.longest is None else self.longest + TEMPLATE)
         return max(1024, 1 << (int(known) - 1).bit_length())
+
+    @property
+    def weights(self) -> str:
+        """The key of turns under which the conversion wrote whether answers are trained; empty if it changed none."""
+        return str((self.recipe.get("transforms") or {}).get("weights") or "")
 
     @property
     def length_note(self) -> str:

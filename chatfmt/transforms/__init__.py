@@ -37,6 +37,7 @@ from .turns import (
     merge_consecutive,
     split_turns,
 )
+from .weights import change_weights
 
 SettingKind = Literal["choice", "text", "flag", "names"]
 
@@ -100,7 +101,10 @@ TRANSFORMS: dict[str, Transform] = {
         answer_results, "user turns right after a tool result, behind an empty answer", "keep", "answer"
     ),
     "merge": Transform(merge_consecutive, "consecutive turns of one role, joined by TEXT", "text"),
-    "split_turns": Transform(split_turns, "one row per assistant turn, with the turns before it", "flag"),
+    "weights": _choice(
+        change_weights, "the key that says whether an answer is trained", "keep", "weight", "loss", "train"
+    ),
+    "split_turns": Transform(split_turns, "one row per trained assistant turn, with the turns before it", "flag"),
 }
 """The transforms by name, in the order in which they apply."""
 

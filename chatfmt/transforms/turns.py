@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..errors import CheckError, Location, raise_first
 from ..json_columns import JSON, TEXT
 from ..schema import REASONING_FIELDS, Conversation, Turn, reasoning_field
 from ..turn_columns import (
@@ -24,6 +25,7 @@ from ..turn_columns import (
     rows_of_turns,
     text_where_all_text,
     to_bools,
+    untrained_answers,
     with_turns,
 )
 from .edit import TAILS, Changed, drop_turns, edit_conversations, edit_rows, heads, message_columns, with_column
@@ -239,19 +241,23 @@ def _is_text_part(part: Any) -> bool:
 
 
 def split_turns(batch: pa.RecordBatch, value: bool) -> Changed:
-    """Make one row per assistant turn: the conversation up to and including it.
+    """Make one row per trained assistant turn: the conversation up to and including it.
 
-    Counts the rows added, and as `split_turns.cut` the rows with turns after their last assistant turn, which are lost.
+    Counts the rows added, and as `split_turns.cut` the rows with turns after their last such turn, which are lost.
 
-        u1 a1 u2 a2   →   u1 a1   and   u1 a1 u2 a2
+        u1 a1 u2 a2                u1 a1   and   u1 a1 u2 a2
+        u1 a1 (weight 0) u2 a2     u1 a1 u2 a2
 
     Only `messages` are split; every other column is repeated. A row without an assistant turn stays as it is.
+    Raises CheckError `row.untrained` for a row whose assistant turns all have a weight of 0.
     """
     if "messages" not in batch.schema.names or not value:
         return batch, Counter()
     column = batch.column("messages")
-    answers = role_is(column.flatten(), "assistant")
+    untrained = untrained_answers(column)
+    answers = role_is(column.flatten(), "assistant") & ~untrained
     answered = any_turn(column, answers)
+    raise_first(list(map(untrained_row, np.flatnonzero(any_turn(column, untrained) & ~answered).tolist())))
     lengths = lengths_of(column)
     starts = offsets_of(lengths)[:-1]
     rows = np.concatenate([rows_of_turns(column)[answers], np.flatnonzero(~answered)])
@@ -268,3 +274,9 @@ def split_turns(batch: pa.RecordBatch, value: bool) -> Changed:
     return with_column(wide, "messages", split), Counter(
         {"split_turns": len(rows) - len(batch), "split_turns.cut": cut}
     )
+
+
+def untrained_row(row: int) -> CheckError:
+    """Return the error for a row that has answers, and none to train on."""
+    hint = "--on-error skip drops such rows"
+    return CheckError("no answer of the row is trained", hint=hint, at=Location(row=row), code="row.untrained")

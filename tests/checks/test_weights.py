@@ -1,13 +1,16 @@
-"""`msg.weight`: a weight that spans cannot hold, or that a trainer does not read, is named."""
+"""Weights that spans cannot hold are named, those that a trainer would ignore are refused."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chatfmt.cli import main
+
+from ..conftest import run_cli
 
 TURNS = [
     {"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0.5},
@@ -27,8 +30,6 @@ TURNS = [
         ("-t chatml --mask --fail-on msg.weight", 4,
          "error: in.jsonl row 0: `weight` is 0.5, and the turn is trained in full (message 1)\n"
          "hint: --mask, --to segments and --to tokens know weights of 0 and 1"),
-        ("--for trl-sft", 0, "warnings: msg.weight 1"),
-        ("--for openai", 0, "wrote 1 row"),
     ],
 )  # fmt: skip
 def test_a_fraction_that_spans_cannot_say_is_named(
@@ -44,3 +45,92 @@ def test_a_fraction_that_spans_cannot_say_is_named(
     assert main(["convert", "in.jsonl", *flags.split(), "--executor", "serial"]) == code
     shown = capsys.readouterr().err
     assert said in shown and ("msg.weight" in shown) is ("msg.weight" in said)
+
+
+def chat(*weights: Any, key: str = "weight") -> list[dict[str, Any]]:
+    """A question and an answer for each weight."""
+    return [
+        turn
+        for number, weight in enumerate(weights)
+        for turn in (
+            {"role": "user", "content": f"q{number}"},
+            {"role": "assistant", "content": f"a{number}", **({} if weight is None else {key: weight})},
+        )
+    ]
+
+
+def for_trainer(folder: Path, turns: list[dict[str, Any]], flags: str) -> str:
+    """What `--for` makes of a conversation: the rows, or the error."""
+    (folder / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    run = run_cli("convert", "in.jsonl", "--format", "jsonl", "-q", "--for", *flags.split(), cwd=folder)
+    return (run.stderr or run.stdout).decode()
+
+
+HINT = (
+    "hint: -t MODEL --to tokens --tokenizer MODEL writes labels for trl-sft and axolotl; "
+    "--for ms-swift and --for axolotl write weights\n"
+)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "trl-sft", "trl-sft -t chatml", "axolotl --to sharegpt", "llama-factory",
+        "llama-factory --to messages", "torchtune", "unsloth", "open-instruct", "nemo-rl", "openrlhf",
+        "mlx-lm -t chatml",
+    ],
+)  # fmt: skip
+def test_an_answer_that_would_be_trained_all_the_same_is_refused(flags: str, tmp_path: Path) -> None:
+    name = "train" if "axolotl" in flags else "weight"
+    value = "false" if "axolotl" in flags else "0"
+    error = f"error: in.jsonl row 0: `{name}` is {value}, and the trainer trains the turn in full (message 1)\n"
+    assert for_trainer(tmp_path, chat(0, 1), flags) == error + HINT
+
+
+@pytest.mark.parametrize(
+    ("trainer", "key", "off", "on"),
+    [("axolotl", "train", False, True), ("ms-swift", "loss", False, True), ("openai", "weight", 0, 1)],
+)
+@pytest.mark.parametrize("own", ["weight", "train", "loss_weight"])
+def test_a_trainer_that_reads_weights_gets_them_under_its_key(
+    trainer: str, key: str, off: Any, on: Any, own: str, tmp_path: Path
+) -> None:
+    row = json.loads(for_trainer(tmp_path, chat(0, None, 1, key=own), trainer))
+    assert row == {"messages": chat(off, None, on, key=key)}
+
+
+@pytest.mark.parametrize("trainer", ["axolotl", "ms-swift", "openai"])
+def test_a_fraction_is_refused_where_weights_are_0_or_1(trainer: str, tmp_path: Path) -> None:
+    error = "error: in.jsonl row 0: `weight` is 0.5, and the trainer trains the turn in full (message 1)\n"
+    assert for_trainer(tmp_path, chat(0.5, 1), trainer) == error + HINT
+
+
+def test_where_the_last_answer_alone_is_trained_there_is_a_row_for_each_that_is(tmp_path: Path) -> None:
+    turns = chat(0, 1, None, 0)
+    for trainer, column in (("mlx-lm", "messages"), ("litgpt -t chatml", "output"), ("openrlhf -t chatml", "prompt")):
+        rows = for_trainer(tmp_path, turns, trainer).splitlines()
+        assert [json.loads(row)[column] is not None for row in rows] == [True, True]
+    rows = for_trainer(tmp_path, turns, "mlx-lm").splitlines()
+    assert [json.loads(row)["messages"] for row in rows] == [turns[:4], turns[:6]]
+    assert for_trainer(tmp_path, chat(0, 0), "mlx-lm") == (
+        "error: in.jsonl row 0: no answer of the row is trained\nhint: --on-error skip drops such rows\n"
+    )
+
+
+def test_the_weight_of_the_answer_alone_counts_where_a_row_has_one(tmp_path: Path) -> None:
+    assert json.loads(for_trainer(tmp_path, chat(0, 1), "trl-sft --to prompt-completion"))["completion"]
+    error = "error: in.jsonl row 0: `weight` is 0, and the trainer trains the turn in full (message 3)\n"
+    assert for_trainer(tmp_path, chat(1, 0), "trl-sft --to prompt-completion") == error + HINT
+
+
+def test_a_loader_names_weights_that_the_trainer_does_not_read(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": chat(0, 1)}) + "\n")
+    assert run_cli("convert", "in.jsonl", "-o", "out", "-q", cwd=tmp_path).returncode == 0
+    run = run_cli("loader", "out", "--for", "trl-sft", cwd=tmp_path)
+    assert (run.returncode, run.stderr.decode()) == (
+        2,
+        "error: `out` does not fit trl-sft: answers have a weight other than 1, and the trainer trains them in full\n"
+        "hint: chatfmt convert in.jsonl --for trl-sft -o out --overwrite\n",
+    )
+    assert run_cli("convert", "in.jsonl", "--for", "axolotl", "-o", "out", "--overwrite", cwd=tmp_path).returncode == 0
+    assert b"\n  message_field_training: train\n" in run_cli("loader", "out", cwd=tmp_path).stdout

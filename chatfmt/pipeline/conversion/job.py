@@ -10,6 +10,7 @@ import pyarrow as pa
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from ...checks.column_view import Ignored
 from ...dialects import Columns
 from ...mapping import FieldMapping
 from ...render import Isolation, RenderOptions
@@ -67,8 +68,8 @@ class Job(Struct, frozen=True, eq=False):
     fraction: float = 1.0
     """The fraction of the conversations to keep, chosen by their hashes and `seed`."""
     seed: int = 0
-    unweighted: bool = False
-    """Whether the rows are for a trainer that reads no weights of turns."""
+    ignored_weights: Ignored = "none"
+    """Which weights of answers the trainer does not read, so that they are errors."""
     in_blocks: bool = False
     """Whether each row of the source becomes a good and a bad answer, which are written far apart; see `blocks`."""
     keeps_parts: bool = False

@@ -12,9 +12,8 @@ from ... import dialects, tokens
 from ...dialects import Detection
 from ...errors import UsageError
 from ...mapping import FieldMapping
-from ...render.masks.masker import TRAIN_FLAGS
 from ...render.safety.control_tokens import ESCAPES
-from ...schema import CONVERSATION_COLUMNS, CONVERSATIONS, KEYS
+from ...schema import CONVERSATION_COLUMNS, CONVERSATIONS, KEYS, TRAIN_FLAGS
 from ...turn_columns import without_field
 from ...views import VIEWS
 from ..ledger.ledger import PRINTED

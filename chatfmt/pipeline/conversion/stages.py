@@ -73,7 +73,7 @@ class Conversion:
         self._renderer: Renderer | None = None
         self._scanner: Scanner | None = None
         self._find_answer: MarkedAnswerFinder | None = None
-        self._limits = checks.Limits(unweighted=job.unweighted)
+        self._limits = checks.Limits(ignored_weights=job.ignored_weights)
         self._offers: dict[tuple[str, str], str] = {}
         if job.template is not None:
             self._prepare(job, job.template)
@@ -109,7 +109,9 @@ class Conversion:
         self._scanner = Scanner(find_control_tokens(template), find_token_edges(template))
         self._find_answer = MarkedAnswerFinder(single)
         self._limits = checks.Limits(
-            encodes_twice=cache(partial(_encodes_twice, single)), masked=job.mask is not None, unweighted=job.unweighted
+            encodes_twice=cache(partial(_encodes_twice, single)),
+            masked=job.mask is not None,
+            ignored_weights=job.ignored_weights,
         )
 
     def convert(

@@ -34,7 +34,9 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
     held = survey(folder)
     note = path_note(manifest, held.paths)
     place = str(folder.resolve()) if note else shown  # the script runs in another folder
-    output = replace(to_output(manifest, place, held.columns), max_steps=max_steps, longest=held.longest)
+    output = replace(
+        to_output(manifest, place, held.columns), max_steps=max_steps, longest=held.longest, weighted=held.weighted
+    )
     if name is None:
         raise UsageError(f"`{shown}` was not made for a trainer", hint=for_readers(output))
     found = trainers.find(name)
@@ -105,7 +107,12 @@ def problem_of(trainer: Trainer, output: Output) -> str:
     """Return why files of a view that a trainer reads do not fit all the same, as with `--rename`; empty if they do."""
     given = output.recipe.get("rename") or {}
     found = [name for name in given if name in views.VIEWS[output.view].columns]
-    return f"its column `{found[0]}` is named `{given[found[0]]}`" if found else trainer.problem(output)
+    if found:
+        return f"its column `{found[0]}` is named `{given[found[0]]}`"
+    ignored = trainers.ignored_weights(trainer.summary, output.view, output.recipe.get("transforms") or {})
+    if output.weighted and ignored == "all":
+        return "answers have a weight other than 1, and the trainer trains them in full"
+    return trainer.problem(output)
 
 
 CHOSEN = ("about", "source", "trainer", "to", "format", "rename", "compression", "bos", "end", "mask")

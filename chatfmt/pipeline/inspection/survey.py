@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from ... import sources
-from ...json_columns import decode_values
+from ...json_columns import decode_values, is_turns
 from ...schema import MEDIA
 from ...sources import ParseOptions
-from ...turn_columns import IntArray, lengths_of
+from ...turn_columns import IntArray, lengths_of, role_is, train_flags
 
 
 class Survey(Struct, frozen=True):
@@ -25,6 +25,8 @@ class Survey(Struct, frozen=True):
     """The bytes of text in the longest row."""
     paths: tuple[str, ...]
     """The columns of media that have relative paths."""
+    weighted: bool
+    """Whether an answer in `messages` has a weight other than 1."""
 
 
 def survey(folder: Path) -> Survey:
@@ -32,16 +34,17 @@ def survey(folder: Path) -> Survey:
     source = sources.resolve(str(folder), split="all", options=ParseOptions(allow_empty=True))
     names: dict[str, None] = {}
     paths: dict[str, None] = {}
-    longest = 0
+    longest, weighted = 0, False
     for shard in sources.plan_splits(source, "all"):
         for batch in (batch for part in shard for batch in sources.read(part, columns=None)):
             names |= dict.fromkeys(name for name in batch.schema.names if not name.startswith("#"))
             paths |= dict.fromkeys(
                 name for name in MEDIA if name in batch.schema.names and has_paths(batch.column(name))
             )
+            weighted = weighted or has_weights(batch)
             if len(batch):
                 longest = max(longest, int(np.sum(list(map(text_bytes, batch.columns)), axis=0).max()))
-    return Survey(tuple(names), longest, tuple(paths))
+    return Survey(tuple(names), longest, tuple(paths), weighted)
 
 
 def has_paths(column: pa.Array) -> bool:
@@ -52,6 +55,16 @@ def has_paths(column: pa.Array) -> bool:
         rows = decode_values(column)
     media = (medium for row in rows for medium in (row if isinstance(row, list) else [row]))
     return any(isinstance(medium, str) and not re.match(r"/|[a-z]+:", medium) for medium in media)
+
+
+def has_weights(batch: pa.RecordBatch) -> bool:
+    """Return whether an answer in the column `messages` has a weight other than 1."""
+    column = batch.column("messages") if "messages" in batch.schema.names else None
+    if column is None or not is_turns(column.type):
+        return False
+    turns = column.flatten()
+    answers = zip(train_flags(turns), role_is(turns, "assistant"), strict=False)
+    return any(is_answer and name and value != 1 for (name, value), is_answer in answers)
 
 
 def text_bytes(column: pa.Array) -> IntArray:

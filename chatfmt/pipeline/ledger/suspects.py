@@ -15,7 +15,7 @@ from typing import Any
 from ...dialects.chat.turns import CONTENT_KEYS, ROLE_KEYS
 from ...dialects.chat.untagged_turns import ASSISTANT_KEYS, USER_KEYS
 from ...dialects.kit.roles import role_of
-from ...render.masks.masker import TRAIN_FLAGS
+from ...schema import TRAIN_FLAGS
 from .trace import Entry
 
 PARTS: dict[str, frozenset[str]] = {

@@ -193,7 +193,7 @@ def to_job(
         nulls=nulls,
         media=carried,
         drop=dropped_columns(recipe.drop, fields),
-        unweighted=recipe.trainer not in (None, "openai"),
+        ignored_weights=trainers.ignored_weights(recipe.trainer, view, recipe.transforms),
         in_blocks=views.VIEWS[view].unpairs and detection.type == "preference",
         whole_file=detection.whole_file,
     )

@@ -18,8 +18,7 @@ from ...field_path import Every, FieldPath, Step, path_of
 from ...mapping.plan import FieldMapping
 from ...media import MEDIUM_KEYS
 from ...recipe import Recipe
-from ...render.masks.masker import TRAIN_FLAGS
-from ...schema import MEDIA
+from ...schema import MEDIA, TRAIN_FLAGS
 from ..conversion.job import Job
 from ..conversion.source_rows import merge_batches, split_rows
 from ..conversion.stages import Conversion

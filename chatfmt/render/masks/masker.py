@@ -24,6 +24,7 @@ from msgspec import Struct
 from ...errors import ChatfmtError, Location, RenderError
 from ...json_columns import decode_conversations, json_values
 from ...rendering import ConversationBatch
+from ...schema import train_flag
 from ..jinja.errors import render_error
 from ..single import Chat, TemplateRenderer, Turns
 from ..types import Span
@@ -43,8 +44,6 @@ from .turn_boundaries import TurnBoundaries
 
 Reasoning = Literal["all", "generated", "none"]
 Method = Literal["generation", "markers", "prefix"]
-TRAIN_FLAGS = ("train", "weight", "loss", "loss_weight", "training", "trainable")
-"""Keys of a message that select it for training: a boolean, or a number where 0 means no."""
 PLANS = (
     DEFAULT_PLAN,
     MarkerPlan(others=False),
@@ -67,7 +66,7 @@ class MaskOptions(Struct, frozen=True):
     roles: tuple[str, ...] = ("assistant",)
     """The roles whose messages are trained: of others than the assistant, the text and the stop token after it."""
     flags: bool = True
-    """Respect the `TRAIN_FLAGS` of messages."""
+    """Respect the `schema.TRAIN_FLAGS` of messages."""
 
     @property
     def whole_turns(self) -> bool:
@@ -108,18 +107,10 @@ def is_trained(message: Mapping[str, Any]) -> bool:
 
     Raises RenderError (`mask.flag`) if the value is neither a boolean nor a number.
     """
-    for name in TRAIN_FLAGS:
-        value = message.get(name)
-        if isinstance(value, str):
-            value = _FLAG_TEXTS.get(value, value)
-        if isinstance(value, (bool, int, float)):
-            return bool(value)
-        if value is not None:
-            raise RenderError(f"`{name}` of a message is {value!r}, not a boolean or a number", code="mask.flag")
-    return True
-
-
-_FLAG_TEXTS: Mapping[str, Any] = {"true": True, "false": False, "0": 0, "1": 1, "0.0": 0.0, "1.0": 1.0}
+    name, value = train_flag(message)
+    if not isinstance(value, (bool, int, float, type(None))):
+        raise RenderError(f"`{name}` of a message is {value!r}, not a boolean or a number", code="mask.flag")
+    return value is None or bool(value)
 
 
 class Masker:

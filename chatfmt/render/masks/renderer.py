@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from ...errors import RenderError
 from ...json_columns import encode_conversations, integers
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
+from ...schema import TRAIN_FLAGS
 from ..options import SPANS
 from ..single import Chat, TemplateRenderer
 from ..trace.batch import lists_of
@@ -24,7 +25,7 @@ from ..trace.kernels import Int64Array
 from ..trace.renderer import TracedRenderer
 from ..types import Span
 from .markers import MarkedChat
-from .masker import TRAIN_FLAGS, WHOLE_TURNS, MaskedText, Masker, MaskOptions, to_chats, trained_turns
+from .masker import WHOLE_TURNS, MaskedText, Masker, MaskOptions, to_chats, trained_turns
 from .replayed_spans import SpanCache
 from .supplied_reasoning import with_supplied_reasoning
 

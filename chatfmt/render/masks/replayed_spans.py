@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from msgspec import Struct, field
 
 from ... import json_columns
-from ...schema import REASONING_FIELDS
+from ...schema import REASONING_FIELDS, TRAIN_FLAGS
 from ..options import SPANS
 from ..trace.batch import Replayed, lists_of
 from ..trace.kernels import Int64Array, TextSlices, apply, distinct
@@ -29,7 +29,6 @@ from ..trace.shapes import TextColumn
 from ..trace.slots import TEXT_FIELDS, slot_of
 from ..trace.tables import KNOWN, Ragged, ends_of
 from ..types import Span
-from .masker import TRAIN_FLAGS
 
 Padding = tuple[tuple[int, str, str, str], ...]
 """The texts of a row that are empty or have whitespace around them: turn, field, whitespace before, after."""
