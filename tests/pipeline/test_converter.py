@@ -104,9 +104,9 @@ def test_keys_that_only_the_sample_has_are_null_elsewhere_and_others_are_refused
     strict = chatfmt.Converter(MESSAGES, sample=table(TURNS))
     with pytest.raises(UsageError) as caught:
         strict(table(named))
-    assert str(caught.value) == "`messages[].name` of this batch has no place in the schema of the output, which the sample decided"
+    assert str(caught.value) == "`messages[].name` has no place in the schema that the sample decided"
     assert caught.value.hint == "give `Converter` a sample that has such rows"
-    with pytest.raises(UsageError, match="`source` of this batch"):
+    with pytest.raises(UsageError, match="`source` has no place"):
         strict(table(TURNS).append_column("source", pa.array(["x"])))
 
 
@@ -119,7 +119,7 @@ def test_text_stays_json_text_where_the_sample_has_json():
     converter = chatfmt.Converter(recipe, sample=both)
     assert [row[0]["note"] for row in converter(both)["messages"].to_pylist()] == ['{"a":1}', '"b"']
     assert converter(both).slice(1) == converter(text)
-    with pytest.raises(UsageError, match=re.escape("`messages[].note` of this batch has no place")):
+    with pytest.raises(UsageError, match=re.escape("`messages[].note` has no place")):
         chatfmt.Converter(recipe, sample=text)(both)
 
 

@@ -88,7 +88,7 @@ def _turns_with_type(column: pa.ListArray, type: pa.ListType, name: str) -> pa.L
 
 def _no_place(name: str) -> UsageError:
     return UsageError(
-        f"`{name}` of this batch has no place in the schema of the output, which the sample decided",
+        f"`{name}` has no place in the schema that the sample decided",
         hint="give `Converter` a sample that has such rows",
         code="converter.schema",
     )

@@ -75,7 +75,9 @@ def test_files_before_and_rows_that_cannot_be_read_are_counted(tmp_path):
     (folder / "a.jsonl").write_text("".join([*lines[:4], "\n", "broken\n"]))
     (folder / "b.jsonl").write_text("".join(["broken\n", *lines[4:]]))
     for skip, limit, kept in ((0, 2, [2, 3]), (1, 2, [3, 5]), (2, 3, [5, 7, 11]), (9, 9, [29])):
-        recipe = chatfmt.Recipe(source=folder, where=WHERE, skip=skip, limit=limit, keep="n", on_error="skip", max_bad="99%")
+        recipe = chatfmt.Recipe(
+            source=folder, where=WHERE, skip=skip, limit=limit, keep="n", on_error="skip", max_bad="99%"
+        )
         chatfmt.convert(recipe, tmp_path / "out.jsonl", overwrite=True)
         assert numbers(tmp_path / "out.jsonl") == kept
 
