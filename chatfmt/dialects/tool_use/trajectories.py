@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...errors import DialectError, located
+from ...errors import DialectError, Location, located
 from ...field_path import value_at
 from ...schema import Turn
 from ..dialect import Dialect
@@ -15,6 +15,7 @@ from ..kit.blocks import join_blocks
 from ..kit.columns import Columns, SourceRow, find_side_parts, json_type
 from ..kit.literals import read_list_literal
 from ..kit.output import convert_rows
+from ..kit.tool_specs import specs_in
 
 Step = Mapping[str, Any]
 
@@ -110,10 +111,25 @@ def openhands(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
            {"id": "c1", "type": "function", "function": {"name": "bash", "arguments": "{}"}}]},
            {"role": "tool", "tool_call_id": "c1", "content": "no"}]}`
 
-    The calls of one response of the model are one turn. Events that the model does not see are left out: changes of
+    The calls of one response of the model are one turn. The tools of the system event become `tools`, and image URLs
+    parts after the text. Events that the model does not see are left out: changes of
     state, recalled knowledge, condensations. An action without a response of the model is a call of its own name.
+    Raises DialectError `msg.tools` if a second system event has other tools.
     """
-    return convert_rows(batch, columns, lambda record, columns: _turns(record, columns, _add_openhands))
+    return convert_rows(batch, columns, _openhands)
+
+
+def _openhands(record: SourceRow, columns: Columns) -> dict[str, Any]:
+    found = _turns(record, columns, _add_openhands)
+    tools: Any = None
+    for number, event in enumerate(read_list_literal(value_at(record, columns.path("messages") or "messages"))):
+        own = value_at(event, "tools" if "kind" in event else "args.tools")
+        if own and tools not in (None, own):
+            raise DialectError(
+                "the system event has other tools than the one before", code="msg.tools", at=Location(message=number)
+            )
+        tools = own or tools
+    return found if tools is None or "tools" in columns.fields else {**found, "tools": specs_in(tools)}
 
 
 def _add_openhands(out: list[Turn], event: Step) -> None:
@@ -126,7 +142,7 @@ def _add_action(out: list[Turn], event: Step) -> None:
     response = (event.get("tool_call_metadata") or {}).get("model_response")
     if name in ("message", "system"):
         role = "system" if name == "system" else "user" if source == "user" else "assistant"
-        out.append(_turn(role, args.get("content"), []))
+        out.append(_turn(role, with_images(args.get("content"), args.get("image_urls")), []))
     elif source == "agent" and isinstance(response, Mapping):
         message = value_at(response, "choices[0].message") or {}
         turn = _turn(
@@ -143,7 +159,16 @@ def _add_action(out: list[Turn], event: Step) -> None:
 def _add_observation(out: list[Turn], event: Step) -> None:
     call = (event.get("tool_call_metadata") or {}).get("tool_call_id")
     if event.get("observation") not in _UNSEEN and (call or (out and _is_answerable(out))):
-        out.append({"role": "tool", **({"tool_call_id": call} if call else {}), "content": event.get("content") or ""})
+        content = with_images(event.get("content"), value_at(event, "extras.image_urls"))
+        out.append({"role": "tool", **({"tool_call_id": call} if call else {}), "content": content or ""})
+
+
+def with_images(content: Any, urls: Any) -> Any:
+    """Return content with image URLs as parts after it."""
+    if not urls:
+        return content
+    before = [{"type": "text", "text": content}] if isinstance(content, str) and content else content or []
+    return [*before, *({"type": "image_url", "image_url": {"url": url}} for url in urls)]
 
 
 _UNSEEN = frozenset({
@@ -246,6 +271,8 @@ def _turn(role: str, content: Any, calls: list[Any], reasoning: Any = None) -> T
 
 def _content(value: Any) -> Any:
     blocks = isinstance(value, list) and bool(value) and all(isinstance(block, Mapping) for block in value)
+    if blocks and any("image_urls" in block for block in value):  # OpenHands has several images in one block
+        value = [part for block in value for part in (with_images([], block.get("image_urls")) or [block])]
     if isinstance(value, Mapping) and isinstance(value.get("text"), str):
         return value["text"]
     return join_blocks(value) if blocks else value or None

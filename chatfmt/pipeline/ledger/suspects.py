@@ -61,6 +61,7 @@ _TWO_VALUED = frozenset({
     "chosen", "rejected", "correct", "incorrect", "right", "wrong", "accept", "reject", "accepted",
 })  # fmt: skip
 _NUMBER = re.compile(r"\W*[\d.,/%+-]+\W*")
+_DATA = re.compile(r"data:(image|audio|video)/", re.IGNORECASE)
 _MEDIA = re.compile(r"data:(image|audio|video)/|.*\.(jpe?g|png|gif|webp|bmp|mp3|wav|flac|ogg|mp4|webm|avi|mov)$",
                     re.IGNORECASE | re.DOTALL)  # fmt: skip
 _NUMERALS = 40
@@ -120,6 +121,19 @@ def _objects(left: Mapping[str, Entry], fresh: Collection[str]) -> Iterator[tupl
             yield path.rstrip("[]"), "messages"
         elif part_named(path.partition(".")[0]) == "tools" and not {"name", "description"}.isdisjoint(fields):
             yield path.partition(".")[0].rstrip("[]"), "tools"
+        elif (
+            (tools := _tools_around(path)) and "name" in fields and not {"description", "parameters"}.isdisjoint(fields)
+        ):
+            yield tools, "tools"
+
+
+def _tools_around(path: str) -> str:
+    """Return the path to the list of tools that an object is in, empty if it is in none."""
+    steps = path.split(".")
+    last = max(
+        (place for place, step in enumerate(steps) if step.endswith("[]") and part_named(step) == "tools"), default=-1
+    )
+    return ".".join(steps[: last + 1]).rstrip("[]")
 
 
 def _are_turns(fields: Mapping[str, Entry]) -> bool:
@@ -147,6 +161,8 @@ def _leaves(
             continue
         if inside and key == _key_of(path) and key in CONTENT_KEYS:
             part = "content"
+        if inside and depth > 1 and _are_embedded(entry.values, named=part == "media"):
+            yield path.rstrip("[]"), "media"
         if depth > 1 or not (part_named(columns[path]) or inside):
             continue  # metadata, or an annotation of a turn
         if part in ("tools", "train"):  # a name or a count of tools, a statistic of the row
@@ -208,6 +224,11 @@ def _are_labels(values: Sequence[Any]) -> bool:
 
 def _are_media(values: Sequence[Any]) -> bool:
     return all(isinstance(value, bytes) or (isinstance(value, str) and _MEDIA.match(value)) for value in values)
+
+
+def _are_embedded(values: Sequence[Any], *, named: bool) -> bool:
+    """Return whether values are media by what they hold; those that are `named` so may be paths and addresses."""
+    return (named and _are_media(values)) or all(isinstance(value, str) and _DATA.match(value) for value in values)
 
 
 _TESTS: dict[str, Callable[[Sequence[Any]], bool]] = {"label": _are_labels, "media": _are_media}
