@@ -103,7 +103,7 @@ class Recipe:
     marker: Mapping[str, str] = dataclasses.field(default_factory=dict)
     explode: str | None = None
     where: str | None = None
-    group_by: str | None = None
+    group_by: tuple[str, ...] = ()
     order_by: str | None = None
     keep: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
@@ -175,7 +175,7 @@ class Recipe:
     @property
     def groups_rows(self) -> bool:
         """Whether rows are turns or events, of which `where` selects some."""
-        return self.group_by is not None
+        return bool(self.group_by)
 
     @property
     def role_names(self) -> Mapping[str, str]:

@@ -72,8 +72,8 @@ COLUMNS = _group(
         "marker": (list[str], "TEXT=ROLE", "Line prefix that starts a turn of a transcript. Repeatable."),
         "explode": (str, "COLUMN", "Make one row per object in the lists of this column."),
         "where": (str, "EXPR", "Keep rows for which this Jinja expression over the row is true."),
-        "group_by": (str, "COLUMN",
-                     "Make one conversation of the rows with the same value in this column; @file: of each file."),
+        "group_by": (list[str], "COLUMN", "Make one conversation of the rows with the same value in this column, or in "
+                     "all of a,b; @file: of each file. Repeatable."),
         "order_by": (str, "COLUMN", "Order of the rows of a conversation; default: that of the files."),
         "label": (str, "EXPR", "Call an answer good where this Jinja expression over the row is true: 'score >= 4'."),
         "keep": (list[str], "COLUMN", "Copy this column to the output; all copies every unused one. Repeatable."),

@@ -53,9 +53,11 @@ def group_source(recipe: Recipe, source: Source, splits: Iterable[str], folder: 
     A row that cannot be read or has no key becomes a row that cannot be read, in its place. Raises UnknownName for a
     column that no sampled row has, UsageError for values without an order, OutputError if the disk is full.
     """
-    groupings = [Grouping(recipe, source, split) for split in splits]
+    splits = tuple(splits)
+    sample = [batch for split in splits for batch in sources.sample(source, split, bad=[])]
     with located(source.shown):
-        check_columns(recipe, [batch for each in groupings for batch in sources.sample(source, each.split, bad=[])])
+        keys = check_columns(recipe, sample)
+    groupings = [Grouping(recipe, keys, source, split) for split in splits]
     grouped = {each.split: each.write(folder) for each in groupings}
     longest = 2 * source.options.max_row_bytes + _AROUND
     return replace(
@@ -67,13 +69,18 @@ def group_source(recipe: Recipe, source: Source, splits: Iterable[str], folder: 
     )
 
 
-def check_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> None:
-    """Raise UnknownName for a key, an order or a column of `--where` that no sampled row has."""
+def check_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> tuple[str, ...]:
+    """Return the keys of a conversation, `a,b` as two unless a column has that name.
+
+    Raises UnknownName for a key, an order or a column of `--where` that no sampled row has.
+    """
     names = dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#"))
-    for column in (recipe.group_by, recipe.order_by) if recipe.explode is None else ():
+    keys = tuple(key for name in recipe.group_by for key in ([name] if name in names else name.split(",")))
+    for column in (*keys, recipe.order_by) if recipe.explode is None else ():
         if column not in (None, FILE, FOLDER) and top_level(column, names) not in names:
             raise UnknownName.of("column", top_level(column, names), names)
     mapping.check_columns(mapping.plan({}, explode=recipe.explode, where=recipe.where), names)
+    return keys
 
 
 def new_file(folder: Path) -> Path:
@@ -86,19 +93,15 @@ def new_file(folder: Path) -> Path:
 class Grouping:
     """The rows of one split on their way to conversations."""
 
-    def __init__(self, recipe: Recipe, source: Source, split: str) -> None:
-        self.key, self.split, self.files, self.options = (
-            str(recipe.group_by),
-            split,
-            source.splits[split],
-            source.options,
-        )
+    def __init__(self, recipe: Recipe, keys: tuple[str, ...], source: Source, split: str) -> None:
+        self.keys, self.split = keys, split
+        self.files, self.options = source.splits[split], source.options
         self.order = Order(recipe.order_by) if recipe.order_by else None
         self.mapped = mapping.plan(recipe.map, markers=recipe.marker)
         self.shared: dict[tuple[str, ...], frozenset[str]] = {}
         self.drop = recipe.drop
         self.has_messages = recipe.map.get("messages", "messages").split(".")[0].split("[")[0] != "messages"
-        self.named = [name for name in (self.key, *recipe.keep, recipe.dedup_by, recipe.split_by) if name]
+        self.named = [name for name in (*keys, *recipe.keep, recipe.dedup_by, recipe.split_by) if name]
         selected = mapping.plan({}, explode=recipe.explode, where=recipe.where)
         self.selector = None if selected.is_empty else mapping.mapper(selected, text_expression, expression)
         self.rows = self.filtered = self.conversations = 0
@@ -107,7 +110,7 @@ class Grouping:
     def note(self) -> str:
         """What was made of the rows, for the user."""
         without = f", left out by --where {self.filtered:,}" if self.filtered else ""
-        return f"--group-by {self.key}: rows {self.rows:,}, conversations {self.conversations:,}{without}"
+        return f"--group-by {','.join(self.keys)}: rows {self.rows:,}, conversations {self.conversations:,}{without}"
 
     def write(self, folder: Path) -> tuple[SourceFile, ...]:
         """Write the conversations of the split to `folder`, each to the file that stands for that of its first row."""
@@ -187,23 +190,27 @@ class Grouping:
         if not self.drop:
             return frozenset(names)
         read = {top_level(self.order.column, names)} if self.order is not None else set()
-        read |= {top_level(self.key, names)}
+        read.update(top_level(key, names) for key in self.keys)
         return frozenset(names).difference(self.drop) | self._shared(names) | read
 
     def _key_of(self, record: Mapping[str, Any], number: int) -> str:
-        """Return the key of a row as text; a number and the same number as text are one key."""
-        if self.key == FILE:
+        """Return the keys of a row as text; a number and the same number as text are one key."""
+        found = [self._value_of(key, record, number) for key in self.keys]
+        return found[0] if len(found) == 1 else dumps(found)
+
+    def _value_of(self, key: str, record: Mapping[str, Any], number: int) -> str:
+        if key == FILE:
             return f"file {number}"
-        if self.key == FOLDER:  # sources have folders, and archives, of the same name
+        if key == FOLDER:  # sources have folders, and archives, of the same name
             file = self.files[number]
             return f"folder {PurePosixPath(file.shown).parent} of {file.uri.replace(file.shown, '', 1)}"
-        key = value_at(record, self.key)
-        if key is None or key == "":
-            raise RowError(f"the row has no value in `{self.key}`", code="group.key", hint=_SKIP)
-        if isinstance(key, (dict, list)):
-            kind = "a list" if isinstance(key, list) else "an object"
-            raise RowError(f"`{self.key}` is {kind}, not a key", code="group.key", hint=_SKIP)
-        return f"key {key}"
+        value = value_at(record, key)
+        if value is None or value == "":
+            raise RowError(f"the row has no value in `{key}`", code="group.key", hint=_SKIP)
+        if isinstance(value, (dict, list)):
+            kind = "a list" if isinstance(value, list) else "an object"
+            raise RowError(f"`{key}` is {kind}, not a key", code="group.key", hint=_SKIP)
+        return f"key {value}"
 
     def _line(self, rows: Iterator[SpooledRow]) -> tuple[int, dict[str, Any]]:
         """Return the file of the first row of a group, and its line: the conversation, or an error."""
@@ -245,7 +252,7 @@ class Grouping:
         if names not in self.shared:
             if len(self.shared) > _REMEMBERED:
                 self.shared.clear()
-            named = (top_level(name, names) if name != self.key else name for name in self.named)
+            named = (name if name in self.keys else top_level(name, names) for name in self.named)
             self.shared[names] = frozenset((*self.mapped.reads(names), *named))
         return self.shared[names]
 
@@ -261,7 +268,7 @@ class Grouping:
         """Return the value that a column has in the rows of a conversation; those without one do not count."""
         found = [(row, event[name]) for row, event in events if event.get(name) is not None]
         other = next((row for row, value in found if value != found[0][1]), None)
-        if other is not None and name != self.key:
+        if other is not None and name not in self.keys:
             message = f"`{name}` has another value than in the rows of the conversation before it"
             part = next(
                 (part for part, path in self.mapped.fields if isinstance(path, FieldPath) and path.root == name), ""

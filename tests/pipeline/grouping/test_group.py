@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import chatfmt
-from chatfmt.errors import ChatfmtError, Location, RowError, UsageError
+from chatfmt.errors import ChatfmtError, Location, RowError, UnknownName, UsageError
 from chatfmt.pipeline.grouping.order import Order
 
 from ...conftest import run_cli
@@ -308,3 +308,30 @@ def test_media_and_conversations_in_several_rows(tmp_path: Path) -> None:
     assert convert(str(tmp_path / "b.jsonl"), tmp_path / "r.jsonl", group_by="c", explode="messages") == [
         ["p", "a", "q", "a"],
     ]  # fmt: skip
+
+
+def test_rows_of_several_keys(tmp_path: Path) -> None:
+    rows = [
+        {"channel": channel, "thread": thread, "role": role, "text": text}
+        for role, texts in (("user", "abc"), ("assistant", "xyz"))
+        for (channel, thread), text in zip((("g", 1), ("h", 1), ("g", 2)), texts, strict=True)
+    ]
+    source = str(write(tmp_path / "in.jsonl", rows))
+    apart = [["a", "x"], ["b", "y"], ["c", "z"]]
+    assert convert(source, tmp_path / "o.jsonl", group_by=["channel", "thread"]) == apart
+    run = run_cli("convert", source, "--group-by", "channel,thread", "-o", tmp_path / "p.jsonl")
+    assert contents(tmp_path / "p.jsonl") == apart
+    assert b"note: --group-by channel,thread: rows 6, conversations 3\n" in run.stderr
+    run_cli("convert", source, "--group-by", "thread", "--group-by", "channel", "-o", tmp_path / "q.jsonl")
+    assert contents(tmp_path / "q.jsonl") == apart
+    assert refusal(UnknownName, source, tmp_path / "r.jsonl", group_by="channel,thred")[1] == "did you mean `thread`?"
+    named = [{**{key: row[key] for key in ("role", "text")}, "a,b": row["thread"]} for row in rows]
+    found = convert(str(write(tmp_path / "n.jsonl", named)), tmp_path / "s.jsonl", group_by="a,b")
+    assert found == [["a", "b", "x", "y"], ["c", "z"]]
+
+
+def test_keys_whose_texts_join_alike_are_apart(tmp_path: Path) -> None:
+    keys = [("a", "b,c"), ("a,b", "c"), ("a", '", "key b')]
+    rows = [{"k": k, "l": l, "role": role, "text": f"{role}{k}{l}"} for k, l in keys for role in ("user", "assistant")]
+    found = convert(str(write(tmp_path / "in.jsonl", rows)), tmp_path / "o.jsonl", group_by=["k", "l"])
+    assert [len(turns) for turns in found] == [2, 2, 2]
