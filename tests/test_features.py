@@ -285,8 +285,8 @@ def test_one_file_of_json_lines_with_text_and_parts_is_noted(tmp_path: Path) -> 
     rows = [{"messages": [turn("user", content), turn("assistant", "3")]} for content in ("q", PARTS)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     note = (
-        "note: some content is text and some is a list of parts: `load_dataset` reads text such as `3` there as a "
-        "number, unless a card declares the types, as in a folder: -o FOLDER"
+        "note: `messages[].content` is text in some turns and not in others: `load_dataset` reads text such as `3` "
+        "there as a number, unless a card declares the types, as in a folder: -o FOLDER"
     )
     source, out = (tmp_path / "in.jsonl").read_bytes(), tmp_path / "out.jsonl"
     runs = [
@@ -308,3 +308,26 @@ def test_segments_have_one_type(tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "out.parquet")
     assert table.schema.field("segments").type == pa.list_(pa.struct([("label", pa.bool_()), ("text", pa.string())]))
     assert table.to_pylist()[0]["segments"][1] == {"label": True, "text": "a<|im_end|>"}
+
+
+def test_json_lines_that_load_as_other_values_are_noted(tmp_path: Path) -> None:
+    """`datasets` reads text as times if all of it looks like times, and text beside other values as JSON."""
+    turns = [turn("user", "q"), turn("assistant", "a")]
+    rows = [
+        {"messages": turns, "day": "2024-05-01", "seen": {"at": "2024-05-01T10"}, "value": value} for value in ("3", 4)
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    kept = [word for name in ("day", "seen", "value") for word in ("--keep", name)]
+    column = "`value` has text and other values: `load_dataset` reads text such as `3` there as a number"
+    notes = [
+        f"note: {column}, but not with --format parquet",
+        "note: every text of `day` and `seen.at` looks like a time, and `load_dataset` reads it as one, "
+        "unless a card declares the types, as in a folder: -o FOLDER",
+    ]
+    arguments = ("convert", tmp_path / "in.jsonl", "--to", "messages", *kept, "-o")
+    assert run_here(*arguments, tmp_path / "out.jsonl").stderr.decode().splitlines()[:-1] == notes
+    assert run_here(*arguments, tmp_path / "lines", "--format", "jsonl").stderr.decode().splitlines()[:-1] == notes[:1]
+    assert run_here(*arguments, tmp_path / "out").stderr.decode().splitlines()[:-1] == []
+    for name, value in (("lines", 3), ("out", "3")):
+        loaded = datasets.load_dataset(str(tmp_path / name), split="train", cache_dir=str(tmp_path / "cache"))
+        assert loaded.to_list()[0] == {"messages": turns, "day": "2024-05-01", "seen": rows[0]["seen"], "value": value}

@@ -92,7 +92,7 @@ def check_watched(batch: pa.RecordBatch, columns: Columns) -> None:
         part = columns.watched.get(name)
         filled = is_filled(batch.column(name)) if part is not None else None
         if filled is not None and pc.any(filled).as_py():
-            read = f"--map {part}={name} reads it, " if part in schema.MEDIA else ""
+            read = f"--map {part}={name} reads it, " if part in (*schema.MEDIA, "reasoning") else ""
             raise DialectError(
                 f"column `{name}` is empty in the sample but not here, and could be the {part}",
                 hint=f"{read}--drop {name} leaves it behind",

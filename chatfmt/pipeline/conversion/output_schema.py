@@ -38,7 +38,7 @@ PARTS = pa.list_(JSON)
 PATHS, MEDIA_BY_VALUE = pa.list_(TEXT), pa.list_(MEDIUM)
 """The types of a column of media."""
 MIXED = pa.binary_view()
-"""Stands for the type of a key that is text in some turns and another value in others."""
+"""Stands for the type of a column, or of a key of turns, that is text in some of them and another value in others."""
 TIMES = pa.string_view()
 """Stands for the type of text that looks like a time in every row; see `json_lines_schema`."""
 _TIME = r"\d{4}-\d\d-\d\d([ T]\d\d(:?\d\d(:?\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?"
@@ -60,6 +60,8 @@ def type_of(name: str, column: pa.Array, *, typed: bool = False) -> pa.DataType:
     if _is_empty(column, typed):
         return pa.null()
     if column.type == JSON:
+        if _has_some_text(column):
+            return MIXED
         found = type_of_values(json_values(column))
         return JSON if _levels(found) > MOST_LEVELS else found
     if is_turns(column.type):
@@ -95,15 +97,25 @@ def turn_field_type(key: str, values: pa.Array, typed: bool) -> pa.DataType:
         return _text_type(values)
     if values.type != JSON:
         return values.type
-    first = pc.utf8_slice_codeunits(values.filter(pc.not_equal(values, "null")), 0, 1)
-    text = pc.equal(first, '"')
-    if pc.any(text).as_py() and not pc.all(text).as_py():
+    if _has_some_text(values):
         return MIXED
+    first = _first_characters(values)
     if key == "content" and pc.all(pc.equal(first, "[")).as_py():
         return PARTS
     if pc.any(pc.is_in(first, pa.array(["[", "{"], first.type))).as_py():
         return JSON
     return type_of_values(json_values(values))
+
+
+def _first_characters(values: pa.Array) -> pa.Array:
+    """Return the first character of each value of a JSON column that is not null."""
+    return pc.utf8_slice_codeunits(values.filter(pc.not_equal(values, "null")), 0, 1)
+
+
+def _has_some_text(values: pa.Array) -> bool:
+    """Return whether a JSON column holds text and other values."""
+    text = pc.equal(_first_characters(values), '"')
+    return bool(pc.any(text).as_py() and not pc.all(text).as_py())
 
 
 def type_of_values(values: Iterable[Any]) -> pa.DataType:
@@ -177,11 +189,11 @@ def merge_type(name: str, first: pa.DataType, second: pa.DataType) -> pa.DataTyp
         one, other = ({field.name: field.type for field in type.value_type} for type in (first, second))
         names = dict.fromkeys((*one, *other))
         return _turns({key: _merge_keys(one.get(key, pa.null()), other.get(key, pa.null())) for key in names})
-    return _merge_exactly(first, second)
+    return _merge_keys(first, second)
 
 
 def _merge_keys(first: pa.DataType, second: pa.DataType) -> pa.DataType:
-    """Return the type of a key of turns that holds the values of both types; MIXED if only one of them is text."""
+    """Return the type that holds the values of both types, of a column or a key of turns; MIXED if one is text."""
     merged = _merge_exactly(first, second)
     return MIXED if merged == JSON and {first, second} & {TEXT, TIMES, MIXED} else merged
 
@@ -208,9 +220,17 @@ def merged_types(shards: Iterable[Shard]) -> Types:
     return reduce(merge_types, (types_from_text(shard.types) for shard in shards), Types())
 
 
-def mixes_text(types: Mapping[str, pa.DataType]) -> bool:
-    """Return whether a key of turns is text in some of them and another value in others."""
-    return any(MIXED in (field.type for field in type.value_type) for type in types.values() if is_turns(type))
+def paths_to(marker: pa.DataType, types: Mapping[str, pa.DataType]) -> list[str]:
+    """Return where MIXED or TIMES is in the types of an output: `date`, `messages[].content`."""
+    found = []
+    for name, type in types.items():
+        while pa.types.is_list(type):
+            name, type = f"{name}[]", type.value_type
+        if pa.types.is_struct(type):
+            found += [f"{name}.{path}" for path in paths_to(marker, {field.name: field.type for field in type})]
+        elif type == marker:
+            found.append(name)
+    return found
 
 
 def schema_of(types: Mapping[str, pa.DataType]) -> pa.Schema:
@@ -239,6 +259,8 @@ def _output_type(type: pa.DataType, times: pa.DataType) -> pa.DataType:
         return TEXT
     if type == TIMES:
         return times
+    if type == MIXED:
+        return JSON
     if is_turns(type) and MIXED in (field.type for field in type.value_type):
         return PARTS
     if pa.types.is_list(type):

@@ -88,7 +88,24 @@ def needs_survey(source: SourcePlan, output: Sequence[pa.RecordBatch]) -> bool:
         return True
     if job.media and (job.template is None or any(job.columns.path(name) is None for name in job.media)):
         return True
-    return job.template is None and source.first_rows is not None and varies(source.first_rows.schema, job.columns)
+    if job.template is not None or source.first_rows is None:
+        return False
+    return may_add_keys(job) or varies(source.first_rows.schema, job.columns)
+
+
+PLAIN = frozenset({
+    "messages", "conversational", "preference", "unpaired-preference", "prompt-only", "prompt-completion", "alpaca",
+    "dolly", "multiple-choice", "squad", "text",
+})  # fmt: skip
+"""Dialects whose turns have the keys that the types of the source name, whatever the texts in it."""
+ADDING = frozenset({"reasoning", "call_ids", "user_after_tool"})
+"""Transforms that give some turns a key that others lack."""
+
+
+def may_add_keys(job: Job) -> bool:
+    """Return whether later rows may have turns with other keys than the first: a call or reasoning in a text."""
+    parts = [job.columns.path(part) for part in ("reasoning", "tool_calls")]
+    return job.dialect not in PLAIN or any(part is not None for part in parts) or bool(ADDING & {*job.transforms})
 
 
 def holds_json(field: pa.Field) -> bool:

@@ -11,7 +11,7 @@ from msgspec import Struct, field
 from msgspec.structs import asdict, replace
 
 from ...manifest import Shard
-from ..conversion.output_schema import Types, merged_types, mixes_text
+from ..conversion.output_schema import MIXED, TIMES, Types, merged_types, paths_to
 from ..conversion.row_counts import sum_counters
 from ..planning.plan import Plan
 
@@ -63,20 +63,33 @@ def summarise_plan(
     complete: bool = False,
 ) -> Summary:
     """Return the summary of shards of a plan; `size` is the size of the output where it is not that of the shards."""
-    late = late_notes(merged_types(shards)) if plan.target.kind == "file" else ()
+    late = late_notes(merged_types(shards), has_card=plan.target.kind != "file")
     summary = summarise(shards, str(plan.target), (*plan.notes, *late))
     size = summary.bytes if size is None else size
     return replace(summary, bytes=size, complete=complete, rejects=str(rejects) if rejects and summary.rejected else "")
 
 
-def late_notes(types: Types) -> tuple[str, ...]:
-    """Return the notes on JSON Lines without a card that are known when all rows have been converted."""
-    if not mixes_text(types):
-        return ()
-    return (
-        "some content is text and some is a list of parts: `load_dataset` reads text such as `3` there as a number, "
-        "unless a card declares the types, as in a folder: -o FOLDER",
-    )
+def late_notes(types: Types, *, has_card: bool = False) -> tuple[str, ...]:
+    """Return the notes on JSON Lines that are known when all rows have been converted: what `datasets` misreads.
+
+    A card declares the types, but `datasets` reads a column of text and other values in its own way all the same.
+    """
+    mixed = paths_to(MIXED, types)
+    columns, keys = ([path for path in mixed if ("." in path) is inner] for inner in (False, True))
+    declared = "unless a card declares the types, as in a folder: -o FOLDER"
+    number = "`load_dataset` reads text such as `3` there as a number"
+    found = [f"{listed(columns)} has text and other values: {number}, but not with --format parquet"] if columns else []
+    if keys and not has_card:
+        found.append(f"{listed(keys)} is text in some turns and not in others: {number}, {declared}")
+    if (times := paths_to(TIMES, types)) and not has_card:
+        found.append(f"every text of {listed(times)} looks like a time, and `load_dataset` reads it as one, {declared}")
+    return tuple(found)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names in words: `a` and `b`."""
+    *most, last = (f"`{name}`" for name in names)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def summarise(shards: Sequence[Shard], out: str, notes: Sequence[str]) -> Summary:
