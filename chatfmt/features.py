@@ -79,6 +79,26 @@ def _value_type(type: pa.DataType) -> str | None:
     return name if _VALUE.fullmatch(name) else None
 
 
+def is_only_json(type: pa.DataType) -> bool:
+    """Return whether `datasets` reads the values of a type only as JSON: maps, unions, intervals and odd structs.
+
+    A struct is odd without fields, or with two of one name; Parquet lacks it too, as it does unions and intervals.
+    """
+    if pa.types.is_struct(type):
+        return bool(len({field.name for field in type}) != max(1, type.num_fields))
+    return bool(pa.types.is_map(type) or pa.types.is_union(type) or pa.types.is_interval(type))
+
+
+def loadable_decimal(type: pa.DataType) -> pa.DataType:
+    """Return a type that holds the decimals of another and that `datasets` reads: 128 or 256 bits, no scale below 0."""
+    precision = type.precision - min(type.scale, 0)
+    wide = pa.types.is_decimal256(type) or precision > _DIGITS
+    return (pa.decimal256 if wide else pa.decimal128)(precision, max(type.scale, 0))
+
+
+_DIGITS = 38
+"""The digits that a decimal of 128 bits holds."""
+
 _VALUE = re.compile(
     r"null|bool|u?int(8|16|32|64)|float(16|32|64)|string|binary|large_binary|date(32|64)|"
     r"(time32|time64|timestamp|duration)\[.*\]"

@@ -180,9 +180,16 @@ def decode_values(column: pa.Array) -> list[Any]:
         return [ABSENT if text is None else loads(text) for text in column.to_pylist()]
     if is_turns(column.type):
         return [ABSENT if value is None else value for value in decode_conversations(column)]
-    nested = pa.types.is_nested(column.type)
+    nested = _has_structs(column.type)
     values = to_values(column)
     return [ABSENT if value is None else without_nulls(value) if nested else value for value in values]
+
+
+def _has_structs(type: pa.DataType) -> bool:
+    """Return whether a type has structs, in which null stands for an absent key; in a map it is a value."""
+    if pa.types.is_map(type):
+        return _has_structs(type.key_type) or _has_structs(type.item_type)
+    return bool(pa.types.is_struct(type)) or any(_has_structs(type.field(at).type) for at in range(type.num_fields))
 
 
 def text_of_binary(column: pa.Array) -> pa.Array:
@@ -196,8 +203,10 @@ def text_of_binary(column: pa.Array) -> pa.Array:
 
 
 def is_turns(type: pa.DataType) -> bool:
-    """Return whether a column type is a list of structs."""
-    return bool(pa.types.is_list(type) and pa.types.is_struct(type.value_type))
+    """Return whether a column type is a list of structs, whose fields have different names."""
+    if not (pa.types.is_list(type) and pa.types.is_struct(type.value_type)):
+        return False
+    return bool(len({field.name for field in type.value_type}) == type.value_type.num_fields)
 
 
 def encode_conversations(conversations: Sequence[Sequence[Mapping[str, Any]] | None]) -> pa.ListArray:

@@ -91,8 +91,6 @@ class Parquet:
 
         self._schema = schema
         stored = parquet_schema(schema)
-        for field in stored:
-            _check_stored(field)
         self._writer = pq.ParquetWriter(
             pa.PythonFile(ArrowSink(sink), mode="w"),
             stored,
@@ -138,21 +136,6 @@ class ArrowSink:
 
     def close(self) -> None:
         pass
-
-
-def _check_stored(field: pa.Field) -> None:
-    """Raise OutputError for a type that Parquet lacks: unions, intervals, structs without or with equal names."""
-    inside = [field.type]
-    while inside:
-        kind = inside.pop()
-        names = {item.name for item in kind} if pa.types.is_struct(kind) else None
-        if (
-            pa.types.is_union(kind)
-            or pa.types.is_interval(kind)
-            or (names is not None and len(names) != max(1, kind.num_fields))
-        ):
-            raise _unstored(f"the column `{field.name}` has the type `{kind}`")
-        inside += [kind.field(index).type for index in range(kind.num_fields)]
 
 
 def _unstored(problem: str) -> OutputError:

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...features import list_of, media, with_feature
+from ...features import is_only_json, list_of, loadable_decimal, media, with_feature
 from ...json_columns import JSON, MEDIUM, TEXT, decode_objects, dumps, is_turns, json_array, json_values
 from ...manifest import Shard
 from ...media import by_value
@@ -259,8 +259,10 @@ def _output_type(type: pa.DataType, times: pa.DataType) -> pa.DataType:
         return TEXT
     if type == TIMES:
         return times
-    if type == MIXED:
+    if type == MIXED or is_only_json(type):
         return JSON
+    if pa.types.is_decimal(type):
+        return loadable_decimal(type)
     if is_turns(type) and MIXED in (field.type for field in type.value_type):
         return PARTS
     if pa.types.is_list(type):
@@ -278,6 +280,8 @@ def _type_of_line(type: pa.DataType) -> pa.DataType:
         return pa.struct([(field.name, _type_of_line(field.type)) for field in type])
     if pa.types.is_timestamp(type) or pa.types.is_date(type):
         return TIMES
+    if pa.types.is_uint64(type) or is_only_json(type):  # `datasets` reads what is beyond 63 bits as a float
+        return JSON
     return TEXT if pa.types.is_temporal(type) or pa.types.is_decimal(type) else type
 
 
@@ -304,7 +308,8 @@ def fill_variables(batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
 def cast(column: pa.Array, type: pa.DataType) -> pa.Array:
     """Return a column as a type that holds all of its values; what is not JSON stays as it is."""
     if is_turns(column.type) and type == PARTS:
-        return with_turns(column, json_array(decode_objects(fields_of(column.flatten()))))
+        turns = column.flatten()
+        return with_turns(column, json_array(decode_objects(fields_of(turns)) or [{}] * len(turns)))
     if is_turns(column.type) and is_turns(type):
         turns = column.flatten()
         wanted = {field.name: field.type for field in type.value_type}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from decimal import Decimal
 
+import datasets
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import chatfmt
-from chatfmt.errors import OutputError
 from chatfmt.recipe import Recipe
 
 pa.array(pd.Series([1]))  # from here on pyarrow uses pandas, as in a program that does; the command keeps it out
@@ -72,7 +74,7 @@ COLUMNS = {
     "interval": (pa.array([(1, 2, 3), (0, 0, 0)], pa.month_day_nano_interval()), [[1, 2, 3], [0, 0, 0]]),
     "empty": (pa.array([{}, None], pa.struct([])), [{}, None]),
 }  # fmt: skip
-NOT_IN_PARQUET = {"twins", "union", "interval", "empty"}
+READ_AS_JSON = {"twins", "union", "interval", "empty", "in_map", "as_key", "object_key", "repeated"}
 
 
 def write(path, columns, extra=()):
@@ -100,7 +102,7 @@ def test_odd_columns_that_nobody_asked_for_stop_no_run(tmp_path):
 
 
 def test_odd_columns_keep_their_types_in_parquet(tmp_path):
-    columns = {name: each for name, each in COLUMNS.items() if name not in NOT_IN_PARQUET}
+    columns = {name: each for name, each in COLUMNS.items() if name not in READ_AS_JSON}
     chatfmt.convert(write(tmp_path / "in.arrow", columns), out=tmp_path / "out.parquet", workers=1)
     kept = pq.read_table(tmp_path / "out.parquet")
     assert kept.column_names == ["text", *columns]
@@ -108,12 +110,38 @@ def test_odd_columns_keep_their_types_in_parquet(tmp_path):
         assert kept[name].combine_chunks().cast(columns[name][0].type).equals(columns[name][0]), name
 
 
-@pytest.mark.parametrize("name", sorted(NOT_IN_PARQUET))
-def test_columns_that_parquet_lacks_are_an_error_and_no_file(tmp_path, name):
-    recipe = write(tmp_path / "in.arrow", {name: COLUMNS[name]})
-    with pytest.raises(OutputError) as caught:
-        chatfmt.convert(recipe, out=tmp_path / "out.parquet", workers=1)
-    kind = pa.ipc.open_file(tmp_path / "in.arrow").schema.field(name).type
-    assert str(caught.value) == f"Parquet cannot store a column: the column `{name}` has the type `{kind}`"
-    assert caught.value.hint == "write JSON Lines with `--format jsonl`, or leave the column out of `--keep`"
-    assert [path.name for path in tmp_path.iterdir()] == ["in.arrow"]
+def in_a_list(values: pa.Array) -> pa.Array:
+    return pa.ListArray.from_arrays([0, 1, 2], values)
+
+
+MAP = pa.array([[("k", None), ("l", "x")], []], pa.map_(pa.string(), pa.string()))
+INSIDE = pa.map_(pa.string(), pa.map_(pa.int64(), pa.list_(pa.struct([("a", pa.int64())]))))
+LOADED = {name: COLUMNS[name] for name in sorted(READ_AS_JSON)} | {
+    "map": (MAP, [{"k": None, "l": "x"}, {}]),
+    "map_in_list": (in_a_list(MAP), [[{"k": None, "l": "x"}], [{}]]),
+    "map_in_struct": (pa.StructArray.from_arrays([MAP], ["m"]), [{"m": {"k": None, "l": "x"}}, {"m": {}}]),
+    "deep": (pa.array([[("k", [(7, [{"a": 1}])])], None], INSIDE), [{"k": {"7": [{"a": 1}]}}, None]),
+    "empty_in_list": (in_a_list(pa.array([{}, {}], pa.struct([]))), [[{}], [{}]]),
+    "twins_in_list": (in_a_list(COLUMNS["twins"][0]), [[[["a", 1], ["a", 3]]], [[["a", 2], ["a", 4]]]]),
+    "least_of_64": (pa.array([2**64 - 1, 7], pa.uint64()), [2**64 - 1, 7]),
+    "cents_32": (pa.array([Decimal("1.20"), None], pa.decimal32(5, 2)), ["1.20", None]),
+    "cents_64": (pa.array([Decimal("1.20"), None], pa.decimal64(12, 2)), ["1.20", None]),
+    "hundreds": (pa.array([Decimal("1200"), None], pa.decimal128(38, -2)), ["1200", None]),
+}
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+def test_types_that_datasets_lacks_are_loaded_with_their_values(tmp_path, format):
+    recipe = replace(write(tmp_path / "in.arrow", LOADED), format=format)
+    chatfmt.convert(recipe, out=tmp_path / "out", workers=1)
+    loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded.column_names == ["text", *LOADED]
+    for name, (_, values) in LOADED.items():
+        found = [format_decimal(value) if isinstance(value, Decimal) else value for value in loaded[name]]
+        if name == "hundreds" and format == "jsonl":
+            values = ["1.2E+3", None]
+        assert found == values, name
+
+
+def format_decimal(value: Decimal) -> str:
+    return f"{value:f}"
