@@ -270,7 +270,7 @@ def _refuse(problems: Sequence[Problem], values: Mapping[str, Any], flags: Conta
         raise RecipeError(
             f"`{key_or_flag('from_rejects', flags)}` and `{key_or_flag('group_by', flags)}` cannot be combined: "
             "a conversation needs its other rows, which were not rejected",
-            hint="mend the rows in their own files, and convert those again",
+            hint="fix the rows in their source files, and convert those again",
         )
     for first, second in EXCLUSIVE:
         if values.get(first) and values.get(second):
@@ -370,7 +370,7 @@ def load_file(path: Path) -> dict[str, Any]:
     values = read_yaml(path)
     if values and not {*KEYS, *RUN_KEYS, *SHORT, FOR, "label"} & set(values):
         hint = "YAML files are recipes; write data as JSON Lines or CSV"
-        raise RecipeError(f"`{path}` is not a recipe: it has no key of one", hint=hint)
+        raise RecipeError(f"`{path}` is not a recipe: it has no key of a recipe", hint=hint)
     if FOR in values:
         values["trainer"] = values.pop(FOR)
     return with_full_keys(values)

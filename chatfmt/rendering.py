@@ -12,7 +12,7 @@ from msgspec import Struct
 from .errors import ChatfmtError, RenderError
 
 MOST_TEXT = 128 << 20
-"""Bytes of text that a renderer returns at once: a template may make much of little."""
+"""Bytes of text that a renderer returns at once: a template may expand a little text greatly."""
 
 
 class BatchTooLarge(ChatfmtError):

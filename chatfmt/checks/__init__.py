@@ -374,7 +374,7 @@ CHECKS: dict[str, Check] = {
     "msg.reasoning_twice": Check("warning", repeated_reasoning, "reasoning in a field and in the text",
                                  "--dialect reasoning-tags moves it out of the text"),
     "msg.weight": Check("warning", lost_weights, "weight that is not kept in training",
-                        "--mask, --to segments and --to tokens know weights of 0 and 1"),
+                        "--mask, --to segments and --to tokens support only weights of 0 and 1"),
     "msg.ignored_weight": Check("error", ignored_weights, "weight of an answer that the trainer does not read",
                                 "-t MODEL --to tokens --tokenizer MODEL writes labels for trl-sft and axolotl; "
                                 "--for ms-swift and --for axolotl write weights"),
@@ -383,7 +383,7 @@ CHECKS: dict[str, Check] = {
     "row.blank": Check("warning", blank_row, "all content empty or white space"),
     "row.too_long": Check("warning", too_long, "longer than the limit"),
     "tool.orphan": Check("warning", orphan_result, "tool result without its call"),
-    "tool.unknown": Check("warning", unknown_tools, "call of an unknown tool"),
+    "tool.unknown": Check("warning", unknown_tools, "call to an unknown tool"),
     "tool.misfit": Check("warning", unfit_arguments, "arguments that the tool does not take"),
     "tool.unanswered": Check("warning", unanswered_calls, "calls without results"),
     "tool.arguments": Check("warning", unparsable_arguments, "arguments that are not JSON"),

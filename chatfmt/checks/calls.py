@@ -23,7 +23,7 @@ def unknown_tools(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A call of a tool that the tools of the row do not have."""
     for turn, number, name, _, tools in _calls_with_tools(view):
         if name not in tools:
-            yield view.finding("tool.unknown", turn, f"call {number} is of `{name}`, which is not one of the tools")
+            yield view.finding("tool.unknown", turn, f"call {number} is to `{name}`, which is not one of the tools")
 
 
 def unfit_arguments(view: ColumnView, limits: Limits) -> Iterator[Finding]:
@@ -102,7 +102,7 @@ def _misfits(arguments: Any, parameters: Any) -> Iterator[str]:
 
 
 def _has_type(value: Any, wanted: Any) -> bool:
-    """Return whether a value has a type of JSON Schema, or one of several; a name that is none counts as any."""
+    """Return whether a value has a type of JSON Schema, or one of several; an unknown name counts as any."""
     names: Sequence[Any] = wanted if isinstance(wanted, list) else [wanted]
     if any(not isinstance(name, str) or name not in _TYPES for name in names):
         return True

@@ -16,7 +16,7 @@ from .options import COMMON, REGISTRY_HELP, default_of
 
 HELP_ALL = "--help-all"
 ALIASES = {"--output": "--out", "--subset": "--name", "--num-proc": "--workers", "--num_proc": "--workers"}
-"""Names that other tools have for options, taken as well."""
+"""Names that other tools have for options, accepted as well."""
 ELSEWHERE = (
     "Every option is also a key of a recipe file (rows_per_shard: 1000), an environment variable "
     "(CHATFMT_ROWS_PER_SHARD=1000) and a key of the configuration file. `chatfmt doctor` shows where that is."

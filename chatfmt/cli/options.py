@@ -93,11 +93,11 @@ ROWS = _group(
         "dedup": (bool, None, "Drop duplicate conversations.", "--dedup/--no-dedup"),
         "dedup_by": (str, "COLUMN", "Keep the first row of those with the same value in this column."),
         "test_fraction": (str, "F", "Move this fraction of the rows, chosen by content, to a split named test."),
-        "split_by": (str, "COLUMN", "Rows with the same value in this column are never in two splits."),
+        "split_by": (str, "COLUMN", "Keep rows with the same value in this column in one split."),
         "weight": (
             list[str],
             "SOURCE=N",
-            "Take N rows for each row of this source: b.jsonl=2, c.jsonl=0.5. Repeatable.",
+            "Write N rows per row of this source: b.jsonl=2, c.jsonl=0.5. Repeatable.",
         ),
     },
 )
@@ -193,7 +193,7 @@ RUN = _group(
         "executor": (str, "NAME", "Where to run tasks."),
         "on_error": (str, "stop|skip", "Stop at the first bad row, or reject and count bad rows."),
         "rejects": (str, "FILE", "Write rejected rows, each with its reason, to this file."),
-        "report": (str, "FILE", "Write a page on the data too, report.html; it reads the source a second time."),
+        "report": (str, "FILE", "Also write a report on the data, report.html; reads the source a second time."),
         "max_bad": (str, "N|P%", "Fail if more rows than this are rejected."),
         "resume": (bool, None, "Continue an interrupted run.", "--resume/--no-resume"),
         "overwrite": (bool, None, "Replace the output of an earlier run.", "--overwrite/--no-overwrite"),

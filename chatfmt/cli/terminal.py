@@ -142,7 +142,7 @@ def table(
 
 
 def aligned(rows: Sequence[Sequence[str]], *, cut: int, width: int = 80) -> str:
-    """Return one line a row, columns two blanks apart, none wider than `width`: `…` ends the cells of column `cut`."""
+    """Return one line per row, columns two spaces apart, within `width`: `…` ends the cells of column `cut`."""
     rooms = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rooms[cut] -= max(0, sum(rooms) + 2 * (len(rooms) - 1) - width)
 

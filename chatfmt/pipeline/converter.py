@@ -27,7 +27,7 @@ SAMPLE_ROWS = 1000
 BATCH_ROWS = 4096
 """The rows that are converted at a time, as many as of a file."""
 SHOWN = "batch"
-"""Stands in errors where there is no file."""
+"""Stands for the file in errors, where there is none."""
 REJECTS = pa.schema(
     [("row", pa.int64()), ("message", pa.int64()), ("code", TEXT), ("detail", TEXT), ("raw", TEXT)],
 )

@@ -130,7 +130,7 @@ def as_yaml(config: Mapping[str, Any]) -> str:
 
 
 def as_command(words: Sequence[str], options: Mapping[str, Sequence[str]]) -> str:
-    """Return a command for a shell, one option a line, each with its values."""
+    """Return a command for a shell, one option per line, each with its values."""
     lines = [shlex.join(words), *(shlex.join([name, *values]) for name, values in options.items())]
     return " \\\n  ".join(lines) + "\n"
 

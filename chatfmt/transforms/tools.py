@@ -162,7 +162,7 @@ def _tools_in_system(batch: pa.RecordBatch, column: pa.Array) -> Changed:
 
 
 def _with_system_text(turns: Conversation, text: str) -> Conversation:
-    """Return the conversation with a text more at the end of its first system message, which it gets if need be."""
+    """Return the conversation with extra text at the end of its first system message, which it gets if need be."""
     first = turns[0]
     if first.get("role") in SYSTEM and is_joinable(first.get("content")):
         return [{**first, "content": join([first["content"], text])}, *turns[1:]]

@@ -26,7 +26,7 @@ _LINE_FEED = ord("\n")
 
 
 def tag_bytes(tags: pa.Array) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return the bytes of a TAG column, a row each."""
+    """Return the bytes of a TAG column, one row each."""
     width = TAG_TYPE.byte_width
     return np.frombuffer(tags.buffers()[1], np.uint8)[tags.offset * width :][: len(tags) * width].reshape(-1, width)
 

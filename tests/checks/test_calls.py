@@ -37,7 +37,7 @@ def found(tmp_path, turns, tools=TOOLS):
     [
         (call({"city": "Oslo", "days": 2, "unit": None}), []),
         (call('{"city": "Oslo", "days": 2.0}'), []),
-        (call({}, "snow"), [("tool.unknown", "call 0 is of `snow`, which is not one of the tools")]),
+        (call({}, "snow"), [("tool.unknown", "call 0 is to `snow`, which is not one of the tools")]),
         (call({"days": 1}), [("tool.misfit", "call 0 of `rain`: the argument `city` is missing")]),
         (call({"city": "Oslo", "zz": 1}), [("tool.misfit", "call 0 of `rain`: there is no argument `zz`")]),
         (call({"city": 5}), [("tool.misfit", "call 0 of `rain`: the argument `city` is not of type string")]),

@@ -29,7 +29,7 @@ TURNS = [
         ("--to messages", 0, "wrote 1 row"),
         ("-t chatml --mask --fail-on msg.weight", 4,
          "error: in.jsonl row 0: `weight` is 0.5, and the turn is trained in full (message 1)\n"
-         "hint: --mask, --to segments and --to tokens know weights of 0 and 1"),
+         "hint: --mask, --to segments and --to tokens support only weights of 0 and 1"),
     ],
 )  # fmt: skip
 def test_a_fraction_that_spans_cannot_say_is_named(

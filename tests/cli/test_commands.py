@@ -55,10 +55,10 @@ def test_version():
             f"error: {EVERYDAY}: unknown check `msg.odrer`", "hint: did you mean `msg.order`?",
         ]),
         (["convert", str(EVERYDAY), "--mask"], 2, [
-            "error: `--mask` is about rendered text, and no template was given", "hint: -t chatml",
+            "error: `--mask` applies to rendered text, and no template was given", "hint: -t chatml",
         ]),
         (["convert", str(EVERYDAY), "--generation-prompt"], 2, [
-            "error: `--generation-prompt` is about rendered text, and no template was given", "hint: -t chatml",
+            "error: `--generation-prompt` applies to rendered text, and no template was given", "hint: -t chatml",
         ]),
         (["convert", str(EVERYDAY), "-t", "chatml", "--generation-prompt", "--continue-final"], 2, [
             "error: `--generation-prompt` and `--continue-final` cannot be combined",

@@ -115,15 +115,15 @@ def test_cut_leaves_out_the_last_stop_token(convert: Convert, template: str) -> 
 @pytest.mark.parametrize(
     ("flags", "error"),
     [
-        ("--end strip", "`--end` is about rendered text, and no template was given\nhint: -t chatml"),
-        ("--bos strip", "`--bos` is about rendered text, and no template was given\nhint: -t chatml"),
+        ("--end strip", "`--end` applies to rendered text, and no template was given\nhint: -t chatml"),
+        ("--bos strip", "`--bos` applies to rendered text, and no template was given\nhint: -t chatml"),
         (
             "-t chatml --to messages --end eos",
-            "in.jsonl: `--end` is about rendered text, and `--to messages` writes none\nhint: leave it out",
+            "in.jsonl: `--end` applies to rendered text, and `--to messages` writes none\nhint: leave it out",
         ),
         (
             "-t chatml --for ms-swift --mask",
-            "in.jsonl: `--mask` is about rendered text, and `--to messages` writes none\nhint: leave it out",
+            "in.jsonl: `--mask` applies to rendered text, and `--to messages` writes none\nhint: leave it out",
         ),
         (
             "-t chatml --to prompt-completion --mask",

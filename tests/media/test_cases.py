@@ -316,7 +316,7 @@ def test_conversations_about_different_images_are_no_duplicates(tmp_path: Path) 
     assert [row["images"] for row in converted(tmp_path, rows, "--to", "messages", "--dedup")] == [["a.png"], ["b.png"]]
 
 
-LISTED = "hint: `chatfmt templates list --supports {}` shows the templates that take them"
+LISTED = "hint: `chatfmt templates list --supports {}` shows the templates that support them"
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_rejects_are_returned_beside_the_rows():
         ({"shuffle": True}, "a converter sees one batch at a time, and this recipe compares all rows"),
         ({"shards": 3}, "a converter sees one batch at a time, and this recipe compares all rows"),
         ({"to": "tokens", "template": "chatml"}, "`--to tokens` needs a tokenizer"),
-        ({"mask": True}, "`--mask` is about rendered text, and no template was given"),
+        ({"mask": True}, "`--mask` applies to rendered text, and no template was given"),
         ({"transforms": {"no_such": True}}, "unknown transform `no_such`"),
     ],
 )

@@ -66,11 +66,11 @@ def _value(metavar: str, help: str, *names: str, many: bool = False) -> Any:
     options.VIEW,
     count=_value("N", "Number of rows; default: 3.", "-n", "--rows"),
     row=_value("N", "Show the row with this number. Repeatable.", "--row", many=True),
-    sample=_value("N", "Show so many rows chosen at random; --seed chooses others.", "--sample"),
-    explain=_flag("--explain", "Say for each message what it is made of and which transforms changed it."),
+    sample=_value("N", "Show N rows chosen at random; --seed chooses others.", "--sample"),
+    explain=_flag("--explain", "Show what each message is made of and which transforms changed it."),
     diff_template=_value("B", "Show the text beside that of another template.", "--diff-template"),
-    show_whitespace=_flag("--show-whitespace", "Show blanks as · and line ends as ↵."),
-    full=_flag("--full", "Show long values whole."),
+    show_whitespace=_flag("--show-whitespace", "Show spaces as · and line ends as ↵."),
+    full=_flag("--full", "Show long values in full."),
     html=_value("FILE", "Write a page to browse the rows instead of printing them.", "--html"),
     json=options.REPORT["json"],
 )
@@ -115,7 +115,7 @@ def to_choice(own: Mapping[str, Any], seed: int) -> Choice:
 
 
 def at_least(flag: str, text: str | None, least: int) -> int:
-    """Return the number that a flag was given, 0 if it was not; raises UsageError for a smaller one."""
+    """Return the number given to a flag, 0 without it; raises UsageError for a smaller one."""
     number = 0 if text is None else whole_number(flag, text)
     if not (number == 0 or least <= number <= sys.maxsize):
         kind = "positive integer" if least else "number of a row"
@@ -133,10 +133,10 @@ def to_look(own: Mapping[str, Any]) -> Look:
 def write_browser(name: str, source: str, rows: Sequence[PreviewRow]) -> None:
     """Write the page to browse rows."""
     from ...pipeline.inspection.report.page import browser_page, write_page
-    from .report import check_page, told_page
+    from .report import check_page, print_page_size
 
     page = check_page(name)
-    told_page(page, write_page(page, browser_page(f"Rows of {source}", [(row, ()) for row in rows])))
+    print_page_size(page, write_page(page, browser_page(f"Rows of {source}", [(row, ()) for row in rows])))
 
 
 def print_rows(rows: Sequence[PreviewRow], look: Look) -> None:
@@ -342,7 +342,7 @@ def legend(look: Look, *, trained: bool) -> Text:
     for kind, name in names.items():
         if kind not in (1, 3) or trained:
             made.append(name, style=STYLES[kind]).append("  ")
-    return made.append("· blank  ↵ line end" if look.white else "", style="dim")
+    return made.append("· space  ↵ line end" if look.white else "", style="dim")
 
 
 def _group(texts: Sequence[Text], columns: int) -> RenderableType:

@@ -48,9 +48,9 @@ def write_report(recipe: Recipe, page: Path, workers: int | None) -> None:
     """Read the sources of a recipe and write the report on them."""
     from ...pipeline.inspection.report import page as pages
 
-    told_page(page, pages.report(recipe, page, workers=workers))
+    print_page_size(page, pages.report(recipe, page, workers=workers))
 
 
-def told_page(page: Path, count: int) -> None:
-    """Say that a page of so many bytes was written."""
+def print_page_size(page: Path, count: int) -> None:
+    """Print that a page of this size in bytes was written."""
     terminal.print_err(f"wrote `{page}`, {size(count)}: open it in a browser")

@@ -96,7 +96,7 @@ def failure(text: str, names: Sequence[str], holds: bool, named: Mapping[str, fl
 
 
 def number(value: float) -> str:
-    """Return a figure as text: whole, or with up to four digits behind the point."""
+    """Return a figure as text: whole, or with up to four decimal places."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4f}".rstrip("0")
 
 
@@ -205,7 +205,7 @@ def coloured(bars: str) -> Text:
 
 
 def bar(share: float, width: int = BAR) -> str:
-    """Return a bar as long as the share, at least a thin one, in eighths of a column."""
+    """Return a bar as long as the share, never empty, in eighths of a column."""
     eighths = max(1, round(share * width * 8))
     return "█" * (eighths // 8) + (" ▏▎▍▌▋▊▉"[eighths % 8] if eighths % 8 else "")
 

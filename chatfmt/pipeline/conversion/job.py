@@ -88,7 +88,7 @@ class Job(Struct, frozen=True, eq=False):
     drop: tuple[str, ...] = ()
     """The columns that are dropped before a dialect reads the rows."""
     ledger: Ledger = field(default_factory=Ledger)
-    """What is known of the leaves of the source from its sample."""
+    """What is known about the leaves of the source from its sample."""
     whole_file: bool = False
     """Whether the dialect must see all rows of a file at once."""
     skip_bad: bool = False

@@ -269,7 +269,7 @@ class Grouping:
         found = [(row, event[name]) for row, event in events if event.get(name) is not None]
         other = next((row for row, value in found if value != found[0][1]), None)
         if other is not None and name not in self.keys:
-            message = f"`{name}` has another value than in the rows of the conversation before it"
+            message = f"`{name}` differs from its value in earlier rows of the conversation"
             part = next(
                 (part for part, path in self.mapped.fields if isinstance(path, FieldPath) and path.root == name), ""
             )

@@ -149,7 +149,7 @@ def _converted(
 
 
 def _describe(source: Source, sample: Sequence[pa.RecordBatch]) -> Inspection:
-    """Return what is known of a source before its rows are converted."""
+    """Return what is known about a source before its rows are converted."""
     return Inspection(
         source=source.shown,
         kind=source.kind,

@@ -189,7 +189,9 @@ def with_others(recipe: Recipe, first: Source, scratch: Scratch) -> Source:
     """Return the first source of the recipe with the files of the others, whose rows are grouped with its own."""
     others = [find_source(recipe, spec, scratch) for spec in recipe.source[1:]]
     if any(spec.weight != 1 for spec in recipe.source) or any(other.options != first.options for other in others):
-        raise UsageError("`--group-by` joins the rows of all sources, which must be read alike and weigh the same")
+        raise UsageError(
+            "`--group-by` joins the rows of all sources, which must be read the same way and have the same weight"
+        )
     files = dict(first.splits)
     for other in others:
         files |= {split: (*files.get(split, ()), *found) for split, found in other.splits.items()}

@@ -115,17 +115,19 @@ def check_tokens(recipe: Recipe) -> None:
 
 
 def check_rendered(recipe: Recipe) -> None:
-    """Raise UsageError for options about rendered text without a template."""
+    """Raise UsageError for options for rendered text without a template."""
     if recipe.template in (None, "none") and (flag := text_option(recipe)):
-        raise UsageError(f"`{flag}` is about rendered text, and no template was given", hint="-t chatml")
+        raise UsageError(f"`{flag}` applies to rendered text, and no template was given", hint="-t chatml")
     if recipe.template in (None, "none") and recipe.tokens_from is not None:
         raise UsageError("`--tokens-from` needs a template", hint="-t FILE.jinja")
     if recipe.template in (None, "none") and recipe.fallback_template is not None:
-        raise UsageError("`--fallback-template` stands for a model that has none", hint="-t MODEL names the model")
+        raise UsageError(
+            "`--fallback-template` is for a model without a chat template", hint="-t MODEL names the model"
+        )
 
 
 def text_option(recipe: Recipe) -> str:
-    """Return the first flag about rendered text that the user gave, not the trainer; empty if there is none."""
+    """Return the first flag for rendered text that the user gave, not the trainer; empty if there is none."""
     theirs = {} if recipe.trainer is None else trainers.settings(recipe.trainer, to=recipe.to, rendered=True)
     given = {key: getattr(recipe, key) for key in ("mask", "generation_prompt", "continue_final")}
     given |= {key: getattr(recipe, key) not in ("keep", theirs.get(key)) for key in ("bos", "end")}
@@ -133,17 +135,17 @@ def text_option(recipe: Recipe) -> str:
 
 
 def span_option(recipe: Recipe) -> str:
-    """Return the first flag about spans that the user gave besides `--mask`; empty if there is none."""
+    """Return the first flag for spans that the user gave besides `--mask`; empty if there is none."""
     plain = {"mask_last": False, "train_reasoning": "generated", "train_roles": ("assistant",), "mask_stop_token": True}
     given = next((key for key, default in plain.items() if getattr(recipe, key) != default), "")
     return given and flag_of("no_" + given if given == "mask_stop_token" else given)
 
 
 def check_view(recipe: Recipe, view: str) -> None:
-    """Raise UsageError for options about rendered text with a view that has none, and for the reverse."""
+    """Raise UsageError for options for rendered text with a view that has none, and for the reverse."""
     flag = text_option(recipe)
     if flag and view in trainers.UNRENDERED and not views.VIEWS[view].is_tokenized:
-        raise UsageError(f"`{flag}` is about rendered text, and `--to {view}` writes none", hint="leave it out")
+        raise UsageError(f"`{flag}` applies to rendered text, and `--to {view}` writes none", hint="leave it out")
     if recipe.media_tags and recipe.template not in (None, "none") and view not in trainers.UNRENDERED:
         raise UsageError(
             "`--media-tags` is about messages, and the template writes tags of its own", hint="leave it out"

@@ -57,8 +57,8 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
         yield f"`{template.instead_of}` has no chat template: `{template.name}` is used instead"
     if template.origin in SAID and (line := indentation(template, recipe)):
         yield (
-            f"line {line} of the template is indented, and the blanks are part of the text: "
-            "`{{-` and `{%-` leave out what stands before them"
+            f"line {line} of the template is indented, and the indentation is part of the text: "
+            "`{{-` and `{%-` strip what precedes them"
         )
     if recipe.bos != job.options.bos:
         yield f"`--bos strip` keeps the BOS token of the template `{template.name}`, which also opens or ends turns"

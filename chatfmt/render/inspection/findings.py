@@ -83,7 +83,7 @@ def _of_tools(card: ProbeCard) -> Iterator[tuple[str, str]]:
         yield f"prints call arguments only as {card.arguments}", "arguments"
     if card.tool_ids in ("required", "nine characters"):
         wanted = (
-            "refuses calls without an id" if card.tool_ids == "required" else "takes only call ids of nine characters"
+            "refuses calls without an id" if card.tool_ids == "required" else "accepts only nine-character call ids"
         )
         yield wanted, "call_ids"
     if card.tool_results not in LOST and card.user_after_result in LOST:

@@ -101,7 +101,7 @@ class Loss(Struct, frozen=True):
             what = f"{_FIELD_WORDS[self.field]} of role `{self.role}`"
         hints = [f"`--allow-loss {self.name}` accepts the loss"] if not self.refused else []
         if self.field in MEDIA:
-            hints = [f"`chatfmt templates list --supports {self.field}` shows the templates that take them", *hints]
+            hints = [f"`chatfmt templates list --supports {self.field}` shows the templates that support them", *hints]
         hint = "; ".join(hints)
         at = Location(row=self.row, message=self.message)
         return RenderError(f"template `{template}` loses {what}", hint=hint, at=at, code="template.loss")

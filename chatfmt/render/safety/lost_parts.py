@@ -65,7 +65,7 @@ def lost_parts(
 
 
 def _with_key(chat: Chat, places: Sequence[PartPlace]) -> Chat:
-    """Return the conversation with a key more in some of its parts, which no template knows."""
+    """Return the conversation with an extra key in some of its parts, which no template knows."""
     messages = [dict(message) for message in chat.messages]
     for place in places:
         content = list(messages[place.message]["content"])

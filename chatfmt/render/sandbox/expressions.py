@@ -78,7 +78,7 @@ def _guarded(source: str, environment: LimitedSandbox, evaluate: CompiledExpress
         if isinstance(value, str) and (printed := find_address(value, dict(row))):
             name = printed.partition(" at 0x")[0] + ">"
             message = f"the expression `{source}` gives the memory address of `{name}`, which differs from run to run"
-            raise RowError(message, code="expr.error", hint="name what it is to give, such as `.content`")
+            raise RowError(message, code="expr.error", hint="name the value to print, such as `.content`")
         return value
 
     return value_of

@@ -127,7 +127,7 @@ class ProgramCache:
             self._by_shape[shape].replayed += int(replayed[shape])
 
     def confirm(self, program: int, rows: int) -> None:
-        """Record that Jinja rendered so many rows of a program alike."""
+        """Record that Jinja rendered this many rows as the program does."""
         self._confirmed[program] += rows
 
     def is_confirmed(self, program: int) -> bool:

@@ -167,7 +167,7 @@ def _choose_sheet(name: str | None, filled: Sequence[str], known: Sequence[str],
 
 
 def _cell(value: Any) -> str:
-    """Return the text of a cell: whole numbers without a point, dates and times as ISO 8601."""
+    """Return the text of a cell: whole numbers without a decimal point, dates and times as ISO 8601."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

@@ -87,7 +87,7 @@ def test_bad_rows_are_named_by_their_own_place(tmp_path: Path) -> None:
     assert (said, hint) == (
         "`from_rejects` and `group_by` cannot be combined: "
         "a conversation needs its other rows, which were not rejected",
-        "mend the rows in their own files, and convert those again",
+        "fix the rows in their source files, and convert those again",
     )
 
 
@@ -104,7 +104,7 @@ def test_bad_rows_are_named_by_their_own_place(tmp_path: Path) -> None:
          "name a column of numbers, of ISO 8601 times or of text of one width; without --order-by rows keep the order "
          "of the file"),
         ({"group_by": "c", "map": {"user": "content"}},
-         "a.jsonl row 2: `content` has another value than in the rows of the conversation before it",
+         "a.jsonl row 2: `content` differs from its value in earlier rows of the conversation",
          "--map 'user=messages[].content' reads it from every row"),
     ],
 )  # fmt: skip

@@ -55,7 +55,7 @@ def test_a_model_with_a_template_needs_no_fallback(capsys: Output) -> None:
         (["-t", "./none", "--fallback-template", "chatml"], 3,
          "there is no template file or model folder `./none`"),
         (["-t", "./base", "--fallback-template", "chatmll"], 2, "unknown template `chatmll`"),
-        (["--fallback-template", "chatml"], 2, "`--fallback-template` stands for a model that has none"),
+        (["--fallback-template", "chatml"], 2, "`--fallback-template` is for a model without a chat template"),
         (["-t", "{{ messages[0].content ~ eos_token }}"], 2,
          "the template `inline` prints `eos_token`, and an inline template has no value for it"),
     ],
@@ -80,8 +80,8 @@ def test_indentation_that_is_part_of_the_text_is_named(text: str, line: int | No
     Path("t.jinja").write_text("{% for m in messages %}\n" + text + "\n{% endfor %}\n")
     assert convert("-t", "t.jinja", "-q", "--allow-loss", "all") == 0
     note = (
-        f"note: line {line} of the template is indented, and the blanks are part of the text: "
-        "`{{-` and `{%-` leave out what stands before them\n"
+        f"note: line {line} of the template is indented, and the indentation is part of the text: "
+        "`{{-` and `{%-` strip what precedes them\n"
     )
     assert capsys.readouterr().err == ("" if line is None else note)
 

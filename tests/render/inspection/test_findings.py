@@ -20,7 +20,7 @@ mistral:
   refuses two messages of a role in a row  * --transform merge='"\\n\\n"'
   refuses an answer at the start             --transform leading_assistant=drop
   prints call arguments only as object     * --transform arguments=object
-  takes only call ids of nine characters   * --transform call_ids=nine
+  accepts only nine-character call ids     * --transform call_ids=nine
   refuses a question right after a result  * --transform user_after_tool=answer
   drops reasoning                          * --transform reasoning=inline
   begins with BOS, as tokenizers do          --bos strip

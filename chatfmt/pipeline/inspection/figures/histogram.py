@@ -16,11 +16,11 @@ _STEPS = 10
 PERCENTILES = (10, 50, 90, 95, 99)
 STATISTICS = ("min", "mean", *(f"p{percent}" for percent in PERCENTILES), "max")
 _SKEWED = 8
-"""Where the longest is so many times the median, bins grow with the length."""
+"""Where the longest is this many times the median, bins grow with the length."""
 
 
 def share(part: float) -> str:
-    """Return a share in per cent; a small one does not look like none."""
+    """Return a share as a percentage; a small one does not look like zero."""
     return "<0.1%" if 0 < part < 0.0005 else f"{part:.1%}"
 
 
@@ -70,7 +70,7 @@ class Histogram(Struct):
         self.counts[: len(shorter)] += shorter
 
     def percentile(self, percent: float) -> int:
-        """Return the smallest length that at least so many per cent of the lengths do not exceed."""
+        """Return the smallest length that at least this percentage of the lengths does not exceed."""
         place = int(np.searchsorted(np.cumsum(self.counts), max(1, np.ceil(self.count * percent / 100))))
         return min(_length(place), self.largest)
 
@@ -92,7 +92,7 @@ class Histogram(Struct):
 
     @property
     def is_skewed(self) -> bool:
-        """Whether few lengths are much longer than the usual one."""
+        """Whether a few lengths are much longer than the usual one."""
         return self.largest > _SKEWED * max(1, self.percentile(50))
 
     def statistics(self) -> Iterator[tuple[str, float]]:

@@ -242,7 +242,7 @@ def next_steps(recipe: Recipe, found: Gathered) -> list[tuple[str, str]]:
     """Return what to do next: why, and the command or flag."""
     figures, steps = found.figures, []
     if found.manifest is not None:
-        return [("Check that every byte is as it was written", f"chatfmt verify {found.source.shown}")]
+        return [("Check that all checksums match", f"chatfmt verify {found.source.shown}")]
     if figures.repeats.repeated:
         steps.append((f"Drop {figures.repeats.repeated:,} duplicates", "--dedup"))
     if recipe.max_tokens is not None and (over := figures.tokens.above(recipe.max_tokens)):
