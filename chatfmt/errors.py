@@ -49,6 +49,15 @@ class Location(Struct, frozen=True):
         return " ".join([*([self.file] if self.file else []), *([] if self.row is None else [f"row {self.row}"])])
 
     @property
+    def place(self) -> str:
+        """The position in the file, as in `row 3 message 2 (line 4)`; empty if unknown."""
+        counted = [
+            f"{name} {value}" for name, value in (("row", self.row), ("message", self.message)) if value is not None
+        ]
+        line = "" if self.line is None else f"line {self.line}"
+        return f"{' '.join(counted)} ({line})" if counted and line else " ".join(counted) or line
+
+    @property
     def detail(self) -> str:
         """The position within the row, as in `message 2` or `line 4, byte 812`; empty if unknown."""
         within = {"message": self.message, "line": self.line, "byte": self.byte}

@@ -42,7 +42,7 @@ def test_a_conversion_counts_and_refuses_it(source: Path, capsys: pytest.Capture
     assert json.loads(capsys.readouterr().out)["findings"] == {"msg.loud": 1}
     assert main([*command, "--overwrite", "--fail-on", "msg.loud"]) == 4
     said = capsys.readouterr().err
-    assert "the content is in capitals (message 0)" in said and "hint: --where" in said
+    assert "the content is in capitals (message 0, line 1)" in said and "hint: --where" in said
 
 
 def test_an_unknown_code_lists_it(source: Path, capsys: pytest.CaptureFixture[str]) -> None:

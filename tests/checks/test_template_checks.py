@@ -31,7 +31,7 @@ def test_arguments_that_the_template_encodes_twice_are_found(tmp_path):
     data = source(tmp_path, {"a": 1}, '{"a": 1}')
     run = run_here("check", data, "-t", "llama-3.1", "--json")
     detail = "the template prints the arguments of call 0, which are JSON text, as a quoted string"
-    problem = {"code": "tool.encoded", "kind": "warning", "file": str(data), "row": 1, "message": 1, "line": None}
+    problem = {"code": "tool.encoded", "kind": "warning", "file": str(data), "row": 1, "message": 1, "line": 2}
     assert (run.returncode, json.loads(run.stdout)) == (0, {
         "schema": 1, "rows": 2, "counts": {"tool.encoded": 1},
         "problems": [{**problem, "byte": None, "detail": detail}], "left_columns": [], "left_keys": [],
@@ -66,9 +66,9 @@ PROBE = "`chatfmt templates probe no.jinja` shows what the template accepts"
 @pytest.mark.parametrize(
     ("template", "problem", "hint"),
     [
-        ("chatml", "template `chatml` loses a tool call of role `assistant` (message 1)",
+        ("chatml", "template `chatml` loses a tool call of role `assistant` (message 1, line 1)",
          "`--allow-loss tool_calls` accepts the loss"),
-        ("no.jinja", "never", PROBE),
+        ("no.jinja", "never (line 1)", PROBE),
     ],
 )  # fmt: skip
 def test_fit_is_not_advised_where_it_does_not_help(template, problem, hint, tmp_path):

@@ -28,7 +28,7 @@ TURNS = [
         ("-t chatml", 0, "wrote 1 row"),
         ("--to messages", 0, "wrote 1 row"),
         ("-t chatml --mask --fail-on msg.weight", 4,
-         "error: in.jsonl row 0: `weight` is 0.5, and the turn is trained in full (message 1)\n"
+         "error: in.jsonl row 0: `weight` is 0.5, and the turn is trained in full (message 1, line 1)\n"
          "hint: --mask, --to segments and --to tokens support only weights of 0 and 1"),
     ],
 )  # fmt: skip
@@ -83,7 +83,7 @@ HINT = (
 def test_an_answer_that_would_be_trained_all_the_same_is_refused(flags: str, tmp_path: Path) -> None:
     name = "train" if "axolotl" in flags else "weight"
     value = "false" if "axolotl" in flags else "0"
-    error = f"error: in.jsonl row 0: `{name}` is {value}, and the trainer trains the turn in full (message 1)\n"
+    error = f"error: in.jsonl row 0: `{name}` is {value}, and the trainer trains the turn in full (message 1, line 1)\n"
     assert for_trainer(tmp_path, chat(0, 1), flags) == error + HINT
 
 
@@ -101,7 +101,7 @@ def test_a_trainer_that_reads_weights_gets_them_under_its_key(
 
 @pytest.mark.parametrize("trainer", ["axolotl", "ms-swift", "openai"])
 def test_a_fraction_is_refused_where_weights_are_0_or_1(trainer: str, tmp_path: Path) -> None:
-    error = "error: in.jsonl row 0: `weight` is 0.5, and the trainer trains the turn in full (message 1)\n"
+    error = "error: in.jsonl row 0: `weight` is 0.5, and the trainer trains the turn in full (message 1, line 1)\n"
     assert for_trainer(tmp_path, chat(0.5, 1), trainer) == error + HINT
 
 

@@ -267,7 +267,7 @@ def test_special_tokens_in_content_are_errors_with_strict_or_fail_on(flags, tmp_
     (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
     run = run_cli("convert", "in.jsonl", "-t", "chatml", *flags, cwd=tmp_path)
     assert (run.returncode, run.stdout) == (4, b"")
-    assert said(run)[0] == "error: in.jsonl row 0: the control token `<|im_end|>` is in `content` (message 0)"
+    assert said(run)[0] == "error: in.jsonl row 0: the control token `<|im_end|>` is in `content` (message 0, line 1)"
 
 
 def test_templates_train_writes_a_template_with_generation_tags(tmp_path):
@@ -321,7 +321,7 @@ def test_rows_that_lose_a_text_are_left_out_like_any_bad_row(tmp_path):
     done = run_cli("convert", *run, cwd=tmp_path)
     lost = "template `t.jinja` loses the text of role `system`"
     hint = "hint: `--fit` adapts the data where it can; `--allow-loss system` accepts the loss\n"
-    assert (done.returncode, done.stderr.decode()) == (6, f"error: in.jsonl row 0: {lost} (message 0)\n{hint}")
+    assert (done.returncode, done.stderr.decode()) == (6, f"error: in.jsonl row 0: {lost} (message 0, line 1)\n{hint}")
     skip = ["--on-error", "skip", "--max-bad", "40%", "-o", "out.jsonl", "--rejects", "bad.jsonl"]
     done = run_cli("convert", *run, *skip, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

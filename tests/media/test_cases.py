@@ -186,15 +186,15 @@ SKIP = "--on-error skip drops such rows"
 REFUSED: dict[str, tuple[Any, str]] = {
     "more placeholders than images": (
         {"conversations": sharegpt("<image><image>what?"), "images": ["a.png"]},
-        f"error: in.jsonl row 0: the conversation has places for 2 images, and the row has 1\nhint: {SKIP}\n",
+        f"error: in.jsonl row 0: the conversation has places for 2 images, and the row has 1 (line 1)\nhint: {SKIP}\n",
     ),
     "fewer placeholders than images": (
         {"conversations": sharegpt("<image>what?"), "images": ["a.png", "b.png"]},
-        f"error: in.jsonl row 0: the conversation has places for 1 image, and the row has 2\nhint: {SKIP}\n",
+        f"error: in.jsonl row 0: the conversation has places for 1 image, and the row has 2 (line 1)\nhint: {SKIP}\n",
     ),
     "a part without an image": (
         {"messages": turns([IMAGE, say("what?")])},
-        "error: in.jsonl row 0: the conversation has 1 image part, and the row has no image\n"
+        "error: in.jsonl row 0: the conversation has 1 image part, and the row has no image (line 1)\n"
         f"hint: --map images=COLUMN names the column, {SKIP}\n",
     ),
     "answers with different images": (
@@ -203,7 +203,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
             "chosen": [{"role": "assistant", "content": [{"type": "image", "image": "a.png"}]}],
             "rejected": [{"role": "assistant", "content": [{"type": "image", "image": "b.png"}]}],
         },
-        "error: in.jsonl row 0: the answers of the row have different images\n",
+        "error: in.jsonl row 0: the answers of the row have different images (line 1)\n",
     ),
 }
 
@@ -230,9 +230,11 @@ def test_images_that_only_a_late_row_has(kind: str, tmp_path: Path) -> None:
     if kind == "parquet":
         pq.write_table(pa.Table.from_pylist([{"images": [], **row} for row in rows]), source)
     result = run_here("convert", source.name, "-o", "out", cwd=tmp_path)
+    line = " (line 2501)" if kind == "jsonl" else ""
     assert (result.returncode, result.stderr.decode()) == (
         4,
-        f"error: in.{kind} row 2500: column `images` is empty in the sample but not here, and could be the images\n"
+        f"error: in.{kind} row 2500: column `images` is empty in the sample but not here, and could be the images"
+        f"{line}\n"
         "hint: --map images=images reads it, --drop images leaves it behind\n",
     )
     result = run_here("convert", source.name, "-o", "out", "--map", "images=images", cwd=tmp_path)
@@ -319,15 +321,18 @@ def test_conversations_about_different_images_are_no_duplicates(tmp_path: Path) 
 LISTED = "hint: `chatfmt templates list --supports {}` shows the templates that support them"
 
 
+FIRST = " (message 0, line 1)\n"
+
+
 @pytest.mark.parametrize(
     ("template", "part", "message"),
     [
-        ("chatml", IMAGE, f"`chatml` loses the image part of role `user` (message 0)\n{LISTED.format('images')}\n"),
-        ("llama-3", IMAGE, f"`llama-3` loses the image part of role `user` (message 0)\n{LISTED.format('images')}\n"),
+        ("chatml", IMAGE, f"`chatml` loses the image part of role `user`{FIRST}{LISTED.format('images')}\n"),
+        ("llama-3", IMAGE, f"`llama-3` loses the image part of role `user`{FIRST}{LISTED.format('images')}\n"),
         (
             "gemma-3",
             AUDIO,
-            "`gemma-3` loses the audio part of role `user` (message 0)\n"
+            "`gemma-3` loses the audio part of role `user` (message 0, line 1)\n"
             f"{LISTED.format('audios')}; `--allow-loss audios` accepts the loss\n",
         ),
     ],

@@ -71,7 +71,7 @@ MISSING = "--media-root DIR names the folder, --on-error skip drops such rows"
 )
 def test_a_medium_that_is_no_file_of_the_folder_is_an_error(image: str, message: str, hint: str, folder: Path) -> None:
     rows = [row("a/1.png"), row(image), row("2.jpg")]
-    assert embedded(folder, rows) == (4, f"error: in.jsonl row 1: {message}\nhint: {hint}\n", [])
+    assert embedded(folder, rows) == (4, f"error: in.jsonl row 1: {message} (line 2)\nhint: {hint}\n", [])
     skip = ("--to", "messages", "--on-error", "skip", "--max-bad", "1")
     assert embedded(folder, rows, *skip)[::2] == (0, [[FIRST], [SECOND]])
 
@@ -95,7 +95,8 @@ def test_stdin_has_no_folder(folder: Path) -> None:
     result = run_cli("convert", "-", *flags, stdin=line, cwd=folder)
     assert (result.returncode, result.stderr.decode()) == (
         4,
-        "error: - row 0: `a/1.png` is a path, and the source has no folder\nhint: --media-root DIR names the folder\n",
+        "error: - row 0: `a/1.png` is a path, and the source has no folder (line 1)\n"
+        "hint: --media-root DIR names the folder\n",
     )
     assert run_cli("convert", "-", *flags, "--media-root", ".", stdin=line, cwd=folder).returncode == 0
 

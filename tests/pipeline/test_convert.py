@@ -98,7 +98,7 @@ def test_a_bad_row_is_named_and_leaves_nothing(tmp_path):
         with pytest.raises(RowError) as caught:
             chatfmt.convert(recipe, out=tmp_path / out)
         assert (str(caught.value), caught.value.hint) == (
-            f"{tmp_path}/in.jsonl row 432: unknown role `robot` (message 0)",
+            f"{tmp_path}/in.jsonl row 432: unknown role `robot` (message 0, line 433)",
             "map it with --role robot=ROLE: system, user, assistant or tool",
         )  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"]

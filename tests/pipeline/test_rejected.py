@@ -257,7 +257,7 @@ def test_rows_of_delimited_text_that_are_still_wrong_are_left_out_again(tmp_path
     mend(rejects, {"only": "only,now", CSV_TEXTS[1][1]: "two,rows\nin,one"})
     stopped = run_cli("convert", rejects, "--from-rejects", "-q")
     assert (stopped.returncode, stopped.stderr.decode()) == (
-        4, f"error: {rejects} row 1: the text is 2 records\nhint: keep one row in `raw.data`\n"
+        4, f"error: {rejects} row 1: the text is 2 records (line 2)\nhint: keep one row in `raw.data`\n"
     )  # fmt: skip
     skip = ("--on-error", "skip", "--max-bad", "90%", "-q", "--rejects")
     run = run_cli("convert", rejects, "--from-rejects", *skip, tmp_path / "still.jsonl")

@@ -139,7 +139,8 @@ def test_what_a_form_cannot_hold_is_an_error_of_the_row(
     if hint.startswith(("--transform", "--media-tags")):
         flags = shlex.split(hint)[: 2 if hint.startswith("--transform") else 1]
         assert convert([PLAIN[0], row], "--to", form, *flags)[0] == (4 if RESULT in row["messages"][3:] else 0)
-    assert said.splitlines()[:2] == [f"error: in.jsonl row 1: the form {form} has no place for {what}", f"hint: {hint}"]
+    error = f"error: in.jsonl row 1: the form {form} has no place for {what} (line 2)"
+    assert said.splitlines()[:2] == [error, f"hint: {hint}"]
 
 
 @pytest.mark.parametrize(

@@ -196,13 +196,6 @@ def print_problems(problems: Sequence[RowProblem], rows: int) -> None:
 
 def rows_of(problems: Sequence[RowProblem]) -> str:
     """Return the first rows of problems of one kind, and how many more there are."""
-    first = ", ".join(position(problem) for problem in problems[:SHOWN_ROWS])
+    first = ", ".join(problem.at.place or "the file" for problem in problems[:SHOWN_ROWS])
     more = len(problems) - SHOWN_ROWS
     return f"{first} and {more:,} more" if more > 0 else first
-
-
-def position(problem: RowProblem) -> str:
-    """Return the row and message of a problem, or the line where the row cannot be read."""
-    at = problem.at
-    inside = f" message {at.message}" if at.message is not None else f" line {at.line}" if at.line is not None else ""
-    return f"row {at.row}{inside}" if at.row is not None else inside.strip() or "the file"

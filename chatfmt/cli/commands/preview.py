@@ -13,7 +13,7 @@ import typer
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from ...errors import UsageError
+from ...errors import Location, UsageError
 from .. import options, terminal
 from ..options import Sources
 from ..requests import to_recipe
@@ -44,6 +44,8 @@ class Look(Struct, frozen=True):
     full: bool = False
     panes: bool = False
     coloured: bool = False
+    source: str = ""
+    """The source as the user named it; the name of any other file stands before its rows."""
 
     @property
     def limit(self) -> int:
@@ -65,7 +67,7 @@ def _value(metavar: str, help: str, *names: str, many: bool = False) -> Any:
     options.TEMPLATE,
     options.VIEW,
     count=_value("N", "Number of rows; default: 3.", "-n", "--rows"),
-    row=_value("N", "Show the row with this number. Repeatable.", "--row", many=True),
+    row=_value("N", "Show the row with this number, counted from 0 as in errors. Repeatable.", "--row", many=True),
     sample=_value("N", "Show N rows chosen at random; --seed chooses others.", "--sample"),
     explain=_flag("--explain", "Show what each message is made of and which transforms changed it."),
     diff_template=_value("B", "Show the text beside that of another template.", "--diff-template"),
@@ -91,15 +93,16 @@ def preview(source: Sources, **given: Any) -> None:
             if recipe.template is None:
                 raise UsageError("`--diff-template` compares two templates", hint="-t chatml")
             others = preview_rows(to_recipe(source, {**given, "template": [other]})[0], choice, scratch)
+    look = to_look(own, recipe.source[0].source)
     if run.json:
         for row in rows:
             terminal.print_json({"schema": 1, **asdict(row)})
     elif own["html"] is not None:
         write_browser(own["html"], recipe.source[0].source, rows)
     elif other is not None:
-        print_differences(rows, others, (str(recipe.template), other), to_look(own))
+        print_differences(rows, others, (str(recipe.template), other), look)
     else:
-        print_rows(rows, to_look(own))
+        print_rows(rows, look)
 
 
 def to_choice(own: Mapping[str, Any], seed: int) -> Choice:
@@ -123,11 +126,13 @@ def at_least(flag: str, text: str | None, least: int) -> int:
     return number
 
 
-def to_look(own: Mapping[str, Any]) -> Look:
-    """Return how rows are shown: in panes where the terminal is wide enough."""
+def to_look(own: Mapping[str, Any], source: str) -> Look:
+    """Return how rows of a source are shown: in panes where the terminal is wide enough."""
     screen = terminal.console()
     coloured = bool(screen.color_system) and not screen.no_color
-    return Look(bool(own["show_whitespace"]), bool(own["full"]), screen.is_terminal and screen.width >= WIDE, coloured)
+    return Look(
+        bool(own["show_whitespace"]), bool(own["full"]), screen.is_terminal and screen.width >= WIDE, coloured, source
+    )
 
 
 def write_browser(name: str, source: str, rows: Sequence[PreviewRow]) -> None:
@@ -161,7 +166,9 @@ def print_record(screen: Console, row: PreviewRow, look: Look) -> None:
     """Print the number of a row, its record, and why it cannot be converted."""
     from rich.rule import Rule
 
-    screen.print(Rule(_text(f"row {row.row}{one_of(row.rows)}"), align="left"))
+    file = "" if row.file in ("", look.source) else f"{row.file} "
+    heading = f"{file}{Location(row=row.row, line=row.line).place}{one_of(row.rows)}"
+    screen.print(Rule(_text(terminal.visible(heading)), align="left"))
     before = json.dumps(shortened(row.record, look.limit), ensure_ascii=False) if row.raw is None else row.raw
     screen.print(_text(terminal.visible(before), "dim"), soft_wrap=True)
     if row.problem:

@@ -124,7 +124,13 @@ def source_to_json(found: Gathered) -> dict[str, Any]:
         "changes": dict(counts.changes),
         "examples": {
             code: [
-                {"file": one.at.file, "row": one.at.row, "message": one.at.message, "detail": one.detail}
+                {
+                    "file": one.at.file,
+                    "row": one.at.row,
+                    "line": one.at.line,
+                    "message": one.at.message,
+                    "detail": one.detail,
+                }
                 for one in examples
             ]
             for code, examples in figures.examples.items()
@@ -236,5 +242,5 @@ def kind(figures: Figures, code: str) -> str:
 def where(figures: Figures, code: str) -> str:
     """Return the first rows with a finding, and what it is in the first of them."""
     examples = figures.examples.get(code, [])
-    rows = ", ".join(f"row {one.at.row}" for one in examples if one.at.row is not None)
+    rows = ", ".join(one.at.place for one in examples if one.at.row is not None)
     return f"{rows}: {examples[0].detail}" if examples else ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 from msgspec.structs import replace
 
 from ... import executors, sources, writers
-from ...errors import RowError
+from ...errors import ChatfmtError, Location, RowError
 from ...manifest import Reject, Shard
 from ...sources import InputSplit
 from .blocks import in_blocks
@@ -133,13 +133,19 @@ def converted_batches(
     """Yield the output batches of the input splits as they are converted."""
     for split in inputs:
         conversion.folder = split.folder
-        rejects = RejectBuffer(on_reject, counts, split.shown)
+        lines = sources.LineFinder(split)
+        rejects = RejectBuffer(on_reject, counts, split.shown, lines.with_line)
         batches = sources.read(
             split, columns=conversion.job.read, skip=conversion.job.skip, on_bad=rejects.on_unreadable
         )
         if conversion.job.whole_file:
             batches = merge_batches(batches)
-        yield from convert_batches(with_position(batches, split, suspect), conversion, split.shown, counts, rejects)
+        batches = with_position(batches, split, suspect)
+        try:
+            yield from convert_batches(batches, conversion, split.shown, counts, rejects)
+        except ChatfmtError as error:
+            error.at = lines.with_line(error.at)
+            raise
 
 
 def convert_batches(
@@ -176,11 +182,14 @@ class RejectBuffer:
     """Pass rejects on in the order of the source: a whole batch is read before its first row is converted.
 
     `on_bad` and `on_unreadable` add rows that are bad, and those that the reader could not read and that are in no
-    batch; both are None without `on_reject`, when the first bad row is raised.
+    batch; both are None without `on_reject`, when the first bad row is raised. `with_line` adds the line of a location.
     """
 
-    def __init__(self, on_reject: OnReject | None, counts: RowCounts, file: str) -> None:
-        self._on_reject, self._counts, self._file = on_reject, counts, file
+    def __init__(
+        self, on_reject: OnReject | None, counts: RowCounts, file: str,
+        with_line: Callable[[Location], Location] = lambda at: at,
+    ) -> None:  # fmt: skip
+        self._on_reject, self._counts, self._file, self._with_line = on_reject, counts, file, with_line
         self._waiting: list[tuple[RowError, bytes | None]] = []
         self.on_bad = self._add if on_reject is not None else None
         self.on_unreadable = self._add_unreadable if on_reject is not None else None
@@ -196,6 +205,7 @@ class RejectBuffer:
     def flush(self) -> None:
         for error, raw in sorted(self._waiting, key=lambda reject: row_order(reject[0].at)):
             assert self._on_reject is not None
+            error.at = self._with_line(error.at)
             self._on_reject(error, raw)
         self._waiting.clear()
 

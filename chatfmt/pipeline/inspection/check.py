@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 
 from msgspec import Struct
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from ... import checks
 from ...errors import Location, RowError
 from ...recipe import Recipe, Run
+from ...sources import InputSplit, LineFinder
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import row_order
 from ..conversion.stages import Conversion
@@ -91,9 +92,15 @@ def run_check_task(task: CheckTask) -> tuple[list[RowProblem], RowCounts]:
         for _ in output_batches((split,), conversion, counts, on_reject):
             pass
         # a whole batch is read before any of it is converted, so its unreadable records are reported first
-        problems[before:] = sorted(problems[before:], key=lambda problem: row_order(problem.at))
+        problems[before:] = with_lines(split, sorted(problems[before:], key=lambda problem: row_order(problem.at)))
     conversion.report(counts)
     return problems, counts
+
+
+def with_lines(split: InputSplit, problems: Sequence[RowProblem]) -> list[RowProblem]:
+    """Return problems of an input split, in order of the rows, with the lines of their rows."""
+    lines = LineFinder(split)
+    return [replace(problem, at=lines.with_line(problem.at)) for problem in problems]
 
 
 def problems_without_row(counts: RowCounts, located: Collection[str], source: str) -> Iterator[RowProblem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from heapq import merge
@@ -19,12 +19,13 @@ from ... import executors, sources
 from ...dialects import DIALECTS
 from ...errors import ChatfmtError, RowError, UsageError
 from ...json_columns import decode_objects, integers, to_display
-from ...mapping.plan import plan
+from ...mapping.plan import plan as to_mapping
 from ...mapping.selection import shuffle_order
 from ...recipe import Recipe
 from ...render.masks.masker import WHOLE_TURNS
 from ...render.safety.control_tokens import find_control_tokens
 from ...schema import CONVERSATIONS, KEYS, MEDIA, ROW
+from ...sources import Source, line_finders
 from ...turn_columns import IntArray
 from ...views import VIEWS
 from ..conversion.row_counts import RowCounts
@@ -44,6 +45,7 @@ class PreviewRow(Struct, frozen=True):
     """A record, the output rows that it becomes, and the spans of trained text in `text`."""
 
     row: int
+    """The number of the record in its file, from 0."""
     record: Mapping[str, Any]
     output: Sequence[Mapping[str, Any]]
     spans: Sequence[Sequence[int]] | None = None
@@ -63,6 +65,8 @@ class PreviewRow(Struct, frozen=True):
     """The conversations of which the output was made, transformed but not rendered."""
     dialect: str = ""
     """The dialect that read the row, and what that is, if `origins` were asked for."""
+    line: int | None = None
+    """The line on which the record begins, from 1, where it is on lines of its own."""
     origins: Sequence[Origin] = ()
     """How each message was made, if that was asked for."""
 
@@ -86,30 +90,50 @@ def preview_rows(recipe: Recipe, choice: Choice, scratch: Scratch) -> list[Previ
     if len(choice.rows) > 1:
         each = (preview_rows(recipe, replace(choice, rows=(row,)), scratch) for row in choice.rows)
         return [row for rows in each for row in rows]
-    template, target = load_template(recipe), target_of(None, "jsonl", None)
-    source = plan_source(_narrowed(recipe, choice), recipe.source[0], template, target, scratch)
+    source = _plan(recipe, choice, scratch)
     together = source.job.whole_file
-    if together:
-        source = plan_source(recipe, recipe.source[0], template, target, scratch)
     preview = _preview_sample if choice.sample and not together else _preview_source
     with closing(executors.in_worker(preview, (source, choice))) as rows:
         if together and choice.sample:
             every = list(rows)
-            return [every[place] for place in sorted(shuffle_order(len(every), choice.seed)[: choice.sample])]
-        wanted = (row for row in rows if not choice.rows or row.row in choice.rows)
-        found = list(islice(wanted, choice.sample or (1 if choice.rows else choice.count)))
+            places = sorted(shuffle_order(len(every), choice.seed)[: choice.sample])
+            return [*with_lines(source.source, (every[place] for place in places))]
+        numbered = choice.rows and (together or source.source.options.grouped)
+        wanted = (row for row in rows if not numbered or row.row in choice.rows)
+        some = islice(wanted, choice.sample or (1 if choice.rows else choice.count))
+        found = [*with_lines(source.source, some)]
     if choice.rows and not found:
         raise UsageError(f"`{recipe.source[0].source}` has no row {choice.rows[0]}", hint="rows count from 0")
     return found
 
 
-def _narrowed(recipe: Recipe, choice: Choice) -> Recipe:
-    """Return the recipe that reads the chosen rows, and all for a sample."""
-    if choice.rows and recipe.where:  # with which --skip and --limit count other rows
-        return dataclasses.replace(recipe, skip=0, limit=None, allow_empty=True)
-    if choice.rows:
-        return dataclasses.replace(recipe, skip=choice.rows[0], limit=1, allow_empty=True)
-    return recipe if choice.sample else dataclasses.replace(recipe, limit=choice.count)
+def _plan(recipe: Recipe, choice: Choice, scratch: Scratch) -> SourcePlan:
+    """Return the plan of the first source with the shards that hold the chosen rows.
+
+    A row is read alone, unless conversations span several rows, which are then numbered by their first ones.
+    """
+
+    def plan(recipe: Recipe) -> SourcePlan:
+        return plan_source(recipe, recipe.source[0], load_template(recipe), target_of(None, "jsonl", None), scratch)
+
+    if not choice.rows:
+        first = plan(recipe if choice.sample else dataclasses.replace(recipe, limit=choice.count))
+        return plan(recipe) if first.job.whole_file else first
+    every = dataclasses.replace(recipe, skip=0, limit=None, allow_empty=True)
+    if recipe.groups_rows:
+        return plan(every)
+    alone = plan(dataclasses.replace(every, skip=choice.rows[0], limit=1, where=None))
+    if alone.job.whole_file:
+        return plan(recipe)
+    return replace(plan(every), shards=alone.shards) if recipe.where else alone
+
+
+def with_lines(source: Source, rows: Iterable[PreviewRow]) -> Iterator[PreviewRow]:
+    """Yield rows of a source, those of each file in order, with the lines on which they begin."""
+    finders = line_finders(source)
+    for row in rows:
+        finder = finders.get(row.file)
+        yield row if finder is None or row.line is not None else replace(row, line=finder.line(row.row))
 
 
 def _conversion(source: SourcePlan) -> Conversion:
@@ -119,10 +143,11 @@ def _conversion(source: SourcePlan) -> Conversion:
 
 
 def _keeps(source: SourcePlan, choice: Choice) -> Callable[[pa.RecordBatch], IntArray]:
-    """Return a function that finds the rows of a batch to show: those chosen by number, or that `--where` keeps."""
-    if choice.rows:
+    """Return a function that finds the rows of a batch to show: those that `--where` keeps, or the chosen one."""
+    if choice.rows and source.source.options.grouped:
         return lambda batch: np.flatnonzero(np.isin(batch.column(ROW).to_numpy(), choice.rows))
-    return rows_kept(source.job.mapping or plan({}), nulls=source.job.nulls, failed=True)
+    where = None if choice.rows else source.job.mapping
+    return rows_kept(where or to_mapping({}), nulls=source.job.nulls, failed=True)
 
 
 def _preview_sample(request: tuple[SourcePlan, Choice]) -> Iterator[PreviewRow]:
@@ -158,7 +183,7 @@ def _preview_source(request: tuple[SourcePlan, Choice]) -> Iterator[PreviewRow]:
 def add_unreadable(rows: list[PreviewRow], error: RowError, raw: bytes) -> None:
     """Add a record that cannot be read, with the reason."""
     text = raw.decode(errors="backslashreplace")
-    rows.append(PreviewRow(error.at.row or 0, {}, (), problem=one_line(error), raw=text))
+    rows.append(PreviewRow(error.at.row or 0, {}, (), problem=one_line(error), raw=text, line=error.at.line))
 
 
 def one_line(error: ChatfmtError) -> str:
@@ -192,7 +217,12 @@ def preview_file(conversion: Conversion, batch: pa.RecordBatch, file: str) -> It
     except ChatfmtError as error:
         row = batch.slice(0 if error.at.row is None else max(find_row(error.at.row, batch), 0), 1)
         yield PreviewRow(
-            row_number(row, 0), to_display(to_records(row)[0]), (), problem=one_line(error), rows=len(batch)
+            row_number(row, 0),
+            to_display(to_records(row)[0]),
+            (),
+            problem=one_line(error),
+            rows=len(batch),
+            file=file,
         )
         return
     conversations = conversion.converted

@@ -12,7 +12,7 @@ from ...dialects import Detection
 from ...errors import UsageError, located
 from ...recipe import Recipe, SourceSpec
 from ...render.template.chat_template import ChatTemplate
-from ...sources import InputSplit, Source
+from ...sources import InputSplit, Source, lines_named
 from ...views import VIEWS
 from ..conversion.job import Job
 from ..conversion.media_files import with_folder
@@ -50,7 +50,7 @@ def plan_source(
     """Find a source, detect how its rows are read, and cut it into shards; hash its files if `hashed`."""
     with open_source(recipe, spec, scratch) as reader:
         source, sample = reader.source, reader.sample
-        with located(source.shown):
+        with lines_named(source), located(source.shown):
             job, detection = to_checked_job(recipe, sample, template, target, nulls=has_nulls(source))
         first_rows = sample[0].slice(0, FIRST_ROWS) if sample else None
         if template is None and job.nulls:

@@ -19,9 +19,10 @@ from ..formats.json_array import elements
 from ..formats.json_document import document_records
 from ..formats.jsonl import TextPosition, line_blocks, without_bom
 from ..json.record_batch import Record
-from ..model import ParseOptions, SourceFile
+from ..model import InputSplit, ParseOptions, SourceFile
 
-_SPACES = np.isin(np.arange(256), list(b" \t\r\n"))
+_SPACE = b" \t\r\n"
+_SPACES = np.isin(np.arange(256), list(_SPACE))
 
 
 class RecordIndex(Struct, frozen=True):
@@ -57,10 +58,19 @@ def find_record(file: SourceFile, options: ParseOptions, found: RecordIndex, row
     if mark.row == row:
         return mark
     with located(file.shown):
-        return next(islice(_starts_from(file, options, mark), row - mark.row, None))
+        return next(islice(positions_from(file, options, mark), row - mark.row, None))
 
 
-def _starts_from(file: SourceFile, options: ParseOptions, mark: TextPosition) -> Iterator[TextPosition]:
+def record_positions(file: SourceFile | InputSplit, options: ParseOptions) -> Iterator[TextPosition]:
+    """Yield where the records of a text file begin; those of a document have only their numbers."""
+    if file.format == "jsonl" and options.field is None:
+        chunks, bom = without_bom(content(file, options))
+        return _line_starts(chunks, TextPosition(byte=bom), options.max_row_bytes)
+    return _record_starts(file, options)[0]
+
+
+def positions_from(file: SourceFile | InputSplit, options: ParseOptions, mark: TextPosition) -> Iterator[TextPosition]:
+    """Yield where the records of a text file begin, from one that begins at `mark` on."""
     chunks = content(file, options, mark.byte)
     if file.format == "jsonl":
         return _line_starts(chunks, mark, options.max_row_bytes)
@@ -71,7 +81,9 @@ def _starts_from(file: SourceFile, options: ParseOptions, mark: TextPosition) ->
     return (_position(record_of()) for _, record_of in records)
 
 
-def _record_starts(file: SourceFile, options: ParseOptions) -> tuple[Iterator[TextPosition], tuple[str, ...] | None]:
+def _record_starts(
+    file: SourceFile | InputSplit, options: ParseOptions
+) -> tuple[Iterator[TextPosition], tuple[str, ...] | None]:
     if options.field is not None:
         return (
             TextPosition(row) for row, _ in enumerate(document_records(content(file, options), file, options.field))
@@ -137,7 +149,7 @@ def _line_starts(chunks: Iterable[bytes], mark: TextPosition, longest: int) -> I
     for block, too_long in line_blocks(chunks, longest):
         starts = [0] if too_long else _starts(block)[0].tolist()
         for start in starts:
-            if too_long or not _is_blank(block, start):
+            if too_long or block[start] not in _SPACE or not _is_blank(block, start):
                 yield TextPosition(row, line, byte + start)
                 row += 1
             line += 1

@@ -118,7 +118,7 @@ def test_preview_puts_conversations_together_that_are_spread_over_rows(tmp_path:
     rows = [json.loads(line) for line in shown("preview", source, "-n", "1", "--json").splitlines()]
     assert [row["output"] for row in rows] == [[asked[0]]] and len(asked[0]["messages"]) == 3
     assert (rows[0]["row"], rows[0]["rows"], rows[0]["record"]["text"]) == (0, 5, "q")
-    assert "row 1, one of the 5 rows of this conversation" in shown("preview", source)
+    assert "row 1 (line 2), one of the 5 rows of this conversation" in shown("preview", source)
 
 
 KINDS = [

@@ -142,7 +142,7 @@ def test_rows_are_found_by_reason_by_text_and_by_key(browser: Any, page: Path) -
     shown.fill("#search", "")
     shown.locator("#list button").first.focus()
     shown.keyboard.press("ArrowDown")
-    assert shown.locator("#row h3").text_content() == "Row 1 "
+    assert shown.locator("#row h3").text_content() == "Row 1 (line 2) "
     assert shown.locator("#row mark").count() > 0 and shown.locator("#row .special").count() > 0
     shown.locator("#white").uncheck()
     assert "show-white" not in shown.locator("#row").get_attribute("class") and events == []

@@ -51,11 +51,11 @@ SHOWN = [
     "trained: ███████▉ 26.2% of 343 characters of text",
     "duplicates: 2 conversations (50.0%)",
     " problem         kind       rows   such as",
-    " ──────────────────────────────────────────────────────────────────────────────",
-    " msg.order       warning       1   row 1: `user` follows `user`",
-    " msg.ends_user   warning       1   row 1: the last role is `user`",
-    " token.control   warning       1   row 1: `<|im_end|>` in the content",
-    " json.syntax     rejected      1   row 4: not JSON: a key without double quotes",
+    " ───────────────────────────────────────────────────────────────────────────────────────",
+    " msg.order       warning       1   row 1 message 1 (line 2): `user` follows `user`",
+    " msg.ends_user   warning       1   row 1 message 1 (line 2): the last role is `user`",
+    " token.control   warning       1   row 1 message 0 (line 2): `<|im_end|>` in the content",
+    " json.syntax     rejected      1   row 4 (line 5): not JSON: a key without double quotes",
 ]
 
 

@@ -137,7 +137,7 @@ def test_a_folder_is_the_same_for_every_executor(
 def test_a_conversation_that_is_too_long_is_not_cut(tokenizer: Path, tmp_path: Path) -> None:
     source = conversations(tmp_path, [3, 9, 2])
     assert convert(tokenizer, source, "--pack", "8", "-o", "out.jsonl", code=4).splitlines() == [
-        "error: in.jsonl row 1: 9 tokens, over the limit of 8",
+        "error: in.jsonl row 1: 9 tokens, over the limit of 8 (line 2)",
         "hint: `--max-tokens 8 --over-length drop` drops such rows, `split-turns` splits them, and "
         "`--pack-strategy wrapped` cuts all rows",
     ]
@@ -212,7 +212,7 @@ def test_rows_over_max_tokens_are_those_of_the_other_views(tokenizer: Path, tmp_
     assert said.splitlines()[1:] == ["filtered out: 2 rows", "changed: over_length.drop 2"]
     assert [row["input_ids"] for row in read(tmp_path / "out.jsonl")] == [[0, 0, 0], [2, 2]]
     assert convert(tokenizer, source, "--max-tokens", "7", "-o", "no.jsonl", code=4).splitlines() == [
-        "error: in.jsonl row 1: 9 tokens, over the limit of 7",
+        "error: in.jsonl row 1: 9 tokens, over the limit of 7 (line 2)",
         "hint: `--over-length drop` drops such rows, `--over-length split-turns` splits them",
     ]
 

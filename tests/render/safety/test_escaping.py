@@ -160,7 +160,7 @@ def test_a_token_at_a_boundary_cannot_be_escaped(tmp_path):
         said[policy] = (run.returncode, run.stderr.decode().splitlines()[-2:])
     refused = [
         "error: in.jsonl row 0: `content` may form the control token `]~!b[` with the template text next to it "
-        "(message 0)",
+        "(message 0, line 1)",
         "hint: `--control-tokens drop` drops such rows; `keep` keeps them",
     ]
     assert said["escape"] == said["reject"] == (4, refused)

@@ -19,7 +19,7 @@ from ....manifest import Manifest
 from ....recipe import Recipe, Run, SourceSpec
 from ....render.masks.masker import WHOLE_TURNS
 from ....render.safety.control_tokens import find_control_tokens
-from ....sources import Source
+from ....sources import Source, line_finders
 from ....tokens import load as load_tokenizer
 from ....views import VIEWS
 from ...conversion.job import Job
@@ -32,7 +32,7 @@ from ...planning.scratch import Scratch
 from ...planning.source_plan import SourcePlan, plan_source
 from ...planning.target import target_of
 from ...schedule import run_tasks
-from ..preview import PreviewRow, preview_file, preview_row
+from ..preview import PreviewRow, preview_file, preview_row, with_lines
 from ..statistics import count_characters
 from . import finished
 from .aggregate import EXAMPLES, Example, Figures, shortened
@@ -95,8 +95,19 @@ def _gather_rows(recipe: Recipe, spec: SourceSpec, scratch: Scratch, workers: in
     with closing(run_tasks(run_figures_task, tasks, Run(workers=workers))) as results:
         for each in results:
             figures.merge(each)
+    add_lines(plan.source, figures)
     rows = picked_rows(plan, figures) if picks else ()
     return Gathered(plan.source, figures, recipe.template, plan, None, rows)
+
+
+def add_lines(source: Source, figures: Figures) -> None:
+    """Add to the examples the lines on which their rows begin; those of rejected rows have them."""
+    finders = line_finders(source)
+    for code, examples in figures.examples.items():
+        figures.examples[code] = [
+            replace(each, at=finders[each.at.file].with_line(each.at)) if each.at.file in finders else each
+            for each in examples
+        ]
 
 
 def measured(recipe: Recipe, plan: SourcePlan) -> Job:
@@ -181,7 +192,9 @@ def _on_reject(figures: Figures, file: str, error: RowError, raw: bytes | None) 
     example = Example(at, error.message, error.hint, shortened(raw))
     if figures.example(error.code, example) and figures.picks is not None:
         problem = f"{error.message}" + (f" (hint: {error.hint})" if error.hint else "")
-        row = PreviewRow(at.row or 0, {}, (), problem=problem, raw=example.raw, file=at.file, code=error.code)
+        row = PreviewRow(
+            at.row or 0, {}, (), problem=problem, raw=example.raw, file=at.file, code=error.code, line=at.line
+        )
         figures.picks.ready.append(row)
 
 
@@ -191,7 +204,7 @@ def picked_rows(plan: SourcePlan, figures: Figures) -> list[tuple[PreviewRow, tu
     picks, ready = list(figures.picks.distinct()), figures.picks.ready
     with closing(executors.in_worker(_preview_picks, (plan.job, picks))) as shown:
         rows = [
-            *zip(shown, (pick.why for pick in picks), strict=True),
+            *zip(with_lines(plan.source, shown), (pick.why for pick in picks), strict=True),
             *((row, (row.code or "first",)) for row in ready),
         ]
     return sorted(rows, key=lambda each: (each[0].file, each[0].row))[:MOST]

@@ -84,7 +84,7 @@ function show(index) {
   view.replaceChildren();
   const row = shown[current];
   if (!row) return;
-  view.append(make("h3", "", "Row " + row.row + " "), make("span", "about", [row.why.join(", "), row.file].filter(Boolean).join(" · ")));
+  view.append(make("h3", "", row.place + " "), make("span", "about", [row.why.join(", "), row.file].filter(Boolean).join(" · ")));
   if (row.problem) view.append(make("p", "trouble", "Cannot be converted: " + row.problem));
   const panes = make("div", "panes"), raw = pane("Row in the source", "raw");
   raw.append(said(row.raw));
@@ -108,7 +108,7 @@ function update() {
   list.replaceChildren(...shown.map((row, i) => {
     const button = make("button", row.problem ? "bad" : "");
     button.type = "button";
-    button.append(make("span", row.problem ? "bad" : "", "Row " + row.row + " "), make("span", "about", row.why.join(", ")));
+    button.append(make("span", row.problem ? "bad" : "", row.place + " "), make("span", "about", row.why.join(", ")));
     button.addEventListener("click", () => show(i));
     return button;
   }));

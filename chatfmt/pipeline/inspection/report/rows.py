@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from ....errors import Location
 from ....schema import CONVERSATION_COLUMNS
 from ..preview import PreviewRow
 
@@ -37,6 +38,7 @@ def row_data(row: PreviewRow, why: Sequence[str], limit: int) -> dict[str, Any]:
     return {
         "file": row.file.rpartition("/")[2],
         "row": row.row,
+        "place": Location(row=row.row, line=row.line).place.capitalize(),
         "why": [*why, *([row.code] if row.code and row.code not in why else [])],
         "problem": row.problem,
         "raw": fold([(PLAIN, raw)], 4 * limit),
