@@ -76,8 +76,9 @@ def codes() -> str:
     return f"""# Errors and exit codes
 
 An error is one line, `error: …`, usually followed by `hint: …`, on stderr. Rows count from 0 within
-their file, as in `dataset[0]`, `--row` and `--skip`; lines count from 1, as in an editor, and an error names the line on
-which a row of JSON Lines, JSON or CSV begins. The rejects file and `check --json` name the reason of each bad row by its code.
+their file, as in `dataset[0]`, `--row` and `--skip`; lines count from 1, as in an editor, and an error names the line
+on which a row of JSON Lines, JSON or CSV begins. The rejects file and `check --json` name the reason of each bad row by
+its code.
 
 ## Exit codes
 
