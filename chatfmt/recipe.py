@@ -93,6 +93,7 @@ class Recipe:
     encoding: str = "utf-8"
     allow_empty: bool = False
     from_rejects: bool = False
+    spool_limit: Positive | None = None
 
     dialect: str = "auto"
     dialect_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -240,7 +241,9 @@ EXCLUSIVE = (
     *combinations(("rows_per_shard", "shard_size", "shards", "tokens_per_shard"), 2),
 )
 
-_PREPARE: Mapping[str, Callable[[Any], object]] = {"source": _as_sources, "shard_size": parse_size, "max_bad": str}
+_PREPARE: Mapping[str, Callable[[Any], object]] = {
+    "source": _as_sources, "shard_size": parse_size, "spool_limit": parse_size, "max_bad": str
+}  # fmt: skip
 """Functions that turn short forms of a value into the full one."""
 
 

@@ -57,6 +57,11 @@ INPUT = _group(
         "encoding": (str, "NAME", "Encoding of a text file that is not UTF-8."),
         "allow_empty": (bool, None, "Accept empty input instead of failing.", "--allow-empty"),
         "from_rejects": (bool, None, "Convert the rows held in a rejects file, given as SOURCE.", "--from-rejects"),
+        "spool_limit": (
+            str,
+            "SIZE",
+            "Most of stdin that may be written to disk, where it is read twice; default: half of the free space.",
+        ),
     },
 )
 

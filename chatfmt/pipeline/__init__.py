@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .planning.plan import Plan as Plan
     from .planning.plan import plan as plan
     from .planning.scratch import Scratch as Scratch
+    from .planning.scratch import scratch_for as scratch_for
     from .planning.source_plan import SourcePlan as SourcePlan
     from .planning.target import Target as Target
     from .planning.target import target_of as target_of
@@ -48,7 +49,7 @@ __getattr__, __all__ = attach(
         ".converter": ("Converter",),
         ".job_array": ("commit", "find_plan", "run_part", "write_plan"),
         ".planning.plan": ("Plan", "plan"),
-        ".planning.scratch": ("Scratch",),
+        ".planning.scratch": ("Scratch", "scratch_for"),
         ".planning.target": ("Target", "target_of"),
         ".planning.source_plan": ("SourcePlan",),
         ".hub_upload": ("Pushed", "Repository", "push"),

@@ -110,10 +110,10 @@ def open_output(plan: Plan, run: Run) -> writers.OutputFolder | writers.SingleFi
 
 def with_scratch_moved(plan: Plan, scratch: Scratch, folder: Path) -> Plan:
     """Move the temporary files of a plan to `folder`; return the plan with absolute paths."""
-    made = scratch.folder if scratch.has_files else None
+    made = scratch.folder if scratch.files else None
     if made is not None:
         writers.make_folder(folder)
-        for path in sorted(made.iterdir()):
+        for path in scratch.files:
             shutil.move(path, folder / path.name)
 
     def new_uri(uri: str) -> str:

@@ -6,17 +6,16 @@ Batches hold what the pipe has at the moment, so the first rows come out before 
 from __future__ import annotations
 
 import select
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
-from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 from msgspec.structs import replace
 
 from ..errors import InputError, Location, RowError, located
+from ..scratch_folder import ScratchFolder, spool
 from .bytes.compression import CHUNK, compression_of, decompressed
 from .bytes.text import to_utf8
 from .discovery.sniff import HEAD, format_of_content
@@ -33,10 +32,12 @@ _PIPE = 1 << 20  # the most that Linux grants without privileges
 def read_stream(
     stream: BinaryIO, shown: str = "-", options: ParseOptions = DEFAULTS, *, on_bad: OnBad | None = None,
     batch_rows: int = DEFAULT_READ.batch_rows, batch_bytes: int = DEFAULT_READ.batch_bytes,
+    spool_limit: int | None = None,
 ) -> Iterator[pa.RecordBatch]:  # fmt: skip
     """Yield source batches of the records in `stream`: JSON Lines, a JSON array or delimited text, compressed or not.
 
-    Parquet and Arrow are first written to a temporary file. Raises as `read` does, and InputError for an empty stream.
+    Parquet and Arrow are first written to a temporary file of at most `spool_limit` bytes; see `scratch_folder.spool`.
+    Raises as `read` does, and InputError for an empty stream.
     """
     head, raw = _peek(_read_available(stream))
     compression = compression_of(head)
@@ -49,7 +50,7 @@ def read_stream(
     format = format_of_content(head, shown, options)
     split = InputSplit(shown, shown, format, None, RecordRange(), options=options)
     if format in ("parquet", "arrow"):
-        yield from _read_columnar(text, split, batch_rows, batch_bytes)
+        yield from _read_columnar(text, split, batch_rows, batch_bytes, spool_limit)
         return
     chunks = to_utf8(text, options.encoding, shown)
     bad = BadRecordCounter(on_bad)
@@ -120,10 +121,12 @@ def _is_ready(stream: BinaryIO) -> bool:
 
 
 def _read_columnar(
-    chunks: Iterator[bytes], split: InputSplit, batch_rows: int, batch_bytes: int
+    chunks: Iterator[bytes], split: InputSplit, batch_rows: int, batch_bytes: int, limit: int | None
 ) -> Iterator[pa.RecordBatch]:
-    with tempfile.TemporaryDirectory(prefix="chatfmt-") as folder:
-        path = Path(folder, "stdin")
-        with path.open("wb") as file:
-            file.writelines(chunks)
+    scratch = ScratchFolder()
+    try:
+        path = scratch.path / "stdin"
+        spool(chunks, path, limit)
         yield from read(replace(split, uri=str(path)), batch_rows=batch_rows, batch_bytes=batch_bytes)
+    finally:
+        scratch.remove()

@@ -6,7 +6,7 @@ from .encoders import FORMATS, parquet_schema
 from .file_names import check_compression, check_shard_name, file_ending, format_from_name, shard_names
 from .folder import OutputFolder, copy
 from .parts import TAG, TAG_TYPE, read_part, tag_bytes, token_counts
-from .shard import AtomicFile, RejectWriter, ShardWriter
+from .shard import AtomicFile, RejectWriter, ShardWriter, remove_abandoned_parts
 from .single_file import SingleFile, staging_folder
 from .staging import (
     Lock,
@@ -58,6 +58,7 @@ __all__ = [
     "read_receipt",
     "receipt_path",
     "rejects_path",
+    "remove_abandoned_parts",
     "run_fingerprint",
     "shard_names",
     "spool_folder",

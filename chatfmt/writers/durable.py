@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import OutputError
+from ..scratch_folder import take_lock
 
 EXPLANATIONS = {
     errno.ENOSPC: ("the disk is full", "free some space, then run again with `--resume`"),
@@ -58,7 +59,8 @@ EARLY_SYNC = 4 << 20
 class OutputFile:
     """A new file open for writing, a sink for encoders. Only `sync` guarantees that the data is on the disk.
 
-    Errors name the file that it will become, if that is given.
+    Errors name the file that it will become, if that is given. It is locked until `unlock`: it is not one that a dead
+    process left (see `scratch_folder`).
     """
 
     def __init__(self, path: Path, becomes: Path | None = None, *, resumable: bool = True) -> None:
@@ -68,6 +70,10 @@ class OutputFile:
         self._sync_error: OSError | None = None
         with self._explain():
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
+        take_lock(self._fd)
+        self._lock: int | None = None
+        with suppress(OSError):  # too many open files: it is locked until it is closed
+            self._lock = os.dup(self._fd)
 
     def write(self, data: bytes | memoryview) -> int:
         """Write all of `data` and return its size in bytes."""
@@ -112,11 +118,21 @@ class OutputFile:
             with self._explain():
                 os.close(self._fd)
 
+    def unlock(self) -> None:
+        """Release the lock, which holds no data that could be lost."""
+        if self._lock is not None:
+            with suppress(OSError):
+                os.close(self._lock)
+            self._lock = None
+
     def __enter__(self) -> OutputFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+        try:
+            self.close()
+        finally:
+            self.unlock()
 
 
 def make_folder(path: Path) -> None:

@@ -149,6 +149,8 @@ def _prepare(path: Path, fingerprint: str, *, resume: bool, overwrite: bool) -> 
         return None
     if (run if run is not None else old.fingerprint if old else None) != fingerprint:
         raise _other_run(path)
+    if run is not None:
+        staging.prepare_state(state, fingerprint)  # its folders may be gone already, if it was stopped while it cleared
     return _checked(path, old) if run is None and old is not None else None
 
 

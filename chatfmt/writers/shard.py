@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import secrets
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +14,7 @@ import pyarrow as pa
 
 from ..errors import OutputError, UnknownName
 from ..manifest import Reject
+from ..scratch_folder import remove_abandoned_files
 from . import durable
 from .encoders import FORMATS
 from .parquet.check import find_damage
@@ -21,12 +24,13 @@ from .parts import PARTS
 class AtomicFile:
     """A sink whose bytes appear at `path` at the end of the `with` block, or are removed if the block raises.
 
-    Counts and hashes the data: `bytes`, `sha256`. The name of the unfinished file, `part`, begins with a dot.
+    Counts and hashes the data: `bytes`, `sha256`. The name of the unfinished file, `part`, begins with a dot; it is
+    locked as long as the process lives, so that `remove_abandoned_parts` knows those of the dead.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self.bytes = path, 0
-        self.part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
+        self.part = path.with_name(f"{_part_stem(path)}{secrets.token_hex(4)}.part")
         self._file, self._hash, self._discarded = durable.OutputFile(self.part, path), hashlib.sha256(), False
 
     def write(self, data: bytes | memoryview, /) -> int:
@@ -46,12 +50,20 @@ class AtomicFile:
         self._file.sync()
         self._file.close()
 
+    def publish(self) -> None:
+        """Give the synced file its name."""
+        if os.name == "nt":  # which renames no file that is open
+            self._file.unlock()
+        durable.rename(self.part, self.path)
+        self._file.unlock()
+
     def discard(self) -> None:
         """Remove the unfinished file; later writes are ignored."""
         self._discarded = True
         try:
             self._file.close()
         finally:
+            self._file.unlock()
             durable.discard(self.part)
 
     def __enter__(self) -> Self:
@@ -61,12 +73,21 @@ class AtomicFile:
         try:
             if kind is None:
                 self.sync()
-                durable.rename(self.part, self.path)
+                self.publish()
                 return
         except BaseException:
             self.discard()
             raise
         self.discard()
+
+
+def _part_stem(path: Path) -> str:
+    return f".{path.name[:200]}."
+
+
+def remove_abandoned_parts(path: Path) -> None:
+    """Remove the unfinished files of `path` that dead processes have left."""
+    remove_abandoned_files(path.parent, re.compile(rf"{re.escape(_part_stem(path))}[0-9a-f]{{8}}\.part"))
 
 
 class ShardWriter:
@@ -129,7 +150,7 @@ class ShardWriter:
         self._file.sync()
         if self._format == "parquet":
             check_parquet(self._file, self.rows)
-        durable.rename(self._file.part, self._file.path)
+        self._file.publish()
 
 
 def check_parquet(file: AtomicFile, rows: int) -> None:

@@ -18,7 +18,7 @@ from ..manifest import Shard
 from . import durable, staging
 from .folder import copy
 from .parquet.join import join_parquet
-from .shard import AtomicFile, check_parquet
+from .shard import AtomicFile, check_parquet, remove_abandoned_parts
 
 
 class SingleFile:
@@ -45,6 +45,7 @@ class SingleFile:
         durable.make_folder(state)
         lock = staging.Lock(state)
         try:
+            remove_abandoned_parts(path)
             _prepare(shown, state, fingerprint, resume=resume, overwrite=overwrite)
         except BaseException:
             if staging.run_fingerprint(state) is None:
@@ -130,10 +131,10 @@ def _prepare(path: Path, state: Path, fingerprint: str, *, resume: bool, overwri
         )
     if run is None or overwrite:
         staging.clear(state)
-        staging.prepare_state(state, fingerprint)
     elif run != fingerprint:
         raise OutputError(
             f"the interrupted conversion to `{path}` had different input, options or versions, so it cannot be resumed",
             hint="start again with `--overwrite`, or choose another name with `--out`",
             code="output.fingerprint",
         )
+    staging.prepare_state(state, fingerprint)

@@ -16,7 +16,7 @@ from ..summary import print_summary
 from ..workers import worker_processes
 
 if TYPE_CHECKING:
-    from ...pipeline import Plan, Scratch
+    from ...pipeline import Plan
     from ...recipe import Recipe, Run
 
 
@@ -54,7 +54,7 @@ def carry_out(made: Sequence[Conversion]) -> None:
         print_summary(pipeline.pipe(recipe, target, run, terminal.print_note), run)
         return
     with ExitStack() as stack:
-        planned = [(plan_one(each, stack.enter_context(pipeline.Scratch())), each[1]) for each in made]
+        planned = [(plan_one(each, stack), each[1]) for each in made]
         for note in dict.fromkeys(note for plan, _ in planned for note in plan.notes):
             terminal.print_note(note)
         if run.dry_run:
@@ -71,12 +71,13 @@ def carry_out(made: Sequence[Conversion]) -> None:
         report_on(*each[:2])
 
 
-def plan_one(made: Conversion, scratch: Scratch) -> Plan:
-    """Return the plan of a conversion."""
+def plan_one(made: Conversion, stack: ExitStack) -> Plan:
+    """Return the plan of a conversion, whose temporary files `stack` removes."""
     from ... import pipeline
 
     recipe, run, _ = made
     target = pipeline.target_of(run.out, recipe.format, recipe.compression)
+    scratch = stack.enter_context(pipeline.scratch_for(target))
     with terminal.spinner(quiet=run.quiet):
         return pipeline.plan(recipe, target, scratch, run)
 

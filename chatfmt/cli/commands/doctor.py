@@ -90,13 +90,13 @@ def self_test() -> tuple[str, str]:
     """Convert a row to a folder with a template file; return the isolation of the template and PASSED or a reason."""
     import pyarrow.parquet as pq
 
-    from ...pipeline import convert
+    from ...pipeline import Scratch, convert
     from ...recipe import Recipe
     from ...render import ChatTemplate, RenderOptions, SandboxRenderer
 
     level = "none"
-    with tempfile.TemporaryDirectory(prefix="chatfmt-doctor-") as folder:
-        source, template, out = (Path(folder, name) for name in ("row.jsonl", "own.jinja", "out"))
+    with Scratch() as scratch:
+        source, template, out = (scratch.folder / name for name in ("row.jsonl", "own.jinja", "out"))
         source.write_text(json.dumps(SELF_TEST) + "\n", encoding="utf-8")
         template.write_text(JINJA, encoding="utf-8")
         try:

@@ -48,7 +48,7 @@ def plan(source: Sources, **given: Any) -> None:
         raise UsageError("a plan needs an output folder or file", hint="-o out/")
     if target.kind == "hub":
         raise UsageError(f"a plan cannot write to `{target}`", hint="name a folder with -o, and then `chatfmt push` it")
-    with pipeline.Scratch() as scratch:
+    with pipeline.scratch_for(target) as scratch:
         made = pipeline.plan(recipe, target, scratch, run)
         notes = [
             *made.notes,

@@ -28,6 +28,7 @@ from ...mapping.plan import TURN_FIELDS
 from ...recipe import Recipe
 from ...render.sandbox.expressions import expression, text_expression
 from ...schema import ROW
+from ...scratch_folder import explained
 from ...sources import Source, SourceFile
 from ...sources.formats.grouped import bad_line
 from ...sources.json.record_batch import too_large_error
@@ -85,8 +86,9 @@ def check_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> tuple[str
 
 def new_file(folder: Path) -> Path:
     """Create an empty file in a folder, with a name of its own."""
-    number, name = tempfile.mkstemp(dir=folder, prefix="group-")
-    os.close(number)
+    with explained(folder):
+        number, name = tempfile.mkstemp(dir=folder, prefix="group-")
+        os.close(number)
     return Path(name)
 
 
@@ -125,7 +127,8 @@ class Grouping:
                 for rows in spool.groups():
                     first, line = self._line(rows)
                     self.conversations += "record" in line
-                    outs[first].write(dumps(line).encode() + b"\n")
+                    with explained(folder):
+                        outs[first].write(dumps(line).encode() + b"\n")
         finally:
             spool.close()
         return tuple(

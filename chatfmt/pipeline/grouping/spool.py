@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from ...errors import OutputError
+from ...scratch_folder import explained
 
 _ROWS = 1 << 40
 """More than the rows of any file: the place of a row is its file times this, plus its number."""
@@ -29,7 +30,7 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with _explained():
+        with self._explained():
             self._rows = sqlite3.connect(path, isolation_level=None)
             for setting in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_MEMORY_KIB}", "temp_store=FILE"):
                 self._rows.execute(f"PRAGMA {setting}")
@@ -38,14 +39,14 @@ class Spool:
 
     def add(self, rows: Iterable[tuple[str, SpooledRow]]) -> None:
         """Add rows with their keys."""
-        with _explained():
+        with self._explained():
             self._rows.executemany(
                 "INSERT INTO rows VALUES (?, ?, ?)", ((key, row.file * _ROWS + row.row, row.text) for key, row in rows)
             )
 
     def groups(self) -> Iterator[Iterator[SpooledRow]]:
         """Yield the rows of each key in the order of the files, keys in the order of their first rows."""
-        with _explained():
+        with self._explained():
             found = self._rows.execute(
                 "SELECT added, place, text FROM (SELECT rowid AS number, place, text, "
                 "MIN(place) OVER (PARTITION BY key) AS first, MIN(rowid) OVER (PARTITION BY key) AS added FROM rows) "
@@ -59,13 +60,12 @@ class Spool:
         self._rows.close()
         self._path.unlink(missing_ok=True)
 
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Raise the errors of SQLite, such as a full disk, as OutputError."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise OutputError(
-            f"the rows cannot be sorted on disk: {error}", hint="set TMPDIR to a folder on a disk with more room"
-        ) from None
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Raise the errors of SQLite, such as a full disk, as OutputError."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            with explained(self._path):
+                raise OSError(errno.ENOSPC if full else None, str(error)) from error

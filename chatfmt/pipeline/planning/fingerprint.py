@@ -19,7 +19,7 @@ from ..conversion.job import Job
 from ..plugins import used_packages
 from .target import Target
 
-RUN_ONLY = {"about", "workers", "max_bad"}
+RUN_ONLY = {"about", "workers", "max_bad", "spool_limit"}
 """Keys of the recipe that change no byte of a shard."""
 
 

@@ -178,7 +178,7 @@ def find_source(recipe: Recipe, spec: SourceSpec, scratch: Scratch) -> Source:
     """Return the source that `spec` names, as files: stdin is written to `scratch`."""
     source = find_records(recipe, parse_options(recipe), partial(resolve_source, recipe, spec, scratch))
     if source.kind == "stdin":
-        path = write_stdin(source, scratch)
+        path = write_stdin(source, scratch, recipe.spool_limit)
         source = find_records(recipe, source.options, partial(from_stdin, source, path))
     if recipe.from_rejects:
         return replace(source, splits={split_of_rejects(recipe, spec): tuple(source_files(source))})

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -16,32 +15,44 @@ from msgspec.structs import replace
 
 from ... import sources
 from ...errors import ChatfmtError, InputError, Location
+from ...scratch_folder import ScratchFolder, spool
 from ...sources import InputSplit, ParseOptions, Source
+from .target import Target
 
 
 class Scratch:
-    """A temporary folder for the length of a run, created when it is first needed and removed at the end."""
+    """A temporary folder for the length of a run, made when it is first needed and removed at the end.
 
-    def __init__(self) -> None:
-        self._folder: Path | None = None
+    It is in `beside`, if that can be written to.
+    """
+
+    def __init__(self, beside: Path | None = None) -> None:
+        self._beside = beside
+        self._made: ScratchFolder | None = None
 
     @property
-    def has_files(self) -> bool:
-        """Whether anything was written to it."""
-        return self._folder is not None and any(self._folder.iterdir())
+    def files(self) -> list[Path]:
+        """What was written to it."""
+        return self._made.files if self._made is not None else []
 
     @property
     def folder(self) -> Path:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="chatfmt-"))
-        return self._folder
+        if self._made is None:
+            self._made = ScratchFolder(self._beside)
+        return self._made.path
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._made is not None:
+            self._made.remove()
+
+
+def scratch_for(target: Target) -> Scratch:
+    """Return the temporary folder of a run that writes the target: beside it, where there has to be room anyway."""
+    parent = target.path.absolute().parent
+    return Scratch(parent if target.kind == "folder" or (target.kind == "file" and parent.is_dir()) else None)
 
 
 def stdin_bytes() -> BinaryIO:
@@ -51,11 +62,13 @@ def stdin_bytes() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def write_stdin(source: Source, scratch: Scratch) -> Path:
-    """Write stdin to a file in `scratch` and return its path; raises InputError if it is empty."""
+def write_stdin(source: Source, scratch: Scratch, limit: int | None) -> Path:
+    """Write stdin to a file in `scratch` and return its path; raises InputError if it is empty.
+
+    Raises OutputError if it holds more than `limit` bytes; see `spool`.
+    """
     path = scratch.folder / "stdin"
-    with path.open("wb") as file:
-        shutil.copyfileobj(stdin_bytes(), file, 1 << 20)
+    spool(iter(partial(stdin_bytes().read, 1 << 20), b""), path, limit)
     if not path.stat().st_size and not source.options.allow_empty:
         raise InputError("the input is empty", code="file.empty", at=Location("-"))
     return path

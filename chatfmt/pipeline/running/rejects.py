@@ -38,9 +38,11 @@ def kept_rejects(run: Run, target: Target) -> Path | None:
 
 
 def check_rejects(path: Path | None) -> None:
-    """Raise UsageError for a folder, a device or a pipe."""
+    """Raise UsageError for a folder, a device or a pipe; remove what dead processes have left beside the file."""
     if path is not None and path.exists() and not path.is_file():
         raise UsageError(f"`{path}` is not a regular file", hint="choose another file for --rejects")
+    if path is not None:
+        writers.remove_abandoned_parts(path)
 
 
 @contextmanager

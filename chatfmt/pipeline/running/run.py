@@ -16,7 +16,7 @@ from ..conversion.job import Task
 from ..conversion.task import forget_conversions, run_task
 from ..planning.inputs import original_files
 from ..planning.plan import Plan, plan
-from ..planning.scratch import Scratch
+from ..planning.scratch import scratch_for
 from ..planning.target import target_of
 from ..reorder.gather import first_tasks, gather_shards
 from ..schedule import run_missing_tasks
@@ -58,7 +58,7 @@ def convert(
     target = target_of(out, recipe.format, recipe.compression)
     if is_piped(recipe, target):
         return pipe(recipe, target, run)
-    with Scratch() as scratch:
+    with scratch_for(target) as scratch:
         return run_plan(plan(recipe, target, scratch, run), run, on_progress or ignore_progress)
 
 

@@ -76,7 +76,9 @@ def _convert_stdin(
         raise UsageError("stdin has no splits", hint="leave --split out; --limit takes the first rows")
     on_reject = (lambda error, raw: add_reject(to_reject(error, raw))) if recipe.on_error == "skip" else None
     rejects = RejectBuffer(on_reject, counts, "-")
-    rows = sources.read_stream(stdin_bytes(), "-", parse_options(recipe), on_bad=rejects.on_unreadable)
+    rows = sources.read_stream(
+        stdin_bytes(), "-", parse_options(recipe), on_bad=rejects.on_unreadable, spool_limit=recipe.spool_limit
+    )
     batches = _cut(rows, Window(recipe, nulls=False))
     first = next(batches, None)
     if first is None:

@@ -9,12 +9,14 @@ its size is refused.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ...errors import InputError, Location, MissingExtra, UnknownName, UsageError
+from ...scratch_folder import explained, write
 from ..bytes.compression import CHUNK, check_ratio, compression_of, decompressed, file_chunks
 from .sniff import format_by_name
 
@@ -95,17 +97,23 @@ def _is_wanted(name: str) -> bool:
 def _write_members(path: Path, folder: Path, members: Iterable[tuple[str, IO[bytes] | None]]) -> None:
     """Write members below the folder; raises InputError without any, or if they are far larger than the archive."""
     size, written = path.stat().st_size, 0
+
+    def chunks_of(content: IO[bytes]) -> Iterator[bytes]:
+        nonlocal written
+        while chunk := content.read(CHUNK):
+            written += len(chunk)
+            check_ratio(written, size, str(path))
+            yield chunk
+
     for name, content in members:
         target = folder.joinpath(
             *(part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", ".."))
         )
-        target.parent.mkdir(parents=True, exist_ok=True)
+        with explained(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
         assert content is not None  # only of a link
-        with content, target.open("wb") as out:
-            while chunk := content.read(CHUNK):
-                written += len(chunk)
-                check_ratio(written, size, str(path))
-                out.write(chunk)
+        with content:
+            write(target, chunks_of(content))
     if not any(file.is_file() and file.name != _CARD for file in folder.rglob("*")):
         raise InputError(f"no data files in `{path}`", code="file.missing", hint="unpack it and name a file")
 
@@ -138,8 +146,9 @@ def _unpack_sheet(path: Path, folder: Path, name: str | None) -> str:
     except CalamineError as error:
         raise InputError(f"the file cannot be read: {error}", code="file.damaged", at=Location(str(path))) from None
     chosen = _choose_sheet(name, [each for each, rows in sheets.items() if rows], book.sheet_names, path)
-    with (folder / "sheet.csv").open("w", encoding="utf-8", newline="") as out:
-        csv.writer(out, quoting=csv.QUOTE_ALL).writerows([_cell(cell) for cell in row] for row in sheets[chosen])
+    text = io.StringIO(newline="")
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerows([_cell(cell) for cell in row] for row in sheets[chosen])
+    write(folder / "sheet.csv", [text.getvalue().encode()])
     return chosen
 
 

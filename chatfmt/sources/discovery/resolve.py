@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from ...errors import InputError, nearest
+from ...scratch_folder import explained
 from ..bytes.compression import SUFFIXES, is_remote
 from ..model import DEFAULTS, ParseOptions, Source, SourceFile
 from . import archives
@@ -63,7 +64,8 @@ def resolve(
             source, path, find_splits(path, name=name, data_files=data_files, data_dir=data_dir), split, options
         )
     if unpack_to is not None and path.is_file() and (unpack := archives.unpacker(path)):
-        folder = Path(tempfile.mkdtemp(dir=unpack_to, prefix="unpacked-"))
+        with explained(unpack_to):
+            folder = Path(tempfile.mkdtemp(dir=unpack_to, prefix="unpacked-"))
         sheet = unpack(path, folder, name)
         members = find_splits(folder, name=None if sheet else name, data_files=data_files, data_dir=data_dir)
         return _with_sheet(_from_folder(source, folder, members, split, options), path, sheet)

@@ -9,6 +9,7 @@ import xxhash
 from msgspec.structs import replace
 
 from ...json_columns import dumps
+from ...scratch_folder import write
 from ..bytes.text import content, is_seekable
 from ..formats.json_document import document_records
 from ..model import ParseOptions, Source, SourceFile
@@ -27,11 +28,10 @@ def unpack_file(file: SourceFile, folder: Path, options: ParseOptions) -> Source
     """
     target = folder / xxhash.xxh3_128_hexdigest(os.fsencode(file.uri))
     chunks = content(file, options)
-    with target.open("wb") as out:
-        if options.field is None:
-            out.writelines(chunks)
-        else:
-            out.writelines(dumps(record).encode() + b"\n" for record in document_records(chunks, file, options.field))
+    if options.field is not None:
+        records = document_records(chunks, file, options.field)
+        chunks = (dumps(record).encode() + b"\n" for record in records)
+    write(target, chunks)
     format = file.format if options.field is None else "jsonl"
     return SourceFile(str(target), file.shown, format, None, target.stat().st_size)
 
