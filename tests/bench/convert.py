@@ -1,7 +1,7 @@
 """Whole conversions, process by process: chatfmt against what a user would run instead, with medians and ratios.
 
     python tests/bench/convert.py DATA [--make 100000] [--kinds parquet-parquet,…] [--templates chatml,…]
-                                       [--subjects chatfmt,copy,table,jinja,transformers] [--repeat 3] [--workers N]
+                                       [--subjects chatfmt,copy,polars,…] [--repeat 3] [--workers N]
                                        [--json] [--save FILE]
     python tests/bench/convert.py --table FILE
 
@@ -12,16 +12,22 @@ one that others use too, compare the CPU seconds (`cpu`, of all processes of a r
     chatfmt       chatfmt convert SOURCE -t TEMPLATE -o OUT --workers N
     transformers  datasets.load_dataset, map(apply_chat_template, num_proc=N), to_parquet or to_json
     jinja         one process: read, a loop over the compiled template, write
+    polars        a query for ChatML alone, without any check: `list.eval`, `concat_str`, streamed (if it is installed)
+    duckdb        the same in SQL (if it is installed)
     copy          the bare copy: read the input and write the same rows with pyarrow, zstd, N processes, no rendering,
                   a batch at a time (lines are copied as bytes; parquet-jsonl has no copy)
     table         the same as most people write it, `write_table(read_table(…))` (parquet-parquet only)
 
-`--save` adds the results to FILE, where `--table` finds what the README shows.
+Before times are taken, the texts that chatfmt, jinja, polars and duckdb write are compared; JSON Lines byte by byte.
+
+`--save` adds the results to FILE, where `--table` finds what the guide on speed shows.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -38,7 +44,11 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 KINDS = ("parquet-parquet", "jsonl-jsonl", "parquet-jsonl")
 TEMPLATES = ("chatml", "llama-3.1", "qwen3", "gpt-oss")
-SUBJECTS = ("chatfmt", "copy", "table", "jinja", "transformers")
+SUBJECTS = ("chatfmt", "copy", "table", "polars", "duckdb", "jinja", "transformers")
+QUERIES = ("polars", "duckdb")
+"""Subjects that render ChatML only, with a library that need not be installed."""
+SAME_TEXT = ("chatfmt", "jinja", *QUERIES)
+"""Subjects whose output is compared."""
 Result = dict[str, Any]
 
 
@@ -125,9 +135,37 @@ def run_jinja(folder: Path, kind: str, template: str, out: Path) -> None:
         if kind.endswith("-parquet"):
             pq.write_table(pa.table({"text": texts}), out / f"{file.stem}.parquet", compression="zstd")
         else:
-            lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+            encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+            lines = (encode({"text": text}) + "\n" for text in texts)
             with (out / f"{file.stem}.jsonl").open("w", encoding="utf-8") as sink:
                 sink.writelines(lines)
+
+
+def run_polars(folder: Path, kind: str, out: Path) -> None:
+    import polars as pl
+
+    turn = pl.element().struct
+    parts = [pl.lit("<|im_start|>"), turn.field("role"), pl.lit("\n"), turn.field("content"), pl.lit("<|im_end|>\n")]
+    text = pl.col("messages").list.eval(pl.concat_str(parts)).list.join("").alias("text")
+    files = inputs_of(folder, kind)
+    rows = pl.scan_parquet(files) if kind.startswith("parquet") else pl.scan_ndjson(files)
+    if kind.endswith("-parquet"):
+        rows.select(text).sink_parquet(out / "out.parquet")
+    else:
+        rows.select(text).sink_ndjson(out / "out.jsonl")
+
+
+def run_duckdb(folder: Path, kind: str, out: Path) -> None:
+    import duckdb
+
+    files = [str(file) for file in inputs_of(folder, kind)]
+    types = "columns = {messages: 'STRUCT(role VARCHAR, content VARCHAR)[]'}, format = 'newline_delimited'"
+    rows = f"read_parquet({files})" if kind.startswith("parquet") else f"read_json({files}, {types})"
+    turn = "'<|im_start|>' || turn.role || chr(10) || turn.content || '<|im_end|>' || chr(10)"
+    text = f"array_to_string(list_transform(messages, lambda turn: {turn}), '')"
+    target = kind.rpartition("-")[2]
+    options = "FORMAT parquet, COMPRESSION zstd" if target == "parquet" else "FORMAT json"
+    duckdb.sql(f"COPY (SELECT {text} AS text FROM {rows}) TO '{out}/out.{target}' ({options})")
 
 
 def run_transformers(folder: Path, kind: str, template: str, out: Path, workers: int) -> None:
@@ -173,10 +211,44 @@ def timed(command: list[str]) -> tuple[float, float, float]:
     return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
+def subjects_of(given: argparse.Namespace, kind: str, template: str) -> list[str]:
+    """The subjects to measure that can do this conversion."""
+    none = {"parquet-jsonl": ("copy", "table"), "jsonl-jsonl": ("table",)}.get(kind, ())
+    absent = [name for name in QUERIES if template != "chatml" or importlib.util.find_spec(name) is None]
+    return [name for name in given.subjects.split(",") if name not in none and name not in absent]
+
+
+def check_same_text(given: argparse.Namespace, kind: str, template: str, subjects: list[str]) -> None:
+    """Exit with an error if subjects do not write the same texts, of JSON Lines the same bytes."""
+    found = {}
+    for name in (name for name in subjects if name in SAME_TEXT):
+        with tempfile.TemporaryDirectory(dir=given.scratch) as scratch:
+            timed(command_of(name, given, kind, template, Path(scratch)))
+            with multiprocessing.get_context("spawn").Pool(1) as pool:  # what this process uses counts for its children
+                found[name] = pool.apply(digest_of, (Path(scratch), kind.rpartition("-")[2]))
+    if len(set(found.values())) > 1:
+        raise SystemExit(f"{kind} {template}: the outputs differ: {found}")
+
+
+def digest_of(folder: Path, target: str) -> str:
+    """The SHA-256 of the lines, or of the texts, in all files of a folder, in order."""
+    import pyarrow.parquet as pq
+
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob(f"*.{target}")):
+        if target == "jsonl":
+            digest.update(file.read_bytes())
+            continue
+        for batch in pq.ParquetFile(file).iter_batches(1000, columns=["text"]):
+            for text in batch.column(0).to_pylist():
+                digest.update(text.encode() + b"\xff")
+    return digest.hexdigest()
+
+
 def measure(given: argparse.Namespace, kind: str, template: str) -> Result:
     """Medians of all subjects for one kind and template, and how they compare with chatfmt."""
-    none = {"parquet-jsonl": ("copy", "table"), "jsonl-jsonl": ("table",)}
-    subjects = [name for name in given.subjects.split(",") if name not in none.get(kind, ())]
+    subjects = subjects_of(given, kind, template)
+    check_same_text(given, kind, template, subjects)
     runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in subjects}
     for _ in range(given.repeat):
         for name in subjects:
@@ -219,8 +291,16 @@ def place_of(result: Result) -> tuple[int, int, int]:
 
 def table(results: list[Result]) -> str:
     """The results in Markdown: seconds of chatfmt, and how many times as long each other subject took."""
-    names = {"copy": "bare copy", "table": "`write_table(read_table)`", "jinja": "Jinja in a loop",
-             "transformers": "datasets + transformers"}  # fmt: skip
+    names = {
+        "copy": "bare copy",
+        "table": "`write_table(read_table)`",
+        "polars": "Polars query",
+        "duckdb": "DuckDB query",
+        "jinja": "Jinja in a loop",
+        "transformers": "datasets + transformers",
+    }
+    measured = {name for result in results for name in result["times_chatfmt"]}
+    names = {name: title for name, title in names.items() if name in measured}
     lines = [
         "| rows | from → to | template | chatfmt | " + " | ".join(names.values()) + " | memory |",
         "|---:|---|---|---:|" + "---:|" * len(names) + "---:|",
@@ -253,6 +333,8 @@ def run_one(given: argparse.Namespace) -> None:
         run_copy(given.data, kind, out, given.workers, COPIES[given.run])
     elif given.run == "jinja":
         run_jinja(given.data, kind, template, out)
+    elif given.run in QUERIES:
+        {"polars": run_polars, "duckdb": run_duckdb}[given.run](given.data, kind, out)
     else:
         run_transformers(given.data, kind, template, out, given.workers)
 
