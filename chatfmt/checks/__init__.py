@@ -20,7 +20,7 @@ from msgspec import Struct
 from ..errors import CheckError, Location, UnknownName
 from ..json_columns import JSON, TEXT, decode_conversations, decode_objects, dumps, loads
 from ..schema import REASONING_FIELDS, ROLES, reasoning_conflict
-from ..turn_columns import BoolArray, IntArray, field, fields_of, lengths_of, offsets_of, to_bools
+from ..turn_columns import BoolArray, IntArray, contains, field, fields_of, lengths_of, offsets_of, to_bools
 from .calls import unanswered_calls, unfit_arguments, unknown_tools
 from .column_view import ColumnView, Finding, Limits, Roles, column_views
 from .weights import ignored_weights, lost_weights
@@ -123,7 +123,7 @@ def repeated_reasoning(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     fields = [view.values(name) for name in REASONING_FIELDS if view.turns.type.get_field_index(name) >= 0]
     given = [to_bools(pc.not_equal(values, "").fill_null(False)) for values in fields if values.type == TEXT]
     if given:
-        twice = np.logical_or.reduce(given) & to_bools(pc.match_substring(view.content, "</think>"))
+        twice = np.logical_or.reduce(given) & to_bools(contains(view.content, "</think>"))
         yield from view.at_turns(
             "msg.reasoning_twice", twice & (view.roles == ASSISTANT), "reasoning in a field and inside the text"
         )

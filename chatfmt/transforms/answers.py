@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from ..errors import UsageError
 from ..json_columns import TEXT, dumps, loads
 from ..schema import KEYS, Conversation
-from ..turn_columns import BoolArray, any_turn, field, lengths_of, offsets_of, role_is, to_bools, with_field
+from ..turn_columns import BoolArray, any_turn, contains, field, lengths_of, offsets_of, role_is, to_bools, with_field
 from .edit import TAILS, Changed, edit_rows, message_columns, with_column
 
 CALCULATION = r"<<[^<>=\n]*=[^<>=\n]*>>"
@@ -128,7 +128,7 @@ def socratic_steps(batch: pa.RecordBatch, value: str) -> Changed:
         content = field(turns, "content")
         if content.type != TEXT:
             continue
-        marked = to_bools(pc.match_substring(content, " ** ")) & role_is(turns, "assistant")
+        marked = to_bools(contains(content, " ** ")) & role_is(turns, "assistant")
         column, rows = edit_rows(column, any_turn(column, marked), _socratic_turns)
         return with_column(batch, name, column), Counter(socratic=int(rows.sum()))
     return batch, Counter(socratic=0)

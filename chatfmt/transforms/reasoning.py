@@ -14,11 +14,10 @@ from functools import partial
 from typing import TypeGuard
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..json_columns import JSON, TEXT
 from ..schema import REASONING_FIELDS, Conversation, Turn, reasoning_conflict, reasoning_field
-from ..turn_columns import BoolArray, field, role_is, to_bools
+from ..turn_columns import BoolArray, contains, field, role_is, to_bools
 from .edit import Changed, edit_conversations
 
 EMPTY_BLOCK = "<think>\n\n</think>\n\n"
@@ -49,7 +48,7 @@ def change_reasoning(batch: pa.RecordBatch, value: str) -> Changed:
 def _with_reasoning(column: pa.ListArray) -> BoolArray:
     turns = column.flatten()
     content = field(turns, "content")
-    found = to_bools(pc.match_substring(content, "</think>")) if content.type in (TEXT, JSON) else role_is(turns)
+    found = to_bools(contains(content, "</think>")) if content.type in (TEXT, JSON) else role_is(turns)
     for name in REASONING_FIELDS:
         found = found | to_bools(field(turns, name).is_valid())
     return found & role_is(turns, "assistant")

@@ -16,6 +16,7 @@ from ..schema import REASONING_FIELDS, Conversation, Turn, reasoning_field
 from ..turn_columns import (
     BoolArray,
     any_turn,
+    contains,
     field,
     lengths_of,
     offsets_of,
@@ -215,7 +216,7 @@ def edit_contents(batch: pa.RecordBatch, transform: str, change: Callable[[Turn]
         content = field(column.flatten(), "content")
         if content.type == TEXT:
             continue
-        held = pc.match_substring(content, needle) if content.type == JSON else content.is_valid()
+        held = contains(content, needle) if content.type == JSON else content.is_valid()
         column, rows = edit_rows(
             column, any_turn(column, to_bools(held)), lambda turns: [change(turn) for turn in turns]
         )

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from ... import json_columns
 from ...errors import DialectError
 from ...schema import REASONING_FIELDS
-from ...turn_columns import location_of
+from ...turn_columns import location_of, starts_with_any
 from .literals import read_literal
 
 _TEXT_KEYS = ("text", "content", "value", "parts", "thinking", "summary")
@@ -68,9 +68,10 @@ def readable_content(fields: Mapping[str, pa.Array], lists: pa.ListArray) -> dic
     """
     out: dict[str, pa.Array] = {}
     content = fields.get("content")
-    if content is not None and content.type in (json_columns.TEXT, json_columns.JSON):
-        pattern = _WRITTEN_PARTS if content.type == json_columns.TEXT else f"{_UNTYPED}|{_QUOTED_PARTS}|{_RICH_TEXT}"
-        out |= _changed("content", content, pattern, _read_content, lists)
+    if content is not None and content.type == json_columns.JSON:
+        out |= _changed("content", content, f"{_UNTYPED}|{_QUOTED_PARTS}|{_RICH_TEXT}", _read_content, lists)
+    elif content is not None and content.type == json_columns.TEXT and starts_with_any(content, b"[ \t\n\f\r"):
+        out |= _changed("content", content, _WRITTEN_PARTS, _read_content, lists)
     ids = fields.get("tool_call_ids")
     if ids is not None and "tool_call_id" not in fields:
         found = [value if value is json_columns.ABSENT else _only(value) for value in json_columns.decode_values(ids)]

@@ -15,6 +15,7 @@ from ... import json_columns, schema
 from ...errors import DialectError, Location, UsageError, located
 from ...schema import REASONING_FIELDS
 from ...turn_columns import (
+    contains,
     field,
     fields_of,
     lengths_of,
@@ -221,7 +222,7 @@ def with_reasoning(own: Mapping[str, pa.Array], reasoning: pa.StringArray) -> di
         values = field(turns, key)
         if values.type != json_columns.TEXT:
             continue
-        said = pc.match_substring(values, "</think>") if key == "content" else values.is_valid()
+        said = contains(values, "</think>") if key == "content" else values.is_valid()
         for turn in pc.indices_nonzero(pc.and_(said, thought.is_valid()).fill_null(False)).to_pylist():
             if thought[turn].as_py() in values[turn].as_py():
                 order[turn] = -1

@@ -30,7 +30,7 @@ from ...errors import Location, RenderError, TemplateError
 from ...json_columns import JSON, TEXT, integers
 from ...rendering import ConversationBatch
 from ...schema import MEDIA
-from ...turn_columns import any_turn
+from ...turn_columns import any_turn, contains
 from ..masks.markers import (
     CALLS,
     CONTENT,
@@ -315,7 +315,7 @@ def media_kinds(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
     if index < 0 or turns.type[index].type != JSON:
         return bits
     for number, kind in enumerate(MEDIA.values()):
-        found = pc.match_substring(turns.field(index), f'"type":"{kind}"').fill_null(False)
+        found = contains(turns.field(index), f'"type":"{kind}"').fill_null(False)
         bits |= found.cast(pa.uint64()).to_numpy() << np.uint64(number)
     return bits
 

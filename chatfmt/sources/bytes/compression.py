@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from io import BufferedIOBase
@@ -15,6 +16,8 @@ from ..model import Compression
 
 CHUNK = 4 << 20
 """Bytes read from a file at a time."""
+_PROBED = 64 << 10
+"""Bytes in which the last line feed of a chunk is searched for."""
 _FED = 8 << 10  # 8 KiB of hostile zstd can unpack to 256 MiB, and the ratio is checked only after each piece
 _PIECE = 1 << 20
 _RATIO = 1000
@@ -84,6 +87,29 @@ def file_chunks(uri: str, start: int = 0, stop: int | None = None, size: int = C
         while chunk := file.read(size if stop is None else min(size, stop - at)):
             at += len(chunk)
             yield chunk
+
+
+def line_chunks(path: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    """Yield the bytes [start, stop) of a local file, `CHUNK` bytes at a time but cut behind the last line feed.
+
+    So readers of lines need not join the ends of chunks, which would copy all bytes once more.
+    """
+    with open_binary(path) as file:
+        stop = file.seek(0, os.SEEK_END) if stop is None else stop
+        at = start
+        for edge in range(start + CHUNK, stop + CHUNK, CHUNK):
+            end = _line_end(file, max(at, edge - _PROBED), edge) if edge < stop else stop
+            file.seek(at)
+            chunk = file.read(end - at)
+            at += len(chunk)
+            if chunk:
+                yield chunk
+
+
+def _line_end(file: BufferedIOBase, start: int, edge: int) -> int:
+    """The end of the last line that ends in [start, edge) of a file; `edge` if there is none."""
+    file.seek(start)
+    return start + (file.read(edge - start).rfind(b"\n") + 1 or edge - start)
 
 
 def decompressed(

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from ...errors import InputError, Location, UsageError
 from ..encodings import NAME_IT
 from ..model import InputSplit, ParseOptions, SourceFile
-from .compression import decompressed, file_chunks
+from .compression import decompressed, file_chunks, line_chunks
 
 
 def content(
     file: SourceFile | InputSplit, options: ParseOptions, start: int = 0, stop: int | None = None
 ) -> Iterator[bytes]:
     """Yield the text of a file; [start, stop) are bytes of a file that is neither compressed nor recoded."""
+    if file.format == "jsonl" and is_seekable(file, options) and Path(file.uri).is_file():
+        return line_chunks(file.uri, start, stop)
     chunks = decompressed(file_chunks(file.uri, start, stop), file.compression, file.shown)
     return to_utf8(chunks, options.encoding, file.shown)
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ...errors import InputError, Location
 from ..json.record_batch import Record, field_batch, object_batch
 from ..json.structure import ScanState, structure
-from ..json.uniform_lines import uniform_fields
+from ..json.uniform_lines import line_ends, uniform_fields
 from ..model import ReadOptions
 from .jsonl import TextPosition, without_bom
 
@@ -38,10 +38,11 @@ def read_elements(
 def _batches(records: Sequence[Record], options: ReadOptions) -> Iterator[pa.RecordBatch]:
     rows = [record.row for record in records]
     lines = b"\n".join([*(record.raw for record in records), b""])
-    alike = lines.count(b"\n") == len(records) and len(lines) <= options.max_row_bytes
-    found = uniform_fields(lines) if alike and records else None
-    if found and found[1] == len(records):
-        yield field_batch(found[0], rows)
+    ends = line_ends(lines)
+    alike = len(ends) == len(records) and len(lines) <= options.max_row_bytes
+    found = uniform_fields(lines, ends) if alike and records else None
+    if found:
+        yield field_batch(found, rows)
         return
     batch = object_batch([record.raw for record in records], rows, records.__getitem__, options)
     if batch.num_rows:

@@ -7,15 +7,15 @@ mark at byte 0. A line of only spaces, tabs and CR is not a record, but counts a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain, pairwise
+from itertools import chain
 
-import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
 from ..json.record_batch import SHOWN_BYTES, Record, field_batch, object_batch, report_bad, too_large_error
 from ..json.strict import BOM
-from ..json.uniform_lines import uniform_fields
+from ..json.structure import Positions
+from ..json.uniform_lines import line_ends, uniform_fields
 from ..model import ReadOptions
 
 
@@ -38,12 +38,12 @@ def read_lines(chunks: Iterable[bytes], start: TextPosition, options: ReadOption
             report_bad(too_large_error(longest), Record(block, row, line, byte), options.on_bad)
             row, line, byte = row + 1, line + 1, byte + too_long
             continue
-        for part in _parts(block, options.batch_rows):
-            found = uniform_fields(part) if misses < _MISSES and len(part) <= longest else None
+        for part, ends in _parts(block, options.batch_rows):
+            found = uniform_fields(part, ends) if misses < _MISSES and len(part) <= longest else None
             misses = 0 if found else misses + 1
             if found:
-                batch, lines = field_batch(found[0], range(row, row + found[1])), found[1]
-                records = lines
+                records = lines = len(ends)
+                batch = field_batch(found, range(row, row + lines))
             else:
                 batch, records, lines = _batch(part, TextPosition(row, line, byte), options)
             row, line, byte = row + records, line + lines, byte + len(part)
@@ -55,16 +55,18 @@ _MISSES = 3
 """After so many parts in a row that are not uniform, no more are tried: the strict parser alone is faster then."""
 
 
-def _parts(block: bytes, lines: int) -> Iterator[bytes]:
-    """Yield the block in parts of at most so many lines."""
-    is_end = np.frombuffer(block, np.uint8) == ord("\n")
-    if np.count_nonzero(is_end) < lines:
-        yield block
+def _parts(block: bytes, lines: int) -> Iterator[tuple[bytes, Positions]]:
+    """Yield the block in parts of at most so many lines, with the end of each line."""
+    ends = line_ends(block)
+    if len(ends) <= lines:
+        yield block, ends
         return
-    ends = np.flatnonzero(is_end)[lines - 1 :: lines] + 1
-    for start, end in pairwise([0, *ends.tolist(), len(block)]):
-        if start < end:
-            yield block[start:end]
+    start = 0
+    for first in range(0, len(ends), lines):
+        some = ends[first : first + lines]
+        stop = int(some[-1]) + 1
+        yield block[start:stop], some - start
+        start = stop
 
 
 def without_bom(chunks: Iterable[bytes]) -> tuple[Iterator[bytes], int]:
@@ -113,6 +115,9 @@ def line_blocks(chunks: Iterable[bytes], max_row_bytes: int) -> Iterator[tuple[b
             yield parts[0], skipped
             parts, held, skipped, chunk = [], 0, 0, chunk[end:]
         end = chunk.rfind(b"\n") + 1
+        if end and end == len(chunk) and not held:
+            yield chunk, 0
+            continue
         if end:
             yield b"".join([*parts, memoryview(chunk)[:end]]), 0
             parts, held, chunk = [], 0, chunk[end:]

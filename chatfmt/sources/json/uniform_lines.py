@@ -9,8 +9,11 @@ is what the strict parser accepts, with the same result.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ...errors import RowError
 from ...json_columns import TEXT, dumps, encode_objects
@@ -22,18 +25,27 @@ _TILE = 64 << 10  # bytes whose temporary arrays stay in the cache
 _NEWLINE, _OPEN, _CLOSE = b"\n{}"
 
 
-def uniform_fields(block: bytes) -> tuple[dict[str, pa.Array], int] | None:
-    """The columns and the number of the records in `block`, whole lines; None if they differ in shape."""
-    schema = _schema_of(block[: block.find(b"\n") + 1] or block)
-    octets = np.frombuffer(block, np.uint8)
-    if schema is None or not _is_utf8(block) or not (lines := _count_objects(octets)):
+def uniform_fields(block: bytes, ends: Positions) -> dict[str, pa.Array] | None:
+    """The columns of the records in `block`, whole lines with these `line_ends`; None if they differ in shape."""
+    if not _is_line_of_object(np.frombuffer(block, np.uint8), ends):
+        return None
+    line = block[: ends[0]]
+    schema = _schema_of(line)
+    if schema is None or not _is_utf8(block):
         return None
     batch = _parse(block, schema)
-    if batch is None or len(batch) != lines or not _is_complete(batch):
+    if batch is None or len(batch) != len(ends) or not _is_complete(batch):
         return None
-    if not any(_is_in_order(octets, separator, batch) for separator in (b'":', b'" :')):
+    if not (_is_pairs_in_order(block, line, batch) or _is_in_order(block, batch)):
         return None
-    return dict(zip(schema.names, batch.columns, strict=True)), lines
+    return dict(zip(schema.names, batch.columns, strict=True))
+
+
+def line_ends(block: bytes) -> Positions:
+    """The position of the end of each line: its line feed, or the end of the block."""
+    octets = np.frombuffer(block, np.uint8)
+    ends = _find(octets, b"\n")
+    return ends if not block or octets[-1] == _NEWLINE else np.append(ends, len(octets))
 
 
 def _schema_of(line: bytes) -> pa.Schema | None:
@@ -54,27 +66,31 @@ def _is_text_turns(type: pa.DataType) -> bool:
 
 
 def _is_utf8(block: bytes) -> bool:
-    whole = pa.array([0, len(block)], pa.int32()).buffers()[1]
     try:
-        pa.Array.from_buffers(pa.binary(), 1, [None, whole, pa.py_buffer(block)]).cast(TEXT)
+        _as_value(block).cast(TEXT)
     except pa.ArrowInvalid:
         return False
     return True
 
 
-def _count_objects(octets: Octets) -> int:
-    """The number of lines if each starts with `{` and ends with `}`, else 0.
+def _as_value(block: bytes) -> pa.Array:
+    """The block as the only value of a binary column, without a copy."""
+    whole = pa.array([0, len(block)], pa.int32()).buffers()[1]
+    return pa.Array.from_buffers(pa.binary(), 1, [None, whole, pa.py_buffer(block)])
+
+
+def _is_line_of_object(octets: Octets, ends: Positions) -> bool:
+    """Whether each line starts with `{` and ends with `}`, so that none is empty.
 
     Inside an object there is a comma between `}` and `{`, so then no object spans several lines.
     """
-    ends = np.append(_find(octets, b"\n"), [] if octets[-1] == _NEWLINE else [len(octets)]).astype(np.int64)
     starts = np.concatenate([[0], ends[:-1] + 1])
-    return len(ends) if (octets[starts] == _OPEN).all() and (octets[ends - 1] == _CLOSE).all() else 0
+    return len(ends) > 0 and bool((octets[starts] == _OPEN).all() and (octets[ends - 1] == _CLOSE).all())
 
 
 def _find(octets: Octets, text: bytes) -> Positions:
     """The positions of all occurrences of `text`."""
-    found = []
+    found = [np.zeros(0, np.int64)]
     for start in range(0, len(octets), _TILE):
         tile = octets[start : start + _TILE + len(text) - 1]
         begins = len(tile) - len(text) + 1
@@ -97,15 +113,51 @@ def _parse(block: bytes, schema: pa.Schema) -> pa.RecordBatch | None:
     return batches[0] if len(batches) == 1 and batches[0].schema == schema else None
 
 
+def _turn_columns(batch: pa.RecordBatch) -> list[tuple[pa.Field, pa.Array]]:
+    """The columns of turns, with their fields."""
+    return [pair for pair in zip(batch.schema, batch.columns, strict=True) if pair[0].type != TEXT]
+
+
 def _is_complete(batch: pa.RecordBatch) -> bool:
     """Whether no value is null, as `pyarrow.json` reads both a missing key and an explicit null."""
-    items = [column.flatten() for column in batch.columns if column.type != TEXT]
+    items = [column.flatten() for _, column in _turn_columns(batch)]
     columns = [*batch.columns, *items, *(field for turns in items for field in turns.flatten())]
     return not any(column.null_count for column in columns)
 
 
-def _is_in_order(octets: Octets, separator: bytes, batch: pa.RecordBatch) -> bool:
-    """Whether all objects have their keys in the order of the schema, given that each has all of them once.
+def _is_pairs_in_order(block: bytes, line: bytes, batch: pa.RecordBatch) -> bool:
+    """Whether no object has more than two keys, and a member stands before the second key of every object.
+
+    Then all have their keys in the order of the schema, given that each has all of them once. Quotes inside a string
+    are escaped, so text from the end of a value to a key, as it is in the first `line`, is nowhere else.
+    """
+    shapes = [(batch.schema, len(batch))]
+    shapes += [(field.type.value_type, len(column.flatten())) for field, column in _turn_columns(batch)]
+    names = [field.name for shape, _ in shapes for field in shape]
+    if len(set(names)) < len(names) or any(len(list(shape)) > 2 for shape, _ in shapes):
+        return False
+    seconds = [([*shape][1].name, count) for shape, count in shapes if len([*shape]) == 2]
+    return all(_count_later_keys(block, line, name) == count for name, count in seconds)
+
+
+def _count_later_keys(block: bytes, line: bytes, name: str) -> int:
+    """The number of keys of this name after a comma, all with the same characters from the value before them on."""
+    found = re.search(rb'["\]] ?, ?' + re.escape(dumps(name).encode()) + b" ?:", line)
+    if found is None:
+        return 0
+    pattern = re.escape(found[0].decode())  # RE2 finds it several times as fast as a search for plain text does
+    count: int = pc.count_substring_regex(_as_value(block), pattern)[0].as_py()
+    return count
+
+
+def _is_in_order(block: bytes, batch: pa.RecordBatch) -> bool:
+    """Whether all objects have their keys in the order of the schema, given that each has all of them once."""
+    octets = np.frombuffer(block, np.uint8)
+    return any(_are_keys_in_order(octets, separator, batch) for separator in (b'":', b'" :'))
+
+
+def _are_keys_in_order(octets: Octets, separator: bytes, batch: pa.RecordBatch) -> bool:
+    """Whether the keys of all objects, of which `separator` is the end, are in the order of the schema.
 
     `"name":` can only be a key, since quotes inside a string are escaped. So the keys of each name are found by search;
     with all of them put into the order that the schema expects, their positions must ascend.
