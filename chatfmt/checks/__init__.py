@@ -23,6 +23,7 @@ from ..schema import REASONING_FIELDS, ROLES, reasoning_conflict
 from ..turn_columns import BoolArray, IntArray, contains, field, fields_of, lengths_of, offsets_of, to_bools
 from .calls import unanswered_calls, unfit_arguments, unknown_tools
 from .column_view import ColumnView, Finding, Limits, Roles, column_views
+from .media import missing_files
 from .weights import ignored_weights, lost_weights
 
 __all__ = ["CHECKS", "Check", "Finding", "Limits", "check_codes", "find_literals", "refused", "run", "to_error"]
@@ -382,6 +383,8 @@ CHECKS: dict[str, Check] = {
     "row.empty": Check("warning", no_turns, "no turns"),
     "row.blank": Check("warning", blank_row, "all content empty or white space"),
     "row.too_long": Check("warning", too_long, "longer than the limit"),
+    "media.file": Check("warning", missing_files, "image, video or audio without its file",
+                        "--media-root DIR names the folder of the files"),
     "tool.orphan": Check("warning", orphan_result, "tool result without its call"),
     "tool.unknown": Check("warning", unknown_tools, "call to an unknown tool"),
     "tool.misfit": Check("warning", unfit_arguments, "arguments that the tool does not take"),

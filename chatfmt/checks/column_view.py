@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from ..json_columns import JSON, TEXT, dumps, is_turns
-from ..schema import CONVERSATION_COLUMNS, REASONING_FIELDS, ROLES
+from ..schema import CONVERSATION_COLUMNS, MEDIA, REASONING_FIELDS, ROLES
 from ..turn_columns import BoolArray, IntArray, any_turn, field, lengths_of, offsets_of, rows_of_turns, to_bools
 
 Roles = np.ndarray[Any, np.dtype[np.int8]]
@@ -43,6 +43,8 @@ class Limits(Struct, frozen=True):
     """Whether trained text is marked, for `msg.weight`."""
     ignored_weights: Ignored = "none"
     """Which weights the trainer of the rows does not read, for `msg.ignored_weight`."""
+    is_file: Callable[[str], bool] | None = None
+    """Returns whether there is a file of that path, for `media.file`; None where nobody can know."""
     max_chars: int | None = None
     """Maximum characters of content in a conversation, for `row.too_long`."""
 
@@ -59,6 +61,8 @@ class ColumnView(Struct, frozen=True, dict=True):
     """The better answers, beside the column `rejected`."""
     tools: pa.Array | None = None
     """The tools of each row, as JSON."""
+    media: Mapping[str, pa.ListArray] = {}
+    """The columns of media."""
 
     @cached_property
     def turns(self) -> pa.StructArray:
@@ -168,6 +172,7 @@ def column_views(batch: pa.RecordBatch) -> list[ColumnView]:
             turns,
             chosen if name == "rejected" else None,
             batch.column("tools") if "tools" in batch.schema.names else None,
+            {name: batch.column(name) for name in MEDIA if name in batch.schema.names},
         )
         for name in CONVERSATION_COLUMNS
         if name in batch.schema.names and is_turns(batch.schema.field(name).type)

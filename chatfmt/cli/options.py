@@ -242,6 +242,7 @@ REGISTRY_HELP: Mapping[str, Callable[[], tuple[str, str]]] = {
 SELECTION = {**INPUT, **COLUMNS, **ROWS}
 CONVERSION = {**SELECTION, **CHANGES, **TEMPLATE, **OUTPUT}
 VIEW = {key: OUTPUT[key] for key in ("trainer", "to")}
+CHECK = {"media_root": OUTPUT["media_root"], "json": REPORT["json"]}
 _MASKS = ("mask_last", "mask_stop_token", "train_reasoning", "train_roles")
 _MEASURED = {key: OUTPUT[key] for key in ("tokenizer", "max_tokens", *_MASKS)}
 FIGURES = {**SELECTION, **CHANGES, **TEMPLATE, **VIEW, **_MEASURED, "workers": RUN["workers"]}

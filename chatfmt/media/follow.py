@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,12 @@ from .attach import COLUMN, NUMBER, with_column
 from .columns import ColumnIndex, with_media
 
 
-def follow(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Counter[str]]:
+def follow(batch: pa.RecordBatch, names: Collection[str]) -> tuple[pa.RecordBatch, Counter[str]]:
     """Return the batch with the media that its numbered parts name, in their order, without the numbers.
 
-    Also counts the rows that have lost a medium with a turn.
+    `names` are the columns of media that belong to parts. Also counts the rows that have lost a medium with a turn.
     """
-    lists = {kind: batch.column(name) for name, kind in MEDIA.items() if name in batch.schema.names}
+    lists = {MEDIA[name]: batch.column(name) for name in names if name in batch.schema.names}
     rows = np.zeros(len(batch), np.bool_)
     for column in lists.values():
         rows |= lengths_of(column) > 0

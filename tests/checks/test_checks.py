@@ -186,7 +186,7 @@ def test_what_is_found(name: str) -> None:
 
 def test_every_check_has_a_case_and_finds_alone_what_it_finds_among_all() -> None:
     shown = {code for _, expected in CASES.values() for code, _, _ in expected}
-    elsewhere = {"pair.same", "msg.weight", "msg.ignored_weight"}  # these and calls are in tests of their own
+    elsewhere = {"pair.same", "msg.weight", "msg.ignored_weight", "media.file"}  # as calls, in tests of their own
     elsewhere |= {"tool.unknown", "tool.misfit", "tool.unanswered"}
     assert shown | elsewhere == set(checks.CHECKS)
     for turns, expected in CASES.values():

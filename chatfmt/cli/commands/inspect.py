@@ -124,7 +124,7 @@ def short(value: Any) -> str:
     return text if len(text) <= CELL else text[: CELL - 1] + "…"
 
 
-@options.declare(options.SELECTION, options.CHANGES, options.TEMPLATE, options.VIEW, {"json": options.REPORT["json"]})
+@options.declare(options.SELECTION, options.CHANGES, options.TEMPLATE, options.VIEW, options.CHECK)
 @worker_processes()
 def check(source: Sources, **given: Any) -> None:
     """List every problem that a conversion of the whole dataset would meet, by reason, with rows.

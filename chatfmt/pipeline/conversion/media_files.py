@@ -99,6 +99,15 @@ def _medium(path: str, folder: str | None) -> dict[str, bytes | str | None]:
     return {"bytes": None, "path": full}
 
 
+def has_file(path: str, folder: str | None) -> bool:
+    """Return whether a medium that is a path has its file; True for a URL, and for a path below an unknown folder."""
+    url = urlsplit(path)
+    if path.startswith("data:") or ("://" in path and url.scheme != "file"):
+        return True
+    name = unquote(url.path) if url.scheme == "file" else path
+    return (folder is None and not Path(name).is_absolute()) or Path(folder or "", name).is_file()
+
+
 def _shown(folder: str) -> str:
     """Return the folder as seen from the current one, if it is inside of it."""
     here = Path.cwd()

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ... import checks, dialects, mapping, media, render, tokens, transforms, writers
 from ...errors import (
@@ -38,7 +39,7 @@ from .fitting import find_remedy
 from .job import Job
 from .kept_columns import added_columns, without_turn_keys
 from .max_tokens import apply_max_tokens, drop_long
-from .media_files import find_files
+from .media_files import find_files, has_file
 from .output_schema import cast_to_schema, fill_variables
 from .renderers import GuardedRenderer, MarkedAnswerFinder, to_renderer
 from .row_counts import RowCounts
@@ -74,6 +75,7 @@ class Conversion:
         self._scanner: Scanner | None = None
         self._find_answer: MarkedAnswerFinder | None = None
         self._limits = checks.Limits(ignored_weights=job.ignored_weights)
+        self._files: dict[tuple[str | None, str], bool] = {}
         self._offers: dict[tuple[str, str], str] = {}
         if job.template is not None:
             self._prepare(job, job.template)
@@ -295,7 +297,7 @@ class Conversion:
         return changed
 
     def _check(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
-        findings = checks.run(batch, limits=self._limits)
+        findings = checks.run(batch, limits=replace(self._limits, is_file=self._is_file))
         refused = checks.refused(findings, strict=self.job.strict, named=self.job.fail_on)
         raise_first([checks.to_error(finding) for finding in refused])
         counts.findings.update({code: len(rows) for code, rows in rows_by_code(findings).items()})
@@ -303,6 +305,13 @@ class Conversion:
             rows = [Location(self._file, batch.column("row")[each.row].as_py(), each.message) for each in findings]
             self._findings = [*zip(findings, rows, strict=True)]
         return batch
+
+    def _is_file(self, path: str) -> bool:
+        """Return whether a medium that is a path has its file, and True for what cannot be known here."""
+        key = (self.folder, path)
+        if key not in self._files:
+            self._files[key] = self.job.embed_media or has_file(path, self.folder)
+        return self._files[key]
 
     def _control_tokens(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         if self._scanner is None:
@@ -331,7 +340,8 @@ class Conversion:
 
     def _follow_media(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         if self._turns_may_go:
-            batch, changes = media.follow(batch)
+            kept = {*self._source.schema.names}.difference(self._media, self.job.media)
+            batch, changes = media.follow(batch, [name for name in MEDIA if name not in kept])
             counts.changes.update(changes)
         if self.job.media_tags:
             batch = media.to_tags(batch)

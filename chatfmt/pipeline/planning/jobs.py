@@ -315,9 +315,25 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Fie
     if not sample and recipe.allow_empty:
         dialect = "messages" if recipe.dialect == "auto" else recipe.dialect
         return Detection(dialect, columns, 0, 0, "there are no rows", (), ())
-    detection = dialects.detect(sample, columns, recipe.dialect, shown=recipe.map)
+    detection = with_media_of_text(dialects.detect(sample, columns, recipe.dialect, shown=recipe.map), names)
     check_keys(recipe, detection, sample)
     return detection if fields.is_empty else with_source_columns(detection, fields, names)
+
+
+def with_media_of_text(detection: Detection, names: Sequence[str]) -> Detection:
+    """Return the detection with media kept beside text that a template rendered: its places for them are in the text.
+
+    So an output of text with its images is read back as it is.
+    """
+    columns = detection.columns
+    if detection.dialect not in RENDERED or columns.keep == "all":
+        return detection
+    media = [name for name in names if name in MEDIA and name not in (*columns.keep, *columns.fields)]
+    return replace(detection, columns=replace(columns, keep=(*columns.keep, *media)))
+
+
+RENDERED = ("text", "transcript", "segments")
+"""The dialects of text that holds the special tokens of a template."""
 
 
 def answer_columns(detection: Detection, given: Mapping[str, str]) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def plan_source(
         if template is None and job.nulls:
             first_rows = next(merge_batches(iter(sample)), None)
         shards = reader.shards
-        if job.embed_media:
+        if job.embed_media or job.media:
             shards = tuple(
                 tuple(with_folder(split, spec.source, recipe.media_root) for split in shard) for shard in shards
             )

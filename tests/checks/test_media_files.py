@@ -1,0 +1,63 @@
+"""`media.file`: an image that is no file is named before a trainer looks for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..conftest import run_here
+
+TURNS = [{"role": "user", "content": "<image>Which?"}, {"role": "assistant", "content": "Red."}]
+PART = [{"role": "user", "content": [{"type": "image", "image": "gone.png"}]}, TURNS[1]]
+PAIR = {"prompt": TURNS[:1], "chosen": TURNS[1:], "rejected": [{"role": "assistant", "content": "Blue."}]}
+
+
+def found(folder: Path, *rows: dict[str, Any], flags: tuple[str, ...] = ()) -> list[tuple[int, str]]:
+    """The rows with a missing file, and what `chatfmt check` says of each."""
+    (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = run_here("check", "in.jsonl", "--json", *flags, cwd=folder)
+    problems = json.loads(run.stdout)["problems"]
+    return [(each["row"], each["detail"]) for each in problems if each["code"] == "media.file"]
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"messages": TURNS, "images": ["gone.png"]}, "gone.png"),
+        ({"messages": TURNS, "image": "a/gone.png"}, "a/gone.png"),
+        ({"messages": PART}, "gone.png"),
+        ({**PAIR, "images": ["/gone.png"]}, "/gone.png"),
+        ({"messages": TURNS, "images": ["file:///gone%20.png"]}, "file:///gone%20.png"),
+        ({"messages": TURNS, "images": [{"path": "gone.png", "bytes": None}]}, "gone.png"),
+    ],
+)
+def test_a_path_without_a_file_is_found(row: dict[str, Any], name: str, tmp_path: Path) -> None:
+    (tmp_path / "red.png").write_bytes(b"")
+    there = {**row, **({"images": ["red.png"], "messages": TURNS} if "messages" in row else {"images": ["red.png"]})}
+    assert found(tmp_path, row, {key: there[key] for key in there if key != "image"}) == [
+        (0, f"there is no file `{name}`")
+    ]
+
+
+def test_the_folder_is_that_of_the_source_or_media_root(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "red.png").write_bytes(b"")
+    row = {"messages": TURNS, "images": ["red.png"]}
+    assert found(tmp_path, row) == [(0, "there is no file `red.png`")]
+    assert found(tmp_path, row, flags=("--media-root", str(tmp_path / "pictures"))) == []
+    assert found(tmp_path, {**row, "images": ["pictures/red.png"]}, {**row, "images": ["https://host/red.png"]}) == []
+
+
+def test_a_conversion_counts_the_rows_and_can_refuse_them(tmp_path: Path) -> None:
+    row = {"messages": TURNS, "images": ["gone.png"]}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    arguments = ("convert", "in.jsonl", "--for", "trl-sft", "-o", "out")
+    assert run_here(*arguments, cwd=tmp_path).stderr.decode().splitlines()[-1] == "warnings: media.file 1"
+    run = run_here(*arguments, "--overwrite", "--fail-on", "media.file", cwd=tmp_path)
+    assert (run.returncode, run.stderr.decode()) == (
+        4,
+        "error: in.jsonl row 0: there is no file `gone.png`\nhint: --media-root DIR names the folder of the files\n",
+    )
