@@ -12,7 +12,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ChatfmtError, OutputError, ReaderGone
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
     from rich.table import Table
+
+    from ..pipeline.running.progress import Reached
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
@@ -167,51 +169,78 @@ def spinner(*, quiet: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def progress(total: int | None, *, quiet: bool) -> Iterator[Any]:
-    """Yield a function to call with the rows done so far.
+def progress(total: int | None, *, quiet: bool) -> Iterator[Callable[[Reached], None]]:
+    """Yield a function to call with how far a run of so many rows is.
 
     It draws a bar on stderr if that is a terminal, and else prints a line every LOG_EVERY seconds.
     """
     if not is_drawn(quiet):
-        yield (lambda rows: None) if quiet else _logged(total)
+        yield (lambda reached: None) if quiet else _logged(total)
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn
 
-    columns = (TextColumn("converting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
-    with _drawn(*columns, TimeRemainingColumn()) as bar:
-        task = bar.add_task("rows", total=total, speed="")
+    line, watch = BarColumn(BAR), Stopwatch(total)
+    with _drawn(TextColumn("{task.description}"), line, TextColumn("{task.fields[about]}")) as bar:
+        task, room = bar.add_task("converting", total=total, about=""), bar.console.width
 
-        def advance(rows: int) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=rows, speed=f"{speed:,.0f} rows/s" if speed else "")
+        def advance(reached: Reached) -> None:
+            about = watch.line(reached)
+            line.bar_width = max(1, min(BAR, room - len(reached.stage) - len(about) - 2))
+            bar.update(task, description=reached.stage, completed=reached.rows, total=watch.total, about=about)
 
         yield advance
 
 
+BAR = 40
+"""Columns of the progress bar where there is room."""
 LOG_EVERY = 10.0
 """Seconds between two lines about the progress of a run whose stderr is a file or a pipe."""
 
 
-def _logged(total: int | None) -> Callable[[int], None]:
-    started = last = time.monotonic()
+class Stopwatch:
+    """How far a run is, in numbers; `total` has the rows of the stage that it is in, if they are known."""
 
-    def advance(rows: int) -> None:
+    def __init__(self, total: int | None) -> None:
+        self.total, self._source_rows = total, total
+        self._stage, self._started = "", time.monotonic()
+
+    def line(self, reached: Reached) -> str:
+        """Return the line that says so."""
+        if self._stage and reached.stage != self._stage:
+            self._started = time.monotonic()
+        self._stage = reached.stage
+        self.total = self._source_rows if reached.total is None else reached.total
+        return progress_line(reached, self.total, time.monotonic() - self._started)
+
+
+def _logged(total: int | None) -> Callable[[Reached], None]:
+    watch, last = Stopwatch(total), time.monotonic()
+
+    def advance(reached: Reached) -> None:
         nonlocal last
-        if (now := time.monotonic()) - last >= LOG_EVERY:
-            last = now
-            print_err(progress_line(rows, total, now - started))
+        line = watch.line(reached)
+        if time.monotonic() - last >= LOG_EVERY:
+            last = time.monotonic()
+            print_err(f"{reached.stage}: {line}")
 
     return advance
 
 
-def progress_line(rows: int, total: int | None, seconds: float) -> str:
-    """Return how far a run is after some seconds, as in `2,000 of 8,000 rows, 100 rows/s, 1:00 left`."""
-    speed = rows / seconds
-    if total is None or not speed:
-        return f"{rows:,} rows, {speed:,.0f} rows/s"
-    left = round(max(0, total - rows) / speed)
-    clock = f"{left // 3600}:{left % 3600 // 60:02}:{left % 60:02}" if left >= 3600 else f"{left // 60}:{left % 60:02}"
-    return f"{rows:,} of {total:,} rows, {speed:,.0f} rows/s, {clock} left"
+def progress_line(reached: Reached, total: int | None, seconds: float) -> str:
+    """Return how far a stage is after some seconds: `2,000 of 8,000 rows, 100 rows/s, 1.5 MB/s, 1:00 left`."""
+    parts = [f"{reached.rows:,} rows" if total is None else f"{reached.rows:,} of {total:,} rows"]
+    speed = reached.rows / seconds if seconds else 0.0
+    if speed:
+        parts.append(f"{speed:,.0f} rows/s")
+    if speed and reached.bytes:
+        parts.append(f"{reached.bytes / seconds / 1e6:,.1f} MB/s")
+    if speed and total is not None:
+        left = round(max(0, total - reached.rows) / speed)
+        minutes = f"{left // 3600}:{left % 3600 // 60:02}" if left >= 3600 else f"{left // 60}"
+        parts.append(f"{minutes}:{left % 60:02} left")
+    if reached.rejected:
+        parts.append(f"{reached.rejected:,} rejected")
+    return ", ".join(parts)
 
 
 def is_drawn(quiet: bool) -> bool:

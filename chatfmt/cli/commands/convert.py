@@ -51,7 +51,10 @@ def carry_out(made: Sequence[Conversion]) -> None:
         check_report(*each[:2])
     target = pipeline.target_of(run.out, recipe.format, recipe.compression)
     if pipeline.is_piped(recipe, target) and not run.dry_run:
-        print_summary(pipeline.pipe(recipe, target, run, terminal.print_note), run)
+        drawn_over = target.kind == "stream" and terminal.stdout_is_terminal()
+        with terminal.progress(None, quiet=run.quiet or drawn_over) as advance:
+            summary = pipeline.pipe(recipe, target, run, terminal.print_note, advance)
+        print_summary(summary, run)
         return
     with ExitStack() as stack:
         planned = [(plan_one(each, stack), each[1]) for each in made]

@@ -106,6 +106,10 @@ class RowRange(Struct, frozen=True):
     file: str
     first: int
     stop: int | None = None
+    bytes: int = 0
+    """The bytes that the task has read so far, in memory."""
+    rejected: int = 0
+    """The rows that the task has rejected so far."""
 
     def __str__(self) -> str:
         if self.stop is None:

@@ -27,6 +27,8 @@ class RowCounts(Struct):
     filtered: int = 0
     duplicates: int = 0
     merged: int = 0
+    bytes: int = 0
+    """The bytes in memory of the rows that were read, for the progress."""
     changes: Counter[str] = field(default_factory=Counter)
     """The turns or rows that each transform changed."""
     findings: Counter[str] = field(default_factory=Counter)
@@ -84,6 +86,7 @@ class RowCounts(Struct):
         }
         counts = {f"{kind}.{name}": n for kind, found in counters.items() for name, n in sorted(found.items())}
         numbers = {name: value for name, value in asdict(self).items() if not isinstance(value, Counter)}
+        del numbers["bytes"]
         return {"rows_in": numbers.pop("read"), "rows": numbers.pop("written"), **numbers, "counts": counts}
 
 

@@ -140,7 +140,7 @@ def converted_batches(
         )
         if conversion.job.whole_file:
             batches = merge_batches(batches)
-        batches = with_position(batches, split, suspect)
+        batches = with_position(batches, split, suspect, counts)
         try:
             yield from convert_batches(batches, conversion, split.shown, counts, rejects)
         except ChatfmtError as error:
@@ -159,22 +159,26 @@ def convert_batches(
 
 
 def with_position(
-    batches: Iterator[pa.RecordBatch], split: InputSplit, suspect: RowRange | None = None
+    batches: Iterator[pa.RecordBatch],
+    split: InputSplit,
+    suspect: RowRange | None = None,
+    counts: RowCounts | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the batches, reporting each row range to the parent process first so that a crash can be located.
 
-    The batch that starts at `suspect` is yielded row by row.
+    The batch that starts at `suspect` is yielded row by row. With `counts` the bytes of the batches are added to them.
     """
-    row = split.first_row
+    counts, row = RowCounts() if counts is None else counts, split.first_row
     while True:
-        executors.report_position(RowRange(split.shown, row))
+        executors.report_position(RowRange(split.shown, row, None, counts.bytes, counts.rejected))
         batch = next(batches, None)
         if batch is None:
             return
         is_suspect = suspect is not None and suspect.file == split.shown and row_number(batch, 0) == suspect.first
         for part in split_rows(batch) if is_suspect else (batch,):
             first, row = row_number(part, 0), row_number(part, -1) + 1
-            executors.report_position(RowRange(split.shown, first, row))
+            counts.bytes += part.nbytes
+            executors.report_position(RowRange(split.shown, first, row, counts.bytes, counts.rejected))
             yield part
 
 

@@ -7,8 +7,8 @@ Selecting takes 56 bytes of memory per row, gathering a few blocks of rows at a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -87,10 +87,24 @@ def has_lines(job: Job) -> bool:
     return job.format == "jsonl" and job.packing is None
 
 
-def gather_shards(plan: Plan, state: Path, parts: Sequence[Shard], run: Run) -> list[Shard]:
+OnStage = Callable[[str, int, int], None]
+"""Called with the name of a stage, and how many of how many rows are done."""
+
+
+def gather_shards(plan: Plan, state: Path, parts: Sequence[Shard], run: Run, on_stage: OnStage) -> list[Shard]:
     """Write the shards of a plan from the part files that its tasks have written."""
+    on_stage("selecting", 0, sum(part.rows for part in parts))
     tasks = gather_tasks(plan, state, parts)
-    return list(run_missing_tasks(run_gather_task, tasks, writers.finished_shards(state, plan.fingerprint), run))
+    done, total = 0, sum(len(task.rows) for task in tasks)
+    on_stage("gathering", done, total)
+    shards: list[Shard] = []
+    finished = writers.finished_shards(state, plan.fingerprint)
+    with closing(run_missing_tasks(run_gather_task, tasks, finished, run)) as written:
+        for task, shard in zip(tasks, written, strict=True):
+            shards.append(shard)
+            done += len(task.rows)
+            on_stage("gathering", done, total)
+    return shards
 
 
 def gather_tasks(plan: Plan, state: Path, parts: Sequence[Shard]) -> list[GatherTask]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from ..reorder.gather import first_tasks, gather_shards
 from ..schedule import run_missing_tasks
 from .destinations import Destination, open_destination
 from .max_bad import check_max_bad, check_max_bad_so_far
-from .progress import OnProgress, Progress, ignore_progress
+from .progress import OnProgress, Progress, Reached, ignore_progress
 from .rejects import check_rejects, copy_published_rejects, join_rejects, kept_rejects, with_rejects
 from .stdin_stdout import is_piped, pipe
 from .stream import stream_rows
@@ -38,13 +38,14 @@ def convert(
     resume: bool = False,
     overwrite: bool = False,
     rejects: Path | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Summary:
     """Convert the sources of a recipe and write them to `out`: a folder of shards, one file, a dataset on the Hub
     (`hf://datasets/OWNER/NAME`), or stdout (None, `-`).
 
     The same recipe and input give the same bytes, whatever the executor and the number of workers. A folder or file
-    appears complete or not at all; `resume` continues an interrupted run.
+    appears complete or not at all; `resume` continues an interrupted run. `on_progress` is called with the number of
+    rows read so far, which never decreases.
 
     Raises ChatfmtError: UsageError, InputError, RowError for the first bad row (unless `on_error` is `skip`),
     DataProblem if more rows are rejected than `max_bad` allows, OutputError, TemplateError.
@@ -59,7 +60,14 @@ def convert(
     if is_piped(recipe, target):
         return pipe(recipe, target, run)
     with scratch_for(target) as scratch:
-        return run_plan(plan(recipe, target, scratch, run), run, on_progress or ignore_progress)
+        return run_plan(plan(recipe, target, scratch, run), run, rows_only(on_progress))
+
+
+def rows_only(on_rows: Callable[[int], None] | None) -> OnProgress:
+    """Return a function that passes on the rows of the source that were read."""
+    if on_rows is None:
+        return ignore_progress
+    return lambda reached: on_rows(reached.rows) if reached.total is None else None
 
 
 def run_plan(plan: Plan, run: Run, on_progress: OnProgress = ignore_progress) -> Summary:
@@ -141,7 +149,10 @@ def write_shards(plan: Plan, run: Run, state: Path, on_progress: OnProgress) -> 
         join_rejects(folder, shards, run.rejects)
         raise
     join_rejects(folder, shards, run.rejects)
-    return shards if folder == state else gather_shards(plan, state, shards, run)
+    if folder == state:
+        return shards
+    on_stage = lambda stage, rows, total: on_progress(Reached(rows, stage=stage, total=total))  # noqa: E731
+    return gather_shards(plan, state, shards, run, on_stage)
 
 
 def run_shard_tasks(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import chain
 from typing import BinaryIO
 
@@ -27,8 +27,9 @@ from ..planning.matching import Window
 from ..planning.scratch import stdin_bytes
 from ..planning.target import Target, check_public
 from .destinations import open_stream
+from .progress import OnProgress, ignore_progress
 from .rejects import check_rejects, open_rejects
-from .stream import summarise_stream
+from .stream import reached, summarise_stream
 from .summary import Summary, late_notes
 
 OnNote = Callable[[str], None]
@@ -48,7 +49,13 @@ def is_document(stream: BinaryIO) -> bool:
     return whole_line and head.lstrip().startswith(b"{") and format_of_content(head, "-", sources.DEFAULTS) == "json"
 
 
-def pipe(recipe: Recipe, target: Target, run: Run, on_note: OnNote = lambda note: None) -> Summary:
+def pipe(
+    recipe: Recipe,
+    target: Target,
+    run: Run,
+    on_note: OnNote = lambda note: None,
+    on_progress: OnProgress = ignore_progress,
+) -> Summary:
     """Convert stdin to a stream; `on_note` receives each note before the first row is written."""
     check_public(run, target)
     check_rejects(run.rejects)
@@ -59,7 +66,8 @@ def pipe(recipe: Recipe, target: Target, run: Run, on_note: OnNote = lambda note
         on_note(note)
 
     with open_rejects(run.rejects) as add_reject:
-        _convert_stdin(recipe, target, stream, add_reject, counts, add_note)
+        for _ in _convert_stdin(recipe, target, stream, add_reject, counts, add_note):
+            on_progress(reached(counts))
     return summarise_stream(recipe, run, counts, stream, noted)
 
 
@@ -70,8 +78,8 @@ def _convert_stdin(
     add_reject: Callable[[Reject], None],
     counts: RowCounts,
     on_note: OnNote,
-) -> None:
-    """Convert stdin to `stream`; the dialect is detected from the rows that arrive first."""
+) -> Iterator[None]:
+    """Convert stdin to `stream` and yield after each batch; the dialect is detected from the rows that arrive first."""
     if recipe.split not in (None, "train"):
         raise UsageError("stdin has no splits", hint="leave --split out; --limit takes the first rows")
     on_reject = (lambda error, raw: add_reject(to_reject(error, raw))) if recipe.on_error == "skip" else None
@@ -79,7 +87,7 @@ def _convert_stdin(
     rows = sources.read_stream(
         stdin_bytes(), "-", parse_options(recipe), on_bad=rejects.on_unreadable, spool_limit=recipe.spool_limit
     )
-    batches = _cut(rows, Window(recipe, nulls=False))
+    batches = _cut(rows, Window(recipe, nulls=False), counts)
     first = next(batches, None)
     if first is None:
         rejects.flush()
@@ -89,19 +97,20 @@ def _convert_stdin(
     job = _plan(recipe, first, target, on_note)
     conversion = Conversion(job)
     converted = convert_batches(chain([first], batches), conversion, "-", counts, rejects)
-    types = _write(arranged(converted, job, counts), stream, job)
+    types = yield from _write(arranged(converted, job, counts), stream, job)
     conversion.report(counts)
     for note in late_notes(types):
         on_note(note)
 
 
-def _write(batches: Iterator[pa.RecordBatch], stream: Stream, job: Job) -> Types:
-    """Write batches to the stream as they come, and return the types of their columns."""
+def _write(batches: Iterator[pa.RecordBatch], stream: Stream, job: Job) -> Generator[None, None, Types]:
+    """Write batches to the stream as they come, yield after each, and return the types of their columns."""
     encoder, types = writers.FORMATS[job.format](stream, pa.schema([]), job.compression), Types()
     for batch in batches:
         types = merge_types(types, types_of(batch))
         encoder.write(renamed(batch, job.rename))
         stream.flush()
+        yield
     encoder.close()
     return types
 
@@ -119,10 +128,11 @@ def _plan(recipe: Recipe, first: pa.RecordBatch, target: Target, on_note: OnNote
     return job
 
 
-def _cut(batches: Iterator[pa.RecordBatch], window: Window) -> Iterator[pa.RecordBatch]:
-    """Yield the rows inside the window; read no further than that takes."""
+def _cut(batches: Iterator[pa.RecordBatch], window: Window, counts: RowCounts) -> Iterator[pa.RecordBatch]:
+    """Yield the rows inside the window, and count their bytes; read no further than that takes."""
     for batch in batches:
         part = window.cut(batch)
+        counts.bytes += part.nbytes
         if len(part):
             yield part
         if window.is_complete:

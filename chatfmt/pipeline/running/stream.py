@@ -28,7 +28,7 @@ from ..conversion.task import get_conversion, output_batches, to_reject
 from ..planning.plan import Plan
 from .destinations import open_stream
 from .max_bad import check_max_bad
-from .progress import OnProgress
+from .progress import OnProgress, Reached
 from .rejects import open_rejects
 from .summary import Summary, late_notes, summarise
 
@@ -70,10 +70,16 @@ def stream_rows(plan: Plan, run: Run, on_progress: OnProgress) -> Summary:
                         add_reject(reject)
                     stream.write(chunk.data)
                     stream.flush()
-                    on_progress(counts.read + chunk.counts.read)
+                    on_progress(reached(counts, chunk.counts))
             types = merge_types(types, chunk.types)
             counts.add(chunk.counts)  # there is always one, the last with the counts of the whole task
     return summarise_stream(plan.recipe, run, counts, stream, (*plan.notes, *late_notes(types)))
+
+
+def reached(*parts: RowCounts) -> Reached:
+    """Return how far a stream is by the counts of its parts."""
+    rows, size, rejected = (sum(getattr(part, name) for part in parts) for name in ("read", "bytes", "rejected"))
+    return Reached(rows, size, rejected)
 
 
 def convert_to_chunks(task: StreamTask) -> Iterator[StreamChunk]:

@@ -22,7 +22,12 @@ from chatfmt.cli import main
 from chatfmt.cli.terminal import progress_line
 from chatfmt.manifest import Shard
 from chatfmt.pipeline.conversion.job import RowRange
-from chatfmt.pipeline.running.progress import Progress
+from chatfmt.pipeline.planning.plan import plan
+from chatfmt.pipeline.planning.scratch import Scratch
+from chatfmt.pipeline.planning.target import target_of
+from chatfmt.pipeline.running.progress import Progress, Reached
+from chatfmt.pipeline.running.run import run_plan
+from chatfmt.recipe import Run
 from chatfmt.sources import InputSplit
 from chatfmt.sources.model import RecordRange
 
@@ -78,7 +83,7 @@ def test_a_finished_shard_is_reported_on_resume(tmp_path: Path) -> None:
 
 
 def test_a_task_that_is_done_again_takes_nothing_back() -> None:
-    found: list[int] = []
+    found: list[Reached] = []
     progress = Progress(found.append)
     first = InputSplit("a", "a", "jsonl", None, RecordRange())
     splits = (first, InputSplit("b", "b", "jsonl", None, RecordRange(), first_row=10))
@@ -87,22 +92,38 @@ def test_a_task_that_is_done_again_takes_nothing_back() -> None:
         for place in (
             RowRange("a", 0),
             RowRange("a", 0, 5),
-            RowRange("a", 5),
+            RowRange("a", 5, None, 50, 1),
             "elsewhere",
-            RowRange("b", 10),
-            RowRange("b", 14),
+            RowRange("b", 10, None, 50, 1),
+            RowRange("b", 14, None, 90, 1),
         ):
             progress.on_position(task, place)
-    progress.on_position(SimpleNamespace(name="two", inputs=splits), RowRange("a", 2))
-    progress.on_shard(Shard("one", rows_in=12))
-    assert found == [5, 9, 11, 14]
+    progress.on_position(SimpleNamespace(name="two", inputs=splits), RowRange("a", 2, None, 20))
+    progress.on_shard(Shard("one", rows_in=12, rejected=2))
+    assert found == [Reached(5, 50, 1), Reached(9, 90, 1), Reached(11, 110, 1), Reached(14, 110, 2)]
+
+
+def test_bytes_rejects_and_stages_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines(0, 5000) + b"oops\n" + lines(0, 5000))
+    recipe = Recipe(source=str(tmp_path / "in.jsonl"), template="chatml", shuffle=True, on_error="skip")
+    found: list[Reached] = []
+    run = Run(executor="serial")
+    with Scratch() as scratch:
+        made = plan(recipe, target_of(tmp_path / "out", None, None), scratch, run)
+        run_plan(made, run, found.append)
+    converting = [each for each in found if each.stage == "converting"]
+    assert [(each.rows, each.rejected) for each in converting][-2:] == [(8192, 1), (10_001, 1)]
+    assert converting[-1].bytes > 10_000 * 20 and converting == sorted(converting, key=lambda each: each.bytes)
+    assert [(each.stage, each.rows, each.total) for each in found[len(converting) :]] == [
+        ("selecting", 0, 10_000), ("gathering", 0, 10_000), ("gathering", 10_000, 10_000)
+    ]  # fmt: skip
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
 def test_a_terminal_shows_it_and_no_trace_of_it_stays(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_bytes(lines(0, 10_000))
     seen = on_terminal("convert", "in.jsonl", "-t", "chatml", "-o", "out", cwd=tmp_path)
-    assert b"reading the source" in seen and b"10000/10000" in seen
+    assert b"reading the source" in seen and b"10,000 of 10,000 rows" in seen and b" MB/s, 0:00 left" in seen
     left = seen.rpartition(b"\x1b[2K")[2].decode()
     wrote, following, end = left.split("\r\n")
     assert wrote.startswith("wrote 10,000 rows to `out`, ") and end == ""
@@ -125,12 +146,19 @@ def test_a_warning_stands_above_what_is_drawn(tmp_path: Path) -> None:
     assert seen.rpartition(b"\x1b[2K")[2].startswith(b"error: native code crashed twice on task 1 (")
 
 
-def on_terminal(*command: str, cwd: Path, env: Mapping[str, str] | None = None, code: int = 0) -> bytes:
+def on_terminal(
+    *command: str, cwd: Path, env: Mapping[str, str] | None = None, code: int = 0, stdin: Path = Path(os.devnull)
+) -> bytes:
     """What the command draws on stderr where that is a terminal; it ends with `code`."""
     ours, theirs = os.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30", **(env or {})}
     command = (sys.executable, "-m", "chatfmt", *command)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, cwd=cwd, env=environment) as run:
+    with (
+        stdin.open("rb") as rows,
+        subprocess.Popen(
+            command, stdin=rows, stdout=subprocess.DEVNULL, stderr=theirs, cwd=cwd, env=environment
+        ) as run,
+    ):
         os.close(theirs)
         seen = b""
         try:
@@ -150,9 +178,9 @@ def test_without_a_terminal_there_is_a_line_from_time_to_time(
     monkeypatch.setattr("chatfmt.cli.terminal.LOG_EVERY", 0.0)
     command = ["convert", str(tmp_path / "in.jsonl"), "-t", "chatml", "--executor", "serial", "-o"]
     assert main([*command, str(tmp_path / "out")]) == 0
-    said = [re.sub(r"[\d,]+ rows/s", "N rows/s", line) for line in capsys.readouterr().err.splitlines()]
-    assert [line.split(", N")[0] for line in said[:3]] == [
-        f"{rows} of 10,000 rows" for rows in ("4,096", "8,192", "10,000")
+    said = [re.sub(r"[\d,.]+ (rows|MB)/s", r"N \1/s", line) for line in capsys.readouterr().err.splitlines()]
+    assert [line.rpartition(", ")[0] for line in said[:3]] == [
+        f"converting: {rows} of 10,000 rows, N rows/s, N MB/s" for rows in ("4,096", "8,192", "10,000")
     ]
     assert said[3].startswith("wrote 10,000 rows to") and len(said) == 4
     assert main([*command, str(tmp_path / "quiet"), "-q"]) == 0
@@ -160,13 +188,22 @@ def test_without_a_terminal_there_is_a_line_from_time_to_time(
 
 
 @pytest.mark.parametrize(
-    ("rows", "total", "seconds", "line"),
+    ("reached", "total", "seconds", "line"),
     [
-        (2000, 8000, 20.0, "2,000 of 8,000 rows, 100 rows/s, 1:00 left"),
-        (100, 1_000_000, 10.0, "100 of 1,000,000 rows, 10 rows/s, 27:46:30 left"),
-        (9000, 8000, 10.0, "9,000 of 8,000 rows, 900 rows/s, 0:00 left"),
-        (5, None, 2.0, "5 rows, 2 rows/s"),
+        (Reached(2000), 8000, 20.0, "2,000 of 8,000 rows, 100 rows/s, 1:00 left"),
+        (Reached(2000, 60_000_000), 8000, 20.0, "2,000 of 8,000 rows, 100 rows/s, 3.0 MB/s, 1:00 left"),
+        (Reached(100, 0, 1200), 1_000_000, 10.0, "100 of 1,000,000 rows, 10 rows/s, 27:46:30 left, 1,200 rejected"),
+        (Reached(9000), 8000, 10.0, "9,000 of 8,000 rows, 900 rows/s, 0:00 left"),
+        (Reached(5), None, 2.0, "5 rows, 2 rows/s"),
+        (Reached(0), 8000, 2.0, "0 of 8,000 rows"),
     ],
 )
-def test_the_line(rows: int, total: int | None, seconds: float, line: str) -> None:
-    assert progress_line(rows, total, seconds) == line
+def test_the_line(reached: Reached, total: int | None, seconds: float, line: str) -> None:
+    assert progress_line(reached, total, seconds) == line
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
+def test_a_pipe_shows_it_too(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines(0, 5000))
+    seen = on_terminal("convert", "-", "-t", "chatml", cwd=tmp_path, stdin=tmp_path / "in.jsonl")
+    assert b"converting" in seen and b"5,000 rows, " in seen and b" MB/s" in seen
