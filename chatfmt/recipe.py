@@ -307,7 +307,9 @@ class Layer:
 
 
 def build(layers: Iterable[Layer]) -> tuple[Recipe, Run, dict[str, str]]:
-    """Return the recipe, how to run it, and the origin of each given value; later layers win, mappings add up.
+    """Return the recipe, how to run it, and the origin of each given value.
+
+    Later layers win; mappings and the lists of `ADDED` add up.
 
     Raises RecipeError with all problems.
     """
@@ -324,10 +326,39 @@ def _merged(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer in layers:
+        lists = _added_lists(values, layer.values)
         for key, value in layer.values.items():
             merged = {**values[key], **value} if _both_maps(values.get(key), value) else value
             values[key], origins[key] = merged, layer.origin
+        values |= lists
     return values, origins
+
+
+ADDED = {"keep": "drop", "drop": "keep", "allow_loss": "", "fail_on": ""}
+"""Lists to which a later layer adds names, each with the list that takes names from it."""
+
+
+def _added_lists(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the lists of `ADDED` that a layer changes: with its names, without those that it has in the other list.
+
+    A key of turns that is no longer dropped (`--keep messages.lang`) is written with its turn, not as a column.
+    """
+    made = {}
+    for key, opposite in ADDED.items():
+        known, names, taken = (_names(each) for each in (before.get(key), given.get(key), given.get(opposite)))
+        keys = [name for name in _names(before.get(opposite)) or () if str(name).startswith("messages.")]
+        if known is None or names is None or taken is None or not ((known or keys) and (names or taken)):
+            continue
+        merged = dict.fromkeys([*(name for name in known if name not in taken), *names])
+        made[key] = [name for name in merged if key != "keep" or name not in keys]
+    return made
+
+
+def _names(value: object) -> list[Any] | None:
+    """Return the names in a list or in one text, none if there is no value; None for anything else."""
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return [] if value is None else [value] if isinstance(value, str) else None
 
 
 def with_trainer(layers: Iterable[Layer]) -> Iterator[Layer]:

@@ -7,6 +7,7 @@ import pickle
 from dataclasses import FrozenInstanceError
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -255,3 +256,37 @@ def test_a_problem_of_a_flag_names_the_flag():
     with pytest.raises(RecipeError) as caught:
         build([Layer("recipe r", {"source": "a", "limit": -1}), Layer("flag", {"on_error": "ignore"})])
     assert str(caught.value) == "`limit` must be 0 or more, not `-1`; `--on-error` must be stop or skip, not `ignore`"
+
+
+@pytest.mark.parametrize(
+    ("layers", "keep", "drop"),
+    [
+        ([{"keep": ["a"], "drop": ["b"]}, {"drop": ["c"]}], ("a",), ("b", "c")),
+        ([{"keep": "a"}, {"keep": ["a", "b"]}, {"keep": "c"}], ("a", "b", "c"), ()),
+        ([{"keep": ["a", "x"], "drop": ["b", "y"]}, {"keep": ["b"], "drop": ["a"]}], ("x", "b"), ("y", "a")),
+        ([{"keep": ["a"]}, {"drop": ["a"]}, {"keep": ["a"]}], ("a",), ()),
+        ([{"drop": ["messages.lang", "b"]}, {"keep": ["messages.lang"]}], (), ("b",)),
+        ([{"keep": "all"}, {"drop": ["a"]}], ("all",), ("a",)),
+    ],
+)
+def test_lists_of_columns_add_up_and_a_later_layer_takes_back(
+    layers: list[dict[str, Any]], keep: tuple[str, ...], drop: tuple[str, ...]
+) -> None:
+    made, _, _ = build([Layer("argument", {"source": "x"}), *(Layer("flag", layer) for layer in layers)])
+    assert (made.keep, made.drop) == (keep, drop)
+
+
+def test_findings_that_a_recipe_refuses_stay_refused_with_a_flag() -> None:
+    layers = [Layer("recipe a", {"source": "x", "fail_on": ["msg.order"]}), Layer("flag", {"fail_on": ["msg.role"]})]
+    assert build(layers)[0].fail_on == ("msg.order", "msg.role")
+
+
+def test_a_key_of_turns_that_a_recipe_drops_is_written_again(tmp_path: Path) -> None:
+    turn = {"role": "user", "content": "Hi.", "lang": "en"}
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": [turn], "id": 7}) + "\n")
+    (tmp_path / "r.yaml").write_text("source: in.jsonl\ndrop: [id, messages.lang]\n")
+    run = run_cli("convert", "r.yaml", "--keep", "messages.lang", "--keep", "id", cwd=tmp_path)
+    assert json.loads(run.stdout) == {"messages": [turn], "id": 7}
+    assert json.loads(run_cli("convert", "r.yaml", cwd=tmp_path).stdout) == {
+        "messages": [{"role": "user", "content": "Hi."}]
+    }
