@@ -13,6 +13,7 @@ import pyarrow as pa
 from .chat import content_blocks, exports, messages, transcripts, trees, untagged_turns
 from .detection.detect import Detection, detect_dialect, used_columns
 from .detection.mixed import mixed
+from .detection.no_dialect import empty_column
 from .dialect import Dialect
 from .instruction import multiple_choice, prompt_completion, reasoning
 from .kit.columns import ALIASES, SIDE_PARTS, Columns
@@ -20,7 +21,10 @@ from .kit.output import dropped_rows
 from .preference import chosen_rejected, grouped, scored
 from .tool_use import agent_traces, calls_in_text, functions, trajectories
 
-__all__ = ["DIALECTS", "Columns", "Detection", "Dialect", "detect", "dropped_rows", "known_parts", "used_columns"]
+__all__ = [
+    "DIALECTS", "Columns", "Detection", "Dialect", "detect", "dropped_rows", "empty_column", "known_parts",
+    "used_columns",
+]  # fmt: skip
 
 _MODULES = (
     content_blocks, exports, messages, transcripts, trees, untagged_turns,

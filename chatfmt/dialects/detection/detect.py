@@ -17,7 +17,7 @@ from ..kit.columns import SIDE_PARTS, Columns, SourceRow, records_of
 from ..kit.labels import label_of
 from ..kit.names import COMPLETIONS, CONTEXTS, HISTORY, LABELS, MEDIA_COLUMNS, REASONING, SYSTEM, TEMPLATE_KWARGS, TOOLS
 from .alternatives import left_as_text, other_dialects
-from .no_dialect import no_dialect, rows_differ, types_differ
+from .no_dialect import empty_conversation, no_dialect, no_turns, rows_differ, types_differ
 from .record_reader import Reading, RecordReader
 
 
@@ -80,7 +80,11 @@ def detect_dialect(
     readings = drop_bare_results(list(map(RecordReader(candidates, columns), records)))
     sample = _Sample(names, records, readings)
     found = sample.found()
-    if not found or 2 * len(found) < len(records):
+    unread = [record for record, reading in zip(records, readings, strict=True) if reading is None]
+    empty = sum(empty_conversation(record, columns) is not None for record in unread)
+    if records and empty == len(records):
+        raise no_turns(batches, columns)
+    if not found or 2 * len(found) < len(records) - empty:
         raise no_dialect(names, records, columns, name, len(found))
     dialect, parts = choose_dialect(found, candidates) if name != "mixed" else (name, {})
     if dialect != "mixed":

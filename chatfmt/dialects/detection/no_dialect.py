@@ -8,12 +8,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ...errors import NoDialect
+import pyarrow as pa
+
+from ...errors import DialectError, Location, NoDialect
 from ...field_path import value_at
+from ...schema import ROW
 from ..chat.turns import ROLE_KEYS, find_turn_keys, read_turn_list
-from ..kit.columns import Columns, SourceRow, ambiguous_part, columns_named, shell_quoted
+from ..kit.columns import Columns, SourceRow, ambiguous_part, columns_named, records_of, shell_quoted
 from ..kit.literals import read_literal
-from ..kit.names import ANSWER_LISTS, COMPLETIONS, MESSAGES, PROMPTS, is_metadata
+from ..kit.names import ANSWER_LISTS, COMPLETIONS, EVENTS, MESSAGES, PROMPTS, is_metadata
 from ..kit.roles import role_of
 from ..preference.chosen_rejected import CHOSEN, REJECTED
 
@@ -34,11 +37,41 @@ def no_dialect(names: Sequence[str], records: Sequence[SourceRow], columns: Colu
     return NoDialect(f"{which}{some}: the columns are {listed}", hint=_hint(names, records, columns))
 
 
+_CONVERSATIONS = frozenset({*MESSAGES, *EVENTS, "history"})
+_EMPTY: tuple[object, ...] = ([], {}, "[]", "{}")
+
+
+def empty_conversation(record: SourceRow, columns: Columns) -> str | None:
+    """Return the column of a row that holds a conversation without turns; None if it has none, or another with some."""
+    mapped = columns.path("messages")
+    names = [mapped] if mapped else [name for name in record if name.lower() in _CONVERSATIONS]
+    values = [value_at(record, name) for name in names]
+    asked = not mapped and any(record[name] for name in record if name.lower() in (*PROMPTS, *COMPLETIONS))
+    return names[0] if names and not asked and all(value in _EMPTY for value in values) else None
+
+
+def empty_column(batches: Sequence[pa.RecordBatch], columns: Columns) -> str:
+    """Return the column of the first of rows that are all conversations without turns."""
+    first = next(records_of(batch)[0] for batch in batches if len(batch))
+    return empty_conversation(first, columns) or ""
+
+
+def no_turns(batches: Sequence[pa.RecordBatch], columns: Columns) -> DialectError:
+    """Return the error for the first of rows that are all conversations without turns."""
+    batch = next(batch for batch in batches if len(batch))
+    return DialectError(
+        f"`{empty_column(batches, columns)}` is empty: the conversation has no turns",
+        hint="--on-error skip rejects such rows",
+        at=Location(row=batch.column(ROW)[0].as_py()),
+        code="row.empty",
+    )
+
+
 def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> str:
     known = next((command for columns, command in _FORMATS if columns <= set(names)), None)
     if known:
         return f"a recipe reads them: chatfmt convert {known}"
-    by_shape = _turns_hint(names, records, columns) or _empty_hint(names, records) or _pair_hint(names, columns)
+    by_shape = _turns_hint(names, records, columns) or _pair_hint(names, columns)
     texts = [name for name in names if isinstance(records[0].get(name), str)]
     return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns)
 
@@ -146,14 +179,6 @@ def _are_columns(record: SourceRow) -> bool:
     lists = all(isinstance(value, list) for value in values) and len({len(value) for value in values}) == 1
     objects = all(isinstance(value, Mapping) for value in values) and len({tuple(value) for value in values}) == 1
     return len(values) > 1 and (lists or objects)
-
-
-def _empty_hint(names: Sequence[str], records: Sequence[SourceRow]) -> str | None:
-    """Hint for a column of conversations that are all empty."""
-    columns = [name for name in names if name.lower() in MESSAGES]
-    if not columns or any(record.get(name) for name in columns for record in records):
-        return None
-    return f"`{columns[0]}` is empty in all sampled rows"
 
 
 def _texts_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> str:

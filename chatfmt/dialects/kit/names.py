@@ -12,6 +12,8 @@ MESSAGES = (
     "chat_messages",
 )  # fmt: skip
 """A whole conversation."""
+EVENTS = ("steps", "trajectory", "events", "turns", "contents", "dialog", "dialogue")
+"""A whole conversation too, in forms of their own."""
 HISTORY = (
     "history", "chat_history", "conversation_history", "dialogue_history", "dialog_history", "message_history",
     "previous_messages", "past_messages",

@@ -298,7 +298,8 @@ class Conversion:
 
     def _check(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         findings = checks.run(batch, limits=replace(self._limits, is_file=self._is_file))
-        refused = checks.refused(findings, strict=self.job.strict, named=self.job.fail_on)
+        named = (*self.job.fail_on, "row.empty") if self.job.skip_bad else self.job.fail_on
+        refused = checks.refused(findings, strict=self.job.strict, named=named)
         raise_first([checks.to_error(finding) for finding in refused])
         counts.findings.update({code: len(rows) for code, rows in rows_by_code(findings).items()})
         if self._on_finding is not None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from ... import dialects, mapping, media, render, trainers, views
 from ...dialects import Columns, Detection
-from ...errors import InputError, RowError, UnknownName, UsageError, located
+from ...errors import DialectError, InputError, RowError, UnknownName, UsageError, located
 from ...field_path import top_level
 from ...manifest import fingerprint
 from ...recipe import Recipe
@@ -315,7 +315,15 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Fie
     if not sample and recipe.allow_empty:
         dialect = "messages" if recipe.dialect == "auto" else recipe.dialect
         return Detection(dialect, columns, 0, 0, "there are no rows", (), ())
-    detection = with_media_of_text(dialects.detect(sample, columns, recipe.dialect, shown=recipe.map), names)
+    try:
+        detection = dialects.detect(sample, columns, recipe.dialect, shown=recipe.map)
+    except DialectError as error:
+        if error.code != "row.empty" or recipe.on_error != "skip":
+            raise
+        dialect = "messages" if recipe.dialect in ("auto", "mixed") else recipe.dialect
+        columns = columns.adding({"messages": dialects.empty_column(sample, columns)})
+        return Detection(dialect, columns, 0, 0, str(error), names, ())
+    detection = with_media_of_text(detection, names)
     check_keys(recipe, detection, sample)
     return detection if fields.is_empty else with_source_columns(detection, fields, names)
 

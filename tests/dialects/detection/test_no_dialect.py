@@ -20,11 +20,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "no dialect fits: the columns are `content`, `path`, `size`",
         "map a column of turns with --map messages=COLUMN; or plain text: --map text=content",
     ),
-    "no turn anywhere": (
-        {"id": "a", "messages": []},
-        "no dialect fits: the columns are `id`, `messages`",
-        "`messages` is empty in all sampled rows",
-    ),
     "natural language inference": (
         {"premise": "A", "hypothesis": "B", "label": 0},
         "no dialect fits: the columns are `premise`, `hypothesis`, `label`",

@@ -1,0 +1,56 @@
+"""Conversations without turns are bad rows, also where a sample has nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ...conftest import run_cli
+
+GOOD = {"messages": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "Blue."}]}
+
+
+def write(folder: Path, *rows: dict[str, Any]) -> None:
+    (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"messages": [], "id": 1}, "messages"),
+        ({"conversations": []}, "conversations"),
+        ({"steps": [], "session": "x"}, "steps"),
+        ({"history": []}, "history"),
+        ({"events": "[]"}, "events"),
+    ],
+)
+def test_an_empty_session_is_named_and_rejected(row: dict[str, Any], name: str, tmp_path: Path) -> None:
+    write(tmp_path, row)
+    run = run_cli("convert", "in.jsonl", cwd=tmp_path)
+    assert run.stdout == b"" and run.stderr.decode() == (
+        f"error: in.jsonl row 0: `{name}` is empty: the conversation has no turns (line 1)\n"
+        "hint: --on-error skip rejects such rows\n"
+    )
+    skip = ["--on-error", "skip", "--max-bad", "100%", "--rejects", "bad.jsonl"]
+    assert b"rejected: 1 row.empty" in run_cli("convert", "in.jsonl", *skip, cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize("empty", [1, 5])
+def test_empty_sessions_among_others(empty: int, tmp_path: Path) -> None:
+    write(tmp_path, *[{"messages": []}] * empty, GOOD, {"messages": []})
+    skip = ["--on-error", "skip", "--max-bad", "100%", "--rejects", "bad.jsonl"]
+    run = run_cli("convert", "in.jsonl", *skip, "-o", "out.jsonl", cwd=tmp_path)
+    assert f"rejected: {empty + 1} of {empty + 2} rows (row.empty {empty + 1})" in run.stderr.decode()
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [GOOD]
+    rejects = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    assert [reject["source"]["row"] for reject in rejects] == [*range(empty), empty + 1]
+    warned = run_cli("convert", "in.jsonl", cwd=tmp_path)
+    assert f"warnings: row.empty {empty + 1}\n" in warned.stderr.decode()
+
+
+def test_a_question_with_an_empty_history_is_no_empty_conversation(tmp_path: Path) -> None:
+    write(tmp_path, {"history": [], "question": "Sky?", "score": 1})
+    assert b"has no turns" not in run_cli("convert", "in.jsonl", cwd=tmp_path).stderr
