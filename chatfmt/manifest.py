@@ -21,6 +21,8 @@ import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +31,7 @@ import orjson
 from msgspec import Struct, field
 
 from .errors import DataProblem, InputError, Location
+from .stores import is_remote
 
 VERSION = 1
 SEMANTICS = "5.23"
@@ -255,7 +258,7 @@ def verify(folder: Path) -> list[FolderProblem]:
         manifest = read_manifest(folder)
     except InputError as error:
         return [FolderProblem("manifest", MANIFEST, error.message)]
-    return list(_problems(folder, manifest))
+    return list(problems_of(folder, manifest, _data_files(folder)))
 
 
 def card_change(folder: Path, manifest: Manifest) -> str:
@@ -276,9 +279,9 @@ def check_folder(folder: Path) -> Manifest:
     return read_manifest(folder)
 
 
-def damaged(folder: Path, problems: Sequence[FolderProblem]) -> DataProblem:
+def damaged(folder: Path | str, problems: Sequence[FolderProblem]) -> DataProblem:
     """Return the error for a folder that differs from its manifest."""
-    hint = "convert again with --overwrite" if folder.is_dir() else NAME_A_FOLDER
+    hint = "convert again with --overwrite" if is_remote(str(folder)) or Path(folder).is_dir() else NAME_A_FOLDER
     return DataProblem(f"{folder}: " + "; ".join(map(str, problems)), hint=hint)
 
 
@@ -291,15 +294,26 @@ def damage(folder: Path, manifest: Manifest) -> Iterator[FolderProblem]:
         yield from _file_problems(folder, REJECTS, int(record["bytes"]), str(record["sha256"]))
 
 
-def _problems(folder: Path, manifest: Manifest) -> Iterator[FolderProblem]:
+def problems_of(
+    folder: Path,
+    manifest: Manifest,
+    names: AbstractSet[str],
+    present: Callable[[str], AbstractContextManager[object]] = nullcontext,
+) -> Iterator[FolderProblem]:
+    """Yield every difference between a folder and a manifest. `names` are the files in `data`.
+
+    Each file is read inside `present(name)`, which may bring it to the folder.
+    """
     for shard in manifest.shards:
-        yield from _shard_problems(folder, shard)
+        with present(shard.name):
+            yield from _shard_problems(folder, shard)
     known = {shard.name for shard in manifest.shards}
-    for name in sorted(_data_files(folder) - known):
+    for name in sorted(names - known):
         yield FolderProblem("extra", name, "is not in the manifest")
     if manifest.rejects:
         record = manifest.rejects
-        yield from _file_problems(folder, REJECTS, int(record["bytes"]), str(record["sha256"]))
+        with present(REJECTS):
+            yield from _file_problems(folder, REJECTS, int(record["bytes"]), str(record["sha256"]))
     if not manifest.balanced:
         yield FolderProblem("balance", MANIFEST, "rows in differ from rows out + rejected + filtered + duplicates")
     if dict(manifest.totals) != totals(manifest.shards):

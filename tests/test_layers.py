@@ -15,7 +15,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "chatfmt"
 LAYERS = [
     {"errors", "lazy", "plain_yaml"},
-    {"arrow_values", "schema", "scratch_folder", "validation"},
+    {"arrow_values", "schema", "scratch_folder", "stores", "validation"},
     {"json_columns", "trainers"},
     {"turn_columns", "features", "recipe", "manifest"},
     {"rendering", "field_path", "token_spans"},
@@ -30,7 +30,7 @@ LAYERS = [
 ]  # fmt: skip
 INNER = {
     "cli": [
-        {"terminal", "values", "completion"},
+        {"terminal", "values", "completion", "schedulers"},
         {"options", "summary", "workers"},
         {"command_class", "dry_run", "settings"},
         {"requests"},
@@ -90,7 +90,7 @@ INNER = {
         {"parquet", "parts", "file_names"},
         {"shard", "dataset_card"},
         {"folder"},
-        {"single_file"},
+        {"single_file", "store_folder"},
         {"__init__"},
     ],
     "executors": [

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
+from ..stores import sources_without_credentials
 from . import terminal
 from .summary import left_behind
 
@@ -34,7 +35,9 @@ def print_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
 
 
 def _with_view(row: tuple[str, Any, str], plan: Plan) -> tuple[str, Any, str]:
-    """Return a row of `describe`; `to` has the view that `--for` chose for this data."""
+    """Return a row of `describe`: `to` with the view that `--for` chose for this data, `source` without passwords."""
+    if row[0] == "source":
+        return row[0], sources_without_credentials(row[1]), row[2]
     chosen = row[0] == "to" and row[1] == "auto" and plan.recipe.trainer is not None
     return ("to", plan.sources[0].job.view, f"set by --for {plan.recipe.trainer}") if chosen else row
 
@@ -71,9 +74,7 @@ def print_table(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: Engine
     count = "an unknown number of rows" if plan.rows is None else terminal.counted(plan.rows, "row")
     view = plan.sources[0].job.view
     first, *others = output_files(plan)
-    shards = (
-        f" in {terminal.counted(len(plan.files_to_write), 'shard')}" if plan.target.kind in ("folder", "hub") else ""
-    )
+    shards = f" in {terminal.counted(len(plan.files_to_write), 'shard')}" if plan.target.holds_shards else ""
     screen.print(terminal.visible(f"{count}{shards} of `{view}`: {first}{' …' if others else ''}"))
     if engine:
         screen.print(f"engine: {engine.engine} ({engine.reason})")

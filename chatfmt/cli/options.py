@@ -184,7 +184,7 @@ RUN = _group(
         "out": (
             str,
             "OUT",
-            "Folder (shards), file (x.jsonl, x.parquet, x.jsonl.zst), hf://datasets/OWNER/NAME or -.",
+            "Folder (shards), file (x.jsonl, x.parquet, x.jsonl.zst), hf://datasets/OWNER/NAME, s3://BUCKET/PREFIX, -.",
             "-o",
             "--out",
         ),

@@ -34,7 +34,8 @@ def print_summary(summary: Summary, run: Run) -> None:
 def describe(summary: Summary) -> str:
     """Return one or more lines that account for every row."""
     if summary.complete:
-        return f"`{summary.out}` is already complete: {terminal.counted(summary.rows, 'row')}"
+        rows = f": {terminal.counted(summary.rows, 'row')}" if summary.shards else ""  # of a file they are not counted
+        return f"`{summary.out}` is already complete{rows}"
     where = "stdout" if summary.out == "-" else f"`{summary.out}`"
     splits = ", ".join(f"{split} {rows:,}" for split, rows in summary.splits.items())
     by_split = f" ({splits})" if len(summary.splits) > 1 else ""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .hub_upload import push as push
     from .job_array import commit as commit
     from .job_array import find_plan as find_plan
+    from .job_array import published as published
     from .job_array import run_part as run_part
     from .job_array import write_plan as write_plan
     from .planning.plan import Plan as Plan
@@ -47,7 +48,7 @@ __getattr__, __all__ = attach(
         ".conversion.stages": ("Conversion",),
         ".conversion.task": ("run_task",),
         ".converter": ("Converter",),
-        ".job_array": ("commit", "find_plan", "run_part", "write_plan"),
+        ".job_array": ("commit", "find_plan", "published", "run_part", "write_plan"),
         ".planning.plan": ("Plan", "plan"),
         ".planning.scratch": ("Scratch", "scratch_for"),
         ".planning.target": ("Target", "target_of"),

@@ -1,6 +1,8 @@
-"""A conversion whose tasks run one by one on machines that share a disk (job arrays), with the output of `convert`.
+"""A conversion whose tasks run one by one on machines that share a disk or a store (job arrays), as `convert` does it.
 
 write_plan ──▶ STATE/plan.json ──▶ run_part 1/N … N/N, in parallel, repeated, in any order ──▶ commit
+
+On a store, STATE is its folder `.chatfmt`, and nothing else is shared: parts upload what they write.
 
 The plan is plain JSON: the recipe, the target, the input splits, the schema, and a hash of all that. What follows from
 these (dialect, template, jobs) is determined again by each part and compared with the fingerprint of the plan.
@@ -12,7 +14,8 @@ import base64
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,12 +24,13 @@ import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from .. import writers
+from .. import sources, writers
 from ..errors import InputError, OutputError, RecipeError, UsageError
-from ..manifest import MANIFEST, STATE, Manifest, fingerprint, read_manifest
+from ..manifest import MANIFEST, STATE, Manifest, Shard, fingerprint, read_manifest
 from ..recipe import Recipe, Run, SourceSpec
 from ..render.template.chat_template import ChatTemplate
 from ..sources import InputSplit, Source, SourceFile
+from ..stores import Store, has_credentials, is_remote, read_url, url_of, version_of, without_credentials
 from .conversion.job import Task
 from .planning.fingerprint import run_fingerprint
 from .planning.inputs import hash_files, open_source, source_files
@@ -36,6 +40,7 @@ from .planning.scratch import Scratch
 from .planning.source_plan import SourcePlan
 from .planning.target import Target
 from .reorder.gather import first_tasks
+from .running.destinations import open_store_folder
 from .running.progress import OnProgress, ignore_progress
 from .running.resuming import state_folder
 from .running.run import check_output, run_plan, run_shard_tasks
@@ -81,8 +86,8 @@ class PlanFile(Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-def write_plan(plan: Plan, scratch: Scratch, run: Run, copy: Path | None = None) -> Path:
-    """Write the plan file into the output, prepare the output for its parts, and return the path of the file.
+def write_plan(plan: Plan, scratch: Scratch, run: Run, copy: Path | None = None) -> Path | str:
+    """Write the plan file into the output, prepare the output for its parts, and return the path or URL of the file.
 
     The content of `scratch` is moved into the output. The file is also written to `copy`, if given. Raises UsageError
     for a stream, OutputError as `convert` does.
@@ -90,16 +95,51 @@ def write_plan(plan: Plan, scratch: Scratch, run: Run, copy: Path | None = None)
     if plan.target.kind in ("stream", "hub"):
         where = "a stream" if plan.target.kind == "stream" else "the Hub"
         raise UsageError(f"a plan cannot write to {where}", hint="name a folder or a file with -o")
+    check_sources(plan)
     check_output(plan, None)
+    if plan.target.kind == "store":
+        return write_plan_to_store(plan, scratch, run, copy)
     with open_output(plan, run) as output:
         if getattr(output, "complete", None):
-            raise OutputError(f"`{plan.target.path}` is already complete", hint="replace it with `--overwrite`")
-        kept = with_scratch_moved(plan, scratch, writers.spool_folder(output.state))
+            raise complete_error(plan)
+        spool = writers.spool_folder(output.state)
+        move_files(scratch, spool)
+        kept = with_files_at(plan, scratch, str(spool.absolute()))
+        kept = replace(kept, target=replace(plan.target, path=plan.target.path.absolute()))
         first_tasks(kept, output.state)
         text = to_text(kept).encode()
         for path in (writers.plan_path(output.state), *([copy] if copy else [])):
             writers.write_atomic(path, text)
     return writers.plan_path(output.state)
+
+
+def write_plan_to_store(plan: Plan, scratch: Scratch, run: Run, copy: Path | None) -> str:
+    """Write the plan file to the store of the output, and upload the content of `scratch`; return its URL."""
+    output = open_store_folder(plan, run)
+    if output.complete is not None:
+        raise complete_error(plan)
+    found = [inner for path in files_to_keep(scratch) for inner in (path, *path.rglob("*"))]
+    for path in filter(Path.is_file, found):
+        output.store.put(path, f"{writers.SPOOL_ON_STORE}/{path.relative_to(scratch.folder).as_posix()}")
+    text = to_text(with_files_at(plan, scratch, f"{output.url}/{writers.SPOOL_ON_STORE}")).encode()
+    output.store.write(writers.PLAN_ON_STORE, text)
+    if copy is not None:
+        writers.write_atomic(copy, text)
+    return f"{output.url}/{writers.PLAN_ON_STORE}"
+
+
+def complete_error(plan: Plan) -> OutputError:
+    return OutputError(f"`{plan.target}` is already complete", hint="replace it with `--overwrite`")
+
+
+def check_sources(plan: Plan) -> None:
+    """Raise UsageError for a source whose URL holds a password or a signature, which would be in the plan file."""
+    for spec in plan.recipe.source:
+        if has_credentials(spec.source):
+            raise UsageError(
+                f"a plan would show the credentials in `{without_credentials(spec.source)}`",
+                hint="leave them to the configuration of its library, or download the file first",
+            )
 
 
 def open_output(plan: Plan, run: Run) -> writers.OutputFolder | writers.SingleFile:
@@ -108,23 +148,31 @@ def open_output(plan: Plan, run: Run) -> writers.OutputFolder | writers.SingleFi
     return kind.open(plan.target.path, plan.fingerprint, resume=run.resume, overwrite=run.overwrite)
 
 
-def with_scratch_moved(plan: Plan, scratch: Scratch, folder: Path) -> Plan:
-    """Move the temporary files of a plan to `folder`; return the plan with absolute paths."""
-    made = scratch.folder if scratch.files else None
-    if made is not None:
+def files_to_keep(scratch: Scratch) -> list[Path]:
+    """Return the temporary files that parts need; what was read of remote files is read again."""
+    return [path for path in scratch.files if not path.name.startswith(sources.KEPT)]
+
+
+def move_files(scratch: Scratch, folder: Path) -> None:
+    """Move the temporary files of a plan to `folder`."""
+    if files := files_to_keep(scratch):
         writers.make_folder(folder)
-        for path in scratch.files:
+        for path in files:
             shutil.move(path, folder / path.name)
 
+
+def with_files_at(plan: Plan, scratch: Scratch, place: str) -> Plan:
+    """Return the plan with the temporary files at `place`, a folder or a URL, and with absolute paths."""
+
     def new_uri(uri: str) -> str:
-        if "://" in uri:
-            return uri
+        if is_remote(uri):
+            return sources.url_of_kept(uri)
         path = Path(uri)
-        if made is not None and path.is_relative_to(made):
-            path = folder / path.relative_to(made)
+        if path.is_relative_to(scratch.folder):
+            return f"{place}/{path.relative_to(scratch.folder).as_posix()}"
         return str(path.absolute())
 
-    return replace(plan, target=replace(plan.target, path=plan.target.path.absolute()), sources=tuple(
+    return replace(plan, sources=tuple(
         replace(planned, source=with_uris(planned.source, new_uri), shards=tuple(
             tuple(replace(split, uri=new_uri(split.uri)) for split in shard) for shard in planned.shards
         ))
@@ -151,7 +199,11 @@ def to_text(plan: Plan) -> str:
         "target": msgspec.to_builtins(plan.target, enc_hook=str),
         "names": list(plan.names),
         "files": [dict(file) for file in plan.files],
-        "stamps": {file.uri: read_stamp(file) for source in plan.sources for file in source_files(source.source)},
+        "stamps": {
+            sources.url_of_kept(file.uri): read_stamp(file)
+            for source in plan.sources
+            for file in source_files(source.source)
+        },
         "sources": msgspec.to_builtins(planned, enc_hook=str),
         "schema": None if schema is None else base64.b64encode(schema.serialize().to_pybytes()).decode(),
         "notes": list(plan.notes),
@@ -160,7 +212,13 @@ def to_text(plan: Plan) -> str:
 
 
 def read_stamp(file: SourceFile) -> Stamp | None:
-    """Return size and modification time of a local file; while they do not change, neither does its content."""
+    """Return size and modification time of a file; while they do not change, neither does its content.
+
+    Of a remote file, its size and the version that its store reports, if it does.
+    """
+    if is_remote(file.uri):
+        version = version_of(sources.url_of_kept(file.uri))
+        return None if version is None else (file.size, version)
     try:
         found = Path(file.uri).stat()
     except OSError:
@@ -168,20 +226,29 @@ def read_stamp(file: SourceFile) -> Stamp | None:
     return found.st_size, found.st_mtime_ns
 
 
-def find_plan(path: Path) -> Path:
-    """Return the plan file at `path`, or of the output at `path`; raises OutputError."""
+def find_plan(given: Path | str) -> Path | str:
+    """Return the plan file at a path or URL, or of the output there; raises OutputError."""
+    hint = f"chatfmt plan SOURCE … -o {given}"
+    if url := url_of(given):
+        store = Store(url)
+        if store.sizes(writers.PLAN_ON_STORE):
+            return f"{url}/{writers.PLAN_ON_STORE}"
+        if Path(url).suffix == ".json" and read_url(url) is not None:
+            return url
+        raise OutputError(f"there is no plan in `{url}`", hint=hint, code="output.plan")
+    path = Path(given)
     for plan in (writers.plan_path(path / STATE), writers.plan_path(writers.staging_folder(path.resolve()))):
         if plan.is_file():
             return plan
     if path.is_file():
         return path
-    raise OutputError(f"there is no plan in `{path}`", hint=f"chatfmt plan SOURCE … -o {path}", code="output.plan")
+    raise OutputError(f"there is no plan in `{path}`", hint=hint, code="output.plan")
 
 
-def read_plan_file(path: Path) -> tuple[Recipe, PlanFile]:
+def read_plan_file(path: Path | str) -> tuple[Recipe, PlanFile]:
     """Return the recipe in a plan file, and all of its content; raises InputError if it is damaged or not a plan."""
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(path.read_bytes() if isinstance(path, Path) else read_url(path) or b"")
         digest = data.pop("sha256")
         content = msgspec.convert(data, PlanFile, dec_hook=lambda kind, value: kind(value))
         recipe = Recipe(**content.recipe)
@@ -195,11 +262,11 @@ def read_plan_file(path: Path) -> tuple[Recipe, PlanFile]:
     return recipe, content
 
 
-def invalid_plan(path: Path) -> InputError:
+def invalid_plan(path: Path | str) -> InputError:
     return InputError(f"`{path}` is not a plan of this version of chatfmt, or it was changed", hint=NEW_PLAN)
 
 
-def read_plan(path: Path) -> tuple[Plan, Mapping[str, Stamp | None]]:
+def read_plan(path: Path | str) -> tuple[Plan, Mapping[str, Stamp | None]]:
     """Return the plan in a file, and the stamps of its input files.
 
     Raises InputError if the file was changed, OutputError if planning again would not give the same plan.
@@ -219,7 +286,7 @@ def read_plan(path: Path) -> tuple[Plan, Mapping[str, Stamp | None]]:
     return plan, content.stamps
 
 
-def read_schema(text: str, path: Path) -> pa.Schema:
+def read_schema(text: str, path: Path | str) -> pa.Schema:
     """Return the schema in a plan file; raises InputError."""
     try:
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text, validate=True)))
@@ -227,7 +294,7 @@ def read_schema(text: str, path: Path) -> pa.Schema:
         raise invalid_plan(path) from None
 
 
-def check_sizes(planned: Sequence[PlannedSource], path: Path) -> None:
+def check_sizes(planned: Sequence[PlannedSource], path: Path | str) -> None:
     """Raise OutputError for input files whose size has changed."""
     for file in (file for source in planned for file in source_files(source.source)):
         if (found := read_stamp(file)) is not None and found[0] != file.size:
@@ -244,11 +311,11 @@ def plan_again(
     return SourcePlan(planned.source, job, detection, planned.shards)
 
 
-def changed(path: Path, what: str) -> OutputError:
+def changed(path: Path | str, what: str) -> OutputError:
     return OutputError(f"{what} changed since `{path}` was written", hint=NEW_PLAN, code="output.fingerprint")
 
 
-def check_files(plan: Plan, tasks: Sequence[Task], stamps: Mapping[str, Stamp | None], path: Path) -> None:
+def check_files(plan: Plan, tasks: Sequence[Task], stamps: Mapping[str, Stamp | None], path: Path | str) -> None:
     """Raise OutputError for input files of these tasks that have changed."""
     shown = {split.shown for task in tasks for split in task.inputs}
     used = [file for source in plan.sources for file in source_files(source.source) if file.shown in shown]
@@ -258,7 +325,7 @@ def check_files(plan: Plan, tasks: Sequence[Task], stamps: Mapping[str, Stamp | 
             raise changed(path, f"`{file.shown}`")
 
 
-def run_part(path: Path, index: int, count: int, run: Run, on_progress: OnProgress = ignore_progress) -> Summary:
+def run_part(path: Path | str, index: int, count: int, run: Run, on_progress: OnProgress = ignore_progress) -> Summary:
     """Run the tasks `index`, `index + count`, … of a plan, counted from 1; tasks that are done are not run again.
 
     Parts may run at the same time. Raises UsageError if there is no such part, and what `convert` raises.
@@ -266,39 +333,101 @@ def run_part(path: Path, index: int, count: int, run: Run, on_progress: OnProgre
     if not 1 <= index <= count:
         raise UsageError(f"there is no part {index} of {count}", hint=f"parts are 1/{count} to {count}/{count}")
     plan, stamps = read_plan(path)
-    state = state_folder(plan.target)
-    if writers.run_fingerprint(state) != plan.fingerprint:
-        raise OutputError(
-            f"`{plan.target.path}` is not waiting for this plan", hint=NEW_PLAN, code="output.fingerprint"
-        )
-    lock = writers.Lock(state, shared=True)
-    try:
-        tasks, folder = first_tasks(plan, state)
+    with open_part(plan) as (tasks, finished, store):
         tasks = tasks[index - 1 :: count]
         check_files(plan, tasks, stamps, path)
-        receipts = [writers.read_receipt(folder, task.name, plan.fingerprint) for task in tasks]
-        finished = {shard.name: shard for shard in receipts if shard is not None}
-        shards = list(run_shard_tasks(tasks, finished, run, on_progress))
-    finally:
-        lock.release()
+        done = {task.name: shard for task in tasks if (shard := finished(task.name))}
+        parts = plan.recipe.reorders_rows
+        shards = list(run_shard_tasks(tasks, done, run, on_progress, store, parts=parts))
     return summarise_plan(plan, shards)
 
 
-def commit(out: Path, run: Run, on_progress: OnProgress = ignore_progress) -> Summary:
+Finished = Callable[[str], Shard | None]
+"""Returns the shard with a name if it is finished."""
+
+
+@contextmanager
+def open_part(plan: Plan) -> Iterator[tuple[list[Task], Finished, writers.StoreFolder | None]]:
+    """Yield the tasks of a plan, which of their shards are finished, and the store to which they go, if any."""
+    if plan.target.kind == "store":
+        store = writers.StoreFolder.waiting(str(plan.target), plan.fingerprint)
+        if store is None:
+            raise not_waiting(plan)
+        with Scratch() as scratch:
+            tasks, _ = first_tasks(plan, scratch.folder)
+            yield tasks, store.finished(parts=plan.recipe.reorders_rows).get, store
+        return
+    state = state_folder(plan.target)
+    if writers.run_fingerprint(state) != plan.fingerprint:
+        raise not_waiting(plan)
+    lock = writers.Lock(state, shared=True)
+    try:
+        tasks, folder = first_tasks(plan, state)
+        yield tasks, lambda name: writers.read_receipt(folder, name, plan.fingerprint), None
+    finally:
+        lock.release()
+
+
+def not_waiting(plan: Plan) -> OutputError:
+    return OutputError(f"`{plan.target}` is not waiting for this plan", hint=NEW_PLAN, code="output.fingerprint")
+
+
+def published(given: str) -> Summary | None:
+    """Return the summary of a plan that has been committed already; None if it waits for parts, or is none.
+
+    `given` is the output or a plan file. A single file has no manifest, so its rows are not counted.
+    """
+    url = url_of(given)
+    out = Target("store" if url else "folder", Path(given), "", None)
+    if url is None and Path(given).is_file():
+        is_plan = Path(given).suffix == ".json" or writers.format_from_name(given) is None
+        out = read_plan_file(Path(given))[1].target if is_plan else replace(out, kind="file")
+    if out.kind == "store":
+        return published_on_store(str(out))
+    if writers.plan_path(state_folder(out)).is_file():
+        return None
+    if out.kind == "file":
+        return Summary(out=str(out), complete=True) if out.path.is_file() else None
+    return summarise_published(out.path) if (out.path / MANIFEST).is_file() else None
+
+
+def published_on_store(url: str) -> Summary | None:
+    """Return the summary of an output on a store that is complete; None if a plan waits there, or there is none."""
+    store = Store(url)
+    if store.sizes(writers.PLAN_ON_STORE) or not store.sizes(MANIFEST):
+        return None
+    manifest = Manifest.from_json((store.read(MANIFEST) or b"").decode())
+    return replace(summarise(manifest.shards, url, ()), complete=True)
+
+
+def commit(given: Path | str, run: Run, on_progress: OnProgress = ignore_progress) -> Summary:
     """Publish the output of a plan whose parts are all done; reorder its rows first if the recipe asks for it.
 
     Raises OutputError that names the missing shards, DataProblem if too many rows were rejected.
     """
-    if (out / MANIFEST).is_file() and not writers.plan_path(out / STATE).is_file():
+    out = Path(given)
+    if url := url_of(given):
+        if (done := published_on_store(url)) is not None:
+            return done
+    elif (out / MANIFEST).is_file() and not writers.plan_path(out / STATE).is_file():
         return summarise_published(out)
-    path = find_plan(out)
+    path = find_plan(given)
     plan, _ = read_plan(path)
-    tasks, folder = first_tasks(plan, state_folder(plan.target))
-    missing = [number for number, task in enumerate(tasks, 1) if not writers.receipt_path(folder, task.name).is_file()]
-    if missing:
-        raise shards_missing(path, [tasks[number - 1].name for number in missing], missing, len(tasks))
+    if missing := missing_parts(plan):
+        raise shards_missing(path, [plan.names[number - 1] for number in missing], missing, len(plan.names))
     summary = run_plan(plan, dataclasses.replace(run, resume=True), on_progress)
-    return replace(summary, out=str(out)) if out.resolve() == plan.target.path.resolve() else summary
+    is_out = plan.target.kind != "store" and out.resolve() == plan.target.path.resolve()
+    return replace(summary, out=str(given)) if is_out else summary
+
+
+def missing_parts(plan: Plan) -> list[int]:
+    """Return the numbers of the tasks, from 1, that no part has finished."""
+    if plan.target.kind == "store":
+        store = Store(str(plan.target))
+        done = writers.finished_on_store(store, plan.fingerprint, parts=plan.recipe.reorders_rows)
+        return [number for number, name in enumerate(plan.names, 1) if name not in done]
+    tasks, folder = first_tasks(plan, state_folder(plan.target))
+    return [number for number, task in enumerate(tasks, 1) if not writers.receipt_path(folder, task.name).is_file()]
 
 
 def summarise_published(out: Path) -> Summary:
@@ -308,7 +437,7 @@ def summarise_published(out: Path) -> Summary:
         return replace(summarise(manifest.shards, str(out), ()), complete=True)
 
 
-def shards_missing(path: Path, names: Sequence[str], numbers: Sequence[int], total: int) -> OutputError:
+def shards_missing(path: Path | str, names: Sequence[str], numbers: Sequence[int], total: int) -> OutputError:
     """Return the error for shards that no part has written yet."""
     listed = ", ".join(f"`{name}`" for name in names[:SHOWN])
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

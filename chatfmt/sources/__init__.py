@@ -4,6 +4,7 @@
 as Arrow batches, `sample` the first records of a source, `read_stream` those of stdin.
 """
 
+from .bytes.remote_cache import KEPT, url_of_kept
 from .discovery.resolve import resolve
 from .formats.columnar import to_source_batch
 from .model import DEFAULTS, InputSplit, ParseOptions, Source, SourceFile
@@ -15,7 +16,8 @@ from .splitting.unpack import needs_unpacking, unpack_file, unpack_source
 from .stream import read_stream
 
 __all__ = [
-    "DEFAULTS", "InputSplit", "LineFinder", "ParseOptions", "Source", "SourceFile", "file_identity", "fingerprint",
-    "line_finders", "lines_named", "needs_unpacking", "no_records_error", "plan_splits", "read", "read_stream",
-    "resolve", "sample", "to_source_batch", "unpack_file", "unpack_source",
+    "DEFAULTS", "KEPT", "InputSplit", "LineFinder", "ParseOptions", "Source", "SourceFile", "file_identity",
+    "fingerprint", "line_finders", "lines_named", "needs_unpacking", "no_records_error", "plan_splits", "read",
+    "read_stream", "resolve", "sample", "to_source_batch", "unpack_file", "unpack_source",
+    "url_of_kept",
 ]  # fmt: skip

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from ..errors import ChatfmtError, InputError, Location, RowError, located
 from ..json_columns import dumps, loads, text_array
 from ..schema import KEYS, ROW
-from .bytes.compression import content_hash, is_remote
+from ..stores import is_remote
+from .bytes.compression import content_hash
 from .bytes.text import content, needs_recoding
 from .formats.columnar import open_parquet, read_arrow, read_parquet
 from .formats.csv import read_cells

@@ -24,10 +24,17 @@ from .staging import (
     staged_path,
     write_receipt,
 )
+from .store_folder import PLAN as PLAN_ON_STORE
+from .store_folder import RUN as RUN_ON_STORE
+from .store_folder import SPOOL as SPOOL_ON_STORE
+from .store_folder import StoreFolder, finished_on_store, uploading, verify_on_store
 from .stream import Stream, is_stream
 
 __all__ = [
     "FORMATS",
+    "PLAN_ON_STORE",
+    "RUN_ON_STORE",
+    "SPOOL_ON_STORE",
     "TAG",
     "TAG_TYPE",
     "AtomicFile",
@@ -36,6 +43,7 @@ __all__ = [
     "RejectWriter",
     "ShardWriter",
     "SingleFile",
+    "StoreFolder",
     "Stream",
     "asked_path",
     "card",
@@ -45,6 +53,7 @@ __all__ = [
     "copy",
     "count_finished",
     "file_ending",
+    "finished_on_store",
     "finished_shards",
     "format_from_name",
     "is_stream",
@@ -66,6 +75,8 @@ __all__ = [
     "staging_folder",
     "tag_bytes",
     "token_counts",
+    "uploading",
+    "verify_on_store",
     "write_atomic",
     "write_receipt",
 ]

@@ -86,13 +86,7 @@ class OutputFolder:
         rejects = join_rejects(
             self.state, [replace(shard, name=keys.get(shard.name, shard.name)) for shard in manifest.shards]
         )
-        done = replace(
-            manifest,
-            totals=totals(manifest.shards),
-            rejects=rejects,
-            card_sha256=_digest(card),
-            fingerprint=self.fingerprint,
-        )
+        done = with_totals(manifest, card, rejects, self.fingerprint)
         text = json.dumps({"manifest": done.to_json(), "card": card}, ensure_ascii=False)
         durable.write_atomic(self.state / COMMIT, text.encode())
         publish(self.path)
@@ -120,6 +114,13 @@ class OutputFolder:
             durable.remove_if_empty(self.path)
 
 
+def with_totals(manifest: Manifest, card: str, rejects: Mapping[str, int | str], fingerprint: str) -> Manifest:
+    """Return the manifest of a folder with all that its commit fills in."""
+    return replace(
+        manifest, totals=totals(manifest.shards), rejects=rejects, card_sha256=_digest(card), fingerprint=fingerprint
+    )
+
+
 def _check_available(path: Path) -> None:
     """Raise OutputError for a path that cannot become an output folder, before anything is touched."""
     if path.exists() and not path.is_dir():
@@ -141,14 +142,14 @@ def _prepare(path: Path, fingerprint: str, *, resume: bool, overwrite: bool) -> 
         publish(path)
     run, old = staging.run_fingerprint(state), _old_manifest(path)
     if (run is not None or old or (state / COMMIT).exists()) and not (resume or overwrite):
-        raise _exists(path, finished=old is not None)
+        raise exists_error(path, finished=old is not None)
     if overwrite or (run is None and old is None):
         _check_foreign(path, old)
         staging.clear(state)
         staging.prepare_state(state, fingerprint)
         return None
     if (run if run is not None else old.fingerprint if old else None) != fingerprint:
-        raise _other_run(path)
+        raise other_run_error(path)
     if run is not None:
         staging.prepare_state(state, fingerprint)  # its folders may be gone already, if it was stopped while it cleared
     return _checked(path, old) if run is None and old is not None else None
@@ -179,7 +180,8 @@ def _old_manifest(path: Path) -> Manifest | None:
         ) from None
 
 
-def _exists(path: Path, *, finished: bool) -> OutputError:
+def exists_error(path: Path | str, *, finished: bool) -> OutputError:
+    """Return the error for a folder that holds an output, or an interrupted run."""
     if finished:
         return OutputError(
             f"`{path}` already holds a finished conversion",
@@ -193,7 +195,8 @@ def _exists(path: Path, *, finished: bool) -> OutputError:
     )
 
 
-def _other_run(path: Path) -> OutputError:
+def other_run_error(path: Path | str) -> OutputError:
+    """Return the error for a folder that another run has written to."""
     return OutputError(
         f"`{path}` is from a run with different input, options or versions, so it cannot be resumed",
         hint="start again with `--overwrite`, or choose another path with `--out`",

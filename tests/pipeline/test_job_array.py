@@ -15,7 +15,6 @@ import pytest
 
 import chatfmt
 from chatfmt import manifest, pipeline, writers
-from chatfmt.cli.commands.job_array import to_part
 from chatfmt.errors import ChatfmtError, DataProblem, InputError, OutputError, UsageError
 from chatfmt.pipeline import Scratch, commit, find_plan, run_part, target_of, write_plan
 from chatfmt.recipe import Recipe, Run
@@ -317,19 +316,17 @@ def test_run_keys_of_a_recipe_are_not_ignored(tmp_path):
     ])  # fmt: skip
 
 
-def slurm(number: int, first: int, last: int, count: int, step: int = 1) -> dict[str, str]:
-    values = {"ID": number, "MIN": first, "MAX": last, "COUNT": count, "STEP": step}
-    return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
-
-
-def test_part_of_a_slurm_job():
-    assert to_part("3/8", {}) == (3, 8)
-    assert to_part(None, {}) == (1, 1)
-    assert [to_part(None, slurm(number, 0, 3, 4)) for number in range(4)] == [(part, 4) for part in (1, 2, 3, 4)]
-    assert [to_part(None, slurm(number, 5, 9, 3, 2)) for number in (5, 7, 9)] == [(1, 3), (2, 3), (3, 3)]
-    assert to_part("1/2", slurm(3, 0, 3, 4)) == (1, 2)
-    with pytest.raises(UsageError, match="gaps"):
-        to_part(None, slurm(3, 3, 7, 2))
-    for text in ("3", "a/b", "3/", "-1/4"):
-        with pytest.raises(UsageError, match="is not of the form I/N"):
-            to_part(text, {})
+def test_after_the_commit_run_does_nothing(tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", ROWS[:30])
+    for out, rows in (("out", ": 30 rows"), ("out.jsonl", "")):
+        run_cli("plan", "in.jsonl", "-t", "chatml", "-o", out, "--plan", f"{out}-plan.json")
+        run_cli("run", out)
+        assert run_cli("commit", out).returncode == 0
+        before = tree(tmp_path)
+        for given in (out, f"{out}-plan.json"):
+            done = run_cli("run", given, "--task", "1/2")
+            assert (done.returncode, done.stderr.decode()) == (0, f"`{out}` is already complete{rows}\n".replace(
+                f"`{out}`", f"`{out if given == out else tmp_path / out}`"
+            ))  # fmt: skip
+        assert tree(tmp_path) == before
+    assert len(before) == 7

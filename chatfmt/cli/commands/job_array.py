@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +14,7 @@ from .. import options, terminal
 from ..dry_run import or_fit, template_needs
 from ..options import Sources
 from ..requests import to_recipe
+from ..schedulers import to_part
 from ..summary import print_summary
 from ..values import to_values
 from ..workers import worker_processes
@@ -25,9 +24,8 @@ PART = {key: options.RUN[key] for key in ("workers", "executor")}
 PLAN_FILE = Annotated[str | None, typer.Option("--plan", help="Also write the plan to this file.", metavar="FILE")]
 TASK = Annotated[
     str | None,
-    typer.Option("--task", metavar="I/N", help="Part to run, 1/8 to 8/8; default: from Slurm's variables, or all."),
+    typer.Option("--task", metavar="I/N", help="Part to run, 1/8 to 8/8; default: from the job array, or all."),
 ]
-ARRAY = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX", "SLURM_ARRAY_TASK_COUNT")
 
 
 @options.declare(options.CONVERSION, RUN, options.REPORT, plan=PLAN_FILE)
@@ -53,21 +51,21 @@ def plan(source: Sources, **given: Any) -> None:
         notes = [
             *made.notes,
             *(f"data that is not plain text may need {or_fit(flag)}" for flag in template_needs(made)),
-            *([f"to write the rejects: chatfmt commit {run.out} --rejects {run.rejects}"] if run.rejects else ()),
+            *([f"to write the rejects: chatfmt commit {target} --rejects {run.rejects}"] if run.rejects else ()),
         ]
         for note in notes:
             terminal.print_note(note)
         path = pipeline.write_plan(made, scratch, run, None if copy is None else Path(copy))
-    print_plan_file(path, len(made.names), made.fingerprint, run)
+    print_plan_file(path, str(target), len(made.names), made.fingerprint, run)
 
 
-def print_plan_file(path: Path, shards: int, fingerprint: str, run: Run) -> None:
+def print_plan_file(path: Path | str, out: str, shards: int, fingerprint: str, run: Run) -> None:
     """Print where the plan is and how to run it."""
     if run.json:
         terminal.print_json({"schema": 1, "plan": str(path), "shards": shards, "fingerprint": fingerprint})
     elif not run.quiet:
         terminal.print_err(f"planned {terminal.counted(shards, 'shard')} in `{path}`")
-        terminal.print_err(f"run them with: chatfmt run {run.out} --task 1/{shards}")
+        terminal.print_err(f"run them with: chatfmt run {out} --task 1/{shards}")
 
 
 @options.declare(PART, options.REPORT, task=TASK)
@@ -78,35 +76,21 @@ def run(
 ) -> None:
     """Run one part of a plan: shards I, I+N, I+2N, …; finished shards are kept.
 
-    Parts may run at the same time, on machines that share the disk.
+    Parts may run at the same time, on machines that share the disk, or that reach the store of the output.
     """
     from ... import pipeline
 
     index, count = to_part(given.pop("task"), os.environ)
     how = Run(**to_values(given))
     with terminal.progress(None, quiet=how.quiet) as advance:
-        done = pipeline.run_part(pipeline.find_plan(Path(plan)), index, count, how, advance)
-    if how.json:
+        done = pipeline.published(plan) or pipeline.run_part(pipeline.find_plan(plan), index, count, how, advance)
+    if done.complete:
+        print_summary(done, how)
+    elif how.json:
         terminal.print_json({**done.to_json(), "part": [index, count]})
     elif not how.quiet:
         shards, rows = terminal.counted(done.shards, "shard"), terminal.counted(done.rows, "row")
         terminal.print_err(f"part {index} of {count}: {shards}, {rows}")
-
-
-def to_part(task: str | None, environment: Mapping[str, str]) -> tuple[int, int]:
-    """Return I and N of `--task I/N`, else those of this job of a Slurm array, else 1 and 1."""
-    if task is not None:
-        found = re.fullmatch(r"(\d+)/(\d+)", task)
-        if found is None:
-            raise UsageError(f"`--task {task}` is not of the form I/N", hint="--task 1/8")
-        return int(found[1]), int(found[2])
-    if not all(environment.get(name, "").isdigit() for name in ARRAY):
-        return 1, 1
-    number, first, last, count = (int(environment[name]) for name in ARRAY)
-    step = int(environment.get("SLURM_ARRAY_TASK_STEP", "1"))
-    if (last - first) // step + 1 != count:
-        raise UsageError("the task ids of this Slurm array have gaps", hint="use --task I/N")
-    return (number - first) // step + 1, count
 
 
 @options.declare({**PART, "rejects": options.RUN["rejects"]}, options.REPORT)
@@ -120,5 +104,5 @@ def commit(
 
     how = Run(**to_values(given))
     with terminal.progress(None, quiet=how.quiet) as advance:
-        summary = pipeline.commit(Path(out), how, advance)
+        summary = pipeline.commit(out, how, advance)
     print_summary(summary, how)

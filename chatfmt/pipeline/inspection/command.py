@@ -14,6 +14,7 @@ from ...json_columns import JSON
 from ...recipe import Recipe
 from ...schema import REASONING_FIELDS
 from ...sources import Source
+from ...stores import without_credentials
 from ...validation import default_of, flag_of
 from ...views import is_rendered
 from .statistics import turns_of
@@ -49,7 +50,7 @@ def convert_command(
     words = [
         "chatfmt",
         "convert",
-        *(spec.source for spec in recipe.source if recipe.groups_rows or spec.source == name),
+        *(without_credentials(spec.source) for spec in recipe.source if recipe.groups_rows or spec.source == name),
     ]
     if source.subset and recipe.name is None and source.kind == "hub":
         words += ["--name", source.subset]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal
 
@@ -11,14 +10,15 @@ from msgspec import Struct
 from ... import writers
 from ...errors import UsageError
 from ...recipe import Recipe, Run
+from ...stores import check_writable, scheme_of, url_of, without_credentials
 from ...validation import flag_of
 from ..hub_upload import Repository
 
-Kind = Literal["folder", "file", "stream", "hub"]
+Kind = Literal["folder", "file", "stream", "hub", "store"]
 
 
 class Target(Struct, frozen=True):
-    """The output: a folder of shards, here or on the Hub, one file, or a stream (stdout, a device, a pipe)."""
+    """The output: a folder of shards (here, on the Hub or on a store), one file, or a stream (stdout, device, pipe)."""
 
     kind: Kind
     path: Path
@@ -30,12 +30,18 @@ class Target(Struct, frozen=True):
         """The suffix of its files, such as `.jsonl.zst`."""
         return writers.file_ending(self.format, self.compression)
 
+    @property
+    def holds_shards(self) -> bool:
+        """Whether it is a folder of shards."""
+        return self.kind in ("folder", "hub", "store")
+
     def __str__(self) -> str:
-        return str(Repository.of(str(self.path))) if self.kind == "hub" else str(self.path)
+        if self.kind == "hub":
+            return str(Repository.of(str(self.path)))
+        return (url_of(self.path) if self.kind == "store" else None) or str(self.path)
 
 
 STDOUT = Path("-")
-_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
 _UNSUPPORTED = {".csv", ".tsv", ".txt", ".arrow", ".yaml", ".md", ".gz", ".zst", ".bz2", ".xz"}
 
 
@@ -43,10 +49,10 @@ def target_of(out: Path | str | None, format: str | None, compression: str | Non
     """Return the target that the options name; raises UsageError for a format that cannot be written.
 
     No OUT and `-` are stdout. A name with the suffix of a data file is one file, `hf://datasets/…` a dataset on the
-    Hub, any other name a folder.
+    Hub, another URL a folder on a store, any other name a folder.
     """
-    if out is not None and (url := _URL.fullmatch(str(out))):
-        return _remote(url[1], url[2], format, compression)
+    if out is not None and (url := url_of(out)):
+        return _remote(url, format, compression)
     path = STDOUT if out is None else Path(out)
     named = None if path == STDOUT or path.is_dir() else writers.format_from_name(path.name)
     kind: Kind = "file" if named else "folder"
@@ -67,14 +73,19 @@ def target_of(out: Path | str | None, format: str | None, compression: str | Non
     return Target(kind, path, chosen, chosen_compression)
 
 
-def _remote(scheme: str, rest: str, format: str | None, compression: str | None) -> Target:
-    """Return the target of a URL; raises UsageError unless it names a dataset on the Hub."""
-    url = f"{scheme}://{rest}"
-    if scheme != "hf" or not rest.startswith("datasets/"):
-        raise UsageError(f"cannot write to `{url}`", hint="name a folder or file, or hf://datasets/OWNER/NAME")
-    Repository.of(url)
+def _remote(url: str, format: str | None, compression: str | None) -> Target:
+    """Return the target of a URL; raises UsageError unless it names a dataset on the Hub or a folder on a store."""
     writers.check_compression(format or "parquet", compression)
-    return Target("hub", Path(url), format or "parquet", compression)
+    if url.startswith("hf://datasets/"):
+        Repository.of(url)
+        return Target("hub", Path(url), format or "parquet", compression)
+    check_writable(url)
+    if writers.format_from_name(Path(url).name):
+        raise UsageError(
+            f"`{url}` names a file, and an output on {scheme_of(url)}:// is a folder of shards",
+            hint=f"-o {Path(url).with_suffix('').as_posix().replace(':/', '://', 1)}/",
+        )
+    return Target("store", Path(url), format or "parquet", compression)
 
 
 def check_public(run: Run, target: Target) -> None:
@@ -86,8 +97,8 @@ def check_public(run: Run, target: Target) -> None:
 def check_local(run: Run) -> None:
     """Raise UsageError for rejects or a report at a URL: they are files on this machine."""
     for flag, path in (("--rejects", run.rejects), ("--report", run.report)):
-        if path is not None and (url := _URL.fullmatch(str(path))):
-            raise UsageError(f"`{flag}` cannot write to `{url[1]}://{url[2]}`", hint=f"{flag} {Path(url[2]).name}")
+        if path is not None and (url := url_of(path)):
+            raise UsageError(f"`{flag}` cannot write to `{without_credentials(url)}`", hint=f"{flag} {path.name}")
 
 
 def check_selection(recipe: Recipe, target: Target) -> None:
@@ -96,13 +107,13 @@ def check_selection(recipe: Recipe, target: Target) -> None:
         raise UsageError("`--embed-media` writes bytes, which JSON Lines cannot hold", hint="-o out/ or -o x.parquet")
     if recipe.split_by is not None and not recipe.test_fraction:
         raise UsageError("`--split-by` needs a second split", hint="--test-fraction 0.1")
-    if recipe.test_fraction and target.kind not in ("folder", "hub"):
+    if recipe.test_fraction and not target.holds_shards:
         target_kind = "a stream" if target.kind == "stream" else "one file"
         raise UsageError(
             f"`--test-fraction` creates a second split, and {target_kind} holds only one", hint="name a folder with -o"
         )
     for key in ("shards", "tokens_per_shard"):
-        if getattr(recipe, key) and target.kind not in ("folder", "hub"):
+        if getattr(recipe, key) and not target.holds_shards:
             raise UsageError(f"`{flag_of(key)}` divides a folder of shards", hint="name a folder with -o")
     writers.check_shard_name(recipe.shard_name, recipe.shards)
     if recipe.shuffle and target.kind == "stream" and "-" in [spec.source for spec in recipe.source]:

@@ -91,15 +91,19 @@ OnStage = Callable[[str, int, int], None]
 """Called with the name of a stage, and how many of how many rows are done."""
 
 
-def gather_shards(plan: Plan, state: Path, parts: Sequence[Shard], run: Run, on_stage: OnStage) -> list[Shard]:
-    """Write the shards of a plan from the part files that its tasks have written."""
+def gather_shards(
+    plan: Plan, state: Path, parts: Sequence[Shard], run: Run, on_stage: OnStage,
+    store: writers.StoreFolder | None = None,
+) -> list[Shard]:  # fmt: skip
+    """Write the shards of a plan from the part files that its tasks wrote, and upload them if there is a store."""
     on_stage("selecting", 0, sum(part.rows for part in parts))
     tasks = gather_tasks(plan, state, parts)
     done, total = 0, sum(len(task.rows) for task in tasks)
     on_stage("gathering", done, total)
     shards: list[Shard] = []
-    finished = writers.finished_shards(state, plan.fingerprint)
-    with closing(run_missing_tasks(run_gather_task, tasks, finished, run)) as written:
+    finished = writers.finished_shards(state, plan.fingerprint) if store is None else store.finished()
+    fn = run_gather_task if store is None else writers.uploading(run_gather_task, store.url)
+    with closing(run_missing_tasks(fn, tasks, finished, run)) as written:
         for task, shard in zip(tasks, written, strict=True):
             shards.append(shard)
             done += len(task.rows)

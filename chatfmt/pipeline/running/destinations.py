@@ -1,4 +1,4 @@
-"""Publish the shards of a plan to a destination: an output folder, a single file, or a stream.
+"""Publish the shards of a plan to a destination: an output folder, here or elsewhere, a single file, or a stream.
 
 A destination is open, and locked against other runs, for the length of a `with` block. Tasks stage their shards in
 `state`; `commit` publishes them. A block that is left without a commit publishes nothing.
@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from ... import __version__, render, writers
 from ...errors import OutputError
-from ...manifest import Manifest, Shard
+from ...manifest import Manifest, Shard, fingerprint
 from ...recipe import Run
 from ...render.ending import Ending
 from ...render.inspection.probe import text_ends
@@ -26,7 +26,8 @@ from ...render.safety.control_tokens import find_control_tokens
 from ...render.single import TemplateRenderer
 from ...render.template.chat_template import ChatTemplate
 from ...sources.discovery.hub import cache_folder
-from ...writers import OutputFolder, SingleFile, Stream
+from ...stores import sources_without_credentials
+from ...writers import OutputFolder, SingleFile, StoreFolder, Stream
 from ..conversion.output_schema import json_lines_schema, merged_types
 from ..conversion.renaming import renamed
 from ..conversion.row_counts import sum_counters
@@ -38,7 +39,7 @@ from ..planning.scratch import Scratch
 from ..planning.target import STDOUT, Target
 from ..plugins import used_packages
 from .output import to_output, training_section
-from .resuming import differences, record_asked
+from .resuming import asked_for, differences, record_asked
 
 _log = logging.getLogger("chatfmt")
 
@@ -54,6 +55,10 @@ class Destination(Protocol):
     def published(self) -> Manifest | None:
         """The manifest of the same run, if it was finished before."""
 
+    @property
+    def store(self) -> StoreFolder | None:
+        """The folder on a store to which tasks upload their shards, if it is one."""
+
     def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
         """Publish the shards, in order; return the size of the output in bytes."""
 
@@ -64,6 +69,8 @@ class Destination(Protocol):
 
 class FolderDestination:
     """A folder of shards with its card and manifest."""
+
+    store: StoreFolder | None = None
 
     def __init__(self, folder: OutputFolder) -> None:
         self._folder, self.state, self.published = folder, folder.state, folder.complete
@@ -76,13 +83,7 @@ class FolderDestination:
             yield cls(folder)
 
     def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
-        manifest = to_manifest(plan, shards)
-        schema = plan.sources[0].job.schema
-        if schema is None:
-            schema = with_source_features(json_lines_schema(merged_types(shards)), plan.sources)
-        schema = renamed(schema, plan.recipe.rename)
-        output = to_output(manifest, ".", schema.names)
-        self._folder.commit(manifest, writers.card(manifest, schema, training=training_section(output)))
+        self._folder.commit(*manifest_and_card(plan, shards))
         return sum(shard.bytes for shard in shards)
 
 
@@ -107,10 +108,40 @@ class HubDestination(FolderDestination):
         shutil.rmtree(path)
 
 
+class StoreDestination(FolderDestination):
+    """A folder on a store, to which each task uploads its shard; a folder in the cache holds what has to be local.
+
+    That is the parts of a run that reorders rows, and at the commit the rejects.
+    """
+
+    def __init__(self, folder: OutputFolder, store: StoreFolder) -> None:
+        super().__init__(folder)
+        self.store, self.published = store, store.complete
+
+    @classmethod
+    @contextmanager
+    def open(cls, plan: Plan, run: Run) -> Iterator[StoreDestination]:
+        path = work_folder(plan)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with OutputFolder.open(path, plan.fingerprint, resume=True) as folder:
+            store = open_store_folder(plan, run)
+            if store.complete is not None:
+                store.fetch_published(folder.path)
+            elif plan.recipe.reorders_rows:
+                store.fetch_parts(folder.state)
+            yield cls(folder, store)
+        shutil.rmtree(path)
+
+    def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
+        assert self.store is not None
+        self.store.commit(*manifest_and_card(plan, shards), self.state)
+        return sum(shard.bytes for shard in shards)
+
+
 class FileDestination:
     """One file, its shards staged beside it and joined by the commit."""
 
-    published = None
+    published = store = None
 
     def __init__(self, file: SingleFile) -> None:
         self._file, self.state = file, file.state
@@ -129,7 +160,7 @@ class FileDestination:
 class StreamDestination:
     """A stream whose rows are reordered: shards wait in a temporary folder until all of them are there."""
 
-    published = None
+    published = store = None
 
     def __init__(self, state: Path, stream: Stream) -> None:
         self.state, self._stream = state, stream
@@ -152,10 +183,22 @@ class StreamDestination:
 DESTINATIONS: dict[str, type[Destination]] = {
     "folder": FolderDestination,
     "hub": HubDestination,
+    "store": StoreDestination,
     "file": FileDestination,
     "stream": StreamDestination,
 }
 """The destination of each kind of target."""
+
+
+def work_folder(plan: Plan) -> Path:
+    """Return the folder in the cache of a run whose output is on a store."""
+    return cache_folder() / "stores" / fingerprint({"run": plan.fingerprint, "out": str(plan.target)})
+
+
+def open_store_folder(plan: Plan, run: Run) -> StoreFolder:
+    """Open the folder on a store that a plan writes; raises OutputError if another output or run is in the way."""
+    asked = asked_for(to_manifest(plan, ()))
+    return StoreFolder.open(str(plan.target), plan.fingerprint, asked, resume=run.resume, overwrite=run.overwrite)
 
 
 def open_stream(target: Target) -> Stream:
@@ -180,6 +223,17 @@ def open_destination(plan: Plan, run: Run) -> Iterator[Destination]:
         raise
 
 
+def manifest_and_card(plan: Plan, shards: Sequence[Shard]) -> tuple[Manifest, str]:
+    """Return the manifest of a folder, which its commit completes, and the text of its card."""
+    manifest = to_manifest(plan, shards)
+    schema = plan.sources[0].job.schema
+    if schema is None:
+        schema = with_source_features(json_lines_schema(merged_types(shards)), plan.sources)
+    schema = renamed(schema, plan.recipe.rename)
+    output = to_output(manifest, ".", schema.names)
+    return manifest, writers.card(manifest, schema, training=training_section(output))
+
+
 def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
     """Return the manifest of a folder, which its commit completes.
 
@@ -194,7 +248,11 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
     return Manifest(
         fingerprint=plan.fingerprint,
         shards=tuple(map(_without_engine, shards)),
-        recipe={**plan.recipe.plain(), "to": plan.sources[0].job.view},
+        recipe={
+            **plan.recipe.plain(),
+            "source": sources_without_credentials(plan.recipe.plain()["source"]),
+            "to": plan.sources[0].job.view,
+        },
         sources=(
             *({"id": part.source.dataset_id or part.source.shown, "revision": part.source.revision,
                "subset": part.source.subset, "licence": part.source.licence,

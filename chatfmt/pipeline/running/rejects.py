@@ -32,9 +32,10 @@ def with_rejects(run: Run, target: Target, recipe: Recipe) -> Run:
     return replace(run, rejects=path)
 
 
-def kept_rejects(run: Run, target: Target) -> Path | None:
+def kept_rejects(run: Run, target: Target) -> Path | str | None:
     """Return the file of the rejects: of a folder, the one inside if there is no other."""
-    return run.rejects or (target.path / REJECTS if target.kind == "folder" else None)
+    inside = f"{target}/{REJECTS}" if target.kind == "store" else target.path / REJECTS
+    return run.rejects or (inside if target.kind in ("folder", "store") else None)
 
 
 def check_rejects(path: Path | None) -> None:

@@ -9,12 +9,18 @@ from typing import Any
 
 from ... import writers
 from ...manifest import MANIFEST, STATE, Manifest
+from ...stores import Store
 from ..planning.fingerprint import RUN_ONLY
 from ..planning.plan import Plan
 from ..planning.target import Target
 
 COMPARED = ("recipe", "sources", "template", "chatfmt")
 SHOWN = 3
+
+
+def asked_for(manifest: Manifest) -> dict[str, Any]:
+    """Return what a run is asked for, to be compared with another."""
+    return {key: getattr(manifest, key) for key in COMPARED}
 
 
 def state_folder(target: Target) -> Path:
@@ -24,6 +30,8 @@ def state_folder(target: Target) -> Path:
 
 def count_kept(plan: Plan) -> int:
     """Return how many shards a stopped run has finished, for `--resume` to keep; none of a stream."""
+    if plan.target.kind == "store":
+        return len(writers.finished_on_store(Store(str(plan.target)), plan.fingerprint))
     return writers.count_finished(state_folder(plan.target)) if plan.target.kind in ("folder", "file") else 0
 
 
@@ -31,20 +39,28 @@ def record_asked(state: Path, manifest: Manifest) -> None:
     """Record what a run was asked for, unless an earlier part of the run has."""
     path = writers.asked_path(state)
     if not path.exists():
-        writers.write_atomic(path, json.dumps({key: getattr(manifest, key) for key in COMPARED}).encode())
+        writers.write_atomic(path, json.dumps(asked_for(manifest)).encode())
 
 
 def differences(target: Target, manifest: Manifest) -> str:
     """Return what differs from the earlier run, as in `limit was 3 and is 5`; empty if its record is missing."""
     try:
-        asked = writers.asked_path(state_folder(target))
-        path = asked if asked.exists() else target.path / MANIFEST
-        old = json.loads(path.read_text(encoding="utf-8"))
-        found = list(_differences(old, {key: getattr(manifest, key) for key in COMPARED}))
+        found = list(_differences(_asked_before(target), asked_for(manifest)))
     except (OSError, ValueError, KeyError, TypeError):  # a damaged record explains nothing
         return ""
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return ", ".join(found[:SHOWN]) + more
+
+
+def _asked_before(target: Target) -> Mapping[str, Any]:
+    """Return what the run that wrote to the target was asked for."""
+    if target.kind == "store":
+        store = Store(str(target))
+        run = json.loads(store.read(writers.RUN_ON_STORE) or b"{}")
+        return run.get("asked") or json.loads(store.read(MANIFEST) or b"")  # type: ignore[no-any-return]
+    asked = writers.asked_path(state_folder(target))
+    path = asked if asked.exists() else target.path / MANIFEST
+    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from ... import executors, writers
 from ...errors import DataProblem, UsageError
 from ...manifest import DATA, Shard, card_change
 from ...recipe import Recipe, Run, required
+from ...sources import url_of_kept
 from ..conversion.job import Task
 from ..conversion.task import forget_conversions, run_task
 from ..planning.inputs import original_files
@@ -95,7 +96,7 @@ def run_plans(planned: Sequence[tuple[Plan, Run]], on_progress: OnProgress = ign
         stack.callback(forget_conversions)
         opened = [(*each, stack.enter_context(open_destination(*each))) for each in planned]
         written = [
-            None if destination.published is not None else write_shards(plan, run, destination.state, on_progress)
+            None if destination.published is not None else write_shards(plan, run, destination, on_progress)
             for plan, run, destination in opened
         ]
         return [publish(*each, shards) for each, shards in zip(opened, written, strict=True)]
@@ -121,7 +122,9 @@ def check_output(plan: Plan, rejects: Path | None) -> None:
     rejects_read = {Path(spec.source).resolve() for spec in plan.recipe.source if plan.recipe.from_rejects}
     if rejects is not None and rejects.resolve() in inputs | rejects_read:
         raise UsageError(f"`{rejects}` is an input", hint="choose another file for --rejects")
-    if plan.target.kind in ("stream", "hub"):
+    if plan.target.kind == "store":
+        check_store_output(plan)
+    if plan.target.kind not in ("folder", "file"):
         return
     out = plan.target.path.resolve()
     inside = {out / DATA: inputs, out: rejects_read} if plan.target.kind == "folder" else {}
@@ -131,36 +134,60 @@ def check_output(plan: Plan, rejects: Path | None) -> None:
         raise UsageError(f"`{rejects}` is the output", hint="choose another file for --rejects")
 
 
-def write_shards(plan: Plan, run: Run, state: Path, on_progress: OnProgress) -> list[Shard]:
-    """Return the staged shards in order, those of an earlier run included; write the rejects if the user asked.
+def check_store_output(plan: Plan) -> None:
+    """Raise UsageError if the output on a store is one of the inputs."""
+    folder = f"{plan.target}/{DATA}/"
+    if any(
+        url_of_kept(file.uri).startswith(folder) for source in plan.sources for file in original_files(source.source)
+    ):
+        raise UsageError(f"the output `{plan.target}` is its own input", hint="choose another OUT")
+
+
+def write_shards(plan: Plan, run: Run, destination: Destination, on_progress: OnProgress) -> list[Shard]:
+    """Return the shards in order, those of an earlier run included; write the rejects if the user asked.
 
     Raises DataProblem if too many rows are rejected; the rejects so far are written all the same.
     """
-    tasks, folder = first_tasks(plan, state)
+    tasks, folder = first_tasks(plan, destination.state)
+    store = destination.store if folder == destination.state else None
+    finished = writers.finished_shards(folder, plan.fingerprint) if store is None else store.finished()
     shards: list[Shard] = []
     try:
-        finished = writers.finished_shards(folder, plan.fingerprint)
-        with closing(run_shard_tasks(tasks, finished, run, on_progress)) as written:
+        with closing(run_shard_tasks(tasks, finished, run, on_progress, store)) as written:
             for shard in written:
                 shards.append(shard)
                 check_max_bad_so_far(plan.recipe, shards)
         check_max_bad(plan.recipe, shards)
     except DataProblem:
-        join_rejects(folder, shards, run.rejects)
+        write_rejects(folder, store, shards, run)
         raise
-    join_rejects(folder, shards, run.rejects)
-    if folder == state:
+    write_rejects(folder, store, shards, run)
+    if folder == destination.state:
         return shards
     on_stage = lambda stage, rows, total: on_progress(Reached(rows, stage=stage, total=total))  # noqa: E731
-    return gather_shards(plan, state, shards, run, on_stage)
+    return gather_shards(plan, destination.state, shards, run, on_stage, destination.store)
+
+
+def write_rejects(state: Path, store: writers.StoreFolder | None, shards: Sequence[Shard], run: Run) -> None:
+    """Write the rejects of the shards to the file that the user named, if any."""
+    if store is not None and run.rejects is not None:
+        store.fetch_rejects(shards, state)
+    join_rejects(state, shards, run.rejects)
 
 
 def run_shard_tasks(
-    tasks: Sequence[Task], finished: Mapping[str, Shard], run: Run, on_progress: OnProgress
+    tasks: Sequence[Task],
+    finished: Mapping[str, Shard],
+    run: Run,
+    on_progress: OnProgress,
+    store: writers.StoreFolder | None = None,
+    *,
+    parts: bool = False,
 ) -> Generator[Shard, None, None]:
-    """Yield the shards of the tasks in order, and report progress while they are written."""
+    """Yield the shards of the tasks in order, and report progress while they are written, or uploaded to a store."""
     progress = Progress(on_progress)
-    with closing(run_missing_tasks(run_task, tasks, finished, run, progress.on_position)) as shards:
+    fn = run_task if store is None else writers.uploading(run_task, store.url, parts=parts)
+    with closing(run_missing_tasks(fn, tasks, finished, run, progress.on_position)) as shards:
         for shard in shards:
             progress.on_shard(shard)
             yield shard

@@ -58,7 +58,7 @@ def summarise_plan(
     plan: Plan,
     shards: Sequence[Shard],
     *,
-    rejects: Path | None = None,
+    rejects: Path | str | None = None,
     size: int | None = None,
     complete: bool = False,
 ) -> Summary:

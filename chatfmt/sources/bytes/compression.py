@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError, Location
+from ...stores import is_remote, without_credentials
 from ..model import Compression
 
 CHUNK = 4 << 20
@@ -34,11 +35,6 @@ SUFFIXES: dict[str, Compression] = {
 }  # fmt: skip
 
 
-def is_remote(uri: str) -> bool:
-    """Return whether `uri` is a URL for fsspec and not a path."""
-    return "://" in uri
-
-
 def content_hash(uri: str) -> str:
     """Return the XXH3-128 (hex) of the bytes of a file, as they are on disk."""
     import hashlib
@@ -54,16 +50,23 @@ def open_binary(uri: str) -> BufferedIOBase:
     try:
         if not is_remote(uri):
             return Path(uri).open("rb")
-        import fsspec
+        from .remote_cache import open_remote
 
-        return fsspec.open(uri, "rb").open()  # type: ignore[no-any-return]
+        return open_remote(uri)
     except FileNotFoundError:
-        raise InputError(f"no such file `{uri}`", code="file.missing") from None
-    except (ImportError, ValueError) as error:
-        raise InputError(f"cannot open `{uri}`: {error}", code="file.missing") from None
+        raise InputError(f"no such file `{shown_uri(uri)}`", code="file.missing") from None
+    except (ValueError, RuntimeError) as error:  # fsspec raises RuntimeError for some answers of servers
+        text = without_credentials(str(error))
+        raise InputError(f"cannot open `{shown_uri(uri)}`: {text}", code="file.missing") from None
     except OSError as error:
         code = "file.permission" if isinstance(error, PermissionError) else "file.unreadable"
-        raise InputError(f"cannot open `{uri}`: {error.strerror or error}", code=code) from None
+        text = without_credentials(str(error.strerror or error))
+        raise InputError(f"cannot open `{shown_uri(uri)}`: {text}", code=code) from None
+
+
+def shown_uri(uri: str) -> str:
+    """Return a path, or a URL without credentials, for messages."""
+    return without_credentials(uri.rpartition("::")[2]) if is_remote(uri) else uri
 
 
 def compression_of(head: bytes) -> Compression | None:

@@ -1,11 +1,17 @@
-"""Resolve URLs that fsspec supports (`hf://`, `s3://`, `https://`, …) to remote files, which are read in place."""
+"""Resolve URLs that fsspec supports (`s3://`, `https://`, …) to remote files, which are read in place."""
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
+from pathlib import Path
 from typing import Any
 
-from ...errors import InputError, Location, MissingExtra
+from ...errors import InputError, Location
+from ...stores import open_store, scheme_of, without_credentials
+from ..bytes.compression import open_binary
+from ..bytes.remote_cache import KEPT, kept
 from ..model import ParseOptions, Source, SourceFile
 from .data_files import splits_by_name
 from .sniff import detect_format, format_by_name
@@ -14,44 +20,34 @@ from .split_slices import select_slices
 _WILD = re.compile(r"[*?\[]")
 
 
-def resolve_remote(url: str, options: ParseOptions, split: str | None = None) -> Source:
+def resolve_remote(url: str, options: ParseOptions, split: str | None = None, keep_in: Path | None = None) -> Source:
     """Return the file at `url`, or those matching it as a glob, as one split; or the files of a folder by split.
 
-    With `split` only its files are opened. Raises InputError, UnknownName.
+    With `split` only its files are opened. With `keep_in` what is read of them is kept in a new folder there. Raises
+    InputError, UnknownName, MissingExtra.
     """
     found = _found(url)
+    shown = without_credentials(url)
     if not any(found.values()):
-        raise InputError(f"no file matches `{url}`", code="file.missing")
+        raise InputError(f"no file matches `{shown}`", code="file.missing")
     wanted = dict.fromkeys(part.split for part in select_slices(split, list(found))) if split else found
-    files = {name: tuple(_file(file, options) for file in found[name]) for name in wanted}
-    return Source(url, "files", files, options=options)
+    folder = None if keep_in is None else Path(tempfile.mkdtemp(dir=keep_in, prefix=KEPT))
+    files = {name: tuple(_file(file, folder, options) for file in found[name]) for name in wanted}
+    return Source(shown, "files", files, options=options)
 
 
 def _found(url: str) -> dict[str, list[str]]:
-    import fsspec
-
     try:
-        system, path = fsspec.core.url_to_fs(url)
+        system, path = open_store(url)
         if _WILD.search(url) and "://" not in path:
             return {"train": [system.unstrip_protocol(name) for name in sorted(system.glob(path))]}
-        if not system.isdir(path):
+        is_page = scheme_of(url) in ("http", "https") and not url.endswith("/")  # fsspec would read it to find links
+        if is_page or not system.isdir(path):
             return {"train": [url]}
         names = {name: name[len(path) :].strip("/") for name in sorted(system.find(path))}
         return splits_by_name({system.unstrip_protocol(key): name for key, name in names.items() if _is_data(name)})
-    except ImportError as error:
-        raise _missing_package(url.split("://")[0], error) from None
     except (OSError, ValueError) as error:
         raise _unreachable(url, error) from None
-
-
-def _missing_package(scheme: str, error: ImportError) -> MissingExtra:
-    from fsspec.registry import known_implementations
-
-    known = known_implementations.get(scheme, {})
-    package = str(known.get("class", "")).split(".")[0]
-    named = package not in ("", "fsspec")
-    message = f"`{scheme}://` needs the package `{package}`" if named else f"`{scheme}://` needs a package: {error}"
-    return MissingExtra(message, hint=f"pip install {package}" if named else "install it")
 
 
 def _is_data(below: str) -> bool:
@@ -59,19 +55,19 @@ def _is_data(below: str) -> bool:
     return all(part[:1] not in ("", ".", "_") for part in parts) and format_by_name(parts[-1]) is not None
 
 
-def _file(url: str, options: ParseOptions) -> SourceFile:
-    import fsspec
-
+def _file(url: str, folder: Path | None, options: ParseOptions) -> SourceFile:
+    shown, uri = without_credentials(url), kept(url, folder)
     try:
-        system, path = fsspec.core.url_to_fs(url)
-        size = int(system.info(path).get("size") or 0)
-        format, compression = detect_format(url, url, options)
+        format, compression = detect_format(uri, shown, options)
+        with open_binary(uri) as file:
+            size = file.seek(0, os.SEEK_END)
     except (OSError, ValueError) as error:
         raise _unreachable(url, error) from None
-    return SourceFile(url, url, format, compression, size)
+    return SourceFile(uri, shown, format, compression, size)
 
 
 def _unreachable(url: str, error: Any) -> InputError:
+    shown = without_credentials(url)
     if isinstance(error, FileNotFoundError):
-        return InputError(f"no such file `{url}`", code="file.missing")
-    return InputError(f"cannot read: {error}", code="file.missing", at=Location(url))
+        return InputError(f"no such file `{shown}`", code="file.missing")
+    return InputError(f"cannot read: {without_credentials(str(error))}", code="file.missing", at=Location(shown))

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from ...errors import InputError, nearest
 from ...scratch_folder import explained
-from ..bytes.compression import SUFFIXES, is_remote
+from ...stores import is_remote
+from ..bytes.compression import SUFFIXES
 from ..model import DEFAULTS, ParseOptions, Source, SourceFile
 from . import archives
 from .data_files import FoundFiles, find_splits
@@ -38,7 +39,8 @@ def resolve(
 ) -> Source:  # fmt: skip
     """Find the files of a file, folder, glob, URL, Hub id or `-`; an existing path is always taken as a path.
 
-    An archive or a spreadsheet is unpacked to a new folder in `unpack_to`, if there is one.
+    An archive or a spreadsheet is unpacked to a new folder in `unpack_to`, if there is one, and what is read of remote
+    files is kept there.
 
     Of a Hub dataset only the files of the requested split are downloaded. Raises InputError if it does not exist or
     cannot be read, UsageError or UnknownName for an unknown subset or split.
@@ -57,7 +59,7 @@ def resolve(
         if found := _HUB_URL.fullmatch(source):
             pinned = revision or found["revision"]
             return resolve_hub(HubRequest(found["id"], name, split, pinned, tuple(data_files), data_dir), options)
-        return resolve_remote(source, options, split)
+        return resolve_remote(source, options, split, unpack_to)
     path = _path(source)
     if path.is_dir():
         return _from_folder(

@@ -21,8 +21,9 @@ from ...errors import InputError, Location, located
 from ...features import declared_features, declared_type
 from ...json_columns import JSON, TEXT, is_turns, json_array, to_plain
 from ...schema import KEYS, ROW
+from ...stores import is_remote
 from ...turn_columns import fields_of, rows_of_turns, struct_of, with_turns
-from ..bytes.compression import is_remote, open_binary
+from ..bytes.compression import open_binary
 from ..json.strict import parse_value
 from ..model import ReadOptions, RowGroups, SourceFile
 from .parquet_footer import FooterCheck, check_not_joined, column_chunks

@@ -197,10 +197,11 @@ def test_a_conversion_to_the_hub_is_pushed(hub: StandInHub, tmp_path: Path) -> N
 
 def test_other_places_are_not_written_to(tmp_path: Path) -> None:
     rows(tmp_path, "a")
-    for out in ("s3://bucket/chat", "hf://buckets/acme/chat"):
+    for out in ("https://example.com/chat", "hf://buckets/acme/chat"):
         done = run_cli("convert", "in.jsonl", "-o", out, cwd=tmp_path)
         assert (done.returncode, done.stderr.decode()) == (
-            2, f"error: cannot write to `{out}`\nhint: name a folder or file, or hf://datasets/OWNER/NAME\n",
+            2, f"error: cannot write to `{out}`\n"
+            "hint: name a folder or file, s3://BUCKET/PREFIX, or hf://datasets/OWNER/NAME\n",
         )  # fmt: skip
     done = run_cli("plan", "in.jsonl", "-o", "hf://datasets/acme/chat", cwd=tmp_path)
     assert (done.returncode, done.stderr.decode()) == (

@@ -1,0 +1,212 @@
+"""Files at URLs, read and written with fsspec: object stores, web servers, whatever has an implementation.
+
+Credentials and settings come from where the library of each store looks for them, such as `AWS_PROFILE` and
+`AWS_ENDPOINT_URL` for s3fs, or from fsspec's own configuration. They are in no message, manifest or plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import ChatfmtError, InputError, MissingExtra, OutputError, UsageError
+
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
+"""The extra that installs the library of a scheme."""
+READ_ONLY = {"http", "https", "github", "gist", "git", "zip", "tar", "libarchive", "data", "reference", "hf"}
+"""Schemes whose files can be read only, or that are not written with fsspec."""
+AGAIN = "run the same command again: what is uploaded already is not sent again"
+_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):(?:/+(?P<rest>.*))?", re.DOTALL)
+_USER = re.compile(r"(?<=://)[^/@\s`'\"]*:[^/@\s`'\"]*@")
+_SIGNATURE = re.compile(r"(?i)(?<=[?&])([\w.%-]*(?:signature|token|credential|password|secret|key|sig))=[^&\s`'\"]+")
+
+
+def is_remote(uri: str) -> bool:
+    """Return whether `uri` is a URL for fsspec and not a path."""
+    return "://" in uri
+
+
+def url_of(path: Path | str) -> str | None:
+    """Return the URL in the text of a path, in which `//` may have become `/`; None for other paths."""
+    found = _URL.fullmatch(str(path))
+    return f"{found['scheme']}://{(found['rest'] or '').rstrip('/')}" if found else None
+
+
+def scheme_of(url: str) -> str:
+    """Return the part of a URL before `://`."""
+    return url.partition("://")[0]
+
+
+def without_credentials(text: str) -> str:
+    """Return a text with the passwords and signatures of the URLs in it replaced by `…`."""
+    return _SIGNATURE.sub(r"\1=…", _USER.sub("…@", text))
+
+
+def sources_without_credentials(sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the sources of a recipe, as plain data, without passwords and signatures."""
+    return [{**spec, "source": without_credentials(spec["source"])} for spec in sources]
+
+
+def has_credentials(url: str) -> bool:
+    """Return whether a URL holds a password or a signature."""
+    return without_credentials(url) != url
+
+
+def open_store(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL and the path in it; raises MissingExtra, UsageError for an unknown scheme."""
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(url)  # type: ignore[no-any-return]
+    except ImportError as error:
+        raise _missing_package(scheme_of(url), error) from None
+    except ValueError as error:
+        raise UsageError(f"cannot open `{without_credentials(url)}`: {without_credentials(str(error))}") from None
+
+
+def _missing_package(scheme: str, error: ImportError) -> MissingExtra:
+    from fsspec.registry import known_implementations
+
+    package = str(known_implementations.get(scheme, {}).get("class", "")).split(".")[0]
+    if package in ("", "fsspec"):
+        package = getattr(error, "name", None) or {"http": "aiohttp", "https": "aiohttp"}.get(scheme, "")
+    message = f"`{scheme}://` needs the package `{package}`" if package else f"`{scheme}://` needs a package: {error}"
+    if scheme in EXTRAS:
+        return MissingExtra(message, hint=MissingExtra.of(package, EXTRAS[scheme]).hint)
+    return MissingExtra(message, hint=f"pip install {package}" if package else "install it")
+
+
+def read_url(url: str) -> bytes | None:
+    """Return the content of the file at a URL; None if there is none. Raises InputError."""
+    folder, _, name = url.rpartition("/")
+    return Store(folder, InputError).read(name)
+
+
+VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime", "created")
+"""What file systems report of a file that is another one after a change."""
+
+
+def version_of(url: str) -> int | None:
+    """Return a number that is another one when the file at a URL has changed; None if its store reports nothing."""
+    try:
+        system, path = open_store(url)
+        info = system.info(path)
+    except Exception:  # the reader raises the error to show
+        return None
+    found = [str(info[key]) for key in VERSIONS if info.get(key)]
+    return int.from_bytes(hashlib.sha256(repr(found).encode()).digest()[:6]) if found else None
+
+
+def check_writable(url: str) -> None:
+    """Raise UsageError for a URL that names no place on a store to write to, MissingExtra if its library is missing."""
+    from fsspec.registry import known_implementations
+
+    scheme = scheme_of(url)
+    if scheme in READ_ONLY or scheme not in known_implementations:
+        text = f"cannot write to `{without_credentials(url)}`"
+        raise UsageError(text, hint="name a folder or file, s3://BUCKET/PREFIX, or hf://datasets/OWNER/NAME")
+    if has_credentials(url):
+        raise UsageError(
+            f"`{without_credentials(url)}` holds a password",
+            hint="leave it to the configuration of its library",
+        )
+    _, path = open_store(url)
+    if not path.strip("/"):
+        raise UsageError(f"`{url}` names no folder", hint=f"-o {scheme}://BUCKET/PREFIX")
+
+
+class Store:
+    """A folder on a store. Files appear under their names complete or not at all, as far as the store can do that.
+
+    Names are relative to the folder. Every failure is raised as `kind` (OutputError) without credentials.
+    """
+
+    def __init__(self, url: str, kind: type[ChatfmtError] = OutputError) -> None:
+        self.url, self._kind = url.rstrip("/"), kind
+        self._system, self._root = open_store(self.url)
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Return the size in bytes of each file in the folder, or in one below it, by name."""
+        self._system.invalidate_cache()
+        with store_errors(self.url, self._kind):
+            try:
+                found = self._system.find(self._at(folder), detail=True)
+            except FileNotFoundError:
+                return {}
+        names = {path.removeprefix(self._root).lstrip("/"): entry for path, entry in found.items()}
+        return {name: int(entry.get("size") or 0) for name, entry in sorted(names.items()) if name}
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file; None if there is none."""
+        with store_errors(self.url, self._kind):
+            try:
+                return bytes(self._system.cat_file(self._at(name)))
+            except FileNotFoundError:
+                return None
+
+    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Return the content of files that exist, several of them read at once."""
+        if not names:
+            return {}
+        paths = {self._at(name): name for name in names}
+        with store_errors(self.url, self._kind):
+            found = self._system.cat(list(paths), on_error="raise")
+        return {paths[path]: data for path, data in found.items()}
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Download a file that exists."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with store_errors(self.url, self._kind):
+            self._system.get_file(self._at(name), str(path))
+
+    def put(self, path: Path, name: str) -> None:
+        """Upload a file, in parts that are joined at the end if it is large."""
+        with store_errors(self.url, self._kind):
+            self._system.put_file(str(path), self._at(name))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Upload a file with this content."""
+        with tempfile.NamedTemporaryFile(prefix="chatfmt-") as file:
+            file.write(data)
+            file.flush()
+            self.put(Path(file.name), name)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove files that exist."""
+        if names:
+            with store_errors(self.url, self._kind):
+                self._system.rm([self._at(name) for name in names])
+
+    def _at(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}".rstrip("/")
+
+
+@contextmanager
+def store_errors(url: str, kind: type[ChatfmtError] = OutputError) -> Iterator[None]:
+    """Raise every exception inside, except FileNotFoundError inside another handler, as `kind`, without credentials."""
+    try:
+        yield
+    except ChatfmtError:
+        raise
+    except Exception as error:
+        raise translated(error, url, kind) from None
+
+
+def translated(error: Exception, url: str, kind: type[ChatfmtError]) -> ChatfmtError:
+    """Return the error for an exception of fsspec or of the library of a store."""
+    shown, name = without_credentials(url), type(error).__name__
+    if isinstance(error, FileNotFoundError):
+        return kind(f"`{shown}` does not exist", hint="check the name of the bucket", code="store.missing")
+    if isinstance(error, PermissionError) or "Credentials" in name:
+        why = "no credentials were found" if "Credentials" in name else "access is denied"
+        return kind(f"`{shown}`: {why}", hint=f"set the credentials of {scheme_of(url)}:// and try again",
+                    code="store.forbidden")  # fmt: skip
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), name)
+    verb = "read" if issubclass(kind, InputError) else "write"
+    return kind(f"cannot {verb} `{shown}`: {without_credentials(text)}", hint=AGAIN if verb == "write" else "",
+                code="store.failed")  # fmt: skip

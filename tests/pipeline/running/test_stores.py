@@ -1,0 +1,283 @@
+"""Outputs on stores, here the one in memory of fsspec: what is there after each failure, and what the next run does."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from chatfmt import manifest
+
+from ...conftest import run_here
+
+STORE = "memory://bucket/out"
+ROWS: list[dict[str, object]] = [
+    {"messages": [{"role": "user", "content": f"q{number}"}, {"role": "assistant", "content": "a"}], "id": number}
+    for number in range(9)
+]
+ROWS.append({"messages": [{"role": "robot", "content": "?"}]})
+SHARDS = [f"data/train-0000{number}-of-00003.parquet" for number in range(3)]
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    yield
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
+def files(url: str = STORE) -> dict[str, bytes]:
+    """The files on the store by name."""
+    system, root = fsspec.core.url_to_fs(url)
+    return {path.removeprefix(root).strip("/"): system.cat_file(path) for path in sorted(system.find(root))}
+
+
+def convert(*more: str, source: str = "in.jsonl", out: str = STORE) -> tuple[int, list[str]]:
+    given = [source, "-t", "chatml", "-o", out, "--rows-per-shard", "4", "--on-error", "skip", "--max-bad", "1", *more]
+    done = run_here("convert", *given)
+    return done.returncode, done.stderr.decode().splitlines()
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> dict[str, bytes]:
+    """The files of the same conversion to a folder."""
+    assert convert(out="here")[0] == 0
+    found = {path: (tmp_path / "here" / path).read_bytes() for path in [*SHARDS, "README.md", manifest.MANIFEST]}
+    return {**found, manifest.REJECTS: (tmp_path / "here" / manifest.REJECTS).read_bytes()}
+
+
+def test_a_store_holds_the_bytes_of_a_folder(local: dict[str, bytes], tmp_path: Path) -> None:
+    assert convert() == (0, [
+        "wrote 9 rows to `memory://bucket/out`, 1.3 kB in 3 shards",
+        "rejected: 1 of 10 rows (msg.role 1), in `memory://bucket/out/.chatfmt/rejects.jsonl`",
+        "left behind: id (number); --keep all carries it",
+    ])  # fmt: skip
+    assert files() == local
+    assert sorted(path.name for path in (tmp_path / "cache/chatfmt/stores").iterdir()) == []
+    again = run_here("verify", STORE)
+    assert again.stdout.decode() == "memory://bucket/out: 9 rows in 3 shards, all checksums match\n"
+
+
+def test_the_same_command_does_nothing_for_an_output_that_is_complete(local: dict[str, bytes]) -> None:
+    convert()
+    assert convert("--rejects", "bad.jsonl") == (0, ["`memory://bucket/out` is already complete: 9 rows"])
+    assert Path("bad.jsonl").read_bytes() == local[manifest.REJECTS]
+    assert files() == local
+
+
+def test_rows_that_are_reordered(tmp_path: Path) -> None:
+    given = ["--shuffle", "--test-fraction", "0.4"]
+    assert convert(*given)[0] == convert(*given, out="here")[0] == 0
+    assert {name for name in files() if "test-" in name}
+    assert files() == {name: (tmp_path / "here" / name).read_bytes() for name in files()}
+
+
+class Faulty:
+    """Puts on the store: counted, and the one with the number `fails` fails after, or before, it has arrived."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.names: list[str] = []
+        self.fails, self.arrives = 0, False
+        put = MemoryFileSystem.put_file
+
+        def put_file(system: MemoryFileSystem, lpath: str, rpath: str, **more: object) -> None:
+            self.names.append(rpath.partition("/out/")[2])
+            fault = len(self.names) == self.fails
+            if not fault or self.arrives:
+                put(system, lpath, rpath, **more)
+            if fault:
+                raise ConnectionResetError(
+                    "connection reset by peer, key=AKIA&token=hunter2 https://u:hunter2@s3/?sig=x"
+                )
+
+        patch.setattr(MemoryFileSystem, "put_file", put_file)
+
+
+def test_a_run_that_is_interrupted_anywhere_shows_nothing_and_is_continued(
+    local: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    faulty, whole = Faulty(monkeypatch), request.config.getoption("--full")
+    for number in range(1, 12):
+        for faulty.arrives in (False, True) if whole else (number % 3 == 0,):
+            MemoryFileSystem.store.clear()
+            faulty.names, faulty.fails = [], number
+            code, lines = convert()
+            error = f"error: cannot write `{STORE}`: connection reset by peer, key=AKIA&token=… https://…@s3/?sig=…"
+            assert (code, lines[-2:]) == (5, [error, f"hint: {AGAIN}"])
+            is_last = faulty.names[-1] == manifest.MANIFEST
+            assert (manifest.MANIFEST in files()) == (is_last and faulty.arrives)
+            there = {name for name in files() if name in SHARDS and (receipt(name) in files() or is_last)}
+            faulty.names, faulty.fails = [], 0
+            assert convert("--resume" if number % 2 else "-q")[0] == 0
+            assert {name for name in faulty.names if name in SHARDS} == set(SHARDS) - there
+            assert files() == local
+    assert is_last
+
+
+AGAIN = "run the same command again: what is uploaded already is not sent again"
+
+
+def receipt(name: str) -> str:
+    return f".chatfmt/receipts/{name.replace('/', '%2F')}.json"
+
+
+def test_an_output_is_replaced_without_a_moment_in_which_it_is_wrong(
+    local: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert convert("--rows-per-shard", "2")[0] == 0
+    before = files()
+    faulty = Faulty(monkeypatch)
+    for faulty.fails in (1, 2, 4, 11):
+        MemoryFileSystem.store.clear()
+        system, root = fsspec.core.url_to_fs(STORE)
+        system.pipe({f"{root}/{name}": data for name, data in before.items()})
+        faulty.names = []
+        assert convert("--overwrite")[0] == 5
+        assert files() == before if faulty.fails == 1 else manifest.MANIFEST not in files()
+        faulty.fails = 0
+        assert convert("--overwrite")[0] == 0
+        assert files() == local
+
+
+def test_other_runs_and_files_are_not_touched() -> None:
+    convert()
+    before = files()
+    assert convert("--keep", "id") == (5, [
+        "error: `memory://bucket/out` already holds a finished conversion",
+        "hint: replace it with `--overwrite`, or choose another path with `--out`",
+    ])  # fmt: skip
+    assert convert("--keep", "id", "--resume") == (5, [
+        "error: `memory://bucket/out` is from a run with different input, options or versions, so it cannot be "
+        "resumed: `keep` was [] and is [\"id\"]",
+        "hint: start again with `--overwrite`, or choose another path with `--out`",
+    ])  # fmt: skip
+    assert files() == before
+    system, root = fsspec.core.url_to_fs(STORE)
+    system.pipe_file(f"{root}/data/mine.parquet", b"mine")
+    assert convert("--overwrite") == (5, [
+        "error: `memory://bucket/out/data/mine.parquet` was not written by chatfmt or has changed since, so it is not "
+        "replaced",
+        "hint: move it away, or choose another path with `--out`",
+    ])  # fmt: skip
+    assert run_here("verify", STORE).stderr.decode().splitlines() == [
+        "error: memory://bucket/out: data/mine.parquet: is not in the manifest",
+        "hint: convert again with --overwrite",
+    ]
+    assert convert(out="memory://bucket") == (5, [
+        "error: `memory://bucket` is not empty, and chatfmt did not write its files",
+        "hint: choose another path with `--out`, or empty it yourself",
+    ])  # fmt: skip
+    assert files() == {**before, "data/mine.parquet": b"mine"}
+
+
+def test_a_run_that_another_took_over_publishes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    put = MemoryFileSystem.put_file
+
+    def put_file(system: MemoryFileSystem, lpath: str, rpath: str, **more: object) -> None:
+        put(system, lpath, rpath, **more)
+        if rpath.endswith(f"{SHARDS[2]}.json".replace("/", "%2F")):
+            system.pipe_file(
+                f"{rpath.partition('/out/')[0]}/out/.chatfmt/run.json", b'{"version": 1, "fingerprint": "x"}'
+            )
+
+    monkeypatch.setattr(MemoryFileSystem, "put_file", put_file)
+    code, lines = convert()
+    assert (code, lines[-2].partition(":")[0]) == (5, "error")
+    assert "is from a run with different input" in lines[-2]
+    assert manifest.MANIFEST not in files() and "README.md" not in files()
+
+
+def test_a_damaged_output_is_found() -> None:
+    convert()
+    system, root = fsspec.core.url_to_fs(STORE)
+    data = system.cat_file(f"{root}/{SHARDS[1]}")
+    system.pipe_file(f"{root}/{SHARDS[1]}", b"x" * len(data))
+    assert run_here("verify", STORE).stderr.decode().splitlines()[0] == (
+        f"error: memory://bucket/out: {SHARDS[1]}: its bytes differ from what was written"
+    )
+    system.pipe_file(f"{root}/{SHARDS[1]}", data[:-1])
+    code, lines = convert()
+    assert (code, lines[0]) == (5, f"error: the shard `{SHARDS[1]}` of `{STORE}` is missing or incomplete")
+    for harm, message in ((b"{}", "manifest has version"), (b"\xff", "is damaged")):
+        system.pipe_file(f"{root}/{manifest.MANIFEST}", harm)
+        assert run_here("verify", STORE).returncode == 1, message
+        assert convert("--overwrite")[0] == 5
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "hint"),
+    [
+        ("https://example.com/x", "cannot write to `https://example.com/x`",
+         "name a folder or file, s3://BUCKET/PREFIX, or hf://datasets/OWNER/NAME"),
+        ("nosuch://x/y", "cannot write to `nosuch://x/y`",
+         "name a folder or file, s3://BUCKET/PREFIX, or hf://datasets/OWNER/NAME"),
+        ("sftp://me:hunter2@host/x", "`sftp://…@host/x` holds a password",
+         "leave it to the configuration of its library"),
+        ("memory://", "`memory://` names no folder", "-o memory://BUCKET/PREFIX"),
+        ("memory://b/x.jsonl", "`memory://b/x.jsonl` names a file, and an output on memory:// is a folder of shards",
+         "-o memory://b/x/"),
+    ],
+)  # fmt: skip
+def test_urls_that_cannot_be_written(out: str, error: str, hint: str, tmp_path: Path) -> None:
+    assert convert(out=out) == (2, [f"error: {error}", f"hint: {hint}"])
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["in.jsonl"]
+
+
+@pytest.mark.parametrize(("scheme", "extra"), [("s3", "s3"), ("gs", "gcs"), ("https", "http")])
+def test_the_error_for_a_missing_library_names_the_extra(
+    scheme: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def import_class(*given: object, **more: object) -> None:
+        raise ImportError("Install it", name="lib")
+
+    module = importlib.import_module("fsspec.registry")
+    monkeypatch.setattr(module, "_import_class", import_class)
+    monkeypatch.setattr(module, "_registry", {})
+    monkeypatch.setattr(module, "registry", {})
+    done = run_here("convert", f"{scheme}://bucket/in.jsonl")
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines()[1] == (
+        f'hint: pip install "chatfmt[{extra}]"; in a checkout: pip install ".[{extra}]"'
+    )
+
+
+def test_parts_of_a_plan_share_the_store_alone(local: dict[str, bytes], tmp_path: Path) -> None:
+    given = ["in.jsonl", "-t", "chatml", "-o", STORE, "--rows-per-shard", "4", "--on-error", "skip", "--max-bad", "1"]
+    assert run_here("plan", *given, "--json").returncode == 0
+    assert sorted(files()) == [".chatfmt/plan.json", ".chatfmt/run.json"]
+    assert run_here("commit", STORE).stderr.decode().splitlines() == [
+        "error: 3 of 3 shards are missing: " + ", ".join(f"`{name}`" for name in SHARDS),
+        f"hint: chatfmt run {STORE}/.chatfmt/plan.json --task 1/3",
+    ]
+    for part in (2, 1, 2):
+        assert run_here("run", STORE, "--task", f"{part}/2", "--executor", "serial").returncode == 0
+    assert run_here("commit", STORE, "--executor", "serial").returncode == 0
+    assert files() == local
+    for command in (["run", STORE, "--task", "1/2"], ["commit", STORE]):
+        done = run_here(*command)
+        assert (done.returncode, done.stderr.decode()) == (0, f"`{STORE}` is already complete: 9 rows\n")
+    assert files() == local
+
+
+def test_parts_of_a_plan_that_reorders_rows(tmp_path: Path) -> None:
+    given = ["in.jsonl", "-t", "chatml", "--rows-per-shard", "4", "--on-error", "skip", "--max-bad", "1", "--shuffle"]
+    run_here("convert", *given, "-o", "here")
+    run_here("plan", *given, "-o", STORE)
+    for part in (2, 1):
+        run_here("run", f"{STORE}/.chatfmt/plan.json", "--task", f"{part}/2", "--executor", "serial")
+    assert sorted(files()) == sorted(
+        [".chatfmt/plan.json", ".chatfmt/run.json",
+         *(f".chatfmt/parts/{receipt(name).removeprefix('.chatfmt/')}" for name in SHARDS),
+         *(f".chatfmt/parts/staged/{name}" for name in SHARDS),
+         ".chatfmt/parts/staged/rejects/data%2Ftrain-00002-of-00003.parquet.jsonl"]
+    )  # fmt: skip
+    assert run_here("commit", STORE, "--executor", "serial").returncode == 0
+    assert files() == {name: (tmp_path / "here" / name).read_bytes() for name in files()}

@@ -1,0 +1,94 @@
+"""Files on web servers: what of them is fetched, servers that send no ranges, and credentials in URLs."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from chatfmt.sources.bytes import remote_cache
+
+from ..conftest import run_here
+from ..stand_in_servers import FileServer
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("aiohttp") is None, reason="needs aiohttp (chatfmt[http])")
+ROWS = [
+    {"messages": [{"role": "user", "content": f"{n} é" * 50}, {"role": "assistant", "content": str(n) * 99}]}
+    for n in range(3000)
+]
+TEXT = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(remote_cache, "BLOCK", 1 << 17)
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "x.jsonl").write_bytes(TEXT)
+    (data / "x.jsonl.gz").write_bytes(gzip.compress(TEXT))
+    pq.write_table(pa.Table.from_pylist(ROWS), data / "x.parquet", row_group_size=500)
+    return data
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz", "x.parquet"])
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_remote_file_is_fetched_once(folder: Path, name: str, ranges: bool) -> None:
+    with FileServer(folder, ranges=ranges) as server:
+        given = ["-t", "chatml", "--rows-per-shard", "700", "-q", "-o"]
+        assert run_here("convert", f"{server.url}/{name}", *given, "remote").returncode == 0
+        assert run_here("convert", f"data/{name}", *given, "local").returncode == 0
+        size = (folder / name).stat().st_size
+        assert (
+            size <= server.sent <= size * (1.01 if ranges else 2)
+        )  # without ranges a first answer is not read to its end
+    shards = sorted(path.name for path in Path("local/data").iterdir())
+    assert len(shards) == 5
+    assert {path.name: path.read_bytes() for path in Path("remote/data").iterdir()} == {
+        name: Path("local/data", name).read_bytes() for name in shards
+    }
+
+
+def test_blocks_are_not_kept_on_a_disk_that_fills_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_cache, "SPARE", 1.0)
+    with FileServer(folder) as server:
+        assert run_here("convert", f"{server.url}/x.jsonl", "-t", "chatml", "-q", "-o", "out").returncode == 0
+        assert server.sent > 1.5 * len(TEXT)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_stream_of_the_first_rows(folder: Path, ranges: bool) -> None:
+    with FileServer(folder, ranges=ranges) as server:
+        done = run_here("convert", f"{server.url}/x.jsonl", "--limit", "2", "--to", "messages")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 2)
+
+
+def test_a_signature_is_in_no_message_and_no_file(folder: Path) -> None:
+    with FileServer(folder) as server:
+        url = f"{server.url.replace('//', '//me:hunter2@')}/x.jsonl?X-Amz-Signature=hunter2&part=1"
+        shown = f"{server.url.replace('//', '//…@')}/x.jsonl?X-Amz-Signature=…&part=1"
+        runs = [
+            run_here("convert", url, "-t", "chatml", "-o", "out"),
+            run_here("inspect", url),
+            run_here("convert", url, "--dialect", "alpaca"),
+            run_here("convert", url.replace("x.jsonl", "y.jsonl")),
+            run_here("convert", url, "-t", "chatml", "-o", "out", "--dry-run"),
+            run_here("plan", url, "-o", "planned"),
+        ]
+    assert [run.returncode for run in runs] == [0, 0, 2, 3, 0, 2]
+    assert runs[3].stderr.decode() == f"error: no such file `{shown.replace('x.jsonl', 'y.jsonl')}`\n"
+    assert runs[5].stderr.decode().splitlines()[-2:] == [
+        f"error: a plan would show the credentials in `{shown}`",
+        "hint: leave them to the configuration of its library, or download the file first",
+    ]
+    manifest = Path("out/.chatfmt/manifest.json").read_text()
+    assert shown in manifest
+    written = [path.read_bytes() for path in Path("out").rglob("*") if path.is_file()]
+    assert len(written) == 4
+    assert [text for text in [*written, *(run.stdout + run.stderr for run in runs)] if b"hunter2" in text] == []
+    assert not Path("planned").exists()
