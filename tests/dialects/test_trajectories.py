@@ -85,3 +85,13 @@ def test_media_and_tools_deep_in_turns_stop_the_run(extra: dict[str, Any], messa
     assert run.stderr.decode().startswith(
         f"error: in.jsonl: {message}, and would be left behind\nhint: --drop messages."
     )
+
+
+def test_orders_to_cache_are_no_content(tmp_path: Path) -> None:
+    cached = {"type": "text", "text": "Hi there.", "cache_control": {"type": "ephemeral"}}
+    for content in ([cached], [{"type": "text", "text": "Hi "}, {**cached, "text": "there."}]):
+        turns = [{"role": "user", "content": content}, {"role": "assistant", "content": "Hello."}]
+        (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+        run = run_cli("convert", "in.jsonl", cwd=tmp_path)
+        assert json.loads(run.stdout)["messages"][0] == {"role": "user", "content": "Hi there."}
+        assert b"left behind: messages[].content[].cache_control.type (text)\n" in run.stderr

@@ -199,7 +199,8 @@ def responses(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
            {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function",
            "function": {"name": "f", "arguments": "{}"}}]}, {"role": "tool", "tool_call_id": "c1", "content": "no"}]}`
 
-    The items of an `output` column follow. A reasoning item belongs to the message after it. Consecutive calls are one
+    The items of an `output` column follow. The `base_instructions` with which a session of Codex begins, which it sends
+    as `instructions`, are a system turn. A reasoning item belongs to the message after it. Consecutive calls are one
     message. Raises DialectError `msg.role`, `msg.type`.
     """
     return convert_rows(batch, columns, _responses)
@@ -235,6 +236,9 @@ def _add_item(out: list[Turn], item: Any, columns: Columns) -> None:
         last.setdefault("tool_calls", []).append(call)
     elif kind in RESULT_ITEMS:
         out.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": _output(item.get("output"))})
+    elif "type" not in item and isinstance(told := value_at(item, "base_instructions.text"), str):
+        turn = {"role": "system", "content": told}
+        out += [turn] if turn not in out else []  # a session that is resumed repeats them
     elif kind == "reasoning":
         out.append({"role": "assistant", "reasoning_content": _summary(item)})
     else:

@@ -27,9 +27,15 @@ def join_blocks(parts: Sequence[Mapping[str, Any]]) -> Any:
 
 def _named(part: Mapping[str, Any]) -> dict[str, Any]:
     """Return a part whose text is under `text`, with the type `text`; a part of this type may hold it as `content`."""
+    part = _without_orders(part)
     if part.get("type") == "text" and "text" not in part and isinstance(part.get("content"), str):
         return {"text" if key == "content" else key: value for key, value in part.items()}
     return {**part, "type": "text"} if isinstance(part.get("text"), str) else dict(part)
+
+
+def _without_orders(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a part without what it tells the server of a model to do with it, and not the model: to cache it."""
+    return {key: value for key, value in part.items() if key != "cache_control"} if "cache_control" in part else part
 
 
 def content_of(value: Any) -> Any:
@@ -69,7 +75,7 @@ def readable_content(fields: Mapping[str, pa.Array], lists: pa.ListArray) -> dic
     out: dict[str, pa.Array] = {}
     content = fields.get("content")
     if content is not None and content.type == json_columns.JSON:
-        out |= _changed("content", content, f"{_UNTYPED}|{_QUOTED_PARTS}|{_RICH_TEXT}", _read_content, lists)
+        out |= _changed("content", content, f"{_UNTYPED}|{_QUOTED_PARTS}|{_RICH_TEXT}|{_CACHED}", _read_content, lists)
     elif content is not None and content.type == json_columns.TEXT and starts_with_any(content, b"[ \t\n\f\r"):
         out |= _changed("content", content, _WRITTEN_PARTS, _read_content, lists)
     ids = fields.get("tool_call_ids")
@@ -92,6 +98,7 @@ _QUOTED_PARTS = r'^"\s*\[\s*\{\s*\\"type\\"\s*:\s*\\"(text|image|image_url|video
 _UNTYPED = r'^\[\{"text":'
 _RICH_TEXT = r'^\["|^\[\{[^{}]*\},"'
 """Text of one message in pieces, some of them objects with a format (Telegram): they are joined as they are."""
+_CACHED = r'"cache_control":'
 _PARTS = frozenset({"text", "image", "image_url", "video", "audio"})
 
 
@@ -122,4 +129,4 @@ def _read_content(value: Any) -> Any:
     if isinstance(value, str):
         return blocks if all(block.get("type") in _PARTS for block in blocks) else value
     untyped = all("type" not in block and isinstance(block.get("text"), str) for block in blocks)
-    return join_blocks(blocks) if untyped else value
+    return join_blocks(blocks) if untyped else [_without_orders(block) for block in blocks]

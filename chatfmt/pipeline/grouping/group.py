@@ -79,7 +79,11 @@ def check_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> tuple[str
     keys = tuple(key for name in recipe.group_by for key in ([name] if name in names else name.split(",")))
     for column in (*keys, recipe.order_by) if recipe.explode is None else ():
         if column not in (None, FILE, FOLDER) and top_level(column, names) not in names:
-            raise UnknownName.of("column", top_level(column, names), names)
+            error = UnknownName.of("column", top_level(column, names), names)
+            if column in keys and not error.hint.startswith("did you mean"):
+                told = f"no sampled row has the column `{column}`, which says to which conversation a row belongs"
+                raise UnknownName(told, hint=f"{error.hint}; or --group-by {FILE} makes one conversation of each file")
+            raise error
     mapping.check_columns(mapping.plan({}, explode=recipe.explode, where=recipe.where), names)
     return keys
 

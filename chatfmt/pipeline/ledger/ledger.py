@@ -199,7 +199,8 @@ class Ledger(Struct, frozen=True):
         key = path.rpartition(".")[2].rstrip("[]")
         names = [value for value in entry.values if isinstance(value, str)]
         known = key in ROLE_KEYS and all(role_of(name, self.roles) for name in names)
-        return key == "type" or known or (path.partition("[].")[2] or path) == self.role_key
+        reads = key == "type" and not path.endswith("cache_control.type")
+        return reads or known or (path.partition("[].")[2] or path) == self.role_key
 
     def is_dropped(self, path: str) -> bool:
         """Return whether the user drops a leaf, or what it is in; `messages.lang` names `messages[].lang`."""

@@ -94,7 +94,11 @@ def test_bad_rows_are_named_by_their_own_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "said", "hint"),
     [
-        ({"group_by": "d"}, "a.jsonl: unknown column `d`", "one of: c, content, n, role"),
+        (
+            {"group_by": "d"},
+            "a.jsonl: no sampled row has the column `d`, which says to which conversation a row belongs",
+            "one of: c, content, n, role; or --group-by @file makes one conversation of each file",
+        ),
         ({"group_by": "c", "order_by": "m"}, "a.jsonl: unknown column `m`", "one of: c, content, n, role"),
         ({"group_by": "c", "where": "rolle == 1"},
          "a.jsonl: `rolle == 1` reads the column `rolle`, which is not in any sampled row",
@@ -335,3 +339,13 @@ def test_keys_whose_texts_join_alike_are_apart(tmp_path: Path) -> None:
     rows = [{"k": k, "l": l, "role": role, "text": f"{role}{k}{l}"} for k, l in keys for role in ("user", "assistant")]
     found = convert(str(write(tmp_path / "in.jsonl", rows)), tmp_path / "o.jsonl", group_by=["k", "l"])
     assert [len(turns) for turns in found] == [2, 2, 2]
+
+
+def test_a_log_without_any_session_is_refused_in_words(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.jsonl", [{"type": "summary", "summary": "Fix it", "leafUuid": "x"}])
+    run = run_cli("convert", "claude-code", log, cwd=tmp_path)
+    assert (run.returncode, run.stdout) == (2, b"")
+    assert run.stderr.decode().splitlines() == [
+        f"error: {log}: no sampled row has the column `sessionId`, which says to which conversation a row belongs",
+        "hint: one of: leafUuid, summary, type; or --group-by @file makes one conversation of each file",
+    ]
