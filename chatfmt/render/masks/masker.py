@@ -20,6 +20,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ...errors import ChatfmtError, Location, RenderError
 from ...json_columns import decode_conversations, json_values
@@ -29,12 +30,15 @@ from ..jinja.errors import render_error
 from ..single import Chat, TemplateRenderer, Turns
 from ..types import Span
 from .markers import (
+    CALLS,
     CONTENT,
     DEFAULT_PLAN,
+    ECHO,
     MAX_MARKERS,
     REASONING,
     MarkedChat,
     MarkerPlan,
+    TextSource,
     TextSpan,
     UnmarkedText,
     add_markers,
@@ -251,7 +255,8 @@ class Masker:
 
     def _assistant_turns(self, unmarked: UnmarkedText, chat: Chat) -> list[AssistantTurn] | None:
         """Return the assistant turns in a rendered text; None if a boundary cannot be found."""
-        boundaries, spans, turns = self.boundaries(chat), unmarked.spans, list[AssistantTurn]()
+        boundaries, turns = self.boundaries(chat), list[AssistantTurn]()
+        spans = list(_with_repetitions(unmarked, boundaries))
         done = 0
         for message, group in groupby(spans, key=lambda span: span.source.message):
             own = list(group)
@@ -377,6 +382,21 @@ def _intersect(masked: MaskedText, blocks: Sequence[Span]) -> MaskedText:
     ]
     spans, messages = tuple(span for span, _ in inside), tuple(message for _, message in inside)
     return MaskedText(masked.text, spans, messages, "generation")
+
+
+def _with_repetitions(unmarked: UnmarkedText, boundaries: TurnBoundaries) -> Iterator[TextSpan]:
+    """Yield the spans, with parts of a call that are printed again in the same turn as texts of its message."""
+    spans, last = unmarked.spans, TextSpan(0, 0, ECHO)
+    for number, span in enumerate(spans):
+        if span.source is ECHO and last.source.field == CALLS and last.source.message is not None:
+            following = next((other for other in spans[number:] if other.source is not ECHO), None)
+            limit = spans[number + 1].start if number + 1 < len(spans) else len(unmarked.text)
+            ended = boundaries.stops_in(unmarked.text[last.end : span.start])
+            goes_on = following is not None and following.source.message == last.source.message
+            if goes_on or (not ended and boundaries.stops_in(unmarked.text[span.end : limit])):
+                span = replace(span, source=TextSource(last.source.message, CALLS))
+        last = span
+        yield span
 
 
 def _is_assistant(messages: Turns, index: int | None) -> bool:

@@ -24,6 +24,8 @@ TOKEN = (
 )
 """A pattern for text that looks like a control token; the special tokens of a template are added to it."""
 
+LONGEST_STOP = 60
+"""Characters of a stop that is no control token, such as `### End`."""
 _USER: Mapping[str, Any] = {"role": "user", "content": "x"}
 _ANSWER: Mapping[str, Any] = {"role": "assistant", "content": "x"}
 _RESULT: Mapping[str, Any] = {"role": "tool", "name": "x", "tool_call_id": "x12345678", "content": "x"}
@@ -152,8 +154,11 @@ class TurnBoundaries:
         other = self._after_answer[1 if final else 0]
         start = len(source.trail) if self._prints(literal, source.trail, other) else 0
         rest = literal[start:]
-        if not self._follows(rest, other) and (stop := self._first_stop(rest)):
-            return AnswerEnd(start, start + stop[1])
+        if not self._follows(rest, other):
+            if stop := self._first_stop(rest):
+                return AnswerEnd(start, start + stop[1])
+            if other.strip():  # the header of the next turn is no stop token where there are others
+                return AnswerEnd(start, start)
         return AnswerEnd(start, start + self._stop(rest, other))
 
     def _follows(self, literal: str, other: str) -> bool:
@@ -168,6 +173,10 @@ class TurnBoundaries:
             return None
         start, stop = min(found)
         return start, start + len(stop)
+
+    def stops_in(self, literal: str) -> bool:
+        """Return whether a known stop token is in the literal."""
+        return self._first_stop(literal) is not None
 
     def stop_length(self, literal: str) -> int:
         """Return the length of the stop token at the start of a literal, with the blanks before it; 0 without one."""
@@ -195,7 +204,7 @@ class TurnBoundaries:
         last = literal == self._after_answer[0]
         if mine and (theirs or last or self._ends_by_next_header(literal[: mine[0]], other)):
             return 0 if last and self._always_prompts else mine[0]
-        return len(common.rstrip())
+        return len(common.rstrip()) if len(common.strip()) <= LONGEST_STOP else 0
 
     def _ends_by_next_header(self, token: str, other: str) -> bool:
         """Return whether an answer ends with the header of the next turn, since nothing is printed after the last."""
@@ -326,12 +335,14 @@ class TurnBoundaries:
         last, source = len(turns) - 1, self._renderer.template.choose(self.tools)
         ways = [{}, *({name: False} for name in THINKING if name in source)]
         found = [self._literal(turns, last, generation_prompt=True, **way) for way in ways]
-        if found[0] == self._literal(turns, last) and (
+        bare = [self._literal(turns, last, **way) for way in ways]
+        if found[0] == bare[0] and (
             found[0] is None or not header.startswith(found[0]) or header.removeprefix(found[0]).strip()
         ):
             return ()
         usual = found[0] or ""
-        own = {text[max(text.find(usual), 0) :] for text in found if text}  # without what is added to the turn before
+        prompts = [text for text, without in zip(found[1:], bare[1:], strict=True) if text and text != without]
+        own = {text[max(text.find(usual), 0) :] for text in (usual, *prompts) if text}  # not what the turn before gets
         return tuple(sorted(own, key=len, reverse=True))
 
     def _learn_first_opening(self, after_user: Opening) -> Opening:

@@ -33,7 +33,7 @@ IN_PARTS = ("ua", "sua", "suaua", "ur", "uasua")
 """Patterns whose texts are also given as lists of parts."""
 CALLING = (
     "uc", "uct", "ucta", "suctaua", "uacta", "uxta", "uctcta", "umtta", "umt", "upta", "uctr", "urcta", "uptr",
-    "ucctta", "uctua", "uatua", "uctru",
+    "ucctta", "uctua", "uatua", "uctru", "uxtua",
 )  # fmt: skip
 """The same with calls: a call, one with text (x), with reasoning (p), two calls (m), and tool results."""
 
@@ -52,7 +52,7 @@ def examples(source: str, lead: Sequence[Turn], tools: Sequence[Any] | None) -> 
     for name in THINKING:
         if name in source:
             for on in (False, True):
-                for pattern in ("ua", "suaua", "ucta", *(("ur", "urua", "uctr") if on else ())):
+                for pattern in ("ua", "suaua", "ucta", *(("ur", "urua", "uctr", "ui") if on else ())):
                     chat = Chat(_led(_turns(pattern, ARGUMENTS[0]), lead), tools, variables={name: on})
                     yield chat
 

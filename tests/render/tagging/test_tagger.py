@@ -19,6 +19,31 @@ LLAMA = (
     "{% if add_generation_prompt %}{{ '<|head|>assistant<|/head|>' }}{% endif %}"
 )
 """A turn that is put together before it is printed, as in the template of Llama 3."""
+NEXT_HEADER = (
+    "[gMASK]{% for m in messages if m.role != 'tool' %}{{ '<|' + m.role + '|>\n' }}{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+"""An answer ends with the header of the next turn, as in the template of GLM-4."""
+TWO_MESSAGES = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}{% if m.reasoning_content %}"
+    "{{ '<|start|>assistant to=self<|message|>' + m.reasoning_content + '<|eom|>' }}{% endif %}"
+    "{{ '<|start|>assistant' }}{{ ' to=user<|message|>' + m.content + '<|eot|>' }}"
+    "{% else %}{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|eot|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
+)
+"""Behind its reasoning the model writes a header of its own."""
+RESULTS_IN_TURN = (
+    "{% macro result(name, content) %}{{ '<|result|>' + name + '{' + content + '}<result|>' }}{% endmacro %}"
+    "{% for m in messages if m.role != 'tool' %}{{ '<|turn>' + m.role + '\n' }}"
+    "{% for c in m.tool_calls or [] %}{{ '<|call>' + c.function.name + (c.function.arguments | tojson) + '<call|>' }}"
+    "{% endfor %}{% if m.tool_calls %}"
+    "{% for n in range(messages.index(m) + 1, messages | length) if messages[n].role == 'tool' %}"
+    "{{ result(messages[n].name, messages[n].content) }}{% endfor %}{% endif %}"
+    "{% set text %}{{ m.content | trim }}{% endset %}{{ text }}{{ '<turn|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|turn>assistant\n' }}{% endif %}"
+)
+"""A turn with calls holds their results, behind which its end is not trained, as in the template of Gemma 4."""
+SHAPES = (CHATML, NO_SYSTEM, NO_STOP, THINKER, LLAMA, NEXT_HEADER, TWO_MESSAGES, RESULTS_IN_TURN)
 FILES = ("glm-4.5", "gpt-oss", "hermes", "llama-3.1", "mistral", "qwen2.5", "qwen3", "deepseek-v3.1", "phi-3")
 
 
@@ -33,7 +58,7 @@ def tagged(text: str, name: str = "test") -> TaggedTemplate:
     return found
 
 
-@pytest.mark.parametrize("text", [CHATML, NO_SYSTEM, NO_STOP, THINKER, LLAMA])
+@pytest.mark.parametrize("text", SHAPES)
 def test_a_template_with_tags_prints_the_same_and_marks_what_markers_mark(text: str) -> None:
     found, masker, compared = template_renderer(tagged(text).text), Masker(template_renderer(text)), 0
     for chat in chats():
@@ -104,7 +129,7 @@ def test_all_built_in_templates_have_the_spans_of_the_same_text_without_tags() -
     assert compared > 50
 
 
-@pytest.mark.parametrize("text", [CHATML, THINKER, LLAMA])
+@pytest.mark.parametrize("text", [CHATML, THINKER, LLAMA, NEXT_HEADER, TWO_MESSAGES, RESULTS_IN_TURN])
 def test_transformers_finds_the_same_spans_by_the_tags(text: str) -> None:
     tools, compared = pytest.importorskip("transformers.utils.chat_template_utils"), 0
     found, masker = tagged(text).text, Masker(template_renderer(text))

@@ -1,0 +1,129 @@
+"""Render conversations with a note before each piece of a template, and record which characters each piece printed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from ..single import Chat, TemplateRenderer
+from ..template.chat_template import ChatTemplate
+from ..types import Span
+from .conditions import LAST_TRAINED, Explanation, branches_of, explain, with_branches
+from .pieces import Piece, joined
+
+_NOTE, _NOTED, _END = "\U000f8000", "\U000f8001", "\U000f8002"
+_NOTES = re.compile(f"{_NOTE}([0-9]+):([01]*){_NOTED}|{_END}")
+
+
+class Unexplained(Exception):
+    """The reason why it is not known what a piece prints or when it is trained."""
+
+
+class Example(Struct, frozen=True):
+    """A conversation, its rendered text, and its trained spans."""
+
+    chat: Chat
+    text: str
+    spans: tuple[Span, ...]
+    prompt: bool = False
+    """Whether the text ends with the generation prompt."""
+
+
+class Printed(Struct, frozen=True):
+    """What a piece has printed once: the answers to its conditions, and which characters are trained."""
+
+    answers: str
+    text: str
+    trained: tuple[bool, ...]
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Where the trained part begins and ends; there is one."""
+        return self.trained.index(True), len(self.trained) - self.trained[::-1].index(True)
+
+
+class Noted(Struct):
+    """A piece with the conditions that might explain when it is trained, and all that it has printed."""
+
+    piece: Piece
+    conditions: tuple[str, ...] = ()
+    printed: list[Printed] = field(default_factory=list)
+
+
+def with_text(renderer: TemplateRenderer, text: str) -> TemplateRenderer:
+    """Return a renderer of another template text with the same special tokens."""
+    return replace(renderer, template=ChatTemplate(renderer.template.name, text, renderer.template.special_tokens))
+
+
+def observe(renderer: TemplateRenderer, noted: Sequence[Noted], known: Sequence[Example]) -> None:
+    """Render the examples with notes, and record what each piece prints."""
+    noting = with_text(renderer, _with_notes(noted))
+    runs = []
+    for example in known:
+        text = noting.text_or_none(example.chat, generation_prompt=example.prompt or None)
+        if text is None or _NOTES.sub("", text) != example.text:
+            raise Unexplained("the template prints differently when its pieces are printed one by one")
+        runs.append(_run(text, example))
+    for run in runs:
+        for number, printed in run:
+            noted[number].printed += [printed] if printed.text else []
+    if any(note.conditions[-1:] == (LAST_TRAINED,) for note in noted):
+        _add_last_trained(noted, runs)
+
+
+def _with_notes(noted: Sequence[Noted]) -> str:
+    """Return the template with a note before and after each piece: its number, and the answers to its conditions."""
+    lines: list[Piece] = []
+    asked = branches_of(condition for note in noted for condition in note.conditions)
+    for number, note in enumerate(noted):
+        if not note.piece.prints or note.piece.captured:
+            lines += with_branches(number, note.piece, asked)
+            continue
+        asking = (condition for condition in note.conditions if condition != LAST_TRAINED)
+        answers = "".join(f" ~ ('1' if {condition} else '0')" for condition in asking)
+        lines.append(Piece("expression", f"'{_NOTE}{number}:'{answers} ~ '{_NOTED}'"))
+        lines += [note.piece, Piece("text", _END)]
+    return joined(lines)
+
+
+def _run(text: str, example: Example) -> list[tuple[int, Printed]]:
+    """Return what a rendered text with notes says: the pieces in the order in which they printed, if only ''."""
+    trained = [False] * len(example.text)
+    for start, end in example.spans:
+        trained[start:end] = [True] * (end - start)
+    length = last = begun = 0
+    number, answers, found = -1, "", list[tuple[int, Printed]]()
+    for match in _NOTES.finditer(text):
+        length += match.start() - last
+        last = match.end()
+        if match[1] is not None:
+            number, answers, begun = int(match[1]), match[2], length
+        else:
+            found.append((number, Printed(answers, example.text[begun:length], tuple(trained[begun:length]))))
+    return found
+
+
+def _add_last_trained(noted: Sequence[Noted], runs: Sequence[Sequence[tuple[int, Printed]]]) -> None:
+    """Add the answer to LAST_TRAINED to all that was printed. Of a piece that prints '' it is told when it would be."""
+    explained = [_explanation(note) for note in noted]
+    for note in noted:
+        note.printed.clear()
+    for run in runs:
+        last = False
+        for number, printed in run:
+            if printed.text:
+                noted[number].printed.append(replace(printed, answers=printed.answers + "01"[last]))
+                last = printed.trained[-1]
+            elif (trained := explained[number]) is not None:
+                last = trained(printed.answers) if isinstance(trained, Explanation) else trained
+
+
+def _explanation(note: Noted) -> Explanation | bool | None:
+    """Return when what a piece prints is trained, as far as that depends on the messages."""
+    found = {each.trained[-1] for each in note.printed}
+    if len(found) < 2:
+        return next(iter(found), None)
+    return explain([(each.answers, each.trained[-1]) for each in note.printed], "branches")
