@@ -73,6 +73,15 @@ class FieldMapping(Struct, frozen=True):
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
     @property
+    def needs(self) -> set[str]:
+        """The columns that a path, a template or an expression reads without testing whether they exist."""
+        if self.explode is not None:  # whose rows have other columns
+            return {self.explode.root} if self.explode.root is not None else set()
+        texts = [part.text for _, part in self.fields if isinstance(part, TextTemplate)]
+        needed = [names_needed(text, expression=False) for text in texts]
+        return set(self.roots).union(*needed, names_needed(self.where or "''", expression=True))
+
+    @property
     def steps(self) -> list[tuple[Step, ...]]:
         """The steps to each value that a path or a template reads, which may be an item of a list."""
         paths = [part.steps for _, part in self.fields if isinstance(part, FieldPath)]

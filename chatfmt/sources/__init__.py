@@ -9,7 +9,7 @@ from .discovery.resolve import resolve
 from .formats.columnar import to_source_batch
 from .model import DEFAULTS, InputSplit, ParseOptions, Source, SourceFile
 from .read import file_identity, read
-from .sample import fingerprint, no_records_error, sample
+from .sample import fingerprint, late_rows, no_records_error, sample
 from .splitting.lines import LineFinder, line_finders, lines_named
 from .splitting.planner import plan_splits
 from .splitting.unpack import needs_unpacking, unpack_file, unpack_source
@@ -17,7 +17,6 @@ from .stream import read_stream
 
 __all__ = [
     "DEFAULTS", "KEPT", "InputSplit", "LineFinder", "ParseOptions", "Source", "SourceFile", "file_identity",
-    "fingerprint", "line_finders", "lines_named", "needs_unpacking", "no_records_error", "plan_splits", "read",
-    "read_stream", "resolve", "sample", "to_source_batch", "unpack_file", "unpack_source",
-    "url_of_kept",
+    "fingerprint", "late_rows", "line_finders", "lines_named", "needs_unpacking", "no_records_error", "plan_splits",
+    "read", "read_stream", "resolve", "sample", "to_source_batch", "unpack_file", "unpack_source", "url_of_kept",
 ]  # fmt: skip

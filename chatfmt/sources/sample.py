@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Collection, Iterator, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import InputError, Location, RowError
 from .bytes.compression import content_hash
+from .bytes.text import content
 from .discovery.split_slices import select_slices
 from .json.record_batch import explain_encoding
-from .model import Source, SourceFile, whole_file
+from .model import ParseOptions, Source, SourceFile, whole_file
 from .read import read
 
 _FILES = 4
@@ -40,6 +43,40 @@ def sample(
     if not batches and not source.options.allow_empty:
         raise no_records_error(source.shown)
     return batches
+
+
+def late_rows(source: Source, split: str | None, names: Collection[str]) -> list[pa.RecordBatch]:
+    """Return the first row that has each of the named columns, as source batches of one row; none for unknown names.
+
+    It reads on after the sample, and only files in whose text a name occurs.
+    """
+    missing, found = set(names), list[pa.RecordBatch]()
+    for part in select_slices(split, list(source.splits)) if names else ():
+        for file in source.splits[part.split]:
+            if not missing or not _mentions(file, source.options, missing):
+                continue
+            for batch in read(whole_file(file, part.split, source.options), on_bad=lambda error, raw: None):
+                for name in sorted(missing.intersection(batch.schema.names)):
+                    missing.discard(name)
+                    filled = pc.index(batch.column(name).is_valid(), True).as_py()
+                    found.append(batch.slice(max(filled, 0), 1))
+                if not missing:
+                    return found
+    return found
+
+
+def _mentions(file: SourceFile, options: ParseOptions, names: Collection[str]) -> bool:
+    """Return whether a name may be a column of the file: in JSON, whether its text is there as a key is written."""
+    if file.format not in ("jsonl", "json"):
+        return True
+    keys = [json.dumps(name, ensure_ascii=ascii).encode() for name in names for ascii in (True, False)]
+    keep, tail = max(map(len, keys)), b""
+    for chunk in content(file, options):
+        text = tail + chunk
+        if any(key in text for key in keys):
+            return True
+        tail = text[-keep:]
+    return False
 
 
 def no_records_error(shown: str, split: str | None = None) -> InputError:

@@ -56,6 +56,7 @@ def group_source(recipe: Recipe, source: Source, splits: Iterable[str], folder: 
     """
     splits = tuple(splits)
     sample = [batch for split in splits for batch in sources.sample(source, split, bad=[])]
+    sample += [row for split in splits for row in sources.late_rows(source, split, unsampled_columns(recipe, sample))]
     with located(source.shown):
         keys = check_columns(recipe, sample)
     groupings = [Grouping(recipe, keys, source, split) for split in splits]
@@ -68,6 +69,15 @@ def group_source(recipe: Recipe, source: Source, splits: Iterable[str], folder: 
         options=sources.ParseOptions(allow_empty=source.options.allow_empty, grouped=True, max_row_bytes=longest),
         notes=(*source.notes, *(each.note for each in groupings)),
     )
+
+
+def unsampled_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> set[str]:
+    """Return the columns of single rows that the recipe names and no row of the sample has."""
+    selected = mapping.plan({}, explode=recipe.explode, where=recipe.where)
+    own = (*recipe.group_by, recipe.order_by) if recipe.explode is None else ()
+    named = {part for name in own if name not in (None, FILE, FOLDER) for part in (name, *name.split(","))}
+    known = {name for batch in sample for name in batch.schema.names}
+    return {*selected.needs, *(top_level(name, known) for name in named)} - known
 
 
 def check_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> tuple[str, ...]:

@@ -15,8 +15,9 @@ import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ... import executors, sources
+from ... import executors, mapping, sources
 from ...errors import ChatfmtError, InputError, RowError, UsageError, located
+from ...field_path import top_level
 from ...recipe import Recipe, SourceSpec
 from ...sources import InputSplit, ParseOptions, Source, SourceFile
 from ...sources.discovery.split_slices import default_split, select_slices
@@ -138,10 +139,26 @@ def _read_source(request: SourceRequest) -> Iterator[SourceResult]:
     split = split_to_read(recipe, spec, source)
     bad: list[RowError] = []
     with located(source.shown):
-        yield SampledRows(sources.sample(source, split, SAMPLE_ROWS, bad), [error.code for error in bad])
+        sample = sources.sample(source, split, SAMPLE_ROWS, bad)
+        late = sources.late_rows(source, split, unsampled_columns(recipe, sample))
+        yield SampledRows([*sample, *late], [error.code for error in bad])
     executors.report_position(f"the structure of `{source.shown}`")
     yield PlannedShards(cut_into_shards(recipe, source, split, scratch))
     yield HashedFiles(tuple(hash_files(original_files(source))))
+
+
+def unsampled_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> set[str]:
+    """Return the columns that the recipe names and no row of the sample has, which later rows may have.
+
+    Of a recipe that is invalid there are none: the plan explains it.
+    """
+    known = {name for batch in sample for name in batch.schema.names}
+    with suppress(ChatfmtError):
+        selected = {} if recipe.groups_rows else {"explode": recipe.explode, "where": recipe.where}
+        fields = mapping.plan(recipe.map, markers=recipe.marker, **selected)
+        named = [name for name in (*recipe.keep, *recipe.drop, recipe.dedup_by, recipe.split_by) if name is not None]
+        return {*fields.needs, *(top_level(name, known) for name in named if name != "all")} - known
+    return set()
 
 
 def cut_into_shards(
