@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import asdict
+
 from ..stores import sources_without_credentials
 from . import terminal
-from .summary import left_behind
+from .summary import left_behind, size
 
 if TYPE_CHECKING:
     from ..pipeline import Plan
     from ..pipeline.planning.source_plan import SourcePlan
+    from ..pipeline.running.estimate import Estimate
     from ..recipe import Run
     from ..render import EngineChoice
 
@@ -23,15 +28,17 @@ DECISIVE = ("template", "to", "dialect", "date")
 
 def print_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
     """Print the recipe with the origin of each value, the files to be written and the render engine."""
+    from ..pipeline.running.estimate import estimate
     from ..recipe import describe
     from ..render import choose_engine
 
     rows = [_with_view(row, plan) for row in describe(plan.recipe, run, origins)]
     engine = choose_engine(plan.sources[0].job.options) if plan.template else None
+    estimated = estimate(plan, run)
     if run.json:
-        terminal.print_json(to_json(plan, rows, engine))
+        terminal.print_json(to_json(plan, rows, engine, estimated))
     else:
-        print_table(plan, rows, engine)
+        print_table(plan, rows, engine, estimated)
 
 
 def _with_view(row: tuple[str, Any, str], plan: Plan) -> tuple[str, Any, str]:
@@ -42,7 +49,9 @@ def _with_view(row: tuple[str, Any, str], plan: Plan) -> tuple[str, Any, str]:
     return ("to", plan.sources[0].job.view, f"set by --for {plan.recipe.trainer}") if chosen else row
 
 
-def to_json(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: EngineChoice | None) -> dict[str, Any]:
+def to_json(
+    plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: EngineChoice | None, estimated: Estimate | None
+) -> dict[str, Any]:
     """Return the plan as plain data."""
     return {
         "schema": 1,
@@ -57,11 +66,14 @@ def to_json(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: EngineChoi
         "left_keys": [leaf for source in plan.sources for leaf in left_leaves(source)[1]],
         "rows": plan.rows,
         "shards": output_files(plan),
+        "estimate": estimated and {**asdict(estimated), "elapsed": round(estimated.elapsed, 1)},
         "fingerprint": plan.fingerprint,
     }
 
 
-def print_table(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: EngineChoice | None) -> None:
+def print_table(
+    plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: EngineChoice | None, estimated: Estimate | None
+) -> None:
     """Print the plan as text; of the defaults only the DECISIVE ones."""
     cells = [(key, json.dumps(value, ensure_ascii=False), origin) for key, value, origin in rows]
     shown = [row for row in cells if row[2] != "default" or row[0] in DECISIVE]
@@ -76,12 +88,24 @@ def print_table(plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: Engine
     first, *others = output_files(plan)
     shards = f" in {terminal.counted(len(plan.files_to_write), 'shard')}" if plan.target.holds_shards else ""
     screen.print(terminal.visible(f"{count}{shards} of `{view}`: {first}{' …' if others else ''}"))
+    if estimated:
+        screen.print(in_words(estimated), soft_wrap=True)
     if engine:
         screen.print(f"engine: {engine.engine} ({engine.reason})")
     if tokens := special_tokens(plan):
         screen.print(terminal.visible(f"special tokens: {', '.join(starmap(token_line, tokens.items()))}"))
     for flag in template_needs(plan):
         screen.print(terminal.visible(f"data that is not plain text may need, with this template: {or_fit(flag)}"))
+
+
+def in_words(estimated: Estimate) -> str:
+    """Return an estimate as a line."""
+    elapsed, alone = (timedelta(seconds=math.ceil(seconds)) for seconds in (estimated.elapsed, estimated.seconds))
+    workers = f"{elapsed} with {terminal.counted(estimated.workers, 'worker')}, " if estimated.workers > 1 else ""
+    return (
+        f"estimated from {terminal.counted(estimated.measured, 'row')}: {workers}{alone} with one; "
+        f"{size(estimated.written)} written, {size(estimated.memory)} of memory per worker"
+    )
 
 
 def left_leaves(source: SourcePlan) -> tuple[list[str], list[str]]:

@@ -87,8 +87,8 @@ def _first(leaves: Sequence[str]) -> str:
 def size(count: int) -> str:
     """Return a number of bytes in the unit that fits it, as in `4.2 MB`."""
     number = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000 or unit == "GB":
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if number < 1000 or unit == "TB":
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1000
     return ""

@@ -1,0 +1,107 @@
+"""Estimate what a conversion takes, by converting the first rows of its first task: for `--dry-run`."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+from time import perf_counter
+
+import pyarrow as pa
+from msgspec import Struct
+
+from ... import executors, writers
+from ...errors import ChatfmtError
+from ...recipe import Run
+from ..conversion.job import Task
+from ..conversion.renaming import renamed
+from ..conversion.row_counts import RowCounts
+from ..conversion.source_rows import to_json
+from ..conversion.task import forget_conversions, get_conversion, ignore_reject, output_batches
+from ..planning.plan import Plan
+from ..planning.scratch import Scratch
+from ..planning.source_plan import SourcePlan
+
+WORTHWHILE = 50_000
+"""Rows below which a conversion takes seconds, and is not estimated."""
+WARM_UP, MEASURED = 500, 8000
+"""Rows that are converted: first to start what starts once, then to measure."""
+
+
+class Estimate(Struct, frozen=True):
+    """What a conversion takes, from converting `measured` of its `rows`.
+
+    `seconds` are those of one worker that converts all rows, without a second pass for `--shuffle` and the like;
+    `written` and `memory`, which each worker needs, are bytes.
+    """
+
+    rows: int
+    measured: int
+    tasks: int
+    workers: int
+    seconds: float
+    written: int
+    memory: int
+
+    @property
+    def elapsed(self) -> float:
+        """The seconds that all workers take together, if none has to wait."""
+        return self.seconds / max(1, min(self.workers, self.tasks))
+
+
+def estimate(plan: Plan, run: Run) -> Estimate | None:
+    """Return what the conversion of a plan takes; None if that is seconds, or cannot be known from the first rows."""
+    rows = plan.rows if plan.rows is not None else rows_by_size(plan.sources)
+    if rows is None or rows < WORTHWHILE:
+        return None
+    with suppress(ChatfmtError), Scratch() as scratch:  # the conversion reports the error
+        task = plan.tasks(scratch.folder)[0]
+        convert_first(task, WARM_UP)
+        start = perf_counter()
+        measured, written = convert_first(task, MEASURED)
+        seconds = perf_counter() - start
+        forget_conversions()
+        return Estimate(
+            rows=rows,
+            measured=measured,
+            tasks=len(plan.names),
+            workers=executors.cores() if run.workers is None else run.workers,
+            seconds=round(seconds * rows / measured, 1),
+            written=written * rows // measured,
+            memory=peak_memory(),
+        )
+    return None
+
+
+def convert_first(task: Task, rows: int) -> tuple[int, int]:
+    """Convert about so many rows of a task and write them; return the rows that were read, and the bytes written."""
+    counts, on_reject = RowCounts(), ignore_reject if task.job.skip_bad else None
+    schema = renamed(task.job.schema or pa.schema([]), task.job.rename)
+    path = task.state / Path(task.name).name
+    batches = output_batches(task.inputs, get_conversion(task.job), counts, on_reject)
+    format, compression = task.job.format, task.job.compression
+    with writers.ShardWriter(path, format, schema, compression, explicit_nulls=task.job.nulls) as made:
+        for batch in batches:
+            made.write(renamed(batch, task.job.rename))
+            if counts.read >= rows:
+                break
+    return counts.read, made.bytes
+
+
+def rows_by_size(sources: tuple[SourcePlan, ...]) -> int | None:
+    """Return about how many rows the sources have, by the size of the first ones as JSON; None without any size."""
+    rows = 0
+    for source in sources:
+        files = [file for files in source.source.splits.values() for file in files]
+        if source.first_rows is None or any(file.size is None or file.compression for file in files):
+            return None
+        lengths = [len(text) for text in to_json(source.first_rows) if text is not None]
+        rows += sum(file.size or 0 for file in files) * len(lengths) // max(1, sum(lengths))
+    return rows
+
+
+def peak_memory() -> int:
+    """Return the most memory that this process has had, in bytes; a worker of the same job has no more."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
