@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UnknownName, UsageError
 from . import settings
 from .options import EVERY
-from .values import fraction, split_pair, to_values
+from .values import fraction, split_pairs, to_values
 
 if TYPE_CHECKING:
     from ..recipe import Recipe, Run
@@ -28,14 +28,12 @@ def to_recipe(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run,
     others = source[1:] if known and source[0] == known[0] and recipe.reads_files(known[0]) else []
     if known and len(source) > 1 and not others:
         raise UsageError(f"the recipe `{known[0]}` cannot be combined with other sources", hint="convert it by itself")
-    weights = [split_pair(text, "weight") for text in given.get("weight") or settings.lines("weight")]
+    weights = split_pairs(given.get("weight") or settings.lines("weight"), "weight")
     if known and weights:
         raise UsageError(
             "`--weight` is for sources named on the command line", hint="a recipe has the weight beside the source"
         )
-    typed = (
-        [recipe.load(known[0])] if known else [recipe.Layer("argument", {"source": weighted(source, dict(weights))})]
-    )
+    typed = [recipe.load(known[0])] if known else [recipe.Layer("argument", {"source": weighted(source, weights)})]
     typed += [recipe.Layer("argument", {"source": others})] if others else []
     offered = [key for key in EVERY if key in given and key != "weight"]
     around = [*settings.from_config(), *typed, *settings.from_environment(offered)]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import UsageError
-from ..recipe import with_full_keys
+from ..recipe import SHORT, with_full_keys
 from ..validation import flag_of
 
 
@@ -19,11 +19,11 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
         values["template"] = only_one("-t", values["template"])
     for key in ("map", "role", "marker", "rename"):
         if key in values:
-            values[key] = dict(split_pair(text, key) for text in values[key])
+            values[key] = split_pairs(values[key], key)
     for key, target in (("var", "var"), ("dialect_option", "dialect_options"), ("transform", "transforms")):
         if key in values:
-            pairs = [split_pair(text, key) for text in values.pop(key)]
-            values[target] = {name: _json_or_text(text) for name, text in pairs}
+            values[target] = {name: _json_or_text(text) for name, text in split_pairs(values.pop(key), key).items()}
+    check_short(values)
     for key in {"roles", "train_roles"} & values.keys():
         values[key] = values[key].split(",")
     for key in values.keys() & NUMBERS.keys():
@@ -82,6 +82,28 @@ def split_pair(text: str, key: str) -> tuple[str, str]:
         flag = flag_of(key)
         raise UsageError(f"`{flag} {text}` is not of the form NAME=VALUE", hint=f"{flag} NAME=VALUE")
     return name, value
+
+
+def split_pairs(texts: Sequence[str], key: str) -> dict[str, str]:
+    """Split each NAME=VALUE of an option; raises UsageError for a name with two values."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, value = split_pair(text, key)
+        if pairs.setdefault(name, value) != value:
+            flag = flag_of(key)
+            raise UsageError(
+                f"`{flag}` gives `{name}` two values, `{pairs[name]}` and `{value}`", hint="leave one of them out"
+            )
+    return pairs
+
+
+def check_short(values: Mapping[str, Any]) -> None:
+    """Raise UsageError for a value that is given by two options, as in `--label EXPR --map label=COLUMN`."""
+    for key in ("label", *SHORT):
+        option = "map" if key == "label" else "transforms"
+        if key in values and key in values.get(option, {}):
+            given = f"{flag_of(option.removesuffix('s'))} {key}={values[option][key]}"
+            raise UsageError(f"`{flag_of(key)}` and `{given}` say two things", hint="leave one of them out")
 
 
 def _json_or_text(text: str) -> Any:

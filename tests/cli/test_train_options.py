@@ -38,7 +38,7 @@ def convert(folder, template, *flags):
         ("own.jinja", ["--train-reasoning", "all"], [f"a{END}", THOUGHT], [f"<think>\n\n</think>\n\na{END}"]),
         ("qwen3", ["--train-reasoning", "all"], [f"a{END}", THOUGHT], [f"<think>\n\n</think>\n\na{END}"]),
         ("qwen3", ["--train-reasoning", "none"], [f"a{END}", f"b{END}"], [f"a{END}"]),
-        ("qwen3", ["--train-roles", "tool,user,assistant"],
+        ("qwen3", ["--train-roles", "user,assistant"],
          [f"q{END}", f"a{END}", f"r{END}", THOUGHT], [f"q{END}", f"a{END}"]),
         ("own.jinja", ["--train-roles", "user", "--mask-last"], [f"r{END}"], [f"q{END}"]),
     ],

@@ -19,6 +19,14 @@ TYPOS = {
     "--dialect-option mc_anwser=text": ("unknown dialect option `mc_anwser`", "did you mean `mc_answer`?"),
     "-t chatml --allow-loss sytem": ("unknown loss `sytem`", "did you mean `system`?"),
     "--role bot=asistant": ("unknown role `asistant`", "did you mean `assistant`?"),
+    "-t chatml --mask --train-roles asistant": ("unknown role `asistant`", "did you mean `assistant`?"),
+    "-t chatml --mask --train-roles assistant,tool": (
+        "no sampled row has a turn of the role `tool`, which `--train-roles` names",
+        "the roles are `user`, `assistant`",
+    ),
+    "--map user=a --map prompt=b": (
+        "`--map user=a` and `--map prompt=b` name one part of the row", "leave one of them out",
+    ),
     "--role bot=ROLE": ("unknown role `ROLE`", "one of: assistant, developer, system, tool, user"),
     "--map transcript=messages --marker Ann:=ROLE": (
         "unknown role of the marker `Ann:` `ROLE`", "one of: assistant, developer, system, tool, user",
@@ -34,6 +42,29 @@ def test_a_name_that_means_nothing(flags: str, tmp_path: Path) -> None:
     assert done.stderr.decode() == f"error: {tmp_path}/data.jsonl: {message}\nhint: {hint}\n"
     assert done.returncode == 2
     assert not (tmp_path / "out.jsonl").exists()
+
+
+TWICE = {
+    "--map user=a --map user=b": "`--map` gives `user` two values, `a` and `b`",
+    "--rename id=a --rename id=b": "`--rename` gives `id` two values, `a` and `b`",
+    "--role bot=user --role bot=tool": "`--role` gives `bot` two values, `user` and `tool`",
+    "--marker Ann:=user --marker Ann:=assistant": "`--marker` gives `Ann:` two values, `user` and `assistant`",
+    "--var a=1 --var a=2": "`--var` gives `a` two values, `1` and `2`",
+    "--transform parts=keep --transform parts=flatten": "`--transform` gives `parts` two values, `keep` and `flatten`",
+    "--dialect-option ties=drop --dialect-option ties=keep":
+        "`--dialect-option` gives `ties` two values, `drop` and `keep`",
+    "--weight data.jsonl=1 --weight data.jsonl=2": "`--weight` gives `data.jsonl` two values, `1` and `2`",
+    "--label good --map label=bad": "`--label` and `--map label=bad` say two things",
+    "--system A --transform system=B": "`--system` and `--transform system=B` say two things",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", TWICE)
+def test_a_name_with_two_values(flags: str, tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text(json.dumps(TALK) + "\n")
+    done = run_cli("convert", "data.jsonl", *flags.split(), "-o", "out.jsonl", cwd=tmp_path)
+    assert done.stderr.decode() == f"error: {TWICE[flags]}\nhint: leave one of them out\n"
+    assert done.returncode == 2 and [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]
 
 
 def test_a_second_template(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def stats(source: Sources, **given: Any) -> None:
     Names for --fail-if, which --json has in `values`: rows, conversations, rejected, filtered, duplicates, warnings,
     left_columns, left_keys, trained_share, over_max_tokens; min, mean, p10, p50, p90, p95, p99 and max of turns,
     characters and tokens, as in p99_tokens; and the codes of `chatfmt checks` and of
-    reasons to reject.
+    reasons to reject. A gate that divides by a figure of zero fails too: write 'rows > 0 and rejected / rows > 0.01'.
     """
     from ...manifest import MANIFEST
     from ...pipeline import Scratch, cores
@@ -89,9 +89,11 @@ def without_value(recipe: Recipe) -> dict[str, str]:
     return absent
 
 
-def failure(text: str, names: Sequence[str], holds: bool, named: Mapping[str, float]) -> str:
+def failure(text: str, names: Sequence[str], holds: bool | None, named: Mapping[str, float]) -> str:
     """Return why the gate closes, with the values of its names; empty if it stays open."""
     shown = ", ".join(f"`{name}` is {number(named.get(name, 0))}" for name in names)
+    if holds is None:
+        return f"`{text}` cannot be judged, as it divides by zero: {shown}"
     return f"`{text}` holds: {shown}" if holds else ""
 
 

@@ -38,7 +38,7 @@ from ..ledger.ledger import Ledger
 from ..plugins import load_plugins
 from .fingerprint import job_key
 from .left_behind import account_for_sample, open_ledger, refuse_suspects
-from .names import check_keys, check_names
+from .names import check_keys, check_names, check_train_roles
 from .target import Target
 
 
@@ -208,6 +208,7 @@ def to_job(
     key = f"{job.key}-{fingerprint({'ledger': ledger.plain(), 'read': read})}"
     job = replace(job, key=key, ledger=ledger, read=read, skip=frozenset(skip))
     check_renames(recipe, job, sample)
+    check_train_roles(recipe, job, sample)
     return job, mark_overwritten_columns(job, detection, sample)
 
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from ... import checks, dialects
 from ...dialects import Detection
 from ...dialects.chat.turns import ROLE_KEYS, mapped_path, role_name, turns_at
-from ...dialects.kit.columns import INNER_KEYS, OPTIONS, records_of
+from ...dialects.kit.columns import ALIASES, INNER_KEYS, OPTIONS, records_of
 from ...dialects.kit.roles import role_of
-from ...errors import UnknownName, UsageError
+from ...errors import RowError, UnknownName, UsageError
 from ...field_path import value_at
+from ...json_columns import is_turns
 from ...mapping.plan import TURN_FIELDS
 from ...recipe import Recipe
-from ...schema import MEDIA, ROLES
+from ...schema import CONVERSATION_COLUMNS, MEDIA, ROLES
+from ...turn_columns import field
+from ..conversion.job import Job
 from ..conversion.kept_columns import is_kept
+from ..conversion.stages import Conversion
 
 LOSSES = (*ROLES, "content", "reasoning", "tool_calls", "tools", "documents", *MEDIA, "all")
 """The values of `--allow-loss`; a part of content may also be named by its type."""
@@ -30,6 +36,7 @@ _LOOKED_AT = 100
 def check_names(recipe: Recipe) -> None:
     """Raise UnknownName for a name in the recipe that means nothing to chatfmt."""
     checks.check_codes(recipe.fail_on)
+    check_aliases(recipe)
     for kind, given, known in _names(recipe):
         for name in given:
             if name not in known:
@@ -39,9 +46,44 @@ def check_names(recipe: Recipe) -> None:
             raise UnknownName.of(f"role of the marker `{marker}`", role, ROLES)
 
 
+def check_aliases(recipe: Recipe) -> None:
+    """Raise UsageError for a part that is mapped under two names, as `user` and `prompt`."""
+    for alias, part in ALIASES.items():
+        if recipe.map.get(alias, recipe.map.get(part)) != recipe.map.get(part, recipe.map.get(alias)):
+            raise UsageError(
+                f"`--map {alias}={recipe.map[alias]}` and `--map {part}={recipe.map[part]}` name one part of the row",
+                hint="leave one of them out",
+            )
+
+
+def check_train_roles(recipe: Recipe, job: Job, sample: Sequence[pa.RecordBatch]) -> None:
+    """Raise UsageError for a role of `--train-roles` that no sampled row has; rows that cannot be read do not count."""
+    if recipe.train_roles == ("assistant",) or not sample:
+        return
+    conversion = Conversion(replace(job, template=None, mask=None, tokenizer=None, max_tokens=None))
+    found: dict[str, None] = {}
+    for batch in sample:
+        with suppress(RowError):
+            found |= dict.fromkeys(_roles(conversion.read(batch, "")))
+    for role in recipe.train_roles if found else ():
+        if role not in found:
+            raise UsageError(
+                f"no sampled row has a turn of the role `{role}`, which `--train-roles` names",
+                hint=f"the roles are {', '.join(f'`{name}`' for name in found)}",
+            )
+
+
+def _roles(conversations: pa.RecordBatch) -> Iterator[str]:
+    columns = [conversations.column(name) for name in CONVERSATION_COLUMNS if name in conversations.schema.names]
+    for column in columns:
+        roles = field(column.flatten(), "role") if is_turns(column.type) else pa.array([], pa.string())
+        yield from (role for role in roles.unique().to_pylist() if isinstance(role, str))
+
+
 def _names(recipe: Recipe) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:
     """Yield each kind of names, those that the recipe has, and those that are known."""
     yield "role", tuple(recipe.role.values()), ROLES
+    yield "role", recipe.train_roles, ROLES
     yield "dialect option", tuple(recipe.dialect_options), OPTIONS
     yield "loss", tuple(name for name in recipe.allow_loss if name not in PART_TYPES), LOSSES
     fields = tuple(name for name in recipe.map if "." not in name and not is_kept(recipe, name))

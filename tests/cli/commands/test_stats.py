@@ -99,7 +99,13 @@ GATES = [
     ("msg.order > 0", 1, "error: `msg.order > 0` holds: `msg.order` is 1\n"),
     ("rejected / rows >= 0.2 and rows == 5", 1,
      "error: `rejected / rows >= 0.2 and rows == 5` holds: `rejected` is 1, `rows` is 5\n"),
-    ("not 1 < duplicates < 9 or warnings / filtered > 0", 0, ""),
+    ("not 1 < duplicates < 9 or filtered > 0 and warnings / filtered > 0", 0, ""),
+    ("warnings / filtered > 0", 1, "error: `warnings / filtered > 0` cannot be judged, as it divides by zero: "
+     "`warnings` is 2, `filtered` is 0\n"),
+    ("not warnings / filtered > 0", 1, "error: `not warnings / filtered > 0` cannot be judged, as it divides by zero: "
+     "`warnings` is 2, `filtered` is 0\n"),
+    *((f"{division} > 1", 2, f"error: `{division} > 1` divides by zero\nhint: --fail-if 'p99_tokens > 4096', --fail-if "
+       "'rejected / rows > 0.01 or duplicates > 100'\n") for division in ("duplicates / 0", "rows / (2 - 2)")),
     ("json.syntax == 1 and template.loss == 0", 1,
      "error: `json.syntax == 1 and template.loss == 0` holds: `json.syntax` is 1, `template.loss` is 0\n"),
     ("msg.oder > 0", 2, "error: unknown figure `msg.oder`\nhint: did you mean `msg.order`?\n"),

@@ -33,6 +33,8 @@ class Gate:
         if not isinstance(self._tree, (ast.Compare, ast.BoolOp, ast.UnaryOp)):
             raise UsageError(f"`--fail-if` needs a comparison, not `{text}`", hint=HINT)
         self.names = tuple(dict.fromkeys(_names(self._tree, text)))
+        if any(_divides_by_zero(node, text) for node in ast.walk(self._tree)):
+            raise UsageError(f"`{text}` divides by zero", hint=HINT)
 
     def check(self, known: Mapping[str, object], unknown: Mapping[str, str]) -> None:
         """Raise UsageError for a name that is not `known`; `unknown` has the remedy for names without a value here.
@@ -45,12 +47,22 @@ class Gate:
             if name not in known and ("." not in name or any(edit_distance(name, code) <= _TYPO for code in known)):
                 raise UnknownName.of("figure", name, known)
 
-    def holds(self, values: Mapping[str, float]) -> bool:
-        """Return whether the expression is true; a division by zero is false, whatever it is compared with."""
+    def holds(self, values: Mapping[str, float]) -> bool | None:
+        """Return whether the expression is true; None if it divides by a figure that is zero, so that nobody knows."""
         try:
             return bool(_value(self._tree, values))
         except ZeroDivisionError:
-            return False
+            return None
+
+
+def _divides_by_zero(node: ast.AST, text: str) -> bool:
+    """Return whether a node is a division by numbers alone that are zero."""
+    if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div) or any(_names(node.right, text)):
+        return False
+    try:
+        return not _value(node.right, {})
+    except ZeroDivisionError:
+        return True
 
 
 def _names(node: ast.AST, text: str) -> Iterator[str]:
