@@ -34,19 +34,19 @@ def text(*rows: str) -> list[Any]:
 CASES: dict[str, tuple[str, str | bytes, list[list[Any]]]] = {
     "an id beside a prompt": ("a.jsonl", lines({"prompt": "q", "gold": "a b c", "uid": "x1"}), [[{"prompt": [Q]}]]),
     "a question and something that answers it": (
-        "a.jsonl", lines({"question": "q", "canonical_solution": "a", "n": 1}), [[PAIR], [{"prompt": [Q]}]],
+        "a.jsonl", lines({"question": "q", "canonical_solution": "a", "n": 1}), [[TALK], [{"prompt": [Q]}]],
     ),
     "choices without a name": ("a.jsonl", lines({"question": "q", "first": "x", "second": "y", "right": 1}), [
         [{"prompt": [Q]}],
     ]),
     "a number": ("a.jsonl", lines({"question": "q", "answer": 4}), [
-        [{"prompt": [Q], "completion": [{**A, "content": "4"}]}],
+        [{"messages": [Q, {**A, "content": "4"}]}],
     ]),
     "a list of answers": ("a.jsonl", lines(*({"question": "q", "answer": some} for some in (["a", "b"], ["c"]))), [
-        [{"prompt": [Q], "completion": [{**A, "content": each}]} for each in "abc"],
+        [{"messages": [Q, {**A, "content": each}]} for each in "abc"],
     ]),
     "an object as the answer": ("a.jsonl", lines({"question": "q", "answer": {"x": 1}}), []),
-    "names with quotes": ("a.jsonl", lines({"the user's question": "q", "the reply": "a"}), [[PAIR]]),
+    "names with quotes": ("a.jsonl", lines({"the user's question": "q", "the reply": "a"}), [[TALK]]),
     "columns that say nothing": ("a.jsonl", lines({"x": "one two", "y": "three four five"}), [text("three four five")]),
     "nested turns": ("a.jsonl", lines({"id": 1, "log": {"messages": [Q, A]}}), [[TALK]]),
     "two conversations": ("a.jsonl", lines({"question": "q", "answer": [[Q, A], [Q, {**A, "content": "b"}]]}), [

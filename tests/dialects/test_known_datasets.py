@@ -213,7 +213,7 @@ REFUSED = {
     ),
     "facebook/natural_reasoning": (
         {"question": "q", "reference_answer": "r", "responses": [{"response_model": "m", "response": "a"}]},
-        "map the answer: --map prompt=question --map completion=reference_answer; "
+        "map the answer: --map user=question --map assistant=reference_answer; "
         "or only prompts: --map prompt=question --dialect prompt-only",
     ),
     "bigcode/the-stack-smol": (

@@ -144,6 +144,9 @@ def check(source: Sources, **given: Any) -> None:
         terminal.print_json({**to_json(problems, counts.read), "left_columns": left[0], "left_keys": left[1]})
     else:
         print_problems(problems, counts.read)
+        if problems and recipe.groups_rows:
+            key = ",".join(recipe.group_by)
+            terminal.console().print(f"each row is the first of its conversation (--group-by {terminal.visible(key)})")
         if line := left_behind(*left):
             terminal.console().print(terminal.visible(line), soft_wrap=True)
     wrong = [problem for problem in problems if problem.kind == "error" or problem.code in recipe.fail_on]

@@ -19,6 +19,7 @@ from ..kit.literals import read_literal
 from ..kit.names import ANSWER_LISTS, COMPLETIONS, EVENTS, MESSAGES, PROMPTS, is_metadata
 from ..kit.roles import role_of
 from ..preference.chosen_rejected import CHOSEN, REJECTED
+from .rows_as_turns import RowsAsTurns, rows_as_turns
 
 _MARKER_ROWS = 50
 """The number of rows that are searched for speaker markers."""
@@ -105,8 +106,9 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     lists = [
         path for path, role in nested if not (isinstance(value_at(record, path), Mapping) and isinstance(role, str))
     ]
-    if _is_turn(records, columns) or (nested and not lists):
-        return _one_turn(names, records)
+    turns = rows_as_turns(names, records, columns)
+    if turns or (nested and not lists):
+        return _one_turn(turns)
     pair = next((name for name in names if _are_conversations(record.get(name), columns)), None)
     if pair:
         return _answers_hint(pair)
@@ -135,22 +137,11 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     return None
 
 
-def _one_turn(names: Sequence[str], records: Sequence[SourceRow]) -> str:
-    """Hint for rows that are turns: the column whose values name their conversations, if there is one."""
-    keys = [name for name in names if _CONVERSATION.search(name.lower())]
-    known = next((name for name in keys if all(isinstance(record.get(name), (str, int)) for record in records)), None)
-    return f"each row is one turn: --group-by {shell_quoted(known or 'COLUMN')} makes one conversation of them"
-
-
-_CONVERSATION = re.compile("conv|dialog|session|thread|chat_?id")
-
-
-def _is_turn(records: Sequence[SourceRow], columns: Columns) -> bool:
-    """Return whether most rows have the name of a role and a text, as turns have."""
-    keys = find_turn_keys(records[:_MARKER_ROWS], columns)
-    role = (keys or {}).get("messages.role", "")
-    known = [role_of(record[role], columns.roles) for record in records if isinstance(record.get(role), str)]
-    return keys is not None and "messages.content" in keys and 2 * sum(map(bool, known)) > len(records)
+def _one_turn(found: RowsAsTurns | None) -> str:
+    """Hint for rows that are turns: the flags that make conversations of them."""
+    flags = " ".join((found or RowsAsTurns(None, None)).flags())
+    roles = "; ROLE is user, assistant, system or tool" if found and found.speakers else ""
+    return f"each row is one turn: {flags} makes one conversation of them{roles}"
 
 
 def _are_conversations(value: Any, columns: Columns) -> bool:
@@ -202,13 +193,13 @@ def _texts_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
 
 def _not_text_hint(prompt: str, answer: str, value: Any) -> str:
     """Hint for an answer that is a number, a list or an object; none for data that is no text at all."""
-    asked, path = f"--map prompt={shell_quoted(prompt)}", f"row[{answer!r}]" if not answer.isidentifier() else answer
+    asked, path = f"--map user={shell_quoted(prompt)}", f"row[{answer!r}]" if not answer.isidentifier() else answer
     if isinstance(value, (int, float)):
-        return f"`{answer}` is not text; convert it with {asked} --map completion='{{{{ {path} }}}}'"
+        return f"`{answer}` is not text; convert it with {asked} --map assistant='{{{{ {path} }}}}'"
     if isinstance(value, list):
-        every = f"--explode {shell_quoted(answer)} {asked} --map completion={shell_quoted(answer)}"
+        every = f"--explode {shell_quoted(answer)} {asked} --map assistant={shell_quoted(answer)}"
         return f"`{answer}` is a list, not text; {every} makes a row of each item"
-    return f"`{answer}` is not text: map another column with {asked} --map completion=COLUMN"
+    return f"`{answer}` is not text: map another column with {asked} --map assistant=COLUMN"
 
 
 _QUESTION_WORDS = frozenset({*PROMPTS, "ask"} - {"inputs", "message_1"})
@@ -257,7 +248,7 @@ def _unnamed_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str:
     if own:
         pair = _map_pair(_named_like(own, "", _QUESTION_WORDS), _named_like(own, "", _ANSWER_WORDS))
         return f"map question and answer: {pair}{_or_text(own, records)}"
-    return "map a column of turns with --map messages=COLUMN, or texts with --map prompt=COLUMN --map completion=COLUMN"
+    return "map a column of turns with --map messages=COLUMN, or texts with --map user=COLUMN --map assistant=COLUMN"
 
 
 def _or_text(names: Sequence[str], records: Sequence[SourceRow]) -> str:
@@ -268,7 +259,8 @@ def _or_text(names: Sequence[str], records: Sequence[SourceRow]) -> str:
 
 
 def _map_pair(prompt: str, completion: str) -> str:
-    return f"--map prompt={shell_quoted(prompt)} --map completion={shell_quoted(completion)}"
+    """Return the flags that read two texts as a conversation, as names such as `question` and `answer` are read."""
+    return f"--map user={shell_quoted(prompt)} --map assistant={shell_quoted(completion)}"
 
 
 def _first_of(names: Sequence[str], wanted: Sequence[str]) -> str | None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 from msgspec import Struct, field, to_builtins
 from msgspec.structs import asdict, replace
 
-from ...dialects import Detection
-from ...errors import NoDialect, RowError, UsageError
+from ...dialects import Columns, Detection
+from ...dialects.detection.rows_as_turns import rows_as_turns
+from ...errors import ChatfmtError, NoDialect, RowError, UsageError
 from ...recipe import Recipe, required
-from ...sources import Source
+from ...schema import KEYS, ROW
+from ...sources import Source, SourceFile
 from ..conversion.job import Job
 from ..conversion.kept_columns import kept_notes
 from ..conversion.row_counts import RowCounts
+from ..conversion.source_rows import to_json, to_records
 from ..conversion.stages import Conversion
 from ..planning.fingerprint import columns_to_plain
 from ..planning.inputs import open_source
@@ -79,8 +83,36 @@ def inspect(recipe: Recipe) -> list[Inspection]:
         for spec in recipe.read_apart:
             with open_source(recipe, spec, scratch) as reader:
                 sample = in_window(recipe, reader.source, reader.sample)
-                found.append(inspect_source(recipe, reader.source, sample, reader.unreadable))
+                inspection = inspect_source(recipe, reader.source, sample, reader.unreadable)
+                grouped = None if inspection.detection else inspect_grouped(recipe, reader.source, sample, scratch)
+                found.append(grouped or inspection)
     return found
+
+
+def inspect_grouped(
+    recipe: Recipe, source: Source, sample: Sequence[pa.RecordBatch], scratch: Scratch
+) -> Inspection | None:
+    """Inspect the conversations of rows that are turns, by those of the sample; None if they are not, or do not fit."""
+    names = dict.fromkeys(name for batch in sample for name in batch.schema.names if name not in (ROW, KEYS))
+    records = [record for batch in sample for record in to_records(batch)]
+    columns = Columns({name: path for name, path in recipe.map.items() if "." in name}, recipe.role_names)
+    turns = None if recipe.groups_rows else rows_as_turns(list(names), records, columns)
+    if turns is None or turns.key is None or turns.speakers:
+        return None
+    path = scratch.folder / "sample.jsonl"
+    path.write_bytes(b"".join(row + b"\n" for batch in sample for row in to_json(batch) if row is not None))
+    files = {"train": (SourceFile(str(path), source.shown, "jsonl", None, path.stat().st_size),)}
+    for order in dict.fromkeys((turns.order, None)):
+        tried = dataclasses.replace(recipe, group_by=(turns.key,), order_by=order, split=None)
+        with suppress(ChatfmtError):
+            one = Source(source.shown, source.kind, files, source.dataset_id, subset=source.subset)
+            with open_source(tried, recipe.source[0], scratch, one) as reader:
+                found = inspect_source(tried, reader.source, reader.sample)
+            if found.command:
+                seen = _describe(source, sample)
+                notes = ["each row is one turn, and the command makes conversations of them", *found.notes]
+                return replace(found, splits=seen.splits, columns=seen.columns, rows_seen=seen.rows_seen, notes=notes)
+    return None
 
 
 def in_window(recipe: Recipe, source: Source, sample: list[pa.RecordBatch]) -> list[pa.RecordBatch]:

@@ -136,11 +136,13 @@ def refuse_suspects(recipe: Recipe, job: Job, to_job: Callable[[Recipe], Job]) -
 
 def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Recipe], Job]) -> Iterator[str]:
     """Yield the flags that use or leave a leaf, each with what it does."""
+    by_role = not {"user", "assistant"}.isdisjoint(recipe.map)
     if part in dialects.known_parts() and part not in job.columns.parts():
         with suppress(ChatfmtError):
             mapped = to_job(dataclasses.replace(recipe, map={**recipe.map, part: path}))
             if _reads_more(mapped, job, path):
-                yield f"--map {part}={shell_quoted(path)} reads it"
+                name = {"prompt": "user", "completion": "assistant"}.get(part, part) if by_role else part
+                yield f"--map {name}={shell_quoted(path)} reads it"
     inner = path.removeprefix("messages[].")
     if recipe.groups_rows and inner != path and part in GROUPED:
         yield f"--map {part}={shell_quoted(inner)} reads it, the same in all rows of a conversation"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +199,48 @@ def test_a_template_that_was_named_is_kept_and_fitted_where_that_is_needed(
     run = run_cli("inspect", "in.jsonl", "-t", template, cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, b"")
     assert run.stdout.decode().splitlines()[-1].startswith(f"  chatfmt convert in.jsonl {command} -o ")
+
+
+def turns(*speakers: str) -> list[dict[str, Any]]:
+    """Turns of two conversations, one after the other in time, out of order in the file."""
+    rows = [
+        {"dialog_id": dialog, "speaker": speaker, "turn": turn, "utterance": f"{speaker} {turn}"}
+        for turn, speaker in enumerate(speakers)
+        for dialog in ("x", "y")
+    ]
+    return rows[::-1]
+
+
+def test_rows_that_are_turns_are_inspected_as_conversations(tmp_path: Path) -> None:
+    source = written(tmp_path, turns("user", "assistant", "user", "assistant"))
+    found = json.loads(shown("inspect", source, "--json"))
+    assert (found["rows_seen"], found["roles"], found["problem"]) == (8, {"user": 4, "assistant": 4}, None)
+    assert [column["name"] for column in found["columns"]] == ["dialog_id", "speaker", "turn", "utterance"]
+    assert found["notes"][0] == "each row is one turn, and the command makes conversations of them"
+    command = shlex.split(found["command"])
+    assert command[2:-2] == [source, "--group-by", "dialog_id", "--order-by", "turn", "-t", "chatml"]
+    made = run_cli(*command[1:-2], "-q")
+    texts = [json.loads(line)["text"] for line in made.stdout.splitlines()]
+    assert len(texts) == 2 and all(re.findall(r"user \d|assistant \d", text) == [
+        "user 0", "assistant 1", "user 2", "assistant 3"] for text in texts)  # fmt: skip
+
+
+def test_speakers_without_a_role_are_named_in_the_hint(tmp_path: Path) -> None:
+    run = run_cli("inspect", written(tmp_path, turns("customer", "Ann", "customer", "Ann")))
+    hint = (
+        "hint: each row is one turn: --group-by dialog_id --order-by turn --role Ann=ROLE --role customer=ROLE "
+        "makes one conversation of them; ROLE is user, assistant, system or tool"
+    )
+    assert run.stderr.decode().splitlines()[-1] == hint
+
+
+def test_columns_that_only_look_like_a_conversation_are_no_key(tmp_path: Path) -> None:
+    rows = [{"conversation_id": n, "speaker": "Ann", "text": f"Hello {n} times"} for n in range(3)]
+    assert "--group-by" not in run_cli("inspect", written(tmp_path, rows)).stderr.decode()
+
+
+def test_check_says_that_rows_are_the_first_of_their_conversation(tmp_path: Path) -> None:
+    source = written(tmp_path, turns("user", "robot"))
+    run = run_cli("check", source, "--group-by", "dialog_id")
+    said = run.stdout.decode()
+    assert "row 0 message 0" in said and "each row is the first of its conversation (--group-by dialog_id)" in said

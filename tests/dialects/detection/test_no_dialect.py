@@ -23,17 +23,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "natural language inference": (
         {"premise": "A", "hypothesis": "B", "label": 0},
         "no dialect fits: the columns are `premise`, `hypothesis`, `label`",
-        "map question and answer: --map prompt=COLUMN --map completion=COLUMN",
+        "map question and answer: --map user=COLUMN --map assistant=COLUMN",
     ),
     "code": (
         {"func_name": "f", "code": "def f(): ...", "docstring": "d", "language": "python"},
         "no dialect fits: the columns are `func_name`, `code`, `docstring`, `language`",
-        "map question and answer: --map prompt=COLUMN --map completion=COLUMN; or plain text: --map text=code",
+        "map question and answer: --map user=COLUMN --map assistant=COLUMN; or plain text: --map text=code",
     ),
     "code beside a text": (
         {"task_id": 1, "text": "Write a function.", "code": "def f(): ..."},
         "no dialect fits: the columns are `task_id`, `text`, `code`",
-        "map question and answer: --map prompt=COLUMN --map completion=COLUMN; or plain text: --map text=text",
+        "map question and answer: --map user=COLUMN --map assistant=COLUMN; or plain text: --map text=text",
     ),
     "log of an API": (
         {"method": "POST", "status": 200, "request": {"messages": [TURN]}, "response": {"id": "1"}},
@@ -59,7 +59,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "one turn a row, numbered": (
         {"conversation_id": 1, "turn": 0, **TURN},
         "no dialect fits: the columns are `conversation_id`, `turn`, `role`, `content`",
-        "each row is one turn: --group-by conversation_id makes one conversation of them",
+        "each row is one turn: --group-by conversation_id --order-by turn makes one conversation of them",
     ),
     "one event a row": (
         {"type": "user", "message": TURN, "uuid": "1", "sessionId": "s"},
@@ -75,7 +75,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "answers in a list": (
         {"question": "q", "answer": ["a", "b"]},
         "no dialect fits: the columns are `question`, `answer`",
-        "`answer` is a list, not text; --explode answer --map prompt=question --map completion=answer "
+        "`answer` is a list, not text; --explode answer --map user=question --map assistant=answer "
         "makes a row of each item",
     ),
     "columns of rows": (
@@ -86,7 +86,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "choices that no name explains": (
         {"question": "q", "first": "1", "second": "2", "right": 2},
         "no dialect fits: the columns are `question`, `first`, `second`, `right`",
-        "map the answer: --map prompt=question --map completion=COLUMN; "
+        "map the answer: --map user=question --map assistant=COLUMN; "
         "or only prompts: --map prompt=question --dialect prompt-only",
     ),
     "two answers without their prompt": (
@@ -103,12 +103,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "an answer alone": (
         {"response": "hi", "id": 1},
         "no dialect fits: the columns are `response`, `id`",
-        "map the question: --map prompt=COLUMN --map completion=response",
+        "map the question: --map user=COLUMN --map assistant=response",
     ),
     "a prompt and something that could answer it": (
         {"prompt": "def f():", "canonical_solution": "return 1", "entry_point": "f"},
         "no dialect fits: the columns are `prompt`, `canonical_solution`, `entry_point`",
-        "map the answer: --map prompt=prompt --map completion=canonical_solution; "
+        "map the answer: --map user=prompt --map assistant=canonical_solution; "
         "or only prompts: --map prompt=prompt --dialect prompt-only",
     ),
     "two answers": (
@@ -129,7 +129,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "an answer that is a number": (
         {"question": "q", "answer": 7},
         "no dialect fits: the columns are `question`, `answer`",
-        "`answer` is not text; convert it with --map prompt=question --map completion='{{ answer }}'",
+        "`answer` is not text; convert it with --map user=question --map assistant='{{ answer }}'",
     ),
     "turns with keys of other names": (
         {"dialog": [{"who": "a", "said": "b"}]},
@@ -140,12 +140,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "numbers": (
         {"x": 1, "y": 2.5},
         "no dialect fits: the columns are `x`, `y`",
-        "map a column of turns with --map messages=COLUMN, or texts with --map prompt=COLUMN --map completion=COLUMN",
+        "map a column of turns with --map messages=COLUMN, or texts with --map user=COLUMN --map assistant=COLUMN",
     ),
     "names with blanks": (
         {"My Question": "q", "The Reply": "r"},
         "no dialect fits: the columns are `My Question`, `The Reply`",
-        "map question and answer: --map prompt='My Question' --map completion='The Reply'",
+        "map question and answer: --map user='My Question' --map assistant='The Reply'",
     ),
 }
 
