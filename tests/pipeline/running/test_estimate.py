@@ -25,7 +25,7 @@ def planned(capsys, *arguments: str) -> dict[str, object]:
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("flags", [["-o", "out"], ["-o", "out", "--shards", "2"], ["-o", "out.jsonl"]])
+@pytest.mark.parametrize("flags", [["-o", "out"], ["-o", "out.jsonl"]])
 def test_of_all_rows_it_is_the_truth(flags, capsys):
     Path("in.jsonl").write_text(f"{json.dumps(ROW)}\n" * 300)
     found = planned(capsys, "in.jsonl", *flags)["estimate"]
