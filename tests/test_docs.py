@@ -53,12 +53,12 @@ def replay(block: str, folder: Path) -> str:
 
 def printed(command: str, folder: Path) -> str:
     """What a command prints; one of chatfmt alone needs no shell."""
-    plain = {"NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
+    plain = {"NO_COLOR": "1"}
     if command.startswith("chatfmt ") and not re.search(r"[|<>&$;~*]", command):
         run = run_cli(*shlex.split(command)[1:], cwd=folder, env=plain)
         return (run.stdout + run.stderr).decode()
     scripts = sysconfig.get_path("scripts")
-    environment = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", **plain}
+    environment = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", **plain}
     shell = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
     return shell.stdout + shell.stderr
 

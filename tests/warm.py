@@ -1,10 +1,10 @@
 """Run chatfmt commands and workers in processes that have everything imported already: a fraction of the time per test.
 
 This process imports chatfmt once and forks for each command, as `chatfmt.executors.fork_server` does for each worker.
-A command gets a directory, an environment and three files as standard streams, runs `chatfmt.__main__.main` and exits
+A command gets a directory, an environment and three files as standard streams, runs `main` of a module and exits
 as it would in a shell; a worker gets a directory, an environment, two pipes and stderr. A request is a packet of JSON:
-`{"do": "command", "argv", "cwd", "env", "files"}`, `{"do": "worker", "cwd", "env"}` with three descriptors, or
-`{"do": "wait", "pid"}`. The answer is a number: an exit code, negative for a signal, or the pid of the worker.
+`{"do": "command", "argv", "module", "cwd", "env", "files"}`, `{"do": "worker", "cwd", "env"}` with three descriptors,
+or `{"do": "wait", "pid"}`. The answer is a number: an exit code, negative for a signal, or the pid of the worker.
 """
 
 from __future__ import annotations
@@ -33,14 +33,19 @@ FRESH = ("PYTHON", "LC_", "LANG")
 """Prefixes of variables that an interpreter reads at start: what sets one runs in a fresh process."""
 ROOT = Path(__file__).parent.parent
 PACKET = 1 << 20
+PIPE = 1 << 16
+"""Bytes that a pipe holds unread."""
 LIBRARIES = ("pyarrow.json", "pyarrow.parquet", "rich.console", "rich.table")
 """What commands import beside the modules of chatfmt. Libraries that read the environment at import are left out."""
+OF_THE_HUB = ("pandas", "fsspec", "httpx2", "dill", "multiprocess", "pyarrow.dataset", "tqdm.auto", "filelock")
+"""What `datasets` and `huggingface_hub` import, those two left out."""
 
 
 class Warm:
     """The tests' side of that process, which is started on first use; safe for threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, *libraries: str) -> None:
+        self._libraries = libraries
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._environment = dict(os.environ)
@@ -52,14 +57,14 @@ class Warm:
         return sys.platform == "linux" and not any(name.startswith(FRESH) for name in changed)
 
     def run(
-        self, argv: Sequence[str], *, stdin: bytes, env: Mapping[str, str], cwd: Path
+        self, argv: Sequence[str], *, module: str, stdin: bytes, env: Mapping[str, str], cwd: Path
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run `chatfmt ARGV` and return its outcome."""
+        """Run `main` of a module, such as that of chatfmt, and return its outcome."""
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
             files[0].write_bytes(stdin)
-            request = {"argv": list(argv), "cwd": str(cwd), "env": dict(env), "files": list(map(str, files))}
-            code = self._ask({"do": "command", **request})
+            request = {"argv": list(argv), "module": module, "cwd": str(cwd), "env": dict(env)}
+            code = self._ask({"do": "command", **request, "files": list(map(str, files))})
             return subprocess.CompletedProcess(["chatfmt", *argv], code, *(file.read_bytes() for file in files[1:]))
 
     def fork(self, tasks: int, answers: int) -> int:
@@ -74,15 +79,15 @@ class Warm:
         with self._lock:
             if self._process is None:
                 self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                command = [sys.executable, "-m", "tests.warm", str(theirs.fileno())]
+                command = [sys.executable, "-m", "tests.warm", str(theirs.fileno()), *self._libraries]
                 self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
                 theirs.close()
             socket.send_fds(self._connection, [json.dumps(request).encode()], pipes)
             return int(self._connection.recv(PACKET))
 
 
-def serve(connection: socket.socket) -> None:
-    """Answer requests until the tests' side is gone."""
+def serve(connection: socket.socket, *libraries: str) -> None:
+    """Answer requests until the tests' side is gone; commands may need `libraries`, as far as they are installed."""
     import chatfmt
     from chatfmt.executors.worker_main import without_pandas
 
@@ -90,6 +95,9 @@ def serve(connection: socket.socket) -> None:
     modules = [module.name for module in pkgutil.walk_packages(chatfmt.__path__, "chatfmt.")]
     for name in (*modules, *LIBRARIES):
         importlib.import_module(name)
+    for name in libraries:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     with tempfile.TemporaryDirectory() as folder:
         _warm_up(Path(folder))
     gc.freeze()
@@ -122,12 +130,18 @@ def _warm_up(folder: Path) -> None:
 
 def _run_command(request: Mapping[str, Any], _: Sequence[int]) -> int:
     stdin, into = os.pipe()
-    feeder = _forked(lambda: _feed(into, stdin, Path(request["files"][0])))
+    given = Path(request["files"][0]).read_bytes()
+    feeder = None
+    if len(given) > PIPE:
+        feeder = _forked(lambda: _feed(into, stdin, given))
+    else:
+        os.write(into, given)
     os.close(into)
     command = _forked(lambda: _command(request, stdin))
     os.close(stdin)
     _, status = os.waitpid(command, 0)
-    os.waitpid(feeder, 0)
+    if feeder:
+        os.waitpid(feeder, 0)
     return os.waitstatus_to_exitcode(status)
 
 
@@ -174,10 +188,10 @@ def _forked(run: Callable[[], None]) -> int:
         os._exit(code)
 
 
-def _feed(into: int, stdin: int, file: Path) -> None:
+def _feed(into: int, stdin: int, given: bytes) -> None:
     os.close(stdin)
     with open(into, "wb") as pipe:  # noqa: PTH123
-        pipe.write(file.read_bytes())
+        pipe.write(given)
 
 
 def _command(request: Mapping[str, Any], stdin: int) -> None:
@@ -189,9 +203,7 @@ def _command(request: Mapping[str, Any], stdin: int) -> None:
     os.closerange(3, 64)
     sys.stdin, sys.stdout, sys.stderr = standard(0, "r"), standard(1, "w"), standard(2, "w", "backslashreplace")
     sys.argv = ["chatfmt", *request["argv"]]
-    from chatfmt.__main__ import main
-
-    main()
+    importlib.import_module(request["module"]).main()
 
 
 def standard(number: int, mode: str, errors: str = "strict") -> Any:
@@ -201,4 +213,4 @@ def standard(number: int, mode: str, errors: str = "strict") -> Any:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), *sys.argv[2:])

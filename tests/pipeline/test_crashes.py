@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ..conftest import run_cli
+from ..conftest import run_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
 
@@ -81,7 +81,9 @@ def crashed(first: str, second: str) -> str:
 def test_a_crash_in_a_task_is_narrowed_to_its_row(tmp_path):
     source, out = write(tmp_path / "x.parquet", 3217), tmp_path / "out"
     env = broken(tmp_path / "site", "chatfmt.checks", "run")
-    run = run_cli("convert", source, "-t", "chatml", "-o", out, "--rows-per-shard", "2500", "--workers", "2", env=env)
+    run = run_process(
+        "convert", source, "-t", "chatml", "-o", out, "--rows-per-shard", "2500", "--workers", "2", env=env
+    )
     name = "data/train-00001-of-00002.parquet"
     assert said(run.stderr).splitlines() == [
         f"worker N was killed by SIGSEGV while running task 1 (`{name}`); retrying",
@@ -91,13 +93,13 @@ def test_a_crash_in_a_task_is_narrowed_to_its_row(tmp_path):
     ]
     assert run.returncode == 3
     assert sorted(path.name for path in out.iterdir()) == [".chatfmt"]
-    again = run_cli("convert", source, "-t", "chatml", "-o", out, "--rows-per-shard", "2500", "--resume", "-q")
+    again = run_process("convert", source, "-t", "chatml", "-o", out, "--rows-per-shard", "2500", "--resume", "-q")
     assert (again.returncode, again.stderr) == (0, b"")
 
 
 def test_a_crash_on_the_way_to_stdout_comes_after_the_rows_before_it(tmp_path):
     source = write(tmp_path / "x.parquet", 4217)
-    run = run_cli("convert", source, "-t", "chatml", env=broken(tmp_path / "site", "chatfmt.checks", "run"))
+    run = run_process("convert", source, "-t", "chatml", env=broken(tmp_path / "site", "chatfmt.checks", "run"))
     assert run.stdout.decode() == "".join(map(text, range(4217)))
     assert said(run.stderr) == crashed(f"at `{source}` rows 4000 to 4999", f"at `{source}` row 4217")
     assert run.returncode == 3
@@ -106,7 +108,7 @@ def test_a_crash_on_the_way_to_stdout_comes_after_the_rows_before_it(tmp_path):
 @pytest.mark.parametrize("command", [["convert", "-t", "chatml"], ["inspect"], ["preview"], ["check"]])
 def test_a_crash_while_the_first_rows_are_read(tmp_path, command):
     source = write(tmp_path / "x.parquet", 3)
-    run = run_cli(*command, source, env=broken(tmp_path / "site", "chatfmt.sources.formats.columnar", "numbered"))
+    run = run_process(*command, source, env=broken(tmp_path / "site", "chatfmt.sources.formats.columnar", "numbered"))
     where = f"at the first rows of `{source}`"
     assert said(run.stderr) == crashed(where, where)
     assert (run.returncode, run.stdout) == (3, b"")
@@ -114,7 +116,7 @@ def test_a_crash_while_the_first_rows_are_read(tmp_path, command):
 
 def test_a_name_that_a_terminal_would_obey_is_written_out_in_the_warning_too(tmp_path):
     source = write(tmp_path / "\x1b[31mred.parquet", 3)
-    run = run_cli("inspect", source, env=broken(tmp_path / "site", "chatfmt.sources.formats.columnar", "numbered"))
+    run = run_process("inspect", source, env=broken(tmp_path / "site", "chatfmt.sources.formats.columnar", "numbered"))
     where = f"at the first rows of `{tmp_path}/\\x1b[31mred.parquet`"
     assert said(run.stderr) == crashed(where, where)
 
@@ -123,10 +125,10 @@ def test_a_crash_of_a_reader_later_on(tmp_path):
     source = write(tmp_path / "x.parquet", 4217)
     env = broken(tmp_path / "site", "chatfmt.sources.formats.columnar", "numbered")
     where = f"at `{source}`, while reading it from row 4000 on"
-    run = run_cli("convert", "-t", "chatml", source, env=env)
+    run = run_process("convert", "-t", "chatml", source, env=env)
     assert said(run.stderr) == crashed(where, where)
     assert (run.returncode, run.stdout.decode()) == (3, "".join(map(text, range(4000))))
-    run = run_cli("check", source, env=env)
+    run = run_process("check", source, env=env)
     killed, task = "worker N was killed by SIGSEGV", f"task 0 (`{source}`)"
     assert said(run.stderr) == (
         f"{killed} while running {task}; retrying\n"
@@ -167,7 +169,7 @@ def test_a_killed_worker_leaves_nothing_in_the_output(tmp_path):
         "train-00000-of-00002.parquet",
         "train-00001-of-00002.parquet",
     ]
-    assert run_cli("verify", "out", cwd=tmp_path).returncode == 0
-    assert run_cli(*command[:4], "-o", "again", *command[6:], cwd=tmp_path).returncode == 0
+    assert run_process("verify", "out", cwd=tmp_path).returncode == 0
+    assert run_process(*command[:4], "-o", "again", *command[6:], cwd=tmp_path).returncode == 0
     for name in ("data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet", ".chatfmt/manifest.json"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()

@@ -15,7 +15,7 @@ import pytest
 
 import chatfmt
 
-from ..conftest import ROOT, run_cli
+from ..conftest import ROOT, run_process
 
 TEMPLATE = """{{ strftime_now("%d %B %Y %A %H:%M %Z") }}
 {%- for m in messages %}<|im_start|>{{ m.role }}
@@ -62,7 +62,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def convert(
     where: Path, *flags: str, env: dict[str, str] | None = None, out: str = "out", **how: Any
 ) -> dict[str, bytes]:
-    run = run_cli("convert", "data", "p.parquet", "-t", "day.jinja", "-o", out, *FLAGS, *flags, cwd=where, env=env)
+    run = run_process("convert", "data", "p.parquet", "-t", "day.jinja", "-o", out, *FLAGS, *flags, cwd=where, env=env)
     assert run.returncode == 0, run.stderr.decode()
     return files(where / out)
 
@@ -124,7 +124,7 @@ def test_in_another_folder_too(first, tmp_path):
 
 def test_absolute_paths_change_only_what_was_typed(place, first):
     sources = [str(place / "data"), str(place / "p.parquet")]
-    run = run_cli("convert", *sources, "-t", place / "day.jinja", "-o", place / "absolute", *FLAGS, cwd=ROOT)
+    run = run_process("convert", *sources, "-t", place / "day.jinja", "-o", place / "absolute", *FLAGS, cwd=ROOT)
     assert run.returncode == 0, run.stderr.decode()
     found = files(place / "absolute")
     typed = {".chatfmt/manifest.json", "README.md", ".chatfmt/rejects.jsonl"}

@@ -16,7 +16,7 @@ import pytest
 
 from chatfmt import manifest, writers
 
-from ..conftest import run_cli
+from ..conftest import run_process
 from .test_convert import tree, write_jsonl
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
@@ -39,7 +39,7 @@ def expected(source: str, tmp_path_factory: pytest.TempPathFactory) -> dict[tupl
     made = {}
     for more in MORE:
         out = tmp_path_factory.mktemp("expected") / "out"
-        assert run_cli("convert", source, *OPTIONS, *more, "-o", out).returncode == 0
+        assert run_process("convert", source, *OPTIONS, *more, "-o", out).returncode == 0
         made[more] = tree(out)
     return made
 
@@ -105,7 +105,7 @@ def test_killed_at_any_moment_it_leaves_no_process_and_resumes_to_the_same_bytes
         assert gone(workers)
         assert not (out / ".chatfmt/manifest.json").exists() or manifest.verify(out) == []
     assert killed == 2
-    done = run_cli("convert", source, *OPTIONS, *more, "-o", out, "--resume")
+    done = run_process("convert", source, *OPTIONS, *more, "-o", out, "--resume")
     assert done.returncode == 0, done.stderr
     assert tree(out) == expected[more] and manifest.verify(out) == []
 
@@ -128,12 +128,12 @@ def test_a_signal_ends_it_with_one_line_and_a_folder_to_resume(tmp_path, source,
     told = f"note: finished shards of `{out}` that are kept: {kept}; the same command with --resume continues"
     assert (run.returncode, stdout, stderr.decode()) == (code, b"", f"{told}\n{line}")
     assert len(workers) == 3 and gone(workers)  # two, and the process that forks them
-    again = run_cli("convert", source, *OPTIONS, *more, "-o", out)
+    again = run_process("convert", source, *OPTIONS, *more, "-o", out)
     assert (again.returncode, again.stderr.decode().splitlines()) == (5, [
         f"error: `{out}` holds an interrupted conversion",
         "hint: continue it with `--resume`, or start again with `--overwrite`",
     ])  # fmt: skip
-    assert run_cli("convert", source, *OPTIONS, *more, "-o", out, "--resume").returncode == 0
+    assert run_process("convert", source, *OPTIONS, *more, "-o", out, "--resume").returncode == 0
     assert tree(out) == expected[more]
 
 
@@ -176,7 +176,7 @@ def test_a_stream_that_takes_a_part_is_given_the_rest():
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written(tmp_path, source):
     (tmp_path / "closed").mkdir(mode=0o500)
-    run = run_cli("convert", source, "-t", "chatml", "-o", tmp_path / "closed" / "out")
+    run = run_process("convert", source, "-t", "chatml", "-o", tmp_path / "closed" / "out")
     assert (run.returncode, run.stderr.decode().splitlines()[0]) == (
         5, f"error: cannot write `{tmp_path}/closed/out/.chatfmt`: permission denied",
     )  # fmt: skip

@@ -38,6 +38,11 @@ def rows_of(piece: object) -> list[dict[str, object]]:
     return [row for batch in batches for row in decode_objects(dict(zip(batch.schema.names[1:], batch.columns[1:])))]
 
 
-if __name__ == "__main__":
+def main() -> None:
     time.sleep = lambda seconds: None  # between the tries of a request
     json.dump([answer(question) for question in json.load(sys.stdin)], sys.stdout)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

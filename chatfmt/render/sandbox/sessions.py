@@ -36,12 +36,11 @@ class SandboxSessions:
     ) -> Any:
         """Return the rendered text; with `spans`, a pair of the text and its generation spans."""
         tools, documents = (None if value is None else json_array([value]) for value in (chat.tools, chat.documents))
-        try:
-            messages, overrides = encode_conversations([chat.messages]), json_array([dict(variables)])
-            batch = ConversationBatch(messages, tools, documents, overrides)
-            rendered = self._renderer(text, options.date)(batch, RenderRequest(prompt, spans))
-        except RenderError as error:
-            raise error.__cause__ or error from None
+        messages, overrides = encode_conversations([chat.messages]), json_array([dict(variables)])
+        batch, failures = ConversationBatch(messages, tools, documents, overrides), list[RenderError]()
+        rendered = self._renderer(text, options.date)(batch, RenderRequest(prompt, spans), failures)
+        if failures:
+            raise _cause(failures.pop())  # no variable holds it, or it would hold this object and its processes
         found = rendered.text[0].as_py()
         return found if rendered.spans is None else (found, [tuple(span) for span in rendered.spans[0].as_py()])
 
@@ -71,6 +70,10 @@ class SandboxSessions:
             with contextlib.suppress(OSError):
                 renderer.close()
         self._open.clear()
+
+
+def _cause(failure: RenderError) -> BaseException:
+    return failure.__cause__ or failure
 
 
 def _is_equivalent(renderer: SandboxRenderer, text: str, date: Moment) -> bool:

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ...conftest import ROOT, run_process
 from ...hub_data import GSM8K, ROWS, SMOLTALK, gsm8k, gsm8k_rows, smoltalk, smoltalk_rows
 from ...stand_in_hub import StandInHub
 
-ROOT = Path(__file__).parents[3]
-
 
 def ask(hub: StandInHub, home: Path, *questions: dict[str, Any], **env: str) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.sources.asking"], input=json.dumps(questions).encode(), capture_output=True,
-        env=hub.env(home, **env), cwd=ROOT, timeout=200,
-    )  # fmt: skip
+    done = run_process(module="tests.sources.asking", stdin=json.dumps(questions), env=hub.env(home, **env), cwd=ROOT)
     assert done.returncode == 0, done.stderr.decode()
     assert done.stderr == b"", done.stderr.decode()
     return json.loads(done.stdout)
