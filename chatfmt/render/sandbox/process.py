@@ -166,7 +166,13 @@ _spare: ContextVar[_Spare | None] = ContextVar("_spare", default=None)
 
 @contextlib.contextmanager
 def prestarted_process() -> Iterator[None]:
-    """Start an interpreter now, for the first SandboxProcess inside the block: it imports modules meanwhile."""
+    """Start an interpreter now, for the first SandboxProcess inside the block: it imports modules meanwhile.
+
+    Not if a process was released before, which most likely is for the same template.
+    """
+    if _idle:
+        yield
+        return
     spare = _Spare()
     token = _spare.set(spare)
     try:

@@ -98,12 +98,14 @@ def test_a_prestarted_process_serves_the_first_renderer_or_ends_with_the_block(
     assert started[0].poll() is None, "a process in use does not end with the block"
     renderer.close()
     second.close()
+    with render.prestarted_sandbox(untrusted, "auto"):
+        SandboxRenderer(untrusted, RenderOptions()).close()
+    assert len(started) == 2, "the released process is used, and none is started before"
+    process_module.close_idle()
     with pytest.raises(ZeroDivisionError), render.prestarted_sandbox(untrusted, "auto"):
         assert len(started) == 3 and started[2].poll() is None
         raise ZeroDivisionError
     assert started[2].returncode is not None
-    SandboxRenderer(untrusted, RenderOptions()).close()
-    assert len(started) == 3, "the released process is used"
     for trusted, isolation in ((untrusted, "off"), (ChatTemplate.load("chatml"), "auto")):
         with render.prestarted_sandbox(trusted, isolation):
             assert len(started) == 3
