@@ -5,7 +5,7 @@ from .durable import make_folder, write_atomic
 from .encoders import FORMATS, parquet_schema
 from .file_names import check_compression, check_shard_name, file_ending, format_from_name, shard_names
 from .folder import OutputFolder, copy
-from .parts import TAG, TAG_TYPE, read_part, tag_bytes, token_counts
+from .parts import TAG, TAG_TYPE, PartFile, tag_bytes, token_counts
 from .shard import AtomicFile, RejectWriter, ShardWriter, remove_abandoned_parts
 from .single_file import SingleFile, staging_folder
 from .staging import (
@@ -40,6 +40,7 @@ __all__ = [
     "AtomicFile",
     "Lock",
     "OutputFolder",
+    "PartFile",
     "RejectWriter",
     "ShardWriter",
     "SingleFile",
@@ -63,7 +64,6 @@ __all__ = [
     "patterns",
     "plan_path",
     "prepare_state",
-    "read_part",
     "read_receipt",
     "receipt_path",
     "rejects_path",

@@ -7,8 +7,9 @@ with one record batch per written batch. The columns are those of the output as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import mmap
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,27 @@ def _split_lines(text: bytes) -> pa.Array:
     return pa.Array.from_buffers(BYTES, len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(text)])
 
 
-@contextmanager
-def read_part(path: Path) -> Iterator[list[pa.RecordBatch]]:
-    """Map the batches of a part file into memory; they are read on access and must not be used after the block."""
-    with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
-        yield [reader.get_batch(number) for number in range(reader.num_record_batches)]
+class PartFile:
+    """The batches of a part file, mapped into memory: they are read on access.
+
+    `release` gives back the memory of what was read so far, which would otherwise grow to the size of all part files;
+    the batches stay readable.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(self._mapped)))
+        self.batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+
+    def release(self) -> None:
+        if sys.platform == "linux":  # where the pages of a file are read again when they are used again
+            self._mapped.madvise(mmap.MADV_DONTNEED)
+
+    def close(self) -> None:
+        """Forget the batches; the file is unmapped when nothing refers to them."""
+        self.batches = []
+        del self._mapped
 
 
 PARTS: dict[str, Callable[..., Encoder]] = {"jsonl-part": LinePart, "parquet-part": ColumnPart}

@@ -8,7 +8,7 @@ Selecting takes 56 bytes of memory per row, gathering a few blocks of rows at a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -144,8 +144,8 @@ def select_rows(plan: Plan, folder: Path, parts: Sequence[Shard]) -> tuple[list[
     sources = {task.name: task.source for task in plan.tasks(folder)}
     found, tokens = [], [np.empty(0, np.int64)]
     for part, first in zip(parts, part_starts(parts), strict=True):
-        with writers.read_part(writers.staged_path(folder, part.name)) as batches:
-            tags = [batch.column(writers.TAG) for batch in batches]
+        with closing(writers.PartFile(writers.staged_path(folder, part.name))) as file:
+            tags = [batch.column(writers.TAG) for batch in file.batches]
             if plan.recipe.tokens_per_shard is not None:
                 tokens += [writers.token_counts(tag).astype(np.int64) for tag in tags]
             found.append(to_conversations(tags, int(first), splits.index(part.split), sources[part.name]))
@@ -276,7 +276,7 @@ class PartReader:
 
     def __init__(self, paths: Sequence[Path], starts: IntArray) -> None:
         self._paths, self._starts = paths, starts
-        self._open: dict[int, tuple[ExitStack, list[pa.RecordBatch], IntArray]] = {}
+        self._open: dict[int, tuple[writers.PartFile, IntArray]] = {}
 
     def take(self, rows: IntArray) -> Iterator[pa.RecordBatch]:
         """Yield the rows with these numbers, in order and without their tags; in several batches if they are large."""
@@ -294,21 +294,21 @@ class PartReader:
     def _read_sorted(self, rows: IntArray) -> Iterator[pa.RecordBatch]:
         """Yield rows whose numbers ascend, one batch per batch of a part file that holds some of them."""
         owners = np.searchsorted(self._starts, rows, side="right") - 1
-        for part, mine in runs(owners, rows - self._starts[owners]):
-            batches, starts = self._open_part(part)
+        for number, mine in runs(owners, rows - self._starts[owners]):
+            part, starts = self._open_part(number)
             numbers = np.searchsorted(starts, mine, side="right") - 1
-            for number, inside in runs(numbers, mine - starts[numbers]):
-                yield batches[number].take(pa.array(inside))
+            for index, inside in runs(numbers, mine - starts[numbers]):
+                yield part.batches[index].take(pa.array(inside))
+            part.release()
 
-    def _open_part(self, number: int) -> tuple[list[pa.RecordBatch], IntArray]:
+    def _open_part(self, number: int) -> tuple[writers.PartFile, IntArray]:
         if number not in self._open:
             if len(self._open) == OPEN_PARTS:
                 self._open.pop(next(iter(self._open)))[0].close()
-            stack = ExitStack()
-            batches = stack.enter_context(writers.read_part(self._paths[number]))
-            starts = np.cumsum([0, *(len(batch) for batch in batches[:-1])], dtype=np.int64)
-            self._open[number] = stack, batches, starts
-        return self._open[number][1:]
+            part = writers.PartFile(self._paths[number])
+            starts = np.cumsum([0, *(len(batch) for batch in part.batches[:-1])], dtype=np.int64)
+            self._open[number] = part, starts
+        return self._open[number]
 
     def __enter__(self) -> Self:
         return self
