@@ -125,7 +125,7 @@ TEMPLATE = _group(
     {
         "template": (
             list[str], "NAME",
-            "Built-in name, .jinja file, model folder or Hub model id.",
+            "Built-in name, .jinja file, model folder, Hub model id, or none.",
             "-t", "--template",
         ),
         "fallback_template": (str, "NAME", "Template to use if the model has none."),
@@ -245,6 +245,8 @@ VIEW = {key: OUTPUT[key] for key in ("trainer", "to")}
 CHECK = {"media_root": OUTPUT["media_root"], "json": REPORT["json"]}
 _MASKS = ("mask_last", "mask_stop_token", "train_reasoning", "train_roles")
 _MEASURED = {key: OUTPUT[key] for key in ("tokenizer", "max_tokens", *_MASKS)}
+SHOWN = {key: OUTPUT[key] for key in ("mask", *_MASKS, "tokenizer", "rename", "media_tags", "media_root")}
+"""The options for what is written that `preview` shows, beside the view."""
 FIGURES = {**SELECTION, **CHANGES, **TEMPLATE, **VIEW, **_MEASURED, "workers": RUN["workers"]}
 """The options of commands that gather the figures of all rows."""
 EVERY = {**CONVERSION, **RUN, **REPORT}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from typing import Annotated
 
@@ -46,5 +47,6 @@ def guide(
 
 
 def without_comments(text: str) -> str:
-    """Return Markdown without the lines that mark what tests check."""
+    """Return Markdown without the lines that mark what tests check, and with what pictures show instead of them."""
+    text = re.sub(r"^!\[(.*)\]\(.*\)$", r"*[\1]*", text, flags=re.MULTILINE)
     return "\n".join(line for line in text.splitlines() if not line.startswith("<!--"))

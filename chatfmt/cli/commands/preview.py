@@ -66,6 +66,7 @@ def _value(metavar: str, help: str, *names: str, many: bool = False) -> Any:
     options.CHANGES,
     options.TEMPLATE,
     options.VIEW,
+    options.SHOWN,
     count=_value("N", "Number of rows; default: 3.", "-n", "--rows"),
     row=_value("N", "Show the row with this number, counted from 0 as in errors. Repeatable.", "--row", many=True),
     sample=_value("N", "Show N rows chosen at random; --seed chooses others.", "--sample"),
@@ -160,6 +161,8 @@ def print_rows(rows: Sequence[PreviewRow], look: Look) -> None:
             )
     if look.coloured and any(row.tokens for row in rows):
         screen.print(legend(look, trained=any(row.spans for row in rows)))
+    if screen.is_terminal and not look.panes and any(row.tokens and row.conversations for row in rows):
+        screen.print(_text(f"a terminal of {WIDE} columns shows messages and text side by side", "dim"))
 
 
 def print_record(screen: Console, row: PreviewRow, look: Look) -> None:

@@ -14,7 +14,9 @@ from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
 from ..conversion.task import ignore_reject
 from ..planning.jobs import load_template, to_job
+from ..planning.source_plan import SourcePlan
 from ..planning.target import target_of
+from .command import template_arguments
 
 ROWS = 200
 """The rows that are rendered; the loss guard checks as many of each task."""
@@ -31,6 +33,16 @@ def working_arguments(
     choices = [list(wanted), [*wanted, "--fit"], *others] if wanted else []
     working = (arguments for arguments in choices if _works(recipe, sample, arguments, nulls, rejected))
     return next(working, list(wanted))
+
+
+def tried_arguments(recipe: Recipe, plan: SourcePlan) -> list[str]:
+    """Return the template arguments of the recipe, or those that `inspect` would recommend for the first rows."""
+    if recipe.template is not None or plan.first_rows is None:
+        return ["-t", recipe.template] if recipe.template else []
+    counts = RowCounts()
+    outputs = list(Conversion(plan.job).convert(plan.first_rows, "", counts, ignore_reject))
+    wanted = template_arguments(recipe, plan.detection.type, outputs, media=plan.job.media)
+    return working_arguments(recipe, [plan.first_rows], wanted, nulls=plan.job.nulls, rejected=counts.rejected)
 
 
 def _works(

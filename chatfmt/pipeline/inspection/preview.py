@@ -32,7 +32,7 @@ from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import find_row, merge_batches, row_number, split_rows, to_records
 from ..conversion.stages import Conversion
 from ..conversion.task import ignore_reject, with_position
-from ..planning.jobs import load_template
+from ..planning.jobs import load_template, span_option
 from ..planning.matching import rows_kept
 from ..planning.scratch import Scratch
 from ..planning.source_plan import SourcePlan, plan_source
@@ -114,6 +114,7 @@ def _plan(recipe: Recipe, choice: Choice, scratch: Scratch) -> SourcePlan:
     """
 
     def plan(recipe: Recipe) -> SourcePlan:
+        recipe = dataclasses.replace(recipe, mask=recipe.mask or bool(span_option(recipe)))
         return plan_source(recipe, recipe.source[0], load_template(recipe), target_of(None, "jsonl", None), scratch)
 
     if not choice.rows:
@@ -137,9 +138,10 @@ def with_lines(source: Source, rows: Iterable[PreviewRow]) -> Iterator[PreviewRo
 
 
 def _conversion(source: SourcePlan) -> Conversion:
-    """Return the conversion that marks trained text where the view has any."""
-    masked = source.job.template is not None and source.job.view and VIEWS[source.job.view].takes_mask
-    return Conversion(replace(source.job, mask=WHOLE_TURNS, allows_untrained=True) if masked else source.job)
+    """Return the conversion that marks the text trained with the options of `--mask`, else that of whole turns."""
+    job = source.job
+    masked = job.template is not None and job.view and VIEWS[job.view].takes_mask
+    return Conversion(replace(job, mask=job.mask or WHOLE_TURNS, allows_untrained=True) if masked else job)
 
 
 def _keeps(source: SourcePlan, choice: Choice) -> Callable[[pa.RecordBatch], IntArray]:

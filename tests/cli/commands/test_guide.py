@@ -24,3 +24,10 @@ def test_it_lists_topics_and_prints_a_guide(capsys: pytest.CaptureFixture[str]) 
 def test_an_unknown_topic(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["guide", "mask"]) == 2
     assert capsys.readouterr().err == "error: unknown topic `mask`\nhint: did you mean `masks`?\n"
+
+
+def test_a_terminal_shows_the_words_for_pictures() -> None:
+    for topic in topics():
+        text = (ROOT / "chatfmt" / "guides" / f"{topic}.md").read_text(encoding="utf-8")
+        assert "![" not in without_comments(text), topic
+    assert without_comments("![A terminal: lengths](stats.svg)") == "*[A terminal: lengths]*"

@@ -218,7 +218,7 @@ def test_rows_that_are_turns_are_inspected_as_conversations(tmp_path: Path) -> N
     assert [column["name"] for column in found["columns"]] == ["dialog_id", "speaker", "turn", "utterance"]
     assert found["notes"][0] == "each row is one turn, and the command makes conversations of them"
     command = shlex.split(found["command"])
-    assert command[2:-2] == [source, "--group-by", "dialog_id", "--order-by", "turn", "-t", "chatml"]
+    assert command[2:-2] == [str(source), "--group-by", "dialog_id", "--order-by", "turn", "-t", "chatml"]
     made = run_cli(*command[1:-2], "-q")
     texts = [json.loads(line)["text"] for line in made.stdout.splitlines()]
     assert len(texts) == 2 and all(re.findall(r"user \d|assistant \d", text) == [

@@ -96,6 +96,31 @@ def test_long_values_and_tools_are_folded(tmp_path: Path) -> None:
     assert any("q" * 2000 in line for line in lines(path, "-t", "qwen3", "--fit", "--full")[2:])
 
 
+def test_the_spans_are_those_of_the_mask_that_is_asked_for(tmp_path: Path) -> None:
+    turns = [{"role": role, "content": f"{role} {n}"} for n in range(2) for role in ("user", "assistant")]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}))
+
+    def trained(*flags: str) -> list[str]:
+        (row,) = lines(tmp_path / "in.jsonl", "-t", "chatml", "--json", *flags)
+        shown = json.loads(row)
+        return [shown["output"][0]["text"][start:stop] for start, stop in shown["spans"]]
+
+    assert trained() == trained("--mask") == ["assistant 0<|im_end|>", "assistant 1<|im_end|>"]
+    assert trained("--mask-last") == trained("--mask", "--mask-last") == ["assistant 1<|im_end|>"]
+    assert trained("--no-mask-stop-token") == ["assistant 0", "assistant 1"]
+    assert trained("--train-roles", "user") == ["user 0<|im_end|>", "user 1<|im_end|>"]
+
+
+def test_a_narrow_terminal_says_what_a_wide_one_shows(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = "a terminal of 110 columns shows messages and text side by side"
+    for width, shown in ((80, True), (110, False)):
+        screen = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False)
+        monkeypatch.setattr(terminal, "console", lambda *, stderr=False, screen=screen: screen)
+        assert main(["preview", str(source), "-t", "chatml", "-n", "1"]) == 0
+        assert (note in screen.file.getvalue()) is shown
+    assert note not in "".join(lines(source, "-t", "chatml", "-n", "1"))
+
+
 def test_a_wide_terminal_shows_messages_beside_the_text(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(file=io.StringIO(), width=120, force_terminal=True, color_system="standard", highlight=False)
     monkeypatch.setattr(terminal, "console", lambda *, stderr=False: screen)

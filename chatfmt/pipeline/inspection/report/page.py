@@ -17,6 +17,7 @@ from ....render import sandbox_sessions
 from ....render.inspection.probe import probe
 from ....render.template.chat_template import ChatTemplate
 from ...planning.scratch import Scratch
+from ..attempt import error_arguments, tried_arguments
 from ..columns import describe_columns
 from ..command import convert_command
 from ..figures.aggregate import Figures
@@ -250,8 +251,8 @@ def next_steps(recipe: Recipe, found: Gathered) -> list[tuple[str, str]]:
     if figures.counts.left_column:
         steps.append(("Carry the columns that are left behind", "--keep all"))
     if found.plan is not None:
-        rendered = ["-t", recipe.template] if recipe.template else []
-        skipping = ["--on-error", "skip"] if figures.counts.rejected else []
+        skipping = error_arguments(recipe, figures.counts.reasons, figures.counts.read)
+        rendered = tried_arguments(recipe, found.plan)
         command = convert_command(recipe, found.source, found.plan.job.dialect, rendered, skipping)
         steps.append(("Convert it as it was read here", command))
     return steps
