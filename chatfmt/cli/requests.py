@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 
 def to_recipe(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run, dict[str, str]]:
+    """Return what `build` makes of SOURCE and the options, after notes on variables that set none."""
+    settings.note_misspelt(given)
+    return build(source, given)
+
+
+def build(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run, dict[str, str]]:
     """Return the recipe that SOURCE and the options make, how to run it, and the origin of each value.
 
     Flags win over the environment, which wins over a recipe, which wins over the configuration file.
@@ -45,12 +51,13 @@ Conversion = tuple["Recipe", "Run", Mapping[str, str]]
 
 
 def to_recipes(source: list[str], given: Mapping[str, Any]) -> list[Conversion]:
-    """Return what `to_recipe` makes for each of the templates; its name stands for `{template}` in the paths of a run.
+    """Return what `build` makes for each of the templates; its name stands for `{template}` in the paths of a run.
 
     Raises UsageError if several templates would write to one place, or read stdin.
     """
     templates = [*dict.fromkeys(given.get("template") or ())]
-    made = [to_recipe(source, {**given, "template": [name]}) for name in templates] or [to_recipe(source, given)]
+    settings.note_misspelt(given)
+    made = [build(source, {**given, "template": [name]}) for name in templates] or [build(source, given)]
     if len(made) > 1:
         check_places(*made[0][:2], [file_name(name) for name in templates])
     return [(recipe, in_place(run, recipe.template), origins) for recipe, run, origins in made]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 
-from ..errors import RecipeError, UsageError
+from ..errors import RecipeError, UsageError, edit_distance, nearest
+from . import terminal
 from .options import EVERY, FLAGS
 from .values import to_values
 
@@ -56,13 +57,41 @@ def from_environment(keys: Iterable[str]) -> Iterator[Layer]:
     from ..recipe import Layer
 
     for key in keys:
-        name = PREFIX + FLAGS[key].lstrip("-").replace("-", "_").upper()
+        name = variable_of(key)
         if text := os.environ.get(name):
             kind = get_args(get_args(EVERY[key])[0])[0]
             try:
                 yield Layer(name, to_values({key: _read(kind, text)}))
             except UsageError as error:
                 raise UsageError(f"{name}: {error}", hint=error.hint) from None
+
+
+def note_misspelt(given: Mapping[str, Any]) -> None:
+    """Print a note for each variable of the environment that looks like that of an option, and sets none."""
+    for note in () if given.get("quiet") else _misspelt():
+        terminal.print_note(note)
+
+
+def _misspelt() -> tuple[str, ...]:
+    known = {CONFIG, *map(variable_of, EVERY)}
+    given = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known | OF_TESTS)
+    found = {name: close[0] for name in given if (close := nearest(name, sorted(known)))}
+    return tuple(
+        f"the variable `{name}` sets no option: did you mean `{close}`?"
+        for name, close in found.items()
+        if edit_distance(name, close) <= MOST_TYPED_WRONG
+    )
+
+
+OF_TESTS = frozenset({"CHATFMT_SHARED", "CHATFMT_TEMPLATES", "CHATFMT_TRL_TEMPLATES", "CHATFMT_UPDATE_GOLDENS"})
+"""Variables that the tests of chatfmt read."""
+MOST_TYPED_WRONG = 3
+"""Letters by which a variable may differ from one that is suggested."""
+
+
+def variable_of(key: str) -> str:
+    """Return the variable that sets an option."""
+    return PREFIX + FLAGS[key].lstrip("-").replace("-", "_").upper()
 
 
 def lines(key: str) -> list[str]:

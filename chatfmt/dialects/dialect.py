@@ -30,7 +30,8 @@ class Dialect(Struct, frozen=True):
     `type` is the dataset type of its output. `parts` are the parts that `--map` can give it in addition to SIDE_PARTS.
     `covers` names the dialects whose rows it reads too. With `opt_in` it is never detected, only used by name, because
     another dialect reads the same rows; with `is_sure` it is detected only in rows for which that is true, and other
-    rows are left to it by name. With `whole_file` it needs all rows of a file in one batch.
+    rows are left to it by name; with `finds` it is suggested only for rows for which that is true. With `whole_file` it
+    needs all rows of a file in one batch.
     """
 
     convert: Convert
@@ -42,6 +43,7 @@ class Dialect(Struct, frozen=True):
     covers: frozenset[str] = frozenset()
     opt_in: bool = False
     is_sure: Callable[[SourceRow, Columns], bool] | None = None
+    finds: Callable[[SourceRow, Columns], bool] | None = None
     whole_file: bool = False
 
     @property

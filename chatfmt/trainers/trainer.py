@@ -112,8 +112,8 @@ TEMPLATE = 512
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return alternatives in words, as in `a, b or c`."""
-    *most, last = names
+    """Return alternatives in words, as in `a, b or c`; `nothing` if there are none."""
+    *most, last = [*names] or ["nothing"]
     return f"{', '.join(most)} or {last}" if most else last
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from chatfmt.cli import main, options
 from chatfmt.cli.settings import config_file
 
-from ..conftest import ROOT
+from ..conftest import ROOT, run_cli
 
 EVERYDAY = str(ROOT / "tests" / "data" / "everyday.jsonl")
 
@@ -91,3 +92,14 @@ def test_the_configuration_file_is_where_the_system_keeps_such_files(
     assert config_file() == tmp_path / "chatfmt" / "config.yaml"
     monkeypatch.setenv("CHATFMT_CONFIG", "")
     assert config_file() is None
+
+
+def test_a_misspelt_variable_is_noted(tmp_path: Path) -> None:
+    names = {"CHATFMT_LIMT": "1", "CHATFMT_TEMPLAT": "chatml", "CHATFMT_SHARED": "x", "CHATFMT_OF_SOMEONE_ELSE": "1"}
+    run = run_cli("convert", EVERYDAY, cwd=tmp_path, env={**os.environ, **names})
+    assert [line for line in run.stderr.decode().splitlines() if line.startswith("note: the variable")] == [
+        "note: the variable `CHATFMT_LIMT` sets no option: did you mean `CHATFMT_LIMIT`?",
+        "note: the variable `CHATFMT_TEMPLAT` sets no option: did you mean `CHATFMT_TEMPLATE`?",
+    ]
+    quiet = run_cli("convert", EVERYDAY, "-q", cwd=tmp_path, env={**os.environ, **names})
+    assert (quiet.returncode, quiet.stderr) == (0, b"")

@@ -166,3 +166,47 @@ def test_several_sheets(tmp_path: Path) -> None:
         with pytest.raises(ChatfmtError) as raised:
             questions(path, tmp_path / "p.jsonl", **keys)
         assert (str(raised.value), raised.value.hint) == (said, hint)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_members_of_one_name_are_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"in.{kind}"
+    for number, mode in enumerate("wa"):
+        if kind == "zip":
+            with zipfile.ZipFile(path, mode) as archive:  # type: ignore[call-overload]
+                archive.writestr("a.jsonl", ROWS[number])
+        else:
+            with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+                member = tarfile.TarInfo("./a.jsonl" if number else "a.jsonl")
+                member.size = len(ROWS[number].encode())
+                tar.addfile(member, io.BytesIO(ROWS[number].encode()))
+    run = run_cli("convert", path.name, "-o", "out", cwd=tmp_path)
+    name = "./a.jsonl" if kind == "tar" else "a.jsonl"
+    assert run.stderr.decode() == (
+        f"error: {path.name}: the archive has two files named `{name}`\nhint: unpack it, and name its files\n"
+    )
+    assert run.returncode == 3 and [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+CHAT_LOGS = (
+    "[20.06.19, 15:58:57] Lena: Hi\n", "12/31/23, 9:41\u202fPM - Lena: Hi\n", "31.12.23, 21:41 - Lena: Hi\n",
+    "\u200e[2023-12-31, 21:41:00] Lena: Hi\n", "31/12/2023, 21:41 - Messages are end-to-end encrypted.\n",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("log", CHAT_LOGS)
+def test_a_chat_log_of_whatsapp_is_refused_in_words_or_read_as_text(log: str, tmp_path: Path) -> None:
+    (tmp_path / "chat.txt").write_text(log * 2, encoding="utf-8")
+    run = run_cli("convert", "chat.txt", cwd=tmp_path)
+    error, hint = run.stderr.decode().splitlines()
+    assert (run.returncode, run.stdout) == (3, b"")
+    assert error == "error: chat.txt: this is a chat log, as WhatsApp exports it, not data"
+    assert hint.endswith("for lines of plain text: `--no-header --no-quote --delimiter none --map text=column1`")
+    lines = run_cli("convert", "chat.txt", *hint.split("`")[1].split(), cwd=tmp_path)
+    assert [json.loads(line)["text"] for line in lines.stdout.splitlines()] == [log.rstrip("\n")] * 2
+
+
+def test_a_table_with_dates_is_no_chat_log(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("12/31/23,question,answer\n1,Sky?,Blue.\n")
+    assert b"chat log" not in run_cli("convert", "in.csv", cwd=tmp_path).stderr

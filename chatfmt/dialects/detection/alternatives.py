@@ -47,13 +47,21 @@ def left_as_text(
         for name, other in registry.items()
         if other.parses_text
         and dialect in other.covers
-        and any(_fits(other, record, plain) for record in records[:_ROWS])
+        and any(
+            _fits(other, record, plain) and (other.finds is None or other.finds(record, plain))
+            for record in records[:_ROWS]
+        )
     ]
     prompt, completion = columns.path("prompt"), columns.path("completion")
     if prompt and completion and any(_MARK in str(value_at(record, prompt)) for record in records):
         flags = _MARKED.format(prompt=prompt, completion=completion)
         notes.append(f"turns marked with `{_MARK}` in `{prompt}`: left as one text, split it with {flags}")
     return tuple(notes)
+
+
+def _parses(dialect: Dialect, record: SourceRow, columns: Columns) -> bool:
+    """Return whether a dialect finds what it parses in a row."""
+    return dialect.finds is None or dialect.finds(record, columns)
 
 
 def _fits(dialect: Dialect, record: SourceRow, columns: Columns) -> bool:

@@ -76,7 +76,7 @@ def detect_dialect(
     )
     _check_kept(columns, names if records else ())
     columns = _without_categories(records, columns)
-    candidates = detectable(registry, columns) if name in ("auto", "mixed") else {name: registry[name]}
+    candidates = detectable(registry, columns) if name in ("auto", "mixed") else with_covered(registry, name)
     readings = drop_bare_results(list(map(RecordReader(candidates, columns), records)))
     sample = _Sample(names, records, readings)
     found = sample.found()
@@ -84,6 +84,8 @@ def detect_dialect(
     empty = sum(empty_conversation(record, columns) is not None for record in unread)
     if records and empty == len(records):
         raise no_turns(batches, columns)
+    if name not in ("auto", "mixed") and name not in {reader for reader, _ in found}:
+        found = []
     if not found or 2 * len(found) < len(records) - empty:
         raise no_dialect(names, records, columns, name, len(found))
     dialect, parts = choose_dialect(found, candidates) if name != "mixed" else (name, {})
@@ -95,6 +97,13 @@ def detect_dialect(
     if len(types) > 1 and name == "auto":
         raise types_differ(types)
     return _mixed_detection(registry, columns, sample, types.most_common(1)[0][0])
+
+
+def with_covered(registry: Mapping[str, Dialect], name: str) -> dict[str, Dialect]:
+    """Return a dialect that is used by name, and those whose rows it reads too if it parses what is in some texts."""
+    dialect = registry[name]
+    others = sorted(dialect.covers, key=list(registry).index) if dialect.parses_text else []
+    return {each: registry[each] for each in (name, *others)}
 
 
 def _without_categories(records: Sequence[SourceRow], columns: Columns) -> Columns:

@@ -233,6 +233,7 @@ DIALECTS = {
         rank=264,
         covers=frozenset({"messages", "sharegpt"}),
         is_sure=has_bracket_calls,
+        finds=has_bracket_calls,
     ),
     "react": Dialect(
         react,

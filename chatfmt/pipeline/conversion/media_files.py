@@ -83,7 +83,7 @@ def _medium(path: str, folder: str | None) -> dict[str, bytes | str | None]:
         raise RowError(f"`{path}` is a URL", hint="download it first, or leave out --embed-media", code="media.file")
     name = unquote(url.path) if url.scheme == "file" else path
     if folder is None:
-        hint = "--media-root DIR names the folder"
+        hint = "--media-root DIR names the folder; an archive must be unpacked first"
         raise RowError(f"`{name}` is a path, and the source has no folder", hint=hint, code="media.file")
     root = os.path.normpath(Path(folder).absolute())
     full = os.path.normpath(Path(root, name))

@@ -105,10 +105,19 @@ def _write_members(path: Path, folder: Path, members: Iterable[tuple[str, IO[byt
             check_ratio(written, size, str(path))
             yield chunk
 
+    targets: set[Path] = set()
     for name, content in members:
         target = folder.joinpath(
             *(part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", ".."))
         )
+        if target in targets:
+            raise InputError(
+                f"the archive has two files named `{name}`",
+                hint="unpack it, and name its files",
+                at=Location(str(path)),
+                code="file.duplicate",
+            )
+        targets.add(target)
         with explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
         assert content is not None  # only of a link

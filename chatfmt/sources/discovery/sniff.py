@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from ...errors import InputError, Location, RowError
 from ..bytes.compression import SUFFIXES, compression_of, decompressed, file_chunks
 from ..bytes.text import needs_recoding
-from ..json.strict import BOM, is_list_start, parse_object, parse_value
+from ..json.strict import BOM, PLAIN_TEXT, is_list_start, parse_object, parse_value
 from ..model import Compression, Format, ParseOptions
 
 HEAD = 256 << 10
@@ -102,7 +102,7 @@ def format_of_content(head: bytes, shown: str, options: ParseOptions) -> Format:
         _check_is_data(head, shown)
     recode = options.encoding if needs_recoding(options.encoding) else None
     text = head.decode(recode, "ignore").encode() if recode else _checked_text(head, shown)
-    return _text_format(text, named, options)
+    return _text_format(text, named, options, shown)
 
 
 _CODE = (".py", ".pyc", ".sh")
@@ -185,10 +185,15 @@ _ZEROS = {"x000": "utf-32-le", "000x": "utf-32-be", "x0x0": "utf-16-le", "0x0x":
 """The bytes, of every four, that are mostly zero in Latin text."""
 
 
-def _text_format(head: bytes, named: Format | None, options: ParseOptions) -> Format:
+def _text_format(head: bytes, named: Format | None, options: ParseOptions, shown: str) -> Format:
     text = head.removeprefix(BOM).lstrip(b" \t\r\n")
     if options.delimiter == "none":
         return "csv"
+    if options.delimiter is None and _CHAT_LOG.match(text):
+        raise InputError(
+            "this is a chat log, as WhatsApp exports it, not data", code="file.not_data", at=Location(shown),
+            hint=_CHAT_HINT,
+        )  # fmt: skip
     if named in ("csv", "tsv") or options.delimiter or not options.header:
         return _json_lines_or(text, named if named in ("csv", "tsv") else _delimited(text, options))
     if text.startswith(b"[") and not _is_prose(text):
@@ -196,6 +201,18 @@ def _text_format(head: bytes, named: Format | None, options: ParseOptions) -> Fo
     if text.startswith(b"{"):
         return "jsonl" if _first_line_is_object(text) else _document_or_lines(text)
     return _delimited(text, options) if named is None and _looks_delimited(text) else "jsonl"
+
+
+_CHAT_LOG = re.compile(
+    rb"(\xe2\x80\x8e)?\[?\d{1,4}([./-])\d{1,2}\2\d{2,4},? "
+    rb"\d{1,2}[:.]\d\d([:.]\d\d)?([^\w\n]{0,3}[ap]\.?m\.?)?(\]| -) [^\n]",
+    re.IGNORECASE,
+)
+"""A line of a chat log: `[20.06.19, 15:58:57] Lena: hi` or `12/31/23, 9:41 PM - Lena: hi`."""
+_CHAT_HINT = (
+    'write a JSON line of each message, {"sender": …, "text": …}, and convert them with --group-by @file --me NAME; '
+    f"{PLAIN_TEXT}"
+)
 
 
 def _delimited(text: bytes, options: ParseOptions) -> Format:

@@ -57,6 +57,17 @@ def test_calls_in_text_stay_text_by_default() -> None:
     assert asked != rows and named.left == ()
 
 
+def test_a_dialect_is_suggested_only_for_what_it_parses_and_reads_all_rows_by_name() -> None:
+    listed = {"role": "system", "content": 'You may call [{"name": "f", "description": "d", "parameters": {}}]'}
+    rows = [{"messages": [listed, USER, ASSISTANT]}] + [{"messages": [USER, ASSISTANT]}] * 5
+    made, found = convert(rows)
+    assert (found.dialect, found.left, made) == ("messages", (), rows)
+    asked, named = convert(rows, dialect="toolace")
+    assert (named.dialect, named.rows_fit, asked[1:]) == ("toolace", 6, rows[1:])
+    with pytest.raises(NoDialect):
+        convert(rows[1:], dialect="toolace")
+
+
 def test_a_named_dialect_keeps_rows_of_the_dialects_it_covers() -> None:
     call = '{"name": "f", "arguments": {}}'
     tools = [{"type": "function", "function": {"name": "f"}}]
