@@ -52,6 +52,11 @@ class _Sample(Struct, frozen=True):
     def found(self) -> list[Reading]:
         return [reading for reading in self.readings if reading is not None]
 
+    def count_empty(self, columns: Columns) -> int:
+        """Return how many rows are no more than a conversation without turns."""
+        unread = (record for record, reading in zip(self.records, self.readings, strict=True) if reading is None)
+        return sum(empty_conversation(record, columns) is not None for record in unread)
+
     def fitting(self) -> list[SourceRow]:
         return [record for record, reading in zip(self.records, self.readings, strict=True) if reading is not None]
 
@@ -80,11 +85,9 @@ def detect_dialect(
     readings = drop_bare_results(list(map(RecordReader(candidates, columns), records)))
     sample = _Sample(names, records, readings)
     found = sample.found()
-    unread = [record for record, reading in zip(records, readings, strict=True) if reading is None]
-    empty = sum(empty_conversation(record, columns) is not None for record in unread)
-    if records and empty == len(records):
+    if len(records) == (empty := sample.count_empty(columns)) and records:
         raise no_turns(batches, columns)
-    if name not in ("auto", "mixed") and name not in {reader for reader, _ in found}:
+    if name in registry and name != "mixed" and name not in {reader for reader, _ in found}:
         found = []
     if not found or 2 * len(found) < len(records) - empty:
         raise no_dialect(names, records, columns, name, len(found))

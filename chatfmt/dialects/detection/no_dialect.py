@@ -127,6 +127,10 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
         return f"if the texts in `{spoken}` alternate: --map messages={shell_quoted(spoken)} --roles user,assistant"
     if len(records) == 1 and _are_columns(record):
         return "the values could be columns of rows: --field 'columns(.)'"
+    texts = next((name for name in names if _are_several_texts(record.get(name))), None)
+    if texts and not any(isinstance(record.get(name), str) for name in names):
+        keys, path = ", ".join(f"`{key}`" for key in record[texts]), shell_quoted(f"{texts}.KEY")
+        return f"`{texts}` holds the texts {keys}: map one to each part, --map prompt={path} --map completion={path}"
     objects = next((name for name in names if _objects(record.get(name))), None)
     if objects and not any(name.lower() in PROMPTS for name in names):
         keys = ", ".join(f"`{key}`" for key in record[objects][0])
@@ -156,6 +160,11 @@ _SPOKEN = re.compile("dialog|conversation|utterances|turns")
 def _are_texts(value: Any) -> bool:
     """Return whether a value is a list of several texts."""
     return isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value)
+
+
+def _are_several_texts(value: Any) -> bool:
+    """Return whether a value is an object of several texts."""
+    return isinstance(value, Mapping) and len(value) > 1 and all(isinstance(text, str) for text in value.values())
 
 
 def _answers_hint(name: str) -> str:

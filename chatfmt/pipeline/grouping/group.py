@@ -11,6 +11,7 @@ A row holds the key of its conversation and, as `messages`, its rows without the
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -299,24 +300,36 @@ class Grouping:
 
 
 def _text_of(value: Any) -> Any:
-    """Return bytes that are UTF-8 as text, and any other value unchanged."""
+    """Return a value with bytes that are UTF-8 as text, also inside of it."""
     if isinstance(value, bytes):
         with suppress(UnicodeDecodeError):
             return value.decode()
-    return value
+    if isinstance(value, list):
+        return [_text_of(item) for item in value]
+    return {name: _text_of(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def _json_of(record: Mapping[str, Any]) -> str:
-    """Return a record as JSON; raises RowError with the name of a column that JSON cannot hold."""
+    """Return a record as JSON; raises RowError with the names of the columns that JSON cannot hold."""
     try:
         return dumps(record)
     except (TypeError, ValueError):
-        for name, value in record.items():
-            try:
-                dumps(value)
-            except (TypeError, ValueError) as error:
-                reason = "it holds binary data" if "bytes" in str(error) else str(error)
-                raise RowError(
-                    f"`{name}` is not JSON data: {reason}", code="group.value", hint=f"--drop {name}"
-                ) from None
-        raise
+        reasons = {name: reason for name, value in record.items() if (reason := _no_json(value))}
+        if not reasons:
+            raise
+        first, reason = next(iter(reasons.items()))
+        more = f", and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        raise RowError(
+            f"`{first}` is not JSON data: {reason}{more}",
+            code="group.value",
+            hint=" ".join(f"--drop {shlex.quote(name)}" for name in reasons),
+        ) from None
+
+
+def _no_json(value: Any) -> str:
+    """Return why a value is no JSON data, empty if it is."""
+    try:
+        dumps(value)
+    except (TypeError, ValueError) as error:
+        return "it holds binary data" if "bytes" in str(error) else str(error)
+    return ""

@@ -349,3 +349,16 @@ def test_a_log_without_any_session_is_refused_in_words(tmp_path: Path) -> None:
         f"error: {log}: no sampled row has the column `sessionId`, which says to which conversation a row belongs",
         "hint: one of: leafUuid, summary, type; or --group-by @file makes one conversation of each file",
     ]
+
+
+def test_binary_values_inside_others(tmp_path: Path) -> None:
+    inside = pa.array([{"b": b"ok", "c": [b"x"]}, {"b": b"ok", "c": [b"y"]}])
+    columns = {"c": ["x", "x"], "role": ["user", "assistant"], "text": ["q", "a"], "m": inside}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert convert(str(tmp_path / "a.parquet"), tmp_path / "o.jsonl", group_by="c") == [["q", "a"]]
+    odd = pa.array([{"b": b"\xff"}, {"b": b"x"}])
+    pq.write_table(pa.table({**columns, "m n": odd, "o": odd}), tmp_path / "b.parquet")
+    assert refusal(RowError, str(tmp_path / "b.parquet"), tmp_path / "p.jsonl", group_by="c") == (
+        "b.parquet row 0: `m n` is not JSON data: it holds binary data, and 1 more",
+        "--drop 'm n' --drop o",
+    )
