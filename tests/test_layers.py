@@ -61,7 +61,7 @@ INNER = {
         {"batch"},
         {"boundary", "whole", "forms"},
         {"split"},
-        {"pairs"},
+        {"pairs", "rlvr"},
         {"__init__"},
     ],
     "dialects": [

@@ -50,6 +50,8 @@ def settings(name: str, *, to: str, rendered: bool) -> Mapping[str, Any]:
     `to` is the view that the user named, `rendered` whether there is a template.
     """
     trainer = find(name)
+    if to.startswith("rlvr"):  # the ground truth may be in any column
+        return {**trainer.settings, **trainer.messages, "keep": ["all"]}
     if to == "tokens":  # no trainer adds tokens to them
         return {**trainer.settings, "end": "eos"}
     is_text = rendered and to not in UNRENDERED and trainer.reads_text
@@ -92,7 +94,8 @@ def choose_view(name: str, to: str, data_type: str, *, rendered: bool, media: Se
 
 def check_rendering(name: str, view: str, *, rendered: bool) -> None:
     """Raise UsageError if a template would render a view that the trainer of that name renders itself."""
-    if rendered and view not in UNRENDERED and not find(name).reads_text:
+    trainer = find(name)
+    if rendered and view not in UNRENDERED and (not trainer.reads_text or view in trainer.renders):
         raise UsageError(f"`--for {name}` renders `{view}` itself, with the template of its model", hint="leave out -t")
 
 
@@ -102,7 +105,7 @@ def ignored_weights(name: str | None, view: str, transforms: Mapping[str, Any]) 
     A weight that is 0 or 1 is in the labels or segments, or under a key that the trainer reads. Where a row is trained
     on its last answer alone, the weights of the others say nothing.
     """
-    if name is None or view in ("tokens", "segments", "prompt", "stepwise"):
+    if name is None or view in ("tokens", "segments", "prompt", "stepwise") or view.startswith("rlvr"):
         return "none"
     if view in ("messages", "openai") and "weights" in transforms:
         return "fractions"
@@ -112,7 +115,7 @@ def ignored_weights(name: str | None, view: str, transforms: Mapping[str, Any]) 
 Ignored = Literal["none", "fractions", "last", "all"]
 ONE_ANSWER = (
     "prompt-completion", "instruction", "preference", "unpaired-preference", "preference-conversations",
-    "preference-messages", "rejected-response", "unpaired-messages", "openai-preference",
+    "preference-messages", "rejected-response", "unpaired-messages", "openai-preference", "ranked-completions",
 )  # fmt: skip
 """The views with a single answer to train on, or a pair of them."""
 

@@ -21,6 +21,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "segments": {"type": "input_output"},
     "text": {"type": "completion", "field": "text"},
     "preference": {"type": "chat_template.default", "field_messages": "prompt"},
+    "unpaired-preference": {},
     "tokens": {},
 }  # fmt: skip
 """For each view the keys of an entry of `datasets`."""
@@ -32,22 +33,26 @@ def loader(output: Output) -> str:
     config: dict[str, Any] = {"base_model": output.model, "datasets": [entry]}
     if output.test_split is not None:
         config["test_datasets"] = [{**entry, "split": output.test_split}]
-    if output.view == "preference":
-        config["rl"] = "dpo"
+    if output.view in RL:
+        config |= RL[output.view]
     if not output.template:
         config["chat_template"] = "tokenizer_default"
     config |= {"train_on_inputs": False} if output.view == "segments" else {}
     config |= {"sequence_len": output.max_length, "excess_length_strategy": "raise"}
-    config |= {"micro_batch_size": 1, "gradient_accumulation_steps": 1, "learning_rate": 2e-5}
+    config |= {"micro_batch_size": 2 if output.view == "unpaired-preference" else 1}
+    config |= {"gradient_accumulation_steps": 1, "learning_rate": 2e-5}
     config |= {"num_epochs": 1} if output.max_steps is None else {"max_steps": output.max_steps}
     config["output_dir"] = f"{output.model.rstrip('/').split('/')[-1]}-axolotl"
-    return NOTES + as_yaml(config)
+    note = output.length_note if output.view == "unpaired-preference" else STOPS
+    return f"# Save as axolotl.yaml, then: axolotl train axolotl.yaml\n# {note}\n" + as_yaml(config)
 
 
-NOTES = """\
-# Save as axolotl.yaml, then: axolotl train axolotl.yaml
-# It stops at a row of more than `sequence_len` tokens.
-"""
+RL: dict[str, dict[str, Any]] = {
+    "preference": {"rl": "dpo"},
+    "unpaired-preference": {"rl": "kto", "skip_prepare_dataset": True, "remove_unused_columns": False},
+}
+"""The keys of preference optimization: for KTO, TRL's trainer gets the conversations as they are."""
+STOPS = "It stops at a row of more than `sequence_len` tokens."
 
 
 def dataset(output: Output) -> dict[str, Any]:
@@ -76,9 +81,10 @@ TRAINERS = {
         summary="Axolotl",
         source="axolotl 0.19.0: axolotl/prompt_strategies, axolotl/utils/data/sft.py and rl.py",
         views={"language-modeling": "messages", "prompt-completion": "messages", "preference": "preference",
-               "text": "text", "segments": "segments"},
+               "unpaired-preference": "unpaired-preference", "text": "text", "segments": "segments"},
         rendered={"language-modeling": "segments", "prompt-completion": "segments"},
         also=("tokens", "alpaca", "sharegpt"),
+        renders=("unpaired-preference",),
         messages={"transforms": {"arguments": "object", "weights": "train"}},
         problem=problem,
         mask="--to segments",

@@ -100,7 +100,7 @@ class Output(Struct, frozen=True, kw_only=True):
 
 UNRENDERED = (
     "messages", "tokens", "preference-messages", "rejected-response", "unpaired-messages", "openai-preference",
-    "alpaca", "sharegpt", "openai",
+    "alpaca", "sharegpt", "openai", "ranked-completions", "rlvr", "rlvr-prompt", "rlvr-text",
 )  # fmt: skip
 """The views that are no text, with or without a template."""
 
@@ -191,6 +191,8 @@ class Trainer(Struct, frozen=True, kw_only=True):
     mask: str = ""
     """The arguments of `chatfmt convert` whose output trains what `--mask` marks; empty if there are none."""
     rendered: Mapping[str, str] = field(default_factory=dict)
+    renders: tuple[str, ...] = ()
+    """Views whose conversations it renders itself although it reads text, so that a template is an error."""
     also: tuple[str, ...] = ()
     """Further views that it reads, if `--to` names them."""
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -6,13 +6,16 @@ from .trainer import Output, Trainer, as_command, media_part_problem, unread_col
 
 PROGRAMS = {
     "messages": (["torchrun", "--nproc_per_node=1", "-m", "verl.trainer.sft_trainer"], "data.messages_key=messages"),
-    "prompt": (["python", "-m", "verl.trainer.main_ppo"], "data.prompt_key=prompt"),
+    **dict.fromkeys(("prompt", "rlvr-prompt"), (["python", "-m", "verl.trainer.main_ppo"], "data.prompt_key=prompt")),
 }
+PROMPT_NOTES = (
+    "# It stops at a prompt of more than `data.max_prompt_length` tokens (512 unless set).\n"
+    "# Rewards are found by `data_source` and `reward_model` of the rows, or set custom_reward_function.path.\n"
+)
 NOTES = {
     "messages": "# It stops at a row of more than `data.max_length` tokens.\n",
-    "prompt": "# It stops at a prompt of more than `data.max_prompt_length` tokens (512 unless set).\n"
-    "# Rewards are found by `data_source` and `reward_model` of the rows, or set custom_reward_function.path.\n",
-}
+    "prompt": PROMPT_NOTES, "rlvr-prompt": PROMPT_NOTES,
+}  # fmt: skip
 
 
 def loader(output: Output) -> str:
@@ -38,6 +41,7 @@ TRAINERS = {
         summary="verl",
         source="verl 0.9.1: verl/utils/dataset/multiturn_sft_dataset.py and rl_dataset.py",
         views={"language-modeling": "messages", "prompt-completion": "messages", "prompt-only": "prompt"},
+        also=("rlvr-prompt",),
         formats=("parquet",),
         media=("images", "videos"),
         settings={"format": "parquet", "keep": ["all"]},

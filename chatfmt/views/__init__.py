@@ -91,6 +91,19 @@ VIEWS: dict[str, View] = {
         on_call(__name__, ".pairs:openai"), "OpenAI's input, preferred and non-preferred output",
         ("input", "preferred_output", "non_preferred_output"), beside="rejected",
     ),
+    "ranked-completions": View(
+        on_call(__name__, ".pairs:ranked"), "a context, and its completions with their ranks",
+        ("context", "completions"), beside="rejected",
+    ),
+    "rlvr": View(
+        on_call(__name__, ".rlvr:messages"), "a prompt as messages, with its ground truth and verifier", ("messages",)
+    ),
+    "rlvr-prompt": View(
+        on_call(__name__, ".rlvr:prompts"), "a prompt, with verl's reward model and data source", ("prompt",)
+    ),
+    "rlvr-text": View(
+        on_call(__name__, ".rlvr:texts"), "the text of a question, and its ground truth", ("input", "output")
+    ),
     "alpaca": View(
         on_call(__name__, ".forms:alpaca"), "LLaMA-Factory's and Axolotl's columns for an instruction and its output",
         ("instruction", "input", "output", "system", "history"),

@@ -2,7 +2,8 @@
 
 The forms are those of TRL with an implicit prompt, torchtune and open-instruct (whole conversations), LLaMA-Factory
 (`messages`, and `chosen` and `rejected` as one message each), ms-swift (`messages` with `rejected_response`, `messages`
-with `label`) and OpenAI's fine-tuning API (`input`, `preferred_output`, `non_preferred_output`).
+with `label`), NeMo RL (`context` and `completions`) and OpenAI's fine-tuning API (`input`, `preferred_output`,
+`non_preferred_output`).
 """
 
 from __future__ import annotations
@@ -71,6 +72,16 @@ def openai(batch: RenderableBatch) -> Fields:
         for turns, specs in zip(decode_conversations(before), tools, strict=True)
     ]
     return {"input": json_array(inputs), "preferred_output": chosen, "non_preferred_output": rejected}
+
+
+def ranked(batch: RenderableBatch) -> Fields:
+    """`context`, and `completions`: the better one with rank 0 and the worse with rank 1, each a list of messages."""
+    before, chosen, rejected = split_pairs(batch)
+    pairs = zip(decode_conversations(chosen), decode_conversations(rejected), strict=True)
+    completions = json_array([
+        [{"rank": rank, "completion": turns} for rank, turns in enumerate(pair)] for pair in pairs
+    ])  # fmt: skip
+    return {"context": before, "completions": completions, **template_inputs(batch)}
 
 
 def single_turns(answers: pa.ListArray) -> list[Turn]:

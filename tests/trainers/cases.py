@@ -109,6 +109,16 @@ PROBLEMS: Rows = [
 ]
 
 
+VERIFIED: Rows = [
+    {"prompt": [user("2 + 2?")], "answer": "4", "dataset": "gsm8k", "data_source": "openai/gsm8k"},
+    {"prompt": [user("3 + 4?")], "answer": "7", "dataset": "gsm8k", "data_source": "openai/gsm8k"},
+]
+WEIGHTS: Rows = [
+    {"messages": [user("Hi"), answer("Hello!", weight=0), user("Who are you?"), answer("A model.", weight=1)]},
+    {"messages": CHAT[0]["messages"]},
+]
+
+
 class Case(NamedTuple):
     """Rows, and the template of the model that is trained on them."""
 
@@ -143,6 +153,10 @@ CASES: dict[str, Case] = {
     "split preference": Case(PREFERENCE, "llama-3", "unpaired-preference"),
     "preference": Case(PREFERENCE, "llama-3", "preference"),
     "unpaired preference": Case(UNPAIRED, "llama-3", "unpaired-preference"),
+    "weights": Case(WEIGHTS, "chatml"),
+    "verified messages": Case(VERIFIED, "llama-3", "prompt", ("--to", "rlvr")),
+    "verified prompts": Case(VERIFIED, "llama-3", "prompt", ("--to", "rlvr-prompt")),
+    "verified texts": Case(VERIFIED, "llama-3", "prompt", ("--to", "rlvr-text")),
     "problems": Case(PROBLEMS, "llama-3", "prompt", ("--to", "prompt", "--keep", "answer")),
 }
-SFT = ("chat", "system", "multi-turn", "tools", "text and calls", "reasoning", "parts", "variables")
+SFT = ("chat", "system", "multi-turn", "tools", "text and calls", "reasoning", "parts", "variables", "weights")

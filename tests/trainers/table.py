@@ -14,9 +14,17 @@ COLUMNS = {
     "reasoning": ("reasoning",),
     "parts": ("parts",),
     "variables": ("variables",),
+    "weights": ("weights",),
     "images": ("images",),
     "preference": ("preference", "split preference", "unpaired preference"),
-    "prompts": ("prompt-completion", "rendered answers", "problems"),
+    "prompts": (
+        "prompt-completion",
+        "rendered answers",
+        "problems",
+        "verified messages",
+        "verified prompts",
+        "verified texts",
+    ),
     "rendered": (
         "rendered text",
         "rendered ChatML",
@@ -35,9 +43,11 @@ MARKS = {
 READ = ("open-instruct", "nemo-rl")
 """Trainers on no package index, of which the tests repeat what their code does."""
 NOTES = {
+    "weights": "It reads no weights of answers, and would train those of 0: an error of the row.",
     "variables": "It passes no variables to the template.",
     "rendered": "With `-t MODEL` chatfmt renders the conversations itself, and all of them train as marked.",
     "text": "With `-t MODEL` chatfmt renders the conversations itself, and it trains on all of the text.",
+    "tokens": "`-t MODEL --to tokens --tokenizer MODEL` writes labels, with every weight of 0 or 1.",
     "tools": "It reads no tools.",
     "JSON": "It reads Parquet files without the tools in them, which are JSON.",
     "results": "A row with text beside a call, or with two results in a row, which LLaMA-Factory would lose: "
@@ -48,14 +58,21 @@ NOTES = {
     "last": "It renders turn by turn, and stops where the template renders the last answer otherwise, as Qwen3's does.",
 }
 """What is said of the cells that are not ✓."""
+UNWEIGHTED = {"weights": ("weights",)}
 CELLS: dict[str, dict[str, tuple[str, ...]]] = {
     "axolotl": {"reasoning": ("opening",), "variables": ("variables", "rendered")},
-    "llama-factory": {"tools": ("results",), "variables": ("variables",)},
-    "torchtune": {"tools": ("tools", "text"), "variables": ("variables", "text")},
-    "open-instruct": {"reasoning": ("think",), "variables": ("variables",)},
-    "verl": {"tools": ("JSON",), "reasoning": ("last",), "variables": ("variables",)},
-    "nemo-rl": {"tools": ("joined",), "reasoning": ("think",), "variables": ("variables",)},
-    "openrlhf": {"tools": ("tools", "rendered"), "reasoning": ("think",), "variables": ("variables", "rendered")},
+    "trl-sft": {"weights": ("weights", "tokens")},
+    "llama-factory": {**UNWEIGHTED, "tools": ("results",), "variables": ("variables",)},
+    "torchtune": {**UNWEIGHTED, "tools": ("tools", "text"), "variables": ("variables", "text")},
+    "open-instruct": {**UNWEIGHTED, "reasoning": ("think",), "variables": ("variables",)},
+    "verl": {**UNWEIGHTED, "tools": ("JSON",), "reasoning": ("last",), "variables": ("variables",)},
+    "nemo-rl": {**UNWEIGHTED, "tools": ("joined",), "reasoning": ("think",), "variables": ("variables",)},
+    "openrlhf": {
+        "weights": ("weights", "rendered"),
+        "tools": ("tools", "rendered"),
+        "reasoning": ("think",),
+        "variables": ("variables", "rendered"),
+    },
     "mlx-lm": {"reasoning": ("think",), "variables": ("variables", "text")},
 }
 """The notes of each trainer, by column: every cell that is not ✓ has one, and no other cell."""

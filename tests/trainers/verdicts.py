@@ -95,13 +95,16 @@ PLANS: dict[str, tuple[str, tuple[str, ...]]] = {
     "trl-kto": ("trl", ("split preference", "unpaired preference")),
     "trl-reward": ("trl", ("preference",)),
     "trl-grpo": ("trl", ("problems",)),
-    "axolotl": ("axolotl", (*cases.SFT, "rendered segments", "segments with BOS", "tokens", "preference")),
+    "axolotl": (
+        "axolotl",
+        (*cases.SFT, "rendered segments", "segments with BOS", "tokens", "preference", "unpaired preference"),
+    ),
     "llama-factory": ("llama_factory", (*cases.SFT, "images", "preference", "unpaired preference")),
     "ms-swift": ("ms_swift", (*cases.SFT, "images", "preference", "unpaired preference")),
     "torchtune": ("torchtune", (*cases.SFT, "preference")),
-    "open-instruct": ("open_instruct", (*cases.SFT, "preference")),
-    "verl": ("verl", (*cases.SFT, "problems")),
-    "nemo-rl": ("nemo_rl", cases.SFT),
+    "open-instruct": ("open_instruct", (*cases.SFT, "preference", "verified messages")),
+    "verl": ("verl", (*cases.SFT, "problems", "verified prompts")),
+    "nemo-rl": ("nemo_rl", (*cases.SFT, "preference", "verified texts")),
     "openrlhf": ("openrlhf", (*cases.SFT, "rendered turns", "prompt-completion", "preference", "problems")),
     "mlx-lm": ("mlx_lm", (*cases.SFT, "rendered text")),
     "litgpt": ("litgpt", ("rendered answers", "rendered turns")),
@@ -219,7 +222,8 @@ def turn(message: dict[str, Any]) -> dict[str, Any]:
     if reasoning := message.get("reasoning_content"):
         content = f"<think>\n{reasoning}\n</think>\n\n{content}"
     calls = {"calls": [call["function"] for call in message["tool_calls"]]} if "tool_calls" in message else {}
-    return {"role": message["role"], "content": content, **calls}
+    trained = {"trained": bool(message["weight"])} if "weight" in message else {}
+    return {"role": message["role"], "content": content, **calls, **trained}
 
 
 def flat(row: dict[str, Any]) -> dict[str, Any]:

@@ -27,9 +27,23 @@ def rows(task: Task) -> list[Any]:
     config = validate_config(DictDefault({**config, **STILL, "dataset_prepared_path": prepared}))
     normalize_config(config)
     tokenizer = AutoTokenizer.from_pretrained(task["model"])
+    if config.rl == "kto":
+        return by_trl(list(prepare_preference_datasets(config, tokenizer)[0]), task)
     if config.rl:
         return [preferred(row, tokenizer) for row in prepare_preference_datasets(config, tokenizer)[0]]
     return [[labelled(row)] for row in prepare_datasets(config, tokenizer)[0]]
+
+
+def by_trl(dataset: list[Any], task: Task) -> list[Any]:
+    """The rows as Axolotl's KTOTrainer prepares them: it is TRL's in this."""
+    from datasets import Dataset
+    from trl import KTOConfig, KTOTrainer
+
+    from .trl import kto
+
+    arguments = KTOConfig(task["folder"] + "-kto", use_cpu=True, max_length=None)
+    trainer = KTOTrainer(task["model"], args=arguments, train_dataset=Dataset.from_list(dataset))
+    return kto(trainer, [trainer.train_dataset[index] for index in range(len(trainer.train_dataset))])
 
 
 def labelled(row: dict[str, Any]) -> Sequence:

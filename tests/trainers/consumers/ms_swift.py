@@ -65,4 +65,5 @@ def turn(message: dict[str, Any]) -> dict[str, Any]:
     """A turn with its call as an object."""
     if message["role"] == "tool_call":
         return {"role": "assistant", "content": "", "calls": [message["content"]]}
-    return {"role": message["role"], "content": message["content"]}
+    trained = {"trained": message["loss"]} if message.get("loss") is not None else {}
+    return {"role": message["role"], "content": message["content"], **trained}

@@ -1,6 +1,7 @@
 """open-instruct is on no package index: this is what its code of commit e6c3044 does with the printed files.
 
-Source: open_instruct/dataset_transformation.py, `DatasetConfig` and `_tokenize_tulu_sft_with_assistant_labels`.
+Source: open_instruct/dataset_transformation.py, `DatasetConfig`, `_tokenize_tulu_sft_with_assistant_labels` and
+`rlvr_tokenize_v3`.
 """
 
 from __future__ import annotations
@@ -22,10 +23,21 @@ def rows(task: Task) -> list[Any]:
     found = []
     for path in files:
         for row in load_dataset("parquet" if path.endswith("parquet") else "json", data_files=path, split="train"):
+            if "ground_truth" in row:
+                found.append([prompt(row, tokenizer)])
+                continue
             names = ("chosen", "rejected") if "chosen" in row else ("messages",)
             last_only = names[0] == "chosen"
             found.append([tokens(row[name], row.get("tools"), tokenizer, last_only) for name in names])
     return found
+
+
+def prompt(row: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """The prompt as `rlvr_tokenize_v3` makes it, beside the ground truth of the verifier that `dataset` names."""
+    assert isinstance(row["ground_truth"], str) and isinstance(row["dataset"], str)
+    turns = row["messages"]
+    turns = turns[:-1] if len(turns) > 1 and turns[-1]["role"] == "assistant" else turns
+    return {"ids": tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False), "trained": None}
 
 
 def tokens(messages: list[Any], tools: Any, tokenizer: Any, last_only: bool) -> dict[str, Any]:

@@ -28,7 +28,10 @@ def rows(task: Task) -> list[Any]:
     from verl.utils.dataset.rl_dataset import RLHFDataset
 
     dataset = RLHFDataset(files, tokenizer, {"prompt_key": settings["data.prompt_key"], "cache_dir": task["folder"]})
-    texts = [row["raw_prompt"] for row in dataset]
+    rows = [dataset[index] for index in range(len(dataset))]
+    if "data_source" in rows[0]:  # what a reward function gets
+        assert all(row["reward_model"]["ground_truth"] in ("4", "7") for row in rows)
+    texts = [row["raw_prompt"] for row in rows]
     ids = [tokenizer.apply_chat_template(text, add_generation_prompt=True, return_dict=False) for text in texts]
     return [[{"ids": one, "trained": None}] for one in ids]
 
