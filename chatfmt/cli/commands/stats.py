@@ -11,6 +11,7 @@ import typer
 
 from ...errors import DataProblem
 from .. import options, terminal
+from ..completion import completer
 from ..options import Sources
 from ..requests import to_recipe
 from ..summary import left_behind
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from ...pipeline.inspection.figures.aggregate import Figures
     from ...pipeline.inspection.figures.gather import Gathered
+    from ...pipeline.inspection.figures.groups import Groups
     from ...pipeline.inspection.figures.histogram import Histogram
     from ...recipe import Recipe
 
@@ -35,6 +37,15 @@ SPARKS = "▁▂▃▄▅▆▇█"
 @options.declare(
     options.FIGURES,
     json=options.REPORT["json"],
+    by=Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            help="Also show the lengths for each value of this column.",
+            metavar="COLUMN",
+            autocompletion=completer("keep"),
+        ),
+    ],
     fail_if=Annotated[
         list[str] | None,
         typer.Option("--fail-if", help="Exit with 1 if this holds: 'p99_tokens > 4096'. Repeatable.", metavar="EXPR"),
@@ -56,13 +67,14 @@ def stats(source: Sources, **given: Any) -> None:
     from ...pipeline.inspection.figures.gather import gather
 
     gates = [Gate(text) for text in given.pop("fail_if") or ()]
+    by = given.pop("by")
     recipe, run, _ = to_recipe(source, given)
     written = any((Path(spec.source) / MANIFEST).is_file() for spec in recipe.source)
     names = dict.fromkeys(known_names())
     for gate in gates:
         gate.check(names, {} if written else without_value(recipe))
     with Scratch() as scratch, terminal.spinner():
-        found = gather(recipe, scratch, run.workers or cores())
+        found = gather(recipe, scratch, run.workers or cores(), by=by)
     named = values([each.figures for each in found], recipe.max_tokens)
     for gate in gates:
         gate.check(names, {name: "" for name in names if name not in named})
@@ -137,8 +149,24 @@ def source_to_json(found: Gathered) -> dict[str, Any]:
             ]
             for code, examples in figures.examples.items()
         },
+        **({"by": groups_to_json(figures.groups)} if figures.groups else {}),
         "left_columns": list(counts.left_column),
         "left_keys": list(counts.left_key),
+    }
+
+
+def groups_to_json(groups: Groups) -> dict[str, Any]:
+    """Return the figures of each value of a column as plain data."""
+    return {
+        "column": groups.column,
+        "groups": [
+            {
+                "value": name,
+                "conversations": group.conversations,
+                **{length: dict(each.statistics()) for length, each in group.lengths.items()},
+            }
+            for name, group in groups.largest()
+        ],
     }
 
 
@@ -152,6 +180,8 @@ def print_figures(found: Gathered, limit: int | None) -> None:
     for title, noun, counts in (("role", "turns", figures.roles), ("script", "letters", figures.scripts)):
         if counts:
             screen.print(bars_table(title, noun, counts))
+    if figures.groups is not None:
+        screen.print(groups_table(figures.groups))
     for line in facts(figures, limit):
         screen.print(terminal.visible(line), soft_wrap=True)
     if codes := figures.findings:
@@ -203,6 +233,23 @@ def bars_table(title: str, noun: str, counts: Counter[str]) -> Table:
         named.append((f"{len(more)} more", sum(count for _, count in more)))
     rows = [(name, coloured(bar(count / total)), f"{count:,}", share(count / total)) for name, count in named]
     return terminal.table((title, "", noun, "share"), rows, right=(2, 3))
+
+
+def groups_table(groups: Groups) -> Table:
+    """Return a table of the values of a column: their share, and half and most of the lengths of their rows."""
+    from ...pipeline.inspection.figures.histogram import share
+
+    shown = list(groups.largest())
+    total = sum(group.conversations for _, group in shown) or 1
+    lengths = list(dict.fromkeys(name for _, group in shown for name in group.lengths))
+    rows = []
+    for name, group in shown:
+        spreads = [getattr(group, length) for length in lengths]
+        figures = [number(each.percentile(percent)) for each in spreads for percent in (50, 99)]
+        part = group.conversations / total
+        rows.append([name, coloured(bar(part, 10)), f"{group.conversations:,}", share(part), *figures])
+    named = [f"{length}\n{percent}" for length in lengths for percent in ("p50", "p99")]
+    return terminal.table((groups.column, "", "rows", "share", *named), rows, right=range(2, 4 + len(named)))
 
 
 def coloured(bars: str) -> Text:

@@ -132,3 +132,27 @@ def test_the_help_lists_every_name() -> None:
     assert {*known_names()} - {*CHECKS} == (names - {*STATISTICS, *LENGTHS}) | {
         f"{statistic}_{name}" for statistic in STATISTICS for name in LENGTHS
     }
+
+
+def test_figures_by_the_values_of_a_column(tmp_path: Path) -> None:
+    rows = [{**TALK, "topic": ["code", "news", None][n % 3 % 2 if n < 9 else 2], "n": n} for n in range(10)]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (source,) = figures(path, "--by", "topic")["sources"]
+    found = {group["value"]: group["conversations"] for group in source["by"]["groups"]}
+    assert (source["by"]["column"], found) == ("topic", {"code": 6, "news": 3, "(no value)": 1})
+    assert source["by"]["groups"][0]["turns"]["max"] == 2 and "tokens" not in source["by"]["groups"][0]
+    shown = run_cli("stats", path, "--by", "topic").stdout.decode()
+    assert re.search(r"^ code +██████ +6 +60\.0% +2 +2 ", shown, flags=re.MULTILINE), shown
+    run = run_cli("stats", path, "--by", "topik")
+    assert (run.returncode, run.stderr.decode()) == (2, "error: unknown column `topik`\nhint: did you mean `topic`?\n")
+
+
+def test_columns_with_many_values_have_a_bounded_number_of_groups(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps({**TALK, "n": n if n % 2 else 9999}) + "\n" for n in range(3000)))
+    (source,) = figures(path, "--by", "n")["sources"]
+    groups = source["by"]["groups"]
+    assert [(group["value"], group["conversations"]) for group in groups[:2]] == [("9999", 1500), ("1", 1)]
+    assert len(groups) == 21 and (groups[-1]["value"], groups[-1]["conversations"]) == ("other", 1481)
+    assert sum(group["turns"]["mean"] * group["conversations"] for group in groups) == 6000

@@ -18,6 +18,7 @@ from ....turn_columns import IntArray
 from ...conversion.row_counts import RowCounts
 from ..statistics import count_characters, count_roles, count_turns, texts_of
 from .distinct import Repeats
+from .groups import Groups, values_of
 from .histogram import STATISTICS, Histogram
 from .picks import Picks
 from .scripts import count_scripts
@@ -56,6 +57,8 @@ class Figures(Struct):
     repeats: Repeats = field(default_factory=Repeats)
     examples: dict[str, list[Example]] = field(default_factory=dict)
     picks: Picks | None = None
+    groups: Groups | None = None
+    """The figures by the values of a column, if they are asked for."""
 
     def add(
         self, source: pa.RecordBatch, conversations: pa.RecordBatch, output: pa.RecordBatch, tokenizer: Tokenizer | None
@@ -63,17 +66,21 @@ class Figures(Struct):
         """Add the figures of a CONVERSATIONS batch, of the source batch that it was read from, and of its output."""
         self.conversations += len(conversations)
         self.roles.update(count_roles(conversations))
-        self.turns.add(count_turns(conversations))
-        self.characters.add(count_characters(conversations))
+        lengths = {"turns": count_turns(conversations), "characters": count_characters(conversations)}
         self.repeats.add(mapping.row_hash(conversations))
         for _, texts in texts_of(conversations):
             self.scripts.update(count_scripts(texts))
         self._add_trained(output, source)
         if tokenizer is not None and (texts := list(rendered_texts(output).values())):
             counts = [np.asarray(pc.fill_null(tokenizer.count(column), 0), np.int64) for column in texts]
-            self.tokens.add(np.sum(counts, axis=0))
+            lengths["tokens"] = np.sum(counts, axis=0)
         elif "num_tokens" in output.schema.names:
-            self.tokens.add(np.array([int(each) for each in output.column("num_tokens").to_pylist()], np.int64))
+            lengths["tokens"] = np.array([int(each) for each in output.column("num_tokens").to_pylist()], np.int64)
+        for name, each in lengths.items():
+            getattr(self, name).add(each)
+        if self.groups is not None and len(conversations):
+            alike = {name: each for name, each in lengths.items() if len(each) == len(conversations)}
+            self.groups.add(values_of(self.groups.column, source, conversations), alike)
 
     def _add_trained(self, output: pa.RecordBatch, source: pa.RecordBatch) -> None:
         """Count the characters of spans, or those of completions beside prompts."""
@@ -107,8 +114,9 @@ class Figures(Struct):
         for code, examples in other.examples.items():
             for example in examples:
                 self.example(code, example)
-        if self.picks is not None and other.picks is not None:
-            self.picks.merge(other.picks)
+        for name in ("picks", "groups"):
+            if getattr(self, name) is not None and getattr(other, name) is not None:
+                getattr(self, name).merge(getattr(other, name))
 
     @property
     def findings(self) -> dict[str, int]:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .... import checks, executors, transforms
-from ....errors import Location, RowError
+from ....errors import Location, RowError, UsageError
 from ....manifest import Manifest
 from ....recipe import Recipe, Run, SourceSpec
 from ....render.masks.masker import WHOLE_TURNS
@@ -36,6 +36,7 @@ from ..preview import PreviewRow, preview_file, preview_row, with_lines
 from ..statistics import count_characters
 from . import finished
 from .aggregate import EXAMPLES, Example, Figures, shortened
+from .groups import Groups, check_column
 from .picks import Pick, Picks
 
 MOST = 240
@@ -56,8 +57,11 @@ class Gathered(Struct, frozen=True):
     """Each picked row with the reasons."""
 
 
-def gather(recipe: Recipe, scratch: Scratch, workers: int, *, picks: bool = False) -> list[Gathered]:
-    """Return the figures of each source of a recipe; with `picks` rows to show too. Bad rows are counted, not raised.
+def gather(
+    recipe: Recipe, scratch: Scratch, workers: int, *, picks: bool = False, by: str | None = None
+) -> list[Gathered]:
+    """Return the figures of each source of a recipe; with `picks` rows to show too, with `by` those of each value of
+    a column. Bad rows are counted, not raised.
 
     Rows over `--max-tokens` are counted like the others: `tokens.above` has how many they are.
     """
@@ -65,18 +69,22 @@ def gather(recipe: Recipe, scratch: Scratch, workers: int, *, picks: bool = Fals
     check_tokens(recipe)
     check_rendered(recipe)
     lenient = dataclasses.replace(recipe, on_error="skip", pack=None, mask=recipe.mask or bool(span_option(recipe)))
-    return [_gather_source(lenient, spec, scratch, workers, picks=picks) for spec in lenient.source]
+    return [_gather_source(lenient, spec, scratch, workers, picks=picks, by=by) for spec in lenient.source]
 
 
-def _gather_source(recipe: Recipe, spec: SourceSpec, scratch: Scratch, workers: int, *, picks: bool) -> Gathered:
+def _gather_source(
+    recipe: Recipe, spec: SourceSpec, scratch: Scratch, workers: int, *, picks: bool, by: str | None
+) -> Gathered:
     manifest = finished.manifest_of(spec) if recipe.template is None else None
     if manifest is not None:
         recipe, source = finished.as_written(recipe, spec)
         spec = recipe.source[0]
     if manifest is not None and source is not None:
+        if by is not None:
+            raise UsageError(f"`{spec.source}` holds token ids, which have no columns to count by", hint="omit --by")
         found = Gathered(source, finished.token_figures(source, spec.split), None, None, manifest)
     else:
-        found = _gather_rows(recipe, spec, scratch, workers, picks=picks)
+        found = _gather_rows(recipe, spec, scratch, workers, picks=picks, by=by)
     if manifest is None:
         return found
     finished.add_manifest(found.figures, manifest, Path(spec.source))
@@ -85,13 +93,16 @@ def _gather_source(recipe: Recipe, spec: SourceSpec, scratch: Scratch, workers: 
     return replace(found, manifest=manifest, template=manifest.recipe.get("template"), rows=rows)
 
 
-def _gather_rows(recipe: Recipe, spec: SourceSpec, scratch: Scratch, workers: int, *, picks: bool) -> Gathered:
+def _gather_rows(
+    recipe: Recipe, spec: SourceSpec, scratch: Scratch, workers: int, *, picks: bool, by: str | None
+) -> Gathered:
     plan = plan_source(recipe, spec, load_template(recipe), target_of(None, "jsonl", None), scratch)
     plan = replace(plan, job=measured(recipe, plan))
-    figures, seed = Figures(picks=Picks(recipe.seed) if picks else None), recipe.seed if picks else None
-    tasks = [
-        FiguresTask(replace(plan, shards=(shard,), first_rows=None), recipe.tokenizer, seed) for shard in plan.shards
-    ]
+    if by is not None and plan.first_rows is not None:
+        check_column(by, plan.first_rows.schema.names)
+    shared = FiguresTask(plan, recipe.tokenizer, recipe.seed if picks else None, by)
+    figures = shared.figures()
+    tasks = [replace(shared, plan=replace(plan, shards=(shard,), first_rows=None)) for shard in plan.shards]
     with closing(run_tasks(run_figures_task, tasks, Run(workers=workers))) as results:
         for each in results:
             figures.merge(each)
@@ -125,11 +136,17 @@ def measured(recipe: Recipe, plan: SourcePlan) -> Job:
 
 
 class FiguresTask(Struct, frozen=True):
-    """The rows of one shard to count; with a `seed` rows are picked too."""
+    """The rows of one shard to count; with a `seed` rows are picked too, with `by` they are counted by a column."""
 
     plan: SourcePlan
     tokenizer: str | None = None
     seed: int | None = None
+    by: str | None = None
+
+    def figures(self) -> Figures:
+        """Return figures that have counted nothing yet."""
+        picks = None if self.seed is None else Picks(self.seed)
+        return Figures(picks=picks, groups=None if self.by is None else Groups(self.by))
 
     @property
     def name(self) -> str:
@@ -139,7 +156,7 @@ class FiguresTask(Struct, frozen=True):
 
 def run_figures_task(task: FiguresTask) -> Figures:
     """Return the figures of one shard."""
-    figures = Figures(picks=None if task.seed is None else Picks(task.seed))
+    figures = task.figures()
     tokenizer = None if task.tokenizer is None else load_tokenizer(task.tokenizer)
     conversion: Conversion = Conversion(task.plan.job, partial(_on_finding, figures, lambda: conversion.source))
     for split in (split for shard in task.plan.shards for split in shard):

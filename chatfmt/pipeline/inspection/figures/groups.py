@@ -1,0 +1,99 @@
+"""Figures of the rows with each value of a column, for a bounded number of values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+from msgspec import Struct, field
+
+from ....errors import UnknownName
+from ....field_path import FieldPath, top_level
+from ....json_columns import JSON, dumps, json_values, to_plain
+from ....schema import ROW
+from ....turn_columns import IntArray
+from .histogram import Histogram
+
+SHOWN = 20
+"""The values that are shown, the most frequent ones; the rest are `OTHER`."""
+KEPT = 1000
+"""The values that are counted by themselves while rows are read; those first seen later are `OTHER`."""
+OTHER, MISSING = "other", "(no value)"
+_LENGTHS = ("turns", "characters", "tokens")
+
+
+class Group(Struct):
+    """The lengths of the conversations with one value."""
+
+    turns: Histogram = field(default_factory=Histogram)
+    characters: Histogram = field(default_factory=Histogram)
+    tokens: Histogram = field(default_factory=Histogram)
+
+    @property
+    def conversations(self) -> int:
+        return self.turns.count
+
+    @property
+    def lengths(self) -> dict[str, Histogram]:
+        """The histogram of each kind of length that is known."""
+        return {name: known for name in _LENGTHS if (known := getattr(self, name)).count}
+
+    def merge(self, other: Group) -> None:
+        """Add the lengths of other conversations."""
+        for name in _LENGTHS:
+            getattr(self, name).merge(getattr(other, name))
+
+
+class Groups(Struct):
+    """The conversations with each value of a column."""
+
+    column: str
+    found: dict[str, Group] = field(default_factory=dict)
+    rest: Group = field(default_factory=Group)
+
+    def add(self, values: Sequence[str], lengths: dict[str, IntArray]) -> None:
+        """Count conversations by their values and their lengths, which are those of LENGTHS that are known."""
+        names, places, counts = np.unique(np.array(values, dtype=object), return_inverse=True, return_counts=True)
+        for place in np.argsort(-counts, kind="stable").tolist():  # the most frequent are the last to be left out
+            same = places == place
+            group = self._of(str(names[place]))
+            for length, each in lengths.items():
+                getattr(group, length).add(each[same])
+
+    def merge(self, other: Groups) -> None:
+        """Add the conversations that follow."""
+        for name, group in other.found.items():
+            self._of(name).merge(group)
+        self.rest.merge(other.rest)
+
+    def _of(self, name: str) -> Group:
+        if name not in self.found and len(self.found) >= KEPT:
+            return self.rest
+        return self.found.setdefault(name, Group())
+
+    def largest(self) -> Iterator[tuple[str, Group]]:
+        """Yield up to SHOWN values with their groups, the most frequent first, then the others as one."""
+        ordered = sorted(self.found.items(), key=lambda item: (-item[1].conversations, item[0]))
+        yield from ordered[:SHOWN]
+        rest = Group()
+        for group in (self.rest, *(group for _, group in ordered[SHOWN:])):
+            rest.merge(group)
+        if rest.conversations:
+            yield OTHER, rest
+
+
+def values_of(path: str, source: pa.RecordBatch, conversations: pa.RecordBatch) -> list[str]:
+    """Return the value of a column of the source for each of the conversations that were read from it, as text."""
+    rows = np.searchsorted(source.column(ROW).to_numpy(), conversations.column("row").to_numpy())
+    column = FieldPath.parse(path).column(source).take(pa.array(rows))
+    plain = json_values(column) if column.type == JSON else column.to_pylist()
+    return [
+        MISSING if value is None else value if isinstance(value, str) else dumps(to_plain(value)) for value in plain
+    ]
+
+
+def check_column(path: str, names: Sequence[str]) -> None:
+    """Raise UnknownName for a column that no sampled row has."""
+    if top_level(path, tuple(names)) not in names:
+        raise UnknownName.of("column", top_level(path, tuple(names)), [name for name in names if name[:1] != "#"])
