@@ -154,15 +154,24 @@ class Reject(Struct, frozen=True):
 
     def to_json(self) -> str:
         """Return one line of the rejects file, without the line feed."""
-        location = {name: getattr(self, name) for name in ("file", "row", "message", "line", "byte")}
-        source = {**location, "sha256": self.file_sha256 or None}
-        kept = {name: value for name, value in source.items() if value is not None}
-        more = {} if self.csv is None else {"csv": self.csv}
-        data = {
-            "v": VERSION, "code": self.code, "detail": self.detail, "source": kept,
-            "id": self.id, "raw": None if self.raw is None else {**_encode_raw(self.raw), **more},
+        return self.to_bytes().decode()
+
+    def to_bytes(self) -> bytes:
+        """Return the line in UTF-8."""
+        source = {
+            "file": self.file, "row": self.row, "message": self.message, "line": self.line, "byte": self.byte,
+            "sha256": self.file_sha256 or None,
         }  # fmt: skip
-        return _compact(data) if self.id is not None or more else orjson.dumps(data).decode()  # five times as fast
+        raw: dict[str, Any] | None = None if self.raw is None else _encode_raw(self.raw)
+        if raw is not None and self.csv is not None:
+            raw["csv"] = self.csv
+        data = {
+            "v": VERSION, "code": self.code, "detail": self.detail,
+            "source": {name: value for name, value in source.items() if value is not None}, "id": self.id, "raw": raw,
+        }  # fmt: skip
+        if self.id is not None or self.csv is not None:
+            return _compact(data).encode()
+        return orjson.dumps(data)  # five times as fast
 
     @classmethod
     def from_json(cls, line: str) -> Reject:

@@ -67,15 +67,16 @@ def test_calls_without_results(tmp_path):
     assert problem not in found(tmp_path, [QUESTION, two, RESULT])
 
 
-def test_a_row_without_trained_text_is_an_error_if_a_mask_is_asked_for(tmp_path):
+@pytest.mark.parametrize("view", [{"mask": True}, {"to": "segments"}])
+def test_a_row_without_trained_text_is_an_error_if_a_mask_is_asked_for(tmp_path, view):
     trained = {"messages": [QUESTION, ANSWER]}
     untrained = {"messages": [QUESTION, {**ANSWER, "train": False}]}
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in (trained, untrained, trained, untrained)))
     with pytest.raises(CheckError, match="no text of the row is trained") as caught:
-        chatfmt.convert(chatfmt.Recipe(source=str(source), template="chatml", mask=True), out, executor="serial")
+        chatfmt.convert(chatfmt.Recipe(source=str(source), template="chatml", **view), out, executor="serial")
     assert (caught.value.at.row, caught.value.code) == (1, "row.untrained")
-    recipe = chatfmt.Recipe(source=str(source), template="chatml", mask=True, on_error="skip", max_bad="100%")
+    recipe = chatfmt.Recipe(source=str(source), template="chatml", on_error="skip", max_bad="100%", **view)
     assert chatfmt.convert(recipe, out, executor="serial").reasons == {"row.untrained": 2}
     recipe = chatfmt.Recipe(source=str(source), template="chatml")
     assert chatfmt.convert(recipe, out, executor="serial", overwrite=True).rows == 4

@@ -383,14 +383,19 @@ class Conversion:
 
 def untrained_rows(fields: Fields, rows: int) -> list[CheckError]:
     """Return an error for each row without a trained character, which teaches a model nothing."""
-    spans = fields.get("assistant_spans")
-    if spans is None or not rows:
+    trained, hint = fields.get("assistant_spans"), "--on-error skip drops such rows"
+    if trained is not None:
+        counts, hint = trained.value_lengths().fill_null(0), f"{hint}; without --mask all text is trained"
+    elif (segments := fields.get("segments")) is not None:
+        ends = np.concatenate([[0], np.cumsum(segments.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))])
+        labels = segments.flatten().field("label").to_numpy(zero_copy_only=False)
+        counts = pa.array(np.diff(np.concatenate([[0], np.cumsum(labels, dtype=np.int64)])[ends]))
+    else:
         return []
-    empty = np.flatnonzero(pc.equal(spans.value_lengths().fill_null(0), 0).to_numpy(zero_copy_only=False))
-    hint = "--on-error skip drops such rows; without --mask all text is trained"
+    empty = np.flatnonzero(pc.equal(counts, 0).to_numpy(zero_copy_only=False))
     return [
         CheckError("no text of the row is trained", hint=hint, at=Location(row=row), code="row.untrained")
-        for row in (empty * rows // len(spans)).tolist()
+        for row in (empty * rows // max(len(counts), 1)).tolist()
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ... import trainers
-from ...errors import UnknownName
+from ...errors import TemplateError, UnknownName
 from ...mapping.names import names_needed
 from ...views import VIEWS, is_rendered, own_view
 from ..conversion.kept_columns import kept_notes
@@ -68,8 +68,9 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
         flags = trainers.find(recipe.trainer).mask
         remedy = f": `{flags}` writes what it can train on" if flags else ""
         yield f"the trainer {recipe.trainer} does not read `assistant_spans`{remedy}"
-    if job.mask is not None and recipe.end != "eos" and not has_stop_token(job):
-        yield f"the template `{template.name}` ends answers with no stop token, so the trained text has none: --end eos"
+    if job.mask is not None and job.mask.stop_token and recipe.end != "eos" and not ends_last_answer(template, job):
+        what = f"the template `{template.name}` prints no stop token after the last answer"
+        yield f"{what}, so none is trained: --end eos"
     if template.reads_date:
         yield f"the template reads the date and gets {recipe.date}: set another with --date"
     if "bos_token" in missing_tokens(recipe, template):
@@ -78,7 +79,7 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
         yield f"the template prints `bos_token`, and {what} has no value for it: {remedy}"
     words = dict.fromkeys(word for text in template.texts for word in re.findall(r"\w+", text))
     for name in recipe.var:
-        if name not in words:
+        if name not in words and (name, recipe.end) != ("eos_token", "eos"):
             hint = UnknownName.of("variable", name, words).hint
             yield f"the template has no variable `{name}`" + (f": {hint}" if hint.startswith("did you") else "")
 
@@ -93,15 +94,23 @@ def indentation(template: ChatTemplate, recipe: Recipe) -> int | None:
     return indented_line(TemplateRenderer(template, options, sandbox_sessions(template, recipe.template_isolation)))
 
 
-def has_stop_token(job: Job) -> bool:
-    """Return whether the template of a job ends an answer with a stop token."""
+def ends_last_answer(template: ChatTemplate, job: Job) -> bool:
+    """Return whether the template prints a stop token after the last answer, and not only after earlier ones.
+
+    Raises TemplateError for a template without a stop token.
+    """
     from ...render import sandbox_sessions
     from ...render.masks.turn_boundaries import TurnBoundaries
     from ...render.single import TemplateRenderer
 
-    assert job.template is not None
-    single = TemplateRenderer(job.template, job.options, sandbox_sessions(job.template, job.isolation))
-    return bool(TurnBoundaries(single).stops)
+    boundaries = TurnBoundaries(TemplateRenderer(template, job.options, sandbox_sessions(template, job.isolation)))
+    if not boundaries.stops:
+        raise TemplateError(
+            f"the template `{template.name}` prints no stop token, so a model trained on its answers never ends one",
+            hint="--end eos appends EOS; --no-mask-stop-token trains answers without an end",
+            code="mask.stop",
+        )
+    return bool(boundaries.stop_after_answer(final=True))
 
 
 def default_system(job: Job) -> str:

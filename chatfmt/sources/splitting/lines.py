@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from msgspec.structs import replace
-
 from ...errors import ChatfmtError, Location
 from ..formats.jsonl import TextPosition
 from ..model import ByteRange, InputSplit, Source, whole_file
@@ -28,7 +26,7 @@ class LineFinder:
         """Return a location in the split with its line, if it has a row and no line."""
         if at.row is None or at.line is not None or at.file not in ("", self._split.shown):
             return at
-        return replace(at, line=self.line(at.row))
+        return Location(at.file, at.row, at.message, self.line(at.row), at.byte)
 
     def line(self, row: int) -> int | None:
         """Return the line of a record, by its number in the file; None if it has none."""

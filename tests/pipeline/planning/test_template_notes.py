@@ -91,10 +91,18 @@ def test_no_built_in_template_is_indented() -> None:
     assert names and not [name for name in names if indented_line(TemplateRenderer(ChatTemplate.load(name)))]
 
 
-def test_answers_that_end_without_a_stop_token_are_a_note(capsys: Output) -> None:
-    Path("t.jinja").write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
-    note = "note: the template `t.jinja` ends answers with no stop token, so the trained text has none: --end eos\n"
-    assert convert("-t", "t.jinja", "--mask") == 0
-    assert note in capsys.readouterr().err
-    for flags in (["-t", "t.jinja"], ["-t", "chatml", "--mask"]):
-        assert convert(*flags) == 0 and "stop token" not in capsys.readouterr().err
+@pytest.mark.parametrize(("within", "stderr"), [
+    ("", "error: the template `t.jinja` prints no stop token, so a model trained on its answers never ends one\n"
+         "hint: --end eos appends EOS; --no-mask-stop-token trains answers without an end\n"),
+    ("{% if not loop.last %}<|end|>{% endif %}",
+     "note: the template `t.jinja` prints no stop token after the last answer, so none is trained: --end eos\n"),
+    ("<|end|>", ""),
+])  # fmt: skip
+def test_masks_without_a_stop_token_are_refused_or_noted(within: str, stderr: str, capsys: Output) -> None:
+    Path("t.jinja").write_text("{% for m in messages %}[{{ m.role }}]{{ m.content }}" + within + "\n{% endfor %}")
+    for view in ("text", "segments"):
+        mask = ["--mask"] if view == "text" else []
+        assert convert("-t", "t.jinja", "--to", view, *mask, "-q") == (6 if "error" in stderr else 0)
+        assert capsys.readouterr().err == stderr
+    for flags in (["--mask", "--end", "eos", "--var", "eos_token=</s>"], ["--mask", "--no-mask-stop-token"], []):
+        assert convert("-t", "t.jinja", "-q", *flags) == 0 and capsys.readouterr().err == ""

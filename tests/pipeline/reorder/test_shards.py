@@ -62,7 +62,8 @@ def test_a_shard_has_at_most_so_many_tokens_or_one_row(tmp_path: Path) -> None:
     flags = ["-t", "{user_message} {assistant_message}", "--tokenizer", "words.json", "--tokens-per-shard", "8"]
     expected = [[1, 2], [3], [4], [9], [1, 1]]  # each row has one token more, its question
     assert list(convert(*flags).values()) == expected
-    assert main(["convert", "in.jsonl", *flags, "--to", "tokens", "-o", "ids", "-q", "--executor", "serial"]) == 0
+    tokens = ["--to", "tokens", "--no-mask-stop-token", "-o", "ids", "-q", "--executor", "serial"]
+    assert main(["convert", "in.jsonl", *flags, *tokens]) == 0
     counts = [[len(ids) for ids in pq.read_table(path).column("input_ids").to_pylist()]
               for path in sorted(Path("ids/data").iterdir())]  # fmt: skip
     assert counts == [[n + 1 for n in mine] for mine in expected]
