@@ -40,7 +40,7 @@ __getattr__, _ = attach(__name__, {".workers": ("has_fork_server", "in_worker", 
 EXECUTORS = {
     "serial": Executor(serial, "in this process"),
     "processes": Executor(processes, "in worker processes", forks=True),
-    "ray": Executor(ray, "on a Ray cluster"),
+    "ray": Executor(ray, "on a Ray cluster", elsewhere=True),
 }
 """The executors by name; help, `--executor` and the fork server follow from an entry."""
 

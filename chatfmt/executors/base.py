@@ -37,6 +37,8 @@ class Executor(Struct, frozen=True):
     """The place where tasks run, for the help: "in this process"."""
     forks: bool = False
     """Whether a fork server that was opened early (`workers.opened`) makes its workers start sooner."""
+    elsewhere: bool = False
+    """Whether tasks run on other machines: 0 workers are then as many as these have CPUs."""
 
 
 def cores() -> int:

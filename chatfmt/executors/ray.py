@@ -1,50 +1,197 @@
-"""Tasks on a Ray cluster."""
+"""Tasks on a Ray cluster: the one of `RAY_ADDRESS`, the one that runs on this machine, or a local one for the run.
+
+Before the first task every node is asked for chatfmt, its version and the files that tasks name in `paths`. As many
+tasks are in flight as the cluster can run; a node that is lost has its tasks run once more elsewhere.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..errors import MissingExtra
-from .base import TASKS_AHEAD, OnPosition, R, T, ignore_position, task_name
+from .. import __version__
+from ..errors import MissingExtra, OutputError
+from .base import TASKS_AHEAD, OnPosition, R, T, cores, ignore_position, task_name
 from .worker_died import WorkerDied, lost_twice
+
+CONNECT_SECONDS, HEALTH_SECONDS = 10, 18
+"""Timeouts for reaching the address of a cluster, and for its answer; Ray itself tries for minutes."""
+PREFLIGHT_SECONDS = 60
+"""Timeout for the answers of all nodes, of which a busy one may have none."""
 
 
 def ray(
     fn: Callable[[T], R], tasks: Sequence[T], workers: int, on_position: OnPosition[T] = ignore_position
 ) -> Iterator[R]:
-    """Yield the results of the tasks, run on a Ray cluster (`RAY_ADDRESS`), else on a local one of `workers` processes.
+    """Yield the results of the tasks; at most `workers` run at once, or with 0 as many as the cluster has CPUs.
 
-    chatfmt and its dependencies must be installed on each node, and the files that the tasks name must be there.
-    Positions are not reported.
+    Positions are not reported. Raises OutputError if there is no cluster at the address, or if a node lacks chatfmt or
+    a file.
     """
-    try:
-        import ray as engine
-    except ImportError:
-        raise MissingExtra.of("ray", "ray") from None
+    engine = connected(workers)
+    if not tasks:
+        return
+    check_nodes(engine, tasks)
     from .messages import outcome
 
-    if not engine.is_initialized():
-        local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
-        engine.init(log_to_driver=False, logging_level=logging.ERROR, **local)
     remote = engine.remote(max_retries=1, num_cpus=1)(outcome)
     refs: dict[int, Any] = {}
     try:
         for index, task in enumerate(tasks):
-            for ahead in range(index + len(refs), min(index + TASKS_AHEAD * max(workers, 1), len(tasks))):
-                refs[ahead] = remote.remote(fn, tasks[ahead])
+            ahead = workers or TASKS_AHEAD * cluster_cpus(engine)
+            for number in range(index + len(refs), min(index + ahead, len(tasks))):
+                refs[number] = remote.remote(fn, tasks[number])
             yield _result(engine, refs.pop(index), task_name(index, task))
     finally:
         for ref in refs.values():  # tasks whose results will not be read must not write any more
-            engine.cancel(ref, force=True)
+            with contextlib.suppress(Exception):
+                engine.cancel(ref, force=True)
+
+
+def connected(workers: int) -> Any:
+    """Return the module of Ray, connected to a cluster; what it prints goes to stderr.
+
+    Raises MissingExtra, OutputError.
+    """
+    try:
+        with stdout_to_stderr():
+            import ray as engine
+    except ImportError:
+        raise MissingExtra.of("ray", "ray") from None
+    if engine.is_initialized():
+        return engine
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        check_address(address)
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    on_term = signal.getsignal(signal.SIGTERM) if _in_main_thread() else None
+    try:
+        with stdout_to_stderr():
+            try:
+                engine.init(address=address or "auto", **quiet)
+            except ConnectionError:
+                if address:
+                    raise
+                engine.init(num_cpus=workers or cores(), include_dashboard=False, **quiet)
+    except Exception as error:
+        raise unreachable(address or "auto", str(error)) from None
+    finally:
+        if on_term is not None:  # Ray sets its own
+            signal.signal(signal.SIGTERM, on_term)
+    return engine
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def check_address(address: str) -> None:
+    """Raise OutputError unless something answers at the address, `HOST:PORT` or `ray://HOST:PORT`."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if not port.isdigit():  # `auto`, `local`, or the address of a managed service
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        if "//" not in address:  # Ray itself would end this process after minutes
+            command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+            subprocess.run(command, check=True, capture_output=True, timeout=HEALTH_SECONDS)
+    except OSError as error:
+        raise unreachable(address, error.strerror or str(error)) from None
+    except subprocess.SubprocessError:
+        raise unreachable(address, "what listens there is no Ray cluster, or not a healthy one") from None
+
+
+def unreachable(address: str, why: str) -> OutputError:
+    reason = next((line.strip() for line in why.splitlines() if line.strip()), "no answer")
+    return OutputError(
+        f"no Ray cluster answers at `{address}`: {reason}",
+        hint="check RAY_ADDRESS, or unset it to run on this machine", code="worker.address",
+    )  # fmt: skip
+
+
+def cluster_cpus(engine: Any) -> int:
+    """Return the number of CPUs that the cluster has now."""
+    return max(1, int(engine.cluster_resources().get("CPU", 1)))
+
+
+def check_nodes(engine: Any, tasks: Sequence[Any]) -> None:
+    """Raise OutputError for a node without this version of chatfmt, or that does not see a file of the tasks."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    paths = sorted({path for task in tasks for path in getattr(task, "paths", ())})
+    nodes = {
+        str(node["NodeID"]): f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        for node in engine.nodes()
+        if node["Alive"] and node["Resources"].get("CPU")
+    }
+
+    def look(paths: list[str]) -> tuple[str, list[str]]:  # nested, so that its code travels to nodes without chatfmt
+        import importlib
+        import os
+
+        try:
+            version = importlib.import_module("chatfmt").__version__
+        except ImportError:
+            version = ""
+        return version, [path for path in paths if not os.path.exists(path)]  # noqa: PTH110
+
+    asked = {
+        engine.remote(num_cpus=0, max_retries=0)(look)
+        .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=id, soft=False))
+        .remote(paths): name
+        for id, name in nodes.items()
+    }
+    with stdout_to_stderr():
+        answered, _ = engine.wait(list(asked), num_returns=len(asked), timeout=PREFLIGHT_SECONDS)
+        for ref in answered:
+            with contextlib.suppress(engine.exceptions.RayError):  # a node that was lost meanwhile runs no task
+                check_node(asked[ref], *engine.get(ref))
+
+
+def check_node(node: str, version: str, missing: Sequence[str]) -> None:
+    """Raise OutputError for a node with another version of chatfmt, or without some files."""
+    if version != __version__:
+        what = f"has chatfmt {version}, and this machine {__version__}" if version else "has no chatfmt"
+        hint = f'pip install "chatfmt[ray]=={__version__}" there'
+        raise OutputError(f"node {node} {what}", hint=hint, code="worker.node")
+    if missing:
+        hint = "put it on a disk that all nodes share, or on a store, as in s3://BUCKET/PREFIX"
+        raise OutputError(f"node {node} cannot see `{missing[0]}`", hint=hint, code="worker.node")
 
 
 def _result(engine: Any, ref: Any, name: str) -> Any:
     from .messages import value_of
 
     try:
-        return value_of(engine.get(ref))
+        with stdout_to_stderr():
+            message = engine.get(ref)
+        return value_of(message)
     except engine.exceptions.RayError as error:
         raise lost_twice(WorkerDied(f"Ray lost it twice: {type(error).__name__}"), name) from error
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send what this process prints to stdout to stderr: rows and reports of chatfmt have stdout to themselves."""
+    try:
+        sys.stdout.flush()
+        saved = os.dup(1)
+    except (OSError, ValueError, AttributeError):  # stdout is closed
+        yield
+        return
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)

@@ -34,12 +34,14 @@ def run_tasks(
     on_position: executors.OnPosition[A] = executors.ignore_position,
 ) -> Generator[R, None, None]:
     """Yield `fn(task)` for each task, in order; in this process if starting workers costs more than it saves."""
-    chosen, workers = executors.executor(run.executor), run.workers or executors.cores()
+    chosen = executors.executor(run.executor)
+    workers = run.workers or (0 if chosen.elsewhere else executors.cores())
     execute = chosen.run
     if chosen.forks and not executors.has_fork_server() and (workers == 1 or len(tasks) < 2):
         execute = executors.serial
     if execute is not executors.serial:
-        fn = partial(with_threads, executors.cores() // max(1, min(workers, len(tasks))), fn)
+        threads = 1 if chosen.elsewhere else executors.cores() // max(1, min(workers, len(tasks)))
+        fn = partial(with_threads, threads, fn)
     yield from execute(fn, tasks, workers, on_position)
 
 

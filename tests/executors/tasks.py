@@ -41,6 +41,11 @@ def report_steps(number: int) -> int:
     return number
 
 
+def slow_square(number: int) -> int:
+    time.sleep(0.2)
+    return number * number
+
+
 def slow_first(number: int) -> int:
     time.sleep(0.3 if number == 0 else 0)
     return number

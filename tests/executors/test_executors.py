@@ -51,9 +51,9 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(executors.EXECUTORS, "threads", executors.Executor(run_in_threads, "in threads"))
 
 
-@pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("name", EXECUTORS)
-class TestContract:
+class Contract:
+    """What holds for every executor."""
+
     def test_results_come_in_task_order(self, name: str) -> None:
         assert run(name, work.square, list(range(50)), 3) == [number * number for number in range(50)]
         assert run(name, work.slow_first, list(range(12))) == list(range(12))
@@ -106,6 +106,12 @@ class TestContract:
         assert [next(results), next(results)] == [0, 1]
         results.close()
         assert list(results) == []
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("name", EXECUTORS)
+class TestContract(Contract):
+    """It holds for those of the registry, and for one of another package."""
 
 
 @pytest.mark.usefixtures("threads")

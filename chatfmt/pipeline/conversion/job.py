@@ -19,6 +19,7 @@ from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.template.chat_template import ChatTemplate
 from ...sources import InputSplit
+from ...stores import is_remote
 from ..ledger.ledger import Ledger
 from .packing import Packing
 
@@ -138,6 +139,13 @@ class Task(Struct, frozen=True):
     """The index of the source in the recipe."""
     suspect: RowRange | None = None
     """The rows to convert one by one, to find the one that crashes the process; nothing is written then."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The local files that have to be where the task runs, its folder by the record that is in it."""
+        record = self.state / "run.json"
+        state = [str(record)] if self.state.is_absolute() and record.exists() else []
+        return (*(split.uri for split in self.inputs if not is_remote(split.uri)), *state)
 
     def row_by_row(self, position: RowRange) -> Task:
         """Return the task that finds the row in `position` that crashes the process; see `executors`."""

@@ -61,6 +61,11 @@ class GatherTask(Struct, frozen=True, eq=False):
     packing: Packing | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """A file that has to be where the task runs, as all others that it reads and writes."""
+        return tuple(map(str, self.parts[:1]))
+
 
 def first_tasks(plan: Plan, state: Path) -> tuple[list[Task], Path]:
     """Return the tasks that read the input, and the folder they write to: shards, or part files to reorder."""

@@ -187,6 +187,7 @@ def run_shard_tasks(
     """Yield the shards of the tasks in order, and report progress while they are written, or uploaded to a store."""
     progress = Progress(on_progress)
     fn = run_task if store is None else writers.uploading(run_task, store.url, parts=parts)
+    tasks = tasks if store is None else [replace(task, state=Path()) for task in tasks]  # each makes one of its own
     with closing(run_missing_tasks(fn, tasks, finished, run, progress.on_position)) as shards:
         for shard in shards:
             progress.on_shard(shard)

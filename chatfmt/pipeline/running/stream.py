@@ -6,7 +6,7 @@ an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from io import BytesIO
 
@@ -19,13 +19,15 @@ from ...errors import ChatfmtError
 from ...manifest import Reject, Shard
 from ...recipe import Recipe, Run
 from ...sources import InputSplit
+from ...stores import is_remote
 from ...writers import Stream
 from ..conversion.job import Job, RowRange
 from ..conversion.output_schema import Types, merge_types, types_of
 from ..conversion.renaming import renamed
 from ..conversion.row_counts import RowCounts
 from ..conversion.task import get_conversion, output_batches, to_reject
-from ..planning.plan import Plan
+from ..planning.plan import Plan, split_locator
+from ..schedule import run_tasks
 from .destinations import open_stream
 from .max_bad import check_max_bad
 from .progress import OnProgress, Reached
@@ -42,6 +44,11 @@ class StreamTask(Struct, frozen=True):
     compression: str | None
     suspect: RowRange | None = None
     """The rows to convert one by one, to find the one that crashes the process."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The local files that have to be where the task runs."""
+        return tuple(split.uri for shard in self.shards for split in shard if not is_remote(split.uri))
 
     def row_by_row(self, position: RowRange) -> StreamTask:
         """Return the same task, with the rows at `position` converted one by one."""
@@ -62,18 +69,47 @@ def stream_rows(plan: Plan, run: Run, on_progress: OnProgress) -> Summary:
     """Write the rows of a plan to its stream, in order."""
     stream, counts, types = open_stream(plan.target), RowCounts(), Types()
     with open_rejects(run.rejects) as add_reject:
-        for source in plan.sources:
-            task = StreamTask(source.job, source.shards, plan.target.format, plan.target.compression)
-            with closing(executors.in_worker(convert_to_chunks, task)) as chunks:
-                for chunk in chunks:
-                    for reject in chunk.rejects:
-                        add_reject(reject)
-                    stream.write(chunk.data)
-                    stream.flush()
-                    on_progress(reached(counts, chunk.counts))
+        for chunks in chunks_of_tasks(plan, run):
+            for chunk in chunks:
+                for reject in chunk.rejects:
+                    add_reject(reject)
+                stream.write(chunk.data)
+                stream.flush()
+                on_progress(reached(counts, chunk.counts))
             types = merge_types(types, chunk.types)
             counts.add(chunk.counts)  # there is always one, the last with the counts of the whole task
     return summarise_stream(plan.recipe, run, counts, stream, (*plan.notes, *late_notes(types)))
+
+
+def chunks_of_tasks(plan: Plan, run: Run) -> Iterator[Iterable[StreamChunk]]:
+    """Yield the chunks of each task: one for each source in a worker, or one for each shard on other machines."""
+    if not executors.executor(run.executor).elsewhere:
+        for source in plan.sources:
+            task = StreamTask(source.job, source.shards, plan.target.format, plan.target.compression)
+            with closing(executors.in_worker(convert_to_chunks, task)) as chunks:
+                yield chunks
+        return
+    tasks = [
+        StreamTask(source.job, (tuple(map(locate, shard)),), plan.target.format, plan.target.compression)
+        for source in plan.sources
+        for locate in [split_locator(source)]
+        for shard in source.shards
+    ]
+    with closing(run_tasks(collect_chunks, tasks, run)) as collected:
+        for found, error in collected:
+            yield found
+            if error is not None:
+                raise error
+
+
+def collect_chunks(task: StreamTask) -> tuple[list[StreamChunk], ChatfmtError | None]:
+    """Return all chunks of a task, and the error that ended it, if any."""
+    chunks: list[StreamChunk] = []
+    try:
+        chunks.extend(convert_to_chunks(task))
+    except ChatfmtError as error:
+        return chunks, error
+    return chunks, None
 
 
 def reached(*parts: RowCounts) -> Reached:
