@@ -47,6 +47,9 @@ parts. A medium is a path or URL (text), or `json_columns.MEDIUM`, which has the
 
 TRAIN_FLAGS = ("train", "weight", "loss", "loss_weight", "training", "trainable")
 """Message keys that select it for training: a boolean, or a number where 0 means no."""
+TRAIN_DETAILS = ("train_detail", "training_detail")
+"""Message keys that select parts of the content for training; see `render.masks.train_detail`."""
+TRAIN_KEYS = frozenset({*TRAIN_FLAGS, *TRAIN_DETAILS})
 _FLAG_TEXTS: Mapping[str, Any] = {"true": True, "false": False, "0": 0, "1": 1, "0.0": 0.0, "1.0": 1.0}
 
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")

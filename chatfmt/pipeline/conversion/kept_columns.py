@@ -13,7 +13,7 @@ from ...dialects import Detection
 from ...errors import UsageError
 from ...mapping import FieldMapping
 from ...render.safety.control_tokens import ESCAPES
-from ...schema import CONVERSATION_COLUMNS, CONVERSATIONS, KEYS, TRAIN_FLAGS
+from ...schema import CONVERSATION_COLUMNS, CONVERSATIONS, KEYS, TRAIN_KEYS
 from ...turn_columns import without_field
 from ...views import VIEWS
 from ..ledger.ledger import PRINTED
@@ -39,7 +39,7 @@ def without_turn_keys(batch: pa.RecordBatch, job: Job) -> pa.RecordBatch:
     Before the dot is a column that is read or written.
     `messages.*` names all keys besides role, content, calls, reasoning and those that select turns for training.
     """
-    read = {*PRINTED, *TRAIN_FLAGS, KEYS}
+    read = {*PRINTED, *TRAIN_KEYS, KEYS}
     named = [name.replace("[]", "").split(".") for name in job.drop if name.count(".") == 1]
     keys = [key for column, key in named if column in _columns_of_turns(job)] if named else []
     for index, name in enumerate(batch.schema.names) if keys else ():

@@ -23,7 +23,7 @@ from ...dialects.kit.columns import records_of, shell_quoted
 from ...dialects.kit.output import is_filled
 from ...dialects.kit.roles import role_of
 from ...json_columns import is_turns
-from ...schema import CONVERSATION_COLUMNS, KEYS, REASONING_FIELDS, ROW
+from ...schema import CONVERSATION_COLUMNS, KEYS, REASONING_FIELDS, ROW, TRAIN_DETAILS
 from ...turn_columns import IntArray, rows_of_turns
 from .read_items import ReadItems, find_others, list_of_others
 from .suspects import find_suspects
@@ -238,6 +238,8 @@ def _is_printed(path: str, keys: frozenset[str], printed: frozenset[str], known:
         return True
     if inside[0] not in printed:
         return False
+    if inside[0] in TRAIN_DETAILS:
+        return True
     return all(step in known for step in takewhile(lambda step: step not in _PAYLOAD, inside[1:]))
 
 

@@ -18,7 +18,7 @@ from ...field_path import Every, FieldPath, Step, path_of
 from ...mapping.plan import FieldMapping
 from ...media import MEDIUM_KEYS
 from ...recipe import Recipe
-from ...schema import MEDIA, TRAIN_FLAGS
+from ...schema import MEDIA, TRAIN_DETAILS, TRAIN_KEYS
 from ..conversion.job import Job
 from ..conversion.source_rows import merge_batches, split_rows
 from ..conversion.stages import Conversion
@@ -85,7 +85,7 @@ def printed_keys(job: Job) -> frozenset[str] | None:
     text = "\n".join(job.template.texts)
     turns = "|".join({"message", *re.findall(r"\bfor\s+(\w+)\s+in\s+[\w.\[\]:]*messages", text)})
     read = re.findall(rf"\b(?:{turns})(?:\.get\(\s*['\"]|\.|\[\s*['\"])(\w+)", text)
-    return PRINTED.union(read, () if job.mask is None else TRAIN_FLAGS)
+    return PRINTED.union(read, () if job.mask is None else TRAIN_KEYS)
 
 
 def keys_read(job: Job) -> frozenset[str]:
@@ -144,6 +144,8 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
                 name = {"prompt": "user", "completion": "assistant"}.get(part, part) if by_role else part
                 yield f"--map {name}={shell_quoted(path)} reads it"
     inner = path.removeprefix("messages[].")
+    if inner in TRAIN_DETAILS and job.view in ("auto", "text"):
+        yield "--mask trains those parts alone"
     if recipe.groups_rows and inner != path and part in GROUPED:
         yield f"--map {part}={shell_quoted(inner)} reads it, the same in all rows of a conversation"
     if recipe.groups_rows and inner in MEDIA:

@@ -44,6 +44,7 @@ from .markers import (
     add_markers,
     remove_markers,
 )
+from .train_detail import train_detail, trained_parts
 from .turn_boundaries import TurnBoundaries
 
 Reasoning = Literal["all", "generated", "none"]
@@ -109,12 +110,14 @@ class AssistantTurn(Struct, frozen=True):
 def is_trained(message: Mapping[str, Any]) -> bool:
     """Return whether the message is trained on, by its first key of `TRAIN_FLAGS`; without one, it is.
 
+    A list of parts to train that is empty says that it is not.
+
     Raises RenderError (`mask.flag`) if the value is neither a boolean nor a number.
     """
     name, value = train_flag(message)
     if not isinstance(value, (bool, int, float, type(None))):
         raise RenderError(f"`{name}` of a message is {value!r}, not a boolean or a number", code="mask.flag")
-    return value is None or bool(value)
+    return bool(value) if value is not None else train_detail(message) != []
 
 
 class Masker:
@@ -157,7 +160,9 @@ class Masker:
         wanted = [message for message in trained if _is_assistant(chat.messages, message)]
         masked = self._mask_answers(chat, text, blocks, marked, wanted)
         others = [message for message in trained if message not in wanted]
-        return self._with_others(chat, masked, others) if others else masked
+        masked = self._with_others(chat, masked, others) if others else masked
+        detailed = [message for message in trained if self.options.flags and train_detail(chat.messages[message])]
+        return self._with_details(chat, masked, detailed) if detailed else masked
 
     def _mask_answers(
         self,
@@ -182,6 +187,35 @@ class Masker:
         else:
             masked = self._select(text, self._turns_by_prefix(chat, text, wanted), "prefix", wanted)
         return masked if blocks is None else _intersect(masked, blocks)
+
+    def _with_details(self, chat: Chat, masked: MaskedText, detailed: Sequence[int]) -> MaskedText:
+        """Return the spans, those of some messages cut to the parts of their content that are trained."""
+        places = self._contents(chat, masked.text)
+        pairs: list[tuple[Span, int]] = []
+        for (start, end), message in zip(masked.spans, masked.messages, strict=True):
+            if message not in detailed and message >= 0:
+                pairs.append(((start, end), message))
+                continue
+            found = places.get(message, [])
+            content = chat.messages[message].get("content")
+            if len(found) != 1 or masked.text[slice(*found[0])] != content:
+                raise mask_refused("the template changes the content of which parts are trained", message)
+            first, after = found[0]
+            parts = [(first + begin, first + stop) for begin, stop in trained_parts(chat.messages[message])]
+            inside = [(max(low, start), min(high, end)) for low, high in [*parts, (after, end)]]
+            pairs += [(span, message) for span in together(inside)]
+        return MaskedText(masked.text, tuple(span for span, _ in pairs), tuple(n for _, n in pairs), masked.method)
+
+    def _contents(self, chat: Chat, text: str) -> dict[int, list[Span]]:
+        """Return where the content of each message is in a rendered text; nothing if it cannot be found."""
+        marked = add_markers(chat, DEFAULT_PLAN)
+        rendered = self.renderer.text_or_none(marked.chat) if marked else None
+        unmarked = remove_markers(rendered, marked) if marked and rendered is not None else None
+        found: dict[int, list[Span]] = {}
+        for span in unmarked.spans if unmarked is not None and unmarked.text == text else ():
+            if span.source.message is not None and span.source.field == CONTENT:
+                found.setdefault(span.source.message, []).append((span.start, span.end))
+        return found
 
     def _with_others(self, chat: Chat, masked: MaskedText, others: Sequence[int]) -> MaskedText:
         """Return the spans with those of messages that are no answers: their texts and the stop token after each."""

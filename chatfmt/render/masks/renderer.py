@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from ...errors import RenderError
 from ...json_columns import encode_conversations, integers
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
-from ...schema import TRAIN_FLAGS
+from ...schema import TRAIN_KEYS
 from ..options import SPANS
 from ..single import Chat, TemplateRenderer
 from ..trace.batch import lists_of
@@ -156,7 +156,7 @@ class MaskedRenderer:
 
     def _is_every_turn(self, messages: pa.ListArray) -> bool:
         """Return whether all turns are trained as a whole, whatever their messages say."""
-        flagged = not {field.name for field in messages.type.value_type}.isdisjoint(TRAIN_FLAGS)
+        flagged = not {field.name for field in messages.type.value_type}.isdisjoint(TRAIN_KEYS)
         return self.masker.options.is_every_turn and not (self.masker.options.flags and flagged)
 
     def _count(self, method: str, rows: int) -> None:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from msgspec import Struct, field
 
 from ... import json_columns
-from ...schema import REASONING_FIELDS, TRAIN_FLAGS
+from ...schema import REASONING_FIELDS, TRAIN_KEYS
 from ..options import SPANS
 from ..trace.batch import Replayed, lists_of
 from ..trace.kernels import Int64Array, TextSlices, apply, distinct
@@ -209,7 +209,7 @@ def _unaffected_by_markers(question: Question, answer: object) -> bool:
 def _text_fields(replayed: Replayed, messages: pa.ListArray, flags: bool) -> dict[str, npt.NDArray[np.bool_]] | None:
     """Return for each text field which turns have it; None if a column holds what groups do not distinguish."""
     turns, names = messages.flatten(), replayed.turns.columns
-    if replayed.pieces is None or (flags and not names.keys().isdisjoint(TRAIN_FLAGS)):
+    if replayed.pieces is None or (flags and not names.keys().isdisjoint(TRAIN_KEYS)):
         return None
     if len(names.keys() & {*REASONING_FIELDS}) > 1:
         return None

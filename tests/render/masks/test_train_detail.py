@@ -1,0 +1,103 @@
+"""`train_detail`: the parts of an answer that are trained, in every view that carries spans."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ...conftest import run_here
+
+TEMPLATES = {
+    "chatml": "<|im_end|>", "qwen3": "<|im_end|>", "llama-3.1": "<|eot_id|>", "gemma-3": "<end_of_turn>",
+    "mistral-v7": "</s>",
+}  # fmt: skip
+CONTENT = "Zürich 🚆, no: Genève. Yes"
+
+
+def part(begin: int, end: int, train: bool) -> dict[str, Any]:
+    return {"begin_offset": begin, "end_offset": end, "train": train}
+
+
+def trained(folder: Path, turns: list[dict[str, Any]], *flags: str) -> list[str]:
+    (folder / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    run = run_here("convert", "in.jsonl", *flags, "--mask", cwd=folder)
+    assert run.returncode == 0, run.stderr.decode()
+    row = json.loads(run.stdout)
+    return [row["text"][start:end] for start, end in row["assistant_spans"]]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("key", ["train_detail", "training_detail"])
+def test_parts_of_an_answer(template: str, key: str, tmp_path: Path) -> None:
+    parts = [part(0, 5, True), part(6, 13, False), part(14, 20, True)]
+    turns = [
+        {"role": "user", "content": CONTENT, key: parts},
+        {"role": "assistant", "content": CONTENT, key: parts},
+        {"role": "user", "content": "And?"},
+        {"role": "assistant", "content": "That is all."},
+    ]
+    stop, (*found, last) = TEMPLATES[template], trained(tmp_path, turns, "-t", template)
+    assert found == ["Zürich", "Genève.", stop]
+    assert last.lstrip(" ") == f"That is all.{stop}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ({"train_detail": [part(0, 6, True)]}, ["aaa bbb<|im_end|>"]),
+        ({"train_detail": [part(0, 6, False)]}, ["<|im_end|>"]),
+        ({"train_detail": [part(0, 3, True), part(2, 4, True)]}, ["aaa b", "<|im_end|>"]),
+        ({"train_detail": [part(0, 2, True)], "train": False}, []),
+        ({"train_detail": []}, []),
+        ({"train_detail": None}, ["aaa bbb<|im_end|>"]),
+    ],
+)
+def test_what_a_detail_means(keys: dict[str, Any], found: list[str], tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "aaa bbb", **keys}]
+    turns += [{"role": "user", "content": "q"}, {"role": "assistant", "content": "end"}]
+    assert trained(tmp_path, turns, "-t", "chatml") == [*found, "end<|im_end|>"]
+
+
+def test_other_views_and_calls(tmp_path: Path) -> None:
+    answer = {"role": "assistant", "content": "aaa bbb", "train_detail": [part(3, 6, True)]}
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "q"}, answer]}) + "\n")
+    run = run_here("convert", "in.jsonl", "-t", "chatml", "--to", "segments", cwd=tmp_path)
+    segments = json.loads(run.stdout)["segments"]
+    assert [segment["text"] for segment in segments if segment["label"]] == [" bbb<|im_end|>"]
+    refused = run_here("convert", "in.jsonl", "-t", "chatml", cwd=tmp_path)
+    assert refused.stderr.decode() == (
+        "error: in.jsonl: `messages[].train_detail` looks like what to train on, and would be left behind\n"
+        "hint: --mask trains those parts alone; --drop messages.train_detail leaves it behind\n"
+    )
+    call = {"type": "function", "function": {"name": "f", "arguments": {}}}
+    turns = [{"role": "user", "content": "q"}, {**answer, "tool_calls": [call], "reasoning_content": "Hm."}]
+    assert "".join(trained(tmp_path, turns, "-t", "qwen3")) == (
+        ' bbb\n<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call><|im_end|>'
+    )
+
+
+@pytest.mark.parametrize(
+    ("detail", "message"),
+    [
+        ([part(0, 7, True)], "a part of `train_detail` is from 0 to 7, and the content has 7 characters"),
+        ([part(2, 1, True)], "a part of `train_detail` is from 2 to 1, and the content has 7 characters"),
+        ([{"begin_offset": 0, "end_offset": 1}],
+         "a part of `train_detail` needs `begin_offset`, `end_offset` and `train`"),
+        ({"begin_offset": 0}, "`train_detail` of a message is not a list of parts"),
+    ],
+)  # fmt: skip
+def test_details_that_make_no_sense(detail: Any, message: str, tmp_path: Path) -> None:
+    answer = {"role": "assistant", "content": "aaa bbb", "train_detail": detail}
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "q"}, answer]}) + "\n")
+    run = run_here("convert", "in.jsonl", "-t", "chatml", "--mask", cwd=tmp_path)
+    assert run.returncode == 4 and message in run.stderr.decode()
+
+
+def test_a_template_that_changes_the_content_is_refused(tmp_path: Path) -> None:
+    answer = {"role": "assistant", "content": "  aaa bbb", "train_detail": [part(0, 4, True)]}
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "q"}, answer]}) + "\n")
+    run = run_here("convert", "in.jsonl", "-t", "gemma-3", "--mask", cwd=tmp_path)
+    assert run.returncode == 4 and "the template changes the content" in run.stderr.decode()
