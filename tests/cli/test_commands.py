@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import ROOT, run_cli
+from ..conftest import ROOT, run_cli, run_process
 
 EVERYDAY = ROOT / "tests" / "data" / "everyday.jsonl"
 BAD = (
@@ -27,8 +27,8 @@ def said(run: subprocess.CompletedProcess[bytes]) -> list[str]:
 
 def test_version():
     for arguments in (["--version"], ["templates", "--help"]):
-        assert run_cli(*arguments).returncode == 0
-    assert run_cli("--version").stdout == b"chatfmt 0.1.0\n"
+        assert run_process(*arguments).returncode == 0
+    assert run_process("--version").stdout == b"chatfmt 0.1.0\n"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_summary_as_json(tmp_path):
 
 def test_dry_run_shows_the_recipe_with_the_origin_of_each_value(tmp_path):
     (tmp_path / "r.yaml").write_text(f"source: {EVERYDAY}\ntemplate: chatml\nrows_per_shard: 5\n")
-    run = run_cli("convert", tmp_path / "r.yaml", "-t", "qwen3", "-o", tmp_path / "out", "--dry-run", "--json")
+    run = run_process("convert", tmp_path / "r.yaml", "-t", "qwen3", "-o", tmp_path / "out", "--dry-run", "--json")
     plan = json.loads(run.stdout)
     assert (plan["recipe"]["template"], plan["recipe"]["rows_per_shard"]) == ("qwen3", 5)
     said = {"source": "recipe r", "template": "flag", "rows_per_shard": "recipe r"}

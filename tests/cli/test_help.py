@@ -12,7 +12,7 @@ from chatfmt.cli import options
 from chatfmt.cli.app import EXAMPLES
 from chatfmt.views import VIEWS
 
-from ..conftest import run_cli
+from ..conftest import run_cli, run_process
 
 
 @pytest.mark.parametrize("columns", ["60", "80", "200"])
@@ -57,7 +57,7 @@ def test_the_help_of_a_view_names_every_view() -> None:
 
 @pytest.mark.parametrize("command", [["convert"], ["check"], []])
 def test_a_command_without_arguments_prints_its_help_and_fails(command: list[str]) -> None:
-    run, asked = run_cli(*command), run_cli(*command, "--help")
+    run, asked = run_process(*command), run_cli(*command, "--help")
     assert (run.returncode, run.stdout) == (2, b"")
     assert run.stderr.decode().rstrip() == asked.stdout.decode().rstrip()
 

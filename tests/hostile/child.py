@@ -35,7 +35,11 @@ def main() -> None:
     from chatfmt import pipeline  # noqa: F401
     from chatfmt.cli import main as run
     from chatfmt.cli import terminal
+    from chatfmt.render.sandbox import process
 
+    from ..warm_sandbox import ForkedInterpreter
+
+    start, address = process._start_interpreter, sys.argv[1]
     most = MEMORY + kilobytes("VmSize") * 1024  # pyarrow's allocator reserves 1 GB that it does not use
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     shown: list[list[str]] = []
@@ -48,7 +52,10 @@ def main() -> None:
     terminal.print_error = remember
     for line in requests:
         shown.clear()
-        answers.write(json.dumps({**answer(run, json.loads(line)), "errors": list(shown)}).encode() + b"\n")
+        request = json.loads(line)
+        forks = address and not request["limits"]  # a fork needs more files than an interpreter
+        process._start_interpreter = (lambda: ForkedInterpreter(f"\0{address}")) if forks else start
+        answers.write(json.dumps({**answer(run, request), "errors": list(shown)}).encode() + b"\n")
         answers.flush()
 
 

@@ -20,7 +20,7 @@ from tests.render.sandbox.samples import COLUMNS, template
 
 
 @pytest.fixture(autouse=True)
-def no_idle_processes() -> Iterator[None]:
+def no_idle_processes(fresh_sandboxes: None) -> Iterator[None]:
     process_module.close_idle()
     yield
     process_module.close_idle()

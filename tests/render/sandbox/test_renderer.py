@@ -211,7 +211,7 @@ def test_isolation_levels() -> None:
         SandboxRenderer(template("x"), RenderOptions(), isolation="on")  # type: ignore[arg-type]
 
 
-def test_required_isolation_is_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_required_isolation_is_enforced(fresh_sandboxes: None, monkeypatch: pytest.MonkeyPatch) -> None:
     process_module.close_idle()
     monkeypatch.setattr(process_module, "BOOT", process_module.BOOT.replace(
         "from chatfmt.render.sandbox.worker import main",
