@@ -8,7 +8,7 @@ look at the names of its columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, takewhile
 from typing import Any, Literal
 
@@ -98,10 +98,10 @@ class Ledger(Struct, frozen=True):
         """The leaves inside columns that are used."""
         return tuple(leaf for leaf in self.left if self.is_used(leaf.path))
 
-    def column_of(self, path: str, new: Iterable[str] = ()) -> str:
+    def column_of(self, path: str, new: Container[str] = ()) -> str:
         """Return the column of a leaf, one of those known or `new`; the name of a column may have dots."""
-        names = [name for name in (*self.seen, *self.used, *new) if f"{path}.".startswith((f"{name}.", f"{name}["))]
-        return min(names, key=len, default=path)
+        names = (path[:end] for end, character in enumerate(path) if character in ".[")
+        return next((name for name in names if name in self.seen or name in self.used or name in new), path)
 
     def is_used(self, path: str) -> bool:
         """Return whether the column of a leaf is read."""

@@ -159,18 +159,17 @@ def _is_in_order(block: bytes, batch: pa.RecordBatch) -> bool:
 def _are_keys_in_order(octets: Octets, separator: bytes, batch: pa.RecordBatch) -> bool:
     """Whether the keys of all objects, of which `separator` is the end, are in the order of the schema.
 
-    `"name":` can only be a key, since quotes inside a string are escaped. So the keys of each name are found by search;
-    with all of them put into the order that the schema expects, their positions must ascend.
+    A quote before a colon that is not escaped ends a key, or starts a text. So the keys are found by search; each must
+    have the name that the schema expects at its place. The work per key does not grow with the number of names.
     """
-    keys = _expected_keys(batch)
-    places = np.empty(len(keys), np.int64)
-    ends = _find(octets, separator)
-    for number, name in enumerate(_key_names(batch)):
-        found, expected = _keys_named(octets, ends, name), keys == number
-        if len(found) != np.count_nonzero(expected):
-            return False
-        places[expected] = found
-    return bool((np.diff(places) > 0).all())
+    names, expected = [f'"{name}'.encode() for name in _key_names(batch)], _expected_keys(batch)
+    quotes = _find(octets, separator)
+    ends = quotes[np.isin(octets[quotes - 1], [name[-1] for name in names])]
+    if len(ends) != len(expected) or any(b"\\" in name for name in names):
+        return False
+    order = np.argsort(expected, kind="stable")
+    by_name = np.split(order, np.cumsum(np.bincount(expected, minlength=len(names)))[:-1])
+    return all(_are_named(octets, ends[some], name) for name, some in zip(names, by_name, strict=True))
 
 
 def _key_names(batch: pa.RecordBatch) -> list[str]:
@@ -198,12 +197,8 @@ def _expected_keys(batch: pa.RecordBatch) -> Positions:
     return keys
 
 
-def _keys_named(octets: Octets, ends: Positions, name: str) -> Positions:
-    """The `ends` (positions of closing quotes) that end a key of this name."""
-    text = f'"{name}'.encode()
-    if text + b'"' != dumps(name).encode():
-        return ends[:0]  # written with an escape
-    ends = ends[ends >= len(text)]
-    for offset, octet in enumerate(reversed(text), 1):
-        ends = ends[octets[ends - offset] == octet]
-    return ends
+def _are_named(octets: Octets, ends: Positions, name: bytes) -> bool:
+    """Whether the text before all `ends` (positions of closing quotes) is this name, with its opening quote."""
+    if len(ends) and ends[0] < len(name):
+        return False
+    return all((octets[ends - offset] == octet).all() for offset, octet in enumerate(reversed(name), 1))

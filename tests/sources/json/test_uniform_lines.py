@@ -146,3 +146,16 @@ def test_blocks_that_pyarrow_alone_would_misread_are_left_to_the_strict_parser(b
 
 def test_lists_without_turns_and_names_on_both_levels_are_accepted() -> None:
     assert check(b'{"a":[{"b":"1","a":"2"}],"b":"3"}\n{"a":[],"b":"\\"a\\":"}\n{"a":[{"b":"","a":"{"}],"b":"}"}\n')
+
+
+def test_texts_that_start_with_a_colon_or_hold_what_looks_like_a_key() -> None:
+    rows = [{"a": text, "b": "", "c": text} for text in (":", " :", '"a":', '\\":', '"a":"', "a", "")]
+    for separators in ((",", ":"), (", ", ": ")):
+        assert check("".join(json.dumps(row, separators=separators) + "\n" for row in rows).encode())
+
+
+def test_turns_that_are_nowhere_have_no_keys() -> None:
+    first = b'{"m":[{"a":"1","b":"2","c":"3"}],"s":"3","t":""}\n'
+    assert check(first + b'{"m":[],"s":"3","t":""}\n') and check(b'{"m":[],"s":"3","t":""}\n') is False
+    swapped = [b'{"m":[{"a":"1","c":"3","b":"2"}],"s":"3","t":""}\n', b'{"m":[],"t":"","s":"3"}\n']
+    assert [check(first + row) for row in swapped] == [False, False]

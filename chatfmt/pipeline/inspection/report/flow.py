@@ -33,13 +33,15 @@ class Route(Struct, frozen=True):
 def routes(job: Job, detection: Detection, names: tuple[str, ...]) -> list[Route]:
     """Return a route or more for each of the columns `names`."""
     ledger, found = job.ledger, []
+    known = frozenset(names)
+    left = {ledger.column_of(leaf.path, known) for leaf in ledger.left_columns}
     for name in names:
         ends = [Route(name, part, "read") for part in _parts(job, detection, name)]
         if (job.ledger.keep == "all" and not ends) or name in ledger.keep:
             ends.append(Route(name, "kept as it is", "kept"))
         if name in ledger.drop:
             ends.append(Route(name, "dropped as asked", "dropped"))
-        if any(ledger.column_of(leaf.path, names) == name for leaf in ledger.left_columns):
+        if name in left:
             ends.append(Route(name, "left behind", "left"))
         if not ends:
             ends = [Route(name, "read", "read")] if name in detection.used else [Route(name, "empty", "left")]
@@ -50,8 +52,9 @@ def routes(job: Job, detection: Detection, names: tuple[str, ...]) -> list[Route
 def keys_left(job: Job, names: tuple[str, ...]) -> list[Route]:
     """Return a route for the keys in each column that are left behind though the column is read."""
     inside: dict[str, list[str]] = {}
+    known = frozenset(names)
     for leaf in job.ledger.left_keys:
-        inside.setdefault(job.ledger.column_of(leaf.path, names), []).append(leaf.path)
+        inside.setdefault(job.ledger.column_of(leaf.path, known), []).append(leaf.path)
     return [
         Route(paths[0] if len(paths) == 1 else f"{len(paths)} keys in {name}", "left behind", "left")
         for name, paths in inside.items()
