@@ -224,7 +224,8 @@ def _rows_between(batches: Iterable[pa.RecordBatch], first: int, stop: float) ->
 def _select_columns(batch: pa.RecordBatch, options: ReadOptions) -> pa.RecordBatch:
     names = batch.schema.names
     wanted = names if options.columns is None else options.columns
-    kept = [name for name in wanted if name in names and name not in (ROW, KEYS, *options.skip)]
+    there, left = set(names), {ROW, KEYS, *options.skip}
+    kept = [name for name in wanted if name in there and name not in left]
     only = batch.select([ROW, *kept])
     return only.append_column(KEYS, _own_keys(batch.column(KEYS), set(kept))) if KEYS in names else only
 

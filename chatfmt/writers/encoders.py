@@ -170,13 +170,13 @@ def to_parquet(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
     Raises OutputError for additional columns.
     """
-    if extra := [name for name in batch.schema.names if name != KEYS and name not in schema.names]:
+    stored, names = set(schema.names), set(batch.schema.names)
+    if extra := [name for name in batch.schema.names if name != KEYS and name not in stored]:
         raise OutputError(
             f"a row has the column `{extra[0]}`, which is not in the output schema",
             hint="name the columns with `--keep`, or write JSON Lines with `--format jsonl`",
             code="output.schema",
         )
-    names = set(batch.schema.names)
     columns = [
         _to_stored(batch.column(name), kind) if name in names else pa.nulls(len(batch), _stored_type(kind))
         for name, kind in zip(schema.names, schema.types, strict=True)

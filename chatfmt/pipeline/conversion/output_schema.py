@@ -289,8 +289,9 @@ def cast_to_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Return the batch with its JSON columns, and the JSON of turns, as the types that the schema asks for."""
     if VARIABLES in schema.names:
         batch = fill_variables(batch, VARIABLES)
+    types = dict(zip(schema.names, schema.types, strict=True))
     columns = [
-        cast(column, schema.field(name).type) if name in schema.names else column
+        cast(column, types[name]) if name in types else column
         for name, column in zip(batch.schema.names, batch.columns, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)

@@ -38,33 +38,60 @@ class Progress:
     def __init__(self, on_progress: OnProgress) -> None:
         self._on_progress = on_progress
         self._reached: dict[str, Reached] = {}
-        self._rows_by_input: dict[str, dict[int, int]] = {}
+        self._whole = Reached()
+        self._inputs: dict[str, ReadInputs] = {}
 
     def on_position(self, task: Task, position: object) -> None:
         """Count the rows of a task up to a position; a task that runs again counts only what is new."""
-        if isinstance(position, RowRange) and (number := find_input(task, position)) is not None:
-            rows = self._rows_by_input.setdefault(task.name, {})
-            rows[number] = position.first - task.inputs[number].first_row
-            self._report(task.name, Reached(sum(rows.values()), position.bytes, position.rejected))
+        if not isinstance(position, RowRange):
+            return
+        if task.name not in self._inputs:
+            self._inputs[task.name] = ReadInputs(task)
+        inputs = self._inputs[task.name]
+        if inputs.reach(position):
+            self._report(task.name, Reached(inputs.rows, position.bytes, position.rejected))
 
     def on_shard(self, shard: Shard) -> None:
         """Count all rows of a finished shard."""
-        self._rows_by_input.pop(shard.name, None)
+        self._inputs.pop(shard.name, None)
         before = self._reached.get(shard.name, Reached())
         self._report(shard.name, Reached(shard.rows_in, before.bytes, shard.rejected))
 
     def _report(self, name: str, reached: Reached) -> None:
-        if reached.rows > self._reached.get(name, Reached()).rows:
+        before, whole = self._reached.get(name, Reached()), self._whole
+        if reached.rows > before.rows:
             self._reached[name] = reached
-            every = self._reached.values()
-            rows, size, rejected = (sum(getattr(one, key) for one in every) for key in ("rows", "bytes", "rejected"))
-            self._on_progress(Reached(rows, size, rejected))
+            self._whole = Reached(
+                whole.rows + reached.rows - before.rows,
+                whole.bytes + reached.bytes - before.bytes,
+                whole.rejected + reached.rejected - before.rejected,
+            )
+            self._on_progress(self._whole)
 
 
-def find_input(task: Task, position: RowRange) -> int | None:
-    """Return the index of the task's input that the position lies in."""
-    for number, split in enumerate(task.inputs):
-        stop = float("inf") if split.rows is None else split.first_row + split.rows
-        if split.shown == position.file and split.first_row <= position.first <= stop:
-            return number
-    return None
+class ReadInputs:
+    """How far the inputs of a task are read, which may be thousands of files."""
+
+    def __init__(self, task: Task) -> None:
+        self.rows = 0
+        self._inputs = task.inputs
+        self._by_file: dict[str, list[int]] = {}
+        self._rows_by_input: dict[int, int] = {}
+        for number, split in enumerate(task.inputs):
+            self._by_file.setdefault(split.shown, []).append(number)
+
+    def reach(self, position: RowRange) -> bool:
+        """Count the rows before a position; return False if it lies in none of the inputs."""
+        number = next(
+            (each for each in self._by_file.get(position.file, ()) if self._holds(each, position.first)), None
+        )
+        if number is None:
+            return False
+        rows = position.first - self._inputs[number].first_row
+        self.rows += rows - self._rows_by_input.get(number, 0)
+        self._rows_by_input[number] = rows
+        return True
+
+    def _holds(self, number: int, row: int) -> bool:
+        split = self._inputs[number]
+        return split.first_row <= row <= (float("inf") if split.rows is None else split.first_row + split.rows)

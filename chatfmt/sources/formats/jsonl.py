@@ -39,8 +39,9 @@ def read_lines(chunks: Iterable[bytes], start: TextPosition, options: ReadOption
             row, line, byte = row + 1, line + 1, byte + too_long
             continue
         for part, ends in _parts(block, options.batch_rows):
-            found = uniform_fields(part, ends) if misses < _MISSES and len(part) <= longest else None
-            misses = 0 if found else misses + 1
+            is_worth_it = misses < _MISSES and _SMALL < len(part) <= longest
+            found = uniform_fields(part, ends) if is_worth_it else None
+            misses = 0 if found else misses + is_worth_it
             if found:
                 records = lines = len(ends)
                 batch = field_batch(found, range(row, row + lines))
@@ -51,6 +52,8 @@ def read_lines(chunks: Iterable[bytes], start: TextPosition, options: ReadOption
                 yield batch
 
 
+_SMALL = 32 << 10
+"""Bytes of a part up to which the strict parser is faster, since `pyarrow.json` takes milliseconds to start."""
 _MISSES = 3
 """After so many parts in a row that are not uniform, no more are tried: the strict parser alone is faster then."""
 

@@ -188,7 +188,8 @@ def _expected_keys(batch: pa.RecordBatch) -> Positions:
         cells.append([numbers[field.name], *turn])
         if turn:
             sizes[:, place] += column.value_lengths().to_numpy().astype(np.int64) * len(turn)
-    table = np.array([cell + [0] * (max(map(len, cells)) - len(cell)) for cell in cells])
+    width = max(map(len, cells))
+    table = np.array([cell + [0] * (width - len(cell)) for cell in cells])
     turn_sizes = np.array([max(len(cell) - 1, 1) for cell in cells])
     starts = np.cumsum(sizes) - sizes.ravel()
     column_of = np.repeat(np.tile(np.arange(len(cells)), len(batch)), sizes.ravel())
