@@ -23,6 +23,7 @@ Errors cross process boundaries, so every constructor is (message, **optional).
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -234,6 +235,21 @@ class OutputError(ChatfmtError):
     """The output cannot be written: it exists, is locked, or the disk is full."""
 
     exit_code = 5
+
+
+def exhausted(error: BaseException) -> OutputError | None:
+    """Return the error to show where the system has no more memory, threads or processes; None for other errors.
+
+    Native code raises some of these as RuntimeError.
+    """
+    text = str(error)
+    if isinstance(error, MemoryError) or "bad_alloc" in text or getattr(error, "errno", None) == errno.ENOMEM:
+        hint = "use fewer `--workers`, or a machine with more memory, then run again with `--resume`"
+        return OutputError("out of memory", hint=hint, code="system.memory")
+    if "can't start new thread" in text or "Resource temporarily unavailable" in text:
+        hint = "raise the limits (`ulimit -u`, `ulimit -v`), or use fewer `--workers`, then run again with `--resume`"
+        return OutputError("the system starts no more threads or processes", hint=hint, code="system.threads")
+    return None
 
 
 class TemplateError(ChatfmtError):

@@ -93,6 +93,7 @@ class Recipe:
     encoding: str = "utf-8"
     allow_empty: bool = False
     from_rejects: bool = False
+    max_row_bytes: Positive = 64 << 20
     spool_limit: Positive | None = None
 
     dialect: str = "auto"
@@ -242,7 +243,8 @@ EXCLUSIVE = (
 )
 
 _PREPARE: Mapping[str, Callable[[Any], object]] = {
-    "source": _as_sources, "shard_size": parse_size, "spool_limit": parse_size, "max_bad": str
+    "source": _as_sources, "shard_size": parse_size, "spool_limit": parse_size,
+    "max_row_bytes": parse_size, "max_bad": str
 }  # fmt: skip
 """Functions that turn short forms of a value into the full one."""
 

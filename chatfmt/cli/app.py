@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError, edit_distance, nearest
+from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError, edit_distance, exhausted, nearest
 from . import terminal
 from .command_class import Command, Group
 from .completion import typed_words
@@ -143,17 +143,19 @@ def main(arguments: list[str] | None = None) -> int:
         return _reader_gone()
     except OSError as error:  # such as too many open files, a name that is too long
         _leave_stdout()
+        if known := exhausted(error):
+            return _fail(known)
         named = f" (`{error.filename}`)" if error.filename else ""
         return _fail(OutputError(f"system error: {error.strerror or error}{named}"))
-    except MemoryError:
-        return _fail(OutputError("out of memory", hint="use fewer `--workers`, or a machine with more memory"))
     except _Terminated:
         terminal.print_err("error: stopped by SIGTERM")
         return EXIT_TERMINATED
     except (KeyboardInterrupt, typer.Abort):
         terminal.print_err("error: interrupted")
         return EXIT_INTERRUPTED
-    except Exception:
+    except Exception as error:
+        if known := exhausted(error):
+            return _fail(known)
         terminal.print_err(traceback.format_exc().rstrip())
         terminal.print_err("error: this is a bug in chatfmt: please report the lines above")
         return EXIT_BUG

@@ -57,6 +57,7 @@ INPUT = _group(
         "encoding": (str, "NAME", "Encoding of a text file that is not UTF-8."),
         "allow_empty": (bool, None, "Accept empty input instead of failing.", "--allow-empty"),
         "from_rejects": (bool, None, "Convert the rows held in a rejects file, given as SOURCE.", "--from-rejects"),
+        "max_row_bytes": (str, "SIZE", "The longest row of text that is read; default: 64MiB."),
         "spool_limit": (
             str,
             "SIZE",

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
-from ..errors import ChatfmtError, OutputError
+from ..errors import ChatfmtError, OutputError, exhausted
 
 RESULT, ERROR, ITEM, POSITION = "result", "error", "item", "position"
 
@@ -51,7 +51,7 @@ def outcome(fn: Callable[[Any], Any], argument: Any) -> WorkerMessage:
         error = OutputError("a task ran out of memory", hint="use fewer `--workers`", code="worker.memory")
         return WorkerMessage(ERROR, pickle.dumps((error, None)))
     except BaseException as error:
-        return WorkerMessage(ERROR, _error_data(error))
+        return WorkerMessage(ERROR, _error_data(exhausted(error) or error))
 
 
 def value_of(message: WorkerMessage) -> Any:

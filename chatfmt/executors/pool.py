@@ -43,9 +43,22 @@ class Pool:
         self._alive: set[Worker] = set()
         self._not_started = 0
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(size)]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        with self._lock:  # which a thread needs to start its worker: it can then tell whether it is the last
+            self._start_threads(size)
+
+    def _start_threads(self, size: int) -> None:
+        """Start the threads, or as many as the system allows; raises RuntimeError if it allows none."""
+        for _ in range(size):
+            thread = threading.Thread(target=self._serve, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                if not self._threads:
+                    raise
+                _log.warning("continuing with fewer workers: %s", error)
+                return
+            self._threads.append(thread)
 
     def run(self, fn: Callable[[T], R], tasks: Sequence[T], on_position: OnPosition[T]) -> Iterator[R]:
         """Yield the results in task order; at most `TASKS_AHEAD` tasks per worker are in flight or not yielded yet."""

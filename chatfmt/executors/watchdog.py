@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 CHECK_EVERY, CHECK_AGAIN_AFTER = 10.0, 1.0
@@ -18,7 +19,8 @@ class Watchdog:
         self._pid, self._kill, self._closed = pid, kill, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         if sys.platform == "linux":
-            self._thread.start()
+            with suppress(RuntimeError):  # no thread can start: it is not watched
+                self._thread.start()
 
     def close(self) -> None:
         """End the thread; may be called twice."""

@@ -118,5 +118,8 @@ HASHED_AT_ONCE = 4
 def _hash_in_threads(uris: Sequence[str]) -> list[str]:
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(HASHED_AT_ONCE) as hashers:
-        return list(hashers.map(content_hash, uris))
+    try:
+        with ThreadPoolExecutor(HASHED_AT_ONCE) as hashers:
+            return list(hashers.map(content_hash, uris))
+    except RuntimeError:  # no thread can start
+        return list(map(content_hash, uris))

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from ..errors import InputError, Location, RowError, located
 from ..scratch_folder import ScratchFolder, spool
-from .bytes.compression import CHUNK, compression_of, decompressed
+from .bytes.compression import CHUNK, compression_of, decompressed, reading
 from .bytes.text import to_utf8
 from .discovery.sniff import HEAD, format_of_content
 from .formats.jsonl import TextPosition
@@ -110,7 +110,8 @@ def _enlarge_pipe(stream: BinaryIO) -> None:
 
 def _read_some(stream: BinaryIO, size: int) -> bytes:
     read1 = getattr(stream, "read1", None)
-    return bytes(read1(size) if read1 else stream.read(size))
+    with reading(stream, "-"):
+        return bytes(read1(size) if read1 else stream.read(size))
 
 
 def _is_ready(stream: BinaryIO) -> bool:

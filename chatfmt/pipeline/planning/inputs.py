@@ -270,13 +270,14 @@ def resolve_source(recipe: Recipe, spec: SourceSpec, scratch: Scratch, options: 
 def parse_options(recipe: Recipe) -> ParseOptions:
     """Return the options for reading text files."""
     if recipe.from_rejects:
-        return ParseOptions(allow_empty=recipe.allow_empty, rejects=True)
+        return ParseOptions(allow_empty=recipe.allow_empty, rejects=True, max_row_bytes=recipe.max_row_bytes)
     return ParseOptions(
         field=recipe.field,
         header=recipe.header,
         quote=recipe.quote,
         delimiter=recipe.delimiter,
         encoding=recipe.encoding,
+        max_row_bytes=recipe.max_row_bytes,
         allow_empty=recipe.allow_empty,
     )
 

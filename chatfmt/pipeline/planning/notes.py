@@ -55,6 +55,8 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
         return
     if template.instead_of is not None:
         yield f"`{template.instead_of}` has no chat template: `{template.name}` is used instead"
+    if level := weak_isolation(template, recipe):
+        yield f"the template `{template.name}` is untrusted and {level}: `chatfmt guide security` says what it could do"
     if template.origin in SAID and (line := indentation(template, recipe)):
         yield (
             f"line {line} of the template is indented, and the indentation is part of the text: "
@@ -82,6 +84,20 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
         if name not in words and (name, recipe.end) != ("eos_token", "eos"):
             hint = UnknownName.of("variable", name, words).hint
             yield f"the template has no variable `{name}`" + (f": {hint}" if hint.startswith("did you") else "")
+
+
+def weak_isolation(template: ChatTemplate, recipe: Recipe) -> str:
+    """Say how an untrusted template runs that is not fully isolated; empty for one that is, and for trusted ones."""
+    from ...render import needs_sandbox, sandbox_sessions
+    from ...render.sandbox.seccomp import LEVELS
+
+    if not needs_sandbox(template, "auto"):
+        return ""
+    sessions = sandbox_sessions(template, recipe.template_isolation)
+    if sessions is None:
+        return "runs in this process (`--template-isolation off`)"
+    level = sessions.level(recipe.date)
+    return "" if level == LEVELS[-1] else f"this machine isolates it by `{level}` only, not by `{LEVELS[-1]}`"
 
 
 def indentation(template: ChatTemplate, recipe: Recipe) -> int | None:

@@ -6,7 +6,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -17,6 +16,7 @@ from ... import sources
 from ...errors import ChatfmtError, InputError, Location
 from ...scratch_folder import ScratchFolder, spool
 from ...sources import InputSplit, ParseOptions, Source
+from ...sources.bytes.compression import reading
 from .target import Target
 
 
@@ -62,13 +62,21 @@ def stdin_bytes() -> BinaryIO:
     return sys.stdin.buffer
 
 
+def stdin_chunks() -> Iterator[bytes]:
+    """Yield the bytes of stdin; raises InputError if they cannot be read."""
+    stdin = stdin_bytes()
+    with reading(stdin, "-"):
+        while chunk := stdin.read(1 << 20):
+            yield chunk
+
+
 def write_stdin(source: Source, scratch: Scratch, limit: int | None) -> Path:
     """Write stdin to a file in `scratch` and return its path; raises InputError if it is empty.
 
     Raises OutputError if it holds more than `limit` bytes; see `spool`.
     """
     path = scratch.folder / "stdin"
-    spool(iter(partial(stdin_bytes().read, 1 << 20), b""), path, limit)
+    spool(stdin_chunks(), path, limit)
     if not path.stat().st_size and not source.options.allow_empty:
         raise InputError("the input is empty", code="file.empty", at=Location("-"))
     return path

@@ -12,6 +12,7 @@ from ... import sources, writers
 from ...errors import UsageError
 from ...manifest import Reject
 from ...recipe import Recipe, Run
+from ...sources.bytes.compression import reading
 from ...sources.discovery.sniff import format_of_content
 from ...writers import Stream
 from ..conversion.job import Job
@@ -44,7 +45,8 @@ def is_piped(recipe: Recipe, target: Target) -> bool:
 
 def is_document(stream: BinaryIO) -> bool:
     """Return whether a stream begins as a JSON object over several lines does; nothing is read from it."""
-    head = stream.peek(1) if hasattr(stream, "peek") else b""
+    with reading(stream, "-"):
+        head = stream.peek(1) if hasattr(stream, "peek") else b""
     whole_line = b"\n" in head.strip()
     return whole_line and head.lstrip().startswith(b"{") and format_of_content(head, "-", sources.DEFAULTS) == "json"
 

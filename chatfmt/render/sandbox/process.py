@@ -43,7 +43,11 @@ IDLE_PROCESSES = 2
 
 
 class SandboxDied(Exception):
-    """The process died, or was killed after its time limit, before it answered."""
+    """The process died, or was killed after its time limit (`out_of_time`), before it answered."""
+
+    def __init__(self, out_of_time: bool = False) -> None:
+        super().__init__()
+        self.out_of_time = out_of_time
 
 
 MOST_ANSWER = 256 << 20
@@ -68,7 +72,8 @@ class SandboxProcess:
 
         Raises SandboxDied if they take longer than the time limit, BatchTooLarge if they are too many bytes together.
         """
-        timer = threading.Timer(self._seconds, self._process.kill)
+        late = threading.Event()
+        timer = threading.Timer(self._seconds, self._stop, [late])
         timer.daemon = True
         timer.start()
         try:
@@ -78,13 +83,17 @@ class SandboxProcess:
             found, size = self._receive(answers)
         except BaseException as error:  # after an interrupt too, an unread answer would be taken for the next one
             self._alive = False
-            if isinstance(error, (OSError, ValueError)):
-                raise SandboxDied from None
+            if isinstance(error, (OSError, ValueError, SandboxDied)):
+                raise SandboxDied(late.is_set()) from None
             raise
         finally:
             timer.cancel()
         check_text_size(size, answers)
         return found
+
+    def _stop(self, late: threading.Event) -> None:
+        late.set()
+        self._process.kill()
 
     def _receive(self, answers: int) -> tuple[list[Any], int]:
         """Read answers, of which no more than MOST_TEXT bytes are kept, and return the size of all."""

@@ -71,13 +71,22 @@ class SandboxRenderer:
     def _start(self) -> SandboxProcess:
         setup = _setup(self.template, self.options, self.limits, self.isolation)
         try:
-            process = take_process(setup, self.limits.seconds)
+            process = self._take_process(setup)
         except SandboxDied:
             raise _template_error(self.template.name, ["OverLimit", "it takes too long to compile", None]) from None
         for error in process.state["errors"]:
             process.close()
             raise _template_error(self.template.name, error["error"])
         return process
+
+    def _take_process(self, setup: dict[str, Any]) -> SandboxProcess:
+        """Return a process with the set-up; try again if something else than the time limit killed it."""
+        try:
+            return take_process(setup, self.limits.seconds)
+        except SandboxDied as died:
+            if died.out_of_time:
+                raise
+            return take_process(setup, self.limits.seconds)
 
     def _restart(self) -> None:
         self._process.close()

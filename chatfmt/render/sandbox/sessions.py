@@ -44,6 +44,10 @@ class SandboxSessions:
         found = rendered.text[0].as_py()
         return found if rendered.spans is None else (found, [tuple(span) for span in rendered.spans[0].as_py()])
 
+    def level(self, date: Moment) -> str:
+        """Return the isolation in force, one of `seccomp.LEVELS`."""
+        return self._renderer(self._template.texts[0], date).level
+
     def _renderer(self, text: str, date: Moment) -> SandboxRenderer:
         if self._shared is not None and _is_equivalent(self._shared, text, date):
             return self._shared

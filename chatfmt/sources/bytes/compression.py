@@ -7,9 +7,10 @@ import lzma
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ...errors import InputError, Location
 from ...stores import is_remote, without_credentials
@@ -41,7 +42,7 @@ def content_hash(uri: str) -> str:
 
     import xxhash
 
-    with open_binary(uri) as file:
+    with open_binary(uri) as file, reading(file, uri):
         return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
@@ -62,6 +63,29 @@ def open_binary(uri: str) -> BufferedIOBase:
         code = "file.permission" if isinstance(error, PermissionError) else "file.unreadable"
         text = without_credentials(str(error.strerror or error))
         raise InputError(f"cannot open `{shown_uri(uri)}`: {text}", code=code) from None
+
+
+@contextmanager
+def reading(file: IO[bytes] | BufferedIOBase, uri: str) -> Iterator[None]:
+    """Turn an OSError of reading, such as that of a broken disk, into an InputError with the position in the file."""
+    try:
+        yield
+    except OSError as error:
+        byte = None
+        with suppress(OSError, ValueError):  # a pipe
+            byte = file.tell()
+        reason = without_credentials(str(error.strerror or error))
+        raise unreadable_error(reason, Location(shown_uri(uri), byte=byte)) from None
+
+
+def unreadable_error(reason: str, at: Location) -> InputError:
+    """The error for a file whose bytes the system does not give."""
+    return InputError(f"cannot be read: {reason}", code="file.unreadable", at=at, hint="check the disk, and try again")
+
+
+def _read(file: BufferedIOBase, uri: str, size: int) -> bytes:
+    with reading(file, uri):
+        return file.read(size)
 
 
 def shown_uri(uri: str) -> str:
@@ -87,7 +111,7 @@ def file_chunks(uri: str, start: int = 0, stop: int | None = None, size: int = C
         if start:
             file.seek(start)
         at = start
-        while chunk := file.read(size if stop is None else min(size, stop - at)):
+        while chunk := _read(file, uri, size if stop is None else min(size, stop - at)):
             at += len(chunk)
             yield chunk
 
@@ -101,9 +125,10 @@ def line_chunks(path: str, start: int = 0, stop: int | None = None) -> Iterator[
         stop = file.seek(0, os.SEEK_END) if stop is None else stop
         at = start
         for edge in range(start + CHUNK, stop + CHUNK, CHUNK):
-            end = _line_end(file, max(at, edge - _PROBED), edge) if edge < stop else stop
+            with reading(file, path):
+                end = _line_end(file, max(at, edge - _PROBED), edge) if edge < stop else stop
             file.seek(at)
-            chunk = file.read(end - at)
+            chunk = _read(file, path, end - at)
             at += len(chunk)
             if chunk:
                 yield chunk

@@ -23,7 +23,7 @@ from ...json_columns import JSON, TEXT, is_turns, json_array, to_plain
 from ...schema import KEYS, ROW
 from ...stores import is_remote
 from ...turn_columns import fields_of, rows_of_turns, struct_of, with_turns
-from ..bytes.compression import open_binary
+from ..bytes.compression import open_binary, unreadable_error
 from ..json.strict import parse_value
 from ..model import ReadOptions, RowGroups, SourceFile
 from .parquet_footer import FooterCheck, check_not_joined, column_chunks
@@ -51,6 +51,8 @@ def translate_arrow_errors(shown: str) -> Iterator[None]:
         ) from None  # fmt: skip
     except (pa.ArrowException, OSError, ValueError) as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, OSError) and "[errno" in text.lower():
+            raise unreadable_error(text, Location(shown)) from None
         code = "file.checksum" if "CRC" in text or "checksum" in text else "file.damaged"
         raise InputError(
             f"damaged: {text}", code=code, at=Location(shown), hint="download or write the file again"

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from ...errors import InputError, Location, RowError, UsageError
 from ...json_columns import TEXT
 from ...schema import KEYS, ROW
-from ..json.record_batch import SHOWN_BYTES, Record, explain_encoding, report_bad
+from ..json.record_batch import SHOWN_BYTES, Record, explain_encoding, report_bad, too_large_error
 from ..json.strict import PLAIN_TEXT
 from ..model import Format, OnBad, ParseOptions, ReadOptions
 from .jsonl import TextPosition, line_blocks, without_bom
@@ -205,16 +205,13 @@ class _RecordLines:
         self.size, self.lines_taken = self.size + len(line), self.lines_taken + 1
         if self.size > self.limit:
             self.taken = [b"".join(self.taken)[:SHOWN_BYTES]]
-            raise RowError(f"the record is longer than {self.limit} bytes", code="csv.too_large", hint=_LARGER)
+            raise too_large_error(self.limit, "csv.too_large")
         if b"\0" in line:
             raise RowError("NUL character", code="csv.nul")
         try:
             return line.decode()
         except UnicodeDecodeError as error:
             raise RowError("invalid UTF-8", code="csv.encoding") from error
-
-
-_LARGER = "`--on-error skip` skips it"
 
 
 def _split(block: bytes) -> list[bytes]:

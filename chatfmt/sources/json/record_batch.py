@@ -74,10 +74,12 @@ def to_object(raw: bytes) -> dict[str, Any]:
     return value
 
 
-def too_large_error(max_bytes: int) -> RowError:
+def too_large_error(max_bytes: int, code: str = "json.too_large") -> RowError:
     """The error for a record of more than `max_bytes`."""
     return RowError(
-        f"the record is longer than {max_bytes} bytes", code="json.too_large", hint="`--on-error skip` skips it"
+        f"the record is longer than {max_bytes} bytes",
+        code=code,
+        hint=f"--max-row-bytes {-(-2 * max_bytes // 2**20)}MiB reads longer ones, `--on-error skip` skips it",
     )
 
 
