@@ -250,6 +250,11 @@ def explained(path: Path) -> Iterator[None]:
         ) from error
 
 
+def is_in_scratch(path: Path) -> bool:
+    """Return whether a path is in a scratch folder, or is one."""
+    return any(NAME.fullmatch(part) for part in path.parts)
+
+
 def _root(path: Path) -> Path:
     """Return the scratch folder that holds the path, or the path itself."""
     return next((folder for folder in (path, *path.parents) if NAME.fullmatch(folder.name)), path)

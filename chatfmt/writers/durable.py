@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import OutputError
-from ..scratch_folder import take_lock
+from ..scratch_folder import explained, is_in_scratch, take_lock
 
 EXPLANATIONS = {
     errno.ENOSPC: ("the disk is full", "free some space, then run again with `--resume`"),
@@ -46,6 +46,9 @@ def explain_errors(path: Path | str, *, resumable: bool = True) -> Iterator[None
     try:
         yield
     except OSError as error:
+        if is_in_scratch(Path(path)):
+            with explained(Path(path)):
+                raise
         message, hint = EXPLANATIONS.get(error.errno or 0, (error.strerror or str(error), "check the path"))
         hint = hint if resumable else hint.removesuffix(RESUME)
         code = errno.errorcode.get(error.errno or 0, "EIO").lower()
