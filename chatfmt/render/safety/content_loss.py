@@ -119,10 +119,15 @@ class _LossFinder:
         self._renderer = renderer
 
     @cached_property
-    def _prints_reasoning(self) -> frozenset[bool]:
-        """The kinds of reasoning of a last answer that are printed: own field (False), inside the content (True)."""
+    def _prints_last_only(self) -> frozenset[bool]:
+        """The kinds of reasoning that are printed of the last answer and not of earlier ones.
+
+        In a field of its own is False, inside the content is True.
+        """
         return frozenset(
-            bool(inline) for inline, turns in enumerate(_REASONING_CHATS) if self._missing(Chat(turns)) == []
+            bool(inline)
+            for inline, turns in enumerate(_REASONING_CHATS)
+            if self._missing(Chat(turns)) == [] and self._missing(Chat([*turns, *turns])) != []
         )
 
     def find(self, chat: Chat) -> list[Loss]:
@@ -167,7 +172,7 @@ class _LossFinder:
             return Loss(None, source.field, source.field)
         role = str(messages[source.message].get("role", ""))
         earlier = any(message.get("role") in ("user", "assistant") for message in messages[source.message + 1 :])
-        by_design = source.field == REASONING and earlier and source.inline in self._prints_reasoning
+        by_design = source.field == REASONING and earlier and source.inline in self._prints_last_only
         return Loss(source.message, role, source.field, by_design)
 
 

@@ -83,6 +83,9 @@ def test_earlier_reasoning_is_lost_by_design_where_the_last_is_printed() -> None
     cutting = CHATML.replace("m.content", "m.content.split('</think>')[-1]")
     assert names(cutting, say("user", "1+1"), inline) == [(1, "assistant", "reasoning", False)]
     assert names(CHATML, say("user", "1+1"), inline, *more) == []
+    calls_only = CHATML.replace("m.content", "(m.tool_calls[0].function | tojson if m.tool_calls else m.content)")
+    asked = {**CALLED[1], "content": "<think>\nLook it up.\n</think>\n\n"}  # not by design: it prints earlier reasoning
+    assert names(calls_only, CALLED[0], asked, RESULT, *more) == [(1, "assistant", "reasoning", False)]
 
 
 def test_a_template_that_markers_disturb_is_tested_text_by_text() -> None:
