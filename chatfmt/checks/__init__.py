@@ -20,7 +20,17 @@ from msgspec import Struct
 from ..errors import CheckError, Location, UnknownName
 from ..json_columns import JSON, TEXT, decode_conversations, decode_objects, dumps, loads
 from ..schema import REASONING_FIELDS, ROLES, reasoning_conflict
-from ..turn_columns import BoolArray, IntArray, contains, field, fields_of, lengths_of, offsets_of, to_bools
+from ..turn_columns import (
+    BoolArray,
+    IntArray,
+    contains,
+    field,
+    fields_of,
+    lengths_of,
+    offsets_of,
+    to_bools,
+    untrained_answers,
+)
 from .calls import unanswered_calls, unfit_arguments, unknown_tools
 from .column_view import ColumnView, Finding, Limits, Roles, column_views
 from .media import missing_files
@@ -86,10 +96,16 @@ def null_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
 
 
 def empty_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """Empty text or an empty list in a turn without calls and reasoning, unless it is a tool result."""
-    if view.empty.any():
+    """Empty text or an empty list in a turn without calls and reasoning.
+
+    Tool results may be empty, and so may an answer right after one that is not trained, such as `--fit` adds.
+    """
+    empty = view.empty & view.content_only & (view.roles != TOOL)
+    if empty.any():
+        after_result = np.roll(view.roles == TOOL, 1)
+        after_result[view.starts[view.lengths > 0]] = False
         yield from view.at_turns(
-            "msg.empty", view.empty & view.content_only & (view.roles != TOOL), "the content is empty"
+            "msg.empty", empty & ~(after_result & untrained_answers(view.column)), "the content is empty"
         )
 
 

@@ -72,8 +72,9 @@ def test_combinations_are_adapted(messages, template, text, changed, tmp_path):
     assert changed in run.stderr.decode()
 
 
-def test_an_empty_answer_before_a_user_turn_is_not_trained(tmp_path):
-    run = convert(tmp_path, ASKED, "mistral", "--fit", "--mask")
+def test_an_empty_answer_before_a_user_turn_is_not_trained_and_no_problem(tmp_path):
+    run = convert(tmp_path, ASKED, "mistral", "--fit", "--mask", "--strict")
+    assert b"msg.empty" not in run.stderr
     row = json.loads(run.stdout)
     assert [row["text"][slice(*span)] for span in row["assistant_spans"]] == [PRINTED_CALL, " b</s>"]
 
