@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -186,7 +187,7 @@ def show_outcome(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     text = str(value)
-    return text if text.replace(" ", "").isalnum() else json.dumps(text, ensure_ascii=False) if text else "none"
+    return text if re.sub(r"[ .-]", "", text).isalnum() else json.dumps(text, ensure_ascii=False) if text else "none"
 
 
 @templates.command("train", cls=Command)

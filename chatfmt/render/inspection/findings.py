@@ -116,7 +116,7 @@ def _of_text(card: ProbeCard) -> Iterator[tuple[str, str]]:
         yield "prints no stop token after earlier answers", ""
     trimmed = {"answers": card.trims_answers, "questions": card.trims_questions, "system messages": card.trims_system}
     if names := [name for name, is_trimmed in trimmed.items() if is_trimmed]:
-        yield f"trims white space around {' and '.join(names)}", ""
+        yield f"trims white space around {' and '.join(filter(None, (', '.join(names[:-1]), names[-1])))}", ""
     if card.reads_date:
         yield "prints the date", "--date YYYY-MM-DD"
     if not card.prompt_is_prefix:

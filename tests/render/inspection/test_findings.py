@@ -29,6 +29,13 @@ mistral:
 """
 
 
+def test_probe_shows_names_and_words_as_they_are_and_other_text_in_quotes():
+    shown = run_cli("templates", "probe", "phi-4").stdout.decode()
+    assert re.search(r"^ template +phi-4 *$", shown, re.M) and re.search(
+        r"^ stop token +\"<\|im_end\|>\" *$", shown, re.M
+    )
+
+
 def test_probe_shows_them_before_the_table():
     shown = run_cli("templates", "probe", "mistral").stdout.decode()
     assert shown.startswith(MISTRAL) and re.search(r"^ what +outcome", shown, re.M)
@@ -54,6 +61,16 @@ def test_each_transform_of_a_card_stands_beside_what_it_is_for(name):
                 "drops tool calls",
                 "drops reasoning of earlier answers",
                 "prints no stop token at the end",
+            ],
+        ),
+        (
+            "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}<|end|>{% endfor %}",
+            [
+                "prints content parts as code",
+                "drops the list of tools",
+                "drops tool calls",
+                "drops reasoning",
+                "trims white space around answers, questions and system messages",
             ],
         ),
     ],
