@@ -106,7 +106,7 @@ def section(recipe: Recipe, found: Gathered) -> dict[str, Any]:
         "files": f"{files:,}", "splits": ", ".join(source.splits), "dataset": source.dataset_id,
         "commit": source.revision, "licence": source.licence,
         "dialect": found.plan and f"{found.plan.job.dialect}: {found.plan.detection.reason}",
-        "template": found.template, "tokenizer": recipe.tokenizer,
+        "template": found.template, "tokenizer": recipe.tokenizer, "note": "; ".join(source.notes),
     }  # fmt: skip
     return {
         "name": source.shown,
