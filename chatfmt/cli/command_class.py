@@ -36,6 +36,16 @@ class Group(TyperGroup):
             option.default = False
         return option
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; for completion as they are, for then an unset flag would be validated too."""
+        if not ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        parser = self.make_parser(ctx)
+        _, rest, _ = parser.parse_args(args=list(args))
+        ctx._opt_prefixes.update(parser._opt_prefixes)
+        ctx._protected_args, ctx.args = rest[:1], rest[1:]
+        return rest[1:]
+
 
 class Command(TyperCommand):
     """A command whose parameters are text and flags."""

@@ -101,3 +101,14 @@ def test_columns_of_a_file(name: str, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('[\n{"a": 1}]')
     pq.write_table(pa.table({"a": [1], "b c": [2]}), tmp_path / "x.parquet")
     assert columns_of(tmp_path / name) == ([] if name in ("x.json", "missing.csv") else ["a", "b c"])
+
+
+@pytest.mark.parametrize("words", ["chatfmt veri", f"chatfmt convert {EVERYDAY} --keep t", "chatfmt templates show q"])
+def test_completion_needs_none_of_typers_validators(words: str) -> None:
+    code = (
+        "import sys, atexit; atexit.register(lambda: print('pydantic' in sys.modules))\n"
+        "sys.argv = ['chatfmt']\nfrom chatfmt.cli import main\nmain()"
+    )
+    env = {**os.environ, "_CHATFMT_COMPLETE": "complete_bash", "COMP_WORDS": words.replace(" ", "\n")}
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert run.stdout.split()[-1] == "False" and len(run.stdout.split()) > 1, run
