@@ -64,7 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CHATFMT_TEMPLATES"] = str(Path(folder).resolve())
     global FULL
     FULL = config.getoption("--full")
-    examples = 200 if FULL else 15
+    examples = 200 if FULL else 10
     quiet = [HealthCheck.too_slow]
     settings.register_profile("chatfmt", max_examples=examples, deadline=None, suppress_health_check=quiet)
     settings.load_profile("chatfmt")
@@ -122,13 +122,19 @@ def run_process(
     env: dict[str, str] | None = None,
     cwd: Path | None = None,
     module: str = "chatfmt.__main__",
+    stdout: str = "",
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `chatfmt …` in a process of its own, for tests of processes, signals, crashes and what is read at import."""
+    """Run `chatfmt …` in a process of its own, for tests of processes, signals, crashes and what is read at import.
+
+    `stdout` may go to a device, or be `closed`.
+    """
     given = stdin.encode() if isinstance(stdin, str) else stdin or b""
     argv, more = list(map(str, arguments)), env or {}
     warm = WARM_HUB if any(name.startswith("HF_") for name in more) else WARM
     if warm.can_run(more):
-        return warm.run(argv, module=module, stdin=given, env={**os.environ, **more}, cwd=cwd or Path.cwd())
+        environment = {**os.environ, **more}
+        return warm.run(argv, module=module, stdin=given, env=environment, cwd=cwd or Path.cwd(), stdout=stdout)
+    assert not stdout, "only a warm process can have another stdout"
     return run_fresh(*argv, stdin=given, env=more, cwd=cwd, module=module)
 
 

@@ -59,15 +59,20 @@ class Warm:
         return sys.platform == "linux" and not any(name.startswith(FRESH) for name in changed)
 
     def run(
-        self, argv: Sequence[str], *, module: str, stdin: bytes, env: Mapping[str, str], cwd: Path
+        self, argv: Sequence[str], *, module: str, stdin: bytes, env: Mapping[str, str], cwd: Path, stdout: str = ""
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run `main` of a module, such as that of chatfmt, and return its outcome."""
+        """Run `main` of a module, such as that of chatfmt, and return its outcome.
+
+        Instead of being returned, `stdout` may go to a device, or be `closed`.
+        """
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
             files[0].write_bytes(stdin)
             request = {"argv": list(argv), "module": module, "cwd": str(cwd), "env": dict(env)}
-            code = self._ask({"do": "command", **request, "files": list(map(str, files))})
-            return subprocess.CompletedProcess(["chatfmt", *argv], code, *(file.read_bytes() for file in files[1:]))
+            names = [str(files[0]), stdout or str(files[1]), str(files[2])]
+            code = self._ask({"do": "command", **request, "files": names})
+            texts = (file.read_bytes() if file.exists() else b"" for file in files[1:])
+            return subprocess.CompletedProcess(["chatfmt", *argv], code, *texts)
 
     def fork(self, tasks: int, answers: int) -> int:
         """Return the pid of a new worker at the ends of two pipes, as `ForkServer.fork`."""
@@ -213,10 +218,14 @@ def _command(request: Mapping[str, Any], stdin: int) -> None:
     signal.alarm(PATIENCE)
     _enter(request)
     os.dup2(stdin, 0)
+    is_closed = request["files"][1] == "closed"
     for number, path in enumerate(request["files"][1:], 1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+        os.dup2(os.open(os.devnull if path == "closed" else path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     os.closerange(3, 64)
     sys.stdin, sys.stdout, sys.stderr = standard(0, "r"), standard(1, "w"), standard(2, "w", "backslashreplace")
+    if is_closed:
+        os.close(1)
+        sys.stdout = None
     sys.argv = ["chatfmt", *request["argv"]]
     importlib.import_module(request["module"]).main()
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ..conftest import ROOT
+from ..conftest import ROOT, run_process
 
 EVERYDAY = str(ROOT / "tests" / "data" / "everyday.jsonl")
 COMMANDS = [
@@ -21,20 +19,17 @@ COMMANDS = [
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_full_disk(command, tmp_path):
-    run = subprocess.run(
-        f"{sys.executable} -m chatfmt {command} > /dev/full", shell=True, capture_output=True, cwd=tmp_path, text=True,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
-    )  # fmt: skip
-    assert run.returncode == 5, run.stderr
-    assert run.stderr.startswith("error: ") and len(run.stderr.splitlines()) <= 2, run.stderr
+def test_a_full_disk(command: str, tmp_path: Path) -> None:
+    run = run_process(*command.split(), cwd=tmp_path, stdout="/dev/full")
+    said = run.stderr.decode()
+    assert run.returncode == 5, said
+    assert said.startswith("error: ") and len(said.splitlines()) <= 2, said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the shell is not sh")
 @pytest.mark.parametrize("command", [one for one in COMMANDS if one != "--version" and "--help" not in one])
-def test_a_closed_stdout(command, tmp_path):
-    run = subprocess.run(
-        f"{sys.executable} -m chatfmt {command} >&-", shell=True, capture_output=True, cwd=tmp_path, text=True
-    )
-    assert run.returncode == 5, run.stderr
-    assert run.stderr.startswith("error: stdout is closed\nhint: ") and len(run.stderr.splitlines()) == 2, run.stderr
+def test_a_closed_stdout(command: str, tmp_path: Path) -> None:
+    run = run_process(*command.split(), cwd=tmp_path, stdout="closed")
+    said = run.stderr.decode()
+    assert run.returncode == 5, said
+    assert said.startswith("error: stdout is closed\nhint: ") and len(said.splitlines()) == 2, said

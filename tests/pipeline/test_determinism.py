@@ -94,8 +94,9 @@ def test_the_example_has_something_of_everything(first):
 
 TURKISH = next((name for name in ("tr_TR.UTF-8", "tr_TR.utf8", "tr_TR") if name in locale.locale_alias.values()), "C")
 RUNS: dict[str, tuple[list[str], dict[str, str]]] = {
-    "one worker, a UTF-8 locale": (["--workers", "1"], {"LC_ALL": "C.UTF-8"}),
-    "two workers, another hash seed and zone": (["--workers", "2"], {"PYTHONHASHSEED": "1", "TZ": "America/St_Johns"}),
+    "two workers, another hash seed and zone, a UTF-8 locale": (
+        ["--workers", "2"], {"PYTHONHASHSEED": "1", "TZ": "America/St_Johns", "LC_ALL": "C.UTF-8"},
+    ),
     "three workers, a random hash seed, a Turkish locale if there is one": (
         ["--workers", "3"], {"PYTHONHASHSEED": "random", "LC_ALL": TURKISH, "LANG": "tr_TR.UTF-8"},
     ),

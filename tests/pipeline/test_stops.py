@@ -23,9 +23,9 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks a
 
 ROWS = [
     {"messages": [{"role": role, "content": f"{number} {turn}"} for turn in range(4) for role in ("user", "assistant")]}
-    for number in range(3_000)
+    for number in range(2_000)
 ]
-OPTIONS = ["-t", "chatml", "--engine", "jinja", "--format", "jsonl", "--rows-per-shard", "300", "--workers", "2"]
+OPTIONS = ["-t", "chatml", "--engine", "jinja", "--format", "jsonl", "--rows-per-shard", "200", "--workers", "2"]
 
 
 @pytest.fixture(scope="module")
