@@ -75,14 +75,15 @@ def connected(workers: int) -> Any:
     on_term = signal.getsignal(signal.SIGTERM) if _in_main_thread() else None
     try:
         with stdout_to_stderr():
-            try:
-                engine.init(address=address or "auto", **quiet)
-            except ConnectionError:
-                if address:
-                    raise
-                engine.init(num_cpus=workers or cores(), include_dashboard=False, **quiet)
+            if address:
+                engine.init(address=address, **quiet)
+            else:
+                try:
+                    engine.init(address="auto", **quiet)
+                except ConnectionError:  # no cluster runs on this machine
+                    engine.init(num_cpus=workers or cores(), include_dashboard=False, **quiet)
     except Exception as error:
-        raise unreachable(address or "auto", str(error)) from None
+        raise unreachable(address or "this machine", str(error)) from None
     finally:
         if on_term is not None:  # Ray sets its own
             signal.signal(signal.SIGTERM, on_term)
@@ -99,7 +100,7 @@ def check_address(address: str) -> None:
     if not port.isdigit():  # `auto`, `local`, or the address of a managed service
         return
     try:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
         if "//" not in address:  # Ray itself would end this process after minutes
             command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
             subprocess.run(command, check=True, capture_output=True, timeout=HEALTH_SECONDS)
@@ -143,12 +144,8 @@ def check_nodes(engine: Any, tasks: Sequence[Any]) -> None:
             version = ""
         return version, [path for path in paths if not os.path.exists(path)]  # noqa: PTH110
 
-    asked = {
-        engine.remote(num_cpus=0, max_retries=0)(look)
-        .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=id, soft=False))
-        .remote(paths): name
-        for id, name in nodes.items()
-    }
+    remote, on = engine.remote(num_cpus=0, max_retries=0)(look), NodeAffinitySchedulingStrategy
+    asked = {remote.options(scheduling_strategy=on(id, soft=False)).remote(paths): nodes[id] for id in nodes}
     with stdout_to_stderr():
         answered, _ = engine.wait(list(asked), num_returns=len(asked), timeout=PREFLIGHT_SECONDS)
         for ref in answered:

@@ -129,6 +129,19 @@ def receipt(name: str) -> str:
     return f".chatfmt/receipts/{name.replace('/', '%2F')}.json"
 
 
+def test_a_shard_that_is_not_whole_is_uploaded_again(local: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    faulty = Faulty(monkeypatch)
+    faulty.fails = 9  # after all shards and receipts
+    assert convert()[0] == 5
+    system, root = fsspec.core.url_to_fs(STORE)
+    system.pipe_file(f"{root}/{SHARDS[0]}", b"PAR1")
+    system.pipe_file(f"{root}/{receipt(SHARDS[1])}", b"{}")
+    faulty.names, faulty.fails = [], 0
+    assert convert()[0] == 0
+    assert [name for name in faulty.names if name in SHARDS] == SHARDS[:2]
+    assert files() == local
+
+
 def test_an_output_is_replaced_without_a_moment_in_which_it_is_wrong(
     local: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
