@@ -37,8 +37,9 @@ def starts_with_any(texts: pa.StringArray, characters: bytes) -> bool:
     """Return whether one of the texts starts with one of these ASCII characters."""
     offsets = np.frombuffer(texts.buffers()[1] or b"", np.int32)[texts.offset :][: len(texts) + 1]
     starts = offsets[:-1][np.diff(offsets) > 0]
-    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
-    return bool(np.isin(data[starts], list(characters)).any())
+    is_one = np.zeros(256, np.bool_)
+    is_one[list(characters)] = True
+    return bool(is_one[np.frombuffer(texts.buffers()[2] or b"", np.uint8)[starts]].any())
 
 
 def lengths_of(column: pa.ListArray) -> IntArray:
