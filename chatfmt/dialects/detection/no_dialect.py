@@ -106,6 +106,9 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     lists = [
         path for path, role in nested if not (isinstance(value_at(record, path), Mapping) and isinstance(role, str))
     ]
+    named = next((name for name in names if _holds_turns(record.get(name), columns)), None)
+    if named:
+        return f"the turns could be the values of `{named}`: --map messages={shell_quoted(f'values({named})')}"
     turns = rows_as_turns(names, records, columns)
     if turns or (nested and not lists):
         return _one_turn(turns)
@@ -114,8 +117,7 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
         return _answers_hint(pair)
     answers = next((name for name in columns_named(record, ANSWER_LISTS) if _are_texts(record[name])), None)
     if answers:
-        flag = "--dialect-option ranked=best-first"
-        return f"`{answers}` holds several answers without scores: {flag} if the first is the best"
+        return _several_answers_hint(answers, names)
     if nested:
         return _nested_hint(nested, record)
     listed = next((name for name in names if _are_records(record.get(name))), None)
@@ -127,18 +129,11 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
         return f"if the texts in `{spoken}` alternate: --map messages={shell_quoted(spoken)} --roles user,assistant"
     if len(records) == 1 and _are_columns(record):
         return "the values could be columns of rows: --field 'columns(.)'"
-    texts = next((name for name in names if _are_several_texts(record.get(name))), None)
-    if texts and not any(isinstance(record.get(name), str) for name in names):
-        keys, path = ", ".join(f"`{key}`" for key in record[texts]), shell_quoted(f"{texts}.KEY")
-        return f"`{texts}` holds the texts {keys}: map one to each part, --map prompt={path} --map completion={path}"
-    objects = next((name for name in names if _objects(record.get(name))), None)
-    if objects and not any(name.lower() in PROMPTS for name in names):
-        keys = ", ".join(f"`{key}`" for key in record[objects][0])
-        return (
-            f"`{objects}` holds objects with the keys {keys}: name them with --map messages={shell_quoted(objects)} "
-            "--map messages.role=KEY --map messages.content=KEY"
-        )
-    return None
+    return _objects_hint(names, record)
+
+
+_CHOICE = frozenset({"preferred", "best", "better", "chosen", "winner", "selected", "label", "choice"})
+"""Words in the name of a column that says which answer is the best."""
 
 
 def _one_turn(found: RowsAsTurns | None) -> str:
@@ -160,6 +155,42 @@ _SPOKEN = re.compile("dialog|conversation|utterances|turns")
 def _are_texts(value: Any) -> bool:
     """Return whether a value is a list of several texts."""
     return isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value)
+
+
+def _holds_turns(value: Any, columns: Columns) -> bool:
+    """Return whether a value is an object of several turns, each under a key of its own."""
+    turns = list(value.values()) if isinstance(value, Mapping) else []
+    if len(turns) < 2 or not all(isinstance(turn, Mapping) for turn in turns):
+        return False
+    keys = find_turn_keys([dict(turn) for turn in turns], columns)
+    return keys is not None and len(keys) == 2
+
+
+def _objects_hint(names: Sequence[str], record: SourceRow) -> str | None:
+    """Hint for a column of objects whose keys say little."""
+    texts = next((name for name in names if _are_several_texts(record.get(name))), None)
+    if texts and not any(isinstance(record.get(name), str) for name in names):
+        keys, path = ", ".join(f"`{key}`" for key in record[texts]), shell_quoted(f"{texts}.KEY")
+        return f"`{texts}` holds the texts {keys}: map one to each part, --map prompt={path} --map completion={path}"
+    objects = next((name for name in names if _objects(record.get(name))), None)
+    if objects and not any(name.lower() in PROMPTS for name in names):
+        keys = ", ".join(f"`{key}`" for key in record[objects][0])
+        return (
+            f"`{objects}` holds objects with the keys {keys}: name them with --map messages={shell_quoted(objects)} "
+            "--map messages.role=KEY --map messages.content=KEY, or for pairs --map messages.user=KEY "
+            "--map messages.assistant=KEY"
+        )
+    return None
+
+
+def _several_answers_hint(answers: str, names: Sequence[str]) -> str:
+    """Hint for answers in a list, whose order may be their ranking if no column says which is the best."""
+    chosen = next((name for name in names if not _CHOICE.isdisjoint(re.split(r"[\W_]+", name.lower()))), None)
+    if chosen is None:
+        flag = "--dialect-option ranked=best-first"
+        return f"`{answers}` holds several answers without scores: {flag} if the first is the best"
+    flags = "--map chosen='{{ … }}' --map rejected='{{ … }}'"
+    return f"`{answers}` holds several answers, and `{chosen}` could say which is the best: {flags}"
 
 
 def _are_several_texts(value: Any) -> bool:
@@ -262,7 +293,10 @@ def _unnamed_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str:
 
 def _or_text(names: Sequence[str], records: Sequence[SourceRow]) -> str:
     """Hint for text that is trained on as it is: the longest column, if it is more than a word."""
-    longest = max(names, key=lambda name: sum(len(str(record.get(name, ""))) for record in records))
+    sizes = {name: sum(len(str(record.get(name) or "")) for record in records) for name in names}
+    longest = max(sizes, key=lambda name: sizes[name])
+    if any(2 * size > sizes[longest] for name, size in sizes.items() if name != longest):  # no text but the others
+        return ""
     prose = [record for record in records if len(str(record.get(longest) or "").split()) > 1]
     return f"; or plain text: --map text={shell_quoted(longest)}" if 2 * len(prose) > len(records) else ""
 

@@ -21,18 +21,22 @@ from .trace import Entry
 PARTS: dict[str, frozenset[str]] = {
     "reasoning": frozenset({
         "reasoning", "cot", "thought", "thoughts", "thinking", "think", "rationale", "scratchpad", "deliberation",
+        "monologue",
     }),
-    "system": frozenset({"system", "sys", "developer"}),
+    "system": frozenset({"system", "sys", "developer", "preamble"}),
     "history": frozenset({"history", "conversation", "conversations", "messages", "dialog", "dialogue", "turns"}),
     "completion": frozenset({
         "answer", "answers", "response", "responses", "completion", "completions", "output", "outputs", "reply",
         "replies", "solution", "solutions", "chosen", "rejected",
     }),
     "prompt": frozenset({"question", "query", "prompt", "instruction", "instructions", "problem"}),
-    "context": frozenset({"context", "passage"}),
+    "context": frozenset({"context", "contexts", "passage", "passages"}),
     "label": frozenset({"label", "labels", "kto", "desirable"}),
-    "tools": frozenset({"tool", "tools", "function", "functions"}),
-    "media": frozenset({"image", "images", "video", "videos", "audio", "audios"}),
+    "tools": frozenset({"tool", "tools", "function", "functions", "api", "apis"}),
+    "media": frozenset({
+        "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "video", "videos", "audio",
+        "audios",
+    }),
     "train": frozenset({"loss", "mask", "train", "trained", "trainable", "weight", "weights"}),
 }  # fmt: skip
 """Words in the names of leaves, by the part that they may hold; the first part wins."""
@@ -40,6 +44,7 @@ PHRASES = {
     "reasoning": "the reasoning", "system": "a system message", "history": "earlier turns", "completion": "an answer",
     "prompt": "a question", "context": "the context", "label": "a label", "tools": "tools", "media": "media",
     "train": "what to train on", "messages": "turns", "content": "content",
+    "calls": "calls",
 }  # fmt: skip
 """The parts in words."""
 _ABOUT = frozenset({
@@ -51,6 +56,9 @@ _ABOUT = frozenset({
     "labelling", "template", "config", "configs", "rating", "ratings", "sha",
 })  # fmt: skip
 """Words that make a name one of metadata: `answer_type`, `original_question`."""
+_PLACES = frozenset({"path", "paths", "file", "files", "url", "urls"})
+"""Words of `_ABOUT` that the name of a column of media may have: their values tell."""
+_ARGUMENTS = ("arguments", "args", "kwargs", "input", "parameters")
 _GENERIC = frozenset({"text", "content", "value", "message", "bytes", "path", "url"})
 """Names that say nothing: the object around them is what counts."""
 _SWITCHES = frozenset(
@@ -81,8 +89,10 @@ def words_of(name: str) -> list[str]:
 def part_named(name: str) -> str:
     """Return the part that a leaf or column of that name could hold, empty if it is none."""
     words = words_of(name)
-    if not _ABOUT.isdisjoint(words):
+    if not (_ABOUT - _PLACES).isdisjoint(words):
         return ""
+    if not _PLACES.isdisjoint(words):
+        return "" if PARTS["media"].isdisjoint(words) else "media"
     return next((part for part, known in PARTS.items() if not known.isdisjoint(words)), "")
 
 
@@ -121,19 +131,23 @@ def _objects(left: Mapping[str, Entry], fresh: Collection[str]) -> Iterator[tupl
             yield path.rstrip("[]"), "messages"
         elif part_named(path.partition(".")[0]) == "tools" and not {"name", "description"}.isdisjoint(fields):
             yield path.partition(".")[0].rstrip("[]"), "tools"
-        elif (
-            (tools := _tools_around(path)) and "name" in fields and not {"description", "parameters"}.isdisjoint(fields)
-        ):
+        elif "name" in fields and not {"description", "parameters"}.isdisjoint(fields) and (tools := _tools_in(path)):
             yield tools, "tools"
+        elif "[]." in path and "description" not in fields and _is_call(path, fields, left):
+            yield path.rstrip("[]"), "calls"
 
 
-def _tools_around(path: str) -> str:
+def _tools_in(path: str) -> str:
     """Return the path to the list of tools that an object is in, empty if it is in none."""
     steps = path.split(".")
-    last = max(
-        (place for place, step in enumerate(steps) if step.endswith("[]") and part_named(step) == "tools"), default=-1
-    )
-    return ".".join(steps[: last + 1]).rstrip("[]")
+    lists = [place for place, step in enumerate(steps) if step.endswith("[]") and part_named(step) == "tools"]
+    return ".".join(steps[: lists[-1] + 1]).rstrip("[]") if lists else ""
+
+
+def _is_call(path: str, fields: Collection[str], left: Collection[str]) -> bool:
+    """Return whether an object has the name of a tool and arguments, as a call has."""
+    arguments = tuple(f"{path}.{key}" for key in _ARGUMENTS)
+    return not {"name", "tool"}.isdisjoint(fields) and any(leaf.startswith(arguments) for leaf in left)
 
 
 def _are_turns(fields: Mapping[str, Entry]) -> bool:
@@ -163,6 +177,12 @@ def _leaves(
             part = "content"
         if inside and depth > 1 and _are_embedded(entry.values, named=part == "media"):
             yield path.rstrip("[]"), "media"
+        if not inside and _are_embedded(entry.values, named=False):
+            yield path.rstrip("[]"), "media"
+            continue
+        if part == "system" and depth == 1 and not inside and are_like(entry.values, texts):
+            yield path, "system"
+            continue
         if depth > 1 or not (part_named(columns[path]) or inside):
             continue  # metadata, or an annotation of a turn
         if part in ("tools", "train"):  # a name or a count of tools, a statistic of the row

@@ -24,7 +24,7 @@ from ..conversion.source_rows import merge_batches, split_rows
 from ..conversion.stages import Conversion
 from ..ledger.ledger import PRINTED, Ledger, flag_to_drop
 from ..ledger.read_items import ReadItems, read_items
-from ..ledger.suspects import PHRASES
+from ..ledger.suspects import PHRASES, words_of
 
 _CHOICES = {
     "messages": ("messages", "history"), "transcript": ("messages", "history"), "text": tuple(PHRASES),
@@ -137,6 +137,7 @@ def refuse_suspects(recipe: Recipe, job: Job, to_job: Callable[[Recipe], Job]) -
 def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Recipe], Job]) -> Iterator[str]:
     """Yield the flags that use or leave a leaf, each with what it does."""
     by_role = not {"user", "assistant"}.isdisjoint(recipe.map)
+    part = part if part != "media" else next((name for name, kind in MEDIA.items() if kind in words_of(path)), part)
     if part in dialects.known_parts() and part not in job.columns.parts():
         with suppress(ChatfmtError):
             mapped = to_job(dataclasses.replace(recipe, map={**recipe.map, part: path}))

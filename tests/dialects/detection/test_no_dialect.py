@@ -33,7 +33,24 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "code beside a text": (
         {"task_id": 1, "text": "Write a function.", "code": "def f(): ..."},
         "no dialect fits: the columns are `task_id`, `text`, `code`",
-        "map question and answer: --map user=COLUMN --map assistant=COLUMN; or plain text: --map text=text",
+        "map question and answer: --map user=COLUMN --map assistant=COLUMN",
+    ),
+    "turns under keys of their own": (
+        {"talk": {"0": {"role": "user", "content": "a"}, "1": {"role": "assistant", "content": "b"}}},
+        "no dialect fits: the columns are `talk`",
+        "the turns could be the values of `talk`: --map messages='values(talk)'",
+    ),
+    "texts by language": (
+        {"translation": {"en": "Hi", "fr": "Salut"}},
+        "no dialect fits: the columns are `translation`",
+        "`translation` holds the texts `en`, `fr`: map one to each part, --map prompt=translation.KEY "
+        "--map completion=translation.KEY",
+    ),
+    "answers of which another column names the best": (
+        {"prompt": "p", "responses": ["a b", "c d"], "preferred": 1},
+        "no dialect fits: the columns are `prompt`, `responses`, `preferred`",
+        "`responses` holds several answers, and `preferred` could say which is the best: --map chosen='{{ … }}' "
+        "--map rejected='{{ … }}'",
     ),
     "log of an API": (
         {"method": "POST", "status": 200, "request": {"messages": [TURN]}, "response": {"id": "1"}},
@@ -135,7 +152,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         {"dialog": [{"who": "a", "said": "b"}]},
         "no dialect fits: the columns are `dialog`",
         "`dialog` holds objects with the keys `who`, `said`: name them with --map messages=dialog "
-        "--map messages.role=KEY --map messages.content=KEY",
+        "--map messages.role=KEY --map messages.content=KEY, or for pairs --map messages.user=KEY "
+        "--map messages.assistant=KEY",
     ),
     "numbers": (
         {"x": 1, "y": 2.5},

@@ -100,8 +100,19 @@ def test_the_summary_names_what_is_left(tmp_path):
          "--keep extra copies it to the output; --drop extra leaves it behind"),
         ({"my_tools": [{"name": "look", "description": "Looks up."}]}, "`my_tools` looks like tools",
          "--map tools=my_tools reads it; --keep my_tools copies it to the output; --drop my_tools leaves it behind"),
+        ({"config": {"system_prompt": "Answer in one word."}}, "`config.system_prompt` looks like a system message",
+         "--map system=config.system_prompt reads it; --keep config copies it to the output; "
+         "--drop config leaves it behind"),
+        ({"apis": [{"name": "look", "description": "Looks up."}]}, "`apis` looks like tools",
+         "--map tools=apis reads it; --keep apis copies it to the output; --drop apis leaves it behind"),
+        ({"shot": "data:image/png;base64,AAAA"}, "`shot` looks like media",
+         "--keep shot copies it to the output; --drop shot leaves it behind"),
+        ({"audio_path": "a/b.wav"}, "`audio_path` looks like media", "--map audios=audio_path reads it; "
+         "--keep audio_path copies it to the output; --drop audio_path leaves it behind"),
+        ({"passages": ["Rayleigh found that light scatters."]}, "`passages` looks like the context",
+         "--keep passages copies it to the output; --drop passages leaves it behind"),
     ],
-    ids=["answer", "system", "turns", "json", "nested", "tools"],
+    ids=["answer", "system", "turns", "json", "nested", "tools", "config", "apis", "data", "path", "passages"],
 )  # fmt: skip
 def test_what_looks_like_conversation_is_refused(more, message, hint, tmp_path):
     source = write(tmp_path, {**TALK, **more}, {**TALK, **more})
@@ -154,6 +165,8 @@ def test_a_key_of_turns_that_the_template_does_not_print(key, tmp_path):
         ("system", "Be brief, please.", "a system message"),
         ("text", "And another question?", "content"),
         ("train_detail_2", [{"begin": 0, "train": False}], "what to train on"),
+        ("function_calls", [{"name": "look", "arguments": {"q": "sky"}}], "calls"),
+        ("action", {"tool": "look", "args": {"q": "sky"}}, "calls"),
         ("reasoning_details", [{"type": "summary", "text": "Short waves scatter."}], "the reasoning"),
     ],
 )
