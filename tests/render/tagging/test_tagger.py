@@ -94,7 +94,7 @@ def test_a_built_in_template_and_the_same_text_without_tags_have_the_same_spans(
     assert compared > 20
 
 
-WITHOUT_SPANS_OF_CALLS = ("command-a", "falcon-3", "nemotron-nano-v2")
+WITHOUT_SPANS_OF_CALLS = ("command-a", "command-r7b", "falcon-3", "nemotron-nano-v2")
 """Templates that print answers otherwise with tools or in the last turn: untagged copies of them are refused there."""
 
 
