@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..manifest import MANIFEST
+from ..manifest import MANIFEST, read_manifest
 from . import terminal
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ def describe(summary: Summary) -> str:
 def next_steps(out: str) -> str:
     """Return the commands that people run next on a folder."""
     folder = shlex.quote(out)
-    return f"next: chatfmt preview {folder} · chatfmt loader {folder} --model MODEL · chatfmt push {folder} OWNER/NAME"
+    named = "" if read_manifest(Path(out)).recipe.get("trainer") else " --for TRAINER"
+    loader = f"chatfmt loader {folder}{named} --model MODEL"
+    return f"next: chatfmt preview {folder} · {loader} · chatfmt push {folder} OWNER/NAME"
 
 
 def left_behind(columns: Sequence[str], keys: Sequence[str]) -> str:

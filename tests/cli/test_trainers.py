@@ -410,3 +410,13 @@ def test_no_trainer_reads_a_folder_whose_columns_are_renamed(tmp_path: Path) -> 
         "error: `out` does not fit trl-dpo, which needs data of type preference: it was made from language-modeling\n"
     )
     assert (loaded.returncode, loaded.stderr.decode()) == (2, needs)
+
+
+def test_a_folder_that_no_trainer_reads_says_so(run: Run) -> None:
+    row = {
+        "images": ["a.png"],
+        "messages": [{"role": "user", "content": "<image>?"}, {"role": "assistant", "content": "A"}],
+    }
+    assert run("convert", "in.jsonl", "-t", "qwen2.5-vl", "-o", "out", "-q", rows=[row])[0] == 0
+    hint = "hint: no trainer reads it as it is: convert the source again with --for TRAINER, such as --for trl-sft\n"
+    assert run("loader", "out") == (2, "", f"error: `out` was not made for a trainer\n{hint}")

@@ -38,7 +38,7 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
         to_output(manifest, place, held.columns), max_steps=max_steps, longest=held.longest, weighted=held.weighted
     )
     if name is None:
-        raise UsageError(f"`{shown}` was not made for a trainer", hint=for_readers(output))
+        raise UsageError(f"`{shown}` was not made for a trainer", hint=for_readers(output) or AGAIN)
     found = trainers.find(name)
     if unread := unread_media(output, found):
         problem = f"`{shown}` does not fit {name}, which does not train on {unread}"
@@ -66,6 +66,10 @@ def path_note(manifest: Manifest, names: Sequence[str]) -> str:
     if not names or root == Path():
         return ""
     return f"# The {trainers.listed(names)} are paths below {root}: run this there, or convert with --embed-media.\n"
+
+
+AGAIN = "no trainer reads it as it is: convert the source again with --for TRAINER, such as --for trl-sft"
+"""The hint for a folder that no trainer reads."""
 
 
 def for_readers(output: Output) -> str:

@@ -127,7 +127,8 @@ def test_a_terminal_shows_it_and_no_trace_of_it_stays(tmp_path: Path) -> None:
     left = seen.rpartition(b"\x1b[2K")[2].decode()
     wrote, following, end = left.split("\r\n")
     assert wrote.startswith("wrote 10,000 rows to `out`, ") and end == ""
-    assert following == "next: chatfmt preview out · chatfmt loader out --model MODEL · chatfmt push out OWNER/NAME"
+    loader = "chatfmt loader out --for TRAINER --model MODEL"
+    assert following == f"next: chatfmt preview out · {loader} · chatfmt push out OWNER/NAME"
     assert on_terminal("convert", "in.jsonl", "-t", "chatml", "-o", "more", "--quiet", cwd=tmp_path) == b""
     for command in ("inspect", "preview", "check"):
         looked = on_terminal(command, "in.jsonl", cwd=tmp_path)
