@@ -54,7 +54,7 @@ RENDER = [
 TRAINERS = {
     "unsloth": Trainer(
         summary="Unsloth's SFTTrainer",
-        source="unsloth-zoo ce232d6 (August 2026): unsloth_zoo/dataset_utils.py",
+        source="unsloth_zoo 2026.10.9: unsloth_zoo/dataset_utils.py",
         views={"language-modeling": "messages", "prompt-completion": "prompt-completion", "text": "text"},
         rendered={"language-modeling": "text"},
         also=("tokens",),

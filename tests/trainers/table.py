@@ -62,6 +62,7 @@ UNWEIGHTED = {"weights": ("weights",)}
 CELLS: dict[str, dict[str, tuple[str, ...]]] = {
     "axolotl": {"reasoning": ("opening",), "variables": ("variables", "rendered")},
     "trl-sft": {"weights": ("weights", "tokens")},
+    "unsloth": {"reasoning": ("think",), "weights": ("weights", "tokens")},
     "llama-factory": {**UNWEIGHTED, "tools": ("results",), "variables": ("variables",)},
     "torchtune": {**UNWEIGHTED, "tools": ("tools", "text"), "variables": ("variables", "text")},
     "open-instruct": {**UNWEIGHTED, "reasoning": ("think",), "variables": ("variables",)},

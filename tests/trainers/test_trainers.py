@@ -14,7 +14,10 @@ from ..conftest import run_cli
 from . import cases, tiny
 from .verdicts import FILE, PLANS
 
-PACKAGES = {"llama_factory": "llamafactory", "ms_swift": "swift", "nemo_rl": "torch", "open_instruct": "torch"}
+PACKAGES = {
+    "unsloth": "unsloth_zoo", "llama_factory": "llamafactory", "ms_swift": "swift", "nemo_rl": "torch",
+    "open_instruct": "torch",
+}  # fmt: skip
 """The package that a module of `consumers` needs, where it has another name."""
 needs_trl_package = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("torch", "trl"))),

@@ -31,10 +31,13 @@ def convert(*arguments: str | Path) -> str:
     return run.stdout.decode()
 
 
-def expected(case: cases.Case, model: Path, tokenizer: Any, *, by_answer: bool = False) -> list[Any]:
+def expected(
+    case: cases.Case, model: Path, tokenizer: Any, *, by_answer: bool = False, masked_text: bool = False
+) -> list[Any]:
     """What chatfmt says is trained: for each row its sequences of token ids, and whether each is trained.
 
-    With `by_answer` there is a row for each answer, and nothing else of it is trained.
+    With `by_answer` there is a row for each answer, and nothing else of it is trained. With `masked_text` the trainer
+    finds the answers in a text by itself.
     """
     source = tiny.write_rows(list(map(flat, case.rows)), model.parent / "expected.jsonl")
     flags = ["--mask"] if case.view == "text" else []
@@ -42,7 +45,7 @@ def expected(case: cases.Case, model: Path, tokenizer: Any, *, by_answer: bool =
     flags += ["--transform", "split_turns=true"] if by_answer else []
     lines = convert(source, "-t", model, "--to", case.view, *flags).splitlines()
     rows = [json.loads(line) for line in lines]
-    if case.rendered == "text":
+    if case.rendered == "text" and not masked_text:
         return [[wholly(row["text"].rstrip("\n"), tokenizer)] for row in rows]
     return [EXPECTED[case.view](row, tokenizer) for row in rows]
 
@@ -95,6 +98,7 @@ PLANS: dict[str, tuple[str, tuple[str, ...]]] = {
     "trl-kto": ("trl", ("split preference", "unpaired preference")),
     "trl-reward": ("trl", ("preference",)),
     "trl-grpo": ("trl", ("problems",)),
+    "unsloth": ("unsloth", (*cases.SFT, "prompt-completion", "rendered text", "rendered ChatML", "tokens")),
     "axolotl": (
         "axolotl",
         (*cases.SFT, "rendered segments", "segments with BOS", "tokens", "preference", "unpaired preference"),
@@ -141,7 +145,7 @@ def attempt(trainer: str, name: str, folder: Path) -> Attempt:
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     own = settings(trainer, to="auto", rendered=bool(case.rendered)).get("transforms", {})
-    wanted = expected(case, model, tokenizer, by_answer="split_turns" in own)
+    wanted = expected(case, model, tokenizer, by_answer="split_turns" in own, masked_text=trainer == "unsloth")
     task = Task(trainer=trainer, folder=str(out), loader=run.stdout.decode(), model=str(model))
     return Attempt(task, "", wanted, tokenizer)
 
@@ -173,7 +177,7 @@ def compare(result: Result, found: Attempt, case: cases.Case) -> str:
 
 
 LAST_BREAK = "same tokens and labels, but for the line break after the stop token"
-UNRELATED = ("trl.experimental", "VRAM instability", "trust_remote_code", "Version checking")
+UNRELATED = ("trl.experimental", "VRAM instability", "trust_remote_code", "Version checking", "num_proc must be")
 """What trainers warn of, whatever the data."""
 
 
