@@ -23,7 +23,19 @@ def names_needed(text: str, *, expression: bool) -> set[str]:
     """
     source = "{{ (" + text + ") }}" if expression and "{{" not in text and "{%" not in text else text
     tree = _parse(source)
-    return set() if tree is None else meta.find_undeclared_variables(tree) - _GLOBALS - set(_guarded(tree))
+    return set() if tree is None else _undeclared(tree) - _GLOBALS - set(_guarded(tree))
+
+
+def _undeclared(tree: nodes.Template) -> set[str]:
+    """Return what `meta.find_undeclared_variables` does, which computes constants such as `10**10**9` on its way."""
+    assert tree.environment is not None
+    generator = meta.TrackingCodeGenerator(tree.environment)
+    generator.optimizer = None
+    try:
+        generator.visit(tree)
+    except RecursionError:
+        return set()
+    return generator.undeclared_identifiers
 
 
 def steps_read(text: str) -> list[tuple[str | int, ...]]:
@@ -32,10 +44,17 @@ def steps_read(text: str) -> list[tuple[str | int, ...]]:
     return [] if tree is None else list(_steps_in(tree))
 
 
+@jinja2.pass_context
+def _unchanged(context: jinja2.runtime.Context, value: object) -> object:
+    return value
+
+
 def _parse(source: str) -> nodes.Template | None:
+    """Parse; code for the tree can be generated without computing constants, since `finalize` needs the context."""
+    environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"], finalize=_unchanged)
     try:
-        return jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(source)
-    except jinja2.TemplateSyntaxError:
+        return environment.parse(source)
+    except (jinja2.TemplateSyntaxError, RecursionError):
         return None
 
 
@@ -55,12 +74,17 @@ def _steps_to(node: nodes.Node | None) -> tuple[str | int, ...]:
     step: object = None
     if isinstance(node, nodes.Getattr):
         step = node.attr
-    elif isinstance(node, nodes.Getitem) and isinstance(node.arg, (nodes.Const, nodes.Neg)):
+    elif isinstance(node, nodes.Getitem) and _is_plain(node.arg):
         step = node.arg.as_const()
     elif isinstance(node, nodes.Filter) and not node.args:
         step = _ENDS.get(node.name)
     before = _steps_to(getattr(node, "node", None)) if isinstance(step, (str, int)) else ()
     return (*before, step) if before and isinstance(step, (str, int)) else ()
+
+
+def _is_plain(node: nodes.Expr) -> bool:
+    """Return whether a node is a constant as it is written, so that its value costs nothing."""
+    return isinstance(node.node if isinstance(node, nodes.Neg) else node, nodes.Const)
 
 
 def _guarded(tree: nodes.Template) -> Iterator[str]:
