@@ -66,6 +66,8 @@ def connected(workers: int) -> Any:
             import ray as engine
     except ImportError:
         raise MissingExtra.of("ray", "ray") from None
+    if not isinstance(sys.stdout, OfOneThread):
+        sys.stdout = OfOneThread(sys.stdout)
     if engine.is_initialized():
         return engine
     address = os.environ.get("RAY_ADDRESS")
@@ -173,6 +175,19 @@ def _result(engine: Any, ref: Any, name: str) -> Any:
         return value_of(message)
     except engine.exceptions.RayError as error:
         raise lost_twice(WorkerDied(f"Ray lost it twice: {type(error).__name__}"), name) from error
+
+
+class OfOneThread:
+    """The stdout of the thread that makes it; what other threads print goes to stderr: Ray prints news of nodes."""
+
+    def __init__(self, stdout: Any) -> None:
+        self._stdout, self._thread = stdout, threading.current_thread()
+
+    def write(self, text: str) -> int:
+        return int((self._stdout if threading.current_thread() is self._thread else sys.stderr).write(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stdout, name)
 
 
 @contextlib.contextmanager

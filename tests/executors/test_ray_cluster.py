@@ -211,7 +211,9 @@ def test_a_dead_address_fails_at_once(cluster: Cluster, data: Path, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
-def test_a_node_that_is_killed_changes_no_byte(cluster: Cluster, data: Path, tmp_path: Path) -> None:
+def test_a_node_that_is_killed_changes_no_byte(
+    cluster: Cluster, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Last: afterwards the cluster has a node less."""
     recipe = chatfmt.Recipe(source=str(data), template="chatml", rows_per_shard=10)
     chatfmt.convert(recipe, tmp_path / "serial", executor="serial")
@@ -224,6 +226,9 @@ def test_a_node_that_is_killed_changes_no_byte(cluster: Cluster, data: Path, tmp
 
     chatfmt.convert(recipe, tmp_path / "ray", executor="ray", on_progress=kill_one)
     assert "two" not in cluster.nodes
+    cluster.wait_for(2)
+    time.sleep(1)  # Ray prints the news from a thread
+    assert capfd.readouterr().out == ""
     assert files(tmp_path / "ray") == files(tmp_path / "serial")
     results = executors.executor("ray").run(work.slow_square, list(range(60)), 0)
     got = [next(results)]
