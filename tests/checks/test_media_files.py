@@ -59,5 +59,6 @@ def test_a_conversion_counts_the_rows_and_can_refuse_them(tmp_path: Path) -> Non
     run = run_here(*arguments, "--overwrite", "--fail-on", "media.file", cwd=tmp_path)
     assert (run.returncode, run.stderr.decode()) == (
         4,
-        "error: in.jsonl row 0: there is no file `gone.png`\nhint: --media-root DIR names the folder of the files\n",
+        "error: in.jsonl row 0: there is no file `gone.png` (line 1)\n"
+        "hint: --media-root DIR names the folder of the files\n",
     )

@@ -113,13 +113,13 @@ def test_where_the_last_answer_alone_is_trained_there_is_a_row_for_each_that_is(
     rows = for_trainer(tmp_path, turns, "mlx-lm").splitlines()
     assert [json.loads(row)["messages"] for row in rows] == [turns[:4], turns[:6]]
     assert for_trainer(tmp_path, chat(0, 0), "mlx-lm") == (
-        "error: in.jsonl row 0: no answer of the row is trained\nhint: --on-error skip drops such rows\n"
+        "error: in.jsonl row 0: no answer of the row is trained (line 1)\nhint: --on-error skip drops such rows\n"
     )
 
 
 def test_the_weight_of_the_answer_alone_counts_where_a_row_has_one(tmp_path: Path) -> None:
     assert json.loads(for_trainer(tmp_path, chat(0, 1), "trl-sft --to prompt-completion"))["completion"]
-    error = "error: in.jsonl row 0: `weight` is 0, and the trainer trains the turn in full (message 3)\n"
+    error = "error: in.jsonl row 0: `weight` is 0, and the trainer trains the turn in full (message 3, line 1)\n"
     assert for_trainer(tmp_path, chat(1, 0), "trl-sft --to prompt-completion") == error + HINT
 
 
