@@ -3,6 +3,7 @@
 recipe = chatfmt.Recipe(source="data.jsonl", template="chatml")
 chatfmt.inspect(recipe)                                    # what is in the source, and how it is read
 chatfmt.convert(recipe, out="out/")
+chatfmt.stats(recipe)                                      # the figures of all rows
 chatfmt.report(recipe, "report.html")                      # one page to read
 chatfmt.Converter(recipe)(batch)                           # one Arrow record batch
 chatfmt.ChatTemplate.load("chatml").render(messages)       # one conversation
@@ -18,6 +19,7 @@ from .lazy import attach
 if TYPE_CHECKING:
     from .errors import ChatfmtError
     from .pipeline import Converter, Summary, convert
+    from .pipeline.inspection.figures.plain import stats
     from .pipeline.inspection.inspect import Inspection, inspect
     from .pipeline.inspection.report.page import report
     from .recipe import Recipe
@@ -37,6 +39,7 @@ __all__ = [
     "escape",
     "inspect",
     "report",
+    "stats",
     "unescape",
 ]
 
@@ -45,6 +48,7 @@ __getattr__, _ = attach(
     {
         ".errors": ("ChatfmtError",),
         ".pipeline": ("Converter", "Summary", "convert"),
+        ".pipeline.inspection.figures.plain": ("stats",),
         ".pipeline.inspection.inspect": ("Inspection", "inspect"),
         ".pipeline.inspection.report.page": ("report",),
         ".recipe": ("Recipe",),

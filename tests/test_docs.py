@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import os
 import re
 import shlex
@@ -18,6 +19,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
+import chatfmt
 
 from .conftest import ROOT, run_cli
 from .generated_guides import GENERATED
@@ -96,6 +99,15 @@ def test_a_typed_client_runs(tmp_path):
     from .typed_client import main
 
     assert main(str(ROOT / "tests" / "data" / "everyday.jsonl"), tmp_path) == {"train": 3}
+
+
+def test_examples_of_the_public_names_run(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+    for name in chatfmt.__all__:
+        for example in finder.find(getattr(chatfmt, name), name, globs={"chatfmt": chatfmt}):
+            runner.run(example)
+    assert runner.failures == 0 < runner.tries
 
 
 def test_every_guide_is_named_in_another_or_in_the_readme():

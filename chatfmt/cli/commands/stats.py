@@ -65,6 +65,7 @@ def stats(source: Sources, **given: Any) -> None:
     from ...pipeline.inspection.figures.aggregate import known_names, values
     from ...pipeline.inspection.figures.gate import Gate
     from ...pipeline.inspection.figures.gather import gather
+    from ...pipeline.inspection.figures.plain import to_json
 
     gates = [Gate(text) for text in given.pop("fail_if") or ()]
     by = given.pop("by")
@@ -114,62 +115,6 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4f}".rstrip("0")
 
 
-def to_json(found: Sequence[Gathered], named: Mapping[str, float]) -> dict[str, Any]:
-    """Return all figures as plain data: those by name in `values`, then each source."""
-    return {"schema": 1, "values": dict(named), "sources": [source_to_json(each) for each in found]}
-
-
-def source_to_json(found: Gathered) -> dict[str, Any]:
-    """Return the figures of one source as plain data."""
-    figures, counts = found.figures, found.figures.counts
-    return {
-        "source": found.source.shown,
-        "dialect": dialect(found),
-        "template": found.template,
-        "rows": counts.read,
-        "conversations": figures.conversations,
-        "roles": dict(figures.roles.most_common()),
-        **{name: lengths.to_json() if lengths.count else None for name, lengths in figures.lengths.items()},
-        "trained": {"characters": figures.trained, "of": figures.rendered, "share": figures.trained_share},
-        "scripts": dict(figures.scripts.most_common()),
-        "duplicates": {"conversations": figures.repeats.repeated, "exact": figures.repeats.is_exact},
-        "rejected": dict(counts.reasons),
-        "findings": dict(counts.findings),
-        "changes": dict(counts.changes),
-        "examples": {
-            code: [
-                {
-                    "file": one.at.file,
-                    "row": one.at.row,
-                    "line": one.at.line,
-                    "message": one.at.message,
-                    "detail": one.detail,
-                }
-                for one in examples
-            ]
-            for code, examples in figures.examples.items()
-        },
-        **({"by": groups_to_json(figures.groups)} if figures.groups else {}),
-        "left_columns": list(counts.left_column),
-        "left_keys": list(counts.left_key),
-    }
-
-
-def groups_to_json(groups: Groups) -> dict[str, Any]:
-    """Return the figures of each value of a column as plain data."""
-    return {
-        "column": groups.column,
-        "groups": [
-            {
-                "value": name,
-                "conversations": group.conversations,
-                **{length: dict(each.statistics()) for length, each in group.lengths.items()},
-            }
-            for name, group in groups.largest()
-        ],
-    }
-
-
 def print_figures(found: Gathered, limit: int | None) -> None:
     """Print the figures of one source; `limit` is that of `--max-tokens`."""
     figures, screen = found.figures, terminal.console()
@@ -196,12 +141,8 @@ def heading(found: Gathered) -> str:
     read, made = terminal.counted(counts.read, "row"), terminal.counted(found.figures.conversations, "conversation")
     if found.manifest is not None:
         return f"{made} written, of {read} read{rendered}"
-    return f"{read}, {made}, dialect {dialect(found)}{rendered}"
-
-
-def dialect(found: Gathered) -> str | None:
-    """Return the dialect of the rows; None for rows of token ids."""
-    return None if found.plan is None else found.plan.job.dialect
+    dialect = None if found.plan is None else found.plan.job.dialect
+    return f"{read}, {made}, dialect {dialect}{rendered}"
 
 
 def lengths_table(figures: Figures) -> Table:
