@@ -182,7 +182,8 @@ def test_the_flags_of_the_hint_work(name: str) -> None:
     row, _, hint = REFUSED[name]
     first = re.split(r"; or | or --", hint)[0]
     fields = {part: path.strip("'") for part, path in re.findall(r"--map '?([\w.]+)=('[^']*'|[\w.\[\]]+)", first)}
-    if "COLUMN" in fields.values() or any("KEY" in path for path in fields.values()) or "{{" in hint or "--explode" in hint or not fields:
+    is_open = any(name in path for name in ("COLUMN", "KEY") for path in fields.values())
+    if is_open or "{{" in hint or "--explode" in hint or not fields:
         pytest.skip("the hint leaves a name open")
     made, _ = convert([row], Columns(fields=fields))
     assert len(made) == 1
