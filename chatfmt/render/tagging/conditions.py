@@ -45,6 +45,11 @@ def conditions(piece: Piece, source: str, pieces: Sequence[Piece], effort: Effor
     return (*roles, *names, *filled, *places, *branches, *more)
 
 
+def plain_conditions(conditions: Sequence[str]) -> Sequence[str]:
+    """Return the conditions of messages, which stand before those of branches."""
+    return [condition for condition in conditions if not _BRANCH.match(condition)]
+
+
 def _of_state(piece: Piece, source: str) -> Iterator[str]:
     yield from (f"{name} is defined and {name}" for name in THINKING if name in source)
     if piece.messages:

@@ -22,7 +22,7 @@ from ...errors import RenderError, TemplateError
 from ..masks.masker import WHOLE_TURNS, Masker, together
 from ..single import Chat, TemplateRenderer
 from ..template.chat_template import GENERATION, ChatTemplate
-from .conditions import Effort, branches_of, conditions, explain, with_branches
+from .conditions import Effort, branches_of, conditions, explain, plain_conditions, with_branches
 from .examples import examples
 from .observation import Example, Noted, Printed, Unexplained, observe, with_text
 from .pieces import Piece, cut, quoted
@@ -93,24 +93,39 @@ def tag(renderer: TemplateRenderer) -> TaggedTemplate | Untaggable:
     if not any(example.spans for example in usual):
         return Untaggable("the masks of plain conversations are not known")
     first: Untaggable | None = None
-    for effort, some in (
-        (effort, some) for efforts in (EFFORTS[:2], EFFORTS[2:]) for some in (known, usual) for effort in efforts
-    ):
-        found = _tagged(renderer, some, effort)
-        if isinstance(found, TaggedTemplate):
-            return found
-        first = first or found
+    for efforts in (EFFORTS[:2], EFFORTS[2:]):
+        for some in (known, usual):
+            found = _tagged(renderer, some, efforts)
+            if isinstance(found, TaggedTemplate):
+                return found
+            first = first or found
     assert first is not None
     return first
 
 
-def _tagged(renderer: TemplateRenderer, known: Sequence[Example], effort: Effort) -> TaggedTemplate | Untaggable:
-    """Return the template with tags that explain the examples."""
+def _tagged(
+    renderer: TemplateRenderer, known: Sequence[Example], efforts: Sequence[Effort]
+) -> TaggedTemplate | Untaggable:
+    """Return the template with tags that explain the examples, with the least effort that does so."""
     source = renderer.template.text
     pieces = cut(source)
+    noted = [Noted(piece, conditions(piece, source, pieces, efforts[-1])) for piece in pieces]
     try:
-        noted = [Noted(piece, conditions(piece, source, pieces, effort)) for piece in pieces]
         observe(renderer, noted, known)
+    except Unexplained as error:
+        return Untaggable(str(error))
+    tries = [_explained(renderer, noted, known, efforts[0])]
+    for effort in efforts[1:]:
+        if isinstance(tries[-1], Untaggable):
+            tries.append(_explained(renderer, noted, known, effort))
+    return tries[-1] if isinstance(tries[-1], TaggedTemplate) else tries[0]
+
+
+def _explained(
+    renderer: TemplateRenderer, noted: Sequence[Noted], known: Sequence[Example], effort: Effort
+) -> TaggedTemplate | Untaggable:
+    """Return the template with tags that explain what its pieces printed."""
+    try:
         decisions = [list(_decide(note, effort)) for note in noted]
     except Unexplained as error:
         return Untaggable(str(error))
@@ -222,7 +237,8 @@ def _when(note: Noted, seen: Sequence[tuple[str, bool]], effort: Effort) -> Trai
     found = {trained for _, trained in seen}
     if len(found) < 2:
         return "unknown" if not found else "yes" if True in found else "no"
-    if explanation := explain(seen, effort):
+    asked = len(plain_conditions(note.conditions)) if effort == "plain" else len(note.conditions)
+    if explanation := explain([(answers[:asked], trained) for answers, trained in seen], effort):
         return explanation.written(note.conditions)
     raise Unexplained(f"it is not clear when `{note.piece}` is trained")
 
