@@ -42,7 +42,7 @@ def convert(
     on_progress: Callable[[int], None] | None = None,
 ) -> Summary:
     """Convert the sources of a recipe and write them to `out`: a folder of shards, one file, a dataset on the Hub
-    (`hf://datasets/OWNER/NAME`), or stdout (None, `-`).
+    (`hf://datasets/OWNER/NAME`), a folder on a store (`s3://BUCKET/PREFIX`), or stdout (None, `-`).
 
     The same recipe and input give the same bytes, whatever the executor and the number of workers. A folder or file
     appears complete or not at all; `resume` continues an interrupted run. `on_progress` is called with the number of
