@@ -42,8 +42,13 @@ READ_BY_COMMANDS = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM", "CHATFMT_")
 FULL = False
 """Whether `--full` is given."""
 
+DISPLAY = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TERM", "TTY_COMPATIBLE"}
+"""What decides how wide and how colourful a command prints."""
+
 for name in [name for name in os.environ if name.startswith(("HF_", "CHATFMT_")) and name not in OWN_VARIABLES]:
     del os.environ[name]  # what the caller has set for a hub must not decide what a test sees
+for name in DISPLAY:
+    os.environ.pop(name, None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import datetime
 import inspect
 import io
 import re
@@ -18,6 +19,8 @@ from chatfmt import ChatTemplate, errors
 from chatfmt.checks import CHECKS
 from chatfmt.cli.app import COMMANDS
 from chatfmt.errors import ChatfmtError
+from chatfmt.render import RenderOptions
+from chatfmt.render.single import Chat, TemplateRenderer
 from chatfmt.render.template import builtin
 
 from .conftest import ROOT, run_cli
@@ -145,14 +148,10 @@ def gallery() -> str:
 
 
 def rendered(name: str) -> str:
-    """The conversation in a template; without the system message if that is refused."""
-    template = ChatTemplate.load(name)
-    for messages in (CONVERSATION, CONVERSATION[1:]):
-        try:
-            return template.render(messages).rstrip("\n")
-        except errors.RenderError as error:
-            problem = str(error)
-    return problem
+    """The conversation in a template, always on the same day; without the system message if that is refused."""
+    renderer = TemplateRenderer(ChatTemplate.load(name), RenderOptions(date=datetime.date(2026, 8, 1)))
+    texts = (renderer.text_or_none(Chat(messages)) for messages in (CONVERSATION, CONVERSATION[1:]))
+    return next(text for text in texts if text is not None).rstrip("\n")
 
 
 def api() -> str:
