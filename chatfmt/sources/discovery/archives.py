@@ -118,6 +118,11 @@ def _write_members(path: Path, folder: Path, members: Iterable[tuple[str, IO[byt
                 code="file.duplicate",
             )
         targets.add(target)
+        if "\0" in name or target.is_dir() or any(part.is_file() for part in target.parents):
+            raise InputError(
+                f"the archive has a file `{name}` that cannot be beside the others",
+                code="file.damaged", at=Location(str(path)), hint="unpack it and name a file",
+            )  # fmt: skip
         with explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
         assert content is not None  # only of a link
