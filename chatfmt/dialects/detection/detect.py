@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import pyarrow as pa
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ... import schema
-from ...errors import UnknownName
+from ...errors import NoDialect, UnknownName
 from ...field_path import top_level
 from ..dialect import Dialect
 from ..kit.columns import SIDE_PARTS, Columns, SourceRow, records_of
@@ -90,7 +91,11 @@ def detect_dialect(
     if name in registry and name != "mixed" and name not in {reader for reader, _ in found}:
         found = []
     if not found or 2 * len(found) < len(records) - empty:
-        raise no_dialect(names, records, columns, name, len(found))
+        error = no_dialect(names, records, columns, name, len(found))
+        if name != "auto":
+            with suppress(NoDialect):
+                error.hint = f"leave out --dialect: `{detect_dialect(registry, batches, columns).dialect}` fits"
+        raise error
     dialect, parts = choose_dialect(found, candidates) if name != "mixed" else (name, {})
     if dialect != "mixed":
         return _detection(registry, dialect, columns.adding(parts), sample, shown or {})

@@ -146,7 +146,8 @@ def _one_turn(found: RowsAsTurns | None) -> str:
 def _are_conversations(value: Any, columns: Columns) -> bool:
     """Return whether a value is a list of two conversations."""
     lists = value if isinstance(value, list) and len(value) == 2 else []
-    return bool(lists) and all(find_turn_keys(read_turn_list(turns), columns) for turns in lists)
+    lists = [turns for turns in lists if not isinstance(turns, Mapping)]  # which is a turn
+    return len(lists) == 2 and all(find_turn_keys(read_turn_list(turns), columns) for turns in lists)
 
 
 _SPOKEN = re.compile("dialog|conversation|utterances|turns")
