@@ -225,3 +225,12 @@ def test_an_invalid_option() -> None:
         convert(rows, Columns(options={"mc_answer": "number"}))
     assert caught.value.message == "the dialect option `mc_answer` must be letter, text or both, not `number`"
     assert caught.value.hint == "--dialect-option mc_answer=letter"
+
+
+@pytest.mark.parametrize("name", ["hermes", "toolace", "alpaca"])
+def test_a_dialect_that_does_not_fit_where_another_does(name: str) -> None:
+    row = {"conversations": [{"from": "human", "value": "Hi!"}, {"from": "gpt", "value": "Hello."}]}
+    with pytest.raises(NoDialect) as caught:
+        convert([row], dialect=name)
+    assert caught.value.message == f"the dialect `{name}` does not fit: the columns are `conversations`"
+    assert caught.value.hint == "leave out --dialect: `sharegpt` fits"
