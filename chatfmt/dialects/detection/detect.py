@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 
 import pyarrow as pa
 from msgspec import Struct, field
@@ -91,11 +90,8 @@ def detect_dialect(
     if name in registry and name != "mixed" and name not in {reader for reader, _ in found}:
         found = []
     if not found or 2 * len(found) < len(records) - empty:
-        error = no_dialect(names, records, columns, name, len(found))
-        if name != "auto":
-            with suppress(NoDialect):
-                error.hint = f"leave out --dialect: `{detect_dialect(registry, batches, columns).dialect}` fits"
-        raise error
+        fits = None if name == "auto" else fitting_dialect(registry, batches, columns)
+        raise no_dialect(names, records, columns, name, len(found), fits)
     dialect, parts = choose_dialect(found, candidates) if name != "mixed" else (name, {})
     if dialect != "mixed":
         return _detection(registry, dialect, columns.adding(parts), sample, shown or {})
@@ -105,6 +101,14 @@ def detect_dialect(
     if len(types) > 1 and name == "auto":
         raise types_differ(types)
     return _mixed_detection(registry, columns, sample, types.most_common(1)[0][0])
+
+
+def fitting_dialect(registry: Mapping[str, Dialect], batches: Sequence[pa.RecordBatch], columns: Columns) -> str | None:
+    """Return the dialect that fits the rows, if one does."""
+    try:
+        return detect_dialect(registry, batches, columns).dialect
+    except NoDialect:
+        return None
 
 
 def with_covered(registry: Mapping[str, Dialect], name: str) -> dict[str, Dialect]:

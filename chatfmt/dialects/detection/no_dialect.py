@@ -28,14 +28,20 @@ _USERS = frozenset({"human", "user", "question", "q", "prompter", "customer", "p
 _SYSTEMS = frozenset({"system", "context"})
 
 
-def no_dialect(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, name: str, fit: int) -> NoDialect:
-    """Return the error for rows that the dialect `name` (or none, for `auto`) does not fit: it names the columns."""
+def no_dialect(
+    names: Sequence[str], records: Sequence[SourceRow], columns: Columns, name: str, fit: int, other: str | None
+) -> NoDialect:
+    """Return the error for rows that the dialect `name` (or none, for `auto`) does not fit: it names the columns.
+
+    `other` is a dialect that fits them.
+    """
     if not records:
         return NoDialect("no rows to detect a dialect from", hint="check --split and --data-files")
     listed = ", ".join(f"`{column}`" for column in names) or "none"
     which = "no dialect fits" if name == "auto" else f"the dialect `{name}` does not fit"
+    hint = _hint(names, records, columns) if other is None else f"leave out --dialect: `{other}` fits"
     some = f" more than {fit} of the {len(records)} sampled rows" if fit else ""
-    return NoDialect(f"{which}{some}: the columns are {listed}", hint=_hint(names, records, columns))
+    return NoDialect(f"{which}{some}: the columns are {listed}", hint=hint)
 
 
 _CONVERSATIONS = frozenset({*MESSAGES, *EVENTS, "history"})
