@@ -1,0 +1,27 @@
+"""`templates`: the programs of a template, and where two templates diverge on a dataset."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ...conftest import run_cli
+
+ROW = {"messages": [{"role": "user", "content": "Hi!"}, {"role": "assistant", "content": "Hello."}]}
+
+
+def test_show_prints_the_program_of_each_kind_of_conversation() -> None:
+    shown = run_cli("templates", "show", "chatml", "--program").stdout.decode()
+    assert shown.startswith("user assistant:\n  ")
+    assert "<|im_start|>" in shown and shown.count("\n  ") > 5
+
+
+def test_diff_compares_templates_on_the_rows_of_a_dataset(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(json.dumps(ROW) + "\n")
+    same = run_cli("templates", "diff", "chatml", "chatml", "in.jsonl", cwd=tmp_path)
+    assert (same.returncode, same.stdout) == (0, b"1 conversations, the same text from both\n")
+    other = run_cli("templates", "diff", "chatml", "llama-3", "in.jsonl", cwd=tmp_path)
+    assert (other.returncode, other.stderr) == (1, b"error: 1 of 1 conversations differ\n")
+    assert other.stdout.decode().splitlines()[0] == "row 0, character 2"
+    as_json = json.loads(run_cli("templates", "diff", "chatml", "llama-3", "in.jsonl", "--json", cwd=tmp_path).stdout)
+    assert (as_json["schema"], as_json["rows"], as_json["differing"]) == (1, 1, 1)
