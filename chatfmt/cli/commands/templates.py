@@ -264,7 +264,7 @@ def diff_templates(
         note = f" (the first {len(found.examples)} are shown)" if hidden and not as_json else ""
         raise DataProblem(f"{found.differing} of {found.rows} conversations differ{note}")
     if not as_json:
-        terminal.print_out(f"{found.rows} conversations, the same text from both")
+        terminal.print_out(f"{terminal.counted(found.rows, 'conversation')}, the same text from both")
 
 
 def print_examples(found: Difference, first: str, second: str, noun: str) -> None:

@@ -19,7 +19,7 @@ def test_show_prints_the_program_of_each_kind_of_conversation() -> None:
 def test_diff_compares_templates_on_the_rows_of_a_dataset(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text(json.dumps(ROW) + "\n")
     same = run_cli("templates", "diff", "chatml", "chatml", "in.jsonl", cwd=tmp_path)
-    assert (same.returncode, same.stdout) == (0, b"1 conversations, the same text from both\n")
+    assert (same.returncode, same.stdout) == (0, b"1 conversation, the same text from both\n")
     other = run_cli("templates", "diff", "chatml", "llama-3", "in.jsonl", cwd=tmp_path)
     assert (other.returncode, other.stderr) == (1, b"error: 1 of 1 conversations differ\n")
     assert other.stdout.decode().splitlines()[0] == "row 0, character 2"
