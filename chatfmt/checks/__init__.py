@@ -391,7 +391,7 @@ CHECKS: dict[str, Check] = {
     "msg.reasoning_twice": Check("warning", repeated_reasoning, "reasoning in a field and in the text",
                                  "--dialect reasoning-tags moves it out of the text"),
     "msg.weight": Check("warning", lost_weights, "weight that is not kept in training",
-                        "--mask, --to segments and --to tokens support only weights of 0 and 1"),
+                        "--to text --mask writes `span_weights` if one of the first 1,000 rows has such a weight"),
     "msg.ignored_weight": Check("error", ignored_weights, "weight of an answer that the trainer does not read",
                                 "-t MODEL --to tokens --tokenizer MODEL writes labels for trl-sft and axolotl; "
                                 "--for ms-swift and --for axolotl write weights"),

@@ -23,13 +23,13 @@ TURNS = [
 @pytest.mark.parametrize(
     ("flags", "code", "said"),
     [
-        ("-t chatml --mask", 0, "warnings: msg.weight 1"),
+        ("-t chatml --mask", 0, "wrote 1 row"),
         ("-t chatml --to segments", 0, "warnings: msg.weight 1"),
         ("-t chatml", 0, "wrote 1 row"),
         ("--to messages", 0, "wrote 1 row"),
-        ("-t chatml --mask --fail-on msg.weight", 4,
+        ("-t chatml --to segments --fail-on msg.weight", 4,
          "error: in.jsonl row 0: `weight` is 0.5, and the turn is trained in full (message 1, line 1)\n"
-         "hint: --mask, --to segments and --to tokens support only weights of 0 and 1"),
+         "hint: --to text --mask writes `span_weights` if one of the first 1,000 rows has such a weight"),
     ],
 )  # fmt: skip
 def test_a_fraction_that_spans_cannot_say_is_named(

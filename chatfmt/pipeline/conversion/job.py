@@ -54,6 +54,8 @@ class Job(Struct, frozen=True, eq=False):
     """Whether an untrusted template runs in the sandbox."""
     mask: MaskOptions | None = None
     """The selection of the text to train on; None if no spans are needed."""
+    weighted: bool = False
+    """Whether rows of the sample have weights other than 0 and 1, which are written beside the spans."""
     allows_untrained: bool = False
     """Whether rows without trained text pass although there is a mask, as in a preview."""
     end: End | None = None

@@ -18,6 +18,7 @@ from ...turn_columns import without_field
 from ...views import VIEWS
 from ..ledger.ledger import PRINTED
 from .job import Job
+from .span_weights import NAME as SPAN_WEIGHTS
 
 if TYPE_CHECKING:
     from ...recipe import Recipe
@@ -64,6 +65,7 @@ def added_columns(job: Job) -> frozenset[str]:
     view = VIEWS.get(job.view or "")
     added = {*view.columns} - {*CONVERSATIONS} if view else set()
     added |= {"assistant_spans"} if job.mask is not None and view and view.takes_mask else set()
+    added |= {SPAN_WEIGHTS} if job.weighted else set()
     if job.tokenizer is not None:
         added |= set(tokens.SCHEMA.names if view and view.is_tokenized else ("num_tokens",))
     return frozenset(added | ({ESCAPES} if job.control_tokens == "escape" else set()))

@@ -32,7 +32,7 @@ from ...render.single import TemplateRenderer
 from ...rendering import BatchTooLarge, Renderer
 from ...schema import CONVERSATIONS, KEPT, MEDIA, ROW
 from ...views import VIEWS
-from ...views.batch import Fields, RenderableBatch
+from ...views.batch import Fields, RenderableBatch, whole_conversations
 from ..ledger.late import account_late
 from ..plugins import load_plugins
 from .fitting import find_remedy
@@ -44,6 +44,8 @@ from .output_schema import cast_to_schema, fill_variables
 from .renderers import GuardedRenderer, MarkedAnswerFinder, to_renderer
 from .row_counts import RowCounts
 from .source_rows import find_row, to_json
+from .span_weights import NAME as SPAN_WEIGHTS
+from .span_weights import span_weights
 from .text_parts import join_text_parts
 
 OnReject = Callable[[RowError, bytes | None], None]
@@ -112,7 +114,7 @@ class Conversion:
         self._find_answer = MarkedAnswerFinder(single)
         self._limits = checks.Limits(
             encodes_twice=cache(partial(_encodes_twice, single)),
-            masked=job.mask is not None,
+            masked=job.mask is not None and not job.weighted,
             ignored_weights=job.ignored_weights,
         )
 
@@ -357,6 +359,9 @@ class Conversion:
         fields = VIEWS[self.job.view].fields(source) if self.job.view else {}
         if self.job.mask is not None and not self.job.allows_untrained:
             raise_first(untrained_rows(fields, len(batch)))
+        if self.job.weighted and self.job.mask is not None:
+            weights = span_weights(whole_conversations(source), fields["assistant_spans"], self.job.mask)
+            fields = {**fields, SPAN_WEIGHTS: weights}
         if self._tokenizer is not None and "text" in fields:
             fields = self._tokenize(fields)
         names = [name for name in batch.schema.names if name not in CONVERSATIONS]

@@ -31,13 +31,14 @@ from ..conversion.kept_columns import dropped_columns, is_kept, mark_overwritten
 from ..conversion.packing import Packing
 from ..conversion.renaming import check_renames
 from ..conversion.row_counts import RowCounts
+from ..conversion.span_weights import has_fractions
 from ..conversion.stages import Conversion
 from ..conversion.task import ignore_reject
 from ..conversion.text_parts import any_other_parts
 from ..ledger.ledger import Ledger
 from ..plugins import load_plugins
 from .fingerprint import job_key
-from .left_behind import account_for_sample, open_ledger, refuse_suspects
+from .left_behind import account_for_sample, open_ledger, read_sample, refuse_suspects
 from .names import check_keys, check_names, check_train_roles
 from .target import Target
 
@@ -201,6 +202,7 @@ def to_job(
     )
     job = with_target(with_rendering(with_row_options(job, recipe, template), recipe, template), recipe, target)
     job = with_parts(job) if template is None and has_other_parts(job, sample) else job
+    job = with_weights(job) if job.mask is not None and has_weights(job, sample) else job
     ledger = account_for_sample(open_ledger(recipe, detection, job), job, sample)
     read, skip = needed_columns(detection, fields, key_columns(recipe, sample), ledger, nulls=nulls)
     if recipe.on_error == "skip":  # a reject is a whole record
@@ -278,6 +280,16 @@ def has_other_parts(job: Job, sample: Sequence[pa.RecordBatch]) -> bool:
         for batch in sample
         for output in conversion.convert(batch, "", RowCounts(), ignore_reject)
     )
+
+
+def has_weights(job: Job, sample: Sequence[pa.RecordBatch]) -> bool:
+    """Return whether spans are written, and a row of the sample has weights other than 0 and 1."""
+    return views.VIEWS[str(job.view)].takes_mask and any(map(has_fractions, read_sample(job, sample)))
+
+
+def with_weights(job: Job) -> Job:
+    """Return the job that writes the weights of spans."""
+    return replace(job, weighted=True, key=f"{job.key}-weights")
 
 
 def with_parts(job: Job) -> Job:

@@ -103,6 +103,13 @@ def account_for_sample(ledger: Ledger, job: Job, sample: Sequence[pa.RecordBatch
     return ledger
 
 
+def read_sample(job: Job, sample: Sequence[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield the conversations of the sample as its dialect reads them, without rows that it cannot read."""
+    conversion = Conversion(replace(job, template=None, mask=None, tokenizer=None, max_tokens=None))
+    for batch in merge_batches(iter(sample)) if job.whole_file else sample:
+        yield _read_good_rows(conversion, batch)[1]
+
+
 def _read_good_rows(conversion: Conversion, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """Return the rows of a source batch that can be read, and their conversations; none if rows are read together."""
     try:
