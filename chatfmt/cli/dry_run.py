@@ -133,8 +133,8 @@ def template_needs(plan: Plan) -> list[str]:
 
 
 def special_tokens(plan: Plan) -> dict[str, dict[str, str | None]]:
-    """Return the special tokens that the template reads; see `planning.jobs.token_sources`."""
-    from ..pipeline.planning.jobs import token_sources
+    """Return the special tokens that the template reads; see `planning.templates.token_sources`."""
+    from ..pipeline.planning.templates import token_sources
 
     return {} if plan.template is None else token_sources(plan.recipe, plan.template)
 

@@ -18,8 +18,9 @@ from .conversion.renaming import renamed
 from .conversion.row_counts import RowCounts
 from .conversion.stages import Conversion, OnReject
 from .conversion.task import arranged, to_reject
-from .planning.jobs import check_rendered, check_tokens, load_template, to_checked_job
+from .planning.jobs import check_rendered, check_tokens, to_checked_job
 from .planning.target import target_of
+from .planning.templates import load_template
 
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 SAMPLE_ROWS = 1000

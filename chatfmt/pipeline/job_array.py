@@ -34,11 +34,12 @@ from ..stores import Store, has_credentials, is_remote, read_url, url_of, versio
 from .conversion.job import Task
 from .planning.fingerprint import run_fingerprint
 from .planning.inputs import hash_files, open_source, source_files
-from .planning.jobs import has_nulls, load_template, to_job
+from .planning.jobs import has_nulls, to_job
 from .planning.plan import Plan, with_schema
 from .planning.scratch import Scratch
 from .planning.source_plan import SourcePlan
 from .planning.target import Target
+from .planning.templates import load_template
 from .reorder.gather import first_tasks
 from .running.destinations import open_store_folder
 from .running.progress import OnProgress, ignore_progress

@@ -13,9 +13,10 @@ from ...recipe import Recipe
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
 from ..conversion.task import ignore_reject
-from ..planning.jobs import load_template, to_job
+from ..planning.jobs import to_job
 from ..planning.source_plan import SourcePlan
 from ..planning.target import target_of
+from ..planning.templates import load_template
 from .command import template_arguments
 
 ROWS = 200

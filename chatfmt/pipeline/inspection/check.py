@@ -16,10 +16,10 @@ from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import row_order
 from ..conversion.stages import Conversion
 from ..conversion.task import output_batches
-from ..planning.jobs import load_template
 from ..planning.scratch import Scratch
 from ..planning.source_plan import SourcePlan, check_views, plan_source
 from ..planning.target import target_of
+from ..planning.templates import load_template
 from ..schedule import run_tasks
 
 

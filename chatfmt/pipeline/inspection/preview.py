@@ -32,11 +32,12 @@ from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import find_row, merge_batches, row_number, split_rows, to_records
 from ..conversion.stages import Conversion
 from ..conversion.task import ignore_reject, with_position
-from ..planning.jobs import load_template, span_option
+from ..planning.jobs import span_option
 from ..planning.matching import rows_kept
 from ..planning.scratch import Scratch
 from ..planning.source_plan import SourcePlan, plan_source
 from ..planning.target import target_of
+from ..planning.templates import load_template
 from .explain import Origin, explain
 from .figures.picks import Picks
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from ... import dialects, mapping, media, render, trainers, views
 from ...dialects import Columns, Detection
-from ...errors import DialectError, InputError, RowError, UnknownName, UsageError, located
+from ...errors import DialectError, RowError, UnknownName, UsageError, located
 from ...field_path import top_level
 from ...manifest import fingerprint
 from ...recipe import Recipe
@@ -19,9 +19,7 @@ from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.sandbox.expressions import expression, text_expression
 from ...render.single import TemplateRenderer
-from ...render.template.chat_template import GENERATION, ChatTemplate, special_tokens_of
-from ...render.template.model_files import NO_TEMPLATE
-from ...render.template.special_tokens import NAMED
+from ...render.template.chat_template import GENERATION, ChatTemplate
 from ...schema import MEDIA, ROW
 from ...sources import Source
 from ...validation import flag_of
@@ -41,66 +39,6 @@ from .fingerprint import job_key
 from .left_behind import account_for_sample, open_ledger, read_sample, refuse_suspects
 from .names import check_keys, check_names, check_train_roles
 from .target import Target
-
-
-def load_template(recipe: Recipe) -> ChatTemplate | None:
-    """Load the template of a recipe; None if nothing is rendered.
-
-    Raises UsageError for a template file that ends answers with an EOS token that has no value.
-    """
-    if recipe.template in (None, "none"):
-        return None
-    template = load_or_fall_back(str(recipe.template), recipe.fallback_template)
-    if recipe.tokens_from is not None:
-        tokens = {**template.special_tokens, **special_tokens_of(recipe.tokens_from)}
-        template = replace(template, special_tokens=tokens)
-    if "eos_token" in missing_tokens(recipe, template):
-        raise UsageError(
-            f"the template `{template.name}` prints `eos_token`, and {SAID[template.origin]} has no value for it",
-            hint="--var eos_token=TOKEN, or --tokens-from with the folder or Hub id of the model",
-        )
-    return template
-
-
-SAID = {"file": "a file", "inline": "an inline template"}
-"""The origins of templates that come without special tokens."""
-
-
-def load_or_fall_back(name: str, fallback: str | None) -> ChatTemplate:
-    """Return the template of that name, or the fallback if it is a model without any."""
-    try:
-        return ChatTemplate.load(name)
-    except InputError as error:
-        if fallback is None or error.code != NO_TEMPLATE:
-            raise
-        return replace(ChatTemplate.load(fallback), instead_of=name)
-
-
-def token_sources(recipe: Recipe, template: ChatTemplate) -> dict[str, dict[str, str | None]]:
-    """Return the special tokens that the template reads, their `value`s (None without) and where these are `from`."""
-    given = {"--var": recipe.var, "the template": template.special_tokens}
-    if recipe.tokens_from is not None:
-        given = {"--var": recipe.var, recipe.tokens_from: special_tokens_of(recipe.tokens_from), **given}
-    named = [name for name in NAMED if any(name in text for text in template.texts)]
-    found: dict[str, dict[str, str | None]] = {name: {"value": None, "from": ""} for name in named}
-    for origin, values in reversed(given.items()):
-        found |= {name: {"value": values[name], "from": origin} for name in named if name in values}
-    return found
-
-
-def missing_tokens(recipe: Recipe, template: ChatTemplate) -> list[str]:
-    """Return the BOS and EOS tokens that a template file prints and that have no value: a file names none."""
-    if template.origin not in SAID:
-        return []
-    unknown = [name for name in ("bos_token", "eos_token") if name not in {**template.special_tokens, **recipe.var}]
-    read = [name for name in unknown if any(name in text for text in template.texts)]
-    if not read:
-        return []
-    from ...render.inspection.probe import prints_token
-
-    options = render.RenderOptions(variables=recipe.var, date=recipe.date)
-    single = TemplateRenderer(template, options, render.sandbox_sessions(template, recipe.template_isolation))
-    return [name for name in read if prints_token(single, name)]
 
 
 def check_tokens(recipe: Recipe) -> None:

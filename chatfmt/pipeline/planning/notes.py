@@ -11,7 +11,8 @@ from ...errors import TemplateError, UnknownName
 from ...mapping.names import names_needed
 from ...views import VIEWS, is_rendered, own_view
 from ..conversion.kept_columns import kept_notes
-from .jobs import SAID, answer_columns, missing_tokens
+from .jobs import answer_columns
+from .templates import SAID, missing_tokens
 
 if TYPE_CHECKING:
     from ...dialects import Detection

@@ -20,12 +20,13 @@ from ..conversion.job import Task
 from ..plugins import load_plugins
 from .fingerprint import run_fingerprint
 from .inputs import original_files
-from .jobs import check_rendered, check_tokens, load_template
+from .jobs import check_rendered, check_tokens
 from .notes import job_notes, system_notes, template_notes
 from .parquet_schema import find_schema, set_schema
 from .scratch import Scratch
 from .source_plan import SourcePlan, check_token_shards, check_views, plan_source
 from .target import Target, check_local, check_public, check_selection
+from .templates import load_template
 
 
 class Plan(Struct, frozen=True):

@@ -32,11 +32,11 @@ from ..conversion.output_schema import json_lines_schema, merged_types
 from ..conversion.renaming import renamed
 from ..conversion.row_counts import sum_counters
 from ..hub_upload import Repository, open_repository, push
-from ..planning.jobs import token_sources
 from ..planning.parquet_schema import with_source_features
 from ..planning.plan import Plan
 from ..planning.scratch import Scratch
 from ..planning.target import STDOUT, Target
+from ..planning.templates import token_sources
 from ..plugins import used_packages
 from .output import to_output, training_section
 from .resuming import asked_for, differences, record_asked

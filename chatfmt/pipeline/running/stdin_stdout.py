@@ -23,10 +23,11 @@ from ..conversion.stages import Conversion
 from ..conversion.task import RejectBuffer, arranged, convert_batches, to_reject
 from ..planning import notes
 from ..planning.inputs import parse_options, row_slice
-from ..planning.jobs import load_template, to_checked_job
+from ..planning.jobs import to_checked_job
 from ..planning.matching import Window
 from ..planning.scratch import stdin_bytes
 from ..planning.target import Target, check_public
+from ..planning.templates import load_template
 from .destinations import open_stream
 from .progress import OnProgress, ignore_progress
 from .rejects import check_rejects, open_rejects

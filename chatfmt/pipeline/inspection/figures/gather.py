@@ -27,10 +27,11 @@ from ...conversion.row_counts import RowCounts
 from ...conversion.source_rows import find_row, to_json
 from ...conversion.stages import Conversion
 from ...conversion.task import converted_batches, ignore_reject
-from ...planning.jobs import check_rendered, check_tokens, load_template, span_option, tagged_template
+from ...planning.jobs import check_rendered, check_tokens, span_option, tagged_template
 from ...planning.scratch import Scratch
 from ...planning.source_plan import SourcePlan, plan_source
 from ...planning.target import target_of
+from ...planning.templates import load_template
 from ...schedule import run_tasks
 from ..preview import PreviewRow, preview_file, preview_row, with_lines
 from ..statistics import count_characters
