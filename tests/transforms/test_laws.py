@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis.strategies import permutations
 
 from chatfmt import transforms
+from chatfmt.errors import CheckError
 
 from .conversations import ROWS, to_batch, to_rows
 
@@ -88,6 +89,15 @@ def off_is_off(name: str, value: Any, rows: list[Any]) -> None:
         assert transforms.apply(batch, {name: off}) == (batch, Counter())
 
 
+def is_taken(name: str, value: Any, row: Any) -> bool:
+    """Return whether the transform does not refuse a row."""
+    try:
+        transforms.apply(to_batch([row]), {name: value})
+    except CheckError:
+        return False
+    return True
+
+
 LAWS = (
     slices_of_a_batch_are_a_batch_of_slices,
     the_count_is_the_number_of_rows_that_differ,
@@ -101,6 +111,8 @@ LAWS = (
 @pytest.mark.parametrize(("name", "value"), SETTINGS, ids=ids)
 @given(rows=ROWS)
 def test_every_law_holds(name: str, value: Any, rows: list[Any]) -> None:
+    if name == "split_turns":  # which refuses rows whose answers are all untrained
+        rows = [row for row in rows if is_taken(name, value, row)]
     for law in LAWS:
         law(name, value, rows)
 
