@@ -31,7 +31,7 @@ import orjson
 from msgspec import Struct, field
 
 from .errors import DataProblem, InputError, Location
-from .stores import is_remote
+from .stores import is_remote, url_of
 
 VERSION = 1
 SEMANTICS = "5.23"
@@ -41,6 +41,8 @@ CARD = "README.md"
 STATE = ".chatfmt"
 MANIFEST = f"{STATE}/manifest.json"
 REJECTS = f"{STATE}/rejects.jsonl"
+UNFINISHED = f"{STATE}/run.json"
+"""The record of a run on a store, which is there until its manifest is."""
 NAME_A_FOLDER = "name a folder that chatfmt wrote"
 RAW_LIMIT = 64 * 1024
 """Bytes of a rejected row that are kept."""
@@ -242,6 +244,8 @@ def shard_from_json(text: str, **expected: Any) -> Shard:
 def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of an output folder; raises InputError if it is missing or damaged."""
     path = folder / MANIFEST
+    if url := url_of(folder):
+        raise InputError(f"`{url}` is not a folder on this machine", hint="download it, and name the copy")
     if not folder.exists():
         raise InputError(f"{folder}: there is no such folder", hint=NAME_A_FOLDER)
     try:

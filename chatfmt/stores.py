@@ -21,7 +21,7 @@ EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "h
 READ_ONLY = {"http", "https", "github", "gist", "git", "zip", "tar", "libarchive", "data", "reference", "hf"}
 """Schemes whose files can be read only, or that are not written with fsspec."""
 AGAIN = "run the same command again: what is uploaded already is not sent again"
-_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):(?:/+(?P<rest>.*))?", re.DOTALL)
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?:/+(?P<rest>.*))?", re.DOTALL)
 _USER = re.compile(r"(?<=://)[^/@\s`'\"]*:[^/@\s`'\"]*@")
 _SIGNATURE = re.compile(r"(?i)(?<=[?&])([\w.%-]*(?:signature|token|credential|password|secret|key|sig))=[^&\s`'\"]+")
 
@@ -34,7 +34,7 @@ def is_remote(uri: str) -> bool:
 def url_of(path: Path | str) -> str | None:
     """Return the URL in the text of a path, in which `//` may have become `/`; None for other paths."""
     found = _URL.fullmatch(str(path))
-    return f"{found['scheme']}://{(found['rest'] or '').rstrip('/')}" if found else None
+    return f"{found['scheme'].lower()}://{(found['rest'] or '').rstrip('/')}" if found else None
 
 
 def scheme_of(url: str) -> str:

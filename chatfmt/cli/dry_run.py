@@ -84,6 +84,7 @@ def print_table(
         if line := left_behind(*left_leaves(source)):
             screen.print(terminal.visible(line), soft_wrap=True)
     count = "an unknown number of rows" if plan.rows is None else terminal.counted(plan.rows, "row")
+    count += " to read" if plan.recipe.where else ""
     view = plan.sources[0].job.view
     first, *others = output_files(plan)
     shards = f" in {terminal.counted(len(plan.files_to_write), 'shard')}" if plan.target.holds_shards else ""

@@ -78,15 +78,34 @@ def cut_last(messages: pa.ListArray) -> tuple[pa.ListArray, pa.ListArray]:
     lengths = lengths_of(messages)
     for row, (length, role) in enumerate(zip(lengths.tolist(), last_roles(messages), strict=True)):
         if length < 2 or role != "assistant":
-            raise RowError(
-                "the conversation does not end with an answer to a prompt",
-                code="view.completion",
-                at=Location(row=row),
-                hint="--on-error skip drops such rows, --to text keeps them whole",
-            )
+            raise _no_completion(row)
     last = np.zeros(int(lengths.sum()), np.bool_)
     last[offsets_of(lengths)[1:] - 1] = True
     return pick_turns(messages, ~last), pick_turns(messages, last)
+
+
+def _no_completion(row: int) -> RowError:
+    return RowError(
+        "the conversation does not end with an answer to a prompt",
+        code="view.completion",
+        at=Location(row=row),
+        hint="--on-error skip drops such rows, --to text keeps them whole",
+    )
+
+
+def without_answer(messages: pa.ListArray) -> pa.ListArray:
+    """The turns before a last one of the assistant; all turns in a row that ends otherwise.
+
+    Raises RowError `view.completion` for a row that is an answer alone.
+    """
+    lengths = lengths_of(messages)
+    answered = np.array([role == "assistant" for role in last_roles(messages)], np.bool_)
+    alone = np.flatnonzero(answered & (lengths < 2))
+    if len(alone):
+        raise _no_completion(int(alone[0]))
+    kept = np.ones(int(lengths.sum()), np.bool_)
+    kept[offsets_of(lengths)[1:][answered] - 1] = False
+    return pick_turns(messages, kept)
 
 
 def prompt(batch: RenderableBatch) -> Fields:
@@ -94,8 +113,7 @@ def prompt(batch: RenderableBatch) -> Fields:
     turns = batch.column("prompt")
     if turns is None:
         whole_turns = batch.required("messages")
-        answered = batch.column("completion") is None and set(last_roles(whole_turns)) == {"assistant"}
-        turns = cut_last(whole_turns)[0] if answered else whole_turns
+        turns = without_answer(whole_turns) if batch.column("completion") is None else whole_turns
     if batch.renderer is None:
         return {"prompt": turns, **template_inputs(batch)}
     return {"prompt": pa.array(open_texts(batch, turns), pa.string())}

@@ -32,6 +32,7 @@ from ..manifest import (
     MANIFEST,
     REJECTS,
     STATE,
+    UNFINISHED,
     VERSION,
     FolderProblem,
     Manifest,
@@ -48,7 +49,7 @@ from .folder import exists_error, join_rejects, other_run_error, with_totals
 
 T = TypeVar("T")
 _STATE = PurePosixPath(STATE)
-RUN, PLAN, SPOOL = f"{STATE}/run.json", f"{STATE}/{staging.PLAN}", f"{STATE}/{staging.SPOOL}"
+RUN, PLAN, SPOOL = UNFINISHED, f"{STATE}/{staging.PLAN}", f"{STATE}/{staging.SPOOL}"
 
 
 class StoreFolder:

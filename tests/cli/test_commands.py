@@ -443,3 +443,19 @@ def test_one_json_object_through_a_pipe(document, rows):
             for line in done.stdout.splitlines()]  # fmt: skip
     assert (done.returncode, made) == (0, rows)
     assert done.stderr.startswith(b"note: the JSON object is read as ")
+
+
+def test_an_object_of_columns_and_one_record_are_read_with_a_template_as_without(tmp_path):
+    turns = [[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]] * 2
+    (tmp_path / "columns.json").write_text(json.dumps({"messages": turns}))
+    (tmp_path / "record.json").write_text(json.dumps({"messages": turns[0]}, indent=1))
+    text = {"text": "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"}
+    for name, rows in (("columns", 2), ("record", 1)):
+        run = run_cli("convert", f"{name}.json", "-t", "chatml", "-q", cwd=tmp_path)
+        assert (run.returncode, [json.loads(line) for line in run.stdout.splitlines()]) == (0, [text] * rows)
+
+
+def test_a_dry_run_says_which_rows_it_counts(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"messages": [{"role": "user", "content": "q"}], "s": 1}\n' * 3)
+    run = run_cli("convert", "in.jsonl", "--where", "s == 1", "-o", "out.jsonl", "--dry-run", cwd=tmp_path)
+    assert "3 rows to read of `messages`: out.jsonl" in run.stdout.decode()

@@ -150,3 +150,13 @@ def test_every_type_has_one_view_at_most():
     assert len(types) == len(set(types)) == 7 and all(view.summary for view in VIEWS.values())
     chosen = [choose("auto", "language-modeling", rendered=rendered) for rendered in (True, False)]
     assert chosen == ["text", "messages"]
+
+
+def test_a_prompt_ends_before_the_answer_whatever_other_rows_end_with(tmp_path):
+    question, answer = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+    result = {"role": "tool", "content": "r"}
+    rows = [[question, answer], [question], [question, answer, question, answer], [question, answer, result]]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in rows))
+    chatfmt.convert(chatfmt.Recipe(source=str(tmp_path / "in.jsonl"), to="prompt"), tmp_path / "out.jsonl")
+    made = [json.loads(line)["prompt"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert made == [[question], [question], [question, answer, question], [question, answer, result]]

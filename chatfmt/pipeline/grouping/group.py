@@ -212,7 +212,7 @@ class Grouping:
         return frozenset(names).difference(self.drop) | self._shared(names) | read
 
     def _key_of(self, record: Mapping[str, Any], number: int) -> str:
-        """Return the keys of a row as text; a number and the same number as text are one key."""
+        """Return the keys of a row as text: `1`, `1.0` and `"1"` are one key, and so are `true` and `"true"`."""
         found = [self._value_of(key, record, number) for key in self.keys]
         return found[0] if len(found) == 1 else dumps(found)
 
@@ -228,6 +228,10 @@ class Grouping:
         if isinstance(value, (dict, list)):
             kind = "a list" if isinstance(value, list) else "an object"
             raise RowError(f"`{key}` is {kind}, not a key", code="group.key", hint=_SKIP)
+        if isinstance(value, bool):
+            value = dumps(value)
+        elif isinstance(value, float) and value.is_integer():
+            value = int(value)
         return f"key {value}"
 
     def _line(self, rows: Iterator[SpooledRow]) -> tuple[int, dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError, Location
+from ...manifest import MANIFEST, UNFINISHED
 from ...stores import open_store, scheme_of, without_credentials
 from ..bytes.compression import open_binary
 from ..bytes.remote_cache import KEPT, kept
@@ -45,6 +46,11 @@ def _found(url: str) -> dict[str, list[str]]:
         if is_page or not system.isdir(path):
             return {"train": [url]}
         names = {name: name[len(path) :].strip("/") for name in sorted(system.find(path))}
+        if UNFINISHED in names.values() and MANIFEST not in names.values():
+            raise InputError(
+                f"`{without_credentials(url)}` is an output that is not finished", code="file.unfinished",
+                hint="run the conversion that writes it again, or name some of its files",
+            )  # fmt: skip
         return splits_by_name({system.unstrip_protocol(key): name for key, name in names.items() if _is_data(name)})
     except (OSError, ValueError) as error:
         raise _unreachable(url, error) from None

@@ -362,3 +362,13 @@ def test_binary_values_inside_others(tmp_path: Path) -> None:
         "b.parquet row 0: `m n` is not JSON data: it holds binary data, and 1 more",
         "--drop 'm n' --drop o",
     )
+
+
+def test_a_number_is_one_key_however_it_is_written(tmp_path: Path) -> None:
+    keys = [1, 1.0, "1", True, "true", 1.5]
+    rows = [{"c": key, "role": "user" if n % 2 == 0 else "assistant", "content": f"t{n}"} for n, key in enumerate(keys)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = chatfmt.Recipe(source=str(tmp_path / "in.jsonl"), group_by="c")
+    chatfmt.convert(recipe, tmp_path / "out.jsonl")
+    made = [json.loads(line)["messages"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [[turn["content"] for turn in turns] for turns in made] == [["t0", "t1", "t2"], ["t3", "t4"], ["t5"]]

@@ -294,3 +294,29 @@ def test_parts_of_a_plan_that_reorders_rows(tmp_path: Path) -> None:
     )  # fmt: skip
     assert run_here("commit", STORE, "--executor", "serial").returncode == 0
     assert files() == {name: (tmp_path / "here" / name).read_bytes() for name in files()}
+
+
+def test_an_output_that_is_not_finished_is_no_source() -> None:
+    assert convert()[0] == 0
+    system, root = fsspec.core.url_to_fs(STORE)
+    system.pipe_file(f"{root}/.chatfmt/run.json", b"{}")
+    assert run_here("convert", STORE, "-q").returncode == 0  # the manifest is there
+    system.rm_file(f"{root}/{manifest.MANIFEST}")
+    done = run_here("convert", STORE)
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (3, b"", (
+        f"error: `{STORE}` is an output that is not finished\n"
+        "hint: run the conversion that writes it again, or name some of its files\n"
+    ))  # fmt: skip
+
+
+def test_the_case_of_a_scheme_does_not_matter(tmp_path: Path) -> None:
+    assert convert(out="MEMORY://bucket/out")[0] == 0
+    assert {*SHARDS, manifest.MANIFEST} < {*files()}
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "cache") == ["in.jsonl"]
+
+
+def test_a_loader_reads_folders_of_this_machine() -> None:
+    done = run_here("loader", "s3://bucket/out", "--for", "trl-sft")
+    assert (done.returncode, done.stderr.decode()) == (3, (
+        "error: `s3://bucket/out` is not a folder on this machine\nhint: download it, and name the copy\n"
+    ))  # fmt: skip
