@@ -447,7 +447,7 @@ def test_one_json_object_through_a_pipe(document, rows):
 
 def test_an_object_of_columns_and_one_record_are_read_with_a_template_as_without(tmp_path):
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
-    (tmp_path / "columns.json").write_text(json.dumps({"question": ["q", "q"], "answer": ["a", "a"]}))
+    (tmp_path / "columns.json").write_text(json.dumps({"question": ["q", "q"], "answer": ["a", "a"]}, indent=1))
     (tmp_path / "record.json").write_text(json.dumps({"messages": turns}, indent=1))
     text = {"text": "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"}
     for name, rows in (("columns", 2), ("record", 1)):
