@@ -443,4 +443,4 @@ def refused(findings: Iterable[Finding], *, strict: bool = False, named: Collect
 def to_error(finding: Finding) -> CheckError:
     """The error for a finding that stops a run; its row is the index in the batch."""
     at = Location(row=finding.row, message=finding.message)
-    return CheckError(finding.detail, hint=CHECKS[finding.code].hint, at=at, code=finding.code)
+    return CheckError(finding.detail, hint=finding.hint or CHECKS[finding.code].hint, at=at, code=finding.code)

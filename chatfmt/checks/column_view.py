@@ -26,10 +26,14 @@ class Finding(NamedTuple):
     message: int | None
     detail: str
     column: str
+    hint: str = ""
+    """What helps here; empty for the hint of the check."""
 
 
-Ignored = Literal["none", "fractions", "last", "all"]
-"""Which weights of answers count for nothing: those that are neither 0 nor 1, that of the last answer, or all."""
+Ignored = Literal["none", "fractions", "parts", "last", "all"]
+"""Which weights of answers count for nothing: those that are neither 0 nor 1, these and parts of an answer, all of the
+last answer, or all.
+"""
 
 
 class Limits(Struct, frozen=True):

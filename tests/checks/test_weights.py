@@ -70,6 +70,7 @@ HINT = (
     "hint: -t MODEL --to tokens --tokenizer MODEL writes labels for trl-sft and axolotl; "
     "--for ms-swift and --for axolotl write weights\n"
 )
+SKIP = "hint: --on-error skip drops such rows\n"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,8 @@ def test_a_trainer_that_reads_weights_gets_them_under_its_key(
 @pytest.mark.parametrize("trainer", ["axolotl", "ms-swift", "openai"])
 def test_a_fraction_is_refused_where_weights_are_0_or_1(trainer: str, tmp_path: Path) -> None:
     error = "error: in.jsonl row 0: `weight` is 0.5, and the trainer trains the turn in full (message 1, line 1)\n"
-    assert for_trainer(tmp_path, chat(0.5, 1), trainer) == error + HINT
+    hint = "hint: trainers read 0 and 1 only; --on-error skip drops such rows\n"
+    assert for_trainer(tmp_path, chat(0.5, 1), trainer) == error + hint
 
 
 def test_where_the_last_answer_alone_is_trained_there_is_a_row_for_each_that_is(tmp_path: Path) -> None:
@@ -120,7 +122,7 @@ def test_where_the_last_answer_alone_is_trained_there_is_a_row_for_each_that_is(
 def test_the_weight_of_the_answer_alone_counts_where_a_row_has_one(tmp_path: Path) -> None:
     assert json.loads(for_trainer(tmp_path, chat(0, 1), "trl-sft --to prompt-completion"))["completion"]
     error = "error: in.jsonl row 0: `weight` is 0, and the trainer trains the turn in full (message 3, line 1)\n"
-    assert for_trainer(tmp_path, chat(1, 0), "trl-sft --to prompt-completion") == error + HINT
+    assert for_trainer(tmp_path, chat(1, 0), "trl-sft --to prompt-completion") == error + SKIP
 
 
 def test_a_loader_names_weights_that_the_trainer_does_not_read(tmp_path: Path) -> None:
@@ -134,3 +136,38 @@ def test_a_loader_names_weights_that_the_trainer_does_not_read(tmp_path: Path) -
     )
     assert run_cli("convert", "in.jsonl", "--for", "axolotl", "-o", "out", "--overwrite", cwd=tmp_path).returncode == 0
     assert b"\n  message_field_training: train\n" in run_cli("loader", "out", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    "flags",
+    ["trl-sft", "openai", "ms-swift", "unsloth", "torchtune", "open-instruct", "nemo-rl", "openrlhf", "mlx-lm", "verl"],
+)
+def test_parts_pass_for_the_one_trainer_that_reads_them(flags: str, tmp_path: Path) -> None:
+    turns = chat(None, None)
+    turns[1]["train_detail"] = [{"begin_offset": 0, "end_offset": 0, "train": False}]
+    assert json.loads(for_trainer(tmp_path, turns, "axolotl")) == {"messages": turns}
+    error = "error: in.jsonl row 0: `train_detail` names the parts to train, and the trainer trains the turn in full"
+    assert for_trainer(tmp_path, turns, flags).startswith(f"{error} (message 1, line 1)\nhint: ")
+
+
+@pytest.mark.parametrize("trainer", ["trl-sft", "openai", "axolotl", "ms-swift"])
+def test_a_loss_mask_is_a_key_that_no_trainer_reads(trainer: str, tmp_path: Path) -> None:
+    assert for_trainer(tmp_path, chat(0, 1, key="loss_mask"), trainer) == (
+        "error: in.jsonl row 0: `loss_mask` is 0, and the trainer trains the turn in full (message 1, line 1)\n"
+        "hint: under the key `weight` it is read; --drop, as of messages.loss_mask, trains such turns in full\n"
+    )
+    turns = chat(1, None, key="loss_mask")
+    assert json.loads(for_trainer(tmp_path, turns, trainer)) == {"messages": turns}
+    row = json.loads(for_trainer(tmp_path, chat(0, 1, key="loss_mask"), f"{trainer} --drop messages.loss_mask"))
+    assert row == {"messages": chat(None, None)}
+
+
+@pytest.mark.parametrize(("trainer", "shown"), [("axolotl", "`train` is false"), ("ms-swift", "`loss` is false")])
+def test_no_hint_names_a_trainer_that_reads_weights_of_pairs(trainer: str, shown: str, tmp_path: Path) -> None:
+    answer = {"role": "assistant", "content": "x", "weight": 0}
+    pair = {"prompt": chat(1)[:1], "chosen": [answer], "rejected": [{"role": "assistant", "content": "y"}]}
+    (tmp_path / "in.jsonl").write_text(json.dumps(pair) + "\n")
+    run = run_cli("convert", "in.jsonl", "--for", trainer, cwd=tmp_path)
+    assert run.stderr.decode() == (
+        f"error: in.jsonl row 0: {shown}, and the trainer trains the turn in full (message 0, line 1)\n{SKIP}"
+    )

@@ -47,6 +47,7 @@ from .source_rows import find_row, to_json
 from .span_weights import NAME as SPAN_WEIGHTS
 from .span_weights import span_weights
 from .text_parts import join_text_parts
+from .train_parts import misled_parts
 
 OnReject = Callable[[RowError, bytes | None], None]
 """Called with the error of a row that is left out, and its raw text."""
@@ -102,6 +103,7 @@ class Conversion:
             Stage("row", self._control_tokens),
             Stage("row", self._limit_tokens),
             Stage("row", self._follow_media),
+            Stage("row", self._check_parts),
             Stage("row", self._to_output),
         ]
 
@@ -349,6 +351,10 @@ class Conversion:
         if self.job.media_tags:
             batch = media.to_tags(batch)
         return find_files(batch, self.folder) if self.job.embed_media else batch
+
+    def _check_parts(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
+        raise_first(misled_parts(batch, self._source, self.job.mask))
+        return batch
 
     def _to_output(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         self.converted = batch

@@ -34,7 +34,7 @@ def trained(folder: Path, turns: list[dict[str, Any]], *flags: str) -> list[str]
 def test_parts_of_an_answer(template: str, key: str, tmp_path: Path) -> None:
     parts = [part(0, 5, True), part(6, 13, False), part(14, 20, True)]
     turns = [
-        {"role": "user", "content": CONTENT, key: parts},
+        {"role": "user", "content": CONTENT},
         {"role": "assistant", "content": CONTENT, key: parts},
         {"role": "user", "content": "And?"},
         {"role": "assistant", "content": "That is all."},
@@ -101,3 +101,19 @@ def test_a_template_that_changes_the_content_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "q"}, answer]}) + "\n")
     run = run_here("convert", "in.jsonl", "-t", "gemma-3", "--mask", cwd=tmp_path)
     assert run.returncode == 4 and "the template changes the content" in run.stderr.decode()
+
+
+@pytest.mark.parametrize("key", ["train_detail", "training_detail"])
+def test_parts_of_a_turn_that_is_not_trained_are_refused(key: str, tmp_path: Path) -> None:
+    question = {"role": "user", "content": "q", key: [part(0, 0, True)]}
+    turns = [question, {"role": "assistant", "content": "a"}]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    run = run_here("convert", "in.jsonl", "-t", "chatml", "--to", "segments", cwd=tmp_path)
+    assert (run.returncode, run.stderr.decode()) == (
+        4,
+        f"error: in.jsonl row 0: `{key}` names parts to train in a turn of the role `user`, which is not trained "
+        f"(message 0, line 1)\nhint: leave out the key, as with --drop messages.{key}\n",
+    )
+    assert trained(tmp_path, turns, "-t", "chatml", "--drop", f"messages.{key}") == ["a<|im_end|>"]
+    for silent in ({"train": False}, {key: [part(0, 0, False)]}):
+        assert trained(tmp_path, [{**question, **silent}, turns[1]], "-t", "chatml") == ["a<|im_end|>"]
