@@ -58,7 +58,7 @@ INNER = {
         {"__init__"},
     ],
     "views": [
-        {"batch"},
+        {"batch", "truths"},
         {"boundary", "whole", "forms"},
         {"split"},
         {"pairs", "rlvr"},

@@ -43,6 +43,10 @@ class View(Struct, frozen=True):
     """Whether the columns are made from the spans of trained text, also without `--mask`."""
     is_tokenized: bool = False
     """Whether token ids, labels and masks replace `text` and `assistant_spans`; needs a tokenizer."""
+    reads: str = ""
+    """The column of the source that it reads beside the conversation, if it is there: it needs no `--keep`."""
+    reads_truth: bool = False
+    """Whether it also reads a ground truth: the first of `truths.TRUTHS` that is there."""
 
 
 VIEWS: dict[str, View] = {
@@ -96,13 +100,16 @@ VIEWS: dict[str, View] = {
         ("context", "completions"), beside="rejected",
     ),
     "rlvr": View(
-        on_call(__name__, ".rlvr:messages"), "a prompt as messages, with its ground truth and verifier", ("messages",)
+        on_call(__name__, ".rlvr:messages"), "a prompt as messages, with its ground truth and verifier", ("messages",),
+        reads="dataset", reads_truth=True,
     ),
     "rlvr-prompt": View(
-        on_call(__name__, ".rlvr:prompts"), "a prompt, with verl's reward model and data source", ("prompt",)
+        on_call(__name__, ".rlvr:prompts"), "a prompt, with verl's reward model and data source", ("prompt",),
+        reads="data_source", reads_truth=True,
     ),
     "rlvr-text": View(
-        on_call(__name__, ".rlvr:texts"), "the text of a question, and its ground truth", ("input", "output")
+        on_call(__name__, ".rlvr:texts"), "the text of a question, and its ground truth", ("input", "output"),
+        reads_truth=True,
     ),
     "alpaca": View(
         on_call(__name__, ".forms:alpaca"), "LLaMA-Factory's and Axolotl's columns for an instruction and its output",

@@ -1,36 +1,36 @@
 """Views for reinforcement learning with verifiable rewards: a prompt, and the ground truth of its answer.
 
 The forms are those of open-instruct (`messages`, `ground_truth`, `dataset`), verl (`prompt`, `data_source`,
-`reward_model`) and NeMo RL (`input`, `output`). The ground truth is the first column of TRUTHS that is kept; without
-one it is the answer of the conversation.
+`reward_model`) and NeMo RL (`input`, `output`). The ground truth is the first column of KEPT_TRUTHS that is kept; if
+`--keep` names none, the first of TRUTHS that the conversation does not use, and else the answer of the conversation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from ..errors import Location, RowError, UsageError
-from ..json_columns import ABSENT, TEXT, decode_conversations, decode_values, json_array
+from ..json_columns import ABSENT, TEXT, decode_conversations, decode_values, dumps, json_array, to_plain
+from ..schema import CONVERSATIONS, KEPT
 from .batch import Fields, RenderableBatch, template_inputs
 from .split import prompt, prompt_and_completion
-
-TRUTHS = ("ground_truth", "final_answer", "answer", "solution", "label", "target")
-"""Columns that may hold the ground truth, the most telling first."""
+from .truths import KEPT_TRUTHS
 
 
 def messages(batch: RenderableBatch) -> Fields:
     """`messages`, the prompt, with `ground_truth` as text and `dataset`, which names the verifier in open-instruct."""
-    truths = pa.array([str(truth) for truth in ground_truths(batch)], TEXT)
-    verifier = named(batch, "dataset", "gsm8k")
+    truths = pa.array(map(as_text, ground_truths(batch)), TEXT)
+    verifier = named(batch, "dataset")
     return {"messages": prompt(batch)["prompt"], "ground_truth": truths, "dataset": verifier}
 
 
 def prompts(batch: RenderableBatch) -> Fields:
     """`prompt` with `data_source`, by which verl finds the reward, and `reward_model`, which has the ground truth."""
     rewards = json_array([{"style": "rule", "ground_truth": truth} for truth in ground_truths(batch)])
-    source = named(batch, "data_source", "openai/gsm8k")
+    source = named(batch, "data_source")
     return {"prompt": prompt(batch)["prompt"], "data_source": source, "reward_model": rewards, **template_inputs(batch)}
 
 
@@ -40,21 +40,40 @@ def texts(batch: RenderableBatch) -> Fields:
     Raises RowError `view.instruction` for a prompt that is more than one question.
     """
     asked = [only_question(row, turns) for row, turns in enumerate(decode_conversations(prompt(batch)["prompt"]))]
-    truths = [str(truth) for truth in ground_truths(batch)]
+    truths = list(map(as_text, ground_truths(batch)))
     return {"input": pa.array(asked, TEXT), "output": pa.array(truths, TEXT)}
 
 
 def ground_truths(batch: RenderableBatch) -> list[Any]:
-    """Return the ground truth of each row; raises RowError `view.truth` for a row without one."""
-    name = next((name for name in TRUTHS if batch.column(name) is not None), "")
-    if not name and batch.column("messages") is None and batch.column("completion") is None:
-        raise UsageError("the rows have no ground truth", hint=f"--keep COLUMN, for a column named {listed(TRUTHS)}")
-    found = decode_values(batch.required(name)) if name else list(map(answer_text, answers(batch)))
+    """Return the ground truth of each row; raises RowError `view.truth` for a row without one.
+
+    Raises UsageError for rows without such a column whose answers are missing, or labelled as good or bad.
+    """
+    labelled = batch.column("label") is not None
+    columns = [name for name in KEPT_TRUTHS if not (labelled and name == "label")]
+    column = next((found for name in columns if (found := kept(batch, name)) is not None), None)
+    if column is None and labelled:
+        hint = "--map ground_truth=COLUMN --keep ground_truth names a column that has it"
+        raise UsageError("the rows have no ground truth: `label` says whether an answer is good", hint=hint)
+    if column is None and batch.column("messages") is None and batch.column("completion") is None:
+        raise UsageError("the rows have no ground truth", hint=f"--keep COLUMN, for a column named {listed(columns)}")
+    found = list(map(answer_text, answers(batch))) if column is None else decode_values(column)
     for row, truth in enumerate(found):
-        if truth is ABSENT or truth is None or truth == "":
+        if truth is ABSENT or truth in (None, "", []):
             hint = "--on-error skip drops such rows"
             raise RowError("the row has no ground truth", code="view.truth", at=Location(row=row), hint=hint)
     return found
+
+
+def kept(batch: RenderableBatch, name: str) -> pa.Array | None:
+    """Return the kept column of that name, which is not the part of a conversation; None if there is none."""
+    return batch.column(f"{KEPT}{name}" if name in CONVERSATIONS else name)
+
+
+def as_text(truth: Any) -> str:
+    """Return a ground truth as text: what is no text as JSON."""
+    plain = to_plain(truth)
+    return plain if isinstance(plain, str) else dumps(plain)
 
 
 def answers(batch: RenderableBatch) -> list[Any]:
@@ -67,11 +86,11 @@ def answer_text(turns: Any) -> Any:
     return content if isinstance(content, str) else None
 
 
-def named(batch: RenderableBatch, name: str, example: str) -> pa.Array:
-    """Return the kept column of that name; raises UsageError if there is none."""
+def named(batch: RenderableBatch, name: str) -> pa.Array:
+    """Return the column of that name; raises UsageError if there is none."""
     column = batch.column(name)
     if column is None:
-        hint = f"--map \"{name}={{{{ '{example}' }}}}\" --keep {name}"
+        hint = f"--map \"{name}={{{{ 'NAME' }}}}\" --keep {name}"
         raise UsageError(f"the rows have no `{name}`, by which the trainer finds the reward", hint=hint)
     return column
 
@@ -87,5 +106,5 @@ def only_question(row: int, turns: Any) -> str:
     return content
 
 
-def listed(names: tuple[str, ...]) -> str:
+def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -213,8 +213,7 @@ REFUSED = {
     ),
     "facebook/natural_reasoning": (
         {"question": "q", "reference_answer": "r", "responses": [{"response_model": "m", "response": "a"}]},
-        "map the answer: --map user=question --map assistant=reference_answer; "
-        "or only prompts: --map prompt=question --dialect prompt-only",
+        "map the answer: --map user=question --map assistant=reference_answer",
     ),
     "bigcode/the-stack-smol": (
         {"content": "c = 1", "avg_line_length": 3.0, "repository_name": "r", "path": "p", "size": 3},

@@ -60,7 +60,7 @@ def test_verl_gets_the_ground_truth_as_a_struct(tmp_path: Path) -> None:
 def test_what_is_missing_is_said_with_what_to_type(tmp_path: Path) -> None:
     error = "error: in.jsonl: the rows have no `dataset`, by which the trainer finds the reward\n"
     assert written(tmp_path, GSM8K, "--for", "open-instruct", "--to", "rlvr") == (
-        error + "hint: --map \"dataset={{ 'gsm8k' }}\" --keep dataset\n"
+        error + "hint: --map \"dataset={{ 'NAME' }}\" --keep dataset\n"
     )
     assert written(tmp_path, {"prompt": ASKED}, "--for", "nemo-rl") == (
         "error: in.jsonl: the rows have no ground truth\n"
@@ -76,3 +76,57 @@ def test_what_is_missing_is_said_with_what_to_type(tmp_path: Path) -> None:
     assert written(tmp_path, {**PROMPT, "answer": None, "ground_truth": ""}, *NEMO) == (
         "error: in.jsonl row 0: the row has no ground truth (line 1)\nhint: --on-error skip drops such rows\n"
     )
+
+
+TURNS = [*ASKED, {"role": "assistant", "content": "long"}]
+KTO = {"messages": TURNS, "label": True}
+
+
+@pytest.mark.parametrize(
+    ("row", "flags", "truth"),
+    [
+        ({"question": "2 + 2?", "answer": "long", "ground_truth": "4"}, [], "4"),
+        ({"question": "2 + 2?", "solution": "long", "answer": "4"}, ["--map", "assistant=solution"], "4"),
+        ({"question": "2 + 2?", "answer": "long", "solution": "4"}, ["--map", "assistant=answer"], "long"),
+        ({"question": "2 + 2?", "solution": "long", "answer": "4", "ground_truth": "5"}, ["--keep", "answer"], "4"),
+        ({"question": "2 + 2?", "answer": "4", "ground_truth": "5"}, ["--drop", "ground_truth"], "4"),
+        ({"messages": TURNS, "ground_truth": "4"}, [], "4"),
+        ({"messages": TURNS, "ground_truth": ["4", "four"]}, [], '["4","four"]'),
+        ({"messages": TURNS, "ground_truth": False}, [], "false"),
+        ({"messages": TURNS, "ground_truth": "4", "label": True}, [], "4"),
+        ({**GSM8K, "final_answer": "5"}, ["--drop", "final_answer", "--transform", "final_answer=column"], "4"),
+        ({"prompt": ASKED, "label": "4"}, ["--keep", "label"], "4"),
+    ],
+)
+def test_a_column_of_ground_truth_goes_before_the_answer(
+    row: dict[str, Any], flags: list[str], truth: str, tmp_path: Path
+) -> None:
+    found = written(tmp_path, row, "--to", "rlvr-text", *flags)
+    assert (found["input"], found["output"]) == ("2 + 2?", truth)
+    found = written(tmp_path, {**row, "dataset": "math"}, "--to", "rlvr", *flags)
+    assert (found["messages"], found["ground_truth"], found["dataset"]) == (ASKED, truth, "math")
+
+
+def test_the_column_that_names_the_reward_is_read_without_a_flag(tmp_path: Path) -> None:
+    assert written(tmp_path, {**GSM8K, "data_source": "math", "id": 1}, "--to", "rlvr-prompt") == {
+        "prompt": ASKED, "data_source": "math", "reward_model": {"style": "rule", "ground_truth": GSM8K["answer"]},
+    }  # fmt: skip
+    assert written(tmp_path, GSM8K, "--to", "rlvr-prompt") == (
+        "error: in.jsonl: the rows have no `data_source`, by which the trainer finds the reward\n"
+        "hint: --map \"data_source={{ 'NAME' }}\" --keep data_source\n"
+    )
+
+
+@pytest.mark.parametrize("row", [KTO, {"prompt": "2 + 2?", "completion": "5", "label": 0}])
+@pytest.mark.parametrize("flags", [[], ["--keep", "label"]])
+@pytest.mark.parametrize("view", ["rlvr", "rlvr-prompt", "rlvr-text"])
+def test_whether_an_answer_is_good_is_no_ground_truth(
+    row: dict[str, Any], flags: list[str], view: str, tmp_path: Path
+) -> None:
+    assert written(tmp_path, {**row, "dataset": "a", "data_source": "a"}, "--to", view, *flags) == (
+        "error: in.jsonl: the rows have no ground truth: `label` says whether an answer is good\n"
+        "hint: --map ground_truth=COLUMN --keep ground_truth names a column that has it\n"
+    )
+    mapped = ["--map", "ground_truth=right", "--keep", "ground_truth"]
+    found = written(tmp_path, {**row, "right": "4"}, "--to", "rlvr-text", *mapped)
+    assert (found["input"], found["output"]) == ("2 + 2?", "4")

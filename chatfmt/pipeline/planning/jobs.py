@@ -23,6 +23,7 @@ from ...render.template.chat_template import GENERATION, ChatTemplate
 from ...schema import MEDIA, ROW
 from ...sources import Source
 from ...validation import flag_of
+from ...views.truths import KEPT_TRUTHS, TRUTHS
 from ..conversion.fitting import fitting
 from ..conversion.job import Job
 from ..conversion.kept_columns import dropped_columns, is_kept, mark_overwritten_columns
@@ -125,6 +126,7 @@ def to_job(
     view = choose_view(recipe, detection.type, carried)
     check_view(recipe, view)
     detection = with_view_columns(detection, view, recipe, rendered=template is not None)
+    detection = with_read_columns(detection, view, recipe, sample)
     job = Job(
         key=job_key(recipe, detection, view, template, carried, nulls=nulls),
         dialect=detection.dialect,
@@ -159,6 +161,23 @@ def with_view_columns(detection: Detection, view: str, recipe: Recipe, *, render
     if view != "prompt" or columns.keep != "all":
         return detection
     return replace(detection, columns=replace(columns, also=answer_columns(detection, recipe.map)))
+
+
+def with_read_columns(detection: Detection, view: str, recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> Detection:
+    """Return the detection with the columns kept that the view reads and the conversation does not use.
+
+    A ground truth that `--keep` names or that a transform makes is read instead of another.
+    """
+    columns, shown = detection.columns, views.VIEWS[view]
+    if columns.keep == "all":
+        return detection
+    made = ["final_answer"] if recipe.transforms.get("final_answer") == "column" else []
+    named = not {*KEPT_TRUTHS}.isdisjoint(columns.keep)
+    truths = () if named or not shown.reads_truth else TRUTHS
+    found = {name for batch in sample for name in batch.schema.names} - {*recipe.drop, *columns.keep}
+    truth = next((name for name in truths if name in found or name in made or name in detection.used), "")
+    read = [name for name in (truth, shown.reads) if name in found - {*detection.used, *made}]
+    return replace(detection, columns=replace(columns, keep=(*columns.keep, *read))) if read else detection
 
 
 def with_row_options(job: Job, recipe: Recipe, template: ChatTemplate | None) -> Job:

@@ -103,8 +103,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "choices that no name explains": (
         {"question": "q", "first": "1", "second": "2", "right": 2},
         "no dialect fits: the columns are `question`, `first`, `second`, `right`",
-        "map the answer: --map user=question --map assistant=COLUMN; "
-        "or only prompts: --map prompt=question --dialect prompt-only",
+        "map the answer: --map user=question --map assistant=COLUMN",
     ),
     "two answers without their prompt": (
         {"persona": "You are kind.", "chosen": "The sky is blue.", "rejected": "The sky is green."},
@@ -122,11 +121,31 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "no dialect fits: the columns are `response`, `id`",
         "map the question: --map user=COLUMN --map assistant=response",
     ),
+    "answers that prompts alone would lose": (
+        {"prompt": "p", "response_a": "x", "response_b": "y", "winner": "model_b"},
+        "no dialect fits: the columns are `prompt`, `response_a`, `response_b`, `winner`",
+        "map the answer: --map user=prompt --map assistant=COLUMN",
+    ),
+    "answers of which some are in a list": (
+        {"question": "p", "best_answer": "a", "incorrect_answers": ["b", "c"]},
+        "no dialect fits: the columns are `question`, `best_answer`, `incorrect_answers`",
+        "map the answer: --map user=question --map assistant=best_answer",
+    ),
+    "a prompt without a value beside it": (
+        {"question": "q", "id": "a", "rationale": None},
+        "no dialect fits: the columns are `question`, `id`, `rationale`",
+        "map the answer: --map user=question --map assistant=COLUMN; "
+        "or only prompts: --map prompt=question --dialect prompt-only",
+    ),
+    "a prompt with an answer in a list of one": (
+        {"question": "q", "answers": ["a"]},
+        "no dialect fits: the columns are `question`, `answers`",
+        "map the answer: --map user=question --map assistant=COLUMN",
+    ),
     "a prompt and something that could answer it": (
         {"prompt": "def f():", "canonical_solution": "return 1", "entry_point": "f"},
         "no dialect fits: the columns are `prompt`, `canonical_solution`, `entry_point`",
-        "map the answer: --map user=prompt --map assistant=canonical_solution; "
-        "or only prompts: --map prompt=prompt --dialect prompt-only",
+        "map the answer: --map user=prompt --map assistant=canonical_solution",
     ),
     "two answers": (
         {"prompt": "p", "response": "a", "output": "b"},
