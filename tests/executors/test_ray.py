@@ -69,7 +69,7 @@ def test_an_error_of_a_row_is_the_same(tmp_path: Path) -> None:
         errors.append((str(caught.value), caught.value.hint, caught.value.exit_code))
     assert errors[0] == errors[1]
     assert errors[0] == (
-        f"{data} row 1: unknown role `robot` (message 0)",
+        f"{data} row 1: unknown role `robot` (message 0, line 2)",
         "map it with --role robot=ROLE: system, user, assistant or tool",
         4,
     )

@@ -32,7 +32,7 @@ from .test_executors import Contract
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed (chatfmt[ray])")
 SETTINGS = {
     "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_health_check_period_ms": "500",
-    "RAY_health_check_failure_threshold": "2", "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_failure_threshold": "8", "RAY_health_check_initial_delay_ms": "1000",
 }  # fmt: skip
 
 
