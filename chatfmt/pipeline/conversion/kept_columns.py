@@ -42,7 +42,7 @@ def without_turn_keys(batch: pa.RecordBatch, job: Job) -> pa.RecordBatch:
     """
     read = {*PRINTED, *TRAIN_KEYS, KEYS}
     named = [name.replace("[]", "").split(".") for name in job.drop if name.count(".") == 1]
-    keys = [key for column, key in named if column in _columns_of_turns(job)] if named else []
+    keys = [key for column, key in named if column in columns_of_turns(job)] if named else []
     for index, name in enumerate(batch.schema.names) if keys else ():
         column = batch.column(name)
         if name in CONVERSATION_COLUMNS:
@@ -53,7 +53,8 @@ def without_turn_keys(batch: pa.RecordBatch, job: Job) -> pa.RecordBatch:
     return batch
 
 
-def _columns_of_turns(job: Job) -> Container[str]:
+def columns_of_turns(job: Job) -> Container[str]:
+    """Return the columns before the dot in `--drop messages.lang`: those that are read, and those that are written."""
     fields = job.columns.fields
     roots = job.mapping.roots if job.mapping is not None else ()
     names = [path.partition(".")[0].partition("[")[0] for part, path in fields.items() if "." not in part]

@@ -14,6 +14,7 @@ from typing import Any
 
 from ...dialects.chat.turns import CONTENT_KEYS, ROLE_KEYS
 from ...dialects.chat.untagged_turns import ASSISTANT_KEYS, USER_KEYS
+from ...dialects.kit.labels import label_of
 from ...dialects.kit.roles import role_of
 from ...schema import TRAIN_FLAGS
 from .trace import Entry
@@ -56,6 +57,8 @@ _ABOUT = frozenset({
     "labelling", "template", "config", "configs", "rating", "ratings", "sha",
 })  # fmt: skip
 """Words that make a name one of metadata: `answer_type`, `original_question`."""
+_VERDICTS = frozenset({"rating", "ratings", "feedback", "vote", "votes", "verdict", "thumb", "thumbs"})
+"""Words in the names of columns that are metadata unless they hold labels."""
 _PLACES = frozenset({"path", "paths", "file", "files", "url", "urls"})
 """Words of `_ABOUT` that the name of a column of media may have: their values tell."""
 _ARGUMENTS = ("arguments", "args", "kwargs", "input", "parameters")
@@ -131,7 +134,7 @@ def _objects(left: Mapping[str, Entry], fresh: Collection[str]) -> Iterator[tupl
             yield path.rstrip("[]"), "messages"
         elif part_named(path.partition(".")[0]) == "tools" and not {"name", "description"}.isdisjoint(fields):
             yield path.partition(".")[0].rstrip("[]"), "tools"
-        elif "name" in fields and not {"description", "parameters"}.isdisjoint(fields) and (tools := _tools_in(path)):
+        elif "name" in fields and _is_tool(path, fields, left) and (tools := _tools_in(path)):
             yield tools, "tools"
         elif "[]." in path and "description" not in fields and _is_call(path, fields, left):
             yield path.rstrip("[]"), "calls"
@@ -142,6 +145,18 @@ def _tools_in(path: str) -> str:
     steps = path.split(".")
     lists = [place for place, step in enumerate(steps) if step.endswith("[]") and part_named(step) == "tools"]
     return ".".join(steps[: lists[-1] + 1]).rstrip("[]") if lists else ""
+
+
+def _is_tool(path: str, fields: Collection[str], left: Collection[str]) -> bool:
+    """Return whether a named object has what a tool has; its parameters may be empty, or objects with leaves."""
+    inside = not {"description", "parameters"}.isdisjoint(fields) or any(
+        leaf.startswith((f"{path}.parameters.", f"{path}.input_schema.")) for leaf in left
+    )
+    return inside or (path.endswith(".function") and not _is_call(path, fields, left))
+
+
+def _is_tools_text(value: Any) -> bool:
+    return isinstance(value, str) and value.lstrip()[:1] in ("[", "{") and '"name"' in value and '"parameters"' in value
 
 
 def _is_call(path: str, fields: Collection[str], left: Collection[str]) -> bool:
@@ -183,8 +198,13 @@ def _leaves(
         if part == "system" and depth == 1 and not inside and are_like(entry.values, texts):
             yield path, "system"
             continue
+        if path == columns[path] and not inside and _are_verdicts(path, entry.values):
+            yield path, "label"
+            continue
         if depth > 1 or not (part_named(columns[path]) or inside):
             continue  # metadata, or an annotation of a turn
+        if inside and part == "tools" and all(map(_is_tools_text, entry.values)):
+            yield path, "tools"
         if part in ("tools", "train"):  # a name or a count of tools, a statistic of the row
             continue
         if part in _TESTS:
@@ -240,6 +260,11 @@ def _decoded(value: Any) -> Any:
 
 def _are_labels(values: Sequence[Any]) -> bool:
     return {str(value).strip().lower() for value in values} <= _TWO_VALUED
+
+
+def _are_verdicts(name: str, values: Sequence[Any]) -> bool:
+    """Return whether a column of verdicts has labels of both kinds and nothing else: a rating from 1 to 5 is none."""
+    return not _VERDICTS.isdisjoint(words_of(name)) and {label_of(value) for value in values} == {True, False}
 
 
 def _are_media(values: Sequence[Any]) -> bool:

@@ -36,6 +36,7 @@ from ..conversion.task import ignore_reject
 from ..conversion.text_parts import any_other_parts
 from ..ledger.ledger import Ledger
 from ..plugins import load_plugins
+from .dropped import check_dropped_paths, check_kept_and_dropped
 from .fingerprint import job_key
 from .left_behind import account_for_sample, open_ledger, read_sample, refuse_suspects
 from .names import check_keys, check_names, check_train_roles
@@ -108,6 +109,7 @@ def to_checked_job(
 ) -> tuple[Job, Detection]:
     """Return the job and the detection; raises UsageError if what looks like conversation would be left behind."""
     load_plugins()
+    check_kept_and_dropped(recipe)
     job, detection = to_job(recipe, sample, template, target, nulls=nulls)
     refuse_suspects(recipe, job, lambda changed: to_job(changed, sample, template, target, nulls=nulls)[0])
     return job, detection
@@ -150,6 +152,7 @@ def to_job(
     key = f"{job.key}-{fingerprint({'ledger': ledger.plain(), 'read': read})}"
     job = replace(job, key=key, ledger=ledger, read=read, skip=frozenset(skip))
     check_renames(recipe, job, sample)
+    check_dropped_paths(recipe, job, sample)
     check_train_roles(recipe, job, sample)
     return job, mark_overwritten_columns(job, detection, sample)
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from ... import trainers
 from ...errors import TemplateError, UnknownName
+from ...field_path import top_level
 from ...mapping.names import names_needed
 from ...views import VIEWS, is_rendered, own_view
-from ..conversion.kept_columns import kept_notes
+from ..conversion.kept_columns import columns_of_turns, kept_notes
 from .jobs import answer_columns
 from .templates import SAID, missing_tokens
 
@@ -30,8 +31,8 @@ def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
     yield from detection.left
     read = names_needed(recipe.where or "", expression=True)
     for name in () if recipe.groups_rows else job.drop:
-        if "." not in name and name not in job.ledger.seen and name not in read:
-            yield f"no sampled row has a value in the column `{name}`, which --drop names"
+        if _is_nowhere(job, name) and name not in read:
+            yield f"no sampled row has a value in {'' if '.' in name else 'the column '}`{name}`, which --drop names"
     if job.view == "prompt":
         kept = job.columns.also if job.columns.keep == "all" else job.columns.keep
         for name in {*answer_columns(detection, recipe.map)} - {*kept}:
@@ -41,6 +42,16 @@ def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
         yield f"the rows are rendered text already: the template `{job.template.name}` does not change them"
     if own is not None and own.beside not in ("", *job.columns.keep) and job.view and not VIEWS[job.view].beside:
         yield f"the rows are of type {detection.type}, and `--to {job.view}` leaves out their `{own.beside}`"
+
+
+def _is_nowhere(job: Job, name: str) -> bool:
+    """Return whether `--drop` names a column, or a key of turns, without values in the sample."""
+    column = top_level(name, job.ledger.seen)
+    key = f"{column}[].{name.removeprefix(column).partition('.')[2].partition('.')[0].partition('[')[0]}"
+    keys = [known for known in job.ledger.seen if known.startswith(f"{column}[].")]
+    if column in job.ledger.seen:
+        return bool(keys) and not key.endswith((".", ".*")) and key not in keys
+    return "." not in name or column not in columns_of_turns(job)
 
 
 def system_notes(jobs: Iterable[tuple[Job, Detection]]) -> Iterator[str]:

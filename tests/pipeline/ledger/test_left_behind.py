@@ -126,6 +126,51 @@ def test_what_looks_like_conversation_is_refused(more, message, hint, tmp_path):
     assert json.loads(source.with_suffix(".out.jsonl").read_text().splitlines()[0])[root] == more[root]
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "labels"),
+    [("rating", ("good", "bad"), (True, False)), ("user_feedback", (1, -1), (True, False)),
+     ("votes", ("\N{THUMBS DOWN SIGN}", "\N{THUMBS UP SIGN}"), (False, True))],
+)  # fmt: skip
+def test_verdicts_of_both_kinds_are_labels(name, values, labels, tmp_path):
+    source = write(tmp_path, *({"prompt": "Sky?", "completion": "Blue.", name: value} for value in values))
+    error = refusal(source)
+    assert error.message == f"`{name}` looks like a label, and would be left behind"
+    assert error.hint.startswith(f"--map label={name} reads it; --keep {name} copies it to the output; ")
+    assert convert(source, map={"label": name}).rows == 2
+    written = source.with_suffix(".out.jsonl").read_text().splitlines()
+    assert tuple(json.loads(line)["label"] for line in written) == labels
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("rating", (1, 5)), ("rating", (1, 1)), ("feedback", ("good", "Too long.")), ("gemini_grade", ("Yes", "No"))],
+)
+def test_other_ratings_are_metadata(name, values, tmp_path):
+    source = write(tmp_path, *({"prompt": "Sky?", "completion": "Blue.", name: value} for value in values))
+    assert convert(source).rows == 2
+
+
+LOOK = {"name": "look", "parameters": {}}
+DEEP = {"name": "look", "parameters": {"type": "object", "properties": {"place": {"type": "string"}}}}
+
+
+@pytest.mark.parametrize(
+    "tools", [[{"type": "function", "function": LOOK}], [DEEP], json.dumps([LOOK])], ids=["empty", "deep", "text"]
+)
+def test_tools_inside_a_turn_that_the_template_does_not_print(tools, tmp_path):
+    source = write(tmp_path, {"messages": [{**TURNS[0], "tools": tools}, TURNS[1]]})
+    error = refusal(source, template="chatml")
+    assert error.message == "`messages[].tools` looks like tools, and would be left behind"
+    assert error.hint == "--drop messages.tools leaves it behind"
+    assert convert(source, template="chatml", drop=["messages.tools"]).left_keys == ()
+    assert convert(source).left_keys == ()
+
+
+def test_tools_that_a_turn_used_are_an_annotation(tmp_path):
+    source = write(tmp_path, {"messages": [{**TURNS[0], "tools": [{"name": "look", "seconds": 3}]}, TURNS[1]]})
+    assert convert(source, template="chatml").rows == 1
+
+
 def test_the_command_line_refuses_before_the_first_row(tmp_path):
     write(tmp_path, {**TALK, "my_cot": "Light scatters."}, {**TALK, "my_cot": "Light scatters."})
     run = run_cli("convert", "in.jsonl", "-t", "chatml", "-o", "out.jsonl", cwd=tmp_path)
