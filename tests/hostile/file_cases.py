@@ -67,7 +67,7 @@ CASES: list[Case] = [
     Case("one empty file of two", {"d/a.jsonl": GOOD + b"\n", "d/b.jsonl": b""}, Error(3, "file.empty", "the file is empty"), ("convert", "d", "-o", "out.jsonl")),
     Case("a scheme that nobody knows", {}, Error(2, "", "cannot open `gopher://x/y.jsonl`: Protocol not known: gopher"), ("convert", "gopher://x/y.jsonl", "-o", "out.jsonl")),
     Case("a package that is not there", {}, Error(2, "", "`sftp://` needs a package: "), ("convert", "sftp://nowhere/y.jsonl", "-o", "out.jsonl")),
-    Case("another package that is not there", {}, Error(2, "", "`s3://` needs the package `s3fs`"), ("convert", "s3://bucket/y.jsonl", "-o", "out.jsonl")),
+    Case("another package that is not there", {}, Error(2, "", "`abfs://` needs the package `adlfs`"), ("convert", "abfs://bucket/y.jsonl", "-o", "out.jsonl")),
     Case("nothing through a pipe", {}, Error(3, "file.empty", "the input is empty"), ("convert", "-"), stdin=b""), Case("spaces through a pipe", {}, EMPTY, ("convert", "-"), stdin=b" \n\n"),
     Case("half a row through a pipe", {}, Error(4, "json.syntax", "not JSON: "), ("convert", "-"), stdin=GOOD[:40]), Case("rows through a pipe", {}, Kept(), ("convert", "-"), stdin=lines(GOOD, GOOD)),
     Case("a pickle through a pipe", {}, Error(3, "file.not_data", "this is a Python pickle"), ("convert", "-"), stdin=pickle.dumps(Trap(), 4)), Case("UTF-16 through a pipe", {}, Error(3, "file.encoding", "this is UTF-16, not UTF-8"), ("convert", "-"), stdin=TEXT.encode("utf-16")),

@@ -92,3 +92,17 @@ def test_a_signature_is_in_no_message_and_no_file(folder: Path) -> None:
     assert len(written) == 4
     assert [text for text in [*written, *(run.stdout + run.stderr for run in runs)] if b"hunter2" in text] == []
     assert not Path("planned").exists()
+
+
+def test_a_store_without_credentials_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("s3fs")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    done = run_here("convert", "s3://bucket/x.jsonl")
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (3, b"", (
+        "error: s3://bucket/x.jsonl: cannot read: Unable to locate credentials\n"
+        "hint: set the credentials of s3:// and try again\n"
+    ))  # fmt: skip

@@ -6,9 +6,8 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from ...errors import InputError, Location
+from ...errors import ChatfmtError, InputError, Location
 from ...manifest import MANIFEST, UNFINISHED
 from ...stores import open_store, scheme_of, without_credentials
 from ..bytes.compression import open_binary
@@ -52,7 +51,9 @@ def _found(url: str) -> dict[str, list[str]]:
                 hint="run the conversion that writes it again, or name some of its files",
             )  # fmt: skip
         return splits_by_name({system.unstrip_protocol(key): name for key, name in names.items() if _is_data(name)})
-    except (OSError, ValueError) as error:
+    except ChatfmtError:
+        raise
+    except Exception as error:  # libraries of stores raise errors of their own
         raise _unreachable(url, error) from None
 
 
@@ -67,13 +68,18 @@ def _file(url: str, folder: Path | None, options: ParseOptions) -> SourceFile:
         format, compression = detect_format(uri, shown, options)
         with open_binary(uri) as file:
             size = file.seek(0, os.SEEK_END)
-    except (OSError, ValueError) as error:
+    except ChatfmtError:
+        raise
+    except Exception as error:  # libraries of stores raise errors of their own
         raise _unreachable(url, error) from None
     return SourceFile(uri, shown, format, compression, size)
 
 
-def _unreachable(url: str, error: Any) -> InputError:
+def _unreachable(url: str, error: Exception) -> InputError:
     shown = without_credentials(url)
     if isinstance(error, FileNotFoundError):
         return InputError(f"no such file `{shown}`", code="file.missing")
-    return InputError(f"cannot read: {without_credentials(str(error))}", code="file.missing", at=Location(shown))
+    hint = f"set the credentials of {scheme_of(url)}:// and try again" if "Credentials" in type(error).__name__ else ""
+    return InputError(
+        f"cannot read: {without_credentials(str(error))}", code="file.missing", at=Location(shown), hint=hint
+    )
