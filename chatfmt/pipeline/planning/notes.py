@@ -30,7 +30,7 @@ def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
     yield from kept_notes(job, detection)
     yield from detection.left
     read = names_needed(recipe.where or "", expression=True)
-    for name in () if recipe.groups_rows else job.drop:
+    for name in () if recipe.groups_rows or recipe.about is not None else job.drop:  # a known dataset may lack some
         if _is_nowhere(job, name) and name not in read:
             yield f"no sampled row has a value in {'' if '.' in name else 'the column '}`{name}`, which --drop names"
     if job.view == "prompt":
