@@ -12,21 +12,21 @@ from ..errors import InputError, RowError, UsageError
 from ..json_columns import JSON, TEXT, is_turns
 from ..recipe import Recipe, required
 from ..sources import to_source_batch
-from .conversion.fixed_schema import Types, empty_batch, merged_types, with_types
+from ..sources.model import DEFAULT_READ
+from .conversion.fixed_schema import empty_batch, types_of_all, with_types
 from .conversion.job import Job
+from .conversion.output_schema import Types
 from .conversion.renaming import renamed
 from .conversion.row_counts import RowCounts
+from .conversion.source_rows import row_order
 from .conversion.stages import Conversion, OnReject
 from .conversion.task import arranged, to_reject
+from .planning.inputs import SAMPLE_ROWS
 from .planning.jobs import check_rendered, check_tokens, to_checked_job
 from .planning.target import target_of
 from .planning.templates import load_template
 
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
-SAMPLE_ROWS = 1000
-"""The rows of a sample that are looked at, as many as of a source."""
-BATCH_ROWS = 4096
-"""The rows that are converted at a time, as many as of a file."""
 SHOWN = "batch"
 """Stands for the file in errors, where there is none."""
 REJECTS = pa.schema(
@@ -75,10 +75,10 @@ class Converter:
 
     def with_rejects(self, rows: Rows) -> tuple[Rows, pa.Table]:
         """Return the output rows, and the rejected ones: `row`, `message`, `code`, `detail`, `raw` (its JSON text)."""
-        rejects: list[dict[str, Any]] = []
-        output = self._convert(rows, lambda error, raw: rejects.append(to_record(error, raw)))
-        rejects.sort(key=lambda reject: -1 if reject["row"] is None else reject["row"])
-        return output, pa.Table.from_pylist(rejects, REJECTS)
+        rejects: list[tuple[RowError, bytes | None]] = []
+        output = self._convert(rows, lambda error, raw: rejects.append((error, raw)))
+        rejects.sort(key=lambda reject: row_order(reject[0].at))
+        return output, pa.Table.from_pylist([to_record(*reject) for reject in rejects], REJECTS)
 
     @property
     def schema(self) -> pa.Schema:
@@ -113,7 +113,7 @@ class Converter:
         ]
         if not found and bad:
             raise bad[0]
-        self._types = merged_types(arranged(iter(found), job, RowCounts()))
+        self._types = types_of_all(arranged(iter(found), job, RowCounts()))
         self._job = job
 
     def _convert(self, rows: Rows, on_reject: OnReject | None) -> Rows:
@@ -156,7 +156,7 @@ def source_batches(rows: pa.RecordBatch | pa.Table) -> Iterator[pa.RecordBatch]:
     """Yield the rows as source batches, numbered by their position."""
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
     first = 0
-    for batch in table.to_batches(max_chunksize=BATCH_ROWS):
+    for batch in table.to_batches(max_chunksize=DEFAULT_READ.batch_rows):
         if len(batch):
             yield to_source_batch(batch, SHOWN, first)
         first += len(batch)

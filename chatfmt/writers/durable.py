@@ -17,12 +17,12 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import OutputError
-from ..scratch_folder import explained, is_in_scratch, take_lock
+from ..scratch_folder import REASONS, explained, is_in_scratch, take_lock
 
 EXPLANATIONS = {
-    errno.ENOSPC: ("the disk is full", "free some space, then run again with `--resume`"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space, then run again with `--resume`"),
-    errno.EFBIG: ("the file would be larger than is allowed here", "write a folder with `--shard-size 500MB`"),
+    errno.ENOSPC: (REASONS[errno.ENOSPC], "free some space, then run again with `--resume`"),
+    errno.EDQUOT: (REASONS[errno.EDQUOT], "free some space, then run again with `--resume`"),
+    errno.EFBIG: (REASONS[errno.EFBIG], "write a folder with `--shard-size 500MB`"),
     errno.EIO: ("the disk reports an error", "check the disk, then run again with `--resume`"),
     errno.EMFILE: ("too many files are open", "raise the limit with `ulimit -n`, or use fewer `--workers`"),
     errno.ENFILE: ("too many files are open on this machine", "try again later with `--resume`"),

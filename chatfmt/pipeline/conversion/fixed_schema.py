@@ -10,11 +10,10 @@ from ...errors import UsageError
 from ...json_columns import JSON, TEXT, is_turns, json_array
 from ...schema import KEYS
 from ...turn_columns import fields_of, struct_of, with_turns
+from .output_schema import Types
 
-Types = dict[str, pa.DataType]
 
-
-def merged_types(batches: Iterable[pa.RecordBatch]) -> Types:
+def types_of_all(batches: Iterable[pa.RecordBatch]) -> Types:
     """Return the columns of all batches with types that hold the values of each, in order of first appearance."""
     types = Types()
     for batch in batches:
@@ -55,7 +54,7 @@ def with_types(batch: pa.RecordBatch, types: Mapping[str, pa.DataType]) -> pa.Re
 
 
 def _with_type(column: pa.Array, type: pa.DataType, name: str) -> pa.Array:
-    """Return a column with a type of `merged_types`."""
+    """Return a column with a type of `types_of_all`."""
     if column.type == type:
         return column
     if is_turns(column.type) and is_turns(type):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import pyarrow as pa
@@ -96,8 +96,8 @@ def keys_read(job: Job) -> frozenset[str]:
 
 def account_for_sample(ledger: Ledger, job: Job, sample: Sequence[pa.RecordBatch]) -> Ledger:
     """Return the ledger with the leaves of the sample; rows that cannot be converted are left out."""
-    conversion = Conversion(replace(job, template=None, mask=None, tokenizer=None, max_tokens=None))
-    for batch in merge_batches(iter(sample)) if job.whole_file else sample:
+    conversion = _reader(job)
+    for batch in _batches(job, sample):
         rows, conversations = _read_good_rows(conversion, ledger.rows_to_trace(batch))
         ledger = ledger.account(rows, conversations) if len(conversations) else ledger
     return ledger
@@ -105,8 +105,8 @@ def account_for_sample(ledger: Ledger, job: Job, sample: Sequence[pa.RecordBatch
 
 def read_sample(job: Job, sample: Sequence[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Yield the conversations of the sample as its dialect reads them, without rows that it cannot read."""
-    conversion = Conversion(replace(job, template=None, mask=None, tokenizer=None, max_tokens=None))
-    for batch in merge_batches(iter(sample)) if job.whole_file else sample:
+    conversion = _reader(job)
+    for batch in _batches(job, sample):
         yield _read_good_rows(conversion, batch)[1]
 
 
@@ -119,6 +119,16 @@ def _read_good_rows(conversion: Conversion, batch: pa.RecordBatch) -> tuple[pa.R
         good = [index for index, row in enumerate(rows) if _is_good(conversion, row)]
         batch = batch.take(pa.array(good, pa.int64()))
         return batch, conversion.read(batch, "")
+
+
+def _reader(job: Job) -> Conversion:
+    """Return the conversion of a job without what it renders."""
+    return Conversion(replace(job, template=None, mask=None, tokenizer=None, max_tokens=None))
+
+
+def _batches(job: Job, sample: Sequence[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+    """Return the batches of a sample as the dialect of the job reads them: as one, if it reads rows together."""
+    return merge_batches(iter(sample)) if job.whole_file else sample
 
 
 def _is_good(conversion: Conversion, row: pa.RecordBatch) -> bool:
