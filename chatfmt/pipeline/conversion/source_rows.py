@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...errors import Location
-from ...json_columns import JSON, TEXT, decode_objects, dumps, encode_objects, is_turns, to_plain
+from ...field_path import FieldPath
+from ...json_columns import JSON, TEXT, decode_objects, dumps, encode_objects, integers, is_turns, to_plain
 from ...schema import ROW
 from ...writers.json_lines import json_objects
 
@@ -22,6 +24,12 @@ def row_number(batch: pa.RecordBatch, index: int) -> int:
 def find_row(number: int, batch: pa.RecordBatch) -> int:
     """Return the index of the row with that number in a source batch, -1 if it is not there."""
     return int(pc.index(batch.column(ROW), pa.scalar(number, pa.int64())).as_py())
+
+
+def column_for(path: str, source: pa.RecordBatch, conversations: pa.RecordBatch) -> pa.Array:
+    """Return the value of a column of the source for each of the conversations that were read from it."""
+    rows = np.searchsorted(source.column(ROW).to_numpy(), conversations.column("row").to_numpy())
+    return FieldPath.parse(path).column(source).take(integers(rows))
 
 
 def row_order(at: Location) -> int:

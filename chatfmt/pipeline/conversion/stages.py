@@ -43,7 +43,7 @@ from .media_files import find_files, has_file
 from .output_schema import cast_to_schema, fill_variables
 from .renderers import GuardedRenderer, MarkedAnswerFinder, to_renderer
 from .row_counts import RowCounts
-from .source_rows import find_row, to_json
+from .source_rows import column_for, find_row, to_json
 from .span_weights import NAME as SPAN_WEIGHTS
 from .span_weights import span_weights
 from .text_parts import join_text_parts
@@ -289,9 +289,7 @@ class Conversion:
         """Return the hashes of a column of the source for conversations, their own where it has no value."""
         if name is None:
             return hashes
-        column = mapping.FieldPath.parse(name).column(self._source)
-        rows = np.searchsorted(self._source.column(ROW).to_numpy(), batch.column("row").to_numpy())
-        found = mapping.value_hash(column.take(integers(rows)))
+        found = mapping.value_hash(column_for(name, self._source, batch))
         return [own if key is None else key for key, own in zip(found, hashes, strict=True)]
 
     def _transform(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:

@@ -9,10 +9,10 @@ import pyarrow as pa
 from msgspec import Struct, field
 
 from ....errors import UnknownName
-from ....field_path import FieldPath, top_level
+from ....field_path import top_level
 from ....json_columns import JSON, dumps, json_values, to_plain
-from ....schema import ROW
 from ....turn_columns import IntArray
+from ...conversion.source_rows import column_for
 from .histogram import Histogram
 
 SHOWN = 20
@@ -85,8 +85,7 @@ class Groups(Struct):
 
 def values_of(path: str, source: pa.RecordBatch, conversations: pa.RecordBatch) -> list[str]:
     """Return the value of a column of the source for each of the conversations that were read from it, as text."""
-    rows = np.searchsorted(source.column(ROW).to_numpy(), conversations.column("row").to_numpy())
-    column = FieldPath.parse(path).column(source).take(pa.array(rows))
+    column = column_for(path, source, conversations)
     plain = json_values(column) if column.type == JSON else column.to_pylist()
     return [
         MISSING if value is None else value if isinstance(value, str) else dumps(to_plain(value)) for value in plain
