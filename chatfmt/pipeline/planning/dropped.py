@@ -19,14 +19,15 @@ from .left_behind import read_sample
 
 
 def check_kept_and_dropped(recipe: Recipe) -> None:
-    """Raise UsageError for a name that is both kept and dropped, also as one of `messages.*`."""
+    """Raise UsageError for a name that is both kept and dropped, also as one of the keys of `messages.*`."""
     for name in recipe.keep:
         if name in recipe.drop:
             raise UsageError(f"`{name}` is in both --keep and --drop", hint="leave it out of one of them")
-        if name.startswith("messages.") and "messages.*" in recipe.drop:
+        outer = name.replace("[]", "").rpartition(".")[0]
+        if f"{outer}.*" in (path.replace("[]", "") for path in recipe.drop):
             raise UsageError(
-                f"`--drop 'messages.*'` takes all keys from the turns, and `--keep {name}` exempts none",
-                hint="drop the others by name, as in --drop messages.KEY",
+                f"`--drop '{outer}.*'` drops all keys, and `--keep {name}` exempts none",
+                hint=f"drop the others by name, as in --drop {outer}.KEY",
             )
 
 

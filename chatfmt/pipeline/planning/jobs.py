@@ -109,7 +109,6 @@ def to_checked_job(
 ) -> tuple[Job, Detection]:
     """Return the job and the detection; raises UsageError if what looks like conversation would be left behind."""
     load_plugins()
-    check_kept_and_dropped(recipe)
     job, detection = to_job(recipe, sample, template, target, nulls=nulls)
     refuse_suspects(recipe, job, lambda changed: to_job(changed, sample, template, target, nulls=nulls)[0])
     return job, detection
@@ -120,6 +119,7 @@ def to_job(
 ) -> tuple[Job, Detection]:
     """Return the job for rows like those of the sample, and the detection of their dialect."""
     check_names(recipe)
+    check_kept_and_dropped(recipe)
     recipe = with_fitting(recipe, template)
     selected = {} if recipe.groups_rows else {"explode": recipe.explode, "where": recipe.where}
     fields = mapping.plan(recipe.map, markers=recipe.marker, **selected)

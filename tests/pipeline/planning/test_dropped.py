@@ -28,8 +28,12 @@ REFUSED = {
     ),
     "--keep id --drop id": ("`id` is in both --keep and --drop", "leave it out of one of them"),
     "--keep messages.meta --drop messages.*": (
-        "`--drop 'messages.*'` takes all keys from the turns, and `--keep messages.meta` exempts none",
+        "`--drop 'messages.*'` drops all keys, and `--keep messages.meta` exempts none",
         "drop the others by name, as in --drop messages.KEY",
+    ),
+    "--keep secret.tags --drop secret.*": (
+        "`--drop 'secret.*'` drops all keys, and `--keep secret.tags` exempts none",
+        "drop the others by name, as in --drop secret.KEY",
     ),
 }  # fmt: skip
 
@@ -46,6 +50,13 @@ def test_a_path_that_cannot_be_dropped_is_refused(flags, tmp_path):
     assert run.stderr.decode() == f"error: in.jsonl: {message}\n" + (f"hint: {hint}\n" if hint else "")
     assert run.returncode == 2
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_inspect_refuses_a_key_that_is_kept_and_dropped(tmp_path):
+    (tmp_path / "in.jsonl").write_text(json.dumps(ROW) + "\n")
+    run = run_cli("inspect", "in.jsonl", "--drop", "messages[].*", "--keep", "messages.meta", cwd=tmp_path)
+    message = "`--drop 'messages.*'` drops all keys, and `--keep messages.meta` exempts none"
+    assert run.stderr.decode() == f"error: {message}\nhint: drop the others by name, as in --drop messages.KEY\n"
 
 
 @pytest.mark.parametrize("name", ["messages.nope", "nope.x"])
