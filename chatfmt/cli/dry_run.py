@@ -84,11 +84,10 @@ def print_table(
         if line := left_behind(*left_leaves(source)):
             screen.print(terminal.visible(line), soft_wrap=True)
     count = "an unknown number of rows" if plan.rows is None else terminal.counted(plan.rows, "row")
-    count += " to read" if plan.recipe.where else ""
     view = plan.sources[0].job.view
     first, *others = output_files(plan)
     shards = f" in {terminal.counted(len(plan.files_to_write), 'shard')}" if plan.target.holds_shards else ""
-    screen.print(terminal.visible(f"{count}{shards} of `{view}`: {first}{' …' if others else ''}"))
+    screen.print(terminal.visible(f"{count} to read, written as `{view}`{shards}: {first}{' …' if others else ''}"))
     if estimated:
         screen.print(in_words(estimated), soft_wrap=True)
     if engine:

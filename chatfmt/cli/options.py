@@ -91,7 +91,7 @@ COLUMNS = _group(
 ROWS = _group(
     "Rows",
     {
-        "limit": (str, "N", "Read only the first N rows of each source and split, or of those that --where keeps."),
+        "limit": (str, "N", "Read only the first N rows of each source and split, before --explode, or of those that --where keeps."),
         "skip": (str, "N", "Skip the first N rows of each source and split, or of those that --where keeps."),
         "fraction": (str, "F", "Keep this fraction of the rows, chosen by content."),
         "shuffle": (bool, None, "Shuffle the rows; --seed sets the order.", "--shuffle/--no-shuffle"),

@@ -29,6 +29,8 @@ def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
     """Yield notes on how rows are read and what is written."""
     yield from kept_notes(job, detection)
     yield from detection.left
+    if recipe.limit and recipe.explode and not recipe.groups_rows:
+        yield f"`--limit {recipe.limit}` counts rows of the source, not those that `--explode {recipe.explode}` makes"
     read = names_needed(recipe.where or "", expression=True)
     for name in () if recipe.groups_rows or recipe.about is not None else job.drop:  # a known dataset may lack some
         if _is_nowhere(job, name) and name not in read:

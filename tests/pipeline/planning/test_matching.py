@@ -132,3 +132,12 @@ def test_nothing_that_matches(tmp_path):
     assert (run.returncode, run.stdout) == (0, b"")
     run = run_here("convert", "in.jsonl", "--where", WHERE, "--skip", "10", cwd=tmp_path)
     assert (run.returncode, run.stderr.decode().splitlines()[0]) == (3, "error: in.jsonl: no rows in `train[40:]`")
+
+
+def test_rows_that_explode_makes_do_not_count(tmp_path):
+    row = {"qas": [{"question": f"q{n}", "answer": "a"} for n in range(3)]}
+    (tmp_path / "in.jsonl").write_text(f"{json.dumps(row)}\n" * 3)
+    run = run_cli("convert", "in.jsonl", "--explode", "qas", "--limit", "2", "-o", "out.jsonl", cwd=tmp_path)
+    note, wrote = run.stderr.decode().splitlines()
+    assert note == "note: `--limit 2` counts rows of the source, not those that `--explode qas` makes"
+    assert wrote.startswith("wrote 6 rows to `out.jsonl`")
