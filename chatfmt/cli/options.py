@@ -91,7 +91,11 @@ COLUMNS = _group(
 ROWS = _group(
     "Rows",
     {
-        "limit": (str, "N", "Read only the first N rows of each source and split, before --explode, or of those that --where keeps."),
+        "limit": (
+            str,
+            "N",
+            "Read only the first N rows of each source and split, before --explode, or of those that --where keeps.",
+        ),
         "skip": (str, "N", "Skip the first N rows of each source and split, or of those that --where keeps."),
         "fraction": (str, "F", "Keep this fraction of the rows, chosen by content."),
         "shuffle": (bool, None, "Shuffle the rows; --seed sets the order.", "--shuffle/--no-shuffle"),
@@ -171,7 +175,7 @@ OUTPUT = _group(
         "embed_media": (bool, None, "Write the bytes of images, videos and audio files instead of their paths.",
                         "--embed-media/--no-embed-media"),
         "media_root": (str, "DIR", "Folder of the media files; default: that of the source file."),
-        "rows_per_shard": (str, "N", "Maximum rows per shard."),
+        "rows_per_shard": (str, "N", "Rows of input per shard; filters leave fewer, and --shards N has equal ones."),
         "shard_size": (str, "SIZE", "Size of input per shard, as in 500MB."),
         "shards": (str, "N", "Write exactly N shards per split, with equal numbers of rows."),
         "tokens_per_shard": (str, "N", "Maximum tokens per shard; needs --tokenizer."),

@@ -103,6 +103,16 @@ def test_stdin_gives_the_same_output_as_a_file():
     assert expected and run_cli("convert", "-", "-t", "qwen3", stdin=EVERYDAY.read_bytes()).stdout == expected
 
 
+@pytest.mark.parametrize(
+    "flags",
+    ["--max-tokens 5", "--split-by topic", "--tokens-from x", "--pack 5", "--shard-name x", "--mask", "--tokenizer x"],
+)
+def test_stdin_refuses_the_options_that_a_file_refuses(flags):
+    file = run_cli("convert", EVERYDAY, *flags.split())
+    stdin = run_cli("convert", "-", *flags.split(), stdin=EVERYDAY.read_bytes())
+    assert (stdin.returncode, stdin.stdout, stdin.stderr) == (2, b"", file.stderr)
+
+
 def test_a_pipe_ends_quietly_and_streams():
     feed = f'{sys.executable} -c "import sys\nd = open(sys.argv[1]).read()\nwhile True: sys.stdout.write(d)" {EVERYDAY}'
     command = f"{feed} 2>/dev/null | {sys.executable} -m chatfmt convert - -t chatml | head -5; echo ${{PIPESTATUS[1]}}"

@@ -93,6 +93,8 @@ def preview_rows(recipe: Recipe, choice: Choice, scratch: Scratch) -> list[Previ
         return [row for rows in each for row in rows]
     source = _plan(recipe, choice, scratch)
     together = source.job.whole_file
+    if together and choice.explains:
+        raise UsageError("`--explain` shows how one row is read: these conversations span several", hint="omit it")
     preview = _preview_sample if choice.sample and not together else _preview_source
     with closing(executors.in_worker(preview, (source, choice))) as rows:
         if together and choice.sample:
@@ -103,6 +105,11 @@ def preview_rows(recipe: Recipe, choice: Choice, scratch: Scratch) -> list[Previ
         wanted = (row for row in rows if not numbered or row.row in choice.rows)
         some = islice(wanted, choice.sample or (1 if choice.rows else choice.count))
         found = [*with_lines(source.source, some)]
+    if numbered and not found:
+        raise UsageError(
+            f"no conversation of `{recipe.source[0].source}` begins at row {choice.rows[0]}",
+            hint="a conversation has the number of its first row, as shown without --row",
+        )
     if choice.rows and not found:
         raise UsageError(f"`{recipe.source[0].source}` has no row {choice.rows[0]}", hint="rows count from 0")
     return found

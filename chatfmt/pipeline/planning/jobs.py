@@ -39,7 +39,7 @@ from ..plugins import load_plugins
 from .dropped import check_dropped_paths, check_kept_and_dropped
 from .fingerprint import job_key
 from .left_behind import account_for_sample, open_ledger, read_sample, refuse_suspects
-from .names import check_keys, check_names, check_train_roles
+from .names import check_keys, check_names, check_train_roles, empty_paths
 from .target import Target
 
 
@@ -154,6 +154,7 @@ def to_job(
     check_renames(recipe, job, sample)
     check_dropped_paths(recipe, job, sample)
     check_train_roles(recipe, job, sample)
+    detection = replace(detection, left=(*detection.left, *empty_paths(recipe, sample)))
     return job, mark_overwritten_columns(job, detection, sample)
 
 

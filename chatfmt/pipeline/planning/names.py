@@ -15,7 +15,7 @@ from ...dialects.chat.turns import ROLE_KEYS, mapped_path, role_name, turns_at
 from ...dialects.kit.columns import ALIASES, INNER_KEYS, OPTIONS, records_of
 from ...dialects.kit.roles import role_of
 from ...errors import RowError, UnknownName, UsageError
-from ...field_path import value_at
+from ...field_path import path_of, value_at
 from ...json_columns import is_turns
 from ...mapping.plan import TURN_FIELDS
 from ...recipe import Recipe
@@ -71,6 +71,22 @@ def check_train_roles(recipe: Recipe, job: Job, sample: Sequence[pa.RecordBatch]
                 f"no sampled row has a turn of the role `{role}`, which `--train-roles` names",
                 hint=f"the roles are {', '.join(f'`{name}`' for name in found)}",
             )
+
+
+def empty_paths(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> Iterator[str]:
+    """Yield a note for each path into a column that the recipe names and that leads nowhere in the sampled rows."""
+    if not sample or recipe.explode or recipe.groups_rows or recipe.about is not None:
+        return
+    names = {name for batch in sample for name in batch.schema.names}
+    mapped = {f"--map {part}": text for part, text in recipe.map.items() if "." not in part}
+    for flag, text in {**mapped, "--dedup-by": recipe.dedup_by, "--split-by": recipe.split_by}.items():
+        path = None if text is None or text in names else path_of(text)
+        if (
+            path is not None
+            and path.root in names
+            and all(path.column(rows).null_count == len(rows) for rows in sample)
+        ):
+            yield f"no sampled row has a value at `{text}`, which {flag} names"
 
 
 def _roles(conversations: pa.RecordBatch) -> Iterator[str]:

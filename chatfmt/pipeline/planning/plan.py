@@ -104,13 +104,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
 
     Raises whatever prevents the run: UsageError, InputError, TemplateError, NoDialect.
     """
-    load_plugins()
-    check_public(run, target)
-    check_local(run)
-    transforms.check_settings(recipe.transforms)
-    check_tokens(recipe)
-    check_rendered(recipe)
-    check_selection(recipe, target)
+    check_options(recipe, target, run)
     template = load_template(recipe)
     with render.prestarted_sandbox(template, recipe.template_isolation) if template else nullcontext():
         sources = tuple(plan_source(recipe, spec, template, target, scratch, hashed=True) for spec in recipe.read_apart)
@@ -125,6 +119,17 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
         if target.format != "parquet":
             return planned
         return with_schema(planned, find_schema(sources, planned.tasks(Path()), run))
+
+
+def check_options(recipe: Recipe, target: Target, run: Run) -> None:
+    """Raise UsageError for options that are invalid, or need others, whatever the data is."""
+    load_plugins()
+    check_public(run, target)
+    check_local(run)
+    transforms.check_settings(recipe.transforms)
+    check_tokens(recipe)
+    check_rendered(recipe)
+    check_selection(recipe, target)
 
 
 def shard_names(sources: Sequence[SourcePlan], pattern: str, ending: str) -> list[str]:

@@ -25,8 +25,9 @@ from ..planning import notes
 from ..planning.inputs import parse_options, row_slice
 from ..planning.jobs import to_checked_job
 from ..planning.matching import Window
+from ..planning.plan import check_options
 from ..planning.scratch import stdin_bytes
-from ..planning.target import Target, check_public
+from ..planning.target import Target
 from ..planning.templates import load_template
 from .destinations import open_stream
 from .progress import OnProgress, ignore_progress
@@ -60,7 +61,7 @@ def pipe(
     on_progress: OnProgress = ignore_progress,
 ) -> Summary:
     """Convert stdin to a stream; `on_note` receives each note before the first row is written."""
-    check_public(run, target)
+    check_options(recipe, target, run)
     check_rejects(run.rejects)
     counts, stream, noted = RowCounts(), open_stream(target), list[str]()
 

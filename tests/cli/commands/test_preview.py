@@ -57,6 +57,21 @@ def test_rows_are_chosen_by_number_or_by_chance(source: Path) -> None:
         assert (run.returncode, run.stderr.decode()) == (2, said)
 
 
+def test_conversations_of_several_rows_are_numbered_by_their_first_one(tmp_path: Path) -> None:
+    turn = {"thread": 1, "message_id": "a", "parent_id": None, "role": "user", "text": "q"}
+    answer = {**turn, "message_id": "b", "parent_id": "a", "role": "assistant"}
+    path = tmp_path / "in.jsonl"
+    path.write_text(f"{json.dumps(turn)}\n{json.dumps(answer)}\n")
+    said = f"error: no conversation of `{path}` begins at row 1\n"
+    said += "hint: a conversation has the number of its first row, as shown without --row\n"
+    for flags in (["--group-by", "thread", "--drop", "messages.*"], []):
+        assert json.loads(lines(path, "--row", "0", "--json", *flags)[0])["row"] == 0
+        run = run_cli("preview", path, "--row", "1", *flags)
+        assert (run.returncode, run.stderr.decode()) == (2, said)
+    said = "error: `--explain` shows how one row is read: these conversations span several\nhint: omit it\n"
+    assert run_cli("preview", path, "--explain").stderr.decode() == said
+
+
 def test_white_space_is_shown_where_asked_for(source: Path) -> None:
     shown = lines(source, "-t", "chatml", "-n", "1", "--show-whitespace")
     assert shown[2:] == [

@@ -148,6 +148,24 @@ def test_figures_by_the_values_of_a_column(tmp_path: Path) -> None:
     assert (run.returncode, run.stderr.decode()) == (2, "error: unknown column `topik`\nhint: did you mean `topic`?\n")
 
 
+def test_values_of_different_types_are_told_apart(tmp_path: Path) -> None:
+    values = [1, "1", True, "true", "(no value)", None, "x", '"']
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps({**TALK, "v": value}) + "\n" for value in values))
+    (source,) = figures(path, "--by", "v")["sources"]
+    found = {group["value"] for group in source["by"]["groups"]}
+    assert found == {"1", '"1"', "true", '"true"', "(no value)", '"(no value)"', "x", '"'}
+
+
+def test_a_path_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps({**TALK, "m": {"a": 1}}) + "\n")
+    for by, hint in (("messages.role", "hint: `messages` is a list: messages[].role\n"), ("m.b", "")):
+        run = run_cli("stats", path, "--by", by)
+        assert run.stderr.decode() == f"error: no row has a value at `{by}`, which --by names\n{hint}"
+        assert run.returncode == 2
+
+
 def test_columns_with_many_values_have_a_bounded_number_of_groups(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text("".join(json.dumps({**TALK, "n": n if n % 2 else 9999}) + "\n" for n in range(3000)))

@@ -28,6 +28,18 @@ def said(tmp_path, row, *options):
     return [line.removeprefix("note: ") for line in run.stderr.decode().splitlines() if line.startswith("note: ")]
 
 
+@pytest.mark.parametrize("flag", ["--map system", "--dedup-by", "--split-by"])
+def test_a_path_that_leads_nowhere_is_noted(flag, tmp_path):
+    (tmp_path / "in.jsonl").write_text(json.dumps({**TURNS, "meta": {"a": "x"}, "b": None, "c.d": None}) + "\n")
+    join = "=" if " " in flag else " "
+    for path in ("meta.a", "meta.b", "b", "c.d"):
+        asked = ["--test-fraction", "0.1", *f"{flag}{join}{path}".split()]
+        run = run_cli("convert", "in.jsonl", "-o", "out", "--overwrite", *asked, cwd=tmp_path)
+        noted = [line for line in run.stderr.decode().splitlines() if line.startswith("note: ")]
+        expected = f"note: no sampled row has a value at `meta.b`, which {flag} names"
+        assert (run.returncode, noted) == (0, [expected] if path == "meta.b" else []), run.stderr
+
+
 @pytest.mark.parametrize(
     ("row", "view", "expected"),
     [

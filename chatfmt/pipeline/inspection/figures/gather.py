@@ -107,6 +107,8 @@ def _gather_rows(
     with closing(run_tasks(run_figures_task, tasks, Run(workers=workers))) as results:
         for each in results:
             figures.merge(each)
+    if figures.groups is not None and plan.first_rows is not None:
+        figures.groups.check(plan.first_rows.schema)
     add_lines(plan.source, figures)
     rows = picked_rows(plan, figures) if picks else ()
     return Gathered(plan.source, figures, recipe.template, plan, None, rows)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct, field
 
-from ....errors import UnknownName
+from ....errors import UnknownName, UsageError
 from ....field_path import top_level
 from ....json_columns import JSON, dumps, json_values, to_plain
 from ....turn_columns import IntArray
@@ -67,28 +67,41 @@ class Groups(Struct):
             self._of(name).merge(group)
         self.rest.merge(other.rest)
 
+    def check(self, columns: pa.Schema) -> None:
+        """Raise UsageError if the column is a path into one of the `columns`, and leads nowhere in all rows."""
+        if self.found.keys() == {MISSING} and self.column not in columns.names:
+            root = top_level(self.column, columns.names)
+            listed = pa.types.is_list(columns.field(root).type)
+            hint = f"`{root}` is a list: {root}[]{self.column.removeprefix(root)}" if listed else ""
+            raise UsageError(f"no row has a value at `{self.column}`, which --by names", hint=hint)
+
     def _of(self, name: str) -> Group:
         if name not in self.found and len(self.found) >= KEPT:
             return self.rest
         return self.found.setdefault(name, Group())
 
     def largest(self) -> Iterator[tuple[str, Group]]:
-        """Yield up to SHOWN values with their groups, the most frequent first, then the others as one."""
+        """Yield up to SHOWN values with their groups, the most frequent first, then the others as one.
+
+        Text has quotes only where these tell `"1"` from the number.
+        """
         ordered = sorted(self.found.items(), key=lambda item: (-item[1].conversations, item[0]))
-        yield from ordered[:SHOWN]
         rest = Group()
         for group in (self.rest, *(group for _, group in ordered[SHOWN:])):
             rest.merge(group)
-        if rest.conversations:
-            yield OTHER, rest
+        others = {OTHER: rest} if rest.conversations else {}
+        for name, group in (*ordered[:SHOWN], *others.items()):
+            plain = name[1:-1] if name[0] == '"' else name
+            yield name if plain in self.found or (plain in others and name != plain) else plain, group
 
 
 def values_of(path: str, source: pa.RecordBatch, conversations: pa.RecordBatch) -> list[str]:
-    """Return the value of a column of the source for each of the conversations that were read from it, as text."""
+    """Return the value of a column of the source for each conversation that was read from it, text in quotes."""
     column = column_for(path, source, conversations)
     plain = json_values(column) if column.type == JSON else column.to_pylist()
     return [
-        MISSING if value is None else value if isinstance(value, str) else dumps(to_plain(value)) for value in plain
+        MISSING if value is None else f'"{value}"' if isinstance(value, str) else dumps(to_plain(value))
+        for value in plain
     ]
 
 
