@@ -18,19 +18,6 @@ from ..ledger.ledger import PRINTED, turn_keys
 from .left_behind import read_sample
 
 
-def check_kept_and_dropped(recipe: Recipe) -> None:
-    """Raise UsageError for a name that is both kept and dropped, also as one of the keys of `messages.*`."""
-    for name in recipe.keep:
-        if name in recipe.drop:
-            raise UsageError(f"`{name}` is in both --keep and --drop", hint="leave it out of one of them")
-        outer = name.replace("[]", "").rpartition(".")[0]
-        if f"{outer}.*" in (path.replace("[]", "") for path in recipe.drop):
-            raise UsageError(
-                f"`--drop '{outer}.*'` drops all keys, and `--keep {name}` exempts none",
-                hint=f"drop the others by name, as in --drop {outer}.KEY",
-            )
-
-
 def check_dropped_paths(recipe: Recipe, job: Job, sample: Sequence[pa.RecordBatch]) -> None:
     """Raise UsageError for a path of `--drop` inside a column that is written whole, or that no sampled row has."""
     columns = dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#"))

@@ -36,7 +36,7 @@ from ..conversion.task import ignore_reject
 from ..conversion.text_parts import any_other_parts
 from ..ledger.ledger import Ledger
 from ..plugins import load_plugins
-from .dropped import check_dropped_paths, check_kept_and_dropped
+from .dropped import check_dropped_paths
 from .fingerprint import job_key
 from .left_behind import account_for_sample, open_ledger, read_sample, refuse_suspects
 from .names import check_keys, check_names, check_train_roles, empty_paths
@@ -111,7 +111,7 @@ def to_checked_job(
     load_plugins()
     job, detection = to_job(recipe, sample, template, target, nulls=nulls)
     refuse_suspects(recipe, job, lambda changed: to_job(changed, sample, template, target, nulls=nulls)[0])
-    return job, detection
+    return job, replace(detection, left=(*detection.left, *empty_paths(recipe, sample)))
 
 
 def to_job(
@@ -119,7 +119,6 @@ def to_job(
 ) -> tuple[Job, Detection]:
     """Return the job for rows like those of the sample, and the detection of their dialect."""
     check_names(recipe)
-    check_kept_and_dropped(recipe)
     recipe = with_fitting(recipe, template)
     selected = {} if recipe.groups_rows else {"explode": recipe.explode, "where": recipe.where}
     fields = mapping.plan(recipe.map, markers=recipe.marker, **selected)
@@ -154,7 +153,6 @@ def to_job(
     check_renames(recipe, job, sample)
     check_dropped_paths(recipe, job, sample)
     check_train_roles(recipe, job, sample)
-    detection = replace(detection, left=(*detection.left, *empty_paths(recipe, sample)))
     return job, mark_overwritten_columns(job, detection, sample)
 
 

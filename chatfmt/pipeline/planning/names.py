@@ -37,6 +37,7 @@ def check_names(recipe: Recipe) -> None:
     """Raise UnknownName for a name in the recipe that means nothing to chatfmt."""
     checks.check_codes(recipe.fail_on)
     check_aliases(recipe)
+    check_kept_and_dropped(recipe)
     for kind, given, known in _names(recipe):
         for name in given:
             if name not in known:
@@ -44,6 +45,19 @@ def check_names(recipe: Recipe) -> None:
     for marker, role in recipe.marker.items():
         if role_of(role, recipe.role_names) is None:
             raise UnknownName.of(f"role of the marker `{marker}`", role, ROLES)
+
+
+def check_kept_and_dropped(recipe: Recipe) -> None:
+    """Raise UsageError for a name that is both kept and dropped, also as one of the keys of `messages.*`."""
+    for name in recipe.keep:
+        if name in recipe.drop:
+            raise UsageError(f"`{name}` is in both --keep and --drop", hint="leave it out of one of them")
+        outer = name.replace("[]", "").rpartition(".")[0]
+        if f"{outer}.*" in (path.replace("[]", "") for path in recipe.drop):
+            raise UsageError(
+                f"`--drop '{outer}.*'` drops all keys, and `--keep {name}` exempts none",
+                hint=f"drop the others by name, as in --drop {outer}.KEY",
+            )
 
 
 def check_aliases(recipe: Recipe) -> None:
