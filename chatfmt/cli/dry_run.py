@@ -86,8 +86,8 @@ def print_table(
     count = "an unknown number of rows" if plan.rows is None else terminal.counted(plan.rows, "row")
     view = plan.sources[0].job.view
     first, *others = output_files(plan)
-    shards = f" in {terminal.counted(len(plan.files_to_write), 'shard')}" if plan.target.holds_shards else ""
-    screen.print(terminal.visible(f"{count} to read, written as `{view}`{shards}: {first}{' …' if others else ''}"))
+    shards = f"{terminal.counted(len(plan.files_to_write), 'shard')}: " if plan.target.holds_shards else ""
+    screen.print(terminal.visible(f"reads {count}, writes `{view}` to {shards}{first}{' …' if others else ''}"))
     if estimated:
         screen.print(in_words(estimated), soft_wrap=True)
     if engine:

@@ -468,4 +468,4 @@ def test_an_object_of_columns_and_one_record_are_read_with_a_template_as_without
 def test_a_dry_run_says_which_rows_it_counts(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"messages": [{"role": "user", "content": "q"}], "s": 1}\n' * 3)
     run = run_cli("convert", "in.jsonl", "--where", "s == 1", "-o", "out.jsonl", "--dry-run", cwd=tmp_path)
-    assert "3 rows to read, written as `messages`: out.jsonl" in run.stdout.decode()
+    assert "reads 3 rows, writes `messages` to out.jsonl" in run.stdout.decode()

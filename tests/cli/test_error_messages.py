@@ -72,9 +72,9 @@ def test_a_file_is_called_as_it_was_named(folder):
 @pytest.mark.parametrize(
     ("flags", "line", "shards"),
     [
-        (["-o", "x.jsonl"], "12 rows to read, written as `messages`: x.jsonl", ["x.jsonl"]),
-        ([], "12 rows to read, written as `messages`: stdout", ["stdout"]),
-        (["-o", "x"], "12 rows to read, written as `messages` in 1 shard: data/train-00000-of-00001.parquet",
+        (["-o", "x.jsonl"], "reads 12 rows, writes `messages` to x.jsonl", ["x.jsonl"]),
+        ([], "reads 12 rows, writes `messages` to stdout", ["stdout"]),
+        (["-o", "x"], "reads 12 rows, writes `messages` to 1 shard: data/train-00000-of-00001.parquet",
          ["data/train-00000-of-00001.parquet"]),
     ],
 )  # fmt: skip

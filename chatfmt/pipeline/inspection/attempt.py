@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ...errors import ChatfmtError
 from ...recipe import Recipe
+from ..conversion.job import Job
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
 from ..conversion.task import ignore_reject
@@ -46,17 +47,22 @@ def tried_arguments(recipe: Recipe, plan: SourcePlan) -> list[str]:
     return working_arguments(recipe, [plan.first_rows], wanted, nulls=plan.job.nulls, rejected=counts.rejected)
 
 
+def job_with(arguments: Sequence[str], recipe: Recipe, sample: Sequence[pa.RecordBatch], *, nulls: bool) -> Job:
+    """Return the job of a recipe with template arguments."""
+    tried = dataclasses.replace(recipe, template=arguments[1], fit="--fit" in arguments)
+    job, _ = to_job(tried, sample, load_template(tried), target_of(None, "jsonl", None), nulls=nulls)
+    return job
+
+
 def _works(
     recipe: Recipe, sample: Sequence[pa.RecordBatch], arguments: Sequence[str], nulls: bool, rejected: int
 ) -> bool:
     """Return whether no row of the sample fails that does not fail without a template."""
     if not arguments:
         return True
-    tried = dataclasses.replace(recipe, template=arguments[1], fit="--fit" in arguments)
     counts, rows = RowCounts(), ROWS
     try:
-        job, _ = to_job(tried, sample, load_template(tried), target_of(None, "jsonl", None), nulls=nulls)
-        conversion = Conversion(job)
+        conversion = Conversion(job_with(arguments, recipe, sample, nulls=nulls))
         for batch in sample:
             some = batch.slice(0, rows)
             for _ in conversion.convert(some, "", counts, ignore_reject):

@@ -23,14 +23,13 @@ from ..conversion.kept_columns import kept_notes
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import to_json, to_records
 from ..conversion.stages import Conversion
-from ..planning.fingerprint import columns_to_plain
 from ..planning.inputs import open_source
 from ..planning.jobs import has_nulls, to_job
 from ..planning.left_behind import refuse_suspects
 from ..planning.matching import Window
 from ..planning.scratch import Scratch
 from ..planning.target import target_of
-from .attempt import error_arguments, working_arguments
+from .attempt import error_arguments, job_with, working_arguments
 from .columns import describe_columns
 from .command import convert_command, template_arguments
 from .statistics import Spread, count_characters, count_roles, count_turns, to_spread
@@ -145,14 +144,13 @@ def inspect_source(
     outputs, counts, errors = _converted(job, sample, source.shown)
     inspection = replace(
         inspection,
-        detection={**asdict(detection), "columns": columns_to_plain(detection.columns)},
+        detection=_detected(detection),
         roles=dict(sum((count_roles(batch) for batch in outputs), Counter[str]()).most_common()),
         turns=to_spread(count for batch in outputs for count in count_turns(batch)),
         characters=to_spread(count for batch in outputs for count in count_characters(batch)),
         findings={**counts.findings, **(reasons := counts.reasons + Counter(unreadable))},
         notes=[*source.notes, *kept_notes(job, detection)],
-        left_columns=[str(leaf) for leaf in job.ledger.left_columns],
-        left_keys=[str(leaf) for leaf in job.ledger.left_keys],
+        **_left_behind(job),
     )
     try:
         refuse_suspects(recipe, job, lambda changed: make_job(changed)[0])
@@ -164,7 +162,23 @@ def inspect_source(
     arguments = template_arguments(recipe, detection.type, outputs, media=job.media, joined=joined)
     arguments = working_arguments(recipe, sample, arguments, nulls=nulls, rejected=counts.rejected)
     skipping = error_arguments(recipe, reasons, inspection.rows_seen + len(unreadable))
-    return replace(inspection, command=convert_command(recipe, source, job.dialect, arguments, skipping))
+    if arguments:  # a text leaves more behind than messages
+        with suppress(ChatfmtError):
+            job = job_with(arguments, recipe, sample, nulls=nulls)
+    command = convert_command(recipe, source, job.dialect, arguments, skipping)
+    return replace(inspection, command=command, **_left_behind(job))
+
+
+def _left_behind(job: Job) -> dict[str, list[str]]:
+    """Return the leaves that a job leaves behind, as fields of an Inspection."""
+    columns, keys = job.ledger.left_columns, job.ledger.left_keys
+    return {"left_columns": [str(leaf) for leaf in columns], "left_keys": [str(leaf) for leaf in keys]}
+
+
+def _detected(detection: Detection) -> dict[str, Any]:
+    """Return a detection as plain data, with the column of each part and the role of each name."""
+    columns = detection.columns
+    return {**asdict(detection), "columns": dict(columns.fields), "roles": dict(columns.roles)}
 
 
 def _converted(

@@ -39,7 +39,7 @@ def run_fingerprint(
             "semantics": SEMANTICS,
             "recipe": {**content_keys(recipe), "template": "", "tokens_from": "", "tokenizer": ""},
             "files": [{**file, "file": Path(file["file"]).name} for file in files],
-            "columns": [[job.dialect, job.view, columns_to_plain(detection.columns)] for job, detection in jobs],
+            "columns": [[job.dialect, job.view, _to_plain(detection.columns)] for job, detection in jobs],
             "template": template_identity(template),
             "tokenizer": "" if recipe.tokenizer is None else tokens.content(recipe.tokenizer),
             "format": [target.format, target.compression, target.kind == "file"],
@@ -53,7 +53,7 @@ def job_key(
     recipe: Recipe, detection: Detection, view: str, template: ChatTemplate | None, media: Sequence[str], *, nulls: bool
 ) -> str:
     """Return the key of a job: jobs of one process that differ in anything have different keys."""
-    read = [detection.dialect, detection.type, columns_to_plain(detection.columns), view, list(media), nulls]
+    read = [detection.dialect, detection.type, _to_plain(detection.columns), view, list(media), nulls]
     return fingerprint({"recipe": content_keys(recipe), "read": read, "template": template_identity(template)})
 
 
@@ -68,6 +68,6 @@ def template_identity(template: ChatTemplate | None) -> list[Any] | None:
     return None if template is None else [template.sha256, dict(template.special_tokens)]
 
 
-def columns_to_plain(columns: Columns) -> dict[str, Any]:
+def _to_plain(columns: Columns) -> dict[str, Any]:
     """Return the columns as plain data."""
     return {name: dict(value) if isinstance(value, Mapping) else value for name, value in asdict(columns).items()}

@@ -244,3 +244,20 @@ def test_check_says_that_rows_are_the_first_of_their_conversation(tmp_path: Path
     run = run_cli("check", source, "--group-by", "dialog_id")
     said = run.stdout.decode()
     assert "row 0 message 0" in said and "each row is the first of its conversation (--group-by dialog_id)" in said
+
+
+def test_what_the_recommended_command_leaves_behind_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "rated.jsonl"
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "seconds": 3}]
+    source.write_text(json.dumps({"id": 1, "messages": turns}))
+    said = "left behind: id (number); --keep all carries it; also messages[].seconds (number)"
+    inspected = run_cli("inspect", source).stdout.decode().splitlines()
+    assert said in inspected
+    assert said in run_cli(*shlex.split(inspected[-1])[1:-2]).stderr.decode().splitlines()
+
+
+def test_json_gives_the_column_of_each_part(tmp_path: Path) -> None:
+    source = tmp_path / "qa.jsonl"
+    source.write_text('{"question": "q", "answer": "a"}\n')
+    found = json.loads(run_cli("inspect", source, "--json").stdout)["detection"]
+    assert found["columns"] == {"prompt": "question", "completion": "answer"}

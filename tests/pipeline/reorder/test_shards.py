@@ -93,10 +93,7 @@ def test_one_shard_needs_no_number() -> None:
 
 def test_the_plan_names_the_shards(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", "in.jsonl", "--shards", "2", "--test-fraction", "0.5", "-o", "out", "--dry-run"]) == 0
-    assert (
-        "7 rows to read, written as `messages` in 4 shards: data/train-00000-of-00002.parquet …"
-        in capsys.readouterr().out
-    )
+    assert "reads 7 rows, writes `messages` to 4 shards: data/train-00000-of-00002.parquet …" in capsys.readouterr().out
 
 
 PATTERN = "does not name each shard of each split"
