@@ -31,7 +31,7 @@ class Dialect(Struct, frozen=True):
     `covers` names the dialects whose rows it reads too. With `opt_in` it is never detected, only used by name, because
     another dialect reads the same rows; with `is_sure` it is detected only in rows for which that is true, and other
     rows are left to it by name; with `finds` it is suggested only for rows for which that is true. With `whole_file` it
-    needs all rows of a file in one batch.
+    needs all rows of a file in one batch. `decided_by` are keys of answers by which it chooses some, such as a score.
     """
 
     convert: Convert
@@ -45,6 +45,7 @@ class Dialect(Struct, frozen=True):
     is_sure: Callable[[SourceRow, Columns], bool] | None = None
     finds: Callable[[SourceRow, Columns], bool] | None = None
     whole_file: bool = False
+    decided_by: frozenset[str] = frozenset()
 
     @property
     def parses_text(self) -> bool:

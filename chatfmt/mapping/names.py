@@ -26,6 +26,13 @@ def names_needed(text: str, *, expression: bool) -> set[str]:
     return set() if tree is None else _undeclared(tree) - _GLOBALS - set(_guarded(tree))
 
 
+def reads_nothing(expression: str) -> bool:
+    """Return whether an expression names no column and not `row`, so that it has one value for all rows."""
+    braced = "{{" in expression or "{%" in expression
+    tree = _parse(expression if braced else "{{ (" + expression + ") }}")
+    return tree is not None and all(name.name in DEFAULT_NAMESPACE for name in tree.find_all(nodes.Name))
+
+
 def _undeclared(tree: nodes.Template) -> set[str]:
     """Return what `meta.find_undeclared_variables` does, which computes constants such as `10**10**9` on its way."""
     assert tree.environment is not None

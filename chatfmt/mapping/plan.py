@@ -12,7 +12,7 @@ from msgspec import Struct
 from ..errors import RecipeError, UnknownName, UsageError
 from ..field_path import FieldPath, Step
 from ..schema import MEDIA
-from .names import names_needed, steps_read
+from .names import names_needed, reads_nothing, steps_read
 
 TURN_FIELDS = ("system", "developer", "user", "assistant", "tool")
 """The fields that parallel lists may fill, one per role."""
@@ -105,7 +105,7 @@ def plan(
     explode: str | None = None,
     where: str | None = None,
 ) -> FieldMapping:
-    """Parse the flags of a mapping; raises RecipeError with all problems, each as `text @ key`.
+    """Parse the flags of a mapping; raises RecipeError with all problems, each as `text @ key`, or UsageError.
 
     A value with `{{` or `{%` is a template, in which `\\n`, `\\t` and `\\\\` outside tags are escapes; JSON text in
     quotes, `true`, `false`, JSON lists and JSON objects are constants; anything else is a path.
@@ -119,6 +119,10 @@ def plan(
             found.append((name, to_field_source(value)))
         except UsageError as error:
             problems.append(f"{error.message} @ map.{name}")
+    if where and reads_nothing(where):
+        quoted = re.fullmatch(r"""\s*(["'])(.*)\1\s*""", where, re.DOTALL)
+        hint = f"without the inner quotes: `{quoted[2]}`" if quoted else "name a column, as in `score > 3`"
+        raise UsageError(f"`--where {where}` names no column, so it keeps all rows or none", hint=hint)
     cuts = tuple((unescape(marker), role) for marker, role in (markers or {}).items())
     problems += _transcript_problems(fields, cuts)
     if problems:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..errors import RowError, located
+from ..errors import Location, RowError, located
 from ..field_path import FieldPath
 from ..json_columns import JSON, TEXT, decode_objects, dumps, encode_objects, loads, text_of_binary, without_nulls
 from ..schema import KEYS, ROW, SourceRow
@@ -50,8 +50,23 @@ def printable(rows: abc.Sequence[SourceRow]) -> list[dict[str, Any]]:
 
 
 def where_mask(rows: abc.Sequence[SourceRow], keeps: abc.Callable[[SourceRow], Any]) -> pa.Array:
-    """Mark the rows for which the expression is true; raises RowError with the index of a row where it fails."""
-    return pa.array([bool(_call(keeps, row, index)) for index, row in enumerate(rows)], pa.bool_())
+    """Mark the rows for which the expression is true.
+
+    Raises RowError with the index of a row where it fails, or gives a text such as `false`, which would count as true.
+    """
+    found = [_call(keeps, row, index) for index, row in enumerate(rows)]
+    for index, value in enumerate(found):
+        if isinstance(value, str) and value.strip().lower() in _FALSE:
+            raise RowError(
+                f"the value of --where is the text `{value}`, which would count as true",
+                hint="write no braces, and compare text with text: `correct == 'true'`",
+                at=Location(row=index), code="expr.error",
+            )  # fmt: skip
+    return pa.array(map(bool, found), pa.bool_())
+
+
+_FALSE = frozenset({"false", "f", "no", "n", "none", "null", "off", "0", "0.0"})
+"""Texts that look false, and of which Jinja says that they are true."""
 
 
 def render_rows(rows: abc.Sequence[SourceRow], render: abc.Callable[[SourceRow], str]) -> pa.StringArray:

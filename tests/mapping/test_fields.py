@@ -99,3 +99,34 @@ def test_comparing_a_cell_with_a_number_says_how_to_read_it_as_one(tmp_path: Pat
     assert run.stderr.decode().splitlines()[-1] == hint
     run = run_here("convert", "in.csv", *flags, "--where", "rating|float >= 4", cwd=tmp_path)
     assert (run.stdout.count(b"\n"), run.stderr.decode().splitlines()[0]) == (1, "wrote 1 row to stdout, 80 B")
+
+
+@pytest.mark.parametrize(
+    ("where", "message", "hint"),
+    [
+        ('"ok == 1"', '`--where "ok == 1"` names no column, so it keeps all rows or none',
+         "without the inner quotes: `ok == 1`"),
+        ('"ok" == 1', '`--where "ok" == 1` names no column, so it keeps all rows or none',
+         "name a column, as in `score > 3`"),
+        ("true", "`--where true` names no column, so it keeps all rows or none", "name a column, as in `score > 3`"),
+        ("ok", "row 1: the value of --where is the text `false`, which would count as true (line 3)",
+         "write no braces, and compare text with text: `correct == 'true'`"),
+        ("{{ ok == '1' }}", "row 0: the value of --where is the text `False`, which would count as true (line 2)",
+         "write no braces, and compare text with text: `correct == 'true'`"),
+    ],
+)  # fmt: skip
+def test_filters_that_cannot_tell_rows_apart_are_refused(where, message, hint, tmp_path):
+    (tmp_path / "in.csv").write_text("prompt,completion,ok\nq,a,yes\nq,b,false\n")
+    run = run_here("convert", "in.csv", "--where", where, "-o", "out.jsonl", cwd=tmp_path)
+    at = "in.csv " if message.startswith("row") else "in.csv: "
+    assert (run.returncode, run.stderr.decode()) == (
+        4 if at == "in.csv " else 2,
+        f"error: {at}{message}\nhint: {hint}\n",
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+@pytest.mark.parametrize("where", ["prompt", "row['ok'] == 'yes'", "ok in ['yes']", "{% if ok == 'yes' %}1{% endif %}"])
+def test_filters_that_read_a_column_are_accepted(where, tmp_path):
+    (tmp_path / "in.csv").write_text("prompt,completion,ok\nq,a,yes\n")
+    assert run_here("convert", "in.csv", "--where", where, "-q", cwd=tmp_path).stdout.count(b"\n") == 1

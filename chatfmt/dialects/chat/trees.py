@@ -158,6 +158,7 @@ DIALECTS = {
         "OpenAssistant message trees",
         rank=110,
         parts=frozenset({"tree"}),
+        decided_by=frozenset({"rank", "deleted", "review_result"}),
     ),
     "oasst-rows": Dialect(
         oasst_rows,

@@ -417,5 +417,6 @@ DIALECTS = {
         rank=160,
         parts=frozenset({"prompt", "answers", "ratings"}),
         type="preference",
+        decided_by=frozenset(SCORES),
     ),
 }

@@ -75,6 +75,8 @@ class Ledger(Struct, frozen=True):
     """The path inside turns that the user maps to their role."""
     roles: dict[str, str] = field(default_factory=dict)
     """The names of roles that the user renames."""
+    decisive: frozenset[str] = frozenset()
+    """The keys of answers by which the dialect chooses some."""
     waived: frozenset[str] = frozenset()
     printed: frozenset[str] | None = None
     printed_inside: frozenset[str] = frozenset()
@@ -199,7 +201,7 @@ class Ledger(Struct, frozen=True):
         key = path.rpartition(".")[2].rstrip("[]")
         names = [value for value in entry.values if isinstance(value, str)]
         known = key in ROLE_KEYS and all(role_of(name, self.roles) for name in names)
-        reads = key == "type" and not path.endswith("cache_control.type")
+        reads = key in self.decisive or (key == "type" and not path.endswith("cache_control.type"))
         return reads or known or (path.partition("[].")[2] or path) == self.role_key
 
     def is_dropped(self, path: str) -> bool:

@@ -44,6 +44,7 @@ def open_ledger(recipe: Recipe, detection: Detection, job: Job) -> Ledger:
         waived |= PHRASES.keys()
     media = (recipe.map[name] for name in MEDIA if name in recipe.map)  # perhaps not in the sample
     late = (*job.columns.late.values(), *job.columns.watched, *media)
+    decisive = dialects.DIALECTS[job.dialect].decided_by
     return Ledger(
         open=True,
         used=frozenset({*detection.used, *late}),
@@ -53,6 +54,7 @@ def open_ledger(recipe: Recipe, detection: Detection, job: Job) -> Ledger:
         mapped=frozenset(path.rstrip("[]") for path in recipe.map.values()),
         role_key=recipe.map.get("messages.role", ""),
         roles=dict(recipe.role_names),
+        decisive=frozenset() if {*job.columns.fields, *job.columns.options} & {"ratings", "ranked"} else decisive,
         waived=frozenset(waived),
         printed=printed_keys(job),
         printed_inside=keys_read(job),

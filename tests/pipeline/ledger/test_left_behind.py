@@ -377,6 +377,17 @@ def test_blocks_inside_turns_that_a_path_leaves(tmp_path: Path) -> None:
     assert error.message == "`messages[].body[1:].text` looks like content, and would be left behind"
 
 
+def test_what_decides_which_answer_is_chosen_is_used(tmp_path: Path) -> None:
+    answers = [{"text": "Blue.", "score": 5, "model": "a"}, {"text": "Green.", "score": 1, "model": "b"}]
+    source = write(tmp_path, {"prompt": "Sky?", "responses": answers})
+    assert convert(source).left_keys == ("responses[].model (text)",)
+    source = write(tmp_path, {"prompt": "Sky?", "responses": answers, "scores": [2, 1]})
+    assert convert(source).left_keys == ("responses[].model (text)", "responses[].score (number)")
+    replies = [{"role": "assistant", "text": text, "rank": rank, "lang": "en"} for rank, text in enumerate("ab")]
+    source = write(tmp_path, {"prompt": {"role": "prompter", "text": "q", "deleted": False, "replies": replies}})
+    assert convert(source).left_keys == ("prompt.replies[].lang (text)",)
+
+
 @pytest.mark.parametrize("format", ["jsonl", "parquet", "text"])
 def test_an_item_after_the_sample_is_an_error_of_its_row(format: str, tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"q": "Sky?", "answers": ["It is blue."]}] * 1500
