@@ -7,6 +7,7 @@ Credentials and settings come from where the library of each store looks for the
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "h
 READ_ONLY = {"http", "https", "github", "gist", "git", "zip", "tar", "libarchive", "data", "reference", "hf"}
 """Schemes whose files can be read only, or that are not written with fsspec."""
 AGAIN = "run the same command again: what is uploaded already is not sent again"
+_UNHEARD = logging.NullHandler()
+"""Keeps Python from printing what a library logs, unless the program has handlers of its own."""
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?:/+(?P<rest>.*))?", re.DOTALL)
 _USER = re.compile(r"(?<=://)[^/@\s`'\"]*:[^/@\s`'\"]*@")
 _SIGNATURE = re.compile(r"(?i)(?<=[?&])([\w.%-]*(?:signature|token|credential|password|secret|key|sig))=[^&\s`'\"]+")
@@ -61,24 +64,42 @@ def open_store(url: str) -> tuple[Any, str]:
     """Return the file system of a URL and the path in it; raises MissingExtra, UsageError for an unknown scheme."""
     import fsspec
 
+    scheme = scheme_of(url)
+    if scheme not in fsspec.available_protocols():
+        text = f"cannot open `{without_credentials(url)}`: no file system of fsspec is called `{scheme}`"
+        raise UsageError(text, hint="s3://, gs://, az://, https:// or hf://, say")
+    for name in ("asyncio", "google", _package_of(scheme)):  # what they log is in the errors that they raise
+        logging.getLogger(name).addHandler(_UNHEARD)
     try:
         return fsspec.core.url_to_fs(url)  # type: ignore[no-any-return]
     except ImportError as error:
-        raise _missing_package(scheme_of(url), error) from None
+        raise _missing_package(scheme, error) from None
     except ValueError as error:
-        raise UsageError(f"cannot open `{without_credentials(url)}`: {without_credentials(str(error))}") from None
+        raise UsageError(f"cannot open `{without_credentials(url)}`: {reason(error)}") from None
+
+
+def _package_of(scheme: str) -> str:
+    """Return the package of the file system of a scheme; `fsspec` for its own and unknown ones."""
+    from fsspec.registry import known_implementations
+
+    return str(known_implementations.get(scheme, {}).get("class", "fsspec")).split(".")[0]
 
 
 def _missing_package(scheme: str, error: ImportError) -> MissingExtra:
-    from fsspec.registry import known_implementations
-
-    package = str(known_implementations.get(scheme, {}).get("class", "")).split(".")[0]
-    if package in ("", "fsspec"):
-        package = getattr(error, "name", None) or {"http": "aiohttp", "https": "aiohttp"}.get(scheme, "")
+    package = _package_of(scheme)
+    if package == "fsspec":  # which quotes the name of what it needs
+        quoted = re.search(r'"([\w-]+)"', str(error))
+        package = error.name or ("aiohttp" if EXTRAS.get(scheme) == "http" else quoted[1] if quoted else "")
     message = f"`{scheme}://` needs the package `{package}`" if package else f"`{scheme}://` needs a package: {error}"
     if scheme in EXTRAS:
         return MissingExtra(message, hint=MissingExtra.of(package, EXTRAS[scheme]).hint)
     return MissingExtra(message, hint=f"pip install {package}" if package else "install it")
+
+
+def reason(error: Exception) -> str:
+    """Return what an exception of fsspec or of the library of a store says, on one line and without credentials."""
+    lines = (line.strip() for line in without_credentials(str(error)).splitlines())
+    return next(filter(None, lines), type(error).__name__)
 
 
 def read_url(url: str) -> bytes | None:
@@ -115,7 +136,8 @@ def check_writable(url: str) -> None:
             f"`{without_credentials(url)}` holds a password",
             hint="leave it to the configuration of its library",
         )
-    _, path = open_store(url)
+    with store_errors(url):
+        _, path = open_store(url)
     if not path.strip("/"):
         raise UsageError(f"`{url}` names no folder", hint=f"-o {scheme}://BUCKET/PREFIX")
 
@@ -128,7 +150,8 @@ class Store:
 
     def __init__(self, url: str, kind: type[ChatfmtError] = OutputError) -> None:
         self.url, self._kind = url.rstrip("/"), kind
-        self._system, self._root = open_store(self.url)
+        with store_errors(self.url, kind):
+            self._system, self._root = open_store(self.url)
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Return the size in bytes of each file in the folder, or in one below it, by name."""
@@ -200,13 +223,21 @@ def store_errors(url: str, kind: type[ChatfmtError] = OutputError) -> Iterator[N
 def translated(error: Exception, url: str, kind: type[ChatfmtError]) -> ChatfmtError:
     """Return the error for an exception of fsspec or of the library of a store."""
     shown, name = without_credentials(url), type(error).__name__
+    reads = issubclass(kind, InputError)
+    if isinstance(error, FileNotFoundError) and reads:
+        return kind(f"no such file `{shown}`", code="file.missing")
     if isinstance(error, FileNotFoundError):
         return kind(f"`{shown}` does not exist", hint="check the name of the bucket", code="store.missing")
-    if isinstance(error, PermissionError) or "Credentials" in name:
+    if "Credentials" in name or _is_refused(error):
         why = "no credentials were found" if "Credentials" in name else "access is denied"
         return kind(f"`{shown}`: {why}", hint=f"set the credentials of {scheme_of(url)}:// and try again",
                     code="store.forbidden")  # fmt: skip
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), name)
-    verb = "read" if issubclass(kind, InputError) else "write"
-    return kind(f"cannot {verb} `{shown}`: {without_credentials(text)}", hint=AGAIN if verb == "write" else "",
-                code="store.failed")  # fmt: skip
+    if reads:
+        return kind(f"cannot read `{shown}`: {reason(error)}", code="store.failed")
+    return kind(f"cannot write `{shown}`: {reason(error)}", hint=AGAIN, code="store.failed")
+
+
+def _is_refused(error: Exception) -> bool:
+    """Return whether a store has refused access, which not all libraries raise PermissionError for."""
+    answers = [getattr(error, name, None) for name in ("status", "status_code", "code")]
+    return isinstance(error, PermissionError) or bool({401, 403} & {*answers}) or str(error).startswith("Forbidden")

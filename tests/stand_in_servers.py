@@ -84,12 +84,25 @@ class FaultyProxy(Server):
         self.faults.append(Fault(re.compile(pattern), what, times))
 
 
+def _name_inside(path: str, body: bytes) -> str:
+    """The name of the object in the body of an upload to Google Cloud Storage, which is not in its path."""
+    found = re.search(rb'"name": "(.*?)"', body) if path.endswith("uploadType=multipart") else None
+    return f" {found[1].decode()}" if found else ""
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 class _ProxyHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     stand_in: FaultyProxy
 
     def forward(self) -> None:
         body = self.read_body()
+        self.request_name = f"{self.command} {self.path}{_name_inside(self.path, body)}"
         fault = next((one for one in self.stand_in.faults if one.times and one.pattern.match(self.request_name)), None)
         if fault is not None:
             fault.times -= 1
@@ -108,10 +121,6 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
         connection.close()
-
-    @property
-    def request_name(self) -> str:
-        return f"{self.command} {self.path}"
 
     def read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":

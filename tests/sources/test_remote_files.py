@@ -103,6 +103,6 @@ def test_a_store_without_credentials_is_named(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     done = run_here("convert", "s3://bucket/x.jsonl")
     assert (done.returncode, done.stdout, done.stderr.decode()) == (3, b"", (
-        "error: s3://bucket/x.jsonl: cannot read: Unable to locate credentials\n"
+        "error: `s3://bucket/x.jsonl`: no credentials were found\n"
         "hint: set the credentials of s3:// and try again\n"
     ))  # fmt: skip

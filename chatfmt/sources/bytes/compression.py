@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...errors import InputError, Location
-from ...stores import is_remote, without_credentials
+from ...stores import is_remote, reason, store_errors, without_credentials
 from ..model import Compression
 
 CHUNK = 4 << 20
@@ -48,21 +48,20 @@ def content_hash(uri: str) -> str:
 
 def open_binary(uri: str) -> BufferedIOBase:
     """Open a path or an fsspec URL for reading. Raises InputError."""
-    try:
-        if not is_remote(uri):
-            return Path(uri).open("rb")
+    if is_remote(uri):
         from .remote_cache import open_remote
 
-        return open_remote(uri)
+        with store_errors(shown_uri(uri), InputError):
+            return open_remote(uri)
+    try:
+        return Path(uri).open("rb")
     except FileNotFoundError:
-        raise InputError(f"no such file `{shown_uri(uri)}`", code="file.missing") from None
-    except (ValueError, RuntimeError) as error:  # fsspec raises RuntimeError for some answers of servers
-        text = without_credentials(str(error))
-        raise InputError(f"cannot open `{shown_uri(uri)}`: {text}", code="file.missing") from None
+        raise InputError(f"no such file `{uri}`", code="file.missing") from None
     except OSError as error:
         code = "file.permission" if isinstance(error, PermissionError) else "file.unreadable"
-        text = without_credentials(str(error.strerror or error))
-        raise InputError(f"cannot open `{shown_uri(uri)}`: {text}", code=code) from None
+        raise InputError(f"cannot open `{uri}`: {error.strerror or error}", code=code) from None
+    except ValueError as error:  # a null character
+        raise InputError(f"cannot open `{uri}`: {error}", code="file.missing") from None
 
 
 @contextmanager
@@ -74,8 +73,8 @@ def reading(file: IO[bytes] | BufferedIOBase, uri: str) -> Iterator[None]:
         byte = None
         with suppress(OSError, ValueError):  # a pipe
             byte = file.tell()
-        reason = without_credentials(str(error.strerror or error))
-        raise unreadable_error(reason, Location(shown_uri(uri), byte=byte)) from None
+        text = without_credentials(error.strerror or reason(error))
+        raise unreadable_error(text, Location(shown_uri(uri), byte=byte)) from None
 
 
 def unreadable_error(reason: str, at: Location) -> InputError:

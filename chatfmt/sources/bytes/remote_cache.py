@@ -18,7 +18,7 @@ from typing import Any
 
 import xxhash
 
-from ...stores import open_store
+from ...stores import open_store, reason
 
 BLOCK = 8 << 20
 """Bytes fetched at a time."""
@@ -101,7 +101,10 @@ def _block(system: Any, path: str, folder: Path | None, key: str, number: int, s
     file = None if folder is None else folder / f"{key}-{number}"
     if file is not None and file.exists():
         return file.read_bytes()
-    data = bytes(system.cat_file(path, start=start, end=stop))
+    try:
+        data = bytes(system.cat_file(path, start=start, end=stop))
+    except Exception as error:  # libraries of stores raise errors of their own
+        raise error if isinstance(error, OSError) else OSError(reason(error)) from None
     if len(data) != stop - start:
         raise OSError(f"{len(data)} bytes came instead of {stop - start}")
     if file is not None and _has_room(file.parent):

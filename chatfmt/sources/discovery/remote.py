@@ -7,9 +7,9 @@ import re
 import tempfile
 from pathlib import Path
 
-from ...errors import ChatfmtError, InputError, Location
+from ...errors import InputError
 from ...manifest import MANIFEST, UNFINISHED
-from ...stores import open_store, scheme_of, without_credentials
+from ...stores import open_store, scheme_of, store_errors, without_credentials
 from ..bytes.compression import open_binary
 from ..bytes.remote_cache import KEPT, kept
 from ..model import ParseOptions, Source, SourceFile
@@ -37,7 +37,7 @@ def resolve_remote(url: str, options: ParseOptions, split: str | None = None, ke
 
 
 def _found(url: str) -> dict[str, list[str]]:
-    try:
+    with store_errors(url, InputError):
         system, path = open_store(url)
         if _WILD.search(url) and "://" not in path:
             return {"train": [system.unstrip_protocol(name) for name in sorted(system.glob(path))]}
@@ -51,10 +51,6 @@ def _found(url: str) -> dict[str, list[str]]:
                 hint="run the conversion that writes it again, or name some of its files",
             )  # fmt: skip
         return splits_by_name({system.unstrip_protocol(key): name for key, name in names.items() if _is_data(name)})
-    except ChatfmtError:
-        raise
-    except Exception as error:  # libraries of stores raise errors of their own
-        raise _unreachable(url, error) from None
 
 
 def _is_data(below: str) -> bool:
@@ -64,22 +60,8 @@ def _is_data(below: str) -> bool:
 
 def _file(url: str, folder: Path | None, options: ParseOptions) -> SourceFile:
     shown, uri = without_credentials(url), kept(url, folder)
-    try:
+    with store_errors(url, InputError):
         format, compression = detect_format(uri, shown, options)
         with open_binary(uri) as file:
             size = file.seek(0, os.SEEK_END)
-    except ChatfmtError:
-        raise
-    except Exception as error:  # libraries of stores raise errors of their own
-        raise _unreachable(url, error) from None
     return SourceFile(uri, shown, format, compression, size)
-
-
-def _unreachable(url: str, error: Exception) -> InputError:
-    shown = without_credentials(url)
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"no such file `{shown}`", code="file.missing")
-    hint = f"set the credentials of {scheme_of(url)}:// and try again" if "Credentials" in type(error).__name__ else ""
-    return InputError(
-        f"cannot read: {without_credentials(str(error))}", code="file.missing", at=Location(shown), hint=hint
-    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -260,6 +262,41 @@ def test_the_error_for_a_missing_library_names_the_extra(
     assert done.stderr.decode().splitlines()[1] == (
         f'hint: pip install "chatfmt[{extra}]"; in a checkout: pip install ".[{extra}]"'
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "hint"),
+    [
+        ("nosuch://x/y.jsonl", "cannot open `nosuch://x/y.jsonl`: no file system of fsspec is called `nosuch`",
+         "s3://, gs://, az://, https:// or hf://, say"),
+        ("az://x/y.jsonl", "`az://` needs the package `adlfs`", "pip install adlfs"),
+        ("sftp://host/y.jsonl", "`sftp://` needs the package `paramiko`", "pip install paramiko"),
+    ],
+)  # fmt: skip
+def test_urls_that_cannot_be_opened(url: str, error: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("adlfs", "paramiko"):
+        monkeypatch.setitem(sys.modules, package, None)
+    for done in (run_here("convert", url), run_here("convert", "in.jsonl", "-o", url.removesuffix(".jsonl"))):
+        assert done.returncode == 2
+    done = run_here("convert", url)
+    assert (done.stdout, done.stderr.decode().splitlines()) == (b"", [f"error: {error}", f"hint: {hint}"])
+
+
+def test_what_the_library_of_a_store_logs_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    convert()
+    find = MemoryFileSystem.find
+
+    def loud(*given: object, **more: object) -> object:
+        logging.getLogger("gcsfs.retry").error("out of retries: Authorization: hunter2")
+        return find(*given, **more)
+
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(MemoryFileSystem, "find", loud)
+    monkeypatch.setattr(logging.getLogger("gcsfs"), "handlers", [])
+    known = importlib.import_module("fsspec.registry").known_implementations
+    monkeypatch.setitem(known, "memory", {"class": "gcsfs.GCSFileSystem"})
+    done = run_here("verify", STORE)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_parts_of_a_plan_share_the_store_alone(local: dict[str, bytes], tmp_path: Path) -> None:
