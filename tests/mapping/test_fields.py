@@ -13,6 +13,8 @@ from ..conftest import run_here
 Row = dict[str, Any]
 Q, A = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 PAST = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+CALL_TEXT = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+CALLS = [{"type": "function", "function": {"name": "f", "arguments": {}}}]
 THOUGHT = {**A, "reasoning_content": "t"}
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
 CASES: dict[str, tuple[Row, list[str], Row]] = {
@@ -51,6 +53,27 @@ CASES: dict[str, tuple[Row, list[str], Row]] = {
         {"h": [["hi", "hello"]], "q": "q", "a": "a", "why": "t"},
         ["history=h", "prompt=q", "completion=a", "reasoning=why"],
         {"messages": [*PAST, Q, THOUGHT]},
+    ),
+    "reasoning inside turns": (
+        {"messages": [Q, {**A, "thoughts": "t"}]},
+        ["messages.reasoning=thoughts"],
+        {"messages": [Q, THOUGHT]},
+    ),
+    "reasoning in objects inside turns": (
+        {"chat": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a", "notes": {"cot": "t"}}]},
+        ["messages=chat", "messages.reasoning=notes.cot"],
+        {"messages": [Q, {**A, "notes": {"cot": "t"}, "reasoning_content": "t"}]},
+    ),
+    "reasoning beside calls in text": (
+        {
+            "messages": [Q, {"role": "assistant", "content": CALL_TEXT, "thoughts": "t"}],
+            "tools": [{"name": "f", "parameters": {}}],
+        },
+        ["messages.reasoning=thoughts"],
+        {
+            "messages": [Q, {"role": "assistant", "tool_calls": CALLS, "reasoning_content": "t"}],
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+        },
     ),
     "paths inside turns": (
         {"messages": [{"by": {"kind": "user"}, "body": "q"}, {"by": {"kind": "bot"}, "body": "a"}]},

@@ -6,7 +6,7 @@ text is a tool call and for keys whose values are neither text nor few.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -158,10 +158,12 @@ def to_message_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, colum
     fields = {**fields, **filled}
     roles, calls = _roles(fields, role_key, lists, columns)
     renames = {name: "role" if name in ROLE_KEYS else "content" for name in filled}
+    reasoning_key = columns.fields.get("messages.reasoning", "")
+    renames |= {reasoning_key: _reasoning_name(reasoning_key, fields)}
     renames |= {role_key or "": "role", content_key or "": "content"}
     out = {} if role_key else {"role": roles}
     for name, values in fields.items():
-        new = renames[name] if name in (role_key, content_key) else name
+        new = renames[name] if name in (role_key, content_key, reasoning_key) else name
         if name == role_key:
             out["role"] = roles
         elif name == schema.KEYS:
@@ -174,13 +176,18 @@ def to_message_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, colum
 
 
 def _with_paths(fields: Mapping[str, pa.Array], columns: Columns) -> dict[str, pa.Array]:
-    """Return the fields of turns, and those that `messages.role` and `messages.content` find inside them."""
-    named = [columns.fields.get(f"messages.{key}") for key in ("role", "content")]
+    """Return the fields of turns, and those that `--map messages.role=PATH` and its like find inside them."""
+    named = [columns.fields.get(f"messages.{key}") for key in ("role", "content", "reasoning")]
     paths = [path for path in named if path is not None and path not in fields and top_level(path, ()) in fields]
     if not paths:
         return dict(fields)
     turns = pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
     return {**fields, **{path: FieldPath.parse(path).column(turns) for path in paths}}
+
+
+def _reasoning_name(key: str, fields: Collection[str]) -> str:
+    """Return the name under which templates find the reasoning in the field `key`: the first that is not taken."""
+    return key if key in REASONING_FIELDS else next((name for name in REASONING_FIELDS if name not in fields), key)
 
 
 def _roles(

@@ -48,7 +48,9 @@ def plain_turns(turns: Sequence[Mapping[str, Any]], columns: Columns) -> list[Tu
 
 
 def _plain_turn(turn: Mapping[str, Any], message: int, keys: Mapping[str, str], columns: Columns) -> Turn:
-    wanted = {"role": (keys.get("messages.role"), *ROLE_KEYS), "content": (keys.get("messages.content"), *CONTENT_KEYS)}
+    wanted: dict[str, tuple[str | None, ...]]
+    wanted = {"role": (keys.get("messages.role"), *ROLE_KEYS), "content": (keys.get("messages.content"), *CONTENT_KEYS),
+              "reasoning_content": (columns.fields.get("messages.reasoning"),)}  # fmt: skip
     own = {new: next((key for key in names if turn.get(key or "") is not None), None) for new, names in wanted.items()}
     names = {old: new for new, old in own.items() if old is not None}
     with located(message=message):

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -130,9 +131,11 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     if listed:
         flag = f"--field {shell_quoted(listed)}" if len(records) == 1 else f"--explode {shell_quoted(listed)}"
         return f"the rows could be in `{listed}`: {flag}"
-    spoken = next((name for name in names if _SPOKEN.search(name.lower()) and _are_texts(record.get(name))), None)
-    if spoken:
-        return f"if the texts in `{spoken}` alternate: --map messages={shell_quoted(spoken)} --roles user,assistant"
+    own = [name for name in names if not is_metadata(name)]
+    spoken = [name for name in names if _SPOKEN.search(name.lower()) or own == [name]]
+    if alternating := next(filter(None, (_alternating_path(name, record.get(name)) for name in spoken)), None):
+        path, texts = alternating
+        return f"if the texts in `{texts}` alternate: --map messages={shell_quoted(path)} --roles user,assistant"
     if len(records) == 1 and _are_columns(record):
         return "the values could be columns of rows: --field 'columns(.)'"
     return _objects_hint(names, record)
@@ -157,6 +160,12 @@ def _are_conversations(value: Any, columns: Columns) -> bool:
 
 
 _SPOKEN = re.compile("dialog|conversation|utterances|turns")
+
+
+def _alternating_path(name: str, value: Any) -> tuple[str, str] | None:
+    """Return the path to all texts in a list of texts or of lists of texts, and the column; None for other values."""
+    lists = isinstance(value, list) and bool(value) and all(map(_are_texts, value))
+    return (f"{name}[][]", name) if lists else (name, name) if _are_texts(value) else None
 
 
 def _are_texts(value: Any) -> bool:
@@ -192,12 +201,31 @@ def _objects_hint(names: Sequence[str], record: SourceRow) -> str | None:
 
 def _several_answers_hint(answers: str, names: Sequence[str]) -> str:
     """Hint for answers in a list, whose order may be their ranking if no column says which is the best."""
-    chosen = next((name for name in names if not _CHOICE.isdisjoint(re.split(r"[\W_]+", name.lower()))), None)
-    if chosen is None:
-        flag = "--dialect-option ranked=best-first"
-        return f"`{answers}` holds several answers without scores: {flag} if the first is the best"
-    flags = "--map chosen='{{ … }}' --map rejected='{{ … }}'"
-    return f"`{answers}` holds several answers, and `{chosen}` could say which is the best: {flags}"
+    if chosen := _column_of_choice(names):
+        return _choice_hint(f"`{answers}` holds several answers", chosen)
+    flag = "--dialect-option ranked=best-first"
+    return f"`{answers}` holds several answers without scores: {flag} if the first is the best"
+
+
+def _column_of_choice(names: Sequence[str]) -> str | None:
+    return next((name for name in names if not _CHOICE.isdisjoint(re.split(r"[\W_]+", name.lower()))), None)
+
+
+def _choice_hint(answers: str, choice: str, chosen: str = "…", rejected: str = "…") -> str:
+    flags = f"--map chosen='{{{{ {chosen} }}}}' --map rejected='{{{{ {rejected} }}}}'"
+    return f"{answers}, and `{choice}` could say which is the best: {flags}"
+
+
+_ONE_OF_TWO = re.compile(r"(.*?)[\W_]?([ab012])$", re.IGNORECASE)
+
+
+def _two_answers(texts: Sequence[str]) -> tuple[str, str] | None:
+    """Return two columns of answers whose names differ in a last letter or digit: `response_a`, `response_b`."""
+    for first, second in pairwise(texts):
+        stems = [match[1].lower() for name in (first, second) if (match := _ONE_OF_TWO.match(name))]
+        if len(stems) == 2 and stems[0] == stems[1] and not _ANSWER_WORDS.isdisjoint(re.split(r"[\W_]+", stems[0])):
+            return first, second
+    return None
 
 
 def _are_several_texts(value: Any) -> bool:
@@ -227,6 +255,9 @@ def _texts_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     other = next((name for name in names if name not in texts and name.lower() in COMPLETIONS), None)
     if prompt and other:
         return _not_text_hint(prompt, other, next((record[other] for record in records if record.get(other)), None))
+    if (pair := _two_answers(texts)) and (chosen := _column_of_choice(names)):
+        better, worse = (f"{one} if {chosen} == … else {other}" for one, other in (pair, pair[::-1]))
+        return _choice_hint(f"`{pair[0]}` and `{pair[1]}` are two answers", chosen, better, worse)
     if prompt and not completion:
         only = f"; or only prompts: --map prompt={shell_quoted(prompt)} --dialect prompt-only"
         others = [name for name in names if name != prompt and not is_metadata(name)]

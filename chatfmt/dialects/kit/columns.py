@@ -36,10 +36,8 @@ OPTIONS = (
     "ranked", "reasoning", "ties", "unanswerable",
 )  # fmt: skip
 """The options of all dialects; `Columns.option` reads them."""
-INNER_KEYS = (
-    "messages.role", "messages.content", "messages.user", "messages.assistant", "tool_calls.name",
-    "tool_calls.arguments",
-)  # fmt: skip
+TURN_KEYS = ("messages.role", "messages.content", "messages.reasoning")
+INNER_KEYS = (*TURN_KEYS, "messages.user", "messages.assistant", "tool_calls.name", "tool_calls.arguments")
 """Keys inside turns and calls that `--map` can name."""
 ALIASES = {"user": "prompt", "assistant": "completion", "chat_template_kwargs": "template_kwargs"}
 """Alternative names of parts."""

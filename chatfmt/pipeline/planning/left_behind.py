@@ -18,7 +18,7 @@ from ...field_path import Every, FieldPath, Step, path_of
 from ...mapping.plan import FieldMapping
 from ...media import MEDIUM_KEYS
 from ...recipe import Recipe
-from ...schema import MEDIA, TRAIN_DETAILS, TRAIN_KEYS
+from ...schema import MEDIA, REASONING_FIELDS, TRAIN_DETAILS, TRAIN_KEYS
 from ..conversion.job import Job
 from ..conversion.source_rows import merge_batches, split_rows
 from ..conversion.stages import Conversion
@@ -163,6 +163,10 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
             if _reads_more(mapped, job, path):
                 name = {"prompt": "user", "completion": "assistant"}.get(part, part) if by_role else part
                 yield f"--map {name}={shell_quoted(path)} reads it"
+    turns, _, key = path.partition("[].")
+    others = any(f"{turns}[].{name}" in job.ledger.seen for name in REASONING_FIELDS)
+    if part == "reasoning" and key and "[]" not in key and not others:
+        yield f"--map messages.reasoning={shell_quoted(key)} reads it"
     inner = path.removeprefix("messages[].")
     if inner in TRAIN_DETAILS and job.view in ("auto", "text"):
         yield "--mask trains those parts alone"

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from ... import checks, dialects
 from ...dialects import Detection
 from ...dialects.chat.turns import ROLE_KEYS, mapped_path, role_name, turns_at
-from ...dialects.kit.columns import ALIASES, INNER_KEYS, OPTIONS, records_of
+from ...dialects.kit.columns import ALIASES, INNER_KEYS, OPTIONS, TURN_KEYS, records_of
 from ...dialects.kit.roles import role_of
 from ...errors import RowError, UnknownName, UsageError
 from ...field_path import path_of, value_at
@@ -123,7 +123,7 @@ def _names(recipe: Recipe) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]
 
 def check_keys(recipe: Recipe, detection: Detection, sample: Sequence[pa.RecordBatch]) -> None:
     """Raise UsageError for a mapped key that no turn of the sampled rows has, and for a speaker without a turn."""
-    keys = {part: path for part, path in recipe.map.items() if part in ("messages.role", "messages.content")}
+    keys = {part: path for part, path in recipe.map.items() if part in TURN_KEYS}
     if not keys and recipe.me is None:
         return
     turns = list(

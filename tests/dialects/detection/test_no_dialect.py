@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from chatfmt.dialects import Columns
 from chatfmt.errors import NoDialect, UnknownName, UsageError
 
+from ...conftest import run_here
 from ..batches import convert
 
 TURN = {"role": "user", "content": "hi"}
@@ -51,6 +55,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "no dialect fits: the columns are `prompt`, `responses`, `preferred`",
         "`responses` holds several answers, and `preferred` could say which is the best: --map chosen='{{ … }}' "
         "--map rejected='{{ … }}'",
+    ),
+    "a list of texts": (
+        {"id": "0", "data": ["q", "a"]},
+        "no dialect fits: the columns are `id`, `data`",
+        "if the texts in `data` alternate: --map messages=data --roles user,assistant",
+    ),
+    "lists of texts": (
+        {"talk": [["q", "a"], ["q", "a"]]},
+        "no dialect fits: the columns are `talk`",
+        "if the texts in `talk` alternate: --map messages='talk[][]' --roles user,assistant",
     ),
     "log of an API": (
         {"method": "POST", "status": 200, "request": {"messages": [TURN]}, "response": {"id": "1"}},
@@ -124,7 +138,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "answers that prompts alone would lose": (
         {"prompt": "p", "response_a": "x", "response_b": "y", "winner": "model_b"},
         "no dialect fits: the columns are `prompt`, `response_a`, `response_b`, `winner`",
-        "map the answer: --map user=prompt --map assistant=COLUMN",
+        "`response_a` and `response_b` are two answers, and `winner` could say which is the best: "
+        "--map chosen='{{ response_a if winner == … else response_b }}' "
+        "--map rejected='{{ response_b if winner == … else response_a }}'",
     ),
     "answers of which some are in a list": (
         {"question": "p", "best_answer": "a", "incorrect_answers": ["b", "c"]},
@@ -202,10 +218,19 @@ def test_the_flags_of_the_hint_work(name: str) -> None:
     first = re.split(r"; or | or --", hint)[0]
     fields = {part: path.strip("'") for part, path in re.findall(r"--map '?([\w.]+)=('[^']*'|[\w.\[\]]+)", first)}
     is_open = any(name in path for name in ("COLUMN", "KEY") for path in fields.values())
-    if is_open or "{{" in hint or "--explode" in hint or not fields:
+    if is_open or "{{" in hint or "--explode" in hint or "[][]" in hint or not fields:
         pytest.skip("the hint leaves a name open")
     made, _ = convert([row], Columns(fields=fields))
     assert len(made) == 1
+
+
+def test_lists_of_two_texts_are_read_as_the_hint_says(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"talk": [["a", "b"], ["c", "d"]]}\n')
+    refused = run_here("convert", tmp_path / "in.jsonl").stderr.decode()
+    flags = refused.rstrip().partition("alternate: ")[2]
+    done = run_here("convert", tmp_path / "in.jsonl", *shlex.split(flags), "-q")
+    turns = [{"role": role, "content": text} for role, text in zip(["user", "assistant"] * 2, "abcd", strict=True)]
+    assert json.loads(done.stdout) == {"messages": turns}
 
 
 def test_rows_inside_one_document() -> None:

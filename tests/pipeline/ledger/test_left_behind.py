@@ -75,11 +75,12 @@ def test_the_summary_names_what_is_left(tmp_path):
     report = json.loads(run_cli("convert", "in.jsonl", "-t", "chatml", "--json", cwd=tmp_path).stderr)
     assert report["left_columns"] == ["id (number)", "metadata.source (text)"]
     assert report["left_keys"] == ["messages[].lang (text)"]
-    for command in ("inspect", "check"):
-        shown = run_cli(command, "in.jsonl", cwd=tmp_path).stdout.decode()
-        assert "left behind: id (number), metadata.source (text); --keep all carries them\n" in shown
+    assert line in run_cli("inspect", "in.jsonl", cwd=tmp_path).stdout.decode().splitlines()
+    checked = run_cli("check", "in.jsonl", cwd=tmp_path).stdout.decode().splitlines()
+    assert line.partition("; also ")[0] in checked  # without a template, keys of turns are kept
+    for command, keys in {"inspect": ["messages[].lang (text)"], "check": []}.items():
         report = json.loads(run_cli(command, "in.jsonl", "--json", cwd=tmp_path).stdout)
-        assert (report["left_columns"], report["left_keys"]) == (["id (number)", "metadata.source (text)"], [])
+        assert (report["left_columns"], report["left_keys"]) == (["id (number)", "metadata.source (text)"], keys)
     assert run_cli("convert", "in.jsonl", "-t", "chatml", "-q", cwd=tmp_path).stderr == b""
     assert b"left behind" not in run_cli("convert", "in.jsonl", "--keep", "all", cwd=tmp_path).stderr
 
@@ -166,6 +167,21 @@ def test_tools_inside_a_turn_that_the_template_does_not_print(tools, tmp_path):
     assert convert(source).left_keys == ()
 
 
+def test_reasoning_under_another_key_of_a_turn(tmp_path):
+    source = write(tmp_path, {"messages": [TURNS[0], {**TURNS[1], "thoughts": "Light scatters."}]})
+    error = refusal(source, template="qwen3")
+    assert error.message == "`messages[].thoughts` looks like the reasoning, and would be left behind"
+    mapping, dropping = error.hint.split("; ")
+    assert mapping == "--map messages.reasoning=thoughts reads it"
+    assert dropping == "--drop messages.thoughts leaves it behind"
+    assert convert(source, template="qwen3", map={"messages.reasoning": "thoughts"}).left_keys == ()
+    out = source.with_suffix(".out.jsonl")
+    assert "<think>\nLight scatters.\n</think>" in json.loads(out.read_text())["text"]
+    out.unlink()
+    both = write(tmp_path, {"messages": [TURNS[0], {**TURNS[1], "thoughts": "Light scatters.", "reasoning": "Blue."}]})
+    assert refusal(both, template="qwen3").hint == dropping
+
+
 def test_tools_that_a_turn_used_are_an_annotation(tmp_path):
     source = write(tmp_path, {"messages": [{**TURNS[0], "tools": [{"name": "look", "seconds": 3}]}, TURNS[1]]})
     assert convert(source, template="chatml").rows == 1
@@ -197,7 +213,8 @@ def test_a_key_of_turns_that_the_template_does_not_print(key, tmp_path):
     error = refusal(source, template="chatml")
     part = "the reasoning" if key == "rationale" else "what to train on"
     assert error.message == f"`messages[].{key}` looks like {part}, and would be left behind"
-    assert error.hint == f"--drop messages.{key} leaves it behind"
+    mapping = "--map messages.reasoning=rationale reads it; " if key == "rationale" else ""
+    assert error.hint == f"{mapping}--drop messages.{key} leaves it behind"
     assert convert(source, template="chatml", drop=[f"messages.{key}"]).left_keys == ()
     assert convert(source).left_keys == ()
     assert convert(source, drop=[f"messages.{key}"]).rows == 1
