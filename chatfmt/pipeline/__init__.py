@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .hub_upload import Pushed as Pushed
     from .hub_upload import Repository as Repository
     from .hub_upload import push as push
+    from .job_array import check_place as check_place
     from .job_array import commit as commit
     from .job_array import find_plan as find_plan
     from .job_array import published as published
@@ -48,7 +49,7 @@ __getattr__, __all__ = attach(
         ".conversion.stages": ("Conversion",),
         ".conversion.task": ("run_task",),
         ".converter": ("Converter",),
-        ".job_array": ("commit", "find_plan", "published", "run_part", "write_plan"),
+        ".job_array": ("check_place", "commit", "find_plan", "published", "run_part", "write_plan"),
         ".planning.plan": ("Plan", "plan"),
         ".planning.scratch": ("Scratch", "scratch_for"),
         ".planning.target": ("Target", "target_of"),

@@ -49,6 +49,12 @@ from .running.summary import Summary, summarise, summarise_plan
 
 VERSION = 1
 NEW_PLAN = "make a new plan with `chatfmt plan … --overwrite`"
+NO_PLACE = {
+    "stream": "-o out/",
+    "hub": "name a folder with -o, and then `chatfmt push` it",
+    "store-file": "-o {parent}/",
+}
+"""The kinds of target that parts on several machines cannot write, and what to name instead."""
 SHOWN = 3
 """Maximum number of missing shards that an error names."""
 
@@ -93,9 +99,7 @@ def write_plan(plan: Plan, scratch: Scratch, run: Run, copy: Path | None = None)
     The content of `scratch` is moved into the output. The file is also written to `copy`, if given. Raises UsageError
     for a stream, OutputError as `convert` does.
     """
-    if plan.target.kind in ("stream", "hub"):
-        where = "a stream" if plan.target.kind == "stream" else "the Hub"
-        raise UsageError(f"a plan cannot write to {where}", hint="name a folder or a file with -o")
+    check_place(plan.target)
     check_sources(plan)
     check_output(plan, None)
     if plan.target.kind == "store":
@@ -131,6 +135,12 @@ def write_plan_to_store(plan: Plan, scratch: Scratch, run: Run, copy: Path | Non
 
 def complete_error(plan: Plan) -> OutputError:
     return OutputError(f"`{plan.target}` is already complete", hint="replace it with `--overwrite`")
+
+
+def check_place(target: Target) -> None:
+    """Raise UsageError for a target that parts on several machines cannot write."""
+    if hint := NO_PLACE.get(target.kind):
+        raise UsageError(f"a plan cannot write to `{target}`", hint=hint.format(parent=str(target).rpartition("/")[0]))
 
 
 def check_sources(plan: Plan) -> None:

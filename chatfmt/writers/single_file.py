@@ -8,7 +8,7 @@ NAME               the shards, joined in order: nothing, the old file, or all of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -59,10 +59,12 @@ class SingleFile:
         return staging.finished_shards(self.state, self.fingerprint)
 
     def commit(
-        self, shards: Sequence[Shard], format: str, compression: str | None = None, rejects: Path | None = None
-    ) -> Shard:
+        self, shards: Sequence[Shard], format: str, compression: str | None = None, rejects: Path | None = None,
+        publish: Callable[[], None] | None = None,
+    ) -> Shard:  # fmt: skip
         """Join the shards in order and return the file as one Shard; write rejects to `rejects`, if given.
 
+        `publish` is called when the file is complete; should it fail, the shards are still there for the next run.
         JSON Lines are concatenated, compressed ones too (RFC 1952 and 8878 allow it); for Parquet see `join_parquet`.
         """
         parts = [staging.staged_path(self.state, shard.name) for shard in shards]
@@ -75,6 +77,8 @@ class SingleFile:
             else:
                 for part in parts:
                     copy(part, file)
+        if publish is not None:
+            publish()
         staging.clear(self.state)
         self._clean_up()
         return Shard(self.path.name, rows=sum(shard.rows for shard in shards), bytes=file.bytes, sha256=file.sha256)

@@ -258,7 +258,7 @@ def test_a_plan_does_not_replace_what_is_there(planned):
     assert len(list(Path("out/.chatfmt/receipts").iterdir())) == 3
     plan(recipe, "out", overwrite=True)
     assert len(list(Path("out/.chatfmt/receipts").iterdir())) == 0
-    with pytest.raises(UsageError, match="cannot write to a stream"):
+    with pytest.raises(UsageError, match="cannot write to `-`"):
         plan(recipe, "-")
     with pytest.raises(ChatfmtError, match="there is no plan in `nowhere`"):
         commit(Path("nowhere"), SERIAL)

@@ -42,10 +42,7 @@ def plan(source: Sources, **given: Any) -> None:
     if run.dry_run:
         raise UsageError("the recipe sets `dry_run`, which writes no plan", hint="use `chatfmt convert` to show it")
     target = pipeline.target_of(run.out, recipe.format, recipe.compression)
-    if target.kind == "stream":
-        raise UsageError("a plan needs an output folder or file", hint="-o out/")
-    if target.kind == "hub":
-        raise UsageError(f"a plan cannot write to `{target}`", hint="name a folder with -o, and then `chatfmt push` it")
+    pipeline.check_place(target)
     with pipeline.scratch_for(target) as scratch:
         made = pipeline.plan(recipe, target, scratch, run)
         notes = [

@@ -42,7 +42,7 @@ def run_fingerprint(
             "columns": [[job.dialect, job.view, _to_plain(detection.columns)] for job, detection in jobs],
             "template": template_identity(template),
             "tokenizer": "" if recipe.tokenizer is None else tokens.content(recipe.tokenizer),
-            "format": [target.format, target.compression, target.kind == "file"],
+            "format": [target.format, target.compression, target.is_file],
             "pyarrow": pa.__version__ if target.format == "parquet" else "",
             "python": platform.python_version_tuple()[:2],
         }

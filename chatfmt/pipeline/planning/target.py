@@ -10,15 +10,15 @@ from msgspec import Struct
 from ... import writers
 from ...errors import UsageError
 from ...recipe import Recipe, Run
-from ...stores import check_writable, scheme_of, url_of, without_credentials
+from ...stores import check_writable, url_of, without_credentials
 from ...validation import flag_of
 from ..hub_upload import Repository
 
-Kind = Literal["folder", "file", "stream", "hub", "store"]
+Kind = Literal["folder", "file", "stream", "hub", "store", "store-file"]
 
 
 class Target(Struct, frozen=True):
-    """The output: a folder of shards (here, on the Hub or on a store), one file, or a stream (stdout, device, pipe)."""
+    """The output: a folder of shards (here, on the Hub or on a store), one file (here or there), or a stream."""
 
     kind: Kind
     path: Path
@@ -35,10 +35,15 @@ class Target(Struct, frozen=True):
         """Whether it is a folder of shards."""
         return self.kind in ("folder", "hub", "store")
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is one file."""
+        return self.kind in ("file", "store-file")
+
     def __str__(self) -> str:
         if self.kind == "hub":
             return str(Repository.of(str(self.path)))
-        return (url_of(self.path) if self.kind == "store" else None) or str(self.path)
+        return (url_of(self.path) if self.kind in ("store", "store-file") else None) or str(self.path)
 
 
 STDOUT = Path("-")
@@ -49,20 +54,23 @@ def target_of(out: Path | str | None, format: str | None, compression: str | Non
     """Return the target that the options name; raises UsageError for a format that cannot be written.
 
     No OUT and `-` are stdout. A name with the suffix of a data file is one file, `hf://datasets/…` a dataset on the
-    Hub, another URL a folder on a store, any other name a folder.
+    Hub, any other name a folder; a URL is one on a store.
     """
-    if out is not None and (url := url_of(out)):
-        return _remote(url, format, compression)
     path = STDOUT if out is None else Path(out)
+    url = url_of(path)
     named = None if path == STDOUT or path.is_dir() else writers.format_from_name(path.name)
     kind: Kind = "file" if named else "folder"
-    if path == STDOUT or writers.is_stream(path):
+    if url is not None:
+        named = named if url.count("/") > 2 and not url.startswith("hf:") else None
+        kind = _remote(url, is_file=named is not None)
+    elif path == STDOUT or writers.is_stream(path):
         kind = "stream"
-    elif (
-        kind == "folder" and (path.suffix in _UNSUPPORTED or writers.format_from_name(path.stem)) and not path.is_dir()
-    ):
-        raise UsageError(f"unsupported output format: `{path}`", hint="name a .jsonl or .parquet file, or a folder")
-    default = "parquet" if kind == "folder" else "jsonl"
+    other = path.suffix in _UNSUPPORTED or writers.format_from_name(path.stem)
+    if other and kind in ("folder", "store") and not path.is_dir():
+        raise UsageError(
+            f"unsupported output format: `{url or path}`", hint="name a .jsonl or .parquet file, or a folder"
+        )
+    default = "jsonl" if kind in ("file", "stream") else "parquet"
     chosen = format or (named[0] if named else default)
     chosen_compression = compression or (named[1] if named else None)
     if named and format and named[0] != format:
@@ -73,19 +81,13 @@ def target_of(out: Path | str | None, format: str | None, compression: str | Non
     return Target(kind, path, chosen, chosen_compression)
 
 
-def _remote(url: str, format: str | None, compression: str | None) -> Target:
-    """Return the target of a URL; raises UsageError unless it names a dataset on the Hub or a folder on a store."""
-    writers.check_compression(format or "parquet", compression)
+def _remote(url: str, *, is_file: bool) -> Kind:
+    """Return the kind of a target at a URL; raises UsageError unless something can be written there."""
     if url.startswith("hf://datasets/"):
         Repository.of(url)
-        return Target("hub", Path(url), format or "parquet", compression)
-    check_writable(url)
-    if writers.format_from_name(Path(url).name):
-        raise UsageError(
-            f"`{url}` names a file, and an output on {scheme_of(url)}:// is a folder of shards",
-            hint=f"-o {Path(url).with_suffix('').as_posix().replace(':/', '://', 1)}/",
-        )
-    return Target("store", Path(url), format or "parquet", compression)
+        return "hub"
+    check_writable(url.rpartition("/")[0] if is_file else url)
+    return "store-file" if is_file else "store"
 
 
 def check_public(run: Run, target: Target) -> None:

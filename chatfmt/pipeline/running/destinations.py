@@ -26,7 +26,7 @@ from ...render.safety.control_tokens import find_control_tokens
 from ...render.single import TemplateRenderer
 from ...render.template.chat_template import ChatTemplate
 from ...sources.discovery.hub import cache_folder
-from ...stores import sources_without_credentials
+from ...stores import Store, sources_without_credentials
 from ...writers import OutputFolder, SingleFile, StoreFolder, Stream
 from ..conversion.output_schema import json_lines_schema, merged_types
 from ..conversion.renaming import renamed
@@ -39,6 +39,7 @@ from ..planning.target import STDOUT, Target
 from ..planning.templates import token_sources
 from ..plugins import used_packages
 from .output import to_output, training_section
+from .rejects import rejects_beside
 from .resuming import asked_for, differences, record_asked
 
 _log = logging.getLogger("chatfmt")
@@ -157,6 +158,46 @@ class FileDestination:
         return self._file.commit(shards, plan.target.format, plan.target.compression).bytes
 
 
+class StoreFileDestination:
+    """One file on a store: made in a folder in the cache, then uploaded whole, after its rejects.
+
+    The folder is kept if that fails, so that the same command has only the rest left to do.
+    """
+
+    published = store = None
+
+    def __init__(self, file: SingleFile, store: Store, rejects: str | None) -> None:
+        self._file, self.state, self._store, self._rejects = file, file.state, store, rejects
+
+    @classmethod
+    @contextmanager
+    def open(cls, plan: Plan, run: Run) -> Iterator[StoreFileDestination]:
+        folder, name = work_folder(plan), plan.target.path.name
+        store, rejects = Store(str(plan.target).removesuffix(f"/{name}")), rejects_beside(run, plan.target, plan.recipe)
+        for each in filter(None, (name, rejects)):
+            if store.sizes(each) and not run.overwrite and not (folder / name).exists():
+                raise OutputError(
+                    f"`{store.url}/{each}` already exists",
+                    hint="replace it with `--overwrite`, or choose another name with `--out`", code="output.exists",
+                )  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        with SingleFile.open(folder / name, plan.fingerprint, resume=True) as file:
+            yield cls(file, store, rejects)
+        shutil.rmtree(folder)
+
+    def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
+        rejects = self._file.path.with_name(self._rejects) if self._rejects else None
+
+        def publish() -> None:
+            if rejects is not None and rejects.stat().st_size:
+                self._store.put(rejects, rejects.name)
+            elif rejects is not None:
+                self._store.remove([*self._store.sizes(rejects.name)])
+            self._store.put(self._file.path, self._file.path.name)
+
+        return self._file.commit(shards, plan.target.format, plan.target.compression, rejects, publish).bytes
+
+
 class StreamDestination:
     """A stream whose rows are reordered: shards wait in a temporary folder until all of them are there."""
 
@@ -185,6 +226,7 @@ DESTINATIONS: dict[str, type[Destination]] = {
     "hub": HubDestination,
     "store": StoreDestination,
     "file": FileDestination,
+    "store-file": StoreFileDestination,
     "stream": StreamDestination,
 }
 """The destination of each kind of target."""

@@ -19,10 +19,10 @@ def with_rejects(run: Run, target: Target, recipe: Recipe) -> Run:
 
     Raises OutputError if that file is there already.
     """
-    if run.rejects is not None or target.kind != "file" or recipe.on_error != "skip":
+    name = rejects_beside(run, target, recipe)
+    if target.kind != "file" or name is None:
         return run
-    name = target.path.name.removesuffix("".join(target.path.suffixes)) or target.path.stem
-    path = target.path.with_name(f"{name}.rejects.jsonl")
+    path = target.path.with_name(name)
     if path.exists() and not (run.overwrite or run.resume):
         raise OutputError(
             f"`{path}` exists, and the rejected rows would replace it",
@@ -32,8 +32,18 @@ def with_rejects(run: Run, target: Target, recipe: Recipe) -> Run:
     return replace(run, rejects=path)
 
 
-def kept_rejects(run: Run, target: Target) -> Path | str | None:
+def rejects_beside(run: Run, target: Target, recipe: Recipe) -> str | None:
+    """Return the name of the rejects beside the one file of a run; None if they go elsewhere, or there are none."""
+    if run.rejects is not None or not target.is_file or recipe.on_error != "skip":
+        return None
+    stem = target.path.name.removesuffix("".join(target.path.suffixes)) or target.path.stem
+    return f"{stem}.rejects.jsonl"
+
+
+def kept_rejects(run: Run, target: Target, recipe: Recipe) -> Path | str | None:
     """Return the file of the rejects: of a folder, the one inside if there is no other."""
+    if target.kind == "store-file" and (name := rejects_beside(run, target, recipe)):
+        return f"{str(target).rpartition('/')[0]}/{name}"
     inside = f"{target}/{REJECTS}" if target.kind == "store" else target.path / REJECTS
     return run.rejects or (inside if target.kind in ("folder", "store") else None)
 

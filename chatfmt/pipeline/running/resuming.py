@@ -24,7 +24,7 @@ def asked_for(manifest: Manifest) -> dict[str, Any]:
 
 
 def state_folder(target: Target) -> Path:
-    """Return the folder in which a run that writes the target stages its work."""
+    """Return the folder in which a run that writes the target, here, stages its work."""
     return target.path / STATE if target.kind == "folder" else writers.staging_folder(target.path.resolve())
 
 

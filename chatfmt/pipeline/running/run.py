@@ -42,7 +42,7 @@ def convert(
     on_progress: Callable[[int], None] | None = None,
 ) -> Summary:
     """Convert the sources of a recipe and write them to `out`: a folder of shards, one file, a dataset on the Hub
-    (`hf://datasets/OWNER/NAME`), a folder on a store (`s3://BUCKET/PREFIX`), or stdout (None, `-`).
+    (`hf://datasets/OWNER/NAME`), a folder or a file on a store (`s3://BUCKET/PREFIX`), or stdout (None, `-`).
 
     The same recipe and input give the same bytes, whatever the executor and the number of workers. A folder or file
     appears complete or not at all; `resume` continues an interrupted run. `on_progress` is called with the number of
@@ -104,7 +104,7 @@ def run_plans(planned: Sequence[tuple[Plan, Run]], on_progress: OnProgress = ign
 
 def publish(plan: Plan, run: Run, destination: Destination, shards: Sequence[Shard] | None) -> Summary:
     """Publish the shards of a plan and return the summary; without shards the plan was published before."""
-    kept = kept_rejects(run, plan.target)
+    kept = kept_rejects(run, plan.target, plan.recipe)
     if shards is not None:
         return summarise_plan(plan, shards, rejects=kept, size=destination.commit(plan, shards))
     assert destination.published is not None
@@ -122,8 +122,7 @@ def check_output(plan: Plan, rejects: Path | None) -> None:
     rejects_read = {Path(spec.source).resolve() for spec in plan.recipe.source if plan.recipe.from_rejects}
     if rejects is not None and rejects.resolve() in inputs | rejects_read:
         raise UsageError(f"`{rejects}` is an input", hint="choose another file for --rejects")
-    if plan.target.kind == "store":
-        check_store_output(plan)
+    check_store_output(plan)
     if plan.target.kind not in ("folder", "file"):
         return
     out = plan.target.path.resolve()
@@ -135,11 +134,10 @@ def check_output(plan: Plan, rejects: Path | None) -> None:
 
 
 def check_store_output(plan: Plan) -> None:
-    """Raise UsageError if the output on a store is one of the inputs."""
-    folder = f"{plan.target}/{DATA}/"
-    if any(
-        url_of_kept(file.uri).startswith(folder) for source in plan.sources for file in original_files(source.source)
-    ):
+    """Raise UsageError if an output on a store is one of the inputs."""
+    inside = {"store": f"{plan.target}/{DATA}/", "store-file": str(plan.target)}.get(plan.target.kind)
+    files = [url_of_kept(file.uri) for source in plan.sources for file in original_files(source.source)]
+    if inside is not None and any(file == inside or file.startswith(f"{inside.rstrip('/')}/") for file in files):
         raise UsageError(f"the output `{plan.target}` is its own input", hint="choose another OUT")
 
 

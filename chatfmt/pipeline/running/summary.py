@@ -63,7 +63,7 @@ def summarise_plan(
     complete: bool = False,
 ) -> Summary:
     """Return the summary of shards of a plan; `size` is the size of the output where it is not that of the shards."""
-    late = late_notes(merged_types(shards), has_card=plan.target.kind != "file")
+    late = late_notes(merged_types(shards), has_card=not plan.target.is_file)
     summary = summarise(shards, str(plan.target), (*plan.notes, *late))
     size = summary.bytes if size is None else size
     return replace(summary, bytes=size, complete=complete, rejects=str(rejects) if rejects and summary.rejected else "")

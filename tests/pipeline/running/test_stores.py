@@ -237,8 +237,8 @@ def test_a_damaged_output_is_found() -> None:
         ("sftp://me:hunter2@host/x", "`sftp://…@host/x` holds a password",
          "leave it to the configuration of its library"),
         ("memory://", "`memory://` names no folder", "-o memory://BUCKET/PREFIX"),
-        ("memory://b/x.jsonl", "`memory://b/x.jsonl` names a file, and an output on memory:// is a folder of shards",
-         "-o memory://b/x/"),
+        ("memory://b/x.csv", "unsupported output format: `memory://b/x.csv`",
+         "name a .jsonl or .parquet file, or a folder"),
     ],
 )  # fmt: skip
 def test_urls_that_cannot_be_written(out: str, error: str, hint: str, tmp_path: Path) -> None:
@@ -297,6 +297,70 @@ def test_what_the_library_of_a_store_logs_is_not_printed(monkeypatch: pytest.Mon
     monkeypatch.setitem(known, "memory", {"class": "gcsfs.GCSFileSystem"})
     done = run_here("verify", STORE)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.zst", "x.parquet"])
+@pytest.mark.parametrize("more", [(), ("--shuffle", "--dedup")])
+def test_one_file_on_a_store_holds_the_bytes_of_one_here(name: str, more: tuple[str, ...], tmp_path: Path) -> None:
+    given = ["in.jsonl", "-t", "chatml", "--on-error", "skip", "--max-bad", "1", "-q", *more]
+    assert run_here("convert", *given, "-o", name).returncode == 0
+    done = run_here("convert", *given, "-o", f"memory://bucket/{name}", "--json")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["rejects"] == "memory://bucket/x.rejects.jsonl"
+    assert files("memory://bucket") == {each: (tmp_path / each).read_bytes() for each in (name, "x.rejects.jsonl")}
+    assert [*(tmp_path / "cache/chatfmt/stores").iterdir()] == []
+    back = run_here("convert", f"memory://bucket/{name}", "--keep", "all", "--to", "messages")
+    assert (back.returncode, len(back.stdout.splitlines())) == (0, 9)
+
+
+def test_one_file_on_a_store_is_replaced_only_with_overwrite() -> None:
+    system = fsspec.filesystem("memory")
+    given = ("in.jsonl", "-t", "chatml", "-q", "--limit", "9", "-o", "memory://bucket/x.jsonl")
+    system.pipe_file("/bucket/x.jsonl", b"mine")
+    for more in ((), ("--resume",)):
+        assert run_here("convert", *given, *more).stderr.decode().splitlines() == [
+            "error: `memory://bucket/x.jsonl` already exists",
+            "hint: replace it with `--overwrite`, or choose another name with `--out`",
+        ]
+    assert files("memory://bucket") == {"x.jsonl": b"mine"}
+    system.pipe_file("/bucket/x.rejects.jsonl", b"mine")
+    skips = ("--on-error", "skip")
+    assert run_here("convert", *given, *skips).returncode == 5
+    assert run_here("convert", *given, *skips, "--overwrite").returncode == 0
+    assert run_here("convert", *given, "--rejects", "bad.jsonl", "--overwrite", *skips).returncode == 0
+    assert run_here("convert", *given[:-1], "here.jsonl").returncode == 0
+    assert files("memory://bucket") == {"x.jsonl": Path("here.jsonl").read_bytes()}
+    same = run_here(
+        "convert", "memory://bucket/x.jsonl", "-o", "memory://bucket/x.jsonl", "--overwrite", "-t", "chatml"
+    )
+    assert same.stderr.decode().splitlines() == [
+        "error: the output `memory://bucket/x.jsonl` is its own input", "hint: choose another OUT"
+    ]  # fmt: skip
+    plan = run_here("plan", *given[:-1], "memory://bucket/out/y.jsonl")
+    assert (plan.returncode, plan.stderr.decode().splitlines()) == (2, [
+        "error: a plan cannot write to `memory://bucket/out/y.jsonl`", "hint: -o memory://bucket/out/",
+    ])  # fmt: skip
+
+
+def test_one_file_that_is_interrupted_anywhere_shows_nothing_and_is_continued(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given = ["in.jsonl", "-t", "chatml", "-q", "--on-error", "skip", "--max-bad", "1", "-o"]
+    assert run_here("convert", *given, "x.jsonl").returncode == 0
+    faulty = Faulty(monkeypatch)
+    for number, faulty.arrives in ((1, False), (1, True), (2, False), (2, True)):
+        MemoryFileSystem.store.clear()
+        faulty.names, faulty.fails = [], number
+        done = run_here("convert", *given, "memory://bucket/out/x.jsonl")
+        assert (done.returncode, done.stderr.decode().splitlines()[-1]) == (5, f"hint: {AGAIN}")
+        there = ["x.rejects.jsonl", "x.jsonl"][: number if faulty.arrives else number - 1]
+        assert [*files("memory://bucket/out")] == sorted(there)
+        faulty.fails = 0
+        assert run_here("convert", *given, "memory://bucket/out/x.jsonl").returncode == 0
+        assert files("memory://bucket/out") == {
+            each: (tmp_path / each).read_bytes() for each in ("x.jsonl", "x.rejects.jsonl")
+        }
+        assert [*(tmp_path / "cache/chatfmt/stores").iterdir()] == []
 
 
 def test_parts_of_a_plan_share_the_store_alone(local: dict[str, bytes], tmp_path: Path) -> None:
