@@ -25,7 +25,7 @@ def ignored_weights(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A weight of an answer that the trainer, which trains on it in full, does not read."""
     if limits.ignored_weights == "none" or view.name == "prompt":
         return
-    found = [*_ignored(view.turns, limits.ignored_weights)]
+    found = [*unread_weights(view.turns, limits.ignored_weights)]
     concerned = role_is(view.turns, "assistant") if found else np.zeros(0, np.bool_)
     if limits.ignored_weights == "last" and found:
         concerned = _last(view, concerned)
@@ -36,7 +36,7 @@ def ignored_weights(view: ColumnView, limits: Limits) -> Iterator[Finding]:
             yield view.finding("msg.ignored_weight", turn, detail)._replace(hint=_hint(view, limits, name, value))
 
 
-def _ignored(turns: pa.StructArray, ignored: Ignored) -> Iterator[tuple[int, str, Any]]:
+def unread_weights(turns: pa.StructArray, ignored: Ignored) -> Iterator[tuple[int, str, Any]]:
     """Yield the weights that a trainer does not read: the turn, the key and its value."""
     exact = (0, 1) if ignored in ("fractions", "parts") else (1,)
     for turn, (name, value) in enumerate(train_flags(turns)):

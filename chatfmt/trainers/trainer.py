@@ -33,8 +33,8 @@ class Output(Struct, frozen=True, kw_only=True):
     model: str = "MODEL"
     """The model to train: a folder or a Hub id."""
     max_steps: int | None = None
-    weighted: bool = False
-    """Whether an answer in `messages` has a weight other than 1."""
+    weighted: frozenset[str] = frozenset()
+    """The values of `trainers.Ignored` with which an answer in `messages` is trained in full against its weight."""
     longest: int | None = None
     """The bytes of text in the longest row; None if nobody has looked."""
 

@@ -125,13 +125,17 @@ def test_the_weight_of_the_answer_alone_counts_where_a_row_has_one(tmp_path: Pat
     assert for_trainer(tmp_path, chat(1, 0), "trl-sft --to prompt-completion") == error + SKIP
 
 
-def test_a_loader_names_weights_that_the_trainer_does_not_read(tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": chat(0, 1)}) + "\n")
+@pytest.mark.parametrize("given", [{"weight": 0}, {"train_detail": [{"begin_offset": 0, "end_offset": 0}]}])
+def test_a_loader_names_weights_that_the_trainer_does_not_read(given: dict[str, Any], tmp_path: Path) -> None:
+    turns = chat(1, 1)
+    turns[1] = {**chat(None, None)[1], **given}
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
     assert run_cli("convert", "in.jsonl", "-o", "out", "-q", cwd=tmp_path).returncode == 0
     run = run_cli("loader", "out", "--for", "trl-sft", cwd=tmp_path)
     assert (run.returncode, run.stderr.decode()) == (
         2,
-        "error: `out` does not fit trl-sft: answers have a weight other than 1, and the trainer trains them in full\n"
+        "error: `out` does not fit trl-sft: answers have weights that the trainer does not read, and it trains them in "
+        "full\n"
         "hint: chatfmt convert in.jsonl --for trl-sft -o out --overwrite\n",
     )
     assert run_cli("convert", "in.jsonl", "--for", "axolotl", "-o", "out", "--overwrite", cwd=tmp_path).returncode == 0

@@ -114,8 +114,8 @@ def problem_of(trainer: Trainer, output: Output) -> str:
     if found:
         return f"its column `{found[0]}` is named `{given[found[0]]}`"
     ignored = trainers.ignored_weights(trainer.summary, output.view, output.recipe.get("transforms") or {})
-    if output.weighted and ignored == "all":
-        return "answers have a weight other than 1, and the trainer trains them in full"
+    if ignored in output.weighted:
+        return "answers have weights that the trainer does not read, and it trains them in full"
     return trainer.problem(output)
 
 

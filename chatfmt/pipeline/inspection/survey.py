@@ -11,10 +11,12 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from ... import sources
+from ...checks.column_view import Ignored
+from ...checks.weights import LOSS_MASK, unread_weights
 from ...json_columns import decode_values, is_turns
-from ...schema import MEDIA
+from ...schema import MEDIA, TRAIN_KEYS
 from ...sources import ParseOptions
-from ...turn_columns import IntArray, lengths_of, role_is, train_flags
+from ...turn_columns import IntArray, lengths_of, role_is
 
 
 class Survey(Struct, frozen=True):
@@ -25,8 +27,8 @@ class Survey(Struct, frozen=True):
     """The bytes of text in the longest row."""
     paths: tuple[str, ...]
     """The columns of media that have relative paths."""
-    weighted: bool
-    """Whether an answer in `messages` has a weight other than 1."""
+    weighted: frozenset[Ignored]
+    """What a trainer may ignore of weights that trains an answer in `messages` in full against its weight."""
 
 
 def survey(folder: Path) -> Survey:
@@ -34,14 +36,14 @@ def survey(folder: Path) -> Survey:
     source = sources.resolve(str(folder), split="all", options=ParseOptions(allow_empty=True))
     names: dict[str, None] = {}
     paths: dict[str, None] = {}
-    longest, weighted = 0, False
+    longest, weighted = 0, frozenset[Ignored]()
     for shard in sources.plan_splits(source, "all"):
         for batch in (batch for part in shard for batch in sources.read(part, columns=None)):
             names |= dict.fromkeys(name for name in batch.schema.names if not name.startswith("#"))
             paths |= dict.fromkeys(
                 name for name in MEDIA if name in batch.schema.names and has_paths(batch.column(name))
             )
-            weighted = weighted or has_weights(batch)
+            weighted |= weights_unread(batch)
             if len(batch):
                 longest = max(longest, int(np.sum(list(map(text_bytes, batch.columns)), axis=0).max()))
     return Survey(tuple(names), longest, tuple(paths), weighted)
@@ -57,14 +59,15 @@ def has_paths(column: pa.Array) -> bool:
     return any(isinstance(medium, str) and not re.match(r"/|[a-z]+:", medium) for medium in media)
 
 
-def has_weights(batch: pa.RecordBatch) -> bool:
-    """Return whether an answer in the column `messages` has a weight other than 1."""
+def weights_unread(batch: pa.RecordBatch) -> frozenset[Ignored]:
+    """Return what a trainer may ignore of weights that trains an answer in `messages` in full against its weight."""
     column = batch.column("messages") if "messages" in batch.schema.names else None
-    if column is None or not is_turns(column.type):
-        return False
-    turns = column.flatten()
-    answers = zip(train_flags(turns), role_is(turns, "assistant"), strict=False)
-    return any(is_answer and name and value != 1 for (name, value), is_answer in answers)
+    turns = column.flatten() if column is not None and is_turns(column.type) else None
+    if turns is None or {*TRAIN_KEYS, LOSS_MASK}.isdisjoint(field.name for field in turns.type):
+        return frozenset()
+    answers = role_is(turns, "assistant")
+    levels: tuple[Ignored, ...] = ("fractions", "parts", "all")
+    return frozenset(level for level in levels if any(answers[turn] for turn, *_ in unread_weights(turns, level)))
 
 
 def text_bytes(column: pa.Array) -> IntArray:
