@@ -130,3 +130,28 @@ def test_whether_an_answer_is_good_is_no_ground_truth(
     mapped = ["--map", "ground_truth=right", "--keep", "ground_truth"]
     found = written(tmp_path, {**row, "right": "4"}, "--to", "rlvr-text", *mapped)
     assert (found["input"], found["output"]) == ("2 + 2?", "4")
+
+
+def test_a_filter_may_read_the_ground_truth(tmp_path: Path) -> None:
+    row = {"question": "2 + 2?", "answer": "long", "ground_truth": "4"}
+    found = written(tmp_path, row, "--where", "ground_truth == '4'", "--to", "rlvr-text")
+    assert (found["output"], found["ground_truth"]) == ("4", "4")
+
+
+@pytest.mark.parametrize("flags", [("--to", "rlvr-text"), NEMO])
+def test_a_ground_truth_after_the_sample_is_an_error_of_its_row(flags: tuple[str, ...], tmp_path: Path) -> None:
+    rows = [{"question": f"q{n}", "answer": f"a{n}"} | ({"ground_truth": "4"} if n > 2500 else {}) for n in range(2600)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = run_here("convert", "in.jsonl", *flags, "-o", "out.jsonl", cwd=tmp_path)
+    assert run.stderr.decode() == (
+        "error: in.jsonl row 2501: `ground_truth`, which is empty in the sample, would be the ground truth of later "
+        "rows alone (line 2502)\nhint: --keep ground_truth --where 'ground_truth is defined' takes the rows that have it; "
+        "--drop ground_truth leaves it out\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+    asked = ["--keep", "ground_truth", "--where", "ground_truth is defined"]
+    run = run_here("convert", "in.jsonl", *flags, *asked, "-o", "out.jsonl", cwd=tmp_path)
+    found = [json.loads(line)["output"] for line in (tmp_path / "out.jsonl").open()]
+    assert (run.returncode, found) == (0, ["4"] * 99)
+    run = run_here("convert", "in.jsonl", *flags, "--drop", "ground_truth", "-q", cwd=tmp_path)
+    assert (run.returncode, run.stdout.count(b"\n")) == (0, 2600)

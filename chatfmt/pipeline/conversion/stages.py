@@ -33,7 +33,7 @@ from ...rendering import BatchTooLarge, Renderer
 from ...schema import CONVERSATIONS, KEPT, MEDIA, ROW
 from ...views import VIEWS
 from ...views.batch import Fields, RenderableBatch, whole_conversations
-from ..ledger.late import account_late
+from ..ledger.late import account_late, awaited_truths
 from ..plugins import load_plugins
 from .fitting import find_remedy
 from .job import Job
@@ -85,6 +85,7 @@ class Conversion:
         self._tokenizer = tokens.load(job.tokenizer) if job.tokenizer is not None else None
         self._reported: Counter[str] = Counter()
         self._ledger, self._source = job.ledger, pa.RecordBatch.from_pydict({})
+        self._awaited = awaited_truths(job.view, job.ledger)
         self.converted = self._source
         """The CONVERSATIONS batch of the last output batch, transformed but not rendered."""
         self._dialect = dialects.DIALECTS[job.dialect]
@@ -251,7 +252,7 @@ class Conversion:
     def _to_conversations(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         conversations = self._read(batch, counts)
         with located(self._file, self._source.column(ROW)):
-            self._ledger = account_late(self._ledger, self._source, conversations)
+            self._ledger = account_late(self._ledger, self._source, conversations, self._awaited)
         return conversations
 
     def _read(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:

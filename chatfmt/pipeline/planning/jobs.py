@@ -127,7 +127,7 @@ def to_job(
     view = choose_view(recipe, detection.type, carried)
     check_view(recipe, view)
     detection = with_view_columns(detection, view, recipe, rendered=template is not None)
-    detection = with_read_columns(detection, view, recipe, sample)
+    detection = with_read_columns(detection, view, recipe, sample, fields)
     job = Job(
         key=job_key(recipe, detection, view, template, carried, nulls=nulls),
         dialect=detection.dialect,
@@ -165,7 +165,9 @@ def with_view_columns(detection: Detection, view: str, recipe: Recipe, *, render
     return replace(detection, columns=replace(columns, also=answer_columns(detection, recipe.map)))
 
 
-def with_read_columns(detection: Detection, view: str, recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> Detection:
+def with_read_columns(
+    detection: Detection, view: str, recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.FieldMapping
+) -> Detection:
     """Return the detection with the columns kept that the view reads and the conversation does not use.
 
     A ground truth that `--keep` names or that a transform makes is read instead of another.
@@ -177,8 +179,10 @@ def with_read_columns(detection: Detection, view: str, recipe: Recipe, sample: S
     named = not {*KEPT_TRUTHS}.isdisjoint(columns.keep)
     truths = () if named or not shown.reads_truth else TRUTHS
     found = {name for batch in sample for name in batch.schema.names} - {*recipe.drop, *columns.keep}
-    truth = next((name for name in truths if name in found or name in made or name in detection.used), "")
-    read = [name for name in (truth, shown.reads) if name in found - {*detection.used, *made}]
+    tested = {*fields.reads([*found])}.difference(replace(fields, where=None).reads([*found]), columns.fields.values())
+    used = {*detection.used} - tested
+    truth = next((name for name in truths if name in found or name in made or name in used), "")
+    read = [name for name in (truth, shown.reads) if name in found - {*used, *made}]
     return replace(detection, columns=replace(columns, keep=(*columns.keep, *read))) if read else detection
 
 
