@@ -145,7 +145,8 @@ def test_a_ground_truth_after_the_sample_is_an_error_of_its_row(flags: tuple[str
     run = run_here("convert", "in.jsonl", *flags, "-o", "out.jsonl", cwd=tmp_path)
     assert run.stderr.decode() == (
         "error: in.jsonl row 2501: `ground_truth`, which is empty in the sample, would be the ground truth of later "
-        "rows alone (line 2502)\nhint: --keep ground_truth --where 'ground_truth is defined' takes the rows that have it; "
+        "rows alone (line 2502)\n"
+        "hint: --keep ground_truth --where 'ground_truth is defined' takes the rows that have it; "
         "--drop ground_truth leaves it out\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
