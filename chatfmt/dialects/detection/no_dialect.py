@@ -262,7 +262,8 @@ def _texts_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
         only = f"; or only prompts: --map prompt={shell_quoted(prompt)} --dialect prompt-only"
         others = [name for name in names if name != prompt and not is_metadata(name)]
         values = [record.get(name) for name in others for record in records]
-        only = "" if any(isinstance(value, (str, list)) and value for value in values) else only  # they would be lost
+        if any(isinstance(value, (str, list, Mapping)) and value for value in values):
+            only = ""  # they would be lost
         return f"map the answer: {_map_pair(prompt, _named_like(texts, prompt, _ANSWER_WORDS))}{only}"
     if completion and not prompt:
         asked = _named_like(texts, completion, _QUESTION_WORDS)

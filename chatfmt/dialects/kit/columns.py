@@ -321,7 +321,7 @@ def read_bools(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.Boolean
     found = json_columns.decode_values(values)
     for row, value in enumerate(found):
         if value is None or value is json_columns.ABSENT:
-            raise DialectError(f"column `{path}` is null", at=Location(row=row), code="col.null")
+            raise DialectError(f"column `{path}` is null", hint=SKIP_HINT, at=Location(row=row), code="col.null")
         found[row] = label_of(value)
         if found[row] is None:
             shown = f"`{value}`" if isinstance(value, (str, int, float)) else json_type(value)

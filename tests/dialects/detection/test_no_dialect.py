@@ -56,6 +56,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "`responses` holds several answers, and `preferred` could say which is the best: --map chosen='{{ … }}' "
         "--map rejected='{{ … }}'",
     ),
+    "answers in an object that prompts alone would lose": (
+        {"question": "q", "answers": {"spans": ["a"]}},
+        "no dialect fits: the columns are `question`, `answers`",
+        "map the answer: --map user=question --map assistant=COLUMN",
+    ),
     "a list of texts": (
         {"id": "0", "data": ["q", "a"]},
         "no dialect fits: the columns are `id`, `data`",
