@@ -10,7 +10,6 @@ ChatfmtError                 message, hint, at (file, row, message), code
 │   └── MissingExtra             an optional dependency is not installed
 ├── InputError                 cannot be read: not found, gated, empty, damaged                       exit 3
 ├── RowError                   one row cannot be converted; `at` says which                           exit 4
-│   ├── RowErrors                several rows of a batch
 │   ├── DialectError             its columns are not a conversation
 │   ├── CheckError               a check that the user made an error fails
 │   └── RenderError              the chat template rejects it; `__cause__` is what Jinja raised
@@ -24,12 +23,15 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
+
+Value = TypeVar("Value")
+Made = TypeVar("Made")
 
 
 class Location(Struct, frozen=True):
@@ -194,29 +196,55 @@ class RowError(ChatfmtError):
     exit_code = 4
     csv: Mapping[str, Any] | None = None
     """The settings for reading the raw text of a row that is not JSON; see `manifest.Reject`."""
-
-
-class RowErrors(RowError):
-    """Several rows of a batch cannot be converted; it reads like `errors[0]`, the error of the first of them."""
-
-    errors: Sequence[RowError] = ()
+    others: Sequence[RowError] = ()
+    """The errors of later rows of the batch that were found with this one."""
+    costly: bool = False
+    """Whether it took so long to find that the same error is not sought in other rows."""
 
     def locate(self, *args: Any, **kwargs: Any) -> None:
-        for error in self.errors:
+        super().locate(*args, **kwargs)
+        for error in self.others:
             error.locate(*args, **kwargs)
-        self.at = self.errors[0].at
 
 
 def raise_first(errors: Sequence[RowError]) -> None:
-    """Raise RowErrors for errors of different rows, in order of the rows, or the only one; nothing without errors."""
-    if not errors:
-        return
+    """Raise the error of the first row, with those of the `others`; nothing without errors."""
+    if errors:
+        raise first_of(errors)
+
+
+def first_of(errors: Sequence[RowError]) -> RowError:
+    """Return the error of the first row, with those of the `others`; of errors in one row the first one counts."""
     first, *others = sorted(errors, key=lambda error: -1 if error.at.row is None else error.at.row)
-    if not others:
-        raise first
-    several = RowErrors(first.message, hint=first.hint, at=first.at, code=first.code)
-    several.errors = (first, *others)
-    raise several from first.__cause__
+    first.others = others
+    return first
+
+
+def refuse_rows(rows: Iterable[int], error: Callable[[int], RowError]) -> None:
+    """Raise the errors of these rows; `error` makes that of a row, without its location."""
+    errors = []
+    for row in rows:
+        errors.append(error(row))
+        errors[-1].locate(row=row)
+    raise_first(errors)
+
+
+def map_rows(function: Callable[[Value], Made], values: Iterable[Value]) -> list[Made]:
+    """Return what a function makes of each value, by row; raises the errors of all rows together."""
+    made: list[Made] = []
+    errors: list[RowError] = []
+    for row, value in enumerate(values):
+        try:
+            made.append(function(value))
+        except ChatfmtError as error:
+            error.locate(row=row)
+            if not isinstance(error, RowError):
+                raise
+            errors.append(error)
+            if error.costly:
+                break
+    raise_first(errors)
+    return made
 
 
 class DialectError(RowError):

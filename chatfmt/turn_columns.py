@@ -7,14 +7,14 @@ over the whole column. A null list has no turns, and stays null in every column 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .errors import Location
+from .errors import RowError, raise_first
 from .json_columns import ABSENT, JSON, TEXT, decode_values, dumps, encode_objects, integers, json_array, loads, to_json
 from .schema import KEYS, TRAIN_FLAGS, train_flag
 
@@ -65,11 +65,17 @@ def positions_of_turns(column: pa.ListArray) -> IntArray:
     return ranges(np.zeros(len(lengths), np.int64), lengths)
 
 
-def location_of(column: pa.ListArray, turn: int) -> Location:
-    """The row of a turn and its position in that row."""
-    offsets = offsets_of(lengths_of(column))
-    row = int(np.searchsorted(offsets, turn, side="right")) - 1
-    return Location(row=row, message=turn - int(offsets[row]))
+def refuse_turns(column: pa.ListArray, flags: pa.Array, error: Callable[[int], RowError]) -> None:
+    """Raise the errors of all rows with a turn whose flag is true; `error` makes that of a turn, by its number."""
+    turns = pc.indices_nonzero(flags).to_numpy()
+    if not len(turns):
+        return
+    rows, first = np.unique(rows_of_turns(column)[turns], return_index=True)
+    positions = positions_of_turns(column)[turns[first]].tolist()
+    errors = [error(turn) for turn in turns[first].tolist()]
+    for each, row, position in zip(errors, rows.tolist(), positions, strict=True):
+        each.locate(row=row, message=position)
+    raise_first(errors)
 
 
 def ranges(starts: IntArray, lengths: IntArray) -> IntArray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..errors import Location, RowError, located
+from ..errors import RowError, map_rows
 from ..field_path import FieldPath
 from ..json_columns import JSON, TEXT, decode_objects, dumps, encode_objects, loads, text_of_binary, without_nulls
 from ..schema import KEYS, ROW, SourceRow
@@ -54,15 +54,18 @@ def where_mask(rows: abc.Sequence[SourceRow], keeps: abc.Callable[[SourceRow], A
 
     Raises RowError with the index of a row where it fails, or gives a text such as `false`, which would count as true.
     """
-    found = [_call(keeps, row, index) for index, row in enumerate(rows)]
-    for index, value in enumerate(found):
+
+    def is_kept(row: SourceRow) -> bool:
+        value = keeps(row)
         if isinstance(value, str) and value.strip().lower() in _FALSE:
             raise RowError(
                 f"the value of --where is the text `{value}`, which would count as true",
                 hint="write no braces, and compare text with text: `correct == 'true'`",
-                at=Location(row=index), code="expr.error",
-            )  # fmt: skip
-    return pa.array(map(bool, found), pa.bool_())
+                code="expr.error",
+            )
+        return bool(value)
+
+    return pa.array(map_rows(is_kept, rows), pa.bool_())
 
 
 _FALSE = frozenset({"false", "f", "no", "n", "none", "null", "off", "0", "0.0"})
@@ -71,7 +74,7 @@ _FALSE = frozenset({"false", "f", "no", "n", "none", "null", "off", "0", "0.0"})
 
 def render_rows(rows: abc.Sequence[SourceRow], render: abc.Callable[[SourceRow], str]) -> pa.StringArray:
     """Render a template over each row; raises RowError with the index of a row where it fails."""
-    return pa.array([_call(render, row, index) for index, row in enumerate(rows)], TEXT)
+    return pa.array(map_rows(render, rows), TEXT)
 
 
 def label_rows(rows: abc.Sequence[SourceRow], render: abc.Callable[[SourceRow], str]) -> pa.Array:
@@ -79,22 +82,18 @@ def label_rows(rows: abc.Sequence[SourceRow], render: abc.Callable[[SourceRow], 
 
     labels: [0.9, 0.2]   with `labels >= 0.5`   →   ["True", "False"]
     """
-    found: list[Any] = []
-    for index, row in enumerate(rows):
+
+    def labels_of(row: SourceRow) -> Any:
         try:
-            found.append(_call(render, row, index))
+            return render(row)
         except RowError:
             lists = {name: value for name, value in row.items() if isinstance(value, list)}
             if len(set(map(len, lists.values()))) != 1:
                 raise
             steps = [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
-            found.append([_call(render, {**row, **step}, index) for step in steps])
-    return encode_objects([{"": value} for value in found]).get("", pa.nulls(0, TEXT))
+            return [render({**row, **step}) for step in steps]
 
-
-def _call(function: abc.Callable[[SourceRow], Any], row: SourceRow, index: int) -> Any:
-    with located(row=index):
-        return function(row)
+    return encode_objects([{"": value} for value in map_rows(labels_of, rows)]).get("", pa.nulls(0, TEXT))
 
 
 def explode(batch: pa.RecordBatch, path: FieldPath) -> tuple[pa.RecordBatch, IntArray]:

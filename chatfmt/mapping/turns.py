@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..errors import DialectError, Location
+from ..errors import DialectError, map_rows, refuse_rows
 from ..json_columns import TEXT, decode_objects, encode_conversations
 from ..turn_columns import lengths_of, to_lists
 from .plan import PREAMBLE
@@ -46,28 +46,27 @@ def _all_null(lists: abc.Mapping[str, pa.Array]) -> pa.Array:
 
 def _check_lengths(names: tuple[str, ...], lengths: np.ndarray[Any, Any]) -> None:
     wrong = (np.diff(lengths, axis=0) > 0).any(axis=0) | (lengths[0] - lengths[-1] > 1)
-    if wrong.any():
-        row = int(np.argmax(wrong))
+
+    def error(row: int) -> DialectError:
         counts = ", ".join(f"{length} for `{name}`" for name, length in zip(names, lengths[:, row], strict=True))
-        raise DialectError(
-            f"the lists of turns do not pair up: {counts}", code="msg.order", at=Location(row=row),
-            hint="every user turn but the last needs an assistant turn",
-        )  # fmt: skip
+        hint = "every user turn but the last needs an assistant turn"
+        return DialectError(f"the lists of turns do not pair up: {counts}", code="msg.order", hint=hint)
+
+    refuse_rows(np.flatnonzero(wrong).tolist(), error)
 
 
 def _zip_values(lists: abc.Mapping[str, pa.Array]) -> pa.ListArray:
     columns = {role: [row.get("") for row in decode_objects({"": column})] for role, column in lists.items()}
-    _check_lists(columns)
+    for role, values in columns.items():
+        _check_lists(role, values)
     lengths = [[len(value or ()) for value in values] for values in columns.values()]
     _check_lengths(tuple(lists), np.array(lengths, np.int64).reshape(len(lists), -1))
     return encode_conversations([_zip_row(columns, row) for row in range(len(lengths[0]))])
 
 
-def _check_lists(columns: abc.Mapping[str, list[Any]]) -> None:
-    for role, values in columns.items():
-        for row, value in enumerate(values):
-            if value is not None and not isinstance(value, list):
-                raise DialectError(f"the value mapped to `{role}` is not a list", code="col.type", at=Location(row=row))
+def _check_lists(role: str, values: abc.Sequence[Any]) -> None:
+    wrong = [row for row, value in enumerate(values) if value is not None and not isinstance(value, list)]
+    refuse_rows(wrong, lambda row: DialectError(f"the value mapped to `{role}` is not a list", code="col.type"))
 
 
 def _zip_row(columns: abc.Mapping[str, list[Any]], row: int) -> list[dict[str, Any]] | None:
@@ -94,7 +93,7 @@ def split_transcripts(column: pa.Array, markers: Markers) -> pa.ListArray:
     pattern = marker_pattern(list(roles))
     texts = [row.get("") for row in decode_objects({"": column})]
     return encode_conversations(
-        [None if text is None else _split(text, pattern, roles, preamble, row) for row, text in enumerate(texts)]
+        map_rows(lambda text: None if text is None else _split(text, pattern, roles, preamble), texts)
     )
 
 
@@ -113,17 +112,15 @@ def _before(marker: str) -> str:
     return "" if marker[:1] in ("\n", "\r") else r"(?:\A(?:\r?\n){0,2}|(?:\r?\n){1,2})"
 
 
-def _split(
-    text: str, pattern: re.Pattern[str], roles: dict[str, str], preamble: str | None, row: int
-) -> list[dict[str, Any]]:
+def _split(text: str, pattern: re.Pattern[str], roles: dict[str, str], preamble: str | None) -> list[dict[str, Any]]:
     if not isinstance(text, str):
-        raise DialectError("the transcript is not text", code="col.type", at=Location(row=row))
+        raise DialectError("the transcript is not text", code="col.type")
     found = list(pattern.finditer(text))
     if not found and preamble is None:
-        raise _unmarked("no marker starts a line of the transcript", "--marker 'Human:=user'", row)
+        raise _unmarked("no marker starts a line of the transcript", "--marker 'Human:=user'")
     first = found[0].start() if found else len(text)
     if first and preamble is None:
-        raise _unmarked("the transcript has text before its first marker", "--marker '^=system' gives it a role", row)
+        raise _unmarked("the transcript has text before its first marker", "--marker '^=system' gives it a role")
     ends = [match.start() for match in found[1:]] + [len(text)]
     before = [{"role": preamble, "content": text[:first]}] if first else []
     return before + [
@@ -132,5 +129,5 @@ def _split(
     ]
 
 
-def _unmarked(message: str, hint: str, row: int) -> DialectError:
-    return DialectError(message, hint=hint, code="msg.role", at=Location(row=row))
+def _unmarked(message: str, hint: str) -> DialectError:
+    return DialectError(message, hint=hint, code="msg.role")

@@ -60,7 +60,7 @@ class RenderableBatch(Struct, frozen=True):
     ) -> Rendered:  # fmt: skip
         """Render `messages` with the rows' tools, documents and variables.
 
-        Raises UsageError without a template, the RenderError of the first bad row, with `skip` RowErrors for all.
+        Raises UsageError without a template, the RenderError of the first bad row, with `skip` those of all.
         """
         if self.renderer is None:
             raise UsageError("this view is text and needs a template", hint="-t chatml")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from ..errors import Location, RowError, located
+from ..errors import RowError, located, refuse_rows
 from ..turn_columns import last_roles, lengths_of
 from .batch import RenderableBatch, join
 
@@ -44,16 +44,16 @@ def _prompts_before_answer(
     rows = pa.array(differing)
     some, first = batch.take(rows), lengths_of(prompts)[differing].tolist()
     if some.find_answer is None:
-        raise _no_boundary(differing[0])
+        refuse_rows(differing, _no_boundary)
+        return []
     with located(rows=differing):
         cuts = [some.find_answer(some.with_messages(turns.take(rows)), first) for turns in joined]
     texts = [
         [whole[row][:cut] for row, cut in zip(differing, found, strict=True)]
         for whole, found in zip(wholes, cuts, strict=True)
     ]
-    for index, row in enumerate(differing):
-        if len({column[index] for column in texts}) > 1:
-            raise _no_boundary(row)
+    unlike = [row for index, row in enumerate(differing) if len({column[index] for column in texts}) > 1]
+    refuse_rows(unlike, _no_boundary)
     return texts[0]
 
 
@@ -61,7 +61,6 @@ def _no_boundary(row: int) -> RowError:
     return RowError(
         "the template renders the prompt differently for each answer, so the text cannot be cut there",
         code="view.boundary",
-        at=Location(row=row),
         hint="--to segments or --to text --mask marks the answer in the whole text",
     )
 

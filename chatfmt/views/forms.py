@@ -6,12 +6,12 @@ A form has no place for some conversations. Such a row is an error that says wha
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
 
 import pyarrow as pa
 
-from ..errors import Location, RowError
+from ..errors import RowError, map_rows
 from ..json_columns import TEXT, decode_conversations, dumps, encode_conversations, json_array, json_values
 from ..schema import REASONING_FIELDS, Conversation, Turn
 from .batch import Fields, RenderableBatch, template_inputs, whole_conversations
@@ -35,15 +35,18 @@ def alpaca(batch: RenderableBatch) -> Fields:
 
     The form is LLaMA-Factory's. Raises RowError `view.form` for turns that do not alternate, and for all but text.
     """
-    rows = []
-    for row, turns in enumerate(_conversations(batch, "alpaca")):
-        system, others = _split_system(row, turns, "alpaca", needs_text=True)
+
+    def row_of(turns: Conversation | None) -> tuple[Any, ...]:
+        turns = _filled(turns, "alpaca")
+        system, others = _split_system(turns, "alpaca", needs_text=True)
         for turn in turns:
-            _check_keys(row, turn, "alpaca", ("role", "content"))
-        _check_order(row, others, "alpaca", ("user",), ("assistant",))
-        texts = [_text(row, turn, "alpaca") for turn in others]
+            _check_keys(turn, "alpaca", ("role", "content"))
+        _check_order(others, "alpaca", ("user",), ("assistant",))
+        texts = [_text(turn, "alpaca") for turn in others]
         pairs = [list(pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
-        rows.append((*pairs.pop(), system and system["content"], pairs or None))
+        return (*pairs.pop(), system and system["content"], pairs or None)
+
+    rows = map_rows(row_of, _conversations(batch))
     for name in template_inputs(batch):
         _check_empty(batch, name, "alpaca")
     asked, answered, systems, histories = zip(*rows, strict=True) if rows else ((), (), (), ())
@@ -63,11 +66,13 @@ def sharegpt(batch: RenderableBatch) -> Fields:
     turn at most. Ids of calls and of their results, and names of tools, are kept under keys of their own.
     Raises RowError `view.form` for turns in another order, for content beside calls, and for all that is not text.
     """
-    rows = []
-    for row, turns in enumerate(_conversations(batch, "sharegpt")):
-        system, others = _split_system(row, turns, "sharegpt")
-        _check_order(row, others, "sharegpt", ("user", "tool"), ("assistant",))
-        rows.append([_sharegpt_turn(row, turn) for turn in ([system] if system else []) + others])
+
+    def row_of(turns: Conversation | None) -> Conversation:
+        system, others = _split_system(_filled(turns, "sharegpt"), "sharegpt")
+        _check_order(others, "sharegpt", ("user", "tool"), ("assistant",))
+        return [_sharegpt_turn(turn) for turn in ([system] if system else []) + others]
+
+    rows = map_rows(row_of, _conversations(batch))
     inputs = template_inputs(batch)
     for name in inputs.keys() - {"tools"}:
         _check_empty(batch, name, "sharegpt")
@@ -80,7 +85,7 @@ def openai(batch: RenderableBatch) -> Fields:
 
     Raises RowError `view.form` for keys of messages that the API does not know, and for calls without ids.
     """
-    rows = [[_openai_turn(row, turn) for turn in turns] for row, turns in enumerate(_conversations(batch, "openai"))]
+    rows = map_rows(lambda turns: list(map(_openai_turn, _filled(turns, "openai"))), _conversations(batch))
     inputs = template_inputs(batch)
     for name in inputs.keys() - {"tools"}:
         _check_empty(batch, name, "openai")
@@ -92,35 +97,37 @@ def openai(batch: RenderableBatch) -> Fields:
     }
 
 
-def _conversations(batch: RenderableBatch, form: str) -> Iterator[Conversation]:
-    for row, turns in enumerate(decode_conversations(whole_conversations(batch))):
-        if turns is None:
-            _refuse(row, form, "a row without a conversation")
-        yield [{key: value for key, value in turn.items() if value is not None} for turn in turns]
+def _conversations(batch: RenderableBatch) -> list[Conversation | None]:
+    return decode_conversations(whole_conversations(batch))
 
 
-def _split_system(
-    row: int, turns: Conversation, form: str, *, needs_text: bool = False
-) -> tuple[Turn | None, Conversation]:
+def _filled(turns: Conversation | None, form: str) -> Conversation:
+    """Return the turns of a row without their nulls; a row without turns is refused."""
+    if turns is None:
+        _refuse(form, "a row without a conversation")
+    return [{key: value for key, value in turn.items() if value is not None} for turn in turns]
+
+
+def _split_system(turns: Conversation, form: str, *, needs_text: bool = False) -> tuple[Turn | None, Conversation]:
     """Return the system turn at the start, if there is one, and the other turns."""
     if not turns or turns[0].get("role") != "system":
         return None, turns
     if needs_text and turns[0].get("content") == "":
-        _refuse(row, form, "an empty system message", "--transform empty_turns=drop")
+        _refuse(form, "an empty system message", "--transform empty_turns=drop")
     return turns[0], turns[1:]
 
 
-def _check_order(row: int, turns: Conversation, form: str, asking: Collection[str], answering: Collection[str]) -> None:
+def _check_order(turns: Conversation, form: str, asking: Collection[str], answering: Collection[str]) -> None:
     """Refuse turns that do not alternate between roles that ask and roles that answer, up to an answer."""
     if not turns:
-        _refuse(row, form, "a conversation without an answer")
+        _refuse(form, "a conversation without an answer")
     for index, turn in enumerate(turns):
         role = turn.get("role")
         if role not in (asking, answering)[index % 2]:
             wanted = " or ".join((*asking,) if index % 2 == 0 else (*answering,))
-            _refuse(row, form, f"the role `{role}` where the form has {wanted}", _order_hint(turns, index))
+            _refuse(form, f"the role `{role}` where the form has {wanted}", _order_hint(turns, index))
     if len(turns) % 2:
-        _refuse(row, form, "a conversation that does not end with an answer", "--transform trailing_user=drop")
+        _refuse(form, "a conversation that does not end with an answer", "--transform trailing_user=drop")
 
 
 def _order_hint(turns: Conversation, index: int) -> str:
@@ -132,39 +139,38 @@ def _order_hint(turns: Conversation, index: int) -> str:
     return HINTS[role] if role in ("system", "tool") else ""
 
 
-def _check_keys(row: int, turn: Turn, form: str, known: Collection[str]) -> None:
+def _check_keys(turn: Turn, form: str, known: Collection[str]) -> None:
     """Refuse a turn with another key than the known ones that has a value."""
     for key, value in turn.items():
         if key not in known and value not in ([], {}, ""):
-            _refuse(row, form, f"`{key}` of turns", HINTS.get(key, ""))
+            _refuse(form, f"`{key}` of turns", HINTS.get(key, ""))
 
 
 def _check_empty(batch: RenderableBatch, name: str, form: str) -> None:
-    """Refuse the first row that has `tools`, `documents` or template variables."""
-    for row, value in enumerate(json_values(template_inputs(batch)[name])):
-        if value:
-            _refuse(row, form, f"`{name}`", HINTS["tool_calls"] if name == "tools" else "")
+    """Refuse rows that have `tools`, `documents` or template variables."""
+    hint = HINTS["tool_calls"] if name == "tools" else ""
+    map_rows(lambda value: value and _refuse(form, f"`{name}`", hint), json_values(template_inputs(batch)[name]))
 
 
-def _text(row: int, turn: Turn, form: str) -> str:
+def _text(turn: Turn, form: str) -> str:
     content = turn.get("content")
     if not isinstance(content, str):
-        _refuse(row, form, "content that is not text", HINTS["parts"] if content else "")
+        _refuse(form, "content that is not text", HINTS["parts"] if content else "")
     return content
 
 
 SHAREGPT_ROLES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 
 
-def _sharegpt_turn(row: int, turn: Turn) -> Turn:
-    _check_keys(row, turn, "sharegpt", ("role", "content", "tool_calls", "tool_call_id", "name"))
+def _sharegpt_turn(turn: Turn) -> Turn:
+    _check_keys(turn, "sharegpt", ("role", "content", "tool_calls", "tool_call_id", "name"))
     more = {key: value for key, value in turn.items() if key in ("tool_call_id", "name")}
     if not (calls := turn.get("tool_calls")):
-        return {"from": SHAREGPT_ROLES[turn["role"]], "value": _text(row, turn, "sharegpt"), **more}
+        return {"from": SHAREGPT_ROLES[turn["role"]], "value": _text(turn, "sharegpt"), **more}
     thought = turn.get("content") or ""
     if not (isinstance(thought, str) and re.fullmatch(THOUGHT, thought, re.DOTALL)):
-        _refuse(row, "sharegpt", "text beside calls")
-    found = [_sharegpt_call(row, call) for call in calls]
+        _refuse("sharegpt", "text beside calls")
+    found = [_sharegpt_call(call) for call in calls]
     return {"from": "function_call", "value": thought + dumps(found[0] if len(found) == 1 else found), **more}
 
 
@@ -172,27 +178,27 @@ THOUGHT = r"(<think>.*?</think>\s*)?"
 """What may stand before calls: reasoning, as `--transform reasoning=inline` writes it."""
 
 
-def _sharegpt_call(row: int, call: Mapping[str, Any]) -> dict[str, Any]:
+def _sharegpt_call(call: Mapping[str, Any]) -> dict[str, Any]:
     function = call["function"]
     if not isinstance(function.get("arguments"), dict):
-        _refuse(row, "sharegpt", "call arguments that are not an object", HINTS["arguments"])
+        _refuse("sharegpt", "call arguments that are not an object", HINTS["arguments"])
     return {**({"id": call["id"]} if call.get("id") else {}), **function}
 
 
 OPENAI_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id", "weight", "refusal", "audio")
 
 
-def _openai_turn(row: int, turn: Turn) -> Turn:
-    _check_keys(row, turn, "openai", OPENAI_KEYS)
+def _openai_turn(turn: Turn) -> Turn:
+    _check_keys(turn, "openai", OPENAI_KEYS)
     content = turn.get("content")
     if isinstance(content, list) and any(part.get("type") != "text" for part in content):
-        _refuse(row, "openai", "images, videos or audio")
+        _refuse("openai", "images, videos or audio")
     if turn.get("role") == "tool" and "tool_call_id" not in turn:
-        _refuse(row, "openai", "a tool result without the id of its call", HINTS["call_ids"])
+        _refuse("openai", "a tool result without the id of its call", HINTS["call_ids"])
     if not (calls := turn.get("tool_calls")):
         return turn
     if not all(call.get("id") for call in calls):
-        _refuse(row, "openai", "a call without an id", HINTS["call_ids"])
+        _refuse("openai", "a call without an id", HINTS["call_ids"])
     return {**turn, "tool_calls": [_openai_call(call) for call in calls]}
 
 
@@ -210,7 +216,5 @@ def _wrapped(tools: Any) -> Any:
     ]
 
 
-def _refuse(row: int, form: str, what: str, hint: str = "") -> NoReturn:
-    raise RowError(
-        f"the form {form} has no place for {what}", code="view.form", at=Location(row=row), hint=hint or OTHERS
-    )
+def _refuse(form: str, what: str, hint: str = "") -> NoReturn:
+    raise RowError(f"the form {form} has no place for {what}", code="view.form", hint=hint or OTHERS)

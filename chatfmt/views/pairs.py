@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from ..errors import Location, RowError
+from ..errors import RowError, map_rows
 from ..json_columns import TEXT, decode_conversations, json_array, json_values
-from ..schema import Turn
+from ..schema import Conversation, Turn
 from .batch import Fields, RenderableBatch, join, template_inputs, whole_conversations
 from .split import alternate, split_pairs
 
@@ -43,11 +43,7 @@ def rejected_response(batch: RenderableBatch) -> Fields:
     Raises RowError `view.answer` for a worse answer that is not one message of text.
     """
     before, chosen, rejected = split_pairs(batch)
-    texts = []
-    for row, turn in enumerate(single_turns(rejected)):
-        if set(turn) - {"role"} != {"content"} or not isinstance(turn["content"], str):
-            raise _answer_error(row, "is more than text")
-        texts.append(turn["content"])
+    texts = map_rows(_only_text, single_turns(rejected))
     return {"messages": join(before, chosen), "rejected_response": pa.array(texts, TEXT), **template_inputs(batch)}
 
 
@@ -86,18 +82,24 @@ def ranked(batch: RenderableBatch) -> Fields:
 
 def single_turns(answers: pa.ListArray) -> list[Turn]:
     """Return the message of each answer; raises RowError `view.answer` for an answer of several."""
-    found = []
-    for row, turns in enumerate(decode_conversations(answers)):
-        if turns is None or len(turns) != 1:
-            raise _answer_error(row, "is not one message")
-        found.append(turns[0])
-    return found
+    return map_rows(_only_turn, decode_conversations(answers))
 
 
-def _answer_error(row: int, problem: str) -> RowError:
+def _only_turn(turns: Conversation | None) -> Turn:
+    if turns is None or len(turns) != 1:
+        raise _answer_error("is not one message")
+    return turns[0]
+
+
+def _only_text(turn: Turn) -> str:
+    if set(turn) - {"role"} != {"content"} or not isinstance(turn["content"], str):
+        raise _answer_error("is more than text")
+    return turn["content"]
+
+
+def _answer_error(problem: str) -> RowError:
     return RowError(
         f"an answer of the pair {problem}",
         code="view.answer",
-        at=Location(row=row),
         hint="--to preference-conversations writes whole conversations, --on-error skip drops such rows",
     )

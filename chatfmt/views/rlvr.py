@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..errors import Location, RowError, UsageError
+from ..errors import RowError, UsageError, map_rows, refuse_rows
 from ..json_columns import ABSENT, TEXT, decode_conversations, decode_values, dumps, json_array, to_plain
 from ..schema import CONVERSATIONS, KEPT
 from .batch import Fields, RenderableBatch, template_inputs
@@ -39,7 +39,7 @@ def texts(batch: RenderableBatch) -> Fields:
 
     Raises RowError `view.instruction` for a prompt that is more than one question.
     """
-    asked = [only_question(row, turns) for row, turns in enumerate(decode_conversations(prompt(batch)["prompt"]))]
+    asked = map_rows(only_question, decode_conversations(prompt(batch)["prompt"]))
     truths = list(map(as_text, ground_truths(batch)))
     return {"input": pa.array(asked, TEXT), "output": pa.array(truths, TEXT)}
 
@@ -58,10 +58,9 @@ def ground_truths(batch: RenderableBatch) -> list[Any]:
     if column is None and batch.column("messages") is None and batch.column("completion") is None:
         raise UsageError("the rows have no ground truth", hint=f"--keep COLUMN, for a column named {listed(columns)}")
     found = list(map(answer_text, answers(batch))) if column is None else decode_values(column)
-    for row, truth in enumerate(found):
-        if truth is ABSENT or truth in (None, "", []):
-            hint = "--on-error skip drops such rows"
-            raise RowError("the row has no ground truth", code="view.truth", at=Location(row=row), hint=hint)
+    missing = [row for row, truth in enumerate(found) if truth is ABSENT or truth in (None, "", [])]
+    text, hint = "the row has no ground truth", "--on-error skip drops such rows"
+    refuse_rows(missing, lambda row: RowError(text, code="view.truth", hint=hint))
     return found
 
 
@@ -95,12 +94,12 @@ def named(batch: RenderableBatch, name: str) -> pa.Array:
     return column
 
 
-def only_question(row: int, turns: Any) -> str:
+def only_question(turns: Any) -> str:
     """Return the text of the only turn of a prompt, which is the user's; raises RowError for any other prompt."""
     content = turns[0].get("content") if turns and len(turns) == 1 and turns[0].get("role") == "user" else None
     if not isinstance(content, str):
         raise RowError(
-            "the prompt is more than one question", code="view.instruction", at=Location(row=row),
+            "the prompt is more than one question", code="view.instruction",
             hint="--transform system_turns=fold moves system text into it, --on-error skip drops such rows",
         )  # fmt: skip
     return content

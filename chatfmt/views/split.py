@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import Location, RowError, located
+from ..errors import RowError, located, map_rows, refuse_rows
 from ..json_columns import TEXT, decode_conversations, encode_conversations
 from ..schema import Conversation
 from ..turn_columns import last_roles, lengths_of, offsets_of, pick_turns
@@ -53,19 +53,18 @@ def instruction(batch: RenderableBatch) -> Fields:
     if batch.renderer is not None:
         return dict(zip(("instruction", "output"), prompt_completion(batch).values(), strict=True))
     before, after = (decode_conversations(turns) for turns in prompt_and_completion(batch))
-    asked = [_only_text(row, turns, "user") for row, turns in enumerate(before)]
-    answered = [_only_text(row, turns, "assistant") for row, turns in enumerate(after)]
+    asked = map_rows(lambda turns: _only_text(turns, "user"), before)
+    answered = map_rows(lambda turns: _only_text(turns, "assistant"), after)
     return {"instruction": pa.array(asked, TEXT), "output": pa.array(answered, TEXT)}
 
 
-def _only_text(row: int, turns: Conversation | None, role: str) -> str:
+def _only_text(turns: Conversation | None, role: str) -> str:
     first = turns[0] if turns else {}
     if turns == [{"role": role, "content": first.get("content")}] and isinstance(first["content"], str):
         return str(first["content"])
     raise RowError(
         "the conversation is more than one question and its answer",
         code="view.instruction",
-        at=Location(row=row),
         hint="-t chatml renders it to text, --on-error skip drops such rows",
     )
 
@@ -76,9 +75,8 @@ def cut_last(messages: pa.ListArray) -> tuple[pa.ListArray, pa.ListArray]:
     Raises RowError `view.completion` for a row that does not end with an assistant turn after another turn.
     """
     lengths = lengths_of(messages)
-    for row, (length, role) in enumerate(zip(lengths.tolist(), last_roles(messages), strict=True)):
-        if length < 2 or role != "assistant":
-            raise _no_completion(row)
+    answered = np.array([role == "assistant" for role in last_roles(messages)], np.bool_)
+    refuse_rows(np.flatnonzero(~answered | (lengths < 2)).tolist(), _no_completion)
     last = np.zeros(int(lengths.sum()), np.bool_)
     last[offsets_of(lengths)[1:] - 1] = True
     return pick_turns(messages, ~last), pick_turns(messages, last)
@@ -88,7 +86,6 @@ def _no_completion(row: int) -> RowError:
     return RowError(
         "the conversation does not end with an answer to a prompt",
         code="view.completion",
-        at=Location(row=row),
         hint="--on-error skip drops such rows, --to text keeps them whole",
     )
 
@@ -100,9 +97,7 @@ def without_answer(messages: pa.ListArray) -> pa.ListArray:
     """
     lengths = lengths_of(messages)
     answered = np.array([role == "assistant" for role in last_roles(messages)], np.bool_)
-    alone = np.flatnonzero(answered & (lengths < 2))
-    if len(alone):
-        raise _no_completion(int(alone[0]))
+    refuse_rows(np.flatnonzero(answered & (lengths < 2)).tolist(), _no_completion)
     kept = np.ones(int(lengths.sum()), np.bool_)
     kept[offsets_of(lengths)[1:][answered] - 1] = False
     return pick_turns(messages, kept)
@@ -134,16 +129,16 @@ def split_pairs(batch: RenderableBatch) -> tuple[pa.ListArray, pa.ListArray, pa.
     prompt = batch.column("prompt")
     better, worse = decode_conversations(chosen), decode_conversations(rejected)
     prompts = decode_conversations(prompt) if prompt is not None else [None] * len(better)
-    parts = [_split_pair(row, *turns) for row, turns in enumerate(zip(prompts, better, worse, strict=True))]
+    parts = map_rows(lambda turns: _split_pair(*turns), zip(prompts, better, worse, strict=True))
     before, good, bad = zip(*parts, strict=True) if parts else ((), (), ())
     return encode_conversations(before), encode_conversations(good), encode_conversations(bad)
 
 
 def _split_pair(
-    row: int, prompt: Conversation | None, chosen: Conversation | None, rejected: Conversation | None
+    prompt: Conversation | None, chosen: Conversation | None, rejected: Conversation | None
 ) -> tuple[Conversation, ...]:
     if chosen is None or rejected is None:
-        raise RowError("one side of the pair is missing", code="view.pair", at=Location(row=row))
+        raise RowError("one side of the pair is missing", code="view.pair")
     if prompt is not None and not (_starts_with(chosen, prompt) and _starts_with(rejected, prompt)):
         return prompt, chosen, rejected
     shared = 0

@@ -154,3 +154,24 @@ def test_an_error_inside_a_mixed_file_names_its_row() -> None:
     with pytest.raises(DialectError) as caught:
         DIALECTS["mixed"].convert(to_batch(rows), Columns())
     assert (caught.value.code, caught.value.at) == ("msg.role", Location(row=2, message=0))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_all_bad_rows_are_found_at_once(name: str) -> None:
+    dialect, rows, code, at, message = BAD[name]
+    twice = [*rows, *rows]
+    with pytest.raises(DialectError) as caught:
+        DIALECTS[dialect].convert(to_batch(twice), Columns(fields=COLUMNS[dialect]))
+    found = [(error.code, error.at, error.message) for error in (caught.value, *caught.value.others)]
+    assert at.row is not None
+    later = Location(row=at.row + len(rows), message=at.message)
+    assert found == [(code, at, message), (code, later, message)]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_all_refused_rows_are_found_at_once(name: str) -> None:
+    dialect, row, code, message = REFUSED[name]
+    with pytest.raises(DialectError) as caught:
+        DIALECTS[dialect].convert(to_batch([row] * 3), Columns(options={"prefer": "safer"}))
+    found = [(error.code, error.at.row, error.message) for error in (caught.value, *caught.value.others)]
+    assert found == [(code, index, message) for index in range(3)]

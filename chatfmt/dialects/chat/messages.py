@@ -20,8 +20,8 @@ from ...schema import REASONING_FIELDS
 from ...turn_columns import (
     concat,
     fields_of,
-    location_of,
     positions_of_turns,
+    refuse_turns,
     stack,
     struct_of,
     with_turns,
@@ -29,7 +29,6 @@ from ...turn_columns import (
 from ..dialect import Dialect
 from ..kit.blocks import readable_content, text_of
 from ..kit.columns import (
-    SKIP_HINT,
     Columns,
     SourceRow,
     ambiguous_part,
@@ -38,11 +37,12 @@ from ..kit.columns import (
     find_answer_sides,
     find_label,
     find_side_parts,
-    index_of_true,
     is_blank,
     json_type,
+    missing_column,
     read_bools,
     read_text,
+    refuse_nulls,
     text_columns,
 )
 from ..kit.media import with_bytes_as_text
@@ -116,20 +116,9 @@ def read_required_turns(batch: pa.RecordBatch, columns: Columns, part: str) -> p
     path = columns.path(part) or next((name for name in MESSAGES if name in batch.schema.names), None)
     values = column_at(batch, path)
     if values is None:
-        raise DialectError(
-            f"column `{path or part}` is missing",
-            hint=f"map it with --map {part}=COLUMN",
-            at=Location(row=0),
-            code="col.missing",
-        )
+        raise missing_column(batch, f"column `{path or part}` is missing", hint=f"map it with --map {part}=COLUMN")
     lists = read_turns(values, columns, path or part)
-    if lists.null_count:
-        raise DialectError(
-            f"column `{path}` is null",
-            hint=SKIP_HINT,
-            at=Location(row=index_of_true(lists.is_null())),
-            code="col.null",
-        )
+    refuse_nulls(lists, path)
     return lists
 
 
@@ -141,7 +130,7 @@ def read_turns(values: pa.Array, columns: Columns, name: str) -> pa.ListArray:
     lists = to_turns(values, name)
     turns = lists.flatten()
     if turns.null_count:
-        raise DialectError("the turn is null", at=location_of(lists, index_of_true(turns.is_null())), code="msg.type")
+        refuse_turns(lists, turns.is_null(), lambda turn: DialectError("the turn is null", code="msg.type"))
     if not len(turns):
         return with_turns(lists, json_columns.encode_conversations([]).flatten())
     fields = {key: json_columns.text_of_binary(field) for key, field in fields_of(turns).items()}
@@ -245,14 +234,8 @@ def _check_content(fields: Mapping[str, pa.Array], calls: pa.Array, lists: pa.Li
     for name in INSTEAD_OF_CONTENT:
         if name in fields:
             valid = pc.or_(valid, fields[name].is_valid())
-    if not pc.all(valid).as_py():
-        bad = index_of_true(pc.invert(valid))
-        raise DialectError(
-            "the turn has no content",
-            hint='an empty text is "", not null',
-            at=location_of(lists, bad),
-            code="msg.content",
-        )
+    text, hint = "the turn has no content", 'an empty text is "", not null'
+    refuse_turns(lists, pc.invert(valid), lambda turn: DialectError(text, hint=hint, code="msg.content"))
 
 
 def _check_json_content(content: pa.Array, roles: pa.StringArray, lists: pa.ListArray) -> None:
@@ -261,18 +244,15 @@ def _check_json_content(content: pa.Array, roles: pa.StringArray, lists: pa.List
     valid = pc.is_in(first, pa.array(['"', "["], first.type))
     valid = pc.or_(valid, pc.and_(pc.equal(first, "{"), pc.equal(roles, "tool")))
     valid = pc.or_(valid, pc.equal(content, "null")).fill_null(True)
-    if not pc.all(valid).as_py():
-        bad = index_of_true(pc.invert(valid))
-        value = json_columns.loads(content[bad].as_py())
-        raise DialectError(f"the content is {json_type(value)}, not text", at=location_of(lists, bad), code="msg.type")
-    blocks = pc.match_substring_regex(content, _BLOCKS).fill_null(False)
-    if pc.any(blocks).as_py():
-        raise DialectError(
-            "the content has tool blocks of Anthropic's API",
-            hint="--dialect anthropic",
-            at=location_of(lists, index_of_true(blocks)),
-            code="msg.type",
-        )
+
+    def error(turn: int) -> DialectError:
+        value = json_columns.loads(content[turn].as_py())
+        return DialectError(f"the content is {json_type(value)}, not text", code="msg.type")
+
+    refuse_turns(lists, pc.invert(valid), error)
+    text, hint = "the content has tool blocks of Anthropic's API", "--dialect anthropic"
+    blocks = pc.match_substring_regex(content, _BLOCKS)
+    refuse_turns(lists, blocks, lambda turn: DialectError(text, hint=hint, code="msg.type"))
 
 
 _BLOCKS = r'"type":"tool_(use|result)"'

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ... import json_columns
-from ...errors import DialectError, Location
+from ...errors import DialectError, Location, map_rows, refuse_rows
 from ...field_path import value_at
 from ...schema import KEYS
 from ...turn_columns import fields_of, lengths_of, struct_of, to_bools, to_lists, with_same_type
@@ -164,18 +164,17 @@ def _zip_lists(values: pa.StructArray, name: str) -> pa.ListArray:
     """Return the turns in a struct of parallel lists, as `datasets` stores a `Sequence` of objects."""
     fields = fields_of(values)
     lengths = np.stack([lengths_of(column) for column in fields.values()])
-    if (wrong := (lengths != lengths[0]).any(axis=0)).any():
-        raise DialectError(
-            f"the lists in `{name}` differ in length", at=Location(row=int(np.argmax(wrong))), code="msg.type"
-        )
+    wrong = np.flatnonzero((lengths != lengths[0]).any(axis=0)).tolist()
+    refuse_rows(wrong, lambda row: DialectError(f"the lists in `{name}` differ in length", code="msg.type"))
     turns = struct_of({key: column.flatten() for key, column in fields.items()})
     return to_lists(turns, lengths[0], values.is_null())
 
 
 def _to_turn_lists(values: pa.Array, name: str) -> pa.ListArray:
-    return json_columns.encode_conversations(
-        [None if value is None else _turns_value(value, name, row) for row, value in enumerate(plain_values(values))]
-    )
+    def turns_in(value: Any) -> list[dict[str, Any]] | None:
+        return None if value is None else _turns_value(value, name)
+
+    return json_columns.encode_conversations(map_rows(turns_in, plain_values(values)))
 
 
 def plain_values(values: pa.Array) -> list[Any]:
@@ -184,18 +183,14 @@ def plain_values(values: pa.Array) -> list[Any]:
     return [read_list_literal(value) for value in found]
 
 
-def _turns_value(value: Any, name: str, row: int) -> list[dict[str, Any]]:
+def _turns_value(value: Any, name: str) -> list[dict[str, Any]]:
     turns = read_turn_list(value)
     if turns is not None:
         return turns
     if not isinstance(value, list):
-        raise DialectError(
-            f"column `{name}` holds {json_type(value)}, not turns", at=Location(row=row), code="col.type"
-        )
+        raise DialectError(f"column `{name}` holds {json_type(value)}, not turns", code="col.type")
     message, turn = next((message, turn) for message, turn in enumerate(value) if not isinstance(turn, dict))
-    raise DialectError(
-        f"the turn is {json_type(turn)}, not an object", at=Location(row=row, message=message), code="msg.type"
-    )
+    raise DialectError(f"the turn is {json_type(turn)}, not an object", at=Location(message=message), code="msg.type")
 
 
 def first_filled(fields: Mapping[str, pa.Array], first: str | None, others: Sequence[str]) -> dict[str, pa.Array]:

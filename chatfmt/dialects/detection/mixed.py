@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from ... import json_columns, schema
-from ...errors import DialectError, Location, NoDialect, located
+from ...errors import DialectError, NoDialect, RowError, located, map_rows, raise_first, refuse_rows
 from ...turn_columns import concat
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, records_of
@@ -36,22 +36,27 @@ def _convert(registry: Mapping[str, Dialect], batch: pa.RecordBatch, columns: Co
     """Convert each row with the dialect that fits it; raises DialectError `col.missing` if none does."""
     reader = RecordReader(detectable(registry, columns), columns)
     groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[int]] = {}
-    for row, record in enumerate(records_of(batch)):
-        name, found_parts = _read_row(reader, record, row)
+    for row, (name, found_parts) in enumerate(map_rows(partial(_read_row, reader), records_of(batch))):
         groups.setdefault((name, tuple(sorted(found_parts.items()))), []).append(row)
+    numbers = {number: row for row, number in enumerate(batch.column(schema.ROW).to_pylist())}
     if len(groups) == 1:
-        (name, parts), rows = next(iter(groups.items()))
-        return _as_type(registry[name].convert(batch, columns.adding(dict(parts))), columns.type, rows[0])
+        ((name, parts),) = groups
+        return _as_type(registry[name].convert(batch, columns.adding(dict(parts))), columns.type, numbers)
     found: dict[int, list[dict[str, Any]]] = {}
     dropped: Counter[str] = Counter()
+    errors: list[RowError] = []
     for (name, parts), rows in groups.items():
-        with located(rows=rows):
-            converted = registry[name].convert(_rows_of(batch, rows), columns.adding(dict(parts)))
-        dropped += dropped_rows(converted)
-        converted = _as_type(converted, columns.type, rows[0])
-        numbers = dict(zip(batch.column(schema.ROW).take(pa.array(rows)).to_pylist(), rows, strict=True))
+        try:
+            with located(rows=rows):
+                converted = registry[name].convert(_rows_of(batch, rows), columns.adding(dict(parts)))
+            dropped += dropped_rows(converted)
+            converted = _as_type(converted, columns.type, numbers)
+        except RowError as error:
+            errors += (error, *error.others)
+            continue
         for record in _records(converted):
             found.setdefault(numbers[record["row"]], []).append(record)
+    raise_first(errors)
     return with_dropped(_to_batch([record for row in sorted(found) for record in found[row]]), dropped)
 
 
@@ -67,20 +72,18 @@ def _rows_of(batch: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
 
 
-def _as_type(batch: pa.RecordBatch, wanted: str, row: int) -> pa.RecordBatch:
+def _as_type(batch: pa.RecordBatch, wanted: str, numbers: Mapping[int, int]) -> pa.RecordBatch:
     """Return the conversations as the dataset type `wanted` (any, if empty), prompt and completion joined.
 
-    Raises DialectError `row.type` for rows of another type; `row` is the first of them.
+    Raises DialectError `row.type` for rows of another type; `numbers` has their indices in the source batch.
     """
     names = set(batch.schema.names)
-    found = next((type for name, type in TYPE_BY_COLUMN.items() if name in names), "language-modeling")
+    column = next((name for name in TYPE_BY_COLUMN if name in names), "row")
+    found = TYPE_BY_COLUMN.get(column, "language-modeling")
     if wanted and found != wanted and len(batch):
-        raise DialectError(
-            f"the row is {found} data, the others are {wanted} data",
-            hint="--on-error skip drops such rows",
-            at=Location(row=row),
-            code="row.type",
-        )
+        text, hint = f"the row is {found} data, the others are {wanted} data", "--on-error skip drops such rows"
+        rows = batch.filter(batch.column(column).is_valid()).column("row").unique().to_pylist()
+        refuse_rows(map(numbers.__getitem__, rows), lambda row: DialectError(text, hint=hint, code="row.type"))
     if wanted != "language-modeling" or "messages" in names or not {"prompt", "completion"} <= names:
         return batch
     fields = dict(zip(batch.schema.names, batch.columns, strict=True))
@@ -99,16 +102,15 @@ def _find_parts(registry: Mapping[str, Dialect], record: SourceRow, columns: Col
     return None if RecordReader(detectable(registry, columns), columns)(record) is None else {}
 
 
-def _read_row(reader: RecordReader, record: SourceRow, row: int) -> Reading:
+def _read_row(reader: RecordReader, record: SourceRow) -> Reading:
     try:
         found = reader(record)
     except NoDialect as error:
-        raise DialectError(error.message, hint=error.hint, at=Location(row=row), code="col.ambiguous") from None
+        raise DialectError(error.message, hint=error.hint, code="col.ambiguous") from None
     if found is None:
         raise DialectError(
             "no dialect fits the row",
             hint="map its columns with --map, or drop it with --on-error skip",
-            at=Location(row=row),
             code="col.missing",
         )
     return found

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ... import json_columns
-from ...errors import DialectError, Location
+from ...errors import DialectError, map_rows
 from ...field_path import value_at
 from ...turn_columns import concat, stack, struct_of, to_lists
 from ..chat.messages import read_turns
@@ -32,6 +32,7 @@ from ..kit.columns import (
     read_bools,
     read_optional_text,
     read_text,
+    refuse,
     text_columns,
 )
 from ..kit.literals import read_list_literal
@@ -127,8 +128,8 @@ def read_answer(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray:
         "content": pa.nulls(len(batch), json_columns.TEXT) if content is None else content,
         "tool_calls": read_call_column(calls, columns, path),
     }
-    for row in pc.indices_nonzero(pc.and_(turns["content"].is_null(), turns["tool_calls"].is_null())).to_pylist():
-        raise DialectError(f"column `{path}` is null", hint=SKIP_HINT, at=Location(row=row), code="col.null")
+    missing, text = pc.and_(turns["content"].is_null(), turns["tool_calls"].is_null()), f"column `{path}` is null"
+    refuse(missing, lambda row: DialectError(text, hint=SKIP_HINT, code="col.null"))
     return to_lists(struct_of(turns), np.ones(len(batch), np.int64))
 
 
@@ -140,11 +141,11 @@ def read_history(values: pa.Array, columns: Columns, path: str) -> pa.ListArray:
     if objects and find_turn_keys(items, columns):
         return read_turns(values, columns, path)
     return json_columns.encode_conversations(
-        [None if value is None else history_turns(value, row) for row, value in enumerate(rows)]
+        map_rows(lambda value: None if value is None else history_turns(value), rows)
     )
 
 
-def history_turns(items: Any, row: int | None = None) -> list[dict[str, Any]]:
+def history_turns(items: Any) -> list[dict[str, Any]]:
     """Return the turns of one history of pairs or alternating texts; raises DialectError `col.type`."""
     if isinstance(items, str) and not items.strip():
         return []
@@ -152,7 +153,7 @@ def history_turns(items: Any, row: int | None = None) -> list[dict[str, Any]]:
     if isinstance(items, list) and len(items) % 2 == 0 and all(isinstance(item, str) for item in items):
         return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(items)]
     if any(turn is None for turn in turns):
-        raise DialectError("column `history` does not hold pairs of texts", at=Location(row=row), code="col.type")
+        raise DialectError("column `history` does not hold pairs of texts", code="col.type")
     return turns  # type: ignore[return-value]
 
 

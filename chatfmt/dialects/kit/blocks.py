@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from ... import json_columns
 from ...errors import DialectError
 from ...schema import REASONING_FIELDS
-from ...turn_columns import location_of, starts_with_any
+from ...turn_columns import refuse_turns, starts_with_any
 from .literals import read_literal
 
 _TEXT_KEYS = ("text", "content", "value", "parts", "thinking", "summary")
@@ -112,10 +112,10 @@ def _changed(
     found = json_columns.decode_values(values)
     for turn in places:
         found[turn] = read(found[turn])
-        if found[turn] is None:
-            raise DialectError(
-                f"`{name}` is an object or a list without text", at=location_of(lists, turn), code="msg.type"
-            )
+    lost = {turn for turn in places if found[turn] is None}
+    wrong = pa.array([turn in lost for turn in range(len(found))])
+    text = f"`{name}` is an object or a list without text"
+    refuse_turns(lists, wrong, lambda turn: DialectError(text, code="msg.type"))
     return {name: json_columns.encode_values(found, turns=False)}
 
 

@@ -17,7 +17,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ... import json_columns, schema
-from ...errors import DialectError, Location, NoDialect, UsageError
+from ...errors import DialectError, Location, NoDialect, RowError, UsageError, first_of, map_rows, refuse_rows
 from ...field_path import path_of, top_level, value_at
 from ...schema import SourceRow as SourceRow
 from .blocks import content_of, text_of
@@ -260,20 +260,9 @@ def read_text(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.StringAr
     path = columns.path(part)
     values = read_optional_text(batch, columns, part)
     if values is None:
-        raise DialectError(
-            f"no column for `{part}`" if path is None else f"column `{path}` is missing",
-            hint=f"map it with --map {part}=COLUMN",
-            at=Location(row=0),
-            code="col.missing",
-        )
-    if values.null_count:
-        row = index_of_true(values.is_null())
-        raise DialectError(
-            f"column `{path}` is null",
-            hint=SKIP_HINT,
-            at=Location(row=row),
-            code="col.null",
-        )
+        text = f"no column for `{part}`" if path is None else f"column `{path}` is missing"
+        raise missing_column(batch, text, hint=f"map it with --map {part}=COLUMN")
+    refuse_nulls(values, path)
     return values
 
 
@@ -296,18 +285,19 @@ def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
     if values.type == json_columns.TEXT:
         return values
     found = json_columns.decode_values(values)
-    for row, value in enumerate(found):
+
+    def text_in(value: Any) -> str | None:
         if isinstance(value, str) or value is None or value is json_columns.ABSENT:
-            continue
+            return value if isinstance(value, str) else None
         raise DialectError(
             f"column `{name}` holds {json_type(value)}, not text",
             hint=f"write it as text with --map {part}='{{{{ {name} }}}}'"
             if isinstance(value, (int, float))
             else f"map a column of text with --map {part}=COLUMN",
-            at=Location(row=row),
             code="col.type",
         )
-    return pa.array([value if isinstance(value, str) else None for value in found], json_columns.TEXT)
+
+    return pa.array(map_rows(text_in, found), json_columns.TEXT)
 
 
 def read_bools(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.BooleanArray:
@@ -315,23 +305,23 @@ def read_bools(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.Boolean
     path = columns.path(part)
     values = column_at(batch, path)
     if values is None:
-        raise DialectError(f"column `{path or part}` is missing", at=Location(row=0), code="col.missing")
+        raise missing_column(batch, f"column `{path or part}` is missing")
     if pa.types.is_boolean(values.type) and not values.null_count:
         return values
-    found = json_columns.decode_values(values)
-    for row, value in enumerate(found):
+
+    def label_in(value: Any) -> bool:
         if value is None or value is json_columns.ABSENT:
-            raise DialectError(f"column `{path}` is null", hint=SKIP_HINT, at=Location(row=row), code="col.null")
-        found[row] = label_of(value)
-        if found[row] is None:
+            raise DialectError(f"column `{path}` is null", hint=SKIP_HINT, code="col.null")
+        if (label := label_of(value)) is None:
             shown = f"`{value}`" if isinstance(value, (str, int, float)) else json_type(value)
             raise DialectError(
                 f"column `{path}` holds {shown}, which is not good or bad",
                 hint=f"--label '{path} >= 4' decides by an expression",
-                at=Location(row=row),
                 code="col.type",
             )
-    return pa.array(found, pa.bool_())
+        return label
+
+    return pa.array(map_rows(label_in, json_columns.decode_values(values)), pa.bool_())
 
 
 def json_type(value: Any) -> str:
@@ -340,9 +330,21 @@ def json_type(value: Any) -> str:
     return "null" if value is None else types.get(type(value), type(value).__name__)
 
 
-def index_of_true(flags: pa.Array) -> int:
-    """Return the index of the first true value; there must be one."""
-    return int(pc.index(flags, pa.scalar(True)).as_py())
+def refuse(flags: pa.Array, error: Callable[[int], DialectError]) -> None:
+    """Raise the errors of all rows whose flag is true; `error` makes that of a row."""
+    refuse_rows(pc.indices_nonzero(flags).to_pylist(), error)
+
+
+def refuse_nulls(values: pa.Array, path: str | None) -> None:
+    """Raise DialectError `col.null` for the rows in which the column at a path is null."""
+    text = f"column `{path}` is null"
+    refuse(values.is_null(), lambda row: DialectError(text, hint=SKIP_HINT, code="col.null"))
+
+
+def missing_column(batch: pa.RecordBatch, message: str, hint: str = "") -> RowError:
+    """Return the error `col.missing` of a batch without a column: that of each of its rows."""
+    rows = (Location(row=row) for row in range(len(batch)))
+    return first_of([DialectError(message, hint=hint, at=at, code="col.missing") for at in rows])
 
 
 def records_of(batch: pa.RecordBatch, names: Sequence[str] | None = None) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from ... import json_columns, schema
-from ...errors import DialectError, Location, UsageError, located
+from ...errors import DialectError, UsageError, map_rows, refuse_rows
 from ...schema import REASONING_FIELDS
 from ...turn_columns import (
     contains,
@@ -34,10 +35,10 @@ from .columns import (
     SourceRow,
     column_at,
     has_text,
-    index_of_true,
     is_blank,
     json_type,
     records_of,
+    refuse,
     used_names,
 )
 from .names import BESIDE_TURNS
@@ -88,18 +89,16 @@ def conversation_batch(
 
 
 def check_watched(batch: pa.RecordBatch, columns: Columns) -> None:
-    """Raise DialectError `col.late` for the first row with a value in a watched column, which would be lost."""
+    """Raise DialectError `col.late` for rows with a value in a watched column, which would be lost."""
     for name in batch.schema.names:
-        part = columns.watched.get(name)
-        filled = is_filled(batch.column(name)) if part is not None else None
-        if filled is not None and pc.any(filled).as_py():
-            read = f"--map {part}={name} reads it, " if part in (*schema.MEDIA, "reasoning") else ""
-            raise DialectError(
-                f"column `{name}` is empty in the sample but not here, and could be the {part}",
-                hint=f"{read}--drop {name} leaves it behind",
-                at=Location(row=index_of_true(filled)),
-                code="col.late",
-            )
+        if (part := columns.watched.get(name)) is not None:
+            refuse(is_filled(batch.column(name)), partial(_late_column, name, part))
+
+
+def _late_column(name: str, part: str, row: int) -> DialectError:
+    read = f"--map {part}={name} reads it, " if part in (*schema.MEDIA, "reasoning") else ""
+    text = f"column `{name}` is empty in the sample but not here, and could be the {part}"
+    return DialectError(text, hint=f"{read}--drop {name} leaves it behind", code="col.late")
 
 
 _EMPTY_JSON = pa.array(["null", "[]", "{}", '""'], json_columns.JSON)
@@ -129,15 +128,14 @@ def read_system(batch: pa.RecordBatch, columns: Columns) -> pa.Array | None:
         return None
     if values.type == json_columns.TEXT:
         return pc.if_else(has_text(values), values, pa.scalar(None, json_columns.TEXT))
-    found = [None if value is json_columns.ABSENT else value for value in json_columns.decode_values(values)]
-    contents = [content_of(value) for value in found]
-    for row, (value, content) in enumerate(zip(found, contents, strict=True)):
-        if content is None and value:
-            raise DialectError(
-                f"column `{path}` holds {json_type(value)}, not text or blocks", at=Location(row=row), code="col.type"
-            )
-    kept = [None if is_blank(content) else content for content in contents]
-    return json_columns.encode_values([json_columns.ABSENT if content is None else content for content in kept])
+
+    def system_in(value: Any) -> Any:
+        content = None if value is json_columns.ABSENT else content_of(value)
+        if content is None and value and value is not json_columns.ABSENT:
+            raise DialectError(f"column `{path}` holds {json_type(value)}, not text or blocks", code="col.type")
+        return json_columns.ABSENT if is_blank(content) else content
+
+    return json_columns.encode_values(map_rows(system_in, json_columns.decode_values(values)))
 
 
 def with_system(own: Mapping[str, pa.Array], system: pa.Array, *, beside: bool = False) -> dict[str, pa.Array]:
@@ -189,13 +187,14 @@ def read_reasoning(batch: pa.RecordBatch, columns: Columns) -> pa.StringArray | 
     if values is None:
         return None
     if values.type != json_columns.TEXT:
-        found = [None if value is json_columns.ABSENT else value for value in json_columns.decode_values(values)]
-        texts = [text_of(value) for value in found]
-        for row, (value, text) in enumerate(zip(found, texts, strict=True)):
-            if text is None and value:
-                raise DialectError(f"column `{path}` holds {json_type(value)}, not text",
-                                   at=Location(row=row), code="col.type")  # fmt: skip
-        values = json_columns.text_array(texts)
+
+        def reasoning_in(value: Any) -> str | None:
+            text = None if value is json_columns.ABSENT else text_of(value)
+            if text is None and value and value is not json_columns.ABSENT:
+                raise DialectError(f"column `{path}` holds {json_type(value)}, not text", code="col.type")
+            return text
+
+        values = json_columns.text_array(map_rows(reasoning_in, json_columns.decode_values(values)))
     switches = pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(values)), pa.array(sorted(SWITCHES)))
     return pc.if_else(switches, pa.scalar(None, json_columns.TEXT), values)
 
@@ -213,11 +212,12 @@ def with_reasoning(own: Mapping[str, pa.Array], reasoning: pa.StringArray) -> di
     last = np.full(len(reasoning), -1, np.int64)
     last[rows_of_turns(own[name])[answers]] = answers
     given = to_bools(reasoning.is_valid())
-    if (lost := given & (last < 0)).any():
-        raise _reasoning_error("the row has reasoning, but no assistant turn", int(np.argmax(lost)))
+    lost = np.flatnonzero(given & (last < 0)).tolist()
+    refuse_rows(lost, lambda row: _reasoning_error("the row has reasoning, but no assistant turn"))
     order = np.full(len(turns), -1, np.int64)
     order[last[given]] = np.flatnonzero(given)
     thought = reasoning.take(pa.array(order, mask=order < 0))
+    other: set[int] = set()
     for key in (*REASONING_FIELDS, "content"):
         values = field(turns, key)
         if values.type != json_columns.TEXT:
@@ -227,7 +227,8 @@ def with_reasoning(own: Mapping[str, pa.Array], reasoning: pa.StringArray) -> di
             if thought[turn].as_py() in values[turn].as_py():
                 order[turn] = -1
             elif key != "content":
-                raise _reasoning_error("the answer has other reasoning of its own", int(order[turn]))
+                other.add(int(order[turn]))
+    refuse_rows(sorted(other), lambda row: _reasoning_error("the answer has other reasoning of its own"))
     thought = reasoning.take(pa.array(order, mask=order < 0))
     before = field(turns, "reasoning_content")
     if before.null_count < len(before):
@@ -249,13 +250,8 @@ def _with_key_listed(lists: pa.ListArray, name: str) -> pa.ListArray:
     return with_field(lists, schema.KEYS, pa.array(keys, json_columns.TEXT))
 
 
-def _reasoning_error(text: str, row: int) -> DialectError:
-    return DialectError(
-        text,
-        hint="--dialect-option reasoning=ignore leaves the column",
-        at=Location(row=row),
-        code="msg.reasoning",
-    )
+def _reasoning_error(text: str) -> DialectError:
+    return DialectError(text, hint="--dialect-option reasoning=ignore leaves the column", code="msg.reasoning")
 
 
 def first_turns(lists: pa.ListArray) -> pa.Int64Array:
@@ -286,11 +282,12 @@ def _check_side(values: pa.Array, part: str, path: str) -> None:
     """Raise DialectError `col.type` for documents that are no list, or variables that are no object."""
     kind, start = {"documents": ("a list", "["), "template_kwargs": ("an object", "{")}[part]
     wrong = pc.invert(pc.starts_with(values, start)).fill_null(False)
-    if pc.any(wrong).as_py():
-        row = index_of_true(wrong)
+
+    def error(row: int) -> DialectError:
         value = json_columns.loads(values[row].as_py())
-        raise DialectError(f"column `{path}` holds {json_type(value)}, not {kind}", at=Location(row=row),
-                           code="col.type")  # fmt: skip
+        return DialectError(f"column `{path}` holds {json_type(value)}, not {kind}", code="col.type")
+
+    refuse(wrong, error)
 
 
 def to_json(values: pa.Array) -> pa.Array:
@@ -341,12 +338,12 @@ def _kept_keys(batch: pa.RecordBatch, kept: Sequence[str]) -> dict[str, pa.Array
 
 def convert_rows(batch: pa.RecordBatch, columns: Columns, convert: ConvertRow) -> pa.RecordBatch:
     """Convert one source row after another to a CONVERSATIONS batch; errors name the row."""
-    made: list[Sequence[OutputRow | Dropped]] = []
-    for row, record in enumerate(records_of(batch)):
-        with located(row=row):
-            found = convert(record, columns)
-        made.append([found] if isinstance(found, Mapping) else found or [])
-    return batch_of_rows(batch, columns, made)
+
+    def made_of(record: SourceRow) -> Sequence[OutputRow | Dropped]:
+        found = convert(record, columns)
+        return [found] if isinstance(found, Mapping) else found or []
+
+    return batch_of_rows(batch, columns, map_rows(made_of, records_of(batch)))
 
 
 def batch_of_rows(

@@ -6,10 +6,9 @@ import shlex
 from collections.abc import Mapping
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from ...errors import DialectError, Location
-from ...turn_columns import location_of
+from ...errors import NOWHERE, DialectError, Location
+from ...turn_columns import refuse_turns
 
 ROLE_NAMES: dict[str, str] = {
     **dict.fromkeys(("system",), "system"),
@@ -72,7 +71,7 @@ _OBSERVERS = frozenset({"environment", "env", "computer", "interpreter", "termin
 """Names of what answers the assistant's actions."""
 
 
-def unknown_role(name: str, at: Location) -> DialectError:
+def unknown_role(name: str, at: Location = NOWHERE) -> DialectError:
     """Return the error for an unknown role; only what answers an action has an obvious role."""
     role = "tool" if name.lower() in _OBSERVERS else "ROLE"
     which = "" if role == "tool" else ": system, user, assistant or tool"
@@ -83,7 +82,7 @@ def unknown_role(name: str, at: Location) -> DialectError:
 def map_roles(names: pa.StringArray, roles: Mapping[str, str], lists: pa.ListArray) -> tuple[pa.StringArray, pa.Array]:
     """Return the role of each turn from its name, and whether its content is a call as text.
 
-    Raises DialectError `msg.role` for the first turn whose role is null or unknown.
+    Raises DialectError `msg.role` for a turn whose role is null or unknown.
     """
     encoded = names.dictionary_encode()
     values = encoded.dictionary.to_pylist()
@@ -91,13 +90,12 @@ def map_roles(names: pa.StringArray, roles: Mapping[str, str], lists: pa.ListArr
     calls = pa.array([is_call_role(value, roles) for value in values], pa.bool_())
     mapped = found.take(encoded.indices)
     if mapped.null_count:
-        bad = int(pc.index(mapped.is_null(), pa.scalar(True)).as_py())
-        if not names[bad].is_valid:
-            raise DialectError(
-                "the turn has no role",
-                hint="" if names.null_count < len(names) else "--roles user,assistant if the turns alternate",
-                at=location_of(lists, bad),
-                code="msg.role",
-            )
-        raise unknown_role(names[bad].as_py(), location_of(lists, bad))
+        hint = "" if names.null_count < len(names) else "--roles user,assistant if the turns alternate"
+
+        def error(turn: int) -> DialectError:
+            if (name := names[turn].as_py()) is not None:
+                return unknown_role(name)
+            return DialectError("the turn has no role", hint=hint, code="msg.role")
+
+        refuse_turns(lists, mapped.is_null(), error)
     return mapped, calls.take(encoded.indices)

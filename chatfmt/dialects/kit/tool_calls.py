@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ... import json_columns, schema
-from ...errors import DialectError, Location
-from ...turn_columns import location_of
+from ...errors import DialectError, refuse_rows
+from ...turn_columns import refuse_turns
 from .columns import Columns
 from .literals import read_literal
 
@@ -59,15 +59,11 @@ def _read_calls(values: pa.Array, columns: Columns, lists: pa.ListArray) -> pa.A
         return values
     found = json_columns.decode_values(values)
     for turn in turns:
-        calls = call_list(found[turn], columns)
-        if calls is None:
-            raise DialectError(
-                "`tool_calls` does not hold calls with a name",
-                hint="name their keys with --map tool_calls.name=KEY --map tool_calls.arguments=KEY",
-                at=location_of(lists, turn),
-                code="msg.type",
-            )
-        found[turn] = calls
+        found[turn] = call_list(found[turn], columns)
+    text = "`tool_calls` does not hold calls with a name"
+    hint = "name their keys with --map tool_calls.name=KEY --map tool_calls.arguments=KEY"
+    wrong = pa.array([value is None for value in found])
+    refuse_turns(lists, wrong, lambda turn: DialectError(text, hint=hint, code="msg.type"))
     return json_columns.json_array(found, [value is not json_columns.ABSENT for value in found])
 
 
@@ -75,10 +71,9 @@ def read_call_column(values: pa.Array, columns: Columns, path: str) -> pa.Array:
     """Return a column of calls as JSON, null where a row has none; raises DialectError `col.type`."""
     found = [None if value is json_columns.ABSENT else value for value in json_columns.decode_values(values)]
     calls = [call_list(value, columns) if value else [] for value in found]
-    for row, call in enumerate(calls):
-        if call is None:
-            raise DialectError(f"column `{path}` does not hold calls with a name", at=Location(row=row),
-                               code="col.type")  # fmt: skip
+    wrong = [row for row, call in enumerate(calls) if call is None]
+    text = f"column `{path}` does not hold calls with a name"
+    refuse_rows(wrong, lambda row: DialectError(text, code="col.type"))
     return json_columns.json_array(calls, [bool(call) for call in calls])
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
 
 from ... import json_columns
-from ...errors import DialectError, Location
+from ...errors import DialectError, map_rows
 from .columns import json_type
 from .literals import read_literal, read_objects
 
@@ -19,20 +20,13 @@ def to_specs(values: pa.Array) -> pa.Array:
     A value is a list of objects or of JSON texts, one object, an object of the tools by name, or any of these as text.
     Raises DialectError `col.type` for anything else.
     """
+    read = cache(specs_in)
     found = json_columns.decode_values(values)
-    read: dict[str, list[Any] | None] = {}
-    specs: list[list[Any] | None] = []
-    for row, value in enumerate(found):
-        key = value if isinstance(value, str) else None
-        if key is None or key not in read:
-            result = specs_in(value, row)
-            if key is not None:
-                read[key] = result
-        specs.append(result if key is None else read[key])
+    specs = map_rows(lambda value: read(value) if isinstance(value, str) else specs_in(value), found)
     return json_columns.json_array(specs, [spec is not None for spec in specs])
 
 
-def specs_in(value: Any, row: int | None = None) -> list[Any] | None:
+def specs_in(value: Any) -> list[Any] | None:
     """Return the specifications in one value, None if there are none; raises DialectError `col.type`."""
     if value is None or value is json_columns.ABSENT or (isinstance(value, str) and not value.strip()):
         return None
@@ -42,10 +36,9 @@ def specs_in(value: Any, row: int | None = None) -> list[Any] | None:
         raise DialectError(
             f"`tools` is {json_type(items)}, not a list of specifications",
             hint="map another column with --map tools=COLUMN",
-            at=Location(row=row),
             code="col.type",
         )
-    return [to_spec(item, row) for item in items] or None
+    return [to_spec(item) for item in items] or None
 
 
 def _listed(tools: Mapping[str, Any]) -> list[Any]:
@@ -63,7 +56,7 @@ def _listed(tools: Mapping[str, Any]) -> list[Any]:
 _SPEC_KEYS = frozenset({"description", "parameters", "input_schema", "inputSchema", "function", "name", "arguments"})
 
 
-def to_spec(value: Any, row: int | None = None) -> Any:
+def to_spec(value: Any) -> Any:
     """Return one specification as `{"type": "function", "function": {"name": …, "parameters": …}}`.
 
     A bare function is wrapped, and the key of its schema renamed to `parameters` (`input_schema` of Anthropic,
@@ -71,9 +64,7 @@ def to_spec(value: Any, row: int | None = None) -> Any:
     """
     item = read_literal(value) if isinstance(value, str) else value
     if not isinstance(item, Mapping):
-        raise DialectError(
-            f"a specification in `tools` is {json_type(item)}, not an object", at=Location(row=row), code="col.type"
-        )
+        raise DialectError(f"a specification in `tools` is {json_type(item)}, not an object", code="col.type")
     item = item["toolSpec"] if isinstance(item.get("toolSpec"), Mapping) else item
     if "function" in item or not isinstance(item.get("name"), str):
         return item

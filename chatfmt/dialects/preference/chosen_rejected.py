@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ... import json_columns
-from ...errors import DialectError, Location
 from ...field_path import value_at
 from ...turn_columns import fields_of, stack
 from ..chat.messages import read_required_turns, read_turns
@@ -17,13 +16,12 @@ from ..chat.turns import find_turn_keys, turns_at
 from ..dialect import Dialect
 from ..instruction.prompt_completion import find_context_parts, find_prompt, read_question, unexplained_columns
 from ..kit.columns import (
-    SKIP_HINT,
     Columns,
     SourceRow,
     column_at,
     find_side_parts,
     find_value,
-    index_of_true,
+    refuse_nulls,
     text_columns,
 )
 from ..kit.literals import read_literal
@@ -121,13 +119,7 @@ def shared_length(chosen: str, rejected: str) -> int:
 def _answer(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
     values = column_at(batch, columns.path(part))
     if values is not None and values.type == json_columns.TEXT and not _is_turns_as_text(values):
-        if values.null_count:
-            raise DialectError(
-                f"column `{columns.path(part)}` is null",
-                hint=SKIP_HINT,
-                at=Location(row=index_of_true(values.is_null())),
-                code="col.null",
-            )
+        refuse_nulls(values, columns.path(part))
         return stack([("assistant", values)])
     return read_required_turns(batch, columns, part)
 

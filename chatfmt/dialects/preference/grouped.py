@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...errors import DialectError, Location, located
+from ...errors import DialectError, located, map_rows
 from ...field_path import value_at
 from ..chat.messages import find_messages_parts
 from ..chat.turns import find_turn_keys
@@ -34,29 +34,26 @@ def rated_rows(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     A prompt with one rated answer makes no pair. Raises DialectError `col.null`, `col.type`.
     """
     records = records_of(batch)
+    prompts = map_rows(lambda record: _text(record, columns.path("prompt") or "prompt"), records)
+    answers = map_rows(lambda record: _answer(record, columns), records)
     made: list[list[OutputRow | Dropped]] = [[] for _ in records]
-    for prompt, group in itertools.groupby(range(len(records)), lambda row: _prompt(records[row], columns, row)):
+    for prompt, group in itertools.groupby(range(len(records)), lambda row: prompts[row]):
         first, *others = group
-        answers = [_answer(records[row], columns, row) for row in (first, *others)]
         with located(row=first):
-            made[first] = make_pairs(prompt, answers, columns)
+            made[first] = make_pairs(prompt, [answers[row] for row in (first, *others)], columns)
     return batch_of_rows(batch, columns, made)
 
 
-def _prompt(record: SourceRow, columns: Columns, row: int) -> str:
-    return _text(record, columns.path("prompt") or "prompt", row)
-
-
-def _answer(record: SourceRow, columns: Columns, row: int) -> tuple[Any, str]:
+def _answer(record: SourceRow, columns: Columns) -> tuple[Any, str]:
     rating = to_number(value_at(record, columns.path("ratings") or RATINGS[0]))
-    return rating, _text(record, columns.path("completion") or "response", row)
+    return rating, _text(record, columns.path("completion") or "response")
 
 
-def _text(record: SourceRow, path: str, row: int) -> str:
+def _text(record: SourceRow, path: str) -> str:
     value = value_at(record, path)
     if not isinstance(value, str):
         code = "col.null" if value is None else "col.type"
-        raise DialectError(f"column `{path}` is {json_type(value)}, not text", code=code, at=Location(row=row))
+        raise DialectError(f"column `{path}` is {json_type(value)}, not text", code=code)
     return value
 
 

@@ -19,7 +19,6 @@ from ...errors import (
     CheckError,
     Location,
     RowError,
-    RowErrors,
     TemplateError,
     UsageError,
     located,
@@ -161,9 +160,9 @@ class Conversion:
         Without `on_reject` the error of the first bad row is raised.
         """
         if on_reject is None:
-            first_error = error.errors[0] if isinstance(error, RowErrors) else error
-            self._offer_fit(_by_row(first_error, batch), batch)
-            raise first_error from error.__cause__
+            self._offer_fit(_by_row(error, batch), batch)
+            error.others = ()
+            raise error
         bad = _find_errors(error, batch)
         if self._on_finding is not None:  # else nobody reads the hints
             self._offer_fit(bad, batch)
@@ -478,7 +477,7 @@ def _find_errors(error: RowError, batch: pa.RecordBatch) -> dict[int, RowError]:
     """Return the first error of each bad row by its index in the batch; raise an error that names none of its rows."""
     found: dict[int, RowError] = {}
     indices = {number: index for index, number in enumerate(batch.column(ROW).to_pylist())}
-    for each in error.errors if isinstance(error, RowErrors) else (error,):
+    for each in (error, *error.others):
         if each.at.row not in indices:
             raise each
         found.setdefault(indices[each.at.row], each)

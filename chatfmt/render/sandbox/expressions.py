@@ -70,11 +70,13 @@ def _guarded(source: str, environment: LimitedSandbox, evaluate: CompiledExpress
         try:
             value = evaluate(row)
         except Exception as error:  # an expression may raise anything
-            raise RowError(
+            failure = RowError(
                 f"the expression `{source}` fails: {without_addresses(str(error))}",
                 code="expr.error",
                 hint=_TEXT_HINT if _compares_text_with_number(error) else _HINT,
-            ) from error
+            )
+            failure.costly = isinstance(error, OverLimit)
+            raise failure from error
         if isinstance(value, str) and (printed := find_address(value, dict(row))):
             name = printed.partition(" at 0x")[0] + ">"
             message = f"the expression `{source}` gives the memory address of `{name}`, which differs from run to run"
