@@ -1,6 +1,6 @@
 """What rows that are left out cost: a run that leaves them out, against the same run without them.
 
-    python tests/bench/refused_rows.py [--kind template …] [--rows 20000] [--template gemma] [--format jsonl] [--repeat 5]
+    python tests/bench/refused_rows.py [--kind template …] [--rows 20000] [--template gemma] [--format jsonl]
 
 A template (a name or a file) for the kind `template` must refuse two user turns in a row. CPU seconds of whole runs, the
 best of all repeats.
@@ -39,24 +39,25 @@ def with_turn(row: Row, turn: int, **changes: Any) -> Row:
     return {**row, "messages": messages}
 
 
+def question_twice(row: Row) -> Row:
+    return {"messages": [row["messages"][0], *row["messages"]]}
+
+
 SKIP = ("--on-error", "skip", "--max-bad", "100%")
 KINDS = {
-    "template": Kind(lambda row: {"messages": [row["messages"][0], *row["messages"]]}, SKIP),
+    "template": Kind(question_twice, SKIP),
     "loss": Kind(lambda row: with_turn(row, 1, reasoning_content="Let me think."), SKIP),
     "role": Kind(lambda row: with_turn(row, 0, role="narrator"), SKIP),
     "content": Kind(lambda row: with_turn(row, 1, content=None), SKIP),
     "answer": Kind(lambda row: {**row, "completion": None}, (*SKIP, "--dialect", "prompt-completion"), pairs=True),
     "turns": Kind(lambda row: {"messages": "none"}, (*SKIP, "--dialect", "messages")),
     "check": Kind(lambda row: with_turn(row, 1, content=""), (*SKIP, "--fail-on", "msg.empty")),
-    "control": Kind(
-        lambda row: with_turn(row, 1, content="<end_of_turn>"), (*SKIP, "--control-tokens", "reject"), "gemma"
-    ),
+    "control": Kind(lambda row: with_turn(row, 1, content="<eos>"), (*SKIP, "--control-tokens", "reject"), "gemma"),
     "untrained": Kind(lambda row: with_turn(row, 1, weight=0), (*SKIP, "--mask")),
     "unreadable": Kind(lambda row: json.dumps(row)[:-1], SKIP),
-    "where": Kind(lambda row: {"messages": [row["messages"][0], *row["messages"]]}, ("--where", "messages|length == 2")),
-    "dedup": Kind(lambda row: {"messages": [{"role": "user", "content": "a"}, row["messages"][1] | {"content": "b"}]},
-                  ("--dedup",)),
-}  # fmt: skip
+    "where": Kind(question_twice, ("--where", "messages|length == 2")),
+    "dedup": Kind(lambda row: {"messages": [turn | {"content": "a"} for turn in row["messages"]]}, ("--dedup",)),
+}
 
 
 def good_row(chance: random.Random, *, pairs: bool) -> Row:
