@@ -2,8 +2,8 @@
 
     python tests/bench/refused_rows.py [--kind template …] [--rows 20000] [--template gemma] [--format jsonl]
 
-A template (a name or a file) for the kind `template` must refuse two user turns in a row. CPU seconds of whole runs, the
-best of all repeats.
+For the kind `template`, the template (a name or a file) must refuse two user turns in a row. CPU seconds of whole runs,
+the best of all repeats.
 """
 
 from __future__ import annotations
