@@ -184,8 +184,10 @@ class Store:
     def fetch(self, name: str, path: Path) -> None:
         """Download a file that exists."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.part")
         with store_errors(self.url, self._kind):
-            self._system.get_file(self._at(name), str(path))
+            self._system.get_file(self._at(name), str(part))
+        part.replace(path)
 
     def put(self, path: Path, name: str) -> None:
         """Upload a file, in parts that are joined at the end if it is large."""

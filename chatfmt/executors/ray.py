@@ -162,7 +162,7 @@ def check_node(node: str, version: str, missing: Sequence[str]) -> None:
         hint = f'pip install "chatfmt[ray]=={__version__}" there'
         raise OutputError(f"node {node} {what}", hint=hint, code="worker.node")
     if missing:
-        hint = "put it on a disk that all nodes share, or on a store, as in s3://BUCKET/PREFIX"
+        hint = "put it on a disk that all nodes share (XDG_CACHE_HOME for the cache), or on a store: s3://BUCKET/PREFIX"
         raise OutputError(f"node {node} cannot see `{missing[0]}`", hint=hint, code="worker.node")
 
 

@@ -102,12 +102,12 @@ class StoreFolder:
             if name in sizes:
                 self.store.fetch(name, folder / name)
 
-    def fetch_rejects(self, shards: Iterable[Shard], state: Path) -> None:
-        """Download the rejects of shards to where a local run has them."""
+    def fetch_rejects(self, shards: Iterable[Shard], state: Path, *, parts: bool = False) -> None:
+        """Download the rejects of shards, or of parts, to where a local run has them."""
         for shard in shards:
             path = staging.rejects_path(state, shard.name)
             if shard.reject_sha256 and not path.exists():
-                self.store.fetch(_rejects_name(shard.name), path)
+                self.store.fetch(_rejects_name(shard.name, parts), path)
 
     def fetch_parts(self, state: Path) -> None:
         """Download the parts of a run that reorders rows, and their receipts, to where a local run has them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -147,29 +148,35 @@ def write_shards(plan: Plan, run: Run, destination: Destination, on_progress: On
     Raises DataProblem if too many rows are rejected; the rejects so far are written all the same.
     """
     tasks, folder = first_tasks(plan, destination.state)
-    store = destination.store if folder == destination.state else None
-    finished = writers.finished_shards(folder, plan.fingerprint) if store is None else store.finished()
+    parts, elsewhere = folder != destination.state, executors.executor(run.executor).elsewhere
+    store = destination.store if elsewhere or not parts else None
+    finished = writers.finished_shards(folder, plan.fingerprint) if store is None else store.finished(parts=parts)
     shards: list[Shard] = []
     try:
-        with closing(run_shard_tasks(tasks, finished, run, on_progress, store)) as written:
+        with closing(run_shard_tasks(tasks, finished, run, on_progress, store, parts=parts)) as written:
             for shard in written:
                 shards.append(shard)
                 check_max_bad_so_far(plan.recipe, shards)
         check_max_bad(plan.recipe, shards)
     except DataProblem:
-        write_rejects(folder, store, shards, run)
+        write_rejects(folder, store, shards, run, parts=parts)
         raise
-    write_rejects(folder, store, shards, run)
-    if folder == destination.state:
+    write_rejects(folder, store, shards, run, parts=parts)
+    if not parts:
         return shards
+    if store is not None:  # the parts were written elsewhere, and are here now
+        store.fetch_parts(destination.state)
+        run = dataclasses.replace(run, executor="processes", workers=None)
     on_stage = lambda stage, rows, total: on_progress(Reached(rows, stage=stage, total=total))  # noqa: E731
     return gather_shards(plan, destination.state, shards, run, on_stage, destination.store)
 
 
-def write_rejects(state: Path, store: writers.StoreFolder | None, shards: Sequence[Shard], run: Run) -> None:
-    """Write the rejects of the shards to the file that the user named, if any."""
+def write_rejects(
+    state: Path, store: writers.StoreFolder | None, shards: Sequence[Shard], run: Run, *, parts: bool
+) -> None:
+    """Write the rejects of the shards, or of parts, to the file that the user named, if any."""
     if store is not None and run.rejects is not None:
-        store.fetch_rejects(shards, state)
+        store.fetch_rejects(shards, state, parts=parts)
     join_rejects(state, shards, run.rejects)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from chatfmt import manifest
+from chatfmt import executors, manifest
 
 from ...conftest import run_here
 
@@ -80,6 +81,29 @@ def test_rows_that_are_reordered(tmp_path: Path) -> None:
     assert convert(*given)[0] == convert(*given, out="here")[0] == 0
     assert {name for name in files() if "test-" in name}
     assert files() == {name: (tmp_path / "here" / name).read_bytes() for name in files()}
+
+
+def test_parts_of_rows_that_are_reordered_go_through_the_store_where_tasks_run_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on Ray, whose nodes need not see the cache of this machine: here its tasks run in this process."""
+    elsewhere = executors.Executor(executors.EXECUTORS["serial"].run, "as if elsewhere", elsewhere=True)
+    monkeypatch.setitem(executors.EXECUTORS, "ray", elsewhere)
+    monkeypatch.setitem(executors.EXECUTORS, "processes", executors.EXECUTORS["serial"])  # which share the memory
+    given = ["--shuffle", "--dedup", "--test-fraction", "0.4", "--rejects"]
+    assert convert(*given, "here-bad.jsonl", out="here")[0] == 0
+    faulty = Faulty(monkeypatch)
+    faulty.fails = 9
+    assert convert(*given, "bad.jsonl", "--executor", "ray")[0] == 5
+    parts = {name for name in files() if name.startswith(".chatfmt/parts/staged/data/")}
+    assert parts
+    shutil.rmtree(tmp_path / "cache")
+    faulty.names, faulty.fails = [], 0
+    assert convert(*given, "bad.jsonl", "--executor", "ray")[0] == 0
+    assert not parts & {*faulty.names}
+    assert files() == {name: (tmp_path / "here" / name).read_bytes() for name in files()}
+    assert {name for name in files() if "test-" in name}
+    assert (tmp_path / "bad.jsonl").read_bytes() == (tmp_path / "here-bad.jsonl").read_bytes() != b""
 
 
 class Faulty:
