@@ -198,7 +198,7 @@ def _leaves(
         if part == "system" and depth == 1 and not inside and are_like(entry.values, texts):
             yield path, "system"
             continue
-        if path == columns[path] and not inside and _are_verdicts(path, entry.values):
+        if (inside or path == columns[path]) and _are_verdicts(_key_of(path), entry.values):
             yield path, "label"
             continue
         if depth > 1 or not (part_named(columns[path]) or inside):
@@ -263,8 +263,9 @@ def _are_labels(values: Sequence[Any]) -> bool:
 
 
 def _are_verdicts(name: str, values: Sequence[Any]) -> bool:
-    """Return whether a column of verdicts has labels of both kinds and nothing else: a rating from 1 to 5 is none."""
-    return not _VERDICTS.isdisjoint(words_of(name)) and {label_of(value) for value in values} == {True, False}
+    """Return whether verdicts are labels and some say bad: a rating from 1 to 5 does not, nor one that is always 0."""
+    labels = {label_of(value) for value in values} if not _VERDICTS.isdisjoint(words_of(name)) else set()
+    return labels == {True, False} or (labels == {False} and any(str(value) not in ("0", "0.0") for value in values))
 
 
 def _are_media(values: Sequence[Any]) -> bool:

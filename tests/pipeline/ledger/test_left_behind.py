@@ -130,9 +130,10 @@ def test_what_looks_like_conversation_is_refused(more, message, hint, tmp_path):
 @pytest.mark.parametrize(
     ("name", "values", "labels"),
     [("rating", ("good", "bad"), (True, False)), ("user_feedback", (1, -1), (True, False)),
-     ("votes", ("\N{THUMBS DOWN SIGN}", "\N{THUMBS UP SIGN}"), (False, True))],
+     ("votes", ("\N{THUMBS DOWN SIGN}", "\N{THUMBS UP SIGN}"), (False, True)),
+     ("feedback", ("down", "down"), (False, False))],
 )  # fmt: skip
-def test_verdicts_of_both_kinds_are_labels(name, values, labels, tmp_path):
+def test_verdicts_of_which_some_are_bad_are_labels(name, values, labels, tmp_path):
     source = write(tmp_path, *({"prompt": "Sky?", "completion": "Blue.", name: value} for value in values))
     error = refusal(source)
     assert error.message == f"`{name}` looks like a label, and would be left behind"
@@ -144,11 +145,26 @@ def test_verdicts_of_both_kinds_are_labels(name, values, labels, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "values"),
-    [("rating", (1, 5)), ("rating", (1, 1)), ("feedback", ("good", "Too long.")), ("gemini_grade", ("Yes", "No"))],
+    [
+        ("rating", (1, 5)),
+        ("rating", (1, 1)),
+        ("rating", (0, 0)),
+        ("votes", ("up", "up")),
+        ("feedback", ("good", "Too long.")),
+        ("gemini_grade", ("Yes", "No")),
+    ],
 )
 def test_other_ratings_are_metadata(name, values, tmp_path):
     source = write(tmp_path, *({"prompt": "Sky?", "completion": "Blue.", name: value} for value in values))
     assert convert(source).rows == 2
+
+
+def test_verdicts_of_turns_that_the_template_does_not_print_are_labels(tmp_path):
+    source = write(tmp_path, *({"messages": [TURNS[0], {**TURNS[1], "vote": vote}]} for vote in ("up", "down")))
+    error = refusal(source, template="chatml")
+    assert error.message == "`messages[].vote` looks like a label, and would be left behind"
+    assert error.hint == "--drop messages.vote leaves it behind"
+    assert convert(source, template="chatml", drop=["messages.vote"]).rows == convert(source).rows == 2
 
 
 LOOK = {"name": "look", "parameters": {}}
