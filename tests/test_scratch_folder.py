@@ -251,6 +251,10 @@ def test_a_full_disk_names_the_folder_and_the_remedy(system: Path) -> None:
         assert str(caught.value) == f"cannot write temporary files to `{system}`: the disk is full"
         assert caught.value.hint == "free some space there, or choose another folder with TMPDIR=DIR"
         assert caught.value.code == "scratch.enospc"
+    with pytest.raises(OutputError) as caught, scratch_folder.explained(made.path / "stdin"):
+        raise OSError(errno.EACCES, "Permission denied")
+    assert str(caught.value) == f"cannot write temporary files to `{system}`: permission denied"
+    assert (caught.value.hint, caught.value.code) == ("choose another folder with TMPDIR=DIR", "scratch.eacces")
     made.remove()
 
 

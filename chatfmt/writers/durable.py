@@ -6,7 +6,6 @@ may have dropped the data and would report success (ATC'20, "Can applications re
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import threading
@@ -17,23 +16,8 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import OutputError
-from ..scratch_folder import REASONS, explained, is_in_scratch, take_lock
+from ..scratch_folder import explain, explained, is_in_scratch, take_lock
 
-EXPLANATIONS = {
-    errno.ENOSPC: (REASONS[errno.ENOSPC], "free some space, then run again with `--resume`"),
-    errno.EDQUOT: (REASONS[errno.EDQUOT], "free some space, then run again with `--resume`"),
-    errno.EFBIG: (REASONS[errno.EFBIG], "write a folder with `--shard-size 500MB`"),
-    errno.EIO: ("the disk reports an error", "check the disk, then run again with `--resume`"),
-    errno.EMFILE: ("too many files are open", "raise the limit with `ulimit -n`, or use fewer `--workers`"),
-    errno.ENFILE: ("too many files are open on this machine", "try again later with `--resume`"),
-    errno.EROFS: ("the file system is read-only", "choose another path"),
-    errno.EACCES: ("permission denied", "choose another path"),
-    errno.EPERM: ("permission denied", "choose another path"),
-    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another path"),
-    errno.EISDIR: ("it is a folder, not a file", "choose another path"),
-    errno.ENAMETOOLONG: ("the name is too long", "choose another path"),
-    errno.ELOOP: ("its symbolic links form a loop", "choose another path"),
-}
 RESUME = " with `--resume`"
 
 
@@ -49,9 +33,8 @@ def explain_errors(path: Path | str, *, resumable: bool = True) -> Iterator[None
         if is_in_scratch(Path(path)):
             with explained(Path(path)):
                 raise
-        message, hint = EXPLANATIONS.get(error.errno or 0, (error.strerror or str(error), "check the path"))
+        message, hint, code = explain(error)
         hint = hint if resumable else hint.removesuffix(RESUME)
-        code = errno.errorcode.get(error.errno or 0, "EIO").lower()
         raise OutputError(f"cannot write `{path}`: {message}", hint=hint, code=f"output.{code}") from error
 
 
