@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from .. import transforms
-from ..errors import InputError, RowError, UsageError
+from ..errors import InputError, RowError, UsageError, located
 from ..json_columns import JSON, TEXT, is_turns
 from ..recipe import Recipe, required
 from ..sources import to_source_batch
@@ -132,7 +132,12 @@ class Converter:
 
     def _finished(self, batches: Sequence[pa.RecordBatch]) -> pa.Table:
         """Return output batches as a table with the columns of the schema."""
-        typed = [with_types(batch, self._types) for batch in batches] or [empty_batch(self._types)]
+        typed, made = list[pa.RecordBatch](), 0
+        for batch in batches:
+            with located("output", range(made, made + len(batch))):
+                typed.append(with_types(batch, self._types))
+            made += len(batch)
+        typed = typed or [empty_batch(self._types)]
         named = [renamed(with_json_as_text(batch), self.recipe.rename) for batch in typed]
         return pa.Table.from_batches(named)
 

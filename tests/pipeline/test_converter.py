@@ -103,8 +103,8 @@ def test_keys_that_only_the_sample_has_are_null_elsewhere_and_others_are_refused
     assert made["messages"].to_pylist() == [[{**turn, "name": None} for turn in TURNS]]
     strict = chatfmt.Converter(MESSAGES, sample=table(TURNS))
     with pytest.raises(UsageError) as caught:
-        strict(table(named))
-    assert str(caught.value) == "`messages[].name` has no place in the schema that the sample decided"
+        strict(pa.concat_tables([table(TURNS, TURNS), table(TURNS, named)], promote_options="permissive"))
+    assert str(caught.value) == "output row 3: `messages[].name` has no place in the schema that the sample decided"
     assert caught.value.hint == "give `Converter` a sample that has such rows"
     with pytest.raises(UsageError, match="`source` has no place"):
         strict(table(TURNS).append_column("source", pa.array(["x"])))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
-from ...errors import UsageError
+from ...errors import Location, UsageError, located
 from ...json_columns import JSON, TEXT, is_turns, json_array
 from ...schema import KEYS
-from ...turn_columns import fields_of, struct_of, with_turns
+from ...turn_columns import IntArray, fields_of, rows_of_turns, struct_of, with_turns
 from .output_schema import Types
 
 
@@ -47,7 +47,7 @@ def with_types(batch: pa.RecordBatch, types: Mapping[str, pa.DataType]) -> pa.Re
     """Return the batch with exactly these columns; raises UsageError for columns and values without a place."""
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     for name in columns.keys() - types.keys():
-        raise _no_place(name)
+        raise _no_place(name, columns[name])
     arrays = [_with_type(columns[name], type, name) if name in columns else pa.nulls(len(batch), type)
               for name, type in types.items()]  # fmt: skip
     return pa.RecordBatch.from_arrays(arrays, names=list(types))
@@ -64,11 +64,11 @@ def _with_type(column: pa.Array, type: pa.DataType, name: str) -> pa.Array:
     if column.null_count == len(column):
         return pa.nulls(len(column), type)
     if {column.type, type} & {JSON}:  # JSON text would be taken for text
-        raise _no_place(name)
+        raise _no_place(name, column)
     try:
         return column.cast(type)
     except pa.ArrowException:
-        raise _no_place(name) from None
+        raise _no_place(name, column) from None
 
 
 def _turns_with_type(column: pa.ListArray, type: pa.ListType, name: str) -> pa.ListArray:
@@ -77,17 +77,21 @@ def _turns_with_type(column: pa.ListArray, type: pa.ListType, name: str) -> pa.L
     wanted = {field.name: field.type for field in type.value_type}
     for key in found.keys() - wanted.keys():
         if found[key].null_count < len(turns):
-            raise _no_place(f"{name}[].{key}")
-    fields = {
-        key: _with_type(found[key], each, f"{name}[].{key}") if key in found else pa.nulls(len(turns), each)
-        for key, each in wanted.items()
-    }
+            raise _no_place(f"{name}[].{key}", found[key], rows_of_turns(column))
+    with located(rows=rows_of_turns(column)):
+        fields = {
+            key: _with_type(found[key], each, f"{name}[].{key}") if key in found else pa.nulls(len(turns), each)
+            for key, each in wanted.items()
+        }
     return with_turns(column, struct_of(fields, turns.is_null()))
 
 
-def _no_place(name: str) -> UsageError:
+def _no_place(name: str, column: pa.Array, rows: Sequence[int] | IntArray | None = None) -> UsageError:
+    """Return the error for the first value of a column; `rows` are the rows of its values, by default their places."""
+    first = column.is_valid().index(True).as_py()
     return UsageError(
         f"`{name}` has no place in the schema that the sample decided",
         hint="give `Converter` a sample that has such rows",
+        at=Location(row=max(0, first if rows is None else int(rows[first]))),
         code="converter.schema",
     )
