@@ -20,9 +20,8 @@ from hypothesis import HealthCheck, settings
 from chatfmt.cli import main
 from chatfmt.executors import fork_server, worker_handle
 from chatfmt.executors.fork_server import ForkServer
-from chatfmt.render.sandbox import process
+from chatfmt.render.sandbox import interpreters
 
-from . import warm_sandbox
 from .hostile.child import streams
 from .warm import OF_THE_HUB, PATIENCE, PIPE, Warm
 
@@ -35,7 +34,7 @@ needs_shared = pytest.mark.skipif(
 TRL_VERSION = "1.16.0"
 OWN_VARIABLES = {"CHATFMT_SHARED", "CHATFMT_TRL_TEMPLATES", "CHATFMT_TEMPLATES", "CHATFMT_UPDATE_GOLDENS"}
 WARM, WARM_HUB = Warm(), Warm(*OF_THE_HUB)
-START_WORKER, START_INTERPRETER = worker_handle.start, process._start_interpreter
+START_WORKER = worker_handle.start
 MEMORY_DISK = Path("/dev/shm")
 READ_BY_COMMANDS = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM", "CHATFMT_")
 """Variables that a command reads whenever it runs; libraries read others once, when they are imported."""
@@ -77,7 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def warm_workers(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fork the workers and sandboxes that a test would start as fresh interpreters, except with `--full`."""
+    """Fork the workers that a test would start as fresh interpreters, except with `--full`."""
 
     def start_warm(server: ForkServer | None) -> worker_handle.Process:
         return worker_handle.Forked(WARM) if server is None and WARM.can_run() else START_WORKER(server)
@@ -85,17 +84,13 @@ def warm_workers(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if not FULL:
             patch.setattr(worker_handle, "start", start_warm)
-        if not FULL and sys.platform == "linux":
-            address = warm_sandbox.start()
-            WARM.sandboxes = WARM_HUB.sandboxes = address
-            patch.setattr(process, "_start_interpreter", lambda: warm_sandbox.ForkedInterpreter(address))
         yield
 
 
 @pytest.fixture
 def fresh_sandboxes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start an interpreter for each sandbox process, as users do."""
-    monkeypatch.setattr(process, "_start_interpreter", START_INTERPRETER)
+    """Start an interpreter for each sandbox process, as on other systems than Linux."""
+    monkeypatch.setattr(interpreters, "server", lambda: None)
 
 
 @pytest.fixture

@@ -46,8 +46,6 @@ class Warm:
 
     def __init__(self, *libraries: str) -> None:
         self._libraries = libraries
-        self.sandboxes = ""
-        """Where its processes fork sandboxes; empty if they start interpreters."""
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._environment = dict(os.environ)
@@ -86,31 +84,20 @@ class Warm:
         with self._lock:
             if self._process is None:
                 self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                command = [
-                    sys.executable,
-                    "-m",
-                    "tests.warm",
-                    str(theirs.fileno()),
-                    self.sandboxes[1:],
-                    *self._libraries,
-                ]
+                command = [sys.executable, "-m", "tests.warm", str(theirs.fileno()), *self._libraries]
                 self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
                 theirs.close()
             socket.send_fds(self._connection, [json.dumps(request).encode()], pipes)
             return int(self._connection.recv(PACKET))
 
 
-def serve(connection: socket.socket, sandboxes: str, *libraries: str) -> None:
+def serve(connection: socket.socket, *libraries: str) -> None:
     """Answer requests until the tests' side is gone; commands may need `libraries`, as far as they are installed."""
     import chatfmt
     from chatfmt.executors.worker_main import without_pandas
-    from chatfmt.render.sandbox import process
+    from chatfmt.render.sandbox import interpreters
 
-    from .warm_sandbox import ForkedInterpreter
-
-    if sandboxes:
-        process._start_interpreter = lambda: ForkedInterpreter(f"\0{sandboxes}")
-
+    interpreters.server()
     without_pandas()
     modules = [module.name for module in pkgutil.walk_packages(chatfmt.__path__, "chatfmt.")]
     for name in (*modules, *LIBRARIES):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .engine import compile as compile
     from .engine import isolation_level as isolation_level
     from .engine import needs_sandbox as needs_sandbox
-    from .engine import prestarted_sandbox as prestarted_sandbox
+    from .engine import prestart_sandbox as prestart_sandbox
     from .engine import sandbox_sessions as sandbox_sessions
     from .jinja_renderer import JinjaRenderer as JinjaRenderer
     from .options import ENGINES as ENGINES
@@ -38,7 +38,7 @@ __getattr__, __all__ = attach(
             "sandbox_sessions",
             "needs_sandbox",
             "isolation_level",
-            "prestarted_sandbox",
+            "prestart_sandbox",
         ),
         ".jinja_renderer": ("JinjaRenderer",),
         ".options": ("ENGINES", "SPANS", "RenderOptions"),

@@ -17,7 +17,6 @@ there, `sandbox.renderer` takes the place of the Jinja engine, and templates are
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -28,10 +27,10 @@ from ..rendering import ConversationBatch, Renderer
 from .jinja.determinism import random_names
 from .jinja_renderer import JinjaRenderer
 from .options import ENGINES, RenderOptions
-from .sandbox.process import prestarted_process
+from .sandbox import interpreters
 from .sandbox.renderer import Isolation, SandboxRenderer
 from .sandbox.sessions import SandboxSessions
-from .template.chat_template import ChatTemplate
+from .template.chat_template import TRUSTED, ChatTemplate, is_trusted
 from .trace.renderer import TracedRenderer
 from .types import CONTEXT_NAMES, Moment
 
@@ -117,12 +116,13 @@ def check_reproducible(template: ChatTemplate) -> None:
 
 def needs_sandbox(template: ChatTemplate, isolation: Isolation) -> bool:
     """Return whether the template is untrusted and must run in a sandbox process."""
-    return isolation != "off" and template.origin not in ("built-in", "plain")
+    return isolation != "off" and template.origin not in TRUSTED
 
 
-def prestarted_sandbox(template: ChatTemplate, isolation: Isolation) -> AbstractContextManager[None]:
-    """Start the sandbox process of the template now, if it needs one, for the first renderer inside the block."""
-    return prestarted_process() if needs_sandbox(template, isolation) else nullcontext()
+def prestart_sandbox(reference: str | None, isolation: Isolation) -> None:
+    """Start what forks sandbox processes, if the template of `-t` needs one; workers that are forked later share it."""
+    if isolation != "off" and reference not in (None, "none") and not is_trusted(str(reference)):
+        interpreters.server()
 
 
 def sandbox_sessions(

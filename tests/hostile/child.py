@@ -35,11 +35,9 @@ def main() -> None:
     from chatfmt import pipeline  # noqa: F401
     from chatfmt.cli import main as run
     from chatfmt.cli import terminal
-    from chatfmt.render.sandbox import process
+    from chatfmt.render.sandbox import interpreters
 
-    from ..warm_sandbox import ForkedInterpreter
-
-    start, address = process._start_interpreter, sys.argv[1]
+    interpreters.server()  # without limits, and shared by all cases
     most = MEMORY + kilobytes("VmSize") * 1024  # pyarrow's allocator reserves 1 GB that it does not use
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     shown: list[list[str]] = []
@@ -53,8 +51,6 @@ def main() -> None:
     for line in requests:
         shown.clear()
         request = json.loads(line)
-        forks = address and not request["limits"]  # a fork needs more files than an interpreter
-        process._start_interpreter = (lambda: ForkedInterpreter(f"\0{address}")) if forks else start
         answers.write(json.dumps({**answer(run, request), "errors": list(shown)}).encode() + b"\n")
         answers.flush()
 

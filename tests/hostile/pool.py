@@ -29,17 +29,14 @@ class Outcome:
 
 
 class Child:
-    """One child process, restarted if a case kills it; `deaths` counts that.
+    """One child process, restarted if a case kills it; `deaths` counts that."""
 
-    It forks sandboxes at the address `sandboxes`, if that is not empty; see `tests.warm_sandbox`.
-    """
-
-    def __init__(self, sandboxes: str = "") -> None:
-        self.deaths, self._sandboxes = 0, sandboxes.removeprefix("\0")
+    def __init__(self) -> None:
+        self.deaths = 0
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.hostile.child", self._sandboxes]
+        command = [sys.executable, "-m", "tests.hostile.child"]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
 
     def run(

@@ -18,7 +18,7 @@ from zlib import crc32
 
 import pytest
 
-from ..conftest import WARM, run_fresh
+from ..conftest import run_fresh
 from . import (
     arrow_cases,
     compression_cases,
@@ -54,7 +54,7 @@ ADDRESS = re.compile("0x[0-9a-f]+")
 
 @pytest.fixture(scope="session")
 def child() -> Iterator[Child]:
-    one = Child(WARM.sandboxes)
+    one = Child()
     yield one
     one.close()
 

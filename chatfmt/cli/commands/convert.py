@@ -29,6 +29,10 @@ def convert(source: Sources, **given: Any) -> None:
     """
     made = to_recipes(source, given)
     recipe, run, _ = made[0]
+    from ...render import prestart_sandbox
+
+    for each, _, _ in made:
+        prestart_sandbox(each.template, each.template_isolation)
     with worker_processes(
         run.executor, *large_imports((spec.source for spec in recipe.source), run.out, recipe.format)
     ):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -104,21 +103,21 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
 
     Raises whatever prevents the run: UsageError, InputError, TemplateError, NoDialect.
     """
+    render.prestart_sandbox(recipe.template, recipe.template_isolation)
     check_options(recipe, target, run)
     template = load_template(recipe)
-    with render.prestarted_sandbox(template, recipe.template_isolation) if template else nullcontext():
-        sources = tuple(plan_source(recipe, spec, template, target, scratch, hashed=True) for spec in recipe.read_apart)
-        check_views(sources)
-        check_token_shards(recipe, sources[0].job.view)
-        files = tuple(file for source in sources for file in source.files)
-        jobs = [(source.job, source.detection) for source in sources]
-        fingerprint = run_fingerprint(recipe, jobs, template, files, target)
-        names = tuple(shard_names(sources, recipe.shard_name, target.ending))
-        notes = tuple(dict.fromkeys(plan_notes(recipe, sources, template)))
-        planned = Plan(recipe, target, sources, template, fingerprint, files, notes, names)
-        if target.format != "parquet":
-            return planned
-        return with_schema(planned, find_schema(sources, planned.tasks(Path()), run))
+    sources = tuple(plan_source(recipe, spec, template, target, scratch, hashed=True) for spec in recipe.read_apart)
+    check_views(sources)
+    check_token_shards(recipe, sources[0].job.view)
+    files = tuple(file for source in sources for file in source.files)
+    jobs = [(source.job, source.detection) for source in sources]
+    fingerprint = run_fingerprint(recipe, jobs, template, files, target)
+    names = tuple(shard_names(sources, recipe.shard_name, target.ending))
+    notes = tuple(dict.fromkeys(plan_notes(recipe, sources, template)))
+    planned = Plan(recipe, target, sources, template, fingerprint, files, notes, names)
+    if target.format != "parquet":
+        return planned
+    return with_schema(planned, find_schema(sources, planned.tasks(Path()), run))
 
 
 def check_options(recipe: Recipe, target: Target, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""The parent's side of a sandbox process: start it, send requests, read answers, end it.
+"""The parent's side of a sandbox process: start it, send requests, read answers, end it; see `interpreters`.
 
 A process serves one template. Planning and running render the same one, so a process that is no longer in use is kept
 for the next renderer with the same set-up.
@@ -10,33 +10,12 @@ import atexit
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ...rendering import MOST_TEXT, check_text_size
 from .framing import read_frame, to_frame
-
-NEEDED = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-"""Environment variables that an interpreter may need to start; tokens and keys are not passed on."""
-BOOT = """
-import json, sys, types
-path, package = json.loads(sys.argv[1])
-sys.path[:] = path
-for name in ("chatfmt", "chatfmt.render"):  # without running their `__init__`: pyarrow costs more than all the rest
-    sys.modules[name] = module = types.ModuleType(name)
-    module.__path__ = [package + name.removeprefix("chatfmt").replace(".", "/")]
-sys.modules["numpy"] = numpy = types.ModuleType("numpy")
-numpy.generic = type("generic", (), {})  # JSON holds no numpy values
-from chatfmt.render.sandbox.worker import main
-main()
-"""
-"""The program of the process; its argument is JSON: the import path and the folder of the package."""
-
+from .interpreters import Interpreter, start_interpreter
 
 IDLE_PROCESSES = 2
 """The number of unused processes that are kept; beyond that, the oldest is ended."""
@@ -60,7 +39,7 @@ class SandboxProcess:
     def __init__(self, setup: bytes, seconds: float) -> None:
         self.setup = setup
         self._seconds, self._alive = seconds, True
-        self._process = _take_interpreter()
+        self._process = start_interpreter()
         try:
             (self.state,) = self.request(setup, 1)
         except SandboxDied:
@@ -158,55 +137,7 @@ def close_idle() -> None:
         _idle.popitem()[1].close()
 
 
-class _Spare:
-    """An interpreter that waits for its first use."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = _start_interpreter()
-
-    def take(self) -> subprocess.Popen[bytes] | None:
-        process, self._process = self._process, None
-        return process
-
-
-_spare: ContextVar[_Spare | None] = ContextVar("_spare", default=None)
-"""The spare of the innermost `prestarted_process` of this thread, so that no other thread takes it."""
-
-
-@contextlib.contextmanager
-def prestarted_process() -> Iterator[None]:
-    """Start an interpreter now, for the first SandboxProcess inside the block: it imports modules meanwhile.
-
-    Not if a process was released before, which most likely is for the same template.
-    """
-    if _idle:
-        yield
-        return
-    spare = _Spare()
-    token = _spare.set(spare)
-    try:
-        yield
-    finally:
-        _spare.reset(token)
-        if unused := spare.take():
-            _end(unused)
-
-
-def _take_interpreter() -> subprocess.Popen[bytes]:
-    spare = _spare.get()
-    return (spare.take() if spare else None) or _start_interpreter()
-
-
-def _start_interpreter() -> subprocess.Popen[bytes]:
-    package = str(Path(__file__).resolve().parents[2])
-    argument = json.dumps([[str(Path(entry).resolve()) for entry in sys.path], package])
-    command = [sys.executable, "-I", "-S", "-B", "-c", BOOT, argument]
-    env = {name: os.environ[name] for name in NEEDED if name in os.environ}
-    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, env=env)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: Interpreter) -> None:
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout):

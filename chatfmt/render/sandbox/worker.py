@@ -17,11 +17,14 @@ An error is `{"error": [class, message, line]}`. Rows are rendered by `jinja.row
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import gc
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jinja2
@@ -73,6 +76,37 @@ def main() -> None:
         write(waiting)
 
 
+def serve() -> None:
+    """Fork a process that runs `main` for each request, until the run that sends them is gone; see `interpreters`."""
+    die_with_parent()
+    _load_lazy_imports()
+    gc.freeze()  # never collect what exists now, so that forks share its pages
+    requests = socket.socket(fileno=0)
+    while (request := socket.recv_fds(requests, 1, 1))[0]:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        with socket.socket(fileno=request[1][0]) as connection, contextlib.suppress(OSError):
+            if pid := os.fork():
+                pidfd = os.pidfd_open(pid)
+                socket.send_fds(connection, [b"\0"], [pidfd])
+                os.close(pidfd)
+            else:
+                _run_fork(connection, requests)
+
+
+def _run_fork(connection: socket.socket, requests: socket.socket) -> None:
+    """Run `main` with the connection as the only open file, and leave the process."""
+    try:
+        os.dup2(connection.fileno(), 0)
+        os.dup2(connection.fileno(), 1)
+        requests.detach()
+        connection.close()
+        main()
+    finally:
+        os._exit(0)
+
+
 class _Templates:
     """The compiled templates of the process; each text is compiled once."""
 
@@ -104,6 +138,7 @@ def _setup(message: Mapping[str, Any], limits: SandboxLimits) -> Setup:
     return Setup(templates, render, now)
 
 
+@cache
 def _load_lazy_imports() -> None:
     """Run the imports that Python and Jinja do at first use: once locked, the process cannot open files."""
     import encodings.unicode_escape  # noqa: F401

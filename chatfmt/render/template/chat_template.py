@@ -25,6 +25,8 @@ from ..types import Moment
 from . import builtin, hub, inline, model_files
 
 Origin = Literal["built-in", "file", "folder", "hub", "plain", "inline"]
+TRUSTED: tuple[Origin, ...] = ("built-in", "plain")
+"""The origins of templates that chatfmt itself has written."""
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 """A tag that marks trained text, by the pattern of transformers, which does not match `{%+ generation %}`."""
 
@@ -178,7 +180,7 @@ def load(reference: str, revision: str | None = None) -> ChatTemplate:
 
 def _find(reference: str, revision: str | None) -> ChatTemplate:
     path = Path(reference).expanduser()
-    named = "/" not in reference and os.sep not in reference and path.suffix != ".jinja"
+    named = _is_name(reference)
     if named and (known := builtin.find(reference)):
         return ChatTemplate(known.name, known.text, dict(known.special_tokens), origin="built-in")
     if path.is_dir():
@@ -190,6 +192,15 @@ def _find(reference: str, revision: str | None) -> ChatTemplate:
     if hub.MODEL_ID.fullmatch(reference) and not reference.startswith(".") and path.suffix != ".jinja":
         return _of_model(hub.repository(reference, revision), "hub")
     raise InputError(f"there is no template file or model folder `{reference}`", hint="check the path")
+
+
+def _is_name(reference: str) -> bool:
+    return "/" not in reference and os.sep not in reference and not reference.endswith(".jinja")
+
+
+def is_trusted(reference: str) -> bool:
+    """Return whether `load` returns a template that chatfmt itself has written; reads no file of the user."""
+    return inline.is_form(reference) or (_is_name(reference) and builtin.find(reference) is not None)
 
 
 def _unknown(reference: str) -> UnknownName:

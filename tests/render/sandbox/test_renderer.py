@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from chatfmt import json_columns
 from chatfmt.errors import RenderError, TemplateError, UnknownName
 from chatfmt.render import ChatTemplate, JinjaRenderer, RenderOptions
+from chatfmt.render.sandbox import interpreters
 from chatfmt.render.sandbox import process as process_module
 from chatfmt.render.sandbox import renderer as renderer_module
 from chatfmt.render.sandbox.limits import SandboxLimits
@@ -213,9 +214,9 @@ def test_isolation_levels() -> None:
 
 def test_required_isolation_is_enforced(fresh_sandboxes: None, monkeypatch: pytest.MonkeyPatch) -> None:
     process_module.close_idle()
-    monkeypatch.setattr(process_module, "BOOT", process_module.BOOT.replace(
-        "from chatfmt.render.sandbox.worker import main",
-        "from chatfmt.render.sandbox.worker import main\nimport chatfmt.render.sandbox.seccomp as seccomp\nseccomp._install_filter = lambda: False",
+    monkeypatch.setattr(interpreters, "BOOT", interpreters.BOOT.replace(
+        "from chatfmt.render.sandbox.worker import main, serve",
+        "from chatfmt.render.sandbox.worker import main, serve\nimport chatfmt.render.sandbox.seccomp as seccomp\nseccomp._install_filter = lambda: False",
     ))  # fmt: skip
     with pytest.raises(TemplateError) as caught:
         SandboxRenderer(template("x"), RenderOptions(), isolation="required")
