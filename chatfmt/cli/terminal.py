@@ -169,7 +169,14 @@ def spinner(*, quiet: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def progress(total: int | None, *, quiet: bool) -> Iterator[Callable[[Reached], None]]:
+def reading() -> Iterator[Callable[[Reached], None]]:
+    """Yield a function to call with how far a source is read; it draws a bar on stderr if that is a terminal."""
+    with progress(None, quiet=not is_drawn(quiet=False), stage="reading the source") as advance:
+        yield advance
+
+
+@contextmanager
+def progress(total: int | None, *, quiet: bool, stage: str = "converting") -> Iterator[Callable[[Reached], None]]:
     """Yield a function to call with how far a run of so many rows is.
 
     It draws a bar on stderr if that is a terminal, and else prints a line every LOG_EVERY seconds.
@@ -181,7 +188,7 @@ def progress(total: int | None, *, quiet: bool) -> Iterator[Callable[[Reached], 
 
     line, watch = BarColumn(BAR), Stopwatch(total)
     with _drawn(TextColumn("{task.description}"), line, TextColumn("{task.fields[about]}")) as bar:
-        task, room = bar.add_task("converting", total=total, about=""), bar.console.width
+        task, room = bar.add_task(stage, total=total, about=""), bar.console.width
 
         def advance(reached: Reached) -> None:
             about = watch.line(reached)
@@ -202,13 +209,13 @@ class Stopwatch:
 
     def __init__(self, total: int | None) -> None:
         self.total, self._source_rows = total, total
-        self._stage, self._started = "", time.monotonic()
+        self._stage, self._rows, self._started = "", 0, time.monotonic()
 
     def line(self, reached: Reached) -> str:
         """Return the line that says so."""
-        if self._stage and reached.stage != self._stage:
+        if (self._stage and reached.stage != self._stage) or reached.rows < self._rows:  # a new stage or source
             self._started = time.monotonic()
-        self._stage = reached.stage
+        self._stage, self._rows = reached.stage, reached.rows
         self.total = self._source_rows if reached.total is None else reached.total
         return progress_line(reached, self.total, time.monotonic() - self._started)
 

@@ -135,9 +135,9 @@ def check(source: Sources, **given: Any) -> None:
     from ...pipeline.inspection.check import check_rows
 
     recipe, run, _ = to_recipe(source, given)
-    with Scratch() as scratch, terminal.spinner():
+    with Scratch() as scratch, terminal.reading() as advance:
         lenient = dataclasses.replace(recipe, on_error="skip", strict=False)
-        problems, counts = check_rows(lenient, scratch, cores())
+        problems, counts = check_rows(lenient, scratch, cores(), advance)
     left = list(counts.left_column), list(counts.left_key)
     rows = len({(problem.at.file, problem.at.row) for problem in problems})
     if run.json:

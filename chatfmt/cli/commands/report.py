@@ -32,8 +32,7 @@ def report(source: Sources, **given: Any) -> None:
     """
     page = check_page(given.pop("page") or "report.html")
     recipe, run, _ = to_recipe(source, given)
-    with terminal.spinner():
-        write_report(recipe, page, run.workers)
+    write_report(recipe, page, run.workers)
 
 
 def check_page(name: str) -> Path:
@@ -46,9 +45,16 @@ def check_page(name: str) -> Path:
 
 def write_report(recipe: Recipe, page: Path, workers: int | None) -> None:
     """Read the sources of a recipe and write the report on them."""
+    from ...pipeline import Scratch, cores
+    from ...pipeline.inspection.figures.gather import gather
+    from ...pipeline.inspection.report import charts
     from ...pipeline.inspection.report import page as pages
 
-    print_page_size(page, pages.report(recipe, page, workers=workers))
+    charts.check_installed()
+    with Scratch() as scratch, terminal.reading() as advance:
+        found = gather(recipe, scratch, workers or cores(), picks=True, on_progress=advance)
+        text = pages.report_page(recipe, found)
+    print_page_size(page, pages.write_page(page, text))
 
 
 def print_page_size(page: Path, count: int) -> None:

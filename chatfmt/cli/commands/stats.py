@@ -74,8 +74,8 @@ def stats(source: Sources, **given: Any) -> None:
     names = dict.fromkeys(known_names())
     for gate in gates:
         gate.check(names, {} if written else without_value(recipe))
-    with Scratch() as scratch, terminal.spinner():
-        found = gather(recipe, scratch, run.workers or cores(), by=by)
+    with Scratch() as scratch, terminal.reading() as advance:
+        found = gather(recipe, scratch, run.workers or cores(), by=by, on_progress=advance)
     named = values([each.figures for each in found], recipe.max_tokens)
     for gate in gates:
         gate.check(names, {name: "" for name in names if name not in named})

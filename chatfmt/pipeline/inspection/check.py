@@ -20,7 +20,7 @@ from ..planning.scratch import Scratch
 from ..planning.source_plan import SourcePlan, check_views, plan_source
 from ..planning.target import target_of
 from ..planning.templates import load_template
-from ..schedule import run_tasks
+from ..running.progress import OnProgress, ignore_progress, run_reading_tasks
 
 
 class RowProblem(Struct, frozen=True):
@@ -33,7 +33,9 @@ class RowProblem(Struct, frozen=True):
     hint: str = ""
 
 
-def check_rows(recipe: Recipe, scratch: Scratch, workers: int = 1) -> tuple[list[RowProblem], RowCounts]:
+def check_rows(
+    recipe: Recipe, scratch: Scratch, workers: int = 1, on_progress: OnProgress = ignore_progress
+) -> tuple[list[RowProblem], RowCounts]:
     """Return every problem that converting all rows would meet, in order, and the row counts; writes nothing."""
     problems: list[RowProblem] = []
     counts = RowCounts()
@@ -41,18 +43,18 @@ def check_rows(recipe: Recipe, scratch: Scratch, workers: int = 1) -> tuple[list
     sources = [plan_source(recipe, spec, template, target, scratch) for spec in recipe.read_apart]
     check_views(sources)
     for source in sources:
-        found, counted = check_source(source, workers)
+        found, counted = check_source(source, workers, on_progress)
         problems += found
         counts.add(counted)
     return problems, counts
 
 
-def check_source(source: SourcePlan, workers: int) -> tuple[list[RowProblem], RowCounts]:
+def check_source(source: SourcePlan, workers: int, on_progress: OnProgress) -> tuple[list[RowProblem], RowCounts]:
     """Return the problems and counts of one source, shard by shard."""
     problems: list[RowProblem] = []
     counts = RowCounts()
     tasks = [CheckTask(replace(source, shards=(shard,), first_rows=None)) for shard in source.shards]
-    with closing(run_tasks(run_check_task, tasks, Run(workers=workers))) as results:
+    with closing(run_reading_tasks(run_check_task, tasks, Run(workers=workers), on_progress)) as results:
         for found, counted in results:
             problems += found
             counts.add(counted)
@@ -69,6 +71,11 @@ class CheckTask(Struct, frozen=True):
     def name(self) -> str:
         """The file that the shard begins in."""
         return self.source.shards[0][0].shown
+
+    @property
+    def inputs(self) -> tuple[InputSplit, ...]:
+        """What the shard is read from."""
+        return self.source.shards[0]
 
 
 def run_check_task(task: CheckTask) -> tuple[list[RowProblem], RowCounts]:

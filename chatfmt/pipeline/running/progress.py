@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from msgspec import Struct
 
 from ...manifest import Shard
 from ..conversion.job import RowRange, Task
+from ..schedule import run_tasks
+
+if TYPE_CHECKING:
+    from ...recipe import Run
+    from ...sources import InputSplit
 
 
 class Reached(Struct, frozen=True):
@@ -46,7 +52,7 @@ class Progress:
         if not isinstance(position, RowRange):
             return
         if task.name not in self._inputs:
-            self._inputs[task.name] = ReadInputs(task)
+            self._inputs[task.name] = ReadInputs(task.inputs)
         inputs = self._inputs[task.name]
         if inputs.reach(position):
             self._report(task.name, Reached(inputs.rows, position.bytes, position.rejected))
@@ -69,15 +75,42 @@ class Progress:
             self._on_progress(self._whole)
 
 
+class ReadingTask(Protocol):
+    """A task that reads inputs and writes nothing."""
+
+    @property
+    def inputs(self) -> tuple[InputSplit, ...]: ...
+
+
+A = TypeVar("A", bound=ReadingTask)
+R = TypeVar("R")
+
+
+def run_reading_tasks(
+    fn: Callable[[A], R], tasks: Sequence[A], run: Run, on_progress: OnProgress
+) -> Generator[R, None, None]:
+    """Yield `fn(task)` for each task, in order, and report how many rows are read."""
+    read: dict[int, ReadInputs] = {}
+    counts = [split.rows for task in tasks for split in task.inputs]
+    total = None if None in counts else sum(count for count in counts if count is not None)
+
+    def on_position(task: A, position: object) -> None:
+        inputs = read.get(id(task)) or read.setdefault(id(task), ReadInputs(task.inputs))
+        if isinstance(position, RowRange) and inputs.reach(position):
+            on_progress(Reached(sum(each.rows for each in read.values()), stage="reading the source", total=total))
+
+    yield from run_tasks(fn, tasks, run, on_position)
+
+
 class ReadInputs:
     """How far the inputs of a task are read, which may be thousands of files."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, inputs: Sequence[InputSplit]) -> None:
         self.rows = 0
-        self._inputs = task.inputs
+        self._inputs = inputs
         self._by_file: dict[str, list[int]] = {}
         self._rows_by_input: dict[int, int] = {}
-        for number, split in enumerate(task.inputs):
+        for number, split in enumerate(inputs):
             self._by_file.setdefault(split.shown, []).append(number)
 
     def reach(self, position: RowRange) -> bool:

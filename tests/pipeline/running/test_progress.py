@@ -19,9 +19,11 @@ import pytest
 import chatfmt
 from chatfmt import Recipe
 from chatfmt.cli import main
-from chatfmt.cli.terminal import progress_line
+from chatfmt.cli.terminal import Stopwatch, progress_line
 from chatfmt.manifest import Shard
 from chatfmt.pipeline.conversion.job import RowRange
+from chatfmt.pipeline.inspection.check import check_rows
+from chatfmt.pipeline.inspection.figures.gather import gather
 from chatfmt.pipeline.planning.plan import plan
 from chatfmt.pipeline.planning.scratch import Scratch
 from chatfmt.pipeline.planning.target import target_of
@@ -133,6 +135,27 @@ def test_a_terminal_shows_it_and_no_trace_of_it_stays(tmp_path: Path) -> None:
     for command in ("inspect", "preview", "check"):
         looked = on_terminal(command, "in.jsonl", cwd=tmp_path)
         assert b"reading the source" in looked and looked.rpartition(b"\x1b[2K")[2] == b""
+    assert b"10,000 of 10,000 rows" in looked
+
+
+def test_rows_that_are_only_read_are_reported(tmp_path: Path) -> None:
+    found: list[Reached] = []
+    recipe = Recipe(source=[str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")], rows_per_shard=5000)
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_bytes(lines(0, 10_000))
+    with Scratch() as scratch:
+        check_rows(recipe, scratch, 2, found.append)
+        gather(recipe, scratch, 1, on_progress=found.append)
+    assert [each.rows for each in found].count(10_000) >= 4
+    assert {(each.stage, each.total) for each in found} == {("reading the source", 10_000)}
+
+
+def test_the_time_left_is_that_of_the_source_that_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((0.0, 10.0, 20.0, 25.0))
+    monkeypatch.setattr("chatfmt.cli.terminal.time.monotonic", lambda: next(clock))
+    watch = Stopwatch(None)
+    assert watch.line(Reached(50, total=100)) == "50 of 100 rows, 5 rows/s, 0:10 left"
+    assert watch.line(Reached(5, total=100)) == "5 of 100 rows, 1 rows/s, 1:35 left"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")

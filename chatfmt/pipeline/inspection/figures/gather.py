@@ -19,7 +19,7 @@ from ....manifest import Manifest
 from ....recipe import Recipe, Run, SourceSpec
 from ....render.masks.masker import WHOLE_TURNS
 from ....render.safety.control_tokens import find_control_tokens
-from ....sources import Source, line_finders
+from ....sources import InputSplit, Source, line_finders
 from ....tokens import load as load_tokenizer
 from ....views import VIEWS
 from ...conversion.job import Job
@@ -32,7 +32,7 @@ from ...planning.scratch import Scratch
 from ...planning.source_plan import SourcePlan, plan_source
 from ...planning.target import target_of
 from ...planning.templates import load_template
-from ...schedule import run_tasks
+from ...running.progress import OnProgress, ignore_progress, run_reading_tasks
 from ..preview import PreviewRow, preview_file, preview_row, with_lines
 from ..statistics import count_characters
 from . import finished
@@ -58,9 +58,19 @@ class Gathered(Struct, frozen=True):
     """Each picked row with the reasons."""
 
 
+class Asked(Struct, frozen=True):
+    """What to gather: `picks` are rows to show, `by` is a column for each value of which rows are counted."""
+
+    workers: int
+    picks: bool = False
+    by: str | None = None
+    on_progress: OnProgress = ignore_progress
+
+
 def gather(
-    recipe: Recipe, scratch: Scratch, workers: int, *, picks: bool = False, by: str | None = None
-) -> list[Gathered]:
+    recipe: Recipe, scratch: Scratch, workers: int, *, picks: bool = False, by: str | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> list[Gathered]:  # fmt: skip
     """Return the figures of each source of a recipe; with `picks` rows to show too, with `by` those of each value of
     a column. Bad rows are counted, not raised.
 
@@ -70,22 +80,21 @@ def gather(
     check_tokens(recipe)
     check_rendered(recipe)
     lenient = dataclasses.replace(recipe, on_error="skip", pack=None, mask=recipe.mask or bool(span_option(recipe)))
-    return [_gather_source(lenient, spec, scratch, workers, picks=picks, by=by) for spec in lenient.source]
+    asked = Asked(workers, picks, by, on_progress)
+    return [_gather_source(lenient, spec, scratch, asked) for spec in lenient.source]
 
 
-def _gather_source(
-    recipe: Recipe, spec: SourceSpec, scratch: Scratch, workers: int, *, picks: bool, by: str | None
-) -> Gathered:
+def _gather_source(recipe: Recipe, spec: SourceSpec, scratch: Scratch, asked: Asked) -> Gathered:
     manifest = finished.manifest_of(spec) if recipe.template is None else None
     if manifest is not None:
         recipe, source = finished.as_written(recipe, spec)
         spec = recipe.source[0]
     if manifest is not None and source is not None:
-        if by is not None:
+        if asked.by is not None:
             raise UsageError(f"`{spec.source}` holds token ids, which have no columns to count by", hint="omit --by")
         found = Gathered(source, finished.token_figures(source, spec.split), None, None, manifest)
     else:
-        found = _gather_rows(recipe, spec, scratch, workers, picks=picks, by=by)
+        found = _gather_rows(recipe, spec, scratch, asked)
     if manifest is None:
         return found
     finished.add_manifest(found.figures, manifest, Path(spec.source))
@@ -94,23 +103,21 @@ def _gather_source(
     return replace(found, manifest=manifest, template=manifest.recipe.get("template"), rows=rows)
 
 
-def _gather_rows(
-    recipe: Recipe, spec: SourceSpec, scratch: Scratch, workers: int, *, picks: bool, by: str | None
-) -> Gathered:
+def _gather_rows(recipe: Recipe, spec: SourceSpec, scratch: Scratch, asked: Asked) -> Gathered:
     plan = plan_source(recipe, spec, load_template(recipe), target_of(None, "jsonl", None), scratch)
     plan = replace(plan, job=measured(recipe, plan))
-    if by is not None and plan.first_rows is not None:
-        check_column(by, plan.first_rows.schema.names)
-    shared = FiguresTask(plan, recipe.tokenizer, recipe.seed if picks else None, by)
+    if asked.by is not None and plan.first_rows is not None:
+        check_column(asked.by, plan.first_rows.schema.names)
+    shared = FiguresTask(plan, recipe.tokenizer, recipe.seed if asked.picks else None, asked.by)
     figures = shared.figures()
     tasks = [replace(shared, plan=replace(plan, shards=(shard,), first_rows=None)) for shard in plan.shards]
-    with closing(run_tasks(run_figures_task, tasks, Run(workers=workers))) as results:
+    with closing(run_reading_tasks(run_figures_task, tasks, Run(workers=asked.workers), asked.on_progress)) as results:
         for each in results:
             figures.merge(each)
     if figures.groups is not None and plan.first_rows is not None:
         figures.groups.check(plan.first_rows.schema)
     add_lines(plan.source, figures)
-    rows = picked_rows(plan, figures) if picks else ()
+    rows = picked_rows(plan, figures) if asked.picks else ()
     return Gathered(plan.source, figures, recipe.template, plan, None, rows)
 
 
@@ -155,6 +162,11 @@ class FiguresTask(Struct, frozen=True):
     def name(self) -> str:
         """The file that the shard begins in."""
         return self.plan.shards[0][0].shown
+
+    @property
+    def inputs(self) -> tuple[InputSplit, ...]:
+        """What the shard is read from."""
+        return self.plan.shards[0]
 
 
 def run_figures_task(task: FiguresTask) -> Figures:
