@@ -11,7 +11,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +206,20 @@ class Store:
         if names:
             with store_errors(self.url, self._kind):
                 self._system.rm([self._at(name) for name in names])
+
+    def abort_uploads(self, name: str = "") -> None:
+        """Abort uploads of a file, or of all below the folder, that killed processes have left: S3 bills their parts.
+
+        Nothing happens where that is not allowed, and on other stores, which forget them after some days.
+        """
+        if not hasattr(self._system, "call_s3"):
+            return
+        bucket, _, prefix = f"{self._root}/{name}".partition("/")
+        with suppress(Exception):
+            found = self._system.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix)
+            for upload in found.get("Uploads", []):
+                given = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+                self._system.call_s3("abort_multipart_upload", **given)
 
     def _at(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}".rstrip("/")

@@ -284,7 +284,8 @@ def _check_foreign(store: Store, sizes: Mapping[str, int], old: Manifest | None)
 
 
 def _clear(store: Store, sizes: Mapping[str, int]) -> None:
-    """Remove the work of a run from the state folder, its record last."""
+    """Remove the work of a run from the state folder, its record last, and uploads that it has not completed."""
+    store.abort_uploads()
     work = [name for name in sizes if name.startswith(f"{STATE}/") and name not in (MANIFEST, REJECTS, RUN)]
     store.remove(work)
     store.remove([RUN] if RUN in sizes else [])

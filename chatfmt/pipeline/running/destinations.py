@@ -194,6 +194,7 @@ class StoreFileDestination:
             elif rejects is not None:
                 self._store.remove([*self._store.sizes(rejects.name)])
             self._store.put(self._file.path, self._file.path.name)
+            self._store.abort_uploads(self._file.path.name)
 
         return self._file.commit(shards, plan.target.format, plan.target.compression, rejects, publish).bytes
 

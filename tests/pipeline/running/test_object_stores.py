@@ -223,6 +223,20 @@ def test_a_killed_run_shows_nothing_and_uploads_only_the_rest(bucket: Bucket) ->
     assert bucket.files() == local(bucket)
 
 
+def test_parts_of_uploads_that_a_killed_run_has_left_are_removed(bucket: Bucket) -> None:
+    if not isinstance(bucket, S3):
+        pytest.skip("other stores forget them by themselves")
+    for name in (f"out/{SHARDS[0]}", "out2/mine"):
+        bucket.client.create_multipart_upload(Bucket=bucket.name, Key=name)
+    assert bucket.convert()[0] == 0
+    left = bucket.client.list_multipart_uploads(Bucket=bucket.name)["Uploads"]
+    assert [upload["Key"] for upload in left] == ["out2/mine"]
+    bucket.client.create_multipart_upload(Bucket=bucket.name, Key="out/x.jsonl")
+    given = ["in.jsonl", "-t", "chatml", "-o", f"{bucket.out}/x.jsonl"]
+    assert run_cli("convert", *given, env=bucket.env, cwd=bucket.folder).returncode == 0
+    assert bucket.client.list_multipart_uploads(Bucket=bucket.name)["Uploads"] == left
+
+
 def test_a_bucket_that_does_not_exist(bucket: Bucket) -> None:
     bucket.out = f"{bucket.scheme}://no-such-bucket/out"
     assert bucket.convert() == (
