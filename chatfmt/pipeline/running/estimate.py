@@ -32,7 +32,8 @@ WARM_UP, MEASURED = 500, 8000
 class Estimate(Struct, frozen=True):
     """What a conversion takes, from converting `measured` of its `rows`.
 
-    `seconds` are those of one worker that converts all rows, without a second pass for `--shuffle` and the like;
+    `seconds` are those of one worker that converts all rows on a machine that does nothing else, without a second pass
+    for `--shuffle` and the like;
     `written` and `memory`, which each worker needs, are bytes.
     """
 
@@ -58,9 +59,9 @@ def estimate(plan: Plan, run: Run) -> Estimate | None:
     with suppress(ChatfmtError), Scratch() as scratch:  # the conversion reports the error
         task = plan.tasks(scratch.folder)[0]
         convert_first(task, WARM_UP)
-        start = perf_counter()
+        start = perf_counter() - seconds_waited()
         measured, written = convert_first(task, MEASURED)
-        seconds = perf_counter() - start
+        seconds = perf_counter() - seconds_waited() - start
         forget_conversions()
         return Estimate(
             rows=rows,
@@ -99,6 +100,14 @@ def rows_by_size(sources: tuple[SourcePlan, ...]) -> int | None:
         lengths = [len(text) for text in to_json(source.first_rows) if text is not None]
         rows += sum(file.size or 0 for file in files) * len(lengths) // max(1, sum(lengths))
     return rows
+
+
+def seconds_waited() -> float:
+    """Return how long this thread has waited for a core that others used, where Linux counts it."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def peak_memory() -> int:

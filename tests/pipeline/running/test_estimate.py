@@ -53,6 +53,15 @@ def test_of_some_rows_it_grows_with_the_others(monkeypatch, capsys):
     assert sorted(path.name for path in Path().iterdir()) == ["in"]
 
 
+def test_what_other_programs_take_of_the_machine_does_not_count(monkeypatch, capsys):
+    Path("in.jsonl").write_text(f"{json.dumps(ROW)}\n" * 30)
+    monkeypatch.setattr(estimate, "perf_counter", iter([1.0, 101.0]).__next__)
+    monkeypatch.setattr(estimate, "seconds_waited", iter([5.0, 95.0]).__next__)
+    assert planned(capsys, "in.jsonl", "-o", "out")["estimate"]["seconds"] == 10
+    monkeypatch.undo()
+    assert estimate.seconds_waited() >= 0
+
+
 def test_it_is_one_line(capsys):
     Path("in.jsonl").write_text(f"{json.dumps(ROW)}\n" * 30)
     assert main(["convert", "in.jsonl", "-t", "chatml", "-o", "out", "--dry-run", "--workers", "2"]) == 0
