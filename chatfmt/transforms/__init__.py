@@ -82,7 +82,12 @@ TRANSFORMS: dict[str, Transform] = {
     "arguments": _choice(change_arguments, "arguments of calls, as object or as text", "keep", "object", "text"),
     "parallel_calls": _choice(split_parallel_calls, "several calls of one turn", "keep", "split"),
     "call_ids": _choice(
-        call_ids, "ids of calls and results: missing, or not nine characters long", "keep", "fill", "nine"
+        call_ids,
+        "ids of calls and results: missing, not nine characters long, or without the name of the tool",
+        "keep",
+        "fill",
+        "nine",
+        "named",
     ),
     "system": Transform(default_system, "system message for rows that have none", "text"),
     "system_override": Transform(override_system, "system message for every row, replacing its own", "text"),

@@ -1,4 +1,4 @@
-"""Ids of tool calls: fill in missing ones, or make all of them nine letters or digits."""
+"""Ids of tool calls: fill in missing ones, or make all of them nine letters or digits, or of the name of the tool."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ def call_ids(batch: pa.RecordBatch, value: str) -> Changed:
 
         fill   a call without an id gets one, and so does its result
         nine   also, an id that is not nine letters or digits is replaced, in call and result alike
+        named  also, an id that is not `functions.NAME:N` is replaced, in call and result alike, with N counted from 0
 
-    Nine is the rule of Mistral's templates (mistral-common, `InvalidFunctionCallException`). A new id depends only on
+    Nine is the rule of Mistral's templates (mistral-common, `InvalidFunctionCallException`), and Kimi K2's print the id
+    for the name (its tool calling guide). A new id depends only on
     the old id, or on the call and its position in the conversation, so runs agree. Results without an id answer the
     calls before them in order, if there are as many of them; otherwise they stay as they are, as do results of no call.
     """
-    return edit_conversations(batch, "call_ids", _calls_and_results, lambda turns: _with_ids(turns, value == "nine"))
+    change = _with_names if value == "named" else lambda turns: _with_ids(turns, value == "nine")
+    return edit_conversations(batch, "call_ids", _calls_and_results, change)
 
 
 def _calls_and_results(column: pa.ListArray) -> BoolArray:
@@ -80,6 +83,29 @@ def _with_result_ids(turn: Turn, results: Conversation, nine: bool) -> Conversat
         else {**result, "tool_call_id": _keep_or_replace(result["tool_call_id"], nine)}
         for result in results
     ]
+
+
+def _with_names(turns: Conversation) -> Conversation:
+    """The turns with ids that have the name of the tool and the number of the call in the conversation."""
+    changed, new, position = list[Turn](), dict[str, str](), 0
+    for turn in _with_ids(turns, nine=False):
+        if isinstance(turn.get("tool_calls"), list):
+            calls = [_with_name(call, position + number, new) for number, call in enumerate(turn["tool_calls"])]
+            turn, position = {**turn, "tool_calls": calls}, position + len(calls)
+        old = turn.get("tool_call_id")
+        changed.append({**turn, "tool_call_id": new[old]} if isinstance(old, str) and old in new else turn)
+    return changed
+
+
+def _with_name(call: Any, position: int, new: dict[str, str]) -> Any:
+    """The call with an id of its name and position, noted in `new` under the old id."""
+    function = call.get("function") if isinstance(call, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(name, str) or not isinstance(call["id"], str):
+        return call
+    kept = re.fullmatch(rf"functions\.{re.escape(name)}:[0-9]+", call["id"])
+    new[call["id"]] = call["id"] if kept else f"functions.{name}:{position}"
+    return {**call, "id": new[call["id"]]}
 
 
 def _is_missing(id: Any) -> bool:

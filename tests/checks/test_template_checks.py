@@ -67,6 +67,7 @@ PROBE = "`chatfmt templates probe no.jinja` shows what the template accepts"
     ("template", "problem", "hint"),
     [
         ("chatml", "template `chatml` loses a tool call of role `assistant` (message 1, line 1)",
+         "`chatfmt templates list --supports calls` shows the templates that support calls; "
          "`--allow-loss tool_calls` accepts the loss"),
         ("no.jinja", "never (line 1)", PROBE),
     ],

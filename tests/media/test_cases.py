@@ -318,7 +318,7 @@ def test_conversations_about_different_images_are_no_duplicates(tmp_path: Path) 
     assert [row["images"] for row in converted(tmp_path, rows, "--to", "messages", "--dedup")] == [["a.png"], ["b.png"]]
 
 
-LISTED = "hint: `chatfmt templates list --supports {}` shows the templates that support them"
+LISTED = "hint: `chatfmt templates list --supports {0}` shows the templates that support {0}"
 
 
 FIRST = " (message 0, line 1)\n"

@@ -83,13 +83,20 @@ def test_no_block_is_put_behind_another(tmp_path):
     for flags in ([], ["--fit"]):
         run = convert(tmp_path, REASONED, "closer.jinja", *flags)
         assert (run.returncode, run.stdout) == (6, b"")
-        assert run.stderr.decode().splitlines()[-1] == "hint: `--allow-loss reasoning` accepts the loss"
+        assert run.stderr.decode().splitlines()[-1] == (
+            "hint: `chatfmt templates list --supports reasoning` shows the templates that support reasoning; "
+            "`--allow-loss reasoning` accepts the loss"
+        )
 
 
 def test_tools_without_a_place_go_into_the_system_message_if_asked(tmp_path):
-    run = convert(tmp_path, PLAIN, "gemma", tools=[TOOL])
-    offered = "hint: `--fit tools=system` adapts the data where it can; `--allow-loss tools` accepts the loss\n"
-    assert run.stderr.decode().endswith(offered)
+    offered = (
+        "hint: `--fit tools=system` adapts the data where it can; `chatfmt templates list --supports tools` shows the "
+        "templates that support tools; `--allow-loss tools` accepts the loss\n"
+    )
+    for flags in ([], ["--fit"]):
+        run = convert(tmp_path, PLAIN, "gemma", *flags, tools=[TOOL])
+        assert run.stderr.decode().endswith(offered)
     run = convert(tmp_path, PLAIN, "gemma", "--fit", "tools=system", tools=[TOOL])
     text = f"<bos><start_of_turn>user\n{json.dumps([TOOL])}\n\nq<end_of_turn>\n<start_of_turn>model\na<end_of_turn>\n"
     assert json.loads(run.stdout) == {"text": text}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import chatfmt
 from chatfmt import transforms
 from chatfmt.render.inspection.probe import probe
 
+from ..conftest import run_here
 from .conversations import to_batch, to_rows
 
 IDS = st.sampled_from([None, "", "call_1", "A1b2C3d4e", "a1b2-3d4e", "called0001", 7])
@@ -68,3 +70,43 @@ def test_a_template_that_wants_ids_gets_ids() -> None:
     )
     card = probe(chatfmt.ChatTemplate("strict", text, {}))
     assert (card.tool_ids, "--transform call_ids=fill" in card.flags) == ("required", True)
+
+
+NAMED = ["functions.f:0", "functions.f:1", "functions.f:2"]
+
+
+@pytest.mark.parametrize(
+    ("calls", "results", "ids", "answered"),
+    [
+        (["call_1", None, "functions.f:7"], [None, None, None], [*NAMED[:2], "functions.f:7"],
+         [*NAMED[:2], "functions.f:7"]),
+        (["call_2", "call_1"], ["call_1", "call_2", "other"], NAMED[:2], [NAMED[1], NAMED[0], "other"]),
+        (NAMED, NAMED[:1], NAMED, NAMED[:1]),
+    ],
+)  # fmt: skip
+def test_ids_of_names(calls: list[Any], results: list[Any], ids: list[str], answered: list[str]) -> None:
+    row = told(calls, results)
+    batch, _ = transforms.apply(to_batch([{"messages": [*row["messages"], *told(["x"], ["x"])["messages"]]}]),
+                                {"call_ids": "named"})  # fmt: skip
+    turn, *answers, last, end = to_rows(batch)[0]["messages"]
+    assert [call["id"] for call in turn["tool_calls"]] == ids
+    assert [answer["tool_call_id"] for answer in answers] == answered
+    assert last["tool_calls"][0]["id"] == end["tool_call_id"] == f"functions.f:{len(calls)}"
+
+
+@pytest.mark.parametrize("name", ["kimi-k2", "kimi-k2-thinking"])
+def test_kimi_prints_the_id_for_the_name(tmp_path: Path, name: str) -> None:
+    assert "--transform call_ids=named" in probe(chatfmt.ChatTemplate.load(name)).flags
+    for id, flags in (("call_1", ["--fit"]), ("functions.look:0", [])):
+        turns = [{"role": "user", "content": "q"}, *told([id], [id])["messages"], {"role": "assistant", "content": "a"}]
+        turns[1]["tool_calls"][0]["function"]["name"] = "look"
+        (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+        run = run_here("convert", "in.jsonl", "-t", name, "--mask", *flags, cwd=tmp_path)
+        row = json.loads(run.stdout)
+        call = "<|tool_call_begin|>functions.look:0<|tool_call_argument_begin|>{}<|tool_call_end|>"
+        said = [row["text"][slice(*span)] for span in row["assistant_spans"]]
+        assert said == [f"<|tool_calls_section_begin|>{call}<|tool_calls_section_end|><|im_end|>", "a<|im_end|>"]
+        assert "## Return of functions.look:0\nr<|im_end|>" in row["text"]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}).replace("functions.look:0", "call_1") + "\n")
+    run = run_here("convert", "in.jsonl", "-t", name, cwd=tmp_path)
+    assert run.returncode == 6 and "hint: `--fit` adapts the data where it can; " in run.stderr.decode()

@@ -45,10 +45,10 @@ def fitting(template: ChatTemplate, variables: Mapping[str, Any], isolation: ren
 
 def find_remedy(error: ChatfmtError, job: Job, row: pa.RecordBatch, file: str) -> str:
     """Return the first of REMEDIES with which the `row` of a batch of `file` has no such error; empty if none helps."""
-    if job.fitted or job.template is None or error.code not in OF_TEMPLATES:
+    if job.template is None or error.code not in OF_TEMPLATES:
         return ""
     found = fitting(job.template, job.options.variables, job.isolation)
-    some = (flag for flag, more in REMEDIES.items() if not more or "tools" not in job.transforms)
+    some = (flag for flag, more in REMEDIES.items() if ("tools" not in job.transforms if more else not job.fitted))
     return next((flag for flag in some if _converts(_fitted(job, found, REMEDIES[flag]), row, file)), "")
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
-from msgspec.structs import replace
 
 from ... import checks, dialects
 from ...dialects import Detection
 from ...dialects.chat.turns import ROLE_KEYS, mapped_path, role_name, turns_at
 from ...dialects.kit.columns import ALIASES, INNER_KEYS, OPTIONS, TURN_KEYS, records_of
 from ...dialects.kit.roles import role_of
-from ...errors import RowError, UnknownName, UsageError
+from ...errors import UnknownName, UsageError
 from ...field_path import path_of, value_at
 from ...json_columns import is_turns
 from ...mapping.plan import TURN_FIELDS
@@ -23,7 +21,7 @@ from ...schema import CONVERSATION_COLUMNS, MEDIA, ROLES
 from ...turn_columns import field
 from ..conversion.job import Job
 from ..conversion.kept_columns import is_kept
-from ..conversion.stages import Conversion
+from .left_behind import read_sample
 
 LOSSES = (*ROLES, "content", "reasoning", "tool_calls", "tools", "documents", *MEDIA, "all")
 """The values of `--allow-loss`; a part of content may also be named by its type."""
@@ -72,13 +70,9 @@ def check_aliases(recipe: Recipe) -> None:
 
 def check_train_roles(recipe: Recipe, job: Job, sample: Sequence[pa.RecordBatch]) -> None:
     """Raise UsageError for a role of `--train-roles` that no sampled row has; rows that cannot be read do not count."""
-    if recipe.train_roles == ("assistant",) or not sample:
+    if recipe.train_roles == ("assistant",):
         return
-    conversion = Conversion(replace(job, template=None, mask=None, tokenizer=None, max_tokens=None))
-    found: dict[str, None] = {}
-    for batch in sample:
-        with suppress(RowError):
-            found |= dict.fromkeys(_roles(conversion.read(batch, "")))
+    found = dict.fromkeys(role for conversations in read_sample(job, sample) for role in _roles(conversations))
     for role in recipe.train_roles if found else ():
         if role not in found:
             raise UsageError(

@@ -84,9 +84,8 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
         flags = trainers.find(recipe.trainer).mask
         remedy = f": `{flags}` writes what it can train on" if flags else ""
         yield f"the trainer {recipe.trainer} does not read `assistant_spans`{remedy}"
-    if job.mask is not None and job.mask.stop_token and recipe.end != "eos" and not ends_last_answer(template, job):
-        what = f"the template `{template.name}` prints no stop token after the last answer"
-        yield f"{what}, so none is trained: --end eos"
+    if job.mask is not None and job.mask.stop_token and recipe.end not in ("eos", "cut"):
+        require_stop(template, job)
     if template.reads_date:
         yield f"the template reads the date and gets {recipe.date}: set another with --date"
     if "bos_token" in missing_tokens(recipe, template):
@@ -124,23 +123,21 @@ def indentation(template: ChatTemplate, recipe: Recipe) -> int | None:
     return indented_line(TemplateRenderer(template, options, sandbox_sessions(template, recipe.template_isolation)))
 
 
-def ends_last_answer(template: ChatTemplate, job: Job) -> bool:
-    """Return whether the template prints a stop token after the last answer, and not only after earlier ones.
-
-    Raises TemplateError for a template without a stop token.
-    """
+def require_stop(template: ChatTemplate, job: Job) -> None:
+    """Raise TemplateError if the template prints no stop token after the last answer, whatever follows others."""
     from ...render import sandbox_sessions
     from ...render.masks.turn_boundaries import TurnBoundaries
     from ...render.single import TemplateRenderer
 
     boundaries = TurnBoundaries(TemplateRenderer(template, job.options, sandbox_sessions(template, job.isolation)))
-    if not boundaries.stops:
+    if not boundaries.stop_after_answer(final=True):
+        where = " after the last answer" if boundaries.stops else ""
         raise TemplateError(
-            f"the template `{template.name}` prints no stop token, so a model trained on its answers never ends one",
+            f"the template `{template.name}` prints no stop token{where}, "
+            "so a model trained on its answers never ends one",
             hint="--end eos appends EOS; --no-mask-stop-token trains answers without an end",
             code="mask.stop",
         )
-    return bool(boundaries.stop_after_answer(final=True))
 
 
 def default_system(job: Job) -> str:

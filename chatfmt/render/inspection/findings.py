@@ -12,6 +12,11 @@ from .probe_card import ProbeCard
 LOST = {"dropped": "drops", "refused": "refuses"}
 
 
+CALL_IDS = {
+    "required": "refuses calls without an id",
+    "nine characters": "accepts only nine-character call ids",
+    "for the name": "prints the id of a call and not its name",
+}
 LEADING = "--transform leading_assistant=drop"
 
 
@@ -81,11 +86,8 @@ def _of_tools(card: ProbeCard) -> Iterator[tuple[str, str]]:
         yield f"{LOST[card.parallel_calls]} the second call of a message", "parallel_calls"
     if card.arguments in ("object", "text"):
         yield f"prints call arguments only as {card.arguments}", "arguments"
-    if card.tool_ids in ("required", "nine characters"):
-        wanted = (
-            "refuses calls without an id" if card.tool_ids == "required" else "accepts only nine-character call ids"
-        )
-        yield wanted, "call_ids"
+    if card.tool_ids in CALL_IDS:
+        yield CALL_IDS[card.tool_ids], "call_ids"
     if card.tool_results not in LOST and card.user_after_result in LOST:
         yield f"{LOST[card.user_after_result]} a question right after a result", "user_after_tool"
 

@@ -290,8 +290,9 @@ class _Probe:
 
     def parallel_calls(self) -> Handling:
         both = self._tool_call()
-        both["tool_calls"] += self._tool_call("qzidqzid2", "qzsecond")["tool_calls"]
-        second = {**RESULT, "name": "qzsecond", "tool_call_id": "qzidqzid2", "content": "qzother"}
+        id = "functions.qzsecond:1" if self.tool_ids() == "for the name" else "qzidqzid2"
+        both["tool_calls"] += self._tool_call(id, "qzsecond")["tool_calls"]
+        second = {**RESULT, "name": "qzsecond", "tool_call_id": id, "content": "qzother"}
         return self._handling("qzsecond", USER, both, RESULT, second, SECOND_ANSWER, tools=[TOOL])
 
     def tool_ids(self) -> CallIdHandling:
@@ -302,6 +303,11 @@ class _Probe:
             return "nine characters"
         if self._render(*self._exchange(None), tools=[TOOL]) is None:
             return "required"
+        named = "functions.qzsecond:0"
+        if "qzsecond" not in (self._render(USER, self._tool_call(name="qzsecond")) or "qzsecond") and named in (
+            self._render(USER, self._tool_call(named, "qzsecond")) or ""
+        ):
+            return "for the name"
         return "printed" if CALL_ID in text else "ignored"
 
     def empty_think(self) -> bool:

@@ -16,7 +16,7 @@ LaterSystemHandling = Literal["kept", "moved", "dropped", "refused"]
 DeveloperHandling = Literal["kept", "as system", "dropped", "refused"]
 ToolsHandling = Literal["printed", "ignored", "refused"]
 ArgumentsForm = Literal["object", "text", "either", "none"]
-CallIdHandling = Literal["printed", "ignored", "required", "nine characters"]
+CallIdHandling = Literal["printed", "ignored", "required", "nine characters", "for the name"]
 PartsHandling = Literal["kept", "printed as code", "dropped", "refused"]
 NullHandling = Literal["kept", "printed as None", "refused"]
 
@@ -65,7 +65,7 @@ class ProbeCard(Struct, frozen=True):
     """Whether arguments given as text are printed as a JSON string, with escaped quotes."""
     parallel_calls: Handling
     tool_ids: CallIdHandling
-    """`required`: calls without an id are refused; `nine characters`: so are longer ids."""
+    """`required`: calls without an id are refused; `nine characters`: so are longer ids; `for the name`: no other."""
     tool_results: Handling
     orphan_results: Handling
     """A tool result without a call."""
@@ -163,6 +163,8 @@ def _suggested_transforms(card: ProbeCard) -> Iterator[SuggestedTransform]:
         yield SuggestedTransform("call_ids", "nine", "tool call ids that are not nine characters long are refused")
     if card.tool_ids == "required":
         yield SuggestedTransform("call_ids", "fill", "tool calls without an id are refused")
+    if card.tool_ids == "for the name":
+        yield SuggestedTransform("call_ids", "named", "the id of a tool call is printed for its name")
     yield from _suggested_for_system(card, lost)
     if card.tool_results == "kept" and card.user_after_result in lost:
         problem = f"a user message after a tool result is {card.user_after_result}"

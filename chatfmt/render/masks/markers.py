@@ -146,7 +146,8 @@ class _ChatMarker:
         if not isinstance(call, Mapping):
             return call
         if isinstance(call.get("function"), Mapping):
-            return {**call, "function": self.call(call["function"], message)}
+            function = self.call(call["function"], message)
+            return {**call, **_named_id(call.get("id"), call["function"], function), "function": function}
         return {key: self.nested(call[key], message, CALLS) if key in _CALL_KEYS else call[key] for key in call}
 
     def part(self, part: Any, message: int) -> Any:
@@ -204,6 +205,13 @@ class _ChatMarker:
                 for key, item in value.items()
             }
         return [self.schema(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _named_id(id: Any, function: Mapping[str, Any], marked: Mapping[str, Any]) -> dict[str, str]:
+    """Return the id of a call with its name marked in it, as in `functions.NAME:0`, which Kimi prints alone."""
+    start = f"functions.{function.get('name')}:"
+    named = isinstance(id, str) and id.startswith(start)
+    return {"id": f"functions.{marked['name']}:{id.removeprefix(start)}"} if named else {}
 
 
 def _is_text(value: Any) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -44,7 +44,7 @@ from .markers import (
     add_markers,
     remove_markers,
 )
-from .train_detail import train_detail, trained_parts
+from .train_detail import content_place, train_detail, trained_parts
 from .turn_boundaries import TurnBoundaries
 
 Reasoning = Literal["all", "generated", "none"]
@@ -196,13 +196,13 @@ class Masker:
             if message not in detailed and message >= 0:
                 pairs.append(((start, end), message))
                 continue
-            found = places.get(message, [])
-            content = chat.messages[message].get("content")
-            if len(found) != 1 or masked.text[slice(*found[0])] != content:
+            parts = trained_parts(chat.messages[message])
+            place = content_place(masked.text, places.get(message, []), chat.messages[message]["content"])
+            if place is None:
                 raise mask_refused("the template changes the content of which parts are trained", message)
-            first, after = found[0]
-            parts = [(first + begin, first + stop) for begin, stop in trained_parts(chat.messages[message])]
-            inside = [(max(low, start), min(high, end)) for low, high in [*parts, (after, end)]]
+            begin, (first, after) = place
+            low, high = max(first, start), min(after, end)
+            inside = [(max(begin + part, low), min(begin + stop, high)) for part, stop in parts] + [(after, end)]
             pairs += [(span, message) for span in together(inside)]
         return MaskedText(masked.text, tuple(span for span, _ in pairs), tuple(n for _, n in pairs), masked.method)
 
@@ -243,6 +243,9 @@ class Masker:
     def _select(self, text: str, turns: Sequence[AssistantTurn], method: Method, wanted: Sequence[int]) -> MaskedText:
         kept = [turn for turn in turns if turn.message in wanted]
         spans = [(turn.start, turn.stop_end if self.options.stop_token else turn.text_end) for turn in kept]
+        for number, (turn, following) in enumerate(pairwise(kept)):  # answers printed as one, joined by blanks
+            if turn.text_end == turn.stop_end and not text[turn.text_end : following.start].strip():
+                spans[number] = turn.start, following.start
         pairs = [(span, turn.message) for span, turn in zip(spans, kept, strict=True) if span[0] < span[1]]
         return MaskedText(text, tuple(span for span, _ in pairs), tuple(message for _, message in pairs), method)
 

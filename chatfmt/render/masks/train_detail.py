@@ -10,7 +10,7 @@ empty list is a turn that is not trained. A flag such as `train: false` wins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import RenderError
@@ -49,6 +49,24 @@ def trained_parts(message: Mapping[str, Any]) -> list[Span]:
             )
         chosen += [(begin, end + 1)] if trained else []
     return sorted(chosen)
+
+
+def content_place(text: str, found: Sequence[Span], content: str) -> tuple[int, Span] | None:
+    """Return where a content begins in a rendered text, and which span of the text it is; None if it is changed.
+
+    `found` are the spans of its parts that are no inline reasoning. White space around the content that is not printed
+    is before or behind the span.
+    """
+    if not found:
+        return None
+    core, (start, end) = content.strip(), found[-1]
+    last = start + len(text[start:end].rstrip())
+    begin = last - len(content.rstrip())
+    place = (begin, begin + len(content)) if begin >= 0 else (0, 0)
+    if text[slice(*place)] != content:
+        place = max(last - len(core), 0), last
+    printed = text[slice(*place)] in (content, core) and place[0] <= found[0][0]
+    return (begin, place) if printed and core else None
 
 
 _KEYS = ("begin_offset", "end_offset", "train")

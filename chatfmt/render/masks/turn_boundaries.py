@@ -38,6 +38,7 @@ _NO_VARIABLES: Mapping[str, bool] = {}
 THINKING = ("enable_thinking", "thinking")
 """Template variables that switch reasoning on and off, and often change the generation prompt."""
 _EMPTY_THINKING = re.compile(r"\s*(?:<[\w:]*think[\w:]*>\s*)?</[\w:]*think[\w:]*>")
+_TAG = re.compile(r"\s*<[^<>\s]+>")
 _PART_OF_WORD, _PART_OF_TAG = re.compile(r"\w+\Z"), re.compile(r"</?[\w:]*\Z")
 
 
@@ -86,8 +87,8 @@ class TurnBoundaries:
         self._renderer, self._in_parts = renderer, False
         self.lead, self.tools = self._demanded()
         self._token = control_token_pattern(renderer)
-        self._openings = {role: self._learn_opening(role) for role in _LEADING}
-        self._openings[None] = self._learn_first_opening(self._openings["user"])
+        openings = {None: self._learn_first_opening(), **{role: self._learn_opening(role) for role in _LEADING}}
+        self._openings = {role: self._with_prompts(each, openings["user"]) for role, each in openings.items()}
         self._after_user = self._literal([_USER], 0) or ""
         self._after_answer = self._learn_ending([_USER, _ANSWER], _USER)
         self._after_call = self._learn_call_ending()
@@ -129,9 +130,11 @@ class TurnBoundaries:
         return len(common) if self._token.search(common) else None
 
     def _header_end(self, literal: str, known: str) -> int | None:
-        """Return where a header ends in the literal that is the end of a known one, from a control token on."""
-        own = (known[match.start() :] for match in self._token.finditer(known))
-        return next((literal.rindex(each) + len(each) for each in own if each in literal), None)
+        """Return where a header ends in the literal that is a known one, or its end from a control token on."""
+        tokens = list(self._token.finditer(known))
+        own = [known.lstrip(), *(known[match.start() :] for match in tokens)]
+        own += [words for match in tokens[-1:] if (words := known[match.end() :].lstrip())]
+        return next((literal.rindex(each) + len(each) for each in own if each and each in literal), None)
 
     def _common_words(self, literal: str, other: str) -> str:
         """Return what both literals begin with, shortened so that it does not end inside a token, tag or word."""
@@ -151,7 +154,7 @@ class TurnBoundaries:
         return self._call_end(literal, final)
 
     def _content_end(self, literal: str, source: TextSource, final: bool) -> AnswerEnd:
-        other = self._after_answer[1 if final else 0]
+        other = self._after_answer[1 if final or literal == self._after_answer[0] else 0]
         start = len(source.trail) if self._prints(literal, source.trail, other) else 0
         rest = literal[start:]
         if not self._follows(rest, other):
@@ -204,7 +207,8 @@ class TurnBoundaries:
         last = literal == self._after_answer[0]
         if mine and (theirs or last or self._ends_by_next_header(literal[: mine[0]], other)):
             return 0 if last and self._always_prompts else mine[0]
-        return len(common.rstrip()) if len(common.strip()) <= LONGEST_STOP else 0
+        tag = _TAG.match(common)  # `<step>` ends an answer, and ` Source:` begins the next header
+        return tag.end() if tag else len(common.rstrip()) if len(common.strip()) <= LONGEST_STOP else 0
 
     def _ends_by_next_header(self, token: str, other: str) -> bool:
         """Return whether an answer ends with the header of the next turn, since nothing is printed after the last."""
@@ -345,12 +349,17 @@ class TurnBoundaries:
         own = {text[max(text.find(usual), 0) :] for text in (usual, *prompts) if text}  # not what the turn before gets
         return tuple(sorted(own, key=len, reverse=True))
 
-    def _learn_first_opening(self, after_user: Opening) -> Opening:
-        """Return the literal before an answer that comes first; its prompts end as those after a user do."""
+    def _learn_first_opening(self) -> Opening:
+        """Return the literal before an answer that comes first."""
         spans, text = self._spans([_ANSWER], False)
-        header = text[: spans[0].start] if spans else ""
-        ends = (self._header_end(header, prompt) for prompt in after_user.prompts)
-        return Opening(header, tuple(sorted({header[:end] for end in ends if end}, key=len, reverse=True)))
+        return Opening(text[: spans[0].start] if spans else "")
+
+    def _with_prompts(self, opening: Opening, after_user: Opening) -> Opening:
+        """Return an opening; one without generation prompts gets those that end as the ones after a user do."""
+        if opening.prompts or not opening.header:
+            return opening if opening.prompts else after_user
+        ends = (self._header_end(opening.header, prompt) for prompt in after_user.prompts)
+        return Opening(opening.header, tuple(sorted({opening.header[:end] for end in ends if end}, key=len)[::-1]))
 
 
 def as_parts(turn: Mapping[str, Any]) -> Mapping[str, Any]:

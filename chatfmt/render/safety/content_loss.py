@@ -36,6 +36,7 @@ from ..masks.markers import (
     CONTENT,
     REASONING,
     THINK_TAG,
+    TOOLS,
     MarkedChat,
     MarkerPlan,
     TextSource,
@@ -57,6 +58,8 @@ _REASONING_CHATS: tuple[Turns, ...] = (
     [{"role": "user", "content": "x"}, {"role": "assistant", "reasoning_content": "x", "content": "x"}],
     [{"role": "user", "content": "x"}, {"role": "assistant", "content": "<think>\nx\n</think>\n\nx"}],
 )
+SUPPORTED = {**{name: name for name in MEDIA}, CALLS: "calls", TOOLS: "tools", REASONING: "reasoning"}
+"""The fields that not every template prints, with their words in `templates list --supports`."""
 _FIELD_WORDS = {CONTENT: "the text", REASONING: "the reasoning", CALLS: "a tool call"}
 
 
@@ -100,8 +103,11 @@ class Loss(Struct, frozen=True):
         else:
             what = f"{_FIELD_WORDS[self.field]} of role `{self.role}`"
         hints = [f"`--allow-loss {self.name}` accepts the loss"] if not self.refused else []
-        if self.field in MEDIA:
-            hints = [f"`chatfmt templates list --supports {self.field}` shows the templates that support them", *hints]
+        if supported := SUPPORTED.get(self.field):
+            hints = [
+                f"`chatfmt templates list --supports {supported}` shows the templates that support {supported}",
+                *hints,
+            ]
         hint = "; ".join(hints)
         at = Location(row=self.row, message=self.message)
         return RenderError(f"template `{template}` loses {what}", hint=hint, at=at, code="template.loss")

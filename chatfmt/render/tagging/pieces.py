@@ -49,8 +49,11 @@ def quoted(text: str) -> str:
     return '"' + plain + '"' if "'" in plain and '"' not in plain else "'" + plain.replace("'", "\\'") + "'"
 
 
-def cut(source: str) -> list[Piece]:
-    """Return the pieces of a template; raises what Jinja raises for a template that does not compile."""
+def cut(source: str, *, whole: bool = False) -> list[Piece]:
+    """Return the pieces of a template; raises what Jinja raises for a template that does not compile.
+
+    `whole` sums stay one piece: one with text from `|safe` escapes what is added to it.
+    """
     environment = sandbox()
     environment.parse(source)
     pieces: list[Piece] = []
@@ -64,7 +67,7 @@ def cut(source: str) -> list[Piece]:
         elif kind == "data":
             pieces.append(Piece("text", tokens[0][1], names, captured=captured))
         else:
-            found = list(_printed(_trimmed(tokens)))
+            found = list(_printed(_trimmed(tokens), whole=whole))
             together = tuple(piece.source for piece in found if piece.kind == "expression")
             pieces += [Piece(piece.kind, piece.source, names, together, captured) for piece in found]
     return pieces
@@ -119,7 +122,7 @@ def _trimmed(tokens: Sequence[Token]) -> list[Token]:
     return list(tokens[first : last + 1])
 
 
-def _printed(tokens: list[Token]) -> Iterator[Piece]:
+def _printed(tokens: list[Token], *, whole: bool) -> Iterator[Piece]:
     """Yield the pieces that an expression prints, with `if` tags for an expression that chooses."""
     tokens = _without_parentheses(tokens)
     places = dict[str, int]()
@@ -127,15 +130,15 @@ def _printed(tokens: list[Token]) -> Iterator[Piece]:
         if kind in ("name", "operator"):
             places.setdefault(text, place)
     if "if" in places:
-        yield from _choice(tokens, places["if"])
-    elif _ATOMIC & places.keys() or {"==", "!=", "<", ">", "<=", ">=", "-"} & places.keys():
+        yield from _choice(tokens, places["if"], whole=whole)
+    elif whole or _ATOMIC & places.keys() or {"==", "!=", "<", ">", "<=", ">=", "-"} & places.keys():
         yield Piece("expression", _text(tokens))
     else:
         for part in _split(tokens):
             yield from _part(part)
 
 
-def _choice(tokens: list[Token], at: int) -> Iterator[Piece]:
+def _choice(tokens: list[Token], at: int, *, whole: bool) -> Iterator[Piece]:
     """Yield the pieces of `A if C else B`."""
     depth, other = 0, len(tokens)
     for place, (kind, text) in list(_top_level(tokens)):
@@ -146,10 +149,10 @@ def _choice(tokens: list[Token], at: int) -> Iterator[Piece]:
                 break
             depth -= text == "else"
     yield Piece("tag", "if " + _text(tokens[at + 1 : other]))
-    yield from _printed(_trimmed(tokens[:at]))
+    yield from _printed(_trimmed(tokens[:at]), whole=whole)
     if other < len(tokens):
         yield Piece("tag", "else")
-        yield from _printed(_trimmed(tokens[other + 1 :]))
+        yield from _printed(_trimmed(tokens[other + 1 :]), whole=whole)
     yield Piece("tag", "endif")
 
 
@@ -170,7 +173,7 @@ def _part(tokens: list[Token]) -> Iterator[Piece]:
         literals = (sandbox().compile_expression(text)() for kind, text in tokens if kind == "string")
         yield Piece("text", "".join(map(str, literals)))
     elif _without_parentheses(tokens) != tokens:
-        yield from _printed(tokens)
+        yield from _printed(tokens, whole=False)
     elif tokens:
         yield Piece("expression", _text(tokens))
 

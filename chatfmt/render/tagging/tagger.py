@@ -89,7 +89,7 @@ def tag(renderer: TemplateRenderer) -> TaggedTemplate | Untaggable:
     if boundaries.stops_late:
         return Untaggable("a stop token is printed after the last answer only")
     known = list(_known_examples(masker, examples(source, boundaries.lead, boundaries.tools)))
-    usual = [example for example in known if example.chat.messages[0]["role"] != "assistant"]
+    usual = [example for example in known if _is_usual(example.chat, source)]
     if not any(example.spans for example in usual):
         return Untaggable("the masks of plain conversations are not known")
     first: Untaggable | None = None
@@ -103,17 +103,26 @@ def tag(renderer: TemplateRenderer) -> TaggedTemplate | Untaggable:
     return first
 
 
+def _is_usual(chat: Chat, source: str) -> bool:
+    """Return whether a conversation does not begin with an answer, and has no calls that the template leaves out."""
+    calls = any("tool_calls" in turn for turn in chat.messages)
+    return chat.messages[0]["role"] != "assistant" and ("tool_calls" in source or not calls)
+
+
 def _tagged(
     renderer: TemplateRenderer, known: Sequence[Example], efforts: Sequence[Effort]
 ) -> TaggedTemplate | Untaggable:
     """Return the template with tags that explain the examples, with the least effort that does so."""
     source = renderer.template.text
-    pieces = cut(source)
-    noted = [Noted(piece, conditions(piece, source, pieces, efforts[-1])) for piece in pieces]
-    try:
-        observe(renderer, noted, known)
-    except Unexplained as error:
-        return Untaggable(str(error))
+    for whole in (False, True):
+        pieces = cut(source, whole=whole)
+        noted = [Noted(piece, conditions(piece, source, pieces, efforts[-1])) for piece in pieces]
+        try:
+            observe(renderer, noted, known)
+            break
+        except Unexplained as error:
+            if whole:
+                return Untaggable(str(error))
     tries = [_explained(renderer, noted, known, efforts[0])]
     for effort in efforts[1:]:
         if isinstance(tries[-1], Untaggable):
@@ -175,7 +184,7 @@ def _prints_answers(chat: Chat, text: str) -> bool:
 
 def _decide(note: Noted, effort: Effort) -> Iterator[Decided]:
     """Yield a piece with when it is trained; a text is cut where that changes inside it."""
-    if not note.piece.prints or note.piece.captured:
+    if not note.piece.prints or note.piece.captured or (note.piece.kind, note.piece.source) == ("text", ""):
         yield note.piece, "no"
         return
     cuts = {n for each in note.printed for n in range(1, len(each.trained)) if each.trained[n] != each.trained[n - 1]}
@@ -208,24 +217,31 @@ def _cut_value(note: Noted, effort: Effort) -> Iterator[Decided]:
 def _without_ends(note: Noted, spoken: Sequence[Printed], effort: Effort) -> Iterator[Decided]:
     """Yield pieces that print VALUE, without what it begins and ends with as trained text."""
     heads = sorted({each.text[: each.bounds[0]] for each in spoken if each.bounds[0]}, key=len, reverse=True)
-    tails = {each.text[each.bounds[1] :] for each in spoken}
-    head_of = {each: next((head for head in heads if each.text.startswith(head)), "") for each in spoken}
-    if len(tails) > 1 or len(heads) > HEADS or any(len(head_of[each]) != each.bounds[0] for each in spoken):
+    tails = {each.text[each.bounds[1] :] for each in spoken} - {""}
+    tail = next(iter(tails), "")
+    if len(tails) > 1 or len(heads) > HEADS or not all(each.text.endswith(tail) for each in spoken):
+        raise _partly(note)
+    groups = {head: [each for each in spoken if _head(each, heads) == head] for head in (*heads, "")}
+    if any(each.bounds[0] not in (0, len(head)) for head, group in groups.items() for each in group):
         raise _partly(note)
     when = _when(note, [(each.answers, True in each.trained) for each in note.printed], effort)
-    tail = tails.pop()
     if when != "yes":
         yield Piece("tag", f"if {when}"), "no"
-    for number, head in enumerate((*heads, "")):
+    for number, (head, group) in enumerate(groups.items()):
         condition = f"{'elif' if number else 'if'} {VALUE}.startswith({quoted(head)})" if head else "else"
         part = f"[{len(head) or ''}:{-len(tail) or ''}]" if head or tail else ""
         yield from [(Piece("tag", condition), "no")] if heads else []
-        yield Piece("text", head), "no"
+        yield Piece("text", head), _when(note, [(each.answers, each.trained[0]) for each in group], effort)
         yield Piece("expression", VALUE + part), "yes"
-        yield Piece("text", tail), "no"
+        yield Piece("text", tail), _when(note, [(each.answers, each.trained[-1]) for each in group], effort)
     yield from [(Piece("tag", "endif"), "no")] if heads else []
     if when != "yes":
         yield from [(Piece("tag", "else"), "no"), (Piece("expression", VALUE), "no"), (Piece("tag", "endif"), "no")]
+
+
+def _head(printed: Printed, heads: Sequence[str]) -> str:
+    """Return the longest head with which the text begins; empty without one."""
+    return next((head for head in heads if printed.text.startswith(head)), "")
 
 
 def _partly(note: Noted) -> Unexplained:

@@ -95,10 +95,12 @@ def test_no_built_in_template_is_indented() -> None:
     ("", "error: the template `t.jinja` prints no stop token, so a model trained on its answers never ends one\n"
          "hint: --end eos appends EOS; --no-mask-stop-token trains answers without an end\n"),
     ("{% if not loop.last %}<|end|>{% endif %}",
-     "note: the template `t.jinja` prints no stop token after the last answer, so none is trained: --end eos\n"),
+     "error: the template `t.jinja` prints no stop token after the last answer, "
+     "so a model trained on its answers never ends one\n"
+     "hint: --end eos appends EOS; --no-mask-stop-token trains answers without an end\n"),
     ("<|end|>", ""),
 ])  # fmt: skip
-def test_masks_without_a_stop_token_are_refused_or_noted(within: str, stderr: str, capsys: Output) -> None:
+def test_masks_without_a_stop_token_are_refused(within: str, stderr: str, capsys: Output) -> None:
     Path("t.jinja").write_text("{% for m in messages %}[{{ m.role }}]{{ m.content }}" + within + "\n{% endfor %}")
     for view in ("text", "segments"):
         mask = ["--mask"] if view == "text" else []

@@ -336,6 +336,10 @@ NEXT_HEADER = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
+BLANK_AFTER_HEADER = (
+    "{% for m in messages %}{{ '\n### ' + m.role + ': ' + m.content }}{{ '</s>' if m.role == 'assistant' }}{% endfor %}"
+    "{% if add_generation_prompt and messages[-1].role == 'user' %}{{ '\n### assistant:' }}{% endif %}"
+)
 
 
 @pytest.mark.parametrize(
@@ -347,6 +351,8 @@ NEXT_HEADER = (
         (HEADER_LAST, TWO_TURNS, ["Hello<|end|>", " See you \n<|end|>"]),
         (NEXT_HEADER, TWO_TURNS, ["Hello<|user|>", " See you \n"]),
         (NEXT_HEADER + "<|assistant|>", TWO_TURNS, ["Hello<|user|>", " See you \n"]),
+        (BLANK_AFTER_HEADER, [*QUESTION, say("assistant", "Bye")], [" Hello</s>", " Bye</s>"]),
+        (BLANK_AFTER_HEADER, [QUESTION[1], *QUESTION], [" Hello</s>", " Hello</s>"]),
     ],
 )
 def test_an_answer_ends_with_what_the_model_generates_to_end_it(

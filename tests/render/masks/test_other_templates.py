@@ -75,7 +75,7 @@ def prompt_of(template: str, case: dict[str, Any]) -> str:
     """Return the text that the model is given for its last answer; empty if the template has no generation prompt."""
     before = {**case, "messages": case["messages"][:-1]}
     (kind, prompt), (_, plain) = expected(template, before, "prompt"), expected(template, before, "plain")
-    return prompt if kind == "text" and prompt != plain else ""
+    return prompt if kind == "text" and not plain.startswith(prompt) else ""
 
 
 def wrong(template: str, text: str, spans: list[list[int]], case: dict[str, Any], *, stops: bool) -> Iterator[str]:
@@ -93,6 +93,8 @@ def wrong(template: str, text: str, spans: list[list[int]], case: dict[str, Any]
     start = next((start for start, end in spans if end > len(prompt)), last)
     if prompt and text.startswith(prompt) and not SUPPLIED.fullmatch(text[len(prompt) : start]):
         yield f"a span begins {start - len(prompt)} characters behind the generation prompt"
+    if prompt and text.startswith(prompt) and start < len(prompt):
+        yield f"a span begins {len(prompt) - start} characters before the end of the generation prompt"
     spoken = SAID.findall(str([message for message in case["messages"] if message["role"] == "assistant"]))
     for start, end in spans if all(word in text for word in spoken) else ():
         said = [word.end() for word in SAID.finditer(text, start, end)]

@@ -96,10 +96,37 @@ def test_details_that_make_no_sense(detail: Any, message: str, tmp_path: Path) -
     assert run.returncode == 4 and message in run.stderr.decode()
 
 
-def test_a_template_that_changes_the_content_is_refused(tmp_path: Path) -> None:
-    answer = {"role": "assistant", "content": "  aaa bbb", "train_detail": [part(0, 4, True)]}
+@pytest.mark.parametrize(
+    ("content", "begin", "end", "template", "found"),
+    [
+        ("  aaa bbb", 0, 4, "gemma-3", ["aaa", "<end_of_turn>"]),
+        ("  aaa bbb", 6, 8, "gemma-3", ["bbb<end_of_turn>"]),
+        ("  aaa bbb \n", 7, 10, "gemma-3", ["bb<end_of_turn>"]),
+        ("  aaa bbb \n", 0, 3, "chatml", ["  aa", "<|im_end|>"]),
+        ("<think>\naa\n</think>\n\nbbb", 8, 9, "chatml", ["aa", "<|im_end|>"]),
+        ("<think>\naa\n</think>\n\nbbb", 22, 23, "qwen3", ["bb<|im_end|>"]),
+        ("so <think>aa</think> bbb", 1, 11, "chatml", ["o <think>aa", "<|im_end|>"]),
+    ],
+)
+def test_parts_of_content_with_blanks_around_it_or_with_reasoning(
+    content: str, begin: int, end: int, template: str, found: list[str], tmp_path: Path
+) -> None:
+    answer = {"role": "assistant", "content": content, "train_detail": [part(begin, end, True)]}
+    assert trained(tmp_path, [{"role": "user", "content": "q"}, answer], "-t", template) == found
+
+
+@pytest.mark.parametrize(
+    ("template", "content"),
+    [
+        ("deepseek-r1-distill", "<think>\naa\n</think>\n\nbbb"),
+        ("{% for m in messages %}{{ m.content | replace('aaa', 'a') }}<|im_end|>{% endfor %}", "aaa bbb"),
+    ],
+)
+def test_a_template_that_changes_the_content_is_refused(template: str, content: str, tmp_path: Path) -> None:
+    answer = {"role": "assistant", "content": content, "train_detail": [part(0, 4, True)]}
     (tmp_path / "in.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "q"}, answer]}) + "\n")
-    run = run_here("convert", "in.jsonl", "-t", "gemma-3", "--mask", cwd=tmp_path)
+    flags = ("-t", template, "--mask", "--allow-loss", "all")
+    run = run_here("convert", "in.jsonl", *flags, cwd=tmp_path)
     assert run.returncode == 4 and "the template changes the content" in run.stderr.decode()
 
 

@@ -18,6 +18,13 @@ from tests.render.templates import CHATML, NO_STOP, NO_SYSTEM, THINKER, say, tem
 HEADER = "<|im_end|>\n<|im_start|>assistant\n"
 
 
+STEPS = (
+    "{% for m in messages %}Source: {{ m.role }}\n\n {{ m.content }} <step> {% endfor %}"
+    "Source: assistant\nDestination: user\n\n "
+)
+"""The header of the next answer comes always, as in the template of Code Llama 70B."""
+
+
 def boundaries(template: str) -> TurnBoundaries:
     return TurnBoundaries(template_renderer(template))
 
@@ -29,6 +36,7 @@ def boundaries(template: str) -> TurnBoundaries:
         (NO_SYSTEM, "</s>", "</s>", ("</s>",)),
         (NO_STOP, "", "", ()),
         (THINKER, "<|im_end|>", "<|im_end|>", ("<|im_end|>",)),
+        (STEPS, "<step>", "<step>", ("<step>",)),
     ],
 )
 def test_stop_tokens(template: str, final: str, within: str, stops: tuple[str, ...]) -> None:

@@ -43,7 +43,44 @@ RESULTS_IN_TURN = (
     "{% if add_generation_prompt %}{{ '<|turn>assistant\n' }}{% endif %}"
 )
 """A turn with calls holds their results, behind which its end is not trained, as in the template of Gemma 4."""
-SHAPES = (CHATML, NO_SYSTEM, NO_STOP, THINKER, LLAMA, NEXT_HEADER, TWO_MESSAGES, RESULTS_IN_TURN)
+ESCAPED = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}"
+    "{% for c in m.tool_calls or [] %}{{ '<|call|>\"call\": ' + c.function.arguments|tojson|safe + '<|/call|>' }}"
+    "{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""Text from `|safe` escapes the quotes of the text to which it is added, as in mistral-common's templates."""
+JOINED_ANSWERS = (
+    "{% set ns = namespace(parts=[]) %}{% for m in messages %}"
+    "{% if m.role == 'assistant' and m.content is string %}{% set ns.parts = ns.parts + [m.content] %}"
+    "{% if loop.last or loop.nextitem.role != 'assistant' %}{{ ns.parts|join('\n\n') + '</s>' }}"
+    "{% set ns.parts = [] %}{% endif %}{% else %}{{ '[INST]' + m.content + '[/INST]' }}{% endif %}{% endfor %}"
+)
+"""Answers in a row are printed as one."""
+RENDERED_BY_MACRO = (
+    "{% macro text(m, first) %}{{ '<|text|>' + m.content + '<|sep|>\n' }}{% endmacro %}"
+    "{% for m in messages %}{% if m.role == 'assistant' %}{{ '<|assistant|>' }}"
+    "{% if m.reasoning_content %}{{ '<|why|>' + m.reasoning_content + '<|/why|>' }}{% endif %}{{ text(m) }}{% else %}"
+    "{{ '<|' + m.role + '|>' + m.content + '<|sep|>\n' }}"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|><|text|>' }}{% endif %}"
+)
+"""A header inside a macro is the model's behind reasoning, as in the template of Command A Reasoning."""
+NOTHING_PRINTED = CHATML.replace("{{ '<|im_start|>'", "{{ '' if loop.first else '\n' }}{{ '<|im_start|>'")
+BLANK_AFTER_HEADER = (
+    "{% for m in messages if m.role in ('user', 'assistant') %}"
+    "{{ '\n### ' + ('Question' if m.role == 'user' else 'Answer') + ': ' + m.content }}"
+    "{{ '</s>' if m.role == 'assistant' else '' }}{% endfor %}"
+    "{% if add_generation_prompt and messages[-1].role == 'user' %}{{ '\n### Answer:' }}{% endif %}"
+)
+"""The blank behind a header is the model's after every message, if it is no part of the generation prompt."""
+PADDED = (
+    "{% for m in messages if m.role in ('user', 'assistant') %}{{ '<|' + m.role + '|>' + m.content }}"
+    "{% if m.role == 'assistant' %}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% else %}<|pad|>{% endif %}"
+)
+"""A token behind the stop token of the last answer, and calls that are left out."""
+MORE_SHAPES = (PADDED, ESCAPED, JOINED_ANSWERS, RENDERED_BY_MACRO, NOTHING_PRINTED, BLANK_AFTER_HEADER)
+SHAPES = (*MORE_SHAPES, CHATML, NO_SYSTEM, NO_STOP, THINKER, LLAMA, NEXT_HEADER, TWO_MESSAGES, RESULTS_IN_TURN)
 FILES = ("glm-4.5", "gpt-oss", "hermes", "llama-3.1", "mistral", "qwen2.5", "qwen3", "deepseek-v3.1", "phi-3")
 
 
@@ -60,11 +97,12 @@ def tagged(text: str, name: str = "test") -> TaggedTemplate:
 
 @pytest.mark.parametrize("text", SHAPES)
 def test_a_template_with_tags_prints_the_same_and_marks_what_markers_mark(text: str) -> None:
-    found, masker, compared = template_renderer(tagged(text).text), Masker(template_renderer(text)), 0
+    found, masker, compared = tagged(text), Masker(template_renderer(text)), 0
+    loose, strict = template_renderer(found.text), template_renderer(found.strict)
     for chat in chats():
         if (expected := masker.renderer.text_or_none(chat)) is None:
             continue
-        printed, spans = found.tracked(chat)
+        printed, spans = loose.tracked(chat)
         assert printed == expected
         if "'type'" in expected:
             continue  # a list as Python code is no answer
@@ -73,7 +111,7 @@ def test_a_template_with_tags_prints_the_same_and_marks_what_markers_mark(text: 
         except RenderError:
             continue
         assert together(spans) == together(mask.spans), chat.messages
-        compared += 1
+        compared += strict.text_or_none(chat) is not None
     assert compared > 40
 
 
