@@ -96,16 +96,13 @@ class ChatfmtError(Exception):
         if isinstance(self, UsageError):
             row = message = None
         if at.row is not None:
-            row = (
-                at.row
-                if rows is None
-                else int(rows[at.row].as_py() if hasattr(rows[at.row], "as_py") else rows[at.row])
-            )
+            row = at.row if rows is None else rows[at.row]
+            row = row.as_py() if hasattr(row, "as_py") else int(row)
         if at.message is not None:
             message = at.message
         if byte is not None:
             at = replace(at, line=line + (at.line or 1) - 1, byte=byte + (at.byte or 0))
-        self.at = replace(at, file=file, row=row, message=message)
+        self.at = Location(file, row, message, at.line, at.byte)
 
     def __str__(self) -> str:
         where, detail = str(self.at), self.at.detail
@@ -202,9 +199,8 @@ class RowError(ChatfmtError):
     """Whether it took so long to find that the same error is not sought in other rows."""
 
     def locate(self, *args: Any, **kwargs: Any) -> None:
-        super().locate(*args, **kwargs)
-        for error in self.others:
-            error.locate(*args, **kwargs)
+        for error in (self, *self.others):
+            ChatfmtError.locate(error, *args, **kwargs)
 
 
 def raise_first(errors: Sequence[RowError]) -> None:

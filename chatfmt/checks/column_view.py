@@ -149,8 +149,11 @@ class ColumnView(Struct, frozen=True, dict=True):
 
     def at_turns(self, code: str, turns: BoolArray, detail: Callable[[int], str] | str) -> Iterator[Finding]:
         """Yield a finding for each marked turn."""
-        for turn in np.flatnonzero(turns).tolist():
-            yield self.finding(code, turn, detail if isinstance(detail, str) else detail(turn))
+        marked = np.flatnonzero(turns)
+        rows = self.rows[marked]
+        places = zip(marked.tolist(), rows.tolist(), (marked - self.starts[rows]).tolist(), strict=True)
+        for turn, row, message in places:
+            yield Finding(code, row, message, detail if isinstance(detail, str) else detail(turn), self.name)
 
     def finding(self, code: str, turn: int, detail: str) -> Finding:
         """The finding for one turn."""

@@ -60,8 +60,16 @@ def _lines(batch: pa.RecordBatch, explicit_nulls: bool) -> bytes | memoryview:
 
 def _text_lines(name: str, column: pa.StringArray) -> bytes:
     """Encode the most common table, one column of text, at the speed of string escaping."""
-    start, dumps = b"{" + _key(name), orjson.dumps
-    return start + (b"}\n" + start).join([dumps(text) for text in column.to_pylist()]) + b"}\n"
+    start = b"{" + _key(name) + b'"'
+    return start + (b'"}\n' + start).join(_escaped(column.to_pylist())) + b'"}\n'
+
+
+def _escaped(texts: list[str]) -> list[bytes]:
+    """Return JSON strings without their quotes; one call for all takes a fifth of the time of a call for each."""
+    together: bytes = orjson.dumps(texts)
+    if not texts or b'\\",",' in together:  # a text ends with `",`, which looks like the end of an item
+        return [orjson.dumps(text)[1:-1] for text in texts]
+    return together[2:-2].split(b'","')
 
 
 def _data(lines: pa.Array) -> memoryview:
@@ -90,15 +98,13 @@ def json_text(column: pa.Array) -> pa.Array:
 def _strings(column: pa.StringArray) -> pa.Array:
     if column.nbytes < SHORT_TEXT * len(column):
         words = column.dictionary_encode()
-        return _dumped(words.dictionary).take(words.indices)
-    return _dumped(column)
+        return _quoted(words.dictionary).take(words.indices)
+    return _quoted(column)
 
 
-def _dumped(column: pa.Array) -> pa.Array:
-    dumps = orjson.dumps
-    if column.null_count:
-        return pa.array([None if value is None else dumps(value) for value in column.to_pylist()], BYTES)
-    return pa.array([dumps(value) for value in column.to_pylist()], BYTES)
+def _quoted(column: pa.StringArray) -> pa.Array:
+    escaped = pa.array(_escaped(pc.fill_null(column, "").to_pylist()), BYTES)
+    return _where_valid(column, pc.binary_join_element_wise(_scalar(b'"'), escaped, _scalar(b'"'), _scalar(b"")))
 
 
 def _floats(column: pa.Array) -> pa.Array:
@@ -108,7 +114,8 @@ def _floats(column: pa.Array) -> pa.Array:
         raise RowError(
             "NaN and infinity cannot be written as JSON", hint="write Parquet", at=Location(row=row), code="out.range"
         )
-    return _dumped(column)
+    dumps = orjson.dumps
+    return pa.array([None if value is None else dumps(value) for value in column.to_pylist()], BYTES)
 
 
 def _others(column: pa.Array) -> pa.Array:

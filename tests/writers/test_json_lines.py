@@ -61,6 +61,14 @@ def test_a_column_of_text_is_written_as_json_writes_it(texts: list[str]) -> None
     assert lines == written(wider.slice(0, len(texts)))
 
 
+@given(st.lists(st.text('",\\a[]', max_size=5), min_size=1))
+def test_texts_that_look_like_the_end_of_a_list_item(texts: list[str]) -> None:
+    lines = "".join(f"{dumps({'text': text})}\n" for text in texts)
+    assert written(pa.record_batch({"text": pa.array(texts)})) == lines
+    nested = written(pa.record_batch({"texts": pa.array([texts, [None, *texts]])}))
+    assert nested == "".join(f"{dumps({'texts': each})}\n" for each in (texts, [None, *texts]))
+
+
 def test_every_escape_and_no_other() -> None:
     lines = written(pa.record_batch({"text": pa.array(TEXTS)}))
     assert lines == "".join(f"{dumps({'text': text})}\n" for text in TEXTS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct, field
@@ -66,11 +66,11 @@ class RowCounts(Struct):
             message = f"the row counts do not balance: {left} rows in, {right} accounted for"
             raise ChatfmtError(message, code="row.counts")
 
-    def reject(self, code: str) -> None:
-        """Count a row that was read and left out."""
-        self.read += 1
-        self.rejected += 1
-        self.reasons[code] += 1
+    def reject(self, codes: Sequence[str]) -> None:
+        """Count rows that were read and left out, each by its code."""
+        self.read += len(codes)
+        self.rejected += len(codes)
+        self.reasons.update(codes)
 
     def to_shard(self) -> dict[str, Any]:
         """Return the fields of a Shard that these counts fill; counters as `change.NAME`, `finding.CODE`, …"""

@@ -186,9 +186,9 @@ class Conversion:
     ) -> None:
         """Pass on the rows of a source batch that have an error, and what checks found in them."""
         self._report_findings({error.at.row for error in bad.values()})
+        counts.reject([error.code for error in bad.values()])
         rows = to_json(batch.take(integers(np.array([*bad]))))
         for error, raw in zip(bad.values(), rows, strict=True):
-            counts.reject(error.code)
             on_reject(error, raw)
 
     def conversations(self, batch: pa.RecordBatch, file: str) -> pa.RecordBatch:

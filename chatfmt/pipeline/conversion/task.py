@@ -199,7 +199,7 @@ class RejectBuffer:
         self.on_unreadable = self._add_unreadable if on_reject is not None else None
 
     def _add_unreadable(self, error: RowError, raw: bytes) -> None:
-        self._counts.reject(error.code)
+        self._counts.reject([error.code])
         error.at = replace(error.at, file=error.at.file or self._file)
         self._add(error, raw)
 

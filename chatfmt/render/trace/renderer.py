@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -300,8 +301,11 @@ class TracedRenderer:
         rows = np.flatnonzero(refused)
         if not len(rows):
             return rendered
-        for row, text in zip(rows.tolist(), rendered.text.take(integers(rows)).to_pylist(), strict=True):
-            failures.append(self._failure(row, self._cache.tables.programs[programs[row]].refusal, text))
+        failure, texts = cache(partial(self._failure, 0)), rendered.text.take(integers(rows)).to_pylist()
+        for row, program, text in zip(rows.tolist(), programs[rows].tolist(), texts, strict=True):
+            same = failure(self._cache.tables.programs[program].refusal, text)
+            failures.append(RenderError(same.message, hint=same.hint, at=Location(row=row), code=same.code))
+            failures[-1].__cause__ = same.__cause__
         failures.sort(key=lambda failure: -1 if failure.at.row is None else failure.at.row)
         kept = pa.array(np.arange(len(programs)), mask=refused)
         spans = None if rendered.spans is None else rendered.spans.take(kept)

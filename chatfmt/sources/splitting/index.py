@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +99,28 @@ def _record_starts(
     return (_position(record_of()) for _, record_of in records), columns
 
 
+class LineRun(NamedTuple):
+    """Records on lines that follow each other: the number and the line of the first, and how many there are."""
+
+    row: int
+    line: int
+    rows: int = 1
+
+
+def line_runs(chunks: Iterable[bytes], start: TextPosition, longest: int) -> Iterator[LineRun]:
+    """Yield the runs of the records of JSON Lines, which end at blank lines."""
+    row, line = start.row, start.line
+    for block, too_long in line_blocks(chunks, longest):
+        starts = np.zeros(1, np.int64) if too_long else _starts(block)
+        first = 0
+        for blank in (*([] if too_long else _blank_lines(block, starts)), len(starts)):
+            if blank > first:
+                yield LineRun(row, line + first, blank - first)
+                row += blank - first
+            first = blank + 1
+        line += len(starts)
+
+
 def _position(record: Record) -> TextPosition:
     return TextPosition(record.row, record.line, record.byte)
 
@@ -126,17 +149,22 @@ def _line_marks(chunks: Iterable[bytes], longest: int, limit: int | None) -> tup
         if limit is not None and row >= limit:
             break
         marks.append(TextPosition(row, line, byte))
-        starts, blank = (np.zeros(1, np.int64), 0) if too_long else _starts(block)
+        starts = np.zeros(1, np.int64) if too_long else _starts(block)
+        blank = 0 if too_long else len(_blank_lines(block, starts))
         row, line, byte = row + len(starts) - blank, line + len(starts), byte + (too_long or len(block))
     return marks, row if limit is None else min(row, limit)
 
 
-def _starts(block: bytes) -> tuple[npt.NDArray[np.int64], int]:
-    """Offsets of the lines of `block`, and how many of them are blank."""
-    octets = np.frombuffer(block, np.uint8)
-    starts = np.concatenate([[0], np.flatnonzero(octets == ord("\n")) + 1])
-    starts = starts[:-1] if starts[-1] == len(block) else starts
-    return starts, sum(_is_blank(block, start) for start in starts[_SPACES[octets[starts]]].tolist())
+def _starts(block: bytes) -> npt.NDArray[np.int64]:
+    """Offsets of the lines of `block`."""
+    starts = np.concatenate([[0], np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1])
+    return starts[:-1] if starts[-1] == len(block) else starts
+
+
+def _blank_lines(block: bytes, starts: npt.NDArray[np.int64]) -> list[int]:
+    """The lines of `block` that are blank, by number."""
+    lines = np.flatnonzero(_SPACES[np.frombuffer(block, np.uint8)[starts]]).tolist()
+    return [line for line in lines if _is_blank(block, int(starts[line]))]
 
 
 def _is_blank(block: bytes, start: int) -> bool:
@@ -147,7 +175,7 @@ def _is_blank(block: bytes, start: int) -> bool:
 def _line_starts(chunks: Iterable[bytes], mark: TextPosition, longest: int) -> Iterator[TextPosition]:
     row, line, byte = mark.row, mark.line, mark.byte
     for block, too_long in line_blocks(chunks, longest):
-        starts = [0] if too_long else _starts(block)[0].tolist()
+        starts = [0] if too_long else _starts(block).tolist()
         for start in starts:
             if too_long or block[start] not in _SPACE or not _is_blank(block, start):
                 yield TextPosition(row, line, byte + start)

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ...errors import ChatfmtError, Location
-from ..formats.jsonl import TextPosition
+from ..bytes.text import content
+from ..formats.jsonl import TextPosition, without_bom
 from ..model import ByteRange, InputSplit, Source, whole_file
-from .index import positions_from, record_positions
+from .index import LineRun, line_runs, positions_from, record_positions
 
 
 class LineFinder:
@@ -19,8 +20,8 @@ class LineFinder:
 
     def __init__(self, split: InputSplit) -> None:
         self._split = split
-        self._positions: Iterator[TextPosition] = iter(())
-        self._next: TextPosition | None = None
+        self._runs: Iterator[LineRun] = iter(())
+        self._run: LineRun | None = None
 
     def with_line(self, at: Location) -> Location:
         """Return a location in the split with its line, if it has a row and no line."""
@@ -30,12 +31,12 @@ class LineFinder:
 
     def line(self, row: int) -> int | None:
         """Return the line of a record, by its number in the file; None if it has none."""
-        if self._next is None or self._next.row > row:
-            self._positions, self._next = positions(self._split), TextPosition(-1)
+        if self._run is None or self._run.row > row:
+            self._runs, self._run = runs(self._split), LineRun(-1, 0)
         with suppress(ChatfmtError, OSError):
-            while self._next is not None and self._next.row < row:
-                self._next = next(self._positions, None)
-        return self._next.line if self._next is not None and self._next.row == row else None
+            while self._run is not None and self._run.row + self._run.rows <= row:
+                self._run = next(self._runs, None)
+        return self._run.line + row - self._run.row if self._run is not None and self._run.row <= row else None
 
 
 @contextmanager
@@ -58,11 +59,16 @@ def line_finders(source: Source) -> dict[str, LineFinder]:
     }
 
 
-def positions(split: InputSplit) -> Iterator[TextPosition]:
-    """Yield where the records of a split begin, in order; nothing if they are not on lines of their own."""
+def runs(split: InputSplit) -> Iterator[LineRun]:
+    """Yield the lines of the records of a split, in order; nothing if they are not on lines of their own."""
     options, piece = split.options, split.piece
     if split.format in ("parquet", "arrow") or options.field is not None or options.grouped:
         return iter(())
+    start = TextPosition()
     if isinstance(piece, ByteRange) and piece.start:
-        return positions_from(split, options, TextPosition(split.first_row, piece.line, piece.start))
-    return record_positions(split, options)
+        start = TextPosition(split.first_row, piece.line, piece.start)
+    if split.format == "jsonl":
+        chunks = content(split, options, start.byte)
+        return line_runs(chunks if start.byte else without_bom(chunks)[0], start, options.max_row_bytes)
+    found = positions_from(split, options, start) if start.byte else record_positions(split, options)
+    return (LineRun(each.row, each.line) for each in found)
