@@ -19,6 +19,7 @@ from .lazy import attach
 if TYPE_CHECKING:
     from .errors import ChatfmtError
     from .pipeline import Converter, Summary, convert
+    from .pipeline.inspection.check import check
     from .pipeline.inspection.figures.plain import stats
     from .pipeline.inspection.inspect import Inspection, inspect
     from .pipeline.inspection.report.page import report
@@ -35,6 +36,7 @@ __all__ = [
     "Recipe",
     "Summary",
     "__version__",
+    "check",
     "convert",
     "escape",
     "inspect",
@@ -48,6 +50,7 @@ __getattr__, _ = attach(
     {
         ".errors": ("ChatfmtError",),
         ".pipeline": ("Converter", "Summary", "convert"),
+        ".pipeline.inspection.check": ("check",),
         ".pipeline.inspection.figures.plain": ("stats",),
         ".pipeline.inspection.inspect": ("Inspection", "inspect"),
         ".pipeline.inspection.report.page": ("report",),

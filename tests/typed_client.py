@@ -19,6 +19,7 @@ def main(source: str, folder: Path) -> dict[str, int]:
     template: chatfmt.ChatTemplate = chatfmt.ChatTemplate.load("chatml")
     text: str = template.render([{"role": "user", "content": chatfmt.escape("<|im_end|>", template)}])
     assert "<|im_end|>" in chatfmt.unescape(text, template)
+    assert chatfmt.check(recipe)["problems"] == []
     figures = chatfmt.stats(recipe, by="topic")
     assert figures["values"]["conversations"] == 3
     batch: pa.RecordBatch = chatfmt.Converter(chatfmt.Recipe(source=source, template="chatml"))(

@@ -84,3 +84,12 @@ def test_a_shard_size_below_what_can_be_cut(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert run_cli("convert", tmp_path / "data.jsonl", "--shard-size", "1MB", "-o", tmp_path / "out").returncode == 0
+
+
+def test_a_bad_row_of_the_sample_hides_no_role(tmp_path: Path) -> None:
+    bad = {"messages": [{"role": "user", "content": 1}]}
+    (tmp_path / "data.jsonl").write_text(f"{json.dumps(TALK)}\n{json.dumps(bad)}\n")
+    done = run_cli("convert", "data.jsonl", "-t", "chatml", "--mask", "--train-roles", "tool", cwd=tmp_path)
+    message = "no sampled row has a turn of the role `tool`, which `--train-roles` names"
+    hint = "the roles are `user`, `assistant`"
+    assert done.stderr.decode() == f"error: data.jsonl: {message}\nhint: {hint}\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -132,48 +131,24 @@ def check(source: Sources, **given: Any) -> None:
     Exit code 1 if a row cannot be converted, or, with --strict, if there is any finding.
     """
     from ...pipeline import Scratch, cores
-    from ...pipeline.inspection.check import check_rows
+    from ...pipeline.inspection.check import check_rows, to_json
 
     recipe, run, _ = to_recipe(source, given)
     with Scratch() as scratch, terminal.reading() as advance:
-        lenient = dataclasses.replace(recipe, on_error="skip", strict=False)
-        problems, counts = check_rows(lenient, scratch, cores(), advance)
-    left = list(counts.left_column), list(counts.left_key)
+        problems, counts = check_rows(recipe, scratch, cores(), advance)
     rows = len({(problem.at.file, problem.at.row) for problem in problems})
     if run.json:
-        terminal.print_json({**to_json(problems, counts.read), "left_columns": left[0], "left_keys": left[1]})
+        terminal.print_json(to_json(problems, counts))
     else:
         print_problems(problems, counts.read)
         if problems and recipe.groups_rows:
             key = ",".join(recipe.group_by)
             terminal.console().print(f"each row is the first of its conversation (--group-by {terminal.visible(key)})")
-        if line := left_behind(*left):
+        if line := left_behind(list(counts.left_column), list(counts.left_key)):
             terminal.console().print(terminal.visible(line), soft_wrap=True)
     wrong = [problem for problem in problems if problem.kind == "error" or problem.code in recipe.fail_on]
     if wrong or (recipe.strict and problems):
         raise DataProblem(f"{rows} of {counts.read} rows have problems", hint="--on-error skip rejects them")
-
-
-def to_json(problems: Sequence[RowProblem], rows: int) -> dict[str, Any]:
-    """Return the report as plain data."""
-    return {
-        "schema": 1,
-        "rows": rows,
-        "counts": dict(Counter(problem.code for problem in problems).most_common()),
-        "problems": [
-            {
-                "code": problem.code,
-                "kind": problem.kind,
-                "file": problem.at.file,
-                "row": problem.at.row,
-                "message": problem.at.message,
-                "line": problem.at.line,
-                "byte": problem.at.byte,
-                "detail": problem.detail,
-            }
-            for problem in problems
-        ],
-    }
 
 
 def print_problems(problems: Sequence[RowProblem], rows: int) -> None:

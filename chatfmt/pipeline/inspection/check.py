@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ... import checks
+from ... import checks, executors
 from ...errors import Location, RowError
-from ...recipe import Recipe, Run
+from ...recipe import Recipe, Run, required
 from ...sources import InputSplit, LineFinder
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import row_order
@@ -33,12 +36,50 @@ class RowProblem(Struct, frozen=True):
     hint: str = ""
 
 
+def check(recipe: Recipe, *, workers: int | None = None) -> dict[str, Any]:
+    """Return every problem that converting all rows would meet, as `chatfmt check --json` prints them.
+
+        >>> chatfmt.check(chatfmt.Recipe(source="tests/data/everyday.jsonl", template="gemma"))["counts"]
+        {'template.raised': 4}
+
+    Raises UsageError, InputError if a source cannot be read.
+    """
+    required(recipe, "check")
+    with Scratch() as scratch:
+        return to_json(*check_rows(recipe, scratch, workers or executors.cores()))
+
+
+def to_json(problems: Sequence[RowProblem], counts: RowCounts) -> dict[str, Any]:
+    """Return problems and row counts as plain data."""
+    return {
+        "schema": 1,
+        "rows": counts.read,
+        "counts": dict(Counter(problem.code for problem in problems).most_common()),
+        "problems": [
+            {
+                "code": problem.code,
+                "kind": problem.kind,
+                "file": problem.at.file,
+                "row": problem.at.row,
+                "message": problem.at.message,
+                "line": problem.at.line,
+                "byte": problem.at.byte,
+                "detail": problem.detail,
+            }
+            for problem in problems
+        ],
+        "left_columns": list(counts.left_column),
+        "left_keys": list(counts.left_key),
+    }
+
+
 def check_rows(
     recipe: Recipe, scratch: Scratch, workers: int = 1, on_progress: OnProgress = ignore_progress
 ) -> tuple[list[RowProblem], RowCounts]:
     """Return every problem that converting all rows would meet, in order, and the row counts; writes nothing."""
     problems: list[RowProblem] = []
     counts = RowCounts()
+    recipe = dataclasses.replace(recipe, on_error="skip", strict=False)
     template, target = load_template(recipe), target_of(None, "jsonl", None)
     sources = [plan_source(recipe, spec, template, target, scratch) for spec in recipe.read_apart]
     check_views(sources)
