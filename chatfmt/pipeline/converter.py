@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from .. import transforms
 from ..errors import InputError, RowError, UsageError, located
@@ -105,14 +106,14 @@ class Converter:
         if job.whole_file:
             text = f"the dialect `{detection.dialect}` reads all rows of a file together"
             raise UsageError(text, hint="use `chatfmt.convert`")
-        conversion, bad = Conversion(job), list[RowError]()
-        found = [
-            output
-            for batch in sample
-            for output in conversion.convert(batch, SHOWN, RowCounts(), lambda error, _: bad.append(error))
-        ]
-        if not found and bad:
-            raise bad[0]
+        bad = list[RowError]()
+        found = converted(sample, job, bad)
+        if not found and not bad and job.mapping is not None:  # `where` keeps none of these rows
+            found = converted(sample, replace(job, mapping=replace(job.mapping, where=None)), bad)
+        if not found:
+            raise (
+                bad[0] if bad else InputError("no row of the sample is in the output", hint="give `Converter` another")
+            )
         self._types = types_of_all(arranged(iter(found), job, RowCounts()))
         self._job = job
 
@@ -140,6 +141,17 @@ class Converter:
         typed = typed or [empty_batch(self._types)]
         named = [renamed(with_json_as_text(batch), self.recipe.rename) for batch in typed]
         return pa.Table.from_batches(named)
+
+
+def converted(sample: Sequence[pa.RecordBatch], job: Job, bad: list[RowError]) -> list[pa.RecordBatch]:
+    """Return the output of the rows of a sample; errors of rows are added to `bad`."""
+    conversion = Conversion(job)
+    return [
+        output
+        for batch in sample
+        for output in conversion.convert(batch, SHOWN, RowCounts(), lambda error, _: bad.append(error))
+        if len(output)
+    ]
 
 
 def check_batchwise(recipe: Recipe) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -48,6 +49,16 @@ def test_an_empty_result_has_the_schema_too(recipe):
         assert (len(converter(empty)), converter(empty).schema) == (0, converter.schema)
         assert type(converter(empty)) is type(empty)
     assert converter(rows.slice(0, 5)).schema == converter.schema
+
+
+def test_a_sample_whose_rows_are_all_left_out_decides_the_columns_all_the_same():
+    rows = table(*[TURNS] * 3)
+    converter = chatfmt.Converter(replace(TEXT, where="id > 5"), sample=rows)
+    assert (len(converter(rows)), converter.schema.names) == (0, ["text", "id"])
+    assert converter(table(*[TURNS] * 7)).to_pydict() == {"text": [CHATML], "id": [6]}
+    with pytest.raises(InputError) as caught:
+        chatfmt.Converter(replace(TEXT, fraction=1e-9), sample=rows)
+    assert caught.value.message == "no row of the sample is in the output"
 
 
 def test_it_converts_as_the_command_does(tmp_path):
@@ -197,6 +208,7 @@ def test_the_examples_of_the_guide_run(name, monkeypatch):
     if module is not None and find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     exec(examples()[""] + examples()[name], {})
 
 
