@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "chatfmt"
 LAYERS = [
     {"errors", "lazy", "plain_yaml"},
     {"arrow_values", "schema", "scratch_folder", "stores", "validation"},
-    {"json_columns", "trainers"},
+    {"escaped_texts", "json_columns", "trainers"},
     {"turn_columns", "features", "recipe", "manifest"},
     {"rendering", "field_path", "token_spans"},
     {

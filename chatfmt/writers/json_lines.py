@@ -7,6 +7,7 @@ Non-ASCII text is not escaped (nor U+2028), keys keep their order, JSON text fro
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
 
 import numpy as np
 import orjson
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import Location, RowError
+from ..escaped_texts import known_lines
 from ..json_columns import JSON, loads, to_json
 from ..schema import CONVERSATIONS, KEYS
 
@@ -34,6 +36,9 @@ def json_lines(batch: pa.RecordBatch, *, explicit_nulls: bool = False) -> Iterat
     """
     if batch.schema.names == [LINE]:
         yield _data(batch.column(LINE))
+        return
+    if (copied := _copied_lines(batch)) is not None:
+        yield from copied
         return
     rows = max(1, SLICE_BYTES * len(batch) // max(1, batch.nbytes))
     for start in range(0, len(batch), rows):
@@ -70,6 +75,17 @@ def _escaped(texts: list[str]) -> list[bytes]:
     if not texts or b'\\",",' in together:  # a text ends with `",`, which looks like the end of an item
         return [orjson.dumps(text)[1:-1] for text in texts]
     return together[2:-2].split(b'","')
+
+
+def _copied_lines(batch: pa.RecordBatch) -> Iterator[bytes | memoryview] | None:
+    """Encode one column of text that is put together of JSON from the source; None for any other."""
+    if batch.schema.types != [pa.string()]:
+        return None
+    start, end = b"{" + _key(batch.schema.names[0]) + b'"', b'"}\n'
+    lines = known_lines(batch.column(0), end + start)
+    if lines is None:
+        return None
+    return chain((lines[at : at + SLICE_BYTES] for at in range(len(end), len(lines), SLICE_BYTES)), [end])
 
 
 def _data(lines: pa.Array) -> memoryview:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from ... import executors, sources, writers
 from ...errors import ChatfmtError, Location, RowError
+from ...escaped_texts import remember
 from ...manifest import Reject, Shard
 from ...sources import InputSplit
 from .blocks import in_blocks
@@ -98,6 +99,7 @@ def get_conversion(job: Job) -> Conversion:
 def forget_conversions() -> None:
     """Drop the conversions of this process: the next run has their memory, and reports nothing that they have seen."""
     _CONVERSIONS.clear()
+    remember(())
 
 
 _CONVERSIONS: dict[str, Conversion] = {}

@@ -24,12 +24,14 @@ from msgspec.structs import replace
 
 from ... import json_columns
 from ...errors import Location, RenderError, TemplateError
+from ...escaped_texts import remember_lines
 from ...json_columns import integers
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest, check_text_size
 from ..jinja.errors import render_error
 from ..options import RenderOptions
 from ..template.chat_template import ChatTemplate
 from .batch import Batch, Replayed, lists_of, merged, spans_of, together
+from .escaped_lines import escaped_lines, is_known
 from .kernels import Int64Array
 from .program import Program, Untraceable
 from .program_cache import CONFIRMATIONS, ProgramCache, SearchPause, TraceLimits
@@ -287,6 +289,8 @@ class TracedRenderer:
         texts = pa.array([], pa.string()) if known is None else known.text
         pieces = tables.assemble(np.arange(len(programs)), programs, batch.turns, texts)
         rendered = self._rendered(batch, programs, pieces)
+        if any(is_known(column.source) for column in batch.turns.columns.values()):
+            remember_lines(rendered.text, partial(escaped_lines, pieces, tables.literals))
         if known is not None:
             rendered = merged(rendered, known, no_program, batch.request.spans)
         if failures is not None:

@@ -6,7 +6,7 @@ Each row has the number of its program. `accepts` evaluates the guards of all ro
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -42,6 +42,10 @@ class Pieces(Struct, frozen=True):
 
     texts: pa.StringArray
     bounds: Int64Array
+    literals: Int64Array
+    """The number of the literal that each piece is, negative for a text."""
+    groups: Sequence[tuple[Int64Array, TextSlices]]
+    """The texts among the pieces, with the indices of these pieces."""
 
     def rows(self) -> pa.StringArray:
         """Return the pieces of each row as one text, without copying."""
@@ -158,16 +162,21 @@ class Tables:
     def assemble(self, rows: Int64Array, programs: Int64Array, turns: TurnTable, known: pa.StringArray) -> Pieces:
         """Return the pieces of each row; `known` holds the texts of the rows of program `KNOWN`, in order."""
         owner, (kind, turn) = self._pieces.expand(programs)
-        pool, literals = self._literal_pool()
-        sources, views = [pool], literals.take(np.maximum(kind, 0))
         starts = turns.starts.take(rows)
+        groups = []
         for number in distinct(kind[kind < 0]):
             mine = np.flatnonzero(kind == number)
-            texts = self._texts(-1 - number, starts.take(owner.take(mine)) + turn.take(mine), turns, known)
-            sources.append(texts.source)
-            views[mine] = views_of(texts, len(sources) - 1)
+            indices = starts.take(owner.take(mine)) + turn.take(mine)
+            groups.append((mine, self._texts(-1 - number, indices, turns, known)))
+        pool, literals = self._literal_pool()
+        texts = put_together(pool, literals.take(np.maximum(kind, 0)), groups)
         counts = np.bincount(owner, minlength=len(rows))
-        return Pieces(from_views(views, sources), np.concatenate([[0], np.cumsum(counts)]))
+        return Pieces(texts, np.concatenate([[0], np.cumsum(counts)]), kind, groups)
+
+    @property
+    def literals(self) -> Sequence[str]:
+        """All literals, by number."""
+        return self._literals.values
 
     def most_bytes(self, programs: Int64Array, size: int) -> float:
         """Return the most bytes that the texts of rows may have whose conversations have `size` bytes together."""
@@ -201,6 +210,17 @@ class Tables:
         ends = ends_of(pieces)
         origin = pieces.bounds[owner]
         return owner, ends[origin + first] - ends[origin], ends[origin + last] - ends[origin]
+
+
+def put_together(
+    pool: TextBuffer, views: StringViews, groups: Iterable[tuple[Int64Array, TextSlices]]
+) -> pa.StringArray:
+    """Return texts of which `views` are those in `pool`, and `groups` the others, with their indices."""
+    sources = [pool]
+    for indices, texts in groups:
+        sources.append(texts.source)
+        views[indices] = views_of(texts, len(sources) - 1)
+    return from_views(views, sources)
 
 
 def _growth(program: Program) -> float:

@@ -1,0 +1,119 @@
+"""JSON forms of texts, copied from a source of JSON rather than made again: the fast path of JSON Lines to JSON Lines.
+
+A text in JSON is escaped: `say "hi"` is `say \\"hi\\"`. To write a text of the source again, its bytes there can be
+copied if they are what `orjson` writes. A reader remembers where they stand (`EscapedTexts`), a renderer how the lines
+of its texts are put together from them, and a writer asks for these lines. The stages between them know
+nothing of this. Texts are recognised by the memory that they lie in, so those that a stage has changed are not known,
+and are escaped as ever.
+
+Each thread remembers its last batch.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from msgspec import Struct
+
+Positions = npt.NDArray[np.int64]
+Assemble = Callable[[bytes], memoryview | None]
+"""Return the JSON forms of all texts, each behind the given bytes; None if they are not known."""
+
+_TILE = 256 << 10  # bytes whose temporary arrays stay in the cache
+_SHORT = b'"\\\b\t\n\f\r'
+_UPPER_CASE = re.compile(rb"\\u00[01][A-F]")
+
+
+class EscapedTexts(Struct, frozen=True, dict=True):
+    """A column of texts without nulls; each stands between quotes in the source, in its bytes [start, stop)."""
+
+    texts: pa.StringArray
+    source: bytes
+    starts: Positions
+    stops: Positions
+
+    @cached_property
+    def is_exact(self) -> bool:
+        """Whether the bytes in the source are what `orjson` writes, which can be told from their number.
+
+        It escapes quotes, backslashes and five control characters with one more byte each, the other control characters
+        with five, and nothing else. All other ways to write a character in JSON are longer, but for a control character
+        whose number has letters, which may be capitals.
+        """
+        offsets = self._offsets
+        octets = np.frombuffer(self.texts.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
+        excess = int((self.stops - self.starts).sum()) - len(octets)
+        excess -= sum(map(_count_quotes_and_controls, _tiles(octets)))
+        if not excess:
+            return True
+        long = sum(int(np.bincount(tile[tile < 32], minlength=32)[_LONG].sum()) for tile in _tiles(octets))
+        return excess == 4 * long and not _UPPER_CASE.search(self.source)
+
+    @cached_property
+    def _offsets(self) -> npt.NDArray[np.int32]:
+        offsets = np.frombuffer(self.texts.buffers()[1] or bytes(4), np.int32)
+        return offsets[self.texts.offset :][: len(self.texts) + 1]
+
+    def find(self, starts: Positions, stops: Positions) -> Positions:
+        """Return the index of each text from its place in memory; -1 for a place that does not hold one whole text."""
+        offsets = self._offsets
+        index = np.clip(np.searchsorted(offsets, starts, "right") - 1, 0, len(offsets) - 2)
+        return np.where((offsets[index] == starts) & (offsets[index + 1] == stops), index, -1)
+
+
+_LONG = [code for code in range(32) if code not in _SHORT]
+
+
+def _tiles(octets: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
+    return (octets[start : start + _TILE] for start in range(0, len(octets), _TILE))
+
+
+def _count_quotes_and_controls(octets: npt.NDArray[np.uint8]) -> int:
+    return int(np.count_nonzero(octets < 32)) + sum(int(np.count_nonzero(octets == byte)) for byte in b'"\\')
+
+
+class _Last(threading.local):
+    """The last batch of the thread: texts that were read, and rendered texts with their lines."""
+
+    read: Sequence[EscapedTexts] = ()
+    rendered: tuple[pa.StringArray, Assemble] | None = None
+
+
+_last = _Last()
+
+
+def remember(texts: Sequence[EscapedTexts]) -> None:
+    """Remember the JSON forms of the texts of a batch, instead of those of the last."""
+    _last.read, _last.rendered = texts, None
+
+
+def known_texts(memory: pa.Buffer) -> EscapedTexts | None:
+    """Return the texts that lie in this memory, if their JSON forms are known."""
+    return next((known for known in _last.read if _same(known.texts.buffers()[2], memory)), None)
+
+
+def remember_lines(texts: pa.StringArray, assemble: Assemble) -> None:
+    """Remember how to assemble the JSON forms of rendered texts."""
+    _last.rendered = texts, assemble
+
+
+def known_lines(texts: pa.StringArray, between: bytes) -> memoryview | None:
+    """Return the JSON forms of rendered texts, each behind `between`; None if they are not known."""
+    if _last.rendered is None or texts.null_count or not len(texts):
+        return None
+    known, assemble = _last.rendered
+    same = len(known) == len(texts) and known.offset == texts.offset
+    return assemble(between) if same and all(map(_same, known.buffers(), texts.buffers())) else None
+
+
+def _same(one: pa.Buffer | None, other: pa.Buffer | None) -> bool:
+    """Whether two buffers are the same memory; as long as both exist, no other has its address."""
+    if one is None or other is None:
+        return one is other
+    return bool(one.address == other.address and one.size == other.size)
