@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 from . import terminal
+
+TEXT = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+"""Formats that are read without native code that a damaged file could crash."""
+SMALL = 1 << 20
+"""Bytes of text that are converted before a worker has started."""
+
+
+def need_no_worker(sources: Iterable[str]) -> bool:
+    """Return whether the sources are text files so small that workers would cost more than they save."""
+    files = [Path(source) for source in sources]
+    is_text = all(file.suffix in TEXT and file.is_file() for file in files)
+    return is_text and sum(file.stat().st_size for file in files) <= SMALL
 
 
 @contextmanager

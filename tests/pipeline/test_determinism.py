@@ -170,6 +170,7 @@ KNOWN = {
     "cli/terminal.py time.monotonic": "how often progress is printed",
     "executors": "the workers of a run",
     "render/jinja/environment.py datetime.time": "midnight of the day that was named",
+    "render/sandbox/interpreters.py os.getpid": "which process ends the one that forks sandboxes",
     "render/sandbox/renderer.py datetime.time": "midnight of the day that was named",
     "render/sandbox/worker.py datetime.datetime.now": "what it gives is thrown away: it loads the names of months",
     "render/template/chat_template.py datetime.datetime.now": "one conversation, as in transformers",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from ..dry_run import print_plan
 from ..options import Sources
 from ..requests import Conversion, to_recipes
 from ..summary import print_summary
-from ..workers import worker_processes
+from ..workers import need_no_worker, worker_processes
 
 if TYPE_CHECKING:
     from ...pipeline import Plan
@@ -31,11 +32,13 @@ def convert(source: Sources, **given: Any) -> None:
     recipe, run, _ = made[0]
     from ...render import prestart_sandbox
 
+    sources = [spec.source for spec in recipe.source]
+    if run.executor == "processes" and run.workers is None and need_no_worker(sources):
+        made = [(recipe, replace(run, executor="serial"), origins) for recipe, run, origins in made]
+        run = made[0][1]
     for each, _, _ in made:
         prestart_sandbox(each.template, each.template_isolation)
-    with worker_processes(
-        run.executor, *large_imports((spec.source for spec in recipe.source), run.out, recipe.format)
-    ):
+    with worker_processes(run.executor, *large_imports(sources, run.out, recipe.format)):
         carry_out(made)
 
 

@@ -19,7 +19,7 @@ from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.sandbox.expressions import expression, text_expression
 from ...render.single import TemplateRenderer
-from ...render.template.chat_template import GENERATION, ChatTemplate
+from ...render.template.chat_template import ChatTemplate
 from ...schema import MEDIA, ROW
 from ...sources import Source
 from ...validation import flag_of
@@ -41,6 +41,7 @@ from .fingerprint import job_key
 from .left_behind import account_for_sample, open_ledger, read_sample, refuse_suspects
 from .names import check_keys, check_names, check_train_roles, empty_paths
 from .target import Target
+from .templates import MANY_ROWS, with_tags
 
 
 def check_tokens(recipe: Recipe) -> None:
@@ -141,7 +142,7 @@ def to_job(
         in_blocks=views.VIEWS[view].unpairs and detection.type == "preference",
         whole_file=detection.whole_file,
     )
-    job = with_target(with_rendering(with_row_options(job, recipe, template), recipe, template), recipe, target)
+    job = with_target(with_rendering(with_row_options(job, recipe, template), recipe, template, sample), recipe, target)
     job = with_parts(job) if template is None and has_other_parts(job, sample) else job
     job = with_weights(job) if job.mask is not None and has_weights(job, sample) else job
     ledger = account_for_sample(open_ledger(recipe, detection, job), job, sample)
@@ -202,16 +203,15 @@ def with_row_options(job: Job, recipe: Recipe, template: ChatTemplate | None) ->
     )
 
 
-def with_rendering(job: Job, recipe: Recipe, template: ChatTemplate | None) -> Job:
+def with_rendering(job: Job, recipe: Recipe, template: ChatTemplate | None, sample: Sequence[pa.RecordBatch]) -> Job:
     """Return the job with the options for rendering, masks and tokens."""
     assert job.view is not None
-    return replace(
+    job = replace(
         job,
         template=template,
         options=render_options(recipe, template),
         isolation=recipe.template_isolation,
         mask=mask_options(recipe, job.view),
-        tagged_template=tagged_template(recipe, job.view, template),
         end=None if recipe.end == "keep" else recipe.end,
         allow_loss=recipe.allow_loss,
         control_tokens=token_policy(recipe),
@@ -220,6 +220,7 @@ def with_rendering(job: Job, recipe: Recipe, template: ChatTemplate | None) -> J
         over_length=recipe.over_length,
         packing=None if recipe.pack is None else Packing(recipe.pack, recipe.pack_strategy),
     )
+    return with_tags(job) if sum(batch.num_rows for batch in sample) >= MANY_ROWS else job
 
 
 def with_target(job: Job, recipe: Recipe, target: Target) -> Job:
@@ -258,17 +259,6 @@ def with_weights(job: Job) -> Job:
 def with_parts(job: Job) -> Job:
     """Return the job that leaves lists of text parts as they are."""
     return replace(job, keeps_parts=True, key=f"{job.key}-parts")
-
-
-def tagged_template(recipe: Recipe, view: str, template: ChatTemplate | None) -> ChatTemplate | None:
-    """Return the template with tags for the trained text; None if it has its own, or if they are of no use."""
-    mask = mask_options(recipe, view)
-    if mask is None or not mask.is_every_turn or template is None or all(map(GENERATION.search, template.texts)):
-        return None
-    from ...render.tagging.tagger import tag_template
-
-    sessions = render.sandbox_sessions(template, recipe.template_isolation)
-    return tag_template(TemplateRenderer(template, render_options(recipe, template), sessions))
 
 
 def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.FieldMapping, *, nulls: bool) -> Detection:

@@ -8,9 +8,10 @@ from ... import render
 from ...errors import InputError, UsageError
 from ...recipe import Recipe
 from ...render.single import TemplateRenderer
-from ...render.template.chat_template import ChatTemplate, special_tokens_of
+from ...render.template.chat_template import GENERATION, ChatTemplate, special_tokens_of
 from ...render.template.model_files import NO_TEMPLATE
 from ...render.template.special_tokens import NAMED
+from ..conversion.job import Job
 
 
 def load_template(recipe: Recipe) -> ChatTemplate | None:
@@ -71,3 +72,18 @@ def missing_tokens(recipe: Recipe, template: ChatTemplate) -> list[str]:
     options = render.RenderOptions(variables=recipe.var, date=recipe.date)
     single = TemplateRenderer(template, options, render.sandbox_sessions(template, recipe.template_isolation))
     return [name for name in read if prints_token(single, name)]
+
+
+MANY_ROWS = 1000
+"""From so many rows on, as many as a sample has, tags may save more time than it takes to find them, about a second."""
+
+
+def with_tags(job: Job) -> Job:
+    """Return the job with a template that has tags for the trained text, if spans are needed and it has none itself."""
+    mask, template = job.mask, job.template
+    if mask is None or not mask.is_every_turn or template is None or all(map(GENERATION.search, template.texts)):
+        return job
+    from ...render.tagging.tagger import tag_template
+
+    single = TemplateRenderer(template, job.options, render.sandbox_sessions(template, job.isolation))
+    return replace(job, tagged_template=tag_template(single))

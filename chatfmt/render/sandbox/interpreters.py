@@ -24,7 +24,8 @@ from typing import IO, Any, Protocol
 NEEDED = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """Environment variables that an interpreter may need to start; tokens and keys are not passed on."""
 BOOT = """
-import json, sys, types
+import gc, json, sys, types
+gc.disable()  # imports make no garbage
 path, package = json.loads(sys.argv[1])
 sys.path[:] = path
 for name in ("chatfmt", "chatfmt.render"):  # without running their `__init__`: pyarrow costs more than all the rest
@@ -32,6 +33,9 @@ for name in ("chatfmt", "chatfmt.render"):  # without running their `__init__`: 
     module.__path__ = [package + name.removeprefix("chatfmt").replace(".", "/")]
 sys.modules["numpy"] = numpy = types.ModuleType("numpy")
 numpy.generic = type("generic", (), {})  # JSON holds no numpy values
+sys.modules["typing_extensions"] = None  # msgspec does without
+sys.modules["jinja2.bccache"] = cache = types.ModuleType("bccache")  # no files, and so no pickle and tempfile
+cache.BytecodeCache = cache.FileSystemBytecodeCache = cache.MemcachedBytecodeCache = cache.Bucket = object
 from chatfmt.render.sandbox.worker import main, serve
 """
 """The start of the program; its argument is JSON: the import path and the folder of the package."""

@@ -61,6 +61,7 @@ def main() -> None:
     limits = SandboxLimits(**message["limits"])
     setup = _setup(message, limits)
     _load_lazy_imports()
+    gc.enable()
     level = lock_process(limits.memory) if message["isolation"] else "process"
     named = setup.render.named
     text = named["tool_use"] if named.keys() == {"tool_use"} else setup.render.text

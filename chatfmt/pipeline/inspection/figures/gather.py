@@ -27,11 +27,11 @@ from ...conversion.row_counts import RowCounts
 from ...conversion.source_rows import find_row, to_json
 from ...conversion.stages import Conversion
 from ...conversion.task import converted_batches, ignore_reject
-from ...planning.jobs import check_rendered, check_tokens, span_option, tagged_template
+from ...planning.jobs import check_rendered, check_tokens, span_option
 from ...planning.scratch import Scratch
-from ...planning.source_plan import SourcePlan, plan_source
+from ...planning.source_plan import FIRST_ROWS, SourcePlan, plan_source
 from ...planning.target import target_of
-from ...planning.templates import load_template
+from ...planning.templates import load_template, with_tags
 from ...running.progress import OnProgress, ignore_progress, run_reading_tasks
 from ..preview import PreviewRow, preview_file, preview_row, with_lines
 from ..statistics import count_characters
@@ -138,8 +138,9 @@ def measured(recipe: Recipe, plan: SourcePlan) -> Job:
     job = replace(job, view=view, max_tokens=None, tokenizer=None, allows_untrained=True, key=f"{job.key}-figures")
     if job.template is None or not view or not VIEWS[view].takes_mask or plan.first_rows is None:
         return job
-    tagged = tagged_template(dataclasses.replace(recipe, mask=True), view, job.template)
-    masked = replace(job, mask=job.mask or WHOLE_TURNS, tagged_template=tagged, key=f"{job.key}-masked")
+    masked = replace(job, mask=job.mask or WHOLE_TURNS, key=f"{job.key}-masked")
+    if plan.first_rows.num_rows == FIRST_ROWS:
+        masked = with_tags(masked)
     counts = RowCounts()
     list(Conversion(masked).convert(plan.first_rows, "", counts, ignore_reject))
     return job if any(code.startswith("mask.") for code in counts.reasons) and not recipe.mask else masked
