@@ -30,6 +30,7 @@ import orjson
 import pyarrow as pa
 
 from .arrow_values import to_values
+from .errors import RowError
 from .schema import KEYS
 
 TEXT = pa.string()
@@ -104,11 +105,21 @@ def json_values(column: pa.Array) -> list[Any]:
     return [None if text is None else loads(text) for text in column.to_pylist()]
 
 
-def encode_objects(objects: Sequence[Mapping[str, Any]], *, turns: bool = True) -> dict[str, pa.Array]:
+CELLS = 1 << 25
+"""The most values, absent ones included, that objects with different keys may have as columns."""
+
+
+class TooManyKeys(RowError):
+    """Objects have so many different keys that their columns, most of them empty, would fill the memory."""
+
+
+def encode_objects(
+    objects: Sequence[Mapping[str, Any]], *, turns: bool = True, cells: int = CELLS
+) -> dict[str, pa.Array]:
     """Return the fields of `objects` as columns, keys in order of first appearance, `#keys` last if needed.
 
     With `turns=False` lists of objects become JSON text too, as does everything nested inside a turn.
-    Raises ValueError for a number that is not finite, and for a key named `#keys`.
+    Raises ValueError for a number that is not finite, and for a key named `#keys`; TooManyKeys for more than `cells`.
     """
     if not objects:
         return {}
@@ -117,15 +128,23 @@ def encode_objects(objects: Sequence[Mapping[str, Any]], *, turns: bool = True) 
         columns: list[Sequence[Any]] = list(zip(*(item.values() for item in objects), strict=True))
     else:
         names = tuple(dict.fromkeys(chain.from_iterable(objects)))
+        if len(names) * len(objects) > cells:
+            raise TooManyKeys(
+                f"{len(objects):,} objects have {len(names):,} different keys, too many for columns",
+                hint="keep what they hold as a list of keys and values, or skip such rows with `--on-error skip`",
+                code="json.keys",
+            )
         columns = [[item.get(name, ABSENT) for item in objects] for name in names]
     if KEYS in names:
         raise ValueError(f"a key is named {KEYS}")
-    fields = {name: encode_values(values, turns=turns) for name, values in zip(names, columns, strict=True)}
+    fields = {
+        name: encode_values(values, turns=turns, cells=cells) for name, values in zip(names, columns, strict=True)
+    }
     keys = _own_keys(objects, names, fields)
     return fields if keys is None else {**fields, KEYS: keys}
 
 
-def encode_values(values: Sequence[Any], *, turns: bool = True) -> pa.Array:
+def encode_values(values: Sequence[Any], *, turns: bool = True, cells: int = CELLS) -> pa.Array:
     """Return a column of text, turns or JSON with the values of one key; `ABSENT` becomes null.
 
     None becomes null in a column of text or turns, where `#keys` records that the key is there.
@@ -135,7 +154,7 @@ def encode_values(values: Sequence[Any], *, turns: bool = True) -> pa.Array:
         return text_array([value if type(value) is str else None for value in values])
     if turns and kinds == {list} and _are_turns(values):
         with contextlib.suppress(ValueError):  # a turn has a key `#keys`
-            return encode_conversations([value if type(value) is list else None for value in values])
+            return encode_conversations([value if type(value) is list else None for value in values], cells)
     return json_array(values, [value is not ABSENT for value in values])
 
 
@@ -209,10 +228,12 @@ def is_turns(type: pa.DataType) -> bool:
     return bool(len({field.name for field in type.value_type}) == type.value_type.num_fields)
 
 
-def encode_conversations(conversations: Sequence[Sequence[Mapping[str, Any]] | None]) -> pa.ListArray:
+def encode_conversations(
+    conversations: Sequence[Sequence[Mapping[str, Any]] | None], cells: int = CELLS
+) -> pa.ListArray:
     """Return a messages column of `conversations`; None becomes null."""
     turns = list(chain.from_iterable(turns for turns in conversations if turns))
-    fields = encode_objects(turns, turns=False)
+    fields = encode_objects(turns, turns=False, cells=cells)
     fields = fields or {name: pa.nulls(len(turns), TEXT) for name in ("role", "content")}
     struct = pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
     ends = list(accumulate((len(turns) if turns else 0 for turns in conversations), initial=0))

@@ -24,7 +24,7 @@ from .formats.json_array import read_elements
 from .formats.json_document import document_records
 from .formats.jsonl import TextPosition, read_lines
 from .formats.rejects import rows_in_rejects
-from .json.record_batch import Record, report_bad, to_batch
+from .json.record_batch import Record, report_bad, to_batches
 from .json.strict import as_record
 from .model import DEFAULT_READ, ByteRange, InputSplit, OnBad, ReadOptions, RecordRange, RowGroups
 
@@ -196,7 +196,7 @@ def _read_document(records: Iterable[object], options: ReadOptions) -> Iterator[
                 report_bad(error, Record(dumps(value).encode(), row, 1, 0), options.on_bad)
         good = [(row, record) for row, record in found if record is not None]
         if good:
-            yield to_batch([record for _, record in good], [row for row, _ in good])
+            yield from to_batches([record for _, record in good], [row for row, _ in good])
 
 
 def _report_between(on_bad: OnBad | None, first: int, stop: float) -> OnBad:

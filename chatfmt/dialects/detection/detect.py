@@ -273,8 +273,9 @@ def _used(columns: Columns, sample: _Sample) -> tuple[str, ...]:
 
 def _unused(columns: Columns, used: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     """Return the source columns that are neither used nor kept."""
-    kept = [name for name in names if name not in schema.CONVERSATIONS] if columns.keep == "all" else columns.keep
-    return tuple(name for name in names if name not in used and name not in kept)
+    kept = {*names} - {*schema.CONVERSATIONS} if columns.keep == "all" else {*columns.keep}
+    taken = kept.union(used)
+    return tuple(name for name in names if name not in taken)
 
 
 def _reason(dialect: Dialect, columns: Columns, sample: _Sample, shown: Mapping[str, str]) -> str:

@@ -34,6 +34,11 @@ def dropped_columns(drop: Sequence[str], fields: FieldMapping) -> tuple[str, ...
     return tuple(name for name in drop if name not in fields.columns)
 
 
+def without_columns(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
+    """Return the batch without those of the named columns that it has."""
+    return batch.drop_columns(list({*names}.intersection(batch.schema.names))) if names else batch
+
+
 def without_turn_keys(batch: pa.RecordBatch, job: Job) -> pa.RecordBatch:
     """Return a CONVERSATIONS batch without the keys of turns that `--drop` names, as in `messages.lang`.
 
@@ -43,13 +48,12 @@ def without_turn_keys(batch: pa.RecordBatch, job: Job) -> pa.RecordBatch:
     read = {*PRINTED, *TRAIN_KEYS, KEYS}
     named = [name.replace("[]", "").split(".") for name in job.drop if name.count(".") == 1]
     keys = [key for column, key in named if column in columns_of_turns(job)] if named else []
-    for index, name in enumerate(batch.schema.names) if keys else ():
+    for name in {*CONVERSATION_COLUMNS}.intersection(batch.schema.names) if keys else ():
         column = batch.column(name)
-        if name in CONVERSATION_COLUMNS:
-            inside = [each.name for each in column.type.value_type if each.name not in read]
-            for key in keys if "*" not in keys else inside:
-                column = without_field(column, key)
-            batch = batch.set_column(index, name, column)
+        inside = [each.name for each in column.type.value_type if each.name not in read]
+        for key in keys if "*" not in keys else inside:
+            column = without_field(column, key)
+        batch = batch.set_column(batch.schema.get_field_index(name), name, column)
     return batch
 
 

@@ -36,7 +36,7 @@ from ..ledger.late import account_late, awaited_truths
 from ..plugins import load_plugins
 from .fitting import find_remedy
 from .job import Job
-from .kept_columns import added_columns, without_turn_keys
+from .kept_columns import added_columns, without_columns, without_turn_keys
 from .max_tokens import apply_max_tokens, drop_long
 from .media_files import find_files, has_file
 from .output_schema import cast_to_schema, fill_variables
@@ -255,7 +255,7 @@ class Conversion:
         return conversations
 
     def _read(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
-        batch = batch.drop_columns([name for name in self.job.drop if name in batch.schema.names])
+        batch = without_columns(batch, self.job.drop)
         conversations = without_turn_keys(self._dialect.convert(batch, self.job.columns), self.job)
         dropped = dialects.dropped_rows(conversations)
         counts.filtered += dropped.total()

@@ -14,10 +14,14 @@ from ...schema import KEYS, ROW
 
 def describe_columns(sample: Sequence[pa.RecordBatch]) -> list[dict[str, Any]]:
     """Return name, type in words, number of rows with a value, and first value of each column."""
-    names = dict.fromkeys(name for batch in sample for name in batch.schema.names if name not in (ROW, KEYS))
+    found: dict[str, list[pa.Array]] = {}
+    for batch in sample:
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            found.setdefault(name, []).append(column)
     described = []
-    for name in names:
-        columns = [batch.column(name) for batch in sample if name in batch.schema.names]
+    for name, columns in found.items():
+        if name in (ROW, KEYS):
+            continue
         filled = sum(len(column) - column.null_count for column in columns)
         words = dict.fromkeys(
             word for column in columns if column.null_count < len(column) for word in column_types(column)

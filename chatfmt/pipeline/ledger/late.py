@@ -42,11 +42,10 @@ def account_late(
     new = {path: part for path, part in found.suspects.items() if path not in ledger.suspects}
     if not new:
         return found
-    rows = {path: ledger.first_row(path, batch) for path in new}
-    path = min(new, key=lambda path: rows[path])
+    row, path = ledger.first_row(new, batch)
     raise DialectError(
         f"`{path}`, which is empty in the sample, looks like {PHRASES[new[path]]} and would be left behind",
         hint=f"{flag_to_drop(ledger, path)} leaves it behind",
-        at=Location(row=rows[path]),
+        at=Location(row=row),
         code="col.late",
     )

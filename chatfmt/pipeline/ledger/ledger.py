@@ -8,7 +8,7 @@ look at the names of its columns.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, takewhile
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from ...json_columns import is_turns
 from ...schema import CONVERSATION_COLUMNS, KEYS, REASONING_FIELDS, ROW, TRAIN_DETAILS
 from ...turn_columns import IntArray, rows_of_turns
 from .read_items import ReadItems, find_others, list_of_others
-from .suspects import find_suspects
+from .suspects import find_suspects, outer_paths
 from .trace import Entries, Entry, OutputValues, records_by_row, trace_value
 
 ROWS = 50
@@ -102,7 +102,7 @@ class Ledger(Struct, frozen=True):
 
     def column_of(self, path: str, new: Container[str] = ()) -> str:
         """Return the column of a leaf, one of those known or `new`; the name of a column may have dots."""
-        names = (path[:end] for end, character in enumerate(path) if character in ".[")
+        names = outer_paths(path)
         return next((name for name in names if name in self.seen or name in self.used or name in new), path)
 
     def is_used(self, path: str) -> bool:
@@ -117,8 +117,9 @@ class Ledger(Struct, frozen=True):
         traced = _first_rows(batch, new)
         by_row = self._conversations(conversations, traced.column(ROW))
         entries = self._trace(traced, by_row)
-        left = {path: entry for path, entry in entries.items() if self._is_left(path, entry, turn_keys(conversations))}
-        inside = [path for path in left if self.is_used(path)]
+        keys = turn_keys(conversations)
+        left = {path: entry for path, entry in entries.items() if self._is_left(path, entry, keys)}
+        inside = {path for path in left if self.is_used(path)}
         texts = list(islice(chain.from_iterable(each.texts for each in by_row.values()), _TEXTS))
         suspects = find_suspects(left, {path: self.column_of(path, new) for path in left}, inside, texts)
         more = self.items.others_like_read(left)
@@ -147,16 +148,21 @@ class Ledger(Struct, frozen=True):
                 continue
             if name not in self.seen and len(rows := _filled(column)):
                 yield name, rows
-            turns = column.type.value_type if is_turns(column.type) else ()
-            for index, key in enumerate(item.name for item in turns):
-                if key != KEYS and f"{name}[].{key}" not in self.seen:
-                    rows = _distinct(rows_of_turns(column)[_filled(column.flatten().field(index))])
-                    yield from [(f"{name}[].{key}", rows)] if len(rows) else []
+            keys = [item.name for item in column.type.value_type] if is_turns(column.type) else []
+            new = {f"{name}[].{key}": place for place, key in enumerate(keys) if key != KEYS}
+            new = {path: place for path, place in new.items() if path not in self.seen}
+            if new:
+                turns, owners = column.flatten(), rows_of_turns(column)
+                found = ((path, _distinct(owners[_filled(turns.field(place))])) for path, place in new.items())
+                yield from ((path, rows) for path, rows in found if len(rows))
         yield from (found for found in find_others(batch, self.items) if found[0] not in self.seen)
 
-    def first_row(self, path: str, batch: pa.RecordBatch) -> int:
-        """Return the index of the first row of a batch with a value in a leaf that is new, or in what it is in."""
-        return min((rows[0] for name, rows in self._new(batch) if path.startswith(name)), default=0)
+    def first_row(self, paths: Collection[str], batch: pa.RecordBatch) -> tuple[int, str]:
+        """Return the first row of a batch with a value in one of these leaves, or in what it is in, and that leaf."""
+        new = {name: int(rows[0]) for name, rows in self._new(batch)}
+        rows = {path: min((new[name] for name in outer_paths(path) if name in new), default=0) for path in paths}
+        path = min(rows, key=lambda path: rows[path])
+        return rows[path], path
 
     def _conversations(self, batch: pa.RecordBatch, rows: pa.Array) -> dict[int, OutputValues]:
         """Return the conversations of source rows by their numbers, all under -1 if they span rows."""

@@ -9,7 +9,9 @@ are metadata.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from ...dialects.chat.turns import CONTENT_KEYS, ROLE_KEYS
@@ -61,6 +63,8 @@ _VERDICTS = frozenset({"rating", "ratings", "feedback", "vote", "votes", "verdic
 """Words in the names of columns that are metadata unless they hold labels."""
 _PLACES = frozenset({"path", "paths", "file", "files", "url", "urls"})
 """Words of `_ABOUT` that the name of a column of media may have: their values tell."""
+_STEPS = 1000
+"""The steps of a path that are looked at; the name of a key may be a megabyte of dots."""
 _ARGUMENTS = ("arguments", "args", "kwargs", "input", "parameters")
 _GENERIC = frozenset({"text", "content", "value", "message", "bytes", "path", "url"})
 """Names that say nothing: the object around them is what counts."""
@@ -109,15 +113,21 @@ def find_suspects(
     """
     fresh = {path: entry for path, entry in left.items() if 2 * entry.copied < entry.rows or path in turn_keys}
     found: dict[str, str] = {}
+    parts: set[tuple[str, str]] = set()
     for path, part in [*_objects(left, fresh), *_leaves(fresh, columns, turn_keys, texts)]:
-        inner = any(path == other or path.startswith((f"{other}.", f"{other}[")) for other in found)
-        column = columns.get(path, _root(path))
-        again = path not in turn_keys and any(
-            part == found[other] and column == columns.get(other, _root(other)) for other in found
-        )
-        if not inner and not again:
+        in_column = (columns.get(path, _root(path)), part)
+        again = path not in turn_keys and in_column in parts
+        if not again and found.keys().isdisjoint(outer_paths(path)):
             found[path] = part
+            parts.add(in_column)
     return found
+
+
+def outer_paths(path: str) -> Iterator[str]:
+    """Yield the paths that a path is in, the outermost first, and the path itself."""
+    ends = (end for end, character in enumerate(path) if character in ".[")
+    yield from (path[:end] for end in islice(ends, _STEPS))
+    yield path
 
 
 def _objects(left: Mapping[str, Entry], fresh: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -127,6 +137,7 @@ def _objects(left: Mapping[str, Entry], fresh: Collection[str]) -> Iterator[tupl
         parent, dot, key = path.rpartition(".")
         if dot:
             objects.setdefault(parent, {})[key] = entry
+    paths = sorted(left)
     for path, fields in objects.items():
         if not any(f"{path}.{key}" in fresh for key in fields.keys() - set(ROLE_KEYS)):
             continue
@@ -134,9 +145,9 @@ def _objects(left: Mapping[str, Entry], fresh: Collection[str]) -> Iterator[tupl
             yield path.rstrip("[]"), "messages"
         elif part_named(path.partition(".")[0]) == "tools" and not {"name", "description"}.isdisjoint(fields):
             yield path.partition(".")[0].rstrip("[]"), "tools"
-        elif "name" in fields and _is_tool(path, fields, left) and (tools := _tools_in(path)):
+        elif "name" in fields and _is_tool(path, fields, paths) and (tools := _tools_in(path)):
             yield tools, "tools"
-        elif "[]." in path and "description" not in fields and _is_call(path, fields, left):
+        elif "[]." in path and "description" not in fields and _is_call(path, fields, paths):
             yield path.rstrip("[]"), "calls"
 
 
@@ -147,22 +158,28 @@ def _tools_in(path: str) -> str:
     return ".".join(steps[: lists[-1] + 1]).rstrip("[]") if lists else ""
 
 
-def _is_tool(path: str, fields: Collection[str], left: Collection[str]) -> bool:
+def _is_tool(path: str, fields: Collection[str], paths: Sequence[str]) -> bool:
     """Return whether a named object has what a tool has; its parameters may be empty, or objects with leaves."""
     inside = not {"description", "parameters"}.isdisjoint(fields) or any(
-        leaf.startswith((f"{path}.parameters.", f"{path}.input_schema.")) for leaf in left
+        _has_prefix(paths, f"{path}.{key}.") for key in ("parameters", "input_schema")
     )
-    return inside or (path.endswith(".function") and not _is_call(path, fields, left))
+    return inside or (path.endswith(".function") and not _is_call(path, fields, paths))
+
+
+def _has_prefix(paths: Sequence[str], prefix: str) -> bool:
+    """Return whether one of the sorted paths starts with a prefix."""
+    place = bisect_left(paths, prefix)
+    return place < len(paths) and paths[place].startswith(prefix)
 
 
 def _is_tools_text(value: Any) -> bool:
     return isinstance(value, str) and value.lstrip()[:1] in ("[", "{") and '"name"' in value and '"parameters"' in value
 
 
-def _is_call(path: str, fields: Collection[str], left: Collection[str]) -> bool:
+def _is_call(path: str, fields: Collection[str], paths: Sequence[str]) -> bool:
     """Return whether an object has the name of a tool and arguments, as a call has."""
-    arguments = tuple(f"{path}.{key}" for key in _ARGUMENTS)
-    return not {"name", "tool"}.isdisjoint(fields) and any(leaf.startswith(arguments) for leaf in left)
+    named = not {"name", "tool"}.isdisjoint(fields)
+    return named and any(_has_prefix(paths, f"{path}.{key}") for key in _ARGUMENTS)
 
 
 def _are_turns(fields: Mapping[str, Entry]) -> bool:

@@ -26,7 +26,7 @@ from ...validation import flag_of
 from ...views.truths import KEPT_TRUTHS, TRUTHS
 from ..conversion.fitting import fitting
 from ..conversion.job import Job
-from ..conversion.kept_columns import dropped_columns, is_kept, mark_overwritten_columns
+from ..conversion.kept_columns import dropped_columns, is_kept, mark_overwritten_columns, without_columns
 from ..conversion.packing import Packing
 from ..conversion.renaming import check_renames
 from ..conversion.row_counts import RowCounts
@@ -270,7 +270,7 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Fie
         sample = mapped_sample(sample, fields, nulls=nulls, skip=recipe.on_error == "skip")
     if dropped := dropped_columns(recipe.drop, fields):
         names = tuple(name for name in names if name not in dropped)
-        sample = [batch.drop_columns([name for name in dropped if name in batch.schema.names]) for batch in sample]
+        sample = [without_columns(batch, dropped) for batch in sample]
     columns = Columns(
         fields={**{name: name for name in fields.columns if not is_kept(recipe, name)}, **dict(fields.keys)},
         roles=recipe.role_names,
@@ -351,7 +351,8 @@ def with_source_columns(detection: Detection, fields: mapping.FieldMapping, name
     """Return the detection with the source columns that a mapping reads instead of those that it creates."""
     unmapped = [name for name in detection.used if name not in fields.columns]
     used = tuple(dict.fromkeys((*fields.reads(names), *unmapped)))
-    unused = [name for name in (*names, *detection.unused) if name in detection.unused or name in fields.columns]
+    free = {*detection.unused, *fields.columns}
+    unused = [name for name in (*names, *detection.unused) if name in free]
     return replace(detection, used=used, unused=tuple(name for name in dict.fromkeys(unused) if name not in used))
 
 

@@ -34,6 +34,10 @@ _CHOICES = {
 """The parts that other columns may look like if one is mapped to the part, besides that part."""
 
 
+_NAMED = 10
+"""The leaves that an error names: for each flag it plans the sample anew."""
+
+
 def open_ledger(recipe: Recipe, detection: Detection, job: Job) -> Ledger:
     """Return the ledger of a job, without any leaf yet."""
     mapped = {ALIASES.get(name, name) for name in recipe.map}
@@ -146,10 +150,12 @@ def refuse_suspects(recipe: Recipe, job: Job, to_job: Callable[[Recipe], Job]) -
 
     `to_job` plans the same sample with another recipe, to try a flag before it is named.
     """
-    suspects = job.ledger.suspects
+    suspects = list(job.ledger.suspects.items())
     if suspects:
-        looks = ", ".join(f"`{path}` looks like {PHRASES[part]}" for path, part in suspects.items())
-        flags = [flag for path, part in suspects.items() for flag in _flags(recipe, job, path, part, to_job)]
+        named, more = suspects[:_NAMED], len(suspects) - _NAMED
+        looks = ", ".join(f"`{path}` looks like {PHRASES[part]}" for path, part in named)
+        looks += f", {more:,} more look like parts too" if more > 0 else ""
+        flags = [flag for path, part in named for flag in _flags(recipe, job, path, part, to_job)]
         raise UsageError(f"{looks}, and would be left behind", hint="; ".join(dict.fromkeys(flags)))
 
 

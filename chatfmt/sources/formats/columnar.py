@@ -6,6 +6,7 @@ altered text. A batch holds about `batch_bytes` at most, whatever the footer cla
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -236,15 +237,16 @@ def _dictionary_bytes(uri: str, chunk: Any) -> int:
 
 
 def _columns_to_read(schema: pa.Schema, columns: Sequence[str] | None, shown: str) -> list[str] | None:
-    twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
+    names = Counter(schema.names)
+    twice = next((name for name, count in names.items() if count > 1), None)
     if twice is not None:
         raise InputError(f"two columns are named `{twice}`", code="file.schema", at=Location(shown))
-    ours = next((name for name in (ROW, KEYS) if name in schema.names), None)
+    ours = next((name for name in (ROW, KEYS) if name in names), None)
     if ours is not None:
         raise InputError(
             f"a column is named `{ours}`, which is reserved by chatfmt", code="file.schema", at=Location(shown)
         )
-    return None if columns is None else [name for name in columns if name in schema.names]
+    return None if columns is None else [name for name in columns if name in names]
 
 
 def to_source_batch(batch: pa.RecordBatch, shown: str, first_row: int) -> pa.RecordBatch:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ...errors import Location, RowError
 from ...json_columns import decode_objects
-from ..json.record_batch import to_batch
+from ..json.record_batch import to_batches
 from ..model import OnBad
 
 _FIELDS = ("message", "hint", "code", "csv")
@@ -39,7 +39,7 @@ def rows_in_groups(batches: Iterable[pa.RecordBatch], shown: str, on_bad: OnBad 
             if "error" in line:
                 _report(line, shown, on_bad)
         if good:
-            yield to_batch([line["record"] for line in good], [line["row"] for line in good])
+            yield from to_batches([line["record"] for line in good], [line["row"] for line in good])
 
 
 def _report(line: dict[str, Any], shown: str, on_bad: OnBad | None) -> None:

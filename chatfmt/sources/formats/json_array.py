@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...errors import InputError, Location
-from ..json.record_batch import Record, field_batch, object_batch
+from ..json.record_batch import Record, field_batch, object_batches
 from ..json.structure import ScanState, structure
 from ..json.uniform_lines import line_ends, uniform_fields
 from ..model import ReadOptions
@@ -44,9 +44,7 @@ def _batches(records: Sequence[Record], options: ReadOptions) -> Iterator[pa.Rec
     if found:
         yield field_batch(found, rows)
         return
-    batch = object_batch([record.raw for record in records], rows, records.__getitem__, options)
-    if batch.num_rows:
-        yield batch
+    yield from object_batches([record.raw for record in records], rows, records.__getitem__, options)
 
 
 def elements(

@@ -12,7 +12,7 @@ from itertools import chain
 import pyarrow as pa
 from msgspec import Struct
 
-from ..json.record_batch import SHOWN_BYTES, Record, field_batch, object_batch, report_bad, too_large_error
+from ..json.record_batch import SHOWN_BYTES, Record, field_batch, object_batches, report_bad, too_large_error
 from ..json.strict import BOM
 from ..json.structure import Positions
 from ..json.uniform_lines import line_ends, uniform_fields
@@ -44,12 +44,11 @@ def read_lines(chunks: Iterable[bytes], start: TextPosition, options: ReadOption
             misses = 0 if found else misses + is_worth_it
             if found:
                 records = lines = len(ends)
-                batch = field_batch(found, range(row, row + lines))
+                batches = [field_batch(found, range(row, row + lines))]
             else:
-                batch, records, lines = _batch(part, TextPosition(row, line, byte), options)
+                batches, records, lines = _batches(part, TextPosition(row, line, byte), options)
             row, line, byte = row + records, line + lines, byte + len(part)
-            if batch.num_rows:
-                yield batch
+            yield from batches
 
 
 _SMALL = 32 << 10
@@ -81,8 +80,8 @@ def without_bom(chunks: Iterable[bytes]) -> tuple[Iterator[bytes], int]:
     return chain([head[bom:]], rest), bom
 
 
-def _batch(part: bytes, start: TextPosition, options: ReadOptions) -> tuple[pa.RecordBatch, int, int]:
-    """The batch of some lines, and the numbers of records and of lines."""
+def _batches(part: bytes, start: TextPosition, options: ReadOptions) -> tuple[list[pa.RecordBatch], int, int]:
+    """The batches of some lines, and the numbers of records and of lines."""
     lines = part.split(b"\n")
     if not lines[-1]:
         lines.pop()
@@ -95,7 +94,7 @@ def _batch(part: bytes, start: TextPosition, options: ReadOptions) -> tuple[pa.R
         return Record(raws[index].removesuffix(b"\r"), start.row + index, start.line + len(before), byte)
 
     rows = range(start.row, start.row + len(raws))
-    return object_batch(raws, rows, record_at, options), len(raws), len(lines)
+    return object_batches(raws, rows, record_at, options), len(raws), len(lines)
 
 
 def _is_blank(line: bytes) -> bool:

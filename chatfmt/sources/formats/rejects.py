@@ -17,7 +17,7 @@ from ...errors import InputError, Location, RowError
 from ...json_columns import decode_objects
 from ...manifest import VERSION
 from ...schema import KEYS, ROW
-from ..json.record_batch import to_batch, to_object
+from ..json.record_batch import to_batches, to_object
 from ..model import OnBad, ParseOptions, ReadOptions
 from .csv import read_cells
 from .jsonl import TextPosition
@@ -31,7 +31,7 @@ def rows_in_rejects(batches: Iterable[pa.RecordBatch], shown: str, on_bad: OnBad
     for batch in batches:
         found = list(_rows_in_batch(batch, shown, on_bad))
         if found:
-            yield to_batch([record for record, _ in found], [row for _, row in found])
+            yield from to_batches([record for record, _ in found], [row for _, row in found])
 
 
 def _rows_in_batch(batch: pa.RecordBatch, shown: str, on_bad: OnBad | None) -> Iterator[tuple[dict[str, Any], int]]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from ...errors import Location, RowError
-from ...json_columns import encode_objects
+from ...json_columns import TooManyKeys, encode_objects
 from ...schema import KEYS, ROW
 from ..encodings import DAMAGED, encoding_hint
 from ..model import OnBad, ReadOptions
@@ -32,17 +32,21 @@ class Record(Struct, frozen=True):
 
 SHOWN_BYTES = 64 << 10
 """Bytes that are reported of a record that is too long."""
+_CELLS = 1 << 20
+"""The values of a batch, absent ones included: rows that have different keys are cut into more batches."""
+_MANY_KEYS = 4 << 10
+"""A record of fewer bytes has too few turns and keys for `_CELLS`."""
 
 
-def object_batch(
+def object_batches(
     raws: Sequence[bytes], rows: Sequence[int], record_at: Callable[[int], Record], options: ReadOptions
-) -> pa.RecordBatch:
-    """The batch of `raws`, JSON text of one object each; `record_at` returns the record of an index if one is bad."""
+) -> list[pa.RecordBatch]:
+    """The batches of `raws`, JSON text of one object each; `record_at` returns the record of an index if one is bad."""
     try:
-        return to_batch([_parse(raw, options.max_row_bytes) for raw in raws], rows)
+        return to_batches([_parse(raw, options.max_row_bytes) for raw in raws], rows)
     except (ValueError, RowError):
         good = list(_good(map(record_at, range(len(raws))), options))
-        return to_batch([value for value, _ in good], [row for _, row in good])
+        return to_batches([value for value, _ in good], [row for _, row in good])
 
 
 def _parse(raw: bytes, max_bytes: int) -> dict[str, Any]:
@@ -60,7 +64,10 @@ def _good(records: Iterable[Record], options: ReadOptions) -> Iterator[tuple[dic
         try:
             if len(record.raw) > options.max_row_bytes:
                 raise too_large_error(options.max_row_bytes)
-            yield to_object(record.raw), record.row
+            value = to_object(record.raw)
+            if len(record.raw) > _MANY_KEYS:
+                to_batch([value], [record.row])
+            yield value, record.row
         except RowError as error:
             report_bad(error, record, options.on_bad)
 
@@ -99,9 +106,24 @@ def explain_encoding(error: RowError, raw: bytes) -> None:
         error.hint = f"{hint}; or {error.hint}" if error.hint and hint != DAMAGED else hint
 
 
+def to_batches(objects: Sequence[dict[str, Any]], rows: Sequence[int]) -> list[pa.RecordBatch]:
+    """The source batches of JSON objects: one, or more if their keys differ so much that most values would be absent.
+
+    Raises ValueError for a number that is not finite, TooManyKeys for a row whose turns have too many keys.
+    """
+    try:
+        return [to_batch(objects, rows)] if objects else []
+    except TooManyKeys as error:
+        half = len(objects) // 2
+        if not half:
+            error.locate(row=rows[0])
+            raise
+        return to_batches(objects[:half], rows[:half]) + to_batches(objects[half:], rows[half:])
+
+
 def to_batch(objects: Sequence[dict[str, Any]], rows: Sequence[int]) -> pa.RecordBatch:
-    """The source batch of JSON objects. Raises ValueError for a number that is not finite."""
-    fields = encode_objects(objects)
+    """The source batch of JSON objects. Raises as `to_batches` does, TooManyKeys also for rows with different keys."""
+    fields = encode_objects(objects, cells=_CELLS)
     if ROW in fields:
         raise ValueError(f"a key is named {ROW}")
     return field_batch(fields, rows)
