@@ -32,7 +32,7 @@ def account_late(
     """
     found = ledger.account(batch, conversations)
     if truths := (found.seen - ledger.seen).intersection(awaited):
-        row, path = min((ledger.first_row(path, batch), path) for path in truths)
+        row, path = ledger.first_row(sorted(truths), batch)
         raise DialectError(
             f"`{path}`, which is empty in the sample, would be the ground truth of later rows alone",
             hint=f"--keep {path} --where '{path} is defined' takes the rows that have it; --drop {path} leaves it out",
