@@ -160,17 +160,16 @@ class Reject(Struct, frozen=True):
 
     def to_bytes(self) -> bytes:
         """Return the line in UTF-8."""
-        source = {
-            "file": self.file, "row": self.row, "message": self.message, "line": self.line, "byte": self.byte,
-            "sha256": self.file_sha256 or None,
-        }  # fmt: skip
+        source: dict[str, Any] = {"file": self.file}
+        for name in ("row", "message", "line", "byte"):
+            if (value := getattr(self, name)) is not None:
+                source[name] = value
+        if self.file_sha256:
+            source["sha256"] = self.file_sha256
         raw: dict[str, Any] | None = None if self.raw is None else _encode_raw(self.raw)
         if raw is not None and self.csv is not None:
             raw["csv"] = self.csv
-        data = {
-            "v": VERSION, "code": self.code, "detail": self.detail,
-            "source": {name: value for name, value in source.items() if value is not None}, "id": self.id, "raw": raw,
-        }  # fmt: skip
+        data = {"v": VERSION, "code": self.code, "detail": self.detail, "source": source, "id": self.id, "raw": raw}
         if self.id is not None or self.csv is not None:
             return _compact(data).encode()
         return orjson.dumps(data)  # five times as fast

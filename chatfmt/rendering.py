@@ -38,6 +38,10 @@ class Rendered(Struct, frozen=True):
     all_printed: np.ndarray[Any, np.dtype[np.bool_]] | None = None
     """The rows known to print every text of their conversation; None if nothing is known."""
 
+    def take(self, rows: pa.Array) -> Rendered:
+        """Return these rows, in this order."""
+        return Rendered(self.text.take(rows), None if self.spans is None else self.spans.take(rows))
+
 
 class ConversationBatch(Struct, frozen=True):
     """Conversations to render: a messages column, and JSON columns of the same length for what else a template sees."""
@@ -54,6 +58,11 @@ class ConversationBatch(Struct, frozen=True):
     def others(self) -> tuple[pa.Array | None, pa.Array | None, pa.Array | None]:
         """The columns beside the messages."""
         return self.tools, self.documents, self.template_kwargs
+
+    def equals(self, other: ConversationBatch) -> bool:
+        """Return whether all columns are the same, also in their types."""
+        pairs = zip((self.messages, *self.others), (other.messages, *other.others), strict=True)
+        return all(a is b if a is None or b is None else a.type == b.type and a.equals(b) for a, b in pairs)
 
     def take(self, rows: pa.Array) -> ConversationBatch:
         """Return these rows, in this order."""

@@ -24,6 +24,33 @@ class AnswerFinder(Protocol):
     def __call__(self, chats: ConversationBatch, first: Sequence[int]) -> list[int]: ...
 
 
+class RenderMemory:
+    """What was rendered of a batch: once some of its rows are rejected, the others are not rendered again."""
+
+    def __init__(self) -> None:
+        self._calls: list[tuple[RenderRequest, list[int], ConversationBatch, Rendered]] = []
+
+    def keep(self, request: RenderRequest, rows: list[int], chats: ConversationBatch, rendered: Rendered) -> None:
+        """Remember the result of a call for rows of the source, by their numbers; a row that failed has no text."""
+        self._calls.append((request, rows, chats, rendered))
+
+    def recall(self, request: RenderRequest, rows: list[int], chats: ConversationBatch) -> Rendered | None:
+        """Return what was rendered of the same conversations; None unless all of them are known."""
+        for known_request, known_rows, known_chats, rendered in self._calls:
+            places = {row: place for place, row in enumerate(known_rows)}
+            if request != known_request or len(places) < len(known_rows) or not places.keys() >= set(rows):
+                continue
+            chosen = pa.array([places[row] for row in rows], pa.int64())
+            found = rendered.take(chosen)
+            if found.text.null_count == chats.messages.null_count and known_chats.take(chosen).equals(chats):
+                return found
+        return None
+
+    def clear(self) -> None:
+        """Forget all rows, before those of another batch."""
+        self._calls.clear()
+
+
 class RenderableBatch(Struct, frozen=True):
     """A CONVERSATIONS batch and how to render it; `renderer` is None without a template."""
 
@@ -32,8 +59,8 @@ class RenderableBatch(Struct, frozen=True):
     mask: bool = False
     find_answer: AnswerFinder | None = None
     """Finds where an answer begins in a rendered conversation that does not start with its rendered prompt."""
-    skip: bool = False
-    """Whether rows that the template refuses are left out, so that the error has all of them."""
+    memory: RenderMemory | None = None
+    """What was rendered before, if rows that the template refuses are left out: then the error has all of them."""
 
     def __len__(self) -> int:
         return len(self.record_batch)
@@ -60,14 +87,19 @@ class RenderableBatch(Struct, frozen=True):
     ) -> Rendered:  # fmt: skip
         """Render `messages` with the rows' tools, documents and variables.
 
-        Raises UsageError without a template, the RenderError of the first bad row, with `skip` those of all.
+        Raises UsageError without a template, the RenderError of the first bad row, with a `memory` those of all.
         """
         if self.renderer is None:
             raise UsageError("this view is text and needs a template", hint="-t chatml")
-        failures: list[RenderError] | None = [] if self.skip else None
-        request = RenderRequest(generation_prompt, spans, is_prompt)
-        rendered = self.renderer(self.with_messages(messages), request, failures)
-        raise_first(failures or ())
+        request, chats = RenderRequest(generation_prompt, spans, is_prompt), self.with_messages(messages)
+        if self.memory is None:
+            return self.renderer(chats, request)
+        rows, failures = self.record_batch.column("row").to_pylist(), list[RenderError]()
+        if (known := self.memory.recall(request, rows, chats)) is not None:
+            return known
+        rendered = self.renderer(chats, request, failures)
+        self.memory.keep(request, rows, chats, rendered)
+        raise_first(failures)
         return rendered
 
     def with_messages(self, messages: pa.ListArray) -> ConversationBatch:

@@ -31,7 +31,7 @@ from ...render.single import TemplateRenderer
 from ...rendering import BatchTooLarge, Renderer
 from ...schema import CONVERSATIONS, KEPT, MEDIA, ROW
 from ...views import VIEWS
-from ...views.batch import Fields, RenderableBatch, whole_conversations
+from ...views.batch import Fields, RenderableBatch, RenderMemory, whole_conversations
 from ..ledger.late import account_late, awaited_truths
 from ..plugins import load_plugins
 from .fitting import find_remedy
@@ -70,7 +70,9 @@ class Conversion:
 
     def __init__(self, job: Job, on_finding: OnFinding | None = None) -> None:
         load_plugins()
-        self.job, self._on_finding, self._file, self._skip = job, on_finding, "", False
+        self.job, self._on_finding, self._file = job, on_finding, ""
+        self._rendered = RenderMemory()
+        self._memory: RenderMemory | None = None
         self._findings: list[tuple[checks.Finding, Location]] = []
         self._engine: Renderer | None = None
         self._renderer: Renderer | None = None
@@ -128,6 +130,14 @@ class Conversion:
         Without `on_reject` the first bad row raises its RowError with its location. With it, bad rows are passed on
         with their raw text, and the rest is converted as if they had never been there.
         """
+        try:
+            yield from self._convert(batch, file, counts, on_reject)
+        finally:
+            self._rendered.clear()
+
+    def _convert(
+        self, batch: pa.RecordBatch, file: str, counts: RowCounts, on_reject: OnReject | None
+    ) -> Iterator[pa.RecordBatch]:
         while True:
             batch_counts, self._findings = RowCounts(read=len(batch)), []
             try:
@@ -150,7 +160,7 @@ class Conversion:
                     yield output
                 return
             if len(before):
-                yield from self.convert(before, file, counts, on_reject)
+                yield from self._convert(before, file, counts, on_reject)
 
     def _without_bad(
         self, error: RowError, batch: pa.RecordBatch, counts: RowCounts, on_reject: OnReject | None
@@ -214,7 +224,7 @@ class Conversion:
     def _run_stages(
         self, batch: pa.RecordBatch, file: str, counts: RowCounts, stages: Sequence[Stage], *, skip: bool = False
     ) -> pa.RecordBatch:
-        self._file, self._skip = file, skip
+        self._file, self._memory = file, self._rendered if skip else None
         for stage in stages:
             if not len(batch):
                 return batch
@@ -331,7 +341,7 @@ class Conversion:
     def _limit_tokens(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         if self._tokenizer is None or self.job.max_tokens is None or self._limits_output():
             return batch
-        source = RenderableBatch(batch, self._renderer, skip=self._skip)
+        source = RenderableBatch(batch, self._renderer, memory=self._memory)
         limited = apply_max_tokens(source, self._tokenizer, self.job.max_tokens, self.job.over_length, counts)
         counts.added += max(0, len(limited) - len(batch))
         return limited
@@ -359,7 +369,7 @@ class Conversion:
         if self.job.template is None and not self.job.keeps_parts:
             batch, joined = join_text_parts(batch)
             counts.changes.update({"text_parts.join": joined} if joined else {})
-        source = RenderableBatch(batch, self._renderer, self.job.mask is not None, self._find_answer, self._skip)
+        source = RenderableBatch(batch, self._renderer, self.job.mask is not None, self._find_answer, self._memory)
         fields = VIEWS[self.job.view].fields(source) if self.job.view else {}
         if self.job.mask is not None and not self.job.allows_untrained:
             raise_first(untrained_rows(fields, len(batch)))

@@ -7,7 +7,7 @@ mark at byte 0. A line of only spaces, tabs and CR is not a record, but counts a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import accumulate, chain
 
 import pyarrow as pa
 from msgspec import Struct
@@ -87,11 +87,13 @@ def _batches(part: bytes, start: TextPosition, options: ReadOptions) -> tuple[li
         lines.pop()
     places = [index for index, line in enumerate(lines) if not _is_blank(line)]
     raws = lines if len(places) == len(lines) else [lines[index] for index in places]
+    starts: list[int] = []
 
     def record_at(index: int) -> Record:
-        before = lines[: places[index]]
-        byte = start.byte + sum(map(len, before)) + len(before)
-        return Record(raws[index].removesuffix(b"\r"), start.row + index, start.line + len(before), byte)
+        if not starts:
+            starts.extend(accumulate((len(line) + 1 for line in lines), initial=start.byte))
+        place = places[index]
+        return Record(raws[index].removesuffix(b"\r"), start.row + index, start.line + place, starts[place])
 
     rows = range(start.row, start.row + len(raws))
     return object_batches(raws, rows, record_at, options), len(raws), len(lines)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import Any
 
 import jiter
@@ -151,6 +152,11 @@ def _reason(raw: bytes, text: str, byte: int) -> tuple[str, str]:
     if (number := re.match(rb"-?(NaN|Infinity|inf|nan)", raw[byte:])) or raw[byte - 1 :].startswith(b"-I"):
         shown = number[0].decode() if number else "-Infinity"
         return "json.number", f"`{shown}` is not JSON"
+    return _reason_of(text)
+
+
+@lru_cache(maxsize=64)
+def _reason_of(text: str) -> tuple[str, str]:
     for pattern, code, message in _REASONS:
         if found := re.fullmatch(pattern, text):
             key = _UNUSUAL.sub(_character, found.groupdict().get("key", "")[1:-1])
