@@ -321,6 +321,18 @@ def test_templates_train_writes_a_template_with_generation_tags(tmp_path):
     assert run_cli("templates", "train", "chatml").stdout == run_cli("templates", "show", "chatml").stdout
 
 
+def test_templates_train_needs_no_value_of_eos(tmp_path):
+    (tmp_path / "t.jinja").write_text(
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %}{{ m.content + eos_token }}"
+        "{% elif m.role == 'system' %}{{ raise_exception('no system') }}{% else %}[INST]{{ m.content }}[/INST]"
+        "{{ m.weather }}{% endif %}{% endfor %}"
+    )
+    done = run_cli("templates", "train", tmp_path / "t.jinja")
+    assert done.returncode == 0
+    assert "{%- generation %}\n            {{- m.content }}\n            {{- eos_token }}" in done.stdout.decode()
+    assert done.stderr.decode() == "note: no test conversation prints these, so they got no tags: {{- m.weather }}\n"
+
+
 def test_rows_that_lose_a_text_are_left_out_like_any_bad_row(tmp_path):
     text = "{% for m in messages %}{% if m.role != 'system' %}{{ m.role }}: {{ m.content }};{% endif %}{% endfor %}"
     (tmp_path / "t.jinja").write_text(text)

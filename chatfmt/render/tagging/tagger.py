@@ -32,6 +32,9 @@ _WORD = re.compile("qx[0-9]+q")
 EFFORTS: tuple[Effort, ...] = ("plain", "branches", "state")
 HEADS = 4
 VALUE = "chatfmt_value"
+RAISE = "raise_exception("
+STAND_INS = {name: f"<|{name}|>" for name in ("bos_token", "eos_token")}
+"""Values of special tokens for a template that comes without any; what it prints for them is tagged by name."""
 
 
 class Untaggable(Struct, frozen=True):
@@ -46,7 +49,7 @@ class TaggedTemplate(Struct, frozen=True):
     text: str
     strict: str
     unknown: tuple[str, ...] = ()
-    """What no example has printed, as it is written in the template."""
+    """What no example has printed, as it is written in the template, but for errors that it raises."""
 
 
 def tag_template(renderer: TemplateRenderer) -> ChatTemplate | None:
@@ -69,7 +72,8 @@ def training_template(renderer: TemplateRenderer) -> TaggedTemplate:
     """
     if GENERATION.search(text := renderer.template.choose()):
         return TaggedTemplate(text, text)
-    found = tag(with_text(renderer, text))
+    template = replace(renderer.template, special_tokens={**STAND_INS, **renderer.template.special_tokens})
+    found = tag(with_text(replace(renderer, template=template), text))
     if isinstance(found, Untaggable):
         message = f"the template `{renderer.template.name}` gets no `{{% generation %}}` tags: {found.reason}"
         raise TemplateError(message, hint="`chatfmt convert --mask` finds the spans row by row", code="template.train")
@@ -145,8 +149,8 @@ def _explained(
         for piece, trained in found
         for part in with_branches(number, piece, used)
     ]
-    unknown = tuple(str(piece) for piece, trained in decided if trained == "unknown")
-    tagged = TaggedTemplate(written(decided, strict=False), written(decided, strict=True), unknown)
+    unknown = [piece for piece, trained in decided if trained == "unknown" and not piece.source.startswith(RAISE)]
+    tagged = TaggedTemplate(written(decided, strict=False), written(decided, strict=True), tuple(map(str, unknown)))
     for text in (tagged.text, tagged.strict):
         if difference := _difference(with_text(renderer, text), known):
             return Untaggable(difference)

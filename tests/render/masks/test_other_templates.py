@@ -93,7 +93,8 @@ def wrong(template: str, text: str, spans: list[list[int]], case: dict[str, Any]
     start = next((start for start, end in spans if end > len(prompt)), last)
     if prompt and text.startswith(prompt) and not SUPPLIED.fullmatch(text[len(prompt) : start]):
         yield f"a span begins {start - len(prompt)} characters behind the generation prompt"
-    if prompt and text.startswith(prompt) and start < len(prompt):
+    asked = case["messages"][-2]["role"] == "user"  # else the span before it may touch the prompt
+    if asked and prompt and text.startswith(prompt) and start < len(prompt):
         yield f"a span begins {len(prompt) - start} characters before the end of the generation prompt"
     spoken = SAID.findall(str([message for message in case["messages"] if message["role"] == "assistant"]))
     for start, end in spans if all(word in text for word in spoken) else ():
