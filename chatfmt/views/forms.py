@@ -148,7 +148,7 @@ def _check_keys(turn: Turn, form: str, known: Collection[str]) -> None:
 
 def _check_empty(batch: RenderableBatch, name: str, form: str) -> None:
     """Refuse rows that have `tools`, `documents` or template variables."""
-    hint = HINTS["tool_calls"] if name == "tools" else ""
+    hint = HINTS["tool_calls"] if name == "tools" else f"{OTHERS}, --drop {name} leaves it behind"
     map_rows(lambda value: value and _refuse(form, f"`{name}`", hint), json_values(template_inputs(batch)[name]))
 
 

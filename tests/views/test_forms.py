@@ -124,7 +124,8 @@ ANY = "--to messages holds it, --on-error skip drops such rows"
         ("sharegpt", {"messages": [U, calls({}, content="wait")]}, "text beside calls", ANY),
         ("sharegpt", {"messages": [U, calls("{}")]}, "call arguments that are not an object",
          "--transform arguments=object"),
-        ("sharegpt", {"messages": [U, A], "chat_template_kwargs": {"a": 1}}, "`chat_template_kwargs`", ANY),
+        ("sharegpt", {"messages": [U, A], "chat_template_kwargs": {"a": 1}}, "`chat_template_kwargs`",
+         f"{ANY}, --drop chat_template_kwargs leaves it behind"),
         ("openai", {"messages": [U, {"role": "assistant", "content": "", "tool_calls": [
             {"type": "function", "function": {"name": "add", "arguments": "{}"}}]}]}, "a call without an id",
          "--transform call_ids=fill"),

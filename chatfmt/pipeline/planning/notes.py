@@ -37,8 +37,11 @@ def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
             yield f"no sampled row has a value in {'' if '.' in name else 'the column '}`{name}`, which --drop names"
     if job.view == "prompt":
         kept = job.columns.also if job.columns.keep == "all" else job.columns.keep
-        for name in {*answer_columns(detection, recipe.map)} - {*kept}:
+        answers = answer_columns(detection, recipe.map)
+        for name in {*answers} - {*kept}:
             yield f"`--to prompt` leaves out the answers: `--keep {name}` keeps their column"
+        if not answers and detection.type == "language-modeling":
+            yield "`--to prompt` leaves out the answer that ends a conversation"
     own = own_view(detection.type)
     if job.template is not None and is_rendered(detection.type):
         yield f"the rows are rendered text already: the template `{job.template.name}` does not change them"
