@@ -317,8 +317,8 @@ def test_prompts_for_a_reward_keep_the_answers(run: Run) -> None:
     code, out, err = run("convert", "in.jsonl", "--to", "prompt", rows=rows)
     assert (code, json.loads(out)) == (0, prompt)
     assert err.splitlines()[0] == "note: `--to prompt` leaves out the answers: `--keep answer` keeps their column"
-    rows = [{"messages": [*prompt["prompt"], {"role": "assistant", "content": "It is 4"}]}]
-    code, out, err = run("convert", "in.jsonl", "--for", "trl-grpo", rows=rows)
+    talk = [{"messages": [*prompt["prompt"], {"role": "assistant", "content": "It is 4"}]}]
+    code, out, err = run("convert", "in.jsonl", "--for", "trl-grpo", rows=talk)
     assert (code, json.loads(out)) == (0, prompt)
     assert err.splitlines()[0] == "note: `--to prompt` leaves out the answer that ends a conversation"
     mapped = ("--map", "user=question", "--map", "assistant=answer")
