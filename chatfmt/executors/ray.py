@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from .. import __version__
@@ -49,7 +50,8 @@ def ray(
             ahead = workers or TASKS_AHEAD * cluster_cpus(engine)
             for number in range(index + len(refs), min(index + ahead, len(tasks))):
                 refs[number] = remote.remote(fn, tasks[number])
-            yield _result(engine, refs.pop(index), task_name(index, task))
+            ref, again = refs.pop(index), partial(remote.remote, fn, task)
+            yield _result(engine, ref, again, task_name(index, task))
     finally:
         for ref in refs.values():  # tasks whose results will not be read must not write any more
             with contextlib.suppress(Exception):
@@ -166,12 +168,19 @@ def check_node(node: str, version: str, missing: Sequence[str]) -> None:
         raise OutputError(f"node {node} cannot see `{missing[0]}`", hint=hint, code="worker.node")
 
 
-def _result(engine: Any, ref: Any, name: str) -> Any:
+def _result(engine: Any, ref: Any, again: Callable[[], Any], name: str) -> Any:
+    """Return the result of a task, which `again` runs once more if Ray has lost it after the task had ended.
+
+    A busy node says so of results that it only fails to find: OwnerDiedError, and the owner is this process.
+    """
     from .messages import value_of
 
     try:
         with stdout_to_stderr():
-            message = engine.get(ref)
+            try:
+                message = engine.get(ref)
+            except engine.exceptions.ObjectLostError:
+                message = engine.get(again())
         return value_of(message)
     except engine.exceptions.RayError as error:
         raise lost_twice(WorkerDied(f"Ray lost it twice: {type(error).__name__}"), name) from error

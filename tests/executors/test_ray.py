@@ -58,6 +58,31 @@ def test_each_task_runs_once(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {str(n): b"." for n in range(12)}
 
 
+@pytest.mark.parametrize("losses", [1, 2])
+def test_a_task_whose_result_is_lost_runs_once_more(losses: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    get, lost = ray.get, list[object]()
+
+    def get_or_lose(ref: object, **more: object) -> object:
+        result = get(ref, **more)
+        if getattr(result, "kind", "") == "result" and len(lost) < losses:
+            lost.append(ref)
+            raise ray.exceptions.OwnerDiedError("00ff", b"", "")
+        return result
+
+    list(executors.executor("ray").run(work.square, [1], 2))
+    monkeypatch.setattr(ray, "get", get_or_lose)
+    results = executors.executor("ray").run(work.square, [1, 2, 3], 2)
+    if losses == 1:
+        assert list(results) == [1, 4, 9]
+    else:
+        with pytest.raises(OutputError) as caught:
+            list(results)
+        assert caught.value.message == "two workers died at task 0: Ray lost it twice: OwnerDiedError"
+    assert len({*lost}) == losses
+
+
 def test_an_error_of_a_row_is_the_same(tmp_path: Path) -> None:
     data = tmp_path / "in.jsonl"
     data.write_text('{"messages":[{"role":"user","content":"hi"}]}\n{"messages":[{"role":"robot","content":"?"}]}\n')
