@@ -10,6 +10,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from .errors import ChatfmtError, RenderError
+from .turn_columns import same_turns
 
 MOST_TEXT = 128 << 20
 """Bytes of text that a renderer returns at once: a template may expand a little text greatly."""
@@ -60,9 +61,10 @@ class ConversationBatch(Struct, frozen=True):
         return self.tools, self.documents, self.template_kwargs
 
     def equals(self, other: ConversationBatch) -> bool:
-        """Return whether all columns are the same, also in their types."""
-        pairs = zip((self.messages, *self.others), (other.messages, *other.others), strict=True)
-        return all(a is b if a is None or b is None else a.type == b.type and a.equals(b) for a, b in pairs)
+        """Return whether both hold the same conversations; a field that no turn has may be there or not."""
+        pairs = zip(self.others, other.others, strict=True)
+        others = all(a is b if a is None or b is None else a.type == b.type and a.equals(b) for a, b in pairs)
+        return others and same_turns(self.messages, other.messages)
 
     def take(self, rows: pa.Array) -> ConversationBatch:
         """Return these rows, in this order."""

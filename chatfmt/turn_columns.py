@@ -65,6 +65,16 @@ def positions_of_turns(column: pa.ListArray) -> IntArray:
     return ranges(np.zeros(len(lengths), np.int64), lengths)
 
 
+def same_turns(one: pa.ListArray, other: pa.ListArray) -> bool:
+    """Return whether two columns hold the same turns; a field that is null everywhere is like one that is absent."""
+    if one.type == other.type:
+        return bool(one.equals(other))
+    fields = [fields_of(column.flatten()) for column in (one, other)]
+    filled = [{name: values for name, values in each.items() if values.null_count < len(values)} for each in fields]
+    is_alike = one.value_lengths().equals(other.value_lengths()) and filled[0].keys() == filled[1].keys()
+    return is_alike and all(values.equals(filled[1][name]) for name, values in filled[0].items())
+
+
 def refuse_turns(column: pa.ListArray, flags: pa.Array, error: Callable[[int], RowError]) -> None:
     """Raise the errors of all rows with a turn whose flag is true; `error` makes that of a turn, by its number."""
     turns = pc.indices_nonzero(flags).to_numpy()

@@ -337,3 +337,20 @@ def test_rows_that_a_template_refuses_are_left_out_as_if_they_had_never_been_the
         "20",
         "1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "keys", "said", "hint"),
+    [
+        ('{"a": 1\n', {}, "row 0: not JSON: unexpected end (line 1, byte 6)", "no row of the sample can be read"),
+        ('{"a": "xxxx"}\n', {"max_row_bytes": 5}, "row 0: the record is longer than 5 bytes (line 1, byte 0)",
+         "--max-row-bytes 1MiB reads longer ones"),
+        ('{"id": null}\n', {"group_by": "id"}, "row 0: the row has no value in `id` (line 1)",
+         "no row of the sample can be read"),
+    ],
+)  # fmt: skip
+def test_no_hint_names_a_flag_that_is_set(tmp_path, line, keys, said, hint):
+    (tmp_path / "in.jsonl").write_text(line * 2)
+    with pytest.raises(RowError) as caught:
+        chatfmt.convert(Recipe(source=str(tmp_path / "in.jsonl"), on_error="skip", **keys), out=tmp_path / "out")
+    assert (str(caught.value), caught.value.hint) == (f"{tmp_path}/in.jsonl {said}", hint)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...errors import Location
+from ...errors import ChatfmtError, Location, RowError
 from ...field_path import FieldPath
 from ...json_columns import JSON, TEXT, decode_objects, dumps, encode_objects, integers, is_turns, to_plain
 from ...schema import ROW
@@ -24,6 +24,23 @@ def row_number(batch: pa.RecordBatch, index: int) -> int:
 def find_row(number: int, batch: pa.RecordBatch) -> int:
     """Return the index of the row with that number in a source batch, -1 if it is not there."""
     return int(pc.index(batch.column(ROW), pa.scalar(number, pa.int64())).as_py())
+
+
+def find_errors(error: RowError, batch: pa.RecordBatch) -> dict[int, RowError]:
+    """Return the first error of each bad row by its index in the batch; raise an error that names none of its rows."""
+    found: dict[int, RowError] = {}
+    indices = {number: index for index, number in enumerate(batch.column(ROW).to_pylist())}
+    for each in (error, *error.others):
+        if each.at.row not in indices:
+            raise each
+        found.setdefault(indices[each.at.row], each)
+    return found
+
+
+def error_by_row(error: ChatfmtError, batch: pa.RecordBatch) -> dict[int, ChatfmtError]:
+    """Return an error under the index of its row in the batch; nothing if the row is not there."""
+    row = -1 if error.at.row is None else find_row(error.at.row, batch)
+    return {row: error} if row >= 0 else {}
 
 
 def column_for(path: str, source: pa.RecordBatch, conversations: pa.RecordBatch) -> pa.Array:

@@ -42,7 +42,7 @@ from .media_files import find_files, has_file
 from .output_schema import cast_to_schema, fill_variables
 from .renderers import GuardedRenderer, MarkedAnswerFinder, to_renderer
 from .row_counts import RowCounts
-from .source_rows import column_for, find_row, to_json
+from .source_rows import column_for, error_by_row, find_errors, to_json
 from .span_weights import NAME as SPAN_WEIGHTS
 from .span_weights import span_weights
 from .text_parts import join_text_parts
@@ -143,7 +143,7 @@ class Conversion:
             try:
                 output = self._run_stages(batch, file, batch_counts, self._stages, skip=on_reject is not None)
             except TemplateError as error:
-                self._offer_fit(_by_row(error, batch), batch)
+                self._offer_fit(error_by_row(error, batch), batch)
                 raise
             except BatchTooLarge:
                 half = len(batch) // 2
@@ -170,10 +170,10 @@ class Conversion:
         Without `on_reject` the error of the first bad row is raised.
         """
         if on_reject is None:
-            self._offer_fit(_by_row(error, batch), batch)
+            self._offer_fit(error_by_row(error, batch), batch)
             error.others = ()
             raise error
-        bad = _find_errors(error, batch)
+        bad = find_errors(error, batch)
         if self._on_finding is not None:  # else nobody reads the hints
             self._offer_fit(bad, batch)
         self._reject(bad, batch, counts, on_reject)
@@ -481,20 +481,3 @@ def output_batch(fields: Fields, kept: Fields, rows: int) -> pa.RecordBatch:
     columns = {**kept, **fields}
     names = [*fields, *(name for name in kept if name not in fields)]
     return pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)
-
-
-def _find_errors(error: RowError, batch: pa.RecordBatch) -> dict[int, RowError]:
-    """Return the first error of each bad row by its index in the batch; raise an error that names none of its rows."""
-    found: dict[int, RowError] = {}
-    indices = {number: index for index, number in enumerate(batch.column(ROW).to_pylist())}
-    for each in (error, *error.others):
-        if each.at.row not in indices:
-            raise each
-        found.setdefault(indices[each.at.row], each)
-    return found
-
-
-def _by_row(error: ChatfmtError, batch: pa.RecordBatch) -> dict[int, ChatfmtError]:
-    """Return an error under the index of its row in the batch; nothing if the row is not there."""
-    row = -1 if error.at.row is None else find_row(error.at.row, batch)
-    return {row: error} if row >= 0 else {}

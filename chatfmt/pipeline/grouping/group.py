@@ -34,7 +34,7 @@ from ...sources import Source, SourceFile
 from ...sources.formats.grouped import bad_line
 from ...sources.json.record_batch import too_large_error
 from ...sources.model import whole_file
-from ..conversion.source_rows import merge_batches, split_rows, to_records
+from ..conversion.source_rows import merge_batches, row_order, split_rows, to_records
 from .order import Order
 from .spool import Spool, SpooledRow
 
@@ -163,6 +163,10 @@ class Grouping:
             records = zip(batch.column(ROW).to_pylist(), plain, strict=True)
             yield [found for row, record in records for found in self._keyed(number, row, record, bad)]
         self.rows += len(bad)
+        lines = sources.LineFinder(whole_file(file, self.split, self.options))
+        bad.sort(key=lambda each: row_order(each[0].at))
+        for error, _ in bad:
+            error.at = lines.with_line(error.at)
         yield [
             (
                 f"{_BAD}{number} {place}",

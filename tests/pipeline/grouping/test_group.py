@@ -79,9 +79,11 @@ def test_bad_rows_are_named_by_their_own_place(tmp_path: Path) -> None:
     skipping = {"on_error": "skip", "max_bad": "100%", "rejects": rejects}
     assert convert(both, tmp_path / "o.jsonl", **keys, **skipping) == [["x9", "x10"], ["y1", "y2"]]
     found = [json.loads(line) for line in rejects.read_text().splitlines()]
-    assert [(reject["code"], Path(reject["source"]["file"]).name, reject["source"]["row"]) for reject in found] == [
-        ("json.syntax", "a.jsonl", 3), ("group.key", "b.jsonl", 1), ("group.order", "b.jsonl", 3),
+    sources = [reject["source"] for reject in found]
+    assert [(Path(source["file"]).name, source["row"], source.get("line")) for source in sources] == [
+        ("a.jsonl", 3, 4), ("b.jsonl", 1, 2), ("b.jsonl", 3, None),
     ]  # fmt: skip
+    assert [reject["code"] for reject in found] == ["json.syntax", "group.key", "group.order"]
     assert json.loads(found[2]["raw"]["data"])["messages"] == B[2:]
     said, hint = refusal(UsageError, str(rejects), tmp_path / "p.jsonl", **keys, from_rejects=True)
     assert (said, hint) == (
