@@ -317,12 +317,12 @@ def test_prompts_for_a_reward_keep_the_answers(run: Run) -> None:
     code, out, err = run("convert", "in.jsonl", "--to", "prompt", rows=rows)
     assert (code, json.loads(out)) == (0, prompt)
     assert err.splitlines()[0] == "note: `--to prompt` leaves out the answers: `--keep answer` keeps their column"
+    mapped = ("--map", "user=question", "--map", "assistant=answer")
+    assert run("convert", "in.jsonl", "--to", "prompt", *mapped, rows=rows)[2].splitlines()[0] == err.splitlines()[0]
     talk = [{"messages": [*prompt["prompt"], {"role": "assistant", "content": "It is 4"}]}]
     code, out, err = run("convert", "in.jsonl", "--for", "trl-grpo", rows=talk)
     assert (code, json.loads(out)) == (0, prompt)
     assert err.splitlines()[0] == "note: `--to prompt` leaves out the answer that ends a conversation"
-    mapped = ("--map", "user=question", "--map", "assistant=answer")
-    assert run("convert", "in.jsonl", "--to", "prompt", *mapped, rows=rows)[2].splitlines()[0] == err.splitlines()[0]
     code, out, err = run("convert", "in.jsonl", "--to", "prompt", "--keep", "answer", "-q", rows=rows)
     assert (code, json.loads(out), err) == (0, {**prompt, "answer": "It is 4"}, "")
 
