@@ -101,7 +101,11 @@ ROWS = _group(
         "shuffle": (bool, None, "Shuffle the rows; --seed sets the order.", "--shuffle/--no-shuffle"),
         "seed": (str, "N", "Seed for --shuffle and for choices by content."),
         "dedup": (bool, None, "Drop duplicate conversations.", "--dedup/--no-dedup"),
-        "dedup_by": (str, "COLUMN", "Keep the first row of those with the same value in this column."),
+        "dedup_by": (
+            str,
+            "COLUMN",
+            "Keep the first row of those with the same value in this column, and all without one.",
+        ),
         "test_fraction": (str, "F", "Move this fraction of the rows, chosen by content, to a split named test."),
         "split_by": (str, "COLUMN", "Keep rows with the same value in this column in one split."),
         "weight": (

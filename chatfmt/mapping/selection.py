@@ -43,6 +43,22 @@ def value_hash(column: pa.Array) -> list[bytes | None]:
     return [None if text is None else xxhash.xxh3_128_digest(text.encode()) for text in texts]
 
 
+_NO_TEXT = xxhash.xxh3_128_digest(b"t")
+"""The `value_hash` of empty text."""
+
+
+def with_places(
+    keys: abc.Sequence[bytes | None], places: abc.Iterable[bytes], hashes: abc.Iterable[bytes]
+) -> tuple[list[bytes], int]:
+    """Return hashes of values, and how many values are null or empty text: their conversations equal no others.
+
+    For those it is the digest of the place and the hash of the conversation.
+    """
+    absent = sum(key is None or key == _NO_TEXT for key in keys)
+    found = zip(keys, places, hashes, strict=True)
+    return [xxhash.xxh3_128_digest(at + own) if key in (None, _NO_TEXT) else key for key, at, own in found], absent
+
+
 def _row_texts(column: pa.Array) -> pa.Array:
     """One text per row that identifies its value, null for null."""
     if column.type == pa.list_(MEDIUM):

@@ -292,15 +292,20 @@ class Conversion:
             batch = batch.filter(kept)
         if not self.job.tagged:
             return batch
-        keys = [self._key_hashes(name, batch, hashes) for name in (self.job.dedup_by, self.job.split_by)]
-        return with_tags(batch, *keys)
+        same, groups = self._key_hashes(self.job.dedup_by, batch), self._key_hashes(self.job.split_by, batch)
+        if self.job.dedup_by is not None:
+            rows = batch.column("row").to_pylist()
+            same, absent = mapping.with_places(same, [f"{row}:{self._file}".encode() for row in rows], hashes)
+            counts.findings.update({"dedup.no_value": absent} if absent else {})
+        return with_tags(
+            batch, *([key or own for key, own in zip(keys, hashes, strict=True)] for keys in (same, groups))
+        )
 
-    def _key_hashes(self, name: str | None, batch: pa.RecordBatch, hashes: Sequence[bytes]) -> Sequence[bytes]:
-        """Return the hashes of a column of the source for conversations, their own where it has no value."""
+    def _key_hashes(self, name: str | None, batch: pa.RecordBatch) -> Sequence[bytes | None]:
+        """Return the hashes of a column of the source for conversations, None where it has no value."""
         if name is None:
-            return hashes
-        found = mapping.value_hash(column_for(name, self._source, batch))
-        return [own if key is None else key for key, own in zip(found, hashes, strict=True)]
+            return [None] * len(batch)
+        return mapping.value_hash(column_for(name, self._source, batch))
 
     def _transform(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         changed, changes = transforms.apply(batch, self.job.transforms)

@@ -311,3 +311,12 @@ def test_columns_to_split_by_are_checked(tmp_path):
         chatfmt.convert(chatfmt.Recipe(source=source, split_by="question"), tmp_path / "out")
     with pytest.raises(UnknownName, match="unknown column `qestion`"):
         chatfmt.convert(chatfmt.Recipe(source=source, dedup_by="qestion"), tmp_path / "out")
+
+
+def test_rows_without_a_value_for_dedup_by_are_kept(tmp_path):
+    source = tmp_path / "in.jsonl"
+    values = [{"id": 1}, {}, {"id": None}, {"id": ""}, {}, {"id": None}, {"id": ""}, {"id": 1}]
+    write_jsonl(source, [{"question": "q", "answer": "a", "n": number, **id} for number, id in enumerate(values)])
+    done = run_cli("convert", source, "--dedup-by", "id", "--keep", "n", "-o", "out.jsonl", cwd=tmp_path)
+    assert [json.loads(line)["n"] for line in (tmp_path / "out.jsonl").open()] == [0, 1, 2, 3, 4, 5, 6]
+    assert b"duplicates dropped: 1 row\nwarnings: dedup.no_value 6\n" in done.stderr
