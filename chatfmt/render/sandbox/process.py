@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import threading
+from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
 from ...rendering import MOST_TEXT, check_text_size
@@ -41,15 +42,16 @@ class SandboxProcess:
         self._seconds, self._alive = seconds, True
         self._process = start_interpreter()
         try:
-            (self.state,) = self.request(setup, 1)
+            (self.state,) = self.request(setup, 1, _is_state)
         except SandboxDied:
             self.close()
             raise
 
-    def request(self, body: bytes, answers: int) -> list[Any]:
+    def request(self, body: bytes, answers: int, is_valid: Callable[[Any], bool] = lambda answer: True) -> list[Any]:
         """Return the `answers` to a request.
 
-        Raises SandboxDied if they take longer than the time limit, BatchTooLarge if they are too many bytes together.
+        Raises SandboxDied if they take longer than the time limit, or one is not `is_valid`: the template has taken
+        over the process. Raises BatchTooLarge if they are too many bytes together.
         """
         late = threading.Event()
         timer = threading.Timer(self._seconds, self._stop, [late])
@@ -60,9 +62,11 @@ class SandboxProcess:
             stdin.write(to_frame(body))
             stdin.flush()
             found, size = self._receive(answers)
+            if not all(map(is_valid, found)):
+                raise SandboxDied
         except BaseException as error:  # after an interrupt too, an unread answer would be taken for the next one
             self._alive = False
-            if isinstance(error, (OSError, ValueError, SandboxDied)):
+            if isinstance(error, (OSError, ValueError, RecursionError, SandboxDied)):
                 raise SandboxDied(late.is_set()) from None
             raise
         finally:
@@ -102,6 +106,18 @@ class SandboxProcess:
             _keep(self)
         else:
             self.close()
+
+
+def is_error(answer: Any) -> bool:
+    """Return whether an answer is the error of a template: the name of its class, its text and its line."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    kinds = [*map(type, error)] if isinstance(error, list) else []
+    return kinds in ([str, str, int], [str, str, type(None)])
+
+
+def _is_state(answer: Any) -> bool:
+    is_one = isinstance(answer, dict) and answer.keys() == {"level", "errors"} and isinstance(answer["errors"], list)
+    return is_one and isinstance(answer["level"], str) and all(map(is_error, answer["errors"]))
 
 
 _idle: dict[bytes, SandboxProcess] = {}

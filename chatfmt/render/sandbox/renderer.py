@@ -28,7 +28,7 @@ from ..template.chat_template import ChatTemplate
 from ..trace.program import OPERATIONS, QUESTIONS, Program, Untraceable
 from ..trace.tracer import Inputs
 from .limits import SandboxLimits
-from .process import SandboxDied, SandboxProcess, take_process
+from .process import SandboxDied, SandboxProcess, is_error, take_process
 
 Isolation = Literal["auto", "required", "off"]
 ISOLATIONS: tuple[Isolation, ...] = ("auto", "required", "off")
@@ -117,7 +117,7 @@ class SandboxRenderer:
     def _answers(self, message: dict[str, Any], chats: ConversationBatch) -> list[Any]:
         """Return one answer per row; if the process dies, restart it and send the rows one by one."""
         try:
-            return self._process.request(_rows_request(message, chats), len(chats))
+            return self._process.request(_rows_request(message, chats), len(chats), _is_outcome)
         except SandboxDied:
             self._restart()
         if len(chats) == 1:
@@ -147,15 +147,15 @@ class SandboxRenderer:
             "documents": inputs.documents, "prompt": inputs.add_generation_prompt, "variables": inputs.variables,
         }  # fmt: skip
         try:
-            (answer,) = self._process.request(json.dumps(plain_data(message)).encode(), 1)
+            (answer,) = self._process.request(json.dumps(plain_data(message)).encode(), 1, _is_trace)
         except SandboxDied:
             self._restart()
             return Untraceable("it takes too long or too much memory to trace", every_row=True)
         if "program" in answer:
-            return _checked(Program.from_json(answer["program"]))
+            return _to_program(answer["program"])
         if "error" in answer:
             return Untraceable(f"it raises {answer['error'][0]}")
-        return Untraceable(answer["reason"], answer["every_row"])
+        return Untraceable(answer["reason"], bool(answer.get("every_row")))
 
 
 def _setup(
@@ -229,6 +229,30 @@ def _rebuilt(kind: str, message: str) -> Exception:
     return cast(Exception, named())
 
 
+def _is_outcome(answer: Any) -> bool:
+    """Return whether an answer is what `render_rows` yields: nothing, an error, or a text with its spans."""
+    if not isinstance(answer, list):
+        return answer is None or is_error(answer)
+    text, spans = answer if len(answer) == 2 else (0, 0)
+    pairs = spans if isinstance(spans, list) else [] if spans is None else [0]
+    places = [place for pair in pairs for place in (pair if isinstance(pair, list) and len(pair) == 2 else [""])]
+    return (text is None or isinstance(text, str)) and all(type(place) is int for place in places)
+
+
+def _is_trace(answer: Any) -> bool:
+    """Return whether an answer is what `trace_row` yields: a program, the reason why there is none, or an error."""
+    if not isinstance(answer, dict) or is_error(answer):
+        return isinstance(answer, dict)
+    return isinstance(answer.get("program", answer.get("reason")), str)
+
+
+def _to_program(text: str) -> Program | Untraceable:
+    try:
+        return _checked(Program.from_json(text))
+    except (ValueError, TypeError, RecursionError):
+        return Untraceable("the answer is no program")
+
+
 def _checked(program: Program) -> Program | Untraceable:
     """Return the program, unless it holds a malformed expression or one whose value could be very long."""
     expressions = [piece for piece in program.pieces if not isinstance(piece, str)]
@@ -236,7 +260,7 @@ def _checked(program: Program) -> Program | Untraceable:
     try:
         known = all(question[0] in QUESTIONS for question in questions)
         growth = [_growth(item) for item in (*expressions, *(question[1] for question in questions))]
-    except (IndexError, TypeError, KeyError, ValueError):
+    except (IndexError, TypeError, KeyError, ValueError, AttributeError):
         known, growth = False, []
     if not known or max(growth, default=0) > GROWTH:
         return Untraceable("an operation on a text could make it very long")
