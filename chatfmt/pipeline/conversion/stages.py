@@ -95,7 +95,11 @@ class Conversion:
         self.folder: str | None = None
         """The folder of the media files of the batches."""
         self._turns_may_go = bool(job.transforms) or job.max_tokens is not None
-        self._stages = [
+
+    @property
+    def _stages(self) -> list[Stage]:
+        """The steps, made for each batch: kept, they would keep this object and its sandbox process alive."""
+        return [
             Stage(ROW, self._map),
             Stage(ROW, self._to_conversations),
             Stage("row", self._attach_media),
