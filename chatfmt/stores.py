@@ -238,6 +238,9 @@ def store_errors(url: str, kind: type[ChatfmtError] = OutputError) -> Iterator[N
 
 def translated(error: Exception, url: str, kind: type[ChatfmtError]) -> ChatfmtError:
     """Return the error for an exception of fsspec or of the library of a store."""
+    cause = error.__cause__
+    if EXTRAS.get(scheme_of(url)) == "http" and isinstance(cause, Exception) and getattr(cause, "status", 0) != 404:
+        error = cause  # fsspec takes whatever a web server answers for a file that is missing
     shown, name = without_credentials(url), type(error).__name__
     reads = issubclass(kind, InputError)
     if isinstance(error, FileNotFoundError) and reads:

@@ -14,7 +14,7 @@ import pytest
 from chatfmt.sources.bytes import remote_cache
 
 from ..conftest import run_here
-from ..stand_in_servers import FileServer
+from ..stand_in_servers import FaultyProxy, FileServer
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("aiohttp") is None, reason="needs aiohttp (chatfmt[http])")
 ROWS = [
@@ -66,6 +66,23 @@ def test_a_stream_of_the_first_rows(folder: Path, ranges: bool) -> None:
     with FileServer(folder, ranges=ranges) as server:
         done = run_here("convert", f"{server.url}/x.jsonl", "--limit", "2", "--to", "messages")
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (403, "`{}`: access is denied"),
+        (404, "no such file `{}`"),
+        (503, "cannot read `{}`: 503, message='Service Unavailable', url='{}'"),
+        ("reset", "cannot read `{}`: [Errno 104] Connection reset by peer"),
+    ],
+)
+def test_what_a_web_server_answers_is_said(folder: Path, status: int | str, error: str) -> None:
+    with FileServer(folder) as server, FaultyProxy(server.url) as proxy:
+        proxy.fail(".*", status, times=99)
+        done = run_here("convert", f"{proxy.url}/x.jsonl?sig=hunter2")
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert done.stderr.decode().splitlines()[0] == f"error: {error.replace('{}', f'{proxy.url}/x.jsonl?sig=…')}"
 
 
 def test_a_signature_is_in_no_message_and_no_file(folder: Path) -> None:
