@@ -198,9 +198,11 @@ class RowError(ChatfmtError):
     costly: bool = False
     """Whether it took so long to find that the same error is not sought in other rows."""
 
-    def locate(self, *args: Any, **kwargs: Any) -> None:
+    def locate(self, file: str = "", rows: Any = None, **kwargs: Any) -> None:
+        if self.others and hasattr(rows, "to_pylist"):
+            rows = rows.to_pylist()
         for error in (self, *self.others):
-            ChatfmtError.locate(error, *args, **kwargs)
+            ChatfmtError.locate(error, file, rows, **kwargs)
 
 
 def raise_first(errors: Sequence[RowError]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import cache
 from itertools import combinations
 from typing import Any, Literal
 
@@ -179,6 +180,7 @@ def _is_opening(view: ColumnView) -> BoolArray:
     )
 
 
+@cache
 def _order(role: int, before: int) -> str:
     return f"the first role is `{ROLES[role]}`" if before == _BEGIN else f"`{ROLES[role]}` follows `{ROLES[before]}`"
 

@@ -31,12 +31,17 @@ class LineFinder:
 
     def line(self, row: int) -> int | None:
         """Return the line of a record, by its number in the file; None if it has none."""
+        if self._run is None or not 0 <= row - self._run.row < self._run.rows:
+            self._seek(row)
+        return self._run.line + row - self._run.row if self._run is not None and self._run.row <= row else None
+
+    def _seek(self, row: int) -> None:
+        """Find the run of a record, or that of the next one after it."""
         if self._run is None or self._run.row > row:
             self._runs, self._run = runs(self._split), LineRun(-1, 0)
         with suppress(ChatfmtError, OSError):
             while self._run is not None and self._run.row + self._run.rows <= row:
                 self._run = next(self._runs, None)
-        return self._run.line + row - self._run.row if self._run is not None and self._run.row <= row else None
 
 
 @contextmanager
