@@ -1,15 +1,23 @@
-"""`--workers`: a positive integer, or the same error from every command that has the option."""
+"""`--workers`: a positive integer, or the same error from every command that has the option; runs without workers."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import pytest
 
 import chatfmt
+from chatfmt.cli import main
 from chatfmt.errors import UsageError
+from chatfmt.executors import fork_server
+from chatfmt.render.tagging import tagger
 
 from ..conftest import ROOT, run_cli
 
 EVERYDAY = ROOT / "tests" / "data" / "everyday.jsonl"
+TALK = [{"role": "user", "content": "h" * 600}, {"role": "assistant", "content": "yo"}]
+TURNS = json.dumps({"messages": TALK}) + "\n"
 COMMANDS = {
     "convert": ["convert", str(EVERYDAY), "-t", "chatml", "-o", "out"],
     "convert to stdout": ["convert", str(EVERYDAY), "-t", "chatml"],
@@ -49,3 +57,38 @@ def test_convert_in_python(workers, out, tmp_path):
     assert caught.value.message == f"`workers` must be a positive integer, not `{workers}`"
     assert caught.value.hint == "workers=2, or leave it out for one per core"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "options", "started"),
+    [
+        ("a.jsonl", 1, (), 0),
+        ("a.jsonl", 2000, (), 1),
+        ("a.jsonl", 1, ("--workers", "1"), 1),
+        ("a.txt", 1, ("--map", "messages=messages"), 1),
+    ],
+)
+def test_small_text_files_are_converted_without_workers(name, rows, options, started, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(fork_server, "can_fork", lambda: opened.append(1))  # false: this process has threads
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text(TURNS * rows)
+    assert main(["convert", name, "-t", "chatml", "-o", "out.jsonl", "-q", *options]) == 0
+    assert len(Path("out.jsonl").read_text().splitlines()) == rows
+    assert len(opened) == started
+
+
+@pytest.mark.parametrize(("rows", "tagged"), [(999, 0), (1000, 1)])
+def test_tags_are_found_for_a_thousand_rows_and_not_for_fewer(rows, tagged, tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(tagger, "tag_template", lambda renderer: found.append(renderer))  # no tags
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").write_text(TURNS * rows)
+    turns = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}"
+    Path("a.jinja").write_text(turns + "{% if add_generation_prompt %}<assistant>{% endif %}")
+    assert main(["convert", "a.jsonl", "-t", "a.jinja", "--mask", "-o", "out.jsonl", "-q", "--executor", "serial"]) == 0
+    lines = Path("out.jsonl").read_text().splitlines()
+    assert len(lines) == rows and set(lines) == {
+        '{"text":"<user>' + "h" * 600 + '</s><assistant>yo</s>","assistant_spans":[[621,627]]}'
+    }
+    assert len(found) == tagged
