@@ -39,6 +39,7 @@ THINKING = ("enable_thinking", "thinking")
 """Template variables that switch reasoning on and off, and often change the generation prompt."""
 _EMPTY_THINKING = re.compile(r"\s*(?:<[\w:]*think[\w:]*>\s*)?</[\w:]*think[\w:]*>")
 _TAG = re.compile(r"\s*<[^<>\s]+>")
+_STARTS = re.compile("start|begin", re.IGNORECASE)
 _PART_OF_WORD, _PART_OF_TAG = re.compile(r"\w+\Z"), re.compile(r"</?[\w:]*\Z")
 
 
@@ -199,6 +200,7 @@ class TurnBoundaries:
         `other` is the literal in the other position: before another turn, or at the end of the conversation.
         """
         common = self.whole_tokens(common_prefix(literal, other), literal)
+        common = self._without_next_turn(common)
         tokens, eos = self._token_ends(common), self._renderer.special_tokens.get("eos_token")
         if tokens:
             own = [end for end in tokens if eos and common[:end].endswith(eos)]
@@ -209,6 +211,15 @@ class TurnBoundaries:
             return 0 if last and self._always_prompts else mine[0]
         tag = _TAG.match(common)  # `<step>` ends an answer, and ` Source:` begins the next header
         return tag.end() if tag else len(common.rstrip()) if len(common.strip()) <= LONGEST_STOP else 0
+
+    def _without_next_turn(self, literal: str) -> str:
+        """Return a literal up to a token that starts a turn, right behind another token."""
+        last = -1
+        for match in self._token.finditer(literal):
+            if match.start() == last and _STARTS.search(match[0]):
+                return literal[:last]
+            last = match.end()
+        return literal
 
     def _ends_by_next_header(self, token: str, other: str) -> bool:
         """Return whether an answer ends with the header of the next turn, since nothing is printed after the last."""
@@ -233,7 +244,8 @@ class TurnBoundaries:
         if stop := self._first_stop(literal):
             return AnswerEnd(len(literal[: stop[0]].rstrip()), stop[1])
         if final:
-            return AnswerEnd(len(literal.rstrip()), len(literal.rstrip()))
+            length = len(self._without_next_turn(literal).rstrip())
+            return AnswerEnd(length, length)
         at_end, before_turn = self._after_call or self._after_answer
         header = before_turn[len(common_prefix(at_end, before_turn)) :]
         if header and literal.endswith(header):
@@ -252,7 +264,7 @@ class TurnBoundaries:
             for literal, other in ((at_end, before_turn), (before_turn, at_end))
         ]
         if self._after_call:
-            common = common_prefix(*self._after_call)
+            common = self._without_next_turn(common_prefix(*self._after_call))
             matches = list(self._token.finditer(self.whole_tokens(common, self._after_call[0])))
             found += [match[0] for match in matches[-1:] if not any(stop and stop in common for stop in found)]
         return tuple(dict.fromkeys(stop for stop in found if stop))

@@ -24,6 +24,14 @@ STEPS = (
 )
 """The header of the next answer comes always, as in the template of Code Llama 70B."""
 
+ALWAYS_STARTED = (
+    "{% for m in messages %}<|START_OF_TURN|><|{{ m.role | upper }}|>{{ '<|TEXT|>' if m.role == 'assistant' }}"
+    "{{ m.content }}"
+    "{{ '<|END|>' if m.role == 'assistant' }}<|END_OF_TURN|>{% endfor %}<|START_OF_TURN|><|ASSISTANT|>"
+    "{% if add_generation_prompt %}<|TEXT|>{% endif %}"
+)
+"""A turn is begun behind the last answer, as in axolotl's template of Command A."""
+
 
 def boundaries(template: str) -> TurnBoundaries:
     return TurnBoundaries(template_renderer(template))
@@ -37,6 +45,7 @@ def boundaries(template: str) -> TurnBoundaries:
         (NO_STOP, "", "", ()),
         (THINKER, "<|im_end|>", "<|im_end|>", ("<|im_end|>",)),
         (STEPS, "<step>", "<step>", ("<step>",)),
+        (ALWAYS_STARTED, "<|END|><|END_OF_TURN|>", "<|END|><|END_OF_TURN|>", ("<|END|><|END_OF_TURN|>",)),
     ],
 )
 def test_stop_tokens(template: str, final: str, within: str, stops: tuple[str, ...]) -> None:
