@@ -252,7 +252,7 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise InputError(
             f"`{folder}` holds no finished conversion: `{MANIFEST}` is missing",
-            hint=f"{NAME_A_FOLDER}; `--resume` finishes an interrupted one",
+            hint=f"{NAME_A_FOLDER}; the same `chatfmt convert` with --resume finishes an interrupted run",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"`{path}` cannot be read: {error}", hint="convert again with `--overwrite`") from None
@@ -294,6 +294,8 @@ def check_folder(folder: Path) -> Manifest:
 def damaged(folder: Path | str, problems: Sequence[FolderProblem]) -> DataProblem:
     """Return the error for a folder that differs from its manifest."""
     hint = "convert again with --overwrite" if is_remote(str(folder)) or Path(folder).is_dir() else NAME_A_FOLDER
+    if any(problem.code == "manifest" and problem.path for problem in problems):
+        hint = "the same `chatfmt convert` with --resume finishes an interrupted run, with --overwrite it begins again"
     return DataProblem(f"{folder}: " + "; ".join(map(str, problems)), hint=hint)
 
 

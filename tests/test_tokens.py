@@ -170,13 +170,13 @@ def test_a_run_is_not_continued_with_another_tokenizer(byte_level: Path, words: 
     data.write_text('{"messages":[{"role":"user","content":"Green"},{"role":"assistant","content":"moss"}]}\n')
     tokenizer.write_bytes(byte_level.read_bytes())
     recipe = Recipe(source=str(data), template="chatml", tokenizer=str(tokenizer))
-    assert not convert(recipe, out, workers=1).complete
-    assert convert(recipe, out, workers=1, resume=True).complete
+    assert not convert(recipe, out, workers=1).already_complete
+    assert convert(recipe, out, workers=1, resume=True).already_complete
     (tmp_path / "copy").mkdir()
     copy = tmp_path / "copy" / "tokenizer.json"
     copy.write_bytes(byte_level.read_bytes())
     moved = replace(recipe, tokenizer=str(copy))
-    assert convert(moved, out, workers=1, resume=True).complete
+    assert convert(moved, out, workers=1, resume=True).already_complete
     tokenizer.write_bytes(words.read_bytes())
     with pytest.raises(OutputError):
         convert(recipe, out, workers=1, resume=True)

@@ -8,7 +8,7 @@ content, roles that do not alternate): it is converted unchanged, counted and re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import combinations
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from ..errors import CheckError, Location, UnknownName
 from ..json_columns import JSON, TEXT, decode_conversations, decode_objects, dumps, loads
-from ..schema import REASONING_FIELDS, ROLES, reasoning_conflict
+from ..schema import KEYS, REASONING_FIELDS, ROLES, reasoning_conflict
 from ..turn_columns import (
     BoolArray,
     IntArray,
@@ -156,7 +156,32 @@ def order(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     wrong |= ~opening & system
     wrong |= (before == USER) & (roles == TOOL)
     if wrong.any():
-        yield from view.at_turns("msg.order", wrong, lambda turn: _order(int(roles[turn]), int(before[turn])))
+        unlike = _differing_keys(view)
+        for finding, turn in zip(view.at_turns("msg.order", wrong, ""), np.flatnonzero(wrong).tolist(), strict=True):
+            role, last = int(roles[turn]), int(before[turn])
+            hint = _order_hint(role, last, [name for name, differs in unlike.items() if differs[turn]])
+            yield finding._replace(detail=_order(role, last), hint=hint)
+
+
+def _differing_keys(view: ColumnView) -> dict[str, BoolArray]:
+    """Mark the turns that differ from the one before in a key that `--transform merge` does not join, for each key."""
+    found = {}
+    for name, values in fields_of(view.turns).items():
+        if name not in ("role", "content", "tool_calls", KEYS, *REASONING_FIELDS) and len(values) > 1:
+            one, other = values.slice(1).cast(pa.string()), values.slice(0, len(values) - 1).cast(pa.string())
+            same = pc.if_else(pc.and_(one.is_null(), other.is_null()), True, pc.equal(one, other).fill_null(False))
+            found[name] = np.append(False, ~to_bools(same))
+    return found
+
+
+def _order_hint(role: int, before: int, unlike: Sequence[str]) -> str:
+    """Return what helps with a role out of order; turns that differ in the keys `unlike` are not merged."""
+    if before == _BEGIN:
+        return "--transform leading_assistant=drop"
+    if role == before and unlike:
+        dropped = " ".join(f"--drop messages.{name}" for name in unlike)
+        return f"{MERGE} {dropped}, since turns that differ in a key are not merged"
+    return MERGE if role == before else "--transform later_system=fold" if role in (SYSTEM, DEVELOPER) else ""
 
 
 _BEGIN, _UNSEEN = -2, -3
@@ -370,6 +395,9 @@ def same_answers(view: ColumnView, limits: Limits) -> Iterator[Finding]:
             yield Finding("pair.same", row, None, "the chosen and the rejected answer are the same", view.name)
 
 
+MERGE = """--transform merge='"\\n\\n"'"""
+
+
 class Check(Struct, frozen=True):
     """One entry of CHECKS: the kind and meaning of a code, and the function that finds it."""
 
@@ -385,8 +413,8 @@ CHECKS: dict[str, Check] = {
     "msg.null": Check("warning", null_content, "turn without content", "--transform empty_turns=drop"),
     "msg.empty": Check("warning", empty_content, "empty content", "--transform empty_turns=drop"),
     "msg.blank": Check("warning", blank_content, "blank content", "--transform empty_turns=drop-blank"),
-    "msg.order": Check("warning", order, "roles out of order", "--transform merge=' '"),
-    "msg.no_user": Check("warning", no_user, "no user turn", "--where, or --on-error skip"),
+    "msg.order": Check("warning", order, "roles out of order", MERGE),
+    "msg.no_user": Check("warning", no_user, "no user turn", "--fail-on msg.no_user --on-error skip"),
     "msg.ends_user": Check("warning", ends_with_user, "ends with a user turn", "--transform trailing_user=drop"),
     "msg.reasoning_conflict": Check("warning", differing_reasoning, "different reasoning in two fields",
                                     "remove one of the fields, or both: --transform reasoning=drop"),
@@ -397,8 +425,9 @@ CHECKS: dict[str, Check] = {
     "msg.ignored_weight": Check("error", ignored_weights, "weight of an answer that the trainer does not read",
                                 "-t MODEL --to tokens --tokenizer MODEL writes labels for trl-sft and axolotl; "
                                 "--for ms-swift and --for axolotl write weights"),
-    "pair.same": Check("warning", same_answers, "chosen and rejected are the same", "--on-error skip drops them"),
-    "row.empty": Check("warning", no_turns, "no turns"),
+    "pair.same": Check("warning", same_answers, "chosen and rejected are the same",
+                       "--fail-on pair.same --on-error skip"),
+    "row.empty": Check("warning", no_turns, "no turns", "--on-error skip"),
     "row.blank": Check("warning", blank_row, "all content empty or white space"),
     "row.too_long": Check("warning", too_long, "longer than the limit"),
     "media.file": Check("warning", missing_files, "image, video or audio without its file",

@@ -7,11 +7,12 @@ validator; numbers and paths are read from the text later.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from ..errors import UsageError
 from .options import COMMON, REGISTRY_HELP, default_of
 
 HELP_ALL = "--help-all"
@@ -68,6 +69,7 @@ class Command(TyperCommand):
             ctx.params.update(values)
             ctx.args = rest
             return rest
+        _refuse_repeated(order)
         given = {each.name: each for each in order if isinstance(values[each.name], (str, bool, list, tuple))}
         missing = any(each.required and each.name not in given for each in self.get_params(ctx))
         if rest or missing or any(each.callback for each in given.values()):
@@ -118,6 +120,14 @@ class Command(TyperCommand):
         if HELP_ALL in ctx.meta:
             formatter.write_paragraph()
             formatter.write_text(ELSEWHERE)
+
+
+def _refuse_repeated(order: Sequence[Any]) -> None:
+    """Raise UsageError if an option that has one value was given twice; of flags, the last counts."""
+    single = [each for each in order if each.param_type_name == "option" and not each.is_flag and not each.multiple]
+    again = next((each for each in single if single.count(each) > 1), None)
+    if again is not None:
+        raise UsageError(f"`{again.opts[0]}` was given {single.count(again)} times", hint="it takes one value")
 
 
 def _expanded(arguments: Iterable[str]) -> Iterator[str]:

@@ -77,7 +77,7 @@ COLUMNS = _group(
         "roles": (str, "ROLE,ROLE", "Roles that turns alternate between, if the turns have none."),
         "marker": (list[str], "TEXT=ROLE", "Line prefix that starts a turn of a transcript. Repeatable."),
         "explode": (str, "COLUMN", "Make one row per object in the lists of this column."),
-        "where": (str, "EXPR", "Keep rows for which this Jinja expression over the row is true."),
+        "where": (list[str], "EXPR", "Keep rows for which this Jinja expression over the row is true. Repeatable."),
         "group_by": (list[str], "COLUMN", "Make one conversation of the rows with the same value in this column, or in "
                      "all of a,b; @file: of each file. Repeatable."),
         "order_by": (str, "COLUMN", "Order of the rows of a conversation; default: that of the files."),
@@ -262,7 +262,10 @@ EVERY = {**CONVERSION, **RUN, **REPORT}
 FLAGS = {key: "--for" if key == "trainer" else flag_of(key) for key in EVERY}
 
 
-COMMON = {"name", "split", "map", "limit", "template", "fit", "trainer", "to", "out", "on_error", "dry_run", "quiet"}
+COMMON = {
+    "name", "split", "map", "where", "keep", "limit", "system", "template", "fit", "mask", "trainer", "to", "out",
+    "on_error", "dry_run", "quiet",
+}  # fmt: skip
 """The options that `--help` shows where a command has many; `--help-all` shows all."""
 
 

@@ -33,7 +33,7 @@ def print_summary(summary: Summary, run: Run) -> None:
 
 def describe(summary: Summary) -> str:
     """Return one or more lines that account for every row."""
-    if summary.complete:
+    if summary.already_complete:
         rows = f": {terminal.counted(summary.rows, 'row')}" if summary.shards else ""  # of a file they are not counted
         return f"`{summary.out}` is already complete{rows}"
     where = "stdout" if summary.out == "-" else f"`{summary.out}`"

@@ -23,6 +23,8 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
     for key, target in (("var", "var"), ("dialect_option", "dialect_options"), ("transform", "transforms")):
         if key in values:
             values[target] = {name: _json_or_text(text) for name, text in split_pairs(values.pop(key), key).items()}
+    if "where" in values:
+        values["where"] = all_of(values["where"])
     check_short(values)
     for key in {"roles", "train_roles"} & values.keys():
         values[key] = values[key].split(",")
@@ -31,6 +33,11 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
     if "workers" in values:
         values["workers"] = positive("--workers", values["workers"])
     return with_full_keys(values)
+
+
+def all_of(conditions: Sequence[str]) -> str:
+    """Return the expression that is true where all of some are."""
+    return conditions[0] if len(conditions) == 1 else " and ".join(f"({each})" for each in conditions)
 
 
 def only_one(flag: str, given: Sequence[str]) -> str:

@@ -398,7 +398,7 @@ def published(given: str) -> Summary | None:
     if writers.plan_path(state_folder(out)).is_file():
         return None
     if out.kind == "file":
-        return Summary(out=str(out), complete=True) if out.path.is_file() else None
+        return Summary(out=str(out), already_complete=True) if out.path.is_file() else None
     return summarise_published(out.path) if (out.path / MANIFEST).is_file() else None
 
 
@@ -408,7 +408,7 @@ def published_on_store(url: str) -> Summary | None:
     if store.sizes(writers.PLAN_ON_STORE) or not store.sizes(MANIFEST):
         return None
     manifest = Manifest.from_json((store.read(MANIFEST) or b"").decode())
-    return replace(summarise(manifest.shards, url, ()), complete=True)
+    return replace(summarise(manifest.shards, url, ()), already_complete=True)
 
 
 def commit(given: Path | str, run: Run, on_progress: OnProgress = ignore_progress) -> Summary:
@@ -445,7 +445,7 @@ def summarise_published(out: Path) -> Summary:
     """Return the summary of a folder that is complete, or whose commit was interrupted and is completed here."""
     manifest: Manifest = read_manifest(out)
     with writers.OutputFolder.open(out, manifest.fingerprint, resume=True):
-        return replace(summarise(manifest.shards, str(out), ()), complete=True)
+        return replace(summarise(manifest.shards, str(out), ()), already_complete=True)
 
 
 def shards_missing(path: Path | str, names: Sequence[str], numbers: Sequence[int], total: int) -> OutputError:

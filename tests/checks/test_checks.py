@@ -259,6 +259,26 @@ def test_errors_refuse_and_warnings_do_when_named_or_strict() -> None:
     assert checks.refused(findings, strict=True) == findings
 
 
+MERGE = "--transform merge='\"\\n\\n\"'"
+
+
+@pytest.mark.parametrize(
+    ("turns", "hint"),
+    [
+        ([U, U, A], MERGE),
+        ([{**U, "ts": 1}, {**U, "ts": 1}, A], MERGE),
+        ([{**U, "ts": 1}, {**U, "ts": 2}, A],
+         f"{MERGE} --drop messages.ts, since turns that differ in a key are not merged"),
+        ([A, U, A], "--transform leading_assistant=drop"),
+        ([U, turn("system", "s"), A], "--transform later_system=fold"),
+        ([U, turn("tool", "3"), A], ""),
+    ],
+)  # fmt: skip
+def test_what_helps_with_a_role_out_of_order(turns: list[dict[str, Any]], hint: str) -> None:
+    found = checks.run(to_batch([{"messages": turns}]), ["msg.order"], LIMITS)
+    assert [finding.hint for finding in found] == [hint]
+
+
 def test_a_finding_as_the_error_that_stops_a_run() -> None:
     error = checks.to_error(checks.run(to_batch([{"messages": [U, turn("robot", "x")]}]))[0])
     assert isinstance(error, CheckError)

@@ -49,7 +49,7 @@ def test_rejects_are_kept_where_the_user_wants_them(tmp_path, out):
         assert rejects.read_bytes() == (tmp_path / "out/.chatfmt/rejects.jsonl").read_bytes()
         rejects.unlink()
         recipe = Recipe(source=str(tmp_path / "in.jsonl"), template="chatml", on_error="skip", keep="id")
-        assert chatfmt.convert(recipe, out=tmp_path / "out", resume=True, rejects=rejects).complete
+        assert chatfmt.convert(recipe, out=tmp_path / "out", resume=True, rejects=rejects).already_complete
         assert rejects.read_bytes() == (tmp_path / "out/.chatfmt/rejects.jsonl").read_bytes()
 
 

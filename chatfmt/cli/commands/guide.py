@@ -39,7 +39,7 @@ def guide(
     text = files("chatfmt").joinpath("guides", f"{topic}.md").read_text(encoding="utf-8")
     screen = terminal.console()
     if not screen.is_terminal:
-        terminal.print_out(text.rstrip("\n"))
+        terminal.print_out(without_comments(text).rstrip("\n"))
         return
     from rich.markdown import Markdown
 

@@ -151,15 +151,22 @@ def check(source: Sources, **given: Any) -> None:
         raise DataProblem(f"{rows} of {counts.read} rows have problems", hint="--on-error skip rejects them")
 
 
+SHOWN_HINTS = 3
+
+
 def print_problems(problems: Sequence[RowProblem], rows: int) -> None:
     """Print the report as text: a count for each reason, then where."""
     screen = terminal.console()
     if not problems:
         screen.print(f"{terminal.counted(rows, 'row')}, no problems")
         return
-    kinds = {problem.code: (problem.kind, problem.hint) for problem in problems}
+    kinds = {problem.code: problem.kind for problem in problems}
+    hints: dict[str, dict[str, None]] = {problem.code: {} for problem in problems}
+    for problem in problems:
+        hints[problem.code] |= {problem.hint: None} if problem.hint else {}
+    fixes = {code: "; or ".join([*found][:SHOWN_HINTS]) for code, found in hints.items()}
     counts = Counter(problem.code for problem in problems).most_common()
-    listed = [(c, kinds[c][0], f"{n:,}", kinds[c][1]) for c, n in counts]
+    listed = [(code, kinds[code], f"{count:,}", fixes[code]) for code, count in counts]
     screen.print(terminal.table(("code", "kind", "found", "suggested fix"), listed, right=(2,)))
     alike: dict[str, dict[tuple[str, str], list[RowProblem]]] = {}
     for problem in problems:

@@ -81,7 +81,7 @@ def run(
     how = Run(**to_values(given))
     with terminal.progress(None, quiet=how.quiet) as advance:
         done = pipeline.published(plan) or pipeline.run_part(pipeline.find_plan(plan), index, count, how, advance)
-    if done.complete:
+    if done.already_complete:
         print_summary(done, how)
     elif how.json:
         terminal.print_json({**done.to_json(), "part": [index, count]})

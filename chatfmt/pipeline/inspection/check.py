@@ -127,7 +127,7 @@ def run_check_task(task: CheckTask) -> tuple[list[RowProblem], RowCounts]:
 
     def on_finding(finding: checks.Finding, at: Location) -> None:
         check = checks.CHECKS[finding.code]
-        problems.append(RowProblem(finding.code, check.kind, at, finding.detail, check.hint))
+        problems.append(RowProblem(finding.code, check.kind, at, finding.detail, finding.hint or check.hint))
 
     conversion = Conversion(source.job, on_finding)
     for split in (split for shard in source.shards for split in shard):

@@ -23,7 +23,7 @@ from .jobs import check_rendered, check_tokens
 from .notes import job_notes, system_notes, template_notes
 from .parquet_schema import find_schema, set_schema
 from .scratch import Scratch
-from .source_plan import SourcePlan, check_token_shards, check_views, plan_source
+from .source_plan import SourcePlan, check_test_split, check_token_shards, check_views, plan_source
 from .target import Target, check_local, check_public, check_selection
 from .templates import load_template
 
@@ -108,6 +108,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
     template = load_template(recipe)
     sources = tuple(plan_source(recipe, spec, template, target, scratch, hashed=True) for spec in recipe.read_apart)
     check_views(sources)
+    check_test_split(recipe, sources)
     check_token_shards(recipe, sources[0].job.view)
     files = tuple(file for source in sources for file in source.files)
     jobs = [(source.job, source.detection) for source in sources]

@@ -70,6 +70,15 @@ def check_token_shards(recipe: Recipe, view: str | None) -> None:
         raise UsageError("`--tokens-per-shard` counts the tokens of texts", hint="-t chatml --tokenizer FILE --to text")
 
 
+def check_test_split(recipe: Recipe, sources: Sequence[SourcePlan]) -> None:
+    """Raise UsageError if `--test-fraction` would add rows to a test split that a source has."""
+    if recipe.test_fraction and "test" in {shard[0].split for source in sources for shard in source.shards}:
+        raise UsageError(
+            "`--test-fraction` would add rows to the split `test`, which the source has already",
+            hint="leave it out, or take the rows from one split: --split train",
+        )
+
+
 def check_views(sources: Sequence[SourcePlan]) -> None:
     """Raise UsageError for sources whose rows have different columns."""
     views = {source.job.view: source.source.shown for source in sources}

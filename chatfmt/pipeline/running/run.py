@@ -111,7 +111,7 @@ def publish(plan: Plan, run: Run, destination: Destination, shards: Sequence[Sha
     assert destination.published is not None
     copy_published_rejects(destination.state.parent, destination.published, run.rejects)
     done = plan.target.kind != "hub"  # which is pushed now
-    summary = summarise_plan(plan, destination.published.shards, rejects=kept, complete=done)
+    summary = summarise_plan(plan, destination.published.shards, rejects=kept, already_complete=done)
     card = card_change(destination.state.parent, destination.published)
     return replace(summary, notes=(*summary.notes, card)) if card else summary
 

@@ -45,13 +45,12 @@ class Summary(Struct, frozen=True):
     notes: Sequence[str] = ()
     rejects: str = ""
     """The file of the rejected rows; empty if there are none, or if they were not kept."""
-    complete: bool = False
+    already_complete: bool = False
     """Whether an earlier run had finished the output, so that nothing was done."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, keys in order."""
-        values = asdict(self)
-        return {"schema": 1, **values, "already_complete": values.pop("complete")}
+        return {"schema": 1, **asdict(self)}
 
 
 def summarise_plan(
@@ -60,13 +59,14 @@ def summarise_plan(
     *,
     rejects: Path | str | None = None,
     size: int | None = None,
-    complete: bool = False,
+    already_complete: bool = False,
 ) -> Summary:
     """Return the summary of shards of a plan; `size` is the size of the output where it is not that of the shards."""
     late = late_notes(merged_types(shards), has_card=not plan.target.is_file)
     summary = summarise(shards, str(plan.target), (*plan.notes, *late))
     size = summary.bytes if size is None else size
-    return replace(summary, bytes=size, complete=complete, rejects=str(rejects) if rejects and summary.rejected else "")
+    kept = str(rejects) if rejects and summary.rejected else ""
+    return replace(summary, bytes=size, already_complete=already_complete, rejects=kept)
 
 
 def late_notes(types: Types, *, has_card: bool = False) -> tuple[str, ...]:

@@ -117,6 +117,7 @@ SUCH_AS = "such as '{split}-{shard:05d}-of-{shards:05d}': letters, digits, `_` a
 def test_what_names_no_shards_is_refused(
     flags: list[str], message: str, hint: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["convert", "in.jsonl", "-o", "out", *flags, "--executor", "serial"]) == 2
+    out = [] if "-o" in flags else ["-o", "out"]
+    assert main(["convert", "in.jsonl", *out, *flags, "--executor", "serial"]) == 2
     assert capsys.readouterr().err == f"error: {message}\n" + (f"hint: {hint}\n" if hint else "")
     assert sorted(path.name for path in Path().iterdir()) == ["in.jsonl"]

@@ -1,0 +1,54 @@
+"""Options that are given more than once: all conditions hold, and no value replaces another in silence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ..conftest import run_cli
+
+TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.jsonl"
+    rows = [{"messages": TURNS, "lang": lang, "n": n} for lang, n in (("en", 1), ("de", 2), ("en", 2))]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_rows_that_meet_every_condition_are_kept(source: Path) -> None:
+    run = run_cli("convert", source, "--where", "lang == 'en' or n == 5", "--where", "n > 1", "--keep", "all", "-q")
+    assert [(row["lang"], row["n"]) for row in map(json.loads, run.stdout.splitlines())] == [("en", 2)]
+
+
+@pytest.mark.parametrize("flags", [("--limit", "1", "--limit", "2"), ("--dedup-by", "n", "--dedup-by", "lang")])
+def test_an_option_with_one_value_is_given_once(flags: tuple[str, ...], source: Path) -> None:
+    run = run_cli("convert", source, *flags)
+    message = f"error: `{flags[0]}` was given 2 times\nhint: it takes one value\n"
+    assert (run.returncode, run.stdout, run.stderr.decode()) == (2, b"", message)
+
+
+def test_of_flags_the_last_counts(source: Path) -> None:
+    run = run_cli("convert", source, "--dedup", "--no-dedup", "-q")
+    assert len(run.stdout.splitlines()) == 3
+
+
+def test_no_row_is_added_to_a_test_split_that_exists(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "both"
+    folder.mkdir()
+    for split in ("train", "test"):
+        (folder / f"{split}.jsonl").write_bytes(source.read_bytes())
+    run = run_cli("convert", folder, "--split", "all", "--test-fraction", "0.5", "-o", tmp_path / "out")
+    message = (
+        "error: `--test-fraction` would add rows to the split `test`, which the source has already\n"
+        "hint: leave it out, or take the rows from one split: --split train\n"
+    )
+    assert (run.returncode, run.stderr.decode()) == (2, message)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["both", "in.jsonl"]
+    assert (
+        run_cli("convert", folder, "--split", "train", "--test-fraction", "0.5", "-o", tmp_path / "out").returncode == 0
+    )
