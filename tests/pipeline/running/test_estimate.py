@@ -81,6 +81,6 @@ def test_none_of_short_conversions_and_of_rows_that_cannot_be_counted_or_convert
     assert planned(capsys, "bad.jsonl", "-o", "out")["estimate"] is None
     assert planned(capsys, "bad.jsonl", "-o", "out", "--on-error", "skip")["estimate"] is not None
     assert planned(capsys, "in.jsonl.gz", "-o", "out")["estimate"] is None
-    monkeypatch.undo()
+    monkeypatch.setattr(estimate, "WORTHWHILE", 50_000)
     Path("in.jsonl").write_text(good * 300)
     assert planned(capsys, "in.jsonl", "-o", "out")["estimate"] is None
