@@ -43,6 +43,7 @@ def _as_sources(value: object) -> object:
 
 NotNegative = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(gt=0)]
+Size = Annotated[int, Meta(gt=0, description="a size such as 500MB or 64MiB")]
 MaxBad = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?%?$", description="a number of rows or a percentage such as 5%")]
 
 
@@ -93,8 +94,8 @@ class Recipe:
     encoding: str = "utf-8"
     allow_empty: bool = False
     from_rejects: bool = False
-    max_row_bytes: Positive = 64 << 20
-    spool_limit: Positive | None = None
+    max_row_bytes: Size = 64 << 20
+    spool_limit: Size | None = None
 
     dialect: str = "auto"
     dialect_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -159,7 +160,7 @@ class Recipe:
     embed_media: bool = False
     media_root: str | None = None
     rows_per_shard: Positive | None = None
-    shard_size: Positive | None = None
+    shard_size: Size | None = None
     shards: Positive | None = None
     tokens_per_shard: Positive | None = None
     shard_name: str = "{split}-{shard:05d}-of-{shards:05d}"

@@ -40,7 +40,7 @@ def _undeclared(tree: nodes.Template) -> set[str]:
     generator.optimizer = None
     try:
         generator.visit(tree)
-    except RecursionError:
+    except (jinja2.TemplateAssertionError, RecursionError):  # an unknown test or filter, which its compiler reports
         return set()
     return generator.undeclared_identifiers
 

@@ -36,6 +36,10 @@ SHARD_NAME = "{split}-{shard:05d}-of-{shards:05d}"
 """The default pattern of the names of shards."""
 
 
+_LONGEST = 200
+"""Bytes of a shard's name: file systems allow 255, of which longer splits, endings and temporary files need some."""
+
+
 def check_shard_name(pattern: str, shards: int | None = None) -> None:
     """Raise UsageError unless the pattern gives each of so many shards a name, and each split a glob of its own.
 
@@ -43,11 +47,12 @@ def check_shard_name(pattern: str, shards: int | None = None) -> None:
     """
     count = shards or 2
     try:
-        names = [Path(name).name for name in shard_names(pattern, "train", count, "")]
+        names = [name.removeprefix(f"{DATA}/") for name in shard_names(pattern, "train", count, "")]
     except (ValueError, KeyError, IndexError, AttributeError):
         names = []
     is_apart = re.search(r"(^|-)\{split\}(-|$)", pattern)
-    if not is_apart or len({*names}) < count or not all(re.fullmatch(r"[\w-]+", name) for name in names):
+    is_long = any(len(name.encode()) > _LONGEST for name in names)
+    if not is_apart or is_long or len({*names}) < count or not all(re.fullmatch(r"[\w-]+", name) for name in names):
         raise UsageError(
             f"`--shard-name {pattern}` does not name each shard of each split",
             hint=f"such as '{SHARD_NAME}': letters, digits, `_` and `-`, with `-` around {{split}}",

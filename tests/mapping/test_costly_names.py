@@ -30,3 +30,8 @@ def test_too_deep_to_be_parsed(text: str) -> None:
 
 def test_steps_with_constants() -> None:
     assert steps_read("{{ a[0].b['c'][-1] | first }}") == [("a", 0, "b", "c", -1, 0)]
+
+
+@pytest.mark.parametrize("text", ["a is nonsense(1)", "a | nonsense"])
+def test_an_unknown_test_or_filter_is_left_to_the_compiler(text: str) -> None:
+    assert names_needed(text, expression=True) == set()
