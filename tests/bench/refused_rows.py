@@ -44,12 +44,13 @@ def question_twice(row: Row) -> Row:
 
 
 SKIP = ("--on-error", "skip", "--max-bad", "100%")
+MAPPED = ("--map", "prompt=prompt", "--map", "completion=completion")
 KINDS = {
     "template": Kind(question_twice, SKIP),
     "loss": Kind(lambda row: with_turn(row, 1, reasoning_content="Let me think."), SKIP),
     "role": Kind(lambda row: with_turn(row, 0, role="narrator"), SKIP),
     "content": Kind(lambda row: with_turn(row, 1, content=None), SKIP),
-    "answer": Kind(lambda row: {**row, "completion": None}, (*SKIP, "--dialect", "prompt-completion"), pairs=True),
+    "answer": Kind(lambda row: {**row, "completion": None}, (*SKIP, *MAPPED), pairs=True),
     "turns": Kind(lambda row: {"messages": "none"}, (*SKIP, "--dialect", "messages")),
     "check": Kind(lambda row: with_turn(row, 1, content=""), (*SKIP, "--fail-on", "msg.empty")),
     "control": Kind(lambda row: with_turn(row, 1, content="<eos>"), (*SKIP, "--control-tokens", "reject"), "gemma"),
