@@ -39,6 +39,8 @@ def main() -> None:
 
 def leave(code: int) -> None:
     """End the process after its exit handlers, without tearing down imported modules (0.1 s)."""
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is written: Ctrl-C just ends the process
     atexit._run_exitfuncs()
     for stream in filter(None, (sys.stdout, sys.stderr)):
         with contextlib.suppress(OSError, ValueError):  # failures to write were reported before
