@@ -286,7 +286,7 @@ def test_one_file_of_json_lines_with_text_and_parts_is_noted(tmp_path: Path) -> 
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     note = (
         "note: `messages[].content` is text in some turns and not in others: `load_dataset` reads text such as `3` "
-        "there as a number, unless a card declares the types, as in a folder: -o FOLDER"
+        "there as a number; write a folder (-o FOLDER), whose card declares the types"
     )
     source, out = (tmp_path / "in.jsonl").read_bytes(), tmp_path / "out.jsonl"
     runs = [
@@ -321,8 +321,8 @@ def test_json_lines_that_load_as_other_values_are_noted(tmp_path: Path) -> None:
     column = "`value` has text and other values: `load_dataset` reads text such as `3` there as a number"
     notes = [
         f"note: {column}, but not with --format parquet",
-        "note: every text of `day` and `seen.at` looks like a time, and `load_dataset` reads it as one, "
-        "unless a card declares the types, as in a folder: -o FOLDER",
+        "note: every text of `day` and `seen.at` looks like a time, and `load_dataset` reads it as one; "
+        "write a folder (-o FOLDER), whose card declares the types",
     ]
     arguments = ("convert", tmp_path / "in.jsonl", "--to", "messages", *kept, "-o")
     assert run_here(*arguments, tmp_path / "out.jsonl").stderr.decode().splitlines()[:-1] == notes

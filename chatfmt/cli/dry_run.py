@@ -95,7 +95,7 @@ def print_table(
     if tokens := special_tokens(plan):
         screen.print(terminal.visible(f"special tokens: {', '.join(starmap(token_line, tokens.items()))}"))
     for flag in template_needs(plan):
-        screen.print(terminal.visible(f"data that is not plain text may need, with this template: {or_fit(flag)}"))
+        screen.print(terminal.visible(f"with this template, data other than plain text may need {or_fit(flag)}"))
 
 
 def in_words(estimated: Estimate) -> str:

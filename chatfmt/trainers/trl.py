@@ -19,7 +19,7 @@ MESSAGES = {"transforms": {"arguments": "object"}}
 def sft(output: Output) -> str:
     """Return a script for SFTTrainer that trains on the answers, as far as the rows say which text that is."""
     if output.view == "text":
-        note = "# Trains on all of the text: rows of --to messages, or of --to tokens, train on the answers alone.\n"
+        note = "# Trains on prompts too; files of --to messages or --to tokens train on the answers alone.\n"
         return note + script(output, "SFT", {})
     note, arguments = "", {}
     if output.view == "messages":

@@ -202,7 +202,7 @@ TEMPLATE = """\
 # If TRL has no training template for the model: chatfmt templates train ./tiny > t.jinja, and add
 # chat_template_path="t.jinja" to the SFTConfig.
 """
-ALL_TEXT = "# Trains on all of the text: rows of --to messages, or of --to tokens, train on the answers alone.\n"
+ALL_TEXT = "# Trains on prompts too; files of --to messages or --to tokens train on the answers alone.\n"
 CHECK = """first = trainer.processing_class.decode(trainer.train_dataset[0]["input_ids"][:1])
 assert first == "<|begin_of_text|>", "the tokenizer adds no BOS token: convert with --bos keep"
 """

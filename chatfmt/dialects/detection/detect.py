@@ -76,9 +76,7 @@ def detect_dialect(
     if name != "auto" and name not in registry:
         raise UnknownName.of("dialect", name, [*registry, "auto"])
     records = [record for batch in batches for record in records_of(batch)]
-    names = tuple(
-        dict.fromkeys(key for batch in batches for key in batch.schema.names if key not in (schema.ROW, schema.KEYS))
-    )
+    names = tuple(dict.fromkeys(key for batch in batches for key in batch.schema.names if key not in _OWN))
     _check_kept(columns, names if records else ())
     columns = _without_categories(records, columns)
     candidates = detectable(registry, columns) if name in ("auto", "mixed") else with_covered(registry, name)
@@ -99,8 +97,16 @@ def detect_dialect(
         raise rows_differ([parts for _, parts in found])
     types = types_of(registry, found, columns)
     if len(types) > 1 and name == "auto":
-        raise types_differ(types)
+        kinds = (None if read is None else next(iter(types_of(registry, [read], columns))) for read in readings)
+        raise types_differ(types, dict(zip(_row_numbers(batches), kinds, strict=True)))
     return _mixed_detection(registry, columns, sample, types.most_common(1)[0][0])
+
+
+_OWN = (schema.ROW, schema.KEYS)
+
+
+def _row_numbers(batches: Sequence[pa.RecordBatch]) -> list[int]:
+    return [row for batch in batches for row in batch.column(schema.ROW).to_pylist()]
 
 
 def fitting_dialect(registry: Mapping[str, Dialect], batches: Sequence[pa.RecordBatch], columns: Columns) -> str | None:

@@ -380,13 +380,17 @@ def rows_differ(readings: Sequence[Mapping[str, str]]) -> NoDialect:
     return ambiguous_part(paths, part)
 
 
-def types_differ(types: Mapping[str, int]) -> NoDialect:
-    """Return the error for rows of several dataset types, such as conversations and preferences."""
+def types_differ(types: Mapping[str, int], rows: Mapping[int, str | None]) -> NoDialect:
+    """Return the error for rows of several dataset types, such as conversations and preferences.
+
+    `types` counts them, and `rows` has the type of each row, None for those that no dialect fits.
+    """
     counts = ", ".join(f"{count} {name}" for name, count in types.items())
-    first = max(types, key=lambda name: types[name])
+    most = max(types, key=lambda name: types[name])
+    other, name = next((row, name) for row, name in rows.items() if name not in (None, most))
     return NoDialect(
-        f"the rows are of different types: {counts}",
-        hint=f"--dialect mixed --on-error skip keeps only rows of type {first}",
+        f"the rows are of different types: {counts}; row {other} is {name}",
+        hint=f"--dialect mixed reads those of type {most}: the others are bad rows, which --on-error skip leaves out",
     )
 
 

@@ -22,6 +22,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from ... import mapping, sources
+from ...dialects.kit.columns import TURN_KEYS
 from ...errors import Location, RowError, UnknownName, located
 from ...field_path import FieldPath, top_level, value_at
 from ...json_columns import dumps, loads, to_display, to_plain
@@ -300,6 +301,7 @@ class Grouping:
                 (part for part, path in self.mapped.fields if isinstance(path, FieldPath) and path.root == name), ""
             )
             hint = f"--map '{part}=messages[].{name}' reads it from every row" if part in TURN_FIELDS else _SKIP
+            hint = f"--map messages.{part}={name} reads it in each turn" if f"messages.{part}" in TURN_KEYS else hint
             raise self._error(other, message, "group.column", hint)
         return found[0][1] if found else None
 

@@ -71,7 +71,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str
     if old["template"].get("sha256") != new["template"].get("sha256"):
         yield f"the template was `{old['template'].get('name')}` and is `{new['template'].get('name')}`"
     if _inputs(old) != _inputs(new):
-        yield "the input files are others, or have changed"
+        yield "the input files differ, or have changed"
     if old["chatfmt"] != new["chatfmt"]:
         yield f"chatfmt was {old['chatfmt']} and is {new['chatfmt']}"
 

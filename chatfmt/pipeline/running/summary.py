@@ -76,13 +76,13 @@ def late_notes(types: Types, *, has_card: bool = False) -> tuple[str, ...]:
     """
     mixed = paths_to(MIXED, types)
     columns, keys = ([path for path in mixed if ("." in path) is inner] for inner in (False, True))
-    declared = "unless a card declares the types, as in a folder: -o FOLDER"
+    declared = "write a folder (-o FOLDER), whose card declares the types"
     number = "`load_dataset` reads text such as `3` there as a number"
     found = [f"{listed(columns)} has text and other values: {number}, but not with --format parquet"] if columns else []
     if keys and not has_card:
-        found.append(f"{listed(keys)} is text in some turns and not in others: {number}, {declared}")
+        found.append(f"{listed(keys)} is text in some turns and not in others: {number}; {declared}")
     if (times := paths_to(TIMES, types)) and not has_card:
-        found.append(f"every text of {listed(times)} looks like a time, and `load_dataset` reads it as one, {declared}")
+        found.append(f"every text of {listed(times)} looks like a time, and `load_dataset` reads it as one; {declared}")
     return tuple(found)
 
 

@@ -193,8 +193,13 @@ def test_rows_of_different_types() -> None:
     rows = [{"messages": [USER]}, {"prompt": [USER], "completion": [ASSISTANT]}, pair]
     with pytest.raises(NoDialect) as caught:
         detect([to_batch(rows)], Columns())
-    assert caught.value.message == "the rows are of different types: 2 language-modeling, 1 preference"
-    assert caught.value.hint == "--dialect mixed --on-error skip keeps only rows of type language-modeling"
+    assert caught.value.message == (
+        "the rows are of different types: 2 language-modeling, 1 preference; row 2 is preference"
+    )
+    assert caught.value.hint == (
+        "--dialect mixed reads those of type language-modeling: "
+        "the others are bad rows, which --on-error skip leaves out"
+    )
     found = detect([to_batch(rows)], Columns(), "mixed")
     assert (found.type, found.columns.type) == ("language-modeling", "language-modeling")
     for batch, place in ((to_batch(rows), 2), (to_batch([pair]), 0)):

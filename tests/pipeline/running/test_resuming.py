@@ -37,7 +37,7 @@ def test_an_interrupted_run_names_what_differs(out: str, tmp_path: Path) -> None
         assert isinstance(error, OutputError) and error.message.endswith(f"so it cannot be resumed: {difference}")
     (tmp_path / "in.jsonl").write_text(f"{GOOD}\n{GOOD}\n")
     error = convert(tmp_path, out)
-    assert error is not None and error.message.endswith(": the input files are others, or have changed")
+    assert error is not None and error.message.endswith(": the input files differ, or have changed")
     (tmp_path / "in.jsonl").write_text(f"{GOOD}\n{BAD}\n")
     assert convert(tmp_path, out, role={"robot": "assistant"}) is not None
     assert convert(tmp_path, out, resume=False) is not None
