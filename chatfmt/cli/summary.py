@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,7 @@ def describe(summary: Summary) -> str:
     if left := left_behind(summary.left_columns, summary.left_keys):
         lines.append(left)
     if summary.left_out:
-        lines.append(f"left out by the template: {', '.join(summary.left_out)}")
+        lines.append(left_out(summary.left_out))
     return "\n".join(lines)
 
 
@@ -71,6 +71,11 @@ def next_steps(out: str) -> str:
     named = "" if read_manifest(Path(out)).recipe.get("trainer") else " --for TRAINER"
     loader = f"chatfmt loader {folder}{named} --model MODEL"
     return f"next: chatfmt preview {folder} · {loader} · chatfmt push {folder} OWNER/NAME"
+
+
+def left_out(names: Iterable[str]) -> str:
+    """Return one line on what the template leaves out of the text."""
+    return f"left out by the template: {', '.join(names)}"
 
 
 def left_behind(columns: Sequence[str], keys: Sequence[str]) -> str:

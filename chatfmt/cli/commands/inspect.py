@@ -11,7 +11,7 @@ from ...errors import DataProblem, UsageError
 from .. import options, terminal
 from ..options import Sources
 from ..requests import to_recipe
-from ..summary import left_behind
+from ..summary import left_behind, left_out
 from ..workers import worker_processes
 
 if TYPE_CHECKING:
@@ -146,6 +146,8 @@ def check(source: Sources, **given: Any) -> None:
             terminal.console().print(f"each row is the first of its conversation (--group-by {terminal.visible(key)})")
         if line := left_behind(list(counts.left_column), list(counts.left_key)):
             terminal.console().print(terminal.visible(line), soft_wrap=True)
+        if counts.left_out:
+            terminal.console().print(terminal.visible(left_out(counts.left_out)), soft_wrap=True)
     wrong = [problem for problem in problems if problem.kind == "error" or problem.code in recipe.fail_on]
     if wrong or (recipe.strict and problems):
         raise DataProblem(f"{rows} of {counts.read} rows have problems", hint="--on-error skip rejects them")

@@ -70,6 +70,7 @@ def to_json(problems: Sequence[RowProblem], counts: RowCounts) -> dict[str, Any]
         ],
         "left_columns": list(counts.left_column),
         "left_keys": list(counts.left_key),
+        "left_out": list(counts.left_out),
     }
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -83,6 +83,8 @@ class MarkedChat(Struct, frozen=True):
     chat: Chat
     sources: tuple[TextSource, ...]
     base: int
+    texts: tuple[str, ...]
+    """The text between the characters of each marker."""
 
 
 class UnmarkedText(Struct, frozen=True):
@@ -100,7 +102,7 @@ class _ChatMarker:
     """Marks the texts of one conversation in order, and records the source of each."""
 
     def __init__(self, base: int, plan: MarkerPlan) -> None:
-        self.base, self.plan, self.sources = base, plan, list[TextSource]()
+        self.base, self.plan, self.sources, self.texts = base, plan, list[TextSource](), list[str]()
         self.full = False
         """Whether there are more texts than markers."""
 
@@ -116,6 +118,7 @@ class _ChatMarker:
         trail = text[len(lead) + len(core) :]
         opening = self.base + 2 * len(self.sources)
         self.sources.append(TextSource(message, field, lead, trail, inline))
+        self.texts.append(core)
         return f"{lead}{chr(opening)}{core}{chr(opening + 1)}{trail}"
 
     def content(self, text: str, message: int, role: object) -> str:
@@ -238,7 +241,7 @@ def add_markers(chat: Chat, plan: MarkerPlan = DEFAULT_PLAN, *, partly: bool = F
         tools = [marker.tool(tool) for tool in tools] if tools else tools
         documents = marker.nested(documents, None, DOCUMENTS) if plan.tools else documents
     marked = replace(chat, messages=messages, tools=tools, documents=documents)
-    return MarkedChat(marked, tuple(marker.sources), base) if partly or not marker.full else None
+    return MarkedChat(marked, tuple(marker.sources), base, tuple(marker.texts)) if partly or not marker.full else None
 
 
 def keep_one_marker(marked: MarkedChat, number: int) -> Chat:
@@ -246,17 +249,30 @@ def keep_one_marker(marked: MarkedChat, number: int) -> Chat:
     kept = {chr(marked.base + 2 * number), chr(marked.base + 2 * number + 1)}
     end = marked.base + 2 * len(marked.sources)
 
-    def strip(value: Any) -> Any:
-        if isinstance(value, str):
-            return _MARKER_CHARACTER.sub(
-                lambda found: found[0] if found[0] in kept or not marked.base <= ord(found[0]) < end else "", value
-            )
-        if isinstance(value, Mapping):
-            return {key: strip(item) for key, item in value.items()}
-        return [strip(item) for item in value] if isinstance(value, (list, tuple)) else value
+    def strip(text: str) -> str:
+        return _MARKER_CHARACTER.sub(
+            lambda found: found[0] if found[0] in kept or not marked.base <= ord(found[0]) < end else "", text
+        )
 
-    chat = marked.chat
-    return replace(chat, messages=strip(chat.messages), tools=strip(chat.tools), documents=strip(chat.documents))
+    return _with_each_text(marked.chat, strip)
+
+
+def replace_text(marked: MarkedChat, number: int, text: str) -> Chat:
+    """Return the conversation without markers, and with another text in place of that of source `number`."""
+    opening, closing = (chr(marked.base + 2 * number + end) for end in (0, 1))
+    old = f"{opening}{marked.texts[number]}{closing}"
+    return _with_each_text(keep_one_marker(marked, number), lambda value: value.replace(old, text))
+
+
+def _with_each_text(chat: Chat, change: Callable[[str], str]) -> Chat:
+    def changed(value: Any) -> Any:
+        if isinstance(value, str):
+            return change(value)
+        if isinstance(value, Mapping):
+            return {key: changed(item) for key, item in value.items()}
+        return [changed(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    return replace(chat, messages=changed(chat.messages), tools=changed(chat.tools), documents=changed(chat.documents))
 
 
 def _free_plane(chat: Chat) -> int | None:
@@ -266,7 +282,7 @@ def _free_plane(chat: Chat) -> int | None:
     return next(free, None)
 
 
-def _unescaped(text: str, base: int) -> str:
+def unescape_markers(text: str, base: int) -> str:
     """Return the text with markers as themselves where they were escaped, as in JSON or Python code."""
     if "\\" not in text:
         return text
@@ -291,7 +307,7 @@ def remove_markers(text: str, marked: MarkedChat) -> UnmarkedText:
 
     Private-use characters that are not markers of this conversation stay.
     """
-    text = _unescaped(text, marked.base)
+    text = unescape_markers(text, marked.base)
     plain: list[str] = []
     opened: dict[int, int] = {}
     found: list[tuple[int, int, int]] = []

@@ -2,7 +2,7 @@
 
 Templates silently drop what they do not expect: a system message, a role by another name, the tools. The guard renders
 a conversation with private-use markers around each text (see `markers`) and looks for them in the output. Blank text
-cannot be lost, and trimmed text is not lost.
+cannot be lost, and trimmed text is not lost. A text that is printed only in part is lost; see `cut_texts`.
 
 Reasoning is special: a template that prints the reasoning of the last answer but not that of earlier ones does so by
 design. The guard counts these losses (`LossGuard.accepted`) and does not fail. A template that prints no reasoning at
@@ -43,10 +43,13 @@ from ..masks.markers import (
     add_markers,
     keep_one_marker,
     remove_markers,
+    unescape_markers,
 )
 from ..masks.masker import to_chats
 from ..single import Chat, TemplateRenderer, Turns
+from .cut_texts import CutTextFinder
 from .lost_parts import PartPlace, lost_parts
+from .trimmed_texts import TrimFinder
 
 PLAN = MarkerPlan(tools=True, values=True)
 SCHEMA_PLAN = MarkerPlan(others=False, calls=False, reasoning=False, schemas=True)
@@ -79,6 +82,8 @@ class Loss(Struct, frozen=True):
     """The type of the part of content that is lost."""
     refused: bool = False
     """Whether the template cannot print a message that has such a part."""
+    cut: bool = False
+    """Whether only a part of the text is missing."""
 
     @property
     def name(self) -> str:
@@ -110,6 +115,7 @@ class Loss(Struct, frozen=True):
             ]
         hint = "; ".join(hints)
         at = Location(row=self.row, message=self.message)
+        what = f"a part of {what}" if self.cut else what
         return RenderError(f"template `{template}` loses {what}", hint=hint, at=at, code="template.loss")
 
 
@@ -122,7 +128,7 @@ class _LossFinder:
     """Finds losses; tests once what the template does with reasoning."""
 
     def __init__(self, renderer: TemplateRenderer) -> None:
-        self._renderer = renderer
+        self._renderer, self._cut_texts = renderer, CutTextFinder(renderer)
 
     @cached_property
     def _prints_last_only(self) -> frozenset[bool]:
@@ -137,11 +143,14 @@ class _LossFinder:
         )
 
     def find(self, chat: Chat) -> list[Loss]:
-        missing = self._missing(chat) or ()
+        marked = self._marked(chat)
+        missing = self._unprinted(*marked) if marked else []
         losing = {source.message for source in missing if source.message is not None}
         parts = lost_parts(self._renderer, chat, losing, self._prints_text)
         losses = [_lost_part(chat.messages, place) for place in parts]
         losses += [self._loss(chat.messages, source) for source in missing]
+        cut = [source for source in self._cut_texts.find(*marked) if source not in missing] if marked else []
+        losses += [replace(self._loss(chat.messages, source), cut=True, by_design=False) for source in cut]
         return list(dict.fromkeys(losses))
 
     def _prints_text(self, chat: Chat, messages: Collection[int]) -> bool:
@@ -151,10 +160,16 @@ class _LossFinder:
 
     def _missing(self, chat: Chat) -> list[TextSource] | None:
         """Return the texts that are not printed; None if the template refuses the conversation."""
+        marked = self._marked(chat)
+        return None if marked is None else self._unprinted(*marked)
+
+    def _marked(self, chat: Chat) -> tuple[MarkedChat, str] | None:
+        """Return the conversation with markers, and its text without; None if the template refuses it."""
         text = self._renderer.text_or_none(chat)
         marked = add_markers(chat, PLAN, partly=True)
-        if text is None or marked is None:
-            return None
+        return None if text is None or marked is None else (marked, text)
+
+    def _unprinted(self, marked: MarkedChat, text: str) -> list[TextSource]:
         rendered = self._renderer.text_or_none(marked.chat)
         if rendered is not None and (unmarked := remove_markers(rendered, marked)).text == text:
             return list(unmarked.lost)
@@ -163,7 +178,10 @@ class _LossFinder:
     def _is_printed(self, marked: MarkedChat, number: int) -> bool:
         """Return whether a text is printed if it alone is marked, for templates whose output markers change."""
         text = self._renderer.text_or_none(keep_one_marker(marked, number))
-        return text is None or chr(marked.base + 2 * number) in text or chr(marked.base + 2 * number + 1) in text
+        if text is None:
+            return True
+        text = unescape_markers(text, marked.base)
+        return chr(marked.base + 2 * number) in text or chr(marked.base + 2 * number + 1) in text
 
     def lost_of_schemas(self, chat: Chat) -> list[str]:
         """Return which parts of the tools' schemas the template does not print, as in `enum of tools`."""
@@ -191,7 +209,8 @@ def _lost_part(messages: Turns, place: PartPlace) -> Loss:
 
 
 class LossGuard:
-    """Checks the conversations of one task: all of the first rows, then one row of each new message shape.
+    """Checks the conversations of one task: all of the first rows, then one row of each new message shape, and those
+    with the longest text of a role so far.
 
     The shape of a message is its role, which fields it has, whether they are empty, whether it has reasoning tags, the
     same of the message before it, and whether it is the first or last. It is computed from the columns alone, so that a
@@ -201,20 +220,23 @@ class LossGuard:
     def __init__(self, renderer: TemplateRenderer, allow: Collection[str] = (), first_rows: int = FIRST_ROWS) -> None:
         self.renderer, self.allow = renderer, frozenset(allow)
         self.accepted: Counter[str] = Counter()
-        """The losses in checked rows that are allowed or by design, by role or field."""
+        """The losses in checked rows that are allowed or by design, by role or field; and what is trimmed."""
         self.checked = 0
         self._rows_left = first_rows
         self._seen: set[int] = set()
         self._schemas: set[int] = set()
+        self._longest: dict[int, int] = {}
+        """The length of the longest text of each role, by the hash of the role."""
         self._lossy: set[int] = set()
         """The shapes of messages of which one has lost something."""
-        self._finder = _LossFinder(renderer)
+        self._finder, self._trimmed = _LossFinder(renderer), TrimFinder(renderer)
 
     def check(self, chats: ConversationBatch, all_printed: npt.NDArray[np.bool_] | None = None) -> Loss | None:
         """Return the first loss in a column that is not allowed, with its row; None if there is none.
 
         `all_printed` says which rows are known to print every text (`Rendered.all_printed`); they are skipped.
         """
+        self._note_trimmed(chats)
         return next(self._find(chats, self._rows_to_check(chats, all_printed)), None)
 
     def check_rows(self, chats: ConversationBatch, all_printed: npt.NDArray[np.bool_] | None = None) -> list[Loss]:
@@ -222,6 +244,7 @@ class LossGuard:
 
         All rows with a message of a shape that has lost something are checked.
         """
+        self._note_trimmed(chats)
         found, checked = dict[int, Loss](), set[int]()
         rows, shapes = message_shapes(chats.messages, (chats.tools, chats.documents))
         waiting = self._rows_to_check(chats, all_printed)
@@ -243,6 +266,10 @@ class LossGuard:
             loss = None if chat is None else self._first_loss(chat)
             if loss is not None:
                 yield replace(loss, row=row)
+
+    def _note_trimmed(self, chats: ConversationBatch) -> None:
+        """Count the roles whose texts the template trims; nothing is skipped, since replayed rows are trimmed too."""
+        self.accepted.update(self._trimmed.find(chats))
 
     def _first_loss(self, chat: Chat) -> Loss | None:
         self.checked += 1
@@ -277,7 +304,23 @@ class LossGuard:
         pairs = zip(unique.tolist(), first.tolist(), strict=True)
         new = {shape: int(unknown[rows[index]]) for shape, index in pairs if shape not in self._seen}
         self._seen.update(new)
-        return sorted({*unknown[unknown < count].tolist(), *new.values()})
+        longest = [int(unknown[row]) for row in self._rows_of_longest(chats.messages, rows)]
+        return sorted({*unknown[unknown < count].tolist(), *new.values(), *longest})
+
+    def _rows_of_longest(self, messages: pa.ListArray, rows: npt.NDArray[np.int64]) -> list[int]:
+        """Return the rows with a text that is longer than any before of its role: a template may cut long texts."""
+        turns = messages.flatten()
+        index = turns.type.get_field_index("content")
+        if index < 0 or turns.type[index].type not in (TEXT, JSON):
+            return []
+        lengths: npt.NDArray[np.int64] = pc.binary_length(turns.field(index)).fill_null(0).to_numpy()
+        found, roles = list[int](), _role_hashes(turns)
+        for role in set(roles.tolist()):
+            turn = int(np.where(roles == role, lengths, -1).argmax())
+            if lengths[turn] > self._longest.get(role, 0):
+                self._longest[role] = int(lengths[turn])
+                found.append(int(rows[turn]))
+        return found
 
 
 def has_media(messages: pa.ListArray) -> npt.NDArray[np.bool_]:
