@@ -174,6 +174,30 @@ def test_text_with_a_bos_or_an_end_that_the_trainer_doubles_does_not_fit(run: Ru
     assert run(*hint, "-q")[0] == 0 and run("loader", "out")[0] == 0
 
 
+def test_the_hint_of_the_loader_keeps_the_mask(run: Run) -> None:
+    assert run("convert", "in.jsonl", "-t", "chatml", "--mask", "-o", "out", "-q")[0] == 0
+    assert run("loader", "out", "--for", "trl-sft")[2].splitlines()[1] == (
+        "hint: chatfmt convert in.jsonl -t chatml --to tokens --tokenizer MODEL --for trl-sft -o out --overwrite"
+    )
+
+
+@pytest.mark.parametrize(("trainer", "row"), [
+    ("llama-factory", {"prompt": [USER], "chosen": [ASSISTANT], "rejected": [ASSISTANT]}),
+    ("open-instruct", CHAT), ("nemo-rl", CHAT),
+])  # fmt: skip
+def test_a_column_that_the_trainer_does_not_read_is_refused_before_anything_is_written(
+    run: Run, trainer: str, row: dict[str, Any]
+) -> None:
+    rows = [{**row, "chat_template_kwargs": {"reasoning_effort": "low"}}]
+    flags = ("convert", "in.jsonl", "--for", trainer, "-o", "out", "-q")
+    problem = "it has the column `chat_template_kwargs`, which the trainer does not read"
+    drop = "--drop chat_template_kwargs"
+    error = f"error: the output would not fit {trainer}: {problem}\nhint: {drop} leaves it behind\n"
+    assert run(*flags, rows=rows) == (2, "", error)
+    assert not Path("out").exists()
+    assert run(*flags, *drop.split(), rows=rows) == (0, "", "") and run("loader", "out")[0] == 0
+
+
 def script(name: str, *config: str, head: str = "", before: str = "", more: str = "") -> str:
     """The script for a trainer of TRL, without the line that imports torch where `head` replaces it."""
     length = () if name == "GRPO" else ("max_length=None",)

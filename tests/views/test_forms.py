@@ -173,7 +173,9 @@ def test_the_loader_describes_the_form(
 
 def test_axolotl_would_ignore_a_system_column(convert: Convert, capsys: pytest.CaptureFixture[str]) -> None:
     convert(PLAIN, "--to", "alpaca")
-    main(["convert", "in.jsonl", "--for", "axolotl", "--to", "alpaca", "-o", "out", "-q", "--executor", "serial"])
-    assert main(["loader", "out"]) == 2
-    said = capsys.readouterr().err
-    assert "`out` does not fit axolotl: it has the column `system`, which the trainer does not read" in said
+    assert main(["convert", "in.jsonl", "--for", "axolotl", "--to", "alpaca", "-o", "out", "-q"]) == 2
+    problem = "it has the column `system`, which the trainer does not read"
+    assert capsys.readouterr().err == f"error: the output would not fit axolotl: {problem}\nhint: leave out --to\n"
+    assert main(["convert", "in.jsonl", "--to", "alpaca", "-o", "out", "-q", "--executor", "serial"]) == 0
+    assert main(["loader", "out", "--for", "axolotl"]) == 2
+    assert f"`out` does not fit axolotl: {problem}" in capsys.readouterr().err

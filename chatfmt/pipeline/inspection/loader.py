@@ -133,6 +133,8 @@ def convert_command(manifest: Manifest, trainer: str, out: str) -> str:
     for key in KEYS:
         if key in values and key not in CHOSEN:
             words += flag_arguments(FLAGS.get(key) or flag_of(key), values[key], key)
+    masked = trainers.find(trainer).mask.split() if recipe.mask else []
+    words += masked[:2] if recipe.tokenizer else masked
     return shlex.join([*words, "--for", trainer, "-o", out, "--overwrite"])
 
 

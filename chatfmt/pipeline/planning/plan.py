@@ -11,17 +11,20 @@ import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ... import render, sources, transforms, writers
+from ... import render, sources, trainers, transforms, writers
+from ...dialects.kit.columns import ALIASES, shell_quoted
+from ...errors import UsageError
 from ...recipe import Recipe, Run
 from ...render.template.chat_template import ChatTemplate
 from ...sources import InputSplit
+from ...views import INPUTS
 from ..conversion.job import Task
 from ..plugins import load_plugins
 from .fingerprint import run_fingerprint
 from .inputs import original_files
 from .jobs import check_rendered, check_tokens
 from .notes import job_notes, system_notes, template_notes
-from .parquet_schema import find_schema, set_schema
+from .parquet_schema import find_schema, first_output, set_schema
 from .scratch import Scratch
 from .source_plan import SourcePlan, check_test_split, check_token_shards, check_views, plan_source
 from .target import Target, check_local, check_public, check_selection
@@ -110,6 +113,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
     check_views(sources)
     check_test_split(recipe, sources)
     check_token_shards(recipe, sources[0].job.view)
+    check_fits_trainer(recipe, sources, target)
     files = tuple(file for source in sources for file in source.files)
     jobs = [(source.job, source.detection) for source in sources]
     fingerprint = run_fingerprint(recipe, jobs, template, files, target)
@@ -130,6 +134,21 @@ def check_options(recipe: Recipe, target: Target, run: Run) -> None:
     check_tokens(recipe)
     check_rendered(recipe)
     check_selection(recipe, target)
+
+
+def check_fits_trainer(recipe: Recipe, sources: Sequence[SourcePlan], target: Target) -> None:
+    """Raise UsageError if the first rows have what `chatfmt loader` would refuse, such as a column that is not read."""
+    for source in sources if recipe.trainer is not None else ():
+        columns = tuple(dict.fromkeys(name for batch in first_output(source) for name in batch.schema.names))
+        output = trainers.Output(
+            path="", view=str(source.job.view), format=target.format, splits={}, columns=columns, recipe=vars(recipe)
+        )
+        if problem := trainers.find(str(recipe.trainer)).problem(output):
+            column = next((name for name in INPUTS if f"`{name}`" in problem), "")
+            path = source.job.columns.path(ALIASES.get(column, column))
+            leave = "leave out --for" if recipe.to == "auto" else "leave out --to"
+            hint = f"--drop {shell_quoted(path)} leaves it behind" if path else leave
+            raise UsageError(f"the output would not fit {recipe.trainer}: {problem}", hint=hint)
 
 
 def shard_names(sources: Sequence[SourcePlan], pattern: str, ending: str) -> list[str]:
