@@ -8,7 +8,7 @@ content, roles that do not alternate): it is converted unchanged, counted and re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
 from itertools import combinations
 from typing import Any, Literal
@@ -156,25 +156,28 @@ def order(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     wrong |= ~opening & system
     wrong |= (before == USER) & (roles == TOOL)
     if wrong.any():
-        unlike = _differing_keys(view)
-        for finding, turn in zip(view.at_turns("msg.order", wrong, ""), np.flatnonzero(wrong).tolist(), strict=True):
-            role, last = int(roles[turn]), int(before[turn])
-            hint = _order_hint(role, last, [name for name, differs in unlike.items() if differs[turn]])
-            yield finding._replace(detail=_order(role, last), hint=hint)
+        turns, unlike = np.flatnonzero(wrong), _differing_keys(view)
+        rows = view.rows[turns]
+        places = (rows, turns - view.starts[rows], turns, roles[turns], before[turns])
+        for row, message, turn, role, last in zip(*(place.tolist() for place in places), strict=True):
+            keys = tuple(name for name, differs in unlike.items() if differs[turn])
+            yield Finding("msg.order", row, message, _order(role, last), view.name, _order_hint(role, last, keys))
 
 
 def _differing_keys(view: ColumnView) -> dict[str, BoolArray]:
     """Mark the turns that differ from the one before in a key that `--transform merge` does not join, for each key."""
     found = {}
     for name, values in fields_of(view.turns).items():
-        if name not in ("role", "content", "tool_calls", KEYS, *REASONING_FIELDS) and len(values) > 1:
-            one, other = values.slice(1).cast(pa.string()), values.slice(0, len(values) - 1).cast(pa.string())
+        joined = name in ("role", "content", "tool_calls", KEYS, *REASONING_FIELDS)
+        if not joined and values.type in (TEXT, JSON) and len(values) > 1:
+            one, other = values.slice(1), values.slice(0, len(values) - 1)
             same = pc.if_else(pc.and_(one.is_null(), other.is_null()), True, pc.equal(one, other).fill_null(False))
             found[name] = np.append(False, ~to_bools(same))
     return found
 
 
-def _order_hint(role: int, before: int, unlike: Sequence[str]) -> str:
+@cache
+def _order_hint(role: int, before: int, unlike: tuple[str, ...]) -> str:
     """Return what helps with a role out of order; turns that differ in the keys `unlike` are not merged."""
     if before == _BEGIN:
         return "--transform leading_assistant=drop"
@@ -205,6 +208,7 @@ def _is_opening(view: ColumnView) -> BoolArray:
     )
 
 
+@cache
 @cache
 def _order(role: int, before: int) -> str:
     return f"the first role is `{ROLES[role]}`" if before == _BEGIN else f"`{ROLES[role]}` follows `{ROLES[before]}`"
