@@ -35,6 +35,7 @@ def test_arguments_that_the_template_encodes_twice_are_found(tmp_path):
     assert (run.returncode, json.loads(run.stdout)) == (0, {
         "schema": 1, "rows": 2, "counts": {"tool.encoded": 1},
         "problems": [{**problem, "byte": None, "detail": detail}], "left_columns": [], "left_keys": [],
+        "left_out": [],
     })  # fmt: skip
     run = run_here("check", data, "-t", "llama-3.1", "--fail-on", "tool.encoded")
     assert run.returncode == 1 and b"--transform arguments=object" in run.stdout
