@@ -56,7 +56,8 @@ class Output(Struct, frozen=True, kw_only=True):
         if media:
             return f"No text is longer than {self.max_length} tokens, to which {listed(media)} add theirs."
         if self.longest is None and not self.recipe.get("max_tokens"):
-            return f"Rows of more than {self.max_length} tokens are cut or left out."
+            cut = f"Rows of over {self.max_length} tokens would be cut or left out"
+            return f"{cut}: `chatfmt loader` sets a limit above all."
         return f"No row is cut: none has more than {self.max_length} tokens."
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pyarrow as pa
 from ..errors import UsageError
 from ..features import JSON_VERSION, features_of, kinds_of, to_card
 from ..manifest import Manifest, Shard
+from ..stores import without_credentials
 from .file_names import SHARD_NAME, shard_glob
 from .hub_metadata import hub_metadata
 
@@ -97,13 +99,29 @@ def _made(manifest: Manifest) -> str:
         lines.append(f"- chat template `{_inline(manifest.template.get('name', ''))}` (sha256 `{digest}…`)")
     lines.append(f"- chat template semantics of transformers {manifest.semantics}")
     lines.append("- `chatfmt verify DIR` compares every byte with `.chatfmt/manifest.json`")
-    return "## How it was made\n\n" + "\n".join(lines) + "\n"
+    recipe = _recipe(manifest)
+    block = f"\nThe recipe, without the values that are defaults:\n\n```yaml\n{_yaml(recipe)}```\n" if recipe else ""
+    return "## How it was made\n\n" + "\n".join(lines) + "\n" + block
+
+
+def _recipe(manifest: Manifest) -> dict[str, Any]:
+    """Return the recipe as its file has it, without defaults, what it says of the dataset, and credentials."""
+    from ..recipe import FOR, Recipe
+    from ..validation import default_of, to_plain
+
+    defaults = {key.name: to_plain(default_of(key)) for key in fields(Recipe) if key.name not in ("about", "source")}
+    given = {key: manifest.recipe[key] for key in defaults if manifest.recipe.get(key) not in (None, defaults[key])}
+    sources = [{key: value for key, value in spec.items() if value not in (None, 1.0)}
+               for spec in manifest.recipe.get("source", ())]  # fmt: skip
+    named = {"source": sources, **{FOR if key == "trainer" else key: value for key, value in given.items()}}
+    return dict(json.loads(without_credentials(json.dumps(named)))) if given else {}
 
 
 def _source(source: Mapping[str, Any]) -> str:
     revision = f" at revision `{_inline(source['revision'])}`" if source.get("revision") else ""
     licence = f", licence {_inline(source['licence'])}" if source.get("licence") else ""
-    return f"`{_inline(source.get('id', ''))}`{revision}{licence}"
+    name = "stdin" if source.get("id") == "-" else f"`{_inline(source.get('id', ''))}`"
+    return f"{name}{revision}{licence}"
 
 
 def _needs(schema: pa.Schema | None, manifest: Manifest) -> str:
@@ -152,6 +170,6 @@ def _yaml(value: Any, indent: int = 0) -> str:
 
 
 def _value(item: Any, indent: int) -> str:
-    if isinstance(item, (Mapping, list)):
+    if item and isinstance(item, (Mapping, list)):
         return "\n" + _yaml(item, indent + (isinstance(item, Mapping)))
     return f" {json.dumps(item)}\n"

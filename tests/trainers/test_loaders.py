@@ -147,7 +147,8 @@ def test_llama_factory_gets_the_dataset_in_its_configuration() -> None:
 def test_the_limit_of_tokens_is_a_power_of_2_above_the_longest_row() -> None:
     found = {longest: Output(view="text", **{**OUTPUT, "longest": longest}) for longest in (None, 0, 512, 513, 40000)}
     assert [output.max_length for output in found.values()] == [32768, 1024, 1024, 2048, 65536]
-    assert found[None].length_note == "Rows of more than 32768 tokens are cut or left out."
+    unknown = "Rows of over 32768 tokens would be cut or left out: `chatfmt loader` sets a limit above all."
+    assert found[None].length_note == unknown
     assert found[513].length_note == "No row is cut: none has more than 2048 tokens."
     limited = Output(view="text", **{**OUTPUT, "recipe": {"max_tokens": 4096}})
     assert (limited.max_length, limited.length_note) == (4096, "No row is cut: none has more than 4096 tokens.")

@@ -104,6 +104,34 @@ Use a trainer.
     )
 
 
+def test_the_card_has_the_recipe_and_converts_to_the_same_bytes(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"messages": [{"role": "user", "content": "Hi"}], "n": 1}\n' * 3)
+    flags = ("-t", "chatml", "--for", "trl-sft", "--where", "n > 0", "--seed", "4", "--shuffle", "--drop", "n")
+    assert run_cli("convert", "in.jsonl", *flags, "--system", "a\n```", "-o", "out", cwd=tmp_path).returncode == 0
+    made = (tmp_path / "out/README.md").read_text().partition("## How it was made")[2]
+    recipe = made.partition("```yaml\n")[2].partition("\n```\n")[0]
+    assert yaml.safe_load(recipe) == {
+        "source": [{"source": "in.jsonl"}], "where": "n > 0", "drop": ["n"], "shuffle": True, "seed": 4,
+        "transforms": {"system": "a\n```"}, "template": "chatml", "for": "trl-sft", "to": "text", "bos": "strip",
+        "end": "strip",
+    }  # fmt: skip
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    assert run_cli("convert", "recipe.yaml", "-o", "again", cwd=tmp_path).returncode == 0
+    shard = "data/train-00000-of-00001.parquet"
+    assert (tmp_path / "again" / shard).read_bytes() == (tmp_path / "out" / shard).read_bytes()
+
+
+def test_the_card_has_no_credentials_and_says_stdin() -> None:
+    recipe = {
+        "source": [{"source": "-", "weight": 1.0}],
+        "tokenizer": "https://me:secret@host/t.json",
+        "var": {"x": []},
+    }
+    made = card(Manifest("f", SHARDS, recipe=recipe, sources=({"id": "-"},), chatfmt="0.1.0"))
+    assert "- from stdin\n" in made and "secret" not in made
+    assert yaml.safe_load(made.partition("```yaml\n")[2].partition("```")[0])["tokenizer"] == "https://…@host/t.json"
+
+
 @pytest.mark.parametrize(
     ("licences", "about", "licence", "languages"),
     [
