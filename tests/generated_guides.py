@@ -113,16 +113,35 @@ def raised() -> Iterator[tuple[str, str, str, str]]:
     """Yield code, kind, message and hint of every error in the source that has a code."""
     kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, ChatfmtError)}
     for path in sorted(SOURCE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds and node.args:
+        for node, values in calls(ast.parse(path.read_text(encoding="utf-8")), {}):
+            if isinstance(node.func, ast.Name) and node.func.id in kinds and node.args:
                 given = {keyword.arg: keyword.value for keyword in node.keywords}
-                code = given.get("code")
-                if isinstance(code, ast.Constant) and (message := shown(node.args[0])):
-                    yield str(code.value), node.func.id, message, shown(given.get("hint")) or ""
+                code, hint = given.get("code"), given.get("hint")
+                if isinstance(code, ast.Constant) and (message := shown(node.args[0], values)):
+                    yield str(code.value), node.func.id, message, shown(hint, values)
 
 
-def shown(node: ast.expr | None) -> str:
+Values = dict[str, ast.expr]
+
+
+def calls(node: ast.AST, values: Values) -> Iterator[tuple[ast.Call, Values]]:
+    """Yield the calls below a node in the order of the source, with the values that names were given before."""
+    if isinstance(node, ast.FunctionDef):
+        values = {name: value for name, value in values.items() if name not in {arg.arg for arg in node.args.args}}
+    if isinstance(node, ast.Assign):
+        pairs = [(node.targets[0], node.value)]
+        if isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple):
+            pairs = list(zip(node.targets[0].elts, node.value.elts, strict=False))
+        values |= {target.id: value for target, value in pairs if isinstance(target, ast.Name)}
+    if isinstance(node, ast.Call):
+        yield node, values
+    for child in ast.iter_child_nodes(node):
+        yield from calls(child, values)
+
+
+def shown(node: ast.expr | None, values: Values) -> str:
     """A text as it stands in the code, `…` for what is filled in; empty if it is made elsewhere."""
+    node = values.get(node.id) if isinstance(node, ast.Name) else node
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
