@@ -11,6 +11,7 @@ ChatfmtError                 message, hint, at (file, row, message), code
 ├── InputError                 cannot be read: not found, gated, empty, damaged                       exit 3
 ├── RowError                   one row cannot be converted; `at` says which                           exit 4
 │   ├── DialectError             its columns are not a conversation
+│   ├── TooManyKeys              objects have so many different keys that their columns would fill the memory
 │   ├── CheckError               a check that the user made an error fails
 │   └── RenderError              the chat template rejects it; `__cause__` is what Jinja raised
 ├── OutputError                exists, disk full, fingerprint differs, locked                         exit 5
@@ -249,6 +250,10 @@ class DialectError(RowError):
     """The columns of a row are not a conversation of its dialect."""
 
 
+class TooManyKeys(RowError):
+    """Objects have so many different keys that their columns, most of them empty, would fill the memory."""
+
+
 class CheckError(RowError):
     """A check that the user made an error fails on a row."""
 
@@ -276,6 +281,31 @@ def exhausted(error: BaseException) -> OutputError | None:
         hint = "raise the limits (`ulimit -u`, `ulimit -v`), or use fewer `--workers`, then run again with `--resume`"
         return OutputError("the system starts no more threads or processes", hint=hint, code="system.threads")
     return None
+
+
+FREE_SPACE = "free some space, then run again with `--resume`"
+_DISK_ERRORS = {
+    errno.ENOSPC: ("the disk is full", FREE_SPACE),
+    errno.EDQUOT: ("the disk quota is used up", FREE_SPACE),
+    errno.EFBIG: ("the file would be larger than is allowed here", "write a folder with `--shard-size 500MB`"),
+    errno.EIO: ("the disk reports an error", "check the disk, then run again with `--resume`"),
+    errno.EMFILE: ("too many files are open", "raise the limit with `ulimit -n`, or use fewer `--workers`"),
+    errno.ENFILE: ("too many files are open on this machine", "try again later with `--resume`"),
+    errno.EROFS: ("the file system is read-only", "choose another path"),
+    errno.EACCES: ("permission denied", "choose another path"),
+    errno.EPERM: ("permission denied", "choose another path"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another path"),
+    errno.EISDIR: ("it is a folder, not a file", "choose another path"),
+    errno.ENAMETOOLONG: ("the name is too long", "choose another path"),
+    errno.ELOOP: ("its symbolic links form a loop", "choose another path"),
+}
+"""What the errors of a disk say, and what helps where they meet an output."""
+
+
+def explain_disk_error(error: OSError) -> tuple[str, str, str]:
+    """Return what an error of a disk says, what helps where it meets an output, and its code, as in `enospc`."""
+    message, hint = _DISK_ERRORS.get(error.errno or 0, (error.strerror or str(error), "check the path"))
+    return message, hint, errno.errorcode.get(error.errno or 0, "EIO").lower()
 
 
 class TemplateError(ChatfmtError):

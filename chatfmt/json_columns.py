@@ -30,7 +30,7 @@ import orjson
 import pyarrow as pa
 
 from .arrow_values import to_values
-from .errors import RowError
+from .errors import TooManyKeys
 from .schema import KEYS
 
 TEXT = pa.string()
@@ -107,10 +107,6 @@ def json_values(column: pa.Array) -> list[Any]:
 
 CELLS = 1 << 25
 """The most values, absent ones included, that objects with different keys may have as columns."""
-
-
-class TooManyKeys(RowError):
-    """Objects have so many different keys that their columns, most of them empty, would fill the memory."""
 
 
 def encode_objects(

@@ -12,7 +12,6 @@ this host, that belong to this user, and whose lock nobody holds. Symbolic links
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -24,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import OutputError
+from .errors import FREE_SPACE, OutputError, explain_disk_error
 
 try:
     import fcntl
@@ -35,29 +34,6 @@ LOCK = ".lock"
 HOST = re.sub(r"[^A-Za-z0-9.]+", "-", socket.gethostname())[:64] or "localhost"
 NAME = re.compile(rf"\.?chatfmt-{re.escape(HOST)}-[a-z0-9_]{{8}}")
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-_SPACE = "free some space, then run again with `--resume`"
-_EXPLANATIONS = {
-    errno.ENOSPC: ("the disk is full", _SPACE),
-    errno.EDQUOT: ("the disk quota is used up", _SPACE),
-    errno.EFBIG: ("the file would be larger than is allowed here", "write a folder with `--shard-size 500MB`"),
-    errno.EIO: ("the disk reports an error", "check the disk, then run again with `--resume`"),
-    errno.EMFILE: ("too many files are open", "raise the limit with `ulimit -n`, or use fewer `--workers`"),
-    errno.ENFILE: ("too many files are open on this machine", "try again later with `--resume`"),
-    errno.EROFS: ("the file system is read-only", "choose another path"),
-    errno.EACCES: ("permission denied", "choose another path"),
-    errno.EPERM: ("permission denied", "choose another path"),
-    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another path"),
-    errno.EISDIR: ("it is a folder, not a file", "choose another path"),
-    errno.ENAMETOOLONG: ("the name is too long", "choose another path"),
-    errno.ELOOP: ("its symbolic links form a loop", "choose another path"),
-}
-"""What the errors of a disk say, and what helps where they meet an output."""
-
-
-def explain(error: OSError) -> tuple[str, str, str]:
-    """Return what an error of a disk says, what helps where it meets an output, and its code, as in `enospc`."""
-    message, hint = _EXPLANATIONS.get(error.errno or 0, (error.strerror or str(error), "check the path"))
-    return message, hint, errno.errorcode.get(error.errno or 0, "EIO").lower()
 
 
 class ScratchFolder:
@@ -258,12 +234,12 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason, hint, code = explain(error)
+        reason, hint, code = explain_disk_error(error)
         root = _root(path)
         other = "another place with `--out`" if root.name.startswith(".") else "another folder with TMPDIR=DIR"
         raise OutputError(
             f"cannot write temporary files to `{root.parent}`: {reason}",
-            hint=f"{'free some space there, or ' * (hint == _SPACE)}choose {other}",
+            hint=f"{'free some space there, or ' * (hint == FREE_SPACE)}choose {other}",
             code=f"scratch.{code}",
         ) from error
 

@@ -174,7 +174,8 @@ def test_plan_and_check_use_the_run_keys_they_know(tmp_path):
     assert (code, json.loads(out)["plan"]) == (0, "made/.chatfmt/plan.json")
     code, out, _ = run_recipe(tmp_path, "out: made\nrejects: x\njson: true", "check", "r.yaml")
     assert (code, json.loads(out)) == (0, {
-        "schema": 1, "rows": 12, "counts": {}, "problems": [], "left_columns": ["topic (text)"], "left_keys": [],
+        "schema": 1, "rows": 12, "counts": {}, "problems": [],
+        "left_columns": ["topic (text)"], "left_keys": [], "left_out": [],
     })  # fmt: skip
 
 

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from ..errors import OutputError
-from ..scratch_folder import explain, explained, is_in_scratch, take_lock
+from ..errors import OutputError, explain_disk_error
+from ..scratch_folder import explained, is_in_scratch, take_lock
 
 RESUME = " with `--resume`"
 
@@ -33,7 +33,7 @@ def explain_errors(path: Path | str, *, resumable: bool = True) -> Iterator[None
         if is_in_scratch(Path(path)):
             with explained(Path(path)):
                 raise
-        message, hint, code = explain(error)
+        message, hint, code = explain_disk_error(error)
         hint = hint if resumable else hint.removesuffix(RESUME)
         raise OutputError(f"cannot write `{path}`: {message}", hint=hint, code=f"output.{code}") from error
 

@@ -9,8 +9,8 @@ import jiter
 import pyarrow as pa
 from msgspec import Struct
 
-from ...errors import Location, RowError
-from ...json_columns import TooManyKeys, encode_objects
+from ...errors import Location, RowError, TooManyKeys
+from ...json_columns import encode_objects
 from ...schema import KEYS, ROW
 from ..encodings import DAMAGED, encoding_hint
 from ..model import OnBad, ReadOptions

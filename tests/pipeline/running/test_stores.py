@@ -43,8 +43,8 @@ def files(url: str = STORE) -> dict[str, bytes]:
     return {path.removeprefix(root).strip("/"): system.cat_file(path) for path in sorted(system.find(root))}
 
 
-def convert(*more: str, source: str = "in.jsonl", out: str = STORE) -> tuple[int, list[str]]:
-    given = [source, "-t", "chatml", "-o", out, "--rows-per-shard", "4", "--on-error", "skip", "--max-bad", "1", *more]
+def convert(*more: str, source: str = "in.jsonl", out: str = STORE, rows: str = "4") -> tuple[int, list[str]]:
+    given = [source, "-t", "chatml", "-o", out, "--rows-per-shard", rows, "--on-error", "skip", "--max-bad", "1", *more]
     done = run_here("convert", *given)
     return done.returncode, done.stderr.decode().splitlines()
 
@@ -171,7 +171,7 @@ def test_a_shard_that_is_not_whole_is_uploaded_again(local: dict[str, bytes], mo
 def test_an_output_is_replaced_without_a_moment_in_which_it_is_wrong(
     local: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert convert("--rows-per-shard", "2")[0] == 0
+    assert convert(rows="2")[0] == 0
     before = files()
     faulty = Faulty(monkeypatch)
     for faulty.fails in (1, 2, 4, 11):
@@ -292,7 +292,7 @@ def test_the_error_for_a_missing_library_names_the_extra(
     ("url", "error", "hint"),
     [
         ("nosuch://x/y.jsonl", "cannot open `nosuch://x/y.jsonl`: no file system of fsspec is called `nosuch`",
-         "s3://, gs://, az://, https:// or hf://, say"),
+         "use one such as s3://, gs://, az://, https:// or hf://"),
         ("az://x/y.jsonl", "`az://` needs the package `adlfs`", "pip install adlfs"),
         ("sftp://host/y.jsonl", "`sftp://` needs the package `paramiko`", "pip install paramiko"),
     ],
