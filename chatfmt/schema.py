@@ -50,6 +50,10 @@ TRAIN_FLAGS = ("train", "weight", "loss", "loss_weight", "training", "trainable"
 TRAIN_DETAILS = ("train_detail", "training_detail")
 """Message keys that select parts of the content for training; see `render.masks.train_detail`."""
 TRAIN_KEYS = frozenset({*TRAIN_FLAGS, *TRAIN_DETAILS})
+IgnoredWeights = Literal["none", "fractions", "parts", "last", "all"]
+"""The weights of answers that a trainer does not read: those that are neither 0 nor 1, these and parts of an answer,
+all of the last answer, or all.
+"""
 _FLAG_TEXTS: Mapping[str, Any] = {"true": True, "false": False, "0": 0, "1": 1, "0.0": 0.0, "1.0": 1.0}
 
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")

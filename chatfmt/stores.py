@@ -22,7 +22,7 @@ EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "h
 READ_ONLY = {"http", "https", "github", "gist", "git", "zip", "tar", "libarchive", "data", "reference", "hf"}
 """Schemes whose files can be read only, or that are not written with fsspec."""
 AGAIN = "run the same command again: what is uploaded already is not sent again"
-_UNHEARD = logging.NullHandler()
+_SILENT = logging.NullHandler()
 """Keeps Python from printing what a library logs, unless the program has handlers of its own."""
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?:/+(?P<rest>.*))?", re.DOTALL)
 _USER = re.compile(r"(?<=://)[^/@\s`'\"]*:[^/@\s`'\"]*@")
@@ -67,15 +67,15 @@ def open_store(url: str) -> tuple[Any, str]:
     scheme = scheme_of(url)
     if scheme not in fsspec.available_protocols():
         text = f"cannot open `{without_credentials(url)}`: no file system of fsspec is called `{scheme}`"
-        raise UsageError(text, hint="s3://, gs://, az://, https:// or hf://, say")
+        raise UsageError(text, hint="use one such as s3://, gs://, az://, https:// or hf://")
     for name in ("asyncio", "google", _package_of(scheme)):  # what they log is in the errors that they raise
-        logging.getLogger(name).addHandler(_UNHEARD)
+        logging.getLogger(name).addHandler(_SILENT)
     try:
         return fsspec.core.url_to_fs(url)  # type: ignore[no-any-return]
     except ImportError as error:
         raise _missing_package(scheme, error) from None
     except ValueError as error:
-        raise UsageError(f"cannot open `{without_credentials(url)}`: {reason(error)}") from None
+        raise UsageError(f"cannot open `{without_credentials(url)}`: {reason_of(error)}") from None
 
 
 def _package_of(scheme: str) -> str:
@@ -96,7 +96,7 @@ def _missing_package(scheme: str, error: ImportError) -> MissingExtra:
     return MissingExtra(message, hint=f"pip install {package}" if package else "install it")
 
 
-def reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return what an exception of fsspec or of the library of a store says, on one line and without credentials."""
     lines = (line.strip() for line in without_credentials(str(error)).splitlines())
     return next(filter(None, lines), type(error).__name__)
@@ -252,8 +252,8 @@ def translated(error: Exception, url: str, kind: type[ChatfmtError]) -> ChatfmtE
         return kind(f"`{shown}`: {why}", hint=f"set the credentials of {scheme_of(url)}:// and try again",
                     code="store.forbidden")  # fmt: skip
     if reads:
-        return kind(f"cannot read `{shown}`: {reason(error)}", code="store.failed")
-    return kind(f"cannot write `{shown}`: {reason(error)}", hint=AGAIN, code="store.failed")
+        return kind(f"cannot read `{shown}`: {reason_of(error)}", code="store.failed")
+    return kind(f"cannot write `{shown}`: {reason_of(error)}", hint=AGAIN, code="store.failed")
 
 
 def _is_refused(error: Exception) -> bool:

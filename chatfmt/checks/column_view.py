@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from ..json_columns import JSON, TEXT, dumps, is_turns
-from ..schema import CONVERSATION_COLUMNS, MEDIA, REASONING_FIELDS, ROLES
+from ..schema import CONVERSATION_COLUMNS, MEDIA, REASONING_FIELDS, ROLES, IgnoredWeights
 from ..turn_columns import BoolArray, IntArray, any_turn, field, lengths_of, offsets_of, rows_of_turns, to_bools
 
 Roles = np.ndarray[Any, np.dtype[np.int8]]
@@ -30,12 +30,6 @@ class Finding(NamedTuple):
     """What helps here; empty for the hint of the check."""
 
 
-Ignored = Literal["none", "fractions", "parts", "last", "all"]
-"""Which weights of answers count for nothing: those that are neither 0 nor 1, these and parts of an answer, all of the
-last answer, or all.
-"""
-
-
 class Limits(Struct, frozen=True):
     """The settings of checks."""
 
@@ -45,7 +39,7 @@ class Limits(Struct, frozen=True):
     """Returns whether the template prints arguments that are text as a JSON string, for `tool.encoded`."""
     masked: bool = False
     """Whether trained text is marked, for `msg.weight`."""
-    ignored_weights: Ignored = "none"
+    ignored_weights: IgnoredWeights = "none"
     """Which weights the trainer of the rows does not read, for `msg.ignored_weight`."""
     is_file: Callable[[str], bool] | None = None
     """Returns whether there is a file of that path, for `media.file`; None where nobody can know."""

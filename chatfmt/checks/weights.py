@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from ..json_columns import ABSENT, decode_values, dumps
-from ..schema import TRAIN_DETAILS
+from ..schema import TRAIN_DETAILS, IgnoredWeights
 from ..turn_columns import BoolArray, field, offsets_of, role_is, train_flags
-from .column_view import ColumnView, Finding, Ignored, Limits
+from .column_view import ColumnView, Finding, Limits
 
 
 def lost_weights(view: ColumnView, limits: Limits) -> Iterator[Finding]:
@@ -36,7 +36,7 @@ def ignored_weights(view: ColumnView, limits: Limits) -> Iterator[Finding]:
             yield view.finding("msg.ignored_weight", turn, detail)._replace(hint=_hint(view, limits, name, value))
 
 
-def unread_weights(turns: pa.StructArray, ignored: Ignored) -> Iterator[tuple[int, str, Any]]:
+def unread_weights(turns: pa.StructArray, ignored: IgnoredWeights) -> Iterator[tuple[int, str, Any]]:
     """Yield the weights that a trainer does not read: the turn, the key and its value."""
     exact = (0, 1) if ignored in ("fractions", "parts") else (1,)
     for turn, (name, value) in enumerate(train_flags(turns)):

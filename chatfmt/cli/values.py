@@ -36,7 +36,7 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def all_of(conditions: Sequence[str]) -> str:
-    """Return the expression that is true where all of some are."""
+    """Return the expression that is true where all conditions are."""
     return conditions[0] if len(conditions) == 1 else " and ".join(f"({each})" for each in conditions)
 
 

@@ -9,17 +9,17 @@ from pathlib import Path
 
 from . import terminal
 
-TEXT = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
-"""Formats that are read without native code that a damaged file could crash."""
-SMALL = 1 << 20
+SAFE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+"""Endings of text files, which do not crash their readers however damaged they are."""
+SMALL_BYTES = 1 << 20
 """Bytes of text that are converted before a worker has started."""
 
 
 def need_no_worker(sources: Iterable[str]) -> bool:
     """Return whether the sources are text files so small that workers would cost more than they save."""
     files = [Path(source) for source in sources]
-    is_text = all(file.suffix in TEXT and file.is_file() for file in files)
-    return is_text and sum(file.stat().st_size for file in files) <= SMALL
+    is_text = all(file.suffix in SAFE_SUFFIXES and file.is_file() for file in files)
+    return is_text and sum(file.stat().st_size for file in files) <= SMALL_BYTES
 
 
 @contextmanager

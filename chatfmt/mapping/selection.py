@@ -50,9 +50,9 @@ _NO_TEXT = xxhash.xxh3_128_digest(b"t")
 def with_places(
     keys: abc.Sequence[bytes | None], places: abc.Iterable[bytes], hashes: abc.Iterable[bytes]
 ) -> tuple[list[bytes], int]:
-    """Return hashes of values, and how many values are null or empty text: their conversations equal no others.
+    """Return a hash for each value, and how many values are null or empty text.
 
-    For those it is the digest of the place and the hash of the conversation.
+    A missing value gets a hash of the place and the hash of its conversation, so that no other equals it.
     """
     absent = sum(key is None or key == _NO_TEXT for key in keys)
     found = zip(keys, places, hashes, strict=True)

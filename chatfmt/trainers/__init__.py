@@ -9,9 +9,10 @@ view has, add a view. Then add its rows to `tests/trainers/`, which hand the fil
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import UnknownName, UsageError
+from ..schema import IgnoredWeights
 from . import (
     axolotl,
     litgpt,
@@ -99,7 +100,7 @@ def check_rendering(name: str, view: str, *, rendered: bool) -> None:
         raise UsageError(f"`--for {name}` renders `{view}` itself, with the template of its model", hint="leave out -t")
 
 
-def ignored_weights(name: str | None, view: str, transforms: Mapping[str, Any]) -> Ignored:
+def ignored_weights(name: str | None, view: str, transforms: Mapping[str, Any]) -> IgnoredWeights:
     """Return which weights of answers a trainer does not read in a view, which would train such answers in full.
 
     `fractions` are weights other than 0 and 1, `parts` those and `train_detail`, which axolotl alone reads.
@@ -113,7 +114,6 @@ def ignored_weights(name: str | None, view: str, transforms: Mapping[str, Any]) 
     return "last" if view in ONE_ANSWER or transforms.get("split_turns") else "all"
 
 
-Ignored = Literal["none", "fractions", "parts", "last", "all"]
 ONE_ANSWER = (
     "prompt-completion", "instruction", "preference", "unpaired-preference", "preference-conversations",
     "preference-messages", "rejected-response", "unpaired-messages", "openai-preference", "ranked-completions",

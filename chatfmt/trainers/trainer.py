@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from ..schema import MEDIA
+from ..schema import MEDIA, IgnoredWeights
 
 
 class Output(Struct, frozen=True, kw_only=True):
@@ -33,8 +33,8 @@ class Output(Struct, frozen=True, kw_only=True):
     model: str = "MODEL"
     """The model to train: a folder or a Hub id."""
     max_steps: int | None = None
-    weighted: frozenset[str] = frozenset()
-    """The values of `trainers.Ignored` with which an answer in `messages` is trained in full against its weight."""
+    weighted: frozenset[IgnoredWeights] = frozenset()
+    """The kinds of weights that an answer in `messages` has: those that a trainer may ignore, and train in full."""
     longest: int | None = None
     """The bytes of text in the longest row; None if nobody has looked."""
 

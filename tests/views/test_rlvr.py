@@ -146,8 +146,8 @@ def test_a_ground_truth_after_the_sample_is_an_error_of_its_row(flags: tuple[str
     assert run.stderr.decode() == (
         "error: in.jsonl row 2501: `ground_truth`, which is empty in the sample, would be the ground truth of later "
         "rows alone (line 2502)\n"
-        "hint: --keep ground_truth --where 'ground_truth is defined' takes the rows that have it; "
-        "--drop ground_truth leaves it out\n"
+        "hint: --keep ground_truth --where 'ground_truth is defined' keeps rows that have it; "
+        "--drop ground_truth leaves it behind\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
     asked = ["--keep", "ground_truth", "--where", "ground_truth is defined"]

@@ -29,6 +29,7 @@ from ...turn_columns import (
 from ..dialect import Dialect
 from ..kit.blocks import readable_content, text_of
 from ..kit.columns import (
+    TURN_KEYS,
     Columns,
     SourceRow,
     ambiguous_part,
@@ -166,7 +167,7 @@ def to_message_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, colum
 
 def _with_paths(fields: Mapping[str, pa.Array], columns: Columns) -> dict[str, pa.Array]:
     """Return the fields of turns, and those that `--map messages.role=PATH` and its like find inside them."""
-    named = [columns.fields.get(f"messages.{key}") for key in ("role", "content", "reasoning")]
+    named = map(columns.fields.get, TURN_KEYS)
     paths = [path for path in named if path is not None and path not in fields and top_level(path, ()) in fields]
     if not paths:
         return dict(fields)

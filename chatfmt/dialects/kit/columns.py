@@ -37,6 +37,7 @@ OPTIONS = (
 )  # fmt: skip
 """The options of all dialects; `Columns.option` reads them."""
 TURN_KEYS = ("messages.role", "messages.content", "messages.reasoning")
+"""Keys inside turns, which may be paths."""
 INNER_KEYS = (*TURN_KEYS, "messages.user", "messages.assistant", "tool_calls.name", "tool_calls.arguments")
 """Keys inside turns and calls that `--map` can name."""
 ALIASES = {"user": "prompt", "assistant": "completion", "chat_template_kwargs": "template_kwargs"}

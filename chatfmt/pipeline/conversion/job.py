@@ -10,7 +10,6 @@ import pyarrow as pa
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from ...checks.column_view import Ignored
 from ...dialects import Columns
 from ...mapping import FieldMapping
 from ...render import Isolation, RenderOptions
@@ -18,6 +17,7 @@ from ...render.ending import End
 from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.template.chat_template import ChatTemplate
+from ...schema import IgnoredWeights
 from ...sources import InputSplit
 from ...stores import is_remote
 from ..ledger.ledger import Ledger
@@ -71,7 +71,7 @@ class Job(Struct, frozen=True, eq=False):
     fraction: float = 1.0
     """The fraction of the conversations to keep, chosen by their hashes and `seed`."""
     seed: int = 0
-    ignored_weights: Ignored = "none"
+    ignored_weights: IgnoredWeights = "none"
     """Which weights of answers the trainer does not read, so that they are errors."""
     in_blocks: bool = False
     """Whether each row of the source becomes a good and a bad answer, which are written far apart; see `blocks`."""

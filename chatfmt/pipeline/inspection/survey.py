@@ -11,10 +11,9 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from ... import sources
-from ...checks.column_view import Ignored
 from ...checks.weights import LOSS_MASK, unread_weights
 from ...json_columns import decode_values, is_turns
-from ...schema import MEDIA, TRAIN_KEYS
+from ...schema import MEDIA, TRAIN_KEYS, IgnoredWeights
 from ...sources import ParseOptions
 from ...turn_columns import IntArray, lengths_of, role_is
 
@@ -27,8 +26,8 @@ class Survey(Struct, frozen=True):
     """The bytes of text in the longest row."""
     paths: tuple[str, ...]
     """The columns of media that have relative paths."""
-    weighted: frozenset[Ignored]
-    """What a trainer may ignore of weights that trains an answer in `messages` in full against its weight."""
+    weighted: frozenset[IgnoredWeights]
+    """The kinds of weights that an answer in `messages` has: those that a trainer may ignore, and train in full."""
 
 
 def survey(folder: Path) -> Survey:
@@ -36,7 +35,7 @@ def survey(folder: Path) -> Survey:
     source = sources.resolve(str(folder), split="all", options=ParseOptions(allow_empty=True))
     names: dict[str, None] = {}
     paths: dict[str, None] = {}
-    longest, weighted = 0, frozenset[Ignored]()
+    longest, weighted = 0, frozenset[IgnoredWeights]()
     for shard in sources.plan_splits(source, "all"):
         for batch in (batch for part in shard for batch in sources.read(part, columns=None)):
             names |= dict.fromkeys(name for name in batch.schema.names if not name.startswith("#"))
@@ -59,14 +58,14 @@ def has_paths(column: pa.Array) -> bool:
     return any(isinstance(medium, str) and not re.match(r"/|[a-z]+:", medium) for medium in media)
 
 
-def weights_unread(batch: pa.RecordBatch) -> frozenset[Ignored]:
-    """Return what a trainer may ignore of weights that trains an answer in `messages` in full against its weight."""
+def weights_unread(batch: pa.RecordBatch) -> frozenset[IgnoredWeights]:
+    """Return which kinds of weights an answer in `messages` has: those that a trainer may ignore, and train in full."""
     column = batch.column("messages") if "messages" in batch.schema.names else None
     turns = column.flatten() if column is not None and is_turns(column.type) else None
     if turns is None or {*TRAIN_KEYS, LOSS_MASK}.isdisjoint(field.name for field in turns.type):
         return frozenset()
     answers = role_is(turns, "assistant")
-    levels: tuple[Ignored, ...] = ("fractions", "parts", "all")
+    levels: tuple[IgnoredWeights, ...] = ("fractions", "parts", "all")
     return frozenset(level for level in levels if any(answers[turn] for turn, *_ in unread_weights(turns, level)))
 
 

@@ -35,7 +35,7 @@ def account_late(
         row, path = ledger.first_row(sorted(truths), batch)
         raise DialectError(
             f"`{path}`, which is empty in the sample, would be the ground truth of later rows alone",
-            hint=f"--keep {path} --where '{path} is defined' takes the rows that have it; --drop {path} leaves it out",
+            hint=f"--keep {path} --where '{path} is defined' keeps rows that have it; --drop {path} leaves it behind",
             at=Location(row=row),
             code="col.late",
         )

@@ -150,7 +150,7 @@ def _read_source(request: SourceRequest) -> Iterator[SourceResult]:
 
 @contextmanager
 def _without_skip_hint(recipe: Recipe) -> Iterator[None]:
-    """Hint at no flag that is set, if all rows of the sample are bad and none says what the columns are."""
+    """Leave `--on-error skip` out of the hint for a sample without any good row, if that flag is set."""
     try:
         yield
     except RowError as error:

@@ -41,7 +41,7 @@ from .fingerprint import job_key
 from .left_behind import account_for_sample, open_ledger, read_sample, refuse_suspects
 from .names import check_keys, check_names, check_train_roles, empty_paths
 from .target import Target
-from .templates import MANY_ROWS, with_tags
+from .templates import MANY_ROWS, with_generation_tags
 
 
 def check_tokens(recipe: Recipe) -> None:
@@ -220,7 +220,7 @@ def with_rendering(job: Job, recipe: Recipe, template: ChatTemplate | None, samp
         over_length=recipe.over_length,
         packing=None if recipe.pack is None else Packing(recipe.pack, recipe.pack_strategy),
     )
-    return with_tags(job) if sum(batch.num_rows for batch in sample) >= MANY_ROWS else job
+    return with_generation_tags(job) if sum(batch.num_rows for batch in sample) >= MANY_ROWS else job
 
 
 def with_target(job: Job, recipe: Recipe, target: Target) -> Job:

@@ -127,7 +127,7 @@ def indentation(template: ChatTemplate, recipe: Recipe) -> int | None:
 
 
 def require_stop(template: ChatTemplate, job: Job) -> None:
-    """Raise TemplateError if the template prints no stop token after the last answer, whatever follows others."""
+    """Raise TemplateError if the template prints no stop token after the last answer, whatever follows earlier ones."""
     from ...render import sandbox_sessions
     from ...render.masks.turn_boundaries import TurnBoundaries
     from ...render.single import TemplateRenderer

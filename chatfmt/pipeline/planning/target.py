@@ -53,8 +53,8 @@ _UNSUPPORTED = {".csv", ".tsv", ".txt", ".arrow", ".yaml", ".md", ".gz", ".zst",
 def target_of(out: Path | str | None, format: str | None, compression: str | None) -> Target:
     """Return the target that the options name; raises UsageError for a format that cannot be written.
 
-    No OUT and `-` are stdout. A name with the suffix of a data file is one file, `hf://datasets/…` a dataset on the
-    Hub, any other name a folder; a URL is one on a store.
+    No OUT and `-` are stdout, `hf://datasets/…` is a dataset on the Hub. Any other name or URL is one file if it has
+    the suffix of a data file, and a folder if not.
     """
     path = STDOUT if out is None else Path(out)
     url = url_of(path)

@@ -78,7 +78,7 @@ MANY_ROWS = 1000
 """From so many rows on, as many as a sample has, tags may save more time than it takes to find them, about a second."""
 
 
-def with_tags(job: Job) -> Job:
+def with_generation_tags(job: Job) -> Job:
     """Return the job with a template that has tags for the trained text, if spans are needed and it has none itself."""
     mask, template = job.mask, job.template
     if mask is None or not mask.is_every_turn or template is None or all(map(GENERATION.search, template.texts)):

@@ -60,17 +60,17 @@ def start_interpreter() -> Interpreter:
 
 
 @cache
-def server() -> ForkServer | None:
+def server() -> InterpreterServer | None:
     """Return the server of this process, started now if there is none; None where processes have no descriptors."""
     try:
         os.close(os.pidfd_open(os.getpid()))
     except (AttributeError, OSError):  # another system than Linux, or a container that forbids it
         return None
-    return ForkServer()
+    return InterpreterServer()
 
 
-class ForkServer:
-    """The side of the run."""
+class InterpreterServer:
+    """The server as the run sees it: ask it for processes, and end it."""
 
     def __init__(self) -> None:
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

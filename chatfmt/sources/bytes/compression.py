@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...errors import InputError, Location
-from ...stores import is_remote, reason, store_errors, without_credentials
+from ...stores import is_remote, reason_of, store_errors, without_credentials
 from ..model import Compression
 
 CHUNK = 4 << 20
@@ -73,7 +73,7 @@ def reading(file: IO[bytes] | BufferedIOBase, uri: str) -> Iterator[None]:
         byte = None
         with suppress(OSError, ValueError):  # a pipe
             byte = file.tell()
-        text = without_credentials(error.strerror or reason(error))
+        text = without_credentials(error.strerror or reason_of(error))
         raise unreadable_error(text, Location(shown_uri(uri), byte=byte)) from None
 
 

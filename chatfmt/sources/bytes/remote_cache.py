@@ -18,7 +18,7 @@ from typing import Any
 
 import xxhash
 
-from ...stores import open_store, reason
+from ...stores import open_store, reason_of
 
 BLOCK = 8 << 20
 """Bytes fetched at a time."""
@@ -104,7 +104,7 @@ def _block(system: Any, path: str, folder: Path | None, key: str, number: int, s
     try:
         data = bytes(system.cat_file(path, start=start, end=stop))
     except Exception as error:  # libraries of stores raise errors of their own
-        raise error if isinstance(error, OSError) else OSError(reason(error)) from None
+        raise error if isinstance(error, OSError) else OSError(reason_of(error)) from None
     if len(data) != stop - start:
         raise OSError(f"{len(data)} bytes came instead of {stop - start}")
     if file is not None and _has_room(file.parent):

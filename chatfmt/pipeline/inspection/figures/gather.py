@@ -31,7 +31,7 @@ from ...planning.jobs import check_rendered, check_tokens, span_option
 from ...planning.scratch import Scratch
 from ...planning.source_plan import FIRST_ROWS, SourcePlan, plan_source
 from ...planning.target import target_of
-from ...planning.templates import load_template, with_tags
+from ...planning.templates import load_template, with_generation_tags
 from ...running.progress import OnProgress, ignore_progress, run_reading_tasks
 from ..preview import PreviewRow, preview_file, preview_row, with_lines
 from ..statistics import count_characters
@@ -71,8 +71,10 @@ def gather(
     recipe: Recipe, scratch: Scratch, workers: int, *, picks: bool = False, by: str | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> list[Gathered]:  # fmt: skip
-    """Return the figures of each source of a recipe; with `picks` rows to show too, with `by` those of each value of
-    a column. Bad rows are counted, not raised.
+    """Return the figures of each source of a recipe.
+
+    With `picks` also rows to show, with `by` also the figures of each value of a column. Bad rows are counted, not
+    raised.
 
     Rows over `--max-tokens` are counted like the others: `tokens.above` has how many they are.
     """
@@ -140,7 +142,7 @@ def measured(recipe: Recipe, plan: SourcePlan) -> Job:
         return job
     masked = replace(job, mask=job.mask or WHOLE_TURNS, key=f"{job.key}-masked")
     if plan.first_rows.num_rows == FIRST_ROWS:
-        masked = with_tags(masked)
+        masked = with_generation_tags(masked)
     counts = RowCounts()
     list(Conversion(masked).convert(plan.first_rows, "", counts, ignore_reject))
     return job if any(code.startswith("mask.") for code in counts.reasons) and not recipe.mask else masked
