@@ -12,9 +12,11 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
 from numpy.typing import ArrayLike
 
 from .errors import CheckError, InputError, Location, MissingExtra
@@ -150,6 +152,32 @@ def load(reference: str, *, revision: str | None = None) -> Tokenizer:
     inner.no_truncation()
     inner.no_padding()
     return Tokenizer(inner, reference)
+
+
+class _AddedToken(Struct):
+    content: str
+
+
+class _TokenizerFile(Struct):
+    added_tokens: list[_AddedToken] = []
+
+
+def split_tokens(reference: str, tokens: Iterable[str]) -> list[str]:
+    """Return which of these control tokens are not a token of the tokenizer; raises as `load` does.
+
+    The tokenizer is loaded only for tokens that its file does not list as added ones.
+    """
+    try:
+        added = msgspec.json.decode(_find(reference, None).read_bytes(), type=_TokenizerFile).added_tokens
+    except msgspec.DecodeError:
+        added = []
+    known = {token.content for token in added}
+    others = [token for token in tokens if token not in known]
+    if not others:
+        return []
+    inner = load(reference)._inner
+    ids = ([*encoding.ids] for encoding in inner.encode_batch(others, add_special_tokens=False))
+    return [token for token, found in zip(others, ids, strict=True) if found != [inner.token_to_id(token)]]
 
 
 def content(reference: str, *, revision: str | None = None) -> str:

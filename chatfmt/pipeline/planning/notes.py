@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ... import trainers
+from ... import tokens, trainers
 from ...errors import TemplateError, UnknownName
 from ...field_path import top_level
 from ...mapping.names import names_needed
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SHOWN = 70
 """Maximum length of the template text that a note quotes."""
+SHOWN_TOKENS = 2
 
 
 def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
@@ -89,6 +90,13 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
         yield f"the trainer {recipe.trainer} does not read `assistant_spans`{remedy}"
     if job.mask is not None and job.mask.stop_token and recipe.end not in ("eos", "cut"):
         require_stop(template, job)
+    if job.tokenizer is not None and (split := split_by_tokenizer(template, job, job.tokenizer)):
+        named = " and ".join(f"`{token}`" for token in split[:SHOWN_TOKENS])
+        more = f" and {len(split) - SHOWN_TOKENS} more" if len(split) > SHOWN_TOKENS else ""
+        yield (
+            f"the tokenizer `{job.tokenizer}` splits {named}{more}, special tokens of the template `{template.name}`, "
+            "into several tokens: use the tokenizer of the model"
+        )
     if template.reads_date:
         yield f"the template reads the date and gets {recipe.date}: set another with --date"
     if "bos_token" in missing_tokens(recipe, template):
@@ -141,6 +149,27 @@ def require_stop(template: ChatTemplate, job: Job) -> None:
             hint="--end eos appends EOS; --no-mask-stop-token trains answers without an end",
             code="mask.stop",
         )
+
+
+def split_by_tokenizer(template: ChatTemplate, job: Job, tokenizer: str) -> list[str]:
+    """Return the control tokens that the template prints and the tokenizer splits, if a stop token is among them.
+
+    Others alone may be plain text to the model of the template too, such as `[INST]`.
+    """
+    from ...render import sandbox_sessions
+    from ...render.masks.turn_boundaries import TurnBoundaries
+    from ...render.safety.control_tokens import find_control_tokens
+    from ...render.single import TemplateRenderer
+
+    single = TemplateRenderer(template, job.options, sandbox_sessions(template, job.isolation))
+    stops = {stop.strip() for stop in TurnBoundaries(single).stops}
+    printed = [
+        token
+        for token in find_control_tokens(template, single.special_tokens.values())
+        if token in stops or any(token in text for text in template.texts)
+    ]
+    split = tokens.split_tokens(tokenizer, printed)
+    return sorted(split, key=lambda token: token not in stops) if stops.intersection(split) else []
 
 
 def default_system(job: Job) -> str:

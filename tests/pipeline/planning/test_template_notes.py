@@ -29,6 +29,28 @@ def convert(*flags: str) -> int:
     return main(["convert", "in.jsonl", *flags, "--executor", "serial"])
 
 
+@pytest.mark.parametrize(("known", "template", "named"), [
+    (["</s>"], "chatml", "`<|im_end|>` and `<|im_start|>`"),
+    (["<|im_start|>", "</s>"], "chatml", "`<|im_end|>`"),
+    (["</s>"], "llama-3", "`<|eot_id|>` and `<|start_header_id|>` and 2 more"),
+    (["<|im_end|>", "<|im_start|>"], "chatml", ""),
+    (["</s>"], "zephyr", ""),
+])  # fmt: skip
+def test_a_tokenizer_of_another_model_is_named(known: list[str], template: str, named: str, capsys: Output) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel()
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator([], tokenizers.trainers.BpeTrainer(special_tokens=known, initial_alphabet=alphabet))
+    tokenizer.save("base/tokenizer.json")
+    assert convert("-t", template, "--tokenizer", "base", "--max-tokens", "5000", "-o", "out.jsonl") == 0
+    note = (
+        f"note: the tokenizer `base` splits {named}, special tokens of the template `{template}`, into several tokens"
+    )
+    notes = [line for line in capsys.readouterr().err.splitlines() if "into several" in line]
+    assert notes == ([f"{note}: use the tokenizer of the model"] if named else [])
+
+
 def test_a_model_without_a_template_gets_the_fallback(capsys: Output) -> None:
     assert convert("-t", "./base", "--fallback-template", "chatml", "-o", "out") == 0
     note = "note: `./base` has no chat template: `chatml` is used instead"
