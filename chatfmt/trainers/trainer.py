@@ -164,7 +164,8 @@ def tokenized_text_problem(output: Output) -> str:
         return f"its text begins with `{output.bos}`, which the trainer's tokenizer adds again"
     is_prompt = output.view in ("prompt", "stepwise")
     if output.is_text and not is_prompt and output.ends_with != output.ends_with.rstrip():
-        return "its text ends with blanks after the stop token, so that the trainer appends another"
+        blank = "a line break" if output.ends_with.endswith("\n") else "white space"
+        return f"its text ends with {blank} after the stop token, so that the trainer appends another"
     return ""
 
 

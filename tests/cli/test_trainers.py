@@ -168,7 +168,7 @@ def test_text_with_a_bos_or_an_end_that_the_trainer_doubles_does_not_fit(run: Ru
     )  # fmt: skip
     assert run("convert", "in.jsonl", "-t", "chatml", "-o", "out", "-q", "--overwrite")[0] == 0
     _, _, err = run("loader", "out", "--for", "trl-sft")
-    assert "its text ends with blanks after the stop token, so that the trainer appends another\n" in err
+    assert "its text ends with a line break after the stop token, so that the trainer appends another\n" in err
     assert run("loader", "out", "--for", "unsloth")[0] == 0
     hint = err.splitlines()[1].removeprefix("hint: chatfmt ").split()
     assert run(*hint, "-q")[0] == 0 and run("loader", "out")[0] == 0

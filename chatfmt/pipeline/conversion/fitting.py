@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ... import render
-from ...errors import ChatfmtError
+from ...errors import ChatfmtError, RowError, TemplateError
 from ...render.template.chat_template import ChatTemplate
 from .job import Job
 
@@ -55,11 +55,31 @@ def find_remedy(error: ChatfmtError, job: Job, row: pa.RecordBatch, file: str) -
 def _fitted(job: Job, found: Fitting, more: Mapping[str, str]) -> Job:
     """Return a job that renders fitted rows, and nothing else."""
     return replace(
-        job,
+        _texts_only(job),
         options=replace(job.options, variables={**found.variables, **job.options.variables}),
         transforms={**found.transforms, **more, **job.transforms},
-        fitted=True, mask=None, view="text", tokenizer=None, schema=None, max_tokens=None, packing=None, tagged=False,
-    )  # fmt: skip
+        fitted=True,
+    )
+
+
+def _texts_only(job: Job) -> Job:
+    """Return the job with texts as its output, and no spans, tokens or tags."""
+    return replace(
+        job, mask=None, view="text", tokenizer=None, schema=None, max_tokens=None, packing=None, tagged=False
+    )
+
+
+def template_error(job: Job, rows: pa.RecordBatch, file: str) -> RowError | TemplateError | None:
+    """Return the error of the template on the first of the rows of `file`, rendered without spans, that has one."""
+    from .row_counts import RowCounts
+    from .stages import Conversion
+
+    try:
+        for _ in Conversion(_texts_only(job)).convert(rows, file, RowCounts()):
+            pass
+    except ChatfmtError as error:
+        return error if isinstance(error, (RowError, TemplateError)) and error.code in OF_TEMPLATES else None
+    return None
 
 
 def _converts(job: Job, row: pa.RecordBatch, file: str) -> bool:

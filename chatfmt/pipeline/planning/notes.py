@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SHOWN = 70
 """Maximum length of the template text that a note quotes."""
 SHOWN_TOKENS = 2
+NO_STOP = "mask.stop"
 
 
 def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
@@ -80,6 +81,8 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
             f"line {line} of the template is indented, and the indentation is part of the text: "
             "`{{-` and `{%-` strip what precedes them"
         )
+    if misspelling := misspelt(template, job):
+        yield misspelling
     if recipe.bos != job.options.bos:
         yield f"`--bos strip` keeps the BOS token of the template `{template.name}`, which also opens or ends turns"
     if recipe.trainer is not None and recipe.to == "auto" and job.view in ("messages", "sharegpt"):
@@ -90,6 +93,27 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
         yield f"the trainer {recipe.trainer} does not read `assistant_spans`{remedy}"
     if job.mask is not None and job.mask.stop_token and recipe.end not in ("eos", "cut"):
         require_stop(template, job)
+    yield from tokenizer_notes(template, job)
+    if template.reads_date:
+        yield f"the template reads the date and gets {recipe.date}: set another with --date"
+    yield from variable_notes(template, recipe)
+
+
+def variable_notes(template: ChatTemplate, recipe: Recipe) -> Iterator[str]:
+    """Yield notes on special tokens without a value, and on variables that the template does not read."""
+    if "bos_token" in missing_tokens(recipe, template):
+        what = SAID[template.origin]
+        remedy = "--var bos_token=TOKEN or --tokens-from MODEL sets one"
+        yield f"the template prints `bos_token`, which {what} does not define: {remedy}"
+    words = dict.fromkeys(word for text in template.texts for word in re.findall(r"\w+", text))
+    for name in recipe.var:
+        if name not in words and (name, recipe.end) != ("eos_token", "eos"):
+            hint = UnknownName.of("variable", name, words).hint
+            yield f"the template has no variable `{name}`" + (f": {hint}" if hint.startswith("did you") else "")
+
+
+def tokenizer_notes(template: ChatTemplate, job: Job) -> Iterator[str]:
+    """Yield a note on the special tokens of the template that the tokenizer splits."""
     if job.tokenizer is not None and (split := split_by_tokenizer(template, job, job.tokenizer)):
         named = " and ".join(f"`{token}`" for token in split[:SHOWN_TOKENS])
         more = f" and {len(split) - SHOWN_TOKENS} more" if len(split) > SHOWN_TOKENS else ""
@@ -97,17 +121,18 @@ def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> I
             f"the tokenizer `{job.tokenizer}` splits {named}{more}, special tokens of the template `{template.name}`, "
             "into several tokens: use the tokenizer of the model"
         )
-    if template.reads_date:
-        yield f"the template reads the date and gets {recipe.date}: set another with --date"
-    if "bos_token" in missing_tokens(recipe, template):
-        what = SAID[template.origin]
-        remedy = "--var bos_token=TOKEN or --tokens-from MODEL sets one"
-        yield f"the template prints `bos_token`, and {what} has no value for it: {remedy}"
-    words = dict.fromkeys(word for text in template.texts for word in re.findall(r"\w+", text))
-    for name in recipe.var:
-        if name not in words and (name, recipe.end) != ("eos_token", "eos"):
-            hint = UnknownName.of("variable", name, words).hint
-            yield f"the template has no variable `{name}`" + (f": {hint}" if hint.startswith("did you") else "")
+
+
+def misspelt(template: ChatTemplate, job: Job) -> str:
+    """Say which variable of the template is misspelt; empty without one, and where rows may define any."""
+    from ...render.safety.unknown_names import misspelt_names
+
+    if "template_kwargs" in job.columns.fields:
+        return ""
+    defined = {**template.special_tokens, **job.options.variables}
+    found = {name: known for text in template.texts for name, known in misspelt_names(text, defined).items()}
+    reads = "; ".join(f"`{name}`, which nothing defines: did you mean `{known}`?" for name, known in found.items())
+    return f"the template reads {reads}" if reads else ""
 
 
 def weak_isolation(template: ChatTemplate, recipe: Recipe) -> str:
@@ -146,8 +171,8 @@ def require_stop(template: ChatTemplate, job: Job) -> None:
         raise TemplateError(
             f"the template `{template.name}` prints no stop token{where}, "
             "so a model trained on its answers never ends one",
-            hint="--end eos appends EOS; --no-mask-stop-token trains answers without an end",
-            code="mask.stop",
+            hint=misspelt(template, job) or "--end eos appends EOS; --no-mask-stop-token trains answers without an end",
+            code=NO_STOP,
         )
 
 

@@ -13,17 +13,18 @@ from msgspec.structs import replace
 
 from ... import render, sources, trainers, transforms, writers
 from ...dialects.kit.columns import ALIASES, shell_quoted
-from ...errors import UsageError
+from ...errors import TemplateError, UsageError
 from ...recipe import Recipe, Run
 from ...render.template.chat_template import ChatTemplate
-from ...sources import InputSplit
+from ...sources import InputSplit, LineFinder
 from ...views import INPUTS
+from ..conversion.fitting import template_error
 from ..conversion.job import Task
 from ..plugins import load_plugins
 from .fingerprint import run_fingerprint
 from .inputs import original_files
 from .jobs import check_rendered, check_tokens
-from .notes import job_notes, system_notes, template_notes
+from .notes import NO_STOP, job_notes, misspelt, system_notes, template_notes
 from .parquet_schema import find_schema, first_output, set_schema
 from .scratch import Scratch
 from .source_plan import SourcePlan, check_test_split, check_token_shards, check_views, plan_source
@@ -168,7 +169,21 @@ def plan_notes(recipe: Recipe, sources: Sequence[SourcePlan], template: ChatTemp
         yield from source.source.notes
         yield from job_notes(source.job, source.detection, recipe)
     yield from system_notes((source.job, source.detection) for source in sources)
-    yield from template_notes(template, recipe, sources[0].job)
+    try:
+        yield from template_notes(template, recipe, sources[0].job)
+    except TemplateError as error:
+        if template is not None and error.code == NO_STOP and recipe.on_error == "stop":
+            raise_template_error(template, sources[0])
+        raise
+
+
+def raise_template_error(template: ChatTemplate, source: SourcePlan) -> None:
+    """Raise the error that the template has with the first rows anyway, which may explain why it prints no stop."""
+    split = source.shards[0][0]
+    if source.first_rows is not None and (error := template_error(source.job, source.first_rows, split.shown)):
+        error.at = LineFinder(split).with_line(error.at)
+        error.hint = misspelt(template, source.job) or error.hint
+        raise error
 
 
 def with_schema(plan: Plan, schema: pa.Schema) -> Plan:

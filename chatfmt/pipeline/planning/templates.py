@@ -27,13 +27,13 @@ def load_template(recipe: Recipe) -> ChatTemplate | None:
         template = replace(template, special_tokens=tokens)
     if "eos_token" in missing_tokens(recipe, template):
         raise UsageError(
-            f"the template `{template.name}` prints `eos_token`, and {SAID[template.origin]} has no value for it",
+            f"the template `{template.name}` prints `eos_token`, which {SAID[template.origin]} does not define",
             hint="--var eos_token=TOKEN, or --tokens-from with the folder or Hub id of the model",
         )
     return template
 
 
-SAID = {"file": "a file", "inline": "an inline template"}
+SAID = {"file": "a .jinja file", "inline": "an inline template"}
 """The origins of templates that come without special tokens."""
 
 

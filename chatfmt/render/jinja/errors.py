@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import jinja2
 
-from ...errors import Location, RenderError
+from ...errors import Location, RenderError, TemplateError
 from .determinism import without_addresses
+
+_OPEN_BLOCK = re.compile(r"The innermost block that needs to be closed is '(\w+)'")
 
 
 class NotReproducible(Exception):
@@ -30,4 +34,13 @@ def render_error(error: Exception, template: str, row: int | None = None) -> Ren
         hint = "add a field for that role to the template"
     return RenderError(
         without_addresses(str(error)) or type(error).__name__, hint=hint, at=Location(row=row), code=code
+    )
+
+
+def syntax_error(template: str, message: str, line: int | None = None) -> TemplateError:
+    """Return the error for a template that does not compile, with the message of Jinja and the line it names."""
+    where = f", line {line}" if line else ""
+    hint = f"close it with `{{% end{found[1]} %}}`" if (found := _OPEN_BLOCK.search(message)) else ""
+    return TemplateError(
+        f"the template `{template}` does not compile{where}: {message}", hint=hint, code="template.syntax"
     )

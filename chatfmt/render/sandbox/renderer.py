@@ -21,7 +21,7 @@ import pyarrow as pa
 from ... import json_columns
 from ...errors import Location, RenderError, TemplateError, UnknownName, UsageError
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, RenderRequest, check_text_size
-from ..jinja.errors import NotReproducible, render_error
+from ..jinja.errors import NotReproducible, render_error, syntax_error
 from ..jinja.inputs import plain_data
 from ..options import SPANS, RenderOptions
 from ..template.chat_template import ChatTemplate
@@ -198,8 +198,7 @@ def _template_error(name: str, error: Sequence[Any]) -> TemplateError:
     kind, message, line = error
     if kind == "OverLimit":
         return TemplateError(f"the template `{name}` is refused: {message}", hint=_LIMIT_HINT, code="template.limit")
-    where = f", line {line}" if line else ""
-    return TemplateError(f"the template `{name}` does not compile{where}: {message}", code="template.syntax")
+    return syntax_error(name, message, line)
 
 
 _LIMIT_HINT = "inspect it with `chatfmt templates show`; if you trust it: --template-isolation off"

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from ...errors import ChatfmtError, InputError, TemplateError, UnknownName, UsageError
 from ...lazy import on_call
 from ..jinja.environment import compile_template
-from ..jinja.errors import render_error
+from ..jinja.errors import render_error, syntax_error
 from ..jinja.rendering import render_text
 from ..jinja.row import select_text
 from ..types import Moment
@@ -110,9 +110,8 @@ class ChatTemplate(Struct, frozen=True):
         try:
             compile_template(text)
         except (jinja2.TemplateSyntaxError, RecursionError) as error:
-            line = f", line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
-            message = f"the template `{self.name}` does not compile{line}: {error}"
-            raise TemplateError(message, code="template.syntax") from error
+            line = error.lineno if isinstance(error, jinja2.TemplateSyntaxError) else None
+            raise syntax_error(self.name, str(error), line) from error
 
     def render(
         self,
@@ -128,7 +127,8 @@ class ChatTemplate(Struct, frozen=True):
         """Return the text of one conversation, as `apply_chat_template(tokenize=False)` of transformers does.
 
         `variables` are template variables and win over the special tokens (`bos_token`, …). `engine="trace"` uses the
-        traced engine; the others use Jinja, because tracing does not pay for a single conversation.
+        traced engine; the others use Jinja, because tracing does not pay for a single conversation. What the template
+        leaves out is not looked for, as it is in conversions: `chatfmt.check` does.
         Raises RenderError; its `__cause__` is what Jinja or Python raised.
         """
         if engine not in ("auto", "trace", "jinja"):

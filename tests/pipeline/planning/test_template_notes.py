@@ -51,6 +51,46 @@ def test_a_tokenizer_of_another_model_is_named(known: list[str], template: str, 
     assert notes == ([f"{note}: use the tokenizer of the model"] if named else [])
 
 
+@pytest.mark.parametrize("mask", [[], ["--mask"]])
+@pytest.mark.parametrize(("text", "error", "hint"), [
+    ("{% for m in messages %}{{ m.role ~ msg.content }}{% endfor %}", "in.jsonl row 0: 'msg' is undefined (line 1)",
+     "`chatfmt templates probe bad.jinja` shows what the template accepts"),
+    ("{% for m in messages %}{{ m.role }}{% endfor %}",
+     "in.jsonl row 0: template `bad.jinja` loses the text of role `user` (message 0, line 1)",
+     "`--allow-loss user` accepts the loss"),
+    ("{% for m in messages %}{{ m.content }}{% endfor %}{{ messages[7].content[0] }}",
+     "in.jsonl row 0: list object has no element 7 (line 1)",
+     "`chatfmt templates probe bad.jinja` shows what the template accepts"),
+])  # fmt: skip
+def test_the_error_of_a_bad_template_is_the_same_with_a_mask(
+    text: str, error: str, hint: str, mask: list[str], capsys: Output
+) -> None:
+    Path("bad.jinja").write_text(text)
+    assert convert("-t", "bad.jinja", *mask, "-o", "out.jsonl") > 0
+    assert capsys.readouterr().err == f"error: {error}\nhint: {hint}\n" and not Path("out.jsonl").exists()
+
+
+def test_a_misspelt_variable_is_named_before_the_first_row(capsys: Output) -> None:
+    Path("bad.jinja").write_text("{% for m in messages %}{{ m.content }}{{ eos_tokn }}{% endfor %}")
+    said = "the template reads `eos_tokn`, which nothing defines: did you mean `eos_token`?"
+    assert convert("-t", "bad.jinja", "-o", "out.jsonl") == 0
+    assert capsys.readouterr().err.splitlines()[0] == f"note: {said}"
+    assert convert("-t", "bad.jinja", "--var", "eos_tokn=x", "-o", "again.jsonl") == 0
+    assert "eos_tokn" not in capsys.readouterr().err
+    assert convert("-t", "bad.jinja", "--mask") == 6
+    assert capsys.readouterr().err == (
+        "error: the template `bad.jinja` prints no stop token, so a model trained on its answers never ends one\n"
+        f"hint: {said}\n"
+    )
+
+
+@pytest.mark.parametrize("isolation", ["auto", "off"])
+def test_the_tag_that_closes_an_open_block_is_named(isolation: str, capsys: Output) -> None:
+    Path("bad.jinja").write_text("{% for m in messages %}{% if m.role %}{{ m.content }}{% endfor %}")
+    assert convert("-t", "bad.jinja", "--template-isolation", isolation) == 6
+    assert capsys.readouterr().err.splitlines()[-1] == "hint: close it with `{% endif %}`"
+
+
 def test_a_model_without_a_template_gets_the_fallback(capsys: Output) -> None:
     assert convert("-t", "./base", "--fallback-template", "chatml", "-o", "out") == 0
     note = "note: `./base` has no chat template: `chatml` is used instead"
@@ -79,7 +119,7 @@ def test_a_model_with_a_template_needs_no_fallback(capsys: Output) -> None:
         (["-t", "./base", "--fallback-template", "chatmll"], 2, "unknown template `chatmll`"),
         (["--fallback-template", "chatml"], 2, "`--fallback-template` is for a model without a chat template"),
         (["-t", "{{ messages[0].content ~ eos_token }}"], 2,
-         "the template `inline` prints `eos_token`, and an inline template has no value for it"),
+         "the template `inline` prints `eos_token`, which an inline template does not define"),
     ],
 )  # fmt: skip
 def test_what_no_template_can_stand_for_is_an_error(flags: list[str], code: int, message: str, capsys: Output) -> None:

@@ -1,0 +1,39 @@
+"""Find names that a template reads, that nothing defines, and that look like a misspelt name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import jinja2
+from jinja2 import nodes
+from jinja2.defaults import DEFAULT_NAMESPACE
+
+from ...errors import edit_distance, nearest
+from ..jinja.environment import sandbox
+from ..template.special_tokens import NAMED
+from ..types import CONTEXT_NAMES
+
+_IMPLICIT = frozenset(
+    (*DEFAULT_NAMESPACE, "raise_exception", "strftime_now", "loop", "caller", "varargs", "kwargs", "self")
+)
+LETTERS = 4
+"""A misspelt name differs in one letter of so many at most."""
+
+
+def misspelt_names(text: str, defined: Iterable[str] = ()) -> Mapping[str, str]:
+    """Return the names that nothing defines, each with the name that it resembles of those that every render knows.
+
+    `defined` are names that are defined as well. A name that the template itself sets anywhere counts as
+    defined. Nothing of the template runs. Empty for text that does not compile.
+    """
+    try:
+        tree = sandbox().parse(text)
+        names = [*tree.find_all(nodes.Name)]
+        macros = {macro.name for macro in tree.find_all(nodes.Macro)}
+    except (jinja2.TemplateSyntaxError, RecursionError):
+        return {}
+    known = {*CONTEXT_NAMES, *NAMED}
+    own = {*macros, *defined, *_IMPLICIT, *(name.name for name in names if name.ctx != "load")}
+    read = dict.fromkeys(name.name for name in names if name.ctx == "load" and name.name not in known | own)
+    close = {name: next(iter(nearest(name, known)), name) for name in read}
+    return {name: other for name, other in close.items() if 0 < edit_distance(name, other) <= len(name) // LETTERS}
