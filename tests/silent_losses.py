@@ -17,7 +17,9 @@ import pyarrow.parquet as pq
 
 import chatfmt
 
-STRUCTURE = {"role", "from", "type", "winner", "label", "message_id", "parent_id", "message_tree_id"}
+STRUCTURE = {
+    "role", "from", "type", "winner", "label", "overall_score", "message_id", "parent_id", "message_tree_id",
+}  # fmt: skip
 """Keys whose values say how to read the others: roles and types, the better answer, the message that is answered."""
 ROWS = 40
 MARKERS = {"Human", "Assistant", "USER", "ASSISTANT", "FUNCTION", "RESPONSE", "endoftext", "functioncall"}

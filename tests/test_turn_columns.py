@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatfmt import turn_columns as tc
-from chatfmt.errors import Location
+from chatfmt.errors import Location, RowError
 from chatfmt.json_columns import JSON, TEXT, decode_conversations, decode_objects, encode_conversations
 
 ROLES = ("system", "user", "assistant")
@@ -44,10 +44,20 @@ def test_lengths_rows_and_positions(rows: list[Any]) -> None:
     assert tc.lengths_of(column).tolist() == [len(turns or []) for turns in rows]
     numbered = [(row, place) for row, turns in enumerate(rows) for place in range(len(turns or []))]
     assert list(zip(tc.rows_of_turns(column), tc.positions_of_turns(column), strict=True)) == numbered
-    assert [tc.location_of(column, turn) for turn in range(len(numbered))] == [
-        Location(row=row, message=place) for row, place in numbered
-    ]
     assert tc.last_roles(column) == [turns[-1]["role"] if turns else None for turns in rows]
+
+
+@given(COLUMNS)
+def test_the_first_refused_turn_of_each_row_is_its_error(rows: list[Any]) -> None:
+    found = [[place for place, turn in enumerate(turns or []) if turn["role"] == "user"] for turns in rows]
+    expected = [Location(row=row, message=places[0]) for row, places in enumerate(found) if places]
+    column, errors = column_of(rows), list[RowError]()
+    try:
+        tc.refuse_turns(column, pa.array(tc.role_is(column.flatten(), "user")), lambda turn: RowError(str(turn)))
+    except RowError as error:
+        errors = [error, *error.others]
+    assert [error.at for error in errors] == expected
+    assert all(flat(rows)[int(error.message)]["role"] == "user" for error in errors)
 
 
 @given(COLUMNS, st.sets(st.sampled_from(ROLES)))

@@ -59,11 +59,6 @@ def left_as_text(
     return tuple(notes)
 
 
-def _parses(dialect: Dialect, record: SourceRow, columns: Columns) -> bool:
-    """Return whether a dialect finds what it parses in a row."""
-    return dialect.finds is None or dialect.finds(record, columns)
-
-
 def _fits(dialect: Dialect, record: SourceRow, columns: Columns) -> bool:
     try:
         return dialect.find_parts(record, columns) is not None

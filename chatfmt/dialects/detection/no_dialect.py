@@ -79,7 +79,7 @@ def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) 
     known = next((command for columns, command in _FORMATS if columns <= set(names)), None)
     if known:
         return f"a recipe reads them: chatfmt convert {known}"
-    by_shape = _turns_hint(names, records, columns) or _pair_hint(names, columns)
+    by_shape = _turns_hint(names, records, columns) or _pair_hint(names)
     texts = [name for name in names if isinstance(records[0].get(name), str)]
     return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns)
 
@@ -95,7 +95,7 @@ _FORMATS = (
 """Columns of files that a recipe reads, with its command."""
 
 
-def _pair_hint(names: Sequence[str], columns: Columns) -> str | None:
+def _pair_hint(names: Sequence[str]) -> str | None:
     """Hint for two answers without a column that is clearly the prompt."""
     lower = {name.lower() for name in names}
     if not (lower & set(CHOSEN) and lower & set(REJECTED)):

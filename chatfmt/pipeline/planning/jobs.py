@@ -142,7 +142,7 @@ def to_job(
         in_blocks=views.VIEWS[view].unpairs and detection.type == "preference",
         whole_file=detection.whole_file,
     )
-    job = with_target(with_rendering(with_row_options(job, recipe, template), recipe, template, sample), recipe, target)
+    job = with_target(with_rendering(with_row_options(job, recipe), recipe, template, sample), recipe, target)
     job = with_parts(job) if template is None and has_other_parts(job, sample) else job
     job = with_weights(job) if job.mask is not None and has_weights(job, sample) else job
     ledger = account_for_sample(open_ledger(recipe, detection, job), job, sample)
@@ -187,7 +187,7 @@ def with_read_columns(
     return replace(detection, columns=replace(columns, keep=(*columns.keep, *read))) if read else detection
 
 
-def with_row_options(job: Job, recipe: Recipe, template: ChatTemplate | None) -> Job:
+def with_row_options(job: Job, recipe: Recipe) -> Job:
     """Return the job with the options that change, check and select conversations."""
     return replace(
         job,

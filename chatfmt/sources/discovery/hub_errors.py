@@ -55,7 +55,7 @@ def _translate(error: Exception, request: HubRequest, id: str) -> Exception:
     if "OfflineModeIsEnabled" in kinds:
         return Unreachable("the Hub is disabled (HF_HUB_OFFLINE)")
     if kinds & {"EmptyDatasetError", "DataFilesNotFoundError", "FileNotFoundError"}:
-        return _no_files(error, request, id)
+        return _no_files(request, id)
     if "Dataset scripts" in text:
         return _script(request, id)
     if known := _known_subsets(text):
@@ -122,7 +122,7 @@ def _references(id: str) -> list[str]:
     return [reference.name for reference in [*found.branches, *found.tags]]
 
 
-def _no_files(error: Exception, request: HubRequest, id: str) -> InputError:
+def _no_files(request: HubRequest, id: str) -> InputError:
     what = f"no file of `{id}` matches " + ", ".join(f"`{glob}`" for glob in request.data_files)
     if not request.data_files:
         what = f"no data files in `{id}`" + (f" under `{request.data_dir}`" if request.data_dir else "")

@@ -381,7 +381,7 @@ def read_arrow(
 ) -> Iterator[pa.RecordBatch]:
     """Yield source batches of an Arrow file or stream: `take` rows from `first_row` on."""
     row, stop = 0, None if take is None else first_row + take
-    with translate_arrow_errors(shown), _open_arrow(uri, shown) as (schema, batches):
+    with translate_arrow_errors(shown), _open_arrow(uri) as (schema, batches):
         names = _columns_to_read(schema, options.columns, shown) or schema.names
         while (batch := _next(batches, shown)) is not None:
             start, row = row, row + batch.num_rows
@@ -394,7 +394,7 @@ def read_arrow(
 
 
 @contextmanager
-def _open_arrow(uri: str, shown: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+def _open_arrow(uri: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
     source = open_binary(uri) if is_remote(uri) else pa.memory_map(uri)
     with source:
         is_file = source.read(6) == b"ARROW1"
@@ -413,7 +413,7 @@ def columnar_schema(file: SourceFile) -> pa.Schema:
         with open_parquet(file.uri, file.shown) as opened:
             schema = opened.schema_arrow
     else:
-        with translate_arrow_errors(file.shown), _open_arrow(file.uri, file.shown) as (schema, _):
+        with translate_arrow_errors(file.shown), _open_arrow(file.uri) as (schema, _):
             pass
     _columns_to_read(schema, None, file.shown)
     features = declared_features(schema)
@@ -424,7 +424,7 @@ def columnar_schema(file: SourceFile) -> pa.Schema:
 
 def arrow_rows(file: SourceFile) -> int:
     """The number of rows of an Arrow file or stream."""
-    with translate_arrow_errors(file.shown), _open_arrow(file.uri, file.shown) as (_, batches):
+    with translate_arrow_errors(file.shown), _open_arrow(file.uri) as (_, batches):
         return sum(batch.num_rows for batch in batches)
 
 
