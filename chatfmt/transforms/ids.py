@@ -87,24 +87,24 @@ def _with_result_ids(turn: Turn, results: Conversation, nine: bool) -> Conversat
 
 def _with_names(turns: Conversation) -> Conversation:
     """The turns with ids that have the name of the tool and the number of the call in the conversation."""
-    changed, new, position = list[Turn](), dict[str, str](), 0
+    changed, new, position = list[Turn](), dict[Any, str](), 0
     for turn in _with_ids(turns, nine=False):
         if isinstance(turn.get("tool_calls"), list):
             calls = [_with_name(call, position + number, new) for number, call in enumerate(turn["tool_calls"])]
             turn, position = {**turn, "tool_calls": calls}, position + len(calls)
         old = turn.get("tool_call_id")
-        changed.append({**turn, "tool_call_id": new[old]} if isinstance(old, str) and old in new else turn)
+        changed.append({**turn, "tool_call_id": new[old]} if isinstance(old, (str, int)) and old in new else turn)
     return changed
 
 
-def _with_name(call: Any, position: int, new: dict[str, str]) -> Any:
+def _with_name(call: Any, position: int, new: dict[Any, str]) -> Any:
     """The call with an id of its name and position, noted in `new` under the old id."""
     function = call.get("function") if isinstance(call, dict) else None
     name = function.get("name") if isinstance(function, dict) else None
-    if not isinstance(name, str) or not isinstance(call["id"], str):
+    if not isinstance(name, str) or not isinstance(call["id"], (str, int)):
         return call
-    kept = re.fullmatch(rf"functions\.{re.escape(name)}:[0-9]+", call["id"])
-    new[call["id"]] = call["id"] if kept else f"functions.{name}:{position}"
+    kept = re.fullmatch(rf"functions\.{re.escape(name)}:[0-9]+", str(call["id"]))
+    new[call["id"]] = kept[0] if kept else f"functions.{name}:{position}"
     return {**call, "id": new[call["id"]]}
 
 
