@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
         if text.startswith("usage: "):  # no arguments: the text is the help of the command
             terminal.print_err(str(getattr(error, "message", text)))
             return UsageError.exit_code
-        return _fail(UsageError(text, hint=_usage_hint(error))) if text else UsageError.exit_code
+        return _fail(UsageError(text, hint=_usage_hint(error, arguments))) if text else UsageError.exit_code
     except ChatfmtError as error:
         return _fail(error)
     except (BrokenPipeError, ReaderGone):
@@ -176,15 +176,23 @@ def _usage(error: Exception) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _usage_hint(error: Any) -> str:
-    """Return the option that a wrong one resembles, else the help that lists all."""
-    command = getattr(getattr(error, "ctx", None), "command", None)
-    if command is None or not hasattr(error, "possibilities"):
+def _usage_hint(error: Any, arguments: Sequence[str] | None) -> str:
+    """Return the option that a wrong one begins with or resembles, else the help that lists all."""
+    ctx, named = getattr(error, "ctx", None), [name for name in (arguments or ())[:1] if name in COMMANDS]
+    commands: Any = getattr(command_line(*named), "commands", {}) if named else {}
+    command = ctx.command if ctx else commands.get(*named, None) if named else None
+    if command is None:
         return "chatfmt --help"
+    path = ctx.command_path if ctx else f"chatfmt {named[0]}"
+    every = f"{path} {getattr(command, 'every_option', '--help')}"
+    if not hasattr(error, "possibilities"):
+        return every
     known = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
+    if begun := [name for name in known if error.option_name.startswith(f"{name}-")]:
+        return f"did you mean `{max(begun, key=len)}`?"
     close = nearest(error.option_name, known)
     typo = close and edit_distance(error.option_name, close[0]) <= MOST_TYPED_WRONG
-    return f"did you mean `{close[0]}`?" if typo else f"{error.ctx.command_path} {command.every_option}"
+    return f"did you mean `{close[0]}`?" if typo else every
 
 
 def _fail(error: ChatfmtError) -> int:

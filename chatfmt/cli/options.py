@@ -106,7 +106,7 @@ ROWS = _group(
             "COLUMN",
             "Keep the first row of those with the same value in this column, and all without one.",
         ),
-        "test_fraction": (str, "F", "Move this fraction of the rows, chosen by content, to a split named test."),
+        "test_fraction": (str, "F", "Move about this fraction of the rows, chosen by content, to a split named test."),
         "split_by": (str, "COLUMN", "Keep rows with the same value in this column in one split."),
         "weight": (
             list[str],

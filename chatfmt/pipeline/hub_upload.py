@@ -101,7 +101,7 @@ def open_repository(repository: Repository, *, public: bool) -> Head:
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     api = _api()
-    with hub_errors(repository):
+    with hub_errors(repository, began=False):
         try:
             info = api.dataset_info(repository.id)
         except RepositoryNotFoundError:
@@ -185,13 +185,20 @@ def pushed_manifest(folder: Path, manifest: Manifest) -> bytes:
 
 
 @contextmanager
-def hub_errors(repository: Repository) -> Iterator[None]:
-    """Turn every exception of the Hub's library into an OutputError that names no token."""
+def hub_errors(repository: Repository, *, began: bool = True) -> Iterator[None]:
+    """Turn every exception of the Hub's library into an OutputError that names no token.
+
+    `began` says whether some of the files may have been uploaded.
+    """
     try:
         yield
     except ChatfmtError:
         raise
     except Exception as error:
+        if not began and is_transient(error) and _status(error) is None:
+            token = "" if _token() else "; a push also needs a token: `hf auth login`, or set HF_TOKEN"
+            text = f"the Hub cannot be reached, so nothing was pushed to `{repository.id}`"
+            raise OutputError(text, hint=f"is there a network connection?{token}", code="hub.unreachable") from None
         raise _translate(error, repository) from None
 
 

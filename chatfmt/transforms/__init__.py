@@ -114,6 +114,10 @@ TRANSFORMS: dict[str, Transform] = {
 """The transforms by name, in the order in which they apply."""
 
 
+SOUGHT = {"calculator": "annotation such as `<<48/2=24>>`", "final_answer": "last line such as `#### 72`"}
+"""What a transform looks for, where a source without it is probably the wrong one."""
+
+
 def apply(batch: pa.RecordBatch, settings: Mapping[str, Any]) -> tuple[pa.RecordBatch, Counter[str]]:
     """Apply the transforms that `settings` names; returns the batch and how many rows each transform changed.
 
@@ -154,4 +158,4 @@ def _is_valid(transform: Transform, value: Any) -> bool:
     return isinstance(value, str if transform.kind == "text" else bool)
 
 
-__all__ = ["TRANSFORMS", "Changed", "Transform", "apply", "check_settings", "is_off"]
+__all__ = ["SOUGHT", "TRANSFORMS", "Changed", "Transform", "apply", "check_settings", "is_off"]

@@ -434,7 +434,8 @@ def test_a_template_file_needs_a_value_for_the_eos_token_that_it_prints(tmp_path
     done = run_cli(*run, "--tokens-from", "model", cwd=tmp_path)
     assert (done.returncode, done.stderr.decode()) == (
         3,
-        "error: `model` has no tokenizer_config.json\nhint: name the folder or Hub id of a model\n",
+        "error: `model` has no tokenizer_config.json, which says what its special tokens are\n"
+        "hint: name the folder or Hub id of a model, or the tokens themselves: --var eos_token=TOKEN\n",
     )
     tokens = {"bos_token": {"__type": "AddedToken", "content": "<b>"}, "eos_token": "<e>"}
     (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(tokens))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from chatfmt.cli import main
+
 from ..conftest import run_cli
 
 TALK = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
@@ -42,6 +44,49 @@ def test_a_name_that_means_nothing(flags: str, tmp_path: Path) -> None:
     assert done.stderr.decode() == f"error: {tmp_path}/data.jsonl: {message}\nhint: {hint}\n"
     assert done.returncode == 2
     assert not (tmp_path / "out.jsonl").exists()
+
+
+REFUSED = {
+    "data.jsonl --system-prompt x": ("no such option: --system-prompt", "did you mean `--system`?"),
+    "data.jsonl --for openai --mask": (
+        "`--mask` applies to rendered text, and no template was given",
+        "leave out --mask: the trainer renders the rows and masks them itself",
+    ),
+    "data.jsonl -t qwen-3-8b": (
+        "unknown template `qwen-3-8b`",
+        "`chatfmt templates list` has the names; a path or a Hub model id has a `/`",
+    ),
+    "dat.jsonl": ("no such file `dat.jsonl`", "did you mean `data.jsonl`?"),
+    "nofile.jsonl": ("no such file `nofile.jsonl`", ""),
+    "- -t chatml --shuffle": (
+        "`--shuffle` cannot write before the last row has been read",
+        "name a file with -o, or the source file instead of -",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_the_hint_names_only_what_is_meant(arguments: str, tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text(json.dumps(TALK) + "\n")
+    message, hint = REFUSED[arguments]
+    done = run_cli("convert", *arguments.split(), cwd=tmp_path, stdin=b"")
+    assert done.stderr.decode() == f"error: {message}\n" + (f"hint: {hint}\n" if hint else "")
+    assert done.returncode in (2, 3) and done.stdout == b""
+
+
+def test_an_option_without_its_value_leads_to_the_options_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", "data.jsonl", "--system"]) == 2
+    error = "error: option '--system' requires an argument\nhint: chatfmt convert --help-all\n"
+    assert capsys.readouterr().err == error
+
+
+def test_times_with_and_without_a_zone_have_no_order_and_the_error_says_why(tmp_path: Path) -> None:
+    rows = [
+        {"c": 1, "role": "user", "content": "a", "t": time} for time in ("2026-01-05T09:00:00Z", "2026-01-05T09:05")
+    ]
+    (tmp_path / "g.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run_cli("convert", "g.jsonl", "--group-by", "c", "--order-by", "t", cwd=tmp_path)
+    assert done.stderr.decode().splitlines()[0].endswith("have no order: one has a time zone, the other has none")
 
 
 TWICE = {

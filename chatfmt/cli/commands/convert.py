@@ -124,8 +124,11 @@ def shown_progress(plans: Sequence[Plan], quiet: bool) -> Iterator[Any]:
         with terminal.progress(sum(rows) if len(rows) == len(plans) else None, quiet=quiet or drawn_over) as advance:
             yield advance
     except BaseException as error:
-        for plan in plans:
-            if not isinstance(error, Exception) and (kept := pipeline.count_kept(plan)):  # Ctrl-C, SIGTERM
+        for plan in () if isinstance(error, Exception) else plans:  # Ctrl-C, SIGTERM
+            if kept := pipeline.count_kept(plan):
                 shards = f"finished shards of `{plan.target}` that are kept: {kept}"
                 terminal.print_note(f"{shards}; the same command with --resume continues")
+            elif plan.target.kind in ("folder", "store"):
+                shards = f"no shard of `{plan.target}` was finished, so none is kept"
+                terminal.print_note(f"{shards}; --rows-per-shard makes smaller ones, which --resume keeps")
         raise

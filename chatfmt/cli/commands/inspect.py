@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +135,8 @@ def check(source: Sources, **given: Any) -> None:
     recipe, run, _ = to_recipe(source, given)
     with Scratch() as scratch, terminal.reading() as advance:
         problems, counts = check_rows(recipe, scratch, cores(), advance)
-    rows = len({(problem.at.file, problem.at.row) for problem in problems})
+    located = {(problem.at.file, problem.at.row) for problem in problems}
+    rows = max([len(located), *(problem.rows for problem in problems)])
     if run.json:
         terminal.print_json(to_json(problems, counts))
     else:
@@ -158,6 +158,8 @@ SHOWN_HINTS = 3
 
 def print_problems(problems: Sequence[RowProblem], rows: int) -> None:
     """Print the report as text: a count for each reason, then where."""
+    from ...pipeline.inspection.check import counts_by_code
+
     screen = terminal.console()
     if not problems:
         screen.print(f"{terminal.counted(rows, 'row')}, no problems")
@@ -167,8 +169,7 @@ def print_problems(problems: Sequence[RowProblem], rows: int) -> None:
     for problem in problems:
         hints[problem.code] |= {problem.hint: None} if problem.hint else {}
     fixes = {code: "; or ".join([*found][:SHOWN_HINTS]) for code, found in hints.items()}
-    counts = Counter(problem.code for problem in problems).most_common()
-    listed = [(code, kinds[code], f"{count:,}", fixes[code]) for code, count in counts]
+    listed = [(code, kinds[code], f"{count:,}", fixes[code]) for code, count in counts_by_code(problems).items()]
     screen.print(terminal.table(("code", "kind", "found", "suggested fix"), listed, right=(2,)))
     alike: dict[str, dict[tuple[str, str], list[RowProblem]]] = {}
     for problem in problems:

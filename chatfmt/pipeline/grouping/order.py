@@ -49,8 +49,10 @@ class Order:
         if not self._kinds:
             first, place = self._first
             alone, both = f"{_named(first)} ({place}) has", f"{_named(first)} ({place}) and {_named(value)} ({at}) have"
+            times = {kind for kind in (*kinds_of(first), *kinds_of(value)) if kind.startswith("a time")}
+            why = ": one has a time zone, the other has none" if len(times) > 1 else ""
             raise UsageError(
-                f"`--order-by {self.column}`: {alone if at == place else both} no order",
+                f"`--order-by {self.column}`: {alone if at == place else both} no order{why}",
                 hint="name a column of numbers, of ISO 8601 times or of text of one width; without --order-by rows "
                 "keep the order of the file",
             )

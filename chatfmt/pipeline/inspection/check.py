@@ -34,6 +34,8 @@ class RowProblem(Struct, frozen=True):
     at: Location
     detail: str
     hint: str = ""
+    rows: int = 1
+    """The rows that have it."""
 
 
 def check(recipe: Recipe, *, workers: int | None = None) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def to_json(problems: Sequence[RowProblem], counts: RowCounts) -> dict[str, Any]
     return {
         "schema": 1,
         "rows": counts.read,
-        "counts": dict(Counter(problem.code for problem in problems).most_common()),
+        "counts": counts_by_code(problems),
         "problems": [
             {
                 "code": problem.code,
@@ -72,6 +74,14 @@ def to_json(problems: Sequence[RowProblem], counts: RowCounts) -> dict[str, Any]
         "left_keys": list(counts.left_key),
         "left_out": list(counts.left_out),
     }
+
+
+def counts_by_code(problems: Sequence[RowProblem]) -> dict[str, int]:
+    """Return how often each problem was found, the most frequent first."""
+    found: Counter[str] = Counter()
+    for problem in problems:
+        found[problem.code] += problem.rows
+    return dict(found.most_common())
 
 
 def check_rows(
@@ -158,4 +168,4 @@ def problems_without_row(counts: RowCounts, located: Collection[str], source: st
         if code not in located and code in checks.CHECKS:
             check = checks.CHECKS[code]
             rows = "1 row" if count == 1 else f"{count} rows"
-            yield RowProblem(code, check.kind, Location(source), f"in {rows}", check.hint)
+            yield RowProblem(code, check.kind, Location(source), f"in {rows}", check.hint, count)

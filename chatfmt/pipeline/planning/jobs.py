@@ -59,7 +59,9 @@ def check_tokens(recipe: Recipe) -> None:
 def check_rendered(recipe: Recipe) -> None:
     """Raise UsageError for options for rendered text without a template."""
     if recipe.template in (None, "none") and (flag := text_option(recipe)):
-        raise UsageError(f"`{flag}` applies to rendered text, and no template was given", hint="-t chatml")
+        renders = recipe.trainer is not None and not trainers.find(recipe.trainer).reads_text
+        hint = f"leave out {flag}: the trainer renders the rows and masks them itself" if renders else "-t chatml"
+        raise UsageError(f"`{flag}` applies to rendered text, and no template was given", hint=hint)
     if recipe.template in (None, "none") and recipe.tokens_from is not None:
         raise UsageError("`--tokens-from` needs a template", hint="-t FILE.jinja")
     if recipe.template in (None, "none") and recipe.fallback_template is not None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ... import tokens, trainers
 from ...errors import TemplateError, UnknownName
 from ...field_path import top_level
 from ...mapping.names import names_needed
+from ...sources.discovery.archives import unpacker
+from ...validation import flag_of
 from ...views import VIEWS, is_rendered, own_view
 from ..conversion.kept_columns import columns_of_turns, kept_notes
 from .jobs import answer_columns
@@ -49,6 +52,24 @@ def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
         yield f"the rows are rendered text already: the template `{job.template.name}` does not change them"
     if own is not None and own.beside not in ("", *job.columns.keep) and job.view and not VIEWS[job.view].beside:
         yield f"the rows are of type {detection.type}, and `--to {job.view}` leaves out their `{own.beside}`"
+
+
+def option_notes(recipe: Recipe) -> Iterator[str]:
+    """Yield notes on options without effect whatever the rows are, and on a backslash and an n in a text."""
+    draws = recipe.shuffle or recipe.fraction < 1 or recipe.test_fraction or any(s.weight != 1 for s in recipe.source)
+    if recipe.seed and not draws:
+        yield f"`--seed {recipe.seed}` draws nothing: it is for --shuffle, --fraction, --test-fraction and weights"
+    paths = [Path(spec.source) for spec in recipe.source]
+    if recipe.revision and all(path.exists() or str(path) == "-" for path in paths):
+        yield f"`--revision {recipe.revision}` is for datasets on the Hub, and the source is not there"
+    if recipe.name and all(str(path) == "-" or (path.is_file() and unpacker(path) is None) for path in paths):
+        yield f"`--name {recipe.name}` is for datasets with several subsets, and the source is a single file"
+    for name in ("system", "system_override", "merge"):
+        text = recipe.transforms.get(name)
+        if isinstance(text, str) and "\\n" in text and "\n" not in text:
+            flag = f"--transform {name}" if name == "merge" else flag_of(name)
+            how = "in bash $'one\\ntwo' is a line break"
+            yield f"`{flag}` has a backslash and an n, which are written as they are: {how}"
 
 
 def _is_nowhere(job: Job, name: str) -> bool:

@@ -24,7 +24,7 @@ from ..plugins import load_plugins
 from .fingerprint import run_fingerprint
 from .inputs import original_files
 from .jobs import check_rendered, check_tokens
-from .notes import NO_STOP, job_notes, misspelt, system_notes, template_notes
+from .notes import NO_STOP, job_notes, misspelt, option_notes, system_notes, template_notes
 from .parquet_schema import find_schema, first_output, set_schema
 from .scratch import Scratch
 from .source_plan import SourcePlan, check_test_split, check_token_shards, check_views, plan_source
@@ -168,6 +168,7 @@ def plan_notes(recipe: Recipe, sources: Sequence[SourcePlan], template: ChatTemp
     for source in sources:
         yield from source.source.notes
         yield from job_notes(source.job, source.detection, recipe)
+    yield from option_notes(recipe)
     yield from system_notes((source.job, source.detection) for source in sources)
     try:
         yield from template_notes(template, recipe, sources[0].job)

@@ -119,4 +119,7 @@ def check_selection(recipe: Recipe, target: Target) -> None:
             raise UsageError(f"`{flag_of(key)}` divides a folder of shards", hint="name a folder with -o")
     writers.check_shard_name(recipe.shard_name, recipe.shards)
     if recipe.shuffle and target.kind == "stream" and "-" in [spec.source for spec in recipe.source]:
-        raise UsageError("`--shuffle` cannot write before the last row has been read", hint="name a file with -o")
+        raise UsageError(
+            "`--shuffle` cannot write before the last row has been read",
+            hint="name a file with -o, or the source file instead of -",
+        )

@@ -72,7 +72,10 @@ def pipe(
     with open_rejects(run.rejects) as add_reject:
         for _ in _convert_stdin(recipe, target, stream, add_reject, counts, add_note):
             on_progress(reached(counts))
-    return summarise_stream(recipe, run, counts, stream, noted)
+    summary = summarise_stream(recipe, run, counts, stream, tuple(noted))
+    for note in summary.notes[len(noted) :]:
+        on_note(note)
+    return summary
 
 
 def _convert_stdin(
@@ -125,6 +128,7 @@ def _plan(recipe: Recipe, first: pa.RecordBatch, target: Target, on_note: OnNote
     job, detection = to_checked_job(recipe, [first], template, target, nulls=False)
     for note in chain(
         notes.job_notes(job, detection, recipe),
+        notes.option_notes(recipe),
         notes.system_notes([(job, detection)]),
         notes.template_notes(template, recipe, job),
     ):

@@ -32,7 +32,7 @@ from .destinations import open_stream
 from .max_bad import check_max_bad
 from .progress import OnProgress, Reached
 from .rejects import open_rejects
-from .summary import Summary, late_notes, summarise
+from .summary import Summary, late_notes, summarise, with_unfound
 
 
 class StreamTask(Struct, frozen=True):
@@ -151,5 +151,5 @@ def summarise_stream(recipe: Recipe, run: Run, counts: RowCounts, stream: Stream
     counts.check_balance()
     shard = Shard(name="-", bytes=stream.bytes, **counts.to_shard())
     check_max_bad(recipe, [shard], resumable=False)
-    summary = summarise([shard], "-", notes)
+    summary = with_unfound(summarise([shard], "-", notes), recipe)
     return replace(summary, rejects=str(run.rejects)) if run.rejects and summary.rejected else summary

@@ -11,6 +11,9 @@ from msgspec import Struct, field
 from msgspec.structs import asdict, replace
 
 from ...manifest import Shard
+from ...recipe import Recipe
+from ...transforms import SOUGHT, is_off
+from ...validation import flag_of
 from ..conversion.output_schema import MIXED, TIMES, Types, merged_types, paths_to
 from ..conversion.row_counts import sum_counters
 from ..planning.plan import Plan
@@ -64,9 +67,20 @@ def summarise_plan(
     """Return the summary of shards of a plan; `size` is the size of the output where it is not that of the shards."""
     late = late_notes(merged_types(shards), has_card=not plan.target.is_file)
     summary = summarise(shards, str(plan.target), (*plan.notes, *late))
+    summary = with_unfound(summary, plan.recipe)
     size = summary.bytes if size is None else size
     kept = str(rejects) if rejects and summary.rejected else ""
     return replace(summary, bytes=size, already_complete=already_complete, rejects=kept)
+
+
+def with_unfound(summary: Summary, recipe: Recipe) -> Summary:
+    """Return the summary with a note on each transform whose text was in no row."""
+    notes = [
+        f"`{flag_of(name)} {value}` found no {sought}"
+        for name, sought in SOUGHT.items()
+        if (value := recipe.transforms.get(name)) and not is_off(name, value) and not summary.changes.get(name)
+    ]
+    return replace(summary, notes=(*summary.notes, *notes)) if summary.rows else summary
 
 
 def late_notes(types: Types, *, has_card: bool = False) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
-from ...errors import TemplateError, nearest
+from ...errors import TemplateError, edit_distance, nearest
 
 SUPPORTS: Mapping[str, str] = MappingProxyType(
     {
@@ -91,8 +91,14 @@ def find(name_or_alias: str) -> Builtin | None:
 
 
 def close_to(name: str) -> tuple[str, ...]:
-    """Return the names and aliases similar to `name`, the closest first."""
-    return tuple(nearest(name.lower(), [*names(), *aliases()]))
+    """Return the names and aliases similar to `name`, the closest first; `qwen3.8` is not similar to `qwen-3-8b`."""
+    typed = name.lower()
+    numbers = len(_NUMBER.findall(typed))
+    found = nearest(typed, [*names(), *aliases()])
+    return tuple(one for one in found if len(_NUMBER.findall(one)) == numbers or edit_distance(typed, one) == 1)
+
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 @cache

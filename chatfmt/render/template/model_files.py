@@ -84,7 +84,10 @@ def find(model: ModelFiles) -> ModelTemplates:
 def tokens(model: ModelFiles) -> dict[str, str]:
     """Return the special tokens of a model, which needs no template; raises InputError if it has no tokenizer."""
     if TOKENIZER_CONFIG not in model.files:
-        raise InputError(f"`{model.name}` has no {TOKENIZER_CONFIG}", hint="name the folder or Hub id of a model")
+        raise InputError(
+            f"`{model.name}` has no {TOKENIZER_CONFIG}, which says what its special tokens are",
+            hint="name the folder or Hub id of a model, or the tokens themselves: --var eos_token=TOKEN",
+        )
     config = model.json(TOKENIZER_CONFIG)
     legacy = {} if "added_tokens_decoder" in config else model.json(LEGACY_TOKENS)
     return _special_tokens(model, config, legacy, "")

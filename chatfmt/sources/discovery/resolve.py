@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from ...errors import InputError, nearest
+from ...errors import InputError, edit_distance, nearest
 from ...scratch_folder import explained
 from ...stores import is_remote
 from ..bytes.compression import SUFFIXES
@@ -113,8 +113,10 @@ def _hint(source: str) -> str:
     parent = _path(source).parent
     if not _exists(str(parent)):
         return f"the folder `{parent}` does not exist either"
-    close = nearest(Path(source).name, _names_in(parent))
-    return f"did you mean `{Path(source).with_name(close[0])}`?" if close else ""
+    path = Path(source)
+    close = nearest(path.name, _names_in(parent))
+    is_near = close and edit_distance(path.name, close[0]) <= max(1, len(path.stem) // 3)
+    return f"did you mean `{path.with_name(close[0])}`?" if is_near else ""
 
 
 def _names_in(folder: Path) -> list[str]:

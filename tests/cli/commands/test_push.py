@@ -171,6 +171,19 @@ def test_names_that_the_hub_does_not_have(name: str) -> None:
     assert caught.value.hint == "OWNER/NAME, as in acme/chat"
 
 
+def test_a_hub_that_cannot_be_reached_is_said_to_be_and_that_nothing_was_pushed(
+    hub: StandInHub, tmp_path: Path
+) -> None:
+    made(tmp_path, "a")
+    for _ in range(9):  # the library asks again
+        hub.fail(r"GET /api/datasets/", "drop")
+    assert run(hub, tmp_path, "push", "out", "acme/chat") == (
+        5, "error: the Hub cannot be reached, so nothing was pushed to `acme/chat`\n"
+        "hint: is there a network connection?\n",
+    )  # fmt: skip
+    assert [path for method, path, _ in hub.calls if method != "GET"] == []
+
+
 def test_a_conversion_to_the_hub_is_pushed(hub: StandInHub, tmp_path: Path) -> None:
     rows(tmp_path, "a", "b")
     command = ("convert", "in.jsonl", "-t", "chatml", "-o", "hf://datasets/acme/chat@v2")

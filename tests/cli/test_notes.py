@@ -1,0 +1,67 @@
+"""Options that change nothing, and texts that are not what they look like, are noted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chatfmt.cli.commands.convert import shown_progress
+from chatfmt.pipeline import target_of
+
+from ..conftest import run_cli
+
+TALK = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+WRITTEN = " has a backslash and an n, which are written as they are: in bash $'one\\ntwo' is a line break"
+NOTES = {
+    ("--final-answer", "column"): "`--final-answer column` found no last line such as `#### 72`",
+    ("--calculator", "remove"): "`--calculator remove` found no annotation such as `<<48/2=24>>`",
+    ("--seed", "4"): "`--seed 4` draws nothing: it is for --shuffle, --fraction, --test-fraction and weights",
+    ("--name", "foo"): "`--name foo` is for datasets with several subsets, and the source is a single file",
+    ("--revision", "main"): "`--revision main` is for datasets on the Hub, and the source is not there",
+    ("--system", r"one\ntwo"): f"`--system`{WRITTEN}",
+    ("--transform", r"merge=\n\n"): f"`--transform merge`{WRITTEN}",
+}
+
+
+@pytest.mark.parametrize("source", ["data.jsonl", "-"])
+@pytest.mark.parametrize("flags", NOTES)
+def test_an_option_without_effect_is_noted_once(flags: tuple[str, str], source: str, tmp_path: Path) -> None:
+    rows = json.dumps(TALK) + "\n"
+    (tmp_path / "data.jsonl").write_text(rows)
+    done = run_cli("convert", source, *flags, cwd=tmp_path, stdin=rows.encode())
+    assert (done.returncode, done.stderr.decode().splitlines()[0]) == (0, f"note: {NOTES[flags]}")
+    assert done.stderr.count(b"note:") == 1
+
+
+@pytest.mark.parametrize("flags", [
+    ("--final-answer", "remove"), ("--calculator", "remove"), ("--seed", "4", "--fraction", "0.9"),
+    ("--system", "one\ntwo"), ("--transform", 'merge="\\n\\n"'), ("--final-answer", "keep"),
+])  # fmt: skip
+def test_an_option_with_an_effect_is_not(flags: tuple[str, ...], tmp_path: Path) -> None:
+    answer = {"role": "assistant", "content": "<<1+1=2>>2\n#### 2"}
+    (tmp_path / "data.jsonl").write_text(json.dumps({"messages": [TALK["messages"][0], answer]}) + "\n")
+    done = run_cli("convert", "data.jsonl", *flags, cwd=tmp_path)
+    assert done.returncode == 0 and b"note:" not in done.stderr
+
+
+def test_an_interruption_without_a_finished_shard_says_that_none_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Stopped:
+        rows, target = 1, target_of(tmp_path / "out", None, None)
+
+    with pytest.raises(KeyboardInterrupt), shown_progress([Stopped()], quiet=True):  # type: ignore[list-item]
+        raise KeyboardInterrupt
+    told = f"note: no shard of `{tmp_path}/out` was finished, so none is kept; --rows-per-shard makes smaller ones"
+    assert capsys.readouterr().err == f"{told}, which --resume keeps\n"
+
+
+def test_check_counts_the_rows_of_a_problem_without_their_places(tmp_path: Path) -> None:
+    turns = [[{**turn, "content": "<|im_end|>"} for turn in TALK["messages"]]] * 2 + [TALK["messages"]]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps({"messages": each}) + "\n" for each in turns))
+    done = run_cli("check", "data.jsonl", "-t", "chatml", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["counts"] == {"token.control": 2}
+    said = run_cli("convert", "data.jsonl", "-t", "chatml", "-o", "out.jsonl", cwd=tmp_path).stderr.decode()
+    assert "warnings: token.control 2; `chatfmt check` lists them\n" in said
