@@ -51,14 +51,20 @@ def edit_conversations(
     transform: str,
     concerned: Callable[[pa.ListArray], BoolArray],
     change: Callable[[Conversation], Conversation],
+    *,
+    after_prompt: bool = False,
 ) -> Changed:
-    """Apply `change` to the conversations with a turn that `concerned` marks; counts rows under `transform`."""
+    """Apply `change` to the conversations with a turn that `concerned` marks; counts rows under `transform`.
+
+    `after_prompt`: what continues a prompt is changed as one conversation with it; `change` keeps the number of turns.
+    """
     changed = np.zeros(len(batch), np.bool_)
+    prompts = batch.column("prompt") if after_prompt and "prompt" in batch.schema.names else None
     for name in message_columns(batch):
         column = batch.column(name)
         rows = any_turn(column, concerned(column))
         if rows.any():
-            column, rows = edit_rows(column, rows, change)
+            column, rows = edit_rows(column, rows, change, None if name == "prompt" else prompts)
             batch, changed = with_column(batch, name, column), changed | rows
     return batch, Counter({transform: int(changed.sum())})
 
@@ -76,15 +82,22 @@ def drop_turns(batch: pa.RecordBatch, transform: str, chosen: Callable[[pa.ListA
 
 
 def edit_rows(
-    column: pa.ListArray, rows: BoolArray, change: Callable[[Conversation], Conversation]
+    column: pa.ListArray,
+    rows: BoolArray,
+    change: Callable[[Conversation], Conversation],
+    prompts: pa.ListArray | None = None,
 ) -> tuple[pa.ListArray, BoolArray]:
-    """Apply `change` to the marked rows; returns the column and the rows that differ from before.
+    """Apply `change` to the marked rows, behind their `prompts`; returns the column and the rows that differ.
 
     A field keeps its type unless it gets a value that the type cannot hold.
     """
     indexes = np.flatnonzero(rows)
     before = decode_conversations(column.take(pa.array(indexes)))
-    after = [None if turns is None else change(turns) for turns in before]
+    heads = [[]] * len(before) if prompts is None else decode_conversations(prompts.take(pa.array(indexes)))
+    after = [
+        None if turns is None else change([*(head or []), *turns])[len(head or []) :]
+        for head, turns in zip(heads, before, strict=True)
+    ]
     differs = np.array([new != old for new, old in zip(after, before, strict=True)], np.bool_)
     changed = np.zeros(len(column), np.bool_)
     changed[indexes[differs]] = True

@@ -31,7 +31,7 @@ def call_ids(batch: pa.RecordBatch, value: str) -> Changed:
     them; otherwise they stay as they are, as do results of no call.
     """
     change = _with_names if value == "named" else lambda turns: _with_ids(turns, value == "nine")
-    return edit_conversations(batch, "call_ids", _calls_and_results, change)
+    return edit_conversations(batch, "call_ids", _calls_and_results, change, after_prompt=value == "named")
 
 
 def _calls_and_results(column: pa.ListArray) -> BoolArray:
