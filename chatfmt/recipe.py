@@ -44,7 +44,13 @@ def _as_sources(value: object) -> object:
 NotNegative = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(gt=0)]
 Size = Annotated[int, Meta(gt=0, description="a size such as 500MB or 64MiB")]
-MaxBad = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?%?$", description="a number of rows or a percentage such as 5%")]
+MaxBad = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\d+(\.\d+)?|(\d{1,2}(\.\d+)?|100(\.0+)?)%)$",
+        description="a number of rows or a percentage up to 100%",
+    ),
+]
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,8 @@ def test_a_recipe_file_does_the_same_as_flags(tmp_path):
         ("limit: -1", "`limit` must be 0 or more, not `-1`", None),
         ("shard_size: 5XB", "`shard_size` must be a size such as 500MB or 64MiB, not `5XB`", None),
         ("format: csv", "`format` must be jsonl or parquet, not `csv`", None),
-        ("max_bad: few", "`max_bad` must be a number of rows or a percentage such as 5%, not `few`", None),
+        ("max_bad: few", "`max_bad` must be a number of rows or a percentage up to 100%, not `few`", None),
+        ("max_bad: 101%", "`max_bad` must be a number of rows or a percentage up to 100%, not `101%`", None),
         ("workers: 0", "`workers` must be 1 or more, not `0`", None),
         ("workrs: 2\nlimit: -1\nresume: maybe",
          "`limit` must be 0 or more, not `-1`; unknown key `workrs`; "

@@ -166,6 +166,7 @@ class _Terminated(BaseException):
 
 
 def _terminate(signum: int, frame: object) -> None:
+    signal.signal(signum, signal.SIG_IGN)  # `timeout` sends it twice: the second must not stop the clean-up
     raise _Terminated
 
 

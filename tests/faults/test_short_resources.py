@@ -184,13 +184,13 @@ def killing(nth: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Kill the sandbox process before its n-th request; return how many requests there were."""
     asked, request = 0, process.SandboxProcess.request
 
-    def killed(self: process.SandboxProcess, body: bytes, answers: int) -> list[Any]:
+    def killed(self: process.SandboxProcess, body: bytes, answers: int, *is_valid: Callable[[Any], bool]) -> list[Any]:
         nonlocal asked
         asked += 1
         if asked == nth:
             os.kill(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        return request(self, body, answers)
+        return request(self, body, answers, *is_valid)
 
     monkeypatch.setattr(process.SandboxProcess, "request", killed)
     return lambda: asked

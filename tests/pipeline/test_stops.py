@@ -137,6 +137,21 @@ def test_a_signal_ends_it_with_one_line_and_a_folder_to_resume(tmp_path, source,
     assert tree(out) == expected[more]
 
 
+def test_a_second_sigterm_during_exit_changes_nothing():
+    """`timeout` sends it twice: to the process, and to its group."""
+    code = """if True:
+        import atexit, os, signal
+        from chatfmt import __main__
+        from chatfmt.cli import app
+        terminate = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
+        app.command_line = lambda *first: terminate
+        atexit.register(terminate)
+        __main__.main()
+    """
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (143, "", "error: stopped by SIGTERM\n")
+
+
 @pytest.mark.parametrize(
     ("redirect", "code", "said"),
     [

@@ -536,3 +536,14 @@ def test_a_pipe_holds_many_rows_while_others_are_converted() -> None:
         assert os.write(into, lines) == len(lines)
         os.close(into)
         assert [len(batch) for batch in batches] == [500]
+
+
+def test_a_glob_that_matches_a_pipe_with_a_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    os.mkfifo(tmp_path / "b.jsonl")
+    done = run_cli("convert", "*.jsonl", cwd=tmp_path)
+    assert (done.returncode, done.stdout.decode()) == (3, "")
+    assert done.stderr.decode() == (
+        "error: `b.jsonl` is not a regular file\n"
+        "hint: a file is read more than once: pipe rows in instead, `… | chatfmt convert -`\n"
+    )

@@ -129,7 +129,7 @@ def _names_in(folder: Path) -> list[str]:
 
 def _globbed(pattern: str) -> list[Path]:
     found = sorted(Path(path) for path in glob.glob(str(_path(pattern)), recursive=True))  # noqa: PTH207
-    return [path for path in found if path.is_file() and path.name[0] not in "._"]
+    return [path for path in found if not path.is_dir() and path.name[0] not in "._"]
 
 
 def _from_files(source: str, paths: Sequence[Path], options: ParseOptions) -> Source:
