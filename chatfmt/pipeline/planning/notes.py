@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 SHOWN = 70
 """Maximum length of the template text that a note quotes."""
 SHOWN_TOKENS = 2
-NO_STOP = "mask.stop"
 
 
 def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
@@ -193,7 +192,7 @@ def require_stop(template: ChatTemplate, job: Job) -> None:
             f"the template `{template.name}` prints no stop token{where}, "
             "so a model trained on its answers never ends one",
             hint=misspelt(template, job) or "--end eos appends EOS; --no-mask-stop-token trains answers without an end",
-            code=NO_STOP,
+            code="mask.stop",
         )
 
 

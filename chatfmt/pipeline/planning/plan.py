@@ -24,7 +24,7 @@ from ..plugins import load_plugins
 from .fingerprint import run_fingerprint
 from .inputs import original_files
 from .jobs import check_rendered, check_tokens
-from .notes import NO_STOP, job_notes, misspelt, option_notes, system_notes, template_notes
+from .notes import job_notes, misspelt, option_notes, system_notes, template_notes
 from .parquet_schema import find_schema, first_output, set_schema
 from .scratch import Scratch
 from .source_plan import SourcePlan, check_test_split, check_token_shards, check_views, plan_source
@@ -173,7 +173,7 @@ def plan_notes(recipe: Recipe, sources: Sequence[SourcePlan], template: ChatTemp
     try:
         yield from template_notes(template, recipe, sources[0].job)
     except TemplateError as error:
-        if template is not None and error.code == NO_STOP and recipe.on_error == "stop":
+        if template is not None and error.code == "mask.stop" and recipe.on_error == "stop":
             raise_template_error(template, sources[0])
         raise
 
