@@ -99,9 +99,12 @@ def has_blank_edges(column: pa.Array) -> npt.NDArray[np.bool_]:
     data = np.frombuffer(column.buffers()[2] or b"", np.uint8)
     sizes, found = np.diff(offsets), np.zeros(len(column), np.bool_)
     filled = np.flatnonzero(sizes)
-    found[filled] = _IS_BLANK[data[offsets[filled]]] | _IS_BLANK[data[offsets[filled + 1] - 1]]
+    first, last = data[offsets[filled]], data[offsets[filled + 1] - 1]
+    found[filled] = _IS_BLANK[first] | _IS_BLANK[last]
     for blank in _WIDE_BLANKS:
-        long = np.flatnonzero(sizes >= len(blank))
-        for starts in (offsets[long], offsets[long + 1] - len(blank)):
-            found[long] |= np.logical_and.reduce([data[starts + index] == byte for index, byte in enumerate(blank)])
+        for likely, ends, start in ((first == blank[0], 0, 0), (last == blank[-1], 1, -len(blank))):
+            near = filled[likely]
+            near = near[sizes[near] >= len(blank)]
+            starts = offsets[near + ends] + start
+            found[near] |= np.logical_and.reduce([data[starts + index] == byte for index, byte in enumerate(blank)])
     return found
