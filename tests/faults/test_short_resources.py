@@ -8,7 +8,6 @@ import json
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -188,7 +187,7 @@ def killing(nth: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         nonlocal asked
         asked += 1
         if asked == nth:
-            os.kill(self._process.pid, signal.SIGKILL)
+            self._process.kill()
             self._process.wait()
         return request(self, body, answers, *is_valid)
 

@@ -149,7 +149,7 @@ def test_an_output_is_neither_overwritten_nor_its_own_input(tmp_path):
     with pytest.raises(OutputError) as caught:
         chatfmt.convert(recipe, out=tmp_path / "out")
     assert str(caught.value) == f"`{tmp_path}/out` already holds a finished conversion"
-    assert chatfmt.convert(recipe, out=tmp_path / "out", resume=True).complete
+    assert chatfmt.convert(recipe, out=tmp_path / "out", resume=True).already_complete
     chatfmt.convert(recipe, out=tmp_path / "out", overwrite=True)
     assert tree(tmp_path / "out") == before
     (tmp_path / "link.jsonl").symlink_to(source)

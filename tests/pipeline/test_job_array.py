@@ -98,7 +98,7 @@ def test_a_commit_names_what_is_missing(tmp_path):
         commit(Path("out"), SERIAL)
     do(path, 1, of=1)
     assert commit(Path("out"), SERIAL).rows == 900 and manifest.verify(Path("out")) == []
-    assert commit(Path("out"), SERIAL).complete
+    assert commit(Path("out"), SERIAL).already_complete
 
 
 def test_what_is_done_is_not_done_again_and_what_was_damaged_is(tmp_path):
