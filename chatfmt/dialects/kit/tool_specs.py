@@ -75,6 +75,12 @@ def to_spec(value: Any) -> Any:
     return {"type": "function", "function": function}
 
 
+SCHEMA_TYPES = {
+    "str": "string", "string": "string", "int": "integer", "integer": "integer", "float": "number", "number": "number",
+    "bool": "boolean", "boolean": "boolean", "list": "array", "array": "array", "set": "array", "tuple": "array",
+    "dict": "object", "object": "object",
+}  # fmt: skip
+"""The types of Python and JSON Schema, as JSON Schema has them."""
 _SCHEMAS = ("input_schema", "inputSchema")
 
 

@@ -20,7 +20,7 @@ from ..kit.literals import read_literal
 from ..kit.output import convert_rows
 from ..kit.roles import to_role
 from ..kit.tool_calls import parse_calls, to_call
-from ..kit.tool_specs import specs_in, to_spec
+from ..kit.tool_specs import SCHEMA_TYPES, specs_in, to_spec
 from .agent_traces import find_question_part, with_question
 
 _CALL = re.compile(r"\s*<tool_call>\s*(.*?)\s*</tool_call>\s*", re.DOTALL)
@@ -198,13 +198,6 @@ def find_glaive_parts(record: SourceRow, columns: Columns) -> dict[str, str] | N
     return {"chat": path, **({"preamble": "system"} if isinstance(record.get("system"), str) else {})}
 
 
-_TYPES = {
-    "str": "string", "string": "string", "int": "integer", "integer": "integer", "float": "number", "number": "number",
-    "bool": "boolean", "boolean": "boolean", "list": "array", "array": "array", "set": "array", "tuple": "array",
-    "dict": "object", "object": "object",
-}  # fmt: skip
-
-
 def xlam(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     r"""A query, tools and the calls that answer it, the last two as JSON (xlam-function-calling-60k).
 
@@ -256,7 +249,7 @@ def _json_schema(param: Any) -> Any:
         return param
     name = param["type"].split(",")[0].strip()
     base = name.split("[")[0].lower()
-    return {**param, "type": _TYPES.get(base, "string" if base.startswith("callable") else name)}
+    return {**param, "type": SCHEMA_TYPES.get(base, "string" if base.startswith("callable") else name)}
 
 
 def find_xlam_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:

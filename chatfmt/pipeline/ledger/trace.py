@@ -15,6 +15,7 @@ import pyarrow as pa
 from msgspec import Struct, field
 
 from ...dialects.kit.literals import read_literal
+from ...dialects.kit.tool_specs import SCHEMA_TYPES
 from ...json_columns import decode_objects
 from ...schema import CONVERSATIONS, MEDIA
 from .read_items import ReadItems, step_of
@@ -23,6 +24,8 @@ _WORD = re.compile(r"\w+")
 _ALIKE = 0.9
 """The share of the words of a text that a conversation must have to hold that text, however it was cut or joined."""
 _NAMED = frozenset({"role", "type", "name", "id", "tool_call_id"})
+_REPLACED = {**SCHEMA_TYPES, "any": "string"}
+"""What the types of tools' arguments become, such as `number` for `float`."""
 _DEPTH = 4
 """The number of keys after which a path ends: deeper are the keys of the data, such as the parameters of a tool."""
 _NESTED = 100
@@ -60,7 +63,7 @@ class OutputValues:
         """Return whether the conversation has a text, or a number or a boolean under that key."""
         if not isinstance(value, str):
             return (key, str(value)) in self._pairs or (not isinstance(value, bool) and str(value) in self._words)
-        if value in self.texts or value in self._names:
+        if value in self.texts or value in self._names or (key == "type" and _REPLACED.get(value) in self._names):
             return True
         words = _WORD.findall(value)
         return bool(words) and sum(word in self._words for word in words) >= _ALIKE * len(words)

@@ -438,3 +438,11 @@ def test_a_column_that_is_dropped_takes_no_key_from_turns(tmp_path: Path) -> Non
     source = write(tmp_path, {**TALK, "meta": {"content": "a b"}})
     assert convert(source, drop=["meta.content"]).rows == 1
     assert json.loads(source.with_suffix(".out.jsonl").read_text()) == TALK
+
+
+def test_a_type_of_an_argument_that_becomes_one_of_json_schema_is_not_left_behind(tmp_path):
+    items = {"points": {"type": "array", "items": {"type": "float"}, "description": "The points."}}
+    tool = {"name": "f", "description": "Add.", "parameters": {"type": "dict", "properties": items}}
+    summary = convert(write(tmp_path, {"id": "simple_1", "question": [[TURNS[0]]], "function": [tool]}))
+    assert '"items":{"type":"number"}' in (tmp_path / "in.out.jsonl").read_text()
+    assert (summary.left_columns, summary.left_keys) == (("id (text)",), ())
