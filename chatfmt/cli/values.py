@@ -36,8 +36,17 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def all_of(conditions: Sequence[str]) -> str:
-    """Return the expression that is true where all conditions are."""
-    return conditions[0] if len(conditions) == 1 else " and ".join(f"({each})" for each in conditions)
+    """Return the expression that is true where all of some are; raises UsageError for one that is none by itself."""
+    given = [condition for condition in conditions if condition]
+    if len(given) < 2:
+        return given[0] if given else ""
+    from ..render.sandbox.expressions import expression
+
+    for condition in given:
+        if "{{" in condition or "{%" in condition:
+            raise UsageError(f"`--where '{condition}'` has braces", hint="write an expression: `score > 3`")
+        expression(condition)
+    return " and ".join(f"({condition})" for condition in given)
 
 
 def only_one(flag: str, given: Sequence[str]) -> str:

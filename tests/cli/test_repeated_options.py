@@ -25,6 +25,25 @@ def test_rows_that_meet_every_condition_are_kept(source: Path) -> None:
     assert [(row["lang"], row["n"]) for row in map(json.loads, run.stdout.splitlines())] == [("en", 2)]
 
 
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("{{ n > 1 }}", "error: `--where '{{ n > 1 }}'` has braces\nhint: write an expression: `score > 3`\n"),
+        ("n > 1) or (n < 2", "error: the expression `n > 1) or (n < 2` does not parse: "
+                             "unexpected ')'\nhint: write it as inside the braces of a Jinja template: "
+                             "`score > 3 and lang == 'en'`\n"),
+    ],
+)  # fmt: skip
+def test_each_condition_is_an_expression_by_itself(condition: str, message: str, source: Path) -> None:
+    run = run_cli("convert", source, "--where", condition, "--where", "lang == 'en'")
+    assert (run.returncode, run.stdout, run.stderr.decode()) == (2, b"", message)
+
+
+def test_an_empty_condition_keeps_all_rows(source: Path) -> None:
+    run = run_cli("convert", source, "--where", "", "--where", "n > 1", "-q")
+    assert len(run.stdout.splitlines()) == 2
+
+
 @pytest.mark.parametrize("flags", [("--limit", "1", "--limit", "2"), ("--dedup-by", "n", "--dedup-by", "lang")])
 def test_an_option_with_one_value_is_given_once(flags: tuple[str, ...], source: Path) -> None:
     run = run_cli("convert", source, *flags)

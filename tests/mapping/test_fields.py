@@ -153,3 +153,16 @@ def test_filters_that_cannot_tell_rows_apart_are_refused(where, message, hint, t
 def test_filters_that_read_a_column_are_accepted(where, tmp_path):
     (tmp_path / "in.csv").write_text("prompt,completion,ok\nq,a,yes\n")
     assert run_here("convert", "in.csv", "--where", where, "-q", cwd=tmp_path).stdout.count(b"\n") == 1
+
+
+def test_reasoning_that_is_no_text(tmp_path: Path) -> None:
+    rows = [{"messages": [Q, {**A, "why": why}]} for why in ("t", 5, None, True)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run_here("convert", tmp_path / "data.jsonl", "--map", "messages.reasoning=why", "--on-error", "skip",
+                    "--max-bad", "50%", "--rejects", tmp_path / "bad.jsonl", "-q")  # fmt: skip
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"messages": [Q, THOUGHT]},
+        {"messages": [Q, {**A, "reasoning_content": None}]},
+    ]
+    reasons = [json.loads(line)["detail"] for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    assert reasons == [f"the reasoning in `why` is {kind}, not text" for kind in ("a number", "a boolean")]

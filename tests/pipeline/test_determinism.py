@@ -6,6 +6,8 @@ import ast
 import json
 import locale
 import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +201,20 @@ def test_clocks_and_chance_have_no_way_into_the_output():
 
 def test_a_finished_output_is_independent_of_the_machine(first):
     assert first[".chatfmt/lock"] == b""
+
+
+def test_threads_with_the_same_recipe_do_not_share_a_sandbox(tmp_path: Path) -> None:
+    turns = [[{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"}] for n in range(20)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"messages": each}) + "\n" for each in turns))
+    (tmp_path / "t.jinja").write_text("{% for m in messages %}({{ m.role|upper }}){{ m.content|reverse }}{% endfor %}")
+    recipe = chatfmt.Recipe(source=str(tmp_path / "in.jsonl"), template=str(tmp_path / "t.jinja"))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            outs = [tmp_path / f"out{n}.jsonl" for n in range(6)]
+            list(pool.map(lambda out: chatfmt.convert(recipe, out, executor="serial"), outs))
+    finally:
+        sys.setswitchinterval(interval)
+    expected = [f"(USER){n[::-1]}q(ASSISTANT){n[::-1]}a" for n in map(str, range(20))]
+    assert [[json.loads(line)["text"] for line in out.open()] for out in outs] == [expected] * 6

@@ -160,9 +160,22 @@ def to_message_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, colum
             out[name] = values
         elif new not in out and (name not in filled or values.null_count < len(values)):
             out[new] = _to_text_or_json(values, name)
+    _check_reasoning(reasoning_key, out.get(renames[reasoning_key]), lists)
     out |= readable_content(out, lists)
     _check_content(out, calls, lists)
     return _with_keys(read_calls(out, calls, columns, lists), renames)
+
+
+def _check_reasoning(key: str, values: pa.Array | None, lists: pa.ListArray) -> None:
+    """Raise DialectError `msg.type` for mapped reasoning that is a number or a boolean, which no template prints."""
+    if not key or values is None or values.type != json_columns.JSON:
+        return
+
+    def error(turn: int) -> DialectError:
+        value = json_columns.loads(values[turn].as_py())
+        return DialectError(f"the reasoning in `{key}` is {json_type(value)}, not text", code="msg.type")
+
+    refuse_turns(lists, pc.match_substring_regex(values, r'^[^"n\[{]'), error)
 
 
 def _with_paths(fields: Mapping[str, pa.Array], columns: Columns) -> dict[str, pa.Array]:

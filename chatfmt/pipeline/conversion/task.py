@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
@@ -90,19 +91,26 @@ def ignore_reject(error: RowError, raw: bytes | None) -> None:
 
 
 def get_conversion(job: Job) -> Conversion:
-    """Return the conversion of a job, made once per process and kept with its programs and caches."""
-    if job.key not in _CONVERSIONS:
-        _CONVERSIONS[job.key] = Conversion(job)
-    return _CONVERSIONS[job.key]
+    """Return the conversion of a job, made once per thread and kept with its programs and caches."""
+    if job.key not in _kept.conversions:
+        _kept.conversions[job.key] = Conversion(job)
+    return _kept.conversions[job.key]
 
 
 def forget_conversions() -> None:
-    """Drop the conversions of this process: the next run has their memory, and reports nothing that they have seen."""
-    _CONVERSIONS.clear()
+    """Drop the conversions of this thread: the next run has their memory, and reports nothing that they have seen."""
+    _kept.conversions.clear()
     remember(())
 
 
-_CONVERSIONS: dict[str, Conversion] = {}
+class _Kept(threading.local):
+    """The conversions of a thread by the keys of their jobs: a conversion serves one batch at a time."""
+
+    def __init__(self) -> None:
+        self.conversions: dict[str, Conversion] = {}
+
+
+_kept = _Kept()
 
 
 def output_batches(
