@@ -156,10 +156,12 @@ def probe_template(
     as_json: AsJson = False,
 ) -> None:
     """Show how a template handles system messages, tools, reasoning etc., and the flags to use with it."""
+    from ...render import sandbox_sessions
     from ...render.inspection.probe import probe
     from ...render.template.chat_template import ChatTemplate
 
-    card = probe(ChatTemplate.load(name), to_values({"var": var}).get("var", {}))
+    template = ChatTemplate.load(name)
+    card = probe(template, to_values({"var": var}).get("var", {}), sandbox_sessions(template, "auto"))
     if as_json:
         terminal.print_json({"schema": 1, **card.as_json()})
         return
