@@ -55,11 +55,9 @@ def describe(summary: Summary) -> str:
         rows = terminal.counted(summary.rows_in, "row")
         kept = f"in `{summary.rejects}`" if summary.rejects else "not kept, use --rejects FILE"
         lines.append(f"rejected: {summary.rejected:,} of {rows} ({reasons}), {kept}")
-    for label, counts, more in (
-        ("changed", summary.changes, ""), ("warnings", summary.findings, "; `chatfmt check` lists them"),
-    ):  # fmt: skip
+    for label, counts in (("changed", summary.changes), ("warnings", summary.findings)):
         if counts:
-            lines.append(f"{label}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()) + more)
+            lines.append(f"{label}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
     if left := left_behind(summary.left_columns, summary.left_keys):
         lines.append(left)
     if summary.left_out:

@@ -64,4 +64,4 @@ def test_check_counts_the_rows_of_a_problem_without_their_places(tmp_path: Path)
     done = run_cli("check", "data.jsonl", "-t", "chatml", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["counts"] == {"token.control": 2}
     said = run_cli("convert", "data.jsonl", "-t", "chatml", "-o", "out.jsonl", cwd=tmp_path).stderr.decode()
-    assert "warnings: token.control 2; `chatfmt check` lists them\n" in said
+    assert "warnings: token.control 2\n" in said

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -247,6 +248,7 @@ def diff_templates(
     """Show where two templates diverge; exit code 1 if they do."""
     from ...pipeline import Scratch
     from ...pipeline.inspection.compare import compare_templates
+    from ...render import sandbox_sessions
     from ...render.inspection.diff import compare
     from ...render.inspection.sample_conversations import usual_conversations
     from ...render.template.chat_template import ChatTemplate
@@ -256,7 +258,7 @@ def diff_templates(
         with Scratch() as scratch:
             found = compare_templates(to_recipe(source, given)[0], *pair, scratch)
     else:
-        found = compare(*pair, usual_conversations())
+        found = compare(*pair, usual_conversations(), sandbox=partial(sandbox_sessions, isolation="auto"))
     if as_json:
         terminal.print_json({"schema": 1, **found.as_json()})
     else:

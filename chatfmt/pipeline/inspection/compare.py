@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from ... import sources
 from ...recipe import Recipe
-from ...render import RenderOptions
+from ...render import RenderOptions, SandboxRenderer, needs_sandbox, sandbox_sessions
 from ...render.inspection.diff import Difference, compare
 from ...render.inspection.sample_conversations import usual_conversations
 from ...render.masks.masker import to_chats
@@ -36,16 +37,18 @@ def conversations(recipe: Recipe, scratch: Scratch) -> Iterator[Chat]:
 
 def compare_templates(recipe: Recipe, first: ChatTemplate, second: ChatTemplate, scratch: Scratch) -> Difference:
     """Compare how two templates render the conversations of a recipe."""
-    return compare(first, second, conversations(recipe, scratch), render_options(recipe, None))
+    sandbox = partial(sandbox_sessions, isolation=recipe.template_isolation)
+    return compare(first, second, conversations(recipe, scratch), render_options(recipe, None), sandbox=sandbox)
 
 
 def compile_programs(template: ChatTemplate, options: RenderOptions) -> list[tuple[str, str]]:
     """Return the roles of a few typical conversations, each with its traced program or why there is none."""
-    programs = []
+    programs, isolated = [], needs_sandbox(template, "auto")
+    tracer = SandboxRenderer(template, options).trace if isolated else trace
     for chat in usual_conversations():
         variables = {**template.special_tokens, **options.variables}
         inputs = Inputs(chat.messages, chat.tools, None, options.generation_prompt, variables, options.date)
-        program = trace(template.choose(chat.tools), inputs, deep=True)
+        program = tracer(template.choose(chat.tools), inputs, deep=True)
         roles = " ".join(str(turn["role"]) for turn in chat.messages) + (" with tools" if chat.tools else "")
         programs.append((roles, program.reason if isinstance(program, Untraceable) else describe(program)))
     return programs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from msgspec import Struct, field
@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 
 from ..masks.turn_boundaries import common_prefix
 from ..options import RenderOptions
-from ..single import Chat, TemplateRenderer
+from ..single import Chat, ConversationRenderer, TemplateRenderer
 from ..template.chat_template import ChatTemplate
 
 EXAMPLES = 3
@@ -61,9 +61,13 @@ def compare(
     options: RenderOptions | None = None,
     *,
     examples: int = EXAMPLES,
+    sandbox: Callable[[ChatTemplate], ConversationRenderer | None] = lambda template: None,
 ) -> Difference:
-    """Compare the texts of two templates; rows count from 0. A row that both templates refuse counts as the same."""
-    renderers = [TemplateRenderer(template, options or RenderOptions()) for template in (first, second)]
+    """Compare the texts of two templates; rows count from 0. A row that both templates refuse counts as the same.
+
+    `sandbox` returns where a template runs; None for in this process.
+    """
+    renderers = [TemplateRenderer(each, options or RenderOptions(), sandbox(each)) for each in (first, second)]
     rows = differing = 0
     found: list[Example] = []
     for row, chat in enumerate(conversations):

@@ -58,6 +58,7 @@ class SandboxRenderer:
             raise UnknownName.of("isolation", isolation, ISOLATIONS)
         self.template, self.options = template, options
         self.limits, self.isolation = limits, isolation
+        self._endless: dict[str, Untraceable] = {}
         self._process = self._start()
         self.level = str(self._process.state["level"])
         if isolation == "required" and not self.level.startswith("seccomp"):
@@ -141,7 +142,12 @@ class SandboxRenderer:
         return None, None
 
     def trace(self, source: str, inputs: Inputs, *, deep: bool = False) -> Program | Untraceable:
-        """Run `tracer.trace` in the sandbox process; programs that could cost much to replay count as untraceable."""
+        """Run `tracer.trace` in the sandbox process; programs that could cost much to replay count as untraceable.
+
+        A text whose tracing ended the process is not traced again.
+        """
+        if source in self._endless:
+            return self._endless[source]
         message = {
             "do": "trace", "text": source, "messages": inputs.messages, "tools": inputs.tools, "deep": deep,
             "documents": inputs.documents, "prompt": inputs.add_generation_prompt, "variables": inputs.variables,
@@ -150,7 +156,8 @@ class SandboxRenderer:
             (answer,) = self._process.request(json.dumps(plain_data(message)).encode(), 1, _is_trace)
         except SandboxDied:
             self._restart()
-            return Untraceable("it takes too long or too much memory to trace", every_row=True)
+            self._endless[source] = Untraceable("it takes too long or too much memory to trace", every_row=True)
+            return self._endless[source]
         if "program" in answer:
             return _to_program(answer["program"])
         if "error" in answer:

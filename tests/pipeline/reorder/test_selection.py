@@ -243,7 +243,8 @@ def test_streams_wait_for_the_last_row(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["-", "--shuffle"], ["`--shuffle` cannot write before the last row has been read", "name a file with -o"]),
+        (["-", "--shuffle"], ["`--shuffle` cannot write before the last row has been read",
+                              "name a file with -o, or the source file instead of -"]),
         (["-", "--test-fraction", "0.1"], [
             "`--test-fraction` creates a second split, and a stream holds only one", "name a folder with -o",
         ]),

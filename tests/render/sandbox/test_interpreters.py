@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from chatfmt.cli.app import main
 from chatfmt.render import RenderOptions, prestart_sandbox
 from chatfmt.render.sandbox import interpreters
 from chatfmt.render.sandbox.process import close_idle
@@ -142,3 +143,13 @@ def test_a_template_file_starts_one_interpreter_a_run(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", source], cwd=tmp_path, capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"started\n")
     assert run_fresh("verify", "out", stdin=None, cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["probe", "audit", "show --program", "diff chatml"])
+def test_commands_on_templates_run_untrusted_ones_in_a_sandbox(
+    command: str, tmp_path: Path, started: list[list[str]]
+) -> None:
+    (tmp_path / "t.jinja").write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+    name, *more = command.split()
+    assert main(["templates", name, str(tmp_path / "t.jinja"), *more]) in (0, 1)
+    assert len(started) == 1
