@@ -51,6 +51,7 @@ class ScratchFolder:
         while self._lock is None:  # a process that removes the folders of the dead may be faster than the lock
             self.path = _make_folder(beside, system)
             self._lock = _make_lock(self.path)
+        self._spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]  # what `remove` opens, if no more can be
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_lock": None}  # only the process that made it removes it
@@ -64,6 +65,8 @@ class ScratchFolder:
         """Remove it with all that it holds; never raises."""
         if self._lock is None:
             return
+        for descriptor in self._spare:
+            os.close(descriptor)
         if fcntl is None:
             os.close(self._lock)
             shutil.rmtree(self.path, ignore_errors=True)

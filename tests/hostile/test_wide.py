@@ -65,7 +65,6 @@ def test_an_error_names_the_first_of_many_columns_that_look_like_parts() -> None
 
 
 @pytest.mark.skipif("not config.getoption('--full')")
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("command", [["convert"], ["check"], ["stats"], ["inspect"], ["convert", "--keep", "all"]])
 @pytest.mark.parametrize(
     "shape", ["wide.jsonl", "wide.csv", "wide.parquet", "different.jsonl", "turns.jsonl", "dots.jsonl"]
