@@ -43,6 +43,7 @@ class ScratchFolder:
     """
 
     def __init__(self, beside: Path | None = None) -> None:
+        self._spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]  # what `remove` opens, if no more can be
         system = temporary_folder()
         for parent in {system, beside or system}:
             remove_abandoned(parent)
@@ -51,7 +52,6 @@ class ScratchFolder:
         while self._lock is None:  # a process that removes the folders of the dead may be faster than the lock
             self.path = _make_folder(beside, system)
             self._lock = _make_lock(self.path)
-        self._spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]  # what `remove` opens, if no more can be
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_lock": None}  # only the process that made it removes it
