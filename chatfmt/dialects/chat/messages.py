@@ -148,8 +148,8 @@ def to_message_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, colum
     fields = {**fields, **filled}
     roles, calls = _roles(fields, role_key, lists, columns)
     renames = {name: "role" if name in ROLE_KEYS else "content" for name in filled}
-    reasoning_key = columns.fields.get("messages.reasoning", "")
-    renames |= {reasoning_key: _reasoning_name(reasoning_key, fields)}
+    if reasoning_key := columns.fields.get("messages.reasoning"):
+        renames[reasoning_key] = _reasoning_name(reasoning_key, fields)
     renames |= {role_key or "": "role", content_key or "": "content"}
     out = {} if role_key else {"role": roles}
     for name, values in fields.items():
@@ -160,7 +160,8 @@ def to_message_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, colum
             out[name] = values
         elif new not in out and (name not in filled or values.null_count < len(values)):
             out[new] = _to_text_or_json(values, name)
-    _check_reasoning(reasoning_key, out.get(renames[reasoning_key]), lists)
+    if reasoning_key:
+        _check_reasoning(reasoning_key, out.get(renames[reasoning_key]), lists)
     out |= readable_content(out, lists)
     _check_content(out, calls, lists)
     return _with_keys(read_calls(out, calls, columns, lists), renames)
@@ -168,7 +169,7 @@ def to_message_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, colum
 
 def _check_reasoning(key: str, values: pa.Array | None, lists: pa.ListArray) -> None:
     """Raise DialectError `msg.type` for mapped reasoning that is a number or a boolean, which no template prints."""
-    if not key or values is None or values.type != json_columns.JSON:
+    if values is None or values.type != json_columns.JSON:
         return
 
     def error(turn: int) -> DialectError:
