@@ -66,7 +66,7 @@ CASES: list[Case] = [
     Case("a folder of code", {"d/data.py": b"open('pwned','w')"}, Error(3, "file.missing", "no data files in `d`"), ("convert", "d", "-o", "out.jsonl")),
     Case("one empty file of two", {"d/a.jsonl": GOOD + b"\n", "d/b.jsonl": b""}, Error(3, "file.empty", "the file is empty"), ("convert", "d", "-o", "out.jsonl")),
     Case("a scheme that nobody knows", {}, Error(2, "", "cannot open `gopher://x/y.jsonl`: no file system of fsspec is called `gopher`"), ("convert", "gopher://x/y.jsonl", "-o", "out.jsonl")),
-    Case("a package that is not there", {}, Error(2, "", "`sftp://` needs "), ("convert", "sftp://nowhere/y.jsonl", "-o", "out.jsonl")),
+    Case("a package that is not there", {}, Error(2, "", "`sftp://` needs the package `paramiko`"), ("convert", "sftp://nowhere/y.jsonl", "-o", "out.jsonl")),
     Case("another package that is not there", {}, Error(2, "", "`abfs://` needs the package `adlfs`"), ("convert", "abfs://bucket/y.jsonl", "-o", "out.jsonl")),
     Case("nothing through a pipe", {}, Error(3, "file.empty", "the input is empty"), ("convert", "-"), stdin=b""), Case("spaces through a pipe", {}, EMPTY, ("convert", "-"), stdin=b" \n\n"),
     Case("half a row through a pipe", {}, Error(4, "json.syntax", "not JSON: "), ("convert", "-"), stdin=GOOD[:40]), Case("rows through a pipe", {}, Kept(), ("convert", "-"), stdin=lines(GOOD, GOOD)),

@@ -53,7 +53,7 @@ CHARACTERS, ITEMS, OUTPUT = (
 COUNTS, STEPS, MEMORY, BITS = (
     over("counts to more than 10,000"),
     over("takes more than 1,000,000 steps"),
-    over(""),  # `needs more memory than it may have`, or of a process that this ended, `takes … too much memory`
+    over("needs more memory than it may have"),
     over("makes more than 4,096 bits of a number"),
 )
 RECURSION = syntax(": maximum recursion depth exceeded")

@@ -208,7 +208,7 @@ def _attempt(action: Callable[[], Answer]) -> Answer:
     try:
         return action()
     except MemoryError:
-        return {"error": ["OverLimit", "the template needs more memory than it may have", ""]}
+        return {"error": ["OverLimit", "the template needs more memory than it may have", None]}
     except Exception as error:
         line = error.lineno if isinstance(error, jinja2.TemplateSyntaxError) else None
         return {"error": [type(error).__name__, str(error), line]}
