@@ -26,15 +26,23 @@ ROWS = 200
 
 def working_arguments(
     recipe: Recipe, sample: Sequence[pa.RecordBatch], wanted: Sequence[str], *, nulls: bool, rejected: int
-) -> list[str]:
-    """Return the template arguments `wanted`, or the first others with which the sample converts; none for messages.
+) -> tuple[list[str], Job | None]:
+    """Return the template arguments `wanted`, or the first others with which the sample converts, with their job.
 
-    A template that the recipe names stays. `rejected` counts the sampled rows that cannot be converted in any case.
+    For messages there are neither arguments nor a job. A template that the recipe names stays. `rejected` counts the
+    sampled rows that cannot be converted in any case.
     """
     others = [["-t", "qwen3", "--fit"], []] if recipe.template is None else []
     choices = [list(wanted), [*wanted, "--fit"], *others] if wanted else []
-    working = (arguments for arguments in choices if _works(recipe, sample, arguments, nulls, rejected))
-    return next(working, list(wanted))
+    jobs: list[Job | None] = []
+    for arguments in choices:
+        if not arguments:
+            return [], None
+        job, works = _tried(recipe, sample, arguments, nulls, rejected)
+        if works:
+            return arguments, job
+        jobs.append(job)
+    return list(wanted), jobs[0] if jobs else None
 
 
 def tried_arguments(recipe: Recipe, plan: SourcePlan) -> list[str]:
@@ -44,35 +52,33 @@ def tried_arguments(recipe: Recipe, plan: SourcePlan) -> list[str]:
     counts = RowCounts()
     outputs = list(Conversion(plan.job).convert(plan.first_rows, "", counts, ignore_reject))
     wanted = template_arguments(recipe, plan.detection.type, outputs, media=plan.job.media)
-    return working_arguments(recipe, [plan.first_rows], wanted, nulls=plan.job.nulls, rejected=counts.rejected)
+    return working_arguments(recipe, [plan.first_rows], wanted, nulls=plan.job.nulls, rejected=counts.rejected)[0]
 
 
-def job_with(arguments: Sequence[str], recipe: Recipe, sample: Sequence[pa.RecordBatch], *, nulls: bool) -> Job:
-    """Return the job of a recipe with template arguments."""
-    tried = dataclasses.replace(recipe, template=arguments[1], fit="--fit" in arguments)
-    job, _ = to_job(tried, sample, load_template(tried), target_of(None, "jsonl", None), nulls=nulls)
-    return job
-
-
-def _works(
+def _tried(
     recipe: Recipe, sample: Sequence[pa.RecordBatch], arguments: Sequence[str], nulls: bool, rejected: int
-) -> bool:
-    """Return whether no row of the sample fails that does not fail without a template."""
-    if not arguments:
-        return True
-    counts, rows = RowCounts(), ROWS
+) -> tuple[Job | None, bool]:
+    """Return the job with some template arguments, and whether no row fails in it that does not fail in any case."""
+    job: Job | None = None
+    tried = dataclasses.replace(recipe, template=arguments[1], fit="--fit" in arguments)
     try:
-        conversion = Conversion(job_with(arguments, recipe, sample, nulls=nulls))
-        for batch in sample:
-            some = batch.slice(0, rows)
-            for _ in conversion.convert(some, "", counts, ignore_reject):
-                pass
-            rows -= len(some)
-            if rows <= 0:
-                break
+        job, _ = to_job(tried, sample, load_template(tried), target_of(None, "jsonl", None), nulls=nulls)
+        return job, _count_rejected(job, sample) <= rejected
     except ChatfmtError:
-        return False
-    return counts.rejected <= rejected
+        return job, False
+
+
+def _count_rejected(job: Job, sample: Sequence[pa.RecordBatch]) -> int:
+    """Return how many of the first ROWS rows of a sample a job rejects."""
+    conversion, counts, rows = Conversion(job), RowCounts(), ROWS
+    for batch in sample:
+        some = batch.slice(0, rows)
+        for _ in conversion.convert(some, "", counts, ignore_reject):
+            pass
+        rows -= len(some)
+        if rows <= 0:
+            break
+    return counts.rejected
 
 
 def error_arguments(recipe: Recipe, reasons: Mapping[str, int], rows: int) -> list[str]:

@@ -29,7 +29,7 @@ from ..planning.left_behind import refuse_suspects
 from ..planning.matching import Window
 from ..planning.scratch import Scratch
 from ..planning.target import target_of
-from .attempt import error_arguments, job_with, working_arguments
+from .attempt import error_arguments, working_arguments
 from .columns import describe_columns
 from .command import convert_command, template_arguments
 from .statistics import Spread, count_characters, count_roles, count_turns, to_spread
@@ -160,13 +160,10 @@ def inspect_source(
         return replace(inspection, problem=f"no row can be converted: {errors[0].message}", hint=errors[0].hint)
     joined = bool(counts.changes["text_parts.join"])
     arguments = template_arguments(recipe, detection.type, outputs, media=job.media, joined=joined)
-    arguments = working_arguments(recipe, sample, arguments, nulls=nulls, rejected=counts.rejected)
+    arguments, tried = working_arguments(recipe, sample, arguments, nulls=nulls, rejected=counts.rejected)
     skipping = error_arguments(recipe, reasons, inspection.rows_seen + len(unreadable))
-    if arguments:  # a text leaves more behind than messages
-        with suppress(ChatfmtError):
-            job = job_with(arguments, recipe, sample, nulls=nulls)
     command = convert_command(recipe, source, job.dialect, arguments, skipping)
-    return replace(inspection, command=command, **_left_behind(job))
+    return replace(inspection, command=command, **_left_behind(tried or job))  # a text leaves more behind
 
 
 def _left_behind(job: Job) -> dict[str, list[str]]:
