@@ -31,7 +31,8 @@ from .sandbox import interpreters
 from .sandbox.renderer import Isolation, SandboxRenderer
 from .sandbox.sessions import SandboxSessions
 from .template.chat_template import TRUSTED, ChatTemplate, is_trusted
-from .trace.renderer import TracedRenderer
+from .trace.renderer import TracedRenderer, Tracer
+from .trace.tracer import trace
 from .types import CONTEXT_NAMES, Moment
 
 DEFAULTS = RenderOptions()
@@ -136,6 +137,11 @@ def sandbox_sessions(
         return None
     inner = renderer.fallback if isinstance(renderer, TracedRenderer) else renderer
     return SandboxSessions(template, isolation, inner if isinstance(inner, SandboxRenderer) else None)
+
+
+def tracer_of(template: ChatTemplate, options: RenderOptions) -> Tracer:
+    """Return the function that traces a template: `tracer.trace`, in a sandbox process if the template needs one."""
+    return SandboxRenderer(template, options).trace if needs_sandbox(template, "auto") else trace
 
 
 def isolation_level(renderer: Renderer) -> str:

@@ -212,14 +212,12 @@ def train_template(name: Name) -> None:
 @templates.command("audit", cls=Command)
 def audit_template(name: Name, as_json: AsJson = False) -> None:
     """Show what an untrusted template could do: its literals, its conditions on content, fields it never prints."""
-    from ...render import RenderOptions, SandboxRenderer, needs_sandbox
+    from ...render import RenderOptions, tracer_of
     from ...render.inspection.audit import audit
     from ...render.template.chat_template import ChatTemplate
-    from ...render.trace.tracer import trace
 
     template = ChatTemplate.load(name)
-    sandbox = SandboxRenderer(template, RenderOptions()) if needs_sandbox(template, "auto") else None
-    found = audit(template, sandbox.trace if sandbox else trace)
+    found = audit(template, tracer_of(template, RenderOptions()))
     if as_json:
         terminal.print_json({"schema": 1, **found.as_json()})
         return

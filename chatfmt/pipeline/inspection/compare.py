@@ -7,14 +7,14 @@ from functools import partial
 
 from ... import sources
 from ...recipe import Recipe
-from ...render import RenderOptions, SandboxRenderer, needs_sandbox, sandbox_sessions
+from ...render import RenderOptions, sandbox_sessions, tracer_of
 from ...render.inspection.diff import Difference, compare
 from ...render.inspection.sample_conversations import usual_conversations
 from ...render.masks.masker import to_chats
 from ...render.single import Chat
 from ...render.template.chat_template import ChatTemplate
 from ...render.trace.program import Untraceable, describe
-from ...render.trace.tracer import Inputs, trace
+from ...render.trace.tracer import Inputs
 from ...views.batch import RenderableBatch, whole_conversations
 from ..conversion.stages import Conversion
 from ..planning.jobs import render_options
@@ -43,12 +43,11 @@ def compare_templates(recipe: Recipe, first: ChatTemplate, second: ChatTemplate,
 
 def compile_programs(template: ChatTemplate, options: RenderOptions) -> list[tuple[str, str]]:
     """Return the roles of a few typical conversations, each with its traced program or why there is none."""
-    programs, isolated = [], needs_sandbox(template, "auto")
-    tracer = SandboxRenderer(template, options).trace if isolated else trace
+    programs, trace = [], tracer_of(template, options)
     for chat in usual_conversations():
         variables = {**template.special_tokens, **options.variables}
         inputs = Inputs(chat.messages, chat.tools, None, options.generation_prompt, variables, options.date)
-        program = tracer(template.choose(chat.tools), inputs, deep=True)
+        program = trace(template.choose(chat.tools), inputs, deep=True)
         roles = " ".join(str(turn["role"]) for turn in chat.messages) + (" with tools" if chat.tools else "")
         programs.append((roles, program.reason if isinstance(program, Untraceable) else describe(program)))
     return programs
