@@ -156,12 +156,13 @@ def order(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     wrong |= ~opening & system
     wrong |= (before == USER) & (roles == TOOL)
     if wrong.any():
-        turns, unlike = np.flatnonzero(wrong), _differing_keys(view)
-        rows = view.rows[turns]
-        places = (rows, turns - view.starts[rows], turns, roles[turns], before[turns])
-        for row, message, turn, role, last in zip(*(place.tolist() for place in places), strict=True):
+        unlike, one, last = _differing_keys(view), roles.tolist(), before.tolist()
+
+        def hint(turn: int) -> str:
             keys = tuple(name for name, differs in unlike.items() if differs[turn])
-            yield Finding("msg.order", row, message, _order(role, last), view.name, _order_hint(role, last, keys))
+            return _order_hint(one[turn], last[turn], keys)
+
+        yield from view.at_turns("msg.order", wrong, lambda turn: _order(one[turn], last[turn]), hint)
 
 
 def _differing_keys(view: ColumnView) -> dict[str, BoolArray]:
@@ -208,7 +209,6 @@ def _is_opening(view: ColumnView) -> BoolArray:
     )
 
 
-@cache
 @cache
 def _order(role: int, before: int) -> str:
     return f"the first role is `{ROLES[role]}`" if before == _BEGIN else f"`{ROLES[role]}` follows `{ROLES[before]}`"
@@ -400,6 +400,7 @@ def same_answers(view: ColumnView, limits: Limits) -> Iterator[Finding]:
 
 
 MERGE = """--transform merge='"\\n\\n"'"""
+"""The flag that joins consecutive turns of one role by an empty line; the value is JSON, in any shell."""
 
 
 class Check(Struct, frozen=True):

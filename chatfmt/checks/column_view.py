@@ -141,18 +141,25 @@ class ColumnView(Struct, frozen=True, dict=True):
         """Mark the rows that have one of the marked turns."""
         return any_turn(self.column, turns)
 
-    def at_turns(self, code: str, turns: BoolArray, detail: Callable[[int], str] | str) -> Iterator[Finding]:
+    def at_turns(
+        self,
+        code: str,
+        turns: BoolArray,
+        detail: Callable[[int], str] | str,
+        hint: Callable[[int], str] = lambda turn: "",
+    ) -> Iterator[Finding]:
         """Yield a finding for each marked turn."""
         marked = np.flatnonzero(turns)
         rows = self.rows[marked]
         places = zip(marked.tolist(), rows.tolist(), (marked - self.starts[rows]).tolist(), strict=True)
         for turn, row, message in places:
-            yield Finding(code, row, message, detail if isinstance(detail, str) else detail(turn), self.name)
+            found = detail if isinstance(detail, str) else detail(turn)
+            yield Finding(code, row, message, found, self.name, hint(turn))
 
-    def finding(self, code: str, turn: int, detail: str) -> Finding:
+    def finding(self, code: str, turn: int, detail: str, hint: str = "") -> Finding:
         """The finding for one turn."""
         row = int(self.rows[turn])
-        return Finding(code, row, turn - int(self.starts[row]), detail, self.name)
+        return Finding(code, row, turn - int(self.starts[row]), detail, self.name, hint)
 
     def at_rows(self, code: str, rows: BoolArray, detail: str) -> Iterator[Finding]:
         """Yield a finding for each marked row."""

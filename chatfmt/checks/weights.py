@@ -33,7 +33,7 @@ def ignored_weights(view: ColumnView, limits: Limits) -> Iterator[Finding]:
         if concerned[turn]:
             says = "names the parts to train" if name in TRAIN_DETAILS else f"is {dumps(value)}"
             detail = f"`{name}` {says}, and the trainer trains the turn in full"
-            yield view.finding("msg.ignored_weight", turn, detail)._replace(hint=_hint(view, limits, name, value))
+            yield view.finding("msg.ignored_weight", turn, detail, _hint(view, limits, name, value))
 
 
 def unread_weights(turns: pa.StructArray, ignored: IgnoredWeights) -> Iterator[tuple[int, str, Any]]:
