@@ -25,7 +25,8 @@ Positions = npt.NDArray[np.int64]
 Assemble = Callable[[bytes], memoryview | None]
 """Return the JSON forms of all texts, each behind the given bytes; None if they are not known."""
 
-_TILE = 256 << 10  # bytes whose temporary arrays stay in the cache
+TILE = 256 << 10
+"""Bytes that are looked at together, so that temporary arrays stay in the cache."""
 _SHORT = b'"\\\b\t\n\f\r'
 _UPPER_CASE = re.compile(rb"\\u00[01][A-F]")
 
@@ -71,7 +72,7 @@ _LONG = [code for code in range(32) if code not in _SHORT]
 
 
 def _tiles(octets: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
-    return (octets[start : start + _TILE] for start in range(0, len(octets), _TILE))
+    return (octets[start : start + TILE] for start in range(0, len(octets), TILE))
 
 
 def _count_quotes_and_controls(octets: npt.NDArray[np.uint8]) -> int:

@@ -44,6 +44,7 @@ REJECTS = f"{STATE}/rejects.jsonl"
 UNFINISHED = f"{STATE}/run.json"
 """The record of a run on a store, which is there until its manifest is."""
 NAME_A_FOLDER = "name a folder that chatfmt wrote"
+RESUME = "the same `chatfmt convert` with --resume finishes an interrupted run"
 RAW_LIMIT = 64 * 1024
 """Bytes of a rejected row that are kept."""
 
@@ -252,7 +253,7 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise InputError(
             f"`{folder}` holds no finished conversion: `{MANIFEST}` is missing",
-            hint=f"{NAME_A_FOLDER}; the same `chatfmt convert` with --resume finishes an interrupted run",
+            hint=f"{NAME_A_FOLDER}; {RESUME}",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"`{path}` cannot be read: {error}", hint="convert again with `--overwrite`") from None
@@ -295,7 +296,7 @@ def damaged(folder: Path | str, problems: Sequence[FolderProblem]) -> DataProble
     """Return the error for a folder that differs from its manifest."""
     hint = "convert again with --overwrite" if is_remote(str(folder)) or Path(folder).is_dir() else NAME_A_FOLDER
     if any(problem.code == "manifest" and problem.path for problem in problems):
-        hint = "the same `chatfmt convert` with --resume finishes an interrupted run, with --overwrite it begins again"
+        hint = f"{RESUME}, with --overwrite it begins again"
     return DataProblem(f"{folder}: " + "; ".join(map(str, problems)), hint=hint)
 
 

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from ...escaped_texts import EscapedTexts
+from ...escaped_texts import TILE, EscapedTexts
 from ...json_columns import TEXT
 from .structure import Octets, Positions
 
-_TILE = 256 << 10  # bytes whose temporary arrays stay in the cache
 _BACKSLASH = ord("\\")
 _LONGEST_RUN = 1000
 
@@ -39,8 +38,8 @@ def strings_in_order(block: bytes, batch: pa.RecordBatch) -> list[EscapedTexts] 
 def find_all(octets: Octets, byte: bytes) -> Positions:
     """The positions of a byte."""
     found = [np.zeros(0, np.int64)]
-    for start in range(0, len(octets), _TILE):
-        found.append(np.flatnonzero(octets[start : start + _TILE] == byte[0]) + start)
+    for start in range(0, len(octets), TILE):
+        found.append(np.flatnonzero(octets[start : start + TILE] == byte[0]) + start)
     return np.concatenate(found)
 
 
