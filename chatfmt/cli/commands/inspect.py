@@ -154,6 +154,7 @@ def check(source: Sources, **given: Any) -> None:
 
 
 SHOWN_HINTS = 3
+"""How many different fixes the report names for one code."""
 
 
 def print_problems(problems: Sequence[RowProblem], rows: int) -> None:

@@ -103,6 +103,7 @@ def detect_dialect(
 
 
 _OWN = (schema.ROW, schema.KEYS)
+"""Columns of a source batch that are not of the source."""
 
 
 def _row_numbers(batches: Sequence[pa.RecordBatch]) -> list[int]:
