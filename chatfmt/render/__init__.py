@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .engine import needs_sandbox as needs_sandbox
     from .engine import prestart_sandbox as prestart_sandbox
     from .engine import sandbox_sessions as sandbox_sessions
+    from .engine import template_renderer as template_renderer
     from .engine import tracer_of as tracer_of
     from .jinja_renderer import JinjaRenderer as JinjaRenderer
     from .options import ENGINES as ENGINES
@@ -40,6 +41,7 @@ __getattr__, __all__ = attach(
             "needs_sandbox",
             "isolation_level",
             "prestart_sandbox",
+            "template_renderer",
             "tracer_of",
         ),
         ".jinja_renderer": ("JinjaRenderer",),

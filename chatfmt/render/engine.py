@@ -30,6 +30,7 @@ from .options import ENGINES, RenderOptions
 from .sandbox import interpreters
 from .sandbox.renderer import Isolation, SandboxRenderer
 from .sandbox.sessions import SandboxSessions
+from .single import TemplateRenderer
 from .template.chat_template import TRUSTED, ChatTemplate, is_trusted
 from .trace.renderer import TracedRenderer, Tracer
 from .trace.tracer import trace
@@ -137,6 +138,13 @@ def sandbox_sessions(
         return None
     inner = renderer.fallback if isinstance(renderer, TracedRenderer) else renderer
     return SandboxSessions(template, isolation, inner if isinstance(inner, SandboxRenderer) else None)
+
+
+def template_renderer(
+    template: ChatTemplate, options: RenderOptions, isolation: Isolation, renderer: Renderer | None = None
+) -> TemplateRenderer:
+    """Return what renders conversations one by one, in `sandbox_sessions` if the template needs a sandbox."""
+    return TemplateRenderer(template, options, sandbox_sessions(template, isolation, renderer))
 
 
 def tracer_of(template: ChatTemplate, options: RenderOptions) -> Tracer:

@@ -196,13 +196,12 @@ def show_outcome(value: object) -> str:
 @templates.command("train", cls=Command)
 def train_template(name: Name) -> None:
     """Write a template with {% generation %} tags around the text that a model is trained on."""
-    from ...render import sandbox_sessions
-    from ...render.single import TemplateRenderer
+    from ...render import RenderOptions, template_renderer
     from ...render.tagging.tagger import training_template
     from ...render.template.chat_template import ChatTemplate
 
     template = ChatTemplate.load(name)
-    found = training_template(TemplateRenderer(template, sessions=sandbox_sessions(template, "auto")))
+    found = training_template(template_renderer(template, RenderOptions(), "auto"))
     terminal.check_stdout()
     terminal.print_out(found.text.removesuffix("\n"))
     if found.unknown:

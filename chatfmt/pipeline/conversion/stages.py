@@ -116,7 +116,7 @@ class Conversion:
     def _prepare(self, job: Job, template: render.ChatTemplate) -> None:
         """Prepare the renderer, the loss guard and the scanner; an untrusted template runs in the sandbox."""
         self._engine = render.compile(template, job.options, job.isolation)
-        single = TemplateRenderer(template, job.options, render.sandbox_sessions(template, job.isolation, self._engine))
+        single = render.template_renderer(template, job.options, job.isolation, self._engine)
         self._renderer = to_renderer(self._engine, job, single)
         self._scanner = Scanner(find_control_tokens(template), find_token_edges(template))
         self._find_answer = MarkedAnswerFinder(single)

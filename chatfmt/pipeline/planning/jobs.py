@@ -18,7 +18,6 @@ from ...recipe import Recipe
 from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.sandbox.expressions import expression, text_expression
-from ...render.single import TemplateRenderer
 from ...render.template.chat_template import ChatTemplate
 from ...schema import MEDIA, ROW
 from ...sources import Source
@@ -431,7 +430,7 @@ def render_options(recipe: Recipe, template: ChatTemplate | None) -> render.Rend
     from ...render.masks.turn_boundaries import TurnBoundaries
 
     kept = replace(options, bos="keep")
-    single = TemplateRenderer(template, kept, render.sandbox_sessions(template, recipe.template_isolation))
+    single = render.template_renderer(template, kept, recipe.template_isolation)
     if recipe.end == "eos" and not single.special_tokens.get("eos_token") and not TurnBoundaries(single).stops:
         raise UsageError(
             f"the template `{template.name}` names no EOS token for `--end eos` to add",

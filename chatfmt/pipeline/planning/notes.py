@@ -171,21 +171,19 @@ def weak_isolation(template: ChatTemplate, recipe: Recipe) -> str:
 
 def indentation(template: ChatTemplate, recipe: Recipe) -> int | None:
     """Return the line of a template whose indentation is part of what it renders; None without one."""
-    from ...render import RenderOptions, sandbox_sessions
+    from ...render import RenderOptions, template_renderer
     from ...render.inspection.probe import indented_line
-    from ...render.single import TemplateRenderer
 
     options = RenderOptions(variables=recipe.var, date=recipe.date)
-    return indented_line(TemplateRenderer(template, options, sandbox_sessions(template, recipe.template_isolation)))
+    return indented_line(template_renderer(template, options, recipe.template_isolation))
 
 
 def require_stop(template: ChatTemplate, job: Job) -> None:
     """Raise TemplateError if the template prints no stop token after the last answer, whatever follows earlier ones."""
-    from ...render import sandbox_sessions
+    from ...render import template_renderer
     from ...render.masks.turn_boundaries import TurnBoundaries
-    from ...render.single import TemplateRenderer
 
-    boundaries = TurnBoundaries(TemplateRenderer(template, job.options, sandbox_sessions(template, job.isolation)))
+    boundaries = TurnBoundaries(template_renderer(template, job.options, job.isolation))
     if not boundaries.stop_after_answer(final=True):
         where = " after the last answer" if boundaries.stops else ""
         raise TemplateError(
@@ -201,12 +199,11 @@ def split_by_tokenizer(template: ChatTemplate, job: Job, tokenizer: str) -> list
 
     Others alone may be plain text to the model of the template too, such as `[INST]`.
     """
-    from ...render import sandbox_sessions
+    from ...render import template_renderer
     from ...render.masks.turn_boundaries import TurnBoundaries
     from ...render.safety.control_tokens import find_control_tokens
-    from ...render.single import TemplateRenderer
 
-    single = TemplateRenderer(template, job.options, sandbox_sessions(template, job.isolation))
+    single = template_renderer(template, job.options, job.isolation)
     stops = {stop.strip() for stop in TurnBoundaries(single).stops}
     printed = [
         token
@@ -221,10 +218,9 @@ def default_system(job: Job) -> str:
     """Return the start of the system message that the template adds to a row without one; empty if it adds none."""
     if job.template is None:
         return ""
-    from ...render import sandbox_sessions
+    from ...render import template_renderer
     from ...render.inspection.probe import stand_in_system
-    from ...render.single import TemplateRenderer
 
-    single = TemplateRenderer(job.template, job.options, sandbox_sessions(job.template, job.isolation))
+    single = template_renderer(job.template, job.options, job.isolation)
     system = " ".join(stand_in_system(single).split())
     return system if len(system) <= SHOWN else f"{system[:SHOWN]}…"

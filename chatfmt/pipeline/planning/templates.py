@@ -7,7 +7,6 @@ from msgspec.structs import replace
 from ... import render
 from ...errors import InputError, UsageError
 from ...recipe import Recipe
-from ...render.single import TemplateRenderer
 from ...render.template.chat_template import GENERATION, ChatTemplate, special_tokens_of
 from ...render.template.model_files import NO_TEMPLATE
 from ...render.template.special_tokens import NAMED
@@ -70,7 +69,7 @@ def missing_tokens(recipe: Recipe, template: ChatTemplate) -> list[str]:
     from ...render.inspection.probe import prints_token
 
     options = render.RenderOptions(variables=recipe.var, date=recipe.date)
-    single = TemplateRenderer(template, options, render.sandbox_sessions(template, recipe.template_isolation))
+    single = render.template_renderer(template, options, recipe.template_isolation)
     return [name for name in read if prints_token(single, name)]
 
 
@@ -85,5 +84,5 @@ def with_generation_tags(job: Job) -> Job:
         return job
     from ...render.tagging.tagger import tag_template
 
-    single = TemplateRenderer(template, job.options, render.sandbox_sessions(template, job.isolation))
+    single = render.template_renderer(template, job.options, job.isolation)
     return replace(job, tagged_template=tag_template(single))

@@ -23,7 +23,6 @@ from ...recipe import Run
 from ...render.ending import Ending
 from ...render.inspection.probe import text_ends
 from ...render.safety.control_tokens import find_control_tokens
-from ...render.single import TemplateRenderer
 from ...render.template.chat_template import ChatTemplate
 from ...sources.discovery.hub import cache_folder
 from ...stores import Store, sources_without_credentials
@@ -323,7 +322,7 @@ def _ends(plan: Plan, template: ChatTemplate) -> dict[str, Any]:
     """
     job = plan.sources[0].job
     options = replace(job.options, bos="keep")
-    single = TemplateRenderer(template, options, render.sandbox_sessions(template, job.isolation))
+    single = render.template_renderer(template, options, job.isolation)
     bos, last = text_ends(single)
     if job.end is not None:
         last = Ending(single, job.end)(pa.array([last], pa.string()))[0].as_py()
