@@ -50,7 +50,7 @@ def ray(
             ahead = workers or TASKS_AHEAD * cluster_cpus(engine)
             for number in range(index + len(refs), min(index + ahead, len(tasks))):
                 refs[number] = remote.remote(fn, tasks[number])
-            ref, again = refs.pop(index), partial(remote.remote, fn, task)
+            ref, again = refs.pop(index), partial(on_this_node(engine, remote).remote, fn, task)
             yield _result(engine, ref, again, task_name(index, task))
     finally:
         for ref in refs.values():  # tasks whose results will not be read must not write any more
@@ -168,10 +168,19 @@ def check_node(node: str, version: str, missing: Sequence[str]) -> None:
         raise OutputError(f"node {node} cannot see `{missing[0]}`", hint=hint, code="worker.node")
 
 
+def on_this_node(engine: Any, remote: Any) -> Any:
+    """Return a remote function that runs on the node of this process if it is part of the cluster."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = engine.get_runtime_context().get_node_id()
+    return remote.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=True))
+
+
 def _result(engine: Any, ref: Any, again: Callable[[], Any], name: str) -> Any:
     """Return the result of a task, which `again` runs once more if Ray has lost it after the task had ended.
 
-    A busy node says so of results that it only fails to find: OwnerDiedError, and the owner is this process.
+    Large results stay on the node of the task until they are fetched. A process that was connected to another cluster
+    before may fail to fetch them (OwnerDiedError, and the owner is this process), so that `again` must run here.
     """
     from .messages import value_of
 
