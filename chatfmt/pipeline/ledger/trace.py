@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 from msgspec import Struct, field
 
+from ...dialects.chat.turns import CONTENT_KEYS
 from ...dialects.kit.literals import read_literal
 from ...dialects.kit.tool_specs import SCHEMA_TYPES
 from ...json_columns import decode_objects
@@ -59,11 +60,13 @@ class OutputValues:
     def _words(self) -> frozenset[str]:
         return frozenset(word for text in self.texts | self._names for word in _WORD.findall(text))
 
-    def holds(self, value: Any, key: str) -> bool:
-        """Return whether the conversation has a text, or a number or a boolean under that key."""
+    def holds(self, value: Any, key: str, *, piece: bool = False) -> bool:
+        """Return whether the conversation has a text or a piece of one, or a number or a boolean under that key."""
         if not isinstance(value, str):
             return (key, str(value)) in self._pairs or (not isinstance(value, bool) and str(value) in self._words)
         if value in self.texts or value in self._names or (key == "type" and _REPLACED.get(value) in self._names):
+            return True
+        if piece and any(value in text for text in self.texts):
             return True
         words = _WORD.findall(value)
         return bool(words) and sum(word in self._words for word in words) >= _ALIKE * len(words)
@@ -112,7 +115,8 @@ def _leaves(
     """Yield the leaves of a value with their paths, and whether the conversation holds them; blank text is no leaf."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return
-    found = not isinstance(value, (list, Mapping)) and conversation.holds(value, key)
+    piece = key in CONTENT_KEYS and "[]" in path.partition("[]")[2]
+    found = not isinstance(value, (list, Mapping)) and conversation.holds(value, key, piece=piece)
     whole = found and not any(each.startswith(path) for each in items.indices)
     inner = read_literal(value) if isinstance(value, str) and not whole else value
     if level == _NESTED or not isinstance(inner, (list, Mapping)):

@@ -446,3 +446,15 @@ def test_a_type_of_an_argument_that_becomes_one_of_json_schema_is_not_left_behin
     summary = convert(write(tmp_path, {"id": "simple_1", "question": [[TURNS[0]]], "function": [tool]}))
     assert '"items":{"type":"number"}' in (tmp_path / "in.out.jsonl").read_text()
     assert (summary.left_columns, summary.left_keys) == (("id (text)",), ())
+
+
+@pytest.mark.parametrize("content", [["How", "ever"], [{"type": "text", "text": "How"}, "ever"], "However"])
+def test_pieces_of_a_text_are_not_left_behind(content: Any, tmp_path: Path) -> None:
+    """Words that a boundary between pieces cuts are words of no text, and in the text all the same."""
+    lists = [{"role": "user", "content": content}, {"role": "assistant", "content": ["Fine", "thanks"]}]
+    source = write(tmp_path, TALK, {"messages": lists})
+    summary = convert(source)
+    assert (summary.left_columns, summary.left_keys) == ((), ())
+    made = [json.loads(line)["messages"] for line in source.with_suffix(".out.jsonl").read_text().splitlines()]
+    joined = [{"role": "user", "content": "However"}, {"role": "assistant", "content": "Finethanks"}]
+    assert made == [TURNS, joined]
