@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import islice
 
 NAME_IT = "name the encoding that the file was written in with `--encoding`"
-DAMAGED = "it is damaged UTF-8: `--on-error skip` skips such rows"
+DAMAGED = "it is damaged UTF-8"
 _WESTERN = ("cp1252", "cp1250", "cp1254", "cp1257")
 """Encodings of Windows that agree on quotes, dashes and many letters; cp1252 is by far the most common."""
 

@@ -24,7 +24,7 @@ from .formats.json_array import read_elements
 from .formats.json_document import document_records
 from .formats.jsonl import TextPosition, read_lines
 from .formats.rejects import rows_in_rejects
-from .json.record_batch import Record, report_bad, to_batches
+from .json.record_batch import Record, raise_bad, report_bad, to_batches
 from .json.strict import as_record
 from .model import DEFAULT_READ, ByteRange, InputSplit, OnBad, ReadOptions, RecordRange, RowGroups
 
@@ -205,7 +205,7 @@ def _report_between(on_bad: OnBad | None, first: int, stop: float) -> OnBad:
     def report(error: RowError, raw: bytes) -> None:
         if error.at.row is not None and first <= error.at.row < stop:
             if on_bad is None:
-                raise error
+                raise_bad(error, raw)
             on_bad(error, raw)
 
     return report

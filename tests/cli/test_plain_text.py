@@ -24,8 +24,9 @@ def test_the_suggested_command_reads_each_line_unchanged(tmp_path: Path, name: s
     stdin = text if name == "-" else None
     failed = run_cli("convert", source, stdin=stdin)
     assert failed.returncode == 4
-    assert failed.stderr.decode() == f"error: {source} row 0: not JSON: expected a value (line 1, byte 0)\n{HINT}"
-    typed = re.search(r"`(.*)`", failed.stderr.decode())
+    hint = HINT if name != "-" else f"{HINT[:-1]}; `--on-error skip` skips such rows and keeps them in a rejects file\n"
+    assert failed.stderr.decode() == f"error: {source} row 0: not JSON: expected a value (line 1, byte 0)\n{hint}"
+    typed = re.search(r"`(--no-header.*?)`", failed.stderr.decode())
     assert typed is not None
     done = run_cli("convert", source, *shlex.split(typed[1]), "-q", stdin=stdin)
     assert done.stdout == b'{"text":"He said \\"hi\\""}\n{"text":"a\\tb, then"}\n{"text":"  c ; d"}\n'

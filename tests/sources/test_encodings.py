@@ -75,9 +75,6 @@ def test_a_nul_in_utf_8_is_no_utf_16(tmp_path: Path, capsys: Output) -> None:
     assert "row 0: NUL character" in capsys.readouterr().err
 
 
-JSON_HINT = f"{NAME_IT}: koi8-r reads `%s`; or `--on-error skip` skips such rows and keeps them in a rejects file"
-
-
 @pytest.mark.parametrize(
     ("name", "text", "error", "hint"),
     [
@@ -86,9 +83,9 @@ JSON_HINT = f"{NAME_IT}: koi8-r reads `%s`; or `--on-error skip` skips such rows
         ("b.csv", "prompt,completion,Город\nq,a,1\n", "b.csv: the header: invalid UTF-8 (line 1, byte 0)",
          f"{NAME_IT}: koi8-r reads `ompletion,Город`"),
         ("a.jsonl", '{"prompt":"q","completion":"Москва"}\n', "a.jsonl row 0: invalid UTF-8 (line 1, byte 28)",
-         JSON_HINT % 'pletion":"Москва"}'),
+         f'{NAME_IT}: koi8-r reads `pletion":"Москва"}}`'),
         ("a.json", '[{"prompt":"q","completion":"Москва"}]', "a.json row 0: invalid UTF-8 (line 1, byte 29)",
-         JSON_HINT % 'pletion":"Москва"}'),
+         f'{NAME_IT}: koi8-r reads `pletion":"Москва"}}`'),
     ],
 )  # fmt: skip
 def test_every_text_format_has_the_hint(

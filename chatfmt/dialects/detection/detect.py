@@ -87,7 +87,8 @@ def detect_dialect(
         raise no_turns(batches, columns)
     if name in registry and name != "mixed" and name not in {reader for reader, _ in found}:
         found = []
-    if not found or 2 * len(found) < len(records) - empty:
+    chosen = name != "auto" or not columns.parts() <= SIDE_PARTS  # by the user: rows that it does not fit are bad
+    if not found or (2 * len(found) < len(records) - empty and not chosen):
         fits = None if name == "auto" else fitting_dialect(registry, batches, columns)
         raise no_dialect(names, records, columns, name, len(found), fits)
     dialect, parts = choose_dialect(found, candidates) if name != "mixed" else (name, {})

@@ -41,7 +41,6 @@ from .spool import Spool, SpooledRow
 
 FILE, FOLDER = "@file", "@folder"
 """The keys that make one conversation of each file, or of the files of each folder."""
-_SKIP = "`--on-error skip` rejects such rows"
 _AROUND = 64 << 10
 """Bytes that a line may hold besides its record, or the rows of an error in base64."""
 _REMEMBERED = 1000
@@ -229,10 +228,10 @@ class Grouping:
             return f"folder {PurePosixPath(file.shown).parent} of {file.uri.replace(file.shown, '', 1)}"
         value = value_at(record, key)
         if value is None or value == "":
-            raise RowError(f"the row has no value in `{key}`", code="group.key", hint=_SKIP)
+            raise RowError(f"the row has no value in `{key}`", code="group.key")
         if isinstance(value, (dict, list)):
             kind = "a list" if isinstance(value, list) else "an object"
-            raise RowError(f"`{key}` is {kind}, not a key", code="group.key", hint=_SKIP)
+            raise RowError(f"`{key}` is {kind}, not a key", code="group.key")
         if isinstance(value, bool):
             value = dumps(value)
         elif isinstance(value, float) and value.is_integer():
@@ -288,7 +287,7 @@ class Grouping:
     ) -> list[tuple[SpooledRow, dict[str, Any]]]:
         for row, event in events:
             if value_at(event, order.column) is None:
-                raise self._error(row, f"the row has no value in `{order.column}`", "group.order", _SKIP)
+                raise self._error(row, f"the row has no value in `{order.column}`", "group.order")
         return sorted(events, key=lambda pair: order.key(value_at(pair[1], order.column)))
 
     def _one_value(self, name: str, events: Sequence[tuple[SpooledRow, dict[str, Any]]]) -> Any:
@@ -300,12 +299,12 @@ class Grouping:
             part = next(
                 (part for part, path in self.mapped.fields if isinstance(path, FieldPath) and path.root == name), ""
             )
-            hint = f"--map '{part}=messages[].{name}' reads it from every row" if part in TURN_FIELDS else _SKIP
+            hint = f"--map '{part}=messages[].{name}' reads it from every row" if part in TURN_FIELDS else ""
             hint = f"--map messages.{part}={name} reads it in each turn" if f"messages.{part}" in TURN_KEYS else hint
             raise self._error(other, message, "group.column", hint)
         return found[0][1] if found else None
 
-    def _error(self, row: SpooledRow, message: str, code: str, hint: str) -> RowError:
+    def _error(self, row: SpooledRow, message: str, code: str, hint: str = "") -> RowError:
         return RowError(message, code=code, hint=hint, at=Location(self.files[row.file].shown, row.row))
 
 

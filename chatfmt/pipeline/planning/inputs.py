@@ -5,7 +5,6 @@ A damaged file can crash a native reader, so this happens in a worker process wh
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -139,27 +138,13 @@ def _read_source(request: SourceRequest) -> Iterator[SourceResult]:
     executors.report_position(f"the first rows of `{source.shown}`")
     split = split_to_read(recipe, spec, source)
     bad: list[RowError] = []
-    with located(source.shown), _without_skip_hint(recipe):
+    with located(source.shown):
         sample = sources.sample(source, split, SAMPLE_ROWS, bad)
         late = sources.late_rows(source, split, unsampled_columns(recipe, sample))
         yield SampledRows([*sample, *late], [error.code for error in bad])
     executors.report_position(f"the structure of `{source.shown}`")
     yield PlannedShards(cut_into_shards(recipe, source, split, scratch))
     yield HashedFiles(tuple(hash_files(original_files(source))))
-
-
-@contextmanager
-def _without_skip_hint(recipe: Recipe) -> Iterator[None]:
-    """Leave `--on-error skip` out of the hint for a sample without any good row, if that flag is set."""
-    try:
-        yield
-    except RowError as error:
-        if recipe.on_error == "skip":
-            error.hint = _SKIP.sub("", error.hint) or "no row of the sample can be read"
-        raise
-
-
-_SKIP = re.compile(r"(, |; or )?`--on-error skip` \w+ (it|such rows)( and keeps them in a rejects file)?")
 
 
 def unsampled_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> set[str]:

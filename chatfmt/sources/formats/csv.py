@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from ...errors import InputError, Location, RowError, UsageError
 from ...json_columns import TEXT
 from ...schema import KEYS, ROW
-from ..json.record_batch import SHOWN_BYTES, Record, explain_encoding, report_bad, too_large_error
+from ..json.record_batch import SHOWN_BYTES, Record, explain_encoding, raise_bad, report_bad, too_large_error
 from ..json.strict import PLAIN_TEXT
 from ..model import Format, OnBad, ParseOptions, ReadOptions
 from .jsonl import TextPosition, line_blocks, without_bom
@@ -39,8 +39,7 @@ def read_cells(
         """Report a bad record, with what is needed to parse its text again."""
         error.csv = {"columns": list(names or ()), "delimiter": sign, "quote": text.quote}
         if options.on_bad is None:
-            explain_encoding(error, raw)
-            raise error
+            raise_bad(error, raw)
         options.on_bad(error, raw)
 
     if names is None and text.header:

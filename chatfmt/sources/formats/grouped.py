@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ...errors import Location, RowError
 from ...json_columns import decode_objects
-from ..json.record_batch import to_batches
+from ..json.record_batch import SKIP, to_batches
 from ..model import OnBad
 
 _FIELDS = ("message", "hint", "code", "csv")
@@ -49,5 +49,6 @@ def _report(line: dict[str, Any], shown: str, on_bad: OnBad | None) -> None:
     error = RowError(told.pop("message"), at=at, **told)
     error.csv = csv
     if on_bad is None:
+        error.hint = error.hint or SKIP
         raise error
     on_bad(error, base64.b64decode(line["raw"]))

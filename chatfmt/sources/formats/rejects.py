@@ -17,7 +17,7 @@ from ...errors import InputError, Location, RowError
 from ...json_columns import decode_objects
 from ...manifest import VERSION
 from ...schema import KEYS, ROW
-from ..json.record_batch import to_batches, to_object
+from ..json.record_batch import raise_bad, to_batches, to_object
 from ..model import OnBad, ParseOptions, ReadOptions
 from .csv import read_cells
 from .jsonl import TextPosition
@@ -44,7 +44,7 @@ def _rows_in_batch(batch: pa.RecordBatch, shown: str, on_bad: OnBad | None) -> I
         except RowError as error:
             error.at, error.csv = at, csv
             if on_bad is None:
-                raise
+                raise_bad(error, raw)
             on_bad(error, raw)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jiter
 import pyarrow as pa
@@ -12,7 +12,7 @@ from msgspec import Struct
 from ...errors import Location, RowError, TooManyKeys
 from ...json_columns import encode_objects
 from ...schema import KEYS, ROW
-from ..encodings import DAMAGED, encoding_hint
+from ..encodings import encoding_hint
 from ..model import OnBad, ReadOptions
 from .strict import as_record, check_value, is_shallow, parse_object
 
@@ -86,7 +86,7 @@ def too_large_error(max_bytes: int, code: str = "json.too_large") -> RowError:
     return RowError(
         f"the record is longer than {max_bytes} bytes",
         code=code,
-        hint=f"--max-row-bytes {-(-2 * max_bytes // 2**20)}MiB reads longer ones, `--on-error skip` skips it",
+        hint=f"--max-row-bytes {-(-2 * max_bytes // 2**20)}MiB reads longer ones",
     )
 
 
@@ -94,16 +94,24 @@ def report_bad(error: RowError, record: Record, on_bad: OnBad | None) -> None:
     """Stamp the error of a bad record with its position in the file; then pass it to `on_bad`, or raise it."""
     error.locate(row=record.row, line=record.line, byte=record.byte)
     if on_bad is None:
-        explain_encoding(error, record.raw)
-        raise error
+        raise_bad(error, record.raw)
     on_bad(error, record.raw)
+
+
+def raise_bad(error: RowError, raw: bytes) -> NoReturn:
+    """Raise the error of a bad record that stops a run, which would skip it with another flag."""
+    explain_encoding(error, raw)
+    error.hint = "; ".join(filter(None, (error.hint, SKIP)))
+    raise error
+
+
+SKIP = "`--on-error skip` skips such rows and keeps them in a rejects file"
 
 
 def explain_encoding(error: RowError, raw: bytes) -> None:
     """Hint at the encoding of a record that is not UTF-8, if that is the error."""
     if error.message == "invalid UTF-8":
-        hint = encoding_hint(raw)
-        error.hint = f"{hint}; or {error.hint}" if error.hint and hint != DAMAGED else hint
+        error.hint = "; or ".join(filter(None, (encoding_hint(raw), error.hint)))
 
 
 def to_batches(objects: Sequence[dict[str, Any]], rows: Sequence[int]) -> list[pa.RecordBatch]:

@@ -107,7 +107,6 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
     (r"EOF while parsing .*", "json.syntax", "not JSON: unexpected end"),
     (r"key must be a string", "json.syntax", "not JSON: a key without double quotes"),
 )
-_SKIP_HINT = "`--on-error skip` skips such rows and keeps them in a rejects file"
 PLAIN_TEXT = "for lines of plain text: `--no-header --no-quote --delimiter none --map text=column1`"
 
 
@@ -120,7 +119,7 @@ def _explained(raw: bytes, error: str) -> RowError:
     code, message = _reason(raw, text, byte)
     if not raw.strip():
         message = "not JSON: nothing between two commas, or between a comma and the end of the list"
-    hint = PLAIN_TEXT if _is_plain_text(raw) and (byte == 0 or raw[:1] == b"[") else _SKIP_HINT
+    hint = PLAIN_TEXT if _is_plain_text(raw) and (byte == 0 or raw[:1] == b"[") else ""
     return RowError(message, code=code, hint=hint, at=Location(line=line, byte=byte))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chatfmt.errors import InputError, RowError
 from chatfmt.sources import ParseOptions, read, read_stream
-from chatfmt.sources.json.strict import parse_object
+from chatfmt.sources.json.strict import PLAIN_TEXT, parse_object
 
 from ..reading import bad_rows, pieces, read_all, rows_of, written
 
@@ -235,15 +235,15 @@ def test_a_record_that_is_too_long(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "message", "hint"),
     [
-        (b"hello", "not JSON: expected a value", "plain text"),
-        (b"nothing", "not JSON: expected `true`, `false` or `null`", "skip"),
-        (b"{'a': 1}", "not JSON: a key without double quotes", "skip"),
-        (b'{"a": ', "not JSON: unexpected end", "skip"),
-        (b"\x00\x01", "not JSON: expected a value", "skip"),
+        (b"hello", "not JSON: expected a value", PLAIN_TEXT),
+        (b"nothing", "not JSON: expected `true`, `false` or `null`", ""),
+        (b"{'a': 1}", "not JSON: a key without double quotes", ""),
+        (b'{"a": ', "not JSON: unexpected end", ""),
+        (b"\x00\x01", "not JSON: expected a value", ""),
     ],
 )
 def test_messages_for_lines_that_are_not_json(raw: bytes, message: str, hint: str) -> None:
     with pytest.raises(RowError) as caught:
         parse_object(raw)
     assert (caught.value.message, caught.value.code) == (message, "json.syntax")
-    assert hint in caught.value.hint
+    assert hint == caught.value.hint
