@@ -110,6 +110,10 @@ class ChatfmtError(Exception):
         return (f"{where}: " if where else "") + self.message + (f" ({detail})" if detail else "")
 
 
+ALL_REJECTED = "rejects.all"
+"""The code of the error of a run that rejects all rows, so that nothing of it is worth keeping."""
+
+
 class DataProblem(ChatfmtError):
     """The data is not good enough: `check` or `verify` found problems, or too many rows were rejected."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..recipe import Run
 
 
+LEAVE_ROWS_OUT = ("over_length.drop", "control_tokens.drop", "dropped.")
+"""How changes begin that leave rows out."""
 SHOWN_LEAVES = 12
 """Leaves of the source that the summary names; the JSON report has all."""
 
@@ -42,27 +44,34 @@ def describe(summary: Summary) -> str:
     lines = [f"wrote {terminal.counted(summary.rows, 'row')}{by_split} to {where}, {size(summary.bytes)}"]
     if summary.shards > 1 and not (summary.out == "-" or Path(summary.out).is_file()):
         lines[0] += f" in {summary.shards} shards"
-    for label, count in (("filtered out", summary.filtered), ("duplicates dropped", summary.duplicates)):
-        if count:
-            lines.append(f"{label}: {terminal.counted(count, 'row')}")
+    left = {name: count for name, count in summary.changes.items() if name.startswith(LEAVE_ROWS_OUT)}
+    if summary.filtered:
+        why = f" ({_listed(left)})" if left else ""
+        lines.append(f"filtered out: {terminal.counted(summary.filtered, 'row')}{why}")
+    if summary.duplicates:
+        lines.append(f"duplicates dropped: {terminal.counted(summary.duplicates, 'row')}")
     if room := summary.packed.get("room"):
         conversations = terminal.counted(summary.packed["conversations"], "conversation")
         lines.append(
             f"packed: {conversations}, {summary.packed['tokens']:,} tokens, {summary.packed['tokens'] / room:.1%} full"
         )
     if summary.rejected:
-        reasons = ", ".join(f"{code} {count:,}" for code, count in summary.reasons.items())
         rows = terminal.counted(summary.rows_in, "row")
         kept = f"in `{summary.rejects}`" if summary.rejects else "not kept, use --rejects FILE"
-        lines.append(f"rejected: {summary.rejected:,} of {rows} ({reasons}), {kept}")
-    for label, counts in (("changed", summary.changes), ("warnings", summary.findings)):
+        lines.append(f"rejected: {summary.rejected:,} of {rows} ({_listed(summary.reasons)}), {kept}")
+    changed = {name: count for name, count in summary.changes.items() if name not in left}
+    for label, counts in (("changed", changed), ("warnings", summary.findings)):
         if counts:
-            lines.append(f"{label}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
-    if left := left_behind(summary.left_columns, summary.left_keys):
-        lines.append(left)
+            lines.append(f"{label}: {_listed(counts)}")
+    if behind := left_behind(summary.left_columns, summary.left_keys):
+        lines.append(behind)
     if summary.left_out:
         lines.append(left_out(summary.left_out))
     return "\n".join(lines)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
 def next_steps(out: str) -> str:

@@ -7,6 +7,8 @@ as Arrow batches, `sample` the first records of a source, `read_stream` those of
 from .bytes.remote_cache import KEPT, url_of_kept
 from .discovery.resolve import resolve
 from .formats.columnar import to_source_batch
+from .formats.rejects import rejected_row
+from .json.record_batch import SKIP
 from .model import DEFAULTS, InputSplit, ParseOptions, Source, SourceFile
 from .read import file_identity, read
 from .sample import fingerprint, late_rows, no_records_error, sample
@@ -16,7 +18,8 @@ from .splitting.unpack import needs_unpacking, unpack_file, unpack_source
 from .stream import read_stream
 
 __all__ = [
-    "DEFAULTS", "KEPT", "InputSplit", "LineFinder", "ParseOptions", "Source", "SourceFile", "file_identity",
+    "DEFAULTS", "KEPT", "SKIP", "InputSplit", "LineFinder", "ParseOptions", "Source", "SourceFile", "file_identity",
     "fingerprint", "late_rows", "line_finders", "lines_named", "needs_unpacking", "no_records_error", "plan_splits",
-    "read", "read_stream", "resolve", "sample", "to_source_batch", "unpack_file", "unpack_source", "url_of_kept",
+    "read", "read_stream", "rejected_row", "resolve", "sample", "to_source_batch", "unpack_file", "unpack_source",
+    "url_of_kept",
 ]  # fmt: skip

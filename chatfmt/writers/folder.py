@@ -100,7 +100,7 @@ class OutputFolder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
-            if kind is not None and self.complete is None and not staging.is_worth_resuming(self.state):
+            if kind is not None and self.complete is None and not staging.is_worth_resuming(self.state, error):
                 self._clean_up()
         finally:
             self.close()

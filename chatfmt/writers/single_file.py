@@ -100,7 +100,7 @@ class SingleFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is not None and not staging.is_worth_resuming(self.state):
+        if kind is not None and not staging.is_worth_resuming(self.state, error):
             self._clean_up()
         self.close()
 

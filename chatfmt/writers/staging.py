@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, OutputError
+from ..errors import ALL_REJECTED, DataProblem, InputError, OutputError
 from ..manifest import VERSION, Shard, file_sha256, shard_from_json, shard_to_json
 from . import durable
 
@@ -136,9 +136,10 @@ def _is_complete(state: Path, shard: Shard) -> bool:
         return False
 
 
-def is_worth_resuming(state: Path) -> bool:
-    """Return whether a run that ends now leaves a finished shard, or a commit to complete."""
-    return (state / "commit.json").exists() or count_finished(state) > 0
+def is_worth_resuming(state: Path, error: BaseException | None) -> bool:
+    """Return whether a run that ends with an error leaves a finished shard with rows, or a commit to complete."""
+    empty = isinstance(error, DataProblem) and error.code == ALL_REJECTED
+    return (state / "commit.json").exists() or (count_finished(state) > 0 and not empty)
 
 
 def asked_path(state: Path) -> Path:

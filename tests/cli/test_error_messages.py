@@ -53,11 +53,12 @@ def test_errors(command, code, error, hint, folder):
 
 def test_the_budget_of_a_stream_is_raised_without_resuming(folder):
     (folder / "in.jsonl").write_text('{"messages": [{"role": "user", "content": "a"}]}\n[]\n')
-    for out, kept in (("-", ""), ("x.jsonl", ", and --resume keeps what is done")):
+    kept_in = "they are in `x.rejects.jsonl`; "
+    for out, where, kept in (("-", "", ""), ("x.jsonl", kept_in, ", and --resume keeps what is done")):
         run = run_cli("convert", "in.jsonl", "--on-error", "skip", "-o", out, cwd=folder)
         assert run.stderr.decode().splitlines() == [
             "error: 1 of 2 rows was rejected, but `--max-bad` allows 10%: 1 json.not_object",
-            f"hint: `chatfmt check` lists them; --max-bad raises the limit{kept}",
+            f"hint: {where}`chatfmt check` lists them; --max-bad raises the limit{kept}",
         ]
 
 

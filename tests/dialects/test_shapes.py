@@ -425,8 +425,8 @@ def test_pairs_that_a_policy_leaves_out_are_counted(tmp_path: Path) -> None:
     done = run_cli("convert", tmp_path / "data.jsonl", "--dialect-option", "margin=2")
     assert len(done.stdout.splitlines()) == 2
     assert done.stderr.decode() == (
-        "wrote 2 rows to stdout, 274 B\nfiltered out: 3 rows\n"
-        "changed: dropped.pair.margin 1, dropped.pair.single 1, dropped.pair.tie 1\n"
+        "wrote 2 rows to stdout, 274 B\n"
+        "filtered out: 3 rows (dropped.pair.margin 1, dropped.pair.single 1, dropped.pair.tie 1)\n"
     )
 
 

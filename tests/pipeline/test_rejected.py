@@ -355,3 +355,21 @@ def test_no_hint_names_a_flag_that_is_set(tmp_path, line, keys, said, hint):
     with pytest.raises(RowError) as caught:
         chatfmt.convert(Recipe(source=str(tmp_path / "in.jsonl"), on_error="skip", **keys), out=tmp_path / "out")
     assert (str(caught.value), caught.value.hint) == (f"{tmp_path}/in.jsonl {said}", hint)
+
+
+@pytest.mark.parametrize("out", ["out", "out.jsonl", "-"])
+def test_a_run_that_rejects_all_rows_leaves_only_its_rejects_and_names_what_helps(tmp_path, out):
+    turns = [{"role": role, "content": "x"} for role in ("system", "user", "assistant")]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    options = ("-t", "gemma", "--on-error", "skip", "-o", out)
+    where = "they are in `out.rejects.jsonl`; " if out == "out.jsonl" else ""
+    for again in ((), ("--overwrite",) if where else ()):
+        run = run_cli("convert", "in.jsonl", *options, *again, cwd=tmp_path)
+        assert (run.returncode, run.stderr.decode()) == (
+            1, "error: the only row was rejected: 1 template.raised\n"
+            f"hint: `--fit` adapts the data where it can; {where}`chatfmt check` lists them\n"
+        )  # fmt: skip
+        left = {"in.jsonl", "out.rejects.jsonl"} if where else {"in.jsonl"}
+        assert {path.name for path in tmp_path.iterdir()} == left
+    fitted = run_cli("convert", "in.jsonl", *options, "--fit", "--overwrite", cwd=tmp_path)
+    assert fitted.stderr.decode().splitlines()[1:] == ["changed: system_turns 1"]

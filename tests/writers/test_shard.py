@@ -157,9 +157,7 @@ def test_rejects_are_a_file_only_when_there_are_some(tmp_path: Path) -> None:
         pass
     with RejectWriter(tmp_path / "one.jsonl") as one:
         one.add(Reject("msg.role", "role `robot`", "a.jsonl", row=3))
-    data = (
-        b'{"v":1,"code":"msg.role","detail":"role `robot`","source":{"file":"a.jsonl","row":3},"id":null,"raw":null}\n'
-    )
+    data = b'{"v":1,"code":"msg.role","detail":"role `robot`","source":{"file":"a.jsonl","row":3},"raw":null}\n'
     assert listing(tmp_path) == {"one.jsonl": data}
     assert (none.count, none.bytes, none.sha256) == (0, 0, "")
     assert (one.count, one.bytes, one.sha256) == (1, len(data), hashlib.sha256(data).hexdigest())

@@ -135,8 +135,6 @@ def check(source: Sources, **given: Any) -> None:
     recipe, run, _ = to_recipe(source, given)
     with Scratch() as scratch, terminal.reading() as advance:
         problems, counts = check_rows(recipe, scratch, cores(), advance)
-    located = {(problem.at.file, problem.at.row) for problem in problems}
-    rows = max([len(located), *(problem.rows for problem in problems)])
     if run.json:
         terminal.print_json(to_json(problems, counts))
     else:
@@ -149,7 +147,10 @@ def check(source: Sources, **given: Any) -> None:
         if counts.left_out:
             terminal.console().print(terminal.visible(left_out(counts.left_out)), soft_wrap=True)
     wrong = [problem for problem in problems if problem.kind == "error" or problem.code in recipe.fail_on]
-    if wrong or (recipe.strict and problems):
+    if recipe.strict:
+        wrong = problems
+    if wrong:
+        rows = max([len({(problem.at.file, problem.at.row) for problem in wrong}), *(each.rows for each in wrong)])
         raise DataProblem(f"{rows} of {counts.read} rows have problems", hint="--on-error skip rejects them")
 
 

@@ -30,18 +30,27 @@ _SYSTEMS = frozenset({"system", "context"})
 
 
 def no_dialect(
-    names: Sequence[str], records: Sequence[SourceRow], columns: Columns, name: str, fit: int, other: str | None
+    names: Sequence[str],
+    records: Sequence[SourceRow],
+    columns: Columns,
+    shown: Mapping[str, str],
+    name: str,
+    fits: Counter[str],
+    other: str | None,
 ) -> NoDialect:
     """Return the error for rows that the dialect `name` (or none, for `auto`) does not fit: it names the columns.
 
-    `other` is a dialect that fits them.
+    `shown` has what the user mapped to columns that are not in the source, `fits` counts the few rows that each dialect
+    fits, and `other` is a dialect that fits all.
     """
     if not records:
         return NoDialect("no rows to detect a dialect from", hint="check --split and --data-files")
-    listed = ", ".join(f"`{column}`" for column in names) or "none"
+    listed = ", ".join(f"`{column}`" for column in names if shown.get(column, column) == column) or "none"
     which = "no dialect fits" if name == "auto" else f"the dialect `{name}` does not fit"
-    hint = _hint(names, records, columns) if other is None else f"leave out --dialect: `{other}` fits"
-    some = f" more than {fit} of the {len(records)} sampled rows" if fit else ""
+    hint = _hint(names, records, columns, shown) if other is None else f"leave out --dialect: `{other}` fits"
+    some = f" more than {fits.total()} of the {len(records)} sampled rows" if fits else ""
+    if hint == _UNKNOWN and fits:
+        hint = f"--dialect {next(iter(fits))} reads those, and --on-error skip leaves out the others"
     return NoDialect(f"{which}{some}: the columns are {listed}", hint=hint)
 
 
@@ -75,13 +84,13 @@ def no_turns(batches: Sequence[pa.RecordBatch], columns: Columns) -> DialectErro
     )
 
 
-def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> str:
+def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, shown: Mapping[str, str]) -> str:
     known = next((command for columns, command in _FORMATS if columns <= set(names)), None)
     if known:
         return f"a recipe reads them: chatfmt convert {known}"
     by_shape = _turns_hint(names, records, columns) or _pair_hint(names)
     texts = [name for name in names if isinstance(records[0].get(name), str)]
-    return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns)
+    return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns, shown)
 
 
 _FORMATS = (
@@ -247,14 +256,16 @@ def _are_columns(record: SourceRow) -> bool:
     return len(values) > 1 and (lists or objects)
 
 
-def _texts_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> str:
+def _texts_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, shown: Mapping[str, str]) -> str:
     """Hint for a question and an answer in separate columns."""
     texts = [name for name in names if any(isinstance(record.get(name), str) for record in records)]
     prompt = _first_of(texts, PROMPTS) or columns.path("prompt")
     completion = _first_of(texts, COMPLETIONS) or columns.path("completion")
     other = next((name for name in names if name not in texts and name.lower() in COMPLETIONS), None)
     if prompt and other:
-        return _not_text_hint(prompt, other, next((record[other] for record in records if record.get(other)), None))
+        asked, answer = (shown.get(name, name) for name in (prompt, other))
+        values = [record[other] for record in records if record.get(other)]
+        return _not_text_hint(asked, answer, values[0]) if values else _no_answer_hint(asked, answer)
     if (pair := _two_answers(texts)) and (chosen := _column_of_choice(names)):
         better, worse = (f"{one} if {chosen} == … else {other}" for one, other in (pair, pair[::-1]))
         return _choice_hint(f"`{pair[0]}` and `{pair[1]}` are two answers", chosen, better, worse)
@@ -264,11 +275,20 @@ def _texts_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
         values = [record.get(name) for name in others for record in records]
         if any(isinstance(value, (str, list, Mapping)) and value for value in values):
             only = ""  # they would be lost
-        return f"map the answer: {_map_pair(prompt, _named_like(texts, prompt, _ANSWER_WORDS))}{only}"
+        pair_flags = _map_pair(shown.get(prompt, prompt), _named_like(texts, prompt, _ANSWER_WORDS))
+        return f"map the answer: {pair_flags}{only}"
     if completion and not prompt:
         asked = _named_like(texts, completion, _QUESTION_WORDS)
-        return f"map the question: {_map_pair(asked, completion)}{_or_text([completion], records)}"
+        pair_flags = _map_pair(asked, shown.get(completion, completion))
+        return f"map the question: {pair_flags}{_or_text([completion], records)}"
     return _unnamed_hint(texts, records)
+
+
+def _no_answer_hint(prompt: str, answer: str) -> str:
+    """Hint for an answer without a value in any row: another column, or none."""
+    other, only = f"--map user={shell_quoted(prompt)} --map assistant=COLUMN", f"--map prompt={shell_quoted(prompt)}"
+    first = f"no sampled row has a value in `{answer}`: map another column with {other}"
+    return f"{first}; or only prompts: {only} --dialect prompt-only"
 
 
 def _not_text_hint(prompt: str, answer: str, value: Any) -> str:
@@ -328,7 +348,10 @@ def _unnamed_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str:
     if own:
         pair = _map_pair(_named_like(own, "", _QUESTION_WORDS), _named_like(own, "", _ANSWER_WORDS))
         return f"map question and answer: {pair}{_or_text(own, records)}"
-    return "map a column of turns with --map messages=COLUMN, or texts with --map user=COLUMN --map assistant=COLUMN"
+    return _UNKNOWN
+
+
+_UNKNOWN = "map a column of turns with --map messages=COLUMN, or texts with --map user=COLUMN --map assistant=COLUMN"
 
 
 def _or_text(names: Sequence[str], records: Sequence[SourceRow]) -> str:

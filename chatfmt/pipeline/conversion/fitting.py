@@ -43,9 +43,9 @@ def fitting(template: ChatTemplate, variables: Mapping[str, Any], isolation: ren
     return Fitting(found, {"empty_calls": "drop", **transforms})
 
 
-def find_remedy(error: ChatfmtError, job: Job, row: pa.RecordBatch, file: str) -> str:
-    """Return the first of REMEDIES with which the `row` of a batch of `file` has no such error; empty if none helps."""
-    if job.template is None or error.code not in OF_TEMPLATES:
+def find_remedy(code: str, job: Job, row: pa.RecordBatch, file: str) -> str:
+    """Return the first of REMEDIES that converts the `row` of a batch of `file`, which has this error, or empty."""
+    if job.template is None or code not in OF_TEMPLATES:
         return ""
     found = fitting(job.template, job.options.variables, job.isolation)
     some = (flag for flag, more in REMEDIES.items() if ("tools" not in job.transforms if more else not job.fitted))

@@ -191,7 +191,7 @@ class Conversion:
         for row, error in errors.items():
             kind = (error.code, error.message)
             if kind not in self._offers and len(self._offers) < OFFERS:
-                self._offers[kind] = find_remedy(error, self.job, batch.slice(row, 1), self._file)
+                self._offers[kind] = find_remedy(error.code, self.job, batch.slice(row, 1), self._file)
             if remedy := self._offers.get(kind):
                 error.hint = f"`{remedy}` adapts the data where it can; {error.hint}"
 
@@ -319,8 +319,7 @@ class Conversion:
 
     def _check(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         findings = checks.run(batch, limits=replace(self._limits, is_file=self._is_file))
-        named = (*self.job.fail_on, "row.empty") if self.job.skip_bad else self.job.fail_on
-        refused = checks.refused(findings, strict=self.job.strict, named=named)
+        refused = checks.refused(findings, strict=self.job.strict, named=self.job.fail_on)
         raise_first([checks.to_error(finding) for finding in refused])
         counts.findings.update({code: len(rows) for code, rows in rows_by_code(findings).items()})
         if self._on_finding is not None:

@@ -14,11 +14,12 @@ from msgspec.structs import replace
 from ... import checks, executors
 from ...errors import Location, RowError
 from ...recipe import Recipe, Run, required
-from ...sources import InputSplit, LineFinder
+from ...sources import SKIP, InputSplit, LineFinder
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import row_order
 from ..conversion.stages import Conversion
 from ..conversion.task import output_batches
+from ..planning.jobs import codes_that_fail
 from ..planning.scratch import Scratch
 from ..planning.source_plan import SourcePlan, check_views, plan_source
 from ..planning.target import target_of
@@ -90,9 +91,11 @@ def check_rows(
     """Return every problem that converting all rows would meet, in order, and the row counts; writes nothing."""
     problems: list[RowProblem] = []
     counts = RowCounts()
+    fail_on = codes_that_fail(recipe)
     recipe = dataclasses.replace(recipe, on_error="skip", strict=False)
     template, target = load_template(recipe), target_of(None, "jsonl", None)
     sources = [plan_source(recipe, spec, template, target, scratch) for spec in recipe.read_apart]
+    sources = [replace(source, job=replace(source.job, fail_on=fail_on)) for source in sources]
     check_views(sources)
     for source in sources:
         found, counted = check_source(source, workers, on_progress)
@@ -146,7 +149,7 @@ def run_check_task(task: CheckTask) -> tuple[list[RowProblem], RowCounts]:
 
         def on_reject(error: RowError, raw: bytes | None, file: str = split.shown) -> None:
             at = replace(error.at, file=error.at.file or file)
-            problems.append(RowProblem(error.code, "error", at, error.message, error.hint))
+            problems.append(RowProblem(error.code, "error", at, error.message, error.hint or SKIP))
 
         for _ in output_batches((split,), conversion, counts, on_reject):
             pass

@@ -188,13 +188,18 @@ def with_read_columns(
     return replace(detection, columns=replace(columns, keep=(*columns.keep, *read))) if read else detection
 
 
+def codes_that_fail(recipe: Recipe) -> tuple[str, ...]:
+    """Return the codes of the findings that make a row a bad one; with `--on-error skip` it may not be empty."""
+    return (*recipe.fail_on, "row.empty") if recipe.on_error == "skip" else recipe.fail_on
+
+
 def with_row_options(job: Job, recipe: Recipe) -> Job:
     """Return the job with the options that change, check and select conversations."""
     return replace(
         job,
         transforms=recipe.transforms,
         fitted=recipe.fit,
-        fail_on=recipe.fail_on,
+        fail_on=codes_that_fail(recipe),
         strict=recipe.strict,
         skip_bad=recipe.on_error == "skip",
         fraction=recipe.fraction,

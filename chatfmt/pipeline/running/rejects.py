@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ... import writers
-from ...errors import OutputError, UsageError
+from ... import sources, writers
+from ...errors import DataProblem, OutputError, UsageError
 from ...manifest import REJECTS, Manifest, Reject, Shard
 from ...recipe import Recipe, Run
+from ..conversion.fitting import OF_TEMPLATES, find_remedy
+from ..conversion.job import Job
 from ..planning.target import Target
 
 
@@ -86,3 +88,25 @@ def copy_published_rejects(folder: Path, manifest: Manifest, path: Path | None) 
     with writers.AtomicFile(path) as file:
         if manifest.rejects:
             writers.copy(folder / REJECTS, file)
+
+
+def is_of_template(reject: Reject) -> bool:
+    """Return whether a row was rejected because of the template."""
+    return reject.code in OF_TEMPLATES
+
+
+def first_of_template(state: Path, shards: Sequence[Shard]) -> Reject | None:
+    """Return the first reject of the shards staged in `state` that is one because of the template."""
+    for shard in shards:
+        path = writers.rejects_path(state, shard.name)
+        if path.exists() and any(f"reject.{code}" in shard.counts for code in OF_TEMPLATES):
+            with path.open(encoding="utf-8") as lines:
+                return next(filter(is_of_template, map(Reject.from_json, lines)), None)
+    return None
+
+
+def offer_remedy(problem: DataProblem, job: Job, reject: Reject | None) -> None:
+    """Add to the hint what helps a row that the template rejected, as to the hint of a row that stops a run."""
+    row = None if reject is None or reject.raw is None else sources.rejected_row(reject.raw, reject.csv)
+    if reject is not None and row is not None and (remedy := find_remedy(reject.code, job, row, reject.file)):
+        problem.hint = f"`{remedy}` adapts the data where it can; {problem.hint}"

@@ -25,7 +25,15 @@ from ..schedule import run_missing_tasks
 from .destinations import Destination, open_destination
 from .max_bad import check_max_bad, check_max_bad_so_far
 from .progress import OnProgress, Progress, Reached, ignore_progress
-from .rejects import check_rejects, copy_published_rejects, join_rejects, kept_rejects, with_rejects
+from .rejects import (
+    check_rejects,
+    copy_published_rejects,
+    first_of_template,
+    join_rejects,
+    kept_rejects,
+    offer_remedy,
+    with_rejects,
+)  # fmt: skip
 from .stdin_stdout import is_piped, pipe
 from .stream import stream_rows
 from .summary import Summary, summarise_plan
@@ -156,9 +164,10 @@ def write_shards(plan: Plan, run: Run, destination: Destination, on_progress: On
         with closing(run_shard_tasks(tasks, finished, run, on_progress, store, parts=parts)) as written:
             for shard in written:
                 shards.append(shard)
-                check_max_bad_so_far(plan.recipe, shards)
-        check_max_bad(plan.recipe, shards)
-    except DataProblem:
+                check_max_bad_so_far(plan.recipe, shards, run.rejects)
+        check_max_bad(plan.recipe, shards, rejects=run.rejects)
+    except DataProblem as problem:
+        offer_remedy(problem, plan.sources[0].job, first_of_template(folder, shards))
         write_rejects(folder, store, shards, run, parts=parts)
         raise
     write_rejects(folder, store, shards, run, parts=parts)

@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ... import executors, writers
-from ...errors import ChatfmtError
+from ...errors import ChatfmtError, DataProblem
 from ...manifest import Reject, Shard
 from ...recipe import Recipe, Run
 from ...sources import InputSplit
@@ -31,7 +31,7 @@ from ..schedule import run_tasks
 from .destinations import open_stream
 from .max_bad import check_max_bad
 from .progress import OnProgress, Reached
-from .rejects import open_rejects
+from .rejects import is_of_template, offer_remedy, open_rejects
 from .summary import Summary, late_notes, summarise, with_unfound
 
 
@@ -67,10 +67,11 @@ class StreamChunk(Struct, frozen=True):
 
 def stream_rows(plan: Plan, run: Run, on_progress: OnProgress) -> Summary:
     """Write the rows of a plan to its stream, in order."""
-    stream, counts, types = open_stream(plan.target), RowCounts(), Types()
+    stream, counts, types, refused = open_stream(plan.target), RowCounts(), Types(), None
     with open_rejects(run.rejects) as add_reject:
         for chunks in chunks_of_tasks(plan, run):
             for chunk in chunks:
+                refused = refused or next(filter(is_of_template, chunk.rejects), None)
                 for reject in chunk.rejects:
                     add_reject(reject)
                 stream.write(chunk.data)
@@ -78,7 +79,11 @@ def stream_rows(plan: Plan, run: Run, on_progress: OnProgress) -> Summary:
                 on_progress(reached(counts, chunk.counts))
             types = merge_types(types, chunk.types)
             counts.add(chunk.counts)  # there is always one, the last with the counts of the whole task
-    return summarise_stream(plan.recipe, run, counts, stream, (*plan.notes, *late_notes(types)))
+    try:
+        return summarise_stream(plan.recipe, run, counts, stream, (*plan.notes, *late_notes(types)))
+    except DataProblem as problem:
+        offer_remedy(problem, plan.sources[0].job, refused)
+        raise
 
 
 def chunks_of_tasks(plan: Plan, run: Run) -> Iterator[Iterable[StreamChunk]]:
@@ -150,6 +155,6 @@ def summarise_stream(recipe: Recipe, run: Run, counts: RowCounts, stream: Stream
     """Return the summary of what went to a stream; raises DataProblem if too many rows were rejected."""
     counts.check_balance()
     shard = Shard(name="-", bytes=stream.bytes, **counts.to_shard())
-    check_max_bad(recipe, [shard], resumable=False)
+    check_max_bad(recipe, [shard], rejects=run.rejects, resumable=False)
     summary = with_unfound(summarise([shard], "-", notes), recipe)
     return replace(summary, rejects=str(run.rejects)) if run.rejects and summary.rejected else summary

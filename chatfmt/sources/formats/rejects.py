@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -46,6 +47,13 @@ def _rows_in_batch(batch: pa.RecordBatch, shown: str, on_bad: OnBad | None) -> I
             if on_bad is None:
                 raise_bad(error, raw)
             on_bad(error, raw)
+
+
+def rejected_row(raw: bytes, csv: Mapping[str, Any] | None) -> pa.RecordBatch | None:
+    """Return the raw row of a reject as a source batch of one row; None if it cannot be read."""
+    with suppress(RowError):
+        return to_batches([to_object(raw) if csv is None else _record(raw, csv)], [0])[0]
+    return None
 
 
 def _raw_of(reject: Mapping[str, Any], at: Location) -> bytes:

@@ -49,6 +49,12 @@ def test_empty_sessions_among_others(empty: int, tmp_path: Path) -> None:
     assert [reject["source"]["row"] for reject in rejects] == [*range(empty), empty + 1]
     warned = run_cli("convert", "in.jsonl", cwd=tmp_path)
     assert f"warnings: row.empty {empty + 1}\n" in warned.stderr.decode()
+    checked = run_cli("check", "in.jsonl", cwd=tmp_path)
+    found = f"row.empty   warning       {empty + 1}   --on-error skip"
+    assert (checked.returncode, checked.stdout.decode().splitlines()[3].strip()) == (0, found)
+    strict = run_cli("check", "in.jsonl", "--strict", cwd=tmp_path)
+    said = f"error: {empty + 1} of {empty + 2} rows have problems\nhint: --on-error skip rejects them\n"
+    assert (strict.returncode, strict.stderr.decode()) == (1, said)
 
 
 def test_a_question_with_an_empty_history_is_no_empty_conversation(tmp_path: Path) -> None:

@@ -195,6 +195,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "--map messages.role=KEY --map messages.content=KEY, or for pairs --map messages.user=KEY "
         "--map messages.assistant=KEY",
     ),
+    "an answer without a value": (
+        {"question": "q", "answer": None},
+        "no dialect fits: the columns are `question`, `answer`",
+        "no sampled row has a value in `answer`: map another column with --map user=question --map assistant=COLUMN; "
+        "or only prompts: --map prompt=question --dialect prompt-only",
+    ),
     "numbers": (
         {"x": 1, "y": 2.5},
         "no dialect fits: the columns are `x`, `y`",
@@ -283,3 +289,58 @@ def test_a_dialect_that_does_not_fit_where_another_does(name: str) -> None:
         convert([row], dialect=name)
     assert caught.value.message == f"the dialect `{name}` does not fit: the columns are `conversations`"
     assert caught.value.hint == "leave out --dialect: `sharegpt` fits"
+
+
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [
+        ((), "map question and answer: --map user=ask --map assistant=COLUMN"),
+        (("--map", "user=ask", "--map", "assistant=n"),
+         "`n` is not text; convert it with --map user=ask --map assistant='{{ n }}'"),
+        (("--map", "assistant=rep"), "map the question: --map user=ask --map assistant=rep"),
+    ],
+)  # fmt: skip
+def test_hints_name_the_columns_of_the_source_also_where_some_are_mapped(
+    flags: tuple[str, ...], hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "in.jsonl").write_text('{"ask": "q", "rep": "r", "n": 3}\n')
+    run = run_here("convert", "in.jsonl", *flags, cwd=tmp_path)
+    said = f"error: in.jsonl: no dialect fits: the columns are `ask`, `rep`, `n`\nhint: {hint}\n"
+    assert (run.returncode, run.stderr.decode()) == (2, said)
+    if "COLUMN" not in hint:
+        typed = shlex.split(hint[hint.index("--map") :])
+        assert run_here("convert", "in.jsonl", *typed, "-q", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "chosen"),
+    [
+        ('{"messages":null}', json.dumps({"messages": [TURN, ANSWER]}), "--dialect messages"),
+        ('{"messages":null}', json.dumps({"messages": [TURN, ANSWER]}), "--map messages=messages"),
+        ('{"ask":"q","rep":null}', '{"ask": "hi", "rep": "hello"}', "--map user=ask --map assistant=rep"),
+    ],
+)
+def test_a_choice_of_the_user_holds_where_it_fits_few_rows(bad: str, good: str, chosen: str, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(f"{bad}\n" * 3 + f"{good}\n")
+    skip = ("--on-error", "skip", "--max-bad", "80%")
+    run = run_here("convert", "in.jsonl", *chosen.split(), *skip, "-o", "out.jsonl", cwd=tmp_path)
+    assert run.stderr.decode().splitlines()[1] == "rejected: 3 of 4 rows (col.null 3), in `out.rejects.jsonl`"
+    assert json.loads((tmp_path / "out.jsonl").read_text()) == {"messages": [TURN, ANSWER]}
+    again = run_here("convert", "out.rejects.jsonl", "--from-rejects", *chosen.split(), cwd=tmp_path)
+    assert again.returncode == 2  # none has what the dialect reads
+    (tmp_path / "in.jsonl").write_text((tmp_path / "out.rejects.jsonl").read_text().replace(*fixed(bad, good), 1))
+    again = run_here("convert", "in.jsonl", "--from-rejects", *chosen.split(), *skip, "-q", cwd=tmp_path)
+    assert json.loads(again.stdout) == {"messages": [TURN, ANSWER]}
+
+
+def fixed(bad: str, good: str) -> tuple[str, str]:
+    """Return rows as they stand inside the text of another row of JSON."""
+    return json.dumps(bad)[1:-1], json.dumps(good)[1:-1]
+
+
+def test_a_dialect_that_fits_few_rows_is_named(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"messages": null}\n' * 3 + json.dumps({"messages": [TURN, ANSWER]}) + "\n")
+    assert run_here("convert", "in.jsonl", cwd=tmp_path).stderr.decode() == (
+        "error: in.jsonl: no dialect fits more than 1 of the 4 sampled rows: the columns are `messages`\n"
+        "hint: --dialect messages reads those, and --on-error skip leaves out the others\n"
+    )

@@ -54,7 +54,7 @@ def test_a_long_conversation_stops_the_run(tokenizer: Path) -> None:
 def test_a_long_conversation_is_dropped(tokenizer: Path) -> None:
     code, said, rows = convert(tokenizer, ["a", "b"], EXCHANGES, ["a", "b c"], over="drop")
     assert (code, [tuple(row.values()) for row in rows]) == (0, [("a b ", 2, 0), ("a b c ", 3, 2)])
-    assert "changed: over_length.drop 1" in said
+    assert "filtered out: 1 row (over_length.drop 1)" in said
 
 
 def test_a_long_conversation_is_split_into_exchanges(tokenizer: Path) -> None:

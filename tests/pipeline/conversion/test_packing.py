@@ -208,7 +208,7 @@ def test_bins_are_those_of_trl() -> None:
 def test_rows_over_max_tokens_are_those_of_the_other_views(tokenizer: Path, tmp_path: Path) -> None:
     source = conversations(tmp_path, [3, 9, 2, 8])
     said = convert(tokenizer, source, "--max-tokens", "7", "--over-length", "drop", "-o", "out.jsonl")
-    assert said.splitlines()[1:] == ["filtered out: 2 rows", "changed: over_length.drop 2"]
+    assert said.splitlines()[1:] == ["filtered out: 2 rows (over_length.drop 2)"]
     assert [row["input_ids"] for row in read(tmp_path / "out.jsonl")] == [[0, 0, 0], [2, 2]]
     assert convert(tokenizer, source, "--max-tokens", "7", "-o", "no.jsonl", code=4).splitlines() == [
         "error: in.jsonl row 1: 9 tokens, over the limit of 7 (line 2)",

@@ -165,4 +165,4 @@ def test_a_token_at_a_boundary_cannot_be_escaped(tmp_path):
     ]
     assert said["escape"] == said["reject"] == (4, refused)
     assert said["keep"][0] == 0 and said["keep"][1][1] == "warnings: token.boundary 1"
-    assert said["drop"] == (0, ["filtered out: 1 row", "changed: control_tokens.drop 1"])
+    assert said["drop"] == (0, ["wrote 0 rows to stdout, 0 B", "filtered out: 1 row (control_tokens.drop 1)"])

@@ -19,7 +19,7 @@ from ....manifest import Manifest
 from ....recipe import Recipe, Run, SourceSpec
 from ....render.masks.masker import WHOLE_TURNS
 from ....render.safety.control_tokens import find_control_tokens
-from ....sources import InputSplit, Source, line_finders
+from ....sources import SKIP, InputSplit, Source, line_finders
 from ....tokens import load as load_tokenizer
 from ....views import VIEWS
 from ...conversion.job import Job
@@ -224,7 +224,7 @@ def _find_control_tokens(figures: Figures, conversion: Conversion, file: str) ->
 def _on_reject(figures: Figures, file: str, error: RowError, raw: bytes | None) -> None:
     """Keep the first rows that are rejected for each reason."""
     at = replace(error.at, file=error.at.file or file)
-    example = Example(at, error.message, error.hint, shortened(raw))
+    example = Example(at, error.message, error.hint or SKIP, shortened(raw))
     if figures.example(error.code, example) and figures.picks is not None:
         problem = f"{error.message}" + (f" (hint: {error.hint})" if error.hint else "")
         row = PreviewRow(
