@@ -89,9 +89,8 @@ def detect_dialect(
         found = []
     chosen = name != "auto" or not columns.parts() <= SIDE_PARTS  # by the user: rows that it does not fit are bad
     if not found or (2 * len(found) < len(records) - empty and not chosen):
-        few = Counter(dialect for dialect, _ in found)
         fits = None if name == "auto" else fitting_dialect(registry, batches, columns)
-        raise no_dialect(names, records, columns, shown or {}, name, few, fits)
+        raise no_dialect(names, records, columns, shown or {}, name, Counter(each for each, _ in found), fits)
     dialect, parts = choose_dialect(found, candidates) if name != "mixed" else (name, {})
     if dialect != "mixed":
         return _detection(registry, dialect, columns.adding(parts), sample, shown or {})
