@@ -69,6 +69,16 @@ def train_flag(message: Mapping[str, Any]) -> tuple[str, Any]:
     return "", None
 
 
+def is_text_part(part: Any) -> bool:
+    """Return whether a content part is text and nothing else."""
+    return (
+        isinstance(part, dict)
+        and part.keys() == {"type", "text"}
+        and part["type"] == "text"
+        and isinstance(part["text"], str)
+    )
+
+
 def reasoning_field(message: Mapping[str, Any]) -> str | None:
     """Return the key whose reasoning templates print: the first of REASONING_FIELDS that is not null; None without."""
     return next((name for name in REASONING_FIELDS if message.get(name) is not None), None)

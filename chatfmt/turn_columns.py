@@ -280,10 +280,10 @@ def _to_type(column: pa.Array, type: pa.DataType) -> pa.Array:
     return to_json(column)
 
 
-def text_where_all_text(column: pa.ListArray, name: str) -> pa.ListArray:
-    """The messages column with a JSON field as text, if it holds nothing but text."""
-    values = field(column.flatten(), name)
+def text_where_all_text(column: pa.ListArray) -> pa.ListArray:
+    """The messages column with JSON content as text, if it holds nothing but text."""
+    values = field(column.flatten(), "content")
     if values.type != JSON or not pc.all(pc.starts_with(values, '"'), min_count=0).as_py():
         return column
     from_json = encode_objects([{} if text is None else {"": loads(text)} for text in values.to_pylist()])
-    return with_field(column, name, from_json.get("", pa.nulls(len(values), TEXT)))
+    return with_field(column, "content", from_json.get("", pa.nulls(len(values), TEXT)))

@@ -167,7 +167,7 @@ def test_json_that_is_all_text_becomes_text(contents: list[Any], expected: pa.Da
         "content",
         pa.array([None if c is None else f'"{c}"' if c in ("a", "b") else "[]" for c in contents], JSON),
     )
-    shown = tc.text_where_all_text(in_json, "content")
+    shown = tc.text_where_all_text(in_json)
     assert tc.field(shown.flatten(), "content").type == expected
 
 

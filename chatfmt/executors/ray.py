@@ -76,7 +76,7 @@ def connected(workers: int) -> Any:
     if address:
         check_address(address)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    on_term = signal.getsignal(signal.SIGTERM) if _in_main_thread() else None
+    on_term = signal.getsignal(signal.SIGTERM) if threading.current_thread() is threading.main_thread() else None
     try:
         with stdout_to_stderr():
             if address:
@@ -92,10 +92,6 @@ def connected(workers: int) -> Any:
         if on_term is not None:  # Ray sets its own
             signal.signal(signal.SIGTERM, on_term)
     return engine
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
 
 
 def check_address(address: str) -> None:

@@ -26,7 +26,7 @@ def media_lists(column: pa.Array) -> pa.ListArray:
         items = stored(items, pa.nulls(len(items), TEXT))
     elif is_stored(items.type):
         items = stored(pc.struct_field(items, "bytes"), pc.struct_field(items, "path"))
-    elif items.type != TEXT or _has_json_lists(items):
+    elif items.type != TEXT or pc.any(pc.starts_with(items, "[")).as_py():
         return _lists_of_values(column)
     present = pc.not_equal(items, "").fill_null(False) if items.type == TEXT else items.is_valid()
     kept = np.asarray(present.to_numpy(zero_copy_only=False), np.bool_)
@@ -48,10 +48,6 @@ def stored(data: pa.Array, paths: pa.Array) -> pa.StructArray:
 def by_value(media: pa.Array) -> pa.StructArray:
     """Return paths as MEDIUM without bytes; media that are such already stay as they are."""
     return media if media.type == MEDIUM else stored(pa.nulls(len(media), pa.binary()), media)
-
-
-def _has_json_lists(texts: pa.StringArray) -> bool:
-    return bool(pc.any(pc.starts_with(texts, "[")).as_py())
 
 
 def _lists_of_values(column: pa.Array) -> pa.ListArray:

@@ -24,7 +24,7 @@ def to_tags(batch: pa.RecordBatch) -> pa.RecordBatch:
         content = field(column.flatten(), "content")
         if content.type == JSON:
             texts = [text and dumps(_tagged(loads(text))) for text in content.to_pylist()]
-            column = text_where_all_text(with_field(column, "content", pa.array(texts, JSON)), "content")
+            column = text_where_all_text(with_field(column, "content", pa.array(texts, JSON)))
             batch = batch.set_column(batch.schema.get_field_index(name), name, column)
     return batch
 

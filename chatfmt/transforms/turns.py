@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +10,7 @@ import pyarrow.compute as pc
 
 from ..errors import CheckError, Location, raise_first
 from ..json_columns import JSON, TEXT
-from ..schema import REASONING_FIELDS, Conversation, Turn, reasoning_field
+from ..schema import REASONING_FIELDS, Conversation, Turn, is_text_part, reasoning_field
 from ..turn_columns import (
     BoolArray,
     any_turn,
@@ -200,15 +198,8 @@ def flatten_parts(batch: pa.RecordBatch, value: str) -> Changed:
 
         [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]   →   "ab"
 
-    Parts with another key (`cache_control`) or of another type stay parts.
-    """
-    return edit_contents(batch, "parts", _flatten, '"text"')
-
-
-def edit_contents(batch: pa.RecordBatch, transform: str, change: Callable[[Turn], Turn], needle: str) -> Changed:
-    """Apply `change` to each turn of rows whose JSON content contains `needle`; counts rows under `transform`.
-
-    The field becomes text again if all content is text.
+    Parts with another key (`cache_control`) or of another type stay parts. The field becomes text again if all content
+    is text.
     """
     changed = np.zeros(len(batch), np.bool_)
     for name in message_columns(batch):
@@ -216,29 +207,18 @@ def edit_contents(batch: pa.RecordBatch, transform: str, change: Callable[[Turn]
         content = field(column.flatten(), "content")
         if content.type == TEXT:
             continue
-        held = contains(content, needle) if content.type == JSON else content.is_valid()
-        column, rows = edit_rows(
-            column, any_turn(column, to_bools(held)), lambda turns: [change(turn) for turn in turns]
-        )
+        held = contains(content, '"text"') if content.type == JSON else content.is_valid()
+        column, rows = edit_rows(column, any_turn(column, to_bools(held)), lambda turns: list(map(_flatten, turns)))
         if rows.any():
-            batch, changed = with_column(batch, name, text_where_all_text(column, "content")), changed | rows
-    return batch, Counter({transform: int(changed.sum())})
+            batch, changed = with_column(batch, name, text_where_all_text(column)), changed | rows
+    return batch, Counter(parts=int(changed.sum()))
 
 
 def _flatten(turn: Turn) -> Turn:
     parts = turn.get("content")
-    if not isinstance(parts, list) or not parts or not all(map(_is_text_part, parts)):
+    if not isinstance(parts, list) or not parts or not all(map(is_text_part, parts)):
         return turn
     return {**turn, "content": "".join(part["text"] for part in parts)}
-
-
-def _is_text_part(part: Any) -> bool:
-    return (
-        isinstance(part, dict)
-        and part.keys() == {"type", "text"}
-        and part["type"] == "text"
-        and type(part["text"]) is str
-    )
 
 
 def split_turns(batch: pa.RecordBatch, value: bool) -> Changed:

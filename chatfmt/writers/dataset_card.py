@@ -46,8 +46,12 @@ def card(manifest: Manifest, schema: pa.Schema | None = None, *, training: str =
         **hub_metadata(manifest, schema), "configs": [_config(manifest)], **_info(manifest.shards, schema),
     }  # fmt: skip
     sections = [
-        _head(manifest, title), _made(manifest), _needs(schema, manifest), _use(training), _escaped(manifest)
-    ]  # fmt: skip
+        _head(manifest, title),
+        _made(manifest),
+        _needs(schema, manifest),
+        training and f"## Train with it\n\n{training}",
+        _escaped(manifest),
+    ]
     return "---\n" + _yaml(front) + "---\n\n" + "\n".join(section for section in sections if section)
 
 
@@ -133,10 +137,6 @@ def _needs(schema: pa.Schema | None, manifest: Manifest) -> str:
     others = " Other readers of Parquet see JSON text there." if is_parquet else ""
     need = f"`load_dataset` needs `datasets` {JSON_VERSION} or later for the type `Json` of {names}."
     return f"## Loading\n\n{need}{others}\n"
-
-
-def _use(training: str) -> str:
-    return f"## Train with it\n\n{training}" if training else ""
 
 
 def _escaped(manifest: Manifest) -> str:

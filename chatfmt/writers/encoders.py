@@ -10,6 +10,7 @@ import bz2
 import gzip
 import lzma
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -272,15 +273,12 @@ def _zst(sink: Any) -> Compressor:
     return zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(sink, closefd=False)
 
 
-def _bz2(sink: Any) -> Compressor:
-    return bz2.BZ2File(sink, "wb")
-
-
-def _xz(sink: Any) -> Compressor:
-    return lzma.LZMAFile(sink, "wb")
-
-
-COMPRESSIONS: dict[str, Callable[[Any], Compressor]] = {"gz": _gz, "zst": _zst, "bz2": _bz2, "xz": _xz}
+COMPRESSIONS: dict[str, Callable[[Any], Compressor]] = {
+    "gz": _gz,
+    "zst": _zst,
+    "bz2": partial(bz2.BZ2File, mode="wb"),
+    "xz": partial(lzma.LZMAFile, mode="wb"),
+}
 """Compressions of JSON Lines, by file suffix."""
 PARQUET_COMPRESSIONS = ("zstd", "snappy", "gzip", "brotli", "lz4", "none")
 

@@ -21,7 +21,6 @@ import errno
 import json
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +96,8 @@ def finished_shards(state: Path, fingerprint: str) -> dict[str, Shard]:
 
     Removes everything else that is staged: unfinished files, shards without a receipt, receipts without a shard.
     """
-    shards = {shard.name: shard for shard in _receipts(state, fingerprint)}
+    receipts = (_read_receipt(state, path, fingerprint) for path in sorted((state / "receipts").glob("*.json")))
+    shards = {shard.name: shard for shard in receipts if shard is not None}
     kept = {staged_path(state, name) for name in shards} | {rejects_path(state, name) for name in shards}
     kept |= {receipt_path(state, name) for name in shards}
     for folder in ("receipts", "staged"):
@@ -105,12 +105,6 @@ def finished_shards(state: Path, fingerprint: str) -> dict[str, Shard]:
             if path not in kept and (path.is_symlink() or not path.is_dir()):
                 durable.unlink(path)
     return shards
-
-
-def _receipts(state: Path, fingerprint: str) -> Iterator[Shard]:
-    for path in sorted((state / "receipts").glob("*.json")):
-        if shard := _read_receipt(state, path, fingerprint):
-            yield shard
 
 
 def _read_receipt(state: Path, path: Path, fingerprint: str) -> Shard | None:

@@ -235,7 +235,9 @@ def _add_item(out: list[Turn], item: Any, columns: Columns) -> None:
             out.append(last := {"role": "assistant"})
         last.setdefault("tool_calls", []).append(call)
     elif kind in RESULT_ITEMS:
-        out.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": _output(item.get("output"))})
+        output = item.get("output")
+        content = join_blocks(output) if isinstance(output, list) else output
+        out.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": content})
     elif "type" not in item and isinstance(told := value_at(item, "base_instructions.text"), str):
         turn = {"role": "system", "content": told}
         out += [turn] if turn not in out else []  # a session that is resumed repeats them
@@ -252,10 +254,6 @@ def _add_item(out: list[Turn], item: Any, columns: Columns) -> None:
 def _content(turn: Mapping[str, Any]) -> Any:
     blocks = _blocks(turn)
     return turn["content"] if blocks is None else join_blocks(blocks) if blocks else ""
-
-
-def _output(value: Any) -> Any:
-    return join_blocks(value) if isinstance(value, list) else value
 
 
 def _summary(item: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -158,12 +159,8 @@ TEXT_FORMATS: dict[str, TextFormat] = {
 """Formats whose turns have the same delimiters; sources: chat templates of the models and cards of the datasets."""
 
 
-def _parser(form: TextFormat) -> Callable[[str], list[Turn] | None]:
-    return lambda text: _split_turns(form, text)
-
-
 PARSERS: dict[str, Callable[[str], list[Turn] | None]] = {
-    **{name: _parser(form) for name, form in TEXT_FORMATS.items()}, "llama-2": _llama2, "alpaca": _alpaca,
+    **{name: partial(_split_turns, form) for name, form in TEXT_FORMATS.items()}, "llama-2": _llama2, "alpaca": _alpaca,
 }  # fmt: skip
 
 

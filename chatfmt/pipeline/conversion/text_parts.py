@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...json_columns import JSON, dumps, is_turns, loads
-from ...schema import CONVERSATION_COLUMNS
+from ...schema import CONVERSATION_COLUMNS, is_text_part
 from ...turn_columns import any_turn, field, rows_of_turns, text_where_all_text, to_bools, with_field
 
 
@@ -36,21 +36,12 @@ def _joined(column: pa.ListArray) -> tuple[pa.ListArray, np.ndarray[Any, np.dtyp
              for content, join in zip(contents, joins.tolist(), strict=True)]  # fmt: skip
     absent = to_bools(field(column.flatten(), "content").is_null())
     json_texts = [None if null else dumps(text) for text, null in zip(texts, absent.tolist(), strict=True)]
-    return text_where_all_text(with_field(column, "content", pa.array(json_texts, JSON)), "content"), rows
+    return text_where_all_text(with_field(column, "content", pa.array(json_texts, JSON))), rows
 
 
 def holds_other_parts(content: Any) -> bool:
     """Return whether the content of a turn is a list with more than text parts."""
-    return isinstance(content, list) and not all(map(_is_text, content))
-
-
-def _is_text(part: Any) -> bool:
-    return (
-        isinstance(part, dict)
-        and part.keys() == {"type", "text"}
-        and part["type"] == "text"
-        and isinstance(part["text"], str)
-    )
+    return isinstance(content, list) and not all(map(is_text_part, content))
 
 
 def any_other_parts(batch: pa.RecordBatch) -> bool:

@@ -145,7 +145,9 @@ def to_job(
     )
     job = with_target(with_rendering(with_row_options(job, recipe), recipe, template, sample), recipe, target)
     job = with_parts(job) if template is None and has_other_parts(job, sample) else job
-    job = with_weights(job) if job.mask is not None and has_weights(job, sample) else job
+    marks_spans = job.mask is not None and views.VIEWS[str(job.view)].takes_mask
+    if marks_spans and any(map(has_fractions, read_sample(job, sample))):
+        job = replace(job, weighted=True, key=f"{job.key}-weights")
     ledger = account_for_sample(open_ledger(recipe, detection, job), job, sample)
     read, skip = needed_columns(detection, fields, key_columns(recipe, sample), ledger, nulls=nulls)
     if recipe.on_error == "skip":  # a reject is a whole record
@@ -250,16 +252,6 @@ def has_other_parts(job: Job, sample: Sequence[pa.RecordBatch]) -> bool:
         for batch in sample
         for output in conversion.convert(batch, "", RowCounts(), ignore_reject)
     )
-
-
-def has_weights(job: Job, sample: Sequence[pa.RecordBatch]) -> bool:
-    """Return whether spans are written, and a row of the sample has weights other than 0 and 1."""
-    return views.VIEWS[str(job.view)].takes_mask and any(map(has_fractions, read_sample(job, sample)))
-
-
-def with_weights(job: Job) -> Job:
-    """Return the job that writes the weights of spans."""
-    return replace(job, weighted=True, key=f"{job.key}-weights")
 
 
 def with_parts(job: Job) -> Job:

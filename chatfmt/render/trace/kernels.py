@@ -154,12 +154,9 @@ def apply(expression: Expression, texts: TextSlices) -> TextSlices:
         return to_slices([_or_empty(evaluate, expression, ({field: text},)) for text in texts.strings()])
     below = apply(subject, texts)
     kernel = _OPERATIONS.get(name)
-    found = kernel(below, *constants) if kernel else None
-    return _one_by_one(below, name, constants) if found is None else found
-
-
-def _one_by_one(texts: TextSlices, name: str, constants: Sequence[Any]) -> TextSlices:
-    return to_slices([_or_empty(OPERATIONS[name], text, constants) for text in texts.strings()])
+    if kernel and (found := kernel(below, *constants)) is not None:
+        return found
+    return to_slices([_or_empty(OPERATIONS[name], text, constants) for text in below.strings()])
 
 
 def _or_empty(operation: Callable[..., str], subject: Piece, constants: Sequence[Any]) -> str:

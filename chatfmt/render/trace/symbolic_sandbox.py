@@ -53,15 +53,11 @@ class _SilentLoops(NodeTransformer):
         self.generic_visit(node)
         if node.test or node.else_ or node.recursive or not isinstance(node.target, nodes.Name):
             return node
-        if next((found for part in node.body for found in _within(part) if _has_effect(found)), None):
+        if any(_has_effect(found) for part in node.body for found in (part, *part.find_all(nodes.Node))):
             return node
         node.iter = _filter(node.iter, "chatfmt characters", node)
         block = nodes.FilterBlock([node], _filter(None, "chatfmt silent", node))
         return block.set_lineno(node.lineno).set_environment(cast(Environment, node.environment))
-
-
-def _within(node: nodes.Node) -> Iterable[nodes.Node]:
-    return [node, *node.find_all(nodes.Node)]
 
 
 def _has_effect(node: nodes.Node) -> bool:

@@ -160,7 +160,7 @@ def _matching(root: Path, glob: str) -> list[Path]:
         paths = (
             [root / glob]
             if (root / glob).is_file()
-            else [path for path in sorted(root.glob(glob)) if _is_visible(path)]
+            else [path for path in sorted(root.glob(glob)) if path.is_file() and path.name[0] not in "._"]
         )
     except (ValueError, IndexError, NotImplementedError, OSError):  # no pattern, or one that `glob` does not know
         paths = []
@@ -168,10 +168,6 @@ def _matching(root: Path, glob: str) -> list[Path]:
     if not found:
         raise InputError(f"no file in `{root}` matches `{glob}`", code="file.missing")
     return found
-
-
-def _is_visible(path: Path) -> bool:
-    return path.is_file() and path.name[0] not in "._"
 
 
 def read_card(root: Path) -> dict[str, Any]:

@@ -400,11 +400,7 @@ def _open_arrow(uri: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]
         is_file = source.read(6) == b"ARROW1"
         source.seek(0)
         reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
-        yield reader.schema, _each_batch(reader) if is_file else iter(reader)
-
-
-def _each_batch(reader: Any) -> Iterator[pa.RecordBatch]:
-    return (reader.get_batch(index) for index in range(reader.num_record_batches))
+        yield reader.schema, map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
 
 
 def columnar_schema(file: SourceFile) -> pa.Schema:

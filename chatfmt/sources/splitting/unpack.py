@@ -47,11 +47,10 @@ def unpack_source(source: Source, folder: Path) -> Source:
     if not any(needs_unpacking(file, source.options) for file in files):
         return source
     plain = {
-        name: tuple(_unpack_if_needed(file, folder, source.options) for file in split)
+        name: tuple(
+            unpack_file(file, folder, source.options) if needs_unpacking(file, source.options) else file
+            for file in split
+        )
         for name, split in source.splits.items()
     }
     return replace(source, splits=plain, options=unpacked_options(source.options))
-
-
-def _unpack_if_needed(file: SourceFile, folder: Path, options: ParseOptions) -> SourceFile:
-    return unpack_file(file, folder, options) if needs_unpacking(file, options) else file
