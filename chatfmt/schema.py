@@ -56,6 +56,11 @@ all of the last answer, or all.
 """
 _FLAG_TEXTS: Mapping[str, Any] = {"true": True, "false": False, "0": 0, "1": 1, "0.0": 0.0, "1.0": 1.0}
 
+TRUTHS = ("ground_truth", "final_answer", "answer")
+"""The columns that hold the ground truth of an answer whatever else a row has, the most telling first."""
+KEPT_TRUTHS = (*TRUTHS, "solution", "label", "target")
+"""The columns that hold one if they are kept."""
+
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 """Message keys that hold an assistant's reasoning, in the order in which transformers reads them."""
 

@@ -58,7 +58,7 @@ INNER = {
         {"__init__"},
     ],
     "views": [
-        {"batch", "truths"},
+        {"batch"},
         {"boundary", "whole", "forms"},
         {"split"},
         {"pairs", "rlvr"},

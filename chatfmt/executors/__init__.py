@@ -25,10 +25,10 @@ from .base import Executor as Executor
 from .base import OnPosition as OnPosition
 from .base import cores as cores
 from .base import ignore_position as ignore_position
+from .local import processes as processes
+from .local import serial as serial
 from .position import report_position as report_position
-from .processes import processes as processes
 from .ray import ray
-from .serial import serial as serial
 
 if TYPE_CHECKING:
     from .workers import has_fork_server as has_fork_server

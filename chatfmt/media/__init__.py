@@ -7,9 +7,8 @@ that were changed afterwards. `to_tags` goes the way back, for trainers that loo
 """
 
 from .attach import attach
-from .columns import by_value
+from .columns import by_value, mentioned
 from .follow import follow
-from .mentions import mentioned
 from .parts import MEDIUM_KEYS
 from .tags import to_tags
 

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..json_columns import ABSENT, JSON, MEDIUM, TEXT, decode_values, json_array, loads, text_to_medium, to_json
+from ..json_columns import (
+    ABSENT,
+    JSON,
+    MEDIUM,
+    TEXT,
+    decode_values,
+    is_turns,
+    json_array,
+    loads,
+    text_to_medium,
+    to_json,
+)
+from ..schema import MEDIA
 from ..turn_columns import BoolArray, IntArray, lengths_of, offsets_of, struct_of, to_lists
+from .parts import PART_OF, kind_of_key
 
 
 class ColumnIndex(int):
@@ -116,3 +129,28 @@ def _same_type(first: pa.Array, second: pa.Array) -> tuple[pa.Array, pa.Array]:
     if {first.type, second.type} == {MEDIUM, TEXT}:
         return by_value(first), by_value(second)
     return (first if first.type == JSON else to_json(first)), (second if second.type == JSON else to_json(second))
+
+
+def mentioned(batches: Sequence[pa.RecordBatch]) -> tuple[str, ...]:
+    """Return the columns of media that content parts in these source batches need, such as `images`."""
+    kinds = {kind for batch in batches for column in batch.columns for kind in _kinds(column)}
+    return tuple(name for name, kind in MEDIA.items() if kind in kinds)
+
+
+def _kinds(column: pa.Array) -> Iterator[str]:
+    """Yield the kinds of media in turns: those of JSON content, and the keys of parts in Arrow structs."""
+    if column.type == TEXT:
+        yield from _kinds_of_lists(column)
+    if not is_turns(column.type):
+        return
+    items = column.flatten()
+    for index, field in enumerate(column.type.value_type):
+        if field.type == JSON:
+            yield from _kinds_of_lists(items.field(index))
+        elif is_turns(field.type):
+            yield from (kind for key in field.type.value_type if (kind := kind_of_key(key.name)))
+
+
+def _kinds_of_lists(texts: pa.Array) -> Iterator[str]:
+    lists = texts.filter(pc.starts_with(texts, "["))
+    return (kind for kind, pattern in PART_OF.items() if pc.any(pc.match_substring_regex(lists, pattern)).as_py())

@@ -14,10 +14,9 @@ import pyarrow as pa
 
 from ..errors import RowError, UsageError, map_rows, refuse_rows
 from ..json_columns import ABSENT, TEXT, decode_conversations, decode_values, dumps, json_array, to_plain
-from ..schema import CONVERSATIONS, KEPT
+from ..schema import CONVERSATIONS, KEPT, KEPT_TRUTHS
 from .batch import Fields, RenderableBatch, template_inputs
 from .split import prompt, prompt_and_completion
-from .truths import KEPT_TRUTHS
 
 
 def messages(batch: RenderableBatch) -> Fields:

@@ -5,7 +5,7 @@ from .durable import make_folder, write_atomic
 from .encoders import FORMATS, parquet_schema
 from .file_names import check_compression, check_shard_name, file_ending, format_from_name, shard_names
 from .folder import OutputFolder, copy
-from .parts import TAG, TAG_TYPE, PartFile, tag_bytes, token_counts
+from .parts import TAG, TAG_TYPE, PartFile, tag_bytes, token_counts, with_tags, with_token_counts
 from .shard import AtomicFile, RejectWriter, ShardWriter, remove_abandoned_parts
 from .single_file import SingleFile, staging_folder
 from .staging import (
@@ -77,6 +77,8 @@ __all__ = [
     "token_counts",
     "uploading",
     "verify_on_store",
+    "with_tags",
+    "with_token_counts",
     "write_atomic",
     "write_receipt",
 ]

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ... import checks, dialects, mapping, media, render, tokens, transforms
+from ... import checks, dialects, mapping, media, render, tokens, transforms, writers
 from ...errors import (
     ChatfmtError,
     CheckError,
@@ -35,18 +35,15 @@ from ..ledger.late import account_late, awaited_truths
 from ..plugins import load_plugins
 from .fitting import find_remedy
 from .job import Job
-from .kept_columns import added_columns, without_columns, without_turn_keys
 from .max_tokens import apply_max_tokens, drop_long
 from .media_files import find_files, has_file
+from .output_columns import added_columns, without_columns, without_turn_keys
 from .output_schema import cast_to_schema, fill_variables
 from .renderers import GuardedRenderer, MarkedAnswerFinder, to_renderer
 from .row_counts import RowCounts
 from .source_rows import column_for, error_by_row, find_errors, to_json
-from .span_weights import NAME as SPAN_WEIGHTS
-from .span_weights import span_weights
-from .tags import with_tags, with_token_counts
 from .text_parts import join_text_parts
-from .train_parts import misled_parts
+from .train_keys import SPAN_WEIGHTS, misled_parts, span_weights
 
 OnReject = Callable[[RowError, bytes | None], None]
 """Called with the error of a row that is left out, and its raw text."""
@@ -301,7 +298,7 @@ class Conversion:
             rows = batch.column("row").to_pylist()
             same, absent = mapping.with_places(same, [f"{row}:{self._file}".encode() for row in rows], hashes)
             counts.findings.update({"dedup.no_value": absent} if absent else {})
-        return with_tags(
+        return writers.with_tags(
             batch, *([key or own for key, own in zip(keys, hashes, strict=True)] for keys in (same, groups))
         )
 
@@ -396,7 +393,7 @@ class Conversion:
         if self.job.packing is not None:
             self.job.packing.check(output)
         if self.job.tagged and {"num_tokens", "input_ids"} & {*fields}:
-            output = with_token_counts(output)
+            output = writers.with_token_counts(output)
         return output if self.job.schema is None else cast_to_schema(output, self.job.schema)
 
     def _tokenize(self, fields: Fields) -> Fields:

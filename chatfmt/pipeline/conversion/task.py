@@ -16,9 +16,9 @@ from ...sources import InputSplit
 from .blocks import in_blocks
 from .job import Job, RowRange, Task
 from .media_files import with_bytes
+from .output_columns import renamed
 from .output_schema import Types, merge_types, types_of, types_to_text
 from .packing import pack
-from .renaming import renamed
 from .row_counts import RowCounts
 from .source_rows import merge_batches, row_number, row_order, split_rows
 from .stages import Conversion, OnReject

@@ -19,7 +19,7 @@ from ...recipe import Recipe, required
 from ...schema import KEYS, ROW
 from ...sources import Source, SourceFile
 from ..conversion.job import Job
-from ..conversion.kept_columns import kept_notes
+from ..conversion.output_columns import kept_notes
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import to_json, to_records
 from ..conversion.stages import Conversion
@@ -29,9 +29,8 @@ from ..planning.left_behind import refuse_suspects
 from ..planning.matching import Window
 from ..planning.scratch import Scratch
 from ..planning.target import target_of
-from .attempt import error_arguments, working_arguments
 from .columns import describe_columns
-from .command import convert_command, template_arguments
+from .command import convert_command, error_arguments, template_arguments, working_arguments
 from .statistics import Spread, count_characters, count_roles, count_turns, to_spread
 
 

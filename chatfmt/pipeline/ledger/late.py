@@ -7,8 +7,8 @@ from itertools import takewhile
 import pyarrow as pa
 
 from ...errors import DialectError, Location
+from ...schema import KEPT_TRUTHS, TRUTHS
 from ...views import VIEWS
-from ...views.truths import KEPT_TRUTHS, TRUTHS
 from .ledger import Ledger, flag_to_drop
 from .suspects import PHRASES
 

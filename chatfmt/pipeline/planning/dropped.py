@@ -13,7 +13,7 @@ from ...field_path import top_level
 from ...recipe import Recipe
 from ...schema import TRAIN_KEYS
 from ..conversion.job import Job
-from ..conversion.kept_columns import columns_of_turns
+from ..conversion.output_columns import columns_of_turns
 from ..ledger.ledger import PRINTED, turn_keys
 from .left_behind import read_sample
 

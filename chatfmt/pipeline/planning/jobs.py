@@ -19,20 +19,24 @@ from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.sandbox.expressions import expression, text_expression
 from ...render.template.chat_template import ChatTemplate
-from ...schema import MEDIA, ROW
+from ...schema import KEPT_TRUTHS, MEDIA, ROW, TRUTHS
 from ...sources import Source
 from ...validation import flag_of
-from ...views.truths import KEPT_TRUTHS, TRUTHS
 from ..conversion.fitting import fitting
 from ..conversion.job import Job
-from ..conversion.kept_columns import dropped_columns, is_kept, mark_overwritten_columns, without_columns
+from ..conversion.output_columns import (
+    check_renames,
+    dropped_columns,
+    is_kept,
+    mark_overwritten_columns,
+    without_columns,
+)
 from ..conversion.packing import Packing
-from ..conversion.renaming import check_renames
 from ..conversion.row_counts import RowCounts
-from ..conversion.span_weights import has_fractions
 from ..conversion.stages import Conversion
 from ..conversion.task import ignore_reject
 from ..conversion.text_parts import any_other_parts
+from ..conversion.train_keys import has_fractions
 from ..ledger.ledger import Ledger
 from ..plugins import load_plugins
 from .dropped import check_dropped_paths

@@ -20,7 +20,7 @@ from ...recipe import Recipe
 from ...schema import CONVERSATION_COLUMNS, MEDIA, ROLES
 from ...turn_columns import field
 from ..conversion.job import Job
-from ..conversion.kept_columns import is_kept
+from ..conversion.output_columns import is_kept
 from .left_behind import read_sample
 
 LOSSES = (*ROLES, "content", "reasoning", "tool_calls", "tools", "documents", *MEDIA, "all")

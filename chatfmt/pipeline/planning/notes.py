@@ -14,7 +14,7 @@ from ...mapping.names import names_needed
 from ...sources.discovery.archives import unpacker
 from ...validation import flag_of
 from ...views import VIEWS, is_rendered, own_view
-from ..conversion.kept_columns import columns_of_turns, kept_notes
+from ..conversion.output_columns import columns_of_turns, kept_notes
 from .jobs import answer_columns
 from .templates import SAID, missing_tokens
 

@@ -27,8 +27,8 @@ from ...render.template.chat_template import ChatTemplate
 from ...sources.discovery.hub import cache_folder
 from ...stores import Store, sources_without_credentials
 from ...writers import OutputFolder, SingleFile, StoreFolder, Stream
+from ..conversion.output_columns import renamed
 from ..conversion.output_schema import json_lines_schema, merged_types
-from ..conversion.renaming import renamed
 from ..conversion.row_counts import sum_counters
 from ..hub_upload import Repository, open_repository, push
 from ..planning.parquet_schema import with_source_features

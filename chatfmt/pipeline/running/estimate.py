@@ -15,7 +15,7 @@ from ... import executors, writers
 from ...errors import ChatfmtError
 from ...recipe import Run
 from ..conversion.job import Task
-from ..conversion.renaming import renamed
+from ..conversion.output_columns import renamed
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import to_json
 from ..conversion.task import forget_conversions, get_conversion, ignore_reject, output_batches

@@ -16,8 +16,8 @@ from ...sources.bytes.compression import reading
 from ...sources.discovery.sniff import format_of_content
 from ...writers import Stream
 from ..conversion.job import Job
+from ..conversion.output_columns import renamed
 from ..conversion.output_schema import Types, merge_types, types_of
-from ..conversion.renaming import renamed
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
 from ..conversion.task import RejectBuffer, arranged, convert_batches, to_reject

@@ -1,17 +1,21 @@
-"""Check that `train_detail` still says which parts of a turn are trained, see `render.masks.train_detail`."""
+"""Keys of turns that say what is trained: check that their parts still fit, and weigh spans by them.
+
+`train_detail` names parts of a turn, see `render.masks.train_detail`. Weights other than 0 and 1 become those of spans.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 
-from ...errors import CheckError, Location
+from ...errors import CheckError, Location, raise_first
 from ...json_columns import decode_conversations, dumps, is_turns, loads
-from ...render.masks.masker import MaskOptions
+from ...render.masks.masker import MaskOptions, trained_turns
 from ...schema import CONVERSATION_COLUMNS, TRAIN_DETAILS, train_flag
+from ...turn_columns import train_flags
 from .source_rows import to_records
 
 
@@ -22,10 +26,10 @@ def misled_parts(batch: pa.RecordBatch, source: pa.RecordBatch, mask: MaskOption
     """
     found = [*_detailed_turns(batch)]
     known = {pair for record in to_records(source) for pair in _pairs(record)} if found else set()
-    return [error for at, turn in found if (error := _error(at, turn, known, mask))]
+    return [error for at, turn in found if (error := _part_error(at, turn, known, mask))]
 
 
-def _error(
+def _part_error(
     at: Location, turn: dict[str, Any], known: set[tuple[str, str]], mask: MaskOptions | None
 ) -> CheckError | None:
     name = next(name for name in TRAIN_DETAILS if turn.get(name))
@@ -77,3 +81,52 @@ def _pairs(value: Any) -> Iterator[tuple[str, str]]:
         yield from ((detail, text) for detail in details for text in value.values() if isinstance(text, str))
         for item in value.values():
             yield from _pairs(item)
+
+
+SPAN_WEIGHTS = "span_weights"
+"""The column beside `assistant_spans`, with a number for each span."""
+
+
+def has_fractions(batch: pa.RecordBatch) -> bool:
+    """Return whether a turn of a CONVERSATIONS batch has a weight other than 0 and 1."""
+    columns = [batch.column(name) for name in CONVERSATION_COLUMNS if name in batch.schema.names]
+    return any(_is_fraction(value) for column in columns for _, value in train_flags(column.flatten()))
+
+
+def _is_fraction(value: object) -> bool:
+    return isinstance(value, (int, float)) and value not in (0, 1)
+
+
+def span_weights(messages: pa.ListArray, spans: pa.ListArray, mask: MaskOptions) -> pa.ListArray:
+    """Return the weight of each span of each conversation, null without spans; a message without one has weight 1.
+
+    Raises CheckError (`mask.weights`) for a row whose spans are not one for each trained message, unless all of these
+    have the same weight.
+    """
+    found: list[list[float] | None] = []
+    errors = []
+    for row, (chat, trained) in enumerate(zip(decode_conversations(messages), spans.to_pylist(), strict=True)):
+        turns = chat or []
+        weights = [_weight(turns[index]) for index in trained_turns(turns, mask)]
+        if trained is None:
+            found.append(None)
+        elif len(weights) == len(trained):
+            found.append(weights)
+        else:
+            found.append(weights[:1] * len(trained))
+            if len({*weights}) > 1:
+                errors.append(_weight_error(row, weights, trained))
+    raise_first(errors)
+    return pa.array(found, pa.list_(pa.float64()))
+
+
+def _weight(message: Mapping[str, Any]) -> float:
+    value = train_flag(message)[1]
+    return 1.0 if value is None else float(value)
+
+
+def _weight_error(row: int, weights: Sequence[float], spans: Sequence[Any]) -> CheckError:
+    return CheckError(
+        f"the trained text is in {len(spans)} spans, and {len(weights)} messages with different weights are trained",
+        hint="give the messages of the row one weight, or --on-error skip", code="mask.weights", at=Location(row=row),
+    )  # fmt: skip
