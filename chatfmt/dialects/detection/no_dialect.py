@@ -15,7 +15,7 @@ from ...errors import DialectError, Location, NoDialect
 from ...field_path import value_at
 from ...schema import ROW
 from ..chat.turns import ROLE_KEYS, find_turn_keys, read_turn_list
-from ..kit.columns import Columns, SourceRow, ambiguous_part, columns_named, records_of, shell_quoted
+from ..kit.columns import Columns, SourceRow, ambiguous_part, columns_named, records_of
 from ..kit.literals import read_literal
 from ..kit.names import ANSWER_LISTS, COMPLETIONS, EVENTS, MESSAGES, PROMPTS, is_metadata
 from ..kit.roles import role_of
@@ -124,7 +124,7 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     ]
     named = next((name for name in names if _holds_turns(record.get(name), columns)), None)
     if named:
-        return f"the turns could be the values of `{named}`: --map messages={shell_quoted(f'values({named})')}"
+        return f"the turns could be the values of `{named}`: --map messages={shlex.quote(f'values({named})')}"
     turns = rows_as_turns(names, records, columns)
     if turns or (nested and not lists):
         return _one_turn(turns)
@@ -138,13 +138,13 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
         return _nested_hint(nested, record)
     listed = next((name for name in names if _are_records(record.get(name))), None)
     if listed:
-        flag = f"--field {shell_quoted(listed)}" if len(records) == 1 else f"--explode {shell_quoted(listed)}"
+        flag = f"--field {shlex.quote(listed)}" if len(records) == 1 else f"--explode {shlex.quote(listed)}"
         return f"the rows could be in `{listed}`: {flag}"
     own = [name for name in names if not is_metadata(name)]
     spoken = [name for name in names if _SPOKEN.search(name.lower()) or own == [name]]
     if alternating := next(filter(None, (_alternating_path(name, record.get(name)) for name in spoken)), None):
         path, texts = alternating
-        return f"if the texts in `{texts}` alternate: --map messages={shell_quoted(path)} --roles user,assistant"
+        return f"if the texts in `{texts}` alternate: --map messages={shlex.quote(path)} --roles user,assistant"
     if len(records) == 1 and _are_columns(record):
         return "the values could be columns of rows: --field 'columns(.)'"
     return _objects_hint(names, record)
@@ -195,13 +195,13 @@ def _objects_hint(names: Sequence[str], record: SourceRow) -> str | None:
     """Hint for a column of objects whose keys say little."""
     texts = next((name for name in names if _are_several_texts(record.get(name))), None)
     if texts and not any(isinstance(record.get(name), str) for name in names):
-        keys, path = ", ".join(f"`{key}`" for key in record[texts]), shell_quoted(f"{texts}.KEY")
+        keys, path = ", ".join(f"`{key}`" for key in record[texts]), shlex.quote(f"{texts}.KEY")
         return f"`{texts}` holds the texts {keys}: map one to each part, --map prompt={path} --map completion={path}"
     objects = next((name for name in names if _objects(record.get(name))), None)
     if objects and not any(name.lower() in PROMPTS for name in names):
         keys = ", ".join(f"`{key}`" for key in record[objects][0])
         return (
-            f"`{objects}` holds objects with the keys {keys}: name them with --map messages={shell_quoted(objects)} "
+            f"`{objects}` holds objects with the keys {keys}: name them with --map messages={shlex.quote(objects)} "
             "--map messages.role=KEY --map messages.content=KEY, or for pairs --map messages.user=KEY "
             "--map messages.assistant=KEY"
         )
@@ -243,7 +243,7 @@ def _are_several_texts(value: Any) -> bool:
 
 
 def _answers_hint(name: str) -> str:
-    chosen, rejected = (shell_quoted(f"{name}[{place}]") for place in (0, 1))
+    chosen, rejected = (shlex.quote(f"{name}[{place}]") for place in (0, 1))
     pair = f"--map chosen={chosen} --map rejected={rejected}"
     return f"`{name}` holds two conversations: if the first is the better one, {pair}"
 
@@ -270,7 +270,7 @@ def _texts_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
         better, worse = (f"{one} if {chosen} == … else {other}" for one, other in (pair, pair[::-1]))
         return _choice_hint(f"`{pair[0]}` and `{pair[1]}` are two answers", chosen, better, worse)
     if prompt and not completion:
-        only = f"; or only prompts: --map prompt={shell_quoted(prompt)} --dialect prompt-only"
+        only = f"; or only prompts: --map prompt={shlex.quote(prompt)} --dialect prompt-only"
         others = [name for name in names if name != prompt and not is_metadata(name)]
         values = [record.get(name) for name in others for record in records]
         if any(isinstance(value, (str, list, Mapping)) and value for value in values):
@@ -293,11 +293,11 @@ def _no_answer_hint(prompt: str, answer: str) -> str:
 
 def _not_text_hint(prompt: str, answer: str, value: Any) -> str:
     """Hint for an answer that is a number, a list or an object; none for data that is no text at all."""
-    asked, path = f"--map user={shell_quoted(prompt)}", f"row[{answer!r}]" if not answer.isidentifier() else answer
+    asked, path = f"--map user={shlex.quote(prompt)}", f"row[{answer!r}]" if not answer.isidentifier() else answer
     if isinstance(value, (int, float)):
         return f"`{answer}` is not text; convert it with {asked} --map assistant='{{{{ {path} }}}}'"
     if isinstance(value, list):
-        every = f"--explode {shell_quoted(answer)} {asked} --map assistant={shell_quoted(answer)}"
+        every = f"--explode {shlex.quote(answer)} {asked} --map assistant={shlex.quote(answer)}"
         return f"`{answer}` is a list, not text; {every} makes a row of each item"
     return f"`{answer}` is not text: map another column with {asked} --map assistant=COLUMN"
 
@@ -319,13 +319,13 @@ def _nested_hint(found: Sequence[tuple[str, str | None]], record: SourceRow) -> 
     if last != "assistant" and answer is not None:
         return (
             f"the turns could be in `{path}` and `{answer}`: "
-            f"--map prompt={shell_quoted(path)} --map completion={shell_quoted(answer)}"
+            f"--map prompt={shlex.quote(path)} --map completion={shlex.quote(answer)}"
         )
     outer, several, inner = path.partition("[0].")
     if several and len(value_at(record, outer)) > 1:
-        flags = f"--explode {shell_quoted(outer)} --map messages={shell_quoted(inner)}"
+        flags = f"--explode {shlex.quote(outer)} --map messages={shlex.quote(inner)}"
         return f"`{outer}` holds several conversations: {flags} makes a row of each"
-    return f"the turns could be in `{path}`: --map messages={shell_quoted(path)}"
+    return f"the turns could be in `{path}`: --map messages={shlex.quote(path)}"
 
 
 def _are_records(value: Any) -> bool:
@@ -361,12 +361,12 @@ def _or_text(names: Sequence[str], records: Sequence[SourceRow]) -> str:
     if any(2 * size > sizes[longest] for name, size in sizes.items() if name != longest):  # no text but the others
         return ""
     prose = [record for record in records if len(str(record.get(longest) or "").split()) > 1]
-    return f"; or plain text: --map text={shell_quoted(longest)}" if 2 * len(prose) > len(records) else ""
+    return f"; or plain text: --map text={shlex.quote(longest)}" if 2 * len(prose) > len(records) else ""
 
 
 def _map_pair(prompt: str, completion: str) -> str:
     """Return the flags that read two texts as a conversation, as names such as `question` and `answer` are read."""
-    return f"--map user={shell_quoted(prompt)} --map assistant={shell_quoted(completion)}"
+    return f"--map user={shlex.quote(prompt)} --map assistant={shlex.quote(completion)}"
 
 
 def _first_of(names: Sequence[str], wanted: Sequence[str]) -> str | None:
@@ -427,7 +427,7 @@ def transcript_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str |
         markers = _find_markers([value for value in values if isinstance(value, str)])
         if len(markers) >= 2:
             flags = " ".join(f"--marker {shlex.quote(f'{marker}={role}')}" for marker, role in _roles(markers).items())
-            return f"`{name}` looks like a transcript: --map transcript={shell_quoted(name)} {flags}"
+            return f"`{name}` looks like a transcript: --map transcript={shlex.quote(name)} {flags}"
     return None
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from ..chat.turns import find_turn_keys
-from ..kit.columns import Columns, SourceRow, shell_quoted
+from ..kit.columns import Columns, SourceRow
 from ..kit.roles import role_of
 
 _KEY = re.compile("conv|dialog|session|thread|chat_?id|channel|ticket|episode|trajectory")
@@ -30,11 +31,11 @@ class RowsAsTurns(Struct, frozen=True):
 
     def flags(self) -> Iterator[str]:
         """Yield the flags that make conversations of the rows."""
-        yield f"--group-by {shell_quoted(self.key or 'COLUMN')}"
+        yield f"--group-by {shlex.quote(self.key or 'COLUMN')}"
         if self.order:
-            yield f"--order-by {shell_quoted(self.order)}"
+            yield f"--order-by {shlex.quote(self.order)}"
         for speaker in self.speakers:
-            yield f"--role {shell_quoted(speaker)}=ROLE"
+            yield f"--role {shlex.quote(speaker)}=ROLE"
 
 
 def rows_as_turns(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> RowsAsTurns | None:

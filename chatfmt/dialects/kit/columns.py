@@ -126,13 +126,8 @@ def text_columns(record: SourceRow, names: Sequence[str]) -> list[str]:
 def ambiguous_part(names: Sequence[str], part: str) -> NoDialect:
     """Return the error for several columns that could be the same part."""
     either = " or ".join(f"`{name}`" for name in names)
-    choices = " or ".join(f"--map {part}={shell_quoted(name)}" for name in names)
+    choices = " or ".join(f"--map {part}={shlex.quote(name)}" for name in names)
     return NoDialect(f"ambiguous {part}: column {either}", hint=f"choose with {choices}")
-
-
-def shell_quoted(name: str) -> str:
-    """Return the name of a column, quoted if a shell would not read it as one word."""
-    return shlex.quote(name)
 
 
 def find_value(record: SourceRow, names: Sequence[str], columns: Columns, part: str) -> str | None:
@@ -348,13 +343,11 @@ def missing_column(batch: pa.RecordBatch, message: str, hint: str = "") -> RowEr
     return first_of([DialectError(message, hint=hint, at=at, code="col.missing") for at in rows])
 
 
-def records_of(batch: pa.RecordBatch, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Return the rows as Python values: the columns `names`, or all but the row number."""
+def records_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return the rows as Python values, without the row number."""
     fields = {
         name: json_columns.text_of_binary(batch.column(name)) for name in batch.schema.names if name != schema.ROW
     }
-    if names is not None:
-        fields = {name: values for name, values in fields.items() if name in names}
     return json_columns.decode_objects(fields) if fields else [{} for _ in range(batch.num_rows)]
 
 

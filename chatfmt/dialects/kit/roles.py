@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from ...errors import NOWHERE, DialectError, Location
+from ...errors import DialectError
 from ...turn_columns import refuse_turns
 
 ROLE_NAMES: dict[str, str] = {
@@ -59,11 +59,11 @@ def is_call_role(name: str, roles: Mapping[str, str]) -> bool:
     return lower.replace("-", "_") in CALL_ROLES and not any(given in (lower, ANY) for given in map(str.lower, roles))
 
 
-def to_role(name: str, roles: Mapping[str, str], message: int | None = None) -> str:
+def to_role(name: str, roles: Mapping[str, str]) -> str:
     """Return the role that `name` stands for; raises DialectError `msg.role`."""
     role = role_of(name, roles)
     if role is None:
-        raise unknown_role(name, Location(message=message))
+        raise unknown_role(name)
     return role
 
 
@@ -71,12 +71,12 @@ _OBSERVERS = frozenset({"environment", "env", "computer", "interpreter", "termin
 """Names of what answers the assistant's actions."""
 
 
-def unknown_role(name: str, at: Location = NOWHERE) -> DialectError:
+def unknown_role(name: str) -> DialectError:
     """Return the error for an unknown role; only what answers an action has an obvious role."""
     role = "tool" if name.lower() in _OBSERVERS else "ROLE"
     which = "" if role == "tool" else ": system, user, assistant or tool"
     hint = f"map it with --role {shlex.quote(name)}={role}{which}"
-    return DialectError(f"unknown role `{name}`", hint=hint, at=at, code="msg.role")
+    return DialectError(f"unknown role `{name}`", hint=hint, code="msg.role")
 
 
 def map_roles(names: pa.StringArray, roles: Mapping[str, str], lists: pa.ListArray) -> tuple[pa.StringArray, pa.Array]:

@@ -285,12 +285,9 @@ def _one_better(name: str, second: Any) -> Any:
     return lambda record: None if record.get(name) not in (0, 1) else ((0, 1) if record[name] == second else (1, 0))
 
 
-def _two_scores(first: str, second: str) -> Any:
-    def scores(record: SourceRow) -> tuple[float, float] | None:
-        both = to_number(record.get(first)), to_number(record.get(second))
-        return None if both[0] is None or both[1] is None else (both[0], both[1])
-
-    return scores
+def _webgpt(record: SourceRow) -> tuple[float, float] | None:
+    first, second = (to_number(record.get(name)) for name in ("score_0", "score_1"))
+    return None if first is None or second is None else (first, second)
 
 
 def _overall(record: SourceRow) -> tuple[float, float] | None:
@@ -304,7 +301,7 @@ COMPARISONS: dict[str, Comparison] = {
     "helpsteer3": ("context", "response1", "response2", _overall),
     "safer": ("prompt", "response_0", "response_1", _one_better("safer_response_id", 1)),
     "better": ("prompt", "response_0", "response_1", _one_better("better_response_id", 1)),
-    "webgpt": ("question.full_text", "answer_0", "answer_1", _two_scores("score_0", "score_1")),
+    "webgpt": ("question.full_text", "answer_0", "answer_1", _webgpt),
     "stack-exchange": ("question", "response_j", "response_k", lambda record: (1, 0)),
 }
 """Known datasets: the prompt, the two answers, and their scores (None if the row has none)."""

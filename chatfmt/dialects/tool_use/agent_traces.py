@@ -97,11 +97,6 @@ def _tail_turn(turn: Turn) -> Turn:
     return {"role": turn["role"], **content, "tool_calls": [call], **rest}
 
 
-def find_tail_calls_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """Return the parts of a row whose turns contain `AI to=`."""
-    return find_written_parts(record, columns, "AI to=")
-
-
 DIALECTS = {
     "traces": Dialect(
         traces,
@@ -113,7 +108,7 @@ DIALECTS = {
     ),
     "tail-calls": Dialect(
         tail_calls,
-        find_tail_calls_parts,
+        lambda record, columns: find_written_parts(record, columns, "AI to="),
         "tool calls in a last line `AI to=NAME: {…}`",
         rank=540,
         covers=frozenset({"messages", "sharegpt"}),

@@ -220,11 +220,6 @@ def _react_turn(turn: Turn) -> Turn:
     return {"role": turn["role"], **content, "tool_calls": [{"type": "function", "function": function}], **rest}
 
 
-def find_react_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-    """Return the parts of a row whose turns contain `Action Input:`."""
-    return find_written_parts(record, columns, "\nAction Input:")
-
-
 DIALECTS = {
     "toolace": Dialect(
         toolace,
@@ -237,7 +232,7 @@ DIALECTS = {
     ),
     "react": Dialect(
         react,
-        find_react_parts,
+        lambda record, columns: find_written_parts(record, columns, "\nAction Input:"),
         "thoughts and actions (ReAct)",
         rank=530,
         covers=frozenset({"messages", "sharegpt"}),

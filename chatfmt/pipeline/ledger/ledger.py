@@ -8,6 +8,7 @@ look at the names of its columns.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, takewhile
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ...dialects.chat.turns import ROLE_KEYS
-from ...dialects.kit.columns import records_of, shell_quoted
+from ...dialects.kit.columns import records_of
 from ...dialects.kit.output import is_filled
 from ...dialects.kit.roles import role_of
 from ...json_columns import is_turns
@@ -224,7 +225,7 @@ def flag_to_drop(ledger: Ledger, path: str) -> str:
     """Return the flag that leaves a leaf behind on purpose: its column, or what is inside a column that is used."""
     inside = list_of_others(path) or path
     named = inside.replace("[]", "") if ledger.is_used(path) else ledger.column_of(path)
-    return f"--drop {shell_quoted(named)}"
+    return f"--drop {shlex.quote(named)}"
 
 
 def _first_rows(batch: pa.RecordBatch, new: Mapping[str, IntArray]) -> pa.RecordBatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 
 from ... import dialects
 from ...dialects import Detection
-from ...dialects.kit.columns import ALIASES, shell_quoted
+from ...dialects.kit.columns import ALIASES
 from ...errors import ChatfmtError, RowError, UsageError
 from ...field_path import Every, FieldPath, Step, path_of
 from ...mapping.plan import FieldMapping
@@ -168,20 +169,20 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
             mapped = to_job(dataclasses.replace(recipe, map={**recipe.map, part: path}))
             if _reads_more(mapped, job, path):
                 name = {"prompt": "user", "completion": "assistant"}.get(part, part) if by_role else part
-                yield f"--map {name}={shell_quoted(path)} reads it"
+                yield f"--map {name}={shlex.quote(path)} reads it"
     turns, _, key = path.partition("[].")
     others = any(f"{turns}[].{name}" in job.ledger.seen for name in REASONING_FIELDS)
     if part == "reasoning" and key and "[]" not in key and not others:
-        yield f"--map messages.reasoning={shell_quoted(key)} reads it"
+        yield f"--map messages.reasoning={shlex.quote(key)} reads it"
     inner = path.removeprefix("messages[].")
     if inner in TRAIN_DETAILS and job.view in ("auto", "text"):
         yield "--mask trains those parts alone"
     if recipe.groups_rows and inner != path and part in GROUPED:
-        yield f"--map {part}={shell_quoted(inner)} reads it, the same in all rows of a conversation"
+        yield f"--map {part}={shlex.quote(inner)} reads it, the same in all rows of a conversation"
     if recipe.groups_rows and inner in MEDIA:
-        yield f"--map {shell_quoted(f'{inner}=messages[].{inner}[]')} reads those of all rows"
+        yield f"--map {shlex.quote(f'{inner}=messages[].{inner}[]')} reads those of all rows"
     if not job.ledger.is_used(path):
-        yield f"--keep {shell_quoted(job.ledger.column_of(path))} copies it to the output"
+        yield f"--keep {shlex.quote(job.ledger.column_of(path))} copies it to the output"
     yield f"{flag_to_drop(job.ledger, path)} leaves it behind"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ... import render, sources, trainers, transforms, writers
-from ...dialects.kit.columns import ALIASES, shell_quoted
+from ...dialects.kit.columns import ALIASES
 from ...errors import TemplateError, UsageError
 from ...recipe import Recipe, Run
 from ...render.template.chat_template import ChatTemplate
@@ -148,7 +149,7 @@ def check_fits_trainer(recipe: Recipe, sources: Sequence[SourcePlan], target: Ta
             column = next((name for name in INPUTS if f"`{name}`" in problem), "")
             path = source.job.columns.path(ALIASES.get(column, column))
             leave = "leave out --for" if recipe.to == "auto" else "leave out --to"
-            hint = f"--drop {shell_quoted(path)} leaves it behind" if path else leave
+            hint = f"--drop {shlex.quote(path)} leaves it behind" if path else leave
             raise UsageError(f"the output would not fit {recipe.trainer}: {problem}", hint=hint)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -84,20 +83,13 @@ def write_stdin(source: Source, scratch: Scratch, limit: int | None) -> Path:
 
 def from_stdin(source: Source, path: Path, options: ParseOptions) -> Source:
     """Return the file that stdin was written to as a source, shown as `-`."""
-    with _shown_as(str(path), "-"):
+    try:
         found = sources.resolve(str(path), options=options)
+    except ChatfmtError as error:
+        error.at = replace(error.at, file=error.at.file.replace(str(path), "-"))
+        raise
     renamed = {split: tuple(replace(file, shown="-") for file in files) for split, files in found.splits.items()}
     return replace(found, shown="-", kind="stdin", splits=renamed)
-
-
-@contextmanager
-def _shown_as(path: str, shown: str) -> Iterator[None]:
-    """Errors raised inside name a file as the user did."""
-    try:
-        yield
-    except ChatfmtError as error:
-        error.at = replace(error.at, file=error.at.file.replace(path, shown))
-        raise
 
 
 def read_more_than_once(source: Source, shards: Sequence[Sequence[InputSplit]]) -> bool:

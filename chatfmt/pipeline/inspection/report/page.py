@@ -17,9 +17,8 @@ from ....render import sandbox_sessions
 from ....render.inspection.probe import probe
 from ....render.template.chat_template import ChatTemplate
 from ...planning.scratch import Scratch
-from ..attempt import error_arguments, tried_arguments
 from ..columns import describe_columns
-from ..command import convert_command
+from ..command import convert_command, error_arguments, tried_arguments
 from ..figures.aggregate import Figures
 from ..figures.gather import Gathered, gather
 from ..figures.histogram import Histogram
