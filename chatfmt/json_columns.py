@@ -21,7 +21,7 @@ import decimal
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, repeat
 from typing import Any
 
@@ -31,7 +31,7 @@ import pyarrow as pa
 
 from .arrow_values import to_values
 from .errors import TooManyKeys
-from .schema import KEYS
+from .schema import CONVERSATION_COLUMNS, KEYS
 
 TEXT = pa.string()
 JSON = pa.large_string()
@@ -222,6 +222,21 @@ def is_turns(type: pa.DataType) -> bool:
     if not (pa.types.is_list(type) and pa.types.is_struct(type.value_type)):
         return False
     return bool(len({field.name for field in type.value_type}) == type.value_type.num_fields)
+
+
+def message_columns(
+    batch: pa.RecordBatch, names: Sequence[str] = CONVERSATION_COLUMNS
+) -> Iterator[tuple[str, pa.ListArray]]:
+    """Yield those of the columns `names` that are messages columns of a batch, each after its name."""
+    for name in names:
+        if name in batch.schema.names and is_turns(batch.schema.field(name).type):
+            yield name, batch.column(name)
+
+
+def with_column(batch: pa.RecordBatch, name: str, column: pa.Array) -> pa.RecordBatch:
+    """The batch with this column replaced, or appended."""
+    index = batch.schema.get_field_index(name)
+    return batch.append_column(name, column) if index < 0 else batch.set_column(index, name, column)
 
 
 def encode_conversations(

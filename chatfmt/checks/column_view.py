@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
 
-from ..json_columns import JSON, TEXT, dumps, is_turns
-from ..schema import CONVERSATION_COLUMNS, MEDIA, REASONING_FIELDS, ROLES, IgnoredWeights
+from ..json_columns import JSON, TEXT, dumps, is_turns, message_columns
+from ..schema import MEDIA, REASONING_FIELDS, ROLES, IgnoredWeights
 from ..turn_columns import BoolArray, IntArray, any_turn, field, lengths_of, offsets_of, rows_of_turns, to_bools
 
 Roles = np.ndarray[Any, np.dtype[np.int8]]
@@ -175,15 +175,14 @@ def column_views(batch: pa.RecordBatch) -> list[ColumnView]:
     return [
         ColumnView(
             name,
-            batch.column(name),
+            column,
             prompted & (name not in ("messages", "prompt")),
             turns,
             chosen if name == "rejected" else None,
             batch.column("tools") if "tools" in batch.schema.names else None,
             {name: batch.column(name) for name in MEDIA if name in batch.schema.names},
         )
-        for name in CONVERSATION_COLUMNS
-        if name in batch.schema.names and is_turns(batch.schema.field(name).type)
+        for name, column in message_columns(batch)
     ]
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from ..errors import DialectError, RowError, located, raise_first
-from ..json_columns import JSON, decode_conversations
+from ..json_columns import JSON, decode_conversations, with_column
 from ..schema import CONVERSATION_COLUMNS, MEDIA, Conversation, Turn, Turns
 from ..turn_columns import BoolArray, any_turn, field, lengths_of, replace_rows, to_bools
 from .columns import ColumnIndex, media_lists, with_media
@@ -103,12 +103,6 @@ def _with_edits(
         if name in raw or any(media):
             batch = with_column(batch, name, with_media(raw.get(name), rows, media))
     return batch
-
-
-def with_column(batch: pa.RecordBatch, name: str, column: pa.Array) -> pa.RecordBatch:
-    """Return the batch with a column added or replaced."""
-    index = batch.schema.get_field_index(name)
-    return batch.append_column(name, column) if index < 0 else batch.set_column(index, name, column)
 
 
 class _Row:

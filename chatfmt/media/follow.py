@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..json_columns import decode_conversations
-from ..schema import CONVERSATION_COLUMNS, MEDIA, Conversation
+from ..json_columns import decode_conversations, message_columns, with_column
+from ..schema import MEDIA, Conversation
 from ..turn_columns import lengths_of, replace_rows, to_bools
-from .attach import COLUMN, NUMBER, with_column
+from .attach import COLUMN, NUMBER
 from .columns import ColumnIndex, with_media
 
 
@@ -28,8 +28,7 @@ def follow(batch: pa.RecordBatch, names: Collection[str]) -> tuple[pa.RecordBatc
     if not rows.any():
         return batch, Counter()
     found: list[dict[str, list[ColumnIndex]]] = [{kind: [] for kind in lists} for _ in range(int(rows.sum()))]
-    for name in (name for name in CONVERSATION_COLUMNS if name in batch.schema.names):
-        column = batch.column(name)
+    for name, column in message_columns(batch):
         conversations = decode_conversations(column.filter(pa.array(rows)))
         edited = [
             without_numbers(turns, media)

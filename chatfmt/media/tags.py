@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..json_columns import JSON, dumps, loads
-from ..schema import CONVERSATION_COLUMNS, MEDIA
+from ..json_columns import JSON, dumps, loads, message_columns, with_column
+from ..schema import MEDIA
 from ..turn_columns import field, text_where_all_text, with_field
 
 TAGS = {kind: f"<{kind}>" for kind in MEDIA.values()}
@@ -19,13 +19,12 @@ def to_tags(batch: pa.RecordBatch) -> pa.RecordBatch:
 
     Content with any other part, or with a part that has further keys, stays a list of parts.
     """
-    for name in (name for name in CONVERSATION_COLUMNS if name in batch.schema.names):
-        column = batch.column(name)
+    for name, column in message_columns(batch):
         content = field(column.flatten(), "content")
         if content.type == JSON:
             texts = [text and dumps(_tagged(loads(text))) for text in content.to_pylist()]
             column = text_where_all_text(with_field(column, "content", pa.array(texts, JSON)))
-            batch = batch.set_column(batch.schema.get_field_index(name), name, column)
+            batch = with_column(batch, name, column)
     return batch
 
 

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import UsageError
-from ..json_columns import TEXT, dumps, loads
+from ..json_columns import TEXT, dumps, loads, message_columns, with_column
 from ..schema import KEYS, Conversation
 from ..turn_columns import BoolArray, any_turn, contains, field, lengths_of, offsets_of, role_is, to_bools, with_field
-from .edit import TAILS, Changed, edit_rows, message_columns, with_column
+from .edit import TAILS, Changed, edit_rows
 
 CALCULATION = r"<<[^<>=\n]*=[^<>=\n]*>>"
 """One annotation; requiring `=` and one line excludes shifts and streams of C++."""
@@ -34,8 +34,7 @@ def drop_calculations(batch: pa.RecordBatch, value: str) -> Changed:
     "48/2 = <<48/2=24>>24 clips"   →   "48/2 = 24 clips"
     """
     changed = np.zeros(len(batch), np.bool_)
-    for name in message_columns(batch):
-        column = batch.column(name)
+    for name, column in message_columns(batch):
         turns = column.flatten()
         content = field(turns, "content")
         if content.type != TEXT:
@@ -64,8 +63,7 @@ def final_answer(batch: pa.RecordBatch, value: str) -> Changed:
     changed = np.zeros(len(batch), np.bool_)
     results = pa.nulls(len(batch), TEXT)
     replacement = "\n" + r"\\boxed{\1}" if value == "boxed" else ""
-    for name in message_columns(batch, TAILS):
-        column = batch.column(name)
+    for name, column in message_columns(batch, TAILS):
         content = field(column.flatten(), "content")
         found = _final_turns(column, content)
         if found.any():
@@ -122,8 +120,7 @@ def socratic_steps(batch: pa.RecordBatch, value: str) -> Changed:
     the answer again. An answer with any other line stays as it is. Only `messages` that end with a user turn and the
     answer are changed.
     """
-    for name in message_columns(batch, ("messages",)):
-        column = batch.column(name)
+    for name, column in message_columns(batch, ("messages",)):
         turns = column.flatten()
         content = field(turns, "content")
         if content.type != TEXT:

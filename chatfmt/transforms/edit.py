@@ -6,14 +6,14 @@ What a kernel of `turn_columns` can do is not done here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from ..json_columns import decode_conversations, is_turns
+from ..json_columns import decode_conversations, message_columns, with_column
 from ..schema import CONVERSATION_COLUMNS, Conversation
-from ..turn_columns import BoolArray, any_turn, pick_turns, replace_rows, to_bools
+from ..turn_columns import BoolArray, any_turn, pick_turns, replace_rows, rows_of_turns, to_bools
 
 Changed = tuple[pa.RecordBatch, Counter[str]]
 
@@ -23,11 +23,9 @@ TAILS = ("messages", "completion", "chosen", "rejected")
 """Columns in which a conversation may end."""
 
 
-def message_columns(batch: pa.RecordBatch, names: Sequence[str] = CONVERSATION_COLUMNS) -> Iterator[str]:
-    """Yield those of the names that are messages columns of the batch."""
-    for name in names:
-        if name in batch.schema.names and is_turns(batch.schema.field(name).type):
-            yield name
+def all_rows(batch: pa.RecordBatch, names: Sequence[str] = CONVERSATION_COLUMNS) -> Iterator[tuple[str, BoolArray]]:
+    """Yield each messages column of these names, with all of its rows marked."""
+    return ((name, np.ones(len(batch), np.bool_)) for name, _ in message_columns(batch, names))
 
 
 def heads(batch: pa.RecordBatch) -> Iterator[tuple[str, BoolArray]]:
@@ -35,15 +33,9 @@ def heads(batch: pa.RecordBatch) -> Iterator[tuple[str, BoolArray]]:
     prompted = np.zeros(len(batch), np.bool_)
     if "prompt" in batch.schema.names:
         prompted = to_bools(batch.column("prompt").is_valid())
-    for name in message_columns(batch, HEADS):
-        present = to_bools(batch.column(name).is_valid())
+    for name, column in message_columns(batch, HEADS):
+        present = to_bools(column.is_valid())
         yield name, present & ~prompted if name in ("chosen", "rejected") else present
-
-
-def with_column(batch: pa.RecordBatch, name: str, column: pa.Array) -> pa.RecordBatch:
-    """The batch with this column replaced, or appended."""
-    index = batch.schema.get_field_index(name)
-    return batch.append_column(name, column) if index < 0 else batch.set_column(index, name, column)
 
 
 def edit_conversations(
@@ -60,8 +52,7 @@ def edit_conversations(
     """
     changed = np.zeros(len(batch), np.bool_)
     prompts = batch.column("prompt") if after_prompt and "prompt" in batch.schema.names else None
-    for name in message_columns(batch):
-        column = batch.column(name)
+    for name, column in message_columns(batch):
         rows = any_turn(column, concerned(column))
         if rows.any():
             column, rows = edit_rows(column, rows, change, None if name == "prompt" else prompts)
@@ -69,12 +60,17 @@ def edit_conversations(
     return batch, Counter({transform: int(changed.sum())})
 
 
-def drop_turns(batch: pa.RecordBatch, transform: str, chosen: Callable[[pa.ListArray], BoolArray]) -> Changed:
-    """Drop the turns that `chosen` marks from every messages column; counts rows under `transform`."""
+def drop_turns(
+    batch: pa.RecordBatch,
+    transform: str,
+    chosen: Callable[[pa.ListArray], BoolArray],
+    within: Iterable[tuple[str, BoolArray]] | None = None,
+) -> Changed:
+    """Drop the turns that `chosen` marks in rows `within`, by default in all; counts rows under `transform`."""
     changed = np.zeros(len(batch), np.bool_)
-    for name in message_columns(batch):
+    for name, rows in within or all_rows(batch):
         column = batch.column(name)
-        turns = chosen(column)
+        turns = chosen(column) & rows[rows_of_turns(column)]
         if turns.any():
             changed |= any_turn(column, turns)
             batch = with_column(batch, name, pick_turns(column, ~turns))

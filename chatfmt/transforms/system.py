@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..json_columns import JSON, TEXT, dumps
+from ..json_columns import JSON, TEXT, dumps, message_columns, with_column
 from ..schema import Conversation, Turn
 from ..turn_columns import (
     BoolArray,
@@ -25,7 +25,7 @@ from ..turn_columns import (
     rows_of_turns,
     with_field,
 )
-from .edit import Changed, drop_turns, edit_conversations, heads, message_columns, with_column
+from .edit import Changed, drop_turns, edit_conversations, heads
 
 SYSTEM = ("system", "developer")
 JOINT = "\n\n"
@@ -38,8 +38,7 @@ def rename_roles(batch: pa.RecordBatch, names: Mapping[str, str]) -> Changed:
     names: {"narrator": "system"}   narrator, user, assistant  →  system, user, assistant
     """
     changed = np.zeros(len(batch), np.bool_)
-    for name in message_columns(batch):
-        column = batch.column(name)
+    for name, column in message_columns(batch):
         turns = column.flatten()
         concerned = role_is(turns, *names)
         if concerned.any():

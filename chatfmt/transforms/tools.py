@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..json_columns import JSON, json_array, loads
+from ..json_columns import JSON, json_array, loads, message_columns, with_column
 from ..schema import Conversation, Turn
 from ..turn_columns import BoolArray, any_turn, field, lengths_of, to_bools
-from .edit import Changed, edit_conversations, edit_rows, heads, message_columns, with_column, with_results
+from .edit import Changed, edit_conversations, edit_rows, heads, with_results
 from .system import SYSTEM, is_joinable, join
 
 
@@ -178,18 +178,13 @@ def drop_empty_calls(batch: pa.RecordBatch, value: str) -> Changed:
     tools = batch.column("tools") if "tools" in batch.schema.names else pa.nulls(len(batch), JSON)
     empty = _is_empty(tools)
     rows = np.copy(empty)
-    for name in message_columns(batch):
-        column, edited = edit_rows(
-            batch.column(name), any_turn(batch.column(name), _empty_calls(batch.column(name))), change
-        )
+    for name, column in message_columns(batch):
+        calls = _is_empty(field(column.flatten(), "tool_calls"))
+        column, edited = edit_rows(column, any_turn(column, calls), change)
         batch, rows = with_column(batch, name, column) if edited.any() else batch, rows | edited
     if empty.any():
         batch = with_column(batch, "tools", pc.if_else(pa.array(empty), pa.scalar(None, JSON), tools))
     return batch, Counter(empty_calls=int(rows.sum()))
-
-
-def _empty_calls(column: pa.ListArray) -> BoolArray:
-    return _is_empty(field(column.flatten(), "tool_calls"))
 
 
 def _is_empty(column: pa.Array) -> BoolArray:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import CheckError, Location, raise_first
-from ..json_columns import JSON, TEXT
+from ..json_columns import JSON, TEXT, message_columns, with_column
 from ..schema import REASONING_FIELDS, Conversation, Turn, is_text_part, reasoning_field
 from ..turn_columns import (
     BoolArray,
@@ -18,7 +18,6 @@ from ..turn_columns import (
     field,
     lengths_of,
     offsets_of,
-    pick_turns,
     ranges,
     role_is,
     rows_of_turns,
@@ -27,7 +26,7 @@ from ..turn_columns import (
     untrained_answers,
     with_turns,
 )
-from .edit import TAILS, Changed, drop_turns, edit_conversations, edit_rows, heads, message_columns, with_column
+from .edit import TAILS, Changed, all_rows, drop_turns, edit_conversations, edit_rows, heads
 from .system import SYSTEM, is_joinable, join
 
 
@@ -120,17 +119,14 @@ def drop_leading_assistant(batch: pa.RecordBatch, value: str) -> Changed:
 
     A conversation without a user turn stays as it is.
     """
-    changed = np.zeros(len(batch), np.bool_)
-    for name, begins in heads(batch):
-        column = batch.column(name)
-        turns = column.flatten()
-        user = role_is(turns, "user")
-        early = ~_from_first(column, user) & role_is(turns, "assistant", "tool")
-        early &= (any_turn(column, user) & begins)[rows_of_turns(column)]
-        if early.any():
-            changed |= any_turn(column, early)
-            batch = with_column(batch, name, pick_turns(column, ~early))
-    return batch, Counter(leading_assistant=int(changed.sum()))
+    return drop_turns(batch, "leading_assistant", _before_user, heads(batch))
+
+
+def _before_user(column: pa.ListArray) -> BoolArray:
+    turns = column.flatten()
+    user = role_is(turns, "user")
+    early = ~_from_first(column, user) & role_is(turns, "assistant", "tool")
+    return early & any_turn(column, user)[rows_of_turns(column)]
 
 
 def _from_first(column: pa.ListArray, turns: BoolArray) -> BoolArray:
@@ -145,17 +141,14 @@ def drop_trailing_user(batch: pa.RecordBatch, value: str) -> Changed:
 
     A conversation without an assistant turn is a prompt and stays as it is.
     """
-    changed = np.zeros(len(batch), np.bool_)
-    for name in message_columns(batch, TAILS):
-        column = batch.column(name)
-        turns = column.flatten()
-        late = _after_last(column, role_is(turns, "assistant", "tool"))
-        late &= any_turn(column, role_is(turns, "assistant"))[rows_of_turns(column)] & role_is(turns, "user", *SYSTEM)
-        late &= any_turn(column, late & role_is(turns, "user"))[rows_of_turns(column)]
-        if late.any():
-            changed |= any_turn(column, late)
-            batch = with_column(batch, name, pick_turns(column, ~late))
-    return batch, Counter(trailing_user=int(changed.sum()))
+    return drop_turns(batch, "trailing_user", _after_answers, all_rows(batch, TAILS))
+
+
+def _after_answers(column: pa.ListArray) -> BoolArray:
+    turns = column.flatten()
+    late = _after_last(column, role_is(turns, "assistant", "tool"))
+    late &= any_turn(column, role_is(turns, "assistant"))[rows_of_turns(column)] & role_is(turns, "user", *SYSTEM)
+    return late & any_turn(column, late & role_is(turns, "user"))[rows_of_turns(column)]
 
 
 def _after_last(column: pa.ListArray, turns: BoolArray) -> BoolArray:
@@ -202,8 +195,7 @@ def flatten_parts(batch: pa.RecordBatch, value: str) -> Changed:
     is text.
     """
     changed = np.zeros(len(batch), np.bool_)
-    for name in message_columns(batch):
-        column = batch.column(name)
+    for name, column in message_columns(batch):
         content = field(column.flatten(), "content")
         if content.type == TEXT:
             continue

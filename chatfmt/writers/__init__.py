@@ -4,7 +4,7 @@ from .dataset_card import card, check_split, patterns
 from .durable import make_folder, write_atomic
 from .encoders import FORMATS, parquet_schema
 from .file_names import check_compression, check_shard_name, file_ending, format_from_name, shard_names
-from .folder import OutputFolder, copy
+from .folder import OutputFolder, copy, write_rejects
 from .parts import TAG, TAG_TYPE, PartFile, tag_bytes, token_counts, with_tags, with_token_counts
 from .shard import AtomicFile, RejectWriter, ShardWriter, remove_abandoned_parts
 from .single_file import SingleFile, staging_folder
@@ -81,4 +81,5 @@ __all__ = [
     "with_token_counts",
     "write_atomic",
     "write_receipt",
+    "write_rejects",
 ]

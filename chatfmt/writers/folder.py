@@ -250,10 +250,17 @@ def join_rejects(state: Path, shards: Iterable[Shard]) -> dict[str, int | str]:
     parts = [shard for shard in shards if shard.reject_sha256]
     if not parts:
         return {}
-    with AtomicFile(state / "staged" / "rejects.jsonl") as file:
-        for shard in parts:
-            copy(staging.rejects_path(state, shard.name), file)
+    file = write_rejects(state, parts, state / "staged" / "rejects.jsonl")
     return {"rows": sum(shard.rejected for shard in parts), "bytes": file.bytes, "sha256": file.sha256}
+
+
+def write_rejects(state: Path, shards: Iterable[Shard], path: Path) -> AtomicFile:
+    """Write the staged rejects of the shards to one file, in order."""
+    with AtomicFile(path) as file:
+        for shard in shards:
+            if shard.reject_sha256:
+                copy(staging.rejects_path(state, shard.name), file)
+    return file
 
 
 def copy(path: Path, sink: Sink) -> None:

@@ -16,7 +16,7 @@ from typing import Self
 from ..errors import OutputError
 from ..manifest import Shard
 from . import durable, staging
-from .folder import copy
+from .folder import copy, write_rejects
 from .parquet.join import join_parquet
 from .shard import AtomicFile, check_parquet, remove_abandoned_parts
 
@@ -69,7 +69,7 @@ class SingleFile:
         """
         parts = [staging.staged_path(self.state, shard.name) for shard in shards]
         if rejects is not None:
-            self._join_rejects(shards, rejects)
+            write_rejects(self.state, shards, rejects)
         with AtomicFile(self.path) as file:
             if format == "parquet":
                 join_parquet(parts, file)
@@ -82,12 +82,6 @@ class SingleFile:
         staging.clear(self.state)
         self._clean_up()
         return Shard(self.path.name, rows=sum(shard.rows for shard in shards), bytes=file.bytes, sha256=file.sha256)
-
-    def _join_rejects(self, shards: Sequence[Shard], path: Path) -> None:
-        with AtomicFile(path) as file:
-            for shard in shards:
-                if shard.reject_sha256:
-                    copy(staging.rejects_path(self.state, shard.name), file)
 
     def _clean_up(self) -> None:
         durable.remove_folder(self.state)

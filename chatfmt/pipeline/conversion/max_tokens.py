@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from ... import tokens
 from ...errors import raise_first
-from ...json_columns import decode_conversations, encode_conversations
+from ...json_columns import decode_conversations, encode_conversations, with_column
 from ...schema import Turns
 from ...tokens import Tokenizer
 from ...views.batch import RenderableBatch, whole_conversations
@@ -61,7 +61,7 @@ def _split(batch: RenderableBatch, tokenizer: Tokenizer, limit: int, errors: Map
         split += parts
         origin += [row] * len(parts)
     repeated = batch.record_batch.take(pa.array(origin))
-    return repeated.set_column(repeated.schema.get_field_index("messages"), "messages", encode_conversations(split))
+    return with_column(repeated, "messages", encode_conversations(split))
 
 
 def fits_limit(batch: RenderableBatch, row: int, tokenizer: Tokenizer, limit: int) -> Callable[[Turns], bool]:

@@ -17,10 +17,9 @@ import pyarrow.compute as pc
 from msgspec.structs import replace
 
 from ...errors import Location, RowError, raise_first
-from ...json_columns import JSON, MEDIUM, TEXT
+from ...json_columns import JSON, MEDIUM, TEXT, with_column
 from ...schema import MEDIA
 from ...sources import InputSplit
-from ...transforms.edit import with_column
 from ...turn_columns import lengths_of, rows_of_turns, to_lists
 
 BATCH_BYTES = 32 << 20

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from ... import dialects, tokens, views
 from ...dialects import Detection
 from ...errors import UnknownName, UsageError
+from ...json_columns import message_columns, with_column
 from ...mapping import FieldMapping
 from ...render.safety.control_tokens import ESCAPES
 from ...schema import CONVERSATION_COLUMNS, CONVERSATIONS, KEYS, TRAIN_KEYS
@@ -52,12 +53,11 @@ def without_turn_keys(batch: pa.RecordBatch, job: Job) -> pa.RecordBatch:
     read = {*PRINTED, *TRAIN_KEYS, KEYS}
     named = [name.replace("[]", "").split(".") for name in job.drop if name.count(".") == 1]
     keys = [key for column, key in named if column in columns_of_turns(job)] if named else []
-    for name in {*CONVERSATION_COLUMNS}.intersection(batch.schema.names) if keys else ():
-        column = batch.column(name)
+    for name, column in message_columns(batch) if keys else ():
         inside = [each.name for each in column.type.value_type if each.name not in read]
         for key in keys if "*" not in keys else inside:
             column = without_field(column, key)
-        batch = batch.set_column(batch.schema.get_field_index(name), name, column)
+        batch = with_column(batch, name, column)
     return batch
 
 

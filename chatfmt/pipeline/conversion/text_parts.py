@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ...json_columns import JSON, dumps, is_turns, loads
-from ...schema import CONVERSATION_COLUMNS, is_text_part
+from ...json_columns import JSON, dumps, is_turns, loads, message_columns, with_column
+from ...schema import is_text_part
 from ...turn_columns import any_turn, field, rows_of_turns, text_where_all_text, to_bools, with_field
 
 
@@ -18,11 +18,10 @@ def join_text_parts(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, int]:
     A conversation with any other part stays as it is.
     """
     changed = np.zeros(len(batch), np.bool_)
-    for name in CONVERSATION_COLUMNS:
-        index = batch.schema.get_field_index(name)
-        if index >= 0 and field(batch.column(index).flatten(), "content").type == JSON:
-            column, rows = _joined(batch.column(index))
-            batch, changed = batch.set_column(index, name, column), changed | rows
+    for name, column in message_columns(batch):
+        if field(column.flatten(), "content").type == JSON:
+            column, rows = _joined(column)
+            batch, changed = with_column(batch, name, column), changed | rows
     return batch, int(changed.sum())
 
 

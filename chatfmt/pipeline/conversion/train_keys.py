@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 
 from ...errors import CheckError, Location, raise_first
-from ...json_columns import decode_conversations, dumps, is_turns, loads
+from ...json_columns import decode_conversations, dumps, loads, message_columns
 from ...render.masks.masker import MaskOptions, trained_turns
-from ...schema import CONVERSATION_COLUMNS, TRAIN_DETAILS, train_flag
+from ...schema import TRAIN_DETAILS, train_flag
 from ...turn_columns import train_flags
 from .source_rows import to_records
 
@@ -55,11 +55,7 @@ def _part_error(
 
 def _detailed_turns(batch: pa.RecordBatch) -> Iterator[tuple[Location, dict[str, Any]]]:
     """Yield the turns that name parts, with their row in the batch."""
-    for name in CONVERSATION_COLUMNS:
-        index = batch.schema.get_field_index(name)
-        column = batch.column(index) if index >= 0 else None
-        if column is None or not is_turns(column.type):
-            continue
+    for _, column in message_columns(batch):
         if all(column.type.value_type.get_field_index(key) < 0 for key in TRAIN_DETAILS):
             continue
         for row, turns in enumerate(decode_conversations(column)):
@@ -89,8 +85,9 @@ SPAN_WEIGHTS = "span_weights"
 
 def has_fractions(batch: pa.RecordBatch) -> bool:
     """Return whether a turn of a CONVERSATIONS batch has a weight other than 0 and 1."""
-    columns = [batch.column(name) for name in CONVERSATION_COLUMNS if name in batch.schema.names]
-    return any(_is_fraction(value) for column in columns for _, value in train_flags(column.flatten()))
+    return any(
+        _is_fraction(value) for _, column in message_columns(batch) for _, value in train_flags(column.flatten())
+    )
 
 
 def _is_fraction(value: object) -> bool:

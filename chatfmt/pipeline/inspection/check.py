@@ -108,8 +108,7 @@ def check_source(source: SourcePlan, workers: int, on_progress: OnProgress) -> t
     """Return the problems and counts of one source, shard by shard."""
     problems: list[RowProblem] = []
     counts = RowCounts()
-    tasks = [CheckTask(replace(source, shards=(shard,), first_rows=None)) for shard in source.shards]
-    with closing(run_reading_tasks(run_check_task, tasks, Run(workers=workers), on_progress)) as results:
+    with closing(run_reading_tasks(run_check_task, source.by_shard(), Run(workers=workers), on_progress)) as results:
         for found, counted in results:
             problems += found
             counts.add(counted)
@@ -117,25 +116,8 @@ def check_source(source: SourcePlan, workers: int, on_progress: OnProgress) -> t
     return [*problems, *problems_without_row(counts, located, source.source.shown)], counts
 
 
-class CheckTask(Struct, frozen=True):
-    """The rows of one shard to check."""
-
-    source: SourcePlan
-
-    @property
-    def name(self) -> str:
-        """The file that the shard begins in."""
-        return self.source.shards[0][0].shown
-
-    @property
-    def inputs(self) -> tuple[InputSplit, ...]:
-        """What the shard is read from."""
-        return self.source.shards[0]
-
-
-def run_check_task(task: CheckTask) -> tuple[list[RowProblem], RowCounts]:
+def run_check_task(source: SourcePlan) -> tuple[list[RowProblem], RowCounts]:
     """Return the problems and counts of one shard."""
-    source = task.source
     problems: list[RowProblem] = []
     counts = RowCounts()
 
@@ -144,7 +126,7 @@ def run_check_task(task: CheckTask) -> tuple[list[RowProblem], RowCounts]:
         problems.append(RowProblem(finding.code, check.kind, at, finding.detail, finding.hint or check.hint))
 
     conversion = Conversion(source.job, on_finding)
-    for split in (split for shard in source.shards for split in shard):
+    for split in source.inputs:
         before = len(problems)
 
         def on_reject(error: RowError, raw: bytes | None, file: str = split.shown) -> None:

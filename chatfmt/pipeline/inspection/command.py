@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from ...errors import ChatfmtError
-from ...json_columns import JSON
+from ...json_columns import JSON, message_columns
 from ...recipe import Recipe
 from ...schema import REASONING_FIELDS
 from ...sources import Source
@@ -27,7 +27,6 @@ from ..planning.jobs import to_job
 from ..planning.source_plan import SourcePlan
 from ..planning.target import target_of
 from ..planning.templates import load_template
-from .statistics import turns_of
 
 
 def template_arguments(
@@ -40,7 +39,7 @@ def template_arguments(
     """
     if recipe.template is not None or is_rendered(type):
         return ["-t", recipe.template] if recipe.template else []
-    turns = [column.flatten() for batch in outputs for column in turns_of(batch)]
+    turns = [column.flatten() for batch in outputs for _, column in message_columns(batch)]
     keys = {name for turn in turns for name in turn.type.names if turn.field(name).null_count < len(turn)}
     has_tools = any("tools" in batch.schema.names for batch in outputs)
     needs_tools = has_tools or not keys.isdisjoint(("tool_calls", *REASONING_FIELDS))

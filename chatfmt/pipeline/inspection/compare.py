@@ -28,7 +28,7 @@ def conversations(recipe: Recipe, scratch: Scratch) -> Iterator[Chat]:
     for spec in recipe.read_apart:
         source = plan_source(recipe, spec, None, target_of(None, "jsonl", None), scratch)
         conversion = Conversion(source.job)
-        for split in (split for shard in source.shards for split in shard):
+        for split in source.inputs:
             for batch in sources.read(split, columns=source.job.read, skip=source.job.skip):
                 rows = RenderableBatch(conversion.conversations(batch, split.shown), None)
                 chats = to_chats(rows.with_messages(whole_conversations(rows)))

@@ -13,8 +13,8 @@ from msgspec import Struct
 from ... import transforms
 from ...dialects.chat.turns import ROLE_KEYS
 from ...dialects.kit.literals import read_literal
-from ...json_columns import decode_conversations, dumps, is_turns, to_display
-from ...schema import CONVERSATION_COLUMNS, REASONING_FIELDS, Turn
+from ...json_columns import decode_conversations, dumps, message_columns, to_display
+from ...schema import REASONING_FIELDS, Turn
 from ..conversion.stages import Conversion
 
 _SAID = ("content", "tool_calls", *REASONING_FIELDS)
@@ -80,10 +80,9 @@ def _settings(conversion: Conversion) -> Iterator[tuple[str, Any]]:
 
 
 def _messages(batch: pa.RecordBatch) -> Iterator[Placed]:
-    for column in CONVERSATION_COLUMNS:
-        if column in batch.schema.names and is_turns(batch.column(column).type):
-            for turns in decode_conversations(batch.column(column)):
-                yield from ((column, turn) for turn in turns or ())
+    for name, column in message_columns(batch):
+        for turns in decode_conversations(column):
+            yield from ((name, turn) for turn in turns or ())
 
 
 def _follow(

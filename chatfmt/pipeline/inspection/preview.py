@@ -164,7 +164,7 @@ def _preview_sample(request: tuple[SourcePlan, Choice]) -> Iterator[PreviewRow]:
     """Yield rows that are chosen at random from all that can be read, in order."""
     source, choice = request
     picks, keeps = Picks(choice.seed), _keeps(source, choice)
-    for split in (split for shard in source.shards for split in shard):
+    for split in source.inputs:
         for batch in with_position(sources.read(split, columns=None, on_bad=ignore_reject), split):
             picks.sample(split.shown, batch.take(integers(keeps(batch))), choice.sample)
     conversion = _conversion(source)
@@ -175,7 +175,7 @@ def _preview_sample(request: tuple[SourcePlan, Choice]) -> Iterator[PreviewRow]:
 def _preview_source(request: tuple[SourcePlan, Choice]) -> Iterator[PreviewRow]:
     source, choice = request
     conversion, keeps = _conversion(source), _keeps(source, choice)
-    for split in (split for shard in source.shards for split in shard):
+    for split in source.inputs:
         bad: list[PreviewRow] = []
         batches = sources.read(split, columns=None, on_bad=partial(add_unreadable, bad))
         if source.job.whole_file:

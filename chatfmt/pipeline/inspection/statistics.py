@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
 
-from ...json_columns import JSON, is_turns, json_values
-from ...schema import CONVERSATION_COLUMNS
+from ...json_columns import JSON, json_values, message_columns
 from ...turn_columns import IntArray, lengths_of, rows_of_turns
 
 
@@ -23,21 +22,14 @@ class Spread(Struct, frozen=True):
     largest: int
 
 
-def turns_of(batch: pa.RecordBatch) -> Iterator[pa.ListArray]:
-    """Yield the messages columns of an output batch."""
-    for name in CONVERSATION_COLUMNS:
-        if name in batch.schema.names and is_turns(batch.column(name).type):
-            yield batch.column(name)
-
-
 def count_roles(batch: pa.RecordBatch) -> Counter[str]:
     """Return the number of turns of each role in the batch."""
-    return sum((count_roles_in_column(column) for column in turns_of(batch)), Counter[str]())
+    return sum((count_roles_in_column(column) for _, column in message_columns(batch)), Counter[str]())
 
 
 def count_turns(batch: pa.RecordBatch) -> IntArray:
     """Return the number of turns of each row, in all messages columns together; none without such a column."""
-    counts = [lengths_of(column) for column in turns_of(batch)]
+    counts = [lengths_of(column) for _, column in message_columns(batch)]
     return np.asarray(sum(counts, np.zeros(len(batch), np.int64))) if counts else np.zeros(0, np.int64)
 
 
@@ -52,7 +44,7 @@ def count_characters(batch: pa.RecordBatch) -> IntArray:
 
 def texts_of(batch: pa.RecordBatch) -> Iterator[tuple[IntArray, pa.StringArray]]:
     """Yield the texts of the turns, then those outside turns, each column with the row of each of its texts."""
-    for column in turns_of(batch):
+    for _, column in message_columns(batch):
         turns = column.flatten()
         if turns.type.get_field_index("content") >= 0:
             content = pc.struct_field(turns, "content")

@@ -14,10 +14,10 @@ from ...dialects.kit.columns import ALIASES, INNER_KEYS, OPTIONS, TURN_KEYS, rec
 from ...dialects.kit.roles import role_of
 from ...errors import UnknownName, UsageError
 from ...field_path import path_of, value_at
-from ...json_columns import is_turns
+from ...json_columns import message_columns
 from ...mapping.plan import TURN_FIELDS
 from ...recipe import Recipe
-from ...schema import CONVERSATION_COLUMNS, MEDIA, ROLES
+from ...schema import MEDIA, ROLES
 from ...turn_columns import field
 from ..conversion.job import Job
 from ..conversion.output_columns import is_kept
@@ -98,10 +98,9 @@ def empty_paths(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> Iterator[st
 
 
 def _roles(conversations: pa.RecordBatch) -> Iterator[str]:
-    columns = [conversations.column(name) for name in CONVERSATION_COLUMNS if name in conversations.schema.names]
-    for column in columns:
-        roles = field(column.flatten(), "role") if is_turns(column.type) else pa.array([], pa.string())
-        yield from (role for role in roles.unique().to_pylist() if isinstance(role, str))
+    for _, column in message_columns(conversations):
+        roles = field(column.flatten(), "role").unique().to_pylist()
+        yield from (role for role in roles if isinstance(role, str))
 
 
 def _names(recipe: Recipe) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:

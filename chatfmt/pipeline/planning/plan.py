@@ -51,7 +51,7 @@ class Plan(Struct, frozen=True):
     @property
     def rows(self) -> int | None:
         """The number of rows to read, None if it is not known beforehand."""
-        counts = [split.rows for source in self.sources for shard in source.shards for split in shard]
+        counts = [split.rows for source in self.sources for split in source.inputs]
         return None if None in counts else sum(count for count in counts if count is not None)
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ...dialects import Detection
 from ...errors import UsageError, located
@@ -36,6 +37,20 @@ class SourcePlan(Struct, frozen=True):
     files: tuple[Mapping[str, Any], ...] = ()
     """Name, size and content hash of each file."""
     first_rows: pa.RecordBatch | None = None
+
+    @property
+    def inputs(self) -> tuple[InputSplit, ...]:
+        """All input splits, in order."""
+        return tuple(split for shard in self.shards for split in shard)
+
+    @property
+    def name(self) -> str:
+        """The file that it begins in, by which messages name a task that reads it."""
+        return self.shards[0][0].shown
+
+    def by_shard(self) -> list[SourcePlan]:
+        """Return a plan for each shard."""
+        return [replace(self, shards=(shard,), first_rows=None) for shard in self.shards]
 
 
 def plan_source(

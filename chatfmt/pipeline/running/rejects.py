@@ -75,10 +75,7 @@ def join_rejects(state: Path, shards: Sequence[Shard], path: Path | None) -> Non
     """Write the rejects of the shards staged in `state` to `path`, in order; without rejects an old file is emptied."""
     if path is None or not (path.exists() or any(shard.reject_sha256 for shard in shards)):
         return
-    with writers.AtomicFile(path) as file:
-        for shard in shards:
-            if shard.reject_sha256:
-                writers.copy(writers.rejects_path(state, shard.name), file)
+    writers.write_rejects(state, shards, path)
 
 
 def copy_published_rejects(folder: Path, manifest: Manifest, path: Path | None) -> None:

@@ -112,7 +112,7 @@ def _gather_rows(recipe: Recipe, spec: SourceSpec, scratch: Scratch, asked: Aske
         check_column(asked.by, plan.first_rows.schema.names)
     shared = FiguresTask(plan, recipe.tokenizer, recipe.seed if asked.picks else None, asked.by)
     figures = shared.figures()
-    tasks = [replace(shared, plan=replace(plan, shards=(shard,), first_rows=None)) for shard in plan.shards]
+    tasks = [replace(shared, plan=part) for part in plan.by_shard()]
     with closing(run_reading_tasks(run_figures_task, tasks, Run(workers=asked.workers), asked.on_progress)) as results:
         for each in results:
             figures.merge(each)
@@ -164,12 +164,12 @@ class FiguresTask(Struct, frozen=True):
     @property
     def name(self) -> str:
         """The file that the shard begins in."""
-        return self.plan.shards[0][0].shown
+        return self.plan.name
 
     @property
     def inputs(self) -> tuple[InputSplit, ...]:
         """What the shard is read from."""
-        return self.plan.shards[0]
+        return self.plan.inputs
 
 
 def run_figures_task(task: FiguresTask) -> Figures:
@@ -177,7 +177,7 @@ def run_figures_task(task: FiguresTask) -> Figures:
     figures = task.figures()
     tokenizer = None if task.tokenizer is None else load_tokenizer(task.tokenizer)
     conversion: Conversion = Conversion(task.plan.job, partial(_on_finding, figures, lambda: conversion.source))
-    for split in (split for shard in task.plan.shards for split in shard):
+    for split in task.inputs:
         on_reject = partial(_on_reject, figures, split.shown)
         for output in converted_batches((split,), conversion, figures.counts, on_reject):
             figures.add(conversion.source, conversion.converted, output, tokenizer)
