@@ -337,8 +337,9 @@ def _merged(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
     for layer in layers:
         lists = _added_lists(values, layer.values)
         for key, value in layer.values.items():
-            merged = {**values[key], **value} if _both_maps(values.get(key), value) else value
-            values[key], origins[key] = merged, layer.origin
+            if isinstance(value, Mapping) and isinstance(values.get(key), Mapping):
+                value = {**values[key], **value}
+            values[key], origins[key] = value, layer.origin
         values |= lists
     return values, origins
 
@@ -386,10 +387,6 @@ def with_trainer(layers: Iterable[Layer]) -> Iterator[Layer]:
             made = settings(name, to=str(given.get("to", "auto")), rendered=rendered)
             yield Layer(f"set by --for {name}", made)
         yield layer
-
-
-def _both_maps(first: object, second: object) -> bool:
-    return isinstance(first, Mapping) and isinstance(second, Mapping)
 
 
 def is_recipe(source: str) -> bool:

@@ -224,7 +224,7 @@ def _bounded(chunks: Iterable[bytes], most: int, folder: Path) -> Iterator[bytes
         size += len(chunk)
         if size > most:
             raise OutputError(
-                f"stdin holds more than the {most:,} bytes that may be written to `{_parent(folder)}`",
+                f"stdin holds more than the {most:,} bytes that may be written to `{_root(folder).parent}`",
                 hint="raise the limit, as in --spool-limit 500GB, or save stdin to a file and name that",
                 code="scratch.limit",
             )
@@ -255,7 +255,3 @@ def is_in_scratch(path: Path) -> bool:
 def _root(path: Path) -> Path:
     """Return the scratch folder that holds the path, or the path itself."""
     return next((folder for folder in (path, *path.parents) if NAME.fullmatch(folder.name)), path)
-
-
-def _parent(path: Path) -> Path:
-    return _root(path).parent

@@ -47,7 +47,8 @@ def ray(
     refs: dict[int, Any] = {}
     try:
         for index, task in enumerate(tasks):
-            ahead = workers or TASKS_AHEAD * cluster_cpus(engine)
+            cpus = max(1, int(engine.cluster_resources().get("CPU", 1)))  # those that the cluster has now
+            ahead = workers or TASKS_AHEAD * cpus
             for number in range(index + len(refs), min(index + ahead, len(tasks))):
                 refs[number] = remote.remote(fn, tasks[number])
             ref, again = refs.pop(index), partial(on_this_node(engine, remote).remote, fn, task)
@@ -116,11 +117,6 @@ def unreachable(address: str, why: str) -> OutputError:
         f"no Ray cluster answers at `{address}`: {reason}",
         hint="check RAY_ADDRESS, or unset it to run on this machine", code="worker.address",
     )  # fmt: skip
-
-
-def cluster_cpus(engine: Any) -> int:
-    """Return the number of CPUs that the cluster has now."""
-    return max(1, int(engine.cluster_resources().get("CPU", 1)))
 
 
 def check_nodes(engine: Any, tasks: Sequence[Any]) -> None:

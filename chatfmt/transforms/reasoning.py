@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import TypeGuard
 
 import pyarrow as pa
 
@@ -112,11 +111,9 @@ def empty_think(batch: pa.RecordBatch, value: str) -> Changed:
     """
     if value == "strip":
         return edit_conversations(batch, "empty_think", _with_reasoning, _each_assistant(_strip_empty))
-    return edit_conversations(batch, "empty_think", _of_assistants, _each_assistant(_add_empty))
-
-
-def _of_assistants(column: pa.ListArray) -> BoolArray:
-    return role_is(column.flatten(), "assistant")
+    return edit_conversations(
+        batch, "empty_think", lambda column: role_is(column.flatten(), "assistant"), _each_assistant(_add_empty)
+    )
 
 
 def _add_empty(turn: Turn) -> Turn:
@@ -129,11 +126,9 @@ def _add_empty(turn: Turn) -> Turn:
 def _strip_empty(turn: Turn) -> Turn:
     kept = {key: value for key, value in turn.items() if key not in REASONING_FIELDS or not _is_blank(value)}
     content = turn.get("content")
-    return {**kept, "content": _EMPTY.sub("", content, count=1)} if _starts_empty(content) else kept
-
-
-def _starts_empty(content: object) -> TypeGuard[str]:
-    return isinstance(content, str) and _EMPTY.match(content) is not None
+    if not isinstance(content, str) or _EMPTY.match(content) is None:
+        return kept
+    return {**kept, "content": _EMPTY.sub("", content, count=1)}
 
 
 def _is_blank(value: object) -> bool:

@@ -52,7 +52,8 @@ def inspect(source: Sources, **given: Any) -> None:
 def print_inspection(found: Inspection) -> None:
     """Print the report as text."""
     screen = terminal.console()
-    screen.print(terminal.visible(f"{found.source} ({found.kind}, {files_by_split(found.splits)})"))
+    files = ", ".join(f"{name}: {terminal.counted(count, 'file')}" for name, count in found.splits.items())
+    screen.print(terminal.visible(f"{found.source} ({found.kind}, {files})"))
     for label, value in (("dataset", found.dataset), ("commit", found.revision), ("licence", found.licence)):
         if value:
             screen.print(terminal.visible(f"  {label}: {value}"))
@@ -101,11 +102,6 @@ def statistics(found: Inspection, data_type: str) -> Iterator[str]:
             yield f"{label}: {show_spread(spread)}{joint}"
     problems = ", ".join(f"{code} in {terminal.counted(count, 'row')}" for code, count in found.findings.items())
     yield f"problems: {problems or 'none'}"
-
-
-def files_by_split(splits: Mapping[str, int]) -> str:
-    """Return the splits with their numbers of files."""
-    return ", ".join(f"{name}: {terminal.counted(count, 'file')}" for name, count in splits.items())
 
 
 def show_spread(spread: Spread) -> str:

@@ -120,7 +120,7 @@ def print_figures(found: Gathered, limit: int | None) -> None:
     figures, screen = found.figures, terminal.console()
     screen.print(terminal.visible(found.source.shown), style="bold")
     screen.print(terminal.visible(heading(found)), soft_wrap=True)
-    if figures.characters.count or figures.tokens.count:
+    if figures.lengths["characters"].count or figures.lengths["tokens"].count:
         screen.print(lengths_table(figures))
     for title, noun, counts in (("role", "turns", figures.roles), ("script", "letters", figures.scripts)):
         if counts:
@@ -182,10 +182,10 @@ def groups_table(groups: Groups) -> Table:
 
     shown = list(groups.largest())
     total = sum(group.conversations for _, group in shown) or 1
-    lengths = list(dict.fromkeys(name for _, group in shown for name in group.lengths))
+    lengths = list(dict.fromkeys(name for _, group in shown for name in group.known))
     rows = []
     for name, group in shown:
-        spreads = [getattr(group, length) for length in lengths]
+        spreads = [group.lengths[length] for length in lengths]
         figures = [number(each.percentile(percent)) for each in spreads for percent in (50, 99)]
         part = group.conversations / total
         rows.append([name, coloured(bar(part, 10)), f"{group.conversations:,}", share(part), *figures])
@@ -211,13 +211,13 @@ def facts(figures: Figures, limit: int | None) -> Iterator[str]:
     from ...pipeline.inspection.figures.histogram import share
 
     if (trained := figures.trained_share) is not None:
-        unit = "characters" if figures.characters.count else "tokens"
+        unit = "characters" if figures.lengths["characters"].count else "tokens"
         yield f"trained: {bar(trained)} {trained:.1%} of {figures.rendered:,} {unit} of text"
     about = "" if figures.repeats.is_exact else "about "
     repeated, every = figures.repeats.repeated, max(1, figures.conversations)
     yield f"duplicates: {about}{terminal.counted(repeated, 'conversation')} ({share(repeated / every)})"
-    if limit is not None and figures.tokens.count:
-        yield f"over {limit:,} tokens: {terminal.counted(figures.tokens.above(limit), 'row')}"
+    if limit is not None and figures.lengths["tokens"].count:
+        yield f"over {limit:,} tokens: {terminal.counted(figures.lengths['tokens'].above(limit), 'row')}"
     if line := left_behind(list(figures.counts.left_column), list(figures.counts.left_key)):
         yield line
     if not figures.findings:

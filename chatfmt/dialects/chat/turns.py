@@ -71,14 +71,11 @@ def unwrap(turn: dict[str, Any]) -> dict[str, Any]:
     """Return a turn with the keys of the object inside it that has the content, as in LangChain's `data`."""
     if not _OWN_CONTENT.isdisjoint(turn):
         return turn
-    inner = next((name for name in _ENVELOPES if _has_content(turn.get(name))), None)
-    if inner is None:
-        return turn
-    return {**{key: item for key, item in turn.items() if key != inner}, **turn[inner]}
-
-
-def _has_content(value: Any) -> bool:
-    return isinstance(value, dict) and not _OWN_CONTENT.isdisjoint(value)
+    for name in _ENVELOPES:
+        inner = turn.get(name)
+        if isinstance(inner, dict) and not _OWN_CONTENT.isdisjoint(inner):
+            return {**{key: item for key, item in turn.items() if key != name}, **inner}
+    return turn
 
 
 def turns_at(record: SourceRow, path: str) -> list[dict[str, Any]] | None:

@@ -85,13 +85,8 @@ SPAN_WEIGHTS = "span_weights"
 
 def has_fractions(batch: pa.RecordBatch) -> bool:
     """Return whether a turn of a CONVERSATIONS batch has a weight other than 0 and 1."""
-    return any(
-        _is_fraction(value) for _, column in message_columns(batch) for _, value in train_flags(column.flatten())
-    )
-
-
-def _is_fraction(value: object) -> bool:
-    return isinstance(value, (int, float)) and value not in (0, 1)
+    flags = (flag for _, column in message_columns(batch) for flag in train_flags(column.flatten()))
+    return any(isinstance(value, (int, float)) and value not in (0, 1) for _, value in flags)
 
 
 def span_weights(messages: pa.ListArray, spans: pa.ListArray, mask: MaskOptions) -> pa.ListArray:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from chatfmt.checks import CHECKS
-from chatfmt.pipeline.inspection.figures.aggregate import COUNTS, LENGTHS, known_names
-from chatfmt.pipeline.inspection.figures.histogram import STATISTICS
+from chatfmt.pipeline.inspection.figures.aggregate import COUNTS, known_names
+from chatfmt.pipeline.inspection.figures.histogram import LENGTHS, STATISTICS
 
 from ...conftest import run_cli
 

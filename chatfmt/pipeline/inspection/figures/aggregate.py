@@ -19,7 +19,7 @@ from ...conversion.row_counts import RowCounts
 from ..statistics import count_characters, count_roles, count_turns, texts_of
 from .distinct import Repeats
 from .groups import Groups, values_of
-from .histogram import STATISTICS, Histogram
+from .histogram import LENGTHS, STATISTICS, Histogram, histograms
 from .picks import Picks
 from .scripts import count_scripts
 
@@ -45,10 +45,7 @@ class Figures(Struct):
     counts: RowCounts = field(default_factory=RowCounts)
     conversations: int = 0
     roles: Counter[str] = field(default_factory=Counter)
-    turns: Histogram = field(default_factory=Histogram)
-    characters: Histogram = field(default_factory=Histogram)
-    tokens: Histogram = field(default_factory=Histogram)
-    """The tokens of the rendered texts of each row."""
+    lengths: dict[str, Histogram] = field(default_factory=histograms)
     rendered: int = 0
     """The characters of rendered text whose training is known."""
     trained: int = 0
@@ -77,7 +74,7 @@ class Figures(Struct):
         elif "num_tokens" in output.schema.names:
             lengths["tokens"] = np.array([int(each) for each in output.column("num_tokens").to_pylist()], np.int64)
         for name, each in lengths.items():
-            getattr(self, name).add(each)
+            self.lengths[name].add(each)
         if self.groups is not None and len(conversations):
             alike = {name: each for name, each in lengths.items() if len(each) == len(conversations)}
             self.groups.add(values_of(self.groups.column, source, conversations), alike)
@@ -109,8 +106,9 @@ class Figures(Struct):
         self.rendered, self.trained = self.rendered + other.rendered, self.trained + other.trained
         for name in ("roles", "scripts"):
             getattr(self, name).update(getattr(other, name))
-        for name in ("turns", "characters", "tokens", "repeats"):
-            getattr(self, name).merge(getattr(other, name))
+        self.repeats.merge(other.repeats)
+        for name, lengths in other.lengths.items():
+            self.lengths[name].merge(lengths)
         for code, examples in other.examples.items():
             for example in examples:
                 self.example(code, example)
@@ -122,11 +120,6 @@ class Figures(Struct):
     def findings(self) -> dict[str, int]:
         """The rows with each finding, and those rejected for each reason that is not a finding."""
         return {**self.counts.findings, **self.counts.reasons}
-
-    @property
-    def lengths(self) -> dict[str, Histogram]:
-        """The histogram of each of the LENGTHS."""
-        return {name: getattr(self, name) for name in LENGTHS}
 
     @property
     def trained_share(self) -> float | None:
@@ -172,7 +165,6 @@ COUNTS: Mapping[str, Callable[[Figures], int]] = {
     "left_columns": lambda figures: len(figures.counts.left_column),
     "left_keys": lambda figures: len(figures.counts.left_key),
 }
-LENGTHS = ("turns", "characters", "tokens")
 
 
 def known_names() -> list[str]:
@@ -192,6 +184,6 @@ def values(found: Sequence[Figures], limit: int | None) -> Mapping[str, float]:
         named |= {f"{statistic}_{name}": value for statistic, value in lengths.statistics()}
     if figures.trained_share is not None:
         named["trained_share"] = figures.trained_share
-    if limit is not None and figures.tokens.count:
-        named["over_max_tokens"] = figures.tokens.above(limit)
+    if limit is not None and figures.lengths["tokens"].count:
+        named["over_max_tokens"] = figures.lengths["tokens"].above(limit)
     return named

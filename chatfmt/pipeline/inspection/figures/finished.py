@@ -63,7 +63,7 @@ def token_figures(source: Source, split: str | None) -> Figures:
             }
             ids = lists["input_ids"]
             figures.conversations += len(batch)
-            figures.tokens.add(lengths_of(ids))
+            figures.lengths["tokens"].add(lengths_of(ids))
             figures.repeats.add([digest or b"\0" * 16 for digest in mapping.value_hash(batch.column("input_ids"))])
             if "labels" in batch.schema.names:
                 labels = np.asarray(as_list(batch.column("labels")).flatten())

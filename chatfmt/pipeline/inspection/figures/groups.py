@@ -13,36 +13,33 @@ from ....field_path import top_level
 from ....json_columns import JSON, dumps, json_values, to_plain
 from ....turn_columns import IntArray
 from ...conversion.source_rows import column_for
-from .histogram import Histogram
+from .histogram import Histogram, histograms
 
 SHOWN = 20
 """The values that are shown, the most frequent ones; the rest are `OTHER`."""
 KEPT = 1000
 """The values that are counted by themselves while rows are read; those first seen later are `OTHER`."""
 OTHER, MISSING = "other", "(no value)"
-_LENGTHS = ("turns", "characters", "tokens")
 
 
 class Group(Struct):
     """The lengths of the conversations with one value."""
 
-    turns: Histogram = field(default_factory=Histogram)
-    characters: Histogram = field(default_factory=Histogram)
-    tokens: Histogram = field(default_factory=Histogram)
+    lengths: dict[str, Histogram] = field(default_factory=histograms)
 
     @property
     def conversations(self) -> int:
-        return self.turns.count
+        return self.lengths["turns"].count
 
     @property
-    def lengths(self) -> dict[str, Histogram]:
+    def known(self) -> dict[str, Histogram]:
         """The histogram of each kind of length that is known."""
-        return {name: known for name in _LENGTHS if (known := getattr(self, name)).count}
+        return {name: lengths for name, lengths in self.lengths.items() if lengths.count}
 
     def merge(self, other: Group) -> None:
         """Add the lengths of other conversations."""
-        for name in _LENGTHS:
-            getattr(self, name).merge(getattr(other, name))
+        for name, lengths in other.lengths.items():
+            self.lengths[name].merge(lengths)
 
 
 class Groups(Struct):
@@ -59,7 +56,7 @@ class Groups(Struct):
             same = places == place
             group = self._of(str(names[place]))
             for length, each in lengths.items():
-                getattr(group, length).add(each[same])
+                group.lengths[length].add(each[same])
 
     def merge(self, other: Groups) -> None:
         """Add the conversations that follow."""

@@ -106,6 +106,15 @@ class Histogram(Struct):
         return {**dict(self.statistics()), "bins": [[one.start, one.stop, one.count] for one in self.bins(24)]}
 
 
+LENGTHS = ("turns", "characters", "tokens")
+"""The lengths of a conversation that are counted; its tokens are those of the rendered texts of each row."""
+
+
+def histograms() -> dict[str, Histogram]:
+    """Return an empty histogram for each of the LENGTHS."""
+    return {name: Histogram() for name in LENGTHS}
+
+
 def _places(lengths: IntArray) -> IntArray:
     """The place of each length in the counts: itself, or past `EXACT` 1024 places for each power of two."""
     lengths = np.asarray(lengths, np.int64)

@@ -79,7 +79,7 @@ def groups_to_json(groups: Groups) -> dict[str, Any]:
             {
                 "value": name,
                 "conversations": group.conversations,
-                **{length: dict(each.statistics()) for length, each in group.lengths.items()},
+                **{length: dict(each.statistics()) for length, each in group.known.items()},
             }
             for name, group in groups.largest()
         ],

@@ -21,7 +21,6 @@ from ..columns import describe_columns
 from ..command import convert_command, error_arguments, tried_arguments
 from ..figures.aggregate import Figures
 from ..figures.gather import Gathered, gather
-from ..figures.histogram import Histogram
 from ..figures.scripts import LANGUAGES
 from ..preview import PreviewRow
 from . import charts
@@ -131,13 +130,13 @@ def tiles(figures: Figures) -> list[tuple[str, str, str]]:
         ("duplicates", f"{'' if repeats.is_exact else '≈ '}{repeats.repeated:,}",
          f"{repeats.repeated / max(1, figures.conversations):.1%}"),
     ]  # fmt: skip
-    unit = "tokens" if figures.tokens.count else "characters"
-    if (known := getattr(figures, unit)).count:
+    unit = "tokens" if figures.lengths["tokens"].count else "characters"
+    if (known := figures.lengths[unit]).count:
         made.append(
             (f"{unit}, median", f"{known.percentile(50):,}", f"p99 {known.percentile(99):,}, longest {known.largest:,}")
         )
     if figures.trained_share is not None:
-        of = "characters of text" if figures.characters.count else "tokens"
+        of = "characters of text" if figures.lengths["characters"].count else "tokens"
         made.append(("trained", f"{figures.trained_share:.1%}", f"of {figures.rendered:,} {of}"))
     return made
 
@@ -163,7 +162,7 @@ def columns(found: Gathered) -> dict[str, Any] | None:
 
 def lengths(figures: Figures, name: str, noun: str, recipe: Recipe) -> dict[str, Any] | None:
     """Return the histogram of one kind of length and its statistics."""
-    known: Histogram = getattr(figures, name)
+    known = figures.lengths[name]
     if not known.count:
         return None
     limit = recipe.max_tokens if name == "tokens" else None
@@ -245,7 +244,7 @@ def next_steps(recipe: Recipe, found: Gathered) -> list[tuple[str, str]]:
         return [("Check that all checksums match", f"chatfmt verify {found.source.shown}")]
     if figures.repeats.repeated:
         steps.append((f"Drop {figures.repeats.repeated:,} duplicates", "--dedup"))
-    if recipe.max_tokens is not None and (over := figures.tokens.above(recipe.max_tokens)):
+    if recipe.max_tokens is not None and (over := figures.lengths["tokens"].above(recipe.max_tokens)):
         steps.append((f"Drop or split {over:,} rows over {recipe.max_tokens:,} tokens", "--over-length split-turns"))
     if figures.counts.left_column:
         steps.append(("Carry the columns that are left behind", "--keep all"))
