@@ -100,7 +100,7 @@ INNER = {
         {"worker_handle"},
         {"workers"},
         {"pool"},
-        {"serial", "processes", "ray"},
+        {"local", "ray"},
         {"__init__"},
     ],
 }

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -139,14 +140,11 @@ def test_a_crash_of_a_reader_later_on(tmp_path):
 
 def holders(folder: Path) -> list[int]:
     """The processes that write to an unfinished shard in the folder."""
-    found = []
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            target = str(link.readlink())
-        except OSError:
-            continue
-        if target.startswith(str(folder / "out" / ".chatfmt" / "staged" / "data")) and target.endswith(".part"):
-            found.append(int(link.parts[2]))
+    staged, found = str(folder / "out" / ".chatfmt" / "staged" / "data"), []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            targets = [str(link.readlink()) for link in (process / "fd").iterdir()]
+            found += [int(process.name)] * any(name.startswith(staged) and name.endswith(".part") for name in targets)
     return found
 
 
