@@ -149,9 +149,7 @@ def to_job(
     )
     job = with_target(with_rendering(with_row_options(job, recipe), recipe, template, sample), recipe, target)
     job = with_parts(job) if template is None and has_other_parts(job, sample) else job
-    marks_spans = job.mask is not None and views.VIEWS[str(job.view)].takes_mask
-    if marks_spans and any(map(has_fractions, read_sample(job, sample))):
-        job = replace(job, weighted=True, key=f"{job.key}-weights")
+    job = with_weights(job, sample)
     ledger = account_for_sample(open_ledger(recipe, detection, job), job, sample)
     read, skip = needed_columns(detection, fields, key_columns(recipe, sample), ledger, nulls=nulls)
     if recipe.on_error == "skip":  # a reject is a whole record
@@ -246,6 +244,13 @@ def with_target(job: Job, recipe: Recipe, target: Target) -> Job:
         reports_types=target.format == "jsonl",
         rename=recipe.rename,
     )
+
+
+def with_weights(job: Job, sample: Sequence[pa.RecordBatch]) -> Job:
+    """Return the job that writes the weights of spans, if it writes spans and some in the sample are not 0 or 1."""
+    has_spans = job.mask is not None and views.VIEWS[str(job.view)].takes_mask
+    is_weighted = has_spans and any(map(has_fractions, read_sample(job, sample)))
+    return replace(job, weighted=True, key=f"{job.key}-weights") if is_weighted else job
 
 
 def has_other_parts(job: Job, sample: Sequence[pa.RecordBatch]) -> bool:
