@@ -286,7 +286,7 @@ def _texts_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
 
 def _no_answer_hint(prompt: str, answer: str) -> str:
     """Hint for an answer without a value in any row: another column, or none."""
-    other, only = f"--map user={shell_quoted(prompt)} --map assistant=COLUMN", f"--map prompt={shell_quoted(prompt)}"
+    other, only = f"--map user={shlex.quote(prompt)} --map assistant=COLUMN", f"--map prompt={shlex.quote(prompt)}"
     first = f"no sampled row has a value in `{answer}`: map another column with {other}"
     return f"{first}; or only prompts: {only} --dialect prompt-only"
 

@@ -22,8 +22,8 @@ from ...sources import InputSplit
 from ...stores import is_remote
 from ...writers import Stream
 from ..conversion.job import Job, RowRange
-from ..conversion.output_schema import Types, merge_types, types_of
 from ..conversion.output_columns import renamed
+from ..conversion.output_schema import Types, merge_types, types_of
 from ..conversion.row_counts import RowCounts
 from ..conversion.task import get_conversion, output_batches, to_reject
 from ..planning.plan import Plan, split_locator
