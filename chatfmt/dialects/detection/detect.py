@@ -99,13 +99,16 @@ def detect_dialect(
     types = types_of(registry, found, columns)
     if len(types) > 1 and name == "auto":
         kinds = (None if read is None else next(iter(types_of(registry, [read], columns))) for read in readings)
-        rows = (row for batch in batches for row in batch.column(schema.ROW).to_pylist())
-        raise types_differ(types, dict(zip(rows, kinds, strict=True)))
+        raise types_differ(types, dict(zip(_row_numbers(batches), kinds, strict=True)))
     return _mixed_detection(registry, columns, sample, types.most_common(1)[0][0])
 
 
 _OWN = (schema.ROW, schema.KEYS)
 """Columns of a source batch that are not of the source."""
+
+
+def _row_numbers(batches: Sequence[pa.RecordBatch]) -> list[int]:
+    return [row for batch in batches for row in batch.column(schema.ROW).to_pylist()]
 
 
 def fitting_dialect(registry: Mapping[str, Dialect], batches: Sequence[pa.RecordBatch], columns: Columns) -> str | None:
