@@ -47,17 +47,17 @@ def read(
 
 def _check_unchanged(split: InputSplit, batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
     """Yield the batches; raises InputError if the file is not as planned, or changes while it is read."""
-    before = _size_and_mtime(split)
-    if before is not None and split.size not in (None, before[0]):
+    before = _size_and_time(split)
+    if before and split.size not in (None, before[0]):
         raise _changed_error(split)
     _check_content(split)
     try:
         yield from batches()
     except (InputError, RowError):
-        if _size_and_mtime(split) != before:
+        if _size_and_time(split) != before:
             raise _changed_error(split) from None
         raise
-    if _size_and_mtime(split) != before:
+    if _size_and_time(split) != before:
         raise _changed_error(split)
 
 
@@ -89,15 +89,9 @@ def _hash(uri: str, identity: tuple[int, ...]) -> str:
     return content_hash(uri)
 
 
-def _size_and_mtime(split: InputSplit) -> tuple[int, int] | None:
-    """Size and modification time of a local file."""
-    if is_remote(split.uri):
-        return None
-    try:
-        status = Path(split.uri).stat()
-    except OSError:  # the reader raises the error to show
-        return None
-    return status.st_size, status.st_mtime_ns
+def _size_and_time(split: InputSplit) -> tuple[int, ...]:
+    """Size and modification time of a local file; empty for any other, whose error the reader raises."""
+    return (file_identity(split.uri) or ())[2:]
 
 
 def _changed_error(split: InputSplit) -> InputError:

@@ -21,38 +21,27 @@ FORMAT_BY_SUFFIX: dict[str, Format] = {
 """The format that a file name suffix stands for."""
 _DATA = "name the data file instead"
 _JSON = "write it as JSON Lines or Parquet first"
-_PICKLE = "a Python pickle, which chatfmt never loads"
-_NOT_DATA: tuple[tuple[bytes, str, str, str], ...] = (
-    (
-        b"version https://git-lfs.github.com/spec",
-        "file.pointer",
-        "a Git LFS pointer, not the file",
-        "run `git lfs pull`",
-    ),
-    (b"PK\x03\x04", "file.not_data", "a zip archive (or a PyTorch file)", "convert it by itself, or unpack it"),
-    (b"\x80\x02", "file.not_data", _PICKLE, _JSON),
-    (b"\x80\x03", "file.not_data", _PICKLE, _JSON),
-    (b"\x80\x04", "file.not_data", _PICKLE, _JSON),
-    (b"\x80\x05", "file.not_data", _PICKLE, _JSON),
-    (b"\x93NUMPY", "file.not_data", "a NumPy array", _JSON),
-    (b"\x89HDF", "file.not_data", "an HDF5 file", _JSON),
-    (b"SQLite format 3\x00", "file.not_data", "an SQLite database", "write its rows as JSON Lines first"),
-    (b"7z\xbc\xaf", "file.not_data", "a 7z archive", "unpack it first"),
-    (b"Rar!", "file.not_data", "a RAR archive", "unpack it first"),
-    (b"Obj\x01", "file.not_data", "an Avro file", _JSON),
-    (b"ORC", "file.not_data", "an ORC file", _JSON),
-    (b"%PDF", "file.not_data", "a PDF", _JSON),
-    (b"\x89PNG", "file.not_data", "a picture", _JSON),
-    (b"\xff\xd8\xff", "file.not_data", "a picture", _JSON),
-    (b"GIF8", "file.not_data", "a picture", _JSON),
-    (b"\x7fELF", "file.not_data", "a program", _DATA),
-    (b"GGUF", "file.not_data", "a GGUF model", _DATA),
-    (b"\xd0\xcf\x11\xe0", "file.not_data", "an old Office file", "save it as CSV first"),
-    (b"\x04\x22\x4d\x18", "file.not_data", "lz4 data", "unpack it first: lz4 -d"),
-    (b"LZIP", "file.not_data", "lzip data", "unpack it first: lzip -d"),
-    (b"\xff\x06\0\0sNaPpY", "file.not_data", "snappy data", "unpack it first"),
-    (b"\x1f\x9d", "file.not_data", "compress (.Z) data", "unpack it first: gunzip"),
+_NOT_DATA: tuple[tuple[bytes | tuple[bytes, ...], str, str], ...] = (
+    (b"PK\x03\x04", "a zip archive (or a PyTorch file)", "convert it by itself, or unpack it"),
+    ((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), "a Python pickle, which chatfmt never loads", _JSON),
+    (b"\x93NUMPY", "a NumPy array", _JSON),
+    (b"\x89HDF", "an HDF5 file", _JSON),
+    (b"SQLite format 3\x00", "an SQLite database", "write its rows as JSON Lines first"),
+    (b"7z\xbc\xaf", "a 7z archive", "unpack it first"),
+    (b"Rar!", "a RAR archive", "unpack it first"),
+    (b"Obj\x01", "an Avro file", _JSON),
+    (b"ORC", "an ORC file", _JSON),
+    (b"%PDF", "a PDF", _JSON),
+    ((b"\x89PNG", b"\xff\xd8\xff", b"GIF8"), "a picture", _JSON),
+    (b"\x7fELF", "a program", _DATA),
+    (b"GGUF", "a GGUF model", _DATA),
+    (b"\xd0\xcf\x11\xe0", "an old Office file", "save it as CSV first"),
+    (b"\x04\x22\x4d\x18", "lz4 data", "unpack it first: lz4 -d"),
+    (b"LZIP", "lzip data", "unpack it first: lzip -d"),
+    (b"\xff\x06\0\0sNaPpY", "snappy data", "unpack it first"),
+    (b"\x1f\x9d", "compress (.Z) data", "unpack it first: gunzip"),
 )
+"""The first bytes of files that are not data, what these are, and what to do with them."""
 
 
 def detect_format(uri: str, shown: str, options: ParseOptions) -> tuple[Format, Compression | None]:
@@ -131,9 +120,12 @@ def _check_is_data(head: bytes, shown: str) -> None:
             at=Location(shown),
             hint="convert it by itself, or save it as CSV",
         )
-    for magic, code, what, hint in _NOT_DATA:
+    if head.startswith(b"version https://git-lfs.github.com/spec"):
+        text, hint = "this is a Git LFS pointer, not the file", "run `git lfs pull`"
+        raise InputError(text, code="file.pointer", at=Location(shown), hint=hint)
+    for magic, what, hint in _NOT_DATA:
         if head.startswith(magic):
-            raise InputError(f"this is {what}", code=code, at=Location(shown), hint=hint)
+            raise InputError(f"this is {what}", code="file.not_data", at=Location(shown), hint=hint)
     if head[4:10] == b'\0\0\0\0{"':
         raise InputError("this is a safetensors file", code="file.not_data", at=Location(shown), hint=_DATA)
     if head[257:262] == b"ustar":
